@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package volume
+
+import (
+	"crypto/sha256"
+	"encoding/base32"
+	"strings"
+)
+
+const (
+	// MaxHandle is the longest volume_id in bytes (CSI spec, "Size Limits": 128).
+	MaxHandle = 128
+	// maxKey leaves room in a handle for a share's name.
+	maxKey = 80
+	// hashedKey begins every key that is a hash; names that begin with it are hashed too,
+	// so that nobody can name a volume by another's hash.
+	hashedKey = "h-"
+)
+
+// Handle names a volume: the CSI volume_id is its String. Share is a registered
+// share's name, or "server:/path" of an export that is in no registry.
+type Handle struct {
+	Share string
+	Key   string
+}
+
+// String returns "<share>/<key>".
+func (h Handle) String() string { return h.Share + "/" + h.Key }
+
+// NewHandle joins the two and checks the length that CSI allows. The error is ErrInvalid.
+func NewHandle(share, key string) (Handle, error) {
+	h := Handle{Share: share, Key: key}
+	if len(h.String()) > MaxHandle {
+		return Handle{}, Errorf(ErrInvalid, "the volume handle %q would be %d bytes long, and CSI allows %d: register the export under a short name in Mooring's configuration and name that in the class's parameter share", h, len(h.String()), MaxHandle)
+	}
+	return h, nil
+}
+
+// ParseHandle is the inverse of String. It accepts only what NewHandle and KeyFor
+// can have made; anything else is ErrInvalid, and says whose it looks like.
+func ParseHandle(s string) (Handle, error) {
+	switch {
+	case s == "":
+		return Handle{}, Errorf(ErrInvalid, "the volume handle is empty")
+	case len(s) > MaxHandle:
+		return Handle{}, Errorf(ErrInvalid, "the volume handle is %d bytes long, and CSI allows %d", len(s), MaxHandle)
+	case strings.Contains(s, "#") && !strings.Contains(s, ":/"): // an export's path may have one
+		return Handle{}, Errorf(ErrInvalid, "the volume handle %q is not Mooring's: it looks like csi-driver-nfs's", s)
+	}
+	i := strings.LastIndexByte(s, '/')
+	if i < 0 {
+		return Handle{}, Errorf(ErrInvalid, "the volume handle %q is not Mooring's: it should read <share>/<key>", s)
+	}
+	h := Handle{Share: s[:i], Key: s[i+1:]}
+	if !validKey(h.Key) {
+		return Handle{}, Errorf(ErrInvalid, "the volume handle %q is not Mooring's: %q cannot be a volume's key", s, h.Key)
+	}
+	if server, path, ok := SplitExport(h.Share); ok {
+		if err := checkExport(server, path); err != nil || ExportName(server, path) != h.Share {
+			return Handle{}, Errorf(ErrInvalid, "the volume handle %q is not Mooring's: %q cannot be an export", s, h.Share)
+		}
+	} else if err := CheckShareName(h.Share); err != nil {
+		return Handle{}, Errorf(ErrInvalid, "the volume handle %q is not Mooring's: %w", s, err)
+	}
+	return h, nil
+}
+
+// KeyFor returns the file name under which a volume of this CSI name is recorded:
+// the name itself where that is safe and at most 80 bytes, else a hash of it. The
+// same name gives the same key for ever: that is what makes a retry find its record.
+func KeyFor(name string) string {
+	if safeName(name) && len(name) <= maxKey && !strings.HasPrefix(name, hashedKey) {
+		return name
+	}
+	sum := sha256.Sum256([]byte(name))
+	return hashedKey + hashEncoding.EncodeToString(sum[:])
+}
+
+var hashEncoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
+
+// validKey reports whether KeyFor can have made key.
+func validKey(key string) bool {
+	if hash, hashed := strings.CutPrefix(key, hashedKey); hashed {
+		sum, err := hashEncoding.DecodeString(hash)
+		return err == nil && len(sum) == sha256.Size && hashEncoding.EncodeToString(sum) == hash
+	}
+	return safeName(key) && len(key) <= maxKey
+}
+
+// safeName reports whether s can be a file name anywhere, without quoting, and is not hidden.
+func safeName(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		alnum := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+		if !alnum && (i == 0 || c != '-' && c != '_' && c != '.') {
+			return false
+		}
+	}
+	return s != ""
+}

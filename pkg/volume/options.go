@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package volume
+
+import (
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// notOptions are words that mount(8) takes among its options and that would make it do
+// something else than mount this share here (mount(8), nfs(5)), with what is wrong with each.
+var notOptions = map[string]string{
+	"addr":      "the address is the share's",
+	"mountaddr": "the address is the share's",
+	"mounthost": "the address is the share's",
+	"bind":      "a share is mounted, not bound",
+	"rbind":     "a share is mounted, not bound",
+	"move":      "a share is mounted, not moved",
+	"remount":   "a share is mounted, not remounted",
+	"bg":        "a mount that goes on in the background would be called done before it is",
+	"fg":        "it is the only way",
+	"loop":      "a share is no disk image",
+	"user":      "only the driver mounts",
+	"users":     "only the driver mounts",
+	"owner":     "only the driver mounts",
+	"group":     "only the driver mounts",
+	"noauto":    "it is for fstab(5)",
+	"nofail":    "a mount that failed must not be called done",
+}
+
+// CheckMountOptions says what is wrong with mount options, each as one element or several
+// joined by commas; all that is wrong is in the one error, which is ErrInvalid.
+func CheckMountOptions(options []string) error {
+	var wrong []string
+	for _, o := range SplitMountOptions(options) {
+		name, _, _ := strings.Cut(o, "=")
+		reason, bad := notOptions[name]
+		switch {
+		case bad:
+			wrong = append(wrong, quote(o)+" ("+reason+")")
+		case !optionName(name):
+			wrong = append(wrong, quote(o)+" (not of the form name or name=value)")
+		case !utf8.ValidString(o) || strings.ContainsFunc(o, isControl) || strings.Contains(unquoted(o), " "):
+			wrong = append(wrong, quote(o)+" (white space or control characters)")
+		case strings.Contains(o, `\`):
+			wrong = append(wrong, quote(o)+" (a backslash, which versions of mount(8) read differently)")
+		case strings.Contains(o, `"`) && !quotedContext(o):
+			wrong = append(wrong, quote(o)+" (quotation marks go around the whole value of an SELinux context)")
+		case strings.HasPrefix(o, "x-") || strings.HasPrefix(o, "X-") || strings.HasPrefix(o, "comment"):
+			wrong = append(wrong, quote(o)+" (it is for fstab(5))")
+		}
+	}
+	if wrong != nil {
+		return Errorf(ErrInvalid, "mount options that cannot be used: %s", strings.Join(wrong, ", "))
+	}
+	return nil
+}
+
+// SplitMountOptions takes elements that hold several options apart at their commas. Commas
+// within quotation marks stay: SELinux contexts have them (mount(8), context=).
+func SplitMountOptions(options []string) []string {
+	var split []string
+	for _, element := range options {
+		quoted, start := false, 0
+		for i := range len(element) {
+			switch element[i] {
+			case '"':
+				quoted = !quoted
+			case ',':
+				if !quoted {
+					split = append(split, element[start:i])
+					start = i + 1
+				}
+			}
+		}
+		split = append(split, element[start:])
+	}
+	return split
+}
+
+// MergeMountOptions joins lists so that a later one wins: of options that say the same
+// thing (ro and rw, hard, soft and softerr, nodev and dev, vers=3 and nfsvers=4.2) the last
+// is kept, at its place.
+func MergeMountOptions(lists ...[]string) []string {
+	var all []string
+	for _, list := range lists {
+		all = append(all, SplitMountOptions(list)...)
+	}
+	seen := map[string]bool{}
+	var merged []string
+	for _, o := range slices.Backward(all) {
+		if topic := optionTopic(o); !seen[topic] {
+			seen[topic] = true
+			merged = append(merged, o)
+		}
+	}
+	slices.Reverse(merged)
+	return merged
+}
+
+// optionTopic returns a word that two options share where the later replaces the earlier.
+func optionTopic(option string) string {
+	name, _, _ := strings.Cut(option, "=")
+	switch name {
+	case "ro", "rw":
+		return "rw"
+	case "hard", "soft", "softerr":
+		return "hard"
+	case "vers", "nfsvers", "v3", "v4", "v4.0", "v4.1", "v4.2":
+		return "vers"
+	case "proto", "tcp", "udp", "rdma", "tcp6", "udp6":
+		return "proto"
+	case "relatime", "norelatime", "strictatime", "nostrictatime", "atime", "noatime":
+		return "atime"
+	case "async":
+		return "sync"
+	}
+	if strings.HasPrefix(name, "no") && toggles[name[2:]] {
+		return name[2:]
+	}
+	return name
+}
+
+// toggles are the options of mount(8) and nfs(5) that a "no" before them turns off.
+var toggles = map[string]bool{
+	"dev": true, "suid": true, "exec": true, "diratime": true, "lazytime": true, "ac": true, "acl": true,
+	"cto": true, "lock": true, "intr": true, "fsc": true, "resvport": true, "sharecache": true,
+	"rdirplus": true, "migration": true, "alignwrite": true, "iversion": true,
+	"softreval": true, "trunkdiscovery": true, "symfollow": true, "posix": true,
+}
+
+func optionName(name string) bool {
+	for i := range len(name) {
+		c := name[i]
+		alnum := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+		if !alnum && (i == 0 || c != '_' && c != '-' && c != '.') && (i != 0 || c != '_') {
+			return false
+		}
+	}
+	return name != ""
+}
+
+// quotedContext reports whether o is an SELinux context with its whole value in quotation
+// marks. Elsewhere mount(8) heeds them and the kernel does not: it would take what follows
+// a quoted comma for an option of its own.
+func quotedContext(o string) bool {
+	name, value, _ := strings.Cut(o, "=")
+	switch name {
+	case "context", "fscontext", "defcontext", "rootcontext":
+		return len(value) >= 2 && value[0] == '"' && value[len(value)-1] == '"' && strings.Count(value, `"`) == 2
+	}
+	return false
+}
+
+// unquoted returns s without what stands in quotation marks.
+func unquoted(s string) string {
+	var b strings.Builder
+	for i, piece := range strings.Split(s, `"`) {
+		if i%2 == 0 {
+			b.WriteString(piece)
+		}
+	}
+	return b.String()
+}

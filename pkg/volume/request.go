@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package volume
+
+// Wish is what CreateVolume asks for.
+type Wish struct {
+	Name     string // the CSI name, the key of idempotency
+	Params   Params
+	Mutable  Mutable // overrides what Params says of the same
+	Capacity Capacity
+	// MountOptions are for an unregistered export only; a registered share has its own.
+	MountOptions []string
+}
+
+// Volume is what the controller tells of a volume.
+type Volume struct {
+	Handle   Handle
+	Capacity int64 // bytes; 0: no size was asked for
+	Location Location
+}
+
+// Location is where a node finds a volume: the directory beneath a share, which is
+// named as in a Handle. It travels in the PV's volumeAttributes.
+type Location struct {
+	Share     string
+	Directory string
+}
+
+// Page asks for a part of a list. Token is "" for the first page, else the Next of the one before.
+type Page struct {
+	Token string
+	Max   int // 0: all
+}
+
+// Stage asks for a volume's mount on a node.
+type Stage struct {
+	ID       string // the CSI volume_id, for locks and messages
+	Location Location
+	Path     string   // the staging directory
+	Options  []string // the PV's mount options
+}
+
+// Publish asks for a pod's view of a staged volume.
+type Publish struct {
+	ID           string
+	StagingPath  string
+	Target       string
+	ReadOnly     bool
+	SingleWriter bool // SINGLE_NODE_SINGLE_WRITER: no second target on this node
+}

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package volume
+
+import (
+	"fmt"
+	"net/netip"
+	"path"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// Share is one NFS export under the name by which volumes know it. The name is
+// its identity; the addresses are not, and may change.
+type Share struct {
+	Name           string
+	Servers        []string // tried in order; the first that answers is taken
+	Path           string   // the export's absolute path
+	MountOptions   []string // the registry's defaults and the share's own, in this order
+	Inline         bool     // pods may name it in an ephemeral inline volume
+	TrashRetention time.Duration
+	MaxVolumes     int // 0: no limit
+}
+
+// String names the share and where it is, for errors: "nas1 (10.0.0.200:/export)".
+func (s Share) String() string {
+	at := ExportName(strings.Join(s.Servers, ","), s.Path)
+	if s.Name == at {
+		return s.Name
+	}
+	return fmt.Sprintf("%s (%s)", s.Name, at)
+}
+
+// Source returns what mount(8) is given for a directory beneath the share on one
+// of its servers: "server:/path/directory". directory may be "" for the share itself.
+func (s Share) Source(server, directory string) string {
+	return ExportName(server, path.Join(s.Path, directory))
+}
+
+// SameMount reports whether a mount of s serves as one of t.
+func (s Share) SameMount(t Share) bool {
+	return slices.Equal(s.Servers, t.Servers) && s.Path == t.Path && slices.Equal(s.MountOptions, t.MountOptions)
+}
+
+// Registry is the set of shares as one configuration file gives it. It does not change;
+// a new file makes a new one.
+type Registry struct {
+	Shares []Share
+	// SubDir is the template of a volume's directory where the class gives none.
+	SubDir Template
+	// MountOptions are for exports that are in no registry; registered shares have them already.
+	MountOptions []string
+	// Unregistered says whether a class, or a handle, may name an export as server and path.
+	Unregistered bool
+}
+
+// Resolve finds a share by name, or makes one of "server:/path" where the registry allows
+// that. The error is ErrConflict: the name may come back when the file is mended; of
+// an export that can be none, or that is spelled as ExportName does not, it is ErrInvalid.
+func (r *Registry) Resolve(name string) (Share, error) {
+	for _, s := range r.Shares {
+		if s.Name == name {
+			return s, nil
+		}
+	}
+	server, exported, ok := SplitExport(name)
+	if !ok {
+		return Share{}, Errorf(ErrConflict, "share %q is not in Mooring's configuration (it knows: %s): register it again, with its address and path, to reach its volumes", name, r.names())
+	}
+	if !r.Unregistered {
+		return Share{}, Errorf(ErrConflict, "export %s is not registered, and Mooring's configuration does not allow unregistered exports: register it as a share, or set unregistered: allow", name)
+	}
+	if err := checkExport(server, exported); err != nil {
+		return Share{}, err
+	}
+	if want := ExportName(server, exported); want != name {
+		return Share{}, Errorf(ErrInvalid, "the export %q should be written %q", name, want)
+	}
+	s := Share{Name: name, Servers: []string{server}, Path: exported, MountOptions: r.MountOptions}
+	for _, o := range r.Shares {
+		if s.Overlaps(o) && s.Path != o.Path {
+			return Share{}, Errorf(ErrConflict, "export %s and the registered share %s lie one inside the other, and a volume of one would hold the other's: use share %q", name, o, o.Name)
+		}
+	}
+	return s, nil
+}
+
+// Overlaps reports whether two shares are on one server, the same or one inside the other.
+// It goes by the addresses as they are written.
+func (s Share) Overlaps(o Share) bool {
+	inside := func(p, q string) bool { return p == q || strings.HasPrefix(p, strings.TrimSuffix(q, "/")+"/") }
+	return (inside(s.Path, o.Path) || inside(o.Path, s.Path)) &&
+		slices.ContainsFunc(s.Servers, func(server string) bool { return slices.Contains(o.Servers, server) })
+}
+
+func (r *Registry) names() string {
+	var names []string
+	for _, s := range r.Shares {
+		names = append(names, s.Name)
+	}
+	if names == nil {
+		return "none"
+	}
+	return strings.Join(names, ", ")
+}
+
+// CheckShareName says what is wrong with a share's name, if anything: it has 1 to 40 lower-case
+// letters, digits, '-' and '.', and begins and ends with a letter or digit. 40 leave room in a
+// handle for the longest key. The error is ErrInvalid.
+func CheckShareName(name string) error {
+	ok := len(name) >= 1 && len(name) <= 40
+	for i := 0; ok && i < len(name); i++ {
+		c := name[i]
+		alnum := c >= 'a' && c <= 'z' || c >= '0' && c <= '9'
+		ok = alnum || (c == '-' || c == '.') && i > 0 && i < len(name)-1
+	}
+	if !ok {
+		return Errorf(ErrInvalid, "%q cannot be a share's name: it takes 1 to 40 lower-case letters, digits, '-' and '.', and begins and ends with a letter or digit", name)
+	}
+	return nil
+}
+
+// ExportName returns "server:/path", with an IPv6 address in brackets, as mount.nfs wants it (nfs(5)).
+func ExportName(server, path string) string {
+	if a, err := netip.ParseAddr(server); err == nil && a.Is6() {
+		server = "[" + server + "]"
+	}
+	return server + ":" + path
+}
+
+// SplitExport is the inverse of ExportName. ok is false where name is no export's.
+func SplitExport(name string) (server, path string, ok bool) {
+	i := strings.Index(name, ":/")
+	if strings.HasPrefix(name, "[") {
+		i = strings.Index(name, "]:/") + 1
+	}
+	if i <= 0 {
+		return "", "", false
+	}
+	server = strings.TrimSuffix(strings.TrimPrefix(name[:i], "["), "]")
+	return server, name[i+1:], true
+}
+
+// CheckServer says what is wrong with a server's name or address. The error is ErrInvalid.
+func CheckServer(server string) error {
+	text := server
+	if a, err := netip.ParseAddr(server); err == nil {
+		if text = a.Zone(); text == "" { // netip takes any text for a zone
+			return nil
+		}
+	}
+	ok := text != "" && len(text) <= 253 && text[0] != '-'
+	for i := 0; ok && i < len(text); i++ {
+		c := text[i]
+		ok = c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '.' || c == '_'
+	}
+	if !ok {
+		return Errorf(ErrInvalid, "%q is neither a host name nor an IP address", server)
+	}
+	return nil
+}
+
+// CheckExportPath says what is wrong with the path of an export. The error is ErrInvalid.
+func CheckExportPath(p string) error {
+	switch {
+	case !strings.HasPrefix(p, "/"):
+		return Errorf(ErrInvalid, "the export's path %q does not begin with /", p)
+	case path.Clean(p) != p:
+		return Errorf(ErrInvalid, "the export's path %q should be written %q", p, path.Clean(p))
+	case len(p) > 1024:
+		return Errorf(ErrInvalid, "the export's path is %d bytes long; 1024 are enough", len(p))
+	case !utf8.ValidString(p) || strings.ContainsFunc(p, isControl):
+		return Errorf(ErrInvalid, "the export's path %q has control characters or is not UTF-8", p)
+	}
+	return nil
+}
+
+func checkExport(server, path string) error {
+	if err := CheckServer(server); err != nil {
+		return err
+	}
+	return CheckExportPath(path)
+}
+
+func isControl(r rune) bool { return r < 0x20 || r == 0x7f }

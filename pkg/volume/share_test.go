@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package volume
+
+import (
+	"reflect"
+	"strings"
+	"testing"
+)
+
+func TestResolve(t *testing.T) {
+	nas := Share{Name: "nas1", Servers: []string{"10.0.0.1"}, Path: "/export", MountOptions: []string{"nfsvers=4.2"}}
+	r := &Registry{Shares: []Share{nas}, MountOptions: []string{"nodev"}, Unregistered: true}
+	for name, want := range map[string]Share{
+		"nas1":           nas,
+		"10.0.0.9:/a":    {Name: "10.0.0.9:/a", Servers: []string{"10.0.0.9"}, Path: "/a", MountOptions: []string{"nodev"}},
+		"[fe80::1]:/a/b": {Name: "[fe80::1]:/a/b", Servers: []string{"fe80::1"}, Path: "/a/b", MountOptions: []string{"nodev"}},
+	} {
+		got, err := r.Resolve(name)
+		wantKind(t, name, err, nil)
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("%s is %+v, want %+v", name, got, want)
+		}
+	}
+	for name, kind := range map[string]error{
+		"nas2": ErrConflict, "": ErrConflict, "*": ErrConflict, "NAS1": ErrConflict,
+		"a b:/x": ErrInvalid, "nas:/a/../b": ErrInvalid, "nas:/a/": ErrInvalid, "fe80::1:/a": ErrInvalid, "[nas]:/a": ErrInvalid,
+	} {
+		_, err := r.Resolve(name)
+		wantKind(t, name, err, kind)
+	}
+	r.Unregistered = false
+	_, err := r.Resolve("10.0.0.9:/a")
+	wantKind(t, "an unregistered export", err, ErrConflict)
+	wantText(t, err, "10.0.0.9:/a", "unregistered: allow")
+	_, err = r.Resolve("nas2")
+	wantText(t, err, `"nas2"`, "nas1")
+	_, err = new(Registry).Resolve("nas2")
+	wantText(t, err, "none")
+}
+
+func TestExportName(t *testing.T) {
+	for name, want := range map[string][2]string{
+		"10.0.0.1:/export":  {"10.0.0.1", "/export"},
+		"nas.example:/":     {"nas.example", "/"},
+		"[fe80::1]:/a":      {"fe80::1", "/a"},
+		"[fe80::1%eth0]:/a": {"fe80::1%eth0", "/a"},
+		"nas:/a:/b]:/c":     {"nas", "/a:/b]:/c"},
+	} {
+		if got := ExportName(want[0], want[1]); got != name {
+			t.Errorf("the name of %q is %q, want %q", want, got, name)
+		}
+		if server, path, ok := SplitExport(name); !ok || server != want[0] || path != want[1] {
+			t.Errorf("%q splits into %q, %q, %v", name, server, path, ok)
+		}
+	}
+	for _, name := range []string{"", "nas1", "nas:", "nas:a", ":/a", "[fe80::1:/a", "[fe80::1]/a"} {
+		if server, path, ok := SplitExport(name); ok {
+			t.Errorf("%q splits into %q and %q", name, server, path)
+		}
+	}
+}
+
+func TestShareText(t *testing.T) {
+	s := Share{Name: "nas1", Servers: []string{"10.0.0.1", "10.0.0.2"}, Path: "/export"}
+	if got, want := s.String(), "nas1 (10.0.0.1,10.0.0.2:/export)"; got != want {
+		t.Errorf("a registered share reads %q, want %q", got, want)
+	}
+	s = Share{Name: "[fe80::1]:/export", Servers: []string{"fe80::1"}, Path: "/export"}
+	if s.String() != s.Name {
+		t.Errorf("an unregistered share reads %q, want %q", s, s.Name)
+	}
+	if got, want := s.Source("fe80::1", "a/b"), "[fe80::1]:/export/a/b"; got != want {
+		t.Errorf("the source is %q, want %q", got, want)
+	}
+	if got, want := (Share{Path: "/"}).Source("nas", ""), "nas:/"; got != want {
+		t.Errorf("the source of a share is %q, want %q", got, want)
+	}
+}
+
+func TestSameMount(t *testing.T) {
+	one := func(change func(*Share)) Share {
+		s := Share{Name: "nas1", Servers: []string{"a", "b"}, Path: "/x", MountOptions: []string{"ro"}, MaxVolumes: 1}
+		change(&s)
+		return s
+	}
+	for what, c := range map[string]struct {
+		change func(*Share)
+		same   bool
+	}{
+		"nothing":   {func(*Share) {}, true},
+		"the limit": {func(s *Share) { s.MaxVolumes = 2 }, true},
+		"the path":  {func(s *Share) { s.Path = "/y" }, false},
+		"a server":  {func(s *Share) { s.Servers = []string{"a"} }, false},
+		"an option": {func(s *Share) { s.MountOptions = nil }, false},
+	} {
+		if got := one(func(*Share) {}).SameMount(one(c.change)); got != c.same {
+			t.Errorf("with %s changed SameMount is %v, want %v", what, got, c.same)
+		}
+	}
+}
+
+func TestCheckNames(t *testing.T) {
+	for what, c := range map[string]struct {
+		check     func(string) error
+		good, bad []string
+	}{
+		"a share's name": {
+			CheckShareName,
+			[]string{"nas1", "a", "0", "a.b-c", strings.Repeat("a", 40)},
+			[]string{"", "-a", "a-", ".a", "a.", "A", "a_b", "a b", "a/b", "a:b", "a,b", "*", "..", "ä", "a\n", strings.Repeat("a", 41)},
+		},
+		"a server": {
+			CheckServer,
+			[]string{"10.0.0.1", "fe80::1", "fe80::1%eth0.7", "::1", "::ffff:10.0.0.1", "nas", "nas_1.example-org.de", "NAS", strings.Repeat("a", 253)},
+			[]string{"", "-o", "a b", "a/b", "a,b", "a:b", "[fe80::1]", "fe80::1%", "fe80::1%a/b", "fe80::1%a,b", "fe80::1%\n", "fe80::1%-", "nä", "a\x00", strings.Repeat("a", 254)},
+		},
+		"an export's path": {
+			CheckExportPath,
+			[]string{"/", "/a", "/a b/c,d", "/ä", "/.a", "/" + strings.Repeat("a", 1023)},
+			[]string{"", "a", "//", "//a", "/a/", "/a//b", "/..", "/a/../b", "/./a", "/a/.", "/a\n", "/a\x00", "/\x7f", "/\xff", "/" + strings.Repeat("a", 1024)},
+		},
+	} {
+		for _, s := range c.good {
+			wantKind(t, what+" "+s, c.check(s), nil)
+		}
+		for _, s := range c.bad {
+			wantKind(t, what+" "+s, c.check(s), ErrInvalid)
+		}
+	}
+}
+
+func TestOverlaps(t *testing.T) {
+	at := func(path string, servers ...string) Share { return Share{Servers: servers, Path: path} }
+	for _, c := range []struct {
+		a, b Share
+		want bool
+	}{
+		{at("/a", "nas"), at("/a", "nas"), true},
+		{at("/a", "nas"), at("/a/b", "nas"), true},
+		{at("/", "nas"), at("/a", "nas"), true},
+		{at("/a", "nas"), at("/ab", "nas"), false},
+		{at("/a", "nas"), at("/b", "nas"), false},
+		{at("/a", "nas"), at("/a", "other"), false},
+		{at("/a", "nas", "other"), at("/a", "other"), true},
+	} {
+		if c.a.Overlaps(c.b) != c.want || c.b.Overlaps(c.a) != c.want {
+			t.Errorf("%v and %v overlap: not %v", c.a, c.b, c.want)
+		}
+	}
+	r := &Registry{Unregistered: true, Shares: []Share{{Name: "nas1", Servers: []string{"nas"}, Path: "/a"}}}
+	_, err := r.Resolve("nas:/a/b")
+	wantKind(t, "an export inside a registered share", err, ErrConflict)
+	_, err = r.Resolve("nas:/a")
+	wantKind(t, "a registered share's export", err, nil)
+}
