@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package mount
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/mooring-csi/mooring/pkg/volume"
+)
+
+// Fake keeps a mount table in memory, for tests of what is above it. Nothing is mounted: a
+// mount point becomes a symbolic link into Root while something is "mounted" there.
+type Fake struct {
+	// Root is a directory that stands for the root of every server.
+	Root string
+
+	mu    sync.Mutex
+	table Table
+	// Fail, if set, is asked before each call ("mount", "bind", "unmount") and its error returned.
+	Fail func(call, target string) error
+	// Mounts and Binds count what was done.
+	Mounts, Binds int
+}
+
+func (f *Fake) do(call, target string, change func() error) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.Fail != nil {
+		if err := f.Fail(call, target); err != nil {
+			return err
+		}
+	}
+	return change()
+}
+
+// Mount enters the spec into the table. The target has to be a directory.
+func (f *Fake) Mount(_ context.Context, s Spec) error {
+	return f.do("mount", s.Target, func() error {
+		_, path, _ := strings.Cut(s.Source, ":/")
+		if err := f.show(filepath.Join(f.Root, path), s.Target); err != nil {
+			return err
+		}
+		f.Mounts++
+		mode := "rw"
+		if slices.Contains(s.Options, "ro") {
+			mode = "ro"
+		}
+		f.table = append(f.table, Entry{Source: s.Source, Target: s.Target, Type: "nfs4", Options: []string{mode}, Device: "0:1"})
+		return nil
+	})
+}
+
+// Bind enters a second view of what is mounted at source.
+func (f *Fake) Bind(_ context.Context, source, target string, readOnly bool) error {
+	return f.do("bind", target, func() error {
+		e, ok := f.table.At(source)
+		if !ok {
+			return fmt.Errorf("bind %s: nothing is mounted there", source)
+		}
+		shown, err := os.Readlink(source)
+		if err != nil {
+			return err
+		}
+		if err := f.show(shown, target); err != nil {
+			return err
+		}
+		f.Binds++
+		e.Target = target
+		if readOnly {
+			e.Options = []string{"ro"}
+		}
+		f.table = append(f.table, e)
+		return nil
+	})
+}
+
+// Unmount takes every entry at target out of the table.
+func (f *Fake) Unmount(_ context.Context, target string) error {
+	return f.do("unmount", target, func() error {
+		if _, ok := f.table.At(target); !ok {
+			return nil
+		}
+		f.table = slices.DeleteFunc(f.table, func(e Entry) bool { return e.Target == target })
+		if err := os.Remove(target); err != nil {
+			return err
+		}
+		return os.Mkdir(target, 0o755)
+	})
+}
+
+// Table returns a copy of the table.
+func (f *Fake) Table() (Table, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.table), nil
+}
+
+// show makes the empty directory at target a link to what is shown there.
+func (f *Fake) show(shown, target string) error {
+	if info, err := os.Stat(shown); err != nil || !info.IsDir() {
+		return volume.Errorf(volume.ErrConflict, "mount %s: no such directory on the server", shown)
+	}
+	if info, err := os.Lstat(target); err != nil || !info.IsDir() {
+		return fmt.Errorf("mount at %s: not a directory", target)
+	}
+	if err := os.Remove(target); err != nil {
+		return err
+	}
+	return os.Symlink(shown, target)
+}

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package mount
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/moby/sys/mountinfo"
+)
+
+// Entry is one mount.
+type Entry struct {
+	Source  string // as mount(8) was told: "server:/path/directory"
+	Target  string
+	Type    string   // "nfs", "nfs4", ...
+	Options []string // of this mount, "ro" or "rw" among them
+	Device  string   // major:minor of the superblock
+}
+
+// ReadOnly reports whether this mount is, which its superblock need not be.
+func (e Entry) ReadOnly() bool { return slices.Contains(e.Options, "ro") }
+
+// Table is the mounts of this process's namespace, as of one moment, oldest first.
+type Table []Entry
+
+// Table reads /proc/self/mountinfo, which no server has a part in.
+func (k *Kernel) Table() (Table, error) {
+	infos, err := mountinfo.GetMounts(nil)
+	if err != nil {
+		return nil, fmt.Errorf("read the mount table: %w", err)
+	}
+	table := make(Table, len(infos))
+	for i, m := range infos {
+		table[i] = Entry{
+			Source: m.Source, Target: m.Mountpoint, Type: m.FSType,
+			Options: splitOptions(m.Options), Device: fmt.Sprintf("%d:%d", m.Major, m.Minor),
+		}
+	}
+	return table, nil
+}
+
+// At returns the topmost mount at target, of which only the lexical form counts.
+func (t Table) At(target string) (Entry, bool) {
+	target = filepath.Clean(target)
+	for _, e := range slices.Backward(t) {
+		if e.Target == target {
+			return e, true
+		}
+	}
+	return Entry{}, false
+}
+
+// Of returns the mounts that show what e shows: e itself, and binds of it.
+func (t Table) Of(e Entry) Table {
+	var same Table
+	for _, o := range t {
+		if o.Source == e.Source && o.Device == e.Device {
+			same = append(same, o)
+		}
+	}
+	return same
+}
+
+func splitOptions(s string) []string { return strings.Split(s, ",") }
