@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package copytree works on whole directory trees beneath a share: it removes them.
+//
+// Tenants may still be changing a tree while it is worked on. Nothing here follows a
+// symbolic link or crosses into another file system; every step is by a descriptor of the
+// directory it is in.
+package copytree
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// batch is how many names of a directory are in memory at once, per directory being removed.
+	batch = 512
+	// maxDepth is how deep removal descends: each level holds a descriptor. What is deeper is
+	// moved up first.
+	maxDepth = 64
+	// passes is how often a directory is read again because something new has appeared in it.
+	passes = 8
+)
+
+// Removal removes trees. Its counters may be read while it runs.
+type Removal struct {
+	// Workers is how many calls to the server are under way at once. Removing is a matter of
+	// round trips, so this divides the time for as long as the server keeps up.
+	Workers int
+
+	Entries atomic.Int64 // removed so far, directories included
+
+	group   errgroup.Group
+	top     int    // descriptor of the directory that holds the tree
+	name    string // of the tree in it
+	serial  atomic.Int64
+	failure struct {
+		sync.Mutex
+		first error
+		count int
+	}
+}
+
+// Remove removes name, whatever it is, from the directory that dirfd is open on. It goes on
+// past what it cannot remove, and then returns the first such error and their number. That
+// name is not there is success. It stops soon after ctx ends.
+func (r *Removal) Remove(ctx context.Context, dirfd int, name string) error {
+	r.top, r.name = dirfd, name
+	r.group.SetLimit(max(r.Workers-1, 1)) // the caller works too
+	r.removeEntry(ctx, dirfd, name, -1)
+	_ = r.group.Wait()
+	r.failure.Lock()
+	defer r.failure.Unlock()
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case r.failure.count > 1:
+		return fmt.Errorf("%w (and %d more)", r.failure.first, r.failure.count-1)
+	}
+	return r.failure.first
+}
+
+func (r *Removal) failed(what, name string, err error) {
+	r.failure.Lock()
+	defer r.failure.Unlock()
+	if r.failure.count++; r.failure.first == nil {
+		r.failure.first = fmt.Errorf("%s %q: %w", what, name, err)
+	}
+}
+
+// removeDir empties the directory name in parent and removes it.
+func (r *Removal) removeDir(ctx context.Context, parent int, name string, depth int) {
+	if depth >= maxDepth {
+		// Up beside the tree's own entries, where the descent begins anew.
+		up := fmt.Sprintf("%s/.mooring.deep.%d", r.name, r.serial.Add(1))
+		if err := unix.Renameat(parent, name, r.top, up); err != nil {
+			r.failed("move up", name, err)
+		}
+		return
+	}
+	f, err := openDir(parent, name)
+	if errors.Is(err, unix.ENOENT) {
+		return
+	}
+	if err != nil {
+		r.failed("open", name, err)
+		return
+	}
+	defer f.Close()
+	for idle := 0; idle < passes; {
+		before := r.Entries.Load()
+		if !r.empty(ctx, f, depth) {
+			return
+		}
+		err = unix.Unlinkat(parent, name, unix.AT_REMOVEDIR)
+		if err == nil {
+			r.Entries.Add(1)
+			return
+		}
+		if errors.Is(err, unix.ENOENT) {
+			return
+		}
+		if !errors.Is(err, unix.ENOTEMPTY) && !errors.Is(err, unix.EEXIST) {
+			break
+		}
+		if r.Entries.Load() == before {
+			idle++
+		}
+		if _, err := f.Seek(0, io.SeekStart); err != nil {
+			r.failed("read again", name, err)
+			return
+		}
+	}
+	r.failed("remove the directory", name, err)
+}
+
+// empty removes what is in an open directory. It reports false where something stayed, here
+// or anywhere: then there is no use in trying the directory itself.
+func (r *Removal) empty(ctx context.Context, f *os.File, depth int) bool {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for ctx.Err() == nil {
+		// Names only: where the server did not send types along, asking for them would be a
+		// look-up by path, and unlink(2) tells a directory as well.
+		names, err := f.Readdirnames(batch)
+		for _, name := range names {
+			wg.Add(1)
+			work := func() error {
+				defer wg.Done()
+				r.removeEntry(ctx, int(f.Fd()), name, depth)
+				return nil
+			}
+			if !r.group.TryGo(work) {
+				_ = work()
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			wg.Wait()
+			return ctx.Err() == nil && !r.hasFailed()
+		}
+		if err != nil {
+			r.failed("read", f.Name(), err)
+			return false
+		}
+	}
+	return false
+}
+
+func (r *Removal) hasFailed() bool {
+	r.failure.Lock()
+	defer r.failure.Unlock()
+	return r.failure.count > 0
+}
+
+func (r *Removal) removeEntry(ctx context.Context, parent int, name string, depth int) {
+	if ctx.Err() != nil {
+		return
+	}
+	err := unix.Unlinkat(parent, name, 0)
+	switch {
+	case err == nil:
+		r.Entries.Add(1)
+	case errors.Is(err, unix.EISDIR):
+		r.removeDir(ctx, parent, name, depth+1)
+	case !errors.Is(err, unix.ENOENT):
+		r.failed("remove", name, err)
+	}
+}
+
+// openDir opens a directory for reading, and nothing else: no link, no other file system.
+func openDir(parent int, name string) (*os.File, error) {
+	for {
+		fd, err := unix.Openat2(parent, name, &unix.OpenHow{
+			Flags:   unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC,
+			Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV,
+		})
+		if err == nil {
+			return os.NewFile(uintptr(fd), name), nil
+		}
+		if err != unix.EINTR && err != unix.EAGAIN {
+			return nil, err
+		}
+	}
+}

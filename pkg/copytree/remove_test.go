@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package copytree
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func remove(t *testing.T, ctx context.Context, dir, name string) (*Removal, error) {
+	t.Helper()
+	f, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	r := &Removal{Workers: 8}
+	return r, r.Remove(ctx, int(f.Fd()), name)
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestRemoveTakesTheTreeAndNothingElse(t *testing.T) {
+	dir := t.TempDir()
+	keep := filepath.Join(dir, "keep")
+	must(t, os.MkdirAll(filepath.Join(keep, "inside"), 0o755))
+	must(t, os.WriteFile(filepath.Join(keep, "file"), []byte("precious"), 0o644))
+	tree := filepath.Join(dir, "tree")
+	for i := range 20 {
+		sub := filepath.Join(tree, fmt.Sprint("d", i), "e")
+		must(t, os.MkdirAll(sub, 0o755))
+		for j := range 100 {
+			must(t, os.WriteFile(filepath.Join(sub, fmt.Sprint("f", j)), nil, 0))
+		}
+		must(t, os.Symlink(keep, filepath.Join(sub, "link to a directory")))
+		must(t, os.Symlink(filepath.Join(keep, "file"), filepath.Join(sub, "link to a file")))
+		must(t, os.Link(filepath.Join(keep, "file"), filepath.Join(sub, "hard link")))
+		must(t, unix.Mkfifo(filepath.Join(sub, "fifo\n\xff"), 0o600))
+	}
+	must(t, os.Chmod(filepath.Join(tree, "d0"), 0o000))
+
+	r, err := remove(t, context.Background(), dir, "tree")
+	must(t, err)
+	if got, want := r.Entries.Load(), int64(1+20*(2+100+4)); got != want {
+		t.Errorf("%d entries were removed, want %d", got, want)
+	}
+	if _, err := os.Lstat(tree); !os.IsNotExist(err) {
+		t.Errorf("the tree is still there: %v", err)
+	}
+	if data, err := os.ReadFile(filepath.Join(keep, "file")); err != nil || string(data) != "precious" {
+		t.Errorf("what links pointed at was touched: %q, %v", data, err)
+	}
+	if _, err := os.Stat(filepath.Join(keep, "inside")); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRemoveWhateverItIs(t *testing.T) {
+	dir := t.TempDir()
+	must(t, os.Mkdir(filepath.Join(dir, "target"), 0o755))
+	must(t, os.WriteFile(filepath.Join(dir, "target", "f"), nil, 0o600))
+	must(t, os.Symlink("target", filepath.Join(dir, "link")))
+	must(t, os.WriteFile(filepath.Join(dir, "file"), nil, 0o600))
+	for _, name := range []string{"link", "file", "absent"} {
+		if _, err := remove(t, context.Background(), dir, name); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := os.Lstat(filepath.Join(dir, name)); !os.IsNotExist(err) {
+			t.Errorf("%s is still there", name)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(dir, "target", "f")); err != nil {
+		t.Errorf("the link was followed: %v", err)
+	}
+}
+
+func TestRemoveDeepTree(t *testing.T) {
+	dir := t.TempDir()
+	at, err := unix.Open(dir, unix.O_DIRECTORY, 0)
+	must(t, err)
+	name := "tree"
+	for range 20 * maxDepth { // far more than a path can name
+		must(t, unix.Mkdirat(at, name, 0o755))
+		down, err := unix.Openat(at, name, unix.O_DIRECTORY, 0)
+		must(t, err)
+		must(t, unix.Close(at))
+		at, name = down, strings.Repeat("d", 20)
+	}
+	must(t, unix.Close(at))
+	_, err = remove(t, context.Background(), dir, "tree")
+	must(t, err)
+	if left, _ := os.ReadDir(dir); len(left) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+func TestRemoveStops(t *testing.T) {
+	dir := t.TempDir()
+	must(t, os.MkdirAll(filepath.Join(dir, "tree", "a"), 0o755))
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := remove(t, ctx, dir, "tree"); err == nil {
+		t.Error("a stopped removal called itself done")
+	}
+	if _, err := os.Stat(filepath.Join(dir, "tree", "a")); err != nil {
+		t.Error("a stopped removal went on")
+	}
+}
+
+func TestRemoveSaysWhatStayed(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Log("as root only a mount keeps a directory; as another user its mode does")
+	}
+	dir := t.TempDir()
+	stuck := filepath.Join(dir, "tree", "stuck")
+	must(t, os.MkdirAll(filepath.Join(stuck, "in"), 0o755))
+	must(t, os.MkdirAll(filepath.Join(dir, "tree", "free"), 0o755))
+	if os.Getuid() == 0 {
+		if err := unix.Mount("none", stuck, "tmpfs", 0, ""); err != nil {
+			t.Skipf("a mount cannot be made here, which the test needs as root: %v", err)
+		}
+		defer unix.Unmount(stuck, unix.MNT_DETACH)
+	} else {
+		must(t, os.Chmod(stuck, 0o500))
+		defer os.Chmod(stuck, 0o700)
+	}
+	_, err := remove(t, context.Background(), dir, "tree")
+	if err == nil || !strings.Contains(err.Error(), "stuck") && !strings.Contains(err.Error(), "in") {
+		t.Errorf("the error does not name what stayed: %v", err)
+	}
+}

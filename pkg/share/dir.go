@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package share
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// beneath is how text from users is resolved: inside the directory, without symbolic links,
+// without another file system on the way (openat2(2)).
+const beneath = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV
+
+// maxRecord is far more than a record can be, and little to read by accident.
+const maxRecord = 64 << 10
+
+// dir is an open directory, as an O_PATH descriptor: it pins the directory and asks the server nothing.
+type dir int
+
+func openDir(path string) (dir, error) {
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	return dir(fd), err
+}
+
+func (d dir) close() { _ = unix.Close(int(d)) }
+
+// resolve opens the directory at path, which may have several components, beneath d.
+// "" is d itself. The caller closes what it gets.
+func (d dir) resolve(path string) (dir, error) {
+	if path == "" {
+		path = "."
+	}
+	for {
+		fd, err := unix.Openat2(int(d), path, &unix.OpenHow{
+			Flags:   unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC,
+			Resolve: beneath,
+		})
+		// EAGAIN: a rename anywhere kept the kernel from being sure (openat2(2)).
+		if err != unix.EINTR && err != unix.EAGAIN {
+			return dir(fd), err
+		}
+	}
+}
+
+// open opens the file name in d; O_NOFOLLOW and O_CLOEXEC are added.
+func (d dir) open(name string, flags int) (*os.File, error) {
+	for {
+		fd, err := unix.Openat(int(d), name, flags|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+		if err == nil {
+			return os.NewFile(uintptr(fd), name), nil
+		}
+		if err != unix.EINTR {
+			return nil, &os.PathError{Op: "open", Path: name, Err: err}
+		}
+	}
+}
+
+// write makes the file name hold data, synced. It is left open for one more change in place.
+func (d dir) write(name string, flags int, data []byte) (*os.File, error) {
+	f, err := d.open(name, flags|unix.O_CREAT|unix.O_RDWR)
+	if err != nil {
+		return nil, err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync() // where NFS says that the disk is full
+	}
+	if err != nil {
+		_ = f.Close()
+		_ = d.unlink(name)
+		return nil, err
+	}
+	return f, nil
+}
+
+func (d dir) read(name string) ([]byte, unix.Stat_t, error) {
+	var stat unix.Stat_t
+	f, err := d.open(name, unix.O_RDONLY)
+	if err != nil {
+		return nil, stat, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxRecord))
+	if err == nil {
+		err = unix.Fstat(int(f.Fd()), &stat)
+	}
+	return data, stat, err
+}
+
+func (d dir) mkdir(name string, mode uint32) error {
+	return pathError("mkdir", name, unix.Mkdirat(int(d), name, mode))
+}
+
+func (d dir) rmdir(name string) error {
+	return pathError("rmdir", name, unix.Unlinkat(int(d), name, unix.AT_REMOVEDIR))
+}
+
+func (d dir) unlink(name string) error {
+	return pathError("unlink", name, unix.Unlinkat(int(d), name, 0))
+}
+
+func (d dir) link(name string, to dir, as string) error {
+	return pathError("link", as, unix.Linkat(int(d), name, int(to), as, 0))
+}
+
+func (d dir) rename(name string, to dir, as string) error {
+	return pathError("rename", name, unix.Renameat(int(d), name, int(to), as))
+}
+
+// stat looks at name itself, not through it.
+func (d dir) stat(name string) (unix.Stat_t, error) {
+	var s unix.Stat_t
+	err := unix.Fstatat(int(d), name, &s, unix.AT_SYMLINK_NOFOLLOW)
+	return s, pathError("stat", name, err)
+}
+
+// self looks at d.
+func (d dir) self() (unix.Stat_t, error) {
+	var s unix.Stat_t
+	err := unix.Fstatat(int(d), "", &s, unix.AT_EMPTY_PATH)
+	return s, pathError("stat", ".", err)
+}
+
+// names calls each for all names in d, in the server's order, in batches.
+func (d dir) names(each func(name string) error) error {
+	f, err := d.open(".", unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	for {
+		batch, err := f.Readdirnames(1024)
+		for _, name := range batch {
+			if err := each(name); err != nil {
+				return err
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// isEmpty reports whether d has no entries.
+func (d dir) isEmpty() (bool, error) {
+	err := d.names(func(string) error { return fs.ErrExist })
+	if errors.Is(err, fs.ErrExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func pathError(op, name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &os.PathError{Op: op, Path: name, Err: err}
+}
+
+// prefixes returns the parents of a directory and it itself, the outermost first: "a", "a/b".
+func prefixes(path string) []string {
+	var all []string
+	for i, c := range path {
+		if c == '/' {
+			all = append(all, path[:i])
+		}
+	}
+	if path != "" {
+		all = append(all, path)
+	}
+	return all
+}
+
+func is(err error, errno unix.Errno) bool { return errors.Is(err, errno) }
+
+func jsonName(key string) string { return key + ".json" }
+
+func keyOf(name string) (string, bool) { return strings.CutSuffix(name, ".json") }

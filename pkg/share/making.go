@@ -1,0 +1,380 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package share
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/mooring-csi/mooring/pkg/volume"
+	"golang.org/x/sys/unix"
+)
+
+// turns is how often a race for a parent directory is run again before it is given up: the
+// other side removes an empty parent, which it does once per deleted volume.
+const turns = 16
+
+// clockSkew is how far the clocks of server and clients may be apart. Times are the server's,
+// but where it delegates a file's times (NFSv4.2, RFC 9754) the client's.
+const clockSkew = 5 * time.Minute
+
+// Found is a record that was there already, and how long ago it was written.
+type Found struct {
+	volume.Record
+	Age time.Duration
+}
+
+// Making is a volume being made: its record is published, and is not ready. Each method is a
+// step that may be repeated; Commit or Undo ends it, or nothing does, and a retry resumes it.
+type Making struct {
+	s       *Share
+	rec     volume.Record
+	file    *os.File // the record, open for its one digit
+	readyAt int64
+	until   time.Time // past it another controller may take over, and we have to have stopped
+	resumed bool
+	since   unix.Timespec // when the record was written, by the server's clock
+
+	made bool // the directory, by us: Undo may remove it
+}
+
+// Begin publishes the record of a volume in the making. Where a record of the key is there
+// already, that is returned instead, and nothing is changed.
+//
+// It does not look first: link(2) says both whether there is one and who was first.
+func (s *Share) Begin(ctx context.Context, r volume.Record) (*Making, *Found, error) {
+	const what = "publish the record"
+	if err := ctx.Err(); err != nil {
+		return nil, nil, s.fail(what, err)
+	}
+	r.Maker, r.Nonce, r.Ready = s.opt.Maker, s.nonce(), 0
+	data, err := r.Encode()
+	if err != nil {
+		return nil, nil, err
+	}
+	m := &Making{s: s, rec: r, readyAt: int64(volume.ReadyAt(data)), until: time.Now().Add(s.opt.Lease / 2)}
+	aside := nonceFile(r.Key, r.Nonce)
+	s.step("write the record aside")
+	if m.file, err = s.staging.write(aside, 0, data); err != nil {
+		return nil, nil, s.fail(what, err)
+	}
+	var st unix.Stat_t
+	if err = unix.Fstat(int(m.file.Fd()), &st); err == nil {
+		m.since = st.Mtim
+		s.step("link the record")
+		err = s.publish(m, aside, data)
+	}
+	s.step("remove the aside")
+	if gone := ignore(s.staging.unlink(aside), unix.ENOENT); err == nil {
+		err = gone
+	}
+	if err == nil {
+		return m, nil, nil
+	}
+	_ = m.file.Close()
+	if !is(err, unix.EEXIST) {
+		return nil, nil, s.fail(what, err)
+	}
+	other, stat, err := s.record(r.Key)
+	if errors.Is(err, volume.ErrNotFound) {
+		return nil, nil, volume.Errorf(volume.ErrBusy, "share %s: volume %s was deleted while it was created: try again", s.def, r.Key)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	return nil, &Found{Record: *other, Age: since(stat.Mtim, st.Mtim)}, nil
+}
+
+// publish gives the aside its name, create-once. EEXIST: the name is another's.
+func (s *Share) publish(m *Making, aside string, data []byte) error {
+	err := s.staging.link(aside, s.volumes, jsonName(m.rec.Key))
+	switch {
+	case is(err, unix.EEXIST):
+		// Before NFSv4.1's sessions a LINK whose answer was lost is sent again, and then says
+		// EEXIST of its own work (RFC 8881, section 2.10.6.1 on why).
+		if other, _, e := s.record(m.rec.Key); e == nil && other.Nonce == m.rec.Nonce {
+			return nil
+		}
+	case noLinks(err):
+		f, e := s.volumes.write(jsonName(m.rec.Key), unix.O_EXCL, data)
+		if e != nil {
+			return e
+		}
+		_ = m.file.Close()
+		m.file = f
+		return nil
+	}
+	return err
+}
+
+// Resume goes on with a volume in the making that this instance began before, or that was
+// left by another: the caller has made sure of that (Found.Age, Lease).
+func (s *Share) Resume(ctx context.Context, r volume.Record) (*Making, error) {
+	what := fmt.Sprintf("resume the making of volume %s", r.Key)
+	if err := ctx.Err(); err != nil {
+		return nil, s.fail(what, err)
+	}
+	f, err := s.volumes.open(jsonName(r.Key), unix.O_RDWR)
+	if is(err, unix.ENOENT) {
+		return nil, volume.Errorf(volume.ErrBusy, "share %s: volume %s was given up while its making was to be resumed: try again", s.def, r.Key)
+	}
+	if err != nil {
+		return nil, s.fail(what, err)
+	}
+	m := &Making{s: s, rec: r, file: f, until: time.Now().Add(s.opt.Lease / 2), resumed: true}
+	data := make([]byte, maxRecord)
+	n, _ := f.ReadAt(data, 0)
+	m.readyAt = int64(volume.ReadyAt(data[:n]))
+	now, err := volume.DecodeRecord(r.Key, data[:n])
+	var st unix.Stat_t
+	if err == nil {
+		err = unix.Fstat(int(f.Fd()), &st)
+	}
+	if err == nil && now.Nonce != r.Nonce {
+		err = volume.Errorf(volume.ErrBusy, "volume %s is being made by another controller", r.Key)
+	}
+	m.since = st.Mtim
+	if err == nil {
+		// What a killed maker may have left between its two steps.
+		err = ignore(s.staging.unlink(nonceFile(r.Key, r.Nonce)), unix.ENOENT)
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, s.fail(what, err)
+	}
+	return m, nil
+}
+
+// Lease returns how long a record in the making belongs to its maker alone.
+func (s *Share) Lease() time.Duration { return s.opt.Lease }
+
+// Maker returns the name of this instance of the driver.
+func (s *Share) Maker() string { return s.opt.Maker }
+
+// allowed refuses a step that comes too late.
+func (m *Making) allowed(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if time.Now().After(m.until) {
+		return volume.Errorf(volume.ErrBusy, "share %s: making volume %s took too long, and another controller may have taken it over: the next try finds out", m.s.def, m.rec.Key)
+	}
+	return nil
+}
+
+// MakeDirectory makes the volume's directory in its place, with the owner and mode that the
+// record asks for. A directory that was there before is ErrConflict, unless the record says
+// that it is adopted: then it is left exactly as it is.
+func (m *Making) MakeDirectory(ctx context.Context) error {
+	what := fmt.Sprintf("make the directory %q of volume %s", m.rec.Directory, m.rec.Key)
+	parent, name := volume.SplitDirectory(m.rec.Directory)
+	for range turns {
+		if err := m.allowed(ctx); err != nil {
+			return m.s.fail(what, err)
+		}
+		d, err := m.s.parent(parent)
+		if err == nil {
+			err = m.makeIn(d, name)
+			d.close()
+		}
+		// A volume that was deleted took the empty parent with it.
+		if m.rec.Adopted && is(err, unix.ENOENT) {
+			err = volume.Errorf(volume.ErrConflict, "share %s: the directory %q, which volume %s was to adopt, is not there any more: try again", m.s.def, m.rec.Directory, m.rec.Key)
+		}
+		if !is(err, unix.ENOENT) || parent == "" {
+			return m.s.fail(what, err)
+		}
+	}
+	return volume.Errorf(volume.ErrBusy, "share %s: %s: its parent is removed again and again", m.s.def, what)
+}
+
+func (m *Making) makeIn(parent dir, name string) error {
+	if m.rec.Adopted {
+		d, err := parent.resolve(name)
+		if err == nil {
+			d.close()
+		}
+		return err
+	}
+	mode := uint32(volume.DefaultMode)
+	if m.rec.Mode != nil {
+		mode = *m.rec.Mode
+	}
+	m.s.step("make the directory")
+	err := parent.mkdir(name, mode)
+	if err == nil {
+		m.made = true
+	} else if !is(err, unix.EEXIST) {
+		return err
+	}
+	d, e := parent.resolve(name)
+	if e != nil {
+		return e
+	}
+	defer d.close()
+	if err != nil {
+		if err := m.isOurs(d); err != nil {
+			return err
+		}
+		m.made = true
+	}
+	return m.own(d, mode)
+}
+
+// isOurs tells a directory that an interrupted attempt has made from one that was there
+// before: ours is empty, and not older than the record but for what clocks differ.
+func (m *Making) isOurs(d dir) error {
+	foreign := volume.Errorf(volume.ErrConflict, "share %s: the directory %q exists already and is no volume's: remove or rename it, choose another subDir, or say existingDirectory: adopt in the class to use it as it is", m.s.def, m.rec.Directory)
+	if !m.resumed {
+		return foreign
+	}
+	st, err := d.self()
+	if err != nil {
+		return err
+	}
+	empty, err := d.isEmpty()
+	if err != nil {
+		return err
+	}
+	if !empty || since(m.since, st.Mtim) < -clockSkew {
+		return foreign
+	}
+	return nil
+}
+
+// own gives the directory its owner, and its mode where mkdir did not: the umask, a setgid
+// parent and the special bits all have a say there. The attributes came with mkdir's answer.
+func (m *Making) own(d dir, mode uint32) error {
+	st, err := d.self()
+	if err != nil {
+		return err
+	}
+	uid, gid := -1, -1
+	if m.rec.UID != nil && *m.rec.UID != st.Uid {
+		uid = int(*m.rec.UID)
+	}
+	if m.rec.GID != nil && *m.rec.GID != st.Gid {
+		gid = int(*m.rec.GID)
+	}
+	change := uid >= 0 || gid >= 0
+	if !change && (st.Mode&0o7777 == mode || m.rec.Mode == nil && st.Mode&0o777 == mode) {
+		return nil
+	}
+	f, err := d.open(".", unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if change {
+		m.s.step("set the owner")
+		if err := unix.Fchown(int(f.Fd()), uid, gid); err != nil {
+			return fmt.Errorf("give it the owner %d:%d: %w", uid, gid, err)
+		}
+	}
+	m.s.step("set the mode")
+	if err := unix.Fchmod(int(f.Fd()), mode); err != nil {
+		return fmt.Errorf("give it the mode %04o: %w", mode, err)
+	}
+	return nil
+}
+
+// Commit makes the volume ready: one byte changes, in place.
+func (m *Making) Commit(ctx context.Context) (*volume.Record, error) {
+	const what = "mark the record ready"
+	if err := m.allowed(ctx); err != nil {
+		return nil, m.s.fail(what, err)
+	}
+	m.s.step(what)
+	_, err := m.file.WriteAt([]byte("1"), m.readyAt)
+	if err == nil {
+		err = m.file.Sync()
+	}
+	if closed := m.file.Close(); err == nil {
+		err = closed
+	}
+	if err != nil {
+		return nil, m.s.fail(what, err)
+	}
+	m.rec.Ready = 1
+	return &m.rec, nil
+}
+
+// Leave ends the work on the volume and leaves what there is for a retry to resume.
+func (m *Making) Leave() { _ = m.file.Close() }
+
+// Undo takes away what Begin and the steps after it made, the record last. It is for a
+// refusal that a retry would get too. What does not succeed stays for a retry to resume.
+func (m *Making) Undo() error {
+	defer m.Leave()
+	if err := m.allowed(context.Background()); err != nil {
+		return err
+	}
+	err := m.undo()
+	if err != nil {
+		return m.s.fail(fmt.Sprintf("undo the making of volume %s", m.rec.Key), err)
+	}
+	return nil
+}
+
+func (m *Making) undo() error {
+	s := m.s
+	if err := m.undoDirectory(); err != nil {
+		return err
+	}
+	if err := s.release(m.rec.Directory, m.rec.Key); err != nil {
+		return err
+	}
+	s.step("undo the record")
+	return ignore(s.volumes.unlink(jsonName(m.rec.Key)), unix.ENOENT)
+}
+
+// undoDirectory removes the directory where this volume has made it. rmdir(2) sees to it
+// that nothing but an empty one goes.
+func (m *Making) undoDirectory() error {
+	if !m.made && !m.resumed || m.rec.Adopted {
+		return nil
+	}
+	parent, name := volume.SplitDirectory(m.rec.Directory)
+	claims, err := m.s.claims.resolve(parent)
+	if err != nil {
+		return ignore(err, unix.ENOENT)
+	}
+	owner, err := readClaim(claims, name)
+	claims.close()
+	if err != nil || owner != m.rec.Key {
+		return ignore(err, unix.ENOENT)
+	}
+	at, err := m.s.root.resolve(parent)
+	if err != nil {
+		return ignore(err, unix.ENOENT)
+	}
+	defer at.close()
+	d, err := at.resolve(name)
+	if err != nil {
+		return ignore(err, unix.ENOENT)
+	}
+	ours := m.made || m.isOurs(d) == nil
+	d.close()
+	if !ours {
+		return nil
+	}
+	m.s.step("undo the directory")
+	return ignore(at.rmdir(name), unix.ENOENT)
+}
+
+// since returns how much later b is than a.
+func since(a, b unix.Timespec) time.Duration {
+	return time.Duration(b.Nano() - a.Nano())
+}
+
+// noLinks reports whether the server has no hard links to give. EPERM is what some say; a
+// client with fs.protected_hardlinks says it too, to one who is not the owner.
+func noLinks(err error) bool {
+	return is(err, unix.EOPNOTSUPP) || is(err, unix.ENOTSUP) || is(err, unix.EPERM) || is(err, unix.ENOSYS)
+}
+
+func nonceFile(key, nonce string) string { return strings.Join([]string{key, nonce, "json"}, ".") }

@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package share
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/mooring-csi/mooring/pkg/mount"
+	"github.com/mooring-csi/mooring/pkg/volume"
+	"k8s.io/klog/v2"
+)
+
+const (
+	// mountPatience bounds one mount(8) of the controller.
+	mountPatience = 20 * time.Second
+	// failureMemory is how long a mount that failed answers for the next caller too, so that
+	// a dead server costs each of them nothing.
+	failureMemory = 2 * time.Second
+)
+
+// controllerOptions make the controller's own mounts end every call on a dead server in about
+// half a minute (safe, because every fsync and close is checked), and trust no cached "it is
+// not there" (nfs(5)). Pods' mounts know nothing of them.
+var controllerOptions = []string{"rw", "noexec", "softerr", "timeo=50", "retrans=2", "retry=0", "lookupcache=positive"}
+
+// Mounter is what the pool needs of package mount.
+type Mounter interface {
+	Mount(ctx context.Context, s mount.Spec) error
+	Unmount(ctx context.Context, target string) error
+}
+
+// Pool keeps shares mounted and open, so that an operation costs no mount.
+type Pool struct {
+	registry func() *volume.Registry
+	mounter  Mounter
+	dir      string
+	opt      Options
+
+	mu   sync.Mutex
+	open map[string]*pooled
+}
+
+// pooled is one share in the pool. Its fields are the pool's, but for what comes after done.
+type pooled struct {
+	def   volume.Share
+	users int
+	old   bool // replaced: to be closed with its last user
+
+	done   chan struct{} // closed when the mount has succeeded or failed
+	share  *Share
+	err    error
+	failed time.Time
+	target string
+}
+
+// NewPool returns a pool that mounts shares beneath dir, a local directory, as the registry
+// in force says.
+func NewPool(registry func() *volume.Registry, mounter Mounter, dir string, opt Options) *Pool {
+	return &Pool{registry: registry, mounter: mounter, dir: dir, opt: opt, open: map[string]*pooled{}}
+}
+
+// Registry returns the registry in force.
+func (p *Pool) Registry() *volume.Registry { return p.registry() }
+
+// Open returns the share of that name, mounted. The caller calls release when it is done
+// with it. Of callers that come while it is being mounted, each waits until its own ctx ends.
+// options are for a share that is not registered, where the first mount of it needs some.
+func (p *Pool) Open(ctx context.Context, name string, options []string) (s *Share, release func(), err error) {
+	def, err := p.registry().Resolve(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	e := p.take(ctx, def, options)
+	release = sync.OnceFunc(func() { p.release(e) })
+	select {
+	case <-e.done:
+	case <-ctx.Done():
+		release()
+		return nil, nil, volume.Errorf(volume.ErrUnavailable, "share %s: it is still being mounted (%w)", def, ctx.Err())
+	}
+	if e.err != nil {
+		release()
+		return nil, nil, e.err
+	}
+	return e.share, release, nil
+}
+
+// Opened returns the names of the shares that are mounted, registered or not.
+func (p *Pool) Opened() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var names []string
+	for name, e := range p.open {
+		if e.ready() && e.err == nil {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+func (e *pooled) ready() bool {
+	select {
+	case <-e.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// usable reports whether an entry serves one who wants def now.
+func (e *pooled) usable(def volume.Share) bool {
+	switch {
+	case !e.def.SameMount(def):
+		return false
+	case !e.ready():
+		return true
+	case e.err != nil:
+		return time.Since(e.failed) < failureMemory
+	}
+	return !e.share.Lost()
+}
+
+// take finds or makes the entry of a share and counts the caller as its user.
+func (p *Pool) take(ctx context.Context, def volume.Share, options []string) *pooled {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	e := p.open[def.Name]
+	if e != nil && !e.usable(def) {
+		e.old = true
+		p.reap(e)
+		e = nil
+	}
+	if e == nil {
+		e = &pooled{def: def, done: make(chan struct{}), target: p.target(def.Name)}
+		p.open[def.Name] = e
+		e.users++ // the mounting's
+		// Not the caller's ctx: others wait for this mount too, and a later one will.
+		go p.mount(context.WithoutCancel(ctx), e, options)
+	}
+	e.users++
+	return e
+}
+
+func (p *Pool) mount(ctx context.Context, e *pooled, options []string) {
+	defer p.release(e)
+	ctx, cancel := context.WithTimeout(ctx, mountPatience)
+	defer cancel()
+	log := klog.FromContext(ctx)
+	start := time.Now()
+	e.share, e.err = p.mountOne(ctx, e, options)
+	if e.err != nil {
+		e.failed = time.Now()
+		_ = os.Remove(e.target)
+		log.Error(e.err, "Share cannot be used", "share", e.def.Name, "duration", time.Since(start))
+	} else {
+		log.Info("Share mounted", "share", e.def.String(), "at", e.target, "duration", time.Since(start))
+	}
+	close(e.done)
+}
+
+func (p *Pool) mountOne(ctx context.Context, e *pooled, options []string) (*Share, error) {
+	if err := os.MkdirAll(e.target, 0o700); err != nil {
+		return nil, fmt.Errorf("make the mount point of share %s: %w", e.def, err)
+	}
+	options = volume.MergeMountOptions(e.def.MountOptions, options, controllerOptions)
+	var errs []error
+	for _, server := range e.def.Servers {
+		each, cancel := context.WithTimeout(ctx, mountPatience/time.Duration(len(e.def.Servers)))
+		err := p.mounter.Mount(each, mount.Spec{Source: e.def.Source(server, ""), Target: e.target, Options: options})
+		cancel()
+		if err == nil {
+			return p.openMounted(ctx, e)
+		}
+		errs = append(errs, err)
+	}
+	return nil, fmt.Errorf("share %s: %w", e.def.Name, errors.Join(errs...))
+}
+
+// openMounted opens what is mounted now. The server may die at any moment, also this one.
+func (p *Pool) openMounted(ctx context.Context, e *pooled) (*Share, error) {
+	type result struct {
+		share *Share
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() {
+		s, err := Open(e.target, e.def, p.opt)
+		done <- result{s, err}
+	}()
+	var r result
+	select {
+	case r = <-done:
+	case <-ctx.Done():
+		r.err = volume.Errorf(volume.ErrUnavailable, "share %s: mounted, but the server does not answer (%w)", e.def, ctx.Err())
+		go func() {
+			if late := <-done; late.err == nil {
+				late.share.Close()
+			}
+		}()
+	}
+	if r.err != nil {
+		_ = p.mounter.Unmount(context.WithoutCancel(ctx), e.target)
+	}
+	return r.share, r.err
+}
+
+func (p *Pool) release(e *pooled) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	e.users--
+	p.reap(e)
+}
+
+// reap closes an entry that was replaced and has no users. It is called with the pool locked.
+func (p *Pool) reap(e *pooled) {
+	if !e.old || e.users > 0 || e.share == nil {
+		return
+	}
+	s := e.share
+	e.share = nil
+	go func() {
+		s.Close()
+		p.detach(e.target)
+	}()
+}
+
+func (p *Pool) detach(target string) {
+	ctx, cancel := context.WithTimeout(context.Background(), mountPatience)
+	defer cancel()
+	if err := p.mounter.Unmount(ctx, target); err != nil {
+		klog.Background().Error(err, "A share's old mount stays", "target", target)
+		return
+	}
+	_ = os.Remove(target)
+}
+
+// Close unmounts every share. It is for the end of the process: users are not waited for.
+func (p *Pool) Close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for name, e := range p.open {
+		if e.ready() && e.err == nil {
+			p.detach(e.target)
+		}
+		delete(p.open, name)
+	}
+}
+
+// Clean unmounts what an earlier process that was killed has left mounted beneath the pool's
+// directory. table says what is mounted.
+func (p *Pool) Clean(table mount.Table) {
+	for _, e := range table {
+		if strings.HasPrefix(e.Target, p.dir+"/") {
+			p.detach(e.Target)
+		}
+	}
+}
+
+// target returns a new mount point, named after the share as far as a name can be.
+func (p *Pool) target(name string) string {
+	safe := name
+	if strings.ContainsAny(name, ":/[]") {
+		sum := sha256.Sum256([]byte(name))
+		safe = hex.EncodeToString(sum[:8])
+	}
+	return filepath.Join(p.dir, safe+"."+randomHex(4))
+}

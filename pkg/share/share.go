@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package share
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/mooring-csi/mooring/pkg/volume"
+	"golang.org/x/sys/unix"
+)
+
+// DefaultLease is how long a volume in the making is left to the controller that began it.
+const DefaultLease = 20 * time.Second
+
+// staleAside is the age past which a record that was never published is nobody's any more.
+const staleAside = time.Hour
+
+// Options are what all shares of one process have in common.
+type Options struct {
+	// Maker names this instance of the driver across its restarts; no two run under one name.
+	Maker string
+	// Lease is how long what another instance began is left alone. 0: DefaultLease.
+	Lease time.Duration
+	// Step, if set, is called before each change on the share, with what it is. Tests end the
+	// process there.
+	Step func(what string)
+}
+
+// Share is an open share. Its methods may be called at the same time; all of them touch the
+// file system, and return no sooner than it answers.
+type Share struct {
+	def  volume.Share
+	opt  Options
+	run  string // names this process among the runs of the Maker
+	seq  atomic.Int64
+	lost atomic.Bool // the file system under us is not the share any more
+
+	root, volumes, claims, staging, trash dir
+}
+
+// Open opens the share that is mounted at path and lays out what is Mooring's there.
+func Open(path string, def volume.Share, opt Options) (*Share, error) {
+	if opt.Lease == 0 {
+		opt.Lease = DefaultLease
+	}
+	s := &Share{def: def, opt: opt, run: randomHex(4), root: -1, volumes: -1, claims: -1, staging: -1, trash: -1}
+	err := s.layOut(path)
+	if err == nil {
+		err = s.sweepStaging()
+	}
+	if err != nil {
+		s.Close()
+		return nil, s.fail("lay out "+volume.StateDir, err)
+	}
+	return s, nil
+}
+
+func (s *Share) layOut(path string) (err error) {
+	if s.root, err = openDir(path); err != nil {
+		return err
+	}
+	state, err := s.ensure(s.root, volume.StateDir)
+	if err != nil {
+		return err
+	}
+	defer state.close()
+	for name, d := range map[string]*dir{"volumes": &s.volumes, "claims": &s.claims, "staging": &s.staging, "trash": &s.trash} {
+		if *d, err = s.ensure(state, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ensure opens the directory name in parent, and makes it where it is not there.
+func (s *Share) ensure(parent dir, name string) (dir, error) {
+	d, err := parent.resolve(name)
+	if !is(err, unix.ENOENT) {
+		return d, err
+	}
+	s.step("lay out " + name)
+	if err := parent.mkdir(name, 0o700); err != nil && !is(err, unix.EEXIST) {
+		return -1, err
+	}
+	return parent.resolve(name)
+}
+
+// sweepStaging removes the asides of this instance's earlier runs, and anybody's old ones.
+// The age is told by the server's clock alone.
+func (s *Share) sweepStaging() error {
+	var stale []string
+	now, err := s.staging.self()
+	if err != nil {
+		return err
+	}
+	err = s.staging.names(func(name string) error {
+		_, nonce, _ := strings.Cut(strings.TrimSuffix(name, ".json"), "."+s.opt.Maker+"-")
+		if nonce != "" && !strings.HasPrefix(nonce, s.run+"-") {
+			stale = append(stale, name)
+		} else if st, err := s.staging.stat(name); err == nil && now.Mtim.Sec-st.Mtim.Sec > int64(staleAside/time.Second) {
+			stale = append(stale, name)
+		}
+		return nil
+	})
+	for _, name := range stale {
+		if err == nil {
+			s.step("sweep staging")
+			err = ignore(s.staging.unlink(name), unix.ENOENT)
+		}
+	}
+	return err
+}
+
+// Close lets go of the share. It does not unmount it.
+func (s *Share) Close() {
+	for _, d := range []dir{s.root, s.volumes, s.claims, s.staging, s.trash} {
+		if d >= 0 {
+			d.close()
+		}
+	}
+}
+
+// Definition returns what the registry said of the share when it was opened.
+func (s *Share) Definition() volume.Share { return s.def }
+
+// Lost reports whether an operation found that what is mounted is not the share any more: it
+// has to be mounted anew.
+func (s *Share) Lost() bool { return s.lost.Load() }
+
+// Space asks the server how much there is and how much of it is free.
+func (s *Share) Space(ctx context.Context) (volume.Space, error) {
+	if err := ctx.Err(); err != nil {
+		return volume.Space{}, s.fail("ask for its space", err)
+	}
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(int(s.root), &st); err != nil {
+		return volume.Space{}, s.fail("ask for its space", err)
+	}
+	return volume.NewSpace(st.Frsize, st.Blocks, st.Bfree, st.Bavail, st.Files, st.Ffree), nil
+}
+
+func (s *Share) step(what string) {
+	if s.opt.Step != nil {
+		s.opt.Step(what)
+	}
+}
+
+func (s *Share) nonce() string {
+	return fmt.Sprintf("%s-%s-%s", s.opt.Maker, s.run, strconv.FormatInt(s.seq.Add(1), 36))
+}
+
+func randomHex(n int) string {
+	b := make([]byte, n)
+	_, _ = rand.Read(b) // never fails (crypto/rand)
+	return hex.EncodeToString(b)
+}
+
+// fail says what was being done on which share, and gives what the system said its kind and,
+// where there is one, its remedy. An error that has a kind already keeps it.
+func (s *Share) fail(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, unix.ESTALE) {
+		s.lost.Store(true)
+	}
+	if volume.Kind(err) != nil {
+		return err
+	}
+	kind, advice := classify(err)
+	return volume.Errorf(kind, "share %s: %s: %w%s", s.def, what, err, advice)
+}
+
+// classify finds the kind of a system call's error on a share, and the advice that goes with it.
+func classify(err error) (kind error, advice string) {
+	var errno unix.Errno
+	switch {
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return volume.ErrTimeout, ""
+	case !errors.As(err, &errno):
+		return nil, ""
+	}
+	switch errno {
+	case unix.EACCES, unix.EPERM:
+		return volume.ErrRefused, ": the server does not let us: it maps root to nobody (root_squash) and the directory is not nobody's: export with no_root_squash, or make the export's directory writable for the one root is mapped to"
+	case unix.EROFS:
+		return volume.ErrRefused, ": the share is exported, or mounted, read-only: export it rw"
+	case unix.ENOSPC:
+		return volume.ErrFull, ": no space or no inodes are left on the server: free some, or empty the trash"
+	case unix.EDQUOT:
+		return volume.ErrFull, ": a quota on the server is used up"
+	case unix.ESTALE:
+		return volume.ErrUnavailable, ": the export was made anew or its disk is not mounted on the server; the share will be mounted again at the next try"
+	case unix.ETIMEDOUT, unix.EIO, unix.ECONNREFUSED, unix.ECONNRESET, unix.EHOSTDOWN, unix.EHOSTUNREACH, unix.ENETUNREACH:
+		return volume.ErrUnavailable, ": the server does not answer: check that it runs and that port 2049 is reachable from here"
+	case unix.ELOOP, unix.ENOTDIR:
+		return volume.ErrConflict, ": a symbolic link or a file stands where a directory is to be: remove it on the server"
+	case unix.EXDEV:
+		return volume.ErrConflict, ": another file system is mounted there on the server: register that as a share of its own"
+	case unix.ENAMETOOLONG, unix.EINVAL:
+		return volume.ErrInvalid, ": the server does not take that name"
+	}
+	return nil, ""
+}
+
+// ignore returns nil for an error that is as good as success.
+func ignore(err error, errno unix.Errno) error {
+	if is(err, errno) {
+		return nil
+	}
+	return err
+}

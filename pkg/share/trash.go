@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package share
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/mooring-csi/mooring/pkg/volume"
+	"golang.org/x/sys/unix"
+)
+
+// halfTrashed is how long what was renamed into the trash waits for its record, which a
+// retry of the interrupted deletion brings.
+const halfTrashed = time.Hour
+
+// Trash moves a volume's directory and then its record into the trash. Neither depends on
+// what is in the directory. A retry of an interrupted call finishes it.
+func (s *Share) Trash(ctx context.Context, r *Stored, now time.Time) error {
+	entry := trashName(r.Key, now)
+	moved := false
+	err := s.leave(ctx, r, func(d dir, name string) error {
+		s.step("rename the directory into the trash")
+		err := d.rename(name, s.trash, entry)
+		moved = err == nil
+		return err
+	})
+	if err != nil {
+		return s.fail(fmt.Sprintf("delete volume %s", r.Key), err)
+	}
+	if !moved {
+		entry, err = s.halfTrashed(r.Key)
+	}
+	switch {
+	case err != nil:
+	case entry == "": // the directory had vanished: nothing is there to be brought back
+		s.step("remove the record")
+		err = s.volumes.unlink(jsonName(r.Key))
+	default:
+		s.step("rename the record into the trash")
+		err = s.volumes.rename(jsonName(r.Key), s.trash, jsonName(entry))
+	}
+	return s.fail(fmt.Sprintf("delete volume %s", r.Key), ignore(err, unix.ENOENT))
+}
+
+// Release forgets a volume and leaves its directory as it is (onDelete: retain).
+func (s *Share) Release(ctx context.Context, r *Stored) error {
+	err := s.leave(ctx, r, func(dir, string) error { return nil })
+	if err == nil {
+		s.step("remove the record")
+		err = ignore(s.volumes.unlink(jsonName(r.Key)), unix.ENOENT)
+	}
+	return s.fail(fmt.Sprintf("release volume %s", r.Key), err)
+}
+
+// Archive forgets a volume and renames its directory to archived-<name>, beside where it
+// was, with a suffix where that is taken.
+func (s *Share) Archive(ctx context.Context, r *Stored) error {
+	err := s.leave(ctx, r, func(d dir, name string) error { return s.archive(r, d, name) })
+	if err == nil {
+		s.step("remove the record")
+		err = ignore(s.volumes.unlink(jsonName(r.Key)), unix.ENOENT)
+	}
+	return s.fail(fmt.Sprintf("archive volume %s", r.Key), err)
+}
+
+// archive renames the directory. The new name is claimed for that moment: without
+// RENAME_NOREPLACE, which NFS has not, a rename would replace the empty directory of a
+// volume that is just being made there.
+func (s *Share) archive(r *Stored, d dir, name string) error {
+	parent, _ := volume.SplitDirectory(r.Directory)
+	claims, err := s.claims.resolve(parent)
+	if err != nil {
+		return err
+	}
+	defer claims.close()
+	sum := sha256.Sum256([]byte(r.Key))
+	unique := "-" + hex.EncodeToString(sum[:4])
+	done := false
+	for _, suffix := range []string{"", unique, unique + "-2", unique + "-3", unique + "-4"} {
+		as := volume.ArchiveName(name, suffix)
+		if !done {
+			s.step("claim the archived name")
+			if err := ignore(s.claim(r.Record, claims, as), unix.EEXIST); err != nil {
+				return err
+			}
+		}
+		if key, err := readClaim(claims, as); err != nil || key != r.Key {
+			continue
+		}
+		if _, err := d.stat(as); is(err, unix.ENOENT) && !done {
+			s.step("rename the directory to its archived name")
+			if err := ignore(d.rename(name, d, as), unix.ENOENT); err != nil {
+				return err
+			}
+			done = true
+		}
+		// Also that which an interrupted call left: hence all names, done or not.
+		s.step("remove the archived name's claim")
+		if err := ignore(claims.unlink(as), unix.ENOENT); err != nil {
+			return err
+		}
+	}
+	if _, err := d.stat(name); err == nil {
+		return volume.Errorf(volume.ErrConflict, "share %s: volume %s cannot be archived: %q and its like are taken beside it: move the older archives away", s.def, r.Key, volume.ArchiveName(name, ""))
+	}
+	return nil
+}
+
+// leave takes a volume out of its place: it proves that the directory is the volume's, calls
+// move with the open parent and the directory's name, and removes the claim. move says
+// ENOENT where the directory is not there (any more).
+func (s *Share) leave(ctx context.Context, r *Stored, move func(parent dir, name string) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	owner, err := s.claimant(r)
+	if err != nil {
+		return err
+	}
+	parent, name := volume.SplitDirectory(r.Directory)
+	if owner != r.Key {
+		return s.leftAlready(r, owner)
+	}
+	d, err := s.root.resolve(parent)
+	if err == nil {
+		err = move(d, name)
+		d.close()
+	}
+	if err := ignore(err, unix.ENOENT); err != nil {
+		return err
+	}
+	claims, err := s.claims.resolve(parent)
+	if err != nil {
+		return err
+	}
+	defer claims.close()
+	return s.unclaim(claims, parent, name)
+}
+
+// leftAlready decides about a record whose directory is not claimed for it: an interrupted
+// deletion may have come past the claim. Anything else is refused.
+func (s *Share) leftAlready(r *Stored, owner string) error {
+	half, err := s.halfTrashed(r.Key)
+	if err != nil || half != "" {
+		return err
+	}
+	there, err := s.Exists(context.Background(), r.Directory)
+	if err == nil && !there && owner == "" {
+		return nil
+	}
+	if owner == "" {
+		owner = "no volume"
+	}
+	return volume.Errorf(volume.ErrDamaged, "share %s: volume %s is not deleted: its record says that its directory is %q, but %s has the claim on that; nothing was changed: compare %s/volumes/%s.json and %s/claims on the share and mend the one that is wrong",
+		s.def, r.Key, r.Directory, owner, volume.StateDir, r.Key, volume.StateDir)
+}
+
+// halfTrashed finds what an interrupted deletion of key has left in the trash: a directory
+// without its record. "": nothing.
+func (s *Share) halfTrashed(key string) (string, error) {
+	entries, err := s.trashed()
+	for _, e := range entries {
+		if e.Key == key && e.data && !e.recorded {
+			return e.Name, err
+		}
+	}
+	return "", err
+}
+
+// Trashed is a deleted volume in the trash.
+type Trashed struct {
+	Name    string // of its directory in the trash
+	Key     string
+	Deleted time.Time // by the clock of the controller that deleted it
+
+	data, recorded bool
+}
+
+// Trashed lists the trash, the oldest first.
+func (s *Share) Trashed(ctx context.Context) ([]Trashed, error) {
+	err := ctx.Err()
+	var entries []Trashed
+	if err == nil {
+		entries, err = s.trashed()
+	}
+	return entries, s.fail("list the trash", err)
+}
+
+func (s *Share) trashed() ([]Trashed, error) {
+	found := map[string]*Trashed{}
+	err := s.trash.names(func(name string) error {
+		entry, isRecord := strings.CutSuffix(name, ".json")
+		key, deleted, ok := parseTrashName(entry)
+		if !ok {
+			return nil
+		}
+		e := found[entry]
+		if e == nil {
+			e = &Trashed{Name: entry, Key: key, Deleted: deleted}
+			found[entry] = e
+		}
+		e.data = e.data || !isRecord
+		e.recorded = e.recorded || isRecord
+		return nil
+	})
+	entries := make([]Trashed, 0, len(found))
+	for _, e := range found {
+		entries = append(entries, *e)
+	}
+	slices.SortFunc(entries, func(a, b Trashed) int {
+		return cmp.Or(a.Deleted.Compare(b.Deleted), cmp.Compare(a.Name, b.Name))
+	})
+	return entries, err
+}
+
+// Due returns when an entry of the trash is to be purged: after the retention of its record,
+// or else of the share.
+func (s *Share) Due(e Trashed) time.Time {
+	keep := s.def.TrashRetention
+	if !e.recorded {
+		keep = max(keep, halfTrashed)
+	} else if data, _, err := s.trash.read(jsonName(e.Name)); err == nil {
+		// A damaged record's volume is kept for as long as the share says.
+		if r, err := volume.DecodeRecord(e.Key, data); err == nil && r.Retention != nil {
+			keep = *r.Retention
+		}
+	}
+	return e.Deleted.Add(keep)
+}
+
+// Purge removes an entry of the trash for good: remove is called with the descriptor of the
+// trash and the name to remove there, and the record goes last.
+func (s *Share) Purge(e Trashed, remove func(trash int, name string) error) error {
+	what := "purge " + e.Name + " from the trash"
+	if e.data {
+		s.step("purge")
+		if err := remove(int(s.trash), e.Name); err != nil {
+			return s.fail(what, err)
+		}
+	}
+	if !e.recorded {
+		return nil
+	}
+	s.step("remove the record from the trash")
+	return s.fail(what, ignore(s.trash.unlink(jsonName(e.Name)), unix.ENOENT))
+}
+
+func trashName(key string, at time.Time) string {
+	return key + "." + strconv.FormatInt(at.UnixNano(), 10)
+}
+
+func parseTrashName(name string) (key string, at time.Time, ok bool) {
+	i := strings.LastIndexByte(name, '.')
+	if i <= 0 {
+		return "", time.Time{}, false
+	}
+	nano, err := strconv.ParseInt(name[i+1:], 10, 64)
+	return name[:i], time.Unix(0, nano), err == nil
+}
