@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package provision
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/mooring-csi/mooring/pkg/share"
+	"github.com/mooring-csi/mooring/pkg/volume"
+	"k8s.io/klog/v2"
+)
+
+// Create makes the volume that is wished for, or finds it made. The same name with another
+// wish is ErrIncompatible.
+func (s *Service) Create(ctx context.Context, w volume.Wish) (*volume.Volume, error) {
+	if w.Name == "" {
+		return nil, volume.Errorf(volume.ErrInvalid, "the volume has no name")
+	}
+	if err := w.Capacity.Check(); err != nil {
+		return nil, err
+	}
+	directory, err := s.directory(w)
+	if err != nil {
+		return nil, err
+	}
+	shares, err := s.candidates(w)
+	if err != nil {
+		return nil, err
+	}
+	key := volume.KeyFor(w.Name)
+	for _, name := range shares {
+		if _, err := volume.NewHandle(name, key); err != nil {
+			return nil, err
+		}
+	}
+	return run(ctx, s, key, func(ctx context.Context) (*volume.Volume, error) {
+		name, err := s.place(ctx, shares, key)
+		if err != nil {
+			return nil, err
+		}
+		sh, release, err := s.shares.Open(ctx, name, w.MountOptions)
+		if err != nil {
+			return nil, err
+		}
+		defer release()
+		r, err := s.create(ctx, sh, w, record(w, key, directory))
+		if err != nil {
+			return nil, err
+		}
+		return answer(name, r), nil
+	})
+}
+
+// directory finds the volume's directory from the class's template or the configuration's.
+func (s *Service) directory(w volume.Wish) (string, error) {
+	names := w.Params.Names
+	names.Name = w.Name
+	if w.Params.SubDir.IsZero() {
+		return s.shares.Registry().SubDir.ExpandDefault(names)
+	}
+	return w.Params.SubDir.Expand(names)
+}
+
+// candidates are the shares on which the volume may be. All of them have to be known.
+func (s *Service) candidates(w volume.Wish) ([]string, error) {
+	registry := s.shares.Registry()
+	names := w.Params.Shares
+	if len(names) == 1 && names[0] == "*" {
+		names = nil
+		for _, sh := range registry.Shares {
+			names = append(names, sh.Name)
+		}
+	}
+	if len(names) == 0 {
+		return nil, volume.Errorf(volume.ErrConflict, "the class asks for any share, and Mooring's configuration has none: register one")
+	}
+	for _, name := range names {
+		if _, err := registry.Resolve(name); err != nil {
+			return nil, err
+		}
+	}
+	return names, nil
+}
+
+// place chooses the share: the one where the volume's record is already, or else the one
+// with the most free space of those that answer.
+func (s *Service) place(ctx context.Context, names []string, key string) (string, error) {
+	if len(names) == 1 {
+		return names[0], nil
+	}
+	type seen struct {
+		name  string
+		has   bool
+		space volume.Space
+		err   error
+	}
+	looks := make(chan seen, len(names))
+	for _, name := range names {
+		go func() {
+			l := seen{name: name}
+			defer func() { looks <- l }()
+			sh, release, err := s.shares.Open(ctx, name, nil)
+			if err != nil {
+				l.err = err
+				return
+			}
+			defer release()
+			l.has, l.err = has(ctx, sh, key)
+			if !l.has && l.err == nil {
+				l.space, l.err = sh.Space(ctx)
+			}
+		}()
+	}
+	var best seen
+	var errs []error
+	// A share that is silent holds the choice up no longer than a moment beyond the others.
+	patience := time.NewTimer(placePatience)
+	defer patience.Stop()
+	for range names {
+		select {
+		case l := <-looks:
+			switch {
+			case l.has:
+				return l.name, nil
+			case l.err != nil:
+				errs = append(errs, l.err)
+			case best.name == "" || cmp.Or(cmp.Compare(l.space.Free, best.space.Free), strings.Compare(best.name, l.name)) > 0:
+				best = l
+			}
+			continue
+		case <-patience.C:
+		case <-ctx.Done():
+		}
+		break
+	}
+	if best.name == "" {
+		return "", volume.Errorf(volume.ErrUnavailable, "none of the shares %s can be used: %w", strings.Join(names, ", "), errors.Join(errs...))
+	}
+	return best.name, nil
+}
+
+// has reports whether there is a record of key on the share, good or not.
+func has(ctx context.Context, sh *share.Share, key string) (bool, error) {
+	if key == "" {
+		return false, nil
+	}
+	_, err := sh.Lookup(ctx, key)
+	switch {
+	case err == nil, errors.Is(err, volume.ErrDamaged), errors.Is(err, volume.ErrConflict):
+		return true, nil
+	case errors.Is(err, volume.ErrNotFound):
+		return false, nil
+	}
+	return false, err
+}
+
+// placePatience is how long the choice among several shares waits for those that do not answer.
+const placePatience = 5 * time.Second
+
+// record is the record of the volume that is wished for.
+func record(w volume.Wish, key, directory string) volume.Record {
+	r := volume.Record{
+		Key: key, Name: w.Name, Directory: directory, Capacity: w.Capacity.Size(),
+		Mode: w.Params.Mode, UID: w.Params.UID, GID: w.Params.GID,
+		Adopt: w.Params.Adopt, Asked: w.Params.OnDelete,
+		OnDelete:  cmp.Or(w.Mutable.OnDelete, w.Params.OnDelete, volume.Delete),
+		Retention: cmp.Or(w.Mutable.Retention, w.Params.Retention),
+		Created:   time.Now().UTC().Truncate(time.Second),
+	}
+	return r
+}
+
+func (s *Service) create(ctx context.Context, sh *share.Share, w volume.Wish, r volume.Record) (*volume.Record, error) {
+	def := sh.Definition()
+	if w.Params.Checked || def.MaxVolumes > 0 {
+		if err := s.admit(ctx, sh, w, r.Key); err != nil {
+			return nil, err
+		}
+	}
+	if r.Adopt {
+		exists, err := sh.Exists(ctx, r.Directory)
+		if err != nil {
+			return nil, err
+		}
+		if r.Adopted = exists; exists && w.Mutable.OnDelete == "" && r.Asked == "" {
+			r.OnDelete = volume.Retain
+		}
+	}
+	m, found, err := sh.Begin(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	if found != nil {
+		if differs := found.Differences(&r, w.Capacity); differs != "" {
+			return nil, volume.Errorf(volume.ErrIncompatible, "share %s: there is a volume %s already, and it is another: %s", def, w.Name, differs)
+		}
+		if found.Ready == 1 {
+			return &found.Record, nil
+		}
+		if m, err = s.takeOver(ctx, sh, *found); err != nil {
+			return nil, err
+		}
+	}
+	return s.finish(ctx, m)
+}
+
+// takeOver resumes a volume in the making, unless it may still be in another's hands.
+func (s *Service) takeOver(ctx context.Context, sh *share.Share, f share.Found) (*share.Making, error) {
+	if f.Maker != sh.Maker() && f.Age < sh.Lease() {
+		return nil, volume.Errorf(volume.ErrBusy, "share %s: volume %s is being created by another controller: try again", sh.Definition(), f.Key)
+	}
+	return sh.Resume(ctx, f.Record)
+}
+
+// finish does the steps that make a volume of a record. What the server refuses for good is
+// undone, so that nothing stays behind; anything else is left for a retry to resume.
+func (s *Service) finish(ctx context.Context, m *share.Making) (*volume.Record, error) {
+	err := m.Claim(ctx)
+	if err == nil {
+		err = m.MakeDirectory(ctx)
+	}
+	if err == nil {
+		var r *volume.Record
+		if r, err = m.Commit(ctx); err == nil {
+			return r, nil
+		}
+	}
+	if !slices.Contains([]error{volume.ErrUnavailable, volume.ErrTimeout, volume.ErrBusy, nil}, volume.Kind(err)) {
+		if undo := m.Undo(); undo != nil {
+			klog.FromContext(ctx).Error(undo, "What was begun of a volume stays for a retry to resume")
+		}
+	}
+	m.Leave()
+	return nil, err
+}
+
+// admit refuses a new volume for which there is no room.
+func (s *Service) admit(ctx context.Context, sh *share.Share, w volume.Wish, key string) error {
+	def := sh.Definition()
+	if _, err := sh.Lookup(ctx, key); !errors.Is(err, volume.ErrNotFound) {
+		return err
+	}
+	if def.MaxVolumes > 0 {
+		keys, err := sh.Keys(ctx)
+		if err != nil {
+			return err
+		}
+		if len(keys) >= def.MaxVolumes {
+			return volume.Errorf(volume.ErrFull, "share %s has %d volumes, and maxVolumes is %d: delete some, or raise it in Mooring's configuration", def, len(keys), def.MaxVolumes)
+		}
+	}
+	if !w.Params.Checked {
+		return nil
+	}
+	space, err := sh.Space(ctx)
+	switch {
+	case err != nil:
+		return err
+	case w.Capacity.Required > space.Total:
+		return volume.Errorf(volume.ErrOutOfRange, "share %s has %d bytes in all, and %d are asked for", def, space.Total, w.Capacity.Required)
+	case w.Capacity.Required > space.Free:
+		return volume.Errorf(volume.ErrFull, "share %s has %d bytes free, and %d are asked for: free some, or say capacity: unchecked in the class", def, space.Free, w.Capacity.Required)
+	}
+	return nil
+}

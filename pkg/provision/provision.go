@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package provision has the controller's use cases: to create, delete, resize, change, get
+// and list volumes, each idempotent, each under a lock of its volume, each bounded in time.
+//
+// What keeps two controllers apart is on the share (package share); the lock here is for this
+// process alone, and for speed.
+package provision
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/mooring-csi/mooring/pkg/keylock"
+	"github.com/mooring-csi/mooring/pkg/share"
+	"github.com/mooring-csi/mooring/pkg/volume"
+)
+
+// Shares is what is needed of the pool of shares.
+type Shares interface {
+	Registry() *volume.Registry
+	Open(ctx context.Context, name string, options []string) (s *share.Share, release func(), err error)
+	Opened() []string
+}
+
+// Purger is told that a share's trash has something new.
+type Purger interface {
+	Kick(share string)
+}
+
+// Service does the controller's work.
+type Service struct {
+	shares Shares
+	purger Purger
+	locks  keylock.Set
+}
+
+// New returns a Service on these shares.
+func New(shares Shares, purger Purger) *Service {
+	return &Service{shares: shares, purger: purger}
+}
+
+// run does work under the lock of a volume's key and waits for it until ctx ends. Work that
+// is still inside a call on a dead server then keeps the lock until the call gives up, which
+// the controller's mounts do by themselves: a retry must not overtake a rename that may
+// still happen. Until then it is told that the operation is pending.
+func run[T any](ctx context.Context, s *Service, key string, work func(context.Context) (T, error)) (T, error) {
+	var none T
+	unlock, ok := s.locks.TryLock(key)
+	if !ok {
+		return none, volume.Errorf(volume.ErrBusy, "an operation on volume %s is still under way: try again", key)
+	}
+	return bounded(ctx, unlock, work)
+}
+
+// bounded does work on the file systems of shares and waits for it until ctx ends. after is
+// called when the work has really ended.
+func bounded[T any](ctx context.Context, after func(), work func(context.Context) (T, error)) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() {
+		defer after()
+		value, err := work(ctx)
+		done <- result{value, err}
+	}()
+	select {
+	case r := <-done:
+		return r.value, r.err
+	case <-ctx.Done():
+		var none T
+		return none, volume.Errorf(volume.ErrTimeout, "not done in time (%w): a server does not answer, or is slow; it is safe to try again", ctx.Err())
+	}
+}
+
+// on opens the share of a handle and calls work with it, under the volume's lock.
+func on[T any](ctx context.Context, s *Service, h volume.Handle, options []string, work func(context.Context, *share.Share) (T, error)) (T, error) {
+	return run(ctx, s, h.Key, func(ctx context.Context) (T, error) {
+		sh, release, err := s.shares.Open(ctx, h.Share, options)
+		if err != nil {
+			var none T
+			return none, err
+		}
+		defer release()
+		return work(ctx, sh)
+	})
+}
+
+// answer is what the controller says of the volume that a record is of.
+func answer(share string, r *volume.Record) *volume.Volume {
+	return &volume.Volume{
+		Handle:   volume.Handle{Share: share, Key: r.Key},
+		Capacity: r.Capacity,
+		Location: volume.Location{Share: share, Directory: r.Directory},
+	}
+}
+
+// ready returns the record of a volume that is there for use.
+func ready(ctx context.Context, sh *share.Share, key string) (*share.Stored, error) {
+	r, err := sh.Lookup(ctx, key)
+	if err == nil && r.Ready == 0 {
+		return nil, volume.Errorf(volume.ErrNotFound, "share %s: volume %s is still being created", sh.Definition(), key)
+	}
+	return r, err
+}
+
+// Get returns a volume. It is ErrNotFound where there is none.
+func (s *Service) Get(ctx context.Context, h volume.Handle) (*volume.Volume, error) {
+	return bounded(ctx, func() {}, func(ctx context.Context) (*volume.Volume, error) {
+		sh, release, err := s.shares.Open(ctx, h.Share, nil)
+		if err != nil {
+			return nil, err
+		}
+		defer release()
+		r, err := ready(ctx, sh, h.Key)
+		if err != nil {
+			return nil, err
+		}
+		return answer(h.Share, &r.Record), nil
+	})
+}
+
+// Expand makes a volume hold at least what is asked for and returns its new size. A volume
+// that is large enough already stays as it is; it never shrinks. Without a quota the size is
+// a number in the record.
+func (s *Service) Expand(ctx context.Context, h volume.Handle, c volume.Capacity) (int64, error) {
+	if err := c.Check(); err != nil {
+		return 0, err
+	}
+	return on(ctx, s, h, nil, func(ctx context.Context, sh *share.Share) (int64, error) {
+		r, err := ready(ctx, sh, h.Key)
+		if err != nil {
+			return 0, err
+		}
+		if c.Limit > 0 && r.Capacity > c.Limit {
+			return 0, volume.Errorf(volume.ErrOutOfRange, "volume %s has %d bytes, which is over the limit of %d, and volumes do not shrink", h, r.Capacity, c.Limit)
+		}
+		if r.Capacity >= c.Required {
+			return r.Capacity, nil
+		}
+		r.Capacity = c.Required
+		return r.Capacity, sh.Update(ctx, r.Record)
+	})
+}
+
+// Modify changes what can be changed of a live volume.
+func (s *Service) Modify(ctx context.Context, h volume.Handle, m volume.Mutable) error {
+	_, err := on(ctx, s, h, nil, func(ctx context.Context, sh *share.Share) (struct{}, error) {
+		r, err := ready(ctx, sh, h.Key)
+		if err != nil {
+			return struct{}{}, err
+		}
+		changed := r.Record
+		if m.OnDelete != "" {
+			changed.OnDelete = m.OnDelete
+		}
+		if m.Retention != nil {
+			changed.Retention = m.Retention
+		}
+		if changed.OnDelete == r.OnDelete && sameDuration(changed.Retention, r.Retention) {
+			return struct{}{}, nil
+		}
+		return struct{}{}, sh.Update(ctx, changed)
+	})
+	return err
+}
+
+func sameDuration(a, b *time.Duration) bool {
+	return a == b || a != nil && b != nil && *a == *b
+}
+
+// Delete deletes a volume in the way that its record says. One that is not there is deleted.
+// options are for the mount of a share that is not registered.
+func (s *Service) Delete(ctx context.Context, h volume.Handle, options []string) error {
+	_, err := on(ctx, s, h, options, func(ctx context.Context, sh *share.Share) (struct{}, error) {
+		return struct{}{}, s.delete(ctx, sh, h)
+	})
+	return err
+}
+
+func (s *Service) delete(ctx context.Context, sh *share.Share, h volume.Handle) error {
+	r, err := sh.Lookup(ctx, h.Key)
+	switch {
+	case errors.Is(err, volume.ErrNotFound):
+		return nil
+	case err != nil:
+		return err
+	case r.Ready == 0:
+		m, err := s.takeOver(ctx, sh, share.Found{Record: r.Record, Age: r.Age()})
+		if err != nil {
+			return err
+		}
+		return m.Undo()
+	}
+	switch r.OnDelete {
+	case volume.Retain:
+		return sh.Release(ctx, r)
+	case volume.Archive:
+		return sh.Archive(ctx, r)
+	}
+	err = sh.Trash(ctx, r, time.Now())
+	if err == nil {
+		s.purger.Kick(h.Share)
+	}
+	return err
+}
