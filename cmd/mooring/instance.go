@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+
+	"golang.org/x/sys/unix"
+)
+
+var instanceName = regexp.MustCompile(`^[0-9a-f]{8}$`)
+
+// instance returns the name of the driver's instance that the state directory belongs to,
+// and makes one up where it has none. The directory is this process's until unlock is
+// called or the process ends; that it is another's is an error.
+func instance(stateDir string) (name string, unlock func(), err error) {
+	f, err := os.OpenFile(filepath.Join(stateDir, "instance"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return "", nil, err
+	}
+	defer func() {
+		if err != nil {
+			_ = f.Close()
+		}
+	}()
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return "", nil, fmt.Errorf("state directory %s is used by another controller: give each its own --state-dir", stateDir)
+		}
+		return "", nil, fmt.Errorf("lock %s: %w", f.Name(), err)
+	}
+	data, err := io.ReadAll(io.LimitReader(f, 64))
+	if err != nil {
+		return "", nil, err
+	}
+	if !instanceName.Match(data) {
+		b := make([]byte, 4)
+		_, _ = rand.Read(b) // never fails (crypto/rand)
+		data = []byte(hex.EncodeToString(b))
+		if err := errors.Join(f.Truncate(0), writeAt(f, data), f.Sync()); err != nil {
+			return "", nil, err
+		}
+	}
+	return string(data), func() { _ = f.Close() }, nil
+}
+
+func writeAt(f *os.File, data []byte) error {
+	_, err := f.WriteAt(data, 0)
+	return err
+}

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command mooring is the CSI driver: the controller, the node plugin, or both.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/mooring-csi/mooring/pkg/probe"
+	"github.com/spf13/cobra"
+	"k8s.io/klog/v2"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+func main() {
+	// A child that asks a file system for its space: nothing else of the program is needed.
+	if len(os.Args) == 3 && os.Args[1] == probe.ChildCommand {
+		if err := probe.Child(os.Args[2]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	err := command().ExecuteContext(ctx)
+	stop()
+	klog.Flush()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "mooring:", err)
+		os.Exit(1)
+	}
+}
+
+func command() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "mooring",
+		Short:         "A CSI driver that gives each volume a directory on an NFS server",
+		Version:       version,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		CompletionOptions: cobra.CompletionOptions{
+			DisableDefaultCmd: true,
+		},
+	}
+	for _, role := range []struct {
+		use, short       string
+		controller, node bool
+	}{
+		{"controller", "Create, delete, resize and list volumes", true, false},
+		{"node", "Mount volumes on this node and show them to pods", false, true},
+		{"all", "Be controller and node in one process", true, true},
+	} {
+		o := options{controller: role.controller, node: role.node}
+		c := &cobra.Command{
+			Use: role.use, Short: role.short, Args: cobra.NoArgs,
+			RunE: func(c *cobra.Command, _ []string) error { return run(c.Context(), o) },
+		}
+		o.flags(c.Flags())
+		root.AddCommand(c)
+	}
+	logging := flag.NewFlagSet("klog", flag.ContinueOnError)
+	klog.InitFlags(logging)
+	root.PersistentFlags().AddGoFlagSet(logging)
+	return root
+}

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mooring-csi/mooring/pkg/config"
+	"github.com/mooring-csi/mooring/pkg/driver"
+	"github.com/mooring-csi/mooring/pkg/jobs"
+	"github.com/mooring-csi/mooring/pkg/metrics"
+	"github.com/mooring-csi/mooring/pkg/mount"
+	"github.com/mooring-csi/mooring/pkg/probe"
+	"github.com/mooring-csi/mooring/pkg/provision"
+	"github.com/mooring-csi/mooring/pkg/publish"
+	"github.com/mooring-csi/mooring/pkg/share"
+	"github.com/spf13/pflag"
+	"google.golang.org/grpc"
+	"k8s.io/klog/v2"
+)
+
+const (
+	// reload is how often the configuration is looked at.
+	reload = 10 * time.Second
+	// drain is how long RPCs under way may take to end when the process is to.
+	drain = 5 * time.Second
+)
+
+type options struct {
+	controller, node bool
+
+	endpoint, nodeID, config, driverName, metricsAddress, stateDir string
+	maxVolumes                                                     int64
+}
+
+func (o *options) flags(f *pflag.FlagSet) {
+	f.StringVar(&o.endpoint, "endpoint", "unix:///run/mooring/csi.sock", "where to listen for CSI: unix:///path or tcp://host:port")
+	f.StringVar(&o.config, "config", "", "the registry of shares, a YAML file, read again when it changes (none: only classes that name server and share)")
+	f.StringVar(&o.driverName, "driver-name", "nfs.csi.mooring.dev", "the driver's name in StorageClasses and CSIDriver")
+	f.StringVar(&o.metricsAddress, "metrics-address", "", "where to serve /metrics and /healthz, host:port (none: not at all)")
+	f.StringVar(&o.stateDir, "state-dir", "/var/lib/mooring", "a local directory of this instance's own: mount points, and its name")
+	hostname, _ := os.Hostname()
+	f.StringVar(&o.nodeID, "node-id", hostname, "this node's name for the orchestrator")
+	if o.node {
+		f.Int64Var(&o.maxVolumes, "max-volumes-per-node", 0, "how many volumes the node takes (0: no limit)")
+	}
+}
+
+// run is the process: it joins the parts and serves until ctx ends.
+func run(ctx context.Context, o options) error {
+	log := klog.FromContext(ctx)
+	log.Info("Mooring starts", "version", version, "controller", o.controller, "node", o.node, "driver", o.driverName, "nodeID", o.nodeID)
+	source, err := config.Open(o.config)
+	if err != nil {
+		return err
+	}
+	if o.node && (o.nodeID == "" || o.maxVolumes < 0) {
+		return errors.New("a node needs --node-id, and --max-volumes-per-node cannot be negative")
+	}
+	if err := os.MkdirAll(o.stateDir, 0o750); err != nil {
+		return err
+	}
+
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var background sync.WaitGroup
+	defer background.Wait()
+	defer cancel()
+	background.Go(func() { source.Watch(ctx, reload) })
+
+	m := metrics.New(o.driverName)
+	kernel := &mount.Kernel{}
+	m.Children("mount", kernel.Children())
+	mounter := m.Timed(kernel)
+
+	identity := &driver.Identity{Name: o.driverName, Version: version, Controller: o.controller, Ready: &atomic.Bool{}}
+	var controller *driver.Controller
+	if o.controller {
+		pool, purger, close, err := openPool(o, source, mounter)
+		if err != nil {
+			return err
+		}
+		defer close()
+		m.Trash(purger.Status)
+		m.Shares(pool.Opened)
+		background.Go(func() { purger.Run(ctx) })
+		defer background.Wait() // before the pool closes
+		defer cancel()
+		controller = &driver.Controller{Volumes: provision.New(pool, purger)}
+	}
+	var node *driver.Node
+	if o.node {
+		asker := &probe.ByChild{}
+		m.Children("statfs", &asker.Children)
+		node = &driver.Node{
+			Publisher: publish.New(source.Current, mounter, probe.NewUsage(asker.Ask)),
+			ID:        o.nodeID, MaxVolumes: o.maxVolumes,
+		}
+	}
+	if o.metricsAddress != "" {
+		if err := serveMetrics(ctx, &background, o.metricsAddress, m.Handler()); err != nil {
+			return err
+		}
+	}
+	listener, err := driver.Listen(o.endpoint)
+	if err != nil {
+		return fmt.Errorf("listen on %s: %w", o.endpoint, err)
+	}
+	server := driver.NewServer(identity, controller, node, m.ObserveRPC)
+	background.Go(func() { stopWith(ctx, server) })
+	identity.Ready.Store(true)
+	log.Info("Listening", "endpoint", o.endpoint)
+	return server.Serve(listener)
+}
+
+// openPool makes the controller's pool of shares under the state directory, which it holds
+// for this process alone: two processes under one name could take each other's work for their own.
+func openPool(o options, source *config.Source, mounter metrics.Mounter) (*share.Pool, *jobs.Purger, func(), error) {
+	maker, unlock, err := instance(o.stateDir)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	dir, err := filepath.Abs(filepath.Join(o.stateDir, "shares"))
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	pool := share.NewPool(source.Current, mounter, dir, share.Options{Maker: maker})
+	table, err := mounter.Table()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	pool.Clean(table)
+	return pool, jobs.NewPurger(pool), func() { pool.Close(); unlock() }, nil
+}
+
+func serveMetrics(ctx context.Context, background *sync.WaitGroup, address string, handler http.Handler) error {
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return fmt.Errorf("serve metrics: %w", err)
+	}
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
+	background.Go(func() {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			klog.FromContext(ctx).Error(err, "Metrics are not served any more")
+		}
+	})
+	background.Go(func() {
+		<-ctx.Done()
+		_ = server.Close()
+	})
+	return nil
+}
+
+// stopWith stops the server when ctx ends: gently first, and then whatever is under way.
+func stopWith(ctx context.Context, server *grpc.Server) {
+	<-ctx.Done()
+	timer := time.AfterFunc(drain, server.Stop)
+	defer timer.Stop()
+	server.GracefulStop()
+}

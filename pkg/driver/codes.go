@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package driver
+
+import (
+	"context"
+	"errors"
+
+	"github.com/mooring-csi/mooring/pkg/volume"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// codeOf is the one table from the domain's kinds of error to gRPC's codes (CSI spec, "Error
+// Scheme"). What is not in it is Internal, and a bug.
+var codeOf = map[error]codes.Code{
+	volume.ErrInvalid:      codes.InvalidArgument,
+	volume.ErrNotFound:     codes.NotFound,
+	volume.ErrIncompatible: codes.AlreadyExists,
+	volume.ErrBusy:         codes.Aborted,
+	volume.ErrUnavailable:  codes.Unavailable,
+	volume.ErrTimeout:      codes.DeadlineExceeded,
+	volume.ErrFull:         codes.ResourceExhausted,
+	volume.ErrOutOfRange:   codes.OutOfRange,
+	volume.ErrConflict:     codes.FailedPrecondition,
+	volume.ErrRefused:      codes.PermissionDenied,
+	volume.ErrDamaged:      codes.DataLoss,
+}
+
+// toStatus gives an error its code. Errors that have one already keep it.
+func toStatus(err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, ok := status.FromError(err); ok {
+		return err
+	}
+	kind := volume.Kind(err)
+	code, known := codeOf[kind]
+	switch {
+	case known:
+	case errors.Is(err, context.DeadlineExceeded):
+		code = codes.DeadlineExceeded
+	case errors.Is(err, context.Canceled):
+		code = codes.Canceled
+	default:
+		code = codes.Internal
+	}
+	return status.Error(code, err.Error())
+}
+
+func invalid(format string, args ...any) error {
+	return volume.Errorf(volume.ErrInvalid, format, args...)
+}

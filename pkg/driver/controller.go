@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package driver
+
+import (
+	"context"
+	"strings"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/mooring-csi/mooring/pkg/volume"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+)
+
+// Volumes is what the controller service needs of the domain.
+type Volumes interface {
+	Create(ctx context.Context, w volume.Wish) (*volume.Volume, error)
+	Delete(ctx context.Context, h volume.Handle, options []string) error
+	Get(ctx context.Context, h volume.Handle) (*volume.Volume, error)
+	List(ctx context.Context, p volume.Page) ([]volume.Volume, string, error)
+	Expand(ctx context.Context, h volume.Handle, c volume.Capacity) (int64, error)
+	Modify(ctx context.Context, h volume.Handle, m volume.Mutable) error
+	Capacity(ctx context.Context, shares []string) (volume.Space, error)
+}
+
+// Controller is the CSI controller service: it checks requests, calls the domain and
+// translates what comes back.
+type Controller struct {
+	csi.UnimplementedControllerServer
+	Volumes Volumes
+}
+
+// ControllerGetCapabilities says what of the service is here.
+func (c *Controller) ControllerGetCapabilities(context.Context, *csi.ControllerGetCapabilitiesRequest) (*csi.ControllerGetCapabilitiesResponse, error) {
+	r := &csi.ControllerGetCapabilitiesResponse{}
+	for _, t := range []csi.ControllerServiceCapability_RPC_Type{
+		csi.ControllerServiceCapability_RPC_CREATE_DELETE_VOLUME,
+		csi.ControllerServiceCapability_RPC_EXPAND_VOLUME,
+		csi.ControllerServiceCapability_RPC_GET_CAPACITY,
+		csi.ControllerServiceCapability_RPC_GET_VOLUME,
+		csi.ControllerServiceCapability_RPC_LIST_VOLUMES,
+		csi.ControllerServiceCapability_RPC_MODIFY_VOLUME,
+		csi.ControllerServiceCapability_RPC_SINGLE_NODE_MULTI_WRITER,
+	} {
+		r.Capabilities = append(r.Capabilities, &csi.ControllerServiceCapability{
+			Type: &csi.ControllerServiceCapability_Rpc{Rpc: &csi.ControllerServiceCapability_RPC{Type: t}},
+		})
+	}
+	return r, nil
+}
+
+// CreateVolume makes a directory on a share a volume.
+func (c *Controller) CreateVolume(ctx context.Context, r *csi.CreateVolumeRequest) (*csi.CreateVolumeResponse, error) {
+	if r.GetName() == "" {
+		return nil, invalid("no volume name is given")
+	}
+	if r.GetVolumeContentSource() != nil {
+		return nil, invalid("volume %s: volumes from snapshots and clones are not supported", r.GetName())
+	}
+	options, err := checkCapabilities(r.GetVolumeCapabilities())
+	if err != nil {
+		return nil, err
+	}
+	params, err := volume.ParseParams(r.GetParameters())
+	if err != nil {
+		return nil, err
+	}
+	mutable, err := volume.ParseMutable(r.GetMutableParameters())
+	if err != nil {
+		return nil, err
+	}
+	options, err = withSecret(options, r.GetSecrets())
+	if err != nil {
+		return nil, err
+	}
+	v, err := c.Volumes.Create(ctx, volume.Wish{
+		Name: r.GetName(), Params: params, Mutable: mutable,
+		Capacity: capacity(r.GetCapacityRange()), MountOptions: options,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &csi.CreateVolumeResponse{Volume: encodeVolume(v)}, nil
+}
+
+// DeleteVolume deletes a volume in the way that its class chose.
+func (c *Controller) DeleteVolume(ctx context.Context, r *csi.DeleteVolumeRequest) (*csi.DeleteVolumeResponse, error) {
+	id := r.GetVolumeId()
+	if err := volumeID(id); err != nil {
+		return nil, err
+	}
+	if !strings.ContainsAny(id, "/#") {
+		// No volume of anybody has such a handle here: it is gone, or never was.
+		return &csi.DeleteVolumeResponse{}, nil
+	}
+	h, err := volume.ParseHandle(id)
+	if err != nil {
+		return nil, err
+	}
+	options, err := withSecret(nil, r.GetSecrets())
+	if err != nil {
+		return nil, err
+	}
+	return &csi.DeleteVolumeResponse{}, c.Volumes.Delete(ctx, h, options)
+}
+
+// ValidateVolumeCapabilities confirms what every volume here can do.
+func (c *Controller) ValidateVolumeCapabilities(ctx context.Context, r *csi.ValidateVolumeCapabilitiesRequest) (*csi.ValidateVolumeCapabilitiesResponse, error) {
+	h, err := handle(r.GetVolumeId())
+	if err != nil {
+		return nil, err
+	}
+	if len(r.GetVolumeCapabilities()) == 0 {
+		return nil, invalid("no volume capability is given")
+	}
+	if _, err := c.Volumes.Get(ctx, h); err != nil {
+		return nil, err
+	}
+	if _, err := checkCapabilities(r.GetVolumeCapabilities()); err != nil {
+		return &csi.ValidateVolumeCapabilitiesResponse{Message: err.Error()}, nil
+	}
+	return &csi.ValidateVolumeCapabilitiesResponse{Confirmed: &csi.ValidateVolumeCapabilitiesResponse_Confirmed{
+		VolumeContext: r.GetVolumeContext(), VolumeCapabilities: r.GetVolumeCapabilities(),
+		Parameters: r.GetParameters(), MutableParameters: r.GetMutableParameters(),
+	}}, nil
+}
+
+// ListVolumes lists the volumes of all shares.
+func (c *Controller) ListVolumes(ctx context.Context, r *csi.ListVolumesRequest) (*csi.ListVolumesResponse, error) {
+	volumes, next, err := c.Volumes.List(ctx, volume.Page{Token: r.GetStartingToken(), Max: int(r.GetMaxEntries())})
+	if err != nil {
+		return nil, err
+	}
+	response := &csi.ListVolumesResponse{NextToken: next}
+	for i := range volumes {
+		response.Entries = append(response.Entries, &csi.ListVolumesResponse_Entry{Volume: encodeVolume(&volumes[i])})
+	}
+	return response, nil
+}
+
+// ControllerGetVolume returns one volume.
+func (c *Controller) ControllerGetVolume(ctx context.Context, r *csi.ControllerGetVolumeRequest) (*csi.ControllerGetVolumeResponse, error) {
+	h, err := handle(r.GetVolumeId())
+	if err != nil {
+		return nil, err
+	}
+	v, err := c.Volumes.Get(ctx, h)
+	if err != nil {
+		return nil, err
+	}
+	return &csi.ControllerGetVolumeResponse{Volume: encodeVolume(v), Status: &csi.ControllerGetVolumeResponse_VolumeStatus{}}, nil
+}
+
+// GetCapacity returns the free space of the roomiest share that a class can use.
+func (c *Controller) GetCapacity(ctx context.Context, r *csi.GetCapacityRequest) (*csi.GetCapacityResponse, error) {
+	for _, capability := range r.GetVolumeCapabilities() {
+		if _, err := checkCapability(capability); err != nil {
+			return nil, err
+		}
+	}
+	var shares []string
+	if len(r.GetParameters()) > 0 {
+		params, err := volume.ParseParams(r.GetParameters())
+		if err != nil {
+			return nil, err
+		}
+		shares = params.Shares
+	}
+	space, err := c.Volumes.Capacity(ctx, shares)
+	if err != nil {
+		return nil, err
+	}
+	return &csi.GetCapacityResponse{AvailableCapacity: space.Free, MaximumVolumeSize: wrapperspb.Int64(space.Total)}, nil
+}
+
+// ControllerExpandVolume makes a volume larger. The node has nothing to do for it.
+func (c *Controller) ControllerExpandVolume(ctx context.Context, r *csi.ControllerExpandVolumeRequest) (*csi.ControllerExpandVolumeResponse, error) {
+	h, err := handle(r.GetVolumeId())
+	if err != nil {
+		return nil, err
+	}
+	if r.GetCapacityRange() == nil {
+		return nil, invalid("volume %s: no capacity range is given", h)
+	}
+	if capability := r.GetVolumeCapability(); capability != nil {
+		if _, err := checkCapability(capability); err != nil {
+			return nil, err
+		}
+	}
+	size, err := c.Volumes.Expand(ctx, h, capacity(r.GetCapacityRange()))
+	if err != nil {
+		return nil, err
+	}
+	return &csi.ControllerExpandVolumeResponse{CapacityBytes: size}, nil
+}
+
+// ControllerModifyVolume changes what a VolumeAttributesClass can change of a live volume.
+func (c *Controller) ControllerModifyVolume(ctx context.Context, r *csi.ControllerModifyVolumeRequest) (*csi.ControllerModifyVolumeResponse, error) {
+	h, err := handle(r.GetVolumeId())
+	if err != nil {
+		return nil, err
+	}
+	if _, err := c.Volumes.Get(ctx, h); err != nil {
+		return nil, err
+	}
+	m, err := volume.ParseMutable(r.GetMutableParameters())
+	if err != nil {
+		return nil, err
+	}
+	return &csi.ControllerModifyVolumeResponse{}, c.Volumes.Modify(ctx, h, m)
+}
+
+func encodeVolume(v *volume.Volume) *csi.Volume {
+	return &csi.Volume{VolumeId: v.Handle.String(), CapacityBytes: v.Capacity, VolumeContext: encodeLocation(v.Location)}
+}
+
+// withSecret adds the mount options of csi-driver-nfs's secret, where there is one.
+func withSecret(options []string, secrets map[string]string) ([]string, error) {
+	secret := secrets[secretMountOptions]
+	if secret == "" {
+		return options, nil
+	}
+	options = append(options, volume.SplitMountOptions([]string{secret})...)
+	return options, volume.CheckMountOptions(options)
+}

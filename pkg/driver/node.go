@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package driver
+
+import (
+	"context"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/mooring-csi/mooring/pkg/volume"
+)
+
+// Publisher is what the node service needs of the domain.
+type Publisher interface {
+	Stage(ctx context.Context, r volume.Stage) error
+	Unstage(ctx context.Context, id, stagingPath string) error
+	Publish(ctx context.Context, r volume.Publish) error
+	Unpublish(ctx context.Context, id, target string) error
+	Usage(ctx context.Context, id, path string) (volume.Space, error)
+}
+
+// Node is the CSI node service.
+type Node struct {
+	csi.UnimplementedNodeServer
+	Publisher  Publisher
+	ID         string
+	MaxVolumes int64 // per node; 0: no limit
+}
+
+// NodeGetCapabilities says what of the service is here.
+func (n *Node) NodeGetCapabilities(context.Context, *csi.NodeGetCapabilitiesRequest) (*csi.NodeGetCapabilitiesResponse, error) {
+	r := &csi.NodeGetCapabilitiesResponse{}
+	for _, t := range []csi.NodeServiceCapability_RPC_Type{
+		csi.NodeServiceCapability_RPC_STAGE_UNSTAGE_VOLUME,
+		csi.NodeServiceCapability_RPC_GET_VOLUME_STATS,
+		csi.NodeServiceCapability_RPC_SINGLE_NODE_MULTI_WRITER,
+	} {
+		r.Capabilities = append(r.Capabilities, &csi.NodeServiceCapability{
+			Type: &csi.NodeServiceCapability_Rpc{Rpc: &csi.NodeServiceCapability_RPC{Type: t}},
+		})
+	}
+	return r, nil
+}
+
+// NodeGetInfo names the node and says how many volumes it takes.
+func (n *Node) NodeGetInfo(context.Context, *csi.NodeGetInfoRequest) (*csi.NodeGetInfoResponse, error) {
+	return &csi.NodeGetInfoResponse{NodeId: n.ID, MaxVolumesPerNode: n.MaxVolumes}, nil
+}
+
+// NodeStageVolume mounts a volume once for the node.
+func (n *Node) NodeStageVolume(ctx context.Context, r *csi.NodeStageVolumeRequest) (*csi.NodeStageVolumeResponse, error) {
+	if err := volumeID(r.GetVolumeId()); err != nil {
+		return nil, err
+	}
+	if r.GetStagingTargetPath() == "" {
+		return nil, invalid("volume %s: no staging path is given", r.GetVolumeId())
+	}
+	capability, err := checkCapability(r.GetVolumeCapability())
+	if err != nil {
+		return nil, err
+	}
+	location, err := decodeLocation(r.GetVolumeContext())
+	if err != nil {
+		return nil, err
+	}
+	return &csi.NodeStageVolumeResponse{}, n.Publisher.Stage(ctx, volume.Stage{
+		ID: r.GetVolumeId(), Location: location, Path: r.GetStagingTargetPath(), Options: capability.GetMountFlags(),
+	})
+}
+
+// NodeUnstageVolume unmounts what NodeStageVolume mounted.
+func (n *Node) NodeUnstageVolume(ctx context.Context, r *csi.NodeUnstageVolumeRequest) (*csi.NodeUnstageVolumeResponse, error) {
+	if err := volumeID(r.GetVolumeId()); err != nil {
+		return nil, err
+	}
+	if r.GetStagingTargetPath() == "" {
+		return nil, invalid("volume %s: no staging path is given", r.GetVolumeId())
+	}
+	return &csi.NodeUnstageVolumeResponse{}, n.Publisher.Unstage(ctx, r.GetVolumeId(), r.GetStagingTargetPath())
+}
+
+// NodePublishVolume shows a staged volume to a pod.
+func (n *Node) NodePublishVolume(ctx context.Context, r *csi.NodePublishVolumeRequest) (*csi.NodePublishVolumeResponse, error) {
+	if err := volumeID(r.GetVolumeId()); err != nil {
+		return nil, err
+	}
+	if r.GetTargetPath() == "" {
+		return nil, invalid("volume %s: no target path is given", r.GetVolumeId())
+	}
+	if _, err := checkCapability(r.GetVolumeCapability()); err != nil {
+		return nil, err
+	}
+	if r.GetStagingTargetPath() == "" {
+		return nil, volume.Errorf(volume.ErrConflict, "volume %s: no staging path is given: the volume has to be staged first", r.GetVolumeId())
+	}
+	mode := r.GetVolumeCapability().GetAccessMode().GetMode()
+	return &csi.NodePublishVolumeResponse{}, n.Publisher.Publish(ctx, volume.Publish{
+		ID: r.GetVolumeId(), StagingPath: r.GetStagingTargetPath(), Target: r.GetTargetPath(),
+		ReadOnly:     r.GetReadonly() || readOnly(r.GetVolumeCapability()),
+		SingleWriter: mode == csi.VolumeCapability_AccessMode_SINGLE_NODE_SINGLE_WRITER,
+	})
+}
+
+// NodeUnpublishVolume takes a volume from a pod.
+func (n *Node) NodeUnpublishVolume(ctx context.Context, r *csi.NodeUnpublishVolumeRequest) (*csi.NodeUnpublishVolumeResponse, error) {
+	if err := volumeID(r.GetVolumeId()); err != nil {
+		return nil, err
+	}
+	if r.GetTargetPath() == "" {
+		return nil, invalid("volume %s: no target path is given", r.GetVolumeId())
+	}
+	return &csi.NodeUnpublishVolumeResponse{}, n.Publisher.Unpublish(ctx, r.GetVolumeId(), r.GetTargetPath())
+}
+
+// NodeGetVolumeStats says how full a volume is, in bytes and inodes: of its quota where the
+// server has one on the directory, else of the whole share.
+func (n *Node) NodeGetVolumeStats(ctx context.Context, r *csi.NodeGetVolumeStatsRequest) (*csi.NodeGetVolumeStatsResponse, error) {
+	if err := volumeID(r.GetVolumeId()); err != nil {
+		return nil, err
+	}
+	if r.GetVolumePath() == "" {
+		return nil, invalid("volume %s: no volume path is given", r.GetVolumeId())
+	}
+	space, err := n.Publisher.Usage(ctx, r.GetVolumeId(), r.GetVolumePath())
+	if err != nil {
+		return nil, err
+	}
+	return &csi.NodeGetVolumeStatsResponse{Usage: []*csi.VolumeUsage{
+		{Unit: csi.VolumeUsage_BYTES, Total: space.Total, Available: space.Free, Used: space.Used},
+		{Unit: csi.VolumeUsage_INODES, Total: space.Inodes, Available: space.InodesFree, Used: space.InodesUsed},
+	}}, nil
+}

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package driver
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/mooring-csi/mooring/pkg/volume"
+)
+
+// Keys of the volume context (a PV's volumeAttributes), which the controller writes and the
+// node reads. They are csi-driver-nfs's, so that its static PVs read the same.
+const (
+	contextShare  = "share"  // a registered share's name; with a server, the path of its export
+	contextServer = "server" // only of an export that is not registered
+	contextSubDir = "subDir" // the volume's directory beneath it
+)
+
+// secretMountOptions is the key of csi-driver-nfs's secret by which DeleteVolume, whose
+// request has no capability, gets mount options.
+const secretMountOptions = "mountOptions"
+
+func encodeLocation(l volume.Location) map[string]string {
+	if server, path, ok := volume.SplitExport(l.Share); ok {
+		return map[string]string{contextServer: server, contextShare: path, contextSubDir: l.Directory}
+	}
+	return map[string]string{contextShare: l.Share, contextSubDir: l.Directory}
+}
+
+func decodeLocation(context map[string]string) (volume.Location, error) {
+	l := volume.Location{Share: context[contextShare], Directory: context[contextSubDir]}
+	if l.Share == "" {
+		return l, invalid("the volume's attributes name no share")
+	}
+	if server := context[contextServer]; server != "" {
+		l.Share = volume.ExportName(strings.Trim(server, "[]"), l.Share)
+	}
+	return l, nil
+}
+
+// checkCapabilities says what of the capabilities cannot be had of a directory on NFS, and
+// returns the mount options that they ask for.
+func checkCapabilities(capabilities []*csi.VolumeCapability) ([]string, error) {
+	if len(capabilities) == 0 {
+		return nil, invalid("no volume capability is given")
+	}
+	var options []string
+	for _, c := range capabilities {
+		m, err := checkCapability(c)
+		if err != nil {
+			return nil, err
+		}
+		options = append(options, m.GetMountFlags()...)
+	}
+	return options, volume.CheckMountOptions(options)
+}
+
+func checkCapability(c *csi.VolumeCapability) (*csi.VolumeCapability_MountVolume, error) {
+	switch {
+	case c == nil:
+		return nil, invalid("no volume capability is given")
+	case c.GetBlock() != nil:
+		return nil, invalid("a block volume cannot be had on NFS: set volumeMode: Filesystem")
+	case c.GetMount() == nil:
+		return nil, invalid("the volume capability has no access type")
+	case c.GetAccessMode().GetMode() == csi.VolumeCapability_AccessMode_UNKNOWN:
+		return nil, invalid("the volume capability has no access mode")
+	}
+	if fs := c.GetMount().GetFsType(); !slices.Contains([]string{"", "nfs", "nfs4"}, fs) {
+		return nil, invalid("the file system of a volume on NFS is nfs, not %q: leave csi.storage.k8s.io/fstype out of the class", fs)
+	}
+	return c.GetMount(), nil
+}
+
+// readOnly reports whether an access mode allows reading only.
+func readOnly(c *csi.VolumeCapability) bool {
+	switch c.GetAccessMode().GetMode() {
+	case csi.VolumeCapability_AccessMode_SINGLE_NODE_READER_ONLY, csi.VolumeCapability_AccessMode_MULTI_NODE_READER_ONLY:
+		return true
+	}
+	return false
+}
+
+func capacity(r *csi.CapacityRange) volume.Capacity {
+	return volume.Capacity{Required: r.GetRequiredBytes(), Limit: r.GetLimitBytes()}
+}
+
+// volumeID checks an id that the orchestrator has from elsewhere, a static PV for one.
+func volumeID(id string) error {
+	switch {
+	case id == "":
+		return invalid("no volume id is given")
+	case len(id) > volume.MaxHandle:
+		return invalid("the volume id is %d bytes long, and CSI allows %d", len(id), volume.MaxHandle)
+	}
+	return nil
+}
+
+// handle parses the id of a volume that has to be one of ours: another is not found.
+func handle(id string) (volume.Handle, error) {
+	if id == "" {
+		return volume.Handle{}, invalid("no volume id is given")
+	}
+	h, err := volume.ParseHandle(id)
+	if err != nil {
+		return h, volume.Errorf(volume.ErrNotFound, "%w", err)
+	}
+	return h, nil
+}

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package driver is the CSI plugin: it turns RPCs into calls of the domain and errors into
+// codes, and nothing else. The interfaces it needs of the domain are declared here.
+package driver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/kubernetes-csi/csi-lib-utils/protosanitizer"
+	"github.com/mooring-csi/mooring/pkg/volume"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"k8s.io/klog/v2"
+)
+
+// Deadlines of RPCs, which hold where the caller's own is not earlier.
+const (
+	rpcPatience   = 60 * time.Second // kubelet waits two minutes
+	unmountWithin = 30 * time.Second
+	statsWithin   = 5 * time.Second
+)
+
+var deadlines = map[string]time.Duration{
+	"NodeUnstageVolume":   unmountWithin,
+	"NodeUnpublishVolume": unmountWithin,
+	"NodeGetVolumeStats":  statsWithin,
+}
+
+// Observer is told of each RPC when it has ended.
+type Observer func(method string, err error, took time.Duration)
+
+// NewServer returns a gRPC server of the services that are not nil.
+func NewServer(identity *Identity, controller *Controller, node *Node, observe Observer) *grpc.Server {
+	s := grpc.NewServer(grpc.ChainUnaryInterceptor(logged(observe), bounded, recovered, coded))
+	csi.RegisterIdentityServer(s, identity)
+	if controller != nil {
+		csi.RegisterControllerServer(s, controller)
+	}
+	if node != nil {
+		csi.RegisterNodeServer(s, node)
+	}
+	return s
+}
+
+// Listen opens the socket of a CSI endpoint: "unix:///path", "unix:path", a plain path, or
+// "tcp://host:port". A socket that a dead process has left is replaced.
+func Listen(endpoint string) (net.Listener, error) {
+	if address, ok := strings.CutPrefix(endpoint, "tcp://"); ok {
+		return net.Listen("tcp", address)
+	}
+	file := strings.TrimPrefix(strings.TrimPrefix(endpoint, "unix:"), "//")
+	if file == "" || strings.Contains(file, "://") {
+		return nil, volume.Errorf(volume.ErrInvalid, "endpoint %q is neither unix:///path nor tcp://host:port", endpoint)
+	}
+	info, err := os.Lstat(file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return nil, err
+	case info.Mode().Type() != fs.ModeSocket:
+		return nil, fmt.Errorf("endpoint %s: there is a file that is no socket", file)
+	default:
+		if err := os.Remove(file); err != nil {
+			return nil, err
+		}
+	}
+	return net.Listen("unix", file)
+}
+
+// logged writes one line per RPC, without secrets, and tells the observer.
+func logged(observe Observer) grpc.UnaryServerInterceptor {
+	return func(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+		method := path.Base(info.FullMethod)
+		log := klog.FromContext(ctx).WithValues("rpc", method)
+		if v, ok := request.(interface{ GetVolumeId() string }); ok {
+			log = log.WithValues("volume", v.GetVolumeId())
+		} else if v, ok := request.(interface{ GetName() string }); ok {
+			log = log.WithValues("name", v.GetName())
+		}
+		log.V(5).Info("RPC begins", "request", protosanitizer.StripSecrets(request))
+		start := time.Now()
+		response, err := handler(klog.NewContext(ctx, log), request)
+		took := time.Since(start)
+		observe(info.FullMethod, err, took)
+		log = log.WithValues("duration", took.Round(time.Microsecond), "code", status.Code(err))
+		switch {
+		case err != nil:
+			log.Error(err, "RPC failed")
+		case quiet[method]:
+			log.V(4).Info("RPC done")
+		default:
+			log.Info("RPC done")
+		}
+		return response, err
+	}
+}
+
+// quiet are the RPCs that sidecars and kubelet make again and again.
+var quiet = map[string]bool{
+	"Probe": true, "GetPluginInfo": true, "GetPluginCapabilities": true, "ControllerGetCapabilities": true,
+	"NodeGetCapabilities": true, "NodeGetVolumeStats": true, "GetCapacity": true,
+}
+
+// bounded gives each RPC a deadline.
+func bounded(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	within, ok := deadlines[path.Base(info.FullMethod)]
+	if !ok {
+		within = rpcPatience
+	}
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	return handler(ctx, request)
+}
+
+// recovered makes a panic one RPC's failure.
+func recovered(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (response any, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			klog.FromContext(ctx).Error(nil, "Panic", "panic", p, "stack", string(debug.Stack()))
+			response, err = nil, status.Errorf(codes.Internal, "%s: panic: %v: this is a bug, please report it with the log", info.FullMethod, p)
+		}
+	}()
+	return handler(ctx, request)
+}
+
+// coded gives the domain's errors their codes.
+func coded(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	response, err := handler(ctx, request)
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	return response, nil
+}
