@@ -1,0 +1,78 @@
+# Mooring: "make help" lists what can be made.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+GO ?= $(shell test/lab/deps --go)
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+FUZZTIME ?= 5s
+LAB_PKGS ?= ./test/nfs/...
+
+LAB := $(CURDIR)/test/lab/run
+# What -race makes does not run under User-Mode Linux 6.1.
+LAB_RACE = $(if $(filter 6.%,$(shell $(LAB) --kernel)),,-race)
+LAB_TEST = MOORING_BINARY=$(CURDIR)/build/mooring $(GO) test -count=1 -tags lab $(LAB_RACE) -timeout 20m -exec $(LAB)
+
+.PHONY: help
+help: ## Show this list.
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
+		/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+##@ Build
+
+.PHONY: build clean
+build: ## Build build/mooring, a static program.
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o build/mooring ./cmd/mooring
+
+clean: ## Remove build/.
+	rm -rf build
+
+##@ Test
+
+.PHONY: test lint unit fuzz test-lab sanity
+test: lab-deps lint unit fuzz test-lab sanity ## Run all that follows; this is what CI runs.
+	@echo "make test: lint, unit, fuzz, test-lab and sanity passed"
+
+lint: ## Check the form of Go code, modules and shell scripts.
+	@files=$$("$$($(GO) env GOROOT)/bin/gofmt" -l $(wildcard cmd pkg test)); \
+		[ -z "$$files" ] || { printf 'not as gofmt has it: %s\n' $$files; exit 1; }
+	$(GO) vet -tags lab ./...
+	$(GO) tool staticcheck -tags lab ./...
+	$(GO) mod tidy -diff
+	@echo shellcheck; shellcheck $$(git grep --untracked -lE '^#!/(usr/)?bin/(env )?(ba)?sh' -- ':!*.go' ':!*.md')
+
+unit: ## Test without NFS, with the race detector.
+	$(GO) test -race ./...
+
+fuzz: ## Fuzz each target for FUZZTIME (5s).
+	@$(GO) test -list '^Fuzz' ./pkg/... | \
+		awk '/^Fuzz/ {name[n++] = $$1} /^ok/ {while (n) print name[--n], $$2}' | \
+		while read -r name pkg; do \
+			echo "$$pkg $$name"; \
+			$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "$$pkg" </dev/null; \
+		done
+
+test-lab: lab-deps build ## Test LAB_PKGS against a real NFS server, in the lab.
+	$(LAB_TEST) $(LAB_PKGS)
+
+sanity: lab-deps build ## Run the CSI conformance suite, csi-sanity, in the lab.
+	$(LAB_TEST) ./test/sanity/...
+
+##@ Lab: a real NFS client and server, without root (test/lab/nfs-uml)
+
+.PHONY: demo bench lab lab-deps
+demo: lab-deps build ## Watch a volume's life from beginning to end.
+	@$(GO) build -o build/demo ./test/demo
+	@MOORING_BINARY=$(CURDIR)/build/mooring $(LAB) build/demo
+
+bench: lab-deps build ## Measure; the table is printed and kept in build/bench.json.
+	@$(GO) build -o build/bench-nfs ./test/bench
+	@MOORING_BINARY=$(CURDIR)/build/mooring MOORING_LAB_WRITE=build $(LAB) build/bench-nfs
+
+lab: lab-deps ## Run a command in the lab: make lab CMD='exportfs -v'
+	@$(LAB) bash -c "$${CMD:?is what to run: make lab CMD=...}"
+
+lab-deps: ## Install what is missing for all this (Debian; sudo if not root).
+	@test/lab/deps

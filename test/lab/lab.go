@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package lab is what tests, demo and benchmarks share on a machine with a real kernel NFS
+// server: it starts the real program and counts what the client asks the server.
+package lab
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+)
+
+// Server is the address of the lab's NFS server.
+const Server = "127.0.0.1"
+
+// Exports is the directory that the server exports to all, with root as root.
+const Exports = "/exports"
+
+// Registry returns a configuration file's text with one share, of that export path. more
+// are further lines of the share's entry.
+func Registry(name, path string, more ...string) string {
+	text := fmt.Sprintf("shares:\n  - name: %s\n    servers: [%s]\n    path: %s\n", name, Server, path)
+	for _, line := range more {
+		text += "    " + line + "\n"
+	}
+	return text
+}
+
+// Do asks the lab to do something to its server: stop, start, cut, heal, export NAME.
+func Do(action ...string) error {
+	out, err := exec.Command(os.Getenv("MOORING_LAB_SERVER_CMD"), append([]string{"server"}, action...)...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("lab: server %s: %w: %s", strings.Join(action, " "), err, out)
+	}
+	return nil
+}
+
+// Driver is a running mooring process, and a connection to it.
+type Driver struct {
+	Identity   csi.IdentityClient
+	Controller csi.ControllerClient
+	Node       csi.NodeClient
+	Endpoint   string
+	Dir        string // its state directory
+
+	cmd  *exec.Cmd
+	conn *grpc.ClientConn
+	log  *os.File
+	done chan error
+}
+
+// Start runs the program that MOORING_BINARY names in a role ("controller", "node", "all")
+// with its state, socket and log in dir, and waits until it answers. config is the text of
+// the registry; "" for none.
+func Start(role, dir, config string, args ...string) (*Driver, error) {
+	binary := os.Getenv("MOORING_BINARY")
+	if binary == "" {
+		return nil, fmt.Errorf("MOORING_BINARY does not say where the program is: run this by make")
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	d := &Driver{Dir: dir, Endpoint: "unix://" + filepath.Join(dir, "csi.sock"), done: make(chan error, 1)}
+	args = append([]string{role, "--endpoint", d.Endpoint, "--state-dir", filepath.Join(dir, "state")}, args...)
+	if config != "" {
+		file := filepath.Join(dir, "config.yaml")
+		if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+			return nil, err
+		}
+		args = append(args, "--config", file)
+	}
+	log, err := os.OpenFile(filepath.Join(dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	d.log = log
+	d.cmd = exec.Command(binary, args...)
+	d.cmd.Stdout, d.cmd.Stderr = log, log
+	if err := d.cmd.Start(); err != nil {
+		return nil, err
+	}
+	go func() { d.done <- d.cmd.Wait() }()
+	if err := d.connect(); err != nil {
+		_ = d.Kill()
+		return nil, fmt.Errorf("%w; its log:\n%s", err, d.Log())
+	}
+	return d, nil
+}
+
+func (d *Driver) connect() error {
+	conn, err := grpc.NewClient(d.Endpoint, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return err
+	}
+	d.conn = conn
+	d.Identity, d.Controller, d.Node = csi.NewIdentityClient(conn), csi.NewControllerClient(conn), csi.NewNodeClient(conn)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	for {
+		r, err := d.Identity.Probe(ctx, &csi.ProbeRequest{}, grpc.WaitForReady(true))
+		if err == nil && r.GetReady().GetValue() {
+			return nil
+		}
+		select {
+		case exit := <-d.done:
+			d.done <- exit
+			return fmt.Errorf("mooring ended: %v", exit)
+		case <-ctx.Done():
+			return fmt.Errorf("mooring does not get ready: %w", ctx.Err())
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// PID is the process's.
+func (d *Driver) PID() int { return d.cmd.Process.Pid }
+
+// Log returns what the process has logged.
+func (d *Driver) Log() string {
+	data, _ := os.ReadFile(d.log.Name())
+	return string(bytes.TrimSpace(data))
+}
+
+// Stop ends the process as kubelet would, and waits for it.
+func (d *Driver) Stop() error { return d.end(syscall.SIGTERM) }
+
+// Kill ends the process as a crash would.
+func (d *Driver) Kill() error { return d.end(syscall.SIGKILL) }
+
+func (d *Driver) end(signal syscall.Signal) error {
+	if d.conn != nil {
+		_ = d.conn.Close()
+	}
+	defer d.log.Close()
+	_ = d.cmd.Process.Signal(signal)
+	select {
+	case err := <-d.done:
+		if signal == syscall.SIGKILL {
+			return nil
+		}
+		return err
+	case <-time.After(30 * time.Second):
+		_ = d.cmd.Process.Kill()
+		return fmt.Errorf("mooring did not end within 30 s of %v", signal)
+	}
+}
+
+// Mode returns a mount capability of an access mode with mount options.
+func Mode(mode csi.VolumeCapability_AccessMode_Mode, options ...string) *csi.VolumeCapability {
+	return &csi.VolumeCapability{
+		AccessType: &csi.VolumeCapability_Mount{Mount: &csi.VolumeCapability_MountVolume{MountFlags: options}},
+		AccessMode: &csi.VolumeCapability_AccessMode{Mode: mode},
+	}
+}
+
+// RWX is the capability of a volume that many pods on many nodes write.
+func RWX(options ...string) *csi.VolumeCapability {
+	return Mode(csi.VolumeCapability_AccessMode_MULTI_NODE_MULTI_WRITER, options...)
+}

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build !lab
+
+// Package sanity runs the CSI conformance suite, csi-sanity, with nothing skipped: here in
+// process, on a temporary directory that a fake mounter calls an NFS server, and with the
+// build tag lab against the real program and a real server.
+package sanity
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/kubernetes-csi/csi-test/v5/pkg/sanity"
+	"github.com/mooring-csi/mooring/pkg/config"
+	"github.com/mooring-csi/mooring/pkg/driver"
+	"github.com/mooring-csi/mooring/pkg/jobs"
+	"github.com/mooring-csi/mooring/pkg/mount"
+	"github.com/mooring-csi/mooring/pkg/probe"
+	"github.com/mooring-csi/mooring/pkg/provision"
+	"github.com/mooring-csi/mooring/pkg/publish"
+	"github.com/mooring-csi/mooring/pkg/share"
+	"github.com/mooring-csi/mooring/pkg/volume"
+	"golang.org/x/sys/unix"
+)
+
+func TestInProcess(t *testing.T) {
+	dir := t.TempDir()
+	endpoint := "unix://" + filepath.Join(dir, "csi.sock")
+	if err := os.Mkdir(filepath.Join(dir, "export"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	serve(t, dir, endpoint)
+	sanity.Test(t, testConfig(dir, endpoint))
+	if left := leftOn(t, filepath.Join(dir, "export")); len(left) > 0 {
+		t.Errorf("left on the share: %v", left)
+	}
+}
+
+// serve starts controller and node as "mooring all" does, but for mounter and statfs.
+func serve(t *testing.T, dir, endpoint string) {
+	t.Helper()
+	source, err := config.Open(writeConfig(t, dir, "127.0.0.1", "/export"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	mounter := &mount.Fake{Root: dir}
+	pool := share.NewPool(source.Current, mounter, filepath.Join(dir, "state"), share.Options{Maker: "0a1b2c3d"})
+	purger := jobs.NewPurger(pool)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); purger.Run(ctx) }()
+	ready := &atomic.Bool{}
+	ready.Store(true)
+	server := driver.NewServer(
+		&driver.Identity{Name: "nfs.csi.mooring.dev", Version: "test", Controller: true, Ready: ready},
+		&driver.Controller{Volumes: provision.New(pool, purger)},
+		&driver.Node{Publisher: publish.New(source.Current, mounter, probe.NewUsage(statfs)), ID: "node-1", MaxVolumes: 100},
+		func(string, error, time.Duration) {},
+	)
+	listener, err := driver.Listen(endpoint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go server.Serve(listener)
+	t.Cleanup(func() {
+		server.Stop()
+		cancel()
+		<-done
+		pool.Close()
+	})
+}
+
+func statfs(_ context.Context, path string) (volume.Space, error) {
+	var st unix.Statfs_t
+	err := unix.Statfs(path, &st)
+	return volume.NewSpace(st.Frsize, st.Blocks, st.Bfree, st.Bavail, st.Files, st.Ffree), err
+}
+
+// writeConfig registers one share, nas1, and returns the path of the file.
+func writeConfig(t *testing.T, dir, server, path string) string {
+	t.Helper()
+	file := filepath.Join(dir, "config.yaml")
+	text := fmt.Sprintf("shares:\n  - {name: nas1, servers: [%s], path: %s}\n", server, path)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}

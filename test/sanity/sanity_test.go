@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sanity
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/kubernetes-csi/csi-test/v5/pkg/sanity"
+)
+
+// testConfig has the suite try everything that it can, repeats included.
+func testConfig(dir, endpoint string) sanity.TestConfig {
+	c := sanity.NewTestConfig()
+	c.Address = endpoint
+	c.TargetPath = filepath.Join(dir, "target")
+	c.StagingPath = filepath.Join(dir, "staging")
+	c.TestVolumeParameters = map[string]string{"share": "nas1"}
+	c.TestVolumeMutableParameters = map[string]string{"onDelete": "delete", "trashRetention": "0s"}
+	c.TestNodeVolumeAttachLimit = true
+	return c
+}
+
+// leftOn names what is on a share after all volumes are deleted, once the trash is purged.
+func leftOn(t *testing.T, export string) []string {
+	t.Helper()
+	var left []string
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		left = nil
+		err := filepath.WalkDir(export, func(path string, entry os.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			if name, _ := filepath.Rel(export, path); !layout[name] {
+				left = append(left, name)
+			}
+			return nil
+		})
+		if err == nil && left == nil {
+			return nil
+		}
+	}
+	return left
+}
+
+// layout is what Mooring keeps of its own.
+var layout = map[string]bool{
+	".": true, ".mooring": true, ".mooring/volumes": true, ".mooring/claims": true, ".mooring/staging": true, ".mooring/trash": true,
+}
