@@ -161,7 +161,7 @@ func (p *Purger) scan(ctx context.Context, w *worker) (time.Duration, error) {
 	var group errgroup.Group
 	group.SetLimit(volumesAtOnce)
 	for _, e := range entries {
-		if left := p.due(s, w, e).Sub(p.clock()); left > 0 {
+		if left := p.due(ctx, s, w, e).Sub(p.clock()); left > 0 {
 			wait = min(wait, left)
 			continue
 		}
@@ -171,16 +171,23 @@ func (p *Purger) scan(ctx context.Context, w *worker) (time.Duration, error) {
 		})
 	}
 	_ = group.Wait()
-	return wait, nil
+	return wait, s.Tidy(ctx, share.ParentIdle)
 }
 
 // due returns when an entry is to be purged. Its record is read once.
-func (p *Purger) due(s *share.Share, w *worker, e share.Trashed) time.Time {
+func (p *Purger) due(ctx context.Context, s *share.Share, w *worker, e share.Trashed) time.Time {
 	p.mu.Lock()
 	at, known := w.due[e.Name]
 	p.mu.Unlock()
-	if !known {
-		at = s.Due(e)
+	if known {
+		return at
+	}
+	at, err := s.Due(e)
+	if err != nil {
+		klog.FromContext(ctx).Error(err, "A deleted volume is kept until its record can be read", "share", w.share, "volume", e.Key)
+		return p.clock().Add(firstBackoff)
+	}
+	if e.Recorded() { // else that was the time for half a deletion, and the other half may be under way
 		p.update(w, func(*Trash) { w.due[e.Name] = at })
 	}
 	return at

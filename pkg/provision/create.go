@@ -38,7 +38,7 @@ func (s *Service) Create(ctx context.Context, w volume.Wish) (*volume.Volume, er
 			return nil, err
 		}
 	}
-	return run(ctx, s, key, func(ctx context.Context) (*volume.Volume, error) {
+	return run(ctx, s, key, strings.Join(shares, " or "), func(ctx context.Context) (*volume.Volume, error) {
 		name, err := s.place(ctx, shares, key)
 		if err != nil {
 			return nil, err
@@ -200,7 +200,7 @@ func (s *Service) create(ctx context.Context, sh *share.Share, w volume.Wish, r 
 			return nil, volume.Errorf(volume.ErrIncompatible, "share %s: there is a volume %s already, and it is another: %s", def, w.Name, differs)
 		}
 		if found.Ready == 1 {
-			return &found.Record, nil
+			return s.standing(ctx, sh, found)
 		}
 		if m, err = s.takeOver(ctx, sh, *found); err != nil {
 			return nil, err
@@ -208,6 +208,27 @@ func (s *Service) create(ctx context.Context, sh *share.Share, w volume.Wish, r 
 	}
 	return s.finish(ctx, m)
 }
+
+// standing answers with a volume that is there already, if its directory is.
+func (s *Service) standing(ctx context.Context, sh *share.Share, f *share.Found) (*volume.Record, error) {
+	r := &f.Record
+	exists, err := sh.Exists(ctx, r.Directory)
+	switch {
+	case err != nil || exists:
+	case f.Age < visibleWithin:
+		err = volume.Errorf(volume.ErrBusy, "share %s: the directory %q of volume %s, which was made a moment ago by another controller, is not seen yet: try again", sh.Definition(), r.Directory, r.Key)
+	default:
+		err = volume.Errorf(volume.ErrConflict, "share %s: volume %s has a record, but its directory %q is not there: a deletion was interrupted, or somebody removed it: delete the volume before it is created again", sh.Definition(), r.Key, r.Directory)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// visibleWithin is how long what another NFS client has made may stay unseen here: twice
+// acdirmax (nfs(5)).
+const visibleWithin = 2 * time.Minute
 
 // takeOver resumes a volume in the making, unless it may still be in another's hands.
 func (s *Service) takeOver(ctx context.Context, sh *share.Share, f share.Found) (*share.Making, error) {

@@ -39,7 +39,7 @@ func (s *Service) List(ctx context.Context, p volume.Page) ([]volume.Volume, str
 		volumes []volume.Volume
 		next    string
 	}
-	got, err := bounded(ctx, func() {}, func(ctx context.Context) (page, error) {
+	got, err := bounded(ctx, "list the volumes", func() {}, func(ctx context.Context) (page, error) {
 		var result page
 		for _, name := range s.listed() {
 			if name < after.Share {
@@ -163,7 +163,7 @@ func (s *Service) Capacity(ctx context.Context, shares []string) (volume.Space, 
 	if err != nil {
 		return volume.Space{}, err
 	}
-	return bounded(ctx, func() {}, func(ctx context.Context) (volume.Space, error) {
+	return bounded(ctx, "find the capacity of "+strings.Join(names, ", "), func() {}, func(ctx context.Context) (volume.Space, error) {
 		name, err := s.place(ctx, names, "")
 		if err != nil {
 			return volume.Space{}, err

@@ -10,6 +10,8 @@ package provision
 import (
 	"context"
 	"errors"
+	"fmt"
+	"runtime/debug"
 	"time"
 
 	"github.com/mooring-csi/mooring/pkg/keylock"
@@ -44,41 +46,56 @@ func New(shares Shares, purger Purger) *Service {
 // run does work under the lock of a volume's key and waits for it until ctx ends. Work that
 // is still inside a call on a dead server then keeps the lock until the call gives up, which
 // the controller's mounts do by themselves: a retry must not overtake a rename that may
-// still happen. Until then it is told that the operation is pending.
-func run[T any](ctx context.Context, s *Service, key string, work func(context.Context) (T, error)) (T, error) {
+// still happen. Until then it is told that the operation is pending. where names the share,
+// or the shares, for errors.
+func run[T any](ctx context.Context, s *Service, key, where string, work func(context.Context) (T, error)) (T, error) {
 	var none T
 	unlock, ok := s.locks.TryLock(key)
 	if !ok {
 		return none, volume.Errorf(volume.ErrBusy, "an operation on volume %s is still under way: try again", key)
 	}
-	return bounded(ctx, unlock, work)
+	return bounded(ctx, "volume "+key+" on share "+where, unlock, work)
 }
 
+// lastWords is how long work may take to say why it stopped when its time was up.
+const lastWords = 200 * time.Millisecond
+
 // bounded does work on the file systems of shares and waits for it until ctx ends. after is
-// called when the work has really ended.
-func bounded[T any](ctx context.Context, after func(), work func(context.Context) (T, error)) (T, error) {
+// called when the work has really ended, and before the result is returned.
+func bounded[T any](ctx context.Context, what string, after func(), work func(context.Context) (T, error)) (T, error) {
 	type result struct {
 		value T
 		err   error
 	}
 	done := make(chan result, 1)
 	go func() {
-		defer after()
-		value, err := work(ctx)
-		done <- result{value, err}
+		var r result
+		defer func() {
+			if p := recover(); p != nil {
+				r.err = fmt.Errorf("panic: %v: this is a bug, please report it: %s", p, debug.Stack())
+			}
+			after()
+			done <- r
+		}()
+		r.value, r.err = work(ctx)
 	}()
 	select {
 	case r := <-done:
 		return r.value, r.err
 	case <-ctx.Done():
-		var none T
-		return none, volume.Errorf(volume.ErrTimeout, "not done in time (%w): a server does not answer, or is slow; it is safe to try again", ctx.Err())
 	}
+	select {
+	case r := <-done:
+		return r.value, r.err
+	case <-time.After(lastWords):
+	}
+	var none T
+	return none, volume.Errorf(volume.ErrTimeout, "%s: not done in time (%w): the server does not answer, or is slow; it is safe to try again", what, ctx.Err())
 }
 
 // on opens the share of a handle and calls work with it, under the volume's lock.
 func on[T any](ctx context.Context, s *Service, h volume.Handle, options []string, work func(context.Context, *share.Share) (T, error)) (T, error) {
-	return run(ctx, s, h.Key, func(ctx context.Context) (T, error) {
+	return run(ctx, s, h.Key, h.Share, func(ctx context.Context) (T, error) {
 		sh, release, err := s.shares.Open(ctx, h.Share, options)
 		if err != nil {
 			var none T
@@ -109,7 +126,7 @@ func ready(ctx context.Context, sh *share.Share, key string) (*share.Stored, err
 
 // Get returns a volume. It is ErrNotFound where there is none.
 func (s *Service) Get(ctx context.Context, h volume.Handle) (*volume.Volume, error) {
-	return bounded(ctx, func() {}, func(ctx context.Context) (*volume.Volume, error) {
+	return bounded(ctx, "volume "+h.Key+" on share "+h.Share, func() {}, func(ctx context.Context) (*volume.Volume, error) {
 		sh, release, err := s.shares.Open(ctx, h.Share, nil)
 		if err != nil {
 			return nil, err

@@ -28,12 +28,12 @@ func (m *Making) Claim(ctx context.Context) error {
 			err = m.claimIn(d, name)
 			d.close()
 		}
-		// ENOENT: the last volume beneath the parent was deleted, and the parent with it.
-		if !is(err, unix.ENOENT) || parent == "" {
+		// The parent may just have been tidied away.
+		if !gone(err) || parent == "" {
 			return s.fail(what, err)
 		}
 	}
-	return volume.Errorf(volume.ErrBusy, "share %s: %s: its parent is removed again and again", s.def, what)
+	return s.confused(what)
 }
 
 func (m *Making) claimIn(d dir, name string) error {
@@ -77,7 +77,7 @@ func (s *Share) claimParent(parent string) (dir, error) {
 	d, err := s.claims.resolve(parent)
 	if is(err, unix.ENOENT) {
 		for _, p := range prefixes(parent) {
-			if err := s.mkdirAt(s.claims, p, 0o700, nil); err != nil {
+			if err := s.mkdirAt(s.claims, p, 0o700); err != nil {
 				return -1, s.claimedAbove(parent, err)
 			}
 		}
@@ -106,9 +106,8 @@ func (s *Share) claimedAbove(parent string, err error) error {
 	return err
 }
 
-// mkdirAt makes the directory path, whose parent is there, beneath root. It calls made if
-// it was this call that made it.
-func (s *Share) mkdirAt(root dir, path string, mode uint32, made func() error) error {
+// mkdirAt makes the directory path, whose parent is there, beneath root, unless it is there.
+func (s *Share) mkdirAt(root dir, path string, mode uint32) error {
 	up, name := volume.SplitDirectory(path)
 	d, err := root.resolve(up)
 	if err != nil {
@@ -116,22 +115,29 @@ func (s *Share) mkdirAt(root dir, path string, mode uint32, made func() error) e
 	}
 	defer d.close()
 	s.step("make a parent")
-	err = d.mkdir(name, mode)
-	if err == nil && made != nil {
-		err = made()
-	}
-	return ignore(err, unix.EEXIST)
+	return ignore(d.mkdir(name, mode), unix.EEXIST)
 }
 
 // parent opens the directory in which a volume's is to be, and makes what is missing of it.
-// What we make is marked, so that it goes when its last volume does; what was there stays.
+// What we make is marked, so that it can go when it is not used any more; what was there
+// stays. The mark comes first: one that is too many lets an empty directory go, at worst.
 func (s *Share) parent(path string) (dir, error) {
 	d, err := s.root.resolve(path)
 	if !is(err, unix.ENOENT) {
 		return d, err
 	}
 	for _, p := range prefixes(path) {
-		err := s.mkdirAt(s.root, p, 0o755, func() error { return s.mark(p) })
+		d, err := s.root.resolve(p)
+		if err == nil {
+			d.close()
+			continue
+		}
+		if is(err, unix.ENOENT) {
+			err = s.mark(p)
+		}
+		if err == nil {
+			err = s.mkdirAt(s.root, p, 0o755)
+		}
 		if err != nil {
 			return -1, err
 		}
@@ -168,12 +174,16 @@ func readClaim(d dir, name string) (string, error) {
 	return claim.Key, nil
 }
 
-// claimant returns the key of the volume that the directory belongs to, or "" where it is nobody's.
+// claimant returns the key of the volume that the directory belongs to, or "" where it is
+// nobody's. On its word something is destroyed: it is the server's, and of now.
 func (s *Share) claimant(r *Stored) (string, error) {
 	parent, name := volume.SplitDirectory(r.Directory)
 	d, err := s.claims.resolve(parent)
 	if err == nil {
 		defer d.close()
+		err = d.refresh()
+	}
+	if err == nil {
 		var st unix.Stat_t
 		// The claim is a link to the record until that is first changed: no need to read it then.
 		if st, err = d.stat(name); err == nil && st.Ino == r.stat.Ino && st.Dev == r.stat.Dev {
@@ -186,69 +196,27 @@ func (s *Share) claimant(r *Stored) (string, error) {
 			return key, nil
 		}
 	}
-	if is(err, unix.ENOENT) || is(err, unix.ENOTDIR) || is(err, unix.EISDIR) {
+	if unclaimed(err) && !s.gone() {
 		return "", nil
 	}
 	return "", err
 }
 
-// release removes the claim of key on a directory, if it has it, and then the parents that
-// were made for volumes and have none any more.
+// release removes the claim of key on a directory, if it has it.
 func (s *Share) release(directory, key string) error {
 	parent, name := volume.SplitDirectory(directory)
+	defer s.leaveParents(parent)
 	d, err := s.claims.resolve(parent)
-	if err != nil {
-		return ignore(err, unix.ENOENT)
-	}
-	defer d.close()
-	if owner, err := readClaim(d, name); err != nil || owner != key {
-		return ignore(err, unix.ENOENT)
-	}
-	return s.unclaim(d, parent, name)
-}
-
-// unclaim removes a claim that is known to be ours.
-func (s *Share) unclaim(d dir, parent, name string) error {
-	s.step("remove the claim")
-	if err := ignore(d.unlink(name), unix.ENOENT); err != nil {
-		return err
-	}
-	return s.removeParents(parent)
-}
-
-// removeParents goes up from path for as long as no volume is beneath, and removes of the
-// parents those that are marked as ours and empty. That it does not get far is no failure.
-func (s *Share) removeParents(path string) error {
-	for path != "" {
-		up, name := volume.SplitDirectory(path)
-		d, err := s.claims.resolve(path)
-		if err != nil {
-			return ignore(err, unix.ENOENT)
+	if err == nil {
+		defer d.close()
+		var owner string
+		if owner, err = readClaim(d, name); err == nil && owner == key {
+			s.step("remove the claim")
+			err = d.unlink(name)
 		}
-		_, unmarked := d.stat(volume.StateDir)
-		if unmarked == nil {
-			s.step("remove an empty parent")
-			if at, err := s.root.resolve(up); err == nil {
-				err = at.rmdir(name)
-				at.close()
-				if err == nil || is(err, unix.ENOENT) {
-					s.step("remove the parent's mark")
-					unmarked = d.unlink(volume.StateDir)
-				}
-			}
-		}
-		d.close()
-		at, err := s.claims.resolve(up)
-		if err != nil {
-			return err
-		}
-		s.step("remove the parent's claims")
-		err = at.rmdir(name)
-		at.close()
-		if err != nil { // something is left in it: a claim, or the mark of a parent that is in use
-			return nil
-		}
-		path = up
 	}
-	return nil
+	if unclaimed(err) && !s.gone() {
+		return nil
+	}
+	return err
 }

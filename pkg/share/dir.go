@@ -47,6 +47,17 @@ func (d dir) resolve(path string) (dir, error) {
 	}
 }
 
+// refresh has the client ask the server for d's attributes. If they have changed, it also
+// stops trusting the names in d that it remembers. ESTALE: d is not there any more.
+func (d dir) refresh() error {
+	var st unix.Statx_t
+	err := unix.Statx(int(d), "", unix.AT_EMPTY_PATH|unix.AT_STATX_FORCE_SYNC, unix.STATX_BASIC_STATS, &st)
+	if err == nil && st.Nlink == 0 {
+		err = unix.ESTALE
+	}
+	return pathError("stat", ".", err)
+}
+
 // open opens the file name in d; O_NOFOLLOW and O_CLOEXEC are added.
 func (d dir) open(name string, flags int) (*os.File, error) {
 	for {
@@ -126,8 +137,11 @@ func (d dir) self() (unix.Stat_t, error) {
 	return s, pathError("stat", ".", err)
 }
 
-// names calls each for all names in d, in the server's order, in batches.
+// names calls each for all names in d as they are now, in the server's order, in batches.
 func (d dir) names(each func(name string) error) error {
+	if err := d.refresh(); err != nil {
+		return err
+	}
 	f, err := d.open(".", unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
 		return err
@@ -178,6 +192,14 @@ func prefixes(path string) []string {
 	}
 	return all
 }
+
+// gone reports whether a name, or the directory that it was looked for in, is not there (any
+// more): a directory that another client removed is stale here.
+func gone(err error) bool { return is(err, unix.ENOENT) || is(err, unix.ESTALE) }
+
+// unclaimed reports whether an error of reading a claim says that there is none: nothing, or
+// a volume above, or volumes below.
+func unclaimed(err error) bool { return gone(err) || is(err, unix.ENOTDIR) || is(err, unix.EISDIR) }
 
 func is(err error, errno unix.Errno) bool { return errors.Is(err, errno) }
 

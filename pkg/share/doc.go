@@ -10,7 +10,8 @@
 //	  claims/<directory>             whose the directory is: a link to the record. Its parents
 //	                                 are directories here too, so that the file system itself
 //	                                 refuses a volume inside another, or around one
-//	  claims/<parent>/.mooring       the parent was made by us, and goes with its last volume
+//	  claims/<parent>/.mooring       the parent was made by us, and goes some time after its
+//	                                 last volume
 //	  staging/<key>.<nonce>.json     a record being written
 //	  trash/<key>.<time>             a deleted volume, to be purged or brought back
 //	  trash/<key>.<time>.json        its record
@@ -29,8 +30,11 @@
 // a retry to find. Nothing is destroyed whose claim does not name the record that asks for it.
 //
 // Nothing here has a lock on the server or needs one: link(2) and mkdir(2) say EEXIST, and
-// rename(2) is atomic. No answer of "is it there?" is ever trusted for more than it is, the
-// attribute cache being what it is: what must be known is found out by creating.
+// rename(2) is atomic. A client's memory of names is distrusted wherever something hangs on
+// it: that a name is free is found out by creating it, and before a claim is believed the
+// client is made to ask whether the directory it is in has changed. What cannot be asked for
+// so cheaply is avoided: a directory above volumes is not removed while any client may still
+// remember it (Tidy).
 //
 // # How paths are opened
 //

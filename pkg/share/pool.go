@@ -85,7 +85,7 @@ func (p *Pool) Open(ctx context.Context, name string, options []string) (s *Shar
 	case <-e.done:
 	case <-ctx.Done():
 		release()
-		return nil, nil, volume.Errorf(volume.ErrUnavailable, "share %s: it is still being mounted (%w)", def, ctx.Err())
+		return nil, nil, volume.Errorf(volume.ErrUnavailable, "share %s: it is still being mounted (%w): its server does not answer so far: check that it runs and that port 2049 is reachable from here", def, ctx.Err())
 	}
 	if e.err != nil {
 		release()

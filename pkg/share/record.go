@@ -33,7 +33,7 @@ func (s *Share) Lookup(ctx context.Context, key string) (*Stored, error) {
 
 func (s *Share) record(key string) (*volume.Record, unix.Stat_t, error) {
 	data, st, err := s.volumes.read(jsonName(key))
-	if is(err, unix.ENOENT) || is(err, unix.ESTALE) && !s.gone() {
+	if gone(err) && !s.gone() {
 		return nil, st, volume.Errorf(volume.ErrNotFound, "share %s has no volume %s", s.def, key)
 	}
 	if err != nil {
@@ -48,10 +48,7 @@ func (s *Share) record(key string) (*volume.Record, unix.Stat_t, error) {
 
 // gone reports whether it is the share itself that is stale, and not one file on it, which
 // another controller has removed.
-func (s *Share) gone() bool {
-	_, err := s.volumes.stat(".")
-	return is(err, unix.ESTALE)
-}
+func (s *Share) gone() bool { return is(s.volumes.refresh(), unix.ESTALE) }
 
 // Update replaces the record of a volume by a changed one, atomically.
 func (s *Share) Update(ctx context.Context, r volume.Record) error {
@@ -99,13 +96,21 @@ func (s *Share) Keys(ctx context.Context) ([]string, error) {
 	return keys, s.fail("list the volumes", err)
 }
 
-// Exists reports whether there is a directory of that path, of whomever it may be. It is
-// for a first look: what it says may be old.
+// Exists reports whether there is a directory of that path, of whomever it may be.
 func (s *Share) Exists(ctx context.Context, directory string) (bool, error) {
 	err := ctx.Err()
 	if err == nil {
+		parent, name := volume.SplitDirectory(directory)
+		var at dir
+		if at, err = s.root.resolve(parent); err == nil {
+			defer at.close()
+			err = at.refresh()
+		}
 		var d dir
-		if d, err = s.root.resolve(directory); err == nil {
+		if err == nil {
+			d, err = at.resolve(name)
+		}
+		if err == nil {
 			d.close()
 			return true, nil
 		}

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -44,6 +45,9 @@ type Share struct {
 	lost atomic.Bool // the file system under us is not the share any more
 
 	root, volumes, claims, staging, trash dir
+
+	mu      sync.Mutex
+	parents map[string]time.Time // of volumes that were deleted, and when: see Tidy
 }
 
 // Open opens the share that is mounted at path and lays out what is Mooring's there.
@@ -51,10 +55,13 @@ func Open(path string, def volume.Share, opt Options) (*Share, error) {
 	if opt.Lease == 0 {
 		opt.Lease = DefaultLease
 	}
-	s := &Share{def: def, opt: opt, run: randomHex(4), root: -1, volumes: -1, claims: -1, staging: -1, trash: -1}
+	s := &Share{def: def, opt: opt, run: randomHex(4), parents: map[string]time.Time{}, root: -1, volumes: -1, claims: -1, staging: -1, trash: -1}
 	err := s.layOut(path)
 	if err == nil {
 		err = s.sweepStaging()
+	}
+	if err == nil {
+		err = s.findParents(s.claims, "")
 	}
 	if err != nil {
 		s.Close()
@@ -163,17 +170,26 @@ func randomHex(n int) string {
 	return hex.EncodeToString(b)
 }
 
+// confused gives up on parents that come and go. A new mount remembers nothing of them.
+func (s *Share) confused(what string) error {
+	s.lost.Store(true)
+	return volume.Errorf(volume.ErrBusy, "share %s: %s: its parent is removed again and again: try again", s.def, what)
+}
+
 // fail says what was being done on which share, and gives what the system said its kind and,
 // where there is one, its remedy. An error that has a kind already keeps it.
 func (s *Share) fail(what string, err error) error {
 	if err == nil {
 		return nil
 	}
-	if errors.Is(err, unix.ESTALE) {
-		s.lost.Store(true)
-	}
 	if volume.Kind(err) != nil {
 		return err
+	}
+	if gone(err) {
+		if !s.gone() {
+			return volume.Errorf(volume.ErrBusy, "share %s: %s: %w: it was changed from elsewhere at the same time: try again", s.def, what, err)
+		}
+		s.lost.Store(true)
 	}
 	kind, advice := classify(err)
 	return volume.Errorf(kind, "share %s: %s: %w%s", s.def, what, err, advice)

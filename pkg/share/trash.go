@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -52,7 +53,7 @@ func (s *Share) Trash(ctx context.Context, r *Stored, now time.Time) error {
 
 // Release forgets a volume and leaves its directory as it is (onDelete: retain).
 func (s *Share) Release(ctx context.Context, r *Stored) error {
-	err := s.leave(ctx, r, func(dir, string) error { return nil })
+	err := s.leave(ctx, r, nil)
 	if err == nil {
 		s.step("remove the record")
 		err = ignore(s.volumes.unlink(jsonName(r.Key)), unix.ENOENT)
@@ -116,7 +117,7 @@ func (s *Share) archive(r *Stored, d dir, name string) error {
 
 // leave takes a volume out of its place: it proves that the directory is the volume's, calls
 // move with the open parent and the directory's name, and removes the claim. move says
-// ENOENT where the directory is not there (any more).
+// ENOENT where the directory is not there (any more); nil is for a directory that stays.
 func (s *Share) leave(ctx context.Context, r *Stored, move func(parent dir, name string) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -126,23 +127,30 @@ func (s *Share) leave(ctx context.Context, r *Stored, move func(parent dir, name
 		return err
 	}
 	parent, name := volume.SplitDirectory(r.Directory)
+	defer s.leaveParents(parent)
 	if owner != r.Key {
+		if owner == "" && move == nil { // the directory stays, and its claim is gone already
+			return nil
+		}
 		return s.leftAlready(r, owner)
 	}
-	d, err := s.root.resolve(parent)
-	if err == nil {
-		err = move(d, name)
-		d.close()
-	}
-	if err := ignore(err, unix.ENOENT); err != nil {
-		return err
+	if move != nil {
+		d, err := s.root.resolve(parent)
+		if err == nil {
+			err = move(d, name)
+			d.close()
+		}
+		if err := ignore(err, unix.ENOENT); err != nil {
+			return err
+		}
 	}
 	claims, err := s.claims.resolve(parent)
-	if err != nil {
-		return err
+	if err == nil {
+		s.step("remove the claim")
+		err = claims.unlink(name)
+		claims.close()
 	}
-	defer claims.close()
-	return s.unclaim(claims, parent, name)
+	return ignore(err, unix.ENOENT) // another controller may be at it too
 }
 
 // leftAlready decides about a record whose directory is not claimed for it: an interrupted
@@ -155,6 +163,9 @@ func (s *Share) leftAlready(r *Stored, owner string) error {
 	there, err := s.Exists(context.Background(), r.Directory)
 	if err == nil && !there && owner == "" {
 		return nil
+	}
+	if _, _, err := s.record(r.Key); errors.Is(err, volume.ErrNotFound) {
+		return nil // another controller has just finished
 	}
 	if owner == "" {
 		owner = "no volume"
@@ -183,6 +194,10 @@ type Trashed struct {
 
 	data, recorded bool
 }
+
+// Recorded reports whether the volume's record has followed it into the trash, where it
+// says how long it is to be kept.
+func (e Trashed) Recorded() bool { return e.recorded }
 
 // Trashed lists the trash, the oldest first.
 func (s *Share) Trashed(ctx context.Context) ([]Trashed, error) {
@@ -222,18 +237,21 @@ func (s *Share) trashed() ([]Trashed, error) {
 }
 
 // Due returns when an entry of the trash is to be purged: after the retention of its record,
-// or else of the share.
-func (s *Share) Due(e Trashed) time.Time {
+// or else of the share. That the record cannot be read is an error: it may ask for longer.
+func (s *Share) Due(e Trashed) (time.Time, error) {
 	keep := s.def.TrashRetention
 	if !e.recorded {
-		keep = max(keep, halfTrashed)
-	} else if data, _, err := s.trash.read(jsonName(e.Name)); err == nil {
-		// A damaged record's volume is kept for as long as the share says.
-		if r, err := volume.DecodeRecord(e.Key, data); err == nil && r.Retention != nil {
-			keep = *r.Retention
-		}
+		return e.Deleted.Add(max(keep, halfTrashed)), nil
 	}
-	return e.Deleted.Add(keep)
+	data, _, err := s.trash.read(jsonName(e.Name))
+	if ignore(err, unix.ENOENT) != nil {
+		return time.Time{}, s.fail("read the record of "+e.Name+" in the trash", err)
+	}
+	// A damaged record's volume is kept for as long as the share says.
+	if r, err := volume.DecodeRecord(e.Key, data); err == nil && r.Retention != nil {
+		keep = *r.Retention
+	}
+	return e.Deleted.Add(keep), nil
 }
 
 // Purge removes an entry of the trash for good: remove is called with the descriptor of the

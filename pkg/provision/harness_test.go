@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package provision
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mooring-csi/mooring/pkg/copytree"
+	"github.com/mooring-csi/mooring/pkg/share"
+	"github.com/mooring-csi/mooring/pkg/volume"
+)
+
+// one is a Shares of a single share, that is mounted at dir.
+type one struct {
+	share *share.Share
+	def   volume.Share
+}
+
+func open(dir string, opt share.Options) (*one, error) {
+	if opt.Maker == "" {
+		opt.Maker = "0a1b2c3d"
+	}
+	def := volume.Share{Name: "nas1", Servers: []string{"127.0.0.1"}, Path: "/export"}
+	s, err := share.Open(dir, def, opt)
+	return &one{s, def}, err
+}
+
+func (o *one) Registry() *volume.Registry {
+	return &volume.Registry{Shares: []volume.Share{o.def}, SubDir: volume.MustTemplate(volume.DefaultSubDir)}
+}
+
+func (o *one) Open(context.Context, string, []string) (*share.Share, func(), error) {
+	return o.share, func() {}, nil
+}
+
+func (o *one) Opened() []string { return []string{"nas1"} }
+
+// Kick implements Purger.
+func (o *one) Kick(string) {}
+
+// purge empties the trash. What it does not see at once, it does a moment later, as the
+// purger would.
+func (o *one) purge(t *testing.T) {
+	t.Helper()
+	for range 5 {
+		entries, err := o.share.Trashed(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(entries) == 0 {
+			return
+		}
+		for _, e := range entries {
+			err := o.share.Purge(e, func(trash int, name string) error {
+				return (&copytree.Removal{Workers: 4}).Remove(context.Background(), trash, name)
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// tidy removes the parents that no volume is in any more.
+func (o *one) tidy(t *testing.T) {
+	t.Helper()
+	if err := o.share.Tidy(context.Background(), 0); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// controller opens a share and returns a Service on it, as a newly started process would.
+func controller(t *testing.T, dir string, opt share.Options) (*Service, *one) {
+	t.Helper()
+	o, err := open(dir, opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(o.share.Close)
+	return New(o, o), o
+}
+
+// wish asks for a volume of a class with these parameters.
+func wish(t *testing.T, name string, parameters map[string]string) volume.Wish {
+	t.Helper()
+	w, err := parseWish(name, parameters)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func parseWish(name string, parameters map[string]string) (volume.Wish, error) {
+	all := map[string]string{
+		"share": "nas1", "csi.storage.k8s.io/pvc/name": "data-" + name, "csi.storage.k8s.io/pvc/namespace": "default",
+		"csi.storage.k8s.io/pv/name": name,
+	}
+	for key, value := range parameters {
+		all[key] = value
+	}
+	params, err := volume.ParseParams(all)
+	return volume.Wish{Name: name, Params: params, Capacity: volume.Capacity{Required: 1 << 30}}, err
+}
+
+var deletedAt = regexp.MustCompile(`\.[0-9]{19}`)
+
+// tree describes all that is in a directory: names, kinds, modes, owners and content, but for
+// what differs from run to run.
+func tree(t *testing.T, dir string) []string {
+	t.Helper()
+	var all []string
+	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		name, _ := filepath.Rel(dir, path)
+		if name == "." {
+			return nil
+		}
+		name = deletedAt.ReplaceAllString(name, ".TIME")
+		content := ""
+		switch {
+		case info.Mode().IsRegular():
+			data, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			content = describe(data)
+		case info.Mode()&fs.ModeSymlink != 0:
+			content, _ = os.Readlink(path)
+		}
+		all = append(all, strings.TrimSpace(fmt.Sprintf("%s %v %s", name, info.Mode(), content)))
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(all)
+	return all
+}
+
+// describe returns a record without what differs between runs, and anything else hashed.
+func describe(data []byte) string {
+	var record map[string]any
+	if json.Unmarshal(data, &record) != nil {
+		return fmt.Sprintf("%x", sha256.Sum256(data))
+	}
+	for _, key := range []string{"maker", "nonce", "created"} {
+		delete(record, key)
+	}
+	text, _ := json.Marshal(record)
+	return string(text)
+}
+
+func same(t *testing.T, what string, got, want []string) {
+	t.Helper()
+	if !slices.Equal(got, want) {
+		t.Errorf("%s: the share holds\n\t%s\nand should hold\n\t%s", what, strings.Join(got, "\n\t"), strings.Join(want, "\n\t"))
+	}
+}
+
+// eventually repeats work for as long as it is told that another is at it.
+func eventually(work func() error) error {
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		err := work()
+		if !errors.Is(err, volume.ErrBusy) || time.Now().After(deadline) {
+			return err
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}

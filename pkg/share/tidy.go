@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package share
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"slices"
+	"time"
+
+	"github.com/mooring-csi/mooring/pkg/volume"
+	"golang.org/x/sys/unix"
+)
+
+// ParentIdle is how long nobody must have used a parent that was made for volumes before it
+// is removed. It is far longer than an NFS client remembers a directory (nfs(5), acdirmax:
+// 60 s): another controller that still believed in one would make and delete volumes in a
+// directory that is no more.
+const ParentIdle = 10 * time.Minute
+
+// leaveParents notes that a volume has left the directories above it.
+func (s *Share) leaveParents(parent string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range prefixes(parent) {
+		s.parents[p] = time.Now()
+	}
+}
+
+// findParents notes the parents that earlier processes have left.
+func (s *Share) findParents(claims dir, at string) error {
+	fd, err := unix.Openat(int(claims), ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return pathError("open", ".", err)
+	}
+	// Under this name the library finds the types that the server did not send along.
+	f := os.NewFile(uintptr(fd), fmt.Sprintf("/proc/self/fd/%d", fd))
+	defer f.Close()
+	for {
+		entries, err := f.ReadDir(1024)
+		for _, e := range entries {
+			if !e.IsDir() {
+				continue
+			}
+			below, err := claims.resolve(e.Name())
+			if err != nil {
+				return err
+			}
+			s.leaveParents(path.Join(at, e.Name()))
+			err = s.findParents(below, path.Join(at, e.Name()))
+			below.close()
+			if err != nil {
+				return err
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// Tidy removes the parents that were made for volumes and that no volume has been in for so
+// long, the innermost first. One that holds anything else stays.
+func (s *Share) Tidy(ctx context.Context, idle time.Duration) error {
+	s.mu.Lock()
+	var due []string
+	for p, left := range s.parents {
+		if time.Since(left) >= idle {
+			due = append(due, p)
+		}
+	}
+	s.mu.Unlock()
+	slices.SortFunc(due, func(a, b string) int { return len(b) - len(a) })
+	for _, p := range due {
+		err := ctx.Err()
+		if err == nil {
+			err = s.tidyParent(p, idle)
+		}
+		if err != nil {
+			return s.fail(fmt.Sprintf("remove the empty directory %q", p), err)
+		}
+	}
+	return nil
+}
+
+func (s *Share) tidyParent(parent string, idle time.Duration) error {
+	d, err := s.claims.resolve(parent)
+	if err != nil {
+		s.forgetParent(parent)
+		return ignore(err, unix.ENOENT)
+	}
+	defer d.close()
+	used, marked := false, false
+	err = d.names(func(name string) error {
+		marked = marked || name == volume.StateDir
+		used = used || name != volume.StateDir
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if st, err := d.self(); err != nil || !used && time.Since(time.Unix(st.Mtim.Unix())) < idle {
+		return err // another controller has used it: later
+	}
+	s.forgetParent(parent) // until a volume leaves it again
+	if used {
+		return nil
+	}
+	up, name := volume.SplitDirectory(parent)
+	if marked {
+		at, err := s.root.resolve(up)
+		if err == nil {
+			s.step("remove an empty parent")
+			err = at.rmdir(name)
+			at.close()
+		}
+		if err := ignore(err, unix.ENOENT); err != nil {
+			return ignore(ignore(err, unix.ENOTEMPTY), unix.EEXIST)
+		}
+		s.step("remove the parent's mark")
+		if err := ignore(d.unlink(volume.StateDir), unix.ENOENT); err != nil {
+			return err
+		}
+	}
+	at, err := s.claims.resolve(up)
+	if err != nil {
+		return err
+	}
+	defer at.close()
+	s.step("remove the parent's claims")
+	return ignore(ignore(at.rmdir(name), unix.ENOTEMPTY), unix.EEXIST)
+}
+
+func (s *Share) forgetParent(parent string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.parents, parent)
+}

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package ground gives tests of what works on a share the file systems to work on: a
+// temporary directory everywhere, and in the lab a kernel NFS mount of each version, with
+// a second client's view of the same directory where a test asks for one.
+package ground
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// Ground is an empty directory to be a share.
+type Ground struct {
+	// Dir is where the share is seen.
+	Dir string
+	// Other is where a second client sees it: on NFS a mount with caches of its own.
+	Other string
+	// Server is where the server sees it.
+	Server string
+}
+
+// Each runs test once on each ground that there is here.
+func Each(t *testing.T, test func(t *testing.T, g Ground)) {
+	t.Helper()
+	if os.Getenv("MOORING_LAB") == "" {
+		t.Run("local", func(t *testing.T) {
+			dir := inMemory(t)
+			test(t, Ground{dir, dir, dir})
+		})
+		return
+	}
+	for _, version := range []string{"3", "4.0", "4.1", "4.2"} {
+		t.Run("nfs"+version, func(t *testing.T) { test(t, OnNFS(t, version)) })
+	}
+}
+
+// inMemory returns an empty directory, where there is one on a file system that has no disk
+// to wait for: what is tested syncs much.
+func inMemory(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "mooring-test")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
+// OnNFS makes an empty directory on the lab's server and mounts it twice, as the controller does.
+func OnNFS(t *testing.T, version string) Ground {
+	t.Helper()
+	server, err := os.MkdirTemp("/exports", "ground")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(server) })
+	g := Ground{Dir: t.TempDir(), Other: t.TempDir(), Server: server}
+	for _, dir := range []string{g.Dir, g.Other} {
+		options := fmt.Sprintf("nfsvers=%s,nosharecache,softerr,timeo=50,retrans=2,lookupcache=positive", version)
+		out, err := exec.Command("mount", "-t", "nfs", "-o", options, "127.0.0.1:"+server, dir).CombinedOutput()
+		if err != nil {
+			t.Fatalf("mount: %v: %s", err, strings.TrimSpace(string(out)))
+		}
+		t.Cleanup(func() {
+			if out, err := exec.Command("umount", "-l", dir).CombinedOutput(); err != nil {
+				t.Errorf("umount: %v: %s", err, out)
+			}
+		})
+	}
+	return g
+}
