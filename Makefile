@@ -65,7 +65,7 @@ sanity: lab-deps build ## Run the CSI conformance suite, csi-sanity, in the lab.
 .PHONY: demo bench lab lab-deps
 demo: lab-deps build ## Watch a volume's life from beginning to end.
 	@$(GO) build -o build/demo ./test/demo
-	@MOORING_BINARY=$(CURDIR)/build/mooring $(LAB) build/demo
+	@[ ! -t 1 ] || export FORCE_COLOR=1; MOORING_BINARY=$(CURDIR)/build/mooring $(LAB) build/demo
 
 bench: lab-deps build ## Measure; the table is printed and kept in build/bench.json.
 	@$(GO) build -o build/bench-nfs ./test/bench

@@ -24,6 +24,7 @@ import (
 	"github.com/mooring-csi/mooring/pkg/publish"
 	"github.com/mooring-csi/mooring/pkg/share"
 	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"k8s.io/klog/v2"
 )
@@ -115,6 +116,9 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", o.endpoint, err)
 	}
+	// From here on, the mode of a new directory is what its class says, at once. The socket
+	// has its own already.
+	unix.Umask(0)
 	server := driver.NewServer(identity, controller, node, m.ObserveRPC)
 	background.Go(func() { stopWith(ctx, server) })
 	identity.Ready.Store(true)

@@ -7,6 +7,7 @@ package child
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -52,6 +53,9 @@ func (c *Children) Run(ctx context.Context, name string, args ...string) (stdout
 	done := make(chan error, 1)
 	go func() {
 		err := cmd.Wait()
+		if errors.Is(err, exec.ErrWaitDelay) && cmd.ProcessState.Success() {
+			err = nil // it is done; what it has started, rpc.statd say, keeps the pipe
+		}
 		c.alive.Add(-1)
 		done <- err
 	}()

@@ -90,6 +90,9 @@ func (r *Removal) removeDir(ctx context.Context, parent int, name string, depth 
 	if errors.Is(err, unix.ENOENT) {
 		return
 	}
+	if exchanged(err, depth) {
+		return
+	}
 	if err != nil {
 		r.failed("open", name, err)
 		return
@@ -105,7 +108,7 @@ func (r *Removal) removeDir(ctx context.Context, parent int, name string, depth 
 			r.Entries.Add(1)
 			return
 		}
-		if errors.Is(err, unix.ENOENT) {
+		if errors.Is(err, unix.ENOENT) || exchanged(err, depth) {
 			return
 		}
 		if !errors.Is(err, unix.ENOTEMPTY) && !errors.Is(err, unix.EEXIST) {
@@ -120,6 +123,12 @@ func (r *Removal) removeDir(ctx context.Context, parent int, name string, depth 
 		}
 	}
 	r.failed("remove the directory", name, err)
+}
+
+// exchanged reports whether err says that a tenant has put something else in the place of a
+// directory within the tree. Removing the parent then fails, and that is read again.
+func exchanged(err error, depth int) bool {
+	return depth > 0 && (errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP))
 }
 
 // empty removes what is in an open directory. It reports false where something stayed, here
@@ -142,7 +151,8 @@ func (r *Removal) empty(ctx context.Context, f *os.File, depth int) bool {
 				_ = work()
 			}
 		}
-		if errors.Is(err, io.EOF) {
+		// ENOENT, ESTALE: it was removed meanwhile, under another name that a tenant gave it.
+		if errors.Is(err, io.EOF) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESTALE) {
 			wg.Wait()
 			return ctx.Err() == nil && !r.hasFailed()
 		}

@@ -113,11 +113,16 @@ var quiet = map[string]bool{
 	"NodeGetCapabilities": true, "NodeGetVolumeStats": true, "GetCapacity": true,
 }
 
-// bounded gives each RPC a deadline.
+// bounded gives each RPC a deadline, a little before the caller's own: who has given up does
+// not hear the reason.
 func bounded(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	within, ok := deadlines[path.Base(info.FullMethod)]
 	if !ok {
 		within = rpcPatience
+	}
+	if until, ok := ctx.Deadline(); ok {
+		left := time.Until(until)
+		within = min(within, left-min(left/10, time.Second))
 	}
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()

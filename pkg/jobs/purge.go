@@ -9,6 +9,8 @@ package jobs
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -53,14 +55,19 @@ type Purger struct {
 	done    sync.WaitGroup
 }
 
-// worker purges one share. What is below kick is guarded by the mu of its Purger.
+// worker purges one share. Its fields are guarded by the mu of its Purger.
 type worker struct {
 	share  string
-	kick   chan struct{}
+	wake   chan struct{}
 	status Trash
+	waits  map[string]*waiting // what is in the trash, by name
+}
 
-	due     map[string]time.Time // of entries whose record was read
-	backoff map[string]time.Duration
+// waiting is an entry of the trash that waits for its time.
+type waiting struct {
+	entry   share.Trashed
+	due     time.Time
+	backoff time.Duration
 }
 
 // NewPurger returns a Purger of the shares in pool.
@@ -69,8 +76,8 @@ func NewPurger(pool *share.Pool) *Purger {
 }
 
 // Run purges until ctx ends: from the start the registered shares, which resumes what an
-// earlier process left, and any other from the first Kick on. It returns when all its
-// workers have.
+// earlier process left, and any other from the first Add on. It returns when all its workers
+// have.
 func (p *Purger) Run(ctx context.Context) {
 	p.mu.Lock()
 	p.running = ctx
@@ -78,9 +85,11 @@ func (p *Purger) Run(ctx context.Context) {
 	tick := time.NewTicker(scanInterval)
 	defer tick.Stop()
 	for {
+		p.mu.Lock()
 		for _, s := range p.pool.Registry().Shares {
-			p.Kick(s.Name)
+			p.worker(s.Name)
 		}
+		p.mu.Unlock()
 		select {
 		case <-ctx.Done():
 			p.done.Wait()
@@ -90,25 +99,31 @@ func (p *Purger) Run(ctx context.Context) {
 	}
 }
 
-// Kick has a share's trash looked at soon. It does not wait.
-func (p *Purger) Kick(name string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.running == nil || p.running.Err() != nil {
-		return
-	}
+// worker finds or starts the worker of a share. It is called with the Purger locked.
+func (p *Purger) worker(name string) *worker {
 	w := p.workers[name]
-	if w == nil {
-		w = &worker{
-			share: name, kick: make(chan struct{}, 1), status: Trash{Share: name},
-			due: map[string]time.Time{}, backoff: map[string]time.Duration{},
-		}
+	if w == nil && p.running != nil && p.running.Err() == nil {
+		w = &worker{share: name, wake: make(chan struct{}, 1), status: Trash{Share: name}, waits: map[string]*waiting{}}
 		p.workers[name] = w
 		p.done.Go(func() { p.work(p.running, w) })
 	}
+	return w
+}
+
+// Add tells of an entry that was just put into a share's trash, and when it is due: so that
+// nobody has to look there for it. It does not wait.
+func (p *Purger) Add(name string, e share.Trashed, due time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	w := p.worker(name)
+	if w == nil {
+		return
+	}
+	w.waits[e.Name] = &waiting{entry: e, due: due}
+	w.count()
 	select {
-	case w.kick <- struct{}{}:
-	default: // it will look anyway
+	case w.wake <- struct{}{}:
+	default: // it is awake
 	}
 }
 
@@ -123,97 +138,141 @@ func (p *Purger) Status() []Trash {
 	return all
 }
 
+// count brings the status up to date.
+func (w *worker) count() {
+	w.status.Volumes, w.status.Oldest = len(w.waits), time.Time{}
+	for _, e := range w.waits {
+		if w.status.Oldest.IsZero() || e.entry.Deleted.Before(w.status.Oldest) {
+			w.status.Oldest = e.entry.Deleted
+		}
+	}
+}
+
+// work looks at the share at its start and every minute, and purges what is due in between.
 func (p *Purger) work(ctx context.Context, w *worker) {
-	wake := time.NewTimer(scanInterval)
+	var scanned time.Time
+	timer := time.NewTimer(0)
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-w.kick:
-		case <-wake.C:
+		case <-w.wake:
+		case <-timer.C:
 		}
-		wait, err := p.scan(ctx, w)
+		err := p.once(ctx, w, &scanned)
 		if err != nil && ctx.Err() == nil {
 			klog.FromContext(ctx).Error(err, "The trash cannot be looked at", "share", w.share)
 		}
-		wake.Reset(min(wait, scanInterval))
+		timer.Reset(min(p.next(w), scanInterval))
 	}
 }
 
-// scan purges what is due, and returns how long it is until something else is.
-func (p *Purger) scan(ctx context.Context, w *worker) (time.Duration, error) {
+// once looks at the share, if it is time to, and purges what is due.
+func (p *Purger) once(ctx context.Context, w *worker, scanned *time.Time) error {
+	look := time.Since(*scanned) >= scanInterval
+	if look {
+		*scanned = time.Now()
+	} else if p.next(w) > 0 {
+		return nil
+	}
 	s, release, err := p.pool.Open(ctx, w.share, nil)
 	if err != nil {
-		return scanInterval, err
+		return err
 	}
 	defer release()
-	entries, err := s.Trashed(ctx)
-	if err != nil {
-		return scanInterval, err
-	}
-	p.update(w, func(t *Trash) {
-		t.Volumes, t.Oldest = len(entries), time.Time{}
-		if len(entries) > 0 {
-			t.Oldest = entries[0].Deleted
+	if look {
+		if err = p.scan(ctx, s, w); err == nil {
+			err = s.Tidy(ctx, share.ParentIdle)
 		}
-	})
-	wait := scanInterval
+	}
 	var group errgroup.Group
 	group.SetLimit(volumesAtOnce)
-	for _, e := range entries {
-		if left := p.due(ctx, s, w, e).Sub(p.clock()); left > 0 {
-			wait = min(wait, left)
-			continue
-		}
+	for _, e := range p.due(w) {
 		group.Go(func() error {
 			p.purge(ctx, s, w, e)
 			return nil
 		})
 	}
 	_ = group.Wait()
-	return wait, s.Tidy(ctx, share.ParentIdle)
+	return err
 }
 
-// due returns when an entry is to be purged. Its record is read once.
-func (p *Purger) due(ctx context.Context, s *share.Share, w *worker, e share.Trashed) time.Time {
-	p.mu.Lock()
-	at, known := w.due[e.Name]
-	p.mu.Unlock()
-	if known {
-		return at
-	}
-	at, err := s.Due(e)
+// scan brings what is known to wait in line with what is there.
+func (p *Purger) scan(ctx context.Context, s *share.Share, w *worker) error {
+	entries, err := s.Trashed(ctx)
 	if err != nil {
-		klog.FromContext(ctx).Error(err, "A deleted volume is kept until its record can be read", "share", w.share, "volume", e.Key)
-		return p.clock().Add(firstBackoff)
+		return err
 	}
-	if e.Recorded() { // else that was the time for half a deletion, and the other half may be under way
-		p.update(w, func(*Trash) { w.due[e.Name] = at })
+	there := map[string]bool{}
+	for _, e := range entries {
+		there[e.Name] = true
+		p.mu.Lock()
+		known := w.waits[e.Name]
+		p.mu.Unlock()
+		if known != nil && known.entry.Recorded() {
+			continue
+		}
+		// Half a deletion, of which the other half may have come since, or news.
+		due, err := s.Due(e)
+		if err != nil {
+			klog.FromContext(ctx).Error(err, "A deleted volume is kept until its record can be read", "share", w.share, "volume", e.Key)
+			continue
+		}
+		p.update(w, func() { w.waits[e.Name] = &waiting{entry: e, due: due} })
 	}
-	return at
+	started := p.clock().Add(-scanInterval)
+	p.update(w, func() {
+		maps.DeleteFunc(w.waits, func(name string, e *waiting) bool {
+			return !there[name] && e.entry.Deleted.Before(started) // by another controller; not one just added
+		})
+	})
+	return nil
+}
+
+// next returns how long it is until something is due: not more than 0 where it is.
+func (p *Purger) next(w *worker) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	wait := scanInterval
+	for _, e := range w.waits {
+		wait = min(wait, e.due.Sub(p.clock()))
+	}
+	return wait
+}
+
+// due returns what is to be purged now, the oldest first.
+func (p *Purger) due(w *worker) []*waiting {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var due []*waiting
+	for _, e := range w.waits {
+		if !e.due.After(p.clock()) {
+			due = append(due, e)
+		}
+	}
+	slices.SortFunc(due, func(a, b *waiting) int { return a.entry.Deleted.Compare(b.entry.Deleted) })
+	return due
 }
 
 // purge removes one entry, or puts it off.
-func (p *Purger) purge(ctx context.Context, s *share.Share, w *worker, e share.Trashed) {
+func (p *Purger) purge(ctx context.Context, s *share.Share, w *worker, e *waiting) {
 	start := time.Now()
 	removal := &copytree.Removal{Workers: workersPerVolume}
-	err := s.Purge(e, func(trash int, name string) error { return removal.Remove(ctx, trash, name) })
-	log := klog.FromContext(ctx).WithValues("share", w.share, "volume", e.Key, "entries", removal.Entries.Load(), "duration", time.Since(start))
+	err := s.Purge(e.entry, func(trash int, name string) error { return removal.Remove(ctx, trash, name) })
+	log := klog.FromContext(ctx).WithValues("share", w.share, "volume", e.entry.Key, "entries", removal.Entries.Load(), "duration", time.Since(start))
 	if ctx.Err() != nil {
 		return
 	}
-	p.update(w, func(t *Trash) {
-		t.Entries += removal.Entries.Load()
+	p.update(w, func() {
+		w.status.Entries += removal.Entries.Load()
 		if err != nil {
-			t.Failed++
-			wait := min(max(2*w.backoff[e.Name], firstBackoff), lastBackoff)
-			w.backoff[e.Name], w.due[e.Name] = wait, p.clock().Add(wait)
+			w.status.Failed++
+			e.backoff = min(max(2*e.backoff, firstBackoff), lastBackoff)
+			e.due = p.clock().Add(e.backoff)
 			return
 		}
-		t.Purged++
-		t.Volumes--
-		delete(w.due, e.Name)
-		delete(w.backoff, e.Name)
+		w.status.Purged++
+		delete(w.waits, e.entry.Name)
 	})
 	if err != nil {
 		log.Error(err, "A deleted volume could not be purged; it will be tried again")
@@ -222,8 +281,9 @@ func (p *Purger) purge(ctx context.Context, s *share.Share, w *worker, e share.T
 	log.Info("A deleted volume was purged")
 }
 
-func (p *Purger) update(w *worker, change func(*Trash)) {
+func (p *Purger) update(w *worker, change func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	change(&w.status)
+	change()
+	w.count()
 }

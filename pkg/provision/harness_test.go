@@ -47,8 +47,8 @@ func (o *one) Open(context.Context, string, []string) (*share.Share, func(), err
 
 func (o *one) Opened() []string { return []string{"nas1"} }
 
-// Kick implements Purger.
-func (o *one) Kick(string) {}
+// Add implements Purger.
+func (o *one) Add(string, share.Trashed, time.Time) {}
 
 // purge empties the trash. What it does not see at once, it does a moment later, as the
 // purger would.

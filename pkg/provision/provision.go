@@ -26,9 +26,9 @@ type Shares interface {
 	Opened() []string
 }
 
-// Purger is told that a share's trash has something new.
+// Purger is told what is new in a share's trash, and when it is to be purged.
 type Purger interface {
-	Kick(share string)
+	Add(share string, e share.Trashed, due time.Time)
 }
 
 // Service does the controller's work.
@@ -218,9 +218,9 @@ func (s *Service) delete(ctx context.Context, sh *share.Share, h volume.Handle) 
 	case volume.Archive:
 		return sh.Archive(ctx, r)
 	}
-	err = sh.Trash(ctx, r, time.Now())
-	if err == nil {
-		s.purger.Kick(h.Share)
+	e, due, err := sh.Trash(ctx, r, time.Now())
+	if err == nil && e.Name != "" {
+		s.purger.Add(h.Share, e, due)
 	}
 	return err
 }

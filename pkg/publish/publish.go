@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/mooring-csi/mooring/pkg/keylock"
@@ -109,7 +110,7 @@ func (s *Service) Stage(ctx context.Context, r volume.Stage) error {
 		return err
 	}
 	if e, mounted := table.At(path); mounted {
-		if !slices.Contains(sources, e.Source) {
+		if !slices.ContainsFunc(sources, func(source string) bool { return sameDirectory(source, e.Source) }) {
 			return volume.Errorf(volume.ErrIncompatible, "volume %s cannot be staged at %s: %s is mounted there", r.ID, path, e.Source)
 		}
 		return nil
@@ -119,6 +120,15 @@ func (s *Service) Stage(ctx context.Context, r volume.Stage) error {
 	}
 	options := volume.MergeMountOptions(nodeOptions, def.MountOptions, r.Options)
 	return s.mountFirst(ctx, r.ID, sources, path, options)
+}
+
+// sameDirectory reports whether two sources are the same directory of a server. Its name does
+// not count: the kernel shows that by which it came to know the server first, and the share may
+// have got another address since the volume was staged.
+func sameDirectory(a, b string) bool {
+	_, p, ok := volume.SplitExport(a)
+	_, q, is := volume.SplitExport(b)
+	return ok && is && p == q
 }
 
 // mountFirst mounts the first of the sources that can be.
@@ -195,7 +205,7 @@ func (s *Service) Publish(ctx context.Context, r volume.Publish) error {
 		return fmt.Errorf("publish volume %s: %w", r.ID, err)
 	}
 	if err := s.mounter.Bind(ctx, staging, target, r.ReadOnly); err != nil {
-		_ = os.Remove(target) // empty, or it stays
+		_ = syscall.Rmdir(target) // empty, or it stays
 		return fmt.Errorf("publish volume %s: %w", r.ID, err)
 	}
 	return nil
@@ -217,8 +227,9 @@ func (s *Service) Unpublish(ctx context.Context, id, target string) error {
 		return fmt.Errorf("unpublish volume %s: %w", id, err)
 	}
 	s.usage.Forget(path)
-	// No mount is there any more: it is a local directory, and has to be empty.
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	// No mount is there any more: it is a local directory, and has to be empty. Not os.Remove,
+	// which would take a file away that is not ours.
+	if err := os.NewSyscallError("rmdir "+path, syscall.Rmdir(path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return volume.Errorf(volume.ErrConflict, "unpublish volume %s: the mount is gone, but its directory stays: %w", id, err)
 	}
 	return nil
@@ -250,7 +261,7 @@ func clean(path string) (string, error) {
 func makeDirectory(path string, parents bool) error {
 	if parents {
 		if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
-			return err
+			return inTheWay(err)
 		}
 	}
 	err := os.Mkdir(path, 0o750)
@@ -258,14 +269,22 @@ func makeDirectory(path string, parents bool) error {
 		return volume.Errorf(volume.ErrConflict, "the parent of %s is not there: the orchestrator has to make it", path)
 	}
 	if !errors.Is(err, fs.ErrExist) {
-		return err
+		return inTheWay(err)
 	}
 	info, err := os.Lstat(path)
 	if err != nil {
 		return err
 	}
 	if !info.IsDir() {
-		return volume.Errorf(volume.ErrConflict, "%s is not a directory (%s): remove it", path, info.Mode().Type())
+		return volume.Errorf(volume.ErrConflict, "%s is not a directory (%s): remove it", path, info.Mode())
 	}
 	return nil
+}
+
+// inTheWay gives its kind to an error about a file that stands where a parent is to be.
+func inTheWay(err error) error {
+	if errors.Is(err, syscall.ENOTDIR) {
+		return volume.Errorf(volume.ErrConflict, "%w: a file stands where a directory is to be: remove it", err)
+	}
+	return err
 }

@@ -74,15 +74,7 @@ func (s *Share) claim(r volume.Record, d dir, name string) error {
 
 // claimParent opens the directory of claims for what is in parent, and makes it where it is not there.
 func (s *Share) claimParent(parent string) (dir, error) {
-	d, err := s.claims.resolve(parent)
-	if is(err, unix.ENOENT) {
-		for _, p := range prefixes(parent) {
-			if err := s.mkdirAt(s.claims, p, 0o700); err != nil {
-				return -1, s.claimedAbove(parent, err)
-			}
-		}
-		d, err = s.claims.resolve(parent)
-	}
+	d, err := s.descend(s.claims, parent, 0o700, func(string) error { return nil })
 	return d, s.claimedAbove(parent, err)
 }
 
@@ -106,43 +98,35 @@ func (s *Share) claimedAbove(parent string, err error) error {
 	return err
 }
 
-// mkdirAt makes the directory path, whose parent is there, beneath root, unless it is there.
-func (s *Share) mkdirAt(root dir, path string, mode uint32) error {
-	up, name := volume.SplitDirectory(path)
-	d, err := root.resolve(up)
-	if err != nil {
-		return err
-	}
-	defer d.close()
-	s.step("make a parent")
-	return ignore(d.mkdir(name, mode), unix.EEXIST)
-}
-
 // parent opens the directory in which a volume's is to be, and makes what is missing of it.
 // What we make is marked, so that it can go when it is not used any more; what was there
 // stays. The mark comes first: one that is too many lets an empty directory go, at worst.
-func (s *Share) parent(path string) (dir, error) {
-	d, err := s.root.resolve(path)
-	if !is(err, unix.ENOENT) {
-		return d, err
-	}
+func (s *Share) parent(path string) (dir, error) { return s.descend(s.root, path, 0o755, s.mark) }
+
+// descend opens the directory path beneath root, level by level, and makes those that are
+// missing, each after before was called for it. What the client remembers costs nothing.
+func (s *Share) descend(root dir, path string, mode uint32, before func(path string) error) (dir, error) {
+	at, err := root.resolve("")
 	for _, p := range prefixes(path) {
-		d, err := s.root.resolve(p)
-		if err == nil {
-			d.close()
-			continue
-		}
-		if is(err, unix.ENOENT) {
-			err = s.mark(p)
-		}
-		if err == nil {
-			err = s.mkdirAt(s.root, p, 0o755)
-		}
 		if err != nil {
-			return -1, err
+			break
 		}
+		_, name := volume.SplitDirectory(p)
+		var next dir
+		next, err = at.resolve(name)
+		if is(err, unix.ENOENT) {
+			if err = before(p); err == nil {
+				s.step("make a parent")
+				err = ignore(at.mkdir(name, mode), unix.EEXIST)
+			}
+			if err == nil {
+				next, err = at.resolve(name)
+			}
+		}
+		at.close()
+		at = next
 	}
-	return s.root.resolve(path)
+	return at, err
 }
 
 func (s *Share) mark(parent string) error {

@@ -96,10 +96,11 @@ func (d dir) read(name string) ([]byte, unix.Stat_t, error) {
 		return nil, stat, err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxRecord))
-	if err == nil {
-		err = unix.Fstat(int(f.Fd()), &stat)
+	// First the attributes, which came with the open: reading changes one, and makes them old.
+	if err := unix.Fstat(int(f.Fd()), &stat); err != nil {
+		return nil, stat, pathError("stat", name, err)
 	}
+	data, err := io.ReadAll(io.LimitReader(f, maxRecord))
 	return data, stat, err
 }
 

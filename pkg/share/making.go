@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -261,26 +262,31 @@ func (m *Making) own(d dir, mode uint32) error {
 	if m.rec.GID != nil && *m.rec.GID != st.Gid {
 		gid = int(*m.rec.GID)
 	}
-	change := uid >= 0 || gid >= 0
-	if !change && (st.Mode&0o7777 == mode || m.rec.Mode == nil && st.Mode&0o777 == mode) {
-		return nil
-	}
-	f, err := d.open(".", unix.O_RDONLY|unix.O_DIRECTORY)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if change {
+	if uid >= 0 || gid >= 0 {
 		m.s.step("set the owner")
-		if err := unix.Fchown(int(f.Fd()), uid, gid); err != nil {
-			return fmt.Errorf("give it the owner %d:%d: %w", uid, gid, err)
+		if err := unix.Fchownat(int(d), "", uid, gid, unix.AT_EMPTY_PATH); err != nil {
+			return fmt.Errorf("give it the owner %s:%s: %w", orSame(uid), orSame(gid), err)
+		}
+		if st, err = d.self(); err != nil {
+			return err
 		}
 	}
+	if st.Mode&0o7777 == mode || m.rec.Mode == nil && st.Mode&0o777 == mode {
+		return nil
+	}
 	m.s.step("set the mode")
-	if err := unix.Fchmod(int(f.Fd()), mode); err != nil {
+	// By the descriptor's own name: fchmod(2) does not take one that was opened by O_PATH.
+	if err := unix.Fchmodat(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", int(d)), mode, 0); err != nil {
 		return fmt.Errorf("give it the mode %04o: %w", mode, err)
 	}
 	return nil
+}
+
+func orSame(id int) string {
+	if id < 0 {
+		return "(unchanged)"
+	}
+	return strconv.Itoa(id)
 }
 
 // Commit makes the volume ready: one byte changes, in place.

@@ -23,32 +23,42 @@ import (
 const halfTrashed = time.Hour
 
 // Trash moves a volume's directory and then its record into the trash. Neither depends on
-// what is in the directory. A retry of an interrupted call finishes it.
-func (s *Share) Trash(ctx context.Context, r *Stored, now time.Time) error {
-	entry := trashName(r.Key, now)
+// what is in the directory. A retry of an interrupted call finishes it. It returns the entry,
+// and when that is to be purged; a volume whose directory had vanished has none.
+func (s *Share) Trash(ctx context.Context, r *Stored, now time.Time) (e Trashed, due time.Time, err error) {
+	what := fmt.Sprintf("delete volume %s", r.Key)
+	e = Trashed{Name: trashName(r.Key, now), Key: r.Key, Deleted: now, data: true, recorded: true}
 	moved := false
-	err := s.leave(ctx, r, func(d dir, name string) error {
+	err = s.leave(ctx, r, func(d dir, name string) error {
 		s.step("rename the directory into the trash")
-		err := d.rename(name, s.trash, entry)
+		err := d.rename(name, s.trash, e.Name)
 		moved = err == nil
 		return err
 	})
+	if err == nil && !moved {
+		var half Trashed
+		half, err = s.halfTrashed(r.Key)
+		e.Name, e.Deleted = half.Name, half.Deleted
+	}
 	if err != nil {
-		return s.fail(fmt.Sprintf("delete volume %s", r.Key), err)
+		return Trashed{}, time.Time{}, s.fail(what, err)
 	}
-	if !moved {
-		entry, err = s.halfTrashed(r.Key)
-	}
-	switch {
-	case err != nil:
-	case entry == "": // the directory had vanished: nothing is there to be brought back
+	if e.Name == "" { // nothing is there to be brought back
 		s.step("remove the record")
 		err = s.volumes.unlink(jsonName(r.Key))
-	default:
-		s.step("rename the record into the trash")
-		err = s.volumes.rename(jsonName(r.Key), s.trash, jsonName(entry))
+		return Trashed{}, time.Time{}, s.fail(what, ignore(err, unix.ENOENT))
 	}
-	return s.fail(fmt.Sprintf("delete volume %s", r.Key), ignore(err, unix.ENOENT))
+	s.step("rename the record into the trash")
+	err = s.volumes.rename(jsonName(r.Key), s.trash, jsonName(e.Name))
+	return e, e.Deleted.Add(s.retention(&r.Record)), s.fail(what, ignore(err, unix.ENOENT))
+}
+
+// retention returns for how long a volume is kept in the trash.
+func (s *Share) retention(r *volume.Record) time.Duration {
+	if r.Retention != nil {
+		return *r.Retention
+	}
+	return s.def.TrashRetention
 }
 
 // Release forgets a volume and leaves its directory as it is (onDelete: retain).
@@ -157,7 +167,7 @@ func (s *Share) leave(ctx context.Context, r *Stored, move func(parent dir, name
 // deletion may have come past the claim. Anything else is refused.
 func (s *Share) leftAlready(r *Stored, owner string) error {
 	half, err := s.halfTrashed(r.Key)
-	if err != nil || half != "" {
+	if err != nil || half.Name != "" {
 		return err
 	}
 	there, err := s.Exists(context.Background(), r.Directory)
@@ -175,15 +185,15 @@ func (s *Share) leftAlready(r *Stored, owner string) error {
 }
 
 // halfTrashed finds what an interrupted deletion of key has left in the trash: a directory
-// without its record. "": nothing.
-func (s *Share) halfTrashed(key string) (string, error) {
+// without its record. It has no name where there is nothing.
+func (s *Share) halfTrashed(key string) (Trashed, error) {
 	entries, err := s.trashed()
 	for _, e := range entries {
 		if e.Key == key && e.data && !e.recorded {
-			return e.Name, err
+			return e, err
 		}
 	}
-	return "", err
+	return Trashed{}, err
 }
 
 // Trashed is a deleted volume in the trash.
@@ -248,8 +258,8 @@ func (s *Share) Due(e Trashed) (time.Time, error) {
 		return time.Time{}, s.fail("read the record of "+e.Name+" in the trash", err)
 	}
 	// A damaged record's volume is kept for as long as the share says.
-	if r, err := volume.DecodeRecord(e.Key, data); err == nil && r.Retention != nil {
-		keep = *r.Retention
+	if r, err := volume.DecodeRecord(e.Key, data); err == nil {
+		keep = s.retention(r)
 	}
 	return e.Deleted.Add(keep), nil
 }

@@ -101,7 +101,10 @@ func Start(role, dir, config string, args ...string) (*Driver, error) {
 func (d *Driver) connect() error {
 	conn, err := grpc.NewClient(d.Endpoint, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		// The socket is there a moment after the process: not a second's wait for it.
-		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: 5 * time.Millisecond, Multiplier: 1, MaxDelay: time.Second}}))
+		grpc.WithConnectParams(grpc.ConnectParams{
+			MinConnectTimeout: 20 * time.Second,
+			Backoff:           backoff.Config{BaseDelay: 5 * time.Millisecond, Multiplier: 1, MaxDelay: time.Second},
+		}))
 	if err != nil {
 		return err
 	}
@@ -110,7 +113,9 @@ func (d *Driver) connect() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	for {
-		r, err := d.Identity.Probe(ctx, &csi.ProbeRequest{}, grpc.WaitForReady(true))
+		once, done := context.WithTimeout(ctx, 200*time.Millisecond)
+		r, err := d.Identity.Probe(once, &csi.ProbeRequest{}, grpc.WaitForReady(true))
+		done()
 		if err == nil && r.GetReady().GetValue() {
 			return nil
 		}

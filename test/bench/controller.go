@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/mooring-csi/mooring/test/lab"
+)
+
+// controller is a running controller with one share.
+type controller struct {
+	*process
+	b             *bench
+	share, export string
+	config, dir   string
+	protocol      string
+	delays        []float64
+}
+
+// withController calls do with a controller on an export of its own that is warm: the share
+// is mounted, and a volume has come and gone.
+func (b *bench) withController(share, protocol, retention string, do func(*controller) error) (err error) {
+	c := &controller{b: b, share: share, protocol: protocol, delays: []float64{0}}
+	if protocol == "4.2" {
+		c.delays = append(c.delays, networkDelay)
+	}
+	c.dir = b.path(share + protocol)
+	c.export = filepath.Join(lab.Exports, "bench", share+protocol)
+	c.config = lab.Registry(share, c.export, "mountOptions: [nfsvers="+protocol+"]", "trashRetention: "+retention)
+	if err := os.MkdirAll(c.export, 0o755); err != nil {
+		return err
+	}
+	if c.process, err = start("controller", c.dir, c.config, share); err != nil {
+		return err
+	}
+	volumes, err := c.volumes(1, nil)
+	if err == nil {
+		err = c.remove(volumes[0])
+	}
+	if err == nil {
+		err = do(c)
+	}
+	return errors.Join(err, c.Stop())
+}
+
+// request is what external-provisioner asks for a PVC, with further parameters of its class.
+func (c *controller) request(parameters map[string]string) *csi.CreateVolumeRequest {
+	number := c.b.named.Add(1)
+	name := fmt.Sprintf("pvc-%08x-8f0e-4c57-9c1b-25dcb17f1a6e", number)
+	r := &csi.CreateVolumeRequest{
+		Name:               name,
+		CapacityRange:      &csi.CapacityRange{RequiredBytes: 1 << 30},
+		VolumeCapabilities: []*csi.VolumeCapability{lab.RWX()},
+		Parameters: map[string]string{
+			"share":                            c.share,
+			"csi.storage.k8s.io/pvc/name":      fmt.Sprintf("data-%d", number),
+			"csi.storage.k8s.io/pvc/namespace": "default",
+			"csi.storage.k8s.io/pv/name":       name,
+		},
+	}
+	maps.Copy(r.Parameters, parameters)
+	return r
+}
+
+func (c *controller) create(r *csi.CreateVolumeRequest) (*csi.Volume, error) {
+	ctx, cancel := call()
+	defer cancel()
+	answer, err := c.Controller.CreateVolume(ctx, r)
+	return answer.GetVolume(), err
+}
+
+func (c *controller) remove(v *csi.Volume) error {
+	ctx, cancel := call()
+	defer cancel()
+	_, err := c.Controller.DeleteVolume(ctx, &csi.DeleteVolumeRequest{VolumeId: v.GetVolumeId()})
+	return err
+}
+
+// restart ends the controller and starts another in its place, which mounts the share.
+func (c *controller) restart() error {
+	if err := c.Stop(); err != nil {
+		return err
+	}
+	p, err := start("controller", c.dir, c.config, c.share)
+	if err != nil {
+		return err
+	}
+	*c.process = *p
+	ctx, cancel := call()
+	defer cancel()
+	_, err = c.Controller.GetCapacity(ctx, &csi.GetCapacityRequest{})
+	return err
+}
+
+// volumes creates volumes, unmeasured.
+func (c *controller) volumes(n int, parameters map[string]string) ([]*csi.Volume, error) {
+	volumes := make([]*csi.Volume, n)
+	_, err := repeat(n, 10, func(i int) (err error) {
+		volumes[i], err = c.create(c.request(parameters))
+		return err
+	})
+	return volumes, err
+}

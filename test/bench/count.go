@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/mooring-csi/mooring/test/lab"
+)
+
+// settle is how far apart two equal readings are that count as rest: CLOSE and DELEGRETURN
+// are sent when nobody waits for them any more.
+const settle = 30 * time.Millisecond
+
+// process is one role of the driver, and what is counted of it.
+type process struct {
+	*lab.Driver
+	role    string
+	metrics string // URL
+	// trips counts the NFS round trips that the role's operations cost.
+	trips func() (lab.Counts, error)
+}
+
+// start runs the program in a role. A controller is counted at its mount of the share that is
+// named, a node by all that the machine's client asks: only what is measured may ask then.
+func start(role, dir, config, share string) (*process, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	address := l.Addr().String()
+	_ = l.Close()
+	d, err := lab.Start(role, dir, config, "--metrics-address", address, "--node-id", "bench")
+	if err != nil {
+		return nil, err
+	}
+	p := &process{Driver: d, role: role, metrics: "http://" + address + "/metrics"}
+	if p.trips = clientCounts; role == "controller" {
+		p.trips = func() (lab.Counts, error) { return mountCounts(p.PID(), "/shares/"+share+".") }
+	}
+	return p, nil
+}
+
+// sample is the state of all counters at one moment, or what was added to them.
+type sample struct {
+	trips     lab.Counts
+	mounts    int64 // NFS mounts that the process has made
+	processes int64 // that it has started
+	faults    int64 // of its children that have ended: the kernel's word on whether there were any
+}
+
+func (p *process) sample() (s sample, err error) {
+	if s.trips, err = p.trips(); err != nil { // first: it is what does not stand still
+		return s, err
+	}
+	if s.faults, err = childFaults(p.PID()); err != nil {
+		return s, err
+	}
+	text, err := get(p.metrics)
+	if err != nil {
+		return s, err
+	}
+	s.processes, err = sum(text, "mooring_children_started_total{")
+	if err == nil {
+		s.mounts, err = sum(text, `mooring_mount_duration_seconds_count{operation="mount"`)
+	}
+	return s, err
+}
+
+// atRest waits until nothing more is asked of the server, and returns the counters then.
+func (p *process) atRest() (sample, error) {
+	last := int64(-1)
+	for range 200 {
+		c, err := p.trips()
+		if err != nil {
+			return sample{}, err
+		}
+		if c.Total() == last {
+			return p.sample()
+		}
+		last = c.Total()
+		time.Sleep(settle)
+	}
+	return sample{}, fmt.Errorf("the %s still asks the server, and should have come to rest", p.role)
+}
+
+// since returns what was added since an earlier sample.
+func (s sample) since(before sample) sample {
+	return sample{s.trips.Since(before.trips), s.mounts - before.mounts, s.processes - before.processes, s.faults - before.faults}
+}
+
+// add counts in what was added at another time.
+func (s *sample) add(more sample) {
+	if s.trips.ByKind == nil {
+		s.trips.ByKind = map[string]int64{}
+	}
+	for kind, n := range more.trips.ByKind {
+		s.trips.ByKind[kind] += n
+	}
+	s.trips.Bytes += more.trips.Bytes
+	s.mounts, s.processes, s.faults = s.mounts+more.mounts, s.processes+more.processes, s.faults+more.faults
+}
+
+func get(url string) (string, error) {
+	r, err := http.Get(url)
+	if err != nil {
+		return "", err
+	}
+	defer r.Body.Close()
+	text, err := io.ReadAll(r.Body)
+	return string(text), err
+}
+
+// sum adds up the samples of a metric.
+func sum(text, prefix string) (total int64, err error) {
+	for line := range strings.Lines(text) {
+		if !strings.HasPrefix(line, prefix) {
+			continue
+		}
+		value, err := strconv.ParseFloat(strings.TrimSpace(line[strings.LastIndexByte(line, ' ')+1:]), 64)
+		if err != nil {
+			return 0, fmt.Errorf("metrics: %q: %w", line, err)
+		}
+		total += int64(value)
+	}
+	return total, nil
+}
+
+// childFaults returns the page faults of a process's children that it has waited for. No
+// program runs without some.
+func childFaults(pid int) (int64, error) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	fields := strings.Fields(string(data[strings.LastIndexByte(string(data), ')')+1:]))
+	return strconv.ParseInt(fields[8], 10, 64) // cminflt, the 11th of all (proc_pid_stat(5))
+}
+
+// mountCounts returns what the mount has asked its server whose target contains mark.
+func mountCounts(pid int, mark string) (lab.Counts, error) {
+	c, err := lab.Count(pid, func(_, target string) bool { return strings.Contains(target, mark) })
+	return withoutRenewals(c), err
+}
+
+// clientCounts returns what the machine's NFS client has asked, whichever mount it was for,
+// from /proc/net/rpc/nfs: mountstats has nothing of a mount that is not there yet, or not any
+// more, and mounting is what costs a node most. The names of the operations, and the bytes,
+// are from mountstats, so that there has to be an NFS mount. (NFSv3's mount(8) asks the
+// portmapper and mountd besides, which no kernel counts.)
+func clientCounts() (lab.Counts, error) {
+	c, err := lab.Count(os.Getpid(), lab.All)
+	if err != nil {
+		return c, err
+	}
+	version, names, err := operations()
+	if err != nil {
+		return c, err
+	}
+	data, err := os.ReadFile("/proc/net/rpc/nfs")
+	if err != nil {
+		return c, err
+	}
+	c.ByKind = map[string]int64{}
+	for line := range strings.Lines(string(data)) {
+		fields := strings.Fields(line)
+		if len(fields) != 2+len(names) || fields[0] != "proc"+version {
+			continue
+		}
+		for i, name := range names {
+			n, err := strconv.ParseInt(fields[2+i], 10, 64)
+			if err != nil {
+				return c, fmt.Errorf("/proc/net/rpc/nfs: %w", err)
+			}
+			if n > 0 {
+				c.ByKind[name] = n
+			}
+		}
+		return withoutRenewals(c), nil
+	}
+	return c, fmt.Errorf("/proc/net/rpc/nfs does not count the %d operations of NFSv%s", len(names), version)
+}
+
+// operations returns the major version and the names of its operations in the kernel's
+// order, as the last NFS mount in mountstats has them.
+func operations() (version string, names []string, err error) {
+	f, err := os.Open("/proc/self/mountstats")
+	if err != nil {
+		return "", nil, err
+	}
+	defer f.Close()
+	counting := false
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		text := strings.TrimSpace(lines.Text())
+		switch _, after, found := strings.Cut(text, "p/v: 100003/"); {
+		case found:
+			version, names, counting = after[:1], nil, false
+		case strings.HasPrefix(text, "per-op"):
+			counting = true
+		case !strings.Contains(text, ":") || strings.HasPrefix(text, "device "):
+			counting = false
+		case counting:
+			names = append(names, text[:strings.IndexByte(text, ':')])
+		}
+	}
+	if len(names) == 0 {
+		return "", nil, fmt.Errorf("there is no NFS mount to learn the names of operations from")
+	}
+	return version, names, lines.Err()
+}
+
+// withoutRenewals leaves out what keeps the client's lease: that comes with time, not with
+// operations, and is shown with every mount of the server.
+func withoutRenewals(c lab.Counts) lab.Counts {
+	for _, kind := range []string{"SEQUENCE", "RENEW"} {
+		delete(c.ByKind, kind)
+	}
+	return c
+}

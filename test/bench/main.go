@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Bench measures what each operation costs: NFS round trips by kind, mounts, processes and
+// seconds, without and with a network's delay. "make bench" runs it in the lab, against the
+// real program and a real NFS server. It prints a table, keeps it as build/bench.json, and
+// ends with 1 where a limit that the project promises is broken.
+//
+// The server grants no delegations meanwhile, unless asked for by -delegations. They save a
+// client opens, closes and looks at attributes, but which opens get one is the server's
+// choice, and each is returned in a round trip of its own, which comes minutes later and would
+// be counted as another operation's. Without them figures are the same in every run, and
+// those of the many servers that grant none.
+//
+// Seconds are what a CSI call takes its caller here, in the lab, on one CPU: compare them
+// with each other only.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+func main() {
+	b := &bench{}
+	out := flag.String("o", "build/bench.json", "where to keep the rows")
+	flag.StringVar(&b.only, "only", "", "measure only rows of which \"operation/case/protocol\" contains this")
+	flag.BoolVar(&b.delegations, "delegations", false, "let the server grant delegations")
+	flag.BoolVar(&b.quick, "quick", false, "measure with a few repetitions only")
+	flag.Parse()
+	err := b.run()
+	if len(b.rows) > 0 {
+		b.print(os.Stdout)
+		b.explain(os.Stdout)
+		err = errors.Join(err, b.save(*out))
+	}
+	if err == nil {
+		err = b.limits(os.Stdout)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// networkDelay is the delayed network's round trip, in milliseconds.
+const networkDelay = 0.5
+
+// bench is one run.
+type bench struct {
+	only               string
+	quick, delegations bool
+	dir                string // of the processes' state
+	table              table
+	rows               []row
+	named              atomic.Int64 // volumes so far
+}
+
+func (b *bench) run() (err error) {
+	if os.Getenv("MOORING_LAB") == "" {
+		return fmt.Errorf("this is not the lab: run \"make bench\"")
+	}
+	if b.dir, err = os.MkdirTemp("", "bench"); err != nil {
+		return err
+	}
+	defer os.RemoveAll(b.dir)
+	if !b.delegations {
+		restore, err := withoutLeases()
+		if err != nil {
+			return err
+		}
+		defer restore()
+	}
+	if b.table, err = watchTable(); err != nil {
+		return err
+	}
+	defer b.table.f.Close()
+	for _, protocol := range []string{"4.2", "4.1", "4.0", "3"} {
+		if err := b.protocol(protocol); err != nil {
+			return fmt.Errorf("NFSv%s: %w", protocol, err)
+		}
+	}
+	return nil
+}
+
+// protocol measures all there is of one version of NFS: most of 4.2, little of the others.
+// One process runs at a time.
+func (b *bench) protocol(protocol string) error {
+	n := newNode(b, protocol)
+	err := b.withController("nas", protocol, "1h", func(c *controller) error {
+		n.config = c.config
+		err := b.measure(c.creates()...)
+		if err == nil {
+			err = b.measure(c.deletes()...)
+		}
+		if err == nil {
+			err = b.measure(c.others()...)
+		}
+		if err == nil {
+			n.volumes, err = c.volumes(nodeVolumes, nil)
+		}
+		return err
+	})
+	if err == nil {
+		err = n.measure()
+	}
+	if err != nil || protocol != "4.2" {
+		return err
+	}
+	err = b.withController("purged", protocol, "0s", func(c *controller) error { return b.measure(c.purge()) })
+	if err == nil {
+		err = b.withController("listed", protocol, "0s", (*controller).measureLists)
+	}
+	return err
+}
+
+// spec is what a row measures, or one row without and one with delay.
+type spec struct {
+	operation, variant, protocol string
+	delays                       []float64
+	parallel, n                  int
+	on                           *process
+	// prepare does what is not measured and returns what is, to be called with 0 to n-1, and
+	// what cleans up after it, or nil.
+	prepare func(n int) (do func(i int) error, clean func() error, err error)
+	// each: what a call causes after its answer is not counted with it. rest, if set, is the
+	// operation by which that has a row of its own.
+	each bool
+	rest string
+}
+
+func (s spec) String() string { return s.operation + "/" + s.variant + "/" + s.protocol }
+
+// measure adds the rows of those specs that are wanted.
+func (b *bench) measure(specs ...spec) error {
+	for _, s := range specs {
+		if !strings.Contains(s.String(), b.only) {
+			continue
+		}
+		if b.quick {
+			s.n = min(s.n, 2*s.parallel)
+		}
+		for _, delay := range s.delays {
+			if err := b.measureOne(s, delay); err != nil {
+				return fmt.Errorf("%s, %g ms: %w", s, delay, err)
+			}
+		}
+	}
+	return nil
+}
+
+func (b *bench) measureOne(s spec, delay float64) error {
+	do, clean, err := s.prepare(s.n)
+	if err != nil {
+		return fmt.Errorf("prepare: %w", err)
+	}
+	if delay > 0 {
+		err = setDelay(delay)
+	}
+	var t tally
+	if err == nil {
+		t, err = b.count(s, do)
+	}
+	if delay > 0 {
+		err = errors.Join(err, unsetDelay())
+	}
+	if clean != nil {
+		err = errors.Join(err, clean())
+	}
+	if err != nil {
+		return err
+	}
+	b.rows = append(b.rows, newRow(s, delay, t.took, t.spent))
+	if s.rest != "" {
+		s.operation = s.rest
+		b.rows = append(b.rows, newRow(s, delay, make([]time.Duration, len(t.took)), t.after))
+	}
+	return nil
+}
+
+// setDelay makes every round trip take so many milliseconds longer.
+func setDelay(ms float64) error {
+	return tc("add", "netem", "delay", fmt.Sprintf("%gms", ms/2))
+}
+
+func unsetDelay() error { return tc("del") }
+
+func tc(verb string, args ...string) error {
+	args = append([]string{"qdisc", verb, "dev", "lo", "root"}, args...)
+	if out, err := exec.Command("tc", args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("tc %s: %w: %s", strings.Join(args, " "), err, out)
+	}
+	return nil
+}
+
+// withoutLeases keeps the server from granting delegations, which it would hold as leases
+// (fcntl(2), F_SETLEASE), until restore is called.
+func withoutLeases() (restore func(), err error) {
+	const enable = "/proc/sys/fs/leases-enable"
+	before, err := os.ReadFile(enable)
+	if err == nil {
+		err = os.WriteFile(enable, []byte("0"), 0)
+	}
+	return func() { _ = os.WriteFile(enable, before, 0) }, err
+}
+
+// call returns the context of one CSI call.
+func call() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.Background(), time.Minute)
+}
+
+// path returns a path beneath the bench's own directory.
+func (b *bench) path(names ...string) string {
+	return filepath.Join(append([]string{b.dir}, names...)...)
+}

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// row is one line of the table. Round trips, mounts, processes and bytes are per operation.
+type row struct {
+	Operation   string             `json:"operation"`
+	Case        string             `json:"case"`
+	Protocol    string             `json:"protocol"`
+	DelayMS     float64            `json:"delay_ms"`
+	Parallel    int                `json:"parallel"`
+	N           int                `json:"n"`
+	MedianS     float64            `json:"median_s"`
+	P99S        float64            `json:"p99_s"`
+	RoundTrips  float64            `json:"round_trips"`
+	ByKind      map[string]float64 `json:"by_kind"`
+	Mounts      float64            `json:"mounts"`
+	ClientBytes float64            `json:"client_bytes"`
+	Processes   float64            `json:"processes"`
+}
+
+func newRow(s spec, delay float64, took []time.Duration, spent sample) row {
+	per := func(n int64) float64 { return round(float64(n)/float64(len(took)), 1000) }
+	r := row{
+		Operation: s.operation, Case: s.variant, Protocol: s.protocol, DelayMS: delay, Parallel: s.parallel, N: len(took),
+		MedianS: round(quantile(took, 0.5), 1e6), P99S: round(quantile(took, 0.99), 1e6),
+		RoundTrips: per(spent.trips.Total()), ByKind: map[string]float64{},
+		Mounts: per(spent.mounts), ClientBytes: per(spent.trips.Bytes),
+		Processes: per(spent.processes),
+	}
+	for kind, n := range spent.trips.ByKind {
+		r.ByKind[kind] = per(n)
+	}
+	return r
+}
+
+func round(x, steps float64) float64 { return math.Round(x*steps) / steps }
+
+// short writes a number with at most two decimals.
+func short(x float64) string { return strconv.FormatFloat(round(x, 100), 'f', -1, 64) }
+
+// kinds names the operations of a row, the most frequent first: "OPEN 1, LINK 2".
+func (r row) kinds() string {
+	names := slices.SortedFunc(maps.Keys(r.ByKind), func(a, b string) int {
+		return cmp.Or(cmp.Compare(r.ByKind[b], r.ByKind[a]), strings.Compare(a, b))
+	})
+	for i, name := range names {
+		names[i] = name + " " + short(r.ByKind[name])
+	}
+	return strings.Join(names, ", ")
+}
+
+func (b *bench) print(to io.Writer) {
+	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "operation\tcase\tNFS\tdelay ms\tparallel\tn\tmedian ms\tp99 ms\ttrips\tmounts\tprocesses\tby kind")
+	for _, r := range b.rows {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%g\t%d\t%d\t%.1f\t%.1f\t%s\t%g\t%g\t%s\n",
+			r.Operation, r.Case, r.Protocol, r.DelayMS, r.Parallel, r.N, r.MedianS*1e3, r.P99S*1e3, short(r.RoundTrips), r.Mounts, r.Processes, r.kinds())
+	}
+	_ = w.Flush()
+}
+
+func (b *bench) save(path string) error {
+	data, err := json.MarshalIndent(b.rows, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(path, append(data, '\n'), 0o644)
+}
+
+// limit is what the project promises of a row: in the lab, by NFSv4.2, with the share in the
+// pool and warm, at any delay.
+type limit struct {
+	operation, variant       string
+	trips, mounts, processes float64
+}
+
+var limits = []limit{
+	{"create", "plain", 16, 0, 0},
+	{"delete", "1 file", 12, 0, 0},
+	{"delete", "10,000 files", 12, 0, 0},
+	{"delete", "controller restarted since", 12, 0, 0},
+	{"publish-second", "", 0, 0, 0},
+}
+
+// limits says of each limit whether it holds, where its row was measured.
+func (b *bench) limits(to io.Writer) error {
+	broken := 0
+	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "\nlimit of\tdelay ms\tparallel\ttrips\tat most\tmounts\tat most\tprocesses\tat most\t")
+	for _, l := range limits {
+		measured := b.only != ""
+		for _, r := range b.rows {
+			if r.Operation != l.operation || r.Case != l.variant || r.Protocol != "4.2" {
+				continue
+			}
+			measured = true
+			verdict := "holds"
+			if r.RoundTrips > l.trips || r.Mounts > l.mounts || r.Processes > l.processes {
+				verdict = "BROKEN"
+				broken++
+			}
+			fmt.Fprintf(w, "%s %s\t%g\t%d\t%s\t%g\t%g\t%g\t%g\t%g\t%s\n", r.Operation, r.Case, r.DelayMS, r.Parallel,
+				short(r.RoundTrips), l.trips, r.Mounts, l.mounts, r.Processes, l.processes, verdict)
+		}
+		if !measured {
+			return fmt.Errorf("there is a limit of %s %s, and no such row", l.operation, l.variant)
+		}
+	}
+	_ = w.Flush()
+	if broken > 0 {
+		return fmt.Errorf("%d limits are broken", broken)
+	}
+	return nil
+}
+
+// quantile returns the value that a part of all do not exceed.
+func quantile(took []time.Duration, part float64) float64 {
+	i := int(math.Ceil(part*float64(len(took)))) - 1
+	return slices.Sorted(slices.Values(took))[max(i, 0)].Seconds()
+}

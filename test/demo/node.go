@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/moby/sys/mountinfo"
+	"github.com/mooring-csi/mooring/test/lab"
+)
+
+// driverName is the program's default name.
+const driverName = "nfs.csi.mooring.dev"
+
+// node is the program on a node, and the kubelet that the demo plays beside it.
+type node struct {
+	*process
+	kubelet string // what is /var/lib/kubelet elsewhere
+}
+
+// pod is a pod on a node, with one volume.
+type pod struct {
+	name, uid string
+	claim     *claim
+	node      *node
+}
+
+func newPod(name string, c *claim, n *node) *pod {
+	return &pod{name: name, uid: uuid(), claim: c, node: n}
+}
+
+// staging and volume are where kubelet wants the volume: once for the node, and for the pod.
+func (p *pod) staging() string {
+	sum := fmt.Sprintf("%x", sha256.Sum256([]byte(p.claim.id)))
+	return filepath.Join(p.node.kubelet, "plugins/kubernetes.io/csi", driverName, sum, "globalmount")
+}
+
+func (p *pod) volume() string {
+	return filepath.Join(p.node.kubelet, "pods", p.uid, "volumes/kubernetes.io~csi", p.claim.pv, "mount")
+}
+
+// start has the pod's volume mounted, in the calls and the order of kubelet, and checks that it is.
+func (p *pod) start(ctx context.Context) error {
+	for _, dir := range []string{p.staging(), filepath.Dir(p.volume())} {
+		if err := os.MkdirAll(dir, 0o750); err != nil {
+			return err
+		}
+	}
+	_, err := p.node.Node.NodeStageVolume(ctx, &csi.NodeStageVolumeRequest{
+		VolumeId: p.claim.id, VolumeContext: p.claim.context,
+		StagingTargetPath: p.staging(), VolumeCapability: p.claim.capability(),
+	})
+	if err != nil {
+		return fmt.Errorf("%s: NodeStageVolume: %w", p.node.name, err)
+	}
+	_, err = p.node.Node.NodePublishVolume(ctx, &csi.NodePublishVolumeRequest{
+		VolumeId: p.claim.id, VolumeContext: p.claim.context,
+		StagingTargetPath: p.staging(), TargetPath: p.volume(), VolumeCapability: p.claim.capability(),
+	})
+	if err != nil {
+		return fmt.Errorf("%s: NodePublishVolume: %w", p.node.name, err)
+	}
+	m, err := p.mount()
+	if err != nil {
+		return err
+	}
+	found := m.FSType + " " + m.Source
+	return expect("what is mounted for pod "+p.name, "nfs4 "+p.source(), found)
+}
+
+// stop takes the volume away from the pod and from its node, which has no other pod of it.
+func (p *pod) stop(ctx context.Context) error {
+	_, err := p.node.Node.NodeUnpublishVolume(ctx, &csi.NodeUnpublishVolumeRequest{VolumeId: p.claim.id, TargetPath: p.volume()})
+	if err != nil {
+		return fmt.Errorf("%s: NodeUnpublishVolume: %w", p.node.name, err)
+	}
+	_, err = p.node.Node.NodeUnstageVolume(ctx, &csi.NodeUnstageVolumeRequest{VolumeId: p.claim.id, StagingTargetPath: p.staging()})
+	if err != nil {
+		return fmt.Errorf("%s: NodeUnstageVolume: %w", p.node.name, err)
+	}
+	for _, path := range []string{p.volume(), p.staging()} {
+		if err := unmounted("mounts of pod "+p.name+" that are left", path); err != nil {
+			return err
+		}
+	}
+	_, err = os.Lstat(p.volume())
+	return expect("the pod's directory is gone after NodeUnpublishVolume", true, errors.Is(err, fs.ErrNotExist))
+}
+
+// source is what is to be mounted for the pod.
+func (p *pod) source() string { return lab.Server + ":" + export + "/" + p.claim.directory() }
+
+// mount returns what is mounted for the pod: nothing, if that is so.
+func (p *pod) mount() (mountinfo.Info, error) {
+	mounts, err := mountsBeneath(p.volume())
+	if err != nil || len(mounts) == 0 {
+		return mountinfo.Info{Source: "nothing"}, err
+	}
+	return *mounts[0], nil
+}
+
+// noteMount shows what is mounted for the pod, and by which version of NFS.
+func (p *pod) noteMount(n *note) (mountinfo.Info, error) {
+	m, err := p.mount()
+	for option := range strings.SplitSeq(m.VFSOptions, ",") {
+		if version, ok := strings.CutPrefix(option, "vers="); ok {
+			n.add("NFS %s mount of %s", version, filepath.Base(m.Source))
+		}
+	}
+	return m, err
+}
+
+// write and read are the pod's own use of its volume. What is written is at the server when
+// the file is closed, and who opens it afterwards sees it (close-to-open).
+func (p *pod) write(n *note, file, text string) error {
+	n.add("%s on %s writes  %s", p.name, p.node.name, strings.TrimSpace(text))
+	return os.WriteFile(filepath.Join(p.volume(), file), []byte(text), 0o644)
+}
+
+func (p *pod) read(n *note, file, want string) error {
+	data, err := os.ReadFile(filepath.Join(p.volume(), file))
+	if err != nil {
+		return err
+	}
+	n.add("%s on %s reads   %s", p.name, p.node.name, strings.TrimSpace(string(data)))
+	return expect("what pod "+p.name+" reads in "+file+" on "+p.node.name, strconv.Quote(want), strconv.Quote(string(data)))
+}
+
+// mountsBeneath returns what is mounted at a path and below it, the deepest first. The
+// kernel's table says so, and no server has to be asked.
+func mountsBeneath(path string) ([]*mountinfo.Info, error) {
+	mounts, err := mountinfo.GetMounts(func(m *mountinfo.Info) (skip, stop bool) {
+		return m.Mountpoint != path && !strings.HasPrefix(m.Mountpoint, path+"/"), false
+	})
+	slices.Reverse(mounts)
+	return mounts, err
+}
+
+// unmounted checks that nothing is mounted at a path or below it.
+func unmounted(what, path string) error {
+	mounts, err := mountsBeneath(path)
+	if err != nil {
+		return err
+	}
+	var found []string
+	for _, m := range mounts {
+		found = append(found, m.Source+" at "+m.Mountpoint)
+	}
+	return expect(what, "", strings.Join(found, "\n"))
+}

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/mooring-csi/mooring/test/lab"
+	"golang.org/x/sys/unix"
+)
+
+// retention is how long the share's deleted volumes wait in the trash.
+const retention = 1 * time.Second
+
+// page is what the first pod writes.
+const page = "<h1>Hello from NFS</h1>\n"
+
+// demo is what the walk has made so far.
+type demo struct {
+	root       string
+	boot       time.Duration // of the lab; 0: there was none
+	mounts     int           // of NFS, that were there before
+	processes  []*process    // all that were started
+	controller *process
+	nodes      [2]*node
+
+	myPVC *claim
+	web   []*claim // of the StatefulSet, by the pod's number
+
+	pods           []*pod // that run
+	writer, reader *pod
+	webPods        []*pod // by number
+
+	createCost, deleteCost int64 // round trips
+}
+
+type step struct {
+	title string
+	do    func(*demo, context.Context, *note) error
+}
+
+// walk is the whole of it, in order.
+var walk = []struct {
+	title string
+	steps []step
+}{
+	{"A controller and two nodes", []step{
+		{"boot the lab: Linux with an NFS server", (*demo).bootLab},
+		{"start the controller, with one NFS export registered", (*demo).startController},
+		{"start the program on two nodes", (*demo).startNodes},
+		{"ask how much room there is", (*demo).room},
+	}},
+	{"A volume for many pods: claim my-pvc (ReadWriteMany, 5Gi)", []step{
+		{"provision my-pvc", (*demo).provisionMyPVC},
+		{"look at the server", func(d *demo, _ context.Context, n *note) error { return look(n, d.myPVC) }},
+		{"start pod writer on node-1, with my-pvc", (*demo).startWriter},
+		{"start pod reader on node-2, with my-pvc", (*demo).startReader},
+		{"writer writes index.html on one node", (*demo).writePage},
+		{"reader reads it on the other", (*demo).readPage},
+		{"ask node-2 how full the volume is", (*demo).stats},
+	}},
+	{"A StatefulSet with a volume for each pod: www-web-0..2 (ReadWriteOnce, 1Gi)", []step{
+		{"provision the three claims", (*demo).provisionWeb},
+		{"start pods web-0 to web-2: each writes a page of its own", (*demo).startWeb},
+		{"delete pod web-1", (*demo).deleteWeb1},
+		{"create web-1 again, on the other node: it finds its page", (*demo).recreateWeb1},
+	}},
+	{"A larger size, and the list of all volumes", []step{
+		{"expand my-pvc from 5Gi to 8Gi", (*demo).expand},
+		{"list all volumes", (*demo).list},
+	}},
+	{"The end: all is deleted", []step{
+		{"delete all pods", (*demo).deletePods},
+		{"delete all claims", (*demo).deleteClaims},
+		{"look at the server", func(_ *demo, _ context.Context, n *note) error { return look(n) }},
+		{"wait until the trash is purged", (*demo).purged},
+		{"stop controller and nodes", (*demo).stopAll},
+	}},
+}
+
+// bootLab shows the lab, which was booted for the demo.
+func (d *demo) bootLab(ctx context.Context, n *note) error {
+	var name unix.Utsname
+	if err := unix.Uname(&name); err != nil {
+		return err
+	}
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(ctx, "tcp", lab.Server+":2049")
+	if err != nil {
+		return fmt.Errorf("the lab's NFS server: %w", err)
+	}
+	_ = conn.Close()
+	if d.mounts, err = lab.Mounts(os.Getpid()); err != nil {
+		return err
+	}
+	how := "User-Mode Linux, a kernel that is a process"
+	if n.took = d.boot; d.boot == 0 {
+		how = "this machine's own kernel: nothing to boot"
+	}
+	n.add("Linux %s (%s)", unix.ByteSliceToString(name.Release[:]), how)
+	return nil
+}
+
+// bootTime returns how long ago the lab's kernel began to boot; 0 where it is the machine's
+// own, which did not boot for us.
+func bootTime() time.Duration {
+	var up unix.Timespec
+	cpu, _ := os.ReadFile("/proc/cpuinfo")
+	if !strings.Contains(string(cpu), "User Mode Linux") || unix.ClockGettime(unix.CLOCK_BOOTTIME, &up) != nil {
+		return 0
+	}
+	return time.Duration(up.Nano())
+}
+
+func (d *demo) startController(_ context.Context, n *note) error {
+	if err := os.Mkdir(export, 0o755); err != nil {
+		return err
+	}
+	registry := lab.Registry(share, export, "trashRetention: "+retention.String())
+	c, err := d.launch("controller", "controller", registry)
+	if err != nil {
+		return err
+	}
+	d.controller = c
+	n.add("share %s is %s:%s", share, lab.Server, export)
+	return nil
+}
+
+func (d *demo) startNodes(ctx context.Context, n *note) error {
+	for i := range d.nodes {
+		name := fmt.Sprintf("node-%d", i+1)
+		// One kernel plays both nodes. Without nosharecache they would share a cache too, and
+		// one would read what the other wrote whether it got to the server or not.
+		registry := lab.Registry(share, export, "mountOptions: [nosharecache]")
+		p, err := d.launch("node", name, registry, "--node-id", name)
+		if err != nil {
+			return err
+		}
+		d.nodes[i] = &node{process: p, kubelet: filepath.Join(d.root, name, "kubelet")}
+		info, err := p.Node.NodeGetInfo(ctx, &csi.NodeGetInfoRequest{})
+		if err != nil {
+			return fmt.Errorf("NodeGetInfo: %w", err)
+		}
+		if err := expect("the node's id", name, info.GetNodeId()); err != nil {
+			return err
+		}
+	}
+	n.add("each has a socket, a state directory and a /var/lib/kubelet of its own")
+	return nil
+}
+
+func (d *demo) room(ctx context.Context, n *note) error {
+	r, err := d.controller.Controller.GetCapacity(ctx, &csi.GetCapacityRequest{Parameters: class})
+	if err != nil {
+		return fmt.Errorf("GetCapacity: %w", err)
+	}
+	total, free := r.GetMaximumVolumeSize().GetValue(), r.GetAvailableCapacity()
+	n.add("%s free of %s", gib(free), gib(total))
+	return serverAgrees(total, free)
+}
