@@ -8,7 +8,7 @@ SHELL := bash
 GO ?= $(shell test/lab/deps --go)
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 FUZZTIME ?= 5s
-LAB_PKGS ?= ./test/nfs/...
+LAB_PKGS ?= ./pkg/copytree ./pkg/provision ./test/nfs/...
 
 LAB := $(CURDIR)/test/lab/run
 # What -race makes does not run under User-Mode Linux 6.1.

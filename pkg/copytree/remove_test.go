@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mooring-csi/mooring/test/lab/ground"
 	"golang.org/x/sys/unix"
 )
 
@@ -32,7 +33,10 @@ func must(t *testing.T, err error) {
 }
 
 func TestRemoveTakesTheTreeAndNothingElse(t *testing.T) {
-	dir := t.TempDir()
+	ground.Each(t, func(t *testing.T, g ground.Ground) { takesTheTree(t, g.Dir) })
+}
+
+func takesTheTree(t *testing.T, dir string) {
 	keep := filepath.Join(dir, "keep")
 	must(t, os.MkdirAll(filepath.Join(keep, "inside"), 0o755))
 	must(t, os.WriteFile(filepath.Join(keep, "file"), []byte("precious"), 0o644))
@@ -86,7 +90,10 @@ func TestRemoveWhateverItIs(t *testing.T) {
 }
 
 func TestRemoveDeepTree(t *testing.T) {
-	dir := t.TempDir()
+	ground.Each(t, func(t *testing.T, g ground.Ground) { deepTree(t, g.Dir) })
+}
+
+func deepTree(t *testing.T, dir string) {
 	at, err := unix.Open(dir, unix.O_DIRECTORY, 0)
 	must(t, err)
 	name := "tree"

@@ -160,10 +160,12 @@ func (p *Purger) work(ctx context.Context, w *worker) {
 		case <-timer.C:
 		}
 		err := p.once(ctx, w, &scanned)
+		wait := min(p.next(w), scanInterval)
 		if err != nil && ctx.Err() == nil {
 			klog.FromContext(ctx).Error(err, "The trash cannot be looked at", "share", w.share)
+			wait = max(wait, firstBackoff) // what is due stays due
 		}
-		timer.Reset(min(p.next(w), scanInterval))
+		timer.Reset(wait)
 	}
 }
 

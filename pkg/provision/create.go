@@ -251,6 +251,9 @@ func (s *Service) finish(ctx context.Context, m *share.Making) (*volume.Record, 
 			return r, nil
 		}
 	}
+	if late := m.Late(); late != nil {
+		err = late // whatever stood in the way may be the work of one who has taken over
+	}
 	if !slices.Contains([]error{volume.ErrUnavailable, volume.ErrTimeout, volume.ErrBusy, nil}, volume.Kind(err)) {
 		if undo := m.Undo(); undo != nil {
 			klog.FromContext(ctx).Error(undo, "What was begun of a volume stays for a retry to resume")

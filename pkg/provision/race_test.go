@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/mooring-csi/mooring/pkg/share"
 	"github.com/mooring-csi/mooring/pkg/volume"
@@ -20,7 +21,7 @@ import (
 func two(t *testing.T, g ground.Ground) (services []*Service, first *one) {
 	t.Helper()
 	for i, dir := range []string{g.Dir, g.Other} {
-		s, o := controller(t, dir, share.Options{Maker: fmt.Sprintf("%08x", i), Lease: 2 * lease})
+		s, o := controller(t, dir, share.Options{Maker: fmt.Sprintf("%08x", i), Lease: 5 * time.Second})
 		if services = append(services, s); i == 0 {
 			first = o
 		}

@@ -78,6 +78,10 @@ func (s *Share) Begin(ctx context.Context, r volume.Record) (*Making, *Found, er
 	if err != nil {
 		return nil, nil, s.fail(what, err)
 	}
+	// EEXIST may have been this client's memory, and so may be the record under the name.
+	if err := s.volumes.refresh(); err != nil {
+		return nil, nil, s.fail(what, err)
+	}
 	other, stat, err := s.record(r.Key)
 	if errors.Is(err, volume.ErrNotFound) {
 		return nil, nil, volume.Errorf(volume.ErrBusy, "share %s: volume %s was deleted while it was created: try again", s.def, r.Key)
@@ -155,6 +159,12 @@ func (m *Making) allowed(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	return m.Late()
+}
+
+// Late returns an error of kind ErrBusy when so much time has passed that another controller
+// may have taken over: nothing that is found then tells anything, and nothing may be undone.
+func (m *Making) Late() error {
 	if time.Now().After(m.until) {
 		return volume.Errorf(volume.ErrBusy, "share %s: making volume %s took too long, and another controller may have taken it over: the next try finds out", m.s.def, m.rec.Key)
 	}
@@ -232,6 +242,7 @@ func (m *Making) makeIn(parent dir, name string) error {
 func (m *Making) isOurs(d dir) error {
 	foreign := volume.Errorf(volume.ErrConflict, "share %s: the directory %q exists already and is no volume's: remove or rename it, choose another subDir, or say existingDirectory: adopt in the class to use it as it is", m.s.def, m.rec.Directory)
 	if !m.resumed {
+		m.s.doubt()
 		return foreign
 	}
 	st, err := d.self()

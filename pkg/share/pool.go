@@ -28,9 +28,10 @@ const (
 )
 
 // controllerOptions make the controller's own mounts end every call on a dead server in about
-// half a minute (safe, because every fsync and close is checked), and trust no cached "it is
-// not there" (nfs(5)). Pods' mounts know nothing of them.
-var controllerOptions = []string{"rw", "noexec", "softerr", "timeo=50", "retrans=2", "retry=0", "lookupcache=positive"}
+// half a minute (safe, because every fsync and close is checked), trust no cached "it is not
+// there", and share no cache with another mount, so that a new one starts without (nfs(5)).
+// Pods' mounts know nothing of them.
+var controllerOptions = []string{"rw", "noexec", "softerr", "timeo=50", "retrans=2", "retry=0", "lookupcache=positive", "nosharecache"}
 
 // Mounter is what the pool needs of package mount.
 type Mounter interface {
@@ -119,7 +120,7 @@ func (e *pooled) ready() bool {
 // usable reports whether an entry serves one who wants def now.
 func (e *pooled) usable(def volume.Share) bool {
 	switch {
-	case !e.def.SameMount(def):
+	case !e.def.SameMount(def), e.def.TrashRetention != def.TrashRetention, e.def.MaxVolumes != def.MaxVolumes:
 		return false
 	case !e.ready():
 		return true

@@ -44,6 +44,8 @@ type Share struct {
 	seq  atomic.Int64
 	lost atomic.Bool // the file system under us is not the share any more
 
+	opened time.Time
+
 	root, volumes, claims, staging, trash dir
 
 	mu      sync.Mutex
@@ -55,7 +57,7 @@ func Open(path string, def volume.Share, opt Options) (*Share, error) {
 	if opt.Lease == 0 {
 		opt.Lease = DefaultLease
 	}
-	s := &Share{def: def, opt: opt, run: randomHex(4), parents: map[string]time.Time{}, root: -1, volumes: -1, claims: -1, staging: -1, trash: -1}
+	s := &Share{def: def, opt: opt, run: randomHex(4), opened: time.Now(), parents: map[string]time.Time{}, root: -1, volumes: -1, claims: -1, staging: -1, trash: -1}
 	err := s.layOut(path)
 	if err == nil {
 		err = s.sweepStaging()
@@ -109,8 +111,9 @@ func (s *Share) sweepStaging() error {
 		return err
 	}
 	err = s.staging.names(func(name string) error {
-		_, nonce, _ := strings.Cut(strings.TrimSuffix(name, ".json"), "."+s.opt.Maker+"-")
-		if nonce != "" && !strings.HasPrefix(nonce, s.run+"-") {
+		aside := strings.TrimSuffix(name, ".json")
+		nonce := aside[strings.LastIndexByte(aside, '.')+1:] // a key may have dots
+		if run, ours := strings.CutPrefix(nonce, s.opt.Maker+"-"); ours && !strings.HasPrefix(run, s.run+"-") {
 			stale = append(stale, name)
 		} else if st, err := s.staging.stat(name); err == nil && now.Mtim.Sec-st.Mtim.Sec > int64(staleAside/time.Second) {
 			stale = append(stale, name)
@@ -170,9 +173,22 @@ func randomHex(n int) string {
 	return hex.EncodeToString(b)
 }
 
-// confused gives up on parents that come and go. A new mount remembers nothing of them.
+// doubtInterval is how often a share is mounted anew only because of a doubt.
+const doubtInterval = time.Minute
+
+// doubt has the share mounted anew, because what it shows may be no more than what this
+// client remembers: a new mount remembers nothing. Linux 7 goes on showing a directory that
+// another client has renamed for as long as it has a delegation of it (RFC 8881, section
+// 10.9), whatever it is asked.
+func (s *Share) doubt() {
+	if time.Since(s.opened) > doubtInterval {
+		s.lost.Store(true)
+	}
+}
+
+// confused gives up on parents that come and go.
 func (s *Share) confused(what string) error {
-	s.lost.Store(true)
+	s.doubt()
 	return volume.Errorf(volume.ErrBusy, "share %s: %s: its parent is removed again and again: try again", s.def, what)
 }
 
@@ -185,13 +201,14 @@ func (s *Share) fail(what string, err error) error {
 	if volume.Kind(err) != nil {
 		return err
 	}
+	kind, advice := classify(err)
 	if gone(err) {
 		if !s.gone() {
 			return volume.Errorf(volume.ErrBusy, "share %s: %s: %w: it was changed from elsewhere at the same time: try again", s.def, what, err)
 		}
 		s.lost.Store(true)
+		kind, advice = classify(unix.ESTALE)
 	}
-	kind, advice := classify(err)
 	return volume.Errorf(kind, "share %s: %s: %w%s", s.def, what, err, advice)
 }
 

@@ -142,7 +142,7 @@ func (s *Share) leave(ctx context.Context, r *Stored, move func(parent dir, name
 		if owner == "" && move == nil { // the directory stays, and its claim is gone already
 			return nil
 		}
-		return s.leftAlready(r, owner)
+		return s.leftAlready(ctx, r)
 	}
 	if move != nil {
 		d, err := s.root.resolve(parent)
@@ -163,25 +163,60 @@ func (s *Share) leave(ctx context.Context, r *Stored, move func(parent dir, name
 	return ignore(err, unix.ENOENT) // another controller may be at it too
 }
 
+// looks is how often, and lookPause how far apart, a record is looked into that contradicts
+// what is on the share: another controller that is at it too makes it look so for a moment.
+const (
+	looks     = 3
+	lookPause = 100 * time.Millisecond
+)
+
 // leftAlready decides about a record whose directory is not claimed for it: an interrupted
-// deletion may have come past the claim. Anything else is refused.
-func (s *Share) leftAlready(r *Stored, owner string) error {
-	half, err := s.halfTrashed(r.Key)
-	if err != nil || half.Name != "" {
-		return err
-	}
-	there, err := s.Exists(context.Background(), r.Directory)
-	if err == nil && !there && owner == "" {
-		return nil
-	}
-	if _, _, err := s.record(r.Key); errors.Is(err, volume.ErrNotFound) {
-		return nil // another controller has just finished
+// deletion may have come past the claim, or another controller. Anything else is refused.
+func (s *Share) leftAlready(ctx context.Context, r *Stored) error {
+	owner := ""
+	for look := range looks {
+		if look > 0 {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(lookPause):
+			}
+		}
+		var err error
+		if owner, err = s.claimant(r); err != nil {
+			return err
+		}
+		if owner == r.Key {
+			return volume.Errorf(volume.ErrBusy, "share %s: volume %s was changed from elsewhere at the same time: try again", s.def, r.Key)
+		}
+		if left, err := s.hasLeft(ctx, r, owner); err != nil || left {
+			return err
+		}
 	}
 	if owner == "" {
 		owner = "no volume"
 	}
+	s.doubt()
 	return volume.Errorf(volume.ErrDamaged, "share %s: volume %s is not deleted: its record says that its directory is %q, but %s has the claim on that; nothing was changed: compare %s/volumes/%s.json and %s/claims on the share and mend the one that is wrong",
 		s.def, r.Key, r.Directory, owner, volume.StateDir, r.Key, volume.StateDir)
+}
+
+// hasLeft reports whether there is evidence that a volume has left its directory: that is in
+// the trash, or nowhere, or the record is gone.
+func (s *Share) hasLeft(ctx context.Context, r *Stored, owner string) (bool, error) {
+	half, err := s.halfTrashed(r.Key)
+	if err != nil || half.Name != "" {
+		return true, err
+	}
+	there, err := s.Exists(ctx, r.Directory)
+	if err != nil || !there && owner == "" {
+		return true, err
+	}
+	if err := s.volumes.refresh(); err != nil {
+		return false, err
+	}
+	_, _, err = s.record(r.Key)
+	return errors.Is(err, volume.ErrNotFound), nil
 }
 
 // halfTrashed finds what an interrupted deletion of key has left in the trash: a directory
