@@ -172,6 +172,9 @@ func (p *Pool) mountOne(ctx context.Context, e *pooled, options []string) (*Shar
 	if err := os.MkdirAll(e.target, 0o700); err != nil {
 		return nil, fmt.Errorf("make the mount point of share %s: %w", e.def, err)
 	}
+	if _, _, unregistered := volume.SplitExport(e.def.Name); !unregistered {
+		options = nil // the registry's are for all, and a class's for its pods
+	}
 	options = volume.MergeMountOptions(e.def.MountOptions, options, controllerOptions)
 	var errs []error
 	for _, server := range e.def.Servers {

@@ -201,47 +201,47 @@ func (s *Share) fail(what string, err error) error {
 	if volume.Kind(err) != nil {
 		return err
 	}
-	kind, advice := classify(err)
+	advice, kind := classify(err)
 	if gone(err) {
 		if !s.gone() {
 			return volume.Errorf(volume.ErrBusy, "share %s: %s: %w: it was changed from elsewhere at the same time: try again", s.def, what, err)
 		}
 		s.lost.Store(true)
-		kind, advice = classify(unix.ESTALE)
+		advice, kind = classify(unix.ESTALE)
 	}
 	return volume.Errorf(kind, "share %s: %s: %w%s", s.def, what, err, advice)
 }
 
 // classify finds the kind of a system call's error on a share, and the advice that goes with it.
-func classify(err error) (kind error, advice string) {
+func classify(err error) (advice string, kind error) {
 	var errno unix.Errno
 	switch {
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		return volume.ErrTimeout, ""
+		return "", volume.ErrTimeout
 	case !errors.As(err, &errno):
-		return nil, ""
+		return "", nil
 	}
 	switch errno {
 	case unix.EACCES, unix.EPERM:
-		return volume.ErrRefused, ": the server does not let us: it maps root to nobody (root_squash) and the directory is not nobody's: export with no_root_squash, or make the export's directory writable for the one root is mapped to"
+		return ": the server does not let us: it maps root to nobody (root_squash) and the directory is not nobody's: export with no_root_squash, or make the export's directory writable for the one root is mapped to", volume.ErrRefused
 	case unix.EROFS:
-		return volume.ErrRefused, ": the share is exported, or mounted, read-only: export it rw"
+		return ": the share is exported, or mounted, read-only: export it rw", volume.ErrRefused
 	case unix.ENOSPC:
-		return volume.ErrFull, ": no space or no inodes are left on the server: free some, or empty the trash"
+		return ": no space or no inodes are left on the server: free some, or empty the trash", volume.ErrFull
 	case unix.EDQUOT:
-		return volume.ErrFull, ": a quota on the server is used up"
+		return ": a quota on the server is used up", volume.ErrFull
 	case unix.ESTALE:
-		return volume.ErrUnavailable, ": the export was made anew or its disk is not mounted on the server; the share will be mounted again at the next try"
+		return ": the export was made anew or its disk is not mounted on the server; the share will be mounted again at the next try", volume.ErrUnavailable
 	case unix.ETIMEDOUT, unix.EIO, unix.ECONNREFUSED, unix.ECONNRESET, unix.EHOSTDOWN, unix.EHOSTUNREACH, unix.ENETUNREACH:
-		return volume.ErrUnavailable, ": the server does not answer: check that it runs and that port 2049 is reachable from here"
+		return ": the server does not answer: check that it runs and that port 2049 is reachable from here", volume.ErrUnavailable
 	case unix.ELOOP, unix.ENOTDIR:
-		return volume.ErrConflict, ": a symbolic link or a file stands where a directory is to be: remove it on the server"
+		return ": a symbolic link or a file stands where a directory is to be: remove it on the server", volume.ErrConflict
 	case unix.EXDEV:
-		return volume.ErrConflict, ": another file system is mounted there on the server: register that as a share of its own"
+		return ": another file system is mounted there on the server: register that as a share of its own", volume.ErrConflict
 	case unix.ENAMETOOLONG, unix.EINVAL:
-		return volume.ErrInvalid, ": the server does not take that name"
+		return ": the server does not take that name", volume.ErrInvalid
 	}
-	return nil, ""
+	return "", nil
 }
 
 // ignore returns nil for an error that is as good as success.

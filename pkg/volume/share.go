@@ -44,6 +44,11 @@ func (s Share) SameMount(t Share) bool {
 	return slices.Equal(s.Servers, t.Servers) && s.Path == t.Path && slices.Equal(s.MountOptions, t.MountOptions)
 }
 
+// Equal reports whether the registry says the same of s and t.
+func (s Share) Equal(t Share) bool {
+	return s.SameMount(t) && s.Name == t.Name && s.Inline == t.Inline && s.TrashRetention == t.TrashRetention && s.MaxVolumes == t.MaxVolumes
+}
+
 // Registry is the set of shares as one configuration file gives it. It does not change;
 // a new file makes a new one.
 type Registry struct {
