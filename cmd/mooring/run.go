@@ -98,19 +98,9 @@ func run(ctx context.Context, o options) error {
 		defer cancel()
 		controller = &driver.Controller{Volumes: provision.New(pool, purger)}
 	}
-	var node *driver.Node
-	if o.node {
-		asker := &probe.ByChild{}
-		m.Children("statfs", &asker.Children)
-		node = &driver.Node{
-			Publisher: publish.New(source.Current, mounter, probe.NewUsage(asker.Ask)),
-			ID:        o.nodeID, MaxVolumes: o.maxVolumes,
-		}
-	}
-	if o.metricsAddress != "" {
-		if err := serveMetrics(ctx, &background, o.metricsAddress, m.Handler()); err != nil {
-			return err
-		}
+	node := newNode(o, source, mounter, m)
+	if err := serveMetrics(ctx, &background, o.metricsAddress, m.Handler()); err != nil {
+		return err
 	}
 	listener, err := driver.Listen(o.endpoint)
 	if err != nil {
@@ -146,7 +136,24 @@ func openPool(o options, source *config.Source, mounter metrics.Mounter) (*share
 	return pool, jobs.NewPurger(pool), func() { pool.Close(); unlock() }, nil
 }
 
+// newNode returns the node service, or nil where this process has none.
+func newNode(o options, source *config.Source, mounter metrics.Mounter, m *metrics.Metrics) *driver.Node {
+	if !o.node {
+		return nil
+	}
+	asker := &probe.ByChild{}
+	m.Children("statfs", &asker.Children)
+	return &driver.Node{
+		Publisher: publish.New(source.Current, mounter, probe.NewUsage(asker.Ask)),
+		ID:        o.nodeID, MaxVolumes: o.maxVolumes,
+	}
+}
+
+// serveMetrics serves them in the background, if there is an address to do it at.
 func serveMetrics(ctx context.Context, background *sync.WaitGroup, address string, handler http.Handler) error {
+	if address == "" {
+		return nil
+	}
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		return fmt.Errorf("serve metrics: %w", err)

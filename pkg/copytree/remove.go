@@ -81,16 +81,13 @@ func (r *Removal) removeDir(ctx context.Context, parent int, name string, depth 
 	if depth >= maxDepth {
 		// Up beside the tree's own entries, where the descent begins anew.
 		up := fmt.Sprintf("%s/.mooring.deep.%d", r.name, r.serial.Add(1))
-		if err := unix.Renameat(parent, name, r.top, up); err != nil {
+		if err := unix.Renameat(parent, name, r.top, up); err != nil && !vanished(err, depth) {
 			r.failed("move up", name, err)
 		}
 		return
 	}
 	f, err := openDir(parent, name)
-	if errors.Is(err, unix.ENOENT) {
-		return
-	}
-	if exchanged(err, depth) {
+	if vanished(err, depth) {
 		return
 	}
 	if err != nil {
@@ -108,7 +105,7 @@ func (r *Removal) removeDir(ctx context.Context, parent int, name string, depth 
 			r.Entries.Add(1)
 			return
 		}
-		if errors.Is(err, unix.ENOENT) || exchanged(err, depth) {
+		if vanished(err, depth) {
 			return
 		}
 		if !errors.Is(err, unix.ENOTEMPTY) && !errors.Is(err, unix.EEXIST) {
@@ -125,10 +122,13 @@ func (r *Removal) removeDir(ctx context.Context, parent int, name string, depth 
 	r.failed("remove the directory", name, err)
 }
 
-// exchanged reports whether err says that a tenant has put something else in the place of a
-// directory within the tree. Removing the parent then fails, and that is read again.
-func exchanged(err error, depth int) bool {
-	return depth > 0 && (errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP))
+// vanished reports whether err says that a name is not there any more. Within the tree, which
+// is where depth is over 0, tenants can have something else take its place, or have it removed
+// by another worker to which it has another name. If anything stays, removing what it is in
+// fails, and that is read again.
+func vanished(err error, depth int) bool {
+	within := errors.Is(err, unix.ESTALE) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP)
+	return errors.Is(err, unix.ENOENT) || depth > 0 && within
 }
 
 // empty removes what is in an open directory. It reports false where something stayed, here
@@ -180,7 +180,7 @@ func (r *Removal) removeEntry(ctx context.Context, parent int, name string, dept
 		r.Entries.Add(1)
 	case errors.Is(err, unix.EISDIR):
 		r.removeDir(ctx, parent, name, depth+1)
-	case !errors.Is(err, unix.ENOENT):
+	case !vanished(err, depth+1):
 		r.failed("remove", name, err)
 	}
 }

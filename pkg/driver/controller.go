@@ -219,6 +219,9 @@ func withSecret(options []string, secrets map[string]string) ([]string, error) {
 	if secret == "" {
 		return options, nil
 	}
-	options = append(options, volume.SplitMountOptions([]string{secret})...)
-	return options, volume.CheckMountOptions(options)
+	more := volume.SplitMountOptions([]string{secret})
+	if volume.CheckMountOptions(more) != nil { // which says what they are
+		return nil, invalid("the secret's %s cannot be used: compare what the driver takes of a class's mountOptions", secretMountOptions)
+	}
+	return append(options, more...), nil
 }

@@ -73,7 +73,7 @@ type trash func() []jobs.Trash
 
 var (
 	trashVolumes = prometheus.NewDesc("mooring_trash_volumes", "Deleted volumes that wait in the trash.", []string{"share"}, nil)
-	trashOldest  = prometheus.NewDesc("mooring_trash_oldest_seconds", "Unix time at which the longest waiting volume was deleted; 0 where none waits.", []string{"share"}, nil)
+	trashOldest  = prometheus.NewDesc("mooring_trash_oldest_timestamp_seconds", "Unix time at which the longest waiting volume was deleted; 0 where none waits.", []string{"share"}, nil)
 	trashPurged  = prometheus.NewDesc("mooring_trash_purged_volumes_total", "Volumes that were purged.", []string{"share"}, nil)
 	trashEntries = prometheus.NewDesc("mooring_trash_purged_entries_total", "Files and directories that were purged.", []string{"share"}, nil)
 	trashFailed  = prometheus.NewDesc("mooring_trash_failures_total", "Attempts to purge a volume that failed.", []string{"share"}, nil)

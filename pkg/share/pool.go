@@ -66,6 +66,7 @@ type pooled struct {
 // NewPool returns a pool that mounts shares beneath dir, a local directory, as the registry
 // in force says.
 func NewPool(registry func() *volume.Registry, mounter Mounter, dir string, opt Options) *Pool {
+	opt.Run = randomHex(4)
 	return &Pool{registry: registry, mounter: mounter, dir: dir, opt: opt, open: map[string]*pooled{}}
 }
 

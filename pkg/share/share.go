@@ -28,6 +28,8 @@ const staleAside = time.Hour
 type Options struct {
 	// Maker names this instance of the driver across its restarts; no two run under one name.
 	Maker string
+	// Run names this process among the runs of the Maker. "": every opened share is a run.
+	Run string
 	// Lease is how long what another instance began is left alone. 0: DefaultLease.
 	Lease time.Duration
 	// Step, if set, is called before each change on the share, with what it is. Tests end the
@@ -40,7 +42,6 @@ type Options struct {
 type Share struct {
 	def  volume.Share
 	opt  Options
-	run  string // names this process among the runs of the Maker
 	seq  atomic.Int64
 	lost atomic.Bool // the file system under us is not the share any more
 
@@ -57,7 +58,10 @@ func Open(path string, def volume.Share, opt Options) (*Share, error) {
 	if opt.Lease == 0 {
 		opt.Lease = DefaultLease
 	}
-	s := &Share{def: def, opt: opt, run: randomHex(4), opened: time.Now(), parents: map[string]time.Time{}, root: -1, volumes: -1, claims: -1, staging: -1, trash: -1}
+	if opt.Run == "" {
+		opt.Run = randomHex(4)
+	}
+	s := &Share{def: def, opt: opt, opened: time.Now(), parents: map[string]time.Time{}, root: -1, volumes: -1, claims: -1, staging: -1, trash: -1}
 	err := s.layOut(path)
 	if err == nil {
 		err = s.sweepStaging()
@@ -113,7 +117,7 @@ func (s *Share) sweepStaging() error {
 	err = s.staging.names(func(name string) error {
 		aside := strings.TrimSuffix(name, ".json")
 		nonce := aside[strings.LastIndexByte(aside, '.')+1:] // a key may have dots
-		if run, ours := strings.CutPrefix(nonce, s.opt.Maker+"-"); ours && !strings.HasPrefix(run, s.run+"-") {
+		if run, ours := strings.CutPrefix(nonce, s.opt.Maker+"-"); ours && !strings.HasPrefix(run, s.opt.Run+"-") {
 			stale = append(stale, name)
 		} else if st, err := s.staging.stat(name); err == nil && now.Mtim.Sec-st.Mtim.Sec > int64(staleAside/time.Second) {
 			stale = append(stale, name)
@@ -164,7 +168,7 @@ func (s *Share) step(what string) {
 }
 
 func (s *Share) nonce() string {
-	return fmt.Sprintf("%s-%s-%s", s.opt.Maker, s.run, strconv.FormatInt(s.seq.Add(1), 36))
+	return fmt.Sprintf("%s-%s-%s", s.opt.Maker, s.opt.Run, strconv.FormatInt(s.seq.Add(1), 36))
 }
 
 func randomHex(n int) string {

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package driver
+
+import (
+	"context"
+	"errors"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/mooring-csi/mooring/pkg/volume"
+)
+
+// publisher is a Publisher that notes what it is called with and answers with one error.
+type publisher struct {
+	calls []any
+	err   error
+}
+
+func (p *publisher) Stage(_ context.Context, r volume.Stage) error {
+	p.calls = append(p.calls, r)
+	return p.err
+}
+
+func (p *publisher) Unstage(_ context.Context, id, path string) error {
+	p.calls = append(p.calls, "Unstage", id, path)
+	return p.err
+}
+
+func (p *publisher) Publish(_ context.Context, r volume.Publish) error {
+	p.calls = append(p.calls, r)
+	return p.err
+}
+
+func (p *publisher) Unpublish(_ context.Context, id, target string) error {
+	p.calls = append(p.calls, "Unpublish", id, target)
+	return p.err
+}
+
+func (p *publisher) Usage(_ context.Context, id, path string) (volume.Space, error) {
+	p.calls = append(p.calls, "Usage", id, path)
+	return volume.Space{Total: 10, Free: 3, Used: 6, Inodes: 20, InodesFree: 5, InodesUsed: 15}, p.err
+}
+
+const id = "any id of a static PV"
+
+func stageRequest() *csi.NodeStageVolumeRequest {
+	return &csi.NodeStageVolumeRequest{
+		VolumeId: id, StagingTargetPath: "/stage", VolumeCapability: capable(modeRWX, "hard", "vers=3"),
+		VolumeContext: map[string]string{"server": "nas", "share": "/x", "subDir": "a"},
+	}
+}
+
+func publishRequest() *csi.NodePublishVolumeRequest {
+	return &csi.NodePublishVolumeRequest{VolumeId: id, StagingTargetPath: "/stage", TargetPath: "/pod", VolumeCapability: capable(modeRWX)}
+}
+
+func TestStage(t *testing.T) {
+	p, ctx := &publisher{}, context.Background()
+	n := &Node{Publisher: p}
+	if _, err := n.NodeStageVolume(ctx, stageRequest()); err != nil {
+		t.Fatal(err)
+	}
+	want := volume.Stage{ID: id, Location: volume.Location{Share: "nas:/x", Directory: "a"}, Path: "/stage", Options: []string{"hard", "vers=3"}}
+	if !reflect.DeepEqual(p.calls, []any{want}) {
+		t.Errorf("called was %+v, want %+v", p.calls, want)
+	}
+	p.calls = nil
+	for part, change := range map[string]func(*csi.NodeStageVolumeRequest){
+		"no volume id":         func(r *csi.NodeStageVolumeRequest) { r.VolumeId = "" },
+		"129 bytes":            func(r *csi.NodeStageVolumeRequest) { r.VolumeId = strings.Repeat("x", volume.MaxHandle+1) },
+		"no staging path":      func(r *csi.NodeStageVolumeRequest) { r.StagingTargetPath = "" },
+		"no volume capability": func(r *csi.NodeStageVolumeRequest) { r.VolumeCapability = nil },
+		"block":                func(r *csi.NodeStageVolumeRequest) { r.VolumeCapability = block },
+		"name no share":        func(r *csi.NodeStageVolumeRequest) { r.VolumeContext = nil },
+	} {
+		r := stageRequest()
+		change(r)
+		_, err := n.NodeStageVolume(ctx, r)
+		refused(t, part, err, volume.ErrInvalid, part)
+	}
+	if p.calls != nil {
+		t.Errorf("called was %v", p.calls)
+	}
+}
+
+// TestPublishModes has every access mode, with and without the pod's readOnly.
+func TestPublishModes(t *testing.T) {
+	for name, mode := range csi.VolumeCapability_AccessMode_Mode_value {
+		mode := csi.VolumeCapability_AccessMode_Mode(mode)
+		if mode == modeUnknown {
+			continue
+		}
+		for _, readonly := range []bool{false, true} {
+			p := &publisher{}
+			r := publishRequest()
+			r.VolumeCapability, r.Readonly = capable(mode), readonly
+			if _, err := (&Node{Publisher: p}).NodePublishVolume(context.Background(), r); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			want := volume.Publish{
+				ID: id, StagingPath: "/stage", Target: "/pod",
+				ReadOnly: readonly || strings.HasSuffix(name, "_READER_ONLY"), SingleWriter: name == "SINGLE_NODE_SINGLE_WRITER",
+			}
+			if !reflect.DeepEqual(p.calls, []any{want}) {
+				t.Errorf("%s, readonly %v: called was %+v, want %+v", name, readonly, p.calls, want)
+			}
+		}
+	}
+}
+
+func TestPublishRefuses(t *testing.T) {
+	p := &publisher{}
+	for part, c := range map[string]struct {
+		change func(*csi.NodePublishVolumeRequest)
+		kind   error
+	}{
+		"no volume id":         {func(r *csi.NodePublishVolumeRequest) { r.VolumeId = "" }, volume.ErrInvalid},
+		"no target path":       {func(r *csi.NodePublishVolumeRequest) { r.TargetPath = "" }, volume.ErrInvalid},
+		"no volume capability": {func(r *csi.NodePublishVolumeRequest) { r.VolumeCapability = nil }, volume.ErrInvalid},
+		"block":                {func(r *csi.NodePublishVolumeRequest) { r.VolumeCapability = block }, volume.ErrInvalid},
+		"staged first":         {func(r *csi.NodePublishVolumeRequest) { r.StagingTargetPath = "" }, volume.ErrConflict},
+	} {
+		r := publishRequest()
+		c.change(r)
+		_, err := (&Node{Publisher: p}).NodePublishVolume(context.Background(), r)
+		refused(t, part, err, c.kind, part)
+	}
+	if p.calls != nil {
+		t.Errorf("called was %v", p.calls)
+	}
+}
+
+func TestUndo(t *testing.T) {
+	p, ctx := &publisher{}, context.Background()
+	n := &Node{Publisher: p}
+	_, err1 := n.NodeUnstageVolume(ctx, &csi.NodeUnstageVolumeRequest{VolumeId: id, StagingTargetPath: "/stage"})
+	_, err2 := n.NodeUnpublishVolume(ctx, &csi.NodeUnpublishVolumeRequest{VolumeId: id, TargetPath: "/pod"})
+	if want := []any{"Unstage", id, "/stage", "Unpublish", id, "/pod"}; err1 != nil || err2 != nil || !reflect.DeepEqual(p.calls, want) {
+		t.Errorf("called was %v, %v, %v", p.calls, err1, err2)
+	}
+	for _, id := range []string{"", id} {
+		_, err := n.NodeUnstageVolume(ctx, &csi.NodeUnstageVolumeRequest{VolumeId: id})
+		refused(t, "unstage", err, volume.ErrInvalid, "given")
+		_, err = n.NodeUnpublishVolume(ctx, &csi.NodeUnpublishVolumeRequest{VolumeId: id})
+		refused(t, "unpublish", err, volume.ErrInvalid, "given")
+		_, err = n.NodeGetVolumeStats(ctx, &csi.NodeGetVolumeStatsRequest{VolumeId: id})
+		refused(t, "stats", err, volume.ErrInvalid, "given")
+	}
+}
+
+func TestStats(t *testing.T) {
+	r, err := (&Node{Publisher: &publisher{}}).NodeGetVolumeStats(context.Background(), &csi.NodeGetVolumeStatsRequest{VolumeId: id, VolumePath: "/pod"})
+	if err != nil || len(r.Usage) != 2 {
+		t.Fatalf("the usage is %v, %v", r, err)
+	}
+	b, i := r.Usage[0], r.Usage[1]
+	if b.Unit != csi.VolumeUsage_BYTES || b.Total != 10 || b.Available != 3 || b.Used != 6 {
+		t.Errorf("in bytes it is %v", b)
+	}
+	if i.Unit != csi.VolumeUsage_INODES || i.Total != 20 || i.Available != 5 || i.Used != 15 {
+		t.Errorf("in inodes it is %v", i)
+	}
+}
+
+func TestNodeErrorsPass(t *testing.T) {
+	wrong := errors.New("no")
+	n, ctx := &Node{Publisher: &publisher{err: wrong}, ID: "node-1", MaxVolumes: 7}, context.Background()
+	_, stage := n.NodeStageVolume(ctx, stageRequest())
+	_, publish := n.NodePublishVolume(ctx, publishRequest())
+	_, unstage := n.NodeUnstageVolume(ctx, &csi.NodeUnstageVolumeRequest{VolumeId: id, StagingTargetPath: "/stage"})
+	_, unpublish := n.NodeUnpublishVolume(ctx, &csi.NodeUnpublishVolumeRequest{VolumeId: id, TargetPath: "/pod"})
+	_, stats := n.NodeGetVolumeStats(ctx, &csi.NodeGetVolumeStatsRequest{VolumeId: id, VolumePath: "/pod"})
+	for what, err := range map[string]error{"stage": stage, "publish": publish, "unstage": unstage, "unpublish": unpublish, "stats": stats} {
+		if !errors.Is(err, wrong) {
+			t.Errorf("%s: the error is %v", what, err)
+		}
+	}
+	if info, err := n.NodeGetInfo(ctx, nil); err != nil || info.NodeId != "node-1" || info.MaxVolumesPerNode != 7 {
+		t.Errorf("the node is %v, %v", info, err)
+	}
+}

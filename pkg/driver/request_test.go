@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package driver
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/mooring-csi/mooring/pkg/volume"
+)
+
+const (
+	modeUnknown = csi.VolumeCapability_AccessMode_UNKNOWN
+	modeRWX     = csi.VolumeCapability_AccessMode_MULTI_NODE_MULTI_WRITER
+	modeRWO     = csi.VolumeCapability_AccessMode_SINGLE_NODE_WRITER
+	modeRWOP    = csi.VolumeCapability_AccessMode_SINGLE_NODE_SINGLE_WRITER
+	modeROX     = csi.VolumeCapability_AccessMode_MULTI_NODE_READER_ONLY
+	modeRO      = csi.VolumeCapability_AccessMode_SINGLE_NODE_READER_ONLY
+)
+
+// capable asks for a mounted volume.
+func capable(mode csi.VolumeCapability_AccessMode_Mode, flags ...string) *csi.VolumeCapability {
+	return &csi.VolumeCapability{
+		AccessType: &csi.VolumeCapability_Mount{Mount: &csi.VolumeCapability_MountVolume{MountFlags: flags}},
+		AccessMode: &csi.VolumeCapability_AccessMode{Mode: mode},
+	}
+}
+
+func ofType(fsType string) *csi.VolumeCapability {
+	c := capable(modeRWX)
+	c.GetMount().FsType = fsType
+	return c
+}
+
+var block = &csi.VolumeCapability{
+	AccessType: &csi.VolumeCapability_Block{Block: &csi.VolumeCapability_BlockVolume{}},
+	AccessMode: &csi.VolumeCapability_AccessMode{Mode: modeRWX},
+}
+
+// refused fails the test unless err is of that kind and has the part.
+func refused(t *testing.T, what string, err, kind error, part string) {
+	t.Helper()
+	if err == nil || volume.Kind(err) != kind || !strings.Contains(err.Error(), part) {
+		t.Errorf("%s: the error is %v (of kind %v), want kind %v and %q", what, err, volume.Kind(err), kind, part)
+	}
+}
+
+func TestCheckCapabilities(t *testing.T) {
+	for what, c := range map[string]*csi.VolumeCapability{
+		"any mode": capable(modeRWX, "ro"), "one pod": capable(modeRWOP), "nfs": ofType("nfs"), "nfs4": ofType("nfs4"),
+	} {
+		if _, err := checkCapability(c); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	for what, c := range map[string]struct {
+		list []*csi.VolumeCapability
+		part string
+	}{
+		"none":           {nil, "no volume capability"},
+		"nothing":        {[]*csi.VolumeCapability{nil}, "no volume capability"},
+		"block":          {[]*csi.VolumeCapability{capable(modeRWX), block}, "volumeMode: Filesystem"},
+		"no access type": {[]*csi.VolumeCapability{{AccessMode: capable(modeRWX).AccessMode}}, "no access type"},
+		"no mode":        {[]*csi.VolumeCapability{{AccessType: capable(modeRWX).AccessType}}, "no access mode"},
+		"unknown mode":   {[]*csi.VolumeCapability{capable(modeUnknown)}, "no access mode"},
+		"ext4":           {[]*csi.VolumeCapability{ofType("ext4")}, `"ext4"`},
+		"bad options":    {[]*csi.VolumeCapability{capable(modeRWX, "ro"), capable(modeRWO, "hard,bind")}, `"bind"`},
+	} {
+		_, err := checkCapabilities(c.list)
+		refused(t, what, err, volume.ErrInvalid, c.part)
+	}
+	options, err := checkCapabilities([]*csi.VolumeCapability{capable(modeRWX, "hard"), capable(modeRWO, "vers=3")})
+	if err != nil || !slices.Equal(options, []string{"hard", "vers=3"}) {
+		t.Errorf("the options are %q, %v", options, err)
+	}
+}
+
+func TestLocation(t *testing.T) {
+	for _, c := range []struct {
+		share   string
+		context map[string]string
+	}{
+		{"nas1", map[string]string{"share": "nas1", "subDir": "a/b"}},
+		{"10.0.0.1:/x", map[string]string{"server": "10.0.0.1", "share": "/x", "subDir": "a/b"}},
+		{"nas.example:/", map[string]string{"server": "nas.example", "share": "/", "subDir": "a/b"}},
+		{"[fe80::1]:/x:/y", map[string]string{"server": "fe80::1", "share": "/x:/y", "subDir": "a/b"}},
+	} {
+		l := volume.Location{Share: c.share, Directory: "a/b"}
+		if got := encodeLocation(l); !maps.Equal(got, c.context) {
+			t.Errorf("%s is told as %v, want %v", c.share, got, c.context)
+		}
+		if got, err := decodeLocation(c.context); err != nil || got != l {
+			t.Errorf("%v is read as %v, %v, want %v", c.context, got, err, l)
+		}
+	}
+	// As a user may write it in a static PV.
+	l, err := decodeLocation(map[string]string{"server": "[fe80::1]", "share": "/x", "subDir": "a", "other": "ignored"})
+	if err != nil || l != (volume.Location{Share: "[fe80::1]:/x", Directory: "a"}) {
+		t.Errorf("a bracketed server is read as %v, %v", l, err)
+	}
+	_, err = decodeLocation(map[string]string{"server": "10.0.0.1", "subDir": "a"})
+	refused(t, "no share", err, volume.ErrInvalid, "no share")
+}
+
+func TestIDs(t *testing.T) {
+	long := "nas1/" + strings.Repeat("x", volume.MaxHandle-5)
+	for _, id := range []string{"nas1/v", "anything#at all", long} {
+		if err := volumeID(id); err != nil {
+			t.Errorf("%.20q: %v", id, err)
+		}
+	}
+	refused(t, "empty", volumeID(""), volume.ErrInvalid, "no volume id")
+	refused(t, "long", volumeID(long+"x"), volume.ErrInvalid, "129 bytes")
+
+	if h, err := handle("10.0.0.1:/x/pvc-1"); err != nil || h != (volume.Handle{Share: "10.0.0.1:/x", Key: "pvc-1"}) {
+		t.Errorf("the handle is %v, %v", h, err)
+	}
+	_, err := handle("")
+	refused(t, "no handle", err, volume.ErrInvalid, "no volume id")
+	for _, id := range []string{"v", "nas#share#dir##", "NAS/v", long + "x"} {
+		_, err := handle(id)
+		refused(t, id, err, volume.ErrNotFound, "")
+	}
+}
+
+func TestSecret(t *testing.T) {
+	const key = secretMountOptions
+	options, err := withSecret([]string{"hard"}, map[string]string{key: "nfsvers=3,nolock", "password": "x"})
+	if err != nil || !slices.Equal(options, []string{"hard", "nfsvers=3", "nolock"}) {
+		t.Errorf("the options are %q, %v", options, err)
+	}
+	for _, secrets := range []map[string]string{nil, {"password": "x"}, {key: ""}} {
+		if options, err := withSecret([]string{"hard"}, secrets); err != nil || !slices.Equal(options, []string{"hard"}) {
+			t.Errorf("%v makes the options %q, %v", secrets, options, err)
+		}
+	}
+	_, err = withSecret(nil, map[string]string{key: "bind,pass word=hunter2"})
+	refused(t, "a bad secret", err, volume.ErrInvalid, key)
+	if err != nil && (strings.Contains(err.Error(), "hunter2") || strings.Contains(err.Error(), "pass")) {
+		t.Errorf("the secret is told: %v", err)
+	}
+}

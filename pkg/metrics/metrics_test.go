@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package metrics
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mooring-csi/mooring/pkg/child"
+	"github.com/mooring-csi/mooring/pkg/jobs"
+	"github.com/mooring-csi/mooring/pkg/mount"
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+)
+
+// get returns what is served at a path.
+func get(t *testing.T, h http.Handler, path string) string {
+	t.Helper()
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+	body, err := io.ReadAll(w.Result().Body)
+	if err != nil || w.Code != http.StatusOK {
+		t.Fatalf("%s is served as %d, %v", path, w.Code, err)
+	}
+	return string(body)
+}
+
+// TestMetrics has one of everything happen, and reads what is told of it.
+func TestMetrics(t *testing.T) {
+	m, ctx := New("nfs.csi.example"), context.Background()
+	dir := t.TempDir()
+	for _, name := range []string{"root/x", "stage", "pod"} {
+		if err := os.MkdirAll(filepath.Join(dir, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fake := &mount.Fake{Root: filepath.Join(dir, "root")}
+	timed := m.Timed(fake)
+	stage, pod := filepath.Join(dir, "stage"), filepath.Join(dir, "pod")
+	err := errors.Join(timed.Mount(ctx, mount.Spec{Source: "nas:/x", Target: stage}), timed.Bind(ctx, stage, pod, false), timed.Unmount(ctx, pod))
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrong := errors.New("no")
+	fake.Fail = func(string, string) error { return wrong }
+	if err := timed.Mount(ctx, mount.Spec{Source: "nas:/x", Target: pod}); !errors.Is(err, wrong) {
+		t.Errorf("the error that is timed becomes %v", err)
+	}
+	if table, err := timed.Table(); err != nil || len(table) != 1 {
+		t.Errorf("the table is %v, %v", table, err)
+	}
+	var children child.Children
+	if _, _, err := children.Run(ctx, "true"); err != nil {
+		t.Fatal(err)
+	}
+	m.Children("mount", &children)
+	m.Children("statfs", &child.Children{})
+	m.Trash(func() []jobs.Trash {
+		return []jobs.Trash{
+			{Share: "nas1", Volumes: 2, Oldest: time.Unix(1000, 0), Purged: 3, Entries: 40, Failed: 5},
+			{Share: "10.0.0.1:/x"},
+		}
+	})
+	m.Shares(func() []string { return []string{"nas1"} })
+	m.ObserveRPC("/csi.v1.Controller/CreateVolume", nil, time.Second)
+
+	handler := m.Handler()
+	get(t, handler, "/healthz")
+	text := get(t, handler, "/metrics")
+	for _, line := range []string{
+		`mooring_mount_duration_seconds_count{operation="mount",result="ok"} 1`,
+		`mooring_mount_duration_seconds_count{operation="mount",result="error"} 1`,
+		`mooring_mount_duration_seconds_count{operation="bind",result="ok"} 1`,
+		`mooring_mount_duration_seconds_count{operation="unmount",result="ok"} 1`,
+		`mooring_children{kind="mount"} 0`,
+		`mooring_children_started_total{kind="mount"} 1`,
+		`mooring_children_started_total{kind="statfs"} 0`,
+		`mooring_trash_volumes{share="nas1"} 2`,
+		`mooring_trash_oldest_timestamp_seconds{share="nas1"} 1000`,
+		`mooring_trash_oldest_timestamp_seconds{share="10.0.0.1:/x"} 0`,
+		`mooring_trash_purged_volumes_total{share="nas1"} 3`,
+		`mooring_trash_purged_entries_total{share="nas1"} 40`,
+		`mooring_trash_failures_total{share="nas1"} 5`,
+		`mooring_share_mounted{share="nas1"} 1`,
+		`csi_plugin_operations_seconds_count{driver_name="nfs.csi.example",grpc_status_code="OK",method_name="/csi.v1.Controller/CreateVolume"} 1`,
+	} {
+		if !strings.Contains(text, "\n"+line+"\n") {
+			t.Errorf("what is served has no line %s", line)
+		}
+	}
+	if t.Failed() {
+		t.Log(text)
+	}
+	lint(t, text)
+}
+
+// lint checks the names and help texts that are ours by Prometheus's own rules.
+func lint(t *testing.T, text string) {
+	t.Helper()
+	var ours bytes.Buffer
+	for line := range strings.Lines(text) {
+		if strings.HasPrefix(strings.TrimPrefix(strings.TrimPrefix(line, "# HELP "), "# TYPE "), "mooring_") {
+			ours.WriteString(line)
+		}
+	}
+	problems, err := promlint.New(&ours).Lint()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range problems {
+		t.Errorf("%s: %s", p.Metric, p.Text)
+	}
+}

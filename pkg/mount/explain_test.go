@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package mount
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/mooring-csi/mooring/pkg/volume"
+)
+
+// TestExplain has what mount(8) and nfs-utils 2.6's mount.nfs write, as they write it.
+func TestExplain(t *testing.T) {
+	const source = "10.0.0.1:/x"
+	for _, c := range []struct {
+		said   string
+		kind   error
+		advice string
+	}{
+		{"mount.nfs: access denied by server while mounting 10.0.0.1:/x", volume.ErrRefused, "/etc/exports"},
+		{"mount.nfs: mounting 10.0.0.1:/x failed, reason given by server: No such file or directory", volume.ErrConflict, "beneath an export"},
+		{"mount.nfs: mount spec 10.0.0.1:/x or point /mnt is not a directory", volume.ErrConflict, "not a directory on the server"},
+		{"mount.nfs: Stale file handle", volume.ErrUnavailable, "check the export"},
+		{"mount.nfs: Stale file handle for 10.0.0.1:/x on /mnt", volume.ErrUnavailable, "check the export"},
+		{"mount.nfs: Connection refused", volume.ErrUnavailable, "port 2049"},
+		{"mount.nfs: Connection refused for 10.0.0.1:/x on /mnt", volume.ErrUnavailable, "port 2049"},
+		{"mount.nfs: No route to host", volume.ErrUnavailable, "firewall"},
+		{"mount.nfs: Network is unreachable for 10.0.0.1:/x on /mnt", volume.ErrUnavailable, "route"},
+		{"mount.nfs: Connection timed out", volume.ErrUnavailable, "port 2049"},
+		{"mount.nfs: Connection timed out for 10.0.0.1:/x on /mnt", volume.ErrUnavailable, "port 2049"},
+		{"mount.nfs: portmap query failed: RPC: Timed out", volume.ErrUnavailable, ""},
+		{"mount.nfs: Failed to resolve server nas: Name or service not known", volume.ErrUnavailable, "DNS"},
+		{"mount.nfs: Failed to resolve server nas: Temporary failure in name resolution", volume.ErrUnavailable, "DNS"},
+		{"mount.nfs: rpc.statd is not running but is required for remote locking.\nmount.nfs: Either use '-o nolock' to keep locks local, or start statd.\nmount.nfs: Operation not permitted", volume.ErrConflict, "rpc.statd: start it"},
+		{"mount.nfs: requested NFS version or transport protocol is not supported", volume.ErrConflict, "nfsvers"},
+		{"mount.nfs: requested NFS version or transport protocol is not supported for 10.0.0.1:/x on /mnt", volume.ErrConflict, "nfsvers"},
+		{"mount.nfs: Protocol not supported for 10.0.0.1:/x on /mnt", volume.ErrConflict, "nfsvers"},
+		{"mount.nfs: an incorrect mount option was specified", volume.ErrInvalid, "does not know one"},
+		{"mount.nfs: an incorrect mount option was specified for /mnt", volume.ErrInvalid, "does not know one"},
+		{"mount.nfs: Invalid argument", volume.ErrInvalid, "does not take one"},
+		{"mount: /x: unknown filesystem type 'nfs'.\n       dmesg(1) may have more information after failed mount system call.", volume.ErrConflict, "modprobe nfs"},
+		{"mount.nfs: No such device", volume.ErrConflict, "modprobe nfs"},
+		{"mount: /x: bad option; for several filesystems (e.g. nfs, cifs) you might need a /sbin/mount.<type> helper program.", volume.ErrConflict, "nfs-common"},
+		{"mount.nfs: Operation not permitted", volume.ErrRefused, "CAP_SYS_ADMIN"},
+		{"mount: /x: permission denied.", volume.ErrRefused, "CAP_SYS_ADMIN"},
+		{"mount: /x: must be superuser to use mount.", volume.ErrRefused, "CAP_SYS_ADMIN"},
+		{"mount.nfs: mount system call failed for /mnt", volume.ErrUnavailable, "exit status 32"},
+		{"", volume.ErrUnavailable, "exit status 32"},
+	} {
+		cause := errors.New("exit status 32")
+		err := explain(source, c.said, cause)
+		said := strings.Join(strings.Fields(c.said), " ") // on one line
+		if volume.Kind(err) != c.kind || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s\nis of kind %v, want %v: %v", c.said, volume.Kind(err), c.kind, err)
+		}
+		for _, part := range []string{"mount " + source + ": ", said, c.advice} {
+			if !strings.Contains(err.Error(), part) {
+				t.Errorf("%q is not in what is told of %s\n%v", part, c.said, err)
+			}
+		}
+		if strings.TrimSuffix(err.Error(), said) != err.Error() {
+			t.Errorf("%s\nis told without advice: %v", c.said, err)
+		}
+	}
+}
+
+// TestCauses proves that each cause can be reached: none is hidden by one before it.
+func TestCauses(t *testing.T) {
+	for i, c := range causes {
+		err := explain("nas:/x", "mount.nfs: "+c.says, errors.New("exit status 32"))
+		if volume.Kind(err) != c.kind || !strings.HasSuffix(err.Error(), ": "+c.advice) {
+			t.Errorf("cause %d, %q, is told as %v", i, c.says, err)
+		}
+	}
+}

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package mount
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/mooring-csi/mooring/pkg/volume"
+)
+
+// TestFake proves of the fake what tests elsewhere rely on.
+func TestFake(t *testing.T) {
+	ctx, dir := context.Background(), t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	for _, name := range []string{"root/export/v", "stage", "pod", "pod2"} {
+		if err := os.MkdirAll(at(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f := &Fake{Root: at("root")}
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.Mount(ctx, Spec{Source: "nas:/export/none", Target: at("stage")}); volume.Kind(err) != volume.ErrConflict {
+		t.Errorf("a directory that is not there: %v", err)
+	}
+	if err := f.Mount(ctx, Spec{Source: "nas:/export/v", Target: at("none")}); err == nil {
+		t.Error("a mount point that is not there was mounted at")
+	}
+	if err := f.Bind(ctx, at("stage"), at("pod"), false); err == nil {
+		t.Error("what is not mounted was bound")
+	}
+	must(f.Mount(ctx, Spec{Source: "nas:/export/v", Target: at("stage"), Options: []string{"hard"}}))
+	must(f.Bind(ctx, at("stage"), at("pod"), true))
+	must(f.Bind(ctx, at("stage"), at("pod2"), false))
+	must(os.WriteFile(at("pod/file"), nil, 0o644))
+	for _, file := range []string{"root/export/v/file", "stage/file", "pod2/file"} {
+		if _, err := os.Stat(at(file)); err != nil {
+			t.Errorf("what is written in one place is not seen in another: %v", err)
+		}
+	}
+	table, err := f.Table()
+	must(err)
+	for name, readOnly := range map[string]bool{"stage": false, "pod": true, "pod2": false} {
+		if e, ok := table.At(at(name)); !ok || e.Source != "nas:/export/v" || e.ReadOnly() != readOnly {
+			t.Errorf("at %s there is %+v, %v", name, e, ok)
+		}
+	}
+	if len(table.Of(table[0])) != 3 {
+		t.Errorf("what is shown is shown by %v", table.Of(table[0]))
+	}
+	must(f.Unmount(ctx, at("pod")))
+	must(f.Unmount(ctx, at("pod"))) // nothing is there
+	if info, err := os.Lstat(at("pod")); err != nil || !info.IsDir() {
+		t.Errorf("what was a mount point is %v, %v", info, err)
+	}
+	if table, _ := f.Table(); len(table) != 2 || f.Mounts != 1 || f.Binds != 2 {
+		t.Errorf("after %d mounts and %d binds the table is %v", f.Mounts, f.Binds, table)
+	}
+
+	wrong, calls := errors.New("no"), 0
+	f.Fail = func(call, target string) error {
+		if calls++; call == "unmount" && target == at("stage") {
+			return wrong
+		}
+		return nil
+	}
+	if err := f.Unmount(ctx, at("stage")); !errors.Is(err, wrong) || calls != 1 {
+		t.Errorf("after %d calls the error is %v", calls, err)
+	}
+	if table, _ := f.Table(); len(table) != 2 {
+		t.Errorf("what failed was done: %v", table)
+	}
+}

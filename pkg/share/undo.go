@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package share
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/mooring-csi/mooring/pkg/volume"
+	"golang.org/x/sys/unix"
+)
+
+// Undo takes away what Begin and the steps after it made, the record last. It is for a
+// refusal that a retry would get too. What does not succeed stays for a retry to resume.
+func (m *Making) Undo() error {
+	defer m.Leave()
+	if err := m.allowed(context.Background()); err != nil {
+		return err
+	}
+	err := m.undo()
+	if err != nil {
+		return m.s.fail(fmt.Sprintf("undo the making of volume %s", m.rec.Key), err)
+	}
+	return nil
+}
+
+func (m *Making) undo() error {
+	s := m.s
+	if err := m.undoDirectory(); err != nil {
+		return err
+	}
+	if err := s.release(m.rec.Directory, m.rec.Key); err != nil {
+		return err
+	}
+	if err := m.close(); err != nil {
+		return err
+	}
+	s.step("undo the record")
+	return ignore(s.volumes.unlink(jsonName(m.rec.Key)), unix.ENOENT)
+}
+
+// undoDirectory removes the directory where this volume has made it. rmdir(2) sees to it
+// that nothing but an empty one goes.
+func (m *Making) undoDirectory() error {
+	if !m.made && !m.resumed || m.rec.Adopted {
+		return nil
+	}
+	parent, name := volume.SplitDirectory(m.rec.Directory)
+	claims, err := m.s.claims.resolve(parent)
+	owner := ""
+	if err == nil {
+		owner, err = readClaim(claims, name)
+		claims.close()
+	}
+	if unclaimed(err) || err == nil && owner != m.rec.Key {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	at, err := m.s.root.resolve(parent)
+	if err != nil {
+		return ignore(err, unix.ENOENT)
+	}
+	defer at.close()
+	d, err := at.resolve(name)
+	if err != nil {
+		return ignore(err, unix.ENOENT)
+	}
+	ours := m.made || m.isOurs(d) == nil
+	d.close()
+	if !ours {
+		return nil
+	}
+	m.s.step("undo the directory")
+	return ignore(at.rmdir(name), unix.ENOENT)
+}
