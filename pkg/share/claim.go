@@ -19,11 +19,11 @@ func (m *Making) Claim(ctx context.Context) error {
 	s := m.s
 	what := fmt.Sprintf("claim the directory %q for volume %s", m.rec.Directory, m.rec.Key)
 	parent, name := volume.SplitDirectory(m.rec.Directory)
-	for range turns {
+	for turn := range turns {
 		if err := m.allowed(ctx); err != nil {
 			return s.fail(what, err)
 		}
-		d, err := s.claimParent(parent)
+		d, err := s.claimParent(parent, turn > 0)
 		if err == nil {
 			err = m.claimIn(d, name)
 			d.close()
@@ -44,6 +44,9 @@ func (m *Making) claimIn(d dir, name string) error {
 		return err
 	}
 	key, err := readClaim(d, name)
+	if is(err, unix.EISDIR) && s.free(m.rec.Directory) {
+		return s.claim(m.rec, d, name)
+	}
 	switch {
 	case is(err, unix.EISDIR):
 		return volume.Errorf(volume.ErrConflict, "share %s: the directory %q cannot be a volume: there are volumes inside it; choose another subDir", s.def, m.rec.Directory)
@@ -73,8 +76,8 @@ func (s *Share) claim(r volume.Record, d dir, name string) error {
 }
 
 // claimParent opens the directory of claims for what is in parent, and makes it where it is not there.
-func (s *Share) claimParent(parent string) (dir, error) {
-	d, err := s.descend(s.claims, parent, 0o700, func(string) error { return nil })
+func (s *Share) claimParent(parent string, again bool) (dir, error) {
+	d, err := s.descend(s.claims, parent, again, 0o700, func(string) error { return nil })
 	return d, s.claimedAbove(parent, err)
 }
 
@@ -101,19 +104,27 @@ func (s *Share) claimedAbove(parent string, err error) error {
 // parent opens the directory in which a volume's is to be, and makes what is missing of it.
 // What we make is marked, so that it can go when it is not used any more; what was there
 // stays. The mark comes first: one that is too many lets an empty directory go, at worst.
-func (s *Share) parent(path string) (dir, error) { return s.descend(s.root, path, 0o755, s.mark) }
+func (s *Share) parent(path string, again bool) (dir, error) {
+	return s.descend(s.root, path, again, 0o755, s.mark)
+}
 
 // descend opens the directory path beneath root, level by level, and makes those that are
-// missing, each after before was called for it. What the client remembers costs nothing.
-func (s *Share) descend(root dir, path string, mode uint32, before func(path string) error) (dir, error) {
+// missing, each after before was called for it. What the client remembers costs nothing; again
+// has it ask, because what it remembered was not there.
+func (s *Share) descend(root dir, path string, again bool, mode uint32, before func(path string) error) (dir, error) {
 	at, err := root.resolve("")
 	for _, p := range prefixes(path) {
 		if err != nil {
 			break
 		}
 		_, name := volume.SplitDirectory(p)
-		var next dir
-		next, err = at.resolve(name)
+		next := dir(-1)
+		if again {
+			err = at.refresh()
+		}
+		if err == nil {
+			next, err = at.resolve(name)
+		}
 		if is(err, unix.ENOENT) {
 			if err = before(p); err == nil {
 				s.step("make a parent")

@@ -177,11 +177,11 @@ func (m *Making) Late() error {
 func (m *Making) MakeDirectory(ctx context.Context) error {
 	what := fmt.Sprintf("make the directory %q of volume %s", m.rec.Directory, m.rec.Key)
 	parent, name := volume.SplitDirectory(m.rec.Directory)
-	for range turns {
+	for turn := range turns {
 		if err := m.allowed(ctx); err != nil {
 			return m.s.fail(what, err)
 		}
-		d, err := m.s.parent(parent)
+		d, err := m.s.parent(parent, turn > 0)
 		if err == nil {
 			err = m.makeIn(d, name)
 			d.close()

@@ -178,7 +178,7 @@ func randomHex(n int) string {
 }
 
 // doubtInterval is how often a share is mounted anew only because of a doubt.
-const doubtInterval = time.Minute
+const doubtInterval = 5 * time.Second
 
 // doubt has the share mounted anew, because what it shows may be no more than what this
 // client remembers: a new mount remembers nothing. Linux 7 goes on showing a directory that

@@ -138,6 +138,36 @@ func (s *Share) tidyParent(parent string, idle time.Duration) error {
 	return ignore(ignore(at.rmdir(name), unix.ENOTEMPTY), unix.EEXIST)
 }
 
+// free removes a parent of volumes, and the parents in it, now, because it is itself to be a
+// volume. It reports false where there is a volume beneath.
+func (s *Share) free(parent string) bool {
+	d, err := s.claims.resolve(parent)
+	if err != nil {
+		return is(err, unix.ENOENT)
+	}
+	var below []string
+	err = d.names(func(name string) error {
+		if name != volume.StateDir {
+			below = append(below, path.Join(parent, name))
+		}
+		return nil
+	})
+	d.close()
+	for _, p := range below {
+		if err != nil || !s.free(p) {
+			return false
+		}
+	}
+	if err != nil || s.tidyParent(parent, 0) != nil {
+		return false
+	}
+	d, err = s.claims.resolve(parent)
+	if err == nil {
+		d.close()
+	}
+	return is(err, unix.ENOENT)
+}
+
 func (s *Share) forgetParent(parent string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build lab
+
+package nfs
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/mooring-csi/mooring/test/lab"
+	"google.golang.org/grpc/codes"
+)
+
+// TestNodeInSilence has the server say nothing while volumes are in use: pods must still go and
+// come, and the node must not fill up with what waits.
+func TestNodeInSilence(t *testing.T) {
+	pairs := map[string]*pair{}
+	for _, version := range []string{"3", "4.2"} {
+		pairs[version] = newPair(t, version)
+	}
+	over := outage(t, "cut", "heal")
+	t.Run("cut", func(t *testing.T) {
+		for version, p := range pairs {
+			t.Run(version, func(t *testing.T) {
+				t.Parallel()
+				p.inSilence(t)
+			})
+		}
+	})
+	over()
+	for _, p := range pairs {
+		p.afterwards()
+	}
+}
+
+// pair is two volumes of a node, of which one was asked for its usage and is written to.
+type pair struct {
+	*site
+	node       *lab.Driver
+	used, idle *seat
+	size       size
+	tenant     *exec.Cmd
+}
+
+func newPair(t *testing.T, version string) *pair {
+	t.Helper()
+	dir := exportDir(t, version)
+	s := newSiteAt(t, dir, dir, "mountOptions: [nfsvers="+version+"]")
+	p := &pair{site: s, node: s.start("node", "node")}
+	p.used = s.staged(p.node, s.mustCreate("pvc-used", ""))
+	p.idle = s.staged(p.node, s.mustCreate("pvc-idle", ""))
+	p.used.must(p.used.publish("pod", false))
+	p.idle.must(p.idle.publish("pod", false))
+	_, err := p.used.stats(p.used.target("pod"))
+	p.used.must(err)
+	p.used.must(os.WriteFile(p.used.target("pod/data"), []byte("before"), 0o600))
+	p.size = sizeOf(t, p.node.PID())
+	return p
+}
+
+func (p *pair) inSilence(t *testing.T) {
+	used, idle := p.used.in(t), p.idle.in(t)
+	p.tenant = used.writer(used.target("pod/data"))
+	used.publishes("pod-2", "pod-3")
+	idle.publishes("pod-2")
+	used.asked(codes.OK)
+	idle.asked(codes.Unavailable)
+	used.leaves("pod", "pod-2", "pod-3")
+	idle.leaves("pod", "pod-2")
+	used.stagesNot()
+	after := sizeOf(t, p.node.PID())
+	t.Logf("the node's process was %+v, is %+v", p.size, after)
+	if after.children > 0 || after.threads > p.size.threads+16 || after.files > p.size.files+8 || after.kilobytes > p.size.kilobytes+40_000 {
+		t.Errorf("the node's process has grown from %+v to %+v", p.size, after)
+	}
+}
+
+// in is the seat in another test.
+func (a *seat) in(t *testing.T) *seat {
+	b := *a
+	b.t = t
+	return &b
+}
+
+func (p *pair) afterwards() {
+	t := p.t
+	t.Helper()
+	if p.tenant != nil { // not sooner: even killed it waits until its pages are written
+		_ = p.tenant.Process.Kill()
+		_ = p.tenant.Wait()
+	}
+	for _, a := range []*seat{p.used, p.idle} {
+		eventually(t, 30*time.Second, "the volume can be staged again", func() bool { return a.stage() == nil })
+		a.must(a.publish("pod", false))
+		_, err := a.stats(a.target("pod"))
+		a.must(err)
+	}
+	if data, err := os.ReadFile(p.used.target("pod/data")); !strings.HasPrefix(string(data), "before") {
+		t.Errorf("the volume holds %q (%v)", data, err)
+	}
+	p.used.leave("pod")
+	p.idle.leave("pod")
+	p.mustDelete("nas1/pvc-used", "nas1/pvc-idle")
+	p.empty()
+}
+
+// writer is a pod's process that has a file open, and waits for the server with what it writes.
+func (a *seat) writer(file string) *exec.Cmd {
+	a.t.Helper()
+	cmd := exec.Command("sh", "-c", `exec >>"$1"; while echo more; do sleep 0.05; done`, "sh", file)
+	a.must(cmd.Start())
+	return cmd
+}
+
+// quick fails the test where an answer takes as long as somebody would wait for it.
+func (a *seat) quick(what string, do func() error) error {
+	a.t.Helper()
+	start := time.Now()
+	err := do()
+	if took := time.Since(start); took > 10*time.Second {
+		a.t.Errorf("%s took %v", what, took)
+	}
+	return err
+}
+
+func (a *seat) publishes(pods ...string) {
+	a.t.Helper()
+	for i, pod := range pods {
+		a.must(a.quick("publish", func() error { return a.publish(pod, i == 1) }))
+	}
+}
+
+// leaves takes the volume from pods and node.
+func (a *seat) leaves(pods ...string) {
+	a.t.Helper()
+	for _, pod := range pods {
+		a.must(a.quick("unpublish", func() error { return a.unpublish(pod) }))
+		a.must(a.quick("unpublish again", func() error { return a.unpublish(pod) }))
+		if _, err := os.Lstat(a.target(pod)); !os.IsNotExist(err) {
+			a.t.Errorf("the target of %s is still there: %v", pod, err)
+		}
+	}
+	a.must(a.quick("unstage", a.unstage))
+	a.must(a.quick("unstage again", a.unstage))
+	a.mounted()
+}
+
+// asked has many ask for a volume's usage at once.
+func (a *seat) asked(code codes.Code) {
+	a.t.Helper()
+	var all sync.WaitGroup
+	for range 20 {
+		all.Go(func() {
+			_ = a.quick("stats", func() error {
+				_, err := a.stats(a.target("pod"))
+				wantError(a.t, err, code, a.target("pod"), "its server does not answer")
+				return nil
+			})
+		})
+	}
+	time.Sleep(time.Second)
+	if now := sizeOf(a.t, a.node.PID()); now.children > 1 {
+		a.t.Errorf("%d children ask for the usage of one volume", now.children)
+	}
+	all.Wait()
+}
+
+// stagesNot stages the volume, which cannot be done for now.
+func (a *seat) stagesNot() {
+	a.t.Helper()
+	_, err := a.node.Node.NodeStageVolume(within(a.t, 8*time.Second), &csi.NodeStageVolumeRequest{
+		VolumeId: a.volume.VolumeId, VolumeContext: a.volume.VolumeContext, StagingTargetPath: a.staging, VolumeCapability: a.capability,
+	})
+	wantError(a.t, err, codes.Unavailable, "volume "+a.volume.VolumeId, lab.Server+":", a.volume.VolumeContext["subDir"], "answer")
+	a.mounted()
+}
+
+// size is what a process takes up.
+type size struct{ threads, children, files, kilobytes int }
+
+func sizeOf(t *testing.T, pid int) size {
+	t.Helper()
+	var s size
+	proc := fmt.Sprintf("/proc/%d", pid)
+	status, err := os.ReadFile(proc + "/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(status)) {
+		key, value, _ := strings.Cut(line, ":")
+		n, _ := strconv.Atoi(strings.TrimSuffix(strings.TrimSpace(value), " kB"))
+		switch key {
+		case "Threads":
+			s.threads = n
+		case "VmRSS":
+			s.kilobytes = n
+		}
+	}
+	tasks, _ := filepath.Glob(proc + "/task/*/children")
+	for _, task := range tasks {
+		children, _ := os.ReadFile(task)
+		s.children += len(strings.Fields(string(children)))
+	}
+	files, _ := os.ReadDir(proc + "/fd")
+	s.files = len(files)
+	return s
+}

@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build lab
+
+package nfs
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// prey makes what links lead to: a volume with data, and a directory beside the share.
+func (s *site) prey(t *testing.T) (outside string) {
+	t.Helper()
+	s.mustCreate("pvc-victim", "victim")
+	outside = s.path + "-outside"
+	for _, dir := range []string{s.at("victim"), outside} {
+		write(t, dir+"/data", "precious")
+		write(t, dir+"/x/data", "precious too")
+		symlink(t, "data", dir+"/link")
+	}
+	if err := os.Chown(s.at("victim/x"), 4711, 4712); err != nil {
+		t.Fatal(err)
+	}
+	return outside
+}
+
+// links are the targets that a tenant may choose, as seen from the share's root.
+func (s *site) links(outside string) map[string]string {
+	return map[string]string{
+		"another volume's":           "victim",
+		"another volume's, absolute": s.path + "/victim",
+		"out of the share":           "../" + filepath.Base(outside),
+		"out of the share, absolute": outside,
+		"etc":                        "/etc",
+		"the root":                   "../../../../../../..",
+		"the share":                  ".",
+		"Mooring's own":              ".mooring/volumes",
+		"itself":                     "tenant",
+		"nothing":                    "missing",
+	}
+}
+
+// TestPlantedLinks has a link in the place of a new volume's directory, or of a parent of it.
+func TestPlantedLinks(t *testing.T) {
+	s := newSite(t, noCache)
+	outside := s.prey(t)
+	for name, target := range s.links(outside) {
+		for subDir, where := range map[string]string{
+			"tenant": "tenant", "tenant/x": "tenant", "tenant/x/y/z": "tenant", "dir/tenant/x": "dir/tenant", "dir/tenant": "dir/tenant",
+		} {
+			for _, existing := range []string{"refuse", "adopt"} {
+				if existing == "adopt" && name == "nothing" {
+					continue
+				}
+				t.Run(fmt.Sprintf("%s, %s, %s", name, subDir, existing), func(t *testing.T) {
+					mkdir(t, s.at("dir"))
+					symlink(t, target, s.at(where))
+					unchanged(t, outside, func() {
+						unchanged(t, s.export, func() {
+							_, err := s.create("pvc-1", params{"subDir": subDir, "existingDirectory": existing, "uid": "1234", "mountPermissions": "0777"})
+							wantCode(t, err, codes.FailedPrecondition, "nas1 (127.0.0.1:"+s.path+")", fmt.Sprintf("%q", subDir), "symbolic link", "remove it on the server")
+						})
+					})
+					if err := os.RemoveAll(s.at(where)); err != nil {
+						t.Fatal(err)
+					}
+				})
+			}
+		}
+	}
+	s.mustDelete("nas1/pvc-victim")
+	s.empty("dir")
+}
+
+// TestLinksBeforeDelete has a link in the place of a volume's directory, or of its parent, when
+// the volume is deleted.
+func TestLinksBeforeDelete(t *testing.T) {
+	for _, onDelete := range []string{"delete", "archive", "retain"} {
+		t.Run(onDelete, func(t *testing.T) {
+			s := newSite(t, noCache)
+			outside := s.prey(t)
+			refused := 0
+			for name, target := range s.links(outside) {
+				t.Run(name, func(t *testing.T) { refused += s.deleteBelowLink(t, onDelete, target, outside) })
+				t.Run(name+", own", func(t *testing.T) { s.deleteLink(t, onDelete, target, outside) })
+			}
+			if refused == 0 && onDelete != "retain" { // which leaves the directory alone, wherever it is
+				t.Error("no deletion met the link")
+			}
+		})
+	}
+}
+
+// deleteBelowLink deletes a volume whose parent has been moved away, with a link in its place.
+// It returns 1 where that was refused. It is no fault if it was not: then the controller knew
+// the right directory from before.
+func (s *site) deleteBelowLink(t *testing.T, onDelete, target, outside string) (refused int) {
+	eventually(t, 10*time.Second, "the volume is made", func() bool { // the parent went behind the controller's back
+		_, err := s.create("pvc-1", params{"subDir": "tenant/x", "onDelete": onDelete})
+		return err == nil
+	})
+	v := s.mustCreate("pvc-1", "tenant/x", "onDelete", onDelete)
+	write(t, s.at("tenant/x/data"), "of the tenant")
+	rename(t, s.at("tenant"), s.at("moved"))
+	symlink(t, target, s.at("tenant"))
+	unchanged(t, outside, func() {
+		unchanged(t, s.at("victim"), func() {
+			before := tree(t, s.export)
+			err := s.delete(v.VolumeId)
+			if err == nil {
+				return
+			}
+			refused = 1
+			wantCode(t, err, codes.FailedPrecondition, "pvc-1", "nas1 (127.0.0.1:"+s.path+")", "symbolic link", "remove it on the server")
+			if d := differences(before, tree(t, s.export)); d != nil {
+				t.Errorf("the share was changed: %q", d)
+			}
+		})
+	})
+	if refused == 1 {
+		if err := os.Remove(s.at("tenant")); err != nil {
+			t.Fatal(err)
+		}
+		rename(t, s.at("moved"), s.at("tenant"))
+	}
+	s.mustDelete(v.VolumeId)
+	s.purged(t)
+	for _, name := range []string{"tenant", "moved"} {
+		if err := os.RemoveAll(s.at(name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return refused
+}
+
+// deleteLink deletes a volume that is a link by now.
+func (s *site) deleteLink(t *testing.T, onDelete, target, outside string) {
+	v := s.mustCreate("pvc-1", "own", "onDelete", onDelete)
+	write(t, s.at("own/data"), "of the tenant")
+	rename(t, s.at("own"), s.at("moved"))
+	symlink(t, target, s.at("own"))
+	unchanged(t, outside, func() {
+		unchanged(t, s.at("victim"), func() {
+			s.mustDelete(v.VolumeId)
+			s.purged(t)
+		})
+	})
+	for _, name := range []string{"moved", "own", "archived-own"} {
+		if err := os.RemoveAll(s.at(name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// purged waits until nothing is in the trash.
+func (s *site) purged(t *testing.T) {
+	t.Helper()
+	eventually(t, 10*time.Second, "the trash is purged", func() bool {
+		entries, err := os.ReadDir(s.at(".mooring/trash"))
+		return err == nil && len(entries) == 0
+	})
+}
+
+// TestLinksDuringCreateAndDelete exchanges directories and links all the time, while volumes are
+// made in those directories and deleted.
+func TestLinksDuringCreateAndDelete(t *testing.T) {
+	s := newSite(t, noCache)
+	outside := s.prey(t)
+	const tenants = 12
+	targets := []string{"victim", s.path + "/victim", "../" + filepath.Base(outside), outside}
+	for i := range tenants {
+		mkdir(t, s.at(fmt.Sprintf("tenant%d", i)))
+		symlink(t, targets[i%len(targets)], s.at(fmt.Sprintf("tenant%d.link", i)))
+	}
+	victims := func(do func()) {
+		unchanged(t, outside, func() { unchanged(t, s.at("victim"), func() { unchanged(t, s.at(".mooring/claims/victim"), do) }) })
+	}
+	victims(func() {
+		stop := exchange(t, s.export, tenants)
+		var tally [2]tally
+		var all sync.WaitGroup
+		enough := time.Now().Add(8 * time.Second)
+		for i := range tenants {
+			all.Go(func() {
+				name := fmt.Sprintf("pvc-%d", i)
+				for time.Now().Before(enough) && !(tally[0].seen(20) && tally[1].seen(5)) {
+					_, err := s.create(name, params{"subDir": fmt.Sprintf("tenant%d/x", i), "uid": "1234", "mountPermissions": "0707"})
+					tally[0].count(t, "create", err)
+					if err == nil {
+						tally[1].count(t, "delete", s.delete("nas1/"+name))
+					}
+				}
+			})
+		}
+		all.Wait()
+		stop()
+		t.Logf("create: %v; delete: %v", &tally[0], &tally[1])
+		if !tally[0].seen(20) || !tally[1].seen(5) {
+			t.Errorf("create: %v; delete: %v: too few of either", &tally[0], &tally[1])
+		}
+		// With the directories back in their places everything is made and deleted again.
+		for i := range tenants {
+			name := fmt.Sprintf("pvc-%d", i)
+			v := s.mustCreate(name, fmt.Sprintf("tenant%d/x", i), "uid", "1234", "mountPermissions", "0707")
+			s.mustDelete(v.VolumeId)
+			if err := os.Remove(s.at(fmt.Sprintf("tenant%d.link", i))); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	s.mustDelete("nas1/pvc-victim")
+	var left []string
+	for i := range tenants {
+		left = append(left, fmt.Sprintf("tenant%d", i))
+	}
+	s.empty(left...)
+}
+
+// exchange swaps the directories and links of all tenants, again and again, until it is
+// stopped; then the directories are back in their places.
+func exchange(t *testing.T, export string, tenants int) (stop func()) {
+	quit := make(chan struct{})
+	var done sync.WaitGroup
+	done.Go(func() {
+		for even := true; ; even = !even {
+			for i := range tenants {
+				name := fmt.Sprintf("%s/tenant%d", export, i)
+				if err := unix.Renameat2(unix.AT_FDCWD, name, unix.AT_FDCWD, name+".link", unix.RENAME_EXCHANGE); err != nil {
+					t.Error(err)
+				}
+				time.Sleep(50 * time.Microsecond) // the one CPU is for others too
+			}
+			select {
+			case <-quit:
+				if !even {
+					return
+				}
+			default:
+			}
+		}
+	})
+	return func() { close(quit); done.Wait() }
+}
+
+// tally counts what became of calls that may succeed or be refused because of a link.
+type tally struct{ done, refused, busy atomic.Int64 }
+
+func (c *tally) String() string {
+	return fmt.Sprintf("%d done, %d refused, %d busy", c.done.Load(), c.refused.Load(), c.busy.Load())
+}
+
+func (c *tally) seen(n int64) bool { return c.done.Load() >= n && c.refused.Load() >= n }
+
+func (c *tally) count(t *testing.T, what string, err error) {
+	switch status.Code(err) {
+	case codes.OK:
+		c.done.Add(1)
+	case codes.FailedPrecondition:
+		c.refused.Add(1)
+	case codes.Aborted:
+		c.busy.Add(1)
+	default:
+		t.Errorf("%s: %v", what, err)
+	}
+}
+
+// TestLinksInTrash has a tenant, whose volume is deleted while it is still open, exchange
+// directories in it by links while it is purged.
+func TestLinksInTrash(t *testing.T) {
+	s := newSite(t, noCache)
+	outside := s.prey(t)
+	unchanged(t, outside, func() {
+		unchanged(t, s.at("victim"), func() {
+			v := s.mustCreate("pvc-1", "dir")
+			for i := range 8 {
+				for j := range 20 {
+					write(t, s.at(fmt.Sprintf("dir/tenant%d/d%d/data", i, j)), "of the tenant")
+				}
+				symlink(t, []string{outside, s.at("victim"), "../victim", "../../victim"}[i%4], s.at(fmt.Sprintf("dir/tenant%d.link", i)))
+			}
+			fd, err := unix.Open(s.at("dir"), unix.O_PATH|unix.O_DIRECTORY, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer unix.Close(fd)
+			quit := make(chan struct{})
+			var done sync.WaitGroup
+			done.Go(func() { exchangeIn(fd, quit) })
+			s.mustDelete(v.VolumeId)
+			s.purged(t)
+			close(quit)
+			done.Wait()
+		})
+	})
+}
+
+func exchangeIn(fd int, quit chan struct{}) {
+	for {
+		select {
+		case <-quit:
+			return
+		case <-time.After(50 * time.Microsecond):
+		}
+		for i := range 8 { // one after the other is removed
+			name := fmt.Sprintf("tenant%d", i)
+			_ = unix.Renameat2(fd, name, fd, name+".link", unix.RENAME_EXCHANGE)
+		}
+	}
+}

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build lab
+
+package nfs
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// tree describes all that is in a directory of the server, by name: type, mode and owner, and
+// what it holds. Links are not followed.
+func tree(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) && path != dir { // removed behind us
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		name, _ := filepath.Rel(dir, path)
+		text, err := describe(path)
+		if err == nil {
+			all[name] = text
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+func describe(path string) (string, error) {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return "", err
+	}
+	st := info.Sys().(*syscall.Stat_t)
+	text := fmt.Sprintf("%v of %d:%d", info.Mode(), st.Uid, st.Gid)
+	switch {
+	case info.Mode().Type() == fs.ModeSymlink:
+		target, err := os.Readlink(path)
+		return text + " to " + target, err
+	case info.Mode().IsRegular():
+		data, err := os.ReadFile(path)
+		text = fmt.Sprintf("%s, %d bytes %.8x", text, len(data), sha256.Sum256(data))
+		if strings.Contains(path, "/.mooring/") { // a client that was delegated the times sets them late (RFC 9754)
+			return text, err
+		}
+		return fmt.Sprintf("%s of %v", text, info.ModTime()), err
+	}
+	return text, nil
+}
+
+// differences says how a directory's tree changed. Parents that were made for volumes, and have
+// none, do not count: they go some time later.
+func differences(before, after map[string]string) []string {
+	var lines []string
+	before, after = withoutIdle(before), withoutIdle(after)
+	for _, name := range slices.Sorted(maps.Keys(before)) {
+		switch now, there := after[name]; {
+		case !there:
+			lines = append(lines, fmt.Sprintf("%q is gone: %s", name, before[name]))
+		case now != before[name]:
+			lines = append(lines, fmt.Sprintf("%q was %s, is %s", name, before[name], now))
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(after)) {
+		if _, there := before[name]; !there {
+			lines = append(lines, fmt.Sprintf("%q is new: %s", name, after[name]))
+		}
+	}
+	return lines
+}
+
+// withoutIdle leaves out what Mooring keeps for a while of the parents of volumes that are gone:
+// the directories of claims in which there is no claim, and the parents themselves where they
+// are marked as made by Mooring and there is nothing in them.
+func withoutIdle(there map[string]string) map[string]string {
+	const claims, mark = ".mooring/claims/", "/.mooring"
+	rest := maps.Clone(there)
+	names := slices.Sorted(maps.Keys(there))
+	for _, name := range slices.Backward(names) { // what is inside comes first
+		parent, isClaims := strings.CutPrefix(name, claims)
+		if !isClaims || !strings.HasPrefix(there[name], "d") {
+			continue
+		}
+		_, marked := rest[name+mark]
+		delete(rest, name+mark)
+		if holds(rest, name) {
+			rest[name+mark] = there[name+mark]
+			continue
+		}
+		delete(rest, name)
+		if marked && !holds(rest, parent) {
+			delete(rest, parent)
+		}
+	}
+	return rest
+}
+
+func holds(tree map[string]string, dir string) bool {
+	for name := range tree {
+		if strings.HasPrefix(name, dir+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+// unchanged fails the test where what is done changes anything in a directory of the server.
+func unchanged(t *testing.T, dir string, do func()) {
+	t.Helper()
+	before := tree(t, dir)
+	do()
+	if d := differences(before, tree(t, dir)); d != nil {
+		t.Errorf("%s was changed:\n%s", dir, strings.Join(d, "\n"))
+	}
+}
+
+// layout is what Mooring keeps of its own on a share without volumes.
+var layout = []string{".", ".mooring", ".mooring/claims", ".mooring/staging", ".mooring/trash", ".mooring/volumes"}
+
+// empty waits until nothing is on the share but the names in left, Mooring's layout, and idle
+// parents.
+func (s *site) empty(left ...string) {
+	s.t.Helper()
+	var extra []string
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		there := withoutIdle(tree(s.t, s.export))
+		for _, name := range left {
+			if _, ok := there[name]; !ok {
+				s.t.Fatalf("%q is not on the share any more", name)
+			}
+		}
+		extra = slices.DeleteFunc(slices.Sorted(maps.Keys(there)), func(name string) bool {
+			return slices.Contains(layout, name) || slices.Contains(left, name)
+		})
+		if len(extra) == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			s.t.Fatalf("left on the share: %q", extra)
+		}
+	}
+}
+
+// write makes a file of the server, with its parents.
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func mkdir(t *testing.T, path string) {
+	t.Helper()
+	if err := os.MkdirAll(path, 0o755); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func symlink(t *testing.T, target, path string) {
+	t.Helper()
+	if err := os.Symlink(target, path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func rename(t *testing.T, from, to string) {
+	t.Helper()
+	if err := os.Rename(from, to); err != nil {
+		t.Fatal(err)
+	}
+}
