@@ -119,6 +119,13 @@ func TestParents(t *testing.T) {
 		s.empty("kept")
 		s.restart()
 	}
+	for _, dir := range []string{"team", "kept/b"} { // what was a parent can be a volume
+		s.mustCreate("pvc-1", dir)
+		s.mustDelete("nas1/pvc-1")
+	}
+	_, err := s.create("pvc-1", params{"subDir": "kept"})
+	wantCode(t, err, codes.FailedPrecondition, "nas1", `"kept" exists already`)
+	s.empty("kept")
 }
 
 func name(dir string) string { return "pvc-" + strings.ReplaceAll(dir, "/", "-") }
