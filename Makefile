@@ -7,7 +7,8 @@ SHELL := bash
 
 GO ?= $(shell test/lab/deps --go)
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
-FUZZTIME ?= 5s
+# A number of runs, some seconds: where it is a time, go test now and then fails as that ends.
+FUZZTIME ?= 60000x
 LAB_PKGS ?= ./pkg/copytree ./pkg/provision ./test/nfs/...
 
 LAB := $(CURDIR)/test/lab/run
@@ -46,7 +47,7 @@ lint: ## Check the form of Go code, modules and shell scripts.
 unit: ## Test without NFS, with the race detector.
 	$(GO) test -race ./...
 
-fuzz: ## Fuzz each target for FUZZTIME (5s).
+fuzz: ## Fuzz each target for FUZZTIME (60000x).
 	@$(GO) test -list '^Fuzz' ./pkg/... | \
 		awk '/^Fuzz/ {name[n++] = $$1} /^ok/ {while (n) print name[--n], $$2}' | \
 		while read -r name pkg; do \
