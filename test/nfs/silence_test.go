@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -205,11 +204,7 @@ func sizeOf(t *testing.T, pid int) size {
 			s.kilobytes = n
 		}
 	}
-	tasks, _ := filepath.Glob(proc + "/task/*/children")
-	for _, task := range tasks {
-		children, _ := os.ReadFile(task)
-		s.children += len(strings.Fields(string(children)))
-	}
+	s.children = len(descendants(pid))
 	files, _ := os.ReadDir(proc + "/fd")
 	s.files = len(files)
 	return s
