@@ -41,6 +41,7 @@ type options struct {
 
 	endpoint, nodeID, config, driverName, metricsAddress, stateDir string
 	maxVolumes                                                     int64
+	copies                                                         jobs.CopyOptions
 }
 
 func (o *options) flags(f *pflag.FlagSet) {
@@ -51,6 +52,10 @@ func (o *options) flags(f *pflag.FlagSet) {
 	f.StringVar(&o.stateDir, "state-dir", "/var/lib/mooring", "a local directory of this instance's own: mount points, and its name")
 	hostname, _ := os.Hostname()
 	f.StringVar(&o.nodeID, "node-id", hostname, "this node's name for the orchestrator")
+	if o.controller {
+		f.IntVar(&o.copies.PerShare, "copies-per-share", jobs.DefaultCopiesPerShare, "how many snapshots, restores and clones are copied at once on a share; more wait for their turn")
+		f.IntVar(&o.copies.Workers, "copy-workers", jobs.DefaultCopyWorkers, "how many calls to the server each of them has under way at once")
+	}
 	if o.node {
 		f.Int64Var(&o.maxVolumes, "max-volumes-per-node", 0, "how many volumes the node takes (0: no limit)")
 	}
@@ -66,6 +71,9 @@ func run(ctx context.Context, o options) error {
 	}
 	if o.node && (o.nodeID == "" || o.maxVolumes < 0) {
 		return errors.New("a node needs --node-id, and --max-volumes-per-node cannot be negative")
+	}
+	if o.controller && (o.copies.PerShare < 1 || o.copies.Workers < 1) {
+		return errors.New("--copies-per-share and --copy-workers have to be 1 at least")
 	}
 	if err := os.MkdirAll(o.stateDir, 0o750); err != nil {
 		return err
@@ -86,17 +94,14 @@ func run(ctx context.Context, o options) error {
 	identity := &driver.Identity{Name: o.driverName, Version: version, Controller: o.controller, Ready: &atomic.Bool{}}
 	var controller *driver.Controller
 	if o.controller {
-		pool, purger, close, err := openPool(o, source, mounter)
+		pool, close, err := openPool(o, source, mounter)
 		if err != nil {
 			return err
 		}
 		defer close()
-		m.Trash(purger.Status)
-		m.Shares(pool.Opened)
-		background.Go(func() { purger.Run(ctx) })
+		controller = newController(ctx, &background, o, pool, m)
 		defer background.Wait() // before the pool closes
 		defer cancel()
-		controller = &driver.Controller{Volumes: provision.New(pool, purger)}
 	}
 	node := newNode(o, source, mounter, m)
 	if err := serveMetrics(ctx, &background, o.metricsAddress, m.Handler()); err != nil {
@@ -118,22 +123,48 @@ func run(ctx context.Context, o options) error {
 
 // openPool makes the controller's pool of shares under the state directory, which it holds
 // for this process alone: two processes under one name could take each other's work for their own.
-func openPool(o options, source *config.Source, mounter metrics.Mounter) (*share.Pool, *jobs.Purger, func(), error) {
+func openPool(o options, source *config.Source, mounter metrics.Mounter) (*share.Pool, func(), error) {
 	maker, unlock, err := instance(o.stateDir)
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, nil, err
 	}
 	dir, err := filepath.Abs(filepath.Join(o.stateDir, "shares"))
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, nil, err
 	}
 	pool := share.NewPool(source.Current, mounter, dir, share.Options{Maker: maker})
 	table, err := mounter.Table()
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, nil, err
 	}
 	pool.Clean(table)
-	return pool, jobs.NewPurger(pool), func() { pool.Close(); unlock() }, nil
+	return pool, func() { pool.Close(); unlock() }, nil
+}
+
+// sweepEvery is how often is looked for snapshot groups that nobody finished.
+const sweepEvery = time.Hour
+
+// newController returns the controller service, and starts what it does in the background.
+func newController(ctx context.Context, background *sync.WaitGroup, o options, pool *share.Pool, m *metrics.Metrics) *driver.Controller {
+	purger, copier := jobs.NewPurger(pool), jobs.NewCopier(pool, o.copies)
+	service := provision.New(pool, purger, copier)
+	m.Trash(purger.Status)
+	m.Copies(copier.Status)
+	m.Shares(pool.Opened)
+	background.Go(func() { purger.Run(ctx) })
+	background.Go(func() { copier.Run(ctx) })
+	background.Go(func() {
+		tick := time.NewTicker(sweepEvery)
+		defer tick.Stop()
+		for ctx.Err() == nil {
+			service.Sweep(ctx)
+			select {
+			case <-ctx.Done():
+			case <-tick.C:
+			}
+		}
+	})
+	return &driver.Controller{Volumes: service, Snapshots: service}
 }
 
 // newNode returns the node service, or nil where this process has none.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package copytree works on whole directory trees beneath a share: it removes them.
+// Package copytree works on whole directory trees beneath a share: it copies, measures and
+// removes them.
 //
 // Tenants may still be changing a tree while it is worked on. Nothing here follows a
 // symbolic link or crosses into another file system; every step is by a descriptor of the

@@ -4,6 +4,7 @@ package driver
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
@@ -26,17 +27,22 @@ type Volumes interface {
 // translates what comes back.
 type Controller struct {
 	csi.UnimplementedControllerServer
-	Volumes Volumes
+	Volumes   Volumes
+	Snapshots Snapshots
 }
 
 // ControllerGetCapabilities says what of the service is here.
 func (c *Controller) ControllerGetCapabilities(context.Context, *csi.ControllerGetCapabilitiesRequest) (*csi.ControllerGetCapabilitiesResponse, error) {
 	r := &csi.ControllerGetCapabilitiesResponse{}
 	for _, t := range []csi.ControllerServiceCapability_RPC_Type{
+		csi.ControllerServiceCapability_RPC_CLONE_VOLUME,
+		csi.ControllerServiceCapability_RPC_CREATE_DELETE_SNAPSHOT,
 		csi.ControllerServiceCapability_RPC_CREATE_DELETE_VOLUME,
 		csi.ControllerServiceCapability_RPC_EXPAND_VOLUME,
 		csi.ControllerServiceCapability_RPC_GET_CAPACITY,
+		csi.ControllerServiceCapability_RPC_GET_SNAPSHOT,
 		csi.ControllerServiceCapability_RPC_GET_VOLUME,
+		csi.ControllerServiceCapability_RPC_LIST_SNAPSHOTS,
 		csi.ControllerServiceCapability_RPC_LIST_VOLUMES,
 		csi.ControllerServiceCapability_RPC_MODIFY_VOLUME,
 		csi.ControllerServiceCapability_RPC_SINGLE_NODE_MULTI_WRITER,
@@ -53,8 +59,9 @@ func (c *Controller) CreateVolume(ctx context.Context, r *csi.CreateVolumeReques
 	if r.GetName() == "" {
 		return nil, invalid("no volume name is given")
 	}
-	if r.GetVolumeContentSource() != nil {
-		return nil, invalid("volume %s: volumes from snapshots and clones are not supported", r.GetName())
+	source, err := decodeSource(r.GetVolumeContentSource())
+	if err != nil {
+		return nil, err
 	}
 	options, err := checkCapabilities(r.GetVolumeCapabilities())
 	if err != nil {
@@ -75,6 +82,7 @@ func (c *Controller) CreateVolume(ctx context.Context, r *csi.CreateVolumeReques
 	v, err := c.Volumes.Create(ctx, volume.Wish{
 		Name: r.GetName(), Params: params, Mutable: mutable,
 		Capacity: capacity(r.GetCapacityRange()), MountOptions: options,
+		Source: source, ReadOnly: !slices.ContainsFunc(r.GetVolumeCapabilities(), func(c *csi.VolumeCapability) bool { return !readOnly(c) }),
 	})
 	if err != nil {
 		return nil, err
@@ -112,11 +120,15 @@ func (c *Controller) ValidateVolumeCapabilities(ctx context.Context, r *csi.Vali
 	if len(r.GetVolumeCapabilities()) == 0 {
 		return nil, invalid("no volume capability is given")
 	}
-	if _, err := c.Volumes.Get(ctx, h); err != nil {
+	v, err := c.Volumes.Get(ctx, h)
+	if err != nil {
 		return nil, err
 	}
 	if _, err := checkCapabilities(r.GetVolumeCapabilities()); err != nil {
 		return &csi.ValidateVolumeCapabilitiesResponse{Message: err.Error()}, nil
+	}
+	if v.Shallow && slices.ContainsFunc(r.GetVolumeCapabilities(), func(c *csi.VolumeCapability) bool { return !readOnly(c) }) {
+		return &csi.ValidateVolumeCapabilitiesResponse{Message: "the volume is " + v.Source.String() + " itself (restore: shallow), and can only be read"}, nil
 	}
 	return &csi.ValidateVolumeCapabilitiesResponse{Confirmed: &csi.ValidateVolumeCapabilitiesResponse_Confirmed{
 		VolumeContext: r.GetVolumeContext(), VolumeCapabilities: r.GetVolumeCapabilities(),
@@ -210,7 +222,10 @@ func (c *Controller) ControllerModifyVolume(ctx context.Context, r *csi.Controll
 }
 
 func encodeVolume(v *volume.Volume) *csi.Volume {
-	return &csi.Volume{VolumeId: v.Handle.String(), CapacityBytes: v.Capacity, VolumeContext: encodeLocation(v.Location)}
+	return &csi.Volume{
+		VolumeId: v.Handle.String(), CapacityBytes: v.Capacity, VolumeContext: encodeLocation(v.Location),
+		ContentSource: encodeSource(v.Source),
+	}
 }
 
 // withSecret adds the mount options of csi-driver-nfs's secret, where there is one.

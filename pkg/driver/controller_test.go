@@ -64,7 +64,7 @@ func (v *volumes) Capacity(_ context.Context, shares []string) (volume.Space, er
 func call[Q, R proto.Message](t *testing.T, err error, method func(*Controller, context.Context, Q) (R, error), request Q) (R, []any, error) {
 	t.Helper()
 	v := &volumes{err: err}
-	r, err := method(&Controller{Volumes: v}, context.Background(), request)
+	r, err := method(&Controller{Volumes: v, Snapshots: v}, context.Background(), request)
 	return r, v.calls, err
 }
 
@@ -96,14 +96,14 @@ func TestCreateVolume(t *testing.T) {
 		Capacity: volume.Capacity{Required: 5, Limit: 8}, MountOptions: []string{"hard", "vers=3"},
 	})
 	for part, change := range map[string]func(*csi.CreateVolumeRequest){
-		"no volume name":          func(r *csi.CreateVolumeRequest) { r.Name = "" },
-		"no volume capability":    func(r *csi.CreateVolumeRequest) { r.VolumeCapabilities = nil },
-		"clones":                  func(r *csi.CreateVolumeRequest) { r.VolumeContentSource = &csi.VolumeContentSource{} },
-		`"shares"`:                func(r *csi.CreateVolumeRequest) { r.Parameters["shares"] = "x" },
-		"uid cannot be changed":   func(r *csi.CreateVolumeRequest) { r.MutableParameters["uid"] = "1" },
-		"the secret's":            func(r *csi.CreateVolumeRequest) { r.Secrets["mountOptions"] = "bind" },
-		"volumeMode: Filesystem":  func(r *csi.CreateVolumeRequest) { r.VolumeCapabilities[0] = block },
-		"share is missing: name ": func(r *csi.CreateVolumeRequest) { r.Parameters = nil },
+		"no volume name":           func(r *csi.CreateVolumeRequest) { r.Name = "" },
+		"no volume capability":     func(r *csi.CreateVolumeRequest) { r.VolumeCapabilities = nil },
+		"neither a snapshot nor a": func(r *csi.CreateVolumeRequest) { r.VolumeContentSource = &csi.VolumeContentSource{} },
+		`"shares"`:                 func(r *csi.CreateVolumeRequest) { r.Parameters["shares"] = "x" },
+		"uid cannot be changed":    func(r *csi.CreateVolumeRequest) { r.MutableParameters["uid"] = "1" },
+		"the secret's":             func(r *csi.CreateVolumeRequest) { r.Secrets["mountOptions"] = "bind" },
+		"volumeMode: Filesystem":   func(r *csi.CreateVolumeRequest) { r.VolumeCapabilities[0] = block },
+		"share is missing: name ":  func(r *csi.CreateVolumeRequest) { r.Parameters = nil },
 	} {
 		_, calls, err := call(t, nil, (*Controller).CreateVolume, request(change))
 		refused(t, part, err, volume.ErrInvalid, part)

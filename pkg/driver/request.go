@@ -99,13 +99,47 @@ func volumeID(id string) error {
 }
 
 // handle parses the id of a volume that has to be one of ours: another is not found.
-func handle(id string) (volume.Handle, error) {
+func handle(id string) (volume.Handle, error) { return handleOf("volume", id) }
+
+// handleOf does that for any kind of thing.
+func handleOf(what, id string) (volume.Handle, error) {
 	if id == "" {
-		return volume.Handle{}, invalid("no volume id is given")
+		return volume.Handle{}, invalid("no %s id is given", what)
 	}
 	h, err := volume.ParseHandle(id)
 	if err != nil {
 		return h, volume.Errorf(volume.ErrNotFound, "%w", err)
 	}
 	return h, nil
+}
+
+// decodeSource returns what a volume is to be made from, nil for nothing.
+func decodeSource(s *csi.VolumeContentSource) (*volume.Source, error) {
+	if s == nil {
+		return nil, nil
+	}
+	id, kind := s.GetVolume().GetVolumeId(), volume.OfVolume
+	switch s.GetType().(type) {
+	case *csi.VolumeContentSource_Snapshot:
+		id, kind = s.GetSnapshot().GetSnapshotId(), volume.OfSnapshot
+	case *csi.VolumeContentSource_Volume:
+	default:
+		return nil, invalid("the volume's content source is neither a snapshot nor a volume")
+	}
+	h, err := handleOf(string(kind), id)
+	return &volume.Source{Object: volume.Object{Kind: kind, Key: h.Key}, Share: h.Share}, err
+}
+
+func encodeSource(s *volume.Source) *csi.VolumeContentSource {
+	switch {
+	case s == nil:
+		return nil
+	case s.Kind == volume.OfSnapshot:
+		return &csi.VolumeContentSource{Type: &csi.VolumeContentSource_Snapshot{
+			Snapshot: &csi.VolumeContentSource_SnapshotSource{SnapshotId: s.Handle().String()},
+		}}
+	}
+	return &csi.VolumeContentSource{Type: &csi.VolumeContentSource_Volume{
+		Volume: &csi.VolumeContentSource_VolumeSource{VolumeId: s.Handle().String()},
+	}}
 }

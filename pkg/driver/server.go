@@ -47,6 +47,7 @@ func NewServer(identity *Identity, controller *Controller, node *Node, observe O
 	csi.RegisterIdentityServer(s, identity)
 	if controller != nil {
 		csi.RegisterControllerServer(s, controller)
+		csi.RegisterGroupControllerServer(s, &GroupController{Snapshots: controller.Snapshots})
 	}
 	if node != nil {
 		csi.RegisterNodeServer(s, node)
@@ -86,6 +87,10 @@ func logged(observe Observer) grpc.UnaryServerInterceptor {
 		log := klog.FromContext(ctx).WithValues("rpc", method)
 		if v, ok := request.(interface{ GetVolumeId() string }); ok {
 			log = log.WithValues("volume", v.GetVolumeId())
+		} else if v, ok := request.(interface{ GetSnapshotId() string }); ok {
+			log = log.WithValues("snapshot", v.GetSnapshotId())
+		} else if v, ok := request.(interface{ GetGroupSnapshotId() string }); ok {
+			log = log.WithValues("group", v.GetGroupSnapshotId())
 		} else if v, ok := request.(interface{ GetName() string }); ok {
 			log = log.WithValues("name", v.GetName())
 		}

@@ -287,7 +287,7 @@ func TestIdentity(t *testing.T) {
 	}
 	i.Controller = true
 	r, err := i.GetPluginCapabilities(ctx, nil)
-	if err != nil || len(r.Capabilities) != 2 || r.Capabilities[0].GetService().GetType() != csi.PluginCapability_Service_CONTROLLER_SERVICE {
+	if err != nil || len(r.Capabilities) != 3 || r.Capabilities[0].GetService().GetType() != csi.PluginCapability_Service_CONTROLLER_SERVICE {
 		t.Errorf("a controller has %v, %v", r, err)
 	}
 }

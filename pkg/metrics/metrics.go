@@ -58,6 +58,9 @@ func (m *Metrics) Children(kind string, c *child.Children) {
 // Trash adds what the purger says of the shares' trash.
 func (m *Metrics) Trash(status func() []jobs.Trash) { m.registry.MustRegister(trash(status)) }
 
+// Copies adds what the copier says of the copies to each share.
+func (m *Metrics) Copies(status func() []jobs.CopyTotals) { m.registry.MustRegister(copies(status)) }
+
 // Shares adds which shares are mounted in the controller's pool.
 func (m *Metrics) Shares(opened func() []string) { m.registry.MustRegister(shares(opened)) }
 
@@ -72,7 +75,7 @@ func (m *Metrics) Handler() http.Handler {
 type trash func() []jobs.Trash
 
 var (
-	trashVolumes = prometheus.NewDesc("mooring_trash_volumes", "Deleted volumes that wait in the trash.", []string{"share"}, nil)
+	trashVolumes = prometheus.NewDesc("mooring_trash_volumes", "Deleted volumes and snapshots that wait in the trash.", []string{"share"}, nil)
 	trashOldest  = prometheus.NewDesc("mooring_trash_oldest_timestamp_seconds", "Unix time at which the longest waiting volume was deleted; 0 where none waits.", []string{"share"}, nil)
 	trashPurged  = prometheus.NewDesc("mooring_trash_purged_volumes_total", "Volumes that were purged.", []string{"share"}, nil)
 	trashEntries = prometheus.NewDesc("mooring_trash_purged_entries_total", "Files and directories that were purged.", []string{"share"}, nil)
@@ -95,6 +98,40 @@ func (t trash) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(trashPurged, prometheus.CounterValue, float64(s.Purged), s.Share)
 		ch <- prometheus.MustNewConstMetric(trashEntries, prometheus.CounterValue, float64(s.Entries), s.Share)
 		ch <- prometheus.MustNewConstMetric(trashFailed, prometheus.CounterValue, float64(s.Failed), s.Share)
+	}
+}
+
+type copies func() []jobs.CopyTotals
+
+var (
+	copiesRunning  = prometheus.NewDesc("mooring_copies_running", "Copies for snapshots, restores and clones that are under way or wait for their turn.", []string{"share"}, nil)
+	copiesDone     = prometheus.NewDesc("mooring_copies_total", "Copies that have ended, by result.", []string{"share", "result"}, nil)
+	copiesFiles    = prometheus.NewDesc("mooring_copied_files_total", "Regular files whose data was copied, by how: clone (shared blocks), copy (by the server), readwrite (through the controller).", []string{"share", "method"}, nil)
+	copiesBytes    = prometheus.NewDesc("mooring_copied_bytes_total", "Bytes of data that were copied, by how.", []string{"share", "method"}, nil)
+	copiesEntries  = prometheus.NewDesc("mooring_copied_entries_total", "Files, directories and all else that was copied.", []string{"share"}, nil)
+	copiesSkipped  = prometheus.NewDesc("mooring_copy_skipped_total", "Sockets, and devices that the server does not let us make, which are not in the copies.", []string{"share"}, nil)
+	copiesVanished = prometheus.NewDesc("mooring_copy_vanished_total", "Files that were removed while they were copied.", []string{"share"}, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (c copies) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
+
+// Collect implements prometheus.Collector.
+func (c copies) Collect(ch chan<- prometheus.Metric) {
+	counter := func(d *prometheus.Desc, n int64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
+	}
+	for _, s := range c() {
+		ch <- prometheus.MustNewConstMetric(copiesRunning, prometheus.GaugeValue, float64(s.Running), s.Share)
+		counter(copiesDone, s.Done, s.Share, "ok")
+		counter(copiesDone, s.Failed, s.Share, "error")
+		for method, n := range s.ByMethod {
+			counter(copiesFiles, n.Files, s.Share, method)
+			counter(copiesBytes, n.Bytes, s.Share, method)
+		}
+		counter(copiesEntries, s.Entries, s.Share)
+		counter(copiesSkipped, s.Skipped, s.Share)
+		counter(copiesVanished, s.Vanished, s.Share)
 	}
 }
 

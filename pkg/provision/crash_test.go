@@ -7,18 +7,22 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/mooring-csi/mooring/pkg/jobs"
 	"github.com/mooring-csi/mooring/pkg/share"
 	"github.com/mooring-csi/mooring/pkg/volume"
 	"github.com/mooring-csi/mooring/test/lab/ground"
+	"k8s.io/klog/v2"
 )
 
 // victim is what a process that is to be killed is told, in its environment.
@@ -26,6 +30,7 @@ type victim struct {
 	Dir        string
 	Step       int // it ends before this change on the share, the first being 1
 	Delete     bool
+	Copy       string // one of the copies, or ""
 	Name       string
 	Parameters map[string]string
 }
@@ -36,6 +41,8 @@ func TestMain(m *testing.M) {
 	if told := os.Getenv(victimEnv); told != "" {
 		os.Exit(beVictim(told))
 	}
+	klog.LogToStderr(false) // what is killed on purpose has much to say
+	klog.SetOutput(io.Discard)
 	os.Exit(m.Run())
 }
 
@@ -45,16 +52,19 @@ func beVictim(told string) int {
 	if err := json.Unmarshal([]byte(told), &v); err != nil {
 		panic(err)
 	}
-	steps := 0
-	o, err := open(v.Dir, share.Options{Step: func(string) {
-		if steps++; steps == v.Step {
+	var steps atomic.Int64
+	step := func(string) {
+		if steps.Add(1) == int64(v.Step) {
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			select {}
 		}
-	}})
+	}
+	o, err := open(v.Dir, share.Options{Step: step})
 	if err == nil {
-		s := New(o, o)
-		if v.Delete {
+		s := New(o, o, jobs.NewCopier(o, jobs.CopyOptions{Step: step, Workers: 1}))
+		if v.Copy != "" {
+			err = copies[v.Copy](s)
+		} else if v.Delete {
 			err = s.Delete(context.Background(), volume.Handle{Share: "nas1", Key: v.Name}, nil)
 		} else {
 			var w volume.Wish

@@ -12,7 +12,6 @@ import (
 
 	"github.com/mooring-csi/mooring/pkg/share"
 	"github.com/mooring-csi/mooring/pkg/volume"
-	"k8s.io/klog/v2"
 )
 
 // Create makes the volume that is wished for, or finds it made. The same name with another
@@ -38,7 +37,20 @@ func (s *Service) Create(ctx context.Context, w volume.Wish) (*volume.Volume, er
 			return nil, err
 		}
 	}
+	if w.Source != nil && slices.Contains(shares, w.Source.Share) {
+		shares = []string{w.Source.Share} // where the server can share the blocks
+	}
 	return run(ctx, s, key, strings.Join(shares, " or "), func(ctx context.Context) (*volume.Volume, error) {
+		if w.Source != nil && w.Capacity.Required == 0 {
+			size, err := s.sizeOf(ctx, *w.Source, w.MountOptions)
+			if err != nil {
+				return nil, err
+			}
+			w.Capacity.Required = size
+			if err := w.Capacity.Check(); err != nil {
+				return nil, volume.Errorf(volume.ErrOutOfRange, "%s has %d bytes, which is over the limit of %d", w.Source, size, w.Capacity.Limit)
+			}
+		}
 		name, err := s.place(ctx, shares, key)
 		if err != nil {
 			return nil, err
@@ -171,18 +183,32 @@ func record(w volume.Wish, key, directory string) volume.Record {
 		OnDelete:  cmp.Or(w.Mutable.OnDelete, w.Params.OnDelete, volume.Delete),
 		Retention: cmp.Or(w.Mutable.Retention, w.Params.Retention),
 		Created:   time.Now().UTC().Truncate(time.Second),
+		Source:    w.Source,
 	}
 	return r
 }
 
+// makeShallow makes a record that of the snapshot itself, where that is wanted and can be.
+func makeShallow(r *volume.Record, w volume.Wish, name string) {
+	if w.Source == nil || w.Source.Kind != volume.OfSnapshot || w.Source.Share != name || !w.ReadOnly || !w.Params.Shallow {
+		return
+	}
+	r.Shallow, r.Directory = true, volume.SnapshotDirectory(w.Source.Key)
+	r.Mode, r.UID, r.GID, r.Adopt = nil, nil, nil, false
+}
+
 func (s *Service) create(ctx context.Context, sh *share.Share, w volume.Wish, r volume.Record) (*volume.Record, error) {
 	def := sh.Definition()
+	makeShallow(&r, w, def.Name)
 	if w.Params.Checked || def.MaxVolumes > 0 {
 		if err := s.admit(ctx, sh, w, r.Key); err != nil {
 			return nil, err
 		}
 	}
 	if r.Adopt {
+		if r.Source != nil {
+			return nil, volume.Errorf(volume.ErrInvalid, "the class says existingDirectory: adopt, and a volume made from %s needs a new directory: use another class for it", r.Source)
+		}
 		exists, err := sh.Exists(ctx, r.Directory)
 		if err != nil {
 			return nil, err
@@ -202,9 +228,21 @@ func (s *Service) create(ctx context.Context, sh *share.Share, w volume.Wish, r 
 		if found.Ready == 1 {
 			return s.standing(ctx, sh, found)
 		}
-		if m, err = s.takeOver(ctx, sh, *found); err != nil {
+		if err = s.leased(sh, *found); err != nil {
 			return nil, err
 		}
+		r = found.Record
+	}
+	if r.Source != nil && !r.Shallow {
+		return s.fill(ctx, sh, w, r, m)
+	}
+	if found != nil {
+		if m, err = sh.Resume(ctx, found.Record); err != nil {
+			return nil, err
+		}
+	}
+	if r.Shallow {
+		return s.shallow(ctx, m)
 	}
 	return s.finish(ctx, m)
 }
@@ -230,37 +268,61 @@ func (s *Service) standing(ctx context.Context, sh *share.Share, f *share.Found)
 // acdirmax (nfs(5)).
 const visibleWithin = 2 * time.Minute
 
+// leased returns ErrBusy while a volume in the making may still be in another's hands.
+func (s *Service) leased(sh *share.Share, f share.Found) error {
+	if f.Maker != sh.Maker() && f.Age < sh.Lease() {
+		return volume.Errorf(volume.ErrBusy, "share %s: volume %s is being created by another controller: try again", sh.Definition(), f.Key)
+	}
+	return nil
+}
+
 // takeOver resumes a volume in the making, unless it may still be in another's hands.
 func (s *Service) takeOver(ctx context.Context, sh *share.Share, f share.Found) (*share.Making, error) {
-	if f.Maker != sh.Maker() && f.Age < sh.Lease() {
-		return nil, volume.Errorf(volume.ErrBusy, "share %s: volume %s is being created by another controller: try again", sh.Definition(), f.Key)
+	if err := s.leased(sh, f); err != nil {
+		return nil, err
 	}
 	return sh.Resume(ctx, f.Record)
 }
 
-// finish does the steps that make a volume of a record. What the server refuses for good is
-// undone, so that nothing stays behind; anything else is left for a retry to resume.
+// finish does the steps that make a volume of a record.
 func (s *Service) finish(ctx context.Context, m *share.Making) (*volume.Record, error) {
 	err := m.Claim(ctx)
 	if err == nil {
 		err = m.MakeDirectory(ctx)
 	}
+	return s.commit(ctx, m, err)
+}
+
+// shallow does them for a volume that is a snapshot itself.
+func (s *Service) shallow(ctx context.Context, m *share.Making) (*volume.Record, error) {
+	return s.commit(ctx, m, m.UseSnapshot(ctx))
+}
+
+// commit makes a volume ready, or gives it up for the error that there was before.
+func (s *Service) commit(ctx context.Context, m *share.Making, err error) (*volume.Record, error) {
 	if err == nil {
 		var r *volume.Record
 		if r, err = m.Commit(ctx); err == nil {
 			return r, nil
 		}
 	}
-	if late := m.Late(); late != nil {
-		err = late // whatever stood in the way may be the work of one who has taken over
-	}
-	if !slices.Contains([]error{volume.ErrUnavailable, volume.ErrTimeout, volume.ErrBusy, nil}, volume.Kind(err)) {
-		if undo := m.Undo(); undo != nil {
-			klog.FromContext(ctx).Error(undo, "What was begun of a volume stays for a retry to resume")
+	return nil, m.GiveUp(ctx, err)
+}
+
+// fill does them for a volume that is made from another or from a snapshot: what is in it
+// is copied by a job, which also makes it ready. m is nil where the volume was begun before.
+func (s *Service) fill(ctx context.Context, sh *share.Share, w volume.Wish, r volume.Record, m *share.Making) (*volume.Record, error) {
+	if m != nil {
+		err := m.Claim(ctx)
+		if err == nil {
+			err = m.MakeDirectory(ctx)
+		}
+		if err != nil {
+			return nil, m.GiveUp(ctx, err)
 		}
 	}
-	m.Leave()
-	return nil, err
+	copy := volume.Copy{Target: volume.Object{Kind: volume.OfVolume, Key: r.Key}, Source: *r.Source}
+	return s.copier.Volume(ctx, sh.Definition().Name, copy, m, w.MountOptions)
 }
 
 // admit refuses a new volume for which there is no room.

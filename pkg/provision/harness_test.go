@@ -18,14 +18,16 @@ import (
 	"time"
 
 	"github.com/mooring-csi/mooring/pkg/copytree"
+	"github.com/mooring-csi/mooring/pkg/jobs"
 	"github.com/mooring-csi/mooring/pkg/share"
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
 // one is a Shares of a single share, that is mounted at dir.
 type one struct {
-	share *share.Share
-	def   volume.Share
+	share  *share.Share
+	def    volume.Share
+	copier *jobs.Copier
 }
 
 func open(dir string, opt share.Options) (*one, error) {
@@ -34,7 +36,7 @@ func open(dir string, opt share.Options) (*one, error) {
 	}
 	def := volume.Share{Name: "nas1", Servers: []string{"127.0.0.1"}, Path: "/export"}
 	s, err := share.Open(dir, def, opt)
-	return &one{s, def}, err
+	return &one{share: s, def: def}, err
 }
 
 func (o *one) Registry() *volume.Registry {
@@ -89,7 +91,8 @@ func controller(t *testing.T, dir string, opt share.Options) (*Service, *one) {
 		t.Fatal(err)
 	}
 	t.Cleanup(o.share.Close)
-	return New(o, o), o
+	o.copier = jobs.NewCopier(o, jobs.CopyOptions{})
+	return New(o, o, o.copier), o
 }
 
 // wish asks for a volume of a class with these parameters.
@@ -170,9 +173,13 @@ func describe(data []byte) string {
 
 func same(t *testing.T, what string, got, want []string) {
 	t.Helper()
-	if !slices.Equal(got, want) {
-		t.Errorf("%s: the share holds\n\t%s\nand should hold\n\t%s", what, strings.Join(got, "\n\t"), strings.Join(want, "\n\t"))
+	if slices.Equal(got, want) {
+		return
 	}
+	without := func(a, b []string) string {
+		return strings.Join(slices.DeleteFunc(slices.Clone(a), func(e string) bool { return slices.Contains(b, e) }), "\n\t")
+	}
+	t.Errorf("%s: the share holds\n\t%s\nand should hold instead\n\t%s", what, without(got, want), without(want, got))
 }
 
 // eventually repeats work for as long as it is told that another is at it.

@@ -19,11 +19,36 @@ const readersAtOnce = 16
 
 // List returns the volumes of all shares in the order of their handles, from the page's
 // token on, and the token of the next page, "" after the last. A token is the handle of the
-// last volume that was listed: it stays good across restarts, and when that volume is gone.
+// last volume that was looked at: it stays good across restarts, and when that volume is gone.
 //
 // A share that does not answer is an error: a list without its volumes would say that they
 // are gone. One volume's damaged record is logged and left out.
 func (s *Service) List(ctx context.Context, p volume.Page) ([]volume.Volume, string, error) {
+	return list(ctx, s, p, "list the volumes", (*share.Share).Keys, func(ctx context.Context, sh *share.Share, name, key string) (*volume.Volume, error) {
+		r, err := ready(ctx, sh, key)
+		if err != nil {
+			return nil, err
+		}
+		return answer(name, &r.Record), nil
+	})
+}
+
+// ListSnapshots does the same for snapshots: for all, or those of one volume.
+func (s *Service) ListSnapshots(ctx context.Context, p volume.Page, of *volume.Handle) ([]volume.Snapshot, string, error) {
+	return list(ctx, s, p, "list the snapshots", (*share.Share).SnapshotKeys, func(ctx context.Context, sh *share.Share, name, key string) (*volume.Snapshot, error) {
+		r, err := visible(ctx, sh, key)
+		if err != nil || of != nil && (of.Share != name || of.Key != r.Volume) {
+			return nil, err
+		}
+		return answerSnapshot(name, r), nil
+	})
+}
+
+// list reads what has keys on the shares. read returns nil for what is not wanted.
+func list[T any](ctx context.Context, s *Service, p volume.Page, what string,
+	keys func(*share.Share, context.Context) ([]string, error),
+	read func(ctx context.Context, sh *share.Share, name, key string) (*T, error),
+) ([]T, string, error) {
 	if p.Max < 0 {
 		return nil, "", volume.Errorf(volume.ErrInvalid, "max_entries is %d, and cannot be negative", p.Max)
 	}
@@ -36,11 +61,12 @@ func (s *Service) List(ctx context.Context, p volume.Page) ([]volume.Volume, str
 		after = h
 	}
 	type page struct {
-		volumes []volume.Volume
-		next    string
+		found []T
+		next  string
 	}
-	got, err := bounded(ctx, "list the volumes", func() {}, func(ctx context.Context) (page, error) {
+	got, err := bounded(ctx, what, func() {}, func(ctx context.Context) (page, error) {
 		var result page
+		last := p.Token
 		for _, name := range s.listed() {
 			if name < after.Share {
 				continue
@@ -51,25 +77,28 @@ func (s *Service) List(ctx context.Context, p volume.Page) ([]volume.Volume, str
 			}
 			room := 0
 			if p.Max > 0 {
-				if room = p.Max - len(result.volumes); room == 0 {
+				if room = p.Max - len(result.found); room == 0 {
 					// The page is full exactly at the end of a share: there may be more.
-					last := result.volumes[len(result.volumes)-1].Handle
-					return page{result.volumes, last.String()}, nil
+					result.next = last
+					return result, nil
 				}
 			}
-			volumes, next, err := s.listShare(ctx, name, from, room)
-			if err != nil {
+			l := lister[T]{name: name, keys: keys, read: read}
+			if err := l.list(ctx, s, from, room); err != nil {
 				return page{}, err
 			}
-			result.volumes = append(result.volumes, volumes...)
-			if next != "" {
-				result.next = next
+			result.found = append(result.found, l.found...)
+			if l.more {
+				result.next = l.last
 				return result, nil
+			}
+			if l.last != "" {
+				last = l.last
 			}
 		}
 		return result, nil
 	})
-	return got.volumes, got.next, err
+	return got.found, got.next, err
 }
 
 // listed are the shares whose volumes are listed: those registered, and those of classes
@@ -88,69 +117,73 @@ func (s *Service) listed() []string {
 	return slices.Compact(names)
 }
 
-// listShare returns up to room volumes (0: all) of a share with keys after from, and where
-// there are more the token from which they go on.
-func (s *Service) listShare(ctx context.Context, name, from string, room int) ([]volume.Volume, string, error) {
-	sh, release, err := s.shares.Open(ctx, name, nil)
+// lister lists one share.
+type lister[T any] struct {
+	name string
+	keys func(*share.Share, context.Context) ([]string, error)
+	read func(ctx context.Context, sh *share.Share, name, key string) (*T, error)
+
+	found []T
+	last  string // handle of the last that was looked at
+	more  bool   // there are more
+}
+
+// list finds up to room (0: all) of the share that have keys after from.
+func (l *lister[T]) list(ctx context.Context, s *Service, from string, room int) error {
+	sh, release, err := s.shares.Open(ctx, l.name, nil)
 	if err != nil {
-		return nil, "", err
+		return err
 	}
 	defer release()
-	keys, err := sh.Keys(ctx)
+	keys, err := l.keys(sh, ctx)
 	if err != nil {
-		return nil, "", err
+		return err
 	}
 	i, found := slices.BinarySearch(keys, from)
 	if found {
 		i++
 	}
 	keys = keys[i:]
-	var volumes []volume.Volume
-	for len(keys) > 0 && (room == 0 || len(volumes) < room) {
+	for len(keys) > 0 && (room == 0 || len(l.found) < room) {
 		n := len(keys)
 		if room > 0 {
-			n = min(n, room-len(volumes))
+			n = min(n, room-len(l.found))
 		}
-		some, err := read(ctx, sh, keys[:n])
-		if err != nil {
-			return nil, "", err
+		if err := l.readAll(ctx, sh, keys[:n]); err != nil {
+			return err
 		}
-		for _, r := range some {
-			volumes = append(volumes, *answer(name, r))
-		}
-		from, keys = keys[n-1], keys[n:]
+		l.last = volume.Handle{Share: l.name, Key: keys[n-1]}.String()
+		keys = keys[n:]
 	}
-	if len(keys) == 0 {
-		return volumes, "", nil
-	}
-	return volumes, volume.Handle{Share: name, Key: from}.String(), nil
+	l.more = len(keys) > 0
+	return nil
 }
 
-// read returns the records of those keys whose volumes are ready, in their order.
-func read(ctx context.Context, sh *share.Share, keys []string) ([]*volume.Record, error) {
-	records := make([]*volume.Record, len(keys))
+// readAll adds those of the keys that are there for use, and wanted, in their order.
+func (l *lister[T]) readAll(ctx context.Context, sh *share.Share, keys []string) error {
+	all := make([]*T, len(keys))
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(readersAtOnce)
 	for i, key := range keys {
-		group.Go(func() error {
-			r, err := sh.Lookup(ctx, key)
+		group.Go(func() (err error) {
+			all[i], err = l.read(ctx, sh, l.name, key)
 			switch {
 			case errors.Is(err, volume.ErrNotFound):
 				return nil
 			case errors.Is(err, volume.ErrDamaged), errors.Is(err, volume.ErrConflict):
-				klog.FromContext(ctx).Error(err, "A volume is left out of the list")
+				klog.FromContext(ctx).Error(err, "Left out of a list")
 				return nil
-			case err != nil:
-				return err
 			}
-			if r.Ready == 1 {
-				records[i] = &r.Record
-			}
-			return nil
+			return err
 		})
 	}
 	err := group.Wait()
-	return slices.DeleteFunc(records, func(r *volume.Record) bool { return r == nil }), err
+	for _, one := range all {
+		if one != nil {
+			l.found = append(l.found, *one)
+		}
+	}
+	return err
 }
 
 // Capacity returns the space of the share where a volume of a class with these parameters

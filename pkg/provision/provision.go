@@ -31,16 +31,23 @@ type Purger interface {
 	Add(share string, e share.Trashed, due time.Time)
 }
 
+// Copier makes copies that outlive the call which asks for them: see jobs.Copier.
+type Copier interface {
+	Snapshot(ctx context.Context, share string, copy volume.Copy) (*volume.SnapshotRecord, error)
+	Volume(ctx context.Context, share string, copy volume.Copy, m *share.Making, options []string) (*volume.Record, error)
+}
+
 // Service does the controller's work.
 type Service struct {
 	shares Shares
 	purger Purger
+	copier Copier
 	locks  keylock.Set
 }
 
 // New returns a Service on these shares.
-func New(shares Shares, purger Purger) *Service {
-	return &Service{shares: shares, purger: purger}
+func New(shares Shares, purger Purger, copier Copier) *Service {
+	return &Service{shares: shares, purger: purger, copier: copier}
 }
 
 // run does work under the lock of a volume's key and waits for it until ctx ends. Work that
@@ -112,6 +119,8 @@ func answer(share string, r *volume.Record) *volume.Volume {
 		Handle:   volume.Handle{Share: share, Key: r.Key},
 		Capacity: r.Capacity,
 		Location: volume.Location{Share: share, Directory: r.Directory},
+		Source:   r.Source,
+		Shallow:  r.Shallow,
 	}
 }
 
@@ -206,16 +215,17 @@ func (s *Service) delete(ctx context.Context, sh *share.Share, h volume.Handle) 
 	case err != nil:
 		return err
 	case r.Ready == 0:
-		m, err := s.takeOver(ctx, sh, share.Found{Record: r.Record, Age: r.Age()})
-		if err != nil {
+		if whole, err := s.abandon(ctx, sh, r); err != nil || !whole {
 			return err
 		}
-		return m.Undo()
+		if r, err = sh.Lookup(ctx, h.Key); err != nil {
+			return err
+		}
 	}
-	switch r.OnDelete {
-	case volume.Retain:
+	switch {
+	case r.OnDelete == volume.Retain, r.Shallow:
 		return sh.Release(ctx, r)
-	case volume.Archive:
+	case r.OnDelete == volume.Archive:
 		return sh.Archive(ctx, r)
 	}
 	e, due, err := sh.Trash(ctx, r, time.Now())
@@ -223,4 +233,37 @@ func (s *Service) delete(ctx context.Context, sh *share.Share, h volume.Handle) 
 		s.purger.Add(h.Share, e, due)
 	}
 	return err
+}
+
+// abandon undoes a volume that is not ready, unless somebody is at it. whole is true where a
+// copy had been put in its place before its maker died: then the volume is made ready.
+func (s *Service) abandon(ctx context.Context, sh *share.Share, r *share.Stored) (whole bool, err error) {
+	var job *share.Copying
+	if r.Source != nil && !r.Shallow {
+		if job, err = sh.Seize(ctx, volume.Object{Kind: volume.OfVolume, Key: r.Key}); err != nil {
+			return false, err
+		}
+	}
+	if job == nil {
+		m, err := s.takeOver(ctx, sh, share.Found{Record: r.Record, Age: r.Age()})
+		if err != nil {
+			return false, err
+		}
+		return false, m.Undo()
+	}
+	defer job.End()
+	m, err := sh.Resume(ctx, r.Record)
+	if err != nil {
+		return false, err
+	}
+	whole, err = sh.Placed(ctx, &r.Record)
+	switch {
+	case err != nil:
+		m.Leave()
+	case whole:
+		_, err = m.Commit(ctx)
+	default:
+		err = m.Undo()
+	}
+	return whole && err == nil, err
 }

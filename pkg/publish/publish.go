@@ -85,7 +85,8 @@ func (s *Service) Stage(ctx context.Context, r volume.Stage) error {
 	if err != nil {
 		return err
 	}
-	if err := volume.CheckDirectory(r.Location.Directory); err != nil {
+	snapshot := volume.IsSnapshotDirectory(r.Location.Directory)
+	if err := volume.CheckDirectory(r.Location.Directory); err != nil && !snapshot {
 		return err
 	}
 	if err := volume.CheckMountOptions(r.Options); err != nil {
@@ -119,6 +120,9 @@ func (s *Service) Stage(ctx context.Context, r volume.Stage) error {
 		return fmt.Errorf("stage volume %s: %w", r.ID, err)
 	}
 	options := volume.MergeMountOptions(nodeOptions, def.MountOptions, r.Options)
+	if snapshot { // whatever the PV says
+		options = volume.MergeMountOptions(options, []string{"ro"})
+	}
 	return s.mountFirst(ctx, r.ID, sources, path, options)
 }
 

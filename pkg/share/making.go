@@ -137,8 +137,8 @@ func (s *Share) Resume(ctx context.Context, r volume.Record) (*Making, error) {
 	if err == nil {
 		err = unix.Fstat(int(f.Fd()), &st)
 	}
-	if err == nil && now.Nonce != r.Nonce {
-		err = volume.Errorf(volume.ErrBusy, "volume %s is being made by another controller", r.Key)
+	if err == nil && (now.Nonce != r.Nonce || now.Ready == 1) {
+		err = volume.Errorf(volume.ErrBusy, "volume %s is, or was, made by another controller: try again", r.Key)
 	}
 	m.since = st.Mtim
 	if err != nil {
@@ -153,6 +153,9 @@ func (s *Share) Lease() time.Duration { return s.opt.Lease }
 
 // Maker returns the name of this instance of the driver.
 func (s *Share) Maker() string { return s.opt.Maker }
+
+// Record returns the volume's record.
+func (m *Making) Record() volume.Record { return m.rec }
 
 // allowed refuses a step that comes too late.
 func (m *Making) allowed(ctx context.Context) error {

@@ -47,7 +47,7 @@ type Share struct {
 
 	opened time.Time
 
-	root, volumes, claims, staging, trash dir
+	root, volumes, claims, snapshots, groups, staging, jobs, trash dir
 
 	mu      sync.Mutex
 	parents map[string]time.Time // of volumes that were deleted, and when: see Tidy
@@ -61,7 +61,10 @@ func Open(path string, def volume.Share, opt Options) (*Share, error) {
 	if opt.Run == "" {
 		opt.Run = randomHex(4)
 	}
-	s := &Share{def: def, opt: opt, opened: time.Now(), parents: map[string]time.Time{}, root: -1, volumes: -1, claims: -1, staging: -1, trash: -1}
+	s := &Share{def: def, opt: opt, opened: time.Now(), parents: map[string]time.Time{}, root: -1}
+	for _, d := range s.own() {
+		*d = -1
+	}
 	err := s.layOut(path)
 	if err == nil {
 		err = s.sweepStaging()
@@ -85,12 +88,20 @@ func (s *Share) layOut(path string) (err error) {
 		return err
 	}
 	defer state.close()
-	for name, d := range map[string]*dir{"volumes": &s.volumes, "claims": &s.claims, "staging": &s.staging, "trash": &s.trash} {
+	for name, d := range s.own() {
 		if *d, err = s.ensure(state, name); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// own names Mooring's own directories.
+func (s *Share) own() map[string]*dir {
+	return map[string]*dir{
+		"volumes": &s.volumes, "claims": &s.claims,
+		"snapshots": &s.snapshots, "groups": &s.groups, "staging": &s.staging, "jobs": &s.jobs, "trash": &s.trash,
+	}
 }
 
 // ensure opens the directory name in parent, and makes it where it is not there.
@@ -115,9 +126,12 @@ func (s *Share) sweepStaging() error {
 		return err
 	}
 	err = s.staging.names(func(name string) error {
-		aside := strings.TrimSuffix(name, ".json")
+		aside, ok := keyOf(name)
+		if !ok {
+			return nil // a copy in the making: SweepStaging
+		}
 		nonce := aside[strings.LastIndexByte(aside, '.')+1:] // a key may have dots
-		if run, ours := strings.CutPrefix(nonce, s.opt.Maker+"-"); ours && !strings.HasPrefix(run, s.opt.Run+"-") {
+		if s.earlierRun(nonce) {
 			stale = append(stale, name)
 		} else if st, err := s.staging.stat(name); err == nil && now.Mtim.Sec-st.Mtim.Sec > int64(staleAside/time.Second) {
 			stale = append(stale, name)
@@ -135,10 +149,13 @@ func (s *Share) sweepStaging() error {
 
 // Close lets go of the share. It does not unmount it.
 func (s *Share) Close() {
-	for _, d := range []dir{s.root, s.volumes, s.claims, s.staging, s.trash} {
-		if d >= 0 {
+	for _, d := range s.own() {
+		if *d >= 0 {
 			d.close()
 		}
+	}
+	if s.root >= 0 {
+		s.root.close()
 	}
 }
 
@@ -195,6 +212,9 @@ func (s *Share) confused(what string) error {
 	s.doubt()
 	return volume.Errorf(volume.ErrBusy, "share %s: %s: its parent is removed again and again: try again", s.def, what)
 }
+
+// Explain gives an error of work on the share that was done elsewhere its kind and advice.
+func (s *Share) Explain(what string, err error) error { return s.fail(what, err) }
 
 // fail says what was being done on which share, and gives what the system said its kind and,
 // where there is one, its remedy. An error that has a kind already keeps it.

@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -27,6 +26,9 @@ const halfTrashed = time.Hour
 // and when that is to be purged; a volume whose directory had vanished has none.
 func (s *Share) Trash(ctx context.Context, r *Stored, now time.Time) (e Trashed, due time.Time, err error) {
 	what := fmt.Sprintf("delete volume %s", r.Key)
+	if err := s.held(volume.Object{Kind: volume.OfVolume, Key: r.Key}); err != nil {
+		return Trashed{}, time.Time{}, s.fail(what, err)
+	}
 	e = Trashed{Name: trashName(r.Key, now), Key: r.Key, Deleted: now, data: true, recorded: true}
 	moved := false
 	err = s.leave(ctx, r, func(d dir, name string) error {
@@ -63,6 +65,9 @@ func (s *Share) retention(r *volume.Record) time.Duration {
 
 // Release forgets a volume and leaves its directory as it is (onDelete: retain).
 func (s *Share) Release(ctx context.Context, r *Stored) error {
+	if r.Shallow {
+		return s.releaseShallow(ctx, &r.Record)
+	}
 	err := s.leave(ctx, r, nil)
 	if err == nil {
 		s.step("remove the record")
@@ -224,14 +229,14 @@ func (s *Share) hasLeft(ctx context.Context, r *Stored, owner string) (bool, err
 func (s *Share) halfTrashed(key string) (Trashed, error) {
 	entries, err := s.trashed()
 	for _, e := range entries {
-		if e.Key == key && e.data && !e.recorded {
+		if e.Key == key && e.data && !e.recorded && !e.snapshot() && !e.staging() {
 			return e, err
 		}
 	}
 	return Trashed{}, err
 }
 
-// Trashed is a deleted volume in the trash.
+// Trashed is a deleted volume or snapshot in the trash, or what a copy has left.
 type Trashed struct {
 	Name    string // of its directory in the trash
 	Key     string
@@ -240,9 +245,15 @@ type Trashed struct {
 	data, recorded bool
 }
 
+// snapshot reports whether it is a snapshot, which has its record in its directory.
+func (e Trashed) snapshot() bool { return strings.HasSuffix(e.Name, snapshotSuffix) }
+
+// staging reports whether it never was in its place.
+func (e Trashed) staging() bool { return strings.HasSuffix(e.Name, stagingSuffix) }
+
 // Recorded reports whether the volume's record has followed it into the trash, where it
 // says how long it is to be kept.
-func (e Trashed) Recorded() bool { return e.recorded }
+func (e Trashed) Recorded() bool { return e.recorded || e.snapshot() || e.staging() }
 
 // Trashed lists the trash, the oldest first.
 func (s *Share) Trashed(ctx context.Context) ([]Trashed, error) {
@@ -285,7 +296,12 @@ func (s *Share) trashed() ([]Trashed, error) {
 // or else of the share. That the record cannot be read is an error: it may ask for longer.
 func (s *Share) Due(e Trashed) (time.Time, error) {
 	keep := s.def.TrashRetention
-	if !e.recorded {
+	switch {
+	case e.staging():
+		return e.Deleted, nil
+	case e.snapshot():
+		return e.Deleted.Add(keep), nil
+	case !e.recorded:
 		return e.Deleted.Add(max(keep, halfTrashed)), nil
 	}
 	data, _, err := s.trash.read(jsonName(e.Name))
@@ -303,6 +319,9 @@ func (s *Share) Due(e Trashed) (time.Time, error) {
 // trash and the name to remove there, and the record goes last.
 func (s *Share) Purge(e Trashed, remove func(trash int, name string) error) error {
 	what := "purge " + e.Name + " from the trash"
+	if err := s.purgeable(e); err != nil {
+		return s.fail(what, err)
+	}
 	if e.data {
 		s.step("purge")
 		if err := remove(int(s.trash), e.Name); err != nil {
@@ -314,17 +333,4 @@ func (s *Share) Purge(e Trashed, remove func(trash int, name string) error) erro
 	}
 	s.step("remove the record from the trash")
 	return s.fail(what, ignore(s.trash.unlink(jsonName(e.Name)), unix.ENOENT))
-}
-
-func trashName(key string, at time.Time) string {
-	return key + "." + strconv.FormatInt(at.UnixNano(), 10)
-}
-
-func parseTrashName(name string) (key string, at time.Time, ok bool) {
-	i := strings.LastIndexByte(name, '.')
-	if i <= 0 {
-		return "", time.Time{}, false
-	}
-	nano, err := strconv.ParseInt(name[i+1:], 10, 64)
-	return name[:i], time.Unix(0, nano), err == nil
 }

@@ -5,9 +5,11 @@ package share
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/mooring-csi/mooring/pkg/volume"
 	"golang.org/x/sys/unix"
+	"k8s.io/klog/v2"
 )
 
 // Undo takes away what Begin and the steps after it made, the record last. It is for a
@@ -26,17 +28,39 @@ func (m *Making) Undo() error {
 
 func (m *Making) undo() error {
 	s := m.s
-	if err := m.undoDirectory(); err != nil {
-		return err
-	}
-	if err := s.release(m.rec.Directory, m.rec.Key); err != nil {
-		return err
+	if !m.rec.Shallow {
+		if err := m.undoDirectory(); err != nil {
+			return err
+		}
+		if err := s.release(m.rec.Directory, m.rec.Key); err != nil {
+			return err
+		}
 	}
 	if err := m.close(); err != nil {
 		return err
 	}
 	s.step("undo the record")
-	return ignore(s.volumes.unlink(jsonName(m.rec.Key)), unix.ENOENT)
+	err := ignore(s.volumes.unlink(jsonName(m.rec.Key)), unix.ENOENT)
+	if err == nil && m.rec.Shallow {
+		err = s.unmarkUser(&m.rec)
+	}
+	return err
+}
+
+// GiveUp ends a making that has failed with err, and returns the error to report. What the
+// server refuses for good is undone, so that nothing stays behind; anything else is left for
+// a retry to resume.
+func (m *Making) GiveUp(ctx context.Context, err error) error {
+	if late := m.Late(); late != nil {
+		err = late // whatever stood in the way may be the work of one who has taken over
+	}
+	if !slices.Contains([]error{volume.ErrUnavailable, volume.ErrTimeout, volume.ErrBusy, nil}, volume.Kind(err)) {
+		if undo := m.Undo(); undo != nil {
+			klog.FromContext(ctx).Error(undo, "What was begun of a volume stays for a retry to resume")
+		}
+	}
+	m.Leave()
+	return err
 }
 
 // undoDirectory removes the directory where this volume has made it. rmdir(2) sees to it

@@ -37,6 +37,7 @@ type Params struct {
 	Adopt     bool // existingDirectory: adopt
 	Checked   bool // capacity: checked
 	Retention *time.Duration
+	Shallow   bool // restore: shallow
 }
 
 // reserved begins the keys by which external-provisioner passes metadata on.
@@ -55,6 +56,7 @@ var ParameterHelp = map[string]string{
 	"existingDirectory": "refuse or adopt a directory that exists already",
 	"capacity":          "unchecked, or checked against the share's free space",
 	"trashRetention":    "how long a deleted volume can be brought back",
+	"restore":           "copy, or shallow: a read-only volume is the snapshot itself",
 }
 
 // mutableParameters are those that a VolumeAttributesClass can change of a live volume.
@@ -81,9 +83,22 @@ func ParseParams(parameters map[string]string) (Params, error) {
 		GID:      p.id("gid"),
 		Adopt:    p.oneOf("existingDirectory", "refuse", "adopt") == "adopt",
 		Checked:  p.oneOf("capacity", "unchecked", "checked") == "checked",
+		Shallow:  p.oneOf("restore", "copy", "shallow") == "shallow",
 	}
 	params.Retention = p.retention()
 	return params, p.err("the class's parameters cannot be used")
+}
+
+// CheckSnapshotParams refuses every parameter of a VolumeSnapshotClass: there are none. Those
+// that external-snapshotter passes on are let by. The error is ErrInvalid.
+func CheckSnapshotParams(parameters map[string]string) error {
+	p := parser{}
+	for _, key := range slices.Sorted(maps.Keys(parameters)) {
+		if !strings.HasPrefix(key, reserved) {
+			p.wrong("%q is not a parameter", key)
+		}
+	}
+	return p.err("a snapshot class takes no parameters")
 }
 
 // Mutable is what ControllerModifyVolume can change.

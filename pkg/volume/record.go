@@ -37,6 +37,12 @@ type Record struct {
 	OnDelete  OnDelete       `json:"onDelete"`
 	Retention *time.Duration `json:"trashRetentionNanoseconds,omitempty"`
 
+	// Source is what the volume was made from; absent: nothing.
+	Source *Source `json:"source,omitempty"`
+	// Shallow: the volume is its source, a snapshot, itself, to be read only. It has no
+	// directory of its own.
+	Shallow bool `json:"shallow,omitempty"`
+
 	// Maker is the instance of the driver that makes, or made, the volume, and Nonce its
 	// attempt: by it a writer knows a record of its own when the server's answer got lost.
 	Maker   string    `json:"maker"`
@@ -116,6 +122,12 @@ func (r *Record) check(key string) error {
 		return damaged(key, "its owner or group is -1")
 	case r.Retention != nil && *r.Retention < 0:
 		return damaged(key, "its trash retention is %v", *r.Retention)
+	case r.Source != nil && (r.Source.Kind != OfVolume && r.Source.Kind != OfSnapshot || !validKey(r.Source.Key) || r.Source.Share == ""):
+		return damaged(key, "its source is %q", r.Source)
+	case r.Shallow && (r.Source == nil || r.Source.Kind != OfSnapshot || r.Directory != SnapshotDirectory(r.Source.Key)):
+		return damaged(key, "it has no directory of its own, and its source is %v", r.Source)
+	case r.Shallow:
+		return nil
 	}
 	if err := CheckDirectory(r.Directory); err != nil {
 		return damaged(key, "%v", err)
@@ -159,6 +171,9 @@ func (r *Record) Differences(w *Record, c Capacity) string {
 	if r.Adopt != w.Adopt {
 		add("existingDirectory: adopt", r.Adopt, w.Adopt)
 	}
+	if has, wants := source(r.Source), source(w.Source); has != wants {
+		add("its content", has, wants)
+	}
 	return strings.Join(d, "; ")
 }
 
@@ -167,6 +182,13 @@ func optional(format string, n *uint32) string {
 		return "the default"
 	}
 	return fmt.Sprintf(format, *n)
+}
+
+func source(s *Source) string {
+	if s == nil {
+		return "new"
+	}
+	return "that of " + s.String()
 }
 
 func quote(s string) string { return fmt.Sprintf("%q", s) }

@@ -10,6 +10,10 @@ type Wish struct {
 	Capacity Capacity
 	// MountOptions are for an unregistered export only; a registered share has its own.
 	MountOptions []string
+	// Source is what the volume is to hold; nil: nothing.
+	Source *Source
+	// ReadOnly: nobody is to write to the volume (its access modes).
+	ReadOnly bool
 }
 
 // Volume is what the controller tells of a volume.
@@ -17,6 +21,8 @@ type Volume struct {
 	Handle   Handle
 	Capacity int64 // bytes; 0: no size was asked for
 	Location Location
+	Source   *Source // what it was made from; nil: nothing
+	Shallow  bool    // it is the snapshot itself, and can only be read
 }
 
 // Location is where a node finds a volume: the directory beneath a share, which is

@@ -22,6 +22,7 @@ type claim struct {
 	namespace, name string
 	mode            csi.VolumeCapability_AccessMode_Mode
 	size            int64
+	source          *csi.VolumeContentSource // what it is to hold; nil: nothing
 
 	pv      string // the PersistentVolume's name
 	id      string // the volume's, for the driver
@@ -67,7 +68,7 @@ func (d *demo) provision(ctx context.Context, c *claim) error {
 	r, err := d.controller.Controller.CreateVolume(ctx, &csi.CreateVolumeRequest{
 		Name: c.pv, Parameters: parameters,
 		CapacityRange:      &csi.CapacityRange{RequiredBytes: c.size},
-		VolumeCapabilities: []*csi.VolumeCapability{c.capability()},
+		VolumeCapabilities: []*csi.VolumeCapability{c.capability()}, VolumeContentSource: c.source,
 	})
 	if err != nil {
 		return fmt.Errorf("CreateVolume %s: %w", c.pv, err)

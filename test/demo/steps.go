@@ -208,7 +208,7 @@ func (d *demo) deleteClaims(ctx context.Context, n *note) error {
 			return err
 		}
 		n.took += took
-		n.add("%-9s  %6s", c.name, millis(took))
+		n.add("%-15s  %6s", c.name, millis(took))
 	}
 	return nil
 }
@@ -218,7 +218,7 @@ func (d *demo) purged(ctx context.Context, n *note) error {
 	if err != nil {
 		return err
 	}
-	n.add("%d deleted volumes wait in it, for %v: until then they could be brought back", waiting, retention)
+	n.add("%d deleted volumes and snapshots wait in it, for %v: until then they could be brought back", waiting, retention)
 	return untilPurged(ctx)
 }
 
@@ -239,4 +239,12 @@ func (d *demo) stopAll(_ context.Context, n *note) error {
 	return nil
 }
 
-func (d *demo) claims() []*claim { return append([]*claim{d.myPVC}, d.web...) }
+func (d *demo) claims() []*claim {
+	all := append([]*claim{d.myPVC}, d.web...)
+	for _, c := range []*claim{d.restored, d.cloned} {
+		if c != nil {
+			all = append(all, c)
+		}
+	}
+	return all
+}

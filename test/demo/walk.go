@@ -31,8 +31,10 @@ type demo struct {
 	controller *process
 	nodes      [2]*node
 
-	myPVC *claim
-	web   []*claim // of the StatefulSet, by the pod's number
+	myPVC            *claim
+	restored, cloned *claim
+	snapshot         string   // its id
+	web              []*claim // of the StatefulSet, by the pod's number
 
 	pods           []*pod // that run
 	writer, reader *pod
@@ -75,6 +77,15 @@ var walk = []struct {
 	{"A larger size, and the list of all volumes", []step{
 		{"expand my-pvc from 5Gi to 8Gi", (*demo).expand},
 		{"list all volumes", (*demo).list},
+	}},
+	{"A snapshot, and what it is good for", []step{
+		{"writer keeps a database in my-pvc", (*demo).fillDatabase},
+		{"take a snapshot of my-pvc", (*demo).snapshotMyPVC},
+		{"writer spoils everything", (*demo).spoil},
+		{"provision my-pvc-restored from the snapshot", (*demo).restore},
+		{"start pod rescuer with it: all is as it was", (*demo).readRestored},
+		{"provision my-pvc-clone, a clone of that", (*demo).clone},
+		{"delete the snapshot", (*demo).deleteSnapshot},
 	}},
 	{"The end: all is deleted", []step{
 		{"delete all pods", (*demo).deletePods},

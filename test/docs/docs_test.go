@@ -239,6 +239,7 @@ var examples = regexp.MustCompile("(?ms)^(?:```yaml|cat > .*\\.yaml <<'EOF')\n(.
 // example is what is looked at in an example that is an object of Kubernetes.
 type example struct {
 	Kind, Provisioner, DriverName string
+	Driver                        string
 	Parameters                    map[string]any
 	MountOptions                  []string
 	Metadata                      struct{ Name string }
@@ -268,7 +269,7 @@ func TestExamples(t *testing.T) {
 			}
 		}
 	}
-	for _, kind := range []string{"", "StorageClass", "VolumeAttributesClass", "CSIDriver", "PersistentVolume", "PersistentVolumeClaim"} {
+	for _, kind := range []string{"", "StorageClass", "VolumeAttributesClass", "CSIDriver", "PersistentVolume", "PersistentVolumeClaim", "VolumeSnapshotClass", "VolumeSnapshot"} {
 		if seen[kind] == 0 {
 			t.Errorf("no example was found of kind %q", kind)
 		}
@@ -318,6 +319,9 @@ func (e *example) check(driver, written string) error {
 	case "PersistentVolume":
 		named = e.Spec.CSI.Driver
 		err = volume.CheckDirectory(e.Spec.CSI.VolumeAttributes["subDir"])
+	case "VolumeSnapshotClass":
+		named = e.Driver
+		err = volume.CheckSnapshotParams(parameters)
 	}
 	if err == nil && named != driver {
 		err = volume.Errorf(volume.ErrInvalid, "the driver is %q, not %q", named, driver)

@@ -135,7 +135,7 @@ func unchanged(t *testing.T, dir string, do func()) {
 }
 
 // layout is what Mooring keeps of its own on a share without volumes.
-var layout = []string{".", ".mooring", ".mooring/claims", ".mooring/staging", ".mooring/trash", ".mooring/volumes"}
+var layout = []string{".", ".mooring", ".mooring/claims", ".mooring/groups", ".mooring/jobs", ".mooring/snapshots", ".mooring/staging", ".mooring/trash", ".mooring/volumes"}
 
 // empty waits until nothing is on the share but the names in left, Mooring's layout, and idle
 // parents.

@@ -55,11 +55,15 @@ func serve(t *testing.T, dir, endpoint string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); purger.Run(ctx) }()
+	copier := jobs.NewCopier(pool, jobs.CopyOptions{})
+	copied := make(chan struct{})
+	go func() { defer close(copied); copier.Run(ctx) }()
+	service := provision.New(pool, purger, copier)
 	ready := &atomic.Bool{}
 	ready.Store(true)
 	server := driver.NewServer(
 		&driver.Identity{Name: "nfs.csi.mooring.dev", Version: "test", Controller: true, Ready: ready},
-		&driver.Controller{Volumes: provision.New(pool, purger)},
+		&driver.Controller{Volumes: service, Snapshots: service},
 		&driver.Node{Publisher: publish.New(source.Current, mounter, probe.NewUsage(statfs)), ID: "node-1", MaxVolumes: 100},
 		func(string, error, time.Duration) {},
 	)
@@ -72,6 +76,7 @@ func serve(t *testing.T, dir, endpoint string) {
 		server.Stop()
 		cancel()
 		<-done
+		<-copied
 		pool.Close()
 	})
 }

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package copytree
+
+import (
+	"errors"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// target is what attributes are set on: an open file or directory, which also has a path of
+// its own, or a name in an open directory.
+type target struct {
+	fd   int
+	path string // "/proc/self/fd/N" of fd; "" where it is name in fd
+	name string
+	link bool // name is a symbolic link
+}
+
+// attributes gives a copy the owner, mode, extended attributes and access control lists of its
+// source. made is what the copy was when it was new.
+func (c *Copy) attributes(source int, t target, st, made *unix.Stat_t) error {
+	if err := setOwnerAndMode(t, st, made); err != nil {
+		return err
+	}
+	if c.SourceIsPlain || c.Methods.noAttributes.Load() {
+		return nil
+	}
+	return c.extended(source, t, st)
+}
+
+// setOwnerAndMode sets what differs.
+func setOwnerAndMode(t target, st, made *unix.Stat_t) error {
+	owned := st.Uid == made.Uid && st.Gid == made.Gid
+	if !owned {
+		err := unix.Fchownat(t.fd, t.name, int(st.Uid), int(st.Gid), unix.AT_EMPTY_PATH|unix.AT_SYMLINK_NOFOLLOW)
+		if err != nil {
+			return err
+		}
+	}
+	special := st.Mode&0o7000 != 0 // which a new owner, and data, take away
+	if t.link || st.Mode&0o7777 == made.Mode&0o7777 && !special {
+		return nil
+	}
+	if t.path != "" {
+		return unix.Fchmodat(unix.AT_FDCWD, t.path, st.Mode&0o7777, 0)
+	}
+	return unix.Fchmodat(t.fd, t.name, st.Mode&0o7777, 0)
+}
+
+func setTimes(t target, st *unix.Stat_t) error {
+	times := []unix.Timespec{st.Atim, st.Mtim}
+	if t.path != "" {
+		return unix.UtimesNanoAt(unix.AT_FDCWD, t.path, times, 0)
+	}
+	return unix.UtimesNanoAt(t.fd, t.name, times, unix.AT_SYMLINK_NOFOLLOW)
+}
+
+// nfs4ACL is the name by which the NFSv4 client shows access control lists (nfs4_acl(5)).
+const nfs4ACL = "system.nfs4_acl"
+
+// extended copies extended attributes and access control lists.
+func (c *Copy) extended(source int, t target, st *unix.Stat_t) error {
+	names, err := list(source)
+	if unsupported(err) {
+		c.Methods.noAttributes.Store(true)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for name := range strings.SplitSeq(names, "\x00") {
+		kept := strings.HasPrefix(name, "user.") || strings.HasPrefix(name, "system.posix_acl_") || name == nfs4ACL
+		if !kept {
+			continue
+		}
+		value, err := get(source, name)
+		if errors.Is(err, unix.ENODATA) || unsupported(err) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if name == nfs4ACL {
+			plain, err := c.plainACL(t, st, value)
+			if err != nil {
+				return err
+			}
+			if plain {
+				continue
+			}
+		}
+		c.marked.Store(true)
+		if c.Methods.noSetting.Load() {
+			continue
+		}
+		err = unix.Setxattr(t.path, name, []byte(value), 0)
+		if unsupported(err) && name != nfs4ACL {
+			c.Methods.noSetting.Store(true)
+		} else if err != nil && !unsupported(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+// plainACL reports whether an access control list says no more than the mode: it is that
+// which the server gives a new file of the same mode. That is asked for once for each mode.
+func (c *Copy) plainACL(t target, st *unix.Stat_t, value string) (bool, error) {
+	key := st.Mode
+	known, ok := c.Methods.lists.Load(key)
+	if !ok {
+		fresh, err := getAt(t.path, nfs4ACL)
+		if errors.Is(err, unix.ENODATA) || unsupported(err) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		known, _ = c.Methods.lists.LoadOrStore(key, fresh)
+	}
+	return known.(string) == value, nil
+}
+
+func unsupported(err error) bool {
+	return errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS)
+}
+
+// list returns the names of a file's extended attributes, each ended by a zero byte.
+func list(fd int) (string, error) {
+	return sized(func(b []byte) (int, error) { return unix.Flistxattr(fd, b) })
+}
+
+func get(fd int, name string) (string, error) {
+	return sized(func(b []byte) (int, error) { return unix.Fgetxattr(fd, name, b) })
+}
+
+func getAt(path, name string) (string, error) {
+	return sized(func(b []byte) (int, error) { return unix.Getxattr(path, name, b) })
+}
+
+// sized calls a function that fills a buffer with a larger one, as long as it says that is too small.
+func sized(fill func([]byte) (int, error)) (string, error) {
+	for size := 1 << 10; ; size *= 8 {
+		b := make([]byte, size)
+		n, err := fill(b)
+		if errors.Is(err, unix.ERANGE) && size < 1<<20 || errors.Is(err, unix.EINTR) {
+			continue
+		}
+		return string(b[:max(n, 0)]), err
+	}
+}

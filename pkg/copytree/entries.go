@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package copytree
+
+import (
+	"bytes"
+	"encoding/binary"
+
+	"golang.org/x/sys/unix"
+)
+
+// dirBuffer is how much of a directory is in memory at once.
+const dirBuffer = 32 << 10
+
+// entries calls each for what is in an open directory, with what the directory says that it
+// is: DT_UNKNOWN where the server did not send that along. It ends when each returns false.
+func entries(dir int, each func(name string, kind uint8) bool) error {
+	b := make([]byte, dirBuffer)
+	for {
+		n, err := unix.Getdents(dir, b)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || n == 0 {
+			return err
+		}
+		// struct linux_dirent64 (getdents(2)): inode, offset, length, type, name.
+		for rest := b[:n]; len(rest) > 19; {
+			length := binary.NativeEndian.Uint16(rest[16:])
+			name, kind := rest[19:length], rest[18]
+			rest = rest[length:]
+			if end := bytes.IndexByte(name, 0); end >= 0 {
+				name = name[:end]
+			}
+			if s := string(name); s != "." && s != ".." && !each(s, kind) {
+				return nil
+			}
+		}
+	}
+}
+
+// openBeneath opens name in a directory, and nothing else: no link, no other file system.
+func openBeneath(dir int, name string, flags uint64) (int, error) {
+	for {
+		fd, err := unix.Openat2(dir, name, &unix.OpenHow{
+			Flags:   flags | unix.O_NOFOLLOW | unix.O_CLOEXEC,
+			Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV,
+		})
+		if err != unix.EINTR && err != unix.EAGAIN {
+			return fd, err
+		}
+	}
+}

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package driver
+
+import (
+	"context"
+	"errors"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/mooring-csi/mooring/pkg/volume"
+	"google.golang.org/protobuf/types/known/timestamppb"
+)
+
+// GroupController is the CSI group controller service: snapshots that are made together.
+type GroupController struct {
+	csi.UnimplementedGroupControllerServer
+	Snapshots Snapshots
+}
+
+// GroupControllerGetCapabilities says what of the service is here: all.
+func (g *GroupController) GroupControllerGetCapabilities(context.Context, *csi.GroupControllerGetCapabilitiesRequest) (*csi.GroupControllerGetCapabilitiesResponse, error) {
+	return &csi.GroupControllerGetCapabilitiesResponse{Capabilities: []*csi.GroupControllerServiceCapability{{
+		Type: &csi.GroupControllerServiceCapability_Rpc{Rpc: &csi.GroupControllerServiceCapability_RPC{
+			Type: csi.GroupControllerServiceCapability_RPC_CREATE_DELETE_GET_VOLUME_GROUP_SNAPSHOT,
+		}},
+	}}}, nil
+}
+
+// CreateVolumeGroupSnapshot makes snapshots of several volumes, or none.
+func (g *GroupController) CreateVolumeGroupSnapshot(ctx context.Context, r *csi.CreateVolumeGroupSnapshotRequest) (*csi.CreateVolumeGroupSnapshotResponse, error) {
+	if r.GetName() == "" {
+		return nil, invalid("no name of a group is given")
+	}
+	if len(r.GetSourceVolumeIds()) == 0 {
+		return nil, invalid("group %s: no volume is given", r.GetName())
+	}
+	sources, err := handles("source volume", r.GetSourceVolumeIds())
+	if err != nil {
+		return nil, err
+	}
+	if err := volume.CheckSnapshotParams(r.GetParameters()); err != nil {
+		return nil, err
+	}
+	group, err := g.Snapshots.CreateGroup(ctx, r.GetName(), sources)
+	if err != nil {
+		return nil, err
+	}
+	return &csi.CreateVolumeGroupSnapshotResponse{GroupSnapshot: encodeGroup(group)}, nil
+}
+
+// DeleteVolumeGroupSnapshot deletes a group and its snapshots.
+func (g *GroupController) DeleteVolumeGroupSnapshot(ctx context.Context, r *csi.DeleteVolumeGroupSnapshotRequest) (*csi.DeleteVolumeGroupSnapshotResponse, error) {
+	h, err := handleOf("group snapshot", r.GetGroupSnapshotId())
+	if errors.Is(err, volume.ErrNotFound) {
+		return &csi.DeleteVolumeGroupSnapshotResponse{}, nil // nobody's group has such a handle here
+	}
+	if err != nil {
+		return nil, err
+	}
+	snapshots, err := members(r.GetSnapshotIds())
+	if err != nil {
+		return nil, err
+	}
+	return &csi.DeleteVolumeGroupSnapshotResponse{}, g.Snapshots.DeleteGroup(ctx, h, snapshots)
+}
+
+// GetVolumeGroupSnapshot returns a group and its snapshots.
+func (g *GroupController) GetVolumeGroupSnapshot(ctx context.Context, r *csi.GetVolumeGroupSnapshotRequest) (*csi.GetVolumeGroupSnapshotResponse, error) {
+	h, err := handleOf("group snapshot", r.GetGroupSnapshotId())
+	if err != nil {
+		return nil, err
+	}
+	snapshots, err := members(r.GetSnapshotIds())
+	if err != nil {
+		return nil, err
+	}
+	group, err := g.Snapshots.GetGroup(ctx, h, snapshots)
+	if err != nil {
+		return nil, err
+	}
+	return &csi.GetVolumeGroupSnapshotResponse{GroupSnapshot: encodeGroup(group)}, nil
+}
+
+func handles(what string, ids []string) (all []volume.Handle, err error) {
+	for _, id := range ids {
+		h, err := handleOf(what, id)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, h)
+	}
+	return all, nil
+}
+
+// members parses the ids of a group's snapshots. One that cannot be ours is a mismatch (CSI
+// spec, DeleteVolumeGroupSnapshot Errors).
+func members(ids []string) ([]volume.Handle, error) {
+	all, err := handles("snapshot", ids)
+	if err != nil {
+		return nil, invalid("the group's snapshots: %w", err)
+	}
+	return all, nil
+}
+
+func encodeGroup(g *volume.Group) *csi.VolumeGroupSnapshot {
+	encoded := &csi.VolumeGroupSnapshot{GroupSnapshotId: g.Handle.String(), CreationTime: timestamppb.New(g.Created), ReadyToUse: true}
+	for i := range g.Snapshots {
+		encoded.Snapshots = append(encoded.Snapshots, encodeSnapshot(&g.Snapshots[i]))
+	}
+	return encoded
+}

@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package jobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/mooring-csi/mooring/pkg/copytree"
+	"github.com/mooring-csi/mooring/pkg/share"
+	"github.com/mooring-csi/mooring/pkg/volume"
+	"k8s.io/klog/v2"
+)
+
+// CopyOptions bound what copies take of a server. Zero values are the defaults.
+type CopyOptions struct {
+	PerShare int // copies to a share at a time
+	Workers  int // calls under way at once, for each
+	// Step, if set, is called before each change in a copy, with what it is. Tests end the
+	// process there.
+	Step func(what string)
+}
+
+// Defaults of CopyOptions.
+const (
+	DefaultCopiesPerShare = 2
+	DefaultCopyWorkers    = 16
+)
+
+// untold is how long a failure that nobody waited for is kept for the one who asks again.
+const untold = 10 * time.Minute
+
+// Shares is what a Copier needs of the pool of shares.
+type Shares interface {
+	Registry() *volume.Registry
+	Open(ctx context.Context, name string, options []string) (s *share.Share, release func(), err error)
+}
+
+// Copier makes snapshots of volumes, and volumes of both. A copy goes on when the call that
+// asked for it has ended, and a later one that asks for the same joins it. Its job is on the
+// share, so that the next run of the driver, or another controller, finds it.
+type Copier struct {
+	pool Shares
+	opt  CopyOptions
+	base context.Context
+	stop context.CancelFunc
+
+	mu      sync.Mutex
+	copies  map[place]*running
+	methods map[[2]string]*copytree.Methods // by the shares of source and target
+	slots   map[string]chan struct{}        // by share
+	resumes map[string]bool                 // shares that are just looked at
+	totals  map[string]*CopyTotals
+	done    sync.WaitGroup
+}
+
+// place is where the target of a copy is.
+type place struct {
+	share  string
+	target volume.Object
+}
+
+// running is a copy. What comes after done may be read when that is closed.
+type running struct {
+	began time.Time
+	tree  *copytree.Copy
+
+	done     chan struct{}
+	snapshot *volume.SnapshotRecord
+	volume   *volume.Record
+	err      error
+	ended    time.Time
+	waiters  int // guarded by the Copier's mu
+}
+
+// NewCopier returns a Copier to the shares in pool.
+func NewCopier(pool Shares, opt CopyOptions) *Copier {
+	if opt.PerShare == 0 {
+		opt.PerShare = DefaultCopiesPerShare
+	}
+	if opt.Workers == 0 {
+		opt.Workers = DefaultCopyWorkers
+	}
+	base, stop := context.WithCancel(context.Background())
+	return &Copier{
+		pool: pool, opt: opt, base: base, stop: stop,
+		copies: map[place]*running{}, methods: map[[2]string]*copytree.Methods{}, slots: map[string]chan struct{}{},
+		resumes: map[string]bool{}, totals: map[string]*CopyTotals{},
+	}
+}
+
+// Run takes over, until ctx ends, the copies of those who died: at the start those of this
+// instance's earlier run, and each minute any. Then it stops all copies, which leaves them to
+// the next run, and returns when they have stopped.
+func (c *Copier) Run(ctx context.Context) {
+	tick := time.NewTicker(scanInterval)
+	defer tick.Stop()
+	for {
+		for _, s := range c.pool.Registry().Shares {
+			c.resumeOn(ctx, s.Name)
+		}
+		select {
+		case <-ctx.Done():
+			c.stop()
+			c.done.Wait()
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// resumeOn looks at one share. One that hangs is not looked at twice.
+func (c *Copier) resumeOn(ctx context.Context, name string) {
+	c.mu.Lock()
+	busy := c.resumes[name]
+	c.resumes[name] = true
+	c.mu.Unlock()
+	if busy {
+		return
+	}
+	c.done.Go(func() {
+		if err := c.Resume(ctx, name); err != nil && ctx.Err() == nil {
+			klog.FromContext(ctx).Error(err, "The copies that were under way cannot be looked at", "share", name)
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.resumes, name)
+	})
+}
+
+// Resume begins those copies again, on one share, that others have left, and sweeps away what
+// is left of them. It does not wait for the copies.
+func (c *Copier) Resume(ctx context.Context, name string) error {
+	s, release, err := c.pool.Open(ctx, name, nil)
+	if err != nil {
+		return err
+	}
+	defer release()
+	jobs, err := s.Jobs(ctx)
+	if err != nil {
+		return err
+	}
+	for _, j := range jobs {
+		if !j.Dead {
+			continue
+		}
+		klog.FromContext(ctx).Info("A copy that was interrupted is begun again", "share", name, "target", j.Target, "source", j.Source, "maker", j.Maker)
+		c.start(name, j.Copy, nil, nil)
+	}
+	return s.SweepStaging(ctx)
+}
+
+// Snapshot makes a snapshot and waits for it until ctx ends. ErrTimeout: it is not whole yet,
+// and whoever asks again joins.
+func (c *Copier) Snapshot(ctx context.Context, share string, copy volume.Copy) (*volume.SnapshotRecord, error) {
+	r, err := c.wait(ctx, share, copy, nil, nil)
+	if err != nil {
+		return nil, err
+	}
+	return r.snapshot, nil
+}
+
+// Volume fills a volume in the making and makes it ready, and waits like Snapshot. m is its
+// making, if that is in the caller's hands, whose directory is made; or nil. options are for
+// the mount of a share that is not registered.
+func (c *Copier) Volume(ctx context.Context, share string, copy volume.Copy, m *share.Making, options []string) (*volume.Record, error) {
+	r, err := c.wait(ctx, share, copy, m, options)
+	if err != nil {
+		return nil, err
+	}
+	return r.volume, nil
+}
+
+func (c *Copier) wait(ctx context.Context, share string, copy volume.Copy, m *share.Making, options []string) (*running, error) {
+	at := place{share, copy.Target}
+	r := c.start(share, copy, m, options)
+	c.mu.Lock()
+	r.waiters++
+	c.mu.Unlock()
+	select {
+	case <-r.done:
+	case <-ctx.Done():
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r.waiters--
+	select {
+	case <-r.done:
+		if c.copies[at] == r {
+			delete(c.copies, at) // it has been told
+		}
+		return r, r.err
+	default:
+	}
+	return nil, volume.Errorf(volume.ErrTimeout, "share %s: %s is being made from %s, for %v so far: %s; it goes on, and who asks again waits for the same",
+		share, copy.Target, copy.Source, time.Since(r.began).Round(time.Second), progress(r.tree))
+}
+
+// start begins a copy, or finds it under way.
+func (c *Copier) start(share string, copy volume.Copy, m *share.Making, options []string) *running {
+	at := place{share, copy.Target}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for at, r := range c.copies { // that nobody asked about again
+		if !r.ended.IsZero() && r.waiters == 0 && time.Since(r.ended) > untold {
+			delete(c.copies, at)
+		}
+	}
+	if r := c.copies[at]; r != nil {
+		if m != nil {
+			m.Leave()
+		}
+		return r
+	}
+	r := &running{began: time.Now(), done: make(chan struct{}), tree: c.newTree(share, copy)}
+	c.copies[at] = r
+	c.done.Go(func() { c.run(share, copy, m, options, r) })
+	return r
+}
+
+// newTree is called with the Copier locked.
+func (c *Copier) newTree(share string, copy volume.Copy) *copytree.Copy {
+	pair := [2]string{copy.Source.Share, share}
+	if c.methods[pair] == nil {
+		c.methods[pair] = &copytree.Methods{}
+	}
+	return &copytree.Copy{Workers: c.opt.Workers, Methods: c.methods[pair], Step: c.opt.Step}
+}
+
+// slot returns the channel that bounds the copies to a share.
+func (c *Copier) slot(share string) chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.slots[share] == nil {
+		c.slots[share] = make(chan struct{}, c.opt.PerShare)
+	}
+	return c.slots[share]
+}
+
+// run makes one copy when it is its turn.
+func (c *Copier) run(share string, copy volume.Copy, m *share.Making, options []string, r *running) {
+	log := klog.Background().WithValues("share", share, "target", copy.Target, "source", copy.Source)
+	ctx := klog.NewContext(c.base, log)
+	slot := c.slot(share)
+	select {
+	case slot <- struct{}{}:
+		a := &attempt{c: c, copy: copy, making: m, options: options, running: r}
+		r.err = a.run(ctx, share)
+		<-slot
+	case <-ctx.Done():
+		r.err = volume.Errorf(volume.ErrUnavailable, "the controller is stopping")
+	}
+	log = log.WithValues("duration", time.Since(r.began).Round(time.Millisecond))
+	switch {
+	case r.err == nil:
+		log.Info("Copy made", counts(r.tree)...)
+	case c.base.Err() != nil:
+		log.Info("Copy left to the next run")
+	case errors.Is(r.err, volume.ErrBusy):
+		log.Info("Copy not begun", "reason", r.err.Error())
+	default:
+		log.Error(r.err, "Copy failed", counts(r.tree)...)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.total(share).add(r.tree, r.err)
+	r.ended = time.Now()
+	close(r.done)
+	if r.err == nil && r.waiters == 0 {
+		delete(c.copies, place{share, copy.Target}) // the share tells of it
+	}
+}
+
+// progress says in words how far a copy is.
+func progress(t *copytree.Copy) string {
+	return fmt.Sprintf("%d files and %d directories, %d MiB cloned, %d MiB copied by the server, %d MiB read and written",
+		t.Files.Load(), t.Dirs.Load(), t.Cloned.Bytes.Load()>>20, t.Copied.Bytes.Load()>>20, t.Written.Bytes.Load()>>20)
+}
+
+// counts are the same for the log.
+func counts(t *copytree.Copy) []any {
+	return []any{
+		"files", t.Files.Load(), "directories", t.Dirs.Load(),
+		"cloned", t.Cloned.Files.Load(), "copiedByServer", t.Copied.Files.Load(), "readAndWritten", t.Written.Files.Load(),
+		"bytesCloned", t.Cloned.Bytes.Load(), "bytesCopiedByServer", t.Copied.Bytes.Load(), "bytesReadAndWritten", t.Written.Bytes.Load(),
+		"skipped", t.Skipped.Load(), "vanished", t.Vanished.Load(),
+	}
+}

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package jobs
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/mooring-csi/mooring/pkg/copytree"
+)
+
+// The ways in which a file's data is copied.
+const (
+	MethodClone = "clone"     // shared blocks (RFC 7862, CLONE)
+	MethodCopy  = "copy"      // by the server (RFC 7862, COPY)
+	MethodWrite = "readwrite" // through this client
+)
+
+// Moved counts files and their data.
+type Moved struct{ Files, Bytes int64 }
+
+// CopyTotals is what this process has copied to a share, and what it is copying.
+type CopyTotals struct {
+	Share        string
+	Running      int // that are under way or wait for their turn
+	Done, Failed int64
+	ByMethod     map[string]Moved
+	Skipped      int64 // sockets, and devices that the server does not let us make
+	Vanished     int64 // files that were removed while they were copied
+	Entries      int64 // files, directories and all else
+}
+
+// total is called with the Copier locked.
+func (c *Copier) total(share string) *CopyTotals {
+	if c.totals[share] == nil {
+		c.totals[share] = &CopyTotals{Share: share, ByMethod: map[string]Moved{}}
+	}
+	return c.totals[share]
+}
+
+func (t *CopyTotals) add(tree *copytree.Copy, err error) {
+	if err == nil {
+		t.Done++
+	} else {
+		t.Failed++
+	}
+	t.count(tree)
+}
+
+func (t *CopyTotals) count(tree *copytree.Copy) {
+	for method, n := range map[string]Moved{
+		MethodClone: {tree.Cloned.Files.Load(), tree.Cloned.Bytes.Load()},
+		MethodCopy:  {tree.Copied.Files.Load(), tree.Copied.Bytes.Load()},
+		MethodWrite: {tree.Written.Files.Load(), tree.Written.Bytes.Load()},
+	} {
+		m := t.ByMethod[method]
+		t.ByMethod[method] = Moved{m.Files + n.Files, m.Bytes + n.Bytes}
+	}
+	t.Entries += tree.Files.Load() + tree.Dirs.Load() + tree.Links.Load() + tree.Symlinks.Load() + tree.Special.Load()
+	t.Skipped += tree.Skipped.Load()
+	t.Vanished += tree.Vanished.Load()
+}
+
+// Status says what was copied, and is just being copied, to each share.
+func (c *Copier) Status() []CopyTotals {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := map[string]CopyTotals{}
+	for name, t := range c.totals {
+		now := *t
+		now.ByMethod = maps.Clone(t.ByMethod)
+		all[name] = now
+	}
+	for at, r := range c.copies {
+		if !r.ended.IsZero() {
+			continue
+		}
+		now, ok := all[at.share]
+		if !ok {
+			now = CopyTotals{Share: at.share, ByMethod: map[string]Moved{}}
+		}
+		now.Running++
+		now.count(r.tree)
+		all[at.share] = now
+	}
+	return slices.Collect(maps.Values(all))
+}

@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package provision
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/mooring-csi/mooring/pkg/share"
+	"github.com/mooring-csi/mooring/pkg/volume"
+	"golang.org/x/sync/errgroup"
+	"k8s.io/klog/v2"
+)
+
+// groupLock is the key under which a group is locked: one that neither volume nor snapshot has.
+func groupLock(key string) string { return "group " + key }
+
+// CreateGroup makes snapshots of several volumes of one share, or finds them made: all or
+// none. No one of them is there for use before all are.
+func (s *Service) CreateGroup(ctx context.Context, name string, sources []volume.Handle) (*volume.Group, error) {
+	want, on, err := group(name, sources)
+	if err != nil {
+		return nil, err
+	}
+	return run(ctx, s, groupLock(want.Key), on, func(ctx context.Context) (*volume.Group, error) {
+		sh, release, err := s.shares.Open(ctx, on, nil)
+		if err != nil {
+			return nil, err
+		}
+		defer release()
+		r, err := sh.Group(ctx, want.Key)
+		if errors.Is(err, volume.ErrNotFound) {
+			r, err = begin(ctx, sh, want)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if !slices.Equal(r.Members, want.Members) {
+			return nil, volume.Errorf(volume.ErrIncompatible, "share %s: there is a snapshot group %s already, and it is of other volumes", sh.Definition(), name)
+		}
+		if r.Ready == 0 {
+			if err := s.makeGroup(ctx, sh, on, r); err != nil {
+				return nil, err
+			}
+		}
+		return groupOf(ctx, sh, on, r)
+	})
+}
+
+// group returns the record of the group that is wished for, and its share.
+func group(name string, sources []volume.Handle) (r volume.GroupRecord, on string, err error) {
+	if name == "" || len(sources) == 0 {
+		return r, "", volume.Errorf(volume.ErrInvalid, "a snapshot group needs a name and volumes")
+	}
+	r = volume.GroupRecord{Key: volume.KeyFor(name), Name: name, Created: time.Now().UTC()}
+	on = sources[0].Share
+	for _, h := range sources {
+		if h.Share != on {
+			return r, "", volume.Errorf(volume.ErrConflict, "the snapshots of a group lie on one share, and its volumes are on the shares %s and %s: make a group for each share", on, h.Share)
+		}
+		r.Members = append(r.Members, volume.Member{Snapshot: name + "." + h.Key, Volume: h.Key})
+	}
+	slices.SortFunc(r.Members, func(a, b volume.Member) int { return cmp.Compare(a.Volume, b.Volume) })
+	r.Members = slices.Compact(r.Members)
+	_, err = volume.NewHandle(on, r.Key)
+	return r, on, err
+}
+
+// begin publishes a group's record, if all its volumes are there.
+func begin(ctx context.Context, sh *share.Share, want volume.GroupRecord) (*volume.GroupRecord, error) {
+	for _, m := range want.Members {
+		if _, err := ready(ctx, sh, m.Volume); err != nil {
+			return nil, err
+		}
+	}
+	return sh.BeginGroup(ctx, want)
+}
+
+// makeGroup makes the snapshots of a group and then the group ready. If one cannot be made,
+// the others go again.
+func (s *Service) makeGroup(ctx context.Context, sh *share.Share, on string, r *volume.GroupRecord) error {
+	var work errgroup.Group
+	for _, m := range r.Members {
+		work.Go(func() error {
+			_, err := s.snapshot(ctx, m.Snapshot, r.Key, volume.Handle{Share: on, Key: m.Volume})
+			return err
+		})
+	}
+	err := work.Wait()
+	if err == nil {
+		return sh.CommitGroup(ctx, r.Key)
+	}
+	if slices.Contains([]error{volume.ErrUnavailable, volume.ErrTimeout, volume.ErrBusy, nil}, volume.Kind(err)) {
+		return err // the next try goes on
+	}
+	if undo := s.removeGroup(ctx, sh, on, r); undo != nil {
+		klog.FromContext(ctx).Error(undo, "What was made of a snapshot group stays for a retry, or for the next start after an hour")
+	}
+	return err
+}
+
+// groupOf answers with a group that is whole.
+func groupOf(ctx context.Context, sh *share.Share, on string, r *volume.GroupRecord) (*volume.Group, error) {
+	g := &volume.Group{Handle: volume.Handle{Share: on, Key: r.Key}, Created: r.Created}
+	for i, m := range r.Members {
+		member, err := sh.Snapshot(ctx, volume.KeyFor(m.Snapshot))
+		if err != nil {
+			return nil, err
+		}
+		g.Snapshots = append(g.Snapshots, *answerSnapshot(on, member))
+		if i == 0 || member.Created.Before(g.Created) {
+			g.Created = member.Created
+		}
+	}
+	return g, nil
+}
+
+// GetGroup returns a group. It is ErrNotFound where there is none that is whole, and
+// ErrInvalid where it is of other snapshots than those given.
+func (s *Service) GetGroup(ctx context.Context, h volume.Handle, snapshots []volume.Handle) (*volume.Group, error) {
+	return bounded(ctx, "snapshot group "+h.Key+" on share "+h.Share, func() {}, func(ctx context.Context) (*volume.Group, error) {
+		sh, release, err := s.shares.Open(ctx, h.Share, nil)
+		if err != nil {
+			return nil, err
+		}
+		defer release()
+		r, err := sh.Group(ctx, h.Key)
+		if err == nil && r.Ready == 0 {
+			err = volume.Errorf(volume.ErrNotFound, "share %s: the snapshot group %s is still being made", sh.Definition(), h.Key)
+		}
+		if err == nil {
+			err = matches(r, h.Share, snapshots)
+		}
+		if err != nil {
+			return nil, err
+		}
+		return groupOf(ctx, sh, h.Share, r)
+	})
+}
+
+// matches returns ErrInvalid unless the snapshots are those of the group.
+func matches(r *volume.GroupRecord, on string, snapshots []volume.Handle) error {
+	if snapshots == nil {
+		return nil
+	}
+	var of []string
+	for _, m := range r.Members {
+		of = append(of, volume.Handle{Share: on, Key: volume.KeyFor(m.Snapshot)}.String())
+	}
+	var given []string
+	for _, h := range snapshots {
+		given = append(given, h.String())
+	}
+	slices.Sort(of)
+	slices.Sort(given)
+	if !slices.Equal(of, slices.Compact(given)) {
+		return volume.Errorf(volume.ErrInvalid, "the snapshots of group %s are %v, not %v", r.Key, of, given)
+	}
+	return nil
+}
+
+// DeleteGroup deletes a group and its snapshots. One that is not there is deleted.
+func (s *Service) DeleteGroup(ctx context.Context, h volume.Handle, snapshots []volume.Handle) error {
+	_, err := run(ctx, s, groupLock(h.Key), h.Share, func(ctx context.Context) (struct{}, error) {
+		sh, release, err := s.shares.Open(ctx, h.Share, nil)
+		if err != nil {
+			return struct{}{}, err
+		}
+		defer release()
+		r, err := sh.Group(ctx, h.Key)
+		if errors.Is(err, volume.ErrNotFound) {
+			return struct{}{}, nil
+		}
+		if err == nil {
+			err = matches(r, h.Share, snapshots)
+		}
+		if err != nil {
+			return struct{}{}, err
+		}
+		return struct{}{}, s.removeGroup(ctx, sh, h.Share, r)
+	})
+	return err
+}
+
+// removeGroup deletes the snapshots of a group, if all can be, and then the group.
+func (s *Service) removeGroup(ctx context.Context, sh *share.Share, on string, r *volume.GroupRecord) error {
+	for _, m := range r.Members {
+		if err := sh.Unused(ctx, volume.KeyFor(m.Snapshot)); err != nil {
+			return err
+		}
+	}
+	for _, m := range r.Members {
+		h := volume.Handle{Share: on, Key: volume.KeyFor(m.Snapshot)}
+		_, err := sh.Snapshot(ctx, h.Key)
+		if err := s.deleteSnapshot(ctx, sh, h, err); err != nil {
+			return err
+		}
+	}
+	return sh.RemoveGroup(ctx, r.Key)
+}
+
+// Sweep deletes what is left of groups that were begun long ago and never made whole, on the
+// registered shares.
+func (s *Service) Sweep(ctx context.Context) {
+	for _, def := range s.shares.Registry().Shares {
+		if err := s.sweep(ctx, def.Name); err != nil && ctx.Err() == nil {
+			klog.FromContext(ctx).Error(err, "Snapshot groups cannot be looked at", "share", def.Name)
+		}
+	}
+}
+
+func (s *Service) sweep(ctx context.Context, on string) error {
+	sh, release, err := s.shares.Open(ctx, on, nil)
+	if err != nil {
+		return err
+	}
+	defer release()
+	groups, err := sh.AbandonedGroups(ctx)
+	for _, r := range groups {
+		unlock, ok := s.locks.TryLock(groupLock(r.Key))
+		if !ok {
+			continue
+		}
+		err = errors.Join(err, s.removeGroup(ctx, sh, on, &r))
+		unlock()
+	}
+	return err
+}

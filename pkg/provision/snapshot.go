@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package provision
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/mooring-csi/mooring/pkg/share"
+	"github.com/mooring-csi/mooring/pkg/volume"
+)
+
+// snapshotLock is the key under which a snapshot is locked: one that no volume has.
+func snapshotLock(key string) string {
+	return volume.Object{Kind: volume.OfSnapshot, Key: key}.String()
+}
+
+// CreateSnapshot makes a snapshot of a volume, or finds it made. It is answered when the copy
+// is whole, and not before: the application may write again as soon as it has an answer. The
+// same name with another source is ErrIncompatible.
+func (s *Service) CreateSnapshot(ctx context.Context, name string, source volume.Handle) (*volume.Snapshot, error) {
+	if name == "" {
+		return nil, volume.Errorf(volume.ErrInvalid, "the snapshot has no name")
+	}
+	key := volume.KeyFor(name)
+	if _, err := volume.NewHandle(source.Share, key); err != nil {
+		return nil, err
+	}
+	return run(ctx, s, snapshotLock(key), source.Share, func(ctx context.Context) (*volume.Snapshot, error) {
+		return s.snapshot(ctx, name, "", source)
+	})
+}
+
+// snapshot makes or finds a snapshot, which may be one of a group.
+func (s *Service) snapshot(ctx context.Context, name, group string, source volume.Handle) (*volume.Snapshot, error) {
+	key := volume.KeyFor(name)
+	sh, release, err := s.shares.Open(ctx, source.Share, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	r, err := sh.Snapshot(ctx, key)
+	if errors.Is(err, volume.ErrNotFound) {
+		r, err = s.copier.Snapshot(ctx, source.Share, volume.Copy{
+			Target: volume.Object{Kind: volume.OfSnapshot, Key: key}, Name: name, Group: group,
+			Source: volume.Source{Object: volume.Object{Kind: volume.OfVolume, Key: source.Key}, Share: source.Share},
+		})
+	}
+	if err != nil {
+		return nil, err
+	}
+	if r.Volume != source.Key || r.Group != group {
+		return nil, volume.Errorf(volume.ErrIncompatible, "share %s: there is a snapshot %s already, and it is of volume %s, not %s", sh.Definition(), name, r.Volume, source.Key)
+	}
+	return answerSnapshot(source.Share, r), nil
+}
+
+func answerSnapshot(share string, r *volume.SnapshotRecord) *volume.Snapshot {
+	a := &volume.Snapshot{
+		Handle: volume.Handle{Share: share, Key: r.Key}, Volume: volume.Handle{Share: share, Key: r.Volume},
+		Size: r.Size, Created: r.Created,
+	}
+	if r.Group != "" {
+		a.Group = volume.Handle{Share: share, Key: r.Group}.String()
+	}
+	return a
+}
+
+// GetSnapshot returns a snapshot. It is ErrNotFound where there is none.
+func (s *Service) GetSnapshot(ctx context.Context, h volume.Handle) (*volume.Snapshot, error) {
+	return bounded(ctx, "snapshot "+h.Key+" on share "+h.Share, func() {}, func(ctx context.Context) (*volume.Snapshot, error) {
+		sh, release, err := s.shares.Open(ctx, h.Share, nil)
+		if err != nil {
+			return nil, err
+		}
+		defer release()
+		r, err := visible(ctx, sh, h.Key)
+		if err != nil {
+			return nil, err
+		}
+		return answerSnapshot(h.Share, r), nil
+	})
+}
+
+// visible returns the record of a snapshot that is there for use: one of a group is when all
+// of the group are.
+func visible(ctx context.Context, sh *share.Share, key string) (*volume.SnapshotRecord, error) {
+	r, err := sh.Snapshot(ctx, key)
+	if err != nil || r.Group == "" {
+		return r, err
+	}
+	g, err := sh.Group(ctx, r.Group)
+	if err == nil && g.Ready == 0 || errors.Is(err, volume.ErrNotFound) {
+		return nil, volume.Errorf(volume.ErrNotFound, "share %s: the group %s, which snapshot %s is of, is not whole", sh.Definition(), r.Group, key)
+	}
+	return r, err
+}
+
+// DeleteSnapshot deletes a snapshot. One that is not there is deleted. ErrBusy: it is being
+// made or restored. ErrConflict: a volume is the snapshot itself.
+func (s *Service) DeleteSnapshot(ctx context.Context, h volume.Handle) error {
+	_, err := run(ctx, s, snapshotLock(h.Key), h.Share, func(ctx context.Context) (struct{}, error) {
+		sh, release, err := s.shares.Open(ctx, h.Share, nil)
+		if err != nil {
+			return struct{}{}, err
+		}
+		defer release()
+		r, err := sh.Snapshot(ctx, h.Key)
+		if err == nil && r.Group != "" {
+			return struct{}{}, volume.Errorf(volume.ErrInvalid, "share %s: snapshot %s is one of the group %s: delete the group", sh.Definition(), h.Key, r.Group)
+		}
+		return struct{}{}, s.deleteSnapshot(ctx, sh, h, err)
+	})
+	return err
+}
+
+// deleteSnapshot deletes a snapshot of which reading the record ended with err.
+func (s *Service) deleteSnapshot(ctx context.Context, sh *share.Share, h volume.Handle, err error) error {
+	if err != nil && !errors.Is(err, volume.ErrNotFound) {
+		return err
+	}
+	// Nor may it appear again: its maker may have died at the very end, or on the way.
+	job, seized := sh.Seize(ctx, volume.Object{Kind: volume.OfSnapshot, Key: h.Key})
+	if job != nil {
+		job.End()
+	}
+	if err != nil || seized != nil {
+		return seized
+	}
+	e, due, err := sh.TrashSnapshot(ctx, h.Key, time.Now())
+	if err == nil && e.Name != "" {
+		s.purger.Add(h.Share, e, due)
+	}
+	return err
+}
+
+// sizeOf returns the size that a volume made from source has where none is asked for.
+func (s *Service) sizeOf(ctx context.Context, source volume.Source, options []string) (int64, error) {
+	sh, release, err := s.shares.Open(ctx, source.Share, options)
+	if err != nil {
+		return 0, err
+	}
+	defer release()
+	if source.Kind == volume.OfVolume {
+		r, err := ready(ctx, sh, source.Key)
+		if err != nil {
+			return 0, err
+		}
+		return r.Capacity, nil
+	}
+	r, err := visible(ctx, sh, source.Key)
+	if err != nil {
+		return 0, err
+	}
+	return max(r.Capacity, r.Size), nil
+}
