@@ -67,6 +67,9 @@ func (c *Copy) extended(source int, t target, st *unix.Stat_t) error {
 		c.Methods.noAttributes.Store(true)
 		return nil
 	}
+	if gone(err) { // removed while it was copied
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -76,7 +79,7 @@ func (c *Copy) extended(source int, t target, st *unix.Stat_t) error {
 			continue
 		}
 		value, err := get(source, name)
-		if errors.Is(err, unix.ENODATA) || unsupported(err) {
+		if errors.Is(err, unix.ENODATA) || unsupported(err) || gone(err) {
 			continue
 		}
 		if err != nil {

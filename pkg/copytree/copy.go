@@ -307,12 +307,14 @@ func (c *Copy) other(d *directory, name string) (again bool) {
 	switch {
 	case err != nil:
 		c.fail(d, name, "make", err)
-	case skipped:
+	case skipped || again:
 		c.links.forget(&st)
-		c.Skipped.Add(1)
-	case !again && kind == unix.S_IFLNK:
+		if skipped {
+			c.Skipped.Add(1)
+		}
+	case kind == unix.S_IFLNK:
 		c.Symlinks.Add(1)
-	case !again:
+	default:
 		c.Special.Add(1)
 	}
 	return again

@@ -37,7 +37,13 @@ func (c *Copy) file(ctx context.Context, d *directory, name string) (again bool)
 		}
 		defer done.close()
 	}
-	if err = c.copyFile(ctx, d, name, source, &st); err != nil {
+	err = c.copyFile(ctx, d, name, source, &st)
+	if gone(err) && unix.Unlinkat(d.target, name, 0) == nil {
+		// Removed while it was read: half of it is none.
+		c.Vanished.Add(1)
+		return false
+	}
+	if err != nil {
 		c.fail(d, name, "copy", err)
 		return false
 	}
@@ -52,7 +58,7 @@ func (c *Copy) copyFile(ctx context.Context, d *directory, name string, source i
 	c.step("make a file")
 	// Not O_EXCL, for which NFS sets times to keep its verifier there, and then sets them
 	// right: nobody else is here.
-	made, err := unix.Openat(d.target, name, unix.O_CREAT|unix.O_RDWR|unix.O_NOFOLLOW|unix.O_CLOEXEC, st.Mode&0o777)
+	made, err := unix.Openat(d.target, name, unix.O_CREAT|unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, st.Mode&0o777)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/mooring-csi/mooring/pkg/volume"
 	"github.com/mooring-csi/mooring/test/lab/ground"
@@ -110,6 +111,7 @@ func TestCopyAgainstDeletion(t *testing.T) {
 				}
 			})
 			wg.Go(func() {
+				time.Sleep(time.Duration(round/2) * 10 * time.Millisecond)
 				err := eventually(func() error {
 					if from.Kind == volume.OfSnapshot {
 						return services[1].DeleteSnapshot(ctx, from.Handle())
