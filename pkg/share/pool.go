@@ -30,8 +30,8 @@ const (
 // controllerOptions make the controller's own mounts end every call on a dead server in about
 // half a minute (safe, because every fsync and close is checked), trust no cached "it is not
 // there", and share no cache with another mount, so that a new one starts without (nfs(5)).
-// Pods' mounts know nothing of them.
-var controllerOptions = []string{"rw", "noexec", "softerr", "timeo=50", "retrans=2", "retry=0", "lookupcache=positive", "nosharecache"}
+// A device that a tenant has made is never opened. Pods' mounts know nothing of all this.
+var controllerOptions = []string{"rw", "noexec", "nodev", "nosuid", "softerr", "timeo=50", "retrans=2", "retry=0", "lookupcache=positive", "nosharecache"}
 
 // Mounter is what the pool needs of package mount.
 type Mounter interface {

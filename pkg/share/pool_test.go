@@ -137,7 +137,7 @@ func TestPoolMountsOnce(t *testing.T) {
 		if n != 1 || len(specs) != 1 {
 			t.Fatalf("20 callers got %d shares by the mounts %v", n, specs)
 		}
-		want := []string{"nodev", "rw", "noexec", "softerr", "timeo=50", "retrans=2", "retry=0", "lookupcache=positive", "nosharecache"}
+		want := []string{"rw", "noexec", "nodev", "nosuid", "softerr", "timeo=50", "retrans=2", "retry=0", "lookupcache=positive", "nosharecache"}
 		if specs[0].Source != "10.0.0.1:/a" || !slices.Equal(specs[0].Options, want) {
 			t.Errorf("mounted is %+v, want the options %q", specs[0], want)
 		}
@@ -273,14 +273,14 @@ func TestPoolFollowsRegistry(t *testing.T) {
 		releaseSame()
 		r.mounts("10.0.0.2:/b")
 
-		r.register("10.0.0.2", "/b", "nodev") // other options are another mount
+		r.register("10.0.0.2", "/b", "noatime") // other options are another mount
 		third, releaseThird := r.open("nas1")
 		if third == second {
 			t.Error("the new options are not used")
 		}
 		releaseSecond()
 		r.mounts("10.0.0.2:/b")
-		if got := r.mounter.asked(); len(got) != 3 || got[2].Options[0] != "nodev" {
+		if got := r.mounter.asked(); len(got) != 3 || got[2].Options[0] != "noatime" {
 			t.Errorf("mounted were %v", got)
 		}
 		for _, change := range []func(def *volume.Share){ // what else the file says of it, holds at once too
