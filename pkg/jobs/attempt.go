@@ -38,12 +38,15 @@ func (a *attempt) run(ctx context.Context, name string) (err error) {
 		return a.leave(err)
 	}
 	defer release()
-	from, releaseFrom, err := a.c.pool.Open(ctx, a.copy.Source.Share, a.options)
-	if err != nil {
-		return a.leave(err)
+	a.to, a.from = to, to // one mount, so that the server can share blocks
+	if a.copy.Source.Share != name {
+		var releaseFrom func()
+		if a.from, releaseFrom, err = a.c.pool.Open(ctx, a.copy.Source.Share, a.options); err != nil {
+			return a.leave(err)
+		}
+		defer releaseFrom()
 	}
-	defer releaseFrom()
-	a.to, a.from = to, from
+	a.running.tree.Methods = a.c.learned(a.from, a.to)
 	if a.copy.Target.Kind == volume.OfSnapshot {
 		return a.snapshot(ctx)
 	}

@@ -50,9 +50,9 @@ type Copier struct {
 
 	mu      sync.Mutex
 	copies  map[place]*running
-	methods map[[2]string]*copytree.Methods // by the shares of source and target
-	slots   map[string]chan struct{}        // by share
-	resumes map[string]bool                 // shares that are just looked at
+	methods map[[2]string]*known     // by the shares of source and target
+	slots   map[string]chan struct{} // by share
+	resumes map[string]bool          // shares that are just looked at
 	totals  map[string]*CopyTotals
 	done    sync.WaitGroup
 }
@@ -61,6 +61,12 @@ type Copier struct {
 type place struct {
 	share  string
 	target volume.Object
+}
+
+// known is what was learned of copying between two shares, for as long as they stay mounted.
+type known struct {
+	from, to *share.Share
+	methods  *copytree.Methods
 }
 
 // running is a copy. What comes after done may be read when that is closed.
@@ -87,7 +93,7 @@ func NewCopier(pool Shares, opt CopyOptions) *Copier {
 	base, stop := context.WithCancel(context.Background())
 	return &Copier{
 		pool: pool, opt: opt, base: base, stop: stop,
-		copies: map[place]*running{}, methods: map[[2]string]*copytree.Methods{}, slots: map[string]chan struct{}{},
+		copies: map[place]*running{}, methods: map[[2]string]*known{}, slots: map[string]chan struct{}{},
 		resumes: map[string]bool{}, totals: map[string]*CopyTotals{},
 	}
 }
@@ -215,19 +221,24 @@ func (c *Copier) start(share string, copy volume.Copy, m *share.Making, options 
 		}
 		return r
 	}
-	r := &running{began: time.Now(), done: make(chan struct{}), tree: c.newTree(share, copy)}
+	r := &running{began: time.Now(), done: make(chan struct{}), tree: &copytree.Copy{Workers: c.opt.Workers, Step: c.opt.Step}}
 	c.copies[at] = r
 	c.done.Go(func() { c.run(share, copy, m, options, r) })
 	return r
 }
 
-// newTree is called with the Copier locked.
-func (c *Copier) newTree(share string, copy volume.Copy) *copytree.Copy {
-	pair := [2]string{copy.Source.Share, share}
-	if c.methods[pair] == nil {
-		c.methods[pair] = &copytree.Methods{}
+// learned returns what is known of copying between two shares. Mounted anew, a server may have
+// learned more.
+func (c *Copier) learned(from, to *share.Share) *copytree.Methods {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	pair := [2]string{from.Definition().Name, to.Definition().Name}
+	k := c.methods[pair]
+	if k == nil || k.from != from || k.to != to {
+		k = &known{from, to, &copytree.Methods{}}
+		c.methods[pair] = k
 	}
-	return &copytree.Copy{Workers: c.opt.Workers, Methods: c.methods[pair], Step: c.opt.Step}
+	return k.methods
 }
 
 // slot returns the channel that bounds the copies to a share.
