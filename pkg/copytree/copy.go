@@ -18,11 +18,6 @@ import (
 // Moved counts regular files and the bytes of their data.
 type Moved struct{ Files, Bytes atomic.Int64 }
 
-func (m *Moved) add(bytes int64) {
-	m.Files.Add(1)
-	m.Bytes.Add(bytes)
-}
-
 // Copy copies a tree. Its counters may be read while it runs.
 type Copy struct {
 	// Workers is how many calls to the server are under way at once.

@@ -129,7 +129,8 @@ func (c *Copy) data(ctx context.Context, source, made int, st *unix.Stat_t) erro
 	if !m.noClone.Load() {
 		err := retry(func() error { return unix.IoctlFileClone(made, source) })
 		if err == nil {
-			c.Cloned.add(st.Size)
+			c.Cloned.Files.Add(1)
+			c.Cloned.Bytes.Add(st.Size)
 			return nil
 		}
 		if !refused(err) {
@@ -140,9 +141,9 @@ func (c *Copy) data(ctx context.Context, source, made int, st *unix.Stat_t) erro
 		}
 	}
 	if !m.noCopy.Load() {
-		n, err := c.copyRange(ctx, source, made, st)
+		err := c.copyRange(ctx, source, made, st)
 		if err == nil {
-			c.Copied.add(n)
+			c.Copied.Files.Add(1)
 			return nil
 		}
 		if !refused(err) {
@@ -150,9 +151,11 @@ func (c *Copy) data(ctx context.Context, source, made int, st *unix.Stat_t) erro
 		}
 		m.noCopy.Store(true)
 	}
-	n, err := c.readAndWrite(ctx, source, made, st)
-	c.Written.add(n)
-	return err
+	if err := c.readAndWrite(ctx, source, made, st); err != nil {
+		return err
+	}
+	c.Written.Files.Add(1)
+	return nil
 }
 
 // refused reports whether an error says that a method cannot be had, and nothing else is wrong.
@@ -176,8 +179,8 @@ func retry(do func() error) error {
 // copyStep bounds one copy_file_range(2), so that a copy can be ended.
 const copyStep = 64 << 20
 
-func (c *Copy) copyRange(ctx context.Context, source, made int, st *unix.Stat_t) (copied int64, err error) {
-	err = segments(source, st, func(from, to int64) error {
+func (c *Copy) copyRange(ctx context.Context, source, made int, st *unix.Stat_t) error {
+	err := segments(source, st, func(from, to int64) error {
 		for from < to {
 			if err := ctx.Err(); err != nil {
 				return err
@@ -195,14 +198,14 @@ func (c *Copy) copyRange(ctx context.Context, source, made int, st *unix.Stat_t)
 				return nil
 			}
 			from += int64(n)
-			copied += int64(n)
+			c.Copied.Bytes.Add(int64(n))
 		}
 		return nil
 	})
 	if err != nil {
-		return copied, err
+		return err
 	}
-	return copied, finishData(made, st)
+	return finishData(made, st)
 }
 
 // finishData gives a copied file its size, which a hole at the end does not, and has the server
@@ -251,11 +254,11 @@ const (
 	buffer = 1 << 20
 )
 
-func (c *Copy) readAndWrite(ctx context.Context, source, made int, st *unix.Stat_t) (written int64, err error) {
+func (c *Copy) readAndWrite(ctx context.Context, source, made int, st *unix.Stat_t) error {
 	b := c.Methods.buffer()
 	defer c.Methods.release(b)
 	sparse := st.Blocks*512 < st.Size
-	err = segments(source, st, func(from, to int64) error {
+	err := segments(source, st, func(from, to int64) error {
 		for from < to {
 			if err := ctx.Err(); err != nil {
 				return err
@@ -272,7 +275,7 @@ func (c *Copy) readAndWrite(ctx context.Context, source, made int, st *unix.Stat
 				return nil
 			}
 			w, err := write(made, (*b)[:n], from, sparse)
-			written += w
+			c.Written.Bytes.Add(w)
 			if err != nil {
 				return err
 			}
@@ -281,9 +284,9 @@ func (c *Copy) readAndWrite(ctx context.Context, source, made int, st *unix.Stat
 		return nil
 	})
 	if err != nil {
-		return written, err
+		return err
 	}
-	return written, finishData(made, st)
+	return finishData(made, st)
 }
 
 // write writes b at an offset; of a sparse file, without the blocks that hold nothing.

@@ -40,7 +40,7 @@ func (s *Service) Create(ctx context.Context, w volume.Wish) (*volume.Volume, er
 	if w.Source != nil && slices.Contains(shares, w.Source.Share) {
 		shares = []string{w.Source.Share} // where the server can share the blocks
 	}
-	return run(ctx, s, key, strings.Join(shares, " or "), func(ctx context.Context) (*volume.Volume, error) {
+	return run(ctx, s, "volume "+key, strings.Join(shares, " or "), func(ctx context.Context) (*volume.Volume, error) {
 		if w.Source != nil && w.Capacity.Required == 0 {
 			size, err := s.sizeOf(ctx, *w.Source, w.MountOptions)
 			if err != nil {

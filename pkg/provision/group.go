@@ -16,7 +16,7 @@ import (
 )
 
 // groupLock is the key under which a group is locked: one that neither volume nor snapshot has.
-func groupLock(key string) string { return "group " + key }
+func groupLock(key string) string { return "snapshot group " + key }
 
 // CreateGroup makes snapshots of several volumes of one share, or finds them made: all or
 // none. No one of them is there for use before all are.

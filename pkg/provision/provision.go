@@ -50,18 +50,18 @@ func New(shares Shares, purger Purger, copier Copier) *Service {
 	return &Service{shares: shares, purger: purger, copier: copier}
 }
 
-// run does work under the lock of a volume's key and waits for it until ctx ends. Work that
+// run does work under the lock of what, "volume pvc-1", say, and waits for it until ctx ends. Work that
 // is still inside a call on a dead server then keeps the lock until the call gives up, which
 // the controller's mounts do by themselves: a retry must not overtake a rename that may
 // still happen. Until then it is told that the operation is pending. where names the share,
 // or the shares, for errors.
-func run[T any](ctx context.Context, s *Service, key, where string, work func(context.Context) (T, error)) (T, error) {
+func run[T any](ctx context.Context, s *Service, what, where string, work func(context.Context) (T, error)) (T, error) {
 	var none T
-	unlock, ok := s.locks.TryLock(key)
+	unlock, ok := s.locks.TryLock(what)
 	if !ok {
-		return none, volume.Errorf(volume.ErrBusy, "an operation on volume %s is still under way: try again", key)
+		return none, volume.Errorf(volume.ErrBusy, "an operation on %s is still under way: try again", what)
 	}
-	return bounded(ctx, "volume "+key+" on share "+where, unlock, work)
+	return bounded(ctx, what+" on share "+where, unlock, work)
 }
 
 // lastWords is how long work may take to say why it stopped when its time was up.
@@ -102,7 +102,7 @@ func bounded[T any](ctx context.Context, what string, after func(), work func(co
 
 // on opens the share of a handle and calls work with it, under the volume's lock.
 func on[T any](ctx context.Context, s *Service, h volume.Handle, options []string, work func(context.Context, *share.Share) (T, error)) (T, error) {
-	return run(ctx, s, h.Key, h.Share, func(ctx context.Context) (T, error) {
+	return run(ctx, s, "volume "+h.Key, h.Share, func(ctx context.Context) (T, error) {
 		sh, release, err := s.shares.Open(ctx, h.Share, options)
 		if err != nil {
 			var none T
