@@ -146,7 +146,8 @@ const sweepEvery = time.Hour
 
 // newController returns the controller service, and starts what it does in the background.
 func newController(ctx context.Context, background *sync.WaitGroup, o options, pool *share.Pool, m *metrics.Metrics) *driver.Controller {
-	purger, copier := jobs.NewPurger(pool), jobs.NewCopier(pool, o.copies)
+	purger := jobs.NewPurger(pool)
+	copier := jobs.NewCopier(pool, purger, o.copies)
 	service := provision.New(pool, purger, copier)
 	m.Trash(purger.Status)
 	m.Copies(copier.Status)

@@ -13,7 +13,7 @@ import (
 
 // file copies the regular file name in d. again: it is something else, or gone.
 func (c *Copy) file(ctx context.Context, d *directory, name string) (again bool) {
-	source, err := openBeneath(int(d.source.Fd()), name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY)
+	source, err := openBeneath(int(d.source.Fd()), name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|uint64(c.Methods.wantNone))
 	if changed(err) {
 		return true
 	}
@@ -58,7 +58,7 @@ func (c *Copy) copyFile(ctx context.Context, d *directory, name string, source i
 	c.step("make a file")
 	// Not O_EXCL, for which NFS sets times to keep its verifier there, and then sets them
 	// right: nobody else is here.
-	made, err := unix.Openat(d.target, name, unix.O_CREAT|unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, st.Mode&0o777)
+	made, err := unix.Openat(d.target, name, unix.O_CREAT|unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC|c.Methods.wantNone, st.Mode&0o777)
 	if err != nil {
 		return err
 	}
@@ -255,6 +255,13 @@ const (
 )
 
 func (c *Copy) readAndWrite(ctx context.Context, source, made int, st *unix.Stat_t) error {
+	if c.Methods.wantNone != 0 { // that was for the open; reading ahead, and writing behind, is quicker
+		for _, fd := range []int{source, made} {
+			if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFL, 0); err != nil {
+				return err
+			}
+		}
+	}
 	b := c.Methods.buffer()
 	defer c.Methods.release(b)
 	sparse := st.Blocks*512 < st.Size

@@ -19,8 +19,13 @@ type Methods struct {
 	noClone, noCopy         atomic.Bool
 	noAttributes, noSetting atomic.Bool
 	once                    sync.Once
-	buffers                 sync.Pool
-	lists                   sync.Map // of what a new file has: see plainACL
+	// wantNone is the flag by which an NFS client asks for no delegation of a file that it
+	// opens. With one, Linux keeps the times that are set to itself, until it gives the
+	// delegation back (RFC 9754), minutes later, or never, if it dies: but the copy is called
+	// whole before. And tenants would wait for each to be given back.
+	wantNone int
+	buffers  sync.Pool
+	lists    sync.Map // of what a new file has: see plainACL
 }
 
 // learn finds out whether copy_file_range(2) would have the server copy. By NFS before 4.2 it
@@ -33,6 +38,9 @@ func (m *Methods) learn(target int) {
 		}
 		fsType, options := mountOf(st.Mnt_id)
 		nfs := strings.HasPrefix(fsType, "nfs")
+		if nfs {
+			m.wantNone = unix.O_DIRECT
+		}
 		m.noCopy.Store(nfs && !strings.Contains(","+options+",", ",vers=4.2,"))
 	})
 }

@@ -28,6 +28,7 @@ type attempt struct {
 
 	to, from *share.Share
 	copying  *share.Copying
+	resumed  bool // another had begun it
 }
 
 // run makes the copy. Whatever it ends with, nothing is half there: the target is whole, or
@@ -85,6 +86,7 @@ func (a *attempt) snapshot(ctx context.Context) (err error) {
 
 // end gives the right to make the copy up, but not where the process is only ending.
 func (a *attempt) end(ctx context.Context) {
+	a.resumed = a.copying.Resumed
 	if ctx.Err() != nil {
 		a.copying.Leave()
 	} else {

@@ -43,10 +43,11 @@ type Shares interface {
 // asked for it has ended, and a later one that asks for the same joins it. Its job is on the
 // share, so that the next run of the driver, or another controller, finds it.
 type Copier struct {
-	pool Shares
-	opt  CopyOptions
-	base context.Context
-	stop context.CancelFunc
+	pool  Shares
+	trash Trashed
+	opt   CopyOptions
+	base  context.Context
+	stop  context.CancelFunc
 
 	mu      sync.Mutex
 	copies  map[place]*running
@@ -82,8 +83,11 @@ type running struct {
 	waiters  int // guarded by the Copier's mu
 }
 
+// Trashed is told when there is something in a share's trash that can go: see Purger.Look.
+type Trashed interface{ Look(share string) }
+
 // NewCopier returns a Copier to the shares in pool.
-func NewCopier(pool Shares, opt CopyOptions) *Copier {
+func NewCopier(pool Shares, trash Trashed, opt CopyOptions) *Copier {
 	if opt.PerShare == 0 {
 		opt.PerShare = DefaultCopiesPerShare
 	}
@@ -92,7 +96,7 @@ func NewCopier(pool Shares, opt CopyOptions) *Copier {
 	}
 	base, stop := context.WithCancel(context.Background())
 	return &Copier{
-		pool: pool, opt: opt, base: base, stop: stop,
+		pool: pool, trash: trash, opt: opt, base: base, stop: stop,
 		copies: map[place]*running{}, methods: map[[2]string]*known{}, slots: map[string]chan struct{}{},
 		resumes: map[string]bool{}, totals: map[string]*CopyTotals{},
 	}
@@ -261,6 +265,9 @@ func (c *Copier) run(share string, copy volume.Copy, m *share.Making, options []
 		a := &attempt{c: c, copy: copy, making: m, options: options, running: r}
 		r.err = a.run(ctx, share)
 		<-slot
+		if r.err != nil || a.resumed { // half a copy has gone there
+			c.trash.Look(share)
+		}
 	case <-ctx.Done():
 		r.err = volume.Errorf(volume.ErrUnavailable, "the controller is stopping")
 	}

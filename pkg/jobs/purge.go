@@ -61,6 +61,7 @@ type worker struct {
 	wake   chan struct{}
 	status Trash
 	waits  map[string]*waiting // what is in the trash, by name
+	look   bool                // somebody has put something there and does not say what
 }
 
 // waiting is an entry of the trash that waits for its time.
@@ -127,6 +128,21 @@ func (p *Purger) Add(name string, e share.Trashed, due time.Time) {
 	}
 }
 
+// Look has a share's trash be looked at now. It does not wait.
+func (p *Purger) Look(name string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	w := p.worker(name)
+	if w == nil {
+		return
+	}
+	w.look = true
+	select {
+	case w.wake <- struct{}{}:
+	default: // it is awake
+	}
+}
+
 // Status says how each share's trash stands.
 func (p *Purger) Status() []Trash {
 	p.mu.Lock()
@@ -171,7 +187,10 @@ func (p *Purger) work(ctx context.Context, w *worker) {
 
 // once looks at the share, if it is time to, and purges what is due.
 func (p *Purger) once(ctx context.Context, w *worker, scanned *time.Time) error {
-	look := time.Since(*scanned) >= scanInterval
+	p.mu.Lock()
+	look := w.look || time.Since(*scanned) >= scanInterval
+	w.look = false
+	p.mu.Unlock()
 	if look {
 		*scanned = time.Now()
 	} else if p.next(w) > 0 {

@@ -52,6 +52,9 @@ func (o *one) Opened() []string { return []string{"nas1"} }
 // Add implements Purger.
 func (o *one) Add(string, share.Trashed, time.Time) {}
 
+// Look implements jobs.Trashed.
+func (o *one) Look(string) {}
+
 // purge empties the trash. What it does not see at once, it does a moment later, as the
 // purger would.
 func (o *one) purge(t *testing.T) {
@@ -91,7 +94,7 @@ func controller(t *testing.T, dir string, opt share.Options) (*Service, *one) {
 		t.Fatal(err)
 	}
 	t.Cleanup(o.share.Close)
-	o.copier = jobs.NewCopier(o, jobs.CopyOptions{})
+	o.copier = jobs.NewCopier(o, o, jobs.CopyOptions{})
 	return New(o, o, o.copier), o
 }
 

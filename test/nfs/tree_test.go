@@ -60,7 +60,7 @@ func describe(path string) (string, error) {
 	case info.Mode().IsRegular():
 		data, err := os.ReadFile(path)
 		text = fmt.Sprintf("%s, %d bytes %.8x", text, len(data), sha256.Sum256(data))
-		if strings.Contains(path, "/.mooring/") { // a client that was delegated the times sets them late (RFC 9754)
+		if strings.Contains(path, "/.mooring/") && !strings.Contains(path, "/data/") { // a client that was delegated the times sets them late (RFC 9754)
 			return text, err
 		}
 		return fmt.Sprintf("%s of %v", text, info.ModTime()), err

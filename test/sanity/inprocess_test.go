@@ -55,7 +55,7 @@ func serve(t *testing.T, dir, endpoint string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); purger.Run(ctx) }()
-	copier := jobs.NewCopier(pool, jobs.CopyOptions{})
+	copier := jobs.NewCopier(pool, purger, jobs.CopyOptions{})
 	copied := make(chan struct{})
 	go func() { defer close(copied); copier.Run(ctx) }()
 	service := provision.New(pool, purger, copier)
