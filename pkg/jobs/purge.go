@@ -9,6 +9,7 @@ package jobs
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"sync"
@@ -17,6 +18,7 @@ import (
 	"github.com/mooring-csi/mooring/pkg/copytree"
 	"github.com/mooring-csi/mooring/pkg/share"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 	"k8s.io/klog/v2"
 )
 
@@ -30,6 +32,7 @@ const (
 	// A volume that could not be purged is tried again after firstBackoff, and then each time
 	// after twice as long, up to lastBackoff.
 	firstBackoff = 30 * time.Second
+	busyBackoff  = time.Second
 	lastBackoff  = time.Hour
 )
 
@@ -289,6 +292,11 @@ func (p *Purger) purge(ctx context.Context, s *share.Share, w *worker, e *waitin
 		if err != nil {
 			w.status.Failed++
 			e.backoff = min(max(2*e.backoff, firstBackoff), lastBackoff)
+			if errors.Is(err, unix.EBUSY) {
+				// This client has a file open that goes when it is closed (nfs(5), silly rename):
+				// what a copy has failed to write may take it a moment.
+				e.backoff = busyBackoff
+			}
 			e.due = p.clock().Add(e.backoff)
 			return
 		}
