@@ -36,14 +36,14 @@ type attempt struct {
 func (a *attempt) run(ctx context.Context, name string) (err error) {
 	to, release, err := a.c.pool.Open(ctx, name, a.options)
 	if err != nil {
-		return a.leave(err)
+		return a.giveUp(ctx, err)
 	}
 	defer release()
 	a.to, a.from = to, to // one mount, so that the server can share blocks
 	if a.copy.Source.Share != name {
 		var releaseFrom func()
 		if a.from, releaseFrom, err = a.c.pool.Open(ctx, a.copy.Source.Share, a.options); err != nil {
-			return a.leave(err)
+			return a.giveUp(ctx, err)
 		}
 		defer releaseFrom()
 	}
@@ -54,11 +54,11 @@ func (a *attempt) run(ctx context.Context, name string) (err error) {
 	return a.volume(ctx)
 }
 
-func (a *attempt) leave(err error) error {
-	if a.making != nil {
-		a.making.Leave()
+func (a *attempt) giveUp(ctx context.Context, err error) error {
+	if a.making == nil || ctx.Err() != nil {
+		return err
 	}
-	return err
+	return a.making.GiveUp(ctx, err)
 }
 
 func (a *attempt) snapshot(ctx context.Context) (err error) {

@@ -27,6 +27,11 @@ func (s *Service) Create(ctx context.Context, w volume.Wish) (*volume.Volume, er
 	if err != nil {
 		return nil, err
 	}
+	if w.Source != nil {
+		if _, err := s.shares.Registry().Resolve(w.Source.Share); err != nil {
+			return nil, err
+		}
+	}
 	shares, err := s.candidates(w)
 	if err != nil {
 		return nil, err
