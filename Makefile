@@ -9,6 +9,8 @@ GO ?= $(shell test/lab/deps --go)
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 # A number of runs, some seconds: where it is a time, go test now and then fails as that ends.
 FUZZTIME ?= 60000x
+# For example: -quick -only '^(snapshot|clone)/'
+BENCHFLAGS ?=
 LAB_PKGS ?= ./pkg/copytree ./pkg/provision ./test/nfs/...
 
 LAB := $(CURDIR)/test/lab/run
@@ -70,7 +72,7 @@ demo: lab-deps build ## Watch a volume's life from beginning to end.
 
 bench: lab-deps build ## Measure; the table is printed and kept in build/bench.json.
 	@$(GO) build -o build/bench-nfs ./test/bench
-	@MOORING_BINARY=$(CURDIR)/build/mooring MOORING_LAB_WRITE=build $(LAB) build/bench-nfs
+	@MOORING_BINARY=$(CURDIR)/build/mooring MOORING_LAB_WRITE=build $(LAB) build/bench-nfs $(BENCHFLAGS)
 
 lab: lab-deps ## Run a command in the lab: make lab CMD='exportfs -v'
 	@$(LAB) bash -c "$${CMD:?is what to run: make lab CMD=...}"

@@ -4,7 +4,9 @@ package copytree
 
 import (
 	"errors"
+	"fmt"
 	"strings"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,7 +26,7 @@ func (c *Copy) attributes(source int, t target, st, made *unix.Stat_t) error {
 	if err := setOwnerAndMode(t, st, made); err != nil {
 		return err
 	}
-	if c.SourceIsPlain || c.Methods.noAttributes.Load() {
+	if !c.asks() {
 		return nil
 	}
 	return c.extended(source, t, st)
@@ -57,8 +59,30 @@ func setTimes(t target, st *unix.Stat_t) error {
 	return unix.UtimesNanoAt(t.fd, t.name, times, unix.AT_SYMLINK_NOFOLLOW)
 }
 
-// nfs4ACL is the name by which the NFSv4 client shows access control lists (nfs4_acl(5)).
-const nfs4ACL = "system.nfs4_acl"
+const (
+	// nfs4ACL is the name by which the NFSv4 client shows access control lists (nfs4_acl(5)).
+	nfs4ACL = "system.nfs4_acl"
+	// posixACL begins the names of those of local file systems and of NFSv3 (acl(5)).
+	posixACL   = "system.posix_acl_"
+	defaultACL = posixACL + "default"
+)
+
+// asks reports whether the source has to be asked for extended attributes.
+func (c *Copy) asks() bool { return !c.SourceIsPlain && !c.Methods.noAttributes.Load() }
+
+// refuses is where it is remembered that the target does not take an extended attribute of
+// that name; nil for one that is not copied.
+func (m *Methods) refuses(name string) *atomic.Bool {
+	switch {
+	case strings.HasPrefix(name, "user."):
+		return &m.noUser
+	case strings.HasPrefix(name, posixACL):
+		return &m.noPosix
+	case name == nfs4ACL:
+		return &m.noNFSList
+	}
+	return nil
+}
 
 // extended copies extended attributes and access control lists.
 func (c *Copy) extended(source int, t target, st *unix.Stat_t) error {
@@ -71,40 +95,43 @@ func (c *Copy) extended(source int, t target, st *unix.Stat_t) error {
 		return nil
 	}
 	if err != nil {
-		return err
+		return fmt.Errorf("list extended attributes: %w", err)
 	}
 	for name := range strings.SplitSeq(names, "\x00") {
-		kept := strings.HasPrefix(name, "user.") || strings.HasPrefix(name, "system.posix_acl_") || name == nfs4ACL
-		if !kept {
+		no := c.Methods.refuses(name)
+		if no == nil {
 			continue
 		}
 		value, err := get(source, name)
 		if errors.Is(err, unix.ENODATA) || unsupported(err) || gone(err) {
 			continue
 		}
+		if err == nil {
+			err = c.give(t, st, name, value, no)
+		}
 		if err != nil {
-			return err
+			return fmt.Errorf("%s: %w", name, err)
 		}
-		if name == nfs4ACL {
-			plain, err := c.plainACL(t, st, value)
-			if err != nil {
-				return err
-			}
-			if plain {
-				continue
-			}
-		}
-		c.marked.Store(true)
-		if c.Methods.noSetting.Load() {
-			continue
-		}
-		err = unix.Setxattr(t.path, name, []byte(value), 0)
-		if unsupported(err) && name != nfs4ACL {
-			c.Methods.noSetting.Store(true)
-		} else if err != nil && !unsupported(err) {
+	}
+	return nil
+}
+
+// give sets an extended attribute, unless it is a list that the target has already.
+func (c *Copy) give(t target, st *unix.Stat_t, name, value string, no *atomic.Bool) error {
+	if name == nfs4ACL {
+		if plain, err := c.plainACL(t, st, value); err != nil || plain {
 			return err
 		}
 	}
+	c.marked.Store(true)
+	if !no.Load() {
+		err := unix.Setxattr(t.path, name, []byte(value), 0)
+		if !unsupported(err) {
+			return err
+		}
+		no.Store(true)
+	}
+	c.Lost.Add(1)
 	return nil
 }
 
@@ -130,13 +157,25 @@ func unsupported(err error) bool {
 	return errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS)
 }
 
+// byDescriptor is a path to what a descriptor is open on, for calls that take no descriptor, or
+// none that was opened with O_PATH.
+func byDescriptor(fd int) string { return fmt.Sprintf("/proc/self/fd/%d", fd) }
+
 // list returns the names of a file's extended attributes, each ended by a zero byte.
 func list(fd int) (string, error) {
-	return sized(func(b []byte) (int, error) { return unix.Flistxattr(fd, b) })
+	names, err := sized(func(b []byte) (int, error) { return unix.Flistxattr(fd, b) })
+	if errors.Is(err, unix.EBADF) { // O_PATH
+		return sized(func(b []byte) (int, error) { return unix.Listxattr(byDescriptor(fd), b) })
+	}
+	return names, err
 }
 
 func get(fd int, name string) (string, error) {
-	return sized(func(b []byte) (int, error) { return unix.Fgetxattr(fd, name, b) })
+	value, err := sized(func(b []byte) (int, error) { return unix.Fgetxattr(fd, name, b) })
+	if errors.Is(err, unix.EBADF) {
+		return getAt(byDescriptor(fd), name)
+	}
+	return value, err
 }
 
 func getAt(path, name string) (string, error) {

@@ -35,8 +35,9 @@ type Copy struct {
 	// FIFOs and devices.
 	Files, Dirs, Links, Symlinks, Special atomic.Int64
 	// Skipped are sockets, and what the server does not let us make; Vanished is what was not
-	// there any more when it was its turn.
-	Skipped, Vanished atomic.Int64
+	// there any more when it was its turn; Lost are extended attributes and access control
+	// lists that the target does not take.
+	Skipped, Vanished, Lost atomic.Int64
 	// Bytes is what the data of all files takes, without holes: what a copy needs.
 	Bytes atomic.Int64
 	// Cloned, Copied and Written count by how data was copied: by shared blocks, by the server
@@ -86,7 +87,12 @@ func (c *Copy) Tree(ctx context.Context, source, target int) error {
 	if err != nil {
 		return fmt.Errorf("look at the tree: %w", err)
 	}
-	c.Methods.learn(target)
+	c.Methods.learn(target, d.stat.Dev == d.made.Dev)
+	// What the target has for new files is not what the source's files have. NFSv4 does not
+	// show it so, and there each list is compared with what a new file has: see plainACL.
+	if err = unix.Removexattr(byDescriptor(target), defaultACL); err != nil && !errors.Is(err, unix.ENODATA) && !unsupported(err) {
+		return fmt.Errorf("take the access control list for new files from the target: %w", err)
+	}
 	c.fill(ctx, d)
 	_ = c.group.Wait()
 	if err := c.failed(); err != nil {
@@ -116,7 +122,7 @@ func (c *Copy) fail(d *directory, name, what string, err error) {
 	c.failure.Lock()
 	defer c.failure.Unlock()
 	if c.failure.first == nil {
-		c.failure.first = fmt.Errorf("%s %q: %w", what, d.path(name), err)
+		c.failure.first = fmt.Errorf("%s %q: %w", what, short(d.path(name)), err)
 		c.stop()
 	}
 }
@@ -127,14 +133,52 @@ func (c *Copy) failed() error {
 	return c.failure.first
 }
 
+// short is a path that a message has room for.
+func short(path string) string {
+	const head, tail = 100, 300
+	if len(path) <= head+tail {
+		return path
+	}
+	return path[:head] + "..." + path[len(path)-tail:]
+}
+
+// deepest is how many directories may be one in the other. Each takes two descriptors, and
+// some KiB; a path that fits a system call has 2,048 at most.
+const deepest = 8192
+
 // directory is one that is being copied. It is done when all in it is.
 type directory struct {
 	above  *directory // nil: it is the tree itself
 	name   string
+	depth  int
 	source *os.File
 	target int         // descriptor, O_PATH
 	stat   unix.Stat_t // of the source
 	made   unix.Stat_t // of the target when it was new
+
+	mu   sync.Mutex
+	busy map[string]bool // what is being copied in it right now
+}
+
+// begin and end enclose the copying of an entry. A directory that is changed while it is read
+// may tell of a name twice: what is there of it first stays.
+func (d *directory) begin(name string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.busy[name] {
+		return false
+	}
+	if d.busy == nil {
+		d.busy = map[string]bool{}
+	}
+	d.busy[name] = true
+	return true
+}
+
+func (d *directory) end(name string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.busy, name)
 }
 
 // path is the way from the tree to name in d, for errors and for hard links.
@@ -156,7 +200,7 @@ func (d *directory) path(name string) string {
 // which what happens in it would change.
 func (c *Copy) fill(ctx context.Context, d *directory) {
 	var wg sync.WaitGroup
-	err := entries(int(d.source.Fd()), func(name string, kind uint8) bool {
+	err := entries(int(d.source.Fd()), d.depth, func(name string, kind uint8) bool {
 		if ctx.Err() != nil {
 			return false
 		}
@@ -186,6 +230,10 @@ const turns = 3
 
 // entry copies one entry of a directory. kind is what the directory said it is (readdir(3)).
 func (c *Copy) entry(ctx context.Context, d *directory, name string, kind uint8) {
+	if !d.begin(name) {
+		return
+	}
+	defer d.end(name)
 	for range turns {
 		if ctx.Err() != nil {
 			return
@@ -237,7 +285,11 @@ func (c *Copy) directory(ctx context.Context, d *directory, name string) (again 
 		return false
 	}
 	defer f.Close()
-	sub := &directory{above: d, name: name, source: f}
+	sub := &directory{above: d, name: name, depth: d.depth + 1, source: f}
+	if sub.depth > deepest {
+		c.fail(d, name, "open the directory", fmt.Errorf("it is more than %d directories down: %w", deepest, unix.ENAMETOOLONG))
+		return false
+	}
 	if err = unix.Fstat(int(f.Fd()), &sub.stat); err != nil {
 		if gone(err) {
 			return true
@@ -247,7 +299,11 @@ func (c *Copy) directory(ctx context.Context, d *directory, name string) (again 
 	}
 	c.step("make a directory")
 	// We have to get in, whatever its mode is to be.
-	if err = unix.Mkdirat(d.target, name, sub.stat.Mode&0o777|0o700); err == nil {
+	err = unix.Mkdirat(d.target, name, sub.stat.Mode&0o777|0o700)
+	if errors.Is(err, unix.EEXIST) {
+		return false
+	}
+	if err == nil {
 		sub.target, err = unix.Openat(d.target, name, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	}
 	if err != nil {
@@ -267,96 +323,11 @@ func (c *Copy) directory(ctx context.Context, d *directory, name string) (again 
 
 // finishDirectory gives a directory the attributes of its source.
 func (c *Copy) finishDirectory(d *directory) {
-	t := target{fd: d.target, path: fmt.Sprintf("/proc/self/fd/%d", d.target)}
+	t := target{fd: d.target, path: byDescriptor(d.target)}
 	c.step("set a directory's attributes")
 	err := c.attributes(int(d.source.Fd()), t, &d.stat, &d.made)
 	if err == nil {
 		err = setTimes(t, &d.stat)
 	}
 	c.fail(d, ".", "set the attributes of", err)
-}
-
-// other copies a symbolic link, a FIFO or a device. again: it is something else, or gone.
-func (c *Copy) other(d *directory, name string) (again bool) {
-	var st unix.Stat_t
-	err := unix.Fstatat(int(d.source.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW)
-	if gone(err) {
-		return true
-	}
-	if err != nil {
-		c.fail(d, name, "look at", err)
-		return false
-	}
-	kind := st.Mode & unix.S_IFMT
-	if kind != unix.S_IFLNK && kind != unix.S_IFIFO && kind != unix.S_IFCHR && kind != unix.S_IFBLK {
-		return true
-	}
-	if st.Nlink > 1 {
-		done, first := c.links.enter(&st, d.path(name))
-		if !first {
-			return c.link(d, name, done)
-		}
-		defer done.close()
-	}
-	again, skipped, err := c.makeOther(d, name, &st)
-	switch {
-	case err != nil:
-		c.fail(d, name, "make", err)
-	case skipped || again:
-		c.links.forget(&st)
-		if skipped {
-			c.Skipped.Add(1)
-		}
-	case kind == unix.S_IFLNK:
-		c.Symlinks.Add(1)
-	default:
-		c.Special.Add(1)
-	}
-	return again
-}
-
-func (c *Copy) makeOther(d *directory, name string, st *unix.Stat_t) (again, skipped bool, err error) {
-	link := st.Mode&unix.S_IFMT == unix.S_IFLNK
-	if link {
-		text, err := readLink(int(d.source.Fd()), name)
-		if gone(err) || errors.Is(err, unix.EINVAL) { // no link any more (readlink(2))
-			return true, false, nil
-		}
-		if err != nil {
-			return false, false, err
-		}
-		c.step("make a symbolic link")
-		err = unix.Symlinkat(text, d.target, name)
-		if err != nil {
-			return false, false, err
-		}
-	} else {
-		c.step("make a special file")
-		err = unix.Mknodat(d.target, name, st.Mode&^0o7000, int(st.Rdev))
-		if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) {
-			return false, true, nil
-		}
-		if err != nil {
-			return false, false, err
-		}
-	}
-	var made unix.Stat_t
-	if err = unix.Fstatat(d.target, name, &made, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return false, false, err
-	}
-	t := target{fd: d.target, name: name, link: link}
-	if err = setOwnerAndMode(t, st, &made); err == nil {
-		err = setTimes(t, st)
-	}
-	return false, false, err
-}
-
-func readLink(dir int, name string) (string, error) {
-	for size := 256; ; size *= 4 {
-		b := make([]byte, size)
-		n, err := unix.Readlinkat(dir, name, b)
-		if err != nil || n < size {
-			return string(b[:max(n, 0)]), err
-		}
-	}
 }

@@ -5,17 +5,29 @@ package copytree
 import (
 	"bytes"
 	"encoding/binary"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// dirBuffer is how much of a directory is in memory at once.
-const dirBuffer = 32 << 10
+// dirBuffer is how much of a directory is in memory at once, and deepBuffer how much of one that
+// is far down: there may be thousands, one in the other. It is no less for the server, since
+// the client has its own.
+const (
+	dirBuffer  = 32 << 10
+	deepBuffer = 2 << 10
+	deep       = 16
+)
 
 // entries calls each for what is in an open directory, with what the directory says that it
 // is: DT_UNKNOWN where the server did not send that along. It ends when each returns false.
-func entries(dir int, each func(name string, kind uint8) bool) error {
-	b := make([]byte, dirBuffer)
+// depth is how many directories this one is in.
+func entries(dir, depth int, each func(name string, kind uint8) bool) error {
+	size := dirBuffer
+	if depth > deep {
+		size = deepBuffer
+	}
+	b := make([]byte, size)
 	for {
 		n, err := unix.Getdents(dir, b)
 		if err == unix.EINTR {
@@ -46,7 +58,9 @@ func openBeneath(dir int, name string, flags uint64) (int, error) {
 			Flags:   flags | unix.O_NOFOLLOW | unix.O_CLOEXEC,
 			Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV,
 		})
-		if err != unix.EINTR && err != unix.EAGAIN {
+		if err == unix.EAGAIN { // somebody has a lease on it (fcntl(2)), and is being asked to give it up
+			time.Sleep(time.Millisecond)
+		} else if err != unix.EINTR {
 			return fd, err
 		}
 	}

@@ -36,7 +36,7 @@ func (m *Measurement) Tree(ctx context.Context, dirfd int) error {
 	ctx, m.stop = context.WithCancel(ctx)
 	defer m.stop()
 	m.group.SetLimit(max(m.Workers-1, 1))
-	m.dir(ctx, dirfd, ".")
+	m.dir(ctx, dirfd, ".", 0)
 	_ = m.group.Wait()
 	if m.first != nil {
 		return m.first
@@ -52,7 +52,7 @@ func (m *Measurement) fail(what, name string, err error) {
 }
 
 // dir measures the directory name in parent.
-func (m *Measurement) dir(ctx context.Context, parent int, name string) {
+func (m *Measurement) dir(ctx context.Context, parent int, name string, depth int) {
 	f, err := openDir(parent, name)
 	if changed(err) && name != "." {
 		return
@@ -65,11 +65,11 @@ func (m *Measurement) dir(ctx context.Context, parent int, name string) {
 	m.Dirs.Add(1)
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	err = entries(int(f.Fd()), func(name string, _ uint8) bool {
+	err = entries(int(f.Fd()), depth, func(name string, _ uint8) bool {
 		wg.Add(1)
 		work := func() error {
 			defer wg.Done()
-			m.entry(ctx, f, name)
+			m.entry(ctx, f, name, depth)
 			return nil
 		}
 		if m.Workers <= 1 || !m.group.TryGo(work) {
@@ -82,7 +82,7 @@ func (m *Measurement) dir(ctx context.Context, parent int, name string) {
 	}
 }
 
-func (m *Measurement) entry(ctx context.Context, d *os.File, name string) {
+func (m *Measurement) entry(ctx context.Context, d *os.File, name string, depth int) {
 	if ctx.Err() != nil {
 		return
 	}
@@ -95,7 +95,7 @@ func (m *Measurement) entry(ctx context.Context, d *os.File, name string) {
 		m.fail("look at", name, err)
 		return
 	case st.Mode&unix.S_IFMT == unix.S_IFDIR:
-		m.dir(ctx, int(d.Fd()), name)
+		m.dir(ctx, int(d.Fd()), name, depth+1)
 		return
 	case st.Mode&unix.S_IFMT == unix.S_IFREG:
 		m.Files.Add(1)
@@ -103,7 +103,7 @@ func (m *Measurement) entry(ctx context.Context, d *os.File, name string) {
 		m.Others.Add(1)
 	}
 	if st.Nlink > 1 {
-		if _, first := m.links.enter(&st, ""); !first {
+		if _, first := m.links.enter(&st, 0, nil, ""); !first {
 			return
 		}
 	}

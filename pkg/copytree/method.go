@@ -4,6 +4,7 @@ package copytree
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -16,9 +17,11 @@ import (
 // Methods remembers what a pair of file systems refuses, so that it is not tried again for
 // every file. Its zero value is ready for use, by several copies at a time.
 type Methods struct {
-	noClone, noCopy         atomic.Bool
-	noAttributes, noSetting atomic.Bool
-	once                    sync.Once
+	clone, copy method
+	// noAttributes: the source has none to ask for. The others are what the target does not take.
+	noAttributes               atomic.Bool
+	noUser, noPosix, noNFSList atomic.Bool
+	once                       sync.Once
 	// wantNone is the flag by which an NFS client asks for no delegation of a file that it
 	// opens. With one, Linux keeps the times that are set to itself, until it gives the
 	// delegation back (RFC 9754), minutes later, or never, if it dies: but the copy is called
@@ -28,21 +31,73 @@ type Methods struct {
 	lists    sync.Map // of what a new file has: see plainACL
 }
 
-// learn finds out whether copy_file_range(2) would have the server copy. By NFS before 4.2 it
-// reads and writes as we do, but fills the holes.
-func (m *Methods) learn(target int) {
+// method is what is known of a way to copy data.
+type method struct {
+	works, never atomic.Bool
+	invalid      atomic.Int32
+}
+
+// trials is how many files may be refused for what they are (EINVAL), and none ever copied,
+// before a way is given up.
+const trials = 8
+
+func (m *method) usable() bool { return !m.never.Load() }
+
+// note remembers how a trial ended, and returns its error.
+func (m *method) note(err error) error {
+	switch {
+	case err == nil:
+		if !m.works.Load() {
+			m.works.Store(true)
+		}
+	case !refused(err):
+	case !errors.Is(err, unix.EINVAL), !m.works.Load() && m.invalid.Add(1) >= trials:
+		m.never.Store(true)
+	}
+	return err
+}
+
+// refused reports whether an error says that a way to copy cannot be had, and nothing else is
+// wrong.
+func refused(err error) bool {
+	for _, errno := range []unix.Errno{unix.EOPNOTSUPP, unix.ENOTTY, unix.EXDEV, unix.ENOSYS, unix.EINVAL, unix.EBADF} {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	return false
+}
+
+// learn finds out whether copy_file_range(2) would have the server copy. By NFS before 4.2, or
+// from another mount, it reads and writes as we do, but fills the holes.
+func (m *Methods) learn(target int, sameDevice bool) {
 	m.once.Do(func() {
 		var st unix.Statx_t
 		if unix.Statx(target, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_MNT_ID, &st) != nil {
 			return
 		}
 		fsType, options := mountOf(st.Mnt_id)
-		nfs := strings.HasPrefix(fsType, "nfs")
-		if nfs {
-			m.wantNone = unix.O_DIRECT
+		if !strings.HasPrefix(fsType, "nfs") {
+			return
 		}
-		m.noCopy.Store(nfs && !strings.Contains(","+options+",", ",vers=4.2,"))
+		m.wantNone = unix.O_DIRECT
+		m.copy.never.Store(!sameDevice || !strings.Contains(","+options+",", ",vers=4.2,"))
 	})
+}
+
+// nfs reports whether the target is on NFS.
+func (m *Methods) nfs() bool { return m.wantNone != 0 }
+
+// pagesFilled is how many bytes the calling thread has put into the page cache to be written.
+func pagesFilled() (n int64) {
+	data, err := os.ReadFile("/proc/thread-self/io")
+	if err != nil {
+		return 0
+	}
+	if _, after, ok := strings.Cut(string(data), "\nwrite_bytes: "); ok {
+		_, _ = fmt.Sscan(after, &n)
+	}
+	return n
 }
 
 // mountOf returns type and options of a mount as the kernel's table has them, which asks no

@@ -304,6 +304,6 @@ func counts(t *copytree.Copy) []any {
 		"files", t.Files.Load(), "directories", t.Dirs.Load(),
 		"cloned", t.Cloned.Files.Load(), "copiedByServer", t.Copied.Files.Load(), "readAndWritten", t.Written.Files.Load(),
 		"bytesCloned", t.Cloned.Bytes.Load(), "bytesCopiedByServer", t.Copied.Bytes.Load(), "bytesReadAndWritten", t.Written.Bytes.Load(),
-		"skipped", t.Skipped.Load(), "vanished", t.Vanished.Load(),
+		"skipped", t.Skipped.Load(), "vanished", t.Vanished.Load(), "attributesLost", t.Lost.Load(),
 	}
 }

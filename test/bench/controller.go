@@ -8,35 +8,52 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/mooring-csi/mooring/test/lab"
 )
 
+// place is where a controller works, and how.
+type place struct {
+	share, protocol string
+	disk            string   // the file system that is exported: xfs, or ext4
+	retention       string   // of the share's trash
+	flags           []string // further ones of the program's
+}
+
 // controller is a running controller with one share.
 type controller struct {
 	*process
-	b             *bench
-	share, export string
-	config, dir   string
-	protocol      string
-	delays        []float64
+	place
+	b           *bench
+	server      string // the share's directory, on the server itself
+	config, dir string
+	delays      []float64
 }
 
 // withController calls do with a controller on an export of its own that is warm: the share
 // is mounted, and a volume has come and gone.
-func (b *bench) withController(share, protocol, retention string, do func(*controller) error) (err error) {
-	c := &controller{b: b, share: share, protocol: protocol, delays: []float64{0}}
-	if protocol == "4.2" {
+func (b *bench) withController(p place, do func(*controller) error) (err error) {
+	c := &controller{b: b, place: p, delays: []float64{0}}
+	if p.protocol == "4.2" {
 		c.delays = append(c.delays, networkDelay)
 	}
-	c.dir = b.path(share + protocol)
-	c.export = filepath.Join(lab.Exports, "bench", share+protocol)
-	c.config = lab.Registry(share, c.export, "mountOptions: [nfsvers="+protocol+"]", "trashRetention: "+retention)
-	if err := os.MkdirAll(c.export, 0o755); err != nil {
+	root := lab.Exports
+	if p.disk == "ext4" {
+		root = "/ext4"
+		if err := lab.Do("export", "ext4"); err != nil {
+			return err
+		}
+	}
+	export := filepath.Join(root, "bench", p.share+p.protocol)
+	c.server = lab.View + export
+	c.dir = b.path(p.share + p.protocol)
+	c.config = lab.Registry(p.share, export, "mountOptions: [nfsvers="+p.protocol+"]", "trashRetention: "+p.retention)
+	if err := os.MkdirAll(c.server, 0o755); err != nil {
 		return err
 	}
-	if c.process, err = start("controller", c.dir, c.config, share); err != nil {
+	if c.process, err = start("controller", c.dir, c.config, p.share, p.flags...); err != nil {
 		return err
 	}
 	volumes, err := c.volumes(1, nil)
@@ -87,7 +104,7 @@ func (c *controller) restart() error {
 	if err := c.Stop(); err != nil {
 		return err
 	}
-	p, err := start("controller", c.dir, c.config, c.share)
+	p, err := start("controller", c.dir, c.config, c.share, c.flags...)
 	if err != nil {
 		return err
 	}
@@ -96,6 +113,17 @@ func (c *controller) restart() error {
 	defer cancel()
 	_, err = c.Controller.GetCapacity(ctx, &csi.GetCapacityRequest{})
 	return err
+}
+
+// emptied waits until the trash is empty.
+func (c *controller) emptied() error {
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		left, err := os.ReadDir(filepath.Join(c.server, ".mooring", "trash")) // on the server itself
+		if err != nil || len(left) == 0 {
+			return err
+		}
+	}
+	return errors.New("the trash is not empty after two minutes")
 }
 
 // volumes creates volumes, unmeasured.

@@ -31,14 +31,14 @@ type process struct {
 
 // start runs the program in a role. A controller is counted at its mount of the share that is
 // named, a node by all that the machine's client asks: only what is measured may ask then.
-func start(role, dir, config, share string) (*process, error) {
+func start(role, dir, config, share string, flags ...string) (*process, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
 	address := l.Addr().String()
 	_ = l.Close()
-	d, err := lab.Start(role, dir, config, "--metrics-address", address, "--node-id", "bench")
+	d, err := lab.Start(role, dir, config, append(flags, "--metrics-address", address, "--node-id", "bench")...)
 	if err != nil {
 		return nil, err
 	}

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Bench measures what each operation costs: NFS round trips by kind, mounts, processes and
-// seconds, without and with a network's delay. "make bench" runs it in the lab, against the
-// real program and a real NFS server. It prints a table, keeps it as build/bench.json, and
-// ends with 1 where a limit that the project promises is broken.
+// Bench measures what each operation costs: NFS round trips by kind, file data that passed
+// through the client, mounts, processes and seconds, without and with a network's delay. "make
+// bench" runs it in the lab, against the real program and a real NFS server. It prints a
+// table, keeps it as build/bench.json, and ends with 1 where a limit that the project promises
+// is broken.
 //
 // The server grants no delegations meanwhile, unless asked for by -delegations. They save a
 // client opens, closes and looks at attributes, but which opens get one is the server's
@@ -23,6 +24,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -31,7 +33,10 @@ import (
 func main() {
 	b := &bench{}
 	out := flag.String("o", "build/bench.json", "where to keep the rows")
-	flag.StringVar(&b.only, "only", "", "measure only rows of which \"operation/case/protocol\" contains this")
+	flag.Func("only", "measure only rows of which \"operation/case/protocol/disk\" matches this regular expression", func(text string) (err error) {
+		b.only, err = regexp.Compile(text)
+		return err
+	})
 	flag.BoolVar(&b.delegations, "delegations", false, "let the server grant delegations")
 	flag.BoolVar(&b.quick, "quick", false, "measure with a few repetitions only")
 	flag.Parse()
@@ -55,7 +60,7 @@ const networkDelay = 0.5
 
 // bench is one run.
 type bench struct {
-	only               string
+	only               *regexp.Regexp // nil for all
 	quick, delegations bool
 	dir                string // of the processes' state
 	table              table
@@ -94,7 +99,7 @@ func (b *bench) run() (err error) {
 // One process runs at a time.
 func (b *bench) protocol(protocol string) error {
 	n := newNode(b, protocol)
-	err := b.withController("nas", protocol, "1h", func(c *controller) error {
+	err := b.withController(place{share: "nas", protocol: protocol, disk: "xfs", retention: "1h"}, func(c *controller) error {
 		n.config = c.config
 		err := b.measure(c.creates()...)
 		if err == nil {
@@ -111,12 +116,15 @@ func (b *bench) protocol(protocol string) error {
 	if err == nil {
 		err = n.measure()
 	}
+	if err == nil {
+		err = b.copies(protocol)
+	}
 	if err != nil || protocol != "4.2" {
 		return err
 	}
-	err = b.withController("purged", protocol, "0s", func(c *controller) error { return b.measure(c.purge()) })
+	err = b.withController(place{share: "purged", protocol: protocol, disk: "xfs", retention: "0s"}, func(c *controller) error { return b.measure(c.purge()) })
 	if err == nil {
-		err = b.withController("listed", protocol, "0s", (*controller).measureLists)
+		err = b.withController(place{share: "listed", protocol: protocol, disk: "xfs", retention: "0s"}, (*controller).measureLists)
 	}
 	return err
 }
@@ -124,8 +132,10 @@ func (b *bench) protocol(protocol string) error {
 // spec is what a row measures, or one row without and one with delay.
 type spec struct {
 	operation, variant, protocol string
+	disk                         string // the server's file system
 	delays                       []float64
 	parallel, n                  int
+	files                        int // in the tree that is copied, where one is
 	on                           *process
 	// prepare does what is not measured and returns what is, to be called with 0 to n-1, and
 	// what cleans up after it, or nil.
@@ -134,14 +144,21 @@ type spec struct {
 	// operation by which that has a row of its own.
 	each bool
 	rest string
+	// apart: each call is prepared, and cleaned up after, by itself.
+	apart bool
 }
 
-func (s spec) String() string { return s.operation + "/" + s.variant + "/" + s.protocol }
+func (s spec) String() string {
+	return s.operation + "/" + s.variant + "/" + s.protocol + "/" + s.disk
+}
+
+// wanted reports whether a row is.
+func (b *bench) wanted(s spec) bool { return b.only == nil || b.only.MatchString(s.String()) }
 
 // measure adds the rows of those specs that are wanted.
 func (b *bench) measure(specs ...spec) error {
 	for _, s := range specs {
-		if !strings.Contains(s.String(), b.only) {
+		if !b.wanted(s) {
 			continue
 		}
 		if b.quick {
@@ -157,25 +174,17 @@ func (b *bench) measure(specs ...spec) error {
 }
 
 func (b *bench) measureOne(s spec, delay float64) error {
-	do, clean, err := s.prepare(s.n)
-	if err != nil {
-		return fmt.Errorf("prepare: %w", err)
-	}
-	if delay > 0 {
-		err = setDelay(delay)
+	rounds := 1
+	if s.apart {
+		rounds, s.n = s.n, 1
 	}
 	var t tally
-	if err == nil {
-		t, err = b.count(s, do)
-	}
-	if delay > 0 {
-		err = errors.Join(err, unsetDelay())
-	}
-	if clean != nil {
-		err = errors.Join(err, clean())
-	}
-	if err != nil {
-		return err
+	for range rounds {
+		one, err := b.measureRound(s, delay)
+		if err != nil {
+			return err
+		}
+		t.add(one)
 	}
 	b.rows = append(b.rows, newRow(s, delay, t.took, t.spent))
 	if s.rest != "" {
@@ -183,6 +192,29 @@ func (b *bench) measureOne(s spec, delay float64) error {
 		b.rows = append(b.rows, newRow(s, delay, make([]time.Duration, len(t.took)), t.after))
 	}
 	return nil
+}
+
+// measureRound prepares calls, counts them and cleans up.
+func (b *bench) measureRound(s spec, delay float64) (t tally, err error) {
+	do, clean, err := s.prepare(s.n)
+	if err != nil {
+		return t, fmt.Errorf("prepare: %w", err)
+	}
+	if delay > 0 {
+		err = setDelay(delay)
+	}
+	if err == nil {
+		t, err = b.count(s, do)
+	}
+	if delay > 0 {
+		err = errors.Join(err, unsetDelay())
+	}
+	if clean != nil {
+		if cleaned := clean(); cleaned != nil {
+			err = errors.Join(err, fmt.Errorf("clean up: %w", cleaned))
+		}
+	}
+	return t, err
 }
 
 // setDelay makes every round trip take so many milliseconds longer.

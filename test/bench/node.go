@@ -97,7 +97,7 @@ func (n *node) unstageAt(i int) error { return n.unstage(n.volumes[i], n.staging
 // rows returns the node's rows.
 func (n *node) rows() []spec {
 	row := func(operation, variant string, count int, prepare func(int) (func(int) error, func() error, error)) spec {
-		s := spec{operation: operation, variant: variant, protocol: n.protocol, delays: []float64{0}, parallel: 1, n: count, on: n.process, prepare: prepare}
+		s := spec{operation: operation, variant: variant, protocol: n.protocol, disk: "xfs", delays: []float64{0}, parallel: 1, n: count, on: n.process, prepare: prepare}
 		if n.protocol == "4.2" {
 			s.delays = append(s.delays, networkDelay)
 		}

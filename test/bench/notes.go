@@ -16,6 +16,9 @@ type note struct {
 	purpose   string
 }
 
+// copied stands for snapshot, restore and clone.
+const copied = "copying"
+
 var notes = []note{
 	{"create", "OPEN CLOSE", "the record is written aside; in a new namespace, the parent's mark"},
 	{"create", "WRITE", "the record, synced; at the end its one digit that says ready"},
@@ -38,6 +41,16 @@ var notes = []note{
 	{"stage", "FSINFO PATHCONF SERVER_CAPS", "what the server can do, at its root and again where the share's file system begins"},
 	{"stage", "SECINFO_NO_NAME", "which security the server's root wants"},
 	{"stage", "GETATTR ACCESS", "the directory to be mounted"},
+	{copied, "OPEN_NOATTR OPEN CLOSE CREATE MKDIR", "a file is opened, its copy made (v3: CREATE; CREATE, MKDIR of directories)"},
+	{copied, "CLONE COPY", "its data, which the server copies"},
+	{copied, "SEEK", "where a sparse file has data"},
+	{copied, "READ WRITE", "its data through the client; and the driver's own records"},
+	{copied, "OFFLOAD_STATUS", "the client asks whether a long COPY is done"},
+	{copied, "COMMIT", "data that were copied are on the disk"},
+	{copied, "SETATTR", "its times, and its owner and mode where the server has set others"},
+	{copied, "LISTXATTRS GETACL", "has it attributes and an ACL? Not asked of a snapshot in which nothing has"},
+	{copied, "READDIR READDIRPLUS", "directories are read, with their entries' attributes"},
+	{copied, "LINK RENAME REMOVE", "the job, the claim of a volume; the copy put in its place; the job ends"},
 	{"stats", "STATFS", "the question itself, in a child that can be killed"},
 }
 
@@ -47,6 +60,9 @@ func (b *bench) explain(to io.Writer) {
 	for _, r := range b.rows {
 		for kind := range r.ByKind {
 			seen[r.Operation+" "+kind] = true
+			if r.Files > 0 {
+				seen[copied+" "+kind] = true
+			}
 		}
 	}
 	heading := "\nWhat the round trips are for:\n"

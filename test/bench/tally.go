@@ -19,6 +19,13 @@ type tally struct {
 	after sample // round trips after the answers, where they are counted apart
 }
 
+// add counts in another batch.
+func (t *tally) add(more tally) {
+	t.took = append(t.took, more.took...)
+	t.spent.add(more.spent)
+	t.after.add(more.after)
+}
+
 // count runs a batch between two readings of all counters. Nothing else may ask the server
 // meanwhile.
 func (b *bench) count(s spec, do func(int) error) (t tally, err error) {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"golang.org/x/sys/unix"
@@ -19,7 +18,7 @@ type preparation func(n int) (func(i int) error, error)
 // spec returns the spec of a row of this controller.
 func (c *controller) spec(operation, variant string, parallel, n int, prepare preparation) spec {
 	return spec{
-		operation: operation, variant: variant, protocol: c.protocol, delays: c.delays, parallel: parallel, n: n, on: c.process,
+		operation: operation, variant: variant, protocol: c.protocol, disk: c.disk, delays: c.delays, parallel: parallel, n: n, on: c.process,
 		prepare: func(n int) (func(int) error, func() error, error) {
 			do, err := prepare(n)
 			return do, nil, err
@@ -124,20 +123,13 @@ func (c *controller) deletes() []spec {
 // purge returns the row of the removal of a deleted volume's tree: from the call of
 // DeleteVolume, whose own few round trips are in it, until the trash is empty.
 func (c *controller) purge() spec {
-	trash := filepath.Join(c.export, ".mooring", "trash")
 	return c.spec("purge", "10,000 files in 100 directories", 1, 2, func(n int) (func(int) error, error) {
 		volumes, err := c.filled(n, treeDirectories, treeFiles)
 		return func(i int) error {
 			if err := c.remove(volumes[i]); err != nil {
 				return err
 			}
-			for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-				left, err := os.ReadDir(trash) // on the server itself
-				if err != nil || len(left) == 0 {
-					return err
-				}
-			}
-			return errors.New("the trash is not empty after a minute")
+			return c.emptied()
 		}, err
 	})
 }
@@ -149,12 +141,17 @@ const (
 	treeEntries     = 1 + treeDirectories + treeDirectories*treeFiles
 )
 
+// directory returns a volume's directory, on the server itself.
+func (c *controller) directory(v *csi.Volume) string {
+	return filepath.Join(c.server, v.GetVolumeContext()["subDir"])
+}
+
 // filled creates volumes with a tree in each, unmeasured.
 func (c *controller) filled(n, dirs, files int) ([]*csi.Volume, error) {
 	volumes, err := c.volumes(n, nil)
 	for _, v := range volumes {
 		if err == nil {
-			err = fill(filepath.Join(c.export, v.GetVolumeContext()["subDir"]), dirs, files)
+			err = fill(c.directory(v), dirs, files)
 		}
 	}
 	return volumes, err

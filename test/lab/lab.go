@@ -27,6 +27,10 @@ const Server = "127.0.0.1"
 // Exports is the directory that the server exports to all, with root as root.
 const Exports = "/exports"
 
+// View is the directory in which the server itself sees all exports: /exports at
+// View + "/exports".
+const View = "/run/export"
+
 // Registry returns a configuration file's text with one share, of that export path. more
 // are further lines of the share's entry.
 func Registry(name, path string, more ...string) string {

@@ -1,0 +1,403 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package copytree
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mooring-csi/mooring/test/lab/ground"
+	"golang.org/x/sys/unix"
+)
+
+// without returns Methods that leave only some ways to copy data.
+func without(clone, copy bool) *Methods {
+	m := &Methods{}
+	m.clone.never.Store(clone)
+	m.copy.never.Store(copy)
+	return m
+}
+
+// ways are all that a ground can have. Where one is not there the next takes its place.
+func ways(t *testing.T, test func(t *testing.T, m *Methods)) {
+	t.Helper()
+	t.Run("clone", func(t *testing.T) { test(t, &Methods{}) })
+	t.Run("copy", func(t *testing.T) { test(t, without(true, false)) })
+	t.Run("write", func(t *testing.T) { test(t, without(true, true)) })
+}
+
+// pair opens the directories "tree" and "copy" in dir for calls of a Copy's insides.
+func pair(t *testing.T, dir string) *directory {
+	t.Helper()
+	d := &directory{}
+	var err error
+	d.source, err = os.Open(filepath.Join(dir, "tree"))
+	must(t, err)
+	t.Cleanup(func() { _ = d.source.Close() })
+	target, err := os.Open(filepath.Join(dir, "copy"))
+	must(t, err)
+	t.Cleanup(func() { _ = target.Close() })
+	d.target = int(target.Fd())
+	return d
+}
+
+// kinds make a name be of each kind.
+var kinds = map[uint8]func(path string) error{
+	unix.DT_REG:  func(path string) error { return os.WriteFile(path, []byte("some"), 0o644) },
+	unix.DT_DIR:  func(path string) error { return os.Mkdir(path, 0o755) },
+	unix.DT_LNK:  func(path string) error { return os.Symlink("/etc/passwd", path) },
+	unix.DT_FIFO: func(path string) error { return unix.Mkfifo(path, 0o644) },
+}
+
+// TestKindsThatChange has each entry be of another kind than the directory said, or be unknown,
+// as when it is replaced between the one look and the next: it is copied as what it is.
+func TestKindsThatChange(t *testing.T) {
+	ground.Each(t, func(t *testing.T, g ground.Ground) {
+		must(t, os.Mkdir(filepath.Join(g.Dir, "tree"), 0o755))
+		must(t, os.Mkdir(filepath.Join(g.Dir, "copy"), 0o755))
+		d := pair(t, g.Dir)
+		for said := range kinds {
+			for is, make := range kinds {
+				name := fmt.Sprint(said, " is ", is)
+				must(t, make(filepath.Join(g.Dir, "tree", name)))
+				c := &Copy{Workers: 1, Methods: &Methods{}, root: d.target}
+				c.entry(t.Context(), d, name, said)
+				must(t, c.failed())
+				var st unix.Stat_t
+				must(t, unix.Lstat(filepath.Join(g.Dir, "copy", name), &st))
+				if uint8(st.Mode&unix.S_IFMT>>12) != is || c.Vanished.Load() != 0 {
+					t.Errorf("%s: the copy has mode %o, and %d vanished", name, st.Mode, c.Vanished.Load())
+				}
+			}
+		}
+		c := &Copy{Workers: 1, Methods: &Methods{}, root: d.target}
+		for said := range kinds {
+			c.entry(t.Context(), d, "not there", said)
+		}
+		must(t, c.failed())
+		if int(c.Vanished.Load()) != len(kinds) {
+			t.Errorf("%d vanished", c.Vanished.Load())
+		}
+	})
+}
+
+// TestNamesToldTwice has a directory tell of each name twice, of another kind the second time,
+// as one may that changes while it is read. What was first stays; nothing hangs.
+func TestNamesToldTwice(t *testing.T) {
+	ground.Each(t, func(t *testing.T, g ground.Ground) {
+		must(t, os.Mkdir(filepath.Join(g.Dir, "tree"), 0o755))
+		must(t, os.Mkdir(filepath.Join(g.Dir, "copy"), 0o755))
+		d := pair(t, g.Dir)
+		c := &Copy{Workers: 1, Methods: &Methods{}, root: d.target}
+		for first, make := range kinds {
+			for second, again := range kinds {
+				name := fmt.Sprint(first, " then ", second)
+				path := filepath.Join(g.Dir, "tree", name)
+				must(t, make(path))
+				c.entry(t.Context(), d, name, first)
+				must(t, os.Remove(path))
+				must(t, again(path))
+				if second == unix.DT_REG {
+					must(t, os.WriteFile(path, []byte("other"), 0o600))
+				}
+				c.entry(t.Context(), d, name, second)
+				must(t, c.failed())
+				var st unix.Stat_t
+				copied := filepath.Join(g.Dir, "copy", name)
+				must(t, unix.Lstat(copied, &st))
+				if uint8(st.Mode&unix.S_IFMT>>12) != first {
+					t.Errorf("%s: the copy has mode %o", name, st.Mode)
+				}
+				if data, _ := os.ReadFile(copied); first == unix.DT_REG && string(data) != "some" {
+					t.Errorf("%s: the copy holds %q", name, data)
+				}
+			}
+		}
+		must(t, os.WriteFile(filepath.Join(g.Dir, "tree/hard"), []byte("some"), 0o644))
+		must(t, os.Link(filepath.Join(g.Dir, "tree/hard"), filepath.Join(g.Dir, "tree/hard too")))
+		for _, name := range []string{"hard", "hard too", "hard too", "hard"} {
+			c.entry(t.Context(), d, name, unix.DT_REG)
+		}
+		must(t, c.failed())
+	})
+}
+
+// TestOneNameAtATime has no two workers make the same name.
+func TestOneNameAtATime(t *testing.T) {
+	d := &directory{}
+	if !d.begin("a") || d.begin("a") || !d.begin("b") {
+		t.Error("a name was begun twice, or another not at all")
+	}
+	if d.end("a"); !d.begin("a") {
+		t.Error("a name stayed busy")
+	}
+}
+
+// TestCopyOfWhatShrinks cuts a file after it was opened: the copy ends where the file does.
+func TestCopyOfWhatShrinks(t *testing.T) {
+	ground.Each(t, func(t *testing.T, g ground.Ground) {
+		ways(t, func(t *testing.T, m *Methods) {
+			dir, err := os.MkdirTemp(g.Dir, "cut")
+			must(t, err)
+			must(t, os.Mkdir(filepath.Join(dir, "tree"), 0o755))
+			content := bytes.Repeat([]byte("mooring!"), 256<<10)
+			for _, name := range []string{"full", "with holes"} {
+				path := filepath.Join(dir, "tree", name)
+				must(t, os.WriteFile(path, content, 0o644))
+				if name == "with holes" {
+					must(t, os.Truncate(path, 64<<20))
+				}
+			}
+			c := &Copy{Workers: 1, Methods: m, Step: func(what string) {
+				if what == "copy a file's data" {
+					for _, name := range []string{"full", "with holes"} {
+						must(t, os.Truncate(filepath.Join(dir, "tree", name), 1<<20))
+					}
+				}
+			}}
+			must(t, copyOf(t, context.Background(), dir, c))
+			for _, name := range []string{"full", "with holes"} {
+				if data, err := os.ReadFile(filepath.Join(dir, "copy", name)); err != nil || !bytes.Equal(data, content[:1<<20]) {
+					t.Errorf("%s: %d bytes, %v", name, len(data), err)
+				}
+			}
+		})
+	})
+}
+
+// TestCopyOfWhatIsRemoved removes a file, on the server, after it was opened.
+func TestCopyOfWhatIsRemoved(t *testing.T) {
+	ground.Each(t, func(t *testing.T, g ground.Ground) {
+		must(t, os.Mkdir(filepath.Join(g.Dir, "tree"), 0o755))
+		for _, name := range []string{"gone", "stays"} {
+			must(t, os.WriteFile(filepath.Join(g.Dir, "tree", name), bytes.Repeat([]byte("mooring!"), 1000), 0o644))
+		}
+		must(t, os.Link(filepath.Join(g.Dir, "tree/gone"), filepath.Join(g.Dir, "tree/gone too")))
+		c := &Copy{Workers: 1, Step: func(what string) {
+			if what == "make a file" {
+				_ = os.Remove(filepath.Join(g.Server, "tree/gone"))
+				_ = os.Remove(filepath.Join(g.Server, "tree/gone too"))
+			}
+		}}
+		must(t, copyOf(t, context.Background(), g.Dir, c))
+		copied, err := os.ReadDir(filepath.Join(g.Dir, "copy"))
+		must(t, err)
+		for _, e := range copied { // whole, or not there
+			if info, err := e.Info(); err != nil || info.Size() != 8000 {
+				t.Errorf("%s: %v, %v", e.Name(), info, err)
+			}
+		}
+		if _, err := os.Stat(filepath.Join(g.Dir, "copy/stays")); err != nil {
+			t.Error(err)
+		}
+		if n := c.Files.Load() + c.Links.Load() + c.Vanished.Load(); n != 3 {
+			t.Errorf("%d of 3 were counted", n)
+		}
+	})
+}
+
+// TestCopyStopsWithinAFile ends a copy in the middle of a large file, by each way.
+func TestCopyStopsWithinAFile(t *testing.T) {
+	ground.Each(t, func(t *testing.T, g ground.Ground) {
+		const size = 256 << 20
+		must(t, os.Mkdir(filepath.Join(g.Dir, "tree"), 0o755))
+		f, err := os.Create(filepath.Join(g.Server, "tree/large"))
+		must(t, err)
+		for i := range int64(size >> 20) {
+			_, err = f.WriteAt(bytes.Repeat([]byte{byte(i + 1)}, 1<<20), i<<20)
+			must(t, err)
+		}
+		must(t, f.Close())
+		for way, m := range map[string]*Methods{"copy": without(true, false), "write": without(true, true)} {
+			t.Run(way, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(context.Background())
+				defer cancel()
+				c := &Copy{Workers: 2, Methods: m}
+				ended := make(chan time.Time, 1)
+				go func() {
+					for c.Copied.Bytes.Load()+c.Written.Bytes.Load() == 0 && ctx.Err() == nil {
+						time.Sleep(100 * time.Microsecond)
+					}
+					cancel()
+					ended <- time.Now()
+				}()
+				err := copyOf(t, ctx, g.Dir, c)
+				must(t, os.RemoveAll(filepath.Join(g.Dir, "copy")))
+				if took := time.Since(<-ended); took > 2*time.Second {
+					t.Errorf("it went on for %v", took)
+				}
+				// The server may have done it in one step.
+				if n := c.Copied.Bytes.Load() + c.Written.Bytes.Load(); !errors.Is(err, context.Canceled) || n >= size && c.Copied.Bytes.Load() == 0 {
+					t.Errorf("it ended with %v after %d bytes", err, n)
+				}
+			})
+		}
+	})
+}
+
+// TestWhatIsRemembered is when a way to copy is given up.
+func TestWhatIsRemembered(t *testing.T) {
+	many := func(err error, n int) []error { return slices.Repeat([]error{err}, n) }
+	for _, c := range []struct {
+		errs []error
+		want bool
+	}{
+		{many(unix.EOPNOTSUPP, 1), false},
+		{many(unix.EXDEV, 1), false},
+		{many(unix.ENOTTY, 1), false},
+		{many(unix.EINVAL, trials-1), true},
+		{many(unix.EINVAL, trials), false},
+		{append([]error{nil}, many(unix.EINVAL, 10*trials)...), true},
+		{many(unix.ENOSPC, 10*trials), true},
+		{many(unix.EDQUOT, 10*trials), true},
+		{many(unix.EIO, 10*trials), true},
+	} {
+		var m method
+		for _, err := range c.errs {
+			if got := m.note(err); got != err {
+				t.Errorf("%v has become %v", err, got)
+			}
+		}
+		if m.usable() != c.want {
+			t.Errorf("after %d times, the last %v: usable %v", len(c.errs), c.errs[len(c.errs)-1], m.usable())
+		}
+	}
+	for _, err := range []error{unix.ENOSPC, unix.EDQUOT, unix.EIO, context.Canceled} {
+		if refused(err) {
+			t.Errorf("after %v another way is tried", err)
+		}
+	}
+}
+
+// TestLinksForget is what is remembered of files with several names.
+func TestLinksForget(t *testing.T) {
+	var l links
+	a := &unix.Stat_t{Ino: 5, Nlink: 2}
+	first, is := l.enter(a, 100, nil, "a")
+	if !is {
+		t.Fatal("the first name is called another")
+	}
+	if f, is := l.enter(a, 0, nil, "b"); is || f != first {
+		t.Error("the second name is called the first")
+	}
+	if len(l.of) != 0 {
+		t.Error("all names were met, and still it is remembered")
+	}
+	first, _ = l.enter(a, 100, nil, "a")
+	// That one is removed, with its other name, and a new file gets its number.
+	if second, is := l.enter(a, 200, nil, "new"); !is {
+		t.Error("a new file is taken for the one that had its number")
+	} else if l.forget(a, first); l.of[inode{0, 5}] != second {
+		t.Error("the wrong one was forgotten")
+	}
+}
+
+// TestHowDeepACopyGoes copies as many directories, one in the other, as a path can name, and
+// says what is wrong with more than it can.
+func TestHowDeepACopyGoes(t *testing.T) {
+	for _, c := range []struct {
+		levels int
+		fine   bool
+	}{{2000, true}, {deepest + 1, false}} {
+		dir, err := os.MkdirTemp("/dev/shm", "deep")
+		must(t, err)
+		for _, name := range []string{"tree", "copy"} {
+			must(t, os.Mkdir(filepath.Join(dir, name), 0o700))
+			defer remove(t, context.Background(), "/dev/shm", filepath.Base(dir))
+		}
+		chain(t, filepath.Join(dir, "tree"), c.levels, "d")
+		cp := &Copy{Workers: 2}
+		err = copyInto(t, context.Background(), filepath.Join(dir, "tree"), filepath.Join(dir, "copy"), cp)
+		switch {
+		case c.fine && (err != nil || cp.Dirs.Load() != int64(c.levels) || cp.Links.Load() != 1):
+			t.Errorf("%d levels: %d directories, %d links, %v", c.levels, cp.Dirs.Load(), cp.Links.Load(), err)
+		case !c.fine && !errors.Is(err, unix.ENAMETOOLONG) && !errors.Is(err, unix.EMFILE):
+			t.Errorf("%d levels: %v", c.levels, err)
+		case err != nil && len(err.Error()) > 600:
+			t.Errorf("%d levels: the error has %d bytes", c.levels, len(err.Error()))
+		}
+	}
+}
+
+// TestMemoryDoesNotGrow copies a directory ten times as large as another.
+func TestMemoryDoesNotGrow(t *testing.T) {
+	var peak [2]uint64
+	for i, entries := range []int{10_000, 100_000} {
+		dir, err := os.MkdirTemp("/dev/shm", "memory")
+		must(t, err)
+		defer os.RemoveAll(dir)
+		must(t, os.Mkdir(filepath.Join(dir, "tree"), 0o755))
+		for j := range entries {
+			must(t, unix.Mknod(filepath.Join(dir, "tree", fmt.Sprint(j)), unix.S_IFREG|0o644, 0))
+		}
+		c := &Copy{Workers: 16}
+		stop, done := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(done)
+			for {
+				var m runtime.MemStats
+				runtime.GC()
+				runtime.ReadMemStats(&m)
+				peak[i] = max(peak[i], m.HeapAlloc)
+				select {
+				case <-stop:
+					return
+				case <-time.After(20 * time.Millisecond):
+				}
+			}
+		}()
+		must(t, copyOf(t, context.Background(), dir, c))
+		close(stop)
+		<-done
+		f, err := os.Open(filepath.Join(dir, "copy"))
+		must(t, err)
+		names, err := f.Readdirnames(-1)
+		must(t, errors.Join(err, f.Close()))
+		if len(names) != entries {
+			t.Errorf("the copy has %d of %d entries", len(names), entries)
+		}
+	}
+	t.Logf("%d KiB with 10,000 entries, %d KiB with 100,000", peak[0]>>10, peak[1]>>10)
+	if peak[1] > peak[0]+1<<20 {
+		t.Errorf("%d bytes with 10,000 entries, %d with 100,000", peak[0], peak[1])
+	}
+}
+
+// TestWriteLeavesHoles writes what is not zero, and nothing else.
+func TestWriteLeavesHoles(t *testing.T) {
+	for _, pattern := range []string{"", "0", "1", "01", "10", "0110", "1001", "00100", "11x"} {
+		var data []byte
+		want := int64(0)
+		for _, x := range pattern {
+			switch x {
+			case '0':
+				data = append(data, make([]byte, block)...)
+			case '1':
+				data, want = append(data, strings.Repeat("1", block)...), want+block
+			default:
+				data, want = append(data, "end"...), want+3
+			}
+		}
+		f, err := os.CreateTemp(t.TempDir(), "")
+		must(t, err)
+		written, err := write(int(f.Fd()), data, 0, true)
+		must(t, err)
+		must(t, f.Truncate(int64(len(data))))
+		got, err := io.ReadAll(f)
+		must(t, err)
+		if written != want || !bytes.Equal(got, data) {
+			t.Errorf("%q: %d bytes written, want %d; the same: %v", pattern, written, want, bytes.Equal(got, data))
+		}
+		must(t, f.Close())
+	}
+}

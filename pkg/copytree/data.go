@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package copytree
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+)
+
+// data copies what is in a file by the best way that is there.
+func (c *Copy) data(ctx context.Context, source, made int, st *unix.Stat_t) error {
+	m := c.Methods
+	if m.clone.usable() {
+		err := m.clone.note(retry(func() error { return unix.IoctlFileClone(made, source) }))
+		if err == nil {
+			c.Cloned.Files.Add(1)
+			c.Cloned.Bytes.Add(st.Size)
+			return nil
+		}
+		if !refused(err) {
+			return err
+		}
+	}
+	if m.copy.usable() {
+		err := m.copy.note(c.serverCopy(ctx, source, made, st))
+		if err == nil {
+			return nil
+		}
+		if !refused(err) {
+			return err
+		}
+	}
+	if err := c.readAndWrite(ctx, source, made, st); err != nil {
+		return err
+	}
+	c.Written.Files.Add(1)
+	return nil
+}
+
+func retry(do func() error) error {
+	for {
+		if err := do(); !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
+
+// serverCopy copies a file by copy_file_range(2). A server of NFS 4.2 need not know how. The
+// kernel then reads and writes itself, and does not tell; but the pages that it fills are put
+// down to the thread (proc_pid_io(5)), while a server's work is not. That is called what it is,
+// and left to readAndWrite from then on, which keeps holes.
+func (c *Copy) serverCopy(ctx context.Context, source, made int, st *unix.Stat_t) error {
+	m := c.Methods
+	if !m.nfs() || m.copy.works.Load() {
+		err := c.copyRange(ctx, source, made, st)
+		if err == nil {
+			c.Copied.Files.Add(1)
+		}
+		return err
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	before := pagesFilled()
+	err := c.copyRange(ctx, source, made, st)
+	filled := pagesFilled() - before
+	switch {
+	case err != nil:
+	case filled > 0:
+		m.copy.never.Store(true)
+		c.Copied.Bytes.Add(-filled)
+		c.Written.Bytes.Add(filled)
+		c.Written.Files.Add(1)
+	default:
+		c.Copied.Files.Add(1)
+	}
+	return err
+}
+
+// copyStep bounds one copy_file_range(2), so that a copy can be ended. A smaller one costs: the
+// client may ask only every three seconds whether the server has done a large one.
+const copyStep = 1 << 30
+
+func (c *Copy) copyRange(ctx context.Context, source, made int, st *unix.Stat_t) error {
+	end, err := segments(ctx, source, st, func(from, to int64) (int, error) {
+		in, out := from, from
+		var n int
+		err := retry(func() (err error) {
+			n, err = unix.CopyFileRange(source, &in, made, &out, int(min(to-from, copyStep)), 0)
+			return err
+		})
+		if err == nil && n == 0 {
+			// So it ends for a file that has become shorter, but on some file systems for any.
+			if size, err := unix.Seek(source, 0, unix.SEEK_END); err != nil || size > from {
+				return 0, unix.EINVAL
+			}
+		}
+		c.Copied.Bytes.Add(int64(n))
+		return n, err
+	})
+	if err != nil {
+		return err
+	}
+	return finishData(made, st, end)
+}
+
+// finishData gives a copied file its size, which a hole at the end does not, and has the server
+// confirm that all of it is on its disk.
+func finishData(made int, st *unix.Stat_t, end int64) error {
+	if end != st.Size || holes(st) {
+		if err := retry(func() error { return unix.Ftruncate(made, end) }); err != nil {
+			return err
+		}
+	}
+	return retry(func() error { return unix.Fsync(made) })
+}
+
+// holes reports whether a file may have holes. What takes all of its size may, too: XFS adds
+// room for more to a file that is being written. That is worth a question for a large one.
+func holes(st *unix.Stat_t) bool { return st.Blocks*512 < st.Size || st.Size >= large }
+
+const large = 4 << 20
+
+// segments calls move for every part of the file that holds data, as far as that is known,
+// until it has moved all of that. A file system that does not say takes all for data. end is
+// what the size has become: less than it was for a file that was cut meanwhile.
+func segments(ctx context.Context, source int, st *unix.Stat_t, move func(from, to int64) (int, error)) (end int64, err error) {
+	for at := int64(0); at < st.Size; {
+		data, hole, err := nextData(source, at, st)
+		if err == io.EOF { // nothing but a hole is left, or not even that
+			size, err := unix.Seek(source, 0, unix.SEEK_END)
+			return max(at, min(size, st.Size)), err
+		}
+		if err != nil {
+			return 0, err
+		}
+		for at = data; at < hole; {
+			if err := ctx.Err(); err != nil {
+				return 0, err
+			}
+			n, err := move(at, hole)
+			if err != nil {
+				return 0, err
+			}
+			if n == 0 {
+				return at, nil
+			}
+			at += int64(n)
+		}
+	}
+	return st.Size, nil
+}
+
+// nextData returns where the next data of a file begins and ends. io.EOF: there is none.
+func nextData(source int, at int64, st *unix.Stat_t) (data, hole int64, err error) {
+	if !holes(st) {
+		return at, st.Size, nil
+	}
+	data, err = unix.Seek(source, at, unix.SEEK_DATA)
+	if errors.Is(err, unix.ENXIO) || err == nil && data >= st.Size {
+		return 0, 0, io.EOF
+	}
+	if err == nil {
+		hole, err = unix.Seek(source, data, unix.SEEK_HOLE)
+		if errors.Is(err, unix.ENXIO) { // it was cut just now
+			return 0, 0, io.EOF
+		}
+	}
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) {
+		return at, st.Size, nil
+	}
+	return data, min(hole, st.Size), err
+}
+
+const (
+	block  = 4096     // what is looked at for zeros
+	buffer = 1 << 20  // what is read at once
+	flush  = 64 << 20 // what is written before the server confirms it: all that close(2) may have to wait for
+)
+
+func (c *Copy) readAndWrite(ctx context.Context, source, made int, st *unix.Stat_t) error {
+	if c.Methods.nfs() { // O_DIRECT: that was for the open; reading ahead, and writing behind, is quicker
+		for _, fd := range []int{source, made} {
+			if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFL, 0); err != nil {
+				return err
+			}
+		}
+	}
+	b := c.Methods.buffer()
+	defer c.Methods.release(b)
+	sparse := st.Blocks*512 < st.Size
+	pending := int64(0)
+	end, err := segments(ctx, source, st, func(from, to int64) (int, error) {
+		n := 0
+		err := retry(func() (err error) {
+			n, err = unix.Pread(source, (*b)[:min(to-from, buffer)], from)
+			return err
+		})
+		if err != nil {
+			return 0, err
+		}
+		w, err := write(made, (*b)[:n], from, sparse)
+		c.Written.Bytes.Add(w)
+		if pending += w; err == nil && pending >= flush {
+			pending = 0
+			err = retry(func() error { return unix.Fdatasync(made) })
+		}
+		return n, err
+	})
+	if err != nil {
+		return err
+	}
+	return finishData(made, st, end)
+}
+
+// write writes b at an offset; of a sparse file, without the blocks that hold nothing.
+func write(made int, b []byte, at int64, sparse bool) (written int64, err error) {
+	for len(b) > 0 {
+		n := len(b)
+		if sparse {
+			skip := 0
+			for skip < len(b) && zero(b[skip:min(skip+block, len(b))]) {
+				skip = min(skip+block, len(b))
+			}
+			b, at = b[skip:], at+int64(skip)
+			for n = 0; n < len(b) && !zero(b[n:min(n+block, len(b))]); {
+				n = min(n+block, len(b))
+			}
+		}
+		for n > 0 {
+			w := 0
+			err := retry(func() (err error) {
+				w, err = unix.Pwrite(made, b[:n], at)
+				return err
+			})
+			if err != nil {
+				return written, err
+			}
+			b, n, at, written = b[w:], n-w, at+int64(w), written+int64(w)
+		}
+	}
+	return written, nil
+}
+
+// zero reports whether all bytes are 0: the first is, and each is like the one before.
+func zero(b []byte) bool { return b[0] == 0 && bytes.Equal(b[1:], b[:len(b)-1]) }

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+)
+
+// limit is what the project promises of a row: in the lab, by NFSv4.2, with the share in the
+// pool and warm, at any delay.
+type limit struct {
+	operation, variant, disk string
+	bounds                   []bound
+}
+
+// bound is a limit of one figure of a row.
+type bound struct {
+	of    string
+	value func(b *bench, r row) (value float64, known bool)
+	limit float64
+	least bool // the limit is the least, not the most, that the figure may be
+}
+
+func figure(of string, limit float64, value func(row) float64) bound {
+	return bound{of: of, limit: limit, value: func(_ *bench, r row) (float64, bool) { return value(r), true }}
+}
+
+func trips(most float64) bound {
+	return figure("trips", most, func(r row) float64 { return r.RoundTrips })
+}
+
+func mounts(most float64) bound {
+	return figure("mounts", most, func(r row) float64 { return r.Mounts })
+}
+
+func processes(most float64) bound {
+	return figure("processes", most, func(r row) float64 { return r.Processes })
+}
+
+func perFile(most float64) bound { return figure("trips a file", most, row.tripsPerFile) }
+
+// ownBytes is what the driver's own files, of some 500 bytes each, may add up to: the records
+// and the job, and the signs of life that a copy gives. They pass through the client as file
+// data do, and there is no more of them the more there is to copy.
+const ownBytes = 16 << 10
+
+// noData: nothing of what is copied passes through the client.
+func noData() bound {
+	return figure("client bytes", ownBytes, func(r row) float64 { return r.ClientBytes })
+}
+
+// faster: than one worker. The row is not compared at delays at which that was not tried.
+func faster(times float64) bound {
+	return bound{"times as fast as one worker", func(b *bench, r row) (float64, bool) {
+		for _, single := range b.rows {
+			if single.Operation == r.Operation && single.Case == r.Case+oneWorker && single.Protocol == r.Protocol &&
+				single.Disk == r.Disk && single.DelayMS == r.DelayMS {
+				return single.MedianS / r.MedianS, true
+			}
+		}
+		return 0, false
+	}, times, true}
+}
+
+var limits = []limit{
+	{"create", "plain", "xfs", []bound{trips(16), mounts(0), processes(0)}},
+	{"delete", "1 file", "xfs", []bound{trips(12), mounts(0), processes(0)}},
+	{"delete", "10,000 files", "xfs", []bound{trips(12), mounts(0), processes(0)}},
+	{"delete", "controller restarted since", "xfs", []bound{trips(12), mounts(0), processes(0)}},
+	{"publish-second", "", "xfs", []bound{trips(0), mounts(0), processes(0)}},
+
+	{"snapshot", largeFile.name, "xfs", []bound{trips(39), noData()}},
+	{"restore", largeFile.name, "xfs", []bound{trips(39), noData()}},
+	{"clone", largeFile.name, "xfs", []bound{trips(39), noData()}},
+	{"snapshot", sparseFile.name, "xfs", []bound{trips(39), noData()}},
+	{"restore", sparseFile.name, "xfs", []bound{trips(39), noData()}},
+	{"clone", sparseFile.name, "xfs", []bound{trips(39), noData()}},
+	{"snapshot", manyFiles.name, "xfs", []bound{noData()}},
+	{"restore", manyFiles.name, "xfs", []bound{perFile(8), noData()}},
+	// 8 for each file, of which 2 ask for its attributes and its ACL, and some that are once
+	// for the copy. A restore knows from the snapshot that there are none.
+	{"clone", manyFiles.name, "xfs", []bound{perFile(8.1), noData()}},
+	{"restore", spreadFiles.name, "xfs", []bound{noData(), faster(8)}},
+	{"snapshot", largeFile.name, "ext4", []bound{noData()}},
+	{"restore", largeFile.name, "ext4", []bound{noData()}},
+	{"clone", largeFile.name, "ext4", []bound{noData()}},
+	{"snapshot", manyFiles.name, "ext4", []bound{noData()}},
+	{"restore", manyFiles.name, "ext4", []bound{noData()}},
+	{"snapshot", sparseFile.name, "ext4", []bound{noData()}},
+	{"restore", sparseFile.name, "ext4", []bound{noData()}},
+	{"clone", sparseFile.name, "ext4", []bound{noData()}},
+}
+
+// limits says of each limit whether it holds, where its row was measured.
+func (b *bench) limits(to io.Writer) error {
+	broken := 0
+	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "\nlimit of\ton\tdelay ms\tparallel\tmeasured\t")
+	for _, l := range limits {
+		measured := b.only != nil
+		for _, r := range b.rows {
+			if r.Operation != l.operation || r.Case != l.variant || r.Disk != l.disk || r.Protocol != "4.2" {
+				continue
+			}
+			measured = true
+			texts, holds := l.judge(b, r)
+			verdict := "holds"
+			if !holds {
+				verdict = "BROKEN"
+				broken++
+			}
+			fmt.Fprintf(w, "%s %s\t%s\t%g\t%d\t%s\t%s\n", r.Operation, r.Case, r.Disk, r.DelayMS, r.Parallel, texts, verdict)
+		}
+		if !measured {
+			return fmt.Errorf("there is a limit of %s %s on %s, and no such row", l.operation, l.variant, l.disk)
+		}
+	}
+	_ = w.Flush()
+	if broken > 0 {
+		return fmt.Errorf("%d limits are broken", broken)
+	}
+	return nil
+}
+
+// judge tells what is measured of a row, and what is allowed: "14 of at most 16 trips".
+func (l limit) judge(b *bench, r row) (text string, holds bool) {
+	var texts []string
+	holds = true
+	for _, bound := range l.bounds {
+		value, known := bound.value(b, r)
+		if !known {
+			continue
+		}
+		relation := "most"
+		if bound.least {
+			relation = "least"
+			holds = holds && value >= bound.limit
+		} else {
+			holds = holds && value <= bound.limit
+		}
+		texts = append(texts, fmt.Sprintf("%s of at %s %s %s", short(value), relation, short(bound.limit), bound.of))
+	}
+	return strings.Join(texts, ", "), holds
+}
