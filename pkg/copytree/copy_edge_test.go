@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build !lab
+
 package copytree
 
 import (
@@ -118,7 +120,10 @@ func TestNamesToldTwice(t *testing.T) {
 				if uint8(st.Mode&unix.S_IFMT>>12) != first {
 					t.Errorf("%s: the copy has mode %o", name, st.Mode)
 				}
-				if data, _ := os.ReadFile(copied); first == unix.DT_REG && string(data) != "some" {
+				if first != unix.DT_REG { // and perhaps a FIFO, at which reading waits
+					continue
+				}
+				if data, _ := os.ReadFile(copied); string(data) != "some" {
 					t.Errorf("%s: the copy holds %q", name, data)
 				}
 			}

@@ -12,7 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
+	"runtime"
 	"testing"
 	"time"
 
@@ -151,110 +151,6 @@ func TestSparseIsQuick(t *testing.T) {
 	}
 }
 
-// TestKernelThatCopiesItself has copy_file_range(2) be what it is by NFS 4.1, where the kernel
-// reads and writes, as by 4.2 with a server that cannot copy: that is noticed.
-func TestKernelThatCopiesItself(t *testing.T) {
-	for version, want := range map[string][2]int64{"4.1": {0, 2}, "4.2": {2, 0}} {
-		client, server := mounted(t, "ext4", version)
-		must(t, os.Mkdir(filepath.Join(server, "tree"), 0o755))
-		for _, name := range []string{"one", "two"} {
-			must(t, os.WriteFile(filepath.Join(server, "tree", name), bytes.Repeat([]byte("mooring!"), 64<<10), 0o644))
-		}
-		c := &Copy{Workers: 1, Methods: &Methods{}}
-		c.Methods.once.Do(func() { c.Methods.wantNone = unix.O_DIRECT }) // nothing is known of the version
-		must(t, copyOf(t, context.Background(), client, c))
-		if got := [2]int64{c.Copied.Files.Load(), c.Written.Files.Load()}; got != want {
-			t.Errorf("%s: %d were copied by the server, %d written, want %v", version, got[0], got[1], want)
-		}
-		if got, want := [2]int64{c.Copied.Bytes.Load(), c.Written.Bytes.Load()}, [2]int64{want[0] << 19, want[1] << 19}; got != want {
-			t.Errorf("%s: %d bytes were copied by the server, %d written, want %v", version, got[0], got[1], want)
-		}
-	}
-}
-
-// TestTargetThatTakesLess copies from a file system with extended attributes to one without:
-// NFS 3, which has access control lists.
-func TestTargetThatTakesLess(t *testing.T) {
-	client, server := mounted(t, "exports", "3")
-	source := filepath.Join(server, "tree")
-	must(t, os.MkdirAll(filepath.Join(server, "copy"), 0o700))
-	must(t, os.Mkdir(source, 0o755))
-	for i := range 3 {
-		at := filepath.Join(source, fmt.Sprint(i))
-		must(t, os.WriteFile(at, []byte("some"), 0o644))
-		must(t, unix.Setxattr(at, "user.mooring", []byte("x"), 0))
-		accessList(t, at)
-	}
-	c := &Copy{Workers: 1}
-	must(t, copyInto(t, context.Background(), source, filepath.Join(client, "copy"), c))
-	if c.Lost.Load() != 3 || c.Plain() {
-		t.Errorf("%d attributes are called lost, and there are 3; plain: %v", c.Lost.Load(), c.Plain())
-	}
-	for i := range 3 {
-		if got := extras(t, filepath.Join(server, "copy", fmt.Sprint(i))); !strings.HasPrefix(got, " system.posix_acl_access=") {
-			t.Errorf("the copy has: %s", got)
-		}
-	}
-}
-
-// TestListForNewFiles has the target give new files an access control list, which the source's
-// files do not have.
-func TestListForNewFiles(t *testing.T) {
-	for _, version := range []string{"3", "4.2"} {
-		client, server := mounted(t, "exports", version)
-		must(t, os.MkdirAll(filepath.Join(server, "tree/dir"), 0o755))
-		must(t, os.WriteFile(filepath.Join(server, "tree/dir/file"), []byte("some"), 0o640))
-		must(t, os.Mkdir(filepath.Join(server, "copy"), 0o700))
-		accessList(t, filepath.Join(server, "copy"))
-		list, err := getAt(filepath.Join(server, "copy"), posixACL+"access")
-		must(t, err)
-		must(t, unix.Setxattr(filepath.Join(server, "copy"), defaultACL, []byte(list), 0))
-		want := describe(t, filepath.Join(server, "tree"))
-		must(t, unix.Removexattr(filepath.Join(server, "copy"), posixACL+"access"))
-		must(t, copyInto(t, context.Background(), filepath.Join(client, "tree"), filepath.Join(client, "copy"), &Copy{Workers: 2}))
-		got := describe(t, filepath.Join(server, "copy"))
-		for _, name := range []string{"dir", "dir/file"} {
-			if strings.Contains(got[name], "posix_acl") || got[name][:12] != want[name][:12] {
-				t.Errorf("%s: %s is\n\t%s\nand should be\n\t%s", version, name, got[name], want[name])
-			}
-		}
-	}
-}
-
-// TestCopyStaysOnItsFileSystem has another file system mounted in the tree.
-func TestCopyStaysOnItsFileSystem(t *testing.T) {
-	client, _ := mounted(t, "exports", "4.2")
-	at := filepath.Join(client, "tree/mounted")
-	must(t, os.MkdirAll(at, 0o755))
-	must(t, unix.Mount("none", at, "tmpfs", 0, ""))
-	defer unix.Unmount(at, unix.MNT_DETACH)
-	err := copyOf(t, context.Background(), client, &Copy{Workers: 2})
-	if !errors.Is(err, unix.EXDEV) || !strings.Contains(err.Error(), `"mounted"`) {
-		t.Errorf("the error is %v", err)
-	}
-}
-
-// TestMoreNamesThanAFileMayHave copies to ext4, where that is 65,000.
-func TestMoreNamesThanAFileMayHave(t *testing.T) {
-	must(t, lab.Do("export", "ext4"))
-	source, err := os.MkdirTemp("/dev/shm", "names")
-	must(t, err)
-	defer os.RemoveAll(source)
-	target, err := os.MkdirTemp("/run/export/ext4", "names")
-	must(t, err)
-	defer os.RemoveAll(target)
-	const names = 65_010
-	must(t, os.WriteFile(filepath.Join(source, "0"), []byte("some"), 0o644))
-	for i := 1; i < names; i++ {
-		must(t, os.Link(filepath.Join(source, "0"), filepath.Join(source, fmt.Sprint(i))))
-	}
-	c := &Copy{Workers: 2}
-	must(t, copyInto(t, context.Background(), source, target, c))
-	if c.Files.Load() != 2 || c.Links.Load() != names-2 {
-		t.Errorf("%d files and %d links", c.Files.Load(), c.Links.Load())
-	}
-}
-
 // TestFullDisk has a copy fail where the server has no room, by each method.
 func TestFullDisk(t *testing.T) {
 	for _, version := range []string{"3", "4.2"} {
@@ -266,5 +162,40 @@ func TestFullDisk(t *testing.T) {
 		}
 		must(t, os.RemoveAll(filepath.Join(server, "tree")))
 		must(t, os.RemoveAll(filepath.Join(server, "copy")))
+	}
+}
+
+// TestMemoryDoesNotGrow copies a directory ten times as large as another.
+func TestMemoryDoesNotGrow(t *testing.T) {
+	client, server := mounted(t, "exports", "4.2")
+	var peak [2]uint64
+	for i, entries := range []int{1_000, 10_000} {
+		dir := filepath.Join(server, fmt.Sprint(entries))
+		must(t, os.MkdirAll(filepath.Join(dir, "tree"), 0o755))
+		for j := range entries {
+			must(t, unix.Mknod(filepath.Join(dir, "tree", fmt.Sprint(j)), unix.S_IFREG|0o644, 0))
+		}
+		stop, done := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(done)
+			for {
+				var m runtime.MemStats
+				runtime.GC()
+				runtime.ReadMemStats(&m)
+				peak[i] = max(peak[i], m.HeapAlloc)
+				select {
+				case <-stop:
+					return
+				case <-time.After(100 * time.Millisecond):
+				}
+			}
+		}()
+		must(t, copyOf(t, context.Background(), filepath.Join(client, fmt.Sprint(entries)), &Copy{Workers: 16}))
+		close(stop)
+		<-done
+	}
+	t.Logf("%d KiB with 1,000 entries, %d KiB with 10,000", peak[0]>>10, peak[1]>>10)
+	if peak[1] > peak[0]+1<<20 {
+		t.Errorf("%d bytes with 1,000 entries, %d with 10,000", peak[0], peak[1])
 	}
 }
