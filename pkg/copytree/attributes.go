@@ -126,10 +126,19 @@ func (c *Copy) give(t target, st *unix.Stat_t, name, value string, no *atomic.Bo
 	c.marked.Store(true)
 	if !no.Load() {
 		err := unix.Setxattr(t.path, name, []byte(value), 0)
-		if !unsupported(err) {
+		switch {
+		case unsupported(err):
+			no.Store(true)
+		case err != nil:
 			return err
+		case name != nfs4ACL || st.Mode&unix.S_IFMT != unix.S_IFDIR:
+			return nil
+		default: // Linux servers keep what a directory has for new files if the list does not speak of it
+			now, err := getAt(t.path, name)
+			if err != nil || now == value {
+				return err
+			}
 		}
-		no.Store(true)
 	}
 	c.Lost.Add(1)
 	return nil

@@ -195,7 +195,7 @@ func TestRefusedRequests(t *testing.T) {
 		{"ext4", capability(ext4), codes.InvalidArgument, []string{`not "ext4"`, "csi.storage.k8s.io/fstype"}},
 		{"a snapshot", func(r *csi.CreateVolumeRequest) {
 			r.VolumeContentSource = &csi.VolumeContentSource{Type: &csi.VolumeContentSource_Snapshot{}}
-		}, codes.InvalidArgument, []string{"snapshots and clones are not supported"}},
+		}, codes.InvalidArgument, []string{"no snapshot id is given"}},
 		{"a mutable parameter that is none", func(r *csi.CreateVolumeRequest) {
 			r.MutableParameters = params{"uid": "0"}
 		}, codes.InvalidArgument, []string{"uid cannot be changed"}},
