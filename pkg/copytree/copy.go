@@ -44,6 +44,7 @@ type Copy struct {
 	// (or within the kernel), and through this process.
 	Cloned, Copied, Written Moved
 
+	away    atomic.Bool // the server was, for a while
 	group   errgroup.Group
 	links   links
 	root    int // descriptor of the target
@@ -100,6 +101,9 @@ func (c *Copy) Tree(ctx context.Context, source, target int) error {
 	}
 	if err := ctx.Err(); err != nil {
 		return err
+	}
+	if c.away.Load() {
+		return fmt.Errorf("the server was away for a while, and may have forgotten what it was told just before: it has to be begun again: %w", unix.ETIMEDOUT)
 	}
 	// A tree that was removed while it was copied is no source.
 	if err := unix.Fstat(int(f.Fd()), &unix.Stat_t{}); err != nil {

@@ -5,6 +5,7 @@ package copytree
 import (
 	"context"
 	"errors"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -43,7 +44,11 @@ func (c *Copy) file(ctx context.Context, d *directory, name string) (again bool)
 
 // oneFile copies an open file, and counts it.
 func (c *Copy) oneFile(ctx context.Context, d *directory, name string, source int, st *unix.Stat_t) (made bool) {
-	err := c.copyFile(ctx, d, name, source, st)
+	began := time.Now()
+	moving, err := c.copyFile(ctx, d, name, source, st)
+	if time.Since(began)-moving >= patience {
+		c.away.Store(true)
+	}
 	switch {
 	case err == nil:
 		c.Files.Add(1)
@@ -59,16 +64,21 @@ func (c *Copy) oneFile(ctx context.Context, d *directory, name string, source in
 	return false
 }
 
+// patience is how long a server takes at most for one file without its data. Is it longer, it
+// was away, and a knfsd that was started again meanwhile may not have the times of the file
+// that it was asked to change at that moment: seen, not understood.
+const patience = 2500 * time.Millisecond
+
 // errTwice: a directory that was changed while it was read has told of a name twice.
 var errTwice = errors.New("the copy is there already")
 
 // copyFile makes the copy of an open file. Its mode goes with its creation, where that can
 // be, and its times come last: everything else changes them.
-func (c *Copy) copyFile(ctx context.Context, d *directory, name string, source int, st *unix.Stat_t) (err error) {
+func (c *Copy) copyFile(ctx context.Context, d *directory, name string, source int, st *unix.Stat_t) (moving time.Duration, err error) {
 	c.step("make a file")
 	made, fresh, err := c.create(d, name, st)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer func() {
 		if e := unix.Close(made); err == nil { // where NFS says that the disk is full
@@ -77,15 +87,20 @@ func (c *Copy) copyFile(ctx context.Context, d *directory, name string, source i
 	}()
 	if st.Size > 0 {
 		c.step("copy a file's data")
-		if err = c.data(ctx, source, made, st); err != nil {
-			return err
+		cloned, began := c.Methods.clone.usable(), time.Now()
+		err = c.data(ctx, source, made, st)
+		if !cloned { // which takes no time
+			moving = time.Since(began)
+		}
+		if err != nil {
+			return moving, err
 		}
 	}
 	t := target{fd: made, path: byDescriptor(made)}
 	if err = c.attributes(source, t, st, fresh); err != nil {
-		return err
+		return moving, err
 	}
-	return setTimes(t, st)
+	return moving, setTimes(t, st)
 }
 
 // create makes a file, with the mode of its source. Not by O_EXCL, for which NFS sets times to
