@@ -87,9 +87,9 @@ func (c *Copy) copyFile(ctx context.Context, d *directory, name string, source i
 	}()
 	if st.Size > 0 {
 		c.step("copy a file's data")
-		cloned, began := c.Methods.clone.usable(), time.Now()
+		began := time.Now()
 		err = c.data(ctx, source, made, st)
-		if !cloned { // which takes no time
+		if !c.Methods.clone.usable() || st.Size >= large { // else it takes no time
 			moving = time.Since(began)
 		}
 		if err != nil {
