@@ -138,7 +138,13 @@ func openPool(o options, source *config.Source, mounter metrics.Mounter) (*share
 		return nil, nil, err
 	}
 	pool.Clean(table)
-	return pool, func() { pool.Close(); unlock() }, nil
+	return pool, func() {
+		pool.Close()
+		if table, err := mounter.Table(); err == nil {
+			pool.Clean(table) // what was replaced and still in use
+		}
+		unlock()
+	}, nil
 }
 
 // sweepEvery is how often is looked for snapshot groups that nobody finished.

@@ -25,6 +25,8 @@ const (
 	// failureMemory is how long a mount that failed answers for the next caller too, so that
 	// a dead server costs each of them nothing.
 	failureMemory = 2 * time.Second
+	// closePatience bounds the wait for mounts that are given up.
+	closePatience = 5 * time.Second
 )
 
 // controllerOptions make the controller's own mounts end every call on a dead server in about
@@ -45,6 +47,10 @@ type Pool struct {
 	mounter  Mounter
 	dir      string
 	opt      Options
+
+	ending context.Context // no mount outlives it
+	end    context.CancelFunc
+	busy   sync.WaitGroup // mounting, and unmounting what was replaced
 
 	mu   sync.Mutex
 	open map[string]*pooled
@@ -67,7 +73,8 @@ type pooled struct {
 // in force says.
 func NewPool(registry func() *volume.Registry, mounter Mounter, dir string, opt Options) *Pool {
 	opt.Run = randomHex(4)
-	return &Pool{registry: registry, mounter: mounter, dir: dir, opt: opt, open: map[string]*pooled{}}
+	ending, end := context.WithCancel(context.Background())
+	return &Pool{registry: registry, mounter: mounter, dir: dir, opt: opt, ending: ending, end: end, open: map[string]*pooled{}}
 }
 
 // Registry returns the registry in force.
@@ -135,6 +142,11 @@ func (e *pooled) usable(def volume.Share) bool {
 func (p *Pool) take(ctx context.Context, def volume.Share, options []string) *pooled {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.ending.Err() != nil {
+		e := &pooled{def: def, users: 1, done: make(chan struct{}), err: volume.Errorf(volume.ErrUnavailable, "share %s: the driver is being stopped", def)}
+		close(e.done)
+		return e
+	}
 	e := p.open[def.Name]
 	if e != nil && !e.usable(def) {
 		e.old = true
@@ -146,7 +158,7 @@ func (p *Pool) take(ctx context.Context, def volume.Share, options []string) *po
 		p.open[def.Name] = e
 		e.users++ // the mounting's
 		// Not the caller's ctx: others wait for this mount too, and a later one will.
-		go p.mount(context.WithoutCancel(ctx), e, options)
+		p.busy.Go(func() { p.mount(context.WithoutCancel(ctx), e, options) })
 	}
 	e.users++
 	return e
@@ -156,6 +168,7 @@ func (p *Pool) mount(ctx context.Context, e *pooled, options []string) {
 	defer p.release(e)
 	ctx, cancel := context.WithTimeout(ctx, mountPatience)
 	defer cancel()
+	defer context.AfterFunc(p.ending, cancel)()
 	log := klog.FromContext(ctx)
 	start := time.Now()
 	e.share, e.err = p.mountOne(ctx, e, options)
@@ -227,15 +240,15 @@ func (p *Pool) release(e *pooled) {
 
 // reap closes an entry that was replaced and has no users. It is called with the pool locked.
 func (p *Pool) reap(e *pooled) {
-	if !e.old || e.users > 0 || e.share == nil {
+	if !e.old || e.users > 0 || e.share == nil || p.ending.Err() != nil {
 		return
 	}
 	s := e.share
 	e.share = nil
-	go func() {
+	p.busy.Go(func() {
 		s.Close()
 		p.detach(e.target)
-	}()
+	})
 }
 
 func (p *Pool) detach(target string) {
@@ -248,8 +261,18 @@ func (p *Pool) detach(target string) {
 	_ = os.Remove(target)
 }
 
-// Close unmounts every share. It is for the end of the process: users are not waited for.
+// Close unmounts every share, and gives up what is being mounted. It is for the end of the
+// process: users are not waited for, and nothing can be opened any more.
 func (p *Pool) Close() {
+	p.mu.Lock()
+	p.end()
+	p.mu.Unlock()
+	done := make(chan struct{})
+	go func() { p.busy.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(closePatience):
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for name, e := range p.open {
