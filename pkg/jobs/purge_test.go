@@ -242,7 +242,9 @@ func TestDownShare(t *testing.T) {
 		defer s.end()
 		began := time.Now().Round(0)
 		s.trash("nas1", "a", nil)
-		s.pool.Close() // the next Open mounts
+		again := nas1(time.Minute)
+		again.MountOptions = []string{"timeo=1"}
+		s.register(again) // the next Open mounts
 		var down atomic.Bool
 		var tries atomic.Int64
 		s.mounter.Fail = func(call, _ string) error {
@@ -255,7 +257,8 @@ func TestDownShare(t *testing.T) {
 		s.start()
 		s.after(30*time.Second, "a", Trash{Share: "nas1", Volumes: 1, Oldest: began})
 		down.Store(true)
-		s.pool.Close()
+		again.MountOptions = nil
+		s.register(again)
 		s.after(10*time.Minute, "a", Trash{Share: "nas1", Volumes: 1, Oldest: began})
 		if n := tries.Load(); n < 5 || n > 30 {
 			t.Errorf("in ten minutes there were %d tries", n)
