@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/mooring-csi/mooring/pkg/probe"
+	"github.com/mooring-csi/mooring/pkg/publish"
 	"github.com/spf13/cobra"
 	"k8s.io/klog/v2"
 )
@@ -20,9 +21,8 @@ import (
 var version = "dev"
 
 func main() {
-	// A child that asks a file system for its space: nothing else of the program is needed.
-	if len(os.Args) == 3 && os.Args[1] == probe.ChildCommand {
-		if err := probe.Child(os.Args[2]); err != nil {
+	if done, err := asChild(os.Args[1:]); done {
+		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -36,6 +36,17 @@ func main() {
 		fmt.Fprintln(os.Stderr, "mooring:", err)
 		os.Exit(1)
 	}
+}
+
+// asChild is for the driver's own children, which need nothing else of the program.
+func asChild(args []string) (done bool, err error) {
+	switch {
+	case len(args) == 3 && args[0] == probe.ChildCommand:
+		return true, probe.Child(args[1], args[2])
+	case len(args) == 1 && args[0] == publish.InlineCommand:
+		return true, publish.InlineChild(os.Stdin, os.Stdout)
+	}
+	return false, nil
 }
 
 func command() *cobra.Command {

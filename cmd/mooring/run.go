@@ -61,19 +61,27 @@ func (o *options) flags(f *pflag.FlagSet) {
 	}
 }
 
+// check says what is wrong with the flags.
+func (o *options) check() error {
+	switch {
+	case o.node && (o.nodeID == "" || o.maxVolumes < 0):
+		return errors.New("a node needs --node-id, and --max-volumes-per-node cannot be negative")
+	case o.controller && (o.copies.PerShare < 1 || o.copies.Workers < 1):
+		return errors.New("--copies-per-share and --copy-workers have to be 1 at least")
+	}
+	return nil
+}
+
 // run is the process: it joins the parts and serves until ctx ends.
 func run(ctx context.Context, o options) error {
 	log := klog.FromContext(ctx)
 	log.Info("Mooring starts", "version", version, "controller", o.controller, "node", o.node, "driver", o.driverName, "nodeID", o.nodeID)
+	if err := o.check(); err != nil {
+		return err
+	}
 	source, err := config.Open(o.config)
 	if err != nil {
 		return err
-	}
-	if o.node && (o.nodeID == "" || o.maxVolumes < 0) {
-		return errors.New("a node needs --node-id, and --max-volumes-per-node cannot be negative")
-	}
-	if o.controller && (o.copies.PerShare < 1 || o.copies.Workers < 1) {
-		return errors.New("--copies-per-share and --copy-workers have to be 1 at least")
 	}
 	if err := os.MkdirAll(o.stateDir, 0o750); err != nil {
 		return err
@@ -90,11 +98,13 @@ func run(ctx context.Context, o options) error {
 	kernel := &mount.Kernel{}
 	m.Children("mount", kernel.Children())
 	mounter := m.Timed(kernel)
+	servers := probe.NewServers(probe.Null)
+	m.Servers(servers.Status)
 
 	identity := &driver.Identity{Name: o.driverName, Version: version, Controller: o.controller, Ready: &atomic.Bool{}}
 	var controller *driver.Controller
 	if o.controller {
-		pool, close, err := openPool(o, source, mounter)
+		pool, close, err := openPool(o, source, mounter, servers)
 		if err != nil {
 			return err
 		}
@@ -103,7 +113,10 @@ func run(ctx context.Context, o options) error {
 		defer background.Wait() // before the pool closes
 		defer cancel()
 	}
-	node := newNode(o, source, mounter, m)
+	node, err := newNode(ctx, &background, o, source, mounter, servers, m)
+	if err != nil {
+		return err
+	}
 	if err := serveMetrics(ctx, &background, o.metricsAddress, m.Handler()); err != nil {
 		return err
 	}
@@ -123,7 +136,7 @@ func run(ctx context.Context, o options) error {
 
 // openPool makes the controller's pool of shares under the state directory, which it holds
 // for this process alone: two processes under one name could take each other's work for their own.
-func openPool(o options, source *config.Source, mounter metrics.Mounter) (*share.Pool, func(), error) {
+func openPool(o options, source *config.Source, mounter metrics.Mounter, servers *probe.Servers) (*share.Pool, func(), error) {
 	maker, unlock, err := instance(o.stateDir)
 	if err != nil {
 		return nil, nil, err
@@ -132,7 +145,13 @@ func openPool(o options, source *config.Source, mounter metrics.Mounter) (*share
 	if err != nil {
 		return nil, nil, err
 	}
-	pool := share.NewPool(source.Current, mounter, dir, share.Options{Maker: maker})
+	pool := share.NewPool(source.Current, mounter, dir, share.Options{
+		Maker: maker,
+		Check: func(ctx context.Context, server string, options []string) error {
+			_, err := servers.Check(ctx, probe.EndpointOf(server, options))
+			return err
+		},
+	})
 	table, err := mounter.Table()
 	if err != nil {
 		return nil, nil, err
@@ -171,20 +190,27 @@ func newController(ctx context.Context, background *sync.WaitGroup, o options, p
 			}
 		}
 	})
-	return &driver.Controller{Volumes: service, Snapshots: service}
+	return &driver.Controller{Volumes: service, Snapshots: service, Health: service}
 }
 
 // newNode returns the node service, or nil where this process has none.
-func newNode(o options, source *config.Source, mounter metrics.Mounter, m *metrics.Metrics) *driver.Node {
+func newNode(ctx context.Context, background *sync.WaitGroup, o options, source *config.Source, mounter metrics.Mounter, servers *probe.Servers, m *metrics.Metrics) (*driver.Node, error) {
 	if !o.node {
-		return nil
+		return nil, nil
 	}
-	asker := &probe.ByChild{}
-	m.Children("statfs", &asker.Children)
-	return &driver.Node{
-		Publisher: publish.New(source.Current, mounter, probe.NewUsage(asker.Ask)),
-		ID:        o.nodeID, MaxVolumes: o.maxVolumes,
+	dir, err := filepath.Abs(filepath.Join(o.stateDir, "node"))
+	if err != nil {
+		return nil, err
 	}
+	asker, inline := &probe.ByChild{}, &publish.Children{}
+	m.Children("ask", &asker.Children)
+	m.Children("inline", &inline.Children)
+	publisher, err := publish.New(source.Current, mounter, probe.NewMounts(servers, asker.Ask), dir, inline.Do)
+	if err != nil {
+		return nil, err
+	}
+	background.Go(func() { publisher.Tidy(ctx) })
+	return &driver.Node{Publisher: publisher, ID: o.nodeID, MaxVolumes: o.maxVolumes}, nil
 }
 
 // serveMetrics serves them in the background, if there is an address to do it at.

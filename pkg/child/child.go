@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package child runs other programs that may get stuck in the kernel, waiting for an NFS
-// server: each in a process group of its own, with a deadline, killed past it.
+// server: each in a process group of its own, with a deadline, killed past it, and not more
+// than a few at once for each server.
 package child
 
 import (
@@ -12,18 +13,54 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 )
 
-// killPatience is how long a killed child may take to be gone before it is left to itself.
-const killPatience = 2 * time.Second
+const (
+	// killPatience is how long a killed child may take to be gone before it is left to itself.
+	killPatience = 2 * time.Second
+	// perServer bounds the children of one server, those that are left to themselves included.
+	perServer = 8
+)
+
+// ErrStuck is why a child was not started: there are as many as there may be for its server,
+// and not even SIGKILL has ended them.
+var ErrStuck = errors.New("its earlier children are stuck in the kernel")
 
 // Children are child processes. The zero value is ready for use.
 type Children struct {
-	alive atomic.Int64
-	began atomic.Int64
+	alive     atomic.Int64
+	began     atomic.Int64
+	abandoned atomic.Int64
+
+	mu      sync.Mutex
+	servers map[string]*server
+}
+
+// server is what there is of one server's children. Its fields but slots are the Children's.
+type server struct {
+	slots chan struct{} // one is in it for each child that is alive
+	users int           // who holds, or waits for, a slot
+	stuck int           // children that outlived their SIGKILL
+}
+
+// Command is a program to be run.
+type Command struct {
+	Name string
+	Args []string
+	// Server is who the child will wait for: the name under which children are bounded.
+	Server string
+	// Stdin is what the program reads.
+	Stdin []byte
+	// Files are the program's descriptors from 3 on.
+	Files []*os.File
+	// Private gives the program a mount namespace of its own, which goes with it.
+	Private bool
+	// Joined leaves the program in this process's group, so that what kills this kills it too.
+	Joined bool
 }
 
 // Alive returns how many there are, among them those that outlived their SIGKILL.
@@ -32,21 +69,80 @@ func (c *Children) Alive() int { return int(c.alive.Load()) }
 // Started returns how many have been started so far.
 func (c *Children) Started() int { return int(c.began.Load()) }
 
+// Abandoned returns how many outlived their SIGKILL and are still there.
+func (c *Children) Abandoned() int { return int(c.abandoned.Load()) }
+
+// enter waits for a slot among the children of a server. It is ErrStuck where there is no hope of one.
+func (c *Children) enter(ctx context.Context, name string) (*server, error) {
+	c.mu.Lock()
+	s := c.servers[name]
+	if s == nil {
+		if c.servers == nil {
+			c.servers = map[string]*server{}
+		}
+		s = &server{slots: make(chan struct{}, perServer)}
+		c.servers[name] = s
+	}
+	if s.stuck == perServer {
+		c.mu.Unlock()
+		return nil, fmt.Errorf("%w: %d of them, for %s", ErrStuck, perServer, name)
+	}
+	s.users++
+	c.mu.Unlock()
+	select {
+	case s.slots <- struct{}{}:
+		return s, nil
+	case <-ctx.Done():
+		c.leave(name, s)
+		return nil, ctx.Err()
+	}
+}
+
+// leave ends the use of a server's entry, which goes with its last user.
+func (c *Children) leave(name string, s *server) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s.users--; s.users == 0 {
+		delete(c.servers, name)
+	}
+}
+
+// left counts a child that does not go (1), or that went at last (-1).
+func (c *Children) left(s *server, n int) {
+	c.abandoned.Add(int64(n))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s.stuck += n
+}
+
 // Run starts a program and waits for it until ctx ends; then it is killed, with all that it
 // has started. It returns what the program wrote, trimmed. A child that not even SIGKILL
-// ends holds one goroutine, and nothing that anybody waits for.
-func (c *Children) Run(ctx context.Context, name string, args ...string) (stdout, stderr string, err error) {
+// ends holds one goroutine and one of its server's slots, and nothing that anybody waits for.
+func (c *Children) Run(ctx context.Context, command Command) (stdout, stderr string, err error) {
 	if err := ctx.Err(); err != nil {
 		return "", "", err
 	}
+	s, err := c.enter(ctx, command.Server)
+	if err != nil {
+		return "", "", err
+	}
+	gone := func() { <-s.slots; c.leave(command.Server, s) }
 	var out, errs bytes.Buffer
-	cmd := exec.Command(name, args...)
+	cmd := exec.Command(command.Name, command.Args...)
 	cmd.Env = append(os.Environ(), "LC_ALL=C") // what programs say is read
 	cmd.Stdout, cmd.Stderr = &out, &errs
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.ExtraFiles = command.Files
+	if command.Stdin != nil {
+		cmd.Stdin = bytes.NewReader(command.Stdin)
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: !command.Joined}
+	if command.Private {
+		cmd.SysProcAttr.Unshareflags = syscall.CLONE_NEWNS
+	}
 	cmd.WaitDelay = time.Second // for a grandchild that keeps the pipe
 	if err := cmd.Start(); err != nil {
-		return "", "", fmt.Errorf("start %s: %w", name, err)
+		gone()
+		return "", "", fmt.Errorf("start %s: %w", command.Name, err)
 	}
 	c.began.Add(1)
 	c.alive.Add(1)
@@ -57,6 +153,7 @@ func (c *Children) Run(ctx context.Context, name string, args ...string) (stdout
 			err = nil // it is done; what it has started, rpc.statd say, keeps the pipe
 		}
 		c.alive.Add(-1)
+		gone()
 		done <- err
 	}()
 	select {
@@ -64,10 +161,16 @@ func (c *Children) Run(ctx context.Context, name string, args ...string) (stdout
 		return strings.TrimSpace(out.String()), strings.TrimSpace(errs.String()), err
 	case <-ctx.Done():
 	}
-	_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+	victim := -cmd.Process.Pid
+	if command.Joined {
+		victim = cmd.Process.Pid
+	}
+	_ = syscall.Kill(victim, syscall.SIGKILL)
 	select {
 	case <-done:
 	case <-time.After(killPatience):
+		c.left(s, 1)
+		go func() { <-done; c.left(s, -1) }()
 	}
 	return "", "", ctx.Err()
 }

@@ -7,20 +7,21 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 )
 
 func TestRunReturnsWhatWasSaid(t *testing.T) {
 	var c Children
-	stdout, stderr, err := c.Run(context.Background(), "sh", "-c", "echo out; echo wrong >&2; exit 3")
+	stdout, stderr, err := c.Run(context.Background(), Command{Name: "sh", Args: []string{"-c", "cat; echo wrong >&2; exit 3"}, Stdin: []byte("out")})
 	if stdout != "out" || stderr != "wrong" || err == nil {
 		t.Errorf("got %q, %q, %v", stdout, stderr, err)
 	}
 	if c.Alive() != 0 || c.Started() != 1 {
 		t.Errorf("%d alive of %d, want 0 of 1", c.Alive(), c.Started())
 	}
-	if _, _, err := c.Run(context.Background(), "/no/such/program"); err == nil {
+	if _, _, err := c.Run(context.Background(), Command{Name: "/no/such/program"}); err == nil {
 		t.Error("a program that is not there ran")
 	}
 }
@@ -31,7 +32,7 @@ func TestRunKillsTheWholeGroup(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "written")
 	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 	defer cancel()
-	_, _, err := c.Run(ctx, "sh", "-c", "sh -c 'sleep 1; touch "+file+"' & wait")
+	_, _, err := c.Run(ctx, Command{Name: "sh", Args: []string{"-c", "sh -c 'sleep 1; touch " + file + "' & wait"}})
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("got %v", err)
 	}
@@ -41,5 +42,57 @@ func TestRunKillsTheWholeGroup(t *testing.T) {
 	time.Sleep(1500 * time.Millisecond)
 	if _, err := os.Stat(file); err == nil {
 		t.Error("a grandchild lived on")
+	}
+}
+
+// TestBound has one server's children wait for each other, and nobody else for them.
+func TestBound(t *testing.T) {
+	var c Children
+	ctx, cancel := context.WithCancel(context.Background())
+	var all sync.WaitGroup
+	for range perServer {
+		all.Go(func() {
+			_, _, _ = c.Run(ctx, Command{Name: "sleep", Args: []string{"60"}, Server: "dead"})
+		})
+	}
+	for c.Alive() < perServer {
+		time.Sleep(time.Millisecond)
+	}
+	if _, _, err := c.Run(context.Background(), Command{Name: "true", Server: "healthy"}); err != nil {
+		t.Errorf("another server's child: %v", err)
+	}
+	short, stop := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer stop()
+	if _, _, err := c.Run(short, Command{Name: "true", Server: "dead"}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("one child too many: %v", err)
+	}
+	if c.Started() != perServer+1 {
+		t.Errorf("%d were started", c.Started())
+	}
+	cancel()
+	all.Wait()
+	if _, _, err := c.Run(context.Background(), Command{Name: "true", Server: "dead"}); err != nil {
+		t.Errorf("when they are gone: %v", err)
+	}
+	if len(c.servers) != 0 || c.Abandoned() != 0 {
+		t.Errorf("%d servers are remembered, %d children abandoned", len(c.servers), c.Abandoned())
+	}
+}
+
+// TestStuck refuses a child at once where all there may be are stuck for good.
+func TestStuck(t *testing.T) {
+	var c Children
+	for range perServer {
+		s, err := c.enter(context.Background(), "dead")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.left(s, 1)
+	}
+	if _, _, err := c.Run(context.Background(), Command{Name: "true", Server: "dead"}); !errors.Is(err, ErrStuck) {
+		t.Errorf("the error is %v", err)
+	}
+	if c.Abandoned() != perServer || c.Started() != 0 {
+		t.Errorf("%d are abandoned, %d were started", c.Abandoned(), c.Started())
 	}
 }

@@ -4,6 +4,7 @@ package driver
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/mooring-csi/mooring/pkg/volume"
@@ -16,6 +17,8 @@ type Publisher interface {
 	Publish(ctx context.Context, r volume.Publish) error
 	Unpublish(ctx context.Context, id, target string) error
 	Usage(ctx context.Context, id, path string) (volume.Space, error)
+	Health(ctx context.Context, id, stagingPath, target string) ([]volume.Condition, error)
+	StorageHealth(ctx context.Context) []volume.Condition
 }
 
 // Node is the CSI node service.
@@ -32,6 +35,8 @@ func (n *Node) NodeGetCapabilities(context.Context, *csi.NodeGetCapabilitiesRequ
 	for _, t := range []csi.NodeServiceCapability_RPC_Type{
 		csi.NodeServiceCapability_RPC_STAGE_UNSTAGE_VOLUME,
 		csi.NodeServiceCapability_RPC_GET_VOLUME_STATS,
+		csi.NodeServiceCapability_RPC_GET_VOLUME_HEALTH,
+		csi.NodeServiceCapability_RPC_GET_STORAGE_HEALTH,
 		csi.NodeServiceCapability_RPC_SINGLE_NODE_MULTI_WRITER,
 	} {
 		r.Capabilities = append(r.Capabilities, &csi.NodeServiceCapability{
@@ -63,7 +68,8 @@ func (n *Node) NodeStageVolume(ctx context.Context, r *csi.NodeStageVolumeReques
 		return nil, err
 	}
 	return &csi.NodeStageVolumeResponse{}, n.Publisher.Stage(ctx, volume.Stage{
-		ID: r.GetVolumeId(), Location: location, Path: r.GetStagingTargetPath(), Options: capability.GetMountFlags(),
+		ID: r.GetVolumeId(), Location: location, Path: r.GetStagingTargetPath(),
+		Options: contextOptions(r.GetVolumeContext(), capability.GetMountFlags()),
 	})
 }
 
@@ -86,10 +92,15 @@ func (n *Node) NodePublishVolume(ctx context.Context, r *csi.NodePublishVolumeRe
 	if r.GetTargetPath() == "" {
 		return nil, invalid("volume %s: no target path is given", r.GetVolumeId())
 	}
-	if _, err := checkCapability(r.GetVolumeCapability()); err != nil {
+	capability, err := checkCapability(r.GetVolumeCapability())
+	if err != nil {
 		return nil, err
 	}
-	if r.GetStagingTargetPath() == "" {
+	inline, err := decodeInline(r.GetVolumeContext(), capability.GetMountFlags())
+	if err != nil {
+		return nil, fmt.Errorf("inline volume %s: %w", r.GetVolumeId(), err)
+	}
+	if inline == nil && r.GetStagingTargetPath() == "" {
 		return nil, volume.Errorf(volume.ErrConflict, "volume %s: no staging path is given: the volume has to be staged first", r.GetVolumeId())
 	}
 	mode := r.GetVolumeCapability().GetAccessMode().GetMode()
@@ -97,6 +108,7 @@ func (n *Node) NodePublishVolume(ctx context.Context, r *csi.NodePublishVolumeRe
 		ID: r.GetVolumeId(), StagingPath: r.GetStagingTargetPath(), Target: r.GetTargetPath(),
 		ReadOnly:     r.GetReadonly() || readOnly(r.GetVolumeCapability()),
 		SingleWriter: mode == csi.VolumeCapability_AccessMode_SINGLE_NODE_SINGLE_WRITER,
+		Inline:       inline,
 	})
 }
 

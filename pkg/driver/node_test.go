@@ -15,8 +15,9 @@ import (
 
 // publisher is a Publisher that notes what it is called with and answers with one error.
 type publisher struct {
-	calls []any
-	err   error
+	calls      []any
+	conditions []volume.Condition
+	err        error
 }
 
 func (p *publisher) Stage(_ context.Context, r volume.Stage) error {
@@ -43,6 +44,13 @@ func (p *publisher) Usage(_ context.Context, id, path string) (volume.Space, err
 	p.calls = append(p.calls, "Usage", id, path)
 	return volume.Space{Total: 10, Free: 3, Used: 6, Inodes: 20, InodesFree: 5, InodesUsed: 15}, p.err
 }
+
+func (p *publisher) Health(_ context.Context, id, stagingPath, target string) ([]volume.Condition, error) {
+	p.calls = append(p.calls, "Health", id, stagingPath, target)
+	return p.conditions, p.err
+}
+
+func (p *publisher) StorageHealth(context.Context) []volume.Condition { return p.conditions }
 
 const id = "any id of a static PV"
 

@@ -3,6 +3,8 @@
 package driver
 
 import (
+	"maps"
+	"path"
 	"slices"
 	"strings"
 
@@ -16,6 +18,16 @@ const (
 	contextShare  = "share"  // a registered share's name; with a server, the path of its export
 	contextServer = "server" // only of an export that is not registered
 	contextSubDir = "subDir" // the volume's directory beneath it
+
+	contextMountOptions = "mountOptions" // of a static PV, joined by commas
+)
+
+// Keys that kubelet adds where the CSIDriver has podInfoOnMount.
+const (
+	contextEphemeral    = "csi.storage.k8s.io/ephemeral"
+	contextPodName      = "csi.storage.k8s.io/pod.name"
+	contextPodNamespace = "csi.storage.k8s.io/pod.namespace"
+	contextKubernetes   = "csi.storage.k8s.io/"
 )
 
 // secretMountOptions is the key of csi-driver-nfs's secret by which DeleteVolume, whose
@@ -34,10 +46,44 @@ func decodeLocation(context map[string]string) (volume.Location, error) {
 	if l.Share == "" {
 		return l, invalid("the volume's attributes name no share")
 	}
-	if server := context[contextServer]; server != "" {
-		l.Share = volume.ExportName(strings.Trim(server, "[]"), l.Share)
+	if server := context[contextServer]; server != "" { // as csi-driver-nfs takes it
+		l.Share = volume.ExportName(strings.Trim(server, "[]"), path.Clean("/"+l.Share))
+		l.Directory = strings.Trim(l.Directory, "/")
 	}
 	return l, nil
+}
+
+// contextOptions joins the mount options of a PV's attributes and of its spec; the latter win.
+func contextOptions(context map[string]string, flags []string) []string {
+	if given := context[contextMountOptions]; given != "" {
+		return append([]string{given}, flags...)
+	}
+	return flags
+}
+
+// decodeInline returns what a pod says of a volume of its own, nil where the volume is none.
+// A pod chooses among the shares that allow it, and a directory; nothing else.
+func decodeInline(context map[string]string, flags []string) (*volume.Inline, error) {
+	if context[contextEphemeral] != "true" {
+		return nil, nil
+	}
+	for _, key := range slices.Sorted(maps.Keys(context)) {
+		switch {
+		case key == contextShare, key == contextSubDir, strings.HasPrefix(key, contextKubernetes):
+		case key == contextServer, key == contextMountOptions:
+			return nil, volume.Errorf(volume.ErrRefused, "a pod cannot choose the %s: it names a share that is registered with inline: true", key)
+		default:
+			return nil, invalid("the attribute %q is not known: an inline volume takes share and subDir", key)
+		}
+	}
+	if len(flags) > 0 {
+		return nil, volume.Errorf(volume.ErrRefused, "a pod cannot choose mount options (%s): those of the share are taken", strings.Join(flags, ","))
+	}
+	v := &volume.Inline{Share: context[contextShare], Directory: context[contextSubDir], Pod: context[contextPodNamespace] + "/" + context[contextPodName]}
+	if v.Share == "" {
+		return nil, invalid("the volume's attributes name no share")
+	}
+	return v, nil
 }
 
 // checkCapabilities says what of the capabilities cannot be had of a directory on NFS, and

@@ -36,6 +36,9 @@ var deadlines = map[string]time.Duration{
 	"NodeUnstageVolume":   unmountWithin,
 	"NodeUnpublishVolume": unmountWithin,
 	"NodeGetVolumeStats":  statsWithin,
+
+	"NodeGetVolumeHealth":  statsWithin,
+	"NodeGetStorageHealth": statsWithin,
 }
 
 // Observer is told of each RPC when it has ended.
@@ -116,6 +119,7 @@ func logged(observe Observer) grpc.UnaryServerInterceptor {
 var quiet = map[string]bool{
 	"Probe": true, "GetPluginInfo": true, "GetPluginCapabilities": true, "ControllerGetCapabilities": true,
 	"NodeGetCapabilities": true, "NodeGetVolumeStats": true, "GetCapacity": true,
+	"NodeGetVolumeHealth": true, "NodeGetStorageHealth": true, "ControllerGetVolumeHealth": true, "ControllerListVolumeHealth": true,
 }
 
 // bounded gives each RPC a deadline, a little before the caller's own: who has given up does

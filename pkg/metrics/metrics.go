@@ -13,6 +13,7 @@ import (
 	"github.com/mooring-csi/mooring/pkg/child"
 	"github.com/mooring-csi/mooring/pkg/jobs"
 	"github.com/mooring-csi/mooring/pkg/mount"
+	"github.com/mooring-csi/mooring/pkg/probe"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -52,6 +53,9 @@ func (m *Metrics) Children(kind string, c *child.Children) {
 		prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "mooring_children_started_total", Help: "Child processes that were started.", ConstLabels: labels,
 		}, func() float64 { return float64(c.Started()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "mooring_children_abandoned", Help: "Child processes that not even SIGKILL has ended so far.", ConstLabels: labels,
+		}, func() float64 { return float64(c.Abandoned()) }),
 	)
 }
 
@@ -63,6 +67,9 @@ func (m *Metrics) Copies(status func() []jobs.CopyTotals) { m.registry.MustRegis
 
 // Shares adds which shares are mounted in the controller's pool.
 func (m *Metrics) Shares(opened func() []string) { m.registry.MustRegister(shares(opened)) }
+
+// Servers adds what is known of the NFS servers that are asked whether they answer.
+func (m *Metrics) Servers(status func() []probe.Status) { m.registry.MustRegister(servers(status)) }
 
 // Handler serves the metrics at /metrics, and at /healthz that the process is alive.
 func (m *Metrics) Handler() http.Handler {
@@ -132,6 +139,28 @@ func (c copies) Collect(ch chan<- prometheus.Metric) {
 		counter(copiesEntries, s.Entries, s.Share)
 		counter(copiesSkipped, s.Skipped, s.Share)
 		counter(copiesVanished, s.Vanished, s.Share)
+	}
+}
+
+type servers func() []probe.Status
+
+var (
+	serverUp   = prometheus.NewDesc("mooring_server_up", "1 for each NFS server that answered when it was asked last, 0 for one that did not.", []string{"server"}, nil)
+	serverTook = prometheus.NewDesc("mooring_server_response_seconds", "Time until that answer.", []string{"server"}, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (s servers) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(s, ch) }
+
+// Collect implements prometheus.Collector.
+func (s servers) Collect(ch chan<- prometheus.Metric) {
+	for _, v := range s() {
+		up := 0.0
+		if v.Up {
+			up = 1
+			ch <- prometheus.MustNewConstMetric(serverTook, prometheus.GaugeValue, v.Took.Seconds(), v.Address)
+		}
+		ch <- prometheus.MustNewConstMetric(serverUp, prometheus.GaugeValue, up, v.Address)
 	}
 }
 

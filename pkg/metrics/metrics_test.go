@@ -58,7 +58,7 @@ func TestMetrics(t *testing.T) {
 		t.Errorf("the table is %v, %v", table, err)
 	}
 	var children child.Children
-	if _, _, err := children.Run(ctx, "true"); err != nil {
+	if _, _, err := children.Run(ctx, child.Command{Name: "true"}); err != nil {
 		t.Fatal(err)
 	}
 	m.Children("mount", &children)

@@ -51,7 +51,7 @@ func (f *Fake) Mount(_ context.Context, s Spec) error {
 		if slices.Contains(s.Options, "ro") {
 			mode = "ro"
 		}
-		f.table = append(f.table, Entry{Source: s.Source, Target: s.Target, Type: "nfs4", Options: []string{mode}, Device: "0:1"})
+		f.table = append(f.table, Entry{Source: s.Source, Target: s.Target, Type: "nfs4", Options: []string{mode}, Device: fmt.Sprintf("0:%d", f.Mounts)})
 		return nil
 	})
 }

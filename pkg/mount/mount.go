@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/mooring-csi/mooring/pkg/child"
@@ -31,23 +32,36 @@ type Spec struct {
 	Options []string // mount(8)'s -o, in order
 }
 
+// server is whose mount it is.
+func (s Spec) server() string {
+	server, _, _ := volume.SplitExport(s.Source)
+	return server
+}
+
 // unmountPatience is how long a plain unmount may take before the mount is detached: it
 // can wait for the server where dirty pages are to be written.
 const unmountPatience = 5 * time.Second
 
+// unmountLook is how often the mount table is looked at meanwhile.
+const unmountLook = 100 * time.Millisecond
+
 // Kernel mounts on this machine. Its zero value is ready for use.
 type Kernel struct {
 	children child.Children
+	// Joined leaves mount(8) in this process's group: whoever kills this kills it too.
+	Joined bool
 }
 
 // Mount runs mount(8) for the spec and waits for it until ctx ends, when the child is
 // killed. The error is of the kind that the server's answer means, and says what to do.
 func (k *Kernel) Mount(ctx context.Context, s Spec) error {
 	args := mountutils.MakeMountArgs(s.Source, s.Target, "nfs", s.Options)
-	_, stderr, err := k.children.Run(ctx, "mount", args...)
+	_, stderr, err := k.children.Run(ctx, child.Command{Name: "mount", Args: args, Server: s.server(), Joined: k.Joined})
 	switch {
 	case err == nil:
 		return nil
+	case errors.Is(err, child.ErrStuck):
+		return volume.Errorf(volume.ErrUnavailable, "mount %s: not tried: %w: they go when the server answers, or with a restart of this node", s.Source, err)
 	case ctx.Err() != nil:
 		// The kernel may have finished at the last moment, with nobody left to tell.
 		_ = unix.Unmount(s.Target, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
@@ -59,27 +73,6 @@ func (k *Kernel) Mount(ctx context.Context, s Spec) error {
 // Children counts the mount(8)s that are under way or stuck, and all there have been.
 func (k *Kernel) Children() *child.Children { return &k.children }
 
-// Bind shows the mounted directory source at the existing directory target too, read-only
-// if so wished from the first moment on. It fails where target is a symbolic link.
-func (k *Kernel) Bind(_ context.Context, source, target string, readOnly bool) error {
-	tree, err := unix.OpenTree(unix.AT_FDCWD, source, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_SYMLINK_NOFOLLOW)
-	if err != nil {
-		return fmt.Errorf("bind %s: clone the mount: %w", source, err)
-	}
-	defer unix.Close(tree)
-	if readOnly {
-		attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
-		if err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &attr); err != nil {
-			return fmt.Errorf("bind %s: make the mount read-only: %w", source, err)
-		}
-	}
-	// Without MOVE_MOUNT_T_SYMLINKS the target's last name is not followed.
-	if err := unix.MoveMount(tree, "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
-		return fmt.Errorf("bind %s at %s: %w", source, target, err)
-	}
-	return nil
-}
-
 // Unmount takes away every mount at target, the topmost first. A mount that is in use, or
 // whose server does not take its last pages in time, is detached: it is gone from here at
 // once, and from the kernel when its last user is. Nothing mounted there is success.
@@ -87,16 +80,16 @@ func (k *Kernel) Bind(_ context.Context, source, target string, readOnly bool) e
 // MNT_FORCE is never used: it fails the I/O of all who share the superblock (umount(2)).
 func (k *Kernel) Unmount(ctx context.Context, target string) error {
 	for range 16 { // mounts may be stacked
-		table, err := k.Table()
+		before, err := k.stacked(target)
 		if err != nil {
 			return err
 		}
-		if _, mounted := table.At(target); !mounted {
+		if before == 0 {
 			return nil
 		}
-		err = umount(ctx, target, 0)
+		err = k.umount(ctx, target, 0, before)
 		if err != nil {
-			err = umount(ctx, target, unix.MNT_DETACH)
+			err = k.umount(ctx, target, unix.MNT_DETACH, before)
 		}
 		if err != nil {
 			return fmt.Errorf("unmount %s: %w", target, err)
@@ -105,9 +98,21 @@ func (k *Kernel) Unmount(ctx context.Context, target string) error {
 	return fmt.Errorf("unmount %s: something mounts it again and again", target)
 }
 
-// umount gives up waiting after unmountPatience; the thread stays until the kernel is done
-// with it, and holds no lock of ours.
-func umount(ctx context.Context, target string, flags int) error {
+// stacked counts the mounts at target.
+func (k *Kernel) stacked(target string) (n int, err error) {
+	table, err := k.Table()
+	for _, e := range table {
+		if e.Target == filepath.Clean(target) {
+			n++
+		}
+	}
+	return n, err
+}
+
+// umount waits until the topmost of so many mounts is gone from the table, or gives up after
+// unmountPatience. The call itself may take longer, as long as the server takes to hear that
+// nobody uses its files any more: its thread stays, and holds no lock of ours.
+func (k *Kernel) umount(ctx context.Context, target string, flags, before int) error {
 	done := make(chan error, 1)
 	go func() {
 		err := unix.Unmount(target, flags|unix.UMOUNT_NOFOLLOW)
@@ -116,14 +121,20 @@ func umount(ctx context.Context, target string, flags int) error {
 		}
 		done <- os.NewSyscallError("umount2", err)
 	}()
-	timer := time.NewTimer(unmountPatience)
-	defer timer.Stop()
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return os.ErrDeadlineExceeded
+	ctx, cancel := context.WithTimeout(ctx, unmountPatience)
+	defer cancel()
+	look := time.NewTicker(unmountLook)
+	defer look.Stop()
+	for {
+		select {
+		case err := <-done:
+			return err
+		case <-look.C:
+			if n, err := k.stacked(target); err == nil && n < before {
+				return nil
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 }

@@ -17,6 +17,7 @@ type Entry struct {
 	Target  string
 	Type    string   // "nfs", "nfs4", ...
 	Options []string // of this mount, "ro" or "rw" among them
+	Super   []string // of the superblock: "vers=4.2", "addr=10.0.0.1", ...
 	Device  string   // major:minor of the superblock
 }
 
@@ -36,7 +37,7 @@ func (k *Kernel) Table() (Table, error) {
 	for i, m := range infos {
 		table[i] = Entry{
 			Source: m.Source, Target: m.Mountpoint, Type: m.FSType,
-			Options: splitOptions(m.Options), Device: fmt.Sprintf("%d:%d", m.Major, m.Minor),
+			Options: splitOptions(m.Options), Super: splitOptions(m.VFSOptions), Device: fmt.Sprintf("%d:%d", m.Major, m.Minor),
 		}
 	}
 	return table, nil
@@ -51,17 +52,6 @@ func (t Table) At(target string) (Entry, bool) {
 		}
 	}
 	return Entry{}, false
-}
-
-// Of returns the mounts that show what e shows: e itself, and binds of it.
-func (t Table) Of(e Entry) Table {
-	var same Table
-	for _, o := range t {
-		if o.Source == e.Source && o.Device == e.Device {
-			same = append(same, o)
-		}
-	}
-	return same
 }
 
 func splitOptions(s string) []string { return strings.Split(s, ",") }

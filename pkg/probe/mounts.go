@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package probe asks mounted file systems how they are, without ever waiting for one that
-// does not answer.
+// Package probe asks NFS servers, and file systems that are mounted from them, how they are,
+// without ever waiting for one that does not answer.
 package probe
 
 import (
@@ -18,86 +18,151 @@ import (
 )
 
 const (
-	// patience bounds one statfs(2).
+	// patience bounds one question.
 	patience = 4 * time.Second
-	// memory is how long an answer serves when there is no newer one to be had.
+	// memory is how long an answer serves for usage when there is no newer one to be had.
 	memory = 10 * time.Minute
 )
 
 // ChildCommand is the hidden subcommand by which the driver runs itself to ask.
-const ChildCommand = "statfs"
+const ChildCommand = "ask"
 
-// Usage finds out how full mounted file systems are. At most one question is under way per
-// mount; who asks meanwhile waits for its answer.
-type Usage struct {
-	ask func(ctx context.Context, path string) (volume.Space, error)
+// Mount is what is asked about.
+type Mount struct {
+	Path     string
+	Server   string // by which the questions under way are bounded
+	Endpoint Endpoint
+	ReadOnly bool // nobody is to write there: whether one could is not asked
+}
+
+// Answer is what a mounted file system says.
+type Answer struct {
+	Space volume.Space  `json:"space"`
+	Took  time.Duration `json:"took"`
+	// ReadOnly: the server lets nobody write where we would.
+	ReadOnly bool `json:"readOnly,omitempty"`
+	// Errno is what it said instead.
+	Errno unix.Errno `json:"errno,omitempty"`
+}
+
+// Mounts asks mounted file systems. At most one question is under way per mount; who asks
+// meanwhile waits for its answer.
+type Mounts struct {
+	servers *Servers
+	ask     func(ctx context.Context, m Mount) (Answer, error)
 
 	mu     sync.Mutex
 	mounts map[string]*mounted
 }
 
 type mounted struct {
-	done  chan struct{} // of the question under way; nil: there is none
-	space volume.Space  // the last good answer
-	at    time.Time     // when it came; zero: never
-	err   error         // of the last question
+	done chan struct{} // of the question under way; nil: there is none
+	last Answer        // the last good one
+	at   time.Time     // when it came; zero: never
+	err  error         // of the last question
+	good time.Time     // when the file system answered last, us or another
 }
 
-// NewUsage returns a Usage that asks with the given function, which has to end when its
-// context does: ByChild in production.
-func NewUsage(ask func(ctx context.Context, path string) (volume.Space, error)) *Usage {
-	return &Usage{ask: ask, mounts: map[string]*mounted{}}
+// NewMounts returns a Mounts that asks with the given function, which has to end when its
+// context does: ByChild in production. Servers that do not answer are not asked.
+func NewMounts(servers *Servers, ask func(ctx context.Context, m Mount) (Answer, error)) *Mounts {
+	return &Mounts{servers: servers, ask: ask, mounts: map[string]*mounted{}}
 }
 
-// Of returns how full the file system at path is. Where it does not answer in time, the last
-// answer serves for ten minutes; then it is ErrUnavailable.
-func (u *Usage) Of(ctx context.Context, path string) (volume.Space, error) {
+// Server returns how long a server took to answer: see Servers.Check.
+func (u *Mounts) Server(ctx context.Context, e Endpoint) (time.Duration, error) {
+	return u.servers.Check(ctx, e)
+}
+
+// Ask returns what the file system says, or has said within fresh. That its server does not
+// answer is ErrUnavailable, and so is an error of the file system, as unix.ESTALE.
+func (u *Mounts) Ask(ctx context.Context, m Mount, fresh time.Duration) (Answer, error) {
 	u.mu.Lock()
-	m := u.mounts[path]
-	if m == nil {
-		m = &mounted{}
-		u.mounts[path] = m
+	defer u.mu.Unlock()
+	e := u.entry(m.Path)
+	if time.Since(e.good) < fresh {
+		return e.last, nil
 	}
-	if m.done == nil {
-		m.done = make(chan struct{})
-		go u.question(path, m)
+	if e.done == nil {
+		e.done = make(chan struct{})
+		go u.question(m, e)
 	}
-	done := m.done
+	done := e.done
 	u.mu.Unlock()
-
 	select {
 	case <-done:
 	case <-ctx.Done():
 	}
 	u.mu.Lock()
-	defer u.mu.Unlock()
-	switch {
-	case m.done == nil && m.err == nil, !m.at.IsZero() && time.Since(m.at) < memory:
-		return m.space, nil
-	case m.err != nil:
-		return volume.Space{}, m.err
+	if e.done == done {
+		return Answer{}, silent(m.Path, ctx.Err())
 	}
-	return volume.Space{}, volume.Errorf(volume.ErrUnavailable, "%s: its server does not answer (%w)", path, ctx.Err())
+	return e.last, e.err
+}
+
+func (u *Mounts) entry(path string) *mounted {
+	e := u.mounts[path]
+	if e == nil {
+		e = &mounted{}
+		u.mounts[path] = e
+	}
+	return e
+}
+
+// Usage returns how full the file system is. Where it does not answer in time, the last
+// answer serves for ten minutes; then it is ErrUnavailable.
+func (u *Mounts) Usage(ctx context.Context, m Mount) (volume.Space, error) {
+	a, err := u.Ask(ctx, m, 0)
+	if err == nil {
+		return a.Space, nil
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if e := u.mounts[m.Path]; e != nil && !e.at.IsZero() && time.Since(e.at) < memory {
+		return e.last.Space, nil
+	}
+	return volume.Space{}, err
+}
+
+// Good notes that the file system has just answered somebody else.
+func (u *Mounts) Good(path string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.entry(path).good = time.Now()
 }
 
 // Forget drops what is known of a mount that is gone.
-func (u *Usage) Forget(path string) {
+func (u *Mounts) Forget(path string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	delete(u.mounts, path)
 }
 
-func (u *Usage) question(path string, m *mounted) {
+func (u *Mounts) question(m Mount, e *mounted) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	space, err := u.ask(ctx, path)
+	_, err := u.servers.Check(ctx, m.Endpoint)
+	var a Answer
+	if err == nil {
+		a, err = u.ask(ctx, m)
+	}
+	if err == nil && a.Errno != 0 {
+		err = volume.Errorf(volume.ErrUnavailable, "%s: %w", m.Path, a.Errno)
+	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if m.err = err; err == nil {
-		m.space, m.at = space, time.Now()
+	if e.err = err; err == nil {
+		e.last, e.at = a, time.Now()
+		e.good = e.at
+	} else {
+		e.good = time.Time{}
 	}
-	close(m.done)
-	m.done = nil
+	close(e.done)
+	e.done = nil
+}
+
+func silent(path string, err error) error {
+	return volume.Errorf(volume.ErrUnavailable, "%s: its server does not answer (%w)", path, err)
 }
 
 // ByChild asks by running this program again, so that a server which does not answer costs a
@@ -106,27 +171,60 @@ type ByChild struct {
 	Children child.Children
 }
 
-// Ask runs statfs(2) on path in a child.
-func (b *ByChild) Ask(ctx context.Context, path string) (volume.Space, error) {
-	var space volume.Space
-	stdout, stderr, err := b.Children.Run(ctx, "/proc/self/exe", ChildCommand, path)
+// Ask asks about m in a child.
+func (b *ByChild) Ask(ctx context.Context, m Mount) (Answer, error) {
+	var a Answer
+	access := "rw"
+	if m.ReadOnly {
+		access = "ro"
+	}
+	stdout, stderr, err := b.Children.Run(ctx, child.Command{
+		Name: "/proc/self/exe", Args: []string{ChildCommand, m.Path, access}, Server: m.Server,
+	})
 	if ctx.Err() != nil {
-		return space, volume.Errorf(volume.ErrUnavailable, "%s: its server does not answer (%w)", path, ctx.Err())
+		return a, silent(m.Path, ctx.Err())
 	}
 	if err != nil {
-		return space, volume.Errorf(volume.ErrUnavailable, "ask for the space of %s: %s (%w)", path, stderr, err)
+		return a, volume.Errorf(volume.ErrUnavailable, "ask how %s is: %s (%w)", m.Path, stderr, err)
 	}
-	if err := json.Unmarshal([]byte(stdout), &space); err != nil {
-		return space, fmt.Errorf("ask for the space of %s: %w", path, err)
+	if err := json.Unmarshal([]byte(stdout), &a); err != nil {
+		return a, fmt.Errorf("ask how %s is: %w", m.Path, err)
 	}
-	return space, nil
+	return a, nil
 }
 
-// Child is what the child does: it prints the space of the file system at path.
-func Child(path string) error {
+// Child is what the child does: it prints the Answer of the file system at path, which is
+// mounted "ro" or "rw".
+func Child(path, access string) error {
+	var a Answer
+	start := time.Now()
+	err := look(path, access == "rw", &a)
+	a.Took = time.Since(start)
+	if err != nil {
+		var ok bool
+		if a.Errno, ok = err.(unix.Errno); !ok {
+			return err
+		}
+	}
+	return json.NewEncoder(os.Stdout).Encode(a)
+}
+
+func look(path string, write bool, a *Answer) error {
 	var st unix.Statfs_t
 	if err := unix.Statfs(path, &st); err != nil {
 		return err
 	}
-	return json.NewEncoder(os.Stdout).Encode(volume.NewSpace(st.Frsize, st.Blocks, st.Bfree, st.Bavail, st.Files, st.Ffree))
+	a.Space = volume.NewSpace(st.Frsize, st.Blocks, st.Bfree, st.Bavail, st.Files, st.Ffree)
+	if !write || unix.Faccessat(unix.AT_FDCWD, path, unix.W_OK, unix.AT_EACCESS) == nil {
+		return nil
+	}
+	// An export that is read-only and a root who is nobody look alike (RFC 8881, section 18.1).
+	// To set what is set already changes nothing in the first case, which says EROFS, nor in
+	// the second.
+	var s unix.Stat_t
+	if err := unix.Stat(path, &s); err != nil {
+		return err
+	}
+	a.ReadOnly = unix.Chmod(path, s.Mode&0o7777) == unix.EROFS
+	return nil
 }

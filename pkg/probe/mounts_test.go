@@ -8,19 +8,19 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/mooring-csi/mooring/pkg/volume"
+	"golang.org/x/sys/unix"
 )
 
 // TestMain lets this program be the child that ByChild runs.
 func TestMain(m *testing.M) {
-	if len(os.Args) == 3 && os.Args[1] == ChildCommand {
-		if err := Child(os.Args[2]); err != nil {
+	if len(os.Args) == 4 && os.Args[1] == ChildCommand {
+		if err := Child(os.Args[2], os.Args[3]); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -29,15 +29,16 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// server answers questions after a while, or not at all, and counts them.
-type server struct {
+// fileSystem answers questions after a while, or not at all, and counts them.
+type fileSystem struct {
 	mu    sync.Mutex
 	asked map[string]int
 	takes time.Duration
 	err   error
 }
 
-func (s *server) ask(ctx context.Context, path string) (volume.Space, error) {
+func (s *fileSystem) ask(ctx context.Context, m Mount) (Answer, error) {
+	path := m.Path
 	s.mu.Lock()
 	if s.asked == nil {
 		s.asked = map[string]int{}
@@ -47,33 +48,37 @@ func (s *server) ask(ctx context.Context, path string) (volume.Space, error) {
 	s.mu.Unlock()
 	select {
 	case <-time.After(takes):
-		return volume.Space{Total: int64(n)}, err
+		return Answer{Space: volume.Space{Total: int64(n)}}, err
 	case <-ctx.Done():
-		return volume.Space{}, volume.Errorf(volume.ErrUnavailable, "no answer (%w)", ctx.Err())
+		return Answer{}, volume.Errorf(volume.ErrUnavailable, "no answer (%w)", ctx.Err())
 	}
 }
 
 // questions returns how many there have been.
-func (s *server) questions(path string) int {
+func (s *fileSystem) questions(path string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.asked[path]
 }
 
-func (s *server) now(takes time.Duration, err error) {
+func (s *fileSystem) now(takes time.Duration, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.takes, s.err = takes, err
 }
 
+func newMounts(s *fileSystem) *Mounts {
+	return NewMounts(NewServers(nil), s.ask)
+}
+
 // within asks, and fails the test unless there is that answer, in that time. 0 stands for
 // ErrUnavailable.
-func within(t *testing.T, u *Usage, patience, took time.Duration, want int64) {
+func within(t *testing.T, u *Mounts, patience, took time.Duration, want int64) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	start := time.Now()
-	space, err := u.Of(ctx, "/v")
+	space, err := u.Usage(ctx, Mount{Path: "/v"})
 	if d := time.Since(start); d != took {
 		t.Errorf("the answer took %v, want %v", d, took)
 	}
@@ -85,13 +90,13 @@ func within(t *testing.T, u *Usage, patience, took time.Duration, want int64) {
 // TestOneQuestion has many ask at once: the server hears one question per mount.
 func TestOneQuestion(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &server{takes: time.Second}
-		u := NewUsage(s.ask)
+		s := &fileSystem{takes: time.Second}
+		u := newMounts(s)
 		var wg sync.WaitGroup
 		for range 20 {
 			wg.Go(func() { within(t, u, time.Minute, time.Second, 1) })
 			wg.Go(func() {
-				if _, err := u.Of(context.Background(), "/other"); err != nil {
+				if _, err := u.Usage(context.Background(), Mount{Path: "/other"}); err != nil {
 					t.Error(err)
 				}
 			})
@@ -107,8 +112,8 @@ func TestOneQuestion(t *testing.T) {
 // TestLastAnswerServes has a server stop to answer, and come back.
 func TestLastAnswerServes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &server{takes: time.Millisecond}
-		u := NewUsage(s.ask)
+		s := &fileSystem{takes: time.Millisecond}
+		u := newMounts(s)
 		within(t, u, time.Minute, time.Millisecond, 1)
 		s.now(time.Hour, nil)
 		within(t, u, time.Second, time.Second, 1)
@@ -130,8 +135,8 @@ func TestLastAnswerServes(t *testing.T) {
 // TestNoAnswer has a server that never answered: each caller has its own patience.
 func TestNoAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &server{takes: time.Hour}
-		u := NewUsage(s.ask)
+		s := &fileSystem{takes: time.Hour}
+		u := newMounts(s)
 		within(t, u, time.Second, time.Second, 0)
 		within(t, u, time.Minute, patience-time.Second, 0)
 		if s.questions("/v") != 1 {
@@ -144,9 +149,9 @@ func TestNoAnswer(t *testing.T) {
 func TestErrorAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stale := volume.Errorf(volume.ErrUnavailable, "stale file handle")
-		s := &server{err: stale}
-		u := NewUsage(s.ask)
-		if _, err := u.Of(context.Background(), "/v"); !errors.Is(err, stale) {
+		s := &fileSystem{err: stale}
+		u := newMounts(s)
+		if _, err := u.Usage(context.Background(), Mount{Path: "/v"}); !errors.Is(err, stale) {
 			t.Errorf("the error is %v", err)
 		}
 		s.now(0, nil)
@@ -157,8 +162,8 @@ func TestErrorAnswer(t *testing.T) {
 // TestForget drops an answer, and what still comes of an old question.
 func TestForget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &server{}
-		u := NewUsage(s.ask)
+		s := &fileSystem{}
+		u := newMounts(s)
 		within(t, u, time.Second, 0, 1)
 		s.now(time.Hour, nil)
 		within(t, u, time.Second, time.Second, 1)
@@ -174,18 +179,62 @@ func TestForget(t *testing.T) {
 	})
 }
 
+// TestFresh asks no more where somebody has just had an answer, and asks after an error.
+func TestFresh(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &fileSystem{}
+		u := newMounts(s)
+		ask := func(want int) {
+			t.Helper()
+			_, _ = u.Ask(context.Background(), Mount{Path: "/v"}, time.Minute)
+			if n := s.questions("/v"); n != want {
+				t.Errorf("there were %d questions, want %d", n, want)
+			}
+		}
+		u.Good("/v")
+		ask(0)
+		time.Sleep(time.Minute)
+		s.now(0, errors.New("no"))
+		ask(1)
+		ask(2)
+		s.now(0, nil)
+		ask(3)
+		ask(3)
+	})
+}
+
+// TestErrno has the file system say what is wrong by a number.
+func TestErrno(t *testing.T) {
+	u := NewMounts(NewServers(nil), func(context.Context, Mount) (Answer, error) { return Answer{Errno: unix.ESTALE}, nil })
+	_, err := u.Ask(context.Background(), Mount{Path: "/v"}, 0)
+	if !errors.Is(err, unix.ESTALE) || volume.Kind(err) != volume.ErrUnavailable {
+		t.Errorf("the error is %v (of kind %v)", err, volume.Kind(err))
+	}
+}
+
+// TestDeadServer asks no file system of a server that does not answer.
+func TestDeadServer(t *testing.T) {
+	dead := volume.Errorf(volume.ErrUnavailable, "dead")
+	s := &fileSystem{}
+	u := NewMounts(NewServers(func(context.Context, Endpoint) error { return dead }), s.ask)
+	_, err := u.Ask(context.Background(), Mount{Path: "/v", Endpoint: EndpointOf("nas", nil)}, 0)
+	if !errors.Is(err, dead) || s.questions("/v") > 0 {
+		t.Errorf("the error is %v, and it was asked %d times", err, s.questions("/v"))
+	}
+}
+
 func TestByChild(t *testing.T) {
 	var b ByChild
-	if space, err := b.Ask(context.Background(), t.TempDir()); err != nil || space.Total <= 0 || space.Free > space.Total {
-		t.Errorf("the space is %+v, %v", space, err)
+	if a, err := b.Ask(context.Background(), Mount{Path: t.TempDir()}); err != nil || a.Space.Total <= 0 || a.Space.Free > a.Space.Total || a.ReadOnly || a.Took <= 0 {
+		t.Errorf("the answer is %+v, %v", a, err)
 	}
 	none := filepath.Join(t.TempDir(), "none")
-	if _, err := b.Ask(context.Background(), none); volume.Kind(err) != volume.ErrUnavailable || !strings.Contains(err.Error(), none) || !strings.Contains(err.Error(), "no such file") {
-		t.Errorf("of a path that is not there the error is %v (of kind %v)", err, volume.Kind(err))
+	if a, err := b.Ask(context.Background(), Mount{Path: none}); err != nil || a.Errno != unix.ENOENT {
+		t.Errorf("of a path that is not there the answer is %+v, %v", a, err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := b.Ask(ctx, t.TempDir()); volume.Kind(err) != volume.ErrUnavailable || !errors.Is(err, context.Canceled) {
+	if _, err := b.Ask(ctx, Mount{Path: t.TempDir()}); volume.Kind(err) != volume.ErrUnavailable || !errors.Is(err, context.Canceled) {
 		t.Errorf("too late the error is %v (of kind %v)", err, volume.Kind(err))
 	}
 	if b.Children.Started() != 2 || b.Children.Alive() != 0 {

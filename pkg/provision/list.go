@@ -24,31 +24,47 @@ const readersAtOnce = 16
 // A share that does not answer is an error: a list without its volumes would say that they
 // are gone. One volume's damaged record is logged and left out.
 func (s *Service) List(ctx context.Context, p volume.Page) ([]volume.Volume, string, error) {
-	return list(ctx, s, p, "list the volumes", (*share.Share).Keys, func(ctx context.Context, sh *share.Share, name, key string) (*volume.Volume, error) {
-		r, err := ready(ctx, sh, key)
-		if err != nil {
-			return nil, err
-		}
-		return answer(name, &r.Record), nil
+	return list(ctx, s, p, listing[volume.Volume]{
+		what: "list the volumes", keys: (*share.Share).Keys,
+		read: func(ctx context.Context, sh *share.Share, name, key string) (*volume.Volume, error) {
+			r, err := ready(ctx, sh, key)
+			if err != nil {
+				return nil, err
+			}
+			return answer(name, &r.Record), nil
+		},
 	})
 }
 
 // ListSnapshots does the same for snapshots: for all, or those of one volume.
 func (s *Service) ListSnapshots(ctx context.Context, p volume.Page, of *volume.Handle) ([]volume.Snapshot, string, error) {
-	return list(ctx, s, p, "list the snapshots", (*share.Share).SnapshotKeys, func(ctx context.Context, sh *share.Share, name, key string) (*volume.Snapshot, error) {
-		r, err := visible(ctx, sh, key)
-		if err != nil || of != nil && (of.Share != name || of.Key != r.Volume) {
-			return nil, err
-		}
-		return answerSnapshot(name, r), nil
+	return list(ctx, s, p, listing[volume.Snapshot]{
+		what: "list the snapshots", keys: (*share.Share).SnapshotKeys,
+		read: func(ctx context.Context, sh *share.Share, name, key string) (*volume.Snapshot, error) {
+			r, err := visible(ctx, sh, key)
+			if err != nil || of != nil && (of.Share != name || of.Key != r.Volume) {
+				return nil, err
+			}
+			return answerSnapshot(name, r), nil
+		},
 	})
 }
 
-// list reads what has keys on the shares. read returns nil for what is not wanted.
-func list[T any](ctx context.Context, s *Service, p volume.Page, what string,
-	keys func(*share.Share, context.Context) ([]string, error),
-	read func(ctx context.Context, sh *share.Share, name, key string) (*T, error),
-) ([]T, string, error) {
+// listing is what a list is of.
+type listing[T any] struct {
+	what string
+	keys func(*share.Share, context.Context) ([]string, error)
+	// read returns nil for what is not wanted.
+	read func(ctx context.Context, sh *share.Share, name, key string) (*T, error)
+	// many: so many are read at once at least, where few of them are wanted.
+	many int
+	// absent, if set, returns what there is on a share that cannot be opened: the keys that
+	// are known of it, and what is said of one.
+	absent func(name string, err error) (keys []string, say func(key string) T)
+}
+
+// list reads what has keys on the shares.
+func list[T any](ctx context.Context, s *Service, p volume.Page, of listing[T]) ([]T, string, error) {
 	if p.Max < 0 {
 		return nil, "", volume.Errorf(volume.ErrInvalid, "max_entries is %d, and cannot be negative", p.Max)
 	}
@@ -64,7 +80,7 @@ func list[T any](ctx context.Context, s *Service, p volume.Page, what string,
 		found []T
 		next  string
 	}
-	got, err := bounded(ctx, what, func() {}, func(ctx context.Context) (page, error) {
+	got, err := bounded(ctx, of.what, func() {}, func(ctx context.Context) (page, error) {
 		var result page
 		last := p.Token
 		for _, name := range s.listed() {
@@ -83,7 +99,7 @@ func list[T any](ctx context.Context, s *Service, p volume.Page, what string,
 					return result, nil
 				}
 			}
-			l := lister[T]{name: name, keys: keys, read: read}
+			l := lister[T]{listing: of, name: name}
 			if err := l.list(ctx, s, from, room); err != nil {
 				return page{}, err
 			}
@@ -119,9 +135,8 @@ func (s *Service) listed() []string {
 
 // lister lists one share.
 type lister[T any] struct {
+	listing[T]
 	name string
-	keys func(*share.Share, context.Context) ([]string, error)
-	read func(ctx context.Context, sh *share.Share, name, key string) (*T, error)
 
 	found []T
 	last  string // handle of the last that was looked at
@@ -131,6 +146,17 @@ type lister[T any] struct {
 // list finds up to room (0: all) of the share that have keys after from.
 func (l *lister[T]) list(ctx context.Context, s *Service, from string, room int) error {
 	sh, release, err := s.shares.Open(ctx, l.name, nil)
+	if err != nil && l.absent != nil {
+		keys, say := l.absent(l.name, err)
+		return l.take(keys, from, room, func(keys []string) ([]*T, error) {
+			all := make([]*T, len(keys))
+			for i, key := range keys {
+				one := say(key)
+				all[i] = &one
+			}
+			return all, nil
+		})
+	}
 	if err != nil {
 		return err
 	}
@@ -139,6 +165,11 @@ func (l *lister[T]) list(ctx context.Context, s *Service, from string, room int)
 	if err != nil {
 		return err
 	}
+	return l.take(keys, from, room, func(keys []string) ([]*T, error) { return l.readAll(ctx, sh, keys) })
+}
+
+// take adds up to room of those of the sorted keys that come after from.
+func (l *lister[T]) take(keys []string, from string, room int, read func(keys []string) ([]*T, error)) error {
 	i, found := slices.BinarySearch(keys, from)
 	if found {
 		i++
@@ -147,10 +178,20 @@ func (l *lister[T]) list(ctx context.Context, s *Service, from string, room int)
 	for len(keys) > 0 && (room == 0 || len(l.found) < room) {
 		n := len(keys)
 		if room > 0 {
-			n = min(n, room-len(l.found))
+			n = min(n, max(room-len(l.found), l.many))
 		}
-		if err := l.readAll(ctx, sh, keys[:n]); err != nil {
+		all, err := read(keys[:n])
+		if err != nil {
 			return err
+		}
+		for i, one := range all {
+			if one != nil {
+				l.found = append(l.found, *one)
+			}
+			if room > 0 && len(l.found) == room {
+				n = i + 1
+				break
+			}
 		}
 		l.last = volume.Handle{Share: l.name, Key: keys[n-1]}.String()
 		keys = keys[n:]
@@ -159,8 +200,8 @@ func (l *lister[T]) list(ctx context.Context, s *Service, from string, room int)
 	return nil
 }
 
-// readAll adds those of the keys that are there for use, and wanted, in their order.
-func (l *lister[T]) readAll(ctx context.Context, sh *share.Share, keys []string) error {
+// readAll reads those of the keys that are there for use, and wanted; the others are nil.
+func (l *lister[T]) readAll(ctx context.Context, sh *share.Share, keys []string) ([]*T, error) {
 	all := make([]*T, len(keys))
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(readersAtOnce)
@@ -177,13 +218,7 @@ func (l *lister[T]) readAll(ctx context.Context, sh *share.Share, keys []string)
 			return err
 		})
 	}
-	err := group.Wait()
-	for _, one := range all {
-		if one != nil {
-			l.found = append(l.found, *one)
-		}
-	}
-	return err
+	return all, group.Wait()
 }
 
 // Capacity returns the space of the share where a volume of a class with these parameters

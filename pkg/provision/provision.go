@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/mooring-csi/mooring/pkg/keylock"
@@ -43,6 +44,7 @@ type Service struct {
 	purger Purger
 	copier Copier
 	locks  keylock.Set
+	known  sync.Map // keys of the volumes of each share ([]string by name), for when it is not there
 }
 
 // New returns a Service on these shares.

@@ -7,9 +7,12 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/mooring-csi/mooring/pkg/mount"
+	"github.com/mooring-csi/mooring/pkg/probe"
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
@@ -18,24 +21,58 @@ type node struct {
 	*Service
 	*testing.T
 	mounter  *mount.Fake
-	usage    *usage
+	probes   *prober
+	inlines  []InlineRequest
+	inlineDo error // what the next inline request ends with
 	registry *volume.Registry
 	dir      string
 }
 
-// usage answers for any path, and notes which are asked for and which are forgotten.
-type usage struct{ asked, forgotten []string }
+// prober answers for any path, and notes which are asked for and which are forgotten.
+type prober struct {
+	mu                      sync.Mutex
+	usage, asked, forgotten []string
+	mounts                  map[string]error // by path
+	answers                 map[string]probe.Answer
+	servers                 map[string]error // by address
+	took                    time.Duration
+}
 
-func (u *usage) Of(_ context.Context, path string) (volume.Space, error) {
-	u.asked = append(u.asked, path)
+func (p *prober) Server(_ context.Context, e probe.Endpoint) (time.Duration, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.took, p.servers[e.Address]
+}
+
+func (p *prober) Ask(_ context.Context, m probe.Mount, _ time.Duration) (probe.Answer, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.asked = append(p.asked, m.Path)
+	return p.answers[m.Path], p.mounts[m.Path]
+}
+
+func (p *prober) Usage(_ context.Context, m probe.Mount) (volume.Space, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.usage = append(p.usage, m.Path)
 	return volume.Space{Total: 7}, nil
 }
 
-func (u *usage) Forget(path string) { u.forgotten = append(u.forgotten, path) }
+func (p *prober) Good(path string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.mounts, path)
+}
+
+func (p *prober) Forget(path string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.forgotten = append(p.forgotten, path)
+}
 
 func newNode(t *testing.T) *node {
 	t.Helper()
-	n := &node{T: t, dir: t.TempDir(), usage: &usage{}}
+	n := &node{T: t, dir: t.TempDir(), probes: &prober{mounts: map[string]error{}, answers: map[string]probe.Answer{}, servers: map[string]error{}}}
 	for _, name := range []string{"root/export/v1", "root/export/v2", "pods"} {
 		if err := os.MkdirAll(n.at(name), 0o755); err != nil {
 			t.Fatal(err)
@@ -45,8 +82,34 @@ func newNode(t *testing.T) *node {
 	n.registry = &volume.Registry{Shares: []volume.Share{{
 		Name: "nas1", Servers: []string{"10.0.0.1"}, Path: "/export", MountOptions: []string{"nodev", "nfsvers=4.2"},
 	}}}
-	n.Service = New(func() *volume.Registry { return n.registry }, n.mounter, n.usage)
+	n.Service = n.service(n.mounter)
 	return n
+}
+
+// service returns a Service with the node's state on another mounter, as after a restart.
+func (n *node) service(mounter Mounter) *Service {
+	n.Helper()
+	s, err := New(func() *volume.Registry { return n.registry }, mounter, n.probes, n.at("state"), n.doInline)
+	n.must(err)
+	return s
+}
+
+// doInline notes a request, and has the fake mount what it would show.
+func (n *node) doInline(ctx context.Context, r InlineRequest) error {
+	n.inlines = append(n.inlines, r)
+	if n.inlineDo != nil || r.Target == "" {
+		return n.inlineDo
+	}
+	dir := r.Directory
+	if r.Key != "" {
+		dir = volume.StateDir + "/" + volume.InlineDir + "/" + r.Key
+		n.must(os.MkdirAll(n.at("root"+r.Share.Path+"/"+dir), 0o755))
+	}
+	mode := "rw"
+	if r.ReadOnly {
+		mode = "ro"
+	}
+	return n.mounter.Mount(ctx, mount.Spec{Source: r.Share.Source(r.Server, dir), Target: r.Target, Options: []string{mode}})
 }
 
 func (n *node) at(name string) string { return filepath.Join(n.dir, name) }

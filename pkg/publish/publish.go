@@ -6,6 +6,8 @@
 // What is mounted is known from the mount table alone, which also survives a restart of the
 // driver. A path that may be on a dead server is never looked at: an entry of the table says
 // that there is a mount, and only where there is none is the plain local directory touched.
+// Whether a mount still works is asked by a child (package probe), and a server that does not
+// answer is not mounted from: who has to wait would be the one who asks for another server.
 package publish
 
 import (
@@ -21,15 +23,13 @@ import (
 
 	"github.com/mooring-csi/mooring/pkg/keylock"
 	"github.com/mooring-csi/mooring/pkg/mount"
+	"github.com/mooring-csi/mooring/pkg/probe"
 	"github.com/mooring-csi/mooring/pkg/volume"
+	"golang.org/x/sys/unix"
 )
 
-// mountPatience bounds one mount(8). It ends before kubelet's two minutes do.
-const mountPatience = 50 * time.Second
-
-// nodeOptions have mount.nfs report a failure instead of trying for two minutes: kubelet
-// tries again by itself (nfs(5), retry=).
-var nodeOptions = []string{"retry=0"}
+// fresh is how recently a mount must have worked for another pod to get it unasked.
+const fresh = 5 * time.Second
 
 // Mounter is what is needed of package mount.
 type Mounter interface {
@@ -39,9 +39,12 @@ type Mounter interface {
 	Table() (mount.Table, error)
 }
 
-// Usage tells how full a mounted volume is.
-type Usage interface {
-	Of(ctx context.Context, path string) (volume.Space, error)
+// Prober tells how servers and mounts are: see probe.Mounts.
+type Prober interface {
+	Server(ctx context.Context, e probe.Endpoint) (took time.Duration, err error)
+	Ask(ctx context.Context, m probe.Mount, fresh time.Duration) (probe.Answer, error)
+	Usage(ctx context.Context, m probe.Mount) (volume.Space, error)
+	Good(path string)
 	Forget(path string)
 }
 
@@ -49,13 +52,20 @@ type Usage interface {
 type Service struct {
 	registry func() *volume.Registry
 	mounter  Mounter
-	usage    Usage
+	probes   Prober
+	inline   func(ctx context.Context, r InlineRequest) error
+	state    state
 	locks    keylock.Set
 }
 
-// New returns a Service that finds shares in the registry in force.
-func New(registry func() *volume.Registry, mounter Mounter, usage Usage) *Service {
-	return &Service{registry: registry, mounter: mounter, usage: usage}
+// New returns a Service that finds shares in the registry in force, and keeps its notes in
+// the local directory dir. inline does what an InlineRequest says: Children in production.
+func New(registry func() *volume.Registry, mounter Mounter, probes Prober, dir string, inline func(ctx context.Context, r InlineRequest) error) (*Service, error) {
+	state, err := openState(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open the node's state: %w", err)
+	}
+	return &Service{registry: registry, mounter: mounter, probes: probes, inline: inline, state: state}, nil
 }
 
 // lock takes a volume for one who changes its stage, or for one of several who publish it,
@@ -78,108 +88,42 @@ func (s *Service) lock(id, path string, exclusive bool) (func(), error) {
 	return func() { releasePath(); release() }, nil
 }
 
-// Stage mounts a volume at its staging path. Mounted there already is success; something else
-// mounted there is ErrIncompatible.
-func (s *Service) Stage(ctx context.Context, r volume.Stage) error {
-	def, err := s.registry().Resolve(r.Location.Share)
-	if err != nil {
-		return err
-	}
-	snapshot := volume.IsSnapshotDirectory(r.Location.Directory)
-	if err := volume.CheckDirectory(r.Location.Directory); err != nil && !snapshot {
-		return err
-	}
-	if err := volume.CheckMountOptions(r.Options); err != nil {
-		return err
-	}
-	path, err := clean(r.Path)
-	if err != nil {
-		return err
-	}
-	unlock, err := s.lock(r.ID, path, true)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-
-	var sources []string
-	for _, server := range def.Servers {
-		sources = append(sources, def.Source(server, r.Location.Directory))
-	}
-	table, err := s.mounter.Table()
-	if err != nil {
-		return err
-	}
-	if e, mounted := table.At(path); mounted {
-		if !slices.ContainsFunc(sources, func(source string) bool { return sameDirectory(source, e.Source) }) {
-			return volume.Errorf(volume.ErrIncompatible, "volume %s cannot be staged at %s: %s is mounted there", r.ID, path, e.Source)
-		}
-		return nil
-	}
-	if err := makeDirectory(path, true); err != nil {
-		return fmt.Errorf("stage volume %s: %w", r.ID, err)
-	}
-	options := volume.MergeMountOptions(nodeOptions, def.MountOptions, r.Options)
-	if snapshot { // whatever the PV says
-		options = volume.MergeMountOptions(options, []string{"ro"})
-	}
-	return s.mountFirst(ctx, r.ID, sources, path, options)
+// probeOf returns how to ask about an entry of the mount table.
+func probeOf(e mount.Entry) probe.Mount {
+	server, _, _ := volume.SplitExport(e.Source)
+	return probe.Mount{Path: e.Target, Server: server, Endpoint: probe.EndpointOf(server, e.Super), ReadOnly: e.ReadOnly()}
 }
 
-// sameDirectory reports whether two sources are the same directory of a server. Its name does
-// not count: the kernel shows that by which it came to know the server first, and the share may
-// have got another address since the volume was staged.
-func sameDirectory(a, b string) bool {
-	_, p, ok := volume.SplitExport(a)
-	_, q, is := volume.SplitExport(b)
-	return ok && is && p == q
-}
-
-// mountFirst mounts the first of the sources that can be.
-func (s *Service) mountFirst(ctx context.Context, id string, sources []string, path string, options []string) error {
-	var errs []error
-	for _, source := range sources {
-		each, cancel := context.WithTimeout(ctx, mountPatience/time.Duration(len(sources)))
-		err := s.mounter.Mount(each, mount.Spec{Source: source, Target: path, Options: options})
-		cancel()
-		if err == nil {
-			return nil
-		}
-		errs = append(errs, err)
-	}
-	return fmt.Errorf("stage volume %s: %w", id, errors.Join(errs...))
-}
-
-// Unstage unmounts a volume from its staging path. Nothing mounted there is success.
-func (s *Service) Unstage(ctx context.Context, id, stagingPath string) error {
-	path, err := clean(stagingPath)
-	if err != nil {
-		return err
-	}
-	unlock, err := s.lock(id, path, true)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	if err := s.mounter.Unmount(ctx, path); err != nil {
-		return fmt.Errorf("unstage volume %s: %w", id, err)
-	}
-	s.usage.Forget(path)
-	return nil
-}
-
-// Publish shows a staged volume at a pod's target. Published there already in the same way
-// is success; in another way it is ErrIncompatible.
+// Publish shows a volume at a pod's target. Published there already in the same way is
+// success; in another way it is ErrIncompatible. A stage that has gone stale is replaced
+// first; one whose server does not answer is ErrUnavailable, so that neither pod nor kubelet
+// begins to wait for it.
 func (s *Service) Publish(ctx context.Context, r volume.Publish) error {
 	target, err := clean(r.Target)
 	if err != nil {
 		return err
 	}
-	staging, err := clean(r.StagingPath)
-	if err != nil {
+	r.Target = target
+	if r.Inline != nil {
+		return s.publishInline(ctx, r)
+	}
+	if r.StagingPath, err = clean(r.StagingPath); err != nil {
 		return err
 	}
-	unlock, err := s.lock(r.ID, target, r.SingleWriter)
+	err = s.publish(ctx, r)
+	if errors.Is(err, errRestage) {
+		if err = s.restage(ctx, r.ID, r.StagingPath); err == nil {
+			err = s.publish(ctx, r)
+		}
+	}
+	return err
+}
+
+// errRestage is why a publication has to wait for the stage to be mounted anew.
+var errRestage = errors.New("its stage has to be mounted anew")
+
+func (s *Service) publish(ctx context.Context, r volume.Publish) error {
+	unlock, err := s.lock(r.ID, r.Target, r.SingleWriter)
 	if err != nil {
 		return err
 	}
@@ -188,31 +132,49 @@ func (s *Service) Publish(ctx context.Context, r volume.Publish) error {
 	if err != nil {
 		return err
 	}
-	staged, ok := table.At(staging)
-	if !ok {
-		return volume.Errorf(volume.ErrConflict, "volume %s is not staged at %s: it has to be staged first", r.ID, staging)
+	stage, ok := table.At(r.StagingPath)
+	var note staged
+	noted, err := s.state.get(stagePrefix, r.StagingPath, &note)
+	switch {
+	case err != nil:
+		return err
+	case !ok && noted && note.ID == r.ID:
+		return errRestage // somebody, or a crash, took the mount away
+	case !ok:
+		return volume.Errorf(volume.ErrConflict, "volume %s is not staged at %s: it has to be staged first", r.ID, r.StagingPath)
 	}
-	if e, mounted := table.At(target); mounted {
-		if e.Source != staged.Source || e.Device != staged.Device || e.ReadOnly() != (r.ReadOnly || staged.ReadOnly()) {
-			return volume.Errorf(volume.ErrIncompatible, "volume %s cannot be published at %s: %s is mounted there, in another way", r.ID, target, e.Source)
+	if e, mounted := table.At(r.Target); mounted {
+		if e.ReadOnly() != (r.ReadOnly || stage.ReadOnly()) || !shows(e, stage, note) {
+			return volume.Errorf(volume.ErrIncompatible, "volume %s cannot be published at %s: %s is mounted there, in another way", r.ID, r.Target, e.Source)
 		}
 		return nil
 	}
 	if r.SingleWriter {
-		for _, e := range table.Of(staged) {
-			if e.Target != staging {
+		for _, e := range table {
+			if e.Target != r.StagingPath && shows(e, stage, note) {
 				return volume.Errorf(volume.ErrConflict, "volume %s is for a single pod, and is published at %s already", r.ID, e.Target)
 			}
 		}
 	}
-	if err := makeDirectory(target, false); err != nil {
+	switch _, err := s.probes.Ask(ctx, probeOf(stage), fresh); {
+	case errors.Is(err, unix.ESTALE) && noted:
+		return errRestage
+	case err != nil:
+		return volume.Errorf(volume.ErrUnavailable, "publish volume %s of %s: %w; it is published when the server is back", r.ID, stage.Source, err)
+	}
+	if err := makeDirectory(r.Target, false); err != nil {
 		return fmt.Errorf("publish volume %s: %w", r.ID, err)
 	}
-	if err := s.mounter.Bind(ctx, staging, target, r.ReadOnly); err != nil {
-		_ = syscall.Rmdir(target) // empty, or it stays
+	if err := s.mounter.Bind(ctx, r.StagingPath, r.Target, r.ReadOnly); err != nil {
+		_ = syscall.Rmdir(r.Target) // empty, or it stays
 		return fmt.Errorf("publish volume %s: %w", r.ID, err)
 	}
 	return nil
+}
+
+// shows reports whether e is of the stage's mount, or of one before it that went stale.
+func shows(e, stage mount.Entry, note staged) bool {
+	return sameDirectory(e.Source, stage.Source) && (e.Device == stage.Device || slices.Contains(note.Earlier, e.Device))
 }
 
 // Unpublish takes a pod's view of a volume away, and the directory where it was. Nothing
@@ -230,7 +192,10 @@ func (s *Service) Unpublish(ctx context.Context, id, target string) error {
 	if err := s.mounter.Unmount(ctx, path); err != nil {
 		return fmt.Errorf("unpublish volume %s: %w", id, err)
 	}
-	s.usage.Forget(path)
+	s.probes.Forget(path)
+	if err := s.leaveInline(ctx, path); err != nil {
+		return fmt.Errorf("unpublish volume %s: %w", id, err)
+	}
 	// No mount is there any more: it is a local directory, and has to be empty. Not os.Remove,
 	// which would take a file away that is not ours.
 	if err := os.NewSyscallError("rmdir "+path, syscall.Rmdir(path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -246,49 +211,9 @@ func (s *Service) Usage(ctx context.Context, id, path string) (volume.Space, err
 	if err != nil {
 		return volume.Space{}, err
 	}
-	if _, mounted := table.At(path); !mounted {
+	e, mounted := table.At(path)
+	if !mounted {
 		return volume.Space{}, volume.Errorf(volume.ErrNotFound, "volume %s is not mounted at %s", id, path)
 	}
-	return s.usage.Of(ctx, path)
-}
-
-// clean returns a path's canonical form. Only absolute ones will do.
-func clean(path string) (string, error) {
-	if !filepath.IsAbs(path) {
-		return "", volume.Errorf(volume.ErrInvalid, "the path %q is not absolute", path)
-	}
-	return filepath.Clean(path), nil
-}
-
-// makeDirectory makes the directory at which something is to be mounted. Nothing is mounted
-// there, so that looking at it is safe. A file or a link in its place is ErrConflict.
-func makeDirectory(path string, parents bool) error {
-	if parents {
-		if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
-			return inTheWay(err)
-		}
-	}
-	err := os.Mkdir(path, 0o750)
-	if errors.Is(err, fs.ErrNotExist) {
-		return volume.Errorf(volume.ErrConflict, "the parent of %s is not there: the orchestrator has to make it", path)
-	}
-	if !errors.Is(err, fs.ErrExist) {
-		return inTheWay(err)
-	}
-	info, err := os.Lstat(path)
-	if err != nil {
-		return err
-	}
-	if !info.IsDir() {
-		return volume.Errorf(volume.ErrConflict, "%s is not a directory (%s): remove it", path, info.Mode())
-	}
-	return nil
-}
-
-// inTheWay gives its kind to an error about a file that stands where a parent is to be.
-func inTheWay(err error) error {
-	if errors.Is(err, syscall.ENOTDIR) {
-		return volume.Errorf(volume.ErrConflict, "%w: a file stands where a directory is to be: remove it", err)
-	}
-	return err
+	return s.probes.Usage(ctx, probeOf(e))
 }

@@ -30,8 +30,8 @@ func TestLife(t *testing.T) {
 			t.Errorf("at %s there is %+v, %v", name, e, ok)
 		}
 	}
-	if space, err := n.Usage(context.Background(), "nas1/v1", n.at("pods")+"//a/"); err != nil || space.Total != 7 || n.usage.asked[0] != n.at("pods/a") {
-		t.Errorf("the usage is %+v, %v, of %q", space, err, n.usage.asked)
+	if space, err := n.Usage(context.Background(), "nas1/v1", n.at("pods")+"//a/"); err != nil || space.Total != 7 || n.probes.usage[0] != n.at("pods/a") {
+		t.Errorf("the usage is %+v, %v, of %q", space, err, n.probes.usage)
 	}
 
 	for range 2 {
@@ -50,8 +50,8 @@ func TestLife(t *testing.T) {
 		t.Error("the stage is still mounted")
 	}
 	for _, path := range []string{"pods/a", "pods/b", "stage/v1"} {
-		if !slices.Contains(n.usage.forgotten, n.at(path)) {
-			t.Errorf("what was known of %s is kept: forgotten are only %q", path, n.usage.forgotten)
+		if !slices.Contains(n.probes.forgotten, n.at(path)) {
+			t.Errorf("what was known of %s is kept: forgotten are only %q", path, n.probes.forgotten)
 		}
 	}
 	n.must(n.stage("v1"))
@@ -73,7 +73,7 @@ func TestMountOptions(t *testing.T) {
 	n := newNode(t)
 	var got mount.Spec
 	spy := &spy{Mounter: n.mounter, mount: func(s mount.Spec) error { got = s; return nil }}
-	s := New(func() *volume.Registry { return n.registry }, spy, n.usage)
+	s := n.service(spy)
 	n.must(s.Stage(context.Background(), volume.Stage{
 		ID: "nas1/v1", Location: volume.Location{Share: "nas1", Directory: "v1"}, Path: n.at("stage/v1/"), Options: []string{"nfsvers=3,nolock"},
 	}))
@@ -102,7 +102,7 @@ func TestServers(t *testing.T) {
 	n.registry.Shares[0].Servers = []string{"10.0.0.1", "fe80::2"}
 	down := map[string]error{"10.0.0.1:/export/v1": volume.Errorf(volume.ErrUnavailable, "first is down")}
 	spy := &spy{Mounter: n.mounter, mount: func(s mount.Spec) error { return down[s.Source] }}
-	n.Service = New(func() *volume.Registry { return n.registry }, spy, n.usage)
+	n.Service = n.service(spy)
 
 	n.must(n.stage("v1"))
 	if e, _ := n.mounted("stage/v1"); e.Source != "[fe80::2]:/export/v1" {

@@ -147,15 +147,15 @@ func TestUnpublishRefuses(t *testing.T) {
 	n.must(n.publish("a", nil))
 	wrong := errors.New("no")
 	n.mounter.Fail = func(string, string) error { return wrong }
-	n.usage.forgotten = nil
+	n.probes.forgotten = nil
 	if err := n.unpublish("a"); !errors.Is(err, wrong) {
 		t.Errorf("an unmount that failed is %v", err)
 	}
 	if err := n.unstage("v1"); !errors.Is(err, wrong) {
 		t.Errorf("an unmount that failed is %v", err)
 	}
-	if len(n.usage.forgotten) > 0 {
-		t.Errorf("what is still mounted is forgotten: %q", n.usage.forgotten)
+	if len(n.probes.forgotten) > 0 {
+		t.Errorf("what is still mounted is forgotten: %q", n.probes.forgotten)
 	}
 }
 
@@ -164,7 +164,7 @@ func TestBusy(t *testing.T) {
 	n := newNode(t)
 	n.must(n.stage("v2"))
 	hangs, end := make(chan string), make(chan struct{})
-	slow := New(func() *volume.Registry { return n.registry }, &hanging{n.mounter, hangs, end}, n.usage)
+	slow := n.service(&hanging{n.mounter, hangs, end})
 	stage := volume.Stage{ID: "nas1/v1", Location: volume.Location{Share: "nas1", Directory: "v1"}, Path: n.at("stage/v1")}
 	done := make(chan error)
 	go func() { done <- slow.Stage(context.Background(), stage) }()
@@ -190,7 +190,7 @@ func TestPodsDoNotWait(t *testing.T) {
 	n := newNode(t)
 	n.must(n.stage("v1"))
 	hangs, end := make(chan string), make(chan struct{})
-	n.Service = New(func() *volume.Registry { return n.registry }, &hanging{n.mounter, hangs, end}, n.usage)
+	n.Service = n.service(&hanging{n.mounter, hangs, end})
 	done := make(chan error)
 	go func() { done <- n.publish("slow", nil) }()
 	<-hangs

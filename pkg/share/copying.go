@@ -5,7 +5,6 @@ package share
 import (
 	"context"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
@@ -375,25 +374,4 @@ func (s *Share) SweepStaging(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// stagingSuffix ends the name in the trash of what was never in its place, snapshotSuffix
-// that of a snapshot; a volume's name ends with its time.
-const (
-	stagingSuffix  = ".staging"
-	snapshotSuffix = ".snapshot"
-)
-
-func trashName(key string, at time.Time) string {
-	return key + "." + strconv.FormatInt(at.UnixNano(), 10)
-}
-
-func parseTrashName(name string) (key string, at time.Time, ok bool) {
-	name = strings.TrimSuffix(strings.TrimSuffix(name, stagingSuffix), snapshotSuffix)
-	i := strings.LastIndexByte(name, '.')
-	if i <= 0 {
-		return "", time.Time{}, false
-	}
-	nano, err := strconv.ParseInt(name[i+1:], 10, 64)
-	return name[:i], time.Unix(0, nano), err == nil
 }

@@ -64,6 +64,7 @@ type pooled struct {
 
 	done   chan struct{} // closed when the mount has succeeded or failed
 	share  *Share
+	server string // by which it is mounted
 	err    error
 	failed time.Time
 	target string
@@ -96,11 +97,35 @@ func (p *Pool) Open(ctx context.Context, name string, options []string) (s *Shar
 		release()
 		return nil, nil, volume.Errorf(volume.ErrUnavailable, "share %s: it is still being mounted (%w): its server does not answer so far: check that it runs and that port 2049 is reachable from here", def, ctx.Err())
 	}
-	if e.err != nil {
+	err = e.err
+	if err == nil {
+		err = p.answers(ctx, e)
+	}
+	if err != nil {
 		release()
-		return nil, nil, e.err
+		return nil, nil, err
 	}
 	return e.share, release, nil
+}
+
+// answers keeps what is asked of a share from a server that is not there: a call on it would
+// not come back for half a minute. Where the share has other servers the next is taken then.
+func (p *Pool) answers(ctx context.Context, e *pooled) error {
+	err := p.check(ctx, e.def, e.server)
+	if err != nil && len(e.def.Servers) > 1 {
+		e.share.lost.Store(true)
+	}
+	return err
+}
+
+func (p *Pool) check(ctx context.Context, def volume.Share, server string) error {
+	if p.opt.Check == nil {
+		return nil
+	}
+	if err := p.opt.Check(ctx, server, def.MountOptions); err != nil {
+		return fmt.Errorf("share %s: %w", def, err)
+	}
+	return nil
 }
 
 // Opened returns the names of the shares that are mounted, registered or not.
@@ -193,9 +218,13 @@ func (p *Pool) mountOne(ctx context.Context, e *pooled, options []string) (*Shar
 	var errs []error
 	for _, server := range e.def.Servers {
 		each, cancel := context.WithTimeout(ctx, mountPatience/time.Duration(len(e.def.Servers)))
-		err := p.mounter.Mount(each, mount.Spec{Source: e.def.Source(server, ""), Target: e.target, Options: options})
+		err := p.check(each, e.def, server)
+		if err == nil {
+			err = p.mounter.Mount(each, mount.Spec{Source: e.def.Source(server, ""), Target: e.target, Options: options})
+		}
 		cancel()
 		if err == nil {
+			e.server = server
 			return p.openMounted(ctx, e)
 		}
 		errs = append(errs, err)

@@ -32,6 +32,8 @@ type Options struct {
 	Run string
 	// Lease is how long what another instance began is left alone. 0: DefaultLease.
 	Lease time.Duration
+	// Check, if set, says whether a server answers; a Pool asks before it asks the server for more.
+	Check func(ctx context.Context, server string, options []string) error
 	// Step, if set, is called before each change on the share, with what it is. Tests end the
 	// process there.
 	Step func(what string)
@@ -176,6 +178,23 @@ func (s *Share) Space(ctx context.Context) (volume.Space, error) {
 		return volume.Space{}, s.fail("ask for its space", err)
 	}
 	return volume.NewSpace(st.Frsize, st.Blocks, st.Bfree, st.Bavail, st.Files, st.Ffree), nil
+}
+
+// ReadOnly reports whether the server lets nobody write to the share's directory, other than
+// one who may not write there.
+func (s *Share) ReadOnly(ctx context.Context) (bool, error) {
+	const what = "ask whether it can be written to"
+	if err := ctx.Err(); err != nil {
+		return false, s.fail(what, err)
+	}
+	if unix.Faccessat(int(s.root), ".", unix.W_OK, unix.AT_EACCESS) == nil {
+		return false, nil
+	}
+	st, err := s.root.stat(".")
+	if err != nil {
+		return false, s.fail(what, err)
+	}
+	return unix.Fchmodat(int(s.root), ".", st.Mode&0o7777, 0) == unix.EROFS, nil
 }
 
 func (s *Share) step(what string) {

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -229,7 +230,7 @@ func (s *Share) hasLeft(ctx context.Context, r *Stored, owner string) (bool, err
 func (s *Share) halfTrashed(key string) (Trashed, error) {
 	entries, err := s.trashed()
 	for _, e := range entries {
-		if e.Key == key && e.data && !e.recorded && !e.snapshot() && !e.staging() {
+		if e.Key == key && e.data && !e.recorded && !e.snapshot() && !e.passing() {
 			return e, err
 		}
 	}
@@ -248,12 +249,15 @@ type Trashed struct {
 // snapshot reports whether it is a snapshot, which has its record in its directory.
 func (e Trashed) snapshot() bool { return strings.HasSuffix(e.Name, snapshotSuffix) }
 
-// staging reports whether it never was in its place.
-func (e Trashed) staging() bool { return strings.HasSuffix(e.Name, stagingSuffix) }
+// passing reports whether it never was a volume: a copy that did not get to its place, or what
+// a pod had inline. Nobody brings it back.
+func (e Trashed) passing() bool {
+	return strings.HasSuffix(e.Name, stagingSuffix) || strings.HasSuffix(e.Name, inlineSuffix)
+}
 
 // Recorded reports whether the volume's record has followed it into the trash, where it
 // says how long it is to be kept.
-func (e Trashed) Recorded() bool { return e.recorded || e.snapshot() || e.staging() }
+func (e Trashed) Recorded() bool { return e.recorded || e.snapshot() || e.passing() }
 
 // Trashed lists the trash, the oldest first.
 func (s *Share) Trashed(ctx context.Context) ([]Trashed, error) {
@@ -297,7 +301,7 @@ func (s *Share) trashed() ([]Trashed, error) {
 func (s *Share) Due(e Trashed) (time.Time, error) {
 	keep := s.def.TrashRetention
 	switch {
-	case e.staging():
+	case e.passing():
 		return e.Deleted, nil
 	case e.snapshot():
 		return e.Deleted.Add(keep), nil
@@ -333,4 +337,28 @@ func (s *Share) Purge(e Trashed, remove func(trash int, name string) error) erro
 	}
 	s.step("remove the record from the trash")
 	return s.fail(what, ignore(s.trash.unlink(jsonName(e.Name)), unix.ENOENT))
+}
+
+// The suffixes of names in the trash, of what was never in its place, of a snapshot and of an
+// inline volume. A volume's name ends with its time.
+const (
+	stagingSuffix  = ".staging"
+	snapshotSuffix = ".snapshot"
+	inlineSuffix   = ".inline"
+)
+
+func trashName(key string, at time.Time) string {
+	return key + "." + strconv.FormatInt(at.UnixNano(), 10)
+}
+
+func parseTrashName(name string) (key string, at time.Time, ok bool) {
+	for _, suffix := range []string{stagingSuffix, snapshotSuffix, inlineSuffix} {
+		name = strings.TrimSuffix(name, suffix)
+	}
+	i := strings.LastIndexByte(name, '.')
+	if i <= 0 {
+		return "", time.Time{}, false
+	}
+	nano, err := strconv.ParseInt(name[i+1:], 10, 64)
+	return name[:i], time.Unix(0, nano), err == nil
 }

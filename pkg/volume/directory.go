@@ -13,6 +13,8 @@ import (
 const (
 	// StateDir is the one name on a share that is Mooring's.
 	StateDir = ".mooring"
+	// InlineDir is where in it the directories of inline volumes are.
+	InlineDir = "inline"
 	// maxName is the longest file name in bytes on every file system that is exported by NFS (NAME_MAX).
 	maxName = 255
 	// maxDirectory keeps export path and directory below what a mount can name (PATH_MAX, 4096).

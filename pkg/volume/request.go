@@ -46,11 +46,19 @@ type Stage struct {
 	Options  []string // the PV's mount options
 }
 
-// Publish asks for a pod's view of a staged volume.
+// Publish asks for a pod's view of a volume: of a staged one, or of an inline one.
 type Publish struct {
 	ID           string
 	StagingPath  string
 	Target       string
 	ReadOnly     bool
-	SingleWriter bool // SINGLE_NODE_SINGLE_WRITER: no second target on this node
+	SingleWriter bool    // SINGLE_NODE_SINGLE_WRITER: no second target on this node
+	Inline       *Inline // nil: staged
+}
+
+// Inline is what a pod says of a volume that it has for itself.
+type Inline struct {
+	Share     string // registered, with inline: true
+	Directory string // that is there, beneath the share; "": a new one, which goes with the pod
+	Pod       string // namespace/name, for messages
 }

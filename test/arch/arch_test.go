@@ -43,9 +43,9 @@ var edges = map[string][]string{
 	"share":     {"mount", "volume"},
 	"jobs":      {"copytree", "share", "volume"},
 	"provision": {"jobs", "keylock", "share", "volume"},
-	"publish":   {"keylock", "mount", "probe", "share", "volume"},
+	"publish":   {"child", "keylock", "mount", "probe", "share", "volume"},
 	"driver":    {"volume"},
-	"metrics":   {"child", "jobs", "mount"},
+	"metrics":   {"child", "jobs", "mount", "probe"},
 }
 
 // sideways are the edges within a floor.

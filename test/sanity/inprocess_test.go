@@ -61,10 +61,14 @@ func serve(t *testing.T, dir, endpoint string) {
 	service := provision.New(pool, purger, copier)
 	ready := &atomic.Bool{}
 	ready.Store(true)
+	publisher, err := publish.New(source.Current, mounter, probe.NewMounts(probe.NewServers(answers), statfs), filepath.Join(dir, "node"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	server := driver.NewServer(
 		&driver.Identity{Name: "nfs.csi.mooring.dev", Version: "test", Controller: true, Ready: ready},
-		&driver.Controller{Volumes: service, Snapshots: service},
-		&driver.Node{Publisher: publish.New(source.Current, mounter, probe.NewUsage(statfs)), ID: "node-1", MaxVolumes: 100},
+		&driver.Controller{Volumes: service, Snapshots: service, Health: service},
+		&driver.Node{Publisher: publisher, ID: "node-1", MaxVolumes: 100},
 		func(string, error, time.Duration) {},
 	)
 	listener, err := driver.Listen(endpoint)
@@ -81,10 +85,13 @@ func serve(t *testing.T, dir, endpoint string) {
 	})
 }
 
-func statfs(_ context.Context, path string) (volume.Space, error) {
+// answers is for servers that are not there.
+func answers(context.Context, probe.Endpoint) error { return nil }
+
+func statfs(_ context.Context, m probe.Mount) (probe.Answer, error) {
 	var st unix.Statfs_t
-	err := unix.Statfs(path, &st)
-	return volume.NewSpace(st.Frsize, st.Blocks, st.Bfree, st.Bavail, st.Files, st.Ffree), err
+	err := unix.Statfs(m.Path, &st)
+	return probe.Answer{Space: volume.NewSpace(st.Frsize, st.Blocks, st.Bfree, st.Bavail, st.Files, st.Ffree)}, err
 }
 
 // writeConfig registers one share, nas1, and returns the path of the file.

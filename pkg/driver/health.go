@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package driver
+
+import (
+	"context"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/mooring-csi/mooring/pkg/volume"
+)
+
+// Health is what the controller service needs of the domain to say how volumes are.
+type Health interface {
+	Health(ctx context.Context, h volume.Handle) ([]volume.Condition, error)
+	ListHealth(ctx context.Context, p volume.Page) ([]volume.Health, string, error)
+}
+
+// ControllerGetVolumeHealth says what is wrong with one volume's share, record and directory.
+func (c *Controller) ControllerGetVolumeHealth(ctx context.Context, r *csi.ControllerGetVolumeHealthRequest) (*csi.ControllerGetVolumeHealthResponse, error) {
+	h, err := handle(r.GetVolumeId())
+	if err != nil {
+		return nil, err
+	}
+	conditions, err := c.Health.Health(ctx, h)
+	if err != nil {
+		return nil, err
+	}
+	return &csi.ControllerGetVolumeHealthResponse{VolumeHealth: encodeHealth(r.GetVolumeId(), conditions)}, nil
+}
+
+// ControllerListVolumeHealth lists the volumes with which something is wrong.
+func (c *Controller) ControllerListVolumeHealth(ctx context.Context, r *csi.ControllerListVolumeHealthRequest) (*csi.ControllerListVolumeHealthResponse, error) {
+	unwell, next, err := c.Health.ListHealth(ctx, volume.Page{Token: r.GetStartingToken(), Max: int(r.GetMaxEntries())})
+	if err != nil {
+		return nil, err
+	}
+	response := &csi.ControllerListVolumeHealthResponse{NextToken: next}
+	for _, v := range unwell {
+		response.Entries = append(response.Entries, encodeHealth(v.Handle.String(), v.Conditions))
+	}
+	return response, nil
+}
+
+// NodeGetVolumeHealth says what is wrong with a volume as this node sees it. A mount that has
+// gone stale is made anew for the next pod.
+func (n *Node) NodeGetVolumeHealth(ctx context.Context, r *csi.NodeGetVolumeHealthRequest) (*csi.NodeGetVolumeHealthResponse, error) {
+	if err := volumeID(r.GetVolumeId()); err != nil {
+		return nil, err
+	}
+	conditions, err := n.Publisher.Health(ctx, r.GetVolumeId(), r.GetStagingTargetPath(), r.GetVolumePublishPath())
+	if err != nil {
+		return nil, err
+	}
+	return &csi.NodeGetVolumeHealthResponse{VolumeHealth: encodeHealth(r.GetVolumeId(), conditions)}, nil
+}
+
+// NodeGetStorageHealth says which shares this node cannot reach.
+func (n *Node) NodeGetStorageHealth(ctx context.Context, _ *csi.NodeGetStorageHealthRequest) (*csi.NodeGetStorageHealthResponse, error) {
+	response := &csi.NodeGetStorageHealthResponse{}
+	for _, c := range n.Publisher.StorageHealth(ctx) {
+		status := csi.StorageHealthErrorType_STORAGE_UNREACHABLE
+		if c.Severity == volume.Degraded {
+			status = csi.StorageHealthErrorType_STORAGE_DEGRADED
+		}
+		response.BackendHealth = append(response.BackendHealth, &csi.NodeGetStorageHealthResponse_StorageBackendHealth{
+			Status: status, Reason: string(c.Reason), Message: c.Message,
+		})
+	}
+	return response, nil
+}
+
+func encodeHealth(id string, conditions []volume.Condition) *csi.VolumeHealth {
+	health := &csi.VolumeHealth{VolumeId: id}
+	for _, c := range conditions {
+		status := csi.VolumeHealthErrorType_INACCESSIBLE
+		switch c.Severity {
+		case volume.Degraded:
+			status = csi.VolumeHealthErrorType_DEGRADED
+		case volume.DataLost:
+			status = csi.VolumeHealthErrorType_DATA_LOSS
+		}
+		health.HealthStatuses = append(health.HealthStatuses, &csi.VolumeHealth_VolumeHealthEntry{
+			Status: status, Reason: string(c.Reason), Message: c.Message,
+		})
+	}
+	return health
+}

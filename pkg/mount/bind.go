@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package mount
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+)
+
+// Bind shows the mounted directory source at the existing directory target too, read-only
+// if so wished from the first moment on. It fails where target is a symbolic link.
+func (k *Kernel) Bind(_ context.Context, source, target string, readOnly bool) error {
+	tree, err := clone(unix.AT_FDCWD, source, unix.AT_SYMLINK_NOFOLLOW, readOnly)
+	if err != nil {
+		return fmt.Errorf("bind %s: %w", source, err)
+	}
+	defer tree.Close()
+	return tree.Attach(target)
+}
+
+// Tree is a mount that is not in its place yet, and gone with its Close, or this process.
+type Tree struct{ fd int }
+
+// Clone makes a second mount of what is mounted at the open directory dir, and shows nothing
+// but that directory.
+func Clone(dir int, readOnly bool) (*Tree, error) {
+	return clone(dir, "", unix.AT_EMPTY_PATH, readOnly)
+}
+
+func clone(dir int, path string, flags uint, readOnly bool) (*Tree, error) {
+	fd, err := unix.OpenTree(dir, path, flags|unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("clone the mount: %w", err)
+	}
+	t := &Tree{fd}
+	if readOnly {
+		attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
+		if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &attr); err != nil {
+			t.Close()
+			return nil, fmt.Errorf("make the mount read-only: %w", err)
+		}
+	}
+	return t, nil
+}
+
+// Attach puts the tree in its place, which is no symbolic link.
+func (t *Tree) Attach(target string) error {
+	// Without MOVE_MOUNT_T_SYMLINKS the target's last name is not followed.
+	if err := unix.MoveMount(t.fd, "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return fmt.Errorf("mount at %s: %w", target, err)
+	}
+	return nil
+}
+
+// Close lets go of the tree. One that is in its place stays there.
+func (t *Tree) Close() { _ = unix.Close(t.fd) }
+
+// Enter has the rest of this goroutine run in another mount namespace, with its root as
+// working directory. The goroutine must not end before the process does.
+func Enter(namespace *os.File) error {
+	runtime.LockOSThread()
+	// Threads share their working directory, and none that does changes its namespace (setns(2)).
+	if err := unix.Unshare(unix.CLONE_FS); err != nil {
+		return fmt.Errorf("leave the mount namespace: %w", err)
+	}
+	if err := unix.Setns(int(namespace.Fd()), unix.CLONE_NEWNS); err != nil {
+		return fmt.Errorf("enter the mount namespace: %w", err)
+	}
+	return nil
+}
+
+// Detach takes the topmost mount at target away at once, whoever uses it.
+func Detach(target string) error {
+	return os.NewSyscallError("umount2", unix.Unmount(target, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW))
+}

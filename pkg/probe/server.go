@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package probe
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/mooring-csi/mooring/pkg/volume"
+)
+
+const (
+	// serverPatience is how long a caller waits for a server that is asked whether it is there.
+	serverPatience = 3 * time.Second
+	// probePatience is how long the question itself goes on: an answer that comes so late
+	// tells a slow server from a dead one.
+	probePatience = 20 * time.Second
+	// upMemory and downMemory are for how long an answer, or its absence, holds.
+	upMemory   = 5 * time.Second
+	downMemory = 2 * time.Second
+	// slowMemory is for how long a server counts as slow, which then needs no wait.
+	slowMemory = time.Minute
+	// idleMemory is for how long a server is known of that nobody asks for.
+	idleMemory = 10 * time.Minute
+)
+
+// Servers finds out which NFS servers answer, so that nothing is begun on one that does not.
+// Whoever asks costs the server one connection and one NULL call in a few seconds, and waits
+// for a dead one once.
+type Servers struct {
+	ask func(ctx context.Context, e Endpoint) error
+
+	mu      sync.Mutex
+	servers map[Endpoint]*server
+}
+
+type server struct {
+	asked time.Time     // when it was asked last
+	done  chan struct{} // closed with the answer to that
+	under bool          // there is none yet
+
+	at   time.Time // of the last answer, or of giving up; zero: never
+	took time.Duration
+	err  error
+	used time.Time
+}
+
+// NewServers returns Servers that asks with the given function, which has to end when its
+// context does: Null in production.
+func NewServers(ask func(ctx context.Context, e Endpoint) error) *Servers {
+	return &Servers{ask: ask, servers: map[Endpoint]*server{}}
+}
+
+// Check returns how long the server took to answer, now or a moment ago. One that does not
+// within three seconds is ErrUnavailable; the next to ask then hears so at once.
+func (s *Servers) Check(ctx context.Context, e Endpoint) (took time.Duration, err error) {
+	if e.Address == "" {
+		return 0, nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	v := s.servers[e]
+	if v == nil {
+		s.forget(now)
+		v = &server{}
+		s.servers[e] = v
+	}
+	v.used = now
+	if !v.under && now.Sub(v.at) > v.memory() {
+		v.asked, v.done, v.under = now, make(chan struct{}), true
+		go s.question(e, v)
+	}
+	if v.under && !v.slow(now) {
+		done, wait := v.done, time.NewTimer(serverPatience-now.Sub(v.asked))
+		s.mu.Unlock()
+		select {
+		case <-done:
+		case <-wait.C:
+		case <-ctx.Done():
+		}
+		wait.Stop()
+		s.mu.Lock()
+	}
+	switch {
+	case v.under && !v.slow(time.Now()):
+		return 0, volume.Errorf(volume.ErrUnavailable, "the server %s does not answer (for %v so far): check that it runs and that the port is reachable from here", e.Address, time.Since(v.asked).Round(100*time.Millisecond))
+	case v.under:
+		return v.took, nil
+	}
+	return v.took, v.err
+}
+
+func (v *server) memory() time.Duration {
+	if v.err != nil {
+		return downMemory
+	}
+	return upMemory
+}
+
+// slow reports whether the server is known to answer, and to take longer than anybody waits.
+func (v *server) slow(now time.Time) bool {
+	return v.err == nil && v.took > serverPatience && now.Sub(v.at) < slowMemory
+}
+
+func (s *Servers) question(e Endpoint, v *server) {
+	ctx, cancel := context.WithTimeout(context.Background(), probePatience)
+	defer cancel()
+	start := time.Now()
+	err := s.ask(ctx, e)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v.at, v.took, v.err, v.under = time.Now(), time.Since(start), err, false
+	close(v.done)
+}
+
+// forget drops servers that nobody has asked for in a while.
+func (s *Servers) forget(now time.Time) {
+	for e, v := range s.servers {
+		if !v.under && now.Sub(v.used) > idleMemory {
+			delete(s.servers, e)
+		}
+	}
+}
+
+// Status is what is known of a server.
+type Status struct {
+	Address string
+	Up      bool
+	Took    time.Duration // of its last answer
+}
+
+// Status lists the servers that have been asked for in the last minutes.
+func (s *Servers) Status() []Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []Status
+	for e, v := range s.servers {
+		overdue := v.under && time.Since(v.asked) >= serverPatience && !v.slow(time.Now())
+		if overdue || !v.at.IsZero() {
+			all = append(all, Status{e.Address, v.err == nil && !overdue, v.took})
+		}
+	}
+	slices.SortFunc(all, func(a, b Status) int { return strings.Compare(a.Address, b.Address) })
+	return slices.CompactFunc(all, func(a, b Status) bool { return a.Address == b.Address })
+}
+
+// Endpoint is where a server is asked. The zero value is one that cannot be, and counts as up.
+type Endpoint struct {
+	Address string // host:port
+	version uint32 // of NFS; 3 where it is told, as its port may be told by rpcbind alone
+}
+
+// EndpointOf returns where the NFS service is that a mount of server with these options
+// speaks to (nfs(5)). Over RDMA and UDP it cannot be asked.
+func EndpointOf(server string, options []string) Endpoint {
+	port, version := "2049", uint32(4)
+	given := false
+	for _, o := range options {
+		name, value, _ := strings.Cut(o, "=")
+		switch name {
+		case "port":
+			if value != "0" {
+				port, given = value, true
+			}
+		case "addr":
+			server = value // as mountinfo has it: what the name was resolved to
+		case "proto":
+			if !strings.HasPrefix(value, "tcp") {
+				return Endpoint{}
+			}
+		case "rdma", "udp", "udp6":
+			return Endpoint{}
+		case "v3":
+			version = 3
+		case "vers", "nfsvers":
+			if version = 4; value == "3" {
+				version = 3
+			}
+		}
+	}
+	if given {
+		version = 4
+	}
+	return Endpoint{Address: net.JoinHostPort(server, port), version: version}
+}
+
+// ONC RPC (RFC 5531) programs.
+const (
+	rpcbindProgram = 100000
+	nfsProgram     = 100003
+)
+
+// Null connects and calls the procedure that does nothing (RFC 1813, section 3.3.0), which
+// needs no privilege and no file system. That anything answers in RPC's terms is enough.
+func Null(ctx context.Context, e Endpoint) error {
+	err := null(ctx, e.Address, nfsProgram, e.version)
+	if e.version == 3 && errors.Is(err, syscall.ECONNREFUSED) {
+		host, _, _ := net.SplitHostPort(e.Address)
+		if null(ctx, net.JoinHostPort(host, "111"), rpcbindProgram, 2) == nil {
+			return nil // which says at the mount what the port is
+		}
+	}
+	if err == nil {
+		return nil
+	}
+	advice := "check that it runs and that the port is reachable from here"
+	var dns *net.DNSError
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		advice = "no NFS service listens there: start it on the server, or open the port"
+	case errors.As(err, &dns):
+		advice = "the server's name does not resolve: check DNS here, or use its address"
+	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
+		advice = "check address, route and firewall"
+	}
+	return volume.Errorf(volume.ErrUnavailable, "the server %s does not answer (%w): %s", e.Address, err, advice)
+}
+
+func null(ctx context.Context, address string, program, version uint32) error {
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if until, ok := ctx.Deadline(); ok {
+		if err := conn.SetDeadline(until); err != nil {
+			return err
+		}
+	}
+	xid := rand.Uint32()
+	// One fragment of 40 bytes: a call (0) of RPC 2, without credentials or verifier.
+	call := []uint32{1<<31 | 40, xid, 0, 2, program, version, 0, 0, 0, 0, 0}
+	if err := binary.Write(conn, binary.BigEndian, call); err != nil {
+		return err
+	}
+	var reply [3]uint32 // fragment, xid, 1 for a reply
+	if err := binary.Read(conn, binary.BigEndian, &reply); err != nil {
+		if errors.Is(err, io.EOF) {
+			return errors.New("it closed the connection")
+		}
+		return err
+	}
+	if reply[1] != xid || reply[2] != 1 {
+		return fmt.Errorf("what listens on %s is no NFS server", address)
+	}
+	return nil
+}

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package probe
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mooring-csi/mooring/pkg/volume"
+)
+
+// nas answers NULL calls after a while, or not at all, and counts them.
+type nas struct {
+	takes atomic.Int64
+	asked atomic.Int64
+	err   error
+}
+
+func (n *nas) ask(ctx context.Context, _ Endpoint) error {
+	n.asked.Add(1)
+	select {
+	case <-time.After(time.Duration(n.takes.Load())):
+		return n.err
+	case <-ctx.Done():
+		return volume.Errorf(volume.ErrUnavailable, "no answer (%w)", ctx.Err())
+	}
+}
+
+// check asks, and fails the test unless that takes so long and the server is up or not.
+func check(t *testing.T, s *Servers, wait time.Duration, up bool) time.Duration {
+	t.Helper()
+	start := time.Now()
+	took, err := s.Check(context.Background(), EndpointOf("nas", nil))
+	if d := time.Since(start); d != wait {
+		t.Errorf("the answer took %v, want %v", d, wait)
+	}
+	if (err == nil) != up || err != nil && volume.Kind(err) != volume.ErrUnavailable {
+		t.Errorf("the answer is %v", err)
+	}
+	return took
+}
+
+func TestServerUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := &nas{}
+		n.takes.Store(int64(time.Second))
+		s := NewServers(n.ask)
+		var all sync.WaitGroup
+		for range 20 {
+			all.Go(func() { check(t, s, time.Second, true) })
+		}
+		all.Wait()
+		if took := check(t, s, 0, true); took != time.Second || n.asked.Load() != 1 {
+			t.Errorf("it took %v, and there were %d questions", took, n.asked.Load())
+		}
+		time.Sleep(upMemory + 1)
+		check(t, s, time.Second, true)
+		if got := s.Status(); len(got) != 1 || got[0] != (Status{"nas:2049", true, time.Second}) {
+			t.Errorf("its status is %+v", got)
+		}
+	})
+}
+
+// TestServerSilent has callers wait once, and no more until the server is back.
+func TestServerSilent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := &nas{}
+		n.takes.Store(int64(time.Hour))
+		s := NewServers(n.ask)
+		check(t, s, serverPatience, false)
+		check(t, s, 0, false)
+		time.Sleep(probePatience - serverPatience + 1)
+		check(t, s, 0, false) // for the time being nobody asks
+		if n.asked.Load() != 1 || s.Status()[0].Up {
+			t.Errorf("there were %d questions; %+v", n.asked.Load(), s.Status())
+		}
+		n.takes.Store(0)
+		time.Sleep(downMemory + 1)
+		check(t, s, 0, true)
+		n.takes.Store(int64(time.Hour)) // and away again
+		time.Sleep(upMemory + 1)
+		check(t, s, serverPatience, false)
+		if s.Status()[0].Up {
+			t.Errorf("it is up: %+v", s.Status())
+		}
+		time.Sleep(probePatience)
+	})
+}
+
+func TestServerRefuses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := &nas{err: volume.Errorf(volume.ErrUnavailable, "refused")}
+		s := NewServers(n.ask)
+		check(t, s, 0, false)
+		check(t, s, 0, false)
+		if n.asked.Load() != 1 {
+			t.Errorf("there were %d questions", n.asked.Load())
+		}
+	})
+}
+
+// TestServerSlow has the server answer later than anybody waits for it: known to be slow, it
+// is no dead one.
+func TestServerSlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := &nas{}
+		n.takes.Store(int64(10 * time.Second))
+		s := NewServers(n.ask)
+		check(t, s, serverPatience, false)
+		time.Sleep(10 * time.Second)
+		for range 4 {
+			if took := check(t, s, 0, true); took != 10*time.Second {
+				t.Errorf("it took %v", took)
+			}
+			time.Sleep(upMemory + 1)
+		}
+		n.takes.Store(int64(time.Hour))
+		time.Sleep(slowMemory)
+		check(t, s, serverPatience, false)
+		time.Sleep(probePatience)
+	})
+}
+
+// TestServerForgotten keeps no server for ever, and has its own time for each caller.
+func TestServerForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := &nas{}
+		s := NewServers(n.ask)
+		check(t, s, 0, true)
+		time.Sleep(idleMemory + 1)
+		n.takes.Store(int64(time.Hour))
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		if _, err := s.Check(ctx, EndpointOf("other", nil)); volume.Kind(err) != volume.ErrUnavailable {
+			t.Errorf("the answer is %v", err)
+		}
+		if len(s.servers) != 1 {
+			t.Errorf("known are %d servers", len(s.servers))
+		}
+		if _, err := s.Check(ctx, Endpoint{}); err != nil {
+			t.Errorf("one that cannot be asked: %v", err)
+		}
+		time.Sleep(probePatience)
+	})
+}
+
+func TestEndpointOf(t *testing.T) {
+	for _, c := range []struct {
+		server, options, address string
+		version                  uint32
+	}{
+		{"nas", "", "nas:2049", 4},
+		{"fd00::1", "rw,hard", "[fd00::1]:2049", 4},
+		{"nas", "vers=3", "nas:2049", 3},
+		{"nas", "nfsvers=3,port=1234", "nas:1234", 4},
+		{"nas", "vers=4.2,port=0,proto=tcp6,addr=10.0.0.1", "10.0.0.1:2049", 4},
+		{"nas", "proto=rdma", "", 0},
+		{"nas", "udp", "", 0},
+	} {
+		if e := EndpointOf(c.server, strings.Split(c.options, ",")); e != (Endpoint{c.address, c.version}) {
+			t.Errorf("%s with %s is asked at %+v", c.server, c.options, e)
+		}
+	}
+}
+
+// TestNull calls what is an NFS server, and what is none.
+func TestNull(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		serve func(net.Conn, [11]uint32)
+		says  string // of the error
+	}{
+		{"a server", func(c net.Conn, call [11]uint32) {
+			_ = binary.Write(c, binary.BigEndian, []uint32{1<<31 | 24, call[1], 1, 0, 0, 0, 0})
+		}, ""},
+		{"one that denies", func(c net.Conn, call [11]uint32) {
+			_ = binary.Write(c, binary.BigEndian, []uint32{1<<31 | 20, call[1], 1, 1, 1, 1})
+		}, ""},
+		{"another protocol", func(c net.Conn, _ [11]uint32) { _, _ = c.Write([]byte("220 welcome to this server\r\n")) }, "is no NFS server"},
+		{"one that hangs up", func(net.Conn, [11]uint32) {}, "closed the connection"},
+		{"one that says nothing", func(c net.Conn, _ [11]uint32) { time.Sleep(time.Second) }, "timeout"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			go func() {
+				conn, err := l.Accept()
+				if err != nil {
+					return
+				}
+				defer conn.Close()
+				var call [11]uint32
+				if binary.Read(conn, binary.BigEndian, &call) == nil && call[4] == nfsProgram && call[6] == 0 {
+					c.serve(conn, call)
+				}
+			}()
+			ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
+			defer cancel()
+			err = Null(ctx, Endpoint{l.Addr().String(), 4})
+			if c.says == "" && err != nil || c.says != "" && (volume.Kind(err) != volume.ErrUnavailable || !strings.Contains(err.Error(), c.says)) {
+				t.Errorf("the error is %v", err)
+			}
+		})
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	err = Null(context.Background(), Endpoint{l.Addr().String(), 4})
+	if !strings.Contains(err.Error(), "no NFS service listens there") {
+		t.Errorf("where nothing listens the error is %v", err)
+	}
+	err = Null(context.Background(), EndpointOf("no-such-host.invalid", nil))
+	var dns *net.DNSError
+	if !errors.As(err, &dns) || !strings.Contains(err.Error(), "does not resolve") {
+		t.Errorf("of a name that does not resolve the error is %v", err)
+	}
+}

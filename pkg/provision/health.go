@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package provision
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/mooring-csi/mooring/pkg/share"
+	"github.com/mooring-csi/mooring/pkg/volume"
+)
+
+const (
+	// slowAfter is how long a look at one volume may take before that is worth a word.
+	slowAfter = time.Second
+	// healthBatch is how many volumes are looked at for a page of those that are not well.
+	healthBatch = 256
+)
+
+// Health says what is wrong with a volume as the controller sees it: with its share, its record
+// and its directory. It is ErrNotFound where there is no such volume.
+func (s *Service) Health(ctx context.Context, h volume.Handle) ([]volume.Condition, error) {
+	return bounded(ctx, "look at volume "+h.Key+" on share "+h.Share, func() {}, func(ctx context.Context) ([]volume.Condition, error) {
+		sh, release, err := s.shares.Open(ctx, h.Share, nil)
+		if err != nil {
+			return absent(err)
+		}
+		defer release()
+		start := time.Now()
+		conditions, err := volumeHealth(ctx, sh, h.Key)
+		if volume.Kind(err) == volume.ErrUnavailable {
+			return absent(err)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if took := time.Since(start); took > slowAfter {
+			conditions = append(conditions, volume.Condition{Severity: volume.Degraded, Reason: volume.SlowResponses,
+				Message: fmt.Sprintf("share %s: a look at the volume took %v: look at the server's load and at the network", sh.Definition(), took.Round(time.Millisecond))})
+		}
+		readOnly, err := sh.ReadOnly(ctx)
+		if err == nil && readOnly {
+			conditions = append(conditions, volume.Condition{Severity: volume.Degraded, Reason: volume.ReadOnlyServer,
+				Message: fmt.Sprintf("share %s is read-only on its server: export it rw, and look whether its disk failed (dmesg)", sh.Definition())})
+		}
+		return conditions, nil
+	})
+}
+
+// absent says what it is for a volume that its share cannot be opened.
+func absent(err error) ([]volume.Condition, error) {
+	switch volume.Kind(err) {
+	case volume.ErrConflict:
+		return []volume.Condition{{Severity: volume.Inaccessible, Reason: volume.ShareNotRegistered, Message: err.Error()}}, nil
+	case volume.ErrUnavailable, volume.ErrTimeout:
+		return []volume.Condition{{Severity: volume.Inaccessible, Reason: volume.ServerUnreachable, Message: err.Error()}}, nil
+	case volume.ErrRefused:
+		return []volume.Condition{{Severity: volume.Inaccessible, Reason: volume.AccessDenied, Message: err.Error()}}, nil
+	}
+	return nil, err
+}
+
+// volumeHealth looks at a record and at the directory that it names.
+func volumeHealth(ctx context.Context, sh *share.Share, key string) ([]volume.Condition, error) {
+	r, err := ready(ctx, sh, key)
+	if errors.Is(err, volume.ErrDamaged) {
+		return []volume.Condition{{Severity: volume.Degraded, Reason: volume.RecordDamaged, Message: err.Error()}}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	there, err := sh.Exists(ctx, r.Directory)
+	switch {
+	case volume.Kind(err) == volume.ErrConflict: // a link, a file
+		return []volume.Condition{{Severity: volume.Inaccessible, Reason: volume.DirectoryMissing, Message: err.Error()}}, nil
+	case err != nil || there:
+		return nil, err
+	}
+	return []volume.Condition{{Severity: volume.Inaccessible, Reason: volume.DirectoryMissing,
+		Message: fmt.Sprintf("share %s: the directory %q of volume %s is not there: somebody moved or removed it: put it back, or restore the volume from a snapshot", sh.Definition(), r.Directory, key)}}, nil
+}
+
+// ListHealth returns those volumes of all shares with which something is wrong, in the order of
+// their handles: see List. The volumes of a share that cannot be reached are those which it had
+// when it was listed last.
+func (s *Service) ListHealth(ctx context.Context, p volume.Page) ([]volume.Health, string, error) {
+	return list(ctx, s, p, listing[volume.Health]{
+		what: "look at the volumes", many: healthBatch,
+		keys: func(sh *share.Share, ctx context.Context) ([]string, error) {
+			keys, err := sh.Keys(ctx)
+			if err == nil {
+				s.known.Store(sh.Definition().Name, keys)
+			}
+			return keys, err
+		},
+		read: func(ctx context.Context, sh *share.Share, name, key string) (*volume.Health, error) {
+			conditions, err := volumeHealth(ctx, sh, key)
+			if err != nil || conditions == nil {
+				return nil, err
+			}
+			return &volume.Health{Handle: volume.Handle{Share: name, Key: key}, Conditions: conditions}, nil
+		},
+		absent: func(name string, err error) ([]string, func(string) volume.Health) {
+			conditions, err := absent(err)
+			keys, _ := s.known.Load(name)
+			known, _ := keys.([]string)
+			if err != nil {
+				known = nil
+			}
+			return known, func(key string) volume.Health {
+				return volume.Health{Handle: volume.Handle{Share: name, Key: key}, Conditions: conditions}
+			}
+		},
+	})
+}

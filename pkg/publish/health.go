@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package publish
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/mooring-csi/mooring/pkg/mount"
+	"github.com/mooring-csi/mooring/pkg/probe"
+	"github.com/mooring-csi/mooring/pkg/volume"
+	"golang.org/x/sys/unix"
+	"k8s.io/klog/v2"
+)
+
+// slowAfter is how long a single answer may take before that is worth a word.
+const slowAfter = time.Second
+
+// Health says what is wrong with a volume on this node: with what is mounted at its staging
+// path, and at the path where a pod sees it; either may be "". A stage that has gone stale is
+// replaced, so that the next pod gets a good one. ErrNotFound: it is at neither.
+func (s *Service) Health(ctx context.Context, id, stagingPath, target string) ([]volume.Condition, error) {
+	var paths []string
+	for _, path := range []string{stagingPath, target} {
+		if path == "" {
+			continue
+		}
+		path, err := clean(path)
+		if err != nil {
+			return nil, err
+		}
+		paths = append(paths, path)
+	}
+	note, noted, err := s.noteOf(id, stagingPath)
+	if err != nil {
+		return nil, err
+	}
+	if len(paths) == 0 && noted {
+		paths = []string{note.Path}
+	}
+	table, err := s.mounter.Table()
+	if err != nil {
+		return nil, err
+	}
+	found, mounted := s.healthOf(ctx, id, table, paths, note.Path)
+	switch {
+	case !mounted && noted:
+		found = append(found, volume.Condition{Severity: volume.Inaccessible, Reason: volume.NotMounted,
+			Message: fmt.Sprintf("volume %s was staged at %s, and nothing is mounted there any more: it is mounted again for the next pod", id, note.Path)})
+	case !mounted:
+		return nil, volume.Errorf(volume.ErrNotFound, "volume %s is not mounted on this node", id)
+	}
+	if noted {
+		found = append(found, s.placeHealth(note)...)
+	}
+	return distinct(found), nil
+}
+
+// healthOf asks what is mounted at the paths, of which one may be the stage, all at once.
+func (s *Service) healthOf(ctx context.Context, id string, table mount.Table, paths []string, stage string) (found []volume.Condition, mounted bool) {
+	each := make([][]volume.Condition, len(paths))
+	var asking sync.WaitGroup
+	for i, path := range paths {
+		if e, ok := table.At(path); ok {
+			mounted = true
+			asking.Go(func() { each[i] = s.healthAt(ctx, id, e, path == stage) })
+		}
+	}
+	asking.Wait()
+	return slices.Concat(each...), mounted
+}
+
+// noteOf finds what was noted of a stage by its path or, without one, by the volume.
+func (s *Service) noteOf(id, path string) (note staged, noted bool, err error) {
+	if path != "" {
+		noted, err = s.state.get(stagePrefix, path, &note)
+		return note, noted && note.ID == id, err
+	}
+	notes, err := all[staged](s.state, stagePrefix)
+	i := slices.IndexFunc(notes, func(n staged) bool { return n.ID == id })
+	if i < 0 {
+		return note, false, err
+	}
+	return notes[i], true, nil
+}
+
+// healthAt asks one mount of a volume.
+func (s *Service) healthAt(ctx context.Context, id string, e mount.Entry, stage bool) []volume.Condition {
+	m := probeOf(e)
+	answer, err := s.probes.Ask(ctx, m, 0)
+	switch {
+	case err == nil:
+		return fine(answer, e)
+	case errors.Is(err, unix.ESTALE) && stage:
+		s.restageSoon(ctx, id, e.Target)
+		return []volume.Condition{{Severity: volume.Inaccessible, Reason: volume.StaleFileHandle,
+			Message: fmt.Sprintf("%s was exported anew, or its directory made anew: pods that run have a stale mount and have to be restarted; new pods get a new one", e.Source)}}
+	case errors.Is(err, unix.ESTALE):
+		return []volume.Condition{{Severity: volume.Inaccessible, Reason: volume.StaleFileHandle,
+			Message: fmt.Sprintf("%s was exported anew, or its directory made anew: the pod has a stale mount: restart it", e.Source)}}
+	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
+		return []volume.Condition{{Severity: volume.Inaccessible, Reason: volume.AccessDenied,
+			Message: fmt.Sprintf("%s: the server does not let this node in any more: check /etc/exports on the server (exportfs -v)", e.Source)}}
+	case isErrno(err):
+		return []volume.Condition{{Severity: volume.Inaccessible, Reason: volume.FileSystemError,
+			Message: fmt.Sprintf("%s: %v: look at the server's log", e.Source, err)}}
+	}
+	took, down := s.probes.Server(ctx, m.Endpoint)
+	if down != nil {
+		return []volume.Condition{{Severity: volume.Inaccessible, Reason: volume.ServerUnreachable, Message: fmt.Sprintf("%s: %v", e.Source, down)}}
+	}
+	return []volume.Condition{{Severity: volume.Inaccessible, Reason: volume.SlowResponses,
+		Message: fmt.Sprintf("%s: the server is there (it answered in %v), and its file system does not answer in time: look at its disks and its load", e.Source, took.Round(time.Millisecond))}}
+}
+
+// restageSoon mounts a volume anew, and waits for that no longer than its caller does.
+func (s *Service) restageSoon(ctx context.Context, id, path string) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := s.restage(context.WithoutCancel(ctx), id, path); err != nil {
+			klog.FromContext(ctx).Error(err, "A stale mount cannot be replaced yet", "volume", id, "path", path)
+		}
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+}
+
+func isErrno(err error) bool {
+	var errno unix.Errno
+	return errors.As(err, &errno)
+}
+
+// fine says what can be wrong with a mount that answers.
+func fine(a probe.Answer, e mount.Entry) []volume.Condition {
+	var found []volume.Condition
+	if a.Took > slowAfter {
+		found = append(found, volume.Condition{Severity: volume.Degraded, Reason: volume.SlowResponses,
+			Message: fmt.Sprintf("%s: the server took %v to answer: look at its load and at the network", e.Source, a.Took.Round(time.Millisecond))})
+	}
+	if a.ReadOnly {
+		found = append(found, volume.Condition{Severity: volume.Degraded, Reason: volume.ReadOnlyServer,
+			Message: fmt.Sprintf("%s: it is mounted read-write, and the server has it read-only: export it rw, and look whether its disk failed (dmesg)", e.Source)})
+	}
+	return found
+}
+
+// placeHealth compares where a volume is mounted from with what the registry says now.
+func (s *Service) placeHealth(note staged) []volume.Condition {
+	def, err := s.registry().Resolve(note.Location.Share)
+	switch {
+	case err != nil:
+		return []volume.Condition{{Severity: volume.Degraded, Reason: volume.ShareNotRegistered,
+			Message: fmt.Sprintf("volume %s goes on, and cannot be mounted again: %v", note.ID, err)}}
+	case !slices.Contains(def.Servers, note.Server):
+		return []volume.Condition{{Severity: volume.Degraded, Reason: volume.ServerMoved,
+			Message: fmt.Sprintf("volume %s is mounted from %s, and share %s is elsewhere by now: restart its pods on this node, all at a time, to have it mounted from there", note.ID, note.Server, def)}}
+	}
+	return nil
+}
+
+// distinct keeps one of several conditions with the same severity and reason, as CSI wants.
+func distinct(all []volume.Condition) []volume.Condition {
+	var kept []volume.Condition
+	for _, c := range all {
+		if !slices.ContainsFunc(kept, func(k volume.Condition) bool { return k.Severity == c.Severity && k.Reason == c.Reason }) {
+			kept = append(kept, c)
+		}
+	}
+	return kept
+}
+
+// StorageHealth says which shares cannot be reached from this node, or only with trouble. All
+// of one kind are in one condition.
+func (s *Service) StorageHealth(ctx context.Context) []volume.Condition {
+	shares := s.registry().Shares
+	found := make([]volume.Condition, len(shares))
+	var asking sync.WaitGroup
+	for i, def := range shares {
+		asking.Go(func() { found[i] = s.shareHealth(ctx, def) })
+	}
+	asking.Wait()
+	var joined []volume.Condition
+	for _, c := range found {
+		i := slices.IndexFunc(joined, func(j volume.Condition) bool { return j.Severity == c.Severity && j.Reason == c.Reason })
+		switch {
+		case c.Reason == "":
+		case i < 0:
+			joined = append(joined, c)
+		default:
+			joined[i].Message += "; " + c.Message
+		}
+	}
+	return joined
+}
+
+// shareHealth asks the servers of a share. A condition without a reason is none.
+func (s *Service) shareHealth(ctx context.Context, def volume.Share) volume.Condition {
+	took := make([]time.Duration, len(def.Servers))
+	errs := make([]error, len(def.Servers))
+	var asking sync.WaitGroup
+	for i, server := range def.Servers {
+		asking.Go(func() { took[i], errs[i] = s.probes.Server(ctx, probe.EndpointOf(server, def.MountOptions)) })
+	}
+	asking.Wait()
+	up := slices.Index(errs, nil)
+	var down []string
+	for _, err := range errs {
+		if err != nil {
+			down = append(down, err.Error())
+		}
+	}
+	switch {
+	case up < 0:
+		return volume.Condition{Severity: volume.Inaccessible, Reason: volume.ServerUnreachable,
+			Message: fmt.Sprintf("share %s: %s", def, strings.Join(down, "; "))}
+	case took[up] > slowAfter:
+		return volume.Condition{Severity: volume.Degraded, Reason: volume.SlowResponses,
+			Message: fmt.Sprintf("share %s: the server took %v to answer: look at its load and at the network", def, took[up].Round(time.Millisecond))}
+	case down != nil:
+		return volume.Condition{Severity: volume.Degraded, Reason: volume.ServerUnreachable,
+			Message: fmt.Sprintf("share %s is mounted from %s: %s", def, def.Servers[up], strings.Join(down, "; "))}
+	}
+	return volume.Condition{}
+}

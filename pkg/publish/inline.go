@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package publish
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"time"
+
+	"github.com/mooring-csi/mooring/pkg/mount"
+	"github.com/mooring-csi/mooring/pkg/volume"
+	"k8s.io/klog/v2"
+)
+
+const (
+	// leavePatience bounds the removal of a pod's directory while somebody waits for it.
+	leavePatience = 10 * time.Second
+	// tidyInterval is how often directories are looked after that could not be removed then.
+	tidyInterval = time.Minute
+)
+
+// publishInline shows a pod a directory of its own, or one that is there, on a share that
+// allows that. There is no stage: the directory is the one pod's.
+func (s *Service) publishInline(ctx context.Context, r volume.Publish) error {
+	def, err := s.inlineShare(r.Inline)
+	if err != nil {
+		return fmt.Errorf("publish inline volume %s of pod %s: %w", r.ID, r.Inline.Pod, err)
+	}
+	unlock, err := s.lock(r.ID, r.Target, true)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	note := inline{ID: r.ID, Target: r.Target, Share: def.Name, Key: volume.KeyFor(r.ID)}
+	dir := r.Inline.Directory
+	if dir == "" {
+		dir = path.Join(volume.StateDir, volume.InlineDir, note.Key)
+	}
+	table, err := s.mounter.Table()
+	if err != nil {
+		return err
+	}
+	if e, mounted := table.At(r.Target); mounted {
+		if !sameDirectory(e.Source, def.Source("server", dir)) || e.ReadOnly() != r.ReadOnly {
+			return volume.Errorf(volume.ErrIncompatible, "inline volume %s cannot be published at %s: %s is mounted there, in another way", r.ID, r.Target, e.Source)
+		}
+		return nil
+	}
+	if err := makeDirectory(r.Target, false); err != nil {
+		return fmt.Errorf("publish inline volume %s: %w", r.ID, err)
+	}
+	request := InlineRequest{Share: def, Directory: r.Inline.Directory, Target: r.Target, ReadOnly: r.ReadOnly}
+	if r.Inline.Directory == "" {
+		// Before there is a directory there is a note, by which it will be removed.
+		if err := s.state.put(inlinePrefix, r.Target, note); err != nil {
+			return err
+		}
+		request.Key = note.Key
+	}
+	t := target{share: def, servers: def.Servers, dir: dir, options: volume.MergeMountOptions(nodeOptions, def.MountOptions)}
+	if err := s.viaShare(ctx, t, request); err != nil {
+		if request.Key != "" {
+			// Where nobody tries again, nobody may unpublish either.
+			note.Left = true
+			err = errors.Join(err, s.state.put(inlinePrefix, r.Target, note))
+		}
+		return fmt.Errorf("publish inline volume %s of pod %s: %w", r.ID, r.Inline.Pod, err)
+	}
+	s.probes.Good(r.Target)
+	return nil
+}
+
+// inlineShare returns the share that a pod names, if it may.
+func (s *Service) inlineShare(v *volume.Inline) (volume.Share, error) {
+	if err := volume.CheckShareName(v.Share); err != nil {
+		return volume.Share{}, err
+	}
+	def, err := s.registry().Resolve(v.Share)
+	switch {
+	case err != nil:
+		return def, err
+	case !def.Inline:
+		return def, volume.Errorf(volume.ErrRefused, "share %s is not for inline volumes: use a PersistentVolumeClaim, or have the administrator set inline: true for the share", v.Share)
+	case v.Directory == "":
+		return def, nil
+	}
+	return def, volume.CheckDirectory(v.Directory)
+}
+
+// viaShare does a request on the share, mounted from the first server that answers.
+func (s *Service) viaShare(ctx context.Context, t target, r InlineRequest) error {
+	return s.eachServer(ctx, t, func(ctx context.Context, server string) error {
+		r.Server, r.Options, r.At = server, t.options, s.state.dir
+		return s.inline(ctx, r)
+	})
+}
+
+// leaveInline removes the directory that was made for what was mounted at target, if one was.
+// Where the share cannot be reached that is done later: the pod must be able to go.
+func (s *Service) leaveInline(ctx context.Context, target string) error {
+	var note inline
+	noted, err := s.state.get(inlinePrefix, target, &note)
+	if err != nil || !noted {
+		return err
+	}
+	note.Left = true
+	if err := s.state.put(inlinePrefix, target, note); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, leavePatience)
+	defer cancel()
+	if err := s.removeInline(ctx, note); err != nil {
+		klog.FromContext(ctx).Error(err, "The directory of an inline volume stays for now, and is removed later", "volume", note.ID, "share", note.Share)
+	}
+	return nil
+}
+
+func (s *Service) removeInline(ctx context.Context, note inline) error {
+	def, err := s.registry().Resolve(note.Share)
+	if err != nil {
+		return err
+	}
+	options := volume.MergeMountOptions(nodeOptions, def.MountOptions, []string{"rw"})
+	err = s.viaShare(ctx, target{share: def, servers: def.Servers, options: options}, InlineRequest{Share: def, Key: note.Key})
+	if err != nil {
+		return err
+	}
+	return s.state.drop(inlinePrefix, note.Target)
+}
+
+// Tidy removes, until ctx ends, directories of inline volumes whose pods are gone and whose
+// share could not be reached then.
+func (s *Service) Tidy(ctx context.Context) {
+	tick := time.NewTicker(tidyInterval)
+	defer tick.Stop()
+	for {
+		s.tidyOnce(ctx)
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (s *Service) tidyOnce(ctx context.Context) {
+	log := klog.FromContext(ctx)
+	notes, err := all[inline](s.state, inlinePrefix)
+	if err != nil {
+		log.Error(err, "The notes of inline volumes cannot all be read")
+	}
+	for _, note := range notes {
+		if !note.Left {
+			continue
+		}
+		if err := s.tidyInline(ctx, note.ID, note.Target); err != nil {
+			log.Error(err, "The directory of an inline volume cannot be removed yet", "volume", note.ID, "share", note.Share)
+		}
+	}
+}
+
+// tidyInline removes a pod's directory, unless somebody is at it, or has come back to it.
+func (s *Service) tidyInline(ctx context.Context, id, target string) error {
+	unlock, err := s.lock(id, target, true)
+	if err != nil {
+		return nil
+	}
+	defer unlock()
+	table, err := s.mounter.Table()
+	if err != nil {
+		return err
+	}
+	var note inline
+	noted, err := s.state.get(inlinePrefix, target, &note)
+	if _, mounted := table.At(target); err != nil || !noted || !note.Left || mounted {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, mountPatience)
+	defer cancel()
+	return s.removeInline(ctx, note)
+}
+
+// InlineRequest is work on a share that a process of its own does: it mounts the share where
+// nobody else sees it, and the mount goes with it.
+type InlineRequest struct {
+	Share   volume.Share `json:"share"`
+	Server  string       `json:"server"` // one of the share's
+	Options []string     `json:"options"`
+	At      string       `json:"at"` // a local directory, to mount the share at
+	// Key is that of a directory to be made, or removed; "": Directory is there.
+	Key       string `json:"key,omitempty"`
+	Directory string `json:"directory,omitempty"`
+	Target    string `json:"target,omitempty"` // "": remove
+	ReadOnly  bool   `json:"readOnly,omitempty"`
+}
+
+func (r InlineRequest) spec() mount.Spec {
+	return mount.Spec{Source: r.Share.Source(r.Server, ""), Target: r.At, Options: r.Options}
+}

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package publish
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"github.com/mooring-csi/mooring/pkg/volume"
+)
+
+// clean returns a path's canonical form. Only absolute ones will do.
+func clean(path string) (string, error) {
+	if !filepath.IsAbs(path) {
+		return "", volume.Errorf(volume.ErrInvalid, "the path %q is not absolute", path)
+	}
+	return filepath.Clean(path), nil
+}
+
+// makeDirectory makes the directory at which something is to be mounted. Nothing is mounted
+// there, so that looking at it is safe. A file or a link in its place is ErrConflict.
+func makeDirectory(path string, parents bool) error {
+	if parents {
+		if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
+			return inTheWay(err)
+		}
+	}
+	err := os.Mkdir(path, 0o750)
+	if errors.Is(err, fs.ErrNotExist) {
+		return volume.Errorf(volume.ErrConflict, "the parent of %s is not there: the orchestrator has to make it", path)
+	}
+	if !errors.Is(err, fs.ErrExist) {
+		return inTheWay(err)
+	}
+	info, err := os.Lstat(path)
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() {
+		return volume.Errorf(volume.ErrConflict, "%s is not a directory (%s): remove it", path, info.Mode())
+	}
+	return nil
+}
+
+// inTheWay gives its kind to an error about a file that stands where a parent is to be.
+func inTheWay(err error) error {
+	if errors.Is(err, syscall.ENOTDIR) {
+		return volume.Errorf(volume.ErrConflict, "%w: a file stands where a directory is to be: remove it", err)
+	}
+	return err
+}

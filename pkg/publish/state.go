@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package publish
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/mooring-csi/mooring/pkg/volume"
+)
+
+// state keeps on local disk what the mount table cannot tell, one small file per staged or
+// inline volume, by the path where it is mounted.
+type state struct{ dir string }
+
+// staged is what was asked for at a staging path. While it is there the volume is to be mounted.
+type staged struct {
+	ID       string          `json:"id"`
+	Path     string          `json:"path"`
+	Location volume.Location `json:"location"`
+	Options  []string        `json:"options,omitempty"`
+	Server   string          `json:"server"` // by which it is mounted
+	// Earlier are the devices of mounts that went stale and were replaced. Pods may still show them.
+	Earlier []string `json:"earlier,omitempty"`
+}
+
+// inline is a directory that was made for a pod, or was about to be. While it is there the
+// directory has to be removed.
+type inline struct {
+	ID     string `json:"id"`
+	Target string `json:"target"`
+	Share  string `json:"share"`
+	Key    string `json:"key"`
+	Left   bool   `json:"left,omitempty"` // the pod is gone
+}
+
+const (
+	stagePrefix  = "stage-"
+	inlinePrefix = "inline-"
+)
+
+func fileName(prefix, path string) string {
+	sum := sha256.Sum256([]byte(path))
+	return prefix + hex.EncodeToString(sum[:12]) + ".json"
+}
+
+// put writes v so that after a crash there is all of it or what was there before.
+func (s state) put(prefix, path string, v any) (err error) {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(s.dir, ".new-*")
+	if err != nil {
+		return fmt.Errorf("note the mount at %s: %w", path, err)
+	}
+	_, err = f.Write(data)
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), filepath.Join(s.dir, fileName(prefix, path)))
+	}
+	if err != nil {
+		_ = os.Remove(f.Name())
+		return fmt.Errorf("note the mount at %s: %w", path, err)
+	}
+	return s.sync()
+}
+
+// sync makes renames last (open(2), fsync(2)).
+func (s state) sync() error {
+	d, err := os.Open(s.dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// get reads what was noted of a path into v. It is false where nothing was.
+func (s state) get(prefix, path string, v any) (bool, error) {
+	return s.read(fileName(prefix, path), v)
+}
+
+func (s state) read(name string, v any) (bool, error) {
+	data, err := os.ReadFile(filepath.Join(s.dir, name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(data, v)
+	}
+	if err != nil {
+		return false, fmt.Errorf("read %s in the state directory: %w", name, err)
+	}
+	return true, nil
+}
+
+// drop removes what was noted of a path.
+func (s state) drop(prefix, path string) error {
+	err := os.Remove(filepath.Join(s.dir, fileName(prefix, path)))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// all reads every note of a kind.
+func all[T any](s state, prefix string) ([]T, error) {
+	entries, err := os.ReadDir(s.dir)
+	var notes []T
+	for _, e := range entries {
+		var v T
+		if !strings.HasPrefix(e.Name(), prefix) {
+			continue
+		}
+		ok, readErr := s.read(e.Name(), &v)
+		if ok {
+			notes = append(notes, v)
+		}
+		err = errors.Join(err, readErr)
+	}
+	return notes, err
+}
+
+// openState makes the directory and removes what a crash has left half-written in it.
+func openState(dir string) (state, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return state{}, err
+	}
+	half, err := filepath.Glob(filepath.Join(dir, ".new-*"))
+	for _, file := range half {
+		err = errors.Join(err, os.Remove(file))
+	}
+	return state{dir}, err
+}

@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build lab
+
+package nfs
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/mooring-csi/mooring/test/lab"
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc/codes"
+)
+
+// inlineID is as kubelet makes them.
+const inlineID = "csi-2f4c1bd1f7a0b7e3f7a9f5e5a4c9f6d5f0c7e1a2b3c4d5e6f708192a3b4c5d6e"
+
+// pod is where a pod wants its inline volume, on a node.
+type pod struct {
+	t          *testing.T
+	node       *lab.Driver
+	id, target string
+	context    map[string]string
+	readOnly   bool
+}
+
+// pod has kubelet begin to start one. attributes are what the pod says of its volume.
+func (s *site) pod(node *lab.Driver, name string, attributes ...string) *pod {
+	s.t.Helper()
+	p := &pod{t: s.t, node: node, id: inlineID + name, target: filepath.Join(s.dir, "pods", name, "mount"), context: map[string]string{
+		"csi.storage.k8s.io/ephemeral": "true", "csi.storage.k8s.io/pod.name": name, "csi.storage.k8s.io/pod.namespace": "team",
+		"csi.storage.k8s.io/pod.uid": "0d7c2b9e", "csi.storage.k8s.io/serviceAccount.name": "default",
+	}}
+	for i := 0; i < len(attributes); i += 2 {
+		p.context[attributes[i]] = attributes[i+1]
+	}
+	mkdir(s.t, filepath.Dir(p.target))
+	return p
+}
+
+func (p *pod) publish(options ...string) error {
+	_, err := p.node.Node.NodePublishVolume(soon(p.t), &csi.NodePublishVolumeRequest{
+		VolumeId: p.id, TargetPath: p.target, VolumeContext: p.context, Readonly: p.readOnly,
+		VolumeCapability: lab.Mode(csi.VolumeCapability_AccessMode_SINGLE_NODE_WRITER, options...),
+	})
+	return err
+}
+
+func (p *pod) unpublish() error {
+	_, err := p.node.Node.NodeUnpublishVolume(soon(p.t), &csi.NodeUnpublishVolumeRequest{VolumeId: p.id, TargetPath: p.target})
+	return err
+}
+
+func (p *pod) must(err error) {
+	p.t.Helper()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// inlines lists the directories that there are for pods.
+func (s *site) inlines() []string {
+	s.t.Helper()
+	var names []string
+	entries, err := os.ReadDir(s.at(".mooring/inline"))
+	if err != nil && !os.IsNotExist(err) {
+		s.t.Fatal(err)
+	}
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+// TestInline gives pods directories of their own, and takes them back.
+func TestInline(t *testing.T) {
+	for _, version := range versions {
+		t.Run(version, func(t *testing.T) {
+			s := newSite(t, "inline: true", "mountOptions: [nfsvers="+version+"]")
+			s.open()
+			node := s.start("node", "node")
+			a, b := s.pod(node, "a", "share", "nas1"), s.pod(node, "b", "share", "nas1")
+			b.readOnly = true
+			for range 2 {
+				a.must(a.publish())
+				b.must(b.publish())
+			}
+			a.must(os.WriteFile(filepath.Join(a.target, "data"), []byte("a's"), 0o600))
+			if err := os.WriteFile(filepath.Join(b.target, "data"), nil, 0o600); err == nil {
+				t.Error("a read-only volume can be written")
+			}
+			if data, err := os.ReadFile(s.at(".mooring/inline", a.id, "data")); string(data) != "a's" {
+				t.Errorf("on the share there is %q (%v), among %q", data, err, s.inlines())
+			}
+			if info, err := os.Stat(a.target); err != nil || info.Mode().Perm() != 0o777 {
+				t.Errorf("a pod's user cannot write: %v, %v", info.Mode(), err)
+			}
+			if n := len(mountsIn(t, filepath.Join(s.dir, "pods"))); n != 2 || len(s.inlines()) != 2 {
+				t.Errorf("%d are mounted, and there are %q", n, s.inlines())
+			}
+			_, err := node.Node.NodeGetVolumeStats(soon(t), &csi.NodeGetVolumeStatsRequest{VolumeId: a.id, VolumePath: a.target})
+			a.must(err)
+			s.kill(node)
+			node = s.start("node", "node")
+			a.node, b.node = node, node
+			a.must(a.publish())
+			for range 2 {
+				a.must(a.unpublish())
+				b.must(b.unpublish())
+			}
+			s.noneInline(node)
+		})
+	}
+}
+
+// noneInline checks that nothing is left of inline volumes, nor of what made them.
+func (s *site) noneInline(node *lab.Driver) {
+	s.t.Helper()
+	if m := mountsIn(s.t, filepath.Join(s.dir, "pods")); len(m) > 0 {
+		s.t.Errorf("still mounted: %v", m)
+	}
+	if m := mountsIn(s.t, node.Dir); len(m) > 0 {
+		s.t.Errorf("mounted in the node's directory: %v", m)
+	}
+	if left := s.inlines(); len(left) > 0 {
+		s.t.Errorf("left are %q", left)
+	}
+	notes, _ := filepath.Glob(filepath.Join(node.Dir, "state/node/*"))
+	if len(notes) > 0 {
+		s.t.Errorf("noted is %q", notes)
+	}
+}
+
+// TestInlineDirectory shows pods a directory that is there, which stays.
+func TestInlineDirectory(t *testing.T) {
+	s := newSite(t, "inline: true")
+	write(t, s.at("data/set/file"), "kept")
+	node := s.start("node", "node")
+	a := s.pod(node, "a", "share", "nas1", "subDir", "data/set")
+	a.readOnly = true
+	a.must(a.publish())
+	a.must(a.publish())
+	if data, err := os.ReadFile(filepath.Join(a.target, "file")); string(data) != "kept" {
+		t.Errorf("the pod reads %q (%v)", data, err)
+	}
+	if err := os.WriteFile(filepath.Join(a.target, "new"), nil, 0o600); err == nil {
+		t.Error("it can write")
+	}
+	a.must(a.unpublish())
+	a.readOnly = false
+	a.must(a.publish())
+	write(t, filepath.Join(a.target, "new"), "by the pod")
+	// A tenant replaces by a link what the next pod names.
+	write(t, s.at("secret/file"), "another's")
+	a.must(os.Symlink("../../secret", filepath.Join(a.target, "link")))
+	b := s.pod(node, "b", "share", "nas1", "subDir", "data/set/link")
+	wantCode(t, b.publish(), codes.FailedPrecondition, "nas1", "data/set/link", "symbolic link")
+	a.must(a.unpublish())
+	for _, name := range []string{"data/set/file", "data/set/new"} {
+		if _, err := os.Stat(s.at(name)); err != nil {
+			t.Errorf("%s is gone with the pod: %v", name, err)
+		}
+	}
+	a.must(b.unpublish())
+	s.noneInline(node)
+}
+
+// TestInlineRefused has pods ask for what they may not have.
+func TestInlineRefused(t *testing.T) {
+	s := newSite(t, "inline: true")
+	s.config += strings.NewReplacer("shares:\n", "", "inline: true", "inline: false", "nas1", "closed", s.path, lab.Exports+"/closed-to-pods").Replace(s.config)
+	s.mustCreate("pvc-1", "volumes/one")
+	mkdir(t, s.at("data"))
+	write(t, s.at("file"), "")
+	node := s.start("node", "node")
+	before := tree(t, s.export)
+	for name, c := range map[string]struct {
+		attributes []string
+		options    []string
+		code       codes.Code
+		says       []string
+	}{
+		"no share":        {nil, nil, codes.InvalidArgument, []string{"name no share"}},
+		"unknown":         {[]string{"share", "nas9"}, nil, codes.FailedPrecondition, []string{"nas9", "is not in Mooring's configuration"}},
+		"not allowed":     {[]string{"share", "closed"}, nil, codes.PermissionDenied, []string{"closed", "inline: true"}},
+		"an export":       {[]string{"share", lab.Server + ":" + s.path}, nil, codes.InvalidArgument, []string{"cannot be a share's name"}},
+		"a server":        {[]string{"share", s.path, "server", lab.Server}, nil, codes.PermissionDenied, []string{"cannot choose the server"}},
+		"options":         {[]string{"share", "nas1", "mountOptions", "suid"}, nil, codes.PermissionDenied, []string{"cannot choose the mountOptions"}},
+		"suid":            {[]string{"share", "nas1"}, []string{"suid"}, codes.PermissionDenied, []string{"cannot choose mount options", "suid"}},
+		"a typo":          {[]string{"share", "nas1", "subdir", "data"}, nil, codes.InvalidArgument, []string{`"subdir" is not known`}},
+		"above":           {[]string{"share", "nas1", "subDir", "../x"}, nil, codes.InvalidArgument, []string{".."}},
+		"absolute":        {[]string{"share", "nas1", "subDir", "/data"}, nil, codes.InvalidArgument, []string{"begins with /"}},
+		"Mooring's":       {[]string{"share", "nas1", "subDir", ".mooring/volumes"}, nil, codes.InvalidArgument, []string{"Mooring's own"}},
+		"a volume":        {[]string{"share", "nas1", "subDir", "volumes/one"}, nil, codes.PermissionDenied, []string{"volumes/one", "belongs to volume pvc-1"}},
+		"in a volume":     {[]string{"share", "nas1", "subDir", "volumes/one/x"}, nil, codes.PermissionDenied, []string{"belongs to volume pvc-1"}},
+		"above a volume":  {[]string{"share", "nas1", "subDir", "volumes"}, nil, codes.PermissionDenied, []string{"holds those of volumes"}},
+		"not there":       {[]string{"share", "nas1", "subDir", "none/at/all"}, nil, codes.FailedPrecondition, []string{"none/at/all", "is not there"}},
+		"a file":          {[]string{"share", "nas1", "subDir", "file"}, nil, codes.FailedPrecondition, []string{"file", "stands where a directory is to be"}},
+		"another's place": {[]string{"share", "nas1", "subDir", "data"}, nil, codes.AlreadyExists, []string{"is mounted there"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := s.pod(node, strings.ReplaceAll(name, "'", ""), c.attributes...)
+			if name == "another's place" {
+				bind(t, s.dir, p.target)
+				defer func() { p.must(unix.Unmount(p.target, unix.MNT_DETACH)) }()
+			}
+			wantCode(t, p.publish(c.options...), c.code, append(c.says, p.id)...)
+			if name != "another's place" {
+				if m := mountsIn(t, p.target); len(m) > 0 {
+					t.Errorf("mounted is %v", m)
+				}
+				p.must(p.unpublish())
+			}
+		})
+	}
+	if d := differences(before, tree(t, s.export)); d != nil {
+		// The first to look lays out the directory for pods.
+		if len(d) > 2 || len(s.inlines()) > 0 {
+			t.Errorf("changed on the share: %q", d)
+		}
+	}
+}
+
+// TestInlineCrash kills the node at any moment while pods come and go: when the last is gone,
+// nothing is left.
+func TestInlineCrash(t *testing.T) {
+	s := newSite(t, "inline: true")
+	s.open()
+	node := s.start("node", "node")
+	for i := range 12 {
+		a, b := s.pod(node, "a", "share", "nas1"), s.pod(node, "b", "share", "nas1")
+		var all sync.WaitGroup
+		all.Go(func() { _ = a.publish(); _ = a.unpublish() })
+		all.Go(func() { _ = b.publish() })
+		time.Sleep(time.Duration(i*17) * time.Millisecond)
+		s.kill(node)
+		all.Wait()
+		node = s.start("node", "node")
+		a.node, b.node = node, node
+		b.must(b.publish())
+		write(t, filepath.Join(b.target, "data"), "b's")
+		a.must(a.unpublish())
+		b.must(b.unpublish())
+	}
+	s.noneInline(node)
+	eventually(t, 90*time.Second, "the trash is empty", func() bool {
+		entries, err := os.ReadDir(s.at(".mooring/trash"))
+		return err == nil && len(entries) == 0
+	})
+}
