@@ -12,7 +12,11 @@ import (
 
 // file copies the regular file name in d. again: it is something else, or gone.
 func (c *Copy) file(ctx context.Context, d *directory, name string) (again bool) {
-	source, err := openBeneath(int(d.source.Fd()), name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|uint64(c.Methods.wantNone))
+	const flags = unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY
+	source, err := openBeneath(int(d.source.Fd()), name, flags|uint64(c.Methods.wantNone))
+	if errors.Is(err, unix.EINVAL) { // a FIFO by now, which takes no O_DIRECT: the look below tells
+		source, err = openBeneath(int(d.source.Fd()), name, flags)
+	}
 	if changed(err) {
 		return true
 	}
