@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package volume
+
+import (
+	"bytes"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+// snapshotRecord returns one with every field set and its encoding.
+func snapshotRecord(t testing.TB) (SnapshotRecord, []byte) {
+	t.Helper()
+	r := SnapshotRecord{
+		Version: RecordVersion, Key: "snap-1", Name: "snap-1", Volume: "pvc-1", Group: "group-1",
+		Capacity: 1 << 40, Size: 1 << 30, Plain: true, Maker: "controller-0", Created: time.Date(2026, 8, 1, 12, 0, 0, 42, time.UTC),
+	}
+	data, err := r.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r, data
+}
+
+func TestSnapshotRecordRoundTrip(t *testing.T) {
+	full, data := snapshotRecord(t)
+	got, err := DecodeSnapshotRecord("snap-1", data)
+	wantKind(t, "a full record", err, nil)
+	if !reflect.DeepEqual(got, &full) {
+		t.Errorf("a record came back as %+v, want %+v", got, full)
+	}
+	odd := SnapshotRecord{Key: KeyFor("odd/name"), Name: "odd/name", Volume: "v"}
+	data, err = odd.Encode()
+	wantKind(t, "a short record", err, nil)
+	got, err = DecodeSnapshotRecord(odd.Key, data)
+	wantKind(t, "a short record", err, nil)
+	if odd.Version = RecordVersion; !reflect.DeepEqual(got, &odd) {
+		t.Errorf("a record came back as %+v, want %+v", got, odd)
+	}
+}
+
+func TestDecodeSnapshotRecordDamaged(t *testing.T) {
+	r, data := snapshotRecord(t)
+	for n := range len(data) - 1 { // without the last line feed it is whole
+		if _, err := DecodeSnapshotRecord("snap-1", data[:n]); Kind(err) != ErrDamaged {
+			t.Fatalf("truncated to %d of %d bytes: %v", n, len(data), err)
+		}
+	}
+	_, ofVolume := record(t)
+	for what, text := range map[string]string{
+		"no JSON": "snap-1", "zeros": strings.Repeat("\x00", len(data)), "nothing": "null", "a list": "[]", "empty": "{}",
+		"a tail": string(data) + "}", "two": string(data) + string(data), "that of a volume": string(ofVolume),
+		"unknown field": strings.Replace(string(data), `"key"`, `"x": 1, "key"`, 1),
+		"wrong type":    strings.Replace(string(data), `"plain": true`, `"plain": 1`, 1),
+		"no version":    strings.Replace(string(data), `"version": 1,`, "", 1),
+		"version 0":     strings.Replace(string(data), `"version": 1`, `"version": 0`, 1),
+	} {
+		_, err := DecodeSnapshotRecord("snap-1", []byte(text))
+		wantKind(t, what, err, ErrDamaged)
+	}
+	for what, lie := range map[string]func(*SnapshotRecord){
+		"another's key": func(r *SnapshotRecord) { r.Key = "snap-2" }, "no name": func(r *SnapshotRecord) { r.Name = "" },
+		"another's name": func(r *SnapshotRecord) { r.Name = "snap-2" }, "no volume": func(r *SnapshotRecord) { r.Volume = "" },
+		"a path for a volume": func(r *SnapshotRecord) { r.Volume = "../x" }, "a path for a group": func(r *SnapshotRecord) { r.Group = "a/b" },
+		"capacity": func(r *SnapshotRecord) { r.Capacity = -1 }, "size": func(r *SnapshotRecord) { r.Size = -1 },
+	} {
+		liar := r
+		lie(&liar)
+		data, err := liar.Encode()
+		wantKind(t, what, err, nil)
+		_, err = DecodeSnapshotRecord("snap-1", data)
+		wantKind(t, what, err, ErrDamaged)
+		wantText(t, err, "snap-1", ".mooring/snapshots/snap-1/record.json")
+	}
+	_, err := DecodeSnapshotRecord("snap-2", data)
+	wantKind(t, "under another key", err, ErrDamaged)
+	newer := strings.Replace(string(data), `"version": 1`, `"version": 2, "ours": {}`, 1)
+	_, err = DecodeSnapshotRecord("snap-1", []byte(newer))
+	wantKind(t, "version 2", err, ErrConflict)
+	wantText(t, err, "version 2", "upgrade")
+}
+
+// TestObject has names of files come back as what they were made from, and no others.
+func TestObject(t *testing.T) {
+	for _, o := range []Object{{OfVolume, "pvc-1"}, {OfSnapshot, "snap-1"}, {OfSnapshot, KeyFor("odd/name")}} {
+		if got, ok := ParseObject(o.FileName()); !ok || got != o {
+			t.Errorf("%s comes back as %+v, %v", o, got, ok)
+		}
+	}
+	for _, name := range []string{"", "pvc-1", "volume", "volume.", ".pvc-1", "group.g", "held.x", "Volume.a", "volume.a/b", "volume...", "snapshot.a@b"} {
+		if got, ok := ParseObject(name); ok {
+			t.Errorf("%q is %+v", name, got)
+		}
+	}
+	s := Source{Object{OfSnapshot, "snap-1"}, "nas1"}
+	if s.String() != "snapshot nas1/snap-1" || s.Handle() != (Handle{Share: "nas1", Key: "snap-1"}) {
+		t.Errorf("a source is %s, with the handle %v", s, s.Handle())
+	}
+}
+
+// TestSnapshotDirectory has no directory be both a snapshot's and one that a user can ask for.
+func TestSnapshotDirectory(t *testing.T) {
+	for _, key := range []string{"snap-1", KeyFor("odd/name"), "data"} {
+		dir := SnapshotDirectory(key)
+		if !IsSnapshotDirectory(dir) {
+			t.Errorf("%q is no snapshot's directory", dir)
+		}
+		wantKind(t, dir, CheckDirectory(dir), ErrInvalid)
+	}
+	for _, dir := range []string{
+		"", "data", "snapshots/a/data", "a/.mooring/snapshots/a/data", "/.mooring/snapshots/a/data", "./.mooring/snapshots/a/data",
+		".mooring", ".mooring/snapshots", ".mooring/snapshots/data", ".mooring/snapshots//data", ".mooring/snapshots/a", ".mooring/snapshots/a/",
+		".mooring/snapshots/a/data/", ".mooring/snapshots/a/data/b", ".mooring/snapshots/a/b/data", ".mooring/snapshots/../data",
+		".mooring/snapshots/./data", ".mooring/snapshots/a/users", ".mooring/trash/a/data", ".Mooring/snapshots/a/data", ".mooring/snapshots/a/../../../b/data",
+	} {
+		if IsSnapshotDirectory(dir) {
+			t.Errorf("%q is a snapshot's directory", dir)
+		}
+	}
+}
+
+func TestCheckSnapshotParams(t *testing.T) {
+	for what, parameters := range map[string]keys{"nothing": nil, "theirs": {reserved + "volumesnapshot/name": "x"}} {
+		wantKind(t, what, CheckSnapshotParams(parameters), nil)
+	}
+	err := CheckSnapshotParams(keys{reserved + "volumesnapshot/name": "x", "share": "nas1", "b": ""})
+	wantKind(t, "two", err, ErrInvalid)
+	wantText(t, err, `"share" is not a parameter`, `"b" is not a parameter`, "takes no parameters")
+}
+
+// TestRecordOfCopy has a volume's record say what it is made from, or is.
+func TestRecordOfCopy(t *testing.T) {
+	of := func(kind ObjectKind, key, share string) *Source { return &Source{Object{kind, key}, share} }
+	tree := SnapshotDirectory("snap-1")
+	for what, c := range map[string]struct {
+		source    *Source
+		shallow   bool
+		directory string
+		kind      error
+	}{
+		"a restore":                       {of(OfSnapshot, "snap-1", "nas1"), false, "a", nil},
+		"a clone from elsewhere":          {of(OfVolume, "pvc-0", "nas2"), false, "a", nil},
+		"a snapshot itself":               {of(OfSnapshot, "snap-1", "nas1"), true, tree, nil},
+		"of another kind":                 {of("group", "g", "nas1"), false, "a", ErrDamaged},
+		"without a key":                   {of(OfVolume, "", "nas1"), false, "a", ErrDamaged},
+		"of a path":                       {of(OfVolume, "../a", "nas1"), false, "a", ErrDamaged},
+		"without a share":                 {of(OfVolume, "pvc-0", ""), false, "a", ErrDamaged},
+		"itself, of nothing":              {nil, true, tree, ErrDamaged},
+		"itself, of a volume":             {of(OfVolume, "snap-1", "nas1"), true, tree, ErrDamaged},
+		"itself, elsewhere":               {of(OfSnapshot, "snap-1", "nas1"), true, "a", ErrDamaged},
+		"another snapshot itself":         {of(OfSnapshot, "snap-2", "nas1"), true, tree, ErrDamaged},
+		"in a snapshot, but a copy of it": {of(OfSnapshot, "snap-1", "nas1"), false, tree, ErrDamaged},
+	} {
+		r, _ := record(t)
+		r.Source, r.Shallow, r.Directory = c.source, c.shallow, c.directory
+		data, err := r.Encode()
+		wantKind(t, what, err, nil)
+		got, err := DecodeRecord("pvc-1", data)
+		wantKind(t, what, err, c.kind)
+		if c.kind == nil && !reflect.DeepEqual(got, &r) {
+			t.Errorf("%s: it came back as %+v, want %+v", what, got, r)
+		}
+	}
+}
+
+// TestDifferentSource tells volumes of one name apart by what they are made from.
+func TestDifferentSource(t *testing.T) {
+	has, _ := record(t)
+	has.Source = &Source{Object{OfSnapshot, "snap-1"}, "nas1"}
+	for want, source := range map[string]*Source{
+		"":          {Object{OfSnapshot, "snap-1"}, "nas1"},
+		"not new":   nil,
+		"nas1/s-2":  {Object{OfSnapshot, "s-2"}, "nas1"},
+		"nas2/snap": {Object{OfSnapshot, "snap-1"}, "nas2"},
+		"volume":    {Object{OfVolume, "snap-1"}, "nas1"},
+	} {
+		wish := has
+		wish.Source = source
+		if got := has.Differences(&wish, Capacity{}); (got == "") != (want == "") || !strings.Contains(got, want) {
+			t.Errorf("made from %v, it differs by %q, want %q", source, got, want)
+		}
+	}
+}
+
+func FuzzDecodeSnapshotRecord(f *testing.F) {
+	_, data := snapshotRecord(f)
+	f.Add("snap-1", data)
+	f.Add("snap-1", bytes.Replace(data, []byte(`"version": 1`), []byte(`"version": 2`), 1))
+	f.Add("snap-1", data[:len(data)/2])
+	f.Add("a", []byte(`{"version":1,"key":"a","name":"a","volume":"b","created":"2026-08-01T12:00:00+02:00"}`))
+	f.Fuzz(func(t *testing.T, key string, data []byte) {
+		r, err := DecodeSnapshotRecord(key, data)
+		if err != nil {
+			if kind := Kind(err); kind != ErrDamaged && kind != ErrConflict {
+				t.Errorf("%q: %v of kind %v", data, err, kind)
+			}
+			return
+		}
+		if !IsSnapshotDirectory(SnapshotDirectory(r.Key)) || !validKey(r.Volume) {
+			t.Errorf("%q is of the snapshot %q of %q", data, r.Key, r.Volume)
+		}
+		encoded, err := r.Encode()
+		if err != nil {
+			t.Fatalf("%q decodes and does not encode: %v", data, err)
+		}
+		again, err := DecodeSnapshotRecord(key, encoded)
+		if err != nil {
+			t.Fatalf("%q decodes, and its encoding %q does not: %v", data, encoded, err)
+		}
+		if !again.Created.Equal(r.Created) {
+			t.Errorf("%v became %v", r.Created, again.Created)
+		}
+		if again.Created = r.Created; !reflect.DeepEqual(again, r) {
+			t.Errorf("%+v became %+v", r, again)
+		}
+	})
+}
