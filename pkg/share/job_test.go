@@ -95,7 +95,7 @@ func TestSeizeAfterLease(t *testing.T) {
 	g.refused("a sign of life", slow.Beat(), volume.ErrBusy, "snapshot s1")
 	slow.right.fresh = time.Time{}
 	_, err = slow.PublishSnapshot(ctx, volume.SnapshotRecord{Key: "s1", Name: "s1", Volume: "v1"})
-	g.refused("publishing", err, volume.ErrBusy)
+	g.refused("publishing", err, volume.ErrBusy, "taken it over")
 	slow.End()
 	g.must(c.Beat())
 	if len(g.names(".mooring/jobs")) != 1 || len(g.names(".mooring/staging")) != 1 || g.has(".mooring/snapshots/s1") {
@@ -167,6 +167,7 @@ func TestHeld(t *testing.T) {
 		copies = copies[1:]
 	}
 	busy := g.beginCopy(ofSnapshot("v1"), ofVolume("v10"))
+	defer g.beginCopy(ofSnapshot("s"), ofVolume("a.volume.v1")).End()
 	g.must(trash("v1"))
 	g.must(trash("v2"))
 	if !g.has("v10/file") || g.has("v1") {

@@ -32,12 +32,12 @@ func (g *ground) trashSnapshot(key string) (Trashed, error) {
 func TestTrashSnapshot(t *testing.T) {
 	ctx := context.Background()
 	g := newGround(t)
-	g.def.TrashRetention = time.Hour
+	g.def.TrashRetention = time.Minute
 	g.create("v1", "a")
 	g.snapshot("s1", "v1")
 	now := time.Unix(1e9, 5)
 	e, due, err := g.TrashSnapshot(ctx, "s1", now)
-	if err != nil || !due.Equal(now.Add(time.Hour)) || e.Key != "s1" || !e.snapshot() || !e.Recorded() {
+	if err != nil || !due.Equal(now.Add(time.Minute)) || e.Key != "s1" || !e.snapshot() || !e.Recorded() {
 		t.Errorf("in the trash is %+v, due %v, %v", e, due, err)
 	}
 	_, err = g.Snapshot(ctx, "s1")
@@ -50,7 +50,7 @@ func TestTrashSnapshot(t *testing.T) {
 	if len(entries) != 1 || entries[0].Name != e.Name || !entries[0].Deleted.Equal(now) {
 		t.Errorf("the trash holds %+v", entries)
 	}
-	if due, err := g.Due(e); err != nil || !due.Equal(now.Add(time.Hour)) {
+	if due, err := g.Due(e); err != nil || !due.Equal(now.Add(time.Minute)) {
 		t.Errorf("it is due at %v, %v", due, err)
 	}
 	if got := g.text(".mooring/trash/" + e.Name + "/data/file"); got != "of s1" {
@@ -189,20 +189,27 @@ func TestMarkHindersPurge(t *testing.T) {
 	}
 }
 
-// TestUseWhileDeleted has a snapshot go while a volume comes to be it: the volume is told.
+// TestUseWhileDeleted has a snapshot go, or be replaced, while a volume comes to be it: the
+// volume is told.
 func TestUseWhileDeleted(t *testing.T) {
 	ctx := context.Background()
-	g := newGround(t)
-	g.create("v1", "a")
-	g.snapshot("s1", "v1")
-	r := record("r1", volume.SnapshotDirectory("s1"))
-	r.Source, r.Shallow = &volume.Source{Object: ofSnapshot("s1"), Share: "nas1"}, true
-	m, _, err := g.Begin(ctx, r)
-	g.must(err)
-	g.opt.Step = func(step string) {
-		if step == "mark the snapshot as used" {
-			g.must(os.Rename(g.at(".mooring/snapshots/s1"), g.at(".mooring/trash/s1.1.snapshot")))
+	for what, replaced := range map[string]bool{"gone": false, "replaced": true} {
+		g := newGround(t)
+		g.create("v1", "a")
+		g.snapshot("s1", "v1")
+		r := record("r1", volume.SnapshotDirectory("s1"))
+		r.Source, r.Shallow = &volume.Source{Object: ofSnapshot("s1"), Share: "nas1"}, true
+		m, _, err := g.Begin(ctx, r)
+		g.must(err)
+		g.opt.Step = func(step string) {
+			if step == "mark the snapshot as used" {
+				g.opt.Step = nil
+				g.must(os.Rename(g.at(".mooring/snapshots/s1"), g.at(".mooring/trash/s1.1.snapshot")))
+				if replaced {
+					g.snapshot("s1", "v1")
+				}
+			}
 		}
+		g.refused(what, m.UseSnapshot(ctx), volume.ErrNotFound, "just being deleted")
 	}
-	g.refused("a snapshot that goes", m.UseSnapshot(ctx), volume.ErrNotFound, "just being deleted")
 }
