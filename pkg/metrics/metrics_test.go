@@ -102,6 +102,51 @@ func TestMetrics(t *testing.T) {
 	lint(t, text)
 }
 
+// TestCopies reads what is told of copies, and nothing where there were none.
+func TestCopies(t *testing.T) {
+	m := New("nfs.csi.example")
+	var status []jobs.CopyTotals
+	m.Copies(func() []jobs.CopyTotals { return status })
+	handler := m.Handler()
+	if text := get(t, handler, "/metrics"); strings.Contains(text, "mooring_cop") {
+		t.Errorf("without copies there is %s", text)
+	}
+	status = []jobs.CopyTotals{
+		{
+			Share: "nas1", Running: 1, Done: 2, Failed: 3, Skipped: 4, Vanished: 5, Entries: 6,
+			ByMethod: map[string]jobs.Moved{jobs.MethodClone: {Files: 7, Bytes: 8}, jobs.MethodCopy: {Files: 9, Bytes: 10}, jobs.MethodWrite: {Files: 11, Bytes: 12}},
+		},
+		{Share: "10.0.0.1:/x"},
+	}
+	text := get(t, handler, "/metrics")
+	for _, line := range []string{
+		`mooring_copies_running{share="nas1"} 1`,
+		`mooring_copies_total{result="ok",share="nas1"} 2`,
+		`mooring_copies_total{result="error",share="nas1"} 3`,
+		`mooring_copy_skipped_total{share="nas1"} 4`,
+		`mooring_copy_vanished_total{share="nas1"} 5`,
+		`mooring_copied_entries_total{share="nas1"} 6`,
+		`mooring_copied_files_total{method="clone",share="nas1"} 7`,
+		`mooring_copied_bytes_total{method="clone",share="nas1"} 8`,
+		`mooring_copied_files_total{method="copy",share="nas1"} 9`,
+		`mooring_copied_bytes_total{method="copy",share="nas1"} 10`,
+		`mooring_copied_files_total{method="readwrite",share="nas1"} 11`,
+		`mooring_copied_bytes_total{method="readwrite",share="nas1"} 12`,
+		`mooring_copies_running{share="10.0.0.1:/x"} 0`,
+		`mooring_copies_total{result="error",share="10.0.0.1:/x"} 0`,
+		"# TYPE mooring_copies_running gauge",
+		"# TYPE mooring_copies_total counter",
+	} {
+		if !strings.Contains(text, "\n"+line+"\n") {
+			t.Errorf("what is served has no line %s", line)
+		}
+	}
+	if t.Failed() {
+		t.Log(text)
+	}
+	lint(t, text)
+}
+
 // lint checks the names and help texts that are ours by Prometheus's own rules.
 func lint(t *testing.T, text string) {
 	t.Helper()
