@@ -83,6 +83,38 @@ func TestMountOptions(t *testing.T) {
 	}
 }
 
+// TestSnapshotDirectory has a volume that is a snapshot itself be staged read-only, whatever
+// the options say, and so for every pod; and nothing else beneath Mooring's directory.
+func TestSnapshotDirectory(t *testing.T) {
+	for what, options := range map[string][]string{"nothing": nil, "rw": {"rw"}, "both": {"ro", "rw"}, "with others": {"nodev,rw,noatime"}} {
+		n := newNode(t)
+		n.registry.Shares[0].MountOptions = append(n.registry.Shares[0].MountOptions, "rw")
+		dir := volume.SnapshotDirectory("s1")
+		n.must(os.MkdirAll(n.at("root/export/"+dir), 0o755))
+		var got mount.Spec
+		spy := &spy{Mounter: n.mounter, mount: func(s mount.Spec) error { got = s; return nil }}
+		n.Service = New(func() *volume.Registry { return n.registry }, spy, n.usage)
+		stage := func(directory string) error {
+			return n.Stage(context.Background(), volume.Stage{
+				ID: "nas1/v1", Location: volume.Location{Share: "nas1", Directory: directory}, Path: n.at("stage/v1"), Options: options,
+			})
+		}
+		for _, directory := range []string{".mooring", ".mooring/snapshots", ".mooring/snapshots/s1", dir + "/deeper", ".mooring/snapshots/../data"} {
+			n.refused(directory, stage(directory), volume.ErrInvalid)
+		}
+		n.must(stage(dir))
+		if !slices.Contains(got.Options, "ro") || slices.Contains(got.Options, "rw") {
+			t.Errorf("%s: it is mounted with %q", what, got.Options)
+		}
+		n.must(n.publish("a", nil))
+		for _, at := range []string{"stage/v1", "pods/a"} {
+			if e, ok := n.mounted(at); !ok || !e.ReadOnly() || e.Source != "10.0.0.1:/export/"+dir {
+				t.Errorf("%s: at %s there is %+v, %v", what, at, e, ok)
+			}
+		}
+	}
+}
+
 // spy is a Mounter whose mounts are looked at first.
 type spy struct {
 	Mounter
