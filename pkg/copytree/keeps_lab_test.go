@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build lab
+
+package copytree
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestKernelThatCopiesItself has copy_file_range(2) be what it is by NFS 4.1, where the kernel
+// reads and writes, as by 4.2 with a server that cannot copy: that is noticed.
+func TestKernelThatCopiesItself(t *testing.T) {
+	for version, want := range map[string][2]int64{"4.1": {0, 2}, "4.2": {2, 0}} {
+		client, server := mounted(t, "ext4", version)
+		must(t, os.Mkdir(filepath.Join(server, "tree"), 0o755))
+		for _, name := range []string{"one", "two"} {
+			must(t, os.WriteFile(filepath.Join(server, "tree", name), bytes.Repeat([]byte("mooring!"), 64<<10), 0o644))
+		}
+		c := &Copy{Workers: 1, Methods: &Methods{}}
+		c.Methods.once.Do(func() { c.Methods.wantNone = unix.O_DIRECT }) // nothing is known of the version
+		must(t, copyOf(t, context.Background(), client, c))
+		if got := [2]int64{c.Copied.Files.Load(), c.Written.Files.Load()}; got != want {
+			t.Errorf("%s: %d were copied by the server, %d written, want %v", version, got[0], got[1], want)
+		}
+		if got, want := [2]int64{c.Copied.Bytes.Load(), c.Written.Bytes.Load()}, [2]int64{want[0] << 19, want[1] << 19}; got != want {
+			t.Errorf("%s: %d bytes were copied by the server, %d written, want %v", version, got[0], got[1], want)
+		}
+	}
+}
+
+// TestTargetThatTakesLess copies from a file system with extended attributes to one without:
+// NFS 3, which has access control lists.
+func TestTargetThatTakesLess(t *testing.T) {
+	client, server := mounted(t, "exports", "3")
+	source := filepath.Join(server, "tree")
+	must(t, os.MkdirAll(filepath.Join(server, "copy"), 0o700))
+	must(t, os.Mkdir(source, 0o755))
+	for i := range 3 {
+		at := filepath.Join(source, fmt.Sprint(i))
+		must(t, os.WriteFile(at, []byte("some"), 0o644))
+		must(t, unix.Setxattr(at, "user.mooring", []byte("x"), 0))
+		accessList(t, at)
+	}
+	c := &Copy{Workers: 1}
+	must(t, copyInto(t, context.Background(), source, filepath.Join(client, "copy"), c))
+	if c.Lost.Load() != 3 || c.Plain() {
+		t.Errorf("%d attributes are called lost, and there are 3; plain: %v", c.Lost.Load(), c.Plain())
+	}
+	for i := range 3 {
+		if got := extras(t, filepath.Join(server, "copy", fmt.Sprint(i))); !strings.HasPrefix(got, " system.posix_acl_access=") {
+			t.Errorf("the copy has: %s", got)
+		}
+	}
+}
+
+// TestListForNewFiles has the target give new files an access control list, which the source's
+// files do not have. By NFS 4 that cannot be taken from a directory, but it is said.
+func TestListForNewFiles(t *testing.T) {
+	for _, version := range []string{"3", "4.2"} {
+		client, server := mounted(t, "exports", version)
+		must(t, os.MkdirAll(filepath.Join(server, "tree/dir"), 0o755))
+		must(t, os.WriteFile(filepath.Join(server, "tree/dir/file"), []byte("some"), 0o640))
+		must(t, os.Mkdir(filepath.Join(server, "copy"), 0o700))
+		accessList(t, filepath.Join(server, "copy"))
+		list, err := getAt(filepath.Join(server, "copy"), posixACL+"access")
+		must(t, err)
+		must(t, unix.Setxattr(filepath.Join(server, "copy"), defaultACL, []byte(list), 0))
+		want := describe(t, filepath.Join(server, "tree"))
+		must(t, unix.Removexattr(filepath.Join(server, "copy"), posixACL+"access"))
+		c := &Copy{Workers: 2}
+		must(t, copyInto(t, context.Background(), filepath.Join(client, "tree"), filepath.Join(client, "copy"), c))
+		got := describe(t, filepath.Join(server, "copy"))
+		for _, name := range []string{"dir", "dir/file"} {
+			if c.Lost.Load() == 0 && strings.Contains(got[name], "posix_acl") || strings.Contains(got[name], "posix_acl_access") || got[name][:12] != want[name][:12] {
+				t.Errorf("%s: %s is\n\t%s\nand should be\n\t%s", version, name, got[name], want[name])
+			}
+		}
+		if version == "3" && c.Lost.Load() != 0 {
+			t.Errorf("by NFS 3 %d lists were lost", c.Lost.Load())
+		}
+	}
+}
+
+// TestCopyStaysOnItsFileSystem has another file system mounted in the tree.
+func TestCopyStaysOnItsFileSystem(t *testing.T) {
+	client, _ := mounted(t, "exports", "4.2")
+	at := filepath.Join(client, "tree/mounted")
+	must(t, os.MkdirAll(at, 0o755))
+	must(t, unix.Mount("none", at, "tmpfs", 0, ""))
+	defer unix.Unmount(at, unix.MNT_DETACH)
+	err := copyOf(t, context.Background(), client, &Copy{Workers: 2})
+	if !errors.Is(err, unix.EXDEV) || !strings.Contains(err.Error(), `"mounted"`) {
+		t.Errorf("the error is %v", err)
+	}
+}
+
+// TestCopyOfWhatIsRemoved removes a file, on the server, after it was opened. By NFS 3 that is
+// the end of it, halfway.
+func TestCopyOfWhatIsRemoved(t *testing.T) {
+	client, server := mounted(t, "exports", "3")
+	must(t, os.Mkdir(filepath.Join(server, "tree"), 0o755))
+	for _, name := range []string{"gone", "stays"} {
+		must(t, os.WriteFile(filepath.Join(server, "tree", name), bytes.Repeat([]byte("mooring!"), 1000), 0o644))
+	}
+	c := &Copy{Workers: 1, Step: func(what string) {
+		if what == "copy a file's data" {
+			_ = os.Remove(filepath.Join(server, "tree/gone"))
+		}
+	}}
+	must(t, copyOf(t, context.Background(), client, c))
+	copied, err := os.ReadDir(filepath.Join(server, "copy"))
+	must(t, err)
+	if len(copied) != 1 || copied[0].Name() != "stays" || c.Vanished.Load() != 1 || c.Files.Load() != 1 {
+		t.Errorf("the copy has %v; %d vanished", copied, c.Vanished.Load())
+	}
+}
