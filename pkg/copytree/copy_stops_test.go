@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build !lab
+
+package copytree
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/mooring-csi/mooring/test/lab/ground"
+	"golang.org/x/sys/unix"
+)
+
+// TestWhereAFileEnds has a file be cut while a part of it is copied.
+func TestWhereAFileEnds(t *testing.T) {
+	f, err := os.CreateTemp(t.TempDir(), "")
+	must(t, err)
+	defer f.Close()
+	_, err = f.Write(bytes.Repeat([]byte("mooring!"), large/4))
+	must(t, err)
+	var st unix.Stat_t
+	must(t, unix.Fstat(int(f.Fd()), &st))
+	end, err := segments(t.Context(), int(f.Fd()), &st, func(from, _ int64) (int, error) {
+		if from == 0 {
+			return 12345, nil
+		}
+		return 0, nil
+	})
+	if err != nil || end != 12345 {
+		t.Errorf("it ends at %d, %v", end, err)
+	}
+}
+
+// until is a context that ends once something is so.
+type until struct {
+	context.Context
+	so func() bool
+}
+
+func (u until) Err() error {
+	if u.so() {
+		return context.Canceled
+	}
+	return nil
+}
+
+// TestCopyStopsWithinAFile ends a copy after the first part of a file, by each way.
+func TestCopyStopsWithinAFile(t *testing.T) {
+	ground.Each(t, func(t *testing.T, g ground.Ground) {
+		const part = buffer
+		source, err := os.Create(filepath.Join(g.Dir, "source"))
+		must(t, err)
+		defer source.Close()
+		for at := range int64(2) { // with a hole in between
+			_, err = source.WriteAt(bytes.Repeat([]byte("mooring!"), part/8), at*16*part)
+			must(t, err)
+		}
+		var st unix.Stat_t
+		must(t, unix.Fstat(int(source.Fd()), &st))
+		for way, m := range map[string]*Methods{"copy": without(true, false), "write": without(true, true)} {
+			made, err := os.Create(filepath.Join(g.Dir, "made"))
+			must(t, err)
+			c := &Copy{Methods: m}
+			done := func() int64 { return c.Copied.Bytes.Load() + c.Written.Bytes.Load() }
+			err = c.data(until{t.Context(), func() bool { return done() > 0 }}, int(source.Fd()), int(made.Fd()), &st)
+			if n := done(); !errors.Is(err, context.Canceled) || n != part {
+				t.Errorf("%s: it ended with %v after %d bytes", way, err, n)
+			}
+			must(t, made.Close())
+		}
+	})
+}
