@@ -103,24 +103,3 @@ func TestCopyStaysOnItsFileSystem(t *testing.T) {
 		t.Errorf("the error is %v", err)
 	}
 }
-
-// TestCopyOfWhatIsRemoved removes a file, on the server, after it was opened. By NFS 3 that is
-// the end of it, halfway.
-func TestCopyOfWhatIsRemoved(t *testing.T) {
-	client, server := mounted(t, "exports", "3")
-	must(t, os.Mkdir(filepath.Join(server, "tree"), 0o755))
-	for _, name := range []string{"gone", "stays"} {
-		must(t, os.WriteFile(filepath.Join(server, "tree", name), bytes.Repeat([]byte("mooring!"), 1000), 0o644))
-	}
-	c := &Copy{Workers: 1, Step: func(what string) {
-		if what == "copy a file's data" {
-			_ = os.Remove(filepath.Join(server, "tree/gone"))
-		}
-	}}
-	must(t, copyOf(t, context.Background(), client, c))
-	copied, err := os.ReadDir(filepath.Join(server, "copy"))
-	must(t, err)
-	if len(copied) != 1 || copied[0].Name() != "stays" || c.Vanished.Load() != 1 || c.Files.Load() != 1 {
-		t.Errorf("the copy has %v; %d vanished", copied, c.Vanished.Load())
-	}
-}
