@@ -93,7 +93,7 @@ func TestSnapshotDirectory(t *testing.T) {
 		n.must(os.MkdirAll(n.at("root/export/"+dir), 0o755))
 		var got mount.Spec
 		spy := &spy{Mounter: n.mounter, mount: func(s mount.Spec) error { got = s; return nil }}
-		n.Service = New(func() *volume.Registry { return n.registry }, spy, n.usage)
+		n.Service = n.service(spy)
 		stage := func(directory string) error {
 			return n.Stage(context.Background(), volume.Stage{
 				ID: "nas1/v1", Location: volume.Location{Share: "nas1", Directory: directory}, Path: n.at("stage/v1"), Options: options,

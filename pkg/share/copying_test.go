@@ -79,7 +79,7 @@ func TestPublishSnapshot(t *testing.T) {
 	}
 	entries, err := g.Trashed(ctx)
 	g.must(err)
-	if len(entries) != 1 || !entries[0].staging() || !entries[0].Recorded() {
+	if len(entries) != 1 || !entries[0].passing() || !entries[0].Recorded() {
 		t.Errorf("in the trash are %+v", entries)
 	}
 	if due, err := g.Due(entries[0]); err != nil || !due.Equal(entries[0].Deleted) {
@@ -195,7 +195,7 @@ func TestLeave(t *testing.T) {
 	if got := append(g.names(".mooring/staging"), g.names(".mooring/jobs")...); len(got) != 0 {
 		t.Errorf("left are %q", got)
 	}
-	if entries, err := g.Trashed(ctx); err != nil || len(entries) != 2 || !entries[0].staging() || !entries[1].staging() {
+	if entries, err := g.Trashed(ctx); err != nil || len(entries) != 2 || !entries[0].passing() || !entries[1].passing() {
 		t.Errorf("in the trash are %+v, %v", entries, err)
 	}
 }
