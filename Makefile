@@ -11,6 +11,8 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 FUZZTIME ?= 60000x
 # For example: -quick -only '^(snapshot|clone)/'
 BENCHFLAGS ?=
+# For example: -only silent
+FAULTSFLAGS ?=
 LAB_PKGS ?= ./pkg/copytree ./pkg/provision ./test/nfs/...
 
 LAB := $(CURDIR)/test/lab/run
@@ -65,7 +67,7 @@ sanity: lab-deps build ## Run the CSI conformance suite, csi-sanity, in the lab.
 
 ##@ Lab: a real NFS client and server, without root (test/lab/nfs-uml)
 
-.PHONY: demo bench lab lab-deps
+.PHONY: demo bench faults lab lab-deps
 demo: lab-deps build ## Watch a volume's life from beginning to end.
 	@$(GO) build -o build/demo ./test/demo
 	@[ ! -t 1 ] || export FORCE_COLOR=1; MOORING_BINARY=$(CURDIR)/build/mooring $(LAB) build/demo
@@ -73,6 +75,14 @@ demo: lab-deps build ## Watch a volume's life from beginning to end.
 bench: lab-deps build ## Measure; the table is printed and kept in build/bench.json.
 	@$(GO) build -o build/bench-nfs ./test/bench
 	@MOORING_BINARY=$(CURDIR)/build/mooring MOORING_LAB_WRITE=build $(LAB) build/bench-nfs $(BENCHFLAGS)
+
+faults: lab-deps build ## Have one of two servers fail in every way; the table goes into docs/reliability.md.
+	@$(GO) build -o build/faults-nfs ./test/faults
+	@MOORING_BINARY=$(CURDIR)/build/mooring MOORING_LAB_WRITE=build $(LAB) build/faults-nfs $(FAULTSFLAGS)
+	@[ -n "$(FAULTSFLAGS)" ] || { awk 'FNR == NR {table = table $$0 "\n"; next} \
+		/^<!-- make faults -->/ {print; print ""; printf "%s", table; skip = 1} \
+		/^<!-- end -->/ {skip = 0; print ""} !skip' build/faults.md docs/reliability.md >build/reliability.md && \
+		cp build/reliability.md docs/reliability.md; }
 
 lab: lab-deps ## Run a command in the lab: make lab CMD='exportfs -v'
 	@$(LAB) bash -c "$${CMD:?is what to run: make lab CMD=...}"

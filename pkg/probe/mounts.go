@@ -20,6 +20,9 @@ import (
 const (
 	// patience bounds one question.
 	patience = 4 * time.Second
+	// doubtAfter is when a server is asked again whose file system has not answered: what it
+	// said before may be from before an outage.
+	doubtAfter = patience - serverPatience
 	// memory is how long an answer serves for usage when there is no newer one to be had.
 	memory = 10 * time.Minute
 )
@@ -143,8 +146,12 @@ func (u *Mounts) question(m Mount, e *mounted) {
 	defer cancel()
 	_, err := u.servers.Check(ctx, m.Endpoint)
 	var a Answer
-	if err == nil {
+	if err != nil {
+		err = fmt.Errorf("%s: %w", m.Path, err)
+	} else {
+		doubt := time.AfterFunc(doubtAfter, func() { u.servers.Doubt(m.Endpoint) })
 		a, err = u.ask(ctx, m)
+		doubt.Stop()
 	}
 	if err == nil && a.Errno != 0 {
 		err = volume.Errorf(volume.ErrUnavailable, "%s: %w", m.Path, a.Errno)
@@ -213,6 +220,14 @@ func look(path string, write bool, a *Answer) error {
 	var st unix.Statfs_t
 	if err := unix.Statfs(path, &st); err != nil {
 		return err
+	}
+	// A directory that was removed may still answer, with nothing that could be done in it.
+	var x unix.Statx_t
+	if err := unix.Statx(unix.AT_FDCWD, path, unix.AT_STATX_FORCE_SYNC|unix.AT_SYMLINK_NOFOLLOW, unix.STATX_NLINK, &x); err != nil {
+		return err
+	}
+	if x.Nlink == 0 {
+		return unix.ESTALE
 	}
 	a.Space = volume.NewSpace(st.Frsize, st.Blocks, st.Bfree, st.Bavail, st.Files, st.Ffree)
 	if !write || unix.Faccessat(unix.AT_FDCWD, path, unix.W_OK, unix.AT_EACCESS) == nil {

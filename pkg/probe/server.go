@@ -77,9 +77,8 @@ func (s *Servers) Check(ctx context.Context, e Endpoint) (took time.Duration, er
 		s.servers[e] = v
 	}
 	v.used = now
-	if !v.under && now.Sub(v.at) > v.memory() {
-		v.asked, v.done, v.under = now, make(chan struct{}), true
-		go s.question(e, v)
+	if now.Sub(v.at) > v.memory() {
+		s.begin(e, v)
 	}
 	if v.under && !v.slow(now) {
 		done, wait := v.done, time.NewTimer(serverPatience-now.Sub(v.asked))
@@ -99,6 +98,24 @@ func (s *Servers) Check(ctx context.Context, e Endpoint) (took time.Duration, er
 		return v.took, nil
 	}
 	return v.took, v.err
+}
+
+// Doubt has a server asked again that something else waits for, whatever it said a moment ago.
+func (s *Servers) Doubt(e Endpoint) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if v := s.servers[e]; v != nil {
+		s.begin(e, v)
+	}
+}
+
+// begin asks, unless a question is under way.
+func (s *Servers) begin(e Endpoint, v *server) {
+	if v.under {
+		return
+	}
+	v.asked, v.done, v.under = time.Now(), make(chan struct{}), true
+	go s.question(e, v)
 }
 
 func (v *server) memory() time.Duration {

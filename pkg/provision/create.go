@@ -60,7 +60,7 @@ func (s *Service) Create(ctx context.Context, w volume.Wish) (*volume.Volume, er
 		if err != nil {
 			return nil, err
 		}
-		sh, release, err := s.shares.Open(ctx, name, w.MountOptions)
+		sh, release, err := s.open(ctx, name, w.MountOptions)
 		if err != nil {
 			return nil, err
 		}

@@ -26,7 +26,7 @@ func (s *Service) CreateGroup(ctx context.Context, name string, sources []volume
 		return nil, err
 	}
 	return run(ctx, s, groupLock(want.Key), on, func(ctx context.Context) (*volume.Group, error) {
-		sh, release, err := s.shares.Open(ctx, on, nil)
+		sh, release, err := s.open(ctx, on, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -122,7 +122,7 @@ func groupOf(ctx context.Context, sh *share.Share, on string, r *volume.GroupRec
 // ErrInvalid where it is of other snapshots than those given.
 func (s *Service) GetGroup(ctx context.Context, h volume.Handle, snapshots []volume.Handle) (*volume.Group, error) {
 	return bounded(ctx, "snapshot group "+h.Key+" on share "+h.Share, func() {}, func(ctx context.Context) (*volume.Group, error) {
-		sh, release, err := s.shares.Open(ctx, h.Share, nil)
+		sh, release, err := s.open(ctx, h.Share, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -165,7 +165,7 @@ func matches(r *volume.GroupRecord, on string, snapshots []volume.Handle) error 
 // DeleteGroup deletes a group and its snapshots. One that is not there is deleted.
 func (s *Service) DeleteGroup(ctx context.Context, h volume.Handle, snapshots []volume.Handle) error {
 	_, err := run(ctx, s, groupLock(h.Key), h.Share, func(ctx context.Context) (struct{}, error) {
-		sh, release, err := s.shares.Open(ctx, h.Share, nil)
+		sh, release, err := s.open(ctx, h.Share, nil)
 		if err != nil {
 			return struct{}{}, err
 		}
@@ -213,7 +213,7 @@ func (s *Service) Sweep(ctx context.Context) {
 }
 
 func (s *Service) sweep(ctx context.Context, on string) error {
-	sh, release, err := s.shares.Open(ctx, on, nil)
+	sh, release, err := s.open(ctx, on, nil)
 	if err != nil {
 		return err
 	}

@@ -49,6 +49,8 @@ func (o *one) Open(context.Context, string, []string) (*share.Share, func(), err
 
 func (o *one) Opened() []string { return []string{"nas1"} }
 
+func (o *one) Answers(context.Context, string) error { return nil }
+
 // Add implements Purger.
 func (o *one) Add(string, share.Trashed, time.Time) {}
 

@@ -22,17 +22,14 @@ const (
 // Health says what is wrong with a volume as the controller sees it: with its share, its record
 // and its directory. It is ErrNotFound where there is no such volume.
 func (s *Service) Health(ctx context.Context, h volume.Handle) ([]volume.Condition, error) {
-	return bounded(ctx, "look at volume "+h.Key+" on share "+h.Share, func() {}, func(ctx context.Context) ([]volume.Condition, error) {
-		sh, release, err := s.shares.Open(ctx, h.Share, nil)
+	conditions, err := bounded(ctx, "look at volume "+h.Key+" on share "+h.Share, func() {}, func(ctx context.Context) ([]volume.Condition, error) {
+		sh, release, err := s.open(ctx, h.Share, nil)
 		if err != nil {
-			return absent(err)
+			return nil, err
 		}
 		defer release()
 		start := time.Now()
 		conditions, err := volumeHealth(ctx, sh, h.Key)
-		if volume.Kind(err) == volume.ErrUnavailable {
-			return absent(err)
-		}
 		if err != nil {
 			return nil, err
 		}
@@ -47,6 +44,10 @@ func (s *Service) Health(ctx context.Context, h volume.Handle) ([]volume.Conditi
 		}
 		return conditions, nil
 	})
+	if err != nil {
+		return absent(err)
+	}
+	return conditions, nil
 }
 
 // absent says what it is for a volume that its share cannot be opened.

@@ -145,7 +145,7 @@ type lister[T any] struct {
 
 // list finds up to room (0: all) of the share that have keys after from.
 func (l *lister[T]) list(ctx context.Context, s *Service, from string, room int) error {
-	sh, release, err := s.shares.Open(ctx, l.name, nil)
+	sh, release, err := s.open(ctx, l.name, nil)
 	if err != nil && l.absent != nil {
 		keys, say := l.absent(l.name, err)
 		return l.take(keys, from, room, func(keys []string) ([]*T, error) {
@@ -236,7 +236,7 @@ func (s *Service) Capacity(ctx context.Context, shares []string) (volume.Space, 
 		if err != nil {
 			return volume.Space{}, err
 		}
-		sh, release, err := s.shares.Open(ctx, name, nil)
+		sh, release, err := s.open(ctx, name, nil)
 		if err != nil {
 			return volume.Space{}, err
 		}

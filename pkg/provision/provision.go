@@ -25,6 +25,8 @@ type Shares interface {
 	Registry() *volume.Registry
 	Open(ctx context.Context, name string, options []string) (s *share.Share, release func(), err error)
 	Opened() []string
+	// Answers is an error where the server of an open share does not answer now.
+	Answers(ctx context.Context, name string) error
 }
 
 // Purger is told what is new in a share's trash, and when it is to be purged.
@@ -66,16 +68,53 @@ func run[T any](ctx context.Context, s *Service, what, where string, work func(c
 	return bounded(ctx, what+" on share "+where, unlock, work)
 }
 
-// lastWords is how long work may take to say why it stopped when its time was up.
-const lastWords = 200 * time.Millisecond
+const (
+	// lastWords is how long work may take to say why it stopped when its time was up.
+	lastWords = 200 * time.Millisecond
+	// watchInterval is how often a server is asked while an operation on it is under way.
+	watchInterval = 2 * time.Second
+)
 
-// bounded does work on the file systems of shares and waits for it until ctx ends. after is
-// called when the work has really ended, and before the result is returned.
+// giveUp is the key by which a context has the function that ends the operation under way.
+type giveUp struct{}
+
+// open opens a share for an operation, which ends when the share's server stops answering: a
+// call on it would only come back half a minute later.
+func (s *Service) open(ctx context.Context, name string, options []string) (*share.Share, func(), error) {
+	sh, release, err := s.shares.Open(ctx, name, options)
+	end, ok := ctx.Value(giveUp{}).(context.CancelCauseFunc)
+	if err != nil || !ok {
+		return sh, release, err
+	}
+	watching, stop := context.WithCancel(ctx)
+	go func() {
+		tick := time.NewTicker(watchInterval)
+		defer tick.Stop()
+		for {
+			select {
+			case <-watching.Done():
+				return
+			case <-tick.C:
+			}
+			if err := s.shares.Answers(watching, name); err != nil && watching.Err() == nil {
+				end(err)
+			}
+		}
+	}()
+	return sh, func() { stop(); release() }, nil
+}
+
+// bounded does work on the file systems of shares and waits for it until ctx ends, or a server
+// does not answer any more. after is called when the work has really ended, and before the
+// result is returned.
 func bounded[T any](ctx context.Context, what string, after func(), work func(context.Context) (T, error)) (T, error) {
 	type result struct {
 		value T
 		err   error
 	}
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	ctx = context.WithValue(ctx, giveUp{}, end)
 	done := make(chan result, 1)
 	go func() {
 		var r result
@@ -93,19 +132,26 @@ func bounded[T any](ctx context.Context, what string, after func(), work func(co
 		return r.value, r.err
 	case <-ctx.Done():
 	}
+	var none T
+	cause := context.Cause(ctx)
+	lost := volume.Kind(cause) == volume.ErrUnavailable
 	select {
 	case r := <-done:
-		return r.value, r.err
+		if !lost || r.err == nil {
+			return r.value, r.err
+		}
 	case <-time.After(lastWords):
 	}
-	var none T
-	return none, volume.Errorf(volume.ErrTimeout, "%s: not done in time (%w): the server does not answer, or is slow; it is safe to try again", what, ctx.Err())
+	if lost {
+		return none, fmt.Errorf("%s: %w", what, cause)
+	}
+	return none, volume.Errorf(volume.ErrTimeout, "%s: not done in time (%w): the server does not answer, or is slow; it is safe to try again", what, cause)
 }
 
 // on opens the share of a handle and calls work with it, under the volume's lock.
 func on[T any](ctx context.Context, s *Service, h volume.Handle, options []string, work func(context.Context, *share.Share) (T, error)) (T, error) {
 	return run(ctx, s, "volume "+h.Key, h.Share, func(ctx context.Context) (T, error) {
-		sh, release, err := s.shares.Open(ctx, h.Share, options)
+		sh, release, err := s.open(ctx, h.Share, options)
 		if err != nil {
 			var none T
 			return none, err
@@ -138,7 +184,7 @@ func ready(ctx context.Context, sh *share.Share, key string) (*share.Stored, err
 // Get returns a volume. It is ErrNotFound where there is none.
 func (s *Service) Get(ctx context.Context, h volume.Handle) (*volume.Volume, error) {
 	return bounded(ctx, "volume "+h.Key+" on share "+h.Share, func() {}, func(ctx context.Context) (*volume.Volume, error) {
-		sh, release, err := s.shares.Open(ctx, h.Share, nil)
+		sh, release, err := s.open(ctx, h.Share, nil)
 		if err != nil {
 			return nil, err
 		}

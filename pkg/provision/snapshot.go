@@ -35,7 +35,7 @@ func (s *Service) CreateSnapshot(ctx context.Context, name string, source volume
 // snapshot makes or finds a snapshot, which may be one of a group.
 func (s *Service) snapshot(ctx context.Context, name, group string, source volume.Handle) (*volume.Snapshot, error) {
 	key := volume.KeyFor(name)
-	sh, release, err := s.shares.Open(ctx, source.Share, nil)
+	sh, release, err := s.open(ctx, source.Share, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +70,7 @@ func answerSnapshot(share string, r *volume.SnapshotRecord) *volume.Snapshot {
 // GetSnapshot returns a snapshot. It is ErrNotFound where there is none.
 func (s *Service) GetSnapshot(ctx context.Context, h volume.Handle) (*volume.Snapshot, error) {
 	return bounded(ctx, "snapshot "+h.Key+" on share "+h.Share, func() {}, func(ctx context.Context) (*volume.Snapshot, error) {
-		sh, release, err := s.shares.Open(ctx, h.Share, nil)
+		sh, release, err := s.open(ctx, h.Share, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -101,7 +101,7 @@ func visible(ctx context.Context, sh *share.Share, key string) (*volume.Snapshot
 // made or restored. ErrConflict: a volume is the snapshot itself.
 func (s *Service) DeleteSnapshot(ctx context.Context, h volume.Handle) error {
 	_, err := run(ctx, s, snapshotLock(h.Key), h.Share, func(ctx context.Context) (struct{}, error) {
-		sh, release, err := s.shares.Open(ctx, h.Share, nil)
+		sh, release, err := s.open(ctx, h.Share, nil)
 		if err != nil {
 			return struct{}{}, err
 		}
@@ -137,7 +137,7 @@ func (s *Service) deleteSnapshot(ctx context.Context, sh *share.Share, h volume.
 
 // sizeOf returns the size that a volume made from source has where none is asked for.
 func (s *Service) sizeOf(ctx context.Context, source volume.Source, options []string) (int64, error) {
-	sh, release, err := s.shares.Open(ctx, source.Share, options)
+	sh, release, err := s.open(ctx, source.Share, options)
 	if err != nil {
 		return 0, err
 	}

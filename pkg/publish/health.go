@@ -106,13 +106,14 @@ func (s *Service) healthAt(ctx context.Context, id string, e mount.Entry, stage 
 	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
 		return []volume.Condition{{Severity: volume.Inaccessible, Reason: volume.AccessDenied,
 			Message: fmt.Sprintf("%s: the server does not let this node in any more: check /etc/exports on the server (exportfs -v)", e.Source)}}
-	case isErrno(err):
-		return []volume.Condition{{Severity: volume.Inaccessible, Reason: volume.FileSystemError,
-			Message: fmt.Sprintf("%s: %v: look at the server's log", e.Source, err)}}
 	}
 	took, down := s.probes.Server(ctx, m.Endpoint)
 	if down != nil {
 		return []volume.Condition{{Severity: volume.Inaccessible, Reason: volume.ServerUnreachable, Message: fmt.Sprintf("%s: %v", e.Source, down)}}
+	}
+	if isErrno(err) {
+		return []volume.Condition{{Severity: volume.Inaccessible, Reason: volume.FileSystemError,
+			Message: fmt.Sprintf("%s: %v: look at the server's log", e.Source, err)}}
 	}
 	return []volume.Condition{{Severity: volume.Inaccessible, Reason: volume.SlowResponses,
 		Message: fmt.Sprintf("%s: the server is there (it answered in %v), and its file system does not answer in time: look at its disks and its load", e.Source, took.Round(time.Millisecond))}}

@@ -128,6 +128,20 @@ func (p *Pool) check(ctx context.Context, def volume.Share, server string) error
 	return nil
 }
 
+// Answers returns an error where the server of an open share does not answer now.
+func (p *Pool) Answers(ctx context.Context, name string) error {
+	p.mu.Lock()
+	e := p.open[name]
+	if e == nil || !e.ready() || e.err != nil {
+		p.mu.Unlock()
+		return nil
+	}
+	e.users++
+	p.mu.Unlock()
+	defer p.release(e)
+	return p.answers(ctx, e)
+}
+
 // Opened returns the names of the shares that are mounted, registered or not.
 func (p *Pool) Opened() []string {
 	p.mu.Lock()

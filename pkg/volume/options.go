@@ -29,16 +29,27 @@ var notOptions = map[string]string{
 	"nofail":    "a mount that failed must not be called done",
 }
 
+// values are what some options can be (nfs(5)): mount.nfs says little of any other.
+var values = map[string]string{
+	"vers":    "3, 4, 4.0, 4.1, 4.2",
+	"nfsvers": "3, 4, 4.0, 4.1, 4.2",
+	"sec":     "sys, none, krb5, krb5i, krb5p",
+	"xprtsec": "none, tls, mtls",
+}
+
 // CheckMountOptions says what is wrong with mount options, each as one element or several
 // joined by commas; all that is wrong is in the one error, which is ErrInvalid.
 func CheckMountOptions(options []string) error {
 	var wrong []string
 	for _, o := range SplitMountOptions(options) {
-		name, _, _ := strings.Cut(o, "=")
+		name, value, _ := strings.Cut(o, "=")
 		reason, bad := notOptions[name]
+		allowed, limited := values[name]
 		switch {
 		case bad:
 			wrong = append(wrong, quote(o)+" ("+reason+")")
+		case limited && !slices.Contains(strings.Split(allowed, ", "), value):
+			wrong = append(wrong, quote(o)+" (it is one of "+allowed+")")
 		case !optionName(name):
 			wrong = append(wrong, quote(o)+" (not of the form name or name=value)")
 		case !utf8.ValidString(o) || strings.ContainsFunc(o, isControl) || strings.Contains(unquoted(o), " "):

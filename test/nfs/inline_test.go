@@ -16,6 +16,7 @@ import (
 	"github.com/mooring-csi/mooring/test/lab"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // inlineID is as kubelet makes them.
@@ -52,9 +53,14 @@ func (p *pod) publish(options ...string) error {
 	return err
 }
 
+// unpublish tries again, as kubelet does, while a node that has just started is at it itself.
 func (p *pod) unpublish() error {
-	_, err := p.node.Node.NodeUnpublishVolume(soon(p.t), &csi.NodeUnpublishVolumeRequest{VolumeId: p.id, TargetPath: p.target})
-	return err
+	for ctx := soon(p.t); ; time.Sleep(100 * time.Millisecond) {
+		_, err := p.node.Node.NodeUnpublishVolume(ctx, &csi.NodeUnpublishVolumeRequest{VolumeId: p.id, TargetPath: p.target})
+		if status.Code(err) != codes.Aborted {
+			return err
+		}
+	}
 }
 
 func (p *pod) must(err error) {

@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/mooring-csi/mooring/test/lab"
+	"google.golang.org/grpc/status"
+)
+
+// repeats is how often a call is made of the healthy server's volumes: their median counts.
+const repeats = 5
+
+// accident is a row of the table.
+type accident struct {
+	name, begin, end string
+	kill             bool          // the program is killed in the middle of each call, and asked again
+	lasts            time.Duration // 0: until all is asked; else calls are repeated until it is over
+}
+
+func accidents() []accident {
+	return []accident{
+		{name: "none"},
+		{name: "refuses", begin: "stop", end: "start"},
+		{name: "is silent", begin: "cut", end: "heal"},
+		{name: "takes 5 s to answer", begin: "slow", end: "brisk"},
+		{name: "has it exported anew (stale)", begin: "renew"},
+		{name: "is silent for 60 s", begin: "cut", end: "heal", lasts: time.Minute},
+		{name: "is silent, plugin killed meanwhile", begin: "cut", end: "heal", kill: true},
+	}
+}
+
+// columns are the calls, in the order in which they are made. Each has volumes that are ready
+// for it when the accident happens.
+var columns = []struct {
+	name   string
+	within time.Duration
+	prefer string // what the volume is: "published", "staged" or "new"
+	call   call
+}{
+	{"NodeGetVolumeStats", 5 * time.Second, "published", stats},
+	{"NodeGetVolumeHealth", 5 * time.Second, "published", health},
+	{"NodeGetStorageHealth", 5 * time.Second, "published", storage},
+	{"NodePublishVolume", 60 * time.Second, "staged", publish("pod")},
+	{"NodeStageVolume", 60 * time.Second, "new", stage},
+	{"NodeUnpublishVolume", 30 * time.Second, "published", unpublish("pod")},
+	{"NodeUnstageVolume", 30 * time.Second, "published", unstage},
+}
+
+// cell is an answer: of the faulty server's volume, and of the healthy one's meanwhile.
+type cell struct {
+	took, healthy time.Duration
+	said          string
+	wrong         string // what the healthy server's users felt, if anything
+	again         time.Duration
+}
+
+type row struct {
+	accident
+	cells []cell
+	back  time.Duration // from the accident's end until all volumes could be used
+}
+
+// set is volumes of one share, ready for the columns.
+type set map[string][]*volume
+
+func (n *node) prepare(share string, count int) (set, error) {
+	s := set{}
+	for _, kind := range []string{"published", "staged", "new"} {
+		all, err := n.volumes(share, count)
+		if err != nil {
+			return nil, err
+		}
+		s[kind] = all
+		if kind != "new" {
+			err = each(all, stage)
+		}
+		if kind == "published" && err == nil {
+			if err = each(all, publish("pod")); err == nil {
+				err = each(all, stats)
+			}
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// accident makes volumes, has the accident, makes every call, and ends it.
+func (n *node) accident(a accident) (row, error) {
+	r := row{accident: a}
+	faulty, err := n.prepare("faulty", 1)
+	if err != nil {
+		return r, err
+	}
+	healthy, err := n.prepare("healthy", repeats)
+	if err != nil {
+		return r, err
+	}
+	time.Sleep(6 * time.Second) // nothing that was heard before counts as fresh
+	if a.begin != "" {
+		if err := lab.Do("second", a.begin); err != nil {
+			return r, err
+		}
+	}
+	over := func() error { return nil }
+	if a.end != "" {
+		over = sync.OnceValue(func() error { return lab.Do("second", a.end) })
+		defer over()
+	}
+	if a.lasts > 0 {
+		timer := time.AfterFunc(a.lasts, func() { _ = over() })
+		defer timer.Stop()
+	}
+	for i := range columns {
+		c, err := n.column(i, a, faulty, healthy)
+		if err != nil {
+			return r, fmt.Errorf("%s: %w", columns[i].name, err)
+		}
+		r.cells = append(r.cells, c)
+	}
+	for _, v := range faulty["published"] {
+		if m, err := v.mounted(); err != nil || len(m) > 0 {
+			return r, fmt.Errorf("%s is still mounted: %v, %v", v.name, m, err)
+		}
+	}
+	if err := over(); err != nil {
+		return r, err
+	}
+	start := time.Now()
+	if err := usable(slices.Concat(faulty["published"], faulty["staged"], faulty["new"])); err != nil {
+		return r, err
+	}
+	r.back = time.Since(start)
+	return r, errors.Join(leave(faulty), leave(healthy))
+}
+
+// column makes one call of the faulty server's volume, and meanwhile those of the healthy one's.
+func (n *node) column(i int, a accident, faulty, healthy set) (cell, error) {
+	c := columns[i]
+	v := faulty[c.prefer][0]
+	done := make(chan cell, 1)
+	go func() { done <- n.ask(a, c.call, v, 2*c.within) }()
+	if a.kill {
+		time.Sleep(300 * time.Millisecond)
+		if err := n.again(); err != nil {
+			return cell{}, err
+		}
+	}
+	var took []time.Duration
+	wrong := ""
+	for _, h := range healthy[c.prefer] {
+		start := time.Now()
+		if err := each([]*volume{h}, c.call); err != nil {
+			wrong = err.Error()
+		}
+		took = append(took, time.Since(start))
+	}
+	answer := <-done
+	if a.kill { // the first answer was that of a dead process
+		answer = n.ask(a, c.call, v, 2*c.within)
+	}
+	slices.Sort(took)
+	answer.healthy, answer.wrong = took[len(took)/2], wrong
+	return answer, nil
+}
+
+// ask makes a call, and again where the accident does not last, as kubelet would.
+func (n *node) ask(a accident, do call, v *volume, patience time.Duration) cell {
+	var c cell
+	begin := time.Now()
+	for first := true; ; first = false {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		start := time.Now()
+		err := do(ctx, v)
+		cancel()
+		if first {
+			c.took, c.said = time.Since(start), said(err)
+		}
+		if err == nil || a.lasts == 0 {
+			if !first {
+				c.again = time.Since(begin)
+			}
+			return c
+		}
+		time.Sleep(500 * time.Millisecond)
+	}
+}
+
+func said(err error) string {
+	var r reason
+	if errors.As(err, &r) {
+		return string(r)
+	}
+	return status.Code(err).String()
+}
+
+// usable waits until every volume can be staged, published and written to, and takes it away.
+func usable(all []*volume) error {
+	deadline := time.Now().Add(2 * time.Minute)
+	for _, v := range all {
+		for {
+			err := use(v)
+			if err == nil {
+				break
+			}
+			if time.Now().After(deadline) {
+				return fmt.Errorf("%s cannot be used again: %w", v.name, err)
+			}
+			time.Sleep(200 * time.Millisecond)
+		}
+	}
+	return nil
+}
+
+func use(v *volume) error {
+	one := []*volume{v}
+	err := each(one, stage)
+	if err == nil {
+		err = each(one, publish("again"))
+	}
+	if err == nil {
+		err = os.WriteFile(filepath.Join(v.pod("again"), "data"), []byte(v.name), 0o600)
+	}
+	if err == nil {
+		_, err = os.Stat(filepath.Join(serverDir[v.share], v.name, "data"))
+	}
+	return errors.Join(err, each(one, unpublish("again")))
+}
+
+// leave takes all volumes away, and looks whether anything stays mounted.
+func leave(s set) error {
+	var wrong []string
+	for _, all := range s {
+		if err := errors.Join(each(all, unpublish("pod")), each(all, unstage)); err != nil {
+			return err
+		}
+		for _, v := range all {
+			if m, err := v.mounted(); err != nil || len(m) > 0 {
+				wrong = append(wrong, v.name)
+			}
+		}
+	}
+	if wrong != nil {
+		return fmt.Errorf("still mounted: %s", strings.Join(wrong, ", "))
+	}
+	return nil
+}

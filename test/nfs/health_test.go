@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build lab
+
+package nfs
+
+import (
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/mooring-csi/mooring/test/lab"
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc/codes"
+)
+
+// Where the second server is, and what it serves.
+const (
+	secondServer = "10.77.0.2"
+	secondExport = "/second"
+)
+
+// second starts the lab's second server and makes a directory on it, of which it returns the
+// path as exported.
+func second(t *testing.T) string {
+	t.Helper()
+	if err := lab.Do("second"); err != nil {
+		t.Fatal(err)
+	}
+	dir := secondExport + "/" + strings.ReplaceAll(t.Name(), "/", "-")
+	mkdir(t, lab.View+dir)
+	return dir
+}
+
+// accident has it until the test ends, or over is called.
+func accident(t *testing.T, begin, end string) (over func()) {
+	t.Helper()
+	begun := true
+	over = func() {
+		if begun {
+			begun = false
+			if err := lab.Do("second", end); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	t.Cleanup(over)
+	if err := lab.Do("second", begin); err != nil {
+		t.Fatal(err)
+	}
+	return over
+}
+
+// health asks the node about a volume, and returns the reasons that it gives.
+func (a *seat) health(target string) []string {
+	a.t.Helper()
+	r, err := a.node.Node.NodeGetVolumeHealth(within(a.t, 5*time.Second), &csi.NodeGetVolumeHealthRequest{
+		VolumeId: a.volume.VolumeId, StagingTargetPath: a.staging, VolumePublishPath: target,
+	})
+	a.must(err)
+	return reasons(a.t, r.GetVolumeHealth())
+}
+
+func reasons(t *testing.T, h *csi.VolumeHealth) []string {
+	t.Helper()
+	var all []string
+	for _, c := range h.GetHealthStatuses() {
+		all = append(all, c.GetReason())
+		if c.GetStatus() == 0 || c.GetMessage() == "" {
+			t.Errorf("a condition says too little: %v", c)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+func wantReasons(t *testing.T, got []string, want ...string) {
+	t.Helper()
+	if !slices.Equal(got, want) {
+		t.Errorf("the reasons are %q, want %q", got, want)
+	}
+}
+
+// static is a volume that nobody has created.
+func static(id string, attributes ...string) *csi.Volume {
+	v := &csi.Volume{VolumeId: id, VolumeContext: map[string]string{}}
+	for i := 0; i < len(attributes); i += 2 {
+		v.VolumeContext[attributes[i]] = attributes[i+1]
+	}
+	return v
+}
+
+// TestStale has a volume's directory made anew on the server: the next pod gets the new one,
+// found out by whom it may be, and the pod before it can go.
+func TestStale(t *testing.T) {
+	for _, version := range versions {
+		t.Run(version, func(t *testing.T) {
+			s := newSite(t, "mountOptions: [nfsvers="+version+"]")
+			a := s.staged(s.start("node", "node"), s.mustCreate("pvc-1", "dir"))
+			for i, notice := range []func(){
+				func() { wantReasons(t, a.health(a.target("old")), "StaleFileHandle") },
+				func() { time.Sleep(6 * time.Second) }, // by the next publication
+				func() { time.Sleep(6 * time.Second); a.must(a.stage()) },
+				func() { time.Sleep(6 * time.Second); s.kill(a.node); a.node = s.start("node", "node") },
+			} {
+				a.must(a.publish("old", false))
+				write(t, a.target("old/data"), "before")
+				a.must(os.RemoveAll(s.at("dir")))
+				mkdir(t, s.at("dir"))
+				notice()
+				a.must(a.publish("new", false))
+				write(t, a.target("new/data"), "after")
+				if data, err := os.ReadFile(s.at("dir/data")); string(data) != "after" {
+					t.Fatalf("%d: on the server there is %q (%v)", i, data, err)
+				}
+				wantReasons(t, a.health(a.target("new")))
+				wantReasons(t, a.health(a.target("old")), "StaleFileHandle")
+				a.mounted("globalmount", "old", "new")
+				a.must(a.unpublish("old"))
+				a.must(a.unpublish("new"))
+			}
+			a.leave()
+		})
+	}
+}
+
+// TestSingleWriterStale has a pod with a stale mount count as a pod.
+func TestSingleWriterStale(t *testing.T) {
+	s := newSite(t)
+	a := s.seat(s.start("node", "node"), s.mustCreate("pvc-1", "dir"))
+	a.capability = lab.Mode(csi.VolumeCapability_AccessMode_SINGLE_NODE_SINGLE_WRITER)
+	a.must(a.stage())
+	a.must(a.publish("pod", false))
+	a.must(os.RemoveAll(s.at("dir")))
+	mkdir(t, s.at("dir"))
+	wantReasons(t, a.health(""), "StaleFileHandle")
+	wantCode(t, a.publish("second", false), codes.FailedPrecondition, "for a single pod", a.target("pod"))
+	a.must(a.unpublish("pod"))
+	a.must(a.publish("second", false))
+	a.leave("second")
+}
+
+// TestNodeHealth provokes each reason.
+func TestNodeHealth(t *testing.T) {
+	s := newSite(t)
+	if err := lab.Do("export", "readonly"); err != nil {
+		t.Fatal(err)
+	}
+	dir := second(t)
+	mkdir(t, s.add("ro", "/readonly", lab.View+"/readonly")+"/v")
+	s.config += "  - {name: far, servers: [" + secondServer + "], path: " + dir + "}\n"
+	mkdir(t, lab.View+dir+"/v")
+	node := s.start("node", "node")
+	a := s.staged(node, s.mustCreate("pvc-1", ""))
+	a.must(a.publish("pod", false))
+	wantReasons(t, a.health(a.target("pod")))
+
+	_, err := node.Node.NodeGetVolumeHealth(soon(t), &csi.NodeGetVolumeHealthRequest{VolumeId: "nas1/other", StagingTargetPath: a.target("none")})
+	wantCode(t, err, codes.NotFound, "nas1/other", "is not mounted")
+	_, err = node.Node.NodeGetVolumeHealth(soon(t), &csi.NodeGetVolumeHealthRequest{VolumeId: "nas1/pvc-1", StagingTargetPath: "relative"})
+	wantCode(t, err, codes.InvalidArgument, "relative")
+	r, err := node.Node.NodeGetVolumeHealth(soon(t), &csi.NodeGetVolumeHealthRequest{VolumeId: "nas1/pvc-1"})
+	a.must(err)
+	wantReasons(t, reasons(t, r.GetVolumeHealth()))
+
+	ro := s.staged(node, static("archive", "share", "ro", "subDir", "v"))
+	wantReasons(t, ro.health(""), "ReadOnlyServer")
+	ro.leave()
+
+	a.must(unix.Unmount(a.target("pod"), 0))
+	a.must(unix.Unmount(a.staging, 0))
+	wantReasons(t, a.health(""), "NotMounted")
+	a.must(a.publish("pod", false))
+	wantReasons(t, a.health(a.target("pod")))
+
+	far := s.staged(node, static("far-away", "share", "far", "subDir", "v"))
+	over := accident(t, "cut", "heal")
+	wantReasons(t, far.health(""), "ServerUnreachable")
+	storage, err := node.Node.NodeGetStorageHealth(within(t, 5*time.Second), &csi.NodeGetStorageHealthRequest{})
+	a.must(err)
+	if h := storage.GetBackendHealth(); len(h) != 1 || h[0].GetStatus() != csi.StorageHealthErrorType_STORAGE_UNREACHABLE || !strings.Contains(h[0].GetMessage(), "share far") {
+		t.Errorf("the storage is %v", h)
+	}
+	wantReasons(t, a.health(a.target("pod")))
+	over()
+	eventually(t, 30*time.Second, "the server is reachable", func() bool { return len(far.health("")) == 0 })
+	far.leave()
+
+	s.rewrite(strings.Replace(s.config, "servers: ["+lab.Server+"]", "servers: [localhost]", 1), node)
+	eventually(t, 20*time.Second, "the server has moved", func() bool { return slices.Equal(a.health(""), []string{"ServerMoved"}) })
+	s.rewrite(strings.Replace(s.config, "name: nas1", "name: nas2", 1), node)
+	eventually(t, 20*time.Second, "the share is not registered", func() bool { return slices.Equal(a.health(""), []string{"ShareNotRegistered"}) })
+	a.leave("pod")
+}
+
+// TestControllerHealth provokes what the controller sees.
+func TestControllerHealth(t *testing.T) {
+	s := newSite(t)
+	far := second(t)
+	s.config += "  - {name: far, servers: [" + secondServer + "], path: " + far + "}\n"
+	for _, name := range []string{"a", "b", "c", "d"} {
+		s.mustCreate("pvc-"+name, name)
+	}
+	if _, err := s.create("pvc-far", params{"share": "far"}); err != nil {
+		t.Fatal(err)
+	}
+	health := func(id string) []string {
+		t.Helper()
+		r, err := s.ctl.Controller.ControllerGetVolumeHealth(soon(t), &csi.ControllerGetVolumeHealthRequest{VolumeId: id})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return reasons(t, r.GetVolumeHealth())
+	}
+	list := func(most int32) (all []string) {
+		t.Helper()
+		for token := ""; ; {
+			r, err := s.ctl.Controller.ControllerListVolumeHealth(soon(t), &csi.ControllerListVolumeHealthRequest{MaxEntries: most, StartingToken: token})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if most > 0 && len(r.GetEntries()) > int(most) {
+				t.Fatalf("%d entries, of %d at most", len(r.GetEntries()), most)
+			}
+			for _, e := range r.GetEntries() {
+				all = append(all, e.GetVolumeId()+": "+strings.Join(reasons(t, e), ", "))
+			}
+			if token = r.GetNextToken(); token == "" {
+				return all
+			}
+		}
+	}
+	wantReasons(t, list(0))
+	if err := os.Rename(s.at("a"), s.at("moved")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(s.at("b")); err != nil {
+		t.Fatal(err)
+	}
+	write(t, s.at("b"), "a file")
+	write(t, s.at(".mooring/volumes/pvc-c.json"), "{")
+	s.restart() // which remembers nothing of the records
+	wantReasons(t, health("nas1/pvc-a"), "DirectoryMissing")
+	wantReasons(t, health("nas1/pvc-b"), "DirectoryMissing")
+	wantReasons(t, health("nas1/pvc-c"), "RecordDamaged")
+	wantReasons(t, health("nas1/pvc-d"))
+	wantReasons(t, health("nas9/pvc-a"), "ShareNotRegistered")
+	_, err := s.ctl.Controller.ControllerGetVolumeHealth(soon(t), &csi.ControllerGetVolumeHealthRequest{VolumeId: "nas1/none"})
+	wantCode(t, err, codes.NotFound, "none")
+	unwell := []string{"nas1/pvc-a: DirectoryMissing", "nas1/pvc-b: DirectoryMissing", "nas1/pvc-c: RecordDamaged"}
+	wantReasons(t, list(0), unwell...)
+	over := accident(t, "cut", "heal")
+	wantReasons(t, health("far/pvc-far"), "ServerUnreachable")
+	for most := range int32(4) {
+		wantReasons(t, list(most), append([]string{"far/pvc-far: ServerUnreachable"}, unwell...)...)
+	}
+	over()
+	eventually(t, 40*time.Second, "the share is well again", func() bool { return len(health("far/pvc-far")) == 0 })
+	wantReasons(t, list(2), unwell...)
+}

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build lab
+
+package nfs
+
+import (
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/mooring-csi/mooring/test/lab"
+	"google.golang.org/grpc/codes"
+)
+
+// TestStatic mounts what nobody has created, in our way and in csi-driver-nfs's, and deletes
+// none of it.
+func TestStatic(t *testing.T) {
+	s := newSite(t)
+	s.config = "unregistered: allow\n" + s.config
+	write(t, s.at("data/set/file"), "kept")
+	node := s.start("node", "node")
+	before := tree(t, s.at("data"))
+	for name, c := range map[string]struct {
+		volume  *csi.Volume
+		options []string
+		file    string // where a pod finds it
+		shows   string // in the mount's options
+	}{
+		"a share":              {static("a", "share", "nas1", "subDir", "data/set"), []string{"nfsvers=4.1"}, "file", "vers=4.1"},
+		"a server":             {static("b", "server", lab.Server, "share", s.path, "subDir", "data"), nil, "set/file", "vers=4.2"},
+		"with slashes":         {static("c", "server", lab.Server, "share", s.path+"/", "subDir", "/data/"), nil, "set/file", "vers=4.2"},
+		"a whole export":       {static("d", "server", lab.Server, "share", s.path), []string{"nfsvers=3", "nolock"}, "data/set/file", "vers=3"},
+		"options as attribute": {static("e", "server", lab.Server, "share", s.path, "mountOptions", "nfsvers=4.1,noatime"), []string{"nfsvers=4.0"}, "data/set/file", "vers=4.0"},
+		"an id with slashes":   {static("nas1/f", "share", "nas1", "subDir", "data"), nil, "set/file", "vers=4.2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := s.seat(node, c.volume, c.options...).in(t)
+			a.must(a.stage())
+			a.must(a.publish("pod", false))
+			if data, err := os.ReadFile(a.target("pod/" + c.file)); string(data) != "kept" {
+				t.Errorf("the pod reads %q (%v)", data, err)
+			}
+			if m := a.mount(a.target("pod")); !strings.Contains(","+m.VFSOptions+",", ","+c.shows+",") {
+				t.Errorf("mounted with %s", m.VFSOptions)
+			}
+			a.leave("pod")
+			if err := s.delete(c.volume.VolumeId); err != nil {
+				t.Errorf("to delete it is an error: %v", err)
+			}
+		})
+	}
+	if d := differences(before, tree(t, s.at("data"))); d != nil {
+		t.Errorf("changed: %q", d)
+	}
+}
+
+// TestStageOptions stages with options that cannot be had.
+func TestStageOptions(t *testing.T) {
+	s := newSite(t)
+	v := s.mustCreate("pvc-1", "")
+	node := s.start("node", "node")
+	for option, says := range map[string]string{
+		"addr=10.0.0.9":       "the address is the share's",
+		"ro,remount":          "not remounted",
+		"bind":                "not bound",
+		"nfsvers=4.2,x-a=b":   "fstab(5)",
+		`timeo="1,2"`:         "quotation marks",
+		"nfsvers=9":           "one of 3, 4, 4.0, 4.1, 4.2",
+		"sec=krb6":            "one of sys",
+		"xprtsec=ssl":         "one of none, tls, mtls",
+		"sec=none,bg":         "in the background",
+		"proto=tcp,user=root": "only the driver mounts",
+	} {
+		a := s.seat(node, v, option)
+		wantCode(t, a.stage(), codes.InvalidArgument, says)
+		a.mounted()
+	}
+}
+
+// TestServersInOrder has a share whose first address is silent: that costs one probe, and the
+// next mount nothing.
+func TestServersInOrder(t *testing.T) {
+	second(t) // which has the network that 10.77.0.9 is silent in
+	const dead = "10.77.0.9"
+	s := newSite(t)
+	v := s.mustCreate("pvc-1", "")
+	s.config = strings.Replace(s.config, "servers: ["+lab.Server+"]", "servers: ["+dead+", "+lab.Server+"]", 1)
+	node := s.start("node", "node")
+	start := time.Now()
+	a := s.staged(node, v)
+	first := time.Since(start)
+	start = time.Now()
+	b := s.staged(node, v)
+	if took := time.Since(start); first > 8*time.Second || took > 2*time.Second {
+		t.Errorf("the first mount took %v, the next %v", first, took)
+	}
+	if m := a.mount(a.staging); !strings.HasPrefix(m.Source, lab.Server+":") {
+		t.Errorf("mounted is %s", m.Source)
+	}
+	storage, err := node.Node.NodeGetStorageHealth(within(t, 5*time.Second), &csi.NodeGetStorageHealthRequest{})
+	a.must(err)
+	if h := storage.GetBackendHealth(); len(h) != 1 || h[0].GetStatus() != csi.StorageHealthErrorType_STORAGE_DEGRADED || !strings.Contains(h[0].GetMessage(), dead) {
+		t.Errorf("the storage is %v", h)
+	}
+	a.leave()
+	b.leave()
+	s.restart() // a controller with the same addresses
+	s.mustCreate("pvc-2", "")
+}
