@@ -76,10 +76,13 @@ func decodeInline(context map[string]string, flags []string) (*volume.Inline, er
 			return nil, invalid("the attribute %q is not known: an inline volume takes share and subDir", key)
 		}
 	}
-	if len(flags) > 0 {
-		return nil, volume.Errorf(volume.ErrRefused, "a pod cannot choose mount options (%s): those of the share are taken", strings.Join(flags, ","))
+	for _, o := range volume.SplitMountOptions(flags) {
+		// kubelet gives this one, for the pod's label (CSIDriver's seLinuxMount).
+		if !strings.HasPrefix(o, "context=") {
+			return nil, volume.Errorf(volume.ErrRefused, "a pod cannot choose mount options (%s): those of the share are taken", o)
+		}
 	}
-	v := &volume.Inline{Share: context[contextShare], Directory: context[contextSubDir], Pod: context[contextPodNamespace] + "/" + context[contextPodName]}
+	v := &volume.Inline{Share: context[contextShare], Directory: context[contextSubDir], Pod: context[contextPodNamespace] + "/" + context[contextPodName], Context: flags}
 	if v.Share == "" {
 		return nil, invalid("the volume's attributes name no share")
 	}

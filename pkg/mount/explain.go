@@ -36,6 +36,8 @@ var causes = []struct {
 	{"you might need a /sbin/mount", volume.ErrConflict, "mount.nfs is not installed here: install nfs-common (Debian) or nfs-utils"},
 	{"bad option; for several filesystems", volume.ErrConflict, "mount.nfs is not installed here: install nfs-common (Debian) or nfs-utils"},
 	{"Operation not permitted", volume.ErrRefused, "the kernel or the server does not permit it: the driver needs CAP_SYS_ADMIN here, and a server may ask for a privileged port"},
+	{"sharecache fail", volume.ErrConflict, "on this node the same file system is mounted already with another SELinux context: add the mount option nosharecache to the share"},
+	{"mount point does not exist", volume.ErrConflict, "somebody removed the directory while the driver mounted on it: try again"},
 	{"permission denied", volume.ErrRefused, "only root may mount: the driver needs CAP_SYS_ADMIN"},
 	{"must be superuser", volume.ErrRefused, "only root may mount: the driver needs CAP_SYS_ADMIN"},
 }

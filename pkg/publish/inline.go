@@ -59,7 +59,7 @@ func (s *Service) publishInline(ctx context.Context, r volume.Publish) error {
 		}
 		request.Key = note.Key
 	}
-	t := target{share: def, servers: def.Servers, dir: dir, options: volume.MergeMountOptions(nodeOptions, def.MountOptions)}
+	t := target{share: def, servers: def.Servers, dir: dir, options: volume.MergeMountOptions(nodeOptions, def.MountOptions, r.Inline.Context)}
 	if err := s.viaShare(ctx, t, request); err != nil {
 		if request.Key != "" {
 			// Where nobody tries again, nobody may unpublish either.
@@ -122,7 +122,8 @@ func (s *Service) removeInline(ctx context.Context, note inline) error {
 	if err != nil {
 		return err
 	}
-	options := volume.MergeMountOptions(nodeOptions, def.MountOptions, []string{"rw"})
+	// Volumes of the same file system may be mounted with SELinux contexts, which it would have to share.
+	options := volume.MergeMountOptions(nodeOptions, def.MountOptions, []string{"rw", "nosharecache"})
 	err = s.viaShare(ctx, target{share: def, servers: def.Servers, options: options}, InlineRequest{Share: def, Key: note.Key})
 	if err != nil {
 		return err

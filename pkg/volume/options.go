@@ -48,7 +48,7 @@ func CheckMountOptions(options []string) error {
 		switch {
 		case bad:
 			wrong = append(wrong, quote(o)+" ("+reason+")")
-		case limited && !slices.Contains(strings.Split(allowed, ", "), value):
+		case limited && !among(name, value, strings.Split(allowed, ", ")):
 			wrong = append(wrong, quote(o)+" (it is one of "+allowed+")")
 		case !optionName(name):
 			wrong = append(wrong, quote(o)+" (not of the form name or name=value)")
@@ -66,6 +66,15 @@ func CheckMountOptions(options []string) error {
 		return Errorf(ErrInvalid, "mount options that cannot be used: %s", strings.Join(wrong, ", "))
 	}
 	return nil
+}
+
+// among reports whether an option's value is allowed; sec's can be several, with colons.
+func among(name, value string, allowed []string) bool {
+	values := []string{value}
+	if name == "sec" {
+		values = strings.Split(value, ":")
+	}
+	return !slices.ContainsFunc(values, func(v string) bool { return !slices.Contains(allowed, v) })
 }
 
 // SplitMountOptions takes elements that hold several options apart at their commas. Commas

@@ -58,7 +58,8 @@ type Publish struct {
 
 // Inline is what a pod says of a volume that it has for itself.
 type Inline struct {
-	Share     string // registered, with inline: true
-	Directory string // that is there, beneath the share; "": a new one, which goes with the pod
-	Pod       string // namespace/name, for messages
+	Share     string   // registered, with inline: true
+	Directory string   // that is there, beneath the share; "": a new one, which goes with the pod
+	Pod       string   // namespace/name, for messages
+	Context   []string // kubelet's mount option for SELinux, if any
 }

@@ -233,6 +233,23 @@ func TestMetrics(t *testing.T) {
 	lists(t, "docs/configuration.md", rows, found)
 }
 
+func TestReasons(t *testing.T) {
+	found := map[string]bool{}
+	ast.Inspect(source(t, "pkg/volume/health.go"), func(n ast.Node) bool {
+		if spec, ok := n.(*ast.ValueSpec); ok {
+			if kind, ok := spec.Type.(*ast.Ident); ok && kind.Name == "Reason" {
+				reason, _ := literal(spec.Values[0])
+				found[reason] = true
+			}
+		}
+		return true
+	})
+	if len(found) == 0 {
+		t.Fatal("no reasons are found in pkg/volume/health.go any more")
+	}
+	lists(t, "docs/reliability.md", table(t, text(t, "docs/reliability.md"), "Reason"), found)
+}
+
 // examples are YAML on its own, and YAML that a shell is to write into a file.
 var examples = regexp.MustCompile("(?ms)^(?:```yaml|cat > .*\\.yaml <<'EOF')\n(.*?)^(?:```|EOF)$")
 
@@ -247,6 +264,12 @@ type example struct {
 		CSI *struct {
 			Driver           string
 			VolumeAttributes map[string]string
+		}
+		Volumes []struct { // a pod's
+			CSI struct {
+				Driver           string
+				VolumeAttributes map[string]string
+			}
 		}
 	}
 }
@@ -269,7 +292,7 @@ func TestExamples(t *testing.T) {
 			}
 		}
 	}
-	for _, kind := range []string{"", "StorageClass", "VolumeAttributesClass", "CSIDriver", "PersistentVolume", "PersistentVolumeClaim", "VolumeSnapshotClass", "VolumeSnapshot"} {
+	for _, kind := range []string{"", "StorageClass", "VolumeAttributesClass", "CSIDriver", "PersistentVolume", "PersistentVolumeClaim", "VolumeSnapshotClass", "VolumeSnapshot", "Pod"} {
 		if seen[kind] == 0 {
 			t.Errorf("no example was found of kind %q", kind)
 		}
@@ -319,6 +342,17 @@ func (e *example) check(driver, written string) error {
 	case "PersistentVolume":
 		named = e.Spec.CSI.Driver
 		err = volume.CheckDirectory(e.Spec.CSI.VolumeAttributes["subDir"])
+	case "Pod":
+		for _, v := range e.Spec.Volumes {
+			named = v.CSI.Driver
+			err = volume.CheckShareName(v.CSI.VolumeAttributes["share"])
+			if dir := v.CSI.VolumeAttributes["subDir"]; err == nil && dir != "" {
+				err = volume.CheckDirectory(dir)
+			}
+			if err != nil || named != driver {
+				break
+			}
+		}
 	case "VolumeSnapshotClass":
 		named = e.Driver
 		err = volume.CheckSnapshotParams(parameters)
