@@ -77,6 +77,11 @@ func (u *Mounts) Server(ctx context.Context, e Endpoint) (time.Duration, error) 
 	return u.servers.Check(ctx, e)
 }
 
+// Watch watches a server while something else is asked of it: see Servers.Watch.
+func (u *Mounts) Watch(ctx context.Context, e Endpoint) (context.Context, context.CancelFunc) {
+	return u.servers.Watch(ctx, e)
+}
+
 // Ask returns what the file system says, or has said within fresh. That its server does not
 // answer is ErrUnavailable, and so is an error of the file system, as unix.ESTALE.
 func (u *Mounts) Ask(ctx context.Context, m Mount, fresh time.Duration) (Answer, error) {

@@ -30,6 +30,8 @@ const (
 	downMemory = 2 * time.Second
 	// slowMemory is for how long a server counts as slow, which then needs no wait.
 	slowMemory = time.Minute
+	// watchInterval is how often a server is asked while somebody waits for something else of it.
+	watchInterval = 2 * time.Second
 	// idleMemory is for how long a server is known of that nobody asks for.
 	idleMemory = 10 * time.Minute
 )
@@ -107,6 +109,27 @@ func (s *Servers) Doubt(e Endpoint) {
 	if v := s.servers[e]; v != nil {
 		s.begin(e, v)
 	}
+}
+
+// Watch returns a context for work that waits for the server: it ends with ctx, or when the
+// server does not answer any more, which then is its cause. stop is to be called after the work.
+func (s *Servers) Watch(ctx context.Context, e Endpoint) (watched context.Context, stop context.CancelFunc) {
+	watched, end := context.WithCancelCause(ctx)
+	go func() {
+		tick := time.NewTicker(watchInterval)
+		defer tick.Stop()
+		for {
+			select {
+			case <-watched.Done():
+				return
+			case <-tick.C:
+			}
+			if _, err := s.Check(watched, e); err != nil {
+				end(err)
+			}
+		}
+	}()
+	return watched, func() { end(nil) }
 }
 
 // begin asks, unless a question is under way.

@@ -44,6 +44,10 @@ func (p *prober) Server(_ context.Context, e probe.Endpoint) (time.Duration, err
 	return p.took, p.servers[e.Address]
 }
 
+func (p *prober) Watch(ctx context.Context, _ probe.Endpoint) (context.Context, context.CancelFunc) {
+	return ctx, func() {}
+}
+
 func (p *prober) Ask(_ context.Context, m probe.Mount, _ time.Duration) (probe.Answer, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -42,6 +42,7 @@ type Mounter interface {
 // Prober tells how servers and mounts are: see probe.Mounts.
 type Prober interface {
 	Server(ctx context.Context, e probe.Endpoint) (took time.Duration, err error)
+	Watch(ctx context.Context, e probe.Endpoint) (watched context.Context, stop context.CancelFunc)
 	Ask(ctx context.Context, m probe.Mount, fresh time.Duration) (probe.Answer, error)
 	Usage(ctx context.Context, m probe.Mount) (volume.Space, error)
 	Good(path string)

@@ -134,12 +134,7 @@ func (s *Service) eachServer(ctx context.Context, t target, try func(ctx context
 	for i, server := range t.servers {
 		until, _ := ctx.Deadline()
 		each, cancel := context.WithTimeout(ctx, time.Until(until)/time.Duration(len(t.servers)-i))
-		_, err := s.probes.Server(each, probe.EndpointOf(server, t.options))
-		if err != nil {
-			err = fmt.Errorf("share %s: %w", t.share, err)
-		} else {
-			err = try(each, server)
-		}
+		err := s.onServer(each, probe.EndpointOf(server, t.options), t.share, func(ctx context.Context) error { return try(ctx, server) })
 		cancel()
 		if err == nil {
 			return nil
@@ -147,6 +142,20 @@ func (s *Service) eachServer(ctx context.Context, t target, try func(ctx context
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
+}
+
+// onServer does work on a server that answers, for as long as it does.
+func (s *Service) onServer(ctx context.Context, e probe.Endpoint, def volume.Share, work func(context.Context) error) error {
+	_, err := s.probes.Server(ctx, e)
+	if err == nil {
+		watched, stop := s.probes.Watch(ctx, e)
+		defer stop()
+		if err = work(watched); err == nil || ctx.Err() != nil || watched.Err() == nil {
+			return err
+		}
+		err = context.Cause(watched)
+	}
+	return fmt.Errorf("share %s: %w", def, err)
 }
 
 // replace takes a stale mount away and makes it anew. Pods that show it keep it, stale, until

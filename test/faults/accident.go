@@ -29,7 +29,7 @@ type accident struct {
 
 func accidents() []accident {
 	return []accident{
-		{name: "none"},
+		{name: "is well"},
 		{name: "refuses", begin: "stop", end: "start"},
 		{name: "is silent", begin: "cut", end: "heal"},
 		{name: "takes 5 s to answer", begin: "slow", end: "brisk"},

@@ -260,3 +260,38 @@ func TestInlineCrash(t *testing.T) {
 		return err == nil && len(entries) == 0
 	})
 }
+
+// TestInlineInSilence has a pod go while its server is away: its directory goes later.
+func TestInlineInSilence(t *testing.T) {
+	s := newSite(t)
+	dir := second(t)
+	s.config += "  - {name: far, servers: [" + secondServer + "], path: " + dir + ", inline: true}\n"
+	node := s.start("node", "node")
+	a := s.pod(node, "a", "share", "far")
+	a.must(a.publish())
+	own := filepath.Join(lab.View+dir, ".mooring/inline", a.id)
+	over := accident(t, "cut", "heal")
+	b := s.pod(node, "b", "share", "far")
+	wantCode(t, b.publish(), codes.Unavailable, b.id, "share far", "does not answer")
+	for _, p := range []*pod{a, b} {
+		start := time.Now()
+		p.must(p.unpublish())
+		if took := time.Since(start); took > 15*time.Second {
+			t.Errorf("the pod had to wait %v", took)
+		}
+	}
+	if m := mountsIn(t, filepath.Join(s.dir, "pods")); len(m) > 0 {
+		t.Errorf("still mounted: %v", m)
+	}
+	over()
+	if _, err := os.Stat(own); err != nil {
+		t.Errorf("the directory went while the server was away: %v", err)
+	}
+	s.kill(node)
+	node = s.start("node", "node")
+	eventually(t, 30*time.Second, "nothing is left of the pods", func() bool {
+		_, err := os.Stat(own)
+		notes, _ := filepath.Glob(filepath.Join(node.Dir, "state/node/*"))
+		return os.IsNotExist(err) && len(notes) == 0
+	})
+}
