@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/mooring-csi/mooring/pkg/driver"
 	"github.com/mooring-csi/mooring/pkg/probe"
 	"github.com/mooring-csi/mooring/pkg/publish"
 	"github.com/spf13/cobra"
@@ -76,6 +77,13 @@ func command() *cobra.Command {
 		o.flags(c.Flags())
 		root.AddCommand(c)
 	}
+	alive := &cobra.Command{
+		Use: "alive", Short: "Ask the driver at an endpoint whether it is there: for an orchestrator's probes", Args: cobra.NoArgs,
+	}
+	var endpoint string
+	endpointFlag(alive.Flags(), &endpoint, "where it listens for CSI")
+	alive.RunE = func(c *cobra.Command, _ []string) error { return driver.Alive(c.Context(), endpoint) }
+	root.AddCommand(alive)
 	logging := flag.NewFlagSet("klog", flag.ContinueOnError)
 	klog.InitFlags(logging)
 	root.PersistentFlags().AddGoFlagSet(logging)

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -14,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mooring-csi/mooring/pkg/child"
 	"github.com/mooring-csi/mooring/pkg/config"
 	"github.com/mooring-csi/mooring/pkg/driver"
 	"github.com/mooring-csi/mooring/pkg/jobs"
@@ -34,18 +34,20 @@ const (
 	reload = 10 * time.Second
 	// drain is how long RPCs under way may take to end when the process is to.
 	drain = 5 * time.Second
+	// metricsAgain is how soon an address for metrics is tried again that is taken.
+	metricsAgain = 30 * time.Second
 )
 
 type options struct {
 	controller, node bool
 
-	endpoint, nodeID, config, driverName, metricsAddress, stateDir string
-	maxVolumes                                                     int64
-	copies                                                         jobs.CopyOptions
+	endpoint, nodeID, config, driverName, metricsAddress, stateDir, registrationDir, sharesDir string
+	maxVolumes                                                                                 int64
+	copies                                                                                     jobs.CopyOptions
 }
 
 func (o *options) flags(f *pflag.FlagSet) {
-	f.StringVar(&o.endpoint, "endpoint", "unix:///run/mooring/csi.sock", "where to listen for CSI: unix:///path or tcp://host:port")
+	endpointFlag(f, &o.endpoint, "where to listen for CSI: unix:///path or tcp://host:port")
 	f.StringVar(&o.config, "config", "", "the registry of shares, a YAML file, read again when it changes (none: only classes that name server and share)")
 	f.StringVar(&o.driverName, "driver-name", "nfs.csi.mooring.dev", "the driver's name in StorageClasses and CSIDriver")
 	f.StringVar(&o.metricsAddress, "metrics-address", "", "where to serve /metrics and /healthz, host:port (none: not at all)")
@@ -53,12 +55,18 @@ func (o *options) flags(f *pflag.FlagSet) {
 	hostname, _ := os.Hostname()
 	f.StringVar(&o.nodeID, "node-id", hostname, "this node's name for the orchestrator")
 	if o.controller {
+		f.StringVar(&o.sharesDir, "shares-dir", "", "a directory in which every share is mounted already, under its name, by kubelet say: nothing is mounted then, and no CAP_SYS_ADMIN is needed")
 		f.IntVar(&o.copies.PerShare, "copies-per-share", jobs.DefaultCopiesPerShare, "how many snapshots, restores and clones are copied at once on a share; more wait for their turn")
 		f.IntVar(&o.copies.Workers, "copy-workers", jobs.DefaultCopyWorkers, "how many calls to the server each of them has under way at once")
 	}
 	if o.node {
+		f.StringVar(&o.registrationDir, "kubelet-registration-dir", "", "kubelet's directory for plugins' sockets, /var/lib/kubelet/plugins_registry: register there (none: node-driver-registrar does that)")
 		f.Int64Var(&o.maxVolumes, "max-volumes-per-node", 0, "how many volumes the node takes (0: no limit)")
 	}
+}
+
+func endpointFlag(f *pflag.FlagSet, endpoint *string, usage string) {
+	f.StringVar(endpoint, "endpoint", "unix:///run/mooring/csi.sock", usage)
 }
 
 // check says what is wrong with the flags.
@@ -82,6 +90,9 @@ func run(ctx context.Context, o options) error {
 	source, err := config.Open(o.config)
 	if err != nil {
 		return err
+	}
+	if err := child.Adopt(); err != nil {
+		return fmt.Errorf("become the parent of orphans: %w", err)
 	}
 	if err := os.MkdirAll(o.stateDir, 0o750); err != nil {
 		return err
@@ -117,9 +128,12 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	if err := serveMetrics(ctx, &background, o.metricsAddress, m.Handler()); err != nil {
-		return err
-	}
+	serveMetrics(ctx, &background, o.metricsAddress, m.Handler())
+	return serve(ctx, &background, o, driver.NewServer(identity, controller, node, m.ObserveRPC), func() { identity.Ready.Store(true) })
+}
+
+// serve serves CSI until ctx ends, and has kubelet know of it.
+func serve(ctx context.Context, background *sync.WaitGroup, o options, server *grpc.Server, ready func()) error {
 	listener, err := driver.Listen(o.endpoint)
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", o.endpoint, err)
@@ -127,10 +141,17 @@ func run(ctx context.Context, o options) error {
 	// From here on, the mode of a new directory is what its class says, at once. The socket
 	// has its own already.
 	unix.Umask(0)
-	server := driver.NewServer(identity, controller, node, m.ObserveRPC)
 	background.Go(func() { stopWith(ctx, server) })
-	identity.Ready.Store(true)
-	log.Info("Listening", "endpoint", o.endpoint)
+	ready()
+	klog.FromContext(ctx).Info("Listening", "endpoint", o.endpoint)
+	if o.registrationDir != "" {
+		registration, socket, err := driver.NewRegistration(o.driverName, o.endpoint, o.registrationDir)
+		if err != nil {
+			return err
+		}
+		background.Go(func() { stopWith(ctx, registration) })
+		background.Go(func() { _ = registration.Serve(socket) })
+	}
 	return server.Serve(listener)
 }
 
@@ -145,8 +166,12 @@ func openPool(o options, source *config.Source, mounter metrics.Mounter, servers
 	if err != nil {
 		return nil, nil, err
 	}
-	pool := share.NewPool(source.Current, mounter, dir, share.Options{
-		Maker: maker,
+	var poolMounter share.Mounter = mounter
+	if o.sharesDir != "" {
+		poolMounter = &mount.Given{Table: mounter.Table}
+	}
+	pool := share.NewPool(source.Current, poolMounter, dir, share.Options{
+		Maker: maker, Given: o.sharesDir,
 		Check: func(ctx context.Context, server string, options []string) error {
 			_, err := servers.Check(ctx, probe.EndpointOf(server, options))
 			return err
@@ -213,26 +238,32 @@ func newNode(ctx context.Context, background *sync.WaitGroup, o options, source 
 	return &driver.Node{Publisher: publisher, ID: o.nodeID, MaxVolumes: o.maxVolumes}, nil
 }
 
-// serveMetrics serves them in the background, if there is an address to do it at.
-func serveMetrics(ctx context.Context, background *sync.WaitGroup, address string, handler http.Handler) error {
+// serveMetrics serves them in the background, if there is an address to do it at. Where that is
+// taken, as by another replica on the same host network, it is tried again: metrics are no
+// reason not to serve volumes.
+func serveMetrics(ctx context.Context, background *sync.WaitGroup, address string, handler http.Handler) {
 	if address == "" {
-		return nil
+		return
 	}
-	listener, err := net.Listen("tcp", address)
-	if err != nil {
-		return fmt.Errorf("serve metrics: %w", err)
-	}
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
+	server := &http.Server{Addr: address, Handler: handler, ReadHeaderTimeout: 10 * time.Second}
 	background.Go(func() {
-		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			klog.FromContext(ctx).Error(err, "Metrics are not served any more")
+		for {
+			err := server.ListenAndServe()
+			if errors.Is(err, http.ErrServerClosed) {
+				return
+			}
+			klog.FromContext(ctx).Error(err, "Metrics are not served so far", "address", address)
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(metricsAgain):
+			}
 		}
 	})
 	background.Go(func() {
 		<-ctx.Done()
 		_ = server.Close()
 	})
-	return nil
 }
 
 // stopWith stops the server when ctx ends: gently first, and then whatever is under way.

@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -17,6 +18,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -115,6 +118,23 @@ func (c *Children) left(s *server, n int) {
 	s.stuck += n
 }
 
+// prepare returns what os/exec is to run.
+func (command Command) prepare(out, errs io.Writer) *exec.Cmd {
+	cmd := exec.Command(command.Name, command.Args...)
+	cmd.Env = append(os.Environ(), "LC_ALL=C") // what programs say is read
+	cmd.Stdout, cmd.Stderr = out, errs
+	cmd.ExtraFiles = command.Files
+	if command.Stdin != nil {
+		cmd.Stdin = bytes.NewReader(command.Stdin)
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: !command.Joined}
+	if command.Private {
+		cmd.SysProcAttr.Unshareflags = syscall.CLONE_NEWNS
+	}
+	cmd.WaitDelay = time.Second // for a grandchild that keeps the pipe
+	return cmd
+}
+
 // Run starts a program and waits for it until ctx ends; then it is killed, with all that it
 // has started. It returns what the program wrote, trimmed. A child that not even SIGKILL
 // ends holds one goroutine and one of its server's slots, and nothing that anybody waits for.
@@ -128,18 +148,7 @@ func (c *Children) Run(ctx context.Context, command Command) (stdout, stderr str
 	}
 	gone := func() { <-s.slots; c.leave(command.Server, s) }
 	var out, errs bytes.Buffer
-	cmd := exec.Command(command.Name, command.Args...)
-	cmd.Env = append(os.Environ(), "LC_ALL=C") // what programs say is read
-	cmd.Stdout, cmd.Stderr = &out, &errs
-	cmd.ExtraFiles = command.Files
-	if command.Stdin != nil {
-		cmd.Stdin = bytes.NewReader(command.Stdin)
-	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: !command.Joined}
-	if command.Private {
-		cmd.SysProcAttr.Unshareflags = syscall.CLONE_NEWNS
-	}
-	cmd.WaitDelay = time.Second // for a grandchild that keeps the pipe
+	cmd := command.prepare(&out, &errs)
 	if err := cmd.Start(); err != nil {
 		gone()
 		return "", "", fmt.Errorf("start %s: %w", command.Name, err)
@@ -147,8 +156,12 @@ func (c *Children) Run(ctx context.Context, command Command) (stdout, stderr str
 	c.began.Add(1)
 	c.alive.Add(1)
 	done := make(chan error, 1)
+	var killed atomic.Bool
 	go func() {
 		err := cmd.Wait()
+		if killed.Load() && !command.Joined {
+			groupEnds(cmd.Process.Pid)
+		}
 		if errors.Is(err, exec.ErrWaitDelay) && cmd.ProcessState.Success() {
 			err = nil // it is done; what it has started, rpc.statd say, keeps the pipe
 		}
@@ -165,6 +178,7 @@ func (c *Children) Run(ctx context.Context, command Command) (stdout, stderr str
 	if command.Joined {
 		victim = cmd.Process.Pid
 	}
+	killed.Store(true)
 	_ = syscall.Kill(victim, syscall.SIGKILL)
 	select {
 	case <-done:
@@ -173,4 +187,22 @@ func (c *Children) Run(ctx context.Context, command Command) (stdout, stderr str
 		go func() { <-done; c.left(s, -1) }()
 	}
 	return "", "", ctx.Err()
+}
+
+// Adopt makes this process the parent of what its children leave behind, as a container's first
+// process is anyhow: mount(8) that is killed leaves a mount.nfs, which may be stuck. It then
+// counts, and is waited for, with the child that has started it.
+func Adopt() error { return unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }
+
+// groupEnds waits until those of a process group that was killed are gone who are our children.
+func groupEnds(group int) {
+	for pause := time.Millisecond; ; {
+		switch pid, err := unix.Wait4(-group, nil, unix.WNOHANG, nil); {
+		case errors.Is(err, unix.ECHILD):
+			return
+		case pid == 0:
+			time.Sleep(pause)
+			pause = min(2*pause, time.Second)
+		}
+	}
 }

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestRunReturnsWhatWasSaid(t *testing.T) {
@@ -42,6 +44,30 @@ func TestRunKillsTheWholeGroup(t *testing.T) {
 	time.Sleep(1500 * time.Millisecond)
 	if _, err := os.Stat(file); err == nil {
 		t.Error("a grandchild lived on")
+	}
+}
+
+// TestAdopt kills a child that has started another: neither stays, as a zombie or otherwise.
+func TestAdopt(t *testing.T) {
+	if err := Adopt(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0) }()
+	var c Children
+	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
+	defer cancel()
+	_, _, err := c.Run(ctx, Command{Name: "sh", Args: []string{"-c", "sh -c 'sleep 60; true' & sh -c 'sleep 60; true'; wait"}})
+	if !errors.Is(err, context.DeadlineExceeded) || c.Abandoned() > 0 {
+		t.Errorf("the error is %v; %d are abandoned", err, c.Abandoned())
+	}
+	tasks, err := filepath.Glob("/proc/self/task/*/children")
+	if err != nil || len(tasks) == 0 {
+		t.Fatal(tasks, err)
+	}
+	for _, file := range tasks {
+		if left, _ := os.ReadFile(file); len(left) > 0 {
+			t.Errorf("there are children: %s", left)
+		}
 	}
 }
 

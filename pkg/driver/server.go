@@ -64,9 +64,9 @@ func Listen(endpoint string) (net.Listener, error) {
 	if address, ok := strings.CutPrefix(endpoint, "tcp://"); ok {
 		return net.Listen("tcp", address)
 	}
-	file := strings.TrimPrefix(strings.TrimPrefix(endpoint, "unix:"), "//")
-	if file == "" || strings.Contains(file, "://") {
-		return nil, volume.Errorf(volume.ErrInvalid, "endpoint %q is neither unix:///path nor tcp://host:port", endpoint)
+	file, err := socketOf(endpoint)
+	if err != nil {
+		return nil, err
 	}
 	info, err := os.Lstat(file)
 	switch {
@@ -81,6 +81,15 @@ func Listen(endpoint string) (net.Listener, error) {
 		}
 	}
 	return net.Listen("unix", file)
+}
+
+// socketOf returns the path of an endpoint that is a socket.
+func socketOf(endpoint string) (string, error) {
+	file := strings.TrimPrefix(strings.TrimPrefix(endpoint, "unix:"), "//")
+	if file == "" || strings.Contains(file, "://") {
+		return "", volume.Errorf(volume.ErrInvalid, "endpoint %q is neither unix:///path nor tcp://host:port", endpoint)
+	}
+	return file, nil
 }
 
 // logged writes one line per RPC, without secrets, and tells the observer.

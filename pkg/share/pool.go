@@ -213,7 +213,7 @@ func (p *Pool) mount(ctx context.Context, e *pooled, options []string) {
 	e.share, e.err = p.mountOne(ctx, e, options)
 	if e.err != nil {
 		e.failed = time.Now()
-		_ = os.Remove(e.target)
+		p.removeTarget(e.target)
 		log.Error(e.err, "Share cannot be used", "share", e.def.Name, "duration", time.Since(start))
 	} else {
 		log.Info("Share mounted", "share", e.def.String(), "at", e.target, "duration", time.Since(start))
@@ -222,8 +222,10 @@ func (p *Pool) mount(ctx context.Context, e *pooled, options []string) {
 }
 
 func (p *Pool) mountOne(ctx context.Context, e *pooled, options []string) (*Share, error) {
-	if err := os.MkdirAll(e.target, 0o700); err != nil {
-		return nil, fmt.Errorf("make the mount point of share %s: %w", e.def, err)
+	if p.opt.Given == "" {
+		if err := os.MkdirAll(e.target, 0o700); err != nil {
+			return nil, fmt.Errorf("make the mount point of share %s: %w", e.def, err)
+		}
 	}
 	if _, _, unregistered := volume.SplitExport(e.def.Name); !unregistered {
 		options = nil // the registry's are for all, and a class's for its pods
@@ -301,7 +303,13 @@ func (p *Pool) detach(target string) {
 		klog.Background().Error(err, "A share's old mount stays", "target", target)
 		return
 	}
-	_ = os.Remove(target)
+	p.removeTarget(target)
+}
+
+func (p *Pool) removeTarget(target string) {
+	if p.opt.Given == "" {
+		_ = os.Remove(target)
+	}
 }
 
 // Close unmounts every share, and gives up what is being mounted. It is for the end of the
@@ -336,8 +344,11 @@ func (p *Pool) Clean(table mount.Table) {
 	}
 }
 
-// target returns a new mount point, named after the share as far as a name can be.
+// target returns where a share is mounted, or else a new mount point, named after the share as far as a name can be.
 func (p *Pool) target(name string) string {
+	if p.opt.Given != "" {
+		return filepath.Join(p.opt.Given, name)
+	}
 	safe := name
 	if strings.ContainsAny(name, ":/[]") {
 		sum := sha256.Sum256([]byte(name))

@@ -34,6 +34,9 @@ type Options struct {
 	Lease time.Duration
 	// Check, if set, says whether a server answers; a Pool asks before it asks the server for more.
 	Check func(ctx context.Context, server string, options []string) error
+	// Given, if set, is a directory in which each share is mounted already, under its name:
+	// a Pool makes and removes no mount points then.
+	Given string
 	// Step, if set, is called before each change on the share, with what it is. Tests end the
 	// process there.
 	Step func(what string)

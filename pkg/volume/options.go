@@ -48,8 +48,6 @@ func CheckMountOptions(options []string) error {
 		switch {
 		case bad:
 			wrong = append(wrong, quote(o)+" ("+reason+")")
-		case limited && !among(name, value, strings.Split(allowed, ", ")):
-			wrong = append(wrong, quote(o)+" (it is one of "+allowed+")")
 		case !optionName(name):
 			wrong = append(wrong, quote(o)+" (not of the form name or name=value)")
 		case !utf8.ValidString(o) || strings.ContainsFunc(o, isControl) || strings.Contains(unquoted(o), " "):
@@ -60,6 +58,8 @@ func CheckMountOptions(options []string) error {
 			wrong = append(wrong, quote(o)+" (quotation marks go around the whole value of an SELinux context)")
 		case strings.HasPrefix(o, "x-") || strings.HasPrefix(o, "X-") || strings.HasPrefix(o, "comment"):
 			wrong = append(wrong, quote(o)+" (it is for fstab(5))")
+		case limited && !among(name, value, strings.Split(allowed, ", ")):
+			wrong = append(wrong, quote(o)+" (it is one of "+allowed+")")
 		}
 	}
 	if wrong != nil {

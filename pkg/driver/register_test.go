@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package driver
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	registerapi "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
+)
+
+// TestRegistration asks as kubelet does.
+func TestRegistration(t *testing.T) {
+	dir := t.TempDir()
+	server, listener, err := NewRegistration("nfs.csi.mooring.dev", "unix:///var/lib/kubelet/plugins/mooring/csi.sock", dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { _ = server.Serve(listener) }()
+	socket := filepath.Join(dir, "nfs.csi.mooring.dev-reg.sock")
+	conn, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	client := registerapi.NewRegistrationClient(conn)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	info, err := client.GetInfo(ctx, &registerapi.InfoRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.GetType() != "CSIPlugin" || info.GetName() != "nfs.csi.mooring.dev" || info.GetEndpoint() != "/var/lib/kubelet/plugins/mooring/csi.sock" ||
+		!slices.Equal(info.GetSupportedVersions(), []string{"1.0.0"}) {
+		t.Errorf("the plugin is %v", info)
+	}
+	for _, taken := range []bool{true, false} {
+		if _, err := client.NotifyRegistrationStatus(ctx, &registerapi.RegistrationStatus{PluginRegistered: taken, Error: "no"}); err != nil {
+			t.Error(err)
+		}
+	}
+	server.GracefulStop()
+	if _, err := os.Lstat(socket); !os.IsNotExist(err) {
+		t.Errorf("the socket stays, and kubelet goes on calling: %v", err)
+	}
+	for _, endpoint := range []string{"tcp://127.0.0.1:1", "csi.sock", "unix:"} {
+		if _, _, err := NewRegistration("d", endpoint, dir); err == nil {
+			t.Errorf("kubelet is told of %q", endpoint)
+		}
+	}
+	if _, _, err := NewRegistration("d", "unix:///csi.sock", filepath.Join(dir, "none")); err == nil || !strings.Contains(err.Error(), "register with kubelet") {
+		t.Errorf("the error is %v", err)
+	}
+}
+
+// TestAlive asks drivers that are there, are not ready, and are not there.
+func TestAlive(t *testing.T) {
+	endpoint := "unix://" + filepath.Join(t.TempDir(), "csi.sock")
+	if err := Alive(context.Background(), endpoint); err == nil || !strings.Contains(err.Error(), "does not answer") {
+		t.Errorf("of a driver that is not there: %v", err)
+	}
+	listener, err := Listen(endpoint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	identity := &Identity{Ready: &atomic.Bool{}}
+	server := NewServer(identity, nil, nil, func(string, error, time.Duration) {})
+	defer server.Stop()
+	go func() { _ = server.Serve(listener) }()
+	if err := Alive(context.Background(), endpoint); err == nil || !strings.Contains(err.Error(), "not ready") {
+		t.Errorf("of a driver that is not ready: %v", err)
+	}
+	identity.Ready.Store(true)
+	if err := Alive(context.Background(), endpoint); err != nil {
+		t.Error(err)
+	}
+	if err := Alive(context.Background(), "unix:"); err == nil {
+		t.Error("an endpoint that is none is alive")
+	}
+}

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package mount
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/mooring-csi/mooring/pkg/volume"
+)
+
+func TestGiven(t *testing.T) {
+	g := &Given{Table: func() (Table, error) {
+		return Table{{Source: "10.0.0.1:/export/", Target: "/shares/nas1", Type: "nfs4", Super: []string{"softerr"}}}, nil
+	}}
+	for _, c := range []struct{ source, target, says string }{
+		{"10.0.0.1:/export", "/shares/nas1", ""},
+		{"10.0.0.1:/export", "/shares/nas2", "nothing is mounted at /shares/nas2"},
+		{"10.0.0.2:/export", "/shares/nas1", "is mounted 10.0.0.1:/export/, and not 10.0.0.2:/export"},
+	} {
+		err := g.Mount(context.Background(), Spec{Source: c.source, Target: c.target})
+		if c.says == "" {
+			if err != nil {
+				t.Error(err)
+			}
+			continue
+		}
+		if !errors.Is(err, volume.ErrConflict) || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s at %s: the error is %v", c.source, c.target, err)
+		}
+	}
+	if err := g.Unmount(context.Background(), "/shares/nas1"); err != nil {
+		t.Error(err)
+	}
+	broken := errors.New("no table")
+	g.Table = func() (Table, error) { return nil, broken }
+	if err := g.Mount(context.Background(), Spec{}); !errors.Is(err, broken) {
+		t.Errorf("the error is %v", err)
+	}
+}
