@@ -18,6 +18,7 @@ import (
 	"github.com/mooring-csi/mooring/pkg/child"
 	"github.com/mooring-csi/mooring/pkg/jobs"
 	"github.com/mooring-csi/mooring/pkg/mount"
+	"github.com/mooring-csi/mooring/pkg/probe"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 )
 
@@ -70,6 +71,9 @@ func TestMetrics(t *testing.T) {
 		}
 	})
 	m.Shares(func() []string { return []string{"nas1"} })
+	m.Servers(func() []probe.Status {
+		return []probe.Status{{Address: "10.0.0.1:2049", Up: true, Took: 250 * time.Millisecond}, {Address: "10.0.0.2:2049"}}
+	})
 	m.ObserveRPC("/csi.v1.Controller/CreateVolume", nil, time.Second)
 
 	handler := m.Handler()
@@ -90,6 +94,10 @@ func TestMetrics(t *testing.T) {
 		`mooring_trash_purged_entries_total{share="nas1"} 40`,
 		`mooring_trash_failures_total{share="nas1"} 5`,
 		`mooring_share_mounted{share="nas1"} 1`,
+		`mooring_server_up{server="10.0.0.1:2049"} 1`,
+		`mooring_server_up{server="10.0.0.2:2049"} 0`,
+		`mooring_server_response_seconds{server="10.0.0.1:2049"} 0.25`,
+		`mooring_children_abandoned{kind="mount"} 0`,
 		`csi_plugin_operations_seconds_count{driver_name="nfs.csi.example",grpc_status_code="OK",method_name="/csi.v1.Controller/CreateVolume"} 1`,
 	} {
 		if !strings.Contains(text, "\n"+line+"\n") {

@@ -228,3 +228,53 @@ func TestNull(t *testing.T) {
 		t.Errorf("of a name that does not resolve the error is %v", err)
 	}
 }
+
+// TestDoubt has a server die that has just answered: who doubts finds out in one wait.
+func TestDoubt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := &nas{}
+		s := NewServers(n.ask)
+		s.Doubt(EndpointOf("nas", nil)) // of whom nothing is known
+		check(t, s, 0, true)
+		n.takes.Store(int64(time.Hour))
+		check(t, s, 0, true)
+		s.Doubt(EndpointOf("nas", nil))
+		s.Doubt(EndpointOf("nas", nil))
+		check(t, s, serverPatience, false)
+		if n.asked.Load() != 2 {
+			t.Errorf("it was asked %d times", n.asked.Load())
+		}
+		time.Sleep(probePatience)
+	})
+}
+
+// TestWatch has a server die while work waits for it: the work ends, with the reason.
+func TestWatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := &nas{}
+		s := NewServers(n.ask)
+		e := EndpointOf("nas", nil)
+		watched, stop := s.Watch(context.Background(), e)
+		time.Sleep(time.Minute)
+		if watched.Err() != nil {
+			t.Fatalf("it was ended with %v", context.Cause(watched))
+		}
+		n.takes.Store(int64(time.Hour))
+		start := time.Now()
+		<-watched.Done()
+		if took := time.Since(start); took > upMemory+watchInterval+serverPatience || volume.Kind(context.Cause(watched)) != volume.ErrUnavailable {
+			t.Errorf("it ended after %v with %v", took, context.Cause(watched))
+		}
+		stop()
+		time.Sleep(probePatience)
+		n.takes.Store(0)
+		asked := n.asked.Load()
+		watched, stop = s.Watch(context.Background(), e)
+		stop()
+		<-watched.Done()
+		time.Sleep(time.Minute)
+		if volume.Kind(context.Cause(watched)) != nil || n.asked.Load() != asked {
+			t.Errorf("after stop it is %v, and was asked %d times", context.Cause(watched), n.asked.Load()-asked)
+		}
+	})
+}

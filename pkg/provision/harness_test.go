@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,6 +29,7 @@ type one struct {
 	share  *share.Share
 	def    volume.Share
 	copier *jobs.Copier
+	away   atomic.Pointer[error] // what Answers says
 }
 
 func open(dir string, opt share.Options) (*one, error) {
@@ -49,7 +51,12 @@ func (o *one) Open(context.Context, string, []string) (*share.Share, func(), err
 
 func (o *one) Opened() []string { return []string{"nas1"} }
 
-func (o *one) Answers(context.Context, string) error { return nil }
+func (o *one) Answers(context.Context, string) error {
+	if away := o.away.Load(); away != nil {
+		return *away
+	}
+	return nil
+}
 
 // Add implements Purger.
 func (o *one) Add(string, share.Trashed, time.Time) {}

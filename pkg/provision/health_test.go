@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package provision
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mooring-csi/mooring/pkg/share"
+	"github.com/mooring-csi/mooring/pkg/volume"
+)
+
+// TestServerDies has a server die under an operation: the caller hears soon, and whoever comes
+// next is told to wait until the operation has really ended.
+func TestServerDies(t *testing.T) {
+	o, err := open(t.TempDir(), share.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer o.share.Close()
+	synctest.Test(t, func(t *testing.T) {
+		s := New(o, o, nil)
+		h := volume.Handle{Share: "nas1", Key: "pvc-1"}
+		stuck, ended := make(chan struct{}), make(chan struct{})
+		hang := func(context.Context, *share.Share) (int, error) {
+			<-stuck
+			defer close(ended)
+			return 1, nil
+		}
+		time.AfterFunc(10*time.Second, func() {
+			away := volume.Errorf(volume.ErrUnavailable, "the server 10.0.0.1 does not answer")
+			o.away.Store(&away)
+		})
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		start := time.Now()
+		_, err := on(ctx, s, h, nil, hang)
+		took := time.Since(start)
+		if volume.Kind(err) != volume.ErrUnavailable || took < 10*time.Second || took > 10*time.Second+watchInterval+lastWords ||
+			!strings.Contains(err.Error(), "pvc-1") || !strings.Contains(err.Error(), "10.0.0.1 does not answer") {
+			t.Errorf("after %v the error is %v", took, err)
+		}
+		o.away.Store(nil)
+		if _, err := on(ctx, s, h, nil, hang); volume.Kind(err) != volume.ErrBusy {
+			t.Errorf("a retry overtakes what is under way: %v", err)
+		}
+		close(stuck)
+		<-ended
+		synctest.Wait()
+		got, err := on(ctx, s, h, nil, func(context.Context, *share.Share) (int, error) { return 2, nil })
+		if got != 2 || err != nil {
+			t.Errorf("later it is %v, %v", got, err)
+		}
+	})
+}
+
+// unwell lists what has something wrong with it, page by page.
+func unwell(t *testing.T, s *Service, most int) (all []string) {
+	t.Helper()
+	p := volume.Page{Max: most}
+	for {
+		found, next, err := s.ListHealth(context.Background(), p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, h := range found {
+			for _, c := range h.Conditions {
+				all = append(all, h.Handle.Key+" "+string(c.Reason))
+				if c.Severity == 0 || c.Message == "" {
+					t.Errorf("this says too little: %+v", c)
+				}
+			}
+		}
+		if p.Token = next; next == "" {
+			return all
+		}
+	}
+}
+
+// gone is a Shares whose share cannot be opened any more.
+type gone struct {
+	*one
+	err error
+}
+
+func (g *gone) Open(ctx context.Context, name string, options []string) (*share.Share, func(), error) {
+	if g.err != nil {
+		return nil, nil, g.err
+	}
+	return g.one.Open(ctx, name, options)
+}
+
+func TestHealth(t *testing.T) {
+	dir, ctx := t.TempDir(), context.Background()
+	o, err := open(dir, share.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer o.share.Close()
+	shares := &gone{one: o}
+	s := New(shares, o, nil)
+	for _, key := range []string{"pvc-a", "pvc-b", "pvc-c", "pvc-d"} {
+		if _, err := s.Create(ctx, volume.Wish{Name: key, Params: volume.Params{Shares: []string{"nas1"}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if all := unwell(t, s, 0); all != nil {
+		t.Errorf("not well are %q", all)
+	}
+	for _, name := range []string{"pvc-a", "pvc-b"} {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("/etc", filepath.Join(dir, "pvc-b")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, volume.StateDir, "volumes/pvc-c.json"), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for key, want := range map[string]volume.Reason{"pvc-a": volume.DirectoryMissing, "pvc-b": volume.DirectoryMissing, "pvc-c": volume.RecordDamaged, "pvc-d": ""} {
+		conditions, err := s.Health(ctx, volume.Handle{Share: "nas1", Key: key})
+		if err != nil || (want == "") != (conditions == nil) || want != "" && conditions[0].Reason != want {
+			t.Errorf("%s is %+v, %v", key, conditions, err)
+		}
+	}
+	if _, err := s.Health(ctx, volume.Handle{Share: "nas1", Key: "pvc-z"}); volume.Kind(err) != volume.ErrNotFound {
+		t.Errorf("of a volume that is not there: %v", err)
+	}
+	want := []string{"pvc-a DirectoryMissing", "pvc-b DirectoryMissing", "pvc-c RecordDamaged"}
+	for most := range 4 {
+		if all := unwell(t, s, most); !slices.Equal(all, want) {
+			t.Errorf("in pages of %d there are %q", most, all)
+		}
+	}
+	shares.err = volume.Errorf(volume.ErrUnavailable, "it is away")
+	if c, err := s.Health(ctx, volume.Handle{Share: "nas1", Key: "pvc-d"}); err != nil || len(c) != 1 || c[0].Reason != volume.ServerUnreachable {
+		t.Errorf("of a share that is away: %+v, %v", c, err)
+	}
+	for most := range 3 { // what was known of it
+		if all := unwell(t, s, most); len(all) != 4 || !strings.Contains(strings.Join(all, ","), "pvc-d ServerUnreachable") {
+			t.Errorf("in pages of %d there are %q", most, all)
+		}
+	}
+	for want, err := range map[volume.Reason]error{
+		volume.ShareNotRegistered: volume.Errorf(volume.ErrConflict, "unknown"), volume.AccessDenied: volume.Errorf(volume.ErrRefused, "denied"),
+	} {
+		shares.err = err
+		if c, err := s.Health(ctx, volume.Handle{Share: "nas1", Key: "pvc-d"}); err != nil || len(c) != 1 || c[0].Reason != want {
+			t.Errorf("the condition is %+v, %v, want %s", c, err, want)
+		}
+	}
+	if _, _, err := s.ListHealth(ctx, volume.Page{Token: "no token"}); volume.Kind(err) != volume.ErrBusy {
+		t.Errorf("the error is %v", err)
+	}
+}
