@@ -1,28 +1,34 @@
-# The image of Mooring: one static program, and the programs that mount NFS.
+# The image of Mooring: one static program, the programs that mount NFS, and nothing else.
 #
+#   make image
 #   docker build -t mooring --build-arg VERSION="$(git describe --tags --always)" .
+#
+# Nothing of the image's architecture runs while it is built: --platform linux/arm64 needs no
+# emulation.  Where these images cannot be had, any Debian 12 will do, with Go in one of them.
 
 ARG BASE=debian:bookworm-slim
+ARG GOLANG=golang:1.26-bookworm
 
-FROM --platform=$BUILDPLATFORM golang:1.26-bookworm AS build
+FROM --platform=$BUILDPLATFORM $GOLANG AS build
 WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
 COPY cmd cmd
 COPY pkg pkg
-# The compiler runs on the builder's architecture and makes code for the image's.
-ARG TARGETOS TARGETARCH
+ARG TARGETOS=linux
+ARG TARGETARCH=amd64
 ARG VERSION=dev
 RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH \
     go build -trimpath -ldflags "-s -w -X main.version=$VERSION" -o /out/ ./cmd/...
 
-FROM $BASE
-# nfs-common: mount.nfs, and rpc.statd for the locks of NFSv3 (with rpcbind).
-# netbase: the names of protocols and services that these look up.
-RUN apt-get update \
- && apt-get install -y --no-install-recommends mount nfs-common netbase \
- && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/*-old /var/log/*.log /var/log/apt
-COPY --from=build /out/ /usr/local/bin/
+FROM --platform=$BUILDPLATFORM $BASE AS root
+ARG TARGETARCH=amd64
+COPY deploy/image/root /usr/local/bin/root
+RUN apt-get -qq update && apt-get -qq install -y --no-install-recommends cpio && root /root-of-image "$TARGETARCH"
+
+FROM scratch
+COPY --from=root /root-of-image/ /
+COPY --from=build /out/ /usr/bin/
 COPY LICENSE /usr/share/doc/mooring/LICENSE
 
 ARG VERSION=dev
@@ -34,8 +40,8 @@ LABEL org.opencontainers.image.title="mooring" \
       org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.revision="$REVISION"
 
+ENV PATH=/usr/sbin:/usr/bin
 # There is no USER: mount(2) wants CAP_SYS_ADMIN, and a program gets that in a container
-# only as root.  This holds for the node, which mounts for pods, and for the controller,
-# which mounts the shares and sets owners and modes on them.  Their manifests take away
-# what they do not need: capabilities, privileges, a writable root file system.
-ENTRYPOINT ["/usr/local/bin/mooring"]
+# only as root.  The manifests take away what is not needed: capabilities, privileges, a
+# writable root file system.
+ENTRYPOINT ["/usr/bin/mooring"]

@@ -42,8 +42,8 @@ test: lab-deps lint unit fuzz test-lab sanity ## Run all that follows; this is w
 lint: ## Check the form of Go code, modules and shell scripts.
 	@files=$$("$$($(GO) env GOROOT)/bin/gofmt" -l $(wildcard cmd pkg test)); \
 		[ -z "$$files" ] || { printf 'not as gofmt has it: %s\n' $$files; exit 1; }
-	$(GO) vet -tags lab ./...
-	$(GO) tool staticcheck -tags lab ./...
+	$(GO) vet -tags lab,image ./...
+	$(GO) tool staticcheck -tags lab,image ./...
 	$(GO) mod tidy -diff
 	@echo shellcheck; shellcheck $$(git grep --untracked -lE '^#!/(usr/)?bin/(env )?(ba)?sh' -- ':!*.go' ':!*.md')
 
@@ -63,6 +63,13 @@ test-lab: lab-deps build ## Test LAB_PKGS against a real NFS server, in the lab.
 
 sanity: lab-deps build ## Run the CSI conformance suite, csi-sanity, in the lab.
 	$(LAB_TEST) ./test/sanity/...
+
+##@ Image
+
+.PHONY: image
+image: ## Build the image for amd64 and arm64 into build/image-*.tar, and look at it.
+	@for arch in amd64 arm64; do test/image/build build/image-$$arch.tar $$arch; done
+	MOORING_IMAGES=$(CURDIR)/build $(GO) test -count=1 -tags image -v ./test/image
 
 ##@ Lab: a real NFS client and server, without root (test/lab/nfs-uml)
 
