@@ -42,8 +42,8 @@ test: lab-deps lint unit fuzz test-lab sanity ## Run all that follows; this is w
 lint: ## Check the form of Go code, modules and shell scripts.
 	@files=$$("$$($(GO) env GOROOT)/bin/gofmt" -l $(wildcard cmd pkg test)); \
 		[ -z "$$files" ] || { printf 'not as gofmt has it: %s\n' $$files; exit 1; }
-	$(GO) vet -tags lab,image ./...
-	$(GO) tool staticcheck -tags lab,image ./...
+	$(GO) vet -tags lab,image,e2e ./...
+	$(GO) tool staticcheck -tags lab,image,e2e ./...
 	$(GO) mod tidy -diff
 	@echo shellcheck; shellcheck $$(git grep --untracked -lE '^#!/(usr/)?bin/(env )?(ba)?sh' -- ':!*.go' ':!*.md')
 
@@ -70,6 +70,20 @@ sanity: lab-deps build ## Run the CSI conformance suite, csi-sanity, in the lab.
 image: ## Build the image for amd64 and arm64 into build/image-*.tar, and look at it.
 	@for arch in amd64 arm64; do test/image/build build/image-$$arch.tar $$arch; done
 	MOORING_IMAGES=$(CURDIR)/build $(GO) test -count=1 -tags image -v ./test/image
+
+##@ Kubernetes: a real cluster of two nodes, without a virtual machine (test/e2e/cluster; root)
+
+.PHONY: cluster-up cluster-down e2e
+cluster-up: ## Build what is missing (half an hour, once) and start it.
+	@test/e2e/cluster up
+
+cluster-down: ## Stop it.
+	@test/e2e/cluster down
+
+e2e: ## Test image, chart and examples on it. E2EFLAGS: -run ...
+	@test/image/build build/image-$$(dpkg --print-architecture).tar
+	@test/e2e/cluster status >/dev/null 2>&1 || test/e2e/cluster up
+	MOORING_IMAGE=$(CURDIR)/build/image-$$(dpkg --print-architecture).tar $(GO) test -count=1 -tags e2e -timeout 60m -v $(E2EFLAGS) ./test/e2e
 
 ##@ Lab: a real NFS client and server, without root (test/lab/nfs-uml)
 
