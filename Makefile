@@ -22,7 +22,7 @@ LAB_TEST = MOORING_BINARY=$(CURDIR)/build/mooring $(GO) test -count=1 -tags lab 
 .PHONY: help
 help: ## Show this list.
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
-		/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+		/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 ##@ Build
 
@@ -45,10 +45,17 @@ lint: ## Check the form of Go code, modules and shell scripts.
 	$(GO) vet -tags lab,image,e2e ./...
 	$(GO) tool staticcheck -tags lab,image,e2e ./...
 	$(GO) mod tidy -diff
+	cd test/chart && $(GO) vet ./... && $(GO) mod tidy -diff
 	@echo shellcheck; shellcheck $$(git grep --untracked -lE '^#!/(usr/)?bin/(env )?(ba)?sh' -- ':!*.go' ':!*.md')
 
-unit: ## Test without NFS, with the race detector.
+# The chart is not of test/chart's module: go does not see that it changed, and would not test again.
+unit: ## Test without NFS, with the race detector, and the Helm chart.
 	$(GO) test -race ./...
+	cd test/chart && $(GO) test -count=1 ./...
+
+.PHONY: manifests
+manifests: ## Make anew what is made from the chart: deploy/kubernetes.yaml, its README's table, golden files.
+	cd test/chart && $(GO) test -count=1 . -update
 
 fuzz: ## Fuzz each target for FUZZTIME (60000x).
 	@$(GO) test -list '^Fuzz' ./pkg/... | \

@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package chart tests the Helm chart, and what is made from it, without a cluster.
+package chart
+
+import (
+	"bytes"
+	"flag"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"helm.sh/helm/v3/pkg/chart"
+	"helm.sh/helm/v3/pkg/chart/loader"
+	"helm.sh/helm/v3/pkg/chartutil"
+	"helm.sh/helm/v3/pkg/engine"
+	"helm.sh/helm/v3/pkg/lint"
+	"helm.sh/helm/v3/pkg/lint/support"
+	"sigs.k8s.io/yaml"
+)
+
+var update = flag.Bool("update", false, "write what is compared: the golden files, deploy/kubernetes.yaml and the table of values")
+
+const (
+	root  = "../.."
+	where = root + "/charts/mooring"
+	// one is the one command for one server.
+	one = "server: 10.0.0.200\npath: /export/kubernetes\n"
+)
+
+func load(t *testing.T) *chart.Chart {
+	t.Helper()
+	c, err := loader.Load(where)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// tryRender renders the chart as release of a namespace, with values written in YAML.
+func tryRender(t *testing.T, release, values string) (map[string]string, error) {
+	t.Helper()
+	var given map[string]any
+	if err := yaml.Unmarshal([]byte(values), &given); err != nil {
+		t.Fatal(err)
+	}
+	capabilities := chartutil.DefaultCapabilities.Copy()
+	capabilities.KubeVersion = chartutil.KubeVersion{Version: "v1.37.0", Major: "1", Minor: "37"}
+	capabilities.APIVersions = append(capabilities.APIVersions, "snapshot.storage.k8s.io/v1")
+	c := load(t)
+	all, err := chartutil.ToRenderValues(c, given, chartutil.ReleaseOptions{Name: release, Namespace: "storage", IsInstall: true, Revision: 1}, capabilities)
+	if err != nil {
+		return nil, err
+	}
+	return engine.Render(c, all)
+}
+
+// render returns the documents that are rendered, by their template's name in order.
+func render(t *testing.T, release, values string) string {
+	t.Helper()
+	files, err := tryRender(t, release, values)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		if text := strings.TrimSpace(files[name]); strings.HasSuffix(name, ".yaml") && text != "" {
+			all.WriteString("---\n" + strings.TrimSpace(strings.TrimPrefix(text, "---")) + "\n")
+		}
+	}
+	return all.String()
+}
+
+// documents splits what is rendered.
+func documents(text string) []string {
+	var all []string
+	for _, d := range strings.Split("\n"+text, "\n---\n") {
+		if strings.TrimSpace(d) != "" {
+			all = append(all, d)
+		}
+	}
+	return all
+}
+
+// sets returns the sets of values that are looked at, by name.
+func sets(t *testing.T) map[string]string {
+	t.Helper()
+	files, err := filepath.Glob("testdata/*.values.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	all := map[string]string{}
+	for _, file := range files {
+		all[strings.TrimSuffix(filepath.Base(file), ".values.yaml")] = read(t, file)
+	}
+	return all
+}
+
+func read(t *testing.T, file string) string {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+// same compares a file with what it should hold, or writes it.
+func same(t *testing.T, file, want string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if got := read(t, file); got != want {
+		g, w := strings.Split(got, "\n"), strings.Split(want, "\n")
+		for i := range min(len(g), len(w)) {
+			if g[i] != w[i] {
+				t.Fatalf("%s is not as it is made (make manifests): line %d is %q, and would be %q", file, i+1, g[i], w[i])
+			}
+		}
+		t.Fatalf("%s is not as it is made (make manifests): it has %d lines, and would have %d", file, len(g), len(w))
+	}
+}
+
+func TestLint(t *testing.T) {
+	for name, values := range sets(t) {
+		var given map[string]any
+		if err := yaml.Unmarshal([]byte(values), &given); err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range lint.AllWithKubeVersion(where, given, "storage", &chartutil.KubeVersion{Version: "v1.37.0", Major: "1", Minor: "37"}).Messages {
+			if m.Severity > support.InfoSev {
+				t.Errorf("%s: %s", name, m)
+			}
+		}
+	}
+}
+
+func TestGolden(t *testing.T) {
+	for name, values := range sets(t) {
+		same(t, "testdata/"+name+".golden.yaml", render(t, "mooring", values))
+	}
+}
+
+// TestManifests compares deploy/kubernetes.yaml with the chart.
+func TestManifests(t *testing.T) {
+	head := `# Mooring without Helm, made from the chart by "make manifests": put your server and its path into
+# the ConfigMap, and apply:
+#
+#   kubectl create namespace storage
+#   kubectl apply -f kubernetes.yaml
+#
+# The cluster needs the snapshot custom resources (external-snapshotter).
+`
+	text := render(t, "mooring", one+"snapshots: {enabled: true}\n")
+	var kept []string
+	for line := range strings.Lines(text) {
+		if !strings.Contains(line, "helm.sh/chart") && !strings.Contains(line, "managed-by: Helm") {
+			kept = append(kept, line)
+		}
+	}
+	same(t, root+"/deploy/kubernetes.yaml", head+strings.Join(kept, ""))
+}
+
+func TestRefused(t *testing.T) {
+	for what, c := range map[string]struct{ values, says string }{
+		"a key that is not there":          {"servers: x", "servers"},
+		"a key of the controller":          {one + "controller: {replica: 1}", "replica"},
+		"a key of the node":                {one + "node: {hostNetwork: true}", "hostNetwork"},
+		"a key of a share":                 {"shares: [{name: a, server: x, path: /x}]", "server"},
+		"a share without a path":           {"shares: [{name: a, servers: [x]}]", "path"},
+		"a share without servers":          {"shares: [{name: a, servers: [], path: /x}]", "servers"},
+		"a path that is relative":          {"server: x\npath: export", "path"},
+		"a server without a path":          {"server: x", "server needs a path"},
+		"a path without a server":          {"path: /x", "path needs a server"},
+		"a name that is none":              {one + "shareName: NAS", "shareName"},
+		"a number as a parameter":          {one + "storageClasses: [{name: a, parameters: {uid: 5}}]", "uid"},
+		"replicas in words":                {one + "controller: {replicas: two}", "replicas"},
+		"a port that is none":              {one + "node: {metricsPort: 70000}", "metricsPort"},
+		"a policy that is none":            {one + "csiDriver: {fsGroupPolicy: Always}", "fsGroupPolicy"},
+		"snapshots that are perhaps":       {one + "snapshots: {enabled: perhaps}", "enabled"},
+		"who mounts":                       {one + "controller: {mountShares: nobody}", "mountShares"},
+		"kubelet mounts what is not known": {"controller: {mountShares: kubelet}", "needs the shares"},
+		"a registrar that is none":         {one + "node: {registrar: both}", "registrar"},
+	} {
+		if _, err := tryRender(t, "mooring", c.values); err == nil || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: the error is %v", what, err)
+		}
+	}
+}
+
+// TestTwoReleases installs two, of which none may have an object of the other's.
+func TestTwoReleases(t *testing.T) {
+	names := func(release, values string) map[string]bool {
+		all := map[string]bool{}
+		for _, d := range documents(render(t, release, values)) {
+			var o struct {
+				Kind     string
+				Metadata struct{ Name, Namespace string }
+			}
+			if err := yaml.Unmarshal([]byte(d), &o); err != nil {
+				t.Fatal(err)
+			}
+			all[o.Kind+" "+o.Metadata.Namespace+"/"+o.Metadata.Name] = true
+		}
+		return all
+	}
+	first := names("mooring", one)
+	for name := range names("other", one+"driverName: other.example.com\nstorageClasses: []\nsnapshots: {enabled: false}\n") {
+		if first[name] {
+			t.Errorf("both have %s", name)
+		}
+	}
+}
+
+// TestNotes has the notes say what is there.
+func TestNotes(t *testing.T) {
+	for values, says := range map[string]string{one: "nas1: 10.0.0.200:/export/kubernetes", "{}": "No share is registered yet"} {
+		files, err := tryRender(t, "mooring", values)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if notes := files["mooring/templates/NOTES.txt"]; !strings.Contains(notes, says) || bytes.Contains([]byte(notes), []byte("<no value>")) {
+			t.Errorf("the notes do not say %q:\n%s", says, notes)
+		}
+	}
+}

@@ -1,0 +1,335 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package chart
+
+import (
+	"fmt"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/mooring-csi/mooring/pkg/config"
+	"github.com/mooring-csi/mooring/pkg/volume"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+)
+
+// custom is an object of a custom resource: its form is its operator's business.
+type custom struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata"`
+	Spec              map[string]any `json:"spec"`
+}
+
+// snapshotClass is a VolumeSnapshotClass (external-snapshotter, client/v8).
+type snapshotClass struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata"`
+	Driver            string `json:"driver"`
+	DeletionPolicy    string `json:"deletionPolicy"`
+}
+
+// kinds are what may be rendered, and what it is decoded into, strictly.
+var kinds = map[string]any{
+	"v1 ConfigMap": corev1.ConfigMap{}, "v1 Service": corev1.Service{}, "v1 ServiceAccount": corev1.ServiceAccount{}, "v1 Pod": corev1.Pod{},
+	"v1 PersistentVolume": corev1.PersistentVolume{}, "v1 PersistentVolumeClaim": corev1.PersistentVolumeClaim{},
+	"apps/v1 Deployment": appsv1.Deployment{}, "apps/v1 DaemonSet": appsv1.DaemonSet{}, "apps/v1 StatefulSet": appsv1.StatefulSet{},
+	"policy/v1 PodDisruptionBudget": policyv1.PodDisruptionBudget{}, "networking.k8s.io/v1 NetworkPolicy": networkingv1.NetworkPolicy{},
+	"rbac.authorization.k8s.io/v1 ClusterRole": rbacv1.ClusterRole{}, "rbac.authorization.k8s.io/v1 ClusterRoleBinding": rbacv1.ClusterRoleBinding{},
+	"rbac.authorization.k8s.io/v1 Role": rbacv1.Role{}, "rbac.authorization.k8s.io/v1 RoleBinding": rbacv1.RoleBinding{},
+	"storage.k8s.io/v1 CSIDriver": storagev1.CSIDriver{}, "storage.k8s.io/v1 StorageClass": storagev1.StorageClass{},
+	"storage.k8s.io/v1 VolumeAttributesClass":        storagev1.VolumeAttributesClass{},
+	"snapshot.storage.k8s.io/v1 VolumeSnapshotClass": snapshotClass{}, "snapshot.storage.k8s.io/v1 VolumeSnapshot": custom{},
+	"monitoring.coreos.com/v1 ServiceMonitor": custom{}, "monitoring.coreos.com/v1 PrometheusRule": custom{},
+}
+
+// objects decodes documents, of which none may have a field that its kind has not.
+func objects(t *testing.T, text string) []any {
+	t.Helper()
+	var all []any
+	for _, d := range documents(text) {
+		var kind metav1.TypeMeta
+		if err := yaml.Unmarshal([]byte(d), &kind); err != nil {
+			t.Fatalf("%v in\n%s", err, d)
+		}
+		if kind.Kind == "" {
+			continue // comments
+		}
+		zero, ok := kinds[kind.APIVersion+" "+kind.Kind]
+		if !ok {
+			t.Errorf("a %s of %s is not known here", kind.Kind, kind.APIVersion)
+			continue
+		}
+		o := reflect.New(reflect.TypeOf(zero)).Interface()
+		if err := yaml.UnmarshalStrict([]byte(d), o); err != nil {
+			t.Errorf("%v in\n%s", err, d)
+		}
+		all = append(all, o)
+	}
+	return all
+}
+
+// find returns the object of a kind whose name ends so.
+func find[T any](t *testing.T, all []any, name string) *T {
+	t.Helper()
+	for _, o := range all {
+		if found, ok := o.(*T); ok && strings.HasSuffix(any(found).(metav1.Object).GetName(), name) {
+			return found
+		}
+	}
+	t.Fatalf("there is no %T %s", *new(T), name)
+	return nil
+}
+
+func TestStrict(t *testing.T) {
+	for name, values := range sets(t) {
+		t.Run(name, func(t *testing.T) { objects(t, render(t, "mooring", values)) })
+	}
+	files, err := filepath.Glob(root + "/deploy/examples/*.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	for _, file := range append(files, root+"/deploy/kubernetes.yaml") {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			for _, o := range objects(t, read(t, file)) {
+				switch o := o.(type) {
+				case *storagev1.StorageClass:
+					if _, err := volume.ParseParams(o.Parameters); err != nil {
+						t.Errorf("class %s: %v", o.Name, err)
+					}
+				case *storagev1.VolumeAttributesClass:
+					if _, err := volume.ParseMutable(o.Parameters); err != nil {
+						t.Errorf("class %s: %v", o.Name, err)
+					}
+				}
+			}
+		})
+	}
+}
+
+// configMap returns the one with the configuration, of whatever name.
+func configMap(t *testing.T, all []any) *corev1.ConfigMap {
+	t.Helper()
+	for _, o := range all {
+		if m, ok := o.(*corev1.ConfigMap); ok && m.Data["config.yaml"] != "" {
+			return m
+		}
+	}
+	t.Fatal("there is no configuration")
+	return nil
+}
+
+// TestConfig has the program read the configuration that the chart makes.
+func TestConfig(t *testing.T) {
+	for name, values := range sets(t) {
+		m := configMap(t, objects(t, render(t, "mooring", values)))
+		r, err := config.Parse([]byte(m.Data["config.yaml"]))
+		if err != nil {
+			t.Errorf("%s: %v in\n%s", name, err, m.Data["config.yaml"])
+			continue
+		}
+		if name == "one" && (len(r.Shares) != 1 || r.Shares[0].Name != "nas1" || r.Shares[0].Path != "/export/kubernetes") {
+			t.Errorf("the shares are %+v", r.Shares)
+		}
+	}
+}
+
+// rights are what each sidecar may do: what its own documents ask for (deploy/kubernetes/rbac.yaml
+// of external-provisioner 6.3, external-resizer 2.3 and external-snapshotter 8.7), without what is
+// for options that are off.
+var rights = map[string][]string{
+	"mooring-provisioner": {
+		"persistentvolumes: create delete get list patch watch", "persistentvolumeclaims: get list update watch", "events: create list patch update watch",
+		"storage.k8s.io/csinodes: get list watch", "storage.k8s.io/storageclasses: get list watch", "storage.k8s.io/volumeattachments: get list watch",
+		"storage.k8s.io/volumeattributesclasses: get list watch", "nodes: get list watch",
+		"snapshot.storage.k8s.io/volumesnapshotcontents: get list watch", "snapshot.storage.k8s.io/volumesnapshots: get list watch",
+	},
+	"mooring-resizer": {
+		"persistentvolumes: get list patch watch", "persistentvolumeclaims: get list watch", "persistentvolumeclaims/status: patch",
+		"pods: get list watch", "events: create list patch update watch", "storage.k8s.io/volumeattributesclasses: get list watch",
+	},
+	"mooring-snapshotter": {
+		"events: create list patch update watch", "snapshot.storage.k8s.io/volumesnapshotclasses: get list watch",
+		"snapshot.storage.k8s.io/volumesnapshotcontents: get list patch update watch", "snapshot.storage.k8s.io/volumesnapshotcontents/status: patch update",
+	},
+	"mooring-controller": {"coordination.k8s.io/leases: create delete get list patch update watch"},
+}
+
+func spell(rules []rbacv1.PolicyRule) []string {
+	var all []string
+	for _, rule := range rules {
+		verbs := slices.Clone(rule.Verbs)
+		slices.Sort(verbs)
+		for _, resource := range rule.Resources {
+			all = append(all, strings.TrimPrefix(rule.APIGroups[0]+"/", "/")+resource+": "+strings.Join(verbs, " "))
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+func TestRights(t *testing.T) {
+	found := map[string][]string{}
+	for _, o := range objects(t, render(t, "mooring", one)) {
+		switch o := o.(type) {
+		case *rbacv1.ClusterRole:
+			found[o.Name] = spell(o.Rules)
+		case *rbacv1.Role:
+			found[o.Name] = spell(o.Rules)
+		case *rbacv1.ClusterRoleBinding:
+			if o.RoleRef.Name != o.Name || len(o.Subjects) != 1 || o.Subjects[0].Name != "mooring-controller" {
+				t.Errorf("the binding %s is of %v to %v", o.Name, o.RoleRef, o.Subjects)
+			}
+		}
+	}
+	for name, want := range rights {
+		want = slices.Clone(want)
+		slices.Sort(want)
+		if !slices.Equal(found[name], want) {
+			t.Errorf("%s may\n\t%s\nand is to be able to\n\t%s", name, strings.Join(found[name], "\n\t"), strings.Join(want, "\n\t"))
+		}
+		delete(found, name)
+	}
+	if len(found) > 0 {
+		t.Errorf("there are more roles: %v", found)
+	}
+}
+
+// privileges returns what each container may do on its node, as docs/security.md has it.
+func privileges(all []any) map[string]string {
+	found := map[string]string{}
+	add := func(name string, pod corev1.PodSpec) {
+		for _, c := range pod.Containers {
+			s := c.SecurityContext
+			switch {
+			case s == nil || s.ReadOnlyRootFilesystem == nil || !*s.ReadOnlyRootFilesystem || pod.SecurityContext.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault:
+				found[name+" "+c.Name] = "too much"
+			case s.Privileged != nil && *s.Privileged:
+				found[name+" "+c.Name] = "privileged"
+			case *s.AllowPrivilegeEscalation || !slices.Equal(s.Capabilities.Drop, []corev1.Capability{"ALL"}):
+				found[name+" "+c.Name] = "too much"
+			default:
+				var added []string
+				for _, capability := range s.Capabilities.Add {
+					added = append(added, string(capability))
+				}
+				found[name+" "+c.Name] = strings.Join(added, " ")
+			}
+		}
+	}
+	for _, o := range all {
+		switch o := o.(type) {
+		case *appsv1.Deployment:
+			add("controller", o.Spec.Template.Spec)
+		case *appsv1.DaemonSet:
+			add("node", o.Spec.Template.Spec)
+		}
+	}
+	return found
+}
+
+func TestPrivileges(t *testing.T) {
+	page := read(t, root+"/docs/security.md")
+	const files = "CHOWN DAC_OVERRIDE FOWNER FSETID MKNOD"
+	for values, want := range map[string]map[string]string{
+		one: {
+			"controller mooring": "SYS_ADMIN " + files, "controller csi-provisioner": "", "controller csi-resizer": "", "controller csi-snapshotter": "",
+			"node mooring": "privileged",
+		},
+		one + "controller: {mountShares: kubelet}\nnode: {registrar: sidecar}": {
+			"controller mooring": files, "controller csi-provisioner": "", "controller csi-resizer": "", "controller csi-snapshotter": "",
+			"node mooring": "privileged", "node node-driver-registrar": "", "node liveness-probe": "",
+		},
+	} {
+		got := privileges(objects(t, render(t, "mooring", values)))
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("the containers may %q, and are to be able to %q", got, want)
+		}
+		for _, may := range got {
+			for word := range strings.FieldsSeq(may) {
+				if !strings.Contains(page, "`"+word+"`") && !strings.Contains(page, "`"+word+":") {
+					t.Errorf("docs/security.md does not justify %s", word)
+				}
+			}
+		}
+	}
+	if node := find[appsv1.DaemonSet](t, objects(t, render(t, "mooring", one)), "-node"); *node.Spec.Template.Spec.AutomountServiceAccountToken {
+		t.Error("nodes can speak to the API server")
+	}
+}
+
+// TestMetrics looks for every metric of dashboard and alerts among those that there are.
+func TestMetrics(t *testing.T) {
+	page := read(t, root+"/docs/configuration.md")
+	text := read(t, where+"/files/dashboard.json") + read(t, where+"/templates/monitoring.yaml")
+	names := regexp.MustCompile(`\b(mooring|csi_plugin)_[a-z_]+`).FindAllString(text, -1)
+	if len(names) < 15 {
+		t.Fatalf("only %q were found", names)
+	}
+	for _, name := range names {
+		base := regexp.MustCompile(`_(bucket|count|sum)$`).ReplaceAllString(name, "")
+		if !strings.Contains(page, "| `"+base+"` |") {
+			t.Errorf("there is no metric %s", name)
+		}
+	}
+}
+
+// TestValues compares the chart's README with values.yaml, and has every value be told of.
+func TestValues(t *testing.T) {
+	text := read(t, where+"/values.yaml")
+	var rows, told []string
+	var path []string
+	help := ""
+	key := regexp.MustCompile(`^( *)(- )?([A-Za-z]+):(.*)$`)
+	for line := range strings.Lines(text) {
+		line = strings.TrimRight(line, "\n")
+		if after, ok := strings.CutPrefix(strings.TrimSpace(line), "# -- "); ok {
+			help = after
+			continue
+		}
+		m := key.FindStringSubmatch(line)
+		if m == nil {
+			continue
+		}
+		depth := (len(m[1]) + len(m[2])) / 2
+		if len(path) > depth {
+			path = path[:depth]
+		}
+		for len(path) < depth {
+			path = append(path, "[]")
+		}
+		path = append(path, m[3])
+		if help == "" {
+			continue
+		}
+		name := strings.ReplaceAll(strings.Join(path, "."), ".[]", "[]")
+		value := strings.TrimSpace(m[4])
+		if value == "" {
+			value = "see values.yaml"
+		} else {
+			value = "`" + value + "`"
+		}
+		rows = append(rows, fmt.Sprintf("| `%s` | %s | %s |", name, value, strings.ReplaceAll(help, "|", "\\|")))
+		told = append(told, name)
+		help = ""
+	}
+	if len(told) < 60 {
+		t.Fatalf("only %d values are told of", len(told))
+	}
+	file := where + "/README.md"
+	before, rest, ok := strings.Cut(read(t, file), "<!-- values -->\n")
+	_, after, ok2 := strings.Cut(rest, "<!-- end -->")
+	if !ok || !ok2 {
+		t.Fatal("the chart's README has no place for the table of values")
+	}
+	same(t, file, before+"<!-- values -->\n\n| Value | Default | Meaning |\n|---|---|---|\n"+strings.Join(rows, "\n")+"\n\n<!-- end -->"+after)
+}
