@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// claims makes so many claims of a name, and returns what deletes them.
+func claims(t *testing.T, name string, count int) {
+	t.Helper()
+	var all strings.Builder
+	for i := range count {
+		fmt.Fprintf(&all, `---
+{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: %s-%d, labels: {made: %s}},
+ spec: {storageClassName: managed-nfs-storage, accessModes: [ReadWriteMany], resources: {requests: {storage: 1Gi}}}}
+`, name, i, name)
+	}
+	manifest(t, all.String())
+	t.Cleanup(func() { _, _ = run("", "k", "delete", "pvc", "-l", "made="+name, "--timeout=120s") })
+}
+
+// manifest applies what is written.
+func manifest(t *testing.T, text string) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "manifest.yaml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	k(t, "apply", "-f", file)
+}
+
+// phases counts the objects of a label in each phase.
+func phases(t *testing.T, kind, label string) map[string]int {
+	t.Helper()
+	found := map[string]int{}
+	for _, phase := range strings.Fields(k(t, "get", kind, "-l", label, "-o", "jsonpath={.items[*].status.phase}")) {
+		found[phase]++
+	}
+	return found
+}
+
+// writers starts pods on each node that write a line to a claim of their own twice a second.
+func writers(t *testing.T, name string, count int) []string {
+	t.Helper()
+	claims(t, name, count)
+	var all strings.Builder
+	var names []string
+	for i := range count {
+		pod := fmt.Sprintf("%s-%d", name, i)
+		names = append(names, pod)
+		fmt.Fprintf(&all, `---
+{apiVersion: v1, kind: Pod, metadata: {name: %[1]s, labels: {made: %[2]s}},
+ spec: {terminationGracePeriodSeconds: 1,
+  topologySpreadConstraints: [{maxSkew: 1, topologyKey: kubernetes.io/hostname, whenUnsatisfiable: ScheduleAnyway, labelSelector: {matchLabels: {made: %[2]s}}}],
+  containers: [{name: main, image: "busybox:1.37", volumeMounts: [{name: data, mountPath: /data}],
+   command: [sh, -c, "set -e; while :; do date +%%s >> /data/log; sleep 0.5; done"]}],
+  volumes: [{name: data, persistentVolumeClaim: {claimName: %[1]s}}]}}
+`, pod, name)
+	}
+	manifest(t, all.String())
+	t.Cleanup(func() { _, _ = run("", "k", "delete", "pod", "-l", "made="+name, "--timeout=120s") })
+	for _, pod := range names {
+		running(t, pod)
+	}
+	return names
+}
+
+// unharmed checks that pods were never started anew, and still write.
+func unharmed(t *testing.T, pods []string) {
+	t.Helper()
+	for _, pod := range pods {
+		if got := k(t, "get", "pod", pod, "-o", "jsonpath={.status.containerStatuses[0].restartCount} {.status.phase}"); got != "0 Running" {
+			t.Errorf("%s: %s", pod, got)
+		}
+		before := in(t, pod, "wc -l < /data/log")
+		eventually(t, time.Minute, pod+" writes", func() bool { return in(t, pod, "wc -l < /data/log") != before })
+	}
+}
+
+// TestUpgrade upgrades the chart and rolls it back while pods write.
+func TestUpgrade(t *testing.T) {
+	pods := writers(t, "upgraded", 4)
+	mounts := func() string {
+		return on(t, "node-1", "grep -c ' /var/lib/kubelet/pods/.* nfs4 ' /proc/self/mounts || true")
+	}
+	before := mounts()
+	install(t, "logLevel=4", "node.extraArgs[0]=--max-volumes-per-node=50")
+	unharmed(t, pods)
+	if got := k(t, "get", "csinode", "node-1", "-o", "jsonpath={.spec.drivers[0].allocatable.count}"); got != "50" {
+		t.Errorf("the upgrade has not come to the node: it takes %q volumes", got)
+	}
+	if _, err := run("", "helm", "rollback", "mooring", "-n", namespace, "--wait", "--timeout=3m"); err != nil {
+		t.Fatal(err)
+	}
+	unharmed(t, pods)
+	if after := mounts(); after != before {
+		t.Errorf("%s mounts were %s", after, before)
+	}
+}
+
+// TestControllerKilled provisions 50 volumes while controllers are killed.
+func TestControllerKilled(t *testing.T) {
+	claims(t, "killed", 50)
+	for range 4 {
+		_, _ = run("", "k", "-n", namespace, "delete", "pod", "-l", "app.kubernetes.io/component=controller", "--grace-period=0", "--force")
+		time.Sleep(4 * time.Second)
+	}
+	eventually(t, 4*time.Minute, "50 claims are bound", func() bool { return phases(t, "pvc", "made=killed")["Bound"] == 50 })
+	if got := server(t, "ls -d default-killed-* | wc -l; ls .mooring/volumes | wc -l; ls .mooring/staging | wc -l"); got != "50\n50\n0" {
+		t.Errorf("directories, records and unfinished are %q", got)
+	}
+	k(t, "delete", "pvc", "-l", "made=killed", "--timeout=120s")
+	eventually(t, 2*time.Minute, "all are gone", func() bool {
+		return server(t, "ls -d default-killed-* 2>/dev/null | wc -l; ls .mooring/volumes | wc -l") == "0\n0"
+	})
+}
+
+// TestNodeRestarted kills the node plugins while pods come and go.
+func TestNodeRestarted(t *testing.T) {
+	stay := writers(t, "stays", 2)
+	for round := range 3 {
+		kill := make(chan error, 1)
+		go func() {
+			time.Sleep(time.Second)
+			_, err := run("", "k", "-n", namespace, "delete", "pod", "-l", "app.kubernetes.io/component=node", "--grace-period=0", "--force")
+			kill <- err
+		}()
+		name := fmt.Sprintf("comes-%d", round)
+		unharmed(t, writers(t, name, 4))
+		if err := <-kill; err != nil {
+			t.Error(err)
+		}
+		k(t, "delete", "pod", "-l", "made="+name, "--timeout=120s")
+		k(t, "delete", "pvc", "-l", "made="+name, "--timeout=120s")
+	}
+	unharmed(t, stay)
+	for _, node := range []string{"node-1", "node-2"} {
+		eventually(t, time.Minute, "nothing is mounted twice on "+node, func() bool {
+			return on(t, node, "awk '$3 == \"nfs4\" {print $2}' /proc/self/mounts | sort | uniq -d") == ""
+		})
+		if got := on(t, node, "awk '$3 == \"nfs4\" && $2 ~ /comes/' /proc/self/mounts"); got != "" {
+			t.Errorf("still mounted on %s: %s", node, got)
+		}
+	}
+}
+
+// TestTimes measures from the claim to Bound, and from the pod to Running.
+func TestTimes(t *testing.T) {
+	var binding, starting []time.Duration
+	for i := range 20 {
+		name := fmt.Sprintf("timed-%d", i)
+		start := time.Now()
+		claims(t, name, 1)
+		eventually(t, time.Minute, "it is bound", func() bool { return bound(t, name+"-0") })
+		binding = append(binding, time.Since(start))
+		start = time.Now()
+		manifest(t, fmt.Sprintf(`{apiVersion: v1, kind: Pod, metadata: {name: %[1]s, labels: {made: timed}}, spec: {terminationGracePeriodSeconds: 0,
+ containers: [{name: main, image: "busybox:1.37", command: [sleep, infinity], volumeMounts: [{name: data, mountPath: /data}]}],
+ volumes: [{name: data, persistentVolumeClaim: {claimName: %[1]s-0}}]}}`, name))
+		running(t, name)
+		starting = append(starting, time.Since(start))
+		k(t, "delete", "pod", name)
+	}
+	slices.Sort(binding)
+	slices.Sort(starting)
+	start := time.Now()
+	claims(t, "many", 50)
+	eventually(t, 4*time.Minute, "50 claims are bound", func() bool { return phases(t, "pvc", "made=many")["Bound"] == 50 })
+	t.Logf("claim to Bound: %v; pod to Running: %v (medians of 20); 50 claims at once: %v", binding[10], starting[10], time.Since(start))
+}
+
+// TestUninstall comes last: nothing of the driver is left.
+func TestUninstall(t *testing.T) {
+	if _, err := run("", "helm", "uninstall", "mooring", "-n", namespace, "--wait", "--timeout=2m"); err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range []string{"pods", "deployments", "daemonsets", "configmaps", "serviceaccounts", "roles", "rolebindings", "poddisruptionbudgets"} {
+		left := strings.Fields(k(t, "-n", namespace, "get", kind, "-o", "jsonpath={.items[*].metadata.name}"))
+		left = slices.DeleteFunc(left, func(name string) bool { return name == "default" || name == "kube-root-ca.crt" })
+		if len(left) > 0 {
+			t.Errorf("%s are left: %q", kind, left)
+		}
+	}
+	for _, kind := range []string{"clusterroles", "clusterrolebindings", "csidrivers", "storageclasses", "volumesnapshotclasses", "persistentvolumes"} {
+		if got := k(t, "get", kind, "-o", "name"); strings.Contains(got, "mooring") || kind == "persistentvolumes" && got != "" {
+			t.Errorf("%s are left: %s", kind, got)
+		}
+	}
+	for _, node := range []string{"node-1", "node-2"} {
+		eventually(t, time.Minute, node+" has forgotten the driver", func() bool { return !slices.Contains(drivers(t, node), driver) })
+		if got := on(t, node, "ls /var/lib/kubelet/plugins_registry; awk '$3 ~ /nfs/' /proc/self/mounts"); got != "" {
+			t.Errorf("on %s is left: %s", node, got)
+		}
+	}
+}
