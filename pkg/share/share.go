@@ -248,6 +248,9 @@ func (s *Share) fail(what string, err error) error {
 		return err
 	}
 	advice, kind := classify(err)
+	if is(err, unix.ELOOP) || is(err, unix.ENOTDIR) {
+		s.doubt() // what stands in the way may have been replaced since
+	}
 	if gone(err) {
 		if !s.gone() {
 			return volume.Errorf(volume.ErrBusy, "share %s: %s: %w: it was changed from elsewhere at the same time: try again", s.def, what, err)
