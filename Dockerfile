@@ -3,6 +3,8 @@
 #   make image
 #   docker build -t mooring --build-arg VERSION="$(git describe --tags --always)" .
 #
+# With --target server, that of the NFS server that the chart can run in the cluster.
+#
 # Nothing of the image's architecture runs while it is built: --platform linux/arm64 needs no
 # emulation.  Where these images cannot be had, any Debian 12 will do, with Go in one of them.
 
@@ -22,12 +24,35 @@ RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH \
     go build -trimpath -ldflags "-s -w -X main.version=$VERSION" -o /out/ ./cmd/...
 
 FROM --platform=$BUILDPLATFORM $BASE AS root
-ARG TARGETARCH=amd64
 COPY deploy/image/root /usr/local/bin/root
-RUN apt-get -qq update && apt-get -qq install -y --no-install-recommends cpio && root /root-of-image "$TARGETARCH"
+RUN apt-get -qq update && apt-get -qq install -y --no-install-recommends cpio
+
+FROM root AS server-root
+ARG TARGETARCH=amd64
+RUN root /root-of-image "$TARGETARCH" server
+
+FROM scratch AS server
+COPY --from=server-root /root-of-image/ /
+COPY deploy/image/serve /usr/sbin/serve
+COPY LICENSE /usr/share/doc/mooring/LICENSE
+ARG VERSION=dev
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="mooring-server" \
+      org.opencontainers.image.description="The Linux kernel's NFS server, for a pod" \
+      org.opencontainers.image.source="https://github.com/mooring-csi/mooring" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION"
+ENV PATH=/usr/sbin:/usr/bin
+ENTRYPOINT ["/usr/sbin/serve"]
+CMD ["/srv", "*"]
+
+FROM root AS client-root
+ARG TARGETARCH=amd64
+RUN root /root-of-image "$TARGETARCH" client
 
 FROM scratch
-COPY --from=root /root-of-image/ /
+COPY --from=client-root /root-of-image/ /
 COPY --from=build /out/ /usr/bin/
 COPY LICENSE /usr/share/doc/mooring/LICENSE
 

@@ -74,8 +74,8 @@ sanity: lab-deps build ## Run the CSI conformance suite, csi-sanity, in the lab.
 ##@ Image
 
 .PHONY: image
-image: ## Build the image for amd64 and arm64 into build/image-*.tar, and look at it.
-	@for arch in amd64 arm64; do test/image/build build/image-$$arch.tar $$arch; done
+image: ## Build build/image-*.tar, and server-*.tar, for amd64 and arm64, and look at them.
+	@for arch in amd64 arm64; do test/image/build build/image-$$arch.tar $$arch; test/image/build build/server-$$arch.tar $$arch server; done
 	MOORING_IMAGES=$(CURDIR)/build $(GO) test -count=1 -tags image -v ./test/image
 
 ##@ Kubernetes: a real cluster of two nodes, without a virtual machine (test/e2e/cluster; root)
@@ -88,9 +88,10 @@ cluster-down: ## Stop it.
 	@test/e2e/cluster down
 
 e2e: ## Test image, chart and examples on it. E2EFLAGS: -run ...
-	@test/image/build build/image-$$(dpkg --print-architecture).tar
 	@test/e2e/cluster status >/dev/null 2>&1 || test/e2e/cluster up
-	MOORING_IMAGE=$(CURDIR)/build/image-$$(dpkg --print-architecture).tar $(GO) test -count=1 -tags e2e -timeout 60m -v $(E2EFLAGS) ./test/e2e
+	@test/image/build build/image.tar
+	@test/image/build build/server.tar '' server
+	MOORING_IMAGE=$(CURDIR)/build/image.tar MOORING_SERVER=$(CURDIR)/build/server.tar $(GO) test -count=1 -tags e2e -timeout 60m -v $(E2EFLAGS) ./test/e2e
 
 ##@ Lab: a real NFS client and server, without root (test/lab/nfs-uml)
 

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -28,7 +29,7 @@ const (
 	root  = "../.."
 	where = root + "/charts/mooring"
 	// one is the one command for one server.
-	one = "server: 10.0.0.200\npath: /export/kubernetes\n"
+	one = "share: {server: 10.0.0.200, path: /export/kubernetes}\n"
 )
 
 func load(t *testing.T) *chart.Chart {
@@ -148,6 +149,9 @@ func TestGolden(t *testing.T) {
 	}
 }
 
+// checksum is by what Helm starts pods anew when the configuration changes.
+var checksum = regexp.MustCompile(`(?m)^ +annotations:\n +#.*\n +checksum/config: .*\n`)
+
 // TestManifests compares deploy/kubernetes.yaml with the chart.
 func TestManifests(t *testing.T) {
 	head := `# Mooring without Helm, made from the chart by "make manifests": put your server and its path into
@@ -158,7 +162,7 @@ func TestManifests(t *testing.T) {
 #
 # The cluster needs the snapshot custom resources (external-snapshotter).
 `
-	text := render(t, "mooring", one+"snapshots: {enabled: true}\n")
+	text := checksum.ReplaceAllString(render(t, "mooring", one+"snapshots: {enabled: true}\n"), "")
 	var kept []string
 	for line := range strings.Lines(text) {
 		if !strings.Contains(line, "helm.sh/chart") && !strings.Contains(line, "managed-by: Helm") {
@@ -176,10 +180,15 @@ func TestRefused(t *testing.T) {
 		"a key of a share":                 {"shares: [{name: a, server: x, path: /x}]", "server"},
 		"a share without a path":           {"shares: [{name: a, servers: [x]}]", "path"},
 		"a share without servers":          {"shares: [{name: a, servers: [], path: /x}]", "servers"},
-		"a path that is relative":          {"server: x\npath: export", "path"},
-		"a server without a path":          {"server: x", "server needs a path"},
-		"a path without a server":          {"path: /x", "path needs a server"},
-		"a name that is none":              {one + "shareName: NAS", "shareName"},
+		"a path that is relative":          {"share: {server: x, path: export}", "path"},
+		"a server without a path":          {"share: {server: x}", "share.server needs a path"},
+		"a path without a server":          {"share: {path: /x}", "share.path needs a server"},
+		"a name that is none":              {"share: {name: NAS}", "name"},
+		"an address as the server":         {"server: 10.0.0.200", "server"},
+		"a size that is none":              {"server: {enabled: true, storage: {size: much}}", "size"},
+		"two places to store":              {"server: {enabled: true, storage: {hostPath: /x, existingClaim: claim}}", "one of them"},
+		"a directory of no node":           {"server: {enabled: true, storage: {hostPath: /x}}", "say on which"},
+		"kubelet mounts what it cannot":    {"controller: {mountShares: kubelet}\nserver: {enabled: true}", "names of Services"},
 		"a number as a parameter":          {one + "storageClasses: [{name: a, parameters: {uid: 5}}]", "uid"},
 		"replicas in words":                {one + "controller: {replicas: two}", "replicas"},
 		"a port that is none":              {one + "node: {metricsPort: 70000}", "metricsPort"},

@@ -232,6 +232,8 @@ func privileges(all []any) map[string]string {
 			add("controller", o.Spec.Template.Spec)
 		case *appsv1.DaemonSet:
 			add("node", o.Spec.Template.Spec)
+		case *appsv1.StatefulSet:
+			add("server", o.Spec.Template.Spec)
 		}
 	}
 	return found
@@ -248,6 +250,10 @@ func TestPrivileges(t *testing.T) {
 		one + "controller: {mountShares: kubelet}\nnode: {registrar: sidecar}": {
 			"controller mooring": files, "controller csi-provisioner": "", "controller csi-resizer": "", "controller csi-snapshotter": "",
 			"node mooring": "privileged", "node node-driver-registrar": "", "node liveness-probe": "",
+		},
+		"server: {enabled: true}": {
+			"controller mooring": "SYS_ADMIN " + files, "controller csi-provisioner": "", "controller csi-resizer": "", "controller csi-snapshotter": "",
+			"node mooring": "privileged", "server server": "privileged",
 		},
 	} {
 		got := privileges(objects(t, render(t, "mooring", values)))

@@ -24,6 +24,7 @@ const (
 	namespace = "mooring"
 	driver    = "nfs.csi.mooring.dev"
 	nas       = "10.89.0.9"
+	managed   = "managed-nfs-storage"
 	examples  = "../../deploy/examples"
 )
 
@@ -153,12 +154,12 @@ func drivers(t *testing.T, node string) []string {
 
 // TestInstall gives the nodes the image, and installs the chart.
 func TestInstall(t *testing.T) {
-	if _, err := run("", "load", os.Getenv("MOORING_IMAGE")); err != nil {
+	if _, err := run("", "load", os.Getenv("MOORING_IMAGE"), os.Getenv("MOORING_SERVER")); err != nil {
 		t.Fatal(err)
 	}
 	server(t, "mkdir -p models archive; echo a model > models/one; echo kept > archive/file; chmod 777 archive")
 	install(t)
-	if got := k(t, "get", "storageclass", "managed-nfs-storage", "-o", "jsonpath={.provisioner}"); got != driver {
+	if got := k(t, "get", "storageclass", managed, "-o", "jsonpath={.provisioner}"); got != driver {
 		t.Errorf("the class is %q's", got)
 	}
 }

@@ -14,15 +14,15 @@ import (
 	"time"
 )
 
-// claims makes so many claims of a name, and returns what deletes them.
-func claims(t *testing.T, name string, count int) {
+// claims makes so many claims of a name and class, and deletes them when the test ends.
+func claims(t *testing.T, name, class string, count int) {
 	t.Helper()
 	var all strings.Builder
 	for i := range count {
 		fmt.Fprintf(&all, `---
 {apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: %s-%d, labels: {made: %s}},
- spec: {storageClassName: managed-nfs-storage, accessModes: [ReadWriteMany], resources: {requests: {storage: 1Gi}}}}
-`, name, i, name)
+ spec: {storageClassName: %s, accessModes: [ReadWriteMany], resources: {requests: {storage: 1Gi}}}}
+`, name, i, name, class)
 	}
 	manifest(t, all.String())
 	t.Cleanup(func() { _, _ = run("", "k", "delete", "pvc", "-l", "made="+name, "--timeout=120s") })
@@ -49,9 +49,9 @@ func phases(t *testing.T, kind, label string) map[string]int {
 }
 
 // writers starts pods on each node that write a line to a claim of their own twice a second.
-func writers(t *testing.T, name string, count int) []string {
+func writers(t *testing.T, name, class string, count int) []string {
 	t.Helper()
-	claims(t, name, count)
+	claims(t, name, class, count)
 	var all strings.Builder
 	var names []string
 	for i := range count {
@@ -88,7 +88,7 @@ func unharmed(t *testing.T, pods []string) {
 
 // TestUpgrade upgrades the chart and rolls it back while pods write.
 func TestUpgrade(t *testing.T) {
-	pods := writers(t, "upgraded", 4)
+	pods := writers(t, "upgraded", managed, 4)
 	mounts := func() string {
 		return on(t, "node-1", "grep -c ' /var/lib/kubelet/pods/.* nfs4 ' /proc/self/mounts || true")
 	}
@@ -109,7 +109,7 @@ func TestUpgrade(t *testing.T) {
 
 // TestControllerKilled provisions 50 volumes while controllers are killed.
 func TestControllerKilled(t *testing.T) {
-	claims(t, "killed", 50)
+	claims(t, "killed", managed, 50)
 	for range 4 {
 		_, _ = run("", "k", "-n", namespace, "delete", "pod", "-l", "app.kubernetes.io/component=controller", "--grace-period=0", "--force")
 		time.Sleep(4 * time.Second)
@@ -126,7 +126,7 @@ func TestControllerKilled(t *testing.T) {
 
 // TestNodeRestarted kills the node plugins while pods come and go.
 func TestNodeRestarted(t *testing.T) {
-	stay := writers(t, "stays", 2)
+	stay := writers(t, "stays", managed, 2)
 	for round := range 3 {
 		kill := make(chan error, 1)
 		go func() {
@@ -135,7 +135,7 @@ func TestNodeRestarted(t *testing.T) {
 			kill <- err
 		}()
 		name := fmt.Sprintf("comes-%d", round)
-		unharmed(t, writers(t, name, 4))
+		unharmed(t, writers(t, name, managed, 4))
 		if err := <-kill; err != nil {
 			t.Error(err)
 		}
@@ -159,7 +159,7 @@ func TestTimes(t *testing.T) {
 	for i := range 20 {
 		name := fmt.Sprintf("timed-%d", i)
 		start := time.Now()
-		claims(t, name, 1)
+		claims(t, name, managed, 1)
 		eventually(t, time.Minute, "it is bound", func() bool { return bound(t, name+"-0") })
 		binding = append(binding, time.Since(start))
 		start = time.Now()
@@ -173,22 +173,30 @@ func TestTimes(t *testing.T) {
 	slices.Sort(binding)
 	slices.Sort(starting)
 	start := time.Now()
-	claims(t, "many", 50)
+	claims(t, "many", managed, 50)
 	eventually(t, 4*time.Minute, "50 claims are bound", func() bool { return phases(t, "pvc", "made=many")["Bound"] == 50 })
 	t.Logf("claim to Bound: %v; pod to Running: %v (medians of 20); 50 claims at once: %v", binding[10], starting[10], time.Since(start))
 }
 
+// nfs lists what a node has mounted by NFS.
+func nfs(t *testing.T, node string) string {
+	t.Helper()
+	return on(t, node, "awk '$3 ~ /^nfs/ && $2 !~ /^.proc/' /proc/self/mounts")
+}
+
 // TestUninstall comes last: nothing of the driver is left.
 func TestUninstall(t *testing.T) {
+	for _, node := range []string{"node-1", "node-2"} {
+		eventually(t, 2*time.Minute, "kubelet has let go of the volumes on "+node, func() bool { return nfs(t, node) == "" })
+	}
 	if _, err := run("", "helm", "uninstall", "mooring", "-n", namespace, "--wait", "--timeout=2m"); err != nil {
 		t.Fatal(err)
 	}
 	for _, kind := range []string{"pods", "deployments", "daemonsets", "configmaps", "serviceaccounts", "roles", "rolebindings", "poddisruptionbudgets"} {
-		left := strings.Fields(k(t, "-n", namespace, "get", kind, "-o", "jsonpath={.items[*].metadata.name}"))
-		left = slices.DeleteFunc(left, func(name string) bool { return name == "default" || name == "kube-root-ca.crt" })
-		if len(left) > 0 {
-			t.Errorf("%s are left: %q", kind, left)
-		}
+		eventually(t, time.Minute, kind+" are gone", func() bool {
+			left := strings.Fields(k(t, "-n", namespace, "get", kind, "-o", "jsonpath={.items[*].metadata.name}"))
+			return !slices.ContainsFunc(left, func(name string) bool { return name != "default" && name != "kube-root-ca.crt" })
+		})
 	}
 	for _, kind := range []string{"clusterroles", "clusterrolebindings", "csidrivers", "storageclasses", "volumesnapshotclasses", "persistentvolumes"} {
 		if got := k(t, "get", kind, "-o", "name"); strings.Contains(got, "mooring") || kind == "persistentvolumes" && got != "" {
@@ -197,7 +205,7 @@ func TestUninstall(t *testing.T) {
 	}
 	for _, node := range []string{"node-1", "node-2"} {
 		eventually(t, time.Minute, node+" has forgotten the driver", func() bool { return !slices.Contains(drivers(t, node), driver) })
-		if got := on(t, node, "ls /var/lib/kubelet/plugins_registry; awk '$3 ~ /nfs/' /proc/self/mounts"); got != "" {
+		if got := on(t, node, "ls /var/lib/kubelet/plugins_registry") + nfs(t, node); got != "" {
 			t.Errorf("on %s is left: %s", node, got)
 		}
 	}

@@ -21,14 +21,22 @@ import (
 	"testing"
 )
 
-// programs are all that can be run in the image.
-var programs = []string{
-	"usr/bin/cat", "usr/bin/dash", "usr/bin/flock", "usr/bin/mooring", "usr/bin/mount",
-	"usr/sbin/mount.nfs", "usr/sbin/rpc.statd", "usr/sbin/start-statd",
+// made are the images: all that can be run in each, its entrypoint, and how many bytes its files
+// may have.
+var made = map[string]struct {
+	programs   []string
+	entrypoint string
+	most       int64
+}{
+	"image": {[]string{
+		"usr/bin/cat", "usr/bin/dash", "usr/bin/flock", "usr/bin/mooring", "usr/bin/mount",
+		"usr/sbin/mount.nfs", "usr/sbin/rpc.statd", "usr/sbin/start-statd",
+	}, "/usr/bin/mooring", 40 << 20},
+	"server": {[]string{
+		"usr/bin/dash", "usr/bin/mkdir", "usr/bin/mount", "usr/bin/sleep",
+		"usr/sbin/exportfs", "usr/sbin/nfsdcld", "usr/sbin/rpc.mountd", "usr/sbin/rpc.nfsd", "usr/sbin/serve",
+	}, "/usr/sbin/serve", 20 << 20},
 }
-
-// most is how many bytes the files of an image may have.
-const most = 40 << 20
 
 // image is an archive that was unpacked.
 type image struct {
@@ -45,11 +53,11 @@ type image struct {
 	}
 }
 
-// open unpacks the image of an architecture.
-func open(t *testing.T, arch string) *image {
+// open unpacks an image for an architecture.
+func open(t *testing.T, name, arch string) *image {
 	t.Helper()
 	im := &image{T: t, root: t.TempDir(), arch: arch}
-	file := filepath.Join(os.Getenv("MOORING_IMAGES"), "image-"+arch+".tar")
+	file := filepath.Join(os.Getenv("MOORING_IMAGES"), name+"-"+arch+".tar")
 	entry := func(name string, use func(io.Reader)) {
 		t.Helper()
 		f, err := os.Open(file)
@@ -133,37 +141,42 @@ func (im *image) files() map[string]os.FileInfo {
 }
 
 func TestImage(t *testing.T) {
-	for arch, machine := range map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64} {
-		t.Run(arch, func(t *testing.T) {
-			im := open(t, arch)
-			if c := im.config; c.Architecture != arch || !slices.Equal(c.Config.Entrypoint, []string{"/usr/bin/mooring"}) || c.Config.User != "" ||
-				!slices.Contains(c.Config.Env, "PATH=/usr/sbin:/usr/bin") || c.Config.Labels["org.opencontainers.image.version"] == "" {
-				t.Errorf("it is to be run as %+v", c)
-			}
-			var found []string
-			var size int64
-			libraries := map[string]bool{}
-			files := im.files()
-			for name, info := range files {
-				size += info.Size()
-				if info.Mode()&0o111 != 0 && !strings.Contains(name, ".so") {
-					found = append(found, name)
-				}
-				if strings.Contains(name, ".so") {
-					libraries[path.Base(name)] = true
-				}
-			}
-			slices.Sort(found)
-			if !slices.Equal(found, programs) {
-				t.Errorf("the programs are %q, want %q", found, programs)
-			}
-			t.Logf("%s: %d files, %.1f MB", arch, len(files), float64(size)/1e6)
-			if size > most {
-				t.Errorf("it has %d bytes, and %d are allowed", size, most)
-			}
-			im.linked(files, libraries, machine)
-		})
+	for name := range made {
+		for arch, machine := range map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64} {
+			t.Run(name+" "+arch, func(t *testing.T) { open(t, name, arch).look(name, machine) })
+		}
 	}
+}
+
+// look compares the image with what it is to be.
+func (im *image) look(name string, machine elf.Machine) {
+	want := made[name]
+	if c := im.config; c.Architecture != im.arch || !slices.Equal(c.Config.Entrypoint, []string{want.entrypoint}) || c.Config.User != "" ||
+		!slices.Contains(c.Config.Env, "PATH=/usr/sbin:/usr/bin") || c.Config.Labels["org.opencontainers.image.version"] == "" {
+		im.Errorf("it is to be run as %+v", c)
+	}
+	var found []string
+	var size int64
+	libraries := map[string]bool{}
+	files := im.files()
+	for file, info := range files {
+		size += info.Size()
+		if info.Mode()&0o111 != 0 && !strings.Contains(file, ".so") {
+			found = append(found, file)
+		}
+		if strings.Contains(file, ".so") {
+			libraries[path.Base(file)] = true
+		}
+	}
+	slices.Sort(found)
+	if !slices.Equal(found, want.programs) {
+		im.Errorf("the programs are %q, want %q", found, want.programs)
+	}
+	im.Logf("%s for %s: %d files, %.1f MB", name, im.arch, len(files), float64(size)/1e6)
+	if size > want.most {
+		im.Errorf("it has %d bytes, and %d are allowed", size, want.most)
+	}
+	im.linked(files, libraries, machine)
 }
 
 // linked checks that every program and library is for the machine, and has what it is linked to.
@@ -196,23 +209,33 @@ func (im *image) linked(files map[string]os.FileInfo, libraries map[string]bool,
 	}
 }
 
-// TestRuns runs the programs of the image for this machine in it.
+// TestRuns runs the programs of the images for this machine in them.
 func TestRuns(t *testing.T) {
-	im := open(t, runtime.GOARCH)
-	for program, c := range map[string]struct{ argument, says string }{
-		"/usr/bin/mooring": {"--version", "mooring version"},
-		"/sbin/mount.nfs":  {"-V", "nfs-utils"},
-		"/sbin/mount.nfs4": {"-V", "nfs-utils"},
-		"/bin/mount":       {"-V", "util-linux"},
-		"/sbin/rpc.statd":  {"--version", "version"},
-		"/usr/bin/flock":   {"--version", "flock"},
-		"/usr/bin/cat":     {"--version", "coreutils"},
+	for name, programs := range map[string]map[string]struct{ argument, says string }{
+		"image": {
+			"/usr/bin/mooring": {"--version", "mooring version"},
+			"/sbin/mount.nfs":  {"-V", "nfs-utils"},
+			"/sbin/mount.nfs4": {"-V", "nfs-utils"},
+			"/bin/mount":       {"-V", "util-linux"},
+			"/sbin/rpc.statd":  {"--version", "version"},
+			"/usr/bin/flock":   {"--version", "flock"},
+			"/usr/bin/cat":     {"--version", "coreutils"},
+		},
+		"server": { // exportfs says nothing without a server
+			"/usr/sbin/rpc.mountd": {"--version", "version"},
+			"/usr/sbin/rpc.nfsd":   {"--help", "Usage"},
+			"/usr/sbin/nfsdcld":    {"--help", "nfsdcld"},
+			"/bin/mount":           {"-V", "util-linux"},
+		},
 	} {
-		cmd := exec.Command(program, c.argument)
-		cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: im.root}
-		cmd.Env = im.config.Config.Env
-		if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), c.says) {
-			t.Errorf("%s %s says %q (%v)", program, c.argument, out, err)
+		im := open(t, name, runtime.GOARCH)
+		for program, c := range programs {
+			cmd := exec.Command(program, c.argument)
+			cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: im.root}
+			cmd.Env = im.config.Config.Env
+			if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), c.says) {
+				t.Errorf("%s %s says %q (%v)", program, c.argument, out, err)
+			}
 		}
 	}
 }

@@ -18,16 +18,28 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
 {{- end }}
 
-{{- /* All shares: those of the list, and that of server and path. */}}
+{{- /* All shares: those of the list, that of share, and that of the server in the cluster. */}}
 {{- define "mooring.shares" -}}
 {{- $shares := .Values.shares }}
-{{- if .Values.server }}
-{{- $path := required "server needs a path: what it exports (--set path=/export/kubernetes)" .Values.path }}
-{{- $shares = prepend $shares (dict "name" .Values.shareName "servers" (list .Values.server) "path" $path) }}
-{{- else if .Values.path }}
-{{- fail "path needs a server: who exports it (--set server=10.0.0.200)" }}
+{{- $one := .Values.share }}
+{{- if $one.server }}
+{{- $path := required "share.server needs a path: what it exports (--set share.path=/export/kubernetes)" $one.path }}
+{{- $shares = prepend $shares (dict "name" $one.name "servers" (list $one.server) "path" $path) }}
+{{- else if $one.path }}
+{{- fail "share.path needs a server: who exports it (--set share.server=10.0.0.200)" }}
+{{- end }}
+{{- if .Values.server.enabled }}
+{{- $shares = append $shares (dict "name" .Values.server.shareName "servers" (list (printf "%s-server.%s.svc" (include "mooring.name" .) .Release.Namespace)) "path" "/") }}
 {{- end }}
 {{- toYaml (dict "shares" $shares) }}
+{{- end }}
+
+{{- define "mooring.config" -}}
+{{ include "mooring.shares" . }}
+{{- with .Values.defaults }}
+defaults: {{- toYaml . | nindent 2 }}
+{{- end }}
+unregistered: {{ .Values.unregistered }}
 {{- end }}
 
 {{- define "mooring.snapshots" -}}

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build e2e
+
+package e2e
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestKubeletMounts has kubelet mount the shares for a controller that cannot.
+func TestKubeletMounts(t *testing.T) {
+	install(t, "controller.mountShares=kubelet")
+	t.Cleanup(func() { install(t) })
+	eventually(t, time.Minute, "no controller is there that can mount", func() bool {
+		got := k(t, "-n", namespace, "get", "pods", "-l", "app.kubernetes.io/component=controller", "-o", "jsonpath={.items[*].spec.containers[0].securityContext.capabilities.add}")
+		return got != "" && !strings.Contains(got, "SYS_ADMIN")
+	})
+	apply(t, "dynamic.yaml")
+	running(t, "my-pod")
+	eventually(t, time.Minute, "it has written", func() bool { return in(t, "my-pod", "cat /data/file 2>/dev/null || true") != "" })
+	in(t, "my-pod", "echo another > /data/theirs; chown 1234:5678 /data/theirs; chmod 400 /data/theirs")
+	dir := directoryOf(t, "my-pvc")
+	apply(t, "clone.yaml")
+	running(t, "clone")
+	if got := in(t, "clone", "cat /data/file /data/theirs; stat -c '%u:%g %a' /data/theirs"); got != "written by my-pod\nanother\n1234:5678 400" {
+		t.Errorf("the clone has %q", got)
+	}
+	remove(t, "clone.yaml")
+	remove(t, "dynamic.yaml")
+	gone(t, dir)
+}
+
+// TestServer runs an NFS server in the cluster, and takes its pod away while others write.
+func TestServer(t *testing.T) {
+	manifest(t, `---
+{apiVersion: v1, kind: PersistentVolume, metadata: {name: disk}, spec: {
+ capacity: {storage: 6Gi}, accessModes: [ReadWriteOnce], storageClassName: local, persistentVolumeReclaimPolicy: Retain, local: {path: /disk/served},
+ nodeAffinity: {required: {nodeSelectorTerms: [{matchExpressions: [{key: kubernetes.io/hostname, operator: In, values: [node-1]}]}]}}}}
+---
+{apiVersion: storage.k8s.io/v1, kind: StorageClass, metadata: {name: embedded}, provisioner: `+driver+`, parameters: {share: embedded}}
+`)
+	on(t, "node-1", "mkdir -p /disk/served")
+	t.Cleanup(func() {
+		install(t)
+		for _, args := range [][]string{{"-n", namespace, "pvc", "mooring-server"}, {"pv", "disk"}, {"storageclass", "embedded"}} {
+			k(t, append([]string{"delete", "--timeout=60s"}, args...)...)
+		}
+		if got := on(t, "node-1", "cd /disk/served && find . -path ./export/.mooring -prune -o -print | grep -c served-; rm -rf /disk/served"); got != "0" {
+			t.Errorf("%s volumes are left on the disk", got)
+		}
+	})
+	install(t, "server.enabled=true", "server.image.repository=docker.io/library/mooring-server", "server.storage.storageClassName=local", "server.storage.size=5Gi")
+	pods := writers(t, "served", "embedded", 4)
+	if got := on(t, "node-1", "ls /disk/served/export | grep -c served"); got != "4" {
+		t.Errorf("%s volumes are on the disk", got)
+	}
+	k(t, "-n", namespace, "delete", "pod", "mooring-server-0", "--timeout=60s")
+	k(t, "-n", namespace, "rollout", "status", "statefulset/mooring-server", "--timeout=120s")
+	start := time.Now()
+	unharmed(t, pods)
+	t.Logf("all write again %v after the server is ready again", time.Since(start).Round(time.Second))
+	k(t, "delete", "pod", "-l", "made=served", "--timeout=120s")
+	k(t, "delete", "pvc", "-l", "made=served", "--timeout=120s")
+}
