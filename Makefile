@@ -19,6 +19,11 @@ LAB := $(CURDIR)/test/lab/run
 LAB_RACE = $(if $(filter 6.%,$(shell $(LAB) --kernel)),,-race)
 LAB_TEST = MOORING_BINARY=$(CURDIR)/build/mooring $(GO) test -count=1 -tags lab $(LAB_RACE) -timeout 20m -exec $(LAB)
 
+# put MARK,FROM,PAGE puts what was measured into a page, between its marks.
+put = awk 'FNR == NR {table = table $$0 "\n"; next} \
+	/^<!-- $(1) -->/ {print; print ""; printf "%s", table; skip = 1} \
+	/^<!-- end -->/ {if (skip) print ""; skip = 0} !skip' $(2) $(3) >build/page.md; cp build/page.md $(3)
+
 .PHONY: help
 help: ## Show this list.
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
@@ -87,11 +92,14 @@ cluster-up: ## Build what is missing (half an hour, once) and start it.
 cluster-down: ## Stop it.
 	@test/e2e/cluster down
 
-e2e: ## Test image, chart and examples on it. E2EFLAGS: -run ...
+e2e: ## Test image, chart, examples and Kubernetes' own suite on it. E2EFLAGS: -run ...
 	@test/e2e/cluster status >/dev/null 2>&1 || test/e2e/cluster up
 	@test/image/build build/image.tar
 	@test/image/build build/server.tar '' server
-	MOORING_IMAGE=$(CURDIR)/build/image.tar MOORING_SERVER=$(CURDIR)/build/server.tar $(GO) test -count=1 -tags e2e -timeout 60m -v $(E2EFLAGS) ./test/e2e
+	MOORING_IMAGE=$(CURDIR)/build/image.tar MOORING_SERVER=$(CURDIR)/build/server.tar $(GO) test -count=1 -tags e2e -timeout 120m -v $(E2EFLAGS) ./test/e2e
+ifndef E2EFLAGS
+	@$(call put,make e2e,build/conformance.md,docs/conformance.md)
+endif
 
 ##@ Lab: a real NFS client and server, without root (test/lab/nfs-uml)
 
@@ -108,10 +116,7 @@ faults: lab-deps build ## Have one of two servers fail in every way; the table g
 	@$(GO) build -o build/faults-nfs ./test/faults
 	@MOORING_BINARY=$(CURDIR)/build/mooring MOORING_LAB_WRITE=build $(LAB) build/faults-nfs $(FAULTSFLAGS)
 ifndef FAULTSFLAGS
-	@awk 'FNR == NR {table = table $$0 "\n"; next} \
-		/^<!-- make faults -->/ {print; print ""; printf "%s", table; skip = 1} \
-		/^<!-- end -->/ {skip = 0; print ""} !skip' build/faults.md docs/reliability.md >build/reliability.md
-	@cp build/reliability.md docs/reliability.md
+	@$(call put,make faults,build/faults.md,docs/reliability.md)
 endif
 
 lab: lab-deps ## Run a command in the lab: make lab CMD='exportfs -v'

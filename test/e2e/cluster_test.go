@@ -123,17 +123,22 @@ func gone(t *testing.T, path string) {
 	eventually(t, time.Minute, path+" is gone from the server", func() bool { return server(t, "ls -d '"+path+"' 2>/dev/null || true") == "" })
 }
 
-// install installs the chart, or upgrades it, with more values.
-func install(t *testing.T, values ...string) {
+// imageTag is under which tag the nodes have the image.
+func imageTag(t *testing.T) string {
 	t.Helper()
 	archive, err := exec.Command("tar", "-xOf", os.Getenv("MOORING_IMAGE"), "manifest.json").Output()
 	if err != nil {
 		t.Fatal("MOORING_IMAGE is to be an archive of the image: ", err)
 	}
-	tag := regexp.MustCompile(`"RepoTags":\["[^"]*:([^":]+)"`).FindSubmatch(archive)[1]
+	return string(regexp.MustCompile(`"RepoTags":\["[^"]*:([^":]+)"`).FindSubmatch(archive)[1])
+}
+
+// install installs the chart, or upgrades it, with more values.
+func install(t *testing.T, values ...string) {
+	t.Helper()
 	args := []string{
 		"helm", "upgrade", "--install", "mooring", "../../charts/mooring", "-n", namespace, "--create-namespace", "--wait", "--timeout=3m",
-		"--set", "image.repository=docker.io/library/mooring,image.tag=" + string(tag),
+		"--set", "image.repository=docker.io/library/mooring,image.tag=" + imageTag(t),
 		"--set", "shares[0].name=nas1,shares[0].servers[0]=" + nas + ",shares[0].path=/export,shares[0].inline=true",
 	}
 	for _, v := range values {
