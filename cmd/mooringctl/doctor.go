@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -111,12 +112,11 @@ func (o *options) toExamine(names []string, e export) ([]volume.Share, error) {
 
 // share returns what an unregistered export is for the driver.
 func (e export) share() ([]volume.Share, error) {
-	registry := config.Default()
-	s, err := registry.Resolve(volume.ExportName(e.server, e.path))
-	if err != nil {
+	if err := cmp.Or(volume.CheckServer(e.server), volume.CheckExportPath(e.path), volume.CheckMountOptions(e.options)); err != nil {
 		return nil, err
 	}
-	if err := volume.CheckMountOptions(e.options); err != nil {
+	s, err := config.Default().Resolve(volume.ExportName(e.server, e.path))
+	if err != nil {
 		return nil, err
 	}
 	s.MountOptions = volume.MergeMountOptions(s.MountOptions, e.options)

@@ -57,11 +57,11 @@ func anywhere() []Trouble {
 // nodeChecks are about this machine.
 func nodeChecks() []Check {
 	return []Check{
-		{"privilege", "may mount", "CAP_SYS_ADMIN", "Nobody else mounts: without it nothing can be tried on a share.", []Trouble{
+		{"privilege", "may mount", "whether this process has CAP_SYS_ADMIN", "Nobody else mounts: without it nothing can be tried on a share.", []Trouble{
 			{"no-privilege", Fail, "This process may not mount.",
 				"Run it as root, or where the shares are mounted already say where.", "sudo mooringctl doctor"},
 		}},
-		{"client", "mount.nfs", "the program is looked for", "mount(8) needs it for every NFS mount.", []Trouble{
+		{"client", "mount.nfs", "the program is looked for where mount(8) does", "mount(8) needs it for every NFS mount.", []Trouble{
 			{"no-program", Fail, "It is not installed.",
 				"Install nfs-common (Debian, Ubuntu), or nfs-utils (others).", "apt install nfs-common || dnf install nfs-utils"},
 		}},
@@ -71,7 +71,7 @@ func nodeChecks() []Check {
 			{"not-loaded", Warn, "Nothing was mounted, and its modules are not loaded.",
 				"The first mount loads them, if they are there.", "modprobe -a nfs nfsv4"},
 		}},
-		{"statd", "rpc.statd here", "rpcbind and rpc.statd of this machine are called, where a share is NFSv3's", "NFSv3 locks need it on each node: without it the mount, or each lock, fails.", []Trouble{
+		{"statd", "rpc.statd here", "a NULL call to it, where a share is NFSv3's", "NFSv3 locks need it on each node: without it the mount, or each lock, fails.", []Trouble{
 			{"no-statd", Fail, "It does not run, and a share needs it.",
 				"Start it, use NFS 4 for the share (nfsvers=4.2), or keep locks within each node (nolock).", "systemctl enable --now rpcbind rpc-statd"},
 		}},
@@ -99,7 +99,7 @@ func serverChecks() []Check {
 			{"no-rpcbind", Fail, "It does not answer, and the share is NFSv3's.",
 				"Start it on the server and open port 111, or use nfsvers=4.2.", "@systemctl enable --now rpcbind"},
 		}},
-		{"exported", "path is exported", "mountd's list, as by showmount -e", "A server lets nobody mount what it does not export to them.", []Trouble{
+		{"exported", "path is exported", "the server's list, as showmount -e has it", "A server lets nobody mount what it does not export to them.", []Trouble{
 			{"not-exported", Fail, "The server exports other paths.",
 				"Export the path on the server, or correct the share's path.", "@echo '{path} {client}(rw,sync,no_subtree_check,no_root_squash)' >>/etc/exports && exportfs -ra"},
 			{"not-to-us", Fail, "It is exported, and this machine is refused.",
@@ -110,7 +110,7 @@ func serverChecks() []Check {
 				"Make it on the server, or correct the share's path. With an export that says fsid=0, NFS 4's paths begin below that.", "@mkdir -p {path}"},
 			{"not-directory", Fail, "It is a file.", "Correct the share's path.", "@ls -ld {path}"},
 		}},
-		{"mounts", "mounts", "mount(8) with the share's options, and those that the controller adds", "What the driver mounts, it mounts so.", append(mountTroubles(),
+		{"mounts", "mounts", "a mount with the share's options, and those that the controller adds", "What the driver mounts, it mounts so.", append(mountTroubles(),
 			Trouble{"not-given", Fail, "The share is not mounted beneath --shares-dir.",
 				"Have it mounted there under its name before the program starts: {share}.", "findmnt -t nfs,nfs4"},
 		)},
@@ -227,13 +227,13 @@ func measureChecks() []Check {
 			{"slow", Warn, "A round trip takes more than 20 ms.",
 				"Look for the way to the server, and at its load.", "nfsiostat 1 3; ping -c 5 {server}"},
 		}},
-		{"space", "space", "statfs", "Volumes have no size of their own: all of them share it.", []Trouble{
+		{"space", "space", "what statfs says", "Volumes have no size of their own: all of them share it.", []Trouble{
 			{"low", Warn, "Less than 10 % is free.",
 				"Free some, or enlarge the file system. Deleted volumes wait in the trash for trashRetention.", "@df -h {path}"},
 			{"full", Fail, "Less than 1 % is free.",
 				"Free some, or enlarge the file system. Deleted volumes wait in the trash for trashRetention.", "@df -h {path}"},
 		}},
-		{"inodes", "inodes", "statfs", "Each file needs one, whatever its size.", []Trouble{
+		{"inodes", "inodes", "what statfs says", "Each file needs one, whatever its size.", []Trouble{
 			{"low", Warn, "Less than 10 % is free.", "Remove files, or move to a file system with more inodes.", "@df -i {path}"},
 			{"none", Fail, "Less than 1 % is free.", "Remove files, or move to a file system with more inodes.", "@df -i {path}"},
 		}},

@@ -165,6 +165,11 @@ func list(words []string) string {
 
 // judge says what a trial has shown of a share that is mounted so.
 func (s *sheet) judge(f *Facts, m mounted) {
+	if _, failed := f.Failures[stepOpen]; failed {
+		s.failure("writable", stepOpen, f)
+		s.rest(shareChecks(), "the share's directory cannot be opened")
+		return
+	}
 	s.judgeRoom(f)
 	if f.did(stepLatency) {
 		detail := fmt.Sprintf("%s for a round trip", short(f.Latency))
@@ -211,11 +216,7 @@ func (s *sheet) failure(id, step string, f *Facts) {
 
 // judgeRefusal says why nothing could be written.
 func (s *sheet) judgeRefusal(f *Facts) {
-	step := stepWrite
-	if _, failed := f.Failures[stepOpen]; failed {
-		step = stepOpen
-	}
-	failure := f.Failures[step]
+	failure := f.Failures[stepWrite]
 	cause := ""
 	switch failure.Errno {
 	case unix.EROFS:
@@ -231,10 +232,10 @@ func (s *sheet) judgeRefusal(f *Facts) {
 		cause = "quota"
 	}
 	if cause == "" {
-		s.failure("writable", step, f)
+		s.failure("writable", stepWrite, f)
 		return
 	}
-	s.trouble("writable", cause, "%s", failure.Message)
+	s.trouble("writable", cause, "user %d cannot write a file: %v", f.Self, failure.Errno)
 }
 
 func (s *sheet) judgeRoom(f *Facts) {

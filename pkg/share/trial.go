@@ -48,18 +48,8 @@ var trialName = regexp.MustCompile(`^` + regexp.QuoteMeta(trialPrefix) + `[0-9a-
 func OpenTrial(path string) (*Trial, error) {
 	t := &Trial{root: -1, in: -1, name: trialPrefix + randomHex(8)}
 	var err error
-	if t.root, err = openDir(path); err != nil {
-		return nil, err
-	}
-	t.in, err = t.root.resolve(volume.StateDir)
-	if is(err, unix.ENOENT) {
-		t.in, err = t.root.resolve("")
-	}
-	if err != nil {
-		t.root.close()
-		return nil, err
-	}
-	return t, nil
+	t.root, err = openDir(path)
+	return t, err
 }
 
 // Space asks how much there is and how much of it is free.
@@ -93,6 +83,12 @@ func (t *Trial) Latency(times int) (time.Duration, error) {
 // The server's clock is what the directory has for its mtime. That of the file may be this
 // client's, which keeps it to itself as long as the file is delegated to it (RFC 9754).
 func (t *Trial) Write(now func() time.Time) (skew time.Duration, err error) {
+	if t.in, err = t.root.resolve(volume.StateDir); is(err, unix.ENOENT) {
+		t.in, err = t.root.resolve("")
+	}
+	if err != nil {
+		return 0, err
+	}
 	before := now()
 	t.begun = true
 	if t.source, err = t.in.open(t.name, unix.O_CREAT|unix.O_EXCL|unix.O_RDWR); err != nil {
@@ -275,7 +271,9 @@ func (t *Trial) Close() error {
 			errs = append(errs, ignore(t.in.unlink(t.name+suffix), unix.ENOENT))
 		}
 	}
-	t.in.close()
+	if t.in >= 0 {
+		t.in.close()
+	}
 	t.root.close()
 	return errors.Join(errs...)
 }
