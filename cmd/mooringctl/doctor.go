@@ -62,6 +62,9 @@ It ends with 0 if all is well, with 1 if there are warnings, and with 2 if somet
 			return o.examine(c.Context(), shares, c.OutOrStdout())
 		},
 	}
+	c.ValidArgsFunction = func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		return o.names(), cobra.ShellCompDirectiveNoFileComp
+	}
 	f := c.Flags()
 	f.StringVarP(&o.output, "output", "o", "table", "table or json")
 	f.StringVar(&e.server, "server", "", "examine an export of this server that need not be registered; with --path")
@@ -69,6 +72,16 @@ It ends with 0 if all is well, with 1 if there are warnings, and with 2 if somet
 	f.StringSliceVar(&e.options, "mount-options", nil, "mount options; with --server")
 	c.MarkFlagsRequiredTogether("server", "path")
 	return c
+}
+
+// names are those of the registered shares, as far as they can be known.
+func (o *options) names() (names []string) {
+	if source, err := config.Open(o.config); err == nil {
+		for _, s := range source.Current().Shares {
+			names = append(names, s.Name)
+		}
+	}
+	return names
 }
 
 // toExamine returns the shares that are meant.

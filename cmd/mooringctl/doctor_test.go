@@ -161,6 +161,9 @@ func TestToExamine(t *testing.T) {
 			t.Errorf("%+v %q %+v: %q, and not %q", c.o, c.names, c.e, got, c.want)
 		}
 	}
+	if got := (&options{config: config}).names(); !slices.Equal(got, []string{"nas1", "nas2"}) {
+		t.Errorf("the shares that can be named are %q", got)
+	}
 	shares, err := (&options{}).toExamine(nil, export{server: "h", path: "/x", options: []string{"nfsvers=3,nolock"}})
 	if err != nil || !slices.Equal(shares[0].MountOptions, []string{"nodev", "nosuid", "nfsvers=3", "nolock"}) {
 		t.Errorf("an export has the options %q, %v", shares[0].MountOptions, err)

@@ -101,7 +101,7 @@ func serverChecks() []Check {
 		}},
 		{"exported", "path is exported", "the server's list, as showmount -e has it", "A server lets nobody mount what it does not export to them.", []Trouble{
 			{"not-exported", Fail, "The server exports other paths.",
-				"Export the path on the server, or correct the share's path.", "@echo '{path} {client}(rw,sync,no_subtree_check,no_root_squash)' >>/etc/exports && exportfs -ra"},
+				"Export the path on the server, or correct the share's path.", "@echo {path} '{client}(rw,sync,no_subtree_check,no_root_squash)' >>/etc/exports && exportfs -ra"},
 			{"not-to-us", Fail, "It is exported, and this machine is refused.",
 				"Add this machine, and all nodes, to the export's clients on the server. An export without insecure refuses ports above 1023.", "@exportfs -v"},
 		}},
@@ -157,7 +157,7 @@ func writingChecks() []Check {
 	return []Check{
 		{"writable", "can be written", "a probe file is made, written and synced", "Mooring keeps its records on the share, and makes directories there.", []Trouble{
 			{"read-only", Fail, "The export is read-only.",
-				"Export it rw on the server.", "@exportfs -v | grep -A1 '{path}'"},
+				"Export it rw on the server.", "@exportfs -v | grep -A1 {path}"},
 			{"not-allowed", Fail, "The server does not let us: it maps root to nobody (root_squash), and the directory is another's.",
 				"Export with no_root_squash, or give the directory to the user that root is mapped to.", "@chown nobody {path}"},
 			{"full", Fail, "No space is left.",
@@ -169,13 +169,13 @@ func writingChecks() []Check {
 		}},
 		{"root", "root stays root", "the owner of the probe file", "Only root gives volumes an owner (uid, gid, fsGroup) and keeps owners in snapshots.", []Trouble{
 			{"squashed", Warn, "The server maps root to another user (root_squash).",
-				"If classes say uid or gid, or pods fsGroup: export with no_root_squash, to the nodes alone.", "@exportfs -v | grep -A1 '{path}'"},
+				"If classes say uid or gid, or pods fsGroup: export with no_root_squash, to the nodes alone.", "@exportfs -v | grep -A1 {path}"},
 		}},
 		{"owners", "owners are kept", "the probe file is given to 1234:5678 and looked at", "Pods see who their files belong to by these numbers.", []Trouble{
 			{"mapped", Warn, "Another owner comes back: server and client do not agree on names (idmapping).",
 				"Have the server take numbers, or give both the same Domain in /etc/idmapd.conf.", "echo Y >/sys/module/nfs/parameters/nfs4_disable_idmapping"},
 			{"refused", Warn, "The server does not let root give files away.",
-				"Export with no_root_squash; some filers restrict chown by a setting of its own.", "@exportfs -v | grep -A1 '{path}'"},
+				"Export with no_root_squash; some filers restrict chown by a setting of its own.", "@exportfs -v | grep -A1 {path}"},
 		}},
 	}
 }

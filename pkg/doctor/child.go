@@ -27,7 +27,7 @@ const (
 	// mountPatience bounds one mount(8).
 	mountPatience = 10 * time.Second
 	// childPatience bounds a child, which keeps within it by itself.
-	childPatience = 35 * time.Second
+	childPatience = 45 * time.Second
 )
 
 // versions are those that a share is mounted by.
@@ -41,8 +41,8 @@ type request struct {
 	At      string   `json:"at"` // where to mount, or where it is mounted
 	// Given: it is mounted already.
 	Given bool `json:"given,omitempty"`
-	// Versions asks for a mount by each version, and no trial.
-	Versions bool `json:"versions,omitempty"`
+	// Versions asks for a mount by each of them, and no trial.
+	Versions []string `json:"versions,omitempty"`
 }
 
 // answer is what it found.
@@ -103,7 +103,7 @@ func Child(in io.Reader, out io.Writer, now func() time.Time) error {
 	}
 	var a answer
 	switch {
-	case r.Versions:
+	case r.Versions != nil:
 		a.Versions = r.byVersion()
 	case r.Given:
 		if a.Mount = r.given(); a.Mount.Error == "" {
@@ -174,7 +174,7 @@ func (r request) given() mounted {
 // another question.
 func (r request) byVersion() map[string]mounted {
 	all := map[string]mounted{}
-	for _, version := range versions() {
+	for _, version := range r.Versions {
 		s := r.spec()
 		s.Options = volume.MergeMountOptions(s.Options, []string{"nfsvers=" + version})
 		if version == "3" {
@@ -185,9 +185,6 @@ func (r request) byVersion() map[string]mounted {
 			_ = mount.Detach(s.Target)
 		}
 		all[version] = m
-		if m.Cause == mount.Silent && version != "3" { // NFSv3 may be behind a firewall alone
-			break
-		}
 	}
 	return all
 }

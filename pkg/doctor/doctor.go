@@ -24,7 +24,7 @@ const (
 	// atOnce is how many shares are examined at the same time.
 	atOnce = 8
 	// patience bounds the examination of one share.
-	patience = time.Minute
+	patience = 90 * time.Second
 )
 
 // Status is how a check ended.

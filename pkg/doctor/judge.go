@@ -127,21 +127,31 @@ func (c *call) judgeMount(byVersion map[string]mounted) {
 
 // judgeVersions says by which versions the share can be mounted.
 func (c *call) judgeVersions(byVersion map[string]mounted) {
-	var works, not []string
+	var works, not, untried []string
 	for _, v := range versions() {
-		if m, tried := byVersion[v]; tried && m.Error == "" {
+		switch m, tried := byVersion[v]; {
+		case !tried:
+			untried = append(untried, v)
+		case m.Error == "":
 			works = append(works, v)
-		} else {
+		default:
 			not = append(not, v)
 		}
 	}
-	if works == nil {
+	switch {
+	case works == nil && c.mount.Super != nil:
+		c.skip("versions", "none was mounted in time again")
+		return
+	case works == nil:
 		c.skip("versions", "%s", notMounted)
 		return
 	}
 	detail := "by " + list(works)
 	if not != nil {
 		detail += ", not by " + list(not)
+	}
+	if untried != nil {
+		detail += "; " + list(untried) + " was not tried"
 	}
 	switch {
 	case slices.Contains(works, "4.2"):

@@ -159,8 +159,8 @@ func TestJudgeMount(t *testing.T) {
 		{"beneath an export", all, false, nil, by("4.2"), works, nil, "it lies in /, which is exported to everybody"},
 		{"beneath a root of fsid=0", theirs, false, nil, by("4.2"), works, nil, "and yet it can be mounted"},
 		{"by less", ours, false, []string{"nfsvers=3"}, by("3"), works, nil, "it is mounted by 3"},
-		{"only 3", ours, false, nil, by("3"), map[string]mounted{"3": by("3")}, map[string]string{"versions": "warn only-3"}, "not by 4.0, 4.1 and 4.2"},
-		{"no 4.2", ours, false, nil, by("4.1"), map[string]mounted{"4.0": by("4.0"), "4.1": by("4.1")}, map[string]string{"versions": "warn no-4.2"}, "not by 3 and 4.2"},
+		{"only 3", ours, false, nil, by("3"), map[string]mounted{"3": by("3"), "4.0": failed(mount.NoVersion), "4.1": failed(mount.NoVersion), "4.2": failed(mount.NoVersion)}, map[string]string{"versions": "warn only-3"}, "not by 4.0, 4.1 and 4.2"},
+		{"no 4.2", ours, false, nil, by("4.1"), map[string]mounted{"4.0": by("4.0"), "4.1": by("4.1"), "4.2": failed(mount.NoVersion)}, map[string]string{"versions": "warn no-4.2"}, "not by 4.2; 3 was not tried"},
 		{"not exported", theirs, false, nil, failed(mount.NoPath), nil, map[string]string{"exported": "fail not-exported", "path": "skip", "mounts": "skip", "versions": "skip"}, "/exports, /other"},
 		{"not exported, by 3", theirs, false, nil, failed(mount.Denied), nil, map[string]string{"exported": "fail not-exported", "path": "skip", "mounts": "skip", "versions": "skip"}, "/exports, /other"},
 		{"nothing exported", nil, false, nil, failed(mount.Denied), nil, map[string]string{"exported": "fail not-exported", "path": "skip", "mounts": "skip", "versions": "skip"}, "exports nothing"},
@@ -268,6 +268,14 @@ func TestStepLate(t *testing.T) {
 	f := r.facts
 	if f.Swept != 1 || !f.Failures["second"].Late || f.did("third") || f.Failures["first"].Errno != unix.EIO {
 		t.Errorf("the facts are %+v", f)
+	}
+}
+
+func TestQuoted(t *testing.T) {
+	for path, want := range map[string]string{"/a/b-1_2.x": "/a/b-1_2.x", "/a b": "'/a b'", "/it's": `'/it'\''s'`, "/$(x)": "'/$(x)'", "/ä": "'/ä'"} {
+		if got := quoted(path); got != want {
+			t.Errorf("%s is %s for a shell, and not %s", path, got, want)
+		}
 	}
 }
 

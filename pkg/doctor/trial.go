@@ -19,8 +19,9 @@ const (
 	stepPatience = 5 * time.Second
 	// trialPatience is how long steps are begun for.
 	trialPatience = 20 * time.Second
-	// samples is how many GETATTRs are measured.
-	samples = 20
+	// samples is how many GETATTRs are measured, and sampling for how long, where they take longer.
+	samples  = 20
+	sampling = 2 * time.Second
 	// strangeUID and strangeGID are who the probe file is given to: nobody's own.
 	strangeUID, strangeGID = 1234, 5678
 )
@@ -98,7 +99,7 @@ func tried(path string, now func() time.Time) *Facts {
 		return r.facts
 	}
 	r.step(stepSpace, func(f *Facts) (err error) { f.Space, err = t.Space(); return err })
-	r.step(stepLatency, func(f *Facts) (err error) { f.Latency, err = t.Latency(samples); return err })
+	r.step(stepLatency, func(f *Facts) (err error) { f.Latency, err = t.Latency(samples, sampling); return err })
 	r.step(stepWrite, func(f *Facts) (err error) { f.Skew, err = t.Write(now); return err })
 	if r.facts.did(stepWrite) {
 		r.onFile(t)

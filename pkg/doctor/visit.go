@@ -38,6 +38,7 @@ type call struct {
 	v        *visit
 	host     string
 	endpoint probe.Endpoint
+	rpcbind  bool // it answers
 	exports  []probe.Export
 	listed   bool // the exports are known
 	mount    mounted
@@ -49,7 +50,7 @@ func (v *visit) examine(ctx context.Context) {
 	var all sync.WaitGroup
 	for i, host := range v.def.Servers {
 		c := &call{v: v, host: host, endpoint: probe.EndpointOf(host, v.def.MountOptions)}
-		c.fill = []string{"{server}", host, "{path}", v.def.Path, "{share}", v.def.Name}
+		c.fill = []string{"{server}", host, "{path}", quoted(v.def.Path), "{share}", v.def.Name}
 		if len(calls) > 1 {
 			c.server = host
 		}
@@ -73,6 +74,17 @@ func (v *visit) examine(ctx context.Context) {
 		v.findings = append(v.findings, c.all...)
 	}
 	v.trial(calls)
+}
+
+// quoted returns a path as a shell takes it.
+func quoted(path string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-+", r)
+	}
+	if strings.TrimFunc(path, plain) == "" {
+		return path
+	}
+	return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
 }
 
 // trial adds what was found on the share itself, by the first server that it was mounted from.
@@ -159,8 +171,9 @@ func (c *call) ports(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, askPatience)
 	defer cancel()
 	err := probe.Rpcbind(ctx, c.host)
+	c.rpcbind = err == nil
 	switch {
-	case err == nil:
+	case c.rpcbind:
 		c.ok("rpcbind", "on port 111")
 	case c.v.wantsV3():
 		c.trouble("rpcbind", "no-rpcbind", "%v", err)
@@ -183,6 +196,9 @@ func (c *call) byMount(ctx context.Context) (why string) {
 	if !privileged() {
 		return "this process may not mount"
 	}
+	if c.v.wantsV3() && !c.rpcbind && !slices.ContainsFunc(c.v.def.MountOptions, func(o string) bool { return strings.HasPrefix(o, "mountport=") }) {
+		return "rpcbind does not answer" // and mount(8) would wait for it
+	}
 	ctx, stop := c.watch(ctx)
 	defer stop()
 	source := c.v.def.Source(c.host, "")
@@ -195,7 +211,10 @@ func (c *call) byMount(ctx context.Context) (why string) {
 	}
 	c.mount, c.facts = a.Mount, a.Facts
 	c.v.d.progress(c.v.def.Name, "mount "+source+" by each version")
-	r.Versions = true
+	r.Versions = versions()
+	if !c.rpcbind && !c.v.wantsV3() {
+		r.Versions = r.Versions[1:] // 3 is found through it, and mount(8) would wait
+	}
 	byVersion, err := c.v.d.ask(ctx, c.host, r)
 	if err != nil {
 		c.trouble("versions", "late", "%v", err)

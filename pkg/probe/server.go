@@ -237,8 +237,8 @@ func Null(ctx context.Context, e Endpoint) error {
 	err := null(ctx, e.Address, nfsProgram, e.version)
 	if e.version == 3 && errors.Is(err, syscall.ECONNREFUSED) {
 		host, _, _ := net.SplitHostPort(e.Address)
-		if null(ctx, net.JoinHostPort(host, "111"), rpcbindProgram, 2) == nil {
-			return nil // which says at the mount what the port is
+		if port, e := portOf(ctx, host, "111", nfsProgram, 3); e == nil { // as mount(8) would ask
+			err = null(ctx, net.JoinHostPort(host, port), nfsProgram, 3)
 		}
 	}
 	if err == nil {

@@ -61,20 +61,20 @@ func (t *Trial) Space() (volume.Space, error) {
 	return volume.NewSpace(st.Frsize, st.Blocks, st.Bfree, st.Bavail, st.Files, st.Ffree), nil
 }
 
-// Latency asks for the attributes of the share's root so many times, and returns the median of
-// what the answers took. Each question goes to the server: what the client remembers, or was
-// delegated, does not count for AT_STATX_FORCE_SYNC.
-func (t *Trial) Latency(times int) (time.Duration, error) {
-	took := make([]time.Duration, times)
-	for i := range took {
+// Latency asks for the attributes of the share's root so many times, or as often as can be in a
+// while, and returns the median of what the answers took. Each question goes to the server: what
+// the client remembers, or was delegated, does not count for AT_STATX_FORCE_SYNC.
+func (t *Trial) Latency(times int, while time.Duration) (time.Duration, error) {
+	var took []time.Duration
+	for begin := time.Now(); len(took) < times && time.Since(begin) < while; {
 		start := time.Now()
 		if err := t.root.refresh(); err != nil {
 			return 0, err
 		}
-		took[i] = time.Since(start)
+		took = append(took, time.Since(start))
 	}
 	slices.Sort(took)
-	return took[times/2], nil
+	return took[len(took)/2], nil
 }
 
 // Write makes the probe file, with data, a hole, and data. skew is how far the server's clock

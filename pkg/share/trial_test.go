@@ -64,7 +64,7 @@ func TestTrial(t *testing.T) {
 		if space, err := trial.Space(); err != nil || space.Total == 0 {
 			t.Errorf("the space is %+v, %v", space, err)
 		}
-		if took, err := trial.Latency(20); err != nil || took <= 0 {
+		if took, err := trial.Latency(20, time.Second); err != nil || took <= 0 {
 			t.Errorf("the latency is %v, %v", took, err)
 		}
 		if uid, _, err := trial.Owner(); err != nil || uid != uint32(os.Geteuid()) {

@@ -77,6 +77,9 @@ func sicknesses() []sick {
 		{name: "good by 3", lines: []string{"mountOptions: [nfsvers=3]"}},
 		{name: "good by 4.1", lines: []string{"mountOptions: [nfsvers=4.1]"}, says: "it is mounted by 4.1"},
 		{name: "stopped", begin: func(t *testing.T) { outage(t, "stop", "start") }, want: map[string]string{"answers": "refused"}, exit: 2},
+		{name: "stopped, by 3", begin: func(t *testing.T) { outage(t, "stop", "start") }, lines: []string{"mountOptions: [nfsvers=3]"}, want: map[string]string{"answers": "refused"}, exit: 2},
+		{name: "rpcbind silent", begin: cutRpcbind, server: "10.77.0.2", path: "/second", says: "3 was not tried"},
+		{name: "rpcbind silent, by 3", begin: cutRpcbind, server: "10.77.0.2", path: "/second", lines: []string{"mountOptions: [nfsvers=3]"}, want: map[string]string{"rpcbind": "no-rpcbind"}, exit: 2},
 		{name: "silent", begin: func(t *testing.T) { outage(t, "cut", "heal") }, want: map[string]string{"answers": "silent"}, exit: 2},
 		{name: "unresolved", server: "no-such-host.invalid", want: map[string]string{"resolves": "unresolved"}, exit: 2},
 		{name: "no NFS", lines: []string{"mountOptions: [port=2222]"}, begin: stranger, want: map[string]string{"answers": "no-nfs"}, exit: 2},
@@ -187,6 +190,16 @@ func findings(r doctor.Report) []doctor.Finding {
 	return all
 }
 
+// ctl is where mooringctl is: beside the driver.
+func ctl(t *testing.T) string {
+	t.Helper()
+	driver := os.Getenv("MOORING_BINARY")
+	if driver == "" {
+		t.Fatal("MOORING_BINARY does not say where the programs are: run this by make")
+	}
+	return filepath.Join(filepath.Dir(driver), "mooringctl")
+}
+
 // runDoctor runs the program on a site's share.
 func runDoctor(t *testing.T, of *site, wrap []string, args ...string) (r doctor.Report, took time.Duration, status int) {
 	t.Helper()
@@ -199,8 +212,7 @@ func runDoctor(t *testing.T, of *site, wrap []string, args ...string) (r doctor.
 	if err := os.WriteFile(config, []byte(of.config), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	program := filepath.Join(filepath.Dir(os.Getenv("MOORING_BINARY")), "mooringctl")
-	command := append(append(wrap[:len(wrap):len(wrap)], program, "doctor", "nas1", "-o", "json", "--config", config), args...)
+	command := append(append(wrap[:len(wrap):len(wrap)], ctl(t), "doctor", "nas1", "-o", "json", "--config", config), args...)
 	cmd := exec.CommandContext(soon(t), command[0], command[1:]...)
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
@@ -237,6 +249,15 @@ func stranger(t *testing.T) {
 			conn.Close()
 		}
 	}()
+}
+
+// cutRpcbind drops what is sent to the second server's rpcbind, as a firewall does.
+func cutRpcbind(t *testing.T) {
+	if err := lab.Do("second"); err != nil {
+		t.Fatal(err)
+	}
+	shell(t, "tc qdisc add dev second clsact; tc filter add dev second egress protocol ip u32 match ip dport 111 0xffff action drop")
+	t.Cleanup(func() { shell(t, "tc qdisc del dev second clsact") })
 }
 
 // exportToOthers exports /others to a machine that is not this one.
@@ -382,7 +403,7 @@ func TestDoctorKilled(t *testing.T) {
 	if err := os.WriteFile(config, []byte(s.config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	program := filepath.Join(filepath.Dir(os.Getenv("MOORING_BINARY")), "mooringctl")
+	program := ctl(t)
 	eventually(t, time.Minute, "one that is killed leaves something", func() bool {
 		cmd := exec.Command(program, "doctor", "--config", config)
 		if err := cmd.Start(); err != nil {
