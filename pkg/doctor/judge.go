@@ -245,7 +245,7 @@ func (s *sheet) judgeRefusal(f *Facts) {
 		s.failure("writable", stepWrite, f)
 		return
 	}
-	s.trouble("writable", cause, "user %d cannot write a file: %v", f.Self, failure.Errno)
+	s.trouble("writable", cause, "%s cannot write a file: %v", who(f.Self), failure.Errno)
 }
 
 func (s *sheet) judgeRoom(f *Facts) {
@@ -282,19 +282,19 @@ func (s *sheet) judgeOwners(f *Facts) {
 	squashed := f.Owner[0] != f.Self
 	switch {
 	case squashed && !mapped:
-		s.trouble("root", "squashed", "what user %d makes belongs to %d", f.Self, f.Owner[0])
+		s.trouble("root", "squashed", "what %s makes belongs to user %d", who(f.Self), f.Owner[0])
 		s.skip("owners", "root is mapped to another user")
 		return
 	case squashed:
 		s.skip("root", "not known: owners are not kept")
 	default:
-		s.ok("root", "what user %d makes belongs to it", f.Self)
+		s.ok("root", "what %s makes belongs to %[1]s", who(f.Self))
 	}
 	switch {
 	case f.did(stepOwn) && !mapped:
-		s.ok("owners", "%d:%d is %d:%d", strangeUID, strangeGID, f.Given[0], f.Given[1])
+		s.ok("owners", "a file given to %d:%d belongs to %d:%d", strangeUID, strangeGID, f.Given[0], f.Given[1])
 	case f.did(stepOwn):
-		s.trouble("owners", "mapped", "%d:%d is %d:%d", strangeUID, strangeGID, f.Given[0], f.Given[1])
+		s.trouble("owners", "mapped", "a file given to %d:%d belongs to %d:%d", strangeUID, strangeGID, f.Given[0], f.Given[1])
 	case mapped:
 		s.trouble("owners", "mapped", "the server does not take %d:%d for an owner", strangeUID, strangeGID)
 	case f.Failures[stepOwn].Errno == unix.EPERM || f.Failures[stepOwn].Errno == unix.EACCES:
@@ -302,6 +302,14 @@ func (s *sheet) judgeOwners(f *Facts) {
 	default:
 		s.failure("owners", stepOwn, f)
 	}
+}
+
+// who names a user.
+func who(uid uint32) string {
+	if uid == 0 {
+		return "root"
+	}
+	return fmt.Sprintf("user %d", uid)
 }
 
 func (s *sheet) judgeClock(skew time.Duration) {

@@ -242,6 +242,10 @@ func (c *call) noChild(err error) {
 		c.trouble("mounts", "late", "%v", err)
 		return
 	}
+	if errors.Is(err, syscall.EPERM) { // no namespace for the child
+		c.trouble("mounts", "not-permitted", "%v", err)
+		return
+	}
 	c.trouble("mounts", "failed", "%v", err)
 }
 

@@ -89,7 +89,7 @@ func sicknesses() []sick {
 		{name: "wrong path by 3", path: lab.Exports + "/no/such/path", lines: []string{"mountOptions: [nfsvers=3]"}, want: map[string]string{"path": "no-path"}, exit: 2},
 		{name: "bad option", lines: []string{"mountOptions: [bananas]"}, want: map[string]string{"mounts": "bad-option"}, exit: 2},
 		{name: "read-only", export: "readonly", want: map[string]string{"writable": "read-only"}, exit: 2},
-		{name: "squashed", export: "squash", want: map[string]string{"root": "squashed"}, says: "belongs to 65534", exit: 1},
+		{name: "squashed", export: "squash", want: map[string]string{"root": "squashed"}, says: "what root makes belongs to user 65534", exit: 1},
 		{name: "closed", export: "closed", want: map[string]string{"writable": "not-allowed"}, exit: 2},
 		{name: "no clones", export: "ext4", want: map[string]string{"clone": "no-clone"}, exit: 1},
 		{name: "v3 only", begin: onlyV3, want: map[string]string{"versions": "only-3"}, says: "by 3, not by 4.0, 4.1 and 4.2", exit: 1},
