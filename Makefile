@@ -32,8 +32,8 @@ help: ## Show this list.
 ##@ Build
 
 .PHONY: build clean
-build: ## Build build/mooring, a static program.
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o build/mooring ./cmd/mooring
+build: ## Build build/mooring and build/mooringctl, static programs.
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o build/ ./cmd/...
 
 clean: ## Remove build/.
 	rm -rf build

@@ -40,6 +40,13 @@ type exit int
 func (e exit) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
 
 func main() {
+	if done, err := asChild(os.Args[1:]); done {
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(failed)
+		}
+		return
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	err := command().ExecuteContext(ctx)
 	stop()
@@ -66,7 +73,9 @@ func command() *cobra.Command {
 	f.StringVar(&o.config, "config", "/etc/mooring/config.yaml", "the file that registers the shares")
 	f.StringVar(&o.sharesDir, "shares-dir", "", "a directory in which the shares are mounted already, each under its name (none: they are mounted for as long as this runs)")
 	f.StringSliceVar(&o.shares, "share", nil, "only these of the shares")
-	for _, make := range []func(*options) *cobra.Command{} {
+	for _, make := range []func(*options) *cobra.Command{
+		doctorCommand,
+	} {
 		root.AddCommand(make(o))
 	}
 	return root

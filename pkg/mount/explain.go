@@ -3,43 +3,67 @@
 package mount
 
 import (
+	"context"
+	"errors"
 	"strings"
 
 	"github.com/mooring-csi/mooring/pkg/volume"
+)
+
+// Cause is why a mount failed, for programs. "": none of those that are known here.
+type Cause string
+
+// The causes that are told apart.
+const (
+	Denied       Cause = "denied"        // by the export's list of clients, or there is no such export
+	NoPath       Cause = "no-path"       // or it is not beneath an export
+	NotDirectory Cause = "not-directory" // on the server
+	Stale        Cause = "stale"
+	Refused      Cause = "refused" // nothing listens
+	Unreachable  Cause = "unreachable"
+	Silent       Cause = "silent"
+	Unresolved   Cause = "unresolved"
+	NoStatd      Cause = "no-statd" // here
+	NoVersion    Cause = "no-version"
+	BadOption    Cause = "bad-option"
+	NoKernel     Cause = "no-kernel"  // that knows NFS, here
+	NoProgram    Cause = "no-program" // mount.nfs, here
+	NotPermitted Cause = "not-permitted"
 )
 
 // causes are what mount(8) and mount.nfs (nfs-utils) say, what it means and what to do,
 // in the order in which they are looked for.
 var causes = []struct {
 	says   string
+	cause  Cause
 	kind   error
 	advice string
 }{
-	{"access denied by server", volume.ErrRefused, "the export does not allow this client, or the path is not exported: check /etc/exports on the server (exportfs -v)"},
-	{"reason given by server: No such file or directory", volume.ErrConflict, "the path is not there on the server, or not beneath an export"},
-	{"No such file or directory", volume.ErrConflict, "the path is not there on the server, or not beneath an export"},
-	{"not a directory", volume.ErrConflict, "the path is not a directory on the server"},
-	{"Stale file handle", volume.ErrUnavailable, "the server's export was made anew or its disk is not mounted: check the export on the server"},
-	{"Connection refused", volume.ErrUnavailable, "the server is up but no NFS service listens: start it there, or open port 2049"},
-	{"No route to host", volume.ErrUnavailable, "the server cannot be reached from here: check address, route and firewall"},
-	{"Network is unreachable", volume.ErrUnavailable, "the server cannot be reached from here: check address and route"},
-	{"timed out", volume.ErrUnavailable, "the server does not answer: check that it runs and that port 2049 is reachable from here"},
-	{"Failed to resolve server", volume.ErrUnavailable, "the server's name does not resolve: check DNS here, or use its address"},
-	{"rpc.statd is not running", volume.ErrConflict, "NFSv3 locks need rpc.statd: start it on this node, or add the mount option nolock, or use nfsvers=4.2"},
-	{"requested NFS version or transport protocol is not supported", volume.ErrConflict, "the server does not speak the version that the mount options ask for: change nfsvers or proto"},
-	{"Protocol not supported", volume.ErrConflict, "the server does not speak the version that the mount options ask for: change nfsvers or proto"},
-	{"an incorrect mount option was specified", volume.ErrInvalid, "the kernel does not know one of the mount options"},
-	{"invalid option", volume.ErrInvalid, "mount.nfs does not know one of the mount options"},
-	{"Invalid argument", volume.ErrInvalid, "the kernel does not take one of the mount options"},
-	{"unknown filesystem type", volume.ErrConflict, "the kernel here has no NFS client: load its module (modprobe nfs)"},
-	{"No such device", volume.ErrConflict, "the kernel here has no NFS client: load its module (modprobe nfs)"},
-	{"you might need a /sbin/mount", volume.ErrConflict, "mount.nfs is not installed here: install nfs-common (Debian) or nfs-utils"},
-	{"bad option; for several filesystems", volume.ErrConflict, "mount.nfs is not installed here: install nfs-common (Debian) or nfs-utils"},
-	{"Operation not permitted", volume.ErrRefused, "the kernel or the server does not permit it: the driver needs CAP_SYS_ADMIN here, and a server may ask for a privileged port"},
-	{"sharecache fail", volume.ErrConflict, "on this node the same file system is mounted already with another SELinux context: add the mount option nosharecache to the share"},
-	{"mount point does not exist", volume.ErrConflict, "somebody removed the directory while the driver mounted on it: try again"},
-	{"permission denied", volume.ErrRefused, "only root may mount: the driver needs CAP_SYS_ADMIN"},
-	{"must be superuser", volume.ErrRefused, "only root may mount: the driver needs CAP_SYS_ADMIN"},
+	{"access denied by server", Denied, volume.ErrRefused, "the export does not allow this client, or the path is not exported: check /etc/exports on the server (exportfs -v)"},
+	{"reason given by server: No such file or directory", NoPath, volume.ErrConflict, "the path is not there on the server, or not beneath an export"},
+	{"No such file or directory", NoPath, volume.ErrConflict, "the path is not there on the server, or not beneath an export"},
+	{"not a directory", NotDirectory, volume.ErrConflict, "the path is not a directory on the server"},
+	{"Stale file handle", Stale, volume.ErrUnavailable, "the server's export was made anew or its disk is not mounted: check the export on the server"},
+	{"Connection refused", Refused, volume.ErrUnavailable, "the server is up but no NFS service listens: start it there, or open port 2049"},
+	{"No route to host", Unreachable, volume.ErrUnavailable, "the server cannot be reached from here: check address, route and firewall"},
+	{"Network is unreachable", Unreachable, volume.ErrUnavailable, "the server cannot be reached from here: check address and route"},
+	{"timed out", Silent, volume.ErrUnavailable, "the server does not answer: check that it runs and that port 2049 is reachable from here"},
+	{"Failed to resolve server", Unresolved, volume.ErrUnavailable, "the server's name does not resolve: check DNS here, or use its address"},
+	{"rpc.statd is not running", NoStatd, volume.ErrConflict, "NFSv3 locks need rpc.statd: start it on this node, or add the mount option nolock, or use nfsvers=4.2"},
+	{"requested NFS version or transport protocol is not supported", NoVersion, volume.ErrConflict, "the server does not speak the version that the mount options ask for: change nfsvers or proto"},
+	{"Protocol not supported", NoVersion, volume.ErrConflict, "the server does not speak the version that the mount options ask for: change nfsvers or proto"},
+	{"an incorrect mount option was specified", BadOption, volume.ErrInvalid, "the kernel does not know one of the mount options"},
+	{"invalid option", BadOption, volume.ErrInvalid, "mount.nfs does not know one of the mount options"},
+	{"Invalid argument", BadOption, volume.ErrInvalid, "the kernel does not take one of the mount options"},
+	{"unknown filesystem type", NoKernel, volume.ErrConflict, "the kernel here has no NFS client: load its module (modprobe nfs)"},
+	{"No such device", NoKernel, volume.ErrConflict, "the kernel here has no NFS client: load its module (modprobe nfs)"},
+	{"you might need a /sbin/mount", NoProgram, volume.ErrConflict, "mount.nfs is not installed here: install nfs-common (Debian) or nfs-utils"},
+	{"bad option; for several filesystems", NoProgram, volume.ErrConflict, "mount.nfs is not installed here: install nfs-common (Debian) or nfs-utils"},
+	{"Operation not permitted", NotPermitted, volume.ErrRefused, "the kernel or the server does not permit it: the driver needs CAP_SYS_ADMIN here, and a server may ask for a privileged port"},
+	{"sharecache fail", "", volume.ErrConflict, "on this node the same file system is mounted already with another SELinux context: add the mount option nosharecache to the share"},
+	{"mount point does not exist", "", volume.ErrConflict, "somebody removed the directory while the driver mounted on it: try again"},
+	{"permission denied", NotPermitted, volume.ErrRefused, "only root may mount: the driver needs CAP_SYS_ADMIN"},
+	{"must be superuser", NotPermitted, volume.ErrRefused, "only root may mount: the driver needs CAP_SYS_ADMIN"},
 }
 
 // explain turns a failed mount(8) into an error that says in words what is wrong.
@@ -54,4 +78,21 @@ func explain(source, stderr string, err error) error {
 		}
 	}
 	return volume.Errorf(volume.ErrUnavailable, "mount %s: %s (%w)", source, said, err)
+}
+
+// CauseOf finds the cause in what Mount says of a failure, and what mount(8) has said itself.
+func CauseOf(err error) (cause Cause, said string) {
+	said = err.Error()
+	if _, after, ok := strings.Cut(said, ": mount"); ok && strings.HasPrefix(said, "mount ") {
+		said = "mount" + after
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return Silent, said
+	}
+	for _, c := range causes {
+		if strings.Contains(said, c.says) {
+			return c.cause, strings.TrimSuffix(said, ": "+c.advice)
+		}
+	}
+	return "", said
 }

@@ -3,6 +3,7 @@
 package mount
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -72,5 +73,19 @@ func TestCauses(t *testing.T) {
 		if volume.Kind(err) != c.kind || !strings.HasSuffix(err.Error(), ": "+c.advice) {
 			t.Errorf("cause %d, %q, is told as %v", i, c.says, err)
 		}
+		if cause, said := CauseOf(err); cause != c.cause || said != "mount.nfs: "+c.says {
+			t.Errorf("cause %d, %q, is found as %q, and what was said as %q", i, c.says, cause, said)
+		}
+	}
+}
+
+func TestCauseOfOthers(t *testing.T) {
+	late := volume.Errorf(volume.ErrUnavailable, "mount nas:/x: the server did not answer in time (%w)", context.DeadlineExceeded)
+	if cause, _ := CauseOf(late); cause != Silent {
+		t.Errorf("the cause of %v is %q", late, cause)
+	}
+	odd := explain("nas:/x", "mount.nfs: the moon is full", errors.New("exit status 32"))
+	if cause, said := CauseOf(odd); cause != "" || said != "mount.nfs: the moon is full (exit status 32)" {
+		t.Errorf("the cause of %v is %q, and what was said is %q", odd, cause, said)
 	}
 }

@@ -4,11 +4,7 @@ package probe
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
-	"fmt"
-	"io"
-	"math/rand/v2"
 	"net"
 	"slices"
 	"strings"
@@ -235,20 +231,14 @@ func EndpointOf(server string, options []string) Endpoint {
 	return Endpoint{Address: net.JoinHostPort(server, port), version: version}
 }
 
-// ONC RPC (RFC 5531) programs.
-const (
-	rpcbindProgram = 100000
-	nfsProgram     = 100003
-)
-
 // Null connects and calls the procedure that does nothing (RFC 1813, section 3.3.0), which
 // needs no privilege and no file system. That anything answers in RPC's terms is enough.
 func Null(ctx context.Context, e Endpoint) error {
 	err := null(ctx, e.Address, nfsProgram, e.version)
 	if e.version == 3 && errors.Is(err, syscall.ECONNREFUSED) {
 		host, _, _ := net.SplitHostPort(e.Address)
-		if null(ctx, net.JoinHostPort(host, "111"), rpcbindProgram, 2) == nil {
-			return nil // which says at the mount what the port is
+		if port, e := portOf(ctx, host, "111", nfsProgram, 3); e == nil { // as mount(8) would ask
+			err = null(ctx, net.JoinHostPort(host, port), nfsProgram, 3)
 		}
 	}
 	if err == nil {
@@ -265,34 +255,4 @@ func Null(ctx context.Context, e Endpoint) error {
 		advice = "check address, route and firewall"
 	}
 	return volume.Errorf(volume.ErrUnavailable, "the server %s does not answer (%w): %s", e.Address, err, advice)
-}
-
-func null(ctx context.Context, address string, program, version uint32) error {
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	if until, ok := ctx.Deadline(); ok {
-		if err := conn.SetDeadline(until); err != nil {
-			return err
-		}
-	}
-	xid := rand.Uint32()
-	// One fragment of 40 bytes: a call (0) of RPC 2, without credentials or verifier.
-	call := []uint32{1<<31 | 40, xid, 0, 2, program, version, 0, 0, 0, 0, 0}
-	if err := binary.Write(conn, binary.BigEndian, call); err != nil {
-		return err
-	}
-	var reply [3]uint32 // fragment, xid, 1 for a reply
-	if err := binary.Read(conn, binary.BigEndian, &reply); err != nil {
-		if errors.Is(err, io.EOF) {
-			return errors.New("it closed the connection")
-		}
-		return err
-	}
-	if reply[1] != xid || reply[2] != 1 {
-		return fmt.Errorf("what listens on %s is no NFS server", address)
-	}
-	return nil
 }

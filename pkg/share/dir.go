@@ -164,6 +164,18 @@ func (d dir) names(each func(name string) error) error {
 	}
 }
 
+// readOnly reports whether the server lets nobody write in d, other than one who may not write there.
+func (d dir) readOnly() (bool, error) {
+	if unix.Faccessat(int(d), ".", unix.W_OK, unix.AT_EACCESS) == nil {
+		return false, nil
+	}
+	st, err := d.stat(".")
+	if err != nil {
+		return false, err
+	}
+	return unix.Fchmodat(int(d), ".", st.Mode&0o7777, 0) == unix.EROFS, nil
+}
+
 // isEmpty reports whether d has no entries.
 func (d dir) isEmpty() (bool, error) {
 	err := d.names(func(string) error { return fs.ErrExist })

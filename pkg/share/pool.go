@@ -35,6 +35,12 @@ const (
 // A device that a tenant has made is never opened. Pods' mounts know nothing of all this.
 var controllerOptions = []string{"rw", "noexec", "nodev", "nosuid", "softerr", "timeo=50", "retrans=2", "retry=0", "lookupcache=positive", "nosharecache"}
 
+// ControllerOptions returns the lists joined, and then those that the controller's own mounts
+// always have.
+func ControllerOptions(lists ...[]string) []string {
+	return volume.MergeMountOptions(append(lists, controllerOptions)...)
+}
+
 // Mounter is what the pool needs of package mount.
 type Mounter interface {
 	Mount(ctx context.Context, s mount.Spec) error
@@ -230,7 +236,7 @@ func (p *Pool) mountOne(ctx context.Context, e *pooled, options []string) (*Shar
 	if _, _, unregistered := volume.SplitExport(e.def.Name); !unregistered {
 		options = nil // the registry's are for all, and a class's for its pods
 	}
-	options = volume.MergeMountOptions(e.def.MountOptions, options, controllerOptions)
+	options = ControllerOptions(e.def.MountOptions, options)
 	var errs []error
 	for _, server := range e.def.Servers {
 		each, cancel := context.WithTimeout(ctx, mountPatience/time.Duration(len(e.def.Servers)))

@@ -190,14 +190,8 @@ func (s *Share) ReadOnly(ctx context.Context) (bool, error) {
 	if err := ctx.Err(); err != nil {
 		return false, s.fail(what, err)
 	}
-	if unix.Faccessat(int(s.root), ".", unix.W_OK, unix.AT_EACCESS) == nil {
-		return false, nil
-	}
-	st, err := s.root.stat(".")
-	if err != nil {
-		return false, s.fail(what, err)
-	}
-	return unix.Fchmodat(int(s.root), ".", st.Mode&0o7777, 0) == unix.EROFS, nil
+	readOnly, err := s.root.readOnly()
+	return readOnly, s.fail(what, err)
 }
 
 func (s *Share) step(what string) {

@@ -31,7 +31,7 @@ var floors = map[string]int{
 	"volume": 0, "config": 0, "keylock": 0, "child": 0,
 	"mount": 1, "share": 1, "copytree": 1, "probe": 1,
 	"provision": 2, "publish": 2, "jobs": 2,
-	"driver": 3, "metrics": 3,
+	"driver": 3, "metrics": 3, "doctor": 3,
 }
 
 // edges are the imports between packages that are allowed. cmd joins what it likes.
@@ -46,6 +46,7 @@ var edges = map[string][]string{
 	"publish":   {"child", "keylock", "mount", "probe", "share", "volume"},
 	"driver":    {"volume"},
 	"metrics":   {"child", "jobs", "mount", "probe"},
+	"doctor":    {"child", "copytree", "mount", "probe", "share", "volume"},
 }
 
 // sideways are the edges within a floor.
@@ -67,7 +68,7 @@ var doors = map[string][]string{
 	"k8s.io/client-go":                        {"pkg/kube"},
 	"os/exec":                                 {"pkg/child"},
 	"flag":                                    {"cmd/mooring"},
-	"github.com/spf13/":                       {"cmd/mooring"},
+	"github.com/spf13/":                       {"cmd/mooring", "cmd/mooringctl"},
 }
 
 // drawers are names of packages in which anything would end up.

@@ -20,6 +20,7 @@ import (
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/moby/sys/mountinfo"
+	"github.com/mooring-csi/mooring/pkg/doctor"
 	"github.com/mooring-csi/mooring/test/lab"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
@@ -30,6 +31,9 @@ import (
 // the client not keep what a server delegates of directories, which hides from it what these
 // tests do on the server itself. Older kernels have no such switch.
 func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == doctor.ChildCommand {
+		doctorsChild()
+	}
 	flag.Parse()
 	if err := flag.Set("test.parallel", "8"); err != nil {
 		panic(err)

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package copytree
+
+import (
+	"context"
+
+	"golang.org/x/sys/unix"
+)
+
+// Try finds out by which ways the server would copy, by copying the open file source to the
+// open and empty file target: by sharing blocks (CLONE), and by itself (COPY). nil: it does;
+// EOPNOTSUPP and its like: it does not. Both files are on one mount.
+func Try(ctx context.Context, source, target int) (clone, copy error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(source, &st); err != nil {
+		return err, err
+	}
+	c := &Copy{Methods: &Methods{}}
+	c.Methods.learn(target, true)
+	clone = retry(func() error { return unix.IoctlFileClone(target, source) })
+	if clone == nil {
+		if err := unix.Ftruncate(target, 0); err != nil {
+			return clone, err
+		}
+	}
+	if c.Methods.copy.usable() {
+		copy = c.serverCopy(ctx, source, target, &st)
+	}
+	if copy == nil && !c.Methods.copy.usable() {
+		copy = unix.EOPNOTSUPP // the kernel here has read and written
+	}
+	return clone, copy
+}

@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package doctor
+
+import "slices"
+
+// Check is something that is examined. docs/doctor.md is made from these.
+type Check struct {
+	ID    string
+	Title string
+	How   string // it is found out
+	Why   string // it matters
+	// Troubles are what can be wrong, the likeliest first.
+	Troubles []Trouble
+}
+
+// Trouble is one thing that can be wrong. In Remedy and Command {server}, {path}, {share} and
+// {client} stand for the share's address, its path, its name, and the address of this machine.
+// A Command that begins with @ is for the server.
+type Trouble struct {
+	Cause   string
+	Status  Status
+	Is      string
+	Remedy  string
+	Command string
+}
+
+// trouble returns one of the check's troubles. The catalogue has all that the code speaks of.
+func (c Check) trouble(cause string) Trouble {
+	for _, t := range slices.Concat(c.Troubles, anywhere()) {
+		if t.Cause == cause {
+			return t
+		}
+	}
+	panic("doctor: the check " + c.ID + " knows no trouble " + cause)
+}
+
+func checkOf(id string) Check {
+	for _, c := range slices.Concat(nodeChecks(), serverChecks(), shareChecks()) {
+		if c.ID == id {
+			return c
+		}
+	}
+	panic("doctor: there is no check " + id)
+}
+
+// anywhere are the troubles that every check can have.
+func anywhere() []Trouble {
+	return []Trouble{
+		{"late", Fail, "No answer came in time, from a server that answers otherwise.",
+			"The server may be in the grace period after a restart (up to 90 seconds), or its disk hangs. Try again; look at the server's log.", "@dmesg | tail"},
+		{"failed", Fail, "It failed in another way, as the finding says.",
+			"Look at this machine's log and the server's at that time.", "@dmesg | tail"},
+	}
+}
+
+// nodeChecks are about this machine.
+func nodeChecks() []Check {
+	return []Check{
+		{"privilege", "may mount", "whether this process has CAP_SYS_ADMIN", "Nobody else mounts: without it nothing can be tried on a share.", []Trouble{
+			{"no-privilege", Fail, "This process may not mount.",
+				"Run it as root, or where the shares are mounted already say where.", "sudo mooringctl doctor"},
+		}},
+		{"client", "mount.nfs", "the program is looked for where mount(8) does", "mount(8) needs it for every NFS mount.", []Trouble{
+			{"no-program", Fail, "It is not installed.",
+				"Install nfs-common (Debian, Ubuntu), or nfs-utils (others).", "apt install nfs-common || dnf install nfs-utils"},
+		}},
+		{"kernel", "NFS in the kernel", "/proc/filesystems, after the mounts were tried", "The kernel's NFS client does all the work.", []Trouble{
+			{"no-kernel", Fail, "It has no NFS client, and could not load one.",
+				"Load its modules; minimal kernels have them in a package of their own (linux-modules-extra).", "modprobe -a nfs nfsv4"},
+			{"not-loaded", Warn, "Nothing was mounted, and its modules are not loaded.",
+				"The first mount loads them, if they are there.", "modprobe -a nfs nfsv4"},
+		}},
+		{"statd", "rpc.statd here", "a NULL call to it, where a share is NFSv3's", "NFSv3 locks need it on each node: without it the mount, or each lock, fails.", []Trouble{
+			{"no-statd", Fail, "It does not run, and a share needs it.",
+				"Start it, use NFS 4 for the share (nfsvers=4.2), or keep locks within each node (nolock).", "systemctl enable --now rpcbind rpc-statd"},
+		}},
+	}
+}
+
+// serverChecks are about a share by one of its servers.
+func serverChecks() []Check {
+	return []Check{
+		{"resolves", "name resolves", "the server's name is looked up", "Without an address there is no server.", []Trouble{
+			{"unresolved", Fail, "The name does not resolve here.",
+				"Correct the name in the share's servers, mend DNS on this machine, or use the address. Nodes ask the DNS of the host, not the cluster's.", "getent hosts {server}"},
+		}},
+		{"answers", "server answers", "TCP, and a NULL call to NFS", "A share whose server does not answer can be used by nobody.", []Trouble{
+			{"refused", Fail, "The machine is there, and no NFS service listens.",
+				"Start the service on the server, or open its port.", "@systemctl enable --now nfs-server"},
+			{"silent", Fail, "Nothing comes back.",
+				"Check that the server runs, and that a firewall lets TCP port 2049 through.", "nc -vz -w 3 {server} 2049"},
+			{"unreachable", Fail, "No way leads there.",
+				"Check address, route and firewall.", "ip route get {server}"},
+			{"no-nfs", Fail, "Something else listens there.",
+				"Check the address, and the option port if the share has one.", "rpcinfo -p {server}"},
+		}},
+		{"rpcbind", "rpcbind answers", "a NULL call to its port 111", "NFSv3 is found through it. NFS 4 does without.", []Trouble{
+			{"no-rpcbind", Fail, "It does not answer, and the share is NFSv3's.",
+				"Start it on the server and open port 111, or use nfsvers=4.2.", "@systemctl enable --now rpcbind"},
+		}},
+		{"exported", "path is exported", "the server's list, as showmount -e has it", "A server lets nobody mount what it does not export to them.", []Trouble{
+			{"not-exported", Fail, "The server exports other paths.",
+				"Export the path on the server, or correct the share's path.", "@echo {path} '{client}(rw,sync,no_subtree_check,no_root_squash)' >>/etc/exports && exportfs -ra"},
+			{"not-to-us", Fail, "It is exported, and this machine is refused.",
+				"Add this machine, and all nodes, to the export's clients on the server. An export without insecure refuses ports above 1023.", "@exportfs -v"},
+		}},
+		{"path", "path is there", "what the mount says", "The directory has to be there before it can be mounted.", []Trouble{
+			{"no-path", Fail, "There is no such directory on the server, or none beneath an export.",
+				"Make it on the server, or correct the share's path. With an export that says fsid=0, NFS 4's paths begin below that.", "@mkdir -p {path}"},
+			{"not-directory", Fail, "It is a file.", "Correct the share's path.", "@ls -ld {path}"},
+		}},
+		{"mounts", "mounts", "a mount with the share's options, and those that the controller adds", "What the driver mounts, it mounts so.", append(mountTroubles(),
+			Trouble{"not-given", Fail, "The share is not mounted beneath --shares-dir.",
+				"Have it mounted there under its name before the program starts: {share}.", "findmnt -t nfs,nfs4"},
+		)},
+		{"versions", "NFS versions", "a mount by each", "Only NFS 4.2 has CLONE, COPY, extended attributes and holes.", []Trouble{
+			{"no-4.2", Warn, "The server does not speak 4.2. Snapshots are copied through the controller.",
+				"Turn 4.2 on, if the server has it: vers4.2=y in the section nfsd of /etc/nfs.conf.", "@cat /proc/fs/nfsd/versions"},
+			{"only-3", Warn, "The server speaks 3 alone. Snapshots are copied through the controller, and locks need rpc.statd on every node.",
+				"Turn 4.2 on, if the server has it: vers4=y and vers4.2=y in the section nfsd of /etc/nfs.conf.", "@cat /proc/fs/nfsd/versions"},
+		}},
+	}
+}
+
+// mountTroubles are those that mount(8) tells, under the names of mount.Cause.
+func mountTroubles() []Trouble {
+	return []Trouble{
+		{"denied", Fail, "The server refuses, and does not tell its exports.",
+			"Export the path to this machine on the server.", "@exportfs -v"},
+		{"no-version", Fail, "The server does not speak the version that the options ask for.",
+			"Ask for one that it speaks, or for none: nfsvers in the share's mountOptions. See NFS versions below.", ""},
+		{"no-statd", Fail, "NFSv3's locks need rpc.statd, which does not run here.",
+			"Start it on this machine, or use nfsvers=4.2, or nolock.", "systemctl enable --now rpcbind rpc-statd"},
+		{"bad-option", Fail, "A mount option is not known.",
+			"Correct the share's mountOptions: see nfs(5).", "man 5 nfs"},
+		{"no-kernel", Fail, "The kernel here has no NFS client.",
+			"Load its modules.", "modprobe -a nfs nfsv4"},
+		{"no-program", Fail, "mount.nfs is not installed here.",
+			"Install nfs-common (Debian, Ubuntu), or nfs-utils (others).", "apt install nfs-common || dnf install nfs-utils"},
+		{"not-permitted", Fail, "It is not permitted.",
+			"Run this with CAP_SYS_ADMIN. A server may want a port below 1024, which a pod needs hostNetwork for.", "@exportfs -v"},
+		{"stale", Fail, "The export was made anew, or its disk is not mounted on the server.",
+			"Look at the disk on the server, and export again.", "@exportfs -ra"},
+		{"silent", Fail, "The server answers, and not to a mount.",
+			"The server may be in the grace period after a restart, or a firewall lets 2049 through and not what NFSv3 needs (rpcbind, mountd). Try again, or use nfsvers=4.2.", "rpcinfo -p {server}"},
+	}
+}
+
+// shareChecks are about what a share can do, once it is mounted.
+func shareChecks() []Check {
+	return slices.Concat(writingChecks(), featureChecks(), measureChecks())
+}
+
+// writingChecks are about who may write what.
+func writingChecks() []Check {
+	return []Check{
+		{"writable", "can be written", "a probe file is made, written and synced", "Mooring keeps its records on the share, and makes directories there.", []Trouble{
+			{"read-only", Fail, "The export is read-only.",
+				"Export it rw on the server.", "@exportfs -v | grep -A1 {path}"},
+			{"not-allowed", Fail, "The server does not let us: it maps root to nobody (root_squash), and the directory is another's.",
+				"Export with no_root_squash, or give the directory to the user that root is mapped to.", "@chown nobody {path}"},
+			{"full", Fail, "No space is left.",
+				"Free some on the server. Deleted volumes wait in the trash for trashRetention.", "@df -h {path}"},
+			{"no-inodes", Fail, "No inodes are left.",
+				"Remove files on the server, or move to a file system with more inodes.", "@df -i {path}"},
+			{"quota", Fail, "A quota on the server is used up.",
+				"Raise it on the server.", "@repquota -a"},
+		}},
+		{"root", "root stays root", "the owner of the probe file", "Only root gives volumes an owner (uid, gid, fsGroup) and keeps owners in snapshots.", []Trouble{
+			{"squashed", Warn, "The server maps root to another user (root_squash).",
+				"If classes say uid or gid, or pods fsGroup: export with no_root_squash, to the nodes alone.", "@exportfs -v | grep -A1 {path}"},
+		}},
+		{"owners", "owners are kept", "the probe file is given to 1234:5678 and looked at", "Pods see who their files belong to by these numbers.", []Trouble{
+			{"mapped", Warn, "Another owner comes back: server and client do not agree on names (idmapping).",
+				"Have the server take numbers, or give both the same Domain in /etc/idmapd.conf.", "echo Y >/sys/module/nfs/parameters/nfs4_disable_idmapping"},
+			{"refused", Warn, "The server does not let root give files away.",
+				"Export with no_root_squash; some filers restrict chown by a setting of its own.", "@exportfs -v | grep -A1 {path}"},
+		}},
+	}
+}
+
+// featureChecks are about what not every server has.
+func featureChecks() []Check {
+	return []Check{
+		{"clone", "CLONE", "the probe file is cloned", "With it a snapshot shares its blocks and takes a moment.", []Trouble{
+			{"no-clone", Warn, "The server does not share blocks. Snapshots are copies, and take their size.",
+				"Export XFS (with reflink) or Btrfs, or a filer that clones.", "@xfs_info {path} | grep reflink"},
+		}},
+		{"copy", "COPY", "the probe file is copied", "With it the server copies by itself what it does not clone.", []Trouble{
+			{"no-copy", Warn, "It does not: the data of snapshots goes through the network twice.",
+				"A newer server does (Linux from 5.6 on).", ""},
+		}},
+		{"xattr", "extended attributes", "one is set and read", "Some programs keep something there; snapshots keep them.", []Trouble{
+			{"no-xattr", Warn, "The server takes none.",
+				"A newer server does (Linux from 5.9 on), on a file system that has them.", ""},
+		}},
+		{"acl", "access control lists", "the probe file's is read", "Where they are used, snapshots keep them.", []Trouble{
+			{"no-acl", Warn, "The server has none.", "Nothing needs to be done unless programs need them.", ""},
+		}},
+		{"links", "hard links", "the probe file is given a second name", "Records are published by a link: the second of two that come at once is refused.", []Trouble{
+			{"no-links", Warn, "The server has none. Mooring does with O_EXCL, and snapshots hold each name as a file of its own.",
+				"Export another file system.", ""},
+		}},
+		{"holes", "holes", "SEEK_HOLE in the probe file", "Files with holes, as disk images are, are copied without reading these.", []Trouble{
+			{"no-holes", Warn, "The server does not tell where they are.", "Nothing needs to be done: zeros are read, and not written.", ""},
+		}},
+		{"locks", "locks", "a lock is taken on the probe file", "Databases, and whoever shares a volume among pods, rely on them.", []Trouble{
+			{"no-locks", Fail, "The server does not give one.",
+				"NFSv3 needs rpc.statd on both sides, and an open port of the server's lock service. NFS 4.2 needs neither: nfsvers=4.2.", "rpcinfo -p {server}"},
+			{"local", Warn, "The share is mounted with nolock: each node has locks of its own, and another node's pod does not see them.",
+				"Leave out nolock; NFS 4.2 needs no lock service.", ""},
+		}},
+	}
+}
+
+// measureChecks are about numbers.
+func measureChecks() []Check {
+	return []Check{
+		{"clock", "clock", "the time that the server gives the directory of the probe file", "File times are the server's, and programs compare them with their own.", []Trouble{
+			{"off", Warn, "Server and client are more than 30 seconds apart.",
+				"Have both follow a time server.", "timedatectl set-ntp true; chronyc tracking"},
+			{"far-off", Fail, "They are more than five minutes apart. What an interrupted controller has left may not be recognised, and Kerberos fails.",
+				"Have both follow a time server.", "timedatectl set-ntp true; chronyc tracking"},
+		}},
+		{"latency", "latency", "the median of 20 GETATTRs", "Making a volume takes some eight round trips, a snapshot eight for each file.", []Trouble{
+			{"slow", Warn, "A round trip takes more than 20 ms.",
+				"Look for the way to the server, and at its load.", "nfsiostat 1 3; ping -c 5 {server}"},
+		}},
+		{"space", "space", "what statfs says", "Volumes have no size of their own: all of them share it.", []Trouble{
+			{"low", Warn, "Less than 10 % is free.",
+				"Free some, or enlarge the file system. Deleted volumes wait in the trash for trashRetention.", "@df -h {path}"},
+			{"full", Fail, "Less than 1 % is free.",
+				"Free some, or enlarge the file system. Deleted volumes wait in the trash for trashRetention.", "@df -h {path}"},
+		}},
+		{"inodes", "inodes", "what statfs says", "Each file needs one, whatever its size.", []Trouble{
+			{"low", Warn, "Less than 10 % is free.", "Remove files, or move to a file system with more inodes.", "@df -i {path}"},
+			{"none", Fail, "Less than 1 % is free.", "Remove files, or move to a file system with more inodes.", "@df -i {path}"},
+		}},
+	}
+}

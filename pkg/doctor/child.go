@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package doctor
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/mooring-csi/mooring/pkg/child"
+	"github.com/mooring-csi/mooring/pkg/mount"
+	"github.com/mooring-csi/mooring/pkg/share"
+	"github.com/mooring-csi/mooring/pkg/volume"
+)
+
+// ChildCommand is the hidden subcommand by which the program runs itself to mount a share where
+// nobody else sees it, and to try things out there.
+const ChildCommand = "try"
+
+const (
+	// mountPatience bounds one mount(8).
+	mountPatience = 10 * time.Second
+	// childPatience bounds a child, which keeps within it by itself.
+	childPatience = 45 * time.Second
+)
+
+// versions are those that a share is mounted by.
+func versions() []string { return []string{"3", "4.0", "4.1", "4.2"} }
+
+// request is what a child is to do.
+type request struct {
+	Share   string   `json:"share"`
+	Source  string   `json:"source"`
+	Options []string `json:"options"`
+	At      string   `json:"at"` // where to mount, or where it is mounted
+	// Given: it is mounted already.
+	Given bool `json:"given,omitempty"`
+	// Versions asks for a mount by each of them, and no trial.
+	Versions []string `json:"versions,omitempty"`
+}
+
+// answer is what it found.
+type answer struct {
+	Mount    mounted            `json:"mount"`
+	Facts    *Facts             `json:"facts,omitempty"`
+	Versions map[string]mounted `json:"versions,omitempty"`
+}
+
+// mounted is how a mount ended.
+type mounted struct {
+	Took  time.Duration `json:"took"`
+	Super []string      `json:"super,omitempty"` // the superblock's options
+	Cause mount.Cause   `json:"cause,omitempty"`
+	Error string        `json:"error,omitempty"`
+}
+
+// option returns the value of one of the superblock's options.
+func (m mounted) option(name string) string {
+	for _, o := range m.Super {
+		if value, ok := strings.CutPrefix(o, name+"="); ok {
+			return value
+		}
+	}
+	return ""
+}
+
+// version is that of NFS.
+func (m mounted) version() string { return m.option("vers") }
+
+// ask has a child do what r says.
+func (d *Doctor) ask(ctx context.Context, server string, r request) (answer, error) {
+	var a answer
+	stdin, err := json.Marshal(r)
+	if err != nil {
+		return a, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, childPatience)
+	defer cancel()
+	stdout, stderr, err := d.children.Run(ctx, child.Command{
+		Name: "/proc/self/exe", Args: []string{ChildCommand}, Server: server, Stdin: stdin, Private: !r.Given,
+	})
+	switch {
+	case ctx.Err() != nil:
+		return a, context.Cause(ctx)
+	case err != nil:
+		return a, fmt.Errorf("the child failed: %s (%w)", stderr, err)
+	}
+	return a, json.Unmarshal([]byte(stdout), &a)
+}
+
+// Child is what the child does: it reads a request, does it, and prints what it found. now is
+// the clock that the server's is compared with. It is not to do anything else afterwards.
+func Child(in io.Reader, out io.Writer, now func() time.Time) error {
+	var r request
+	if err := json.NewDecoder(in).Decode(&r); err != nil {
+		return err
+	}
+	var a answer
+	switch {
+	case r.Versions != nil:
+		a.Versions = r.byVersion()
+	case r.Given:
+		if a.Mount = r.given(); a.Mount.Error == "" {
+			a.Facts = tried(r.At, now)
+		}
+	default:
+		a.Mount = mountAt(r.spec())
+		if a.Mount.Error == "" {
+			a.Facts = tried(r.At, now)
+			// The namespace would take the mount with it, but for rpc.statd, which mount.nfs may
+			// have started in it.
+			_ = mount.Detach(r.At)
+		}
+	}
+	return json.NewEncoder(out).Encode(a)
+}
+
+func (r request) spec() mount.Spec {
+	return mount.Spec{Source: r.Source, Target: r.At, Options: share.ControllerOptions(r.Options)}
+}
+
+// mountAt mounts, and tells what is there then.
+func mountAt(s mount.Spec) mounted {
+	ctx, cancel := context.WithTimeout(context.Background(), mountPatience)
+	defer cancel()
+	kernel := mount.Kernel{Joined: true}
+	start := time.Now()
+	err := kernel.Mount(ctx, s)
+	m := mounted{Took: time.Since(start)}
+	if err == nil {
+		err = m.look(&kernel, s.Target)
+	}
+	if err != nil {
+		m.Cause, m.Error = mount.CauseOf(err)
+	}
+	return m
+}
+
+func (m *mounted) look(kernel *mount.Kernel, target string) error {
+	table, err := kernel.Table()
+	if err != nil {
+		return err
+	}
+	e, ok := table.At(target)
+	if !ok {
+		return errors.New("mount(8) is content, and nothing is mounted")
+	}
+	m.Super = e.Super
+	return nil
+}
+
+// given makes sure of what somebody else has mounted.
+func (r request) given() mounted {
+	var m mounted
+	kernel := mount.Kernel{}
+	given := mount.Given{Table: kernel.Table}
+	err := given.Mount(context.Background(), r.spec())
+	if err == nil {
+		err = m.look(&kernel, r.At)
+	}
+	if err != nil {
+		m.Error = err.Error()
+	}
+	return m
+}
+
+// byVersion mounts by each version, without locks: whether the lock services are there is
+// another question.
+func (r request) byVersion() map[string]mounted {
+	all := map[string]mounted{}
+	for _, version := range r.Versions {
+		s := r.spec()
+		s.Options = volume.MergeMountOptions(s.Options, []string{"nfsvers=" + version})
+		if version == "3" {
+			s.Options = volume.MergeMountOptions(s.Options, []string{"nolock"})
+		}
+		m := mountAt(s)
+		if m.Error == "" {
+			_ = mount.Detach(s.Target)
+		}
+		all[version] = m
+	}
+	return all
+}
+
+// mountPoint returns a directory for a child to mount at, where nobody else sees it. Nothing is
+// made, so nothing can be left behind.
+func mountPoint() string {
+	dirs := []string{"/mnt", "/media", "/srv", os.TempDir()}
+	i := slices.IndexFunc(dirs, func(dir string) bool {
+		st, err := os.Lstat(dir)
+		return err == nil && st.IsDir()
+	})
+	return dirs[max(i, 0)]
+}

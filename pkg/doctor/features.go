@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package doctor
+
+import (
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// judgeFeatures says what the share has of that which not every server has. What takes NFS 4.2
+// is no finding of its own where the share is mounted by less: the check of versions tells.
+func (s *sheet) judgeFeatures(f *Facts, m mounted) {
+	newest := m.version() == "4.2"
+	older := fmt.Sprintf("it takes NFS 4.2, and the share is mounted by %s", m.version())
+	feature := func(id, step, trouble, yes, no string) {
+		switch {
+		case f.did(step):
+			s.ok(id, "%s", yes)
+		case f.Failures[step].Late || !refuses(f.Failures[step]):
+			s.failure(id, step, f)
+		default:
+			s.trouble(id, trouble, "%s", no)
+		}
+	}
+	if newest {
+		f.answered(stepCopies, stepClone, stepCopy)
+		feature("clone", stepClone, "no-clone", "files can share their blocks", "the server does not clone")
+		if f.did(stepClone) && !f.did(stepCopy) {
+			s.ok("copy", "not there, and not needed beside CLONE")
+		} else {
+			feature("copy", stepCopy, "no-copy", "the server copies by itself", "the server does not copy by itself")
+		}
+		feature("xattr", stepAttribute, "no-xattr", "they can be set and read", "the server takes none")
+	} else {
+		for _, id := range []string{"clone", "copy", "xattr"} {
+			s.skip(id, "%s", older)
+		}
+	}
+	feature("acl", stepACL, "no-acl", f.ACL, "the server has none")
+	feature("links", stepLink, "no-links", "a file can have two names", "a file cannot have two names")
+	switch {
+	case !newest:
+		s.skip("holes", "%s", older)
+	case f.did(stepHole) && !f.Hole:
+		s.trouble("holes", "no-holes", "the probe file has one, and the server does not tell")
+	default:
+		feature("holes", stepHole, "no-holes", "the server tells where they are", "the server does not tell where they are")
+	}
+	s.judgeLocks(f, m)
+}
+
+func (s *sheet) judgeLocks(f *Facts, m mounted) {
+	local := m.option("local_lock")
+	switch {
+	case f.Failures[stepLock].Late:
+		s.failure("locks", stepLock, f)
+	case f.Failures[stepLock].Message != "":
+		s.trouble("locks", "no-locks", "%s", f.Failures[stepLock].Message)
+	case !f.did(stepLock):
+		s.failure("locks", stepLock, f)
+	case local == "all" || local == "posix":
+		s.trouble("locks", "local", "the server is not asked for them (nolock)")
+	default:
+		s.ok("locks", "one was taken and given back")
+	}
+}
+
+// answered says of two answers of one step that they are there when it is.
+func (f *Facts) answered(step string, answers ...string) {
+	for _, a := range answers {
+		if f.did(step) {
+			f.Done = append(f.Done, a)
+		} else if failure, failed := f.Failures[step]; failed {
+			f.Failures[a] = failure
+		}
+	}
+}
+
+// refuses reports whether a failure says that something cannot be had, and nothing else.
+func refuses(f Failure) bool {
+	switch f.Errno {
+	case unix.EOPNOTSUPP, unix.ENOTTY, unix.EXDEV, unix.ENOSYS, unix.EINVAL, unix.EBADF, unix.EPERM, unix.EACCES, unix.ENODATA:
+		return true
+	}
+	return false
+}
+
+// short writes a duration in three digits or so.
+func short(d time.Duration) string {
+	switch {
+	case d >= time.Minute:
+		return d.Round(time.Second).String()
+	case d >= time.Second:
+		return d.Round(10 * time.Millisecond).String()
+	case d >= 10*time.Millisecond:
+		return d.Round(time.Millisecond).String()
+	case d >= time.Millisecond:
+		return d.Round(100 * time.Microsecond).String()
+	}
+	return d.Round(10 * time.Microsecond).String()
+}
+
+// size writes bytes as df -h does.
+func size(n int64) string {
+	units := []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"}
+	v, i := float64(n), 0
+	for v >= 1024 && i < len(units)-1 {
+		v, i = v/1024, i+1
+	}
+	if v < 10 && i > 0 {
+		return fmt.Sprintf("%.1f %s", v, units[i])
+	}
+	return fmt.Sprintf("%.0f %s", v, units[i])
+}

@@ -1,0 +1,331 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package doctor
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/mooring-csi/mooring/pkg/mount"
+	"github.com/mooring-csi/mooring/pkg/probe"
+	"golang.org/x/sys/unix"
+)
+
+// The rules: what is found, from what was seen.
+const (
+	skewWarn    = 30 * time.Second
+	skewFail    = 5 * time.Minute // what the driver allows for (package share)
+	latencyWarn = 20 * time.Millisecond
+	freeWarn    = 0.10
+	freeFail    = 0.01
+)
+
+// Why something was skipped.
+const (
+	notExported = "it is not exported to us"
+	notMounted  = "the path cannot be mounted"
+)
+
+// covering returns the export that holds a path, the innermost.
+func covering(exports []probe.Export, p string) (probe.Export, bool) {
+	var best probe.Export
+	for _, e := range exports {
+		root := path.Clean(e.Path)
+		inside := p == root || strings.HasPrefix(p, strings.TrimSuffix(root, "/")+"/")
+		if inside && len(e.Path) > len(best.Path) {
+			best = e
+		}
+	}
+	return best, best.Path != ""
+}
+
+// exported lists what a server exports, in a line.
+func exported(exports []probe.Export) string {
+	if len(exports) == 0 {
+		return "the server exports nothing"
+	}
+	var paths []string
+	for _, e := range exports {
+		paths = append(paths, e.Path)
+	}
+	slices.Sort(paths)
+	more := ""
+	if n := len(paths) - 10; n > 0 {
+		paths, more = paths[:10], fmt.Sprintf(" and %d more", n)
+	}
+	return "the server exports " + strings.Join(paths, ", ") + more
+}
+
+func clients(e probe.Export) string {
+	if len(e.Clients) == 0 {
+		return "everybody"
+	}
+	return strings.Join(e.Clients, ", ")
+}
+
+// judgeExport says what the list of exports has of the path, where it is known and the mount
+// has not shown better.
+func (c *call) judgeExport() {
+	if !c.listed || c.has("exported") {
+		return
+	}
+	e, covered := covering(c.exports, c.v.def.Path)
+	switch {
+	case covered && e.Path == c.v.def.Path:
+		c.ok("exported", "to %s", clients(e))
+	case covered:
+		c.ok("exported", "it lies in %s, which is exported to %s", e.Path, clients(e))
+	case c.mount.Super != nil: // fsid=0, or a list that the server keeps to itself
+		c.ok("exported", "the server's list does not have it, and yet it can be mounted")
+	default:
+		c.trouble("exported", "not-exported", "%s is not exported: %s", c.v.def.Path, exported(c.exports))
+	}
+}
+
+// judgeMount says how the mount ended, under the check that its cause belongs to.
+func (c *call) judgeMount(byVersion map[string]mounted) {
+	if c.mount.Error == "" {
+		c.judgeExport()
+		c.ok("path", "%s is a directory", c.v.def.Path)
+		c.ok("mounts", "by NFS %s, in %s", c.mount.version(), short(c.mount.Took))
+		return
+	}
+	cause := c.mount.Cause
+	// Without a version in the options, mount.nfs goes down to NFSv3, and tells how that failed.
+	if newest := byVersion["4.2"]; cause == mount.NoStatd && !c.v.wantsV3() && newest.Error != "" {
+		cause = newest.Cause
+	}
+	e, covered := covering(c.exports, c.v.def.Path)
+	switch {
+	case c.listed && !covered && (cause == mount.Denied || cause == mount.NoPath):
+		c.judgeExport()
+		c.skip("path", "%s", notExported)
+	case c.listed && covered && cause == mount.Denied:
+		c.trouble("exported", "not-to-us", "%s is exported to %s, and refused to us: %s", e.Path, clients(e), c.mount.Error)
+		c.skip("path", "%s", notExported)
+	case cause == mount.NoPath:
+		c.judgeExport()
+		c.trouble("path", "no-path", "the server has no %s: %s", c.v.def.Path, c.mount.Error)
+	case cause == mount.NotDirectory:
+		c.judgeExport()
+		c.trouble("path", "not-directory", "%s is no directory: %s", c.v.def.Path, c.mount.Error)
+	default:
+		c.judgeExport()
+		id := string(cause)
+		if !slices.ContainsFunc(mountTroubles(), func(t Trouble) bool { return t.Cause == id }) {
+			id = "failed"
+		}
+		c.trouble("mounts", id, "%s", c.mount.Error)
+		c.skip("path", "not known before it is mounted")
+		return
+	}
+	c.skip("mounts", "%s", notMounted)
+}
+
+// judgeVersions says by which versions the share can be mounted.
+func (c *call) judgeVersions(byVersion map[string]mounted) {
+	var works, not, untried []string
+	for _, v := range versions() {
+		switch m, tried := byVersion[v]; {
+		case !tried:
+			untried = append(untried, v)
+		case m.Error == "":
+			works = append(works, v)
+		default:
+			not = append(not, v)
+		}
+	}
+	switch {
+	case works == nil && c.mount.Super != nil:
+		c.skip("versions", "none was mounted in time again")
+		return
+	case works == nil:
+		c.skip("versions", "%s", notMounted)
+		return
+	}
+	detail := "by " + list(works)
+	if not != nil {
+		detail += ", not by " + list(not)
+	}
+	if untried != nil {
+		detail += "; " + list(untried) + " was not tried"
+	}
+	switch {
+	case slices.Contains(works, "4.2"):
+		if now := c.mount.version(); now != "" && now != "4.2" {
+			detail += fmt.Sprintf("; it is mounted by %s, so CLONE, COPY, attributes and holes are not used", now)
+		}
+		c.ok("versions", "%s", detail)
+	case len(works) == 1 && works[0] == "3":
+		c.trouble("versions", "only-3", "%s", detail)
+	default:
+		c.trouble("versions", "no-4.2", "%s", detail)
+	}
+}
+
+func list(words []string) string {
+	if len(words) == 1 {
+		return words[0]
+	}
+	return strings.Join(words[:len(words)-1], ", ") + " and " + words[len(words)-1]
+}
+
+// judge says what a trial has shown of a share that is mounted so.
+func (s *sheet) judge(f *Facts, m mounted) {
+	if _, failed := f.Failures[stepOpen]; failed {
+		s.failure("writable", stepOpen, f)
+		s.rest(shareChecks(), "the share's directory cannot be opened")
+		return
+	}
+	s.judgeRoom(f)
+	if f.did(stepLatency) {
+		detail := fmt.Sprintf("%s for a round trip", short(f.Latency))
+		if f.Latency > latencyWarn {
+			s.trouble("latency", "slow", "%s", detail)
+		} else {
+			s.ok("latency", "%s", detail)
+		}
+	} else {
+		s.failure("latency", stepLatency, f)
+	}
+	if !f.did(stepWrite) {
+		s.judgeRefusal(f)
+		s.rest(shareChecks(), "nothing can be written")
+		return
+	}
+	detail := "a file was made, written, synced and removed"
+	if f.Swept > 0 {
+		detail += fmt.Sprintf(", and %d that an earlier doctor had left", f.Swept)
+	}
+	if failure, failed := f.Failures[stepClose]; failed {
+		s.trouble("writable", "failed", "the probe file could not be removed: %s", failure.Message)
+	} else {
+		s.ok("writable", "%s", detail)
+	}
+	s.judgeOwners(f)
+	s.judgeClock(f.Skew)
+	s.judgeFeatures(f, m)
+	s.rest(shareChecks(), "the server took too long before")
+}
+
+// failure reports a step that did not end well in a way that is no answer.
+func (s *sheet) failure(id, step string, f *Facts) {
+	failure, failed := f.Failures[step]
+	switch {
+	case !failed:
+		s.skip(id, "the server took too long before")
+	case failure.Late:
+		s.trouble(id, "late", "%s", failure.Message)
+	default:
+		s.trouble(id, "failed", "%s", failure.Message)
+	}
+}
+
+// judgeRefusal says why nothing could be written.
+func (s *sheet) judgeRefusal(f *Facts) {
+	failure := f.Failures[stepWrite]
+	cause := ""
+	switch failure.Errno {
+	case unix.EROFS:
+		cause = "read-only"
+	case unix.EACCES, unix.EPERM:
+		cause = "not-allowed"
+	case unix.ENOSPC:
+		cause = "full"
+		if f.did(stepSpace) && f.Space.Inodes > 0 && f.Space.InodesFree == 0 {
+			cause = "no-inodes"
+		}
+	case unix.EDQUOT:
+		cause = "quota"
+	}
+	if cause == "" {
+		s.failure("writable", stepWrite, f)
+		return
+	}
+	s.trouble("writable", cause, "%s cannot write a file: %v", who(f.Self), failure.Errno)
+}
+
+func (s *sheet) judgeRoom(f *Facts) {
+	if !f.did(stepSpace) {
+		s.failure("space", stepSpace, f)
+		s.skip("inodes", "not known")
+		return
+	}
+	share := func(id, worst string, free, total int64, detail string) {
+		switch part := float64(free) / float64(max(total, 1)); {
+		case part < freeFail:
+			s.trouble(id, worst, "%s", detail)
+		case part < freeWarn:
+			s.trouble(id, "low", "%s", detail)
+		default:
+			s.ok(id, "%s", detail)
+		}
+	}
+	share("space", "full", f.Space.Free, f.Space.Total, fmt.Sprintf("%s of %s are free", size(f.Space.Free), size(f.Space.Total)))
+	if f.Space.Inodes == 0 {
+		s.ok("inodes", "the file system does not count them")
+		return
+	}
+	share("inodes", "none", f.Space.InodesFree, f.Space.Inodes, fmt.Sprintf("%d of %d are free", f.Space.InodesFree, f.Space.Inodes))
+}
+
+func (s *sheet) judgeOwners(f *Facts) {
+	if !f.did(stepOwner) {
+		s.failure("root", stepOwner, f)
+		return
+	}
+	// Where idmapping fails, everything is nobody's, and what root gives away is refused as a name.
+	mapped := f.did(stepOwn) && f.Given != [2]uint32{strangeUID, strangeGID} || f.Failures[stepOwn].Errno == unix.EINVAL
+	squashed := f.Owner[0] != f.Self
+	switch {
+	case squashed && !mapped:
+		s.trouble("root", "squashed", "what %s makes belongs to user %d", who(f.Self), f.Owner[0])
+		s.skip("owners", "root is mapped to another user")
+		return
+	case squashed:
+		s.skip("root", "not known: owners are not kept")
+	default:
+		s.ok("root", "what %s makes belongs to %[1]s", who(f.Self))
+	}
+	switch {
+	case f.did(stepOwn) && !mapped:
+		s.ok("owners", "a file given to %d:%d belongs to %d:%d", strangeUID, strangeGID, f.Given[0], f.Given[1])
+	case f.did(stepOwn):
+		s.trouble("owners", "mapped", "a file given to %d:%d belongs to %d:%d", strangeUID, strangeGID, f.Given[0], f.Given[1])
+	case mapped:
+		s.trouble("owners", "mapped", "the server does not take %d:%d for an owner", strangeUID, strangeGID)
+	case f.Failures[stepOwn].Errno == unix.EPERM || f.Failures[stepOwn].Errno == unix.EACCES:
+		s.trouble("owners", "refused", "%s", f.Failures[stepOwn].Message)
+	default:
+		s.failure("owners", stepOwn, f)
+	}
+}
+
+// who names a user.
+func who(uid uint32) string {
+	if uid == 0 {
+		return "root"
+	}
+	return fmt.Sprintf("user %d", uid)
+}
+
+func (s *sheet) judgeClock(skew time.Duration) {
+	direction := "ahead of"
+	if skew < 0 {
+		direction = "behind"
+	}
+	detail := fmt.Sprintf("the server's is %s %s this machine's", short(skew.Abs()), direction)
+	switch {
+	case skew.Abs() > skewFail:
+		s.trouble("clock", "far-off", "%s", detail)
+	case skew.Abs() > skewWarn:
+		s.trouble("clock", "off", "%s", detail)
+	case skew.Abs() < time.Second:
+		s.ok("clock", "as this machine's")
+	default:
+		s.ok("clock", "%s", detail)
+	}
+}

@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package doctor
+
+import (
+	"errors"
+	"maps"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mooring-csi/mooring/pkg/mount"
+	"github.com/mooring-csi/mooring/pkg/probe"
+	"github.com/mooring-csi/mooring/pkg/volume"
+	"golang.org/x/sys/unix"
+)
+
+// wellFacts are of a trial of a share that has everything, as root.
+func wellFacts() *Facts {
+	return &Facts{
+		Done: []string{stepOpen, stepSpace, stepLatency, stepWrite, stepOwner, stepCopies, stepAttribute, stepACL, stepLink,
+			stepHole, stepLock, stepOwn, stepSweep, stepClose},
+		Failures: map[string]Failure{},
+		Space:    volume.Space{Total: 1000, Free: 500, Inodes: 1000, InodesFree: 500},
+		Latency:  time.Millisecond, Given: [2]uint32{strangeUID, strangeGID}, ACL: "system.nfs4_acl", Hole: true,
+	}
+}
+
+func by(version string) mounted {
+	return mounted{Super: []string{"rw", "vers=" + version, "local_lock=none"}}
+}
+
+// outcome is what a test compares: "check status cause" of all that is not ok.
+func outcome(all []Finding) map[string]string {
+	m := map[string]string{}
+	for _, f := range all {
+		if f.Status != OK {
+			m[f.Check] = strings.TrimSpace(string(f.Status) + " " + f.Cause)
+		}
+	}
+	return m
+}
+
+func fails(step string, err error) func(*Facts) {
+	return func(f *Facts) { f.failed(step, err) }
+}
+
+func late(step string) func(*Facts) {
+	return func(f *Facts) { f.Failures[step] = Failure{Message: "no answer", Late: true} }
+}
+
+func TestJudge(t *testing.T) {
+	skips := func(first string, more ...string) map[string]string { // all that takes a file
+		m := map[string]string{"writable": first}
+		for _, id := range []string{"root", "owners", "clone", "copy", "xattr", "acl", "links", "holes", "locks", "clock"} {
+			m[id] = "skip"
+		}
+		for i := 0; i < len(more); i += 2 {
+			m[more[i]] = more[i+1]
+		}
+		return m
+	}
+	old := map[string]string{"clone": "skip", "copy": "skip", "xattr": "skip", "holes": "skip"}
+	for _, c := range []struct {
+		name   string
+		change func(*Facts)
+		mount  mounted
+		want   map[string]string
+	}{
+		{"well", func(*Facts) {}, by("4.2"), nil},
+		{"well by 4.1", func(f *Facts) { f.failed(stepAttribute, unix.EOPNOTSUPP); f.Hole = false }, by("4.1"), old},
+		{"read-only", fails(stepWrite, unix.EROFS), by("4.2"), skips("fail read-only")},
+		{"closed", fails(stepWrite, unix.EACCES), by("4.2"), skips("fail not-allowed")},
+		{"stale at once", fails(stepOpen, unix.ESTALE), by("4.2"), skips("fail failed", "latency", "skip", "space", "skip", "inodes", "skip")},
+		{"full", func(f *Facts) { f.failed(stepWrite, unix.ENOSPC); f.Space.Free = 0 }, by("4.2"), skips("fail full", "space", "fail full")},
+		{"no inodes", func(f *Facts) { f.failed(stepWrite, unix.ENOSPC); f.Space.InodesFree = 0 }, by("4.2"), skips("fail no-inodes", "inodes", "fail none")},
+		{"quota", fails(stepWrite, unix.EDQUOT), by("4.2"), skips("fail quota")},
+		{"no disk", fails(stepWrite, unix.EIO), by("4.2"), skips("fail failed")},
+		{"grace", late(stepWrite), by("4.2"), skips("fail late")},
+		{"not removed", fails(stepClose, unix.EACCES), by("4.2"), map[string]string{"writable": "fail failed"}},
+		{"squashed", func(f *Facts) { f.Owner = [2]uint32{65534, 65534}; f.failed(stepOwn, unix.EPERM) }, by("4.2"), map[string]string{"root": "warn squashed", "owners": "skip"}},
+		{"as another user", func(f *Facts) { f.Self, f.Owner[0] = 1000, 1000; f.failed(stepOwn, unix.EPERM) }, by("4.2"), map[string]string{"owners": "warn refused"}},
+		{"other domain", func(f *Facts) { f.Given = [2]uint32{65534, 65534} }, by("4.2"), map[string]string{"owners": "warn mapped"}},
+		{"other domain, for root too", func(f *Facts) { f.Owner, f.Given = [2]uint32{65534, 65534}, [2]uint32{65534, 65534} }, by("4.2"), map[string]string{"root": "skip", "owners": "warn mapped"}},
+		{"bad owner", fails(stepOwn, unix.EINVAL), by("4.2"), map[string]string{"owners": "warn mapped"}},
+		{"no clone", fails(stepClone, unix.EOPNOTSUPP), by("4.2"), map[string]string{"clone": "warn no-clone"}},
+		{"clone, and no copy", fails(stepCopy, unix.EOPNOTSUPP), by("4.2"), nil},
+		{"neither", func(f *Facts) { f.failed(stepClone, unix.ENOTTY); f.failed(stepCopy, unix.EXDEV) }, by("4.2"), map[string]string{"clone": "warn no-clone", "copy": "warn no-copy"}},
+		{"no file to copy to", fails(stepCopies, unix.ENOSPC), by("4.2"), map[string]string{"clone": "fail failed", "copy": "fail failed"}},
+		{"bare", func(f *Facts) {
+			for _, step := range []string{stepAttribute, stepACL, stepLink} {
+				f.failed(step, unix.EOPNOTSUPP)
+			}
+			f.Hole = false
+		}, by("4.2"), map[string]string{"xattr": "warn no-xattr", "acl": "warn no-acl", "links": "warn no-links", "holes": "warn no-holes"}},
+		{"odd attributes", fails(stepAttribute, errors.New(`"x" came back`)), by("4.2"), map[string]string{"xattr": "fail failed"}},
+		{"no locks", fails(stepLock, unix.ENOLCK), by("3"), with(old, "locks", "fail no-locks")},
+		{"locks late", late(stepLock), by("3"), with(old, "locks", "fail late")},
+		{"local locks", func(*Facts) {}, mounted{Super: []string{"vers=3", "local_lock=all"}}, with(old, "locks", "warn local")},
+		{"ahead", func(f *Facts) { f.Skew = 29 * time.Second }, by("4.2"), nil},
+		{"more ahead", func(f *Facts) { f.Skew = 31 * time.Second }, by("4.2"), map[string]string{"clock": "warn off"}},
+		{"behind", func(f *Facts) { f.Skew = -31 * time.Second }, by("4.2"), map[string]string{"clock": "warn off"}},
+		{"far behind", func(f *Facts) { f.Skew = -time.Hour }, by("4.2"), map[string]string{"clock": "fail far-off"}},
+		{"slow", func(f *Facts) { f.Latency = 21 * time.Millisecond }, by("4.2"), map[string]string{"latency": "warn slow"}},
+		{"filling", func(f *Facts) { f.Space.Free, f.Space.InodesFree = 99, 99 }, by("4.2"), map[string]string{"space": "warn low", "inodes": "warn low"}},
+		{"just enough", func(f *Facts) { f.Space.Free, f.Space.InodesFree = 100, 100 }, by("4.2"), nil},
+		{"nearly full", func(f *Facts) { f.Space.Free, f.Space.InodesFree = 9, 9 }, by("4.2"), map[string]string{"space": "fail full", "inodes": "fail none"}},
+		{"inodes without number", func(f *Facts) { f.Space.Inodes, f.Space.InodesFree = 0, 0 }, by("4.2"), nil},
+		{"too slow for all", func(f *Facts) { f.Done = []string{stepOpen, stepSpace, stepWrite, stepOwner, stepClose} }, by("4.2"),
+			map[string]string{"owners": "skip", "clone": "skip", "copy": "skip", "xattr": "skip", "acl": "skip", "links": "skip", "holes": "skip", "locks": "skip", "latency": "skip"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := wellFacts()
+			c.change(f)
+			var s sheet
+			s.judge(f, c.mount)
+			if got, want := outcome(s.all), with(c.want); !maps.Equal(got, want) {
+				t.Errorf("it finds\n%v, and not\n%v", got, want)
+			}
+			if len(s.all) != len(shareChecks()) {
+				t.Errorf("it has %d findings for %d checks", len(s.all), len(shareChecks()))
+			}
+			for i, f := range s.all {
+				if f.Check != shareChecks()[i].ID || f.Detail == "" {
+					t.Errorf("finding %d is %+v", i, f)
+				}
+			}
+		})
+	}
+}
+
+// with returns what is wanted, and more of it.
+func with(m map[string]string, more ...string) map[string]string {
+	all := map[string]string{}
+	maps.Copy(all, m)
+	for i := 0; i < len(more); i += 2 {
+		all[more[i]] = more[i+1]
+	}
+	return all
+}
+
+func TestJudgeMount(t *testing.T) {
+	all := []probe.Export{{Path: "/", Clients: nil}}
+	ours := []probe.Export{{Path: "/export", Clients: []string{"10.0.0.0/24"}}, {Path: "/other"}}
+	theirs := []probe.Export{{Path: "/exports"}, {Path: "/other"}}
+	failed := func(cause mount.Cause) mounted { return mounted{Cause: cause, Error: "as mount says"} }
+	works := map[string]mounted{"3": by("3"), "4.0": by("4.0"), "4.1": by("4.1"), "4.2": by("4.2")}
+	for _, c := range []struct {
+		name      string
+		exports   []probe.Export
+		unlisted  bool
+		options   []string
+		mount     mounted
+		byVersion map[string]mounted
+		want      map[string]string
+		says      string
+	}{
+		{"well", ours, false, nil, by("4.2"), works, nil, "by 3, 4.0, 4.1 and 4.2"},
+		{"beneath an export", all, false, nil, by("4.2"), works, nil, "it lies in /, which is exported to everybody"},
+		{"beneath a root of fsid=0", theirs, false, nil, by("4.2"), works, nil, "and yet it can be mounted"},
+		{"by less", ours, false, []string{"nfsvers=3"}, by("3"), works, nil, "it is mounted by 3"},
+		{"only 3", ours, false, nil, by("3"), map[string]mounted{"3": by("3"), "4.0": failed(mount.NoVersion), "4.1": failed(mount.NoVersion), "4.2": failed(mount.NoVersion)}, map[string]string{"versions": "warn only-3"}, "not by 4.0, 4.1 and 4.2"},
+		{"no 4.2", ours, false, nil, by("4.1"), map[string]mounted{"4.0": by("4.0"), "4.1": by("4.1"), "4.2": failed(mount.NoVersion)}, map[string]string{"versions": "warn no-4.2"}, "not by 4.2; 3 was not tried"},
+		{"not exported", theirs, false, nil, failed(mount.NoPath), nil, map[string]string{"exported": "fail not-exported", "path": "skip", "mounts": "skip", "versions": "skip"}, "/exports, /other"},
+		{"not exported, by 3", theirs, false, nil, failed(mount.Denied), nil, map[string]string{"exported": "fail not-exported", "path": "skip", "mounts": "skip", "versions": "skip"}, "/exports, /other"},
+		{"nothing exported", nil, false, nil, failed(mount.Denied), nil, map[string]string{"exported": "fail not-exported", "path": "skip", "mounts": "skip", "versions": "skip"}, "exports nothing"},
+		{"to others", ours, false, nil, failed(mount.Denied), nil, map[string]string{"exported": "fail not-to-us", "path": "skip", "mounts": "skip", "versions": "skip"}, "10.0.0.0/24"},
+		{"wrong path", ours, false, nil, failed(mount.NoPath), nil, map[string]string{"path": "fail no-path", "mounts": "skip", "versions": "skip"}, "no /export/kubernetes"},
+		{"a file", ours, false, nil, failed(mount.NotDirectory), nil, map[string]string{"path": "fail not-directory", "mounts": "skip", "versions": "skip"}, "is no directory"},
+		{"no list, wrong path", nil, true, nil, failed(mount.NoPath), nil, map[string]string{"exported": "skip", "path": "fail no-path", "mounts": "skip", "versions": "skip"}, ""},
+		{"no list, denied", nil, true, nil, failed(mount.Denied), nil, map[string]string{"exported": "skip", "path": "skip", "mounts": "fail denied", "versions": "skip"}, ""},
+		{"no statd", ours, false, []string{"nfsvers=3"}, failed(mount.NoStatd), works, map[string]string{"path": "skip", "mounts": "fail no-statd"}, ""},
+		{"no statd, for a path that is wrong by 4.2", ours, false, nil, failed(mount.NoStatd), map[string]mounted{"4.2": failed(mount.NoPath)}, map[string]string{"path": "fail no-path", "mounts": "skip", "versions": "skip"}, ""},
+		{"asked for 4.2", ours, false, []string{"vers=4.2"}, failed(mount.NoVersion), map[string]mounted{"3": by("3")}, map[string]string{"path": "skip", "mounts": "fail no-version", "versions": "warn only-3"}, ""},
+		{"odd", ours, false, nil, failed(""), works, map[string]string{"path": "skip", "mounts": "fail failed"}, "as mount says"},
+		{"died just now", ours, false, nil, failed(mount.Refused), works, map[string]string{"path": "skip", "mounts": "fail failed"}, "as mount says"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			v := &visit{d: &Doctor{}, def: volume.Share{Name: "nas1", Servers: []string{"nas"}, Path: "/export/kubernetes", MountOptions: c.options}}
+			call := &call{v: v, host: "nas", exports: c.exports, listed: !c.unlisted, mount: c.mount}
+			for _, id := range []string{"resolves", "answers", "rpcbind"} {
+				call.ok(id, "well")
+			}
+			call.judgeMount(c.byVersion)
+			call.judgeVersions(c.byVersion)
+			call.rest(serverChecks(), "not known")
+			if got, want := outcome(call.all), with(c.want); !maps.Equal(got, want) {
+				t.Errorf("it finds\n%v, and not\n%v", got, want)
+			}
+			text := ""
+			for _, f := range call.all {
+				text += f.Detail + "\n"
+			}
+			if !strings.Contains(text, c.says) || len(call.all) != len(serverChecks()) {
+				t.Errorf("it says, without %q,\n%s", c.says, text)
+			}
+		})
+	}
+}
+
+func TestNode(t *testing.T) {
+	refused := errors.New("connection refused")
+	for _, c := range []struct {
+		name        string
+		filesystems string
+		mounted     bool
+		causes      []mount.Cause
+		locks       bool
+		statd       error
+		want        map[string]string
+	}{
+		{"well", "nodev\tnfs\nnodev\tnfs4\n", true, nil, true, nil, nil},
+		{"no NFSv3", "nodev\tnfs4\n", true, nil, false, refused, map[string]string{"statd": "skip"}},
+		{"a container", "nodev\tnfsd\n\text4\n", true, nil, false, nil, map[string]string{"statd": "skip"}},
+		{"no module so far", "\text4\n", false, nil, false, nil, map[string]string{"kernel": "warn not-loaded", "statd": "skip"}},
+		{"no module", "\text4\n", false, []mount.Cause{mount.NoKernel}, false, nil, map[string]string{"kernel": "fail no-kernel", "statd": "skip"}},
+		{"no rpcbind", "nodev\tnfs\n", true, nil, true, refused, map[string]string{"statd": "fail no-statd"}},
+		{"no statd", "nodev\tnfs\n", true, nil, true, probe.ErrNotRegistered, map[string]string{"statd": "fail no-statd"}},
+	} {
+		var s sheet
+		s.kernel(c.filesystems, c.mounted, c.causes)
+		s.statd(c.locks, func() error { return c.statd })
+		if got := outcome(s.all); !maps.Equal(got, with(c.want)) {
+			t.Errorf("%s: it finds %v, and not %v", c.name, got, c.want)
+		}
+	}
+	var s sheet
+	s.client([]string{"/nowhere", t.TempDir()})
+	if got := outcome(s.all); !maps.Equal(got, map[string]string{"client": "fail no-program"}) {
+		t.Errorf("where there is no mount.nfs it finds %v", got)
+	}
+}
+
+func TestWantsStatd(t *testing.T) {
+	for _, c := range []struct {
+		options []string
+		mounts  []mounted
+		causes  []mount.Cause
+		want    bool
+	}{
+		{nil, []mounted{by("4.2")}, nil, false},
+		{nil, []mounted{by("3")}, nil, true},
+		{[]string{"nolock"}, []mounted{by("3")}, nil, false},
+		{[]string{"vers=3"}, nil, nil, true},
+		{nil, nil, []mount.Cause{mount.NoStatd}, true},
+		{nil, nil, []mount.Cause{mount.Denied}, false},
+	} {
+		v := &visit{def: volume.Share{MountOptions: c.options}, mounts: c.mounts, causes: c.causes}
+		if got := v.wantsStatd(); got != c.want {
+			t.Errorf("%+v: %v", c, got)
+		}
+	}
+}
+
+// TestStepLate has a step that does not end: none is begun after it, and it writes to nothing
+// that anybody reads.
+func TestStepLate(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it waits as long as a step may take")
+	}
+	r := &run{until: time.Now().Add(time.Hour), facts: &Facts{Failures: map[string]Failure{}}}
+	release, done := make(chan struct{}), make(chan struct{})
+	r.step("first", func(f *Facts) error { f.Swept = 1; return unix.EIO })
+	r.step("second", func(f *Facts) error { defer close(done); <-release; f.Swept = 2; return nil })
+	r.step("third", func(f *Facts) error { f.Swept = 3; return nil })
+	close(release)
+	<-done
+	f := r.facts
+	if f.Swept != 1 || !f.Failures["second"].Late || f.did("third") || f.Failures["first"].Errno != unix.EIO {
+		t.Errorf("the facts are %+v", f)
+	}
+}
+
+func TestQuoted(t *testing.T) {
+	for path, want := range map[string]string{"/a/b-1_2.x": "/a/b-1_2.x", "/a b": "'/a b'", "/it's": `'/it'\''s'`, "/$(x)": "'/$(x)'", "/ä": "'/ä'"} {
+		if got := quoted(path); got != want {
+			t.Errorf("%s is %s for a shell, and not %s", path, got, want)
+		}
+	}
+}
+
+func TestSizes(t *testing.T) {
+	for n, want := range map[int64]string{0: "0 B", 1023: "1023 B", 1 << 30: "1.0 GiB", 16 << 30: "16 GiB", 1 << 62: "4.0 EiB"} {
+		if got := size(n); got != want {
+			t.Errorf("%d is %q, and not %q", n, got, want)
+		}
+	}
+	for d, want := range map[time.Duration]string{31234 * time.Nanosecond: "30µs", 1234567 * time.Nanosecond: "1.2ms", 3049 * time.Millisecond: "3.05s", time.Hour: "1h0m0s"} {
+		if got := short(d); got != want {
+			t.Errorf("%v is %q, and not %q", d, got, want)
+		}
+	}
+}

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/mooring-csi/mooring/pkg/mount"
+	"github.com/mooring-csi/mooring/pkg/probe"
+	"golang.org/x/sys/unix"
+)
+
+// node examines this machine. It comes last: the first mount loads the kernel's modules, and
+// starts rpc.statd.
+func (d *Doctor) node(ctx context.Context, visits []*visit) []Finding {
+	var s sheet
+	given := ""
+	if d.SharesDir != "" {
+		given = "not needed: the shares are mounted already"
+	}
+	switch {
+	case given != "":
+		s.skip("privilege", "%s", given)
+		s.skip("client", "%s", given)
+	default:
+		s.privilege()
+		s.client(programs())
+	}
+	filesystems, _ := os.ReadFile("/proc/filesystems")
+	var causes []mount.Cause
+	var mounts []mounted
+	locks := false
+	for _, v := range visits {
+		causes = append(causes, v.causes...)
+		mounts = append(mounts, v.mounts...)
+		locks = locks || v.wantsStatd()
+	}
+	s.kernel(string(filesystems), len(mounts) > 0, causes)
+	s.statd(locks, func() error {
+		ctx, cancel := context.WithTimeout(ctx, askPatience)
+		defer cancel()
+		return probe.Statd(ctx, "127.0.0.1")
+	})
+	s.rest(nodeChecks(), "")
+	return s.all
+}
+
+// privileged reports whether this process may mount.
+func privileged() bool {
+	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	err := unix.Capget(&head, &data[0])
+	return err == nil && data[0].Effective&(1<<unix.CAP_SYS_ADMIN) != 0
+}
+
+func (s *sheet) privilege() {
+	if privileged() {
+		s.ok("privilege", "CAP_SYS_ADMIN")
+		return
+	}
+	s.trouble("privilege", "no-privilege", "user %d has no CAP_SYS_ADMIN", os.Geteuid())
+}
+
+// programs returns where mount(8) looks for mount.nfs, and where else it may be.
+func programs() []string {
+	return append([]string{"/sbin", "/usr/sbin"}, filepath.SplitList(os.Getenv("PATH"))...)
+}
+
+func (s *sheet) client(dirs []string) {
+	for _, dir := range dirs {
+		path := filepath.Join(dir, "mount.nfs")
+		if st, err := os.Stat(path); err == nil && st.Mode().IsRegular() && st.Mode()&0o111 != 0 {
+			s.ok("client", "%s", path)
+			return
+		}
+	}
+	s.trouble("client", "no-program", "it is not in %s", strings.Join(slices.Compact(dirs), ":"))
+}
+
+// kernel judges what /proc/filesystems says.
+func (s *sheet) kernel(filesystems string, mounted bool, causes []mount.Cause) {
+	var known []string
+	for line := range strings.Lines(filesystems) {
+		if name := strings.TrimSpace(strings.TrimPrefix(line, "nodev")); name == "nfs" || name == "nfs4" {
+			known = append(known, name)
+		}
+	}
+	switch {
+	case known != nil:
+		s.ok("kernel", "it knows %s", strings.Join(known, " and "))
+	case mounted:
+		s.ok("kernel", "it mounts NFS")
+	case slices.Contains(causes, mount.NoKernel):
+		s.trouble("kernel", "no-kernel", "/proc/filesystems has no nfs, and a mount failed for that")
+	default:
+		s.trouble("kernel", "not-loaded", "/proc/filesystems has no nfs")
+	}
+}
+
+// wantsV3 reports whether the share's options ask for NFSv3.
+func (v *visit) wantsV3() bool {
+	return slices.ContainsFunc(v.def.MountOptions, func(o string) bool {
+		return o == "v3" || o == "vers=3" || o == "nfsvers=3"
+	})
+}
+
+// wantsStatd reports whether the share is, or was to be, mounted by NFSv3 with locks.
+func (v *visit) wantsStatd() bool {
+	if slices.Contains(v.def.MountOptions, "nolock") {
+		return false
+	}
+	return v.wantsV3() || slices.Contains(v.causes, mount.NoStatd) ||
+		slices.ContainsFunc(v.mounts, func(m mounted) bool { return m.version() == "3" })
+}
+
+func (s *sheet) statd(wanted bool, ask func() error) {
+	if !wanted {
+		s.skip("statd", "not needed: no share is NFSv3's")
+		return
+	}
+	err := ask()
+	switch {
+	case err == nil:
+		s.ok("statd", "it answers")
+	case errors.Is(err, probe.ErrNotRegistered):
+		s.trouble("statd", "no-statd", "rpcbind here does not know of it")
+	default:
+		s.trouble("statd", "no-statd", "%s", fmt.Sprint(err))
+	}
+}

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package doctor
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/mooring-csi/mooring/pkg/copytree"
+	"github.com/mooring-csi/mooring/pkg/share"
+	"github.com/mooring-csi/mooring/pkg/volume"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// stepPatience bounds one step of a trial. Past it none is tried that comes after.
+	stepPatience = 5 * time.Second
+	// trialPatience is how long steps are begun for.
+	trialPatience = 20 * time.Second
+	// samples is how many GETATTRs are measured, and sampling for how long, where they take longer.
+	samples  = 20
+	sampling = 2 * time.Second
+	// strangeUID and strangeGID are who the probe file is given to: nobody's own.
+	strangeUID, strangeGID = 1234, 5678
+)
+
+// The steps of a trial, in their order.
+const (
+	stepOpen      = "open"
+	stepSpace     = "space"
+	stepLatency   = "latency"
+	stepWrite     = "write"
+	stepOwner     = "owner"
+	stepCopies    = "copies"
+	stepClone     = "clone" // one of two answers of stepCopies
+	stepCopy      = "copy"  // the other
+	stepAttribute = "attribute"
+	stepACL       = "acl"
+	stepLink      = "link"
+	stepHole      = "hole"
+	stepLock      = "lock"
+	stepOwn       = "own"
+	stepSweep     = "sweep"
+	stepClose     = "close"
+)
+
+// Facts are what a trial of a share found.
+type Facts struct {
+	Done     []string           `json:"done"` // the steps that ended, well or not
+	Failures map[string]Failure `json:"failures,omitempty"`
+
+	Space   volume.Space  `json:"space"`
+	Latency time.Duration `json:"latency"`
+	Skew    time.Duration `json:"skew"` // of the server's clock
+	// Owner is who the probe file belongs to, and Given who it belongs to after it was given
+	// to strangeUID and strangeGID.
+	Owner [2]uint32 `json:"owner"`
+	Given [2]uint32 `json:"given"`
+	ACL   string    `json:"acl,omitempty"` // the name by which it is to be had
+	Hole  bool      `json:"hole"`
+	Swept int       `json:"swept,omitempty"` // files of doctors that were killed
+	Self  uint32    `json:"self"`            // who the trial was made as
+}
+
+// Failure is how a step failed.
+type Failure struct {
+	Errno   unix.Errno `json:"errno,omitempty"`
+	Message string     `json:"message"`
+	Late    bool       `json:"late,omitempty"` // it has not ended
+}
+
+// did reports whether a step ended well.
+func (f *Facts) did(step string) bool {
+	_, failed := f.Failures[step]
+	return slices.Contains(f.Done, step) && !failed
+}
+
+func (f *Facts) failed(step string, err error) {
+	if err == nil {
+		return
+	}
+	failure := Failure{Message: err.Error()}
+	errors.As(err, &failure.Errno)
+	f.Failures[step] = failure
+}
+
+// tried tries out what the share mounted at path can do. Each step ends in time, or the process
+// has to: it holds a thread that waits for the server.
+func tried(path string, now func() time.Time) *Facts {
+	r := &run{until: time.Now().Add(trialPatience), facts: &Facts{Failures: map[string]Failure{}, Self: uint32(unix.Geteuid())}}
+	var t *share.Trial
+	r.step(stepOpen, func(*Facts) (err error) {
+		t, err = share.OpenTrial(path)
+		return err
+	})
+	if !r.facts.did(stepOpen) {
+		return r.facts
+	}
+	r.step(stepSpace, func(f *Facts) (err error) { f.Space, err = t.Space(); return err })
+	r.step(stepLatency, func(f *Facts) (err error) { f.Latency, err = t.Latency(samples, sampling); return err })
+	r.step(stepWrite, func(f *Facts) (err error) { f.Skew, err = t.Write(now); return err })
+	if r.facts.did(stepWrite) {
+		r.onFile(t)
+	}
+	r.late, r.until = false, time.Now().Add(trialPatience) // what can be removed is
+	r.step(stepClose, func(*Facts) error { return t.Close() })
+	return r.facts
+}
+
+// onFile tries what takes the probe file.
+func (r *run) onFile(t *share.Trial) {
+	r.step(stepOwner, func(f *Facts) (err error) { f.Owner[0], f.Owner[1], err = t.Owner(); return err })
+	r.step(stepCopies, func(f *Facts) error {
+		source, target, err := t.Copies()
+		if err != nil {
+			return err
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), stepPatience)
+		defer cancel()
+		clone, copied := copytree.Try(ctx, source, target)
+		f.failed(stepClone, clone)
+		f.failed(stepCopy, copied)
+		return nil
+	})
+	r.step(stepAttribute, func(*Facts) error { return t.Attribute() })
+	r.step(stepACL, func(f *Facts) (err error) { f.ACL, err = t.ACL(); return err })
+	r.step(stepLink, func(*Facts) error { return t.Link() })
+	r.step(stepHole, func(f *Facts) (err error) { f.Hole, err = t.Hole(); return err })
+	r.step(stepLock, func(*Facts) error { return t.Lock() })
+	r.step(stepOwn, func(f *Facts) error {
+		err := t.Own(strangeUID, strangeGID)
+		if err == nil {
+			f.Given[0], f.Given[1], err = t.Owner()
+		}
+		return err
+	})
+	r.step(stepSweep, func(f *Facts) (err error) { f.Swept, err = t.Sweep(); return err })
+}
+
+// run is a trial under way.
+type run struct {
+	facts *Facts
+	until time.Time // no step begins later
+	late  bool      // a step has not ended
+}
+
+// step does one step, on facts of its own: one that comes too late has nothing to write to.
+func (r *run) step(name string, do func(*Facts) error) {
+	if r.late || time.Now().After(r.until) {
+		return
+	}
+	own := *r.facts
+	own.Failures = map[string]Failure{}
+	done := make(chan error, 1)
+	go func() { done <- do(&own) }()
+	select {
+	case err := <-done:
+		failures := r.facts.Failures
+		for step, failure := range own.Failures {
+			failures[step] = failure
+		}
+		own.Failures = failures
+		own.Done = append(own.Done, name)
+		*r.facts = own
+		r.facts.failed(name, err)
+	case <-time.After(stepPatience):
+		r.late = true
+		r.facts.Failures[name] = Failure{Message: "no answer within " + stepPatience.String(), Late: true}
+	}
+}

@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package doctor
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/mooring-csi/mooring/pkg/mount"
+	"github.com/mooring-csi/mooring/pkg/probe"
+	"github.com/mooring-csi/mooring/pkg/volume"
+)
+
+// askPatience bounds one question to a server that needs no mount.
+const askPatience = 4 * time.Second
+
+// visit is the examination of one share.
+type visit struct {
+	d        *Doctor
+	def      volume.Share
+	findings []Finding
+	mounts   []mounted // what could be mounted
+	causes   []mount.Cause
+}
+
+// call is the examination of a share by one of its servers.
+type call struct {
+	sheet
+	v        *visit
+	host     string
+	endpoint probe.Endpoint
+	rpcbind  bool // it answers
+	exports  []probe.Export
+	listed   bool // the exports are known
+	mount    mounted
+	facts    *Facts
+}
+
+func (v *visit) examine(ctx context.Context) {
+	calls := make([]*call, len(v.def.Servers))
+	var all sync.WaitGroup
+	for i, host := range v.def.Servers {
+		c := &call{v: v, host: host, endpoint: probe.EndpointOf(host, v.def.MountOptions)}
+		c.fill = []string{"{server}", host, "{path}", quoted(v.def.Path), "{share}", v.def.Name}
+		if len(calls) > 1 {
+			c.server = host
+		}
+		calls[i] = c
+		all.Go(func() {
+			why := c.network(ctx)
+			if why == "" && v.d.SharesDir != "" {
+				return // given
+			}
+			if why == "" {
+				why = c.byMount(ctx)
+			}
+			c.rest(serverChecks(), why)
+		})
+	}
+	all.Wait()
+	if v.d.SharesDir != "" {
+		v.given(ctx, calls)
+	}
+	for _, c := range calls {
+		v.findings = append(v.findings, c.all...)
+	}
+	v.trial(calls)
+}
+
+// quoted returns a path as a shell takes it.
+func quoted(path string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-+", r)
+	}
+	if strings.TrimFunc(path, plain) == "" {
+		return path
+	}
+	return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
+}
+
+// trial adds what was found on the share itself, by the first server that it was mounted from.
+func (v *visit) trial(calls []*call) {
+	for _, c := range calls {
+		if c.mount.Error != "" {
+			v.causes = append(v.causes, c.mount.Cause)
+		}
+		if c.mount.Super != nil {
+			v.mounts = append(v.mounts, c.mount)
+		}
+	}
+	i := slices.IndexFunc(calls, func(c *call) bool { return c.facts != nil })
+	first := calls[max(i, 0)]
+	s := sheet{fill: first.fill}
+	if i >= 0 {
+		s.judge(first.facts, first.mount)
+	}
+	s.rest(shareChecks(), "the share is not mounted")
+	v.findings = append(v.findings, s.all...)
+}
+
+// network examines what needs no mount. It returns why nothing else can be.
+func (c *call) network(ctx context.Context) (why string) {
+	c.v.d.progress(c.v.def.Name, "look for "+c.host)
+	if why := c.resolve(ctx); why != "" {
+		return why
+	}
+	if why := c.answer(ctx); why != "" {
+		return why
+	}
+	c.v.d.progress(c.v.def.Name, "ask "+c.host+" what it exports")
+	c.ports(ctx)
+	return ""
+}
+
+func (c *call) resolve(ctx context.Context) (why string) {
+	ctx, cancel := context.WithTimeout(ctx, askPatience)
+	defer cancel()
+	found, err := net.DefaultResolver.LookupHost(ctx, c.host)
+	if err != nil {
+		c.trouble("resolves", "unresolved", "%v", err)
+		return "the server's name does not resolve"
+	}
+	c.fill = append(c.fill, "{client}", cmp.Or(probe.LocalAddress(found[0]), "CLIENT"))
+	switch {
+	case slices.Equal(found, []string{c.host}):
+		c.ok("resolves", "%s is an address", c.host)
+	default:
+		c.ok("resolves", "%s is %s", c.host, strings.Join(found, ", "))
+	}
+	return ""
+}
+
+func (c *call) answer(ctx context.Context) (why string) {
+	if c.endpoint.Address == "" {
+		c.skip("answers", "a server cannot be asked over UDP or RDMA without a mount")
+		return ""
+	}
+	ctx, cancel := context.WithTimeout(ctx, askPatience)
+	defer cancel()
+	start := time.Now()
+	err := probe.Null(ctx, c.endpoint)
+	if err == nil {
+		c.ok("answers", "on %s, in %s", c.endpoint.Address, short(time.Since(start)))
+		return ""
+	}
+	cause, detail := "no-nfs", err.Error()
+	var netError net.Error
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		cause, detail = "refused", fmt.Sprintf("%s refuses the connection", c.endpoint.Address)
+	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
+		cause, detail = "unreachable", fmt.Sprintf("no way leads to %s", c.endpoint.Address)
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &netError) && netError.Timeout():
+		cause, detail = "silent", fmt.Sprintf("no answer from %s within %s", c.endpoint.Address, short(time.Since(start)))
+	}
+	c.trouble("answers", cause, "%s", detail)
+	return "the server does not answer"
+}
+
+// ports examines the services beside NFS that NFSv3 has.
+func (c *call) ports(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, askPatience)
+	defer cancel()
+	err := probe.Rpcbind(ctx, c.host)
+	c.rpcbind = err == nil
+	switch {
+	case c.rpcbind:
+		c.ok("rpcbind", "on port 111")
+	case c.v.wantsV3():
+		c.trouble("rpcbind", "no-rpcbind", "%v", err)
+	default:
+		c.skip("rpcbind", "it does not answer, and NFS 4 does without")
+	}
+	if err != nil {
+		c.skip("exported", "rpcbind does not tell where mountd is")
+		return
+	}
+	if c.exports, err = probe.Exports(ctx, c.host); err != nil {
+		c.skip("exported", "the server does not tell: %v", err)
+		return
+	}
+	c.listed = true
+}
+
+// byMount examines what a mount tells.
+func (c *call) byMount(ctx context.Context) (why string) {
+	if !privileged() {
+		return "this process may not mount"
+	}
+	if c.v.wantsV3() && !c.rpcbind && !slices.ContainsFunc(c.v.def.MountOptions, func(o string) bool { return strings.HasPrefix(o, "mountport=") }) {
+		return "rpcbind does not answer" // and mount(8) would wait for it
+	}
+	ctx, stop := c.watch(ctx)
+	defer stop()
+	source := c.v.def.Source(c.host, "")
+	r := request{Share: c.v.def.Name, Source: source, Options: c.v.def.MountOptions, At: mountPoint()}
+	c.v.d.progress(c.v.def.Name, "mount "+source+" and try it out")
+	a, err := c.v.d.ask(ctx, c.host, r)
+	if err != nil {
+		c.noChild(err)
+		return "the mount was given up"
+	}
+	c.mount, c.facts = a.Mount, a.Facts
+	c.v.d.progress(c.v.def.Name, "mount "+source+" by each version")
+	r.Versions = versions()
+	if !c.rpcbind && !c.v.wantsV3() {
+		r.Versions = r.Versions[1:] // 3 is found through it, and mount(8) would wait
+	}
+	byVersion, err := c.v.d.ask(ctx, c.host, r)
+	if err != nil {
+		c.trouble("versions", "late", "%v", err)
+	}
+	c.judgeMount(byVersion.Versions)
+	if err == nil {
+		c.judgeVersions(byVersion.Versions)
+	}
+	return ""
+}
+
+// watch returns a context for a child, which ends when the server does not answer any more.
+func (c *call) watch(ctx context.Context) (context.Context, context.CancelFunc) {
+	if c.endpoint.Address == "" {
+		return context.WithCancel(ctx)
+	}
+	return probe.NewServers(probe.Null).Watch(ctx, c.endpoint)
+}
+
+// noChild reports that a child has found out nothing.
+func (c *call) noChild(err error) {
+	c.mount = mounted{Error: err.Error()}
+	if volume.Kind(err) == volume.ErrUnavailable || errors.Is(err, context.DeadlineExceeded) {
+		c.mount.Cause = mount.Silent
+		c.trouble("mounts", "late", "%v", err)
+		return
+	}
+	if errors.Is(err, syscall.EPERM) { // no namespace for the child
+		c.trouble("mounts", "not-permitted", "%v", err)
+		return
+	}
+	c.trouble("mounts", "failed", "%v", err)
+}
+
+// given examines a share that is mounted already, from one of its servers.
+func (v *visit) given(ctx context.Context, calls []*call) {
+	target := filepath.Join(v.d.SharesDir, v.def.Name)
+	const noVersions = "the share is mounted already, and nothing else can be here"
+	var first error
+	for _, c := range calls {
+		if c.has("mounts") { // it does not answer
+			continue
+		}
+		r := request{Share: v.def.Name, Source: v.def.Source(c.host, ""), Options: v.def.MountOptions, At: target, Given: true}
+		watched, stop := c.watch(ctx)
+		v.d.progress(v.def.Name, "try out "+target)
+		a, err := v.d.ask(watched, c.host, r)
+		stop()
+		switch {
+		case err != nil:
+			c.noChild(err)
+		case a.Mount.Error != "":
+			first = cmp.Or(first, errors.New(a.Mount.Error))
+			continue
+		default:
+			c.mount, c.facts = a.Mount, a.Facts
+			c.ok("path", "%s is a directory", v.def.Path)
+			c.ok("mounts", "%s is mounted at %s by NFS %s", r.Source, target, a.Mount.version())
+		}
+		break
+	}
+	done := slices.ContainsFunc(calls, func(c *call) bool { return c.has("mounts") && c.mount.Super != nil })
+	for _, c := range calls {
+		switch {
+		case c.has("mounts"):
+		case done:
+			c.skip("mounts", "the share is mounted from another of its servers")
+		case first != nil:
+			c.trouble("mounts", "not-given", "%v", first)
+			first = nil
+		}
+		if !c.has("exported") {
+			c.judgeExport()
+		}
+		c.rest(serverChecks(), noVersions)
+	}
+}

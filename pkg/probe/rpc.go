@@ -1,0 +1,320 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package probe
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// ONC RPC (RFC 5531) programs.
+const (
+	rpcbindProgram = 100000
+	nfsProgram     = 100003
+	mountProgram   = 100005
+	statdProgram   = 100024
+)
+
+const (
+	// maxReply is far more than the export list of a server that has thousands.
+	maxReply = 4 << 20
+	// maxText is what a path or a host may be long in such a list (RFC 1813, section 5.1.3).
+	maxText = 1024
+)
+
+// ErrNotRegistered: rpcbind answers, and knows of no such program.
+var ErrNotRegistered = errors.New("rpcbind does not know of it")
+
+// null connects, and has the answer be one in RPC's terms, whatever it is.
+func null(ctx context.Context, address string, program, version uint32) error {
+	_, _, err := exchange(ctx, address, call{program: program, version: version})
+	return err
+}
+
+// call is one remote procedure call.
+type call struct {
+	program, version, procedure uint32
+	asRoot                      bool // with AUTH_SYS, which some programs want; else with no credentials
+	args                        []byte
+}
+
+// invoke makes a call over a connection of its own and returns what the procedure gave, and
+// who was asked.
+func invoke(ctx context.Context, address string, c call) (*reader, net.Addr, error) {
+	reply, who, err := exchange(ctx, address, c)
+	if err != nil {
+		return nil, who, err
+	}
+	return reply, who, reply.accepted(c)
+}
+
+// exchange sends a call and reads the reply as far as that it is one.
+func exchange(ctx context.Context, address string, c call) (*reader, net.Addr, error) {
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer conn.Close()
+	if until, ok := ctx.Deadline(); ok {
+		if err := conn.SetDeadline(until); err != nil {
+			return nil, nil, err
+		}
+	}
+	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
+	xid := rand.Uint32()
+	if _, err := conn.Write(c.encode(xid)); err != nil {
+		return nil, nil, err
+	}
+	stranger := fmt.Errorf("what listens on %s is no %s", address, name(c.program))
+	reply, err := record(conn)
+	switch {
+	case errors.Is(err, io.EOF):
+		return nil, nil, errors.New("it closed the connection")
+	case errors.Is(err, errTooLong):
+		return nil, nil, stranger
+	case err != nil:
+		return nil, nil, err
+	}
+	r := &reader{rest: reply}
+	if r.number() != xid || r.number() != 1 || r.err != nil {
+		return nil, nil, stranger
+	}
+	return r, conn.RemoteAddr(), nil
+}
+
+func name(program uint32) string {
+	switch program {
+	case nfsProgram:
+		return "NFS server"
+	case rpcbindProgram:
+		return "rpcbind"
+	case mountProgram:
+		return "mountd"
+	}
+	return "RPC server"
+}
+
+// encode returns the call as one record of one fragment (RFC 5531, sections 9 and 11).
+func (c call) encode(xid uint32) []byte {
+	b := numbers(nil, 0, xid, 0, 2, c.program, c.version, c.procedure)
+	if c.asRoot {
+		b = numbers(b, 1, 20, 0, 0, 0, 0, 0) // AUTH_SYS: stamp, no machine's name, uid 0, gid 0, no groups
+	} else {
+		b = numbers(b, 0, 0)
+	}
+	b = append(numbers(b, 0, 0), c.args...) // no verifier
+	binary.BigEndian.PutUint32(b, 1<<31|uint32(len(b)-4))
+	return b
+}
+
+func numbers(b []byte, all ...uint32) []byte {
+	for _, n := range all {
+		b = binary.BigEndian.AppendUint32(b, n)
+	}
+	return b
+}
+
+// text appends a string as XDR has it (RFC 4506, section 4.11).
+func text(b []byte, s string) []byte {
+	b = append(numbers(b, uint32(len(s))), s...)
+	return append(b, make([]byte, -len(s)&3)...)
+}
+
+var errTooLong = errors.New("a reply that is longer than any can be")
+
+// record reads one record, of any number of fragments.
+func record(from io.Reader) ([]byte, error) {
+	var all []byte
+	for {
+		var head uint32
+		if err := binary.Read(from, binary.BigEndian, &head); err != nil {
+			return nil, err
+		}
+		n := int(head &^ (1 << 31))
+		if len(all)+n > maxReply {
+			return nil, errTooLong
+		}
+		fragment := make([]byte, n)
+		if _, err := io.ReadFull(from, fragment); err != nil {
+			return nil, err
+		}
+		all = append(all, fragment...)
+		if head>>31 == 1 {
+			return all, nil
+		}
+	}
+}
+
+// reader takes a reply apart. It remembers that it was cut short, and then gives zeros.
+type reader struct {
+	rest []byte
+	err  error
+}
+
+func (r *reader) take(n int) []byte {
+	if n > len(r.rest) {
+		r.end(io.ErrUnexpectedEOF)
+		return make([]byte, min(n, maxText))
+	}
+	taken := r.rest[:n]
+	r.rest = r.rest[n:]
+	return taken
+}
+
+// end has nothing more be read; the first reason for that is kept.
+func (r *reader) end(err error) {
+	if r.rest = nil; r.err == nil {
+		r.err = err
+	}
+}
+
+func (r *reader) number() uint32 { return binary.BigEndian.Uint32(r.take(4)) }
+
+func (r *reader) text() string {
+	n := int(r.number())
+	if n > maxText {
+		r.end(errTooLong)
+		return ""
+	}
+	s := string(r.take(n))
+	r.take(-n & 3)
+	return s
+}
+
+// accepted reads on to the result, and says why there is none.
+func (r *reader) accepted(c call) error {
+	if denied := r.number() == 1; denied {
+		return fmt.Errorf("the %s refuses our credentials", name(c.program))
+	}
+	r.number() // the verifier's flavor
+	r.take(int(min(r.number(), maxText)))
+	switch status := r.number(); {
+	case r.err != nil:
+		return r.err
+	case status == 1:
+		return fmt.Errorf("it has no %s: %w", name(c.program), ErrNotRegistered)
+	case status == 2:
+		return fmt.Errorf("its %s speaks versions %d to %d, and not %d", name(c.program), r.number(), r.number(), c.version)
+	case status != 0:
+		return fmt.Errorf("the %s does not understand the question (%d)", name(c.program), status)
+	}
+	return nil
+}
+
+// Rpcbind asks a server's rpcbind whether it is there.
+func Rpcbind(ctx context.Context, server string) error {
+	return null(ctx, net.JoinHostPort(server, "111"), rpcbindProgram, 2)
+}
+
+// Statd asks whether rpc.statd runs on a server: rpcbind where it is, and it itself.
+func Statd(ctx context.Context, server string) error {
+	return statd(ctx, server, "111")
+}
+
+func statd(ctx context.Context, server, rpcbind string) error {
+	port, err := portOf(ctx, server, rpcbind, statdProgram, 1)
+	if err != nil {
+		return err
+	}
+	return null(ctx, net.JoinHostPort(server, port), statdProgram, 1)
+}
+
+// portOf asks rpcbind on which TCP port a program listens: by version 2 of its protocol, and
+// over IPv6, of which that knows nothing, by version 4 (RFC 1833).
+func portOf(ctx context.Context, server, rpcbind string, program, version uint32) (string, error) {
+	const tcp = 6
+	address := net.JoinHostPort(server, rpcbind)
+	r, who, err := invoke(ctx, address, call{
+		program: rpcbindProgram, version: 2, procedure: 3, args: numbers(nil, program, version, tcp, 0),
+	})
+	if a, ok := who.(*net.TCPAddr); ok && a.IP.To4() == nil {
+		return universalPort(ctx, address, program, version)
+	}
+	if err != nil {
+		return "", err
+	}
+	port := r.number()
+	switch {
+	case r.err != nil:
+		return "", r.err
+	case port == 0 || port > 65535:
+		return "", ErrNotRegistered
+	}
+	return strconv.Itoa(int(port)), nil
+}
+
+// universalPort is portOf over IPv6. The answer is an address, with the port's two bytes at
+// its end: "::1.8.1" (RFC 5665, section 5.2.3.4).
+func universalPort(ctx context.Context, address string, program, version uint32) (string, error) {
+	args := numbers(nil, program, version)
+	for _, s := range []string{"tcp6", "", ""} {
+		args = text(args, s)
+	}
+	r, _, err := invoke(ctx, address, call{program: rpcbindProgram, version: 4, procedure: 3, args: args})
+	if err != nil {
+		return "", err
+	}
+	parts := strings.Split(r.text(), ".")
+	if r.err != nil || len(parts) < 3 {
+		return "", errors.Join(ErrNotRegistered, r.err)
+	}
+	high, _ := strconv.Atoi(parts[len(parts)-2])
+	low, _ := strconv.Atoi(parts[len(parts)-1])
+	return strconv.Itoa(high<<8 | low), nil
+}
+
+// Export is a line of what a server exports.
+type Export struct {
+	Path    string
+	Clients []string // as the server names them; none: everybody
+}
+
+// Exports asks a server's mountd what it exports, as showmount -e does (RFC 1813, section
+// 5.2.5). Servers of NFSv4 alone may have no mountd: that is ErrNotRegistered, or its rpcbind
+// does not answer.
+func Exports(ctx context.Context, server string) ([]Export, error) {
+	return exports(ctx, server, "111")
+}
+
+func exports(ctx context.Context, server, rpcbind string) ([]Export, error) {
+	port, err := portOf(ctx, server, rpcbind, mountProgram, 3)
+	if err != nil {
+		return nil, err
+	}
+	r, _, err := invoke(ctx, net.JoinHostPort(server, port), call{program: mountProgram, version: 3, procedure: 5, asRoot: true})
+	if err != nil {
+		return nil, err
+	}
+	var all []Export
+	for r.number() == 1 {
+		e := Export{Path: r.text()}
+		for r.number() == 1 {
+			e.Clients = append(e.Clients, r.text())
+		}
+		all = append(all, e)
+	}
+	if r.err != nil {
+		return nil, fmt.Errorf("the list of exports: %w", r.err)
+	}
+	return all, nil
+}
+
+// LocalAddress returns by which of its addresses this machine would speak to another, which it
+// does not do; "" where that is not known.
+func LocalAddress(address string) string {
+	conn, err := net.Dial("udp", net.JoinHostPort(address, "2049"))
+	if err != nil {
+		return ""
+	}
+	defer conn.Close()
+	host, _, _ := net.SplitHostPort(conn.LocalAddr().String())
+	return host
+}

@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package share
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"time"
+
+	"github.com/mooring-csi/mooring/pkg/volume"
+	"golang.org/x/sys/unix"
+)
+
+// A Trial tries out what a mounted share can do, on files of its own in .mooring, or in the
+// share's root where there is no .mooring: nothing is laid out. Their names, and what is in
+// them, tell whose they are. They are removed at the end, or by a later Trial.
+//
+//	.mooring-doctor-<random>         the probe file
+//	.mooring-doctor-<random>.copy    what its data is copied to
+//	.mooring-doctor-<random>.link    its second name, for a moment
+type Trial struct {
+	root, in     dir
+	name         string
+	begun        bool // the probe file was asked for, and not refused
+	source, copy *os.File
+}
+
+const (
+	trialPrefix = ".mooring-doctor-"
+	trialCopy   = ".copy"
+	trialLink   = ".link"
+	// trialMark begins a probe file.
+	trialMark = "A probe file of mooringctl doctor, which removes it.\n"
+	// staleTrial is the age past which a probe file is nobody's any more.
+	staleTrial = time.Hour
+	// trialHole is where a hole ends in the probe file, and trialData how much data is around it.
+	trialHole = 1 << 20
+	trialData = 64 << 10
+)
+
+var trialName = regexp.MustCompile(`^` + regexp.QuoteMeta(trialPrefix) + `[0-9a-f]{16}(\.copy|\.link)?$`)
+
+// OpenTrial opens the share that is mounted at path, and changes nothing there.
+func OpenTrial(path string) (*Trial, error) {
+	t := &Trial{root: -1, in: -1, name: trialPrefix + randomHex(8)}
+	var err error
+	t.root, err = openDir(path)
+	return t, err
+}
+
+// Space asks how much there is and how much of it is free.
+func (t *Trial) Space() (volume.Space, error) {
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(int(t.root), &st); err != nil {
+		return volume.Space{}, err
+	}
+	return volume.NewSpace(st.Frsize, st.Blocks, st.Bfree, st.Bavail, st.Files, st.Ffree), nil
+}
+
+// Latency asks for the attributes of the share's root so many times, or as often as can be in a
+// while, and returns the median of what the answers took. Each question goes to the server: what
+// the client remembers, or was delegated, does not count for AT_STATX_FORCE_SYNC.
+func (t *Trial) Latency(times int, while time.Duration) (time.Duration, error) {
+	var took []time.Duration
+	for begin := time.Now(); len(took) < times && time.Since(begin) < while; {
+		start := time.Now()
+		if err := t.root.refresh(); err != nil {
+			return 0, err
+		}
+		took = append(took, time.Since(start))
+	}
+	slices.Sort(took)
+	return took[len(took)/2], nil
+}
+
+// Write makes the probe file, with data, a hole, and data. skew is how far the server's clock
+// is from now, which is called before and after: 0 for one between the two.
+//
+// The server's clock is what the directory has for its mtime. That of the file may be this
+// client's, which keeps it to itself as long as the file is delegated to it (RFC 9754).
+func (t *Trial) Write(now func() time.Time) (skew time.Duration, err error) {
+	if t.in, err = t.root.resolve(volume.StateDir); is(err, unix.ENOENT) {
+		t.in, err = t.root.resolve("")
+	}
+	if err != nil {
+		return 0, err
+	}
+	before := now()
+	t.begun = true
+	if t.source, err = t.in.open(t.name, unix.O_CREAT|unix.O_EXCL|unix.O_RDWR); err != nil {
+		if is(err, unix.EACCES) || is(err, unix.EPERM) {
+			if readOnly, _ := t.root.readOnly(); readOnly {
+				err = unix.EROFS
+			}
+		}
+		t.begun = is(err, unix.EIO) || is(err, unix.ETIMEDOUT) // else it was refused
+		return 0, err
+	}
+	var st unix.Statx_t
+	if err := unix.Statx(int(t.in), "", unix.AT_EMPTY_PATH|unix.AT_STATX_FORCE_SYNC, unix.STATX_MTIME, &st); err != nil {
+		return 0, err
+	}
+	after := now()
+	data := bytes.Repeat([]byte(trialMark), trialData/len(trialMark)+1)[:trialData]
+	for _, at := range []int64{0, trialHole} {
+		if _, err := t.source.WriteAt(data, at); err != nil {
+			return 0, err
+		}
+	}
+	return clockOff(time.Unix(st.Mtime.Sec, int64(st.Mtime.Nsec)), before, after), t.source.Sync()
+}
+
+// clockOff returns how far a clock that said at was off, at some moment between the two.
+func clockOff(at, before, after time.Time) time.Duration {
+	switch {
+	case at.Before(before):
+		return at.Sub(before)
+	case at.After(after):
+		return at.Sub(after)
+	}
+	return 0
+}
+
+// Owner returns who the server says the probe file belongs to.
+func (t *Trial) Owner() (uid, gid uint32, err error) {
+	var st unix.Statx_t
+	err = unix.Statx(int(t.source.Fd()), "", unix.AT_EMPTY_PATH|unix.AT_STATX_FORCE_SYNC, unix.STATX_UID|unix.STATX_GID, &st)
+	return st.Uid, st.Gid, err
+}
+
+// Own gives the probe file another owner.
+func (t *Trial) Own(uid, gid int) error { return unix.Fchown(int(t.source.Fd()), uid, gid) }
+
+// Copies returns the probe file, and an empty one that its data may be copied to.
+func (t *Trial) Copies() (source, copy int, err error) {
+	if t.copy == nil {
+		if t.copy, err = t.in.open(t.name+trialCopy, unix.O_CREAT|unix.O_EXCL|unix.O_RDWR); err != nil {
+			return -1, -1, err
+		}
+	}
+	return int(t.source.Fd()), int(t.copy.Fd()), nil
+}
+
+// Attribute gives the probe file an extended attribute and reads it back.
+func (t *Trial) Attribute() error {
+	const name, value = "user.mooring.doctor", "probe"
+	fd := int(t.source.Fd())
+	if err := unix.Fsetxattr(fd, name, []byte(value), 0); err != nil {
+		return err
+	}
+	back := make([]byte, 2*len(value))
+	n, err := unix.Fgetxattr(fd, name, back)
+	if err == nil && string(back[:n]) != value {
+		err = fmt.Errorf("%q came back for %q", back[:n], value)
+	}
+	return err
+}
+
+// ACL returns by which name the probe file's access control list is to be had.
+func (t *Trial) ACL() (name string, err error) {
+	for _, name = range []string{"system.nfs4_acl", "system.posix_acl_access"} {
+		_, err = unix.Fgetxattr(int(t.source.Fd()), name, nil)
+		if err == nil || is(err, unix.ENODATA) { // there could be one
+			return name, nil
+		}
+	}
+	return "", err
+}
+
+// Link gives the probe file a second name, and takes that away again.
+func (t *Trial) Link() error {
+	if err := t.in.link(t.name, t.in, t.name+trialLink); err != nil {
+		return err
+	}
+	var st unix.Statx_t
+	err := unix.Statx(int(t.source.Fd()), "", unix.AT_EMPTY_PATH|unix.AT_STATX_FORCE_SYNC, unix.STATX_NLINK, &st)
+	if err == nil && st.Nlink != 2 {
+		err = fmt.Errorf("the file has %d names, and not 2", st.Nlink)
+	}
+	return errors.Join(err, t.in.unlink(t.name+trialLink))
+}
+
+// Hole reports whether the server tells where the probe file has its hole.
+func (t *Trial) Hole() (bool, error) {
+	at, err := unix.Seek(int(t.source.Fd()), 0, unix.SEEK_HOLE)
+	return err == nil && at < trialHole, err
+}
+
+// Lock takes an open file description's lock on the probe file, and gives it back.
+func (t *Trial) Lock() error {
+	for _, kind := range []int16{unix.F_WRLCK, unix.F_UNLCK} {
+		if err := unix.FcntlFlock(t.source.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: kind}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Sweep removes what Trials that were killed have left: files whose name and content say so,
+// and that are old. The age is told by the server's clock, by which the probe file has just set
+// its directory's time.
+func (t *Trial) Sweep() (removed int, err error) {
+	if err := t.in.refresh(); err != nil {
+		return 0, err
+	}
+	now, err := t.in.self()
+	if err != nil {
+		return 0, err
+	}
+	dirs := []dir{t.in}
+	if root, err := t.root.self(); err == nil && root.Ino != now.Ino {
+		dirs = append(dirs, t.root) // from before there was a .mooring
+	}
+	for _, d := range dirs {
+		var stale []string
+		err := d.names(func(name string) error {
+			if trialName.MatchString(name) && d.leftTrial(name, now) {
+				stale = append(stale, name)
+			}
+			return nil
+		})
+		for _, name := range stale {
+			if err == nil {
+				err = ignore(d.unlink(name), unix.ENOENT)
+				removed++
+			}
+		}
+		if err != nil {
+			return removed, err
+		}
+	}
+	return removed, nil
+}
+
+// leftTrial reports whether a file is an old one of a Trial's.
+func (d dir) leftTrial(name string, now unix.Stat_t) bool {
+	st, err := d.stat(name)
+	if err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || since(st.Mtim, now.Mtim) < staleTrial {
+		return false
+	}
+	if st.Size == 0 { // one that was killed before it could write
+		return true
+	}
+	f, err := d.open(name, unix.O_RDONLY|unix.O_NONBLOCK)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	mark := make([]byte, len(trialMark))
+	n, _ := f.ReadAt(mark, 0)
+	return string(mark[:n]) == trialMark
+}
+
+// Close removes the probe files, also those of which it is not known whether they were made, and
+// lets go of the share. It does not unmount it.
+func (t *Trial) Close() error {
+	var errs []error
+	for _, f := range []*os.File{t.copy, t.source} {
+		if f != nil {
+			// Before it is removed: NFS renames an open file. What closing says, full disks say,
+			// and is known.
+			_ = f.Close()
+		}
+	}
+	if t.begun {
+		for _, suffix := range []string{trialLink, trialCopy, ""} {
+			errs = append(errs, ignore(t.in.unlink(t.name+suffix), unix.ENOENT))
+		}
+	}
+	if t.in >= 0 {
+		t.in.close()
+	}
+	t.root.close()
+	return errors.Join(errs...)
+}

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package share
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/mooring-csi/mooring/pkg/volume"
+	"golang.org/x/sys/unix"
+)
+
+// listing is the names in a directory.
+func listing(t *testing.T, dir string) (names []string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+// TestTrial does all steps where a share is new, and where .mooring is laid out: only there is
+// something made, and nothing is left.
+func TestTrial(t *testing.T) {
+	for _, laidOut := range []bool{false, true} {
+		root := t.TempDir()
+		in, want := root, []string(nil)
+		if laidOut {
+			in, want = filepath.Join(root, volume.StateDir), []string{volume.StateDir}
+			if err := os.Mkdir(in, 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+		trial, err := OpenTrial(root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if skew, err := trial.Write(time.Now); err != nil || skew.Abs() > time.Second {
+			t.Errorf("the clock is %v off, %v", skew, err)
+		}
+		if _, _, err := trial.Copies(); err != nil {
+			t.Error(err)
+		}
+		made := listing(t, in)
+		if len(made) != 2 || !trialName.MatchString(made[0]) || !trialName.MatchString(made[1]) {
+			t.Errorf("it has made %q", made)
+		}
+		if laidOut && !slices.Equal(listing(t, root), want) {
+			t.Errorf("the root has %q", listing(t, root))
+		}
+		if err := trial.Link(); err != nil {
+			t.Error(err)
+		}
+		if err := trial.Lock(); err != nil {
+			t.Error(err)
+		}
+		if space, err := trial.Space(); err != nil || space.Total == 0 {
+			t.Errorf("the space is %+v, %v", space, err)
+		}
+		if took, err := trial.Latency(20, time.Second); err != nil || took <= 0 {
+			t.Errorf("the latency is %v, %v", took, err)
+		}
+		if uid, _, err := trial.Owner(); err != nil || uid != uint32(os.Geteuid()) {
+			t.Errorf("the owner is %d, %v", uid, err)
+		}
+		if err := trial.Close(); err != nil {
+			t.Error(err)
+		}
+		if got := listing(t, root); !slices.Equal(got, want) {
+			t.Errorf("it has left %q", got)
+		}
+		if laidOut && len(listing(t, in)) != 0 {
+			t.Errorf("it has left %q", listing(t, in))
+		}
+	}
+}
+
+// TestTrialClock has the machine's clock be wrong by some time.
+func TestTrialClock(t *testing.T) {
+	for _, off := range []time.Duration{0, time.Hour, -time.Hour} {
+		trial, err := OpenTrial(t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		skew, err := trial.Write(func() time.Time { return time.Now().Add(-off) })
+		if err != nil || (skew-off).Abs() > time.Second {
+			t.Errorf("a server that is %v ahead is %v ahead, %v", off, skew, err)
+		}
+		if err := trial.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestTrialSweep has files that look like a killed doctor's, and files that do not.
+func TestTrialSweep(t *testing.T) {
+	root := t.TempDir()
+	old := time.Now().Add(-2 * time.Hour)
+	write := func(name, content string, at time.Time) {
+		path := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(path, at, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const n = trialPrefix + "0123456789abcde"
+	write(".mooring/"+n+"0", trialMark+"more", old)
+	write(".mooring/"+n+"1.copy", "", old)
+	write(n+"2", trialMark, old)
+	stays := map[string]string{
+		n + "3":               "somebody's, who likes the name", // another content
+		trialPrefix + "x":     trialMark,                        // another name
+		n + "4.bak":           trialMark,
+		".mooring/" + n + "5": "short",
+	}
+	for name, content := range stays {
+		write(name, content, old)
+	}
+	write(n+"6", trialMark, time.Now()) // one that is at work
+	stays[n+"6"] = trialMark
+	for _, name := range []string{n + "7", n + "8"} {
+		stays[name] = ""
+	}
+	if err := os.Mkdir(filepath.Join(root, n+"7"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("x", filepath.Join(root, n+"8")); err != nil {
+		t.Fatal(err)
+	}
+	_ = unix.UtimesNanoAt(unix.AT_FDCWD, filepath.Join(root, n+"8"), []unix.Timespec{{Sec: old.Unix()}, {Sec: old.Unix()}}, unix.AT_SYMLINK_NOFOLLOW)
+	if err := os.Chtimes(filepath.Join(root, n+"7"), old, old); err != nil {
+		t.Fatal(err)
+	}
+	trial, err := OpenTrial(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := trial.Write(time.Now); err != nil {
+		t.Fatal(err)
+	}
+	if removed, err := trial.Sweep(); err != nil || removed != 3 {
+		t.Errorf("it has removed %d, %v", removed, err)
+	}
+	if err := trial.Close(); err != nil {
+		t.Error(err)
+	}
+	for name := range stays {
+		if _, err := os.Lstat(filepath.Join(root, name)); err != nil {
+			t.Errorf("%s is gone: %v", name, err)
+		}
+	}
+	for _, name := range []string{".mooring/" + n + "0", ".mooring/" + n + "1.copy", n + "2"} {
+		if _, err := os.Lstat(filepath.Join(root, name)); !os.IsNotExist(err) {
+			t.Errorf("%s is still there: %v", name, err)
+		}
+	}
+}
