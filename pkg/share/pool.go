@@ -267,7 +267,7 @@ func (p *Pool) openMounted(ctx context.Context, e *pooled) (*Share, error) {
 	select {
 	case r = <-done:
 	case <-ctx.Done():
-		r.err = volume.Errorf(volume.ErrUnavailable, "share %s: mounted, but the server does not answer (%w)", e.def, ctx.Err())
+		r.err = volume.Errorf(volume.ErrUnavailable, "share %s: mounted, but the server does not answer (%w): check that it runs and that port 2049 is reachable from here", e.def, ctx.Err())
 		go func() {
 			if late := <-done; late.err == nil {
 				late.share.Close()

@@ -41,7 +41,28 @@ type Panel struct {
 			Mappings []any
 		}
 	}
-	Options struct{ TextMode string }
+	Options         struct{ TextMode string }
+	Transformations []struct {
+		ID      string
+		Options struct{ Regex, RenamePattern string }
+	}
+}
+
+var placeholder = regexp.MustCompile(`{{\s*(\w+)\s*}}`)
+
+// Legend returns what Grafana calls a series of one of the panel's targets.
+func (p *Panel) Legend(format string, s Series) (string, error) {
+	name := placeholder.ReplaceAllStringFunc(format, func(found string) string {
+		return s.Metric[placeholder.FindStringSubmatch(found)[1]]
+	})
+	for _, t := range p.Transformations {
+		rename, err := regexp.Compile(t.Options.Regex)
+		if err != nil || t.ID != "renameByRegex" {
+			return "", fmt.Errorf("panel %s: transformation %s: %v", p.Title, t.ID, err)
+		}
+		name = rename.ReplaceAllString(name, t.Options.RenamePattern)
+	}
+	return name, nil
 }
 
 // ReadDashboard reads the chart's dashboard. root is the repository's.

@@ -73,4 +73,3 @@ func TestRules(t *testing.T) {
 	}
 	promtool(t, nil, "test", "rules", filepath.Join(dir, "test.yaml"))
 }
-
