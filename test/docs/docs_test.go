@@ -378,6 +378,11 @@ var (
 	dropped = regexp.MustCompile(`[^a-z0-9 _-]`)
 )
 
+// anchor is what a heading can be linked to by.
+func anchor(heading string) string {
+	return strings.ReplaceAll(dropped.ReplaceAllString(strings.ToLower(heading), ""), " ", "-")
+}
+
 // TestLinks follows the links between documents, and to headings in them.
 func TestLinks(t *testing.T) {
 	for name, page := range documents(t) {
@@ -385,20 +390,20 @@ func TestLinks(t *testing.T) {
 			if strings.Contains(m[1], "://") {
 				continue
 			}
-			file, anchor, _ := strings.Cut(m[1], "#")
+			file, at, _ := strings.Cut(m[1], "#")
 			target := name
 			if file != "" {
 				target = filepath.Join(filepath.Dir(name), file)
 			}
 			anchors := map[string]bool{"": true}
-			if info, err := os.Stat(filepath.Join(root, target)); err == nil && info.IsDir() && anchor == "" {
+			if info, err := os.Stat(filepath.Join(root, target)); err == nil && info.IsDir() && at == "" {
 				continue
 			}
 			for _, h := range heading.FindAllStringSubmatch(text(t, target), -1) {
-				anchors[strings.ReplaceAll(dropped.ReplaceAllString(strings.ToLower(h[1]), ""), " ", "-")] = true
+				anchors[anchor(h[1])] = true
 			}
-			if !anchors[anchor] {
-				t.Errorf("%s: %s has no heading for #%s", name, target, anchor)
+			if !anchors[at] {
+				t.Errorf("%s: %s has no heading for #%s", name, target, at)
 			}
 		}
 	}

@@ -82,7 +82,7 @@ func (c *canvas) stat(p Drawn, x, y, w, h float64) {
 	for i, l := range p.Lines {
 		value := l.Values[len(l.Values)-1]
 		left, wide := x+4+float64(i)*(w-4)/n, (w-4)/n-4
-		show, fill, name := short(p.FieldConfig.Defaults.Unit, value), "#73bf69", len(p.Lines) > 1
+		show, fill, name := short(p.FieldConfig.Defaults.Unit, math.Round(value)), "#73bf69", len(p.Lines) > 1
 		if value > 0 && len(p.FieldConfig.Defaults.Mappings) == 0 {
 			fill = "#f2495c"
 		}
@@ -115,7 +115,7 @@ func (c *canvas) graph(p Drawn, x, y, w, h float64) {
 	for _, l := range p.Lines {
 		highest = max(highest, slices.Max(l.Values))
 	}
-	tick := nice(highest)
+	tick := nice(p.FieldConfig.Defaults.Unit, highest)
 	high := tick * math.Ceil(highest/tick*1.02)
 	if m := p.FieldConfig.Defaults.Max; m != nil {
 		high, tick = *m, 0.25**m
@@ -135,7 +135,11 @@ func (c *canvas) graph(p Drawn, x, y, w, h float64) {
 	for t := 0.0; t <= c.length; t += 120 {
 		px, _ := at(t, 0)
 		c.add(`<path d="M%.1f %.1fV%.1f" stroke="#24282c"/>`, px, top, bottom)
-		c.text(px, bottom+14, "s", "middle", fmt.Sprintf("%d min", int(t/60)))
+		anchor := "middle"
+		if t == c.length {
+			anchor, px = "end", px+8
+		}
+		c.text(px, bottom+14, "s", anchor, fmt.Sprintf("%d min", int(t/60)))
 	}
 	for i, l := range p.Lines {
 		c.line(l, colours[i%len(colours)], bottom, at)
@@ -184,11 +188,15 @@ func (c *canvas) line(l Line, colour string, bottom float64, at func(t, v float6
 	last, open := math.Inf(-1), 0.0
 	end := func() {
 		if area.Len() > 0 {
-			fmt.Fprintf(&area, "V%.1fH%.1fZ", bottom, open)
+			fmt.Fprintf(&area, "V%.0fH%.0fZ", bottom, open)
 		}
 	}
 	for i, t := range l.At {
 		if l.Values[i] == unknown {
+			continue
+		}
+		if t-last <= 15 && i+1 < len(l.At) && l.At[i+1]-t <= 15 && l.Values[i-1] == l.Values[i] && l.Values[i+1] == l.Values[i] {
+			last = t // on a level line: nothing to draw
 			continue
 		}
 		px, py := at(t, max(l.Values[i], 0))
@@ -198,20 +206,32 @@ func (c *canvas) line(l Line, colour string, bottom float64, at func(t, v float6
 			fmt.Fprintf(&area, "M%.1f %.1f", px, py)
 			open = px
 		} else {
-			fmt.Fprintf(&path, "L%.1f %.1f", px, py)
-			fmt.Fprintf(&area, "L%.1f %.1f", px, py)
+			fmt.Fprintf(&path, "L%.0f %.1f", px, py)
+			fmt.Fprintf(&area, "L%.0f %.1f", px, py)
 		}
 		last = t
 	}
 	end()
-	c.add(`<path d="%s" fill="%s" fill-opacity="0.08"/>`, &area, colour)
+	if slices.Max(l.Values) > 0 {
+		c.add(`<path d="%s" fill="%s" fill-opacity="0.08"/>`, &area, colour)
+	}
 	c.add(`<path d="%s" fill="none" stroke="%s" stroke-width="1.4" stroke-linejoin="round"/>`, &path, colour)
 }
 
 // nice returns a distance of ticks, four or so of which make up the highest value.
-func nice(highest float64) float64 {
+func nice(unit string, highest float64) float64 {
 	if highest <= 0 {
 		return 0.5
+	}
+	scale := 1.0
+	switch {
+	case unit == "s" && highest >= 120:
+		scale = 60
+	case unit == "bytes" || unit == "Bps":
+		scale = math.Pow(1024, math.Floor(math.Log(max(highest/3, 1))/math.Log(1024)))
+	}
+	if scale > 1 {
+		return scale * nice("", highest/scale)
 	}
 	power := math.Pow(10, math.Floor(math.Log10(highest/3)))
 	for _, n := range []float64{1, 2, 5, 10} {
