@@ -223,15 +223,11 @@ func nice(unit string, highest float64) float64 {
 	if highest <= 0 {
 		return 0.5
 	}
-	scale := 1.0
 	switch {
 	case unit == "s" && highest >= 120:
-		scale = 60
+		return 60 * nice("", highest/60)
 	case unit == "bytes" || unit == "Bps":
-		scale = math.Pow(1024, math.Floor(math.Log(max(highest/3, 1))/math.Log(1024)))
-	}
-	if scale > 1 {
-		return scale * nice("", highest/scale)
+		return math.Exp2(math.Ceil(math.Log2(highest / 4)))
 	}
 	power := math.Pow(10, math.Floor(math.Log10(highest/3)))
 	for _, n := range []float64{1, 2, 5, 10} {
