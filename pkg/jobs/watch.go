@@ -123,7 +123,11 @@ func (w *Watcher) look(ctx context.Context, name string) {
 	select {
 	case seen = <-done:
 	case <-within.Done():
-		seen = Seen{Share: name}
+		select {
+		case seen = <-done: // its end has ended the context, too
+		default:
+			seen = Seen{Share: name}
+		}
 	}
 	if ctx.Err() != nil {
 		return // that the driver ends says nothing of the share
