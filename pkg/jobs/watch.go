@@ -33,8 +33,8 @@ type Seen struct {
 // wants to know has not to ask the server. A share that hangs costs one goroutine, and
 // nobody else anything.
 type Watcher struct {
-	pool  *share.Pool
-	ask   func(ctx context.Context, name string) Seen
+	pool *share.Pool
+	ask  func(ctx context.Context, name string) Seen
 
 	mu   sync.Mutex
 	seen map[string]Seen
