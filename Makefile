@@ -40,9 +40,9 @@ clean: ## Remove build/.
 
 ##@ Test
 
-.PHONY: test lint unit fuzz test-lab sanity
-test: lab-deps lint unit fuzz test-lab sanity ## Run all that follows; this is what CI runs.
-	@echo "make test: lint, unit, fuzz, test-lab and sanity passed"
+.PHONY: test lint unit fuzz test-lab sanity monitoring
+test: lab-deps lint unit fuzz test-lab sanity monitoring ## Run all that follows; this is what CI runs.
+	@echo "make test: lint, unit, fuzz, test-lab, sanity and monitoring passed"
 
 lint: ## Check the form of Go code, modules and shell scripts.
 	@files=$$("$$($(GO) env GOROOT)/bin/gofmt" -l $(wildcard cmd pkg test)); \
@@ -76,6 +76,11 @@ test-lab: lab-deps build ## Test LAB_PKGS against a real NFS server, in the lab.
 sanity: lab-deps build ## Run the CSI conformance suite, csi-sanity, in the lab.
 	$(LAB_TEST) ./test/sanity/...
 
+monitoring: lab-deps build ## Test dashboard and alerts with a real Prometheus that scrapes the driver, in the lab.
+	@test/lab/deps --monitoring
+	$(GO) test ./test/monitoring
+	$(LAB_TEST) ./test/monitoring
+
 ##@ Image
 
 .PHONY: image
@@ -103,7 +108,7 @@ endif
 
 ##@ Lab: a real NFS client and server, without root (test/lab/nfs-uml)
 
-.PHONY: demo bench faults lab lab-deps
+.PHONY: demo bench faults picture lab lab-deps
 demo: lab-deps build ## Watch a volume's life from beginning to end.
 	@$(GO) build -o build/demo ./test/demo
 	@[ ! -t 1 ] || export FORCE_COLOR=1; MOORING_BINARY=$(CURDIR)/build/mooring $(LAB) build/demo
@@ -118,6 +123,12 @@ faults: lab-deps build ## Have one of two servers fail in every way; the table g
 ifndef FAULTSFLAGS
 	@$(call put,make faults,build/faults.md,docs/reliability.md)
 endif
+
+picture: lab-deps build ## Draw the dashboard of ten minutes in the lab: docs/dashboard.svg.
+	@test/lab/deps --monitoring
+	@$(GO) build -o build/picture ./test/monitoring/picture
+	@MOORING_BINARY=$(CURDIR)/build/mooring MOORING_LAB_WRITE=build $(LAB) build/picture build/dashboard.svg
+	@cp build/dashboard.svg docs/dashboard.svg
 
 lab: lab-deps ## Run a command in the lab: make lab CMD='exportfs -v'
 	@$(LAB) bash -c "$${CMD:?is what to run: make lab CMD=...}"

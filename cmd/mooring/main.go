@@ -69,7 +69,7 @@ func command() *cobra.Command {
 		{"node", "Mount volumes on this node and show them to pods", false, true},
 		{"all", "Be controller and node in one process", true, true},
 	} {
-		o := options{controller: role.controller, node: role.node}
+		o := options{role: role.use, controller: role.controller, node: role.node}
 		c := &cobra.Command{
 			Use: role.use, Short: role.short, Args: cobra.NoArgs,
 			RunE: func(c *cobra.Command, _ []string) error { return run(c.Context(), o) },

@@ -39,6 +39,7 @@ const (
 )
 
 type options struct {
+	role             string // as the command has it
 	controller, node bool
 
 	endpoint, nodeID, config, driverName, metricsAddress, stateDir, registrationDir, sharesDir string
@@ -105,7 +106,7 @@ func run(ctx context.Context, o options) error {
 	defer cancel()
 	background.Go(func() { source.Watch(ctx, reload) })
 
-	m := metrics.New(o.driverName)
+	m := metrics.New(metrics.Build{Driver: o.driverName, Version: version, Role: o.role})
 	kernel := &mount.Kernel{}
 	m.Children("mount", kernel.Children())
 	mounter := m.Timed(kernel)
@@ -201,7 +202,9 @@ func newController(ctx context.Context, background *sync.WaitGroup, o options, p
 	service := provision.New(pool, purger, copier)
 	m.Trash(purger.Status)
 	m.Copies(copier.Status)
-	m.Shares(pool.Opened)
+	watcher := jobs.NewWatcher(pool)
+	m.Shares(pool.Opened, watcher.Status)
+	background.Go(func() { watcher.Run(ctx) })
 	background.Go(func() { purger.Run(ctx) })
 	background.Go(func() { copier.Run(ctx) })
 	background.Go(func() {

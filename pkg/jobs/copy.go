@@ -269,7 +269,7 @@ func (c *Copier) run(share string, copy volume.Copy, m *share.Making, options []
 			c.trash.Look(share)
 		}
 	case <-ctx.Done():
-		r.err = volume.Errorf(volume.ErrUnavailable, "the controller is stopping")
+		r.err = volume.Errorf(volume.ErrUnavailable, "the controller is stopping: the copy goes on when one runs again")
 	}
 	log = log.WithValues("duration", time.Since(r.began).Round(time.Millisecond))
 	switch {

@@ -41,8 +41,10 @@ type Trash struct {
 	Share   string
 	Volumes int       // waiting, as of the last look
 	Oldest  time.Time // deletion of the longest waiting; zero: none waits
+	Overdue int       // of those waiting, whose time is over
+	Since   time.Time // when the longest overdue was due; zero: none is
 	Purged  int64     // volumes, by this process
-	Entries int64     // files and directories, by this process
+	Entries int64     // files and directories, by this process; grows during a purge
 	Failed  int64     // attempts, by this process
 }
 
@@ -65,12 +67,15 @@ type worker struct {
 	status Trash
 	waits  map[string]*waiting // what is in the trash, by name
 	look   bool                // somebody has put something there and does not say what
+
+	removals map[*copytree.Removal]bool // under way, whose entries are not in the status yet
 }
 
 // waiting is an entry of the trash that waits for its time.
 type waiting struct {
 	entry   share.Trashed
-	due     time.Time
+	since   time.Time // when its time is over
+	due     time.Time // when it is tried: later, where that has failed
 	backoff time.Duration
 }
 
@@ -107,7 +112,7 @@ func (p *Purger) Run(ctx context.Context) {
 func (p *Purger) worker(name string) *worker {
 	w := p.workers[name]
 	if w == nil && p.running != nil && p.running.Err() == nil {
-		w = &worker{share: name, wake: make(chan struct{}, 1), status: Trash{Share: name}, waits: map[string]*waiting{}}
+		w = &worker{share: name, wake: make(chan struct{}, 1), status: Trash{Share: name}, waits: map[string]*waiting{}, removals: map[*copytree.Removal]bool{}}
 		p.workers[name] = w
 		p.done.Go(func() { p.work(p.running, w) })
 	}
@@ -123,7 +128,7 @@ func (p *Purger) Add(name string, e share.Trashed, due time.Time) {
 	if w == nil {
 		return
 	}
-	w.waits[e.Name] = &waiting{entry: e, due: due}
+	w.waits[e.Name] = &waiting{entry: e, since: due, due: due}
 	w.count()
 	select {
 	case w.wake <- struct{}{}:
@@ -152,9 +157,27 @@ func (p *Purger) Status() []Trash {
 	defer p.mu.Unlock()
 	var all []Trash
 	for _, w := range p.workers {
-		all = append(all, w.status)
+		all = append(all, w.now(p.clock()))
 	}
 	return all
+}
+
+// now returns the status as of this moment: what is overdue, and what is just being removed.
+func (w *worker) now(at time.Time) Trash {
+	status := w.status
+	for _, e := range w.waits {
+		if e.since.After(at) {
+			continue
+		}
+		status.Overdue++
+		if status.Since.IsZero() || e.since.Before(status.Since) {
+			status.Since = e.since
+		}
+	}
+	for removal := range w.removals {
+		status.Entries += removal.Entries.Load()
+	}
+	return status
 }
 
 // count brings the status up to date.
@@ -242,7 +265,7 @@ func (p *Purger) scan(ctx context.Context, s *share.Share, w *worker) error {
 			klog.FromContext(ctx).Error(err, "A deleted volume is kept until its record can be read", "share", w.share, "volume", e.Key)
 			continue
 		}
-		p.update(w, func() { w.waits[e.Name] = &waiting{entry: e, due: due} })
+		p.update(w, func() { w.waits[e.Name] = &waiting{entry: e, since: due, due: due} })
 	}
 	started := p.clock().Add(-scanInterval)
 	p.update(w, func() {
@@ -282,13 +305,17 @@ func (p *Purger) due(w *worker) []*waiting {
 func (p *Purger) purge(ctx context.Context, s *share.Share, w *worker, e *waiting) {
 	start := time.Now()
 	removal := &copytree.Removal{Workers: workersPerVolume}
+	p.update(w, func() { w.removals[removal] = true })
 	err := s.Purge(e.entry, func(trash int, name string) error { return removal.Remove(ctx, trash, name) })
 	log := klog.FromContext(ctx).WithValues("share", w.share, "volume", e.entry.Key, "entries", removal.Entries.Load(), "duration", time.Since(start))
+	p.update(w, func() {
+		w.status.Entries += removal.Entries.Load()
+		delete(w.removals, removal)
+	})
 	if ctx.Err() != nil {
 		return
 	}
 	p.update(w, func() {
-		w.status.Entries += removal.Entries.Load()
 		if err != nil {
 			w.status.Failed++
 			e.backoff = min(max(2*e.backoff, firstBackoff), lastBackoff)

@@ -160,7 +160,8 @@ func (s *site) after(d time.Duration, left string, want Trash) {
 	}
 	for _, got := range s.purger.Status() {
 		if got.Share == want.Share {
-			if got.Oldest = got.Oldest.Round(0); got != want {
+			got.Oldest, got.Since = got.Oldest.Round(0), got.Since.Round(0)
+			if got != want {
 				s.Errorf("the status is %+v, want %+v", got, want)
 			}
 			return
@@ -259,7 +260,7 @@ func TestDownShare(t *testing.T) {
 		down.Store(true)
 		again.MountOptions = nil
 		s.register(again)
-		s.after(10*time.Minute, "a", Trash{Share: "nas1", Volumes: 1, Oldest: began})
+		s.after(10*time.Minute, "a", Trash{Share: "nas1", Volumes: 1, Oldest: began, Overdue: 1, Since: began.Add(time.Minute)})
 		if n := tries.Load(); n < 5 || n > 30 {
 			t.Errorf("in ten minutes there were %d tries", n)
 		}
@@ -282,8 +283,10 @@ func TestBackoff(t *testing.T) {
 		// A name that no file system takes stands for a directory that none lets go.
 		e.Name, e.Deleted = strings.Repeat("x", 300), began
 		s.purger.Add("nas1", e, due)
-		s.after(time.Second, "", Trash{Share: "nas1", Volumes: 1, Oldest: began, Purged: 1, Entries: 2, Failed: 1})
-		s.after(firstBackoff, "", Trash{Share: "nas1", Volumes: 1, Oldest: began, Purged: 1, Entries: 2, Failed: 2})
+		stuck := Trash{Share: "nas1", Volumes: 1, Oldest: began, Overdue: 1, Since: due.Round(0), Purged: 1, Entries: 2, Failed: 1}
+		s.after(time.Second, "", stuck)
+		stuck.Failed = 2
+		s.after(firstBackoff, "", stuck)
 		s.after(2*scanInterval, "", Trash{Share: "nas1", Purged: 1, Entries: 2, Failed: 2})
 	})
 }
@@ -352,7 +355,7 @@ func TestRunEnds(t *testing.T) {
 		e, due := s.trash("nas1", "a", nil)
 		s.purger.Add("nas1", e, due)
 		s.purger.Add("10.0.0.9:/other", e, due)
-		s.after(time.Hour, "a", Trash{Share: "nas1", Volumes: 1, Oldest: e.Deleted.Round(0)})
+		s.after(time.Hour, "a", Trash{Share: "nas1", Volumes: 1, Oldest: e.Deleted.Round(0), Overdue: 1, Since: due.Round(0)})
 		if all := s.purger.Status(); len(all) != 1 {
 			t.Errorf("after the end there are %+v", all)
 		}

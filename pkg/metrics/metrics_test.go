@@ -19,6 +19,7 @@ import (
 	"github.com/mooring-csi/mooring/pkg/jobs"
 	"github.com/mooring-csi/mooring/pkg/mount"
 	"github.com/mooring-csi/mooring/pkg/probe"
+	"github.com/mooring-csi/mooring/pkg/volume"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 )
 
@@ -36,7 +37,7 @@ func get(t *testing.T, h http.Handler, path string) string {
 
 // TestMetrics has one of everything happen, and reads what is told of it.
 func TestMetrics(t *testing.T) {
-	m, ctx := New("nfs.csi.example"), context.Background()
+	m, ctx := New(Build{Driver: "nfs.csi.example", Version: "v1.2.3", Role: "all"}), context.Background()
 	dir := t.TempDir()
 	for _, name := range []string{"root/x", "stage", "pod"} {
 		if err := os.MkdirAll(filepath.Join(dir, name), 0o755); err != nil {
@@ -66,11 +67,17 @@ func TestMetrics(t *testing.T) {
 	m.Children("statfs", &child.Children{})
 	m.Trash(func() []jobs.Trash {
 		return []jobs.Trash{
-			{Share: "nas1", Volumes: 2, Oldest: time.Unix(1000, 0), Purged: 3, Entries: 40, Failed: 5},
+			{Share: "nas1", Volumes: 2, Oldest: time.Unix(1000, 0), Overdue: 1, Since: time.Unix(2000, 0), Purged: 3, Entries: 40, Failed: 5},
 			{Share: "10.0.0.1:/x"},
 		}
 	})
-	m.Shares(func() []string { return []string{"nas1"} })
+	m.Shares(func() []string { return []string{"nas1"} }, func() []jobs.Seen {
+		return []jobs.Seen{
+			{Share: "nas1", Up: true, Took: 500 * time.Millisecond, Space: volume.Space{Total: 100, Free: 40, Inodes: 10, InodesFree: 3}},
+			{Share: "nas2", Up: true, Space: volume.Space{Total: 100}},
+			{Share: "nas3"},
+		}
+	})
 	m.Servers(func() []probe.Status {
 		return []probe.Status{{Address: "10.0.0.1:2049", Up: true, Took: 250 * time.Millisecond}, {Address: "10.0.0.2:2049"}}
 	})
@@ -93,7 +100,18 @@ func TestMetrics(t *testing.T) {
 		`mooring_trash_purged_volumes_total{share="nas1"} 3`,
 		`mooring_trash_purged_entries_total{share="nas1"} 40`,
 		`mooring_trash_failures_total{share="nas1"} 5`,
+		`mooring_trash_overdue_volumes{share="nas1"} 1`,
+		`mooring_trash_overdue_volumes{share="10.0.0.1:/x"} 0`,
+		`mooring_trash_overdue_timestamp_seconds{share="nas1"} 2000`,
 		`mooring_share_mounted{share="nas1"} 1`,
+		`mooring_share_up{share="nas1"} 1`,
+		`mooring_share_up{share="nas3"} 0`,
+		`mooring_share_response_seconds{share="nas1"} 0.5`,
+		`mooring_share_capacity_bytes{share="nas1"} 100`,
+		`mooring_share_free_bytes{share="nas1"} 40`,
+		`mooring_share_inodes{share="nas1"} 10`,
+		`mooring_share_inodes_free{share="nas1"} 3`,
+		`mooring_build_info{driver_name="nfs.csi.example",role="all",version="v1.2.3"} 1`,
 		`mooring_server_up{server="10.0.0.1:2049"} 1`,
 		`mooring_server_up{server="10.0.0.2:2049"} 0`,
 		`mooring_server_response_seconds{server="10.0.0.1:2049"} 0.25`,
@@ -104,6 +122,14 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("what is served has no line %s", line)
 		}
 	}
+	for _, line := range []string{
+		`mooring_trash_overdue_timestamp_seconds{share="10.0.0.1:/x"}`, `mooring_share_inodes{share="nas2"}`,
+		`mooring_share_free_bytes{share="nas3"}`, `mooring_share_response_seconds{share="nas3"}`,
+	} {
+		if strings.Contains(text, line) {
+			t.Errorf("what is not known is told: %s", line)
+		}
+	}
 	if t.Failed() {
 		t.Log(text)
 	}
@@ -112,7 +138,7 @@ func TestMetrics(t *testing.T) {
 
 // TestCopies reads what is told of copies, and nothing where there were none.
 func TestCopies(t *testing.T) {
-	m := New("nfs.csi.example")
+	m := New(Build{Driver: "nfs.csi.example"})
 	var status []jobs.CopyTotals
 	m.Copies(func() []jobs.CopyTotals { return status })
 	handler := m.Handler()

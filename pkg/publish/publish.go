@@ -200,7 +200,7 @@ func (s *Service) Unpublish(ctx context.Context, id, target string) error {
 	// No mount is there any more: it is a local directory, and has to be empty. Not os.Remove,
 	// which would take a file away that is not ours.
 	if err := os.NewSyscallError("rmdir "+path, syscall.Rmdir(path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return volume.Errorf(volume.ErrConflict, "unpublish volume %s: the mount is gone, but its directory stays: %w", id, err)
+		return volume.Errorf(volume.ErrConflict, "unpublish volume %s: the mount is gone, but its directory stays (%w): remove what somebody has put into it", id, err)
 	}
 	return nil
 }

@@ -132,7 +132,7 @@ func (c *Copying) openSource(source volume.Source) (err error) {
 		c.source, err = at.resolve(name)
 	}
 	if is(err, unix.ENOENT) {
-		return volume.Errorf(volume.ErrConflict, "share %s: the directory %q of volume %s is not there: somebody removed it", c.from.def, r.Directory, r.Key)
+		return volume.Errorf(volume.ErrConflict, "share %s: the directory %q of volume %s is not there: somebody removed it: put it back, or delete the volume", c.from.def, r.Directory, r.Key)
 	}
 	return err
 }

@@ -102,7 +102,7 @@ func (s *Share) CommitGroup(ctx context.Context, key string) error {
 	n, _ := f.ReadAt(data, 0)
 	s.step(what)
 	if at := volume.ReadyAt(data[:n]); at < 0 {
-		err = volume.Errorf(volume.ErrDamaged, "share %s: the record of the snapshot group %s is not as Mooring writes it", s.def, key)
+		err = volume.Errorf(volume.ErrDamaged, "share %s: the record of the snapshot group %s is not as Mooring writes it: restore it from a backup", s.def, key)
 	} else if _, err = f.WriteAt([]byte("1"), int64(at)); err == nil {
 		err = f.Sync()
 	}

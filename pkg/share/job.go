@@ -165,7 +165,7 @@ func (r *right) beat() error {
 	for _, h := range r.files {
 		fd := int(h.file.Fd())
 		if err := dir(fd).refresh(); is(err, unix.ESTALE) {
-			return volume.Errorf(volume.ErrBusy, "making %s took too long without a sign of life, and another controller has taken it over", r.job.Target)
+			return volume.Errorf(volume.ErrBusy, "making %s took too long without a sign of life, and another controller has taken it over: try again", r.job.Target)
 		} else if err != nil {
 			return err
 		}

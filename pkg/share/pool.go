@@ -65,6 +65,7 @@ type Pool struct {
 // pooled is one share in the pool. Its fields are the pool's, but for what comes after done.
 type pooled struct {
 	def   volume.Share
+	asked []string // options for an export that is not registered
 	users int
 	old   bool // replaced: to be closed with its last user
 
@@ -194,12 +195,15 @@ func (p *Pool) take(ctx context.Context, def volume.Share, options []string) *po
 	}
 	e := p.open[def.Name]
 	if e != nil && !e.usable(def) {
+		if options == nil {
+			options = e.asked // who comes without any wants it as it was
+		}
 		e.old = true
 		p.reap(e)
 		e = nil
 	}
 	if e == nil {
-		e = &pooled{def: def, done: make(chan struct{}), target: p.target(def.Name)}
+		e = &pooled{def: def, asked: options, done: make(chan struct{}), target: p.target(def.Name)}
 		p.open[def.Name] = e
 		e.users++ // the mounting's
 		// Not the caller's ctx: others wait for this mount too, and a later one will.
@@ -269,7 +273,7 @@ func (p *Pool) openMounted(ctx context.Context, e *pooled) (*Share, error) {
 	select {
 	case r = <-done:
 	case <-ctx.Done():
-		r.err = volume.Errorf(volume.ErrUnavailable, "share %s: mounted, but the server does not answer (%w)", e.def, ctx.Err())
+		r.err = volume.Errorf(volume.ErrUnavailable, "share %s: mounted, but the server does not answer (%w): check that it runs and that port 2049 is reachable from here", e.def, ctx.Err())
 		go func() {
 			if late := <-done; late.err == nil {
 				late.share.Close()

@@ -321,6 +321,31 @@ func TestPoolReopensLost(t *testing.T) {
 	})
 }
 
+// TestPoolKeepsOptions has an export that is not registered mounted anew by one who brings no
+// options: those of the first mount go on.
+func TestPoolKeepsOptions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		const export = "10.0.0.1:/a"
+		first, release, err := r.Open(quiet, export, []string{"nfsvers=3"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		first.lost.Store(true)
+		_, releaseAgain, err := r.Open(quiet, export, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		specs := r.mounter.asked()
+		if len(specs) != 2 || !slices.Contains(specs[0].Options, "nfsvers=3") || !slices.Equal(specs[0].Options, specs[1].Options) {
+			t.Errorf("mounted is %+v", specs)
+		}
+		release()
+		releaseAgain()
+		r.Close()
+	})
+}
+
 // TestPoolUnusable has an export that can be mounted and is no good.
 func TestPoolUnusable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -266,15 +266,15 @@ func classify(err error) (advice string, kind error) {
 	}
 	switch errno {
 	case unix.EACCES, unix.EPERM:
-		return ": the server does not let us: it maps root to nobody (root_squash) and the directory is not nobody's: export with no_root_squash, or make the export's directory writable for the one root is mapped to", volume.ErrRefused
+		return ": the server does not let us: most likely it maps root to nobody (root_squash) and the directory is not nobody's: export with no_root_squash, or make the export's directory writable for the one root is mapped to", volume.ErrRefused
 	case unix.EROFS:
 		return ": the share is exported, or mounted, read-only: export it rw", volume.ErrRefused
 	case unix.ENOSPC:
 		return ": no space or no inodes are left on the server: free some, or empty the trash", volume.ErrFull
 	case unix.EDQUOT:
-		return ": a quota on the server is used up", volume.ErrFull
+		return ": a quota on the server is used up: raise it, or free some", volume.ErrFull
 	case unix.ESTALE:
-		return ": the export was made anew or its disk is not mounted on the server; the share will be mounted again at the next try", volume.ErrUnavailable
+		return ": the export was made anew or its disk is not mounted on the server: look there; the share is mounted again at the next try", volume.ErrUnavailable
 	case unix.ETIMEDOUT, unix.EIO, unix.ECONNREFUSED, unix.ECONNRESET, unix.EHOSTDOWN, unix.EHOSTUNREACH, unix.ENETUNREACH:
 		return ": the server does not answer: check that it runs and that port 2049 is reachable from here", volume.ErrUnavailable
 	case unix.ELOOP, unix.ENOTDIR:
@@ -282,7 +282,7 @@ func classify(err error) (advice string, kind error) {
 	case unix.EXDEV:
 		return ": another file system is mounted there on the server: register that as a share of its own", volume.ErrConflict
 	case unix.ENAMETOOLONG, unix.EINVAL:
-		return ": the server does not take that name", volume.ErrInvalid
+		return ": the server does not take that name: choose another", volume.ErrInvalid
 	}
 	return "", nil
 }

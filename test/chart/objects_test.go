@@ -275,7 +275,7 @@ func TestPrivileges(t *testing.T) {
 
 // TestMetrics looks for every metric of dashboard and alerts among those that there are.
 func TestMetrics(t *testing.T) {
-	page := read(t, root+"/docs/configuration.md")
+	page := read(t, root+"/docs/metrics.md")
 	text := read(t, where+"/files/dashboard.json") + read(t, where+"/templates/monitoring.yaml")
 	names := regexp.MustCompile(`\b(mooring|csi_plugin)_[a-z_]+`).FindAllString(text, -1)
 	if len(names) < 15 {

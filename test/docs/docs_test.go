@@ -220,17 +220,26 @@ func TestFlags(t *testing.T) {
 
 func TestMetrics(t *testing.T) {
 	found := map[string]bool{}
-	ast.Inspect(source(t, "pkg/metrics/metrics.go"), func(n ast.Node) bool {
-		if e, ok := n.(ast.Expr); ok {
-			if name, ok := literal(e); ok && strings.HasPrefix(name, "mooring_") {
-				found[name] = true
-			}
+	files, err := filepath.Glob(filepath.Join(root, "pkg/metrics/*.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
 		}
-		return true
-	})
-	rows := table(t, text(t, "docs/configuration.md"), "Metric")
-	maps.DeleteFunc(rows, func(name, _ string) bool { return strings.HasPrefix(name, "csi_") }) // the library's
-	lists(t, "docs/configuration.md", rows, found)
+		ast.Inspect(source(t, strings.TrimPrefix(file, root+"/")), func(n ast.Node) bool {
+			if e, ok := n.(ast.Expr); ok {
+				if name, ok := literal(e); ok && strings.HasPrefix(name, "mooring_") {
+					found[name] = true
+				}
+			}
+			return true
+		})
+	}
+	rows := table(t, text(t, "docs/metrics.md"), "Metric")
+	maps.DeleteFunc(rows, func(name, _ string) bool { return !strings.HasPrefix(name, "mooring_") }) // the libraries'
+	lists(t, "docs/metrics.md", rows, found)
 }
 
 func TestReasons(t *testing.T) {
@@ -369,6 +378,11 @@ var (
 	dropped = regexp.MustCompile(`[^a-z0-9 _-]`)
 )
 
+// anchor is what a heading can be linked to by.
+func anchor(heading string) string {
+	return strings.ReplaceAll(dropped.ReplaceAllString(strings.ToLower(heading), ""), " ", "-")
+}
+
 // TestLinks follows the links between documents, and to headings in them.
 func TestLinks(t *testing.T) {
 	for name, page := range documents(t) {
@@ -376,20 +390,20 @@ func TestLinks(t *testing.T) {
 			if strings.Contains(m[1], "://") {
 				continue
 			}
-			file, anchor, _ := strings.Cut(m[1], "#")
+			file, at, _ := strings.Cut(m[1], "#")
 			target := name
 			if file != "" {
 				target = filepath.Join(filepath.Dir(name), file)
 			}
 			anchors := map[string]bool{"": true}
-			if info, err := os.Stat(filepath.Join(root, target)); err == nil && info.IsDir() && anchor == "" {
+			if info, err := os.Stat(filepath.Join(root, target)); err == nil && info.IsDir() && at == "" {
 				continue
 			}
 			for _, h := range heading.FindAllStringSubmatch(text(t, target), -1) {
-				anchors[strings.ReplaceAll(dropped.ReplaceAllString(strings.ToLower(h[1]), ""), " ", "-")] = true
+				anchors[anchor(h[1])] = true
 			}
-			if !anchors[anchor] {
-				t.Errorf("%s: %s has no heading for #%s", name, target, anchor)
+			if !anchors[at] {
+				t.Errorf("%s: %s has no heading for #%s", name, target, at)
 			}
 		}
 	}

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package metrics
+
+import (
+	"github.com/mooring-csi/mooring/pkg/jobs"
+	"github.com/mooring-csi/mooring/pkg/probe"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+type trash func() []jobs.Trash
+
+var (
+	trashVolumes = prometheus.NewDesc("mooring_trash_volumes", "Deleted volumes and snapshots that wait in the trash.", []string{"share"}, nil)
+	trashOldest  = prometheus.NewDesc("mooring_trash_oldest_timestamp_seconds", "Unix time at which the longest waiting volume was deleted; 0 where none waits.", []string{"share"}, nil)
+	trashPurged  = prometheus.NewDesc("mooring_trash_purged_volumes_total", "Volumes that were purged.", []string{"share"}, nil)
+	trashEntries = prometheus.NewDesc("mooring_trash_purged_entries_total", "Files and directories that were purged.", []string{"share"}, nil)
+	trashFailed  = prometheus.NewDesc("mooring_trash_failures_total", "Attempts to purge a volume that failed.", []string{"share"}, nil)
+	trashOverdue = prometheus.NewDesc("mooring_trash_overdue_volumes", "Of those waiting, the ones whose time in the trash is over and that are not purged yet.", []string{"share"}, nil)
+	trashSince   = prometheus.NewDesc("mooring_trash_overdue_timestamp_seconds", "Unix time at which the longest overdue should have been purged; not there where none is overdue.", []string{"share"}, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (t trash) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(t, ch) }
+
+// Collect implements prometheus.Collector.
+func (t trash) Collect(ch chan<- prometheus.Metric) {
+	for _, s := range t() {
+		oldest := 0.0
+		if !s.Oldest.IsZero() {
+			oldest = float64(s.Oldest.Unix())
+		}
+		ch <- prometheus.MustNewConstMetric(trashVolumes, prometheus.GaugeValue, float64(s.Volumes), s.Share)
+		ch <- prometheus.MustNewConstMetric(trashOldest, prometheus.GaugeValue, oldest, s.Share)
+		ch <- prometheus.MustNewConstMetric(trashOverdue, prometheus.GaugeValue, float64(s.Overdue), s.Share)
+		if !s.Since.IsZero() {
+			ch <- prometheus.MustNewConstMetric(trashSince, prometheus.GaugeValue, float64(s.Since.Unix()), s.Share)
+		}
+		ch <- prometheus.MustNewConstMetric(trashPurged, prometheus.CounterValue, float64(s.Purged), s.Share)
+		ch <- prometheus.MustNewConstMetric(trashEntries, prometheus.CounterValue, float64(s.Entries), s.Share)
+		ch <- prometheus.MustNewConstMetric(trashFailed, prometheus.CounterValue, float64(s.Failed), s.Share)
+	}
+}
+
+type copies func() []jobs.CopyTotals
+
+var (
+	copiesRunning  = prometheus.NewDesc("mooring_copies_running", "Copies for snapshots, restores and clones that are under way or wait for their turn.", []string{"share"}, nil)
+	copiesDone     = prometheus.NewDesc("mooring_copies_total", "Copies that have ended, by result.", []string{"share", "result"}, nil)
+	copiesFiles    = prometheus.NewDesc("mooring_copied_files_total", "Regular files whose data was copied, by how: clone (shared blocks), copy (by the server), readwrite (through the controller).", []string{"share", "method"}, nil)
+	copiesBytes    = prometheus.NewDesc("mooring_copied_bytes_total", "Bytes of data that were copied, by how.", []string{"share", "method"}, nil)
+	copiesEntries  = prometheus.NewDesc("mooring_copied_entries_total", "Files, directories and all else that was copied.", []string{"share"}, nil)
+	copiesSkipped  = prometheus.NewDesc("mooring_copy_skipped_total", "Sockets, and devices that the server does not let us make, which are not in the copies.", []string{"share"}, nil)
+	copiesVanished = prometheus.NewDesc("mooring_copy_vanished_total", "Files that were removed while they were copied.", []string{"share"}, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (c copies) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
+
+// Collect implements prometheus.Collector.
+func (c copies) Collect(ch chan<- prometheus.Metric) {
+	counter := func(d *prometheus.Desc, n int64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
+	}
+	for _, s := range c() {
+		ch <- prometheus.MustNewConstMetric(copiesRunning, prometheus.GaugeValue, float64(s.Running), s.Share)
+		counter(copiesDone, s.Done, s.Share, "ok")
+		counter(copiesDone, s.Failed, s.Share, "error")
+		for method, n := range s.ByMethod {
+			counter(copiesFiles, n.Files, s.Share, method)
+			counter(copiesBytes, n.Bytes, s.Share, method)
+		}
+		counter(copiesEntries, s.Entries, s.Share)
+		counter(copiesSkipped, s.Skipped, s.Share)
+		counter(copiesVanished, s.Vanished, s.Share)
+	}
+}
+
+type servers func() []probe.Status
+
+var (
+	serverUp   = prometheus.NewDesc("mooring_server_up", "1 for each NFS server that answered when it was asked last, 0 for one that did not.", []string{"server"}, nil)
+	serverTook = prometheus.NewDesc("mooring_server_response_seconds", "Time until the server answered when it was asked last.", []string{"server"}, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (s servers) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(s, ch) }
+
+// Collect implements prometheus.Collector.
+func (s servers) Collect(ch chan<- prometheus.Metric) {
+	for _, v := range s() {
+		up := 0.0
+		if v.Up {
+			up = 1
+			ch <- prometheus.MustNewConstMetric(serverTook, prometheus.GaugeValue, v.Took.Seconds(), v.Address)
+		}
+		ch <- prometheus.MustNewConstMetric(serverUp, prometheus.GaugeValue, up, v.Address)
+	}
+}
+
+type shares struct {
+	opened func() []string
+	seen   func() []jobs.Seen
+}
+
+var (
+	shareOpen       = prometheus.NewDesc("mooring_share_mounted", "1 for each share that the controller has mounted.", []string{"share"}, nil)
+	shareUp         = prometheus.NewDesc("mooring_share_up", "1 for each share that could be used when the controller looked at it last, 0 for one that could not.", []string{"share"}, nil)
+	shareTook       = prometheus.NewDesc("mooring_share_response_seconds", "Time until the share said how full it is when the controller looked at it last.", []string{"share"}, nil)
+	shareCapacity   = prometheus.NewDesc("mooring_share_capacity_bytes", "Size of the share's file system, or of the quota on it.", []string{"share"}, nil)
+	shareFree       = prometheus.NewDesc("mooring_share_free_bytes", "What of that is free for everybody.", []string{"share"}, nil)
+	shareInodes     = prometheus.NewDesc("mooring_share_inodes", "How many files and directories the file system can have; not there where the server does not count them.", []string{"share"}, nil)
+	shareInodesFree = prometheus.NewDesc("mooring_share_inodes_free", "How many more of them it can take.", []string{"share"}, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (s shares) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(s, ch) }
+
+// Collect implements prometheus.Collector. Of a share that is down nothing else is told: what
+// was is not what is.
+func (s shares) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, value float64, share string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, share)
+	}
+	for _, name := range s.opened() {
+		gauge(shareOpen, 1, name)
+	}
+	for _, v := range s.seen() {
+		if !v.Up {
+			gauge(shareUp, 0, v.Share)
+			continue
+		}
+		gauge(shareUp, 1, v.Share)
+		gauge(shareTook, v.Took.Seconds(), v.Share)
+		gauge(shareCapacity, float64(v.Space.Total), v.Share)
+		gauge(shareFree, float64(v.Space.Free), v.Share)
+		if v.Space.Inodes > 0 {
+			gauge(shareInodes, float64(v.Space.Inodes), v.Share)
+			gauge(shareInodesFree, float64(v.Space.InodesFree), v.Share)
+		}
+	}
+}

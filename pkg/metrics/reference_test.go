@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package metrics
+
+import (
+	"flag"
+	"fmt"
+	"maps"
+	"net/http"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mooring-csi/mooring/pkg/child"
+	"github.com/mooring-csi/mooring/pkg/jobs"
+	"github.com/mooring-csi/mooring/pkg/mount"
+	"github.com/mooring-csi/mooring/pkg/probe"
+	"github.com/mooring-csi/mooring/pkg/volume"
+)
+
+var update = flag.Bool("update", false, "write the table of docs/metrics.md anew")
+
+const (
+	page  = "../../docs/metrics.md"
+	begin = "<!-- go test ./pkg/metrics -update -->\n"
+	end   = "<!-- end -->\n"
+)
+
+// role returns what a process of that role serves when one of everything has happened to it.
+func role(t *testing.T, name string) http.Handler {
+	t.Helper()
+	m, now := New(Build{Driver: "nfs.csi.mooring.dev", Version: "v1", Role: name}), time.Now()
+	m.Children("mount", &child.Children{})
+	m.Servers(func() []probe.Status { return []probe.Status{{Address: "10.0.0.1:2049", Up: true}} })
+	m.ObserveRPC("/csi.v1.Identity/Probe", nil, time.Second)
+	if err := m.Timed(&mount.Fake{}).Unmount(t.Context(), t.TempDir()); err != nil {
+		t.Fatal(err)
+	}
+	if name == "node" {
+		m.Children("ask", &child.Children{})
+		return m.Handler()
+	}
+	m.Trash(func() []jobs.Trash { return []jobs.Trash{{Share: "nas1", Since: now}} })
+	m.Copies(func() []jobs.CopyTotals {
+		return []jobs.CopyTotals{{Share: "nas1", ByMethod: map[string]jobs.Moved{jobs.MethodCopy: {}}}}
+	})
+	m.Shares(func() []string { return []string{"nas1"} }, func() []jobs.Seen {
+		return []jobs.Seen{{Share: "nas1", Up: true, Space: volume.Space{Inodes: 1}}}
+	})
+	return m.Handler()
+}
+
+// told is what is said of one metric.
+type told struct {
+	kind, help string
+	labels     []string
+}
+
+var (
+	about  = regexp.MustCompile(`^# (HELP|TYPE) (\S+) (.*)$`)
+	sample = regexp.MustCompile(`^([a-z_]+)(?:\{(.*)\})? \S+$`)
+	label  = regexp.MustCompile(`([a-z_]+)="[^"]*"`)
+)
+
+// read takes the metrics out of what is served. Those of a histogram are one.
+func read(text string) map[string]*told {
+	all := map[string]*told{}
+	for line := range strings.Lines(text) {
+		if m := about.FindStringSubmatch(strings.TrimSpace(line)); m != nil {
+			if all[m[2]] == nil {
+				all[m[2]] = &told{}
+			}
+			if m[1] == "HELP" {
+				all[m[2]].help = m[3]
+			} else {
+				all[m[2]].kind = m[3]
+			}
+			continue
+		}
+		m := sample.FindStringSubmatch(strings.TrimSpace(line))
+		if m == nil {
+			continue
+		}
+		of := all[m[1]]
+		if of == nil {
+			of = all[regexp.MustCompile(`_(bucket|sum|count)$`).ReplaceAllString(m[1], "")]
+		}
+		for _, l := range label.FindAllStringSubmatch(m[2], -1) {
+			if l[1] != "le" && !slices.Contains(of.labels, l[1]) {
+				of.labels = append(of.labels, l[1])
+			}
+		}
+	}
+	return all
+}
+
+// TestReference compares the table in docs/metrics.md with what the two roles serve.
+func TestReference(t *testing.T) {
+	controller, node := read(get(t, role(t, "controller"), "/metrics")), read(get(t, role(t, "node"), "/metrics"))
+	all := maps.Clone(controller)
+	maps.Copy(all, node)
+	var table strings.Builder
+	table.WriteString("| Metric | Type | Labels | Of | Meaning |\n|---|---|---|---|---|\n")
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		of := "both"
+		switch {
+		case controller[name] == nil:
+			of = "node"
+		case node[name] == nil:
+			of = "controller"
+		}
+		m := all[name]
+		slices.Sort(m.labels)
+		labels := ""
+		if len(m.labels) > 0 {
+			labels = "`" + strings.Join(m.labels, "`, `") + "`"
+		}
+		fmt.Fprintf(&table, "| `%s` | %s | %s | %s | %s |\n", name, m.kind, labels, of, m.help)
+	}
+	data, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, ok := strings.Cut(string(data), begin)
+	was, after, ended := strings.Cut(rest, end)
+	if !ok || !ended {
+		t.Fatalf("%s has no place for the table: between %q and %q", page, begin, end)
+	}
+	want := "\n" + table.String() + "\n"
+	if was == want {
+		return
+	}
+	if !*update {
+		t.Fatalf("the table in docs/metrics.md is not what the program serves: go test ./pkg/metrics -update. It should be\n%s", want)
+	}
+	if err := os.WriteFile(page, []byte(before+begin+want+end+after), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}

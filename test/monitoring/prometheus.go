@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package monitoring
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+// Prometheus is a server that runs.
+type Prometheus struct {
+	address string
+	cmd     *exec.Cmd
+	log     string
+	done    chan error
+}
+
+const settings = `
+global: {scrape_interval: 1s, evaluation_interval: 1s}
+rule_files: [%s]
+scrape_configs:
+  - {job_name: mooring, static_configs: [{targets: ["%s"]}]}
+`
+
+// StartPrometheus starts one in dir that scrapes target and watches the rules in a file.
+func StartPrometheus(dir, target, rules string) (*Prometheus, error) {
+	file, log := filepath.Join(dir, "prometheus.yml"), filepath.Join(dir, "prometheus.log")
+	if err := os.WriteFile(file, fmt.Appendf(nil, settings, rules, target), 0o644); err != nil {
+		return nil, err
+	}
+	out, err := os.Create(log)
+	if err != nil {
+		return nil, err
+	}
+	defer out.Close()
+	p := &Prometheus{address: "127.0.0.1:9090", log: log, done: make(chan error, 1)}
+	p.cmd = exec.Command("prometheus", "--config.file="+file, "--storage.tsdb.path="+filepath.Join(dir, "data"),
+		"--web.listen-address="+p.address, "--log.level=warn")
+	p.cmd.Stdout, p.cmd.Stderr = out, out
+	if err := p.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start prometheus (package prometheus): %w", err)
+	}
+	go func() { p.done <- p.cmd.Wait() }()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	if err := p.Wait(ctx, `mooring_build_info`); err != nil {
+		p.Stop()
+		said, _ := os.ReadFile(log)
+		return nil, fmt.Errorf("%w; it says:\n%s", err, said)
+	}
+	return p, nil
+}
+
+// Stop ends it and waits for that.
+func (p *Prometheus) Stop() {
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-p.done:
+	case <-time.After(10 * time.Second):
+		_ = p.cmd.Process.Kill()
+		<-p.done
+	}
+}
+
+// Series is one line of an answer.
+type Series struct {
+	Metric map[string]string
+	Value  [2]any   // of a moment
+	Values [][2]any // of a stretch of time
+}
+
+// Number returns the second half of a pair of time and value.
+func Number(pair [2]any) float64 {
+	text, _ := pair[1].(string)
+	n, err := strconv.ParseFloat(text, 64)
+	if err != nil {
+		panic(err) // the API says so (Prometheus, HTTP API, instant vectors)
+	}
+	return n
+}
+
+// Query returns what an expression is now.
+func (p *Prometheus) Query(expr string) ([]Series, error) {
+	return p.get("query", url.Values{"query": {expr}})
+}
+
+// Range returns what an expression was in a stretch of time.
+func (p *Prometheus) Range(expr string, from, to time.Time, step time.Duration) ([]Series, error) {
+	unix := func(t time.Time) string { return strconv.FormatInt(t.Unix(), 10) }
+	return p.get("query_range", url.Values{
+		"query": {expr}, "start": {unix(from)}, "end": {unix(to)}, "step": {strconv.Itoa(int(step.Seconds()))},
+	})
+}
+
+func (p *Prometheus) get(what string, form url.Values) ([]Series, error) {
+	client := http.Client{Timeout: 10 * time.Second}
+	r, err := client.PostForm("http://"+p.address+"/api/v1/"+what, form)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Body.Close()
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	var answer struct {
+		Status, Error string
+		Data          struct{ Result []Series }
+	}
+	if err := json.Unmarshal(body, &answer); err != nil {
+		return nil, fmt.Errorf("%s: %w: %s", form.Get("query"), err, body)
+	}
+	if answer.Status != "success" {
+		return nil, fmt.Errorf("%s: %s", form.Get("query"), answer.Error)
+	}
+	return answer.Data.Result, nil
+}
+
+// Wait waits until an expression has a value.
+func (p *Prometheus) Wait(ctx context.Context, expr string) error {
+	for {
+		found, err := p.Query(expr)
+		if err == nil && len(found) > 0 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s has no value: %w (%v)", expr, ctx.Err(), err)
+		case exit := <-p.done:
+			p.done <- exit
+			return fmt.Errorf("prometheus has ended: %v", exit)
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
