@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build e2e
+
+package e2e
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// plugin runs "kubectl mooring", with this cluster's kubectl in the PATH.
+func plugin(t *testing.T, args ...string) (stdout, stderr string, err error) {
+	t.Helper()
+	cluster, err := filepath.Abs("cluster")
+	if err != nil {
+		t.Fatal(err)
+	}
+	bin := t.TempDir()
+	if err := os.WriteFile(filepath.Join(bin, "kubectl"), []byte("#!/bin/sh\nexec "+cluster+" k \"$@\"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("../../deploy/kubectl-mooring", args...)
+	cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"))
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err = cmd.Run()
+	return out.String(), errs.String(), err
+}
+
+// TestPlugin has an operator look at what there is, and bring back a claim that was deleted.
+func TestPlugin(t *testing.T) {
+	for _, where := range []string{"controller", "kubelet"} {
+		t.Run("the shares are mounted by "+where, func(t *testing.T) {
+			install(t, "controller.mountShares="+where)
+			testPlugin(t, where)
+		})
+	}
+	install(t)
+}
+
+func testPlugin(t *testing.T, where string) {
+	if out, errs, err := plugin(t, "doctor"); err != nil || !strings.Contains(out, "✓ can be written") || strings.Contains(out, "✗") {
+		t.Errorf("doctor: %v\n%s%s", err, out, errs)
+	}
+	class, claim := "binned-"+where, "binned-"+where+"-0"
+	manifest(t, fmt.Sprintf(`{apiVersion: storage.k8s.io/v1, kind: StorageClass, metadata: {name: %s}, provisioner: %s, parameters: {share: nas1, trashRetention: 1h}}`, class, driver))
+	t.Cleanup(func() { k(t, "delete", "storageclass", class) })
+	pod := writers(t, class, class, 1)[0]
+	eventually(t, time.Minute, "it has written", func() bool { return in(t, pod, "wc -l < /data/log 2>/dev/null || true") != "0" })
+	first := in(t, pod, "head -n 1 /data/log")
+	if out, errs, err := plugin(t, "volumes", "-n", "default"); err != nil || !strings.Contains(out, claim) {
+		t.Errorf("volumes: %v\n%s%s", err, out, errs)
+	}
+	k(t, "delete", "pod", pod)
+	volume := k(t, "get", "pvc", claim, "-o", "jsonpath={.spec.volumeName}")
+	k(t, "delete", "pvc", claim)
+	eventually(t, time.Minute, "it is in the trash", func() bool {
+		out, errs, err := plugin(t, "trash", "list")
+		if err != nil {
+			t.Fatalf("trash list: %v\n%s%s", err, out, errs)
+		}
+		return strings.Contains(out, volume)
+	})
+	eventually(t, time.Minute, "the PersistentVolume is gone", func() bool { return k(t, "get", "pv", volume, "--ignore-not-found") == "" })
+	out, errs, err := plugin(t, "trash", "restore", "nas1/"+volume)
+	if err != nil {
+		t.Fatalf("trash restore: %v\n%s%s", err, out, errs)
+	}
+	manifest(t, out)
+	eventually(t, time.Minute, "the claim is bound again", func() bool { return bound(t, claim) })
+	k(t, "run", pod, "--image=busybox:1.37", "--restart=Never", "--labels=made="+class, "--overrides", fmt.Sprintf(
+		`{"spec":{"containers":[{"name":"main","image":"busybox:1.37","command":["sleep","infinity"],"volumeMounts":[{"name":"data","mountPath":"/data"}]}],
+		"terminationGracePeriodSeconds":1,"volumes":[{"name":"data","persistentVolumeClaim":{"claimName":%q}}]}}`, claim))
+	running(t, pod)
+	if got := in(t, pod, "head -n 1 /data/log"); got != first {
+		t.Errorf("what was brought back begins with %q, and not %q", got, first)
+	}
+	if out, errs, err := plugin(t, "orphans"); err != nil || strings.Contains(out, volume) {
+		t.Errorf("orphans: %v\n%s%s", err, out, errs)
+	}
+	k(t, "delete", "pod", pod)
+	k(t, "delete", "pvc", claim) // the PersistentVolume is the provisioner's to delete, as before
+	eventually(t, time.Minute, "it is deleted again", func() bool { return k(t, "get", "pv", volume, "--ignore-not-found") == "" })
+	if out, errs, err := plugin(t, "trash", "purge", "--yes", "--all"); err != nil {
+		t.Errorf("trash purge: %v\n%s%s", err, out, errs)
+	}
+	if out, errs, err := plugin(t, "trash", "list"); err != nil || strings.Contains(out, volume) {
+		t.Errorf("trash list: %v\n%s%s", err, out, errs)
+	}
+}
