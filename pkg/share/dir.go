@@ -22,6 +22,10 @@ const maxRecord = 64 << 10
 // dir is an open directory, as an O_PATH descriptor: it pins the directory and asks the server nothing.
 type dir int
 
+// none is a directory that is not there: what is looked for in it is not there either. A share
+// that is opened to be read only is not laid out.
+const none dir = -1
+
 func openDir(path string) (dir, error) {
 	fd, err := unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	return dir(fd), err
@@ -34,6 +38,9 @@ func (d dir) close() { _ = unix.Close(int(d)) }
 func (d dir) resolve(path string) (dir, error) {
 	if path == "" {
 		path = "."
+	}
+	if d == none {
+		return none, pathError("open", path, unix.ENOENT)
 	}
 	for {
 		fd, err := unix.Openat2(int(d), path, &unix.OpenHow{
@@ -50,6 +57,9 @@ func (d dir) resolve(path string) (dir, error) {
 // refresh has the client ask the server for d's attributes. If they have changed, it also
 // stops trusting the names in d that it remembers. ESTALE: d is not there any more.
 func (d dir) refresh() error {
+	if d == none {
+		return nil
+	}
 	var st unix.Statx_t
 	err := unix.Statx(int(d), "", unix.AT_EMPTY_PATH|unix.AT_STATX_FORCE_SYNC, unix.STATX_BASIC_STATS, &st)
 	if err == nil && st.Nlink == 0 {
@@ -60,7 +70,7 @@ func (d dir) refresh() error {
 
 // open opens the file name in d; O_NOFOLLOW and O_CLOEXEC are added.
 func (d dir) open(name string, flags int) (*os.File, error) {
-	for {
+	for d != none {
 		fd, err := unix.Openat(int(d), name, flags|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 		if err == nil {
 			return os.NewFile(uintptr(fd), name), nil
@@ -69,6 +79,7 @@ func (d dir) open(name string, flags int) (*os.File, error) {
 			return nil, &os.PathError{Op: "open", Path: name, Err: err}
 		}
 	}
+	return nil, pathError("open", name, unix.ENOENT)
 }
 
 // write makes the file name hold data, synced. It is left open for one more change in place.
@@ -140,6 +151,9 @@ func (d dir) self() (unix.Stat_t, error) {
 
 // names calls each for all names in d as they are now, in the server's order, in batches.
 func (d dir) names(each func(name string) error) error {
+	if d == none {
+		return nil
+	}
 	if err := d.refresh(); err != nil {
 		return err
 	}

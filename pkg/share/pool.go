@@ -231,6 +231,9 @@ func (p *Pool) mountOne(ctx context.Context, e *pooled, options []string) (*Shar
 		options = nil // the registry's are for all, and a class's for its pods
 	}
 	options = volume.MergeMountOptions(e.def.MountOptions, options, controllerOptions)
+	if p.opt.ReadOnly {
+		options = volume.MergeMountOptions(options, []string{"ro"})
+	}
 	var errs []error
 	for _, server := range e.def.Servers {
 		each, cancel := context.WithTimeout(ctx, mountPatience/time.Duration(len(e.def.Servers)))
