@@ -17,7 +17,7 @@ LAB_PKGS ?= ./pkg/copytree ./pkg/provision ./test/nfs/...
 LAB := $(CURDIR)/test/lab/run
 # What -race makes does not run under User-Mode Linux 6.1.
 LAB_RACE = $(if $(filter 6.%,$(shell $(LAB) --kernel)),,-race)
-LAB_TEST = MOORING_BINARY=$(CURDIR)/build/mooring $(GO) test -count=1 -tags lab $(LAB_RACE) -timeout 20m -exec $(LAB)
+LAB_TEST = MOORING_BINARY=$(CURDIR)/build/mooring MOORINGCTL_BINARY=$(CURDIR)/build/mooringctl $(GO) test -count=1 -tags lab $(LAB_RACE) -timeout 20m -exec $(LAB)
 
 .PHONY: help
 help: ## Show this list.
@@ -27,8 +27,8 @@ help: ## Show this list.
 ##@ Build
 
 .PHONY: build clean
-build: ## Build build/mooring, a static program.
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o build/mooring ./cmd/mooring
+build: ## Build build/mooring and build/mooringctl, static programs.
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o build/ ./cmd/mooring ./cmd/mooringctl
 
 clean: ## Remove build/.
 	rm -rf build

@@ -66,7 +66,15 @@ func command() *cobra.Command {
 	f.StringVar(&o.config, "config", "/etc/mooring/config.yaml", "the file that registers the shares")
 	f.StringVar(&o.sharesDir, "shares-dir", "", "a directory in which the shares are mounted already, each under its name (none: they are mounted for as long as this runs)")
 	f.StringSliceVar(&o.shares, "share", nil, "only these of the shares")
-	for _, make := range []func(*options) *cobra.Command{} {
+	_ = root.RegisterFlagCompletionFunc("share", o.completeShares)
+	for _, make := range []func(*options) *cobra.Command{
+		volumesCommand,
+		snapshotsCommand,
+		trashCommand,
+		jobsCommand,
+		usageCommand,
+		orphansCommand,
+	} {
 		root.AddCommand(make(o))
 	}
 	return root
