@@ -31,7 +31,6 @@ type options struct {
 	config    string   // the registry's file
 	sharesDir string   // where the shares are mounted already, each under its name; "": nowhere
 	shares    []string // only these
-	output    string
 }
 
 // exit is an error that only says with which status the program is to end: all else was said.
