@@ -98,12 +98,15 @@ func (s *site) everything() []string {
 	return all
 }
 
+// ctlMount is in the mount table of who sees what mooringctl has mounted.
+const ctlMount = " /mnt/nas1."
+
 // mountedAnywhere lists the processes, in any namespace, that have mounted what mooringctl has.
 func (s *site) mountedAnywhere() (pids []string) {
 	tables, _ := filepath.Glob("/proc/[0-9]*/mountinfo")
 	for _, table := range tables {
 		data, _ := os.ReadFile(table)
-		if strings.Contains(string(data), " /mnt/nas1.") {
+		if strings.Contains(string(data), ctlMount) {
 			pids = append(pids, table)
 		}
 	}
@@ -169,7 +172,12 @@ func TestCtlLists(t *testing.T) {
 	if all := rows[ctlRow](s, "trash", "list"); len(all) != 1 || all[0].Handle != "nas1/pvc-3" || all[0].State != "whole" || all[0].Claim.Name != "claim-pvc-3" {
 		t.Errorf("in the trash is %+v", all)
 	}
-	if all := rows[ctlRow](s, "usage", "-n", "team", "--share", "nas1"); len(all) != 1 || all[0].Handle != "nas1/pvc-1" || all[0].Bytes != 5000 || all[0].Files != 1 {
+	r = s.mooringctl("usage", "-n", "team", "--share", "nas1", "-o", "json")
+	var all []ctlRow
+	if err := json.Unmarshal([]byte(r.out), &all); err != nil || r.status != 1 || !strings.Contains(r.said, "volume nas1/pvc-2") {
+		t.Errorf("of a volume without its directory usage says %d, %s, %v", r.status, r.said, err)
+	}
+	if len(all) != 1 || all[0].Handle != "nas1/pvc-1" || all[0].Bytes != 5000 || all[0].Files != 1 {
 		t.Errorf("the usage is %+v", all)
 	}
 	var orphans []string
