@@ -182,7 +182,7 @@ func trashPurgeCommand(o *options) *cobra.Command {
 		Use:   "purge ENTRY|HANDLE... | --all",
 		Short: "Remove what was deleted for good, before its time",
 		Long: `Remove what was deleted for good, before its time: its space is free then, and nothing brings it
-back. It is asked for a confirmation first.`,
+back. You are asked first.`,
 	}
 	c.Flags().BoolVar(&all, "all", false, "all that is in the trash (of the --share, of the --namespace)")
 	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
