@@ -18,6 +18,7 @@ import (
 	"github.com/mooring-csi/mooring/pkg/child"
 	"github.com/mooring-csi/mooring/pkg/config"
 	"github.com/mooring-csi/mooring/pkg/doctor"
+	"github.com/mooring-csi/mooring/pkg/mount"
 	"github.com/mooring-csi/mooring/pkg/volume"
 	"github.com/spf13/cobra"
 )
@@ -62,9 +63,7 @@ It ends with 0 if all is well, with 1 if there are warnings, and with 2 if somet
 			return o.examine(c.Context(), shares, c.OutOrStdout())
 		},
 	}
-	c.ValidArgsFunction = func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-		return o.names(), cobra.ShellCompDirectiveNoFileComp
-	}
+	c.ValidArgsFunction = o.completeShares
 	f := c.Flags()
 	f.StringVarP(&o.output, "output", "o", "table", "table or json")
 	f.StringVar(&e.server, "server", "", "examine an export of this server that need not be registered; with --path")
@@ -72,16 +71,6 @@ It ends with 0 if all is well, with 1 if there are warnings, and with 2 if somet
 	f.StringSliceVar(&e.options, "mount-options", nil, "mount options; with --server")
 	c.MarkFlagsRequiredTogether("server", "path")
 	return c
-}
-
-// names are those of the registered shares, as far as they can be known.
-func (o *options) names() (names []string) {
-	if source, err := config.Open(o.config); err == nil {
-		for _, s := range source.Current().Shares {
-			names = append(names, s.Name)
-		}
-	}
-	return names
 }
 
 // toExamine returns the shares that are meant.
@@ -141,7 +130,7 @@ func (o *options) examine(ctx context.Context, shares []volume.Share, out io.Wri
 		return fmt.Errorf("become the parent of orphans: %w", err)
 	}
 	progress := newProgress(os.Stderr, shares)
-	d := doctor.Doctor{SharesDir: o.sharesDir, Progress: progress.tell}
+	d := doctor.Doctor{SharesDir: o.given(&mount.Kernel{}, shares), Progress: progress.tell}
 	report := d.Examine(ctx, shares)
 	progress.clear()
 	if ctx.Err() != nil {

@@ -161,7 +161,7 @@ func TestToExamine(t *testing.T) {
 			t.Errorf("%+v %q %+v: %q, and not %q", c.o, c.names, c.e, got, c.want)
 		}
 	}
-	if got := (&options{config: config}).names(); !slices.Equal(got, []string{"nas1", "nas2"}) {
+	if got, _ := (&options{config: config}).completeShares(nil, nil, ""); !slices.Equal(got, []string{"nas1", "nas2"}) {
 		t.Errorf("the shares that can be named are %q", got)
 	}
 	shares, err := (&options{}).toExamine(nil, export{server: "h", path: "/x", options: []string{"nfsvers=3,nolock"}})

@@ -21,7 +21,6 @@ var version = "dev"
 // Exit statuses. What else fails is failed.
 const (
 	failed    = 1
-	misused   = 2
 	noticed   = 1 // doctor: there are warnings
 	diagnosed = 2 // doctor: something is broken
 )
@@ -31,7 +30,7 @@ type options struct {
 	config    string   // the registry's file
 	sharesDir string   // where the shares are mounted already, each under its name; "": nowhere
 	shares    []string // only these
-	output    string
+	output    string   // doctor's format
 }
 
 // exit is an error that only says with which status the program is to end: all else was said.
@@ -73,8 +72,15 @@ func command() *cobra.Command {
 	f.StringVar(&o.config, "config", "/etc/mooring/config.yaml", "the file that registers the shares")
 	f.StringVar(&o.sharesDir, "shares-dir", "", "a directory in which the shares are mounted already, each under its name (none: they are mounted for as long as this runs)")
 	f.StringSliceVar(&o.shares, "share", nil, "only these of the shares")
+	_ = root.RegisterFlagCompletionFunc("share", o.completeShares)
 	for _, make := range []func(*options) *cobra.Command{
 		doctorCommand,
+		volumesCommand,
+		snapshotsCommand,
+		trashCommand,
+		jobsCommand,
+		usageCommand,
+		orphansCommand,
 	} {
 		root.AddCommand(make(o))
 	}

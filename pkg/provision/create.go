@@ -190,6 +190,9 @@ func record(w volume.Wish, key, directory string) volume.Record {
 		Created:   time.Now().UTC().Truncate(time.Second),
 		Source:    w.Source,
 	}
+	if n := w.Params.Names; n.Namespace != "" && n.PVC != "" {
+		r.PVC = &volume.PVC{Namespace: n.Namespace, Name: n.PVC}
+	}
 	return r
 }
 

@@ -176,7 +176,7 @@ func describe(data []byte) string {
 	if json.Unmarshal(data, &record) != nil {
 		return fmt.Sprintf("%x", sha256.Sum256(data))
 	}
-	for _, key := range []string{"maker", "nonce", "created"} {
+	for _, key := range []string{"maker", "nonce", "created", "restored"} {
 		delete(record, key)
 	}
 	text, _ := json.Marshal(record)

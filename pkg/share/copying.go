@@ -40,7 +40,7 @@ func (s *Share) BeginCopy(ctx context.Context, copy volume.Copy) (*Copying, erro
 	}
 	job := Job{
 		Copy: copy, Share: s.def.Name,
-		Maker: s.opt.Maker, Nonce: s.nonce(), name: jobName(copy.Target, copy.Source.Object),
+		Maker: s.opt.Maker, Nonce: s.nonce(), Began: time.Now().UTC().Truncate(time.Second), name: jobName(copy.Target, copy.Source.Object),
 	}
 	r, resumed, err := s.begin(job)
 	if err != nil {
@@ -332,7 +332,7 @@ func (s *Share) Seize(ctx context.Context, target volume.Object) (*Copying, erro
 	if !j.Dead {
 		return nil, volume.Errorf(volume.ErrBusy, "share %s: %s is still being made: try again when that is done", s.def, target)
 	}
-	j.Maker, j.Nonce = s.opt.Maker, s.nonce()
+	j.Maker, j.Nonce, j.Began = s.opt.Maker, s.nonce(), time.Now().UTC().Truncate(time.Second)
 	r, err := s.seize(j)
 	if is(err, unix.ENOENT) {
 		return nil, nil

@@ -3,6 +3,7 @@
 package share
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"io/fs"
@@ -22,6 +23,10 @@ const maxRecord = 64 << 10
 // dir is an open directory, as an O_PATH descriptor: it pins the directory and asks the server nothing.
 type dir int
 
+// none is a directory that is not there: what is looked for in it is not there either. A share
+// that is opened to be read only is not laid out.
+const none dir = -1
+
 func openDir(path string) (dir, error) {
 	fd, err := unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	return dir(fd), err
@@ -34,6 +39,9 @@ func (d dir) close() { _ = unix.Close(int(d)) }
 func (d dir) resolve(path string) (dir, error) {
 	if path == "" {
 		path = "."
+	}
+	if d == none {
+		return none, pathError("open", path, unix.ENOENT)
 	}
 	for {
 		fd, err := unix.Openat2(int(d), path, &unix.OpenHow{
@@ -50,6 +58,9 @@ func (d dir) resolve(path string) (dir, error) {
 // refresh has the client ask the server for d's attributes. If they have changed, it also
 // stops trusting the names in d that it remembers. ESTALE: d is not there any more.
 func (d dir) refresh() error {
+	if d == none {
+		return nil
+	}
 	var st unix.Statx_t
 	err := unix.Statx(int(d), "", unix.AT_EMPTY_PATH|unix.AT_STATX_FORCE_SYNC, unix.STATX_BASIC_STATS, &st)
 	if err == nil && st.Nlink == 0 {
@@ -60,15 +71,24 @@ func (d dir) refresh() error {
 
 // open opens the file name in d; O_NOFOLLOW and O_CLOEXEC are added.
 func (d dir) open(name string, flags int) (*os.File, error) {
-	for {
+	fd, err := d.openFD(name, flags)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
+func (d dir) openFD(name string, flags int) (int, error) {
+	for d != none {
 		fd, err := unix.Openat(int(d), name, flags|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 		if err == nil {
-			return os.NewFile(uintptr(fd), name), nil
+			return fd, nil
 		}
 		if err != unix.EINTR {
-			return nil, &os.PathError{Op: "open", Path: name, Err: err}
+			return -1, pathError("open", name, err)
 		}
 	}
+	return -1, pathError("open", name, unix.ENOENT)
 }
 
 // write makes the file name hold data, synced. It is left open for one more change in place.
@@ -89,19 +109,35 @@ func (d dir) write(name string, flags int, data []byte) (*os.File, error) {
 	return f, nil
 }
 
+// read reads a small file. Lists read thousands: hence no os.File, which asks the kernel for
+// more, and no second read where the first has brought all that there is.
 func (d dir) read(name string) ([]byte, unix.Stat_t, error) {
 	var stat unix.Stat_t
-	f, err := d.open(name, unix.O_RDONLY)
+	fd, err := d.openFD(name, unix.O_RDONLY)
 	if err != nil {
 		return nil, stat, err
 	}
-	defer f.Close()
+	defer unix.Close(fd)
 	// First the attributes, which came with the open: reading changes one, and makes them old.
-	if err := unix.Fstat(int(f.Fd()), &stat); err != nil {
+	if err := unix.Fstat(fd, &stat); err != nil {
 		return nil, stat, pathError("stat", name, err)
 	}
-	data, err := io.ReadAll(io.LimitReader(f, maxRecord))
-	return data, stat, err
+	data := make([]byte, min(cmp.Or(stat.Size, maxRecord), maxRecord))
+	n := 0
+	for n < len(data) {
+		got, err := unix.Read(fd, data[n:])
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return data[:n], stat, pathError("read", name, err)
+		}
+		if got == 0 {
+			break
+		}
+		n += got
+	}
+	return data[:n], stat, nil
 }
 
 func (d dir) mkdir(name string, mode uint32) error {
@@ -121,7 +157,15 @@ func (d dir) link(name string, to dir, as string) error {
 }
 
 func (d dir) rename(name string, to dir, as string) error {
-	return pathError("rename", name, unix.Renameat(int(d), name, int(to), as))
+	err := unix.Renameat(int(d), name, int(to), as)
+	if err == unix.ESTALE {
+		// A directory that this client remembers elsewhere, from where another has moved it here,
+		// cannot be found while the rename holds its locks (Linux: d_splice_alias); before, it can.
+		if _, e := d.stat(name); e == nil {
+			err = unix.Renameat(int(d), name, int(to), as)
+		}
+	}
+	return pathError("rename", name, err)
 }
 
 // stat looks at name itself, not through it.
@@ -140,6 +184,9 @@ func (d dir) self() (unix.Stat_t, error) {
 
 // names calls each for all names in d as they are now, in the server's order, in batches.
 func (d dir) names(each func(name string) error) error {
+	if d == none {
+		return nil
+	}
 	if err := d.refresh(); err != nil {
 		return err
 	}

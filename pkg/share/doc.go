@@ -15,6 +15,7 @@
 //	  staging/<key>.<nonce>.json     a record being written
 //	  trash/<key>.<time>             a deleted volume, to be purged or brought back
 //	  trash/<key>.<time>.json        its record
+//	  trash/<key>.<time>.purging     what is just being purged
 //
 // # In which order it changes
 //
@@ -28,6 +29,10 @@
 // Delete: the directory is renamed into the trash, then the claim removed, then the record
 // renamed after the directory. As long as anything is left to be done the record is there for
 // a retry to find. Nothing is destroyed whose claim does not name the record that asks for it.
+//
+// Purge: the tree is renamed, then removed, then the record. Restore: the record is published,
+// create-once, then the claim, then the tree renamed into its place, then the record in the
+// trash removed. Both rename the same name: one wins.
 //
 // Nothing here has a lock on the server or needs one: link(2) and mkdir(2) say EEXIST, and
 // rename(2) is atomic. A client's memory of names is distrusted wherever something hangs on

@@ -22,7 +22,11 @@ type Job struct {
 	Share string `json:"share"` // the target's
 	Maker string `json:"maker"`
 	Nonce string `json:"nonce"` // of the attempt; its staging has it in its name
+	// Began is when the attempt did, by its maker's clock.
+	Began time.Time `json:"began,omitzero"`
 
+	// Quiet is how long ago the last sign of life was.
+	Quiet time.Duration `json:"-"`
 	// Dead: whoever made the copy makes it no more.
 	Dead bool `json:"-"`
 	name string
@@ -72,7 +76,7 @@ func (s *Share) seize(job Job) (*right, error) {
 	if err != nil {
 		return nil, err
 	}
-	old, err := s.readJob(job.name, f)
+	old, err := s.readJobBy(job.name, f)
 	if err == nil && !old.Dead {
 		err = volume.Errorf(volume.ErrBusy, "share %s: %s is being made by another controller (%s): try again", s.def, old.Target, old.Maker)
 	}
@@ -123,9 +127,17 @@ func (s *Share) begin(job Job) (r *right, seized bool, err error) {
 	return nil, false, s.confused("begin the copy")
 }
 
-// readJob reads a job's file and finds out whether its maker lives, by the time of now, a file
-// that was just written on the same server. ENOENT: there is none.
-func (s *Share) readJob(name string, now *os.File) (*Job, error) {
+// readJobBy is readJob at the time of a file that was just written on the same server.
+func (s *Share) readJobBy(name string, written *os.File) (*Job, error) {
+	var at unix.Stat_t
+	if err := unix.Fstat(int(written.Fd()), &at); err != nil {
+		return nil, err
+	}
+	return s.readJob(name, at.Ctim)
+}
+
+// readJob reads a job's file and finds out whether its maker lives. ENOENT: there is none.
+func (s *Share) readJob(name string, now unix.Timespec) (*Job, error) {
 	if err := s.jobs.refresh(); err != nil {
 		return nil, err
 	}
@@ -136,20 +148,16 @@ func (s *Share) readJob(name string, now *os.File) (*Job, error) {
 	if err != nil {
 		return nil, err
 	}
-	var at unix.Stat_t
-	if err := unix.Fstat(int(now.Fd()), &at); err != nil {
-		return nil, err
-	}
 	j := &Job{name: name}
 	// Not by the time of the last write: an exclusive create keeps its verifier there until
 	// the client has set the time (RFC 8881, section 18.16.3), which a dead one never has.
-	quiet := since(st.Ctim, at.Ctim)
+	quiet := since(st.Ctim, now)
 	if json.Unmarshal(data, j) != nil || j.Nonce == "" {
 		// It was being written when its maker, or the server, stopped.
 		target, _ := targetOf(name)
-		return &Job{name: name, Copy: volume.Copy{Target: target}, Dead: quiet > s.opt.Lease}, nil
+		return &Job{name: name, Copy: volume.Copy{Target: target}, Quiet: quiet, Dead: quiet > s.opt.Lease}, nil
 	}
-	j.name = name
+	j.name, j.Quiet = name, quiet
 	j.Dead = quiet > s.opt.Lease || s.earlierRun(j.Nonce)
 	return j, nil
 }
@@ -224,16 +232,10 @@ func (s *Share) findJobs(chosen func(name string) bool) ([]Job, error) {
 	if err != nil || names == nil {
 		return nil, err
 	}
-	// A job's age can be told by the server's clock alone.
-	aside := nonceFile("now", s.nonce())
-	now, err := s.staging.write(aside, unix.O_EXCL, nil)
+	now, err := s.now()
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		_ = now.Close()
-		_ = s.staging.unlink(aside)
-	}()
 	var jobs []Job
 	for _, name := range names {
 		j, err := s.readJob(name, now)
@@ -246,6 +248,24 @@ func (s *Share) findJobs(chosen func(name string) bool) ([]Job, error) {
 		jobs = append(jobs, *j)
 	}
 	return jobs, nil
+}
+
+// now returns the time by the server's clock, by which alone a job's age can be told. Who only
+// looks, and decides nothing on it, takes its own.
+func (s *Share) now() (unix.Timespec, error) {
+	if s.opt.ReadOnly {
+		return unix.NsecToTimespec(time.Now().UnixNano()), nil
+	}
+	aside := nonceFile("now", s.nonce())
+	f, err := s.staging.write(aside, unix.O_EXCL, nil)
+	if err != nil {
+		return unix.Timespec{}, err
+	}
+	var st unix.Stat_t
+	err = unix.Fstat(int(f.Fd()), &st)
+	_ = f.Close()
+	_ = s.staging.unlink(aside)
+	return st.Ctim, err
 }
 
 // held returns ErrBusy while o is being copied by anyone who lives.

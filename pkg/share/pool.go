@@ -241,6 +241,9 @@ func (p *Pool) mountOne(ctx context.Context, e *pooled, options []string) (*Shar
 		options = nil // the registry's are for all, and a class's for its pods
 	}
 	options = ControllerOptions(e.def.MountOptions, options)
+	if p.opt.ReadOnly {
+		options = volume.MergeMountOptions(options, []string{"ro"})
+	}
 	var errs []error
 	for _, server := range e.def.Servers {
 		each, cancel := context.WithTimeout(ctx, mountPatience/time.Duration(len(e.def.Servers)))

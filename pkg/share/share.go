@@ -37,6 +37,8 @@ type Options struct {
 	// Given, if set, is a directory in which each share is mounted already, under its name:
 	// a Pool makes and removes no mount points then.
 	Given string
+	// ReadOnly opens shares only to look: nothing is laid out or swept, and a Pool mounts ro.
+	ReadOnly bool
 	// Step, if set, is called before each change on the share, with what it is. Tests end the
 	// process there.
 	Step func(what string)
@@ -58,7 +60,8 @@ type Share struct {
 	parents map[string]time.Time // of volumes that were deleted, and when: see Tidy
 }
 
-// Open opens the share that is mounted at path and lays out what is Mooring's there.
+// Open opens the share that is mounted at path and, unless it is to be read only, lays out
+// what is Mooring's there.
 func Open(path string, def volume.Share, opt Options) (*Share, error) {
 	if opt.Lease == 0 {
 		opt.Lease = DefaultLease
@@ -71,10 +74,10 @@ func Open(path string, def volume.Share, opt Options) (*Share, error) {
 		*d = -1
 	}
 	err := s.layOut(path)
-	if err == nil {
+	if err == nil && !opt.ReadOnly {
 		err = s.sweepStaging()
 	}
-	if err == nil {
+	if err == nil && !opt.ReadOnly {
 		err = s.findParents(s.claims, "")
 	}
 	if err != nil {
@@ -114,6 +117,9 @@ func (s *Share) ensure(parent dir, name string) (dir, error) {
 	d, err := parent.resolve(name)
 	if !is(err, unix.ENOENT) {
 		return d, err
+	}
+	if s.opt.ReadOnly {
+		return none, nil
 	}
 	s.step("lay out " + name)
 	if err := parent.mkdir(name, 0o700); err != nil && !is(err, unix.EEXIST) {

@@ -245,7 +245,7 @@ func (s *Share) unmarkUser(r *volume.Record) error {
 // that found it before it was renamed.
 func (s *Share) purgeable(e Trashed) error {
 	switch {
-	case e.passing():
+	case e.passing(), e.purging:
 		return nil
 	case !e.snapshot():
 		return s.held(volume.Object{Kind: volume.OfVolume, Key: e.Key})

@@ -244,6 +244,8 @@ type Trashed struct {
 	Deleted time.Time // by the clock of the controller that deleted it
 
 	data, recorded bool
+	// purging: a purger has taken the tree, and nobody brings it back any more.
+	purging bool
 }
 
 // snapshot reports whether it is a snapshot, which has its record in its directory.
@@ -273,6 +275,7 @@ func (s *Share) trashed() ([]Trashed, error) {
 	found := map[string]*Trashed{}
 	err := s.trash.names(func(name string) error {
 		entry, isRecord := strings.CutSuffix(name, ".json")
+		entry, purging := strings.CutSuffix(entry, purgingSuffix)
 		key, deleted, ok := parseTrashName(entry)
 		if !ok {
 			return nil
@@ -284,6 +287,7 @@ func (s *Share) trashed() ([]Trashed, error) {
 		}
 		e.data = e.data || !isRecord
 		e.recorded = e.recorded || isRecord
+		e.purging = e.purging || purging
 		return nil
 	})
 	entries := make([]Trashed, 0, len(found))
@@ -301,7 +305,7 @@ func (s *Share) trashed() ([]Trashed, error) {
 func (s *Share) Due(e Trashed) (time.Time, error) {
 	keep := s.def.TrashRetention
 	switch {
-	case e.passing():
+	case e.passing(), e.purging:
 		return e.Deleted, nil
 	case e.snapshot():
 		return e.Deleted.Add(keep), nil
@@ -320,15 +324,28 @@ func (s *Share) Due(e Trashed) (time.Time, error) {
 }
 
 // Purge removes an entry of the trash for good: remove is called with the descriptor of the
-// trash and the name to remove there, and the record goes last.
+// trash and the name to remove there, and the record goes last. What could be brought back is
+// renamed first, which one of purge and Restore wins: so none is eaten while it is brought back,
+// and none is brought back half eaten.
 func (s *Share) Purge(e Trashed, remove func(trash int, name string) error) error {
 	what := "purge " + e.Name + " from the trash"
 	if err := s.purgeable(e); err != nil {
 		return s.fail(what, err)
 	}
 	if e.data {
+		name := e.Name
+		if !e.passing() {
+			name += purgingSuffix
+		}
+		if name != e.Name && !e.purging {
+			s.step("take the tree for its purge")
+			// ENOENT: another purger was first, or it was brought back.
+			if err := ignore(s.trash.rename(e.Name, s.trash, name), unix.ENOENT); err != nil {
+				return s.fail(what, err)
+			}
+		}
 		s.step("purge")
-		if err := remove(int(s.trash), e.Name); err != nil {
+		if err := remove(int(s.trash), name); err != nil {
 			return s.fail(what, err)
 		}
 	}
@@ -340,11 +357,12 @@ func (s *Share) Purge(e Trashed, remove func(trash int, name string) error) erro
 }
 
 // The suffixes of names in the trash, of what was never in its place, of a snapshot and of an
-// inline volume. A volume's name ends with its time.
+// inline volume. A volume's name ends with its time. purgingSuffix comes after them.
 const (
 	stagingSuffix  = ".staging"
 	snapshotSuffix = ".snapshot"
 	inlineSuffix   = ".inline"
+	purgingSuffix  = ".purging"
 )
 
 func trashName(key string, at time.Time) string {

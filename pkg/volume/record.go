@@ -37,6 +37,12 @@ type Record struct {
 	OnDelete  OnDelete       `json:"onDelete"`
 	Retention *time.Duration `json:"trashRetentionNanoseconds,omitempty"`
 
+	// PVC is the claim that the volume was made for; absent: it did not come with the request.
+	// It is told to people and compared with nothing.
+	PVC *PVC `json:"pvc,omitempty"`
+	// Restored says that the volume was deleted and brought back.
+	Restored *Restored `json:"restored,omitempty"`
+
 	// Source is what the volume was made from; absent: nothing.
 	Source *Source `json:"source,omitempty"`
 	// Shallow: the volume is its source, a snapshot, itself, to be read only. It has no
@@ -48,6 +54,24 @@ type Record struct {
 	Maker   string    `json:"maker"`
 	Nonce   string    `json:"nonce"`
 	Created time.Time `json:"created"`
+}
+
+// PVC names a PersistentVolumeClaim.
+type PVC struct {
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+}
+
+// String returns "namespace/name".
+func (p PVC) String() string { return p.Namespace + "/" + p.Name }
+
+// Restored is from which entry of the trash a volume was brought back, or is being. Until that
+// is done one who goes on with it knows the tree by its inode's number and the time of its last
+// change, neither of which a rename touches: the number alone may be another's soon after a purge.
+type Restored struct {
+	Entry string `json:"entry"`
+	Inode uint64 `json:"inode,omitempty"` // 0: it is done
+	Mtime int64  `json:"mtimeNanoseconds,omitempty"`
 }
 
 // ReadyAt returns the offset of the digit of Ready in an encoded record, or -1.
@@ -122,6 +146,10 @@ func (r *Record) check(key string) error {
 		return damaged(key, "its owner or group is -1")
 	case r.Retention != nil && *r.Retention < 0:
 		return damaged(key, "its trash retention is %v", *r.Retention)
+	case r.PVC != nil && (r.PVC.Namespace == "" || r.PVC.Name == ""):
+		return damaged(key, "its claim is %q", r.PVC)
+	case r.Restored != nil && !safeName(r.Restored.Entry):
+		return damaged(key, "it was brought back from %q", r.Restored.Entry)
 	case r.Source != nil && (r.Source.Kind != OfVolume && r.Source.Kind != OfSnapshot || !validKey(r.Source.Key) || r.Source.Share == ""):
 		return damaged(key, "its source is %q", r.Source)
 	case r.Shallow && (r.Source == nil || r.Source.Kind != OfSnapshot || r.Directory != SnapshotDirectory(r.Source.Key)):

@@ -29,14 +29,14 @@ const module = "github.com/mooring-csi/mooring"
 // floors says on which floor each package lives. An import runs downwards.
 var floors = map[string]int{
 	"volume": 0, "config": 0, "keylock": 0, "child": 0,
-	"mount": 1, "share": 1, "copytree": 1, "probe": 1,
+	"mount": 1, "share": 1, "copytree": 1, "probe": 1, "kube": 1,
 	"provision": 2, "publish": 2, "jobs": 2,
-	"driver": 3, "metrics": 3, "doctor": 3,
+	"driver": 3, "metrics": 3, "doctor": 3, "admin": 3,
 }
 
 // edges are the imports between packages that are allowed. cmd joins what it likes.
 var edges = map[string][]string{
-	"volume": {}, "keylock": {}, "child": {}, "copytree": {},
+	"volume": {}, "keylock": {}, "child": {}, "copytree": {}, "kube": {},
 	"config":    {"volume"},
 	"mount":     {"child", "volume"},
 	"probe":     {"child", "volume"},
@@ -45,6 +45,7 @@ var edges = map[string][]string{
 	"provision": {"jobs", "keylock", "share", "volume"},
 	"publish":   {"child", "keylock", "mount", "probe", "share", "volume"},
 	"driver":    {"volume"},
+	"admin":     {"copytree", "kube", "share", "volume"},
 	"metrics":   {"child", "jobs", "mount", "probe"},
 	"doctor":    {"child", "copytree", "mount", "probe", "share", "volume"},
 }

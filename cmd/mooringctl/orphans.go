@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+
+	"github.com/mooring-csi/mooring/pkg/admin"
+	"github.com/spf13/cobra"
+)
+
+func orphansCommand(o *options) *cobra.Command {
+	l, k := &listing{}, &cluster{}
+	c := &cobra.Command{
+		Use: "orphans", Aliases: []string{"orphan"}, Args: cobra.NoArgs,
+		Short: "Find what belongs to nothing: directories, records, PersistentVolumes",
+		Long: `Find what belongs to nothing: directories that are no volume's, volumes whose directory is not
+there, claims on directories without a volume. In a cluster also PersistentVolumes without a
+volume and volumes without a PersistentVolume, and the same of snapshots. Nothing is changed:
+what to do is said of each (-o wide).`,
+	}
+	l.flags(c, false, false)
+	k.flags(c)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		if err := l.check(); err != nil {
+			return err
+		}
+		s, end, err := o.open(c, false)
+		if err != nil {
+			return err
+		}
+		defer end()
+		client, err := k.open()
+		if err != nil {
+			s.report(err)
+		}
+		var in admin.Cluster
+		if client != nil {
+			in = client
+		} else if err == nil {
+			fmt.Fprintln(c.ErrOrStderr(), "No cluster is known here: PersistentVolumes are not looked at (--kubeconfig).")
+		}
+		return s.end(list(c, l, s.unless("Everything belongs to something."), orphanColumns(), func(each func(admin.Orphan) error) error {
+			return s.Orphans(c.Context(), o.filter(""), in, k.driver, each)
+		}))
+	}
+	return c
+}
+
+func orphanColumns() []column[admin.Orphan] {
+	return []column[admin.Orphan]{
+		{head: "SHARE", cell: func(r admin.Orphan) string { return r.Share }},
+		{head: "KIND", cell: func(r admin.Orphan) string { return r.Kind }},
+		{head: "NAME", cell: func(r admin.Orphan) string { return r.Name }},
+		{head: "WHY", cell: func(r admin.Orphan) string { return r.Why }},
+		{head: "REMEDY", wide: true, cell: func(r admin.Orphan) string { return r.Remedy }},
+	}
+}

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+
+	"github.com/mooring-csi/mooring/pkg/admin"
+	"github.com/mooring-csi/mooring/pkg/config"
+	"github.com/mooring-csi/mooring/pkg/kube"
+	"github.com/mooring-csi/mooring/pkg/mount"
+	"github.com/mooring-csi/mooring/pkg/probe"
+	"github.com/mooring-csi/mooring/pkg/share"
+	"github.com/mooring-csi/mooring/pkg/volume"
+	"github.com/spf13/cobra"
+	"k8s.io/klog/v2"
+)
+
+// givenShares is where kubelet has mounted the shares for the controller in whose container
+// this runs, as the chart has it (controller.mountShares: kubelet).
+const givenShares = "/shares"
+
+// session is what one command works with.
+type session struct {
+	*admin.Service
+	stderr io.Writer
+	failed atomic.Bool // on a share, or a volume: it was said, and the rest went on
+	mu     sync.Mutex
+}
+
+// open makes ready for work on the shares, to read only unless change is set. Where they are
+// not mounted yet, the program goes on in a mount namespace of its own, from the beginning.
+func (o *options) open(c *cobra.Command, change bool) (*session, func(), error) {
+	klog.SetSlogLogger(slog.New(slog.DiscardHandler)) // what matters comes back as an error
+	source, err := config.Open(o.config)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: name the file that registers the shares by --config", err)
+	}
+	registry := source.Current
+	kernel := &mount.Kernel{}
+	var mounter share.Mounter = kernel
+	dir, given := "", o.given(kernel, registry().Shares)
+	if given != "" {
+		mounter = &mount.Given{Table: kernel.Table}
+	} else {
+		if dir, err = mount.Private(absolute(o.config), absolute(os.Getenv("KUBECONFIG"))); err != nil {
+			return nil, nil, err
+		}
+		registry = func() *volume.Registry { return withoutLocks(source.Current()) }
+	}
+	servers := probe.NewServers(probe.Null)
+	pool := share.NewPool(registry, mounter, dir, share.Options{
+		Maker: maker(), Given: given, ReadOnly: !change,
+		Check: func(ctx context.Context, server string, options []string) error {
+			_, err := servers.Check(ctx, probe.EndpointOf(server, options))
+			return err
+		},
+	})
+	s := &session{stderr: c.ErrOrStderr()}
+	s.Service = admin.New(pool, s.report)
+	return s, pool.Close, nil
+}
+
+// maker is a name that no controller has, nor another run of this: those have 8 digits alone.
+func maker() string {
+	b := make([]byte, 4)
+	_, _ = rand.Read(b) // never fails (crypto/rand)
+	return "ctl" + hex.EncodeToString(b)
+}
+
+func absolute(file string) string {
+	if path, err := filepath.Abs(file); err == nil && file != "" {
+		return path
+	}
+	return file
+}
+
+// given returns the directory in which the shares are mounted already, "" where they are not.
+func (o *options) given(kernel *mount.Kernel, shares []volume.Share) string {
+	if o.sharesDir != "" {
+		return o.sharesDir
+	}
+	table, err := kernel.Table()
+	for _, s := range shares {
+		if _, ok := table.At(filepath.Join(givenShares, s.Name)); ok && err == nil {
+			return givenShares
+		}
+	}
+	return ""
+}
+
+// withoutLocks has shares mounted without NFSv3's locks, of which none is taken here: for them
+// mount(8) may start rpc.statd, which would keep the mount namespace after us.
+func withoutLocks(r *volume.Registry) *volume.Registry {
+	copied := *r
+	copied.MountOptions = volume.MergeMountOptions(r.MountOptions, []string{"nolock"})
+	copied.Shares = nil
+	for _, s := range r.Shares {
+		s.MountOptions = volume.MergeMountOptions(s.MountOptions, []string{"nolock"})
+		copied.Shares = append(copied.Shares, s)
+	}
+	return &copied
+}
+
+func (o *options) filter(namespace string) admin.Filter {
+	return admin.Filter{Shares: o.shares, Namespace: namespace}
+}
+
+// report says what fails while the rest goes on.
+func (s *session) report(err error) {
+	s.failed.Store(true)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	fmt.Fprintln(s.stderr, "mooringctl:", err)
+}
+
+// unless returns what to say when there is nothing, which is nothing where a share has failed.
+func (s *session) unless(nothing string) func() string {
+	return func() string {
+		if s.failed.Load() {
+			return ""
+		}
+		return nothing + "\n"
+	}
+}
+
+// end returns the error with which the command is to end.
+func (s *session) end(err error) error {
+	if err == nil && s.failed.Load() {
+		return exit(failed)
+	}
+	return err
+}
+
+// cluster are the flags of commands that ask a cluster.
+type cluster struct{ kubeconfig, driver string }
+
+func (k *cluster) flags(c *cobra.Command) {
+	c.Flags().StringVar(&k.kubeconfig, "kubeconfig", "", "a file that says how to reach the cluster (none: KUBECONFIG's, or that of the pod in which this runs)")
+	c.Flags().StringVar(&k.driver, "driver-name", "nfs.csi.mooring.dev", "the driver's name in the cluster")
+}
+
+// open returns nil where no cluster is known.
+func (k *cluster) open() (*kube.Client, error) {
+	client, err := kube.Open(k.kubeconfig, os.Getenv("KUBECONFIG"))
+	if errors.Is(err, kube.ErrNoCluster) {
+		return nil, nil
+	}
+	return client, err
+}
+
+// completeShares completes the names of registered shares.
+func (o *options) completeShares(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	source, err := config.Open(o.config)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	var names []string
+	for _, s := range source.Current().Shares {
+		names = append(names, s.Name)
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}

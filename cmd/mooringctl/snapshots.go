@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"github.com/mooring-csi/mooring/pkg/admin"
+	"github.com/spf13/cobra"
+)
+
+func snapshotsCommand(o *options) *cobra.Command {
+	l := &listing{}
+	c := &cobra.Command{
+		Use: "snapshots", Aliases: []string{"snapshot", "snap"}, Args: cobra.NoArgs,
+		Short: "List the snapshots on the shares",
+		Long: `List the snapshots on the shares. The size is what a restore writes; with CLONE a snapshot takes
+less. The claim is that of the volume, as long as that is there.`,
+	}
+	l.flags(c, true, false)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		if err := l.check(); err != nil {
+			return err
+		}
+		s, end, err := o.open(c, false)
+		if err != nil {
+			return err
+		}
+		defer end()
+		return s.end(list(c, l, s.unless("There are no snapshots."), snapshotColumns(), func(each func(admin.Snapshot) error) error {
+			return s.Snapshots(c.Context(), o.filter(l.namespace), each)
+		}))
+	}
+	return c
+}
+
+func snapshotColumns() []column[admin.Snapshot] {
+	return []column[admin.Snapshot]{
+		{head: "HANDLE", cell: func(r admin.Snapshot) string { return r.Handle }},
+		{head: "VOLUME", cell: func(r admin.Snapshot) string { return r.Volume }},
+		{head: "CLAIM", cell: func(r admin.Snapshot) string { return claim(r.Claim) }},
+		{head: "SIZE", cell: func(r admin.Snapshot) string { return size(r.Size) }},
+		{head: "CREATED", cell: func(r admin.Snapshot) string { return at(r.Created) }},
+		{head: "CAPACITY", wide: true, cell: func(r admin.Snapshot) string { return size(r.Capacity) }},
+		{head: "GROUP", wide: true, cell: func(r admin.Snapshot) string { return r.Group }},
+		{head: "MAKER", wide: true, cell: func(r admin.Snapshot) string { return r.Maker }},
+	}
+}

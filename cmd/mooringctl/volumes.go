@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"github.com/mooring-csi/mooring/pkg/admin"
+	"github.com/spf13/cobra"
+)
+
+func volumesCommand(o *options) *cobra.Command {
+	l := &listing{}
+	c := &cobra.Command{
+		Use: "volumes", Aliases: []string{"volume", "vol"}, Args: cobra.NoArgs,
+		Short: "List the volumes on the shares",
+		Long: `List the volumes on the shares, share by share in the order of their names, as their records
+tell of them. The claim is the one that a volume was made for.`,
+		Example: `  mooringctl volumes --share nas1 -n shop
+  mooringctl volumes -o json | jq -r '.[] | select(.capacityBytes > 1e12) | .handle'`,
+	}
+	l.flags(c, true, true)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		if err := l.check(); err != nil {
+			return err
+		}
+		s, end, err := o.open(c, false)
+		if err != nil {
+			return err
+		}
+		defer end()
+		return s.end(list(c, l, s.unless("There are no volumes."), volumeColumns(), func(each func(admin.Volume) error) error {
+			return s.Volumes(c.Context(), o.filter(l.namespace), each)
+		}))
+	}
+	return c
+}
+
+func volumeColumns() []column[admin.Volume] {
+	return []column[admin.Volume]{
+		{head: "HANDLE", cell: func(v admin.Volume) string { return v.Handle }},
+		{head: "CLAIM", cell: func(v admin.Volume) string { return claim(v.Claim) }},
+		{head: "DIRECTORY", cell: func(v admin.Volume) string { return v.Directory }},
+		{head: "CAPACITY", cell: func(v admin.Volume) string { return size(v.Capacity) }},
+		{head: "CREATED", cell: func(v admin.Volume) string { return at(v.Created) }},
+		{head: "ON-DELETE", cell: func(v admin.Volume) string { return string(v.OnDelete) }},
+		{head: "STATE", wide: true, cell: func(v admin.Volume) string { return v.State }},
+		{head: "UID", wide: true, cell: func(v admin.Volume) string { return id(v.UID) }},
+		{head: "GID", wide: true, cell: func(v admin.Volume) string { return id(v.GID) }},
+		{head: "MODE", wide: true, cell: func(v admin.Volume) string { return v.Mode }},
+		{head: "SOURCE", wide: true, cell: func(v admin.Volume) string { return v.Source }},
+		{head: "RETENTION", wide: true, cell: func(v admin.Volume) string { return v.Retention }},
+		{head: "MAKER", wide: true, cell: func(v admin.Volume) string { return v.Maker }},
+	}
+}

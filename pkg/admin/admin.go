@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package admin is what the command line does: it lists what is on the shares, brings back and
+// purges what was deleted, and finds what belongs to nothing. It knows no terminal.
+//
+// Shares are independent of one another: what fails on one is reported, and the others go on.
+// A share whose server stops answering is given up, and what is under way on it is left to
+// itself. What is listed is handed on as it is read, so that memory does not grow with it.
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/mooring-csi/mooring/pkg/share"
+	"github.com/mooring-csi/mooring/pkg/volume"
+)
+
+const (
+	// readersAtOnce is how many records are read at once: a list is a matter of round trips.
+	readersAtOnce = 16
+	// watchInterval is how often a server is asked whether it is there, while it is at work.
+	watchInterval = time.Second
+)
+
+// Pool is what is needed of the pool of shares.
+type Pool interface {
+	Registry() *volume.Registry
+	Open(ctx context.Context, name string, options []string) (s *share.Share, release func(), err error)
+	Answers(ctx context.Context, name string) error
+}
+
+// Service does the work. Its methods hand rows to a function of the caller, one at a time.
+type Service struct {
+	pool   Pool
+	report func(error)
+}
+
+// New returns a Service on these shares. report is told of what fails while the rest goes on;
+// it may be called by several at once.
+func New(pool Pool, report func(error)) *Service {
+	return &Service{pool: pool, report: report}
+}
+
+// Filter chooses among what there is.
+type Filter struct {
+	Shares    []string // names; nil: all that are registered
+	Namespace string   // of the claim; "": any
+}
+
+// takes reports whether the claim of something is in the namespace that is asked for.
+func (f Filter) takes(pvc *volume.PVC) bool {
+	return f.Namespace == "" || pvc != nil && pvc.Namespace == f.Namespace
+}
+
+// shares returns the names of the shares that are chosen. All of them have to be known.
+func (s *Service) shares(f Filter) ([]string, error) {
+	registry := s.pool.Registry()
+	if f.Shares == nil {
+		var names []string
+		for _, sh := range registry.Shares {
+			names = append(names, sh.Name)
+		}
+		if names == nil {
+			return nil, volume.Errorf(volume.ErrConflict, "no share is registered in Mooring's configuration: name an export by --share server:/path, if those are allowed")
+		}
+		return names, nil
+	}
+	for _, name := range f.Shares {
+		if _, err := registry.Resolve(name); err != nil {
+			return nil, err
+		}
+	}
+	return f.Shares, nil
+}
+
+// work is done on a share; emit hands a row to the caller, and fails when nobody wants it any more.
+type work[T any] func(ctx context.Context, sh *share.Share, emit func(T) error) error
+
+// onShares does work on each of the shares that are chosen, one after another, and reports what
+// fails. They are opened all at once, so that those which are not there cost no time in a row.
+func onShares[T any](ctx context.Context, s *Service, f Filter, each func(T) error, do work[T]) error {
+	names, err := s.shares(f)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	openings := map[string]chan opened{}
+	for _, name := range names {
+		openings[name] = s.open(ctx, name)
+	}
+	for _, name := range names {
+		o := <-openings[name]
+		if o.err == nil {
+			o.err = on(ctx, s, o, name, each, do)
+		}
+		var stop stopped
+		if errors.As(o.err, &stop) {
+			return stop.error
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if o.err != nil {
+			s.report(o.err)
+		}
+	}
+	return nil
+}
+
+// opened is what opening a share has come to.
+type opened struct {
+	share   *share.Share
+	release func()
+	err     error
+}
+
+func (s *Service) open(ctx context.Context, name string) chan opened {
+	c := make(chan opened, 1)
+	go func() {
+		sh, release, err := s.pool.Open(ctx, name, nil)
+		c <- opened{sh, release, err}
+	}()
+	return c
+}
+
+// stopped is why the caller wants no more rows: nothing that is to be reported of a share.
+type stopped struct{ error }
+
+// on does work on an open share until it is done, or the server does not answer any more. Then
+// the work, which is inside a call that comes back much later, is left to itself: its rows have
+// nowhere to go.
+func on[T any](ctx context.Context, s *Service, o opened, name string, each func(T) error, do work[T]) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	rows, done := make(chan T, readersAtOnce), make(chan error, 1)
+	go func() {
+		defer o.release()
+		done <- do(ctx, o.share, func(row T) error {
+			select {
+			case rows <- row:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		})
+	}()
+	lost := make(chan error, 1)
+	go s.watch(ctx, name, lost)
+	for {
+		select {
+		case row := <-rows:
+			if err := each(row); err != nil {
+				return stopped{err}
+			}
+		case err := <-done:
+			for len(rows) > 0 {
+				if e := each(<-rows); e != nil {
+					return stopped{e}
+				}
+			}
+			return err
+		case err := <-lost:
+			return fmt.Errorf("share %s: given up: %w", name, err)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// watch tells when the share's server does not answer any more.
+func (s *Service) watch(ctx context.Context, name string, lost chan<- error) {
+	tick := time.NewTicker(watchInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if err := s.pool.Answers(ctx, name); err != nil && ctx.Err() == nil {
+			lost <- err
+			return
+		}
+	}
+}
+
+// inOrder reads what has these keys, many at once, and emits it in their order. read returns
+// nil for what is not wanted; what it cannot read is reported and left out.
+func inOrder[T any](ctx context.Context, s *Service, keys []string, emit func(T) error, read func(key string) (*T, error)) error {
+	type result struct {
+		row *T
+		err error
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	pending := make(chan chan result, readersAtOnce)
+	go func() {
+		defer close(pending)
+		for _, key := range keys {
+			c := make(chan result, 1)
+			select {
+			case pending <- c:
+			case <-ctx.Done():
+				return
+			}
+			go func() {
+				row, err := read(key)
+				c <- result{row, err}
+			}()
+		}
+	}()
+	for c := range pending {
+		r := <-c
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.Is(r.err, volume.ErrNotFound): // deleted meanwhile
+		case errors.Is(r.err, volume.ErrDamaged), errors.Is(r.err, volume.ErrConflict):
+			s.report(r.err)
+		case r.err != nil:
+			return r.err
+		case r.row != nil:
+			if err := emit(*r.row); err != nil {
+				return err
+			}
+		}
+	}
+	return ctx.Err()
+}

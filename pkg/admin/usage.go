@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package admin
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/mooring-csi/mooring/pkg/copytree"
+	"github.com/mooring-csi/mooring/pkg/share"
+	"github.com/mooring-csi/mooring/pkg/volume"
+	"golang.org/x/sync/errgroup"
+)
+
+// So many volumes of a share are measured at a time, each by so many calls at a time: together
+// twice as many as knfsd has threads by default (8), so that none idles, and no more.
+const (
+	measuredAtOnce    = 4
+	workersPerMeasure = 4
+)
+
+// Usage is what a volume takes.
+type Usage struct {
+	Handle    string      `json:"handle"`
+	Claim     *volume.PVC `json:"claim,omitempty"`
+	Directory string      `json:"directory"`
+	Files     int64       `json:"files"`
+	Dirs      int64       `json:"directories"`
+	Bytes     int64       `json:"bytes"`          // the sum of the files' sizes
+	Allocated int64       `json:"allocatedBytes"` // what they take on the disk
+	Capacity  int64       `json:"capacityBytes"`
+}
+
+// Progress tells how far measuring has come. Its counters may be read while it runs.
+type Progress struct {
+	Volumes, Measured, Entries, Bytes atomic.Int64
+}
+
+// Usage measures all volumes and returns the largest first.
+func (s *Service) Usage(ctx context.Context, f Filter, p *Progress) ([]Usage, error) {
+	var all []Usage
+	err := onShares(ctx, s, f, func(u Usage) error { all = append(all, u); return nil }, s.measure(f, p))
+	slices.SortFunc(all, func(a, b Usage) int {
+		return cmp.Or(cmp.Compare(b.Allocated, a.Allocated), cmp.Compare(b.Bytes, a.Bytes), cmp.Compare(a.Handle, b.Handle))
+	})
+	return all, err
+}
+
+func (s *Service) measure(f Filter, p *Progress) work[Usage] {
+	return func(ctx context.Context, sh *share.Share, emit func(Usage) error) error {
+		keys, err := sh.Keys(ctx)
+		if err != nil {
+			return err
+		}
+		p.Volumes.Add(int64(len(keys)))
+		var mu sync.Mutex
+		group, ctx := errgroup.WithContext(ctx)
+		group.SetLimit(measuredAtOnce)
+		for _, key := range keys {
+			group.Go(func() error {
+				defer p.Measured.Add(1)
+				u, err := s.measureOne(ctx, sh, f, key, p)
+				if ctx.Err() != nil {
+					return ctx.Err()
+				}
+				if err != nil { // the next may go well
+					s.report(err)
+				}
+				if u == nil {
+					return nil
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				return emit(*u)
+			})
+		}
+		return group.Wait()
+	}
+}
+
+// measureOne measures a volume. It is nil where it is not wanted, or gone. The tree of a
+// snapshot that is used as a volume is not the volume's.
+func (s *Service) measureOne(ctx context.Context, sh *share.Share, f Filter, key string, p *Progress) (*Usage, error) {
+	r, err := sh.Lookup(ctx, key)
+	if errors.Is(err, volume.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil || !f.takes(r.PVC) {
+		return nil, err
+	}
+	u := &Usage{Handle: sh.Definition().Name + "/" + key, Claim: r.PVC, Directory: r.Directory, Capacity: r.Capacity}
+	if r.Shallow {
+		return u, nil
+	}
+	d, err := sh.Tree(ctx, r.Directory)
+	if err != nil {
+		return nil, fmt.Errorf("volume %s: %w", u.Handle, err)
+	}
+	defer d.Close()
+	m := copytree.Measurement{Workers: workersPerMeasure}
+	err = m.Tree(ctx, int(d.Fd()))
+	u.Files, u.Dirs, u.Bytes, u.Allocated = m.Files.Load(), m.Dirs.Load(), m.Bytes.Load(), m.Allocated.Load()
+	p.Entries.Add(u.Files + u.Dirs + m.Others.Load())
+	p.Bytes.Add(u.Bytes)
+	if err != nil {
+		return nil, sh.Explain("measure volume "+u.Handle, err)
+	}
+	return u, nil
+}

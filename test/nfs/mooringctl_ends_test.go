@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build lab
+
+package nfs
+
+import (
+	"bytes"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mooring-csi/mooring/test/lab"
+	"golang.org/x/sys/unix"
+)
+
+// TestCtlKilled kills mooringctl while it has the share mounted.
+func TestCtlKilled(t *testing.T) {
+	s := newSite(t)
+	s.mustCreate("pvc-1", "one")
+	cmd := s.ctlCommand("volumes", "--watch")
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err == nil {
+		_, err = out.Read(make([]byte, 1))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.mountedAnywhere() == nil {
+		t.Error("it has nothing mounted")
+	}
+	if here, err := os.ReadFile("/proc/self/mountinfo"); err != nil || strings.Contains(string(here), ctlMount) {
+		t.Errorf("its mounts are seen here (%v)", err)
+	}
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+	eventually(t, 10*time.Second, "nothing of it is mounted", func() bool { return s.mountedAnywhere() == nil })
+}
+
+// TestCtlDead has the server be silent: from the start, and while mooringctl is at work.
+func TestCtlDead(t *testing.T) {
+	s := newSite(t)
+	s.mustCreate("pvc-1", "one")
+	cmd := s.ctlCommand("volumes", "--watch")
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err == nil {
+		_, err = out.Read(make([]byte, 1))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { _, _ = io.Copy(io.Discard, out) }()
+	if err := lab.Do("cut"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := lab.Do("heal"); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, args := range [][]string{{"volumes"}, {"usage"}, {"orphans"}, {"trash", "list"}, {"trash", "restore", "nas1/pvc-1"}, {"trash", "purge", "--all", "--yes"}} {
+		r := s.mooringctl(args...)
+		if r.status != 1 || !strings.Contains(r.said, "nas1") || !strings.Contains(r.said, "does not answer") || r.took > 10*time.Second {
+			t.Errorf("%s: after %v it ends with %d: %s", args, r.took, r.status, r.said)
+		}
+	}
+	start := time.Now()
+	_ = cmd.Process.Signal(os.Interrupt)
+	_ = cmd.Wait()
+	if took := time.Since(start); took > 10*time.Second || !strings.Contains(said.String(), "does not answer") {
+		t.Errorf("it ended %v after it was told to, and said %q", took, said.String())
+	}
+}
+
+// TestCtlGiven has the shares be mounted already, for one who may not mount.
+func TestCtlGiven(t *testing.T) {
+	s := newSite(t)
+	s.mustCreate("pvc-1", "one")
+	dir := localDir(t)
+	at := filepath.Join(dir, "nas1")
+	if err := os.Mkdir(at, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	unprivileged := func(args ...string) ran {
+		cmd := s.ctlCommand(args...)
+		cmd.Args = append([]string{"setpriv", "--bounding-set", "-sys_admin"}, cmd.Args...)
+		path, err := exec.LookPath("setpriv")
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd.Path = path
+		return s.run(cmd)
+	}
+	if r := unprivileged("volumes"); r.status != 1 || !strings.Contains(r.said, "CAP_SYS_ADMIN") || !strings.Contains(r.said, "--shares-dir") {
+		t.Errorf("who may not mount is told %d, %s", r.status, r.said)
+	}
+	if r := unprivileged("volumes", "--shares-dir", dir); r.status != 1 || !strings.Contains(r.said, "nothing is mounted at "+at) {
+		t.Errorf("where nothing is mounted: %d, %s", r.status, r.said)
+	}
+	if out, err := exec.Command("mount", "-t", "nfs", "-o", "nfsvers=4.2,softerr,timeo=50,retrans=2", lab.Server+":"+s.path, at).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	defer func() { _ = unix.Unmount(at, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) }()
+	if r := unprivileged("volumes", "--shares-dir", dir); r.status != 0 || !strings.Contains(r.out, "nas1/pvc-1") {
+		t.Errorf("where it is mounted: %d, %s%s", r.status, r.out, r.said)
+	}
+	if len(mountsIn(t, dir)) != 1 {
+		t.Error("it has unmounted what is not its own")
+	}
+}

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build lab
+
+package nfs
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mooring-csi/mooring/pkg/volume"
+)
+
+// TestCtlMany lists ten thousand volumes. The memory that takes is told; it may be little more
+// than for ten.
+func TestCtlMany(t *testing.T) {
+	s := newSite(t)
+	s.open()
+	s.records(0, 10)
+	few := s.mustCtl("volumes")
+	s.records(10, 10_000)
+	for _, args := range [][]string{{"volumes"}, {"volumes", "-o", "json"}, {"volumes", "-o", "yaml"}, {"orphans"}, {"usage"}} {
+		r := s.mustCtl(args...)
+		if n := strings.Count(r.out, "nas1/pvc-"); n != 10_000 && args[0] != "orphans" {
+			t.Errorf("%s lists %d", args, n)
+		}
+		t.Logf("%s: %v, %d MiB (of 10 volumes: %v, %d MiB)", args, r.took.Round(time.Millisecond), r.kilobytes>>10, few.took.Round(time.Millisecond), few.kilobytes>>10)
+		if few.kilobytes == 0 || args[0] == "volumes" && r.kilobytes > few.kilobytes+12<<10 {
+			t.Errorf("%s takes %d KiB, and %d KiB where there are ten", args, r.kilobytes, few.kilobytes)
+		}
+	}
+	if out, err := exec.Command("tc", "qdisc", "add", "dev", "lo", "root", "netem", "delay", "0.25ms").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	defer func() { _ = exec.Command("tc", "qdisc", "del", "dev", "lo", "root").Run() }()
+	r := s.mustCtl("volumes")
+	t.Logf("with 0.5 ms of round trip: %v", r.took.Round(time.Millisecond))
+}
+
+// records makes volumes on the server's disk, as a controller would have.
+func (s *site) records(from, to int) {
+	s.t.Helper()
+	for i := from; i < to; i++ {
+		key := fmt.Sprintf("pvc-%08d-451a-4740-8fe7-e9604343876b", i)
+		r := volume.Record{
+			Ready: 1, Key: key, Name: key, Directory: "team-claim-" + key, Capacity: 1 << 30, OnDelete: volume.Delete,
+			PVC: &volume.PVC{Namespace: "team", Name: fmt.Sprint("claim-", i)}, Maker: "0a1b2c3d", Nonce: fmt.Sprint("0a1b2c3d-1-", i), Created: time.Now().UTC(),
+		}
+		data, err := r.Encode()
+		record := s.at(".mooring/volumes", key+".json")
+		if err == nil {
+			err = os.WriteFile(record, data, 0o600)
+		}
+		if err == nil {
+			err = os.Link(record, s.at(".mooring/claims", r.Directory))
+		}
+		if err == nil {
+			err = os.Mkdir(s.at(r.Directory), 0o755)
+		}
+		if err != nil {
+			s.t.Fatal(err)
+		}
+	}
+}
