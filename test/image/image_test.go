@@ -29,7 +29,7 @@ var made = map[string]struct {
 	most       int64
 }{
 	"image": {[]string{
-		"usr/bin/cat", "usr/bin/dash", "usr/bin/flock", "usr/bin/mooring", "usr/bin/mount",
+		"usr/bin/cat", "usr/bin/dash", "usr/bin/flock", "usr/bin/mooring", "usr/bin/mooringctl", "usr/bin/mount",
 		"usr/sbin/mount.nfs", "usr/sbin/rpc.statd", "usr/sbin/start-statd",
 	}, "/usr/bin/mooring", 40 << 20},
 	"server": {[]string{
@@ -213,13 +213,14 @@ func (im *image) linked(files map[string]os.FileInfo, libraries map[string]bool,
 func TestRuns(t *testing.T) {
 	for name, programs := range map[string]map[string]struct{ argument, says string }{
 		"image": {
-			"/usr/bin/mooring": {"--version", "mooring version"},
-			"/sbin/mount.nfs":  {"-V", "nfs-utils"},
-			"/sbin/mount.nfs4": {"-V", "nfs-utils"},
-			"/bin/mount":       {"-V", "util-linux"},
-			"/sbin/rpc.statd":  {"--version", "version"},
-			"/usr/bin/flock":   {"--version", "flock"},
-			"/usr/bin/cat":     {"--version", "coreutils"},
+			"/usr/bin/mooring":    {"--version", "mooring version"},
+			"/usr/bin/mooringctl": {"--version", "mooringctl version"},
+			"/sbin/mount.nfs":     {"-V", "nfs-utils"},
+			"/sbin/mount.nfs4":    {"-V", "nfs-utils"},
+			"/bin/mount":          {"-V", "util-linux"},
+			"/sbin/rpc.statd":     {"--version", "version"},
+			"/usr/bin/flock":      {"--version", "flock"},
+			"/usr/bin/cat":        {"--version", "coreutils"},
 		},
 		"server": { // exportfs says nothing without a server
 			"/usr/sbin/rpc.mountd": {"--version", "version"},
