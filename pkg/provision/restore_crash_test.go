@@ -245,7 +245,7 @@ func TestRestoreRefuses(t *testing.T) {
 			if data, err := os.ReadFile(filepath.Join(dir, "else/where/directory/inner")); string(data) != "inner" {
 				t.Errorf("brought back is %q, %v", data, err)
 			}
-			if r, err := o.share.Lookup(ctx, "pvc-1"); err != nil || r.Directory != "else/where" || r.Ready != 1 || r.PVC == nil || r.PVC.Name != "data-pvc-1" {
+			if r, err := o.share.Lookup(ctx, "pvc-1"); err != nil || r.Directory != "else/where" || r.Ready != 1 || r.PVC == nil || r.PVC.Name != "data-pvc-1" || r.Restored.Inode != 0 {
 				t.Errorf("its record is %+v, %v", r, err)
 			}
 			if err := s.Delete(ctx, handle, nil); err != nil {

@@ -37,19 +37,7 @@ func (s *Share) Restore(ctx context.Context, e Trashed, directory string) (*volu
 		return nil, s.fail(what, err)
 	}
 	defer m.Leave()
-	err = m.Claim(ctx)
-	if err == nil {
-		err = m.moveIn(ctx)
-	}
-	if err != nil {
-		return nil, s.fail(what, m.keepInTrash(err))
-	}
-	if err := m.stillWanted(); err != nil {
-		return nil, s.fail(what, err)
-	}
-	s.step("remove the record from the trash")
-	err = ignore(s.trash.unlink(jsonName(e.Name)), unix.ENOENT)
-	return &m.rec, s.fail(what, err)
+	return m.finishRestore(ctx, what)
 }
 
 // Restored returns the record of a volume that was brought back, and is there, though nothing of
@@ -65,7 +53,11 @@ func (s *Share) Restored(ctx context.Context, key string) (*volume.Record, error
 		return nil, volume.Errorf(volume.ErrNotFound, "share %s: volume %s is there, and nothing of it is in the trash", s.def, key)
 	}
 	m := &Making{s: s, rec: r.Record}
-	if there, err := m.inPlace(); err != nil || there {
+	there, err := m.inPlace()
+	if err == nil && !there && r.Restored.Inode == 0 {
+		err = volume.Errorf(volume.ErrConflict, "share %s: volume %s was brought back, and its directory %q is not there any more: somebody removed it", s.def, key, r.Directory)
+	}
+	if err != nil || r.Restored.Inode == 0 {
 		return &r.Record, s.fail(what, err)
 	}
 	m, err = s.resumeRestore(ctx, r.Record)
@@ -73,10 +65,30 @@ func (s *Share) Restored(ctx context.Context, key string) (*volume.Record, error
 		return nil, s.fail(what, err)
 	}
 	defer m.Leave()
-	if err := m.moveIn(ctx); err != nil {
+	return m.finishRestore(ctx, what)
+}
+
+// finishRestore does the steps after the record: it takes the claim, puts the tree into its
+// place, and notes that it is done. The record in the trash goes last.
+func (m *Making) finishRestore(ctx context.Context, what string) (*volume.Record, error) {
+	s, entry := m.s, m.rec.Restored.Entry
+	err := m.Claim(ctx)
+	if err == nil {
+		err = m.moveIn(ctx)
+	}
+	if err != nil {
 		return nil, s.fail(what, m.keepInTrash(err))
 	}
-	return &m.rec, nil
+	err = m.stillWanted()
+	if err == nil && m.rec.Restored.Inode != 0 {
+		m.rec.Restored = &volume.Restored{Entry: entry}
+		err = s.Update(ctx, m.rec)
+	}
+	if err == nil {
+		s.step("remove the record from the trash")
+		err = ignore(s.trash.unlink(jsonName(entry)), unix.ENOENT)
+	}
+	return &m.rec, s.fail(what, err)
 }
 
 func (s *Share) nothingLeft(entry string) error {
@@ -116,7 +128,9 @@ func (s *Share) restorable(e Trashed) (*volume.Record, error) {
 	if err == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR {
 		return nil, pathError("open", e.Name, unix.ENOTDIR)
 	}
-	r.Restored.Inode = st.Ino // 0: it has left the trash
+	if err == nil { // else it has left the trash
+		r.Restored.Inode, r.Restored.Mtime = st.Ino, st.Mtim.Nano()
+	}
 	return r, nil
 }
 
@@ -288,7 +302,10 @@ func (m *Making) stillWanted() error {
 	if err := s.volumes.refresh(); err != nil {
 		return err
 	}
-	_, _, err := s.record(m.rec.Key)
+	r, _, err := s.record(m.rec.Key)
+	if err == nil {
+		m.rec = *r // it may have been changed
+	}
 	if !errors.Is(err, volume.ErrNotFound) {
 		return err
 	}
@@ -309,8 +326,8 @@ func (m *Making) occupied() error {
 	return volume.Errorf(volume.ErrConflict, "share %s: at %q, where volume %s was, there is something else that is no volume's: move it away, or bring the volume back to another directory", m.s.def, m.rec.Directory, m.rec.Key)
 }
 
-// inPlace reports whether the tree is where it is to be. It is known by its inode: a directory
-// that somebody made there after the tree was purged is not it.
+// inPlace reports whether the tree is where it is to be. A directory that somebody made there
+// after the tree was purged is not it.
 func (m *Making) inPlace() (bool, error) {
 	parent, name := volume.SplitDirectory(m.rec.Directory)
 	d, err := m.s.root.resolve(parent)
@@ -325,7 +342,8 @@ func (m *Making) inPlace() (bool, error) {
 	if gone(err) && !m.s.gone() {
 		return false, nil
 	}
-	return st.Ino == m.rec.Restored.Inode, err
+	is := m.rec.Restored
+	return is.Inode == 0 || st.Ino == is.Inode && st.Mtim.Nano() == is.Mtime, err
 }
 
 // keepInTrash ends a Restore that cannot be: what was made of the volume is taken away, in the

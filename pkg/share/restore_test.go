@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -105,6 +106,16 @@ func TestRestoreNotOurs(t *testing.T) {
 	if !g.has("a/foreign") || !g.has(".mooring/volumes/v1.json") {
 		t.Error("what may be the volume's has lost its record")
 	}
+	// Its inode may be that of the tree that was purged.
+	st, err := os.Stat(g.at("a"))
+	g.must(err)
+	r, err := g.Lookup(ctx, "v1")
+	g.must(err)
+	r.Restored.Inode = st.Sys().(*syscall.Stat_t).Ino
+	g.must(g.Update(ctx, r.Record))
+	_, err = g.Restored(ctx, "v1")
+	g.refused("a directory of the same inode", err, volume.ErrConflict, "something else")
+
 	g.must(os.RemoveAll(g.at("a")))
 	_, err = g.Restored(ctx, "v1")
 	g.refused("a volume that was purged", err, volume.ErrNotFound, "nothing is left")

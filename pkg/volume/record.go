@@ -65,11 +65,13 @@ type PVC struct {
 // String returns "namespace/name".
 func (p PVC) String() string { return p.Namespace + "/" + p.Name }
 
-// Restored is from which entry of the trash a volume was brought back. By the number of the
-// tree's inode, which a rename does not change, one who goes on with it knows the tree.
+// Restored is from which entry of the trash a volume was brought back, or is being. Until that
+// is done one who goes on with it knows the tree by its inode's number and the time of its last
+// change, neither of which a rename touches: the number alone may be another's soon after a purge.
 type Restored struct {
 	Entry string `json:"entry"`
-	Inode uint64 `json:"inode"`
+	Inode uint64 `json:"inode,omitempty"` // 0: it is done
+	Mtime int64  `json:"mtimeNanoseconds,omitempty"`
 }
 
 // ReadyAt returns the offset of the digit of Ready in an encoded record, or -1.

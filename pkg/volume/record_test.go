@@ -16,7 +16,7 @@ func record(t testing.TB) (Record, []byte) {
 	r := Record{
 		Version: RecordVersion, Key: "pvc-1", Name: "pvc-1", Directory: `shop/"ready": 0 <ä>`, Capacity: 1 << 40,
 		Mode: new(uint32(0o2770)), UID: new(uint32(0)), GID: new(uint32(1000)), Adopt: true, Adopted: true, Asked: Retain,
-		OnDelete: Archive, Retention: new(24 * time.Hour), PVC: &PVC{"shop", "db"}, Restored: &Restored{"pvc-1.1795410584443218702", 1<<64 - 1}, Maker: "controller-0", Nonce: `"ready": 0`, Created: time.Date(2026, 8, 1, 12, 0, 0, 42, time.UTC),
+		OnDelete: Archive, Retention: new(24 * time.Hour), PVC: &PVC{"shop", "db"}, Restored: &Restored{"pvc-1.1795410584443218702", 1<<64 - 1, -1}, Maker: "controller-0", Nonce: `"ready": 0`, Created: time.Date(2026, 8, 1, 12, 0, 0, 42, time.UTC),
 	}
 	data, err := r.Encode()
 	if err != nil {
