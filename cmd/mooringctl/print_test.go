@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mooring-csi/mooring/pkg/admin"
+	"sigs.k8s.io/yaml"
+)
+
+type line struct {
+	Name string `json:"name"`
+	Size int64  `json:"size"`
+}
+
+var lineColumns = []column[line]{
+	{head: "NAME", cell: func(l line) string { return l.Name }},
+	{head: "SIZE", cell: func(l line) string { return size(l.Size) }},
+	{head: "BYTES", wide: true, cell: func(l line) string { return strconv.FormatInt(l.Size, 10) }},
+}
+
+func printed(t *testing.T, format string, lines ...line) (out, said string) {
+	t.Helper()
+	var to, stderr bytes.Buffer
+	p := newPrinter(&to, &stderr, format, func() string { return "none\n" }, lineColumns)
+	for _, l := range lines {
+		if err := p.row(l); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := p.end(); err != nil {
+		t.Fatal(err)
+	}
+	return to.String(), stderr.String()
+}
+
+func TestPrint(t *testing.T) {
+	lines := []line{{"a", 5 << 30}, {"größer", 1536}, {"", 0}}
+	for format, want := range map[string]string{
+		"table": "NAME     SIZE\na        5Gi\ngrößer   1.5Ki\n-        0\n",
+		"wide":  "NAME     SIZE    BYTES\na        5Gi     5368709120\ngrößer   1.5Ki   1536\n-        0       0\n",
+	} {
+		if got, said := printed(t, format, lines...); got != want || said != "" {
+			t.Errorf("%s: %q, %q, not %q", format, got, said, want)
+		}
+		if got, said := printed(t, format); got != "" || said != "none\n" {
+			t.Errorf("of nothing %s is %q, %q", format, got, said)
+		}
+	}
+	for _, lines := range [][]line{lines, lines[:1], {}} {
+		var inJSON, inYAML []line
+		text, _ := printed(t, "json", lines...)
+		if err := json.Unmarshal([]byte(text), &inJSON); err != nil || !slices.Equal(inJSON, lines) {
+			t.Errorf("JSON is %q: %+v, %v", text, inJSON, err)
+		}
+		text, _ = printed(t, "yaml", lines...)
+		if err := yaml.Unmarshal([]byte(text), &inYAML); err != nil || !slices.Equal(inYAML, lines) {
+			t.Errorf("YAML is %q: %+v, %v", text, inYAML, err)
+		}
+	}
+	if got, _ := printed(t, "table", line{"a\x1b[2Jb\nc", 1}); !strings.Contains(got, "a?[2Jb?c") {
+		t.Errorf("a name that steers the terminal is printed as %q", got)
+	}
+}
+
+// TestPrintPages prints as it goes: what was read is not kept.
+func TestPrintPages(t *testing.T) {
+	var to bytes.Buffer
+	p := newPrinter(&to, &to, "table", nil, lineColumns)
+	for i := range 10 * page {
+		if err := p.row(line{strings.Repeat("x", i/page), 1}); err != nil {
+			t.Fatal(err)
+		}
+		if len(p.waiting) > page {
+			t.Fatalf("%d rows are kept", len(p.waiting))
+		}
+	}
+	if err := p.end(); err != nil || strings.Count(to.String(), "\n") != 10*page+1 {
+		t.Errorf("%d lines are printed, %v", strings.Count(to.String(), "\n"), err)
+	}
+}
+
+func TestWords(t *testing.T) {
+	for bytes, want := range map[int64]string{0: "0", 1: "1", 1023: "1023", 1024: "1Ki", 1 << 30: "1Gi", 1288490189: "1.2Gi", 1<<63 - 1: "8Ei"} {
+		if got := size(bytes); got != want {
+			t.Errorf("%d bytes are %s, not %s", bytes, got, want)
+		}
+	}
+	for d, want := range map[time.Duration]string{-time.Hour: "0s", 0: "0s", 90 * time.Second: "90s", 3 * time.Minute: "3m", 3 * time.Hour: "3h", 50 * time.Hour: "2d"} {
+		if got := span(d); got != want {
+			t.Errorf("%v is %s, not %s", d, got, want)
+		}
+	}
+	p := &admin.Progress{}
+	p.Volumes.Store(4)
+	p.Measured.Store(1)
+	p.Bytes.Store(1 << 20)
+	if got := bar(p); got != "["+strings.Repeat("#", 7)+strings.Repeat(".", 23)+"] 1 of 4 volumes, 0 entries, 1Mi" {
+		t.Errorf("the bar is %s", got)
+	}
+}
+
+// run runs the program on a configuration of two shares.
+func run(t *testing.T, args ...string) (out string, err error) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "config.yaml")
+	text := "shares:\n  - {name: nas1, servers: [10.0.0.1], path: /a}\n  - {name: nas2, servers: [10.0.0.1], path: /b}\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	c := command()
+	c.SetOut(&b)
+	c.SetErr(&b)
+	c.SetArgs(slices.Concat(args[:1], []string{"--config", file}, args[1:]))
+	err = c.ExecuteContext(t.Context())
+	return b.String(), err
+}
+
+func TestCompletion(t *testing.T) {
+	out, err := run(t, "__complete", "volumes", "--share", "")
+	if err != nil || !strings.Contains(out, "nas1\nnas2\n") {
+		t.Errorf("shares are completed as %q, %v", out, err)
+	}
+	if out, err = run(t, "__complete", "trash", "list", "-o", ""); err != nil || !strings.Contains(out, "table\nwide\njson\nyaml\n") {
+		t.Errorf("formats are completed as %q, %v", out, err)
+	}
+}
+
+func TestMisuse(t *testing.T) {
+	for what, args := range map[string][]string{
+		"can be table, wide, json, yaml": {"volumes", "-o", "xml"},
+		"--watch is for tables":          {"jobs", "-w", "-o", "json"},
+		"or say --all":                   {"trash", "purge"},
+		"trash list shows it":            {"trash", "purge", "--all", "nas1/pvc-1"},
+		"accepts 1 arg":                  {"trash", "restore"},
+	} {
+		if _, err := run(t, args...); err == nil || !strings.Contains(err.Error(), what) {
+			t.Errorf("%q: %v", args, err)
+		}
+	}
+}

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kube
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// cluster is a Client of an API server that answers with these texts, by path and query.
+func cluster(t *testing.T, answers map[string]string) *Client {
+	t.Helper()
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		text, ok := answers[r.URL.Path+"?"+r.URL.Query().Get("continue")]
+		switch {
+		case r.Header.Get("Authorization") != "Bearer secret":
+			w.WriteHeader(http.StatusUnauthorized)
+		case !ok:
+			w.WriteHeader(http.StatusNotFound)
+		case strings.HasPrefix(text, "forbidden"):
+			w.WriteHeader(http.StatusForbidden)
+			fmt.Fprintf(w, `{"kind": "Status", "message": %q}`, text)
+		default:
+			fmt.Fprint(w, text)
+		}
+	}))
+	t.Cleanup(server.Close)
+	file := filepath.Join(t.TempDir(), "kubeconfig")
+	text := fmt.Sprintf(`{"apiVersion": "v1", "kind": "Config", "current-context": "c",
+"clusters": [{"name": "c", "cluster": {"server": %q, "insecure-skip-tls-verify": true}}], "users": [{"name": "u", "user": {"token": "secret"}}],
+"contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}]}`, server.URL)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Open("", "/nowhere:"+file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(file, ""); err != nil {
+		t.Errorf("by --kubeconfig: %v", err)
+	}
+	return c
+}
+
+const driver = "nfs.csi.mooring.dev"
+
+func TestObjects(t *testing.T) {
+	ctx := t.Context()
+	c := cluster(t, map[string]string{
+		"/api/v1/persistentvolumes?": `{"metadata": {"continue": "more"}, "items": [
+			{"metadata": {"name": "pvc-1"}, "spec": {"csi": {"driver": "nfs.csi.mooring.dev", "volumeHandle": "nas1/pvc-1"}, "claimRef": {"namespace": "shop", "name": "db"}}, "status": {"phase": "Bound"}},
+			{"metadata": {"name": "local"}, "spec": {"local": {"path": "/x"}}}]}`,
+		"/api/v1/persistentvolumes?more": `{"metadata": {}, "items": [
+			{"metadata": {"name": "other"}, "spec": {"csi": {"driver": "other", "volumeHandle": "x"}}},
+			{"metadata": {"name": "pvc-2"}, "spec": {"csi": {"driver": "nfs.csi.mooring.dev", "volumeHandle": "nas1/pvc-2"}}}]}`,
+		"/apis/storage.k8s.io/v1/storageclasses?": `{"items": [
+			{"metadata": {"name": "a"}, "provisioner": "nfs.csi.mooring.dev", "parameters": {"share": "nas1"}, "mountOptions": ["nfsvers=4.1"]},
+			{"metadata": {"name": "b"}, "provisioner": "other"}]}`,
+		"/api/v1/namespaces/shop/persistentvolumeclaims/db?": `{"kind": "PersistentVolumeClaim"}`,
+	})
+	var volumes []PersistentVolume
+	err := c.PersistentVolumes(ctx, driver, func(v PersistentVolume) error { volumes = append(volumes, v); return nil })
+	want := []PersistentVolume{{"pvc-1", "nas1/pvc-1", "shop", "db", "Bound"}, {Name: "pvc-2", Handle: "nas1/pvc-2"}}
+	if err != nil || !slices.Equal(volumes, want) {
+		t.Errorf("the PersistentVolumes are %+v, %v", volumes, err)
+	}
+	classes, err := c.StorageClasses(ctx, driver)
+	if err != nil || len(classes) != 1 || classes[0].Name != "a" || classes[0].Parameters["share"] != "nas1" || classes[0].MountOptions[0] != "nfsvers=4.1" {
+		t.Errorf("the classes are %+v, %v", classes, err)
+	}
+	for name, want := range map[string]bool{"db": true, "none": false} {
+		if has, err := c.HasClaim(ctx, "shop", name); err != nil || has != want {
+			t.Errorf("that there is a claim %s is %v, %v", name, has, err)
+		}
+	}
+	// A cluster without snapshots.
+	if err := c.SnapshotContents(ctx, driver, func(SnapshotContent) error { t.Error("there is one"); return nil }); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestSnapshotContents(t *testing.T) {
+	c := cluster(t, map[string]string{"/apis/snapshot.storage.k8s.io/v1/volumesnapshotcontents?": `{"items": [
+		{"metadata": {"name": "made"}, "spec": {"driver": "nfs.csi.mooring.dev", "source": {"volumeHandle": "nas1/pvc-1"}}, "status": {"snapshotHandle": "nas1/snap-1"}},
+		{"metadata": {"name": "static"}, "spec": {"driver": "nfs.csi.mooring.dev", "source": {"snapshotHandle": "nas1/snap-2"}}},
+		{"metadata": {"name": "other"}, "spec": {"driver": "other"}}]}`})
+	var got []SnapshotContent
+	err := c.SnapshotContents(t.Context(), driver, func(s SnapshotContent) error { got = append(got, s); return nil })
+	if want := []SnapshotContent{{"made", "nas1/snap-1"}, {"static", "nas1/snap-2"}}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("the contents are %+v, %v", got, err)
+	}
+}
+
+func TestFails(t *testing.T) {
+	t.Setenv("KUBERNETES_SERVICE_HOST", "")
+	if _, err := Open("", ""); !errors.Is(err, ErrNoCluster) {
+		t.Errorf("without a cluster: %v", err)
+	}
+	if _, err := Open("/nowhere", ""); err == nil || errors.Is(err, ErrNoCluster) {
+		t.Errorf("with a file that is not there: %v", err)
+	}
+	c := cluster(t, map[string]string{"/api/v1/persistentvolumes?": "forbidden: mooring cannot list persistentvolumes", "/apis/storage.k8s.io/v1/storageclasses?": "nonsense"})
+	err := c.PersistentVolumes(t.Context(), driver, func(PersistentVolume) error { return nil })
+	if err == nil || !strings.Contains(err.Error(), "persistentvolumes: forbidden: mooring cannot list") {
+		t.Errorf("who may not list is told %v", err)
+	}
+	if _, err := c.StorageClasses(t.Context(), driver); err == nil || !strings.Contains(err.Error(), "storageclasses") {
+		t.Errorf("nonsense is %v", err)
+	}
+}
