@@ -14,7 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
+	"sync"
 	"testing"
 	"time"
 
@@ -52,17 +52,40 @@ func (s *site) run(cmd *exec.Cmd) ran {
 	var out, said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &said
 	start := time.Now()
-	err := cmd.Run()
-	r := ran{out: out.String(), said: said.String(), took: time.Since(start)}
+	if err := cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	var r ran
+	ended := make(chan struct{})
+	var looking sync.WaitGroup
+	looking.Go(func() {
+		// Not ru_maxrss: that of a child begins with what its parent had when it forked.
+		for {
+			select {
+			case <-ended:
+				return
+			case <-time.After(20 * time.Millisecond):
+				r.kilobytes = max(r.kilobytes, highWater(cmd.Process.Pid))
+			}
+		}
+	})
+	err := cmd.Wait()
+	close(ended)
+	looking.Wait()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		s.t.Fatal(err)
 	}
-	r.status = cmd.ProcessState.ExitCode()
-	if usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
-		r.kilobytes = usage.Maxrss
-	}
+	r.out, r.said, r.took, r.status = out.String(), said.String(), time.Since(start), cmd.ProcessState.ExitCode()
 	return r
+}
+
+// highWater returns the most memory that a process has had, in KiB; 0 where it has gone.
+func highWater(pid int) (kilobytes int64) {
+	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	_, rest, _ := strings.Cut(string(status), "VmHWM:")
+	_, _ = fmt.Sscan(rest, &kilobytes)
+	return kilobytes
 }
 
 // mustCtl runs mooringctl and wants it to succeed.
