@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 
@@ -41,6 +42,7 @@ type session struct {
 // open makes ready for work on the shares, to read only unless change is set. Where they are
 // not mounted yet, the program goes on in a mount namespace of its own, from the beginning.
 func (o *options) open(c *cobra.Command, change bool) (*session, func(), error) {
+	debug.SetGCPercent(400)                           // a few MiB, for a few seconds: not worth collecting often
 	klog.SetSlogLogger(slog.New(slog.DiscardHandler)) // what matters comes back as an error
 	source, err := config.Open(o.config)
 	if err != nil {

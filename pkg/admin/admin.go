@@ -9,9 +9,11 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/mooring-csi/mooring/pkg/share"
@@ -21,6 +23,8 @@ import (
 const (
 	// readersAtOnce is how many records are read at once: a list is a matter of round trips.
 	readersAtOnce = 16
+	// keysInRow is how many of them each reads before it hands them on.
+	keysInRow = 32
 	// watchInterval is how often a server is asked whether it is there, while it is at work.
 	watchInterval = time.Second
 )
@@ -76,8 +80,11 @@ func (s *Service) shares(f Filter) ([]string, error) {
 	return f.Shares, nil
 }
 
-// work is done on a share; emit hands a row to the caller, and fails when nobody wants it any more.
-type work[T any] func(ctx context.Context, sh *share.Share, emit func(T) error) error
+// emitter hands rows to the caller, and fails when nobody wants them any more.
+type emitter[T any] func(rows ...T) error
+
+// work is done on a share.
+type work[T any] func(ctx context.Context, sh *share.Share, emit emitter[T]) error
 
 // onShares does work on each of the shares that are chosen, one after another, and reports what
 // fails. They are opened all at once, so that those which are not there cost no time in a row.
@@ -136,31 +143,41 @@ type stopped struct{ error }
 func on[T any](ctx context.Context, s *Service, o opened, name string, each func(T) error, do work[T]) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	rows, done := make(chan T, readersAtOnce), make(chan error, 1)
+	rows, done := make(chan []T, 1), make(chan error, 1)
 	go func() {
 		defer o.release()
-		done <- do(ctx, o.share, func(row T) error {
+		done <- do(ctx, o.share, func(some ...T) error {
 			select {
-			case rows <- row:
+			case rows <- some:
 				return nil
 			case <-ctx.Done():
 				return ctx.Err()
 			}
 		})
 	}()
+	take := func(some []T) error {
+		for _, row := range some {
+			if err := each(row); err != nil {
+				return stopped{err}
+			}
+		}
+		return nil
+	}
 	lost := make(chan error, 1)
 	go s.watch(ctx, name, lost)
 	for {
 		select {
-		case row := <-rows:
-			if err := each(row); err != nil {
-				return stopped{err}
+		case some := <-rows:
+			if err := take(some); err != nil {
+				return err
 			}
 		case err := <-done:
-			for len(rows) > 0 {
-				if e := each(<-rows); e != nil {
-					return stopped{e}
+			select {
+			case some := <-rows:
+				if err := take(some); err != nil {
+					return err
 				}
+			default:
 			}
 			return err
 		case err := <-lost:
@@ -189,44 +206,52 @@ func (s *Service) watch(ctx context.Context, name string, lost chan<- error) {
 }
 
 // inOrder reads what has these keys, many at once, and emits it in their order. read returns
-// nil for what is not wanted; what it cannot read is reported and left out.
-func inOrder[T any](ctx context.Context, s *Service, keys []string, emit func(T) error, read func(key string) (*T, error)) error {
+// nil for what is not wanted; what it cannot read is reported and left out. A reader takes a
+// few keys in a row: handing each on alone would cost more than reading it.
+func inOrder[T any](ctx context.Context, s *Service, keys []string, emit emitter[T], read func(key string) (*T, error)) error {
 	type result struct {
 		row *T
 		err error
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	pending := make(chan chan result, readersAtOnce)
+	pending := make(chan chan []result, readersAtOnce-1) // and the one that is waited for
 	go func() {
 		defer close(pending)
-		for _, key := range keys {
-			c := make(chan result, 1)
+		for some := range slices.Chunk(keys, min(max(len(keys)/(4*readersAtOnce), 1), keysInRow)) {
+			c := make(chan []result, 1)
 			select {
 			case pending <- c:
 			case <-ctx.Done():
 				return
 			}
 			go func() {
-				row, err := read(key)
-				c <- result{row, err}
+				results := make([]result, len(some))
+				for i, key := range some {
+					if ctx.Err() == nil {
+						results[i].row, results[i].err = read(key)
+					}
+				}
+				c <- results
 			}()
 		}
 	}()
 	for c := range pending {
-		r := <-c
-		switch {
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case errors.Is(r.err, volume.ErrNotFound): // deleted meanwhile
-		case errors.Is(r.err, volume.ErrDamaged), errors.Is(r.err, volume.ErrConflict):
-			s.report(r.err)
-		case r.err != nil:
-			return r.err
-		case r.row != nil:
-			if err := emit(*r.row); err != nil {
-				return err
+		var rows []T
+		var failed error
+		for _, r := range <-c {
+			switch {
+			case errors.Is(r.err, volume.ErrNotFound): // deleted meanwhile
+			case errors.Is(r.err, volume.ErrDamaged), errors.Is(r.err, volume.ErrConflict):
+				s.report(r.err)
+			case r.err != nil:
+				failed = cmp.Or(failed, r.err)
+			case r.row != nil && failed == nil:
+				rows = append(rows, *r.row)
 			}
+		}
+		if err := cmp.Or(ctx.Err(), emit(rows...), failed); err != nil {
+			return err
 		}
 	}
 	return ctx.Err()

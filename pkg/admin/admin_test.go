@@ -172,7 +172,7 @@ func TestLost(t *testing.T) {
 	defer close(never)
 	var got []string
 	err := onShares(t.Context(), s, Filter{}, func(row string) error { got = append(got, row); return nil },
-		func(_ context.Context, sh *share.Share, emit func(string) error) error {
+		func(_ context.Context, sh *share.Share, emit emitter[string]) error {
 			name := sh.Definition().Name
 			err := emit(name)
 			if name == "a" {

@@ -65,7 +65,7 @@ func (s *Service) Orphans(ctx context.Context, f Filter, cluster Cluster, driver
 			known = nil
 		}
 	}
-	return onShares(ctx, s, f, each, func(ctx context.Context, sh *share.Share, emit func(Orphan) error) error {
+	return onShares(ctx, s, f, each, func(ctx context.Context, sh *share.Share, emit emitter[Orphan]) error {
 		o := orphans{s: s, sh: sh, name: sh.Definition().Name, objects: known, emit: emit}
 		return o.find(ctx)
 	})
@@ -77,7 +77,7 @@ type orphans struct {
 	s    *Service
 	sh   *share.Share
 	name string
-	emit func(Orphan) error
+	emit emitter[Orphan]
 
 	there   map[string]bool   // claimed directories, and whether they are there
 	records map[string]string // directory by key
@@ -132,12 +132,15 @@ func (o *orphans) recorded(ctx context.Context, keys []string) error {
 		key, directory string
 		orphan         *Orphan
 	}
-	take := func(r row) error {
-		o.records[r.key] = r.directory
-		if r.orphan == nil {
-			return nil
+	take := func(rows ...row) error {
+		var found []Orphan
+		for _, r := range rows {
+			o.records[r.key] = r.directory
+			if r.orphan != nil {
+				found = append(found, *r.orphan)
+			}
 		}
-		return o.emit(*r.orphan)
+		return o.emit(found...)
 	}
 	return inOrder(ctx, o.s, keys, take, func(key string) (*row, error) {
 		r, err := o.sh.Lookup(ctx, key)
@@ -168,16 +171,21 @@ func (o *orphans) recorded(ctx context.Context, keys []string) error {
 func (o *orphans) claimed(ctx context.Context) error {
 	type row struct{ directory, key string }
 	directories := slices.Sorted(maps.Keys(o.there))
-	take := func(r row) error {
-		why := fmt.Sprintf("it is claimed for volume %s, which has no record", r.key)
-		if of, ok := o.records[r.key]; ok {
-			why = fmt.Sprintf("it is claimed for volume %s, whose directory is %q", r.key, of)
+	take := func(rows ...row) error {
+		for _, r := range rows {
+			why := fmt.Sprintf("it is claimed for volume %s, which has no record", r.key)
+			if of, ok := o.records[r.key]; ok {
+				why = fmt.Sprintf("it is claimed for volume %s, whose directory is %q", r.key, of)
+			}
+			if o.there[r.directory] {
+				why += "; the directory is there"
+			}
+			remedy := fmt.Sprintf("once it is clear that nobody needs the directory, remove %s/claims/%s on the share", volume.StateDir, r.directory)
+			if err := o.found("claim", r.directory, why, remedy); err != nil {
+				return err
+			}
 		}
-		if o.there[r.directory] {
-			why += "; the directory is there"
-		}
-		return o.found("claim", r.directory, why,
-			fmt.Sprintf("once it is clear that nobody needs the directory, remove %s/claims/%s on the share", volume.StateDir, r.directory))
+		return nil
 	}
 	return inOrder(ctx, o.s, directories, take, func(directory string) (*row, error) {
 		key, err := o.sh.ClaimedFor(ctx, directory)

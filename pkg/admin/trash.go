@@ -34,12 +34,12 @@ type Deleted struct {
 
 // Trash calls each for what is in the trash, share by share, the oldest first.
 func (s *Service) Trash(ctx context.Context, f Filter, each func(Deleted) error) error {
-	return onShares(ctx, s, f, each, func(ctx context.Context, sh *share.Share, emit func(Deleted) error) error {
+	return onShares(ctx, s, f, each, func(ctx context.Context, sh *share.Share, emit emitter[Deleted]) error {
 		return s.trash(ctx, sh, f, emit)
 	})
 }
 
-func (s *Service) trash(ctx context.Context, sh *share.Share, f Filter, emit func(Deleted) error) error {
+func (s *Service) trash(ctx context.Context, sh *share.Share, f Filter, emit emitter[Deleted]) error {
 	entries, err := sh.Trashed(ctx)
 	if err != nil {
 		return err
@@ -209,7 +209,7 @@ func (s *Service) one(ctx context.Context, f Filter, ref string, do func(ctx con
 		return "", nil, o.err
 	}
 	err = on(ctx, s, o, name, func(got *volume.Record) error { r = got; return nil },
-		func(ctx context.Context, sh *share.Share, emit func(*volume.Record) error) error {
+		func(ctx context.Context, sh *share.Share, emit emitter[*volume.Record]) error {
 			e, err := find(ctx, sh, rest, func(e share.Trashed) bool { return e.Whole() && e.Kind() == "volume" })
 			if err != nil {
 				return err
@@ -254,7 +254,7 @@ func (s *Service) Purge(ctx context.Context, f Filter, refs []string, each func(
 		}
 		slices.Sort(f.Shares)
 	}
-	return onShares(ctx, s, f, each, func(ctx context.Context, sh *share.Share, emit func(Purged) error) error {
+	return onShares(ctx, s, f, each, func(ctx context.Context, sh *share.Share, emit emitter[Purged]) error {
 		entries, err := s.toPurge(ctx, sh, f, refs != nil, byShare[sh.Definition().Name])
 		for _, e := range entries {
 			if err != nil {
@@ -281,9 +281,11 @@ func (s *Service) Purge(ctx context.Context, f Filter, refs []string, each func(
 func (s *Service) toPurge(ctx context.Context, sh *share.Share, f Filter, chosen bool, names []string) ([]share.Trashed, error) {
 	var entries []share.Trashed
 	if !chosen {
-		err := s.trash(ctx, sh, f, func(d Deleted) error {
-			if d.State != "unfinished" {
-				entries = append(entries, d.trashed)
+		err := s.trash(ctx, sh, f, func(all ...Deleted) error {
+			for _, d := range all {
+				if d.State != "unfinished" {
+					entries = append(entries, d.trashed)
+				}
 			}
 			return nil
 		})

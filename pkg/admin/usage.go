@@ -52,7 +52,7 @@ func (s *Service) Usage(ctx context.Context, f Filter, p *Progress) ([]Usage, er
 }
 
 func (s *Service) measure(f Filter, p *Progress) work[Usage] {
-	return func(ctx context.Context, sh *share.Share, emit func(Usage) error) error {
+	return func(ctx context.Context, sh *share.Share, emit emitter[Usage]) error {
 		keys, err := sh.Keys(ctx)
 		if err != nil {
 			return err

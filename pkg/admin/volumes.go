@@ -57,7 +57,7 @@ func volumeOf(name string, r *volume.Record) Volume {
 
 // Volumes calls each for all volumes, share by share in the order of their keys.
 func (s *Service) Volumes(ctx context.Context, f Filter, each func(Volume) error) error {
-	return onShares(ctx, s, f, each, func(ctx context.Context, sh *share.Share, emit func(Volume) error) error {
+	return onShares(ctx, s, f, each, func(ctx context.Context, sh *share.Share, emit emitter[Volume]) error {
 		keys, err := sh.Keys(ctx)
 		if err != nil {
 			return err
@@ -88,7 +88,7 @@ type Snapshot struct {
 
 // Snapshots calls each for all snapshots, share by share in the order of their keys.
 func (s *Service) Snapshots(ctx context.Context, f Filter, each func(Snapshot) error) error {
-	return onShares(ctx, s, f, each, func(ctx context.Context, sh *share.Share, emit func(Snapshot) error) error {
+	return onShares(ctx, s, f, each, func(ctx context.Context, sh *share.Share, emit emitter[Snapshot]) error {
 		keys, err := sh.SnapshotKeys(ctx)
 		if err != nil {
 			return err
@@ -155,7 +155,7 @@ type Job struct {
 
 // Jobs calls each for all copies under way.
 func (s *Service) Jobs(ctx context.Context, f Filter, each func(Job) error) error {
-	return onShares(ctx, s, f, each, func(ctx context.Context, sh *share.Share, emit func(Job) error) error {
+	return onShares(ctx, s, f, each, func(ctx context.Context, sh *share.Share, emit emitter[Job]) error {
 		jobs, err := sh.Jobs(ctx)
 		for _, j := range jobs {
 			if err != nil {
