@@ -17,7 +17,7 @@ LAB_PKGS ?= ./pkg/copytree ./pkg/provision ./test/nfs/...
 LAB := $(CURDIR)/test/lab/run
 # What -race makes does not run under User-Mode Linux 6.1.
 LAB_RACE = $(if $(filter 6.%,$(shell $(LAB) --kernel)),,-race)
-LAB_TEST = MOORING_BINARY=$(CURDIR)/build/mooring MOORINGCTL_BINARY=$(CURDIR)/build/mooringctl $(GO) test -count=1 -tags lab $(LAB_RACE) -timeout 20m -exec $(LAB)
+LAB_TEST = MOORING_BINARY=$(CURDIR)/build/mooring MOORINGCTL_BINARY=$(CURDIR)/build/mooringctl $(GO) test -count=1 -tags lab $(LAB_RACE) -timeout 40m -exec $(LAB)
 
 # put MARK,FROM,PAGE puts what was measured into a page, between its marks.
 put = awk 'FNR == NR {table = table $$0 "\n"; next} \

@@ -89,12 +89,16 @@ func ParseParams(parameters map[string]string) (Params, error) {
 	return params, p.err("the class's parameters cannot be used")
 }
 
+// deletionPolicy is a field of snapshot classes that some write among the parameters too, as
+// Kubernetes' own tests of groups do. It says nothing to a driver.
+const deletionPolicy = "deletionPolicy"
+
 // CheckSnapshotParams refuses every parameter of a VolumeSnapshotClass: there are none. Those
 // that external-snapshotter passes on are let by. The error is ErrInvalid.
 func CheckSnapshotParams(parameters map[string]string) error {
 	p := parser{}
 	for _, key := range slices.Sorted(maps.Keys(parameters)) {
-		if !strings.HasPrefix(key, reserved) {
+		if !strings.HasPrefix(key, reserved) && key != deletionPolicy {
 			p.wrong("%q is not a parameter", key)
 		}
 	}

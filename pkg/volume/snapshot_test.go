@@ -122,7 +122,7 @@ func TestSnapshotDirectory(t *testing.T) {
 }
 
 func TestCheckSnapshotParams(t *testing.T) {
-	for what, parameters := range map[string]keys{"nothing": nil, "theirs": {reserved + "volumesnapshot/name": "x"}} {
+	for what, parameters := range map[string]keys{"nothing": nil, "theirs": {reserved + "volumesnapshot/name": "x"}, "a field": {"deletionPolicy": "Delete"}} {
 		wantKind(t, what, CheckSnapshotParams(parameters), nil)
 	}
 	err := CheckSnapshotParams(keys{reserved + "volumesnapshot/name": "x", "share": "nas1", "b": ""})
