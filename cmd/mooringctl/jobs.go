@@ -17,19 +17,11 @@ every 5 seconds for each. One without is waiting for a controller to take it ove
 next try of the request does.`,
 	}
 	l.flags(c, false, true)
-	c.RunE = func(c *cobra.Command, _ []string) error {
-		if err := l.check(); err != nil {
-			return err
-		}
-		s, end, err := o.open(c, false)
-		if err != nil {
-			return err
-		}
-		defer end()
-		return s.end(list(c, l, s.unless("Nothing is being copied."), jobColumns(), func(each func(admin.Job) error) error {
+	c.RunE = o.lists(l, func(c *cobra.Command, s *session) error {
+		return list(c, l, s.unless("Nothing is being copied."), jobColumns(), func(each func(admin.Job) error) error {
 			return s.Jobs(c.Context(), o.filter(""), each)
-		}))
-	}
+		})
+	})
 	return c
 }
 

@@ -21,15 +21,7 @@ what to do is said of each (-o wide).`,
 	}
 	l.flags(c, false, false)
 	k.flags(c)
-	c.RunE = func(c *cobra.Command, _ []string) error {
-		if err := l.check(); err != nil {
-			return err
-		}
-		s, end, err := o.open(c, false)
-		if err != nil {
-			return err
-		}
-		defer end()
+	c.RunE = o.lists(l, func(c *cobra.Command, s *session) error {
 		client, err := k.open()
 		if err != nil {
 			s.report(err)
@@ -40,10 +32,10 @@ what to do is said of each (-o wide).`,
 		} else if err == nil {
 			fmt.Fprintln(c.ErrOrStderr(), "No cluster is known here: PersistentVolumes are not looked at (--kubeconfig).")
 		}
-		return s.end(list(c, l, s.unless("Everything belongs to something."), orphanColumns(), func(each func(admin.Orphan) error) error {
+		return list(c, l, s.unless("Everything belongs to something."), orphanColumns(), func(each func(admin.Orphan) error) error {
 			return s.Orphans(c.Context(), o.filter(""), in, k.driver, each)
-		}))
-	}
+		})
+	})
 	return c
 }
 

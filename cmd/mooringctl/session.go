@@ -144,6 +144,21 @@ func (s *session) end(err error) error {
 	return err
 }
 
+// lists returns what a command that lists runs: do, with the shares open to be read.
+func (o *options) lists(l *listing, do func(c *cobra.Command, s *session) error) func(*cobra.Command, []string) error {
+	return func(c *cobra.Command, _ []string) error {
+		if err := l.check(); err != nil {
+			return err
+		}
+		s, end, err := o.open(c, false)
+		if err != nil {
+			return err
+		}
+		defer end()
+		return s.end(do(c, s))
+	}
+}
+
 // cluster are the flags of commands that ask a cluster.
 type cluster struct{ kubeconfig, driver string }
 

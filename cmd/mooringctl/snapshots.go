@@ -16,19 +16,11 @@ func snapshotsCommand(o *options) *cobra.Command {
 less. The claim is that of the volume, as long as that is there.`,
 	}
 	l.flags(c, true, false)
-	c.RunE = func(c *cobra.Command, _ []string) error {
-		if err := l.check(); err != nil {
-			return err
-		}
-		s, end, err := o.open(c, false)
-		if err != nil {
-			return err
-		}
-		defer end()
-		return s.end(list(c, l, s.unless("There are no snapshots."), snapshotColumns(), func(each func(admin.Snapshot) error) error {
+	c.RunE = o.lists(l, func(c *cobra.Command, s *session) error {
+		return list(c, l, s.unless("There are no snapshots."), snapshotColumns(), func(each func(admin.Snapshot) error) error {
 			return s.Snapshots(c.Context(), o.filter(l.namespace), each)
-		}))
-	}
+		})
+	})
 	return c
 }
 

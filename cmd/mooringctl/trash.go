@@ -33,19 +33,11 @@ func trashListCommand(o *options) *cobra.Command {
 brought back, if it is a volume.`,
 	}
 	l.flags(c, true, true)
-	c.RunE = func(c *cobra.Command, _ []string) error {
-		if err := l.check(); err != nil {
-			return err
-		}
-		s, end, err := o.open(c, false)
-		if err != nil {
-			return err
-		}
-		defer end()
-		return s.end(list(c, l, s.unless("The trash is empty."), trashColumns(), func(each func(admin.Deleted) error) error {
+	c.RunE = o.lists(l, func(c *cobra.Command, s *session) error {
+		return list(c, l, s.unless("The trash is empty."), trashColumns(), func(each func(admin.Deleted) error) error {
 			return s.Trash(c.Context(), o.filter(l.namespace), each)
-		}))
-	}
+		})
+	})
 	return c
 }
 

@@ -18,19 +18,11 @@ tell of them. The claim is the one that a volume was made for.`,
   mooringctl volumes -o json | jq -r '.[] | select(.capacityBytes > 1e12) | .handle'`,
 	}
 	l.flags(c, true, true)
-	c.RunE = func(c *cobra.Command, _ []string) error {
-		if err := l.check(); err != nil {
-			return err
-		}
-		s, end, err := o.open(c, false)
-		if err != nil {
-			return err
-		}
-		defer end()
-		return s.end(list(c, l, s.unless("There are no volumes."), volumeColumns(), func(each func(admin.Volume) error) error {
+	c.RunE = o.lists(l, func(c *cobra.Command, s *session) error {
+		return list(c, l, s.unless("There are no volumes."), volumeColumns(), func(each func(admin.Volume) error) error {
 			return s.Volumes(c.Context(), o.filter(l.namespace), each)
-		}))
-	}
+		})
+	})
 	return c
 }
 
