@@ -110,7 +110,8 @@ func (d dir) write(name string, flags int, data []byte) (*os.File, error) {
 }
 
 // read reads a small file. Lists read thousands: hence no os.File, which asks the kernel for
-// more, and no second read where the first has brought all that there is.
+// more, and no second read where the first has brought all that there is. ESTALE: it was
+// removed by another, and the client shows it for as long as it has a delegation of it.
 func (d dir) read(name string) ([]byte, unix.Stat_t, error) {
 	var stat unix.Stat_t
 	fd, err := d.openFD(name, unix.O_RDONLY)
@@ -121,6 +122,9 @@ func (d dir) read(name string) ([]byte, unix.Stat_t, error) {
 	// First the attributes, which came with the open: reading changes one, and makes them old.
 	if err := unix.Fstat(fd, &stat); err != nil {
 		return nil, stat, pathError("stat", name, err)
+	}
+	if stat.Nlink == 0 {
+		return nil, stat, pathError("stat", name, unix.ESTALE)
 	}
 	data := make([]byte, min(cmp.Or(stat.Size, maxRecord), maxRecord))
 	n := 0

@@ -34,6 +34,9 @@ func (s *Share) Lookup(ctx context.Context, key string) (*Stored, error) {
 func (s *Share) record(key string) (*volume.Record, unix.Stat_t, error) {
 	data, st, err := s.volumes.read(jsonName(key))
 	if gone(err) && !s.gone() {
+		if is(err, unix.ESTALE) {
+			s.doubt()
+		}
 		return nil, st, volume.Errorf(volume.ErrNotFound, "share %s has no volume %s", s.def, key)
 	}
 	if err != nil {

@@ -253,6 +253,7 @@ func (s *Share) fail(what string, err error) error {
 	}
 	if gone(err) {
 		if !s.gone() {
+			s.doubt()
 			return volume.Errorf(volume.ErrBusy, "share %s: %s: %w: it was changed from elsewhere at the same time: try again", s.def, what, err)
 		}
 		s.lost.Store(true)
