@@ -44,6 +44,7 @@ type options struct {
 
 	endpoint, nodeID, config, driverName, metricsAddress, stateDir, registrationDir, sharesDir string
 	maxVolumes                                                                                 int64
+	topology                                                                                   map[string]string
 	copies                                                                                     jobs.CopyOptions
 }
 
@@ -63,6 +64,7 @@ func (o *options) flags(f *pflag.FlagSet) {
 	if o.node {
 		f.StringVar(&o.registrationDir, "kubelet-registration-dir", "", "kubelet's directory for plugins' sockets, /var/lib/kubelet/plugins_registry: register there (none: node-driver-registrar does that)")
 		f.Int64Var(&o.maxVolumes, "max-volumes-per-node", 0, "how many volumes the node takes (0: no limit)")
+		f.StringToStringVar(&o.topology, "topology", nil, "key=value,...: labels that kubelet gives the node for the driver; external-provisioner tells the scheduler of space only where there is one")
 	}
 }
 
@@ -238,7 +240,7 @@ func newNode(ctx context.Context, background *sync.WaitGroup, o options, source 
 		return nil, err
 	}
 	background.Go(func() { publisher.Tidy(ctx) })
-	return &driver.Node{Publisher: publisher, ID: o.nodeID, MaxVolumes: o.maxVolumes}, nil
+	return &driver.Node{Publisher: publisher, ID: o.nodeID, MaxVolumes: o.maxVolumes, Topology: o.topology}, nil
 }
 
 // serveMetrics serves them in the background, if there is an address to do it at. Where that is

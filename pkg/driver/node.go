@@ -27,6 +27,8 @@ type Node struct {
 	Publisher  Publisher
 	ID         string
 	MaxVolumes int64 // per node; 0: no limit
+	// Topology becomes labels of the node. Volumes are bound to none: every node reaches all.
+	Topology map[string]string
 }
 
 // NodeGetCapabilities says what of the service is here.
@@ -46,9 +48,13 @@ func (n *Node) NodeGetCapabilities(context.Context, *csi.NodeGetCapabilitiesRequ
 	return r, nil
 }
 
-// NodeGetInfo names the node and says how many volumes it takes.
+// NodeGetInfo names the node and says how many volumes it takes, and where it is.
 func (n *Node) NodeGetInfo(context.Context, *csi.NodeGetInfoRequest) (*csi.NodeGetInfoResponse, error) {
-	return &csi.NodeGetInfoResponse{NodeId: n.ID, MaxVolumesPerNode: n.MaxVolumes}, nil
+	r := &csi.NodeGetInfoResponse{NodeId: n.ID, MaxVolumesPerNode: n.MaxVolumes}
+	if len(n.Topology) > 0 {
+		r.AccessibleTopology = &csi.Topology{Segments: n.Topology}
+	}
+	return r, nil
 }
 
 // NodeStageVolume mounts a volume once for the node.

@@ -5,6 +5,7 @@ package driver
 import (
 	"context"
 	"errors"
+	"maps"
 	"reflect"
 	"strings"
 	"testing"
@@ -186,7 +187,11 @@ func TestNodeErrorsPass(t *testing.T) {
 			t.Errorf("%s: the error is %v", what, err)
 		}
 	}
-	if info, err := n.NodeGetInfo(ctx, nil); err != nil || info.NodeId != "node-1" || info.MaxVolumesPerNode != 7 {
+	if info, err := n.NodeGetInfo(ctx, nil); err != nil || info.NodeId != "node-1" || info.MaxVolumesPerNode != 7 || info.AccessibleTopology != nil {
 		t.Errorf("the node is %v, %v", info, err)
+	}
+	n.Topology = map[string]string{"zone": "a"}
+	if info, err := n.NodeGetInfo(ctx, nil); err != nil || !maps.Equal(info.AccessibleTopology.GetSegments(), n.Topology) {
+		t.Errorf("the node with a topology is %v, %v", info, err)
 	}
 }

@@ -23,7 +23,9 @@ func plugin(t *testing.T, args ...string) (stdout, stderr string, err error) {
 		t.Fatal(err)
 	}
 	bin := t.TempDir()
-	if err := os.WriteFile(filepath.Join(bin, "kubectl"), []byte("#!/bin/sh\nexec "+cluster+" k \"$@\"\n"), 0o755); err != nil {
+	// With the PATH as it was: what it runs is to find the real one, and not itself.
+	script := fmt.Sprintf("#!/bin/sh\nPATH='%s' exec %s k \"$@\"\n", os.Getenv("PATH"), cluster)
+	if err := os.WriteFile(filepath.Join(bin, "kubectl"), []byte(script), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command("../../deploy/kubectl-mooring", args...)

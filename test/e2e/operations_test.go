@@ -32,7 +32,8 @@ func claims(t *testing.T, name, class string, count int) {
 func manifest(t *testing.T, text string) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "manifest.yaml")
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+	// kubectl takes what begins with a brace for JSON.
+	if err := os.WriteFile(file, []byte("---\n"+text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	k(t, "apply", "-f", file)

@@ -209,6 +209,13 @@ func (im *image) linked(files map[string]os.FileInfo, libraries map[string]bool,
 	}
 }
 
+// TestMountPoint has a directory in the image for mooringctl to mount in: its root is read-only.
+func TestMountPoint(t *testing.T) {
+	if st, err := os.Stat(filepath.Join(open(t, "image", runtime.GOARCH).root, "mnt")); err != nil || !st.IsDir() {
+		t.Errorf("there is no /mnt: %v", err)
+	}
+}
+
 // TestRuns runs the programs of the images for this machine in them.
 func TestRuns(t *testing.T) {
 	for name, programs := range map[string]map[string]struct{ argument, says string }{

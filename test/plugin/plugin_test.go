@@ -45,7 +45,10 @@ func run(t *testing.T, pods, status string, args ...string) (calls []string, sai
 	return strings.Split(strings.TrimSpace(string(text)), "\n"), stderr.String(), cmd.ProcessState.ExitCode()
 }
 
-const two = "mooring mooring-controller-a\nmooring mooring-controller-b\n"
+const (
+	two    = "mooring mooring-controller-a \nmooring mooring-controller-b \n"
+	ending = "mooring mooring-controller-0 2026-01-02T03:04:05Z\n"
+)
 
 func TestPlugin(t *testing.T) {
 	const chosen = "[--selector=app.kubernetes.io/name=mooring,app.kubernetes.io/component=controller]"
@@ -62,7 +65,7 @@ func TestPlugin(t *testing.T) {
 			"[--context=a b's][--kubeconfig=/x y][exec]"},
 		"quotes": {[]string{"trash", "purge", "it's $HOME *", ""}, "[get]", "[mooringctl][trash][purge][it's $HOME *][]"},
 	} {
-		calls, said, code := run(t, two, "0", c.args...)
+		calls, said, code := run(t, ending+two, "0", c.args...)
 		if code != 0 || said != "" || len(calls) != 2 || !strings.Contains(calls[0], c.get) || !strings.Contains(calls[1], c.exec) {
 			t.Errorf("%s: %d, %q: kubectl was told\n%s", what, code, said, strings.Join(calls, "\n"))
 		}
@@ -76,11 +79,12 @@ func TestPluginFails(t *testing.T) {
 		code, calls  int
 		say          string
 	}{
-		"mooringctl":       {two, "3", []string{"volumes"}, 3, 2, ""},
-		"none":             {"", "0", []string{"volumes"}, 1, 1, "no controller of Mooring is running: name the namespace"},
-		"none there":       {"", "0", []string{"-n", "x", "volumes"}, 1, 1, "is running in namespace x"},
-		"two of them":      {two + "other mooring-controller-c\n", "0", []string{"volumes"}, 1, 1, "several namespaces: name one by -n, before the command: mooring other"},
-		"without its name": {two, "0", []string{"-n"}, 2, 1, "-n needs a value"},
+		"mooringctl":             {two, "3", []string{"volumes"}, 3, 2, ""},
+		"none":                   {"", "0", []string{"volumes"}, 1, 1, "no controller of Mooring is running: name the namespace"},
+		"none but one that ends": {ending, "0", []string{"volumes"}, 1, 1, "no controller of Mooring is running"},
+		"none there":             {"", "0", []string{"-n", "x", "volumes"}, 1, 1, "is running in namespace x"},
+		"two of them":            {two + "other mooring-controller-c\n", "0", []string{"volumes"}, 1, 1, "several namespaces: name one by -n, before the command: mooring other"},
+		"without its name":       {two, "0", []string{"-n"}, 2, 1, "-n needs a value"},
 	} {
 		calls, said, code := run(t, c.pods, c.status, c.args...)
 		if code != c.code || len(calls) != c.calls || !strings.Contains(said, c.say) || c.say == "" && said != "" {
