@@ -138,7 +138,8 @@ func install(t *testing.T, values ...string) {
 	t.Helper()
 	args := []string{
 		"helm", "upgrade", "--install", "mooring", "../../charts/mooring", "-n", namespace, "--create-namespace", "--wait", "--timeout=3m",
-		"--set", "image.repository=docker.io/library/mooring,image.tag=" + imageTag(t),
+		"--set", "image.repository=docker.io/library/mooring",
+		"--set-string", "image.tag=" + imageTag(t), // which may be of digits alone
 		"--set", "shares[0].name=nas1,shares[0].servers[0]=" + nas + ",shares[0].path=/export,shares[0].inline=true",
 	}
 	for _, v := range values {
