@@ -61,6 +61,24 @@ func on(t *testing.T, guest, script string) string {
 	return out
 }
 
+// withCluster returns an environment in which kubectl and helm are this cluster's.
+func withCluster(t *testing.T) []string {
+	t.Helper()
+	cluster, err := filepath.Abs("cluster")
+	if err != nil {
+		t.Fatal(err)
+	}
+	bin, path := t.TempDir(), os.Getenv("PATH")
+	for program, as := range map[string]string{"helm": "helm", "kubectl": "k"} {
+		// With the PATH as it was: what cluster runs is to find the real one, and not itself.
+		script := fmt.Sprintf("#!/bin/sh\nPATH='%s' exec %s %s \"$@\"\n", path, cluster, as)
+		if err := os.WriteFile(filepath.Join(bin, program), []byte(script), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return append(os.Environ(), "PATH="+bin+":"+path)
+}
+
 // server runs a script on the NFS server, beneath the export.
 func server(t *testing.T, script string) string {
 	t.Helper()

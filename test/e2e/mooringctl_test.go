@@ -7,9 +7,7 @@ package e2e
 import (
 	"bytes"
 	"fmt"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -18,18 +16,8 @@ import (
 // plugin runs "kubectl mooring", with this cluster's kubectl in the PATH.
 func plugin(t *testing.T, args ...string) (stdout, stderr string, err error) {
 	t.Helper()
-	cluster, err := filepath.Abs("cluster")
-	if err != nil {
-		t.Fatal(err)
-	}
-	bin := t.TempDir()
-	// With the PATH as it was: what it runs is to find the real one, and not itself.
-	script := fmt.Sprintf("#!/bin/sh\nPATH='%s' exec %s k \"$@\"\n", os.Getenv("PATH"), cluster)
-	if err := os.WriteFile(filepath.Join(bin, "kubectl"), []byte(script), 0o755); err != nil {
-		t.Fatal(err)
-	}
 	cmd := exec.Command("../../deploy/kubectl-mooring", args...)
-	cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"))
+	cmd.Env = withCluster(t)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err = cmd.Run()

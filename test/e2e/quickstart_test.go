@@ -7,7 +7,6 @@ package e2e
 import (
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -26,16 +25,6 @@ func TestQuickStart(t *testing.T) {
 	if m == nil {
 		t.Fatal("README.md has no quick start")
 	}
-	cluster, err := filepath.Abs("cluster")
-	if err != nil {
-		t.Fatal(err)
-	}
-	bin := t.TempDir()
-	for program, as := range map[string]string{"helm": "helm", "kubectl": "k"} {
-		if err := os.WriteFile(filepath.Join(bin, program), []byte("#!/bin/sh\nexec "+cluster+" "+as+" \"$@\"\n"), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
 	commands := strings.NewReplacer("10.0.0.200", nas, "/export/kubernetes", "/export").Replace(string(m[1]))
 	commands = strings.Replace(commands, "--create-namespace", "--create-namespace --set-string image.repository=docker.io/library/mooring,image.tag="+imageTag(t), 1)
 	// What a user does between the second and the third: wait.
@@ -48,7 +37,7 @@ func TestQuickStart(t *testing.T) {
 	})
 	cmd := exec.Command("sh", "-ec", commands)
 	cmd.Dir = "../.."
-	cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"))
+	cmd.Env = withCluster(t)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%s\nfails: %v\n%s", commands, err, out)
