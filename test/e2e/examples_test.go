@@ -176,7 +176,7 @@ func testStatic(t *testing.T) {
 
 func testInline(t *testing.T) {
 	running(t, "scratch")
-	eventually(t, time.Minute, "the pod has copied", func() bool { return in(t, "scratch", "cat /work/one 2>/dev/null || true") == "a model" })
+	eventually(t, time.Minute, "the pod has copied", func() bool { return in(t, "scratch", "cat /scratch/one 2>/dev/null || true") == "a model" })
 	if out, err := run("", "k", "exec", "scratch", "--", "sh", "-c", "echo new > /models/two"); err == nil || !strings.Contains(err.Error(), "Read-only") {
 		t.Errorf("it can write where it may only read: %q, %v", out, err)
 	}

@@ -56,6 +56,15 @@ capabilities:
   drop: [ALL]
 {{- end }}
 
+{{- /* The controller's sidecars. They ask the API server 5 times a second unless told otherwise:
+many claims at once would wait for that alone. */}}
+{{- define "mooring.sidecarArgs" -}}
+- --csi-address=/csi/csi.sock
+- --leader-election
+- --kube-api-qps=50
+- --kube-api-burst=100
+{{- end }}
+
 {{- /* The volume of a share that kubelet mounts: another one when the share moves. */}}
 {{- define "mooring.shareVolume" -}}
 {{ printf "%s-share-%s-%s" .name .share.name (printf "%v%s" .share.servers .share.path | sha256sum | trunc 8) }}
