@@ -60,7 +60,7 @@ var causes = []struct {
 	{"you might need a /sbin/mount", NoProgram, volume.ErrConflict, "mount.nfs is not installed here: install nfs-common (Debian) or nfs-utils"},
 	{"bad option; for several filesystems", NoProgram, volume.ErrConflict, "mount.nfs is not installed here: install nfs-common (Debian) or nfs-utils"},
 	{"Operation not permitted", NotPermitted, volume.ErrRefused, "the kernel or the server does not permit it: the driver needs CAP_SYS_ADMIN here, and a server may ask for a privileged port"},
-	{"sharecache fail", "", volume.ErrConflict, "on this node the same file system is mounted already with another SELinux context: add the mount option nosharecache to the share"},
+	{"sharecache fail", "", volume.ErrConflict, "on this node the same file system is mounted already with another SELinux context: take the mount option sharecache away from the share or the PersistentVolume"},
 	{"mount point does not exist", "", volume.ErrConflict, "somebody removed the directory while the driver mounted on it: try again"},
 	{"permission denied", NotPermitted, volume.ErrRefused, "only root may mount: the driver needs CAP_SYS_ADMIN"},
 	{"must be superuser", NotPermitted, volume.ErrRefused, "only root may mount: the driver needs CAP_SYS_ADMIN"},

@@ -122,8 +122,7 @@ func (s *Service) removeInline(ctx context.Context, note inline) error {
 	if err != nil {
 		return err
 	}
-	// Volumes of the same file system may be mounted with SELinux contexts, which it would have to share.
-	options := volume.MergeMountOptions(nodeOptions, def.MountOptions, []string{"rw", "nosharecache"})
+	options := volume.MergeMountOptions(nodeOptions, def.MountOptions, []string{"rw"})
 	err = s.viaShare(ctx, target{share: def, servers: def.Servers, options: options}, InlineRequest{Share: def, Key: note.Key})
 	if err != nil {
 		return err

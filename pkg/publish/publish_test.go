@@ -77,7 +77,7 @@ func TestMountOptions(t *testing.T) {
 	n.must(s.Stage(context.Background(), volume.Stage{
 		ID: "nas1/v1", Location: volume.Location{Share: "nas1", Directory: "v1"}, Path: n.at("stage/v1/"), Options: []string{"nfsvers=3,nolock"},
 	}))
-	want := mount.Spec{Source: "10.0.0.1:/export/v1", Target: n.at("stage/v1"), Options: []string{"retry=0", "nodev", "nfsvers=3", "nolock"}}
+	want := mount.Spec{Source: "10.0.0.1:/export/v1", Target: n.at("stage/v1"), Options: []string{"retry=0", "nosharecache", "nodev", "nfsvers=3", "nolock"}}
 	if got.Source != want.Source || got.Target != want.Target || !slices.Equal(got.Options, want.Options) {
 		t.Errorf("what is mounted is %+v, want %+v", got, want)
 	}

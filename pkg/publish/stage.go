@@ -19,9 +19,12 @@ import (
 // mountPatience bounds one mount(8). It ends before kubelet's two minutes do.
 const mountPatience = 50 * time.Second
 
-// nodeOptions have mount.nfs report a failure instead of trying for two minutes: kubelet
-// tries again by itself (nfs(5), retry=).
-var nodeOptions = []string{"retry=0"}
+// nodeOptions come before all others. mount.nfs is to report a failure instead of trying for
+// two minutes: kubelet tries again by itself (nfs(5), retry=). And each volume is to have a
+// superblock, and so a device number, of its own. Before it unstages, kubelet looks in
+// mountinfo for other mounts of the same device and root (GetDeviceMountRefs): of one
+// superblock, all volumes of a share look to it like one that is still in use.
+var nodeOptions = []string{"retry=0", "nosharecache"}
 
 // target is where a volume is to be mounted from.
 type target struct {

@@ -42,7 +42,9 @@ func (d *demo) startWriter(ctx context.Context, n *note) (err error) {
 	return err
 }
 
-// startReader also checks that the other node's mount is not the first's once more.
+// startReader also checks that the other node's mount is not the first's once more: one kernel
+// plays both nodes, and with one cache would read what it wrote whether the server had got it or
+// not.
 func (d *demo) startReader(ctx context.Context, n *note) (err error) {
 	if d.reader, err = d.startPod(ctx, "reader", d.myPVC, d.nodes[1]); err != nil {
 		return err

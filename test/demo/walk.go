@@ -147,9 +147,7 @@ func (d *demo) startController(_ context.Context, n *note) error {
 func (d *demo) startNodes(ctx context.Context, n *note) error {
 	for i := range d.nodes {
 		name := fmt.Sprintf("node-%d", i+1)
-		// One kernel plays both nodes. Without nosharecache they would share a cache too, and
-		// one would read what the other wrote whether it got to the server or not.
-		registry := lab.Registry(share, export, "mountOptions: [nosharecache]")
+		registry := lab.Registry(share, export)
 		p, err := d.launch("node", name, registry, "--node-id", name)
 		if err != nil {
 			return err

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/moby/sys/mountinfo"
 )
 
 // Counts are what NFS mounts have asked their servers so far.
@@ -47,9 +49,12 @@ func (c Counts) String() string {
 }
 
 // Count reads /proc/PID/mountstats for the NFS mounts whose mount point is chosen. Figures
-// are per superblock, which several mounts of an export share: of those that show the same
-// figures one is counted.
+// are per superblock: of its mounts, as of a volume's for several pods, one is counted.
 func Count(pid int, chosen func(source, target string) bool) (Counts, error) {
+	devices, err := devicesOf(pid)
+	if err != nil {
+		return Counts{}, err
+	}
 	f, err := os.Open(fmt.Sprintf("/proc/%d/mountstats", pid))
 	if err != nil {
 		return Counts{}, err
@@ -57,19 +62,6 @@ func Count(pid int, chosen func(source, target string) bool) (Counts, error) {
 	defer f.Close()
 	total := Counts{ByKind: map[string]int64{}}
 	seen := map[string]bool{}
-	var one Counts
-	var text strings.Builder
-	flush := func() {
-		if text.Len() > 0 && !seen[text.String()] {
-			seen[text.String()] = true
-			total.Bytes += one.Bytes
-			for kind, n := range one.ByKind {
-				total.ByKind[kind] += n
-			}
-		}
-		one, text = Counts{ByKind: map[string]int64{}}, strings.Builder{}
-	}
-	flush()
 	counted, perOp := false, false
 	lines := bufio.NewScanner(f)
 	lines.Buffer(nil, 1<<20)
@@ -77,26 +69,42 @@ func Count(pid int, chosen func(source, target string) bool) (Counts, error) {
 		fields := strings.Fields(lines.Text())
 		switch {
 		case len(fields) >= 8 && fields[0] == "device": // device SOURCE mounted on TARGET with fstype TYPE ...
-			flush()
+			device := devices[fields[4]]
 			perOp = false
-			counted = strings.HasPrefix(fields[7], "nfs") && fields[7] != "nfsd" && chosen(fields[1], fields[4])
+			counted = strings.HasPrefix(fields[7], "nfs") && fields[7] != "nfsd" && chosen(fields[1], fields[4]) && !seen[device]
+			seen[device] = seen[device] || counted
 		case !counted || len(fields) == 0:
 		case fields[0] == "bytes:" && len(fields) >= 7: // ... bytes that the server was asked for: 5th and 6th
 			read, _ := strconv.ParseInt(fields[5], 10, 64)
 			written, _ := strconv.ParseInt(fields[6], 10, 64)
-			one.Bytes = read + written
-			text.WriteString(lines.Text())
+			total.Bytes += read + written
 		case fields[0] == "per-op":
 			perOp = true
 		case perOp && len(fields) > 1 && strings.HasSuffix(fields[0], ":"):
 			if n, err := strconv.ParseInt(fields[1], 10, 64); err == nil && n > 0 {
-				one.ByKind[strings.TrimSuffix(fields[0], ":")] = n
-				text.WriteString(lines.Text())
+				total.ByKind[strings.TrimSuffix(fields[0], ":")] += n
 			}
 		}
 	}
-	flush()
 	return total, lines.Err()
+}
+
+// devicesOf tells by mount point which superblock a process sees there.
+func devicesOf(pid int) (map[string]string, error) {
+	f, err := os.Open(fmt.Sprintf("/proc/%d/mountinfo", pid))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	mounts, err := mountinfo.GetMountsFromReader(f, nil)
+	if err != nil {
+		return nil, err
+	}
+	devices := map[string]string{}
+	for _, m := range mounts {
+		devices[m.Mountpoint] = fmt.Sprintf("%d:%d", m.Major, m.Minor)
+	}
+	return devices, nil
 }
 
 // All is a choice of mounts for Count: every one.

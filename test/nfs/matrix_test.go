@@ -49,7 +49,7 @@ func life(s *site, version string, options ...string) {
 		t.Fatalf("the volume is %v", v)
 	}
 	a := s.staged(s.start("node", "a", "--node-id", "a"), v, options...)
-	b := s.staged(s.start("node", "b", "--node-id", "b"), v, append(options, "nosharecache")...) // as another machine: with caches of its own
+	b := s.staged(s.start("node", "b", "--node-id", "b"), v, options...) // with caches of its own, as on another machine
 	if am, bm := a.mount(a.staging), b.mount(b.staging); !hasVersion(am.VFSOptions, version) || !hasVersion(bm.VFSOptions, version) || am.Minor == bm.Minor {
 		t.Errorf("not two mounts by version %s: %+v, %+v", version, am, bm)
 	}

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/mooring-csi/mooring/test/lab"
-	"golang.org/x/sys/unix"
 )
 
 // TestCtlKilled kills mooringctl while it has the share mounted.
@@ -109,10 +108,7 @@ func TestCtlGiven(t *testing.T) {
 	if r := unprivileged("volumes", "--shares-dir", dir); r.status != 1 || !strings.Contains(r.said, "nothing is mounted at "+at) {
 		t.Errorf("where nothing is mounted: %d, %s", r.status, r.said)
 	}
-	if out, err := exec.Command("mount", "-t", "nfs", "-o", "nfsvers=4.2,softerr,timeo=50,retrans=2", lab.Server+":"+s.path, at).CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	defer func() { _ = unix.Unmount(at, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) }()
+	s.mount(at, "nfsvers=4.2,softerr,timeo=50,retrans=2")
 	if r := unprivileged("volumes", "--shares-dir", dir); r.status != 0 || !strings.Contains(r.out, "nas1/pvc-1") {
 		t.Errorf("where it is mounted: %d, %s%s", r.status, r.out, r.said)
 	}

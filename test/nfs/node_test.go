@@ -14,6 +14,7 @@ import (
 	"github.com/mooring-csi/mooring/test/lab"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
+	mountutils "k8s.io/mount-utils"
 )
 
 // TestNodeIdempotent repeats each step of a volume's way to pods and back, and restarts the
@@ -267,6 +268,44 @@ func TestPublishCostsNothing(t *testing.T) {
 				t.Errorf("to unpublish them cost the server %v", d)
 			}
 			a.leave("pod-0")
+		})
+	}
+}
+
+// TestUsedByNobodyElse asks, as kubelet does before it unstages a volume, whether its stage is
+// mounted elsewhere too, while other volumes of the share are mounted in every way.
+func TestUsedByNobodyElse(t *testing.T) {
+	for _, version := range versions {
+		t.Run(version, func(t *testing.T) {
+			s := newSite(t, "mountOptions: [nfsvers="+version+"]", "inline: true")
+			mkdir(t, s.at("data"))
+			others := filepath.Join(s.dir, "others")
+			mkdir(t, others)
+			s.mount(others, "nfsvers="+version) // somebody's, by other means
+			node := s.start("node", "node")
+			inline := s.pod(node, "inline", "share", "nas1")
+			inline.must(inline.publish())
+			stages := []*seat{
+				s.staged(node, s.mustCreate("pvc-1", "")), s.staged(node, s.mustCreate("pvc-2", "")),
+				s.staged(node, static("data", "share", "nas1", "subDir", "data")),
+			}
+			for _, a := range stages {
+				a.must(a.publish("pod", false))
+			}
+			for _, a := range stages {
+				refs, err := mountutils.New("").GetMountRefs(a.staging)
+				if err != nil || len(refs) != 1 || refs[0] != a.target("pod") {
+					t.Errorf("kubelet takes volume %s for mounted at %q (%v)", a.volume.VolumeId, refs, err)
+				}
+				a.must(a.unpublish("pod"))
+				if refs, err := mountutils.New("").GetMountRefs(a.staging); err != nil || len(refs) > 0 {
+					t.Errorf("kubelet will not unstage volume %s: to it, in use at %q (%v)", a.volume.VolumeId, refs, err)
+				}
+			}
+			inline.must(inline.unpublish())
+			for _, a := range stages {
+				a.leave()
+			}
 		})
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -90,6 +91,15 @@ func mountsIn(t *testing.T, dir string) []*mountinfo.Info {
 		t.Fatal(err)
 	}
 	return all
+}
+
+// mount mounts the whole export as somebody else would, until the test ends.
+func (s *site) mount(at, options string) {
+	s.t.Helper()
+	if out, err := exec.Command("mount", "-t", "nfs", "-o", options, lab.Server+":"+s.path, at).CombinedOutput(); err != nil {
+		s.t.Fatalf("mount %s: %v: %s", at, err, out)
+	}
+	s.t.Cleanup(func() { _ = unix.Unmount(at, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) })
 }
 
 // start runs the program in a role until the test ends.
