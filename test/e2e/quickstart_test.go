@@ -15,8 +15,11 @@ import (
 var quickStart = regexp.MustCompile("(?s)### In Kubernetes\n.*?```sh\n(helm install .*?)```")
 
 // TestQuickStart does what README.md says, as it stands there, with the address of this server and
-// the image that was built: on a cluster without Mooring, as TestUninstall has left it.
+// the image that was built: on a cluster without Mooring.
 func TestQuickStart(t *testing.T) {
+	if _, err := run("", "helm", "uninstall", "mooring", "-n", namespace, "--ignore-not-found", "--wait", "--timeout=2m"); err != nil {
+		t.Fatal(err)
+	}
 	readme, err := os.ReadFile("../../README.md")
 	if err != nil {
 		t.Fatal(err)
