@@ -82,15 +82,7 @@ func (w *Watcher) Run(ctx context.Context) {
 
 // due lists the shares to be looked at, marks them as busy, and forgets those that are gone.
 func (w *Watcher) due() []string {
-	var names []string
-	for _, s := range w.pool.Registry().Shares {
-		names = append(names, s.Name)
-	}
-	for _, name := range w.pool.Opened() {
-		if strings.Contains(name, ":/") && !slices.Contains(names, name) {
-			names = append(names, name)
-		}
-	}
+	names := w.pool.Known()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for name := range w.seen {

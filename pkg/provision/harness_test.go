@@ -49,7 +49,7 @@ func (o *one) Open(context.Context, string, []string) (*share.Share, func(), err
 	return o.share, func() {}, nil
 }
 
-func (o *one) Opened() []string { return []string{"nas1"} }
+func (o *one) Known() []string { return []string{"nas1"} }
 
 func (o *one) Answers(context.Context, string) error {
 	if away := o.away.Load(); away != nil {

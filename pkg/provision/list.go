@@ -83,7 +83,7 @@ func list[T any](ctx context.Context, s *Service, p volume.Page, of listing[T]) 
 	got, err := bounded(ctx, of.what, func() {}, func(ctx context.Context) (page, error) {
 		var result page
 		last := p.Token
-		for _, name := range s.listed() {
+		for _, name := range s.shares.Known() {
 			if name < after.Share {
 				continue
 			}
@@ -115,22 +115,6 @@ func list[T any](ctx context.Context, s *Service, p volume.Page, of listing[T]) 
 		return result, nil
 	})
 	return got.found, got.next, err
-}
-
-// listed are the shares whose volumes are listed: those registered, and those of classes
-// that name server and path, as far as this process has come to know them.
-func (s *Service) listed() []string {
-	var names []string
-	for _, sh := range s.shares.Registry().Shares {
-		names = append(names, sh.Name)
-	}
-	for _, name := range s.shares.Opened() {
-		if strings.Contains(name, ":/") {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	return slices.Compact(names)
 }
 
 // lister lists one share.

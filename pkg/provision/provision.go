@@ -24,7 +24,9 @@ import (
 type Shares interface {
 	Registry() *volume.Registry
 	Open(ctx context.Context, name string, options []string) (s *share.Share, release func(), err error)
-	Opened() []string
+	// Known are the shares whose volumes are listed: those registered, and those of classes that
+	// name server and path, as far as this process has come to know them.
+	Known() []string
 	// Answers is an error where the server of an open share does not answer now.
 	Answers(ctx context.Context, name string) error
 }

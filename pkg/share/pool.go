@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -162,6 +163,22 @@ func (p *Pool) Opened() []string {
 	return names
 }
 
+// Known returns the names of the registered shares, and of the exports that are mounted without
+// being registered, sorted.
+func (p *Pool) Known() []string {
+	var names []string
+	for _, s := range p.Registry().Shares {
+		names = append(names, s.Name)
+	}
+	for _, name := range p.Opened() {
+		if _, _, export := volume.SplitExport(name); export {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
 func (e *pooled) ready() bool {
 	select {
 	case <-e.done:
@@ -268,20 +285,25 @@ func (p *Pool) openMounted(ctx context.Context, e *pooled) (*Share, error) {
 		err   error
 	}
 	done := make(chan result, 1)
-	go func() {
-		s, err := Open(e.target, e.def, p.opt)
-		done <- result{s, err}
-	}()
+	begun := ctx.Err() == nil
+	if begun {
+		go func() {
+			s, err := Open(e.target, e.def, p.opt)
+			done <- result{s, err}
+		}()
+	}
 	var r result
 	select {
 	case r = <-done:
 	case <-ctx.Done():
 		r.err = volume.Errorf(volume.ErrUnavailable, "share %s: mounted, but the server does not answer (%w): check that it runs and that port 2049 is reachable from here", e.def, ctx.Err())
-		go func() {
-			if late := <-done; late.err == nil {
-				late.share.Close()
-			}
-		}()
+		if begun {
+			go func() {
+				if late := <-done; late.err == nil {
+					late.share.Close()
+				}
+			}()
+		}
 	}
 	if r.err != nil {
 		_ = p.mounter.Unmount(context.WithoutCancel(ctx), e.target)

@@ -388,6 +388,9 @@ func TestPoolUnregistered(t *testing.T) {
 		if opened := r.Opened(); len(opened) != 3 {
 			t.Errorf("opened are %q", opened)
 		}
+		if known := r.Known(); !slices.Equal(known, names) {
+			t.Errorf("known are %q", known)
+		}
 		r.Close()
 		r.mounts()
 	})
