@@ -23,7 +23,8 @@ const mountPatience = 50 * time.Second
 // two minutes: kubelet tries again by itself (nfs(5), retry=). And each volume is to have a
 // superblock, and so a device number, of its own. Before it unstages, kubelet looks in
 // mountinfo for other mounts of the same device and root (GetDeviceMountRefs): of one
-// superblock, all volumes of a share look to it like one that is still in use.
+// superblock, all volumes of a share look to it like one that is still in use
+// (kubernetes/kubernetes#105323).
 var nodeOptions = []string{"retry=0", "nosharecache"}
 
 // target is where a volume is to be mounted from.
