@@ -122,7 +122,9 @@ func (s *Service) removeInline(ctx context.Context, note inline) error {
 	if err != nil {
 		return err
 	}
-	options := volume.MergeMountOptions(nodeOptions, def.MountOptions, []string{"rw"})
+	// Volumes of the same file system may be mounted with SELinux contexts, which it would have to
+	// share where the share's options have sharecache.
+	options := volume.MergeMountOptions(nodeOptions, def.MountOptions, []string{"rw", "nosharecache"})
 	err = s.viaShare(ctx, target{share: def, servers: def.Servers, options: options}, InlineRequest{Share: def, Key: note.Key})
 	if err != nil {
 		return err

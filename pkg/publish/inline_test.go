@@ -46,6 +46,7 @@ func (n *node) notes() []inline {
 func TestInlineLife(t *testing.T) {
 	n := newInlineNode(t)
 	n.inlineDo = nil
+	n.registry.Shares[0].MountOptions = append(n.registry.Shares[0].MountOptions, "sharecache")
 	context := []string{`context="system_u:object_r:container_file_t:s0:c1,c2"`}
 	for range 2 {
 		n.must(n.inlineAt("a", "", func(r *volume.Publish) { r.Inline.Context = context }))
