@@ -5,7 +5,6 @@ package jobs
 import (
 	"context"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -87,7 +86,7 @@ func (w *Watcher) due() []string {
 	defer w.mu.Unlock()
 	for name := range w.seen {
 		// An export that is not mounted for the moment is not forgotten: it may be down.
-		if !strings.Contains(name, ":/") && !slices.Contains(names, name) {
+		if _, _, export := volume.SplitExport(name); !export && !slices.Contains(names, name) {
 			delete(w.seen, name)
 		}
 	}

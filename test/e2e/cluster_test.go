@@ -151,6 +151,14 @@ func imageTag(t *testing.T) string {
 	return string(regexp.MustCompile(`"RepoTags":\["[^"]*:([^":]+)"`).FindSubmatch(archive)[1])
 }
 
+// uninstall has helm uninstall the chart and wait until all of it is gone.
+func uninstall(t *testing.T, flags ...string) {
+	t.Helper()
+	if _, err := run("", append([]string{"helm", "uninstall", "mooring", "-n", namespace, "--wait", "--timeout=2m"}, flags...)...); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // install installs the chart, or upgrades it, with more values.
 func install(t *testing.T, values ...string) {
 	t.Helper()

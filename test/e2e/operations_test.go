@@ -201,9 +201,7 @@ func TestUninstall(t *testing.T) {
 	for _, node := range []string{"node-1", "node-2"} {
 		eventually(t, 2*time.Minute, "kubelet has let go of the volumes on "+node, func() bool { return nfs(t, node) == "" })
 	}
-	if _, err := run("", "helm", "uninstall", "mooring", "-n", namespace, "--wait", "--timeout=2m"); err != nil {
-		t.Fatal(err)
-	}
+	uninstall(t)
 	for _, kind := range []string{"pods", "deployments", "daemonsets", "configmaps", "serviceaccounts", "roles", "rolebindings", "poddisruptionbudgets"} {
 		eventually(t, time.Minute, kind+" are gone", func() bool {
 			left := strings.Fields(k(t, "-n", namespace, "get", kind, "-o", "jsonpath={.items[*].metadata.name}"))

@@ -17,9 +17,7 @@ var quickStart = regexp.MustCompile("(?s)### In Kubernetes\n.*?```sh\n(helm inst
 // TestQuickStart does what README.md says, as it stands there, with the address of this server and
 // the image that was built: on a cluster without Mooring.
 func TestQuickStart(t *testing.T) {
-	if _, err := run("", "helm", "uninstall", "mooring", "-n", namespace, "--ignore-not-found", "--wait", "--timeout=2m"); err != nil {
-		t.Fatal(err)
-	}
+	uninstall(t, "--ignore-not-found")
 	readme, err := os.ReadFile("../../README.md")
 	if err != nil {
 		t.Fatal(err)
@@ -34,9 +32,7 @@ func TestQuickStart(t *testing.T) {
 	commands = strings.Replace(commands, "kubectl exec", "kubectl rollout status deploy/shared --timeout=180s >&2\nkubectl exec", 1)
 	t.Cleanup(func() {
 		remove(t, "deployment-rwx.yaml")
-		if _, err := run("", "helm", "uninstall", "mooring", "-n", namespace, "--wait", "--timeout=2m"); err != nil {
-			t.Error(err)
-		}
+		uninstall(t)
 	})
 	cmd := exec.Command("sh", "-ec", commands)
 	cmd.Dir = "../.."
