@@ -5,7 +5,6 @@ package copytree
 import (
 	"bytes"
 	"encoding/binary"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -47,21 +46,6 @@ func entries(dir, depth int, each func(name string, kind uint8) bool) error {
 			if s := string(name); s != "." && s != ".." && !each(s, kind) {
 				return nil
 			}
-		}
-	}
-}
-
-// openBeneath opens name in a directory, and nothing else: no link, no other file system.
-func openBeneath(dir int, name string, flags uint64) (int, error) {
-	for {
-		fd, err := unix.Openat2(dir, name, &unix.OpenHow{
-			Flags:   flags | unix.O_NOFOLLOW | unix.O_CLOEXEC,
-			Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV,
-		})
-		if err == unix.EAGAIN { // somebody has a lease on it (fcntl(2)), and is being asked to give it up
-			time.Sleep(time.Millisecond)
-		} else if err != unix.EINTR {
-			return fd, err
 		}
 	}
 }

@@ -7,15 +7,16 @@ import (
 	"errors"
 	"time"
 
+	"github.com/mooring-csi/mooring/pkg/beneath"
 	"golang.org/x/sys/unix"
 )
 
 // file copies the regular file name in d. again: it is something else, or gone.
 func (c *Copy) file(ctx context.Context, d *directory, name string) (again bool) {
 	const flags = unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY
-	source, err := openBeneath(int(d.source.Fd()), name, flags|uint64(c.Methods.wantNone))
+	source, err := beneath.Openat(int(d.source.Fd()), name, flags|c.Methods.wantNone)
 	if errors.Is(err, unix.EINVAL) { // a FIFO by now, which takes no O_DIRECT: the look below tells
-		source, err = openBeneath(int(d.source.Fd()), name, flags)
+		source, err = beneath.Openat(int(d.source.Fd()), name, flags)
 	}
 	if changed(err) {
 		return true

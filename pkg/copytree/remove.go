@@ -17,6 +17,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/mooring-csi/mooring/pkg/beneath"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
@@ -190,16 +191,9 @@ func (r *Removal) removeEntry(ctx context.Context, parent int, name string, dept
 
 // openDir opens a directory for reading, and nothing else: no link, no other file system.
 func openDir(parent int, name string) (*os.File, error) {
-	for {
-		fd, err := unix.Openat2(parent, name, &unix.OpenHow{
-			Flags:   unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC,
-			Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV,
-		})
-		if err == nil {
-			return os.NewFile(uintptr(fd), name), nil
-		}
-		if err != unix.EINTR && err != unix.EAGAIN {
-			return nil, err
-		}
+	fd, err := beneath.Openat(parent, name, unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return nil, err
 	}
+	return os.NewFile(uintptr(fd), name), nil
 }

@@ -5,6 +5,7 @@ package copytree
 import (
 	"errors"
 
+	"github.com/mooring-csi/mooring/pkg/beneath"
 	"golang.org/x/sys/unix"
 )
 
@@ -98,7 +99,7 @@ func (c *Copy) finishOther(d *directory, name string, st *unix.Stat_t) error {
 
 // otherExtended copies a special file's access control lists. It is not opened for that.
 func (c *Copy) otherExtended(d *directory, name string, st *unix.Stat_t) error {
-	source, err := openBeneath(int(d.source.Fd()), name, unix.O_PATH)
+	source, err := beneath.Openat(int(d.source.Fd()), name, unix.O_PATH)
 	if changed(err) {
 		return nil
 	}
@@ -110,7 +111,7 @@ func (c *Copy) otherExtended(d *directory, name string, st *unix.Stat_t) error {
 	if err := unix.Fstat(source, &now); err != nil || now.Ino != st.Ino || now.Mode&unix.S_IFMT != st.Mode&unix.S_IFMT {
 		return nil // it was replaced
 	}
-	made, err := openBeneath(d.target, name, unix.O_PATH)
+	made, err := beneath.Openat(d.target, name, unix.O_PATH)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"github.com/mooring-csi/mooring/pkg/beneath"
 	"github.com/mooring-csi/mooring/pkg/volume"
 	"golang.org/x/sys/unix"
 )
@@ -26,7 +27,7 @@ func (m *Making) Claim(ctx context.Context) error {
 		d, err := s.claimParent(parent, turn > 0)
 		if err == nil {
 			err = m.claimIn(d, name)
-			d.close()
+			d.Close()
 		}
 		// The parent may just have been tidied away.
 		if !gone(err) || parent == "" {
@@ -36,7 +37,7 @@ func (m *Making) Claim(ctx context.Context) error {
 	return s.confused(what)
 }
 
-func (m *Making) claimIn(d dir, name string) error {
+func (m *Making) claimIn(d beneath.Dir, name string) error {
 	s := m.s
 	s.step("claim the directory")
 	err := s.claim(m.rec, d, name)
@@ -59,8 +60,8 @@ func (m *Making) claimIn(d dir, name string) error {
 }
 
 // claim makes name in d a claim of the record's volume, create-once.
-func (s *Share) claim(r volume.Record, d dir, name string) error {
-	err := s.volumes.link(jsonName(r.Key), d, name)
+func (s *Share) claim(r volume.Record, d beneath.Dir, name string) error {
+	err := s.volumes.Link(jsonName(r.Key), d, name)
 	if !noLinks(err) {
 		return err
 	}
@@ -68,7 +69,7 @@ func (s *Share) claim(r volume.Record, d dir, name string) error {
 	if err != nil {
 		return err
 	}
-	f, err := d.write(name, unix.O_EXCL, data)
+	f, err := d.Write(name, unix.O_EXCL, data)
 	if err != nil {
 		return err
 	}
@@ -76,7 +77,7 @@ func (s *Share) claim(r volume.Record, d dir, name string) error {
 }
 
 // claimParent opens the directory of claims for what is in parent, and makes it where it is not there.
-func (s *Share) claimParent(parent string, again bool) (dir, error) {
+func (s *Share) claimParent(parent string, again bool) (beneath.Dir, error) {
 	d, err := s.descend(s.claims, parent, again, 0o700, func(string) error { return nil })
 	return d, s.claimedAbove(parent, err)
 }
@@ -88,12 +89,12 @@ func (s *Share) claimedAbove(parent string, err error) error {
 	}
 	for _, p := range prefixes(parent) {
 		up, name := volume.SplitDirectory(p)
-		d, e := s.claims.resolve(up)
+		d, e := s.claims.Resolve(up)
 		if e != nil {
 			break
 		}
 		key, e := readClaim(d, name)
-		d.close()
+		d.Close()
 		if e == nil {
 			return volume.Errorf(volume.ErrConflict, "share %s: the directory %q is that of volume %s, and no volume can be inside another; choose another subDir", s.def, p, key)
 		}
@@ -104,50 +105,50 @@ func (s *Share) claimedAbove(parent string, err error) error {
 // parent opens the directory in which a volume's is to be, and makes what is missing of it.
 // What we make is marked, so that it can go when it is not used any more; what was there
 // stays. The mark comes first: one that is too many lets an empty directory go, at worst.
-func (s *Share) parent(path string, again bool) (dir, error) {
+func (s *Share) parent(path string, again bool) (beneath.Dir, error) {
 	return s.descend(s.root, path, again, 0o755, s.mark)
 }
 
 // descend opens the directory path beneath root, level by level, and makes those that are
 // missing, each after before was called for it. What the client remembers costs nothing; again
 // has it ask, because what it remembered was not there.
-func (s *Share) descend(root dir, path string, again bool, mode uint32, before func(path string) error) (dir, error) {
-	at, err := root.resolve("")
+func (s *Share) descend(root beneath.Dir, path string, again bool, mode uint32, before func(path string) error) (beneath.Dir, error) {
+	at, err := root.Resolve("")
 	for _, p := range prefixes(path) {
 		if err != nil {
 			break
 		}
 		_, name := volume.SplitDirectory(p)
-		next := dir(-1)
+		next := beneath.None
 		if again {
-			err = at.refresh()
+			err = at.Refresh()
 		}
 		if err == nil {
-			next, err = at.resolve(name)
+			next, err = at.Resolve(name)
 		}
 		if is(err, unix.ENOENT) {
 			if err = before(p); err == nil {
 				s.step("make a parent")
-				err = ignore(at.mkdir(name, mode), unix.EEXIST)
+				err = ignore(at.Mkdir(name, mode), unix.EEXIST)
 			}
 			if err == nil {
-				next, err = at.resolve(name)
+				next, err = at.Resolve(name)
 			}
 		}
-		at.close()
+		at.Close()
 		at = next
 	}
 	return at, err
 }
 
 func (s *Share) mark(parent string) error {
-	d, err := s.claims.resolve(parent)
+	d, err := s.claims.Resolve(parent)
 	if err != nil {
 		return err
 	}
-	defer d.close()
+	defer d.Close()
 	s.step("mark the parent as ours")
-	f, err := d.open(volume.StateDir, unix.O_CREAT|unix.O_WRONLY)
+	f, err := d.Open(volume.StateDir, unix.O_CREAT|unix.O_WRONLY)
 	if err != nil {
 		return err
 	}
@@ -155,8 +156,8 @@ func (s *Share) mark(parent string) error {
 }
 
 // readClaim returns the key of the volume whose claim name is. EISDIR: there are claims beneath it.
-func readClaim(d dir, name string) (string, error) {
-	data, _, err := d.read(name)
+func readClaim(d beneath.Dir, name string) (string, error) {
+	data, _, err := d.Read(name, maxRecord)
 	if err != nil {
 		return "", err
 	}
@@ -173,15 +174,15 @@ func readClaim(d dir, name string) (string, error) {
 // nobody's. On its word something is destroyed: it is the server's, and of now.
 func (s *Share) claimant(r *Stored) (string, error) {
 	parent, name := volume.SplitDirectory(r.Directory)
-	d, err := s.claims.resolve(parent)
+	d, err := s.claims.Resolve(parent)
 	if err == nil {
-		defer d.close()
-		err = d.refresh()
+		defer d.Close()
+		err = d.Refresh()
 	}
 	if err == nil {
 		var st unix.Stat_t
 		// The claim is a link to the record until that is first changed: no need to read it then.
-		if st, err = d.stat(name); err == nil && st.Ino == r.stat.Ino && st.Dev == r.stat.Dev {
+		if st, err = d.Stat(name); err == nil && st.Ino == r.stat.Ino && st.Dev == r.stat.Dev {
 			return r.Key, nil
 		}
 	}
@@ -201,17 +202,35 @@ func (s *Share) claimant(r *Stored) (string, error) {
 func (s *Share) release(directory, key string) error {
 	parent, name := volume.SplitDirectory(directory)
 	defer s.leaveParents(parent)
-	d, err := s.claims.resolve(parent)
+	d, err := s.claims.Resolve(parent)
 	if err == nil {
-		defer d.close()
+		defer d.Close()
 		var owner string
 		if owner, err = readClaim(d, name); err == nil && owner == key {
 			s.step("remove the claim")
-			err = d.unlink(name)
+			err = d.Unlink(name)
 		}
 	}
 	if unclaimed(err) && !s.gone() {
 		return nil
 	}
 	return err
+}
+
+// unclaimed reports whether an error of reading a claim says that there is none: nothing, or
+// a volume above, or volumes below.
+func unclaimed(err error) bool { return gone(err) || is(err, unix.ENOTDIR) || is(err, unix.EISDIR) }
+
+// prefixes returns the parents of a directory and it itself, the outermost first: "a", "a/b".
+func prefixes(path string) []string {
+	var all []string
+	for i, c := range path {
+		if c == '/' {
+			all = append(all, path[:i])
+		}
+	}
+	if path != "" {
+		all = append(all, path)
+	}
+	return all
 }

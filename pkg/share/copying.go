@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mooring-csi/mooring/pkg/beneath"
 	"github.com/mooring-csi/mooring/pkg/volume"
 	"golang.org/x/sys/unix"
 )
@@ -18,10 +19,10 @@ import (
 type Copying struct {
 	s, from *Share
 	right   *right
-	stage   string // name of the staging directory; "" once it is in its place
-	at      dir    // the staging directory
-	source  dir    // the tree that is copied
-	target  dir    // where to
+	stage   string      // name of the staging directory; "" once it is in its place
+	at      beneath.Dir // the staging directory
+	source  beneath.Dir // the tree that is copied
+	target  beneath.Dir // where to
 	// Resumed: another had begun the same copy, and died.
 	Resumed bool
 
@@ -46,7 +47,7 @@ func (s *Share) BeginCopy(ctx context.Context, copy volume.Copy) (*Copying, erro
 	if err != nil {
 		return nil, s.fail(what, err)
 	}
-	return &Copying{s: s, from: s, right: r, at: -1, source: -1, target: -1, Resumed: resumed}, nil
+	return &Copying{s: s, from: s, right: r, at: beneath.None, source: beneath.None, target: beneath.None, Resumed: resumed}, nil
 }
 
 // Open opens the source, which is on from, and makes the staging. ErrNotFound: there is no
@@ -71,7 +72,7 @@ func (c *Copying) open() error {
 		}
 		name := heldBy + job.Nonce + "@" + job.Source.FileName() + ".json"
 		c.from.step("hold the source")
-		f, err := c.from.jobs.write(name, unix.O_EXCL, data)
+		f, err := c.from.jobs.Write(name, unix.O_EXCL, data)
 		if err != nil {
 			return c.from.fail("hold "+job.Source.String(), err)
 		}
@@ -81,37 +82,37 @@ func (c *Copying) open() error {
 		return c.from.fail("open "+job.Source.String(), err)
 	}
 	// The tree's mode from the start, if it lets us in: nobody else gets here.
-	st, err := c.source.self()
+	st, err := c.source.Self()
 	if err != nil {
 		return err
 	}
 	mode := st.Mode&0o777 | 0o700
 	name := stageName(job.Target, job.Nonce)
 	c.s.step("make the staging")
-	err = c.s.staging.mkdir(name, mode)
+	err = c.s.staging.Mkdir(name, mode)
 	if err == nil {
 		c.stage = name
-		c.at, err = c.s.staging.resolve(name)
+		c.at, err = c.s.staging.Resolve(name)
 	}
 	if err == nil && job.Target.Kind == volume.OfSnapshot {
 		c.s.step("make the staging's data")
-		if err = c.at.mkdir("data", mode); err == nil {
-			c.target, err = c.at.resolve("data")
+		if err = c.at.Mkdir("data", mode); err == nil {
+			c.target, err = c.at.Resolve("data")
 		}
 	} else if err == nil {
-		c.target, err = c.at.resolve("")
+		c.target, err = c.at.Resolve("")
 	}
 	return err
 }
 
 func (c *Copying) openSource(source volume.Source) (err error) {
 	if source.Kind == volume.OfSnapshot {
-		var d dir
+		var d beneath.Dir
 		if c.snapshot, d, err = c.from.snapshot(source.Key); err != nil {
 			return err
 		}
-		defer d.close()
-		c.source, err = d.resolve("data")
+		defer d.Close()
+		c.source, err = d.Resolve("data")
 		return err
 	}
 	r, _, err := c.from.record(source.Key)
@@ -123,13 +124,13 @@ func (c *Copying) openSource(source volume.Source) (err error) {
 	}
 	c.volume = r
 	parent, name := volume.SplitDirectory(r.Directory)
-	at, err := c.from.root.resolve(parent)
+	at, err := c.from.root.Resolve(parent)
 	if err == nil {
-		defer at.close()
-		err = at.refresh()
+		defer at.Close()
+		err = at.Refresh()
 	}
 	if err == nil {
-		c.source, err = at.resolve(name)
+		c.source, err = at.Resolve(name)
 	}
 	if is(err, unix.ENOENT) {
 		return volume.Errorf(volume.ErrConflict, "share %s: the directory %q of volume %s is not there: somebody removed it: put it back, or delete the volume", c.from.def, r.Directory, r.Key)
@@ -171,7 +172,7 @@ func (c *Copying) PublishSnapshot(ctx context.Context, r volume.SnapshotRecord) 
 	if err == nil {
 		s.step("write the snapshot's record")
 		var f interface{ Close() error }
-		if f, err = c.at.write(recordFile, 0, data); err == nil {
+		if f, err = c.at.Write(recordFile, 0, data); err == nil {
 			err = f.Close()
 		}
 	}
@@ -185,7 +186,7 @@ func (c *Copying) PublishSnapshot(ctx context.Context, r volume.SnapshotRecord) 
 		return nil, s.fail(what, err)
 	}
 	s.step("rename the snapshot into its place")
-	err = s.staging.rename(c.stage, s.snapshots, r.Key)
+	err = s.staging.Rename(c.stage, s.snapshots, r.Key)
 	if is(err, unix.EEXIST) || is(err, unix.ENOTEMPTY) {
 		return s.Snapshot(ctx, r.Key)
 	}
@@ -230,13 +231,13 @@ func (c *Copying) Protect(m *Making) {
 // copy that was put there before: nothing else fills it before the volume is ready.
 func (c *Copying) place(directory string) error {
 	parent, name := volume.SplitDirectory(directory)
-	at, err := c.s.root.resolve(parent)
+	at, err := c.s.root.Resolve(parent)
 	if err != nil {
 		return err
 	}
-	defer at.close()
+	defer at.Close()
 	c.s.step("rename the copy into its place")
-	err = c.s.staging.rename(c.stage, at, name)
+	err = c.s.staging.Rename(c.stage, at, name)
 	if is(err, unix.EEXIST) || is(err, unix.ENOTEMPTY) {
 		return nil
 	}
@@ -248,11 +249,11 @@ func (c *Copying) place(directory string) error {
 
 // ownCopy gives the copy the owner and mode that the class asks for, where it asks; else they
 // are the source's.
-func (m *Making) ownCopy(d dir) error {
+func (m *Making) ownCopy(d beneath.Dir) error {
 	if m.rec.Mode == nil && m.rec.UID == nil && m.rec.GID == nil {
 		return nil
 	}
-	st, err := d.self()
+	st, err := d.Self()
 	if err != nil {
 		return err
 	}
@@ -270,15 +271,15 @@ func (s *Share) Placed(ctx context.Context, r *volume.Record) (bool, error) {
 	if err := ctx.Err(); err != nil {
 		return false, s.fail(what, err)
 	}
-	d, err := s.root.resolve(r.Directory)
+	d, err := s.root.Resolve(r.Directory)
 	if is(err, unix.ENOENT) {
 		return false, nil
 	}
 	if err != nil {
 		return false, s.fail(what, err)
 	}
-	defer d.close()
-	empty, err := d.isEmpty()
+	defer d.Close()
+	empty, err := d.Empty()
 	return !empty && err == nil, s.fail(what, err)
 }
 
@@ -292,12 +293,12 @@ func (c *Copying) Leave() {
 }
 
 func (c *Copying) close() {
-	for _, d := range []dir{c.at, c.source, c.target} {
+	for _, d := range []beneath.Dir{c.at, c.source, c.target} {
 		if d >= 0 {
-			d.close()
+			d.Close()
 		}
 	}
-	c.at, c.source, c.target = -1, -1, -1
+	c.at, c.source, c.target = beneath.None, beneath.None, beneath.None
 }
 
 // End gives the right up. What was not put in its place goes to the trash.
@@ -314,7 +315,7 @@ func (c *Copying) End() {
 // is found by SweepStaging.
 func (s *Share) discard(stage string) {
 	s.step("discard a staging")
-	_ = s.staging.rename(stage, s.trash, trashName(stage, time.Now())+stagingSuffix)
+	_ = s.staging.Rename(stage, s.trash, trashName(stage, time.Now())+stagingSuffix)
 }
 
 // Seize takes a copy over whose maker has died, in order to end it. It returns nil where there
@@ -340,7 +341,7 @@ func (s *Share) Seize(ctx context.Context, target volume.Object) (*Copying, erro
 	if err != nil {
 		return nil, s.fail(what, err)
 	}
-	return &Copying{s: s, from: s, right: r, at: -1, source: -1, target: -1, Resumed: true}, nil
+	return &Copying{s: s, from: s, right: r, at: beneath.None, source: beneath.None, target: beneath.None, Resumed: true}, nil
 }
 
 // SweepStaging moves to the trash what copies have left whose jobs are no more.
@@ -350,7 +351,7 @@ func (s *Share) SweepStaging(ctx context.Context) error {
 		return s.fail(what, err)
 	}
 	var stages []string
-	err := s.staging.names(func(name string) error {
+	err := s.staging.Names(func(name string) error {
 		if _, aside := keyOf(name); !aside {
 			stages = append(stages, name)
 		}

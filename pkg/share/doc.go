@@ -43,10 +43,10 @@
 //
 // # How paths are opened
 //
-// A Share holds descriptors of its root and of its own directories. A name that Mooring made
-// is used with its directory's descriptor, one component at a time, never following a link.
-// Text from users, the directory of a volume, is resolved by one openat2(2) beneath the root,
-// without symbolic links and without crossing into another file system, so that a link that a
-// tenant plants, before or meanwhile, ends in an error and not somewhere else. No path is
-// ever joined and then opened.
+// A Share holds descriptors of its root and of its own directories (package beneath). A name
+// that Mooring made is used with its directory's descriptor, one component at a time, never
+// following a link. Text from users, the directory of a volume, is resolved by one openat2(2)
+// beneath the root, without symbolic links and without crossing into another file system, so
+// that a link that a tenant plants, before or meanwhile, ends in an error and not somewhere
+// else. No path is ever joined and then opened.
 package share

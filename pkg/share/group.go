@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/mooring-csi/mooring/pkg/beneath"
 	"github.com/mooring-csi/mooring/pkg/volume"
 	"golang.org/x/sys/unix"
 )
@@ -28,19 +29,19 @@ func (s *Share) BeginGroup(ctx context.Context, r volume.GroupRecord) (*volume.G
 	for range turns {
 		s.step("write the group's record aside")
 		aside := nonceFile(r.Key, s.nonce())
-		f, err := s.staging.write(aside, unix.O_EXCL, data)
+		f, err := s.staging.Write(aside, unix.O_EXCL, data)
 		if err != nil {
 			return nil, s.fail(what, err)
 		}
 		_ = f.Close() // it is synced
 		s.step("link the group's record")
-		err = s.staging.link(aside, s.groups, jsonName(r.Key))
+		err = s.staging.Link(aside, s.groups, jsonName(r.Key))
 		if noLinks(err) {
-			if f, err = s.groups.write(jsonName(r.Key), unix.O_EXCL, data); err == nil {
+			if f, err = s.groups.Write(jsonName(r.Key), unix.O_EXCL, data); err == nil {
 				err = f.Close()
 			}
 		}
-		_ = s.staging.unlink(aside)
+		_ = s.staging.Unlink(aside)
 		if err == nil {
 			return &r, nil
 		}
@@ -70,10 +71,10 @@ func (s *Share) Group(ctx context.Context, key string) (*volume.GroupRecord, err
 
 // group says ENOENT where there is none.
 func (s *Share) group(key string) (*volume.GroupRecord, error) {
-	if err := s.groups.refresh(); err != nil {
+	if err := s.groups.Refresh(); err != nil {
 		return nil, err
 	}
-	data, _, err := s.groups.read(jsonName(key))
+	data, _, err := s.groups.Read(jsonName(key), maxRecord)
 	if gone(err) && !s.gone() {
 		return nil, pathError("open", key, unix.ENOENT)
 	}
@@ -94,7 +95,7 @@ func (s *Share) CommitGroup(ctx context.Context, key string) error {
 	if err := ctx.Err(); err != nil {
 		return s.fail(what, err)
 	}
-	f, err := s.groups.open(jsonName(key), unix.O_RDWR)
+	f, err := s.groups.Open(jsonName(key), unix.O_RDWR)
 	if err != nil {
 		return s.fail(what, err)
 	}
@@ -119,7 +120,7 @@ func (s *Share) RemoveGroup(ctx context.Context, key string) error {
 		return s.fail(what, err)
 	}
 	s.step(what)
-	return s.fail(what, ignore(s.groups.unlink(jsonName(key)), unix.ENOENT))
+	return s.fail(what, ignore(s.groups.Unlink(jsonName(key)), unix.ENOENT))
 }
 
 // Unused returns ErrConflict where a volume is the snapshot itself, and ErrBusy where it is
@@ -131,10 +132,10 @@ func (s *Share) Unused(ctx context.Context, key string) error {
 		err = s.held(volume.Object{Kind: volume.OfSnapshot, Key: key})
 	}
 	if err == nil {
-		var d dir
-		if d, err = s.snapshots.resolve(key); err == nil {
+		var d beneath.Dir
+		if d, err = s.snapshots.Resolve(key); err == nil {
 			err = s.unused(key, d)
-			d.close()
+			d.Close()
 		}
 	}
 	return s.fail(what, ignore(err, unix.ENOENT))
@@ -146,7 +147,7 @@ func (s *Share) AbandonedGroups(ctx context.Context) ([]volume.GroupRecord, erro
 	var keys []string
 	err := ctx.Err()
 	if err == nil {
-		err = s.groups.names(func(name string) error {
+		err = s.groups.Names(func(name string) error {
 			if key, ok := keyOf(name); ok {
 				keys = append(keys, key)
 			}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/mooring-csi/mooring/pkg/beneath"
 	"github.com/mooring-csi/mooring/pkg/volume"
 	"golang.org/x/sys/unix"
 )
@@ -14,22 +15,22 @@ import (
 // of its own, for one operation.
 type Inline struct {
 	s    *Share
-	dirs dir // of the directories that are made for pods
+	dirs beneath.Dir // of the directories that are made for pods
 }
 
 // OpenInline opens the share that is mounted at path for inline volumes. Nothing is swept.
 func OpenInline(path string, def volume.Share) (*Inline, error) {
-	s := &Share{def: def, opt: Options{Run: randomHex(4)}, root: -1}
+	s := &Share{def: def, opt: Options{Run: randomHex(4)}, root: beneath.None}
 	for _, d := range s.own() {
-		*d = -1
+		*d = beneath.None
 	}
-	v := &Inline{s: s, dirs: -1}
+	v := &Inline{s: s, dirs: beneath.None}
 	err := s.layOut(path)
 	if err == nil {
-		var state dir
-		if state, err = s.root.resolve(volume.StateDir); err == nil {
+		var state beneath.Dir
+		if state, err = s.root.Resolve(volume.StateDir); err == nil {
 			v.dirs, err = s.ensure(state, volume.InlineDir)
-			state.close()
+			state.Close()
 		}
 	}
 	if err != nil {
@@ -42,7 +43,7 @@ func OpenInline(path string, def volume.Share) (*Inline, error) {
 // Close lets go of the share. It does not unmount it.
 func (v *Inline) Close() {
 	if v.dirs >= 0 {
-		v.dirs.close()
+		v.dirs.Close()
 	}
 	v.s.Close()
 }
@@ -51,17 +52,17 @@ func (v *Inline) Close() {
 // returns its descriptor. One that is there is the same volume's: a retry.
 func (v *Inline) Make(key string) (int, error) {
 	what := "make the directory of inline volume " + key
-	if err := v.dirs.mkdir(key, 0o777); ignore(err, unix.EEXIST) != nil {
+	if err := v.dirs.Mkdir(key, 0o777); ignore(err, unix.EEXIST) != nil {
 		return -1, v.s.fail(what, err)
 	}
-	d, err := v.dirs.resolve(key)
+	d, err := v.dirs.Resolve(key)
 	return int(d), v.s.fail(what, err)
 }
 
 // Trash moves the directory of a pod's volume into the trash, where it is purged at once. One
 // that is not there is gone already.
 func (v *Inline) Trash(key string) error {
-	err := v.dirs.rename(key, v.s.trash, trashName(key, time.Now())+inlineSuffix)
+	err := v.dirs.Rename(key, v.s.trash, trashName(key, time.Now())+inlineSuffix)
 	return v.s.fail("delete inline volume "+key, ignore(err, unix.ENOENT))
 }
 
@@ -72,7 +73,7 @@ func (v *Inline) Open(directory string) (int, error) {
 	if err := s.nobodys(directory); err != nil {
 		return -1, s.fail(what, err)
 	}
-	d, err := s.root.resolve(directory)
+	d, err := s.root.Resolve(directory)
 	if is(err, unix.ENOENT) {
 		return -1, volume.Errorf(volume.ErrConflict, "share %s: the directory %q is not there: make it on the server, or leave subDir out to get a new one", s.def, directory)
 	}
@@ -83,7 +84,7 @@ func (v *Inline) Open(directory string) (int, error) {
 func (s *Share) nobodys(directory string) error {
 	for _, p := range prefixes(directory) {
 		parent, name := volume.SplitDirectory(p)
-		d, err := s.claims.resolve(parent)
+		d, err := s.claims.Resolve(parent)
 		if is(err, unix.ENOENT) {
 			return nil
 		}
@@ -91,7 +92,7 @@ func (s *Share) nobodys(directory string) error {
 			return err
 		}
 		key, err := readClaim(d, name)
-		d.close()
+		d.Close()
 		switch {
 		case err == nil:
 			return volume.Errorf(volume.ErrRefused, "share %s: the directory %q belongs to volume %s: use that volume's claim", s.def, p, key)
@@ -101,12 +102,12 @@ func (s *Share) nobodys(directory string) error {
 			return err
 		}
 	}
-	d, err := s.claims.resolve(directory)
+	d, err := s.claims.Resolve(directory)
 	if err != nil {
 		return err
 	}
-	defer d.close()
-	return d.names(func(name string) error {
+	defer d.Close()
+	return d.Names(func(name string) error {
 		if name == volume.StateDir {
 			return nil
 		}

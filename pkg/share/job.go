@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mooring-csi/mooring/pkg/beneath"
 	"github.com/mooring-csi/mooring/pkg/volume"
 	"golang.org/x/sys/unix"
 )
@@ -59,7 +60,7 @@ type right struct {
 }
 
 type held struct {
-	dir  dir
+	dir  beneath.Dir
 	name string
 	file *os.File
 }
@@ -72,7 +73,7 @@ func (s *Share) seize(job Job) (*right, error) {
 		return nil, err
 	}
 	aside := nonceFile(job.Target.FileName(), job.Nonce)
-	f, err := s.staging.write(aside, unix.O_EXCL, data)
+	f, err := s.staging.Write(aside, unix.O_EXCL, data)
 	if err != nil {
 		return nil, err
 	}
@@ -82,11 +83,11 @@ func (s *Share) seize(job Job) (*right, error) {
 	}
 	if err == nil {
 		s.step("take the job over")
-		err = s.staging.rename(aside, s.jobs, job.name)
+		err = s.staging.Rename(aside, s.jobs, job.name)
 	}
 	if err != nil {
 		_ = f.Close()
-		_ = s.staging.unlink(aside)
+		_ = s.staging.Unlink(aside)
 		return nil, err
 	}
 	// Not his any more: should he live after all, he finds out at his next sign of life.
@@ -111,7 +112,7 @@ func (s *Share) begin(job Job) (r *right, seized bool, err error) {
 	}
 	for range turns {
 		s.step("publish the job")
-		f, err := s.jobs.write(job.name, unix.O_EXCL, data)
+		f, err := s.jobs.Write(job.name, unix.O_EXCL, data)
 		if err == nil {
 			return &right{job: job, files: []held{{s.jobs, job.name, f}}, fresh: time.Now()}, false, nil
 		}
@@ -138,10 +139,10 @@ func (s *Share) readJobBy(name string, written *os.File) (*Job, error) {
 
 // readJob reads a job's file and finds out whether its maker lives. ENOENT: there is none.
 func (s *Share) readJob(name string, now unix.Timespec) (*Job, error) {
-	if err := s.jobs.refresh(); err != nil {
+	if err := s.jobs.Refresh(); err != nil {
 		return nil, err
 	}
-	data, st, err := s.jobs.read(name)
+	data, st, err := s.jobs.Read(name, maxRecord)
 	if gone(err) && !s.gone() {
 		return nil, pathError("open", name, unix.ENOENT)
 	}
@@ -172,7 +173,7 @@ func (s *Share) earlierRun(nonce string) bool {
 func (r *right) beat() error {
 	for _, h := range r.files {
 		fd := int(h.file.Fd())
-		if err := dir(fd).refresh(); is(err, unix.ESTALE) {
+		if err := beneath.Dir(fd).Refresh(); is(err, unix.ESTALE) {
 			return volume.Errorf(volume.ErrBusy, "making %s took too long without a sign of life, and another controller has taken it over: try again", r.job.Target)
 		} else if err != nil {
 			return err
@@ -191,11 +192,11 @@ func (r *right) end(s *Share) error {
 	var first error
 	for _, h := range r.files {
 		// What is another's by now is left to him.
-		lost := time.Since(r.fresh) > s.opt.Lease/2 && dir(h.file.Fd()).refresh() != nil
+		lost := time.Since(r.fresh) > s.opt.Lease/2 && beneath.Dir(h.file.Fd()).Refresh() != nil
 		err := h.file.Close()
 		if !lost {
 			s.step("remove the job")
-			if e := ignore(h.dir.unlink(h.name), unix.ENOENT); err == nil {
+			if e := ignore(h.dir.Unlink(h.name), unix.ENOENT); err == nil {
 				err = e
 			}
 		}
@@ -223,7 +224,7 @@ func (s *Share) Jobs(ctx context.Context) ([]Job, error) {
 // findJobs reads those of the jobs whose file names are chosen.
 func (s *Share) findJobs(chosen func(name string) bool) ([]Job, error) {
 	var names []string
-	err := s.jobs.names(func(name string) error {
+	err := s.jobs.Names(func(name string) error {
 		if chosen(name) {
 			names = append(names, name)
 		}
@@ -257,14 +258,14 @@ func (s *Share) now() (unix.Timespec, error) {
 		return unix.NsecToTimespec(time.Now().UnixNano()), nil
 	}
 	aside := nonceFile("now", s.nonce())
-	f, err := s.staging.write(aside, unix.O_EXCL, nil)
+	f, err := s.staging.Write(aside, unix.O_EXCL, nil)
 	if err != nil {
 		return unix.Timespec{}, err
 	}
 	var st unix.Stat_t
 	err = unix.Fstat(int(f.Fd()), &st)
 	_ = f.Close()
-	_ = s.staging.unlink(aside)
+	_ = s.staging.Unlink(aside)
 	return st.Ctim, err
 }
 
@@ -277,7 +278,7 @@ func (s *Share) held(o volume.Object) error {
 			return volume.Errorf(volume.ErrBusy, "share %s: %s is just being copied, for %s: try again when that is done", s.def, o, j.Target)
 		}
 		if strings.HasPrefix(j.name, heldBy) && j.Dead {
-			_ = s.jobs.unlink(j.name)
+			_ = s.jobs.Unlink(j.name)
 		}
 	}
 	return err

@@ -4,12 +4,11 @@ package share
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path"
 
+	"github.com/mooring-csi/mooring/pkg/beneath"
 	"github.com/mooring-csi/mooring/pkg/volume"
 	"golang.org/x/sys/unix"
 )
@@ -32,7 +31,7 @@ func (e Trashed) Whole() bool { return e.data && e.Recorded() && !e.purging && !
 func (e Trashed) Purging() bool { return e.purging }
 
 // Laid reports whether anything of Mooring's is on the share.
-func (s *Share) Laid() bool { return s.volumes != none }
+func (s *Share) Laid() bool { return s.volumes != beneath.None }
 
 // DeletedRecord reads the record of a deleted volume, or snapshot's, of which only one is
 // returned. Both are nil where there is none.
@@ -43,12 +42,12 @@ func (s *Share) DeletedRecord(e Trashed) (*volume.Record, *volume.SnapshotRecord
 		if e.purging {
 			name += purgingSuffix
 		}
-		d, err := s.trash.resolve(name)
+		d, err := s.trash.Resolve(name)
 		if err != nil {
 			return nil, nil, s.fail(what, ignore(err, unix.ENOENT))
 		}
-		defer d.close()
-		data, _, err := d.read(recordFile)
+		defer d.Close()
+		data, _, err := d.Read(recordFile, maxRecord)
 		if err != nil {
 			return nil, nil, s.fail(what, ignore(err, unix.ENOENT))
 		}
@@ -58,7 +57,7 @@ func (s *Share) DeletedRecord(e Trashed) (*volume.Record, *volume.SnapshotRecord
 	if !e.recorded {
 		return nil, nil, nil
 	}
-	data, _, err := s.trash.read(jsonName(e.Name))
+	data, _, err := s.trash.Read(jsonName(e.Name), maxRecord)
 	if err != nil {
 		return nil, nil, s.fail(what, ignore(err, unix.ENOENT))
 	}
@@ -72,7 +71,7 @@ func (s *Share) Tree(ctx context.Context, directory string) (*os.File, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, s.fail(what, err)
 	}
-	d, err := s.root.resolve(directory)
+	d, err := s.root.Resolve(directory)
 	if err != nil {
 		return nil, s.fail(what, err)
 	}
@@ -92,18 +91,24 @@ func (s *Share) Places(ctx context.Context, each func(Place) error) error {
 	return s.fail("look through the directories", s.places(ctx, s.root, s.claims, "", each))
 }
 
-func (s *Share) places(ctx context.Context, root, claims dir, at string, each func(Place) error) error {
+func (s *Share) places(ctx context.Context, root, claims beneath.Dir, at string, each func(Place) error) error {
 	claimed := map[string]bool{} // and whether it is a parent
-	err := entries(ctx, claims, func(name string, isDir bool) error {
+	err := claims.Entries(func(name string, isDir bool) error {
 		if name != volume.StateDir {
 			claimed[name] = isDir
 		}
-		return nil
+		return ctx.Err()
 	})
+	if err == nil {
+		err = ctx.Err()
+	}
 	if err != nil {
 		return err
 	}
-	err = entries(ctx, root, func(name string, isDir bool) error {
+	err = root.Entries(func(name string, isDir bool) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		parent, known := claimed[name]
 		where := path.Join(at, name)
 		switch {
@@ -121,7 +126,7 @@ func (s *Share) places(ctx context.Context, root, claims dir, at string, each fu
 		switch {
 		case err != nil:
 		case parent:
-			err = s.below(ctx, none, claims, name, where, each)
+			err = s.below(ctx, beneath.None, claims, name, where, each)
 		default:
 			err = each(Place{where, false, true})
 		}
@@ -130,53 +135,22 @@ func (s *Share) places(ctx context.Context, root, claims dir, at string, each fu
 }
 
 // below goes into a directory that is a parent of volumes. root is none where it is not there.
-func (s *Share) below(ctx context.Context, root, claims dir, name, at string, each func(Place) error) error {
-	c, err := claims.resolve(name)
+func (s *Share) below(ctx context.Context, root, claims beneath.Dir, name, at string, each func(Place) error) error {
+	c, err := claims.Resolve(name)
 	if err != nil {
 		return ignore(err, unix.ENOENT) // tidied away meanwhile
 	}
-	defer c.close()
-	r := none
-	if root != none {
-		if r, err = root.resolve(name); ignore(err, unix.ENOENT) != nil {
+	defer c.Close()
+	r := beneath.None
+	if root != beneath.None {
+		if r, err = root.Resolve(name); ignore(err, unix.ENOENT) != nil {
 			return err
 		}
-		if r != none {
-			defer r.close()
+		if r != beneath.None {
+			defer r.Close()
 		}
 	}
 	return s.places(ctx, r, c, at, each)
-}
-
-// entries calls each for what is in d, and says whether it is a directory.
-func entries(ctx context.Context, d dir, each func(name string, isDir bool) error) error {
-	if d == none {
-		return nil
-	}
-	fd, err := unix.Openat(int(d), ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return pathError("open", ".", err)
-	}
-	// Under this name the library finds the types that the server did not send along.
-	f := os.NewFile(uintptr(fd), fmt.Sprintf("/proc/self/fd/%d", fd))
-	defer f.Close()
-	for {
-		batch, err := f.ReadDir(1024)
-		for _, e := range batch {
-			if err := each(e.Name(), e.IsDir()); err != nil {
-				return err
-			}
-		}
-		if errors.Is(err, io.EOF) {
-			return ctx.Err()
-		}
-		if err == nil {
-			err = ctx.Err()
-		}
-		if err != nil {
-			return err
-		}
-	}
 }
 
 // ClaimedFor returns the key of the volume that has the claim on a directory, or "".
@@ -185,10 +159,10 @@ func (s *Share) ClaimedFor(ctx context.Context, directory string) (string, error
 	var key string
 	if err == nil {
 		parent, name := volume.SplitDirectory(directory)
-		var d dir
-		if d, err = s.claims.resolve(parent); err == nil {
+		var d beneath.Dir
+		if d, err = s.claims.Resolve(parent); err == nil {
 			key, err = readClaim(d, name)
-			d.close()
+			d.Close()
 		}
 	}
 	if unclaimed(err) {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mooring-csi/mooring/pkg/beneath"
 	"github.com/mooring-csi/mooring/pkg/volume"
 	"golang.org/x/sys/unix"
 )
@@ -59,7 +60,7 @@ func (s *Share) Begin(ctx context.Context, r volume.Record) (*Making, *Found, er
 	}
 	m := &Making{s: s, rec: r, readyAt: int64(volume.ReadyAt(data)), until: time.Now().Add(s.opt.Lease / 2)}
 	s.step("write the record aside")
-	if m.file, err = s.staging.write(nonceFile(r.Key, r.Nonce), 0, data); err != nil {
+	if m.file, err = s.staging.Write(nonceFile(r.Key, r.Nonce), 0, data); err != nil {
 		return nil, nil, s.fail(what, err)
 	}
 	var st unix.Stat_t
@@ -79,7 +80,7 @@ func (s *Share) Begin(ctx context.Context, r volume.Record) (*Making, *Found, er
 		return nil, nil, s.fail(what, err)
 	}
 	// EEXIST may have been this client's memory, and so may be the record under the name.
-	if err := s.volumes.refresh(); err != nil {
+	if err := s.volumes.Refresh(); err != nil {
 		return nil, nil, s.fail(what, err)
 	}
 	other, stat, err := s.record(r.Key)
@@ -94,7 +95,7 @@ func (s *Share) Begin(ctx context.Context, r volume.Record) (*Making, *Found, er
 
 // publish gives the aside its name, create-once. EEXIST: the name is another's.
 func (s *Share) publish(m *Making, data []byte) error {
-	err := s.staging.link(nonceFile(m.rec.Key, m.rec.Nonce), s.volumes, jsonName(m.rec.Key))
+	err := s.staging.Link(nonceFile(m.rec.Key, m.rec.Nonce), s.volumes, jsonName(m.rec.Key))
 	switch {
 	case is(err, unix.EEXIST):
 		// Before NFSv4.1's sessions a LINK whose answer was lost is sent again, and then says
@@ -103,7 +104,7 @@ func (s *Share) publish(m *Making, data []byte) error {
 			return nil
 		}
 	case noLinks(err):
-		f, e := s.volumes.write(jsonName(m.rec.Key), unix.O_EXCL, data)
+		f, e := s.volumes.Write(jsonName(m.rec.Key), unix.O_EXCL, data)
 		if e != nil {
 			return e
 		}
@@ -121,7 +122,7 @@ func (s *Share) Resume(ctx context.Context, r volume.Record) (*Making, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, s.fail(what, err)
 	}
-	f, err := s.volumes.open(jsonName(r.Key), unix.O_RDWR)
+	f, err := s.volumes.Open(jsonName(r.Key), unix.O_RDWR)
 	if is(err, unix.ENOENT) {
 		return nil, volume.Errorf(volume.ErrBusy, "share %s: volume %s was given up while its making was to be resumed: try again", s.def, r.Key)
 	}
@@ -187,7 +188,7 @@ func (m *Making) MakeDirectory(ctx context.Context) error {
 		d, err := m.s.parent(parent, turn > 0)
 		if err == nil {
 			err = m.makeIn(d, name)
-			d.close()
+			d.Close()
 		}
 		// The parent may just have been tidied away.
 		if m.rec.Adopted && is(err, unix.ENOENT) {
@@ -200,11 +201,11 @@ func (m *Making) MakeDirectory(ctx context.Context) error {
 	return m.s.confused(what)
 }
 
-func (m *Making) makeIn(parent dir, name string) error {
+func (m *Making) makeIn(parent beneath.Dir, name string) error {
 	if m.rec.Adopted {
-		d, err := parent.resolve(name)
+		d, err := parent.Resolve(name)
 		if err == nil {
-			d.close()
+			d.Close()
 		}
 		return err
 	}
@@ -213,24 +214,24 @@ func (m *Making) makeIn(parent dir, name string) error {
 		mode = *m.rec.Mode
 	}
 	m.s.step("make the directory")
-	err := parent.mkdir(name, mode)
+	err := parent.Mkdir(name, mode)
 	if is(err, unix.EEXIST) {
 		// That may be this client's memory of a directory which another controller has removed.
-		if err := parent.refresh(); err != nil {
+		if err := parent.Refresh(); err != nil {
 			return err
 		}
-		err = parent.mkdir(name, mode)
+		err = parent.Mkdir(name, mode)
 	}
 	if err == nil {
 		m.made = true
 	} else if !is(err, unix.EEXIST) {
 		return err
 	}
-	d, e := parent.resolve(name)
+	d, e := parent.Resolve(name)
 	if e != nil {
 		return e
 	}
-	defer d.close()
+	defer d.Close()
 	if err != nil {
 		if err := m.isOurs(d); err != nil {
 			return err
@@ -242,17 +243,17 @@ func (m *Making) makeIn(parent dir, name string) error {
 
 // isOurs tells a directory that an interrupted attempt has made from one that was there
 // before: ours is empty, and not older than the record but for what clocks differ.
-func (m *Making) isOurs(d dir) error {
+func (m *Making) isOurs(d beneath.Dir) error {
 	foreign := volume.Errorf(volume.ErrConflict, "share %s: the directory %q exists already and is no volume's: remove or rename it, choose another subDir, or say existingDirectory: adopt in the class to use it as it is", m.s.def, m.rec.Directory)
 	if !m.resumed {
 		m.s.doubt()
 		return foreign
 	}
-	st, err := d.self()
+	st, err := d.Self()
 	if err != nil {
 		return err
 	}
-	empty, err := d.isEmpty()
+	empty, err := d.Empty()
 	if err != nil {
 		return err
 	}
@@ -264,8 +265,8 @@ func (m *Making) isOurs(d dir) error {
 
 // own gives the directory its owner, and its mode where mkdir did not: the umask, a setgid
 // parent and the special bits all have a say there. The attributes came with mkdir's answer.
-func (m *Making) own(d dir, mode uint32) error {
-	st, err := d.self()
+func (m *Making) own(d beneath.Dir, mode uint32) error {
+	st, err := d.Self()
 	if err != nil {
 		return err
 	}
@@ -281,7 +282,7 @@ func (m *Making) own(d dir, mode uint32) error {
 		if err := unix.Fchownat(int(d), "", uid, gid, unix.AT_EMPTY_PATH); err != nil {
 			return fmt.Errorf("give it the owner %s:%s: %w", orSame(uid), orSame(gid), err)
 		}
-		if st, err = d.self(); err != nil {
+		if st, err = d.Self(); err != nil {
 			return err
 		}
 	}
@@ -333,7 +334,7 @@ func (m *Making) Leave() { _ = m.file.Close() }
 func (m *Making) close() error {
 	err := m.file.Close()
 	m.s.step("remove the aside")
-	if gone := ignore(m.s.staging.unlink(nonceFile(m.rec.Key, m.rec.Nonce)), unix.ENOENT); err == nil {
+	if gone := ignore(m.s.staging.Unlink(nonceFile(m.rec.Key, m.rec.Nonce)), unix.ENOENT); err == nil {
 		err = gone
 	}
 	return err

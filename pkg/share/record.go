@@ -6,11 +6,16 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/mooring-csi/mooring/pkg/beneath"
 	"github.com/mooring-csi/mooring/pkg/volume"
 	"golang.org/x/sys/unix"
 )
+
+// maxRecord is far more than a record can be, and little to read by accident.
+const maxRecord = 64 << 10
 
 // Stored is a record as it was read from the share.
 type Stored struct {
@@ -32,7 +37,7 @@ func (s *Share) Lookup(ctx context.Context, key string) (*Stored, error) {
 }
 
 func (s *Share) record(key string) (*volume.Record, unix.Stat_t, error) {
-	data, st, err := s.volumes.read(jsonName(key))
+	data, st, err := s.volumes.Read(jsonName(key), maxRecord)
 	if gone(err) && !s.gone() {
 		if is(err, unix.ESTALE) {
 			s.doubt()
@@ -51,7 +56,7 @@ func (s *Share) record(key string) (*volume.Record, unix.Stat_t, error) {
 
 // gone reports whether it is the share itself that is stale, and not one file on it, which
 // another controller has removed.
-func (s *Share) gone() bool { return is(s.volumes.refresh(), unix.ESTALE) }
+func (s *Share) gone() bool { return is(s.volumes.Refresh(), unix.ESTALE) }
 
 // Update replaces the record of a volume by a changed one, atomically.
 func (s *Share) Update(ctx context.Context, r volume.Record) error {
@@ -68,17 +73,17 @@ func (s *Share) Update(ctx context.Context, r volume.Record) error {
 	}
 	aside := nonceFile(r.Key, s.nonce())
 	s.step("write the changed record aside")
-	f, err := s.staging.write(aside, 0, data)
+	f, err := s.staging.Write(aside, 0, data)
 	if err != nil {
 		return s.fail(what, err)
 	}
 	err = f.Close()
 	if err == nil {
 		s.step("rename the changed record into place")
-		err = s.staging.rename(aside, s.volumes, jsonName(r.Key))
+		err = s.staging.Rename(aside, s.volumes, jsonName(r.Key))
 	}
 	if err != nil {
-		_ = s.staging.unlink(aside)
+		_ = s.staging.Unlink(aside)
 	}
 	return s.fail(what, err)
 }
@@ -89,7 +94,7 @@ func (s *Share) Keys(ctx context.Context) ([]string, error) {
 		return nil, s.fail("list the volumes", err)
 	}
 	var keys []string
-	err := s.volumes.names(func(name string) error {
+	err := s.volumes.Names(func(name string) error {
 		if key, ok := keyOf(name); ok {
 			keys = append(keys, key)
 		}
@@ -104,17 +109,17 @@ func (s *Share) Exists(ctx context.Context, directory string) (bool, error) {
 	err := ctx.Err()
 	if err == nil {
 		parent, name := volume.SplitDirectory(directory)
-		var at dir
-		if at, err = s.root.resolve(parent); err == nil {
-			defer at.close()
-			err = at.refresh()
+		var at beneath.Dir
+		if at, err = s.root.Resolve(parent); err == nil {
+			defer at.Close()
+			err = at.Refresh()
 		}
-		var d dir
+		var d beneath.Dir
 		if err == nil {
-			d, err = at.resolve(name)
+			d, err = at.Resolve(name)
 		}
 		if err == nil {
-			d.close()
+			d.Close()
 			return true, nil
 		}
 	}
@@ -123,3 +128,7 @@ func (s *Share) Exists(ctx context.Context, directory string) (bool, error) {
 
 // Age returns how long ago the record was written, as far as the clocks here and there agree.
 func (r *Stored) Age() time.Duration { return time.Since(time.Unix(r.stat.Mtim.Unix())) }
+
+func jsonName(key string) string { return key + ".json" }
+
+func keyOf(name string) (string, bool) { return strings.CutSuffix(name, ".json") }

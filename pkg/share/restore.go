@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/mooring-csi/mooring/pkg/beneath"
 	"github.com/mooring-csi/mooring/pkg/volume"
 	"golang.org/x/sys/unix"
 )
@@ -86,7 +87,7 @@ func (m *Making) finishRestore(ctx context.Context, what string) (*volume.Record
 	}
 	if err == nil {
 		s.step("remove the record from the trash")
-		err = ignore(s.trash.unlink(jsonName(entry)), unix.ENOENT)
+		err = ignore(s.trash.Unlink(jsonName(entry)), unix.ENOENT)
 	}
 	return &m.rec, s.fail(what, err)
 }
@@ -108,10 +109,10 @@ func (s *Share) restorable(e Trashed) (*volume.Record, error) {
 	case !e.recorded:
 		return nil, volume.Errorf(volume.ErrConflict, "share %s: %s has no record yet: its deletion was interrupted, and goes on when the PersistentVolume's is tried again", s.def, e.Name)
 	}
-	if err := s.trash.refresh(); err != nil {
+	if err := s.trash.Refresh(); err != nil {
 		return nil, err
 	}
-	data, _, err := s.trash.read(jsonName(e.Name))
+	data, _, err := s.trash.Read(jsonName(e.Name), maxRecord)
 	if err != nil {
 		return nil, err
 	}
@@ -121,7 +122,7 @@ func (s *Share) restorable(e Trashed) (*volume.Record, error) {
 	}
 	r.Ready, r.Maker, r.Nonce = 1, s.opt.Maker, s.nonce()
 	r.Restored = &volume.Restored{Entry: e.Name}
-	st, err := s.trash.stat(e.Name)
+	st, err := s.trash.Stat(e.Name)
 	if ignore(err, unix.ENOENT) != nil {
 		return nil, err
 	}
@@ -145,7 +146,7 @@ func (s *Share) republish(ctx context.Context, r volume.Record, moved bool) (*Ma
 		if !is(err, unix.EEXIST) {
 			return m, err
 		}
-		if err := s.volumes.refresh(); err != nil {
+		if err := s.volumes.Refresh(); err != nil {
 			return nil, err
 		}
 		m, err = s.goOn(ctx, r)
@@ -178,7 +179,7 @@ func (s *Share) publishRestored(r volume.Record) (*Making, error) {
 	}
 	m := &Making{s: s, rec: r, until: time.Now().Add(s.opt.Lease / 2)}
 	s.step("write the record aside")
-	if m.file, err = s.staging.write(nonceFile(r.Key, r.Nonce), 0, data); err != nil {
+	if m.file, err = s.staging.Write(nonceFile(r.Key, r.Nonce), 0, data); err != nil {
 		return nil, err
 	}
 	s.step("link the record")
@@ -211,7 +212,7 @@ func (s *Share) resumeRestore(ctx context.Context, r volume.Record) (*Making, er
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	f, err := s.volumes.open(jsonName(r.Key), unix.O_RDWR)
+	f, err := s.volumes.Open(jsonName(r.Key), unix.O_RDWR)
 	if err != nil {
 		return nil, err
 	}
@@ -252,7 +253,7 @@ func (m *Making) moveIn(ctx context.Context) error {
 		d, err := m.s.parent(parent, turn > 0)
 		if err == nil {
 			err = m.moveInto(d, name)
-			d.close()
+			d.Close()
 		}
 		if !gone(err) {
 			return err
@@ -262,18 +263,18 @@ func (m *Making) moveIn(ctx context.Context) error {
 }
 
 // moveInto renames the tree to name in parent. ENOENT: parent was just tidied away.
-func (m *Making) moveInto(parent dir, name string) error {
+func (m *Making) moveInto(parent beneath.Dir, name string) error {
 	s, entry := m.s, m.rec.Restored.Entry
-	err := parent.refresh()
+	err := parent.Refresh()
 	if err == nil {
 		// rename(2) refuses what is not an empty directory, and would replace one that is.
-		if _, err = parent.stat(name); err == nil {
+		if _, err = parent.Stat(name); err == nil {
 			return m.occupied()
 		}
 	}
 	if err = ignore(err, unix.ENOENT); err == nil {
 		s.step("rename the tree into its place")
-		err = s.trash.rename(entry, parent, name)
+		err = s.trash.Rename(entry, parent, name)
 	}
 	switch {
 	case err == nil:
@@ -286,10 +287,10 @@ func (m *Making) moveInto(parent dir, name string) error {
 	if there, e := m.inPlace(); e != nil || there { // the answer to an earlier try was lost
 		return e
 	}
-	if e := s.trash.refresh(); e != nil {
+	if e := s.trash.Refresh(); e != nil {
 		return e
 	}
-	if _, e := s.trash.stat(entry); is(e, unix.ENOENT) {
+	if _, e := s.trash.Stat(entry); is(e, unix.ENOENT) {
 		return s.nothingLeft(entry)
 	}
 	return err
@@ -299,7 +300,7 @@ func (m *Making) moveInto(parent dir, name string) error {
 // before its tree is in its place finds none, and takes the record and the claim alone.
 func (m *Making) stillWanted() error {
 	s := m.s
-	if err := s.volumes.refresh(); err != nil {
+	if err := s.volumes.Refresh(); err != nil {
 		return err
 	}
 	r, _, err := s.record(m.rec.Key)
@@ -310,11 +311,11 @@ func (m *Making) stillWanted() error {
 		return err
 	}
 	parent, name := volume.SplitDirectory(m.rec.Directory)
-	d, err := s.root.resolve(parent)
+	d, err := s.root.Resolve(parent)
 	if err == nil {
 		s.step("rename the tree back into the trash")
-		err = d.rename(name, s.trash, m.rec.Restored.Entry)
-		d.close()
+		err = d.Rename(name, s.trash, m.rec.Restored.Entry)
+		d.Close()
 	}
 	if err == nil {
 		err = volume.Errorf(volume.ErrBusy, "share %s: volume %s was deleted while it was brought back: it is in the trash as before: try again", s.def, m.rec.Key)
@@ -330,14 +331,14 @@ func (m *Making) occupied() error {
 // after the tree was purged is not it.
 func (m *Making) inPlace() (bool, error) {
 	parent, name := volume.SplitDirectory(m.rec.Directory)
-	d, err := m.s.root.resolve(parent)
+	d, err := m.s.root.Resolve(parent)
 	if err == nil {
-		defer d.close()
-		err = d.refresh()
+		defer d.Close()
+		err = d.Refresh()
 	}
 	var st unix.Stat_t
 	if err == nil {
-		st, err = d.stat(name)
+		st, err = d.Stat(name)
 	}
 	if gone(err) && !m.s.gone() {
 		return false, nil
@@ -358,7 +359,7 @@ func (m *Making) keepInTrash(err error) error {
 	if slices.Contains([]error{volume.ErrUnavailable, volume.ErrTimeout, volume.ErrBusy, nil}, kind) {
 		return err
 	}
-	_, there := m.s.trash.stat(m.rec.Restored.Entry)
+	_, there := m.s.trash.Stat(m.rec.Restored.Entry)
 	exists, looked := m.s.Exists(context.Background(), m.rec.Directory)
 	if there != nil && (exists || looked != nil) {
 		return err
@@ -378,7 +379,7 @@ func (m *Making) withdraw() error {
 	if err == nil {
 		_ = m.file.Close() // before the unlink: see close
 		m.s.step("undo the record")
-		err = ignore(m.s.volumes.unlink(jsonName(m.rec.Key)), unix.ENOENT)
+		err = ignore(m.s.volumes.Unlink(jsonName(m.rec.Key)), unix.ENOENT)
 	}
 	return err
 }

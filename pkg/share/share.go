@@ -8,12 +8,14 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/mooring-csi/mooring/pkg/beneath"
 	"github.com/mooring-csi/mooring/pkg/volume"
 	"golang.org/x/sys/unix"
 )
@@ -54,7 +56,7 @@ type Share struct {
 
 	opened time.Time
 
-	root, volumes, claims, snapshots, groups, staging, jobs, trash dir
+	root, volumes, claims, snapshots, groups, staging, jobs, trash beneath.Dir
 
 	mu      sync.Mutex
 	parents map[string]time.Time // of volumes that were deleted, and when: see Tidy
@@ -69,9 +71,9 @@ func Open(path string, def volume.Share, opt Options) (*Share, error) {
 	if opt.Run == "" {
 		opt.Run = randomHex(4)
 	}
-	s := &Share{def: def, opt: opt, opened: time.Now(), parents: map[string]time.Time{}, root: -1}
+	s := &Share{def: def, opt: opt, opened: time.Now(), parents: map[string]time.Time{}, root: beneath.None}
 	for _, d := range s.own() {
-		*d = -1
+		*d = beneath.None
 	}
 	err := s.layOut(path)
 	if err == nil && !opt.ReadOnly {
@@ -88,14 +90,14 @@ func Open(path string, def volume.Share, opt Options) (*Share, error) {
 }
 
 func (s *Share) layOut(path string) (err error) {
-	if s.root, err = openDir(path); err != nil {
+	if s.root, err = beneath.OpenRoot(path); err != nil {
 		return err
 	}
 	state, err := s.ensure(s.root, volume.StateDir)
 	if err != nil {
 		return err
 	}
-	defer state.close()
+	defer state.Close()
 	for name, d := range s.own() {
 		if *d, err = s.ensure(state, name); err != nil {
 			return err
@@ -105,38 +107,38 @@ func (s *Share) layOut(path string) (err error) {
 }
 
 // own names Mooring's own directories.
-func (s *Share) own() map[string]*dir {
-	return map[string]*dir{
+func (s *Share) own() map[string]*beneath.Dir {
+	return map[string]*beneath.Dir{
 		"volumes": &s.volumes, "claims": &s.claims,
 		"snapshots": &s.snapshots, "groups": &s.groups, "staging": &s.staging, "jobs": &s.jobs, "trash": &s.trash,
 	}
 }
 
 // ensure opens the directory name in parent, and makes it where it is not there.
-func (s *Share) ensure(parent dir, name string) (dir, error) {
-	d, err := parent.resolve(name)
+func (s *Share) ensure(parent beneath.Dir, name string) (beneath.Dir, error) {
+	d, err := parent.Resolve(name)
 	if !is(err, unix.ENOENT) {
 		return d, err
 	}
 	if s.opt.ReadOnly {
-		return none, nil
+		return beneath.None, nil
 	}
 	s.step("lay out " + name)
-	if err := parent.mkdir(name, 0o700); err != nil && !is(err, unix.EEXIST) {
-		return -1, err
+	if err := parent.Mkdir(name, 0o700); err != nil && !is(err, unix.EEXIST) {
+		return beneath.None, err
 	}
-	return parent.resolve(name)
+	return parent.Resolve(name)
 }
 
 // sweepStaging removes the asides of this instance's earlier runs, and anybody's old ones.
 // The age is told by the server's clock alone.
 func (s *Share) sweepStaging() error {
 	var stale []string
-	now, err := s.staging.self()
+	now, err := s.staging.Self()
 	if err != nil {
 		return err
 	}
-	err = s.staging.names(func(name string) error {
+	err = s.staging.Names(func(name string) error {
 		aside, ok := keyOf(name)
 		if !ok {
 			return nil // a copy in the making: SweepStaging
@@ -144,7 +146,7 @@ func (s *Share) sweepStaging() error {
 		nonce := aside[strings.LastIndexByte(aside, '.')+1:] // a key may have dots
 		if s.earlierRun(nonce) {
 			stale = append(stale, name)
-		} else if st, err := s.staging.stat(name); err == nil && now.Mtim.Sec-st.Mtim.Sec > int64(staleAside/time.Second) {
+		} else if st, err := s.staging.Stat(name); err == nil && now.Mtim.Sec-st.Mtim.Sec > int64(staleAside/time.Second) {
 			stale = append(stale, name)
 		}
 		return nil
@@ -152,7 +154,7 @@ func (s *Share) sweepStaging() error {
 	for _, name := range stale {
 		if err == nil {
 			s.step("sweep staging")
-			err = ignore(s.staging.unlink(name), unix.ENOENT)
+			err = ignore(s.staging.Unlink(name), unix.ENOENT)
 		}
 	}
 	return err
@@ -162,11 +164,11 @@ func (s *Share) sweepStaging() error {
 func (s *Share) Close() {
 	for _, d := range s.own() {
 		if *d >= 0 {
-			d.close()
+			d.Close()
 		}
 	}
 	if s.root >= 0 {
-		s.root.close()
+		s.root.Close()
 	}
 }
 
@@ -196,7 +198,7 @@ func (s *Share) ReadOnly(ctx context.Context) (bool, error) {
 	if err := ctx.Err(); err != nil {
 		return false, s.fail(what, err)
 	}
-	readOnly, err := s.root.readOnly()
+	readOnly, err := s.root.ReadOnly()
 	return readOnly, s.fail(what, err)
 }
 
@@ -294,10 +296,23 @@ func classify(err error) (advice string, kind error) {
 	return "", nil
 }
 
+func is(err error, errno unix.Errno) bool { return errors.Is(err, errno) }
+
+// gone reports whether a name, or the directory that it was looked for in, is not there (any
+// more): a directory that another client removed is stale here.
+func gone(err error) bool { return is(err, unix.ENOENT) || is(err, unix.ESTALE) }
+
 // ignore returns nil for an error that is as good as success.
 func ignore(err error, errno unix.Errno) error {
 	if is(err, errno) {
 		return nil
 	}
 	return err
+}
+
+func pathError(op, name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &os.PathError{Op: op, Path: name, Err: err}
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mooring-csi/mooring/pkg/beneath"
 	"github.com/mooring-csi/mooring/pkg/volume"
 	"golang.org/x/sys/unix"
 )
@@ -32,24 +33,24 @@ func (s *Share) Snapshot(ctx context.Context, key string) (*volume.SnapshotRecor
 	if err != nil {
 		return nil, s.fail(what, err)
 	}
-	d.close()
+	d.Close()
 	return r, nil
 }
 
 // snapshot opens a snapshot's directory and reads its record.
-func (s *Share) snapshot(key string) (*volume.SnapshotRecord, dir, error) {
+func (s *Share) snapshot(key string) (*volume.SnapshotRecord, beneath.Dir, error) {
 	notFound := func() error { return volume.Errorf(volume.ErrNotFound, "share %s has no snapshot %s", s.def, key) }
-	if err := s.snapshots.refresh(); err != nil {
-		return nil, -1, err
+	if err := s.snapshots.Refresh(); err != nil {
+		return nil, beneath.None, err
 	}
-	d, err := s.snapshots.resolve(key)
+	d, err := s.snapshots.Resolve(key)
 	if is(err, unix.ENOENT) {
-		return nil, -1, notFound()
+		return nil, beneath.None, notFound()
 	}
 	if err != nil {
-		return nil, -1, err
+		return nil, beneath.None, err
 	}
-	data, _, err := d.read(recordFile)
+	data, _, err := d.Read(recordFile, maxRecord)
 	var r *volume.SnapshotRecord
 	switch {
 	case err == nil:
@@ -62,8 +63,8 @@ func (s *Share) snapshot(key string) (*volume.SnapshotRecord, dir, error) {
 		err = volume.Errorf(volume.ErrDamaged, "share %s: the record of snapshot %s is missing: restore %s/snapshots/%s/%s on the share from a backup", s.def, key, volume.StateDir, key, recordFile)
 	}
 	if err != nil {
-		d.close()
-		return nil, -1, err
+		d.Close()
+		return nil, beneath.None, err
 	}
 	return r, d, nil
 }
@@ -74,7 +75,7 @@ func (s *Share) SnapshotKeys(ctx context.Context) ([]string, error) {
 		return nil, s.fail("list the snapshots", err)
 	}
 	var keys []string
-	err := s.snapshots.names(func(name string) error {
+	err := s.snapshots.Names(func(name string) error {
 		keys = append(keys, name)
 		return ctx.Err()
 	})
@@ -93,17 +94,17 @@ func (s *Share) TrashSnapshot(ctx context.Context, key string, now time.Time) (e
 	if err != nil {
 		return Trashed{}, time.Time{}, s.fail(what, err)
 	}
-	d, err := s.snapshots.resolve(key)
+	d, err := s.snapshots.Resolve(key)
 	if err != nil {
 		return Trashed{}, time.Time{}, s.fail(what, ignore(err, unix.ENOENT))
 	}
-	defer d.close()
+	defer d.Close()
 	if err = s.unused(key, d); err != nil {
 		return Trashed{}, time.Time{}, s.fail(what, err)
 	}
 	e = Trashed{Name: trashName(key, now) + snapshotSuffix, Key: key, Deleted: now, data: true}
 	s.step("rename the snapshot into the trash")
-	err = s.snapshots.rename(key, s.trash, e.Name)
+	err = s.snapshots.Rename(key, s.trash, e.Name)
 	if is(err, unix.ENOENT) {
 		return Trashed{}, time.Time{}, nil
 	}
@@ -111,24 +112,24 @@ func (s *Share) TrashSnapshot(ctx context.Context, key string, now time.Time) (e
 		// A volume that came meanwhile looks, after it said so, whether the snapshot is there.
 		if err = s.unused(key, d); err != nil {
 			s.step("rename the snapshot back")
-			err = errors.Join(err, s.trash.rename(e.Name, s.snapshots, key))
+			err = errors.Join(err, s.trash.Rename(e.Name, s.snapshots, key))
 		}
 	}
 	return e, now.Add(s.def.TrashRetention), s.fail(what, err)
 }
 
 // unused returns ErrConflict where a volume is the snapshot itself. d is its directory.
-func (s *Share) unused(key string, d dir) error {
-	users, err := d.resolve(usersDir)
+func (s *Share) unused(key string, d beneath.Dir) error {
+	users, err := d.Resolve(usersDir)
 	if gone(err) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	defer users.close()
+	defer users.Close()
 	var names []string
-	if err := users.names(func(name string) error { names = append(names, name); return nil }); err != nil {
+	if err := users.Names(func(name string) error { names = append(names, name); return nil }); err != nil {
 		return err
 	}
 	var inUse []string
@@ -137,7 +138,7 @@ func (s *Share) unused(key string, d dir) error {
 		switch {
 		case errors.Is(err, volume.ErrNotFound), err == nil && !isThe(r, key):
 			s.step("remove the mark of a volume that is gone")
-			_ = users.unlink(name)
+			_ = users.Unlink(name)
 		case err != nil:
 			return err
 		default:
@@ -155,22 +156,22 @@ func (m *Making) UseSnapshot(ctx context.Context) error {
 	s, key := m.s, m.rec.Source.Key
 	what := fmt.Sprintf("make volume %s of snapshot %s itself", m.rec.Key, key)
 	err := m.allowed(ctx)
-	var d dir
+	var d beneath.Dir
 	if err == nil {
 		_, d, err = s.snapshot(key)
 	}
 	if err != nil {
 		return s.fail(what, err)
 	}
-	defer d.close()
+	defer d.Close()
 	if err = s.markUser(d, m.rec.Key); err == nil {
 		// Who deletes renames first and looks for users then.
-		var now dir
-		if err = s.snapshots.refresh(); err == nil {
-			now, err = s.snapshots.resolve(key)
+		var now beneath.Dir
+		if err = s.snapshots.Refresh(); err == nil {
+			now, err = s.snapshots.Resolve(key)
 		}
 		if err == nil {
-			defer now.close()
+			defer now.Close()
 			var same bool
 			if same, err = sameDir(d, now); err == nil && !same {
 				err = unix.ENOENT
@@ -183,32 +184,32 @@ func (m *Making) UseSnapshot(ctx context.Context) error {
 	return s.fail(what, err)
 }
 
-func (s *Share) markUser(d dir, key string) error {
-	users, err := d.resolve(usersDir)
+func (s *Share) markUser(d beneath.Dir, key string) error {
+	users, err := d.Resolve(usersDir)
 	if is(err, unix.ENOENT) {
 		s.step("make the directory of users")
-		if err = ignore(d.mkdir(usersDir, 0o700), unix.EEXIST); err == nil {
-			users, err = d.resolve(usersDir)
+		if err = ignore(d.Mkdir(usersDir, 0o700), unix.EEXIST); err == nil {
+			users, err = d.Resolve(usersDir)
 		}
 	}
 	if err != nil {
 		return err
 	}
-	defer users.close()
+	defer users.Close()
 	s.step("mark the snapshot as used")
-	f, err := users.open(key, unix.O_CREAT|unix.O_WRONLY)
+	f, err := users.Open(key, unix.O_CREAT|unix.O_WRONLY)
 	if err != nil {
 		return err
 	}
 	return f.Close()
 }
 
-func sameDir(a, b dir) (bool, error) {
-	st, err := a.self()
+func sameDir(a, b beneath.Dir) (bool, error) {
+	st, err := a.Self()
 	if err != nil {
 		return false, err
 	}
-	other, err := b.self()
+	other, err := b.Self()
 	return st.Ino == other.Ino && st.Dev == other.Dev, err
 }
 
@@ -217,7 +218,7 @@ func (s *Share) releaseShallow(ctx context.Context, r *volume.Record) error {
 	err := ctx.Err()
 	if err == nil {
 		s.step("remove the record")
-		err = ignore(s.volumes.unlink(jsonName(r.Key)), unix.ENOENT)
+		err = ignore(s.volumes.Unlink(jsonName(r.Key)), unix.ENOENT)
 	}
 	if err == nil {
 		err = s.unmarkUser(r)
@@ -227,18 +228,18 @@ func (s *Share) releaseShallow(ctx context.Context, r *volume.Record) error {
 
 // unmarkUser lets go of the snapshot. It comes after the record: a mark without one is none.
 func (s *Share) unmarkUser(r *volume.Record) error {
-	d, err := s.snapshots.resolve(r.Source.Key)
+	d, err := s.snapshots.Resolve(r.Source.Key)
 	if err != nil {
 		return ignore(err, unix.ENOENT)
 	}
-	defer d.close()
-	users, err := d.resolve(usersDir)
+	defer d.Close()
+	users, err := d.Resolve(usersDir)
 	if err != nil {
 		return ignore(err, unix.ENOENT)
 	}
-	defer users.close()
+	defer users.Close()
 	s.step("remove the mark of use")
-	return ignore(users.unlink(r.Key), unix.ENOENT)
+	return ignore(users.Unlink(r.Key), unix.ENOENT)
 }
 
 // purgeable refuses to destroy what is being copied from, or used, after all: those who began
@@ -253,15 +254,15 @@ func (s *Share) purgeable(e Trashed) error {
 	if err := s.held(volume.Object{Kind: volume.OfSnapshot, Key: e.Key}); err != nil {
 		return err
 	}
-	d, err := s.trash.resolve(e.Name)
+	d, err := s.trash.Resolve(e.Name)
 	if err != nil {
 		return ignore(err, unix.ENOENT)
 	}
-	defer d.close()
+	defer d.Close()
 	err = s.unused(e.Key, d)
 	if errors.Is(err, volume.ErrConflict) {
 		s.step("rename the snapshot back")
-		if e := s.trash.rename(e.Name, s.snapshots, e.Key); e != nil {
+		if e := s.trash.Rename(e.Name, s.snapshots, e.Key); e != nil {
 			return errors.Join(err, e)
 		}
 	}

@@ -4,14 +4,12 @@ package share
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"os"
 	"path"
 	"slices"
 	"time"
 
+	"github.com/mooring-csi/mooring/pkg/beneath"
 	"github.com/mooring-csi/mooring/pkg/volume"
 	"golang.org/x/sys/unix"
 )
@@ -32,38 +30,19 @@ func (s *Share) leaveParents(parent string) {
 }
 
 // findParents notes the parents that earlier processes have left.
-func (s *Share) findParents(claims dir, at string) error {
-	fd, err := unix.Openat(int(claims), ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return pathError("open", ".", err)
-	}
-	// Under this name the library finds the types that the server did not send along.
-	f := os.NewFile(uintptr(fd), fmt.Sprintf("/proc/self/fd/%d", fd))
-	defer f.Close()
-	for {
-		entries, err := f.ReadDir(1024)
-		for _, e := range entries {
-			if !e.IsDir() {
-				continue
-			}
-			below, err := claims.resolve(e.Name())
-			if err != nil {
-				return err
-			}
-			s.leaveParents(path.Join(at, e.Name()))
-			err = s.findParents(below, path.Join(at, e.Name()))
-			below.close()
-			if err != nil {
-				return err
-			}
-		}
-		if errors.Is(err, io.EOF) {
+func (s *Share) findParents(claims beneath.Dir, at string) error {
+	return claims.Entries(func(name string, isDir bool) error {
+		if !isDir {
 			return nil
 		}
+		below, err := claims.Resolve(name)
 		if err != nil {
 			return err
 		}
-	}
+		defer below.Close()
+		s.leaveParents(path.Join(at, name))
+		return s.findParents(below, path.Join(at, name))
+	})
 }
 
 // Tidy removes the parents that were made for volumes and that no volume has been in for so
@@ -91,14 +70,14 @@ func (s *Share) Tidy(ctx context.Context, idle time.Duration) error {
 }
 
 func (s *Share) tidyParent(parent string, idle time.Duration) error {
-	d, err := s.claims.resolve(parent)
+	d, err := s.claims.Resolve(parent)
 	if err != nil {
 		s.forgetParent(parent)
 		return ignore(err, unix.ENOENT)
 	}
-	defer d.close()
+	defer d.Close()
 	used, marked := false, false
-	err = d.names(func(name string) error {
+	err = d.Names(func(name string) error {
 		marked = marked || name == volume.StateDir
 		used = used || name != volume.StateDir
 		return nil
@@ -106,7 +85,7 @@ func (s *Share) tidyParent(parent string, idle time.Duration) error {
 	if err != nil {
 		return err
 	}
-	if st, err := d.self(); err != nil || !used && time.Since(time.Unix(st.Mtim.Unix())) < idle {
+	if st, err := d.Self(); err != nil || !used && time.Since(time.Unix(st.Mtim.Unix())) < idle {
 		return err // another controller has used it: later
 	}
 	s.forgetParent(parent) // until a volume leaves it again
@@ -115,44 +94,44 @@ func (s *Share) tidyParent(parent string, idle time.Duration) error {
 	}
 	up, name := volume.SplitDirectory(parent)
 	if marked {
-		at, err := s.root.resolve(up)
+		at, err := s.root.Resolve(up)
 		if err == nil {
 			s.step("remove an empty parent")
-			err = at.rmdir(name)
-			at.close()
+			err = at.Rmdir(name)
+			at.Close()
 		}
 		if err := ignore(err, unix.ENOENT); err != nil {
 			return ignore(ignore(err, unix.ENOTEMPTY), unix.EEXIST)
 		}
 		s.step("remove the parent's mark")
-		if err := ignore(d.unlink(volume.StateDir), unix.ENOENT); err != nil {
+		if err := ignore(d.Unlink(volume.StateDir), unix.ENOENT); err != nil {
 			return err
 		}
 	}
-	at, err := s.claims.resolve(up)
+	at, err := s.claims.Resolve(up)
 	if err != nil {
 		return err
 	}
-	defer at.close()
+	defer at.Close()
 	s.step("remove the parent's claims")
-	return ignore(ignore(at.rmdir(name), unix.ENOTEMPTY), unix.EEXIST)
+	return ignore(ignore(at.Rmdir(name), unix.ENOTEMPTY), unix.EEXIST)
 }
 
 // free removes a parent of volumes, and the parents in it, now, because it is itself to be a
 // volume. It reports false where there is a volume beneath.
 func (s *Share) free(parent string) bool {
-	d, err := s.claims.resolve(parent)
+	d, err := s.claims.Resolve(parent)
 	if err != nil {
 		return is(err, unix.ENOENT)
 	}
 	var below []string
-	err = d.names(func(name string) error {
+	err = d.Names(func(name string) error {
 		if name != volume.StateDir {
 			below = append(below, path.Join(parent, name))
 		}
 		return nil
 	})
-	d.close()
+	d.Close()
 	for _, p := range below {
 		if err != nil || !s.free(p) {
 			return false
@@ -161,9 +140,9 @@ func (s *Share) free(parent string) bool {
 	if err != nil || s.tidyParent(parent, 0) != nil {
 		return false
 	}
-	d, err = s.claims.resolve(parent)
+	d, err = s.claims.Resolve(parent)
 	if err == nil {
-		d.close()
+		d.Close()
 	}
 	return is(err, unix.ENOENT)
 }

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mooring-csi/mooring/pkg/beneath"
 	"github.com/mooring-csi/mooring/pkg/volume"
 	"golang.org/x/sys/unix"
 )
@@ -32,9 +33,9 @@ func (s *Share) Trash(ctx context.Context, r *Stored, now time.Time) (e Trashed,
 	}
 	e = Trashed{Name: trashName(r.Key, now), Key: r.Key, Deleted: now, data: true, recorded: true}
 	moved := false
-	err = s.leave(ctx, r, func(d dir, name string) error {
+	err = s.leave(ctx, r, func(d beneath.Dir, name string) error {
 		s.step("rename the directory into the trash")
-		err := d.rename(name, s.trash, e.Name)
+		err := d.Rename(name, s.trash, e.Name)
 		moved = err == nil
 		return err
 	})
@@ -48,11 +49,11 @@ func (s *Share) Trash(ctx context.Context, r *Stored, now time.Time) (e Trashed,
 	}
 	if e.Name == "" { // nothing is there to be brought back
 		s.step("remove the record")
-		err = s.volumes.unlink(jsonName(r.Key))
+		err = s.volumes.Unlink(jsonName(r.Key))
 		return Trashed{}, time.Time{}, s.fail(what, ignore(err, unix.ENOENT))
 	}
 	s.step("rename the record into the trash")
-	err = s.volumes.rename(jsonName(r.Key), s.trash, jsonName(e.Name))
+	err = s.volumes.Rename(jsonName(r.Key), s.trash, jsonName(e.Name))
 	return e, e.Deleted.Add(s.retention(&r.Record)), s.fail(what, ignore(err, unix.ENOENT))
 }
 
@@ -72,7 +73,7 @@ func (s *Share) Release(ctx context.Context, r *Stored) error {
 	err := s.leave(ctx, r, nil)
 	if err == nil {
 		s.step("remove the record")
-		err = ignore(s.volumes.unlink(jsonName(r.Key)), unix.ENOENT)
+		err = ignore(s.volumes.Unlink(jsonName(r.Key)), unix.ENOENT)
 	}
 	return s.fail(fmt.Sprintf("release volume %s", r.Key), err)
 }
@@ -80,10 +81,10 @@ func (s *Share) Release(ctx context.Context, r *Stored) error {
 // Archive forgets a volume and renames its directory to archived-<name>, beside where it
 // was, with a suffix where that is taken.
 func (s *Share) Archive(ctx context.Context, r *Stored) error {
-	err := s.leave(ctx, r, func(d dir, name string) error { return s.archive(r, d, name) })
+	err := s.leave(ctx, r, func(d beneath.Dir, name string) error { return s.archive(r, d, name) })
 	if err == nil {
 		s.step("remove the record")
-		err = ignore(s.volumes.unlink(jsonName(r.Key)), unix.ENOENT)
+		err = ignore(s.volumes.Unlink(jsonName(r.Key)), unix.ENOENT)
 	}
 	return s.fail(fmt.Sprintf("archive volume %s", r.Key), err)
 }
@@ -91,13 +92,13 @@ func (s *Share) Archive(ctx context.Context, r *Stored) error {
 // archive renames the directory. The new name is claimed for that moment: without
 // RENAME_NOREPLACE, which NFS has not, a rename would replace the empty directory of a
 // volume that is just being made there.
-func (s *Share) archive(r *Stored, d dir, name string) error {
+func (s *Share) archive(r *Stored, d beneath.Dir, name string) error {
 	parent, _ := volume.SplitDirectory(r.Directory)
-	claims, err := s.claims.resolve(parent)
+	claims, err := s.claims.Resolve(parent)
 	if err != nil {
 		return err
 	}
-	defer claims.close()
+	defer claims.Close()
 	sum := sha256.Sum256([]byte(r.Key))
 	unique := "-" + hex.EncodeToString(sum[:4])
 	done := false
@@ -112,20 +113,20 @@ func (s *Share) archive(r *Stored, d dir, name string) error {
 		if key, err := readClaim(claims, as); err != nil || key != r.Key {
 			continue
 		}
-		if _, err := d.stat(as); is(err, unix.ENOENT) && !done {
+		if _, err := d.Stat(as); is(err, unix.ENOENT) && !done {
 			s.step("rename the directory to its archived name")
-			if err := ignore(d.rename(name, d, as), unix.ENOENT); err != nil {
+			if err := ignore(d.Rename(name, d, as), unix.ENOENT); err != nil {
 				return err
 			}
 			done = true
 		}
 		// Also that which an interrupted call left: hence all names, done or not.
 		s.step("remove the archived name's claim")
-		if err := ignore(claims.unlink(as), unix.ENOENT); err != nil {
+		if err := ignore(claims.Unlink(as), unix.ENOENT); err != nil {
 			return err
 		}
 	}
-	if _, err := d.stat(name); err == nil {
+	if _, err := d.Stat(name); err == nil {
 		return volume.Errorf(volume.ErrConflict, "share %s: volume %s cannot be archived: %q and its like are taken beside it: move the older archives away", s.def, r.Key, volume.ArchiveName(name, ""))
 	}
 	return nil
@@ -134,7 +135,7 @@ func (s *Share) archive(r *Stored, d dir, name string) error {
 // leave takes a volume out of its place: it proves that the directory is the volume's, calls
 // move with the open parent and the directory's name, and removes the claim. move says
 // ENOENT where the directory is not there (any more); nil is for a directory that stays.
-func (s *Share) leave(ctx context.Context, r *Stored, move func(parent dir, name string) error) error {
+func (s *Share) leave(ctx context.Context, r *Stored, move func(parent beneath.Dir, name string) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -151,20 +152,20 @@ func (s *Share) leave(ctx context.Context, r *Stored, move func(parent dir, name
 		return s.leftAlready(ctx, r)
 	}
 	if move != nil {
-		d, err := s.root.resolve(parent)
+		d, err := s.root.Resolve(parent)
 		if err == nil {
 			err = move(d, name)
-			d.close()
+			d.Close()
 		}
 		if err := ignore(err, unix.ENOENT); err != nil {
 			return err
 		}
 	}
-	claims, err := s.claims.resolve(parent)
+	claims, err := s.claims.Resolve(parent)
 	if err == nil {
 		s.step("remove the claim")
-		err = claims.unlink(name)
-		claims.close()
+		err = claims.Unlink(name)
+		claims.Close()
 	}
 	return ignore(err, unix.ENOENT) // another controller may be at it too
 }
@@ -218,7 +219,7 @@ func (s *Share) hasLeft(ctx context.Context, r *Stored, owner string) (bool, err
 	if err != nil || !there && owner == "" {
 		return true, err
 	}
-	if err := s.volumes.refresh(); err != nil {
+	if err := s.volumes.Refresh(); err != nil {
 		return false, err
 	}
 	_, _, err = s.record(r.Key)
@@ -273,7 +274,7 @@ func (s *Share) Trashed(ctx context.Context) ([]Trashed, error) {
 
 func (s *Share) trashed() ([]Trashed, error) {
 	found := map[string]*Trashed{}
-	err := s.trash.names(func(name string) error {
+	err := s.trash.Names(func(name string) error {
 		entry, isRecord := strings.CutSuffix(name, ".json")
 		entry, purging := strings.CutSuffix(entry, purgingSuffix)
 		key, deleted, ok := parseTrashName(entry)
@@ -312,7 +313,7 @@ func (s *Share) Due(e Trashed) (time.Time, error) {
 	case !e.recorded:
 		return e.Deleted.Add(max(keep, halfTrashed)), nil
 	}
-	data, _, err := s.trash.read(jsonName(e.Name))
+	data, _, err := s.trash.Read(jsonName(e.Name), maxRecord)
 	if ignore(err, unix.ENOENT) != nil {
 		return time.Time{}, s.fail("read the record of "+e.Name+" in the trash", err)
 	}
@@ -340,7 +341,7 @@ func (s *Share) Purge(e Trashed, remove func(trash int, name string) error) erro
 		if name != e.Name && !e.purging {
 			s.step("take the tree for its purge")
 			// ENOENT: another purger was first, or it was brought back.
-			if err := ignore(s.trash.rename(e.Name, s.trash, name), unix.ENOENT); err != nil {
+			if err := ignore(s.trash.Rename(e.Name, s.trash, name), unix.ENOENT); err != nil {
 				return s.fail(what, err)
 			}
 		}
@@ -353,7 +354,7 @@ func (s *Share) Purge(e Trashed, remove func(trash int, name string) error) erro
 		return nil
 	}
 	s.step("remove the record from the trash")
-	return s.fail(what, ignore(s.trash.unlink(jsonName(e.Name)), unix.ENOENT))
+	return s.fail(what, ignore(s.trash.Unlink(jsonName(e.Name)), unix.ENOENT))
 }
 
 // The suffixes of names in the trash, of what was never in its place, of a snapshot and of an

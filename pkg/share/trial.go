@@ -11,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/mooring-csi/mooring/pkg/beneath"
 	"github.com/mooring-csi/mooring/pkg/volume"
 	"golang.org/x/sys/unix"
 )
@@ -23,7 +24,7 @@ import (
 //	.mooring-doctor-<random>.copy    what its data is copied to
 //	.mooring-doctor-<random>.link    its second name, for a moment
 type Trial struct {
-	root, in     dir
+	root, in     beneath.Dir
 	name         string
 	begun        bool // the probe file was asked for, and not refused
 	source, copy *os.File
@@ -48,7 +49,7 @@ var trialName = regexp.MustCompile(`^` + regexp.QuoteMeta(trialPrefix) + `[0-9a-
 func OpenTrial(path string) (*Trial, error) {
 	t := &Trial{root: -1, in: -1, name: trialPrefix + randomHex(8)}
 	var err error
-	t.root, err = openDir(path)
+	t.root, err = beneath.OpenRoot(path)
 	return t, err
 }
 
@@ -68,7 +69,7 @@ func (t *Trial) Latency(times int, while time.Duration) (time.Duration, error) {
 	var took []time.Duration
 	for begin := time.Now(); len(took) < times && time.Since(begin) < while; {
 		start := time.Now()
-		if err := t.root.refresh(); err != nil {
+		if err := t.root.Refresh(); err != nil {
 			return 0, err
 		}
 		took = append(took, time.Since(start))
@@ -83,17 +84,17 @@ func (t *Trial) Latency(times int, while time.Duration) (time.Duration, error) {
 // The server's clock is what the directory has for its mtime. That of the file may be this
 // client's, which keeps it to itself as long as the file is delegated to it (RFC 9754).
 func (t *Trial) Write(now func() time.Time) (skew time.Duration, err error) {
-	if t.in, err = t.root.resolve(volume.StateDir); is(err, unix.ENOENT) {
-		t.in, err = t.root.resolve("")
+	if t.in, err = t.root.Resolve(volume.StateDir); is(err, unix.ENOENT) {
+		t.in, err = t.root.Resolve("")
 	}
 	if err != nil {
 		return 0, err
 	}
 	before := now()
 	t.begun = true
-	if t.source, err = t.in.open(t.name, unix.O_CREAT|unix.O_EXCL|unix.O_RDWR); err != nil {
+	if t.source, err = t.in.Open(t.name, unix.O_CREAT|unix.O_EXCL|unix.O_RDWR); err != nil {
 		if is(err, unix.EACCES) || is(err, unix.EPERM) {
-			if readOnly, _ := t.root.readOnly(); readOnly {
+			if readOnly, _ := t.root.ReadOnly(); readOnly {
 				err = unix.EROFS
 			}
 		}
@@ -138,7 +139,7 @@ func (t *Trial) Own(uid, gid int) error { return unix.Fchown(int(t.source.Fd()),
 // Copies returns the probe file, and an empty one that its data may be copied to.
 func (t *Trial) Copies() (source, copy int, err error) {
 	if t.copy == nil {
-		if t.copy, err = t.in.open(t.name+trialCopy, unix.O_CREAT|unix.O_EXCL|unix.O_RDWR); err != nil {
+		if t.copy, err = t.in.Open(t.name+trialCopy, unix.O_CREAT|unix.O_EXCL|unix.O_RDWR); err != nil {
 			return -1, -1, err
 		}
 	}
@@ -173,7 +174,7 @@ func (t *Trial) ACL() (name string, err error) {
 
 // Link gives the probe file a second name, and takes that away again.
 func (t *Trial) Link() error {
-	if err := t.in.link(t.name, t.in, t.name+trialLink); err != nil {
+	if err := t.in.Link(t.name, t.in, t.name+trialLink); err != nil {
 		return err
 	}
 	var st unix.Statx_t
@@ -181,7 +182,7 @@ func (t *Trial) Link() error {
 	if err == nil && st.Nlink != 2 {
 		err = fmt.Errorf("the file has %d names, and not 2", st.Nlink)
 	}
-	return errors.Join(err, t.in.unlink(t.name+trialLink))
+	return errors.Join(err, t.in.Unlink(t.name+trialLink))
 }
 
 // Hole reports whether the server tells where the probe file has its hole.
@@ -204,28 +205,28 @@ func (t *Trial) Lock() error {
 // and that are old. The age is told by the server's clock, by which the probe file has just set
 // its directory's time.
 func (t *Trial) Sweep() (removed int, err error) {
-	if err := t.in.refresh(); err != nil {
+	if err := t.in.Refresh(); err != nil {
 		return 0, err
 	}
-	now, err := t.in.self()
+	now, err := t.in.Self()
 	if err != nil {
 		return 0, err
 	}
-	dirs := []dir{t.in}
-	if root, err := t.root.self(); err == nil && root.Ino != now.Ino {
+	dirs := []beneath.Dir{t.in}
+	if root, err := t.root.Self(); err == nil && root.Ino != now.Ino {
 		dirs = append(dirs, t.root) // from before there was a .mooring
 	}
 	for _, d := range dirs {
 		var stale []string
-		err := d.names(func(name string) error {
-			if trialName.MatchString(name) && d.leftTrial(name, now) {
+		err := d.Names(func(name string) error {
+			if trialName.MatchString(name) && leftTrial(d, name, now) {
 				stale = append(stale, name)
 			}
 			return nil
 		})
 		for _, name := range stale {
 			if err == nil {
-				err = ignore(d.unlink(name), unix.ENOENT)
+				err = ignore(d.Unlink(name), unix.ENOENT)
 				removed++
 			}
 		}
@@ -237,15 +238,15 @@ func (t *Trial) Sweep() (removed int, err error) {
 }
 
 // leftTrial reports whether a file is an old one of a Trial's.
-func (d dir) leftTrial(name string, now unix.Stat_t) bool {
-	st, err := d.stat(name)
+func leftTrial(d beneath.Dir, name string, now unix.Stat_t) bool {
+	st, err := d.Stat(name)
 	if err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || since(st.Mtim, now.Mtim) < staleTrial {
 		return false
 	}
 	if st.Size == 0 { // one that was killed before it could write
 		return true
 	}
-	f, err := d.open(name, unix.O_RDONLY|unix.O_NONBLOCK)
+	f, err := d.Open(name, unix.O_RDONLY|unix.O_NONBLOCK)
 	if err != nil {
 		return false
 	}
@@ -268,12 +269,12 @@ func (t *Trial) Close() error {
 	}
 	if t.begun {
 		for _, suffix := range []string{trialLink, trialCopy, ""} {
-			errs = append(errs, ignore(t.in.unlink(t.name+suffix), unix.ENOENT))
+			errs = append(errs, ignore(t.in.Unlink(t.name+suffix), unix.ENOENT))
 		}
 	}
 	if t.in >= 0 {
-		t.in.close()
+		t.in.Close()
 	}
-	t.root.close()
+	t.root.Close()
 	return errors.Join(errs...)
 }

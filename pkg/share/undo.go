@@ -40,7 +40,7 @@ func (m *Making) undo() error {
 		return err
 	}
 	s.step("undo the record")
-	err := ignore(s.volumes.unlink(jsonName(m.rec.Key)), unix.ENOENT)
+	err := ignore(s.volumes.Unlink(jsonName(m.rec.Key)), unix.ENOENT)
 	if err == nil && m.rec.Shallow {
 		err = s.unmarkUser(&m.rec)
 	}
@@ -70,11 +70,11 @@ func (m *Making) undoDirectory() error {
 		return nil
 	}
 	parent, name := volume.SplitDirectory(m.rec.Directory)
-	claims, err := m.s.claims.resolve(parent)
+	claims, err := m.s.claims.Resolve(parent)
 	owner := ""
 	if err == nil {
 		owner, err = readClaim(claims, name)
-		claims.close()
+		claims.Close()
 	}
 	if unclaimed(err) || err == nil && owner != m.rec.Key {
 		return nil
@@ -82,20 +82,20 @@ func (m *Making) undoDirectory() error {
 	if err != nil {
 		return err
 	}
-	at, err := m.s.root.resolve(parent)
+	at, err := m.s.root.Resolve(parent)
 	if err != nil {
 		return ignore(err, unix.ENOENT)
 	}
-	defer at.close()
-	d, err := at.resolve(name)
+	defer at.Close()
+	d, err := at.Resolve(name)
 	if err != nil {
 		return ignore(err, unix.ENOENT)
 	}
 	ours := m.made || m.isOurs(d) == nil
-	d.close()
+	d.Close()
 	if !ours {
 		return nil
 	}
 	m.s.step("undo the directory")
-	return ignore(at.rmdir(name), unix.ENOENT)
+	return ignore(at.Rmdir(name), unix.ENOENT)
 }

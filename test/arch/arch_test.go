@@ -28,7 +28,7 @@ const module = "github.com/mooring-csi/mooring"
 
 // floors says on which floor each package lives. An import runs downwards.
 var floors = map[string]int{
-	"volume": 0, "config": 0, "keylock": 0, "child": 0,
+	"volume": 0, "config": 0, "keylock": 0, "child": 0, "beneath": 0,
 	"mount": 1, "share": 1, "copytree": 1, "probe": 1, "kube": 1,
 	"provision": 2, "publish": 2, "jobs": 2,
 	"driver": 3, "metrics": 3, "doctor": 3, "admin": 3,
@@ -36,11 +36,12 @@ var floors = map[string]int{
 
 // edges are the imports between packages that are allowed. cmd joins what it likes.
 var edges = map[string][]string{
-	"volume": {}, "keylock": {}, "child": {}, "copytree": {}, "kube": {},
+	"volume": {}, "keylock": {}, "child": {}, "beneath": {}, "kube": {},
 	"config":    {"volume"},
 	"mount":     {"child", "volume"},
 	"probe":     {"child", "volume"},
-	"share":     {"mount", "volume"},
+	"copytree":  {"beneath"},
+	"share":     {"beneath", "mount", "volume"},
 	"jobs":      {"copytree", "share", "volume"},
 	"provision": {"jobs", "keylock", "share", "volume"},
 	"publish":   {"child", "keylock", "mount", "probe", "share", "volume"},

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package beneath
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// batch is the number of entries of a directory that are in memory at once.
+const batch = 1024
+
+// Names calls each for every name in d, in the order of the server. It refreshes d first, so
+// that the names are those that the server has now. The first error of each ends it and is
+// returned. [None] has no names.
+func (d Dir) Names(each func(name string) error) error {
+	if d == None {
+		return nil
+	}
+	if err := d.Refresh(); err != nil {
+		return err
+	}
+	f, err := d.Open(".", unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	for {
+		names, err := f.Readdirnames(batch)
+		for _, name := range names {
+			if err := each(name); err != nil {
+				return err
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// Entries calls each for every entry of d, and says whether it is a directory; a symbolic
+// link is none. The first error of each ends it and is returned. [None] has no entries.
+//
+// Entries does not refresh d, unlike [Dir.Names]. The type is that of the moment: by the time
+// that the name is used it may be something else, and only opening it as a directory tells.
+func (d Dir) Entries(each func(name string, isDir bool) error) error {
+	if d == None {
+		return nil
+	}
+	fd, err := d.openFD(".", unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return err
+	}
+	// Some servers send no types along. ReadDir then calls lstat(2) with the name of the file
+	// and that of the entry joined; with this name that is relative to the descriptor.
+	path := fmt.Sprintf("/proc/self/fd/%d", fd)
+	f := os.NewFile(uintptr(fd), path)
+	defer f.Close()
+	for {
+		entries, err := f.ReadDir(batch)
+		for _, e := range entries {
+			if err := each(e.Name(), e.IsDir()); err != nil {
+				return err
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return readable(err, path)
+		}
+	}
+}
+
+// readable returns an error about the file at path, or one in it, without that path.
+func readable(err error, path string) error {
+	e, ok := errors.AsType[*os.PathError](err)
+	if !ok {
+		return err
+	}
+	name := strings.TrimPrefix(strings.TrimPrefix(e.Path, path), "/")
+	return pathError(e.Op, cmp.Or(name, "."), e.Err)
+}
+
+// Empty reports whether d has no entries, by the server's word (see [Dir.Names]).
+func (d Dir) Empty() (bool, error) {
+	err := d.Names(func(string) error { return fs.ErrExist })
+	if errors.Is(err, fs.ErrExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
