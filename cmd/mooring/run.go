@@ -19,6 +19,7 @@ import (
 	"github.com/mooring-csi/mooring/pkg/jobs"
 	"github.com/mooring-csi/mooring/pkg/metrics"
 	"github.com/mooring-csi/mooring/pkg/mount"
+	"github.com/mooring-csi/mooring/pkg/pool"
 	"github.com/mooring-csi/mooring/pkg/probe"
 	"github.com/mooring-csi/mooring/pkg/provision"
 	"github.com/mooring-csi/mooring/pkg/publish"
@@ -118,12 +119,12 @@ func run(ctx context.Context, o options) error {
 	identity := &driver.Identity{Name: o.driverName, Version: version, Controller: o.controller, Ready: &atomic.Bool{}}
 	var controller *driver.Controller
 	if o.controller {
-		pool, close, err := openPool(o, source, mounter, servers)
+		shares, close, err := openPool(o, source, mounter, servers)
 		if err != nil {
 			return err
 		}
 		defer close()
-		controller = newController(ctx, &background, o, pool, m)
+		controller = newController(ctx, &background, o, shares, m)
 		defer background.Wait() // before the pool closes
 		defer cancel()
 	}
@@ -160,7 +161,7 @@ func serve(ctx context.Context, background *sync.WaitGroup, o options, server *g
 
 // openPool makes the controller's pool of shares under the state directory, which it holds
 // for this process alone: two processes under one name could take each other's work for their own.
-func openPool(o options, source *config.Source, mounter metrics.Mounter, servers *probe.Servers) (*share.Pool, func(), error) {
+func openPool(o options, source *config.Source, mounter metrics.Mounter, servers *probe.Servers) (*pool.Pool, func(), error) {
 	maker, unlock, err := instance(o.stateDir)
 	if err != nil {
 		return nil, nil, err
@@ -169,12 +170,12 @@ func openPool(o options, source *config.Source, mounter metrics.Mounter, servers
 	if err != nil {
 		return nil, nil, err
 	}
-	var poolMounter share.Mounter = mounter
+	var poolMounter pool.Mounter = mounter
 	if o.sharesDir != "" {
 		poolMounter = &mount.Given{Table: mounter.Table}
 	}
-	pool := share.NewPool(source.Current, poolMounter, dir, share.Options{
-		Maker: maker, Given: o.sharesDir,
+	shares := pool.New(source.Current, poolMounter, dir, pool.Options{
+		Share: share.Options{Maker: maker}, Given: o.sharesDir,
 		Check: func(ctx context.Context, server string, options []string) error {
 			_, err := servers.Check(ctx, probe.EndpointOf(server, options))
 			return err
@@ -184,11 +185,11 @@ func openPool(o options, source *config.Source, mounter metrics.Mounter, servers
 	if err != nil {
 		return nil, nil, err
 	}
-	pool.Clean(table)
-	return pool, func() {
-		pool.Close()
+	shares.Clean(table)
+	return shares, func() {
+		shares.Close()
 		if table, err := mounter.Table(); err == nil {
-			pool.Clean(table) // what was replaced and still in use
+			shares.Clean(table) // what was replaced and still in use
 		}
 		unlock()
 	}, nil
@@ -198,14 +199,14 @@ func openPool(o options, source *config.Source, mounter metrics.Mounter, servers
 const sweepEvery = time.Hour
 
 // newController returns the controller service, and starts what it does in the background.
-func newController(ctx context.Context, background *sync.WaitGroup, o options, pool *share.Pool, m *metrics.Metrics) *driver.Controller {
-	purger := jobs.NewPurger(pool)
-	copier := jobs.NewCopier(pool, purger, o.copies)
-	service := provision.New(pool, purger, copier)
+func newController(ctx context.Context, background *sync.WaitGroup, o options, shares *pool.Pool, m *metrics.Metrics) *driver.Controller {
+	purger := jobs.NewPurger(shares)
+	copier := jobs.NewCopier(shares, purger, o.copies)
+	service := provision.New(shares, purger, copier)
 	m.Trash(purger.Status)
 	m.Copies(copier.Status)
-	watcher := jobs.NewWatcher(pool)
-	m.Shares(pool.Opened, watcher.Status)
+	watcher := jobs.NewWatcher(shares)
+	m.Shares(shares.Opened, watcher.Status)
 	background.Go(func() { watcher.Run(ctx) })
 	background.Go(func() { purger.Run(ctx) })
 	background.Go(func() { copier.Run(ctx) })

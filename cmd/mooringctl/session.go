@@ -20,6 +20,7 @@ import (
 	"github.com/mooring-csi/mooring/pkg/config"
 	"github.com/mooring-csi/mooring/pkg/kube"
 	"github.com/mooring-csi/mooring/pkg/mount"
+	"github.com/mooring-csi/mooring/pkg/pool"
 	"github.com/mooring-csi/mooring/pkg/probe"
 	"github.com/mooring-csi/mooring/pkg/share"
 	"github.com/mooring-csi/mooring/pkg/volume"
@@ -50,7 +51,7 @@ func (o *options) open(c *cobra.Command, change bool) (*session, func(), error) 
 	}
 	registry := source.Current
 	kernel := &mount.Kernel{}
-	var mounter share.Mounter = kernel
+	var mounter pool.Mounter = kernel
 	dir, given := "", o.given(kernel, registry().Shares)
 	if given != "" {
 		mounter = &mount.Given{Table: kernel.Table}
@@ -61,16 +62,16 @@ func (o *options) open(c *cobra.Command, change bool) (*session, func(), error) 
 		registry = func() *volume.Registry { return withoutLocks(source.Current()) }
 	}
 	servers := probe.NewServers(probe.Null)
-	pool := share.NewPool(registry, mounter, dir, share.Options{
-		Maker: maker(), Given: given, ReadOnly: !change,
+	shares := pool.New(registry, mounter, dir, pool.Options{
+		Share: share.Options{Maker: maker(), ReadOnly: !change}, Given: given,
 		Check: func(ctx context.Context, server string, options []string) error {
 			_, err := servers.Check(ctx, probe.EndpointOf(server, options))
 			return err
 		},
 	})
 	s := &session{stderr: c.ErrOrStderr()}
-	s.Service = admin.New(pool, s.report)
-	return s, pool.Close, nil
+	s.Service = admin.New(shares, s.report)
+	return s, shares.Close, nil
 }
 
 // maker is a name that no controller has, nor another run of this: those have 8 digits alone.

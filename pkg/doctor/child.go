@@ -15,7 +15,7 @@ import (
 
 	"github.com/mooring-csi/mooring/pkg/child"
 	"github.com/mooring-csi/mooring/pkg/mount"
-	"github.com/mooring-csi/mooring/pkg/share"
+	"github.com/mooring-csi/mooring/pkg/pool"
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
@@ -122,7 +122,7 @@ func Child(in io.Reader, out io.Writer, now func() time.Time) error {
 }
 
 func (r request) spec() mount.Spec {
-	return mount.Spec{Source: r.Source, Target: r.At, Options: share.ControllerOptions(r.Options)}
+	return mount.Spec{Source: r.Source, Target: r.At, Options: pool.ControllerOptions(r.Options)}
 }
 
 // mountAt mounts, and tells what is there then.

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/mooring-csi/mooring/pkg/copytree"
+	"github.com/mooring-csi/mooring/pkg/pool"
 	"github.com/mooring-csi/mooring/pkg/share"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -51,7 +52,7 @@ type Trash struct {
 // Purger empties the shares' trash: everything that has been there for as long as it is to
 // be kept. Each share has a worker of its own, so that one that hangs holds up no other.
 type Purger struct {
-	pool  *share.Pool
+	pool  *pool.Pool
 	clock func() time.Time
 
 	mu      sync.Mutex
@@ -79,9 +80,9 @@ type waiting struct {
 	backoff time.Duration
 }
 
-// NewPurger returns a Purger of the shares in pool.
-func NewPurger(pool *share.Pool) *Purger {
-	return &Purger{pool: pool, clock: time.Now, workers: map[string]*worker{}}
+// NewPurger returns a Purger of the pool's shares.
+func NewPurger(shares *pool.Pool) *Purger {
+	return &Purger{pool: shares, clock: time.Now, workers: map[string]*worker{}}
 }
 
 // Run purges until ctx ends: from the start the registered shares, which resumes what an

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/mooring-csi/mooring/pkg/mount"
+	"github.com/mooring-csi/mooring/pkg/pool"
 	"github.com/mooring-csi/mooring/pkg/share"
 	"github.com/mooring-csi/mooring/pkg/volume"
 	"k8s.io/klog/v2"
@@ -28,7 +29,7 @@ var quiet = klog.NewContext(context.Background(), klog.Logger{})
 type site struct {
 	*testing.T
 	purger   *Purger
-	pool     *share.Pool
+	pool     *pool.Pool
 	mounter  *mount.Fake
 	registry atomic.Pointer[volume.Registry]
 	root     string
@@ -42,9 +43,9 @@ func newSite(t *testing.T, shares ...volume.Share) *site {
 	s.register(shares...)
 	s.mounter = &mount.Fake{Root: s.root}
 	s.export("nas1")
-	s.pool = share.NewPool(s.registry.Load, s.mounter, t.TempDir(), share.Options{
+	s.pool = pool.New(s.registry.Load, s.mounter, t.TempDir(), pool.Options{Share: share.Options{
 		Maker: "0a1b2c3d", Step: func(what string) { s.step(what) },
-	})
+	}})
 	s.purger = NewPurger(s.pool)
 	return s
 }

@@ -8,7 +8,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/mooring-csi/mooring/pkg/share"
+	"github.com/mooring-csi/mooring/pkg/pool"
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
@@ -32,7 +32,7 @@ type Seen struct {
 // wants to know has not to ask the server. A share that hangs costs one goroutine, and
 // nobody else anything.
 type Watcher struct {
-	pool *share.Pool
+	pool *pool.Pool
 	ask  func(ctx context.Context, name string) Seen
 
 	mu   sync.Mutex
@@ -40,11 +40,11 @@ type Watcher struct {
 	busy map[string]bool // shares that are being looked at
 }
 
-// NewWatcher returns a Watcher of the shares in pool.
-func NewWatcher(pool *share.Pool) *Watcher {
+// NewWatcher returns a Watcher of the pool's shares.
+func NewWatcher(shares *pool.Pool) *Watcher {
 	return &Watcher{
-		pool: pool, seen: map[string]Seen{}, busy: map[string]bool{},
-		ask: func(ctx context.Context, name string) Seen { return ask(ctx, pool, name) },
+		pool: shares, seen: map[string]Seen{}, busy: map[string]bool{},
+		ask: func(ctx context.Context, name string) Seen { return ask(ctx, shares, name) },
 	}
 }
 
@@ -129,8 +129,8 @@ func (w *Watcher) look(ctx context.Context, name string) {
 }
 
 // ask opens a share and asks how full it is.
-func ask(ctx context.Context, pool *share.Pool, name string) Seen {
-	s, release, err := pool.Open(ctx, name, nil)
+func ask(ctx context.Context, shares *pool.Pool, name string) Seen {
+	s, release, err := shares.Open(ctx, name, nil)
 	if err != nil {
 		return Seen{Share: name}
 	}

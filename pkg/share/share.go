@@ -34,12 +34,7 @@ type Options struct {
 	Run string
 	// Lease is how long what another instance began is left alone. 0: DefaultLease.
 	Lease time.Duration
-	// Check, if set, says whether a server answers; a Pool asks before it asks the server for more.
-	Check func(ctx context.Context, server string, options []string) error
-	// Given, if set, is a directory in which each share is mounted already, under its name:
-	// a Pool makes and removes no mount points then.
-	Given string
-	// ReadOnly opens shares only to look: nothing is laid out or swept, and a Pool mounts ro.
+	// ReadOnly opens shares only to look: nothing is laid out or swept.
 	ReadOnly bool
 	// Step, if set, is called before each change on the share, with what it is. Tests end the
 	// process there.
@@ -178,6 +173,10 @@ func (s *Share) Definition() volume.Share { return s.def }
 // Lost reports whether an operation found that what is mounted is not the share any more: it
 // has to be mounted anew.
 func (s *Share) Lost() bool { return s.lost.Load() }
+
+// MarkLost has the share mounted anew by whoever opens it next, as if it had been found to be
+// lost.
+func (s *Share) MarkLost() { s.lost.Store(true) }
 
 // Space asks the server how much there is and how much of it is free.
 func (s *Share) Space(ctx context.Context) (volume.Space, error) {

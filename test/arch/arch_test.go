@@ -30,8 +30,9 @@ const module = "github.com/mooring-csi/mooring"
 var floors = map[string]int{
 	"volume": 0, "config": 0, "keylock": 0, "child": 0, "beneath": 0,
 	"mount": 1, "share": 1, "copytree": 1, "probe": 1, "kube": 1,
-	"provision": 2, "publish": 2, "jobs": 2,
-	"driver": 3, "metrics": 3, "doctor": 3, "admin": 3,
+	"pool":      2,
+	"provision": 3, "publish": 3, "jobs": 3,
+	"driver": 4, "metrics": 4, "doctor": 4, "admin": 4,
 }
 
 // edges are the imports between packages that are allowed. cmd joins what it likes.
@@ -41,18 +42,19 @@ var edges = map[string][]string{
 	"mount":     {"child", "volume"},
 	"probe":     {"child", "volume"},
 	"copytree":  {"beneath"},
-	"share":     {"beneath", "mount", "volume"},
-	"jobs":      {"copytree", "share", "volume"},
+	"share":     {"beneath", "volume"},
+	"pool":      {"mount", "share", "volume"},
+	"jobs":      {"copytree", "pool", "share", "volume"},
 	"provision": {"jobs", "keylock", "share", "volume"},
 	"publish":   {"child", "keylock", "mount", "probe", "share", "volume"},
 	"driver":    {"volume"},
 	"admin":     {"copytree", "kube", "share", "volume"},
 	"metrics":   {"child", "jobs", "mount", "probe"},
-	"doctor":    {"child", "copytree", "mount", "probe", "share", "volume"},
+	"doctor":    {"child", "copytree", "mount", "pool", "probe", "share", "volume"},
 }
 
 // sideways are the edges within a floor.
-var sideways = []string{"config->volume", "share->mount", "provision->jobs"}
+var sideways = []string{"config->volume", "provision->jobs"}
 
 // doors are what only some packages may import, and who they are.
 var doors = map[string][]string{

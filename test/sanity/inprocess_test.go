@@ -21,6 +21,7 @@ import (
 	"github.com/mooring-csi/mooring/pkg/driver"
 	"github.com/mooring-csi/mooring/pkg/jobs"
 	"github.com/mooring-csi/mooring/pkg/mount"
+	"github.com/mooring-csi/mooring/pkg/pool"
 	"github.com/mooring-csi/mooring/pkg/probe"
 	"github.com/mooring-csi/mooring/pkg/provision"
 	"github.com/mooring-csi/mooring/pkg/publish"
@@ -50,15 +51,15 @@ func serve(t *testing.T, dir, endpoint string) {
 		t.Fatal(err)
 	}
 	mounter := &mount.Fake{Root: dir}
-	pool := share.NewPool(source.Current, mounter, filepath.Join(dir, "state"), share.Options{Maker: "0a1b2c3d"})
-	purger := jobs.NewPurger(pool)
+	shares := pool.New(source.Current, mounter, filepath.Join(dir, "state"), pool.Options{Share: share.Options{Maker: "0a1b2c3d"}})
+	purger := jobs.NewPurger(shares)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); purger.Run(ctx) }()
-	copier := jobs.NewCopier(pool, purger, jobs.CopyOptions{})
+	copier := jobs.NewCopier(shares, purger, jobs.CopyOptions{})
 	copied := make(chan struct{})
 	go func() { defer close(copied); copier.Run(ctx) }()
-	service := provision.New(pool, purger, copier)
+	service := provision.New(shares, purger, copier)
 	ready := &atomic.Bool{}
 	ready.Store(true)
 	publisher, err := publish.New(source.Current, mounter, probe.NewMounts(probe.NewServers(answers), statfs), filepath.Join(dir, "node"), nil)
@@ -81,7 +82,7 @@ func serve(t *testing.T, dir, endpoint string) {
 		cancel()
 		<-done
 		<-copied
-		pool.Close()
+		shares.Close()
 	})
 }
 

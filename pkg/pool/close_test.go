@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package share
+package pool
 
 import (
 	"context"
@@ -10,8 +10,8 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// TestPoolCloses stops in the middle of a mount that the server does not answer.
-func TestPoolCloses(t *testing.T) {
+// TestCloses stops in the middle of a mount that the server does not answer.
+func TestCloses(t *testing.T) {
 	r := newRig(t)
 	begun := make(chan struct{})
 	r.mounter.before = func(ctx context.Context, s mount.Spec) error {

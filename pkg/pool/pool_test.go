@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package share
+package pool
 
 import (
 	"context"
@@ -16,9 +16,13 @@ import (
 	"time"
 
 	"github.com/mooring-csi/mooring/pkg/mount"
+	"github.com/mooring-csi/mooring/pkg/share"
 	"github.com/mooring-csi/mooring/pkg/volume"
 	"k8s.io/klog/v2"
 )
+
+// maker is the instance of the driver that the tests are.
+const maker = "0a1b2c3d"
 
 // quiet is a context in which nothing is logged.
 var quiet = klog.NewContext(context.Background(), klog.Logger{})
@@ -72,7 +76,7 @@ func newRig(t *testing.T) *rig {
 		}
 	}
 	r.register("10.0.0.1", "/a")
-	r.Pool = NewPool(r.registry.Load, r.mounter, r.local, Options{Maker: "0a1b2c3d"})
+	r.Pool = New(r.registry.Load, r.mounter, r.local, Options{Share: share.Options{Maker: maker}})
 	return r
 }
 
@@ -84,7 +88,7 @@ func (r *rig) register(server, path string, options ...string) {
 }
 
 // open opens a share that is there.
-func (r *rig) open(name string) (*Share, func()) {
+func (r *rig) open(name string) (*share.Share, func()) {
 	r.Helper()
 	s, release, err := r.Open(quiet, name, nil)
 	if err != nil {
@@ -115,8 +119,8 @@ func (r *rig) mounts(want ...string) {
 	}
 }
 
-// TestPoolMountsOnce has many callers at once.
-func TestPoolMountsOnce(t *testing.T) {
+// TestMountsOnce has many callers at once.
+func TestMountsOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		r.register("10.0.0.1", "/a", "nodev", "hard,timeo=600")
@@ -155,8 +159,8 @@ func TestPoolMountsOnce(t *testing.T) {
 	})
 }
 
-// TestPoolRemembersFailure has a server that is down: for a moment nobody else tries.
-func TestPoolRemembersFailure(t *testing.T) {
+// TestRemembersFailure has a server that is down: for a moment nobody else tries.
+func TestRemembersFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		down := volume.Errorf(volume.ErrUnavailable, "down")
@@ -203,8 +207,8 @@ func TestPoolRemembersFailure(t *testing.T) {
 	})
 }
 
-// TestPoolServers has the first server of a share not answer: it does not get the time of all.
-func TestPoolServers(t *testing.T) {
+// TestServers has the first server of a share not answer: it does not get the time of all.
+func TestServers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		r.register("10.0.0.1,10.0.0.2", "/a")
@@ -226,8 +230,8 @@ func TestPoolServers(t *testing.T) {
 	})
 }
 
-// TestPoolCallersLeave has callers with little time: the mount goes on without them.
-func TestPoolCallersLeave(t *testing.T) {
+// TestCallersLeave has callers with little time: the mount goes on without them.
+func TestCallersLeave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		r.mounter.before = func(context.Context, mount.Spec) error { time.Sleep(10 * time.Second); return nil }
@@ -251,9 +255,9 @@ func TestPoolCallersLeave(t *testing.T) {
 	})
 }
 
-// TestPoolFollowsRegistry has a share move while it is in use: who has the old place keeps
+// TestFollowsRegistry has a share move while it is in use: who has the old place keeps
 // it, and it goes with its last user.
-func TestPoolFollowsRegistry(t *testing.T) {
+func TestFollowsRegistry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		first, releaseFirst := r.open("nas1")
@@ -304,12 +308,12 @@ func TestPoolFollowsRegistry(t *testing.T) {
 	})
 }
 
-// TestPoolReopensLost has a share whose mount turned out to be dead.
-func TestPoolReopensLost(t *testing.T) {
+// TestReopensLost has a share whose mount turned out to be dead.
+func TestReopensLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		lost, release := r.open("nas1")
-		lost.lost.Store(true)
+		lost.MarkLost()
 		again, releaseAgain := r.open("nas1")
 		if again == lost || len(r.mounter.asked()) != 2 {
 			t.Error("a lost share was not mounted anew")
@@ -321,9 +325,9 @@ func TestPoolReopensLost(t *testing.T) {
 	})
 }
 
-// TestPoolKeepsOptions has an export that is not registered mounted anew by one who brings no
+// TestKeepsOptions has an export that is not registered mounted anew by one who brings no
 // options: those of the first mount go on.
-func TestPoolKeepsOptions(t *testing.T) {
+func TestKeepsOptions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		const export = "10.0.0.1:/a"
@@ -331,7 +335,7 @@ func TestPoolKeepsOptions(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		first.lost.Store(true)
+		first.MarkLost()
 		_, releaseAgain, err := r.Open(quiet, export, nil)
 		if err != nil {
 			t.Fatal(err)
@@ -346,8 +350,8 @@ func TestPoolKeepsOptions(t *testing.T) {
 	})
 }
 
-// TestPoolUnusable has an export that can be mounted and is no good.
-func TestPoolUnusable(t *testing.T) {
+// TestUnusable has an export that can be mounted and is no good.
+func TestUnusable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		if err := os.WriteFile(filepath.Join(r.mounter.Root, "a/.mooring"), nil, 0o644); err != nil {
@@ -361,8 +365,8 @@ func TestPoolUnusable(t *testing.T) {
 	})
 }
 
-// TestPoolUnregistered gives shares of all names mount points of plain ones.
-func TestPoolUnregistered(t *testing.T) {
+// TestUnregistered gives shares of all names mount points of plain ones.
+func TestUnregistered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		names := []string{"10.0.0.7:/a", "[fe80::1]:/b", "nas1"}
@@ -396,8 +400,8 @@ func TestPoolUnregistered(t *testing.T) {
 	})
 }
 
-// TestPoolClean unmounts what is beneath the pool's directory, and nothing else.
-func TestPoolClean(t *testing.T) {
+// TestClean unmounts what is beneath the pool's directory, and nothing else.
+func TestClean(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		_, release := r.open("nas1")
@@ -413,7 +417,7 @@ func TestPoolClean(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		NewPool(r.registry.Load, r.mounter, r.local, Options{}).Clean(table) // of the next process
+		New(r.registry.Load, r.mounter, r.local, Options{}).Clean(table) // of the next process
 		table, err = r.mounter.Table()
 		if entries, _ := os.ReadDir(r.local); err != nil || len(table) != 1 || table[0].Target != beside || len(entries) != 0 {
 			t.Errorf("left are %v, with the mount points %v", table, entries)

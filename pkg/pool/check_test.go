@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package share
+package pool
 
 import (
 	"context"
@@ -11,15 +11,16 @@ import (
 	"testing"
 
 	"github.com/mooring-csi/mooring/pkg/mount"
+	"github.com/mooring-csi/mooring/pkg/share"
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// TestPoolCheck asks nothing of a server that is not there, and has nothing mounted of it.
-func TestPoolCheck(t *testing.T) {
+// TestCheck asks nothing of a server that is not there, and has nothing mounted of it.
+func TestCheck(t *testing.T) {
 	r := newRig(t)
 	var down atomic.Value
 	down.Store("")
-	r.Pool = NewPool(r.registry.Load, r.mounter, r.local, Options{Maker: maker, Check: func(_ context.Context, server string, _ []string) error {
+	r.Pool = New(r.registry.Load, r.mounter, r.local, Options{Share: share.Options{Maker: maker}, Check: func(_ context.Context, server string, _ []string) error {
 		if strings.Contains(down.Load().(string), server) {
 			return volume.Errorf(volume.ErrUnavailable, "%s does not answer", server)
 		}
@@ -69,8 +70,8 @@ func TestPoolCheck(t *testing.T) {
 	}
 }
 
-// TestPoolGiven uses what somebody else has mounted, and leaves it there.
-func TestPoolGiven(t *testing.T) {
+// TestGiven uses what somebody else has mounted, and leaves it there.
+func TestGiven(t *testing.T) {
 	r := newRig(t)
 	given := t.TempDir()
 	target := given + "/nas1"
@@ -78,7 +79,7 @@ func TestPoolGiven(t *testing.T) {
 	if err := os.Mkdir(target, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	r.Pool = NewPool(r.registry.Load, &mount.Given{Table: fake.Table}, r.local, Options{Maker: maker, Given: given})
+	r.Pool = New(r.registry.Load, &mount.Given{Table: fake.Table}, r.local, Options{Share: share.Options{Maker: maker}, Given: given})
 	_, _, err := r.Open(quiet, "nas1", nil)
 	if volume.Kind(err) != volume.ErrConflict || !strings.Contains(err.Error(), "nothing is mounted at "+target) {
 		t.Errorf("the error is %v", err)
@@ -87,7 +88,7 @@ func TestPoolGiven(t *testing.T) {
 	if err := fake.Mount(quiet, mount.Spec{Source: "10.0.0.1:/a", Target: target}); err != nil {
 		t.Fatal(err)
 	}
-	r.Pool = NewPool(r.registry.Load, &mount.Given{Table: fake.Table}, r.local, Options{Maker: maker, Given: given})
+	r.Pool = New(r.registry.Load, &mount.Given{Table: fake.Table}, r.local, Options{Share: share.Options{Maker: maker}, Given: given})
 	_, release, err := r.Open(quiet, "nas1", nil)
 	if err != nil {
 		t.Fatal(err)

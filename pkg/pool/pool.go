@@ -1,9 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package share
+// Package pool keeps shares mounted and open for as long as they can be used.
+//
+// A share is mounted and opened when somebody first asks for it, once for all who do, and stays
+// open: an operation on it costs no mount. It is given up, and mounted anew for the next who
+// asks, when its server does not answer and there is another, when what is mounted turns out
+// not to be the share any more, or when the registry says something else about it. Who still
+// uses the old mount keeps it; it is unmounted after its last user.
+package pool
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -16,6 +24,7 @@ import (
 	"time"
 
 	"github.com/mooring-csi/mooring/pkg/mount"
+	"github.com/mooring-csi/mooring/pkg/share"
 	"github.com/mooring-csi/mooring/pkg/volume"
 	"k8s.io/klog/v2"
 )
@@ -30,25 +39,13 @@ const (
 	closePatience = 5 * time.Second
 )
 
-// controllerOptions make the controller's own mounts end every call on a dead server in about
-// half a minute (safe, because every fsync and close is checked), trust no cached "it is not
-// there", and share no cache with another mount, so that a new one starts without (nfs(5)).
-// A device that a tenant has made is never opened. Pods' mounts know nothing of all this.
-var controllerOptions = []string{"rw", "noexec", "nodev", "nosuid", "softerr", "timeo=50", "retrans=2", "retry=0", "lookupcache=positive", "nosharecache"}
-
-// ControllerOptions returns the lists joined, and then those that the controller's own mounts
-// always have.
-func ControllerOptions(lists ...[]string) []string {
-	return volume.MergeMountOptions(append(lists, controllerOptions)...)
-}
-
 // Mounter is what the pool needs of package mount.
 type Mounter interface {
 	Mount(ctx context.Context, s mount.Spec) error
 	Unmount(ctx context.Context, target string) error
 }
 
-// Pool keeps shares mounted and open, so that an operation costs no mount.
+// Pool keeps shares mounted and open. Its methods may be called at the same time.
 type Pool struct {
 	registry func() *volume.Registry
 	mounter  Mounter
@@ -71,17 +68,17 @@ type pooled struct {
 	old   bool // replaced: to be closed with its last user
 
 	done   chan struct{} // closed when the mount has succeeded or failed
-	share  *Share
+	share  *share.Share
 	server string // by which it is mounted
 	err    error
 	failed time.Time
 	target string
 }
 
-// NewPool returns a pool that mounts shares beneath dir, a local directory, as the registry
+// New returns a pool that mounts shares beneath dir, a local directory, as the registry
 // in force says.
-func NewPool(registry func() *volume.Registry, mounter Mounter, dir string, opt Options) *Pool {
-	opt.Run = randomHex(4)
+func New(registry func() *volume.Registry, mounter Mounter, dir string, opt Options) *Pool {
+	opt.Share.Run = randomHex(4)
 	ending, end := context.WithCancel(context.Background())
 	return &Pool{registry: registry, mounter: mounter, dir: dir, opt: opt, ending: ending, end: end, open: map[string]*pooled{}}
 }
@@ -92,7 +89,7 @@ func (p *Pool) Registry() *volume.Registry { return p.registry() }
 // Open returns the share of that name, mounted. The caller calls release when it is done
 // with it. Of callers that come while it is being mounted, each waits until its own ctx ends.
 // options are for a share that is not registered, where the first mount of it needs some.
-func (p *Pool) Open(ctx context.Context, name string, options []string) (s *Share, release func(), err error) {
+func (p *Pool) Open(ctx context.Context, name string, options []string) (s *share.Share, release func(), err error) {
 	def, err := p.registry().Resolve(name)
 	if err != nil {
 		return nil, nil, err
@@ -121,7 +118,7 @@ func (p *Pool) Open(ctx context.Context, name string, options []string) (s *Shar
 func (p *Pool) answers(ctx context.Context, e *pooled) error {
 	err := p.check(ctx, e.def, e.server)
 	if err != nil && len(e.def.Servers) > 1 {
-		e.share.lost.Store(true)
+		e.share.MarkLost()
 	}
 	return err
 }
@@ -248,7 +245,7 @@ func (p *Pool) mount(ctx context.Context, e *pooled, options []string) {
 	close(e.done)
 }
 
-func (p *Pool) mountOne(ctx context.Context, e *pooled, options []string) (*Share, error) {
+func (p *Pool) mountOne(ctx context.Context, e *pooled, options []string) (*share.Share, error) {
 	if p.opt.Given == "" {
 		if err := os.MkdirAll(e.target, 0o700); err != nil {
 			return nil, fmt.Errorf("make the mount point of share %s: %w", e.def, err)
@@ -258,7 +255,7 @@ func (p *Pool) mountOne(ctx context.Context, e *pooled, options []string) (*Shar
 		options = nil // the registry's are for all, and a class's for its pods
 	}
 	options = ControllerOptions(e.def.MountOptions, options)
-	if p.opt.ReadOnly {
+	if p.opt.Share.ReadOnly {
 		options = volume.MergeMountOptions(options, []string{"ro"})
 	}
 	var errs []error
@@ -279,16 +276,16 @@ func (p *Pool) mountOne(ctx context.Context, e *pooled, options []string) (*Shar
 }
 
 // openMounted opens what is mounted now. The server may die at any moment, also this one.
-func (p *Pool) openMounted(ctx context.Context, e *pooled) (*Share, error) {
+func (p *Pool) openMounted(ctx context.Context, e *pooled) (*share.Share, error) {
 	type result struct {
-		share *Share
+		share *share.Share
 		err   error
 	}
 	done := make(chan result, 1)
 	begun := ctx.Err() == nil
 	if begun {
 		go func() {
-			s, err := Open(e.target, e.def, p.opt)
+			s, err := share.Open(e.target, e.def, p.opt.Share)
 			done <- result{s, err}
 		}()
 	}
@@ -390,4 +387,10 @@ func (p *Pool) target(name string) string {
 		safe = hex.EncodeToString(sum[:8])
 	}
 	return filepath.Join(p.dir, safe+"."+randomHex(4))
+}
+
+func randomHex(n int) string {
+	b := make([]byte, n)
+	_, _ = rand.Read(b) // never fails (crypto/rand)
+	return hex.EncodeToString(b)
 }
