@@ -7,7 +7,7 @@
 // failed is skipped, so that one cause is one finding. Each question has an end: what speaks to
 // a server over a connection has a deadline, and whatever NFS itself has a part in is done by
 // a child process, in a mount namespace of its own. On a share, nothing changes but probe files
-// that are removed (share.Trial).
+// that are removed (probeFile).
 package doctor
 
 import (

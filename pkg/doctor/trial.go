@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/mooring-csi/mooring/pkg/copytree"
-	"github.com/mooring-csi/mooring/pkg/share"
 	"github.com/mooring-csi/mooring/pkg/volume"
 	"golang.org/x/sys/unix"
 )
@@ -90,30 +89,30 @@ func (f *Facts) failed(step string, err error) {
 // has to: it holds a thread that waits for the server.
 func tried(path string, now func() time.Time) *Facts {
 	r := &run{until: time.Now().Add(trialPatience), facts: &Facts{Failures: map[string]Failure{}, Self: uint32(unix.Geteuid())}}
-	var t *share.Trial
+	var t *probeFile
 	r.step(stepOpen, func(*Facts) (err error) {
-		t, err = share.OpenTrial(path)
+		t, err = openProbeFile(path)
 		return err
 	})
 	if !r.facts.did(stepOpen) {
 		return r.facts
 	}
-	r.step(stepSpace, func(f *Facts) (err error) { f.Space, err = t.Space(); return err })
-	r.step(stepLatency, func(f *Facts) (err error) { f.Latency, err = t.Latency(samples, sampling); return err })
-	r.step(stepWrite, func(f *Facts) (err error) { f.Skew, err = t.Write(now); return err })
+	r.step(stepSpace, func(f *Facts) (err error) { f.Space, err = t.space(); return err })
+	r.step(stepLatency, func(f *Facts) (err error) { f.Latency, err = t.latency(samples, sampling); return err })
+	r.step(stepWrite, func(f *Facts) (err error) { f.Skew, err = t.write(now); return err })
 	if r.facts.did(stepWrite) {
 		r.onFile(t)
 	}
 	r.late, r.until = false, time.Now().Add(trialPatience) // what can be removed is
-	r.step(stepClose, func(*Facts) error { return t.Close() })
+	r.step(stepClose, func(*Facts) error { return t.close() })
 	return r.facts
 }
 
 // onFile tries what takes the probe file.
-func (r *run) onFile(t *share.Trial) {
-	r.step(stepOwner, func(f *Facts) (err error) { f.Owner[0], f.Owner[1], err = t.Owner(); return err })
+func (r *run) onFile(t *probeFile) {
+	r.step(stepOwner, func(f *Facts) (err error) { f.Owner[0], f.Owner[1], err = t.owner(); return err })
 	r.step(stepCopies, func(f *Facts) error {
-		source, target, err := t.Copies()
+		source, target, err := t.copies()
 		if err != nil {
 			return err
 		}
@@ -124,19 +123,19 @@ func (r *run) onFile(t *share.Trial) {
 		f.failed(stepCopy, copied)
 		return nil
 	})
-	r.step(stepAttribute, func(*Facts) error { return t.Attribute() })
-	r.step(stepACL, func(f *Facts) (err error) { f.ACL, err = t.ACL(); return err })
-	r.step(stepLink, func(*Facts) error { return t.Link() })
-	r.step(stepHole, func(f *Facts) (err error) { f.Hole, err = t.Hole(); return err })
-	r.step(stepLock, func(*Facts) error { return t.Lock() })
+	r.step(stepAttribute, func(*Facts) error { return t.attribute() })
+	r.step(stepACL, func(f *Facts) (err error) { f.ACL, err = t.acl(); return err })
+	r.step(stepLink, func(*Facts) error { return t.link() })
+	r.step(stepHole, func(f *Facts) (err error) { f.Hole, err = t.hole(); return err })
+	r.step(stepLock, func(*Facts) error { return t.lock() })
 	r.step(stepOwn, func(f *Facts) error {
-		err := t.Own(strangeUID, strangeGID)
+		err := t.own(strangeUID, strangeGID)
 		if err == nil {
-			f.Given[0], f.Given[1], err = t.Owner()
+			f.Given[0], f.Given[1], err = t.owner()
 		}
 		return err
 	})
-	r.step(stepSweep, func(f *Facts) (err error) { f.Swept, err = t.Sweep(); return err })
+	r.step(stepSweep, func(f *Facts) (err error) { f.Swept, err = t.sweep(); return err })
 }
 
 // run is a trial under way.

@@ -50,7 +50,7 @@ var edges = map[string][]string{
 	"driver":    {"volume"},
 	"admin":     {"copytree", "kube", "share", "volume"},
 	"metrics":   {"child", "jobs", "mount", "probe"},
-	"doctor":    {"child", "copytree", "mount", "pool", "probe", "share", "volume"},
+	"doctor":    {"beneath", "child", "copytree", "mount", "pool", "probe", "volume"},
 }
 
 // sideways are the edges within a floor.

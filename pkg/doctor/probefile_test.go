@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package share
+package doctor
 
 import (
 	"os"
@@ -26,9 +26,9 @@ func listing(t *testing.T, dir string) (names []string) {
 	return names
 }
 
-// TestTrial does all steps where a share is new, and where .mooring is laid out: only there is
+// TestProbeFile does all steps where a share is new, and where .mooring is laid out: only there is
 // something made, and nothing is left.
-func TestTrial(t *testing.T) {
+func TestProbeFile(t *testing.T) {
 	for _, laidOut := range []bool{false, true} {
 		root := t.TempDir()
 		in, want := root, []string(nil)
@@ -38,14 +38,14 @@ func TestTrial(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		trial, err := OpenTrial(root)
+		trial, err := openProbeFile(root)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if skew, err := trial.Write(time.Now); err != nil || skew.Abs() > time.Second {
+		if skew, err := trial.write(time.Now); err != nil || skew.Abs() > time.Second {
 			t.Errorf("the clock is %v off, %v", skew, err)
 		}
-		if _, _, err := trial.Copies(); err != nil {
+		if _, _, err := trial.copies(); err != nil {
 			t.Error(err)
 		}
 		made := listing(t, in)
@@ -55,22 +55,22 @@ func TestTrial(t *testing.T) {
 		if laidOut && !slices.Equal(listing(t, root), want) {
 			t.Errorf("the root has %q", listing(t, root))
 		}
-		if err := trial.Link(); err != nil {
+		if err := trial.link(); err != nil {
 			t.Error(err)
 		}
-		if err := trial.Lock(); err != nil {
+		if err := trial.lock(); err != nil {
 			t.Error(err)
 		}
-		if space, err := trial.Space(); err != nil || space.Total == 0 {
+		if space, err := trial.space(); err != nil || space.Total == 0 {
 			t.Errorf("the space is %+v, %v", space, err)
 		}
-		if took, err := trial.Latency(20, time.Second); err != nil || took <= 0 {
+		if took, err := trial.latency(20, time.Second); err != nil || took <= 0 {
 			t.Errorf("the latency is %v, %v", took, err)
 		}
-		if uid, _, err := trial.Owner(); err != nil || uid != uint32(os.Geteuid()) {
+		if uid, _, err := trial.owner(); err != nil || uid != uint32(os.Geteuid()) {
 			t.Errorf("the owner is %d, %v", uid, err)
 		}
-		if err := trial.Close(); err != nil {
+		if err := trial.close(); err != nil {
 			t.Error(err)
 		}
 		if got := listing(t, root); !slices.Equal(got, want) {
@@ -82,25 +82,25 @@ func TestTrial(t *testing.T) {
 	}
 }
 
-// TestTrialClock has the machine's clock be wrong by some time.
-func TestTrialClock(t *testing.T) {
+// TestProbeFileClock has the machine's clock be wrong by some time.
+func TestProbeFileClock(t *testing.T) {
 	for _, off := range []time.Duration{0, time.Hour, -time.Hour} {
-		trial, err := OpenTrial(t.TempDir())
+		trial, err := openProbeFile(t.TempDir())
 		if err != nil {
 			t.Fatal(err)
 		}
-		skew, err := trial.Write(func() time.Time { return time.Now().Add(-off) })
+		skew, err := trial.write(func() time.Time { return time.Now().Add(-off) })
 		if err != nil || (skew-off).Abs() > time.Second {
 			t.Errorf("a server that is %v ahead is %v ahead, %v", off, skew, err)
 		}
-		if err := trial.Close(); err != nil {
+		if err := trial.close(); err != nil {
 			t.Error(err)
 		}
 	}
 }
 
-// TestTrialSweep has files that look like a killed doctor's, and files that do not.
-func TestTrialSweep(t *testing.T) {
+// TestProbeFileSweep has files that look like a killed doctor's, and files that do not.
+func TestProbeFileSweep(t *testing.T) {
 	root := t.TempDir()
 	old := time.Now().Add(-2 * time.Hour)
 	write := func(name, content string, at time.Time) {
@@ -143,17 +143,17 @@ func TestTrialSweep(t *testing.T) {
 	if err := os.Chtimes(filepath.Join(root, n+"7"), old, old); err != nil {
 		t.Fatal(err)
 	}
-	trial, err := OpenTrial(root)
+	trial, err := openProbeFile(root)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := trial.Write(time.Now); err != nil {
+	if _, err := trial.write(time.Now); err != nil {
 		t.Fatal(err)
 	}
-	if removed, err := trial.Sweep(); err != nil || removed != 3 {
+	if removed, err := trial.sweep(); err != nil || removed != 3 {
 		t.Errorf("it has removed %d, %v", removed, err)
 	}
-	if err := trial.Close(); err != nil {
+	if err := trial.close(); err != nil {
 		t.Error(err)
 	}
 	for name := range stays {

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package share
+package doctor
 
 import (
 	"bytes"
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -16,14 +18,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Trial tries out what a mounted share can do, on files of its own in .mooring, or in the
+// A probeFile tries out what a mounted share can do, on files of its own in .mooring, or in the
 // share's root where there is no .mooring: nothing is laid out. Their names, and what is in
-// them, tell whose they are. They are removed at the end, or by a later Trial.
+// them, tell whose they are. They are removed at the end, or by a later trial.
 //
 //	.mooring-doctor-<random>         the probe file
 //	.mooring-doctor-<random>.copy    what its data is copied to
 //	.mooring-doctor-<random>.link    its second name, for a moment
-type Trial struct {
+type probeFile struct {
 	root, in     beneath.Dir
 	name         string
 	begun        bool // the probe file was asked for, and not refused
@@ -45,16 +47,18 @@ const (
 
 var trialName = regexp.MustCompile(`^` + regexp.QuoteMeta(trialPrefix) + `[0-9a-f]{16}(\.copy|\.link)?$`)
 
-// OpenTrial opens the share that is mounted at path, and changes nothing there.
-func OpenTrial(path string) (*Trial, error) {
-	t := &Trial{root: -1, in: -1, name: trialPrefix + randomHex(8)}
+// openProbeFile opens the share that is mounted at path, and changes nothing there.
+func openProbeFile(path string) (*probeFile, error) {
+	random := make([]byte, 8)
+	_, _ = rand.Read(random) // never fails (crypto/rand)
+	t := &probeFile{root: beneath.None, in: beneath.None, name: trialPrefix + hex.EncodeToString(random)}
 	var err error
 	t.root, err = beneath.OpenRoot(path)
 	return t, err
 }
 
-// Space asks how much there is and how much of it is free.
-func (t *Trial) Space() (volume.Space, error) {
+// space asks how much there is and how much of it is free.
+func (t *probeFile) space() (volume.Space, error) {
 	var st unix.Statfs_t
 	if err := unix.Fstatfs(int(t.root), &st); err != nil {
 		return volume.Space{}, err
@@ -62,10 +66,10 @@ func (t *Trial) Space() (volume.Space, error) {
 	return volume.NewSpace(st.Frsize, st.Blocks, st.Bfree, st.Bavail, st.Files, st.Ffree), nil
 }
 
-// Latency asks for the attributes of the share's root so many times, or as often as can be in a
+// latency asks for the attributes of the share's root so many times, or as often as can be in a
 // while, and returns the median of what the answers took. Each question goes to the server: what
 // the client remembers, or was delegated, does not count for AT_STATX_FORCE_SYNC.
-func (t *Trial) Latency(times int, while time.Duration) (time.Duration, error) {
+func (t *probeFile) latency(times int, while time.Duration) (time.Duration, error) {
 	var took []time.Duration
 	for begin := time.Now(); len(took) < times && time.Since(begin) < while; {
 		start := time.Now()
@@ -78,13 +82,13 @@ func (t *Trial) Latency(times int, while time.Duration) (time.Duration, error) {
 	return took[len(took)/2], nil
 }
 
-// Write makes the probe file, with data, a hole, and data. skew is how far the server's clock
+// write makes the probe file, with data, a hole, and data. skew is how far the server's clock
 // is from now, which is called before and after: 0 for one between the two.
 //
 // The server's clock is what the directory has for its mtime. That of the file may be this
 // client's, which keeps it to itself as long as the file is delegated to it (RFC 9754).
-func (t *Trial) Write(now func() time.Time) (skew time.Duration, err error) {
-	if t.in, err = t.root.Resolve(volume.StateDir); is(err, unix.ENOENT) {
+func (t *probeFile) write(now func() time.Time) (skew time.Duration, err error) {
+	if t.in, err = t.root.Resolve(volume.StateDir); errors.Is(err, unix.ENOENT) {
 		t.in, err = t.root.Resolve("")
 	}
 	if err != nil {
@@ -93,12 +97,12 @@ func (t *Trial) Write(now func() time.Time) (skew time.Duration, err error) {
 	before := now()
 	t.begun = true
 	if t.source, err = t.in.Open(t.name, unix.O_CREAT|unix.O_EXCL|unix.O_RDWR); err != nil {
-		if is(err, unix.EACCES) || is(err, unix.EPERM) {
+		if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) {
 			if readOnly, _ := t.root.ReadOnly(); readOnly {
 				err = unix.EROFS
 			}
 		}
-		t.begun = is(err, unix.EIO) || is(err, unix.ETIMEDOUT) // else it was refused
+		t.begun = errors.Is(err, unix.EIO) || errors.Is(err, unix.ETIMEDOUT) // else it was refused
 		return 0, err
 	}
 	var st unix.Statx_t
@@ -126,18 +130,18 @@ func clockOff(at, before, after time.Time) time.Duration {
 	return 0
 }
 
-// Owner returns who the server says the probe file belongs to.
-func (t *Trial) Owner() (uid, gid uint32, err error) {
+// owner returns who the server says the probe file belongs to.
+func (t *probeFile) owner() (uid, gid uint32, err error) {
 	var st unix.Statx_t
 	err = unix.Statx(int(t.source.Fd()), "", unix.AT_EMPTY_PATH|unix.AT_STATX_FORCE_SYNC, unix.STATX_UID|unix.STATX_GID, &st)
 	return st.Uid, st.Gid, err
 }
 
-// Own gives the probe file another owner.
-func (t *Trial) Own(uid, gid int) error { return unix.Fchown(int(t.source.Fd()), uid, gid) }
+// own gives the probe file another owner.
+func (t *probeFile) own(uid, gid int) error { return unix.Fchown(int(t.source.Fd()), uid, gid) }
 
-// Copies returns the probe file, and an empty one that its data may be copied to.
-func (t *Trial) Copies() (source, copy int, err error) {
+// copies returns the probe file, and an empty one that its data may be copied to.
+func (t *probeFile) copies() (source, copy int, err error) {
 	if t.copy == nil {
 		if t.copy, err = t.in.Open(t.name+trialCopy, unix.O_CREAT|unix.O_EXCL|unix.O_RDWR); err != nil {
 			return -1, -1, err
@@ -146,8 +150,8 @@ func (t *Trial) Copies() (source, copy int, err error) {
 	return int(t.source.Fd()), int(t.copy.Fd()), nil
 }
 
-// Attribute gives the probe file an extended attribute and reads it back.
-func (t *Trial) Attribute() error {
+// attribute gives the probe file an extended attribute and reads it back.
+func (t *probeFile) attribute() error {
 	const name, value = "user.mooring.doctor", "probe"
 	fd := int(t.source.Fd())
 	if err := unix.Fsetxattr(fd, name, []byte(value), 0); err != nil {
@@ -161,19 +165,19 @@ func (t *Trial) Attribute() error {
 	return err
 }
 
-// ACL returns by which name the probe file's access control list is to be had.
-func (t *Trial) ACL() (name string, err error) {
+// acl returns by which name the probe file's access control list is to be had.
+func (t *probeFile) acl() (name string, err error) {
 	for _, name = range []string{"system.nfs4_acl", "system.posix_acl_access"} {
 		_, err = unix.Fgetxattr(int(t.source.Fd()), name, nil)
-		if err == nil || is(err, unix.ENODATA) { // there could be one
+		if err == nil || errors.Is(err, unix.ENODATA) { // there could be one
 			return name, nil
 		}
 	}
 	return "", err
 }
 
-// Link gives the probe file a second name, and takes that away again.
-func (t *Trial) Link() error {
+// link gives the probe file a second name, and takes that away again.
+func (t *probeFile) link() error {
 	if err := t.in.Link(t.name, t.in, t.name+trialLink); err != nil {
 		return err
 	}
@@ -185,14 +189,14 @@ func (t *Trial) Link() error {
 	return errors.Join(err, t.in.Unlink(t.name+trialLink))
 }
 
-// Hole reports whether the server tells where the probe file has its hole.
-func (t *Trial) Hole() (bool, error) {
+// hole reports whether the server tells where the probe file has its hole.
+func (t *probeFile) hole() (bool, error) {
 	at, err := unix.Seek(int(t.source.Fd()), 0, unix.SEEK_HOLE)
 	return err == nil && at < trialHole, err
 }
 
-// Lock takes an open file description's lock on the probe file, and gives it back.
-func (t *Trial) Lock() error {
+// lock takes an open file description's lock on the probe file, and gives it back.
+func (t *probeFile) lock() error {
 	for _, kind := range []int16{unix.F_WRLCK, unix.F_UNLCK} {
 		if err := unix.FcntlFlock(t.source.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: kind}); err != nil {
 			return err
@@ -201,10 +205,10 @@ func (t *Trial) Lock() error {
 	return nil
 }
 
-// Sweep removes what Trials that were killed have left: files whose name and content say so,
+// sweep removes what trials that were killed have left: files whose name and content say so,
 // and that are old. The age is told by the server's clock, by which the probe file has just set
 // its directory's time.
-func (t *Trial) Sweep() (removed int, err error) {
+func (t *probeFile) sweep() (removed int, err error) {
 	if err := t.in.Refresh(); err != nil {
 		return 0, err
 	}
@@ -226,7 +230,7 @@ func (t *Trial) Sweep() (removed int, err error) {
 		})
 		for _, name := range stale {
 			if err == nil {
-				err = ignore(d.Unlink(name), unix.ENOENT)
+				err = unlink(d, name)
 				removed++
 			}
 		}
@@ -237,10 +241,10 @@ func (t *Trial) Sweep() (removed int, err error) {
 	return removed, nil
 }
 
-// leftTrial reports whether a file is an old one of a Trial's.
+// leftTrial reports whether a file is an old one of a trial's.
 func leftTrial(d beneath.Dir, name string, now unix.Stat_t) bool {
 	st, err := d.Stat(name)
-	if err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || since(st.Mtim, now.Mtim) < staleTrial {
+	if err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || time.Duration(now.Mtim.Nano()-st.Mtim.Nano()) < staleTrial {
 		return false
 	}
 	if st.Size == 0 { // one that was killed before it could write
@@ -256,9 +260,9 @@ func leftTrial(d beneath.Dir, name string, now unix.Stat_t) bool {
 	return string(mark[:n]) == trialMark
 }
 
-// Close removes the probe files, also those of which it is not known whether they were made, and
+// close removes the probe files, also those of which it is not known whether they were made, and
 // lets go of the share. It does not unmount it.
-func (t *Trial) Close() error {
+func (t *probeFile) close() error {
 	var errs []error
 	for _, f := range []*os.File{t.copy, t.source} {
 		if f != nil {
@@ -269,7 +273,7 @@ func (t *Trial) Close() error {
 	}
 	if t.begun {
 		for _, suffix := range []string{trialLink, trialCopy, ""} {
-			errs = append(errs, ignore(t.in.Unlink(t.name+suffix), unix.ENOENT))
+			errs = append(errs, unlink(t.in, t.name+suffix))
 		}
 	}
 	if t.in >= 0 {
@@ -277,4 +281,12 @@ func (t *Trial) Close() error {
 	}
 	t.root.Close()
 	return errors.Join(errs...)
+}
+
+// unlink removes a file, or finds that it is not there.
+func unlink(d beneath.Dir, name string) error {
+	if err := d.Unlink(name); !errors.Is(err, unix.ENOENT) {
+		return err
+	}
+	return nil
 }
