@@ -20,9 +20,17 @@ type target struct {
 	link bool // name is a symbolic link
 }
 
-// attributes gives a copy the owner, mode, extended attributes and access control lists of its
+// attributeCopier copies what belongs to a file besides its data.
+type attributeCopier struct {
+	methods       *Methods
+	sourceIsPlain bool
+	marked        *atomic.Bool  // see Plain
+	lost          *atomic.Int64 // see Copy.Lost
+}
+
+// copy gives a copy the owner, mode, extended attributes and access control lists of its
 // source. made is what the copy was when it was new.
-func (c *Copy) attributes(source int, t target, st, made *unix.Stat_t) error {
+func (c attributeCopier) copy(source int, t target, st, made *unix.Stat_t) error {
 	if err := setOwnerAndMode(t, st, made); err != nil {
 		return err
 	}
@@ -68,7 +76,7 @@ const (
 )
 
 // asks reports whether the source has to be asked for extended attributes.
-func (c *Copy) asks() bool { return !c.SourceIsPlain && !c.Methods.noAttributes.Load() }
+func (c attributeCopier) asks() bool { return !c.sourceIsPlain && !c.methods.noAttributes.Load() }
 
 // refuses is where it is remembered that the target does not take an extended attribute of
 // that name; nil for one that is not copied.
@@ -85,10 +93,10 @@ func (m *Methods) refuses(name string) *atomic.Bool {
 }
 
 // extended copies extended attributes and access control lists.
-func (c *Copy) extended(source int, t target, st *unix.Stat_t) error {
+func (c attributeCopier) extended(source int, t target, st *unix.Stat_t) error {
 	names, err := list(source)
 	if unsupported(err) {
-		c.Methods.noAttributes.Store(true)
+		c.methods.noAttributes.Store(true)
 		return nil
 	}
 	if gone(err) { // removed while it was copied
@@ -98,7 +106,7 @@ func (c *Copy) extended(source int, t target, st *unix.Stat_t) error {
 		return fmt.Errorf("list extended attributes: %w", err)
 	}
 	for name := range strings.SplitSeq(names, "\x00") {
-		no := c.Methods.refuses(name)
+		no := c.methods.refuses(name)
 		if no == nil {
 			continue
 		}
@@ -117,7 +125,7 @@ func (c *Copy) extended(source int, t target, st *unix.Stat_t) error {
 }
 
 // give sets an extended attribute, unless it is a list that the target has already.
-func (c *Copy) give(t target, st *unix.Stat_t, name, value string, no *atomic.Bool) error {
+func (c attributeCopier) give(t target, st *unix.Stat_t, name, value string, no *atomic.Bool) error {
 	if name == nfs4ACL {
 		if plain, err := c.plainACL(t, st, value); err != nil || plain {
 			return err
@@ -140,15 +148,15 @@ func (c *Copy) give(t target, st *unix.Stat_t, name, value string, no *atomic.Bo
 			}
 		}
 	}
-	c.Lost.Add(1)
+	c.lost.Add(1)
 	return nil
 }
 
 // plainACL reports whether an access control list says no more than the mode: it is that
 // which the server gives a new file of the same mode. That is asked for once for each mode.
-func (c *Copy) plainACL(t target, st *unix.Stat_t, value string) (bool, error) {
+func (c attributeCopier) plainACL(t target, st *unix.Stat_t, value string) (bool, error) {
 	key := st.Mode
-	known, ok := c.Methods.lists.Load(key)
+	known, ok := c.methods.lists.Load(key)
 	if !ok {
 		fresh, err := getAt(t.path, nfs4ACL)
 		if errors.Is(err, unix.ENODATA) || unsupported(err) {
@@ -157,7 +165,7 @@ func (c *Copy) plainACL(t target, st *unix.Stat_t, value string) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		known, _ = c.Methods.lists.LoadOrStore(key, fresh)
+		known, _ = c.methods.lists.LoadOrStore(key, fresh)
 	}
 	return known.(string) == value, nil
 }

@@ -6,17 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"strings"
 	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
-
-// Moved counts regular files and the bytes of their data.
-type Moved struct{ Files, Bytes atomic.Int64 }
 
 // Copy copies a tree. Its counters may be read while it runs.
 type Copy struct {
@@ -40,9 +35,7 @@ type Copy struct {
 	Skipped, Vanished, Lost atomic.Int64
 	// Bytes is what the data of all files takes, without holes: what a copy needs.
 	Bytes atomic.Int64
-	// Cloned, Copied and Written count by how data was copied: by shared blocks, by the server
-	// (or within the kernel), and through this process.
-	Cloned, Copied, Written Moved
+	Ways
 
 	away    atomic.Bool // the server was, for a while
 	group   errgroup.Group
@@ -112,6 +105,13 @@ func (c *Copy) Tree(ctx context.Context, source, target int) error {
 	return nil
 }
 
+// data and attributes are what copies the parts of an entry.
+func (c *Copy) data() dataCopier { return dataCopier{c.Methods, &c.Ways} }
+
+func (c *Copy) attributes() attributeCopier {
+	return attributeCopier{c.Methods, c.SourceIsPlain, &c.marked, &c.Lost}
+}
+
 func (c *Copy) step(what string) {
 	if c.Step != nil {
 		c.Step(what)
@@ -146,60 +146,6 @@ func short(path string) string {
 	return path[:head] + "..." + path[len(path)-tail:]
 }
 
-// deepest is how many directories may be one in the other. Each takes two descriptors, and
-// some KiB; a path that fits a system call has 2,048 at most.
-const deepest = 8192
-
-// directory is one that is being copied. It is done when all in it is.
-type directory struct {
-	above  *directory // nil: it is the tree itself
-	name   string
-	depth  int
-	source *os.File
-	target int         // descriptor, O_PATH
-	stat   unix.Stat_t // of the source
-	made   unix.Stat_t // of the target when it was new
-
-	mu   sync.Mutex
-	busy map[string]bool // what is being copied in it right now
-}
-
-// begin and end enclose the copying of an entry. A directory that is changed while it is read
-// may tell of a name twice: what is there of it first stays.
-func (d *directory) begin(name string) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.busy[name] {
-		return false
-	}
-	if d.busy == nil {
-		d.busy = map[string]bool{}
-	}
-	d.busy[name] = true
-	return true
-}
-
-func (d *directory) end(name string) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	delete(d.busy, name)
-}
-
-// path is the way from the tree to name in d, for errors and for hard links.
-func (d *directory) path(name string) string {
-	names := []string{name}
-	for ; d.above != nil; d = d.above {
-		names = append(names, d.name)
-	}
-	var b strings.Builder
-	for i := len(names) - 1; i >= 0; i-- {
-		if b.WriteString(names[i]); i > 0 {
-			b.WriteByte('/')
-		}
-	}
-	return b.String()
-}
-
 // fill copies what is in a directory, in parallel, and then the directory's own attributes,
 // which what happens in it would change.
 func (c *Copy) fill(ctx context.Context, d *directory) {
@@ -211,7 +157,7 @@ func (c *Copy) fill(ctx context.Context, d *directory) {
 		wg.Add(1)
 		work := func() error {
 			defer wg.Done()
-			c.entry(ctx, d, name, kind)
+			(&entry{c, d, name}).copy(ctx, kind)
 			return nil
 		}
 		if c.Workers <= 1 || !c.group.TryGo(work) {
@@ -229,107 +175,11 @@ func (c *Copy) fill(ctx context.Context, d *directory) {
 	c.finishDirectory(d)
 }
 
-// turns is how often an entry is looked at anew because it has become something else.
-const turns = 3
-
-// entry copies one entry of a directory. kind is what the directory said it is (readdir(3)).
-func (c *Copy) entry(ctx context.Context, d *directory, name string, kind uint8) {
-	if !d.begin(name) {
-		return
-	}
-	defer d.end(name)
-	for range turns {
-		if ctx.Err() != nil {
-			return
-		}
-		var again bool
-		switch kind {
-		case unix.DT_REG:
-			again = c.file(ctx, d, name)
-		case unix.DT_DIR:
-			again = c.directory(ctx, d, name)
-		case unix.DT_LNK, unix.DT_FIFO, unix.DT_CHR, unix.DT_BLK:
-			again = c.other(d, name)
-		case unix.DT_SOCK:
-			c.Skipped.Add(1)
-		default:
-			again = true
-		}
-		if !again {
-			return
-		}
-		var st unix.Stat_t
-		if err := unix.Fstatat(int(d.source.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW); gone(err) {
-			break
-		} else if err != nil {
-			c.fail(d, name, "look at", err)
-			return
-		}
-		kind = uint8(st.Mode & unix.S_IFMT >> 12)
-	}
-	c.Vanished.Add(1)
-}
-
-// gone reports whether an error says that a name, or the directory it was in, is not there any more.
-func gone(err error) bool { return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESTALE) }
-
-// changed reports whether an error of opening says that an entry is gone, or something else by now.
-func changed(err error) bool {
-	return gone(err) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENXIO) || errors.Is(err, unix.EISDIR)
-}
-
-// directory copies the directory name in d. again: it is no directory, or gone.
-func (c *Copy) directory(ctx context.Context, d *directory, name string) (again bool) {
-	f, err := openDir(int(d.source.Fd()), name)
-	if changed(err) {
-		return true
-	}
-	if err != nil {
-		c.fail(d, name, "open the directory", err)
-		return false
-	}
-	defer f.Close()
-	sub := &directory{above: d, name: name, depth: d.depth + 1, source: f}
-	if sub.depth > deepest {
-		c.fail(d, name, "open the directory", fmt.Errorf("it is more than %d directories down: %w", deepest, unix.ENAMETOOLONG))
-		return false
-	}
-	if err = unix.Fstat(int(f.Fd()), &sub.stat); err != nil {
-		if gone(err) {
-			return true
-		}
-		c.fail(d, name, "look at the directory", err)
-		return false
-	}
-	c.step("make a directory")
-	// We have to get in, whatever its mode is to be.
-	err = unix.Mkdirat(d.target, name, sub.stat.Mode&0o777|0o700)
-	if errors.Is(err, unix.EEXIST) {
-		return false
-	}
-	if err == nil {
-		sub.target, err = unix.Openat(d.target, name, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	}
-	if err != nil {
-		c.fail(d, name, "make the directory", err)
-		return false
-	}
-	defer unix.Close(sub.target)
-	// Now, while its attributes are those that came with the answer.
-	if err = unix.Fstatat(sub.target, "", &sub.made, unix.AT_EMPTY_PATH); err != nil {
-		c.fail(d, name, "look at the new directory", err)
-		return false
-	}
-	c.Dirs.Add(1)
-	c.fill(ctx, sub)
-	return false
-}
-
 // finishDirectory gives a directory the attributes of its source.
 func (c *Copy) finishDirectory(d *directory) {
 	t := target{fd: d.target, path: byDescriptor(d.target)}
 	c.step("set a directory's attributes")
-	err := c.attributes(int(d.source.Fd()), t, &d.stat, &d.made)
+	err := c.attributes().copy(int(d.source.Fd()), t, &d.stat, &d.made)
 	if err == nil {
 		err = setTimes(t, &d.stat)
 	}

@@ -67,7 +67,7 @@ func TestCopyStopsWithinAFile(t *testing.T) {
 			must(t, err)
 			c := &Copy{Methods: m}
 			done := func() int64 { return c.Copied.Bytes.Load() + c.Written.Bytes.Load() }
-			err = c.data(until{t.Context(), func() bool { return done() > 0 }}, int(source.Fd()), int(made.Fd()), &st)
+			err = c.data().copy(until{t.Context(), func() bool { return done() > 0 }}, int(source.Fd()), int(made.Fd()), &st)
 			if n := done(); !errors.Is(err, context.Canceled) || n != part {
 				t.Errorf("%s: it ended with %v after %d bytes", way, err, n)
 			}

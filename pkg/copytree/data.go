@@ -8,18 +8,32 @@ import (
 	"errors"
 	"io"
 	"runtime"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
 
-// data copies what is in a file by the best way that is there.
-func (c *Copy) data(ctx context.Context, source, made int, st *unix.Stat_t) error {
-	m := c.Methods
+// Ways counts by how data was copied: by shared blocks, by the server (or within the kernel),
+// and through this process.
+type Ways struct{ Cloned, Copied, Written Moved }
+
+// Moved counts regular files and the bytes of their data.
+type Moved struct{ Files, Bytes atomic.Int64 }
+
+// dataCopier copies what is in files.
+type dataCopier struct {
+	methods *Methods
+	ways    *Ways
+}
+
+// copy copies what is in a file by the best way that is there.
+func (c dataCopier) copy(ctx context.Context, source, made int, st *unix.Stat_t) error {
+	m := c.methods
 	if m.clone.usable() {
 		err := m.clone.note(retry(func() error { return unix.IoctlFileClone(made, source) }))
 		if err == nil {
-			c.Cloned.Files.Add(1)
-			c.Cloned.Bytes.Add(st.Size)
+			c.ways.Cloned.Files.Add(1)
+			c.ways.Cloned.Bytes.Add(st.Size)
 			return nil
 		}
 		if !refused(err) {
@@ -38,7 +52,7 @@ func (c *Copy) data(ctx context.Context, source, made int, st *unix.Stat_t) erro
 	if err := c.readAndWrite(ctx, source, made, st); err != nil {
 		return err
 	}
-	c.Written.Files.Add(1)
+	c.ways.Written.Files.Add(1)
 	return nil
 }
 
@@ -54,12 +68,12 @@ func retry(do func() error) error {
 // kernel then reads and writes itself, and does not tell; but the pages that it fills are put
 // down to the thread (proc_pid_io(5)), while a server's work is not. That is called what it is,
 // and left to readAndWrite from then on, which keeps holes.
-func (c *Copy) serverCopy(ctx context.Context, source, made int, st *unix.Stat_t) error {
-	m := c.Methods
+func (c dataCopier) serverCopy(ctx context.Context, source, made int, st *unix.Stat_t) error {
+	m := c.methods
 	if !m.nfs() || m.copy.works.Load() {
 		err := c.copyRange(ctx, source, made, st)
 		if err == nil {
-			c.Copied.Files.Add(1)
+			c.ways.Copied.Files.Add(1)
 		}
 		return err
 	}
@@ -72,11 +86,11 @@ func (c *Copy) serverCopy(ctx context.Context, source, made int, st *unix.Stat_t
 	case err != nil:
 	case filled > 0:
 		m.copy.never.Store(true)
-		c.Copied.Bytes.Add(-filled)
-		c.Written.Bytes.Add(filled)
-		c.Written.Files.Add(1)
+		c.ways.Copied.Bytes.Add(-filled)
+		c.ways.Written.Bytes.Add(filled)
+		c.ways.Written.Files.Add(1)
 	default:
-		c.Copied.Files.Add(1)
+		c.ways.Copied.Files.Add(1)
 	}
 	return err
 }
@@ -85,7 +99,7 @@ func (c *Copy) serverCopy(ctx context.Context, source, made int, st *unix.Stat_t
 // client may ask only every three seconds whether the server has done a large one.
 const copyStep = 1 << 30
 
-func (c *Copy) copyRange(ctx context.Context, source, made int, st *unix.Stat_t) error {
+func (c dataCopier) copyRange(ctx context.Context, source, made int, st *unix.Stat_t) error {
 	end, err := segments(ctx, source, st, func(from, to int64) (int, error) {
 		in, out := from, from
 		var n int
@@ -99,7 +113,7 @@ func (c *Copy) copyRange(ctx context.Context, source, made int, st *unix.Stat_t)
 				return 0, unix.EINVAL
 			}
 		}
-		c.Copied.Bytes.Add(int64(n))
+		c.ways.Copied.Bytes.Add(int64(n))
 		return n, err
 	})
 	if err != nil {
@@ -182,16 +196,16 @@ const (
 	flush  = 64 << 20 // what is written before the server confirms it: all that close(2) may have to wait for
 )
 
-func (c *Copy) readAndWrite(ctx context.Context, source, made int, st *unix.Stat_t) error {
-	if c.Methods.nfs() { // O_DIRECT: that was for the open; reading ahead, and writing behind, is quicker
+func (c dataCopier) readAndWrite(ctx context.Context, source, made int, st *unix.Stat_t) error {
+	if c.methods.nfs() { // O_DIRECT: that was for the open; reading ahead, and writing behind, is quicker
 		for _, fd := range []int{source, made} {
 			if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFL, 0); err != nil {
 				return err
 			}
 		}
 	}
-	b := c.Methods.buffer()
-	defer c.Methods.release(b)
+	b := c.methods.buffer()
+	defer c.methods.release(b)
 	sparse := st.Blocks*512 < st.Size
 	pending := int64(0)
 	end, err := segments(ctx, source, st, func(from, to int64) (int, error) {
@@ -204,7 +218,7 @@ func (c *Copy) readAndWrite(ctx context.Context, source, made int, st *unix.Stat
 			return 0, err
 		}
 		w, err := write(made, (*b)[:n], from, sparse)
-		c.Written.Bytes.Add(w)
+		c.ways.Written.Bytes.Add(w)
 		if pending += w; err == nil && pending >= flush {
 			pending = 0
 			err = retry(func() error { return unix.Fdatasync(made) })

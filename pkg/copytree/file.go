@@ -10,18 +10,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// file copies the regular file name in d. again: it is something else, or gone.
-func (c *Copy) file(ctx context.Context, d *directory, name string) (again bool) {
+// file copies a regular file. again: it is something else, or gone.
+func (e *entry) file(ctx context.Context) (again bool) {
 	const flags = unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY
-	source, err := openBeneath(int(d.source.Fd()), name, flags|uint64(c.Methods.wantNone))
+	source, err := openBeneath(int(e.d.source.Fd()), e.name, flags|uint64(e.c.Methods.wantNone))
 	if errors.Is(err, unix.EINVAL) { // a FIFO by now, which takes no O_DIRECT: the look below tells
-		source, err = openBeneath(int(d.source.Fd()), name, flags)
+		source, err = openBeneath(int(e.d.source.Fd()), e.name, flags)
 	}
 	if changed(err) {
 		return true
 	}
 	if err != nil {
-		c.fail(d, name, "open", err)
+		e.fail("open", err)
 		return false
 	}
 	defer unix.Close(source)
@@ -30,40 +30,40 @@ func (c *Copy) file(ctx context.Context, d *directory, name string) (again bool)
 		return true
 	}
 	if err != nil {
-		c.fail(d, name, "look at", err)
+		e.fail("look at", err)
 		return false
 	}
 	if st.Nlink > 1 {
-		f, first := c.firstName(d, name, &st, born(source, ""))
+		f, first := e.firstName(&st, born(source, ""))
 		if !first {
 			return false
 		}
 		defer f.close()
-		f.made = c.oneFile(ctx, d, name, source, &st)
+		f.made = e.oneFile(ctx, source, &st)
 		return false
 	}
-	c.oneFile(ctx, d, name, source, &st)
+	e.oneFile(ctx, source, &st)
 	return false
 }
 
 // oneFile copies an open file, and counts it.
-func (c *Copy) oneFile(ctx context.Context, d *directory, name string, source int, st *unix.Stat_t) (made bool) {
+func (e *entry) oneFile(ctx context.Context, source int, st *unix.Stat_t) (made bool) {
 	began := time.Now()
-	moving, err := c.copyFile(ctx, d, name, source, st)
+	moving, err := e.copyFile(ctx, source, st)
 	if time.Since(began)-moving >= patience {
-		c.away.Store(true)
+		e.c.away.Store(true)
 	}
 	switch {
 	case err == nil:
-		c.Files.Add(1)
-		c.Bytes.Add(min(st.Size, st.Blocks*512))
+		e.c.Files.Add(1)
+		e.c.Bytes.Add(min(st.Size, st.Blocks*512))
 		return true
 	case errors.Is(err, errTwice):
-	case gone(err) && unix.Unlinkat(d.target, name, 0) == nil:
+	case gone(err) && unix.Unlinkat(e.d.target, e.name, 0) == nil:
 		// Removed while it was read: half of it is none.
-		c.Vanished.Add(1)
+		e.c.Vanished.Add(1)
 	default:
-		c.fail(d, name, "copy", err)
+		e.fail("copy", err)
 	}
 	return false
 }
@@ -78,9 +78,9 @@ var errTwice = errors.New("the copy is there already")
 
 // copyFile makes the copy of an open file. Its mode goes with its creation, where that can
 // be, and its times come last: everything else changes them.
-func (c *Copy) copyFile(ctx context.Context, d *directory, name string, source int, st *unix.Stat_t) (moving time.Duration, err error) {
-	c.step("make a file")
-	made, fresh, err := c.create(d, name, st)
+func (e *entry) copyFile(ctx context.Context, source int, st *unix.Stat_t) (moving time.Duration, err error) {
+	e.c.step("make a file")
+	made, fresh, err := e.create(st)
 	if err != nil {
 		return 0, err
 	}
@@ -90,10 +90,10 @@ func (c *Copy) copyFile(ctx context.Context, d *directory, name string, source i
 		}
 	}()
 	if st.Size > 0 {
-		c.step("copy a file's data")
+		e.c.step("copy a file's data")
 		began := time.Now()
-		err = c.data(ctx, source, made, st)
-		if !c.Methods.clone.usable() || st.Size >= large { // else it takes no time
+		err = e.c.data().copy(ctx, source, made, st)
+		if !e.c.Methods.clone.usable() || st.Size >= large { // else it takes no time
 			moving = time.Since(began)
 		}
 		if err != nil {
@@ -101,7 +101,7 @@ func (c *Copy) copyFile(ctx context.Context, d *directory, name string, source i
 		}
 	}
 	t := target{fd: made, path: byDescriptor(made)}
-	if err = c.attributes(source, t, st, fresh); err != nil {
+	if err = e.c.attributes().copy(source, t, st, fresh); err != nil {
 		return moving, err
 	}
 	return moving, setTimes(t, st)
@@ -110,10 +110,10 @@ func (c *Copy) copyFile(ctx context.Context, d *directory, name string, source i
 // create makes a file, with the mode of its source. Not by O_EXCL, for which NFS sets times to
 // keep its verifier there, and then sets them right: nobody else is here. What may be there is
 // our own, of another kind even, so that nothing is waited for (O_NONBLOCK).
-func (c *Copy) create(d *directory, name string, st *unix.Stat_t) (fd int, fresh *unix.Stat_t, err error) {
-	flags := unix.O_CREAT | unix.O_WRONLY | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC | c.Methods.wantNone
+func (e *entry) create(st *unix.Stat_t) (fd int, fresh *unix.Stat_t, err error) {
+	flags := unix.O_CREAT | unix.O_WRONLY | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC | e.c.Methods.wantNone
 	err = retry(func() error {
-		fd, err = unix.Openat(d.target, name, flags, st.Mode&0o777)
+		fd, err = unix.Openat(e.d.target, e.name, flags, st.Mode&0o777)
 		return err
 	})
 	if errors.Is(err, unix.EISDIR) || errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENXIO) {

@@ -65,36 +65,36 @@ func (f *linked) close() { close(f.ready) }
 
 // firstName reports whether a name of a file with several is the first one that is met, or has
 // to be copied like that. Else it has become a link when this returns.
-func (c *Copy) firstName(d *directory, name string, st *unix.Stat_t, born int64) (f *linked, first bool) {
+func (e *entry) firstName(st *unix.Stat_t, born int64) (f *linked, first bool) {
 	for {
-		f, first := c.links.enter(st, born, d, name)
+		f, first := e.c.links.enter(st, born, e.d, e.name)
 		if first {
 			return f, true
 		}
 		<-f.ready
-		if f.made && c.link(d, name, f) {
+		if f.made && e.link(f) {
 			return nil, false
 		}
-		c.links.forget(st, f)
+		e.c.links.forget(st, f)
 	}
 }
 
 // link makes a further name of a file that was copied. It reports false where the file has all
 // the names that it may have there.
-func (c *Copy) link(d *directory, name string, f *linked) bool {
-	c.step("make a hard link")
+func (e *entry) link(f *linked) bool {
+	e.c.step("make a hard link")
 	path := f.dir.path(f.name)
-	err := unix.Linkat(c.root, path, d.target, name, 0)
+	err := unix.Linkat(e.c.root, path, e.d.target, e.name, 0)
 	if errors.Is(err, unix.ENAMETOOLONG) {
-		err = linkFar(c.root, path, d.target, name)
+		err = linkFar(e.c.root, path, e.d.target, e.name)
 	}
 	switch {
 	case err == nil:
-		c.Links.Add(1)
+		e.c.Links.Add(1)
 	case errors.Is(err, unix.EMLINK):
 		return false
 	case !errors.Is(err, unix.EEXIST): // else the directory told of the name twice
-		c.fail(d, name, "link", err)
+		e.fail("link", err)
 	}
 	return true
 }

@@ -9,14 +9,14 @@ import (
 )
 
 // other copies a symbolic link, a FIFO or a device. again: it is something else, or gone.
-func (c *Copy) other(d *directory, name string) (again bool) {
+func (e *entry) other() (again bool) {
 	var st unix.Stat_t
-	err := unix.Fstatat(int(d.source.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW)
+	err := unix.Fstatat(int(e.d.source.Fd()), e.name, &st, unix.AT_SYMLINK_NOFOLLOW)
 	if gone(err) {
 		return true
 	}
 	if err != nil {
-		c.fail(d, name, "look at", err)
+		e.fail("look at", err)
 		return false
 	}
 	kind := st.Mode & unix.S_IFMT
@@ -24,42 +24,42 @@ func (c *Copy) other(d *directory, name string) (again bool) {
 		return true
 	}
 	if st.Nlink > 1 {
-		f, first := c.firstName(d, name, &st, born(int(d.source.Fd()), name))
+		f, first := e.firstName(&st, born(int(e.d.source.Fd()), e.name))
 		if !first {
 			return false
 		}
 		defer f.close()
-		again, f.made = c.makeOther(d, name, &st)
+		again, f.made = e.makeOther(&st)
 		return again
 	}
-	again, _ = c.makeOther(d, name, &st)
+	again, _ = e.makeOther(&st)
 	return again
 }
 
 // makeOther makes what other copies.
-func (c *Copy) makeOther(d *directory, name string, st *unix.Stat_t) (again, made bool) {
-	what, count := "make a symbolic link", &c.Symlinks
+func (e *entry) makeOther(st *unix.Stat_t) (again, made bool) {
+	what, count := "make a symbolic link", &e.c.Symlinks
 	var text string
 	var err error
 	link := st.Mode&unix.S_IFMT == unix.S_IFLNK
 	if link {
-		text, err = readLink(int(d.source.Fd()), name)
+		text, err = readLink(int(e.d.source.Fd()), e.name)
 		if gone(err) || errors.Is(err, unix.EINVAL) { // no link any more (readlink(2))
 			return true, false
 		}
 		if err != nil {
-			c.fail(d, name, "read the link", err)
+			e.fail("read the link", err)
 			return false, false
 		}
-		c.step(what)
-		err = unix.Symlinkat(text, d.target, name)
+		e.c.step(what)
+		err = unix.Symlinkat(text, e.d.target, e.name)
 	} else {
-		what, count = "make a special file", &c.Special
-		c.step(what)
-		err = unix.Mknodat(d.target, name, st.Mode&^0o7000, int(st.Rdev))
+		what, count = "make a special file", &e.c.Special
+		e.c.step(what)
+		err = unix.Mknodat(e.d.target, e.name, st.Mode&^0o7000, int(st.Rdev))
 		for _, no := range []unix.Errno{unix.EPERM, unix.EACCES, unix.EOPNOTSUPP, unix.EINVAL} {
 			if err == no {
-				c.Skipped.Add(1)
+				e.c.Skipped.Add(1)
 				return false, false
 			}
 		}
@@ -68,10 +68,10 @@ func (c *Copy) makeOther(d *directory, name string, st *unix.Stat_t) (again, mad
 		return false, false
 	}
 	if err == nil {
-		err = c.finishOther(d, name, st)
+		err = e.finishOther(st)
 	}
 	if err != nil {
-		c.fail(d, name, what, err)
+		e.fail(what, err)
 		return false, false
 	}
 	count.Add(1)
@@ -79,17 +79,17 @@ func (c *Copy) makeOther(d *directory, name string, st *unix.Stat_t) (again, mad
 }
 
 // finishOther gives what makeOther made the attributes of its source.
-func (c *Copy) finishOther(d *directory, name string, st *unix.Stat_t) error {
+func (e *entry) finishOther(st *unix.Stat_t) error {
 	var made unix.Stat_t
-	if err := unix.Fstatat(d.target, name, &made, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+	if err := unix.Fstatat(e.d.target, e.name, &made, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return err
 	}
-	t := target{fd: d.target, name: name, link: st.Mode&unix.S_IFMT == unix.S_IFLNK}
+	t := target{fd: e.d.target, name: e.name, link: st.Mode&unix.S_IFMT == unix.S_IFLNK}
 	if err := setOwnerAndMode(t, st, &made); err != nil {
 		return err
 	}
-	if !t.link && c.asks() { // a symbolic link has none (xattr(7), acl(5))
-		if err := c.otherExtended(d, name, st); err != nil {
+	if !t.link && e.c.attributes().asks() { // a symbolic link has none (xattr(7), acl(5))
+		if err := e.otherExtended(st); err != nil {
 			return err
 		}
 	}
@@ -97,8 +97,8 @@ func (c *Copy) finishOther(d *directory, name string, st *unix.Stat_t) error {
 }
 
 // otherExtended copies a special file's access control lists. It is not opened for that.
-func (c *Copy) otherExtended(d *directory, name string, st *unix.Stat_t) error {
-	source, err := openBeneath(int(d.source.Fd()), name, unix.O_PATH)
+func (e *entry) otherExtended(st *unix.Stat_t) error {
+	source, err := openBeneath(int(e.d.source.Fd()), e.name, unix.O_PATH)
 	if changed(err) {
 		return nil
 	}
@@ -110,12 +110,12 @@ func (c *Copy) otherExtended(d *directory, name string, st *unix.Stat_t) error {
 	if err := unix.Fstat(source, &now); err != nil || now.Ino != st.Ino || now.Mode&unix.S_IFMT != st.Mode&unix.S_IFMT {
 		return nil // it was replaced
 	}
-	made, err := openBeneath(d.target, name, unix.O_PATH)
+	made, err := openBeneath(e.d.target, e.name, unix.O_PATH)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(made)
-	return c.extended(source, target{fd: made, path: byDescriptor(made)}, st)
+	return e.c.attributes().extended(source, target{fd: made, path: byDescriptor(made)}, st)
 }
 
 func readLink(dir int, name string) (string, error) {
