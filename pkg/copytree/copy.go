@@ -126,7 +126,7 @@ func (c *Copy) fail(d *directory, name, what string, err error) {
 	c.failure.Lock()
 	defer c.failure.Unlock()
 	if c.failure.first == nil {
-		c.failure.first = fmt.Errorf("%s %q: %w", what, short(d.path(name)), err)
+		c.failure.first = fmt.Errorf("%s %q: %w", what, short(d.place.path(name)), err)
 		c.stop()
 	}
 }

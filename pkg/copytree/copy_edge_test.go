@@ -250,29 +250,6 @@ func TestWhatIsRemembered(t *testing.T) {
 	}
 }
 
-// TestLinksForget is what is remembered of files with several names.
-func TestLinksForget(t *testing.T) {
-	var l links
-	a := &unix.Stat_t{Ino: 5, Nlink: 2}
-	first, is := l.enter(a, 100, nil, "a")
-	if !is {
-		t.Fatal("the first name is called another")
-	}
-	if f, is := l.enter(a, 0, nil, "b"); is || f != first {
-		t.Error("the second name is called the first")
-	}
-	if len(l.of) != 0 {
-		t.Error("all names were met, and still it is remembered")
-	}
-	first, _ = l.enter(a, 100, nil, "a")
-	// That one is removed, with its other name, and a new file gets its number.
-	if second, is := l.enter(a, 200, nil, "new"); !is {
-		t.Error("a new file is taken for the one that had its number")
-	} else if l.forget(a, first); l.of[inode{0, 5}] != second {
-		t.Error("the wrong one was forgotten")
-	}
-}
-
 // TestHowDeepACopyGoes copies as many directories, one in the other, as a path can name, and
 // says what is wrong with more than it can.
 func TestHowDeepACopyGoes(t *testing.T) {

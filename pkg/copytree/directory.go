@@ -4,6 +4,7 @@ package copytree
 
 import (
 	"os"
+	"slices"
 	"strings"
 	"sync"
 
@@ -16,13 +17,13 @@ const deepest = 8192
 
 // directory is one that is being copied. It is done when all in it is.
 type directory struct {
-	above  *directory // nil: it is the tree itself
-	name   string
+	place  *place // nil: it is the tree itself
 	depth  int
 	source *os.File
 	target int         // descriptor, O_PATH
 	stat   unix.Stat_t // of the source
 	made   unix.Stat_t // of the target when it was new
+	names  *names      // of files with several; guarded by links
 
 	mu   sync.Mutex
 	busy map[string]bool // what is being copied in it right now
@@ -49,17 +50,19 @@ func (d *directory) end(name string) {
 	delete(d.busy, name)
 }
 
-// path is the way from the tree to name in d, for errors and for hard links.
-func (d *directory) path(name string) string {
+// place is where a directory is in the tree. It is all that is kept of a directory when that
+// is done, for hard links.
+type place struct {
+	above *place // nil: the tree itself
+	name  string
+}
+
+// path is the way from the tree to name in a directory, for errors and for hard links.
+func (p *place) path(name string) string {
 	names := []string{name}
-	for ; d.above != nil; d = d.above {
-		names = append(names, d.name)
+	for ; p != nil; p = p.above {
+		names = append(names, p.name)
 	}
-	var b strings.Builder
-	for i := len(names) - 1; i >= 0; i-- {
-		if b.WriteString(names[i]); i > 0 {
-			b.WriteByte('/')
-		}
-	}
-	return b.String()
+	slices.Reverse(names)
+	return strings.Join(names, "/")
 }

@@ -79,7 +79,7 @@ func (e *entry) directory(ctx context.Context) (again bool) {
 		return false
 	}
 	defer f.Close()
-	sub := &directory{above: e.d, name: e.name, depth: e.d.depth + 1, source: f}
+	sub := &directory{place: &place{e.d.place, e.name}, depth: e.d.depth + 1, source: f}
 	if sub.depth > deepest {
 		e.fail("open the directory", fmt.Errorf("it is more than %d directories down: %w", deepest, unix.ENAMETOOLONG))
 		return false

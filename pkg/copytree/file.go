@@ -34,12 +34,11 @@ func (e *entry) file(ctx context.Context) (again bool) {
 		return false
 	}
 	if st.Nlink > 1 {
-		f, first := e.firstName(&st, born(source, ""))
-		if !first {
+		first := e.firstName(&st, born(source, ""))
+		if first == nil {
 			return false
 		}
-		defer f.close()
-		f.made = e.oneFile(ctx, source, &st)
+		first.end(e.d, e.name, e.oneFile(ctx, source, &st))
 		return false
 	}
 	e.oneFile(ctx, source, &st)

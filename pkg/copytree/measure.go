@@ -102,10 +102,8 @@ func (m *Measurement) entry(ctx context.Context, d *os.File, name string, depth 
 	default:
 		m.Others.Add(1)
 	}
-	if st.Nlink > 1 {
-		if _, first := m.links.enter(&st, 0, nil, ""); !first {
-			return
-		}
+	if st.Nlink > 1 && m.links.another(&st) {
+		return
 	}
 	m.Bytes.Add(st.Size)
 	m.Allocated.Add(st.Blocks * 512)

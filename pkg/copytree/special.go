@@ -24,12 +24,12 @@ func (e *entry) other() (again bool) {
 		return true
 	}
 	if st.Nlink > 1 {
-		f, first := e.firstName(&st, born(int(e.d.source.Fd()), e.name))
-		if !first {
+		first := e.firstName(&st, born(int(e.d.source.Fd()), e.name))
+		if first == nil {
 			return false
 		}
-		defer f.close()
-		again, f.made = e.makeOther(&st)
+		again, made := e.makeOther(&st)
+		first.end(e.d, e.name, made)
 		return again
 	}
 	again, _ = e.makeOther(&st)
