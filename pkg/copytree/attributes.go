@@ -24,6 +24,7 @@ type target struct {
 type attributeCopier struct {
 	methods       *Methods
 	sourceIsPlain bool
+	source        source
 	marked        *atomic.Bool  // see Plain
 	lost          *atomic.Int64 // see Copy.Lost
 }
@@ -94,16 +95,17 @@ func (m *Methods) refuses(name string) *atomic.Bool {
 
 // extended copies extended attributes and access control lists.
 func (c attributeCopier) extended(source int, t target, st *unix.Stat_t) error {
+	err := c.source.check(callAttributes, "")
+	if err != nil {
+		return &SourceError{err}
+	}
 	names, err := list(source)
 	if unsupported(err) {
 		c.methods.noAttributes.Store(true)
 		return nil
 	}
-	if gone(err) { // removed while it was copied
-		return nil
-	}
 	if err != nil {
-		return fmt.Errorf("list extended attributes: %w", err)
+		return fmt.Errorf("list extended attributes: %w", &SourceError{err})
 	}
 	for name := range strings.SplitSeq(names, "\x00") {
 		no := c.methods.refuses(name)
@@ -111,13 +113,13 @@ func (c attributeCopier) extended(source int, t target, st *unix.Stat_t) error {
 			continue
 		}
 		value, err := get(source, name)
-		if errors.Is(err, unix.ENODATA) || unsupported(err) || gone(err) {
+		if errors.Is(err, unix.ENODATA) || unsupported(err) {
 			continue
 		}
-		if err == nil {
-			err = c.give(t, st, name, value, no)
-		}
 		if err != nil {
+			return fmt.Errorf("%s: %w", name, &SourceError{err})
+		}
+		if err := c.give(t, st, name, value, no); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}

@@ -39,6 +39,7 @@ type Copy struct {
 
 	away    atomic.Bool // the server was, for a while
 	group   errgroup.Group
+	source  source
 	links   links
 	root    int // descriptor of the target
 	marked  atomic.Bool
@@ -71,15 +72,15 @@ func (c *Copy) Tree(ctx context.Context, source, target int) error {
 	}
 	f, err := openDir(source, ".")
 	if err != nil {
-		return fmt.Errorf("open the tree: %w", err)
+		return fmt.Errorf("open the tree: %w", &SourceError{err})
 	}
 	defer f.Close()
 	d := &directory{source: f, target: target}
-	if err = unix.Fstat(int(f.Fd()), &d.stat); err == nil {
-		err = unix.Fstatat(target, "", &d.made, unix.AT_EMPTY_PATH)
+	if err := c.source.stat(d.fd(), ".", &d.stat); err != nil {
+		return fmt.Errorf("look at the tree: %w", &SourceError{err})
 	}
-	if err != nil {
-		return fmt.Errorf("look at the tree: %w", err)
+	if err := unix.Fstatat(target, "", &d.made, unix.AT_EMPTY_PATH); err != nil {
+		return fmt.Errorf("look at the target: %w", err)
 	}
 	c.Methods.learn(target, d.stat.Dev == d.made.Dev)
 	// What the target has for new files is not what the source's files have. NFSv4 does not
@@ -87,7 +88,9 @@ func (c *Copy) Tree(ctx context.Context, source, target int) error {
 	if err = unix.Removexattr(byDescriptor(target), defaultACL); err != nil && !errors.Is(err, unix.ENODATA) && !unsupported(err) {
 		return fmt.Errorf("take the access control list for new files from the target: %w", err)
 	}
-	c.fill(ctx, d)
+	if err := c.fill(ctx, d); err != nil {
+		c.fail(d, ".", "copy", err)
+	}
 	_ = c.group.Wait()
 	if err := c.failed(); err != nil {
 		return err
@@ -99,8 +102,8 @@ func (c *Copy) Tree(ctx context.Context, source, target int) error {
 		return fmt.Errorf("the server was away for a while, and may have forgotten what it was told just before: it has to be begun again: %w", unix.ETIMEDOUT)
 	}
 	// A tree that was removed while it was copied is no source.
-	if err := unix.Fstat(int(f.Fd()), &unix.Stat_t{}); err != nil {
-		return fmt.Errorf("look at the tree again: %w", err)
+	if err := c.source.refresh(d.fd(), d.name()); err != nil {
+		return fmt.Errorf("look at the tree again: %w", &SourceError{err})
 	}
 	return nil
 }
@@ -109,7 +112,7 @@ func (c *Copy) Tree(ctx context.Context, source, target int) error {
 func (c *Copy) data() dataCopier { return dataCopier{c.Methods, &c.Ways} }
 
 func (c *Copy) attributes() attributeCopier {
-	return attributeCopier{c.Methods, c.SourceIsPlain, &c.marked, &c.Lost}
+	return attributeCopier{c.Methods, c.SourceIsPlain, c.source, &c.marked, &c.Lost}
 }
 
 func (c *Copy) step(what string) {
@@ -147,17 +150,18 @@ func short(path string) string {
 }
 
 // fill copies what is in a directory, in parallel, and then the directory's own attributes,
-// which what happens in it would change.
-func (c *Copy) fill(ctx context.Context, d *directory) {
+// which what happens in it would change. It returns an error of the directory itself, those of
+// what is in it are noted.
+func (c *Copy) fill(ctx context.Context, d *directory) error {
 	var wg sync.WaitGroup
-	err := entries(int(d.source.Fd()), d.depth, func(name string, kind uint8) bool {
+	err := c.source.list(d, func(name string, kind uint8) bool {
 		if ctx.Err() != nil {
 			return false
 		}
 		wg.Add(1)
 		work := func() error {
 			defer wg.Done()
-			(&entry{c, d, name}).copy(ctx, kind)
+			(&entry{c: c, d: d, name: name}).copy(ctx, kind)
 			return nil
 		}
 		if c.Workers <= 1 || !c.group.TryGo(work) {
@@ -166,22 +170,24 @@ func (c *Copy) fill(ctx context.Context, d *directory) {
 		return true
 	})
 	wg.Wait()
-	if err != nil && !gone(err) {
-		c.fail(d, ".", "read the directory", err)
+	if err != nil {
+		return fmt.Errorf("read the directory: %w", &SourceError{err})
 	}
 	if ctx.Err() != nil || c.failed() != nil {
-		return
+		return nil
 	}
-	c.finishDirectory(d)
+	if err := c.finishDirectory(d); err != nil {
+		return fmt.Errorf("set the attributes: %w", err)
+	}
+	return nil
 }
 
 // finishDirectory gives a directory the attributes of its source.
-func (c *Copy) finishDirectory(d *directory) {
+func (c *Copy) finishDirectory(d *directory) error {
 	t := target{fd: d.target, path: byDescriptor(d.target)}
 	c.step("set a directory's attributes")
-	err := c.attributes().copy(int(d.source.Fd()), t, &d.stat, &d.made)
-	if err == nil {
-		err = setTimes(t, &d.stat)
+	if err := c.attributes().copy(d.fd(), t, &d.stat, &d.made); err != nil {
+		return err
 	}
-	c.fail(d, ".", "set the attributes of", err)
+	return setTimes(t, &d.stat)
 }

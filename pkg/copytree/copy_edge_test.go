@@ -73,7 +73,7 @@ func TestKindsThatChange(t *testing.T) {
 				name := fmt.Sprint(said, " is ", is)
 				must(t, make(filepath.Join(g.Dir, "tree", name)))
 				c := &Copy{Workers: 1, Methods: &Methods{}, root: d.target}
-				(&entry{c, d, name}).copy(t.Context(), said)
+				(&entry{c: c, d: d, name: name}).copy(t.Context(), said)
 				must(t, c.failed())
 				var st unix.Stat_t
 				must(t, unix.Lstat(filepath.Join(g.Dir, "copy", name), &st))
@@ -84,7 +84,7 @@ func TestKindsThatChange(t *testing.T) {
 		}
 		c := &Copy{Workers: 1, Methods: &Methods{}, root: d.target}
 		for said := range kinds {
-			(&entry{c, d, "not there"}).copy(t.Context(), said)
+			(&entry{c: c, d: d, name: "not there"}).copy(t.Context(), said)
 		}
 		must(t, c.failed())
 		if int(c.Vanished.Load()) != len(kinds) {
@@ -106,13 +106,13 @@ func TestNamesToldTwice(t *testing.T) {
 				name := fmt.Sprint(first, " then ", second)
 				path := filepath.Join(g.Dir, "tree", name)
 				must(t, make(path))
-				(&entry{c, d, name}).copy(t.Context(), first)
+				(&entry{c: c, d: d, name: name}).copy(t.Context(), first)
 				must(t, os.Remove(path))
 				must(t, again(path))
 				if second == unix.DT_REG {
 					must(t, os.WriteFile(path, []byte("other"), 0o600))
 				}
-				(&entry{c, d, name}).copy(t.Context(), second)
+				(&entry{c: c, d: d, name: name}).copy(t.Context(), second)
 				must(t, c.failed())
 				var st unix.Stat_t
 				copied := filepath.Join(g.Dir, "copy", name)
@@ -133,7 +133,7 @@ func TestNamesToldTwice(t *testing.T) {
 			must(t, os.Link(filepath.Join(g.Dir, "tree/hard"), filepath.Join(g.Dir, "tree", name)))
 		}
 		for _, name := range []string{"hard", "too", "too", "hard"} {
-			(&entry{c, d, name}).copy(t.Context(), unix.DT_REG)
+			(&entry{c: c, d: d, name: name}).copy(t.Context(), unix.DT_REG)
 		}
 		must(t, c.failed())
 		if c.Links.Load() != 1 {

@@ -17,7 +17,8 @@ const deepest = 8192
 
 // directory is one that is being copied. It is done when all in it is.
 type directory struct {
-	place  *place // nil: it is the tree itself
+	above  *directory // nil: it is the tree itself
+	place  *place     // nil likewise
 	depth  int
 	source *os.File
 	target int         // descriptor, O_PATH
@@ -27,6 +28,15 @@ type directory struct {
 
 	mu   sync.Mutex
 	busy map[string]bool // what is being copied in it right now
+}
+
+func (d *directory) fd() int { return int(d.source.Fd()) }
+
+func (d *directory) name() string {
+	if d.place == nil {
+		return "."
+	}
+	return d.place.name
 }
 
 // begin and end enclose the copying of an entry. A directory that is changed while it is read

@@ -15,12 +15,24 @@ type entry struct {
 	c    *Copy
 	d    *directory
 	name string
+
+	what  string       // was tried when the entry was gone, or something else
+	err   error        // that said so
+	begun *unix.Stat_t // of the directory of which a part is copied; nil: there is none
 }
 
 func (e *entry) fail(what string, err error) { e.c.fail(e.d, e.name, what, err) }
 
-// turns is how often an entry is looked at anew because it has become something else.
-const turns = 3
+// failed reports whether the entry has to be looked at anew after an error of reading it. Other
+// errors end the copy.
+func (e *entry) failed(what string, err error) (again bool) {
+	if changed(err) {
+		e.what, e.err = what, err
+		return true
+	}
+	e.fail(what, err)
+	return false
+}
 
 // copy copies the entry. kind is what the directory said it is (readdir(3)).
 func (e *entry) copy(ctx context.Context, kind uint8) {
@@ -28,89 +40,134 @@ func (e *entry) copy(ctx context.Context, kind uint8) {
 		return
 	}
 	defer e.d.end(e.name)
+	defer e.settle()
 	for range turns {
 		if ctx.Err() != nil {
 			return
 		}
-		var again bool
-		switch kind {
-		case unix.DT_REG:
-			again = e.file(ctx)
-		case unix.DT_DIR:
-			again = e.directory(ctx)
-		case unix.DT_LNK, unix.DT_FIFO, unix.DT_CHR, unix.DT_BLK:
-			again = e.other()
-		case unix.DT_SOCK:
-			e.c.Skipped.Add(1)
-		default:
-			again = true
-		}
-		if !again {
+		if !e.turn(ctx, kind) {
 			return
 		}
-		var st unix.Stat_t
-		if err := unix.Fstatat(int(e.d.source.Fd()), e.name, &st, unix.AT_SYMLINK_NOFOLLOW); gone(err) {
-			break
-		} else if err != nil {
+		is, err := e.c.source.ask(e.d, e.name)
+		switch {
+		case gone(err): // the directory, which is there: perhaps the next turn finds it
+		case err != nil:
 			e.fail("look at", err)
 			return
+		case is == nil:
+			e.c.Vanished.Add(1)
+			return
+		default:
+			kind = kindOf(uint32(is.Mode))
 		}
-		kind = uint8(st.Mode & unix.S_IFMT >> 12)
 	}
-	e.c.Vanished.Add(1)
+	e.fail(e.what, persistent(e.err))
 }
 
-// gone reports whether an error says that a name, or the directory it was in, is not there any more.
-func gone(err error) bool { return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESTALE) }
+// kindOf is what readdir(3) calls the kind of a file.
+func kindOf(mode uint32) uint8 { return uint8(mode & unix.S_IFMT >> 12) }
 
-// changed reports whether an error of opening says that an entry is gone, or something else by now.
-func changed(err error) bool {
-	return gone(err) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENXIO) || errors.Is(err, unix.EISDIR)
+// turn tries to copy the entry. again: it is something else, or gone.
+func (e *entry) turn(ctx context.Context, kind uint8) (again bool) {
+	if kind == unix.DT_UNKNOWN {
+		var st unix.Stat_t
+		if err := e.c.source.look(e.d, e.name, &st); err != nil {
+			return e.failed("look at", err)
+		}
+		kind = kindOf(st.Mode)
+	}
+	switch kind {
+	case unix.DT_REG:
+		return e.file(ctx)
+	case unix.DT_DIR:
+		return e.directory(ctx)
+	case unix.DT_LNK, unix.DT_FIFO, unix.DT_CHR, unix.DT_BLK:
+		return e.other()
+	case unix.DT_SOCK:
+		e.c.Skipped.Add(1)
+		return false
+	}
+	return e.failed("look at", errKind)
 }
 
 // directory copies a directory. again: it is no directory, or gone.
 func (e *entry) directory(ctx context.Context) (again bool) {
-	f, err := openDir(int(e.d.source.Fd()), e.name)
-	if changed(err) {
-		return true
-	}
+	f, err := e.c.source.openDir(e.d, e.name)
 	if err != nil {
-		e.fail("open the directory", err)
-		return false
+		return e.failed("open the directory", err)
 	}
 	defer f.Close()
-	sub := &directory{place: &place{e.d.place, e.name}, depth: e.d.depth + 1, source: f}
+	sub := &directory{above: e.d, place: &place{e.d.place, e.name}, depth: e.d.depth + 1, source: f}
 	if sub.depth > deepest {
 		e.fail("open the directory", fmt.Errorf("it is more than %d directories down: %w", deepest, unix.ENAMETOOLONG))
 		return false
 	}
-	if err = unix.Fstat(int(f.Fd()), &sub.stat); err != nil {
-		if gone(err) {
-			return true
-		}
-		e.fail("look at the directory", err)
-		return false
+	if err := e.c.source.stat(sub.fd(), e.name, &sub.stat); err != nil {
+		return e.failed("look at the directory", err)
 	}
-	e.c.step("make a directory")
-	// We have to get in, whatever its mode is to be.
-	err = unix.Mkdirat(e.d.target, e.name, sub.stat.Mode&0o777|0o700)
+	err = e.makeDirectory(sub)
 	if errors.Is(err, unix.EEXIST) {
 		return false
-	}
-	if err == nil {
-		sub.target, err = unix.Openat(e.d.target, e.name, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	}
 	if err != nil {
 		e.fail("make the directory", err)
 		return false
 	}
 	defer unix.Close(sub.target)
-	// Now, while its attributes are those that came with the answer.
-	if err = unix.Fstatat(sub.target, "", &sub.made, unix.AT_EMPTY_PATH); err != nil {
-		e.fail("look at the new directory", err)
-		return false
+	e.begun = &sub.stat
+	if err := e.c.fill(ctx, sub); err != nil {
+		return e.failed("copy the directory", err)
 	}
-	e.c.Dirs.Add(1)
-	e.c.fill(ctx, sub)
+	e.begun = nil
 	return false
+}
+
+// makeDirectory makes the copy of a directory, or opens what an earlier turn has made. What that
+// has copied stays.
+func (e *entry) makeDirectory(sub *directory) error {
+	if e.begun == nil {
+		e.c.step("make a directory")
+		// We have to get in, whatever its mode is to be.
+		if err := unix.Mkdirat(e.d.target, e.name, sub.stat.Mode&0o777|0o700); err != nil {
+			return err
+		}
+		e.c.Dirs.Add(1)
+	}
+	var err error
+	// fstat(2) at once, while the attributes are those that came with the answer.
+	sub.target, sub.made, err = openMade(e.d.target, e.name)
+	return err
+}
+
+// openMade opens a directory in the target.
+func openMade(dir int, name string) (fd int, made unix.Stat_t, err error) {
+	fd, err = unix.Openat(dir, name, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, made, err
+	}
+	if err = unix.Fstatat(fd, "", &made, unix.AT_EMPTY_PATH); err != nil {
+		_ = unix.Close(fd)
+		return -1, made, err
+	}
+	return fd, made, nil
+}
+
+// settle gives owner, mode and times to the copy of a directory that was removed when a part of
+// it was copied.
+func (e *entry) settle() {
+	if e.begun == nil || e.c.failed() != nil {
+		return
+	}
+	fd, made, err := openMade(e.d.target, e.name)
+	if err != nil {
+		e.fail("look at the new directory", err)
+		return
+	}
+	defer unix.Close(fd)
+	t := target{fd: fd, path: byDescriptor(fd)}
+	err = setOwnerAndMode(t, e.begun, &made)
+	if err == nil {
+		err = setTimes(t, e.begun)
+	}
+	e.fail("set the attributes of", err)
 }

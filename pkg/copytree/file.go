@@ -13,40 +13,36 @@ import (
 // file copies a regular file. again: it is something else, or gone.
 func (e *entry) file(ctx context.Context) (again bool) {
 	const flags = unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY
-	source, err := openBeneath(int(e.d.source.Fd()), e.name, flags|uint64(e.c.Methods.wantNone))
+	source, err := e.c.source.open(e.d, e.name, flags|uint64(e.c.Methods.wantNone))
 	if errors.Is(err, unix.EINVAL) { // a FIFO by now, which takes no O_DIRECT: the look below tells
-		source, err = openBeneath(int(e.d.source.Fd()), e.name, flags)
-	}
-	if changed(err) {
-		return true
+		source, err = e.c.source.open(e.d, e.name, flags)
 	}
 	if err != nil {
-		e.fail("open", err)
-		return false
+		return e.failed("open", err)
 	}
 	defer unix.Close(source)
 	var st unix.Stat_t
-	if err = unix.Fstat(source, &st); gone(err) || err == nil && st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return true
+	if err := e.c.source.stat(source, e.name, &st); err != nil {
+		return e.failed("look at", err)
 	}
-	if err != nil {
-		e.fail("look at", err)
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return e.failed("look at", errKind)
+	}
+	if st.Nlink <= 1 {
+		_, again = e.oneFile(ctx, source, &st)
+		return again
+	}
+	first := e.firstName(&st, born(source, ""))
+	if first == nil {
 		return false
 	}
-	if st.Nlink > 1 {
-		first := e.firstName(&st, born(source, ""))
-		if first == nil {
-			return false
-		}
-		first.end(e.d, e.name, e.oneFile(ctx, source, &st))
-		return false
-	}
-	e.oneFile(ctx, source, &st)
-	return false
+	made, again := e.oneFile(ctx, source, &st)
+	first.end(e.d, e.name, made)
+	return again
 }
 
 // oneFile copies an open file, and counts it.
-func (e *entry) oneFile(ctx context.Context, source int, st *unix.Stat_t) (made bool) {
+func (e *entry) oneFile(ctx context.Context, source int, st *unix.Stat_t) (made, again bool) {
 	began := time.Now()
 	moving, err := e.copyFile(ctx, source, st)
 	if time.Since(began)-moving >= patience {
@@ -56,15 +52,15 @@ func (e *entry) oneFile(ctx context.Context, source int, st *unix.Stat_t) (made 
 	case err == nil:
 		e.c.Files.Add(1)
 		e.c.Bytes.Add(min(st.Size, st.Blocks*512))
-		return true
+		return true, false
 	case errors.Is(err, errTwice):
+		return false, false
 	case gone(err) && unix.Unlinkat(e.d.target, e.name, 0) == nil:
-		// Removed while it was read: half of it is none.
-		e.c.Vanished.Add(1)
-	default:
-		e.fail("copy", err)
+		// Removed, perhaps, while it was read: half of it is none.
+		return false, e.failed("copy", err)
 	}
-	return false
+	e.fail("copy", err)
+	return false, false
 }
 
 // patience is how long a server takes at most for one file without its data. Is it longer, it
@@ -91,6 +87,9 @@ func (e *entry) copyFile(ctx context.Context, source int, st *unix.Stat_t) (movi
 	if st.Size > 0 {
 		e.c.step("copy a file's data")
 		began := time.Now()
+		if err = e.c.source.check(callRead, e.name); err != nil {
+			return 0, err
+		}
 		err = e.c.data().copy(ctx, source, made, st)
 		if !e.c.Methods.clone.usable() || st.Size >= large { // else it takes no time
 			moving = time.Since(began)
@@ -122,12 +121,13 @@ func (e *entry) create(st *unix.Stat_t) (fd int, fresh *unix.Stat_t, err error) 
 		return -1, nil, err
 	}
 	fresh = &unix.Stat_t{}
-	err = unix.Fstat(fd, fresh)
-	if err == nil && (fresh.Mode&unix.S_IFMT != unix.S_IFREG || fresh.Size > 0 || fresh.Nlink > 1) {
-		err = errTwice
-	}
-	if err != nil {
+	if err := unix.Fstat(fd, fresh); err != nil {
 		_ = unix.Close(fd)
+		return -1, nil, err
 	}
-	return fd, fresh, err
+	if fresh.Mode&unix.S_IFMT != unix.S_IFREG || fresh.Size > 0 || fresh.Nlink > 1 {
+		_ = unix.Close(fd)
+		return -1, nil, errTwice
+	}
+	return fd, fresh, nil
 }

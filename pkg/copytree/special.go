@@ -4,6 +4,7 @@ package copytree
 
 import (
 	"errors"
+	"fmt"
 
 	"golang.org/x/sys/unix"
 )
@@ -11,50 +12,43 @@ import (
 // other copies a symbolic link, a FIFO or a device. again: it is something else, or gone.
 func (e *entry) other() (again bool) {
 	var st unix.Stat_t
-	err := unix.Fstatat(int(e.d.source.Fd()), e.name, &st, unix.AT_SYMLINK_NOFOLLOW)
-	if gone(err) {
-		return true
-	}
-	if err != nil {
-		e.fail("look at", err)
-		return false
+	if err := e.c.source.look(e.d, e.name, &st); err != nil {
+		return e.failed("look at", err)
 	}
 	kind := st.Mode & unix.S_IFMT
 	if kind != unix.S_IFLNK && kind != unix.S_IFIFO && kind != unix.S_IFCHR && kind != unix.S_IFBLK {
-		return true
+		return e.failed("look at", errKind)
 	}
-	if st.Nlink > 1 {
-		first := e.firstName(&st, born(int(e.d.source.Fd()), e.name))
-		if first == nil {
-			return false
-		}
-		again, made := e.makeOther(&st)
-		first.end(e.d, e.name, made)
+	if st.Nlink <= 1 {
+		_, again = e.makeOther(&st)
 		return again
 	}
-	again, _ = e.makeOther(&st)
+	first := e.firstName(&st, born(e.d.fd(), e.name))
+	if first == nil {
+		return false
+	}
+	made, again := e.makeOther(&st)
+	first.end(e.d, e.name, made)
 	return again
 }
 
 // makeOther makes what other copies.
-func (e *entry) makeOther(st *unix.Stat_t) (again, made bool) {
-	what, count := "make a symbolic link", &e.c.Symlinks
-	var text string
+func (e *entry) makeOther(st *unix.Stat_t) (made, again bool) {
+	what, count := "make a special file", &e.c.Special
 	var err error
-	link := st.Mode&unix.S_IFMT == unix.S_IFLNK
-	if link {
-		text, err = readLink(int(e.d.source.Fd()), e.name)
-		if gone(err) || errors.Is(err, unix.EINVAL) { // no link any more (readlink(2))
-			return true, false
+	if st.Mode&unix.S_IFMT == unix.S_IFLNK {
+		what, count = "make a symbolic link", &e.c.Symlinks
+		var text string
+		text, err = readLink(e.d.fd(), e.name)
+		if errors.Is(err, unix.EINVAL) { // no link any more (readlink(2))
+			err = errKind
 		}
 		if err != nil {
-			e.fail("read the link", err)
-			return false, false
+			return false, e.failed("read the link", err)
 		}
 		e.c.step(what)
 		err = unix.Symlinkat(text, e.d.target, e.name)
 	} else {
-		what, count = "make a special file", &e.c.Special
 		e.c.step(what)
 		err = unix.Mknodat(e.d.target, e.name, st.Mode&^0o7000, int(st.Rdev))
 		for _, no := range []unix.Errno{unix.EPERM, unix.EACCES, unix.EOPNOTSUPP, unix.EINVAL} {
@@ -67,15 +61,20 @@ func (e *entry) makeOther(st *unix.Stat_t) (again, made bool) {
 	if errors.Is(err, unix.EEXIST) {
 		return false, false
 	}
-	if err == nil {
-		err = e.finishOther(st)
+	if err != nil {
+		e.fail(what, err)
+		return false, false
+	}
+	err = e.finishOther(st)
+	if gone(err) && unix.Unlinkat(e.d.target, e.name, 0) == nil {
+		return false, e.failed("copy", err)
 	}
 	if err != nil {
 		e.fail(what, err)
 		return false, false
 	}
 	count.Add(1)
-	return false, true
+	return true, false
 }
 
 // finishOther gives what makeOther made the attributes of its source.
@@ -98,17 +97,20 @@ func (e *entry) finishOther(st *unix.Stat_t) error {
 
 // otherExtended copies a special file's access control lists. It is not opened for that.
 func (e *entry) otherExtended(st *unix.Stat_t) error {
-	source, err := openBeneath(int(e.d.source.Fd()), e.name, unix.O_PATH)
+	source, err := e.c.source.open(e.d, e.name, unix.O_PATH)
 	if changed(err) {
-		return nil
+		return fmt.Errorf("%w: %w", errKind, err)
 	}
 	if err != nil {
 		return err
 	}
 	defer unix.Close(source)
 	var now unix.Stat_t
-	if err := unix.Fstat(source, &now); err != nil || now.Ino != st.Ino || now.Mode&unix.S_IFMT != st.Mode&unix.S_IFMT {
-		return nil // it was replaced
+	if err := e.c.source.stat(source, e.name, &now); err != nil {
+		return err
+	}
+	if now.Ino != st.Ino || now.Mode&unix.S_IFMT != st.Mode&unix.S_IFMT {
+		return errKind
 	}
 	made, err := openBeneath(e.d.target, e.name, unix.O_PATH)
 	if err != nil {
