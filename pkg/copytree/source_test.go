@@ -171,3 +171,52 @@ func TestCopyOfATreeThatGoes(t *testing.T) {
 		}
 	})
 }
+
+// measure measures the directory "tree" in dir.
+func measure(t *testing.T, dir string, m *Measurement) error {
+	t.Helper()
+	f, err := os.Open(filepath.Join(dir, "tree"))
+	must(t, err)
+	defer f.Close()
+	return m.Tree(t.Context(), int(f.Fd()))
+}
+
+// TestMeasureAsks has a call say that what is there is gone: it is counted, or that is an
+// error, but never left out.
+func TestMeasureAsks(t *testing.T) {
+	ground.Each(t, func(t *testing.T, g ground.Ground) {
+		small(t, filepath.Join(g.Dir, "tree"))
+		for _, f := range []struct {
+			call, name string
+			again      bool // it can be begun anew
+		}{
+			{callOpen, "dir", true}, {callLook, "file", true}, {callLook, "dir", true},
+			{callStat, "sub", false}, {callList, "dir", false}, {callListOn, "sub", false},
+			{callStat, ".", false}, {callList, ".", false},
+		} {
+			m := &Measurement{Workers: 4, source: source{failing(f.call, f.name, 1, unix.ESTALE)}}
+			err := measure(t, g.Dir, m)
+			if f.again && (err != nil || m.Files.Load() != 8 || m.Dirs.Load() != 3 || m.Others.Load() != 2) {
+				t.Errorf("%s %q: %v, %d files, %d directories, %d others", f.call, f.name, err, m.Files.Load(), m.Dirs.Load(), m.Others.Load())
+			}
+			if !f.again && !errors.Is(err, unix.ESTALE) {
+				t.Errorf("%s %q: the error is %v", f.call, f.name, err)
+			}
+			m = &Measurement{Workers: 4, source: source{failing(f.call, f.name, 100, unix.ENOENT)}}
+			if err := measure(t, g.Dir, m); !errors.Is(err, unix.ENOENT) {
+				t.Errorf("%s %q, always: the error is %v", f.call, f.name, err)
+			}
+		}
+		fail := failing(callList, "sub", 1, unix.ESTALE)
+		m := &Measurement{Workers: 1, source: source{func(call, name string) error {
+			err := fail(call, name)
+			if err != nil {
+				must(t, os.RemoveAll(filepath.Join(g.Server, "tree/dir")))
+			}
+			return err
+		}}}
+		if err := measure(t, g.Dir, m); err != nil {
+			t.Errorf("what is removed meanwhile: %v", err)
+		}
+	})
+}
