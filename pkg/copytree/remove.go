@@ -39,6 +39,8 @@ type Removal struct {
 
 	Entries atomic.Int64 // removed so far, directories included
 
+	source  source
+	removed atomic.Bool // the tree itself was
 	group   errgroup.Group
 	top     int    // descriptor of the directory that holds the tree
 	name    string // of the tree in it
@@ -52,18 +54,48 @@ type Removal struct {
 
 // Remove removes name, whatever it is, from the directory that dirfd is open on. It goes on
 // past what it cannot remove, and then returns the first such error and their number. That
-// name is not there is success. It stops soon after ctx ends.
+// name is not there is success, when the server says so. It stops soon after ctx ends.
 func (r *Removal) Remove(ctx context.Context, dirfd int, name string) error {
 	r.top, r.name = dirfd, name
 	r.group.SetLimit(max(r.Workers-1, 1)) // the caller works too
-	r.removeEntry(ctx, dirfd, name, -1)
-	_ = r.group.Wait()
+	for range turns {
+		r.removeEntry(ctx, dirfd, name, -1)
+		_ = r.group.Wait()
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := r.failures(); err != nil {
+			return err
+		}
+		if r.removed.Load() {
+			return nil
+		}
+		gone, err := r.gone()
+		if err != nil {
+			return fmt.Errorf("look for %q: %w", name, err)
+		}
+		if gone {
+			return nil
+		}
+	}
+	return fmt.Errorf("remove %q: it is called gone, and is there: %w", name, unix.ESTALE)
+}
+
+// gone asks the server whether the tree is gone, since unlink(2) may know no more than that the
+// client remembers no such name. A tree that is called removed loses its record.
+func (r *Removal) gone() (bool, error) {
+	if err := r.source.refresh(r.top, "."); err != nil {
+		return false, err
+	}
+	is, err := r.source.lookUp(r.top, r.name)
+	return is == nil && err == nil, err
+}
+
+// failures returns the first failure, with the number of the others.
+func (r *Removal) failures() error {
 	r.failure.Lock()
 	defer r.failure.Unlock()
-	switch {
-	case ctx.Err() != nil:
-		return ctx.Err()
-	case r.failure.count > 1:
+	if r.failure.count > 1 {
 		return fmt.Errorf("%w (and %d more)", r.failure.first, r.failure.count-1)
 	}
 	return r.failure.first
@@ -103,7 +135,7 @@ func (r *Removal) removeDir(ctx context.Context, parent int, name string, depth 
 		}
 		err = unix.Unlinkat(parent, name, unix.AT_REMOVEDIR)
 		if err == nil {
-			r.Entries.Add(1)
+			r.done(depth)
 			return
 		}
 		if vanished(err, depth) {
@@ -121,6 +153,14 @@ func (r *Removal) removeDir(ctx context.Context, parent int, name string, depth 
 		}
 	}
 	r.failed("remove the directory", name, err)
+}
+
+// done counts what was removed.
+func (r *Removal) done(depth int) {
+	r.Entries.Add(1)
+	if depth == 0 {
+		r.removed.Store(true)
+	}
 }
 
 // vanished reports whether err says that a name is not there any more. Within the tree, which
@@ -152,7 +192,8 @@ func (r *Removal) empty(ctx context.Context, f *os.File, depth int) bool {
 				_ = work()
 			}
 		}
-		// ENOENT, ESTALE: it was removed meanwhile, under another name that a tenant gave it.
+		// ENOENT, ESTALE: it was removed meanwhile, under another name that a tenant gave it. If not,
+		// it has entries still, and cannot be removed: then it is read again.
 		if errors.Is(err, io.EOF) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESTALE) {
 			wg.Wait()
 			return ctx.Err() == nil && !r.hasFailed()
@@ -175,10 +216,13 @@ func (r *Removal) removeEntry(ctx context.Context, parent int, name string, dept
 	if ctx.Err() != nil {
 		return
 	}
-	err := unix.Unlinkat(parent, name, 0)
+	err := r.source.check(callRemove, name)
+	if err == nil {
+		err = unix.Unlinkat(parent, name, 0)
+	}
 	switch {
 	case err == nil:
-		r.Entries.Add(1)
+		r.done(depth + 1)
 	case errors.Is(err, unix.EISDIR), errors.Is(err, unix.ENOTEMPTY), errors.Is(err, unix.EEXIST):
 		// The last two are a server's that was asked to remove what we took for a link: NFSv4
 		// has one REMOVE for all.

@@ -31,6 +31,7 @@ const (
 	callRead       = "read"       // a file's data
 	callAttributes = "attributes" // extended ones
 	callAsk        = "ask"        // the server, about a name
+	callRemove     = "remove"     // a name
 )
 
 func (s source) check(call, name string) error {
