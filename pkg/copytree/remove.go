@@ -25,7 +25,7 @@ const (
 	// batch is how many names of a directory are in memory at once, per directory being removed.
 	batch = 512
 	// maxDepth is how deep removal descends: each level holds a descriptor. What is deeper is
-	// moved up first.
+	// moved up first, where that is possible.
 	maxDepth = 64
 	// passes is how often a directory is read again because something new has appeared in it.
 	passes = 8
@@ -111,12 +111,7 @@ func (r *Removal) failed(what, name string, err error) {
 
 // removeDir empties the directory name in parent and removes it.
 func (r *Removal) removeDir(ctx context.Context, parent int, name string, depth int) {
-	if depth >= maxDepth {
-		// Up beside the tree's own entries, where the descent begins anew.
-		up := fmt.Sprintf("%s/.mooring.deep.%d", r.name, r.serial.Add(1))
-		if err := unix.Renameat(parent, name, r.top, up); err != nil && !vanished(err, depth) {
-			r.failed("move up", name, err)
-		}
+	if depth >= maxDepth && r.moveUp(parent, name, depth) {
 		return
 	}
 	f, err := openDir(parent, name)
@@ -153,6 +148,29 @@ func (r *Removal) removeDir(ctx context.Context, parent int, name string, depth 
 		}
 	}
 	r.failed("remove the directory", name, err)
+}
+
+// moveUp moves a directory up beside the tree's own entries, where the descent begins anew. It
+// reports false where that cannot be: a directory with another project (quota) than the root of
+// the tree is not moved there if what is new there gets its project (EXDEV; FS_XFLAG_PROJINHERIT,
+// ioctl_fsgetxattr(2)).
+func (r *Removal) moveUp(parent int, name string, depth int) bool {
+	if depth >= deepest {
+		r.failed("open", name, fmt.Errorf("it is more than %d directories down: %w", deepest, unix.ENAMETOOLONG))
+		return true
+	}
+	up := fmt.Sprintf("%s/.mooring.deep.%d", r.name, r.serial.Add(1))
+	err := r.source.check(callMove, name)
+	if err == nil {
+		err = unix.Renameat(parent, name, r.top, up)
+	}
+	if errors.Is(err, unix.EXDEV) {
+		return false
+	}
+	if err != nil && !vanished(err, depth) {
+		r.failed("move up", name, err)
+	}
+	return true
 }
 
 // done counts what was removed.

@@ -181,3 +181,23 @@ func TestRemoveAsks(t *testing.T) {
 		}
 	})
 }
+
+// TestRemoveDeepTreeInPlace has no directory be moved up.
+func TestRemoveDeepTreeInPlace(t *testing.T) {
+	dir := t.TempDir()
+	must(t, os.Mkdir(filepath.Join(dir, "tree"), 0o755))
+	chain(t, filepath.Join(dir, "tree"), 5*maxDepth, "d")
+	f, err := os.Open(dir)
+	must(t, err)
+	defer f.Close()
+	r := &Removal{Workers: 4, source: source{func(call, _ string) error {
+		if call == callMove {
+			return unix.EXDEV
+		}
+		return nil
+	}}}
+	must(t, r.Remove(t.Context(), int(f.Fd()), "tree"))
+	if left, _ := os.ReadDir(dir); len(left) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}

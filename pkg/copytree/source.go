@@ -32,6 +32,7 @@ const (
 	callAttributes = "attributes" // extended ones
 	callAsk        = "ask"        // the server, about a name
 	callRemove     = "remove"     // a name
+	callMove       = "move"       // a directory up
 )
 
 func (s source) check(call, name string) error {
