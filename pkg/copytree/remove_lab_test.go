@@ -54,22 +54,34 @@ func TestRemoveAcrossProjects(t *testing.T) {
 	}
 }
 
-// setProject gives a directory a project, which what is made in it gets too
-// (ioctl_fsgetxattr(2): struct fsxattr, FS_XFLAG_PROJINHERIT).
-func setProject(t *testing.T, dir string, project uint32) {
+// fsxattr is struct fsxattr (ioctl_fsgetxattr(2)).
+type fsxattr struct {
+	flags, extentSize, extents, project, cowExtentSize uint32
+	_                                                  [8]byte
+}
+
+// project returns what a directory or file has, after it was given a project and flags.
+func project(t *testing.T, path string, project, flags uint32) (attr fsxattr) {
 	t.Helper()
-	f, err := os.Open(dir)
+	f, err := os.Open(path)
 	must(t, err)
 	defer f.Close()
-	var attr struct {
-		flags, extentSize, extents, project, cowExtentSize uint32
-		_                                                  [8]byte
-	}
-	const get, set, inherit = 0x801c581f, 0x401c5820, 0x200
-	for _, request := range []uintptr{get, set} {
+	const get, set = 0x801c581f, 0x401c5820
+	call := func(request uintptr) {
 		if _, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), request, uintptr(unsafe.Pointer(&attr))); errno != 0 {
 			t.Fatal(errno)
 		}
-		attr.project, attr.flags = project, attr.flags|inherit
 	}
+	if call(get); project != 0 {
+		attr.project, attr.flags = project, attr.flags|flags
+		call(set)
+	}
+	return attr
+}
+
+// setProject gives a directory a project, which what is made in it gets too.
+func setProject(t *testing.T, dir string, number uint32) {
+	t.Helper()
+	const inherit = 0x200 // FS_XFLAG_PROJINHERIT
+	project(t, dir, number, inherit)
 }
