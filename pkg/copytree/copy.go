@@ -123,9 +123,6 @@ func (c *Copy) step(what string) {
 
 // fail notes the first failure and ends the copy: half of one is of no use.
 func (c *Copy) fail(d *directory, name, what string, err error) {
-	if err == nil {
-		return
-	}
 	c.failure.Lock()
 	defer c.failure.Unlock()
 	if c.failure.first == nil {

@@ -75,3 +75,21 @@ func TestCopyStopsWithinAFile(t *testing.T) {
 		}
 	})
 }
+
+// TestRefusedIsNotCounted has the server's copy be refused: no bytes were copied.
+func TestRefusedIsNotCounted(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "source")
+	must(t, os.WriteFile(path, []byte("some"), 0o600))
+	source, err := os.Open(path)
+	must(t, err)
+	defer source.Close()
+	c := &Copy{Methods: &Methods{}}
+	var st unix.Stat_t
+	must(t, unix.Fstat(int(source.Fd()), &st))
+	if err := c.data().copyRange(t.Context(), int(source.Fd()), int(source.Fd()), &st); !errors.Is(err, unix.EBADF) {
+		t.Errorf("a copy to what is open to be read: %v", err)
+	}
+	if n := c.Copied.Bytes.Load(); n != 0 {
+		t.Errorf("%d bytes are called copied", n)
+	}
+}

@@ -165,9 +165,11 @@ func (e *entry) settle() {
 	}
 	defer unix.Close(fd)
 	t := target{fd: fd, path: byDescriptor(fd)}
-	err = setOwnerAndMode(t, e.begun, &made)
-	if err == nil {
-		err = setTimes(t, e.begun)
+	if err := setOwnerAndMode(t, e.begun, &made); err != nil {
+		e.fail("set the attributes of", err)
+		return
 	}
-	e.fail("set the attributes of", err)
+	if err := setTimes(t, e.begun); err != nil {
+		e.fail("set the attributes of", err)
+	}
 }

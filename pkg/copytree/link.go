@@ -206,18 +206,21 @@ func (e *entry) link(st *unix.Stat_t, path string) bool {
 
 // linkFar is linkat(2) for a path that is longer than one call takes: it goes there by stages.
 func linkFar(root int, path string, dir int, name string) error {
-	at, err := unix.Openat(root, ".", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	for err == nil && len(path) > stage {
-		cut := strings.LastIndexByte(path[:stage], '/')
-		var next int
-		next, err = unix.Openat(at, path[:cut], unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-		_ = unix.Close(at)
-		at, path = next, path[cut+1:]
-	}
+	const flags = unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
+	at, err := unix.Openat(root, ".", flags, 0)
 	if err != nil {
 		return err
 	}
-	defer unix.Close(at)
+	defer func() { _ = unix.Close(at) }()
+	for len(path) > stage {
+		cut := strings.LastIndexByte(path[:stage], '/')
+		next, err := unix.Openat(at, path[:cut], flags, 0)
+		if err != nil {
+			return err
+		}
+		_ = unix.Close(at)
+		at, path = next, path[cut+1:]
+	}
 	return unix.Linkat(at, path, dir, name, 0)
 }
 

@@ -90,11 +90,10 @@ func (m *Measurement) entry(ctx context.Context, d *directory, name string) {
 		}
 		var counted bool
 		counted, err = m.count(ctx, d, name)
-		if err == nil {
-			return
-		}
 		if !changed(err) {
-			m.fail("look at", name, err)
+			if err != nil {
+				m.fail("look at", name, err)
+			}
 			return
 		}
 		is, asked := m.source.ask(d, name)

@@ -88,7 +88,10 @@ func (r *Removal) gone() (bool, error) {
 		return false, err
 	}
 	is, err := r.source.lookUp(r.top, r.name)
-	return is == nil && err == nil, err
+	if err != nil {
+		return false, err
+	}
+	return is == nil, nil
 }
 
 // failures returns the first failure, with the number of the others.
@@ -160,10 +163,7 @@ func (r *Removal) moveUp(parent int, name string, depth int) bool {
 		return true
 	}
 	up := fmt.Sprintf("%s/.mooring.deep.%d", r.name, r.serial.Add(1))
-	err := r.source.check(callMove, name)
-	if err == nil {
-		err = unix.Renameat(parent, name, r.top, up)
-	}
+	err := r.source.rename(parent, name, r.top, up)
 	if errors.Is(err, unix.EXDEV) {
 		return false
 	}
@@ -234,10 +234,7 @@ func (r *Removal) removeEntry(ctx context.Context, parent int, name string, dept
 	if ctx.Err() != nil {
 		return
 	}
-	err := r.source.check(callRemove, name)
-	if err == nil {
-		err = unix.Unlinkat(parent, name, 0)
-	}
+	err := r.source.unlink(parent, name)
 	switch {
 	case err == nil:
 		r.done(depth + 1)

@@ -142,10 +142,13 @@ func (s source) refresh(dir int, name string) error {
 	}
 	var st unix.Statx_t
 	err := unix.Statx(dir, "", unix.AT_EMPTY_PATH|unix.AT_STATX_FORCE_SYNC, unix.STATX_BASIC_STATS, &st)
-	if err == nil && st.Nlink == 0 {
+	if err != nil {
+		return err
+	}
+	if st.Nlink == 0 {
 		return unix.ESTALE
 	}
-	return err
+	return nil
 }
 
 // lookUp looks at a name after refresh. nil: it is not there. For a file handle that is stale the
@@ -160,4 +163,18 @@ func (s source) lookUp(dir int, name string) (*unix.Statx_t, error) {
 		return nil, nil
 	}
 	return st, err
+}
+
+func (s source) unlink(dir int, name string) error {
+	if err := s.check(callRemove, name); err != nil {
+		return err
+	}
+	return unix.Unlinkat(dir, name, 0)
+}
+
+func (s source) rename(dir int, name string, to int, as string) error {
+	if err := s.check(callMove, name); err != nil {
+		return err
+	}
+	return unix.Renameat(dir, name, to, as)
 }
