@@ -20,9 +20,18 @@ type target struct {
 	link bool // name is a symbolic link
 }
 
-// attributes gives a copy the owner, mode, extended attributes and access control lists of its
+// attributeCopier copies what belongs to a file besides its data.
+type attributeCopier struct {
+	methods       *Methods
+	sourceIsPlain bool
+	source        source
+	marked        *atomic.Bool  // see Plain
+	lost          *atomic.Int64 // see Copy.Lost
+}
+
+// copy gives a copy the owner, mode, extended attributes and access control lists of its
 // source. made is what the copy was when it was new.
-func (c *Copy) attributes(source int, t target, st, made *unix.Stat_t) error {
+func (c attributeCopier) copy(source int, t target, st, made *unix.Stat_t) error {
 	if err := setOwnerAndMode(t, st, made); err != nil {
 		return err
 	}
@@ -68,7 +77,7 @@ const (
 )
 
 // asks reports whether the source has to be asked for extended attributes.
-func (c *Copy) asks() bool { return !c.SourceIsPlain && !c.Methods.noAttributes.Load() }
+func (c attributeCopier) asks() bool { return !c.sourceIsPlain && !c.methods.noAttributes.Load() }
 
 // refuses is where it is remembered that the target does not take an extended attribute of
 // that name; nil for one that is not copied.
@@ -85,31 +94,32 @@ func (m *Methods) refuses(name string) *atomic.Bool {
 }
 
 // extended copies extended attributes and access control lists.
-func (c *Copy) extended(source int, t target, st *unix.Stat_t) error {
+func (c attributeCopier) extended(source int, t target, st *unix.Stat_t) error {
+	err := c.source.check(callAttributes, "")
+	if err != nil {
+		return &SourceError{err}
+	}
 	names, err := list(source)
 	if unsupported(err) {
-		c.Methods.noAttributes.Store(true)
-		return nil
-	}
-	if gone(err) { // removed while it was copied
+		c.methods.noAttributes.Store(true)
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("list extended attributes: %w", err)
+		return fmt.Errorf("list extended attributes: %w", &SourceError{err})
 	}
 	for name := range strings.SplitSeq(names, "\x00") {
-		no := c.Methods.refuses(name)
+		no := c.methods.refuses(name)
 		if no == nil {
 			continue
 		}
 		value, err := get(source, name)
-		if errors.Is(err, unix.ENODATA) || unsupported(err) || gone(err) {
+		if errors.Is(err, unix.ENODATA) || unsupported(err) {
 			continue
 		}
-		if err == nil {
-			err = c.give(t, st, name, value, no)
-		}
 		if err != nil {
+			return fmt.Errorf("%s: %w", name, &SourceError{err})
+		}
+		if err := c.give(t, st, name, value, no); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
@@ -117,7 +127,7 @@ func (c *Copy) extended(source int, t target, st *unix.Stat_t) error {
 }
 
 // give sets an extended attribute, unless it is a list that the target has already.
-func (c *Copy) give(t target, st *unix.Stat_t, name, value string, no *atomic.Bool) error {
+func (c attributeCopier) give(t target, st *unix.Stat_t, name, value string, no *atomic.Bool) error {
 	if name == nfs4ACL {
 		if plain, err := c.plainACL(t, st, value); err != nil || plain {
 			return err
@@ -140,15 +150,15 @@ func (c *Copy) give(t target, st *unix.Stat_t, name, value string, no *atomic.Bo
 			}
 		}
 	}
-	c.Lost.Add(1)
+	c.lost.Add(1)
 	return nil
 }
 
 // plainACL reports whether an access control list says no more than the mode: it is that
 // which the server gives a new file of the same mode. That is asked for once for each mode.
-func (c *Copy) plainACL(t target, st *unix.Stat_t, value string) (bool, error) {
+func (c attributeCopier) plainACL(t target, st *unix.Stat_t, value string) (bool, error) {
 	key := st.Mode
-	known, ok := c.Methods.lists.Load(key)
+	known, ok := c.methods.lists.Load(key)
 	if !ok {
 		fresh, err := getAt(t.path, nfs4ACL)
 		if errors.Is(err, unix.ENODATA) || unsupported(err) {
@@ -157,7 +167,7 @@ func (c *Copy) plainACL(t target, st *unix.Stat_t, value string) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		known, _ = c.Methods.lists.LoadOrStore(key, fresh)
+		known, _ = c.methods.lists.LoadOrStore(key, fresh)
 	}
 	return known.(string) == value, nil
 }

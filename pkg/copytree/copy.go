@@ -6,17 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"strings"
 	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
-
-// Moved counts regular files and the bytes of their data.
-type Moved struct{ Files, Bytes atomic.Int64 }
 
 // Copy copies a tree. Its counters may be read while it runs.
 type Copy struct {
@@ -40,12 +35,11 @@ type Copy struct {
 	Skipped, Vanished, Lost atomic.Int64
 	// Bytes is what the data of all files takes, without holes: what a copy needs.
 	Bytes atomic.Int64
-	// Cloned, Copied and Written count by how data was copied: by shared blocks, by the server
-	// (or within the kernel), and through this process.
-	Cloned, Copied, Written Moved
+	Ways
 
 	away    atomic.Bool // the server was, for a while
 	group   errgroup.Group
+	source  source
 	links   links
 	root    int // descriptor of the target
 	marked  atomic.Bool
@@ -78,15 +72,15 @@ func (c *Copy) Tree(ctx context.Context, source, target int) error {
 	}
 	f, err := openDir(source, ".")
 	if err != nil {
-		return fmt.Errorf("open the tree: %w", err)
+		return fmt.Errorf("open the tree: %w", &SourceError{err})
 	}
 	defer f.Close()
 	d := &directory{source: f, target: target}
-	if err = unix.Fstat(int(f.Fd()), &d.stat); err == nil {
-		err = unix.Fstatat(target, "", &d.made, unix.AT_EMPTY_PATH)
+	if err := c.source.stat(d.fd(), ".", &d.stat); err != nil {
+		return fmt.Errorf("look at the tree: %w", &SourceError{err})
 	}
-	if err != nil {
-		return fmt.Errorf("look at the tree: %w", err)
+	if err := unix.Fstatat(target, "", &d.made, unix.AT_EMPTY_PATH); err != nil {
+		return fmt.Errorf("look at the target: %w", err)
 	}
 	c.Methods.learn(target, d.stat.Dev == d.made.Dev)
 	// What the target has for new files is not what the source's files have. NFSv4 does not
@@ -94,7 +88,9 @@ func (c *Copy) Tree(ctx context.Context, source, target int) error {
 	if err = unix.Removexattr(byDescriptor(target), defaultACL); err != nil && !errors.Is(err, unix.ENODATA) && !unsupported(err) {
 		return fmt.Errorf("take the access control list for new files from the target: %w", err)
 	}
-	c.fill(ctx, d)
+	if err := c.fill(ctx, d); err != nil {
+		c.fail(d, ".", "copy", err)
+	}
 	_ = c.group.Wait()
 	if err := c.failed(); err != nil {
 		return err
@@ -106,10 +102,17 @@ func (c *Copy) Tree(ctx context.Context, source, target int) error {
 		return fmt.Errorf("the server was away for a while, and may have forgotten what it was told just before: it has to be begun again: %w", unix.ETIMEDOUT)
 	}
 	// A tree that was removed while it was copied is no source.
-	if err := unix.Fstat(int(f.Fd()), &unix.Stat_t{}); err != nil {
-		return fmt.Errorf("look at the tree again: %w", err)
+	if err := c.source.refresh(d.fd(), d.name()); err != nil {
+		return fmt.Errorf("look at the tree again: %w", &SourceError{err})
 	}
 	return nil
+}
+
+// data and attributes are what copies the parts of an entry.
+func (c *Copy) data() dataCopier { return dataCopier{c.Methods, &c.Ways} }
+
+func (c *Copy) attributes() attributeCopier {
+	return attributeCopier{c.Methods, c.SourceIsPlain, c.source, &c.marked, &c.Lost}
 }
 
 func (c *Copy) step(what string) {
@@ -120,13 +123,10 @@ func (c *Copy) step(what string) {
 
 // fail notes the first failure and ends the copy: half of one is of no use.
 func (c *Copy) fail(d *directory, name, what string, err error) {
-	if err == nil {
-		return
-	}
 	c.failure.Lock()
 	defer c.failure.Unlock()
 	if c.failure.first == nil {
-		c.failure.first = fmt.Errorf("%s %q: %w", what, short(d.path(name)), err)
+		c.failure.first = fmt.Errorf("%s %q: %w", what, short(d.place.path(name)), err)
 		c.stop()
 	}
 }
@@ -146,72 +146,19 @@ func short(path string) string {
 	return path[:head] + "..." + path[len(path)-tail:]
 }
 
-// deepest is how many directories may be one in the other. Each takes two descriptors, and
-// some KiB; a path that fits a system call has 2,048 at most.
-const deepest = 8192
-
-// directory is one that is being copied. It is done when all in it is.
-type directory struct {
-	above  *directory // nil: it is the tree itself
-	name   string
-	depth  int
-	source *os.File
-	target int         // descriptor, O_PATH
-	stat   unix.Stat_t // of the source
-	made   unix.Stat_t // of the target when it was new
-
-	mu   sync.Mutex
-	busy map[string]bool // what is being copied in it right now
-}
-
-// begin and end enclose the copying of an entry. A directory that is changed while it is read
-// may tell of a name twice: what is there of it first stays.
-func (d *directory) begin(name string) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.busy[name] {
-		return false
-	}
-	if d.busy == nil {
-		d.busy = map[string]bool{}
-	}
-	d.busy[name] = true
-	return true
-}
-
-func (d *directory) end(name string) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	delete(d.busy, name)
-}
-
-// path is the way from the tree to name in d, for errors and for hard links.
-func (d *directory) path(name string) string {
-	names := []string{name}
-	for ; d.above != nil; d = d.above {
-		names = append(names, d.name)
-	}
-	var b strings.Builder
-	for i := len(names) - 1; i >= 0; i-- {
-		if b.WriteString(names[i]); i > 0 {
-			b.WriteByte('/')
-		}
-	}
-	return b.String()
-}
-
 // fill copies what is in a directory, in parallel, and then the directory's own attributes,
-// which what happens in it would change.
-func (c *Copy) fill(ctx context.Context, d *directory) {
+// which what happens in it would change. It returns an error of the directory itself, those of
+// what is in it are noted.
+func (c *Copy) fill(ctx context.Context, d *directory) error {
 	var wg sync.WaitGroup
-	err := entries(int(d.source.Fd()), d.depth, func(name string, kind uint8) bool {
+	err := c.source.list(d, func(name string, kind uint8) bool {
 		if ctx.Err() != nil {
 			return false
 		}
 		wg.Add(1)
 		work := func() error {
 			defer wg.Done()
-			c.entry(ctx, d, name, kind)
+			(&entry{c: c, d: d, name: name}).copy(ctx, kind)
 			return nil
 		}
 		if c.Workers <= 1 || !c.group.TryGo(work) {
@@ -220,118 +167,24 @@ func (c *Copy) fill(ctx context.Context, d *directory) {
 		return true
 	})
 	wg.Wait()
-	if err != nil && !gone(err) {
-		c.fail(d, ".", "read the directory", err)
+	if err != nil {
+		return fmt.Errorf("read the directory: %w", &SourceError{err})
 	}
 	if ctx.Err() != nil || c.failed() != nil {
-		return
+		return nil
 	}
-	c.finishDirectory(d)
-}
-
-// turns is how often an entry is looked at anew because it has become something else.
-const turns = 3
-
-// entry copies one entry of a directory. kind is what the directory said it is (readdir(3)).
-func (c *Copy) entry(ctx context.Context, d *directory, name string, kind uint8) {
-	if !d.begin(name) {
-		return
+	if err := c.finishDirectory(d); err != nil {
+		return fmt.Errorf("set the attributes: %w", err)
 	}
-	defer d.end(name)
-	for range turns {
-		if ctx.Err() != nil {
-			return
-		}
-		var again bool
-		switch kind {
-		case unix.DT_REG:
-			again = c.file(ctx, d, name)
-		case unix.DT_DIR:
-			again = c.directory(ctx, d, name)
-		case unix.DT_LNK, unix.DT_FIFO, unix.DT_CHR, unix.DT_BLK:
-			again = c.other(d, name)
-		case unix.DT_SOCK:
-			c.Skipped.Add(1)
-		default:
-			again = true
-		}
-		if !again {
-			return
-		}
-		var st unix.Stat_t
-		if err := unix.Fstatat(int(d.source.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW); gone(err) {
-			break
-		} else if err != nil {
-			c.fail(d, name, "look at", err)
-			return
-		}
-		kind = uint8(st.Mode & unix.S_IFMT >> 12)
-	}
-	c.Vanished.Add(1)
-}
-
-// gone reports whether an error says that a name, or the directory it was in, is not there any more.
-func gone(err error) bool { return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESTALE) }
-
-// changed reports whether an error of opening says that an entry is gone, or something else by now.
-func changed(err error) bool {
-	return gone(err) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENXIO) || errors.Is(err, unix.EISDIR)
-}
-
-// directory copies the directory name in d. again: it is no directory, or gone.
-func (c *Copy) directory(ctx context.Context, d *directory, name string) (again bool) {
-	f, err := openDir(int(d.source.Fd()), name)
-	if changed(err) {
-		return true
-	}
-	if err != nil {
-		c.fail(d, name, "open the directory", err)
-		return false
-	}
-	defer f.Close()
-	sub := &directory{above: d, name: name, depth: d.depth + 1, source: f}
-	if sub.depth > deepest {
-		c.fail(d, name, "open the directory", fmt.Errorf("it is more than %d directories down: %w", deepest, unix.ENAMETOOLONG))
-		return false
-	}
-	if err = unix.Fstat(int(f.Fd()), &sub.stat); err != nil {
-		if gone(err) {
-			return true
-		}
-		c.fail(d, name, "look at the directory", err)
-		return false
-	}
-	c.step("make a directory")
-	// We have to get in, whatever its mode is to be.
-	err = unix.Mkdirat(d.target, name, sub.stat.Mode&0o777|0o700)
-	if errors.Is(err, unix.EEXIST) {
-		return false
-	}
-	if err == nil {
-		sub.target, err = unix.Openat(d.target, name, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	}
-	if err != nil {
-		c.fail(d, name, "make the directory", err)
-		return false
-	}
-	defer unix.Close(sub.target)
-	// Now, while its attributes are those that came with the answer.
-	if err = unix.Fstatat(sub.target, "", &sub.made, unix.AT_EMPTY_PATH); err != nil {
-		c.fail(d, name, "look at the new directory", err)
-		return false
-	}
-	c.Dirs.Add(1)
-	c.fill(ctx, sub)
-	return false
+	return nil
 }
 
 // finishDirectory gives a directory the attributes of its source.
-func (c *Copy) finishDirectory(d *directory) {
+func (c *Copy) finishDirectory(d *directory) error {
 	t := target{fd: d.target, path: byDescriptor(d.target)}
 	c.step("set a directory's attributes")
-	err := c.attributes(int(d.source.Fd()), t, &d.stat, &d.made)
-	if err == nil {
-		err = setTimes(t, &d.stat)
+	if err := c.attributes().copy(d.fd(), t, &d.stat, &d.made); err != nil {
+		return err
 	}
-	c.fail(d, ".", "set the attributes of", err)
+	return setTimes(t, &d.stat)
 }

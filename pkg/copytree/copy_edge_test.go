@@ -73,7 +73,7 @@ func TestKindsThatChange(t *testing.T) {
 				name := fmt.Sprint(said, " is ", is)
 				must(t, make(filepath.Join(g.Dir, "tree", name)))
 				c := &Copy{Workers: 1, Methods: &Methods{}, root: d.target}
-				c.entry(t.Context(), d, name, said)
+				(&entry{c: c, d: d, name: name}).copy(t.Context(), said)
 				must(t, c.failed())
 				var st unix.Stat_t
 				must(t, unix.Lstat(filepath.Join(g.Dir, "copy", name), &st))
@@ -84,7 +84,7 @@ func TestKindsThatChange(t *testing.T) {
 		}
 		c := &Copy{Workers: 1, Methods: &Methods{}, root: d.target}
 		for said := range kinds {
-			c.entry(t.Context(), d, "not there", said)
+			(&entry{c: c, d: d, name: "not there"}).copy(t.Context(), said)
 		}
 		must(t, c.failed())
 		if int(c.Vanished.Load()) != len(kinds) {
@@ -106,13 +106,13 @@ func TestNamesToldTwice(t *testing.T) {
 				name := fmt.Sprint(first, " then ", second)
 				path := filepath.Join(g.Dir, "tree", name)
 				must(t, make(path))
-				c.entry(t.Context(), d, name, first)
+				(&entry{c: c, d: d, name: name}).copy(t.Context(), first)
 				must(t, os.Remove(path))
 				must(t, again(path))
 				if second == unix.DT_REG {
 					must(t, os.WriteFile(path, []byte("other"), 0o600))
 				}
-				c.entry(t.Context(), d, name, second)
+				(&entry{c: c, d: d, name: name}).copy(t.Context(), second)
 				must(t, c.failed())
 				var st unix.Stat_t
 				copied := filepath.Join(g.Dir, "copy", name)
@@ -133,7 +133,7 @@ func TestNamesToldTwice(t *testing.T) {
 			must(t, os.Link(filepath.Join(g.Dir, "tree/hard"), filepath.Join(g.Dir, "tree", name)))
 		}
 		for _, name := range []string{"hard", "too", "too", "hard"} {
-			c.entry(t.Context(), d, name, unix.DT_REG)
+			(&entry{c: c, d: d, name: name}).copy(t.Context(), unix.DT_REG)
 		}
 		must(t, c.failed())
 		if c.Links.Load() != 1 {
@@ -247,29 +247,6 @@ func TestWhatIsRemembered(t *testing.T) {
 		if refused(err) {
 			t.Errorf("after %v another way is tried", err)
 		}
-	}
-}
-
-// TestLinksForget is what is remembered of files with several names.
-func TestLinksForget(t *testing.T) {
-	var l links
-	a := &unix.Stat_t{Ino: 5, Nlink: 2}
-	first, is := l.enter(a, 100, nil, "a")
-	if !is {
-		t.Fatal("the first name is called another")
-	}
-	if f, is := l.enter(a, 0, nil, "b"); is || f != first {
-		t.Error("the second name is called the first")
-	}
-	if len(l.of) != 0 {
-		t.Error("all names were met, and still it is remembered")
-	}
-	first, _ = l.enter(a, 100, nil, "a")
-	// That one is removed, with its other name, and a new file gets its number.
-	if second, is := l.enter(a, 200, nil, "new"); !is {
-		t.Error("a new file is taken for the one that had its number")
-	} else if l.forget(a, first); l.of[inode{0, 5}] != second {
-		t.Error("the wrong one was forgotten")
 	}
 }
 

@@ -67,11 +67,29 @@ func TestCopyStopsWithinAFile(t *testing.T) {
 			must(t, err)
 			c := &Copy{Methods: m}
 			done := func() int64 { return c.Copied.Bytes.Load() + c.Written.Bytes.Load() }
-			err = c.data(until{t.Context(), func() bool { return done() > 0 }}, int(source.Fd()), int(made.Fd()), &st)
+			err = c.data().copy(until{t.Context(), func() bool { return done() > 0 }}, int(source.Fd()), int(made.Fd()), &st)
 			if n := done(); !errors.Is(err, context.Canceled) || n != part {
 				t.Errorf("%s: it ended with %v after %d bytes", way, err, n)
 			}
 			must(t, made.Close())
 		}
 	})
+}
+
+// TestRefusedIsNotCounted has the server's copy be refused: no bytes were copied.
+func TestRefusedIsNotCounted(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "source")
+	must(t, os.WriteFile(path, []byte("some"), 0o600))
+	source, err := os.Open(path)
+	must(t, err)
+	defer source.Close()
+	c := &Copy{Methods: &Methods{}}
+	var st unix.Stat_t
+	must(t, unix.Fstat(int(source.Fd()), &st))
+	if err := c.data().copyRange(t.Context(), int(source.Fd()), int(source.Fd()), &st); !errors.Is(err, unix.EBADF) {
+		t.Errorf("a copy to what is open to be read: %v", err)
+	}
+	if n := c.Copied.Bytes.Load(); n != 0 {
+		t.Errorf("%d bytes are called copied", n)
+	}
 }

@@ -8,37 +8,51 @@ import (
 	"errors"
 	"io"
 	"runtime"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
 
-// data copies what is in a file by the best way that is there.
-func (c *Copy) data(ctx context.Context, source, made int, st *unix.Stat_t) error {
-	m := c.Methods
+// Ways counts by how data was copied: by shared blocks, by the server (or within the kernel),
+// and through this process.
+type Ways struct{ Cloned, Copied, Written Moved }
+
+// Moved counts regular files and the bytes of their data.
+type Moved struct{ Files, Bytes atomic.Int64 }
+
+// dataCopier copies what is in files.
+type dataCopier struct {
+	methods *Methods
+	ways    *Ways
+}
+
+// copy copies what is in a file by the best way that is there.
+func (c dataCopier) copy(ctx context.Context, source, made int, st *unix.Stat_t) error {
+	m := c.methods
 	if m.clone.usable() {
-		err := m.clone.note(retry(func() error { return unix.IoctlFileClone(made, source) }))
-		if err == nil {
-			c.Cloned.Files.Add(1)
-			c.Cloned.Bytes.Add(st.Size)
-			return nil
-		}
-		if !refused(err) {
+		if err := m.clone.note(c.clone(source, made, st)); !refused(err) {
 			return err
 		}
 	}
 	if m.copy.usable() {
-		err := m.copy.note(c.serverCopy(ctx, source, made, st))
-		if err == nil {
-			return nil
-		}
-		if !refused(err) {
+		if err := m.copy.note(c.serverCopy(ctx, source, made, st)); !refused(err) {
 			return err
 		}
 	}
 	if err := c.readAndWrite(ctx, source, made, st); err != nil {
 		return err
 	}
-	c.Written.Files.Add(1)
+	c.ways.Written.Files.Add(1)
+	return nil
+}
+
+// clone has the copy share the blocks of the source.
+func (c dataCopier) clone(source, made int, st *unix.Stat_t) error {
+	if err := retry(func() error { return unix.IoctlFileClone(made, source) }); err != nil {
+		return err
+	}
+	c.ways.Cloned.Files.Add(1)
+	c.ways.Cloned.Bytes.Add(st.Size)
 	return nil
 }
 
@@ -54,38 +68,38 @@ func retry(do func() error) error {
 // kernel then reads and writes itself, and does not tell; but the pages that it fills are put
 // down to the thread (proc_pid_io(5)), while a server's work is not. That is called what it is,
 // and left to readAndWrite from then on, which keeps holes.
-func (c *Copy) serverCopy(ctx context.Context, source, made int, st *unix.Stat_t) error {
-	m := c.Methods
+func (c dataCopier) serverCopy(ctx context.Context, source, made int, st *unix.Stat_t) error {
+	m := c.methods
 	if !m.nfs() || m.copy.works.Load() {
-		err := c.copyRange(ctx, source, made, st)
-		if err == nil {
-			c.Copied.Files.Add(1)
+		if err := c.copyRange(ctx, source, made, st); err != nil {
+			return err
 		}
-		return err
+		c.ways.Copied.Files.Add(1)
+		return nil
 	}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	before := pagesFilled()
-	err := c.copyRange(ctx, source, made, st)
-	filled := pagesFilled() - before
-	switch {
-	case err != nil:
-	case filled > 0:
-		m.copy.never.Store(true)
-		c.Copied.Bytes.Add(-filled)
-		c.Written.Bytes.Add(filled)
-		c.Written.Files.Add(1)
-	default:
-		c.Copied.Files.Add(1)
+	if err := c.copyRange(ctx, source, made, st); err != nil {
+		return err
 	}
-	return err
+	filled := pagesFilled() - before
+	if filled <= 0 {
+		c.ways.Copied.Files.Add(1)
+		return nil
+	}
+	m.copy.never.Store(true)
+	c.ways.Copied.Bytes.Add(-filled)
+	c.ways.Written.Bytes.Add(filled)
+	c.ways.Written.Files.Add(1)
+	return nil
 }
 
 // copyStep bounds one copy_file_range(2), so that a copy can be ended. A smaller one costs: the
 // client may ask only every three seconds whether the server has done a large one.
 const copyStep = 1 << 30
 
-func (c *Copy) copyRange(ctx context.Context, source, made int, st *unix.Stat_t) error {
+func (c dataCopier) copyRange(ctx context.Context, source, made int, st *unix.Stat_t) error {
 	end, err := segments(ctx, source, st, func(from, to int64) (int, error) {
 		in, out := from, from
 		var n int
@@ -93,14 +107,17 @@ func (c *Copy) copyRange(ctx context.Context, source, made int, st *unix.Stat_t)
 			n, err = unix.CopyFileRange(source, &in, made, &out, int(min(to-from, copyStep)), 0)
 			return err
 		})
-		if err == nil && n == 0 {
+		if err != nil {
+			return 0, err
+		}
+		if n == 0 {
 			// So it ends for a file that has become shorter, but on some file systems for any.
 			if size, err := unix.Seek(source, 0, unix.SEEK_END); err != nil || size > from {
 				return 0, unix.EINVAL
 			}
 		}
-		c.Copied.Bytes.Add(int64(n))
-		return n, err
+		c.ways.Copied.Bytes.Add(int64(n))
+		return n, nil
 	})
 	if err != nil {
 		return err
@@ -161,19 +178,28 @@ func nextData(source int, at int64, st *unix.Stat_t) (data, hole int64, err erro
 		return at, st.Size, nil
 	}
 	data, err = unix.Seek(source, at, unix.SEEK_DATA)
-	if errors.Is(err, unix.ENXIO) || err == nil && data >= st.Size {
+	if err != nil {
+		return noSeek(at, st, err)
+	}
+	if data >= st.Size {
 		return 0, 0, io.EOF
 	}
-	if err == nil {
-		hole, err = unix.Seek(source, data, unix.SEEK_HOLE)
-		if errors.Is(err, unix.ENXIO) { // it was cut just now
-			return 0, 0, io.EOF
-		}
+	hole, err = unix.Seek(source, data, unix.SEEK_HOLE)
+	if err != nil {
+		return noSeek(at, st, err)
 	}
-	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) {
+	return data, min(hole, st.Size), nil
+}
+
+// noSeek is what nextData returns after an error of lseek(2).
+func noSeek(at int64, st *unix.Stat_t, err error) (data, hole int64, _ error) {
+	switch {
+	case errors.Is(err, unix.ENXIO): // no data from there on; or the file was cut just now
+		return 0, 0, io.EOF
+	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.EOPNOTSUPP): // it does not tell
 		return at, st.Size, nil
 	}
-	return data, min(hole, st.Size), err
+	return 0, 0, err
 }
 
 const (
@@ -182,16 +208,16 @@ const (
 	flush  = 64 << 20 // what is written before the server confirms it: all that close(2) may have to wait for
 )
 
-func (c *Copy) readAndWrite(ctx context.Context, source, made int, st *unix.Stat_t) error {
-	if c.Methods.nfs() { // O_DIRECT: that was for the open; reading ahead, and writing behind, is quicker
+func (c dataCopier) readAndWrite(ctx context.Context, source, made int, st *unix.Stat_t) error {
+	if c.methods.nfs() { // O_DIRECT: that was for the open; reading ahead, and writing behind, is quicker
 		for _, fd := range []int{source, made} {
 			if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFL, 0); err != nil {
 				return err
 			}
 		}
 	}
-	b := c.Methods.buffer()
-	defer c.Methods.release(b)
+	b := c.methods.buffer()
+	defer c.methods.release(b)
 	sparse := st.Blocks*512 < st.Size
 	pending := int64(0)
 	end, err := segments(ctx, source, st, func(from, to int64) (int, error) {
@@ -204,12 +230,15 @@ func (c *Copy) readAndWrite(ctx context.Context, source, made int, st *unix.Stat
 			return 0, err
 		}
 		w, err := write(made, (*b)[:n], from, sparse)
-		c.Written.Bytes.Add(w)
-		if pending += w; err == nil && pending >= flush {
-			pending = 0
-			err = retry(func() error { return unix.Fdatasync(made) })
+		c.ways.Written.Bytes.Add(w)
+		if err != nil {
+			return n, err
 		}
-		return n, err
+		if pending += w; pending < flush {
+			return n, nil
+		}
+		pending = 0
+		return n, retry(func() error { return unix.Fdatasync(made) })
 	})
 	if err != nil {
 		return err

@@ -103,3 +103,32 @@ func TestCopyStaysOnItsFileSystem(t *testing.T) {
 		t.Errorf("the error is %v", err)
 	}
 }
+
+// TestCopyIntoAProject has the target be of a project (directory quota) that what is made in it
+// gets. Only the server can set that, and only before the copy: then all of the copy has it.
+func TestCopyIntoAProject(t *testing.T) {
+	for _, version := range []string{"3", "4.1", "4.2"} {
+		client, server := mounted(t, "exports", version)
+		small(t, filepath.Join(server, "tree"))
+		want := describe(t, filepath.Join(server, "tree"))
+		must(t, os.Mkdir(filepath.Join(server, "copy"), 0o700))
+		setProject(t, filepath.Join(server, "copy"), 42)
+		c := &Copy{Workers: 4}
+		must(t, copyInto(t, context.Background(), filepath.Join(client, "tree"), filepath.Join(client, "copy"), c))
+		got := describe(t, filepath.Join(server, "copy"))
+		for name := range want {
+			if got[name] == "" {
+				t.Errorf("%s: %s is not in the copy", version, name)
+			}
+			if name == "link" || name == "fifo" { // which cannot be asked
+				continue
+			}
+			if p := project(t, filepath.Join(server, "copy", name), 0, 0).project; p != 42 {
+				t.Errorf("%s: %s is of project %d", version, name, p)
+			}
+		}
+		if c.Links.Load() != 2 || c.Lost.Load() != 0 {
+			t.Errorf("%s: %d links, %d lost", version, c.Links.Load(), c.Lost.Load())
+		}
+	}
+}

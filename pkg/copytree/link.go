@@ -3,6 +3,7 @@
 package copytree
 
 import (
+	"encoding/binary"
 	"errors"
 	"strings"
 	"sync"
@@ -10,122 +11,230 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// links knows which files with several names have been copied. It remembers nothing of files
-// with one name, nor of those of which all names were met.
+// links knows which files with several names have been copied, until all names of each were
+// met. A tree may have millions of them: an entry of copied takes 33 bytes, and a name its
+// length and one.
 type links struct {
-	mu sync.Mutex
-	of map[inode]*linked
+	mu      sync.Mutex
+	copying map[inode]*firstCopy
+	copied  map[uint64]map[uint64]linked // by device and inode
 }
 
 type inode struct{ dev, ino uint64 }
 
-// linked is a file whose first name is copied, or being copied.
+// linked is a file with several names. Its fields are as small as they can be.
 type linked struct {
-	dir   *directory // of that name; not its path, which may be long, and in memory only once so
-	name  string
-	ready chan struct{}
-	made  bool   // once it is ready
-	left  uint64 // names that were not met
-	born  int64  // nanoseconds; 0 where the file system does not tell
+	in   *names
+	at   uint32 // where its first name is in that
+	met  uint32 // names that were met
+	most uint32 // names that it has had at once
+	born uint32 // see born
 }
 
-// enter finds out whether a file's name is the first of it that is met: then the caller copies
-// the file and closes what is returned; all others wait for that.
-func (l *links) enter(st *unix.Stat_t, born int64, d *directory, name string) (file *linked, first bool) {
+// names are those of files in one directory, one after the other, each behind its length
+// (binary.PutUvarint). The garbage collector removes them when no file refers to them.
+type names struct {
+	of   *place
+	text []byte
+}
+
+// namesSize is when a directory gets new names: the names of files that are forgotten stay
+// for as long as one file is remembered that has its name beside theirs.
+const namesSize = 2 << 10
+
+// note keeps a name in a directory. It is called with links locked.
+func (d *directory) note(name string) (in *names, at uint32) {
+	if d.names == nil || len(d.names.text) >= namesSize {
+		d.names = &names{of: d.place}
+	}
+	at = uint32(len(d.names.text))
+	d.names.text = binary.AppendUvarint(d.names.text, uint64(len(name)))
+	d.names.text = append(d.names.text, name...)
+	return d.names, at
+}
+
+// path is the way from the tree to the name at an offset.
+func (n *names) path(at uint32) string {
+	length, size := binary.Uvarint(n.text[at:])
+	name := n.text[int(at)+size:][:length]
+	return n.of.path(string(name))
+}
+
+// firstCopy is a file with several names while it is copied by the first that is met.
+type firstCopy struct {
+	links *links
+	key   inode
+	nlink uint32
+	born  uint32
+	done  chan struct{}
+}
+
+// enter looks for the copy of a file with several names, one of which is met. If another
+// worker is making it, enter waits. If there is none, the caller copies the file and calls
+// end of what is returned.
+func (l *links) enter(st *unix.Stat_t, born uint32) (file linked, path string, first *firstCopy) {
+	key := inode{st.Dev, st.Ino}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for other := l.copying[key]; other != nil; other = l.copying[key] {
+		l.mu.Unlock()
+		<-other.done
+		l.mu.Lock()
+	}
+	file, ok := l.copied[key.dev][key.ino]
+	// With another time of birth, that file was removed, and this one has got its number.
+	if ok && (file.born == born || file.born == 0 || born == 0) {
+		return file, file.in.path(file.at), nil
+	}
+	if l.copying == nil {
+		l.copying = map[inode]*firstCopy{}
+	}
+	first = &firstCopy{links: l, key: key, nlink: uint32(st.Nlink), born: born, done: make(chan struct{})}
+	l.copying[key] = first
+	return linked{}, "", first
+}
+
+// end says whether the copy was made, as name in d.
+func (f *firstCopy) end(d *directory, name string, made bool) {
+	l := f.links
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	defer close(f.done)
+	delete(l.copying, f.key)
+	if !made {
+		return
+	}
+	file := linked{met: 1, most: f.nlink, born: f.born}
+	file.in, file.at = d.note(name)
+	l.set(f.key, file)
+}
+
+// another reports whether a name of a file is not the first that is met. It is for those who
+// only count.
+func (l *links) another(st *unix.Stat_t) bool {
+	if l.meet(st) {
+		return true
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.set(inode{st.Dev, st.Ino}, linked{met: 1, most: uint32(st.Nlink)})
+	return false
+}
+
+// meet counts a further name of a file, and forgets the file after the last. It reports false
+// for a file of which nothing is known.
+func (l *links) meet(st *unix.Stat_t) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	key := inode{st.Dev, st.Ino}
-	file, met := l.of[key]
-	if met && file.born != 0 && born != 0 && file.born != born {
-		met = false // that one was removed, and this has got its number
+	file, ok := l.copied[key.dev][key.ino]
+	if !ok {
+		return false
 	}
-	if !met {
-		if l.of == nil {
-			l.of = map[inode]*linked{}
-		}
-		file = &linked{dir: d, name: name, ready: make(chan struct{}), left: uint64(st.Nlink), born: born}
-		l.of[key] = file
+	file.met++
+	file.most = max(file.most, uint32(st.Nlink))
+	if file.met >= file.most {
+		l.remove(key)
+		return true
 	}
-	if file.left--; file.left == 0 {
-		delete(l.of, key)
-	}
-	return file, !met
+	l.set(key, file)
+	return true
 }
 
 // forget lets the next name of a file be the first again.
-func (l *links) forget(st *unix.Stat_t, file *linked) {
+func (l *links) forget(st *unix.Stat_t, file linked) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if key := (inode{st.Dev, st.Ino}); l.of[key] == file {
-		delete(l.of, key)
+	now, ok := l.copied[st.Dev][st.Ino]
+	if ok && now.in == file.in && now.at == file.at {
+		l.remove(inode{st.Dev, st.Ino})
 	}
 }
 
-func (f *linked) close() { close(f.ready) }
+func (l *links) set(key inode, file linked) {
+	if l.copied == nil {
+		l.copied = map[uint64]map[uint64]linked{}
+	}
+	if l.copied[key.dev] == nil {
+		l.copied[key.dev] = map[uint64]linked{}
+	}
+	l.copied[key.dev][key.ino] = file
+}
 
-// firstName reports whether a name of a file with several is the first one that is met, or has
-// to be copied like that. Else it has become a link when this returns.
-func (c *Copy) firstName(d *directory, name string, st *unix.Stat_t, born int64) (f *linked, first bool) {
+// remove also drops an empty map, which keeps the size that it once had.
+func (l *links) remove(key inode) {
+	delete(l.copied[key.dev], key.ino)
+	if len(l.copied[key.dev]) == 0 {
+		delete(l.copied, key.dev)
+	}
+}
+
+// firstName returns nil if a name of a file with several has become a link to the file's copy.
+// Else the caller has to copy the file.
+func (e *entry) firstName(st *unix.Stat_t, born uint32) *firstCopy {
 	for {
-		f, first := c.links.enter(st, born, d, name)
-		if first {
-			return f, true
+		file, path, first := e.c.links.enter(st, born)
+		if first != nil {
+			return first
 		}
-		<-f.ready
-		if f.made && c.link(d, name, f) {
-			return nil, false
+		if e.link(st, path) {
+			return nil
 		}
-		c.links.forget(st, f)
+		e.c.links.forget(st, file)
 	}
 }
 
-// link makes a further name of a file that was copied. It reports false where the file has all
-// the names that it may have there.
-func (c *Copy) link(d *directory, name string, f *linked) bool {
-	c.step("make a hard link")
-	path := f.dir.path(f.name)
-	err := unix.Linkat(c.root, path, d.target, name, 0)
+// link makes a further name of a file that was copied to path. It reports false where the copy
+// has all the names that it may have.
+func (e *entry) link(st *unix.Stat_t, path string) bool {
+	e.c.step("make a hard link")
+	err := unix.Linkat(e.c.root, path, e.d.target, e.name, 0)
 	if errors.Is(err, unix.ENAMETOOLONG) {
-		err = linkFar(c.root, path, d.target, name)
+		err = linkFar(e.c.root, path, e.d.target, e.name)
 	}
 	switch {
 	case err == nil:
-		c.Links.Add(1)
+		e.c.Links.Add(1)
+		e.c.links.meet(st)
 	case errors.Is(err, unix.EMLINK):
 		return false
 	case !errors.Is(err, unix.EEXIST): // else the directory told of the name twice
-		c.fail(d, name, "link", err)
+		e.fail("link", err)
 	}
 	return true
 }
 
 // linkFar is linkat(2) for a path that is longer than one call takes: it goes there by stages.
 func linkFar(root int, path string, dir int, name string) error {
-	at, err := unix.Openat(root, ".", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	for err == nil && len(path) > stage {
-		cut := strings.LastIndexByte(path[:stage], '/')
-		var next int
-		next, err = unix.Openat(at, path[:cut], unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-		_ = unix.Close(at)
-		at, path = next, path[cut+1:]
-	}
+	const flags = unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
+	at, err := unix.Openat(root, ".", flags, 0)
 	if err != nil {
 		return err
 	}
-	defer unix.Close(at)
+	defer func() { _ = unix.Close(at) }()
+	for len(path) > stage {
+		cut := strings.LastIndexByte(path[:stage], '/')
+		next, err := unix.Openat(at, path[:cut], flags, 0)
+		if err != nil {
+			return err
+		}
+		_ = unix.Close(at)
+		at, path = next, path[cut+1:]
+	}
 	return unix.Linkat(at, path, dir, name, 0)
 }
 
 // stage is a path that any call takes (PATH_MAX, 4096), and longer than any one name.
 const stage = 2048
 
-// born tells when a file was made, as far as that is known without asking the server: name in
-// a directory, or "" for what fd is open on.
-func born(fd int, name string) int64 {
+// born is a number made of the time when a file was made, as far as that is known without
+// asking the server: of name in a directory, or of what fd is open on if name is "". 0: it is not known.
+func born(fd int, name string) uint32 {
 	var st unix.Statx_t
 	flags := unix.AT_STATX_DONT_SYNC | unix.AT_SYMLINK_NOFOLLOW | unix.AT_EMPTY_PATH
 	if unix.Statx(fd, name, flags, unix.STATX_BTIME, &st) != nil || st.Mask&unix.STATX_BTIME == 0 {
 		return 0
 	}
-	return st.Btime.Sec*1e9 + int64(st.Btime.Nsec)
+	const spread = 0x9E3779B97F4A7C15 // Fibonacci hashing: nanoseconds differ in their low bits
+	return max(1, uint32(uint64(st.Btime.Sec*1e9+int64(st.Btime.Nsec))*spread>>32))
 }

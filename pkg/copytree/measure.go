@@ -5,7 +5,6 @@ package copytree
 import (
 	"context"
 	"fmt"
-	"os"
 	"sync"
 	"sync/atomic"
 
@@ -23,20 +22,27 @@ type Measurement struct {
 	// with several names is counted once.
 	Bytes, Allocated atomic.Int64
 
-	group errgroup.Group
-	links links
-	first error
-	once  sync.Once
-	stop  context.CancelFunc
+	source source
+	group  errgroup.Group
+	links  links
+	first  error
+	once   sync.Once
+	stop   context.CancelFunc
 }
 
-// Tree measures the tree of the directory that dirfd is open on. What vanishes meanwhile is
+// Tree measures the tree of the directory that dirfd is open on. What is removed meanwhile is
 // not counted. The first failure ends it.
 func (m *Measurement) Tree(ctx context.Context, dirfd int) error {
 	ctx, m.stop = context.WithCancel(ctx)
 	defer m.stop()
 	m.group.SetLimit(max(m.Workers-1, 1))
-	m.dir(ctx, dirfd, ".", 0)
+	f, err := openDir(dirfd, ".")
+	if err != nil {
+		return fmt.Errorf("open the tree: %w", err)
+	}
+	if err := m.dir(ctx, &directory{source: f}); err != nil {
+		m.fail("read the directory", ".", err)
+	}
 	_ = m.group.Wait()
 	if m.first != nil {
 		return m.first
@@ -51,25 +57,20 @@ func (m *Measurement) fail(what, name string, err error) {
 	})
 }
 
-// dir measures the directory name in parent.
-func (m *Measurement) dir(ctx context.Context, parent int, name string, depth int) {
-	f, err := openDir(parent, name)
-	if changed(err) && name != "." {
-		return
+// dir measures an open directory, and closes it.
+func (m *Measurement) dir(ctx context.Context, d *directory) error {
+	defer d.source.Close()
+	if err := m.source.stat(d.fd(), d.name(), &d.stat); err != nil {
+		return err
 	}
-	if err != nil {
-		m.fail("open the directory", name, err)
-		return
-	}
-	defer f.Close()
 	m.Dirs.Add(1)
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	err = entries(int(f.Fd()), depth, func(name string, _ uint8) bool {
+	return m.source.list(d, func(name string, _ uint8) bool {
 		wg.Add(1)
 		work := func() error {
 			defer wg.Done()
-			m.entry(ctx, f, name, depth)
+			m.entry(ctx, d, name)
 			return nil
 		}
 		if m.Workers <= 1 || !m.group.TryGo(work) {
@@ -77,36 +78,61 @@ func (m *Measurement) dir(ctx context.Context, parent int, name string, depth in
 		}
 		return ctx.Err() == nil
 	})
-	if err != nil && !gone(err) {
-		m.fail("read the directory", name, err)
-	}
 }
 
-func (m *Measurement) entry(ctx context.Context, d *os.File, name string, depth int) {
-	if ctx.Err() != nil {
-		return
+// entry measures what has a name in d. If that is removed meanwhile it is not counted; a
+// directory is as far as it was read.
+func (m *Measurement) entry(ctx context.Context, d *directory, name string) {
+	var err error
+	for range turns {
+		if ctx.Err() != nil {
+			return
+		}
+		var counted bool
+		counted, err = m.count(ctx, d, name)
+		if !changed(err) {
+			if err != nil {
+				m.fail("look at", name, err)
+			}
+			return
+		}
+		is, asked := m.source.ask(d, name)
+		if asked != nil && !gone(asked) {
+			m.fail("look at", name, asked)
+			return
+		}
+		if is == nil && asked == nil {
+			return
+		}
+		if counted { // a part of it: it cannot be begun anew
+			break
+		}
 	}
+	m.fail("look at", name, persistent(err))
+}
+
+// count counts what has a name in d. counted: a part of it was, when an error came.
+func (m *Measurement) count(ctx context.Context, d *directory, name string) (counted bool, err error) {
 	var st unix.Stat_t
-	err := unix.Fstatat(int(d.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW)
-	switch {
-	case gone(err):
-		return
-	case err != nil:
-		m.fail("look at", name, err)
-		return
-	case st.Mode&unix.S_IFMT == unix.S_IFDIR:
-		m.dir(ctx, int(d.Fd()), name, depth+1)
-		return
-	case st.Mode&unix.S_IFMT == unix.S_IFREG:
+	if err := m.source.look(d, name, &st); err != nil {
+		return false, err
+	}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFDIR:
+		f, err := m.source.openDir(d, name)
+		if err != nil {
+			return false, err
+		}
+		return true, m.dir(ctx, &directory{above: d, place: &place{d.place, name}, depth: d.depth + 1, source: f})
+	case unix.S_IFREG:
 		m.Files.Add(1)
 	default:
 		m.Others.Add(1)
 	}
-	if st.Nlink > 1 {
-		if _, first := m.links.enter(&st, 0, nil, ""); !first {
-			return
-		}
+	if st.Nlink > 1 && m.links.another(&st) {
+		return true, nil
 	}
 	m.Bytes.Add(st.Size)
 	m.Allocated.Add(st.Blocks * 512)
+	return true, nil
 }

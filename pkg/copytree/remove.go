@@ -26,7 +26,7 @@ const (
 	// batch is how many names of a directory are in memory at once, per directory being removed.
 	batch = 512
 	// maxDepth is how deep removal descends: each level holds a descriptor. What is deeper is
-	// moved up first.
+	// moved up first, where that is possible.
 	maxDepth = 64
 	// passes is how often a directory is read again because something new has appeared in it.
 	passes = 8
@@ -40,6 +40,8 @@ type Removal struct {
 
 	Entries atomic.Int64 // removed so far, directories included
 
+	source  source
+	removed atomic.Bool // the tree itself was
 	group   errgroup.Group
 	top     int    // descriptor of the directory that holds the tree
 	name    string // of the tree in it
@@ -53,18 +55,51 @@ type Removal struct {
 
 // Remove removes name, whatever it is, from the directory that dirfd is open on. It goes on
 // past what it cannot remove, and then returns the first such error and their number. That
-// name is not there is success. It stops soon after ctx ends.
+// name is not there is success, when the server says so. It stops soon after ctx ends.
 func (r *Removal) Remove(ctx context.Context, dirfd int, name string) error {
 	r.top, r.name = dirfd, name
 	r.group.SetLimit(max(r.Workers-1, 1)) // the caller works too
-	r.removeEntry(ctx, dirfd, name, -1)
-	_ = r.group.Wait()
+	for range turns {
+		r.removeEntry(ctx, dirfd, name, -1)
+		_ = r.group.Wait()
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := r.failures(); err != nil {
+			return err
+		}
+		if r.removed.Load() {
+			return nil
+		}
+		gone, err := r.gone()
+		if err != nil {
+			return fmt.Errorf("look for %q: %w", name, err)
+		}
+		if gone {
+			return nil
+		}
+	}
+	return fmt.Errorf("remove %q: it is called gone, and is there: %w", name, unix.ESTALE)
+}
+
+// gone asks the server whether the tree is gone, since unlink(2) may know no more than that the
+// client remembers no such name. A tree that is called removed loses its record.
+func (r *Removal) gone() (bool, error) {
+	if err := r.source.refresh(r.top, "."); err != nil {
+		return false, err
+	}
+	is, err := r.source.lookUp(r.top, r.name)
+	if err != nil {
+		return false, err
+	}
+	return is == nil, nil
+}
+
+// failures returns the first failure, with the number of the others.
+func (r *Removal) failures() error {
 	r.failure.Lock()
 	defer r.failure.Unlock()
-	switch {
-	case ctx.Err() != nil:
-		return ctx.Err()
-	case r.failure.count > 1:
+	if r.failure.count > 1 {
 		return fmt.Errorf("%w (and %d more)", r.failure.first, r.failure.count-1)
 	}
 	return r.failure.first
@@ -80,12 +115,7 @@ func (r *Removal) failed(what, name string, err error) {
 
 // removeDir empties the directory name in parent and removes it.
 func (r *Removal) removeDir(ctx context.Context, parent int, name string, depth int) {
-	if depth >= maxDepth {
-		// Up beside the tree's own entries, where the descent begins anew.
-		up := fmt.Sprintf("%s/.mooring.deep.%d", r.name, r.serial.Add(1))
-		if err := unix.Renameat(parent, name, r.top, up); err != nil && !vanished(err, depth) {
-			r.failed("move up", name, err)
-		}
+	if depth >= maxDepth && r.moveUp(parent, name, depth) {
 		return
 	}
 	f, err := openDir(parent, name)
@@ -104,7 +134,7 @@ func (r *Removal) removeDir(ctx context.Context, parent int, name string, depth 
 		}
 		err = unix.Unlinkat(parent, name, unix.AT_REMOVEDIR)
 		if err == nil {
-			r.Entries.Add(1)
+			r.done(depth)
 			return
 		}
 		if vanished(err, depth) {
@@ -122,6 +152,34 @@ func (r *Removal) removeDir(ctx context.Context, parent int, name string, depth 
 		}
 	}
 	r.failed("remove the directory", name, err)
+}
+
+// moveUp moves a directory up beside the tree's own entries, where the descent begins anew. It
+// reports false where that cannot be: a directory with another project (quota) than the root of
+// the tree is not moved there if what is new there gets its project (EXDEV; FS_XFLAG_PROJINHERIT,
+// ioctl_fsgetxattr(2)).
+func (r *Removal) moveUp(parent int, name string, depth int) bool {
+	if depth >= deepest {
+		r.failed("open", name, fmt.Errorf("it is more than %d directories down: %w", deepest, unix.ENAMETOOLONG))
+		return true
+	}
+	up := fmt.Sprintf("%s/.mooring.deep.%d", r.name, r.serial.Add(1))
+	err := r.source.rename(parent, name, r.top, up)
+	if errors.Is(err, unix.EXDEV) {
+		return false
+	}
+	if err != nil && !vanished(err, depth) {
+		r.failed("move up", name, err)
+	}
+	return true
+}
+
+// done counts what was removed.
+func (r *Removal) done(depth int) {
+	r.Entries.Add(1)
+	if depth == 0 {
+		r.removed.Store(true)
+	}
 }
 
 // vanished reports whether err says that a name is not there any more. Within the tree, which
@@ -153,7 +211,8 @@ func (r *Removal) empty(ctx context.Context, f *os.File, depth int) bool {
 				_ = work()
 			}
 		}
-		// ENOENT, ESTALE: it was removed meanwhile, under another name that a tenant gave it.
+		// ENOENT, ESTALE: it was removed meanwhile, under another name that a tenant gave it. If not,
+		// it has entries still, and cannot be removed: then it is read again.
 		if errors.Is(err, io.EOF) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESTALE) {
 			wg.Wait()
 			return ctx.Err() == nil && !r.hasFailed()
@@ -176,10 +235,10 @@ func (r *Removal) removeEntry(ctx context.Context, parent int, name string, dept
 	if ctx.Err() != nil {
 		return
 	}
-	err := unix.Unlinkat(parent, name, 0)
+	err := r.source.unlink(parent, name)
 	switch {
 	case err == nil:
-		r.Entries.Add(1)
+		r.done(depth + 1)
 	case errors.Is(err, unix.EISDIR), errors.Is(err, unix.ENOTEMPTY), errors.Is(err, unix.EEXIST):
 		// The last two are a server's that was asked to remove what we took for a link: NFSv4
 		// has one REMOVE for all.

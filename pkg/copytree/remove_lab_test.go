@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"unsafe"
 
 	"github.com/mooring-csi/mooring/test/lab/ground"
 	"golang.org/x/sys/unix"
@@ -33,4 +34,54 @@ func TestRemoveStaysOnItsFileSystem(t *testing.T) {
 			t.Error("what could be removed stayed")
 		}
 	})
+}
+
+// TestRemoveAcrossProjects has the tree's root be of a project that all that is new in it gets,
+// and what is deep in the tree be older: that cannot be moved up.
+func TestRemoveAcrossProjects(t *testing.T) {
+	for _, version := range []string{"3", "4.2"} {
+		client, server := mounted(t, "exports", version)
+		tree := filepath.Join(server, "tree")
+		must(t, os.Mkdir(tree, 0o755))
+		chain(t, tree, 3*maxDepth, "level")
+		setProject(t, tree, 42)
+		if _, err := remove(t, context.Background(), client, "tree"); err != nil {
+			t.Errorf("%s: %v", version, err)
+		}
+		if _, err := os.Lstat(tree); !os.IsNotExist(err) {
+			t.Errorf("%s: the tree is still there: %v", version, err)
+		}
+	}
+}
+
+// fsxattr is struct fsxattr (ioctl_fsgetxattr(2)).
+type fsxattr struct {
+	flags, extentSize, extents, project, cowExtentSize uint32
+	_                                                  [8]byte
+}
+
+// project returns what a directory or file has, after it was given a project and flags.
+func project(t *testing.T, path string, project, flags uint32) (attr fsxattr) {
+	t.Helper()
+	f, err := os.Open(path)
+	must(t, err)
+	defer f.Close()
+	const get, set = 0x801c581f, 0x401c5820
+	call := func(request uintptr) {
+		if _, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), request, uintptr(unsafe.Pointer(&attr))); errno != 0 {
+			t.Fatal(errno)
+		}
+	}
+	if call(get); project != 0 {
+		attr.project, attr.flags = project, attr.flags|flags
+		call(set)
+	}
+	return attr
+}
+
+// setProject gives a directory a project, which what is made in it gets too.
+func setProject(t *testing.T, dir string, number uint32) {
+	t.Helper()
+	const inherit = 0x200 // FS_XFLAG_PROJINHERIT
+	project(t, dir, number, inherit)
 }

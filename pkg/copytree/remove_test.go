@@ -138,3 +138,66 @@ func TestRemoveSaysWhatStayed(t *testing.T) {
 		t.Errorf("%d entries are called removed", n)
 	}
 }
+
+// TestRemoveAsks has the first look say that the tree is not there, as when the client
+// remembers so, or that something in it is not: a tree that is called removed is not there.
+func TestRemoveAsks(t *testing.T) {
+	ground.Each(t, func(t *testing.T, g ground.Ground) {
+		for _, name := range []string{"tree", "dir", "file"} {
+			must(t, os.MkdirAll(filepath.Join(g.Dir, "tree/dir"), 0o755))
+			must(t, os.WriteFile(filepath.Join(g.Dir, "tree/dir/file"), nil, 0o600))
+			f, err := os.Open(g.Dir)
+			must(t, err)
+			r := &Removal{Workers: 4, source: source{failing(callRemove, name, 1, unix.ENOENT)}}
+			if err := r.Remove(t.Context(), int(f.Fd()), "tree"); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			if _, err := os.Lstat(filepath.Join(g.Server, "tree")); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("%s: the tree is called removed: %v", name, err)
+			}
+			must(t, f.Close())
+		}
+		must(t, os.MkdirAll(filepath.Join(g.Dir, "tree"), 0o755))
+		f, err := os.Open(g.Dir)
+		must(t, err)
+		defer f.Close()
+		never := func(call, name string) error {
+			if call == callRemove {
+				return unix.ENOENT
+			}
+			return nil
+		}
+		noAnswer := func(call, name string) error {
+			if call == callAsk {
+				return unix.EIO
+			}
+			return never(call, name)
+		}
+		for want, fault := range map[error]func(call, name string) error{unix.ESTALE: never, unix.EIO: noAnswer} {
+			r := &Removal{Workers: 4, source: source{fault}}
+			if err := r.Remove(t.Context(), int(f.Fd()), "tree"); !errors.Is(err, want) {
+				t.Errorf("the error is %v, want %v", err, want)
+			}
+		}
+	})
+}
+
+// TestRemoveDeepTreeInPlace has no directory be moved up.
+func TestRemoveDeepTreeInPlace(t *testing.T) {
+	dir := t.TempDir()
+	must(t, os.Mkdir(filepath.Join(dir, "tree"), 0o755))
+	chain(t, filepath.Join(dir, "tree"), 5*maxDepth, "d")
+	f, err := os.Open(dir)
+	must(t, err)
+	defer f.Close()
+	r := &Removal{Workers: 4, source: source{func(call, _ string) error {
+		if call == callMove {
+			return unix.EXDEV
+		}
+		return nil
+	}}}
+	must(t, r.Remove(t.Context(), int(f.Fd()), "tree"))
+	if left, _ := os.ReadDir(dir); len(left) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}

@@ -4,63 +4,57 @@ package copytree
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/mooring-csi/mooring/pkg/beneath"
 	"golang.org/x/sys/unix"
 )
 
 // other copies a symbolic link, a FIFO or a device. again: it is something else, or gone.
-func (c *Copy) other(d *directory, name string) (again bool) {
+func (e *entry) other() (again bool) {
 	var st unix.Stat_t
-	err := unix.Fstatat(int(d.source.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW)
-	if gone(err) {
-		return true
-	}
-	if err != nil {
-		c.fail(d, name, "look at", err)
-		return false
+	if err := e.c.source.look(e.d, e.name, &st); err != nil {
+		return e.failed("look at", err)
 	}
 	kind := st.Mode & unix.S_IFMT
 	if kind != unix.S_IFLNK && kind != unix.S_IFIFO && kind != unix.S_IFCHR && kind != unix.S_IFBLK {
-		return true
+		return e.failed("look at", errKind)
 	}
-	if st.Nlink > 1 {
-		f, first := c.firstName(d, name, &st, born(int(d.source.Fd()), name))
-		if !first {
-			return false
-		}
-		defer f.close()
-		again, f.made = c.makeOther(d, name, &st)
+	if st.Nlink <= 1 {
+		_, again = e.makeOther(&st)
 		return again
 	}
-	again, _ = c.makeOther(d, name, &st)
+	first := e.firstName(&st, born(e.d.fd(), e.name))
+	if first == nil {
+		return false
+	}
+	made, again := e.makeOther(&st)
+	first.end(e.d, e.name, made)
 	return again
 }
 
 // makeOther makes what other copies.
-func (c *Copy) makeOther(d *directory, name string, st *unix.Stat_t) (again, made bool) {
-	what, count := "make a symbolic link", &c.Symlinks
-	var text string
+func (e *entry) makeOther(st *unix.Stat_t) (made, again bool) {
+	what, count := "make a special file", &e.c.Special
 	var err error
-	link := st.Mode&unix.S_IFMT == unix.S_IFLNK
-	if link {
-		text, err = readLink(int(d.source.Fd()), name)
-		if gone(err) || errors.Is(err, unix.EINVAL) { // no link any more (readlink(2))
-			return true, false
+	if st.Mode&unix.S_IFMT == unix.S_IFLNK {
+		what, count = "make a symbolic link", &e.c.Symlinks
+		var text string
+		text, err = readLink(e.d.fd(), e.name)
+		if errors.Is(err, unix.EINVAL) { // no link any more (readlink(2))
+			err = errKind
 		}
 		if err != nil {
-			c.fail(d, name, "read the link", err)
-			return false, false
+			return false, e.failed("read the link", err)
 		}
-		c.step(what)
-		err = unix.Symlinkat(text, d.target, name)
+		e.c.step(what)
+		err = unix.Symlinkat(text, e.d.target, e.name)
 	} else {
-		what, count = "make a special file", &c.Special
-		c.step(what)
-		err = unix.Mknodat(d.target, name, st.Mode&^0o7000, int(st.Rdev))
+		e.c.step(what)
+		err = unix.Mknodat(e.d.target, e.name, st.Mode&^0o7000, int(st.Rdev))
 		for _, no := range []unix.Errno{unix.EPERM, unix.EACCES, unix.EOPNOTSUPP, unix.EINVAL} {
 			if err == no {
-				c.Skipped.Add(1)
+				e.c.Skipped.Add(1)
 				return false, false
 			}
 		}
@@ -68,29 +62,34 @@ func (c *Copy) makeOther(d *directory, name string, st *unix.Stat_t) (again, mad
 	if errors.Is(err, unix.EEXIST) {
 		return false, false
 	}
-	if err == nil {
-		err = c.finishOther(d, name, st)
+	if err != nil {
+		e.fail(what, err)
+		return false, false
+	}
+	err = e.finishOther(st)
+	if gone(err) && unix.Unlinkat(e.d.target, e.name, 0) == nil {
+		return false, e.failed("copy", err)
 	}
 	if err != nil {
-		c.fail(d, name, what, err)
+		e.fail(what, err)
 		return false, false
 	}
 	count.Add(1)
-	return false, true
+	return true, false
 }
 
 // finishOther gives what makeOther made the attributes of its source.
-func (c *Copy) finishOther(d *directory, name string, st *unix.Stat_t) error {
+func (e *entry) finishOther(st *unix.Stat_t) error {
 	var made unix.Stat_t
-	if err := unix.Fstatat(d.target, name, &made, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+	if err := unix.Fstatat(e.d.target, e.name, &made, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return err
 	}
-	t := target{fd: d.target, name: name, link: st.Mode&unix.S_IFMT == unix.S_IFLNK}
+	t := target{fd: e.d.target, name: e.name, link: st.Mode&unix.S_IFMT == unix.S_IFLNK}
 	if err := setOwnerAndMode(t, st, &made); err != nil {
 		return err
 	}
-	if !t.link && c.asks() { // a symbolic link has none (xattr(7), acl(5))
-		if err := c.otherExtended(d, name, st); err != nil {
+	if !t.link && e.c.attributes().asks() { // a symbolic link has none (xattr(7), acl(5))
+		if err := e.otherExtended(st); err != nil {
 			return err
 		}
 	}
@@ -98,25 +97,28 @@ func (c *Copy) finishOther(d *directory, name string, st *unix.Stat_t) error {
 }
 
 // otherExtended copies a special file's access control lists. It is not opened for that.
-func (c *Copy) otherExtended(d *directory, name string, st *unix.Stat_t) error {
-	source, err := beneath.Openat(int(d.source.Fd()), name, unix.O_PATH)
+func (e *entry) otherExtended(st *unix.Stat_t) error {
+	source, err := e.c.source.open(e.d, e.name, unix.O_PATH)
 	if changed(err) {
-		return nil
+		return fmt.Errorf("%w: %w", errKind, err)
 	}
 	if err != nil {
 		return err
 	}
 	defer unix.Close(source)
 	var now unix.Stat_t
-	if err := unix.Fstat(source, &now); err != nil || now.Ino != st.Ino || now.Mode&unix.S_IFMT != st.Mode&unix.S_IFMT {
-		return nil // it was replaced
+	if err := e.c.source.stat(source, e.name, &now); err != nil {
+		return err
 	}
-	made, err := beneath.Openat(d.target, name, unix.O_PATH)
+	if now.Ino != st.Ino || now.Mode&unix.S_IFMT != st.Mode&unix.S_IFMT {
+		return errKind
+	}
+	made, err := beneath.Openat(e.d.target, e.name, unix.O_PATH)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(made)
-	return c.extended(source, target{fd: made, path: byDescriptor(made)}, st)
+	return e.c.attributes().extended(source, target{fd: made, path: byDescriptor(made)}, st)
 }
 
 func readLink(dir int, name string) (string, error) {

@@ -16,18 +16,18 @@ func Try(ctx context.Context, source, target int) (clone, copy error) {
 	if err := unix.Fstat(source, &st); err != nil {
 		return err, err
 	}
-	c := &Copy{Methods: &Methods{}}
-	c.Methods.learn(target, true)
+	c := dataCopier{&Methods{}, &Ways{}}
+	c.methods.learn(target, true)
 	clone = retry(func() error { return unix.IoctlFileClone(target, source) })
 	if clone == nil {
 		if err := unix.Ftruncate(target, 0); err != nil {
 			return clone, err
 		}
 	}
-	if c.Methods.copy.usable() {
+	if c.methods.copy.usable() {
 		copy = c.serverCopy(ctx, source, target, &st)
 	}
-	if copy == nil && !c.Methods.copy.usable() {
+	if copy == nil && !c.methods.copy.usable() {
 		copy = unix.EOPNOTSUPP // the kernel here has read and written
 	}
 	return clone, copy

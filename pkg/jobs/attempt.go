@@ -7,6 +7,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/mooring-csi/mooring/pkg/copytree"
 	"github.com/mooring-csi/mooring/pkg/share"
 	"github.com/mooring-csi/mooring/pkg/volume"
 	"k8s.io/klog/v2"
@@ -209,6 +210,9 @@ func (a *attempt) fill(ctx context.Context) error {
 	}
 	cancel(nil)
 	<-stopped
+	if e := (*copytree.SourceError)(nil); errors.As(err, &e) {
+		return a.from.Explain("copy "+a.copy.Source.String(), err)
+	}
 	return a.to.Explain("copy "+a.copy.Source.String()+" for "+a.copy.Target.String(), err)
 }
 

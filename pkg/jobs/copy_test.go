@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -344,5 +345,57 @@ func TestCopyRun(t *testing.T) {
 		if left := c.jobs(); len(left) != 0 {
 			t.Errorf("left are %q", left)
 		}
+	})
+}
+
+// TestCopyOfASourceThatGoes has the source, on another share, be removed while it is copied.
+// What is half there is no volume; who asks again gets it when the source is back.
+func TestCopyOfASourceThatGoes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCopies(t, CopyOptions{})
+		defer c.close()
+		c.register(nas1(0), volume.Share{Name: "nas2", Servers: []string{"10.0.0.2"}, Path: "/nas2"})
+		c.export("nas2")
+		ctx := context.Background()
+		m, _, err := c.open("nas2").Begin(ctx, volume.Record{Key: "v1", Name: "v1", Directory: "v1", OnDelete: volume.Delete})
+		if err == nil {
+			err = errors.Join(m.Claim(ctx), m.MakeDirectory(ctx))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := m.Commit(ctx); err != nil {
+			t.Fatal(err)
+		}
+		directory := c.at("../nas2/v1")
+		write := func() {
+			if err := errors.Join(os.MkdirAll(directory, 0o755), os.WriteFile(filepath.Join(directory, "file"), []byte("of v1"), 0o644)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		write()
+		source := volume.Source{Object: volume.Object{Kind: volume.OfVolume, Key: "v1"}, Share: "nas2"}
+		clone := volume.Copy{Target: volume.Object{Kind: volume.OfVolume, Key: "v2"}, Source: source}
+		resume := c.pause()
+		failed := make(chan error)
+		go func() {
+			_, err := c.copier.Volume(quiet, "nas1", clone, c.begin("v2", &source), nil)
+			failed <- err
+		}()
+		synctest.Wait()
+		if err := os.RemoveAll(directory); err != nil {
+			t.Fatal(err)
+		}
+		resume()
+		err = <-failed
+		c.refused("a source that goes", err, volume.ErrBusy)
+		if err != nil && !strings.Contains(err.Error(), "share nas2") {
+			t.Errorf("the error is of another share: %v", err)
+		}
+		write()
+		if r, err := c.copier.Volume(quiet, "nas1", clone, nil, nil); err != nil || r.Ready != 1 {
+			t.Errorf("when it is back: %+v, %v", r, err)
+		}
+		c.holds("v2/file", "of v1")
 	})
 }

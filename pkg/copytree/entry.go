@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package copytree
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// entry is an entry of a directory that is being copied.
+type entry struct {
+	c    *Copy
+	d    *directory
+	name string
+
+	what  string       // was tried when the entry was gone, or something else
+	err   error        // that said so
+	begun *unix.Stat_t // of the directory of which a part is copied; nil: there is none
+}
+
+func (e *entry) fail(what string, err error) { e.c.fail(e.d, e.name, what, err) }
+
+// failed reports whether the entry has to be looked at anew after an error of reading it. Other
+// errors end the copy.
+func (e *entry) failed(what string, err error) (again bool) {
+	if changed(err) {
+		e.what, e.err = what, err
+		return true
+	}
+	e.fail(what, err)
+	return false
+}
+
+// copy copies the entry. kind is what the directory said it is (readdir(3)).
+func (e *entry) copy(ctx context.Context, kind uint8) {
+	if !e.d.begin(e.name) {
+		return
+	}
+	defer e.d.end(e.name)
+	defer e.settle()
+	for range turns {
+		if ctx.Err() != nil {
+			return
+		}
+		if !e.turn(ctx, kind) {
+			return
+		}
+		is, err := e.c.source.ask(e.d, e.name)
+		switch {
+		case gone(err): // the directory, which is there: perhaps the next turn finds it
+		case err != nil:
+			e.fail("look at", err)
+			return
+		case is == nil:
+			e.c.Vanished.Add(1)
+			return
+		default:
+			kind = kindOf(uint32(is.Mode))
+		}
+	}
+	e.fail(e.what, persistent(e.err))
+}
+
+// kindOf is what readdir(3) calls the kind of a file.
+func kindOf(mode uint32) uint8 { return uint8(mode & unix.S_IFMT >> 12) }
+
+// turn tries to copy the entry. again: it is something else, or gone.
+func (e *entry) turn(ctx context.Context, kind uint8) (again bool) {
+	if kind == unix.DT_UNKNOWN {
+		var st unix.Stat_t
+		if err := e.c.source.look(e.d, e.name, &st); err != nil {
+			return e.failed("look at", err)
+		}
+		kind = kindOf(st.Mode)
+	}
+	switch kind {
+	case unix.DT_REG:
+		return e.file(ctx)
+	case unix.DT_DIR:
+		return e.directory(ctx)
+	case unix.DT_LNK, unix.DT_FIFO, unix.DT_CHR, unix.DT_BLK:
+		return e.other()
+	case unix.DT_SOCK:
+		e.c.Skipped.Add(1)
+		return false
+	}
+	return e.failed("look at", errKind)
+}
+
+// directory copies a directory. again: it is no directory, or gone.
+func (e *entry) directory(ctx context.Context) (again bool) {
+	f, err := e.c.source.openDir(e.d, e.name)
+	if err != nil {
+		return e.failed("open the directory", err)
+	}
+	defer f.Close()
+	sub := &directory{above: e.d, place: &place{e.d.place, e.name}, depth: e.d.depth + 1, source: f}
+	if sub.depth > deepest {
+		e.fail("open the directory", fmt.Errorf("it is more than %d directories down: %w", deepest, unix.ENAMETOOLONG))
+		return false
+	}
+	if err := e.c.source.stat(sub.fd(), e.name, &sub.stat); err != nil {
+		return e.failed("look at the directory", err)
+	}
+	err = e.makeDirectory(sub)
+	if errors.Is(err, unix.EEXIST) {
+		return false
+	}
+	if err != nil {
+		e.fail("make the directory", err)
+		return false
+	}
+	defer unix.Close(sub.target)
+	e.begun = &sub.stat
+	if err := e.c.fill(ctx, sub); err != nil {
+		return e.failed("copy the directory", err)
+	}
+	e.begun = nil
+	return false
+}
+
+// makeDirectory makes the copy of a directory, or opens what an earlier turn has made. What that
+// has copied stays.
+func (e *entry) makeDirectory(sub *directory) error {
+	if e.begun == nil {
+		e.c.step("make a directory")
+		// We have to get in, whatever its mode is to be.
+		if err := unix.Mkdirat(e.d.target, e.name, sub.stat.Mode&0o777|0o700); err != nil {
+			return err
+		}
+		e.c.Dirs.Add(1)
+	}
+	var err error
+	// fstat(2) at once, while the attributes are those that came with the answer.
+	sub.target, sub.made, err = openMade(e.d.target, e.name)
+	return err
+}
+
+// openMade opens a directory in the target.
+func openMade(dir int, name string) (fd int, made unix.Stat_t, err error) {
+	fd, err = unix.Openat(dir, name, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, made, err
+	}
+	if err = unix.Fstatat(fd, "", &made, unix.AT_EMPTY_PATH); err != nil {
+		_ = unix.Close(fd)
+		return -1, made, err
+	}
+	return fd, made, nil
+}
+
+// settle gives owner, mode and times to the copy of a directory that was removed when a part of
+// it was copied.
+func (e *entry) settle() {
+	if e.begun == nil || e.c.failed() != nil {
+		return
+	}
+	fd, made, err := openMade(e.d.target, e.name)
+	if err != nil {
+		e.fail("look at the new directory", err)
+		return
+	}
+	defer unix.Close(fd)
+	t := target{fd: fd, path: byDescriptor(fd)}
+	if err := setOwnerAndMode(t, e.begun, &made); err != nil {
+		e.fail("set the attributes of", err)
+		return
+	}
+	if err := setTimes(t, e.begun); err != nil {
+		e.fail("set the attributes of", err)
+	}
+}

@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package copytree
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/mooring-csi/mooring/test/lab/ground"
+	"golang.org/x/sys/unix"
+)
+
+// failing makes the first calls of a kind for a name fail.
+func failing(call, name string, times int64, err error) func(call, name string) error {
+	var n atomic.Int64
+	return func(c, at string) error {
+		if c == call && at == name && n.Add(1) <= times {
+			return err
+		}
+		return nil
+	}
+}
+
+// small makes a tree with something of each kind.
+func small(t *testing.T, root string) {
+	t.Helper()
+	must(t, os.MkdirAll(filepath.Join(root, "dir/sub"), 0o755))
+	must(t, unix.Chmod(filepath.Join(root, "dir"), 0o2750))
+	for _, name := range []string{"file", "hard", "dir/a", "dir/b", "dir/sub/c", "dir/sub/d"} {
+		must(t, os.WriteFile(filepath.Join(root, name), []byte(name), 0o640))
+	}
+	must(t, os.Link(filepath.Join(root, "hard"), filepath.Join(root, "dir/hard too")))
+	must(t, os.Link(filepath.Join(root, "hard"), filepath.Join(root, "dir/sub/hard three")))
+	must(t, os.Symlink("nowhere", filepath.Join(root, "link")))
+	must(t, unix.Mkfifo(filepath.Join(root, "fifo"), 0o620))
+}
+
+// faults are the calls that fail, and on what.
+var faults = []struct{ call, name string }{
+	{callOpen, "dir"}, {callStat, "dir"}, {callList, "dir"}, {callList, "sub"}, {callListOn, "dir"}, {callListOn, "sub"},
+	{callOpen, "file"}, {callStat, "file"}, {callRead, "file"}, {callRead, "hard"}, {callOpen, "c"},
+	{callLook, "link"}, {callLook, "fifo"}, {callOpen, "fifo"}, {callAttributes, ""},
+}
+
+// TestCopyAsksBeforeItBelieves has a call say that what it is about is gone, once: that is there
+// by its name, and has to be in the copy.
+func TestCopyAsksBeforeItBelieves(t *testing.T) {
+	ground.Each(t, func(t *testing.T, g ground.Ground) {
+		small(t, filepath.Join(g.Dir, "tree"))
+		describe(t, filepath.Join(g.Dir, "tree")) // which reads it
+		want := describe(t, filepath.Join(g.Dir, "tree"))
+		for i, f := range faults {
+			for _, err := range []error{unix.ESTALE, unix.ENOENT} {
+				for _, workers := range []int{1, 8} {
+					target := filepath.Join(g.Dir, fmt.Sprintf("copy-%d-%v-%d", i, err, workers))
+					must(t, os.Mkdir(target, 0o700))
+					c := &Copy{Workers: workers, source: source{failing(f.call, f.name, 1, err)}}
+					if err := copyInto(t, t.Context(), filepath.Join(g.Dir, "tree"), target, c); err != nil {
+						t.Errorf("%v of %s %q: %v", err, f.call, f.name, err)
+						continue
+					}
+					compare(t, want, describe(t, target))
+					if c.Vanished.Load() != 0 || c.Files.Load() != 6 || c.Links.Load() != 2 || c.Dirs.Load() != 2 {
+						t.Errorf("%v of %s %q: %d files, %d links, %d directories, %d vanished", err, f.call, f.name, c.Files.Load(), c.Links.Load(), c.Dirs.Load(), c.Vanished.Load())
+					}
+				}
+			}
+		}
+	})
+}
+
+// TestCopyOfWhatStaysStale has a call say each time that what is there is gone: that is an
+// error, and a copy without it is none. So it is at once with the tree itself.
+func TestCopyOfWhatStaysStale(t *testing.T) {
+	ground.Each(t, func(t *testing.T, g ground.Ground) {
+		small(t, filepath.Join(g.Dir, "tree"))
+		for i, f := range append(slices.Clone(faults), struct{ call, name string }{callList, "."}, struct{ call, name string }{callListOn, "."}, struct{ call, name string }{callStat, "."}) {
+			if f.name == "hard" { // of which another name may be copied, and this become a link to it
+				continue
+			}
+			for _, want := range []error{unix.ESTALE, unix.ENOENT} {
+				target := filepath.Join(g.Dir, fmt.Sprintf("copy-%d-%v", i, want))
+				must(t, os.Mkdir(target, 0o700))
+				times := int64(100)
+				if f.name == "." {
+					times = 1
+				}
+				c := &Copy{Workers: 4, source: source{failing(f.call, f.name, times, want)}}
+				err := copyInto(t, t.Context(), filepath.Join(g.Dir, "tree"), target, c)
+				var e *SourceError
+				if !errors.Is(err, want) || !errors.As(err, &e) {
+					t.Errorf("%v of %s %q: the error is %v", want, f.call, f.name, err)
+				} else if f.name != "." && !strings.Contains(err.Error(), f.name) {
+					t.Errorf("%v of %s %q: the error does not name it: %v", want, f.call, f.name, err)
+				}
+			}
+		}
+	})
+}
+
+// TestCopyOfWhatTheServerRemoved has what a call is about be removed before it, on the server.
+// That is no error, and what was copied of a directory has the mode that it had.
+func TestCopyOfWhatTheServerRemoved(t *testing.T) {
+	ground.Each(t, func(t *testing.T, g ground.Ground) {
+		for i, f := range []struct {
+			call, name, removed string
+			err                 error
+		}{
+			{callOpen, "file", "file", unix.ESTALE},
+			{callRead, "file", "file", unix.ESTALE},
+			{callLook, "link", "link", unix.ENOENT},
+			{callList, "dir", "dir", unix.ESTALE},
+			{callListOn, "dir", "dir", unix.ESTALE},
+			{callOpen, "dir", "dir", unix.ESTALE},
+			{callOpen, "c", "dir", unix.ESTALE}, // and the directories that it is in
+			{callOpen, "c", "dir/sub", unix.ENOENT},
+		} {
+			dir := fmt.Sprint("case-", i)
+			must(t, os.Mkdir(filepath.Join(g.Dir, dir), 0o755))
+			small(t, filepath.Join(g.Dir, dir, "tree"))
+			server := filepath.Join(g.Server, dir, "tree", f.removed)
+			fail := failing(f.call, f.name, 1, f.err)
+			c := &Copy{Workers: 1, source: source{func(call, name string) error {
+				err := fail(call, name)
+				if err != nil {
+					must(t, os.RemoveAll(server))
+				}
+				return err
+			}}}
+			if err := copyOf(t, context.Background(), filepath.Join(g.Dir, dir), c); err != nil {
+				t.Errorf("%s %q: %v", f.call, f.name, err)
+			}
+			if c.Vanished.Load() == 0 {
+				t.Errorf("%s %q: nothing is called vanished", f.call, f.name)
+			}
+			if info, err := os.Stat(filepath.Join(g.Dir, dir, "copy/dir")); err == nil && info.Mode() != os.ModeDir|os.ModeSetgid|0o750 {
+				t.Errorf("%s %q: the directory has mode %v", f.call, f.name, info.Mode())
+			}
+			if data, err := os.ReadFile(filepath.Join(g.Dir, dir, "copy/hard")); err != nil || string(data) != "hard" {
+				t.Errorf("%s %q: what stays is not in the copy: %q, %v", f.call, f.name, data, err)
+			}
+		}
+	})
+}
+
+// TestCopyOfATreeThatGoes removes the tree itself: that is an error, whatever the calls say.
+func TestCopyOfATreeThatGoes(t *testing.T) {
+	ground.Each(t, func(t *testing.T, g ground.Ground) {
+		for when, name := range map[string]string{callList: ".", callListOn: ".", callRead: "file"} {
+			dir := filepath.Join(g.Dir, when)
+			must(t, os.Mkdir(dir, 0o755))
+			small(t, filepath.Join(dir, "tree"))
+			c := &Copy{Workers: 1, source: source{func(call, at string) error {
+				if call == when && at == name {
+					must(t, os.RemoveAll(filepath.Join(g.Server, when, "tree")))
+				}
+				return nil
+			}}}
+			err := copyOf(t, context.Background(), dir, c)
+			var e *SourceError
+			if !gone(err) || !errors.As(err, &e) {
+				t.Errorf("the tree was removed at %s: the error is %v", when, err)
+			}
+		}
+	})
+}
+
+// measure measures the directory "tree" in dir.
+func measure(t *testing.T, dir string, m *Measurement) error {
+	t.Helper()
+	f, err := os.Open(filepath.Join(dir, "tree"))
+	must(t, err)
+	defer f.Close()
+	return m.Tree(t.Context(), int(f.Fd()))
+}
+
+// TestMeasureAsks has a call say that what is there is gone: it is counted, or that is an
+// error, but never left out.
+func TestMeasureAsks(t *testing.T) {
+	ground.Each(t, func(t *testing.T, g ground.Ground) {
+		small(t, filepath.Join(g.Dir, "tree"))
+		for _, f := range []struct {
+			call, name string
+			again      bool // it can be begun anew
+		}{
+			{callOpen, "dir", true}, {callLook, "file", true}, {callLook, "dir", true},
+			{callStat, "sub", false}, {callList, "dir", false}, {callListOn, "sub", false},
+			{callStat, ".", false}, {callList, ".", false},
+		} {
+			m := &Measurement{Workers: 4, source: source{failing(f.call, f.name, 1, unix.ESTALE)}}
+			err := measure(t, g.Dir, m)
+			if f.again && (err != nil || m.Files.Load() != 8 || m.Dirs.Load() != 3 || m.Others.Load() != 2) {
+				t.Errorf("%s %q: %v, %d files, %d directories, %d others", f.call, f.name, err, m.Files.Load(), m.Dirs.Load(), m.Others.Load())
+			}
+			if !f.again && !errors.Is(err, unix.ESTALE) {
+				t.Errorf("%s %q: the error is %v", f.call, f.name, err)
+			}
+			m = &Measurement{Workers: 4, source: source{failing(f.call, f.name, 100, unix.ENOENT)}}
+			if err := measure(t, g.Dir, m); !errors.Is(err, unix.ENOENT) {
+				t.Errorf("%s %q, always: the error is %v", f.call, f.name, err)
+			}
+		}
+		fail := failing(callList, "sub", 1, unix.ESTALE)
+		m := &Measurement{Workers: 1, source: source{func(call, name string) error {
+			err := fail(call, name)
+			if err != nil {
+				must(t, os.RemoveAll(filepath.Join(g.Server, "tree/dir")))
+			}
+			return err
+		}}}
+		if err := measure(t, g.Dir, m); err != nil {
+			t.Errorf("what is removed meanwhile: %v", err)
+		}
+	})
+}
