@@ -72,7 +72,7 @@ func TestAlive(t *testing.T) {
 		t.Fatal(err)
 	}
 	identity := &Identity{Ready: &atomic.Bool{}}
-	server := NewServer(identity, nil, nil, func(string, error, time.Duration) {})
+	server := NewServer(identity, nil, nil, func(string, string, error, time.Duration) {})
 	defer server.Stop()
 	go func() { _ = server.Serve(listener) }()
 	if err := Alive(context.Background(), endpoint); err == nil || !strings.Contains(err.Error(), "not ready") {
