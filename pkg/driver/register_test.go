@@ -32,7 +32,7 @@ func TestRegistration(t *testing.T) {
 	}
 	defer conn.Close()
 	client := registerapi.NewRegistrationClient(conn)
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	info, err := client.GetInfo(ctx, &registerapi.InfoRequest{})
 	if err != nil {
