@@ -234,11 +234,11 @@ func TestReload(t *testing.T) {
 	_, err := s.create("pvc-2", params{"share": "nas2"})
 	unknown(err)
 	s.rewrite(s.config, s.ctl, node)
-	eventually(t, 20*time.Second, "the new share can be used", func() bool {
+	eventually(t, patience, "the new share can be used", func() bool {
 		_, err := s.create("pvc-2", params{"share": "nas2"})
 		return err == nil
 	})
-	eventually(t, 20*time.Second, "the node knows it", func() bool {
+	eventually(t, patience, "the node knows it", func() bool {
 		a := s.seat(node, &csi.Volume{VolumeId: "nas2/pvc-2", VolumeContext: params{"share": "nas2", "subDir": "team-claim-pvc-2-pvc-2"}})
 		if a.stage() != nil {
 			return false
@@ -247,12 +247,12 @@ func TestReload(t *testing.T) {
 		return true
 	})
 	s.rewrite(before+"colour: red\n", s.ctl, node)
-	eventually(t, 20*time.Second, "the bad file is noticed", func() bool {
+	eventually(t, patience, "the bad file is noticed", func() bool {
 		return strings.Contains(s.ctl.Log(), "The new configuration cannot be used; the one before stays in force")
 	})
 	s.mustCreate("pvc-2", "", "share", "nas2")
 	s.rewrite(before, s.ctl, node)
-	eventually(t, 20*time.Second, "the share is forgotten", func() bool {
+	eventually(t, patience, "the share is forgotten", func() bool {
 		_, err = s.create("pvc-2", params{"share": "nas2"})
 		return err != nil
 	})
@@ -285,12 +285,12 @@ func TestDeadShareHoldsUpNoOther(t *testing.T) {
 		for i := range 4 {
 			name := fmt.Sprintf("pvc-%s-%d", share, i)
 			all.Go(func() {
-				_, err := s.ctl.Controller.CreateVolume(within(t, 8*time.Second), request(name, params{"share": share}))
+				_, err := s.ctl.Controller.CreateVolume(within(t, prompt), request(name, params{"share": share}))
 				wantError(t, err, codes.Unavailable, "share "+share, "127.0.0.1", map[string]string{"silent": "does not answer", "refused": "refused"}[share])
 			})
 			all.Go(func() {
 				a := s.seat(node, &csi.Volume{VolumeId: share + "/" + name, VolumeContext: params{"share": share, "subDir": name}})
-				_, err := node.Node.NodeStageVolume(within(t, 8*time.Second), &csi.NodeStageVolumeRequest{
+				_, err := node.Node.NodeStageVolume(within(t, prompt), &csi.NodeStageVolumeRequest{
 					VolumeId: a.volume.VolumeId, VolumeContext: a.volume.VolumeContext, StagingTargetPath: a.staging, VolumeCapability: a.capability,
 				})
 				wantError(t, err, codes.Unavailable, "volume "+share+"/"+name, "127.0.0.1")
