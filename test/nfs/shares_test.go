@@ -280,6 +280,18 @@ func TestDeadShareHoldsUpNoOther(t *testing.T) {
 	s.add("refused", lab.Exports, lab.Exports, onPort(refused))
 	node := s.start("node", "node")
 	s.controller()
+	life := func(name string) time.Duration {
+		start := time.Now()
+		v := s.mustCreate(name, "")
+		a := s.staged(node, v)
+		a.must(a.publish("pod", false))
+		_, err := a.stats(a.target("pod"))
+		a.must(err)
+		a.leave("pod")
+		s.mustDelete(v.VolumeId)
+		return time.Since(start)
+	}
+	alone := life("pvc-alone") // which depends on the machine, and on what else it does
 	var all sync.WaitGroup
 	for _, share := range []string{"silent", "refused"} {
 		for i := range 4 {
@@ -299,16 +311,8 @@ func TestDeadShareHoldsUpNoOther(t *testing.T) {
 	}
 	time.Sleep(200 * time.Millisecond) // let all of them be under way
 	for i := range 5 {
-		start := time.Now()
-		v := s.mustCreate(fmt.Sprintf("pvc-%d", i), "")
-		a := s.staged(node, v)
-		a.must(a.publish("pod", false))
-		_, err := a.stats(a.target("pod"))
-		a.must(err)
-		a.leave("pod")
-		s.mustDelete(v.VolumeId)
-		if took := time.Since(start); took > 6*time.Second {
-			t.Errorf("a volume's life took %v beside dead shares", took)
+		if took := life(fmt.Sprintf("pvc-%d", i)); took > 4*alone+4*time.Second {
+			t.Errorf("a volume's life took %v alone, and %v beside dead shares", alone, took)
 		}
 	}
 	all.Wait()
