@@ -132,8 +132,10 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
+	server := driver.NewServer(identity, controller, node, m.ObserveRPC)
+	m.RPCs(driver.Methods(server), driver.Codes())
 	serveMetrics(ctx, &background, o.metricsAddress, m.Handler())
-	return serve(ctx, &background, o, driver.NewServer(identity, controller, node, m.ObserveRPC), func() { identity.Ready.Store(true) })
+	return serve(ctx, &background, o, server, func() { identity.Ready.Store(true) })
 }
 
 // serve serves CSI until ctx ends, and has kubelet know of it.

@@ -5,6 +5,7 @@ package child
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"sync"
@@ -28,22 +29,40 @@ func TestRunReturnsWhatWasSaid(t *testing.T) {
 	}
 }
 
-// A grandchild that would write a file after a while must not get to it.
+// A grandchild holds a pipe open, by which it is seen to be gone.
 func TestRunKillsTheWholeGroup(t *testing.T) {
 	var c Children
-	file := filepath.Join(t.TempDir(), "written")
-	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := unix.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	_, _, err := c.Run(ctx, Command{Name: "sh", Args: []string{"-c", "sh -c 'sleep 1; touch " + file + "' & wait"}})
-	if !errors.Is(err, context.DeadlineExceeded) {
+	ended := make(chan error, 1)
+	go func() {
+		_, _, err := c.Run(ctx, Command{Name: "sh", Args: []string{"-c", "sh -c 'exec >" + pipe + "; echo; sleep 600' & wait"}})
+		ended <- err
+	}()
+	grandchild, err := os.Open(pipe) // waits for who writes
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer grandchild.Close()
+	if _, err := grandchild.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Fatalf("got %v", err)
 	}
 	if c.Alive() != 0 {
 		t.Errorf("%d children are left", c.Alive())
 	}
-	time.Sleep(1500 * time.Millisecond)
-	if _, err := os.Stat(file); err == nil {
-		t.Error("a grandchild lived on")
+	if err := grandchild.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := grandchild.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("a grandchild lives on: %v", err)
 	}
 }
 

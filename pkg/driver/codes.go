@@ -27,6 +27,15 @@ var codeOf = map[error]codes.Code{
 	volume.ErrDamaged:      codes.DataLoss,
 }
 
+// Codes returns the names of all that an RPC can end with.
+func Codes() []string {
+	var all []string
+	for code := codes.OK; code <= codes.Unauthenticated; code++ {
+		all = append(all, code.String())
+	}
+	return all
+}
+
 // toStatus gives an error its code. Errors that have one already keep it.
 func toStatus(err error) error {
 	if err == nil {

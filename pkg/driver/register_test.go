@@ -32,7 +32,7 @@ func TestRegistration(t *testing.T) {
 	}
 	defer conn.Close()
 	client := registerapi.NewRegistrationClient(conn)
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	info, err := client.GetInfo(ctx, &registerapi.InfoRequest{})
 	if err != nil {
@@ -72,7 +72,7 @@ func TestAlive(t *testing.T) {
 		t.Fatal(err)
 	}
 	identity := &Identity{Ready: &atomic.Bool{}}
-	server := NewServer(identity, nil, nil, func(string, error, time.Duration) {})
+	server := NewServer(identity, nil, nil, func(string, string, error, time.Duration) {})
 	defer server.Stop()
 	go func() { _ = server.Serve(listener) }()
 	if err := Alive(context.Background(), endpoint); err == nil || !strings.Contains(err.Error(), "not ready") {

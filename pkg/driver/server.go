@@ -41,8 +41,9 @@ var deadlines = map[string]time.Duration{
 	"NodeGetStorageHealth": statsWithin,
 }
 
-// Observer is told of each RPC when it has ended.
-type Observer func(method string, err error, took time.Duration)
+// Observer is told of each RPC when it has ended. method and code are of those that Methods
+// and Codes return.
+type Observer func(method, code string, err error, took time.Duration)
 
 // NewServer returns a gRPC server of the services that are not nil.
 func NewServer(identity *Identity, controller *Controller, node *Node, observe Observer) *grpc.Server {
@@ -56,6 +57,17 @@ func NewServer(identity *Identity, controller *Controller, node *Node, observe O
 		csi.RegisterNodeServer(s, node)
 	}
 	return s
+}
+
+// Methods returns the full names of the RPCs that a server has.
+func Methods(s *grpc.Server) []string {
+	var all []string
+	for service, info := range s.GetServiceInfo() {
+		for _, m := range info.Methods {
+			all = append(all, "/"+service+"/"+m.Name)
+		}
+	}
+	return all
 }
 
 // Listen opens the socket of a CSI endpoint: "unix:///path", "unix:path", a plain path, or
@@ -110,8 +122,9 @@ func logged(observe Observer) grpc.UnaryServerInterceptor {
 		start := time.Now()
 		response, err := handler(klog.NewContext(ctx, log), request)
 		took := time.Since(start)
-		observe(info.FullMethod, err, took)
-		log = log.WithValues("duration", took.Round(time.Microsecond), "code", status.Code(err))
+		code := status.Code(err)
+		observe(info.FullMethod, code.String(), err, took)
+		log = log.WithValues("duration", took.Round(time.Microsecond), "code", code)
 		switch {
 		case err != nil:
 			log.Error(err, "RPC failed")

@@ -7,9 +7,11 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -95,11 +97,14 @@ func (b *buffer) String() string {
 func TestLog(t *testing.T) {
 	log := logTo(t, "5")
 	var seen []string
-	observe := func(method string, err error, took time.Duration) {
+	observe := func(method, code string, err error, took time.Duration) {
 		if took <= 0 {
 			t.Errorf("%s took %v", method, took)
 		}
-		seen = append(seen, method+" "+status.Code(err).String())
+		if !slices.Contains(Codes(), code) || code != status.Code(err).String() {
+			t.Errorf("%v is observed as %s", err, code)
+		}
+		seen = append(seen, method+" "+code)
 	}
 	v := &volumes{}
 	c := csi.NewControllerClient(dial(t, v, observe))
@@ -139,10 +144,40 @@ func TestLog(t *testing.T) {
 	}
 }
 
+// TestMethods has what metrics begin with: every method that the server has, and no other, and
+// every code. How many series that is, docs/metrics.md says.
+func TestMethods(t *testing.T) {
+	identity, observe := &Identity{Name: "d", Ready: &atomic.Bool{}}, func(string, string, error, time.Duration) {}
+	controller := Methods(NewServer(identity, &Controller{}, nil, observe))
+	node := Methods(NewServer(identity, nil, &Node{}, observe))
+	for _, method := range []string{"/csi.v1.Identity/Probe", "/csi.v1.Controller/CreateVolume", "/csi.v1.GroupController/CreateVolumeGroupSnapshot"} {
+		if !slices.Contains(controller, method) {
+			t.Errorf("the controller has no %s, but %q", method, controller)
+		}
+	}
+	if !slices.Contains(node, "/csi.v1.Node/NodeStageVolume") || slices.Contains(node, "/csi.v1.Controller/CreateVolume") {
+		t.Errorf("a node has %q", node)
+	}
+	for _, code := range []codes.Code{codes.OK, codes.Internal, codes.Unknown} {
+		if !slices.Contains(Codes(), code.String()) {
+			t.Errorf("%v is not among the codes %q", code, Codes())
+		}
+	}
+	page, err := os.ReadFile("../../docs/metrics.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, n, k := len(controller), len(node), len(Codes())
+	said := fmt.Sprintf("A controller has %d methods, a node has %d, and there are %d codes: %d and %d series.", c, n, k, c*k, n*k)
+	if !strings.Contains(strings.Join(strings.Fields(string(page)), " "), said) {
+		t.Errorf("docs/metrics.md does not say: %s", said)
+	}
+}
+
 // TestQuiet keeps what is asked every few seconds out of the log, but for failures.
 func TestQuiet(t *testing.T) {
 	log := logTo(t, "2")
-	conn := dial(t, &volumes{err: errors.New("no")}, func(string, error, time.Duration) {})
+	conn := dial(t, &volumes{err: errors.New("no")}, func(string, string, error, time.Duration) {})
 	if _, err := csi.NewIdentityClient(conn).Probe(context.Background(), &csi.ProbeRequest{}); err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +200,7 @@ func (panics) Get(context.Context, volume.Handle) (*volume.Volume, error) { pani
 func TestPanic(t *testing.T) {
 	log := logTo(t, "0")
 	var seen atomic.Int64
-	c := csi.NewControllerClient(dial(t, panics{}, func(_ string, err error, _ time.Duration) { seen.Store(int64(status.Code(err))) }))
+	c := csi.NewControllerClient(dial(t, panics{}, func(_, _ string, err error, _ time.Duration) { seen.Store(int64(status.Code(err))) }))
 	for range 2 { // the process lives on
 		_, err := c.ControllerGetVolume(context.Background(), &csi.ControllerGetVolumeRequest{VolumeId: "nas1/v1"})
 		if status.Code(err) != codes.Internal || !strings.Contains(err.Error(), "oops") || codes.Code(seen.Load()) != codes.Internal {

@@ -19,6 +19,7 @@ import (
 type Metrics struct {
 	rpc      csimetrics.CSIMetricsManager
 	registry *prometheus.Registry
+	rpcs     *prometheus.CounterVec
 	mounts   *prometheus.HistogramVec
 }
 
@@ -33,20 +34,37 @@ func New(b Build) *Metrics {
 	m := &Metrics{
 		rpc:      csimetrics.NewCSIMetricsManagerForPlugin(b.Driver),
 		registry: prometheus.NewRegistry(),
+		rpcs: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "mooring_rpcs_total", Help: "CSI calls that have ended, by method and gRPC code; all of both are there from the start, at 0.",
+			ConstLabels: prometheus.Labels{"driver_name": b.Driver},
+		}, []string{"method_name", "grpc_status_code"}),
 		mounts: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "mooring_mount_duration_seconds", Help: "Time that mount operations took.",
 			Buckets: []float64{.001, .01, .03, .1, .3, 1, 3, 10, 30, 60},
 		}, []string{"operation", "result"}),
 	}
-	m.registry.MustRegister(m.mounts, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+	m.registry.MustRegister(m.rpcs, m.mounts, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "mooring_build_info", Help: "1, with labels that say which driver this is, in which version, and whether it is controller, node or all.",
 		ConstLabels: prometheus.Labels{"driver_name": b.Driver, "version": b.Version, "role": b.Role},
 	}, func() float64 { return 1 }))
 	return m
 }
 
+// RPCs has a counter begin at 0 for each of these methods and codes. It is called before
+// anything is served: a counter that Prometheus first sees at 1 has not grown, and the first
+// error, often the only one, would not be seen by rate() and increase(). A histogram for each
+// would be sixteen series, so that of the CSI library has those alone that there were.
+func (m *Metrics) RPCs(methods, codes []string) {
+	for _, method := range methods {
+		for _, code := range codes {
+			m.rpcs.WithLabelValues(method, code)
+		}
+	}
+}
+
 // ObserveRPC is a driver.Observer.
-func (m *Metrics) ObserveRPC(method string, err error, took time.Duration) {
+func (m *Metrics) ObserveRPC(method, code string, err error, took time.Duration) {
+	m.rpcs.WithLabelValues(method, code).Inc()
 	m.rpc.RecordMetrics(method, err, took)
 }
 

@@ -81,7 +81,8 @@ func TestMetrics(t *testing.T) {
 	m.Servers(func() []probe.Status {
 		return []probe.Status{{Address: "10.0.0.1:2049", Up: true, Took: 250 * time.Millisecond}, {Address: "10.0.0.2:2049"}}
 	})
-	m.ObserveRPC("/csi.v1.Controller/CreateVolume", nil, time.Second)
+	m.RPCs([]string{"/csi.v1.Controller/CreateVolume", "/csi.v1.Identity/Probe"}, []string{"OK", "Internal"})
+	m.ObserveRPC("/csi.v1.Controller/CreateVolume", "OK", nil, time.Second)
 
 	handler := m.Handler()
 	get(t, handler, "/healthz")
@@ -116,6 +117,9 @@ func TestMetrics(t *testing.T) {
 		`mooring_server_up{server="10.0.0.2:2049"} 0`,
 		`mooring_server_response_seconds{server="10.0.0.1:2049"} 0.25`,
 		`mooring_children_abandoned{kind="mount"} 0`,
+		`mooring_rpcs_total{driver_name="nfs.csi.example",grpc_status_code="OK",method_name="/csi.v1.Controller/CreateVolume"} 1`,
+		`mooring_rpcs_total{driver_name="nfs.csi.example",grpc_status_code="Internal",method_name="/csi.v1.Controller/CreateVolume"} 0`,
+		`mooring_rpcs_total{driver_name="nfs.csi.example",grpc_status_code="OK",method_name="/csi.v1.Identity/Probe"} 0`,
 		`csi_plugin_operations_seconds_count{driver_name="nfs.csi.example",grpc_status_code="OK",method_name="/csi.v1.Controller/CreateVolume"} 1`,
 	} {
 		if !strings.Contains(text, "\n"+line+"\n") {

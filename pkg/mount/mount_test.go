@@ -82,7 +82,7 @@ func TestMountHangs(t *testing.T) {
 	var k Kernel
 	start := time.Now()
 	err := k.Mount(ctx, Spec{Source: "nas:/x", Target: t.TempDir()})
-	if took := time.Since(start); took > 5*time.Second {
+	if took := time.Since(start); took > time.Minute { // it would be ten
 		t.Errorf("the mount took %v to give up", took)
 	}
 	if volume.Kind(err) != volume.ErrUnavailable || !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "nas:/x: the server did not answer in time") {
@@ -96,7 +96,7 @@ func TestMountHangs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for deadline := time.Now().Add(5 * time.Second); alive(pid); time.Sleep(time.Millisecond) {
+		for deadline := time.Now().Add(time.Minute); alive(pid); time.Sleep(time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatalf("process %d lives on", pid)
 			}

@@ -114,10 +114,11 @@ func (d *Driver) connect() error {
 	}
 	d.conn = conn
 	d.Identity, d.Controller, d.Node = csi.NewIdentityClient(conn), csi.NewControllerClient(conn), csi.NewNodeClient(conn)
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	for {
-		once, done := context.WithTimeout(ctx, 200*time.Millisecond)
+		// Now and then is looked whether the process is still there.
+		once, done := context.WithTimeout(ctx, time.Second)
 		r, err := d.Identity.Probe(once, &csi.ProbeRequest{}, grpc.WaitForReady(true))
 		done()
 		if err == nil && r.GetReady().GetValue() {

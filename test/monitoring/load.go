@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync/atomic"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/mooring-csi/mooring/test/lab"
@@ -28,7 +29,7 @@ shares:
 type Load struct {
 	Driver *lab.Driver
 	dir    string
-	number int
+	number atomic.Int64
 }
 
 // StartLoad starts the driver of that name, with its state in dir, on both of the lab's servers.
@@ -48,9 +49,8 @@ func StartLoad(dir, driver string) (*Load, error) {
 
 // Create makes a volume on a share.
 func (l *Load) Create(ctx context.Context, share string, from *csi.VolumeContentSource) (*csi.Volume, error) {
-	l.number++
 	r, err := l.Driver.Controller.CreateVolume(ctx, &csi.CreateVolumeRequest{
-		Name: fmt.Sprintf("pvc-%d", l.number), VolumeCapabilities: []*csi.VolumeCapability{lab.RWX()},
+		Name: fmt.Sprintf("pvc-%d", l.number.Add(1)), VolumeCapabilities: []*csi.VolumeCapability{lab.RWX()},
 		Parameters: map[string]string{"share": share}, VolumeContentSource: from,
 	})
 	if err != nil {
@@ -75,7 +75,7 @@ func (l *Load) Round(ctx context.Context, share string, files int) error {
 	if err := l.use(ctx, v, files); err != nil {
 		return err
 	}
-	s, err := l.Driver.Controller.CreateSnapshot(ctx, &csi.CreateSnapshotRequest{Name: fmt.Sprintf("snapshot-%d", l.number), SourceVolumeId: v.GetVolumeId()})
+	s, err := l.Driver.Controller.CreateSnapshot(ctx, &csi.CreateSnapshotRequest{Name: fmt.Sprintf("snapshot-%d", l.number.Add(1)), SourceVolumeId: v.GetVolumeId()})
 	if err != nil {
 		return err
 	}
@@ -117,7 +117,7 @@ func (l *Load) use(ctx context.Context, v *csi.Volume, files int) error {
 	return errors.Join(err, unpublish, unstage)
 }
 
-// Mistake makes calls that fail: of a class with a share that is not registered.
+// Mistake makes a call that fails: of a class with a share that is not registered.
 func (l *Load) Mistake(ctx context.Context) error {
 	if _, err := l.Create(ctx, "nas9", nil); err == nil {
 		return errors.New("a volume was made on a share that is not there")

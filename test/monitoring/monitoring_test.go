@@ -6,12 +6,13 @@ package monitoring
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net/http"
 	"path/filepath"
-	"slices"
 	"strings"
+	"sync"
 	"testing"
-	"time"
 
 	"github.com/mooring-csi/mooring/test/lab"
 )
@@ -43,9 +44,64 @@ func TestMonitoring(t *testing.T) {
 	}
 	t.Cleanup(p.Stop)
 
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	w := &watched{load: load, prometheus: p}
+	w.ctx, w.fail = context.WithCancelCause(t.Context())
+	w.first(t)
+	w.stuck(t)
+	stop := w.work(t, "nas1", "nas2")
+	check(t)
+	w.wait(t, present(t, r))
+	w.wait(t, map[string]string{"half of the calls fail": firing("MooringRPCErrors")})
+	stop()
+	w.outage(t)
+}
+
+// watched is a driver that Prometheus watches, and what ends the waiting early.
+type watched struct {
+	load       *Load
+	prometheus *Prometheus
+	ctx        context.Context
+	fail       context.CancelCauseFunc
+}
+
+// patient returns a context for one thing, whatever was waited for before.
+func (w *watched) patient() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(w.ctx, Patience)
+}
+
+// wait waits until all of that has had a value, and ends the test if it has not.
+func (w *watched) wait(t *testing.T, wanted map[string]string) {
+	t.Helper()
+	ctx, cancel := w.patient()
 	defer cancel()
-	release, err := load.Stuck(ctx)
+	if err := w.prometheus.WaitAll(ctx, wanted); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// firing is of an alert that fires.
+func firing(alert string) string { return `ALERTS{alertname="` + alert + `", alertstate="firing"}` }
+
+// first has a call fail once. A bug may show itself no more often than that, and Prometheus has
+// to see it.
+func (w *watched) first(t *testing.T) {
+	t.Helper()
+	const failed = `mooring_rpcs_total{method_name="/csi.v1.Controller/CreateVolume", grpc_status_code="FailedPrecondition"}`
+	w.wait(t, map[string]string{"before the first failure": failed + ` == 0`})
+	ctx, cancel := w.patient()
+	defer cancel()
+	if err := w.load.Mistake(ctx); err != nil {
+		t.Fatal(err)
+	}
+	w.wait(t, map[string]string{"after it": `increase(` + failed + `[1h]) > 0`})
+}
+
+// stuck leaves in the trash, until the test ends, what cannot be purged.
+func (w *watched) stuck(t *testing.T) {
+	t.Helper()
+	ctx, cancel := w.patient()
+	defer cancel()
+	release, err := w.load.Stuck(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,35 +110,44 @@ func TestMonitoring(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	// Twice at least: a rate is of what grows from one scrape to the next.
-	for range 3 {
-		for _, share := range []string{"nas1", "nas2"} {
-			if err := load.Round(ctx, share, 3); err != nil {
-				t.Fatal(err)
+}
+
+// work has the driver work on shares, and half of the calls that make volumes fail, until the
+// returned function is called, which waits for the end of the round. A rate is of what grows
+// from one scrape to the next, and nobody knows how many rounds are between two of them.
+func (w *watched) work(t *testing.T, shares ...string) (stop func()) {
+	quit := make(chan struct{})
+	var done sync.WaitGroup
+	done.Go(func() {
+		for {
+			for _, share := range shares {
+				select {
+				case <-quit:
+					return
+				default:
+				}
+				if err := w.round(share); err != nil {
+					t.Error(err)
+					w.fail(err) // no use in waiting for what comes of the work
+					return
+				}
 			}
 		}
-		for range 4 {
-			if err := load.Mistake(ctx); err != nil {
-				t.Fatal(err)
-			}
-		}
+	})
+	stop = sync.OnceFunc(func() { close(quit); done.Wait() })
+	t.Cleanup(stop)
+	return stop
+}
+
+// round makes two volumes on a share, and as many mistakes.
+func (w *watched) round(share string) error {
+	// Not the test's context, which ends before stop is called: a round is finished.
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	defer cancel()
+	if err := w.load.Round(ctx, share, 3); err != nil {
+		return fmt.Errorf("a round on %s: %w", share, err)
 	}
-	check(t)
-	present(t, ctx, p, r)
-	outage(t, ctx, p, load)
-	for _, alert := range []string{"MooringRPCErrors", "MooringShareDown", "MooringServerDown"} {
-		if err := p.Wait(ctx, `ALERTS{alertname="`+alert+`", alertstate="firing"}`); err != nil {
-			t.Error(err)
-		}
-	}
-	if err := lab.Do("second", "heal"); err != nil {
-		t.Fatal(err)
-	}
-	for _, ends := range []string{`mooring_share_up{share="nas2"} == 1`, `absent(ALERTS{alertname=~"Mooring(Share|Server)Down", alertstate="firing"})`} {
-		if err := p.Wait(ctx, ends); err != nil {
-			t.Error(err)
-		}
-	}
+	return errors.Join(w.load.Mistake(ctx), w.load.Mistake(ctx))
 }
 
 // check has promtool look at what is served.
@@ -96,8 +161,8 @@ func check(t *testing.T) {
 	promtool(t, r.Body, "check", "metrics")
 }
 
-// present has every expression give something.
-func present(t *testing.T, ctx context.Context, p *Prometheus, r *Rules) {
+// present returns all that dashboard and alerts ask for.
+func present(t *testing.T, r *Rules) map[string]string {
 	t.Helper()
 	d, err := ReadDashboard(root)
 	if err != nil {
@@ -106,7 +171,7 @@ func present(t *testing.T, ctx context.Context, p *Prometheus, r *Rules) {
 	wanted := map[string]string{}
 	for _, panel := range d.Panels {
 		for _, target := range panel.Targets {
-			expr, err := d.Expand(target.Expr, "10s")
+			expr, err := d.Expand(target.Expr, "1m")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -125,37 +190,41 @@ func present(t *testing.T, ctx context.Context, p *Prometheus, r *Rules) {
 		t.Errorf("only %d expressions are in the dashboard", len(wanted))
 	}
 	for _, a := range r.Groups[0].Rules {
-		expr := Unconditional(a.Expr)
-		if slices.Contains([]string{"MooringBug"}, a.Alert) {
-			expr = strings.ReplaceAll(expr, "Internal|Unknown", "FailedPrecondition") // there is none
-		}
-		wanted["alert "+a.Alert] = expr
+		wanted["alert "+a.Alert] = Unconditional(a.Expr)
 	}
-	soon, cancel := context.WithTimeout(ctx, 20*time.Second)
-	defer cancel()
-	for where, expr := range wanted {
-		if err := p.Wait(soon, expr); err != nil {
-			t.Errorf("%s: %v", where, err)
-		}
-	}
+	return wanted
 }
 
-// outage has the second server fall silent, and asks of it what a user would.
-func outage(t *testing.T, ctx context.Context, p *Prometheus, load *Load) {
+// outage has the second server fall silent, asks of it what a user would, and has it come back,
+// while the work goes on with the first.
+func (w *watched) outage(t *testing.T) {
 	t.Helper()
 	if err := lab.Do("second", "cut"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := load.Create(ctx, "nas2", nil); err == nil {
+	heal := sync.OnceValue(func() error { return lab.Do("second", "heal") })
+	t.Cleanup(func() { _ = heal() }) // where the test ends early, the driver is to end all the same
+	defer w.work(t, "nas1")()
+	ctx, cancel := w.patient()
+	defer cancel()
+	if _, err := w.load.Create(ctx, "nas2", nil); err == nil {
 		t.Error("a volume was made on a server that does not answer")
 	}
 	// Nobody else asks: the controller looks at the share by itself.
-	for _, is := range []string{`mooring_server_up{server="10.77.0.2:2049"} == 0`, `mooring_share_up{share="nas2"} == 0`, `absent(mooring_share_free_bytes{share="nas2"})`} {
-		if err := p.Wait(ctx, is); err != nil {
-			t.Error(err)
-		}
+	w.wait(t, map[string]string{
+		"the server":           `mooring_server_up{server="10.77.0.2:2049"} == 0`,
+		"its share":            `mooring_share_up{share="nas2"} == 0`,
+		"the other":            `mooring_share_up{share="nas1"} == 1 and on () mooring_share_up{share="nas2"} == 0`,
+		"its space":            `absent(mooring_share_free_bytes{share="nas2"})`,
+		"alert for the share":  firing("MooringShareDown"),
+		"alert for the server": firing("MooringServerDown"),
+	})
+	if err := heal(); err != nil {
+		t.Fatal(err)
 	}
-	if up, err := p.Query(`mooring_share_up{share="nas1"}`); err != nil || len(up) != 1 || Number(up[0].Value) != 1 {
-		t.Errorf("of the other share is told %v, %v", up, err)
-	}
+	w.wait(t, map[string]string{
+		"the share again":         `mooring_share_up{share="nas2"} == 1`,
+		"no alert for the share":  `absent(` + firing("MooringShareDown") + `)`,
+		"no alert for the server": `absent(` + firing("MooringServerDown") + `)`,
+	})
 }

@@ -3,10 +3,13 @@
 package monitoring
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -16,6 +19,10 @@ import (
 	"syscall"
 	"time"
 )
+
+// Patience is for how long one thing is waited for: long enough for a slow machine that has
+// other things to do. Who waits for several in a row has as much for each.
+const Patience = 5 * time.Minute
 
 // Prometheus is a server that runs.
 type Prometheus struct {
@@ -51,7 +58,7 @@ func StartPrometheus(dir, target, rules string) (*Prometheus, error) {
 		return nil, fmt.Errorf("start prometheus (package prometheus): %w", err)
 	}
 	go func() { p.done <- p.cmd.Wait() }()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
 	if err := p.Wait(ctx, `mooring_build_info`); err != nil {
 		p.Stop()
@@ -103,7 +110,7 @@ func (p *Prometheus) Range(expr string, from, to time.Time, step time.Duration) 
 }
 
 func (p *Prometheus) get(what string, form url.Values) ([]Series, error) {
-	client := http.Client{Timeout: 10 * time.Second}
+	client := http.Client{Timeout: time.Minute}
 	r, err := client.PostForm("http://"+p.address+"/api/v1/"+what, form)
 	if err != nil {
 		return nil, err
@@ -128,14 +135,30 @@ func (p *Prometheus) get(what string, form url.Values) ([]Series, error) {
 
 // Wait waits until an expression has a value.
 func (p *Prometheus) Wait(ctx context.Context, expr string) error {
+	return p.WaitAll(ctx, map[string]string{"waiting": expr})
+}
+
+// WaitAll waits until each of the expressions, which have names, has had a value.
+func (p *Prometheus) WaitAll(ctx context.Context, wanted map[string]string) error {
+	missing := maps.Clone(wanted)
 	for {
-		found, err := p.Query(expr)
-		if err == nil && len(found) > 0 {
+		var err error
+		for name, expr := range missing {
+			found, failed := p.Query(expr)
+			if failed == nil && len(found) > 0 {
+				delete(missing, name)
+			}
+			err = cmp.Or(err, failed)
+		}
+		if len(missing) == 0 {
 			return nil
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%s has no value: %w (%v)", expr, ctx.Err(), err)
+			for name, expr := range missing {
+				err = errors.Join(err, fmt.Errorf("%s: %s has no value", name, expr))
+			}
+			return errors.Join(context.Cause(ctx), err)
 		case exit := <-p.done:
 			p.done <- exit
 			return fmt.Errorf("prometheus has ended: %v", exit)

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -98,6 +99,21 @@ func manyFiles(t *testing.T, dir string, n int) {
 	}
 }
 
+// distant has the server be 10 ms away, until near is called: a copy of many files has then begun
+// within seconds, and has not ended, however fast or slow the machine is.
+func distant(t *testing.T) (near func()) {
+	t.Helper()
+	netem := func(args ...string) {
+		if out, err := exec.Command("tc", append([]string{"qdisc"}, args...)...).CombinedOutput(); err != nil {
+			t.Errorf("tc qdisc %q: %v: %s", args, err, out)
+		}
+	}
+	netem("add", "dev", "lo", "root", "netem", "delay", "5ms")
+	near = sync.OnceFunc(func() { netem("del", "dev", "lo", "root") })
+	t.Cleanup(near)
+	return near
+}
+
 func inState(s *site, dir string) []string {
 	entries, _ := os.ReadDir(s.at(".mooring", dir))
 	var names []string
@@ -166,13 +182,15 @@ func TestCopyOutlivesItsController(t *testing.T) {
 	s.ctl = s.start("controller", "controller", "--copy-workers=1")
 	v := s.mustCreate("pvc-1", "one")
 	manyFiles(t, s.at("one"), 3000)
-	_, err := snapshot(t, s.ctl, v, "snap-1", 700*time.Millisecond)
+	near := distant(t)
+	_, err := snapshot(t, s.ctl, v, "snap-1", 5*time.Second)
 	wantCode(t, err, codes.DeadlineExceeded, "snapshot snap-1", "files", "it goes on")
 	wantCode(t, s.delete(v.VolumeId), codes.Aborted, "pvc-1", "copied", "snap-1")
 	if ids := snapshots(t, s.ctl); ids != nil {
 		t.Errorf("there are %v before one is whole", ids)
 	}
 	s.kill(s.ctl)
+	near()
 	if stages, jobs := inState(s, "staging"), inState(s, "jobs"); len(stages) != 1 || len(jobs) != 1 {
 		t.Fatalf("the dead one has left %v and %v", stages, jobs)
 	}
@@ -180,7 +198,7 @@ func TestCopyOutlivesItsController(t *testing.T) {
 	_, err = snapshot(t, other, v, "snap-1", 5*time.Second)
 	wantCode(t, err, codes.Aborted, "another controller")
 	s.ctl = s.start("controller", "controller")
-	eventually(t, 20*time.Second, "the copy is begun again", func() bool { return len(snapshots(t, s.ctl)) == 1 })
+	eventually(t, patience, "the copy is begun again", func() bool { return len(snapshots(t, s.ctl)) == 1 })
 	sameTree(t, s.at("one"), s.at(".mooring/snapshots/snap-1/data"))
 	for _, d := range []*lab.Driver{s.ctl, other} {
 		if got := mustSnapshot(t, d, v, "snap-1"); got.SnapshotId != "nas1/snap-1" {
@@ -201,15 +219,17 @@ func TestCopyIsTakenOver(t *testing.T) {
 	v := s.mustCreate("pvc-1", "one")
 	manyFiles(t, s.at("one"), 2000)
 	r := from(request("pvc-2", params{"subDir": "two"}), "volume", v.VolumeId)
-	_, err := first.Controller.CreateVolume(within(t, 500*time.Millisecond), r)
+	near := distant(t)
+	_, err := first.Controller.CreateVolume(within(t, 5*time.Second), r)
 	wantCode(t, err, codes.DeadlineExceeded, "volume pvc-2")
+	start := time.Now()
 	s.kill(first)
+	near()
 	for _, m := range mountsIn(t, s.dir) { // of the dead one, which nothing else ends
 		_ = unix.Unmount(m.Mountpoint, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
 	}
 	s.ctl = s.start("controller", "second")
-	start := time.Now()
-	eventually(t, 50*time.Second, "the clone is made by the second", func() bool {
+	eventually(t, patience, "the clone is made by the second", func() bool {
 		_, err = s.ctl.Controller.CreateVolume(soon(t), r)
 		if err != nil && status.Code(err) != codes.Aborted {
 			t.Fatal(err)
@@ -232,11 +252,13 @@ func TestCopyAndItsServer(t *testing.T) {
 			s.ctl = s.start("controller", "controller", "--copy-workers=1")
 			v := s.mustCreate("pvc-1", "one")
 			manyFiles(t, s.at("one"), 1500)
-			_, err := snapshot(t, s.ctl, v, "snap-1", 500*time.Millisecond)
+			near := distant(t)
+			_, err := snapshot(t, s.ctl, v, "snap-1", 5*time.Second)
 			wantCode(t, err, codes.DeadlineExceeded, "it goes on")
 			if err := lab.Do(stop); err != nil {
 				t.Fatal(err)
 			}
+			near()
 			time.Sleep(3 * time.Second)
 			err = lab.Do(start)
 			if err != nil {
@@ -244,7 +266,7 @@ func TestCopyAndItsServer(t *testing.T) {
 			}
 			mustSnapshot(t, s.ctl, v, "snap-1")
 			sameTree(t, s.at("one"), s.at(".mooring/snapshots/snap-1/data"))
-			eventually(t, 10*time.Second, "nothing is left of the copy", func() bool { return inState(s, "jobs") == nil && inState(s, "staging") == nil })
+			eventually(t, patience, "nothing is left of the copy", func() bool { return inState(s, "jobs") == nil && inState(s, "staging") == nil })
 		})
 	}
 }
@@ -295,7 +317,7 @@ func TestCopyWithoutRoom(t *testing.T) {
 				t.Errorf("left are %v", left)
 			}
 			c.more(t, s)
-			eventually(t, 10*time.Second, "the trash is empty", func() bool { return inState(s, "trash") == nil })
+			eventually(t, patience, "the trash is empty", func() bool { return inState(s, "trash") == nil })
 			mustSnapshot(t, s.ctl, v, "snap-1")
 			sameTree(t, s.at("one"), s.at(".mooring/snapshots/snap-1/data"))
 		})

@@ -162,7 +162,7 @@ func TestTrash(t *testing.T) {
 			s.restart()
 			other := s.mustCreate("pvc-2", "other", "trashRetention", "0s") // when it is purged the trash has been looked at
 			s.mustDelete(other.VolumeId)
-			eventually(t, 10*time.Second, "the other volume is purged", func() bool { return len(s.trash(t)) == 2 })
+			eventually(t, patience, "the other volume is purged", func() bool { return len(s.trash(t)) == 2 })
 			s.kept(t)
 			again := s.mustCreate("pvc-1", "dir") // another volume by now
 			if entries, _ := os.ReadDir(s.at("dir")); len(entries) != 0 {
@@ -170,7 +170,7 @@ func TestTrash(t *testing.T) {
 			}
 			s.modify(again.VolumeId, params{"trashRetention": "0s"})
 			s.mustDelete(again.VolumeId)
-			eventually(t, 10*time.Second, "the new volume is purged", func() bool { return len(s.trash(t)) == 2 })
+			eventually(t, patience, "the new volume is purged", func() bool { return len(s.trash(t)) == 2 })
 			s.kept(t)
 		})
 	}
@@ -221,7 +221,7 @@ func TestTrashInTime(t *testing.T) {
 	start := time.Now()
 	s.mustDelete(v.VolumeId)
 	s.restart()
-	eventually(t, 20*time.Second, "it is purged", func() bool { return len(s.trash(t)) == 0 })
+	eventually(t, patience, "it is purged", func() bool { return len(s.trash(t)) == 0 })
 	if took := time.Since(start); took < 3*time.Second {
 		t.Errorf("it was purged after %v", took)
 	}

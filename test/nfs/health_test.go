@@ -57,7 +57,7 @@ func accident(t *testing.T, begin, end string) (over func()) {
 // health asks the node about a volume, and returns the reasons that it gives.
 func (a *seat) health(target string) []string {
 	a.t.Helper()
-	r, err := a.node.Node.NodeGetVolumeHealth(within(a.t, 5*time.Second), &csi.NodeGetVolumeHealthRequest{
+	r, err := a.node.Node.NodeGetVolumeHealth(soon(a.t), &csi.NodeGetVolumeHealthRequest{
 		VolumeId: a.volume.VolumeId, StagingTargetPath: a.staging, VolumePublishPath: target,
 	})
 	a.must(err)
@@ -179,20 +179,20 @@ func TestNodeHealth(t *testing.T) {
 	far := s.staged(node, static("far-away", "share", "far", "subDir", "v"))
 	over := accident(t, "cut", "heal")
 	wantReasons(t, far.health(""), "ServerUnreachable")
-	storage, err := node.Node.NodeGetStorageHealth(within(t, 5*time.Second), &csi.NodeGetStorageHealthRequest{})
+	storage, err := node.Node.NodeGetStorageHealth(soon(t), &csi.NodeGetStorageHealthRequest{})
 	a.must(err)
 	if h := storage.GetBackendHealth(); len(h) != 1 || h[0].GetStatus() != csi.StorageHealthErrorType_STORAGE_UNREACHABLE || !strings.Contains(h[0].GetMessage(), "share far") {
 		t.Errorf("the storage is %v", h)
 	}
 	wantReasons(t, a.health(a.target("pod")))
 	over()
-	eventually(t, 30*time.Second, "the server is reachable", func() bool { return len(far.health("")) == 0 })
+	eventually(t, patience, "the server is reachable", func() bool { return len(far.health("")) == 0 })
 	far.leave()
 
 	s.rewrite(strings.Replace(s.config, "servers: ["+lab.Server+"]", "servers: [localhost]", 1), node)
-	eventually(t, 20*time.Second, "the server has moved", func() bool { return slices.Equal(a.health(""), []string{"ServerMoved"}) })
+	eventually(t, patience, "the server has moved", func() bool { return slices.Equal(a.health(""), []string{"ServerMoved"}) })
 	s.rewrite(strings.Replace(s.config, "name: nas1", "name: nas2", 1), node)
-	eventually(t, 20*time.Second, "the share is not registered", func() bool { return slices.Equal(a.health(""), []string{"ShareNotRegistered"}) })
+	eventually(t, patience, "the share is not registered", func() bool { return slices.Equal(a.health(""), []string{"ShareNotRegistered"}) })
 	a.leave("pod")
 }
 
@@ -258,6 +258,6 @@ func TestControllerHealth(t *testing.T) {
 		wantReasons(t, list(most), append([]string{"far/pvc-far: ServerUnreachable"}, unwell...)...)
 	}
 	over()
-	eventually(t, 40*time.Second, "the share is well again", func() bool { return len(health("far/pvc-far")) == 0 })
+	eventually(t, patience, "the share is well again", func() bool { return len(health("far/pvc-far")) == 0 })
 	wantReasons(t, list(2), unwell...)
 }

@@ -42,7 +42,8 @@ func (s *site) ctlCommand(args ...string) *exec.Cmd {
 	if err := os.WriteFile(config, []byte(s.config), 0o644); err != nil {
 		s.t.Fatal(err)
 	}
-	return exec.CommandContext(soon(s.t), binary, append([]string{"--config", config}, args...)...)
+	// Ten thousand volumes may take minutes on a busy machine.
+	return exec.CommandContext(within(s.t, 10*time.Minute), binary, append([]string{"--config", config}, args...)...)
 }
 
 func (s *site) mooringctl(args ...string) ran { return s.run(s.ctlCommand(args...)) }

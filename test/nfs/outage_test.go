@@ -97,7 +97,7 @@ func (s *site) refuses(patience time.Duration, name string) {
 func (s *site) worksAgain() {
 	s.t.Helper()
 	for _, name := range []string{"pvc-short", "pvc-long", "pvc-before"} {
-		eventually(s.t, 40*time.Second, "the share can be used again", func() bool {
+		eventually(s.t, patience, "the share can be used again", func() bool {
 			_, err := s.ctl.Controller.CreateVolume(within(s.t, 20*time.Second), request(name, nil))
 			return err == nil
 		})

@@ -101,7 +101,7 @@ func (p *pair) afterwards() {
 		_ = p.tenant.Wait()
 	}
 	for _, a := range []*seat{p.used, p.idle} {
-		eventually(t, 30*time.Second, "the volume can be staged again", func() bool { return a.stage() == nil })
+		eventually(t, patience, "the volume can be staged again", func() bool { return a.stage() == nil })
 		a.must(a.publish("pod", false))
 		_, err := a.stats(a.target("pod"))
 		a.must(err)
@@ -128,7 +128,7 @@ func (a *seat) quick(what string, do func() error) error {
 	a.t.Helper()
 	start := time.Now()
 	err := do()
-	if took := time.Since(start); took > 10*time.Second {
+	if took := time.Since(start); took > prompt {
 		a.t.Errorf("%s took %v", what, took)
 	}
 	return err
@@ -178,7 +178,7 @@ func (a *seat) asked(code codes.Code) {
 // stagesNot stages the volume, which cannot be done for now.
 func (a *seat) stagesNot() {
 	a.t.Helper()
-	_, err := a.node.Node.NodeStageVolume(within(a.t, 8*time.Second), &csi.NodeStageVolumeRequest{
+	_, err := a.node.Node.NodeStageVolume(within(a.t, prompt), &csi.NodeStageVolumeRequest{
 		VolumeId: a.volume.VolumeId, VolumeContext: a.volume.VolumeContext, StagingTargetPath: a.staging, VolumeCapability: a.capability,
 	})
 	wantError(a.t, err, codes.Unavailable, "volume "+a.volume.VolumeId, lab.Server+":", a.volume.VolumeContext["subDir"], "answer")

@@ -146,7 +146,7 @@ func (s *site) kill(d *lab.Driver) {
 	for _, pid := range started {
 		_ = unix.Kill(pid, unix.SIGKILL)
 	}
-	eventually(s.t, 10*time.Second, "what the program has started is gone", func() bool {
+	eventually(s.t, patience, "what the program has started is gone", func() bool {
 		return !slices.ContainsFunc(started, func(pid int) bool {
 			stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 			return err == nil && !strings.Contains(string(stat), ") Z ")
@@ -292,6 +292,14 @@ func wantError(t *testing.T, err error, code codes.Code, words ...string) (right
 	}
 	return true
 }
+
+// patience is for what has to happen, and how soon is not the question: a machine may be slow,
+// and have other things to do.
+const patience = 2 * time.Minute
+
+// prompt is how long an answer may take where the question is whether somebody waits for a dead
+// server. Who does waits for minutes, or for ever.
+const prompt = 30 * time.Second
 
 // eventually waits for something that happens in the background.
 func eventually(t *testing.T, patience time.Duration, what string, done func() bool) {

@@ -100,7 +100,7 @@ func TestServersInOrder(t *testing.T) {
 	if m := a.mount(a.staging); !strings.HasPrefix(m.Source, lab.Server+":") {
 		t.Errorf("mounted is %s", m.Source)
 	}
-	storage, err := node.Node.NodeGetStorageHealth(within(t, 5*time.Second), &csi.NodeGetStorageHealthRequest{})
+	storage, err := node.Node.NodeGetStorageHealth(soon(t), &csi.NodeGetStorageHealthRequest{})
 	a.must(err)
 	if h := storage.GetBackendHealth(); len(h) != 1 || h[0].GetStatus() != csi.StorageHealthErrorType_STORAGE_DEGRADED || !strings.Contains(h[0].GetMessage(), dead) {
 		t.Errorf("the storage is %v", h)

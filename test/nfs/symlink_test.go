@@ -105,7 +105,7 @@ func TestLinksBeforeDelete(t *testing.T) {
 // It returns 1 where that was refused. It is no fault if it was not: then the controller knew
 // the right directory from before.
 func (s *site) deleteBelowLink(t *testing.T, onDelete, target, outside string) (refused int) {
-	eventually(t, 10*time.Second, "the volume is made", func() bool { // the parent went behind the controller's back
+	eventually(t, patience, "the volume is made", func() bool { // the parent went behind the controller's back
 		_, err := s.create("pvc-1", params{"subDir": "tenant/x", "onDelete": onDelete})
 		return err == nil
 	})
@@ -165,7 +165,7 @@ func (s *site) deleteLink(t *testing.T, onDelete, target, outside string) {
 // purged waits until nothing is in the trash.
 func (s *site) purged(t *testing.T) {
 	t.Helper()
-	eventually(t, 10*time.Second, "the trash is purged", func() bool { return len(s.trash(t)) == 0 })
+	eventually(t, patience, "the trash is purged", func() bool { return len(s.trash(t)) == 0 })
 }
 
 // TestLinksDuringCreateAndDelete exchanges directories and links all the time, while volumes are
@@ -227,7 +227,7 @@ func TestLinksDuringCreateAndDelete(t *testing.T) {
 // the link that has gone (share.doubt), but not for long.
 func (s *site) createAtLast(t *testing.T, name string, p params) {
 	t.Helper()
-	eventually(t, 20*time.Second, name+" is created", func() bool {
+	eventually(t, patience, name+" is created", func() bool {
 		_, err := s.create(name, p)
 		if err != nil {
 			wantCode(t, err, codes.FailedPrecondition, "symbolic link")

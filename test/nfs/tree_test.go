@@ -142,7 +142,7 @@ var layout = []string{".", ".mooring", ".mooring/claims", ".mooring/groups", ".m
 func (s *site) empty(left ...string) {
 	s.t.Helper()
 	var extra []string
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		there := withoutIdle(tree(s.t, s.export))
 		for _, name := range left {
 			if _, ok := there[name]; !ok {

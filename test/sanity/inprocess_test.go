@@ -70,7 +70,7 @@ func serve(t *testing.T, dir, endpoint string) {
 		&driver.Identity{Name: "nfs.csi.mooring.dev", Version: "test", Controller: true, Ready: ready},
 		&driver.Controller{Volumes: service, Snapshots: service, Health: service},
 		&driver.Node{Publisher: publisher, ID: "node-1", MaxVolumes: 100},
-		func(string, error, time.Duration) {},
+		func(string, string, error, time.Duration) {},
 	)
 	listener, err := driver.Listen(endpoint)
 	if err != nil {

@@ -27,7 +27,7 @@ func testConfig(dir, endpoint string) sanity.TestConfig {
 func leftOn(t *testing.T, export string) []string {
 	t.Helper()
 	var left []string
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		left = nil
 		err := filepath.WalkDir(export, func(path string, entry os.DirEntry, err error) error {
 			if err != nil {
