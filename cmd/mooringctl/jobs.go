@@ -31,13 +31,8 @@ func jobColumns() []column[admin.Job] {
 		{head: "TARGET", cell: func(j admin.Job) string { return j.Target }},
 		{head: "SOURCE", cell: func(j admin.Job) string { return j.Source }},
 		{head: "STATE", cell: func(j admin.Job) string { return j.State }},
-		{head: "AGE", cell: func(j admin.Job) string {
-			if j.Began == nil {
-				return ""
-			}
-			return ago(*j.Began)
-		}},
-		{head: "ALIVE", cell: func(j admin.Job) string { return ago(j.Alive) + " ago" }},
+		{head: "AGE", cell: func(j admin.Job) string { return age(j.Began) }},
+		{head: "ALIVE", cell: func(j admin.Job) string { return ago(j.Alive) }},
 		{head: "MAKER", wide: true, cell: func(j admin.Job) string { return j.Maker }},
 	}
 }

@@ -54,7 +54,7 @@ func main() {
 	case errors.As(err, &status):
 		os.Exit(int(status))
 	case err != nil:
-		fmt.Fprintln(os.Stderr, "mooringctl:", err)
+		fmt.Fprintln(os.Stderr, "mooringctl:", harmless(err.Error()))
 		os.Exit(failed)
 	}
 }
@@ -81,6 +81,7 @@ func command() *cobra.Command {
 		jobsCommand,
 		usageCommand,
 		orphansCommand,
+		checkCommand,
 	} {
 		root.AddCommand(make(o))
 	}

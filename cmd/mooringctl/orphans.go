@@ -15,22 +15,21 @@ func orphansCommand(o *options) *cobra.Command {
 		Use: "orphans", Aliases: []string{"orphan"}, Args: cobra.NoArgs,
 		Short: "Find what belongs to nothing: directories, records, PersistentVolumes",
 		Long: `Find what belongs to nothing: directories that are no volume's, volumes whose directory is not
-there, claims on directories without a volume. In a cluster also PersistentVolumes without a
-volume and volumes without a PersistentVolume, and the same of snapshots. Nothing is changed:
-what to do is said of each (-o wide).`,
+there, or that nobody has gone on making or deleting, claims on directories without a volume. In
+a cluster also PersistentVolumes without a volume and volumes without a PersistentVolume, and the
+same of snapshots. Nothing is changed: what to do is said of each (-o wide).`,
 	}
 	l.flags(c, false, false)
 	k.flags(c)
 	c.RunE = o.lists(l, func(c *cobra.Command, s *session) error {
-		client, err := k.open()
-		if err != nil {
-			s.report(err)
-		}
 		var in admin.Cluster
-		if client != nil {
-			in = client
-		} else if err == nil {
+		switch client, err := k.open(); {
+		case err != nil:
+			s.report(err)
+		case client == nil:
 			fmt.Fprintln(c.ErrOrStderr(), "No cluster is known here: PersistentVolumes are not looked at (--kubeconfig).")
+		default:
+			in = client
 		}
 		return list(c, l, s.unless("Everything belongs to something."), orphanColumns(), func(each func(admin.Orphan) error) error {
 			return s.Orphans(c.Context(), o.filter(""), in, k.driver, each)

@@ -4,7 +4,7 @@ package main
 
 import (
 	"bufio"
-	"encoding/json"
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -13,9 +13,9 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/mooring-csi/mooring/pkg/admin"
 	"github.com/mooring-csi/mooring/pkg/volume"
 	"github.com/spf13/cobra"
-	"sigs.k8s.io/yaml"
 )
 
 // formats are what -o takes.
@@ -60,7 +60,7 @@ func (p *printer[T]) row(r T) error {
 	p.rows++
 	switch p.format {
 	case "json":
-		text, err := json.MarshalIndent(r, "  ", "  ")
+		text, err := admin.JSON(r, "  ", "  ")
 		if err != nil {
 			return err
 		}
@@ -71,10 +71,11 @@ func (p *printer[T]) row(r T) error {
 		_, err = p.to.WriteString(before + string(text))
 		return err
 	case "yaml":
-		text, err := yaml.Marshal([]T{r})
-		if err == nil {
-			_, err = p.to.Write(text)
+		text, err := admin.YAML([]T{r})
+		if err != nil {
+			return err
 		}
+		_, err = p.to.Write(text)
 		return err
 	}
 	if p.rows == 1 {
@@ -96,13 +97,19 @@ func (p *printer[T]) cells(of func(column[T]) string) []string {
 	return cells
 }
 
-// printable keeps what somebody called a directory from steering the terminal.
+// printable is a cell of a table. What somebody called a directory neither steers the terminal
+// nor breaks the table.
 func printable(s string) string {
 	if s == "" {
 		return "-"
 	}
+	return strings.ReplaceAll(harmless(s), "\n", "?")
+}
+
+// harmless keeps names in a text for people from steering the terminal.
+func harmless(s string) string {
 	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
+		if unicode.IsPrint(r) || r == '\n' {
 			return r
 		}
 		return '?'
@@ -166,6 +173,12 @@ func (l *listing) check() error {
 	return nil
 }
 
+// printAll prints rows, and what there is of them where they end with an error.
+func printAll[T any](p *printer[T], rows func(each func(T) error) error) error {
+	err := rows(p.row)
+	return cmp.Or(err, p.end())
+}
+
 const watchEvery = 2 * time.Second
 
 // list prints rows once, or again and again. A screen is cleared each time; what is not one
@@ -173,20 +186,13 @@ const watchEvery = 2 * time.Second
 func list[T any](c *cobra.Command, l *listing, nothing func() string, columns []column[T], rows func(each func(T) error) error) error {
 	if !l.watch {
 		p := newPrinter(c.OutOrStdout(), c.ErrOrStderr(), l.format, nothing, columns)
-		err := rows(p.row)
-		if e := p.end(); err == nil {
-			err = e
-		}
-		return err
+		return printAll(p, rows)
 	}
 	var last string
 	for tick := time.NewTicker(watchEvery); ; {
 		var b strings.Builder
 		p := newPrinter(&b, &b, l.format, nothing, columns)
-		err := rows(p.row)
-		if e := p.end(); err == nil {
-			err = e
-		}
+		err := printAll(p, rows)
 		if c.Context().Err() != nil {
 			return nil
 		}

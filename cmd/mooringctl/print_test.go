@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/mooring-csi/mooring/pkg/admin"
 	"sigs.k8s.io/yaml"
@@ -69,6 +70,39 @@ func TestPrint(t *testing.T) {
 	}
 	if got, _ := printed(t, "table", line{"a\x1b[2Jb\nc", 1}); !strings.Contains(got, "a?[2Jb?c") {
 		t.Errorf("a name that steers the terminal is printed as %q", got)
+	}
+}
+
+// TestPrintNames prints names that people do not give: no row is lost, nor those after it, and
+// nothing that a terminal obeys is printed.
+func TestPrintNames(t *testing.T) {
+	names := []string{"\u009b2J", "\x1b[2J", "\x7f", "\u0085", "a\u2028b", "\ufeff", "\ufffe", "\u202e", "\U000e0001", "{", "- a: b", "# c", "a\nb\tc", "\xff\x9b", "last"}
+	var lines, want []line
+	for _, name := range names {
+		lines = append(lines, line{name, 1})
+		want = append(want, line{strings.ToValidUTF8(strings.ReplaceAll(name, "\xff\x9b", "\ufffd\ufffd"), ""), 1})
+	}
+	for _, format := range formats {
+		text, said := printed(t, format, lines...)
+		if said != "" || strings.ContainsFunc(text, func(r rune) bool { return unicode.IsControl(r) && r != '\n' }) {
+			t.Errorf("as %s they are %q, and said is %q", format, text, said)
+		}
+		var got []line
+		var err error
+		switch format {
+		case "json":
+			err = json.Unmarshal([]byte(text), &got)
+		case "yaml":
+			err = yaml.Unmarshal([]byte(text), &got)
+		default:
+			if n := strings.Count(text, "\n"); n != len(names)+1 || !strings.Contains(text, "last") {
+				t.Errorf("as %s they are %d lines: %q", format, n, text)
+			}
+			continue
+		}
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("as %s they are %+v, not %+v: %v", format, got, want, err)
+		}
 	}
 }
 

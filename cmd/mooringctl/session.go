@@ -82,10 +82,14 @@ func maker() string {
 }
 
 func absolute(file string) string {
-	if path, err := filepath.Abs(file); err == nil && file != "" {
-		return path
+	if file == "" {
+		return ""
 	}
-	return file
+	path, err := filepath.Abs(file)
+	if err != nil {
+		return file
+	}
+	return path
 }
 
 // given returns the directory in which the shares are mounted already, "" where they are not.
@@ -94,8 +98,11 @@ func (o *options) given(kernel *mount.Kernel, shares []volume.Share) string {
 		return o.sharesDir
 	}
 	table, err := kernel.Table()
+	if err != nil {
+		return ""
+	}
 	for _, s := range shares {
-		if _, ok := table.At(filepath.Join(givenShares, s.Name)); ok && err == nil {
+		if _, ok := table.At(filepath.Join(givenShares, s.Name)); ok {
 			return givenShares
 		}
 	}
@@ -124,7 +131,7 @@ func (s *session) report(err error) {
 	s.failed.Store(true)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	fmt.Fprintln(s.stderr, "mooringctl:", err)
+	fmt.Fprintln(s.stderr, "mooringctl:", harmless(err.Error()))
 }
 
 // unless returns what to say when there is nothing, which is nothing where a share has failed.
@@ -139,10 +146,13 @@ func (s *session) unless(nothing string) func() string {
 
 // end returns the error with which the command is to end.
 func (s *session) end(err error) error {
-	if err == nil && s.failed.Load() {
+	if err != nil {
+		return err
+	}
+	if s.failed.Load() {
 		return exit(failed)
 	}
-	return err
+	return nil
 }
 
 // lists returns what a command that lists runs: do, with the shares open to be read.

@@ -29,8 +29,10 @@ func trashListCommand(o *options) *cobra.Command {
 	c := &cobra.Command{
 		Use: "list", Aliases: []string{"ls"}, Args: cobra.NoArgs,
 		Short: "List what is in the trash",
-		Long: `List what is in the trash, the oldest first, and when it will be purged. What is "whole" can be
-brought back, if it is a volume.`,
+		Long: `List what is in the trash, the oldest first, and when it will be purged: that was fixed when it was
+deleted, by the server's clock. What is "whole" can be brought back, if it is a volume. What is
+"unfinished" waits for its deletion to go on, and is not purged before; nor is what has a record
+that is "unreadable".`,
 	}
 	l.flags(c, true, true)
 	c.RunE = o.lists(l, func(c *cobra.Command, s *session) error {
@@ -48,16 +50,22 @@ func trashColumns() []column[admin.Deleted] {
 		{head: "STATE", cell: func(d admin.Deleted) string { return d.State }},
 		{head: "CLAIM", cell: func(d admin.Deleted) string { return claim(d.Claim) }},
 		{head: "CAPACITY", cell: func(d admin.Deleted) string { return size(d.Capacity) }},
-		{head: "DELETED", cell: func(d admin.Deleted) string { return ago(d.Deleted) + " ago" }},
-		{head: "PURGED", cell: func(d admin.Deleted) string {
-			if left := time.Until(d.Due); left > 0 {
-				return "in " + span(left)
-			}
-			return "now"
-		}},
+		{head: "DELETED", cell: func(d admin.Deleted) string { return ago(d.Deleted) }},
+		{head: "PURGED", cell: purged},
 		{head: "DIRECTORY", wide: true, cell: func(d admin.Deleted) string { return d.Directory }},
 		{head: "PURGED-AFTER", wide: true, cell: func(d admin.Deleted) string { return at(d.Due) }},
 	}
+}
+
+// purged says when something is; "": nobody can say.
+func purged(d admin.Deleted) string {
+	if d.Kept() {
+		return ""
+	}
+	if left := time.Until(d.Due); left > 0 {
+		return "in " + span(left)
+	}
+	return "now"
 }
 
 // restoring are the flags of trash restore.
@@ -107,18 +115,19 @@ func (r *restoring) restore(c *cobra.Command, s *session, o *options, ref string
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(c.ErrOrStderr(), "Volume %s/%s is back, in the directory %s.\n", name, record.Key, record.Directory)
+	fmt.Fprintf(c.ErrOrStderr(), "Volume %s/%s is back, in the directory %s.\n", name, record.Key, harmless(record.Directory))
 	if r.directory != "" && r.directory != record.Directory {
 		fmt.Fprintf(c.ErrOrStderr(), "An earlier attempt had brought it back there, and not to %s.\n", r.directory)
 	}
 	text, err := admin.Manifests{Driver: r.driver, Share: name, Record: record, Claim: pvc, Class: r.storageClass(ctx, s, name, pvc)}.YAML()
-	if err == nil {
-		_, err = c.OutOrStdout().Write(text)
+	if err != nil {
+		return err
 	}
-	if err == nil {
-		fmt.Fprintf(c.ErrOrStderr(), "Apply these manifests, and pods can use it as the claim %s.\n", pvc)
+	if _, err := c.OutOrStdout().Write(text); err != nil {
+		return err
 	}
-	return err
+	fmt.Fprintf(c.ErrOrStderr(), "Apply these manifests, and pods can use it as the claim %s.\n", pvc)
+	return nil
 }
 
 // pvc finds whose claim it is to be.
@@ -174,7 +183,7 @@ func trashPurgeCommand(o *options) *cobra.Command {
 		Use:   "purge ENTRY|HANDLE... | --all",
 		Short: "Remove what was deleted for good, before its time",
 		Long: `Remove what was deleted for good, before its time: its space is free then, and nothing brings it
-back. You are asked first.`,
+back. You are asked first. What is "unfinished" or "unreadable" in trash list stays.`,
 	}
 	c.Flags().BoolVar(&all, "all", false, "all that is in the trash (of the --share, of the --namespace)")
 	c.Flags().BoolVar(&yes, "yes", false, "do not ask")

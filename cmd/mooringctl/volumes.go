@@ -13,7 +13,8 @@ func volumesCommand(o *options) *cobra.Command {
 		Use: "volumes", Aliases: []string{"volume", "vol"}, Args: cobra.NoArgs,
 		Short: "List the volumes on the shares",
 		Long: `List the volumes on the shares, share by share in the order of their names, as their records
-tell of them. The claim is the one that a volume was made for.`,
+tell of them. The claim is the one that a volume was made for. A volume whose record cannot be
+read is listed by its handle, as "unreadable".`,
 		Example: `  mooringctl volumes --share nas1 -n shop
   mooringctl volumes -o json | jq -r '.[] | select(.capacityBytes > 1e12) | .handle'`,
 	}
@@ -34,7 +35,7 @@ func volumeColumns() []column[admin.Volume] {
 		{head: "CAPACITY", cell: func(v admin.Volume) string { return size(v.Capacity) }},
 		{head: "CREATED", cell: func(v admin.Volume) string { return at(v.Created) }},
 		{head: "ON-DELETE", cell: func(v admin.Volume) string { return string(v.OnDelete) }},
-		{head: "STATE", wide: true, cell: func(v admin.Volume) string { return v.State }},
+		{head: "STATE", cell: func(v admin.Volume) string { return v.State }},
 		{head: "UID", wide: true, cell: func(v admin.Volume) string { return id(v.UID) }},
 		{head: "GID", wide: true, cell: func(v admin.Volume) string { return id(v.GID) }},
 		{head: "MODE", wide: true, cell: func(v admin.Volume) string { return v.Mode }},

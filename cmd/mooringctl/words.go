@@ -41,9 +41,27 @@ func span(d time.Duration) string {
 	return fmt.Sprintf("%dd", d/(24*time.Hour))
 }
 
-func ago(t time.Time) string { return span(time.Since(t)) }
+// age, ago and at write a time; "": it is not known.
+func age(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return span(time.Since(t))
+}
 
-func at(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05Z") }
+func ago(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return age(t) + " ago"
+}
+
+func at(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format("2006-01-02T15:04:05Z")
+}
 
 func claim(c *volume.PVC) string {
 	if c == nil {

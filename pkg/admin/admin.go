@@ -18,6 +18,7 @@ import (
 
 	"github.com/mooring-csi/mooring/pkg/share"
 	"github.com/mooring-csi/mooring/pkg/volume"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -100,19 +101,16 @@ func onShares[T any](ctx context.Context, s *Service, f Filter, each func(T) err
 		openings[name] = s.open(ctx, name)
 	}
 	for _, name := range names {
-		o := <-openings[name]
-		if o.err == nil {
-			o.err = on(ctx, s, o, name, each, do)
-		}
+		err := on(ctx, s, <-openings[name], name, each, do)
 		var stop stopped
-		if errors.As(o.err, &stop) {
+		if errors.As(err, &stop) {
 			return stop.error
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if o.err != nil {
-			s.report(o.err)
+		if err != nil {
+			s.report(err)
 		}
 	}
 	return nil
@@ -141,6 +139,9 @@ type stopped struct{ error }
 // the work, which is inside a call that comes back much later, is left to itself: its rows have
 // nowhere to go.
 func on[T any](ctx context.Context, s *Service, o opened, name string, each func(T) error, do work[T]) error {
+	if o.err != nil {
+		return o.err
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	rows, done := make(chan []T, 1), make(chan error, 1)
@@ -198,16 +199,33 @@ func (s *Service) watch(ctx context.Context, name string, lost chan<- error) {
 			return
 		case <-tick.C:
 		}
-		if err := s.pool.Answers(ctx, name); err != nil && ctx.Err() == nil {
+		err := s.pool.Answers(ctx, name)
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
 			lost <- err
 			return
 		}
 	}
 }
 
+// unreadable reports whether an error says that one record cannot be read, and nothing of the
+// others: it is damaged, or something else stands in its place.
+func unreadable(err error) bool {
+	switch volume.Kind(err) {
+	case volume.ErrDamaged, volume.ErrConflict:
+		return true
+	case nil:
+		return err != nil
+	}
+	return errors.Is(err, unix.EIO) // of a bad sector; where the server is gone, it is watched
+}
+
 // inOrder reads what has these keys, many at once, and emits it in their order. read returns
-// nil for what is not wanted; what it cannot read is reported and left out. A reader takes a
-// few keys in a row: handing each on alone would cost more than reading it.
+// nil for what is not wanted. An error that concerns nothing but what was to be read is reported,
+// and with it there may be a row all the same. A reader takes a few keys in a row: handing each
+// on alone would cost more than reading it.
 func inOrder[T any](ctx context.Context, s *Service, keys []string, emit emitter[T], read func(key string) (*T, error)) error {
 	type result struct {
 		row *T
@@ -241,12 +259,16 @@ func inOrder[T any](ctx context.Context, s *Service, keys []string, emit emitter
 		var failed error
 		for _, r := range <-c {
 			switch {
+			case ctx.Err() != nil:
+				return ctx.Err()
 			case errors.Is(r.err, volume.ErrNotFound): // deleted meanwhile
-			case errors.Is(r.err, volume.ErrDamaged), errors.Is(r.err, volume.ErrConflict):
+				continue
+			case unreadable(r.err), errors.Is(r.err, volume.ErrBusy):
 				s.report(r.err)
 			case r.err != nil:
 				failed = cmp.Or(failed, r.err)
-			case r.row != nil && failed == nil:
+			}
+			if r.row != nil && failed == nil {
 				rows = append(rows, *r.row)
 			}
 		}

@@ -12,7 +12,6 @@ import (
 
 	"github.com/mooring-csi/mooring/pkg/kube"
 	"github.com/mooring-csi/mooring/pkg/volume"
-	"sigs.k8s.io/yaml"
 )
 
 // Manifests are what a cluster has to be told of a volume that was brought back.
@@ -61,7 +60,7 @@ func (m Manifests) YAML() ([]byte, error) {
 			},
 		},
 	} {
-		text, err := yaml.Marshal(o)
+		text, err := YAML(o)
 		if err != nil {
 			return nil, fmt.Errorf("write the manifests of volume %s: %w", m.Record.Key, err)
 		}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/mooring-csi/mooring/pkg/kube"
 	"github.com/mooring-csi/mooring/pkg/share"
@@ -21,7 +22,7 @@ type Orphan struct {
 	Share string `json:"share"`
 	// Kind is "directory": nobody's, so far as Mooring knows; "record": of a volume whose
 	// directory is not there; "claim": on a directory, of a volume that is not there;
-	// "unfinished": a volume that nobody has gone on making; and in a cluster "PersistentVolume"
+	// "unfinished": a volume that nobody has gone on making or deleting; and in a cluster "PersistentVolume"
 	// without a volume, "volume" without a PersistentVolume, "VolumeSnapshotContent" without a
 	// snapshot, "snapshot" without a VolumeSnapshotContent.
 	Kind string `json:"kind"`
@@ -49,26 +50,35 @@ type objects struct{ volumes, contents map[string]string }
 func (s *Service) Orphans(ctx context.Context, f Filter, cluster Cluster, driver string, each func(Orphan) error) error {
 	var known *objects
 	if cluster != nil {
-		known = &objects{map[string]string{}, map[string]string{}}
-		err := cluster.PersistentVolumes(ctx, driver, func(v kube.PersistentVolume) error {
-			known.volumes[v.Handle] = v.Name
-			return nil
-		})
-		if err == nil {
-			err = cluster.SnapshotContents(ctx, driver, func(c kube.SnapshotContent) error {
-				known.contents[c.Handle] = c.Name
-				return nil
-			})
-		}
-		if err != nil { // what is on the shares can be told all the same
-			s.report(err)
-			known = nil
+		var err error
+		if known, err = inCluster(ctx, cluster, driver); err != nil {
+			s.report(err) // what is on the shares can be told all the same
 		}
 	}
 	return onShares(ctx, s, f, each, func(ctx context.Context, sh *share.Share, emit emitter[Orphan]) error {
 		o := orphans{s: s, sh: sh, name: sh.Definition().Name, objects: known, emit: emit}
 		return o.find(ctx)
 	})
+}
+
+// inCluster asks a cluster for its objects.
+func inCluster(ctx context.Context, cluster Cluster, driver string) (*objects, error) {
+	known := &objects{map[string]string{}, map[string]string{}}
+	err := cluster.PersistentVolumes(ctx, driver, func(v kube.PersistentVolume) error {
+		known.volumes[v.Handle] = v.Name
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = cluster.SnapshotContents(ctx, driver, func(c kube.SnapshotContent) error {
+		known.contents[c.Handle] = c.Name
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return known, nil
 }
 
 // orphans finds those of one share.
@@ -89,7 +99,7 @@ func (o *orphans) found(kind, name, why, remedy string) error {
 
 func (o *orphans) find(ctx context.Context) error {
 	// Keys before and after: a volume that is made or deleted meanwhile is no orphan.
-	keys, err := o.sh.Keys(ctx)
+	keys, err := o.sh.Volumes.Keys(ctx)
 	if err != nil {
 		return err
 	}
@@ -98,7 +108,7 @@ func (o *orphans) find(ctx context.Context) error {
 		o.directories,
 		func(ctx context.Context) error { return o.recorded(ctx, keys) },
 		o.claimed,
-		o.inCluster,
+		o.persistentVolumes,
 		o.snapshots,
 	} {
 		if err := look(ctx); err != nil {
@@ -110,23 +120,31 @@ func (o *orphans) find(ctx context.Context) error {
 
 // directories finds those that nobody has claimed, and notes the others.
 func (o *orphans) directories(ctx context.Context) error {
-	return o.sh.Places(ctx, func(p share.Place) error {
+	return o.sh.Directories.Each(ctx, func(p share.Place) error {
 		if p.Claimed {
 			o.there[p.Directory] = p.There
 			return nil
 		}
-		if key, err := o.sh.ClaimedFor(ctx, p.Directory); err != nil || key != "" {
-			return err // just made
+		key, err := o.sh.Directories.Owner(ctx, p.Directory)
+		if unreadable(err) || key != "" {
+			return nil // claimed just now
+		}
+		if err != nil {
+			return err
 		}
 		remedy := "a volume's that was retained, or somebody's own: remove it when it is not needed"
 		if _, base := volume.SplitDirectory(p.Directory); strings.HasPrefix(base, "archived-") {
 			remedy = "that of an archived volume, most likely: remove it when it is not needed"
 		}
-		return o.found("directory", p.Directory, "no volume has it", remedy)
+		why := "no volume has it"
+		if !utf8.ValidString(p.Directory) { // nothing that is printed shows which one it is
+			why += fmt.Sprintf("; the bytes of its name are %q", p.Directory)
+		}
+		return o.found("directory", p.Directory, why, remedy)
 	})
 }
 
-// recorded looks whether the volumes have their directories.
+// recorded looks whether the volumes are finished, and have their directories.
 func (o *orphans) recorded(ctx context.Context, keys []string) error {
 	type row struct {
 		key, directory string
@@ -143,72 +161,119 @@ func (o *orphans) recorded(ctx context.Context, keys []string) error {
 		return o.emit(found...)
 	}
 	return inOrder(ctx, o.s, keys, take, func(key string) (*row, error) {
-		r, err := o.sh.Lookup(ctx, key)
+		r, err := o.sh.Volumes.Lookup(ctx, key)
 		if err != nil {
 			return nil, err
 		}
-		found := &row{key: key, directory: r.Directory}
-		handle := o.name + "/" + key
-		switch {
-		case o.there[r.Directory]:
-		case r.Ready == 0 && time.Since(r.Created) > settled:
-			found.orphan = &Orphan{o.name, "unfinished", handle, "its making was begun at " + r.Created.Format(time.RFC3339) + " and not ended", "create the claim again, or delete it: either ends it"}
-		case r.Ready == 1:
-			there, err := o.sh.Exists(ctx, r.Directory)
-			if err != nil || there {
-				return found, err
-			}
-			if _, err := o.sh.Lookup(ctx, key); err != nil {
-				return nil, err // just deleted
-			}
-			found.orphan = &Orphan{o.name, "record", handle, fmt.Sprintf("its directory %q is not there", r.Directory), "restore the directory from a backup, or delete the claim, which forgets the volume"}
+		look := o.unfinished
+		if r.State == share.Ready {
+			look = o.directory
 		}
-		return found, nil
+		orphan, err := look(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		return &row{key, r.Directory, orphan}, nil
 	})
+}
+
+// unfinished looks whether somebody still makes a volume that is not made yet, or deletes it.
+func (o *orphans) unfinished(_ context.Context, r *share.Stored) (*Orphan, error) {
+	since := time.Now().Add(-r.Age()) // a copy says all the time that it goes on
+	if r.State != share.Making {
+		var err error
+		since, err = o.sh.Changed(volume.Object{Kind: volume.OfVolume, Key: r.Key})
+		if err != nil || since.IsZero() {
+			return nil, err
+		}
+	}
+	if time.Since(since) <= settled {
+		return nil, nil
+	}
+	at := since.UTC().Format(time.RFC3339)
+	found := &Orphan{Share: o.name, Kind: "unfinished", Name: o.name + "/" + r.Key}
+	switch r.State {
+	case share.Deleting:
+		found.Why = "its deletion was begun and not ended; it last went on at " + at
+		found.Remedy = "delete its PersistentVolume again: that ends it, and is tried again by itself for as long as there is one"
+	case share.Aborting:
+		found.Why = "its making was begun and is taken back; that last went on at " + at
+		found.Remedy = "create the claim again, or delete it: either ends it"
+	default:
+		found.Why = "its making was begun and not ended; it last went on at " + at
+		found.Remedy = "create the claim again, or delete it: either ends it"
+	}
+	return found, nil
+}
+
+// directory looks whether a volume has its directory.
+func (o *orphans) directory(ctx context.Context, r *share.Stored) (*Orphan, error) {
+	if o.there[r.Directory] {
+		return nil, nil
+	}
+	there, err := o.sh.Directories.Exists(ctx, r.Directory)
+	if err != nil || there {
+		return nil, err
+	}
+	now, err := o.sh.Volumes.Lookup(ctx, r.Key)
+	if err != nil || now.State != share.Ready || now.Nonce != r.Nonce {
+		return nil, err // just deleted
+	}
+	return &Orphan{
+		Share: o.name, Kind: "record", Name: o.name + "/" + r.Key,
+		Why:    fmt.Sprintf("its directory %q is not there", r.Directory),
+		Remedy: "restore the directory from a backup, or delete the claim, which forgets the volume",
+	}, nil
 }
 
 // claimed looks whether the claims are of volumes that are there.
 func (o *orphans) claimed(ctx context.Context) error {
-	type row struct{ directory, key string }
-	directories := slices.Sorted(maps.Keys(o.there))
-	take := func(rows ...row) error {
-		for _, r := range rows {
-			why := fmt.Sprintf("it is claimed for volume %s, which has no record", r.key)
-			if of, ok := o.records[r.key]; ok {
-				why = fmt.Sprintf("it is claimed for volume %s, whose directory is %q", r.key, of)
-			}
-			if o.there[r.directory] {
-				why += "; the directory is there"
-			}
-			remedy := fmt.Sprintf("once it is clear that nobody needs the directory, remove %s/claims/%s on the share", volume.StateDir, r.directory)
-			if err := o.found("claim", r.directory, why, remedy); err != nil {
-				return err
-			}
+	return inOrder(ctx, o.s, slices.Sorted(maps.Keys(o.there)), o.emit, func(directory string) (*Orphan, error) {
+		key, err := o.sh.Directories.Owner(ctx, directory)
+		if unreadable(err) {
+			remedy := fmt.Sprintf("find out whose the directory is, and then remove %s/claims/%s on the share", volume.StateDir, strings.ReplaceAll(directory, "/", "/taken/"))
+			return &Orphan{Share: o.name, Kind: "claim", Name: directory, Why: "it cannot be read, and nothing takes it over", Remedy: remedy}, nil
 		}
-		return nil
-	}
-	return inOrder(ctx, o.s, directories, take, func(directory string) (*row, error) {
-		key, err := o.sh.ClaimedFor(ctx, directory)
 		if err != nil || key == "" || o.records[key] == directory {
 			return nil, err
 		}
-		r, err := o.sh.Lookup(ctx, key)
-		switch {
-		case err == nil && r.Directory == directory: // just made
-			return nil, nil
-		case err != nil && !errors.Is(err, volume.ErrNotFound):
-			return nil, nil // a record that is damaged was reported
-		}
-		// Or just deleted.
-		if again, err := o.sh.ClaimedFor(ctx, directory); err != nil || again != key {
+		why, err := o.unowned(ctx, directory, key)
+		if err != nil || why == "" {
 			return nil, err
 		}
-		return &row{directory, key}, nil
+		// Or just deleted.
+		again, err := o.sh.Directories.Owner(ctx, directory)
+		if err != nil || again != key {
+			return nil, err
+		}
+		remedy := "nothing has to be done: the next volume that is to have the directory takes the claim over"
+		if o.there[directory] {
+			why += "; the directory is there"
+			remedy = "look whether anybody needs the directory, and move it away if nobody does: the next volume that is to have it takes the claim over"
+		}
+		return &Orphan{Share: o.name, Kind: "claim", Name: directory, Why: why, Remedy: remedy}, nil
 	})
 }
 
-// inCluster compares the volumes with the PersistentVolumes.
-func (o *orphans) inCluster(ctx context.Context) error {
+// unowned says why a claim is not that of the volume whose key it has; "" where it is, or nobody
+// can know.
+func (o *orphans) unowned(ctx context.Context, directory, key string) (why string, err error) {
+	r, err := o.sh.Volumes.Lookup(ctx, key)
+	switch {
+	case errors.Is(err, volume.ErrNotFound):
+		return fmt.Sprintf("it is claimed for volume %s, which has no record", key), nil
+	case unreadable(err): // that was reported
+		return "", nil
+	case err != nil:
+		return "", err
+	case r.Directory == directory, r.State != share.Ready: // just made; or the name of an archive that is being made
+		return "", nil
+	}
+	return fmt.Sprintf("it is claimed for volume %s, whose directory is %q", key, r.Directory), nil
+}
+
+// persistentVolumes compares the volumes with the PersistentVolumes.
+func (o *orphans) persistentVolumes(ctx context.Context) error {
 	if o.objects == nil {
 		return nil
 	}
@@ -220,7 +285,7 @@ func (o *orphans) inCluster(ctx context.Context) error {
 		if _, ok := o.records[h.Key]; ok {
 			continue
 		}
-		if _, err := o.sh.Lookup(ctx, h.Key); errors.Is(err, volume.ErrNotFound) {
+		if _, err := o.sh.Volumes.Lookup(ctx, h.Key); errors.Is(err, volume.ErrNotFound) {
 			why := "its volume " + handle + " has no record"
 			if err := o.found("PersistentVolume", o.volumes[handle], why, "look for it with mooringctl trash list, and bring it back; or delete the PersistentVolume"); err != nil {
 				return err
@@ -232,11 +297,12 @@ func (o *orphans) inCluster(ctx context.Context) error {
 		if o.volumes[handle] != "" {
 			continue
 		}
-		r, err := o.sh.Lookup(ctx, key)
-		if err != nil || time.Since(r.Created) < settled {
+		r, err := o.sh.Volumes.Lookup(ctx, key)
+		if err != nil || r.State != share.Ready || time.Since(r.Created) < settled {
 			continue
 		}
-		if err := o.found("volume", handle, "no PersistentVolume of this cluster has it", "another cluster's, or its PersistentVolume was removed without it: make one for it, or move the directory away and remove the record"); err != nil {
+		remedy := fmt.Sprintf("another cluster's, or its PersistentVolume was removed without it: make one for it, or move the directory away and remove %s/volumes/%s on the share", volume.StateDir, key)
+		if err := o.found("volume", handle, "no PersistentVolume of this cluster has it", remedy); err != nil {
 			return err
 		}
 	}
@@ -248,7 +314,7 @@ func (o *orphans) snapshots(ctx context.Context) error {
 	if o.objects == nil {
 		return nil
 	}
-	keys, err := o.sh.SnapshotKeys(ctx)
+	keys, err := o.sh.Snapshots.Keys(ctx)
 	if err != nil {
 		return err
 	}
@@ -257,7 +323,7 @@ func (o *orphans) snapshots(ctx context.Context) error {
 		if o.contents[handle] != "" {
 			continue
 		}
-		r, err := o.sh.Snapshot(ctx, key)
+		r, err := o.sh.Snapshots.Lookup(ctx, key)
 		if err != nil || time.Since(r.Created) < settled {
 			continue
 		}
@@ -270,7 +336,7 @@ func (o *orphans) snapshots(ctx context.Context) error {
 		if err != nil || h.Share != o.name || slices.Contains(keys, h.Key) {
 			continue
 		}
-		if _, err := o.sh.Snapshot(ctx, h.Key); errors.Is(err, volume.ErrNotFound) {
+		if _, err := o.sh.Snapshots.Lookup(ctx, h.Key); errors.Is(err, volume.ErrNotFound) {
 			if err := o.found("VolumeSnapshotContent", o.contents[handle], "its snapshot "+handle+" is not there", "delete it"); err != nil {
 				return err
 			}

@@ -4,7 +4,6 @@ package admin
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -17,19 +16,45 @@ import (
 
 // Deleted is a row of the list of what is in the trash.
 type Deleted struct {
-	Entry  string `json:"entry"`  // "nas1/pvc-1.1795410584443218702"
+	Entry  string `json:"entry"`  // "nas1/pvc-1.6d8f3b0a9c2e4175"
 	Handle string `json:"handle"` // that it had
 	Kind   string `json:"kind"`   // "volume", "snapshot", "leftover"
 	// State is "whole" for what can be brought back; "purging"; "unfinished" where the deletion
-	// was interrupted; "empty" where the tree was taken away; else "leftover".
+	// was interrupted; "unreadable" where the record is; "empty" where the tree was taken away;
+	// else "leftover". What is unfinished or unreadable is not purged.
 	State     string      `json:"state"`
 	Claim     *volume.PVC `json:"claim,omitempty"`
 	Directory string      `json:"directory,omitempty"` // where it was
 	Capacity  int64       `json:"capacityBytes"`
-	Deleted   time.Time   `json:"deleted"`
-	Due       time.Time   `json:"purgedAfter"`
+	// By the server's clock. What has no record has neither.
+	Deleted time.Time `json:"deleted,omitzero"`
+	Due     time.Time `json:"purgedAfter,omitzero"`
 
 	trashed share.Trashed
+}
+
+// Kept reports whether it is not purged, however long ago it was deleted: nobody can say whether
+// it may be.
+func (d Deleted) Kept() bool { return d.State == stateUnfinished || d.State == stateUnreadable }
+
+const (
+	stateUnfinished = "unfinished"
+	stateEmpty      = "empty"
+)
+
+// stateOf returns the state of an entry, as far as its names tell.
+func stateOf(e share.Trashed) string {
+	switch {
+	case e.Purging():
+		return "purging"
+	case e.Kind() == "leftover":
+		return "leftover"
+	case !e.Recorded():
+		return stateUnfinished
+	case e.Whole():
+		return "whole"
+	}
+	return stateEmpty
 }
 
 // Trash calls each for what is in the trash, share by share, the oldest first.
@@ -40,7 +65,7 @@ func (s *Service) Trash(ctx context.Context, f Filter, each func(Deleted) error)
 }
 
 func (s *Service) trash(ctx context.Context, sh *share.Share, f Filter, emit emitter[Deleted]) error {
-	entries, err := sh.Trashed(ctx)
+	entries, err := sh.Trash.List(ctx)
 	if err != nil {
 		return err
 	}
@@ -52,42 +77,37 @@ func (s *Service) trash(ctx context.Context, sh *share.Share, f Filter, emit emi
 	}
 	return inOrder(ctx, s, names, emit, func(name string) (*Deleted, error) {
 		d, err := deleted(sh, byName[name])
-		if err != nil || !f.takes(d.Claim) {
+		if d == nil || !f.takes(d.Claim) {
 			return nil, err
 		}
-		return d, nil
+		return d, err
 	})
 }
 
+// deleted tells of an entry of the trash; nil where it has just gone. Of one whose record cannot
+// be read it tells what the names do, and returns the error as well.
 func deleted(sh *share.Share, e share.Trashed) (*Deleted, error) {
 	name := sh.Definition().Name
 	d := &Deleted{
-		Entry: name + "/" + e.Name, Handle: name + "/" + e.Key, Kind: e.Kind(), State: "empty",
-		Deleted: e.Deleted.UTC(), trashed: e,
+		Entry: name + "/" + e.Name, Handle: name + "/" + e.Key, Kind: e.Kind(), State: stateOf(e),
+		Deleted: e.Deleted.UTC(), Due: e.Due.UTC(), trashed: e,
 	}
+	if e.Deleted.IsZero() { // there is no record
+		return d, nil
+	}
+	r, snapshot, err := sh.Trash.Record(e)
 	switch {
-	case e.Purging():
-		d.State = "purging"
-	case e.Kind() == "leftover":
-		d.State = "leftover"
-	case !e.Recorded():
-		d.State = "unfinished"
-	case e.Whole():
-		d.State = "whole"
-	}
-	due, err := sh.Due(e)
-	if err != nil {
-		return nil, err
-	}
-	d.Due = due.UTC()
-	r, snapshot, err := sh.DeletedRecord(e)
-	switch {
+	case unreadable(err):
+		d.State = stateUnreadable
+		return d, err
 	case err != nil:
 		return nil, err
 	case r != nil:
 		d.Claim, d.Directory, d.Capacity = r.PVC, r.Directory, r.Capacity
 	case snapshot != nil:
 		d.Capacity = snapshot.Capacity
+	default:
+		return nil, nil
 	}
 	return d, nil
 }
@@ -102,7 +122,7 @@ func split(ref string) (share, name string) {
 // find looks a reference up on an open share: an entry of the trash, or a handle, of which
 // there has to be one.
 func find(ctx context.Context, sh *share.Share, name string, wanted func(share.Trashed) bool) (*share.Trashed, error) {
-	entries, err := sh.Trashed(ctx)
+	entries, err := sh.Trash.List(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -135,96 +155,13 @@ func (s *Service) home(f Filter, ref string) (Filter, string, error) {
 		return Filter{Shares: []string{name}}, rest, nil
 	}
 	names, err := s.shares(f)
-	if err == nil && len(names) != 1 {
-		err = volume.Errorf(volume.ErrInvalid, "%q names no share: write <share>/%s, or add --share", ref, ref)
-	}
-	return Filter{Shares: names}, rest, err
-}
-
-// DeletedRecord returns the record of a deleted volume, or of one that was brought back already,
-// and the share that it is on.
-func (s *Service) DeletedRecord(ctx context.Context, f Filter, ref string) (string, *volume.Record, error) {
-	return s.one(ctx, f, ref, func(ctx context.Context, sh *share.Share, e *share.Trashed, key string) (*volume.Record, error) {
-		if e == nil {
-			r, err := sh.Lookup(ctx, key)
-			if err == nil && r.Restored != nil {
-				return &r.Record, nil
-			}
-			if err == nil || errors.Is(err, volume.ErrNotFound) {
-				err = absent(sh, ref)
-			}
-			return nil, err
-		}
-		r, _, err := sh.DeletedRecord(*e)
-		if err == nil && r == nil {
-			err = volume.Errorf(volume.ErrConflict, "%s is no deleted volume with its record, and cannot be brought back", ref)
-		}
-		return r, err
-	})
-}
-
-func absent(sh *share.Share, ref string) error {
-	return volume.Errorf(volume.ErrNotFound, "share %s: %s is not in the trash: it was purged, or never was there; mooringctl trash list shows what is", sh.Definition(), ref)
-}
-
-// retryEvery is how often is tried again what another is at.
-const retryEvery = 500 * time.Millisecond
-
-// Restore brings a deleted volume back, to its old directory or, where one is named, another.
-// While another may be at it, as one who was killed a moment ago, it waits.
-func (s *Service) Restore(ctx context.Context, f Filter, ref, directory string) (string, *volume.Record, error) {
-	return s.one(ctx, f, ref, func(ctx context.Context, sh *share.Share, e *share.Trashed, key string) (r *volume.Record, err error) {
-		deadline := time.Now().Add(2 * sh.Lease())
-		for {
-			if e != nil {
-				r, err = sh.Restore(ctx, *e, directory)
-			} else if r, err = sh.Restored(ctx, key); errors.Is(err, volume.ErrNotFound) {
-				err = absent(sh, ref)
-			}
-			if !errors.Is(err, volume.ErrBusy) || time.Now().After(deadline) {
-				return r, err
-			}
-			select {
-			case <-ctx.Done():
-				return nil, err
-			case <-time.After(retryEvery):
-			}
-		}
-	})
-}
-
-// one does something with the one volume that a reference is to. e is nil where nothing of it
-// is in the trash.
-func (s *Service) one(ctx context.Context, f Filter, ref string, do func(ctx context.Context, sh *share.Share, e *share.Trashed, key string) (*volume.Record, error)) (name string, r *volume.Record, err error) {
-	f, rest, err := s.home(f, ref)
-	if err == nil {
-		_, err = s.shares(f)
-	}
 	if err != nil {
-		return "", nil, err
+		return Filter{}, "", err
 	}
-	name = f.Shares[0]
-	o := <-s.open(ctx, name)
-	if o.err != nil {
-		return "", nil, o.err
+	if len(names) != 1 {
+		return Filter{}, "", volume.Errorf(volume.ErrInvalid, "%q names no share: write <share>/%s, or add --share", ref, ref)
 	}
-	err = on(ctx, s, o, name, func(got *volume.Record) error { r = got; return nil },
-		func(ctx context.Context, sh *share.Share, emit emitter[*volume.Record]) error {
-			e, err := find(ctx, sh, rest, func(e share.Trashed) bool { return e.Whole() && e.Kind() == "volume" })
-			if err != nil {
-				return err
-			}
-			key := rest
-			if e != nil {
-				key = e.Key
-			}
-			got, err := do(ctx, sh, e, key)
-			if err != nil {
-				return err
-			}
-			return emit(got)
-		})
-	return name, r, err
+	return Filter{Shares: names}, rest, nil
 }
 
 // purgeWorkers is how many calls remove one tree, as the controller's purger does it.
@@ -237,7 +174,8 @@ type Purged struct {
 }
 
 // Purge removes entries of the trash for good: those that the references are to, or all where
-// there are none. What is still being deleted is left to its controller.
+// there are none. What is still being deleted is left to its controller, and what has a record
+// that cannot be read to somebody who knows better.
 func (s *Service) Purge(ctx context.Context, f Filter, refs []string, each func(Purged) error) error {
 	byShare := map[string][]string{}
 	for _, ref := range refs {
@@ -256,12 +194,12 @@ func (s *Service) Purge(ctx context.Context, f Filter, refs []string, each func(
 	}
 	return onShares(ctx, s, f, each, func(ctx context.Context, sh *share.Share, emit emitter[Purged]) error {
 		entries, err := s.toPurge(ctx, sh, f, refs != nil, byShare[sh.Definition().Name])
+		if err != nil {
+			return err
+		}
 		for _, e := range entries {
-			if err != nil {
-				return err
-			}
 			removal := &copytree.Removal{Workers: purgeWorkers}
-			err := sh.Purge(e, func(trash int, name string) error { return removal.Remove(ctx, trash, name) })
+			err := sh.Trash.Purge(e, func(trash int, name string) error { return removal.Remove(ctx, trash, name) })
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
@@ -273,7 +211,7 @@ func (s *Service) Purge(ctx context.Context, f Filter, refs []string, each func(
 				return err
 			}
 		}
-		return err
+		return nil
 	})
 }
 
@@ -283,7 +221,7 @@ func (s *Service) toPurge(ctx context.Context, sh *share.Share, f Filter, chosen
 	if !chosen {
 		err := s.trash(ctx, sh, f, func(all ...Deleted) error {
 			for _, d := range all {
-				if d.State != "unfinished" {
+				if !d.Kept() {
 					entries = append(entries, d.trashed)
 				}
 			}

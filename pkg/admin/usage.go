@@ -53,7 +53,7 @@ func (s *Service) Usage(ctx context.Context, f Filter, p *Progress) ([]Usage, er
 
 func (s *Service) measure(f Filter, p *Progress) work[Usage] {
 	return func(ctx context.Context, sh *share.Share, emit emitter[Usage]) error {
-		keys, err := sh.Keys(ctx)
+		keys, err := sh.Volumes.Keys(ctx)
 		if err != nil {
 			return err
 		}
@@ -83,21 +83,22 @@ func (s *Service) measure(f Filter, p *Progress) work[Usage] {
 	}
 }
 
-// measureOne measures a volume. It is nil where it is not wanted, or gone. The tree of a
-// snapshot that is used as a volume is not the volume's.
+// measureOne measures a volume. It is nil where it is not wanted, or gone, and where it is only
+// being made or deleted: what is at its directory need not be its own. The tree of a snapshot
+// that is used as a volume is not the volume's.
 func (s *Service) measureOne(ctx context.Context, sh *share.Share, f Filter, key string, p *Progress) (*Usage, error) {
-	r, err := sh.Lookup(ctx, key)
+	r, err := sh.Volumes.Lookup(ctx, key)
 	if errors.Is(err, volume.ErrNotFound) {
 		return nil, nil
 	}
-	if err != nil || !f.takes(r.PVC) {
+	if err != nil || r.State != share.Ready || !f.takes(r.PVC) {
 		return nil, err
 	}
 	u := &Usage{Handle: sh.Definition().Name + "/" + key, Claim: r.PVC, Directory: r.Directory, Capacity: r.Capacity}
 	if r.Shallow {
 		return u, nil
 	}
-	d, err := sh.Tree(ctx, r.Directory)
+	d, err := sh.Directories.Open(ctx, r.Directory)
 	if err != nil {
 		return nil, fmt.Errorf("volume %s: %w", u.Handle, err)
 	}

@@ -19,26 +19,32 @@ type Volume struct {
 	Claim     *volume.PVC     `json:"claim,omitempty"`
 	Directory string          `json:"directory"`
 	Capacity  int64           `json:"capacityBytes"`
-	Created   time.Time       `json:"created"`
-	OnDelete  volume.OnDelete `json:"onDelete"`
-	// State is "ready", or "creating" where the volume is being made.
+	Created   time.Time       `json:"created,omitzero"`
+	OnDelete  volume.OnDelete `json:"onDelete,omitempty"`
+	// State is "ready"; "creating", "deleting"; "undoing" where what was begun of the volume is
+	// taken away again; or "unreadable", where nothing but the handle is known.
 	State     string  `json:"state"`
 	UID       *uint32 `json:"uid,omitempty"`
 	GID       *uint32 `json:"gid,omitempty"`
 	Mode      string  `json:"mode,omitempty"`
 	Source    string  `json:"source,omitempty"`
 	Retention string  `json:"trashRetention,omitempty"` // "": the share's
-	Maker     string  `json:"maker"`
+	Maker     string  `json:"maker,omitempty"`
 	Restored  string  `json:"restoredFrom,omitempty"` // an entry of the trash
 }
 
-func volumeOf(name string, r *volume.Record) Volume {
+// stateUnreadable is the state of what has a record that cannot be read.
+const stateUnreadable = "unreadable"
+
+// states are the words for those of volumes.
+var states = map[share.State]string{
+	share.Making: "creating", share.Ready: "ready", share.Deleting: "deleting", share.Aborting: "undoing",
+}
+
+func volumeOf(name string, r *share.Stored) Volume {
 	v := Volume{
 		Handle: name + "/" + r.Key, Claim: r.PVC, Directory: r.Directory, Capacity: r.Capacity, Created: r.Created,
-		OnDelete: r.OnDelete, State: "ready", UID: r.UID, GID: r.GID, Maker: r.Maker,
-	}
-	if r.Ready == 0 {
-		v.State = "creating"
+		OnDelete: r.OnDelete, State: states[r.State], UID: r.UID, GID: r.GID, Maker: r.Maker,
 	}
 	if r.Mode != nil {
 		v.Mode = fmt.Sprintf("%04o", *r.Mode)
@@ -58,17 +64,20 @@ func volumeOf(name string, r *volume.Record) Volume {
 // Volumes calls each for all volumes, share by share in the order of their keys.
 func (s *Service) Volumes(ctx context.Context, f Filter, each func(Volume) error) error {
 	return onShares(ctx, s, f, each, func(ctx context.Context, sh *share.Share, emit emitter[Volume]) error {
-		keys, err := sh.Keys(ctx)
+		keys, err := sh.Volumes.Keys(ctx)
 		if err != nil {
 			return err
 		}
 		name := sh.Definition().Name
 		return inOrder(ctx, s, keys, emit, func(key string) (*Volume, error) {
-			r, err := sh.Lookup(ctx, key)
+			r, err := sh.Volumes.Lookup(ctx, key)
+			if unreadable(err) && f.takes(nil) {
+				return &Volume{Handle: name + "/" + key, State: stateUnreadable}, err
+			}
 			if err != nil || !f.takes(r.PVC) {
 				return nil, err
 			}
-			v := volumeOf(name, &r.Record)
+			v := volumeOf(name, r)
 			return &v, nil
 		})
 	})
@@ -89,14 +98,14 @@ type Snapshot struct {
 // Snapshots calls each for all snapshots, share by share in the order of their keys.
 func (s *Service) Snapshots(ctx context.Context, f Filter, each func(Snapshot) error) error {
 	return onShares(ctx, s, f, each, func(ctx context.Context, sh *share.Share, emit emitter[Snapshot]) error {
-		keys, err := sh.SnapshotKeys(ctx)
+		keys, err := sh.Snapshots.Keys(ctx)
 		if err != nil {
 			return err
 		}
 		name := sh.Definition().Name
 		claims := claims{sh: sh}
 		return inOrder(ctx, s, keys, emit, func(key string) (*Snapshot, error) {
-			r, err := sh.Snapshot(ctx, key)
+			r, err := sh.Snapshots.Lookup(ctx, key)
 			if err != nil {
 				return nil, err
 			}
@@ -127,9 +136,9 @@ func (c *claims) of(ctx context.Context, key string) (*volume.PVC, error) {
 		return pvc.(*volume.PVC), nil
 	}
 	var pvc *volume.PVC
-	r, err := c.sh.Lookup(ctx, key)
+	r, err := c.sh.Volumes.Lookup(ctx, key)
 	switch {
-	case errors.Is(err, volume.ErrNotFound), errors.Is(err, volume.ErrDamaged), errors.Is(err, volume.ErrConflict):
+	case errors.Is(err, volume.ErrNotFound), unreadable(err): // then nobody knows
 	case err != nil:
 		return nil, err
 	default:
@@ -142,40 +151,58 @@ func (c *claims) of(ctx context.Context, key string) (*volume.PVC, error) {
 // Job is a row of the list of copies under way.
 type Job struct {
 	Share  string `json:"share"`
-	Target string `json:"target"` // "snapshot snap-1"
-	Source string `json:"source"` // "volume nas1/pvc-1"
-	// State is "copying", or "waiting" for a controller to take the job over: whoever made the
-	// copy gives no sign of life any more.
-	State string     `json:"state"`
-	Began *time.Time `json:"began,omitempty"` // this attempt
-	// Alive is when the last sign of life was, as far as the clocks here and there agree.
-	Alive time.Time `json:"lastSignOfLife"`
-	Maker string    `json:"maker"`
+	Target string `json:"target"`           // "snapshot snap-1"
+	Source string `json:"source,omitempty"` // "volume nas1/pvc-1"
+	// State is "copying"; "waiting" for a controller to take the job over: whoever made the
+	// copy gives no sign of life any more; or "unreadable".
+	State string `json:"state"`
+	// Began is when this attempt did, by the server's clock, and Alive when the last sign of
+	// life was, as far as the clocks here and there agree.
+	Began time.Time `json:"began,omitzero"`
+	Alive time.Time `json:"lastSignOfLife,omitzero"`
+	Maker string    `json:"maker,omitempty"`
 }
 
 // Jobs calls each for all copies under way.
 func (s *Service) Jobs(ctx context.Context, f Filter, each func(Job) error) error {
 	return onShares(ctx, s, f, each, func(ctx context.Context, sh *share.Share, emit emitter[Job]) error {
-		jobs, err := sh.Jobs(ctx)
+		jobs, err := sh.Jobs.List(ctx)
+		if err != nil {
+			return err
+		}
 		for _, j := range jobs {
+			row, err := s.job(sh, j)
 			if err != nil {
 				return err
 			}
-			row := Job{
-				Share: sh.Definition().Name, Target: j.Target.String(), State: "copying",
-				Alive: time.Now().Add(-max(j.Quiet, 0)), Maker: j.Maker,
+			if row == nil {
+				continue
 			}
-			if j.Nonce != "" {
-				row.Source = j.Source.String()
+			if err := emit(*row); err != nil {
+				return err
 			}
-			if !j.Began.IsZero() {
-				row.Began = &j.Began
-			}
-			if j.Dead {
-				row.State = "waiting"
-			}
-			err = emit(row)
 		}
-		return err
+		return ctx.Err()
 	})
+}
+
+// job looks how a job stands; it is nil where it has ended.
+func (s *Service) job(sh *share.Share, j share.Job) (*Job, error) {
+	row := &Job{Share: sh.Definition().Name, Target: j.Target.String(), State: stateUnreadable}
+	st, err := sh.Status(j)
+	if unreadable(err) {
+		s.report(err)
+		return row, nil
+	}
+	if err != nil || st == nil {
+		return nil, err
+	}
+	row.State, row.Source, row.Maker = "copying", st.Copy.Source.String(), st.Maker
+	row.Alive = time.Now().Add(-max(st.Quiet, 0)).UTC()
+	if st.Over {
+		row.State = "waiting"
+	}
+	began, err := sh.Changed(j.Target)
+	row.Began = began.UTC()
+	return row, err
 }

@@ -4,6 +4,7 @@ package beneath
 
 import (
 	"cmp"
+	"errors"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -107,6 +108,26 @@ func (d Dir) Write(name string, flags int, data []byte) (*os.File, error) {
 	return f, nil
 }
 
+// openUndelegated opens a file for reading so that an NFSv4 server delegates nothing of it. With a
+// delegation the client would go on showing the file under a name that another mount of this
+// machine has renamed: to the server both are one client, from which it recalls nothing. The
+// Linux client asks for none where a file is opened with O_DIRECT (RFC 8881, section 18.16,
+// OPEN4_SHARE_ACCESS_WANT_NO_DELEG); the reading itself is not to be direct.
+func (d Dir) openUndelegated(name string) (int, error) {
+	fd, err := d.openFD(name, unix.O_RDONLY|unix.O_DIRECT)
+	if errors.Is(err, unix.EINVAL) { // a file system, or a directory, that has no such reading
+		return d.openFD(name, unix.O_RDONLY)
+	}
+	if err != nil {
+		return -1, err
+	}
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFL, 0); err != nil {
+		_ = unix.Close(fd)
+		return -1, pathError("fcntl", name, err)
+	}
+	return fd, nil
+}
+
 // Read returns the content and attributes of the file name, of which it reads no more than
 // limit bytes: a file that somebody else has made may be of any size.
 //
@@ -116,7 +137,7 @@ func (d Dir) Read(name string, limit int64) ([]byte, unix.Stat_t, error) {
 	// No os.File, which makes further system calls, and no second read where the first has
 	// returned everything: lists of volumes read thousands of files.
 	var stat unix.Stat_t
-	fd, err := d.openFD(name, unix.O_RDONLY)
+	fd, err := d.openUndelegated(name)
 	if err != nil {
 		return nil, stat, err
 	}

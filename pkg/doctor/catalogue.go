@@ -223,7 +223,7 @@ func measureChecks() []Check {
 			{"far-off", Fail, "They are more than five minutes apart. What an interrupted controller has left may not be recognised, and Kerberos fails.",
 				"Have both follow a time server.", "timedatectl set-ntp true; chronyc tracking"},
 		}},
-		{"latency", "latency", "the median of 20 GETATTRs", "Making a volume takes some eight round trips, a snapshot eight for each file.", []Trouble{
+		{"latency", "latency", "the median of 20 GETATTRs", "Making a volume takes some sixteen round trips, a snapshot eight for each file.", []Trouble{
 			{"slow", Warn, "A round trip takes more than 20 ms.",
 				"Look for the way to the server, and at its load.", "nfsiostat 1 3; ping -c 5 {server}"},
 		}},

@@ -13,8 +13,8 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// beats is how many signs of life there are within a lease.
-const beats = 4
+// renewals is how often a creation is renewed within a lease.
+const renewals = 4
 
 // progressEvery is how often a long copy says how far it is.
 const progressEvery = 30 * time.Second
@@ -23,17 +23,16 @@ const progressEvery = 30 * time.Second
 type attempt struct {
 	c       *Copier
 	copy    volume.Copy
-	making  *share.Making // of the volume that is made, if it is in our hands
+	pending *share.Pending // of the volume that is made, if it is in our hands
 	options []string
 	running *running
 
 	to, from *share.Share
-	copying  *share.Copying
-	resumed  bool // another had begun it
+	copying  *share.Copy
 }
 
 // run makes the copy. Whatever it ends with, nothing is half there: the target is whole, or
-// it is not there, or its job says that it is still to be made.
+// it does not exist, or a retry undoes what there is of it.
 func (a *attempt) run(ctx context.Context, name string) (err error) {
 	to, release, err := a.c.pool.Open(ctx, name, a.options)
 	if err != nil {
@@ -56,139 +55,101 @@ func (a *attempt) run(ctx context.Context, name string) (err error) {
 }
 
 func (a *attempt) giveUp(ctx context.Context, err error) error {
-	if a.making == nil || ctx.Err() != nil {
+	if a.pending == nil {
 		return err
 	}
-	return a.making.GiveUp(ctx, err)
+	return a.end(ctx, a.pending, err)
 }
 
-func (a *attempt) snapshot(ctx context.Context) (err error) {
-	if a.copying, err = a.to.BeginCopy(ctx, a.copy); err != nil {
-		return err
-	}
-	defer func() { a.end(ctx) }()
-	if a.copying.Resumed { // perhaps to the end
-		a.running.snapshot, err = a.to.Snapshot(ctx, a.copy.Target.Key)
-		if !errors.Is(err, volume.ErrNotFound) {
-			return err
+// creation is what is made by a copy.
+type creation interface {
+	Abort() error
+	Close()
+}
+
+// end ends a creation that has failed with err, and returns that. A copy that is half done is
+// of no use to a retry: it is undone, unless the process is only ending. Then the next run finds it.
+func (a *attempt) end(ctx context.Context, p creation, err error) error {
+	if ctx.Err() == nil {
+		if undo := p.Abort(); undo != nil {
+			klog.FromContext(ctx).Error(undo, "What was made of a copy stays for a retry to undo")
 		}
 	}
-	created := time.Now().UTC()
-	if err := a.fill(ctx); err != nil {
-		return err
-	}
-	tree := a.running.tree
-	a.running.snapshot, err = a.copying.PublishSnapshot(ctx, volume.SnapshotRecord{
-		Key: a.copy.Target.Key, Name: a.copy.Name, Group: a.copy.Group, Volume: a.copy.Source.Key,
-		Capacity: a.copying.Volume().Capacity, Size: tree.Bytes.Load(), Plain: tree.Plain(), Created: created,
-	})
+	p.Close()
 	return err
 }
 
-// end gives the right to make the copy up, but not where the process is only ending.
-func (a *attempt) end(ctx context.Context) {
-	a.resumed = a.copying.Resumed
-	if ctx.Err() != nil {
-		a.copying.Leave()
-	} else {
-		a.copying.End()
+func (a *attempt) snapshot(ctx context.Context) error {
+	p, found, err := a.to.Snapshots.Begin(ctx, volume.SnapshotRecord{
+		Key: a.copy.Target.Key, Name: a.copy.Name, Volume: a.copy.Source.Key,
+		Group: a.copy.Group, GroupNonce: a.copy.GroupNonce,
+	})
+	if err != nil || found != nil {
+		a.running.snapshot = found
+		return err
 	}
+	created := time.Now().UTC()
+	if a.copying, err = p.BeginCopy(ctx, a.to); err != nil {
+		return a.end(ctx, p, err)
+	}
+	if err := a.fill(ctx); err != nil {
+		return a.end(ctx, p, err)
+	}
+	tree := a.running.tree
+	if a.running.snapshot, err = p.Commit(ctx, created, tree.Bytes.Load(), tree.Plain()); err != nil {
+		return a.end(ctx, p, err)
+	}
+	return nil
 }
 
 func (a *attempt) volume(ctx context.Context) (err error) {
-	key := a.copy.Target.Key
-	if a.making == nil || a.making.Late() != nil {
-		if ready, err := a.resume(ctx, key); ready != nil || err != nil {
-			a.running.volume = ready
+	if a.pending == nil {
+		if a.running.volume, err = a.again(ctx); err != nil || a.pending == nil {
 			return err
 		}
 	}
-	m := a.making
-	if a.copying == nil {
-		if a.copying, err = a.to.BeginCopy(ctx, a.copy); err != nil {
-			m.Leave()
-			return err
-		}
+	p := a.pending
+	if a.copying, err = p.BeginCopy(ctx, a.from); err != nil {
+		return a.end(ctx, p, err)
 	}
-	defer func() { a.end(ctx) }()
-	if err = a.fill(ctx); err == nil {
-		a.running.volume, err = a.copying.PublishVolume(ctx, m)
+	if err := a.fill(ctx); err != nil {
+		return a.end(ctx, p, err)
 	}
-	if err != nil && ctx.Err() == nil {
-		a.copying.Protect(m)
-		return m.GiveUp(ctx, err)
+	if a.running.volume, err = p.CommitCopy(ctx); err != nil {
+		return a.end(ctx, p, err)
 	}
-	m.Leave()
-	return err
+	return nil
 }
 
-// resume finds out how far the making of the volume had come and does what is missing up to
-// the copy. It returns the volume's record where it is ready.
-func (a *attempt) resume(ctx context.Context, key string) (ready *volume.Record, err error) {
-	if a.making != nil {
-		a.making.Leave()
-		a.making = nil
-	}
-	r, err := a.to.Lookup(ctx, key)
-	if err != nil {
-		return nil, a.moot(ctx, err)
-	}
-	// A job is there only once the volume's directory is.
-	begun, err := a.to.Seize(ctx, a.copy.Target)
+// again undoes the creation of a volume that was interrupted, and begins it anew. It returns
+// the volume's record where it exists by now.
+func (a *attempt) again(ctx context.Context) (*volume.Record, error) {
+	found, err := a.to.Volumes.Lookup(ctx, a.copy.Target.Key)
 	if err != nil {
 		return nil, err
 	}
-	a.copying = begun
-	defer func() {
-		if (ready != nil || err != nil) && a.copying != nil {
-			a.end(ctx)
-			a.copying = nil
-		}
-	}()
-	if r.Ready == 1 {
-		return &r.Record, nil
+	if found.State == share.Ready {
+		return &found.Record, nil
 	}
-	m, err := a.to.Resume(ctx, r.Record)
+	if err := a.to.Volumes.AbortAbandoned(ctx, found); err != nil {
+		return nil, err
+	}
+	p, again, err := a.to.Volumes.Begin(ctx, found.Record)
 	if err != nil {
 		return nil, err
 	}
-	if begun != nil {
-		placed, err := a.to.Placed(ctx, &r.Record)
-		if err == nil && placed {
-			begun.Protect(m)
-			return m.Commit(ctx)
-		}
-		if err != nil {
-			m.Leave()
-			return nil, err
-		}
-	} else {
-		if err = m.Claim(ctx); err == nil {
-			err = m.MakeDirectory(ctx)
-		}
-		if err != nil {
-			return nil, m.GiveUp(ctx, err)
-		}
+	if again != nil {
+		return nil, volume.Errorf(volume.ErrBusy, "volume %s is being created by another controller: try again", a.copy.Target.Key)
 	}
-	a.making = m
+	if err := p.MakeDirectory(ctx); err != nil {
+		return nil, a.end(ctx, p, err)
+	}
+	a.pending = p
 	return nil, nil
 }
 
-// moot ends the job of a volume that is not there any more.
-func (a *attempt) moot(ctx context.Context, err error) error {
-	if errors.Is(err, volume.ErrNotFound) {
-		if c, e := a.to.Seize(ctx, a.copy.Target); e == nil && c != nil {
-			c.End()
-		}
-	}
-	return err
-}
-
-// fill copies the tree, with signs of life meanwhile.
+// fill copies the tree, and renews the creation meanwhile.
 func (a *attempt) fill(ctx context.Context) error {
-	if err := a.copying.Open(ctx, a.from); err != nil {
-		return err
-	}
 	if err := a.suitable(ctx); err != nil {
 		return err
 	}
@@ -201,7 +162,7 @@ func (a *attempt) fill(ctx context.Context) error {
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)
-		a.beat(ctx, cancel)
+		a.renew(ctx, cancel)
 	}()
 	source, target := a.copying.Trees()
 	err := tree.Tree(ctx, source, target)
@@ -218,20 +179,20 @@ func (a *attempt) fill(ctx context.Context) error {
 
 // suitable refuses a source that the volume cannot be made from.
 func (a *attempt) suitable(ctx context.Context) error {
-	if a.making == nil {
+	if a.pending == nil {
 		return nil
 	}
-	r, source := a.making.Record(), int64(0)
+	r, source := a.pending.Record(), int64(0)
 	if v := a.copying.Volume(); v != nil {
 		source = v.Capacity
 	} else if s := a.copying.Snapshot(); s != nil {
 		source = s.Size
 		if s.Group != "" {
-			g, err := a.from.Group(ctx, s.Group)
+			g, err := a.from.Groups.Lookup(ctx, s.Group)
 			if err != nil {
 				return err
 			}
-			if g.Ready == 0 {
+			if g.State != share.Ready {
 				return volume.Errorf(volume.ErrNotFound, "the group %s, which %s is of, is not whole", s.Group, a.copy.Source)
 			}
 		}
@@ -242,9 +203,9 @@ func (a *attempt) suitable(ctx context.Context) error {
 	return nil
 }
 
-// beat gives signs of life until ctx ends, and ends it when the copy is another's.
-func (a *attempt) beat(ctx context.Context, lost context.CancelCauseFunc) {
-	tick := time.NewTicker(a.to.Lease() / beats)
+// renew shows until ctx ends that the copy is being made, and ends ctx when another has undone it.
+func (a *attempt) renew(ctx context.Context, lost context.CancelCauseFunc) {
+	tick := time.NewTicker(a.to.Lease() / renewals)
 	defer tick.Stop()
 	told := time.Now()
 	for {
@@ -253,13 +214,13 @@ func (a *attempt) beat(ctx context.Context, lost context.CancelCauseFunc) {
 			return
 		case <-tick.C:
 		}
-		err := a.copying.Beat()
+		err := a.copying.Renew()
 		switch {
 		case errors.Is(err, volume.ErrBusy):
 			lost(err)
 			return
 		case err != nil: // the copy itself finds out what it means
-			klog.FromContext(ctx).Error(err, "A sign of life could not be given")
+			klog.FromContext(ctx).Error(err, "The creation could not be renewed")
 		}
 		if time.Since(told) >= progressEvery {
 			told = time.Now()

@@ -72,8 +72,9 @@ type known struct {
 
 // running is a copy. What comes after done may be read when that is closed.
 type running struct {
-	began time.Time
-	tree  *copytree.Copy
+	began  time.Time
+	source volume.Source
+	tree   *copytree.Copy
 
 	done     chan struct{}
 	snapshot *volume.SnapshotRecord
@@ -141,26 +142,20 @@ func (c *Copier) resumeOn(ctx context.Context, name string) {
 	})
 }
 
-// Resume begins those copies again, on one share, that others have left, and sweeps away what
-// is left of them. It does not wait for the copies.
+// Resume begins those copies again, on one share, that others have left. It does not wait for
+// the copies.
 func (c *Copier) Resume(ctx context.Context, name string) error {
 	s, release, err := c.pool.Open(ctx, name, nil)
 	if err != nil {
 		return err
 	}
 	defer release()
-	jobs, err := s.Jobs(ctx)
-	if err != nil {
-		return err
+	copies, err := s.Abandoned(ctx)
+	for _, copy := range copies {
+		klog.FromContext(ctx).Info("A copy that was interrupted is begun again", "share", name, "target", copy.Target, "source", copy.Source)
+		c.start(name, copy, nil, nil)
 	}
-	for _, j := range jobs {
-		if !j.Dead {
-			continue
-		}
-		klog.FromContext(ctx).Info("A copy that was interrupted is begun again", "share", name, "target", j.Target, "source", j.Source, "maker", j.Maker)
-		c.start(name, j.Copy, nil, nil)
-	}
-	return s.SweepStaging(ctx)
+	return err
 }
 
 // Snapshot makes a snapshot and waits for it until ctx ends. ErrTimeout: it is not whole yet,
@@ -173,23 +168,45 @@ func (c *Copier) Snapshot(ctx context.Context, share string, copy volume.Copy) (
 	return r.snapshot, nil
 }
 
-// Volume fills a volume in the making and makes it ready, and waits like Snapshot. m is its
-// making, if that is in the caller's hands, whose directory is made; or nil. options are for
-// the mount of a share that is not registered.
-func (c *Copier) Volume(ctx context.Context, share string, copy volume.Copy, m *share.Making, options []string) (*volume.Record, error) {
-	r, err := c.wait(ctx, share, copy, m, options)
+// Volume fills a volume that is being created and commits it, and waits like Snapshot. p is its
+// creation, with its directory made. options are for the mount of a share that is not registered.
+func (c *Copier) Volume(ctx context.Context, share string, copy volume.Copy, p *share.Pending, options []string) (*volume.Record, error) {
+	r, err := c.wait(ctx, share, copy, p, options)
 	if err != nil {
 		return nil, err
 	}
 	return r.volume, nil
 }
 
-func (c *Copier) wait(ctx context.Context, share string, copy volume.Copy, m *share.Making, options []string) (*running, error) {
+// Join waits for the copy to a target that is under way, or has just ended, like Volume. ok is
+// false where there is none.
+func (c *Copier) Join(ctx context.Context, share string, target volume.Object) (r *volume.Record, ok bool, err error) {
+	c.mu.Lock()
+	running := c.copies[place{share, target}]
+	if running == nil {
+		c.mu.Unlock()
+		return nil, false, nil
+	}
+	running.waiters++
+	c.mu.Unlock()
+	running, err = c.await(ctx, place{share, target}, running)
+	if err != nil {
+		return nil, true, err
+	}
+	return running.volume, true, nil
+}
+
+func (c *Copier) wait(ctx context.Context, share string, copy volume.Copy, p *share.Pending, options []string) (*running, error) {
 	at := place{share, copy.Target}
-	r := c.start(share, copy, m, options)
+	r := c.start(share, copy, p, options)
 	c.mu.Lock()
 	r.waiters++
 	c.mu.Unlock()
+	return c.await(ctx, at, r)
+}
+
+// await waits for a copy until ctx ends.
+func (c *Copier) await(ctx context.Context, at place, r *running) (*running, error) {
 	select {
 	case <-r.done:
 	case <-ctx.Done():
@@ -206,11 +223,11 @@ func (c *Copier) wait(ctx context.Context, share string, copy volume.Copy, m *sh
 	default:
 	}
 	return nil, volume.Errorf(volume.ErrTimeout, "share %s: %s is being made from %s, for %v so far: %s; it goes on, and who asks again waits for the same",
-		share, copy.Target, copy.Source, time.Since(r.began).Round(time.Second), progress(r.tree))
+		at.share, at.target, r.source, time.Since(r.began).Round(time.Second), progress(r.tree))
 }
 
 // start begins a copy, or finds it under way.
-func (c *Copier) start(share string, copy volume.Copy, m *share.Making, options []string) *running {
+func (c *Copier) start(share string, copy volume.Copy, p *share.Pending, options []string) *running {
 	at := place{share, copy.Target}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -219,15 +236,15 @@ func (c *Copier) start(share string, copy volume.Copy, m *share.Making, options 
 			delete(c.copies, at)
 		}
 	}
-	if r := c.copies[at]; r != nil {
-		if m != nil {
-			m.Leave()
+	if r := c.copies[at]; r != nil && (p == nil || r.ended.IsZero()) {
+		if p != nil {
+			p.Close()
 		}
 		return r
 	}
-	r := &running{began: time.Now(), done: make(chan struct{}), tree: &copytree.Copy{Workers: c.opt.Workers, Step: c.opt.Step}}
+	r := &running{began: time.Now(), source: copy.Source, done: make(chan struct{}), tree: &copytree.Copy{Workers: c.opt.Workers, Step: c.opt.Step}}
 	c.copies[at] = r
-	c.done.Go(func() { c.run(share, copy, m, options, r) })
+	c.done.Go(func() { c.run(share, copy, p, options, r) })
 	return r
 }
 
@@ -256,16 +273,16 @@ func (c *Copier) slot(share string) chan struct{} {
 }
 
 // run makes one copy when it is its turn.
-func (c *Copier) run(share string, copy volume.Copy, m *share.Making, options []string, r *running) {
+func (c *Copier) run(share string, copy volume.Copy, p *share.Pending, options []string, r *running) {
 	log := klog.Background().WithValues("share", share, "target", copy.Target, "source", copy.Source)
 	ctx := klog.NewContext(c.base, log)
 	slot := c.slot(share)
 	select {
 	case slot <- struct{}{}:
-		a := &attempt{c: c, copy: copy, making: m, options: options, running: r}
+		a := &attempt{c: c, copy: copy, pending: p, options: options, running: r}
 		r.err = a.run(ctx, share)
 		<-slot
-		if r.err != nil || a.resumed { // half a copy has gone there
+		if r.err != nil || p == nil { // half a copy may have gone there
 			c.trash.Look(share)
 		}
 	case <-ctx.Done():

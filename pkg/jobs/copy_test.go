@@ -55,8 +55,8 @@ func (c *copies) close() {
 // create makes a volume with a file in it.
 func (c *copies) create(key string) {
 	c.Helper()
-	ctx, m := context.Background(), c.begin(key, nil)
-	if _, err := m.Commit(ctx); err != nil {
+	ctx, p := context.Background(), c.begin(key, nil)
+	if _, err := p.Commit(ctx); err != nil {
 		c.Fatal(err)
 	}
 	if err := os.WriteFile(c.at(key+"/file"), []byte("of "+key), 0o644); err != nil {
@@ -65,17 +65,17 @@ func (c *copies) create(key string) {
 }
 
 // begin makes a volume up to its empty directory.
-func (c *copies) begin(key string, from *volume.Source) *share.Making {
+func (c *copies) begin(key string, from *volume.Source) *share.Pending {
 	c.Helper()
 	ctx := context.Background()
-	m, _, err := c.open("nas1").Begin(ctx, volume.Record{Key: key, Name: key, Directory: key, OnDelete: volume.Delete, Capacity: 1 << 30, Source: from})
-	if err == nil {
-		err = errors.Join(m.Claim(ctx), m.MakeDirectory(ctx))
-	}
+	p, _, err := c.open("nas1").Volumes.Begin(ctx, volume.Record{Key: key, Name: key, Directory: key, OnDelete: volume.Delete, Capacity: 1 << 30, Source: from})
 	if err != nil {
 		c.Fatal(err)
 	}
-	return m
+	if err := p.MakeDirectory(ctx); err != nil {
+		c.Fatal(err)
+	}
+	return p
 }
 
 func (c *copies) at(path string) string { return filepath.Join(c.root, "nas1", path) }
@@ -146,7 +146,7 @@ func TestCopyJoins(t *testing.T) {
 				t.Errorf("the status is %+v", s)
 			}
 		}
-		if jobs := c.jobs(); len(jobs) != 2 { // and its staging
+		if jobs := c.jobs(); len(jobs) != 1 {
 			t.Errorf("under way are %q", jobs)
 		}
 		results := make(chan *volume.SnapshotRecord, 2)
@@ -191,7 +191,7 @@ func TestCopiesPerShare(t *testing.T) {
 			}()
 		}
 		synctest.Wait()
-		if jobs, s := c.jobs(), c.status(); len(jobs) != 4 || s.Running != 3 {
+		if jobs, s := c.jobs(), c.status(); len(jobs) != 2 || s.Running != 3 {
 			t.Errorf("under way are %q, and the status is %+v", jobs, s)
 		}
 		resume()
@@ -253,11 +253,11 @@ func TestRestore(t *testing.T) {
 		}
 		source := restore("v2", "s1").Source
 		r, err := c.copier.Volume(quiet, "nas1", restore("v2", "s1"), c.begin("v2", &source), nil)
-		if err != nil || r.Ready != 1 || r.Key != "v2" {
+		if err != nil || r.Key != "v2" {
 			t.Errorf("made is %+v, %v", r, err)
 		}
 		c.holds("v2/file", "of v1")
-		if again, err := c.copier.Volume(quiet, "nas1", restore("v2", "s1"), nil, nil); err != nil || again.Ready != 1 {
+		if again, err := c.copier.Volume(quiet, "nas1", restore("v2", "s1"), nil, nil); err != nil || again.Key != "v2" {
 			t.Errorf("one that is ready: %+v, %v", again, err)
 		}
 		if left := c.jobs(); len(left) != 0 {
@@ -285,7 +285,7 @@ func TestCopyResumes(t *testing.T) {
 		c.copier.stop()
 		resume()
 		c.copier.done.Wait()
-		if left := c.jobs(); len(left) < 4 {
+		if left := c.jobs(); len(left) < 2 {
 			t.Errorf("a run that ended has left %q", left)
 		}
 
@@ -299,7 +299,7 @@ func TestCopyResumes(t *testing.T) {
 		synctest.Wait()
 		c.holds(".mooring/snapshots/s2/data/file", "of v1")
 		c.holds("v2/file", "of v1")
-		if r, err := after.open("nas1").Lookup(quiet, "v2"); err != nil || r.Ready != 1 {
+		if r, err := after.open("nas1").Volumes.Lookup(quiet, "v2"); err != nil || r.State != share.Ready {
 			t.Errorf("the volume is %+v, %v", r, err)
 		}
 		if left := after.jobs(); len(left) != 0 {
@@ -323,11 +323,14 @@ func TestCopyRun(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer sh.Close()
-			left, err := sh.BeginCopy(quiet, snapshotOf(key, "v1"))
+			p, _, err := sh.Snapshots.Begin(quiet, volume.SnapshotRecord{Key: key, Name: key, Volume: "v1"})
 			if err != nil {
 				t.Fatal(err)
 			}
-			left.Leave()
+			if _, err := p.BeginCopy(quiet, sh); err != nil {
+				t.Fatal(err)
+			}
+			p.Close()
 		}
 		begun("s1")
 		ctx, cancel := context.WithCancel(quiet)
@@ -357,14 +360,14 @@ func TestCopyOfASourceThatGoes(t *testing.T) {
 		c.register(nas1(0), volume.Share{Name: "nas2", Servers: []string{"10.0.0.2"}, Path: "/nas2"})
 		c.export("nas2")
 		ctx := context.Background()
-		m, _, err := c.open("nas2").Begin(ctx, volume.Record{Key: "v1", Name: "v1", Directory: "v1", OnDelete: volume.Delete})
-		if err == nil {
-			err = errors.Join(m.Claim(ctx), m.MakeDirectory(ctx))
-		}
+		p, _, err := c.open("nas2").Volumes.Begin(ctx, volume.Record{Key: "v1", Name: "v1", Directory: "v1", OnDelete: volume.Delete})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := m.Commit(ctx); err != nil {
+		if err := p.MakeDirectory(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.Commit(ctx); err != nil {
 			t.Fatal(err)
 		}
 		directory := c.at("../nas2/v1")
@@ -393,7 +396,7 @@ func TestCopyOfASourceThatGoes(t *testing.T) {
 			t.Errorf("the error is of another share: %v", err)
 		}
 		write()
-		if r, err := c.copier.Volume(quiet, "nas1", clone, nil, nil); err != nil || r.Ready != 1 {
+		if r, err := c.copier.Volume(quiet, "nas1", clone, c.begin("v2", &source), nil); err != nil || r.Key != "v2" {
 			t.Errorf("when it is back: %+v, %v", r, err)
 		}
 		c.holds("v2/file", "of v1")

@@ -44,9 +44,12 @@ type Trash struct {
 	Oldest  time.Time // deletion of the longest waiting; zero: none waits
 	Overdue int       // of those waiting, whose time is over
 	Since   time.Time // when the longest overdue was due; zero: none is
-	Purged  int64     // volumes, by this process
-	Entries int64     // files and directories, by this process; grows during a purge
-	Failed  int64     // attempts, by this process
+	// Unfinished are those of which the record is not in the trash: their deletion was
+	// interrupted, and they are not purged before it is finished.
+	Unfinished int
+	Purged     int64 // volumes, by this process
+	Entries    int64 // files and directories, by this process; grows during a purge
+	Failed     int64 // attempts, by this process
 }
 
 // Purger empties the shares' trash: everything that has been there for as long as it is to
@@ -54,6 +57,8 @@ type Trash struct {
 type Purger struct {
 	pool  *pool.Pool
 	clock func() time.Time
+	// now returns the time by a share's server, by which entries are due.
+	now func(ctx context.Context, s *share.Share) (time.Time, error)
 
 	mu      sync.Mutex
 	workers map[string]*worker
@@ -67,7 +72,10 @@ type worker struct {
 	wake   chan struct{}
 	status Trash
 	waits  map[string]*waiting // what is in the trash, by name
-	look   bool                // somebody has put something there and does not say what
+	// The server's clock was this far ahead of ours when it was measured.
+	ahead    time.Duration
+	measured time.Time
+	look     bool // somebody has put something there and does not say what
 
 	removals map[*copytree.Removal]bool // under way, whose entries are not in the status yet
 }
@@ -75,15 +83,17 @@ type worker struct {
 // waiting is an entry of the trash that waits for its time.
 type waiting struct {
 	entry   share.Trashed
-	since   time.Time // when its time is over
+	since   time.Time // when its time is over; zero: never, as its deletion is not finished
 	due     time.Time // when it is tried: later, where that has failed
 	backoff time.Duration
 }
 
 // NewPurger returns a Purger of the pool's shares.
 func NewPurger(shares *pool.Pool) *Purger {
-	return &Purger{pool: shares, clock: time.Now, workers: map[string]*worker{}}
+	return &Purger{pool: shares, clock: time.Now, now: serverTime, workers: map[string]*worker{}}
 }
+
+func serverTime(ctx context.Context, s *share.Share) (time.Time, error) { return s.Now(ctx) }
 
 // Run purges until ctx ends: from the start the registered shares, which resumes what an
 // earlier process left, and any other from the first Add on. It returns when all its workers
@@ -120,16 +130,16 @@ func (p *Purger) worker(name string) *worker {
 	return w
 }
 
-// Add tells of an entry that was just put into a share's trash, and when it is due: so that
-// nobody has to look there for it. It does not wait.
-func (p *Purger) Add(name string, e share.Trashed, due time.Time) {
+// Add tells of an entry that was just put into a share's trash: so that nobody has to look
+// there for it. It does not wait.
+func (p *Purger) Add(name string, e share.Trashed) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	w := p.worker(name)
 	if w == nil {
 		return
 	}
-	w.waits[e.Name] = &waiting{entry: e, since: due, due: due}
+	w.waits[e.Name] = &waiting{entry: e, since: e.Due, due: e.Due}
 	w.count()
 	select {
 	case w.wake <- struct{}{}:
@@ -158,15 +168,22 @@ func (p *Purger) Status() []Trash {
 	defer p.mu.Unlock()
 	var all []Trash
 	for _, w := range p.workers {
-		all = append(all, w.now(p.clock()))
+		all = append(all, w.now(p.serverNow(w)))
 	}
 	return all
 }
+
+// serverNow returns the time by the server of a worker's share, as of its last look at it.
+func (p *Purger) serverNow(w *worker) time.Time { return p.clock().Add(w.ahead) }
 
 // now returns the status as of this moment: what is overdue, and what is just being removed.
 func (w *worker) now(at time.Time) Trash {
 	status := w.status
 	for _, e := range w.waits {
+		if !e.entry.Recorded() {
+			status.Unfinished++
+			continue
+		}
 		if e.since.After(at) {
 			continue
 		}
@@ -185,6 +202,9 @@ func (w *worker) now(at time.Time) Trash {
 func (w *worker) count() {
 	w.status.Volumes, w.status.Oldest = len(w.waits), time.Time{}
 	for _, e := range w.waits {
+		if e.entry.Deleted.IsZero() {
+			continue
+		}
 		if w.status.Oldest.IsZero() || e.entry.Deleted.Before(w.status.Oldest) {
 			w.status.Oldest = e.entry.Deleted
 		}
@@ -217,10 +237,11 @@ func (p *Purger) once(ctx context.Context, w *worker, scanned *time.Time) error 
 	p.mu.Lock()
 	look := w.look || time.Since(*scanned) >= scanInterval
 	w.look = false
+	measure := len(w.waits) > 0 && time.Since(w.measured) >= scanInterval
 	p.mu.Unlock()
 	if look {
 		*scanned = time.Now()
-	} else if p.next(w) > 0 {
+	} else if !measure && p.next(w) > 0 {
 		return nil
 	}
 	s, release, err := p.pool.Open(ctx, w.share, nil)
@@ -228,6 +249,11 @@ func (p *Purger) once(ctx context.Context, w *worker, scanned *time.Time) error 
 		return err
 	}
 	defer release()
+	if measure {
+		if err := p.measure(ctx, s, w); err != nil {
+			return err
+		}
+	}
 	if look {
 		if err = p.scan(ctx, s, w); err == nil {
 			err = s.Tidy(ctx, share.ParentIdle)
@@ -247,9 +273,14 @@ func (p *Purger) once(ctx context.Context, w *worker, scanned *time.Time) error 
 
 // scan brings what is known to wait in line with what is there.
 func (p *Purger) scan(ctx context.Context, s *share.Share, w *worker) error {
-	entries, err := s.Trashed(ctx)
+	entries, err := s.Trash.List(ctx)
 	if err != nil {
 		return err
+	}
+	if len(entries) > 0 {
+		if err := p.measure(ctx, s, w); err != nil {
+			return err
+		}
 	}
 	there := map[string]bool{}
 	for _, e := range entries {
@@ -257,23 +288,27 @@ func (p *Purger) scan(ctx context.Context, s *share.Share, w *worker) error {
 		p.mu.Lock()
 		known := w.waits[e.Name]
 		p.mu.Unlock()
-		if known != nil && known.entry.Recorded() {
+		if known != nil && known.entry == e {
 			continue
 		}
-		// Half a deletion, of which the other half may have come since, or news.
-		due, err := s.Due(e)
-		if err != nil {
-			klog.FromContext(ctx).Error(err, "A deleted volume is kept until its record can be read", "share", w.share, "volume", e.Key)
-			continue
-		}
-		p.update(w, func() { w.waits[e.Name] = &waiting{entry: e, since: due, due: due} })
+		p.update(w, func() { w.waits[e.Name] = &waiting{entry: e, since: e.Due, due: e.Due} })
 	}
-	started := p.clock().Add(-scanInterval)
 	p.update(w, func() {
+		started := p.serverNow(w).Add(-scanInterval)
 		maps.DeleteFunc(w.waits, func(name string, e *waiting) bool {
 			return !there[name] && e.entry.Deleted.Before(started) // by another controller; not one just added
 		})
 	})
+	return nil
+}
+
+// measure finds out how far the server's clock is ahead of ours.
+func (p *Purger) measure(ctx context.Context, s *share.Share, w *worker) error {
+	now, err := p.now(ctx, s)
+	if err != nil {
+		return err
+	}
+	p.update(w, func() { w.ahead, w.measured = now.Sub(p.clock()), time.Now() })
 	return nil
 }
 
@@ -283,7 +318,9 @@ func (p *Purger) next(w *worker) time.Duration {
 	defer p.mu.Unlock()
 	wait := scanInterval
 	for _, e := range w.waits {
-		wait = min(wait, e.due.Sub(p.clock()))
+		if e.entry.Recorded() {
+			wait = min(wait, e.due.Sub(p.serverNow(w)))
+		}
 	}
 	return wait
 }
@@ -294,7 +331,7 @@ func (p *Purger) due(w *worker) []*waiting {
 	defer p.mu.Unlock()
 	var due []*waiting
 	for _, e := range w.waits {
-		if !e.due.After(p.clock()) {
+		if e.entry.Recorded() && !e.due.After(p.serverNow(w)) {
 			due = append(due, e)
 		}
 	}
@@ -307,7 +344,7 @@ func (p *Purger) purge(ctx context.Context, s *share.Share, w *worker, e *waitin
 	start := time.Now()
 	removal := &copytree.Removal{Workers: workersPerVolume}
 	p.update(w, func() { w.removals[removal] = true })
-	err := s.Purge(e.entry, func(trash int, name string) error { return removal.Remove(ctx, trash, name) })
+	err := s.Trash.Purge(e.entry, func(trash int, name string) error { return removal.Remove(ctx, trash, name) })
 	log := klog.FromContext(ctx).WithValues("share", w.share, "volume", e.entry.Key, "entries", removal.Entries.Load(), "duration", time.Since(start))
 	p.update(w, func() {
 		w.status.Entries += removal.Entries.Load()
@@ -325,7 +362,7 @@ func (p *Purger) purge(ctx context.Context, s *share.Share, w *worker, e *waitin
 				// what a copy has failed to write may take it a moment.
 				e.backoff = busyBackoff
 			}
-			e.due = p.clock().Add(e.backoff)
+			e.due = p.serverNow(w).Add(e.backoff)
 			return
 		}
 		w.status.Purged++

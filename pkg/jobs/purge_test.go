@@ -4,7 +4,6 @@ package jobs
 
 import (
 	"context"
-	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -33,8 +32,9 @@ type site struct {
 	mounter  *mount.Fake
 	registry atomic.Pointer[volume.Registry]
 	root     string
-	step     func(string) // is called before each change on a share
-	stop     func()       // ends Run and waits for it
+	server   func() time.Time // the server's clock, which goes as the bubble's does
+	step     func(string)     // is called before each change on a share
+	stop     func()           // ends Run and waits for it
 }
 
 func newSite(t *testing.T, shares ...volume.Share) *site {
@@ -47,8 +47,14 @@ func newSite(t *testing.T, shares ...volume.Share) *site {
 		Maker: "0a1b2c3d", Step: func(what string) { s.step(what) },
 	}})
 	s.purger = NewPurger(s.pool)
+	began := time.Now()
+	s.server = func() time.Time { return serverBegan.Add(time.Since(began)) }
+	s.purger.now = func(context.Context, *share.Share) (time.Time, error) { return s.server(), nil }
 	return s
 }
+
+// serverBegan is when a bubble begins by the server's clock, which is not the controller's.
+var serverBegan = time.Date(2031, 4, 1, 12, 0, 0, 0, time.UTC)
 
 // nas1 is a registered share.
 func nas1(retention time.Duration) volume.Share {
@@ -92,36 +98,44 @@ func (s *site) open(name string) *share.Share {
 }
 
 // trash makes a volume with a file in it and deletes it.
-func (s *site) trash(name, key string, retention *time.Duration) (share.Trashed, time.Time) {
+func (s *site) trash(name, key string, retention *time.Duration) share.Trashed {
 	s.Helper()
 	ctx, sh := context.Background(), s.open(name)
-	m, _, err := sh.Begin(ctx, volume.Record{Key: key, Name: key, Directory: key, OnDelete: volume.Delete, Retention: retention, Created: time.Now()})
-	if err == nil {
-		err = errors.Join(m.Claim(ctx), m.MakeDirectory(ctx))
-	}
-	if err == nil {
-		_, err = m.Commit(ctx)
-	}
-	if err == nil {
-		err = os.WriteFile(filepath.Join(s.root, sh.Definition().Path, key, "file"), nil, 0o644)
-	}
-	var r *share.Stored
-	if err == nil {
-		r, err = sh.Lookup(ctx, key)
-	}
-	var e share.Trashed
-	var due time.Time
-	if err == nil {
-		e, due, err = sh.Trash(ctx, r, time.Now())
-	}
+	p, _, err := sh.Volumes.Begin(ctx, volume.Record{Key: key, Name: key, Directory: key, OnDelete: volume.Delete, Retention: retention, Created: time.Now()})
 	if err != nil {
 		s.Fatal(err)
 	}
-	return e, due
+	if err := p.MakeDirectory(ctx); err != nil {
+		s.Fatal(err)
+	}
+	if _, err := p.Commit(ctx); err != nil {
+		s.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(s.root, sh.Definition().Path, key, "file"), nil, 0o644); err != nil {
+		s.Fatal(err)
+	}
+	e, err := sh.Volumes.Delete(ctx, key)
+	if err != nil || e == nil {
+		s.Fatal(e, err)
+	}
+	return s.now(*e, filepath.Join(s.root, sh.Definition().Path, ".mooring/trash"))
+}
+
+// now has an entry of the trash be deleted by the bubble's time.
+func (s *site) now(e share.Trashed, trash string) share.Trashed {
+	s.Helper()
+	old := volume.TrashRecordName(e.Name, e.Deleted, e.Due)
+	keep := e.Due.Sub(e.Deleted)
+	e.Deleted = s.server().Truncate(time.Second)
+	e.Due = e.Deleted.Add(keep)
+	if err := os.Rename(filepath.Join(trash, old), filepath.Join(trash, volume.TrashRecordName(e.Name, e.Deleted, e.Due))); err != nil {
+		s.Fatal(err)
+	}
+	return e
 }
 
 // add tells of what trash has deleted on nas1.
-func (s *site) add(e share.Trashed, due time.Time) { s.purger.Add("nas1", e, due) }
+func (s *site) add(e share.Trashed) { s.purger.Add("nas1", e) }
 
 // left returns the keys of what is in the trash on disk, data and records.
 func (s *site) left(export string) string {
@@ -178,11 +192,11 @@ func TestRetention(t *testing.T) {
 		defer s.end()
 		s.start()
 		never, soon := 24*time.Hour, time.Duration(0)
-		began := time.Now().Round(0)
+		began := s.server()
 		s.add(s.trash("nas1", "a", nil))
 		time.Sleep(time.Second / 2)
 		s.add(s.trash("nas1", "b", &never))
-		later := time.Now().Round(0)
+		later := s.server().Truncate(time.Second)
 		s.add(s.trash("nas1", "c", &soon))
 		s.after(time.Second, "a b", Trash{Share: "nas1", Volumes: 2, Oldest: began, Purged: 1, Entries: 2})
 		s.after(8*time.Second, "a b", Trash{Share: "nas1", Volumes: 2, Oldest: began, Purged: 1, Entries: 2})
@@ -197,12 +211,12 @@ func TestResume(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t, nas1(time.Second))
 		defer s.end()
-		began := time.Now().Round(0)
+		began := s.server()
 		s.trash("nas1", "a", nil)
 		long := 5 * time.Minute
 		s.trash("nas1", "b", &long)
-		e, due := s.trash("nas1", "early", nil)
-		s.purger.Add("nas1", e, due) // nothing runs yet; it is found like the rest
+		e := s.trash("nas1", "early", nil)
+		s.purger.Add("nas1", e) // nothing runs yet; it is found like the rest
 		time.Sleep(2 * time.Second)
 		s.start()
 		s.after(0, "b", Trash{Share: "nas1", Volumes: 1, Oldest: began, Purged: 2, Entries: 4})
@@ -242,7 +256,7 @@ func TestDownShare(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t, nas1(time.Minute))
 		defer s.end()
-		began := time.Now().Round(0)
+		began := s.server()
 		s.trash("nas1", "a", nil)
 		again := nas1(time.Minute)
 		again.MountOptions = []string{"timeo=1"}
@@ -276,15 +290,15 @@ func TestBackoff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t, nas1(0))
 		defer s.end()
-		began := time.Now().Round(0)
-		e, due := s.trash("nas1", "a", nil)
+		began := s.server()
+		e := s.trash("nas1", "a", nil)
 		s.start()
 		s.after(0, "", Trash{Share: "nas1", Purged: 1, Entries: 2})
 
 		// A name that no file system takes stands for a directory that none lets go.
-		e.Name, e.Deleted = strings.Repeat("x", 300), began
-		s.purger.Add("nas1", e, due)
-		stuck := Trash{Share: "nas1", Volumes: 1, Oldest: began, Overdue: 1, Since: due.Round(0), Purged: 1, Entries: 2, Failed: 1}
+		e.Name = strings.Repeat("x", 300)
+		s.purger.Add("nas1", e)
+		stuck := Trash{Share: "nas1", Volumes: 1, Oldest: began, Overdue: 1, Since: e.Due, Purged: 1, Entries: 2, Failed: 1}
 		s.after(time.Second, "", stuck)
 		stuck.Failed = 2
 		s.after(firstBackoff, "", stuck)
@@ -302,8 +316,8 @@ func TestUnregistered(t *testing.T) {
 		if all := s.purger.Status(); len(all) != 0 {
 			t.Errorf("without shares there are %+v", all)
 		}
-		e, due := s.trash("10.0.0.9:/other", "a", nil)
-		s.purger.Add("10.0.0.9:/other", e, due)
+		e := s.trash("10.0.0.9:/other", "a", nil)
+		s.purger.Add("10.0.0.9:/other", e)
 		s.after(0, "", Trash{Share: "10.0.0.9:/other", Purged: 1, Entries: 2})
 	})
 }
@@ -353,10 +367,10 @@ func TestRunEnds(t *testing.T) {
 		defer s.pool.Close()
 		s.start()
 		s.stop()
-		e, due := s.trash("nas1", "a", nil)
-		s.purger.Add("nas1", e, due)
-		s.purger.Add("10.0.0.9:/other", e, due)
-		s.after(time.Hour, "a", Trash{Share: "nas1", Volumes: 1, Oldest: e.Deleted.Round(0), Overdue: 1, Since: due.Round(0)})
+		e := s.trash("nas1", "a", nil)
+		s.purger.Add("nas1", e)
+		s.purger.Add("10.0.0.9:/other", e)
+		s.after(time.Hour, "a", Trash{Share: "nas1", Volumes: 1, Oldest: e.Deleted})
 		if all := s.purger.Status(); len(all) != 1 {
 			t.Errorf("after the end there are %+v", all)
 		}

@@ -271,7 +271,7 @@ func TestFollowsRegistry(t *testing.T) {
 		releaseFirst()
 		releaseFirst() // twice is once
 		r.mounts("10.0.0.1:/a", "10.0.0.2:/b")
-		if _, err := same.Keys(quiet); err != nil {
+		if _, err := same.Volumes.Keys(quiet); err != nil {
 			t.Errorf("under its last user: %v", err)
 		}
 		releaseSame()

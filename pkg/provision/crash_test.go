@@ -273,7 +273,7 @@ func TestKill(t *testing.T) {
 		"delete, and delete again": func(t *testing.T, c scenario) { c.interrupt(t, true, remove, c.peace(t, create, remove)) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			ground.Each(t, func(t *testing.T, g ground.Ground) {
+			ground.Ends(t, func(t *testing.T, g ground.Ground) {
 				for _, c := range cases {
 					kill(t, scenario{g, c.name, c.parameters})
 				}

@@ -166,7 +166,7 @@ func has(ctx context.Context, sh *share.Share, key string) (bool, error) {
 	if key == "" {
 		return false, nil
 	}
-	_, err := sh.Lookup(ctx, key)
+	_, err := sh.Volumes.Lookup(ctx, key)
 	switch {
 	case err == nil, errors.Is(err, volume.ErrDamaged), errors.Is(err, volume.ErrConflict):
 		return true, nil
@@ -214,133 +214,123 @@ func (s *Service) create(ctx context.Context, sh *share.Share, w volume.Wish, r 
 		}
 	}
 	if r.Adopt {
-		if r.Source != nil {
-			return nil, volume.Errorf(volume.ErrInvalid, "the class says existingDirectory: adopt, and a volume made from %s needs a new directory: use another class for it", r.Source)
+		if err := adopt(ctx, sh, w, &r); err != nil {
+			return nil, err
 		}
-		exists, err := sh.Exists(ctx, r.Directory)
+	}
+	for range begins {
+		p, found, err := sh.Volumes.Begin(ctx, r)
 		if err != nil {
 			return nil, err
 		}
-		if r.Adopted = exists; exists && w.Mutable.OnDelete == "" && r.Asked == "" {
-			r.OnDelete = volume.Retain
+		if p != nil {
+			return s.finish(ctx, sh, w, p)
+		}
+		done, err := s.settle(ctx, sh, w, &r, found)
+		if done != nil || err != nil {
+			return done, err
 		}
 	}
-	m, found, err := sh.Begin(ctx, r)
-	if err != nil {
-		return nil, err
-	}
-	if found != nil {
-		if differs := found.Differences(&r, w.Capacity); differs != "" {
-			return nil, volume.Errorf(volume.ErrIncompatible, "share %s: there is a volume %s already, and it is another: %s", def, w.Name, differs)
-		}
-		if found.Ready == 1 {
-			return s.standing(ctx, sh, found)
-		}
-		if err = s.leased(sh, *found); err != nil {
-			return nil, err
-		}
-		r = found.Record
-	}
-	if r.Source != nil && !r.Shallow {
-		return s.fill(ctx, sh, w, r, m)
-	}
-	if found != nil {
-		if m, err = sh.Resume(ctx, found.Record); err != nil {
-			return nil, err
-		}
-	}
-	if r.Shallow {
-		return s.shallow(ctx, m)
-	}
-	return s.finish(ctx, m)
+	return nil, volume.Errorf(volume.ErrBusy, "share %s: volume %s is created and given up again and again: try again", def, r.Key)
 }
 
-// standing answers with a volume that is there already, if its directory is.
-func (s *Service) standing(ctx context.Context, sh *share.Share, f *share.Found) (*volume.Record, error) {
-	r := &f.Record
-	exists, err := sh.Exists(ctx, r.Directory)
-	switch {
-	case err != nil || exists:
-	case f.Age < visibleWithin:
-		err = volume.Errorf(volume.ErrBusy, "share %s: the directory %q of volume %s, which was made a moment ago by another controller, is not seen yet: try again", sh.Definition(), r.Directory, r.Key)
-	default:
-		err = volume.Errorf(volume.ErrConflict, "share %s: volume %s has a record, but its directory %q is not there: a deletion was interrupted, or somebody removed it: delete the volume before it is created again", sh.Definition(), r.Key, r.Directory)
+// begins is how often a creation is begun anew after one was undone that stood in its way.
+const begins = 3
+
+// adopt finds out whether there is a directory to be adopted.
+func adopt(ctx context.Context, sh *share.Share, w volume.Wish, r *volume.Record) error {
+	if r.Source != nil {
+		return volume.Errorf(volume.ErrInvalid, "the class says existingDirectory: adopt, and a volume made from %s needs a new directory: use another class for it", r.Source)
 	}
+	exists, err := sh.Directories.Exists(ctx, r.Directory)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return r, nil
+	r.Adopted = exists
+	if exists && w.Mutable.OnDelete == "" && r.Asked == "" {
+		r.OnDelete = volume.Retain
+	}
+	return nil
+}
+
+// settle decides about a volume that has the name already. It returns its record where it is
+// what is wished for. A creation that was given up is undone: both are nil then.
+func (s *Service) settle(ctx context.Context, sh *share.Share, w volume.Wish, r *volume.Record, found *share.Stored) (*volume.Record, error) {
+	def := sh.Definition()
+	if found.State == share.Deleting {
+		return nil, volume.Errorf(volume.ErrBusy, "share %s: volume %s is just being deleted: try again", def, w.Name)
+	}
+	if differs := found.Differences(r, w.Capacity); differs != "" {
+		return nil, volume.Errorf(volume.ErrIncompatible, "share %s: there is a volume %s already, and it is another: %s", def, w.Name, differs)
+	}
+	if found.State == share.Ready {
+		return s.standing(ctx, sh, found)
+	}
+	if r.Source != nil && !r.Shallow {
+		done, ok, err := s.copier.Join(ctx, def.Name, volume.Object{Kind: volume.OfVolume, Key: r.Key})
+		if ok {
+			return done, err
+		}
+	}
+	return nil, sh.Volumes.AbortAbandoned(ctx, found)
+}
+
+// standing answers with a volume that exists already, if its directory does.
+func (s *Service) standing(ctx context.Context, sh *share.Share, f *share.Stored) (*volume.Record, error) {
+	r := &f.Record
+	exists, err := sh.Directories.Exists(ctx, r.Directory)
+	switch {
+	case err != nil:
+		return nil, err
+	case exists:
+		return r, nil
+	case f.Age() < visibleWithin:
+		return nil, volume.Errorf(volume.ErrBusy, "share %s: the directory %q of volume %s, which was made a moment ago by another controller, is not seen yet: try again", sh.Definition(), r.Directory, r.Key)
+	}
+	return nil, volume.Errorf(volume.ErrConflict, "share %s: volume %s has a record, but its directory %q does not exist: somebody removed it: delete the volume before it is created again", sh.Definition(), r.Key, r.Directory)
 }
 
 // visibleWithin is how long what another NFS client has made may stay unseen here: twice
 // acdirmax (nfs(5)).
 const visibleWithin = 2 * time.Minute
 
-// leased returns ErrBusy while a volume in the making may still be in another's hands.
-func (s *Service) leased(sh *share.Share, f share.Found) error {
-	if f.Maker != sh.Maker() && f.Age < sh.Lease() {
-		return volume.Errorf(volume.ErrBusy, "share %s: volume %s is being created by another controller: try again", sh.Definition(), f.Key)
-	}
-	return nil
-}
-
-// takeOver resumes a volume in the making, unless it may still be in another's hands.
-func (s *Service) takeOver(ctx context.Context, sh *share.Share, f share.Found) (*share.Making, error) {
-	if err := s.leased(sh, f); err != nil {
-		return nil, err
-	}
-	return sh.Resume(ctx, f.Record)
-}
-
-// finish does the steps that make a volume of a record.
-func (s *Service) finish(ctx context.Context, m *share.Making) (*volume.Record, error) {
-	err := m.Claim(ctx)
-	if err == nil {
-		err = m.MakeDirectory(ctx)
-	}
-	return s.commit(ctx, m, err)
-}
-
-// shallow does them for a volume that is a snapshot itself.
-func (s *Service) shallow(ctx context.Context, m *share.Making) (*volume.Record, error) {
-	return s.commit(ctx, m, m.UseSnapshot(ctx))
-}
-
-// commit makes a volume ready, or gives it up for the error that there was before.
-func (s *Service) commit(ctx context.Context, m *share.Making, err error) (*volume.Record, error) {
-	if err == nil {
-		var r *volume.Record
-		if r, err = m.Commit(ctx); err == nil {
-			return r, nil
+// finish does the steps that make a volume of what was begun. What is made from another volume
+// or a snapshot is filled and committed by a job.
+func (s *Service) finish(ctx context.Context, sh *share.Share, w volume.Wish, p *share.Pending) (*volume.Record, error) {
+	r := p.Record()
+	if r.Shallow {
+		if err := p.UseSnapshot(ctx); err != nil {
+			return nil, p.GiveUp(ctx, err)
 		}
+		return commit(ctx, p)
 	}
-	return nil, m.GiveUp(ctx, err)
-}
-
-// fill does them for a volume that is made from another or from a snapshot: what is in it
-// is copied by a job, which also makes it ready. m is nil where the volume was begun before.
-func (s *Service) fill(ctx context.Context, sh *share.Share, w volume.Wish, r volume.Record, m *share.Making) (*volume.Record, error) {
-	if m != nil {
-		err := m.Claim(ctx)
-		if err == nil {
-			err = m.MakeDirectory(ctx)
-		}
-		if err != nil {
-			return nil, m.GiveUp(ctx, err)
-		}
+	if err := p.MakeDirectory(ctx); err != nil {
+		return nil, p.GiveUp(ctx, err)
+	}
+	if r.Source == nil {
+		return commit(ctx, p)
 	}
 	copy := volume.Copy{Target: volume.Object{Kind: volume.OfVolume, Key: r.Key}, Source: *r.Source}
-	return s.copier.Volume(ctx, sh.Definition().Name, copy, m, w.MountOptions)
+	return s.copier.Volume(ctx, sh.Definition().Name, copy, p, w.MountOptions)
+}
+
+// commit makes a volume exist, or gives it up.
+func commit(ctx context.Context, p *share.Pending) (*volume.Record, error) {
+	r, err := p.Commit(ctx)
+	if err != nil {
+		return nil, p.GiveUp(ctx, err)
+	}
+	return r, nil
 }
 
 // admit refuses a new volume for which there is no room.
 func (s *Service) admit(ctx context.Context, sh *share.Share, w volume.Wish, key string) error {
 	def := sh.Definition()
-	if _, err := sh.Lookup(ctx, key); !errors.Is(err, volume.ErrNotFound) {
+	if _, err := sh.Volumes.Lookup(ctx, key); !errors.Is(err, volume.ErrNotFound) {
 		return err
 	}
 	if def.MaxVolumes > 0 {
-		keys, err := sh.Keys(ctx)
+		keys, err := sh.Volumes.Keys(ctx)
 		if err != nil {
 			return err
 		}

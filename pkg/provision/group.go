@@ -31,17 +31,14 @@ func (s *Service) CreateGroup(ctx context.Context, name string, sources []volume
 			return nil, err
 		}
 		defer release()
-		r, err := sh.Group(ctx, want.Key)
-		if errors.Is(err, volume.ErrNotFound) {
-			r, err = begin(ctx, sh, want)
-		}
+		r, err := begin(ctx, sh, want)
 		if err != nil {
 			return nil, err
 		}
 		if !slices.Equal(r.Members, want.Members) {
 			return nil, volume.Errorf(volume.ErrIncompatible, "share %s: there is a snapshot group %s already, and it is of other volumes", sh.Definition(), name)
 		}
-		if r.Ready == 0 {
+		if r.State != share.Ready {
 			if err := s.makeGroup(ctx, sh, on, r); err != nil {
 				return nil, err
 			}
@@ -69,44 +66,53 @@ func group(name string, sources []volume.Handle) (r volume.GroupRecord, on strin
 	return r, on, err
 }
 
-// begin publishes a group's record, if all its volumes are there.
-func begin(ctx context.Context, sh *share.Share, want volume.GroupRecord) (*volume.GroupRecord, error) {
-	for _, m := range want.Members {
-		if _, err := ready(ctx, sh, m.Volume); err != nil {
-			return nil, err
+// begin finds a group, or begins to make it, if all its volumes exist.
+func begin(ctx context.Context, sh *share.Share, want volume.GroupRecord) (*share.Group, error) {
+	found, err := sh.Groups.Lookup(ctx, want.Key)
+	if err == nil && found.State == share.Ready {
+		return found, nil
+	}
+	if err != nil && !errors.Is(err, volume.ErrNotFound) {
+		return nil, err
+	}
+	if found == nil {
+		for _, m := range want.Members {
+			if _, err := ready(ctx, sh, m.Volume); err != nil {
+				return nil, err
+			}
 		}
 	}
-	return sh.BeginGroup(ctx, want)
+	return sh.Groups.Begin(ctx, want)
 }
 
 // makeGroup makes the snapshots of a group and then the group ready. If one cannot be made,
 // the others go again.
-func (s *Service) makeGroup(ctx context.Context, sh *share.Share, on string, r *volume.GroupRecord) error {
+func (s *Service) makeGroup(ctx context.Context, sh *share.Share, on string, r *share.Group) error {
 	var work errgroup.Group
 	for _, m := range r.Members {
 		work.Go(func() error {
-			_, err := s.snapshot(ctx, m.Snapshot, r.Key, volume.Handle{Share: on, Key: m.Volume})
+			_, err := s.snapshot(ctx, m.Snapshot, r, volume.Handle{Share: on, Key: m.Volume})
 			return err
 		})
 	}
 	err := work.Wait()
 	if err == nil {
-		return sh.CommitGroup(ctx, r.Key)
+		err = sh.Groups.Commit(ctx, r)
 	}
-	if slices.Contains([]error{volume.ErrUnavailable, volume.ErrTimeout, volume.ErrBusy, nil}, volume.Kind(err)) {
+	if err == nil || share.Transient(err) {
 		return err // the next try goes on
 	}
-	if undo := s.removeGroup(ctx, sh, on, r); undo != nil {
+	if undo := s.removeGroup(ctx, sh, on, r.Key, nil); undo != nil {
 		klog.FromContext(ctx).Error(undo, "What was made of a snapshot group stays for a retry, or for the next start after an hour")
 	}
 	return err
 }
 
 // groupOf answers with a group that is whole.
-func groupOf(ctx context.Context, sh *share.Share, on string, r *volume.GroupRecord) (*volume.Group, error) {
+func groupOf(ctx context.Context, sh *share.Share, on string, r *share.Group) (*volume.Group, error) {
 	g := &volume.Group{Handle: volume.Handle{Share: on, Key: r.Key}, Created: r.Created}
 	for i, m := range r.Members {
-		member, err := sh.Snapshot(ctx, volume.KeyFor(m.Snapshot))
+		member, err := sh.Snapshots.Lookup(ctx, volume.KeyFor(m.Snapshot))
 		if err != nil {
 			return nil, err
 		}
@@ -127,14 +133,14 @@ func (s *Service) GetGroup(ctx context.Context, h volume.Handle, snapshots []vol
 			return nil, err
 		}
 		defer release()
-		r, err := sh.Group(ctx, h.Key)
-		if err == nil && r.Ready == 0 {
-			err = volume.Errorf(volume.ErrNotFound, "share %s: the snapshot group %s is still being made", sh.Definition(), h.Key)
-		}
-		if err == nil {
-			err = matches(r, h.Share, snapshots)
-		}
+		r, err := sh.Groups.Lookup(ctx, h.Key)
 		if err != nil {
+			return nil, err
+		}
+		if r.State != share.Ready {
+			return nil, volume.Errorf(volume.ErrNotFound, "share %s: the snapshot group %s is still being made, or is being deleted", sh.Definition(), h.Key)
+		}
+		if err := matches(&r.GroupRecord, h.Share, snapshots); err != nil {
 			return nil, err
 		}
 		return groupOf(ctx, sh, h.Share, r)
@@ -170,36 +176,20 @@ func (s *Service) DeleteGroup(ctx context.Context, h volume.Handle, snapshots []
 			return struct{}{}, err
 		}
 		defer release()
-		r, err := sh.Group(ctx, h.Key)
-		if errors.Is(err, volume.ErrNotFound) {
-			return struct{}{}, nil
-		}
-		if err == nil {
-			err = matches(r, h.Share, snapshots)
-		}
-		if err != nil {
-			return struct{}{}, err
-		}
-		return struct{}{}, s.removeGroup(ctx, sh, h.Share, r)
+		return struct{}{}, s.removeGroup(ctx, sh, h.Share, h.Key, func(r *share.Group) error {
+			return matches(&r.GroupRecord, h.Share, snapshots)
+		})
 	})
 	return err
 }
 
-// removeGroup deletes the snapshots of a group, if all can be, and then the group.
-func (s *Service) removeGroup(ctx context.Context, sh *share.Share, on string, r *volume.GroupRecord) error {
-	for _, m := range r.Members {
-		if err := sh.Unused(ctx, volume.KeyFor(m.Snapshot)); err != nil {
-			return err
-		}
+// removeGroup deletes a group with its snapshots, if all can be.
+func (s *Service) removeGroup(ctx context.Context, sh *share.Share, on, key string, check func(*share.Group) error) error {
+	trashed, err := sh.Groups.Delete(ctx, key, check)
+	for _, t := range trashed {
+		s.purger.Add(on, t)
 	}
-	for _, m := range r.Members {
-		h := volume.Handle{Share: on, Key: volume.KeyFor(m.Snapshot)}
-		_, err := sh.Snapshot(ctx, h.Key)
-		if err := s.deleteSnapshot(ctx, sh, h, err); err != nil {
-			return err
-		}
-	}
-	return sh.RemoveGroup(ctx, r.Key)
+	return err
 }
 
 // Sweep deletes what is left of groups that were begun long ago and never made whole, on the
@@ -218,13 +208,13 @@ func (s *Service) sweep(ctx context.Context, on string) error {
 		return err
 	}
 	defer release()
-	groups, err := sh.AbandonedGroups(ctx)
-	for _, r := range groups {
-		unlock, ok := s.locks.TryLock(groupLock(r.Key))
+	keys, err := sh.Groups.Abandoned(ctx)
+	for _, key := range keys {
+		unlock, ok := s.locks.TryLock(groupLock(key))
 		if !ok {
 			continue
 		}
-		err = errors.Join(err, s.removeGroup(ctx, sh, on, &r))
+		err = errors.Join(err, s.removeGroup(ctx, sh, on, key, nil))
 		unlock()
 	}
 	return err

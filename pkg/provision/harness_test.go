@@ -59,7 +59,7 @@ func (o *one) Answers(context.Context, string) error {
 }
 
 // Add implements Purger.
-func (o *one) Add(string, share.Trashed, time.Time) {}
+func (o *one) Add(string, share.Trashed) {}
 
 // Look implements jobs.Trashed.
 func (o *one) Look(string) {}
@@ -69,7 +69,7 @@ func (o *one) Look(string) {}
 func (o *one) purge(t *testing.T) {
 	t.Helper()
 	for range 5 {
-		entries, err := o.share.Trashed(context.Background())
+		entries, err := o.share.Trash.List(context.Background())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -77,7 +77,7 @@ func (o *one) purge(t *testing.T) {
 			return
 		}
 		for _, e := range entries {
-			err := o.share.Purge(e, func(trash int, name string) error {
+			err := o.share.Trash.Purge(e, func(trash int, name string) error {
 				return (&copytree.Removal{Workers: 4}).Remove(context.Background(), trash, name)
 			})
 			if err != nil {
@@ -129,7 +129,11 @@ func parseWish(name string, parameters map[string]string) (volume.Wish, error) {
 	return volume.Wish{Name: name, Params: params, Capacity: volume.Capacity{Required: 1 << 30}}, err
 }
 
-var deletedAt = regexp.MustCompile(`\.[0-9]{19}`)
+// deletedAt and nonce are what differs in names from run to run.
+var (
+	deletedAt = regexp.MustCompile(`\.[0-9]{10}\.[0-9]{10}\.json$`)
+	nonce     = regexp.MustCompile(`\.[0-9a-f]{16}`)
+)
 
 // tree describes all that is in a directory: names, kinds, modes, owners and content, but for
 // what differs from run to run.
@@ -148,7 +152,7 @@ func tree(t *testing.T, dir string) []string {
 		if name == "." {
 			return nil
 		}
-		name = deletedAt.ReplaceAllString(name, ".TIME")
+		name = nonce.ReplaceAllString(deletedAt.ReplaceAllString(name, ".TIME.json"), ".NONCE")
 		content := ""
 		switch {
 		case info.Mode().IsRegular():
@@ -176,7 +180,7 @@ func describe(data []byte) string {
 	if json.Unmarshal(data, &record) != nil {
 		return fmt.Sprintf("%x", sha256.Sum256(data))
 	}
-	for _, key := range []string{"maker", "nonce", "created", "restored"} {
+	for _, key := range []string{"maker", "run", "nonce", "groupNonce", "created", "restored"} {
 		delete(record, key)
 	}
 	text, _ := json.Marshal(record)

@@ -72,7 +72,7 @@ func volumeHealth(ctx context.Context, sh *share.Share, key string) ([]volume.Co
 	if err != nil {
 		return nil, err
 	}
-	there, err := sh.Exists(ctx, r.Directory)
+	there, err := sh.Directories.Exists(ctx, r.Directory)
 	switch {
 	case volume.Kind(err) == volume.ErrConflict: // a link, a file
 		return []volume.Condition{{Severity: volume.Inaccessible, Reason: volume.DirectoryMissing, Message: err.Error()}}, nil
@@ -90,7 +90,7 @@ func (s *Service) ListHealth(ctx context.Context, p volume.Page) ([]volume.Healt
 	return list(ctx, s, p, listing[volume.Health]{
 		what: "look at the volumes", many: healthBatch,
 		keys: func(sh *share.Share, ctx context.Context) ([]string, error) {
-			keys, err := sh.Keys(ctx)
+			keys, err := sh.Volumes.Keys(ctx)
 			if err == nil {
 				s.known.Store(sh.Definition().Name, keys)
 			}

@@ -121,7 +121,7 @@ func TestHealth(t *testing.T) {
 	if err := os.Symlink("/etc", filepath.Join(dir, "pvc-b")); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, volume.StateDir, "volumes/pvc-c.json"), []byte("{"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, volume.StateDir, "volumes/pvc-c/record.json"), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for key, want := range map[string]volume.Reason{"pvc-a": volume.DirectoryMissing, "pvc-b": volume.DirectoryMissing, "pvc-c": volume.RecordDamaged, "pvc-d": ""} {

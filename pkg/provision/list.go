@@ -25,7 +25,7 @@ const readersAtOnce = 16
 // are gone. One volume's damaged record is logged and left out.
 func (s *Service) List(ctx context.Context, p volume.Page) ([]volume.Volume, string, error) {
 	return list(ctx, s, p, listing[volume.Volume]{
-		what: "list the volumes", keys: (*share.Share).Keys,
+		what: "list the volumes", keys: func(sh *share.Share, ctx context.Context) ([]string, error) { return sh.Volumes.Keys(ctx) },
 		read: func(ctx context.Context, sh *share.Share, name, key string) (*volume.Volume, error) {
 			r, err := ready(ctx, sh, key)
 			if err != nil {
@@ -39,7 +39,7 @@ func (s *Service) List(ctx context.Context, p volume.Page) ([]volume.Volume, str
 // ListSnapshots does the same for snapshots: for all, or those of one volume.
 func (s *Service) ListSnapshots(ctx context.Context, p volume.Page, of *volume.Handle) ([]volume.Snapshot, string, error) {
 	return list(ctx, s, p, listing[volume.Snapshot]{
-		what: "list the snapshots", keys: (*share.Share).SnapshotKeys,
+		what: "list the snapshots", keys: func(sh *share.Share, ctx context.Context) ([]string, error) { return sh.Snapshots.Keys(ctx) },
 		read: func(ctx context.Context, sh *share.Share, name, key string) (*volume.Snapshot, error) {
 			r, err := visible(ctx, sh, key)
 			if err != nil || of != nil && (of.Share != name || of.Key != r.Volume) {

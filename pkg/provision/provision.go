@@ -8,8 +8,8 @@
 package provision
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"runtime/debug"
 	"sync"
@@ -31,15 +31,17 @@ type Shares interface {
 	Answers(ctx context.Context, name string) error
 }
 
-// Purger is told what is new in a share's trash, and when it is to be purged.
+// Purger is told what is new in a share's trash.
 type Purger interface {
-	Add(share string, e share.Trashed, due time.Time)
+	Add(share string, e share.Trashed)
 }
 
 // Copier makes copies that outlive the call which asks for them: see jobs.Copier.
 type Copier interface {
 	Snapshot(ctx context.Context, share string, copy volume.Copy) (*volume.SnapshotRecord, error)
-	Volume(ctx context.Context, share string, copy volume.Copy, m *share.Making, options []string) (*volume.Record, error)
+	Volume(ctx context.Context, share string, copy volume.Copy, p *share.Pending, options []string) (*volume.Record, error)
+	// Join waits for the copy to a target that this process makes; ok is false where it makes none.
+	Join(ctx context.Context, share string, target volume.Object) (r *volume.Record, ok bool, err error)
 }
 
 // Service does the controller's work.
@@ -176,11 +178,17 @@ func answer(share string, r *volume.Record) *volume.Volume {
 
 // ready returns the record of a volume that is there for use.
 func ready(ctx context.Context, sh *share.Share, key string) (*share.Stored, error) {
-	r, err := sh.Lookup(ctx, key)
-	if err == nil && r.Ready == 0 {
-		return nil, volume.Errorf(volume.ErrNotFound, "share %s: volume %s is still being created", sh.Definition(), key)
+	r, err := sh.Volumes.Lookup(ctx, key)
+	if err != nil {
+		return nil, err
 	}
-	return r, err
+	switch r.State {
+	case share.Ready:
+		return r, nil
+	case share.Deleting:
+		return nil, volume.Errorf(volume.ErrNotFound, "share %s: volume %s is being deleted", sh.Definition(), key)
+	}
+	return nil, volume.Errorf(volume.ErrNotFound, "share %s: volume %s is still being created", sh.Definition(), key)
 }
 
 // Get returns a volume. It is ErrNotFound where there is none.
@@ -207,113 +215,41 @@ func (s *Service) Expand(ctx context.Context, h volume.Handle, c volume.Capacity
 		return 0, err
 	}
 	return on(ctx, s, h, nil, func(ctx context.Context, sh *share.Share) (int64, error) {
-		r, err := ready(ctx, sh, h.Key)
+		r, err := sh.Volumes.Update(ctx, h.Key, func(r *volume.Record) error {
+			if c.Limit > 0 && r.Capacity > c.Limit {
+				return volume.Errorf(volume.ErrOutOfRange, "volume %s has %d bytes, which is over the limit of %d, and volumes do not shrink", h, r.Capacity, c.Limit)
+			}
+			r.Capacity = max(r.Capacity, c.Required)
+			return nil
+		})
 		if err != nil {
 			return 0, err
 		}
-		if c.Limit > 0 && r.Capacity > c.Limit {
-			return 0, volume.Errorf(volume.ErrOutOfRange, "volume %s has %d bytes, which is over the limit of %d, and volumes do not shrink", h, r.Capacity, c.Limit)
-		}
-		if r.Capacity >= c.Required {
-			return r.Capacity, nil
-		}
-		r.Capacity = c.Required
-		return r.Capacity, sh.Update(ctx, r.Record)
+		return r.Capacity, nil
 	})
 }
 
 // Modify changes what can be changed of a live volume.
 func (s *Service) Modify(ctx context.Context, h volume.Handle, m volume.Mutable) error {
-	_, err := on(ctx, s, h, nil, func(ctx context.Context, sh *share.Share) (struct{}, error) {
-		r, err := ready(ctx, sh, h.Key)
-		if err != nil {
-			return struct{}{}, err
-		}
-		changed := r.Record
-		if m.OnDelete != "" {
-			changed.OnDelete = m.OnDelete
-		}
-		if m.Retention != nil {
-			changed.Retention = m.Retention
-		}
-		if changed.OnDelete == r.OnDelete && sameDuration(changed.Retention, r.Retention) {
-			return struct{}{}, nil
-		}
-		return struct{}{}, sh.Update(ctx, changed)
+	_, err := on(ctx, s, h, nil, func(ctx context.Context, sh *share.Share) (*volume.Record, error) {
+		return sh.Volumes.Update(ctx, h.Key, func(r *volume.Record) error {
+			r.OnDelete = cmp.Or(m.OnDelete, r.OnDelete)
+			r.Retention = cmp.Or(m.Retention, r.Retention)
+			return nil
+		})
 	})
 	return err
-}
-
-func sameDuration(a, b *time.Duration) bool {
-	return a == b || a != nil && b != nil && *a == *b
 }
 
 // Delete deletes a volume in the way that its record says. One that is not there is deleted.
 // options are for the mount of a share that is not registered.
 func (s *Service) Delete(ctx context.Context, h volume.Handle, options []string) error {
 	_, err := on(ctx, s, h, options, func(ctx context.Context, sh *share.Share) (struct{}, error) {
-		return struct{}{}, s.delete(ctx, sh, h)
+		t, err := sh.Volumes.Delete(ctx, h.Key)
+		if err == nil && t != nil {
+			s.purger.Add(h.Share, *t)
+		}
+		return struct{}{}, err
 	})
 	return err
-}
-
-func (s *Service) delete(ctx context.Context, sh *share.Share, h volume.Handle) error {
-	r, err := sh.Lookup(ctx, h.Key)
-	switch {
-	case errors.Is(err, volume.ErrNotFound):
-		return nil
-	case err != nil:
-		return err
-	case r.Ready == 0:
-		if whole, err := s.abandon(ctx, sh, r); err != nil || !whole {
-			return err
-		}
-		if r, err = sh.Lookup(ctx, h.Key); err != nil {
-			return err
-		}
-	}
-	switch {
-	case r.OnDelete == volume.Retain, r.Shallow:
-		return sh.Release(ctx, r)
-	case r.OnDelete == volume.Archive:
-		return sh.Archive(ctx, r)
-	}
-	e, due, err := sh.Trash(ctx, r, time.Now())
-	if err == nil && e.Name != "" {
-		s.purger.Add(h.Share, e, due)
-	}
-	return err
-}
-
-// abandon undoes a volume that is not ready, unless somebody is at it. whole is true where a
-// copy had been put in its place before its maker died: then the volume is made ready.
-func (s *Service) abandon(ctx context.Context, sh *share.Share, r *share.Stored) (whole bool, err error) {
-	var job *share.Copying
-	if r.Source != nil && !r.Shallow {
-		if job, err = sh.Seize(ctx, volume.Object{Kind: volume.OfVolume, Key: r.Key}); err != nil {
-			return false, err
-		}
-	}
-	if job == nil {
-		m, err := s.takeOver(ctx, sh, share.Found{Record: r.Record, Age: r.Age()})
-		if err != nil {
-			return false, err
-		}
-		return false, m.Undo()
-	}
-	defer job.End()
-	m, err := sh.Resume(ctx, r.Record)
-	if err != nil {
-		return false, err
-	}
-	whole, err = sh.Placed(ctx, &r.Record)
-	switch {
-	case err != nil:
-		m.Leave()
-	case whole:
-		_, err = m.Commit(ctx)
-	default:
-		err = m.Undo()
-	}
-	return whole && err == nil, err
 }

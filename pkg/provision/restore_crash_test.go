@@ -43,14 +43,14 @@ func init() {
 // bringBack is what mooringctl does. That the volume was purged is no error.
 func bringBack(sh *share.Share, directory string) error {
 	ctx := context.Background()
-	entries, err := sh.Trashed(ctx)
+	entries, err := sh.Trash.List(ctx)
 	if err != nil {
 		return err
 	}
-	_, err = sh.Restored(ctx, "pvc-1")
+	_, err = sh.Volumes.Restored(ctx, "pvc-1")
 	for _, e := range entries {
 		if e.Key == "pvc-1" && e.Kind() == "volume" {
-			_, err = sh.Restore(ctx, e, directory)
+			_, err = sh.Volumes.Restore(ctx, e, directory)
 		}
 	}
 	if errors.Is(err, volume.ErrNotFound) {
@@ -60,10 +60,10 @@ func bringBack(sh *share.Share, directory string) error {
 }
 
 func purgeAll(sh *share.Share, remove func(trash int, name string) error) error {
-	entries, err := sh.Trashed(context.Background())
+	entries, err := sh.Trash.List(context.Background())
 	for _, e := range entries {
 		if err == nil {
-			err = sh.Purge(e, remove)
+			err = sh.Trash.Purge(e, remove)
 		}
 	}
 	return err
@@ -86,7 +86,7 @@ func TestKillRestore(t *testing.T) {
 		{"purge half", "bring back", "purge", ""},
 	} {
 		t.Run(c.killed+", then "+c.then, func(t *testing.T) {
-			ground.Each(t, func(t *testing.T, g ground.Ground) {
+			ground.Ends(t, func(t *testing.T, g ground.Ground) {
 				want := [][]string{brought(t, g, c.want)}
 				if c.or != "" {
 					want = append(want, brought(t, g, c.or))
@@ -116,7 +116,7 @@ func brought(t *testing.T, g ground.Ground, operation string) []string {
 	if err := copies[operation](s); err != nil {
 		t.Fatal(err)
 	}
-	if entries, err := o.share.Trashed(context.Background()); err != nil || len(entries) > 0 {
+	if entries, err := o.share.Trash.List(context.Background()); err != nil || len(entries) > 0 {
 		t.Fatalf("after %s there is in the trash %+v, %v", operation, entries, err)
 	}
 	return settle(t, dir, s, o)
@@ -152,7 +152,7 @@ func killRestore(t *testing.T, g ground.Ground, killed, then string, want [][]st
 			}
 			got := settle(t, dir, s, o)
 			got = slices.DeleteFunc(got, func(e string) bool { // the asides of the dead one go when they are old
-				return heir.opt.Maker != "" && strings.HasPrefix(e, ".mooring/staging/") && strings.Contains(e, ".json ")
+				return heir.opt.Maker != "" && strings.HasPrefix(e, ".mooring/staging/")
 			})
 			if !slices.ContainsFunc(want[1:], func(or []string) bool { return slices.Equal(got, or) }) {
 				same(t, what, got, want[0])
@@ -192,7 +192,7 @@ func TestRestoreAgainstPurge(t *testing.T) {
 				t.Error(err)
 			}
 			got := settle(t, dir, s, o)
-			if slices.ContainsFunc(got, func(e string) bool { return strings.HasPrefix(e, ".mooring/volumes/pvc-1.json") }) {
+			if slices.ContainsFunc(got, func(e string) bool { return strings.HasPrefix(e, ".mooring/volumes/pvc-1 ") }) {
 				back++
 				same(t, "brought back", got, brought(t, g, "bring back"))
 			} else {
@@ -245,7 +245,7 @@ func TestRestoreRefuses(t *testing.T) {
 			if data, err := os.ReadFile(filepath.Join(dir, "else/where/directory/inner")); string(data) != "inner" {
 				t.Errorf("brought back is %q, %v", data, err)
 			}
-			if r, err := o.share.Lookup(ctx, "pvc-1"); err != nil || r.Directory != "else/where" || r.Ready != 1 || r.PVC == nil || r.PVC.Name != "data-pvc-1" || r.Restored.Inode != 0 {
+			if r, err := o.share.Volumes.Lookup(ctx, "pvc-1"); err != nil || r.Directory != "else/where" || r.State != share.Ready || r.PVC == nil || r.PVC.Name != "data-pvc-1" {
 				t.Errorf("its record is %+v, %v", r, err)
 			}
 			if err := s.Delete(ctx, handle, nil); err != nil {

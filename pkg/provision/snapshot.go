@@ -5,7 +5,6 @@ package provision
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/mooring-csi/mooring/pkg/share"
 	"github.com/mooring-csi/mooring/pkg/volume"
@@ -28,29 +27,32 @@ func (s *Service) CreateSnapshot(ctx context.Context, name string, source volume
 		return nil, err
 	}
 	return run(ctx, s, snapshotLock(key), source.Share, func(ctx context.Context) (*volume.Snapshot, error) {
-		return s.snapshot(ctx, name, "", source)
+		return s.snapshot(ctx, name, nil, source)
 	})
 }
 
 // snapshot makes or finds a snapshot, which may be one of a group.
-func (s *Service) snapshot(ctx context.Context, name, group string, source volume.Handle) (*volume.Snapshot, error) {
-	key := volume.KeyFor(name)
+func (s *Service) snapshot(ctx context.Context, name string, group *share.Group, source volume.Handle) (*volume.Snapshot, error) {
+	copy := volume.Copy{
+		Target: volume.Object{Kind: volume.OfSnapshot, Key: volume.KeyFor(name)}, Name: name,
+		Source: volume.Source{Object: volume.Object{Kind: volume.OfVolume, Key: source.Key}, Share: source.Share},
+	}
+	if group != nil {
+		copy.Group, copy.GroupNonce = group.Key, group.Nonce
+	}
 	sh, release, err := s.open(ctx, source.Share, nil)
 	if err != nil {
 		return nil, err
 	}
 	defer release()
-	r, err := sh.Snapshot(ctx, key)
+	r, err := sh.Snapshots.Lookup(ctx, copy.Target.Key)
 	if errors.Is(err, volume.ErrNotFound) {
-		r, err = s.copier.Snapshot(ctx, source.Share, volume.Copy{
-			Target: volume.Object{Kind: volume.OfSnapshot, Key: key}, Name: name, Group: group,
-			Source: volume.Source{Object: volume.Object{Kind: volume.OfVolume, Key: source.Key}, Share: source.Share},
-		})
+		r, err = s.copier.Snapshot(ctx, source.Share, copy)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if r.Volume != source.Key || r.Group != group {
+	if r.Volume != source.Key || r.Group != copy.Group || r.GroupNonce != copy.GroupNonce {
 		return nil, volume.Errorf(volume.ErrIncompatible, "share %s: there is a snapshot %s already, and it is of volume %s, not %s", sh.Definition(), name, r.Volume, source.Key)
 	}
 	return answerSnapshot(source.Share, r), nil
@@ -86,12 +88,12 @@ func (s *Service) GetSnapshot(ctx context.Context, h volume.Handle) (*volume.Sna
 // visible returns the record of a snapshot that is there for use: one of a group is when all
 // of the group are.
 func visible(ctx context.Context, sh *share.Share, key string) (*volume.SnapshotRecord, error) {
-	r, err := sh.Snapshot(ctx, key)
+	r, err := sh.Snapshots.Lookup(ctx, key)
 	if err != nil || r.Group == "" {
 		return r, err
 	}
-	g, err := sh.Group(ctx, r.Group)
-	if err == nil && g.Ready == 0 || errors.Is(err, volume.ErrNotFound) {
+	g, err := sh.Groups.Lookup(ctx, r.Group)
+	if errors.Is(err, volume.ErrNotFound) || err == nil && (g.State != share.Ready || g.Nonce != r.GroupNonce) {
 		return nil, volume.Errorf(volume.ErrNotFound, "share %s: the group %s, which snapshot %s is of, is not whole", sh.Definition(), r.Group, key)
 	}
 	return r, err
@@ -106,32 +108,24 @@ func (s *Service) DeleteSnapshot(ctx context.Context, h volume.Handle) error {
 			return struct{}{}, err
 		}
 		defer release()
-		r, err := sh.Snapshot(ctx, h.Key)
-		if err == nil && r.Group != "" {
-			return struct{}{}, volume.Errorf(volume.ErrInvalid, "share %s: snapshot %s is one of the group %s: delete the group", sh.Definition(), h.Key, r.Group)
+		t, err := sh.Snapshots.Delete(ctx, h.Key, func(r *volume.SnapshotRecord) error {
+			if r.Group == "" {
+				return nil
+			}
+			g, err := sh.Groups.Lookup(ctx, r.Group)
+			if errors.Is(err, volume.ErrNotFound) || err == nil && g.Nonce != r.GroupNonce {
+				return nil // the group was deleted while it was made
+			}
+			if err != nil {
+				return err
+			}
+			return volume.Errorf(volume.ErrInvalid, "snapshot %s is one of the group %s: delete the group", h.Key, r.Group)
+		})
+		if err == nil && t != nil {
+			s.purger.Add(h.Share, *t)
 		}
-		return struct{}{}, s.deleteSnapshot(ctx, sh, h, err)
+		return struct{}{}, err
 	})
-	return err
-}
-
-// deleteSnapshot deletes a snapshot of which reading the record ended with err.
-func (s *Service) deleteSnapshot(ctx context.Context, sh *share.Share, h volume.Handle, err error) error {
-	if err != nil && !errors.Is(err, volume.ErrNotFound) {
-		return err
-	}
-	// Nor may it appear again: its maker may have died at the very end, or on the way.
-	job, seized := sh.Seize(ctx, volume.Object{Kind: volume.OfSnapshot, Key: h.Key})
-	if job != nil {
-		job.End()
-	}
-	if err != nil || seized != nil {
-		return seized
-	}
-	e, due, err := sh.TrashSnapshot(ctx, h.Key, time.Now())
-	if err == nil && e.Name != "" {
-		s.purger.Add(h.Share, e, due)
-	}
 	return err
 }
 

@@ -3,9 +3,9 @@
 package share
 
 import (
-	"context"
 	"errors"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -14,7 +14,7 @@ import (
 
 // TestClaims has directories of which one is another's, inside it or around it.
 func TestClaims(t *testing.T) {
-	ctx := context.Background()
+	ctx := t.Context()
 	g := newGround(t)
 	g.create("v1", "team/a/b")
 	for directory, parts := range map[string][]string{
@@ -24,36 +24,62 @@ func TestClaims(t *testing.T) {
 		"team/a":       {"there are volumes inside it"},
 		"team":         {"there are volumes inside it"},
 	} {
-		m := g.begin("v2", directory)
-		g.refused(directory, m.Claim(ctx), volume.ErrConflict, parts...)
-		g.must(m.Undo())
+		p := g.begin(record("v2", directory))
+		g.refused(directory, p.MakeDirectory(ctx), volume.ErrConflict, parts...)
+		g.must(p.Abort())
 	}
 	g.create("v2", "team/a/c")
 	g.create("v3", "team/a/b-2")
-	m := g.begin("v4", "d")
-	g.must(m.Claim(ctx))
-	g.must(m.Claim(ctx)) // again is no conflict
-	g.must(m.Undo())
+	for directory, want := range map[string]string{"team/a/b": "v1", "team/a/c": "v2", "team/a": "", "team": "", "none/x": "", "team/a/b/c": ""} {
+		if key, err := g.Directories.Owner(ctx, directory); err != nil || key != want {
+			t.Errorf("%s is that of %q, %v", directory, key, err)
+		}
+	}
+	// A parent that has no volumes any more becomes one itself at once.
+	for _, key := range []string{"v1", "v2", "v3"} {
+		g.delete(key)
+	}
+	g.create("v4", "team")
+	if key, err := g.Directories.Owner(ctx, "team"); err != nil || key != "v4" {
+		t.Errorf("it is that of %q, %v", key, err)
+	}
+}
+
+// TestParentWithFiles has a parent that is to become a volume, with something in it.
+func TestParentWithFiles(t *testing.T) {
+	g := newGround(t)
+	g.create("v1", "team/a")
+	g.delete("v1")
+	g.put("team/file", "")
+	p := g.begin(record("v2", "team"))
+	g.refused("its parent", p.MakeDirectory(t.Context()), volume.ErrConflict, "exists already")
+	g.must(p.Abort())
+	if !g.has("team/file") {
+		t.Error("a file is gone")
+	}
 }
 
 // TestDamagedClaim has a claim of which nobody knows whose it is: nothing is destroyed.
 func TestDamagedClaim(t *testing.T) {
-	ctx := context.Background()
-	for _, text := range []string{"", "{", `{"key": ""}`, `{"version": 1}`} {
+	for _, text := range []string{"{", `{"key": ""}`, `{"version": 1}`, "\x00\x00", ""} {
 		g := newGround(t)
+		g.label = text + ": "
 		g.create("v1", "a")
-		g.must(os.Remove(g.at(".mooring/claims/a")))
-		g.put(".mooring/claims/a", text)
+		g.must(os.Remove(g.at(".mooring/claims/a/taken")))
+		g.put(".mooring/claims/a/taken", text)
 		g.put("a/file", "")
-		r, err := g.Lookup(ctx, "v1")
-		g.must(err)
-		_, _, err = g.Share.Trash(ctx, r, time.Now())
-		g.refused("trash", err, volume.ErrDamaged, ".mooring/claims")
-		g.refused("release", g.Release(ctx, r), volume.ErrDamaged)
-		g.refused("archive", g.Archive(ctx, r), volume.ErrDamaged)
-		m := g.begin("v2", "a")
-		g.refused("claim", m.Claim(ctx), volume.ErrDamaged)
-		if !g.has("a/file") || !g.has(".mooring/claims/a") || !g.has(".mooring/volumes/v1.json") {
+		_, err := g.Volumes.Delete(t.Context(), "v1")
+		g.refused("its deletion", err, volume.ErrDamaged, ".mooring/claims")
+		p := g.begin(record("v2", "a"))
+		kind := volume.ErrDamaged
+		if text == "" { // as a tidy leaves it for a moment
+			kind = volume.ErrBusy
+		}
+		g.refused("another", p.MakeDirectory(t.Context()), kind)
+		if err := p.Abort(); err != nil {
+			g.refused("its undo", err, volume.ErrDamaged) // the claim may be its own
+		}
+		if !g.has("a/file") || !g.has(".mooring/claims/a/taken") || g.state("v1") != Deleting {
 			t.Errorf("on the word of %q something was destroyed", text)
 		}
 	}
@@ -61,70 +87,161 @@ func TestDamagedClaim(t *testing.T) {
 
 // TestForeignClaim has a record whose directory is claimed for another volume, or for none.
 func TestForeignClaim(t *testing.T) {
-	ctx := context.Background()
 	g := newGround(t)
 	g.create("v1", "a")
 	g.create("v2", "b")
 	g.put("b/file", "")
-	r, err := g.Lookup(ctx, "v1")
+	_, err := g.Volumes.Update(t.Context(), "v1", func(r *volume.Record) error { r.Capacity, r.Directory = 1, "b"; return nil })
 	g.must(err)
-	changed := r.Record
-	changed.Directory = "b" // of v2
-	g.must(g.Update(ctx, changed))
-	r, err = g.Lookup(ctx, "v1")
-	g.must(err)
-	_, _, err = g.Share.Trash(ctx, r, time.Now())
-	g.refused("another's directory", err, volume.ErrDamaged, "v1", "v2", "nothing was changed")
-	if !g.has("b/file") || !g.has("a") || !g.has(".mooring/volumes/v1.json") {
-		t.Error("something was destroyed")
+	for range 2 {
+		_, err = g.Volumes.Delete(t.Context(), "v1")
+		g.refused("another's directory", err, volume.ErrDamaged, "v1", "v2", "the directory was not touched")
 	}
-
-	g.must(os.Remove(g.at(".mooring/claims/b")))
-	r, err = g.Lookup(ctx, "v2")
-	g.must(err)
-	_, _, err = g.Share.Trash(ctx, r, time.Now())
+	g.must(os.RemoveAll(g.at(".mooring/claims/b")))
+	_, err = g.Volumes.Delete(t.Context(), "v2")
 	g.refused("a directory without a claim", err, volume.ErrDamaged, "no volume")
-	if !g.has("b/file") {
+	if !g.has("b/file") || !g.has("a") || g.state("v1") < Making || g.state("v2") < Making {
 		t.Error("something was destroyed")
 	}
 }
 
-// TestDamagedRecord has a record that cannot be believed.
-func TestDamagedRecord(t *testing.T) {
-	ctx := context.Background()
+// TestEmptyClaims has what a process leaves that dies in an awkward moment: directories of claims
+// with nothing in them. They are in nobody's way.
+func TestEmptyClaims(t *testing.T) {
 	g := newGround(t)
-	g.create("v1", "a")
-	for _, text := range []string{"", "{}", "null"} {
-		g.must(os.Remove(g.at(".mooring/volumes/v1.json")))
-		g.put(".mooring/volumes/v1.json", text)
-		_, err := g.Lookup(ctx, "v1")
-		g.refused(text, err, volume.ErrDamaged, "nas1", "v1")
-		_, _, err = g.Begin(ctx, record("v1", "a"))
-		g.refused(text, err, volume.ErrDamaged)
+	for _, d := range []string{"a", "team/taken/b", "x", "y/taken/z/taken"} {
+		g.must(os.MkdirAll(g.at(".mooring/claims/"+d), 0o700))
 	}
-	if _, err := g.Lookup(ctx, "none"); !errors.Is(err, volume.ErrNotFound) {
-		t.Errorf("a volume that is not there: %v", err)
+	for key, directory := range map[string]string{"v1": "a", "v2": "team/b", "v3": "x/c", "v4": "y/d", "v5": "y/z/e"} {
+		if owner, err := g.Directories.Owner(t.Context(), directory); err != nil || owner != "" {
+			t.Errorf("%s is that of %q, %v", directory, owner, err)
+		}
+		g.create(key, directory)
+	}
+}
+
+// TestDeadClaim has the claim of a volume whose entry is gone: it goes when it is asked for.
+func TestDeadClaim(t *testing.T) {
+	g := newGround(t)
+	for key, directory := range map[string]string{"v1": "a", "v2": "b", "v3": "c/d"} {
+		g.create(key, directory)
+		g.must(os.RemoveAll(g.at(directory)))
+		g.must(os.RemoveAll(g.at(".mooring/volumes/" + key)))
+	}
+	g.create("v4", "a")
+	g.create("v5", "b/inner")
+	g.create("v1", "c/d") // the key of another
+	if owner, err := g.Directories.Owner(t.Context(), "a"); err != nil || owner != "v4" {
+		t.Errorf("it is that of %q, %v", owner, err)
+	}
+	// The entry of a damaged record may be anybody's.
+	g.must(os.Remove(g.at(".mooring/volumes/v5/record.json"))) // of which the claim is a link
+	g.put(".mooring/volumes/v5/record.json", "{")
+	p := g.begin(record("v6", "b/inner"))
+	g.refused("that of a damaged volume", p.MakeDirectory(t.Context()), volume.ErrConflict, "v5")
+	g.must(p.Abort())
+}
+
+// withoutLinks makes the claims of a share be as they are where the server has no hard links: an
+// empty file, and beside it one that is named after the volume.
+func (g *ground) withoutLinks() {
+	g.Helper()
+	g.must(filepath.Walk(g.at(".mooring/claims"), func(p string, info os.FileInfo, err error) error {
+		if err != nil || info.Name() != takenName || info.IsDir() {
+			return err
+		}
+		data, err := os.ReadFile(p)
+		g.must(err)
+		key, nonce := identityOf(data)
+		if key == "" {
+			return nil
+		}
+		g.must(os.WriteFile(filepath.Join(filepath.Dir(p), key+"."+nonce), nil, 0o600))
+		g.must(os.Remove(p)) // which is a link
+		return os.WriteFile(p, nil, 0o600)
+	}))
+}
+
+// TestWithoutLinks does everything with claims that are no links.
+func TestWithoutLinks(t *testing.T) {
+	g := newGround(t)
+	g.create("v1", "team/a")
+	g.put("team/a/data", "of v1")
+	g.create("v2", "b")
+	g.withoutLinks()
+	if owner, err := g.Directories.Owner(t.Context(), "team/a"); err != nil || owner != "v1" {
+		t.Errorf("it is that of %q, %v", owner, err)
+	}
+	for _, directory := range []string{"team/a", "team/a/c", "b"} {
+		p := g.begin(record("v3", directory))
+		g.refused(directory, p.MakeDirectory(t.Context()), volume.ErrConflict)
+		g.must(p.Abort())
+	}
+	e := g.delete("v1")
+	if e == nil || g.has("team/a") || g.has(".mooring/claims/team/taken/a") {
+		t.Errorf("it is in the trash as %+v; the claims are %q", e, g.names(".mooring/claims/team/taken"))
+	}
+	_, err := g.Volumes.Restore(t.Context(), *e, "")
+	g.must(err)
+	g.withoutLinks()
+	// A note that was left says that the directory of a volume is a parent.
+	g.put(".mooring/parents/"+directoryNote+"b", "")
+	other := g.impatient()
+	g.must(other.Tidy(t.Context(), 0))
+	if owner, err := g.Directories.Owner(t.Context(), "b"); err != nil || owner != "v2" || !g.has("b") {
+		t.Errorf("after a tidy it is that of %q, %v", owner, err)
+	}
+	if left := other.clear(); len(left) > 0 {
+		t.Errorf("in the end there is %q", left)
+	}
+}
+
+// TestBar has a tidy be under way, or have died: creations in the parent wait for it, and after a
+// lease break its bar and put back what it has taken away.
+func TestBar(t *testing.T) {
+	g := newGround(t)
+	g.create("v1", "team/a")
+	g.delete("v1")
+	g.meanwhile("take an empty parent away", func() {
+		for _, directory := range []string{"team/b", "team"} {
+			_, err := openAt(t, g.dir, Options{Maker: stranger}).make(record("v2", directory))
+			g.refused(directory, err, volume.ErrBusy)
+		}
+	})
+	g.must(g.Tidy(t.Context(), 0))
+	if g.has("team") {
+		t.Error("the parent stays")
+	}
+	g.impatient().delete("v2")
+
+	g.create("v1", "team/a")
+	g.delete("v1")
+	g.must(os.Remove(g.at(".mooring/claims/team/taken")))
+	g.put(".mooring/claims/team/taken", "")
+	g.must(os.Rename(g.at("team"), g.at(".mooring/claims/team/dead")))
+	g.put(".mooring/claims/team/dead/file", "that came into it meanwhile")
+	_, err := g.make(record("v2", "team/b"))
+	g.refused("within the lease", err, volume.ErrBusy)
+	other := g.impatient()
+	other.create("v2", "team/b")
+	if !g.has("team/file") {
+		t.Error("what was in the parent is lost")
 	}
 }
 
 // TestLinksAreNotFollowed has tenants' links, and ours, where a directory is to be.
 func TestLinksAreNotFollowed(t *testing.T) {
-	ctx := context.Background()
 	g := newGround(t)
 	out := t.TempDir()
 	g.must(os.Symlink(out, g.at("link")))
 	g.must(os.Symlink("real", g.at("inner")))
 	g.put("real/keep", "")
 	for _, directory := range []string{"link", "link/v", "inner", "inner/v", "real/keep/v"} {
-		m := g.begin("v1", directory)
-		err := m.Claim(ctx)
-		if err == nil {
-			err = m.MakeDirectory(ctx)
-		}
-		g.refused(directory, err, volume.ErrConflict)
-		g.must(m.Undo())
-		if there, _ := g.Exists(ctx, directory); there {
-			t.Errorf("%s is there", directory)
+		p := g.begin(record("v1", directory))
+		g.refused(directory, p.MakeDirectory(t.Context()), volume.ErrConflict)
+		g.must(p.Abort())
+		if there, _ := g.Directories.Exists(t.Context(), directory); there {
+			t.Errorf("%s exists", directory)
 		}
 	}
 	if entries, _ := os.ReadDir(out); len(entries) > 0 {
@@ -136,5 +253,51 @@ func TestLinksAreNotFollowed(t *testing.T) {
 	g.delete("v2") // the link goes to the trash, and not what it shows
 	if _, err := os.Stat(out); err != nil || g.has("b") {
 		t.Errorf("after a deletion there is %v, %v", g.has("b"), err)
+	}
+}
+
+// TestTidy removes the parents that were made for volumes, and no others.
+func TestTidy(t *testing.T) {
+	ctx := t.Context()
+	g := newGround(t)
+	g.put("theirs/keep", "") // was there before
+	g.must(os.Mkdir(g.at("empty"), 0o755))
+	for key, directory := range map[string]string{
+		"v1": "made/deep/a", "v2": "made/b", "v3": "theirs/sub/a", "v4": "empty/a", "v5": "full/a", "v6": "used/x/a", "v7": "used/b",
+	} {
+		g.create(key, directory)
+		if key != "v7" {
+			g.delete(key)
+		}
+	}
+	g.put("full/file", "of somebody")
+	g.must(os.Remove(g.at("used/b"))) // v7 is there all the same
+	g.must(g.Tidy(ctx, time.Hour))
+	for _, parent := range []string{"made/deep", "theirs/sub", "empty", "full", "used/x"} {
+		if !g.has(parent) {
+			t.Errorf("%s went before its time", parent)
+		}
+	}
+	g.must(g.Tidy(ctx, 0))
+	for parent, stays := range map[string]bool{
+		"made/deep": false, "made": false, "theirs/sub": false, "theirs/keep": true, "empty": true, "full/file": true, "used/x": false, "used": true,
+	} {
+		if g.has(parent) != stays {
+			t.Errorf("%s exists: %v, want %v", parent, g.has(parent), stays)
+		}
+	}
+	if names := g.names(".mooring/claims"); len(names) != 1 || names[0] != "used" {
+		t.Errorf("left are the claims %q", names)
+	}
+	g.create("v8", "made/deep/a") // and again
+	g.delete("v7")
+	// Another process, which has not seen when they were left.
+	next := g.next()
+	g.must(next.Tidy(ctx, ParentIdle))
+	if !g.has("made") {
+		t.Error("a parent went before its time")
+	}
+	if _, err := next.Volumes.Lookup(ctx, "v7"); !errors.Is(err, volume.ErrNotFound) {
+		t.Error(err)
 	}
 }

@@ -4,42 +4,71 @@
 //
 // # What is on a share
 //
-//	<directory>/                     a volume: what the pod sees, and nothing of ours in it
-//	.mooring/                        0700
-//	  volumes/<key>.json             the record of a volume
-//	  claims/<directory>             whose the directory is: a link to the record. Its parents
-//	                                 are directories here too, so that the file system itself
-//	                                 refuses a volume inside another, or around one
-//	  claims/<parent>/.mooring       the parent was made by us, and goes some time after its
-//	                                 last volume
-//	  staging/<key>.<nonce>.json     a record being written
-//	  trash/<key>.<time>             a deleted volume, to be purged or brought back
-//	  trash/<key>.<time>.json        its record
-//	  trash/<key>.<time>.purging     what is just being purged
+//	<directory>/                        a volume: what the pod sees, and nothing of ours in it
+//	.mooring/                           mode 0700
+//	  format.json                       what a program has to know in order to change anything here
+//	  volumes/<key>/                    the entry of a volume. Its record has one of these names:
+//	    making.json                       it is being created
+//	    placing.json                      the same, and its tree is being put in its place
+//	    record.json                       it exists
+//	    deletion                          it is being deleted
+//	    abort.json, unplace.json          its creation is being undone: from making, from placing
+//	    deletion/                       the holds: while there are any it cannot be deleted
+//	      copy.<target>.<nonce>           a copy reads it
+//	      user.<key>.<nonce>              a volume is this snapshot itself
+//	      change/record.json              an update has locked the record, and writes the new one
+//	    claim/                          the claim, before it is in its place
+//	    stage/tree/                     the tree, on its way in
+//	    unstaged/                       the same, which is not to be put in its place any more
+//	    tree/                           the tree, on its way out
+//	  snapshots/<key>/                  the entry of a snapshot, with record and holds as above
+//	    data/                           its tree
+//	  groups/<key>/                     the entry of a snapshot group, with a record as above
+//	  claims/<name>/taken               a file: the directory <name> is a volume's; a link to its record
+//	  claims/<name>/<key>.<nonce>       whose it is, where the server has no hard links
+//	  claims/<name>/taken/              a directory: <name> is a parent, and the claims in it are here
+//	  claims/<name>/dead/               an empty parent that is just being removed
+//	  parents/c.<path>                  a parent whose claims we made
+//	  parents/d.<path>                  a parent whose directory we made
+//	  jobs/<target>.<nonce>             a copy that is under way: a link to the target's record
+//	  inline/<key>/                     a directory that a pod has for itself
+//	  staging/<maker>.<run>.<nonce>     what is prepared here and then renamed into its place
+//	  trash/<key>.<nonce>               the tree of a deleted volume
+//	  trash/<key>.<nonce>.snapshot      the tree of a deleted snapshot
+//	  trash/<key>.<nonce>.leftover      what never was whole: it is purged at once
+//	  trash/<id>.<deleted>.<due>.json   the record of trash/<id>; times in seconds, by the server's clock
+//	  trash/<id>.purging                a tree that is just being purged
 //
-// # In which order it changes
+// A key is made of a CSI name, a nonce for each attempt to create something, and a target is
+// "volume.<key>" or "snapshot.<key>". Records are JSON (package volume), and are synced before
+// they get their name. A volume, snapshot or group exists if its entry has a record.json.
 //
-// Create: the record is written aside, synced, and published under its name by link(2), which
-// one of any number of racers wins (create-once). It says ready: 0. Then the claim is linked
-// from it; then the directory made, and given its owner and mode; then the record's one digit
-// becomes 1. Whoever retries finds the record by the volume's name, does what is missing, and
-// ends with the same. What was begun by another process, a second controller during a rolling
-// update, say, is left to it for the time of a Lease, and is then taken over.
+// # Rules
 //
-// Delete: the directory is renamed into the trash, then the claim removed, then the record
-// renamed after the directory. As long as anything is left to be done the record is there for
-// a retry to find. Nothing is destroyed whose claim does not name the record that asks for it.
+// A process may stop between any two steps, for any time, and its next step is carried out in
+// a world that has moved on. The destination fences it: what is taken away from its place is
+// renamed into the entry, and when the entry is removed the rename fails, on the server.
 //
-// Purge: the tree is renamed, then removed, then the record. Restore: the record is published,
-// create-once, then the claim, then the tree renamed into its place, then the record in the
-// trash removed. Both rename the same name: one wins.
+//   - An entry is used for one incarnation of its key. Work on it goes through its handle.
+//   - Entries and directories of claims are prepared elsewhere, with what is in them, and renamed
+//     into place. They are never empty there. What is empty there has ended: anybody may
+//     remove it, and nobody puts anything into it.
+//   - As long as an entry exists, the claim on its directory stands. The claim is released by who
+//     knows that the entry is dead, through the handle of its directory.
+//   - Outside of .mooring nothing is renamed or removed unless its claim names the record of an
+//     entry that exists; but for an empty parent that we made, into its barred directory of claims.
+//   - The name of a record is the state. Steps that exclude each other rename the same file:
+//     commit and undo, deletion and hold, restore and purge. Placing a tree and undoing that
+//     rename the stage.
+//   - What comes in is in stage, what goes out in tree. Names in the trash have a nonce.
+//   - An entry that has a record is not removed. A tree that is left in one without a record goes
+//     back to the trash if it came from there, and is discarded if it is a copy. Any other goes to
+//     the trash without a record, as a stray, which is never purged by itself.
+//   - The result of a rename, mkdir, link or unlink decides, and no look before it.
+//   - Ages are told by the server's clock. Inode numbers are compared within one call only.
 //
-// Nothing here has a lock on the server or needs one: link(2) and mkdir(2) say EEXIST, and
-// rename(2) is atomic. A client's memory of names is distrusted wherever something hangs on
-// it: that a name is free is found out by creating it, and before a claim is believed the
-// client is made to ask whether the directory it is in has changed. What cannot be asked for
-// so cheaply is avoided: a directory above volumes is not removed while any client may still
-// remember it (Tidy).
+// docs/design.md has the steps of each protocol, what is there after each of them, and why it
+// is not done otherwise. The words that disk.step is called with are those of its tables.
 //
 // # How paths are opened
 //

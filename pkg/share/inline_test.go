@@ -4,8 +4,6 @@ package share
 
 import (
 	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/mooring-csi/mooring/pkg/volume"
@@ -15,80 +13,68 @@ import (
 func TestInline(t *testing.T) {
 	g := newGround(t)
 	v, err := OpenInline(g.dir, nas1)
-	if err != nil {
-		t.Fatal(err)
-	}
+	g.must(err)
 	defer v.Close()
 	for range 2 { // a retry
 		fd, err := v.Make("csi-1")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := unix.Close(fd); err != nil {
-			t.Error(err)
-		}
+		g.must(err)
+		g.must(unix.Close(fd))
 	}
-	own := filepath.Join(g.dir, volume.StateDir, volume.InlineDir, "csi-1")
-	if err := os.WriteFile(filepath.Join(own, "data"), nil, 0o600); err != nil {
-		t.Error(err)
-	}
+	own := ".mooring/" + volume.InlineDir + "/csi-1"
+	g.put(own+"/data", "")
 	for range 2 {
-		if err := v.Trash("csi-1"); err != nil {
-			t.Error(err)
-		}
+		g.must(v.Trash("csi-1"))
 	}
-	if _, err := os.Lstat(own); !os.IsNotExist(err) {
-		t.Errorf("the directory stays: %v", err)
+	if g.has(own) {
+		t.Error("the directory stays")
 	}
-	trash, _ := filepath.Glob(filepath.Join(g.dir, volume.StateDir, "trash", "csi-1.*"+inlineSuffix))
-	if len(trash) != 1 {
-		t.Errorf("in the trash are %q", trash)
+	all, err := g.Trash.List(t.Context())
+	if err != nil || len(all) != 1 || all[0].Kind() != "leftover" || all[0].Key != "csi-1" || all[0].Whole() || !all[0].Due.IsZero() {
+		t.Errorf("in the trash are %+v, %v", all, err)
+	}
+	g.must(g.purge())
+	if len(g.names(".mooring/trash")) > 0 {
+		t.Error("it is not purged")
 	}
 }
 
-// TestInlineOpen opens directories that are there, and none that is somebody's.
+// TestInlineOpen opens directories that exist, and none that is somebody's.
 func TestInlineOpen(t *testing.T) {
 	g := newGround(t)
 	g.create("pvc-1", "team/one")
-	for _, dir := range []string{"data/set", "outside"} {
-		if err := os.MkdirAll(filepath.Join(g.dir, dir), 0o755); err != nil {
-			t.Fatal(err)
-		}
+	for _, dir := range []string{"data/set", "outside", "gone"} {
+		g.must(os.MkdirAll(g.at(dir), 0o755))
 	}
-	for link, to := range map[string]string{"data/up": "../outside", "data/out": "/etc"} {
-		if err := os.Symlink(to, filepath.Join(g.dir, link)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := os.WriteFile(filepath.Join(g.dir, "file"), nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	g.must(os.Symlink("../outside", g.at("data/up")))
+	g.must(os.Symlink("/etc", g.at("data/out")))
+	g.create("pvc-2", "was/one")
+	g.delete("pvc-2")
 	v, err := OpenInline(g.dir, nas1)
-	if err != nil {
-		t.Fatal(err)
-	}
+	g.must(err)
 	defer v.Close()
-	fd, err := v.Open("data/set")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = unix.Close(fd)
-	for dir, c := range map[string]struct {
+	for directory, c := range map[string]struct {
 		kind error
-		says string
+		say  string
 	}{
-		"team/one":      {volume.ErrRefused, "belongs to volume pvc-1"},
-		"team/one/deep": {volume.ErrRefused, "belongs to volume pvc-1"},
-		"team":          {volume.ErrRefused, "holds those of volumes"},
-		"none":          {volume.ErrConflict, "is not there"},
-		"file":          {volume.ErrConflict, "file"},
-		"data/up":       {volume.ErrConflict, "symbolic link"},
-		"data/out":      {volume.ErrConflict, "symbolic link"},
-		"data/out/ssl":  {volume.ErrConflict, "symbolic link"},
+		"data/set":     {nil, ""},
+		"data":         {nil, ""},
+		"was":          {nil, ""},
+		"none":         {volume.ErrConflict, "does not exist"},
+		"data/up":      {volume.ErrConflict, ""},
+		"data/out":     {volume.ErrConflict, ""},
+		"team/one":     {volume.ErrRefused, "pvc-1"},
+		"team/one/sub": {volume.ErrRefused, "pvc-1"},
+		"team":         {volume.ErrRefused, `"team/one"`},
 	} {
-		_, err := v.Open(dir)
-		if volume.Kind(err) != c.kind || !strings.Contains(err.Error(), c.says) || !strings.Contains(err.Error(), "nas1") {
-			t.Errorf("%s: the error is %v", dir, err)
+		fd, err := v.Open(directory)
+		if c.kind != nil {
+			g.refused(directory, err, c.kind, c.say)
+			continue
 		}
+		if err != nil {
+			t.Errorf("%s: %v", directory, err)
+			continue
+		}
+		g.must(unix.Close(fd))
 	}
 }

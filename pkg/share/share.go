@@ -4,15 +4,6 @@ package share
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
-	"errors"
-	"fmt"
-	"os"
-	"strconv"
-	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/mooring-csi/mooring/pkg/beneath"
@@ -20,147 +11,308 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// DefaultLease is how long a volume in the making is left to the controller that began it.
+// DefaultLease is how long a creation that another controller has begun is left to it.
 const DefaultLease = 20 * time.Second
-
-// staleAside is the age past which a record that was never published is nobody's any more.
-const staleAside = time.Hour
 
 // Options are what all shares of one process have in common.
 type Options struct {
-	// Maker names this instance of the driver across its restarts; no two run under one name.
+	// Maker names this instance of the driver across its restarts. No two run under one name.
 	Maker string
-	// Run names this process among the runs of the Maker. "": every opened share is a run.
+	// Run names this process among the runs of the Maker. "": each opened share is a run.
 	Run string
-	// Lease is how long what another instance began is left alone. 0: DefaultLease.
+	// Lease is how long what another instance began is left alone. 0: DefaultLease. Nothing
+	// is unsafe without it: it keeps two controllers from undoing each other's work.
 	Lease time.Duration
 	// ReadOnly opens shares only to look: nothing is laid out or swept.
 	ReadOnly bool
-	// Step, if set, is called before each change on the share, with what it is. Tests end the
-	// process there.
+	// Step, if set, is called before each change on the share, with what it is. Tests stop
+	// the process there.
 	Step func(what string)
 }
 
-// Share is an open share. Its methods may be called at the same time; all of them touch the
-// file system, and return no sooner than it answers.
+// Share is an open share: the door to what Mooring keeps there. The parts may be used at the
+// same time. All of them touch the file system, and return no sooner than it answers.
 type Share struct {
-	def  volume.Share
-	opt  Options
-	seq  atomic.Int64
-	lost atomic.Bool // the file system under us is not the share any more
+	*disk
 
-	opened time.Time
+	Volumes     *Volumes
+	Snapshots   *Snapshots
+	Groups      *Groups
+	Trash       *Trash
+	Jobs        *Jobs
+	Directories *Directories
 
-	root, volumes, claims, snapshots, groups, staging, jobs, trash beneath.Dir
-
-	mu      sync.Mutex
-	parents map[string]time.Time // of volumes that were deleted, and when: see Tidy
+	claims *claims
 }
 
-// Open opens the share that is mounted at path and, unless it is to be read only, lays out
+// Open opens the share that is mounted at path and, unless it is for reading only, lays out
 // what is Mooring's there.
-func Open(path string, def volume.Share, opt Options) (*Share, error) {
+func Open(path string, def volume.Share, opt Options) (s *Share, err error) {
 	if opt.Lease == 0 {
 		opt.Lease = DefaultLease
 	}
 	if opt.Run == "" {
-		opt.Run = randomHex(4)
+		opt.Run = volume.NewNonce()[:8]
 	}
-	s := &Share{def: def, opt: opt, opened: time.Now(), parents: map[string]time.Time{}, root: beneath.None}
-	for _, d := range s.own() {
-		*d = beneath.None
+	d := &disk{def: def, opt: opt, opened: time.Now(), root: beneath.None, state: beneath.None, staging: beneath.None}
+	defer d.explain(&err, "lay out %s", volume.StateDir)
+	s = newShare(d)
+	defer func() {
+		if err != nil {
+			s.Close()
+			s = nil
+		}
+	}()
+	if d.root, err = beneath.OpenRoot(path); err != nil {
+		return s, err
 	}
-	err := s.layOut(path)
-	if err == nil && !opt.ReadOnly {
-		err = s.sweepStaging()
+	if err = s.layOut(); err != nil || opt.ReadOnly {
+		return s, err
 	}
-	if err == nil && !opt.ReadOnly {
-		err = s.findParents(s.claims, "")
-	}
-	if err != nil {
-		s.Close()
-		return nil, s.fail("lay out "+volume.StateDir, err)
-	}
-	return s, nil
+	return s, ignore(d.sweepStaging(), unix.EROFS)
 }
 
-func (s *Share) layOut(path string) (err error) {
-	if s.root, err = beneath.OpenRoot(path); err != nil {
+func newShare(d *disk) *Share {
+	s := &Share{disk: d}
+	s.claims = &claims{disk: d, dir: beneath.None, parents: beneath.None, left: map[string]time.Time{}}
+	s.Trash = &Trash{disk: d, dir: beneath.None}
+	s.Jobs = &Jobs{disk: d, dir: beneath.None}
+	volumes := newTable(d, volume.OfVolume, nil)
+	volumes.volumes = volumes
+	s.Volumes = &Volumes{table: volumes, claims: s.claims, trash: s.Trash, jobs: s.Jobs}
+	s.Snapshots = &Snapshots{table: newTable(d, volume.OfSnapshot, volumes), trash: s.Trash, jobs: s.Jobs}
+	s.Volumes.snapshots = s.Snapshots
+	s.Groups = &Groups{table: newTable(d, ofGroup, nil), snapshots: s.Snapshots}
+	s.Directories = &Directories{disk: d, claims: s.claims}
+	s.claims.volumes, s.Trash.volumes = volumes, s.Volumes
+	return s
+}
+
+// own names Mooring's own directories, in .mooring.
+func (s *Share) own() map[string]*beneath.Dir {
+	return map[string]*beneath.Dir{
+		"volumes": &s.Volumes.dir, "claims": &s.claims.dir, "parents": &s.claims.parents,
+		"snapshots": &s.Snapshots.dir, "groups": &s.Groups.dir, "staging": &s.staging,
+		"jobs": &s.Jobs.dir, "trash": &s.Trash.dir,
+	}
+}
+
+// layOut opens .mooring and what is in it, and makes what is missing. The format comes first:
+// what this program does not know is not touched.
+func (s *Share) layOut() (err error) {
+	if s.state, err = s.ensure(s.root, volume.StateDir); err != nil || s.state == beneath.None {
 		return err
 	}
-	state, err := s.ensure(s.root, volume.StateDir)
-	if err != nil {
+	if err := s.checkMode(); err != nil {
 		return err
 	}
-	defer state.Close()
+	if err := s.checkFormat(); err != nil {
+		return err
+	}
 	for name, d := range s.own() {
-		if *d, err = s.ensure(state, name); err != nil {
+		if *d, err = s.ensure(s.state, name); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// own names Mooring's own directories.
-func (s *Share) own() map[string]*beneath.Dir {
-	return map[string]*beneath.Dir{
-		"volumes": &s.volumes, "claims": &s.claims,
-		"snapshots": &s.snapshots, "groups": &s.groups, "staging": &s.staging, "jobs": &s.jobs, "trash": &s.trash,
+// checkMode keeps everybody but root out of .mooring, whoever has made it.
+func (s *Share) checkMode() error {
+	st, err := s.state.Self()
+	if err != nil || st.Mode&0o077 == 0 || s.opt.ReadOnly {
+		return err
 	}
+	s.step("close " + volume.StateDir)
+	return ignore(chmod(s.state, 0o700), unix.EROFS) // who only looks, looks
 }
 
-// ensure opens the directory name in parent, and makes it where it is not there.
-func (s *Share) ensure(parent beneath.Dir, name string) (beneath.Dir, error) {
-	d, err := parent.Resolve(name)
-	if !is(err, unix.ENOENT) {
-		return d, err
+// formatFile says which format the share has.
+const formatFile = volume.FormatName
+
+// checkFormat refuses a share whose format this program does not know.
+func (s *Share) checkFormat() error {
+	data, _, err := s.state.Read(formatFile, maxRecord)
+	if err == nil && len(data) > 0 {
+		format, err := volume.DecodeFormat(data)
+		if err == nil && !s.opt.ReadOnly { // who only looks may
+			err = format.CheckRequires()
+		}
+		return err
 	}
-	if s.opt.ReadOnly {
+	// An empty file is what a crash leaves that came while it was written.
+	if ignore(err, unix.ENOENT) != nil || s.opt.ReadOnly {
+		return ignore(err, unix.ENOENT)
+	}
+	if err := s.checkUnformatted(); err != nil {
+		// Unless another has just written the format, and gone on.
+		if data, _, again := s.state.Read(formatFile, maxRecord); again == nil && len(data) > 0 {
+			_, err = volume.DecodeFormat(data)
+		}
+		return err
+	}
+	data, err = volume.Format{}.Encode()
+	if err != nil {
+		return err
+	}
+	aside := "format." + s.aside()
+	s.step("write the format")
+	if err := writeOwn(s.state, aside, data); err != nil {
+		return err
+	}
+	s.step("link the format")
+	err = s.state.Link(aside, s.state, formatFile)
+	if noLinks(err) {
+		err = create(s.state, formatFile, data)
+	}
+	if is(err, unix.EEXIST) { // another's, which may be newer, or an empty one
+		err = s.replaceEmptyFormat(aside)
+	}
+	_ = s.state.Unlink(aside)
+	return err
+}
+
+// replaceEmptyFormat replaces a format that a crash has left empty, and checks any other.
+func (s *Share) replaceEmptyFormat(aside string) error {
+	data, _, err := s.state.Read(formatFile, maxRecord)
+	if err != nil {
+		return err
+	}
+	if len(data) == 0 {
+		s.step("rename the format over an empty one")
+		return s.state.Rename(aside, s.state, formatFile)
+	}
+	format, err := volume.DecodeFormat(data)
+	if err != nil {
+		return err
+	}
+	return format.CheckRequires()
+}
+
+// checkUnformatted refuses what was laid out before there was a format: that was made before
+// any of the other directories ever since.
+func (s *Share) checkUnformatted() error {
+	for _, name := range []string{"volumes", "snapshots", "groups", "trash"} {
+		d, err := s.state.Resolve(name)
+		if is(err, unix.ENOENT) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		empty, err := d.Empty()
+		d.Close()
+		if err != nil {
+			return err
+		}
+		if !empty {
+			return volume.OldLayout()
+		}
+	}
+	return nil
+}
+
+// ensure opens the directory name in parent, and makes it where it does not exist.
+func (d *disk) ensure(parent beneath.Dir, name string) (beneath.Dir, error) {
+	found, err := parent.Resolve(name)
+	if !is(err, unix.ENOENT) {
+		return found, err
+	}
+	if d.opt.ReadOnly {
 		return beneath.None, nil
 	}
-	s.step("lay out " + name)
-	if err := parent.Mkdir(name, 0o700); err != nil && !is(err, unix.EEXIST) {
+	d.step("lay out " + name)
+	if err := ignore(parent.Mkdir(name, 0o700), unix.EEXIST); err != nil {
 		return beneath.None, err
 	}
 	return parent.Resolve(name)
 }
 
-// sweepStaging removes the asides of this instance's earlier runs, and anybody's old ones.
-// The age is told by the server's clock alone.
-func (s *Share) sweepStaging() error {
-	var stale []string
-	now, err := s.staging.Self()
+// staleAside is the age past which something in staging is nobody's any more.
+const staleAside = time.Hour
+
+// sweepStaging removes what interrupted processes have left in staging, by the server's clock.
+// What a late one wanted to rename from there is gone then, and its step fails.
+func (d *disk) sweepStaging() error {
+	now, err := d.now()
 	if err != nil {
 		return err
 	}
-	err = s.staging.Names(func(name string) error {
-		aside, ok := keyOf(name)
-		if !ok {
-			return nil // a copy in the making: SweepStaging
+	var stale []string
+	err = d.staging.Names(func(name string) error {
+		st, err := d.staging.Stat(name)
+		if err != nil {
+			return ignore(err, unix.ENOENT)
 		}
-		nonce := aside[strings.LastIndexByte(aside, '.')+1:] // a key may have dots
-		if s.earlierRun(nonce) {
-			stale = append(stale, name)
-		} else if st, err := s.staging.Stat(name); err == nil && now.Mtim.Sec-st.Mtim.Sec > int64(staleAside/time.Second) {
+		if now.Sub(time.Unix(st.Mtim.Unix())) > staleAside || d.ofEarlierRun(name) {
 			stale = append(stale, name)
 		}
 		return nil
 	})
+	if err != nil {
+		return err
+	}
 	for _, name := range stale {
-		if err == nil {
-			s.step("sweep staging")
-			err = ignore(s.staging.Unlink(name), unix.ENOENT)
+		d.step("sweep staging")
+		if err := d.sweepAside(name); err != nil {
+			return err
 		}
 	}
-	return err
+	return nil
 }
 
-// Close lets go of the share. It does not unmount it.
+// sweepAside removes one file, or a directory with little in it.
+func (d *disk) sweepAside(name string) error {
+	aside, err := d.staging.Resolve(name)
+	if is(err, unix.ENOTDIR) {
+		return ignore(d.staging.Unlink(name), unix.ENOENT)
+	}
+	if err != nil {
+		return ignore(err, unix.ENOENT)
+	}
+	defer aside.Close()
+	if err := removeAll(aside, 2); err != nil {
+		return err
+	}
+	return ignore(d.staging.Rmdir(name), unix.ENOENT, unix.ENOTEMPTY, unix.EEXIST)
+}
+
+// removeAll removes what is in a directory of ours, to a depth: there is little in it.
+func removeAll(d beneath.Dir, depth int) error {
+	dirs := map[string]bool{}
+	err := d.Entries(func(name string, isDir bool) error {
+		dirs[name] = isDir
+		return nil
+	})
+	if err != nil {
+		return ignore(err, unix.ESTALE)
+	}
+	for name, isDir := range dirs {
+		if !isDir {
+			_ = d.Unlink(name)
+			continue
+		}
+		if in, err := d.Resolve(name); err == nil && depth > 0 {
+			err = removeAll(in, depth-1)
+			in.Close()
+			if err != nil {
+				return err
+			}
+		}
+		_ = d.Rmdir(name)
+	}
+	return nil
+}
+
+// Close closes the share. It does not unmount it.
 func (s *Share) Close() {
 	for _, d := range s.own() {
 		if *d >= 0 {
 			d.Close()
 		}
+	}
+	if s.state >= 0 {
+		s.state.Close()
 	}
 	if s.root >= 0 {
 		s.root.Close()
@@ -170,148 +322,53 @@ func (s *Share) Close() {
 // Definition returns what the registry said of the share when it was opened.
 func (s *Share) Definition() volume.Share { return s.def }
 
+// Lease returns how long what another controller has begun is left to it.
+func (s *Share) Lease() time.Duration { return s.opt.Lease }
+
 // Lost reports whether an operation found that what is mounted is not the share any more: it
 // has to be mounted anew.
 func (s *Share) Lost() bool { return s.lost.Load() }
 
-// MarkLost has the share mounted anew by whoever opens it next, as if it had been found to be
-// lost.
+// MarkLost has the share mounted anew.
 func (s *Share) MarkLost() { s.lost.Store(true) }
 
-// Space asks the server how much there is and how much of it is free.
-func (s *Share) Space(ctx context.Context) (volume.Space, error) {
+// Initialized reports whether anything of Mooring's is on the share.
+func (s *Share) Initialized() bool { return s.Volumes.dir != beneath.None }
+
+// Explain gives an error of work on the share that was done elsewhere its kind and advice.
+func (s *Share) Explain(what string, err error) error {
+	s.explain(&err, "%s", what)
+	return err
+}
+
+// Space asks the server how much there is and how much of it is free, in bytes and inodes.
+func (s *Share) Space(ctx context.Context) (space volume.Space, err error) {
+	defer s.explain(&err, "ask for its space")
 	if err := ctx.Err(); err != nil {
-		return volume.Space{}, s.fail("ask for its space", err)
+		return volume.Space{}, err
 	}
 	var st unix.Statfs_t
 	if err := unix.Fstatfs(int(s.root), &st); err != nil {
-		return volume.Space{}, s.fail("ask for its space", err)
+		return volume.Space{}, err
 	}
 	return volume.NewSpace(st.Frsize, st.Blocks, st.Bfree, st.Bavail, st.Files, st.Ffree), nil
 }
 
+// Now returns the time by the server's clock, by which alone it is told what is due.
+func (s *Share) Now(ctx context.Context) (now time.Time, err error) {
+	defer s.explain(&err, "ask for the time")
+	if err := ctx.Err(); err != nil {
+		return time.Time{}, err
+	}
+	return s.now()
+}
+
 // ReadOnly reports whether the server lets nobody write to the share's directory, other than
 // one who may not write there.
-func (s *Share) ReadOnly(ctx context.Context) (bool, error) {
-	const what = "ask whether it can be written to"
+func (s *Share) ReadOnly(ctx context.Context) (readOnly bool, err error) {
+	defer s.explain(&err, "ask whether it can be written to")
 	if err := ctx.Err(); err != nil {
-		return false, s.fail(what, err)
+		return false, err
 	}
-	readOnly, err := s.root.ReadOnly()
-	return readOnly, s.fail(what, err)
-}
-
-func (s *Share) step(what string) {
-	if s.opt.Step != nil {
-		s.opt.Step(what)
-	}
-}
-
-func (s *Share) nonce() string {
-	return fmt.Sprintf("%s-%s-%s", s.opt.Maker, s.opt.Run, strconv.FormatInt(s.seq.Add(1), 36))
-}
-
-func randomHex(n int) string {
-	b := make([]byte, n)
-	_, _ = rand.Read(b) // never fails (crypto/rand)
-	return hex.EncodeToString(b)
-}
-
-// doubtInterval is how often a share is mounted anew only because of a doubt.
-const doubtInterval = 5 * time.Second
-
-// doubt has the share mounted anew, because what it shows may be no more than what this
-// client remembers: a new mount remembers nothing. Linux 7 goes on showing a directory that
-// another client has renamed for as long as it has a delegation of it (RFC 8881, section
-// 10.9), whatever it is asked.
-func (s *Share) doubt() {
-	if time.Since(s.opened) > doubtInterval {
-		s.lost.Store(true)
-	}
-}
-
-// confused gives up on parents that come and go.
-func (s *Share) confused(what string) error {
-	s.doubt()
-	return volume.Errorf(volume.ErrBusy, "share %s: %s: its parent is removed again and again: try again", s.def, what)
-}
-
-// Explain gives an error of work on the share that was done elsewhere its kind and advice.
-func (s *Share) Explain(what string, err error) error { return s.fail(what, err) }
-
-// fail says what was being done on which share, and gives what the system said its kind and,
-// where there is one, its remedy. An error that has a kind already keeps it.
-func (s *Share) fail(what string, err error) error {
-	if err == nil {
-		return nil
-	}
-	if volume.Kind(err) != nil {
-		return err
-	}
-	advice, kind := classify(err)
-	if is(err, unix.ELOOP) || is(err, unix.ENOTDIR) {
-		s.doubt() // what stands in the way may have been replaced since
-	}
-	if gone(err) {
-		if !s.gone() {
-			s.doubt()
-			return volume.Errorf(volume.ErrBusy, "share %s: %s: %w: it was changed from elsewhere at the same time: try again", s.def, what, err)
-		}
-		s.lost.Store(true)
-		advice, kind = classify(unix.ESTALE)
-	}
-	return volume.Errorf(kind, "share %s: %s: %w%s", s.def, what, err, advice)
-}
-
-// classify finds the kind of a system call's error on a share, and the advice that goes with it.
-func classify(err error) (advice string, kind error) {
-	var errno unix.Errno
-	switch {
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		return "", volume.ErrTimeout
-	case !errors.As(err, &errno):
-		return "", nil
-	}
-	switch errno {
-	case unix.EACCES, unix.EPERM:
-		return ": the server does not let us: most likely it maps root to nobody (root_squash) and the directory is not nobody's: export with no_root_squash, or make the export's directory writable for the one root is mapped to", volume.ErrRefused
-	case unix.EROFS:
-		return ": the share is exported, or mounted, read-only: export it rw", volume.ErrRefused
-	case unix.ENOSPC:
-		return ": no space or no inodes are left on the server: free some, or empty the trash", volume.ErrFull
-	case unix.EDQUOT:
-		return ": a quota on the server is used up: raise it, or free some", volume.ErrFull
-	case unix.ESTALE:
-		return ": the export was made anew or its disk is not mounted on the server: look there; the share is mounted again at the next try", volume.ErrUnavailable
-	case unix.ETIMEDOUT, unix.EIO, unix.ECONNREFUSED, unix.ECONNRESET, unix.EHOSTDOWN, unix.EHOSTUNREACH, unix.ENETUNREACH:
-		return ": the server does not answer: check that it runs and that port 2049 is reachable from here", volume.ErrUnavailable
-	case unix.ELOOP, unix.ENOTDIR:
-		return ": a symbolic link or a file stands where a directory is to be: remove it on the server", volume.ErrConflict
-	case unix.EXDEV:
-		return ": another file system is mounted there on the server: register that as a share of its own", volume.ErrConflict
-	case unix.ENAMETOOLONG, unix.EINVAL:
-		return ": the server does not take that name: choose another", volume.ErrInvalid
-	}
-	return "", nil
-}
-
-func is(err error, errno unix.Errno) bool { return errors.Is(err, errno) }
-
-// gone reports whether a name, or the directory that it was looked for in, is not there (any
-// more): a directory that another client removed is stale here.
-func gone(err error) bool { return is(err, unix.ENOENT) || is(err, unix.ESTALE) }
-
-// ignore returns nil for an error that is as good as success.
-func ignore(err error, errno unix.Errno) error {
-	if is(err, errno) {
-		return nil
-	}
-	return err
-}
-
-func pathError(op, name string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return &os.PathError{Op: op, Path: name, Err: err}
+	return s.root.ReadOnly()
 }

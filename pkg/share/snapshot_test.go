@@ -3,213 +3,404 @@
 package share
 
 import (
-	"context"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// shallow makes a volume that is a snapshot itself.
-func (g *ground) shallow(key, snapshot string) {
+// copied copies what a creation that has begun with that has to.
+func (g *ground) copied(c *Copy, err error) *Copy {
 	g.Helper()
-	ctx, r := context.Background(), record(key, volume.SnapshotDirectory(snapshot))
-	r.Source, r.Shallow = &volume.Source{Object: ofSnapshot(snapshot), Share: "nas1"}, true
-	m, _, err := g.Begin(ctx, r)
 	g.must(err)
-	g.must(m.UseSnapshot(ctx))
-	_, err = m.Commit(ctx)
-	g.must(err)
+	g.must(g.copy(c))
+	return c
 }
 
-func (g *ground) trashSnapshot(key string) (Trashed, error) {
-	e, _, err := g.TrashSnapshot(context.Background(), key, time.Now())
-	return e, err
+// beginSnapshot begins one, up to the copy.
+func (g *ground) beginSnapshot(key, of string) (*PendingSnapshot, *Copy) {
+	g.Helper()
+	p, found, err := g.Snapshots.Begin(g.Context(), volume.SnapshotRecord{Key: key, Name: key, Volume: of})
+	if err != nil || found != nil {
+		g.Fatalf("%sbegin %s: %+v, %v", g.label, key, found, err)
+	}
+	return p, g.copied(p.BeginCopy(g.Context(), g.Share))
+}
+
+// TestSnapshot has a snapshot appear whole, once, and only when it is committed.
+func TestSnapshot(t *testing.T) {
+	ctx := t.Context()
+	g := newGround(t)
+	g.create("v1", "a")
+	_, err := g.setCapacity("v1", 7)
+	g.must(err)
+	g.put("a/data", "first")
+	g.must(os.Chmod(g.at("a"), 0o750))
+	p, c := g.beginSnapshot("s1", "v1")
+	if c.Volume() == nil || c.Volume().Key != "v1" || c.Snapshot() != nil {
+		t.Errorf("what is copied is %+v, %+v", c.Volume(), c.Snapshot())
+	}
+	g.must(c.Renew())
+	_, err = g.Snapshots.Lookup(ctx, "s1")
+	g.refused("before it is committed", err, volume.ErrNotFound, "s1")
+	other := openAt(t, g.dir, Options{Maker: stranger})
+	_, err = other.snap("s1", "v1", nil)
+	g.refused("another of the name", err, volume.ErrBusy, "still being made")
+	_, err = other.Snapshots.Delete(ctx, "s1", nil)
+	g.refused("its deletion", err, volume.ErrBusy, "still being made")
+	created := time.Unix(1, 0).UTC()
+	r, err := p.Commit(ctx, created, 9, true)
+	g.must(err)
+	for _, s := range []*ground{g, other} {
+		got, err := s.Snapshots.Lookup(ctx, "s1")
+		if err != nil || got.Capacity != 7 || got.Size != 9 || !got.Plain || got.Maker != maker || got.Nonce != r.Nonce || !got.Created.Equal(created) {
+			t.Errorf("committed is %+v, %v", got, err)
+		}
+		if again, err := s.snap("s1", "v1", nil); err != nil || again.Nonce != r.Nonce {
+			t.Errorf("the second is told as %+v, %v", again, err)
+		}
+	}
+	if info, err := os.Stat(g.at(volume.SnapshotDirectory("s1"))); err != nil || info.Mode().Perm() != 0o750 {
+		t.Errorf("the snapshot's tree is %v, %v", info.Mode(), err)
+	}
+	if got := g.text(".mooring/snapshots/s1/data/copy"); got != "first" {
+		t.Errorf("the snapshot is %q", got)
+	}
+	if left := slices.Concat(g.names(".mooring/jobs"), g.names(".mooring/staging"), g.names(".mooring/trash")); len(left) != 0 || g.has(".mooring/volumes/v1/deletion") {
+		t.Errorf("left are %q", left)
+	}
+	if keys, err := g.Snapshots.Keys(ctx); err != nil || !slices.Equal(keys, []string{"s1"}) {
+		t.Errorf("the snapshots are %q, %v", keys, err)
+	}
+	p, _ = g.beginSnapshot("s2", "v1")
+	g.must(p.Abort())
+	if keys, err := g.Snapshots.Keys(ctx); err != nil || len(keys) != 1 || len(g.names(".mooring/jobs")) != 0 || g.has(".mooring/volumes/v1/deletion") {
+		t.Errorf("an abort has left %q, %q, %v", keys, g.names(".mooring/jobs"), err)
+	}
 }
 
 // TestTrashSnapshot moves a snapshot to the trash, once, where it is kept for the share's time.
 func TestTrashSnapshot(t *testing.T) {
-	ctx := context.Background()
 	g := newGround(t)
-	g.def.TrashRetention = time.Minute
-	g.create("v1", "a")
-	g.snapshot("s1", "v1")
-	now := time.Unix(1e9, 5)
-	e, due, err := g.TrashSnapshot(ctx, "s1", now)
-	if err != nil || !due.Equal(now.Add(time.Minute)) || e.Key != "s1" || !e.snapshot() || !e.Recorded() {
-		t.Errorf("in the trash is %+v, due %v, %v", e, due, err)
+	withSnapshot(g)
+	wrong := volume.Errorf(volume.ErrConflict, "no")
+	_, err := g.Snapshots.Delete(t.Context(), "s1", func(*volume.SnapshotRecord) error { return wrong })
+	g.refused("what its caller refuses", err, volume.ErrConflict)
+	e, err := g.Snapshots.Delete(t.Context(), "s1", nil)
+	if err != nil || e.Due.Sub(e.Deleted) != nas1.TrashRetention || e.Key != "s1" || e.Kind() != "snapshot" || !e.Whole() {
+		t.Fatalf("in the trash is %+v, %v", e, err)
 	}
-	_, err = g.Snapshot(ctx, "s1")
+	_, err = g.Snapshots.Lookup(t.Context(), "s1")
 	g.refused("a snapshot in the trash", err, volume.ErrNotFound, "s1")
-	if e, err := g.trashSnapshot("s1"); err != nil || e.Name != "" {
+	if e, err := g.Snapshots.Delete(t.Context(), "s1", nil); err != nil || e != nil {
 		t.Errorf("again: %+v, %v", e, err)
 	}
-	entries, err := g.Trashed(ctx)
-	g.must(err)
-	if len(entries) != 1 || entries[0].Name != e.Name || !entries[0].Deleted.Equal(now) {
-		t.Errorf("the trash holds %+v", entries)
+	all, err := g.Trash.List(t.Context())
+	if err != nil || len(all) != 1 || all[0] != *e {
+		t.Errorf("the trash holds %+v, %v", all, err)
 	}
-	if due, err := g.Due(e); err != nil || !due.Equal(now.Add(time.Minute)) {
-		t.Errorf("it is due at %v, %v", due, err)
+	if v, s, err := g.Trash.Record(*e); err != nil || v != nil || s.Volume != "v1" {
+		t.Errorf("its record is %+v, %+v, %v", v, s, err)
 	}
-	if got := g.text(".mooring/trash/" + e.Name + "/data/file"); got != "of s1" {
+	if got := g.text(".mooring/trash/" + e.Name + "/copy"); got != "of v1" {
 		t.Errorf("the trash holds %q", got)
 	}
 }
 
-// TestDamagedSnapshot has a snapshot without a record that can be believed: it is not NotFound.
-func TestDamagedSnapshot(t *testing.T) {
-	ctx := context.Background()
-	g := newGround(t)
-	g.create("v1", "a")
-	for _, text := range []string{"", "{}", "null", `{"version": 1, "key": "s2"}`} {
-		g.put(".mooring/snapshots/s1/record.json", text)
-		_, err := g.Snapshot(ctx, "s1")
-		g.refused(text, err, volume.ErrDamaged, "nas1", "s1", "record.json")
-	}
-	g.must(os.Remove(g.at(".mooring/snapshots/s1/record.json")))
-	_, err := g.Snapshot(ctx, "s1")
-	g.refused("no record", err, volume.ErrDamaged, "is missing")
-}
-
 // TestUsedSnapshot has a volume be the snapshot itself, which stays for as long as the volume.
 func TestUsedSnapshot(t *testing.T) {
-	ctx := context.Background()
+	ctx := t.Context()
 	g := newGround(t)
-	g.create("v1", "a")
-	g.snapshot("s1", "v1")
-	g.must(g.Unused(ctx, "s1"))
-	g.must(g.Unused(ctx, "none"))
-	g.shallow("r1", "s1")
-	g.shallow("r2", "s1")
-	_, err := g.trashSnapshot("s1")
-	g.refused("a snapshot that is used", err, volume.ErrConflict, "s1", "r1, r2", "shallow")
-	g.refused("the same", g.Unused(ctx, "s1"), volume.ErrConflict)
+	withSnapshot(g)
+	g.must(g.Snapshots.Unused(ctx, "s1"))
+	g.must(g.Snapshots.Unused(ctx, "none"))
 	for _, key := range []string{"r1", "r2"} {
-		r, err := g.Lookup(ctx, key)
+		_, err := g.make(shallow(key, "s1"))
 		g.must(err)
-		g.must(g.Release(ctx, r))
-		g.must(g.Release(ctx, r))
-		if g.has(".mooring/volumes/"+key+".json") || g.has(".mooring/snapshots/s1/users/"+key) || !g.has(".mooring/snapshots/s1/data/file") {
+	}
+	other := g.impatient() // a lease is of no importance here
+	_, err := other.Snapshots.Delete(ctx, "s1", nil)
+	g.refused("a snapshot that is used", err, volume.ErrConflict, "s1", "volume r1, volume r2", "shallow")
+	g.refused("the same", other.Snapshots.Unused(ctx, "s1"), volume.ErrConflict)
+	for _, key := range []string{"r1", "r2"} {
+		for range 2 {
+			g.delete(key)
+		}
+		if g.state(key) >= Making || g.text(".mooring/snapshots/s1/data/copy") != "of v1" || len(g.names(".mooring/trash")) > 0 {
 			t.Errorf("of %s too much or too little has gone", key)
 		}
 		if key == "r1" {
-			_, err = g.trashSnapshot("s1")
+			_, err = other.Snapshots.Delete(ctx, "s1", nil)
 			g.refused("a snapshot that r2 uses", err, volume.ErrConflict, "volume r2 is")
 		}
 	}
-	_, err = g.trashSnapshot("s1")
+	_, err = other.Snapshots.Delete(ctx, "s1", nil)
 	g.must(err)
-
-	r := record("r3", volume.SnapshotDirectory("s1"))
-	r.Source, r.Shallow = &volume.Source{Object: ofSnapshot("s1"), Share: "nas1"}, true
-	m, _, err := g.Begin(ctx, r)
-	g.must(err)
-	g.refused("a snapshot in the trash", m.UseSnapshot(ctx), volume.ErrNotFound)
+	_, err = g.make(shallow("r3", "s1"))
+	g.refused("a snapshot in the trash", err, volume.ErrNotFound, "s1")
+	if g.state("r3") >= Making {
+		t.Error("what was refused is there")
+	}
 }
 
-// TestMarkOfNobody has marks that hinder nothing: of volumes that are gone, or are another's.
-func TestMarkOfNobody(t *testing.T) {
+// TestHoldOfNobody has holds that hinder nothing: of volumes that are gone, or are others by now.
+// On the word of a record that cannot be believed none is removed.
+func TestHoldOfNobody(t *testing.T) {
+	ctx := t.Context()
 	g := newGround(t)
-	g.create("v1", "a")
-	g.snapshot("s1", "v1")
-	g.snapshot("s2", "v1")
-	g.shallow("r2", "s2")
-	for _, key := range []string{"gone", "v1", "r2"} {
-		g.put(".mooring/snapshots/s1/users/"+key, "")
+	withSnapshot(g)
+	holds := ".mooring/snapshots/s1/deletion/"
+	for _, key := range []string{"gone", "v1"} {
+		g.put(holds+userHold+key+"."+volume.NewNonce(), "")
 	}
-	e, err := g.trashSnapshot("s1")
+	if err := g.Snapshots.Unused(ctx, "s1"); err != nil {
+		t.Error(err)
+	}
+	r, err := g.make(shallow("odd", "s1"))
 	g.must(err)
-	if left := g.names(".mooring/trash/" + e.Name + "/users"); len(left) != 0 {
-		t.Errorf("left are the marks %q", left)
+	g.put(holds+"what is that", "")
+	g.age(holds+"what is that", time.Hour)
+	g.must(os.Remove(g.at(".mooring/volumes/odd/record.json")))
+	g.put(".mooring/volumes/odd/record.json", "{")
+	_, err = g.Snapshots.Delete(ctx, "s1", nil)
+	g.refused("a volume of which nobody knows", err, volume.ErrConflict, "volume odd")
+	if !g.has(holds + userName(r)) {
+		t.Error("its hold is gone")
 	}
-	g.put(".mooring/snapshots/s2/users/odd", "")
-	g.put(".mooring/volumes/odd.json", "{")
-	_, err = g.trashSnapshot("s2")
-	g.refused("on the word of a record that cannot be believed", err, volume.ErrDamaged)
-}
-
-// TestCopiedSnapshot has a snapshot be restored: it is deleted neither meanwhile nor, when it
-// was in the trash before, purged.
-func TestCopiedSnapshot(t *testing.T) {
-	g := newGround(t)
-	g.create("v1", "a")
-	g.snapshot("s1", "v1")
-	c := g.beginCopy(ofVolume("v2"), ofSnapshot("s1"))
-	_, err := g.trashSnapshot("s1")
-	g.refused("a snapshot that is restored", err, volume.ErrBusy, "snapshot s1", "volume v2")
-	g.refused("the same", g.Unused(context.Background(), "s1"), volume.ErrBusy)
-	c.End()
-	e, err := g.trashSnapshot("s1")
+	g.must(os.RemoveAll(g.at(".mooring/volumes/odd")))
+	_, err = g.Snapshots.Delete(ctx, "s1", nil)
 	g.must(err)
-	c = g.beginCopy(ofVolume("v2"), ofSnapshot("s1"))
-	remove := func(int, string) error { return os.RemoveAll(g.at(".mooring/trash/" + e.Name)) }
-	g.refused("a purge", g.Purge(e, remove), volume.ErrBusy)
-	if !g.has(".mooring/trash/" + e.Name + "/data/file") {
-		t.Error("it was purged all the same")
-	}
-	c.End()
-	g.must(g.Purge(e, remove))
 }
 
-// TestMarkHindersPurge has a volume come to be a snapshot that is just being deleted: the
-// snapshot is brought back, by who deletes or by who purges.
-func TestMarkHindersPurge(t *testing.T) {
-	for what, hinder := range map[string]func(g *ground) error{
-		"deletion": func(g *ground) error {
-			g.opt.Step = func(step string) {
-				if step == "rename the snapshot into the trash" {
-					g.opt.Step = nil
-					g.shallow("r1", "s1")
-				}
-			}
-			_, err := g.trashSnapshot("s1")
-			return err
-		},
-		"purge": func(g *ground) error {
-			e, err := g.trashSnapshot("s1")
-			g.must(err)
-			g.must(os.Rename(g.at(".mooring/trash/"+e.Name), g.at(".mooring/snapshots/s1")))
-			g.shallow("r1", "s1")
-			g.must(os.Rename(g.at(".mooring/snapshots/s1"), g.at(".mooring/trash/"+e.Name)))
-			return g.Purge(e, func(int, string) error { t.Error("it is purged"); return nil })
-		},
-	} {
-		g := newGround(t)
-		g.create("v1", "a")
-		g.snapshot("s1", "v1")
-		g.refused(what, hinder(g), volume.ErrConflict, "r1")
-		if got := g.text(".mooring/snapshots/s1/data/file"); got != "of s1" || len(g.names(".mooring/trash")) != 0 {
-			t.Errorf("%s: the snapshot is %q; the trash holds %q", what, got, g.names(".mooring/trash"))
-		}
-		if _, err := g.Snapshot(context.Background(), "s1"); err != nil {
-			t.Errorf("%s: %v", what, err)
-		}
-	}
-}
-
-// TestUseWhileDeleted has a snapshot go, or be replaced, while a volume comes to be it: the
-// volume is told.
+// TestUseWhileDeleted has a snapshot go, or be replaced, while a volume comes to be it: the volume
+// is told.
 func TestUseWhileDeleted(t *testing.T) {
-	ctx := context.Background()
-	for what, replaced := range map[string]bool{"gone": false, "replaced": true} {
-		g := newGround(t)
-		g.create("v1", "a")
-		g.snapshot("s1", "v1")
-		r := record("r1", volume.SnapshotDirectory("s1"))
-		r.Source, r.Shallow = &volume.Source{Object: ofSnapshot("s1"), Share: "nas1"}, true
-		m, _, err := g.Begin(ctx, r)
-		g.must(err)
-		g.opt.Step = func(step string) {
-			if step == "mark the snapshot as used" {
-				g.opt.Step = nil
-				g.must(os.Rename(g.at(".mooring/snapshots/s1"), g.at(".mooring/trash/s1.1.snapshot")))
+	for _, replaced := range []bool{false, true} {
+		for _, step := range []string{"make the directory of holds", "hold the source"} {
+			g := newGround(t)
+			withSnapshot(g)
+			g.meanwhile(step, func() {
+				other := g.impatient()
+				_, err := other.Snapshots.Delete(t.Context(), "s1", nil)
+				g.must(err)
 				if replaced {
-					g.snapshot("s1", "v1")
+					other.snapshot("s1", "v1")
 				}
+			})
+			_, err := g.make(shallow("r1", "s1"))
+			if replaced && err == nil { // it has taken the new one
+				g.refused("its deletion", func() error { _, err := g.Snapshots.Delete(t.Context(), "s1", nil); return err }(), volume.ErrConflict, "r1")
+				continue
+			}
+			if k := volume.Kind(err); k != volume.ErrNotFound && k != volume.ErrBusy || g.state("r1") == Ready {
+				t.Errorf("replaced %v, before %q: %v", replaced, step, err)
 			}
 		}
-		g.refused(what, m.UseSnapshot(ctx), volume.ErrNotFound, "just being deleted")
+	}
+}
+
+// TestOpenSource has sources that cannot be copied.
+func TestOpenSource(t *testing.T) {
+	g := newGround(t)
+	g.begin(record("half", "half")).Close()
+	g.create("lost", "lost")
+	g.must(os.Remove(g.at("lost")))
+	g.create("newer", "newer")
+	g.put("newer/data", "x")
+	g.snapshot("newer", "newer")
+	g.must(os.MkdirAll(g.at(".mooring/snapshots/bare/data"), 0o700))
+	for _, entry := range []string{"volumes/newer", "snapshots/newer"} {
+		g.requires(entry + "/record.json")
+	}
+	for source, c := range map[volume.Object]struct {
+		kind error
+		text string
+	}{
+		ofVolume("none"):    {volume.ErrNotFound, "none"},
+		ofSnapshot("none"):  {volume.ErrNotFound, "none"},
+		ofVolume("half"):    {volume.ErrNotFound, "being created"},
+		ofVolume("lost"):    {volume.ErrConflict, "somebody removed it"},
+		ofSnapshot("bare"):  {volume.ErrNotFound, "bare"},
+		ofVolume("newer"):   {volume.ErrConflict, "teleport"},
+		ofSnapshot("newer"): {volume.ErrConflict, "teleport"},
+	} {
+		r := record("v2", "v2")
+		r.Source = sourceOf(source)
+		_, err := g.make(r)
+		g.refused(source.String(), err, c.kind, c.text)
+		if g.state("v2") >= Making || g.has("v2") || len(g.names(".mooring/jobs")) > 0 {
+			t.Errorf("%s: something is left", source)
+		}
+	}
+	_, err := g.make(shallow("sh", "newer"))
+	g.refused("shallow", err, volume.ErrConflict, "teleport")
+}
+
+// TestCopyElsewhere has a volume be copied to another share: it is held on its own.
+func TestCopyElsewhere(t *testing.T) {
+	ctx := t.Context()
+	g := newGround(t)
+	withData(g)
+	def := nas1
+	def.Name = "nas2"
+	s, err := Open(scratch(t), def, Options{Maker: maker})
+	g.must(err)
+	defer s.Close()
+	r := record("v2", "v2")
+	r.Source = sourceOf(ofVolume("v1"))
+	p, _, err := s.Volumes.Begin(ctx, r)
+	g.must(err)
+	g.must(p.MakeDirectory(ctx))
+	c := g.copied(p.BeginCopy(ctx, g.Share))
+	g.must(c.Renew())
+	_, err = g.Volumes.Delete(ctx, "v1")
+	g.refused("the source", err, volume.ErrBusy, "just being copied, for the copy volume v2")
+	if jobs, err := s.Jobs.List(ctx); err != nil || len(jobs) != 1 || jobs[0].Target != ofVolume("v2") {
+		t.Errorf("the copies there are %+v, %v", jobs, err)
+	}
+	if jobs, err := g.Jobs.List(ctx); err != nil || len(jobs) != 0 {
+		t.Errorf("the copies here are %+v, %v", jobs, err)
+	}
+	_, err = p.CommitCopy(ctx)
+	g.must(err)
+	if g.has(".mooring/volumes/v1/deletion") {
+		t.Error("the hold stays")
+	}
+	g.delete("v1")
+}
+
+// TestJobs lists copies, and finds those whose makers are gone.
+func TestJobs(t *testing.T) {
+	ctx := t.Context()
+	g := newGround(t)
+	withSnapshot(g)
+	r := record("v2", "v2")
+	r.Source = sourceOf(ofSnapshot("s1"))
+	p := g.begin(r)
+	g.must(p.MakeDirectory(ctx))
+	g.copied(p.BeginCopy(ctx, g.Share))
+	ps, c := g.beginSnapshot("s2", "v1")
+	copies := func(of *ground) (targets []string) {
+		all, err := of.Abandoned(ctx)
+		g.must(err)
+		for _, c := range all {
+			targets = append(targets, c.Target.String()+" of "+c.Source.String()+" "+c.Name)
+		}
+		slices.Sort(targets)
+		return targets
+	}
+	both := []string{"snapshot s2 of volume nas1/v1 s2", "volume v2 of snapshot nas1/s1 "}
+	for who, want := range map[*ground][]string{
+		g: nil, openAt(t, g.dir, Options{Maker: stranger}): nil, g.next(): both, g.impatient(): both,
+	} {
+		if got := copies(who); !slices.Equal(got, want) {
+			t.Errorf("the abandoned are %q, want %q", got, want)
+		}
+	}
+	jobs, err := g.Jobs.List(ctx)
+	if err != nil || len(jobs) != 2 {
+		t.Errorf("the copies are %+v, %v", jobs, err)
+	}
+	for _, j := range jobs {
+		st, err := g.Status(j)
+		if err != nil || st == nil || st.Target != j.Target || st.Copy.Target != j.Target || st.Maker != maker || st.Over || st.Quiet > time.Minute {
+			t.Errorf("%s is %+v, %v", j.Target, st, err)
+		}
+	}
+	g.must(c.Renew())
+	g.impatient().delete("v2")
+	_, err = g.impatient().Snapshots.Delete(ctx, "s2", nil)
+	g.must(err)
+	g.refused("a sign of life", c.Renew(), volume.ErrBusy, "undone by another")
+	_, err = ps.Commit(ctx, time.Now(), 1, true)
+	g.refused("the snapshot", err, volume.ErrBusy)
+	_, err = p.CommitCopy(ctx)
+	g.refused("the volume", err, volume.ErrBusy)
+	for _, j := range jobs {
+		if st, err := g.Status(j); err != nil || st != nil {
+			t.Errorf("%s is %+v, %v", j.Target, st, err)
+		}
+	}
+	// A note of a copy that is not under way any more is forgotten.
+	g.put(".mooring/jobs/"+jobName(ofVolume("gone"), volume.NewNonce()), "")
+	g.put(".mooring/jobs/"+jobName(ofVolume("v1"), volume.NewNonce()), "")
+	if got := copies(g); len(got) > 0 || len(g.names(".mooring/jobs")) > 0 {
+		t.Errorf("the abandoned are %q, the notes %q", got, g.names(".mooring/jobs"))
+	}
+}
+
+// TestGroup has a group be made once, when all its snapshots are there, and go with them.
+func TestGroup(t *testing.T) {
+	ctx := t.Context()
+	g := newGround(t)
+	withPair(g)
+	_, err := g.Groups.Lookup(ctx, "g1")
+	g.refused("a group that does not exist", err, volume.ErrNotFound, "g1")
+	first, err := g.Groups.Begin(ctx, group("g1"))
+	g.must(err)
+	if first.State != Making || len(first.Members) != 2 {
+		t.Errorf("the first is %+v", first)
+	}
+	other := openAt(t, g.dir, Options{Maker: stranger})
+	again := group("g1")
+	again.Members = again.Members[:1]
+	if found, err := other.Groups.Begin(ctx, again); err != nil || len(found.Members) != 2 || found.Nonce != first.Nonce {
+		t.Errorf("the second finds %+v, %v", found, err)
+	}
+	g.refused("without its snapshots", other.Groups.Commit(ctx, first), volume.ErrNotFound)
+	g.snapshot("s1", "v1") // of nobody's group
+	g.refused("with another's", other.Groups.Commit(ctx, first), volume.ErrConflict, "s1")
+	_, err = g.Snapshots.Delete(ctx, "s1", nil)
+	g.must(err)
+	r, err := other.together("g1")
+	g.must(err)
+	g.must(other.Groups.Commit(ctx, r)) // again
+	if r, err := g.Groups.Lookup(ctx, "g1"); err != nil || r.State != Ready || r.Nonce != first.Nonce {
+		t.Errorf("committed is %+v, %v", r, err)
+	}
+	_, err = g.make(shallow("sh", "s2"))
+	g.must(err)
+	_, err = g.Groups.Delete(ctx, "g1", nil)
+	g.refused("a group whose snapshot is used", err, volume.ErrConflict, "sh")
+	g.delete("sh")
+	_, err = g.Groups.Delete(ctx, "g1", func(*Group) error { return volume.Errorf(volume.ErrInvalid, "no") })
+	g.refused("what its caller refuses", err, volume.ErrInvalid)
+	for n := range 2 {
+		trashed, err := g.Groups.Delete(ctx, "g1", nil)
+		if err != nil || len(trashed) != 2*(1-n) {
+			t.Errorf("in the trash are %+v, %v", trashed, err)
+		}
+	}
+	g.refused("what was deleted", g.Groups.Commit(ctx, first), volume.ErrNotFound)
+	_, err = g.Groups.Begin(ctx, group("g1"))
+	g.must(err)
+	g.refused("the one before", g.Groups.Commit(ctx, first), volume.ErrBusy, "begun anew")
+}
+
+// TestAbandonedGroups has only those that nobody ends any more.
+func TestAbandonedGroups(t *testing.T) {
+	ctx := t.Context()
+	g := newGround(t)
+	withPair(g)
+	_, err := g.together("whole")
+	g.must(err)
+	for _, key := range []string{"old", "young", "wanted"} {
+		_, err := g.Groups.Begin(ctx, group(key))
+		g.must(err)
+	}
+	for _, key := range []string{"old", "wanted"} {
+		g.age(".mooring/groups/"+key+"/making.json", abandonedGroup+time.Minute)
+	}
+	_, err = g.Groups.Begin(ctx, group("wanted"))
+	g.must(err)
+	g.age(".mooring/groups/whole/record.json", abandonedGroup+time.Minute)
+	g.put(".mooring/groups/damaged/record.json", "{")
+	if got, err := g.Groups.Abandoned(ctx); err != nil || !slices.Equal(got, []string{"old"}) {
+		t.Errorf("abandoned are %q, %v", got, err)
+	}
+	if keys, err := g.Groups.Keys(ctx); err != nil || len(keys) != 5 {
+		t.Errorf("the groups are %q, %v", keys, err)
 	}
 }

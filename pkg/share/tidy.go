@@ -4,8 +4,8 @@ package share
 
 import (
 	"context"
-	"fmt"
-	"path"
+	"errors"
+	"net/url"
 	"slices"
 	"time"
 
@@ -14,141 +14,284 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ParentIdle is how long nobody must have used a parent that was made for volumes before it
-// is removed. It is far longer than an NFS client remembers a directory (nfs(5), acdirmax:
-// 60 s): another controller that still believed in one would make and delete volumes in a
-// directory that is no more.
-const ParentIdle = 10 * time.Minute
-
-// leaveParents notes that a volume has left the directories above it.
-func (s *Share) leaveParents(parent string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, p := range prefixes(parent) {
-		s.parents[p] = time.Now()
-	}
-}
-
-// findParents notes the parents that earlier processes have left.
-func (s *Share) findParents(claims beneath.Dir, at string) error {
-	return claims.Entries(func(name string, isDir bool) error {
-		if !isDir {
-			return nil
-		}
-		below, err := claims.Resolve(name)
-		if err != nil {
-			return err
-		}
-		defer below.Close()
-		s.leaveParents(path.Join(at, name))
-		return s.findParents(below, path.Join(at, name))
-	})
-}
-
 // Tidy removes the parents that were made for volumes and that no volume has been in for so
 // long, the innermost first. One that holds anything else stays.
 func (s *Share) Tidy(ctx context.Context, idle time.Duration) error {
-	s.mu.Lock()
-	var due []string
-	for p, left := range s.parents {
-		if time.Since(left) >= idle {
-			due = append(due, p)
-		}
+	return s.claims.tidy(ctx, idle)
+}
+
+func (c *claims) tidy(ctx context.Context, idle time.Duration) (err error) {
+	parent := ""
+	defer func() { c.explain(&err, "remove the empty directory %q", parent) }()
+	due, err := c.idleParents(ctx, idle)
+	if err != nil {
+		return err
 	}
-	s.mu.Unlock()
-	slices.SortFunc(due, func(a, b string) int { return len(b) - len(a) })
-	for _, p := range due {
-		err := ctx.Err()
-		if err == nil {
-			err = s.tidyParent(p, idle)
+	for _, parent = range due {
+		if err := ctx.Err(); err != nil {
+			return err
 		}
-		if err != nil {
-			return s.fail(fmt.Sprintf("remove the empty directory %q", p), err)
+		if err := c.tidyParent(parent); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-func (s *Share) tidyParent(parent string, idle time.Duration) error {
-	d, err := s.claims.Resolve(parent)
-	if err != nil {
-		s.forgetParent(parent)
-		return ignore(err, unix.ENOENT)
-	}
-	defer d.Close()
-	used, marked := false, false
-	err = d.Names(func(name string) error {
-		marked = marked || name == volume.StateDir
-		used = used || name != volume.StateDir
-		return nil
+// idleParents returns the parents that nobody has used for so long, as far as this process
+// knows: one that it sees for the first time has just been used.
+func (c *claims) idleParents(ctx context.Context, idle time.Duration) ([]string, error) {
+	all := map[string]bool{}
+	err := c.parents.Names(func(name string) error {
+		if p, ok := parentOf(name); ok {
+			all[p] = true
+		}
+		return ctx.Err()
 	})
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var due []string
+	for p := range all {
+		left, known := c.left[p]
+		if !known {
+			left = time.Now()
+			c.left[p] = left
+		}
+		if time.Since(left) >= idle {
+			due = append(due, p)
+		}
+	}
+	slices.SortFunc(due, func(a, b string) int { return len(b) - len(a) })
+	return due, nil
+}
+
+func (c *claims) forgetParent(parent string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.left, parent)
+}
+
+// tidyParent removes a parent directory, its claims and its note, if it is empty. It first
+// bars the way for claims beneath it. Then it takes the directory away into the directory of
+// claims, by a handle that is dead before the name can be a volume's.
+func (c *claims) tidyParent(parent string) error {
+	up, name := volume.SplitDirectory(parent)
+	at, err := c.openParent(up)
+	if volume.Kind(err) == volume.ErrConflict { // what it is in is a volume's
+		return c.forgetNote(parent, nil)
+	}
+	if err != nil {
+		return ignore(err, unix.ENOENT, unix.ESTALE) // tidied away at the same time: later
+	}
+	defer at.Close()
+	x, err := at.Resolve(name)
+	if is(err, unix.ENOENT) { // no volume ever came to be in it
+		return c.tidyUnclaimed(at, parent)
+	}
 	if err != nil {
 		return err
 	}
-	if st, err := d.Self(); err != nil || !used && time.Since(time.Unix(st.Mtim.Unix())) < idle {
-		return err // another controller has used it: later
+	defer x.Close()
+	return c.tidyIn(at, x, parent)
+}
+
+// tidyUnclaimed makes the directory of claims of a parent that has none, so that it can be
+// removed like any other.
+func (c *claims) tidyUnclaimed(at beneath.Dir, parent string) error {
+	_, name := volume.SplitDirectory(parent)
+	if err := c.makeParent(at, name, parent); err != nil {
+		return err
 	}
-	s.forgetParent(parent) // until a volume leaves it again
-	if used {
-		return nil
+	x, err := at.Resolve(name)
+	if err != nil {
+		return ignore(err, unix.ENOENT)
 	}
+	defer x.Close()
+	return c.tidyIn(at, x, parent)
+}
+
+func (c *claims) tidyIn(at, x beneath.Dir, parent string) error {
 	up, name := volume.SplitDirectory(parent)
-	if marked {
-		at, err := s.root.Resolve(up)
-		if err == nil {
-			s.step("remove an empty parent")
-			err = at.Rmdir(name)
-			at.Close()
-		}
-		if err := ignore(err, unix.ENOENT); err != nil {
-			return ignore(ignore(err, unix.ENOTEMPTY), unix.EEXIST)
-		}
-		s.step("remove the parent's mark")
-		if err := ignore(d.Unlink(volume.StateDir), unix.ENOENT); err != nil {
+	c.step("remove the claims of an empty parent")
+	err := x.Rmdir(takenName)
+	if is(err, unix.ENOTEMPTY, unix.EEXIST) {
+		c.leaveParents(parent) // in use: later
+		return c.sweepEmpty(x, parent)
+	}
+	if is(err, unix.ENOTDIR) {
+		return c.tidyBarred(x, parent) // a volume, or a bar that was left
+	}
+	if err := ignore(err, unix.ENOENT); err != nil {
+		return err
+	}
+	c.step("bar the parent")
+	if err := touch(x, takenName, unix.O_EXCL); err != nil {
+		return ignore(err, unix.EEXIST, unix.EISDIR, unix.ENOENT, unix.ESTALE)
+	}
+	ours, err := c.noted(directoryNote, parent)
+	if err != nil {
+		return err
+	}
+	kept := false
+	if ours {
+		if kept, err = c.takeAway(x, up, name); err != nil {
 			return err
 		}
 	}
-	at, err := s.claims.Resolve(up)
+	if ours && !kept && x.Refresh() == nil {
+		// Under the bar, as the next who makes the directory notes it anew.
+		if err := c.unnote(directoryNote, parent); err != nil {
+			return err
+		}
+	}
+	c.step("remove the bar")
+	if err := x.Unlink(takenName); err != nil {
+		return ignore(err, unix.ENOENT, unix.ESTALE) // of another by now, who has broken the bar
+	}
+	c.step("remove the directory of the claim")
+	if err := at.Rmdir(name); err != nil {
+		return ignore(err, unix.ENOENT, unix.ENOTEMPTY, unix.EEXIST)
+	}
+	c.forgetParent(parent) // if it was kept, later perhaps
+	return c.unnote(claimsNote, parent)
+}
+
+// maxSweep is how many directories of claims are looked at to find empty ones among them.
+const maxSweep = 64
+
+// sweepEmpty removes the empty directories of claims that interrupted processes have left in a
+// parent of few.
+func (c *claims) sweepEmpty(x beneath.Dir, parent string) error {
+	at, err := x.Resolve(takenName)
+	if err != nil {
+		return ignore(err, unix.ENOENT, unix.ENOTDIR)
+	}
+	defer at.Close()
+	var below []string
+	err = at.Names(func(name string) error {
+		below = append(below, name)
+		return nil
+	})
+	if err != nil || len(below) > maxSweep {
+		return err
+	}
+	for _, name := range below {
+		c.step("remove an empty directory of claims")
+		_ = at.Rmdir(name)
+	}
+	return nil
+}
+
+// removeEmpty removes a directory of claims if nothing is in it.
+func (c *claims) removeEmpty(directory string) {
+	up, name := volume.SplitDirectory(directory)
+	at, err := c.dir.Resolve(claimPath(up))
+	if err != nil {
+		return
+	}
+	defer at.Close()
+	c.step("remove an empty directory of claims")
+	_ = at.Rmdir(name)
+}
+
+// tidyBarred removes the bar that a process has left which died while it tidied.
+func (c *claims) tidyBarred(x beneath.Dir, parent string) error {
+	_, err := c.owner(x)
+	if err == nil {
+		return c.forgetNote(parent, nil) // it is a volume's
+	}
+	if errors.Is(err, errBarred) {
+		err = c.unbar(x, parent)
+		if volume.Kind(err) == volume.ErrBusy {
+			return nil
+		}
+	}
+	return ignore(err, unix.ENOENT, unix.ESTALE, unix.EISDIR)
+}
+
+// errBarred: a directory of claims is that of a parent that is just being tidied away.
+var errBarred = busy("no volume is in the parent directory, which is just being removed")
+
+// unbar removes the bar of a parent, and puts the parent back if there is something in it. ErrBusy:
+// whoever tidies may still be at it.
+func (c *claims) unbar(x beneath.Dir, parent string) error {
+	st, err := x.Stat(takenName)
+	if err != nil {
+		return ignore(err, unix.ENOENT, unix.ESTALE)
+	}
+	age, err := c.age(st.Mtim)
 	if err != nil {
 		return err
 	}
-	defer at.Close()
-	s.step("remove the parent's claims")
-	return ignore(ignore(at.Rmdir(name), unix.ENOTEMPTY), unix.EEXIST)
+	if age <= c.opt.Lease {
+		return errBarred
+	}
+	up, name := volume.SplitDirectory(parent)
+	if err := c.putBack(x, up, name); err != nil {
+		return err
+	}
+	c.step("remove the bar")
+	return ignore(x.Unlink(takenName), unix.ENOENT, unix.ESTALE)
 }
 
-// free removes a parent of volumes, and the parents in it, now, because it is itself to be a
-// volume. It reports false where there is a volume beneath.
-func (s *Share) free(parent string) bool {
-	d, err := s.claims.Resolve(parent)
+// takeAway moves a parent directory into its directory of claims and removes it there. kept:
+// something is in it, and it is in its place again.
+func (c *claims) takeAway(x beneath.Dir, up, name string) (kept bool, err error) {
+	at, err := c.root.Resolve(up)
 	if err != nil {
-		return is(err, unix.ENOENT)
+		return false, ignore(err, unix.ENOENT)
 	}
-	var below []string
-	err = d.Names(func(name string) error {
-		if name != volume.StateDir {
-			below = append(below, path.Join(parent, name))
-		}
-		return nil
-	})
+	defer at.Close()
+	d, err := at.Resolve(name)
+	if err != nil {
+		return false, ignore(err, unix.ENOENT)
+	}
+	empty, err := d.Empty() // of most that are not it is seen here
 	d.Close()
-	for _, p := range below {
-		if err != nil || !s.free(p) {
-			return false
-		}
+	if err != nil || !empty {
+		return true, ignore(err, unix.ESTALE)
 	}
-	if err != nil || s.tidyParent(parent, 0) != nil {
-		return false
+	c.step("take an empty parent away")
+	if err := at.Rename(name, x, deadName); err != nil {
+		return false, ignore(err, unix.ENOENT, unix.ESTALE)
 	}
-	d, err = s.claims.Resolve(parent)
-	if err == nil {
-		d.Close()
-	}
-	return is(err, unix.ENOENT)
+	return c.removeDead(x, at, name)
 }
 
-func (s *Share) forgetParent(parent string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.parents, parent)
+func (c *claims) removeDead(x, at beneath.Dir, name string) (kept bool, err error) {
+	c.step("remove an empty parent")
+	err = x.Rmdir(deadName)
+	if !is(err, unix.ENOTEMPTY, unix.EEXIST) {
+		return false, ignore(err, unix.ENOENT)
+	}
+	c.step("put the parent back")
+	return true, x.Rename(deadName, at, name)
+}
+
+// putBack undoes what takeAway has left.
+func (c *claims) putBack(x beneath.Dir, up, name string) error {
+	at, err := c.root.Resolve(up)
+	if err != nil {
+		return ignore(err, unix.ENOENT)
+	}
+	defer at.Close()
+	_, err = c.removeDead(x, at, name)
+	return err
+}
+
+// forgetNote removes a parent from the index, after work on it has ended with err.
+func (c *claims) forgetNote(parent string, err error) error {
+	c.forgetParent(parent)
+	if err != nil {
+		return err
+	}
+	return cmpErr(c.unnote(directoryNote, parent), c.unnote(claimsNote, parent))
+}
+
+func (c *claims) unnote(kind, parent string) error {
+	c.step("remove the note of the parent")
+	return ignore(c.parents.Unlink(kind+url.PathEscape(parent)), unix.ENOENT, unix.ENAMETOOLONG)
 }

@@ -5,12 +5,7 @@ package share
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"errors"
-	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -19,365 +14,273 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// halfTrashed is how long what was renamed into the trash waits for its record, which a
-// retry of the interrupted deletion brings.
-const halfTrashed = time.Hour
-
-// Trash moves a volume's directory and then its record into the trash. Neither depends on
-// what is in the directory. A retry of an interrupted call finishes it. It returns the entry,
-// and when that is to be purged; a volume whose directory had vanished has none.
-func (s *Share) Trash(ctx context.Context, r *Stored, now time.Time) (e Trashed, due time.Time, err error) {
-	what := fmt.Sprintf("delete volume %s", r.Key)
-	if err := s.held(volume.Object{Kind: volume.OfVolume, Key: r.Key}); err != nil {
-		return Trashed{}, time.Time{}, s.fail(what, err)
-	}
-	e = Trashed{Name: trashName(r.Key, now), Key: r.Key, Deleted: now, data: true, recorded: true}
-	moved := false
-	err = s.leave(ctx, r, func(d beneath.Dir, name string) error {
-		s.step("rename the directory into the trash")
-		err := d.Rename(name, s.trash, e.Name)
-		moved = err == nil
-		return err
-	})
-	if err == nil && !moved {
-		var half Trashed
-		half, err = s.halfTrashed(r.Key)
-		e.Name, e.Deleted = half.Name, half.Deleted
-	}
-	if err != nil {
-		return Trashed{}, time.Time{}, s.fail(what, err)
-	}
-	if e.Name == "" { // nothing is there to be brought back
-		s.step("remove the record")
-		err = s.volumes.Unlink(jsonName(r.Key))
-		return Trashed{}, time.Time{}, s.fail(what, ignore(err, unix.ENOENT))
-	}
-	s.step("rename the record into the trash")
-	err = s.volumes.Rename(jsonName(r.Key), s.trash, jsonName(e.Name))
-	return e, e.Deleted.Add(s.retention(&r.Record)), s.fail(what, ignore(err, unix.ENOENT))
+// Trash is what was deleted and waits to be purged, or to be brought back. An entry is a tree
+// and a record. When it may go is said by the record's name, by the server's clock, since the
+// deletion; nothing changes that.
+type Trash struct {
+	*disk
+	dir     beneath.Dir
+	volumes *Volumes
 }
 
-// retention returns for how long a volume is kept in the trash.
-func (s *Share) retention(r *volume.Record) time.Duration {
-	if r.Retention != nil {
-		return *r.Retention
-	}
-	return s.def.TrashRetention
-}
-
-// Release forgets a volume and leaves its directory as it is (onDelete: retain).
-func (s *Share) Release(ctx context.Context, r *Stored) error {
-	if r.Shallow {
-		return s.releaseShallow(ctx, &r.Record)
-	}
-	err := s.leave(ctx, r, nil)
-	if err == nil {
-		s.step("remove the record")
-		err = ignore(s.volumes.Unlink(jsonName(r.Key)), unix.ENOENT)
-	}
-	return s.fail(fmt.Sprintf("release volume %s", r.Key), err)
-}
-
-// Archive forgets a volume and renames its directory to archived-<name>, beside where it
-// was, with a suffix where that is taken.
-func (s *Share) Archive(ctx context.Context, r *Stored) error {
-	err := s.leave(ctx, r, func(d beneath.Dir, name string) error { return s.archive(r, d, name) })
-	if err == nil {
-		s.step("remove the record")
-		err = ignore(s.volumes.Unlink(jsonName(r.Key)), unix.ENOENT)
-	}
-	return s.fail(fmt.Sprintf("archive volume %s", r.Key), err)
-}
-
-// archive renames the directory. The new name is claimed for that moment: without
-// RENAME_NOREPLACE, which NFS has not, a rename would replace the empty directory of a
-// volume that is just being made there.
-func (s *Share) archive(r *Stored, d beneath.Dir, name string) error {
-	parent, _ := volume.SplitDirectory(r.Directory)
-	claims, err := s.claims.Resolve(parent)
-	if err != nil {
-		return err
-	}
-	defer claims.Close()
-	sum := sha256.Sum256([]byte(r.Key))
-	unique := "-" + hex.EncodeToString(sum[:4])
-	done := false
-	for _, suffix := range []string{"", unique, unique + "-2", unique + "-3", unique + "-4"} {
-		as := volume.ArchiveName(name, suffix)
-		if !done {
-			s.step("claim the archived name")
-			if err := ignore(s.claim(r.Record, claims, as), unix.EEXIST); err != nil {
-				return err
-			}
-		}
-		if key, err := readClaim(claims, as); err != nil || key != r.Key {
-			continue
-		}
-		if _, err := d.Stat(as); is(err, unix.ENOENT) && !done {
-			s.step("rename the directory to its archived name")
-			if err := ignore(d.Rename(name, d, as), unix.ENOENT); err != nil {
-				return err
-			}
-			done = true
-		}
-		// Also that which an interrupted call left: hence all names, done or not.
-		s.step("remove the archived name's claim")
-		if err := ignore(claims.Unlink(as), unix.ENOENT); err != nil {
-			return err
-		}
-	}
-	if _, err := d.Stat(name); err == nil {
-		return volume.Errorf(volume.ErrConflict, "share %s: volume %s cannot be archived: %q and its like are taken beside it: move the older archives away", s.def, r.Key, volume.ArchiveName(name, ""))
-	}
-	return nil
-}
-
-// leave takes a volume out of its place: it proves that the directory is the volume's, calls
-// move with the open parent and the directory's name, and removes the claim. move says
-// ENOENT where the directory is not there (any more); nil is for a directory that stays.
-func (s *Share) leave(ctx context.Context, r *Stored, move func(parent beneath.Dir, name string) error) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	owner, err := s.claimant(r)
-	if err != nil {
-		return err
-	}
-	parent, name := volume.SplitDirectory(r.Directory)
-	defer s.leaveParents(parent)
-	if owner != r.Key {
-		if owner == "" && move == nil { // the directory stays, and its claim is gone already
-			return nil
-		}
-		return s.leftAlready(ctx, r)
-	}
-	if move != nil {
-		d, err := s.root.Resolve(parent)
-		if err == nil {
-			err = move(d, name)
-			d.Close()
-		}
-		if err := ignore(err, unix.ENOENT); err != nil {
-			return err
-		}
-	}
-	claims, err := s.claims.Resolve(parent)
-	if err == nil {
-		s.step("remove the claim")
-		err = claims.Unlink(name)
-		claims.Close()
-	}
-	return ignore(err, unix.ENOENT) // another controller may be at it too
-}
-
-// looks is how often, and lookPause how far apart, a record is looked into that contradicts
-// what is on the share: another controller that is at it too makes it look so for a moment.
-const (
-	looks     = 3
-	lookPause = 100 * time.Millisecond
-)
-
-// leftAlready decides about a record whose directory is not claimed for it: an interrupted
-// deletion may have come past the claim, or another controller. Anything else is refused.
-func (s *Share) leftAlready(ctx context.Context, r *Stored) error {
-	owner := ""
-	for look := range looks {
-		if look > 0 {
-			select {
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-time.After(lookPause):
-			}
-		}
-		var err error
-		if owner, err = s.claimant(r); err != nil {
-			return err
-		}
-		if owner == r.Key {
-			return volume.Errorf(volume.ErrBusy, "share %s: volume %s was changed from elsewhere at the same time: try again", s.def, r.Key)
-		}
-		if left, err := s.hasLeft(ctx, r, owner); err != nil || left {
-			return err
-		}
-	}
-	if owner == "" {
-		owner = "no volume"
-	}
-	s.doubt()
-	return volume.Errorf(volume.ErrDamaged, "share %s: volume %s is not deleted: its record says that its directory is %q, but %s has the claim on that; nothing was changed: compare %s/volumes/%s.json and %s/claims on the share and mend the one that is wrong",
-		s.def, r.Key, r.Directory, owner, volume.StateDir, r.Key, volume.StateDir)
-}
-
-// hasLeft reports whether there is evidence that a volume has left its directory: that is in
-// the trash, or nowhere, or the record is gone.
-func (s *Share) hasLeft(ctx context.Context, r *Stored, owner string) (bool, error) {
-	half, err := s.halfTrashed(r.Key)
-	if err != nil || half.Name != "" {
-		return true, err
-	}
-	there, err := s.Exists(ctx, r.Directory)
-	if err != nil || !there && owner == "" {
-		return true, err
-	}
-	if err := s.volumes.Refresh(); err != nil {
-		return false, err
-	}
-	_, _, err = s.record(r.Key)
-	return errors.Is(err, volume.ErrNotFound), nil
-}
-
-// halfTrashed finds what an interrupted deletion of key has left in the trash: a directory
-// without its record. It has no name where there is nothing.
-func (s *Share) halfTrashed(key string) (Trashed, error) {
-	entries, err := s.trashed()
-	for _, e := range entries {
-		if e.Key == key && e.data && !e.recorded && !e.snapshot() && !e.passing() {
-			return e, err
-		}
-	}
-	return Trashed{}, err
-}
-
-// Trashed is a deleted volume or snapshot in the trash, or what a copy has left.
+// Trashed is an entry of the trash.
 type Trashed struct {
-	Name    string // of its directory in the trash
-	Key     string
-	Deleted time.Time // by the clock of the controller that deleted it
+	Name string // that identifies it
+	Key  string // of the volume or snapshot that it was
+	// Deleted and Due are when it was deleted, and from when on it may be purged, by the
+	// server's clock. They are zero where it has no record.
+	Deleted, Due time.Time
 
+	nonce          string
+	kind           volume.TrashKind
 	data, recorded bool
-	// purging: a purger has taken the tree, and nobody brings it back any more.
-	purging bool
+	purging        bool // a purger has taken the tree, and nobody brings it back any more
 }
 
-// snapshot reports whether it is a snapshot, which has its record in its directory.
-func (e Trashed) snapshot() bool { return strings.HasSuffix(e.Name, snapshotSuffix) }
-
-// passing reports whether it never was a volume: a copy that did not get to its place, or what
-// a pod had inline. Nobody brings it back.
-func (e Trashed) passing() bool {
-	return strings.HasSuffix(e.Name, stagingSuffix) || strings.HasSuffix(e.Name, inlineSuffix)
-}
-
-// Recorded reports whether the volume's record has followed it into the trash, where it
-// says how long it is to be kept.
-func (e Trashed) Recorded() bool { return e.recorded || e.snapshot() || e.passing() }
-
-// Trashed lists the trash, the oldest first.
-func (s *Share) Trashed(ctx context.Context) ([]Trashed, error) {
-	err := ctx.Err()
-	var entries []Trashed
-	if err == nil {
-		entries, err = s.trashed()
+// Kind says what an entry of the trash was: "volume", "snapshot", or "leftover" of a copy or a pod.
+func (t Trashed) Kind() string {
+	switch t.kind {
+	case volume.TrashLeftover:
+		return "leftover"
+	case volume.TrashSnapshot:
+		return string(volume.OfSnapshot)
 	}
-	return entries, s.fail("list the trash", err)
+	return string(volume.OfVolume)
 }
 
-func (s *Share) trashed() ([]Trashed, error) {
+// Whole reports whether the entry is a volume, or a snapshot, with all that it had.
+func (t Trashed) Whole() bool { return t.data && t.recorded && !t.purging }
+
+// Purging reports whether a purger has begun with it.
+func (t Trashed) Purging() bool { return t.purging }
+
+// Recorded reports whether the record has followed the tree into the trash. Where it has not,
+// the deletion was interrupted: the entry waits for its retry, and is not purged.
+func (t Trashed) Recorded() bool { return t.recorded || t.kind == volume.TrashLeftover || t.purging }
+
+// List lists the trash, the oldest first.
+func (t *Trash) List(ctx context.Context) (entries []Trashed, err error) {
+	defer t.explain(&err, "list the trash")
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	found := map[string]*Trashed{}
-	err := s.trash.Names(func(name string) error {
-		entry, isRecord := strings.CutSuffix(name, ".json")
-		entry, purging := strings.CutSuffix(entry, purgingSuffix)
-		key, deleted, ok := parseTrashName(entry)
+	err = t.dir.Names(func(name string) error {
+		n, ok := volume.ParseTrashName(name)
 		if !ok {
 			return nil
 		}
-		e := found[entry]
+		e := found[n.ID]
 		if e == nil {
-			e = &Trashed{Name: entry, Key: key, Deleted: deleted}
-			found[entry] = e
+			e = &Trashed{Name: n.ID, Key: n.Key, nonce: n.Nonce, kind: n.Kind}
+			found[n.ID] = e
 		}
-		e.data = e.data || !isRecord
-		e.recorded = e.recorded || isRecord
-		e.purging = e.purging || purging
-		return nil
+		e.add(n)
+		return ctx.Err()
 	})
-	entries := make([]Trashed, 0, len(found))
+	if err != nil {
+		return nil, err
+	}
 	for _, e := range found {
 		entries = append(entries, *e)
 	}
 	slices.SortFunc(entries, func(a, b Trashed) int {
 		return cmp.Or(a.Deleted.Compare(b.Deleted), cmp.Compare(a.Name, b.Name))
 	})
-	return entries, err
+	return entries, nil
 }
 
-// Due returns when an entry of the trash is to be purged: after the retention of its record,
-// or else of the share. That the record cannot be read is an error: it may ask for longer.
-func (s *Share) Due(e Trashed) (time.Time, error) {
-	keep := s.def.TrashRetention
-	switch {
-	case e.passing(), e.purging:
-		return e.Deleted, nil
-	case e.snapshot():
-		return e.Deleted.Add(keep), nil
-	case !e.recorded:
-		return e.Deleted.Add(max(keep, halfTrashed)), nil
+// add adds what one name in the trash says of an entry. Of two records the later date counts.
+func (t *Trashed) add(n volume.TrashName) {
+	if !n.Record {
+		t.data = true
+		t.purging = t.purging || n.Purging
+		return
 	}
-	data, _, err := s.trash.Read(jsonName(e.Name), maxRecord)
-	if ignore(err, unix.ENOENT) != nil {
-		return time.Time{}, s.fail("read the record of "+e.Name+" in the trash", err)
+	t.recorded = true
+	if n.Due.After(t.Due) {
+		t.Deleted, t.Due = n.Deleted, n.Due
 	}
-	// A damaged record's volume is kept for as long as the share says.
-	if r, err := volume.DecodeRecord(e.Key, data); err == nil {
-		keep = s.retention(r)
-	}
-	return e.Deleted.Add(keep), nil
 }
 
-// Purge removes an entry of the trash for good: remove is called with the descriptor of the
-// trash and the name to remove there, and the record goes last. What could be brought back is
-// renamed first, which one of purge and Restore wins: so none is eaten while it is brought back,
-// and none is brought back half eaten.
-func (s *Share) Purge(e Trashed, remove func(trash int, name string) error) error {
-	what := "purge " + e.Name + " from the trash"
-	if err := s.purgeable(e); err != nil {
-		return s.fail(what, err)
+// has reports whether a tree is in the trash under this name.
+func (t *Trash) has(id string) (bool, error) {
+	_, err := t.dir.Stat(id)
+	if is(err, unix.ENOENT) {
+		// That may be this client's memory.
+		if err := t.dir.Refresh(); err != nil {
+			return false, err
+		}
+		_, err = t.dir.Stat(id)
 	}
-	if e.data {
-		name := e.Name
-		if !e.passing() {
-			name += purgingSuffix
-		}
-		if name != e.Name && !e.purging {
-			s.step("take the tree for its purge")
-			// ENOENT: another purger was first, or it was brought back.
-			if err := ignore(s.trash.Rename(e.Name, s.trash, name), unix.ENOENT); err != nil {
-				return s.fail(what, err)
-			}
-		}
-		s.step("purge")
-		if err := remove(int(s.trash), name); err != nil {
-			return s.fail(what, err)
+	if err != nil {
+		return false, ignore(err, unix.ENOENT)
+	}
+	return true, nil
+}
+
+// moveIn moves a tree from an entry into the trash. It is no error where another has.
+func (t *Trash) moveIn(e *entry, name, id string) error {
+	e.step("move the tree into the trash")
+	err := e.dir.Rename(name, t.dir, id)
+	if taken(err) { // a second one, which somebody has made in the place of the first
+		return e.stray(name)
+	}
+	if missing(err) && e.gone() {
+		return busy("%s %s was deleted by another", e.kind, e.key)
+	}
+	return ignore(err, unix.ENOENT)
+}
+
+// moveRecord moves a marked record after its tree. It returns the entry of the trash.
+func (t *Trash) moveRecord(e *entry, from, id string, deleted time.Time, keep time.Duration) (*Trashed, error) {
+	n, _ := volume.ParseTrashName(id)
+	deleted = deleted.UTC()
+	if keep > 0 { // its name tells whole seconds: not a moment too early
+		deleted = deleted.Add(time.Second - 1)
+	}
+	deleted = deleted.Truncate(time.Second)
+	due := deleted.Add(keep).Truncate(time.Second)
+	e.step("move the record into the trash")
+	err := e.dir.Rename(from, t.dir, volume.TrashRecordName(id, deleted, due))
+	if err := ignore(err, unix.ENOENT, unix.ESTALE); err != nil {
+		return nil, err
+	}
+	return &Trashed{
+		Name: id, Key: n.Key, Deleted: deleted, Due: due,
+		nonce: n.Nonce, kind: n.Kind, data: true, recorded: true,
+	}, nil
+}
+
+// Record reads the record of an entry, a volume's or a snapshot's, of which only one is
+// returned. Both are nil where there is none.
+func (t *Trash) Record(e Trashed) (v *volume.Record, s *volume.SnapshotRecord, err error) {
+	defer t.explain(&err, "read the record of %s in the trash", e.Name)
+	return t.record(e)
+}
+
+func (t *Trash) record(e Trashed) (*volume.Record, *volume.SnapshotRecord, error) {
+	data, err := t.readRecord(e)
+	if err != nil || data == nil {
+		return nil, nil, err
+	}
+	if e.kind == volume.TrashSnapshot {
+		r, err := volume.DecodeSnapshotRecord(e.Key, data)
+		return nil, r, inTrash(e, err)
+	}
+	r, err := volume.DecodeRecord(e.Key, data)
+	return r, nil, inTrash(e, err)
+}
+
+// inTrash tells where a record is that cannot be read.
+func inTrash(e Trashed, err error) error {
+	if volume.Kind(err) != volume.ErrDamaged {
+		return err
+	}
+	return volume.Errorf(volume.ErrDamaged, "%s in the trash is kept, as its record there, %s, cannot be read: %w", e.Name, volume.TrashRecordName(e.Name, e.Deleted, e.Due), err)
+}
+
+// readRecord reads the record of an entry; nil where there is none.
+func (t *Trash) readRecord(e Trashed) ([]byte, error) {
+	if !e.Due.IsZero() {
+		data, _, err := t.dir.Read(volume.TrashRecordName(e.Name, e.Deleted, e.Due), maxRecord)
+		if err == nil || !missing(err) && !is(err, unix.EISDIR) {
+			return data, err
 		}
 	}
-	if !e.recorded {
+	names, err := t.records(e.Name)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		data, _, err := t.dir.Read(name, maxRecord)
+		if err == nil || !missing(err) && !is(err, unix.EISDIR) {
+			return data, err
+		}
+	}
+	if len(names) > 0 {
+		return nil, volume.Errorf(volume.ErrDamaged, "%s in the trash is kept, as its record there, %s, is a directory", e.Name, names[0])
+	}
+	return nil, nil
+}
+
+// records returns the names of the records of an entry, the one that counts first.
+func (t *Trash) records(id string) ([]string, error) {
+	var names []volume.TrashName
+	err := t.dir.Names(func(name string) error {
+		if !strings.HasPrefix(name, id) {
+			return nil
+		}
+		if n, ok := volume.ParseTrashName(name); ok && n.ID == id && n.Record {
+			names = append(names, n)
+		}
 		return nil
+	})
+	slices.SortFunc(names, func(a, b volume.TrashName) int { return b.Due.Compare(a.Due) })
+	var all []string
+	for _, n := range names {
+		all = append(all, volume.TrashRecordName(n.ID, n.Deleted, n.Due))
 	}
-	s.step("remove the record from the trash")
-	return s.fail(what, ignore(s.trash.Unlink(jsonName(e.Name)), unix.ENOENT))
+	return all, err
 }
 
-// The suffixes of names in the trash, of what was never in its place, of a snapshot and of an
-// inline volume. A volume's name ends with its time. purgingSuffix comes after them.
-const (
-	stagingSuffix  = ".staging"
-	snapshotSuffix = ".snapshot"
-	inlineSuffix   = ".inline"
-	purgingSuffix  = ".purging"
-)
-
-func trashName(key string, at time.Time) string {
-	return key + "." + strconv.FormatInt(at.UnixNano(), 10)
+// restorable reads the record of an entry that is a whole volume.
+func (t *Trash) restorable(e Trashed) (*volume.Record, error) {
+	switch {
+	case e.kind == volume.TrashSnapshot:
+		return nil, volume.Errorf(volume.ErrConflict, "%s is a snapshot, and only volumes can be brought back", e.Name)
+	case e.kind == volume.TrashLeftover:
+		return nil, volume.Errorf(volume.ErrConflict, "%s never was a volume of its own", e.Name)
+	case e.purging:
+		return nil, volume.Errorf(volume.ErrNotFound, "%s is just being purged: what is left of it is not whole", e.Name)
+	case !e.recorded:
+		return nil, volume.Errorf(volume.ErrConflict, "%s has no record yet: its deletion was interrupted, and goes on when the PersistentVolume's is tried again", e.Name)
+	}
+	if err := t.dir.Refresh(); err != nil {
+		return nil, err
+	}
+	st, err := t.dir.Stat(e.Name)
+	if is(err, unix.ENOENT) {
+		return nil, t.nothingLeft(e.Name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return nil, unix.ENOTDIR
+	}
+	r, _, err := t.record(e)
+	if err == nil && r == nil {
+		err = t.nothingLeft(e.Name)
+	}
+	if err == nil {
+		err = r.CheckRequires()
+	}
+	return r, err
 }
 
-func parseTrashName(name string) (key string, at time.Time, ok bool) {
-	for _, suffix := range []string{stagingSuffix, snapshotSuffix, inlineSuffix} {
-		name = strings.TrimSuffix(name, suffix)
+func (t *Trash) nothingLeft(name string) error {
+	return volume.Errorf(volume.ErrNotFound, "nothing is left of %s in the trash: it was purged, or brought back", name)
+}
+
+// takeOut moves the tree of an entry into the entry of the volume that it is to be again.
+// ErrNotFound: a purger was first.
+func (t *Trash) takeOut(id string, e *entry) error {
+	stage, err := e.dir.Resolve(stageName)
+	if err != nil {
+		return e.undone(err)
 	}
-	i := strings.LastIndexByte(name, '.')
-	if i <= 0 {
-		return "", time.Time{}, false
+	defer stage.Close()
+	t.step("take the tree out of the trash")
+	err = t.dir.Rename(id, stage, treeName)
+	if missing(err) && missing(stage.Refresh()) {
+		return e.undone(err)
 	}
-	nano, err := strconv.ParseInt(name[i+1:], 10, 64)
-	return name[:i], time.Unix(0, nano), err == nil
+	if !missing(err) {
+		return err
+	}
+	if e.gone() {
+		return busy("bringing volume %s back was undone by another", e.key)
+	}
+	return t.nothingLeft(id)
 }

@@ -3,22 +3,20 @@
 package volume
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
-	"io"
 	"time"
 )
 
 // GroupRecord says which snapshots were made together. All of them are on its share.
 type GroupRecord struct {
-	Version int `json:"version"`
-	// Ready is 0 while the snapshots are being made, and none of them is there for use, and
-	// 1 from then on: see Record.
-	Ready   int       `json:"ready"`
-	Key     string    `json:"key"`
-	Name    string    `json:"name"`
-	Members []Member  `json:"members"`
+	Header
+	Key     string   `json:"key"`
+	Name    string   `json:"name"`
+	Members []Member `json:"members"`
+	// Maker, Run and Nonce are as in Record.
+	Maker   string    `json:"maker"`
+	Run     string    `json:"run"`
+	Nonce   string    `json:"nonce"`
 	Created time.Time `json:"created"`
 }
 
@@ -28,57 +26,40 @@ type Member struct {
 	Volume   string `json:"volume"`   // the volume's key
 }
 
-// Encode returns the record as it stands on a share.
-func (r GroupRecord) Encode() ([]byte, error) {
-	r.Version = RecordVersion
-	data, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return nil, fmt.Errorf("encode the record of group %s: %w", r.Key, err)
+func groupFile(key string) file {
+	return file{
+		what:   "the record of the snapshot group " + key,
+		remedy: "restore " + StateDir + "/groups/" + key + "/record.json on the share from a backup",
 	}
-	return append(data, '\n'), nil
 }
 
-// DecodeGroupRecord reads the record of the group key. One that is not whole, or that says
-// something impossible, is ErrDamaged; one of a newer version is ErrConflict.
+// Encode returns the record as it stands on a share.
+func (r GroupRecord) Encode() ([]byte, error) { return encode(groupFile(r.Key), &r) }
+
+// DecodeGroupRecord reads the record of the group key, as DecodeRecord does a volume's.
 func DecodeGroupRecord(key string, data []byte) (*GroupRecord, error) {
-	damaged := func(format string, args ...any) error {
-		return Errorf(ErrDamaged, "the record of the snapshot group %s cannot be believed: %s; nothing was changed: restore %s/groups/%s.json on the share from a backup",
-			key, fmt.Sprintf(format, args...), StateDir, key)
-	}
-	var version struct {
-		Version int `json:"version"`
-	}
-	if err := json.Unmarshal(data, &version); err != nil {
-		return nil, damaged("it is not whole JSON: %v", err)
-	}
-	if version.Version > RecordVersion {
-		return nil, Errorf(ErrConflict, "the record of the snapshot group %s is of version %d, and this Mooring knows %d: upgrade Mooring", key, version.Version, RecordVersion)
-	}
-	var r GroupRecord
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&r); err != nil {
-		return nil, damaged("%v", err)
-	}
-	_, err := d.Token()
+	return decode(groupFile(key), data, func(r *GroupRecord) error { return r.check(key) })
+}
+
+// CheckRequires returns ErrConflict where the record requires what this program does not know.
+// Whoever changes or deletes a group asks first.
+func (r *GroupRecord) CheckRequires() error { return groupFile(r.Key).requires(&r.Header) }
+
+func (r *GroupRecord) check(key string) error {
 	switch {
-	case err != io.EOF:
-		return nil, damaged("something follows it")
-	case r.Version != RecordVersion:
-		return nil, damaged("its version is %d", r.Version)
-	case r.Ready != 0 && r.Ready != 1:
-		return nil, damaged("ready is %d", r.Ready)
 	case r.Key != key || r.Name == "" || KeyFor(r.Name) != key:
-		return nil, damaged("it is that of %q, named %q", r.Key, r.Name)
+		return fmt.Errorf("it is that of %q, named %q", r.Key, r.Name)
 	case len(r.Members) == 0:
-		return nil, damaged("it has no members")
+		return fmt.Errorf("it has no members")
+	case !ValidNonce(r.Nonce):
+		return fmt.Errorf("its nonce is %q", r.Nonce)
 	}
 	for _, m := range r.Members {
 		if m.Snapshot == "" || !validKey(m.Volume) {
-			return nil, damaged("a member is %q of volume %q", m.Snapshot, m.Volume)
+			return fmt.Errorf("a member is %q of volume %q", m.Snapshot, m.Volume)
 		}
 	}
-	return &r, nil
+	return nil
 }
 
 // Group is what the controller tells of snapshots that were made together.

@@ -3,7 +3,6 @@
 package volume
 
 import (
-	"bytes"
 	"reflect"
 	"strings"
 	"testing"
@@ -11,11 +10,11 @@ import (
 )
 
 // groupRecord returns one with every field set and its encoding.
-func groupRecord(t *testing.T) (GroupRecord, []byte) {
+func groupRecord(t testing.TB) (GroupRecord, []byte) {
 	t.Helper()
 	r := GroupRecord{
-		Version: RecordVersion, Key: "group-1", Name: "group-1", Created: time.Date(2026, 8, 1, 12, 0, 0, 42, time.UTC),
-		Members: []Member{{`"ready": 0`, "pvc-1"}, {"snap-2", "pvc-2"}},
+		Header: Header{Version: RecordVersion}, Key: "group-1", Name: "group-1", Maker: "controller-0", Run: "7f3a", Nonce: aNonce, Created: time.Date(2026, 8, 1, 12, 0, 0, 42, time.UTC),
+		Members: []Member{{`"key": 0`, "pvc-1"}, {"snap-2", "pvc-2"}},
 	}
 	data, err := r.Encode()
 	if err != nil {
@@ -24,22 +23,12 @@ func groupRecord(t *testing.T) (GroupRecord, []byte) {
 	return r, data
 }
 
-// TestGroupRecordRoundTrip also has a group made ready by its one digit.
 func TestGroupRecordRoundTrip(t *testing.T) {
 	want, data := groupRecord(t)
 	got, err := DecodeGroupRecord("group-1", data)
 	wantKind(t, "a record", err, nil)
 	if !reflect.DeepEqual(got, &want) {
 		t.Errorf("a record came back as %+v, want %+v", got, want)
-	}
-	data[ReadyAt(data)] = '1'
-	got, err = DecodeGroupRecord("group-1", data)
-	wantKind(t, "a record made ready", err, nil)
-	if want.Ready = 1; !reflect.DeepEqual(got, &want) {
-		t.Errorf("a record made ready in place is %+v, want %+v", got, want)
-	}
-	if encoded, _ := want.Encode(); !bytes.Equal(encoded, data) {
-		t.Errorf("a record made ready in place is\n%s, and else\n%s", data, encoded)
 	}
 }
 
@@ -53,15 +42,14 @@ func TestDecodeGroupRecordDamaged(t *testing.T) {
 	_, ofSnapshot := snapshotRecord(t)
 	for what, text := range map[string]string{
 		"nothing": "null", "empty": "{}", "a tail": string(data) + "}", "two": string(data) + string(data), "that of a snapshot": string(ofSnapshot),
-		"unknown field": strings.Replace(string(data), `"key"`, `"x": 1, "key"`, 1),
-		"version 0":     strings.Replace(string(data), `"version": 1`, `"version": 0`, 1),
+		"wrong type": strings.Replace(string(data), `"members": [`, `"members": [7,`, 1),
 	} {
 		_, err := DecodeGroupRecord("group-1", []byte(text))
 		wantKind(t, what, err, ErrDamaged)
 	}
 	for what, lie := range map[string]func(*GroupRecord){
 		"another's key": func(r *GroupRecord) { r.Key = "group-2" }, "no name": func(r *GroupRecord) { r.Name = "" },
-		"another's name": func(r *GroupRecord) { r.Name = "group-2" }, "ready": func(r *GroupRecord) { r.Ready = 2 },
+		"another's name": func(r *GroupRecord) { r.Name = "group-2" }, "no nonce": func(r *GroupRecord) { r.Nonce = "" }, "nonce": func(r *GroupRecord) { r.Nonce = "0" },
 		"no members": func(r *GroupRecord) { r.Members = nil }, "a nameless member": func(r *GroupRecord) { r.Members = []Member{{"", "pvc-1"}} },
 		"a path for a volume": func(r *GroupRecord) { r.Members = append(r.Members[:1:1], Member{"snap-2", "../x"}) },
 	} {
@@ -71,12 +59,14 @@ func TestDecodeGroupRecordDamaged(t *testing.T) {
 		wantKind(t, what, err, nil)
 		_, err = DecodeGroupRecord("group-1", data)
 		wantKind(t, what, err, ErrDamaged)
-		wantText(t, err, "group-1", ".mooring/groups/group-1.json")
+		wantText(t, err, "group-1", ".mooring/groups/group-1/record.json")
 	}
 	_, err := DecodeGroupRecord("group-2", data)
 	wantKind(t, "under another key", err, ErrDamaged)
-	newer := strings.Replace(string(data), `"version": 1`, `"version": 2, "ours": {}`, 1)
-	_, err = DecodeGroupRecord("group-1", []byte(newer))
-	wantKind(t, "version 2", err, ErrConflict)
-	wantText(t, err, "version 2", "upgrade")
+}
+
+func FuzzDecodeGroupRecord(f *testing.F) {
+	_, data := groupRecord(f)
+	fuzzSeeds(f, "group-1", data)
+	f.Fuzz(func(t *testing.T, key string, data []byte) { fuzzDecode(t, key, data, DecodeGroupRecord) })
 }

@@ -3,24 +3,15 @@
 package volume
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 )
 
-// RecordVersion is the version of records that this program writes. It reads no newer one.
-const RecordVersion = 1
-
-// Record says that a directory is a volume, and whose. It is kept on the share as JSON.
+// Record says that a directory is a volume, and whose. It is kept on the share as JSON. Whether
+// the volume is being made, is there, or is being deleted is not in it: its file's name says so.
 type Record struct {
-	Version int `json:"version"`
-	// Ready is 0 while the volume is being made and 1 from then on. It is a digit, not a
-	// boolean, so that the one change made in place to a record is of one byte, which no
-	// server can tear.
-	Ready     int    `json:"ready"`
+	Header
 	Key       string `json:"key"`
 	Name      string `json:"name"` // the CSI name, of which the key may be a hash
 	Directory string `json:"directory"`
@@ -49,9 +40,11 @@ type Record struct {
 	// directory of its own.
 	Shallow bool `json:"shallow,omitempty"`
 
-	// Maker is the instance of the driver that makes, or made, the volume, and Nonce its
-	// attempt: by it a writer knows a record of its own when the server's answer got lost.
+	// Maker is the instance of the driver that makes, or made, the volume, and Run which of
+	// its runs. Nonce is that of the attempt, and no other record has it: two volumes that had
+	// one key, one after the other, are told apart by it.
 	Maker   string    `json:"maker"`
+	Run     string    `json:"run"`
 	Nonce   string    `json:"nonce"`
 	Created time.Time `json:"created"`
 }
@@ -65,111 +58,78 @@ type PVC struct {
 // String returns "namespace/name".
 func (p PVC) String() string { return p.Namespace + "/" + p.Name }
 
-// Restored is from which entry of the trash a volume was brought back, or is being. Until that
-// is done one who goes on with it knows the tree by its inode's number and the time of its last
-// change, neither of which a rename touches: the number alone may be another's soon after a purge.
+// Restored is from which entry of the trash a volume was brought back, or is being, and what the
+// name of its record there said.
 type Restored struct {
-	Entry string `json:"entry"`
-	Inode uint64 `json:"inode,omitempty"` // 0: it is done
-	Mtime int64  `json:"mtimeNanoseconds,omitempty"`
+	Entry   string    `json:"entry"` // its TrashID
+	Deleted time.Time `json:"deleted"`
+	Due     time.Time `json:"due"`
 }
 
-// ReadyAt returns the offset of the digit of Ready in an encoded record, or -1.
-func ReadyAt(encoded []byte) int {
-	const field = `"ready": `
-	i := bytes.Index(encoded, []byte(field))
-	if i < 0 {
-		return -1
+func (r *Restored) valid() bool {
+	n, ok := ParseTrashName(r.Entry)
+	return ok && n.ID == r.Entry && n.Kind == TrashVolume && trashTime(r.Deleted) && trashTime(r.Due)
+}
+
+func volumeFile(key string) file {
+	entry := StateDir + "/volumes/" + key
+	return file{
+		what:   "the record of volume " + key,
+		remedy: "restore " + entry + "/record.json on the share from a backup, or remove " + entry + " once the volume's directory has been dealt with by hand",
 	}
-	return i + len(field)
 }
 
 // Encode returns the record as it stands on a share.
-func (r Record) Encode() ([]byte, error) {
-	r.Version = RecordVersion
-	data, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return nil, fmt.Errorf("encode the record of volume %s: %w", r.Key, err)
-	}
-	return append(data, '\n'), nil
-}
+func (r Record) Encode() ([]byte, error) { return encode(volumeFile(r.Key), &r) }
 
 // DecodeRecord reads the record that is kept under key. One that is not whole, or that says
-// something impossible, is ErrDamaged; one of a newer version is ErrConflict.
+// something impossible, is ErrDamaged. One that requires what this program does not know is
+// decoded, for those who only look: see CheckRequires. It is ErrConflict where its known fields
+// say nothing that this program can make sense of.
 func DecodeRecord(key string, data []byte) (*Record, error) {
-	var version struct {
-		Version int `json:"version"`
-	}
-	if err := json.Unmarshal(data, &version); err != nil {
-		return nil, damaged(key, "it is not whole JSON: %v", err)
-	}
-	if version.Version > RecordVersion {
-		return nil, Errorf(ErrConflict, "the record of volume %s is of version %d, and this Mooring knows %d: upgrade Mooring", key, version.Version, RecordVersion)
-	}
-	var r Record
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&r); err != nil {
-		return nil, damaged(key, "%v", err)
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return nil, damaged(key, "something follows it")
-	}
-	if err := r.check(key); err != nil {
-		return nil, err
-	}
-	if at := ReadyAt(data); at < 0 || data[at] != byte('0'+r.Ready) {
-		return nil, damaged(key, "it is not written as Mooring writes it")
-	}
-	return &r, nil
+	return decode(volumeFile(key), data, func(r *Record) error { return r.check(key) })
 }
+
+// CheckRequires returns ErrConflict where the record requires what this program does not know.
+// Whoever changes or deletes a volume asks first.
+func (r *Record) CheckRequires() error { return volumeFile(r.Key).requires(&r.Header) }
 
 func (r *Record) check(key string) error {
 	switch {
-	case r.Version != RecordVersion:
-		return damaged(key, "its version is %d", r.Version)
-	case r.Ready != 0 && r.Ready != 1:
-		return damaged(key, "ready is %d", r.Ready)
 	case r.Key != key:
-		return damaged(key, "it is that of %q", r.Key)
+		return fmt.Errorf("it is that of %q", r.Key)
 	case r.Name == "" || KeyFor(r.Name) != key:
-		return damaged(key, "its name is %q, which has another key", r.Name)
+		return fmt.Errorf("its name is %q, which has another key", r.Name)
 	case r.Capacity < 0:
-		return damaged(key, "its capacity is %d", r.Capacity)
+		return fmt.Errorf("its capacity is %d", r.Capacity)
 	case r.OnDelete != Delete && r.OnDelete != Retain && r.OnDelete != Archive:
-		return damaged(key, "onDelete is %q", r.OnDelete)
+		return fmt.Errorf("onDelete is %q", r.OnDelete)
 	case r.Asked != "" && r.Asked != Delete && r.Asked != Retain && r.Asked != Archive:
-		return damaged(key, "the onDelete that was asked for is %q", r.Asked)
+		return fmt.Errorf("the onDelete that was asked for is %q", r.Asked)
 	case r.Mode != nil && *r.Mode > 0o7777:
-		return damaged(key, "its mode is %o", *r.Mode)
+		return fmt.Errorf("its mode is %o", *r.Mode)
 	case noID(r.UID) || noID(r.GID):
-		return damaged(key, "its owner or group is -1")
+		return fmt.Errorf("its owner or group is -1")
 	case r.Retention != nil && *r.Retention < 0:
-		return damaged(key, "its trash retention is %v", *r.Retention)
+		return fmt.Errorf("its trash retention is %v", *r.Retention)
 	case r.PVC != nil && (r.PVC.Namespace == "" || r.PVC.Name == ""):
-		return damaged(key, "its claim is %q", r.PVC)
-	case r.Restored != nil && !safeName(r.Restored.Entry):
-		return damaged(key, "it was brought back from %q", r.Restored.Entry)
+		return fmt.Errorf("its claim is %q", r.PVC)
+	case r.Restored != nil && !r.Restored.valid():
+		return fmt.Errorf("it was brought back from %q, deleted at %v and due at %v", r.Restored.Entry, r.Restored.Deleted, r.Restored.Due)
 	case r.Source != nil && (r.Source.Kind != OfVolume && r.Source.Kind != OfSnapshot || !validKey(r.Source.Key) || r.Source.Share == ""):
-		return damaged(key, "its source is %q", r.Source)
+		return fmt.Errorf("its source is %q", r.Source)
+	case !ValidNonce(r.Nonce):
+		return fmt.Errorf("its nonce is %q", r.Nonce)
 	case r.Shallow && (r.Source == nil || r.Source.Kind != OfSnapshot || r.Directory != SnapshotDirectory(r.Source.Key)):
-		return damaged(key, "it has no directory of its own, and its source is %v", r.Source)
+		return fmt.Errorf("it has no directory of its own, and its source is %v", r.Source)
 	case r.Shallow:
 		return nil
 	}
-	if err := CheckDirectory(r.Directory); err != nil {
-		return damaged(key, "%v", err)
-	}
-	return nil
+	return CheckDirectory(r.Directory)
 }
 
 // noID reports whether id is -1, which means "unchanged" to chown(2).
 func noID(id *uint32) bool { return id != nil && *id == 1<<32-1 }
-
-func damaged(key, format string, args ...any) error {
-	return Errorf(ErrDamaged, "the record of volume %s cannot be believed: %s; nothing was changed: restore %s/volumes/%s.json on the share from a backup, or remove it once the volume's directory has been dealt with by hand",
-		key, fmt.Sprintf(format, args...), StateDir, key)
-}
 
 // Differences says in words how a wish differs from the volume that has its name, or returns
 // "" where that volume is what is wished for.

@@ -3,10 +3,7 @@
 package volume
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 )
@@ -57,6 +54,8 @@ type Copy struct {
 	// Name and Group are those of the snapshot that is made.
 	Name  string `json:"name,omitempty"`
 	Group string `json:"group,omitempty"`
+	// GroupNonce is that of the group's record.
+	GroupNonce string `json:"groupNonce,omitempty"`
 }
 
 // SnapshotDirectory returns where the tree of a snapshot is, beneath the share.
@@ -74,13 +73,16 @@ func IsSnapshotDirectory(dir string) bool {
 }
 
 // SnapshotRecord says what a snapshot is of. It lies beside the snapshot's tree, and is
-// never changed.
+// never changed once the snapshot is there.
 type SnapshotRecord struct {
-	Version int    `json:"version"`
-	Key     string `json:"key"`
-	Name    string `json:"name"`   // the CSI name, of which the key may be a hash
-	Volume  string `json:"volume"` // the key of the volume, which need not be there any more
-	Group   string `json:"group,omitempty"`
+	Header
+	Key    string `json:"key"`
+	Name   string `json:"name"`   // the CSI name, of which the key may be a hash
+	Volume string `json:"volume"` // the key of the volume, which need not be there any more
+	// Group is the key of the group that the snapshot was made for, and GroupNonce the nonce of
+	// that group's record: a later group of this key is another.
+	Group      string `json:"group,omitempty"`
+	GroupNonce string `json:"groupNonce,omitempty"`
 
 	// Capacity is that of the volume, Size the bytes that a restore writes.
 	Capacity int64 `json:"capacityBytes"`
@@ -89,62 +91,52 @@ type SnapshotRecord struct {
 	// more than its mode.
 	Plain bool `json:"plain"`
 
+	// Maker, Run and Nonce are as in Record.
 	Maker string `json:"maker"`
+	Run   string `json:"run"`
+	Nonce string `json:"nonce"`
 	// Created is when the tree began to be read: nothing in it is older than what the volume
 	// held then.
 	Created time.Time `json:"created"`
 }
 
-// Encode returns the record as it stands on a share.
-func (r SnapshotRecord) Encode() ([]byte, error) {
-	r.Version = RecordVersion
-	data, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return nil, fmt.Errorf("encode the record of snapshot %s: %w", r.Key, err)
+func snapshotFile(key string) file {
+	return file{
+		what:   "the record of snapshot " + key,
+		remedy: "restore " + StateDir + "/snapshots/" + key + "/record.json on the share from a backup",
 	}
-	return append(data, '\n'), nil
 }
 
-// DecodeSnapshotRecord reads the record of the snapshot key. One that is not whole, or that
-// says something impossible, is ErrDamaged; one of a newer version is ErrConflict.
+// Encode returns the record as it stands on a share.
+func (r SnapshotRecord) Encode() ([]byte, error) { return encode(snapshotFile(r.Key), &r) }
+
+// DecodeSnapshotRecord reads the record of the snapshot key, as DecodeRecord does a volume's.
 func DecodeSnapshotRecord(key string, data []byte) (*SnapshotRecord, error) {
-	damaged := func(format string, args ...any) error {
-		return Errorf(ErrDamaged, "the record of snapshot %s cannot be believed: %s; nothing was changed: restore %s/snapshots/%s/record.json on the share from a backup",
-			key, fmt.Sprintf(format, args...), StateDir, key)
-	}
-	var version struct {
-		Version int `json:"version"`
-	}
-	if err := json.Unmarshal(data, &version); err != nil {
-		return nil, damaged("it is not whole JSON: %v", err)
-	}
-	if version.Version > RecordVersion {
-		return nil, Errorf(ErrConflict, "the record of snapshot %s is of version %d, and this Mooring knows %d: upgrade Mooring", key, version.Version, RecordVersion)
-	}
-	var r SnapshotRecord
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&r); err != nil {
-		return nil, damaged("%v", err)
-	}
-	_, err := d.Token()
+	return decode(snapshotFile(key), data, func(r *SnapshotRecord) error { return r.check(key) })
+}
+
+// CheckRequires returns ErrConflict where the record requires what this program does not know.
+// Whoever changes or deletes a snapshot, or reads its tree, asks first.
+func (r *SnapshotRecord) CheckRequires() error { return snapshotFile(r.Key).requires(&r.Header) }
+
+func (r *SnapshotRecord) check(key string) error {
 	switch {
-	case err != io.EOF:
-		return nil, damaged("something follows it")
-	case r.Version != RecordVersion:
-		return nil, damaged("its version is %d", r.Version)
 	case r.Key != key:
-		return nil, damaged("it is that of %q", r.Key)
+		return fmt.Errorf("it is that of %q", r.Key)
 	case r.Name == "" || KeyFor(r.Name) != key:
-		return nil, damaged("its name is %q, which has another key", r.Name)
+		return fmt.Errorf("its name is %q, which has another key", r.Name)
 	case !validKey(r.Volume):
-		return nil, damaged("the volume is %q", r.Volume)
+		return fmt.Errorf("the volume is %q", r.Volume)
 	case r.Group != "" && !validKey(r.Group):
-		return nil, damaged("its group is %q", r.Group)
+		return fmt.Errorf("its group is %q", r.Group)
+	case r.Group != "" && !ValidNonce(r.GroupNonce), r.Group == "" && r.GroupNonce != "":
+		return fmt.Errorf("the nonce of its group %q is %q", r.Group, r.GroupNonce)
 	case r.Capacity < 0 || r.Size < 0:
-		return nil, damaged("its sizes are %d and %d", r.Capacity, r.Size)
+		return fmt.Errorf("its sizes are %d and %d", r.Capacity, r.Size)
+	case !ValidNonce(r.Nonce):
+		return fmt.Errorf("its nonce is %q", r.Nonce)
 	}
-	return &r, nil
+	return nil
 }
 
 // Snapshot is what the controller tells of a snapshot. One that it tells of is whole.

@@ -67,9 +67,9 @@ func faster(times float64) bound {
 
 var limits = []limit{
 	{"create", "plain", "xfs", []bound{trips(16), mounts(0), processes(0)}},
-	{"delete", "1 file", "xfs", []bound{trips(12), mounts(0), processes(0)}},
-	{"delete", "10,000 files", "xfs", []bound{trips(12), mounts(0), processes(0)}},
-	{"delete", "controller restarted since", "xfs", []bound{trips(12), mounts(0), processes(0)}},
+	{"delete", "1 file", "xfs", []bound{trips(15), mounts(0), processes(0)}},
+	{"delete", "10,000 files", "xfs", []bound{trips(15), mounts(0), processes(0)}},
+	{"delete", "controller restarted since", "xfs", []bound{trips(18), mounts(0), processes(0)}},
 	{"publish-second", "", "xfs", []bound{trips(0), mounts(0), processes(0)}},
 
 	{"snapshot", largeFile.name, "xfs", []bound{trips(39), noData()}},

@@ -91,6 +91,9 @@ func failures(t *testing.T) (all, system, mounts []failure) {
 				case name == "invalid":
 					format, _ := literal(n.Args[0])
 					add(&all, "ErrInvalid", filled(format), "", "")
+				case name == "busy" && strings.Contains(file, "pkg/share/"):
+					format, _ := literal(n.Args[0])
+					add(&all, "ErrBusy", filled(format)+": try again", "", "")
 				}
 			case *ast.CompositeLit: // of mount's causes
 				if len(n.Elts) == 4 && strings.HasSuffix(file, "mount/explain.go") {
@@ -100,7 +103,7 @@ func failures(t *testing.T) (all, system, mounts []failure) {
 					add(&mounts, names(n.Elts[2]), says, cause, doing)
 				}
 			case *ast.CaseClause: // of share's classify
-				if len(n.Body) == 0 || !strings.HasSuffix(file, "share/share.go") {
+				if len(n.Body) == 0 || !strings.HasSuffix(file, "share/disk.go") {
 					break
 				}
 				if r, ok := n.Body[0].(*ast.ReturnStmt); ok && len(r.Results) == 2 {

@@ -248,7 +248,7 @@ func testAttributes(t *testing.T) {
 	if got := k(t, "get", "pv", volume, "-o", "jsonpath={.spec.volumeAttributesClassName}"); got != "keep-for-a-week" {
 		t.Errorf("the volume's class is %q", got)
 	}
-	if got := server(t, "cat .mooring/volumes/"+volume+".json"); !strings.Contains(got, "168h") && !strings.Contains(got, "604800") {
+	if got := server(t, "cat .mooring/volumes/"+volume+"/record.json"); !strings.Contains(got, "168h") && !strings.Contains(got, "604800") {
 		t.Errorf("the record is %s", got)
 	}
 	remove(t, "attributes.yaml")

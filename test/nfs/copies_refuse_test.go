@@ -61,7 +61,7 @@ func TestCopyRefusals(t *testing.T) {
 	}{
 		"snapshot of nothing":          {func() error { return snapshotOf("s", "nas1/no-such", nil) }, codes.NotFound, []string{"no-such"}},
 		"snapshot of another driver's": {func() error { return snapshotOf("s", "10.0.0.1#share#sub##", nil) }, codes.NotFound, []string{"not Mooring's"}},
-		"snapshot of what is gone":     {func() error { return snapshotOf("s", vanished.VolumeId, nil) }, codes.FailedPrecondition, []string{"vanished", "not there"}},
+		"snapshot of what is gone":     {func() error { return snapshotOf("s", vanished.VolumeId, nil) }, codes.FailedPrecondition, []string{"vanished", "does not exist"}},
 		"the name of another's":        {func() error { return snapshotOf("snap-1", other.VolumeId, nil) }, codes.AlreadyExists, []string{"snap-1", "pvc-1"}},
 		"a parameter":                  {func() error { return snapshotOf("s", v.VolumeId, params{"speed": "high"}) }, codes.InvalidArgument, []string{"speed"}},
 		"restore of nothing":           {func() error { return create(from(request("pvc-2", nil), "snapshot", "nas1/no-such")) }, codes.NotFound, []string{"no-such"}},

@@ -123,6 +123,13 @@ func inState(s *site, dir string) []string {
 	return names
 }
 
+// unfinished lists the volumes and snapshots that are being made.
+func unfinished(s *site) []string {
+	names, _ := filepath.Glob(s.at(".mooring/*/*/making.json"))
+	placing, _ := filepath.Glob(s.at(".mooring/*/*/placing.json"))
+	return append(names, placing...)
+}
+
 // TestLifeOfSnapshots takes a snapshot, spoils the volume, restores and clones, by each version.
 func TestLifeOfSnapshots(t *testing.T) {
 	for _, version := range versions {
@@ -191,12 +198,12 @@ func TestCopyOutlivesItsController(t *testing.T) {
 	}
 	s.kill(s.ctl)
 	near()
-	if stages, jobs := inState(s, "staging"), inState(s, "jobs"); len(stages) != 1 || len(jobs) != 1 {
-		t.Fatalf("the dead one has left %v and %v", stages, jobs)
+	if making, jobs := unfinished(s), inState(s, "jobs"); len(making) != 1 || len(jobs) != 1 {
+		t.Fatalf("the dead one has left %v and %v", making, jobs)
 	}
 	other := s.start("controller", "other")
 	_, err = snapshot(t, other, v, "snap-1", 5*time.Second)
-	wantCode(t, err, codes.Aborted, "another controller")
+	wantCode(t, err, codes.Aborted, "snapshot snap-1 is still being made")
 	s.ctl = s.start("controller", "controller")
 	eventually(t, patience, "the copy is begun again", func() bool { return len(snapshots(t, s.ctl)) == 1 })
 	sameTree(t, s.at("one"), s.at(".mooring/snapshots/snap-1/data"))
@@ -205,8 +212,8 @@ func TestCopyOutlivesItsController(t *testing.T) {
 			t.Errorf("the snapshot is %v", got)
 		}
 	}
-	if stages, jobs := inState(s, "staging"), inState(s, "jobs"); stages != nil || jobs != nil {
-		t.Errorf("left are %v and %v", stages, jobs)
+	if making, jobs := unfinished(s), inState(s, "jobs"); making != nil || jobs != nil {
+		t.Errorf("left are %v and %v", making, jobs)
 	}
 }
 
@@ -266,7 +273,7 @@ func TestCopyAndItsServer(t *testing.T) {
 			}
 			mustSnapshot(t, s.ctl, v, "snap-1")
 			sameTree(t, s.at("one"), s.at(".mooring/snapshots/snap-1/data"))
-			eventually(t, patience, "nothing is left of the copy", func() bool { return inState(s, "jobs") == nil && inState(s, "staging") == nil })
+			eventually(t, patience, "nothing is left of the copy", func() bool { return inState(s, "jobs") == nil && unfinished(s) == nil })
 		})
 	}
 }
@@ -313,7 +320,7 @@ func TestCopyWithoutRoom(t *testing.T) {
 			}
 			_, err = s.controller().CreateVolume(soon(t), from(request("pvc-2", params{"subDir": "two"}), "volume", v.VolumeId))
 			wantCode(t, err, codes.ResourceExhausted, "space") // what is left of the first may take it
-			if left := append(inState(s, "staging"), inState(s, "jobs")...); left != nil || holds(tree(t, s.export), "two") {
+			if left := append(unfinished(s), inState(s, "jobs")...); left != nil || holds(tree(t, s.export), "two") {
 				t.Errorf("left are %v", left)
 			}
 			c.more(t, s)

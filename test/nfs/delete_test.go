@@ -13,12 +13,12 @@ import (
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/mooring-csi/mooring/pkg/volume"
 	"google.golang.org/grpc/codes"
 )
 
 // TestOnDelete deletes volumes in each way, twice each, as a retry would.
 func TestOnDelete(t *testing.T) {
-	const suffix = "-f2868e1a" // of the hash of pvc-1
 	for _, c := range []struct {
 		name, onDelete, dir string
 		there               []string // before: files
@@ -37,32 +37,54 @@ func TestOnDelete(t *testing.T) {
 		{"archive, taken twice", "archive", "dir", []string{"archived-dir/old", "archived-dirSUFFIX/old"},
 			[]string{"archived-dir", "archived-dirSUFFIX", "archived-dirSUFFIX-2", "archived-dirSUFFIX-2/data"}},
 		{"archive, a long name", "archive", strings.Repeat("x", 255), nil,
-			[]string{"archived-" + strings.Repeat("x", 229) + "-HASH", "archived-" + strings.Repeat("x", 229) + "-HASH/data"}},
+			[]string{"archived-" + strings.Repeat("x", 229) + "-NONCE", "archived-" + strings.Repeat("x", 229) + "-NONCE/data"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := newSite(t)
 			for _, name := range c.there {
-				write(t, s.at(strings.Replace(name, "SUFFIX", suffix, 1)), "from before")
+				if !strings.Contains(name, "SUFFIX") {
+					write(t, s.at(name), "from before")
+				}
 			}
 			v := s.mustCreate("pvc-1", c.dir, "onDelete", c.onDelete)
+			suffix := "-" + s.record("pvc-1").Nonce[:8]
+			for _, name := range c.there {
+				if strings.Contains(name, "SUFFIX") {
+					write(t, s.at(strings.Replace(name, "SUFFIX", suffix, 1)), "from before")
+				}
+			}
 			write(t, s.at(c.dir, "data"), "data")
 			s.mustDelete(v.VolumeId, v.VolumeId)
 			s.restart()
 			s.mustDelete(v.VolumeId)
 			s.empty(s.names(append(c.there, c.left...), suffix)...)
 			_, err := s.controller().ControllerGetVolume(soon(t), &csi.ControllerGetVolumeRequest{VolumeId: v.VolumeId})
-			wantCode(t, err, codes.NotFound, "has no volume pvc-1")
+			wantCode(t, err, codes.NotFound, "there is no volume pvc-1")
 		})
 	}
 }
 
-// names fills in what is made of a hash.
+// record reads the record of a volume on the server.
+func (s *site) record(key string) *volume.Record {
+	s.t.Helper()
+	data, err := os.ReadFile(s.at(".mooring/volumes", key, "record.json"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	r, err := volume.DecodeRecord(key, data)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return r
+}
+
+// names fills in what is made of a nonce.
 func (s *site) names(names []string, suffix string) []string {
 	s.t.Helper()
 	var filled []string
 	for _, name := range names {
 		name = strings.Replace(name, "SUFFIX", suffix, 1)
-		if head, tail, ok := strings.Cut(name, "HASH"); ok {
+		if head, tail, ok := strings.Cut(name, "NONCE"); ok {
 			entries, _ := os.ReadDir(s.export)
 			for _, e := range entries {
 				if strings.HasPrefix(e.Name(), head) {
@@ -200,7 +222,7 @@ func (s *site) trash(t *testing.T) []string {
 func (s *site) kept(t *testing.T) {
 	t.Helper()
 	names := s.trash(t)
-	if len(names) != 2 || names[1] != names[0]+".json" || !strings.HasPrefix(names[0], "pvc-1.") {
+	if len(names) != 2 || !strings.HasPrefix(names[0], "pvc-1.") || !strings.HasPrefix(names[1], names[0]+".") || !strings.HasSuffix(names[1], ".json") {
 		t.Fatalf("in the trash: %v", names)
 	}
 	if data, err := os.ReadFile(s.at(".mooring/trash", names[0], "sub/data")); string(data) != "precious" {

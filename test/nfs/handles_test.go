@@ -35,7 +35,7 @@ func TestHostileHandles(t *testing.T) {
 		{"up at the end", "nas1/..", bad, missing, `".." cannot be a volume's key`},
 		{"up at the start", "../nas1/pvc-good", bad, missing, `"../nas1"`},
 		{"Mooring's own", "nas1/.mooring", bad, missing, `".mooring" cannot be a volume's key`},
-		{"in Mooring's own", "nas1/.mooring/volumes/pvc-good.json", bad, missing, `"nas1/.mooring/volumes"`},
+		{"in Mooring's own", "nas1/.mooring/volumes/pvc-good/record.json", bad, missing, `"nas1/.mooring/volumes/pvc-good"`},
 		{"two slashes", "nas1//pvc-good", bad, missing, `"nas1/"`},
 		{"a path", "/etc/passwd", bad, missing, `"/etc"`},
 		{"a space", "nas1/pvc good", bad, missing, `"pvc good" cannot be a volume's key`},
@@ -49,7 +49,7 @@ func TestHostileHandles(t *testing.T) {
 		{"an unregistered export", "127.0.0.1:" + s.path + "/pvc-good", precondition, precondition, "is not registered"},
 		{"an export that goes up", "127.0.0.1:/exports/../exports/pvc-good", bad, missing, "cannot be an export"},
 		{"a server that is an option", "-o:/exports/pvc-good", bad, missing, "cannot be an export"},
-		{"no such volume", "nas1/pvc-none", ok, missing, "nas1 (127.0.0.1:" + s.path + ") has no volume pvc-none"},
+		{"no such volume", "nas1/pvc-none", ok, missing, "nas1 (127.0.0.1:" + s.path + "): there is no volume pvc-none"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			unchanged(t, s.export, func() {

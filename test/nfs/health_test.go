@@ -241,7 +241,7 @@ func TestControllerHealth(t *testing.T) {
 		t.Fatal(err)
 	}
 	write(t, s.at("b"), "a file")
-	write(t, s.at(".mooring/volumes/pvc-c.json"), "{")
+	write(t, s.at(".mooring/volumes/pvc-c/record.json"), "{")
 	s.restart() // which remembers nothing of the records
 	wantReasons(t, health("nas1/pvc-a"), "DirectoryMissing")
 	wantReasons(t, health("nas1/pvc-b"), "DirectoryMissing")

@@ -211,7 +211,7 @@ func TestHandles(t *testing.T) {
 			if again, err := s.controller().CreateVolume(soon(t), r); err != nil || again.Volume.VolumeId != id {
 				t.Errorf("the second answer is %v (%v)", again, err)
 			}
-			if _, err := os.Stat(s.at(".mooring/volumes", filepath.Base(key)+".json")); err != nil {
+			if _, err := os.Stat(s.at(".mooring/volumes", filepath.Base(key), "record.json")); err != nil {
 				t.Error(err)
 			}
 			s.restart()

@@ -55,19 +55,21 @@ func (s *site) records(from, to int) {
 	for i := from; i < to; i++ {
 		key := fmt.Sprintf("pvc-%08d-451a-4740-8fe7-e9604343876b", i)
 		r := volume.Record{
-			Ready: 1, Key: key, Name: key, Directory: "team-claim-" + key, Capacity: 1 << 30, OnDelete: volume.Delete,
-			PVC: &volume.PVC{Namespace: "team", Name: fmt.Sprint("claim-", i)}, Maker: "0a1b2c3d", Nonce: fmt.Sprint("0a1b2c3d-1-", i), Created: time.Now().UTC(),
+			Key: key, Name: key, Directory: "team-claim-" + key, Capacity: 1 << 30, OnDelete: volume.Delete,
+			PVC: &volume.PVC{Namespace: "team", Name: fmt.Sprint("claim-", i)}, Maker: "0a1b2c3d", Run: "4e5f6071", Nonce: fmt.Sprintf("%016x", i), Created: time.Now().UTC(),
 		}
 		data, err := r.Encode()
-		record := s.at(".mooring/volumes", key+".json")
-		if err == nil {
-			err = os.WriteFile(record, data, 0o600)
+		entry, claim := s.at(".mooring/volumes", key), s.at(".mooring/claims", r.Directory)
+		for _, dir := range []string{entry, claim, s.at(r.Directory)} {
+			if err == nil {
+				err = os.Mkdir(dir, 0o755)
+			}
 		}
 		if err == nil {
-			err = os.Link(record, s.at(".mooring/claims", r.Directory))
+			err = os.WriteFile(entry+"/record.json", data, 0o600)
 		}
 		if err == nil {
-			err = os.Mkdir(s.at(r.Directory), 0o755)
+			err = os.Link(entry+"/record.json", claim+"/taken")
 		}
 		if err != nil {
 			s.t.Fatal(err)

@@ -170,12 +170,15 @@ func TestCtlLists(t *testing.T) {
 	if err := os.Remove(s.at("teams/two")); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(s.at(".mooring/volumes/pvc-4.json"), []byte("{"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	write(t, s.at(".mooring/volumes/pvc-4/record.json"), "{")
 
-	r := s.mooringctl("volumes", "-o", "json", "-n", "team")
 	var volumes []ctlRow
+	r := s.mooringctl("volumes", "-o", "json")
+	if err := json.Unmarshal([]byte(r.out), &volumes); err != nil || r.status != 1 || len(volumes) != 3 || volumes[2].Handle != "nas1/pvc-4" || volumes[2].State != "unreadable" {
+		t.Errorf("with a damaged record it lists %+v, and ends with %d, %v", volumes, r.status, err)
+	}
+	volumes = nil
+	r = s.mooringctl("volumes", "-o", "json", "-n", "team")
 	if err := json.Unmarshal([]byte(r.out), &volumes); err != nil || r.status != 1 || !strings.Contains(r.said, "pvc-4 cannot be believed") {
 		t.Errorf("with a damaged record it ends with %d, %v: %s", r.status, err, r.said)
 	}
@@ -183,7 +186,7 @@ func TestCtlLists(t *testing.T) {
 		volumes[0].Directory != "one" || volumes[0].CapacityBytes != 1<<30 || volumes[0].OnDelete != "retain" || volumes[1].Directory != "teams/two" {
 		t.Errorf("the volumes are %+v", volumes)
 	}
-	if err := os.Remove(s.at(".mooring/volumes/pvc-4.json")); err != nil {
+	if err := os.RemoveAll(s.at(".mooring/volumes/pvc-4")); err != nil {
 		t.Fatal(err)
 	}
 	before = s.everything()

@@ -7,6 +7,7 @@ package nfs
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -29,12 +30,10 @@ var damages = []damage{
 	{"zeros", func(r []byte) []byte { return make([]byte, len(r)) }, codes.DataLoss, "not whole JSON"},
 	{"not JSON", func([]byte) []byte { return []byte("directory: good\n") }, codes.DataLoss, "not whole JSON"},
 	{"two records", func(r []byte) []byte { return append(r, r...) }, codes.DataLoss, "not whole JSON"},
-	{"of a newer version", field("version", 2), codes.FailedPrecondition, "of version 2, and this Mooring knows 1: upgrade Mooring"},
 	{"of no version", field("version", 0), codes.DataLoss, "its version is 0"},
-	{"with a field too many", field("colour", "red"), codes.DataLoss, `unknown field "colour"`},
 	{"of another key", field("key", "pvc-other"), codes.DataLoss, `that of "pvc-other"`},
 	{"of another name", field("name", "pvc-other"), codes.DataLoss, `its name is "pvc-other"`},
-	{"half ready", field("ready", 2), codes.DataLoss, "ready is 2"},
+	{"of another nonce", field("nonce", "0"), codes.DataLoss, `its nonce is "0"`},
 	{"of a negative size", field("capacityBytes", -1), codes.DataLoss, "capacity is -1"},
 	{"to be burnt", field("onDelete", "burn"), codes.DataLoss, `onDelete is "burn"`},
 	{"of the share", field("directory", "."), codes.DataLoss, `the name "." in it`},
@@ -81,7 +80,7 @@ func TestDamagedRecords(t *testing.T) {
 			other := s.mustCreate("pvc-other", "other")
 			write(t, s.at("good/data"), "good")
 			write(t, s.at("other/data"), "other")
-			file := s.at(".mooring/volumes/pvc-good.json")
+			file := s.at(goodRecord)
 			whole, err := os.ReadFile(file)
 			if err != nil {
 				t.Fatal(err)
@@ -129,6 +128,50 @@ func (s *site) meets(t *testing.T, d damage) {
 	}
 }
 
+// TestRecordsOfLaterVersions has a record require what this program does not know: who only looks
+// may, and nobody changes anything. What it does not know and is not required is kept.
+func TestRecordsOfLaterVersions(t *testing.T) {
+	s := newSite(t, noCache)
+	v := s.mustCreate("pvc-good", "good")
+	file := s.at(goodRecord)
+	whole, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, file, field("requires", []string{"colours"})(field("version", 2)(whole)), true)
+	unchanged(t, s.export, func() {
+		all := s.each(v.VolumeId)
+		all["delete"] = s.delete(v.VolumeId)
+		for rpc, err := range all {
+			if rpc == "get" || rpc == "validate" {
+				wantError(t, err, codes.OK)
+			} else {
+				wantError(t, err, codes.FailedPrecondition, "volume pvc-good requires colours, which this Mooring does not know: upgrade Mooring", "nas1 (127.0.0.1:"+s.path+")")
+			}
+		}
+	})
+	put(t, file, field("colour", "red")(field("version", 2)(whole)), true)
+	for rpc, err := range s.each(v.VolumeId) {
+		if err != nil {
+			t.Errorf("%s: %v", rpc, err)
+		}
+	}
+	s.modify(v.VolumeId, params{"trashRetention": "0s"})
+	data, err := os.ReadFile(file)
+	if err != nil || !bytes.Contains(data, []byte(`"colour": "red"`)) || !bytes.Contains(data, []byte(`"version": 2`)) || s.record("pvc-good").Capacity != 5<<30 {
+		t.Errorf("after an expansion the record is %s, %v", data, err)
+	}
+	s.mustDelete(v.VolumeId)
+	s.empty()
+}
+
+// goodEntry is what Mooring keeps of the volume that records tell wrong things of.
+const (
+	goodEntry  = ".mooring/volumes/pvc-good"
+	goodRecord = goodEntry + "/record.json"
+	goodMarked = goodEntry + "/deletion"
+)
+
 // TestLyingRecords has a record name a directory that is not its volume's. Nobody's data is
 // destroyed on its word.
 func TestLyingRecords(t *testing.T) {
@@ -142,21 +185,40 @@ func TestLyingRecords(t *testing.T) {
 				write(t, s.at(name), name)
 			}
 			symlink(t, "other", s.at("link"))
-			whole, err := os.ReadFile(s.at(".mooring/volumes/pvc-good.json"))
+			whole, err := os.ReadFile(s.at(goodRecord))
 			if err != nil {
 				t.Fatal(err)
 			}
 			for _, replace := range []bool{false, true} {
 				for _, c := range lies {
 					t.Run(c.name+map[bool]string{true: ", replaced"}[replace], func(t *testing.T) {
-						put(t, s.at(".mooring/volumes/pvc-good.json"), field("directory", c.directory)(whole), replace)
-						defer put(t, s.at(".mooring/volumes/pvc-good.json"), whole, false)
-						s.believesNot(t, c.directory, onDelete, c.owner)
+						lie := field("directory", c.directory)(whole)
+						put(t, s.at(goodRecord), lie, replace)
+						defer s.mend(t, whole)
+						s.believesNot(t, c.directory, onDelete)
+						if replace {
+							put(t, s.at(goodRecord), lie, replace)
+						} else {
+							s.mend(t, lie)
+						}
+						s.deletesNot(t, c.directory, onDelete, c.owner)
 					})
 				}
 			}
 			s.mustDelete("nas1/pvc-good", "nas1/pvc-other", "nas1/pvc-app")
 		})
+	}
+}
+
+// mend has the volume be there again as it was, and its claim be a link to its record.
+func (s *site) mend(t *testing.T, record []byte) {
+	t.Helper()
+	claim := s.at(".mooring/claims/good/taken")
+	mkdir(t, s.at(goodEntry))
+	_ = os.Remove(s.at(goodMarked))
+	put(t, s.at(goodRecord), record, true)
+	if err := errors.Join(os.Remove(claim), os.Link(s.at(goodRecord), claim)); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -171,40 +233,42 @@ var lies = []struct{ name, directory, owner string }{
 }
 
 // believesNot meets a record that says that its volume's directory is another than "good".
-func (s *site) believesNot(t *testing.T, directory, onDelete, owner string) {
+func (s *site) believesNot(t *testing.T, directory, onDelete string) {
 	t.Helper()
 	unchanged(t, s.export, func() {
 		_, err := s.create("pvc-good", params{"subDir": "good", "onDelete": onDelete})
 		wantCode(t, err, codes.AlreadyExists, "pvc-good", directory, `"good"`)
 	})
-	before := tree(t, s.export)
-	err := s.delete("nas1/pvc-good")
-	if onDelete == "retain" && owner == "no volume" {
-		// It looks like a deletion that was interrupted after the claim, and destroys nothing.
-		wantCode(t, err, codes.OK)
-		delete(before, ".mooring/volumes/pvc-good.json")
-	} else {
-		code, says := codes.DataLoss, []string{"pvc-good", owner + " has the claim on that", "nothing was changed"}
-		if strings.HasPrefix(directory, "link") {
-			code, says = codes.FailedPrecondition, []string{"symbolic link"}
-		}
-		wantCode(t, err, code, append(says, "nas1 (127.0.0.1:"+s.path+")", directory)...)
-	}
-	if d := differences(before, tree(t, s.export)); d != nil {
-		t.Errorf("the share was changed:\n%s", strings.Join(d, "\n"))
-	}
-	if err == nil {
-		return
-	}
 	// What destroys nothing takes the record at its word, and changes nothing else.
+	before := tree(t, s.export)
 	for rpc, err := range s.each("nas1/pvc-good") {
 		if err != nil {
 			t.Errorf("%s: %v", rpc, err)
 		}
 	}
 	after := tree(t, s.export)
-	after[".mooring/volumes/pvc-good.json"] = before[".mooring/volumes/pvc-good.json"]
+	after[goodRecord] = before[goodRecord]
 	if d := differences(before, after); d != nil {
+		t.Errorf("the share was changed:\n%s", strings.Join(d, "\n"))
+	}
+}
+
+// deletesNot deletes the volume of such a record.
+func (s *site) deletesNot(t *testing.T, directory, onDelete, owner string) {
+	t.Helper()
+	before := tree(t, s.export)
+	marked := before[goodRecord]
+	delete(before, goodRecord)
+	if onDelete == "retain" { // which destroys nothing
+		wantCode(t, s.delete("nas1/pvc-good"), codes.OK)
+		delete(before, goodEntry)
+	} else {
+		before[goodMarked] = marked // to be deleted, and not to be used any more
+		for range 2 {
+			wantCode(t, s.delete("nas1/pvc-good"), codes.DataLoss, "pvc-good", owner+" has the claim on that", "the directory was not touched", "nas1 (127.0.0.1:"+s.path+")", directory)
+		}
+	}
+	if d := differences(before, tree(t, s.export)); d != nil {
 		t.Errorf("the share was changed:\n%s", strings.Join(d, "\n"))
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -90,25 +91,31 @@ func differences(before, after map[string]string) []string {
 }
 
 // withoutIdle leaves out what Mooring keeps for a while of the parents of volumes that are gone:
-// the directories of claims in which there is no claim, and the parents themselves where they
-// are marked as made by Mooring and there is nothing in them.
+// the directories of claims in which there is no claim, what the index of parents notes of those,
+// and the parents themselves where they are noted as made by Mooring and there is nothing in them.
 func withoutIdle(there map[string]string) map[string]string {
-	const claims, mark = ".mooring/claims/", "/.mooring"
+	const claims, notes = ".mooring/claims/", ".mooring/parents/"
 	rest := maps.Clone(there)
 	names := slices.Sorted(maps.Keys(there))
 	for _, name := range slices.Backward(names) { // what is inside comes first
-		parent, isClaims := strings.CutPrefix(name, claims)
-		if !isClaims || !strings.HasPrefix(there[name], "d") {
+		at, isClaims := strings.CutPrefix(name, claims)
+		parent, isParent := strings.CutSuffix(at, "/taken")
+		if isClaims && isParent && strings.HasPrefix(there[name], "d") && !holds(rest, name) {
+			delete(rest, name)
+			delete(rest, claims+parent)
+		}
+	}
+	for _, name := range slices.Backward(names) {
+		note, isNote := strings.CutPrefix(name, notes)
+		if !isNote {
 			continue
 		}
-		_, marked := rest[name+mark]
-		delete(rest, name+mark)
-		if holds(rest, name) {
-			rest[name+mark] = there[name+mark]
+		parent, err := url.PathUnescape(note[2:])
+		if _, inUse := rest[claims+strings.ReplaceAll(parent, "/", "/taken/")]; inUse || err != nil {
 			continue
 		}
 		delete(rest, name)
-		if marked && !holds(rest, parent) {
+		if strings.HasPrefix(note, "d.") && !holds(rest, parent) {
 			delete(rest, parent)
 		}
 	}
@@ -135,7 +142,7 @@ func unchanged(t *testing.T, dir string, do func()) {
 }
 
 // layout is what Mooring keeps of its own on a share without volumes.
-var layout = []string{".", ".mooring", ".mooring/claims", ".mooring/groups", ".mooring/jobs", ".mooring/snapshots", ".mooring/staging", ".mooring/trash", ".mooring/volumes"}
+var layout = []string{".", ".mooring", ".mooring/claims", ".mooring/format.json", ".mooring/groups", ".mooring/jobs", ".mooring/parents", ".mooring/snapshots", ".mooring/staging", ".mooring/trash", ".mooring/volumes"}
 
 // empty waits until nothing is on the share but the names in left, Mooring's layout, and idle
 // parents.

@@ -26,6 +26,18 @@ type Ground struct {
 // Each runs test once on each ground that there is here.
 func Each(t *testing.T, test func(t *testing.T, g Ground)) {
 	t.Helper()
+	each(t, []string{"3", "4.0", "4.1", "4.2"}, test)
+}
+
+// Ends runs test once on the oldest version of NFS and once on the newest: for tests that take
+// minutes on each.
+func Ends(t *testing.T, test func(t *testing.T, g Ground)) {
+	t.Helper()
+	each(t, []string{"3", "4.2"}, test)
+}
+
+func each(t *testing.T, versions []string, test func(t *testing.T, g Ground)) {
+	t.Helper()
 	if os.Getenv("MOORING_LAB") == "" {
 		t.Run("local", func(t *testing.T) {
 			dir := inMemory(t)
@@ -33,7 +45,7 @@ func Each(t *testing.T, test func(t *testing.T, g Ground)) {
 		})
 		return
 	}
-	for _, version := range []string{"3", "4.0", "4.1", "4.2"} {
+	for _, version := range versions {
 		t.Run("nfs"+version, func(t *testing.T) { test(t, OnNFS(t, version)) })
 	}
 }

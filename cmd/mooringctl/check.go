@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"github.com/mooring-csi/mooring/pkg/admin"
+	"github.com/spf13/cobra"
+)
+
+func checkCommand(o *options) *cobra.Command {
+	l := &listing{}
+	c := &cobra.Command{
+		Use: "check", Args: cobra.NoArgs,
+		Short: "Check what Mooring keeps on the shares, and find what is broken",
+		Long: `Check all that Mooring keeps on the shares, and find what is broken: after a crash of a server,
+say, or after a share was restored from a backup. Nothing is changed, and controllers may be at
+work: what looks wrong is looked at again some seconds later. What to do is said of each (-o wide).
+
+It ends with 0 if there is nothing but notes, and with 1 if there are warnings or errors, or if a
+share could not be checked.`,
+		Example: `  mooringctl check
+  mooringctl check --share nas1 -o json | jq -r '.[] | select(.severity == "error") | .path'`,
+	}
+	l.flags(c, false, false)
+	c.RunE = o.lists(l, func(c *cobra.Command, s *session) error {
+		return check(c, l, s, func(each func(admin.Problem) error) error {
+			return s.Check(c.Context(), o.filter(""), each)
+		})
+	})
+	return c
+}
+
+// check prints the problems that find finds, and fails if there are any but notes.
+func check(c *cobra.Command, l *listing, s *session, find func(each func(admin.Problem) error) error) error {
+	wrong := false
+	err := list(c, l, s.unless("Nothing is wrong."), checkColumns(), func(each func(admin.Problem) error) error {
+		return find(func(p admin.Problem) error {
+			wrong = wrong || p.Wrong()
+			return each(p)
+		})
+	})
+	if err == nil && wrong {
+		return exit(failed)
+	}
+	return err
+}
+
+func checkColumns() []column[admin.Problem] {
+	return []column[admin.Problem]{
+		{head: "SHARE", cell: func(p admin.Problem) string { return p.Share }},
+		{head: "SEVERITY", cell: func(p admin.Problem) string { return p.Severity }},
+		{head: "PATH", cell: func(p admin.Problem) string { return p.Path }},
+		{head: "WHAT", cell: func(p admin.Problem) string { return p.What }},
+		{head: "REMEDY", wide: true, cell: func(p admin.Problem) string { return p.Remedy }},
+	}
+}

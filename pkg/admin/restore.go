@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package admin
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"time"
+
+	"github.com/mooring-csi/mooring/pkg/share"
+	"github.com/mooring-csi/mooring/pkg/volume"
+)
+
+// DeletedRecord returns the record of a deleted volume, or of one that was brought back already,
+// and the share that it is on.
+func (s *Service) DeletedRecord(ctx context.Context, f Filter, ref string) (string, *volume.Record, error) {
+	return s.one(ctx, f, ref, func(ctx context.Context, sh *share.Share, ref string) (*volume.Record, error) {
+		e, err := restorable(ctx, sh, ref)
+		if err != nil {
+			return nil, err
+		}
+		if e == nil {
+			return broughtBack(ctx, sh, ref)
+		}
+		r, _, err := sh.Trash.Record(*e)
+		if err != nil {
+			return nil, err
+		}
+		if r == nil {
+			return nil, volume.Errorf(volume.ErrConflict, "%s is no deleted volume with its record, and cannot be brought back", ref)
+		}
+		return r, nil
+	})
+}
+
+func absent(sh *share.Share, ref string) error {
+	return volume.Errorf(volume.ErrNotFound, "share %s: %s is not in the trash: it was purged, or never was there; mooringctl trash list shows what is", sh.Definition(), ref)
+}
+
+// restorable finds the entry of a deleted volume; nil where that is not in the trash. Where the
+// tree has gone from the entry that is named, it may be in another again: bringing it back was
+// interrupted, and undone.
+func restorable(ctx context.Context, sh *share.Share, ref string) (*share.Trashed, error) {
+	e, err := find(ctx, sh, ref, wholeVolume)
+	if err != nil || e != nil && stateOf(*e) != stateEmpty {
+		return e, err
+	}
+	again, err := putBack(ctx, sh, ref)
+	if again != nil || err != nil {
+		return again, err
+	}
+	return e, nil
+}
+
+func wholeVolume(e share.Trashed) bool { return e.Whole() && e.Kind() == "volume" }
+
+// putBack finds the entry that has the tree of another, which is named: its record says so. nil:
+// there is none.
+func putBack(ctx context.Context, sh *share.Share, name string) (*share.Trashed, error) {
+	n, ok := volume.ParseTrashName(name)
+	if !ok {
+		return nil, nil
+	}
+	entries, err := sh.Trash.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		if e.Key != n.Key || !wholeVolume(e) {
+			continue
+		}
+		r, _, err := sh.Trash.Record(e)
+		if unreadable(err) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if r != nil && r.Restored != nil && r.Restored.Entry == n.ID {
+			return &e, nil
+		}
+	}
+	return nil, nil
+}
+
+// broughtBack reads the record of a volume that was brought back, or is being. ref is its key, or
+// the entry that it had in the trash.
+func broughtBack(ctx context.Context, sh *share.Share, ref string) (*volume.Record, error) {
+	entry := ""
+	r, err := sh.Volumes.Lookup(ctx, ref)
+	if n, ok := volume.ParseTrashName(ref); ok && errors.Is(err, volume.ErrNotFound) {
+		entry = n.ID
+		r, err = sh.Volumes.Lookup(ctx, n.Key)
+	}
+	if errors.Is(err, volume.ErrNotFound) {
+		return nil, absent(sh, ref)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if r.Restored == nil || entry != "" && r.Restored.Entry != entry {
+		return nil, absent(sh, ref)
+	}
+	return &r.Record, nil
+}
+
+// retryEvery is how often is tried again what another is at.
+const retryEvery = 200 * time.Millisecond
+
+// Restore brings a deleted volume back, to its old directory or, where one is named, another.
+// While another may be at it, as one who was killed a moment ago, it waits, and then undoes what
+// that one has begun.
+func (s *Service) Restore(ctx context.Context, f Filter, ref, directory string) (string, *volume.Record, error) {
+	return s.one(ctx, f, ref, func(ctx context.Context, sh *share.Share, ref string) (*volume.Record, error) {
+		deadline := time.Now().Add(2 * sh.Lease())
+		for {
+			// Found anew each time: what was undone is in the trash under another name.
+			r, entry, err := restore(ctx, sh, ref, directory)
+			if !errors.Is(err, volume.ErrBusy) || time.Now().After(deadline) {
+				return r, err
+			}
+			ref = cmp.Or(entry, ref)
+			select {
+			case <-ctx.Done():
+				return nil, err
+			case <-time.After(retryEvery):
+			}
+		}
+	})
+}
+
+// restore tries once to bring a volume back. entry is the one in the trash which it was to be.
+func restore(ctx context.Context, sh *share.Share, ref, directory string) (r *volume.Record, entry string, err error) {
+	e, err := restorable(ctx, sh, ref)
+	if err != nil {
+		return nil, "", err
+	}
+	if e != nil {
+		r, err = sh.Volumes.Restore(ctx, *e, directory)
+		return r, e.Name, err
+	}
+	r, err = broughtBack(ctx, sh, ref)
+	if err != nil {
+		return nil, "", err
+	}
+	r, err = sh.Volumes.Restored(ctx, r.Key)
+	if errors.Is(err, volume.ErrNotFound) {
+		err = absent(sh, ref)
+	}
+	return r, "", err
+}
+
+// one does something with the one deleted volume that a reference is to. do gets the reference
+// without the share.
+func (s *Service) one(ctx context.Context, f Filter, ref string, do func(ctx context.Context, sh *share.Share, ref string) (*volume.Record, error)) (name string, r *volume.Record, err error) {
+	f, rest, err := s.home(f, ref)
+	if err != nil {
+		return "", nil, err
+	}
+	if _, err := s.shares(f); err != nil {
+		return "", nil, err
+	}
+	name = f.Shares[0]
+	err = on(ctx, s, <-s.open(ctx, name), name, func(got *volume.Record) error { r = got; return nil },
+		func(ctx context.Context, sh *share.Share, emit emitter[*volume.Record]) error {
+			got, err := do(ctx, sh, rest)
+			if err != nil {
+				return err
+			}
+			return emit(got)
+		})
+	return name, r, err
+}

@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package share
+
+import (
+	"context"
+	"errors"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mooring-csi/mooring/pkg/volume"
+)
+
+// checked runs a check on the share, opened for reading only, with such a lease. between, if it
+// is not nil, comes between its two looks. It returns "severity path: what" of each problem.
+func (g *ground) checked(lease time.Duration, between func()) (all []string) {
+	g.Helper()
+	s, err := Open(g.dir, nas1, Options{Maker: "ctl", ReadOnly: true, Lease: lease})
+	g.must(err)
+	defer s.Close()
+	c := newCheck(s)
+	c.wait = func(context.Context) error {
+		if between != nil {
+			between()
+		}
+		return nil
+	}
+	problems, err := c.run(g.Context())
+	g.must(err)
+	for _, p := range problems {
+		if p.Remedy == "" {
+			g.Errorf("%sno remedy: %+v", g.label, p)
+		}
+		all = append(all, p.Severity+" "+strings.TrimPrefix(p.Where, ".mooring/")+": "+p.What)
+	}
+	return all
+}
+
+// goodShare has something of each kind, all of it in order.
+func goodShare(t *testing.T) *ground {
+	t.Helper()
+	g := newGround(t)
+	g.put("old/data", "of v3")
+	g.put("lost+found/x", "")
+	g.must(os.Remove(g.at("lost+found/x")))
+	g.create("v1", "team/x/v1")
+	g.create("v2", "v2")
+	g.put("team/x/v1/data", "of v1")
+	g.put("v2/data", "of v2")
+	adopted := record("v3", "old")
+	adopted.Adopt, adopted.Adopted = true, true
+	clone := record("v4", "team/v4")
+	clone.Source = sourceOf(ofVolume("v1"))
+	for _, r := range []volume.Record{adopted, clone} {
+		_, err := g.make(r)
+		g.must(err)
+	}
+	_, err := g.together("g1") // of v1 and v2: s1 and s2
+	g.must(err)
+	g.snapshot("s3", "v1")
+	_, err = g.make(shallow("v5", "s3"))
+	g.must(err)
+	g.deleted("v6", "v6")
+	back := g.deleted("v7", "team/v7")
+	_, err = g.Volumes.Restore(g.Context(), back, "")
+	g.must(err)
+	g.snapshot("s4", "v1")
+	_, err = g.Snapshots.Delete(g.Context(), "s4", nil)
+	g.must(err)
+	_, err = g.setCapacity("v2", 7)
+	g.must(err)
+	archived := record("v8", "v8")
+	archived.OnDelete = volume.Archive
+	_, err = g.make(archived)
+	g.must(err)
+	g.delete("v8") // archived-v8 is empty
+	g.must(os.MkdirAll(g.at(".mooring/inline/csi-1"), 0o700))
+	return g
+}
+
+func TestCheckGood(t *testing.T) {
+	g := goodShare(t)
+	before := g.tree()
+	for _, lease := range []time.Duration{0, over} {
+		if got := g.checked(lease, nil); got != nil {
+			t.Errorf("found is\n\t%s", strings.Join(got, "\n\t"))
+		}
+	}
+	if d := differ(g.tree(), before); d != "" {
+		t.Errorf("a check has changed\n%s", d)
+	}
+	empty := openAt(t, scratch(t), Options{ReadOnly: true})
+	if got := empty.checked(over, nil); got != nil {
+		t.Errorf("found on an empty share is %q", got)
+	}
+}
+
+// TestCheck breaks one thing at a time. Within the lease nothing is told of what is under way.
+func TestCheck(t *testing.T) {
+	for _, w := range wrongs() {
+		t.Run(w.name, func(t *testing.T) {
+			g := goodShare(t)
+			w.do(g)
+			slices.Sort(w.finds)
+			got := g.checked(over, nil)
+			if !w.matches(got) {
+				t.Errorf("found is\n\t%s\nand should be\n\t%s", strings.Join(got, "\n\t"), strings.Join(w.finds, "\n\t"))
+			}
+		})
+	}
+}
+
+// TestCheckRecent has what is under way, or is dealt with before long: it is not told.
+func TestCheckRecent(t *testing.T) {
+	g := goodShare(t)
+	g.made(".mooring/volumes/v9")
+	g.made(".mooring/volumes/v1/deletion/change")
+	g.put(".mooring/volumes/v2/deletion/copy.volume.v9."+someNonce, "")
+	g.moved(".mooring/groups/g1/record.json", ".mooring/groups/g1/making.json")
+	g.age(".mooring/groups/g1/making.json", abandonedGroup/2)
+	g.put(".mooring/claims/barred/taken", "")
+	g.made(".mooring/claims/noted/taken")
+	g.put(".mooring/parents/c.noted", "")
+	g.made("made")
+	g.put(".mooring/parents/d.made", "")
+	g.made(".mooring/claims/going/dead")
+	clone := record("v10", "team/v10")
+	clone.Source = sourceOf(ofVolume("v1"))
+	p := g.begin(clone)
+	g.must(p.MakeDirectory(t.Context()))
+	_, err := p.BeginCopy(t.Context(), g.Share)
+	g.must(err)
+	all, err := g.Trash.List(t.Context())
+	g.must(err)
+	back := all[slices.IndexFunc(all, func(t Trashed) bool { return t.Key == "v6" })]
+	restored := record("v6", "v6")
+	restored.Restored = &volume.Restored{Entry: back.Name, Deleted: back.Deleted, Due: back.Due}
+	p = g.begin(restored)
+	g.must(p.MakeDirectory(t.Context()))
+	g.must(g.Trash.takeOut(back.Name, p.e))
+	if got := g.checked(0, nil); len(got) > 0 {
+		t.Errorf("found is\n\t%s", strings.Join(got, "\n\t"))
+	}
+}
+
+// TestCheckAnother has one thing wrong in the first look and another in the second.
+func TestCheckAnother(t *testing.T) {
+	g := goodShare(t)
+	g.removed("v2")
+	got := g.checked(0, func() {
+		g.made("v2")
+		g.removed(".mooring/claims/v2")
+	})
+	if got != nil {
+		t.Errorf("found is %q", got)
+	}
+}
+
+// TestCheckAgain has what looks wrong change between the two looks: it is not told.
+func TestCheckAgain(t *testing.T) {
+	for what, change := range map[string]func(g *ground){
+		"gone":              func(g *ground) { g.removed(".mooring/volumes/v1"); g.removed(".mooring/claims/team/taken/x") },
+		"shown to go on":    func(g *ground) { g.age(".mooring/volumes/v1/making.json", -time.Second) },
+		"committed":         func(g *ground) { g.moved(".mooring/volumes/v1/making.json", ".mooring/volumes/v1/record.json") },
+		"begun anew":        func(g *ground) { g.edited(".mooring/volumes/v1/making.json", "capacity", "capacity") },
+		"nothing, and told": nil,
+	} {
+		g := goodShare(t)
+		g.moved(".mooring/volumes/v1/record.json", ".mooring/volumes/v1/making.json")
+		between := change
+		got := g.checked(over, func() {
+			if between != nil {
+				between(g)
+			}
+		})
+		if (got == nil) != (change != nil) {
+			t.Errorf("%s: found is %q", what, got)
+		}
+	}
+}
+
+// TestCheckWaits gives those who are at work time to show themselves, and ends when it has to.
+func TestCheckWaits(t *testing.T) {
+	g := newGround(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if err := g.Check(ctx, func(Problem) error { return nil }); err != nil {
+		t.Errorf("of a good share: %v", err)
+	}
+	g.must(os.Chmod(g.at(".mooring"), 0o755))
+	g.refused("in too short a time", g.Check(ctx, nil), volume.ErrTimeout)
+	s := openAt(t, g.dir, Options{ReadOnly: true, Lease: time.Millisecond})
+	enough := errors.New("enough")
+	if err := s.Check(t.Context(), func(Problem) error { return enough }); err != enough {
+		t.Errorf("who wants no more gets %v", err)
+	}
+}
+
+// TestCheckFormat has the format damaged after the share was opened, which would refuse it.
+func TestCheckFormat(t *testing.T) {
+	g := newGround(t)
+	s := openAt(t, g.dir, Options{ReadOnly: true, Lease: over})
+	g.wrote(".mooring/format.json", "{")
+	var got []Problem
+	g.must(s.Check(t.Context(), func(p Problem) error { got = append(got, p); return nil }))
+	if len(got) != 1 || got[0].Severity != SeverityError || !strings.Contains(got[0].What, "cannot be believed") {
+		t.Errorf("found is %+v", got)
+	}
+}
+
+// TestCheckInterrupted ends a process before each step of each operation. Within the lease there
+// is nothing to be told but notes, and later no error: somebody will go on with all of it. When
+// the same has been tried again there is no warning left.
+func TestCheckInterrupted(t *testing.T) {
+	for _, sc := range scenarios() {
+		t.Run(sc.name, func(t *testing.T) {
+			s := stage{t, sc}
+			for n := 1; ; n++ {
+				dir, _, was := s.prepared()
+				at := s.killed(dir, was, n)
+				if at == "" {
+					break
+				}
+				g := &ground{T: t, dir: dir, label: at + ": "}
+				g.severities("within the lease", g.checked(0, nil), "note ")
+				g.severities("past the lease", g.checked(over, nil), "note ", "warning ")
+				s.open(dir, at+", again: ", survivors["another instance"], func(a *actor) {
+					a.was = was
+					err := a.until(func() error { _, err := s.run(a); return err })
+					_, jobs := a.Abandoned(t.Context())
+					a.must(errors.Join(err, jobs))
+					a.severities("after another try", a.checked(over, nil), "note ")
+				})
+			}
+		})
+	}
+}
+
+// severities fails the test if anything else was found.
+func (g *ground) severities(when string, got []string, want ...string) {
+	g.Helper()
+	for _, line := range got {
+		if !slices.ContainsFunc(want, func(s string) bool { return strings.HasPrefix(line, s) }) {
+			g.Errorf("%s%s: %s", g.label, when, line)
+		}
+	}
+}

@@ -1,0 +1,391 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package share
+
+import (
+	"errors"
+	"path"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/mooring-csi/mooring/pkg/beneath"
+	"github.com/mooring-csi/mooring/pkg/volume"
+	"golang.org/x/sys/unix"
+)
+
+// takenName is the one name in a directory of claims. A file: the directory is a volume's. A
+// directory: it is a parent of volumes, whose claims are in it. No name can be both, so the
+// server's file system itself refuses a volume inside another, or around one.
+const takenName = "taken"
+
+// claims says which directory on the share belongs to which volume.
+//
+// The claim on the directory a/b is the file claims/a/taken/b/taken, a hard link to the record
+// of its volume. The directory claims/a/taken/b is made by the one who claims, for this one
+// claim: once the claim is released nothing is put there again.
+type claims struct {
+	*disk
+	dir     beneath.Dir
+	parents beneath.Dir // index of the parent directories that we made
+	volumes *table
+
+	mu   sync.Mutex
+	left map[string]time.Time // parents that a volume has left, and when: see tidy
+}
+
+// owner is the volume that has a claim.
+type owner struct{ key, nonce string }
+
+// claim is the claim on one directory, opened.
+type claim struct {
+	at, x  beneath.Dir // the directory of the claim's, and the claim's
+	name   string      // of x in at
+	has    owner
+	linked bool // it is a link to the record whose inode was asked about
+}
+
+func (c *claim) close() {
+	if c.x != beneath.None {
+		c.x.Close()
+	}
+	if c.at != beneath.None {
+		c.at.Close()
+	}
+	c.at, c.x = beneath.None, beneath.None
+}
+
+// inode tells files apart within one call. It is no identity: see package comment.
+type inode struct{ dev, ino uint64 }
+
+func inodeOf(st unix.Stat_t) inode { return inode{st.Dev, st.Ino} }
+
+// releaseDead releases a claim whose volume does not exist any more: the process that deleted
+// it stopped before it came to that. ErrBusy: the volume is just being deleted.
+func (c *claims) releaseDead(found *claim) (bool, error) {
+	dead, leaving, err := c.volumes.fate(found.has.key, found.has.nonce)
+	if err != nil {
+		return false, err
+	}
+	if leaving {
+		return false, busy("volume %s, which has that directory, is just being deleted", found.has.key)
+	}
+	if !dead {
+		return false, nil
+	}
+	return true, c.drop(found)
+}
+
+// drop removes a claim by the handle of its directory, in which there never was another.
+func (c *claims) drop(found *claim) error {
+	c.step("release the claim")
+	if err := ignore(found.x.Unlink(takenName), unix.ENOENT, unix.ESTALE); err != nil {
+		return err
+	}
+	c.step("remove the directory of the claim")
+	err := found.at.Rmdir(found.name)
+	if is(err, unix.ENOTEMPTY, unix.EEXIST) {
+		// The name of the owner, where there are no links; or a successor's claim.
+		_ = found.x.Unlink(found.has.key + "." + found.has.nonce)
+		err = found.at.Rmdir(found.name)
+	}
+	return ignore(err, unix.ENOENT, unix.ENOTEMPTY, unix.EEXIST)
+}
+
+// dropOwners removes what tells whose a claim was that is not there any more, on a server
+// without hard links.
+func dropOwners(x beneath.Dir) {
+	var owners []string
+	_ = x.Names(func(name string) error {
+		if _, _, ok := cutNonce(name); ok {
+			owners = append(owners, name)
+		}
+		return nil
+	})
+	for _, name := range owners {
+		_ = x.Unlink(name)
+	}
+}
+
+// release releases the claim of a volume whose entry is dead, if it has it.
+func (c *claims) release(directory string, of owner) error {
+	parent, _ := volume.SplitDirectory(directory)
+	defer c.leaveParents(parent)
+	found, err := c.find(directory, inode{})
+	defer found.close()
+	if unclaimed(err) {
+		if is(err, unix.ESTALE) && c.gone() {
+			return err
+		}
+		if found.x != beneath.None && missing(err) {
+			c.step("remove the directory of the claim")
+			_ = found.at.Rmdir(found.name) // if nothing is in it
+		}
+		return nil
+	}
+	if err != nil || found.has != of {
+		return err
+	}
+	return c.drop(found)
+}
+
+// unclaimed reports whether an error of find says that a directory is nobody's: there is no
+// claim, or a volume above, or volumes below, or there just were.
+func unclaimed(err error) bool {
+	return missing(err) || is(err, unix.ENOTDIR, unix.EISDIR) || errors.Is(err, errBarred)
+}
+
+// find opens the claim on a directory and reads whose it is, unless it is a link to the record
+// of that inode. The caller closes the claim, with an error too.
+//
+// What this client remembers is believed only where it says that the claim is that link.
+func (c *claims) find(directory string, record inode) (*claim, error) {
+	if record != (inode{}) {
+		found, err := c.look(directory, record, false)
+		if err == nil && found.linked {
+			return found, nil
+		}
+		found.close()
+	}
+	return c.look(directory, record, true)
+}
+
+// look is find, once. fresh: the server is asked for every name on the way.
+func (c *claims) look(directory string, record inode, fresh bool) (*claim, error) {
+	parent, name := volume.SplitDirectory(directory)
+	found := &claim{at: beneath.None, x: beneath.None, name: name}
+	var err error
+	if found.at, err = c.open(claimPath(parent), fresh); err != nil {
+		return found, err
+	}
+	if fresh {
+		if err := found.at.Refresh(); err != nil {
+			return found, err
+		}
+	}
+	if found.x, err = found.at.Resolve(name); err != nil {
+		return found, err
+	}
+	if record != (inode{}) {
+		if fresh {
+			if err := found.x.Refresh(); err != nil {
+				return found, err
+			}
+		}
+		st, err := found.x.Stat(takenName)
+		if err != nil {
+			return found, err
+		}
+		if found.linked = inodeOf(st) == record; found.linked {
+			return found, nil
+		}
+	}
+	found.has, err = c.owner(found.x)
+	return found, err
+}
+
+// open opens a directory of claims. fresh: level by level, each as the server has it.
+func (c *claims) open(at string, fresh bool) (beneath.Dir, error) {
+	if !fresh || at == "" {
+		return c.dir.Resolve(at)
+	}
+	d, err := c.dir.Resolve("")
+	for name := range strings.SplitSeq(at, "/") {
+		if err != nil {
+			return beneath.None, err
+		}
+		if err := d.Refresh(); err != nil {
+			d.Close()
+			return beneath.None, err
+		}
+		var next beneath.Dir
+		next, err = d.Resolve(name)
+		d.Close()
+		d = next
+	}
+	return d, err
+}
+
+// of returns whose a directory is; none where it is nobody's.
+func (c *claims) of(directory string) (owner, error) {
+	found, err := c.find(directory, inode{})
+	defer found.close()
+	if unclaimed(err) && (!is(err, unix.ESTALE) || !c.gone()) {
+		return owner{}, nil
+	}
+	return found.has, err
+}
+
+// owner reads whose the claim in x is. EISDIR: x is a parent's. errBarred: it was a parent's, and
+// is just being tidied away. ENOENT: nobody's yet, or any more.
+func (c *claims) owner(x beneath.Dir) (owner, error) {
+	data, _, err := x.Read(takenName, maxRecord)
+	if err != nil {
+		return owner{}, err
+	}
+	if key, nonce := identityOf(data); nonce != "" {
+		return owner{key, nonce}, nil
+	}
+	// Where there are no links a file beside it says whose it is.
+	var found owner
+	err = x.Names(func(name string) error {
+		if key, nonce, ok := cutNonce(name); ok {
+			found = owner{key, nonce}
+		}
+		return nil
+	})
+	if err == nil && found.nonce == "" && len(data) == 0 {
+		err = errBarred
+	}
+	if err == nil && found.nonce == "" {
+		err = volume.Errorf(volume.ErrDamaged, "a claim in %s/claims on the share is damaged: it does not say which volume has it: mooringctl check tells which; remove it once it is clear whose the directory is", volume.StateDir)
+	}
+	return found, err
+}
+
+// claimPath returns where the claims of the directories in parent are, beneath claims.
+func claimPath(parent string) string {
+	if parent == "" {
+		return ""
+	}
+	return strings.ReplaceAll(parent, "/", "/"+takenName+"/") + "/" + takenName
+}
+
+// openParent opens the directory of claims for what is in parent, and makes what is missing.
+func (c *claims) openParent(parent string) (beneath.Dir, error) {
+	at, err := c.dir.Resolve(claimPath(parent))
+	if err == nil || parent == "" {
+		return at, err
+	}
+	if !is(err, unix.ENOENT, unix.ENOTDIR, unix.ESTALE) {
+		return at, err
+	}
+	if at, err = c.dir.Resolve(""); err != nil {
+		return at, err
+	}
+	for _, p := range prefixes(parent) {
+		next, err := c.openLevel(at, p)
+		at.Close()
+		if err != nil {
+			return beneath.None, err
+		}
+		at = next
+	}
+	return at, nil
+}
+
+// openLevel opens, and makes if needed, the directory of claims for what is in the directory p.
+func (c *claims) openLevel(at beneath.Dir, p string) (beneath.Dir, error) {
+	_, name := volume.SplitDirectory(p)
+	if err := at.Refresh(); err != nil {
+		return beneath.None, err
+	}
+	x, err := at.Resolve(name)
+	if is(err, unix.ENOENT) {
+		err = c.makeParent(at, name, p)
+		if err == nil {
+			x, err = at.Resolve(name)
+		}
+	}
+	if err != nil {
+		return beneath.None, err
+	}
+	defer x.Close()
+	below, err := x.Resolve(takenName)
+	if is(err, unix.ENOENT) { // of one who has ended
+		c.step("remove an empty directory of claims")
+		_ = at.Rmdir(name)
+		return beneath.None, err
+	}
+	if !is(err, unix.ENOTDIR) {
+		return below, err
+	}
+	has, err := c.owner(x)
+	if errors.Is(err, errBarred) {
+		return beneath.None, cmpErr(c.unbar(x, p), unix.ENOENT) // again
+	}
+	if err != nil {
+		return beneath.None, err
+	}
+	if released, err := c.releaseDead(&claim{at: at, x: x, name: name, has: has}); released || err != nil {
+		return beneath.None, cmpErr(err, unix.ENOENT) // again
+	}
+	return beneath.None, volume.Errorf(volume.ErrConflict, "the directory %q is that of volume %s, and no volume can be inside another; choose another subDir", p, has.key)
+}
+
+// makeParent makes the directory of claims of a parent, which is never empty in its place.
+func (c *claims) makeParent(at beneath.Dir, name, parent string) error {
+	if err := c.note(claimsNote, parent); err != nil {
+		return err
+	}
+	aside := c.aside()
+	c.step("prepare the claims of a parent")
+	if err := c.staging.Mkdir(aside, 0o700); err != nil {
+		return err
+	}
+	x, err := c.staging.Resolve(aside)
+	if err != nil {
+		return err
+	}
+	defer x.Close()
+	c.step("make the claims of a parent")
+	if err := x.Mkdir(takenName, 0o700); err != nil {
+		_ = c.staging.Rmdir(aside)
+		return err
+	}
+	c.step("rename the claims of a parent into place")
+	err = c.staging.Rename(aside, at, name)
+	if err == nil {
+		return nil
+	}
+	_ = x.Rmdir(takenName)
+	_ = c.staging.Rmdir(aside)
+	if taken(err) {
+		return nil // somebody else's
+	}
+	return err
+}
+
+// leaveParents notes that a volume has left the directories above it.
+func (c *claims) leaveParents(parent string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, p := range prefixes(parent) {
+		c.left[p] = time.Now()
+	}
+}
+
+// prefixes returns the parents of a directory and it itself, the outermost first: "a", "a/b".
+func prefixes(directory string) []string {
+	var all []string
+	for i, c := range directory {
+		if c == '/' {
+			all = append(all, directory[:i])
+		}
+	}
+	if directory != "" {
+		all = append(all, directory)
+	}
+	return all
+}
+
+// owned refuses a directory that is a volume's, or lies in one's, or holds one's.
+func (c *claims) owned(directory string) error {
+	for _, p := range prefixes(directory) {
+		has, err := c.of(p)
+		if err != nil {
+			return err
+		}
+		if has.key != "" {
+			return volume.Errorf(volume.ErrRefused, "the directory %q belongs to volume %s: use that volume's claim", p, has.key)
+		}
+	}
+	at, err := c.dir.Resolve(claimPath(directory))
+	if err != nil {
+		return ignore(err, unix.ENOENT, unix.ENOTDIR)
+	}
+	defer at.Close()
+	return at.Names(func(name string) error {
+		return volume.Errorf(volume.ErrRefused, "the directory %q holds those of volumes, %q for one: choose one that does not", directory, path.Join(directory, name))
+	})
+}

@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package share
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"time"
+
+	"github.com/mooring-csi/mooring/pkg/beneath"
+	"github.com/mooring-csi/mooring/pkg/volume"
+	"golang.org/x/sys/unix"
+)
+
+// deletion is the deletion of a volume whose record is marked. Any number of processes may be
+// at it at once: a step that is done already is done.
+//
+//	take the directory away      <directory>    -> entry/tree
+//	move it into the trash       entry/tree     -> trash/<key>.<nonce>
+//	move the record after it     entry/deletion -> trash/<key>.<nonce>.<deleted>.<due>.json
+//	remove the entry             from here on every step above fails
+//	release the claim            from here on the name may be another's
+type deletion struct {
+	*Volumes
+	e        *entry
+	rec      *Stored
+	has      *claim
+	archived bool // under a name that is claimed, too
+}
+
+func (d *deletion) run(ctx context.Context) (*Trashed, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	at, err := d.e.deletedAt()
+	if err != nil {
+		return nil, d.overtaken(err)
+	}
+	var t *Trashed
+	switch {
+	case d.rec.Shallow, d.rec.OnDelete == volume.Retain:
+	case d.rec.OnDelete == volume.Archive:
+		err = d.moveOut(d.archive)
+	default:
+		t, err = d.toTrash(at)
+	}
+	if err != nil {
+		return nil, d.overtaken(err)
+	}
+	if t != nil {
+		return t, d.release()
+	}
+	// Nothing is to be brought back. The record is kept until the claim is released: who purges
+	// the trash finishes that, should this process stop.
+	t, err = d.trash.moveRecord(d.e, deletionName, d.id(), at, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.release(); err != nil {
+		return nil, err
+	}
+	return nil, d.trash.removeRecord(volume.TrashRecordName(t.Name, t.Deleted, t.Due))
+}
+
+// release removes the entry, and then what the volume has the name of: its claim, or its hold.
+func (d *deletion) release() error {
+	if err := d.e.finish(d.rescue(d.e, &d.rec.Record)); err != nil {
+		return err
+	}
+	if d.archived {
+		if err := d.releaseArchives(&d.rec.Record); err != nil {
+			return err
+		}
+	}
+	if d.has == nil {
+		return d.forget(&d.rec.Record)
+	}
+	parent, _ := volume.SplitDirectory(d.rec.Directory)
+	d.claims.leaveParents(parent)
+	return d.claims.drop(d.has)
+}
+
+func (d *deletion) id() string {
+	return volume.TrashID(volume.TrashVolume, d.rec.Key, d.rec.Nonce)
+}
+
+func (d *deletion) close() {
+	if d.has != nil {
+		d.has.close()
+	}
+}
+
+// overtaken explains a step that failed because another process has finished the deletion.
+func (d *deletion) overtaken(err error) error {
+	if missing(err) && d.e.gone() {
+		return busy("volume %s was just deleted by another", d.rec.Key)
+	}
+	return err
+}
+
+// deletedAt returns the time by the server's clock: that of the entry's last change, which was
+// the mark.
+func (e *entry) deletedAt() (time.Time, error) {
+	if err := e.dir.Refresh(); err != nil {
+		return time.Time{}, err
+	}
+	st, err := e.dir.Self()
+	return time.Unix(st.Mtim.Unix()), err
+}
+
+// moveOut proves that the directory is the volume's, takes it into the entry, and calls move
+// if there is something to be moved on.
+func (d *deletion) moveOut(move func(parent beneath.Dir, name string) error) error {
+	if err := d.checkClaim(); err != nil {
+		return err
+	}
+	parent, name := volume.SplitDirectory(d.rec.Directory)
+	at, err := d.root.Resolve(parent)
+	if is(err, unix.ENOENT) {
+		return nil
+	}
+	if err != nil {
+		return err // a link to elsewhere, for example
+	}
+	defer at.Close()
+	if err := d.e.takeTree(at, name); err != nil {
+		return err
+	}
+	return move(at, name)
+}
+
+// checkClaim refuses to touch a directory that is not claimed for the volume.
+func (d *deletion) checkClaim() error {
+	c, err := d.claims.find(d.rec.Directory, d.rec.ino)
+	if err == nil && (c.linked || c.has == (owner{d.rec.Key, d.rec.Nonce})) {
+		d.has = c
+		return nil
+	}
+	whose := "no volume"
+	if err == nil && c.has.key != "" {
+		whose = "volume " + c.has.key
+	}
+	c.close()
+	if err != nil && !unclaimed(err) {
+		return err
+	}
+	if d.e.gone() {
+		return busy("volume %s was just deleted by another", d.rec.Key)
+	}
+	d.doubt()
+	return volume.Errorf(volume.ErrDamaged, "volume %s is not deleted: its record says that its directory is %q, but %s has the claim on that; the directory was not touched: run mooringctl check, compare %s/volumes/%s and %s/claims on the share, and mend the one that is wrong",
+		d.rec.Key, d.rec.Directory, whose, volume.StateDir, d.rec.Key, volume.StateDir)
+}
+
+// toTrash moves the directory and then its record into the trash. A volume whose directory had
+// vanished leaves nothing there.
+func (d *deletion) toTrash(at time.Time) (*Trashed, error) {
+	id := d.id()
+	if d.rec.State == Deleting { // a retry: what is in its place by now may be somebody else's
+		there, err := d.trash.has(id)
+		if err != nil {
+			return nil, err
+		}
+		if there {
+			return d.trash.moveRecord(d.e, deletionName, id, at, d.retention())
+		}
+	}
+	if err := d.moveOut(func(beneath.Dir, string) error { return d.trash.moveIn(d.e, treeName, id) }); err != nil {
+		return nil, err
+	}
+	if there, err := d.trash.has(id); err != nil || !there {
+		return nil, err
+	}
+	return d.trash.moveRecord(d.e, deletionName, id, at, d.retention())
+}
+
+// retention returns for how long the volume is kept in the trash.
+func (d *deletion) retention() time.Duration {
+	if d.rec.Retention != nil {
+		return *d.rec.Retention
+	}
+	return d.def.TrashRetention
+}
+
+// archives is how many names are tried for an archived directory.
+const archives = 5
+
+// archive renames the directory to archived-<name>, beside where it was, with a suffix where
+// that is taken. The new name is made first, as an empty directory, create-once, and is claimed
+// meanwhile: rename(2) replaces an empty directory, and it has to be ours.
+func (d *deletion) archive(at beneath.Dir, name string) error {
+	d.archived = true
+	st, err := d.e.dir.Stat(treeName)
+	if err != nil {
+		return ignore(err, unix.ENOENT) // done, or the directory had vanished
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return d.e.stray(treeName) // a link, say, which somebody has put in its place
+	}
+	for _, as := range archiveNames(&d.rec.Record) {
+		done, err := d.archiveAs(at, as)
+		if done || err != nil {
+			return err
+		}
+	}
+	if err := d.e.dir.Rename(treeName, at, name); err != nil {
+		return err
+	}
+	return volume.Errorf(volume.ErrConflict, "volume %s cannot be archived: %q and its like are taken beside it: move the older archives away", d.rec.Key, volume.ArchiveName(name, ""))
+}
+
+// archiveNames returns the names to try for an archived directory.
+func archiveNames(r *volume.Record) []string {
+	_, name := volume.SplitDirectory(r.Directory)
+	unique := "-" + r.Nonce[:8]
+	names := []string{volume.ArchiveName(name, ""), volume.ArchiveName(name, unique)}
+	for i := 2; i < archives; i++ {
+		names = append(names, volume.ArchiveName(name, fmt.Sprintf("%s-%d", unique, i)))
+	}
+	return names
+}
+
+// beside returns the path of a name beside a volume's directory.
+func beside(r *volume.Record, name string) string {
+	parent, _ := volume.SplitDirectory(r.Directory)
+	return path.Join(parent, name)
+}
+
+// releaseArchives releases the claims on archived names, when the entry is dead.
+func (v *Volumes) releaseArchives(r *volume.Record) error {
+	for _, as := range archiveNames(r) {
+		if err := v.claims.release(beside(r, as), owner{r.Key, r.Nonce}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// archiveAs archives under one name. done is false where that is taken.
+func (d *deletion) archiveAs(at beneath.Dir, as string) (done bool, err error) {
+	directory := beside(&d.rec.Record, as)
+	me := owner{d.rec.Key, d.rec.Nonce}
+	if err := d.claims.prepare(d.e, deletionName, me); err != nil {
+		return false, err
+	}
+	err = d.claims.take(d.e, deletionName, me, directory)
+	if volume.Kind(err) == volume.ErrConflict {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return d.renameTo(at, as, me)
+}
+
+func (d *deletion) renameTo(at beneath.Dir, as string, me owner) (done bool, err error) {
+	d.step("make the archived name")
+	err = at.Mkdir(as, 0o700)
+	if is(err, unix.EEXIST) {
+		ours, err := d.madeBefore(at, as, me)
+		if err != nil || !ours {
+			return false, err
+		}
+	} else if err != nil {
+		return false, err
+	}
+	d.step("rename the directory to its archived name")
+	err = d.e.dir.Rename(treeName, at, as)
+	if err == nil {
+		return true, nil
+	}
+	if is(err, unix.ENOENT) && !d.e.gone() {
+		return true, nil // another has archived it, perhaps under this very name
+	}
+	return false, err
+}
+
+// madeBefore reports whether an interrupted archiving has made the archived name.
+func (d *deletion) madeBefore(at beneath.Dir, as string, me owner) (bool, error) {
+	found, err := at.Resolve(as)
+	if err != nil {
+		return false, ignore(err, unix.ENOENT, unix.ENOTDIR, unix.ELOOP)
+	}
+	defer found.Close()
+	return d.claims.unused(found, beside(&d.rec.Record, as), me)
+}

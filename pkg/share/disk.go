@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package share
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/mooring-csi/mooring/pkg/beneath"
+	"github.com/mooring-csi/mooring/pkg/volume"
+	"golang.org/x/sys/unix"
+)
+
+// maxRecord is far more than a record can be, in bytes.
+const maxRecord = 64 << 10
+
+// retries is how often a step is tried again that lost a race: a directory was removed
+// between opening it and working in it.
+const retries = 5
+
+// disk is what all parts of an open share have in common: where it is, how it was opened, and
+// how its errors are told.
+type disk struct {
+	def    volume.Share
+	opt    Options
+	opened time.Time
+	lost   atomic.Bool // what is mounted is not the share any more
+
+	root    beneath.Dir // of the share
+	state   beneath.Dir // .mooring
+	staging beneath.Dir
+}
+
+// step is called before each change on the share.
+func (d *disk) step(what string) {
+	if d.opt.Step != nil {
+		d.opt.Step(what)
+	}
+}
+
+// earlierRun reports whether a record was written by an earlier run of this instance: nobody
+// works on what it began.
+func (d *disk) earlierRun(maker, run string) bool {
+	return maker == d.opt.Maker && run != d.opt.Run
+}
+
+// aside returns a name in staging that nobody else uses. It tells whose it is.
+func (d *disk) aside() string {
+	return strings.Join([]string{d.opt.Maker, d.opt.Run, volume.NewNonce()}, ".")
+}
+
+// ofEarlierRun reports whether a name in staging is an aside of an earlier run of this instance.
+func (d *disk) ofEarlierRun(name string) bool {
+	ours := strings.HasPrefix(name, d.opt.Maker+".")
+	return ours && !strings.HasPrefix(name, d.opt.Maker+"."+d.opt.Run+".")
+}
+
+// now returns the time by the server's clock. A share that is open for reading only decides
+// nothing by it, and takes the local clock.
+func (d *disk) now() (time.Time, error) {
+	if d.opt.ReadOnly {
+		return time.Now(), nil
+	}
+	aside := d.aside()
+	f, err := d.staging.Write(aside, unix.O_EXCL, nil)
+	if err != nil {
+		return time.Time{}, err
+	}
+	var st unix.Stat_t
+	err = unix.Fstat(int(f.Fd()), &st)
+	_ = f.Close()
+	_ = d.staging.Unlink(aside)
+	return time.Unix(st.Ctim.Unix()), err
+}
+
+// link gives the file name in from another name, create-once. Where the server has no hard
+// links an empty file is made, and before it one beside it that tells whose it is.
+func (d *disk) link(from beneath.Dir, name string, to beneath.Dir, as, owner string) error {
+	err := from.Link(name, to, as)
+	if !noLinks(err) {
+		return err
+	}
+	if owner != "" {
+		if err := touch(to, owner, 0); err != nil {
+			return err
+		}
+	}
+	return touch(to, as, unix.O_EXCL)
+}
+
+// touch makes an empty file. O_EXCL in flags: it must not exist.
+func touch(d beneath.Dir, name string, flags int) error {
+	f, err := d.Open(name, unix.O_CREAT|unix.O_WRONLY|flags)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// create writes a new file, synced. EEXIST: it exists.
+func create(d beneath.Dir, name string, data []byte) error {
+	f, err := d.Write(name, unix.O_EXCL, data)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// writeOwn writes a new file under a name, or in a directory, that nobody else uses: without
+// O_EXCL, which costs a round trip more (RFC 8881, section 18.16.3).
+func writeOwn(d beneath.Dir, name string, data []byte) error {
+	f, err := d.Write(name, 0, data)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// doubtInterval is how often a share is mounted anew only because of a doubt.
+const doubtInterval = 5 * time.Second
+
+// doubt has the share mounted anew, because what it shows may be no more than what this
+// client remembers: a new mount remembers nothing. Linux 7 goes on showing a directory that
+// another client has renamed for as long as it has a delegation of it (RFC 8881, section
+// 10.9), whatever it is asked.
+func (d *disk) doubt() {
+	if time.Since(d.opened) > doubtInterval {
+		d.lost.Store(true)
+	}
+}
+
+// gone reports whether it is the share itself that is stale, and not one file on it that
+// another controller has removed.
+func (d *disk) gone() bool { return is(d.state.Refresh(), unix.ESTALE) }
+
+// shareError is an error that names its share already.
+type shareError struct{ error }
+
+func (e shareError) Unwrap() error { return e.error }
+
+// explain says of *err on which share it happened and what was being done, and gives what the
+// system said its kind and, where there is one, its remedy. An error that has a kind keeps it
+// and its words. It is deferred at the top of each exported step.
+func (d *disk) explain(err *error, format string, args ...any) {
+	var told shareError
+	if *err == nil || errors.As(*err, &told) {
+		return
+	}
+	if volume.Kind(*err) != nil {
+		*err = shareError{fmt.Errorf("share %s: %w", d.def, *err)}
+		return
+	}
+	what := fmt.Sprintf(format, args...)
+	advice, kind := classify(*err)
+	if is(*err, unix.ELOOP, unix.ENOTDIR) {
+		d.doubt() // what stands in the way may have been replaced since
+	}
+	if missing(*err) {
+		if !d.gone() {
+			d.doubt()
+			*err = shareError{volume.Errorf(volume.ErrBusy, "share %s: %s: %w: it was changed from elsewhere at the same time: try again", d.def, what, *err)}
+			return
+		}
+		d.lost.Store(true)
+		advice, kind = classify(unix.ESTALE)
+	}
+	if kind == nil {
+		*err = shareError{fmt.Errorf("share %s: %s: %w", d.def, what, *err)}
+		return
+	}
+	*err = shareError{volume.Errorf(kind, "share %s: %s: %w%s", d.def, what, *err, advice)}
+}
+
+// Transient reports whether an error may not be there at the next try: the server or the
+// network failed, time was up, another process was at it, or the cause is not known. What was
+// begun is then left for a retry.
+func Transient(err error) bool {
+	switch volume.Kind(err) {
+	case volume.ErrUnavailable, volume.ErrTimeout, volume.ErrBusy, nil:
+		return true
+	}
+	return false
+}
+
+// classify finds the kind of a system call's error on a share, and the advice that goes with it.
+func classify(err error) (advice string, kind error) {
+	var errno unix.Errno
+	switch {
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return "", volume.ErrTimeout
+	case !errors.As(err, &errno):
+		return "", nil
+	}
+	switch errno {
+	case unix.EACCES, unix.EPERM:
+		return ": the server does not let us: most likely it maps root to nobody (root_squash) and the directory is not nobody's: export with no_root_squash, or make the export's directory writable for the one root is mapped to", volume.ErrRefused
+	case unix.EROFS:
+		return ": the share is exported, or mounted, read-only: export it rw", volume.ErrRefused
+	case unix.ENOSPC:
+		return ": no space or no inodes are left on the server: free some, or empty the trash", volume.ErrFull
+	case unix.EDQUOT:
+		return ": a quota on the server is used up: raise it, or free some", volume.ErrFull
+	case unix.ESTALE:
+		return ": the export was made anew or its disk is not mounted on the server: look there; the share is mounted again at the next try", volume.ErrUnavailable
+	case unix.ETIMEDOUT, unix.EIO, unix.ECONNREFUSED, unix.ECONNRESET, unix.EHOSTDOWN, unix.EHOSTUNREACH, unix.ENETUNREACH:
+		return ": the server does not answer: check that it runs and that port 2049 is reachable from here", volume.ErrUnavailable
+	case unix.ELOOP, unix.ENOTDIR:
+		return ": a symbolic link or a file stands where a directory is to be: remove it on the server", volume.ErrConflict
+	case unix.EXDEV:
+		return ": another file system is mounted there on the server, or the directory has a project quota of its own: register that as a share of its own", volume.ErrConflict
+	case unix.ENAMETOOLONG, unix.EINVAL:
+		return ": the server does not take that name: choose another", volume.ErrInvalid
+	}
+	return "", nil
+}
+
+// is reports whether err is one of the numbers.
+func is(err error, numbers ...unix.Errno) bool {
+	for _, n := range numbers {
+		if errors.Is(err, n) {
+			return true
+		}
+	}
+	return false
+}
+
+// ignore returns nil for an error that is as good as success.
+func ignore(err error, numbers ...unix.Errno) error {
+	if is(err, numbers...) {
+		return nil
+	}
+	return err
+}
+
+// missing reports whether a name, or the directory that it was looked for in, does not exist
+// (any more): a directory that another client removed is stale here.
+func missing(err error) bool { return is(err, unix.ENOENT, unix.ESTALE) }
+
+// taken reports whether a rename or link failed because something else has the name. Which
+// number says so differs between a file and a directory, and between servers (RFC 8881,
+// section 18.26.3 has NFS4ERR_EXIST for all).
+func taken(err error) bool {
+	return is(err, unix.EEXIST, unix.ENOTEMPTY, unix.EISDIR, unix.ENOTDIR)
+}
+
+// noLinks reports whether the server has no hard links. EPERM is what some say; a client with
+// fs.protected_hardlinks says it too, to one who is not the owner.
+func noLinks(err error) bool {
+	return is(err, unix.EOPNOTSUPP, unix.ENOTSUP, unix.EPERM, unix.ENOSYS, unix.EMLINK)
+}
+
+// busy is the error of a step that another process has overtaken.
+func busy(format string, args ...any) error {
+	return volume.Errorf(volume.ErrBusy, format+": try again", args...)
+}

@@ -1,0 +1,398 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package share
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/mooring-csi/mooring/pkg/beneath"
+	"github.com/mooring-csi/mooring/pkg/volume"
+	"golang.org/x/sys/unix"
+)
+
+// The names in an entry. The name of the record is its state.
+const (
+	makingFile   = "making.json"  // it is being created
+	placingFile  = "placing.json" // the same, and what was made in "stage" is put in its place
+	recordFile   = "record.json"  // it exists
+	deletionName = "deletion"     // a file: it is being deleted; a directory: holds
+	abortFile    = "abort.json"   // its creation is being undone; nothing was put in its place
+	unplaceFile  = "unplace.json" // the same, and something may have been
+	treeName     = "tree"         // its directory, on the way out
+	stageName    = "stage"        // in it is its directory, "tree", on the way in: a copy, or from the trash
+	unstagedName = "unstaged"     // what was staged, and is not to be put in its place any more
+	claimName    = "claim"        // its claim, on the way in
+	changeName   = "change"       // among the holds: the lock of an update
+	dataName     = "data"         // the tree of a snapshot
+)
+
+// ofGroup is the kind of what a table of groups has.
+const ofGroup volume.ObjectKind = "group"
+
+// State is how far a volume, snapshot or group is.
+type State int
+
+// The states of an entry.
+const (
+	Empty    State = iota // no record: it is almost removed
+	Making                // being created
+	Ready                 // there
+	Deleting              // being deleted: there is no way back
+	Aborting              // its creation is being undone: there is no way back
+)
+
+// table is a directory that has an entry for each volume, snapshot or group.
+type table struct {
+	*disk
+	kind    volume.ObjectKind
+	dir     beneath.Dir
+	volumes *table // that can hold what is in this one
+}
+
+func newTable(d *disk, kind volume.ObjectKind, volumes *table) *table {
+	return &table{disk: d, kind: kind, dir: beneath.None, volumes: volumes}
+}
+
+// entry is the directory of one volume, snapshot or group, as a handle. It is prepared under a
+// name that nobody else uses, and renamed into its place with the record in it. It is used for one
+// incarnation of its key, and never again after it was removed: every step through its handle then
+// fails, on the server. That is what keeps a process that stopped for an hour from touching
+// what came after.
+type entry struct {
+	*table
+	dir beneath.Dir
+	key string
+}
+
+// make makes the entry of a key with its record, create-once. prepare, if set, puts more into it
+// before it comes into its place. EEXIST: there is one.
+func (t *table) make(key string, record []byte, prepare func(e *entry) error) (*entry, error) {
+	aside := t.aside()
+	t.step("prepare the entry")
+	if err := t.staging.Mkdir(aside, 0o700); err != nil {
+		return nil, err
+	}
+	d, err := t.staging.Resolve(aside)
+	if err != nil {
+		return nil, err
+	}
+	e := &entry{table: t, dir: d, key: key}
+	err = e.fill(record, prepare)
+	if err == nil {
+		t.step("rename the entry into place")
+		err = t.staging.Rename(aside, t.dir, key)
+	}
+	if err == nil {
+		return e, nil
+	}
+	e.dropClaim()
+	_ = d.Rmdir(stageName)
+	_ = d.Unlink(makingFile)
+	d.Close()
+	_ = t.staging.Rmdir(aside)
+	if taken(err) {
+		return nil, unix.EEXIST
+	}
+	return nil, err
+}
+
+func (e *entry) fill(record []byte, prepare func(e *entry) error) error {
+	e.step("write the record")
+	if err := writeOwn(e.dir, makingFile, record); err != nil || prepare == nil {
+		return err
+	}
+	return prepare(e)
+}
+
+func (t *table) resolve(key string) (*entry, error) {
+	d, err := t.dir.Resolve(key)
+	if err != nil {
+		return nil, err
+	}
+	return &entry{table: t, dir: d, key: key}, nil
+}
+
+// open opens the entry of a key. ENOENT: the server says that there is none.
+func (t *table) open(key string) (*entry, error) {
+	e, err := t.resolve(key)
+	if !missing(err) {
+		return e, err
+	}
+	// That may be this client's memory.
+	if err := t.dir.Refresh(); err != nil {
+		return nil, err
+	}
+	return t.resolve(key)
+}
+
+// read opens an entry and reads its record. An entry that was removed and made anew between
+// two steps is opened again.
+func (t *table) read(key string) (*entry, stored, error) {
+	for range retries {
+		e, err := t.open(key)
+		if err != nil {
+			return nil, stored{}, err
+		}
+		r, err := e.read()
+		if err == nil {
+			return e, r, nil
+		}
+		e.close()
+		if !is(err, unix.ESTALE) {
+			return nil, stored{}, err
+		}
+		if err := t.dir.Refresh(); err != nil {
+			return nil, stored{}, err
+		}
+	}
+	return nil, stored{}, busy("%s %s is made and deleted again and again", t.kind, key)
+}
+
+// keys returns the keys of all entries, sorted.
+func (t *table) keys(ctx context.Context) ([]string, error) {
+	var keys []string
+	err := t.dir.Names(func(name string) error {
+		keys = append(keys, name)
+		return ctx.Err()
+	})
+	slices.Sort(keys)
+	return keys, err
+}
+
+// dead reports whether the entry of this incarnation of a key does not exist any more: see fate.
+func (t *table) dead(key, nonce string) (bool, error) {
+	dead, _, err := t.fate(key, nonce)
+	return dead, err
+}
+
+// fate finds out what became of an incarnation of a key. dead: its entry does not exist any more,
+// and never will again. leaving: it is being deleted or undone, or its entry has no record by
+// which to tell.
+func (t *table) fate(key, nonce string) (dead, leaving bool, err error) {
+	if err := t.dir.Refresh(); err != nil { // not from memory
+		return false, false, err
+	}
+	e, r, err := t.read(key)
+	if is(err, unix.ENOENT) {
+		return true, false, nil
+	}
+	if err != nil {
+		return false, false, err
+	}
+	e.close()
+	_, has := identityOf(r.data)
+	if has != "" && has != nonce {
+		return true, false, nil
+	}
+	leaving = r.state == Empty || has == nonce && (r.state == Deleting || r.state == Aborting)
+	return false, leaving, nil
+}
+
+// identityOf reads the key and the nonce of a record, and no more: "" where it is damaged.
+func identityOf(data []byte) (key, nonce string) {
+	var r struct{ Key, Nonce string }
+	if json.Unmarshal(data, &r) != nil || !volume.ValidNonce(r.Nonce) {
+		return "", ""
+	}
+	return r.Key, r.Nonce
+}
+
+func (e *entry) close() { e.dir.Close() }
+
+// alive asks the server whether the entry still exists, and is sure of it. As long as it does, the
+// claim of its volume stands.
+func (e *entry) alive() bool { return e.dir.Refresh() == nil }
+
+// gone asks the server whether the entry does not exist any more, and is sure of it: a server that
+// does not answer has not said so.
+func (e *entry) gone() bool { return missing(e.dir.Refresh()) }
+
+// stored is a record as it was read.
+type stored struct {
+	data  []byte
+	state State
+	name  string        // of its file
+	mtime unix.Timespec // when it was written, or last shown to be worked on
+	ino   inode
+}
+
+// read reads the record, and finds out by its name how far the entry is. ESTALE: the entry
+// does not exist any more.
+func (e *entry) read() (stored, error) {
+	// A record moves on from name to name: looked for in this order, one that exists is found.
+	for _, at := range []struct {
+		name  string
+		state State
+	}{
+		{recordFile, Ready}, {makingFile, Making}, {placingFile, Making}, {recordFile, Ready},
+		{deletionName, Deleting}, {abortFile, Aborting}, {unplaceFile, Aborting},
+	} {
+		data, st, err := e.dir.Read(at.name, maxRecord)
+		if err == nil {
+			return stored{data, at.state, at.name, st.Mtim, inodeOf(st)}, nil
+		}
+		if is(err, unix.EISDIR) {
+			continue // holds
+		}
+		if !missing(err) {
+			return stored{}, err
+		}
+		if is(err, unix.ESTALE) && e.gone() {
+			return stored{}, unix.ESTALE
+		}
+	}
+	if err := e.dir.Refresh(); err != nil {
+		return stored{}, err
+	}
+	return stored{state: Empty}, nil
+}
+
+// commit makes what is being created exist: one rename, which fails if another process has
+// begun to undo the creation.
+func (e *entry) commit(from string) error {
+	e.step("commit")
+	return e.undone(e.dir.Rename(from, e.dir, recordFile))
+}
+
+// undone explains a step of a creation that failed because another has undone it.
+func (e *entry) undone(err error) error {
+	if missing(err) {
+		return busy("the creation of %s %s was undone by another", e.kind, e.key)
+	}
+	return err
+}
+
+// errHeld is why an entry cannot be marked: somebody needs it.
+type errHeld struct{ holders []string }
+
+func (e errHeld) Error() string { return fmt.Sprintf("held by %v", e.holders) }
+
+// mark begins a deletion: from here on there is no way back, and any process may finish it.
+// ENOENT: there is no such record; another was first. An errHeld says who needs what is to be
+// deleted.
+func (e *entry) mark() error {
+	for range retries {
+		e.step("mark as being deleted")
+		err := e.dir.Rename(recordFile, e.dir, deletionName)
+		if missing(err) {
+			return unix.ENOENT
+		}
+		if !taken(err) {
+			return err
+		}
+		// The holds are a directory of that name, unless that is this client's memory. Where there
+		// are none any more it goes.
+		if err := e.dir.Refresh(); err != nil {
+			return e.over(err)
+		}
+		if err := e.dropHolds(); err != nil {
+			return err
+		}
+	}
+	return busy("%s %s is held again and again", e.kind, e.key)
+}
+
+// over says ENOENT where an entry does not exist any more.
+func (e *entry) over(err error) error {
+	if missing(err) {
+		return unix.ENOENT
+	}
+	return err
+}
+
+// markAborted begins to undo a creation: from here on it cannot be committed, nor, where it was
+// not before, anything be put in its place. done is false where it was committed, or is gone.
+func (e *entry) markAborted() (done bool, err error) {
+	for _, name := range []struct{ from, to string }{
+		{makingFile, abortFile}, {placingFile, unplaceFile},
+	} {
+		e.step("mark as being undone")
+		err := e.dir.Rename(name.from, e.dir, name.to)
+		if !missing(err) {
+			return err == nil, err
+		}
+	}
+	s, err := e.read()
+	if is(err, unix.ESTALE) {
+		return false, nil
+	}
+	return s.state == Aborting || s.state == Empty, err
+}
+
+// dropHolds removes the directory of holds, if nobody holds the entry.
+func (e *entry) dropHolds() error {
+	holders, err := e.holders()
+	if err != nil || len(holders) > 0 {
+		return cmpErr(err, errHeld{holders})
+	}
+	e.step("remove the directory of holds")
+	err = e.dir.Rmdir(deletionName)
+	if is(err, unix.ENOTEMPTY, unix.EEXIST) {
+		return busy("%s %s is just being used", e.kind, e.key)
+	}
+	return ignore(err, unix.ENOENT, unix.ENOTDIR)
+}
+
+// cmpErr returns the first of two errors that there is.
+func cmpErr(first, second error) error {
+	if first != nil {
+		return first
+	}
+	return second
+}
+
+// rewrite replaces the record of what is being created, in place: nobody else writes it, and it is
+// not believed before it is committed.
+func (e *entry) rewrite(data []byte) error {
+	f, err := e.dir.Open(makingFile, unix.O_WRONLY|unix.O_TRUNC)
+	if err != nil {
+		return e.undone(err)
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync() // where NFS says that the disk is full
+	}
+	if e := f.Close(); err == nil {
+		err = e
+	}
+	return err
+}
+
+// renew shows that a creation is being worked on. mtimes are the server's.
+func (e *entry) renew() error { return e.undone(utimes(e.dir, makingFile)) }
+
+// utimes sets a file's times to the server's now.
+func utimes(d beneath.Dir, name string) error {
+	now := []unix.Timespec{{Nsec: unix.UTIME_NOW}, {Nsec: unix.UTIME_NOW}}
+	err := unix.UtimesNanoAt(int(d), name, now, unix.AT_SYMLINK_NOFOLLOW)
+	if err != nil {
+		return fmt.Errorf("utimes %s: %w", name, err)
+	}
+	return nil
+}
+
+// chmod sets the mode of an open directory, by the descriptor's own name: fchmod(2) does not
+// take one that was opened by O_PATH.
+func chmod(d beneath.Dir, mode uint32) error {
+	return unix.Fchmodat(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", int(d)), mode, 0)
+}
+
+// age returns how long ago a record was written or renewed, by the server's clock.
+func (d *disk) age(mtime unix.Timespec) (time.Duration, error) {
+	now, err := d.now()
+	return now.Sub(time.Unix(mtime.Unix())), err
+}
+
+// abandoned reports whether nobody works any more on what a process has begun: that is an
+// earlier run of this instance, or has not shown itself within the lease.
+func (d *disk) abandoned(maker, run string, mtime unix.Timespec) (bool, error) {
+	if d.earlierRun(maker, run) {
+		return true, nil
+	}
+	age, err := d.age(mtime)
+	return age > d.opt.Lease, err
+}

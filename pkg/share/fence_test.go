@@ -1,0 +1,561 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package share
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/mooring-csi/mooring/pkg/volume"
+)
+
+// These tests stop a process at a step, have others do what it does not know of, and let it go
+// on. Each has a fault that an earlier Mooring had. TestPause has all steps and more others.
+
+// steps lists the changes that do makes on a share that prepare has made.
+func steps(t *testing.T, prepare func(g *ground), do func(g *ground)) (names []string) {
+	t.Helper()
+	g := newGround(t)
+	prepare(g)
+	g.opt.Step = func(what string) { names = append(names, what) }
+	do(g)
+	return names
+}
+
+// stopped calls do with a process that is stopped before its n-th step; meanwhile is called there.
+func (g *ground) stopped(n int, do, meanwhile func()) {
+	g.opt.Step = func(string) {
+		if n--; n == 0 {
+			meanwhile()
+		}
+	}
+	do()
+	g.opt.Step = nil
+}
+
+// eachStep stops do before each of its steps, each time on a new share. Meanwhile another process
+// does something, and in the end check looks what has come of it.
+func eachStep(t *testing.T, prepare, do, meanwhile, check func(g, other *ground)) {
+	t.Helper()
+	names := steps(t, func(g *ground) { prepare(g, g) }, func(g *ground) { do(g, g) })
+	for i, name := range names {
+		g := newGround(t)
+		other := g.impatient()
+		g.label = fmt.Sprintf("before step %d, %q: ", i+1, name)
+		other.label = g.label
+		prepare(g, other)
+		g.stopped(i+1, func() { do(g, other) }, func() { meanwhile(g, other) })
+		check(g, other)
+	}
+	if len(names) < 3 {
+		t.Errorf("there are only the steps %q", names)
+	}
+}
+
+// image is all that stat(2) tells of a tree, and what is in it. Whatever comes into it, moves or
+// changes in it changes its image.
+func (g *ground) image(directory string) (all []string) {
+	g.Helper()
+	g.must(filepath.Walk(g.at(directory), func(p string, info os.FileInfo, err error) error {
+		if err != nil {
+			return err
+		}
+		st := info.Sys().(*syscall.Stat_t)
+		line := fmt.Sprintf("%s %d %o %d:%d %d %v", p, st.Ino, st.Mode, st.Uid, st.Gid, st.Nlink, st.Mtim)
+		if info.Mode().IsRegular() {
+			data, err := os.ReadFile(p)
+			g.must(err)
+			line += " " + string(data)
+		}
+		all = append(all, line)
+		return nil
+	}))
+	return all
+}
+
+// succeed makes a volume in the place of another, and files in it.
+func (g *ground) succeed(key, directory string) (image []string) {
+	g.Helper()
+	r := record(key, directory)
+	if g.has(directory) {
+		r.Adopt, r.Adopted = true, true
+	}
+	_, err := g.make(r)
+	g.must(err)
+	g.put(directory+"/new/file", "of "+key)
+	return g.image(directory)
+}
+
+// stands fails the test unless a volume exists and its directory is as it was.
+func (g *ground) stands(key, directory string, image []string) {
+	g.Helper()
+	r, err := g.Volumes.Lookup(g.Context(), key)
+	if err != nil || r.State != Ready || r.Directory != directory {
+		g.Errorf("%s%s is %+v, %v", g.label, key, r, err)
+		return
+	}
+	if now := g.image(directory); !slices.Equal(now, image) {
+		g.Errorf("%sthe directory of %s was %q, and is %q", g.label, key, image, now)
+	}
+	if owner, err := g.Directories.Owner(g.Context(), directory); err != nil || owner != key {
+		g.Errorf("%s%s is that of %q, %v", g.label, directory, owner, err)
+	}
+}
+
+// TestLateDeletion has a process stop in the deletion of a volume. Another finishes it, and makes
+// a volume in the same place. The first goes on: it must not take the new one's directory away.
+func TestLateDeletion(t *testing.T) {
+	for _, on := range []volume.OnDelete{volume.Delete, volume.Archive, volume.Retain} {
+		for _, successor := range []string{"v1", "v2"} {
+			var image []string
+			eachStep(t, func(g, _ *ground) {
+				r := record("v1", "team/a")
+				r.OnDelete = on
+				_, err := g.make(r)
+				g.must(err)
+				g.put("team/a/data", "of v1")
+			}, func(g, _ *ground) {
+				if _, err := g.Volumes.Delete(g.Context(), "v1"); err != nil && volume.Kind(err) != volume.ErrBusy {
+					g.Errorf("%s%v", g.label, err)
+				}
+			}, func(_, other *ground) {
+				other.delete("v1")
+				image = other.succeed(successor, "team/a")
+			}, func(g, other *ground) {
+				other.stands(successor, "team/a", image)
+				if found := g.find("data"); len(found) != 1 || g.text(found[0]) != "of v1" {
+					g.Errorf("%sthe data of the first is at %q", g.label, found)
+				}
+			})
+		}
+	}
+}
+
+// TestKilledDeletion has a process die in the deletion of a volume, and a volume be made in the
+// same place. If it can be, the first does not exist any more: nobody takes a snapshot of what is
+// in its place, and the retry of its deletion touches nothing.
+func TestKilledDeletion(t *testing.T) {
+	for _, on := range []volume.OnDelete{volume.Delete, volume.Archive, volume.Retain} {
+		prepare := func(g *ground) {
+			r := record("v1", "a")
+			r.OnDelete = on
+			_, err := g.make(r)
+			g.must(err)
+		}
+		names := steps(t, prepare, func(g *ground) { g.delete("v1") })
+		made := 0
+		for n := range names {
+			s := stage{t, scenario{
+				prepare: prepare,
+				run:     func(a *actor) (string, error) { a.delete("v1"); return "", nil },
+			}}
+			dir, _, was := s.prepared()
+			s.killed(dir, was, n+1)
+			g := openAt(t, dir, Options{Maker: stranger, Lease: over})
+			g.label = fmt.Sprintf("killed before %q: ", names[n])
+			r := record("v2", "a")
+			r.Adopted = g.has("a")
+			_, err := g.make(r)
+			if errors.Is(err, volume.ErrConflict) || errors.Is(err, volume.ErrBusy) {
+				g.delete("v1")
+				continue
+			}
+			g.must(err)
+			made++
+			g.put("a/new/file", "of v2")
+			image := g.image("a")
+			_, err = g.snap("s1", "v1", nil)
+			g.refused("a snapshot of the first", err, volume.ErrNotFound)
+			for range 2 {
+				g.delete("v1")
+				g.stands("v2", "a", image)
+			}
+		}
+		if made == 0 {
+			t.Errorf("%s: no successor could be made", on)
+		}
+	}
+}
+
+// TestLateUndo has a process stop while it undoes a creation, whose directory is empty. The empty
+// directory of a successor must stay.
+func TestLateUndo(t *testing.T) {
+	for _, successor := range []string{"v1", "v2"} {
+		var image []string
+		eachStep(t, func(*ground, *ground) {}, func(g, _ *ground) {
+			p := g.begin(record("v1", "a"))
+			g.must(p.MakeDirectory(g.Context()))
+			if err := p.Abort(); err != nil && volume.Kind(err) != volume.ErrBusy {
+				g.Errorf("%s%v", g.label, err)
+			}
+		}, func(g, other *ground) {
+			image = nil
+			if !g.has("a") { // its directory is not made yet, or was taken away
+				return
+			}
+			other.delete("v1")
+			other.must(os.RemoveAll(other.at("a"))) // as users do
+			_, err := other.make(record(successor, "a"))
+			other.must(err)
+			image = other.image("a")
+		}, func(_, other *ground) {
+			if image != nil {
+				other.stands(successor, "a", image)
+			}
+		})
+	}
+}
+
+// TestLateOwner has a creation stop before it gives the directory its owner and mode. Those of a
+// successor's directory must not change.
+func TestLateOwner(t *testing.T) {
+	var image []string
+	eachStep(t, func(*ground, *ground) {}, func(g, _ *ground) {
+		r := record("v1", "a")
+		mode := uint32(0o4701) // mkdir(2) does not give that
+		r.Mode = &mode
+		_, err := g.make(r)
+		if err != nil && volume.Kind(err) != volume.ErrBusy && volume.Kind(err) != volume.ErrConflict {
+			g.Errorf("%s%v", g.label, err)
+		}
+	}, func(_, other *ground) {
+		other.delete("v1")
+		image = other.succeed("v2", "a")
+	}, func(_, other *ground) {
+		other.stands("v2", "a", image)
+	})
+}
+
+// TestLateUpdate has a change of a record stop, and the volume be deleted. The volume must not
+// come back, and the record of a successor must not change.
+func TestLateUpdate(t *testing.T) {
+	for _, again := range []bool{false, true} {
+		var image []string
+		eachStep(t, func(g, _ *ground) { g.create("v1", "a") }, func(g, _ *ground) {
+			if _, err := g.setCapacity("v1", 7); err != nil && volume.Kind(err) != volume.ErrBusy && volume.Kind(err) != volume.ErrNotFound {
+				g.Errorf("%s%v", g.label, err)
+			}
+		}, func(_, other *ground) {
+			other.delete("v1")
+			if again {
+				image = other.succeed("v1", "a")
+			}
+		}, func(_, other *ground) {
+			if again {
+				other.stands("v1", "a", image)
+			}
+			r, err := other.Volumes.Lookup(other.Context(), "v1")
+			if !again && !errors.Is(err, volume.ErrNotFound) {
+				other.Errorf("%sa volume that was deleted is %+v, %v", other.label, r, err)
+			}
+			if again && (err != nil || r.Capacity != 0) {
+				other.Errorf("%sthe successor is %+v, %v", other.label, r, err)
+			}
+			if left := other.clear(); len(left) > 0 {
+				other.Errorf("%sin the end there is %q", other.label, left)
+			}
+		})
+	}
+}
+
+// TestLateClaim has a creation stop before its claim comes into its place. It is undone, and the
+// directory gets and loses another volume: the late claim must not come to stand there.
+func TestLateClaim(t *testing.T) {
+	eachStep(t, func(*ground, *ground) {}, func(g, _ *ground) {
+		p := g.begin(record("v1", "team/a"))
+		if err := p.MakeDirectory(g.Context()); err != nil {
+			g.refused("the late one", err, volume.ErrBusy)
+		}
+		p.Close()
+	}, func(g, other *ground) {
+		if g.state("v1") < Making {
+			return
+		}
+		other.delete("v1")
+		other.create("v2", "team/a")
+		other.delete("v2")
+	}, func(_, other *ground) {
+		other.delete("v1")
+		if owner, err := other.Directories.Owner(other.Context(), "team/a"); err != nil || owner != "" {
+			other.Errorf("%sthe directory is that of %q, %v", other.label, owner, err)
+		}
+		_ = os.Remove(other.at("team/a")) // that it made late, and empty
+		other.create("v3", "team/a")
+	})
+}
+
+// TestLateTidy has a tidy stop, and the parent that it was to remove become a volume, or have one
+// in it.
+func TestLateTidy(t *testing.T) {
+	for _, directory := range []string{"team/x", "team", "team/x/b"} {
+		var image []string
+		eachStep(t, func(g, _ *ground) {
+			g.create("v1", "team/x/a")
+			g.delete("v1")
+		}, func(g, _ *ground) { g.must(g.Tidy(g.Context(), 0)) }, func(_, other *ground) {
+			image = nil
+			_, err := other.make(record("v2", directory))
+			if errors.Is(err, volume.ErrConflict) {
+				return // it is not quite removed yet
+			}
+			other.must(err)
+			image = other.image(directory) // empty
+		}, func(_, other *ground) {
+			if image != nil {
+				other.stands("v2", directory, image)
+			}
+			other.must(other.Tidy(other.Context(), 0))
+			if image != nil {
+				other.stands("v2", directory, image)
+				return
+			}
+			other.must(other.Tidy(other.Context(), 0))
+			other.create("v2", directory)
+		})
+	}
+}
+
+// TestRestoreAndPurge stops each of the two at each of its steps for the other. A volume is
+// brought back whole, or not at all.
+func TestRestoreAndPurge(t *testing.T) {
+	var e Trashed
+	prepare := func(g, _ *ground) {
+		e = g.deleted("v1", "a")
+		g.must(os.Rename(g.at(".mooring/trash/"+e.Name+"/data"), g.at("other")))
+		g.put(".mooring/trash/"+e.Name+"/1/data", "of v1")
+		g.put(".mooring/trash/"+e.Name+"/2/data", "of v1")
+		g.must(os.Remove(g.at("other")))
+	}
+	var restored *volume.Record
+	var refused error
+	restore := func(g, _ *ground) { restored, refused = g.Volumes.Restore(g.Context(), e, "") }
+	purge := func(g, _ *ground) { refused = g.Trash.Purge(e, g.remove) }
+	check := func(g, other *ground) {
+		ready := g.state("v1") == Ready
+		one, two := g.text("a/1/data"), g.text("a/2/data")
+		if ready && (one != "of v1" || two != "of v1") {
+			g.Errorf("%sthe volume is there, and in it is %q", g.label, g.tree())
+		}
+		if !ready && g.has("a") {
+			g.Errorf("%sthe volume is not there, and its directory is: %v", g.label, refused)
+		}
+		if ready && g.has(".mooring/trash/"+e.Name) {
+			g.Errorf("%sit is in the trash too", g.label)
+		}
+		if left := other.clear(); len(left) > 0 {
+			g.Errorf("%sin the end there is %q", g.label, left)
+		}
+	}
+	t.Run("purge meanwhile", func(t *testing.T) {
+		eachStep(t, prepare, restore, purgeAll, func(g, other *ground) {
+			if refused == nil && (restored == nil || g.state("v1") != Ready) {
+				g.Errorf("%sit is brought back as %+v, %v", g.label, restored, refused)
+			}
+			check(g, other)
+		})
+	})
+	t.Run("restore meanwhile", func(t *testing.T) {
+		eachStep(t, prepare, purge, restore, check)
+	})
+	t.Run("restore in the middle of a purge", func(t *testing.T) {
+		g := newGround(t)
+		prepare(g, g)
+		err := g.Trash.Purge(e, func(_ int, name string) error {
+			g.must(os.RemoveAll(g.at(".mooring/trash/" + name + "/1")))
+			restore(g.impatient(), nil)
+			g.refused("what is just being purged", refused, volume.ErrNotFound)
+			return os.RemoveAll(g.at(".mooring/trash/" + name))
+		})
+		g.must(err)
+		check(g, g.impatient())
+	})
+}
+
+func purgeAll(_, other *ground) { _ = other.purge() }
+
+// TestLateGroup has the deletion of a group stop, and a group of that key be made anew with the
+// same snapshots. None of these may be deleted.
+func TestLateGroup(t *testing.T) {
+	var nonces []string
+	members := func(g *ground) (nonces []string) {
+		for _, key := range []string{"s1", "s2"} {
+			if r, err := g.Snapshots.Lookup(g.Context(), key); err == nil {
+				nonces = append(nonces, r.Nonce)
+			}
+		}
+		return nonces
+	}
+	eachStep(t, func(g, _ *ground) {
+		withPair(g)
+		_, err := g.together("g1")
+		g.must(err)
+	}, func(g, _ *ground) {
+		if _, err := g.Groups.Delete(g.Context(), "g1", nil); err != nil && volume.Kind(err) != volume.ErrBusy {
+			g.Errorf("%s%v", g.label, err)
+		}
+	}, func(_, other *ground) {
+		_, err := other.Groups.Delete(other.Context(), "g1", nil)
+		other.must(err)
+		_, err = other.together("g1")
+		other.must(err)
+		nonces = members(other)
+	}, func(_, other *ground) {
+		r, err := other.Groups.Lookup(other.Context(), "g1")
+		if err != nil || r.State != Ready {
+			other.Errorf("%sthe new group is %+v, %v", other.label, r, err)
+		}
+		if now := members(other); len(now) != 2 || !slices.Equal(now, nonces) {
+			other.Errorf("%sthe snapshots of the new group were %q, and are %q", other.label, nonces, now)
+		}
+	})
+}
+
+// TestCopyAndDeletion has the source of a copy be deleted meanwhile. It cannot be within the lease;
+// after it the copy must not come to be a volume, or a snapshot.
+func TestCopyAndDeletion(t *testing.T) {
+	clone := record("v2", "team/v2")
+	clone.Source = sourceOf(ofVolume("v1"))
+	restored := record("v2", "team/v2")
+	restored.Source = sourceOf(ofSnapshot("s1"))
+	ofShallow := record("v2", "team/v2")
+	ofShallow.Source = sourceOf(ofVolume("sh"))
+	volumes := func(g *ground) error { _, err := g.Volumes.Delete(g.Context(), "v1"); return err }
+	snapshots := func(g *ground) error { _, err := g.Snapshots.Delete(g.Context(), "s1", nil); return err }
+	for what, c := range map[string]struct {
+		make    func(g *ground) error
+		delete  func(g *ground) error
+		refused string
+	}{
+		"a clone":             {func(g *ground) error { _, err := g.make(clone); return err }, volumes, "volume v1 is just being copied, for the copy volume v2"},
+		"a snapshot":          {func(g *ground) error { _, err := g.snap("s2", "v1", nil); return err }, volumes, "for the copy snapshot s2"},
+		"a restored snapshot": {func(g *ground) error { _, err := g.make(restored); return err }, snapshots, "snapshot s1 is just being copied"},
+		"a clone of a shallow": {func(g *ground) error { _, err := g.make(ofShallow); return err }, func(g *ground) error {
+			if err := deleteShallow(g); err != nil {
+				return err
+			}
+			return snapshots(g)
+		}, "volume sh is just being copied"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			g := newGround(t)
+			withSnapshot(g)
+			_, err := g.make(shallow("sh", "s1"))
+			g.must(err)
+			if what == "a restored snapshot" {
+				g.must(deleteShallow(g))
+			}
+			g.meanwhile("write the copy", func() {
+				patient := openAt(t, g.dir, Options{Maker: stranger})
+				g.refused("its source's deletion", c.delete(patient), volume.ErrBusy, c.refused)
+				other := g.impatient()
+				g.must(c.delete(other))
+				g.must(other.purge())
+				other.succeed("v9", "team/v9")
+			})
+			g.refused("the copy", c.make(g), volume.ErrBusy)
+			if g.state("v2") == Ready {
+				t.Error("the copy is a volume")
+			}
+			if _, err := g.Snapshots.Lookup(t.Context(), "s2"); !errors.Is(err, volume.ErrNotFound) {
+				t.Errorf("the copy is a snapshot: %v", err)
+			}
+		})
+	}
+}
+
+func deleteShallow(g *ground) error {
+	_, err := g.Volumes.Delete(g.Context(), "sh")
+	return err
+}
+
+// TestShallowIsHeld has a shallow volume, and its snapshot, stay while the volume is copied.
+func TestShallowIsHeld(t *testing.T) {
+	g := newGround(t)
+	withSnapshot(g)
+	_, err := g.make(shallow("sh", "s1"))
+	g.must(err)
+	clone := record("v2", "v2")
+	clone.Source = sourceOf(ofVolume("sh"))
+	g.meanwhile("write the copy", func() {
+		g.refused("its deletion", deleteShallow(g), volume.ErrBusy, "volume sh is just being copied")
+		_, err := g.Snapshots.Delete(t.Context(), "s1", nil)
+		g.refused("that of its snapshot", err, volume.ErrConflict, "volume sh")
+	})
+	_, err = g.make(clone)
+	g.must(err)
+	if got := g.text("v2/copy"); got != "of v1" {
+		t.Errorf("the copy is %q", got)
+	}
+}
+
+// TestStrangersFile has somebody put a file into the directory of a copy before that is placed.
+// The volume must not be said to be there with that in it.
+func TestStrangersFile(t *testing.T) {
+	clone := record("v2", "v2")
+	clone.Source = sourceOf(ofVolume("v1"))
+	for _, what := range []string{"make the staging directory", "copy", "begin to place the tree", "rename the tree into its place"} {
+		g := newGround(t)
+		withData(g)
+		g.meanwhile(what, func() { g.put("v2/.DS_Store", "") })
+		_, err := g.make(clone)
+		g.refused(what, err, volume.ErrConflict, `"v2"`, "something was put into the directory")
+		if g.state("v2") >= Making || !g.has("v2/.DS_Store") || g.has("v2/copy") {
+			t.Errorf("%s: the volume is %d, in its directory is %q", what, g.state("v2"), g.names("v2"))
+		}
+		if owner, err := g.Directories.Owner(t.Context(), "v2"); err != nil || owner != "" {
+			t.Errorf("%s: the directory is that of %q, %v", what, owner, err)
+		}
+		g.must(os.RemoveAll(g.at("v2")))
+		_, err = g.make(clone)
+		g.must(err)
+	}
+	g := newGround(t)
+	e := g.deleted("v1", "a")
+	g.meanwhile("rename the tree into its place", func() { g.put("a/.DS_Store", "") })
+	_, err := g.Volumes.Restore(t.Context(), e, "")
+	g.refused("brought back", err, volume.ErrConflict, `"a"`)
+	if found := g.find("data"); len(found) != 1 || !strings.HasPrefix(found[0], ".mooring/trash/v1.") || g.state("v1") >= Making {
+		t.Errorf("the data is at %q", found)
+	}
+}
+
+// TestRetentionStays has the retention of the trash be raised or lowered after a deletion: that
+// does not change when what is in it may go.
+func TestRetentionStays(t *testing.T) {
+	g := newGround(t)
+	e := g.deleted("v1", "a")
+	withSnapshot(g)
+	_, err := g.Snapshots.Delete(t.Context(), "s1", nil)
+	g.must(err)
+	if d := e.Due.Sub(e.Deleted); d != nas1.TrashRetention {
+		t.Errorf("it is due after %v, want %v", d, nas1.TrashRetention)
+	}
+	before, err := g.Trash.List(t.Context())
+	g.must(err)
+	for _, retention := range []time.Duration{0, time.Second, 9999 * time.Hour} {
+		def := nas1
+		def.TrashRetention = retention
+		s, err := Open(g.dir, def, Options{Maker: stranger})
+		g.must(err)
+		now, err := s.Trash.List(t.Context())
+		s.Close()
+		if err != nil || len(now) != 2 || !slices.Equal(now, before) {
+			t.Errorf("with a retention of %v the trash is %+v, %v; it was %+v", retention, now, err, before)
+		}
+	}
+	// That of a volume of its own counts, and as it is at the deletion.
+	own := 5 * time.Minute
+	g.create("v2", "b")
+	_, err = g.Volumes.Update(t.Context(), "v2", func(r *volume.Record) error { r.Retention = &own; return nil })
+	g.must(err)
+	if e := g.delete("v2"); e.Due.Sub(e.Deleted) != own {
+		t.Errorf("it is due after %v, want %v", e.Due.Sub(e.Deleted), own)
+	}
+}

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package share
+
+import (
+	"github.com/mooring-csi/mooring/pkg/volume"
+	"golang.org/x/sys/unix"
+)
+
+// finish removes an entry whose record is in the trash, or is not needed any more: what a late
+// process may have left in it, and then the entry itself. It returns nil when the entry is
+// dead, which the server has said. rescue is told of each directory in it; nil: stray.
+func (e *entry) finish(rescue func(name string) error) error {
+	if rescue == nil {
+		rescue = e.stray
+	}
+	for range retries {
+		e.step("remove the entry")
+		err := e.table.dir.Rmdir(e.key)
+		if err == nil || e.gone() {
+			return nil
+		}
+		if is(err, unix.ENOENT) { // that was this client's memory
+			err = e.table.dir.Refresh()
+		} else if is(err, unix.ENOTEMPTY, unix.EEXIST) {
+			err = e.clear(rescue)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return busy("%s %s: its entry is not empty", e.kind, e.key)
+}
+
+// clear takes out of an entry what late processes have left in it. An entry that has a record is
+// another's business, and is left alone.
+func (e *entry) clear(rescue func(name string) error) error {
+	var dirs, files []string
+	err := e.dir.Entries(func(name string, isDir bool) error {
+		if isDir {
+			dirs = append(dirs, name)
+		} else {
+			files = append(files, name)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, name := range files {
+		switch name {
+		case makingFile, placingFile, recordFile, deletionName, abortFile, unplaceFile:
+			return busy("%s %s is being created or deleted by another", e.kind, e.key)
+		}
+	}
+	for _, name := range dirs {
+		if err := e.clearDir(name, rescue); err != nil {
+			return err
+		}
+	}
+	for _, name := range files {
+		e.step("clear the entry")
+		if err := ignore(e.dir.Unlink(name), unix.ENOENT, unix.ESTALE); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e *entry) clearDir(name string, rescue func(name string) error) error {
+	switch name {
+	case claimName:
+		e.dropClaim()
+		return nil
+	case deletionName: // the holds of those who came too late
+		return e.discard(name)
+	}
+	there, err := e.has(name)
+	if err != nil || !there {
+		return ignore(err, unix.ESTALE)
+	}
+	return rescue(name) // an empty tree too: it may be a volume's
+}
+
+// stray moves a directory, of which nobody can say whose it is, to the trash, where it stays until
+// somebody decides: it has no record, by which it would be due.
+func (e *entry) stray(name string) error {
+	return e.toTrash(name, volume.TrashID(volume.TrashVolume, e.key, volume.NewNonce()))
+}
+
+// discard moves a directory of the entry to the trash, from where it is purged at once.
+func (e *entry) discard(name string) error {
+	e.step("discard " + name)
+	err := e.dir.Rmdir(name) // most are empty
+	if !is(err, unix.ENOTEMPTY, unix.EEXIST) {
+		return ignore(err, unix.ENOENT, unix.ESTALE, unix.ENOTDIR)
+	}
+	return e.toTrash(name, volume.TrashID(volume.TrashLeftover, e.key, volume.NewNonce()))
+}
+
+func (e *entry) toTrash(name, id string) error {
+	trash, err := e.state.Resolve("trash")
+	if err != nil {
+		return err
+	}
+	defer trash.Close()
+	e.step("move a leftover into the trash")
+	return ignore(e.dir.Rename(name, trash, id), unix.ENOENT, unix.ESTALE)
+}
+
+// dropClaim removes a claim that did not come into its place.
+func (e *entry) dropClaim() {
+	x, err := e.dir.Resolve(claimName)
+	if err != nil {
+		return
+	}
+	defer x.Close()
+	var names []string
+	_ = x.Names(func(name string) error {
+		names = append(names, name)
+		return nil
+	})
+	for _, name := range names {
+		e.step("remove a claim that was refused")
+		_ = x.Unlink(name)
+	}
+	_ = e.dir.Rmdir(claimName)
+}

@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package share
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/mooring-csi/mooring/pkg/volume"
+	"golang.org/x/sys/unix"
+)
+
+// abandonedGroup is how long a group that is not whole waits for the one who asks for it.
+const abandonedGroup = time.Hour
+
+// Groups say which snapshots were made together. The record of a snapshot names the nonce of
+// its group: so nothing is deleted with a group but what was made for it.
+type Groups struct {
+	*table
+	snapshots *Snapshots
+}
+
+// Group is the record of a group as it was read.
+type Group struct {
+	volume.GroupRecord
+	State State
+}
+
+// Lookup reads the record of a group. It is ErrNotFound where there is none.
+func (g *Groups) Lookup(ctx context.Context, key string) (r *Group, err error) {
+	defer g.explain(&err, "read the record of the snapshot group %s", key)
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	e, r, _, err := g.lookup(key)
+	if err != nil {
+		return nil, err
+	}
+	e.close()
+	return r, nil
+}
+
+func (g *Groups) lookup(key string) (*entry, *Group, stored, error) {
+	e, s, err := g.read(key)
+	if is(err, unix.ENOENT) || is(err, unix.ESTALE) && !g.gone() {
+		return nil, nil, s, g.notFound(key)
+	}
+	if err != nil {
+		return nil, nil, s, err
+	}
+	if s.state == Empty {
+		e.close()
+		return nil, nil, s, g.notFound(key)
+	}
+	r, err := volume.DecodeGroupRecord(key, s.data)
+	if err != nil {
+		e.close()
+		return nil, nil, s, err
+	}
+	return e, &Group{*r, s.state}, s, nil
+}
+
+func (g *Groups) notFound(key string) error {
+	return volume.Errorf(volume.ErrNotFound, "there is no snapshot group %s", key)
+}
+
+// Begin writes the record of a group whose snapshots are then made, create-once. Where there is
+// a group of the key already, that is returned; one that is not whole has been asked for anew.
+func (g *Groups) Begin(ctx context.Context, r volume.GroupRecord) (found *Group, err error) {
+	defer g.explain(&err, "begin to make the snapshot group %s", r.Key)
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	r.Maker, r.Run, r.Nonce = g.opt.Maker, g.opt.Run, volume.NewNonce()
+	data, err := r.Encode()
+	if err != nil {
+		return nil, err
+	}
+	for range retries {
+		e, err := g.make(r.Key, data, nil)
+		if err == nil {
+			e.close()
+			return &Group{r, Making}, nil
+		}
+		if !is(err, unix.EEXIST) {
+			return nil, err
+		}
+		found, err := g.existing(r.Key)
+		if found != nil || err != nil {
+			return found, err
+		}
+	}
+	return nil, busy("the snapshot group %s is made and deleted again and again", r.Key)
+}
+
+func (g *Groups) existing(key string) (*Group, error) {
+	if err := g.dir.Refresh(); err != nil {
+		return nil, err
+	}
+	e, s, err := g.read(key)
+	if is(err, unix.ENOENT) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer e.close()
+	if s.state == Empty {
+		return nil, e.finish(nil)
+	}
+	r, err := volume.DecodeGroupRecord(key, s.data)
+	if err != nil {
+		return nil, err
+	}
+	switch s.state {
+	case Making:
+		err = e.renew()
+	case Deleting, Aborting:
+		err = busy("the snapshot group %s is being deleted", key)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &Group{*r, s.state}, nil
+}
+
+// Commit makes a group exist, if all its snapshots do.
+func (g *Groups) Commit(ctx context.Context, r *Group) (err error) {
+	defer g.explain(&err, "commit the snapshot group %s", r.Key)
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	e, now, _, err := g.lookup(r.Key)
+	if err != nil {
+		return err
+	}
+	defer e.close()
+	if now.Nonce != r.Nonce {
+		return busy("the snapshot group %s was deleted and begun anew", r.Key)
+	}
+	// They cannot go any more without the group's being marked, and then the commit fails.
+	for _, m := range r.Members {
+		if err := g.member(r, m); err != nil {
+			return err
+		}
+	}
+	if now.State == Ready {
+		return nil
+	}
+	return e.commit(makingFile)
+}
+
+// member checks that a snapshot of a group exists.
+func (g *Groups) member(r *Group, m volume.Member) error {
+	key := volume.KeyFor(m.Snapshot)
+	e, s, err := g.snapshots.lookup(key)
+	if err != nil {
+		return err
+	}
+	e.close()
+	if s.GroupNonce != r.Nonce {
+		return volume.Errorf(volume.ErrConflict, "snapshot %s is not of the snapshot group %s: delete it", key, r.Key)
+	}
+	return nil
+}
+
+// Delete deletes a group and its snapshots, if all of them can be. One that does not exist is
+// deleted. check may refuse the group as it is; nil: it does not. It returns the snapshots'
+// entries in the trash.
+func (g *Groups) Delete(ctx context.Context, key string, check func(*Group) error) (trashed []Trashed, err error) {
+	defer g.explain(&err, "delete the snapshot group %s", key)
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	e, s, err := g.read(key)
+	if is(err, unix.ENOENT) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer e.close()
+	if s.state == Empty {
+		return nil, e.finish(nil)
+	}
+	rec, err := volume.DecodeGroupRecord(key, s.data)
+	if err != nil {
+		return nil, err
+	}
+	r := &Group{*rec, s.state}
+	if check != nil {
+		if err := check(r); err != nil {
+			return nil, err
+		}
+	}
+	if err := r.CheckRequires(); err != nil {
+		return nil, err
+	}
+	if r.State == Ready || r.State == Making {
+		if err := g.markDeleted(ctx, e, r); err != nil {
+			return nil, err
+		}
+	}
+	return g.remove(ctx, e, r)
+}
+
+// markDeleted marks a group none of whose snapshots is needed.
+func (g *Groups) markDeleted(ctx context.Context, e *entry, r *Group) error {
+	for _, m := range r.Members {
+		if err := g.snapshots.Unused(ctx, volume.KeyFor(m.Snapshot)); err != nil {
+			return err
+		}
+	}
+	if r.State == Ready {
+		return ignore(e.mark(), unix.ENOENT)
+	}
+	done, err := e.markAborted()
+	if err == nil && !done && !e.gone() {
+		err = busy("the snapshot group %s was just finished", r.Key)
+	}
+	return err
+}
+
+// remove deletes the snapshots of a marked group, and the group.
+func (g *Groups) remove(ctx context.Context, e *entry, r *Group) (trashed []Trashed, err error) {
+	for _, m := range r.Members {
+		t, err := g.snapshots.Delete(ctx, volume.KeyFor(m.Snapshot), func(s *volume.SnapshotRecord) error {
+			if s.GroupNonce != r.Nonce {
+				return errOther
+			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, errOther) {
+			return trashed, err
+		}
+		if t != nil {
+			trashed = append(trashed, *t)
+		}
+	}
+	for _, name := range []string{deletionName, abortFile} {
+		g.step("remove the group's record")
+		if err := ignore(e.dir.Unlink(name), unix.ENOENT, unix.ESTALE); err != nil {
+			return trashed, err
+		}
+	}
+	return trashed, e.finish(nil)
+}
+
+// errOther: a snapshot has the name of a group's, and is another's.
+var errOther = errors.New("another's snapshot")
+
+// Abandoned returns the groups that are not whole, and that nobody has asked for in a long
+// time, by the server's clock.
+func (g *Groups) Abandoned(ctx context.Context) (keys []string, err error) {
+	defer g.explain(&err, "list the snapshot groups")
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	all, err := g.keys(ctx)
+	if err != nil || len(all) == 0 {
+		return nil, err
+	}
+	now, err := g.now()
+	if err != nil {
+		return nil, err
+	}
+	for _, key := range all {
+		e, r, s, err := g.lookup(key)
+		if err != nil {
+			continue // told by others
+		}
+		e.close()
+		if r.State != Ready && now.Sub(time.Unix(s.mtime.Unix())) > abandonedGroup {
+			keys = append(keys, key)
+		}
+	}
+	return slices.Clip(keys), nil
+}
+
+// Keys returns the keys of all groups, sorted.
+func (g *Groups) Keys(ctx context.Context) (keys []string, err error) {
+	defer g.explain(&err, "list the snapshot groups")
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return g.keys(ctx)
+}

@@ -1,0 +1,495 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package share
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mooring-csi/mooring/pkg/volume"
+)
+
+// The instances of the driver that there are in these tests.
+const (
+	maker    = "0a1b2c3d"
+	stranger = "ffffffff"
+)
+
+// over is a lease that has always run out.
+const over = -time.Second
+
+var nas1 = volume.Share{Name: "nas1", Servers: []string{"10.0.0.1"}, Path: "/export", TrashRetention: time.Hour}
+
+// ground is a share on a temporary directory, as one process has it open.
+type ground struct {
+	*testing.T
+	*Share
+	dir   string
+	label string // of the case, in what is told
+}
+
+// openAt opens the share at dir.
+func openAt(t *testing.T, dir string, opt Options) *ground {
+	t.Helper()
+	s, err := Open(dir, nas1, opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	return &ground{T: t, Share: s, dir: dir}
+}
+
+// scratch is a new directory, in memory where there is such: many of these tests call fsync(2)
+// thousands of times.
+func scratch(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "mooring-share-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
+// newGround is an empty share.
+func newGround(t *testing.T) *ground {
+	t.Helper()
+	return openAt(t, scratch(t), Options{Maker: maker})
+}
+
+// impatient is another instance, to which every lease has run out.
+func (g *ground) impatient() *ground {
+	g.Helper()
+	return openAt(g.T, g.dir, Options{Maker: stranger, Lease: over})
+}
+
+// next is the next run of the same instance.
+func (g *ground) next() *ground {
+	g.Helper()
+	return openAt(g.T, g.dir, Options{Maker: g.opt.Maker})
+}
+
+func (g *ground) must(err error) {
+	g.Helper()
+	if err != nil {
+		g.Fatalf("%s%v", g.label, err)
+	}
+}
+
+// refused fails the test unless err is of that kind, names the share once, and has all parts.
+func (g *ground) refused(what string, err, kind error, parts ...string) {
+	g.Helper()
+	if err == nil || volume.Kind(err) != kind {
+		g.Errorf("%s%s: the error is %v (of kind %v), want kind %v", g.label, what, err, volume.Kind(err), kind)
+		return
+	}
+	if n := strings.Count(err.Error(), "share nas1 (10.0.0.1:/export)"); n != 1 {
+		g.Errorf("%s%s: the share is named %d times in %v", g.label, what, n, err)
+	}
+	for _, part := range parts {
+		if !strings.Contains(err.Error(), part) {
+			g.Errorf("%s%s: %q is not in %v", g.label, what, part, err)
+		}
+	}
+}
+
+func (g *ground) at(path string) string { return filepath.Join(g.dir, path) }
+
+// put makes a file, and the directories above it.
+func (g *ground) put(path, text string) {
+	g.Helper()
+	g.must(os.MkdirAll(filepath.Dir(g.at(path)), 0o755))
+	g.must(os.WriteFile(g.at(path), []byte(text), 0o644))
+}
+
+// has reports whether there is anything at path.
+func (g *ground) has(path string) bool {
+	_, err := os.Lstat(g.at(path))
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+// text returns what a file holds; "" where there is none.
+func (g *ground) text(path string) string {
+	data, _ := os.ReadFile(g.at(path))
+	return string(data)
+}
+
+// names returns what is in a directory, sorted.
+func (g *ground) names(path string) []string {
+	g.Helper()
+	entries, err := os.ReadDir(g.at(path))
+	g.must(err)
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+// tree lists all that is on the share, directories with a '/' at the end.
+func (g *ground) tree() (all []string) {
+	g.Helper()
+	g.must(filepath.WalkDir(g.dir, func(p string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name, _ := filepath.Rel(g.dir, p)
+		if e.IsDir() {
+			name += "/"
+		}
+		all = append(all, name)
+		return nil
+	}))
+	return all[1:]
+}
+
+// find returns where the files of a name are.
+func (g *ground) find(name string) (all []string) {
+	g.Helper()
+	for _, p := range g.tree() {
+		if filepath.Base(p) == name && !strings.HasSuffix(p, "/") {
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
+// age makes a file or directory that much older.
+func (g *ground) age(path string, by time.Duration) {
+	g.Helper()
+	then := time.Now().Add(-by)
+	g.must(os.Chtimes(g.at(path), then, then))
+}
+
+// record asks for a volume.
+func record(key, directory string) volume.Record {
+	return volume.Record{Key: key, Name: key, Directory: directory, OnDelete: volume.Delete, Created: time.Unix(1, 0).UTC()}
+}
+
+// shallow asks for a volume that is a snapshot itself.
+func shallow(key, snapshot string) volume.Record {
+	r := record(key, volume.SnapshotDirectory(snapshot))
+	r.Source, r.Shallow = sourceOf(ofSnapshot(snapshot)), true
+	return r
+}
+
+func ofVolume(key string) volume.Object   { return volume.Object{Kind: volume.OfVolume, Key: key} }
+func ofSnapshot(key string) volume.Object { return volume.Object{Kind: volume.OfSnapshot, Key: key} }
+func sourceOf(of volume.Object) *volume.Source {
+	return &volume.Source{Object: of, Share: nas1.Name}
+}
+
+// source tells what a volume was made of.
+func source(s *volume.Source) string {
+	if s == nil {
+		return ""
+	}
+	return s.String()
+}
+
+// begin makes the entry of a volume.
+func (g *ground) begin(r volume.Record) *Pending {
+	g.Helper()
+	p, found, err := g.Volumes.Begin(g.Context(), r)
+	if err != nil || found != nil {
+		g.Fatalf("%sbegin %s: %+v, %v", g.label, r.Key, found, err)
+	}
+	return p
+}
+
+// make creates a volume as package provision does: what is found half made is undone first.
+func (g *ground) make(r volume.Record) (*volume.Record, error) {
+	for range retries {
+		p, found, err := g.Volumes.Begin(g.Context(), r)
+		switch {
+		case err != nil:
+			return nil, err
+		case p != nil:
+			made, err := g.fill(p)
+			if err != nil {
+				return nil, p.GiveUp(g.Context(), err)
+			}
+			return made, nil
+		case found.State == Ready && source(found.Source) != source(r.Source):
+			return nil, volume.Errorf(volume.ErrIncompatible, "share %s: it is another", g.def)
+		case found.State == Ready:
+			return &found.Record, nil
+		case found.State == Deleting:
+			return nil, busy("it is being deleted")
+		}
+		if err := g.Volumes.AbortAbandoned(g.Context(), found); err != nil {
+			return nil, err
+		}
+	}
+	return nil, busy("again and again")
+}
+
+// fill does the steps of a creation after the first.
+func (g *ground) fill(p *Pending) (*volume.Record, error) {
+	ctx := g.Context()
+	if p.rec.Shallow {
+		if err := p.UseSnapshot(ctx); err != nil {
+			return nil, err
+		}
+		return p.Commit(ctx)
+	}
+	if err := p.MakeDirectory(ctx); err != nil {
+		return nil, err
+	}
+	if p.rec.Source == nil {
+		return p.Commit(ctx)
+	}
+	c, err := p.BeginCopy(ctx, g.Share)
+	if err == nil {
+		err = g.copy(c)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return p.CommitCopy(ctx)
+}
+
+// copy copies all that it has to: the file "data", whose copy is called "copy".
+func (g *ground) copy(c *Copy) error {
+	from, to := c.Trees()
+	g.step("copy")
+	name := "data"
+	if c.Snapshot() != nil || c.Volume() != nil && c.Volume().Shallow {
+		name = "copy"
+	}
+	data, err := os.ReadFile(fmt.Sprintf("/proc/self/fd/%d/%s", from, name))
+	if err == nil {
+		g.step("write the copy")
+		err = os.WriteFile(fmt.Sprintf("/proc/self/fd/%d/copy", to), data, 0o644)
+	}
+	if errors.Is(err, fs.ErrNotExist) { // the source, or the target, is gone
+		err = volume.Errorf(volume.ErrBusy, "share %s: %w", g.def, err)
+	}
+	return err
+}
+
+// create makes a volume.
+func (g *ground) create(key, directory string) *volume.Record {
+	g.Helper()
+	r, err := g.make(record(key, directory))
+	g.must(err)
+	return r
+}
+
+// snap makes a snapshot of a volume, for a group where that is not nil.
+func (g *ground) snap(key, of string, group *Group) (*volume.SnapshotRecord, error) {
+	r := volume.SnapshotRecord{Key: key, Name: key, Volume: of}
+	if group != nil {
+		r.Group, r.GroupNonce = group.Key, group.Nonce
+	}
+	p, found, err := g.Snapshots.Begin(g.Context(), r)
+	if found != nil && found.Volume != of {
+		return nil, volume.Errorf(volume.ErrIncompatible, "share %s: it is another", g.def)
+	}
+	if err != nil || found != nil {
+		return found, err
+	}
+	c, err := p.BeginCopy(g.Context(), g.Share)
+	if err == nil {
+		err = g.copy(c)
+	}
+	if err == nil {
+		var made *volume.SnapshotRecord
+		if made, err = p.Commit(g.Context(), time.Unix(1, 0).UTC(), 7, true); err == nil {
+			return made, nil
+		}
+	}
+	if !Transient(err) {
+		_ = p.Abort()
+	}
+	p.Close()
+	return nil, err
+}
+
+// snapshot makes a snapshot of a volume.
+func (g *ground) snapshot(key, of string) *volume.SnapshotRecord {
+	g.Helper()
+	r, err := g.snap(key, of, nil)
+	g.must(err)
+	return r
+}
+
+// group asks for one of two snapshots.
+func group(key string) volume.GroupRecord {
+	return volume.GroupRecord{Key: key, Name: key, Created: time.Unix(1, 0).UTC(), Members: []volume.Member{{Snapshot: "s1", Volume: "v1"}, {Snapshot: "s2", Volume: "v2"}}}
+}
+
+// together makes a group and its snapshots.
+func (g *ground) together(key string) (*Group, error) {
+	r, err := g.Groups.Begin(g.Context(), group(key))
+	if err != nil || r.State == Ready {
+		return r, err
+	}
+	for _, m := range r.Members {
+		if _, err := g.snap(m.Snapshot, m.Volume, r); err != nil {
+			return nil, err
+		}
+	}
+	return r, g.Groups.Commit(g.Context(), r)
+}
+
+// delete deletes a volume.
+func (g *ground) delete(key string) *Trashed {
+	g.Helper()
+	t, err := g.Volumes.Delete(g.Context(), key)
+	g.must(err)
+	return t
+}
+
+// deleted makes a volume with a file in it, deletes it, and returns its entry in the trash.
+func (g *ground) deleted(key, directory string) Trashed {
+	g.Helper()
+	g.create(key, directory)
+	g.put(directory+"/data", "of "+key)
+	return *g.delete(key)
+}
+
+// remove removes a tree as package copytree does.
+func (g *ground) remove(_ int, name string) error {
+	return os.RemoveAll(g.at(".mooring/trash/" + name))
+}
+
+// purge removes all that is in the trash.
+func (g *ground) purge() error {
+	all, err := g.Trash.List(g.Context())
+	for _, e := range all {
+		err = errors.Join(err, g.Trash.Purge(e, g.remove))
+	}
+	return err
+}
+
+// meanwhile calls do, once, before the step that is so called.
+func (g *ground) meanwhile(what string, do func()) {
+	g.opt.Step = func(step string) {
+		if step == what {
+			g.opt.Step = nil
+			do()
+		}
+	}
+}
+
+// state is that of a volume; -1 where there is none.
+func (g *ground) state(key string) State {
+	r, err := g.Volumes.Lookup(g.Context(), key)
+	if err != nil {
+		return -1
+	}
+	return r.State
+}
+
+// clear deletes everything on the share, purges the trash, tidies, and sweeps what processes
+// that are dead have left. It returns what stays all the same.
+func (g *ground) clear() (left []string) {
+	g.Helper()
+	var errs []error
+	for range retries {
+		if errs = g.clearOnce(); len(errs) == 0 {
+			break
+		}
+	}
+	for _, err := range errs {
+		left = append(left, err.Error())
+	}
+	for _, name := range g.names(".mooring/staging") {
+		g.age(".mooring/staging/"+name, staleAside+time.Minute)
+	}
+	g.must(g.sweepStaging())
+	for _, p := range g.tree() {
+		if p == ".mooring/" || p == ".mooring/"+formatFile || p == ".mooring/inline/" {
+			continue
+		}
+		if own, ok := strings.CutPrefix(strings.TrimSuffix(p, "/"), ".mooring/"); ok && g.own()[own] != nil {
+			continue
+		}
+		left = append(left, p)
+	}
+	return left
+}
+
+func (g *ground) clearOnce() (errs []error) {
+	ctx := g.Context()
+	note := func(err error) {
+		if err != nil {
+			errs = append(errs, err)
+		}
+	}
+	groups, err := g.Groups.Keys(ctx)
+	note(err)
+	for _, key := range groups {
+		_, err := g.Groups.Delete(ctx, key, nil)
+		note(err)
+	}
+	volumes, err := g.Volumes.Keys(ctx)
+	note(err)
+	for _, key := range volumes {
+		_, err := g.Volumes.Delete(ctx, key)
+		note(err)
+	}
+	snapshots, err := g.Snapshots.Keys(ctx)
+	note(err)
+	for _, key := range snapshots {
+		_, err := g.Snapshots.Delete(ctx, key, nil)
+		note(err)
+	}
+	_, err = g.Abandoned(ctx)
+	note(err)
+	note(g.purge())
+	for range 3 { // what is in a parent goes first, and then the parent
+		note(g.Tidy(ctx, 0))
+	}
+	return errs
+}
+
+var (
+	nonces = regexp.MustCompile(`\b[0-9a-f]{16}\b`)
+	dates  = regexp.MustCompile(`\.\d{9,}\.\d{9,}\.json`)
+	makers = regexp.MustCompile(`"(maker|run|created|deleted|due)": "[^"]*"`)
+)
+
+// picture lists all that is on the share, with modes and contents, and without what differs
+// from one run to the next.
+func (g *ground) picture() (all []string) {
+	g.Helper()
+	for _, p := range g.tree() {
+		info, err := os.Lstat(g.at(p))
+		g.must(err)
+		line := p + " " + info.Mode().String()
+		if info.Mode().IsRegular() {
+			line += " " + g.text(p)
+		}
+		line = nonces.ReplaceAllString(line, "NONCE")
+		line = dates.ReplaceAllString(line, ".DATES.json")
+		all = append(all, makers.ReplaceAllString(line, `"$1"`))
+	}
+	slices.Sort(all)
+	return all
+}
+
+// differ says in which lines two pictures differ.
+func differ(got, want []string) string {
+	var lines []string
+	for _, l := range got {
+		if !slices.Contains(want, l) {
+			lines = append(lines, "+ "+l)
+		}
+	}
+	for _, l := range want {
+		if !slices.Contains(got, l) {
+			lines = append(lines, "- "+l)
+		}
+	}
+	return strings.Join(lines, "\n")
+}

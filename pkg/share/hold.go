@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package share
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/mooring-csi/mooring/pkg/beneath"
+	"github.com/mooring-csi/mooring/pkg/volume"
+	"golang.org/x/sys/unix"
+)
+
+// A hold keeps a volume or snapshot from being deleted. It is a file in the directory
+// "deletion" of the entry. A deletion has to rename the record to that very name, which a
+// directory prevents: so the server decides which of the two was first.
+//
+// A copy gives its hold up before it is committed. That the file was still there proves that
+// the source stood all the while; so a hold that was abandoned can be removed by anybody.
+
+// The kinds of holds: of a copy that is being made, and of a volume that is the snapshot itself.
+const (
+	copyHold = "copy."
+	userHold = "user."
+)
+
+// hold is one that this process has.
+type hold struct {
+	dir  beneath.Dir // the directory of holds
+	of   *entry
+	name string
+}
+
+// hold takes a hold on a source. from is the entry whose record the hold is a link to, if
+// that is on the same share. ErrNotFound: the source is being deleted.
+func (e *entry) hold(name string, from *entry) (*hold, error) {
+	for range retries {
+		d, err := e.holdsDir()
+		if err != nil {
+			return nil, err
+		}
+		e.step("hold the source")
+		if from != nil && from.disk == e.disk {
+			err = e.link(from.dir, makingFile, d, name, "")
+		} else {
+			err = touch(d, name, unix.O_EXCL)
+		}
+		if err == nil {
+			return &hold{dir: d, of: e, name: name}, nil
+		}
+		d.Close()
+		if !missing(err) {
+			return nil, err
+		}
+		if from != nil && from.gone() {
+			return nil, busy("the creation of %s %s was undone by another", from.kind, from.key)
+		}
+		if err := e.dir.Refresh(); err != nil { // that there are holds may be this client's memory
+			return nil, e.unheld(err)
+		}
+	}
+	return nil, busy("%s %s is used and let go again and again", e.kind, e.key)
+}
+
+// holdsDir opens the directory of holds and makes it where it does not exist.
+func (e *entry) holdsDir() (beneath.Dir, error) {
+	d, err := e.dir.Resolve(deletionName)
+	if is(err, unix.ENOENT) {
+		e.step("make the directory of holds")
+		if err := ignore(e.dir.Mkdir(deletionName, 0o700), unix.EEXIST); err != nil {
+			return beneath.None, e.unheld(err)
+		}
+		d, err = e.dir.Resolve(deletionName)
+	}
+	return d, e.unheld(err)
+}
+
+func (e *entry) unheld(err error) error {
+	if is(err, unix.ENOTDIR, unix.ESTALE) {
+		return volume.Errorf(volume.ErrNotFound, "%s %s is being deleted", e.kind, e.key)
+	}
+	return err
+}
+
+// stands asks, once a hold is taken, whether the record still says that the entry exists.
+func (e *entry) stands() error {
+	if err := e.dir.Refresh(); err != nil {
+		return e.unheld(err)
+	}
+	_, err := e.dir.Stat(recordFile)
+	if missing(err) {
+		return volume.Errorf(volume.ErrNotFound, "%s %s is being deleted", e.kind, e.key)
+	}
+	return err
+}
+
+// renew shows that the hold is needed.
+func (h *hold) renew() error { return utimes(h.dir, h.name) }
+
+// release gives the hold up. An error means that it may not have stood all the while: what was
+// read under it is not to be believed.
+func (h *hold) release() error {
+	h.of.step("release the hold")
+	err := h.dir.Unlink(h.name)
+	h.dir.Close()
+	h.dir = beneath.None
+	if missing(err) {
+		return busy("the hold on %s %s was lost: it may have been deleted meanwhile", h.of.kind, h.of.key)
+	}
+	if err == nil {
+		_ = h.of.dir.Rmdir(deletionName) // the next deletion has less to do
+	}
+	return err
+}
+
+// dropHold removes a hold that is not needed any more: its owner is no more.
+func (t *table) dropHold(key, name string) error {
+	e, err := t.open(key)
+	if err != nil {
+		return ignore(err, unix.ENOENT)
+	}
+	defer e.close()
+	d, err := e.dir.Resolve(deletionName)
+	if err != nil {
+		return ignore(err, unix.ENOENT, unix.ENOTDIR, unix.ESTALE)
+	}
+	defer d.Close()
+	t.step("release the hold")
+	if err := ignore(d.Unlink(name), unix.ENOENT, unix.ESTALE); err != nil {
+		return err
+	}
+	_ = e.dir.Rmdir(deletionName)
+	return nil
+}
+
+// close lets go of the handle and leaves the hold.
+func (h *hold) close() {
+	if h.dir != beneath.None {
+		h.dir.Close()
+		h.dir = beneath.None
+	}
+}
+
+// holders returns who holds the entry, and removes the holds of those that are no more.
+func (e *entry) holders() ([]string, error) {
+	d, err := e.dir.Resolve(deletionName)
+	if is(err, unix.ENOENT, unix.ENOTDIR) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	var names, holders []string
+	err = d.Names(func(name string) error {
+		names = append(names, name)
+		return nil
+	})
+	if err != nil {
+		return nil, ignore(err, unix.ESTALE) // it was just removed
+	}
+	for _, name := range names {
+		if name == changeName {
+			if err := e.breakLock(d); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		dead, err := e.abandonedHold(d, name)
+		if err != nil {
+			return nil, err
+		}
+		if !dead {
+			holders = append(holders, holderOf(name))
+			continue
+		}
+		e.step("remove an abandoned hold")
+		if err := ignore(d.Unlink(name), unix.ENOENT); err != nil {
+			return nil, err
+		}
+	}
+	slices.Sort(holders)
+	return holders, nil
+}
+
+// abandonedHold reports whether the one who holds is no more.
+func (e *entry) abandonedHold(d beneath.Dir, name string) (bool, error) {
+	if id, ok := strings.CutPrefix(name, userHold); ok {
+		key, nonce, ok := cutNonce(id)
+		if !ok {
+			return false, nil
+		}
+		return e.volumes.dead(key, nonce)
+	}
+	_, st, err := d.Read(name, 1) // opening asks the server for its time
+	if missing(err) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	// The link of a maker that was undone counts only itself.
+	age, err := e.age(st.Mtim)
+	return age > e.opt.Lease, err
+}
+
+// holderOf says in words what the name of a hold stands for.
+func holderOf(name string) string {
+	if id, ok := strings.CutPrefix(name, userHold); ok {
+		key, _, _ := cutNonce(id)
+		return "volume " + key
+	}
+	id, _, _ := cutNonce(strings.TrimPrefix(name, copyHold))
+	if o, ok := volume.ParseObject(id); ok {
+		return "the copy " + o.String()
+	}
+	return name
+}
+
+// cutNonce takes "<key>.<nonce>" apart.
+func cutNonce(id string) (key, nonce string, ok bool) {
+	i := strings.LastIndexByte(id, '.')
+	if i <= 0 || !volume.ValidNonce(id[i+1:]) {
+		return "", "", false
+	}
+	return id[:i], id[i+1:], true
+}

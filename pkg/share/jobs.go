@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package share
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/mooring-csi/mooring/pkg/beneath"
+	"github.com/mooring-csi/mooring/pkg/volume"
+	"golang.org/x/sys/unix"
+)
+
+// Jobs is the index of the copies that are under way. It is there to be found by the next
+// process, and nothing hangs on it: what counts is the record of what is being made.
+type Jobs struct {
+	*disk
+	dir beneath.Dir
+}
+
+// Job is a copy under way, or that was when its maker died.
+type Job struct {
+	Target volume.Object
+	nonce  string
+	name   string
+}
+
+func jobName(target volume.Object, nonce string) string { return target.FileName() + "." + nonce }
+
+func (j *Jobs) add(e *entry, name string) error {
+	j.step("note the copy")
+	return ignore(j.link(e.dir, makingFile, j.dir, name, ""), unix.EEXIST)
+}
+
+// remove removes a copy from the index. That it stays harms nobody.
+func (j *Jobs) remove(name string) {
+	if name == "" {
+		return
+	}
+	j.step("remove the note of the copy")
+	_ = j.dir.Unlink(name)
+}
+
+// List lists the copies that are under way on the share, or were when their makers died.
+func (j *Jobs) List(ctx context.Context) (jobs []Job, err error) {
+	defer j.explain(&err, "list the copies")
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	err = j.dir.Names(func(name string) error {
+		id, nonce, ok := cutNonce(name)
+		target, known := volume.ParseObject(id)
+		if ok && known {
+			jobs = append(jobs, Job{target, nonce, name})
+		}
+		return ctx.Err()
+	})
+	return jobs, err
+}
+
+// Abandoned returns the copies whose makers are gone, with what is to be copied, and forgets
+// those that are not under way any more.
+func (s *Share) Abandoned(ctx context.Context) (copies []volume.Copy, err error) {
+	defer s.explain(&err, "list the copies")
+	jobs, err := s.Jobs.List(ctx)
+	for _, job := range jobs {
+		copy, over, err := s.abandonedJob(job)
+		if err != nil {
+			return nil, err
+		}
+		if over {
+			copies = append(copies, *copy)
+		}
+	}
+	return copies, err
+}
+
+// abandonedJob reads what a job makes. over: its maker is gone.
+func (s *Share) abandonedJob(job Job) (copy *volume.Copy, over bool, err error) {
+	t := s.Volumes.table
+	if job.Target.Kind == volume.OfSnapshot {
+		t = s.Snapshots.table
+	}
+	e, r, err := t.read(job.Target.Key)
+	if err != nil && !is(err, unix.ENOENT) {
+		return nil, false, err
+	}
+	if err == nil {
+		e.close()
+	}
+	if _, nonce := identityOf(r.data); err != nil || r.state == Ready || nonce != "" && nonce != job.nonce {
+		s.Jobs.remove(job.name)
+		return nil, false, nil
+	}
+	if r.state != Making {
+		return nil, false, nil
+	}
+	copy, maker, run, err := copyOf(job.Target, s.def.Name, r.data)
+	if err != nil || copy == nil {
+		return nil, false, err
+	}
+	over, err = s.abandoned(maker, run, r.mtime)
+	return copy, over, err
+}
+
+// copyOf reads from the record of what is being made what is copied for it.
+func copyOf(target volume.Object, on string, data []byte) (copy *volume.Copy, maker, run string, err error) {
+	if target.Kind == volume.OfSnapshot {
+		r, err := volume.DecodeSnapshotRecord(target.Key, data)
+		if err != nil {
+			return nil, "", "", err
+		}
+		source := volume.Source{Object: volume.Object{Kind: volume.OfVolume, Key: r.Volume}, Share: on}
+		return &volume.Copy{Target: target, Source: source, Name: r.Name, Group: r.Group, GroupNonce: r.GroupNonce}, r.Maker, r.Run, nil
+	}
+	r, err := volume.DecodeRecord(target.Key, data)
+	if err != nil || r.Source == nil {
+		return nil, "", "", err
+	}
+	return &volume.Copy{Target: target, Source: *r.Source}, r.Maker, r.Run, nil
+}
+
+// Status says how a job is, for those who look.
+type Status struct {
+	Job
+	Copy  volume.Copy
+	Maker string
+	Quiet time.Duration // since it was last shown to go on, by the clock here
+	Over  bool
+}
+
+// Status returns how a job stands; nil where it has ended.
+func (s *Share) Status(job Job) (st *Status, err error) {
+	defer s.explain(&err, "look at the copy for %s", job.Target)
+	t := s.Volumes.table
+	if job.Target.Kind == volume.OfSnapshot {
+		t = s.Snapshots.table
+	}
+	e, r, err := t.read(job.Target.Key)
+	if err != nil {
+		return nil, ignore(err, unix.ENOENT)
+	}
+	e.close()
+	if r.state != Making || !strings.Contains(string(r.data), job.nonce) {
+		return nil, nil
+	}
+	copy, maker, run, err := copyOf(job.Target, s.def.Name, r.data)
+	if err != nil || copy == nil {
+		return nil, err
+	}
+	over, err := s.abandoned(maker, run, r.mtime)
+	return &Status{job, *copy, maker, time.Since(time.Unix(r.mtime.Unix())), over}, err
+}

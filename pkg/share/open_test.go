@@ -1,0 +1,329 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package share
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mooring-csi/mooring/pkg/volume"
+	"golang.org/x/sys/unix"
+)
+
+// unopened is a share that no Mooring has seen.
+func unopened(t *testing.T) *ground {
+	t.Helper()
+	return &ground{T: t, dir: scratch(t)}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	newer := `{"version": 2, "requires": ["teleport"]}`
+	for what, c := range map[string]struct {
+		prepare func(g *ground)
+		kind    error
+		say     string
+	}{
+		"a file in our place":          {func(g *ground) { g.put(".mooring", "") }, volume.ErrConflict, ""},
+		"a link in our place":          {func(g *ground) { g.must(os.Symlink("/tmp", g.at(".mooring"))) }, volume.ErrConflict, ""},
+		"a link in the entries' place": {func(g *ground) { g.put(".mooring/x", ""); g.must(os.Symlink("x", g.at(".mooring/volumes"))) }, volume.ErrConflict, ""},
+		"a file in the trash's place":  {func(g *ground) { g.put(".mooring/trash", "") }, volume.ErrConflict, ""},
+		"a newer format":               {func(g *ground) { g.put(".mooring/format.json", newer) }, volume.ErrConflict, "teleport"},
+		"a damaged format":             {func(g *ground) { g.put(".mooring/format.json", "{") }, volume.ErrDamaged, "format.json"},
+		"volumes without a format":     {func(g *ground) { g.put(".mooring/volumes/v1.json", "{}") }, volume.ErrConflict, "before the first release"},
+	} {
+		g := unopened(t)
+		c.prepare(g)
+		before := g.picture()
+		_, err := Open(g.dir, nas1, Options{Maker: maker})
+		g.refused(what, err, c.kind, c.say)
+		if left := differ(g.picture(), before); strings.Contains(what, "format") && strings.Contains(left, "claims") {
+			t.Errorf("%s: laid out is\n%s", what, left)
+		}
+	}
+	if _, err := Open(filepath.Join(t.TempDir(), "none"), nas1, Options{}); err == nil {
+		t.Error("a share that does not exist was opened")
+	}
+}
+
+// TestFormat has the file that says which format a share has.
+func TestFormat(t *testing.T) {
+	g := newGround(t)
+	text := g.text(".mooring/" + formatFile)
+	if f, err := volume.DecodeFormat([]byte(text)); err != nil || f.Version != volume.RecordVersion {
+		t.Errorf("it is %q, %v", text, err)
+	}
+	// A crash has left it empty; an aside of another crash lies about.
+	g.put(".mooring/"+formatFile, "")
+	g.next()
+	if got := g.text(".mooring/" + formatFile); got != text {
+		t.Errorf("it is %q", got)
+	}
+	// Who only looks may, whatever it says.
+	g.put(".mooring/"+formatFile, `{"version": 2, "requires": ["teleport"]}`)
+	s, err := Open(g.dir, nas1, Options{ReadOnly: true})
+	g.must(err)
+	s.Close()
+}
+
+// TestOpenKeepsOut has a share be laid out for root alone, also where somebody else has made
+// .mooring before, for everybody.
+func TestOpenKeepsOut(t *testing.T) {
+	g := unopened(t)
+	g.must(os.Mkdir(g.at(".mooring"), 0o700))
+	g.must(os.Chmod(g.at(".mooring"), 0o777))
+	s, err := Open(g.dir, nas1, Options{ReadOnly: true})
+	g.must(err)
+	s.Close()
+	if info, err := os.Stat(g.at(".mooring")); err != nil || info.Mode().Perm() != 0o777 {
+		t.Errorf("who only looks has made it %v, %v", info.Mode(), err)
+	}
+	for range 2 {
+		openAt(t, g.dir, Options{Maker: maker})
+		for _, dir := range append(g.names(".mooring"), ".") {
+			if info, err := os.Stat(g.at(".mooring/" + dir)); err != nil || info.IsDir() && info.Mode().Perm() != 0o700 || info.Mode().Perm()&0o077 != 0 {
+				t.Errorf("%s is %v, %v", dir, info.Mode(), err)
+			}
+		}
+	}
+}
+
+// TestSweepStaging has a new process remove what is nobody's any more: old, by the server's
+// clock, or of an earlier run of the same instance.
+func TestSweepStaging(t *testing.T) {
+	g := newGround(t)
+	put := func(maker, run string, dir bool, age time.Duration) string {
+		name := maker + "." + run + "." + volume.NewNonce()
+		at := ".mooring/staging/" + name
+		if dir {
+			g.put(at+"/"+makingFile, "")
+		} else {
+			g.put(at, "")
+		}
+		g.age(at, age)
+		return name
+	}
+	var kept []string
+	for _, dir := range []bool{false, true} {
+		kept = append(kept, put(stranger, "run1", dir, 0), put(stranger, "run1", dir, staleAside-time.Minute))
+		put(stranger, "run1", dir, staleAside+time.Minute)
+		put("", "", dir, staleAside+time.Minute)
+	}
+	slices.Sort(kept)
+	for range 2 {
+		openAt(t, g.dir, Options{Maker: "00000000"})
+		if got := g.names(".mooring/staging"); !slices.Equal(got, kept) {
+			t.Errorf("after a start there are the asides %q, want %q", got, kept)
+		}
+	}
+}
+
+// TestErrors has what the system says of a share, with the kind and the remedy of each. The share
+// is named once.
+func TestErrors(t *testing.T) {
+	g := newGround(t)
+	for errno, c := range map[unix.Errno]struct {
+		kind   error
+		advice string
+	}{
+		unix.EACCES: {volume.ErrRefused, "no_root_squash"}, unix.EPERM: {volume.ErrRefused, "no_root_squash"},
+		unix.EROFS: {volume.ErrRefused, "export it rw"}, unix.ENOSPC: {volume.ErrFull, "empty the trash"},
+		unix.EDQUOT: {volume.ErrFull, "quota"}, unix.ETIMEDOUT: {volume.ErrUnavailable, "2049"},
+		unix.EIO: {volume.ErrUnavailable, "2049"}, unix.EHOSTDOWN: {volume.ErrUnavailable, "2049"},
+		unix.ELOOP: {volume.ErrConflict, "symbolic link"}, unix.ENOTDIR: {volume.ErrConflict, "remove it"},
+		unix.EXDEV: {volume.ErrConflict, "of its own"}, unix.ENAMETOOLONG: {volume.ErrInvalid, "name"},
+		unix.ENOENT: {volume.ErrBusy, "try again"}, unix.ESTALE: {volume.ErrBusy, "try again"}, // of one file, not of the share
+		unix.EMFILE: {nil, ""},
+	} {
+		err := g.Explain("do a thing", &os.PathError{Op: "open", Path: "x", Err: errno})
+		if volume.Kind(err) != c.kind || !errors.Is(err, errno) {
+			t.Errorf("%v is told as %v, of kind %v", errno, err, volume.Kind(err))
+		}
+		for _, part := range []string{"share nas1 (10.0.0.1:/export): do a thing: ", c.advice} {
+			if !strings.Contains(err.Error(), part) {
+				t.Errorf("%q is not in %v", part, err)
+			}
+		}
+		if again := g.Explain("do more", fmt.Errorf("outside: %w", err)); strings.Count(again.Error(), "share nas1") != 1 {
+			t.Errorf("told twice: %v", again)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), -time.Second)
+	defer cancel()
+	g.refused("a deadline", g.Explain("do it", fmt.Errorf("x: %w", ctx.Err())), volume.ErrTimeout)
+	g.refused("one that has a kind", g.Explain("do it", volume.Errorf(volume.ErrDamaged, "as it is")), volume.ErrDamaged, "): as it is")
+	if g.Explain("do it", nil) != nil || g.Lost() {
+		t.Error("nothing is an error, or the share is lost")
+	}
+}
+
+// TestLost has the share go away under an open one.
+func TestLost(t *testing.T) {
+	g := newGround(t)
+	g.create("v1", "v1")
+	g.must(os.RemoveAll(g.at(".mooring")))
+	_, err := g.Volumes.Lookup(t.Context(), "v1")
+	g.refused("a record on a share that is gone", err, volume.ErrUnavailable, "mounted again")
+	if !g.Lost() {
+		t.Error("the share is not lost")
+	}
+	other := newGround(t)
+	if other.Lost() {
+		t.Error("a share is lost from the start")
+	}
+	if other.MarkLost(); !other.Lost() {
+		t.Error("it is not lost")
+	}
+}
+
+func TestSpaceAndCancelled(t *testing.T) {
+	g := newGround(t)
+	if space, err := g.Space(t.Context()); err != nil || space.Total <= 0 || space.Free > space.Total {
+		t.Errorf("the space is %+v, %v", space, err)
+	}
+	if readOnly, err := g.ReadOnly(t.Context()); err != nil || readOnly {
+		t.Errorf("it is read-only: %v, %v", readOnly, err)
+	}
+	if g.Definition().Name != nas1.Name || !g.Initialized() {
+		t.Errorf("it is %v, %v", g.Definition(), g.Initialized())
+	}
+	p := g.begin(record("v1", "v1"))
+	defer p.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	found := &Stored{Record: p.Record()}
+	before := g.picture()
+	for what, call := range map[string]func() error{
+		"Space":             func() error { _, err := g.Space(ctx); return err },
+		"ReadOnly":          func() error { _, err := g.ReadOnly(ctx); return err },
+		"Keys":              func() error { _, err := g.Volumes.Keys(ctx); return err },
+		"Lookup":            func() error { _, err := g.Volumes.Lookup(ctx, "v1"); return err },
+		"Begin":             func() error { _, _, err := g.Volumes.Begin(ctx, record("v2", "v2")); return err },
+		"AbortAbandoned":    func() error { return g.Volumes.AbortAbandoned(ctx, found) },
+		"MakeDirectory":     func() error { return p.MakeDirectory(ctx) },
+		"Commit":            func() error { _, err := p.Commit(ctx); return err },
+		"Update":            func() error { _, err := g.Volumes.Update(ctx, "v1", nil); return err },
+		"Delete":            func() error { _, err := g.Volumes.Delete(ctx, "v1"); return err },
+		"Restore":           func() error { _, err := g.Volumes.Restore(ctx, Trashed{}, ""); return err },
+		"Restored":          func() error { _, err := g.Volumes.Restored(ctx, "v1"); return err },
+		"Exists":            func() error { _, err := g.Directories.Exists(ctx, "v1"); return err },
+		"Owner":             func() error { _, err := g.Directories.Owner(ctx, "v1"); return err },
+		"List":              func() error { _, err := g.Trash.List(ctx); return err },
+		"Jobs":              func() error { _, err := g.Jobs.List(ctx); return err },
+		"Snapshots.Keys":    func() error { _, err := g.Snapshots.Keys(ctx); return err },
+		"Snapshots.Lookup":  func() error { _, err := g.Snapshots.Lookup(ctx, "s1"); return err },
+		"Snapshots.Delete":  func() error { _, err := g.Snapshots.Delete(ctx, "s1", nil); return err },
+		"Snapshots.Unused":  func() error { return g.Snapshots.Unused(ctx, "s1") },
+		"Groups.Keys":       func() error { _, err := g.Groups.Keys(ctx); return err },
+		"Groups.Begin":      func() error { _, err := g.Groups.Begin(ctx, group("g1")); return err },
+		"Groups.Delete":     func() error { _, err := g.Groups.Delete(ctx, "g1", nil); return err },
+		"Groups.Abandoned":  func() error { _, err := g.Groups.Abandoned(ctx); return err },
+		"Directories.Open":  func() error { _, err := g.Directories.Open(ctx, "v1"); return err },
+		"Snapshots.Begin":   func() error { _, _, err := g.Snapshots.Begin(ctx, volume.SnapshotRecord{Key: "s1"}); return err },
+		"Groups.Lookup":     func() error { _, err := g.Groups.Lookup(ctx, "g1"); return err },
+		"Volumes.BeginCopy": func() error { p.rec.Source = sourceOf(ofVolume("v1")); _, err := p.BeginCopy(ctx, g.Share); return err },
+	} {
+		g.refused(what, call(), volume.ErrTimeout)
+	}
+	if d := differ(g.picture(), before); d != "" {
+		t.Errorf("they have changed\n%s", d)
+	}
+}
+
+// TestLook looks at shares that are laid out, and not, and at one without some of it, and changes
+// nothing.
+func TestLook(t *testing.T) {
+	ctx := t.Context()
+	look := func(g *ground, volumes, trashed int) {
+		t.Helper()
+		before := g.picture()
+		s, err := Open(g.dir, nas1, Options{Maker: maker, ReadOnly: true, Step: func(what string) { t.Errorf("it does: %s", what) }})
+		g.must(err)
+		defer s.Close()
+		keys, err := s.Volumes.Keys(ctx)
+		g.must(err)
+		entries, err := s.Trash.List(ctx)
+		g.must(err)
+		snapshots, err := s.Snapshots.Keys(ctx)
+		g.must(err)
+		groups, err := s.Groups.Keys(ctx)
+		g.must(err)
+		jobs, err := s.Jobs.List(ctx)
+		g.must(err)
+		places := 0
+		g.must(s.Directories.Each(ctx, func(Place) error { places++; return nil }))
+		if len(keys) != volumes || len(entries) != trashed || len(snapshots)+len(groups)+len(jobs) > 0 || places != volumes || s.Initialized() != (volumes > 0) {
+			t.Errorf("it sees %q, %v, %q, %v and %d places", keys, entries, snapshots, jobs, places)
+		}
+		_, err = s.Volumes.Lookup(ctx, "none")
+		g.refused("no volume", err, volume.ErrNotFound, "there is no volume none")
+		_, err = s.Snapshots.Lookup(ctx, "none")
+		g.refused("no snapshot", err, volume.ErrNotFound, "there is no snapshot none")
+		if d := differ(g.picture(), before); d != "" {
+			t.Errorf("it has changed\n%s", d)
+		}
+	}
+	look(unopened(t), 0, 0)
+	g := newGround(t)
+	g.create("v1", "a/b")
+	g.deleted("v2", "c")
+	g.put(".mooring/staging/"+maker+".run1.0123456789abcdef", "an earlier run's")
+	look(g, 1, 1)
+	for _, d := range []string{"groups", "jobs", "snapshots"} {
+		g.must(os.Remove(g.at(".mooring/" + d)))
+	}
+	look(g, 1, 1)
+}
+
+// TestPlaces tells directories of volumes, parents, and those of nobody.
+func TestPlaces(t *testing.T) {
+	ctx := t.Context()
+	g := newGround(t)
+	for key, directory := range map[string]string{"v1": "teams/a/one", "v2": "two", "v3": "three", "v4": "gone/four"} {
+		g.create(key, directory)
+	}
+	g.must(os.RemoveAll(g.at("three")))
+	g.must(os.RemoveAll(g.at("gone")))
+	for _, p := range []string{"stray/x", "teams/stray/x", "two/inner/x", "file"} {
+		g.put(p, "x")
+	}
+	g.must(os.Symlink("/etc", g.at("link")))
+	var got []string
+	g.must(g.Directories.Each(ctx, func(p Place) error {
+		text := p.Directory
+		if p.There {
+			text += " there"
+		}
+		if p.Claimed {
+			text += " claimed"
+		}
+		got = append(got, text)
+		return nil
+	}))
+	slices.Sort(got)
+	want := []string{"gone/four claimed", "stray there", "teams/a/one there claimed", "teams/stray there", "three claimed", "two there claimed"}
+	if !slices.Equal(got, want) {
+		t.Errorf("the places are %q, not %q", got, want)
+	}
+	for directory, want := range map[string]bool{"two": true, "teams/a": true, "three": false, "gone/four": false, "link": false, "file": false} {
+		if there, err := g.Directories.Exists(ctx, directory); there != want || err != nil && want {
+			t.Errorf("%s exists: %v, %v", directory, there, err)
+		}
+	}
+	f, err := g.Directories.Open(ctx, "two")
+	g.must(err)
+	defer f.Close()
+	if names, err := os.ReadDir(fmt.Sprintf("/proc/self/fd/%d", f.Fd())); err != nil || len(names) != 1 {
+		t.Errorf("in it is %v, %v", names, err)
+	}
+	stop := errors.New("stop")
+	if err := g.Directories.Each(ctx, func(Place) error { return stop }); !errors.Is(err, stop) {
+		t.Errorf("it goes on: %v", err)
+	}
+}

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package share
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/mooring-csi/mooring/pkg/volume"
+)
+
+// pause stops a process before its n-th step, until it is told to go on.
+type pause struct {
+	n, count     int
+	at           string
+	there, going chan struct{}
+}
+
+func newPause(n int) *pause {
+	return &pause{n: n, there: make(chan struct{}), going: make(chan struct{})}
+}
+
+func (p *pause) step(what string) {
+	if p.count++; p.count == p.n {
+		p.at = what
+		close(p.there)
+		<-p.going
+	}
+}
+
+// TestPause stops an operation before each of its steps. Meanwhile another process does the same,
+// the opposite, or more; to it every lease has run out. Then the first goes on. No file of a
+// successor may be touched by that, the answer of the first must be true of some instant, and
+// when everything is deleted in the end nothing of ours may be left.
+func TestPause(t *testing.T) {
+	var mu sync.Mutex
+	var pairs, cases int
+	var total litter
+	t.Cleanup(func() { t.Logf("%d pairs, %d steps; left in the end: %+v", pairs, cases, total) })
+	for _, sc := range scenarios() {
+		t.Run(sc.name, func(t *testing.T) {
+			t.Parallel()
+			s := stage{t, sc}
+			deeds := append([]deed{
+				{"nothing", func(*actor) error { return nil }},
+				{"the same", func(a *actor) error {
+					return a.until(func() error { _, err := sc.run(a); return err })
+				}},
+				{"the opposite", sc.undo},
+				{"the opposite, the same", func(a *actor) error {
+					return errors.Join(sc.undo(a), a.until(func() error { _, err := sc.run(a); return err }))
+				}},
+			}, sc.others...)
+			for _, d := range deeds {
+				n := 1
+				var l litter
+				for s.paused(n, d, &l) {
+					n++
+				}
+				t.Logf("%s / %s: %d steps; left in the end: %+v", sc.name, d.name, n-1, l)
+				mu.Lock()
+				pairs, cases = pairs+1, cases+n-1
+				total.add(l)
+				mu.Unlock()
+			}
+		})
+	}
+}
+
+// overtaken are the kinds of error of an operation that another has come before.
+var overtaken = []error{volume.ErrBusy, volume.ErrNotFound, volume.ErrConflict, volume.ErrIncompatible}
+
+// paused stops the scenario's operation before its n-th step, and has another do something
+// meanwhile. It reports false where there are fewer steps.
+func (s stage) paused(n int, d deed, l *litter) (stopped bool) {
+	s.Helper()
+	dir, before, was := s.prepared()
+	p := newPause(0)
+	s.open(dir, "", Options{Maker: maker, Lease: over, Step: p.step}, func(a *actor) {
+		had := a.copies("data", "of v1")
+		*p = *newPause(n)
+		a.was = was
+		done := make(chan struct{})
+		var fact string
+		var err error
+		go func() {
+			defer close(done)
+			fact, err = s.run(a)
+		}()
+		select {
+		case <-p.there:
+			stopped = true
+		case <-done:
+			return
+		}
+		label := fmt.Sprintf("%s stops before step %d, %q; meanwhile %s: ", s.name, n, p.at, d.name)
+		s.open(dir, label, Options{Maker: stranger, Lease: over}, func(b *actor) {
+			b.was = was
+			at := [][]string{before}
+			look := func() {
+				facts, nonces := b.facts()
+				at = append(at, facts)
+				maps.Copy(b.was, nonces)
+			}
+			look()
+			if err := d.do(b); err != nil {
+				s.Errorf("%sthat fails: %v", label, err)
+			}
+			look()
+			close(p.going)
+			<-done
+			look()
+			a.label = label
+			if err == nil && !slices.ContainsFunc(at, func(facts []string) bool { return isTrue(fact, facts) }) {
+				s.Errorf("%sit succeeds, but %q was never true: %q", label, fact, at)
+			}
+			if err != nil && !slices.Contains(overtaken, volume.Kind(err)) {
+				s.Errorf("%sit fails: %v", label, err)
+			}
+			for _, id := range revived(at) {
+				s.Errorf("%s%s exists again: %q", label, id, at)
+			}
+			if has := a.copies("data", "of v1"); has > had || has < had && !a.purged && !b.purged {
+				s.Errorf("%sthe volume's file is there %d times, before it was %d", label, has, had)
+			}
+			b.untouched()
+		})
+		s.open(dir, label, Options{Maker: "33333333", Lease: over}, func(c *actor) {
+			l.add(c.cleared(s.yields...))
+		})
+	})
+	return stopped
+}
+
+// revived returns what was gone, or being deleted, at one instant and was there at a later one.
+func revived(at [][]string) (ids []string) {
+	over := map[string]bool{}
+	for i, facts := range at {
+		if i == 0 {
+			continue
+		}
+		for _, f := range at[i-1] {
+			id, ready := strings.CutSuffix(f, " is ready")
+			if ready && !slices.Contains(facts, f) {
+				over[id] = true
+			}
+		}
+		for id := range over {
+			if slices.Contains(facts, id+" is ready") {
+				ids = append(ids, id)
+			}
+		}
+	}
+	return ids
+}
+
+// copies returns how many files of a name hold a text.
+func (a *actor) copies(name, text string) (n int) {
+	for _, p := range a.find(name) {
+		if a.text(p) == text {
+			n++
+		}
+	}
+	return n
+}
+
+// untouched fails the test unless each of the successors stands as it was made, with its file in
+// its place and nowhere else, and no directory is that of two volumes.
+func (a *actor) untouched() {
+	a.Helper()
+	for _, s := range a.successors {
+		r, err := a.Volumes.Lookup(a.Context(), s.key)
+		if err != nil || r.State != Ready || r.Nonce != s.nonce || r.Directory != s.directory {
+			a.Errorf("%sthe successor %+v is %+v, %v", a.label, s, r, err)
+			continue
+		}
+		file := "precious-" + s.nonce
+		if got := a.find(file); len(got) != 1 || got[0] != s.directory+"/"+file || a.text(got[0]) != s.text() {
+			a.Errorf("%sthe file of the successor %+v is at %q", a.label, s, got)
+		}
+	}
+	for _, nonce := range a.snapshots {
+		if r, err := a.Snapshots.Lookup(a.Context(), "s1"); err != nil || r.Nonce != nonce {
+			a.Errorf("%sthe successor of the snapshot is %+v, %v", a.label, r, err)
+		}
+	}
+	keys, err := a.Volumes.Keys(a.Context())
+	a.must(err)
+	has := map[string]string{}
+	for _, key := range keys {
+		r, err := a.Volumes.Lookup(a.Context(), key)
+		if err != nil || r.State != Ready || r.Shallow {
+			continue
+		}
+		if other := has[r.Directory]; other != "" {
+			a.Errorf("%sthe directory %q is that of %s and %s", a.label, r.Directory, other, key)
+		}
+		has[r.Directory] = key
+		if owner, err := a.Directories.Owner(a.Context(), r.Directory); err != nil || owner != key {
+			a.Errorf("%sthe claim on %q is that of %q, not of %s (%v)", a.label, r.Directory, owner, key, err)
+		}
+	}
+}

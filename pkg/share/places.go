@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package share
+
+import (
+	"context"
+	"os"
+	"path"
+
+	"github.com/mooring-csi/mooring/pkg/beneath"
+	"github.com/mooring-csi/mooring/pkg/volume"
+	"golang.org/x/sys/unix"
+)
+
+// Directories are the directories on a share that are, or can be, volumes.
+type Directories struct {
+	*disk
+	claims *claims
+}
+
+// Exists reports whether there is a directory of that path, whoever owns it.
+func (d *Directories) Exists(ctx context.Context, directory string) (there bool, err error) {
+	defer d.explain(&err, "look at the directory %q", directory)
+	if err := ctx.Err(); err != nil {
+		return false, err
+	}
+	parent, name := volume.SplitDirectory(directory)
+	at, err := d.root.Resolve(parent)
+	if err != nil {
+		return false, ignore(err, unix.ENOENT)
+	}
+	defer at.Close()
+	if err := at.Refresh(); err != nil {
+		return false, err
+	}
+	found, err := at.Resolve(name)
+	if err != nil {
+		return false, ignore(err, unix.ENOENT)
+	}
+	found.Close()
+	return true, nil
+}
+
+// Open opens a volume's directory for reading what is in it. The caller closes it.
+func (d *Directories) Open(ctx context.Context, directory string) (f *os.File, err error) {
+	defer d.explain(&err, "open the directory %q", directory)
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	found, err := d.root.Resolve(directory)
+	if is(err, unix.ENOENT) {
+		return nil, volume.Errorf(volume.ErrConflict, "the directory %q does not exist: somebody removed it", directory)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(found), directory), nil
+}
+
+// Owner returns the key of the volume that has the claim on a directory, or "".
+func (d *Directories) Owner(ctx context.Context, directory string) (key string, err error) {
+	defer d.explain(&err, "read the claim on %q", directory)
+	if err := ctx.Err(); err != nil {
+		return "", err
+	}
+	has, err := d.claims.of(directory)
+	return has.key, err
+}
+
+// Place is what is at one path beneath the share: a directory, or a claim on one, or both.
+type Place struct {
+	Directory string
+	There     bool // the directory is
+	Claimed   bool
+}
+
+// Each calls each for every directory beneath the share that is claimed, and for those that
+// are not but could be a volume: they are neither Mooring's own nor a parent of volumes.
+func (d *Directories) Each(ctx context.Context, each func(Place) error) (err error) {
+	defer d.explain(&err, "look through the directories")
+	return d.each(ctx, d.root, d.claims.dir, "", each)
+}
+
+func (d *Directories) each(ctx context.Context, root, claims beneath.Dir, at string, each func(Place) error) error {
+	claimed := map[string]bool{}
+	err := claims.Entries(func(name string, _ bool) error {
+		claimed[name] = true
+		return ctx.Err()
+	})
+	if err != nil {
+		return err
+	}
+	err = root.Entries(func(name string, isDir bool) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if !isDir || at == "" && name == volume.StateDir {
+			return nil
+		}
+		where := path.Join(at, name)
+		known := claimed[name]
+		delete(claimed, name)
+		if !known {
+			return each(Place{where, true, false})
+		}
+		return d.below(ctx, root, claims, name, where, each)
+	})
+	if err != nil {
+		return err
+	}
+	for name := range claimed {
+		if err := d.below(ctx, beneath.None, claims, name, path.Join(at, name), each); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// below looks at a directory that is claimed, or is a parent of those that are. root is None
+// where it does not exist.
+func (d *Directories) below(ctx context.Context, root, claims beneath.Dir, name, at string, each func(Place) error) error {
+	x, err := claims.Resolve(name)
+	if err != nil {
+		return ignore(err, unix.ENOENT) // released meanwhile
+	}
+	defer x.Close()
+	taken, err := x.Resolve(takenName)
+	if is(err, unix.ENOTDIR) {
+		return each(Place{at, root != beneath.None, true})
+	}
+	if is(err, unix.ENOENT) {
+		if root == beneath.None {
+			return nil
+		}
+		return each(Place{at, true, false})
+	}
+	if err != nil {
+		return err
+	}
+	defer taken.Close()
+	in := beneath.None
+	if root != beneath.None {
+		if in, err = root.Resolve(name); ignore(err, unix.ENOENT) != nil {
+			return err
+		}
+		defer closeAll(in)
+	}
+	return d.each(ctx, in, taken, at, each)
+}

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package share
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/mooring-csi/mooring/pkg/volume"
+	"golang.org/x/sys/unix"
+)
+
+// Delete moves a snapshot to the trash. One that does not exist is deleted; one that is not
+// whole is undone, if its maker is gone. It returns the entry in the trash; nil where there is
+// none. ErrBusy: it is being made or restored. ErrConflict: a volume is the snapshot itself.
+// where: the record has to be as that says; nil: any.
+func (s *Snapshots) Delete(ctx context.Context, key string, where func(*volume.SnapshotRecord) error) (t *Trashed, err error) {
+	defer s.explain(&err, "delete snapshot %s", key)
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	which := ""
+	for range retries {
+		e, r, err := s.lookup(key)
+		if errors.Is(err, volume.ErrNotFound) {
+			ready, err := s.undo(key, false, where)
+			if ready {
+				continue
+			}
+			return nil, err
+		}
+		if err != nil {
+			return nil, err
+		}
+		if which != "" && r.Nonce != which { // it came after the one that was to be deleted
+			e.close()
+			return nil, nil
+		}
+		which = r.Nonce
+		t, again, err := s.delete(e, r, where)
+		e.close()
+		if !again {
+			return t, err
+		}
+	}
+	return nil, busy("snapshot %s is made and deleted again and again", key)
+}
+
+func (s *Snapshots) delete(e *entry, r *volume.SnapshotRecord, where func(*volume.SnapshotRecord) error) (t *Trashed, again bool, err error) {
+	if where != nil {
+		if err := where(r); err != nil {
+			return nil, false, err
+		}
+	}
+	if err := r.CheckRequires(); err != nil {
+		return nil, false, err
+	}
+	err = e.mark()
+	var held errHeld
+	switch {
+	case is(err, unix.ENOENT):
+		return nil, true, nil
+	case errors.As(err, &held):
+		return nil, false, held.of("snapshot " + e.key)
+	case err != nil:
+		return nil, false, err
+	}
+	t, err = s.toTrash(e, r)
+	return t, false, err
+}
+
+// names returns who holds, in words.
+func (h errHeld) names() string { return strings.Join(h.holders, ", ") }
+
+// of explains that something cannot be deleted.
+func (h errHeld) of(what string) error {
+	for _, name := range h.holders {
+		if strings.HasPrefix(name, "volume ") {
+			return volume.Errorf(volume.ErrConflict, "%s cannot be deleted: the read-only %s is the snapshot itself (restore: shallow): delete that first", what, h.names())
+		}
+	}
+	return volume.Errorf(volume.ErrBusy, "%s is just being copied, for %s: try again when that is done", what, h.names())
+}
+
+// finishDeletion finishes the deletion of a marked snapshot.
+func (s *Snapshots) finishDeletion(e *entry, r stored) error {
+	rec, err := volume.DecodeSnapshotRecord(e.key, r.data)
+	if err == nil {
+		err = rec.CheckRequires()
+	}
+	if err != nil {
+		return err
+	}
+	_, err = s.toTrash(e, rec)
+	return err
+}
+
+// toTrash moves the tree and then the record of a marked snapshot into the trash, and removes
+// the entry.
+func (s *Snapshots) toTrash(e *entry, r *volume.SnapshotRecord) (*Trashed, error) {
+	at, err := e.deletedAt()
+	if err != nil {
+		return nil, ignore(err, unix.ESTALE)
+	}
+	id := volume.TrashID(volume.TrashSnapshot, r.Key, r.Nonce)
+	if err := s.trash.moveIn(e, dataName, id); err != nil {
+		return nil, err
+	}
+	t, err := s.trash.moveRecord(e, deletionName, id, at, s.def.TrashRetention)
+	if err != nil {
+		return nil, err
+	}
+	return t, e.finish(e.discard)
+}
+
+// Unused returns ErrConflict where a volume is the snapshot itself, and ErrBusy where it is
+// being copied.
+func (s *Snapshots) Unused(ctx context.Context, key string) (err error) {
+	defer s.explain(&err, "look whether snapshot %s is used", key)
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	e, _, err := s.lookup(key)
+	if errors.Is(err, volume.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer e.close()
+	holders, err := e.holders()
+	if err != nil || len(holders) == 0 {
+		return err
+	}
+	return errHeld{holders}.of("snapshot " + key)
+}

@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package share
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/mooring-csi/mooring/pkg/beneath"
+	"github.com/mooring-csi/mooring/pkg/volume"
+	"golang.org/x/sys/unix"
+)
+
+// Snapshots are the snapshots of a share, and those that are being made or deleted.
+type Snapshots struct {
+	*table
+	trash *Trash
+	jobs  *Jobs
+}
+
+// Lookup reads the record of a snapshot. It is ErrNotFound where there is none that is whole,
+// and ErrDamaged where its record cannot be believed.
+func (s *Snapshots) Lookup(ctx context.Context, key string) (r *volume.SnapshotRecord, err error) {
+	defer s.explain(&err, "read the record of snapshot %s", key)
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	e, r, err := s.lookup(key)
+	if err != nil {
+		return nil, err
+	}
+	e.close()
+	return r, nil
+}
+
+// lookup opens the entry of a snapshot that exists and reads its record.
+func (s *Snapshots) lookup(key string) (*entry, *volume.SnapshotRecord, error) {
+	e, r, err := s.read(key)
+	if is(err, unix.ENOENT) || is(err, unix.ESTALE) && !s.gone() {
+		return nil, nil, s.notFound(key)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	if r.state != Ready {
+		e.close()
+		return nil, nil, s.notFound(key)
+	}
+	rec, err := volume.DecodeSnapshotRecord(key, r.data)
+	if err != nil {
+		e.close()
+		return nil, nil, err
+	}
+	return e, rec, nil
+}
+
+func (s *Snapshots) notFound(key string) error {
+	return volume.Errorf(volume.ErrNotFound, "there is no snapshot %s", key)
+}
+
+// Keys returns the keys of all snapshots, and of those that are being made or deleted, sorted.
+func (s *Snapshots) Keys(ctx context.Context) (keys []string, err error) {
+	defer s.explain(&err, "list the snapshots")
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return s.keys(ctx)
+}
+
+// PendingSnapshot is a snapshot that this process makes: see Pending.
+type PendingSnapshot struct {
+	s    *Snapshots
+	e    *entry
+	rec  volume.SnapshotRecord
+	copy *copying
+	job  string
+}
+
+// Begin begins to make a snapshot. Where one of the key exists its record is returned instead.
+// What another has begun is undone if that is gone, and else ErrBusy.
+func (s *Snapshots) Begin(ctx context.Context, r volume.SnapshotRecord) (p *PendingSnapshot, found *volume.SnapshotRecord, err error) {
+	defer s.explain(&err, "begin to make snapshot %s", r.Key)
+	if err := ctx.Err(); err != nil {
+		return nil, nil, err
+	}
+	r.Maker, r.Run, r.Nonce = s.opt.Maker, s.opt.Run, volume.NewNonce()
+	data, err := r.Encode()
+	if err != nil {
+		return nil, nil, err
+	}
+	for range retries {
+		e, err := s.make(r.Key, data, nil)
+		if err == nil {
+			return &PendingSnapshot{s: s, e: e, rec: r}, nil, nil
+		}
+		if !is(err, unix.EEXIST) {
+			return nil, nil, err
+		}
+		found, err := s.existing(r.Key)
+		if found != nil || err != nil {
+			return nil, found, err
+		}
+	}
+	return nil, nil, busy("snapshot %s is made and deleted again and again", r.Key)
+}
+
+// existing returns the record of a snapshot that exists, and makes room where that of one is
+// left which was not finished.
+func (s *Snapshots) existing(key string) (*volume.SnapshotRecord, error) {
+	if err := s.dir.Refresh(); err != nil {
+		return nil, err
+	}
+	e, r, err := s.lookup(key)
+	if err == nil {
+		e.close()
+		return r, nil
+	}
+	if !errors.Is(err, volume.ErrNotFound) {
+		return nil, err
+	}
+	_, err = s.undo(key, true, nil)
+	return nil, err
+}
+
+// undo takes away what there is of a snapshot that is not whole. mine: what this process has begun
+// it has given up. where: see Delete. ready: it is whole by now.
+func (s *Snapshots) undo(key string, mine bool, where func(*volume.SnapshotRecord) error) (ready bool, err error) {
+	e, r, err := s.read(key)
+	if is(err, unix.ENOENT) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer e.close()
+	switch r.state {
+	case Ready:
+		return true, nil
+	case Making, Aborting:
+		return s.abortAbandoned(e, r, mine, where)
+	case Deleting:
+		return false, s.finishDeletion(e, r)
+	}
+	return false, e.finish(e.discard)
+}
+
+// abortAbandoned undoes a snapshot whose maker is gone.
+func (s *Snapshots) abortAbandoned(e *entry, r stored, mine bool, where func(*volume.SnapshotRecord) error) (committed bool, err error) {
+	rec, err := volume.DecodeSnapshotRecord(e.key, r.data)
+	if errors.Is(err, volume.ErrDamaged) {
+		rec, err = &volume.SnapshotRecord{Key: e.key}, nil // its maker died while it wrote the last of it
+	}
+	if err == nil {
+		err = rec.CheckRequires()
+	}
+	if err != nil {
+		return false, err
+	}
+	if where != nil {
+		if err := where(rec); err != nil {
+			return false, err
+		}
+	}
+	mine = mine && rec.Maker == s.opt.Maker && rec.Run == s.opt.Run
+	if r.state == Making && !mine {
+		over, err := s.abandoned(rec.Maker, rec.Run, r.mtime)
+		if err != nil {
+			return false, err
+		}
+		if !over {
+			return false, volume.Errorf(volume.ErrBusy, "snapshot %s is still being made: try again when that is done", e.key)
+		}
+	}
+	return s.abort(e, rec)
+}
+
+// abort undoes a snapshot that is being made: see Volumes.abort.
+func (s *Snapshots) abort(e *entry, r *volume.SnapshotRecord) (committed bool, err error) {
+	done, err := e.markAborted()
+	if err != nil {
+		return false, err
+	}
+	if !done {
+		return !e.gone(), nil
+	}
+	return false, s.rollback(e, r)
+}
+
+// rollback removes a marked entry with all that is in it.
+func (s *Snapshots) rollback(e *entry, r *volume.SnapshotRecord) error {
+	for _, name := range []string{dataName, deletionName} {
+		if err := e.clearDir(name, e.discard); err != nil {
+			return err
+		}
+	}
+	e.step("remove the record")
+	if err := ignore(e.dir.Unlink(abortFile), unix.ENOENT, unix.ESTALE); err != nil {
+		return err
+	}
+	if err := e.finish(e.discard); err != nil {
+		return err
+	}
+	if r.Nonce == "" {
+		return nil
+	}
+	target := volume.Object{Kind: volume.OfSnapshot, Key: e.key}
+	s.jobs.remove(jobName(target, r.Nonce))
+	return s.volumes.dropHold(r.Volume, holdName(target, r.Nonce))
+}
+
+// BeginCopy begins to copy a volume, which is on the same share.
+func (p *PendingSnapshot) BeginCopy(ctx context.Context, on *Share) (c *Copy, err error) {
+	job := volume.Copy{
+		Target: volume.Object{Kind: volume.OfSnapshot, Key: p.rec.Key},
+		Source: volume.Source{Object: volume.Object{Kind: volume.OfVolume, Key: p.rec.Volume}, Share: p.s.def.Name},
+	}
+	defer p.s.explain(&err, "begin to copy %s", job.Source.String())
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	p.job = jobName(job.Target, p.rec.Nonce)
+	if err := p.s.jobs.add(p.e, p.job); err != nil {
+		return nil, err
+	}
+	p.copy = &copying{from: on, target: p.e, source: beneath.None, into: beneath.None}
+	if err := p.copy.open(job, p.rec.Nonce); err != nil {
+		return nil, err
+	}
+	if err := p.copy.stage(p.e.dir, dataName); err != nil {
+		return nil, err
+	}
+	p.rec.Capacity = p.copy.volume.Capacity
+	return &Copy{p.copy, job}, nil
+}
+
+// Commit writes down what the copy was like and makes the snapshot exist. size is in bytes;
+// plain: see volume.SnapshotRecord.
+func (p *PendingSnapshot) Commit(ctx context.Context, created time.Time, size int64, plain bool) (r *volume.SnapshotRecord, err error) {
+	defer p.s.explain(&err, "commit snapshot %s", p.rec.Key)
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	p.rec.Created, p.rec.Size, p.rec.Plain = created, size, plain
+	data, err := p.rec.Encode()
+	if err != nil {
+		return nil, err
+	}
+	if err := p.copy.end(); err != nil {
+		return nil, err
+	}
+	// In place: nobody else writes this file, and it is not believed before it is committed.
+	p.s.step("write the snapshot's record")
+	if err := p.e.rewrite(data); err != nil {
+		return nil, err
+	}
+	if err := p.e.commit(makingFile); err != nil {
+		return nil, err
+	}
+	p.s.jobs.remove(p.job)
+	p.Close()
+	return &p.rec, nil
+}
+
+// Abort takes away what was made of the snapshot.
+func (p *PendingSnapshot) Abort() (err error) {
+	defer p.s.explain(&err, "undo snapshot %s", p.rec.Key)
+	defer p.Close()
+	if p.copy != nil {
+		_ = p.copy.end()
+	}
+	_, err = p.s.abort(p.e, &p.rec)
+	return err
+}
+
+// Close lets go of the snapshot and leaves what there is for a retry, which undoes it.
+func (p *PendingSnapshot) Close() {
+	if p.copy != nil {
+		p.copy.close()
+	}
+	if p.e.dir != beneath.None {
+		p.e.close()
+		p.e.dir = beneath.None
+	}
+}

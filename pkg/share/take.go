@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package share
+
+import (
+	"errors"
+
+	"github.com/mooring-csi/mooring/pkg/beneath"
+	"github.com/mooring-csi/mooring/pkg/volume"
+	"golang.org/x/sys/unix"
+)
+
+// take claims a directory for the volume of an entry, create-once: the claim is a link to the
+// record, of that name. It fails with ErrConflict where the directory, one above it or one
+// inside it is another volume's.
+func (c *claims) take(e *entry, record string, me owner, directory string) error {
+	parent, name := volume.SplitDirectory(directory)
+	for turn := range retries {
+		if turn > 0 && e.gone() {
+			return busy("the creation of volume %s was undone by another", e.key)
+		}
+		at, err := c.openParent(parent)
+		if err != nil {
+			if missing(err) {
+				continue // tidied away meanwhile
+			}
+			return err
+		}
+		t := &taking{claims: c, e: e, record: record, me: me, directory: directory, at: at, name: name}
+		done, err := t.make()
+		at.Close()
+		if done || err != nil && !missing(err) {
+			return err
+		}
+	}
+	return busy("the claim on the directory %q changes hands again and again", directory)
+}
+
+// taking is an attempt to take a claim.
+type taking struct {
+	*claims
+	e         *entry
+	record    string
+	me        owner
+	directory string
+	at        beneath.Dir
+	name      string
+}
+
+// prepare makes the directory of a claim, with the claim in it, in the entry. From there it is
+// renamed into its place: once the entry is removed that cannot be any more.
+func (c *claims) prepare(e *entry, record string, me owner) error {
+	c.step("prepare the claim")
+	if err := ignore(e.dir.Mkdir(claimName, 0o700), unix.EEXIST); err != nil {
+		return e.undone(err)
+	}
+	x, err := e.dir.Resolve(claimName)
+	if err != nil {
+		return e.undone(err)
+	}
+	defer x.Close()
+	c.step("claim the directory")
+	return ignore(c.link(e.dir, record, x, takenName, me.key+"."+me.nonce), unix.EEXIST)
+}
+
+// make renames the claim into its place. done is false where somebody has just released or
+// removed one there, and it has to be tried again.
+func (t *taking) make() (done bool, err error) {
+	t.step("rename the claim into place")
+	err = t.e.dir.Rename(claimName, t.at, t.name)
+	if taken(err) {
+		return t.contend()
+	}
+	if missing(err) {
+		return t.missed(err)
+	}
+	return err == nil, err
+}
+
+// missed decides about a rename that did not find the claim, or where to put it: it may have been
+// carried out before, and the answer got lost.
+func (t *taking) missed(err error) (done bool, _ error) {
+	if t.e.gone() {
+		return false, t.e.undone(err)
+	}
+	prepared, e := t.e.has(claimName)
+	if e != nil || prepared {
+		return false, e
+	}
+	has, e := t.of(t.directory)
+	if e != nil || has == t.me {
+		return has == t.me, e
+	}
+	return false, t.prepare(t.e, t.record, t.me)
+}
+
+// contend decides about a directory of claims that exists.
+func (t *taking) contend() (done bool, err error) {
+	if err := t.at.Refresh(); err != nil {
+		return false, err
+	}
+	x, err := t.at.Resolve(t.name)
+	if err != nil {
+		return false, err
+	}
+	found := &claim{at: t.at, x: x, name: t.name}
+	defer x.Close()
+	found.has, err = t.owner(x)
+	switch {
+	case is(err, unix.EISDIR):
+		if t.free(t.directory) {
+			return false, nil
+		}
+		return false, volume.Errorf(volume.ErrConflict, "the directory %q cannot be a volume: there are volumes inside it; choose another subDir", t.directory)
+	case errors.Is(err, errBarred):
+		return false, t.unbar(x, t.directory)
+	case missing(err): // of one who has ended
+		t.step("remove an empty directory of claims")
+		dropOwners(x)
+		return false, ignore(t.at.Rmdir(t.name), unix.ENOENT, unix.ENOTEMPTY, unix.EEXIST)
+	case err != nil:
+		return false, err
+	case found.has == t.me:
+		return true, nil
+	}
+	released, err := t.releaseDead(found)
+	if released || err != nil {
+		return false, err
+	}
+	return false, volume.Errorf(volume.ErrConflict, "the directory %q is that of volume %s: two volumes cannot share a directory; choose a subDir that differs for each PVC", t.directory, found.has.key)
+}

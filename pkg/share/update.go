@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package share
+
+import (
+	"github.com/mooring-csi/mooring/pkg/beneath"
+	"github.com/mooring-csi/mooring/pkg/volume"
+	"golang.org/x/sys/unix"
+)
+
+// updateLock keeps other changes of a record away, and deletions, as every hold does. It is a
+// directory among the holds, in which the new record is written. Who takes the lock from a
+// dead process removes that directory, and the late rename of the dead one fails, as its source
+// is gone.
+type updateLock struct {
+	e        *entry
+	holds, d beneath.Dir
+}
+
+// lockUpdate takes the lock of an entry.
+func (e *entry) lockUpdate() (*updateLock, error) {
+	for range retries {
+		holds, err := e.holdsDir()
+		if err != nil {
+			return nil, err
+		}
+		u, err := e.lockIn(holds)
+		if u != nil {
+			return u, nil
+		}
+		holds.Close()
+		if err != nil {
+			return nil, err
+		}
+		if err := e.dir.Refresh(); err != nil { // that there are holds may be this client's memory
+			return nil, e.unheld(err)
+		}
+	}
+	return nil, busy("the record of %s %s is just being changed", e.kind, e.key)
+}
+
+// lockIn takes the lock in an open directory of holds; nil where that has just gone.
+func (e *entry) lockIn(holds beneath.Dir) (*updateLock, error) {
+	e.step("lock the record")
+	err := holds.Mkdir(changeName, 0o700)
+	if is(err, unix.EEXIST) {
+		return nil, e.breakLock(holds)
+	}
+	if err != nil {
+		return nil, ignore(err, unix.ENOENT, unix.ESTALE)
+	}
+	d, err := holds.Resolve(changeName)
+	if err != nil {
+		return nil, ignore(err, unix.ENOENT, unix.ESTALE)
+	}
+	return &updateLock{e, holds, d}, nil
+}
+
+// breakLock removes the lock of a process that is dead.
+func (e *entry) breakLock(holds beneath.Dir) error {
+	d, err := holds.Resolve(changeName)
+	if err != nil {
+		return ignore(err, unix.ENOENT)
+	}
+	defer d.Close()
+	st, err := d.Self()
+	if err != nil {
+		return ignore(err, unix.ESTALE)
+	}
+	age, err := e.age(st.Mtim)
+	if err != nil {
+		return err
+	}
+	if age <= e.opt.Lease {
+		return busy("the record of %s %s is just being changed", e.kind, e.key)
+	}
+	e.step("break the lock of the record")
+	if err := ignore(d.Unlink(recordFile), unix.ENOENT); err != nil {
+		return err
+	}
+	return ignore(holds.Rmdir(changeName), unix.ENOENT, unix.ENOTEMPTY, unix.EEXIST)
+}
+
+// update writes the changed record and renames it into place.
+func (u *updateLock) update(change func(*volume.Record) error) (*volume.Record, error) {
+	e := u.e
+	data, _, err := e.dir.Read(recordFile, maxRecord)
+	if missing(err) {
+		return nil, volume.Errorf(volume.ErrNotFound, "volume %s does not exist, or not yet", e.key)
+	}
+	if err != nil {
+		return nil, err
+	}
+	r, err := volume.DecodeRecord(e.key, data)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.CheckRequires(); err != nil {
+		return nil, err
+	}
+	before := *r
+	if err := change(r); err != nil {
+		return nil, err
+	}
+	if same(r, &before) {
+		return r, nil
+	}
+	data, err = r.Encode()
+	if err != nil {
+		return nil, err
+	}
+	e.step("write the changed record aside")
+	if err := create(u.d, recordFile, data); err != nil {
+		return nil, u.lost(err)
+	}
+	e.step("rename the changed record into place")
+	if err := u.d.Rename(recordFile, e.dir, recordFile); err != nil {
+		return nil, u.lost(err)
+	}
+	return r, nil
+}
+
+func (u *updateLock) lost(err error) error {
+	if missing(err) {
+		return busy("changing the record of volume %s took too long, and another process has the lock", u.e.key)
+	}
+	return err
+}
+
+func (u *updateLock) unlock() {
+	u.e.step("unlock the record")
+	_ = u.d.Unlink(recordFile)
+	u.d.Close()
+	_ = u.holds.Rmdir(changeName)
+	u.holds.Close()
+	_ = u.e.dir.Rmdir(deletionName)
+}
+
+// same reports whether a change has changed nothing.
+func same(a, b *volume.Record) bool {
+	return a.Capacity == b.Capacity && a.OnDelete == b.OnDelete &&
+		(a.Retention == b.Retention || a.Retention != nil && b.Retention != nil && *a.Retention == *b.Retention)
+}

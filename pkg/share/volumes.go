@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package share
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"time"
+
+	"github.com/mooring-csi/mooring/pkg/volume"
+	"golang.org/x/sys/unix"
+)
+
+// Volumes are the volumes of a share, and those that are being created or deleted.
+type Volumes struct {
+	*table
+	claims    *claims
+	trash     *Trash
+	jobs      *Jobs
+	snapshots *Snapshots
+}
+
+// Stored is the record of a volume as it was read from the share.
+type Stored struct {
+	volume.Record
+	State State
+	mtime unix.Timespec
+	ino   inode
+}
+
+// Age returns how long ago the record was written, or its creation last shown to go on, as far
+// as the clocks here and there agree.
+func (r *Stored) Age() time.Duration { return time.Since(time.Unix(r.mtime.Unix())) }
+
+// Lookup reads the record of a volume. It is ErrNotFound where there is none, and ErrDamaged
+// where it cannot be believed. A volume that is being created, or deleted, has a record too.
+func (v *Volumes) Lookup(ctx context.Context, key string) (r *Stored, err error) {
+	defer v.explain(&err, "read the record of volume %s", key)
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	e, r, err := v.lookup(key)
+	if err != nil {
+		return nil, err
+	}
+	e.close()
+	return r, nil
+}
+
+// lookup opens the entry of a volume and reads its record. The caller closes the entry.
+func (v *Volumes) lookup(key string) (*entry, *Stored, error) {
+	e, s, err := v.read(key)
+	if is(err, unix.ENOENT) || is(err, unix.ESTALE) && !v.gone() {
+		return nil, nil, v.notFound(key)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	if s.state == Empty {
+		e.close()
+		return nil, nil, v.notFound(key)
+	}
+	r, err := volume.DecodeRecord(key, s.data)
+	if err != nil {
+		e.close()
+		return nil, nil, err
+	}
+	return e, &Stored{Record: *r, State: s.state, mtime: s.mtime, ino: s.ino}, nil
+}
+
+func (v *Volumes) notFound(key string) error {
+	return volume.Errorf(volume.ErrNotFound, "there is no volume %s", key)
+}
+
+// Keys returns the keys of all volumes, and of those that are being created or deleted, sorted.
+func (v *Volumes) Keys(ctx context.Context) (keys []string, err error) {
+	defer v.explain(&err, "list the volumes")
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return v.keys(ctx)
+}
+
+// Update changes the record of a volume. change gets it as it is by then, under a lock that
+// keeps other changes away. It returns the record as it is now.
+func (v *Volumes) Update(ctx context.Context, key string, change func(*volume.Record) error) (r *volume.Record, err error) {
+	defer v.explain(&err, "change the record of volume %s", key)
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	e, err := v.open(key)
+	if is(err, unix.ENOENT) {
+		return nil, v.notFound(key)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer e.close()
+	lock, err := e.lockUpdate()
+	if err != nil {
+		return nil, err
+	}
+	defer lock.unlock()
+	return lock.update(change)
+}
+
+// Delete deletes a volume in the way that its record says: its directory goes to the trash,
+// stays, or is renamed. One that does not exist is deleted. What is being created is undone,
+// if its maker is gone: else it is ErrBusy. A retry of an interrupted deletion finishes it. It
+// returns the entry in the trash; nil where there is none.
+func (v *Volumes) Delete(ctx context.Context, key string) (t *Trashed, err error) {
+	defer v.explain(&err, "delete volume %s", key)
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	var which string
+	for range retries {
+		t, again, err := v.delete(ctx, key, &which)
+		if !again {
+			return t, err
+		}
+	}
+	return nil, busy("volume %s is created and deleted again and again", key)
+}
+
+// delete deletes the incarnation of a key whose nonce is which; "": any, which is then told. One
+// that came after it is another, and stays: there was an instant at which there was none.
+func (v *Volumes) delete(ctx context.Context, key string, which *string) (t *Trashed, again bool, err error) {
+	e, s, err := v.read(key)
+	if is(err, unix.ENOENT) {
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	defer e.close()
+	_, nonce := identityOf(s.data)
+	if *which != "" && nonce != "" && nonce != *which {
+		return nil, false, nil
+	}
+	*which = cmp.Or(*which, nonce)
+	switch s.state {
+	case Empty:
+		return nil, false, e.finish(nil)
+	case Making, Aborting:
+		again, err := v.abortAbandoned(e, s, false)
+		return nil, again, err
+	}
+	r, err := volume.DecodeRecord(key, s.data)
+	if err == nil {
+		err = r.CheckRequires()
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	if s.state == Ready {
+		err := v.markDeleted(e)
+		if is(err, unix.ENOENT) {
+			return nil, true, nil // another was first
+		}
+		if err != nil {
+			return nil, false, err
+		}
+	}
+	d := deletion{Volumes: v, e: e, rec: &Stored{Record: *r, State: s.state, mtime: s.mtime, ino: s.ino}}
+	defer d.close()
+	t, err = d.run(ctx)
+	return t, false, err
+}
+
+// markDeleted begins the deletion of a volume, unless somebody needs it.
+func (v *Volumes) markDeleted(e *entry) error {
+	err := e.mark()
+	var held errHeld
+	if errors.As(err, &held) {
+		return volume.Errorf(volume.ErrBusy, "volume %s is just being copied, for %s: try again when that is done", e.key, held.names())
+	}
+	return err
+}
+
+// abortAbandoned undoes a creation whose maker is gone, or has given it up (mine), and helps with
+// one that is being undone. again is true where it was committed in the meantime.
+func (v *Volumes) abortAbandoned(e *entry, s stored, mine bool) (again bool, err error) {
+	r, err := volume.DecodeRecord(e.key, s.data)
+	if err == nil {
+		err = r.CheckRequires()
+	}
+	if err != nil {
+		return false, err
+	}
+	if s.state == Making && !mine {
+		over, err := v.abandoned(r.Maker, r.Run, s.mtime)
+		if err != nil {
+			return false, err
+		}
+		if !over {
+			return false, volume.Errorf(volume.ErrBusy, "volume %s is still being created: try again", e.key)
+		}
+	}
+	return v.abort(e, r, false)
+}

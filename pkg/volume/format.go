@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package volume
+
+// FormatName is the name of the file in StateDir that has the share's Format.
+const FormatName = "format.json"
+
+// Format says what one has to know of the layout of StateDir on a share. Who does not know all
+// that it requires changes nothing there.
+type Format struct{ Header }
+
+var formatFile = file{
+	what:   "the format of the share",
+	remedy: "restore " + StateDir + "/" + FormatName + " on the share from a backup",
+}
+
+// Encode returns the format as it stands on a share.
+func (f Format) Encode() ([]byte, error) { return encode(formatFile, &f) }
+
+// DecodeFormat reads the format of a share. One that is not whole is ErrDamaged. One that
+// requires what this program does not know is decoded: see CheckRequires.
+func DecodeFormat(data []byte) (*Format, error) {
+	return decode(formatFile, data, func(*Format) error { return nil })
+}
+
+// CheckRequires returns ErrConflict where the share requires what this program does not know.
+func (f *Format) CheckRequires() error { return formatFile.requires(&f.Header) }
+
+// OldLayout is the error, ErrConflict, for a share that has volumes and no Format.
+func OldLayout() error {
+	return Errorf(ErrConflict, "%s on the share was laid out by a Mooring from before the first release (there is no %s/%s), and this one cannot read it; nothing was changed: delete the volumes with the Mooring that made them, or move %s away and deal with their directories by hand",
+		StateDir, StateDir, FormatName, StateDir)
+}

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package docs
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/mooring-csi/mooring/pkg/volume"
+)
+
+const (
+	designPage = "docs/design.md"
+	layoutHead = "<directory>/ "
+)
+
+// between returns what stands in a text from the line that begins with head to the one before
+// the next that is end.
+func between(t *testing.T, where, text, head, end string) string {
+	t.Helper()
+	_, rest, ok := strings.Cut("\n"+text, "\n"+head)
+	block, _, ended := strings.Cut(rest, "\n"+end+"\n")
+	if !ok || !ended {
+		t.Fatalf("%s has no layout from %q to %q", where, head, end)
+	}
+	return head + block
+}
+
+// packageComment returns the comment of package share, without indentation.
+func packageComment(t *testing.T) string {
+	t.Helper()
+	f, err := parser.ParseFile(token.NewFileSet(), filepath.Join(root, "pkg/share/doc.go"), nil, parser.ParseComments)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.ReplaceAll(f.Doc.Text(), "\n\t", "\n")
+}
+
+// TestLayout compares what README.md, docs/design.md and package share say of what is on a
+// share, and that with the code.
+func TestLayout(t *testing.T) {
+	layout := between(t, designPage, text(t, designPage), layoutHead, "```")
+	comment := between(t, "the comment of package share", packageComment(t), layoutHead, "")
+	if layout != comment {
+		t.Errorf("%s has\n%s\nand pkg/share/doc.go\n%s", designPage, layout, comment)
+	}
+	_, in, ok := strings.Cut(layout, "\n"+volume.StateDir+"/ ")
+	if !ok {
+		t.Fatalf("the layout in %s has no %s", designPage, volume.StateDir)
+	}
+	_, tree, ok := strings.Cut(text(t, "README.md"), "└── "+volume.StateDir+"/")
+	if !ok {
+		t.Fatalf("README.md does not show %s", volume.StateDir)
+	}
+	tree, _, _ = strings.Cut(tree, "```")
+	told, shown, known := map[string]bool{}, map[string]bool{}, map[string]bool{volume.FormatName: true, volume.InlineDir: true}
+	for _, m := range regexp.MustCompile(`(?m)^  ([a-z][a-z.]*)`).FindAllStringSubmatch(in, -1) {
+		told[m[1]] = true
+	}
+	for _, m := range regexp.MustCompile(`(?m)^    [├└]── ([a-z.]+)`).FindAllStringSubmatch(tree, -1) {
+		shown[m[1]] = true
+	}
+	ast.Inspect(source(t, "pkg/share/share.go"), func(n ast.Node) bool {
+		f, ok := n.(*ast.FuncDecl)
+		if !ok || f.Name.Name != "own" {
+			return true
+		}
+		ast.Inspect(f, func(n ast.Node) bool {
+			if pair, ok := n.(*ast.KeyValueExpr); ok {
+				if name, ok := literal(pair.Key); ok {
+					known[name] = true
+				}
+			}
+			return true
+		})
+		return false
+	})
+	if len(known) < 8 {
+		t.Fatalf("pkg/share/share.go says that there are %v: its function own has another form", known)
+	}
+	lists(t, "the layout in "+designPage, told, known)
+	lists(t, "README.md", shown, known)
+}
+
+// steps returns the words for the steps of package share. Those that end in a name have a
+// space at the end.
+func steps(t *testing.T) []string {
+	t.Helper()
+	var all []string
+	files, err := filepath.Glob(filepath.Join(root, "pkg/share/*.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		ast.Inspect(source(t, strings.TrimPrefix(file, root+"/")), func(n ast.Node) bool {
+			call, ok := n.(*ast.CallExpr)
+			if !ok || names(call.Fun) != "step" || len(call.Args) != 1 {
+				return true
+			}
+			what := call.Args[0]
+			if sum, ok := what.(*ast.BinaryExpr); ok {
+				what = sum.X
+			}
+			if words, ok := literal(what); ok {
+				all = append(all, words)
+			} else {
+				t.Errorf("%s: a step is not told in plain words", file)
+			}
+			return true
+		})
+	}
+	slices.Sort(all)
+	if all = slices.Compact(all); len(all) < 50 {
+		t.Fatalf("only %d steps were found in pkg/share: %q", len(all), all)
+	}
+	return all
+}
+
+// TestSteps looks in docs/design.md for each step of package share, and in package share for
+// each step that a table there has in its first column.
+func TestSteps(t *testing.T) {
+	page, all := text(t, designPage), steps(t)
+	for _, step := range all {
+		told := "`" + step + "`"
+		if strings.HasSuffix(step, " ") {
+			told = "`" + step
+		}
+		// A line may be broken within the words.
+		if !strings.Contains(strings.Join(strings.Fields(page), " "), told) {
+			t.Errorf("%s does not tell of the step %q of pkg/share", designPage, step)
+		}
+	}
+	in, lines := false, strings.Split(page, "\n")
+	for i, line := range lines {
+		if !strings.HasPrefix(line, "|") {
+			in = false
+			continue
+		}
+		if i > 0 && !strings.HasPrefix(lines[i-1], "|") {
+			in = strings.HasPrefix(line, "| step |")
+			continue
+		}
+		if !in {
+			continue
+		}
+		for _, m := range code.FindAllStringSubmatch(strings.Split(line, "|")[1], -1) {
+			known := slices.ContainsFunc(all, func(step string) bool {
+				return step == m[1] || strings.HasSuffix(step, " ") && strings.HasPrefix(m[1], step)
+			})
+			if !known && !strings.HasPrefix(m[1], ".") && !strings.HasSuffix(m[1], ".json") {
+				t.Errorf("%s tells of a step %q, which pkg/share does not have", designPage, m[1])
+			}
+		}
+	}
+}
