@@ -279,6 +279,7 @@ func (e *entry) mark() error {
 		e.step("mark as being deleted")
 		err := e.dir.Rename(recordFile, e.dir, deletionName)
 		if missing(err) {
+			_ = e.dir.Refresh() // this client may remember the record under its old name
 			return unix.ENOENT
 		}
 		if !taken(err) {
@@ -316,6 +317,7 @@ func (e *entry) markAborted() (done bool, err error) {
 			return err == nil, err
 		}
 	}
+	_ = e.dir.Refresh() // this client may remember the record under its old name
 	s, err := e.read()
 	if is(err, unix.ESTALE) {
 		return false, nil

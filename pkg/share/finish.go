@@ -45,7 +45,7 @@ func (e *entry) clear(rescue func(name string) error) error {
 		return nil
 	})
 	if err != nil {
-		return err
+		return ignore(err, unix.ENOENT, unix.ESTALE) // another has just removed it
 	}
 	for _, name := range files {
 		switch name {

@@ -4,6 +4,7 @@ package share
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"time"
 
@@ -97,11 +98,23 @@ func (s *Share) abandonedJob(job Job) (copy *volume.Copy, over bool, err error) 
 		return nil, false, nil
 	}
 	copy, maker, run, err := copyOf(job.Target, s.def.Name, r.data)
+	if errors.Is(err, volume.ErrDamaged) && job.Target.Kind == volume.OfSnapshot {
+		return nil, false, s.undoDamaged(job.Target.Key)
+	}
 	if err != nil || copy == nil {
 		return nil, false, err
 	}
 	over, err = s.abandoned(maker, run, r.mtime)
 	return copy, over, err
+}
+
+// undoDamaged undoes a snapshot whose maker died while it wrote the last of its record.
+func (s *Share) undoDamaged(key string) error {
+	_, err := s.Snapshots.undo(key, false, nil)
+	if errors.Is(err, volume.ErrBusy) {
+		return nil // it may only be writing it
+	}
+	return err
 }
 
 // copyOf reads from the record of what is being made what is copied for it.
