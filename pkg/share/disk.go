@@ -257,3 +257,11 @@ func noLinks(err error) bool {
 func busy(format string, args ...any) error {
 	return volume.Errorf(volume.ErrBusy, format+": try again", args...)
 }
+
+// cmpErr returns the first of two errors that there is.
+func cmpErr(first, second error) error {
+	if first != nil {
+		return first
+	}
+	return second
+}

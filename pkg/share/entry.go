@@ -339,22 +339,17 @@ func (e *entry) dropHolds() error {
 	return ignore(err, unix.ENOENT, unix.ENOTDIR)
 }
 
-// cmpErr returns the first of two errors that there is.
-func cmpErr(first, second error) error {
-	if first != nil {
-		return first
-	}
-	return second
-}
-
 // rewrite replaces the record of what is being created, in place: nobody else writes it, and it is
 // not believed before it is committed.
 func (e *entry) rewrite(data []byte) error {
-	f, err := e.dir.Open(makingFile, unix.O_WRONLY|unix.O_TRUNC)
+	f, err := e.dir.Open(makingFile, unix.O_WRONLY)
 	if err != nil {
 		return e.undone(err)
 	}
-	_, err = f.Write(data)
+	_, err = f.Write(data) // not truncated first: a crash leaves the old record, or the new one
+	if info, e := f.Stat(); err == nil && e == nil && info.Size() > int64(len(data)) {
+		err = f.Truncate(int64(len(data)))
+	}
 	if err == nil {
 		err = f.Sync() // where NFS says that the disk is full
 	}
