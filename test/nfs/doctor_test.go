@@ -285,15 +285,21 @@ func noStatd(t *testing.T) {
 	t.Cleanup(func() { shell(t, "rpc.statd --no-notify") })
 }
 
-// fill takes all space of the small export.
+// fill takes all space of the small export. What others removed may be freed only now, and a
+// write of many blocks ends before the last one: it goes on, a block at a time, until none is left.
 func fill(t *testing.T) {
 	path := "/run/export/small/ballast"
-	_ = exec.Command("dd", "if=/dev/zero", "of="+path, "bs=64K", "conv=fsync").Run() // ends when it is full
 	t.Cleanup(func() { _ = os.Remove(path) })
-	var st unix.Statfs_t
-	if err := unix.Statfs(path, &st); err != nil || st.Bavail > 0 {
-		t.Fatalf("%d blocks are free (%v)", st.Bavail, err)
-	}
+	eventually(t, patience, "the small export is full", func() bool {
+		for _, size := range []string{"64K", "1K"} {
+			_ = exec.Command("dd", "if=/dev/zero", "of="+path, "bs="+size, "oflag=append", "conv=notrunc,fsync").Run() // ends when it is full
+		}
+		var st unix.Statfs_t
+		if err := unix.Statfs(path, &st); err != nil {
+			t.Fatal(err)
+		}
+		return st.Bavail == 0
+	})
 }
 
 // useInodes takes all inodes of the small export.
