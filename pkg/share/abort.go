@@ -75,7 +75,8 @@ func (v *Volumes) rescue(e *entry, r *volume.Record) func(name string) error {
 		case name == treeName: // somebody's who made one in the volume's place
 			return e.strayTree(name)
 		case r.Restored != nil:
-			return v.trash.moveIn(e, name, volume.TrashID(volume.TrashVolume, r.Key, r.Nonce))
+			_, err := v.trash.moveIn(e, name, volume.TrashID(volume.TrashVolume, r.Key, r.Nonce))
+			return err
 		}
 		return e.discard(name)
 	}

@@ -162,7 +162,7 @@ func (l *claimLook) look(f *finding) error {
 		return nil
 	case taken:
 		return l.taken(x, recent, f)
-	case len(in) == 0:
+	case len(in) == 0 && up != "": // at the top it may be that of a volume in the trash
 		f.note("nothing has to be done: the next volume that is to have the directory removes it; or remove it", "nobody has a claim there")
 	}
 	return nil

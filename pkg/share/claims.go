@@ -42,7 +42,8 @@ type claim struct {
 	at, x  beneath.Dir // the directory of the claim's, and the claim's
 	name   string      // of x in at
 	has    owner
-	linked bool // it is a link to the record whose inode was asked about
+	linked bool          // it is a link to the record whose inode was asked about
+	ctime  unix.Timespec // of that link
 }
 
 func (c *claim) close() {
@@ -76,10 +77,15 @@ func (c *claims) releaseDead(found *claim) (bool, error) {
 	return true, c.drop(found)
 }
 
-// drop removes a claim by the handle of its directory, in which there never was another.
-func (c *claims) drop(found *claim) error {
+// empty removes a claim by the handle of its directory, in which there never was another.
+func (c *claims) empty(found *claim) error {
 	c.step("release the claim")
-	if err := ignore(found.x.Unlink(takenName), unix.ENOENT, unix.ESTALE); err != nil {
+	return ignore(found.x.Unlink(takenName), unix.ENOENT, unix.ESTALE)
+}
+
+// drop removes a claim and its directory.
+func (c *claims) drop(found *claim) error {
+	if err := c.empty(found); err != nil {
 		return err
 	}
 	c.step("remove the directory of the claim")
@@ -176,6 +182,7 @@ func (c *claims) look(directory string, record inode, fresh bool) (*claim, error
 		if err != nil {
 			return found, err
 		}
+		found.ctime = st.Ctim
 		if found.linked = inodeOf(st) == record; found.linked {
 			return found, nil
 		}

@@ -33,7 +33,12 @@ func (d *deletion) run(ctx context.Context) (*Trashed, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	at, err := d.e.deletedAt()
+	if moves := !d.rec.Shallow && d.rec.OnDelete != volume.Retain; moves {
+		if err := d.checkClaim(); err != nil {
+			return nil, d.overtaken(err)
+		}
+	}
+	at, err := d.deletedAt()
 	if err != nil {
 		return nil, d.overtaken(err)
 	}
@@ -49,7 +54,7 @@ func (d *deletion) run(ctx context.Context) (*Trashed, error) {
 		return nil, d.overtaken(err)
 	}
 	if t != nil {
-		return t, d.release()
+		return t, d.releaseTrashed()
 	}
 	// Nothing is to be brought back. The record is kept until the claim is released: who purges
 	// the trash finishes that, should this process stop.
@@ -81,6 +86,19 @@ func (d *deletion) release() error {
 	return d.claims.drop(d.has)
 }
 
+// releaseTrashed is release for a volume that is in the trash. The empty directory of the claim
+// is in nobody's way, and is left to the purge. In a parent it would be: of the parent's removal.
+func (d *deletion) releaseTrashed() error {
+	parent, _ := volume.SplitDirectory(d.rec.Directory)
+	if d.has == nil || !d.has.linked || parent != "" {
+		return d.release()
+	}
+	if err := d.e.finish(d.rescue(d.e, &d.rec.Record)); err != nil {
+		return err
+	}
+	return d.claims.empty(d.has)
+}
+
 func (d *deletion) id() string {
 	return volume.TrashID(volume.TrashVolume, d.rec.Key, d.rec.Nonce)
 }
@@ -109,12 +127,19 @@ func (e *entry) deletedAt() (time.Time, error) {
 	return time.Unix(st.Mtim.Unix()), err
 }
 
-// moveOut proves that the directory is the volume's, takes it into the entry, and calls move
-// if there is something to be moved on.
-func (d *deletion) moveOut(move func(parent beneath.Dir, name string) error) error {
-	if err := d.checkClaim(); err != nil {
-		return err
+// deletedAt returns the time of the mark, by the server's clock. The claim, which was read after
+// the mark, is a link to the record: most servers change its ctime when the record is renamed. If
+// it differs from what it was before the mark, the server need not be asked again.
+func (d *deletion) deletedAt() (time.Time, error) {
+	if d.rec.State == Ready && d.has != nil && d.has.linked && d.has.ctime.Nano() > d.rec.ctime.Nano() {
+		return time.Unix(d.has.ctime.Unix()), nil
 	}
+	return d.e.deletedAt()
+}
+
+// moveOut takes the directory into the entry, and calls move if there is something to be moved
+// on. That the directory is the volume's was proved by checkClaim.
+func (d *deletion) moveOut(move func(parent beneath.Dir, name string) error) error {
 	parent, name := volume.SplitDirectory(d.rec.Directory)
 	at, err := d.root.Resolve(parent)
 	if is(err, unix.ENOENT) {
@@ -166,10 +191,15 @@ func (d *deletion) toTrash(at time.Time) (*Trashed, error) {
 			return d.trash.moveRecord(d.e, deletionName, id, at, d.retention())
 		}
 	}
-	if err := d.moveOut(func(beneath.Dir, string) error { return d.trash.moveIn(d.e, treeName, id) }); err != nil {
-		return nil, err
+	there := false
+	err := d.moveOut(func(beneath.Dir, string) (err error) {
+		there, err = d.trash.moveIn(d.e, treeName, id)
+		return err
+	})
+	if err == nil && !there { // another has moved it, or the directory had vanished
+		there, err = d.trash.has(id)
 	}
-	if there, err := d.trash.has(id); err != nil || !there {
+	if err != nil || !there {
 		return nil, err
 	}
 	return d.trash.moveRecord(d.e, deletionName, id, at, d.retention())

@@ -217,6 +217,7 @@ type stored struct {
 	state State
 	name  string        // of its file
 	mtime unix.Timespec // when it was written, or last shown to be worked on
+	ctime unix.Timespec
 	ino   inode
 }
 
@@ -233,7 +234,7 @@ func (e *entry) read() (stored, error) {
 	} {
 		data, st, err := e.dir.Read(at.name, maxRecord)
 		if err == nil {
-			return stored{data, at.state, at.name, st.Mtim, inodeOf(st)}, nil
+			return stored{data, at.state, at.name, st.Mtim, st.Ctim, inodeOf(st)}, nil
 		}
 		if is(err, unix.EISDIR) {
 			continue // holds

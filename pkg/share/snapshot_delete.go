@@ -104,7 +104,7 @@ func (s *Snapshots) toTrash(e *entry, r *volume.SnapshotRecord) (*Trashed, error
 		return nil, ignore(err, unix.ESTALE)
 	}
 	id := volume.TrashID(volume.TrashSnapshot, r.Key, r.Nonce)
-	if err := s.trash.moveIn(e, dataName, id); err != nil {
+	if _, err := s.trash.moveIn(e, dataName, id); err != nil {
 		return nil, err
 	}
 	t, err := s.trash.moveRecord(e, deletionName, id, at, s.def.TrashRetention)

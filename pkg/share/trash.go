@@ -119,17 +119,21 @@ func (t *Trash) has(id string) (bool, error) {
 	return true, nil
 }
 
-// moveIn moves a tree from an entry into the trash. It is no error where another has.
-func (t *Trash) moveIn(e *entry, name, id string) error {
+// moveIn moves a tree from an entry into the trash. moved is false where there is none: another
+// has moved it, or there never was one.
+func (t *Trash) moveIn(e *entry, name, id string) (moved bool, err error) {
 	e.step("move the tree into the trash")
-	err := e.dir.Rename(name, t.dir, id)
+	err = e.dir.Rename(name, t.dir, id)
+	if err == nil {
+		return true, nil
+	}
 	if taken(err) { // a second one, which somebody has made in the place of the first
-		return e.stray(name)
+		return false, e.stray(name)
 	}
 	if missing(err) && e.gone() {
-		return busy("%s %s was deleted by another", e.kind, e.key)
+		return false, busy("%s %s was deleted by another", e.kind, e.key)
 	}
-	return ignore(err, unix.ENOENT)
+	return false, ignore(err, unix.ENOENT)
 }
 
 // moveRecord moves a marked record after its tree. It returns the entry of the trash.

@@ -26,6 +26,7 @@ type Stored struct {
 	volume.Record
 	State State
 	mtime unix.Timespec
+	ctime unix.Timespec
 	ino   inode
 }
 
@@ -66,7 +67,7 @@ func (v *Volumes) lookup(key string) (*entry, *Stored, error) {
 		e.close()
 		return nil, nil, err
 	}
-	return e, &Stored{Record: *r, State: s.state, mtime: s.mtime, ino: s.ino}, nil
+	return e, &Stored{Record: *r, State: s.state, mtime: s.mtime, ctime: s.ctime, ino: s.ino}, nil
 }
 
 func (v *Volumes) notFound(key string) error {
@@ -163,7 +164,7 @@ func (v *Volumes) delete(ctx context.Context, key string, which *string) (t *Tra
 			return nil, false, err
 		}
 	}
-	d := deletion{Volumes: v, e: e, rec: &Stored{Record: *r, State: s.state, mtime: s.mtime, ino: s.ino}}
+	d := deletion{Volumes: v, e: e, rec: &Stored{Record: *r, State: s.state, mtime: s.mtime, ctime: s.ctime, ino: s.ino}}
 	defer d.close()
 	t, err = d.run(ctx)
 	return t, false, err

@@ -67,17 +67,17 @@ func faster(times float64) bound {
 
 var limits = []limit{
 	{"create", "plain", "xfs", []bound{trips(16), mounts(0), processes(0)}},
-	{"delete", "1 file", "xfs", []bound{trips(15), mounts(0), processes(0)}},
-	{"delete", "10,000 files", "xfs", []bound{trips(15), mounts(0), processes(0)}},
-	{"delete", "controller restarted since", "xfs", []bound{trips(18), mounts(0), processes(0)}},
+	{"delete", "1 file", "xfs", []bound{trips(12), mounts(0), processes(0)}},
+	{"delete", "10,000 files", "xfs", []bound{trips(12), mounts(0), processes(0)}},
+	{"delete", "controller restarted since", "xfs", []bound{trips(15), mounts(0), processes(0)}},
 	{"publish-second", "", "xfs", []bound{trips(0), mounts(0), processes(0)}},
 
-	{"snapshot", largeFile.name, "xfs", []bound{trips(39), noData()}},
-	{"restore", largeFile.name, "xfs", []bound{trips(39), noData()}},
-	{"clone", largeFile.name, "xfs", []bound{trips(39), noData()}},
-	{"snapshot", sparseFile.name, "xfs", []bound{trips(39), noData()}},
-	{"restore", sparseFile.name, "xfs", []bound{trips(39), noData()}},
-	{"clone", sparseFile.name, "xfs", []bound{trips(39), noData()}},
+	{"snapshot", largeFile.name, "xfs", []bound{trips(60), noData()}},
+	{"restore", largeFile.name, "xfs", []bound{trips(60), noData()}},
+	{"clone", largeFile.name, "xfs", []bound{trips(60), noData()}},
+	{"snapshot", sparseFile.name, "xfs", []bound{trips(60), noData()}},
+	{"restore", sparseFile.name, "xfs", []bound{trips(60), noData()}},
+	{"clone", sparseFile.name, "xfs", []bound{trips(60), noData()}},
 	{"snapshot", manyFiles.name, "xfs", []bound{noData()}},
 	{"restore", manyFiles.name, "xfs", []bound{perFile(8), noData()}},
 	// 8 for each file, of which 2 ask for its attributes and its ACL, and some that are once
