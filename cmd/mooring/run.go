@@ -216,14 +216,17 @@ func newController(ctx context.Context, background *sync.WaitGroup, o options, s
 		tick := time.NewTicker(sweepEvery)
 		defer tick.Stop()
 		for ctx.Err() == nil {
-			service.Sweep(ctx)
+			service.Groups.Sweep(ctx)
 			select {
 			case <-ctx.Done():
 			case <-tick.C:
 			}
 		}
 	})
-	return &driver.Controller{Volumes: service, Snapshots: service, Health: service}
+	return &driver.Controller{
+		SnapshotController: driver.SnapshotController{Snapshots: service.Snapshots},
+		Volumes:            service.Volumes, Groups: service.Groups, Health: service.Health,
+	}
 }
 
 // newNode returns the node service, or nil where this process has none.

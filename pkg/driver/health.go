@@ -11,8 +11,8 @@ import (
 
 // Health is what the controller service needs of the domain to say how volumes are.
 type Health interface {
-	Health(ctx context.Context, h volume.Handle) ([]volume.Condition, error)
-	ListHealth(ctx context.Context, p volume.Page) ([]volume.Health, string, error)
+	Volume(ctx context.Context, h volume.Handle) ([]volume.Condition, error)
+	List(ctx context.Context, p volume.Page) ([]volume.Health, string, error)
 }
 
 // ControllerGetVolumeHealth says what is wrong with one volume's share, record and directory.
@@ -21,7 +21,7 @@ func (c *Controller) ControllerGetVolumeHealth(ctx context.Context, r *csi.Contr
 	if err != nil {
 		return nil, err
 	}
-	conditions, err := c.Health.Health(ctx, h)
+	conditions, err := c.Health.Volume(ctx, h)
 	if err != nil {
 		return nil, err
 	}
@@ -30,7 +30,7 @@ func (c *Controller) ControllerGetVolumeHealth(ctx context.Context, r *csi.Contr
 
 // ControllerListVolumeHealth lists the volumes with which something is wrong.
 func (c *Controller) ControllerListVolumeHealth(ctx context.Context, r *csi.ControllerListVolumeHealthRequest) (*csi.ControllerListVolumeHealthResponse, error) {
-	unwell, next, err := c.Health.ListHealth(ctx, volume.Page{Token: r.GetStartingToken(), Max: int(r.GetMaxEntries())})
+	unwell, next, err := c.Health.List(ctx, volume.Page{Token: r.GetStartingToken(), Max: int(r.GetMaxEntries())})
 	if err != nil {
 		return nil, err
 	}

@@ -67,11 +67,11 @@ func TestNodeHealth(t *testing.T) {
 // controllerHealth has one volume, which is unwell.
 type controllerHealth struct{ page volume.Page }
 
-func (c *controllerHealth) Health(context.Context, volume.Handle) ([]volume.Condition, error) {
+func (c *controllerHealth) Volume(context.Context, volume.Handle) ([]volume.Condition, error) {
 	return unwell, nil
 }
 
-func (c *controllerHealth) ListHealth(_ context.Context, p volume.Page) ([]volume.Health, string, error) {
+func (c *controllerHealth) List(_ context.Context, p volume.Page) ([]volume.Health, string, error) {
 	c.page = p
 	return []volume.Health{{Handle: volume.Handle{Share: "nas1", Key: "pvc-1"}, Conditions: unwell}}, "next", nil
 }

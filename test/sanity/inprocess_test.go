@@ -68,7 +68,10 @@ func serve(t *testing.T, dir, endpoint string) {
 	}
 	server := driver.NewServer(
 		&driver.Identity{Name: "nfs.csi.mooring.dev", Version: "test", Controller: true, Ready: ready},
-		&driver.Controller{Volumes: service, Snapshots: service, Health: service},
+		&driver.Controller{
+			SnapshotController: driver.SnapshotController{Snapshots: service.Snapshots},
+			Volumes:            service.Volumes, Groups: service.Groups, Health: service.Health,
+		},
 		&driver.Node{Publisher: publisher, ID: "node-1", MaxVolumes: 100},
 		func(string, string, error, time.Duration) {},
 	)
