@@ -47,7 +47,7 @@ func (n *Node) NodeGetVolumeHealth(ctx context.Context, r *csi.NodeGetVolumeHeal
 	if err := volumeID(r.GetVolumeId()); err != nil {
 		return nil, err
 	}
-	conditions, err := n.Publisher.Health(ctx, r.GetVolumeId(), r.GetStagingTargetPath(), r.GetVolumePublishPath())
+	conditions, err := n.Health.Volume(ctx, r.GetVolumeId(), r.GetStagingTargetPath(), r.GetVolumePublishPath())
 	if err != nil {
 		return nil, err
 	}
@@ -57,7 +57,7 @@ func (n *Node) NodeGetVolumeHealth(ctx context.Context, r *csi.NodeGetVolumeHeal
 // NodeGetStorageHealth says which shares this node cannot reach.
 func (n *Node) NodeGetStorageHealth(ctx context.Context, _ *csi.NodeGetStorageHealthRequest) (*csi.NodeGetStorageHealthResponse, error) {
 	response := &csi.NodeGetStorageHealthResponse{}
-	for _, c := range n.Publisher.StorageHealth(ctx) {
+	for _, c := range n.Health.Shares(ctx) {
 		status := csi.StorageHealthErrorType_STORAGE_UNREACHABLE
 		if c.Severity == volume.Degraded {
 			status = csi.StorageHealthErrorType_STORAGE_DEGRADED

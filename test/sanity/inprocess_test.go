@@ -62,7 +62,7 @@ func serve(t *testing.T, dir, endpoint string) {
 	service := provision.New(shares, purger, copier)
 	ready := &atomic.Bool{}
 	ready.Store(true)
-	publisher, err := publish.New(source.Current, mounter, probe.NewMounts(probe.NewServers(answers), statfs), filepath.Join(dir, "node"), nil)
+	node, err := publish.New(source.Current, mounter, probe.NewMounts(probe.NewServers(answers), statfs), filepath.Join(dir, "node"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +72,7 @@ func serve(t *testing.T, dir, endpoint string) {
 			SnapshotController: driver.SnapshotController{Snapshots: service.Snapshots},
 			Volumes:            service.Volumes, Groups: service.Groups, Health: service.Health,
 		},
-		&driver.Node{Publisher: publisher, ID: "node-1", MaxVolumes: 100},
+		&driver.Node{Stages: node.Stages, Pods: node.Pods, Health: node.Health, ID: "node-1", MaxVolumes: 100},
 		func(string, string, error, time.Duration) {},
 	)
 	listener, err := driver.Listen(endpoint)
