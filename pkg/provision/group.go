@@ -133,7 +133,7 @@ func groupOf(ctx context.Context, sh *share.Share, on string, r *share.Group) (*
 // Get returns a group. It is ErrNotFound where there is none that is whole, and
 // ErrInvalid where it is of other snapshots than those given.
 func (g *Groups) Get(ctx context.Context, h volume.Handle, snapshots []volume.Handle) (*volume.Group, error) {
-	return bounded(ctx, "snapshot group "+h.Key+" on share "+h.Share, func() {}, func(ctx context.Context) (*volume.Group, error) {
+	return bounded(ctx, "snapshot group "+h.Key, h.Share, func() {}, func(ctx context.Context) (*volume.Group, error) {
 		sh, release, err := g.open(ctx, h.Share, nil)
 		if err != nil {
 			return nil, err

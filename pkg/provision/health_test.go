@@ -34,7 +34,7 @@ func TestServerDies(t *testing.T) {
 			return 1, nil
 		}
 		time.AfterFunc(10*time.Second, func() {
-			away := volume.Errorf(volume.ErrUnavailable, "the server 10.0.0.1 does not answer")
+			away := volume.Errorf(volume.ErrUnavailable, "share nas1 (10.0.0.1:/export): the server 10.0.0.1 does not answer")
 			o.away.Store(&away)
 		})
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -43,7 +43,7 @@ func TestServerDies(t *testing.T) {
 		_, err := on(ctx, s.Volumes.access, h, nil, hang)
 		took := time.Since(start)
 		if volume.Kind(err) != volume.ErrUnavailable || took < 10*time.Second || took > 10*time.Second+watchInterval+lastWords ||
-			!strings.Contains(err.Error(), "pvc-1") || !strings.Contains(err.Error(), "10.0.0.1 does not answer") {
+			!strings.Contains(err.Error(), "pvc-1") || !strings.Contains(err.Error(), "10.0.0.1 does not answer") || strings.Count(err.Error(), "nas1") != 1 {
 			t.Errorf("after %v the error is %v", took, err)
 		}
 		o.away.Store(nil)

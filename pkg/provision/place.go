@@ -119,7 +119,7 @@ func (v *Volumes) Capacity(ctx context.Context, shares []string) (volume.Space, 
 	if err != nil {
 		return volume.Space{}, err
 	}
-	return bounded(ctx, "find the capacity of "+strings.Join(names, ", "), func() {}, func(ctx context.Context) (volume.Space, error) {
+	return bounded(ctx, "find the capacity of "+strings.Join(names, ", "), "", func() {}, func(ctx context.Context) (volume.Space, error) {
 		name, err := v.place(ctx, names, "")
 		if err != nil {
 			return volume.Space{}, err

@@ -79,7 +79,7 @@ func run[T any](ctx context.Context, a *access, what, where string, work func(co
 	if !ok {
 		return none, volume.Errorf(volume.ErrBusy, "an operation on %s is still under way: try again", what)
 	}
-	return bounded(ctx, what+" on share "+where, unlock, work)
+	return bounded(ctx, what, where, unlock, work)
 }
 
 const (
@@ -120,8 +120,9 @@ func (a *access) open(ctx context.Context, name string, options []string) (*shar
 
 // bounded does work on the file systems of shares and waits for it until ctx ends, or a server
 // does not answer any more. after is called when the work has really ended, and before the
-// result is returned.
-func bounded[T any](ctx context.Context, what string, after func(), work func(context.Context) (T, error)) (T, error) {
+// result is returned. where names the share, or the shares, for an error that does not: "" where
+// what does.
+func bounded[T any](ctx context.Context, what, where string, after func(), work func(context.Context) (T, error)) (T, error) {
 	type result struct {
 		value T
 		err   error
@@ -156,8 +157,11 @@ func bounded[T any](ctx context.Context, what string, after func(), work func(co
 		}
 	case <-time.After(lastWords):
 	}
-	if lost {
+	if lost { // it says which share it was
 		return none, fmt.Errorf("%s: %w", what, cause)
+	}
+	if where != "" {
+		what += " on share " + where
 	}
 	return none, volume.Errorf(volume.ErrTimeout, "%s: not done in time (%w): the server does not answer, or is slow; it is safe to try again", what, cause)
 }
