@@ -13,6 +13,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/mooring-csi/mooring/pkg/copytree"
 	"github.com/mooring-csi/mooring/pkg/share"
@@ -220,7 +221,11 @@ func TestRestoreRefuses(t *testing.T) {
 				_, err := s.Volumes.Create(ctx, wish(t, "pvc-new", map[string]string{"subDir": "pvc-1/inner"}))
 				return err
 			}, "there are volumes inside it"},
-			"a directory": {func(dir string, _ *Service) error { return os.Mkdir(filepath.Join(dir, "pvc-1"), 0o755) }, "move it away"},
+			"a directory": {func(dir string, _ *Service) error {
+				// Not of this moment: an empty one that is as young as the claim could be our own.
+				there, before := filepath.Join(dir, "pvc-1"), time.Now().Add(-time.Hour)
+				return errors.Join(os.Mkdir(there, 0o755), os.Chtimes(there, before, before))
+			}, "move it away"},
 			"the volume": {func(_ string, s *Service) error {
 				_, err := s.Volumes.Create(ctx, wish(t, "pvc-1", map[string]string{"subDir": "other"}))
 				return err
