@@ -176,7 +176,11 @@ func (v *Volumes) settle(ctx context.Context, sh *share.Share, w volume.Wish, r 
 			return done, err
 		}
 	}
-	return nil, sh.Volumes.AbortAbandoned(ctx, found)
+	err := sh.Volumes.AbortAbandoned(ctx, found)
+	if found.Source != nil { // half a copy may have gone into the trash
+		v.purger.Look(def.Name)
+	}
+	return nil, err
 }
 
 // standing answers with a volume that exists already, if its directory does.

@@ -61,7 +61,7 @@ func (o *one) Answers(context.Context, string) error {
 // Add implements Purger.
 func (o *one) Add(string, share.Trashed) {}
 
-// Look implements jobs.Trashed.
+// Look implements Purger and jobs.Trashed.
 func (o *one) Look(string) {}
 
 // purge empties the trash. What it does not see at once, it does a moment later, as the

@@ -29,9 +29,10 @@ type Shares interface {
 	Answers(ctx context.Context, name string) error
 }
 
-// Purger is told what is new in a share's trash.
+// Purger is told what is new in a share's trash, or that something may be.
 type Purger interface {
 	Add(share string, e share.Trashed)
+	Look(share string)
 }
 
 // Copier makes copies that outlive the call which asks for them: see jobs.Copier.
