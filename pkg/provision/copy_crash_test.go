@@ -90,12 +90,16 @@ func prepareCopies(t *testing.T, g ground.Ground) string {
 func settle(t *testing.T, dir string, s *Service, o *one) []string {
 	t.Helper()
 	s.Groups.Sweep(context.Background())
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
 		if err := o.copier.Resume(context.Background(), "nas1"); err != nil {
 			t.Error(err)
 		}
-		if left, err := o.share.Jobs.List(context.Background()); err != nil || len(left) == 0 {
+		left, err := o.share.Jobs.List(context.Background())
+		if err != nil || len(left) == 0 {
 			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("not after %v: the copies %v are made or forgotten", patience, left)
 		}
 	}
 	o.purge(t)

@@ -199,7 +199,7 @@ func TestLinksDuringCreateAndDelete(t *testing.T) {
 		stop := exchange(t, s.export, tenants)
 		var tally [2]tally
 		var all sync.WaitGroup
-		enough := time.Now().Add(8 * time.Second)
+		enough := time.Now().Add(patience)
 		for i := range tenants {
 			all.Go(func() {
 				name := fmt.Sprintf("pvc-%d", i)
