@@ -28,8 +28,6 @@ var large = map[string]string{
 	"pkg/share.entry":   "it is divided with pkg/share",
 	"pkg/share.ground":  "it is divided with pkg/share, which it tests",
 
-	"test/bench.controller": "a harness of tests",
-	"test/demo.demo":        "a harness of tests",
 	"test/nfs.site":         "a harness of tests",
 }
 
