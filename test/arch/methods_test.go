@@ -27,8 +27,6 @@ var large = map[string]string{
 	"pkg/share.claims":  "it is divided with pkg/share",
 	"pkg/share.entry":   "it is divided with pkg/share",
 	"pkg/share.ground":  "it is divided with pkg/share, which it tests",
-
-	"test/nfs.site":         "a harness of tests",
 }
 
 // TestMethods counts the methods of each type, those of tests too. What is promoted from an

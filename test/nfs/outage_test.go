@@ -56,13 +56,13 @@ func TestControllerInOutage(t *testing.T) {
 			var all sync.WaitGroup
 			sites["fresh"] = fresh
 			for _, s := range sites {
-				all.Go(func() { s.refuses(8*time.Second, "pvc-short") })
-				all.Go(func() { s.refuses(time.Minute, "pvc-long") })
+				all.Go(func() { refuses(s, 8*time.Second, "pvc-short") })
+				all.Go(func() { refuses(s, time.Minute, "pvc-long") })
 			}
 			all.Wait()
 			over()
 			for _, s := range sites {
-				s.worksAgain()
+				worksAgain(s)
 			}
 		})
 	}
@@ -78,7 +78,7 @@ func exportDir(t *testing.T, name string) string {
 
 // refuses asks for a volume that cannot be made for now. A caller that waits long enough hears
 // that the server is unavailable; all hear the reason.
-func (s *site) refuses(patience time.Duration, name string) {
+func refuses(s *site, patience time.Duration, name string) {
 	var took time.Duration
 	var err error
 	// The driver leaves some of the caller's time for its answer to arrive in. On a busy machine
@@ -103,7 +103,7 @@ func (s *site) refuses(patience time.Duration, name string) {
 }
 
 // worksAgain makes and deletes volumes, as soon as the server's grace period allows.
-func (s *site) worksAgain() {
+func worksAgain(s *site) {
 	s.t.Helper()
 	for _, name := range []string{"pvc-short", "pvc-long", "pvc-before"} {
 		eventually(s.t, patience, "the share can be used again", func() bool {
