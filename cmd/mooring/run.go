@@ -216,14 +216,17 @@ func newController(ctx context.Context, background *sync.WaitGroup, o options, s
 		tick := time.NewTicker(sweepEvery)
 		defer tick.Stop()
 		for ctx.Err() == nil {
-			service.Sweep(ctx)
+			service.Groups.Sweep(ctx)
 			select {
 			case <-ctx.Done():
 			case <-tick.C:
 			}
 		}
 	})
-	return &driver.Controller{Volumes: service, Snapshots: service, Health: service}
+	return &driver.Controller{
+		SnapshotController: driver.SnapshotController{Snapshots: service.Snapshots},
+		Volumes:            service.Volumes, Groups: service.Groups, Health: service.Health,
+	}
 }
 
 // newNode returns the node service, or nil where this process has none.
@@ -238,12 +241,15 @@ func newNode(ctx context.Context, background *sync.WaitGroup, o options, source 
 	asker, inline := &probe.ByChild{}, &publish.Children{}
 	m.Children("ask", &asker.Children)
 	m.Children("inline", &inline.Children)
-	publisher, err := publish.New(source.Current, mounter, probe.NewMounts(servers, asker.Ask), dir, inline.Do)
+	node, err := publish.New(source.Current, mounter, probe.NewMounts(servers, asker.Ask), dir, inline.Do)
 	if err != nil {
 		return nil, err
 	}
-	background.Go(func() { publisher.Tidy(ctx) })
-	return &driver.Node{Publisher: publisher, ID: o.nodeID, MaxVolumes: o.maxVolumes, Topology: o.topology}, nil
+	background.Go(func() { node.Inlines.Tidy(ctx) })
+	return &driver.Node{
+		Stages: node.Stages, Pods: node.Pods, Health: node.Health,
+		ID: o.nodeID, MaxVolumes: o.maxVolumes, Topology: o.topology,
+	}, nil
 }
 
 // serveMetrics serves them in the background, if there is an address to do it at. Where that is

@@ -182,7 +182,7 @@ func on[T any](ctx context.Context, s *Service, o opened, name string, each func
 			}
 			return err
 		case err := <-lost:
-			return fmt.Errorf("share %s: given up: %w", name, err)
+			return fmt.Errorf("given up: %w", err) // it says which share
 		case <-ctx.Done():
 			return ctx.Err()
 		}

@@ -244,7 +244,7 @@ func TestShares(t *testing.T) {
 func TestLost(t *testing.T) {
 	p := newPool(t, "a", "b")
 	p.create("b", "pvc-1", "d", "")
-	p.lost["a"] = volume.Errorf(volume.ErrUnavailable, "the server does not answer")
+	p.lost["a"] = volume.Errorf(volume.ErrUnavailable, "share a: the server does not answer")
 	s, reported := p.service()
 	never := make(chan struct{})
 	defer close(never)
@@ -259,7 +259,7 @@ func TestLost(t *testing.T) {
 			return err
 		})
 	same(t, "what was done", got, "a", "b")
-	if said := reported(); err != nil || !strings.Contains(said, "share a: given up: the server does not answer") {
+	if said := reported(); err != nil || !strings.Contains(said, "given up: share a: the server does not answer") {
 		t.Errorf("it ends with %v, and %q", err, said)
 	}
 }

@@ -140,7 +140,7 @@ func TestWatchConfigMap(t *testing.T) {
 	go func() { defer close(done); s.Watch(ctx, time.Millisecond) }()
 	for _, name := range names[1:] {
 		swap(name)
-		deadline := time.Now().Add(10 * time.Second)
+		deadline := time.Now().Add(time.Minute)
 		for s.Current().Shares[0].Name != name && time.Now().Before(deadline) {
 			if !slices.Contains(names, s.Current().Shares[0].Name) {
 				t.Fatalf("the shares are %v", s.Current().Shares)

@@ -53,9 +53,14 @@ func counted(t *testing.T, client string, c *Copy) lab.Counts {
 	before, err := lab.Count(os.Getpid(), mine)
 	must(t, err)
 	must(t, copyOf(t, context.Background(), client, c))
-	time.Sleep(200 * time.Millisecond) // CLOSE is not waited for
-	after, err := lab.Count(os.Getpid(), mine)
-	must(t, err)
+	// CLOSE is not waited for: all is counted when the count has stopped growing.
+	var after lab.Counts
+	for counted := int64(-1); after.Total() != counted; {
+		counted = after.Total()
+		time.Sleep(500 * time.Millisecond)
+		after, err = lab.Count(os.Getpid(), mine)
+		must(t, err)
+	}
 	return after.Since(before)
 }
 

@@ -344,7 +344,7 @@ func TestCopyOfWhatChanges(t *testing.T) {
 		for i := range 5 {
 			target := filepath.Join(g.Dir, fmt.Sprint("copy-", i))
 			must(t, os.Mkdir(target, 0o700))
-			ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 			c := &Copy{Workers: 8}
 			if err := copyInto(t, ctx, tree, target, c); err != nil {
 				t.Errorf("copy %d: %v", i, err)

@@ -26,10 +26,10 @@ type Volumes interface {
 // Controller is the CSI controller service: it checks requests, calls the domain and
 // translates what comes back.
 type Controller struct {
-	csi.UnimplementedControllerServer
-	Volumes   Volumes
-	Snapshots Snapshots
-	Health    Health
+	SnapshotController
+	Volumes Volumes
+	Groups  Groups
+	Health  Health
 }
 
 // ControllerGetCapabilities says what of the service is here.

@@ -15,57 +15,65 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// volumes is a Volumes that notes what it is called with and answers with what it is told to.
-type volumes struct {
+// double is what a stand-in for the domain has been called with, and the error it answers with.
+type double struct {
 	calls []any // name and arguments
 	err   error
 }
+
+// volumes is a Volumes that notes what it is called with and answers with what it is told to.
+type volumes struct{ *double }
 
 var v1 = volume.Volume{
 	Handle: volume.Handle{Share: "nas1", Key: "v1"}, Capacity: 7, Location: volume.Location{Share: "nas1", Directory: "a"},
 }
 
-func (v *volumes) Create(_ context.Context, w volume.Wish) (*volume.Volume, error) {
+func (v volumes) Create(_ context.Context, w volume.Wish) (*volume.Volume, error) {
 	v.calls = append(v.calls, "Create", w)
 	return &v1, v.err
 }
 
-func (v *volumes) Delete(_ context.Context, h volume.Handle, options []string) error {
+func (v volumes) Delete(_ context.Context, h volume.Handle, options []string) error {
 	v.calls = append(v.calls, "Delete", h, options)
 	return v.err
 }
 
-func (v *volumes) Get(_ context.Context, h volume.Handle) (*volume.Volume, error) {
+func (v volumes) Get(_ context.Context, h volume.Handle) (*volume.Volume, error) {
 	v.calls = append(v.calls, "Get", h)
 	return &v1, v.err
 }
 
-func (v *volumes) List(_ context.Context, p volume.Page) ([]volume.Volume, string, error) {
+func (v volumes) List(_ context.Context, p volume.Page) ([]volume.Volume, string, error) {
 	v.calls = append(v.calls, "List", p)
 	return []volume.Volume{v1, v1}, "next", v.err
 }
 
-func (v *volumes) Expand(_ context.Context, h volume.Handle, c volume.Capacity) (int64, error) {
+func (v volumes) Expand(_ context.Context, h volume.Handle, c volume.Capacity) (int64, error) {
 	v.calls = append(v.calls, "Expand", h, c)
 	return 9, v.err
 }
 
-func (v *volumes) Modify(_ context.Context, h volume.Handle, m volume.Mutable) error {
+func (v volumes) Modify(_ context.Context, h volume.Handle, m volume.Mutable) error {
 	v.calls = append(v.calls, "Modify", h, m)
 	return v.err
 }
 
-func (v *volumes) Capacity(_ context.Context, shares []string) (volume.Space, error) {
+func (v volumes) Capacity(_ context.Context, shares []string) (volume.Space, error) {
 	v.calls = append(v.calls, "Capacity", shares)
 	return volume.Space{Total: 100, Free: 40}, v.err
+}
+
+// newDouble returns a Controller on a double.
+func newDouble(d *double) *Controller {
+	return &Controller{Volumes: volumes{d}, SnapshotController: SnapshotController{Snapshots: snapshots{d}}}
 }
 
 // call makes a call of a new Controller.
 func call[Q, R proto.Message](t *testing.T, err error, method func(*Controller, context.Context, Q) (R, error), request Q) (R, []any, error) {
 	t.Helper()
-	v := &volumes{err: err}
-	r, err := method(&Controller{Volumes: v, Snapshots: v}, context.Background(), request)
-	return r, v.calls, err
+	d := &double{err: err}
+	r, err := method(newDouble(d), context.Background(), request)
+	return r, d.calls, err
 }
 
 // want fails the test unless there were these calls and this answer.
@@ -196,7 +204,7 @@ func TestErrorsPass(t *testing.T) {
 	wrong := errors.New("no")
 	id, all := "nas1/v1", []*csi.VolumeCapability{capable(modeRWX)}
 	share := map[string]string{"share": "nas1"}
-	c, ctx := &Controller{Volumes: &volumes{err: wrong}}, context.Background()
+	c, ctx := newDouble(&double{err: wrong}), context.Background()
 	for what, call := range map[string]func() (proto.Message, error){
 		"Create": func() (proto.Message, error) {
 			return c.CreateVolume(ctx, &csi.CreateVolumeRequest{Name: "v", Parameters: share, VolumeCapabilities: all})

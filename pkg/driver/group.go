@@ -11,10 +11,17 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
+// Groups is what the group controller service needs of the domain.
+type Groups interface {
+	Create(ctx context.Context, name string, sources []volume.Handle) (*volume.Group, error)
+	Delete(ctx context.Context, h volume.Handle, snapshots []volume.Handle) error
+	Get(ctx context.Context, h volume.Handle, snapshots []volume.Handle) (*volume.Group, error)
+}
+
 // GroupController is the CSI group controller service: snapshots that are made together.
 type GroupController struct {
 	csi.UnimplementedGroupControllerServer
-	Snapshots Snapshots
+	Groups Groups
 }
 
 // GroupControllerGetCapabilities says what of the service is here: all.
@@ -41,7 +48,7 @@ func (g *GroupController) CreateVolumeGroupSnapshot(ctx context.Context, r *csi.
 	if err := volume.CheckSnapshotParams(r.GetParameters()); err != nil {
 		return nil, err
 	}
-	group, err := g.Snapshots.CreateGroup(ctx, r.GetName(), sources)
+	group, err := g.Groups.Create(ctx, r.GetName(), sources)
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +68,7 @@ func (g *GroupController) DeleteVolumeGroupSnapshot(ctx context.Context, r *csi.
 	if err != nil {
 		return nil, err
 	}
-	return &csi.DeleteVolumeGroupSnapshotResponse{}, g.Snapshots.DeleteGroup(ctx, h, snapshots)
+	return &csi.DeleteVolumeGroupSnapshotResponse{}, g.Groups.Delete(ctx, h, snapshots)
 }
 
 // GetVolumeGroupSnapshot returns a group and its snapshots.
@@ -74,7 +81,7 @@ func (g *GroupController) GetVolumeGroupSnapshot(ctx context.Context, r *csi.Get
 	if err != nil {
 		return nil, err
 	}
-	group, err := g.Snapshots.GetGroup(ctx, h, snapshots)
+	group, err := g.Groups.Get(ctx, h, snapshots)
 	if err != nil {
 		return nil, err
 	}

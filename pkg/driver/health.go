@@ -11,8 +11,8 @@ import (
 
 // Health is what the controller service needs of the domain to say how volumes are.
 type Health interface {
-	Health(ctx context.Context, h volume.Handle) ([]volume.Condition, error)
-	ListHealth(ctx context.Context, p volume.Page) ([]volume.Health, string, error)
+	Volume(ctx context.Context, h volume.Handle) ([]volume.Condition, error)
+	List(ctx context.Context, p volume.Page) ([]volume.Health, string, error)
 }
 
 // ControllerGetVolumeHealth says what is wrong with one volume's share, record and directory.
@@ -21,7 +21,7 @@ func (c *Controller) ControllerGetVolumeHealth(ctx context.Context, r *csi.Contr
 	if err != nil {
 		return nil, err
 	}
-	conditions, err := c.Health.Health(ctx, h)
+	conditions, err := c.Health.Volume(ctx, h)
 	if err != nil {
 		return nil, err
 	}
@@ -30,7 +30,7 @@ func (c *Controller) ControllerGetVolumeHealth(ctx context.Context, r *csi.Contr
 
 // ControllerListVolumeHealth lists the volumes with which something is wrong.
 func (c *Controller) ControllerListVolumeHealth(ctx context.Context, r *csi.ControllerListVolumeHealthRequest) (*csi.ControllerListVolumeHealthResponse, error) {
-	unwell, next, err := c.Health.ListHealth(ctx, volume.Page{Token: r.GetStartingToken(), Max: int(r.GetMaxEntries())})
+	unwell, next, err := c.Health.List(ctx, volume.Page{Token: r.GetStartingToken(), Max: int(r.GetMaxEntries())})
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +47,7 @@ func (n *Node) NodeGetVolumeHealth(ctx context.Context, r *csi.NodeGetVolumeHeal
 	if err := volumeID(r.GetVolumeId()); err != nil {
 		return nil, err
 	}
-	conditions, err := n.Publisher.Health(ctx, r.GetVolumeId(), r.GetStagingTargetPath(), r.GetVolumePublishPath())
+	conditions, err := n.Health.Volume(ctx, r.GetVolumeId(), r.GetStagingTargetPath(), r.GetVolumePublishPath())
 	if err != nil {
 		return nil, err
 	}
@@ -57,7 +57,7 @@ func (n *Node) NodeGetVolumeHealth(ctx context.Context, r *csi.NodeGetVolumeHeal
 // NodeGetStorageHealth says which shares this node cannot reach.
 func (n *Node) NodeGetStorageHealth(ctx context.Context, _ *csi.NodeGetStorageHealthRequest) (*csi.NodeGetStorageHealthResponse, error) {
 	response := &csi.NodeGetStorageHealthResponse{}
-	for _, c := range n.Publisher.StorageHealth(ctx) {
+	for _, c := range n.Health.Shares(ctx) {
 		status := csi.StorageHealthErrorType_STORAGE_UNREACHABLE
 		if c.Severity == volume.Degraded {
 			status = csi.StorageHealthErrorType_STORAGE_DEGRADED

@@ -37,7 +37,7 @@ func wantUnwell(t *testing.T, h *csi.VolumeHealth, id string) {
 
 func TestNodeHealth(t *testing.T) {
 	p, ctx := &publisher{conditions: unwell}, context.Background()
-	n := &Node{Publisher: p}
+	n := newNode(p)
 	r, err := n.NodeGetVolumeHealth(ctx, &csi.NodeGetVolumeHealthRequest{VolumeId: id, StagingTargetPath: "/stage", VolumePublishPath: "/pod"})
 	if err != nil || !reflect.DeepEqual(p.calls, []any{"Health", id, "/stage", "/pod"}) {
 		t.Fatalf("%v; called was %v", err, p.calls)
@@ -67,11 +67,11 @@ func TestNodeHealth(t *testing.T) {
 // controllerHealth has one volume, which is unwell.
 type controllerHealth struct{ page volume.Page }
 
-func (c *controllerHealth) Health(context.Context, volume.Handle) ([]volume.Condition, error) {
+func (c *controllerHealth) Volume(context.Context, volume.Handle) ([]volume.Condition, error) {
 	return unwell, nil
 }
 
-func (c *controllerHealth) ListHealth(_ context.Context, p volume.Page) ([]volume.Health, string, error) {
+func (c *controllerHealth) List(_ context.Context, p volume.Page) ([]volume.Health, string, error) {
 	c.page = p
 	return []volume.Health{{Handle: volume.Handle{Share: "nas1", Key: "pvc-1"}, Conditions: unwell}}, "next", nil
 }
@@ -107,7 +107,7 @@ func TestInline(t *testing.T) {
 		p, r := &publisher{}, publishRequest()
 		r.VolumeCapability, r.VolumeContext, r.StagingTargetPath = capable(modeRWX, flags...), maps.Clone(pod), ""
 		maps.Copy(r.VolumeContext, attributes)
-		_, err := (&Node{Publisher: p}).NodePublishVolume(context.Background(), r)
+		_, err := newNode(p).NodePublishVolume(context.Background(), r)
 		if err != nil {
 			return nil, err
 		}
@@ -141,7 +141,7 @@ func TestStaticOptions(t *testing.T) {
 	p, r := &publisher{}, stageRequest()
 	r.VolumeContext["mountOptions"] = "noatime,vers=4.1"
 	r.VolumeContext["share"], r.VolumeContext["subDir"] = "x/", "/a/"
-	if _, err := (&Node{Publisher: p}).NodeStageVolume(context.Background(), r); err != nil {
+	if _, err := newNode(p).NodeStageVolume(context.Background(), r); err != nil {
 		t.Fatal(err)
 	}
 	want := volume.Stage{ID: id, Location: volume.Location{Share: "nas:/x", Directory: "a"}, Path: "/stage", Options: []string{"noatime,vers=4.1", "hard", "vers=3"}}

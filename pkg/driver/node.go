@@ -10,21 +10,31 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// Publisher is what the node service needs of the domain.
-type Publisher interface {
+// Stages is what the node service needs of the domain to mount volumes once for the node.
+type Stages interface {
 	Stage(ctx context.Context, r volume.Stage) error
 	Unstage(ctx context.Context, id, stagingPath string) error
+}
+
+// Pods is what the node service needs of the domain to show volumes to pods.
+type Pods interface {
 	Publish(ctx context.Context, r volume.Publish) error
 	Unpublish(ctx context.Context, id, target string) error
+}
+
+// NodeHealth is what the node service needs of the domain to say how volumes and shares are.
+type NodeHealth interface {
 	Usage(ctx context.Context, id, path string) (volume.Space, error)
-	Health(ctx context.Context, id, stagingPath, target string) ([]volume.Condition, error)
-	StorageHealth(ctx context.Context) []volume.Condition
+	Volume(ctx context.Context, id, stagingPath, target string) ([]volume.Condition, error)
+	Shares(ctx context.Context) []volume.Condition
 }
 
 // Node is the CSI node service.
 type Node struct {
 	csi.UnimplementedNodeServer
-	Publisher  Publisher
+	Stages     Stages
+	Pods       Pods
+	Health     NodeHealth
 	ID         string
 	MaxVolumes int64 // per node; 0: no limit
 	// Topology becomes labels of the node. Volumes are bound to none: every node reaches all.
@@ -73,7 +83,7 @@ func (n *Node) NodeStageVolume(ctx context.Context, r *csi.NodeStageVolumeReques
 	if err != nil {
 		return nil, err
 	}
-	return &csi.NodeStageVolumeResponse{}, n.Publisher.Stage(ctx, volume.Stage{
+	return &csi.NodeStageVolumeResponse{}, n.Stages.Stage(ctx, volume.Stage{
 		ID: r.GetVolumeId(), Location: location, Path: r.GetStagingTargetPath(),
 		Options: contextOptions(r.GetVolumeContext(), capability.GetMountFlags()),
 	})
@@ -87,7 +97,7 @@ func (n *Node) NodeUnstageVolume(ctx context.Context, r *csi.NodeUnstageVolumeRe
 	if r.GetStagingTargetPath() == "" {
 		return nil, invalid("volume %s: no staging path is given", r.GetVolumeId())
 	}
-	return &csi.NodeUnstageVolumeResponse{}, n.Publisher.Unstage(ctx, r.GetVolumeId(), r.GetStagingTargetPath())
+	return &csi.NodeUnstageVolumeResponse{}, n.Stages.Unstage(ctx, r.GetVolumeId(), r.GetStagingTargetPath())
 }
 
 // NodePublishVolume shows a staged volume to a pod.
@@ -110,7 +120,7 @@ func (n *Node) NodePublishVolume(ctx context.Context, r *csi.NodePublishVolumeRe
 		return nil, volume.Errorf(volume.ErrConflict, "volume %s: no staging path is given: the volume has to be staged first", r.GetVolumeId())
 	}
 	mode := r.GetVolumeCapability().GetAccessMode().GetMode()
-	return &csi.NodePublishVolumeResponse{}, n.Publisher.Publish(ctx, volume.Publish{
+	return &csi.NodePublishVolumeResponse{}, n.Pods.Publish(ctx, volume.Publish{
 		ID: r.GetVolumeId(), StagingPath: r.GetStagingTargetPath(), Target: r.GetTargetPath(),
 		ReadOnly:     r.GetReadonly() || readOnly(r.GetVolumeCapability()),
 		SingleWriter: mode == csi.VolumeCapability_AccessMode_SINGLE_NODE_SINGLE_WRITER,
@@ -126,7 +136,7 @@ func (n *Node) NodeUnpublishVolume(ctx context.Context, r *csi.NodeUnpublishVolu
 	if r.GetTargetPath() == "" {
 		return nil, invalid("volume %s: no target path is given", r.GetVolumeId())
 	}
-	return &csi.NodeUnpublishVolumeResponse{}, n.Publisher.Unpublish(ctx, r.GetVolumeId(), r.GetTargetPath())
+	return &csi.NodeUnpublishVolumeResponse{}, n.Pods.Unpublish(ctx, r.GetVolumeId(), r.GetTargetPath())
 }
 
 // NodeGetVolumeStats says how full a volume is, in bytes and inodes: of its quota where the
@@ -138,7 +148,7 @@ func (n *Node) NodeGetVolumeStats(ctx context.Context, r *csi.NodeGetVolumeStats
 	if r.GetVolumePath() == "" {
 		return nil, invalid("volume %s: no volume path is given", r.GetVolumeId())
 	}
-	space, err := n.Publisher.Usage(ctx, r.GetVolumeId(), r.GetVolumePath())
+	space, err := n.Health.Usage(ctx, r.GetVolumeId(), r.GetVolumePath())
 	if err != nil {
 		return nil, err
 	}

@@ -14,7 +14,7 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// publisher is a Publisher that notes what it is called with and answers with one error.
+// publisher is the domain of a node. It notes what it is called with and answers with one error.
 type publisher struct {
 	calls      []any
 	conditions []volume.Condition
@@ -46,12 +46,17 @@ func (p *publisher) Usage(_ context.Context, id, path string) (volume.Space, err
 	return volume.Space{Total: 10, Free: 3, Used: 6, Inodes: 20, InodesFree: 5, InodesUsed: 15}, p.err
 }
 
-func (p *publisher) Health(_ context.Context, id, stagingPath, target string) ([]volume.Condition, error) {
+func (p *publisher) Volume(_ context.Context, id, stagingPath, target string) ([]volume.Condition, error) {
 	p.calls = append(p.calls, "Health", id, stagingPath, target)
 	return p.conditions, p.err
 }
 
-func (p *publisher) StorageHealth(context.Context) []volume.Condition { return p.conditions }
+func (p *publisher) Shares(context.Context) []volume.Condition { return p.conditions }
+
+// newNode returns a Node on p.
+func newNode(p *publisher) *Node {
+	return &Node{Stages: p, Pods: p, Health: p, ID: "node-1", MaxVolumes: 7}
+}
 
 const id = "any id of a static PV"
 
@@ -68,7 +73,7 @@ func publishRequest() *csi.NodePublishVolumeRequest {
 
 func TestStage(t *testing.T) {
 	p, ctx := &publisher{}, context.Background()
-	n := &Node{Publisher: p}
+	n := newNode(p)
 	if _, err := n.NodeStageVolume(ctx, stageRequest()); err != nil {
 		t.Fatal(err)
 	}
@@ -106,7 +111,7 @@ func TestPublishModes(t *testing.T) {
 			p := &publisher{}
 			r := publishRequest()
 			r.VolumeCapability, r.Readonly = capable(mode), readonly
-			if _, err := (&Node{Publisher: p}).NodePublishVolume(context.Background(), r); err != nil {
+			if _, err := newNode(p).NodePublishVolume(context.Background(), r); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
 			want := volume.Publish{
@@ -134,7 +139,7 @@ func TestPublishRefuses(t *testing.T) {
 	} {
 		r := publishRequest()
 		c.change(r)
-		_, err := (&Node{Publisher: p}).NodePublishVolume(context.Background(), r)
+		_, err := newNode(p).NodePublishVolume(context.Background(), r)
 		refused(t, part, err, c.kind, part)
 	}
 	if p.calls != nil {
@@ -144,7 +149,7 @@ func TestPublishRefuses(t *testing.T) {
 
 func TestUndo(t *testing.T) {
 	p, ctx := &publisher{}, context.Background()
-	n := &Node{Publisher: p}
+	n := newNode(p)
 	_, err1 := n.NodeUnstageVolume(ctx, &csi.NodeUnstageVolumeRequest{VolumeId: id, StagingTargetPath: "/stage"})
 	_, err2 := n.NodeUnpublishVolume(ctx, &csi.NodeUnpublishVolumeRequest{VolumeId: id, TargetPath: "/pod"})
 	if want := []any{"Unstage", id, "/stage", "Unpublish", id, "/pod"}; err1 != nil || err2 != nil || !reflect.DeepEqual(p.calls, want) {
@@ -161,7 +166,7 @@ func TestUndo(t *testing.T) {
 }
 
 func TestStats(t *testing.T) {
-	r, err := (&Node{Publisher: &publisher{}}).NodeGetVolumeStats(context.Background(), &csi.NodeGetVolumeStatsRequest{VolumeId: id, VolumePath: "/pod"})
+	r, err := newNode(&publisher{}).NodeGetVolumeStats(context.Background(), &csi.NodeGetVolumeStatsRequest{VolumeId: id, VolumePath: "/pod"})
 	if err != nil || len(r.Usage) != 2 {
 		t.Fatalf("the usage is %v, %v", r, err)
 	}
@@ -176,7 +181,7 @@ func TestStats(t *testing.T) {
 
 func TestNodeErrorsPass(t *testing.T) {
 	wrong := errors.New("no")
-	n, ctx := &Node{Publisher: &publisher{err: wrong}, ID: "node-1", MaxVolumes: 7}, context.Background()
+	n, ctx := newNode(&publisher{err: wrong}), context.Background()
 	_, stage := n.NodeStageVolume(ctx, stageRequest())
 	_, publish := n.NodePublishVolume(ctx, publishRequest())
 	_, unstage := n.NodeUnstageVolume(ctx, &csi.NodeUnstageVolumeRequest{VolumeId: id, StagingTargetPath: "/stage"})

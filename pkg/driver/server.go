@@ -51,7 +51,7 @@ func NewServer(identity *Identity, controller *Controller, node *Node, observe O
 	csi.RegisterIdentityServer(s, identity)
 	if controller != nil {
 		csi.RegisterControllerServer(s, controller)
-		csi.RegisterGroupControllerServer(s, &GroupController{Snapshots: controller.Snapshots})
+		csi.RegisterGroupControllerServer(s, &GroupController{Groups: controller.Groups})
 	}
 	if node != nil {
 		csi.RegisterNodeServer(s, node)

@@ -106,7 +106,7 @@ func TestLog(t *testing.T) {
 		}
 		seen = append(seen, method+" "+code)
 	}
-	v := &volumes{}
+	v := volumes{&double{}}
 	c := csi.NewControllerClient(dial(t, v, observe))
 	request := &csi.CreateVolumeRequest{
 		Name: "v1", Parameters: map[string]string{"share": "nas1"}, VolumeCapabilities: []*csi.VolumeCapability{capable(modeRWX)},
@@ -177,7 +177,7 @@ func TestMethods(t *testing.T) {
 // TestQuiet keeps what is asked every few seconds out of the log, but for failures.
 func TestQuiet(t *testing.T) {
 	log := logTo(t, "2")
-	conn := dial(t, &volumes{err: errors.New("no")}, func(string, string, error, time.Duration) {})
+	conn := dial(t, volumes{&double{err: errors.New("no")}}, func(string, string, error, time.Duration) {})
 	if _, err := csi.NewIdentityClient(conn).Probe(context.Background(), &csi.ProbeRequest{}); err != nil {
 		t.Fatal(err)
 	}

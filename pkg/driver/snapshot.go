@@ -11,19 +11,22 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-// Snapshots is what the controller services need of the domain for snapshots.
+// Snapshots is what the controller service needs of the domain for snapshots.
 type Snapshots interface {
-	CreateSnapshot(ctx context.Context, name string, source volume.Handle) (*volume.Snapshot, error)
-	DeleteSnapshot(ctx context.Context, h volume.Handle) error
-	GetSnapshot(ctx context.Context, h volume.Handle) (*volume.Snapshot, error)
-	ListSnapshots(ctx context.Context, p volume.Page, of *volume.Handle) ([]volume.Snapshot, string, error)
-	CreateGroup(ctx context.Context, name string, sources []volume.Handle) (*volume.Group, error)
-	DeleteGroup(ctx context.Context, h volume.Handle, snapshots []volume.Handle) error
-	GetGroup(ctx context.Context, h volume.Handle, snapshots []volume.Handle) (*volume.Group, error)
+	Create(ctx context.Context, name string, source volume.Handle) (*volume.Snapshot, error)
+	Delete(ctx context.Context, h volume.Handle) error
+	Get(ctx context.Context, h volume.Handle) (*volume.Snapshot, error)
+	List(ctx context.Context, p volume.Page, of *volume.Handle) ([]volume.Snapshot, string, error)
+}
+
+// SnapshotController is the part of the CSI controller service that snapshots have.
+type SnapshotController struct {
+	csi.UnimplementedControllerServer
+	Snapshots Snapshots
 }
 
 // CreateSnapshot makes a copy of a volume that stays as it is.
-func (c *Controller) CreateSnapshot(ctx context.Context, r *csi.CreateSnapshotRequest) (*csi.CreateSnapshotResponse, error) {
+func (c *SnapshotController) CreateSnapshot(ctx context.Context, r *csi.CreateSnapshotRequest) (*csi.CreateSnapshotResponse, error) {
 	if r.GetName() == "" {
 		return nil, invalid("no snapshot name is given")
 	}
@@ -34,7 +37,7 @@ func (c *Controller) CreateSnapshot(ctx context.Context, r *csi.CreateSnapshotRe
 	if err := volume.CheckSnapshotParams(r.GetParameters()); err != nil {
 		return nil, err
 	}
-	s, err := c.Snapshots.CreateSnapshot(ctx, r.GetName(), h)
+	s, err := c.Snapshots.Create(ctx, r.GetName(), h)
 	if err != nil {
 		return nil, err
 	}
@@ -42,7 +45,7 @@ func (c *Controller) CreateSnapshot(ctx context.Context, r *csi.CreateSnapshotRe
 }
 
 // DeleteSnapshot deletes a snapshot.
-func (c *Controller) DeleteSnapshot(ctx context.Context, r *csi.DeleteSnapshotRequest) (*csi.DeleteSnapshotResponse, error) {
+func (c *SnapshotController) DeleteSnapshot(ctx context.Context, r *csi.DeleteSnapshotRequest) (*csi.DeleteSnapshotResponse, error) {
 	h, err := handleOf("snapshot", r.GetSnapshotId())
 	if errors.Is(err, volume.ErrNotFound) {
 		return &csi.DeleteSnapshotResponse{}, nil // nobody's snapshot has such a handle here
@@ -50,16 +53,16 @@ func (c *Controller) DeleteSnapshot(ctx context.Context, r *csi.DeleteSnapshotRe
 	if err != nil {
 		return nil, err
 	}
-	return &csi.DeleteSnapshotResponse{}, c.Snapshots.DeleteSnapshot(ctx, h)
+	return &csi.DeleteSnapshotResponse{}, c.Snapshots.Delete(ctx, h)
 }
 
 // GetSnapshot returns one snapshot.
-func (c *Controller) GetSnapshot(ctx context.Context, r *csi.GetSnapshotRequest) (*csi.GetSnapshotResponse, error) {
+func (c *SnapshotController) GetSnapshot(ctx context.Context, r *csi.GetSnapshotRequest) (*csi.GetSnapshotResponse, error) {
 	h, err := handleOf("snapshot", r.GetSnapshotId())
 	if err != nil {
 		return nil, err
 	}
-	s, err := c.Snapshots.GetSnapshot(ctx, h)
+	s, err := c.Snapshots.Get(ctx, h)
 	if err != nil {
 		return nil, err
 	}
@@ -67,7 +70,7 @@ func (c *Controller) GetSnapshot(ctx context.Context, r *csi.GetSnapshotRequest)
 }
 
 // ListSnapshots lists snapshots: all, those of a volume, or one.
-func (c *Controller) ListSnapshots(ctx context.Context, r *csi.ListSnapshotsRequest) (*csi.ListSnapshotsResponse, error) {
+func (c *SnapshotController) ListSnapshots(ctx context.Context, r *csi.ListSnapshotsRequest) (*csi.ListSnapshotsResponse, error) {
 	response := &csi.ListSnapshotsResponse{}
 	add := func(s *volume.Snapshot) {
 		response.Entries = append(response.Entries, &csi.ListSnapshotsResponse_Entry{Snapshot: encodeSnapshot(s)})
@@ -84,7 +87,7 @@ func (c *Controller) ListSnapshots(ctx context.Context, r *csi.ListSnapshotsRequ
 		h, err := handleOf("snapshot", id)
 		var s *volume.Snapshot
 		if err == nil {
-			s, err = c.Snapshots.GetSnapshot(ctx, h)
+			s, err = c.Snapshots.Get(ctx, h)
 		}
 		if errors.Is(err, volume.ErrNotFound) {
 			return response, nil
@@ -94,7 +97,7 @@ func (c *Controller) ListSnapshots(ctx context.Context, r *csi.ListSnapshotsRequ
 		}
 		return response, err
 	}
-	all, next, err := c.Snapshots.ListSnapshots(ctx, volume.Page{Token: r.GetStartingToken(), Max: int(r.GetMaxEntries())}, of)
+	all, next, err := c.Snapshots.List(ctx, volume.Page{Token: r.GetStartingToken(), Max: int(r.GetMaxEntries())}, of)
 	if err != nil {
 		return nil, err
 	}

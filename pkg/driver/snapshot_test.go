@@ -32,50 +32,56 @@ var toldGroup = &csi.VolumeGroupSnapshot{
 	CreationTime: &timestamppb.Timestamp{Seconds: 1000, Nanos: 5}, ReadyToUse: true,
 }
 
-func (v *volumes) CreateSnapshot(_ context.Context, name string, source volume.Handle) (*volume.Snapshot, error) {
-	v.calls = append(v.calls, "CreateSnapshot", name, source)
-	return &s1, v.err
+// snapshots is a Snapshots that does as volumes does.
+type snapshots struct{ *double }
+
+func (s snapshots) Create(_ context.Context, name string, source volume.Handle) (*volume.Snapshot, error) {
+	s.calls = append(s.calls, "CreateSnapshot", name, source)
+	return &s1, s.err
 }
 
-func (v *volumes) DeleteSnapshot(_ context.Context, h volume.Handle) error {
-	v.calls = append(v.calls, "DeleteSnapshot", h)
-	return v.err
+func (s snapshots) Delete(_ context.Context, h volume.Handle) error {
+	s.calls = append(s.calls, "DeleteSnapshot", h)
+	return s.err
 }
 
-func (v *volumes) GetSnapshot(_ context.Context, h volume.Handle) (*volume.Snapshot, error) {
-	v.calls = append(v.calls, "GetSnapshot", h)
-	return &s1, v.err
+func (s snapshots) Get(_ context.Context, h volume.Handle) (*volume.Snapshot, error) {
+	s.calls = append(s.calls, "GetSnapshot", h)
+	return &s1, s.err
 }
 
-func (v *volumes) ListSnapshots(_ context.Context, p volume.Page, of *volume.Handle) ([]volume.Snapshot, string, error) {
-	v.calls = append(v.calls, "ListSnapshots", p)
+func (s snapshots) List(_ context.Context, p volume.Page, of *volume.Handle) ([]volume.Snapshot, string, error) {
+	s.calls = append(s.calls, "ListSnapshots", p)
 	if of != nil {
-		v.calls = append(v.calls, *of)
+		s.calls = append(s.calls, *of)
 	}
-	return []volume.Snapshot{s1, s1}, "next", v.err
+	return []volume.Snapshot{s1, s1}, "next", s.err
 }
 
-func (v *volumes) CreateGroup(_ context.Context, name string, sources []volume.Handle) (*volume.Group, error) {
-	v.calls = append(v.calls, "CreateGroup", name, sources)
-	return &g1, v.err
+// groups is a Groups that does as volumes does.
+type groups struct{ *double }
+
+func (g groups) Create(_ context.Context, name string, sources []volume.Handle) (*volume.Group, error) {
+	g.calls = append(g.calls, "CreateGroup", name, sources)
+	return &g1, g.err
 }
 
-func (v *volumes) DeleteGroup(_ context.Context, h volume.Handle, snapshots []volume.Handle) error {
-	v.calls = append(v.calls, "DeleteGroup", h, snapshots)
-	return v.err
+func (g groups) Delete(_ context.Context, h volume.Handle, snapshots []volume.Handle) error {
+	g.calls = append(g.calls, "DeleteGroup", h, snapshots)
+	return g.err
 }
 
-func (v *volumes) GetGroup(_ context.Context, h volume.Handle, snapshots []volume.Handle) (*volume.Group, error) {
-	v.calls = append(v.calls, "GetGroup", h, snapshots)
-	return &g1, v.err
+func (g groups) Get(_ context.Context, h volume.Handle, snapshots []volume.Handle) (*volume.Group, error) {
+	g.calls = append(g.calls, "GetGroup", h, snapshots)
+	return &g1, g.err
 }
 
 // grouped makes a call of a new GroupController.
 func grouped[Q, R proto.Message](t *testing.T, err error, method func(*GroupController, context.Context, Q) (R, error), request Q) (R, []any, error) {
 	t.Helper()
-	v := &volumes{err: err}
-	r, err := method(&GroupController{Snapshots: v}, context.Background(), request)
-	return r, v.calls, err
+	d := &double{err: err}
+	r, err := method(&GroupController{Groups: groups{d}}, context.Background(), request)
+	return r, d.calls, err
 }
 
 func TestSnapshots(t *testing.T) {
@@ -158,8 +164,8 @@ func TestSnapshotRefusals(t *testing.T) {
 		"the group's snapshots: ":  &csi.GetVolumeGroupSnapshotRequest{GroupSnapshotId: "nas1/g1", SnapshotIds: []string{"x"}},
 		"no source volume id is g": &csi.CreateVolumeGroupSnapshotRequest{Name: "g1", SourceVolumeIds: []string{""}},
 	} {
-		v := &volumes{}
-		c, g, ctx := &Controller{Volumes: v, Snapshots: v}, &GroupController{Snapshots: v}, context.Background()
+		d := &double{}
+		c, g, ctx := newDouble(d), &GroupController{Groups: groups{d}}, context.Background()
 		var err error
 		switch r := request.(type) {
 		case *csi.CreateSnapshotRequest:
@@ -176,13 +182,12 @@ func TestSnapshotRefusals(t *testing.T) {
 			_, err = g.GetVolumeGroupSnapshot(ctx, r)
 		}
 		refused(t, part, err, volume.ErrInvalid, strings.TrimSpace(part))
-		if v.calls != nil {
-			t.Errorf("%s: called was %v", part, v.calls)
+		if d.calls != nil {
+			t.Errorf("%s: called was %v", part, d.calls)
 		}
 	}
 	// A source that nobody can have made here is not found.
-	v := &volumes{}
-	_, err := (&Controller{Snapshots: v}).CreateSnapshot(context.Background(), &csi.CreateSnapshotRequest{Name: "s1", SourceVolumeId: "nobody's"})
+	_, err := newDouble(&double{}).CreateSnapshot(context.Background(), &csi.CreateSnapshotRequest{Name: "s1", SourceVolumeId: "nobody's"})
 	refused(t, "a foreign source", err, volume.ErrNotFound, "not Mooring's")
 }
 

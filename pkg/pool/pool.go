@@ -117,20 +117,21 @@ func (p *Pool) Open(ctx context.Context, name string, options []string) (s *shar
 // not come back for half a minute. Where the share has other servers the next is taken then.
 func (p *Pool) answers(ctx context.Context, e *pooled) error {
 	err := p.check(ctx, e.def, e.server)
-	if err != nil && len(e.def.Servers) > 1 {
+	if err == nil {
+		return nil
+	}
+	if len(e.def.Servers) > 1 {
 		e.share.MarkLost()
 	}
-	return err
+	return fmt.Errorf("share %s: %w", e.def, err)
 }
 
+// check asks a server of a share. The caller says of which share its error is.
 func (p *Pool) check(ctx context.Context, def volume.Share, server string) error {
 	if p.opt.Check == nil {
 		return nil
 	}
-	if err := p.opt.Check(ctx, server, def.MountOptions); err != nil {
-		return fmt.Errorf("share %s: %w", def, err)
-	}
-	return nil
+	return p.opt.Check(ctx, server, def.MountOptions)
 }
 
 // Answers returns an error where the server of an open share does not answer now.
@@ -272,7 +273,7 @@ func (p *Pool) mountOne(ctx context.Context, e *pooled, options []string) (*shar
 		}
 		errs = append(errs, err)
 	}
-	return nil, fmt.Errorf("share %s: %w", e.def.Name, errors.Join(errs...))
+	return nil, fmt.Errorf("share %s: %w", e.def, errors.Join(errs...))
 }
 
 // openMounted opens what is mounted now. The server may die at any moment, also this one.

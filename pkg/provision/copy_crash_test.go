@@ -28,7 +28,7 @@ func init() { // they refer to one another through the victim
 				return err
 			}
 			w.Source, w.ReadOnly = &source, parameters["restore"] == "shallow"
-			_, err = s.Create(context.Background(), w)
+			_, err = s.Volumes.Create(context.Background(), w)
 			return err
 		}
 	}
@@ -37,20 +37,20 @@ func init() { // they refer to one another through the victim
 	at := func(key string) volume.Handle { return volume.Handle{Share: "nas1", Key: key} }
 	copies = map[string]func(*Service) error{
 		"snapshot": func(s *Service) error {
-			_, err := s.CreateSnapshot(context.Background(), "snap-2", at("pvc-1"))
+			_, err := s.Snapshots.Create(context.Background(), "snap-2", at("pvc-1"))
 			return err
 		},
-		"delete the snapshot": func(s *Service) error { return s.DeleteSnapshot(context.Background(), at("snap-2")) },
+		"delete the snapshot": func(s *Service) error { return s.Snapshots.Delete(context.Background(), at("snap-2")) },
 		"group": func(s *Service) error {
-			_, err := s.CreateGroup(context.Background(), "group-1", []volume.Handle{at("pvc-1"), at("pvc-other")})
+			_, err := s.Groups.Create(context.Background(), "group-1", []volume.Handle{at("pvc-1"), at("pvc-other")})
 			return err
 		},
-		"delete the group":       func(s *Service) error { return s.DeleteGroup(context.Background(), at("group-1"), nil) },
+		"delete the group":       func(s *Service) error { return s.Groups.Delete(context.Background(), at("group-1"), nil) },
 		"restore":                made(snapshot, map[string]string{"subDir": "teams/${pvc.metadata.name}"}),
 		"restore, with an owner": made(snapshot, map[string]string{"mountPermissions": "2770", "uid": "1234", "gid": "5678"}),
 		"restore, shallow":       made(snapshot, map[string]string{"restore": "shallow"}),
 		"clone":                  made(origin, nil),
-		"delete the volume":      func(s *Service) error { return s.Delete(context.Background(), at("pvc-2"), nil) },
+		"delete the volume":      func(s *Service) error { return s.Volumes.Delete(context.Background(), at("pvc-2"), nil) },
 	}
 }
 
@@ -63,7 +63,7 @@ func prepareCopies(t *testing.T, g ground.Ground) string {
 	}
 	s, _ := controller(t, dir, share.Options{})
 	for _, name := range []string{"pvc-1", "pvc-other"} {
-		if _, err := s.Create(context.Background(), wish(t, name, map[string]string{"subDir": name})); err != nil {
+		if _, err := s.Volumes.Create(context.Background(), wish(t, name, map[string]string{"subDir": name})); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -80,7 +80,7 @@ func prepareCopies(t *testing.T, g ground.Ground) string {
 			t.Fatal(err)
 		}
 	}
-	if _, err := s.CreateSnapshot(context.Background(), "snap-1", volume.Handle{Share: "nas1", Key: "pvc-1"}); err != nil {
+	if _, err := s.Snapshots.Create(context.Background(), "snap-1", volume.Handle{Share: "nas1", Key: "pvc-1"}); err != nil {
 		t.Fatal(err)
 	}
 	return dir
@@ -89,13 +89,17 @@ func prepareCopies(t *testing.T, g ground.Ground) string {
 // settle does what the controller does in the background, and returns what there is then.
 func settle(t *testing.T, dir string, s *Service, o *one) []string {
 	t.Helper()
-	s.Sweep(context.Background())
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	s.Groups.Sweep(context.Background())
+	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
 		if err := o.copier.Resume(context.Background(), "nas1"); err != nil {
 			t.Error(err)
 		}
-		if left, err := o.share.Jobs.List(context.Background()); err != nil || len(left) == 0 {
+		left, err := o.share.Jobs.List(context.Background())
+		if err != nil || len(left) == 0 {
 			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("not after %v: the copies %v are made or forgotten", patience, left)
 		}
 	}
 	o.purge(t)
@@ -177,7 +181,7 @@ func killCopies(t *testing.T, g ground.Ground, first, killed, then string) {
 			}
 			same(t, what, got, want)
 			if then == "delete the volume" {
-				if err := s.DeleteSnapshot(context.Background(), volume.Handle{Share: "nas1", Key: "snap-1"}); err != nil {
+				if err := s.Snapshots.Delete(context.Background(), volume.Handle{Share: "nas1", Key: "snap-1"}); err != nil {
 					t.Errorf("%s: %v", what, err)
 				}
 			}

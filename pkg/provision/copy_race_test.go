@@ -46,7 +46,7 @@ func TestTwoControllersCopy(t *testing.T) {
 			var mu sync.Mutex
 			created := map[string]bool{}
 			both(t, services, []string{"snap-1", "snap-2"}, func(s *Service, name string) error {
-				snapshot, err := s.CreateSnapshot(ctx, name, at("pvc-1"))
+				snapshot, err := s.Snapshots.Create(ctx, name, at("pvc-1"))
 				if err == nil {
 					mu.Lock()
 					defer mu.Unlock()
@@ -65,8 +65,8 @@ func TestTwoControllersCopy(t *testing.T) {
 				})
 				same(t, name, tree(t, filepath.Join(g.Server, "data-"+name)), tree(t, filepath.Join(g.Server, "data-pvc-1")))
 			}
-			both(t, services, []string{"pvc-2", "pvc-3"}, func(s *Service, name string) error { return s.Delete(ctx, at(name), nil) })
-			both(t, services, []string{"snap-1", "snap-2"}, func(s *Service, name string) error { return s.DeleteSnapshot(ctx, at(name)) })
+			both(t, services, []string{"pvc-2", "pvc-3"}, func(s *Service, name string) error { return s.Volumes.Delete(ctx, at(name), nil) })
+			both(t, services, []string{"snap-1", "snap-2"}, func(s *Service, name string) error { return s.Snapshots.Delete(ctx, at(name)) })
 			first.purge(t)
 		}
 		first.tidy(t)
@@ -92,7 +92,7 @@ func TestCopyAgainstDeletion(t *testing.T) {
 			want := tree(t, filepath.Join(g.Server, "data-"+name))
 			from := volume.Source{Object: volume.Object{Kind: volume.OfVolume, Key: name}, Share: "nas1"}
 			if round%2 == 1 {
-				if _, err := services[0].CreateSnapshot(ctx, "snap-"+name, at(name)); err != nil {
+				if _, err := services[0].Snapshots.Create(ctx, "snap-"+name, at(name)); err != nil {
 					t.Fatal(err)
 				}
 				from.Object = volume.Object{Kind: volume.OfSnapshot, Key: "snap-" + name}
@@ -114,9 +114,9 @@ func TestCopyAgainstDeletion(t *testing.T) {
 				time.Sleep(time.Duration(round/2) * 10 * time.Millisecond)
 				err := eventually(func() error {
 					if from.Kind == volume.OfSnapshot {
-						return services[1].DeleteSnapshot(ctx, from.Handle())
+						return services[1].Snapshots.Delete(ctx, from.Handle())
 					}
-					return services[1].Delete(ctx, from.Handle(), nil)
+					return services[1].Volumes.Delete(ctx, from.Handle(), nil)
 				})
 				if err != nil {
 					t.Errorf("%s: delete: %v", name, err)

@@ -65,11 +65,11 @@ func beVictim(told string) int {
 		if v.Copy != "" {
 			err = copies[v.Copy](s)
 		} else if v.Delete {
-			err = s.Delete(context.Background(), volume.Handle{Share: "nas1", Key: v.Name}, nil)
+			err = s.Volumes.Delete(context.Background(), volume.Handle{Share: "nas1", Key: v.Name}, nil)
 		} else {
 			var w volume.Wish
 			if w, err = parseWish(v.Name, v.Parameters); err == nil {
-				_, err = s.Create(context.Background(), w)
+				_, err = s.Volumes.Create(context.Background(), w)
 			}
 		}
 	}
@@ -129,7 +129,7 @@ func prepare(t *testing.T, g ground.Ground) string {
 		t.Fatal(err)
 	}
 	s, _ := controller(t, dir, share.Options{})
-	if _, err := s.Create(context.Background(), wish(t, "pvc-other", nil)); err != nil {
+	if _, err := s.Volumes.Create(context.Background(), wish(t, "pvc-other", nil)); err != nil {
 		t.Fatal(err)
 	}
 	return dir
@@ -138,7 +138,7 @@ func prepare(t *testing.T, g ground.Ground) string {
 type operation func(s *Service, w volume.Wish, h volume.Handle) error
 
 func create(s *Service, w volume.Wish, h volume.Handle) error {
-	v, err := s.Create(context.Background(), w)
+	v, err := s.Volumes.Create(context.Background(), w)
 	if err == nil && (v.Handle != h || v.Capacity != w.Capacity.Required) {
 		err = fmt.Errorf("the answer is %+v", v)
 	}
@@ -146,7 +146,7 @@ func create(s *Service, w volume.Wish, h volume.Handle) error {
 }
 
 func remove(s *Service, _ volume.Wish, h volume.Handle) error {
-	return s.Delete(context.Background(), h, nil)
+	return s.Volumes.Delete(context.Background(), h, nil)
 }
 
 // use writes into the volume as a pod would.
@@ -154,7 +154,7 @@ func (c scenario) use(t *testing.T, dir string) {
 	t.Helper()
 	w := wish(t, "pvc-1", c.parameters)
 	s, _ := controller(t, dir, share.Options{})
-	at, err := s.directory(w)
+	at, err := s.Volumes.directory(w)
 	if err == nil {
 		err = os.WriteFile(filepath.Join(dir, at, "pod's"), []byte("data"), 0o644)
 	}

@@ -16,23 +16,23 @@ import (
 
 // Create makes the volume that is wished for, or finds it made. The same name with another
 // wish is ErrIncompatible.
-func (s *Service) Create(ctx context.Context, w volume.Wish) (*volume.Volume, error) {
+func (v *Volumes) Create(ctx context.Context, w volume.Wish) (*volume.Volume, error) {
 	if w.Name == "" {
 		return nil, volume.Errorf(volume.ErrInvalid, "the volume has no name")
 	}
 	if err := w.Capacity.Check(); err != nil {
 		return nil, err
 	}
-	directory, err := s.directory(w)
+	directory, err := v.directory(w)
 	if err != nil {
 		return nil, err
 	}
 	if w.Source != nil {
-		if _, err := s.shares.Registry().Resolve(w.Source.Share); err != nil {
+		if _, err := v.shares.Registry().Resolve(w.Source.Share); err != nil {
 			return nil, err
 		}
 	}
-	shares, err := s.candidates(w)
+	shares, err := v.candidates(w)
 	if err != nil {
 		return nil, err
 	}
@@ -45,9 +45,9 @@ func (s *Service) Create(ctx context.Context, w volume.Wish) (*volume.Volume, er
 	if w.Source != nil && slices.Contains(shares, w.Source.Share) {
 		shares = []string{w.Source.Share} // where the server can share the blocks
 	}
-	return run(ctx, s, "volume "+key, strings.Join(shares, " or "), func(ctx context.Context) (*volume.Volume, error) {
+	return run(ctx, v.access, "volume "+key, strings.Join(shares, " or "), func(ctx context.Context) (*volume.Volume, error) {
 		if w.Source != nil && w.Capacity.Required == 0 {
-			size, err := s.sizeOf(ctx, *w.Source, w.MountOptions)
+			size, err := v.sizeOf(ctx, *w.Source, w.MountOptions)
 			if err != nil {
 				return nil, err
 			}
@@ -56,16 +56,16 @@ func (s *Service) Create(ctx context.Context, w volume.Wish) (*volume.Volume, er
 				return nil, volume.Errorf(volume.ErrOutOfRange, "%s has %d bytes, which is over the limit of %d", w.Source, size, w.Capacity.Limit)
 			}
 		}
-		name, err := s.place(ctx, shares, key)
+		name, err := v.place(ctx, shares, key)
 		if err != nil {
 			return nil, err
 		}
-		sh, release, err := s.open(ctx, name, w.MountOptions)
+		sh, release, err := v.open(ctx, name, w.MountOptions)
 		if err != nil {
 			return nil, err
 		}
 		defer release()
-		r, err := s.create(ctx, sh, w, record(w, key, directory))
+		r, err := v.create(ctx, sh, w, record(w, key, directory))
 		if err != nil {
 			return nil, err
 		}
@@ -74,110 +74,14 @@ func (s *Service) Create(ctx context.Context, w volume.Wish) (*volume.Volume, er
 }
 
 // directory finds the volume's directory from the class's template or the configuration's.
-func (s *Service) directory(w volume.Wish) (string, error) {
+func (v *Volumes) directory(w volume.Wish) (string, error) {
 	names := w.Params.Names
 	names.Name = w.Name
 	if w.Params.SubDir.IsZero() {
-		return s.shares.Registry().SubDir.ExpandDefault(names)
+		return v.shares.Registry().SubDir.ExpandDefault(names)
 	}
 	return w.Params.SubDir.Expand(names)
 }
-
-// candidates are the shares on which the volume may be. All of them have to be known.
-func (s *Service) candidates(w volume.Wish) ([]string, error) {
-	registry := s.shares.Registry()
-	names := w.Params.Shares
-	if len(names) == 1 && names[0] == "*" {
-		names = nil
-		for _, sh := range registry.Shares {
-			names = append(names, sh.Name)
-		}
-	}
-	if len(names) == 0 {
-		return nil, volume.Errorf(volume.ErrConflict, "the class asks for any share, and Mooring's configuration has none: register one")
-	}
-	for _, name := range names {
-		if _, err := registry.Resolve(name); err != nil {
-			return nil, err
-		}
-	}
-	return names, nil
-}
-
-// place chooses the share: the one where the volume's record is already, or else the one
-// with the most free space of those that answer.
-func (s *Service) place(ctx context.Context, names []string, key string) (string, error) {
-	if len(names) == 1 {
-		return names[0], nil
-	}
-	type seen struct {
-		name  string
-		has   bool
-		space volume.Space
-		err   error
-	}
-	looks := make(chan seen, len(names))
-	for _, name := range names {
-		go func() {
-			l := seen{name: name}
-			defer func() { looks <- l }()
-			sh, release, err := s.shares.Open(ctx, name, nil)
-			if err != nil {
-				l.err = err
-				return
-			}
-			defer release()
-			l.has, l.err = has(ctx, sh, key)
-			if !l.has && l.err == nil {
-				l.space, l.err = sh.Space(ctx)
-			}
-		}()
-	}
-	var best seen
-	var errs []error
-	// A share that is silent holds the choice up no longer than a moment beyond the others.
-	patience := time.NewTimer(placePatience)
-	defer patience.Stop()
-	for range names {
-		select {
-		case l := <-looks:
-			switch {
-			case l.has:
-				return l.name, nil
-			case l.err != nil:
-				errs = append(errs, l.err)
-			case best.name == "" || cmp.Or(cmp.Compare(l.space.Free, best.space.Free), strings.Compare(best.name, l.name)) > 0:
-				best = l
-			}
-			continue
-		case <-patience.C:
-		case <-ctx.Done():
-		}
-		break
-	}
-	if best.name == "" {
-		return "", volume.Errorf(volume.ErrUnavailable, "none of the shares %s can be used: %w", strings.Join(names, ", "), errors.Join(errs...))
-	}
-	return best.name, nil
-}
-
-// has reports whether there is a record of key on the share, good or not.
-func has(ctx context.Context, sh *share.Share, key string) (bool, error) {
-	if key == "" {
-		return false, nil
-	}
-	_, err := sh.Volumes.Lookup(ctx, key)
-	switch {
-	case err == nil, errors.Is(err, volume.ErrDamaged), errors.Is(err, volume.ErrConflict):
-		return true, nil
-	case errors.Is(err, volume.ErrNotFound):
-		return false, nil
-	}
-	return false, err
-}
-
-// placePatience is how long the choice among several shares waits for those that do not answer.
-const placePatience = 5 * time.Second
 
 // record is the record of the volume that is wished for.
 func record(w volume.Wish, key, directory string) volume.Record {
@@ -205,11 +109,11 @@ func makeShallow(r *volume.Record, w volume.Wish, name string) {
 	r.Mode, r.UID, r.GID, r.Adopt = nil, nil, nil, false
 }
 
-func (s *Service) create(ctx context.Context, sh *share.Share, w volume.Wish, r volume.Record) (*volume.Record, error) {
+func (v *Volumes) create(ctx context.Context, sh *share.Share, w volume.Wish, r volume.Record) (*volume.Record, error) {
 	def := sh.Definition()
 	makeShallow(&r, w, def.Name)
 	if w.Params.Checked || def.MaxVolumes > 0 {
-		if err := s.admit(ctx, sh, w, r.Key); err != nil {
+		if err := admit(ctx, sh, w, r.Key); err != nil {
 			return nil, err
 		}
 	}
@@ -224,9 +128,9 @@ func (s *Service) create(ctx context.Context, sh *share.Share, w volume.Wish, r 
 			return nil, err
 		}
 		if p != nil {
-			return s.finish(ctx, sh, w, p)
+			return v.finish(ctx, sh, w, p)
 		}
-		done, err := s.settle(ctx, sh, w, &r, found)
+		done, err := v.settle(ctx, sh, w, &r, found)
 		if done != nil || err != nil {
 			return done, err
 		}
@@ -255,7 +159,7 @@ func adopt(ctx context.Context, sh *share.Share, w volume.Wish, r *volume.Record
 
 // settle decides about a volume that has the name already. It returns its record where it is
 // what is wished for. A creation that was given up is undone: both are nil then.
-func (s *Service) settle(ctx context.Context, sh *share.Share, w volume.Wish, r *volume.Record, found *share.Stored) (*volume.Record, error) {
+func (v *Volumes) settle(ctx context.Context, sh *share.Share, w volume.Wish, r *volume.Record, found *share.Stored) (*volume.Record, error) {
 	def := sh.Definition()
 	if found.State == share.Deleting {
 		return nil, volume.Errorf(volume.ErrBusy, "share %s: volume %s is just being deleted: try again", def, w.Name)
@@ -264,19 +168,23 @@ func (s *Service) settle(ctx context.Context, sh *share.Share, w volume.Wish, r 
 		return nil, volume.Errorf(volume.ErrIncompatible, "share %s: there is a volume %s already, and it is another: %s", def, w.Name, differs)
 	}
 	if found.State == share.Ready {
-		return s.standing(ctx, sh, found)
+		return standing(ctx, sh, found)
 	}
 	if r.Source != nil && !r.Shallow {
-		done, ok, err := s.copier.Join(ctx, def.Name, volume.Object{Kind: volume.OfVolume, Key: r.Key})
+		done, ok, err := v.copier.Join(ctx, def.Name, volume.Object{Kind: volume.OfVolume, Key: r.Key})
 		if ok {
 			return done, err
 		}
 	}
-	return nil, sh.Volumes.AbortAbandoned(ctx, found)
+	err := sh.Volumes.AbortAbandoned(ctx, found)
+	if found.Source != nil { // half a copy may have gone into the trash
+		v.purger.Look(def.Name)
+	}
+	return nil, err
 }
 
 // standing answers with a volume that exists already, if its directory does.
-func (s *Service) standing(ctx context.Context, sh *share.Share, f *share.Stored) (*volume.Record, error) {
+func standing(ctx context.Context, sh *share.Share, f *share.Stored) (*volume.Record, error) {
 	r := &f.Record
 	exists, err := sh.Directories.Exists(ctx, r.Directory)
 	switch {
@@ -296,7 +204,7 @@ const visibleWithin = 2 * time.Minute
 
 // finish does the steps that make a volume of what was begun. What is made from another volume
 // or a snapshot is filled and committed by a job.
-func (s *Service) finish(ctx context.Context, sh *share.Share, w volume.Wish, p *share.Pending) (*volume.Record, error) {
+func (v *Volumes) finish(ctx context.Context, sh *share.Share, w volume.Wish, p *share.Pending) (*volume.Record, error) {
 	r := p.Record()
 	if r.Shallow {
 		if err := p.UseSnapshot(ctx); err != nil {
@@ -311,7 +219,7 @@ func (s *Service) finish(ctx context.Context, sh *share.Share, w volume.Wish, p 
 		return commit(ctx, p)
 	}
 	copy := volume.Copy{Target: volume.Object{Kind: volume.OfVolume, Key: r.Key}, Source: *r.Source}
-	return s.copier.Volume(ctx, sh.Definition().Name, copy, p, w.MountOptions)
+	return v.copier.Volume(ctx, sh.Definition().Name, copy, p, w.MountOptions)
 }
 
 // commit makes a volume exist, or gives it up.
@@ -324,7 +232,7 @@ func commit(ctx context.Context, p *share.Pending) (*volume.Record, error) {
 }
 
 // admit refuses a new volume for which there is no room.
-func (s *Service) admit(ctx context.Context, sh *share.Share, w volume.Wish, key string) error {
+func admit(ctx context.Context, sh *share.Share, w volume.Wish, key string) error {
 	def := sh.Definition()
 	if _, err := sh.Volumes.Lookup(ctx, key); !errors.Is(err, volume.ErrNotFound) {
 		return err
@@ -351,4 +259,25 @@ func (s *Service) admit(ctx context.Context, sh *share.Share, w volume.Wish, key
 		return volume.Errorf(volume.ErrFull, "share %s has %d bytes free, and %d are asked for: free some, or say capacity: unchecked in the class", def, space.Free, w.Capacity.Required)
 	}
 	return nil
+}
+
+// sizeOf returns the size that a volume made from source has where none is asked for.
+func (v *Volumes) sizeOf(ctx context.Context, source volume.Source, options []string) (int64, error) {
+	sh, release, err := v.open(ctx, source.Share, options)
+	if err != nil {
+		return 0, err
+	}
+	defer release()
+	if source.Kind == volume.OfVolume {
+		r, err := ready(ctx, sh, source.Key)
+		if err != nil {
+			return 0, err
+		}
+		return r.Capacity, nil
+	}
+	r, err := visible(ctx, sh, source.Key)
+	if err != nil {
+		return 0, err
+	}
+	return max(r.Capacity, r.Size), nil
 }

@@ -15,18 +15,24 @@ import (
 	"k8s.io/klog/v2"
 )
 
+// Groups creates, deletes and gets groups of snapshots.
+type Groups struct {
+	*access
+	purger    Purger
+	snapshots *Snapshots
+}
+
 // groupLock is the key under which a group is locked: one that neither volume nor snapshot has.
 func groupLock(key string) string { return "snapshot group " + key }
 
-// CreateGroup makes snapshots of several volumes of one share, or finds them made: all or
-// none. No one of them is there for use before all are.
-func (s *Service) CreateGroup(ctx context.Context, name string, sources []volume.Handle) (*volume.Group, error) {
+// Create makes snapshots of several volumes of one share, or finds them made: all or none. No one of them is there for use before all are.
+func (g *Groups) Create(ctx context.Context, name string, sources []volume.Handle) (*volume.Group, error) {
 	want, on, err := group(name, sources)
 	if err != nil {
 		return nil, err
 	}
-	return run(ctx, s, groupLock(want.Key), on, func(ctx context.Context) (*volume.Group, error) {
-		sh, release, err := s.open(ctx, on, nil)
+	return run(ctx, g.access, groupLock(want.Key), on, func(ctx context.Context) (*volume.Group, error) {
+		sh, release, err := g.open(ctx, on, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -39,7 +45,7 @@ func (s *Service) CreateGroup(ctx context.Context, name string, sources []volume
 			return nil, volume.Errorf(volume.ErrIncompatible, "share %s: there is a snapshot group %s already, and it is of other volumes", sh.Definition(), name)
 		}
 		if r.State != share.Ready {
-			if err := s.makeGroup(ctx, sh, on, r); err != nil {
+			if err := g.make(ctx, sh, on, r); err != nil {
 				return nil, err
 			}
 		}
@@ -85,13 +91,13 @@ func begin(ctx context.Context, sh *share.Share, want volume.GroupRecord) (*shar
 	return sh.Groups.Begin(ctx, want)
 }
 
-// makeGroup makes the snapshots of a group and then the group ready. If one cannot be made,
+// make makes the snapshots of a group and then the group ready. If one cannot be made,
 // the others go again.
-func (s *Service) makeGroup(ctx context.Context, sh *share.Share, on string, r *share.Group) error {
+func (g *Groups) make(ctx context.Context, sh *share.Share, on string, r *share.Group) error {
 	var work errgroup.Group
 	for _, m := range r.Members {
 		work.Go(func() error {
-			_, err := s.snapshot(ctx, m.Snapshot, r, volume.Handle{Share: on, Key: m.Volume})
+			_, err := g.snapshots.make(ctx, m.Snapshot, r, volume.Handle{Share: on, Key: m.Volume})
 			return err
 		})
 	}
@@ -102,7 +108,7 @@ func (s *Service) makeGroup(ctx context.Context, sh *share.Share, on string, r *
 	if err == nil || share.Transient(err) {
 		return err // the next try goes on
 	}
-	if undo := s.removeGroup(ctx, sh, on, r.Key, nil); undo != nil {
+	if undo := g.remove(ctx, sh, on, r.Key, nil); undo != nil {
 		klog.FromContext(ctx).Error(undo, "What was made of a snapshot group stays for a retry, or for the next start after an hour")
 	}
 	return err
@@ -124,11 +130,11 @@ func groupOf(ctx context.Context, sh *share.Share, on string, r *share.Group) (*
 	return g, nil
 }
 
-// GetGroup returns a group. It is ErrNotFound where there is none that is whole, and
+// Get returns a group. It is ErrNotFound where there is none that is whole, and
 // ErrInvalid where it is of other snapshots than those given.
-func (s *Service) GetGroup(ctx context.Context, h volume.Handle, snapshots []volume.Handle) (*volume.Group, error) {
-	return bounded(ctx, "snapshot group "+h.Key+" on share "+h.Share, func() {}, func(ctx context.Context) (*volume.Group, error) {
-		sh, release, err := s.open(ctx, h.Share, nil)
+func (g *Groups) Get(ctx context.Context, h volume.Handle, snapshots []volume.Handle) (*volume.Group, error) {
+	return bounded(ctx, "snapshot group "+h.Key, h.Share, func() {}, func(ctx context.Context) (*volume.Group, error) {
+		sh, release, err := g.open(ctx, h.Share, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -168,53 +174,53 @@ func matches(r *volume.GroupRecord, on string, snapshots []volume.Handle) error 
 	return nil
 }
 
-// DeleteGroup deletes a group and its snapshots. One that is not there is deleted.
-func (s *Service) DeleteGroup(ctx context.Context, h volume.Handle, snapshots []volume.Handle) error {
-	_, err := run(ctx, s, groupLock(h.Key), h.Share, func(ctx context.Context) (struct{}, error) {
-		sh, release, err := s.open(ctx, h.Share, nil)
+// Delete deletes a group and its snapshots. One that is not there is deleted.
+func (g *Groups) Delete(ctx context.Context, h volume.Handle, snapshots []volume.Handle) error {
+	_, err := run(ctx, g.access, groupLock(h.Key), h.Share, func(ctx context.Context) (struct{}, error) {
+		sh, release, err := g.open(ctx, h.Share, nil)
 		if err != nil {
 			return struct{}{}, err
 		}
 		defer release()
-		return struct{}{}, s.removeGroup(ctx, sh, h.Share, h.Key, func(r *share.Group) error {
+		return struct{}{}, g.remove(ctx, sh, h.Share, h.Key, func(r *share.Group) error {
 			return matches(&r.GroupRecord, h.Share, snapshots)
 		})
 	})
 	return err
 }
 
-// removeGroup deletes a group with its snapshots, if all can be.
-func (s *Service) removeGroup(ctx context.Context, sh *share.Share, on, key string, check func(*share.Group) error) error {
+// remove deletes a group with its snapshots, if all can be.
+func (g *Groups) remove(ctx context.Context, sh *share.Share, on, key string, check func(*share.Group) error) error {
 	trashed, err := sh.Groups.Delete(ctx, key, check)
 	for _, t := range trashed {
-		s.purger.Add(on, t)
+		g.purger.Add(on, t)
 	}
 	return err
 }
 
 // Sweep deletes what is left of groups that were begun long ago and never made whole, on the
 // registered shares.
-func (s *Service) Sweep(ctx context.Context) {
-	for _, def := range s.shares.Registry().Shares {
-		if err := s.sweep(ctx, def.Name); err != nil && ctx.Err() == nil {
+func (g *Groups) Sweep(ctx context.Context) {
+	for _, def := range g.shares.Registry().Shares {
+		if err := g.sweep(ctx, def.Name); err != nil && ctx.Err() == nil {
 			klog.FromContext(ctx).Error(err, "Snapshot groups cannot be looked at", "share", def.Name)
 		}
 	}
 }
 
-func (s *Service) sweep(ctx context.Context, on string) error {
-	sh, release, err := s.open(ctx, on, nil)
+func (g *Groups) sweep(ctx context.Context, on string) error {
+	sh, release, err := g.open(ctx, on, nil)
 	if err != nil {
 		return err
 	}
 	defer release()
 	keys, err := sh.Groups.Abandoned(ctx)
 	for _, key := range keys {
-		unlock, ok := s.locks.TryLock(groupLock(key))
+		unlock, ok := g.locks.TryLock(groupLock(key))
 		if !ok {
 			continue
 		}
-		err = errors.Join(err, s.removeGroup(ctx, sh, on, key, nil))
+		err = errors.Join(err, g.remove(ctx, sh, on, key, nil))
 		unlock()
 	}
 	return err

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/mooring-csi/mooring/pkg/share"
@@ -19,11 +20,17 @@ const (
 	healthBatch = 256
 )
 
-// Health says what is wrong with a volume as the controller sees it: with its share, its record
+// Health says how volumes are.
+type Health struct {
+	*access
+	known sync.Map // keys of the volumes of each share ([]string by name), for when it is not there
+}
+
+// Volume says what is wrong with a volume as the controller sees it: with its share, its record
 // and its directory. It is ErrNotFound where there is no such volume.
-func (s *Service) Health(ctx context.Context, h volume.Handle) ([]volume.Condition, error) {
-	conditions, err := bounded(ctx, "look at volume "+h.Key+" on share "+h.Share, func() {}, func(ctx context.Context) ([]volume.Condition, error) {
-		sh, release, err := s.open(ctx, h.Share, nil)
+func (w *Health) Volume(ctx context.Context, h volume.Handle) ([]volume.Condition, error) {
+	conditions, err := bounded(ctx, "look at volume "+h.Key, h.Share, func() {}, func(ctx context.Context) ([]volume.Condition, error) {
+		sh, release, err := w.open(ctx, h.Share, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -83,16 +90,16 @@ func volumeHealth(ctx context.Context, sh *share.Share, key string) ([]volume.Co
 		Message: fmt.Sprintf("share %s: the directory %q of volume %s is not there: somebody moved or removed it: put it back, or restore the volume from a snapshot", sh.Definition(), r.Directory, key)}}, nil
 }
 
-// ListHealth returns those volumes of all shares with which something is wrong, in the order of
-// their handles: see List. The volumes of a share that cannot be reached are those which it had
-// when it was listed last.
-func (s *Service) ListHealth(ctx context.Context, p volume.Page) ([]volume.Health, string, error) {
-	return list(ctx, s, p, listing[volume.Health]{
+// List returns those volumes of all shares with which something is wrong, in the order of
+// their handles: see Volumes.List. The volumes of a share that cannot be reached are those
+// which it had when it was listed last.
+func (w *Health) List(ctx context.Context, p volume.Page) ([]volume.Health, string, error) {
+	return list(ctx, w.access, p, listing[volume.Health]{
 		what: "look at the volumes", many: healthBatch,
 		keys: func(sh *share.Share, ctx context.Context) ([]string, error) {
 			keys, err := sh.Volumes.Keys(ctx)
 			if err == nil {
-				s.known.Store(sh.Definition().Name, keys)
+				w.known.Store(sh.Definition().Name, keys)
 			}
 			return keys, err
 		},
@@ -105,7 +112,7 @@ func (s *Service) ListHealth(ctx context.Context, p volume.Page) ([]volume.Healt
 		},
 		absent: func(name string, err error) ([]string, func(string) volume.Health) {
 			conditions, err := absent(err)
-			keys, _ := s.known.Load(name)
+			keys, _ := w.known.Load(name)
 			known, _ := keys.([]string)
 			if err != nil {
 				known = nil

@@ -34,26 +34,26 @@ func TestServerDies(t *testing.T) {
 			return 1, nil
 		}
 		time.AfterFunc(10*time.Second, func() {
-			away := volume.Errorf(volume.ErrUnavailable, "the server 10.0.0.1 does not answer")
+			away := volume.Errorf(volume.ErrUnavailable, "share nas1 (10.0.0.1:/export): the server 10.0.0.1 does not answer")
 			o.away.Store(&away)
 		})
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		start := time.Now()
-		_, err := on(ctx, s, h, nil, hang)
+		_, err := on(ctx, s.Volumes.access, h, nil, hang)
 		took := time.Since(start)
 		if volume.Kind(err) != volume.ErrUnavailable || took < 10*time.Second || took > 10*time.Second+watchInterval+lastWords ||
-			!strings.Contains(err.Error(), "pvc-1") || !strings.Contains(err.Error(), "10.0.0.1 does not answer") {
+			!strings.Contains(err.Error(), "pvc-1") || !strings.Contains(err.Error(), "10.0.0.1 does not answer") || strings.Count(err.Error(), "nas1") != 1 {
 			t.Errorf("after %v the error is %v", took, err)
 		}
 		o.away.Store(nil)
-		if _, err := on(ctx, s, h, nil, hang); volume.Kind(err) != volume.ErrBusy {
+		if _, err := on(ctx, s.Volumes.access, h, nil, hang); volume.Kind(err) != volume.ErrBusy {
 			t.Errorf("a retry overtakes what is under way: %v", err)
 		}
 		close(stuck)
 		<-ended
 		synctest.Wait()
-		got, err := on(ctx, s, h, nil, func(context.Context, *share.Share) (int, error) { return 2, nil })
+		got, err := on(ctx, s.Volumes.access, h, nil, func(context.Context, *share.Share) (int, error) { return 2, nil })
 		if got != 2 || err != nil {
 			t.Errorf("later it is %v, %v", got, err)
 		}
@@ -65,7 +65,7 @@ func unwell(t *testing.T, s *Service, most int) (all []string) {
 	t.Helper()
 	p := volume.Page{Max: most}
 	for {
-		found, next, err := s.ListHealth(context.Background(), p)
+		found, next, err := s.Health.List(context.Background(), p)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -106,7 +106,7 @@ func TestHealth(t *testing.T) {
 	shares := &gone{one: o}
 	s := New(shares, o, nil)
 	for _, key := range []string{"pvc-a", "pvc-b", "pvc-c", "pvc-d"} {
-		if _, err := s.Create(ctx, volume.Wish{Name: key, Params: volume.Params{Shares: []string{"nas1"}}}); err != nil {
+		if _, err := s.Volumes.Create(ctx, volume.Wish{Name: key, Params: volume.Params{Shares: []string{"nas1"}}}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -125,12 +125,12 @@ func TestHealth(t *testing.T) {
 		t.Fatal(err)
 	}
 	for key, want := range map[string]volume.Reason{"pvc-a": volume.DirectoryMissing, "pvc-b": volume.DirectoryMissing, "pvc-c": volume.RecordDamaged, "pvc-d": ""} {
-		conditions, err := s.Health(ctx, volume.Handle{Share: "nas1", Key: key})
+		conditions, err := s.Health.Volume(ctx, volume.Handle{Share: "nas1", Key: key})
 		if err != nil || (want == "") != (conditions == nil) || want != "" && conditions[0].Reason != want {
 			t.Errorf("%s is %+v, %v", key, conditions, err)
 		}
 	}
-	if _, err := s.Health(ctx, volume.Handle{Share: "nas1", Key: "pvc-z"}); volume.Kind(err) != volume.ErrNotFound {
+	if _, err := s.Health.Volume(ctx, volume.Handle{Share: "nas1", Key: "pvc-z"}); volume.Kind(err) != volume.ErrNotFound {
 		t.Errorf("of a volume that is not there: %v", err)
 	}
 	want := []string{"pvc-a DirectoryMissing", "pvc-b DirectoryMissing", "pvc-c RecordDamaged"}
@@ -140,7 +140,7 @@ func TestHealth(t *testing.T) {
 		}
 	}
 	shares.err = volume.Errorf(volume.ErrUnavailable, "it is away")
-	if c, err := s.Health(ctx, volume.Handle{Share: "nas1", Key: "pvc-d"}); err != nil || len(c) != 1 || c[0].Reason != volume.ServerUnreachable {
+	if c, err := s.Health.Volume(ctx, volume.Handle{Share: "nas1", Key: "pvc-d"}); err != nil || len(c) != 1 || c[0].Reason != volume.ServerUnreachable {
 		t.Errorf("of a share that is away: %+v, %v", c, err)
 	}
 	for most := range 3 { // what was known of it
@@ -152,11 +152,11 @@ func TestHealth(t *testing.T) {
 		volume.ShareNotRegistered: volume.Errorf(volume.ErrConflict, "unknown"), volume.AccessDenied: volume.Errorf(volume.ErrRefused, "denied"),
 	} {
 		shares.err = err
-		if c, err := s.Health(ctx, volume.Handle{Share: "nas1", Key: "pvc-d"}); err != nil || len(c) != 1 || c[0].Reason != want {
+		if c, err := s.Health.Volume(ctx, volume.Handle{Share: "nas1", Key: "pvc-d"}); err != nil || len(c) != 1 || c[0].Reason != want {
 			t.Errorf("the condition is %+v, %v, want %s", c, err, want)
 		}
 	}
-	if _, _, err := s.ListHealth(ctx, volume.Page{Token: "no token"}); volume.Kind(err) != volume.ErrBusy {
+	if _, _, err := s.Health.List(ctx, volume.Page{Token: "no token"}); volume.Kind(err) != volume.ErrBusy {
 		t.Errorf("the error is %v", err)
 	}
 }

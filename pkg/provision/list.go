@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strings"
 
 	"github.com/mooring-csi/mooring/pkg/share"
 	"github.com/mooring-csi/mooring/pkg/volume"
@@ -23,8 +22,8 @@ const readersAtOnce = 16
 //
 // A share that does not answer is an error: a list without its volumes would say that they
 // are gone. One volume's damaged record is logged and left out.
-func (s *Service) List(ctx context.Context, p volume.Page) ([]volume.Volume, string, error) {
-	return list(ctx, s, p, listing[volume.Volume]{
+func (v *Volumes) List(ctx context.Context, p volume.Page) ([]volume.Volume, string, error) {
+	return list(ctx, v.access, p, listing[volume.Volume]{
 		what: "list the volumes", keys: func(sh *share.Share, ctx context.Context) ([]string, error) { return sh.Volumes.Keys(ctx) },
 		read: func(ctx context.Context, sh *share.Share, name, key string) (*volume.Volume, error) {
 			r, err := ready(ctx, sh, key)
@@ -32,20 +31,6 @@ func (s *Service) List(ctx context.Context, p volume.Page) ([]volume.Volume, str
 				return nil, err
 			}
 			return answer(name, &r.Record), nil
-		},
-	})
-}
-
-// ListSnapshots does the same for snapshots: for all, or those of one volume.
-func (s *Service) ListSnapshots(ctx context.Context, p volume.Page, of *volume.Handle) ([]volume.Snapshot, string, error) {
-	return list(ctx, s, p, listing[volume.Snapshot]{
-		what: "list the snapshots", keys: func(sh *share.Share, ctx context.Context) ([]string, error) { return sh.Snapshots.Keys(ctx) },
-		read: func(ctx context.Context, sh *share.Share, name, key string) (*volume.Snapshot, error) {
-			r, err := visible(ctx, sh, key)
-			if err != nil || of != nil && (of.Share != name || of.Key != r.Volume) {
-				return nil, err
-			}
-			return answerSnapshot(name, r), nil
 		},
 	})
 }
@@ -64,7 +49,7 @@ type listing[T any] struct {
 }
 
 // list reads what has keys on the shares.
-func list[T any](ctx context.Context, s *Service, p volume.Page, of listing[T]) ([]T, string, error) {
+func list[T any](ctx context.Context, a *access, p volume.Page, of listing[T]) ([]T, string, error) {
 	if p.Max < 0 {
 		return nil, "", volume.Errorf(volume.ErrInvalid, "max_entries is %d, and cannot be negative", p.Max)
 	}
@@ -80,10 +65,10 @@ func list[T any](ctx context.Context, s *Service, p volume.Page, of listing[T]) 
 		found []T
 		next  string
 	}
-	got, err := bounded(ctx, of.what, func() {}, func(ctx context.Context) (page, error) {
+	got, err := bounded(ctx, of.what, "", func() {}, func(ctx context.Context) (page, error) {
 		var result page
 		last := p.Token
-		for _, name := range s.shares.Known() {
+		for _, name := range a.shares.Known() {
 			if name < after.Share {
 				continue
 			}
@@ -100,7 +85,7 @@ func list[T any](ctx context.Context, s *Service, p volume.Page, of listing[T]) 
 				}
 			}
 			l := lister[T]{listing: of, name: name}
-			if err := l.list(ctx, s, from, room); err != nil {
+			if err := l.list(ctx, a, from, room); err != nil {
 				return page{}, err
 			}
 			result.found = append(result.found, l.found...)
@@ -128,8 +113,8 @@ type lister[T any] struct {
 }
 
 // list finds up to room (0: all) of the share that have keys after from.
-func (l *lister[T]) list(ctx context.Context, s *Service, from string, room int) error {
-	sh, release, err := s.open(ctx, l.name, nil)
+func (l *lister[T]) list(ctx context.Context, a *access, from string, room int) error {
+	sh, release, err := a.open(ctx, l.name, nil)
 	if err != nil && l.absent != nil {
 		keys, say := l.absent(l.name, err)
 		return l.take(keys, from, room, func(keys []string) ([]*T, error) {
@@ -203,28 +188,4 @@ func (l *lister[T]) readAll(ctx context.Context, sh *share.Share, keys []string)
 		})
 	}
 	return all, group.Wait()
-}
-
-// Capacity returns the space of the share where a volume of a class with these parameters
-// can be largest, or of the roomiest of all where the class names none.
-func (s *Service) Capacity(ctx context.Context, shares []string) (volume.Space, error) {
-	if len(shares) == 0 {
-		shares = []string{"*"}
-	}
-	names, err := s.candidates(volume.Wish{Params: volume.Params{Shares: shares}})
-	if err != nil {
-		return volume.Space{}, err
-	}
-	return bounded(ctx, "find the capacity of "+strings.Join(names, ", "), func() {}, func(ctx context.Context) (volume.Space, error) {
-		name, err := s.place(ctx, names, "")
-		if err != nil {
-			return volume.Space{}, err
-		}
-		sh, release, err := s.open(ctx, name, nil)
-		if err != nil {
-			return volume.Space{}, err
-		}
-		defer release()
-		return sh.Space(ctx)
-	})
 }

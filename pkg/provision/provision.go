@@ -8,11 +8,9 @@
 package provision
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"runtime/debug"
-	"sync"
 	"time"
 
 	"github.com/mooring-csi/mooring/pkg/keylock"
@@ -31,9 +29,10 @@ type Shares interface {
 	Answers(ctx context.Context, name string) error
 }
 
-// Purger is told what is new in a share's trash.
+// Purger is told what is new in a share's trash, or that something may be.
 type Purger interface {
 	Add(share string, e share.Trashed)
+	Look(share string)
 }
 
 // Copier makes copies that outlive the call which asks for them: see jobs.Copier.
@@ -46,16 +45,28 @@ type Copier interface {
 
 // Service does the controller's work.
 type Service struct {
-	shares Shares
-	purger Purger
-	copier Copier
-	locks  keylock.Set
-	known  sync.Map // keys of the volumes of each share ([]string by name), for when it is not there
+	Volumes   *Volumes
+	Snapshots *Snapshots
+	Groups    *Groups
+	Health    *Health
 }
 
 // New returns a Service on these shares.
 func New(shares Shares, purger Purger, copier Copier) *Service {
-	return &Service{shares: shares, purger: purger, copier: copier}
+	a := &access{shares: shares}
+	snapshots := &Snapshots{access: a, purger: purger, copier: copier}
+	return &Service{
+		Volumes:   &Volumes{access: a, purger: purger, copier: copier},
+		Snapshots: snapshots,
+		Groups:    &Groups{access: a, purger: purger, snapshots: snapshots},
+		Health:    &Health{access: a},
+	}
+}
+
+// access is how an operation gets at shares, and keeps others from what it works on.
+type access struct {
+	shares Shares
+	locks  keylock.Set
 }
 
 // run does work under the lock of what, "volume pvc-1", say, and waits for it until ctx ends. Work that
@@ -63,13 +74,13 @@ func New(shares Shares, purger Purger, copier Copier) *Service {
 // the controller's mounts do by themselves: a retry must not overtake a rename that may
 // still happen. Until then it is told that the operation is pending. where names the share,
 // or the shares, for errors.
-func run[T any](ctx context.Context, s *Service, what, where string, work func(context.Context) (T, error)) (T, error) {
+func run[T any](ctx context.Context, a *access, what, where string, work func(context.Context) (T, error)) (T, error) {
 	var none T
-	unlock, ok := s.locks.TryLock(what)
+	unlock, ok := a.locks.TryLock(what)
 	if !ok {
 		return none, volume.Errorf(volume.ErrBusy, "an operation on %s is still under way: try again", what)
 	}
-	return bounded(ctx, what+" on share "+where, unlock, work)
+	return bounded(ctx, what, where, unlock, work)
 }
 
 const (
@@ -84,8 +95,8 @@ type giveUp struct{}
 
 // open opens a share for an operation, which ends when the share's server stops answering: a
 // call on it would only come back half a minute later.
-func (s *Service) open(ctx context.Context, name string, options []string) (*share.Share, func(), error) {
-	sh, release, err := s.shares.Open(ctx, name, options)
+func (a *access) open(ctx context.Context, name string, options []string) (*share.Share, func(), error) {
+	sh, release, err := a.shares.Open(ctx, name, options)
 	end, ok := ctx.Value(giveUp{}).(context.CancelCauseFunc)
 	if err != nil || !ok {
 		return sh, release, err
@@ -100,7 +111,7 @@ func (s *Service) open(ctx context.Context, name string, options []string) (*sha
 				return
 			case <-tick.C:
 			}
-			if err := s.shares.Answers(watching, name); err != nil && watching.Err() == nil {
+			if err := a.shares.Answers(watching, name); err != nil && watching.Err() == nil {
 				end(err)
 			}
 		}
@@ -110,8 +121,9 @@ func (s *Service) open(ctx context.Context, name string, options []string) (*sha
 
 // bounded does work on the file systems of shares and waits for it until ctx ends, or a server
 // does not answer any more. after is called when the work has really ended, and before the
-// result is returned.
-func bounded[T any](ctx context.Context, what string, after func(), work func(context.Context) (T, error)) (T, error) {
+// result is returned. where names the share, or the shares, for an error that does not: "" where
+// what does.
+func bounded[T any](ctx context.Context, what, where string, after func(), work func(context.Context) (T, error)) (T, error) {
 	type result struct {
 		value T
 		err   error
@@ -146,16 +158,19 @@ func bounded[T any](ctx context.Context, what string, after func(), work func(co
 		}
 	case <-time.After(lastWords):
 	}
-	if lost {
+	if lost { // it says which share it was
 		return none, fmt.Errorf("%s: %w", what, cause)
+	}
+	if where != "" {
+		what += " on share " + where
 	}
 	return none, volume.Errorf(volume.ErrTimeout, "%s: not done in time (%w): the server does not answer, or is slow; it is safe to try again", what, cause)
 }
 
 // on opens the share of a handle and calls work with it, under the volume's lock.
-func on[T any](ctx context.Context, s *Service, h volume.Handle, options []string, work func(context.Context, *share.Share) (T, error)) (T, error) {
-	return run(ctx, s, "volume "+h.Key, h.Share, func(ctx context.Context) (T, error) {
-		sh, release, err := s.open(ctx, h.Share, options)
+func on[T any](ctx context.Context, a *access, h volume.Handle, options []string, work func(context.Context, *share.Share) (T, error)) (T, error) {
+	return run(ctx, a, "volume "+h.Key, h.Share, func(ctx context.Context) (T, error) {
+		sh, release, err := a.open(ctx, h.Share, options)
 		if err != nil {
 			var none T
 			return none, err
@@ -163,93 +178,4 @@ func on[T any](ctx context.Context, s *Service, h volume.Handle, options []strin
 		defer release()
 		return work(ctx, sh)
 	})
-}
-
-// answer is what the controller says of the volume that a record is of.
-func answer(share string, r *volume.Record) *volume.Volume {
-	return &volume.Volume{
-		Handle:   volume.Handle{Share: share, Key: r.Key},
-		Capacity: r.Capacity,
-		Location: volume.Location{Share: share, Directory: r.Directory},
-		Source:   r.Source,
-		Shallow:  r.Shallow,
-	}
-}
-
-// ready returns the record of a volume that is there for use.
-func ready(ctx context.Context, sh *share.Share, key string) (*share.Stored, error) {
-	r, err := sh.Volumes.Lookup(ctx, key)
-	if err != nil {
-		return nil, err
-	}
-	switch r.State {
-	case share.Ready:
-		return r, nil
-	case share.Deleting:
-		return nil, volume.Errorf(volume.ErrNotFound, "share %s: volume %s is being deleted", sh.Definition(), key)
-	}
-	return nil, volume.Errorf(volume.ErrNotFound, "share %s: volume %s is still being created", sh.Definition(), key)
-}
-
-// Get returns a volume. It is ErrNotFound where there is none.
-func (s *Service) Get(ctx context.Context, h volume.Handle) (*volume.Volume, error) {
-	return bounded(ctx, "volume "+h.Key+" on share "+h.Share, func() {}, func(ctx context.Context) (*volume.Volume, error) {
-		sh, release, err := s.open(ctx, h.Share, nil)
-		if err != nil {
-			return nil, err
-		}
-		defer release()
-		r, err := ready(ctx, sh, h.Key)
-		if err != nil {
-			return nil, err
-		}
-		return answer(h.Share, &r.Record), nil
-	})
-}
-
-// Expand makes a volume hold at least what is asked for and returns its new size. A volume
-// that is large enough already stays as it is; it never shrinks. Without a quota the size is
-// a number in the record.
-func (s *Service) Expand(ctx context.Context, h volume.Handle, c volume.Capacity) (int64, error) {
-	if err := c.Check(); err != nil {
-		return 0, err
-	}
-	return on(ctx, s, h, nil, func(ctx context.Context, sh *share.Share) (int64, error) {
-		r, err := sh.Volumes.Update(ctx, h.Key, func(r *volume.Record) error {
-			if c.Limit > 0 && r.Capacity > c.Limit {
-				return volume.Errorf(volume.ErrOutOfRange, "volume %s has %d bytes, which is over the limit of %d, and volumes do not shrink", h, r.Capacity, c.Limit)
-			}
-			r.Capacity = max(r.Capacity, c.Required)
-			return nil
-		})
-		if err != nil {
-			return 0, err
-		}
-		return r.Capacity, nil
-	})
-}
-
-// Modify changes what can be changed of a live volume.
-func (s *Service) Modify(ctx context.Context, h volume.Handle, m volume.Mutable) error {
-	_, err := on(ctx, s, h, nil, func(ctx context.Context, sh *share.Share) (*volume.Record, error) {
-		return sh.Volumes.Update(ctx, h.Key, func(r *volume.Record) error {
-			r.OnDelete = cmp.Or(m.OnDelete, r.OnDelete)
-			r.Retention = cmp.Or(m.Retention, r.Retention)
-			return nil
-		})
-	})
-	return err
-}
-
-// Delete deletes a volume in the way that its record says. One that is not there is deleted.
-// options are for the mount of a share that is not registered.
-func (s *Service) Delete(ctx context.Context, h volume.Handle, options []string) error {
-	_, err := on(ctx, s, h, options, func(ctx context.Context, sh *share.Share) (struct{}, error) {
-		t, err := sh.Volumes.Delete(ctx, h.Key)
-		if err == nil && t != nil {
-			s.purger.Add(h.Share, *t)
-		}
-		return struct{}{}, err
-	})
-	return err
 }

@@ -66,7 +66,7 @@ func TestTwoControllers(t *testing.T) {
 				}
 			}
 			both(t, services, names, func(s *Service, name string) error {
-				return s.Delete(context.Background(), volume.Handle{Share: "nas1", Key: name}, nil)
+				return s.Volumes.Delete(context.Background(), volume.Handle{Share: "nas1", Key: name}, nil)
 			})
 			first.purge(t)
 		}
@@ -89,7 +89,7 @@ func TestOneDirectoryOneOwner(t *testing.T) {
 				s, name := services[i%2], fmt.Sprintf("pvc-%d-%d", round, i)
 				wg.Go(func() {
 					err := eventually(func() error {
-						v, err := s.Create(context.Background(), wish(t, name, map[string]string{"subDir": directory}))
+						v, err := s.Volumes.Create(context.Background(), wish(t, name, map[string]string{"subDir": directory}))
 						if err == nil {
 							mu.Lock()
 							defer mu.Unlock()
@@ -109,7 +109,7 @@ func TestOneDirectoryOneOwner(t *testing.T) {
 				t.Errorf("owners of %q: %v", directories, owners)
 			}
 			for _, h := range owners {
-				if err := services[0].Delete(context.Background(), h, nil); err != nil {
+				if err := services[0].Volumes.Delete(context.Background(), h, nil); err != nil {
 					t.Error(err)
 				}
 			}

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/mooring-csi/mooring/pkg/copytree"
 	"github.com/mooring-csi/mooring/pkg/share"
@@ -22,16 +23,16 @@ import (
 
 func init() {
 	ctx := context.Background()
-	copies["delete pvc-1"] = func(s *Service) error { return s.Delete(ctx, handle, nil) }
-	copies["bring back"] = func(s *Service) error { return bringBack(s.shares.(*one).share, "") }
-	copies["bring back elsewhere"] = func(s *Service) error { return bringBack(s.shares.(*one).share, "else/where") }
+	copies["delete pvc-1"] = func(s *Service) error { return s.Volumes.Delete(ctx, handle, nil) }
+	copies["bring back"] = func(s *Service) error { return bringBack(s.Volumes.shares.(*one).share, "") }
+	copies["bring back elsewhere"] = func(s *Service) error { return bringBack(s.Volumes.shares.(*one).share, "else/where") }
 	copies["purge"] = func(s *Service) error {
-		return purgeAll(s.shares.(*one).share, func(trash int, name string) error {
+		return purgeAll(s.Volumes.shares.(*one).share, func(trash int, name string) error {
 			return (&copytree.Removal{Workers: 4}).Remove(ctx, trash, name)
 		})
 	}
 	copies["purge half"] = func(s *Service) error {
-		return purgeAll(s.shares.(*one).share, func(trash int, name string) error {
+		return purgeAll(s.Volumes.shares.(*one).share, func(trash int, name string) error {
 			if err := syscall.Unlink(fmt.Sprintf("/proc/self/fd/%d/%s/file", trash, name)); err != nil {
 				return err
 			}
@@ -183,7 +184,7 @@ func TestRestoreAgainstPurge(t *testing.T) {
 				})
 			}
 			wg.Go(func() {
-				if err := copies["purge"](&Service{shares: purger}); err != nil {
+				if err := copies["purge"](New(purger, purger, nil)); err != nil {
 					t.Error(err)
 				}
 			})
@@ -213,16 +214,20 @@ func TestRestoreRefuses(t *testing.T) {
 			say  string
 		}{
 			"a volume": {func(_ string, s *Service) error {
-				_, err := s.Create(ctx, wish(t, "pvc-new", map[string]string{"subDir": "pvc-1"}))
+				_, err := s.Volumes.Create(ctx, wish(t, "pvc-new", map[string]string{"subDir": "pvc-1"}))
 				return err
 			}, "that of volume pvc-new"},
 			"volumes in it": {func(_ string, s *Service) error {
-				_, err := s.Create(ctx, wish(t, "pvc-new", map[string]string{"subDir": "pvc-1/inner"}))
+				_, err := s.Volumes.Create(ctx, wish(t, "pvc-new", map[string]string{"subDir": "pvc-1/inner"}))
 				return err
 			}, "there are volumes inside it"},
-			"a directory": {func(dir string, _ *Service) error { return os.Mkdir(filepath.Join(dir, "pvc-1"), 0o755) }, "move it away"},
+			"a directory": {func(dir string, _ *Service) error {
+				// Not of this moment: an empty one that is as young as the claim could be our own.
+				there, before := filepath.Join(dir, "pvc-1"), time.Now().Add(-time.Hour)
+				return errors.Join(os.Mkdir(there, 0o755), os.Chtimes(there, before, before))
+			}, "move it away"},
 			"the volume": {func(_ string, s *Service) error {
-				_, err := s.Create(ctx, wish(t, "pvc-1", map[string]string{"subDir": "other"}))
+				_, err := s.Volumes.Create(ctx, wish(t, "pvc-1", map[string]string{"subDir": "other"}))
 				return err
 			}, "there is a volume pvc-1"},
 		} {
@@ -248,7 +253,7 @@ func TestRestoreRefuses(t *testing.T) {
 			if r, err := o.share.Volumes.Lookup(ctx, "pvc-1"); err != nil || r.Directory != "else/where" || r.State != share.Ready || r.PVC == nil || r.PVC.Name != "data-pvc-1" {
 				t.Errorf("its record is %+v, %v", r, err)
 			}
-			if err := s.Delete(ctx, handle, nil); err != nil {
+			if err := s.Volumes.Delete(ctx, handle, nil); err != nil {
 				t.Errorf("what was brought back cannot be deleted: %v", err)
 			}
 		}

@@ -10,15 +10,22 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
+// Snapshots creates, deletes, gets and lists snapshots.
+type Snapshots struct {
+	*access
+	purger Purger
+	copier Copier
+}
+
 // snapshotLock is the key under which a snapshot is locked: one that no volume has.
 func snapshotLock(key string) string {
 	return volume.Object{Kind: volume.OfSnapshot, Key: key}.String()
 }
 
-// CreateSnapshot makes a snapshot of a volume, or finds it made. It is answered when the copy
+// Create makes a snapshot of a volume, or finds it made. It is answered when the copy
 // is whole, and not before: the application may write again as soon as it has an answer. The
 // same name with another source is ErrIncompatible.
-func (s *Service) CreateSnapshot(ctx context.Context, name string, source volume.Handle) (*volume.Snapshot, error) {
+func (s *Snapshots) Create(ctx context.Context, name string, source volume.Handle) (*volume.Snapshot, error) {
 	if name == "" {
 		return nil, volume.Errorf(volume.ErrInvalid, "the snapshot has no name")
 	}
@@ -26,13 +33,13 @@ func (s *Service) CreateSnapshot(ctx context.Context, name string, source volume
 	if _, err := volume.NewHandle(source.Share, key); err != nil {
 		return nil, err
 	}
-	return run(ctx, s, snapshotLock(key), source.Share, func(ctx context.Context) (*volume.Snapshot, error) {
-		return s.snapshot(ctx, name, nil, source)
+	return run(ctx, s.access, snapshotLock(key), source.Share, func(ctx context.Context) (*volume.Snapshot, error) {
+		return s.make(ctx, name, nil, source)
 	})
 }
 
-// snapshot makes or finds a snapshot, which may be one of a group.
-func (s *Service) snapshot(ctx context.Context, name string, group *share.Group, source volume.Handle) (*volume.Snapshot, error) {
+// make makes or finds a snapshot, which may be one of a group.
+func (s *Snapshots) make(ctx context.Context, name string, group *share.Group, source volume.Handle) (*volume.Snapshot, error) {
 	copy := volume.Copy{
 		Target: volume.Object{Kind: volume.OfSnapshot, Key: volume.KeyFor(name)}, Name: name,
 		Source: volume.Source{Object: volume.Object{Kind: volume.OfVolume, Key: source.Key}, Share: source.Share},
@@ -69,9 +76,9 @@ func answerSnapshot(share string, r *volume.SnapshotRecord) *volume.Snapshot {
 	return a
 }
 
-// GetSnapshot returns a snapshot. It is ErrNotFound where there is none.
-func (s *Service) GetSnapshot(ctx context.Context, h volume.Handle) (*volume.Snapshot, error) {
-	return bounded(ctx, "snapshot "+h.Key+" on share "+h.Share, func() {}, func(ctx context.Context) (*volume.Snapshot, error) {
+// Get returns a snapshot. It is ErrNotFound where there is none.
+func (s *Snapshots) Get(ctx context.Context, h volume.Handle) (*volume.Snapshot, error) {
+	return bounded(ctx, "snapshot "+h.Key, h.Share, func() {}, func(ctx context.Context) (*volume.Snapshot, error) {
 		sh, release, err := s.open(ctx, h.Share, nil)
 		if err != nil {
 			return nil, err
@@ -99,10 +106,10 @@ func visible(ctx context.Context, sh *share.Share, key string) (*volume.Snapshot
 	return r, err
 }
 
-// DeleteSnapshot deletes a snapshot. One that is not there is deleted. ErrBusy: it is being
+// Delete deletes a snapshot. One that is not there is deleted. ErrBusy: it is being
 // made or restored. ErrConflict: a volume is the snapshot itself.
-func (s *Service) DeleteSnapshot(ctx context.Context, h volume.Handle) error {
-	_, err := run(ctx, s, snapshotLock(h.Key), h.Share, func(ctx context.Context) (struct{}, error) {
+func (s *Snapshots) Delete(ctx context.Context, h volume.Handle) error {
+	_, err := run(ctx, s.access, snapshotLock(h.Key), h.Share, func(ctx context.Context) (struct{}, error) {
 		sh, release, err := s.open(ctx, h.Share, nil)
 		if err != nil {
 			return struct{}{}, err
@@ -129,23 +136,16 @@ func (s *Service) DeleteSnapshot(ctx context.Context, h volume.Handle) error {
 	return err
 }
 
-// sizeOf returns the size that a volume made from source has where none is asked for.
-func (s *Service) sizeOf(ctx context.Context, source volume.Source, options []string) (int64, error) {
-	sh, release, err := s.open(ctx, source.Share, options)
-	if err != nil {
-		return 0, err
-	}
-	defer release()
-	if source.Kind == volume.OfVolume {
-		r, err := ready(ctx, sh, source.Key)
-		if err != nil {
-			return 0, err
-		}
-		return r.Capacity, nil
-	}
-	r, err := visible(ctx, sh, source.Key)
-	if err != nil {
-		return 0, err
-	}
-	return max(r.Capacity, r.Size), nil
+// List returns snapshots, all or those of one volume, as Volumes.List does volumes.
+func (s *Snapshots) List(ctx context.Context, p volume.Page, of *volume.Handle) ([]volume.Snapshot, string, error) {
+	return list(ctx, s.access, p, listing[volume.Snapshot]{
+		what: "list the snapshots", keys: func(sh *share.Share, ctx context.Context) ([]string, error) { return sh.Snapshots.Keys(ctx) },
+		read: func(ctx context.Context, sh *share.Share, name, key string) (*volume.Snapshot, error) {
+			r, err := visible(ctx, sh, key)
+			if err != nil || of != nil && (of.Share != name || of.Key != r.Volume) {
+				return nil, err
+			}
+			return answerSnapshot(name, r), nil
+		},
+	})
 }

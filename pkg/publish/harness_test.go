@@ -119,7 +119,7 @@ func (n *node) doInline(ctx context.Context, r InlineRequest) error {
 func (n *node) at(name string) string { return filepath.Join(n.dir, name) }
 
 func (n *node) stage(directory string) error {
-	return n.Stage(context.Background(), volume.Stage{
+	return n.Stages.Stage(context.Background(), volume.Stage{
 		ID: "nas1/" + directory, Location: volume.Location{Share: "nas1", Directory: directory}, Path: n.at("stage/" + directory),
 	})
 }
@@ -130,15 +130,15 @@ func (n *node) publish(target string, change func(*volume.Publish)) error {
 	if change != nil {
 		change(&r)
 	}
-	return n.Publish(context.Background(), r)
+	return n.Pods.Publish(context.Background(), r)
 }
 
 func (n *node) unstage(directory string) error {
-	return n.Unstage(context.Background(), "nas1/"+directory, n.at("stage/"+directory))
+	return n.Stages.Unstage(context.Background(), "nas1/"+directory, n.at("stage/"+directory))
 }
 
 func (n *node) unpublish(target string) error {
-	return n.Unpublish(context.Background(), "nas1/v1", n.at("pods/"+target))
+	return n.Pods.Unpublish(context.Background(), "nas1/v1", n.at("pods/"+target))
 }
 
 func (n *node) must(err error) {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -21,10 +22,16 @@ import (
 // slowAfter is how long a single answer may take before that is worth a word.
 const slowAfter = time.Second
 
-// Health says what is wrong with a volume on this node: with what is mounted at its staging
+// Health says how the mounts of this node are, and the servers.
+type Health struct {
+	*local
+	stages *Stages
+}
+
+// Volume says what is wrong with a volume on this node: with what is mounted at its staging
 // path, and at the path where a pod sees it; either may be "". A stage that has gone stale is
 // replaced, so that the next pod gets a good one. ErrNotFound: it is at neither.
-func (s *Service) Health(ctx context.Context, id, stagingPath, target string) ([]volume.Condition, error) {
+func (h *Health) Volume(ctx context.Context, id, stagingPath, target string) ([]volume.Condition, error) {
 	var paths []string
 	for _, path := range []string{stagingPath, target} {
 		if path == "" {
@@ -36,18 +43,18 @@ func (s *Service) Health(ctx context.Context, id, stagingPath, target string) ([
 		}
 		paths = append(paths, path)
 	}
-	note, noted, err := s.noteOf(id, stagingPath)
+	note, noted, err := h.state.stage(id, stagingPath)
 	if err != nil {
 		return nil, err
 	}
 	if len(paths) == 0 && noted {
 		paths = []string{note.Path}
 	}
-	table, err := s.mounter.Table()
+	table, err := h.mounter.Table()
 	if err != nil {
 		return nil, err
 	}
-	found, mounted := s.healthOf(ctx, id, table, paths, note.Path)
+	found, mounted := h.askAll(ctx, id, table, paths, note.Path)
 	switch {
 	case !mounted && noted:
 		found = append(found, volume.Condition{Severity: volume.Inaccessible, Reason: volume.NotMounted,
@@ -56,48 +63,34 @@ func (s *Service) Health(ctx context.Context, id, stagingPath, target string) ([
 		return nil, volume.Errorf(volume.ErrNotFound, "volume %s is not mounted on this node", id)
 	}
 	if noted {
-		found = append(found, s.placeHealth(note)...)
+		found = append(found, h.compare(note)...)
 	}
 	return distinct(found), nil
 }
 
-// healthOf asks what is mounted at the paths, of which one may be the stage, all at once.
-func (s *Service) healthOf(ctx context.Context, id string, table mount.Table, paths []string, stage string) (found []volume.Condition, mounted bool) {
+// askAll asks what is mounted at the paths, of which one may be the stage, all at once.
+func (h *Health) askAll(ctx context.Context, id string, table mount.Table, paths []string, stage string) (found []volume.Condition, mounted bool) {
 	each := make([][]volume.Condition, len(paths))
 	var asking sync.WaitGroup
 	for i, path := range paths {
 		if e, ok := table.At(path); ok {
 			mounted = true
-			asking.Go(func() { each[i] = s.healthAt(ctx, id, e, path == stage) })
+			asking.Go(func() { each[i] = h.ask(ctx, id, e, path == stage) })
 		}
 	}
 	asking.Wait()
 	return slices.Concat(each...), mounted
 }
 
-// noteOf finds what was noted of a stage by its path or, without one, by the volume.
-func (s *Service) noteOf(id, path string) (note staged, noted bool, err error) {
-	if path != "" {
-		noted, err = s.state.get(stagePrefix, path, &note)
-		return note, noted && note.ID == id, err
-	}
-	notes, err := all[staged](s.state, stagePrefix)
-	i := slices.IndexFunc(notes, func(n staged) bool { return n.ID == id })
-	if i < 0 {
-		return note, false, err
-	}
-	return notes[i], true, nil
-}
-
-// healthAt asks one mount of a volume.
-func (s *Service) healthAt(ctx context.Context, id string, e mount.Entry, stage bool) []volume.Condition {
+// ask asks one mount of a volume.
+func (h *Health) ask(ctx context.Context, id string, e mount.Entry, stage bool) []volume.Condition {
 	m := probeOf(e)
-	answer, err := s.probes.Ask(ctx, m, 0)
+	answer, err := h.probes.Ask(ctx, m, 0)
 	switch {
 	case err == nil:
 		return fine(answer, e)
 	case errors.Is(err, unix.ESTALE) && stage:
-		s.restageSoon(ctx, id, e.Target)
+		h.restageSoon(ctx, id, e.Target)
 		return []volume.Condition{{Severity: volume.Inaccessible, Reason: volume.StaleFileHandle,
 			Message: fmt.Sprintf("%s was exported anew, or its directory made anew: pods that run have a stale mount and have to be restarted; new pods get a new one", e.Source)}}
 	case errors.Is(err, unix.ESTALE):
@@ -107,7 +100,7 @@ func (s *Service) healthAt(ctx context.Context, id string, e mount.Entry, stage 
 		return []volume.Condition{{Severity: volume.Inaccessible, Reason: volume.AccessDenied,
 			Message: fmt.Sprintf("%s: the server does not let this node in any more: check /etc/exports on the server (exportfs -v)", e.Source)}}
 	}
-	took, down := s.probes.Server(ctx, m.Endpoint)
+	took, down := h.probes.Server(ctx, m.Endpoint)
 	if down != nil {
 		return []volume.Condition{{Severity: volume.Inaccessible, Reason: volume.ServerUnreachable, Message: fmt.Sprintf("%s: %v", e.Source, down)}}
 	}
@@ -120,11 +113,11 @@ func (s *Service) healthAt(ctx context.Context, id string, e mount.Entry, stage 
 }
 
 // restageSoon mounts a volume anew, and waits for that no longer than its caller does.
-func (s *Service) restageSoon(ctx context.Context, id, path string) {
+func (h *Health) restageSoon(ctx context.Context, id, path string) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if err := s.restage(context.WithoutCancel(ctx), id, path); err != nil {
+		if err := h.stages.restage(context.WithoutCancel(ctx), id, path); err != nil {
 			klog.FromContext(ctx).Error(err, "A stale mount cannot be replaced yet", "volume", id, "path", path)
 		}
 	}()
@@ -153,9 +146,9 @@ func fine(a probe.Answer, e mount.Entry) []volume.Condition {
 	return found
 }
 
-// placeHealth compares where a volume is mounted from with what the registry says now.
-func (s *Service) placeHealth(note staged) []volume.Condition {
-	def, err := s.registry().Resolve(note.Location.Share)
+// compare compares where a volume is mounted from with what the registry says now.
+func (h *Health) compare(note staged) []volume.Condition {
+	def, err := h.registry().Resolve(note.Location.Share)
 	switch {
 	case err != nil:
 		return []volume.Condition{{Severity: volume.Degraded, Reason: volume.ShareNotRegistered,
@@ -178,14 +171,14 @@ func distinct(all []volume.Condition) []volume.Condition {
 	return kept
 }
 
-// StorageHealth says which shares cannot be reached from this node, or only with trouble. All
-// of one kind are in one condition.
-func (s *Service) StorageHealth(ctx context.Context) []volume.Condition {
-	shares := s.registry().Shares
+// Shares says which shares cannot be reached from this node, or only with trouble. All of one
+// kind are in one condition.
+func (h *Health) Shares(ctx context.Context) []volume.Condition {
+	shares := h.registry().Shares
 	found := make([]volume.Condition, len(shares))
 	var asking sync.WaitGroup
 	for i, def := range shares {
-		asking.Go(func() { found[i] = s.shareHealth(ctx, def) })
+		asking.Go(func() { found[i] = h.askShare(ctx, def) })
 	}
 	asking.Wait()
 	var joined []volume.Condition
@@ -202,13 +195,13 @@ func (s *Service) StorageHealth(ctx context.Context) []volume.Condition {
 	return joined
 }
 
-// shareHealth asks the servers of a share. A condition without a reason is none.
-func (s *Service) shareHealth(ctx context.Context, def volume.Share) volume.Condition {
+// askShare asks the servers of a share. A condition without a reason is none.
+func (h *Health) askShare(ctx context.Context, def volume.Share) volume.Condition {
 	took := make([]time.Duration, len(def.Servers))
 	errs := make([]error, len(def.Servers))
 	var asking sync.WaitGroup
 	for i, server := range def.Servers {
-		asking.Go(func() { took[i], errs[i] = s.probes.Server(ctx, probe.EndpointOf(server, def.MountOptions)) })
+		asking.Go(func() { took[i], errs[i] = h.probes.Server(ctx, probe.EndpointOf(server, def.MountOptions)) })
 	}
 	asking.Wait()
 	up := slices.Index(errs, nil)
@@ -230,4 +223,18 @@ func (s *Service) shareHealth(ctx context.Context, def volume.Share) volume.Cond
 			Message: fmt.Sprintf("share %s is mounted from %s: %s", def, def.Servers[up], strings.Join(down, "; "))}
 	}
 	return volume.Condition{}
+}
+
+// Usage tells how full a volume is that is mounted at path.
+func (h *Health) Usage(ctx context.Context, id, path string) (volume.Space, error) {
+	path = filepath.Clean(path) // a relative one is not in the table
+	table, err := h.mounter.Table()
+	if err != nil {
+		return volume.Space{}, err
+	}
+	e, mounted := table.At(path)
+	if !mounted {
+		return volume.Space{}, volume.Errorf(volume.ErrNotFound, "volume %s is not mounted at %s", id, path)
+	}
+	return h.probes.Usage(ctx, probeOf(e))
 }

@@ -21,14 +21,20 @@ const (
 	tidyInterval = time.Minute
 )
 
-// publishInline shows a pod a directory of its own, or one that is there, on a share that
-// allows that. There is no stage: the directory is the one pod's.
-func (s *Service) publishInline(ctx context.Context, r volume.Publish) error {
-	def, err := s.inlineShare(r.Inline)
+// Inlines shows pods inline volumes. There is no stage: the directory is the one pod's.
+type Inlines struct {
+	*local
+	do func(ctx context.Context, r InlineRequest) error
+}
+
+// publish shows a pod a directory of its own, or one that is there, on a share that allows
+// that.
+func (i *Inlines) publish(ctx context.Context, r volume.Publish) error {
+	def, err := i.share(r.Inline)
 	if err != nil {
 		return fmt.Errorf("publish inline volume %s of pod %s: %w", r.ID, r.Inline.Pod, err)
 	}
-	unlock, err := s.lock(r.ID, r.Target, true)
+	unlock, err := i.lock(r.ID, r.Target, true)
 	if err != nil {
 		return err
 	}
@@ -38,7 +44,7 @@ func (s *Service) publishInline(ctx context.Context, r volume.Publish) error {
 	if dir == "" {
 		dir = path.Join(volume.StateDir, volume.InlineDir, note.Key)
 	}
-	table, err := s.mounter.Table()
+	table, err := i.mounter.Table()
 	if err != nil {
 		return err
 	}
@@ -54,30 +60,30 @@ func (s *Service) publishInline(ctx context.Context, r volume.Publish) error {
 	request := InlineRequest{Share: def, Directory: r.Inline.Directory, Target: r.Target, ReadOnly: r.ReadOnly}
 	if r.Inline.Directory == "" {
 		// Before there is a directory there is a note, by which it will be removed.
-		if err := s.state.put(inlinePrefix, r.Target, note); err != nil {
+		if err := i.state.put(inlinePrefix, r.Target, note); err != nil {
 			return err
 		}
 		request.Key = note.Key
 	}
 	t := target{share: def, servers: def.Servers, dir: dir, options: volume.MergeMountOptions(nodeOptions, def.MountOptions, r.Inline.Context)}
-	if err := s.viaShare(ctx, t, request); err != nil {
+	if err := i.viaShare(ctx, t, request); err != nil {
 		if request.Key != "" {
 			// Where nobody tries again, nobody may unpublish either.
 			note.Left = true
-			err = errors.Join(err, s.state.put(inlinePrefix, r.Target, note))
+			err = errors.Join(err, i.state.put(inlinePrefix, r.Target, note))
 		}
 		return fmt.Errorf("publish inline volume %s of pod %s: %w", r.ID, r.Inline.Pod, err)
 	}
-	s.probes.Good(r.Target)
+	i.probes.Good(r.Target)
 	return nil
 }
 
-// inlineShare returns the share that a pod names, if it may.
-func (s *Service) inlineShare(v *volume.Inline) (volume.Share, error) {
+// share returns the share that a pod names, if it may.
+func (i *Inlines) share(v *volume.Inline) (volume.Share, error) {
 	if err := volume.CheckShareName(v.Share); err != nil {
 		return volume.Share{}, err
 	}
-	def, err := s.registry().Resolve(v.Share)
+	def, err := i.registry().Resolve(v.Share)
 	switch {
 	case err != nil:
 		return def, err
@@ -90,55 +96,55 @@ func (s *Service) inlineShare(v *volume.Inline) (volume.Share, error) {
 }
 
 // viaShare does a request on the share, mounted from the first server that answers.
-func (s *Service) viaShare(ctx context.Context, t target, r InlineRequest) error {
-	return s.eachServer(ctx, t, func(ctx context.Context, server string) error {
-		r.Server, r.Options, r.At = server, t.options, s.state.dir
-		return s.inline(ctx, r)
+func (i *Inlines) viaShare(ctx context.Context, t target, r InlineRequest) error {
+	return i.eachServer(ctx, t, func(ctx context.Context, server string) error {
+		r.Server, r.Options, r.At = server, t.options, i.state.dir
+		return i.do(ctx, r)
 	})
 }
 
-// leaveInline removes the directory that was made for what was mounted at target, if one was.
+// leave removes the directory that was made for what was mounted at target, if one was.
 // Where the share cannot be reached that is done later: the pod must be able to go.
-func (s *Service) leaveInline(ctx context.Context, target string) error {
+func (i *Inlines) leave(ctx context.Context, target string) error {
 	var note inline
-	noted, err := s.state.get(inlinePrefix, target, &note)
+	noted, err := i.state.get(inlinePrefix, target, &note)
 	if err != nil || !noted {
 		return err
 	}
 	note.Left = true
-	if err := s.state.put(inlinePrefix, target, note); err != nil {
+	if err := i.state.put(inlinePrefix, target, note); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, leavePatience)
 	defer cancel()
-	if err := s.removeInline(ctx, note); err != nil {
+	if err := i.remove(ctx, note); err != nil {
 		klog.FromContext(ctx).Error(err, "The directory of an inline volume stays for now, and is removed later", "volume", note.ID, "share", note.Share)
 	}
 	return nil
 }
 
-func (s *Service) removeInline(ctx context.Context, note inline) error {
-	def, err := s.registry().Resolve(note.Share)
+func (i *Inlines) remove(ctx context.Context, note inline) error {
+	def, err := i.registry().Resolve(note.Share)
 	if err != nil {
 		return err
 	}
 	// Volumes of the same file system may be mounted with SELinux contexts, which it would have to
 	// share where the share's options have sharecache.
 	options := volume.MergeMountOptions(nodeOptions, def.MountOptions, []string{"rw", "nosharecache"})
-	err = s.viaShare(ctx, target{share: def, servers: def.Servers, options: options}, InlineRequest{Share: def, Key: note.Key})
+	err = i.viaShare(ctx, target{share: def, servers: def.Servers, options: options}, InlineRequest{Share: def, Key: note.Key})
 	if err != nil {
 		return err
 	}
-	return s.state.drop(inlinePrefix, note.Target)
+	return i.state.drop(inlinePrefix, note.Target)
 }
 
 // Tidy removes, until ctx ends, directories of inline volumes whose pods are gone and whose
 // share could not be reached then.
-func (s *Service) Tidy(ctx context.Context) {
+func (i *Inlines) Tidy(ctx context.Context) {
 	tick := time.NewTicker(tidyInterval)
 	defer tick.Stop()
 	for {
-		s.tidyOnce(ctx)
+		i.tidyOnce(ctx)
 		select {
 		case <-ctx.Done():
 			return
@@ -147,9 +153,9 @@ func (s *Service) Tidy(ctx context.Context) {
 	}
 }
 
-func (s *Service) tidyOnce(ctx context.Context) {
+func (i *Inlines) tidyOnce(ctx context.Context) {
 	log := klog.FromContext(ctx)
-	notes, err := all[inline](s.state, inlinePrefix)
+	notes, err := all[inline](i.state, inlinePrefix)
 	if err != nil {
 		log.Error(err, "The notes of inline volumes cannot all be read")
 	}
@@ -157,31 +163,31 @@ func (s *Service) tidyOnce(ctx context.Context) {
 		if !note.Left {
 			continue
 		}
-		if err := s.tidyInline(ctx, note.ID, note.Target); err != nil {
+		if err := i.tidy(ctx, note.ID, note.Target); err != nil {
 			log.Error(err, "The directory of an inline volume cannot be removed yet", "volume", note.ID, "share", note.Share)
 		}
 	}
 }
 
-// tidyInline removes a pod's directory, unless somebody is at it, or has come back to it.
-func (s *Service) tidyInline(ctx context.Context, id, target string) error {
-	unlock, err := s.lock(id, target, true)
+// tidy removes a pod's directory, unless somebody is at it, or has come back to it.
+func (i *Inlines) tidy(ctx context.Context, id, target string) error {
+	unlock, err := i.lock(id, target, true)
 	if err != nil {
 		return nil
 	}
 	defer unlock()
-	table, err := s.mounter.Table()
+	table, err := i.mounter.Table()
 	if err != nil {
 		return err
 	}
 	var note inline
-	noted, err := s.state.get(inlinePrefix, target, &note)
+	noted, err := i.state.get(inlinePrefix, target, &note)
 	if _, mounted := table.At(target); err != nil || !noted || !note.Left || mounted {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, mountPatience)
 	defer cancel()
-	return s.removeInline(ctx, note)
+	return i.remove(ctx, note)
 }
 
 // InlineRequest is work on a share that a process of its own does: it mounts the share where

@@ -32,13 +32,13 @@ func (n *node) inlineAt(target, directory string, change func(*volume.Publish)) 
 }
 
 func (n *node) inlineGone(target string) error {
-	return n.Unpublish(context.Background(), "csi-"+target, n.at("pods/"+target))
+	return n.Pods.Unpublish(context.Background(), "csi-"+target, n.at("pods/"+target))
 }
 
 // notes are what is noted of inline volumes.
 func (n *node) notes() []inline {
 	n.Helper()
-	notes, err := all[inline](n.state, inlinePrefix)
+	notes, err := all[inline](n.Inlines.state, inlinePrefix)
 	n.must(err)
 	return notes
 }
@@ -107,13 +107,13 @@ func TestInlineShareAway(t *testing.T) {
 		}
 	}
 	n.absent("pods/a")
-	n.tidyOnce(context.Background())
+	n.Inlines.tidyOnce(context.Background())
 	if got := n.notes(); len(got) != 2 {
 		t.Fatalf("noted is %+v", got)
 	}
 	n.inlineDo = nil
 	s := n.service(n.mounter) // the program was started again meanwhile
-	s.tidyOnce(context.Background())
+	s.Inlines.tidyOnce(context.Background())
 	if notes := n.notes(); len(notes) > 0 {
 		t.Errorf("still noted is %+v", notes)
 	}
@@ -128,18 +128,18 @@ func TestTidyLeaves(t *testing.T) {
 	left := n.notes()
 	for _, note := range left {
 		note.Left = note.ID != "csi-runs"
-		n.must(n.state.put(inlinePrefix, note.Target, note))
+		n.must(n.Inlines.state.put(inlinePrefix, note.Target, note))
 	}
 	n.must(n.mounter.Unmount(context.Background(), n.at("pods/locked")))
-	unlock, err := n.lock("csi-locked", n.at("pods/locked"), true)
+	unlock, err := n.Inlines.lock("csi-locked", n.at("pods/locked"), true)
 	n.must(err)
 	before := len(n.inlines)
-	n.tidyOnce(context.Background())
+	n.Inlines.tidyOnce(context.Background())
 	if len(n.inlines) != before || len(n.notes()) != 3 {
 		t.Errorf("requested was %+v, noted is %+v", n.inlines[before:], n.notes())
 	}
 	unlock()
-	n.tidyOnce(context.Background())
+	n.Inlines.tidyOnce(context.Background())
 	if got := n.inlines[before:]; len(got) != 1 || got[0].Key != "csi-locked" || len(n.notes()) != 2 {
 		t.Errorf("requested was %+v, noted is %+v", got, n.notes())
 	}
@@ -174,7 +174,7 @@ func TestStateDamaged(t *testing.T) {
 	n := newInlineNode(t)
 	n.must(n.inlineAt("a", "", nil))
 	n.must(os.WriteFile(n.at("state/"+inlinePrefix+"00.json"), []byte("{"), 0o600))
-	notes, err := all[inline](n.state, inlinePrefix)
+	notes, err := all[inline](n.Inlines.state, inlinePrefix)
 	if len(notes) != 1 || err == nil || !strings.Contains(err.Error(), inlinePrefix+"00.json") {
 		t.Errorf("the notes are %+v, the error %v", notes, err)
 	}
@@ -182,7 +182,7 @@ func TestStateDamaged(t *testing.T) {
 	n.service(n.mounter)
 	n.absent("state/.new-half")
 	n.must(os.RemoveAll(n.at("state")))
-	if err := n.state.put(inlinePrefix, "/x", notes[0]); err == nil || !errors.Is(err, os.ErrNotExist) {
+	if err := n.Inlines.state.put(inlinePrefix, "/x", notes[0]); err == nil || !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a note that cannot be written: %v", err)
 	}
 	if files, _ := filepath.Glob(n.at("state/*")); len(files) > 0 {

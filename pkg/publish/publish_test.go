@@ -30,7 +30,7 @@ func TestLife(t *testing.T) {
 			t.Errorf("at %s there is %+v, %v", name, e, ok)
 		}
 	}
-	if space, err := n.Usage(context.Background(), "nas1/v1", n.at("pods")+"//a/"); err != nil || space.Total != 7 || n.probes.usage[0] != n.at("pods/a") {
+	if space, err := n.Health.Usage(context.Background(), "nas1/v1", n.at("pods")+"//a/"); err != nil || space.Total != 7 || n.probes.usage[0] != n.at("pods/a") {
 		t.Errorf("the usage is %+v, %v, of %q", space, err, n.probes.usage)
 	}
 
@@ -63,7 +63,7 @@ func TestUsageElsewhere(t *testing.T) {
 	n := newNode(t)
 	n.must(n.stage("v1"))
 	for _, path := range []string{n.at("pods"), n.at("none"), "relative", ""} {
-		_, err := n.Usage(context.Background(), "nas1/v1", path)
+		_, err := n.Health.Usage(context.Background(), "nas1/v1", path)
 		n.refused("the usage at "+path, err, volume.ErrNotFound)
 	}
 }
@@ -74,7 +74,7 @@ func TestMountOptions(t *testing.T) {
 	var got mount.Spec
 	spy := &spy{Mounter: n.mounter, mount: func(s mount.Spec) error { got = s; return nil }}
 	s := n.service(spy)
-	n.must(s.Stage(context.Background(), volume.Stage{
+	n.must(s.Stages.Stage(context.Background(), volume.Stage{
 		ID: "nas1/v1", Location: volume.Location{Share: "nas1", Directory: "v1"}, Path: n.at("stage/v1/"), Options: []string{"nfsvers=3,nolock"},
 	}))
 	want := mount.Spec{Source: "10.0.0.1:/export/v1", Target: n.at("stage/v1"), Options: []string{"retry=0", "nosharecache", "nodev", "nfsvers=3", "nolock"}}
@@ -95,7 +95,7 @@ func TestSnapshotDirectory(t *testing.T) {
 		spy := &spy{Mounter: n.mounter, mount: func(s mount.Spec) error { got = s; return nil }}
 		n.Service = n.service(spy)
 		stage := func(directory string) error {
-			return n.Stage(context.Background(), volume.Stage{
+			return n.Stages.Stage(context.Background(), volume.Stage{
 				ID: "nas1/v1", Location: volume.Location{Share: "nas1", Directory: directory}, Path: n.at("stage/v1"), Options: options,
 			})
 		}

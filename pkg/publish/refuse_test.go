@@ -41,7 +41,7 @@ func TestStageRefuses(t *testing.T) {
 	} {
 		r := volume.Stage{ID: "nas1/v1", Location: volume.Location{Share: "nas1", Directory: "v1"}, Path: n.at("stage/v1")}
 		c.change(&r)
-		n.refused(what, n.Stage(context.Background(), r), c.kind)
+		n.refused(what, n.Stages.Stage(context.Background(), r), c.kind)
 	}
 	n.did(1, 0)
 	if data, err := os.ReadFile(n.at("file")); string(data) != "kept" {
@@ -51,7 +51,7 @@ func TestStageRefuses(t *testing.T) {
 	n.registry.Unregistered = true
 	n.registry.MountOptions = []string{"nosuid"}
 	r := volume.Stage{ID: "10.0.0.2:/export/v1", Location: volume.Location{Share: "10.0.0.2:/export", Directory: "v1"}, Path: n.at("stage/u")}
-	n.must(n.Stage(context.Background(), r))
+	n.must(n.Stages.Stage(context.Background(), r))
 	if e, _ := n.mounted("stage/u"); e.Source != "10.0.0.2:/export/v1" {
 		t.Errorf("of an unregistered export, mounted is %+v", e)
 	}
@@ -97,7 +97,7 @@ func TestPublishRefuses(t *testing.T) {
 // TestReadOnlyStage has a PV with the mount option ro: then every pod's view is read-only.
 func TestReadOnlyStage(t *testing.T) {
 	n := newNode(t)
-	n.must(n.Stage(context.Background(), volume.Stage{
+	n.must(n.Stages.Stage(context.Background(), volume.Stage{
 		ID: "nas1/v1", Location: volume.Location{Share: "nas1", Directory: "v1"}, Path: n.at("stage/v1"), Options: []string{"ro"},
 	}))
 	for range 2 {
@@ -130,8 +130,8 @@ func TestSingleWriter(t *testing.T) {
 func TestUnpublishRefuses(t *testing.T) {
 	n := newNode(t)
 	ctx := context.Background()
-	n.refused("a relative target", n.Unpublish(ctx, "nas1/v1", "pods/a"), volume.ErrInvalid)
-	n.refused("a relative stage", n.Unstage(ctx, "nas1/v1", "stage"), volume.ErrInvalid)
+	n.refused("a relative target", n.Pods.Unpublish(ctx, "nas1/v1", "pods/a"), volume.ErrInvalid)
+	n.refused("a relative stage", n.Stages.Unstage(ctx, "nas1/v1", "stage"), volume.ErrInvalid)
 	n.must(os.MkdirAll(n.at("pods/full/data"), 0o755))
 	n.must(os.WriteFile(n.at("pods/file"), []byte("kept"), 0o644))
 	n.must(os.Symlink(n.at("root"), n.at("pods/link")))
@@ -167,7 +167,7 @@ func TestBusy(t *testing.T) {
 	slow := n.service(&hanging{n.mounter, hangs, end})
 	stage := volume.Stage{ID: "nas1/v1", Location: volume.Location{Share: "nas1", Directory: "v1"}, Path: n.at("stage/v1")}
 	done := make(chan error)
-	go func() { done <- slow.Stage(context.Background(), stage) }()
+	go func() { done <- slow.Stages.Stage(context.Background(), stage) }()
 	<-hangs
 
 	n.Service = slow
@@ -175,10 +175,10 @@ func TestBusy(t *testing.T) {
 	n.refused("publish", n.publish("a", nil), volume.ErrBusy)
 	n.refused("unpublish", n.unpublish("a"), volume.ErrBusy)
 	n.refused("unstage", n.unstage("v1"), volume.ErrBusy)
-	n.refused("another volume on the same path", slow.Unstage(context.Background(), "nas1/v2", n.at("stage/v1/")), volume.ErrBusy)
+	n.refused("another volume on the same path", slow.Stages.Unstage(context.Background(), "nas1/v2", n.at("stage/v1/")), volume.ErrBusy)
 	other := volume.Publish{ID: "nas1/v2", StagingPath: n.at("stage/v2"), Target: n.at("pods/other")}
-	n.must(slow.Publish(context.Background(), other))
-	n.must(slow.Unpublish(context.Background(), other.ID, other.Target))
+	n.must(slow.Pods.Publish(context.Background(), other))
+	n.must(slow.Pods.Unpublish(context.Background(), other.ID, other.Target))
 
 	close(end)
 	n.must(<-done)

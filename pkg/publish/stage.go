@@ -7,36 +7,20 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/mooring-csi/mooring/pkg/mount"
-	"github.com/mooring-csi/mooring/pkg/probe"
 	"github.com/mooring-csi/mooring/pkg/volume"
 	"golang.org/x/sys/unix"
 	"k8s.io/klog/v2"
 )
 
-// mountPatience bounds one mount(8). It ends before kubelet's two minutes do.
-const mountPatience = 50 * time.Second
-
-// nodeOptions come before all others. mount.nfs is to report a failure instead of trying for
-// two minutes: kubelet tries again by itself (nfs(5), retry=). And each volume is to have a
-// superblock, and so a device number, of its own. Before it unstages, kubelet looks in
-// mountinfo for other mounts of the same device and root (GetDeviceMountRefs): of one
-// superblock, all volumes of a share look to it like one that is still in use
-// (kubernetes/kubernetes#105323).
-var nodeOptions = []string{"retry=0", "nosharecache"}
-
-// target is where a volume is to be mounted from.
-type target struct {
-	share   volume.Share
-	servers []string // of share, in the order in which they are tried
-	dir     string   // beneath the share
-	options []string
+// Stages mounts volumes, each once for the node.
+type Stages struct {
+	*local
 }
 
 // find resolves a stage against the registry in force.
-func (s *Service) find(location volume.Location, options []string) (target, error) {
+func (s *Stages) find(location volume.Location, options []string) (target, error) {
 	def, err := s.registry().Resolve(location.Share)
 	if err != nil {
 		return target{}, err
@@ -61,7 +45,7 @@ func (s *Service) find(location volume.Location, options []string) (target, erro
 
 // Stage mounts a volume at its staging path. Mounted there already is success, unless it has
 // gone stale: then it is replaced. Something else mounted there is ErrIncompatible.
-func (s *Service) Stage(ctx context.Context, r volume.Stage) error {
+func (s *Stages) Stage(ctx context.Context, r volume.Stage) error {
 	t, err := s.find(r.Location, r.Options)
 	if err != nil {
 		return err
@@ -99,22 +83,9 @@ func (s *Service) Stage(ctx context.Context, r volume.Stage) error {
 	return err
 }
 
-// is reports whether a mount of source is one of t. The server's name does not count: the
-// kernel shows that by which it came to know the server first, and the share may have got
-// another address since the volume was staged.
-func (t target) is(source string) bool {
-	return sameDirectory(source, t.share.Source("server", t.dir))
-}
-
-func sameDirectory(a, b string) bool {
-	_, p, ok := volume.SplitExport(a)
-	_, q, is := volume.SplitExport(b)
-	return ok && is && p == q
-}
-
 // stage mounts from the first server that answers. The note comes before the mount: one that
 // is too many has the volume mounted again, at worst, where it was to be.
-func (s *Service) stage(ctx context.Context, note staged, t target) error {
+func (s *Stages) stage(ctx context.Context, note staged, t target) error {
 	err := s.eachServer(ctx, t, func(ctx context.Context, server string) error {
 		note.Server = server
 		if err := s.state.put(stagePrefix, note.Path, note); err != nil {
@@ -129,42 +100,9 @@ func (s *Service) stage(ctx context.Context, note staged, t target) error {
 	return nil
 }
 
-// eachServer calls try with one server after the other until one succeeds. Those that do not
-// answer are not tried.
-func (s *Service) eachServer(ctx context.Context, t target, try func(ctx context.Context, server string) error) error {
-	ctx, cancel := context.WithTimeout(ctx, mountPatience)
-	defer cancel()
-	var errs []error
-	for i, server := range t.servers {
-		until, _ := ctx.Deadline()
-		each, cancel := context.WithTimeout(ctx, time.Until(until)/time.Duration(len(t.servers)-i))
-		err := s.onServer(each, probe.EndpointOf(server, t.options), t.share, func(ctx context.Context) error { return try(ctx, server) })
-		cancel()
-		if err == nil {
-			return nil
-		}
-		errs = append(errs, err)
-	}
-	return errors.Join(errs...)
-}
-
-// onServer does work on a server that answers, for as long as it does.
-func (s *Service) onServer(ctx context.Context, e probe.Endpoint, def volume.Share, work func(context.Context) error) error {
-	_, err := s.probes.Server(ctx, e)
-	if err == nil {
-		watched, stop := s.probes.Watch(ctx, e)
-		defer stop()
-		if err = work(watched); err == nil || ctx.Err() != nil || watched.Err() == nil {
-			return err
-		}
-		err = context.Cause(watched)
-	}
-	return fmt.Errorf("share %s: %w", def, err)
-}
-
 // replace takes a stale mount away and makes it anew. Pods that show it keep it, stale, until
 // they end.
-func (s *Service) replace(ctx context.Context, stale mount.Entry, note staged, t target) error {
+func (s *Stages) replace(ctx context.Context, stale mount.Entry, note staged, t target) error {
 	var before staged
 	if _, err := s.state.get(stagePrefix, note.Path, &before); err != nil {
 		return err
@@ -188,7 +126,7 @@ func (s *Service) replace(ctx context.Context, stale mount.Entry, note staged, t
 }
 
 // restage mounts a volume anew, as it was staged, where its mount is stale or gone.
-func (s *Service) restage(ctx context.Context, id, path string) error {
+func (s *Stages) restage(ctx context.Context, id, path string) error {
 	unlock, err := s.lock(id, path, true)
 	if err != nil {
 		return err
@@ -227,7 +165,7 @@ func makeStage(path string, mounted bool) error {
 }
 
 // Unstage unmounts a volume from its staging path. Nothing mounted there is success.
-func (s *Service) Unstage(ctx context.Context, id, stagingPath string) error {
+func (s *Stages) Unstage(ctx context.Context, id, stagingPath string) error {
 	path, err := clean(stagingPath)
 	if err != nil {
 		return err

@@ -26,7 +26,7 @@ func (n *node) health(target string) []volume.Reason {
 	if target != "" {
 		target = n.at("pods/" + target)
 	}
-	conditions, err := n.Health(context.Background(), "nas1/v1", n.at("stage/v1"), target)
+	conditions, err := n.Health.Volume(context.Background(), "nas1/v1", n.at("stage/v1"), target)
 	n.must(err)
 	var reasons []volume.Reason
 	for _, c := range conditions {
@@ -92,7 +92,7 @@ func TestStageGone(t *testing.T) {
 	n.must(n.unpublish("a"))
 	n.must(n.unstage("v1"))
 	n.refused("publish", n.publish("a", nil), volume.ErrConflict)
-	_, err := n.Health(context.Background(), "nas1/v1", n.at("stage/v1"), "")
+	_, err := n.Health.Volume(context.Background(), "nas1/v1", n.at("stage/v1"), "")
 	n.refused("health", err, volume.ErrNotFound)
 }
 
@@ -106,7 +106,7 @@ func TestServersAway(t *testing.T) {
 	if e, _ := n.mounted("stage/v1"); e.Source != "10.0.0.1:/export/v1" {
 		t.Errorf("mounted is %s", e.Source)
 	}
-	c := n.StorageHealth(context.Background())
+	c := n.Health.Shares(context.Background())
 	if len(c) != 1 || c[0].Severity != volume.Degraded || c[0].Reason != volume.ServerUnreachable || !strings.Contains(c[0].Message, "10.0.0.8") {
 		t.Errorf("the storage is %+v", c)
 	}
@@ -118,7 +118,7 @@ func TestServersAway(t *testing.T) {
 			t.Errorf("the error does not say %q: %v", says, err)
 		}
 	}
-	if c = n.StorageHealth(context.Background()); len(c) != 1 || c[0].Severity != volume.Inaccessible {
+	if c = n.Health.Shares(context.Background()); len(c) != 1 || c[0].Severity != volume.Inaccessible {
 		t.Errorf("the storage is %+v", c)
 	}
 	n.did(1, 0)
@@ -155,9 +155,9 @@ func TestReasons(t *testing.T) {
 	n.unwell("a", volume.ServerMoved)
 	n.registry.Shares[0].Name = "nas2"
 	n.unwell("a", volume.ShareNotRegistered)
-	_, err := n.Health(context.Background(), "nas1/v1", "relative", "")
+	_, err := n.Health.Volume(context.Background(), "nas1/v1", "relative", "")
 	n.refused("a relative path", err, volume.ErrInvalid)
-	if conditions, err := n.Health(context.Background(), "nas1/v1", "", ""); err != nil || len(conditions) != 1 {
+	if conditions, err := n.Health.Volume(context.Background(), "nas1/v1", "", ""); err != nil || len(conditions) != 1 {
 		t.Errorf("without a path: %v, %v", conditions, err)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/mooring-csi/mooring/pkg/volume"
@@ -99,6 +100,20 @@ func (s state) read(name string, v any) (bool, error) {
 		return false, fmt.Errorf("read %s in the state directory: %w", name, err)
 	}
 	return true, nil
+}
+
+// stage finds what was noted of a stage by its path or, without one, by the volume.
+func (s state) stage(id, path string) (note staged, noted bool, err error) {
+	if path != "" {
+		noted, err = s.get(stagePrefix, path, &note)
+		return note, noted && note.ID == id, err
+	}
+	notes, err := all[staged](s, stagePrefix)
+	i := slices.IndexFunc(notes, func(n staged) bool { return n.ID == id })
+	if i < 0 {
+		return note, false, err
+	}
+	return notes[i], true, nil
 }
 
 // drop removes what was noted of a path.

@@ -87,7 +87,7 @@ func (c *check) run(ctx context.Context) (all []Problem, err error) {
 		return nil, err
 	}
 	for _, part := range []func(context.Context) error{
-		c.layout, c.entries, c.claimsAndStrays, c.indexes, c.trashed,
+		layoutCheck{c}.layout, c.entries, claimsCheck{c}.claimsAndStrays, indexCheck{c}.indexes, c.trashed,
 	} {
 		if err := part(ctx); err != nil {
 			return nil, err
@@ -239,6 +239,38 @@ func (c *check) confirm(ctx context.Context) ([]Problem, error) {
 
 // old reports whether what was last done at a time is older than a lease.
 func (c *check) old(at time.Time) bool { return c.now.Sub(at) > c.opt.Lease }
+
+// standing returns how far an incarnation of a volume or snapshot is. alive is false where it
+// does not exist any more. One whose record cannot be read may be it.
+func (c *check) standing(o volume.Object, nonce string) (state State, alive bool, err error) {
+	t := c.Volumes.table
+	if o.Kind == volume.OfSnapshot {
+		t = c.Snapshots.table
+	}
+	r, there, err := c.other(t, o.Key)
+	if err != nil || !there {
+		return Empty, false, err
+	}
+	_, has := identityOf(r.data)
+	return r.state, has == nonce || has == "", nil
+}
+
+// other reads the record of something that what is looked at refers to. there is false where it
+// does not exist. One that cannot be read is told where it is itself looked at, and may here be
+// anything: it has no data.
+func (c *check) other(t *table, key string) (s stored, there bool, err error) {
+	e, s, err := t.read(key)
+	switch {
+	case is(err, unix.ENOENT, unix.ENOTDIR):
+		return stored{}, false, nil
+	case is(err, unix.ELOOP, unix.EIO, unix.EACCES):
+		return stored{state: Making}, true, nil
+	case err != nil:
+		return stored{}, false, err
+	}
+	e.close()
+	return s, true, nil
+}
 
 // names lists a directory, without the names that an NFS client gives to files which were removed
 // while it had them open.

@@ -13,9 +13,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// claimsCheck is the part of a check that is about claims, and directories without one.
+type claimsCheck struct{ *check }
+
 // claimsAndStrays checks the claims, level by level, and finds empty directories that nobody has
 // claimed: beside volumes, and no deeper.
-func (c *check) claimsAndStrays(ctx context.Context) error {
+func (c claimsCheck) claimsAndStrays(ctx context.Context) error {
 	for parents := []string{""}; len(parents) > 0; {
 		var claimed, strays, below []string
 		err := inParallel(ctx, len(parents), func(i int) error {
@@ -29,7 +32,7 @@ func (c *check) claimsAndStrays(ctx context.Context) error {
 			return err
 		}
 		err = inParallel(ctx, len(claimed), func(i int) error {
-			l := claimLook{check: c, directory: claimed[i]}
+			l := claimLook{check: c.check, directory: claimed[i]}
 			err := c.at(ctx, claimOf(claimed[i]), l.look)
 			if l.parent {
 				c.mu.Lock()
@@ -60,7 +63,7 @@ func claimOf(directory string) string {
 
 // children lists the directories in a parent of volumes for which there is something among the
 // claims, and those for which there is nothing.
-func (c *check) children(ctx context.Context, parent string) (claimed, others []string, err error) {
+func (c claimsCheck) children(ctx context.Context, parent string) (claimed, others []string, err error) {
 	at, err := c.claims.dir.Resolve(claimPath(parent))
 	if err != nil {
 		return nil, nil, ignore(err, unix.ENOENT, unix.ENOTDIR, unix.ESTALE)
@@ -91,7 +94,7 @@ func (c *check) children(ctx context.Context, parent string) (claimed, others []
 }
 
 // lookStray looks at a directory for which there was nothing among the claims.
-func (c *check) lookStray(directory string, f *finding) error {
+func (c claimsCheck) lookStray(directory string, f *finding) error {
 	if volume.CheckDirectory(directory) != nil {
 		return nil // no volume can have been there
 	}

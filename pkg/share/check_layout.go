@@ -13,8 +13,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// layout checks .mooring itself, the format, and what is in .mooring.
-func (c *check) layout(ctx context.Context) error {
+// layoutCheck is the part of a check that is about .mooring itself.
+type layoutCheck struct{ *check }
+
+// layout checks .mooring, the format, and what is in .mooring.
+func (c layoutCheck) layout(ctx context.Context) error {
 	if err := c.at(ctx, volume.StateDir, c.lookMode); err != nil {
 		return err
 	}
@@ -34,7 +37,7 @@ func (c *check) layout(ctx context.Context) error {
 	return c.each(ctx, "", all, c.lookNamed)
 }
 
-func (c *check) lookMode(f *finding) error {
+func (c layoutCheck) lookMode(f *finding) error {
 	if err := c.state.Refresh(); err != nil {
 		return err
 	}
@@ -51,7 +54,7 @@ func (c *check) lookMode(f *finding) error {
 	return nil
 }
 
-func (c *check) lookFormat(f *finding) error {
+func (c layoutCheck) lookFormat(f *finding) error {
 	backup := "restore it from a backup"
 	data, _, err := c.state.Read(formatFile, maxRecord)
 	if missing(err) {
@@ -103,7 +106,7 @@ func (f *finding) requires(names []string) {
 }
 
 // lookOwn looks whether one of Mooring's own directories is there.
-func (c *check) lookOwn(name string, f *finding) error {
+func (c layoutCheck) lookOwn(name string, f *finding) error {
 	d, err := c.state.Resolve(name)
 	if err == nil {
 		d.Close()
@@ -117,7 +120,7 @@ func (c *check) lookOwn(name string, f *finding) error {
 }
 
 // lookNamed looks whether something belongs in .mooring.
-func (c *check) lookNamed(name string, f *finding) error {
+func (c layoutCheck) lookNamed(name string, f *finding) error {
 	f.where = stateName(name)
 	if name == formatFile || name == volume.InlineDir || c.own()[name] != nil {
 		return nil
@@ -133,8 +136,11 @@ func (c *check) lookNamed(name string, f *finding) error {
 	return nil
 }
 
+// indexCheck is the part of a check that is about the parents, the jobs and staging.
+type indexCheck struct{ *check }
+
 // indexes checks the parents, the jobs and what is in staging.
-func (c *check) indexes(ctx context.Context) error {
+func (c indexCheck) indexes(ctx context.Context) error {
 	for _, part := range []struct {
 		name string
 		dir  beneath.Dir
@@ -162,7 +168,7 @@ func lookParent(name string, f *finding) error {
 	return nil
 }
 
-func (c *check) lookJob(name string, f *finding) error {
+func (c indexCheck) lookJob(name string, f *finding) error {
 	id, nonce, ok := cutNonce(name)
 	target, known := volume.ParseObject(id)
 	if !ok || !known {
@@ -177,39 +183,7 @@ func (c *check) lookJob(name string, f *finding) error {
 	return nil
 }
 
-// standing returns how far an incarnation of a volume or snapshot is. alive is false where it
-// does not exist any more. One whose record cannot be read may be it.
-func (c *check) standing(o volume.Object, nonce string) (state State, alive bool, err error) {
-	t := c.Volumes.table
-	if o.Kind == volume.OfSnapshot {
-		t = c.Snapshots.table
-	}
-	r, there, err := c.other(t, o.Key)
-	if err != nil || !there {
-		return Empty, false, err
-	}
-	_, has := identityOf(r.data)
-	return r.state, has == nonce || has == "", nil
-}
-
-// other reads the record of something that what is looked at refers to. there is false where it
-// does not exist. One that cannot be read is told where it is itself looked at, and may here be
-// anything: it has no data.
-func (c *check) other(t *table, key string) (s stored, there bool, err error) {
-	e, s, err := t.read(key)
-	switch {
-	case is(err, unix.ENOENT, unix.ENOTDIR):
-		return stored{}, false, nil
-	case is(err, unix.ELOOP, unix.EIO, unix.EACCES):
-		return stored{state: Making}, true, nil
-	case err != nil:
-		return stored{}, false, err
-	}
-	e.close()
-	return s, true, nil
-}
-
-func (c *check) lookStaged(name string, f *finding) error {
+func (c indexCheck) lookStaged(name string, f *finding) error {
 	st, err := c.staging.Stat(name)
 	if err != nil {
 		return err

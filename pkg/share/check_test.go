@@ -185,12 +185,12 @@ func TestCheckAgain(t *testing.T) {
 // TestCheckWaits gives those who are at work time to show themselves, and ends when it has to.
 func TestCheckWaits(t *testing.T) {
 	g := newGround(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-	defer cancel()
-	if err := g.Check(ctx, func(Problem) error { return nil }); err != nil {
+	if err := g.Check(t.Context(), func(Problem) error { return nil }); err != nil {
 		t.Errorf("of a good share: %v", err)
 	}
 	g.must(os.Chmod(g.at(".mooring"), 0o755))
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
 	g.refused("in too short a time", g.Check(ctx, nil), volume.ErrTimeout)
 	s := openAt(t, g.dir, Options{ReadOnly: true, Lease: time.Millisecond})
 	enough := errors.New("enough")

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package arch checks the layout of the program: who may import whom, who may touch what,
-// and how long a file and a function may be.
+// how long a file and a function may be, and how many methods a type may have.
 package arch
 
 import (

@@ -101,12 +101,12 @@ func (b *bench) protocol(protocol string) error {
 	n := newNode(b, protocol)
 	err := b.withController(place{share: "nas", protocol: protocol, disk: "xfs", retention: "1h"}, func(c *controller) error {
 		n.config = c.config
-		err := b.measure(c.creates()...)
+		err := b.measure(rows{c}.creates()...)
 		if err == nil {
-			err = b.measure(c.deletes()...)
+			err = b.measure(rows{c}.deletes()...)
 		}
 		if err == nil {
-			err = b.measure(c.others()...)
+			err = b.measure(rows{c}.others()...)
 		}
 		if err == nil {
 			n.volumes, err = c.volumes(nodeVolumes, nil)
@@ -122,9 +122,9 @@ func (b *bench) protocol(protocol string) error {
 	if err != nil || protocol != "4.2" {
 		return err
 	}
-	err = b.withController(place{share: "purged", protocol: protocol, disk: "xfs", retention: "0s"}, func(c *controller) error { return b.measure(c.purge()) })
+	err = b.withController(place{share: "purged", protocol: protocol, disk: "xfs", retention: "0s"}, func(c *controller) error { return b.measure(rows{c}.purge()) })
 	if err == nil {
-		err = b.withController(place{share: "listed", protocol: protocol, disk: "xfs", retention: "0s"}, (*controller).measureLists)
+		err = b.withController(place{share: "listed", protocol: protocol, disk: "xfs", retention: "0s"}, func(c *controller) error { return rows{c}.measureLists() })
 	}
 	return err
 }

@@ -15,8 +15,11 @@ import (
 // preparation is what a spec's prepare is where there is nothing to clean up.
 type preparation func(n int) (func(i int) error, error)
 
+// rows are what is measured of a controller's volumes.
+type rows struct{ *controller }
+
 // spec returns the spec of a row of this controller.
-func (c *controller) spec(operation, variant string, parallel, n int, prepare preparation) spec {
+func (c rows) spec(operation, variant string, parallel, n int, prepare preparation) spec {
 	return spec{
 		operation: operation, variant: variant, protocol: c.protocol, disk: c.disk, delays: c.delays, parallel: parallel, n: n, on: c.process,
 		prepare: func(n int) (func(int) error, func() error, error) {
@@ -27,7 +30,7 @@ func (c *controller) spec(operation, variant string, parallel, n int, prepare pr
 }
 
 // creating prepares calls of CreateVolume; change, if there is one, is called with each before.
-func (c *controller) creating(parameters map[string]string, change func(*csi.CreateVolumeRequest) error) preparation {
+func (c rows) creating(parameters map[string]string, change func(*csi.CreateVolumeRequest) error) preparation {
 	return func(n int) (func(int) error, error) {
 		requests := make([]*csi.CreateVolumeRequest, n)
 		for i := range requests {
@@ -47,7 +50,7 @@ func (c *controller) creating(parameters map[string]string, change func(*csi.Cre
 var nested = map[string]string{"subDir": "${pvc.metadata.namespace}/${pvc.metadata.name}"}
 
 // creates returns the rows of CreateVolume.
-func (c *controller) creates() []spec {
+func (c rows) creates() []spec {
 	serial := c.spec("create", "plain", 1, 100, c.creating(nil, nil))
 	if c.protocol != "4.2" {
 		return []spec{serial}
@@ -80,7 +83,7 @@ func newNamespace(r *csi.CreateVolumeRequest) error {
 // deletes returns the rows of DeleteVolume. After each answer the purger looks at the trash,
 // where nothing is due. What that costs is a row of its own, "trash-look"; it is not to be
 // told apart where volumes are deleted in parallel.
-func (c *controller) deletes() []spec {
+func (c rows) deletes() []spec {
 	row := func(variant string, n int, prepare func(n int) ([]*csi.Volume, error)) spec {
 		s := c.spec("delete", variant, 1, n, func(n int) (func(int) error, error) {
 			volumes, err := prepare(n)
@@ -122,7 +125,7 @@ func (c *controller) deletes() []spec {
 
 // purge returns the row of the removal of a deleted volume's tree: from the call of
 // DeleteVolume, whose own few round trips are in it, until the trash is empty.
-func (c *controller) purge() spec {
+func (c rows) purge() spec {
 	return c.spec("purge", "10,000 files in 100 directories", 1, 2, func(n int) (func(int) error, error) {
 		volumes, err := c.filled(n, treeDirectories, treeFiles)
 		return func(i int) error {
@@ -178,7 +181,7 @@ func fill(directory string, dirs, files int) error {
 }
 
 // others returns the rows of what asks about a volume or changes its record.
-func (c *controller) others() []spec {
+func (c rows) others() []spec {
 	row := func(operation string, do func(*csi.Volume) error) spec {
 		return c.spec(operation, "", 1, 50, func(n int) (func(int) error, error) {
 			volumes, err := c.volumes(n, nil)
@@ -209,7 +212,7 @@ func (c *controller) others() []spec {
 
 // measureLists measures ListVolumes with 100 and with 1,000 volumes on the only share: the
 // first one of a process, which has nothing in its cache, and further ones.
-func (c *controller) measureLists() error {
+func (c rows) measureLists() error {
 	have := 0
 	for _, want := range []int{100, 1000} {
 		if _, err := c.volumes(want-have, nil); err != nil {

@@ -76,7 +76,7 @@ func run(ctx context.Context, s *screen) bool {
 	for _, part := range walk {
 		s.section(part.title)
 		for _, step := range part.steps {
-			if err := s.step(step.title, func(n *note) error { return step.do(d, ctx, n) }); err != nil {
+			if err := s.step(step.title, func(n *note) error { return step.do(ctx, d, n) }); err != nil {
 				s.failure(err)
 				s.logs(d.processes)
 				s.summary(false, fmt.Sprintf("Step %d failed, %s after the start.", s.number, seconds(start)))

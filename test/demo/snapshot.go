@@ -30,7 +30,7 @@ var databaseTime = time.Date(2026, 1, 2, 3, 4, 5, 678_900_000, time.UTC)
 const spoilt = "<h1>404</h1>\n"
 
 // fillDatabase has the pod write what a snapshot is to keep.
-func (d *demo) fillDatabase(_ context.Context, n *note) error {
+func fillDatabase(_ context.Context, d *demo, n *note) error {
 	path := filepath.Join(d.writer.volume(), database)
 	block := []byte(strings.Repeat("42 anchors, 7 buoys, 1 quay\n", 1<<20/28+1))[:1<<20]
 	f, err := os.Create(path)
@@ -48,7 +48,7 @@ func (d *demo) fillDatabase(_ context.Context, n *note) error {
 	return err
 }
 
-func (d *demo) snapshotMyPVC(ctx context.Context, n *note) error {
+func snapshotMyPVC(ctx context.Context, d *demo, n *note) error {
 	before, err := d.asked()
 	if err != nil {
 		return err
@@ -75,7 +75,7 @@ func (d *demo) snapshotMyPVC(ctx context.Context, n *note) error {
 }
 
 // spoil has the pod lose its data.
-func (d *demo) spoil(_ context.Context, n *note) error {
+func spoil(_ context.Context, d *demo, n *note) error {
 	if err := os.Remove(filepath.Join(d.writer.volume(), database)); err != nil {
 		return err
 	}
@@ -86,7 +86,7 @@ func (d *demo) spoil(_ context.Context, n *note) error {
 	return onServer(d.myPVC, "index.html", spoilt)
 }
 
-func (d *demo) restore(ctx context.Context, n *note) error {
+func restore(ctx context.Context, d *demo, n *note) error {
 	d.restored = newClaim("my-pvc-restored", readWriteMany, 8*giB)
 	d.restored.source = &csi.VolumeContentSource{Type: &csi.VolumeContentSource_Snapshot{
 		Snapshot: &csi.VolumeContentSource_SnapshotSource{SnapshotId: d.snapshot},
@@ -99,7 +99,7 @@ func (d *demo) restore(ctx context.Context, n *note) error {
 }
 
 // readRestored checks content, mode, owner and time of what was restored, as a pod sees them.
-func (d *demo) readRestored(ctx context.Context, n *note) error {
+func readRestored(ctx context.Context, d *demo, n *note) error {
 	p, err := d.startPod(ctx, "rescuer", d.restored, d.nodes[1])
 	if err != nil {
 		return err
@@ -117,7 +117,7 @@ func (d *demo) readRestored(ctx context.Context, n *note) error {
 	return expect("the restored "+database, fmt.Sprintf("256Mi, mode 0640, owner %d, last written %s", databaseUser, databaseTime.Format(time.RFC3339Nano)), found)
 }
 
-func (d *demo) clone(ctx context.Context, n *note) error {
+func clone(ctx context.Context, d *demo, n *note) error {
 	d.cloned = newClaim("my-pvc-clone", readWriteMany, 8*giB)
 	d.cloned.source = &csi.VolumeContentSource{Type: &csi.VolumeContentSource_Volume{
 		Volume: &csi.VolumeContentSource_VolumeSource{VolumeId: d.restored.id},
@@ -129,7 +129,7 @@ func (d *demo) clone(ctx context.Context, n *note) error {
 	return onServer(d.cloned, "index.html", page)
 }
 
-func (d *demo) deleteSnapshot(ctx context.Context, n *note) error {
+func deleteSnapshot(ctx context.Context, d *demo, n *note) error {
 	_, err := d.controller.Controller.DeleteSnapshot(ctx, &csi.DeleteSnapshotRequest{SnapshotId: d.snapshot})
 	if err != nil {
 		return fmt.Errorf("DeleteSnapshot: %w", err)

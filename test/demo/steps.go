@@ -25,7 +25,7 @@ func (d *demo) stopPod(ctx context.Context, p *pod) error {
 	return p.stop(ctx)
 }
 
-func (d *demo) provisionMyPVC(ctx context.Context, n *note) error {
+func provisionMyPVC(ctx context.Context, d *demo, n *note) error {
 	d.myPVC = newClaim("my-pvc", readWriteMany, 5*giB)
 	if err := d.provision(ctx, d.myPVC); err != nil {
 		return err
@@ -34,7 +34,7 @@ func (d *demo) provisionMyPVC(ctx context.Context, n *note) error {
 	return nil
 }
 
-func (d *demo) startWriter(ctx context.Context, n *note) (err error) {
+func startWriter(ctx context.Context, d *demo, n *note) (err error) {
 	if d.writer, err = d.startPod(ctx, "writer", d.myPVC, d.nodes[0]); err != nil {
 		return err
 	}
@@ -45,7 +45,7 @@ func (d *demo) startWriter(ctx context.Context, n *note) (err error) {
 // startReader also checks that the other node's mount is not the first's once more: one kernel
 // plays both nodes, and with one cache would read what it wrote whether the server had got it or
 // not.
-func (d *demo) startReader(ctx context.Context, n *note) (err error) {
+func startReader(ctx context.Context, d *demo, n *note) (err error) {
 	if d.reader, err = d.startPod(ctx, "reader", d.myPVC, d.nodes[1]); err != nil {
 		return err
 	}
@@ -60,19 +60,19 @@ func (d *demo) startReader(ctx context.Context, n *note) (err error) {
 	return expect("the nodes share a cache", false, first.Major == second.Major && first.Minor == second.Minor)
 }
 
-func (d *demo) writePage(_ context.Context, n *note) error {
+func writePage(_ context.Context, d *demo, n *note) error {
 	if err := d.writer.write(n, "index.html", page); err != nil {
 		return err
 	}
 	return onServer(d.myPVC, "index.html", page)
 }
 
-func (d *demo) readPage(_ context.Context, n *note) error {
+func readPage(_ context.Context, d *demo, n *note) error {
 	return d.reader.read(n, "index.html", page)
 }
 
 // stats asks a node what kubelet asks each minute.
-func (d *demo) stats(ctx context.Context, n *note) error {
+func stats(ctx context.Context, d *demo, n *note) error {
 	r, err := d.reader.node.Node.NodeGetVolumeStats(ctx, &csi.NodeGetVolumeStatsRequest{VolumeId: d.myPVC.id, VolumePath: d.reader.volume()})
 	if err != nil {
 		return fmt.Errorf("NodeGetVolumeStats: %w", err)
@@ -86,7 +86,7 @@ func (d *demo) stats(ctx context.Context, n *note) error {
 	return fmt.Errorf("NodeGetVolumeStats says nothing of bytes")
 }
 
-func (d *demo) provisionWeb(ctx context.Context, n *note) error {
+func provisionWeb(ctx context.Context, d *demo, n *note) error {
 	for i := range 3 {
 		c := newClaim(fmt.Sprintf("www-web-%d", i), readWriteOnce, 1*giB)
 		d.web = append(d.web, c)
@@ -103,7 +103,7 @@ func (d *demo) provisionWeb(ctx context.Context, n *note) error {
 func webPage(i int) string { return fmt.Sprintf("<h1>This is web-%d</h1>\n", i) }
 
 // startWeb starts the pods on the nodes in turn.
-func (d *demo) startWeb(ctx context.Context, n *note) error {
+func startWeb(ctx context.Context, d *demo, n *note) error {
 	for i, c := range d.web {
 		p, err := d.startPod(ctx, fmt.Sprintf("web-%d", i), c, d.nodes[i%2])
 		if err != nil {
@@ -122,7 +122,7 @@ func (d *demo) startWeb(ctx context.Context, n *note) error {
 	return nil
 }
 
-func (d *demo) deleteWeb1(ctx context.Context, n *note) error {
+func deleteWeb1(ctx context.Context, d *demo, n *note) error {
 	p := d.webPods[1]
 	if err := d.stopPod(ctx, p); err != nil {
 		return err
@@ -135,7 +135,7 @@ func (d *demo) deleteWeb1(ctx context.Context, n *note) error {
 	return nil
 }
 
-func (d *demo) recreateWeb1(ctx context.Context, n *note) error {
+func recreateWeb1(ctx context.Context, d *demo, n *note) error {
 	p, err := d.startPod(ctx, "web-1", d.web[1], d.nodes[0])
 	if err != nil {
 		return err
@@ -149,7 +149,7 @@ func (d *demo) recreateWeb1(ctx context.Context, n *note) error {
 	return nil
 }
 
-func (d *demo) expand(ctx context.Context, n *note) error {
+func expand(ctx context.Context, d *demo, n *note) error {
 	r, err := d.controller.Controller.ControllerExpandVolume(ctx, &csi.ControllerExpandVolumeRequest{
 		VolumeId: d.myPVC.id, CapacityRange: &csi.CapacityRange{RequiredBytes: 8 * giB}, VolumeCapability: d.myPVC.capability(),
 	})
@@ -163,7 +163,7 @@ func (d *demo) expand(ctx context.Context, n *note) error {
 	return expect("the new size", gib(d.myPVC.size), gib(r.GetCapacityBytes()))
 }
 
-func (d *demo) list(ctx context.Context, n *note) error {
+func list(ctx context.Context, d *demo, n *note) error {
 	r, err := d.controller.Controller.ListVolumes(ctx, &csi.ListVolumesRequest{})
 	if err != nil {
 		return fmt.Errorf("ListVolumes: %w", err)
@@ -188,7 +188,7 @@ func (d *demo) list(ctx context.Context, n *note) error {
 	return expect("the list of volumes", strings.Join(want, "\n"), strings.Join(found, "\n"))
 }
 
-func (d *demo) deletePods(ctx context.Context, n *note) error {
+func deletePods(ctx context.Context, d *demo, n *note) error {
 	for _, p := range slices.Clone(d.pods) {
 		if err := d.stopPod(ctx, p); err != nil {
 			return err
@@ -203,7 +203,7 @@ func (d *demo) deletePods(ctx context.Context, n *note) error {
 	return nil
 }
 
-func (d *demo) deleteClaims(ctx context.Context, n *note) error {
+func deleteClaims(ctx context.Context, d *demo, n *note) error {
 	for _, c := range d.claims() {
 		took, err := d.counted(&d.deleteCost, lookIntoTrash, func() error { return d.remove(ctx, c) })
 		if err != nil {
@@ -215,7 +215,7 @@ func (d *demo) deleteClaims(ctx context.Context, n *note) error {
 	return nil
 }
 
-func (d *demo) purged(ctx context.Context, n *note) error {
+func purged(ctx context.Context, d *demo, n *note) error {
 	waiting, err := trash()
 	if err != nil {
 		return err
@@ -224,7 +224,7 @@ func (d *demo) purged(ctx context.Context, n *note) error {
 	return untilPurged(ctx)
 }
 
-func (d *demo) stopAll(_ context.Context, n *note) error {
+func stopAll(_ context.Context, d *demo, n *note) error {
 	for _, p := range d.processes {
 		if err := p.stop(); err != nil {
 			return err

@@ -45,7 +45,7 @@ type demo struct {
 
 type step struct {
 	title string
-	do    func(*demo, context.Context, *note) error
+	do    func(context.Context, *demo, *note) error
 }
 
 // walk is the whole of it, in order.
@@ -54,50 +54,50 @@ var walk = []struct {
 	steps []step
 }{
 	{"A controller and two nodes", []step{
-		{"boot the lab: Linux with an NFS server", (*demo).bootLab},
-		{"start the controller, with one NFS export registered", (*demo).startController},
-		{"start the program on two nodes", (*demo).startNodes},
-		{"ask how much room there is", (*demo).room},
+		{"boot the lab: Linux with an NFS server", bootLab},
+		{"start the controller, with one NFS export registered", startController},
+		{"start the program on two nodes", startNodes},
+		{"ask how much room there is", room},
 	}},
 	{"A volume for many pods: claim my-pvc (ReadWriteMany, 5Gi)", []step{
-		{"provision my-pvc", (*demo).provisionMyPVC},
-		{"look at the server", func(d *demo, _ context.Context, n *note) error { return look(n, d.myPVC) }},
-		{"start pod writer on node-1, with my-pvc", (*demo).startWriter},
-		{"start pod reader on node-2, with my-pvc", (*demo).startReader},
-		{"writer writes index.html on one node", (*demo).writePage},
-		{"reader reads it on the other", (*demo).readPage},
-		{"ask node-2 how full the volume is", (*demo).stats},
+		{"provision my-pvc", provisionMyPVC},
+		{"look at the server", func(_ context.Context, d *demo, n *note) error { return look(n, d.myPVC) }},
+		{"start pod writer on node-1, with my-pvc", startWriter},
+		{"start pod reader on node-2, with my-pvc", startReader},
+		{"writer writes index.html on one node", writePage},
+		{"reader reads it on the other", readPage},
+		{"ask node-2 how full the volume is", stats},
 	}},
 	{"A StatefulSet with a volume for each pod: www-web-0..2 (ReadWriteOnce, 1Gi)", []step{
-		{"provision the three claims", (*demo).provisionWeb},
-		{"start pods web-0 to web-2: each writes a page of its own", (*demo).startWeb},
-		{"delete pod web-1", (*demo).deleteWeb1},
-		{"create web-1 again, on the other node: it finds its page", (*demo).recreateWeb1},
+		{"provision the three claims", provisionWeb},
+		{"start pods web-0 to web-2: each writes a page of its own", startWeb},
+		{"delete pod web-1", deleteWeb1},
+		{"create web-1 again, on the other node: it finds its page", recreateWeb1},
 	}},
 	{"A larger size, and the list of all volumes", []step{
-		{"expand my-pvc from 5Gi to 8Gi", (*demo).expand},
-		{"list all volumes", (*demo).list},
+		{"expand my-pvc from 5Gi to 8Gi", expand},
+		{"list all volumes", list},
 	}},
 	{"A snapshot, and what it is good for", []step{
-		{"writer keeps a database in my-pvc", (*demo).fillDatabase},
-		{"take a snapshot of my-pvc", (*demo).snapshotMyPVC},
-		{"writer spoils everything", (*demo).spoil},
-		{"provision my-pvc-restored from the snapshot", (*demo).restore},
-		{"start pod rescuer with it: all is as it was", (*demo).readRestored},
-		{"provision my-pvc-clone, a clone of that", (*demo).clone},
-		{"delete the snapshot", (*demo).deleteSnapshot},
+		{"writer keeps a database in my-pvc", fillDatabase},
+		{"take a snapshot of my-pvc", snapshotMyPVC},
+		{"writer spoils everything", spoil},
+		{"provision my-pvc-restored from the snapshot", restore},
+		{"start pod rescuer with it: all is as it was", readRestored},
+		{"provision my-pvc-clone, a clone of that", clone},
+		{"delete the snapshot", deleteSnapshot},
 	}},
 	{"The end: all is deleted", []step{
-		{"delete all pods", (*demo).deletePods},
-		{"delete all claims", (*demo).deleteClaims},
-		{"look at the server", func(_ *demo, _ context.Context, n *note) error { return look(n) }},
-		{"wait until the trash is purged", (*demo).purged},
-		{"stop controller and nodes", (*demo).stopAll},
+		{"delete all pods", deletePods},
+		{"delete all claims", deleteClaims},
+		{"look at the server", func(_ context.Context, _ *demo, n *note) error { return look(n) }},
+		{"wait until the trash is purged", purged},
+		{"stop controller and nodes", stopAll},
 	}},
 }
 
 // bootLab shows the lab, which was booted for the demo.
-func (d *demo) bootLab(ctx context.Context, n *note) error {
+func bootLab(ctx context.Context, d *demo, n *note) error {
 	var name unix.Utsname
 	if err := unix.Uname(&name); err != nil {
 		return err
@@ -130,7 +130,7 @@ func bootTime() time.Duration {
 	return time.Duration(up.Nano())
 }
 
-func (d *demo) startController(_ context.Context, n *note) error {
+func startController(_ context.Context, d *demo, n *note) error {
 	if err := os.Mkdir(export, 0o755); err != nil {
 		return err
 	}
@@ -144,7 +144,7 @@ func (d *demo) startController(_ context.Context, n *note) error {
 	return nil
 }
 
-func (d *demo) startNodes(ctx context.Context, n *note) error {
+func startNodes(ctx context.Context, d *demo, n *note) error {
 	for i := range d.nodes {
 		name := fmt.Sprintf("node-%d", i+1)
 		registry := lab.Registry(share, export)
@@ -165,7 +165,7 @@ func (d *demo) startNodes(ctx context.Context, n *note) error {
 	return nil
 }
 
-func (d *demo) room(ctx context.Context, n *note) error {
+func room(ctx context.Context, d *demo, n *note) error {
 	r, err := d.controller.Controller.GetCapacity(ctx, &csi.GetCapacityRequest{Parameters: class})
 	if err != nil {
 		return fmt.Errorf("GetCapacity: %w", err)

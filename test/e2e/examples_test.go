@@ -46,7 +46,7 @@ func TestExamples(t *testing.T) {
 			if name == "snapshot.yaml" || name == "clone.yaml" {
 				apply(t, "dynamic.yaml") // which they begin with
 				running(t, "my-pod")
-				eventually(t, time.Minute, "it has written", func() bool { return in(t, "my-pod", "cat /data/file 2>/dev/null || true") != "" })
+				eventually(t, "it has written", func() bool { return in(t, "my-pod", "cat /data/file 2>/dev/null || true") != "" })
 			}
 			if name != "storageclass.yaml" {
 				apply(t, name)
@@ -73,7 +73,7 @@ func testDynamic(t *testing.T) {
 		t.Errorf("on the server there is %q", got)
 	}
 	k(t, "patch", "pvc", "my-pvc", "-p", `{"spec":{"resources":{"requests":{"storage":"3Gi"}}}}`)
-	eventually(t, time.Minute, "the claim has grown", func() bool {
+	eventually(t, "the claim has grown", func() bool {
 		return k(t, "get", "pvc", "my-pvc", "-o", "jsonpath={.status.capacity.storage}") == "3Gi"
 	})
 	remove(t, "dynamic.yaml")
@@ -91,13 +91,13 @@ func pods(t *testing.T, label string) (names, nodes []string) {
 }
 
 func testDeployment(t *testing.T) {
-	k(t, "rollout", "status", "deploy/shared", "--timeout=120s")
+	k(t, "rollout", "status", "deploy/shared", "--timeout=5m")
 	names, nodes := pods(t, "app=shared")
 	if len(names) != 2 || nodes[0] == nodes[1] {
 		t.Fatalf("the pods %q are on %q", names, nodes)
 	}
 	for _, name := range names {
-		eventually(t, time.Minute, name+" sees what both have written", func() bool {
+		eventually(t, name+" sees what both have written", func() bool {
 			who := strings.Fields(in(t, name, "cat /data/who"))
 			return slices.Contains(who, names[0]) && slices.Contains(who, names[1])
 		})
@@ -114,7 +114,7 @@ func testDeployment(t *testing.T) {
 // rolled waits until a StatefulSet has so many pods that are ready.
 func rolled(t *testing.T, set string, ready string) {
 	t.Helper()
-	eventually(t, 4*time.Minute, set+" has "+ready+" pods", func() bool {
+	eventually(t, set+" has "+ready+" pods", func() bool {
 		return k(t, "get", "statefulset", set, "-o", "jsonpath={.status.readyReplicas}/{.status.replicas}") == ready+"/"+ready
 	})
 }
@@ -176,7 +176,7 @@ func testStatic(t *testing.T) {
 
 func testInline(t *testing.T) {
 	running(t, "scratch")
-	eventually(t, time.Minute, "the pod has copied", func() bool { return in(t, "scratch", "cat /scratch/one 2>/dev/null || true") == "a model" })
+	eventually(t, "the pod has copied", func() bool { return in(t, "scratch", "cat /scratch/one 2>/dev/null || true") == "a model" })
 	if out, err := run("", "k", "exec", "scratch", "--", "sh", "-c", "echo new > /models/two"); err == nil || !strings.Contains(err.Error(), "Read-only") {
 		t.Errorf("it can write where it may only read: %q, %v", out, err)
 	}
@@ -190,7 +190,7 @@ func testInline(t *testing.T) {
 }
 
 func testSnapshot(t *testing.T) {
-	eventually(t, 2*time.Minute, "the snapshot is ready", func() bool {
+	eventually(t, "the snapshot is ready", func() bool {
 		return k(t, "get", "volumesnapshot", "my-pvc-monday", "-o", "jsonpath={.status.readyToUse}") == "true"
 	})
 	in(t, "my-pod", "echo spoilt > /data/file")
@@ -215,7 +215,7 @@ func testClone(t *testing.T) {
 func testSinglePod(t *testing.T) {
 	phase := func(pod string) string { return k(t, "get", "pod", pod, "-o", "jsonpath={.status.phase}") }
 	has, waits := "single-first", "single-second"
-	eventually(t, 2*time.Minute, "one of the two pods runs", func() bool {
+	eventually(t, "one of the two pods runs", func() bool {
 		if phase(waits) == "Running" {
 			has, waits = waits, has
 		}
@@ -230,10 +230,10 @@ func testSinglePod(t *testing.T) {
 }
 
 func testArchive(t *testing.T) {
-	eventually(t, time.Minute, "the claim is bound", func() bool { return bound(t, "valuable") })
+	eventually(t, "the claim is bound", func() bool { return bound(t, "valuable") })
 	server(t, "echo gold > default-valuable/treasure")
 	remove(t, "archive.yaml")
-	eventually(t, time.Minute, "the directory is archived", func() bool { return server(t, "cat archived-default-valuable/treasure 2>/dev/null || true") == "gold" })
+	eventually(t, "the directory is archived", func() bool { return server(t, "cat archived-default-valuable/treasure 2>/dev/null || true") == "gold" })
 	server(t, "rm -r archived-default-valuable")
 }
 
@@ -243,7 +243,7 @@ func bound(t *testing.T, claim string) bool {
 }
 
 func testAttributes(t *testing.T) {
-	eventually(t, time.Minute, "the claim is bound", func() bool { return bound(t, "kept") })
+	eventually(t, "the claim is bound", func() bool { return bound(t, "kept") })
 	volume := k(t, "get", "pvc", "kept", "-o", "jsonpath={.spec.volumeName}")
 	if got := k(t, "get", "pv", volume, "-o", "jsonpath={.spec.volumeAttributesClassName}"); got != "keep-for-a-week" {
 		t.Errorf("the volume's class is %q", got)

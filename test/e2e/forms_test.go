@@ -14,13 +14,13 @@ import (
 func TestKubeletMounts(t *testing.T) {
 	install(t, "controller.mountShares=kubelet")
 	t.Cleanup(func() { install(t) })
-	eventually(t, time.Minute, "no controller is there that can mount", func() bool {
+	eventually(t, "no controller is there that can mount", func() bool {
 		got := k(t, "-n", namespace, "get", "pods", "-l", "app.kubernetes.io/component=controller", "-o", "jsonpath={.items[*].spec.containers[0].securityContext.capabilities.add}")
 		return got != "" && !strings.Contains(got, "SYS_ADMIN")
 	})
 	apply(t, "dynamic.yaml")
 	running(t, "my-pod")
-	eventually(t, time.Minute, "it has written", func() bool { return in(t, "my-pod", "cat /data/file 2>/dev/null || true") != "" })
+	eventually(t, "it has written", func() bool { return in(t, "my-pod", "cat /data/file 2>/dev/null || true") != "" })
 	in(t, "my-pod", "echo another > /data/theirs; chown 1234:5678 /data/theirs; chmod 400 /data/theirs")
 	dir := directoryOf(t, "my-pvc")
 	apply(t, "clone.yaml")
@@ -46,7 +46,7 @@ func TestServer(t *testing.T) {
 	t.Cleanup(func() {
 		install(t)
 		for _, args := range [][]string{{"-n", namespace, "pvc", "mooring-server"}, {"pv", "disk"}, {"storageclass", "embedded"}} {
-			k(t, append([]string{"delete", "--timeout=60s"}, args...)...)
+			k(t, append([]string{"delete", "--timeout=5m"}, args...)...)
 		}
 		if got := on(t, "node-1", "cd /disk/served && find . -path ./export/.mooring -prune -o -print | grep -c served-; rm -rf /disk/served"); got != "0" {
 			t.Errorf("%s volumes are left on the disk", got)
@@ -57,11 +57,11 @@ func TestServer(t *testing.T) {
 	if got := on(t, "node-1", "ls /disk/served/export | grep -c served"); got != "4" {
 		t.Errorf("%s volumes are on the disk", got)
 	}
-	k(t, "-n", namespace, "delete", "pod", "mooring-server-0", "--timeout=60s")
-	k(t, "-n", namespace, "rollout", "status", "statefulset/mooring-server", "--timeout=120s")
+	k(t, "-n", namespace, "delete", "pod", "mooring-server-0", "--timeout=5m")
+	k(t, "-n", namespace, "rollout", "status", "statefulset/mooring-server", "--timeout=5m")
 	start := time.Now()
 	unharmed(t, pods)
 	t.Logf("all write again %v after the server is ready again", time.Since(start).Round(time.Second))
-	k(t, "delete", "pod", "-l", "made=served", "--timeout=120s")
-	k(t, "delete", "pvc", "-l", "made=served", "--timeout=120s")
+	k(t, "delete", "pod", "-l", "made=served", "--timeout=5m")
+	k(t, "delete", "pvc", "-l", "made=served", "--timeout=5m")
 }

@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
-	"time"
 )
 
 // plugin runs "kubectl mooring", with this cluster's kubectl in the PATH.
@@ -43,7 +42,7 @@ func testPlugin(t *testing.T, where string) {
 	manifest(t, fmt.Sprintf(`{apiVersion: storage.k8s.io/v1, kind: StorageClass, metadata: {name: %s}, provisioner: %s, parameters: {share: nas1, trashRetention: 1h}}`, class, driver))
 	t.Cleanup(func() { k(t, "delete", "storageclass", class) })
 	pod := writers(t, class, class, 1)[0]
-	eventually(t, time.Minute, "it has written", func() bool { return in(t, pod, "wc -l < /data/log 2>/dev/null || true") != "0" })
+	eventually(t, "it has written", func() bool { return in(t, pod, "wc -l < /data/log 2>/dev/null || true") != "0" })
 	first := in(t, pod, "head -n 1 /data/log")
 	if out, errs, err := plugin(t, "volumes", "-n", "default"); err != nil || !strings.Contains(out, claim) {
 		t.Errorf("volumes: %v\n%s%s", err, out, errs)
@@ -51,20 +50,20 @@ func testPlugin(t *testing.T, where string) {
 	k(t, "delete", "pod", pod)
 	volume := k(t, "get", "pvc", claim, "-o", "jsonpath={.spec.volumeName}")
 	k(t, "delete", "pvc", claim)
-	eventually(t, time.Minute, "it is in the trash", func() bool {
+	eventually(t, "it is in the trash", func() bool {
 		out, errs, err := plugin(t, "trash", "list")
 		if err != nil {
 			t.Fatalf("trash list: %v\n%s%s", err, out, errs)
 		}
 		return strings.Contains(out, volume)
 	})
-	eventually(t, time.Minute, "the PersistentVolume is gone", func() bool { return k(t, "get", "pv", volume, "--ignore-not-found") == "" })
+	eventually(t, "the PersistentVolume is gone", func() bool { return k(t, "get", "pv", volume, "--ignore-not-found") == "" })
 	out, errs, err := plugin(t, "trash", "restore", "nas1/"+volume)
 	if err != nil {
 		t.Fatalf("trash restore: %v\n%s%s", err, out, errs)
 	}
 	manifest(t, out)
-	eventually(t, time.Minute, "the claim is bound again", func() bool { return bound(t, claim) })
+	eventually(t, "the claim is bound again", func() bool { return bound(t, claim) })
 	k(t, "run", pod, "--image=busybox:1.37", "--restart=Never", "--labels=made="+class, "--overrides", fmt.Sprintf(
 		`{"spec":{"containers":[{"name":"main","image":"busybox:1.37","command":["sleep","infinity"],"volumeMounts":[{"name":"data","mountPath":"/data"}]}],
 		"terminationGracePeriodSeconds":1,"volumes":[{"name":"data","persistentVolumeClaim":{"claimName":%q}}]}}`, claim))
@@ -77,7 +76,7 @@ func testPlugin(t *testing.T, where string) {
 	}
 	k(t, "delete", "pod", pod)
 	k(t, "delete", "pvc", claim) // the PersistentVolume is the provisioner's to delete, as before
-	eventually(t, time.Minute, "it is deleted again", func() bool { return k(t, "get", "pv", volume, "--ignore-not-found") == "" })
+	eventually(t, "it is deleted again", func() bool { return k(t, "get", "pv", volume, "--ignore-not-found") == "" })
 	if out, errs, err := plugin(t, "trash", "purge", "--yes", "--all"); err != nil {
 		t.Errorf("trash purge: %v\n%s%s", err, out, errs)
 	}

@@ -25,7 +25,7 @@ func claims(t *testing.T, name, class string, count int) {
 `, name, i, name, class)
 	}
 	manifest(t, all.String())
-	t.Cleanup(func() { _, _ = run("", "k", "delete", "pvc", "-l", "made="+name, "--timeout=120s") })
+	t.Cleanup(func() { _, _ = run("", "k", "delete", "pvc", "-l", "made="+name, "--timeout=5m") })
 }
 
 // manifest applies what is written.
@@ -68,7 +68,7 @@ func writers(t *testing.T, name, class string, count int) []string {
 `, pod, name)
 	}
 	manifest(t, all.String())
-	t.Cleanup(func() { _, _ = run("", "k", "delete", "pod", "-l", "made="+name, "--timeout=120s") })
+	t.Cleanup(func() { _, _ = run("", "k", "delete", "pod", "-l", "made="+name, "--timeout=5m") })
 	for _, pod := range names {
 		running(t, pod)
 	}
@@ -83,7 +83,7 @@ func unharmed(t *testing.T, pods []string) {
 			t.Errorf("%s: %s", pod, got)
 		}
 		before := in(t, pod, "wc -l < /data/log")
-		eventually(t, time.Minute, pod+" writes", func() bool { return in(t, pod, "wc -l < /data/log") != before })
+		eventually(t, pod+" writes", func() bool { return in(t, pod, "wc -l < /data/log") != before })
 	}
 }
 
@@ -99,7 +99,7 @@ func TestUpgrade(t *testing.T) {
 	if got := k(t, "get", "csinode", "node-1", "-o", "jsonpath={.spec.drivers[0].allocatable.count}"); got != "50" {
 		t.Errorf("the upgrade has not come to the node: it takes %q volumes", got)
 	}
-	if _, err := run("", "helm", "rollback", "mooring", "-n", namespace, "--wait", "--timeout=3m"); err != nil {
+	if _, err := run("", "helm", "rollback", "mooring", "-n", namespace, "--wait", "--timeout=5m"); err != nil {
 		t.Fatal(err)
 	}
 	unharmed(t, pods)
@@ -115,14 +115,14 @@ func TestControllerKilled(t *testing.T) {
 		_, _ = run("", "k", "-n", namespace, "delete", "pod", "-l", "app.kubernetes.io/component=controller", "--grace-period=0", "--force")
 		time.Sleep(4 * time.Second)
 	}
-	eventually(t, 4*time.Minute, "50 claims are bound", func() bool { return phases(t, "pvc", "made=killed")["Bound"] == 50 })
+	eventually(t, "50 claims are bound", func() bool { return phases(t, "pvc", "made=killed")["Bound"] == 50 })
 	// Not what killed ones prepared in .mooring/staging: another instance sweeps that an hour later.
 	const count = "ls -d default-killed-* 2>/dev/null | wc -l; ls -d .mooring/claims/default-killed-* 2>/dev/null | wc -l; ls .mooring/volumes | wc -l"
 	if got := server(t, count+"; ls .mooring/volumes/*/record.json | wc -l"); got != "50\n50\n50\n50" {
 		t.Errorf("directories, claims, volumes and records are %q", got)
 	}
-	k(t, "delete", "pvc", "-l", "made=killed", "--timeout=120s")
-	eventually(t, 2*time.Minute, "all are gone", func() bool {
+	k(t, "delete", "pvc", "-l", "made=killed", "--timeout=5m")
+	eventually(t, "all are gone", func() bool {
 		return server(t, count) == "0\n0\n0"
 	})
 }
@@ -142,12 +142,12 @@ func TestNodeRestarted(t *testing.T) {
 		if err := <-kill; err != nil {
 			t.Error(err)
 		}
-		k(t, "delete", "pod", "-l", "made="+name, "--timeout=120s")
-		k(t, "delete", "pvc", "-l", "made="+name, "--timeout=120s")
+		k(t, "delete", "pod", "-l", "made="+name, "--timeout=5m")
+		k(t, "delete", "pvc", "-l", "made="+name, "--timeout=5m")
 	}
 	unharmed(t, stay)
 	for _, node := range []string{"node-1", "node-2"} {
-		eventually(t, time.Minute, "nothing is mounted twice on "+node, func() bool {
+		eventually(t, "nothing is mounted twice on "+node, func() bool {
 			return on(t, node, "awk '$3 == \"nfs4\" {print $2}' /proc/self/mounts | sort | uniq -d") == ""
 		})
 		if got := on(t, node, "awk '$3 == \"nfs4\" && $2 ~ /comes/' /proc/self/mounts"); got != "" {
@@ -178,7 +178,7 @@ func TestTimes(t *testing.T) {
 		name := fmt.Sprintf("timed-%d", i)
 		start := time.Now()
 		claims(t, name, managed, 1)
-		eventually(t, time.Minute, "it is bound", func() bool { return bound(t, name+"-0") })
+		eventually(t, "it is bound", func() bool { return bound(t, name+"-0") })
 		binding = append(binding, time.Since(start))
 		ours = append(ours, started(t, name, "persistentVolumeClaim: {claimName: "+name+"-0}"))
 		kubelets = append(kubelets, started(t, "plain-"+name, "nfs: {server: "+nas+", path: /export/plain}"))
@@ -188,7 +188,7 @@ func TestTimes(t *testing.T) {
 	}
 	start := time.Now()
 	claims(t, "many", managed, 50)
-	eventually(t, 4*time.Minute, "50 claims are bound", func() bool { return phases(t, "pvc", "made=many")["Bound"] == 50 })
+	eventually(t, "50 claims are bound", func() bool { return phases(t, "pvc", "made=many")["Bound"] == 50 })
 	t.Logf("medians of 20: claim to Bound %v; pod to Running %v, with kubelet's own NFS volume %v; 50 claims at once Bound after %v", binding[10], ours[10], kubelets[10], time.Since(start))
 }
 
@@ -201,11 +201,11 @@ func nfs(t *testing.T, node string) string {
 // TestUninstall comes last: nothing of the driver is left.
 func TestUninstall(t *testing.T) {
 	for _, node := range []string{"node-1", "node-2"} {
-		eventually(t, 2*time.Minute, "kubelet has let go of the volumes on "+node, func() bool { return nfs(t, node) == "" })
+		eventually(t, "kubelet has let go of the volumes on "+node, func() bool { return nfs(t, node) == "" })
 	}
 	uninstall(t)
 	for _, kind := range []string{"pods", "deployments", "daemonsets", "configmaps", "serviceaccounts", "roles", "rolebindings", "poddisruptionbudgets"} {
-		eventually(t, time.Minute, kind+" are gone", func() bool {
+		eventually(t, kind+" are gone", func() bool {
 			left := strings.Fields(k(t, "-n", namespace, "get", kind, "-o", "jsonpath={.items[*].metadata.name}"))
 			return !slices.ContainsFunc(left, func(name string) bool { return name != "default" && name != "kube-root-ca.crt" })
 		})
@@ -216,7 +216,7 @@ func TestUninstall(t *testing.T) {
 		}
 	}
 	for _, node := range []string{"node-1", "node-2"} {
-		eventually(t, time.Minute, node+" has forgotten the driver", func() bool { return !slices.Contains(drivers(t, node), driver) })
+		eventually(t, node+" has forgotten the driver", func() bool { return !slices.Contains(drivers(t, node), driver) })
 		if got := on(t, node, "ls /var/lib/kubelet/plugins_registry") + nfs(t, node); got != "" {
 			t.Errorf("on %s is left: %s", node, got)
 		}

@@ -29,7 +29,7 @@ func TestQuickStart(t *testing.T) {
 	commands := strings.NewReplacer("10.0.0.200", nas, "/export/kubernetes", "/export").Replace(string(m[1]))
 	commands = strings.Replace(commands, "--create-namespace", "--create-namespace --set-string image.repository=docker.io/library/mooring,image.tag="+imageTag(t), 1)
 	// What a user does between the second and the third: wait.
-	commands = strings.Replace(commands, "kubectl exec", "kubectl rollout status deploy/shared --timeout=180s >&2\nkubectl exec", 1)
+	commands = strings.Replace(commands, "kubectl exec", "kubectl rollout status deploy/shared --timeout=5m >&2\nkubectl exec", 1)
 	t.Cleanup(func() {
 		remove(t, "deployment-rwx.yaml")
 		uninstall(t)

@@ -47,7 +47,7 @@ func TestOnDelete(t *testing.T) {
 				}
 			}
 			v := s.mustCreate("pvc-1", c.dir, "onDelete", c.onDelete)
-			suffix := "-" + s.record("pvc-1").Nonce[:8]
+			suffix := "-" + recordOf(s, "pvc-1").Nonce[:8]
 			for _, name := range c.there {
 				if strings.Contains(name, "SUFFIX") {
 					write(t, s.at(strings.Replace(name, "SUFFIX", suffix, 1)), "from before")
@@ -57,15 +57,15 @@ func TestOnDelete(t *testing.T) {
 			s.mustDelete(v.VolumeId, v.VolumeId)
 			s.restart()
 			s.mustDelete(v.VolumeId)
-			s.empty(s.names(append(c.there, c.left...), suffix)...)
+			s.empty(trashNames(s, append(c.there, c.left...), suffix)...)
 			_, err := s.controller().ControllerGetVolume(soon(t), &csi.ControllerGetVolumeRequest{VolumeId: v.VolumeId})
 			wantCode(t, err, codes.NotFound, "there is no volume pvc-1")
 		})
 	}
 }
 
-// record reads the record of a volume on the server.
-func (s *site) record(key string) *volume.Record {
+// recordOf reads the record of a volume on the server.
+func recordOf(s *site, key string) *volume.Record {
 	s.t.Helper()
 	data, err := os.ReadFile(s.at(".mooring/volumes", key, "record.json"))
 	if err != nil {
@@ -78,8 +78,8 @@ func (s *site) record(key string) *volume.Record {
 	return r
 }
 
-// names fills in what is made of a nonce.
-func (s *site) names(names []string, suffix string) []string {
+// trashNames fills in what is made of a nonce.
+func trashNames(s *site, names []string, suffix string) []string {
 	s.t.Helper()
 	var filled []string
 	for _, name := range names {
@@ -173,39 +173,39 @@ func TestTrash(t *testing.T) {
 			v := s.mustCreate("pvc-1", "dir", "trashRetention", c.class)
 			write(t, s.at("dir/sub/data"), "precious")
 			if c.mutable != "" {
-				s.modify(v.VolumeId, params{"trashRetention": c.mutable})
+				modify(s, v.VolumeId, params{"trashRetention": c.mutable})
 			}
 			s.mustDelete(v.VolumeId)
 			if !c.kept {
 				s.empty()
 				return
 			}
-			s.kept(t)
+			kept(t, s)
 			s.restart()
 			other := s.mustCreate("pvc-2", "other", "trashRetention", "0s") // when it is purged the trash has been looked at
 			s.mustDelete(other.VolumeId)
-			eventually(t, patience, "the other volume is purged", func() bool { return len(s.trash(t)) == 2 })
-			s.kept(t)
+			eventually(t, patience, "the other volume is purged", func() bool { return len(inTrash(t, s)) == 2 })
+			kept(t, s)
 			again := s.mustCreate("pvc-1", "dir") // another volume by now
 			if entries, _ := os.ReadDir(s.at("dir")); len(entries) != 0 {
 				t.Errorf("the new volume holds %v", entries)
 			}
-			s.modify(again.VolumeId, params{"trashRetention": "0s"})
+			modify(s, again.VolumeId, params{"trashRetention": "0s"})
 			s.mustDelete(again.VolumeId)
-			eventually(t, patience, "the new volume is purged", func() bool { return len(s.trash(t)) == 2 })
-			s.kept(t)
+			eventually(t, patience, "the new volume is purged", func() bool { return len(inTrash(t, s)) == 2 })
+			kept(t, s)
 		})
 	}
 }
 
-func (s *site) modify(id string, p params) {
+func modify(s *site, id string, p params) {
 	s.t.Helper()
 	if _, err := s.controller().ControllerModifyVolume(soon(s.t), &csi.ControllerModifyVolumeRequest{VolumeId: id, MutableParameters: p}); err != nil {
 		s.t.Fatal(err)
 	}
 }
 
-func (s *site) trash(t *testing.T) []string {
+func inTrash(t *testing.T, s *site) []string {
 	t.Helper()
 	entries, err := os.ReadDir(s.at(".mooring/trash"))
 	if err != nil {
@@ -219,9 +219,9 @@ func (s *site) trash(t *testing.T) []string {
 }
 
 // kept checks that a volume and its record are in the trash, whole.
-func (s *site) kept(t *testing.T) {
+func kept(t *testing.T, s *site) {
 	t.Helper()
-	names := s.trash(t)
+	names := inTrash(t, s)
 	if len(names) != 2 || !strings.HasPrefix(names[0], "pvc-1.") || !strings.HasPrefix(names[1], names[0]+".") || !strings.HasSuffix(names[1], ".json") {
 		t.Fatalf("in the trash: %v", names)
 	}
@@ -243,7 +243,7 @@ func TestTrashInTime(t *testing.T) {
 	start := time.Now()
 	s.mustDelete(v.VolumeId)
 	s.restart()
-	eventually(t, patience, "it is purged", func() bool { return len(s.trash(t)) == 0 })
+	eventually(t, patience, "it is purged", func() bool { return len(inTrash(t, s)) == 0 })
 	if took := time.Since(start); took < 3*time.Second {
 		t.Errorf("it was purged after %v", took)
 	}

@@ -142,7 +142,7 @@ func TestFullShare(t *testing.T) {
 			fill := s.export + "-fill"
 			mkdir(t, fill+"/again")
 			t.Cleanup(func() { _ = os.RemoveAll(fill) })
-			refused := s.refusedUntil(t, params{"subDir": "a/b/c", "mountPermissions": "0777"}, c.fill(t, fill))
+			refused := refusedUntil(t, s, params{"subDir": "a/b/c", "mountPermissions": "0777"}, c.fill(t, fill))
 			t.Logf("refused %d times", refused)
 			if refused < c.many {
 				t.Errorf("refused only %d times", refused)
@@ -197,7 +197,7 @@ func takeBlocks(t *testing.T, dir string) (free func()) {
 
 // refusedUntil asks for a volume on a full share again and again, freeing a little each time,
 // until it is made. It returns how often it was refused.
-func (s *site) refusedUntil(t *testing.T, p params, free func()) (refused int) {
+func refusedUntil(t *testing.T, s *site, p params, free func()) (refused int) {
 	t.Helper()
 	for ; refused < 200; refused++ {
 		before := tree(t, s.export)

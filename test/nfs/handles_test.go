@@ -54,7 +54,7 @@ func TestHostileHandles(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			unchanged(t, s.export, func() {
 				wantCode(t, s.delete(c.id), c.deletion, c.says)
-				for _, err := range s.each(c.id) {
+				for _, err := range callEach(s, c.id) {
 					wantCode(t, err, c.any, c.says)
 				}
 			})
@@ -64,8 +64,8 @@ func TestHostileHandles(t *testing.T) {
 	s.empty()
 }
 
-// each calls all the controller's RPCs about a volume, but DeleteVolume.
-func (s *site) each(id string) map[string]error {
+// callEach calls all the controller's RPCs about a volume, but DeleteVolume.
+func callEach(s *site, id string) map[string]error {
 	_, get := s.controller().ControllerGetVolume(soon(s.t), &csi.ControllerGetVolumeRequest{VolumeId: id})
 	_, expand := s.controller().ControllerExpandVolume(soon(s.t), &csi.ControllerExpandVolumeRequest{
 		VolumeId: id, CapacityRange: &csi.CapacityRange{RequiredBytes: 5 << 30},

@@ -189,9 +189,9 @@ func TestNodeHealth(t *testing.T) {
 	eventually(t, patience, "the server is reachable", func() bool { return len(far.health("")) == 0 })
 	far.leave()
 
-	s.rewrite(strings.Replace(s.config, "servers: ["+lab.Server+"]", "servers: [localhost]", 1), node)
+	rewrite(s, strings.Replace(s.config, "servers: ["+lab.Server+"]", "servers: [localhost]", 1), node)
 	eventually(t, patience, "the server has moved", func() bool { return slices.Equal(a.health(""), []string{"ServerMoved"}) })
-	s.rewrite(strings.Replace(s.config, "name: nas1", "name: nas2", 1), node)
+	rewrite(s, strings.Replace(s.config, "name: nas1", "name: nas2", 1), node)
 	eventually(t, patience, "the share is not registered", func() bool { return slices.Equal(a.health(""), []string{"ShareNotRegistered"}) })
 	a.leave("pod")
 }

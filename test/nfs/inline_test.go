@@ -71,7 +71,7 @@ func (p *pod) must(err error) {
 }
 
 // inlines lists the directories that there are for pods.
-func (s *site) inlines() []string {
+func inlines(s *site) []string {
 	s.t.Helper()
 	var names []string
 	entries, err := os.ReadDir(s.at(".mooring/inline"))
@@ -102,13 +102,13 @@ func TestInline(t *testing.T) {
 				t.Error("a read-only volume can be written")
 			}
 			if data, err := os.ReadFile(s.at(".mooring/inline", a.id, "data")); string(data) != "a's" {
-				t.Errorf("on the share there is %q (%v), among %q", data, err, s.inlines())
+				t.Errorf("on the share there is %q (%v), among %q", data, err, inlines(s))
 			}
 			if info, err := os.Stat(a.target); err != nil || info.Mode().Perm() != 0o777 {
 				t.Errorf("a pod's user cannot write: %v, %v", info.Mode(), err)
 			}
-			if n := len(mountsIn(t, filepath.Join(s.dir, "pods"))); n != 2 || len(s.inlines()) != 2 {
-				t.Errorf("%d are mounted, and there are %q", n, s.inlines())
+			if n := len(mountsIn(t, filepath.Join(s.dir, "pods"))); n != 2 || len(inlines(s)) != 2 {
+				t.Errorf("%d are mounted, and there are %q", n, inlines(s))
 			}
 			_, err := node.Node.NodeGetVolumeStats(soon(t), &csi.NodeGetVolumeStatsRequest{VolumeId: a.id, VolumePath: a.target})
 			a.must(err)
@@ -120,13 +120,13 @@ func TestInline(t *testing.T) {
 				a.must(a.unpublish())
 				b.must(b.unpublish())
 			}
-			s.noneInline(node)
+			noneInline(s, node)
 		})
 	}
 }
 
 // noneInline checks that nothing is left of inline volumes, nor of what made them.
-func (s *site) noneInline(node *lab.Driver) {
+func noneInline(s *site, node *lab.Driver) {
 	s.t.Helper()
 	if m := mountsIn(s.t, filepath.Join(s.dir, "pods")); len(m) > 0 {
 		s.t.Errorf("still mounted: %v", m)
@@ -134,7 +134,7 @@ func (s *site) noneInline(node *lab.Driver) {
 	if m := mountsIn(s.t, node.Dir); len(m) > 0 {
 		s.t.Errorf("mounted in the node's directory: %v", m)
 	}
-	if left := s.inlines(); len(left) > 0 {
+	if left := inlines(s); len(left) > 0 {
 		s.t.Errorf("left are %q", left)
 	}
 	notes, _ := filepath.Glob(filepath.Join(node.Dir, "state/node/*"))
@@ -174,7 +174,7 @@ func TestInlineDirectory(t *testing.T) {
 		}
 	}
 	a.must(b.unpublish())
-	s.noneInline(node)
+	noneInline(s, node)
 }
 
 // TestInlineRefused has pods ask for what they may not have.
@@ -227,7 +227,7 @@ func TestInlineRefused(t *testing.T) {
 	}
 	if d := differences(before, tree(t, s.export)); d != nil {
 		// The first to look lays out the directory for pods.
-		if len(d) > 2 || len(s.inlines()) > 0 {
+		if len(d) > 2 || len(inlines(s)) > 0 {
 			t.Errorf("changed on the share: %q", d)
 		}
 	}
@@ -254,7 +254,7 @@ func TestInlineCrash(t *testing.T) {
 		a.must(a.unpublish())
 		b.must(b.unpublish())
 	}
-	s.noneInline(node)
+	noneInline(s, node)
 	eventually(t, patience, "the trash is empty", func() bool {
 		entries, err := os.ReadDir(s.at(".mooring/trash"))
 		return err == nil && len(entries) == 0

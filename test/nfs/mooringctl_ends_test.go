@@ -32,7 +32,7 @@ func TestCtlKilled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.mountedAnywhere() == nil {
+	if mountedAnywhere(s) == nil {
 		t.Error("it has nothing mounted")
 	}
 	if here, err := os.ReadFile("/proc/self/mountinfo"); err != nil || strings.Contains(string(here), ctlMount) {
@@ -40,7 +40,7 @@ func TestCtlKilled(t *testing.T) {
 	}
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
-	eventually(t, patience, "nothing of it is mounted", func() bool { return s.mountedAnywhere() == nil })
+	eventually(t, patience, "nothing of it is mounted", func() bool { return mountedAnywhere(s) == nil })
 }
 
 // TestCtlDead has the server be silent: from the start, and while mooringctl is at work.
@@ -100,7 +100,7 @@ func TestCtlGiven(t *testing.T) {
 			t.Fatal(err)
 		}
 		cmd.Path = path
-		return s.run(cmd)
+		return runCommand(s, cmd)
 	}
 	if r := unprivileged("volumes"); r.status != 1 || !strings.Contains(r.said, "CAP_SYS_ADMIN") || !strings.Contains(r.said, "--shares-dir") {
 		t.Errorf("who may not mount is told %d, %s", r.status, r.said)

@@ -24,11 +24,11 @@ func TestCtlMany(t *testing.T) {
 		t.Helper()
 		cmd := s.ctlCommand("volumes")
 		cmd.Env = append(os.Environ(), "GOMEMLIMIT=8MiB")
-		return s.run(cmd)
+		return runCommand(s, cmd)
 	}
-	s.records(0, 2000)
+	makeRecords(s, 0, 2000)
 	few := short()
-	s.records(2000, 10_000)
+	makeRecords(s, 2000, 10_000)
 	if r := short(); few.kilobytes == 0 || r.kilobytes > few.kilobytes+2500 || strings.Count(r.out, "nas1/pvc-") != 10_000 {
 		t.Errorf("it takes %d KiB, and %d KiB for two thousand", r.kilobytes, few.kilobytes)
 	} else {
@@ -49,8 +49,8 @@ func TestCtlMany(t *testing.T) {
 	t.Logf("with 0.5 ms of round trip: %v", r.took.Round(time.Millisecond))
 }
 
-// records makes volumes on the server's disk, as a controller would have.
-func (s *site) records(from, to int) {
+// makeRecords makes volumes on the server's disk, as a controller would have.
+func makeRecords(s *site, from, to int) {
 	s.t.Helper()
 	for i := from; i < to; i++ {
 		key := fmt.Sprintf("pvc-%08d-451a-4740-8fe7-e9604343876b", i)

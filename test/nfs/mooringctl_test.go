@@ -46,9 +46,9 @@ func (s *site) ctlCommand(args ...string) *exec.Cmd {
 	return exec.CommandContext(within(s.t, 10*time.Minute), binary, append([]string{"--config", config}, args...)...)
 }
 
-func (s *site) mooringctl(args ...string) ran { return s.run(s.ctlCommand(args...)) }
+func (s *site) mooringctl(args ...string) ran { return runCommand(s, s.ctlCommand(args...)) }
 
-func (s *site) run(cmd *exec.Cmd) ran {
+func runCommand(s *site, cmd *exec.Cmd) ran {
 	s.t.Helper()
 	var out, said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &said
@@ -111,7 +111,7 @@ func rows[T any](s *site, args ...string) []T {
 }
 
 // everything is a line for each file on the site's share, that differs when the file does.
-func (s *site) everything() []string {
+func everything(s *site) []string {
 	s.t.Helper()
 	out, err := exec.Command("find", s.at(), "-printf", `%P %y %m %i %s %T@ %C@\n`).Output()
 	if err != nil {
@@ -126,7 +126,7 @@ func (s *site) everything() []string {
 const ctlMount = " /mnt/nas1."
 
 // mountedAnywhere lists the processes, in any namespace, that have mounted what mooringctl has.
-func (s *site) mountedAnywhere() (pids []string) {
+func mountedAnywhere(s *site) (pids []string) {
 	tables, _ := filepath.Glob("/proc/[0-9]*/mountinfo")
 	for _, table := range tables {
 		data, _ := os.ReadFile(table)
@@ -147,13 +147,13 @@ type ctlRow struct {
 // leaves nothing mounted.
 func TestCtlLists(t *testing.T) {
 	s := newSite(t, "trashRetention: 1h")
-	before := s.everything()
+	before := everything(s)
 	for _, list := range []string{"volumes", "snapshots", "trash list", "jobs", "usage", "orphans"} {
 		if all := rows[ctlRow](s, strings.Fields(list)...); len(all) > 0 {
 			t.Errorf("%s of an empty share: %+v", list, all)
 		}
 	}
-	if after := s.everything(); !slices.Equal(before, after) {
+	if after := everything(s); !slices.Equal(before, after) {
 		t.Errorf("an empty share has become\n%s", strings.Join(after, "\n"))
 	}
 
@@ -189,7 +189,7 @@ func TestCtlLists(t *testing.T) {
 	if err := os.RemoveAll(s.at(".mooring/volumes/pvc-4")); err != nil {
 		t.Fatal(err)
 	}
-	before = s.everything()
+	before = everything(s)
 	if all := rows[ctlRow](s, "volumes", "-n", "other"); len(all) > 0 {
 		t.Errorf("of another namespace there are %+v", all)
 	}
@@ -218,10 +218,10 @@ func TestCtlLists(t *testing.T) {
 	if table := s.mustCtl("volumes", "-o", "wide").out; !strings.Contains(table, "nas1/pvc-1") || !strings.Contains(table, "1Gi") || !strings.Contains(table, "MAKER") {
 		t.Errorf("the table is\n%s", table)
 	}
-	if after := s.everything(); !slices.Equal(before, after) {
+	if after := everything(s); !slices.Equal(before, after) {
 		t.Errorf("the share was\n%s\nand is\n%s", strings.Join(before, "\n"), strings.Join(after, "\n"))
 	}
-	if pids := s.mountedAnywhere(); pids != nil {
+	if pids := mountedAnywhere(s); pids != nil {
 		t.Errorf("it is still mounted: %q", pids)
 	}
 }
@@ -295,17 +295,17 @@ func TestCtlPurge(t *testing.T) {
 		v := s.mustCreate(fmt.Sprint("pvc-", i), "")
 		s.mustDelete(v.VolumeId)
 	}
-	if r := s.mooringctl("trash", "purge", "--all"); r.status != 1 || !strings.Contains(r.said, "--yes") || len(s.trash(t)) != 6 {
-		t.Errorf("nobody was asked: %d, %s; left is %q", r.status, r.said, s.trash(t))
+	if r := s.mooringctl("trash", "purge", "--all"); r.status != 1 || !strings.Contains(r.said, "--yes") || len(inTrash(t, s)) != 6 {
+		t.Errorf("nobody was asked: %d, %s; left is %q", r.status, r.said, inTrash(t, s))
 	}
-	if r := s.mooringctl("trash", "purge", "--yes", "nas1/pvc-1", "nas1/pvc-7"); r.status != 1 || !strings.Contains(r.said, "nas1/pvc-7 is not in the trash") || len(s.trash(t)) != 4 {
-		t.Errorf("one of two: %d, %s; left is %q", r.status, r.said, s.trash(t))
+	if r := s.mooringctl("trash", "purge", "--yes", "nas1/pvc-1", "nas1/pvc-7"); r.status != 1 || !strings.Contains(r.said, "nas1/pvc-7 is not in the trash") || len(inTrash(t, s)) != 4 {
+		t.Errorf("one of two: %d, %s; left is %q", r.status, r.said, inTrash(t, s))
 	}
 	s.mustCtl("trash", "purge", "--all", "--yes", "-n", "other")
-	if len(s.trash(t)) != 4 {
-		t.Errorf("another namespace's was purged; left is %q", s.trash(t))
+	if len(inTrash(t, s)) != 4 {
+		t.Errorf("another namespace's was purged; left is %q", inTrash(t, s))
 	}
-	if r := s.mustCtl("trash", "purge", "--all", "--yes"); strings.Count(r.out, "purged") != 2 || len(s.trash(t)) != 0 {
-		t.Errorf("it says %s; left is %q", r.out, s.trash(t))
+	if r := s.mustCtl("trash", "purge", "--all", "--yes"); strings.Count(r.out, "purged") != 2 || len(inTrash(t, s)) != 0 {
+		t.Errorf("it says %s; left is %q", r.out, inTrash(t, s))
 	}
 }

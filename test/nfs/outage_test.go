@@ -56,13 +56,13 @@ func TestControllerInOutage(t *testing.T) {
 			var all sync.WaitGroup
 			sites["fresh"] = fresh
 			for _, s := range sites {
-				all.Go(func() { s.refuses(8*time.Second, "pvc-short") })
-				all.Go(func() { s.refuses(time.Minute, "pvc-long") })
+				all.Go(func() { refuses(s, 8*time.Second, "pvc-short") })
+				all.Go(func() { refuses(s, time.Minute, "pvc-long") })
 			}
 			all.Wait()
 			over()
 			for _, s := range sites {
-				s.worksAgain()
+				worksAgain(s)
 			}
 		})
 	}
@@ -78,11 +78,20 @@ func exportDir(t *testing.T, name string) string {
 
 // refuses asks for a volume that cannot be made for now. A caller that waits long enough hears
 // that the server is unavailable; all hear the reason.
-func (s *site) refuses(patience time.Duration, name string) {
-	start := time.Now()
-	_, err := s.ctl.Controller.CreateVolume(within(s.t, patience), request(name, nil))
-	took := time.Since(start)
-	s.t.Logf("%s, %s: after %v: %v", filepath.Base(s.path), name, took.Round(time.Millisecond), err)
+func refuses(s *site, patience time.Duration, name string) {
+	var took time.Duration
+	var err error
+	// The driver leaves some of the caller's time for its answer to arrive in. On a busy machine
+	// that may be too little: the answer is the client's own then, which knows no reason.
+	for range 5 {
+		start := time.Now()
+		_, err = s.ctl.Controller.CreateVolume(within(s.t, patience), request(name, nil))
+		took = time.Since(start)
+		s.t.Logf("%s, %s: after %v: %v", filepath.Base(s.path), name, took.Round(time.Millisecond), err)
+		if status.Code(err) != codes.DeadlineExceeded || strings.Contains(err.Error(), "share nas1") {
+			break
+		}
+	}
 	if status.Code(err) == codes.DeadlineExceeded && patience < time.Minute {
 		wantError(s.t, err, codes.DeadlineExceeded, "volume "+name+" on share nas1", "does not answer", "safe to try again")
 	} else {
@@ -94,7 +103,7 @@ func (s *site) refuses(patience time.Duration, name string) {
 }
 
 // worksAgain makes and deletes volumes, as soon as the server's grace period allows.
-func (s *site) worksAgain() {
+func worksAgain(s *site) {
 	s.t.Helper()
 	for _, name := range []string{"pvc-short", "pvc-long", "pvc-before"} {
 		eventually(s.t, patience, "the share can be used again", func() bool {

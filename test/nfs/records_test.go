@@ -88,7 +88,7 @@ func TestDamagedRecords(t *testing.T) {
 			for _, d := range damages {
 				t.Run(d.name, func(t *testing.T) {
 					put(t, file, d.change(bytes.Clone(whole)), replace)
-					unchanged(t, s.export, func() { s.meets(t, d) })
+					unchanged(t, s.export, func() { meets(t, s, d) })
 				})
 			}
 			put(t, file, whole, replace)
@@ -112,9 +112,9 @@ func put(t *testing.T, file string, data []byte, replace bool) {
 }
 
 // meets calls everything on a volume whose record is damaged.
-func (s *site) meets(t *testing.T, d damage) {
+func meets(t *testing.T, s *site, d damage) {
 	t.Helper()
-	all := s.each("nas1/pvc-good")
+	all := callEach(s, "nas1/pvc-good")
 	all["delete"] = s.delete("nas1/pvc-good")
 	_, all["create"] = s.create("pvc-good", params{"subDir": "good"})
 	for rpc, err := range all {
@@ -140,7 +140,7 @@ func TestRecordsOfLaterVersions(t *testing.T) {
 	}
 	put(t, file, field("requires", []string{"colours"})(field("version", 2)(whole)), true)
 	unchanged(t, s.export, func() {
-		all := s.each(v.VolumeId)
+		all := callEach(s, v.VolumeId)
 		all["delete"] = s.delete(v.VolumeId)
 		for rpc, err := range all {
 			if rpc == "get" || rpc == "validate" {
@@ -151,14 +151,14 @@ func TestRecordsOfLaterVersions(t *testing.T) {
 		}
 	})
 	put(t, file, field("colour", "red")(field("version", 2)(whole)), true)
-	for rpc, err := range s.each(v.VolumeId) {
+	for rpc, err := range callEach(s, v.VolumeId) {
 		if err != nil {
 			t.Errorf("%s: %v", rpc, err)
 		}
 	}
-	s.modify(v.VolumeId, params{"trashRetention": "0s"})
+	modify(s, v.VolumeId, params{"trashRetention": "0s"})
 	data, err := os.ReadFile(file)
-	if err != nil || !bytes.Contains(data, []byte(`"colour": "red"`)) || !bytes.Contains(data, []byte(`"version": 2`)) || s.record("pvc-good").Capacity != 5<<30 {
+	if err != nil || !bytes.Contains(data, []byte(`"colour": "red"`)) || !bytes.Contains(data, []byte(`"version": 2`)) || recordOf(s, "pvc-good").Capacity != 5<<30 {
 		t.Errorf("after an expansion the record is %s, %v", data, err)
 	}
 	s.mustDelete(v.VolumeId)
@@ -194,14 +194,14 @@ func TestLyingRecords(t *testing.T) {
 					t.Run(c.name+map[bool]string{true: ", replaced"}[replace], func(t *testing.T) {
 						lie := field("directory", c.directory)(whole)
 						put(t, s.at(goodRecord), lie, replace)
-						defer s.mend(t, whole)
-						s.believesNot(t, c.directory, onDelete)
+						defer mend(t, s, whole)
+						believesNot(t, s, c.directory, onDelete)
 						if replace {
 							put(t, s.at(goodRecord), lie, replace)
 						} else {
-							s.mend(t, lie)
+							mend(t, s, lie)
 						}
-						s.deletesNot(t, c.directory, onDelete, c.owner)
+						deletesNot(t, s, c.directory, onDelete, c.owner)
 					})
 				}
 			}
@@ -211,7 +211,7 @@ func TestLyingRecords(t *testing.T) {
 }
 
 // mend has the volume be there again as it was, and its claim be a link to its record.
-func (s *site) mend(t *testing.T, record []byte) {
+func mend(t *testing.T, s *site, record []byte) {
 	t.Helper()
 	claim := s.at(".mooring/claims/good/taken")
 	mkdir(t, s.at(goodEntry))
@@ -233,7 +233,7 @@ var lies = []struct{ name, directory, owner string }{
 }
 
 // believesNot meets a record that says that its volume's directory is another than "good".
-func (s *site) believesNot(t *testing.T, directory, onDelete string) {
+func believesNot(t *testing.T, s *site, directory, onDelete string) {
 	t.Helper()
 	unchanged(t, s.export, func() {
 		_, err := s.create("pvc-good", params{"subDir": "good", "onDelete": onDelete})
@@ -241,7 +241,7 @@ func (s *site) believesNot(t *testing.T, directory, onDelete string) {
 	})
 	// What destroys nothing takes the record at its word, and changes nothing else.
 	before := tree(t, s.export)
-	for rpc, err := range s.each("nas1/pvc-good") {
+	for rpc, err := range callEach(s, "nas1/pvc-good") {
 		if err != nil {
 			t.Errorf("%s: %v", rpc, err)
 		}
@@ -254,7 +254,7 @@ func (s *site) believesNot(t *testing.T, directory, onDelete string) {
 }
 
 // deletesNot deletes the volume of such a record.
-func (s *site) deletesNot(t *testing.T, directory, onDelete, owner string) {
+func deletesNot(t *testing.T, s *site, directory, onDelete, owner string) {
 	t.Helper()
 	before := tree(t, s.export)
 	marked := before[goodRecord]

@@ -92,10 +92,16 @@ func TestServersInOrder(t *testing.T) {
 	start := time.Now()
 	a := s.staged(node, v)
 	first := time.Since(start)
-	start = time.Now()
-	b := s.staged(node, v)
-	if took := time.Since(start); first > 8*time.Second || took > 2*time.Second {
-		t.Errorf("the first mount took %v, the next %v", first, took)
+	// A probe takes three seconds. On a busy machine a mount may do so too, but not each.
+	quickest := first
+	var others []*seat
+	for range 5 {
+		start = time.Now()
+		others = append(others, s.staged(node, v))
+		quickest = min(quickest, time.Since(start))
+	}
+	if first > prompt || quickest > 2*time.Second {
+		t.Errorf("the first mount took %v, the quickest of the next %v", first, quickest)
 	}
 	if m := a.mount(a.staging); !strings.HasPrefix(m.Source, lab.Server+":") {
 		t.Errorf("mounted is %s", m.Source)
@@ -105,8 +111,9 @@ func TestServersInOrder(t *testing.T) {
 	if h := storage.GetBackendHealth(); len(h) != 1 || h[0].GetStatus() != csi.StorageHealthErrorType_STORAGE_DEGRADED || !strings.Contains(h[0].GetMessage(), dead) {
 		t.Errorf("the storage is %v", h)
 	}
-	a.leave()
-	b.leave()
+	for _, each := range append(others, a) {
+		each.leave()
+	}
 	s.restart() // a controller with the same addresses
 	s.mustCreate("pvc-2", "")
 }

@@ -20,7 +20,7 @@ import (
 )
 
 // prey makes what links lead to: a volume with data, and a directory beside the share.
-func (s *site) prey(t *testing.T) (outside string) {
+func prey(t *testing.T, s *site) (outside string) {
 	t.Helper()
 	s.mustCreate("pvc-victim", "victim")
 	outside = s.path + "-outside"
@@ -35,8 +35,8 @@ func (s *site) prey(t *testing.T) (outside string) {
 	return outside
 }
 
-// links are the targets that a tenant may choose, as seen from the share's root.
-func (s *site) links(outside, tenant string) map[string]string {
+// linkTargets are the targets that a tenant may choose, as seen from the share's root.
+func linkTargets(s *site, outside, tenant string) map[string]string {
 	return map[string]string{
 		"another volume's":           "victim",
 		"another volume's, absolute": s.path + "/victim",
@@ -54,10 +54,10 @@ func (s *site) links(outside, tenant string) map[string]string {
 // TestPlantedLinks has a link in the place of a new volume's directory, or of a parent of it.
 func TestPlantedLinks(t *testing.T) {
 	s := newSite(t, noCache)
-	outside := s.prey(t)
+	outside := prey(t, s)
 	mkdir(t, s.at("dir"))
 	n := 0
-	for name, target := range s.links(outside, "tenant") {
+	for name, target := range linkTargets(s, outside, "tenant") {
 		for _, pattern := range []string{"*", "*/x", "*/x/y/z", "dir/*/x", "dir/*"} {
 			for _, existing := range []string{"refuse", "adopt"} {
 				n++ // a name that was a parent a moment ago cannot be a volume's yet
@@ -88,11 +88,11 @@ func TestLinksBeforeDelete(t *testing.T) {
 	for _, onDelete := range []string{"delete", "archive", "retain"} {
 		t.Run(onDelete, func(t *testing.T) {
 			s := newSite(t, noCache)
-			outside := s.prey(t)
+			outside := prey(t, s)
 			refused := 0
-			for name, target := range s.links(outside, "tenant") {
-				t.Run(name, func(t *testing.T) { refused += s.deleteBelowLink(t, onDelete, target, outside) })
-				t.Run(name+", own", func(t *testing.T) { s.deleteLink(t, onDelete, target, outside) })
+			for name, target := range linkTargets(s, outside, "tenant") {
+				t.Run(name, func(t *testing.T) { refused += deleteBelowLink(t, s, onDelete, target, outside) })
+				t.Run(name+", own", func(t *testing.T) { deleteLink(t, s, onDelete, target, outside) })
 			}
 			if refused == 0 && onDelete != "retain" { // which leaves the directory alone, wherever it is
 				t.Error("no deletion met the link")
@@ -104,7 +104,7 @@ func TestLinksBeforeDelete(t *testing.T) {
 // deleteBelowLink deletes a volume whose parent has been moved away, with a link in its place.
 // It returns 1 where that was refused. It is no fault if it was not: then the controller knew
 // the right directory from before.
-func (s *site) deleteBelowLink(t *testing.T, onDelete, target, outside string) (refused int) {
+func deleteBelowLink(t *testing.T, s *site, onDelete, target, outside string) (refused int) {
 	eventually(t, patience, "the volume is made", func() bool { // the parent went behind the controller's back
 		_, err := s.create("pvc-1", params{"subDir": "tenant/x", "onDelete": onDelete})
 		return err == nil
@@ -137,7 +137,7 @@ func (s *site) deleteBelowLink(t *testing.T, onDelete, target, outside string) (
 		rename(t, s.at("moved"), s.at("tenant"))
 	}
 	s.mustDelete(v.VolumeId)
-	s.purged(t)
+	purged(t, s)
 	for _, name := range []string{"tenant", "moved"} {
 		if err := os.RemoveAll(s.at(name)); err != nil {
 			t.Fatal(err)
@@ -147,7 +147,7 @@ func (s *site) deleteBelowLink(t *testing.T, onDelete, target, outside string) (
 }
 
 // deleteLink deletes a volume that is a link by now.
-func (s *site) deleteLink(t *testing.T, onDelete, target, outside string) {
+func deleteLink(t *testing.T, s *site, onDelete, target, outside string) {
 	v := s.mustCreate("pvc-1", "own", "onDelete", onDelete)
 	write(t, s.at("own/data"), "of the tenant")
 	rename(t, s.at("own"), s.at("moved"))
@@ -156,7 +156,7 @@ func (s *site) deleteLink(t *testing.T, onDelete, target, outside string) {
 		unchanged(t, s.at("victim"), func() {
 			s.mustDelete(v.VolumeId)
 			if onDelete == "archive" { // which is of directories: the link waits for somebody to decide
-				for _, name := range s.trash(t) {
+				for _, name := range inTrash(t, s) {
 					if got, err := os.Readlink(s.at(".mooring/trash", name)); err != nil || got != target {
 						t.Errorf("%s in the trash is a link to %q (%v)", name, got, err)
 					}
@@ -165,7 +165,7 @@ func (s *site) deleteLink(t *testing.T, onDelete, target, outside string) {
 					}
 				}
 			}
-			s.purged(t)
+			purged(t, s)
 		})
 	})
 	for _, name := range []string{"moved", "own", "archived-own"} {
@@ -176,16 +176,16 @@ func (s *site) deleteLink(t *testing.T, onDelete, target, outside string) {
 }
 
 // purged waits until nothing is in the trash.
-func (s *site) purged(t *testing.T) {
+func purged(t *testing.T, s *site) {
 	t.Helper()
-	eventually(t, patience, "the trash is purged", func() bool { return len(s.trash(t)) == 0 })
+	eventually(t, patience, "the trash is purged", func() bool { return len(inTrash(t, s)) == 0 })
 }
 
 // TestLinksDuringCreateAndDelete exchanges directories and links all the time, while volumes are
 // made in those directories and deleted.
 func TestLinksDuringCreateAndDelete(t *testing.T) {
 	s := newSite(t, noCache)
-	outside := s.prey(t)
+	outside := prey(t, s)
 	const tenants = 12
 	targets := []string{"victim", s.path + "/victim", "../" + filepath.Base(outside), outside}
 	for i := range tenants {
@@ -199,7 +199,7 @@ func TestLinksDuringCreateAndDelete(t *testing.T) {
 		stop := exchange(t, s.export, tenants)
 		var tally [2]tally
 		var all sync.WaitGroup
-		enough := time.Now().Add(8 * time.Second)
+		enough := time.Now().Add(patience)
 		for i := range tenants {
 			all.Go(func() {
 				name := fmt.Sprintf("pvc-%d", i)
@@ -221,8 +221,8 @@ func TestLinksDuringCreateAndDelete(t *testing.T) {
 		// With the directories back in their places everything is made and deleted again.
 		for i := range tenants {
 			name := fmt.Sprintf("pvc-%d", i)
-			s.deleteAtLast(t, name)
-			s.createAtLast(t, name, params{"subDir": fmt.Sprintf("tenant%d/x", i), "uid": "1234", "mountPermissions": "0707"})
+			deleteAtLast(t, s, name)
+			createAtLast(t, s, name, params{"subDir": fmt.Sprintf("tenant%d/x", i), "uid": "1234", "mountPermissions": "0707"})
 			s.mustDelete("nas1/" + name)
 			if err := os.Remove(s.at(fmt.Sprintf("tenant%d.link", i))); err != nil {
 				t.Error(err)
@@ -239,7 +239,7 @@ func TestLinksDuringCreateAndDelete(t *testing.T) {
 
 // createAtLast creates a volume as a provisioner does, by trying again: the client may still show
 // the link that has gone (share.doubt), but not for long.
-func (s *site) createAtLast(t *testing.T, name string, p params) {
+func createAtLast(t *testing.T, s *site, name string, p params) {
 	t.Helper()
 	eventually(t, patience, name+" is created", func() bool {
 		_, err := s.create(name, p)
@@ -251,7 +251,7 @@ func (s *site) createAtLast(t *testing.T, name string, p params) {
 }
 
 // deleteAtLast is the same for the deletion of a volume that may be there.
-func (s *site) deleteAtLast(t *testing.T, name string) {
+func deleteAtLast(t *testing.T, s *site, name string) {
 	t.Helper()
 	eventually(t, patience, name+" is deleted", func() bool {
 		err := s.delete("nas1/" + name)
@@ -314,7 +314,7 @@ func (c *tally) count(t *testing.T, what string, err error) {
 // directories in it by links while it is purged.
 func TestLinksInTrash(t *testing.T) {
 	s := newSite(t, noCache)
-	outside := s.prey(t)
+	outside := prey(t, s)
 	unchanged(t, outside, func() {
 		unchanged(t, s.at("victim"), func() {
 			v := s.mustCreate("pvc-1", "dir")
@@ -333,7 +333,7 @@ func TestLinksInTrash(t *testing.T) {
 			var done sync.WaitGroup
 			done.Go(func() { exchangeIn(fd, quit) })
 			s.mustDelete(v.VolumeId)
-			eventually(t, time.Minute, "the trash is purged", func() bool { return len(s.trash(t)) == 0 }) // at the second try, it may be
+			eventually(t, patience, "the trash is purged", func() bool { return len(inTrash(t, s)) == 0 }) // at the second try, it may be
 			close(quit)
 			done.Wait()
 		})

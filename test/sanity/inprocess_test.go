@@ -62,14 +62,17 @@ func serve(t *testing.T, dir, endpoint string) {
 	service := provision.New(shares, purger, copier)
 	ready := &atomic.Bool{}
 	ready.Store(true)
-	publisher, err := publish.New(source.Current, mounter, probe.NewMounts(probe.NewServers(answers), statfs), filepath.Join(dir, "node"), nil)
+	node, err := publish.New(source.Current, mounter, probe.NewMounts(probe.NewServers(answers), statfs), filepath.Join(dir, "node"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	server := driver.NewServer(
 		&driver.Identity{Name: "nfs.csi.mooring.dev", Version: "test", Controller: true, Ready: ready},
-		&driver.Controller{Volumes: service, Snapshots: service, Health: service},
-		&driver.Node{Publisher: publisher, ID: "node-1", MaxVolumes: 100},
+		&driver.Controller{
+			SnapshotController: driver.SnapshotController{Snapshots: service.Snapshots},
+			Volumes:            service.Volumes, Groups: service.Groups, Health: service.Health,
+		},
+		&driver.Node{Stages: node.Stages, Pods: node.Pods, Health: node.Health, ID: "node-1", MaxVolumes: 100},
 		func(string, string, error, time.Duration) {},
 	)
 	listener, err := driver.Listen(endpoint)

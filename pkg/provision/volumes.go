@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package provision
+
+import (
+	"cmp"
+	"context"
+
+	"github.com/mooring-csi/mooring/pkg/share"
+	"github.com/mooring-csi/mooring/pkg/volume"
+)
+
+// Volumes creates, deletes, resizes, changes, gets and lists volumes.
+type Volumes struct {
+	*access
+	purger Purger
+	copier Copier
+}
+
+// answer is what the controller says of the volume that a record is of.
+func answer(share string, r *volume.Record) *volume.Volume {
+	return &volume.Volume{
+		Handle:   volume.Handle{Share: share, Key: r.Key},
+		Capacity: r.Capacity,
+		Location: volume.Location{Share: share, Directory: r.Directory},
+		Source:   r.Source,
+		Shallow:  r.Shallow,
+	}
+}
+
+// ready returns the record of a volume that is there for use.
+func ready(ctx context.Context, sh *share.Share, key string) (*share.Stored, error) {
+	r, err := sh.Volumes.Lookup(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	switch r.State {
+	case share.Ready:
+		return r, nil
+	case share.Deleting:
+		return nil, volume.Errorf(volume.ErrNotFound, "share %s: volume %s is being deleted", sh.Definition(), key)
+	}
+	return nil, volume.Errorf(volume.ErrNotFound, "share %s: volume %s is still being created", sh.Definition(), key)
+}
+
+// Get returns a volume. It is ErrNotFound where there is none.
+func (v *Volumes) Get(ctx context.Context, h volume.Handle) (*volume.Volume, error) {
+	return bounded(ctx, "volume "+h.Key, h.Share, func() {}, func(ctx context.Context) (*volume.Volume, error) {
+		sh, release, err := v.open(ctx, h.Share, nil)
+		if err != nil {
+			return nil, err
+		}
+		defer release()
+		r, err := ready(ctx, sh, h.Key)
+		if err != nil {
+			return nil, err
+		}
+		return answer(h.Share, &r.Record), nil
+	})
+}
+
+// Expand makes a volume hold at least what is asked for and returns its new size. A volume
+// that is large enough already stays as it is; it never shrinks. Without a quota the size is
+// a number in the record.
+func (v *Volumes) Expand(ctx context.Context, h volume.Handle, c volume.Capacity) (int64, error) {
+	if err := c.Check(); err != nil {
+		return 0, err
+	}
+	return on(ctx, v.access, h, nil, func(ctx context.Context, sh *share.Share) (int64, error) {
+		r, err := sh.Volumes.Update(ctx, h.Key, func(r *volume.Record) error {
+			if c.Limit > 0 && r.Capacity > c.Limit {
+				return volume.Errorf(volume.ErrOutOfRange, "volume %s has %d bytes, which is over the limit of %d, and volumes do not shrink", h, r.Capacity, c.Limit)
+			}
+			r.Capacity = max(r.Capacity, c.Required)
+			return nil
+		})
+		if err != nil {
+			return 0, err
+		}
+		return r.Capacity, nil
+	})
+}
+
+// Modify changes what can be changed of a live volume.
+func (v *Volumes) Modify(ctx context.Context, h volume.Handle, m volume.Mutable) error {
+	_, err := on(ctx, v.access, h, nil, func(ctx context.Context, sh *share.Share) (*volume.Record, error) {
+		return sh.Volumes.Update(ctx, h.Key, func(r *volume.Record) error {
+			r.OnDelete = cmp.Or(m.OnDelete, r.OnDelete)
+			r.Retention = cmp.Or(m.Retention, r.Retention)
+			return nil
+		})
+	})
+	return err
+}
+
+// Delete deletes a volume in the way that its record says. One that is not there is deleted.
+// options are for the mount of a share that is not registered.
+func (v *Volumes) Delete(ctx context.Context, h volume.Handle, options []string) error {
+	_, err := on(ctx, v.access, h, options, func(ctx context.Context, sh *share.Share) (struct{}, error) {
+		t, err := sh.Volumes.Delete(ctx, h.Key)
+		if err == nil && t != nil {
+			v.purger.Add(h.Share, *t)
+		}
+		return struct{}{}, err
+	})
+	return err
+}
