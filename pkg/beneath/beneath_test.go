@@ -108,12 +108,12 @@ func TestFiles(t *testing.T) {
 	}
 	_, _, err := d.Read("inside", 100)
 	check(t, "read a link", err, "inside", unix.ELOOP)
-	f, err := d.Write("new", unix.O_EXCL, []byte("of it"))
+	f, err := Write(d, "new", unix.O_EXCL, []byte("of it"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	_ = f.Close()
-	_, err = d.Write("file", unix.O_EXCL, nil)
+	_, err = Write(d, "file", unix.O_EXCL, nil)
 	check(t, "write it again", err, "file", unix.EEXIST)
 	check(t, "link it again", d.Link("new", d, "file"), "file", unix.EEXIST)
 	check(t, "link", d.Link("new", d, "second"), "", 0)
@@ -122,7 +122,7 @@ func TestFiles(t *testing.T) {
 	}
 	check(t, "unlink", d.Unlink("second"), "", 0)
 	check(t, "rmdir", d.Rmdir("a"), "a", unix.ENOTEMPTY)
-	if readOnly, err := d.ReadOnly(); readOnly || err != nil {
+	if readOnly, err := ReadOnly(d); readOnly || err != nil {
 		t.Errorf("it is read-only: %v, %v", readOnly, err)
 	}
 }
@@ -131,8 +131,8 @@ func TestLists(t *testing.T) {
 	_, d := tree(t)
 	var names, entries []string
 	err := errors.Join(
-		d.Names(func(name string) error { names = append(names, name); return nil }),
-		d.Entries(func(name string, isDir bool) error {
+		Names(d, func(name string) error { names = append(names, name); return nil }),
+		Entries(d, func(name string, isDir bool) error {
 			if isDir {
 				name += "/"
 			}
@@ -146,7 +146,7 @@ func TestLists(t *testing.T) {
 	}
 	stop := errors.New("stop")
 	n := 0
-	err = d.Entries(func(string, bool) error { n++; return stop })
+	err = Entries(d, func(string, bool) error { n++; return stop })
 	if !errors.Is(err, stop) || n != 1 {
 		t.Errorf("after %d entries: %v", n, err)
 	}
@@ -156,7 +156,7 @@ func TestLists(t *testing.T) {
 	}
 	defer b.Close()
 	for dir, want := range map[Dir]bool{d: false, b: true, None: true} {
-		if empty, err := dir.Empty(); empty != want || err != nil {
+		if empty, err := Empty(dir); empty != want || err != nil {
 			t.Errorf("empty: %v, %v", empty, err)
 		}
 	}
@@ -179,11 +179,11 @@ func TestGone(t *testing.T) {
 	defer a.Close()
 	check(t, "rmdir", a.Rmdir("b"), "", 0)
 	check(t, "refresh", b.Refresh(), ".", unix.ESTALE)
-	check(t, "names", b.Names(func(string) error { return nil }), ".", unix.ESTALE)
+	check(t, "names", Names(b, func(string) error { return nil }), ".", unix.ESTALE)
 	check(t, "refresh none", None.Refresh(), "", 0)
 	_, err = None.Resolve("a/b")
 	check(t, "resolve in none", err, "a/b", unix.ENOENT)
 	_, _, err = None.Read("a", 1)
 	check(t, "read in none", err, "a", unix.ENOENT)
-	check(t, "entries of none", None.Entries(nil), "", 0)
+	check(t, "entries of none", Entries(None, nil), "", 0)
 }

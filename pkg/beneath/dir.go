@@ -13,6 +13,8 @@ import (
 // Dir is an open directory, as an O_PATH descriptor. It keeps referring to the same directory
 // when that is renamed. Opening it asks the server for no permission to read.
 //
+// Its methods are single steps; what takes several, such as to list it, is a function.
+//
 // A Dir is a plain descriptor: convert it to int for system calls that are not here. Whoever
 // opened it closes it.
 type Dir int
@@ -87,11 +89,11 @@ func (d Dir) openFD(name string, flags int) (int, error) {
 	return -1, pathError("open", name, unix.ENOENT)
 }
 
-// Write creates the file name, or opens it with O_EXCL or O_TRUNC among the flags as they say,
+// Write creates the file name in d, or opens it with O_EXCL or O_TRUNC among the flags as they say,
 // writes data to it and calls fsync(2). The file is returned open for reading and writing, so
 // that one more change can be made in place. After an error there is no such file: Write
 // removes what it could not finish.
-func (d Dir) Write(name string, flags int, data []byte) (*os.File, error) {
+func Write(d Dir, name string, flags int, data []byte) (*os.File, error) {
 	f, err := d.Open(name, flags|unix.O_CREAT|unix.O_RDWR)
 	if err != nil {
 		return nil, err
@@ -226,7 +228,7 @@ func (d Dir) Self() (unix.Stat_t, error) {
 //
 // The client does not know how the server exports. Where access(2) is denied, ReadOnly asks by
 // setting the mode of d to what it is, which fails with EROFS or with something else.
-func (d Dir) ReadOnly() (bool, error) {
+func ReadOnly(d Dir) (bool, error) {
 	if unix.Faccessat(int(d), ".", unix.W_OK, unix.AT_EACCESS) == nil {
 		return false, nil
 	}

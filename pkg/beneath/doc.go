@@ -33,8 +33,8 @@
 //     Check the number of links where that matters.
 //   - A directory that is moved out of the tree after it was opened. The descriptor still
 //     refers to it; for the time of one call that cannot be prevented.
-//   - Names that are not single components. All methods that take a name, other than Resolve
-//     and [Openat], pass it to the *at system calls: the name must be one component that this
+//   - Names that are not single components. What takes a name, other than Resolve and
+//     [Openat], passes it to the *at system calls: the name must be one component that this
 //     program chose or that it read from the directory. Use Resolve for text from users.
 //
 // # What does not work
@@ -65,12 +65,12 @@
 // do so until the server recalls it (sections 10.4 and 10.9). Therefore:
 //
 //   - A name that is looked up may be one that another client has removed since. Call
-//     [Dir.Refresh] first where that would be harmful. [Dir.Names] does so itself.
+//     [Dir.Refresh] first where that would be harmful. [Names] does so itself.
 //   - That a name is free is only known by creating it: [Dir.Mkdir] and [Dir.Link] return
 //     EEXIST, and exactly one of several clients succeeds.
 //   - ESTALE (NFS4ERR_STALE) says that the server does not have the file or directory any
 //     more. Treat it as ENOENT, unless the root of the share itself is stale.
-//   - A write may succeed and the error, a full disk for example, come later. [Dir.Write]
+//   - A write may succeed and the error, a full disk for example, come later. [Write]
 //     calls fsync(2) before it returns.
 //
 // Each operation may block for as long as the server does not answer. None takes a context:
@@ -78,7 +78,7 @@
 //
 // # Errors
 //
-// All methods return errors of the type *[os.PathError], with the name that the caller gave;
-// the directory itself is called ".". Only [Openat], which replaces a system call, returns
-// its bare [golang.org/x/sys/unix.Errno].
+// Errors are of the type *[os.PathError], with the name that the caller gave; the directory
+// itself is called ".". Only [Openat], which replaces a system call, returns its bare
+// [golang.org/x/sys/unix.Errno].
 package beneath

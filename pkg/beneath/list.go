@@ -20,7 +20,7 @@ const batch = 1024
 // Names calls each for every name in d, in the order of the server. It refreshes d first, so
 // that the names are those that the server has now. The first error of each ends it and is
 // returned. [None] has no names.
-func (d Dir) Names(each func(name string) error) error {
+func Names(d Dir, each func(name string) error) error {
 	if d == None {
 		return nil
 	}
@@ -51,9 +51,9 @@ func (d Dir) Names(each func(name string) error) error {
 // Entries calls each for every entry of d, and says whether it is a directory; a symbolic
 // link is none. The first error of each ends it and is returned. [None] has no entries.
 //
-// Entries does not refresh d, unlike [Dir.Names]. The type is that of the moment: by the time
+// Entries does not refresh d, unlike [Names]. The type is that of the moment: by the time
 // that the name is used it may be something else, and only opening it as a directory tells.
-func (d Dir) Entries(each func(name string, isDir bool) error) error {
+func Entries(d Dir, each func(name string, isDir bool) error) error {
 	if d == None {
 		return nil
 	}
@@ -92,9 +92,9 @@ func readable(err error, path string) error {
 	return pathError(e.Op, cmp.Or(name, "."), e.Err)
 }
 
-// Empty reports whether d has no entries, by the server's word (see [Dir.Names]).
-func (d Dir) Empty() (bool, error) {
-	err := d.Names(func(string) error { return fs.ErrExist })
+// Empty reports whether d has no entries, by the server's word (see [Names]).
+func Empty(d Dir) (bool, error) {
+	err := Names(d, func(string) error { return fs.ErrExist })
 	if errors.Is(err, fs.ErrExist) {
 		return false, nil
 	}

@@ -98,7 +98,7 @@ func (t *probeFile) write(now func() time.Time) (skew time.Duration, err error) 
 	t.begun = true
 	if t.source, err = t.in.Open(t.name, unix.O_CREAT|unix.O_EXCL|unix.O_RDWR); err != nil {
 		if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) {
-			if readOnly, _ := t.root.ReadOnly(); readOnly {
+			if readOnly, _ := beneath.ReadOnly(t.root); readOnly {
 				err = unix.EROFS
 			}
 		}
@@ -222,7 +222,7 @@ func (t *probeFile) sweep() (removed int, err error) {
 	}
 	for _, d := range dirs {
 		var stale []string
-		err := d.Names(func(name string) error {
+		err := beneath.Names(d, func(name string) error {
 			if trialName.MatchString(name) && leftTrial(d, name, now) {
 				stale = append(stale, name)
 			}

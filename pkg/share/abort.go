@@ -264,7 +264,7 @@ func (v *Volumes) takeEmpty(e *entry, r *volume.Record, made bool, at beneath.Di
 		return ignore(err, unix.ENOENT, unix.ENOTDIR, unix.ELOOP)
 	}
 	defer d.Close()
-	ours, err := d.Empty()
+	ours, err := beneath.Empty(d)
 	if !made && err == nil {
 		ours, err = v.claims.unused(d, r.Directory, owner{r.Key, r.Nonce})
 	}

@@ -275,7 +275,7 @@ func (c *check) other(t *table, key string) (s stored, there bool, err error) {
 // names lists a directory, without the names that an NFS client gives to files which were removed
 // while it had them open.
 func names(ctx context.Context, d beneath.Dir) (all []string, err error) {
-	err = d.Names(func(name string) error {
+	err = beneath.Names(d, func(name string) error {
 		if !strings.HasPrefix(name, ".nfs") {
 			all = append(all, name)
 		}

@@ -83,7 +83,7 @@ func (c claimsCheck) children(ctx context.Context, parent string) (claimed, othe
 		return claimed, nil, ignore(err, unix.ENOENT, unix.ENOTDIR, unix.ELOOP, unix.EXDEV, unix.ESTALE)
 	}
 	defer in.Close()
-	err = in.Entries(func(name string, isDir bool) error {
+	err = beneath.Entries(in, func(name string, isDir bool) error {
 		mayBe := isDir && !known[name] && !strings.HasPrefix(name, volume.ArchiveName("", ""))
 		if mayBe && (parent != "" || name != volume.StateDir && name != "lost+found") {
 			others = append(others, path.Join(parent, name))
@@ -112,7 +112,7 @@ func (c claimsCheck) lookStray(directory string, f *finding) error {
 		return ignore(err, unix.ENOTDIR, unix.ELOOP, unix.EXDEV)
 	}
 	defer d.Close()
-	empty, err := d.Empty()
+	empty, err := beneath.Empty(d)
 	if err != nil || !empty {
 		return err
 	}
@@ -152,7 +152,7 @@ func (l *claimLook) look(f *finding) error {
 	}
 	f.mark = fmt.Sprint(st.Ino, st.Mtim)
 	in := map[string]bool{}
-	if err := x.Entries(func(name string, isDir bool) error { in[name] = isDir; return nil }); err != nil {
+	if err := beneath.Entries(x, func(name string, isDir bool) error { in[name] = isDir; return nil }); err != nil {
 		return err
 	}
 	recent := !l.old(timeOf(st.Mtim))
@@ -212,7 +212,7 @@ func (l *claimLook) ofParent(x beneath.Dir, f *finding) error {
 		return err
 	}
 	defer d.Close()
-	empty, err := d.Empty()
+	empty, err := beneath.Empty(d)
 	if err != nil || !empty {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mooring-csi/mooring/pkg/beneath"
 	"github.com/mooring-csi/mooring/pkg/volume"
 	"golang.org/x/sys/unix"
 )
@@ -97,7 +98,7 @@ func (l *entryLook) list() (records []string, err error) {
 	}
 	l.moved = timeOf(st.Mtim)
 	l.names = map[string]bool{}
-	err = l.e.dir.Entries(func(name string, isDir bool) error {
+	err = beneath.Entries(l.e.dir, func(name string, isDir bool) error {
 		if strings.HasPrefix(name, ".nfs") {
 			return nil
 		}
@@ -288,7 +289,7 @@ func (l *entryLook) holds() error {
 	}
 	defer d.Close()
 	where := l.where
-	return d.Names(func(name string) error {
+	return beneath.Names(d, func(name string) error {
 		st, err := d.Stat(name)
 		if err != nil {
 			return ignore(err, unix.ENOENT)

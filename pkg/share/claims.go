@@ -102,7 +102,7 @@ func (c *claims) drop(found *claim) error {
 // without hard links.
 func dropOwners(x beneath.Dir) {
 	var owners []string
-	_ = x.Names(func(name string) error {
+	_ = beneath.Names(x, func(name string) error {
 		if _, _, ok := cutNonce(name); ok {
 			owners = append(owners, name)
 		}
@@ -235,7 +235,7 @@ func (c *claims) owner(x beneath.Dir) (owner, error) {
 	}
 	// Where there are no links a file beside it says whose it is.
 	var found owner
-	err = x.Names(func(name string) error {
+	err = beneath.Names(x, func(name string) error {
 		if key, nonce, ok := cutNonce(name); ok {
 			found = owner{key, nonce}
 		}
@@ -392,7 +392,7 @@ func (c *claims) owned(directory string) error {
 		return ignore(err, unix.ENOENT, unix.ENOTDIR)
 	}
 	defer at.Close()
-	return at.Names(func(name string) error {
+	return beneath.Names(at, func(name string) error {
 		return volume.Errorf(volume.ErrRefused, "the directory %q holds those of volumes, %q for one: choose one that does not", directory, path.Join(directory, name))
 	})
 }

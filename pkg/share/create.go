@@ -226,7 +226,7 @@ func (c *claims) unused(d beneath.Dir, directory string, of owner) (bool, error)
 	if st.Mtim.Nano() < claimed.Mtim.Nano() {
 		return false, nil
 	}
-	return d.Empty()
+	return beneath.Empty(d)
 }
 
 // own gives the directory its owner, and its mode where mkdir did not: the umask, a setgid

@@ -66,7 +66,7 @@ func (d *disk) now() (time.Time, error) {
 		return time.Now(), nil
 	}
 	aside := d.aside()
-	f, err := d.staging.Write(aside, unix.O_EXCL, nil)
+	f, err := beneath.Write(d.staging, aside, unix.O_EXCL, nil)
 	if err != nil {
 		return time.Time{}, err
 	}
@@ -103,7 +103,7 @@ func touch(d beneath.Dir, name string, flags int) error {
 
 // create writes a new file, synced. EEXIST: it exists.
 func create(d beneath.Dir, name string, data []byte) error {
-	f, err := d.Write(name, unix.O_EXCL, data)
+	f, err := beneath.Write(d, name, unix.O_EXCL, data)
 	if err != nil {
 		return err
 	}
@@ -113,7 +113,7 @@ func create(d beneath.Dir, name string, data []byte) error {
 // writeOwn writes a new file under a name, or in a directory, that nobody else uses: without
 // O_EXCL, which costs a round trip more (RFC 8881, section 18.16.3).
 func writeOwn(d beneath.Dir, name string, data []byte) error {
-	f, err := d.Write(name, 0, data)
+	f, err := beneath.Write(d, name, 0, data)
 	if err != nil {
 		return err
 	}

@@ -155,7 +155,7 @@ func (t *table) read(key string) (*entry, stored, error) {
 // keys returns the keys of all entries, sorted.
 func (t *table) keys(ctx context.Context) ([]string, error) {
 	var keys []string
-	err := t.dir.Names(func(name string) error {
+	err := beneath.Names(t.dir, func(name string) error {
 		keys = append(keys, name)
 		return ctx.Err()
 	})

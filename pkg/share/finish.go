@@ -3,6 +3,7 @@
 package share
 
 import (
+	"github.com/mooring-csi/mooring/pkg/beneath"
 	"github.com/mooring-csi/mooring/pkg/volume"
 	"golang.org/x/sys/unix"
 )
@@ -36,7 +37,7 @@ func (e *entry) finish(rescue func(name string) error) error {
 // another's business, and is left alone.
 func (e *entry) clear(rescue func(name string) error) error {
 	var dirs, files []string
-	err := e.dir.Entries(func(name string, isDir bool) error {
+	err := beneath.Entries(e.dir, func(name string, isDir bool) error {
 		if isDir {
 			dirs = append(dirs, name)
 		} else {
@@ -116,7 +117,7 @@ func (e *entry) dropClaim() {
 	}
 	defer x.Close()
 	var names []string
-	_ = x.Names(func(name string) error {
+	_ = beneath.Names(x, func(name string) error {
 		names = append(names, name)
 		return nil
 	})

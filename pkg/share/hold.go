@@ -152,7 +152,7 @@ func (e *entry) holders() ([]string, error) {
 	}
 	defer d.Close()
 	var names, holders []string
-	err = d.Names(func(name string) error {
+	err = beneath.Names(d, func(name string) error {
 		names = append(names, name)
 		return nil
 	})

@@ -49,7 +49,7 @@ func (j *Jobs) List(ctx context.Context) (jobs []Job, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	err = j.dir.Names(func(name string) error {
+	err = beneath.Names(j.dir, func(name string) error {
 		id, nonce, ok := cutNonce(name)
 		target, known := volume.ParseObject(id)
 		if ok && known {

@@ -111,7 +111,7 @@ func (c *claims) free(parent string) bool {
 		return false
 	}
 	var below []string
-	err = at.Names(func(name string) error {
+	err = beneath.Names(at, func(name string) error {
 		below = append(below, path.Join(parent, name))
 		return nil
 	})

@@ -83,14 +83,14 @@ func (d *Directories) Each(ctx context.Context, each func(Place) error) (err err
 
 func (d *Directories) each(ctx context.Context, root, claims beneath.Dir, at string, each func(Place) error) error {
 	claimed := map[string]bool{}
-	err := claims.Entries(func(name string, _ bool) error {
+	err := beneath.Entries(claims, func(name string, _ bool) error {
 		claimed[name] = true
 		return ctx.Err()
 	})
 	if err != nil {
 		return err
 	}
-	err = root.Entries(func(name string, isDir bool) error {
+	err = beneath.Entries(root, func(name string, isDir bool) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}

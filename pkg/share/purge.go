@@ -3,6 +3,7 @@
 package share
 
 import (
+	"github.com/mooring-csi/mooring/pkg/beneath"
 	"github.com/mooring-csi/mooring/pkg/volume"
 	"golang.org/x/sys/unix"
 )
@@ -55,7 +56,7 @@ func (t *Trash) removeRecord(name string) error {
 	}
 	defer d.Close()
 	var holds []string
-	err = d.Names(func(name string) error {
+	err = beneath.Names(d, func(name string) error {
 		holds = append(holds, name)
 		return nil
 	})

@@ -200,7 +200,7 @@ func (s *Share) checkUnformatted() error {
 		if err != nil {
 			return err
 		}
-		empty, err := d.Empty()
+		empty, err := beneath.Empty(d)
 		d.Close()
 		if err != nil {
 			return err
@@ -239,7 +239,7 @@ func (d *disk) sweepStaging() error {
 		return err
 	}
 	var stale []string
-	err = d.staging.Names(func(name string) error {
+	err = beneath.Names(d.staging, func(name string) error {
 		st, err := d.staging.Stat(name)
 		if err != nil {
 			return ignore(err, unix.ENOENT)
@@ -280,7 +280,7 @@ func (d *disk) sweepAside(name string) error {
 // removeAll removes what is in a directory of ours, to a depth: there is little in it.
 func removeAll(d beneath.Dir, depth int) error {
 	dirs := map[string]bool{}
-	err := d.Entries(func(name string, isDir bool) error {
+	err := beneath.Entries(d, func(name string, isDir bool) error {
 		dirs[name] = isDir
 		return nil
 	})
@@ -370,5 +370,5 @@ func (s *Share) ReadOnly(ctx context.Context) (readOnly bool, err error) {
 	if err := ctx.Err(); err != nil {
 		return false, err
 	}
-	return s.root.ReadOnly()
+	return beneath.ReadOnly(s.root)
 }

@@ -42,7 +42,7 @@ func (c *claims) tidy(ctx context.Context, idle time.Duration) (err error) {
 // knows: one that it sees for the first time has just been used.
 func (c *claims) idleParents(ctx context.Context, idle time.Duration) ([]string, error) {
 	all := map[string]bool{}
-	err := c.parents.Names(func(name string) error {
+	err := beneath.Names(c.parents, func(name string) error {
 		if p, ok := parentOf(name); ok {
 			all[p] = true
 		}
@@ -171,7 +171,7 @@ func (c *claims) sweepEmpty(x beneath.Dir, parent string) error {
 	}
 	defer at.Close()
 	var below []string
-	err = at.Names(func(name string) error {
+	err = beneath.Names(at, func(name string) error {
 		below = append(below, name)
 		return nil
 	})
@@ -249,7 +249,7 @@ func (c *claims) takeAway(x beneath.Dir, up, name string) (kept bool, err error)
 	if err != nil {
 		return false, ignore(err, unix.ENOENT)
 	}
-	empty, err := d.Empty() // of most that are not it is seen here
+	empty, err := beneath.Empty(d) // of most that are not it is seen here
 	d.Close()
 	if err != nil || !empty {
 		return true, ignore(err, unix.ESTALE)

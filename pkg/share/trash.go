@@ -65,7 +65,7 @@ func (t *Trash) List(ctx context.Context) (entries []Trashed, err error) {
 		return nil, err
 	}
 	found := map[string]*Trashed{}
-	err = t.dir.Names(func(name string) error {
+	err = beneath.Names(t.dir, func(name string) error {
 		n, ok := volume.ParseTrashName(name)
 		if !ok {
 			return nil
@@ -211,7 +211,7 @@ func (t *Trash) readRecord(e Trashed) ([]byte, error) {
 // records returns the names of the records of an entry, the one that counts first.
 func (t *Trash) records(id string) ([]string, error) {
 	var names []volume.TrashName
-	err := t.dir.Names(func(name string) error {
+	err := beneath.Names(t.dir, func(name string) error {
 		if !strings.HasPrefix(name, id) {
 			return nil
 		}

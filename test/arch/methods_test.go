@@ -21,7 +21,6 @@ const (
 
 // large are the types that may have more methods than others, each with why.
 var large = map[string]string{
-	"pkg/beneath.Dir":   "pkg/share, which calls most of it, is being divided",
 	"pkg/share.Share":   "it is divided with pkg/share",
 	"pkg/share.Volumes": "it is divided with pkg/share",
 	"pkg/share.claims":  "it is divided with pkg/share",
