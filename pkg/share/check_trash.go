@@ -136,6 +136,12 @@ func (c *check) lookTrashRecords(id string, t trashSeen, tree bool, f *finding) 
 		if restoring, err = c.restoring(id, t.key); err != nil {
 			return err
 		}
+		var state State
+		state, tree, err = c.standing(volume.Object{Kind: volume.OfVolume, Key: t.key}, t.nonce)
+		if err != nil {
+			return err
+		}
+		tree = tree && state == Deleting // it is kept in its place
 	}
 	if !tree && !restoring {
 		f.note("nothing has to be done: the next purge after it is due does them", "of what was deleted only the record is left: the last steps of its deletion, its purge or its restoration were not done")
