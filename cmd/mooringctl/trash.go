@@ -32,7 +32,8 @@ func trashListCommand(o *options) *cobra.Command {
 		Long: `List what is in the trash, the oldest first, and when it will be purged: that was fixed when it was
 deleted, by the server's clock. What is "whole" can be brought back, if it is a volume. What is
 "unfinished" waits for its deletion to go on, and is not purged before; nor is what has a record
-that is "unreadable".`,
+that is "unreadable". What is "in place" is purged there: a project quota keeps it out
+of the trash.`,
 	}
 	l.flags(c, true, true)
 	c.RunE = o.lists(l, func(c *cobra.Command, s *session) error {

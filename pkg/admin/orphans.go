@@ -178,7 +178,7 @@ func (o *orphans) recorded(ctx context.Context, keys []string) error {
 }
 
 // unfinished looks whether somebody still makes a volume that is not made yet, or deletes it.
-func (o *orphans) unfinished(_ context.Context, r *share.Stored) (*Orphan, error) {
+func (o *orphans) unfinished(ctx context.Context, r *share.Stored) (*Orphan, error) {
 	since := time.Now().Add(-r.Age()) // a copy says all the time that it goes on
 	if r.State != share.Making {
 		var err error
@@ -192,6 +192,9 @@ func (o *orphans) unfinished(_ context.Context, r *share.Stored) (*Orphan, error
 	}
 	at := since.UTC().Format(time.RFC3339)
 	found := &Orphan{Share: o.name, Kind: "unfinished", Name: o.name + "/" + r.Key}
+	if kept, err := o.sh.Trash.Kept(ctx, r); kept != nil || err != nil {
+		return nil, err // it is deleted, and waits in its place until it is purged
+	}
 	switch r.State {
 	case share.Deleting:
 		found.Why = "its deletion was begun and not ended; it last went on at " + at

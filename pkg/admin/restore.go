@@ -42,7 +42,7 @@ func absent(sh *share.Share, ref string) error {
 // tree has gone from the entry that is named, it may be in another again: bringing it back was
 // interrupted, and undone.
 func restorable(ctx context.Context, sh *share.Share, ref string) (*share.Trashed, error) {
-	e, err := find(ctx, sh, ref, wholeVolume)
+	e, err := find(ctx, sh, ref, func(e share.Trashed) bool { return wholeVolume(e) || inPlace(ctx, sh, e) })
 	if err != nil || e != nil && stateOf(*e) != stateEmpty {
 		return e, err
 	}
@@ -51,6 +51,13 @@ func restorable(ctx context.Context, sh *share.Share, ref string) (*share.Trashe
 		return again, err
 	}
 	return e, nil
+}
+
+// inPlace reports whether the directory of an entry stays in its place. Whoever works on the entry
+// learns why that cannot be told.
+func inPlace(ctx context.Context, sh *share.Share, e share.Trashed) bool {
+	in, err := sh.Trash.InPlace(ctx, e)
+	return err == nil && in
 }
 
 func wholeVolume(e share.Trashed) bool { return e.Whole() && e.Kind() == "volume" }

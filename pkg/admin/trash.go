@@ -20,8 +20,9 @@ type Deleted struct {
 	Handle string `json:"handle"` // that it had
 	Kind   string `json:"kind"`   // "volume", "snapshot", "leftover"
 	// State is "whole" for what can be brought back; "purging"; "unfinished" where the deletion
-	// was interrupted; "unreadable" where the record is; "empty" where the tree was taken away;
-	// else "leftover". What is unfinished or unreadable is not purged.
+	// was interrupted; "unreadable" where the record is; "in place" where the directory could not be
+	// moved into the trash; "empty" where the tree was taken away; else "leftover". What is unfinished
+	// or unreadable is not purged.
 	State     string      `json:"state"`
 	Claim     *volume.PVC `json:"claim,omitempty"`
 	Directory string      `json:"directory,omitempty"` // where it was
@@ -40,6 +41,7 @@ func (d Deleted) Kept() bool { return d.State == stateUnfinished || d.State == s
 const (
 	stateUnfinished = "unfinished"
 	stateEmpty      = "empty"
+	stateInPlace    = "in place"
 )
 
 // stateOf returns the state of an entry, as far as its names tell.
@@ -76,7 +78,7 @@ func (s *Service) trash(ctx context.Context, sh *share.Share, f Filter, emit emi
 		names = append(names, e.Name)
 	}
 	return inOrder(ctx, s, names, emit, func(name string) (*Deleted, error) {
-		d, err := deleted(sh, byName[name])
+		d, err := deleted(ctx, sh, byName[name])
 		if d == nil || !f.takes(d.Claim) {
 			return nil, err
 		}
@@ -86,7 +88,7 @@ func (s *Service) trash(ctx context.Context, sh *share.Share, f Filter, emit emi
 
 // deleted tells of an entry of the trash; nil where it has just gone. Of one whose record cannot
 // be read it tells what the names do, and returns the error as well.
-func deleted(sh *share.Share, e share.Trashed) (*Deleted, error) {
+func deleted(ctx context.Context, sh *share.Share, e share.Trashed) (*Deleted, error) {
 	name := sh.Definition().Name
 	d := &Deleted{
 		Entry: name + "/" + e.Name, Handle: name + "/" + e.Key, Kind: e.Kind(), State: stateOf(e),
@@ -108,6 +110,15 @@ func deleted(sh *share.Share, e share.Trashed) (*Deleted, error) {
 		d.Capacity = snapshot.Capacity
 	default:
 		return nil, nil
+	}
+	if d.State == stateEmpty {
+		in, err := sh.Trash.InPlace(ctx, e)
+		if err != nil {
+			return nil, err
+		}
+		if in {
+			d.State = stateInPlace
+		}
 	}
 	return d, nil
 }

@@ -53,8 +53,8 @@ type Removal struct {
 	}
 }
 
-// Remove removes name, whatever it is, from the directory that dirfd is open on. It goes on
-// past what it cannot remove, and then returns the first such error and their number. That
+// Remove removes name, whatever it is, from the directory that dirfd is open on; "." is what is in
+// that directory, which stays itself. It goes on past what it cannot remove, and then returns the first such error and their number. That
 // name is not there is success, when the server says so. It stops soon after ctx ends.
 func (r *Removal) Remove(ctx context.Context, dirfd int, name string) error {
 	r.top, r.name = dirfd, name
@@ -132,16 +132,23 @@ func (r *Removal) removeDir(ctx context.Context, parent int, name string, depth 
 		if !r.empty(ctx, f, depth) {
 			return
 		}
-		err = unix.Unlinkat(parent, name, unix.AT_REMOVEDIR)
-		if err == nil {
-			r.done(depth)
-			return
-		}
-		if vanished(err, depth) {
-			return
-		}
-		if !errors.Is(err, unix.ENOTEMPTY) && !errors.Is(err, unix.EEXIST) {
-			break
+		if depth == 0 && name == "." { // it stays; a last look has found nothing in it
+			if r.Entries.Load() == before {
+				r.removed.Store(true)
+				return
+			}
+		} else {
+			err = unix.Unlinkat(parent, name, unix.AT_REMOVEDIR)
+			if err == nil {
+				r.done(depth)
+				return
+			}
+			if vanished(err, depth) {
+				return
+			}
+			if !errors.Is(err, unix.ENOTEMPTY) && !errors.Is(err, unix.EEXIST) {
+				break
+			}
 		}
 		if r.Entries.Load() == before {
 			idle++

@@ -37,6 +37,31 @@ func TestRemoveTakesTheTreeAndNothingElse(t *testing.T) {
 	ground.Each(t, func(t *testing.T, g ground.Ground) { takesTheTree(t, g.Dir) })
 }
 
+// TestRemoveWhatIsInIt empties a directory, which is deep, and leaves it where it is.
+func TestRemoveWhatIsInIt(t *testing.T) {
+	dir := t.TempDir()
+	deep := filepath.Join(append([]string{dir, "tree"}, strings.Split(strings.Repeat("d", 3*maxDepth), "")...)...)
+	must(t, os.MkdirAll(deep, 0o755))
+	for _, name := range []string{"tree/file", "tree/d/file", "beside"} {
+		must(t, os.WriteFile(filepath.Join(dir, name), nil, 0o644))
+	}
+	must(t, os.WriteFile(filepath.Join(deep, "file"), nil, 0o644))
+	for _, want := range []int64{3 + 3*maxDepth, 0} {
+		r, err := remove(t, context.Background(), filepath.Join(dir, "tree"), ".")
+		must(t, err)
+		if got := r.Entries.Load(); got != want {
+			t.Errorf("%d entries were removed, want %d", got, want)
+		}
+	}
+	left, err := filepath.Glob(filepath.Join(dir, "*/*"))
+	must(t, err)
+	names, err := os.ReadDir(dir)
+	must(t, err)
+	if len(left) != 0 || len(names) != 2 {
+		t.Errorf("left are %q and %v", left, names)
+	}
+}
+
 func takesTheTree(t *testing.T, dir string) {
 	keep := filepath.Join(dir, "keep")
 	must(t, os.MkdirAll(filepath.Join(keep, "inside"), 0o755))

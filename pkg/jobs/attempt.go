@@ -92,10 +92,10 @@ func (a *attempt) snapshot(ctx context.Context) error {
 	if a.copying, err = p.BeginCopy(ctx, a.to); err != nil {
 		return a.end(ctx, p, err)
 	}
-	if err := a.fill(ctx); err != nil {
+	tree := a.running.tree
+	if err := a.fill(ctx, tree); err != nil {
 		return a.end(ctx, p, err)
 	}
-	tree := a.running.tree
 	if a.running.snapshot, err = p.Commit(ctx, created, tree.Bytes.Load(), tree.Plain()); err != nil {
 		return a.end(ctx, p, err)
 	}
@@ -112,13 +112,26 @@ func (a *attempt) volume(ctx context.Context) (err error) {
 	if a.copying, err = p.BeginCopy(ctx, a.from); err != nil {
 		return a.end(ctx, p, err)
 	}
-	if err := a.fill(ctx); err != nil {
+	if err := a.suitable(ctx); err != nil {
 		return a.end(ctx, p, err)
 	}
-	if a.running.volume, err = p.CommitCopy(ctx); err != nil {
-		return a.end(ctx, p, err)
+	tree := a.running.tree
+	for {
+		if err := a.fill(ctx, tree); err != nil {
+			return a.end(ctx, p, err)
+		}
+		var again *share.Copy
+		if a.running.volume, again, err = p.CommitCopy(ctx); err != nil {
+			return a.end(ctx, p, err)
+		}
+		if again == nil {
+			return nil
+		}
+		klog.FromContext(ctx).Info("The copy cannot be renamed into its place, because of a project quota there: it is copied again, into the volume's directory")
+		a.copying = again
+		// The counters tell of the source.
+		tree = &copytree.Copy{Workers: tree.Workers, Methods: tree.Methods, Step: tree.Step}
 	}
-	return nil
 }
 
 // again undoes the creation of a volume that was interrupted, and begins it anew. It returns
@@ -149,11 +162,7 @@ func (a *attempt) again(ctx context.Context) (*volume.Record, error) {
 }
 
 // fill copies the tree, and renews the creation meanwhile.
-func (a *attempt) fill(ctx context.Context) error {
-	if err := a.suitable(ctx); err != nil {
-		return err
-	}
-	tree := a.running.tree
+func (a *attempt) fill(ctx context.Context, tree *copytree.Copy) error {
 	if s := a.copying.Snapshot(); s != nil {
 		tree.SourceIsPlain = s.Plain
 	}
@@ -179,9 +188,6 @@ func (a *attempt) fill(ctx context.Context) error {
 
 // suitable refuses a source that the volume cannot be made from.
 func (a *attempt) suitable(ctx context.Context) error {
-	if a.pending == nil {
-		return nil
-	}
 	r, source := a.pending.Record(), int64(0)
 	if v := a.copying.Volume(); v != nil {
 		source = v.Capacity

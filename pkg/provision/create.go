@@ -162,7 +162,7 @@ func adopt(ctx context.Context, sh *share.Share, w volume.Wish, r *volume.Record
 func (v *Volumes) settle(ctx context.Context, sh *share.Share, w volume.Wish, r *volume.Record, found *share.Stored) (*volume.Record, error) {
 	def := sh.Definition()
 	if found.State == share.Deleting {
-		return nil, volume.Errorf(volume.ErrBusy, "share %s: volume %s is just being deleted: try again", def, w.Name)
+		return nil, leaving(ctx, sh, w, found)
 	}
 	if differs := found.Differences(r, w.Capacity); differs != "" {
 		return nil, volume.Errorf(volume.ErrIncompatible, "share %s: there is a volume %s already, and it is another: %s", def, w.Name, differs)
@@ -181,6 +181,18 @@ func (v *Volumes) settle(ctx context.Context, sh *share.Share, w volume.Wish, r 
 		v.purger.Look(def.Name)
 	}
 	return nil, err
+}
+
+// leaving is why a volume that is being deleted cannot be created again, yet.
+func leaving(ctx context.Context, sh *share.Share, w volume.Wish, found *share.Stored) error {
+	kept, err := sh.Trash.Kept(ctx, found)
+	if err != nil {
+		return err
+	}
+	if kept == nil {
+		return volume.Errorf(volume.ErrBusy, "share %s: volume %s is just being deleted: try again", sh.Definition(), w.Name)
+	}
+	return volume.Errorf(volume.ErrBusy, "share %s: volume %s was deleted, and its directory %q stays in its place until it is purged, after %s (docs/operate.md): try again then, or purge it by mooringctl", sh.Definition(), w.Name, found.Directory, kept.Due.Format(time.RFC3339))
 }
 
 // standing answers with a volume that exists already, if its directory does.

@@ -136,7 +136,8 @@ var (
 )
 
 // tree describes all that is in a directory: names, kinds, modes, owners and content, but for
-// what differs from run to run.
+// what differs from run to run. The empty directory of a claim that was released is in nobody's
+// way, and whether it is left depends on which process released it: it is not told.
 func tree(t *testing.T, dir string) []string {
 	t.Helper()
 	var all []string
@@ -150,6 +151,9 @@ func tree(t *testing.T, dir string) []string {
 		}
 		name, _ := filepath.Rel(dir, path)
 		if name == "." {
+			return nil
+		}
+		if in, _ := os.ReadDir(path); filepath.Dir(name) == ".mooring/claims" && len(in) == 0 {
 			return nil
 		}
 		name = nonce.ReplaceAllString(deletedAt.ReplaceAllString(name, ".TIME.json"), ".NONCE")

@@ -271,7 +271,15 @@ func (v *Volumes) takeEmpty(e *entry, r *volume.Record, made bool, at beneath.Di
 	if err != nil || !ours {
 		return err
 	}
-	if err := e.takeTree(at, name); err != nil {
+	err = e.takeTree(at, name)
+	if forbidden(at, name, err) {
+		err = replaceEmpty(e, at, name)
+		if taken(err) {
+			return nil // somebody has put something into it
+		}
+		return err
+	}
+	if err != nil {
 		return err
 	}
 	return e.dropTree(at, name)
@@ -282,13 +290,13 @@ func (v *Volumes) takeEmpty(e *entry, r *volume.Record, made bool, at beneath.Di
 // nothing is.
 func (e *entry) takeTree(at beneath.Dir, name string) error {
 	e.step("take the directory away")
-	err := at.Rename(name, e.dir, treeName)
+	err := rename(e.disk, at, name, e.dir, treeName)
 	if is(err, unix.ENOENT) {
 		// That may be this client's memory, of the directory or of the entry.
 		if err := at.Refresh(); err != nil {
 			return err
 		}
-		err = at.Rename(name, e.dir, treeName)
+		err = rename(e.disk, at, name, e.dir, treeName)
 	}
 	if err == nil {
 		return nil
@@ -307,7 +315,7 @@ func (e *entry) dropTree(at beneath.Dir, name string) error {
 	err := e.dir.Rmdir(treeName)
 	if is(err, unix.ENOTEMPTY, unix.EEXIST) {
 		e.step("put the directory back")
-		err = e.dir.Rename(treeName, at, name)
+		err = rename(e.disk, e.dir, treeName, at, name)
 	}
 	return ignore(err, unix.ENOENT)
 }

@@ -21,7 +21,7 @@ var recordFiles = map[string]State{
 }
 
 // entryDirs are the directories that an entry can have, besides that of holds.
-var entryDirs = []string{treeName, stageName, unstagedName, claimName, dataName}
+var entryDirs = []string{treeName, stageName, unstagedName, claimName, dataName, emptyName, copyName}
 
 // entries checks the volumes, snapshots and groups.
 func (c *check) entries(ctx context.Context) error {
@@ -156,6 +156,11 @@ func (l *entryLook) recorded(name string) error {
 	if len(unsupported) > 0 {
 		l.requires(unsupported)
 		return nil
+	}
+	if state == Deleting && l.volume != nil {
+		if kept, err := l.Trash.promised(volume.TrashID(volume.TrashVolume, l.key, l.volume.Nonce)); kept != nil || err != nil {
+			return err // it waits in its place until it is purged
+		}
 	}
 	if state != Ready {
 		l.stalled(state)

@@ -144,6 +144,12 @@ func (l *trashLook) recorded(tree bool) error {
 		if restoring, err = l.restoring(); err != nil {
 			return err
 		}
+		var state State
+		state, tree, err = l.standing(volume.Object{Kind: volume.OfVolume, Key: l.key}, l.nonce)
+		if err != nil {
+			return err
+		}
+		tree = tree && state == Deleting // it is kept in its place
 	}
 	if !tree && !restoring {
 		l.note("nothing has to be done: the next purge after it is due does them", "of what was deleted only the record is left: the last steps of its deletion, its purge or its restoration were not done")

@@ -69,7 +69,7 @@ func (c *claims) releaseDead(found *claim) (bool, error) {
 		return false, err
 	}
 	if leaving {
-		return false, busy("volume %s, which has that directory, is just being deleted", found.has.key)
+		return false, busy("volume %s, which has that directory, is being deleted (mooringctl trash list shows whether the directory stays until it is purged)", found.has.key)
 	}
 	if !dead {
 		return false, nil

@@ -19,6 +19,7 @@ type copying struct {
 	into     beneath.Dir // the directory that is to become its copy
 	volume   *volume.Record
 	snapshot *volume.SnapshotRecord
+	placed   bool // what is copied is the copy, into the volume's directory
 }
 
 // Copy is a copy that is being made, of a volume or a snapshot.
@@ -42,8 +43,9 @@ func (c *Copy) Trees() (source, target int) { return int(c.c.source), int(c.c.in
 func (c *Copy) Renew() (err error) {
 	t := c.c.target
 	defer t.explain(&err, "renew the creation of %s", c.job.Target)
-	err = t.renew()
-	if err == nil {
+	if c.c.placed {
+		err = utimes(t.dir, placingFile)
+	} else if err = t.renew(); err == nil {
 		err = c.c.hold.renew()
 	}
 	if missing(err) {
@@ -204,22 +206,33 @@ func (p *Pending) note(job volume.Copy) error {
 }
 
 // CommitCopy puts the whole copy in the place of the volume's empty directory and makes the
-// volume exist.
-func (p *Pending) CommitCopy(ctx context.Context) (r *volume.Record, err error) {
+// volume exist. Where a project forbids that it returns a second copy to be made, after which it is
+// called again: of the first, into the volume's directory itself.
+func (p *Pending) CommitCopy(ctx context.Context) (r *volume.Record, again *Copy, err error) {
 	defer p.v.explain(&err, "put the copy in its place as volume %s", p.rec.Key)
 	if err := ctx.Err(); err != nil {
-		return nil, err
+		return nil, nil, err
+	}
+	if p.copy.placed {
+		r, err = p.commitInPlace(ctx)
+		return r, nil, err
 	}
 	if err := p.ownCopy(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := p.copy.end(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if err := p.place(); err != nil {
-		return nil, err
+	err = p.place()
+	if is(err, unix.EXDEV) {
+		again, err = p.copyInPlace(err)
+		return nil, again, err
 	}
-	return p.Commit(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	r, err = p.Commit(ctx)
+	return r, nil, err
 }
 
 // ownCopy gives the copy the owner and mode that the class asks for, where it asks; else they

@@ -47,11 +47,17 @@ func (d *deletion) run(ctx context.Context) (*Trashed, error) {
 	case d.rec.Shallow, d.rec.OnDelete == volume.Retain:
 	case d.rec.OnDelete == volume.Archive:
 		err = d.moveOut(d.archive)
+		if is(err, unix.EXDEV) {
+			err = d.notArchived(err)
+		}
 	default:
 		t, err = d.toTrash(at)
 	}
 	if err != nil {
 		return nil, d.overtaken(err)
+	}
+	if t != nil && !t.data {
+		return t, nil // the directory is kept in its place until it is purged
 	}
 	if t != nil {
 		return t, d.releaseTrashed()
@@ -188,7 +194,7 @@ func (d *deletion) toTrash(at time.Time) (*Trashed, error) {
 			return nil, err
 		}
 		if there {
-			return d.trash.moveRecord(d.e, deletionName, id, at, d.retention())
+			return d.follow(at)
 		}
 	}
 	there := false
@@ -196,13 +202,16 @@ func (d *deletion) toTrash(at time.Time) (*Trashed, error) {
 		there, err = d.trash.moveIn(d.e, treeName, id)
 		return err
 	})
+	if is(err, unix.EXDEV) {
+		return d.keep(at, err)
+	}
 	if err == nil && !there { // another has moved it, or the directory had vanished
 		there, err = d.trash.has(id)
 	}
 	if err != nil || !there {
 		return nil, err
 	}
-	return d.trash.moveRecord(d.e, deletionName, id, at, d.retention())
+	return d.follow(at)
 }
 
 // retention returns for how long the volume is kept in the trash.
@@ -234,7 +243,7 @@ func (d *deletion) archive(at beneath.Dir, name string) error {
 			return err
 		}
 	}
-	if err := d.e.dir.Rename(treeName, at, name); err != nil {
+	if err := rename(d.disk, d.e.dir, treeName, at, name); err != nil {
 		return err
 	}
 	return volume.Errorf(volume.ErrConflict, "volume %s cannot be archived: %q and its like are taken beside it: move the older archives away", d.rec.Key, volume.ArchiveName(name, ""))
@@ -296,7 +305,7 @@ func (d *deletion) renameTo(at beneath.Dir, as string, me owner) (done bool, err
 		return false, err
 	}
 	d.step("rename the directory to its archived name")
-	err = d.e.dir.Rename(treeName, at, as)
+	err = rename(d.disk, d.e.dir, treeName, at, as)
 	if err == nil {
 		return true, nil
 	}

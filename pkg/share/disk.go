@@ -211,7 +211,7 @@ func classify(err error) (advice string, kind error) {
 	case unix.ELOOP, unix.ENOTDIR:
 		return ": a symbolic link or a file stands where a directory is to be: remove it on the server", volume.ErrConflict
 	case unix.EXDEV:
-		return ": another file system is mounted there on the server, or the directory has a project quota of its own: register that as a share of its own", volume.ErrConflict
+		return ": another file system is mounted there on the server, or a project quota forbids to move it: register that file system as a share of its own; docs/operate.md tells of project quotas", volume.ErrConflict
 	case unix.ENAMETOOLONG, unix.EINVAL:
 		return ": the server does not take that name: choose another", volume.ErrInvalid
 	}

@@ -20,6 +20,8 @@
 //	    claim/                          the claim, before it is in its place
 //	    stage/tree/                     the tree, on its way in
 //	    unstaged/                       the same, which is not to be put in its place any more
+//	    copy/                           a whole copy that a project keeps from being renamed into its place
+//	    empty/                          an empty directory that is to replace one which cannot be renamed
 //	    tree/                           the tree, on its way out
 //	  snapshots/<key>/                  the entry of a snapshot, with record and holds as above
 //	    data/                           its tree

@@ -73,7 +73,9 @@ func (e *entry) clearDir(name string, rescue func(name string) error) error {
 	case claimName:
 		e.dropClaim()
 		return nil
-	case deletionName: // the holds of those who came too late
+	case emptyName:
+		return ignore(e.dir.Rmdir(name), unix.ENOENT, unix.ESTALE)
+	case deletionName, copyName: // the holds of those who came too late; a copy of what was in the stage
 		return e.discard(name)
 	}
 	there, err := e.has(name)

@@ -248,13 +248,18 @@ func (g *ground) fill(p *Pending) (*volume.Record, error) {
 		return p.Commit(ctx)
 	}
 	c, err := p.BeginCopy(ctx, g.Share)
-	if err == nil {
-		err = g.copy(c)
+	for {
+		if err == nil {
+			err = g.copy(c)
+		}
+		if err != nil {
+			return nil, err
+		}
+		var made *volume.Record
+		if made, c, err = p.CommitCopy(ctx); c == nil {
+			return made, err
+		}
 	}
-	if err != nil {
-		return nil, err
-	}
-	return p.CommitCopy(ctx)
 }
 
 // copy copies all that it has to: the file "data", whose copy is called "copy".
@@ -262,7 +267,7 @@ func (g *ground) copy(c *Copy) error {
 	from, to := c.Trees()
 	g.step("copy")
 	name := "data"
-	if c.Snapshot() != nil || c.Volume() != nil && c.Volume().Shallow {
+	if c.c.placed || c.Snapshot() != nil || c.Volume() != nil && c.Volume().Shallow {
 		name = "copy"
 	}
 	data, err := os.ReadFile(fmt.Sprintf("/proc/self/fd/%d/%s", from, name))
@@ -358,8 +363,20 @@ func (g *ground) deleted(key, directory string) Trashed {
 }
 
 // remove removes a tree as package copytree does.
-func (g *ground) remove(_ int, name string) error {
-	return os.RemoveAll(g.at(".mooring/trash/" + name))
+func (g *ground) remove(dir int, name string) error {
+	at := fmt.Sprintf("/proc/self/fd/%d/%s", dir, name)
+	if name != "." {
+		return os.RemoveAll(at)
+	}
+	entries, err := os.ReadDir(at)
+	for _, e := range entries {
+		g.step("remove a file")
+		err = errors.Join(err, os.RemoveAll(at+"/"+e.Name()))
+	}
+	if errors.Is(err, fs.ErrNotExist) { // another was first
+		err = nil
+	}
+	return err
 }
 
 // purge removes all that is in the trash.

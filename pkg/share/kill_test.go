@@ -23,6 +23,9 @@ type stage struct {
 // open opens the share at dir and calls do with it; then it is closed.
 func (s stage) open(dir, label string, opt Options, do func(a *actor)) {
 	s.Helper()
+	if s.lay != nil {
+		opt.forbids = projects
+	}
 	sh, err := Open(dir, nas1, opt)
 	if err != nil {
 		s.Fatal(err)
@@ -35,6 +38,9 @@ func (s stage) open(dir, label string, opt Options, do func(a *actor)) {
 func (s stage) prepared() (dir string, facts []string, was map[string]string) {
 	s.Helper()
 	dir = scratch(s.T)
+	if s.lay != nil {
+		s.lay(s.T, dir)
+	}
 	s.open(dir, "", Options{Maker: "00000000"}, func(a *actor) {
 		if s.prepare != nil {
 			s.prepare(a.ground)

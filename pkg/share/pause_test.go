@@ -184,6 +184,11 @@ func (a *actor) untouched() {
 			a.Errorf("%sthe file of the successor %+v is at %q", a.label, s, got)
 		}
 	}
+	for _, directory := range a.empties {
+		if !a.has(directory) {
+			a.Errorf("%sthe directory %q of a successor is gone", a.label, directory)
+		}
+	}
 	for _, nonce := range a.snapshots {
 		if r, err := a.Snapshots.Lookup(a.Context(), "s1"); err != nil || r.Nonce != nonce {
 			a.Errorf("%sthe successor of the snapshot is %+v, %v", a.label, r, err)

@@ -8,22 +8,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Purge removes an entry for good: remove is called with the descriptor of the trash and the
-// name to remove there, and the record goes last. The tree is renamed first, from the name that
+// Purge removes an entry for good: remove is called with the descriptor of a directory and the
+// name to remove there, or "." for all that is in it, and the record goes last. The tree is renamed first, from the name that
 // Restore renames too: one of them wins. What has no record, or one that cannot be read, is
 // not purged: nobody can say whether it may.
-func (t *Trash) Purge(e Trashed, remove func(trash int, name string) error) (err error) {
+func (t *Trash) Purge(e Trashed, remove func(dir int, name string) error) (err error) {
 	defer t.explain(&err, "purge %s from the trash", e.Name)
-	if err := t.purgeable(e); err != nil {
+	inPlace, err := t.purgeable(e, remove)
+	if err != nil {
 		return err
 	}
-	if e.data {
-		name, err := t.takePurging(e)
-		if err != nil {
-			return err
-		}
-		t.step("purge")
-		if err := remove(int(t.dir), name); err != nil {
+	if e.data || inPlace {
+		if err := t.purgeTree(e, remove); err != nil {
 			return err
 		}
 	}
@@ -71,68 +67,84 @@ func (t *Trash) removeRecord(name string) error {
 	return ignore(t.dir.Rmdir(name), unix.ENOENT)
 }
 
-// takePurging renames the tree of an entry, so that nobody brings it back. ENOENT: another
-// purger was first, or it was brought back.
-func (t *Trash) takePurging(e Trashed) (string, error) {
+// purgeTree removes the tree of an entry. It is renamed first, so that nobody brings it back. ENOENT:
+// another purger was first, or it was brought back. There are two trees where one that was to be
+// purged in its place could be moved into the trash after all: the second is next.
+func (t *Trash) purgeTree(e Trashed, remove func(dir int, name string) error) error {
 	if e.kind == volume.TrashLeftover {
-		return e.Name, nil
+		t.step("purge")
+		return remove(int(t.dir), e.Name)
 	}
 	name := volume.PurgingName(e.Name)
-	if e.purging {
-		return name, nil
+	for range retries {
+		t.step("take the tree for its purge")
+		err := t.dir.Rename(e.Name, t.dir, name)
+		if err != nil && !missing(err) && !taken(err) {
+			return err
+		}
+		t.step("purge")
+		if e := remove(int(t.dir), name); e != nil || !taken(err) {
+			return e
+		}
 	}
-	t.step("take the tree for its purge")
-	return name, ignore(t.dir.Rename(e.Name, t.dir, name), unix.ENOENT)
+	return busy("%s is moved into the trash again and again", e.Name)
 }
 
-// purgeable refuses to purge what may still be needed, and releases a claim that was left.
-func (t *Trash) purgeable(e Trashed) error {
+// purgeable refuses to purge what may still be needed, and releases a claim that was left. inPlace:
+// it was purged where it was.
+func (t *Trash) purgeable(e Trashed, remove func(dir int, name string) error) (inPlace bool, err error) {
 	if e.kind == volume.TrashLeftover || e.purging && !e.recorded {
-		return nil
+		return false, nil
 	}
 	if !e.recorded {
-		return volume.Errorf(volume.ErrConflict, "%s has no record: its deletion was interrupted, and goes on when the PersistentVolume's is tried again", e.Name)
+		return false, volume.Errorf(volume.ErrConflict, "%s has no record: its deletion was interrupted, and goes on when the PersistentVolume's is tried again", e.Name)
 	}
 	v, s, err := t.record(e)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if s != nil {
-		return s.CheckRequires()
+		return false, s.CheckRequires()
 	}
 	if v == nil {
-		return nil
+		return false, nil
 	}
 	if err := v.CheckRequires(); err != nil {
-		return err
+		return false, err
 	}
-	return t.finishDeletion(v)
+	return t.finishDeletion(v, remove)
 }
 
-// finishDeletion ends a deletion that was interrupted after the record had come into the trash.
-func (t *Trash) finishDeletion(r *volume.Record) error {
+// finishDeletion ends a deletion that was interrupted after the record had come into the trash, or
+// that has kept the directory in its place: then that is purged.
+func (t *Trash) finishDeletion(r *volume.Record, remove func(dir int, name string) error) (inPlace bool, err error) {
 	v := t.volumes
 	dead, err := v.dead(r.Key, r.Nonce)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if !dead {
 		e, s, err := v.read(r.Key)
 		if err != nil {
-			return ignore(err, unix.ENOENT)
+			return false, ignore(err, unix.ENOENT)
 		}
 		defer e.close()
-		if s.state != Empty {
-			return busy("volume %s is still being deleted", r.Key)
+		if s.state != Empty && s.state != Deleting {
+			return false, busy("volume %s is still being deleted", r.Key)
+		}
+		if inPlace = s.state == Deleting; inPlace {
+			if err := purgeInPlace(t, e, r, remove); err != nil {
+				return false, err
+			}
 		}
 		if err := e.finish(v.rescue(e, r)); err != nil {
-			return err
+			return false, err
 		}
 	}
 	if r.OnDelete == volume.Archive {
 		if err := v.releaseArchives(r); err != nil {
-			return err
+			return false, err
 		}
 	}
-	return v.forget(r)
+	return inPlace, v.forget(r)
 }

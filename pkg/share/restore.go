@@ -30,6 +30,9 @@ func (v *Volumes) Restore(ctx context.Context, t Trashed, directory string) (r *
 			return nil, err
 		}
 	}
+	if t, err = v.fetch(ctx, t); err != nil {
+		return nil, err
+	}
 	r, err = v.trash.restorable(t)
 	if errors.Is(err, volume.ErrNotFound) {
 		return v.restored(ctx, t.Key, t.Name, err)
@@ -156,9 +159,12 @@ func (p *Pending) place() error {
 	}
 	p.placing = true
 	p.v.step("rename the tree into its place")
-	err = stage.Rename(treeName, at, name)
+	err = rename(p.v.disk, stage, treeName, at, name)
 	if taken(err) {
-		return volume.Errorf(volume.ErrConflict, "something was put into the directory %q while volume %s was being created in it: remove it there, and try again", p.rec.Directory, p.rec.Key)
+		return occupied(&p.rec)
+	}
+	if p.rec.Restored != nil && forbidden(at, name, err) {
+		return volume.Errorf(volume.ErrConflict, "volume %s cannot be brought back to %q: that has another project quota than the volume, and the server moves nothing from one to the other; choose another directory, or give the volume's tree in the trash itself the project of that place, on the server (docs/operate.md)", p.rec.Key, p.rec.Directory)
 	}
 	if missing(err) && missing(stage.Refresh()) {
 		return p.e.undone(err)

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"testing"
 
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
@@ -27,6 +28,8 @@ type scenario struct {
 	others []deed
 	// yields are the names of files that it leaves to the user.
 	yields []string
+	// lay, if set, gives directories projects before the share is laid out: see projects.
+	lay func(t *testing.T, dir string)
 }
 
 // deed is what a process does.
@@ -41,6 +44,7 @@ type actor struct {
 	was        map[string]string // the nonces of what there was at first: of "volume v1", say
 	successors []successor       // that the actor made
 	snapshots  []string          // nonces of s1, which the actor made anew
+	empties    []string          // directories of successors with nothing in them
 	purged     bool              // it has purged what there was
 }
 
@@ -52,7 +56,7 @@ func (a *actor) killed(n int, do func(b *actor) error) {
 			runtime.Goexit()
 		}
 	}
-	s, err := Open(a.dir, nas1, Options{Maker: "44444444", Lease: over})
+	s, err := Open(a.dir, nas1, Options{Maker: "44444444", Lease: over, forbids: a.opt.forbids})
 	a.must(err)
 	defer s.Close()
 	s.opt.Step = step
@@ -341,7 +345,7 @@ func scenarios() []scenario {
 	restoring.others = append(restoring.others, halves(5, "its source", "", unsnap)...)
 	sharing.others = append(sharing.others, halves(5, "its source", "", unsnap)...)
 
-	return []scenario{
+	return append(withProjects(), []scenario{
 		plain,
 		creating("create with parents", record("v1", "team/x/a"), nil),
 		creating("create with an owner", owned, nil),
@@ -495,7 +499,7 @@ func scenarios() []scenario {
 				}},
 			},
 		},
-	}
+	}...)
 }
 
 // free makes a volume of a directory that was a parent of volumes and is empty, if nobody is

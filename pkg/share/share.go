@@ -28,6 +28,9 @@ type Options struct {
 	// Step, if set, is called before each change on the share, with what it is. Tests stop
 	// the process there.
 	Step func(what string)
+
+	// forbids, if set, is asked before a directory is renamed: in tests some have projects.
+	forbids func(from beneath.Dir, name string, to beneath.Dir, as string) error
 }
 
 // Share is an open share: the door to what Mooring keeps there. The parts may be used at the

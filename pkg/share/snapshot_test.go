@@ -263,7 +263,7 @@ func TestCopyElsewhere(t *testing.T) {
 	if jobs, err := g.Jobs.List(ctx); err != nil || len(jobs) != 0 {
 		t.Errorf("the copies here are %+v, %v", jobs, err)
 	}
-	_, err = p.CommitCopy(ctx)
+	_, _, err = p.CommitCopy(ctx)
 	g.must(err)
 	if g.has(".mooring/volumes/v1/deletion") {
 		t.Error("the hold stays")
@@ -316,7 +316,7 @@ func TestJobs(t *testing.T) {
 	g.refused("a sign of life", c.Renew(), volume.ErrBusy, "undone by another")
 	_, err = ps.Commit(ctx, time.Now(), 1, true)
 	g.refused("the snapshot", err, volume.ErrBusy)
-	_, err = p.CommitCopy(ctx)
+	_, _, err = p.CommitCopy(ctx)
 	g.refused("the volume", err, volume.ErrBusy)
 	for _, j := range jobs {
 		if st, err := g.Status(j); err != nil || st != nil {

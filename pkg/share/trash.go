@@ -139,12 +139,7 @@ func (t *Trash) moveIn(e *entry, name, id string) (moved bool, err error) {
 // moveRecord moves a marked record after its tree. It returns the entry of the trash.
 func (t *Trash) moveRecord(e *entry, from, id string, deleted time.Time, keep time.Duration) (*Trashed, error) {
 	n, _ := volume.ParseTrashName(id)
-	deleted = deleted.UTC()
-	if keep > 0 { // its name tells whole seconds: not a moment too early
-		deleted = deleted.Add(time.Second - 1)
-	}
-	deleted = deleted.Truncate(time.Second)
-	due := deleted.Add(keep).Truncate(time.Second)
+	deleted, due := trashTimes(deleted, keep)
 	e.step("move the record into the trash")
 	err := e.dir.Rename(from, t.dir, volume.TrashRecordName(id, deleted, due))
 	if err := ignore(err, unix.ENOENT, unix.ESTALE); err != nil {

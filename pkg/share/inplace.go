@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package share
+
+import (
+	"github.com/mooring-csi/mooring/pkg/beneath"
+	"github.com/mooring-csi/mooring/pkg/volume"
+	"golang.org/x/sys/unix"
+)
+
+// emptyName is a directory in an entry that is to replace another one, which cannot be renamed.
+const emptyName = "empty"
+
+// purgeInPlace purges the directory of a volume that is kept in its place, and takes its record
+// from the entry, which may be removed then.
+//
+// What is in the directory is removed through its handle, by which no other directory is reached,
+// whenever that happens. The directory itself has no name but the one in its place, and who removes
+// that by rmdir(2) an hour late removes a successor's. So it is replaced: an empty directory is
+// renamed from the entry over it, which fails when the entry is gone. That new one has the project
+// that .mooring has, and is taken away like any other.
+func purgeInPlace(t *Trash, e *entry, r *volume.Record, remove func(dir int, name string) error) error {
+	t.step("let nobody bring it back")
+	id := volume.TrashID(volume.TrashVolume, r.Key, r.Nonce)
+	if err := ignore(t.dir.Mkdir(volume.PurgingName(id), 0o700), unix.EEXIST); err != nil {
+		return err
+	}
+	taken, err := wasTaken(t, e, id)
+	if err == nil && !taken {
+		err = removeKept(t, e, r, remove)
+	}
+	if err != nil {
+		return err
+	}
+	t.step("remove the record")
+	return ignore(e.dir.Unlink(deletionName), unix.ENOENT, unix.ESTALE)
+}
+
+// wasTaken reports whether the directory was taken away after all, as the server lets us since
+// somebody has changed its projects. What is in its place then is not the volume's. A tree in the entry
+// is thrown away: its time is over.
+func wasTaken(t *Trash, e *entry, id string) (bool, error) {
+	if err := e.dir.Refresh(); err != nil {
+		return false, gone(e, err)
+	}
+	if there, err := e.has(deletionName); err != nil || !there { // that was this client's memory
+		return false, cmpErr(err, busy("%s %s is being deleted by another", e.kind, e.key))
+	}
+	there, err := e.has(treeName) // first, as it goes on from here to the trash
+	if err != nil {
+		return false, err
+	}
+	if there {
+		return true, e.discard(treeName)
+	}
+	return t.has(id)
+}
+
+// removeKept removes the directory of a volume, which has the claim on it, from its place.
+func removeKept(t *Trash, e *entry, r *volume.Record, remove func(dir int, name string) error) error {
+	d := deletion{Volumes: t.volumes, e: e, rec: &Stored{Record: *r, State: Deleting}}
+	defer d.close()
+	if err := d.checkClaim(); err != nil {
+		return err
+	}
+	parent, name := volume.SplitDirectory(r.Directory)
+	at, err := t.root.Resolve(parent)
+	if err != nil {
+		return ignore(err, unix.ENOENT)
+	}
+	defer at.Close()
+	return removeInPlace(e, at, name, remove)
+}
+
+// removeInPlace removes a directory that could not be taken away, unless that is possible by now. A
+// file or a link in its place is not the volume's, and stays.
+func removeInPlace(e *entry, at beneath.Dir, name string, remove func(dir int, name string) error) error {
+	for range retries {
+		if err := at.Refresh(); err != nil {
+			return err
+		}
+		found, err := at.Resolve(name)
+		if err != nil {
+			return ignore(err, unix.ENOENT, unix.ENOTDIR, unix.ELOOP)
+		}
+		err = e.takeTree(at, name)
+		if err == nil {
+			err = e.discard(treeName)
+		} else if forbidden(at, name, err) {
+			if err = emptyOut(e, found, remove); err == nil {
+				err = replaceEmpty(e, at, name)
+			}
+		}
+		found.Close()
+		if !taken(err) {
+			return err
+		}
+	}
+	return busy("something is written into the directory of volume %s while it is purged", e.key)
+}
+
+// emptyOut removes what is in a directory that was found in the place of an entry's volume. One that
+// is empty is let alone: it may be one that has replaced the volume's, which nobody may hold a handle of
+// in order to purge it.
+func emptyOut(e *entry, found beneath.Dir, remove func(dir int, name string) error) error {
+	empty, err := beneath.Empty(found)
+	if err != nil {
+		return err
+	}
+	if !e.alive() { // it was found by its name, and that may be another's since
+		return busy("%s %s was deleted by another", e.kind, e.key)
+	}
+	if empty {
+		return nil
+	}
+	e.step("purge in place")
+	return remove(int(found), ".")
+}
+
+// replaceEmpty removes an empty directory, which cannot be taken away, from the place of an entry's
+// volume. ENOTEMPTY or EEXIST: it is not empty.
+func replaceEmpty(e *entry, at beneath.Dir, name string) error {
+	e.step("prepare an empty directory")
+	if err := ignore(e.dir.Mkdir(emptyName, 0o700), unix.EEXIST); err != nil {
+		return gone(e, err)
+	}
+	e.step("replace the directory by the empty one")
+	err := rename(e.disk, e.dir, emptyName, at, name)
+	if is(err, unix.EXDEV) {
+		return volume.Errorf(volume.ErrConflict, "the directory of volume %s, which is empty, cannot be removed: the directory that it is in has a project quota, which it hands down, and %s has another: take that from %s on the server (docs/operate.md)", e.key, volume.StateDir, volume.StateDir)
+	}
+	if missing(err) {
+		if e.gone() {
+			return gone(e, err)
+		}
+		return unix.EEXIST // another has taken the empty one: look again
+	}
+	if err != nil {
+		return err
+	}
+	if err := e.takeTree(at, name); err != nil {
+		return err
+	}
+	return e.dropTree(at, name)
+}
+
+// gone explains a step that failed because another has removed the entry.
+func gone(e *entry, err error) error {
+	if missing(err) && e.gone() {
+		return busy("%s %s was deleted by another", e.kind, e.key)
+	}
+	return err
+}

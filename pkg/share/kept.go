@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package share
+
+import (
+	"context"
+	"time"
+
+	"github.com/mooring-csi/mooring/pkg/beneath"
+	"github.com/mooring-csi/mooring/pkg/volume"
+	"golang.org/x/sys/unix"
+)
+
+// A server with project quotas (directory quotas) refuses some renames, with EXDEV: a directory
+// cannot be moved into one that hands its project down, unless it has that project itself. Where a
+// deleted volume's directory cannot be taken away for that reason it is kept: the entry, the claim
+// and the directory stay until the purge is due. The promise of when that is is the record's second
+// name, in the trash, as for every deleted volume; it is a link to the record in the entry.
+//
+//	entry/deletion   and   trash/<key>.<nonce>.<deleted>.<due>.json
+
+// rename renames a directory between the share and .mooring, where a project may forbid it.
+func rename(d *disk, from beneath.Dir, name string, to beneath.Dir, as string) error {
+	if d.opt.forbids != nil {
+		if err := d.opt.forbids(from, name, to, as); err != nil {
+			return err
+		}
+	}
+	return from.Rename(name, to, as)
+}
+
+// forbidden reports whether the directory name in at could not be renamed because of a project.
+// Another file system that is mounted there, or above, is not such a case.
+func forbidden(at beneath.Dir, name string, err error) bool {
+	if !is(err, unix.EXDEV) {
+		return false
+	}
+	d, err := at.Resolve(name)
+	if err != nil {
+		return false
+	}
+	defer d.Close()
+	parent, err := at.Self()
+	if err != nil {
+		return false
+	}
+	st, err := d.Self()
+	return err == nil && st.Dev == parent.Dev
+}
+
+// forbidden reports whether the volume's directory could not be taken away because of a project.
+func (d *deletion) forbidden(err error) bool {
+	parent, name := volume.SplitDirectory(d.rec.Directory)
+	at, e := d.root.Resolve(parent)
+	if e != nil {
+		return false
+	}
+	defer at.Close()
+	return forbidden(at, name, err)
+}
+
+// keep leaves the directory, which could not be taken away, in its place, and promises when it is
+// purged there. cause is the error. The entry and the claim stay, too: the name is the volume's for
+// as long as its directory is there.
+func (d *deletion) keep(at time.Time, cause error) (*Trashed, error) {
+	if !d.forbidden(cause) {
+		return nil, cause
+	}
+	if kept, err := d.trash.promised(d.id()); kept != nil || err != nil {
+		return kept, err
+	}
+	deleted, due := trashTimes(at, d.retention())
+	err := d.trash.promise(d.e, volume.TrashRecordName(d.id(), deleted, due))
+	if err != nil {
+		return nil, err // ENOENT: another has finished the deletion
+	}
+	return d.trash.promised(d.id())
+}
+
+// promise gives the record of a marked entry a name in the trash. It cannot come too late: without
+// the record in the entry it fails.
+func (t *Trash) promise(e *entry, name string) error {
+	e.step("promise when the directory is purged")
+	err := e.dir.Link(deletionName, t.dir, name)
+	if !noLinks(err) {
+		return ignore(err, unix.EEXIST)
+	}
+	data, _, err := e.dir.Read(deletionName, maxRecord)
+	if err != nil {
+		return err
+	}
+	aside := t.aside()
+	if err := writeOwn(t.staging, aside, data); err != nil {
+		return err
+	}
+	return t.staging.Rename(aside, t.dir, name)
+}
+
+// promised returns the entry of the trash that a record there promises; nil where there is none.
+func (t *Trash) promised(id string) (*Trashed, error) {
+	if err := t.dir.Refresh(); err != nil {
+		return nil, err
+	}
+	names, err := t.records(id)
+	if err != nil || len(names) == 0 {
+		return nil, err
+	}
+	n, _ := volume.ParseTrashName(names[0])
+	return &Trashed{
+		Name: id, Key: n.Key, Deleted: n.Deleted, Due: n.Due,
+		nonce: n.Nonce, kind: n.Kind, recorded: true,
+	}, nil
+}
+
+// Kept returns the entry of the trash of a volume that is being deleted and whose directory stays
+// in its place until it is purged; nil where the volume is none such.
+func (t *Trash) Kept(ctx context.Context, r *Stored) (kept *Trashed, err error) {
+	defer t.explain(&err, "look whether the directory of volume %s is kept", r.Key)
+	if err := ctx.Err(); err != nil || r.State != Deleting {
+		return nil, err
+	}
+	return t.promised(volume.TrashID(volume.TrashVolume, r.Key, r.Nonce))
+}
+
+// InPlace reports whether what an entry of the trash is of still is in its place: its directory
+// could not be moved into the trash.
+func (t *Trash) InPlace(ctx context.Context, e Trashed) (in bool, err error) {
+	defer t.explain(&err, "look where volume %s is", e.Key)
+	if err := ctx.Err(); err != nil || e.data || !e.recorded || e.kind != volume.TrashVolume {
+		return false, err
+	}
+	entry, r, err := t.volumes.read(e.Key)
+	if err != nil {
+		return false, ignore(err, unix.ENOENT)
+	}
+	entry.close()
+	_, nonce := identityOf(r.data)
+	return r.state == Deleting && nonce == e.nonce, nil
+}
+
+// fetch moves a volume that is kept in its place into the trash, from where it can be brought
+// back, if the server lets us by now. Anything else is returned as it is.
+func (v *Volumes) fetch(ctx context.Context, t Trashed) (Trashed, error) {
+	if kept, err := v.trash.InPlace(ctx, t); err != nil || !kept || t.purging {
+		return t, err
+	}
+	moved, err := v.Delete(ctx, t.Key)
+	if err != nil || moved == nil {
+		return t, err
+	}
+	if !moved.data {
+		return t, volume.Errorf(volume.ErrConflict, "volume %s cannot be brought back: its directory has a project quota of its own, with which the server lets nobody move it; it stays in its place until %s: copy from there what is needed, or give the directory itself the project of the one above it, on the server, and try again (docs/operate.md)", t.Key, moved.Due.Format(time.RFC3339))
+	}
+	// Whoever purges it in its place has said so before it looked there.
+	moved.purging, err = v.trash.has(volume.PurgingName(t.Name))
+	return *moved, err
+}
+
+// follow moves the record into the trash, after the tree. It may have a name there already: the
+// directory was kept in its place, and could be taken away after all.
+func (d *deletion) follow(at time.Time) (*Trashed, error) {
+	if d.rec.State == Deleting { // not where this process has just marked it
+		kept, err := d.trash.promised(d.id())
+		if err != nil {
+			return nil, err
+		}
+		if kept != nil {
+			d.step("remove the record")
+			kept.data = true
+			return kept, ignore(d.e.dir.Unlink(deletionName), unix.ENOENT, unix.ESTALE)
+		}
+	}
+	return d.trash.moveRecord(d.e, deletionName, d.id(), at, d.retention())
+}
+
+// trashTimes returns the times that the name of a record in the trash tells, in whole seconds: not
+// a moment too early.
+func trashTimes(at time.Time, keep time.Duration) (deleted, due time.Time) {
+	deleted = at.UTC()
+	if keep > 0 {
+		deleted = deleted.Add(time.Second - 1)
+	}
+	deleted = deleted.Truncate(time.Second)
+	return deleted, deleted.Add(keep).Truncate(time.Second)
+}
+
+// notArchived explains that a volume cannot be archived because of a project.
+func (d *deletion) notArchived(err error) error {
+	const remedy = "give the directory itself the project of the one above, on the server (docs/operate.md): the deletion goes on then"
+	if d.forbidden(err) {
+		return volume.Errorf(volume.ErrConflict, "volume %s cannot be archived: its directory %q has a project quota of its own, with which the server lets nobody rename it; it was not touched: %s", d.rec.Key, d.rec.Directory, remedy)
+	}
+	if there, e := d.e.has(treeName); is(err, unix.EXDEV) && e == nil && there {
+		return volume.Errorf(volume.ErrConflict, "volume %s cannot be archived: its directory has a project quota of its own, with which the server lets nobody rename it to a name beside %q; it is whole, in %s/volumes/%s/%s: %s", d.rec.Key, d.rec.Directory, volume.StateDir, d.rec.Key, treeName, remedy)
+	}
+	return err
+}

@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package share
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mooring-csi/mooring/pkg/volume"
+)
+
+// TestKeptInPlace deletes a volume whose directory has a project of its own. It is deleted, as far
+// as the caller is concerned, and stays where it is until its time is over.
+func TestKeptInPlace(t *testing.T) {
+	ctx := t.Context()
+	g := newProjects(t, quotaOfShare)
+	before := time.Now()
+	kept := g.kept("v1", "a")
+	if kept == nil || !g.has("a/data") || g.state("v1") != Deleting {
+		t.Fatalf("it is in the trash as %+v", kept)
+	}
+	if left := kept.Due.Sub(before); left < time.Hour || left > time.Hour+2*time.Second {
+		t.Errorf("it is due in %v", left)
+	}
+	// A retry, and another retention, change nothing of the promise.
+	g.def.TrashRetention = 2 * time.Hour
+	if again := g.delete("v1"); again == nil || *again != *kept {
+		t.Errorf("once more it is in the trash as %+v, not %+v", again, kept)
+	}
+	all, err := g.Trash.List(ctx)
+	g.must(err)
+	if len(all) != 1 || all[0] != *kept {
+		t.Errorf("the trash has %+v, not %+v", all, kept)
+	}
+	if in, err := g.Trash.InPlace(ctx, *kept); err != nil || !in {
+		t.Errorf("in its place: %v, %v", in, err)
+	}
+	if found := g.check(); found != nil {
+		t.Errorf("check finds %q", found)
+	}
+	_, err = g.make(record("v9", "a"))
+	g.refused("another of its directory", err, volume.ErrBusy, "mooringctl trash list")
+	_, err = g.Volumes.Restore(ctx, *kept, "")
+	g.refused("to bring it back", err, volume.ErrConflict, "copy from there")
+	g.must(g.Trash.Purge(*kept, g.remove))
+	if left := g.clear(); left != nil || g.has("a") {
+		t.Errorf("left are %q", left)
+	}
+}
+
+// check returns what Check finds.
+func (g *ground) check() (found []string) {
+	g.Helper()
+	c := newCheck(g.Share)
+	c.wait = func(context.Context) error { return nil }
+	all, err := c.run(g.Context())
+	g.must(err)
+	for _, p := range all {
+		found = append(found, p.Severity+" "+p.Where+": "+p.What)
+	}
+	return found
+}
+
+// TestKeptBroughtBack has the project be taken away while the volume waits in its place: then it can
+// be brought back, as long as no purge has begun.
+func TestKeptBroughtBack(t *testing.T) {
+	for _, purging := range []bool{false, true} {
+		g := newProjects(t, quotaOfShare)
+		kept := g.kept("v1", "a")
+		if purging {
+			g.meanwhile("purge in place", func() {})
+			err := g.Trash.Purge(*kept, func(int, string) error { return errors.New("no") })
+			if err == nil || !g.has("a/data") {
+				t.Fatal(err)
+			}
+		}
+		g.must(os.Chmod(g.at("a"), 0o755|os.ModeSetgid))
+		all, err := g.Trash.List(t.Context())
+		g.must(err)
+		_, err = g.Volumes.Restore(t.Context(), all[0], "")
+		if purging {
+			g.refused("to bring it back", err, volume.ErrNotFound, "being purged")
+		} else if g.must(err); g.text("a/data") != "of v1" || g.state("v1") != Ready {
+			t.Errorf("it is %v, with %q", g.state("v1"), g.text("a/data"))
+		}
+		if left := g.clear(); left != nil {
+			t.Errorf("purging %v: left are %q", purging, left)
+		}
+	}
+}
+
+// TestKeptMoved has the project be taken away, and the deletion be tried again: the directory goes
+// to the trash, at the time that was promised first.
+func TestKeptMoved(t *testing.T) {
+	g := newProjects(t, quotaOfShare)
+	kept := g.kept("v1", "a")
+	g.must(os.Chmod(g.at("a"), 0o755|os.ModeSetgid))
+	g.def.TrashRetention = time.Minute
+	moved := g.delete("v1")
+	if moved == nil || !moved.Whole() || moved.Due != kept.Due || g.has("a") || g.state("v1") != -1 {
+		t.Errorf("it is in the trash as %+v, and was promised %+v", moved, kept)
+	}
+	if left := g.clear(); left != nil {
+		t.Errorf("left are %q", left)
+	}
+}
+
+// TestKeptIsWrittenTo has a pod go on writing into a volume that is purged in its place.
+func TestKeptIsWrittenTo(t *testing.T) {
+	g := newProjects(t, quotaOfShare)
+	kept := g.kept("v1", "a")
+	g.opt.Step = func(what string) {
+		if what == "replace the directory by the empty one" {
+			g.put("a/more", "and more")
+		}
+	}
+	g.refused("a purge", g.Trash.Purge(*kept, g.remove), volume.ErrBusy, "is written into")
+	g.opt.Step = nil
+	if g.state("v1") != Deleting {
+		t.Errorf("it is %v", g.state("v1"))
+	}
+	if left := g.clear(); left != nil {
+		t.Errorf("left are %q", left)
+	}
+}
+
+// TestKeptVanished has somebody remove the directory, or put another thing in its place.
+func TestKeptVanished(t *testing.T) {
+	for _, there := range []string{"nothing", "a file", "a link"} {
+		g := newProjects(t, quotaOfShare)
+		kept := g.kept("v1", "a")
+		g.must(os.RemoveAll(g.at("a")))
+		switch there {
+		case "a file":
+			g.put("a", "somebody's")
+		case "a link":
+			g.put("else/file", "somebody's")
+			g.must(os.Symlink("else", g.at("a")))
+		}
+		g.must(g.Trash.Purge(*kept, g.remove))
+		left := g.clear()
+		if there == "a file" && g.text("a") != "somebody's" || there == "a link" && g.text("a/file") != "somebody's" || there == "nothing" && left != nil {
+			t.Errorf("%s: left are %q", there, left)
+		}
+	}
+}
+
+// TestTwoProjects has the parent of a volume hand down one project, and .mooring another: nothing
+// moves from one to the other. What that needs is said, and when it is given all goes on.
+func TestTwoProjects(t *testing.T) {
+	lay := func(t *testing.T, dir string) {
+		t.Helper()
+		quotaOfShare(t, dir)
+		withProject(t, dir, handed|own, "team")
+	}
+	released := func(g *ground) {
+		for _, name := range []string{".mooring/volumes", ".mooring/volumes/v1"} {
+			g.must(os.Chmod(g.at(name), 0o700))
+		}
+	}
+	g := newProjects(t, lay)
+	kept := g.kept("v1", "team/v1")
+	g.refused("a purge", g.Trash.Purge(*kept, g.remove), volume.ErrConflict, "docs/operate.md")
+	if !g.has("team/v1") || g.has("team/v1/data") {
+		t.Error("it is not purged in its place, or gone altogether")
+	}
+	released(g)
+	g.must(g.Trash.Purge(*kept, g.remove))
+	if g.has("team/v1") || g.state("v1") != -1 {
+		t.Errorf("it is there: %v", g.state("v1"))
+	}
+
+	g = newProjects(t, lay)
+	g.create("v1", "v1")
+	g.put("v1/data", "of v1")
+	r := record("v2", "team/v2")
+	r.Source = sourceOf(ofVolume("v1"))
+	g.meanwhile("copy", func() { withProject(t, g.dir, own, "team/v2") })
+	_, err := g.make(r)
+	g.refused("a copy", err, volume.ErrConflict, "docs/operate.md")
+	if g.has("team/v2/copy") {
+		t.Error("there is half a copy")
+	}
+}
+
+// TestRenewInPlace has a copy be made in its place for longer than a lease: who makes it shows that, and
+// is told when another has undone it.
+func TestRenewInPlace(t *testing.T) {
+	g := newProjects(t, quotaOfParent)
+	g.create("v1", "v1")
+	g.put("v1/data", "of v1")
+	r := record("v2", "team/v2")
+	r.Source = sourceOf(ofVolume("v1"))
+	p := g.begin(r)
+	g.must(p.MakeDirectory(t.Context()))
+	c, err := p.BeginCopy(t.Context(), g.Share)
+	g.must(err)
+	g.must(g.copy(c))
+	made, again, err := p.CommitCopy(t.Context())
+	if err != nil || made != nil || again == nil {
+		t.Fatalf("it is %+v, to be made again: %v, %v", made, again != nil, err)
+	}
+	g.age(".mooring/volumes/v2/placing.json", time.Hour)
+	g.must(again.Renew())
+	patient := openAt(t, g.dir, Options{Maker: stranger, forbids: projects})
+	_, err = patient.Volumes.Delete(t.Context(), "v2")
+	patient.refused("to undo what is being made", err, volume.ErrBusy, "still being created")
+	g.age(".mooring/volumes/v2/placing.json", time.Hour)
+	patient.delete("v2")
+	g.refused("to renew what was undone", again.Renew(), volume.ErrBusy, "undone by another")
+	if _, _, err := p.CommitCopy(t.Context()); err == nil || g.has("team/v2") {
+		t.Errorf("it is committed: %v", err)
+	}
+}
+
+// TestNotArchived has the project of a volume keep it from being renamed: away from its place, or
+// to the archived name. Nothing is lost, and when the project is gone it is archived.
+func TestNotArchived(t *testing.T) {
+	for _, c := range []struct {
+		name, at, say string
+		lay           func(t *testing.T, dir string)
+	}{
+		{"nowhere", "a/data", "was not touched", quotaOfShare},
+		{"not back", ".mooring/volumes/v1/tree/data", ".mooring/volumes/v1/tree", func(t *testing.T, dir string) {
+			t.Helper()
+			for _, name := range []string{"volumes", "claims", "staging", "trash"} {
+				withProject(t, dir, 0, ".mooring/"+name)
+			}
+			quotaOfShare(t, dir)
+		}},
+	} {
+		g := newProjects(t, c.lay)
+		r := record("v1", "a")
+		r.OnDelete = volume.Archive
+		_, err := g.make(r)
+		g.must(err)
+		g.put("a/data", "of v1")
+		withProject(t, g.dir, own, "a")
+		for range 2 {
+			_, err = g.Volumes.Delete(t.Context(), "v1")
+			g.refused(c.name, err, volume.ErrConflict, c.say)
+		}
+		if g.text(c.at) != "of v1" {
+			t.Errorf("%s: the data are at %q", c.name, g.find("data"))
+		}
+		if c.name == "nowhere" && len(g.names(".mooring/claims")) != 1 {
+			t.Errorf("%s: the claims are %q", c.name, g.names(".mooring/claims"))
+		}
+		g.must(os.Chmod(g.at(strings.TrimSuffix(c.at, "/data")), 0o755|os.ModeSetgid))
+		g.delete("v1")
+		if g.text("archived-a/data") != "of v1" || len(g.names(".mooring/claims")) != 0 {
+			t.Errorf("%s: the data are at %q", c.name, g.find("data"))
+		}
+	}
+}
+
+// TestRestoreElsewhere brings a volume back to a directory that has another project.
+func TestRestoreElsewhere(t *testing.T) {
+	g := newProjects(t, quotaOfParent)
+	deleted := g.deleted("v1", "a")
+	_, err := g.Volumes.Restore(t.Context(), deleted, "team/v1")
+	g.refused("to bring it back", err, volume.ErrConflict, "choose another directory")
+	_, err = (&actor{ground: g}).restore("v1")
+	if err == nil {
+		t.Error("it is at its old place, which was not asked for")
+	}
+	all, err := g.Trash.List(t.Context())
+	g.must(err)
+	for _, e := range all {
+		if e.Whole() {
+			_, err := g.Volumes.Restore(t.Context(), e, "a")
+			g.must(err)
+		}
+	}
+	if g.text("a/data") != "of v1" {
+		t.Errorf("it is at %q", g.find("data"))
+	}
+}

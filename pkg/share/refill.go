@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package share
+
+import (
+	"context"
+
+	"github.com/mooring-csi/mooring/pkg/beneath"
+	"github.com/mooring-csi/mooring/pkg/volume"
+	"golang.org/x/sys/unix"
+)
+
+// copyName is a whole copy in an entry that a project keeps from being renamed into its place.
+const copyName = "copy"
+
+// copyInPlace begins to copy a staged copy, which cannot be renamed into its place, once more: into
+// the volume's directory, which has the project of its parent. The stage is renamed first, by which
+// the creator and an undo exclude each other: a record that is "placing", with nothing in the
+// stage, says that what is in the volume's place is to be undone as a whole.
+func (p *Pending) copyInPlace(cause error) (*Copy, error) {
+	parent, name := volume.SplitDirectory(p.rec.Directory)
+	at, err := p.v.root.Resolve(parent)
+	if err != nil {
+		return nil, err
+	}
+	defer at.Close()
+	if !forbidden(at, name, cause) {
+		return nil, cause
+	}
+	// What cannot be taken away could not be undone. As long as it is empty that can be tried.
+	if err := p.e.takeTree(at, name); err != nil {
+		return nil, unmovable(&p.rec, err)
+	}
+	p.v.step("put the directory back")
+	if err := rename(p.v.disk, p.e.dir, treeName, at, name); err != nil {
+		return nil, p.e.undone(err)
+	}
+	into, err := at.Resolve(name)
+	if err != nil {
+		return nil, err
+	}
+	old := p.copy.source
+	p.copy.source, p.copy.into = p.copy.into, into
+	closeAll(old)
+	if empty, err := beneath.Empty(into); err != nil || !empty {
+		return nil, cmpErr(err, occupied(&p.rec))
+	}
+	stage, err := p.e.dir.Resolve(stageName)
+	if err != nil {
+		return nil, p.e.undone(err)
+	}
+	defer stage.Close()
+	p.v.step("set the copy aside")
+	if err := stage.Rename(treeName, p.e.dir, copyName); err != nil {
+		return nil, p.e.undone(err)
+	}
+	// That went into the entry, which proves that the directory found before it is the volume's.
+	p.copy.placed = true
+	_ = p.e.dir.Rmdir(stageName)
+	return &Copy{p.copy, volume.Copy{Target: volume.Object{Kind: volume.OfVolume, Key: p.rec.Key}, Source: *p.rec.Source}}, nil
+}
+
+// commitInPlace makes a volume exist whose directory was filled in its place.
+func (p *Pending) commitInPlace(ctx context.Context) (*volume.Record, error) {
+	if err := p.e.discard(copyName); err != nil {
+		return nil, err
+	}
+	return p.Commit(ctx)
+}
+
+// occupied says that the directory of a volume that is being created is not empty any more.
+func occupied(r *volume.Record) error {
+	return volume.Errorf(volume.ErrConflict, "something was put into the directory %q while volume %s was being created in it: remove it there, and try again", r.Directory, r.Key)
+}
+
+// unmovable explains that a copy cannot be made because of two projects.
+func unmovable(r *volume.Record, err error) error {
+	if !is(err, unix.EXDEV) {
+		return err
+	}
+	return volume.Errorf(volume.ErrConflict, "volume %s cannot be made from %s: the directory that %q is in has a project quota, which it hands down, and %s has another: take that from %s on the server (docs/operate.md)", r.Key, r.Source, r.Directory, volume.StateDir, volume.StateDir)
+}
