@@ -82,6 +82,9 @@ func explain(source, stderr string, err error) error {
 
 // CauseOf finds the cause in what Mount says of a failure, and what mount(8) has said itself.
 func CauseOf(err error) (cause Cause, said string) {
+	if err == nil {
+		return "", ""
+	}
 	said = err.Error()
 	if _, after, ok := strings.Cut(said, ": mount"); ok && strings.HasPrefix(said, "mount ") {
 		said = "mount" + after
