@@ -61,7 +61,7 @@ func (s *Service) snapshot(ctx context.Context, name string, group *share.Group,
 func answerSnapshot(share string, r *volume.SnapshotRecord) *volume.Snapshot {
 	a := &volume.Snapshot{
 		Handle: volume.Handle{Share: share, Key: r.Key}, Volume: volume.Handle{Share: share, Key: r.Volume},
-		Size: r.Size, Created: r.Created,
+		Size: r.RestoreSize(), Created: r.Created,
 	}
 	if r.Group != "" {
 		a.Group = volume.Handle{Share: share, Key: r.Group}.String()
@@ -147,5 +147,5 @@ func (s *Service) sizeOf(ctx context.Context, source volume.Source, options []st
 	if err != nil {
 		return 0, err
 	}
-	return max(r.Capacity, r.Size), nil
+	return max(r.Capacity, r.RestoreSize()), nil
 }
