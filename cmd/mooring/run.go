@@ -44,6 +44,7 @@ type options struct {
 	controller, node bool
 
 	endpoint, nodeID, config, driverName, metricsAddress, stateDir, registrationDir, sharesDir string
+	hostNetwork                                                                                bool
 	maxVolumes                                                                                 int64
 	topology                                                                                   map[string]string
 	copies                                                                                     jobs.CopyOptions
@@ -59,6 +60,7 @@ func (o *options) flags(f *pflag.FlagSet) {
 	f.StringVar(&o.nodeID, "node-id", hostname, "this node's name for the orchestrator")
 	if o.controller {
 		f.StringVar(&o.sharesDir, "shares-dir", "", "a directory in which every share is mounted already, under its name, by kubelet say: nothing is mounted then, and no CAP_SYS_ADMIN is needed")
+		f.BoolVar(&o.hostNetwork, "host-network", true, "whether the controller shares a network namespace with pods' NFS mounts: its own mounts then get an NFSv4 client of their own, for which mount(8) is given the server's IPv4 address in IPv6 form")
 		f.IntVar(&o.copies.PerShare, "copies-per-share", jobs.DefaultCopiesPerShare, "how many snapshots, restores and clones are copied at once on a share; more wait for their turn")
 		f.IntVar(&o.copies.Workers, "copy-workers", jobs.DefaultCopyWorkers, "how many calls to the server each of them has under way at once")
 	}
@@ -177,7 +179,7 @@ func openPool(o options, source *config.Source, mounter metrics.Mounter, servers
 		poolMounter = &mount.Given{Table: mounter.Table}
 	}
 	shares := pool.New(source.Current, poolMounter, dir, pool.Options{
-		Share: share.Options{Maker: maker}, Given: o.sharesDir,
+		Share: share.Options{Maker: maker}, Given: o.sharesDir, OwnClient: o.hostNetwork,
 		Check: func(ctx context.Context, server string, options []string) error {
 			_, err := servers.Check(ctx, probe.EndpointOf(server, options))
 			return err

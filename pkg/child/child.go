@@ -13,6 +13,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -62,6 +63,8 @@ type Command struct {
 	Files []*os.File
 	// Private gives the program a mount namespace of its own, which goes with it.
 	Private bool
+	// Hostname, if set, is the host name that the program sees, in a UTS namespace of its own.
+	Hostname string
 	// Joined leaves the program in this process's group, so that what kills this kills it too.
 	Joined bool
 }
@@ -135,6 +138,28 @@ func (command Command) prepare(out, errs io.Writer) *exec.Cmd {
 	return cmd
 }
 
+// start starts the program. One with a host name of its own inherits it from a thread that has
+// it, and ends here.
+func (command Command) start(cmd *exec.Cmd) error {
+	if command.Hostname == "" {
+		return cmd.Start()
+	}
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+		err := unix.Unshare(unix.CLONE_NEWUTS)
+		if err == nil {
+			err = unix.Sethostname([]byte(command.Hostname))
+		}
+		if err != nil {
+			done <- fmt.Errorf("give it a host name: %w", err)
+			return
+		}
+		done <- cmd.Start()
+	}()
+	return <-done
+}
+
 // Run starts a program and waits for it until ctx ends; then it is killed, with all that it
 // has started. It returns what the program wrote, trimmed. A child that not even SIGKILL
 // ends holds one goroutine and one of its server's slots, and nothing that anybody waits for.
@@ -149,7 +174,7 @@ func (c *Children) Run(ctx context.Context, command Command) (stdout, stderr str
 	gone := func() { <-s.slots; c.leave(command.Server, s) }
 	var out, errs bytes.Buffer
 	cmd := command.prepare(&out, &errs)
-	if err := cmd.Start(); err != nil {
+	if err := command.start(cmd); err != nil {
 		gone()
 		return "", "", fmt.Errorf("start %s: %w", command.Name, err)
 	}

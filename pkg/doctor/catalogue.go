@@ -140,6 +140,8 @@ func mountTroubles() []Trouble {
 			"Install nfs-common (Debian, Ubuntu), or nfs-utils (others).", "apt install nfs-common || dnf install nfs-utils"},
 		{"not-permitted", Fail, "It is not permitted.",
 			"Run this with CAP_SYS_ADMIN. A server may want a port below 1024, which a pod needs hostNetwork for.", "@exportfs -v"},
+		{"disk-failed", Fail, "The server reports an error of its file system, or of the disk.",
+			"Look for errors of the disk on the server; the file system may have been shut down.", "@dmesg | tail"},
 		{"stale", Fail, "The export was made anew, or its disk is not mounted on the server.",
 			"Look at the disk on the server, and export again.", "@exportfs -ra"},
 		{"silent", Fail, "The server answers, and not to a mount.",

@@ -192,7 +192,7 @@ func (a *attempt) suitable(ctx context.Context) error {
 	if v := a.copying.Volume(); v != nil {
 		source = v.Capacity
 	} else if s := a.copying.Snapshot(); s != nil {
-		source = s.Size
+		source = s.RestoreSize()
 		if s.Group != "" {
 			g, err := a.from.Groups.Lookup(ctx, s.Group)
 			if err != nil {

@@ -29,6 +29,7 @@ const (
 	NoKernel     Cause = "no-kernel"  // that knows NFS, here
 	NoProgram    Cause = "no-program" // mount.nfs, here
 	NotPermitted Cause = "not-permitted"
+	DiskFailed   Cause = "disk-failed" // the server's
 )
 
 // causes are what mount(8) and mount.nfs (nfs-utils) say, what it means and what to do,
@@ -44,6 +45,7 @@ var causes = []struct {
 	{"No such file or directory", NoPath, volume.ErrConflict, "the path is not there on the server, or not beneath an export: compare the share's path with exportfs -v on the server"},
 	{"not a directory", NotDirectory, volume.ErrConflict, "the path is not a directory on the server: correct the share's path"},
 	{"Stale file handle", Stale, volume.ErrUnavailable, "the server's export was made anew or its disk is not mounted: check the export on the server"},
+	{"Input/output error", DiskFailed, volume.ErrUnavailable, "the server reports an input/output error: the file system of the export, or its disk, has failed: look there with dmesg"},
 	{"Connection refused", Refused, volume.ErrUnavailable, "the server is up but no NFS service listens: start it there, or open port 2049"},
 	{"No route to host", Unreachable, volume.ErrUnavailable, "the server cannot be reached from here: check address, route and firewall"},
 	{"Network is unreachable", Unreachable, volume.ErrUnavailable, "the server cannot be reached from here: check address and route"},
@@ -63,6 +65,7 @@ var causes = []struct {
 	{"sharecache fail", "", volume.ErrConflict, "on this node the same file system is mounted already with another SELinux context: take the mount option sharecache away from the share or the PersistentVolume"},
 	{"mount point does not exist", "", volume.ErrConflict, "somebody removed the directory while the driver mounted on it: try again"},
 	{"permission denied", NotPermitted, volume.ErrRefused, "only root may mount: the driver needs CAP_SYS_ADMIN"},
+	{"mount system call failed", DiskFailed, volume.ErrUnavailable, "the kernel does not say why: most often the file system of the export has failed on the server, or was shut down after an error of its disk: look there with dmesg, and here too"},
 	{"must be superuser", NotPermitted, volume.ErrRefused, "only root may mount: the driver needs CAP_SYS_ADMIN"},
 }
 
@@ -82,6 +85,9 @@ func explain(source, stderr string, err error) error {
 
 // CauseOf finds the cause in what Mount says of a failure, and what mount(8) has said itself.
 func CauseOf(err error) (cause Cause, said string) {
+	if err == nil {
+		return "", ""
+	}
 	said = err.Error()
 	if _, after, ok := strings.Cut(said, ": mount"); ok && strings.HasPrefix(said, "mount ") {
 		said = "mount" + after

@@ -46,7 +46,9 @@ func TestExplain(t *testing.T) {
 		{"mount.nfs: Operation not permitted", volume.ErrRefused, "CAP_SYS_ADMIN"},
 		{"mount: /x: permission denied.", volume.ErrRefused, "CAP_SYS_ADMIN"},
 		{"mount: /x: must be superuser to use mount.", volume.ErrRefused, "CAP_SYS_ADMIN"},
-		{"mount.nfs: mount system call failed for /mnt", volume.ErrUnavailable, "exit status 32"},
+		{"mount.nfs: mount system call failed for /mnt", volume.ErrUnavailable, "dmesg"},
+		{"mount.nfs: Input/output error", volume.ErrUnavailable, "its disk, has failed"},
+		{"mount.nfs: something new", volume.ErrUnavailable, "exit status 32"},
 		{"", volume.ErrUnavailable, "exit status 32"},
 	} {
 		cause := errors.New("exit status 32")

@@ -3,6 +3,7 @@
 package mount
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -31,8 +32,16 @@ func (g *Given) Mount(ctx context.Context, s Spec) error {
 		return volume.Errorf(volume.ErrConflict, "at %s is mounted %s, and not %s: start the driver anew where the share has moved", s.Target, e.Source, s.Source)
 	case !slices.Contains(e.Super, "softerr") && !slices.Contains(e.Super, "soft"):
 		klog.FromContext(ctx).Info("This mount waits for a dead server for ever: mount it with softerr,timeo=50,retrans=2", "source", s.Source, "target", s.Target)
+	case sameClient(s.Options, e):
+		klog.FromContext(ctx).Info("This mount and those of pods on this node are one NFS client: a snapshot or clone may lack what a pod has just written: mount it with nfsvers=4.1, or another version that pods do not use", "source", s.Source, "target", s.Target)
 	}
 	return nil
+}
+
+// sameClient reports whether a mount has the NFSv4 minor version that pods' mounts of the share
+// have, whose options are asked. A version that they leave open is most likely 4.2.
+func sameClient(asked []string, e Entry) bool {
+	return slices.Contains(e.Super, "vers="+cmp.Or(versionOf(asked), "4.2")) && !slices.Contains(e.Super, "vers=3")
 }
 
 // Unmount leaves what is mounted to whoever has mounted it.

@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/mooring-csi/mooring/pkg/child"
@@ -30,6 +31,8 @@ type Spec struct {
 	Source  string   // "server:/path"
 	Target  string   // an existing directory
 	Options []string // mount(8)'s -o, in order
+	// OwnClient has the mount be one of an NFSv4 client that the machine's other mounts have no part in.
+	OwnClient bool
 }
 
 // server is whose mount it is.
@@ -55,8 +58,16 @@ type Kernel struct {
 // Mount runs mount(8) for the spec and waits for it until ctx ends, when the child is
 // killed. The error is of the kind that the server's answer means, and says what to do.
 func (k *Kernel) Mount(ctx context.Context, s Spec) error {
-	args := mountutils.MakeMountArgs(s.Source, s.Target, "nfs", s.Options)
-	_, stderr, err := k.children.Run(ctx, child.Command{Name: "mount", Args: args, Server: s.server(), Joined: k.Joined})
+	if s.OwnClient {
+		return k.mountOwn(ctx, s)
+	}
+	return k.mountAs(ctx, s, attempt{source: s.Source, options: s.Options})
+}
+
+func (k *Kernel) mountAs(ctx context.Context, s Spec, a attempt) error {
+	args := mountutils.MakeMountArgs(a.source, s.Target, "nfs", a.options)
+	_, stderr, err := k.children.Run(ctx, child.Command{Name: "mount", Args: args, Server: s.server(), Joined: k.Joined, Hostname: a.host})
+	stderr = strings.ReplaceAll(stderr, a.source, s.Source)
 	switch {
 	case err == nil:
 		return nil

@@ -16,6 +16,9 @@ type Options struct {
 	Share share.Options
 	// Check, if set, says whether a server answers; it is asked before the server is asked for more.
 	Check func(ctx context.Context, server string, options []string) error
+	// OwnClient has shares be mounted by NFS clients that no other mount of the machine has a part
+	// in: see mount.Spec.
+	OwnClient bool
 	// Given, if set, is a directory in which each share is mounted already, under its name:
 	// no mount points are made and removed then.
 	Given string

@@ -291,5 +291,5 @@ func (v *Volumes) sizeOf(ctx context.Context, source volume.Source, options []st
 	if err != nil {
 		return 0, err
 	}
-	return max(r.Capacity, r.Size), nil
+	return max(r.Capacity, r.RestoreSize()), nil
 }

@@ -68,7 +68,7 @@ func (s *Snapshots) make(ctx context.Context, name string, group *share.Group, s
 func answerSnapshot(share string, r *volume.SnapshotRecord) *volume.Snapshot {
 	a := &volume.Snapshot{
 		Handle: volume.Handle{Share: share, Key: r.Key}, Volume: volume.Handle{Share: share, Key: r.Volume},
-		Size: r.Size, Created: r.Created,
+		Size: r.RestoreSize(), Created: r.Created,
 	}
 	if r.Group != "" {
 		a.Group = volume.Handle{Share: share, Key: r.Group}.String()

@@ -199,14 +199,16 @@ func classify(err error) (advice string, kind error) {
 	case unix.EACCES, unix.EPERM:
 		return ": the server does not let us: most likely it maps root to nobody (root_squash) and the directory is not nobody's: export with no_root_squash, or make the export's directory writable for the one root is mapped to", volume.ErrRefused
 	case unix.EROFS:
-		return ": the share is exported, or mounted, read-only: export it rw", volume.ErrRefused
+		return ": the share is read-only on the server: export it rw, or look there with dmesg whether its file system went read-only after an error of its disk", volume.ErrRefused
 	case unix.ENOSPC:
 		return ": no space or no inodes are left on the server: free some, or empty the trash", volume.ErrFull
 	case unix.EDQUOT:
 		return ": a quota on the server is used up: raise it, or free some", volume.ErrFull
 	case unix.ESTALE:
 		return ": the export was made anew or its disk is not mounted on the server: look there; the share is mounted again at the next try", volume.ErrUnavailable
-	case unix.ETIMEDOUT, unix.EIO, unix.ECONNREFUSED, unix.ECONNRESET, unix.EHOSTDOWN, unix.EHOSTUNREACH, unix.ENETUNREACH:
+	case unix.EIO: // softerr has ETIMEDOUT for a server that is silent (nfs(5))
+		return ": the server reports an input/output error: its disk or file system has failed: look there with dmesg", volume.ErrUnavailable
+	case unix.ETIMEDOUT, unix.ECONNREFUSED, unix.ECONNRESET, unix.EHOSTDOWN, unix.EHOSTUNREACH, unix.ENETUNREACH:
 		return ": the server does not answer: check that it runs and that port 2049 is reachable from here", volume.ErrUnavailable
 	case unix.ELOOP, unix.ENOTDIR:
 		return ": a symbolic link or a file stands where a directory is to be: remove it on the server", volume.ErrConflict

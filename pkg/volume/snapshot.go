@@ -100,6 +100,16 @@ type SnapshotRecord struct {
 	Created time.Time `json:"created"`
 }
 
+// RestoreSize returns the size in bytes that a volume made from the snapshot has to have. No size is
+// enforced on a share, so the volume may have held more than its own size; a volume of that size
+// can hold it again.
+func (r *SnapshotRecord) RestoreSize() int64 {
+	if r.Capacity > 0 {
+		return min(r.Size, r.Capacity)
+	}
+	return r.Size
+}
+
 func snapshotFile(key string) file {
 	return file{
 		what:   "the record of snapshot " + key,

@@ -189,3 +189,14 @@ func FuzzDecodeSnapshotRecord(f *testing.F) {
 		}
 	})
 }
+
+// TestRestoreSize has a volume that holds more than its size, which no share refuses: what is made of
+// its snapshot may be as large as it was.
+func TestRestoreSize(t *testing.T) {
+	for _, c := range []struct{ capacity, size, want int64 }{{1 << 20, 3 << 20, 1 << 20}, {1 << 30, 5, 5}, {0, 5, 5}} {
+		r := SnapshotRecord{Capacity: c.capacity, Size: c.size}
+		if got := r.RestoreSize(); got != c.want {
+			t.Errorf("a snapshot of %d bytes in a volume of %d can be restored to %d, want %d", c.size, c.capacity, got, c.want)
+		}
+	}
+}

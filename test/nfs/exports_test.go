@@ -38,7 +38,7 @@ func exported(t *testing.T, name string, mode os.FileMode) *site {
 // TestReadOnlyExport has a share that was writable once, or never.
 func TestReadOnlyExport(t *testing.T) {
 	s := exported(t, "readonly", 0o755)
-	says := []string{"share nas1 (127.0.0.1:" + s.path + ")", "exported, or mounted, read-only", "export it rw"}
+	says := []string{"share nas1 (127.0.0.1:" + s.path + ")", "the share is read-only on the server", "export it rw"}
 	unchanged(t, s.export, func() {
 		_, err := s.create("pvc-1", nil)
 		wantCode(t, err, codes.PermissionDenied, says...)

@@ -69,3 +69,26 @@ many claims at once would wait for that alone. */}}
 {{- define "mooring.shareVolume" -}}
 {{ printf "%s-share-%s-%s" .name .share.name (printf "%v%s" .share.servers .share.path | sha256sum | trunc 8) }}
 {{- end }}
+
+{{- /* The mount options of a share, with another NFS version than that of pods. */}}
+{{- define "mooring.otherOptions" -}}
+{{- $pods := "" }}
+{{- $options := list }}
+{{- range concat ((.defaults).mountOptions | default list) (.share.mountOptions | default list) }}
+{{- if regexMatch "^((nfs)?vers=|v)[34]" . }}
+{{- $pods = regexReplaceAll "^((nfs)?vers=|v)" . "" }}
+{{- end }}
+{{- end }}
+{{- range .share.mountOptions | default list }}
+{{- if not (regexMatch "^((nfs)?vers=|v)[34]" .) }}
+{{- $options = append $options . }}
+{{- end }}
+{{- end }}
+{{- $version := "4.1" }}
+{{- if eq $pods "3" }}
+{{- $version = "3" }}
+{{- else if eq $pods "4.1" }}
+{{- $version = "4.0" }}
+{{- end }}
+{{- append $options (printf "nfsvers=%s" $version) | toJson }}
+{{- end }}

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package mount
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/mooring-csi/mooring/pkg/volume"
+	"golang.org/x/sys/unix"
+	"k8s.io/klog/v2"
+)
+
+// All NFSv4 mounts that a machine has of a server are one client to that server, with
+// whichever superblocks. A server tells a client nothing of what the same client changes: it
+// recalls no delegation for that (RFC 8881, section 10.2). So a mount of the controller would
+// go on showing a directory as it was before a pod on the same machine made files in it, and
+// would not see what that pod's mount has not written back yet.
+//
+// The controller therefore mounts as a client of its own. To the server a Linux client is the
+// host name of who mounts first and the minor version (RFC 8881, section 2.4; Linux:
+// nfs4_init_uniform_client_string). And Linux looks for a client that it has already by the
+// server's address, the transport and the minor version, within a network namespace
+// (nfs_match_client). So mount(8) runs in a UTS namespace with a host name of Mooring's own, and
+// is given the server's IPv4 address in its IPv6 form (RFC 4291, section 2.5.5.2), which nobody
+// else uses. The packets are those of IPv4.
+//
+// Where that cannot be, because the server has an IPv6 address, say, a minor version that pods
+// do not use serves the same end. Below 4.2 there is no CLONE and no COPY: file data then passes
+// through the controller.
+
+// maxHostname is the longest host name that Linux takes (uname(2)).
+const maxHostname = 64
+
+// clientName is the host name by which a server knows the controller's mounts. It is the same
+// after a restart, so that the server then frees what the client before it had, and differs
+// between network namespaces, of which each has clients of its own.
+func clientName() (string, error) {
+	host, err := os.Hostname()
+	if err != nil {
+		return "", err
+	}
+	var st unix.Stat_t
+	if err := unix.Stat("/proc/self/ns/net", &st); err != nil {
+		return "", fmt.Errorf("stat the network namespace: %w", err)
+	}
+	name := fmt.Sprintf("%s.%d.mooring", host, st.Ino)
+	if len(name) > maxHostname {
+		sum := sha256.Sum256([]byte(name))
+		name = hex.EncodeToString(sum[:16]) + ".mooring"
+	}
+	return name, nil
+}
+
+// attempt is one way to mount what a Spec says.
+type attempt struct {
+	source  string
+	options []string
+	host    string // in a UTS namespace of its own; "": the machine's
+}
+
+// mountOwn mounts by a client of Mooring's own.
+func (k *Kernel) mountOwn(ctx context.Context, s Spec) error {
+	asked := versionOf(s.Options)
+	if asked == "3" { // it has no delegations, and closing a file writes it
+		return k.mountAs(ctx, s, attempt{source: s.Source, options: s.Options})
+	}
+	mapped, why := k.mapped(ctx, s)
+	for _, a := range mapped {
+		err := k.mountAs(ctx, s, a)
+		cause, _ := CauseOf(err)
+		switch {
+		case err == nil && k.isMapped(s.Target):
+			return nil
+		case err == nil: // the kernel has found a client that it had
+			if err := k.Unmount(ctx, s.Target); err != nil {
+				return err
+			}
+			why = "this kernel takes its IPv6 form for the address itself"
+		case cause == NoVersion && asked == "":
+			return k.mountAs(ctx, s, attempt{source: s.Source, options: s.Options}) // NFSv3 is left
+		case strings.Contains(err.Error(), "Address family not supported"):
+			why = "this kernel has no IPv6"
+		default:
+			return err
+		}
+		break
+	}
+	return k.mountOther(ctx, s, asked, why)
+}
+
+// mountOther mounts by another minor version than pods do.
+func (k *Kernel) mountOther(ctx context.Context, s Spec, asked, why string) error {
+	var err error
+	for _, version := range otherVersions(asked) {
+		err = k.mountAs(ctx, s, attempt{source: s.Source, options: volume.MergeMountOptions(s.Options, []string{"nfsvers=" + version})})
+		if cause, _ := CauseOf(err); cause != NoVersion {
+			if err == nil {
+				klog.FromContext(ctx).Info("The share is mounted by another NFS version than pods use, because the controller cannot have an NFS client of its own otherwise; below 4.2 the data of copies pass through the controller", "source", s.Source, "version", version, "because", why)
+			}
+			return err
+		}
+	}
+	return err
+}
+
+// otherVersions are the minor versions to try where pods use the one that was asked for; "" is the
+// highest that the server has.
+func otherVersions(asked string) []string {
+	switch asked {
+	case "4.2":
+		return []string{"4.1", "4.0"}
+	case "4.1":
+		return []string{"4.2", "4.0"}
+	case "4.0":
+		return []string{"4.2", "4.1", "4.0"}
+	}
+	return []string{"4.0", "4.1"}
+}
+
+// mapped returns the attempts by the IPv4 addresses of a server in their IPv6 form, or why
+// there are none.
+func (k *Kernel) mapped(ctx context.Context, s Spec) (attempts []attempt, why string) {
+	server, path, ok := volume.SplitExport(s.Source)
+	if !ok {
+		return nil, "the source is not server:/path"
+	}
+	if needsName(s.Options) {
+		return nil, "Kerberos and TLS need the server's name"
+	}
+	options, ok := overTCP6(s.Options)
+	if !ok {
+		return nil, "it is not mounted over TCP"
+	}
+	if versionOf(options) == "" {
+		options = volume.MergeMountOptions(options, []string{"nfsvers=4"})
+	}
+	addresses, err := addressesOf(ctx, server)
+	if err != nil {
+		return nil, err.Error()
+	}
+	host, err := clientName()
+	if err != nil {
+		return nil, err.Error()
+	}
+	for _, a := range addresses {
+		attempts = append(attempts, attempt{source: "[::ffff:" + a.String() + "]:" + path, options: options, host: host})
+	}
+	return attempts, "it has no IPv4 address"
+}
+
+// addressesOf returns the IPv4 addresses of a server.
+func addressesOf(ctx context.Context, server string) ([]netip.Addr, error) {
+	if a, err := netip.ParseAddr(strings.Trim(server, "[]")); err == nil {
+		if a = a.Unmap(); a.Is4() {
+			return []netip.Addr{a}, nil
+		}
+		return nil, nil
+	}
+	found, err := net.DefaultResolver.LookupNetIP(ctx, "ip4", server)
+	if err != nil {
+		return nil, err
+	}
+	for i, a := range found {
+		found[i] = a.Unmap()
+	}
+	return found, nil
+}
+
+// versionOf returns the NFS version that options ask for, as "4.2"; "" where they leave it open.
+func versionOf(options []string) (version string) {
+	for _, o := range options {
+		name, value, _ := strings.Cut(o, "=")
+		switch name {
+		case "vers", "nfsvers":
+			version = value
+		case "v3", "v4", "v4.0", "v4.1", "v4.2":
+			version = name[1:]
+		}
+	}
+	if version == "4" {
+		return ""
+	}
+	return version
+}
+
+// needsName reports whether options ask for something that identifies the server by its name.
+func needsName(options []string) bool {
+	return slices.ContainsFunc(options, func(o string) bool {
+		name, value, _ := strings.Cut(o, "=")
+		return name == "sec" && strings.HasPrefix(value, "krb5") || name == "xprtsec" && value != "none"
+	})
+}
+
+// overTCP6 returns options with TCP over IPv6 in the place of TCP. ok is false where they ask for
+// another transport.
+func overTCP6(options []string) (changed []string, ok bool) {
+	changed = slices.Clone(options)
+	for i, o := range changed {
+		switch o {
+		case "proto=tcp", "tcp", "proto=tcp6", "tcp6":
+			changed[i] = "proto=tcp6"
+		case "rdma", "udp", "udp6", "proto=rdma", "proto=rdma6", "proto=udp", "proto=udp6":
+			return nil, false
+		}
+	}
+	return changed, true
+}
+
+// isMapped reports whether what is mounted at target has a client of its own.
+func (k *Kernel) isMapped(target string) bool {
+	table, err := k.Table()
+	if err != nil {
+		return false
+	}
+	e, ok := table.At(target)
+	return ok && slices.ContainsFunc(e.Super, func(o string) bool { return strings.HasPrefix(o, "addr=::ffff:") })
+}

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package mount
+
+import (
+	"context"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestVersionOf(t *testing.T) {
+	for options, want := range map[string]string{
+		"": "", "hard": "", "nfsvers=4.2": "4.2", "vers=3": "3", "v3": "3", "v4.1": "4.1", "nfsvers=4": "", "v4": "", "nfsvers=3 vers=4.0": "4.0",
+	} {
+		if got := versionOf(strings.Fields(options)); got != want {
+			t.Errorf("%q is version %q, want %q", options, got, want)
+		}
+	}
+	for _, asked := range []string{"", "4.1", "4.2"} {
+		if others := otherVersions(asked); slices.Contains(others, asked) || slices.Contains(others, "4.2") && asked == "" {
+			t.Errorf("beside pods that use %q there is %q", asked, others)
+		}
+	}
+}
+
+func TestMapped(t *testing.T) {
+	k := &Kernel{}
+	for _, c := range []struct{ source, options, want, with string }{
+		{"10.0.0.9:/a/b", "", "[::ffff:10.0.0.9]:/a/b", "nfsvers=4"},
+		{"10.0.0.9:/a", "nfsvers=4.1 proto=tcp", "[::ffff:10.0.0.9]:/a", "nfsvers=4.1 proto=tcp6"},
+		{"[::ffff:10.0.0.9]:/a", "vers=4.2 tcp", "[::ffff:10.0.0.9]:/a", "vers=4.2 proto=tcp6"},
+		{"localhost:/a", "vers=4.2", "[::ffff:127.0.0.1]:/a", "vers=4.2"},
+		{"[fd00::9]:/a", "", "", ""},
+		{"10.0.0.9:/a", "sec=krb5p", "", ""},
+		{"10.0.0.9:/a", "xprtsec=tls", "", ""},
+		{"10.0.0.9:/a", "sec=sys xprtsec=none vers=4.2", "[::ffff:10.0.0.9]:/a", "sec=sys xprtsec=none vers=4.2"},
+		{"10.0.0.9:/a", "proto=rdma", "", ""},
+		{"10.0.0.9:/a", "udp", "", ""},
+	} {
+		attempts, why := k.mapped(context.Background(), Spec{Source: c.source, Options: strings.Fields(c.options)})
+		if c.want == "" {
+			if len(attempts) > 0 || why == "" {
+				t.Errorf("%s %s: %v, because %q", c.source, c.options, attempts, why)
+			}
+			continue
+		}
+		if len(attempts) == 0 || attempts[0].source != c.want || strings.Join(attempts[0].options, " ") != c.with || attempts[0].host == "" {
+			t.Errorf("%s %s: %v (%s)", c.source, c.options, attempts, why)
+		}
+	}
+}
+
+func TestClientName(t *testing.T) {
+	name, err := clientName()
+	if err != nil || len(name) > maxHostname || !strings.HasSuffix(name, ".mooring") {
+		t.Errorf("%q, %v", name, err)
+	}
+	if host, _ := os.Hostname(); name == host {
+		t.Errorf("it is the machine's name")
+	}
+	if again, _ := clientName(); again != name {
+		t.Errorf("it is %q, then %q", name, again)
+	}
+}

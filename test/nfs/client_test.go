@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build lab
+
+package nfs
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/mooring-csi/mooring/test/lab"
+)
+
+// withDelegations has the client ask for delegations of directories, as it does by default (Linux
+// 6.19), until the test ends. Other tests have it not do so: see TestMain.
+func withDelegations(t *testing.T) {
+	t.Helper()
+	const parameter = "/sys/module/nfsv4/parameters/directory_delegations"
+	before, err := os.ReadFile(parameter)
+	if os.IsNotExist(err) {
+		t.Logf("this kernel has no delegations of directories")
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(parameter, []byte("Y"), 0); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.WriteFile(parameter, bytes.TrimSpace(before), 0) })
+}
+
+// TestOneMachine has controller and pod on one machine, whose mounts are one client to the server
+// unless the controller's have a client of their own. A server recalls nothing from a client for
+// what that same client does.
+func TestOneMachine(t *testing.T) {
+	for _, version := range versions {
+		for _, lists := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, the pod lists: %v", version, lists), func(t *testing.T) {
+				withDelegations(t)
+				s := newSite(t, "mountOptions: [nfsvers="+version+"]")
+				m := machine{site: s, version: version, lists: lists}
+				m.controller()
+				m.volume = m.mustCreate("v", "")
+				pod := m.staged(s.start("node", "node"), m.volume)
+				pod.must(pod.publish("pod", false))
+				m.pod = pod.target("pod")
+				m.sees()
+				pod.leave("pod")
+			})
+		}
+	}
+}
+
+// TestOneMachineGiven is TestOneMachine for a controller that does not mount: kubelet does, by
+// another minor version than that of pods, as the chart says.
+func TestOneMachineGiven(t *testing.T) {
+	for pods, controllers := range map[string]string{"4.0": "4.1", "4.1": "4.0", "4.2": "4.1"} {
+		t.Run(pods, func(t *testing.T) {
+			withDelegations(t)
+			s := newSite(t, "mountOptions: [nfsvers="+pods+"]")
+			mkdir(t, s.dir+"/shares/nas1")
+			s.mount(s.dir+"/shares/nas1", "softerr,timeo=50,retrans=2,lookupcache=positive,nosharecache,nfsvers="+controllers)
+			s.ctl = s.start("controller", "controller", "--shares-dir", s.dir+"/shares")
+			m := machine{site: s, version: pods}
+			m.volume = m.mustCreate("v", "")
+			pod := m.staged(s.start("node", "node"), m.volume)
+			pod.must(pod.publish("pod", false))
+			m.pod = pod.target("pod")
+			m.sees()
+			pod.leave("pod")
+			s.kill(s.ctl)
+		})
+	}
+}
+
+// TestOneMachineByIPv6 is TestOneMachine with a server whose address Linux has no second form of.
+func TestOneMachineByIPv6(t *testing.T) {
+	withDelegations(t)
+	s := newSite(t)
+	s.config = strings.Replace(s.config, "["+lab.Server+"]", "['::1']", 1)
+	m := machine{site: s}
+	m.volume = m.mustCreate("v", "")
+	pod := m.staged(s.start("node", "node"), m.volume)
+	pod.must(pod.publish("pod", false))
+	m.pod = pod.target("pod")
+	m.sees()
+	pod.leave("pod")
+	if log := s.ctl.Log(); !strings.Contains(log, "another NFS version than pods use") {
+		t.Errorf("nothing is said of that in\n%s", log)
+	}
+}
+
+// machine is one on which a pod and the working controller are.
+type machine struct {
+	*site
+	version string
+	lists   bool
+	volume  *csi.Volume
+	pod     string // where the volume is in the pod
+	copies  int
+}
+
+// sees has the pod make, rename, remove and rewrite files, and each time what is made of the volume
+// be as the server has it.
+func (m *machine) sees() {
+	t := m.t
+	mkdir(t, m.pod+"/q")
+	for i := range 4 {
+		m.write(fmt.Sprint("q/n", i), fmt.Sprint("content of ", i))
+		m.copied("snapshot")
+	}
+	if err := os.Rename(m.pod+"/q/n0", m.pod+"/q/renamed"); err != nil {
+		t.Fatal(err)
+	}
+	mkdir(t, m.pod+"/q/below")
+	m.write("q/below/n", "content")
+	m.copied("clone")
+	if err := os.Remove(m.pod + "/q/n1"); err != nil {
+		t.Fatal(err)
+	}
+	m.copied("clone")
+	for i := range 8 {
+		m.write("large", strings.Repeat(fmt.Sprintf("%08d", i), 1<<17))
+		m.copied([]string{"snapshot", "clone"}[i%2])
+	}
+}
+
+// write writes a file in place and closes it, and no more.
+func (m *machine) write(name, content string) {
+	m.t.Helper()
+	f, err := os.OpenFile(filepath.Join(m.pod, name), os.O_WRONLY|os.O_CREATE, 0o644)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	if _, err := f.WriteString(content); err != nil {
+		m.t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		m.t.Fatal(err)
+	}
+	if m.lists {
+		if _, err := os.ReadDir(filepath.Dir(f.Name())); err != nil {
+			m.t.Fatal(err)
+		}
+	}
+}
+
+// copied makes a snapshot or a clone of the volume, and compares that with what the pod sees.
+func (m *machine) copied(kind string) {
+	t := m.t
+	t.Helper()
+	m.copies++
+	name := fmt.Sprint(kind, m.copies)
+	at := m.at(".mooring/snapshots", name, "data")
+	if kind == "snapshot" {
+		mustSnapshot(t, m.ctl, m.volume, name)
+	} else {
+		r, err := m.controller().CreateVolume(soon(t), from(request(name, params{"subDir": name}), "volume", m.volume.VolumeId))
+		if err != nil {
+			t.Fatal(err)
+		}
+		at = m.at(r.Volume.VolumeContext["subDir"])
+	}
+	// By file and content: to walk the pod's directories would have its client ask the server.
+	for _, name := range []string{"q/n0", "q/n1", "q/n2", "q/n3", "q/renamed", "q/below/n", "large"} {
+		want, errWant := os.ReadFile(filepath.Join(m.pod, name))
+		got, errGot := os.ReadFile(filepath.Join(at, name))
+		if os.IsNotExist(errWant) != os.IsNotExist(errGot) || !bytes.Equal(want, got) {
+			t.Errorf("%s %d has in %s: %s, %v; the pod has %s, %v", kind, m.copies, name, brief(got), errGot, brief(want), errWant)
+		}
+	}
+}
+
+func brief(content []byte) string {
+	return fmt.Sprintf("%d bytes, %.16q", len(content), content)
+}
