@@ -11,6 +11,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 FUZZTIME ?= 60000x
 # For example: -quick -only '^(snapshot|clone)/'
 BENCHFLAGS ?=
+# MODELFLAGS, for example -states 0, which is without a bound: hours.
 # FAULTSFLAGS, for example -only silent, has fewer accidents and leaves docs/reliability.md as it is.
 LAB_PKGS ?= ./pkg/copytree ./pkg/provision ./test/nfs/...
 
@@ -40,7 +41,7 @@ clean: ## Remove build/.
 
 ##@ Test
 
-.PHONY: test lint unit fuzz test-lab sanity monitoring
+.PHONY: test lint unit model fuzz test-lab sanity monitoring
 test: lab-deps lint unit fuzz test-lab sanity monitoring ## Run all that follows; this is what CI runs.
 	@echo "make test: lint, unit, fuzz, test-lab, sanity and monitoring passed"
 
@@ -57,6 +58,9 @@ lint: ## Check the form of Go code, modules and shell scripts.
 unit: ## Test without NFS, with the race detector, and the Helm chart.
 	$(GO) test -race -timeout 30m ./...
 	cd test/chart && $(GO) test -count=1 ./...
+
+model: ## Explore the model of how volumes are changed: states and scenarios. MODELFLAGS: -states ...
+	nice $(GO) test -count=1 -timeout 10h -v ./test/model -full $(MODELFLAGS)
 
 .PHONY: manifests
 manifests: ## Make anew what is made from the chart: deploy/kubernetes.yaml, its README's table, golden files.

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package model
+
+import "fmt"
+
+// converges lets everybody stop for ever, and has one process alone clear away all that is there: it
+// deletes every volume, undoes what is being made, tidies, and purges. It says what is left that may
+// not be, and counts what may.
+func (s *scenario) converges(w *world, seen map[uint64]bool, rep *report) string {
+	if s.endless {
+		return ""
+	}
+	c := world{files: w.files}
+	c.settle()
+	h := c.hash()
+	if seen[h] {
+		return ""
+	}
+	seen[h] = true
+	for was := uint64(0); was != c.hash(); { // until nothing changes any more
+		was = c.hash()
+		s.clear(&c)
+	}
+	for _, e := range c.entries[:c.n] {
+		if e.dir >= firstFree || e.ino < firstFree {
+			continue
+		}
+		what := s.remains(&c, e)
+		if what == "" {
+			return "when all is deleted and purged there still is " + c.path(e.dir, e.name) + "; " + s.dump(&c)
+		}
+		if what != expected {
+			rep.strays[what]++
+		}
+	}
+	for n, v := range s.each() {
+		again := c
+		if v.from != 0 || v.copyOf != 0 || v.shallow != 0 || s.dirty(&again, n) || !s.strict && s.blocked(&again, n) {
+			continue
+		}
+		if s.alone(&again, task{phase: create, n: n, takes: true}) != succeeded {
+			return fmt.Sprintf("when all is deleted and purged volume %d cannot be made; %s", n, s.dump(&c))
+		}
+	}
+	return ""
+}
+
+const expected = "what is to stay"
+
+// remains names what may be there when all is deleted; "" is what may not.
+func (s *scenario) remains(c *world, e entry) string {
+	switch {
+	case e.dir == root && s.expected(c, e):
+		return expected
+	case e.dir == root && c.hollow(e.ino):
+		return "an empty directory"
+	case e.dir == trash && e.name.kind() == stray && (c.empty(e.ino) || c.get(e.ino, data) != gone && c.nodes[c.get(e.ino, data)].val == stranger):
+		return "a stray"
+	case e.dir == trash && e.name.kind() == stray && !s.strict && s.restores():
+		return "a stray with the data of a volume"
+	case e.dir == claims && c.get(e.ino, deadDir) != gone && c.get(e.ino, taken) == gone:
+		if !s.strict {
+			return "a parent that cannot be used"
+		}
+	case e.dir == claims && c.empty(e.ino):
+		return "an empty directory of claims"
+	case e.dir == claims && s.ownerless(c, e.ino):
+		return "a claim of a dead volume"
+	}
+	return ""
+}
+
+// restores says whether a volume is brought back.
+func (s *scenario) restores() bool {
+	for _, v := range s.each() {
+		if v.from != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// blocked says whether the parent of a volume cannot be used.
+func (s *scenario) blocked(c *world, n nonce) bool {
+	v := s.volumes[n]
+	for _, p := range []nonce{v.in, v.dir} {
+		if p != 0 && c.get(c.get(claims, directory.of(p)), deadDir) != gone {
+			return true
+		}
+	}
+	return false
+}
+
+// dirty says whether something is in the place of a volume's directory.
+func (s *scenario) dirty(c *world, n nonce) bool {
+	v := s.volumes[n]
+	return v.dir != 0 && (s.dir(c, n) != gone || v.in == 0 && c.get(root, directory.of(v.dir)) != gone)
+}
+
+// clear deletes, undoes, tidies and purges, once.
+func (s *scenario) clear(c *world) {
+	for n := range s.each() {
+		s.alone(c, task{phase: remove, n: n, takes: true})
+	}
+	for n := range s.each() {
+		s.alone(c, task{phase: purge, n: n})
+	}
+	for n, v := range s.each() {
+		if v.in != 0 {
+			s.alone(c, task{phase: tidy, n: n})
+		}
+	}
+	for i := 0; i < int(c.n); i++ { // what is swept by its age, and purged at once
+		e := c.entries[i]
+		if e.dir == staging || e.dir == trash && e.name.kind() == leftover {
+			c.removeAll(e.dir, e.name)
+			i = -1
+		}
+	}
+	c.settle()
+}
+
+func (f *files) removeAll(d ino, n name) {
+	i := f.get(d, n)
+	for f.isDir(i) && !f.empty(i) {
+		f.removeAll(i, f.raw(i))
+	}
+	f.drop(f.find(d, n))
+}
+
+// raw returns some name in a directory.
+func (f *files) raw(d ino) name {
+	for _, e := range f.entries[:f.n] {
+		if e.dir == d {
+			return e.name
+		}
+	}
+	return 0
+}
+
+// ownerless says whether there is nothing in a directory of claims but claims: their volumes are dead.
+func (s *scenario) ownerless(c *world, x ino) bool {
+	for _, e := range c.entries[:c.n] {
+		if e.dir == x && c.isDir(e.ino) && !s.ownerless(c, e.ino) || e.dir == x && c.isFile(e.ino) && c.nodes[e.ino].val == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// hollow says whether there is nothing in a directory but directories.
+func (f *files) hollow(d ino) bool {
+	if !f.isDir(d) {
+		return false
+	}
+	for _, e := range f.entries[:f.n] {
+		if e.dir == d && !f.hollow(e.ino) {
+			return false
+		}
+	}
+	return true
+}
+
+// expected says whether a directory may be there when all is deleted.
+func (s *scenario) expected(c *world, e entry) bool {
+	for _, v := range s.each() {
+		if (v.retain || v.foreign) && e.name == directory.of(v.dir) || v.archives && e.name == directory.of(archiveDir) {
+			return true
+		}
+	}
+	f := c.get(e.ino, data)
+	return f != gone && c.nodes[f].val == stranger
+}

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package model
+
+import (
+	"flag"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+var (
+	full   = flag.Bool("full", false, "explore every scenario, with processes that stop at any time")
+	states = flag.Int("states", 100000, "with -full: how many states of a scenario at most; 0: all")
+)
+
+// get returns the scenario of a name.
+func get(t *testing.T, name string, p plan) scenario {
+	t.Helper()
+	for _, s := range append(scenarios(), lateOwner()) {
+		if s.name == name {
+			s.plan = p
+			return s
+		}
+	}
+	t.Fatalf("there is no scenario %s", name)
+	return scenario{}
+}
+
+// sound fails the test if there is a violation.
+func sound(t *testing.T, s scenario) report {
+	t.Helper()
+	rep := s.explore()
+	if rep.violation != "" {
+		t.Errorf("%s: %s\n%s", s.name, rep.violation, strings.Join(rep.trail, "\n"))
+	}
+	return rep
+}
+
+// violated fails the test if there is none.
+func violated(t *testing.T, s scenario, want string) {
+	t.Helper()
+	rep := s.explore()
+	if !strings.Contains(rep.violation, want) {
+		t.Errorf("%s: in %d states it was not found that %s; but: %q\n%s", s.name, rep.states, want, rep.violation, strings.Join(rep.trail, "\n"))
+	}
+	t.Logf("%s: %d states, %d steps: %s", s.name, rep.states, len(rep.trail)-1, rep.violation)
+	if *full {
+		t.Log(strings.Join(rep.trail, "\n"))
+	}
+}
+
+// A pass is how far all scenarios are explored.
+type pass struct {
+	name  string
+	full  bool // in the full run; else in the short one
+	bound func(*scenario)
+}
+
+var passes = []pass{
+	{"one interruption, no second call, one process after the other", false, func(s *scenario) {
+		s.cuts, s.budget, s.inOrder, s.limit = 1, 0, true, 500
+	}},
+	{"one interruption", true, func(s *scenario) { s.cuts = 1 }},
+	{"two interruptions, no second call", true, func(s *scenario) { s.cuts, s.budget, s.limit = 2, 0, 3**states }},
+	{"any number of interruptions", true, func(s *scenario) { s.limit = *states }},
+}
+
+// TestCode explores what pkg/share does.
+func TestCode(t *testing.T) {
+	for _, p := range passes {
+		if p.full != *full {
+			continue
+		}
+		t.Run(p.name, func(t *testing.T) {
+			explored, whole, all := 0, 0, scenarios()
+			for _, s := range all {
+				p.bound(&s)
+				start := time.Now()
+				rep := sound(t, s)
+				explored += rep.states
+				if rep.whole {
+					whole++
+				}
+				t.Logf("%s: %d states, %d ends, all of them: %v, %v; left at how many ends: %v", s.name, rep.states, rep.ends, rep.whole, time.Since(start).Round(time.Millisecond), rep.strays)
+			}
+			t.Logf("%d states of %d scenarios, %d of which were explored to their end", explored, len(all), whole)
+		})
+	}
+}
+
+// forms are simpler protocols: which scenario each of them fails in, if processes are interrupted so
+// often, and what then happens. Most are in the table "Why not something simpler" in docs/design.md.
+var forms = []struct {
+	name, in string
+	cuts     uint8
+	again    uint8 // how many calls are carried out a second time
+	plan     plan
+	bad      string
+}{
+	{"a lock, or a lease", "a1", 2, 0, plan{lease: true}, "volume 2, which is live: its directory is not in its place"},
+	{"compare before", "a1", 2, 0, plan{comparesOld: true}, "volume 2, which is live: its directory is not in its place"},
+	{"compare afterwards, and put back", "a1", 2, 0, plan{comparesNew: true}, "volume 2, which is live: its directory is not in its place"},
+	{"the claim as one file", "a1", 2, 0, plan{claimFile: true}, "volume 2, which is live: its claim is not there"},
+	{"the claim is released first", "a1", 3, 0, plan{claimFirst: true}, "volume 2, which is live: its directory is not in its place"},
+	{"the claim is released, whatever became of the entry", "a5", 2, 0, plan{unchecked: true}, "volume 2, which is live: its directory is not in its place"},
+	{"mkdir in the place, then open", "c1", 2, 1, plan{inPlace: true}, "is gone by a step of process"},
+	{"one mark for deletion and undo", "c6", 2, 0, plan{oneMark: true}, "what a stranger has is taken for a volume's"},
+	{"delete what is found at the retry", "b1", 2, 0, plan{anyNonce: true}, "volume 2 is gone by a step of process"},
+	{"take the directory at each retry", "a6", 2, 0, plan{takesAgain: true}, "what a stranger has is taken for a volume's"},
+	{"remove whatever is in the entry", "a4", 3, 0, plan{clearsAll: true}, "what a stranger has is taken for a volume's"},
+	{"a lock beside the record", "e1", 2, 0, plan{lockBeside: true}, "volume 1 lives again"},
+	{"a hold without a look after it", "f5", 2, 0, plan{holdsBlind: true}, "volume 2, which is live: its snapshot is gone"},
+	{"a copy whose hold was lost", "f8", 2, 0, plan{holdLost: true}, "volume 2, which is live: it has the data of 0"},
+	{"a link says that it is placed", "d7", 2, 0, plan{linksPlaced: true}, "volume 2, which is live: its directory is not in its place"},
+	{"one name for what comes in and what goes out", "d4", 2, 1, plan{oneName: true}, "the data of volume 1 is lost"},
+	{"an undo looks at the directory first", "d7", 2, 0, plan{dirFirst: true}, "the data of volume 1 is lost"},
+	{"an undo that does not write down what it did", "f7", 2, 0, plan{unnoted: true}, "what a stranger has is taken for a volume's"},
+	{"an undone restore under its old name", "d7", 2, 1, plan{oldName: true}, "the data of volume 1 is lost"},
+	{"an owner without a look at the entry", "c5", 2, 0, plan{chownsLate: true}, "the directory of volume 2 gets another owner"},
+	{"a parent in another's claim", "h6", 4, 0, plan{anyParent: true}, "volume 1, which is live: its directory is not in its place"},
+}
+
+func TestForms(t *testing.T) {
+	var plans []plan
+	for _, f := range forms {
+		if slices.Contains(plans, f.plan) {
+			t.Errorf("%s: twice", f.name)
+		}
+		plans = append(plans, f.plan)
+		t.Run(f.name, func(t *testing.T) {
+			s := get(t, f.in, f.plan)
+			s.cuts, s.budget, s.endless, s.inOrder = f.cuts, f.again, true, true
+			violated(t, s, f.bad)
+		})
+	}
+}
+
+// limits are what pkg/share does not survive, and what would mend each. They are known, and excused in
+// TestCode. One that is mended in pkg/share moves to forms.
+var limits = []struct {
+	name, in string
+	cuts     uint8
+	slow     bool        // for the full run alone
+	mend     func(*plan) // takes the mend away; nil: the model has none
+	bad      string
+}{
+	{"a second mkdir of the stage: a tree lies too deep in the trash, and is not listed", "d7", 2, true,
+		func(p *plan) { p.stageByHandle = false }, "there still is trash/stray1"},
+	{"a second mkdir of the staging directory: a copy stays in its place and is nobody's", "f2", 2, true,
+		func(p *plan) { p.copiesAside = false }, "there still is /dir2"},
+	{"a second mkdir of a parent's mark: a parent with a live volume in it is taken away", "h1", 4, true,
+		func(p *plan) { p.marksByRename = false }, "volume 1, which is live: its directory is not in its place"},
+	{"an undo of a restore by two: the tree is a stray", "d5", 0, true,
+		func(p *plan) { p.closesFirst = false }, "there still is trash/stray1"},
+	{"a bar that was broken: the parent cannot be used", "h2", 3, true,
+		func(p *plan) { p.clearsDead = false }, "there still is claims/dir1"},
+	{"an owner that comes late: another volume has the directory", "c7", 0, true,
+		nil, "the directory of volume 2 gets another owner"},
+	{"a hold whose answer is lost: a volume is a snapshot that is gone", "f5", 2, false,
+		func(p *plan) { p.standsAlways = false }, "volume 2, which is live: its snapshot is gone"},
+}
+
+func TestLimits(t *testing.T) {
+	for _, l := range limits {
+		t.Run(l.name, func(t *testing.T) {
+			if l.slow && !*full {
+				t.Skip("in the full run")
+			}
+			p := mended
+			if l.mend != nil {
+				l.mend(&p)
+			}
+			s := get(t, l.in, p)
+			s.cuts, s.strict, s.inOrder = l.cuts, true, !l.slow
+			violated(t, s, l.bad)
+			if *full && l.mend != nil {
+				s.plan, s.limit = mended, *states
+				sound(t, s)
+			}
+		})
+	}
+}

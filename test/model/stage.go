@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package model
+
+// What comes into an entry to be put in its place, and what an undo makes of that: pkg/share/abort.go,
+// restore.go and copy.go.
+
+func init() {
+	phases[closeStage] = func(r *run) phase {
+		if v := r.vol(r.t); v.from == 0 && v.copyOf == 0 {
+			return abortStray // the code looks, and finds no stage
+		}
+		if r.again() {
+			return r.fail()
+		}
+		if _, bad := r.unstage(); bad && !r.plan.closesFirst {
+			return r.fail()
+		}
+		if r.plan.closesFirst {
+			return closeStageEnd
+		}
+		if _, err := r.lookup(r.k, unstaged); err == ok {
+			r.litter = unstaged
+			return r.sub(rescue, closeStageEnd)
+		}
+		return closeStageEnd
+	}
+	phases[closeStageEnd] = func(r *run) phase {
+		r.step("close the stage")
+		err := r.rmdir(r.k, stage)
+		if r.plan.closesFirst {
+			// Nothing comes to be unstaged any more; unless there is something in the way.
+			if _, err := r.lookup(r.k, unstaged); err == ok {
+				r.litter = unstaged
+				return r.sub(rescue, closeStageAgain)
+			}
+		}
+		switch err {
+		case notempty:
+			return closeStage
+		case stale:
+			return r.fail()
+		}
+		return stageClosed
+	}
+	phases[closeStageAgain] = func(r *run) phase { return closeStage }
+	phases[stageClosed] = func(r *run) phase {
+		r.tries = 0
+		return abortStray
+	}
+}
+
+func init() {
+	phases[restoreTake] = func(r *run) phase {
+		w, found := r.stage()
+		if !found {
+			return r.fail()
+		}
+		r.step("take the tree out of the trash")
+		w, n := r.staged(w)
+		switch r.rename(trash, trashed.of(r.vol(r.t).from), w, n) {
+		case ok:
+			return placeBegin
+		case noent:
+			if r.alive(w) && r.alive(r.own) {
+				return createRefused
+			}
+		}
+		return r.fail()
+	}
+	phases[placeBegin] = func(r *run) phase {
+		w, found := r.stage()
+		if !found {
+			return r.fail()
+		}
+		r.w = w
+		r.step("begin to place the tree")
+		if r.plan.linksPlaced {
+			r.link(r.f, r.own, placingFile)
+			return place
+		}
+		if r.rename(r.own, makingFile, r.own, placingFile) != ok {
+			return r.fail()
+		}
+		r.placing = true
+		return place
+	}
+	phases[place] = func(r *run) phase {
+		r.step("rename the tree into its place")
+		w, n := r.staged(r.w)
+		switch r.rename(w, n, r.up, directory.of(r.vol(r.t).dir)) {
+		case ok:
+			r.rmdir(r.own, stage)
+			return placed
+		case notempty:
+			return createRefused
+		}
+		return r.fail()
+	}
+	phases[placed] = func(r *run) phase {
+		if from := r.vol(r.t).from; from != 0 {
+			r.step("remove the record from the trash")
+			r.unlink(trash, trashJSON.of(from))
+		}
+		return createCommit
+	}
+}
+
+// stage returns the stage of what is being made.
+func (r *run) stage() (w ino, found bool) {
+	if r.plan.stageByHandle {
+		return r.w, r.w != gone
+	}
+	w, err := r.lookup(r.own, stage)
+	return w, err == ok
+}
+
+// staged is where a tree is that comes in, by the stage.
+func (r *run) staged(w ino) (ino, name) {
+	if r.plan.oneName {
+		return r.own, tree
+	}
+	return w, tree
+}
+
+// unstage takes what is staged out of the stage, into the entry. bad: it cannot be.
+func (r *run) unstage() (done, bad bool) {
+	w, err := r.lookup(r.k, stage)
+	if err != ok {
+		return false, err == stale
+	}
+	r.step("take what is staged")
+	if r.plan.oneName {
+		err = r.rename(r.k, tree, r.k, unstaged)
+	} else {
+		err = r.rename(w, tree, r.k, unstaged)
+	}
+	r.dropCopying(w)
+	return err == ok, err == notempty
+}
+
+// settleDo finds out whether what was staged was put in its place, and lets it not be from now on.
+func settleDo(r *run) phase {
+	switch _, err := r.lookup(r.k, unplaceFile); {
+	case err == stale:
+		return r.fail()
+	case err != ok:
+		return abortDir
+	}
+	if r.plan.dirFirst {
+		_, err := r.lookup(r.k, stage)
+		r.placed = err != ok
+		return abortDir
+	}
+	done, bad := r.unstage()
+	if bad {
+		return r.fail()
+	}
+	if done && r.plan.unnoted {
+		r.rename(r.k, unstaged, trash, r.unique(leftover))
+		return abortDir
+	}
+	if !done {
+		if _, err := r.lookup(r.k, unstaged); err != ok {
+			_, err := r.lookup(r.k, unplaceFile)
+			r.placed = err == ok
+			return abortDir
+		}
+	}
+	r.step("note that nothing was placed")
+	r.rename(r.k, unplaceFile, r.k, abortFile)
+	return abortDir
+}
