@@ -146,19 +146,24 @@ func (e *entry) prepareStage() error {
 }
 
 // closeStage takes out what is staged, and removes the stage: from then on nothing can come into
-// it any more.
+// it any more, nor be taken out of it by another who undoes the same. Only then is it known that
+// nothing else will be found there.
 func (e *entry) closeStage(rescue func(name string) error) error {
 	for range retries {
-		if _, err := e.unstage(); err != nil {
+		_, err := e.unstage()
+		if ignore(err, unix.ENOTEMPTY, unix.EEXIST) != nil { // another has taken something out
+			return err
+		}
+		e.step("close the stage")
+		closing := e.dir.Rmdir(stageName)
+		if err := e.dir.Refresh(); err != nil {
 			return err
 		}
 		if err := e.clearDir(unstagedName, rescue); err != nil {
 			return err
 		}
-		e.step("close the stage")
-		err := e.dir.Rmdir(stageName)
-		if !is(err, unix.ENOTEMPTY, unix.EEXIST) {
-			return ignore(err, unix.ENOENT)
+		if !is(closing, unix.ENOTEMPTY, unix.EEXIST) {
+			return ignore(closing, unix.ENOENT)
 		}
 	}
 	return busy("%s %s is staged again and again", e.kind, e.key)

@@ -301,3 +301,24 @@ func TestTidy(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestDeadParent has a parent in its directory of claims, where a process has moved it that was late to
+// tidy it away: its bar was broken. What is in it goes back to its place, and volumes can be made there.
+func TestDeadParent(t *testing.T) {
+	for _, full := range []bool{false, true} {
+		g := newGround(t)
+		g.must(os.MkdirAll(g.at(".mooring/claims/team/dead"), 0o700))
+		if full {
+			g.put(".mooring/claims/team/dead/file", "content")
+		}
+		_, err := g.make(record("v1", "team/v1"))
+		g.must(err)
+		_, err = os.Lstat(g.at("team/file"))
+		if got := err == nil; got != full {
+			t.Errorf("with a file in it (%v) that is in its place: %v", full, got)
+		}
+		if _, err := os.Lstat(g.at(".mooring/claims/team/dead")); !os.IsNotExist(err) {
+			t.Errorf("it is there still: %v", err)
+		}
+	}
+}

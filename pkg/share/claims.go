@@ -300,9 +300,7 @@ func (c *claims) openLevel(at beneath.Dir, p string) (beneath.Dir, error) {
 	defer x.Close()
 	below, err := x.Resolve(takenName)
 	if is(err, unix.ENOENT) { // of one who has ended
-		c.step("remove an empty directory of claims")
-		_ = at.Rmdir(name)
-		return beneath.None, err
+		return beneath.None, cmpErr(c.removeUnclaimed(at, x, p), err)
 	}
 	if !is(err, unix.ENOTDIR) {
 		return below, err

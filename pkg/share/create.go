@@ -193,7 +193,33 @@ func (p *Pending) makeIn(at beneath.Dir, name string) error {
 		}
 	}
 	p.made = true
-	return p.own(d, mode)
+	if err == nil {
+		return p.own(d, mode)
+	}
+	fresh, err := replaceFound(p, at, name, mode)
+	if err != nil {
+		return err
+	}
+	defer fresh.Close()
+	return p.own(fresh, mode)
+}
+
+// replaceFound replaces the empty directory that a late process has made in the volume's place, and
+// returns the new one. The late one may still have a handle of its own, and would give it its owner.
+func replaceFound(p *Pending, at beneath.Dir, name string, mode uint32) (beneath.Dir, error) {
+	p.v.step("prepare an empty directory")
+	if err := ignore(p.e.dir.Mkdir(emptyName, mode), unix.EEXIST); err != nil {
+		return beneath.None, p.e.undone(err)
+	}
+	p.v.step("replace the directory by the empty one")
+	err := rename(p.v.disk, p.e.dir, emptyName, at, name)
+	if taken(err) {
+		return beneath.None, occupied(&p.rec)
+	}
+	if err != nil && !is(err, unix.EXDEV) { // a project forbids it: the directory that was found serves
+		return beneath.None, p.e.undone(err)
+	}
+	return at.Resolve(name)
 }
 
 // adopts reports whether the volume takes a directory that exists. One that is brought back
@@ -297,13 +323,12 @@ func (p *Pending) UseSnapshot(ctx context.Context) (err error) {
 		return err
 	}
 	h, err := e.hold(userName(&p.rec), p.e)
-	if is(err, unix.EEXIST) { // our own, whose answer got lost
-		return nil
+	if err == nil {
+		h.close()
 	}
-	if err != nil {
+	if err := ignore(err, unix.EEXIST); err != nil { // that is our own, whose answer got lost
 		return err
 	}
-	h.close()
 	return e.stands()
 }
 

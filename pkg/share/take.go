@@ -115,9 +115,8 @@ func (t *taking) contend() (done bool, err error) {
 	case errors.Is(err, errBarred):
 		return false, t.unbar(x, t.directory)
 	case missing(err): // of one who has ended
-		t.step("remove an empty directory of claims")
 		dropOwners(x)
-		return false, ignore(t.at.Rmdir(t.name), unix.ENOENT, unix.ENOTEMPTY, unix.EEXIST)
+		return false, t.removeUnclaimed(t.at, x, t.directory)
 	case err != nil:
 		return false, err
 	case found.has == t.me:

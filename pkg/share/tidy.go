@@ -152,8 +152,12 @@ func (c *claims) tidyIn(at, x beneath.Dir, parent string) error {
 		return ignore(err, unix.ENOENT, unix.ESTALE) // of another by now, who has broken the bar
 	}
 	c.step("remove the directory of the claim")
-	if err := at.Rmdir(name); err != nil {
-		return ignore(err, unix.ENOENT, unix.ENOTEMPTY, unix.EEXIST)
+	err = at.Rmdir(name)
+	if is(err, unix.ENOTEMPTY, unix.EEXIST) {
+		return c.removeUnclaimed(at, x, parent)
+	}
+	if err != nil {
+		return ignore(err, unix.ENOENT)
 	}
 	c.forgetParent(parent) // if it was kept, later perhaps
 	return c.unnote(claimsNote, parent)
@@ -269,6 +273,21 @@ func (c *claims) removeDead(x, at beneath.Dir, name string) (kept bool, err erro
 	}
 	c.step("put the parent back")
 	return true, x.Rename(deadName, at, name)
+}
+
+// removeUnclaimed removes a directory of claims in which there is no claim. If it is not empty, a
+// late process that tidied has moved the directory itself into it: that goes first.
+func (c *claims) removeUnclaimed(at, x beneath.Dir, directory string) error {
+	up, name := volume.SplitDirectory(directory)
+	c.step("remove an empty directory of claims")
+	err := at.Rmdir(name)
+	if is(err, unix.ENOTEMPTY, unix.EEXIST) {
+		if err := c.putBack(x, up, name); err != nil {
+			return ignore(err, unix.ESTALE, unix.ENOTEMPTY, unix.EEXIST)
+		}
+		err = at.Rmdir(name)
+	}
+	return ignore(err, unix.ENOENT, unix.ENOTEMPTY, unix.EEXIST)
 }
 
 // putBack undoes what takeAway has left.
