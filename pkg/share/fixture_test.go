@@ -129,7 +129,8 @@ func (g *ground) unlinked() {
 }
 
 // fixtures are the shares that every test of the format is done with: the one that was kept, the
-// same on a server without hard links, and one as it is made today.
+// same on a server without hard links, and with fields that are not known, and one as it is made
+// today.
 func fixtures(t *testing.T, do func(t *testing.T, g *ground)) {
 	kept, err := os.ReadFile(fixtureFile)
 	if errors.Is(err, fs.ErrNotExist) && *update {
@@ -143,6 +144,11 @@ func fixtures(t *testing.T, do func(t *testing.T, g *ground)) {
 	t.Run("kept, without hard links", func(t *testing.T) {
 		g := unpack(t, kept, scratch(t))
 		g.unlinked()
+		do(t, g)
+	})
+	t.Run("kept, as a next version writes it", func(t *testing.T) {
+		g := unpack(t, kept, scratch(t))
+		g.rewritten("", nextFields)
 		do(t, g)
 	})
 	t.Run("made today", func(t *testing.T) {
