@@ -24,7 +24,7 @@ const goldenCheck = `[
     "severity": "warning",
     "path": ".mooring/mine",
     "what": "nothing of that name belongs there",
-    "remedy": "find out who has put it there, and move it away"
+    "remedy": "if a newer Mooring has worked on the share, leave it to that; else find out who has put it there, and move it away"
   },
   {
     "share": "c",

@@ -258,6 +258,9 @@ func (p *Purger) once(ctx context.Context, w *worker, scanned *time.Time) error 
 		if err = p.scan(ctx, s, w); err == nil {
 			err = s.Tidy(ctx, share.ParentIdle)
 		}
+		if s.Lost() { // it may have become one of a later Mooring
+			return err
+		}
 	}
 	var group errgroup.Group
 	group.SetLimit(volumesAtOnce)

@@ -119,9 +119,12 @@ func (f *finding) note(remedy, format string, args ...any) {
 	f.add(SeverityNote, remedy, format, args...)
 }
 
+// leaveToNewer is what to do about what is not known.
+const leaveToNewer = "if a newer Mooring has worked on the share, leave it to that; else find out who has put it there, and move it away"
+
 // unexpected says that something does not belong where it is.
 func (f *finding) unexpected() {
-	f.warn("find out who has put it there, and move it away", "nothing of that name belongs there")
+	f.warn(leaveToNewer, "nothing of that name belongs there")
 }
 
 // look looks at one thing.

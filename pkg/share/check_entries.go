@@ -5,6 +5,7 @@ package share
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -117,8 +118,15 @@ func (l *entryLook) empty() error {
 	if !l.old(l.moved) {
 		return nil // just going
 	}
-	for name, isDir := range l.names {
-		if isDir && name != deletionName && name != claimName {
+	all := slices.Sorted(maps.Keys(l.names)) // the second look has to tell of the same
+	for _, name := range all {
+		if !entryName(name) {
+			l.warn(leaveToNewer, "%s has no record that this Mooring knows, but %q", l.what, name)
+			return nil
+		}
+	}
+	for _, name := range all {
+		if l.names[name] && name != deletionName && name != claimName {
 			l.broken("look what is in "+l.where+"/"+name+", and move that to where it is needed; then remove "+l.where, "%s has no record, but a directory %q", l.what, name)
 			return nil
 		}
@@ -220,7 +228,7 @@ func (l *entryLook) leftovers() {
 		case isDir && slices.Contains(entryDirs, name):
 			l.warn("nothing has to be done: it goes when "+l.what+" is deleted", "%s exists, and its entry still has a directory %q", l.what, name)
 		default:
-			l.warn("find out who has put it there, and move it away", "the entry of %s has %q, which does not belong there", l.what, name)
+			l.warn(leaveToNewer, "the entry of %s has %q, which does not belong there", l.what, name)
 		}
 	}
 }

@@ -188,6 +188,10 @@ func (c indexCheck) lookStaged(name string, f *finding) error {
 	if err != nil {
 		return err
 	}
+	if _, _, ours := cutNonce(name); !ours {
+		f.unexpected()
+		return nil
+	}
 	if at := timeOf(st.Mtim); c.now.Sub(at) > staleAside {
 		f.warn("nothing has to be done: the next start of a controller removes it", "it was left by a process that died at %s", stamp(at))
 	}

@@ -83,10 +83,11 @@ func wrongLayout() []wrong {
 		{"a job that ended", func(g *ground) { g.put(".mooring/jobs/volume.v4."+someNonce, "") }, []string{"note jobs/volume.v4.NONCE: volume v4"}},
 		{"a job of no name", func(g *ground) { g.put(".mooring/jobs/v4", "") }, []string{"warning jobs/v4: nothing of that name"}},
 		{"staging", func(g *ground) {
-			g.put(".mooring/staging/young", "")
-			g.made(".mooring/staging/ctl.1")
-			g.age(".mooring/staging/ctl.1", 2*time.Hour)
-		}, []string{"warning staging/ctl.1: process that died"}},
+			g.put(".mooring/staging/ctl.1."+volume.NewNonce(), "")
+			g.made(".mooring/staging/ctl.2." + someNonce)
+			g.age(".mooring/staging/ctl.2."+someNonce, 2*time.Hour)
+			g.put(".mooring/staging/pool", "")
+		}, []string{"warning staging/ctl.2.NONCE: process that died", "warning staging/pool: nothing of that name"}},
 	}
 }
 
@@ -96,6 +97,7 @@ func wrongEntries() []wrong {
 		{"two records of a group", func(g *ground) { g.put(".mooring/groups/g1/making.json", "") }, []string{"error groups/g1: making.json, record.json"}},
 		{"no record", func(g *ground) { g.made(".mooring/volumes/v9") }, []string{"note volumes/v9: nothing is left but its entry"}},
 		{"no record, data", func(g *ground) { g.put(".mooring/volumes/v9/tree/x", "") }, []string{`error volumes/v9: "tree"`}},
+		{"no record that is known", func(g *ground) { g.put(".mooring/volumes/v9/moving.json", "{}") }, []string{`warning volumes/v9: no record that this Mooring knows, but "moving.json"`}},
 		{"no entry", func(g *ground) { g.put(".mooring/volumes/v9", "") }, []string{"warning volumes/v9: nothing of that name"}},
 		{"half a record", func(g *ground) { g.must(os.Truncate(g.at(".mooring/volumes/v1/record.json"), 9)) }, []string{"error volumes/v1: cannot be believed"}},
 		{"half a group", func(g *ground) { g.must(os.Truncate(g.at(".mooring/groups/g1/record.json"), 9)) }, []string{"error groups/g1: cannot be believed"}},

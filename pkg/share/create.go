@@ -82,7 +82,7 @@ func (v *Volumes) existing(key string) (*Stored, error) {
 	}
 	defer e.close()
 	if s.state == Empty {
-		return nil, e.finish(nil)
+		return nil, e.vacate(nil)
 	}
 	r, err := volume.DecodeRecord(key, s.data)
 	if err != nil {

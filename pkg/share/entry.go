@@ -152,11 +152,13 @@ func (t *table) read(key string) (*entry, stored, error) {
 	return nil, stored{}, busy("%s %s is made and deleted again and again", t.kind, key)
 }
 
-// keys returns the keys of all entries, sorted.
+// keys returns the keys of all entries, sorted. What no key can be is no entry.
 func (t *table) keys(ctx context.Context) ([]string, error) {
 	var keys []string
 	err := beneath.Names(t.dir, func(name string) error {
-		keys = append(keys, name)
+		if volume.ValidKey(name) {
+			keys = append(keys, name)
+		}
 		return ctx.Err()
 	})
 	slices.Sort(keys)

@@ -3,6 +3,9 @@
 package share
 
 import (
+	"slices"
+	"strings"
+
 	"github.com/mooring-csi/mooring/pkg/beneath"
 	"github.com/mooring-csi/mooring/pkg/volume"
 	"golang.org/x/sys/unix"
@@ -12,6 +15,25 @@ import (
 // process may have left in it, and then the entry itself. It returns nil when the entry is
 // dead, which the server has said. rescue is told of each directory in it; nil: stray.
 func (e *entry) finish(rescue func(name string) error) error {
+	return e.remove(rescue, func(string) error { return nil })
+}
+
+// vacate removes an entry that was found without a record. Of a name that this program does not
+// know it cannot say that it is none: a later Mooring may have a state more. So that stays.
+func (e *entry) vacate(rescue func(name string) error) error {
+	return e.remove(rescue, func(name string) error {
+		return volume.Errorf(volume.ErrConflict, "the entry of %s %s has %q, which this Mooring does not know: upgrade Mooring, or let mooringctl check tell what it is", e.kind, e.key, name)
+	})
+}
+
+// entryName reports whether a name in an entry is one that this program, or an NFS client, gives.
+func entryName(name string) bool {
+	_, record := recordFiles[name]
+	return record || slices.Contains(entryDirs, name) || strings.HasPrefix(name, ".nfs")
+}
+
+// remove is finish. other is asked about each name that is not known, before anything is changed.
+func (e *entry) remove(rescue, other func(name string) error) error {
 	if rescue == nil {
 		rescue = e.stray
 	}
@@ -24,7 +46,7 @@ func (e *entry) finish(rescue func(name string) error) error {
 		if is(err, unix.ENOENT) { // that was this client's memory
 			err = e.table.dir.Refresh()
 		} else if is(err, unix.ENOTEMPTY, unix.EEXIST) {
-			err = e.clear(rescue)
+			err = e.clear(rescue, other)
 		}
 		if err != nil {
 			return err
@@ -35,13 +57,16 @@ func (e *entry) finish(rescue func(name string) error) error {
 
 // clear takes out of an entry what late processes have left in it. An entry that has a record is
 // another's business, and is left alone.
-func (e *entry) clear(rescue func(name string) error) error {
-	var dirs, files []string
+func (e *entry) clear(rescue, other func(name string) error) error {
+	var dirs, files, strange []string
 	err := beneath.Entries(e.dir, func(name string, isDir bool) error {
 		if isDir {
 			dirs = append(dirs, name)
 		} else {
 			files = append(files, name)
+		}
+		if !entryName(name) {
+			strange = append(strange, name)
 		}
 		return nil
 	})
@@ -52,6 +77,11 @@ func (e *entry) clear(rescue func(name string) error) error {
 		switch name {
 		case makingFile, placingFile, recordFile, deletionName, abortFile, unplaceFile:
 			return busy("%s %s is being created or deleted by another", e.kind, e.key)
+		}
+	}
+	for _, name := range strange {
+		if err := other(name); err != nil {
+			return err
 		}
 	}
 	for _, name := range dirs {
@@ -81,6 +111,9 @@ func (e *entry) clearDir(name string, rescue func(name string) error) error {
 	there, err := e.has(name)
 	if err != nil || !there {
 		return ignore(err, unix.ESTALE)
+	}
+	if !entryName(name) {
+		return e.stray(name)
 	}
 	return rescue(name) // an empty tree too: it may be a volume's
 }

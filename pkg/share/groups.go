@@ -108,7 +108,7 @@ func (g *Groups) existing(key string) (*Group, error) {
 	}
 	defer e.close()
 	if s.state == Empty {
-		return nil, e.finish(nil)
+		return nil, e.vacate(nil)
 	}
 	r, err := volume.DecodeGroupRecord(key, s.data)
 	if err != nil {
@@ -116,7 +116,9 @@ func (g *Groups) existing(key string) (*Group, error) {
 	}
 	switch s.state {
 	case Making:
-		err = e.renew()
+		if err = r.CheckRequires(); err == nil {
+			err = e.renew()
+		}
 	case Deleting, Aborting:
 		err = busy("the snapshot group %s is being deleted", key)
 	}
@@ -139,6 +141,9 @@ func (g *Groups) Commit(ctx context.Context, r *Group) (err error) {
 	defer e.close()
 	if now.Nonce != r.Nonce {
 		return busy("the snapshot group %s was deleted and begun anew", r.Key)
+	}
+	if err := now.CheckRequires(); err != nil && now.State != Ready {
+		return err
 	}
 	// They cannot go any more without the group's being marked, and then the commit fails.
 	for _, m := range r.Members {
@@ -183,7 +188,7 @@ func (g *Groups) Delete(ctx context.Context, key string, check func(*Group) erro
 	}
 	defer e.close()
 	if s.state == Empty {
-		return nil, e.finish(nil)
+		return nil, e.vacate(nil)
 	}
 	rec, err := volume.DecodeGroupRecord(key, s.data)
 	if err != nil {

@@ -192,6 +192,9 @@ func (e *entry) abandonedHold(d beneath.Dir, name string) (bool, error) {
 		}
 		return e.volumes.dead(key, nonce)
 	}
+	if !strings.HasPrefix(name, copyHold) && !strings.HasPrefix(name, ".nfs") {
+		return false, nil // a later Mooring's, which knows how long it stands
+	}
 	_, st, err := d.Read(name, 1) // opening asks the server for its time
 	if missing(err) {
 		return true, nil
@@ -204,6 +207,9 @@ func (e *entry) abandonedHold(d beneath.Dir, name string) (bool, error) {
 	return age > e.opt.Lease, err
 }
 
+// unknownHolder begins what is said of a hold that this program does not know.
+const unknownHolder = "the hold "
+
 // holderOf says in words what the name of a hold stands for.
 func holderOf(name string) string {
 	if id, ok := strings.CutPrefix(name, userHold); ok {
@@ -214,7 +220,7 @@ func holderOf(name string) string {
 	if o, ok := volume.ParseObject(id); ok {
 		return "the copy " + o.String()
 	}
-	return name
+	return unknownHolder + name
 }
 
 // cutNonce takes "<key>.<nonce>" apart.

@@ -61,15 +61,13 @@ func (j *Jobs) List(ctx context.Context) (jobs []Job, err error) {
 }
 
 // Abandoned returns the copies whose makers are gone, with what is to be copied, and forgets
-// those that are not under way any more.
+// those that are not under way any more. With an error it returns those that it could read.
 func (s *Share) Abandoned(ctx context.Context) (copies []volume.Copy, err error) {
 	defer s.explain(&err, "list the copies")
 	jobs, err := s.Jobs.List(ctx)
 	for _, job := range jobs {
-		copy, over, err := s.abandonedJob(job)
-		if err != nil {
-			return nil, err
-		}
+		copy, over, e := s.abandonedJob(job)
+		err = errors.Join(err, e) // the others go on
 		if over {
 			copies = append(copies, *copy)
 		}

@@ -137,7 +137,7 @@ func (t *Trash) finishDeletion(r *volume.Record, remove func(dir int, name strin
 				return false, err
 			}
 		}
-		if err := e.finish(v.rescue(e, r)); err != nil {
+		if err := e.vacate(v.rescue(e, r)); err != nil {
 			return false, err
 		}
 	}

@@ -40,6 +40,8 @@ func (v *Volumes) Restore(ctx context.Context, t Trashed, directory string) (r *
 	if err != nil {
 		return nil, err
 	}
+	was := owner{r.Key, r.Nonce}
+	from := r.Directory
 	r.Restored = &volume.Restored{Entry: t.Name, Deleted: t.Deleted, Due: t.Due}
 	if directory != "" {
 		r.Directory = directory
@@ -48,7 +50,7 @@ func (v *Volumes) Restore(ctx context.Context, t Trashed, directory string) (r *
 	if err != nil || done != nil {
 		return done, err
 	}
-	if r, err = p.restore(ctx); err != nil {
+	if r, err = p.restore(ctx, from, was); err != nil {
 		return nil, p.GiveUp(ctx, err)
 	}
 	return r, nil
@@ -114,7 +116,8 @@ func (v *Volumes) beginRestore(ctx context.Context, r volume.Record) (p *Pending
 	return nil, nil, busy("volume %s is created and deleted again and again", r.Key)
 }
 
-func (p *Pending) restore(ctx context.Context) (*volume.Record, error) {
+// restore does the steps after the first. from is the directory that the volume had, as was.
+func (p *Pending) restore(ctx context.Context, from string, was owner) (*volume.Record, error) {
 	r := &p.rec
 	if err := p.MakeDirectory(ctx); err != nil {
 		return nil, err
@@ -124,6 +127,12 @@ func (p *Pending) restore(ctx context.Context) (*volume.Record, error) {
 	}
 	if err := p.place(); err != nil {
 		return nil, err
+	}
+	// The deletion has left the directory of the claim to the purge, which does not come now.
+	if from != r.Directory {
+		if err := p.v.claims.release(from, was); err != nil {
+			return nil, err
+		}
 	}
 	names, err := p.v.trash.records(r.Restored.Entry)
 	if err != nil {

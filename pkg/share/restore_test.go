@@ -154,3 +154,23 @@ func TestRestorable(t *testing.T) {
 		t.Error("a refusal has changed something")
 	}
 }
+
+// TestRestoreElsewhereLeaves has a volume come back to another directory: nothing is left of its
+// claim on the first, and a claim that another has there by now stays.
+func TestRestoreElsewhereLeaves(t *testing.T) {
+	for _, another := range []bool{false, true} {
+		g := newGround(t)
+		e := g.deleted("v1", "first")
+		if another {
+			g.create("v2", "first")
+		}
+		r, err := g.Volumes.Restore(t.Context(), e, "second")
+		g.must(err)
+		if r.Directory != "second" || g.has(".mooring/claims/first/taken") != another || g.has(".mooring/claims/first") != another {
+			t.Errorf("another %v: it is in %q, and there are %q", another, r.Directory, g.tree())
+		}
+		if left := g.clear(); len(left) > 0 {
+			t.Errorf("another %v: in the end there is %q", another, left)
+		}
+	}
+}

@@ -247,7 +247,8 @@ func (d *disk) sweepStaging() error {
 		if err != nil {
 			return ignore(err, unix.ENOENT)
 		}
-		if now.Sub(time.Unix(st.Mtim.Unix())) > staleAside || d.ofEarlierRun(name) {
+		_, _, ours := cutNonce(name) // what has another name may be a later Mooring's
+		if ours && (now.Sub(time.Unix(st.Mtim.Unix())) > staleAside || d.ofEarlierRun(name)) {
 			stale = append(stale, name)
 		}
 		return nil

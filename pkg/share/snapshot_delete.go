@@ -76,6 +76,9 @@ func (h errHeld) names() string { return strings.Join(h.holders, ", ") }
 // of explains that something cannot be deleted.
 func (h errHeld) of(what string) error {
 	for _, name := range h.holders {
+		if strings.HasPrefix(name, unknownHolder) {
+			return volume.Errorf(volume.ErrConflict, "%s cannot be deleted: it is kept by %s, which this Mooring does not know: upgrade Mooring, or let mooringctl check tell what it is", what, name)
+		}
 		if strings.HasPrefix(name, "volume ") {
 			return volume.Errorf(volume.ErrConflict, "%s cannot be deleted: the read-only %s is the snapshot itself (restore: shallow): delete that first", what, h.names())
 		}
@@ -114,14 +117,14 @@ func (s *Snapshots) toTrash(e *entry, r *volume.SnapshotRecord) (*Trashed, error
 	return t, e.finish(e.discard)
 }
 
-// Unused returns ErrConflict where a volume is the snapshot itself, and ErrBusy where it is
-// being copied.
+// Unused returns ErrConflict where a volume is the snapshot itself, or it requires what this
+// program does not know, and ErrBusy where it is being copied.
 func (s *Snapshots) Unused(ctx context.Context, key string) (err error) {
 	defer s.explain(&err, "look whether snapshot %s is used", key)
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	e, _, err := s.lookup(key)
+	e, r, err := s.lookup(key)
 	if errors.Is(err, volume.ErrNotFound) {
 		return nil
 	}
@@ -129,6 +132,9 @@ func (s *Snapshots) Unused(ctx context.Context, key string) (err error) {
 		return err
 	}
 	defer e.close()
+	if err := r.CheckRequires(); err != nil {
+		return err
+	}
 	holders, err := e.holders()
 	if err != nil || len(holders) == 0 {
 		return err

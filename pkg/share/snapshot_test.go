@@ -160,8 +160,6 @@ func TestHoldOfNobody(t *testing.T) {
 	}
 	r, err := g.make(shallow("odd", "s1"))
 	g.must(err)
-	g.put(holds+"what is that", "")
-	g.age(holds+"what is that", time.Hour)
 	g.must(os.Remove(g.at(".mooring/volumes/odd/record.json")))
 	g.put(".mooring/volumes/odd/record.json", "{")
 	_, err = g.Snapshots.Delete(ctx, "s1", nil)
@@ -170,6 +168,11 @@ func TestHoldOfNobody(t *testing.T) {
 		t.Error("its hold is gone")
 	}
 	g.must(os.RemoveAll(g.at(".mooring/volumes/odd")))
+	g.put(holds+"what is that", "") // by a later Mooring, say
+	g.age(holds+"what is that", time.Hour)
+	_, err = g.Snapshots.Delete(ctx, "s1", nil)
+	g.refused("a hold that nobody knows", err, volume.ErrConflict, "what is that", "upgrade Mooring")
+	g.must(os.Remove(g.at(holds + "what is that")))
 	_, err = g.Snapshots.Delete(ctx, "s1", nil)
 	g.must(err)
 }

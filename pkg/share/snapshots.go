@@ -142,7 +142,7 @@ func (s *Snapshots) undo(key string, mine bool, where func(*volume.SnapshotRecor
 	case Deleting:
 		return false, s.finishDeletion(e, r)
 	}
-	return false, e.finish(e.discard)
+	return false, e.vacate(e.discard)
 }
 
 // abortAbandoned undoes a snapshot whose maker is gone.

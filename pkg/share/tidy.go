@@ -16,8 +16,35 @@ import (
 
 // Tidy removes the parents that were made for volumes and that no volume has been in for so
 // long, the innermost first. One that holds anything else stays.
+//
+// Where the format of the share requires by now what this program does not know, it is ErrConflict,
+// and the share is lost: nobody works on it until that program is upgraded.
 func (s *Share) Tidy(ctx context.Context, idle time.Duration) error {
+	if err := s.formatStands(ctx); err != nil {
+		return err
+	}
 	return s.claims.tidy(ctx, idle)
+}
+
+// formatStands looks whether a later Mooring has changed the format since the share was opened.
+func (s *Share) formatStands(ctx context.Context) (err error) {
+	defer s.explain(&err, "read the format")
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	data, _, err := s.state.Read(formatFile, maxRecord)
+	if err != nil || len(data) == 0 {
+		return ignore(err, unix.ENOENT) // a check tells of that
+	}
+	format, err := volume.DecodeFormat(data)
+	if err != nil {
+		return err
+	}
+	if err := format.CheckRequires(); err != nil {
+		s.lost.Store(true)
+		return err
+	}
+	return nil
 }
 
 func (c *claims) tidy(ctx context.Context, idle time.Duration) (err error) {

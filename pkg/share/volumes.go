@@ -143,7 +143,7 @@ func (v *Volumes) delete(ctx context.Context, key string, which *string) (t *Tra
 	*which = cmp.Or(*which, nonce)
 	switch s.state {
 	case Empty:
-		return nil, false, e.finish(nil)
+		return nil, false, e.vacate(nil)
 	case Making, Aborting:
 		again, err := v.abortAbandoned(e, s, false)
 		return nil, again, err
@@ -175,7 +175,7 @@ func (v *Volumes) markDeleted(e *entry) error {
 	err := e.mark()
 	var held errHeld
 	if errors.As(err, &held) {
-		return volume.Errorf(volume.ErrBusy, "volume %s is just being copied, for %s: try again when that is done", e.key, held.names())
+		return held.of("volume " + e.key)
 	}
 	return err
 }

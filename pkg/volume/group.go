@@ -55,7 +55,7 @@ func (r *GroupRecord) check(key string) error {
 		return fmt.Errorf("its nonce is %q", r.Nonce)
 	}
 	for _, m := range r.Members {
-		if m.Snapshot == "" || !validKey(m.Volume) {
+		if m.Snapshot == "" || !ValidKey(m.Volume) {
 			return fmt.Errorf("a member is %q of volume %q", m.Snapshot, m.Volume)
 		}
 	}

@@ -53,7 +53,7 @@ func ParseHandle(s string) (Handle, error) {
 		return Handle{}, Errorf(ErrInvalid, "the volume handle %q is not Mooring's: it should read <share>/<key>", s)
 	}
 	h := Handle{Share: s[:i], Key: s[i+1:]}
-	if !validKey(h.Key) {
+	if !ValidKey(h.Key) {
 		return Handle{}, Errorf(ErrInvalid, "the volume handle %q is not Mooring's: %q cannot be a volume's key", s, h.Key)
 	}
 	if server, path, ok := SplitExport(h.Share); ok {
@@ -79,8 +79,8 @@ func KeyFor(name string) string {
 
 var hashEncoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
 
-// validKey reports whether KeyFor can have made key.
-func validKey(key string) bool {
+// ValidKey reports whether KeyFor can have made key.
+func ValidKey(key string) bool {
 	if hash, hashed := strings.CutPrefix(key, hashedKey); hashed {
 		sum, err := hashEncoding.DecodeString(hash)
 		return err == nil && len(sum) == sha256.Size && hashEncoding.EncodeToString(sum) == hash

@@ -116,7 +116,7 @@ func (r *Record) check(key string) error {
 		return fmt.Errorf("its claim is %q", r.PVC)
 	case r.Restored != nil && !r.Restored.valid():
 		return fmt.Errorf("it was brought back from %q, deleted at %v and due at %v", r.Restored.Entry, r.Restored.Deleted, r.Restored.Due)
-	case r.Source != nil && (r.Source.Kind != OfVolume && r.Source.Kind != OfSnapshot || !validKey(r.Source.Key) || r.Source.Share == ""):
+	case r.Source != nil && (r.Source.Kind != OfVolume && r.Source.Kind != OfSnapshot || !ValidKey(r.Source.Key) || r.Source.Share == ""):
 		return fmt.Errorf("its source is %q", r.Source)
 	case !ValidNonce(r.Nonce):
 		return fmt.Errorf("its nonce is %q", r.Nonce)

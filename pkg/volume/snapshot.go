@@ -32,7 +32,7 @@ func (o Object) FileName() string { return string(o.Kind) + "." + o.Key }
 func ParseObject(s string) (Object, bool) {
 	kind, key, ok := strings.Cut(s, ".")
 	o := Object{Kind: ObjectKind(kind), Key: key}
-	return o, ok && (o.Kind == OfVolume || o.Kind == OfSnapshot) && validKey(key)
+	return o, ok && (o.Kind == OfVolume || o.Kind == OfSnapshot) && ValidKey(key)
 }
 
 // Source is what a volume is made from, and where that is.
@@ -69,7 +69,7 @@ func IsSnapshotDirectory(dir string) bool {
 		return false
 	}
 	key, ok = strings.CutSuffix(key, "/data")
-	return ok && validKey(key)
+	return ok && ValidKey(key)
 }
 
 // SnapshotRecord says what a snapshot is of. It lies beside the snapshot's tree, and is
@@ -135,9 +135,9 @@ func (r *SnapshotRecord) check(key string) error {
 		return fmt.Errorf("it is that of %q", r.Key)
 	case r.Name == "" || KeyFor(r.Name) != key:
 		return fmt.Errorf("its name is %q, which has another key", r.Name)
-	case !validKey(r.Volume):
+	case !ValidKey(r.Volume):
 		return fmt.Errorf("the volume is %q", r.Volume)
-	case r.Group != "" && !validKey(r.Group):
+	case r.Group != "" && !ValidKey(r.Group):
 		return fmt.Errorf("its group is %q", r.Group)
 	case r.Group != "" && !ValidNonce(r.GroupNonce), r.Group == "" && r.GroupNonce != "":
 		return fmt.Errorf("the nonce of its group %q is %q", r.Group, r.GroupNonce)

@@ -184,7 +184,7 @@ func FuzzDecodeSnapshotRecord(f *testing.F) {
 	f.Add("a", []byte(`{"version":1,"key":"a","name":"a","volume":"b","nonce":"`+aNonce+`","created":"2026-08-01T12:00:00+02:00"}`))
 	f.Fuzz(func(t *testing.T, key string, data []byte) {
 		r := fuzzDecode(t, key, data, DecodeSnapshotRecord)
-		if r != nil && (!IsSnapshotDirectory(SnapshotDirectory(r.Key)) || !validKey(r.Volume)) {
+		if r != nil && (!IsSnapshotDirectory(SnapshotDirectory(r.Key)) || !ValidKey(r.Volume)) {
 			t.Errorf("%q is of the snapshot %q of %q", data, r.Key, r.Volume)
 		}
 	})

@@ -77,7 +77,7 @@ func ParseTrashName(name string) (n TrashName, ok bool) {
 		}
 	}
 	n.Key, n.Nonce = cutLast(rest)
-	if !validKey(n.Key) || !ValidNonce(n.Nonce) {
+	if !ValidKey(n.Key) || !ValidNonce(n.Nonce) {
 		return TrashName{}, false
 	}
 	return n, true

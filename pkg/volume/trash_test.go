@@ -84,7 +84,7 @@ func FuzzTrashName(f *testing.F) {
 			if got := trashName(n); got != name || !trashTime(n.Deleted) && n.Record || TrashID(n.Kind, n.Key, n.Nonce) != n.ID {
 				t.Errorf("%q is %+v, which makes %q", name, n, got)
 			}
-			if n.Record && n.Purging || !validKey(n.Key) || !ValidNonce(n.Nonce) {
+			if n.Record && n.Purging || !ValidKey(n.Key) || !ValidNonce(n.Nonce) {
 				t.Errorf("%q is %+v", name, n)
 			}
 		}

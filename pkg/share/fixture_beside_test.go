@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package share
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/mooring-csi/mooring/pkg/volume"
+)
+
+// strange puts on a share what there is not yet, and a next version may have there, and returns
+// what each file holds. All of it is old: this version's would be abandoned.
+func (g *ground) strange() map[string]string {
+	g.Helper()
+	const data = "of a next version\n"
+	all := map[string]string{
+		".mooring/quotas/plain":                                                data,
+		".mooring/index.json":                                                  data,
+		".mooring/volumes/.index":                                              data,
+		".mooring/volumes/index":                                               data,
+		".mooring/parents/e.team":                                              data,
+		".mooring/jobs/move.volume.next." + someNonce:                          data,
+		".mooring/jobs/volume.next." + someNonce + ".parts":                    data,
+		".mooring/claims/next/owned":                                           data,
+		".mooring/trash/next." + someNonce + ".moved/data":                     data,
+		".mooring/trash/next." + someNonce + ".1.2.json.moved":                 data,
+		".mooring/staging/pool/data":                                           data,
+		".mooring/volumes/nested/deletion/move.volume.next." + someNonce:       data,
+		".mooring/snapshots/outlived/deletion/move.snapshot.next." + someNonce: data,
+	}
+	for _, in := range []string{"volumes", "snapshots", "groups"} {
+		// A record that is in a state which there is not yet, and a tree.
+		all[".mooring/"+in+"/next/moving.json"] = `{"version": 2, "key": "next", "nonce": "` + someNonce + `"}`
+		all[".mooring/"+in+"/next/parts/data"] = data
+		// A tree alone.
+		all[".mooring/"+in+"/parts/parts/data"] = data
+	}
+	for path, text := range all {
+		g.put(path, text)
+	}
+	for path := range all {
+		for ; !slices.Contains([]string{".mooring/volumes/nested", ".mooring/snapshots/outlived", ".mooring"}, path); path = path[:strings.LastIndexByte(path, '/')] {
+			g.age(path, older)
+		}
+	}
+	return all
+}
+
+// stays fails the test unless files are as they were.
+func (g *ground) stays(when string, files map[string]string) {
+	g.Helper()
+	for _, p := range slices.Sorted(maps.Keys(files)) {
+		if got := g.text(p); got != files[p] {
+			g.Errorf("%s%s: %s is %q, and was %q", g.label, when, p, got, files[p])
+		}
+	}
+}
+
+// TestNextBeside has a controller of now do everything on a share where a next version has things
+// of kinds that there are not yet: it leaves them alone.
+func TestNextBeside(t *testing.T) {
+	fixtures(t, func(t *testing.T, g *ground) {
+		ctx := t.Context()
+		strange := g.strange()
+		before := g.problems()
+		g.same("what a check finds of them", slices.DeleteFunc(before, func(p string) bool {
+			_, where, _ := strings.Cut(p, " ")
+			return strange[".mooring/"+strings.ReplaceAll(where, "NONCE", someNonce)] == "" && !slices.Contains(strangeDirs, p)
+		}), slices.Concat(strangeDirs, strangeFiles))
+		g = g.opened()
+		for what, err := range map[string]error{
+			"to make its volume":           second(g.make(record("next", "new"))),
+			"to delete it":                 second(g.Volumes.Delete(ctx, "next")),
+			"to make its snapshot":         second(g.snap("next", "plain", nil)),
+			"to delete that":               second(g.Snapshots.Delete(ctx, "next", nil)),
+			"to make its group":            g.grouped("next", false),
+			"to delete that group":         second(g.Groups.Delete(ctx, "next", nil)),
+			"to make a volume of parts":    second(g.make(record("parts", "new"))),
+			"to delete a volume of parts":  second(g.Volumes.Delete(ctx, "parts")),
+			"to delete a snapshot of them": second(g.Snapshots.Delete(ctx, "parts", nil)),
+			"to delete a group of them":    second(g.Groups.Delete(ctx, "parts", nil)),
+			"to delete what it holds":      second(g.Volumes.Delete(ctx, "nested")),
+			"to delete that snapshot":      second(g.Snapshots.Delete(ctx, "outlived", nil)),
+		} {
+			g.refused(what, err, volume.ErrConflict, "which this Mooring does not know", "upgrade Mooring")
+		}
+		_, err := g.make(record("other", "next"))
+		g.refused("to have its directory", err, volume.ErrBusy)
+		for _, h := range halfDone() {
+			g.again(h)
+		}
+		g.volumesStand()
+		g.stays("when all was done again", strange)
+		for _, p := range g.clear() {
+			at, _, _ := strings.Cut(strings.TrimPrefix(p, ".mooring/"), "/")
+			if strings.HasPrefix(p, ".mooring/") && !slices.Contains([]string{"quotas", "index.json", "inline"}, at) && g.own()[at] == nil {
+				t.Errorf("there is still %s", p)
+			}
+		}
+		g.stays("in the end", strange)
+		keys, err := g.Volumes.Keys(ctx)
+		g.must(err)
+		g.same("the keys", keys, []string{"index", "nested", "next", "other", "parts"})
+	})
+}
+
+// What a check finds of what strange has put there: directories, and files.
+var (
+	strangeDirs = []string{
+		"warning quotas", "warning staging/pool", "warning trash/next.NONCE.moved",
+		"warning volumes/next", "warning volumes/parts", "warning snapshots/next", "warning snapshots/parts", "warning groups/next", "warning groups/parts",
+	}
+	strangeFiles = []string{
+		"warning index.json", "warning volumes/.index", "warning volumes/index", "warning parents/e.team",
+		"warning jobs/move.volume.next.NONCE", "warning jobs/volume.next.NONCE.parts", "warning claims/next/owned", "warning trash/next.NONCE.1.2.json.moved",
+		"warning volumes/nested/deletion/move.volume.next.NONCE", "warning snapshots/outlived/deletion/move.snapshot.next.NONCE",
+	}
+)
+
+// TestNextPurge has what was deleted be purged when a next version has a volume of that key, in a
+// state that there is not yet.
+func TestNextPurge(t *testing.T) {
+	g := newGround(t)
+	e := g.deleted("next", "next")
+	files := map[string]string{".mooring/volumes/next/moving.json": "{}", ".mooring/volumes/next/tree/data": "new"}
+	for path, text := range files {
+		g.put(path, text)
+	}
+	g.refused("to purge it", e.purge(g), volume.ErrConflict, "moving.json", "upgrade Mooring")
+	g.stays("after a purge", files)
+	// The next version has finished, and the former is purged.
+	g.must(os.RemoveAll(g.at(".mooring/volumes/next")))
+	g.must(e.purge(g))
+}
+
+// TestNextExtras has a next version keep more in the entries of what requires nothing: it goes with
+// those, but for trees, which somebody has to look at.
+func TestNextExtras(t *testing.T) {
+	ctx := t.Context()
+	g := newGround(t)
+	g.filled("plain", "plain")
+	g.snapshot("snap", "plain")
+	for _, entry := range []string{"volumes/plain", "snapshots/snap"} {
+		g.put(".mooring/"+entry+"/usage.json", "{}")
+		g.put(".mooring/"+entry+"/parts/parts", "of "+entry)
+	}
+	g.must(second(g.Snapshots.Delete(ctx, "snap", nil)))
+	g.must(second(g.Volumes.Delete(ctx, "plain")))
+	trash, err := g.Trash.List(ctx)
+	g.must(err)
+	for _, e := range trash {
+		if e.Recorded() {
+			g.must(e.purge(g))
+		}
+	}
+	var got []string
+	for _, p := range g.find("parts") {
+		got = append(got, g.text(p))
+	}
+	g.same("the trees", got, []string{"of snapshots/snap", "of volumes/plain"})
+	if all := g.find("usage.json"); len(all) > 0 || len(g.names(".mooring/volumes")) > 0 || len(g.names(".mooring/snapshots")) > 0 {
+		t.Errorf("there are still %q", g.tree())
+	}
+}
+
+// nextController is a controller of a made-up next version, which works beside one of now.
+type nextController struct {
+	*ground
+	made  int
+	files map[string]string // that are to stay
+}
+
+// act does something: makes a volume, whose record then has more fields, or requires something; or
+// deletes one of those before. Each volume is to stay as it was made.
+func (n *nextController) act() {
+	key := fmt.Sprintf("next-%d", n.made)
+	n.made++
+	n.filled(key, "team/"+key)
+	entry := ".mooring/volumes/" + key + "/"
+	switch n.made % 4 {
+	case 0: // in a state that there is not yet
+		n.moved(entry+recordFile, entry+"moving.json")
+		n.files[entry+"moving.json"] = n.text(entry + "moving.json")
+	case 1:
+		n.rewritten("volumes/"+key+"/", nextRequires)
+		n.files[entry+recordFile] = n.text(entry + recordFile)
+	case 2:
+		n.rewritten("volumes/"+key+"/", nextFields)
+		n.files[entry+recordFile] = n.text(entry + recordFile)
+	case 3:
+		n.rewritten("volumes/"+key+"/", nextFields)
+		n.must(second(n.Volumes.Delete(n.Context(), key)))
+		n.files[".mooring/trash/"+n.trashed(key).Name+"/data"] = "of " + key + "\n"
+		return
+	}
+	n.files["team/"+key+"/data"] = "of " + key + "\n"
+}
+
+// TestNextInterleaved has a controller of a next version act before each step of each operation of
+// one of now, on the same share. Both come to their ends, and neither touches what is the other's.
+func TestNextInterleaved(t *testing.T) {
+	for _, sc := range scenarios() {
+		if sc.name == "purge" { // which is of all that is in the trash
+			continue
+		}
+		t.Run(sc.name, func(t *testing.T) {
+			t.Parallel()
+			s := stage{t, sc}
+			dir, _, was := s.prepared()
+			n := &nextController{ground: openAt(t, dir, Options{Maker: "next", Lease: over}), files: map[string]string{}}
+			s.open(dir, "", Options{Maker: maker}, func(a *actor) {
+				a.was = was
+				a.opt.Step = func(string) { n.act() }
+				fact, err := s.run(a)
+				a.must(err)
+				facts, _ := a.facts()
+				if !isTrue(fact, facts) {
+					t.Errorf("%q is not so: %q", fact, facts)
+				}
+				a.must(sc.undo(a))
+				a.must(a.Tidy(t.Context(), 0))
+				a.must(second(a.Abandoned(t.Context())))
+				n.stays(fmt.Sprintf("after %d volumes", n.made), n.files)
+			})
+		})
+	}
+}
+
+// TestNextGoesBack has a next version taken back: what it left is handled, and what it was about
+// is again when it has come back, and has finished it.
+func TestNextGoesBack(t *testing.T) {
+	ctx := t.Context()
+	g := newGround(t)
+	n := &nextController{ground: openAt(t, g.dir, Options{Maker: "next", Lease: over}), files: map[string]string{}}
+	for range 8 {
+		n.act()
+	}
+	g.must(g.purge())
+	for key, kind := range map[string]error{"next-0": volume.ErrConflict, "next-1": nil, "next-2": nil, "next-3": volume.ErrConflict} {
+		if _, err := g.Volumes.Delete(ctx, key); volume.Kind(err) != kind {
+			t.Errorf("to delete %s: %v", key, err)
+		}
+	}
+	// It is there again, and makes its volumes what this version knows too.
+	for _, key := range []string{"next-0", "next-4"} {
+		g.edited(".mooring/volumes/"+key+"/record.json", nextRequires, nextFields)
+	}
+	for _, key := range []string{"next-3", "next-7"} {
+		g.moved(".mooring/volumes/"+key+"/moving.json", ".mooring/volumes/"+key+"/record.json")
+	}
+	if left := g.clear(); len(left) > 0 {
+		t.Errorf("in the end there is %q", left)
+	}
+}

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package share
+
+import (
+	"errors"
+
+	"github.com/mooring-csi/mooring/pkg/volume"
+)
+
+// operation is something that can be half done.
+type operation struct {
+	prepare func(g *ground, key string) // what has to be there
+	run     func(g *ground, key string) error
+	of      volume.ObjectKind // what there is of the key
+	ends    State             // how that is in the end; Empty: there is none
+}
+
+// half is an operation whose process died before a step.
+type half struct {
+	key string
+	operation
+	at   string
+	nth  int   // the step of that name; 0: the first
+	then *half // for an undo: what was half done before
+	was  State // how the volume, snapshot or group was left; Empty: there is none
+}
+
+// prepare makes what has to be there.
+func (h half) prepare(g *ground) {
+	if h.operation.prepare != nil {
+		h.operation.prepare(g, h.key)
+	}
+}
+
+// begin does the operation, up to the step.
+func (h half) begin(g *ground) {
+	g.Helper()
+	if h.then != nil {
+		h.then.begin(g)
+	}
+	if h.at == inPurge {
+		g.die(func(g *ground, die func()) error {
+			return g.Trash.Purge(g.trashed(h.key), func(int, string) error { die(); return nil })
+		}, h.at)
+		return
+	}
+	g.stop(h.at, max(h.nth, 1), func(g *ground) error { return h.run(g, h.key) })
+}
+
+// inPurge stands for the removal of the tree itself.
+const inPurge = "in the purge"
+
+// trashed finds what is in the trash of a volume: what is whole, if anything is.
+func (g *ground) trashed(key string) (found Trashed) {
+	g.Helper()
+	all, err := g.Trash.List(g.Context())
+	g.must(err)
+	for _, e := range all {
+		if e.Key == key && !found.Whole() {
+			found = e
+		}
+	}
+	return found
+}
+
+// creation is the creation of a volume. what changes the record.
+func creation(what func(r *volume.Record)) operation {
+	return operation{of: volume.OfVolume, ends: Ready, run: func(g *ground, key string) error {
+		r := record(key, key)
+		if what != nil {
+			what(&r)
+		}
+		_, err := g.make(r)
+		return err
+	}}
+}
+
+// copies is the creation of a volume from another.
+func copies(of volume.Object) operation {
+	return creation(func(r *volume.Record) { r.Source = sourceOf(of) })
+}
+
+// removal is the deletion of a volume with something in it, in a parent ("": none).
+func removal(on volume.OnDelete, parent string) operation {
+	return operation{
+		of: volume.OfVolume, run: deleteVolume,
+		prepare: func(g *ground, key string) {
+			r := record(key, parent+key)
+			r.OnDelete = on
+			g.full(r)
+		},
+	}
+}
+
+func deleteVolume(g *ground, key string) error {
+	_, err := g.Volumes.Delete(g.Context(), key)
+	return err
+}
+
+func deleteSnapshot(g *ground, key string) error {
+	_, err := g.Snapshots.Delete(g.Context(), key, nil)
+	return err
+}
+
+// undoing deletes what is being made, and dies over that, too.
+func undoing(of operation, from string) (operation, *half) {
+	undo := operation{prepare: of.prepare, of: of.of, run: deleteVolume}
+	if of.of == volume.OfSnapshot {
+		undo.run = deleteSnapshot
+	}
+	return undo, &half{operation: of, at: from}
+}
+
+var (
+	createOp      = creation(nil)
+	belowOp       = creation(func(r *volume.Record) { r.Directory = "below/" + r.Key + "/x" })
+	cloneOp       = copies(ofVolume("plain"))
+	fillOp        = copies(ofSnapshot("snap"))
+	deleteOp      = removal(volume.Delete, "")
+	deleteBelowOp = removal(volume.Delete, "below/")
+	retainOp      = removal(volume.Retain, "")
+	archiveOp     = removal(volume.Archive, "")
+	shareOp       = operation{
+		of: volume.OfVolume, ends: Ready,
+		run: func(g *ground, key string) error { return second(g.make(shallow(key, "snap"))) },
+	}
+	unshareOp = operation{
+		of: volume.OfVolume, run: deleteVolume,
+		prepare: func(g *ground, key string) { g.must(second(g.make(shallow(key, "snap")))) },
+	}
+	adoptOp = operation{
+		of: volume.OfVolume, ends: Ready,
+		prepare: func(g *ground, key string) { g.put(key+"/data", "of "+key+"\n") },
+		run: func(g *ground, key string) error {
+			r := record(key, key)
+			r.Adopt, r.Adopted, r.OnDelete = true, true, volume.Retain
+			return second(g.make(r))
+		},
+	}
+	updateOp = operation{
+		of: volume.OfVolume, ends: Ready,
+		prepare: func(g *ground, key string) { g.filled(key, key) },
+		run:     func(g *ground, key string) error { return second(g.setCapacity(key, 7)) },
+	}
+	snapOp = operation{
+		of: volume.OfSnapshot, ends: Ready,
+		run: func(g *ground, key string) error { return second(g.snap(key, "plain", nil)) },
+	}
+	unsnapOp = operation{
+		of: volume.OfSnapshot, run: deleteSnapshot,
+		prepare: func(g *ground, key string) { g.snapshot(key, "plain") },
+	}
+	groupOp = operation{
+		of: ofGroup, ends: Ready,
+		run: func(g *ground, key string) error { return g.grouped(key, false) },
+	}
+	ungroupOp = operation{
+		of: ofGroup, prepare: func(g *ground, key string) { g.must(g.grouped(key, false)) },
+		run: func(g *ground, key string) error { return second(g.Groups.Delete(g.Context(), key, nil)) },
+	}
+	restoreOp = operation{
+		of: volume.OfVolume, ends: Ready,
+		prepare: func(g *ground, key string) { g.filled(key, key); g.must(deleteVolume(g, key)) },
+		run: func(g *ground, key string) error {
+			_, err := (&actor{ground: g}).restore(key)
+			if errors.Is(err, volume.ErrBusy) { // a look at what was interrupted undoes that
+				_, err = (&actor{ground: g}).restore(key)
+			}
+			return err
+		},
+	}
+	purgeOp = operation{
+		of: volume.OfVolume, prepare: restoreOp.prepare,
+		run: func(g *ground, key string) error {
+			e := g.trashed(key)
+			if e.Name == "" {
+				return nil
+			}
+			return g.Trash.Purge(e, g.remove)
+		},
+	}
+	tidyOp = operation{
+		of: volume.OfVolume,
+		prepare: func(g *ground, key string) {
+			g.filled(key, key+"/x")
+			g.must(deleteVolume(g, key))
+			g.must(g.purgeOf(key))
+		},
+		run: func(g *ground, key string) error { return g.claims.tidyParent(key) },
+	}
+)
+
+// purgeOf purges what is in the trash of a volume.
+func (g *ground) purgeOf(key string) error { return g.Trash.Purge(g.trashed(key), g.remove) }
+
+// undone is an undo that died before a step.
+func undone(key string, of operation, from, at string, was State) half {
+	undo, first := undoing(of, from)
+	first.key = key
+	return half{key: key, operation: undo, at: at, then: first, was: was}
+}

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package share
+
+import "slices"
+
+// halfDone are the operations that are half done on the share of the fixture.
+func halfDone() []half {
+	return slices.Concat(halfCreations(), halfCopies(), halfDeletions(), halfUndone(), halfOthers())
+}
+
+func halfCreations() []half {
+	return []half{
+		{key: "create-1", operation: createOp, at: "write the record"},
+		{key: "create-2", operation: createOp, at: "rename the entry into place"},
+		{key: "create-3", operation: createOp, at: "rename the claim into place", was: Making},
+		{key: "create-4", operation: createOp, at: "make the directory", was: Making},
+		{key: "create-5", operation: createOp, at: "commit", was: Making},
+		{key: "create-6", operation: belowOp, at: "make a parent", was: Making},
+		{key: "create-7", operation: belowOp, at: "make the directory", was: Making},
+		{key: "adopt-1", operation: adoptOp, at: "commit", was: Making},
+		{key: "share-1", operation: shareOp, at: "hold the source", was: Making},
+		{key: "share-2", operation: shareOp, at: "commit", was: Making},
+	}
+}
+
+func halfCopies() []half {
+	return []half{
+		{key: "clone-1", operation: cloneOp, at: "hold the source", was: Making},
+		{key: "clone-2", operation: cloneOp, at: "release the hold", was: Making},
+		{key: "clone-3", operation: cloneOp, at: "rename the tree into its place", was: Making},
+		{key: "clone-4", operation: cloneOp, at: "commit", was: Making},
+		{key: "clone-5", operation: cloneOp, at: "remove the note of the copy", was: Ready},
+		{key: "fill-1", operation: fillOp, at: "release the hold", was: Making},
+		{key: "fill-2", operation: fillOp, at: "commit", was: Making},
+		{key: "snap-1", operation: snapOp, at: "hold the source", was: Making},
+		{key: "snap-2", operation: snapOp, at: "release the hold", was: Making},
+		{key: "snap-3", operation: snapOp, at: "commit", was: Making},
+		{key: "snap-4", operation: snapOp, at: "remove the note of the copy", was: Ready},
+		{key: "group-1", operation: groupOp, at: "prepare the entry", nth: 3, was: Making},
+		{key: "group-2", operation: groupOp, at: "commit", nth: 3, was: Making},
+	}
+}
+
+func halfDeletions() []half {
+	return []half{
+		{key: "delete-1", operation: deleteOp, at: "take the directory away", was: Deleting},
+		{key: "delete-2", operation: deleteOp, at: "move the tree into the trash", was: Deleting},
+		{key: "delete-3", operation: deleteOp, at: "move the record into the trash", was: Deleting},
+		{key: "delete-4", operation: deleteOp, at: "remove the entry"},
+		{key: "delete-5", operation: deleteOp, at: "release the claim"},
+		{key: "delete-6", operation: deleteBelowOp, at: "remove the directory of the claim"},
+		{key: "retain-1", operation: retainOp, at: "move the record into the trash", was: Deleting},
+		{key: "retain-2", operation: retainOp, at: "release the claim"},
+		{key: "archive-1", operation: archiveOp, at: "make the archived name", was: Deleting},
+		{key: "archive-2", operation: archiveOp, at: "rename the directory to its archived name", was: Deleting},
+		{key: "archive-3", operation: archiveOp, at: "move the record into the trash", was: Deleting},
+		{key: "archive-4", operation: archiveOp, at: "release the claim"},
+		{key: "unshare-1", operation: unshareOp, at: "move the record into the trash", was: Deleting},
+		{key: "unshare-2", operation: unshareOp, at: "release the hold"},
+		{key: "unsnap-1", operation: unsnapOp, at: "move the tree into the trash", was: Deleting},
+		{key: "unsnap-2", operation: unsnapOp, at: "move the record into the trash", was: Deleting},
+		{key: "unsnap-3", operation: unsnapOp, at: "remove the entry"},
+		{key: "ungroup-1", operation: ungroupOp, at: "mark as being deleted", nth: 2, was: Deleting},
+		{key: "ungroup-2", operation: ungroupOp, at: "remove the group's record", was: Deleting},
+		{key: "ungroup-3", operation: ungroupOp, at: "remove the entry", nth: 3},
+	}
+}
+
+func halfUndone() []half {
+	return []half{
+		undone("undo-1", createOp, "commit", "take the directory away", Aborting),
+		undone("undo-2", createOp, "commit", "remove the directory", Aborting),
+		undone("undo-3", createOp, "commit", "move the record into the trash", Aborting),
+		undone("undo-4", createOp, "commit", "remove the entry", Empty),
+		undone("undo-5", createOp, "commit", "release the claim", Empty),
+		undone("unclone-1", cloneOp, "rename the tree into its place", "take what is staged", Aborting),
+		undone("unclone-2", cloneOp, "rename the tree into its place", "note that nothing was placed", Aborting),
+		undone("unclone-3", cloneOp, "commit", "take the directory away", Aborting),
+		undone("unclone-4", cloneOp, "commit", "take what was placed", Aborting),
+		undone("unclone-5", cloneOp, "commit", "note that nothing was placed", Aborting),
+		undone("unclone-6", cloneOp, "commit", "move the record into the trash", Aborting),
+		undone("unclone-7", cloneOp, "release the hold", "remove the note of the copy", Empty),
+		undone("unrestore-1", restoreOp, "commit", "move the tree into the trash", Aborting),
+		undone("unrestore-2", restoreOp, "commit", "move the record into the trash", Aborting),
+		undone("unrestore-3", restoreOp, "rename the tree into its place", "note that nothing was placed", Aborting),
+		undone("unmake-1", snapOp, "release the hold", "remove the record", Aborting),
+		undone("unmake-2", snapOp, "release the hold", "remove the entry", Empty),
+	}
+}
+
+func halfOthers() []half {
+	return []half{
+		{key: "update-1", operation: updateOp, at: "lock the record", was: Ready},
+		{key: "update-2", operation: updateOp, at: "write the changed record aside", was: Ready},
+		{key: "update-3", operation: updateOp, at: "rename the changed record into place", was: Ready},
+		{key: "update-4", operation: updateOp, at: "unlock the record", was: Ready},
+		{key: "restore-1", operation: restoreOp, at: "take the tree out of the trash", was: Making},
+		{key: "restore-2", operation: restoreOp, at: "begin to place the tree", was: Making},
+		{key: "restore-3", operation: restoreOp, at: "rename the tree into its place", was: Making},
+		{key: "restore-4", operation: restoreOp, at: "remove the record from the trash", was: Making},
+		{key: "restore-5", operation: restoreOp, at: "commit", was: Making},
+		{key: "purge-1", operation: purgeOp, at: inPurge},
+		{key: "purge-2", operation: purgeOp, at: "remove the record from the trash"},
+		{key: "tidy-1", operation: tidyOp, at: "bar the parent"},
+		{key: "tidy-2", operation: tidyOp, at: "take an empty parent away"},
+		{key: "tidy-3", operation: tidyOp, at: "remove an empty parent"},
+		{key: "tidy-4", operation: tidyOp, at: "remove the bar"},
+		{key: "tidy-5", operation: tidyOp, at: "remove the directory of the claim"},
+		{key: "tidy-6", operation: tidyOp, at: "remove the note of the parent", nth: 2},
+	}
+}

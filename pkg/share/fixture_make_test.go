@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package share
+
+import (
+	"os"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/mooring-csi/mooring/pkg/volume"
+)
+
+// dateless is a retention that is not over while there are tests.
+const dateless = 100 * 365 * 24 * time.Hour
+
+// made is a share on which everything was done that can be done, by one controller, and much was
+// begun by others that died. All data end with a line's end: see pack.
+func made(t *testing.T) *ground {
+	t.Helper()
+	g := openAt(t, scratch(t), Options{Maker: "controller-0", Run: "run-1"})
+	g.makeVolumes()
+	g.makeSnapshots()
+	g.makeTrash()
+	for _, h := range halfDone() {
+		h.prepare(g)
+		h.begin(g)
+	}
+	return g
+}
+
+// full makes a volume with something in it.
+func (g *ground) full(r volume.Record) {
+	g.Helper()
+	_, err := g.make(r)
+	g.must(err)
+	g.put(r.Directory+"/data", "of "+r.Key+"\n")
+}
+
+// filled makes a volume of that directory, with something in it.
+func (g *ground) filled(key, directory string) { g.Helper(); g.full(record(key, directory)) }
+
+// makeVolumes makes a volume of each kind.
+func (g *ground) makeVolumes() {
+	g.filled("plain", "plain")
+	g.filled("nested", "team/app/nested")
+	g.filled("changed", "changed")
+	_, err := g.setCapacity("changed", 7)
+	g.must(err)
+	mode, id, day := uint32(0o2770), uint32(os.Getuid()), 24*time.Hour
+	odd := record(volume.KeyFor("odd/name"), "shop/<db> & ä")
+	odd.Name, odd.Capacity = "odd/name", 5<<30
+	odd.Mode, odd.UID, odd.Retention = &mode, &id, &day
+	odd.Asked, odd.OnDelete = volume.Archive, volume.Archive
+	odd.PVC = &volume.PVC{Namespace: "shop", Name: "db"}
+	g.full(odd)
+	g.put("old/before", "of somebody\n")
+	adopted := record("adopted", "old")
+	adopted.Adopt, adopted.Adopted, adopted.OnDelete = true, true, volume.Retain
+	g.full(adopted)
+	clone := record("clone", "clone")
+	clone.Source = sourceOf(ofVolume("plain"))
+	_, err = g.make(clone)
+	g.must(err)
+}
+
+// makeSnapshots makes snapshots, one of which is a volume, and a group.
+func (g *ground) makeSnapshots() {
+	g.snapshot("snap", "plain")
+	g.snapshot("shared", "nested")
+	_, err := g.make(shallow("shallow", "shared"))
+	g.must(err)
+	restored := record("restored", "team/restored")
+	restored.Source = sourceOf(ofSnapshot("snap"))
+	_, err = g.make(restored)
+	g.must(err)
+	g.filled("deleted-since", "deleted-since")
+	g.snapshot("outlived", "deleted-since")
+	g.delete("deleted-since")
+	g.must(g.grouped("group", false))
+}
+
+// grouped makes a group of two snapshots, or of its first one only.
+func (g *ground) grouped(key string, half bool) error {
+	want := volume.GroupRecord{Key: key, Name: key, Created: time.Unix(1, 0).UTC()}
+	for _, of := range []string{"plain", "nested"} {
+		want.Members = append(want.Members, volume.Member{Snapshot: key + "." + of, Volume: of})
+	}
+	r, err := g.Groups.Begin(g.Context(), want)
+	if err != nil {
+		return err
+	}
+	for _, m := range r.Members {
+		if _, err := g.snap(m.Snapshot, m.Volume, r); err != nil || half {
+			return err
+		}
+	}
+	return g.Groups.Commit(g.Context(), r)
+}
+
+// makeTrash deletes and brings back.
+func (g *ground) makeTrash() {
+	for key, retention := range map[string]time.Duration{"due": 0, "kept": dateless} {
+		r := record(key, "team/"+key)
+		r.Retention = &retention
+		g.full(r)
+		g.delete(key)
+	}
+	for key, directory := range map[string]string{"back": "", "moved": "elsewhere/moved"} {
+		g.filled(key, key)
+		_, err := g.Volumes.Restore(g.Context(), *g.delete(key), directory)
+		g.must(err)
+	}
+	for key, on := range map[string]volume.OnDelete{"retained": volume.Retain, "archived": volume.Archive} {
+		r := record(key, key)
+		r.OnDelete = on
+		g.full(r)
+		g.delete(key)
+	}
+	g.snapshot("gone", "plain")
+	_, err := g.Snapshots.Delete(g.Context(), "gone", nil)
+	g.must(err)
+	v, err := OpenInline(g.dir, nas1)
+	g.must(err)
+	defer v.Close()
+	for _, key := range []string{"csi-1", "csi-2"} {
+		_, err := v.Make(key)
+		g.must(err)
+		g.put(".mooring/inline/"+key+"/data", "of a pod\n")
+	}
+	g.must(v.Trash("csi-2"))
+	g.put(".mooring/trash/"+volume.TrashID(volume.TrashVolume, "stray", someNonce)+"/data", "of nobody\n")
+}
+
+// stop does something as another controller, which dies before the step of that name: the nth of
+// them. It fails the test if there is none.
+func (g *ground) stop(at string, nth int, do func(h *ground) error) {
+	g.Helper()
+	g.die(func(h *ground, die func()) error {
+		dead := false
+		h.opt.Step = func(step string) {
+			if step == at {
+				nth--
+			}
+			if dead = dead || nth == 0; dead {
+				die()
+			}
+		}
+		return do(h)
+	}, at)
+}
+
+// die does something as another controller, which dies when do calls die. What is deferred does
+// nothing any more.
+func (g *ground) die(do func(h *ground, die func()) error, at string) {
+	g.Helper()
+	s, err := Open(g.dir, nas1, Options{Maker: "controller-1", Run: "run-1", Lease: over})
+	g.must(err)
+	defer s.Close()
+	done := make(chan error, 1)
+	go func() {
+		defer close(done)
+		done <- do(&ground{T: g.T, Share: s, dir: g.dir}, runtime.Goexit)
+	}()
+	if err, ended := <-done; ended {
+		g.Fatalf("it came to its end (%v), and was to die before %q", err, at)
+	}
+}

@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package share
+
+import (
+	"encoding/json"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mooring-csi/mooring/pkg/volume"
+)
+
+// What a made-up next version of Mooring adds to the records that it writes.
+const (
+	nextFields   = `"tier": {"name": "<cold>", "since": 12345678901234567890}`
+	nextRequires = `"requires": ["teleport", "telepathy"], ` + nextFields
+)
+
+// rewritten makes the records in a directory of .mooring ("": all, and the format) be as a next
+// version writes them: with more after the version. They stay the same files, with their times.
+func (g *ground) rewritten(in, more string) (records []string) {
+	g.Helper()
+	for _, p := range g.tree() {
+		text := g.text(p)
+		if !strings.HasPrefix(p, ".mooring/"+in) || !strings.HasPrefix(text, "{\n  \"version\": 1") {
+			continue
+		}
+		info, err := os.Stat(g.at(p))
+		g.must(err)
+		text = strings.Replace(text, `"version": 1`, `"version": 2, `+more, 1)
+		if !json.Valid([]byte(text)) {
+			g.Fatalf("%s is %s", p, text)
+		}
+		g.must(os.WriteFile(g.at(p), []byte(text), 0o600))
+		g.must(os.Chtimes(g.at(p), info.ModTime(), info.ModTime()))
+		records = append(records, p)
+	}
+	return records
+}
+
+// hasFields fails the test unless a record still has what a next version has added.
+func (g *ground) hasFields(path string) {
+	g.Helper()
+	var r struct {
+		Version int
+		Tier    json.RawMessage
+	}
+	err := json.Unmarshal([]byte(g.text(path)), &r)
+	if tier := strings.Join(strings.Fields(string(r.Tier)), ""); err != nil || r.Version != 2 || tier != `{"name":"<cold>","since":12345678901234567890}` {
+		g.Errorf("%s%s has version %d and the tier %s, %v", g.label, path, r.Version, tier, err)
+	}
+}
+
+// TestNextFields has records with fields that are not known come through all that writes a
+// record again, and the format through each start.
+func TestNextFields(t *testing.T) {
+	ctx := t.Context()
+	kept, err := os.ReadFile(fixtureFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := unpack(t, kept, scratch(t))
+	if records := g.rewritten("", nextFields); len(records) < 100 || !slices.Contains(records, ".mooring/"+formatFile) {
+		t.Fatalf("only %d records were written: %q", len(records), records)
+	}
+	format := g.text(".mooring/" + formatFile)
+	g = g.opened()
+	// An update.
+	g.must(second(g.setCapacity("plain", 9)))
+	g.hasFields(".mooring/volumes/plain/record.json")
+	// A deletion, and two restorations.
+	for range 2 {
+		g.must(second(g.Volumes.Delete(ctx, "nested")))
+		g.hasFields(g.one(".mooring/trash/nested.*.json"))
+		g.must(second(g.Volumes.Restore(ctx, g.trashed("nested"), "")))
+		g.hasFields(".mooring/volumes/nested/record.json")
+	}
+	// What is half restored.
+	g.again(half{key: "restore-4", operation: restoreOp})
+	g.hasFields(".mooring/volumes/restore-4/record.json")
+	// A copy that was interrupted, as it is gone on with (package jobs): from its record.
+	found, err := g.Volumes.Lookup(ctx, "clone-2")
+	g.must(err)
+	g.must(g.Volumes.AbortAbandoned(ctx, found))
+	p := g.begin(found.Record)
+	g.must(second(g.fill(p)))
+	g.hasFields(".mooring/volumes/clone-2/record.json")
+	// A snapshot and its group.
+	g.must(second(g.Groups.Delete(ctx, "group", nil)))
+	g.hasFields(g.one(".mooring/trash/group.plain.*.json"))
+	if got := g.text(".mooring/" + formatFile); got != format {
+		t.Errorf("the format was %s, and is %s", format, got)
+	}
+	for _, h := range halfDone() { // how a volume came to be does not tell what it is
+		g.again(h)
+	}
+	for _, key := range []string{"update-1", "update-3", "restore-1"} {
+		g.hasFields(".mooring/volumes/" + key + "/record.json")
+	}
+}
+
+// TestNextRequires has all records require what is not known: everything is listed as it is, and
+// nothing is changed. What requires nothing goes on beside it.
+func TestNextRequires(t *testing.T) {
+	kept, err := os.ReadFile(fixtureFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := unpack(t, kept, scratch(t))
+	for _, in := range []string{"volumes/", "snapshots/", "groups/", "trash/", "claims/", "jobs/"} {
+		g.rewritten(in, nextRequires)
+	}
+	g = g.opened() // which sweeps
+	copies, err := g.Abandoned(t.Context())
+	if err != nil || len(copies) != len(copiesLeft) {
+		t.Errorf("the copies are %+v, %v", copies, err)
+	}
+	before := g.picture()
+	g.volumesStand()
+	for _, h := range halfDone() {
+		if was := g.stateOf(h.of, h.key); was != h.was {
+			t.Errorf("%s %s is in state %d, not %d", h.of, h.key, was, h.was)
+		}
+	}
+	for what, err := range g.changes() {
+		g.refused(what, err, volume.ErrConflict, "teleport, telepathy", "upgrade Mooring")
+	}
+	g.must(g.Tidy(t.Context(), time.Hour))
+	if d := differ(g.picture(), before); d != "" {
+		t.Errorf("they have changed\n%s", d)
+	}
+	// Others go on.
+	g.filled("new", "team/new")
+	g.snapshot("new", "new")
+	clone := record("newer", "newer")
+	clone.Source = sourceOf(ofSnapshot("new"))
+	g.must(second(g.make(clone)))
+	for _, key := range []string{"new", "newer"} {
+		g.must(second(g.Volumes.Delete(t.Context(), key)))
+		g.must(g.purgeOf(key))
+	}
+	g.must(second(g.Snapshots.Delete(t.Context(), "new", nil)))
+	g.must(g.purgeOf("new"))
+	if d := differ(g.picture(), before); d != "" {
+		t.Errorf("others have changed\n%s", d)
+	}
+}
+
+// changes tries to change all that there is on the fixture, and returns what that said.
+func (g *ground) changes() map[string]error {
+	ctx := g.Context()
+	all := map[string]error{}
+	for key := range fixtureVolumes() {
+		all["to delete "+key] = second(g.Volumes.Delete(ctx, key))
+		all["to change "+key] = second(g.setCapacity(key, 99))
+	}
+	for _, key := range []string{"snap", "shared", "outlived", "group.plain"} {
+		all["to delete snapshot "+key] = second(g.Snapshots.Delete(ctx, key, nil))
+	}
+	all["to delete the group"] = second(g.Groups.Delete(ctx, "group", nil))
+	filled := record("new", "new")
+	filled.Source = sourceOf(ofSnapshot("snap"))
+	clone := filled
+	clone.Source = sourceOf(ofVolume("plain"))
+	for what, r := range map[string]volume.Record{"to fill a volume": filled, "to clone": clone, "to be a snapshot": shallow("new", "snap")} {
+		all[what] = second(g.make(r))
+	}
+	all["to make a snapshot"] = second(g.snap("new", "plain", nil))
+	trash, err := g.Trash.List(ctx)
+	g.must(err)
+	for _, e := range trash {
+		if !e.Recorded() || e.kind == volume.TrashLeftover {
+			continue
+		}
+		all["to purge "+e.Name] = e.purge(g)
+		if e.Whole() && e.kind == volume.TrashVolume {
+			all["to bring back "+e.Name] = second(g.Volumes.Restore(ctx, e, ""))
+		}
+	}
+	for _, h := range halfDone() {
+		if h.was != Empty && h.was != Ready {
+			all["to go on with "+h.key] = h.run(g, h.key)
+		}
+	}
+	return all
+}
+
+// TestNextGroup has one snapshot of a group require what is not known: nothing of the group goes.
+func TestNextGroup(t *testing.T) {
+	g := newGround(t)
+	g.filled("plain", "plain")
+	g.filled("nested", "nested")
+	g.must(g.grouped("g1", false))
+	g.rewritten("snapshots/g1.nested", nextRequires)
+	before := g.picture()
+	g.refused("to delete it", second(g.Groups.Delete(t.Context(), "g1", nil)), volume.ErrConflict, "teleport")
+	if d := differ(g.picture(), before); d != "" {
+		t.Errorf("they have changed\n%s", d)
+	}
+}
+
+// TestNextHalfGroup has a group in the making require what is not known: nobody goes on with it.
+func TestNextHalfGroup(t *testing.T) {
+	ctx := t.Context()
+	g := newGround(t)
+	g.filled("plain", "plain")
+	g.filled("nested", "nested")
+	g.stop("commit", 3, func(h *ground) error { return h.grouped("g1", false) })
+	g.rewritten("groups/", nextRequires)
+	making := ".mooring/groups/g1/" + makingFile
+	g.age(making, older)
+	g.refused("to ask for it", g.grouped("g1", false), volume.ErrConflict, "teleport")
+	if info, err := os.Stat(g.at(making)); err != nil || time.Since(info.ModTime()) < older/2 {
+		t.Errorf("it was renewed: %v, %v", info, err)
+	}
+	r, err := g.Groups.Lookup(ctx, "g1")
+	g.must(err)
+	g.refused("to commit it", g.Groups.Commit(ctx, r), volume.ErrConflict, "teleport")
+	if state := g.stateOf(ofGroup, "g1"); state != Making {
+		t.Errorf("it is in state %d", state)
+	}
+}
+
+// TestNextCopy has a record that only a next version can read: the copies of others are found.
+func TestNextCopy(t *testing.T) {
+	for what, text := range map[string]string{
+		"of a next version": `{"version": 2, "requires": ["teleport"], "key": {}, "nonce": "NONCE"}`,
+		"damaged":           `{"version": 1, "key": "clone-2", "nonce": "NONCE"}`,
+	} {
+		kept, err := os.ReadFile(fixtureFile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		g := unpack(t, kept, scratch(t)).opened()
+		path := ".mooring/volumes/clone-2/making.json"
+		_, nonce := identityOf([]byte(g.text(path)))
+		g.wrote(path, strings.Replace(text, "NONCE", nonce, 1))
+		copies, err := g.Abandoned(t.Context())
+		if err == nil || len(copies) != len(copiesLeft)-1 {
+			t.Errorf("%s: the copies are %+v, %v", what, copies, err)
+		}
+	}
+}
+
+// TestNextFormat has a share whose format requires, or comes to require, what is not known.
+func TestNextFormat(t *testing.T) {
+	kept, err := os.ReadFile(fixtureFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := unpack(t, kept, scratch(t))
+	open := g.opened()
+	g.rewritten(formatFile, nextRequires)
+	before := g.picture()
+	_, err = Open(g.dir, nas1, Options{Maker: maker})
+	g.refused("to open it", err, volume.ErrConflict, "teleport, telepathy", "upgrade Mooring")
+	_, err = OpenInline(g.dir, nas1)
+	g.refused("to open it for a pod", err, volume.ErrConflict, "teleport")
+	// Who has it open is told within a minute: see Purger.once.
+	g.refused("to tidy", open.Tidy(t.Context(), 0), volume.ErrConflict, "teleport")
+	if !open.Lost() {
+		t.Error("who has it open goes on")
+	}
+	if d := differ(g.picture(), before); d != "" {
+		t.Errorf("they have changed\n%s", d)
+	}
+	look := openAt(t, g.dir, Options{ReadOnly: true})
+	look.volumesStand()
+}

@@ -1,0 +1,341 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package share
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mooring-csi/mooring/pkg/volume"
+)
+
+// opened opens a share that was unpacked, as a controller that has come since.
+func (g *ground) opened() *ground {
+	g.Helper()
+	return openAt(g.T, g.dir, Options{Maker: stranger})
+}
+
+// fixtureVolumes are the volumes of the fixture with which all is well, and what is in them.
+func fixtureVolumes() map[string]string {
+	return map[string]string{
+		"plain": "data of plain", "nested": "data of nested", "changed": "data of changed",
+		volume.KeyFor("odd/name"): "data of " + volume.KeyFor("odd/name"),
+		"adopted":                 "data of adopted", "clone": "copy of plain", "restored": "copy of plain",
+		"shallow": "copy of nested", "back": "data of back", "moved": "data of moved",
+	}
+}
+
+// names of what there is of a kind.
+var inState = map[volume.ObjectKind]string{volume.OfVolume: "volumes", volume.OfSnapshot: "snapshots", ofGroup: "groups"}
+
+// stateOf returns how far something is.
+func (g *ground) stateOf(kind volume.ObjectKind, key string) State {
+	g.Helper()
+	t := map[volume.ObjectKind]*table{volume.OfVolume: g.Volumes.table, volume.OfSnapshot: g.Snapshots.table, ofGroup: g.Groups.table}[kind]
+	e, s, err := t.read(key)
+	if missing(err) {
+		return Empty
+	}
+	g.must(err)
+	e.close()
+	return s.state
+}
+
+// holds returns "data of v1" of a volume's directory.
+func (g *ground) holds(directory string) string {
+	for _, file := range []string{"data", "copy"} {
+		if text, ok := strings.CutSuffix(g.text(directory+"/"+file), "\n"); ok {
+			return file + " " + text
+		}
+	}
+	return ""
+}
+
+// same fails the test unless two lists are the same.
+func (g *ground) same(what string, got, want []string) {
+	g.Helper()
+	slices.Sort(got)
+	slices.Sort(want)
+	if d := differ(got, want); d != "" || len(got) != len(want) {
+		g.Errorf("%s%s: %d, not %d\n%s", g.label, what, len(got), len(want), d)
+	}
+}
+
+// TestFixtureVolumes reads every record of the fixture.
+func TestFixtureVolumes(t *testing.T) {
+	fixtures(t, func(t *testing.T, g *ground) {
+		ctx := t.Context()
+		g = g.opened()
+		g.volumesStand()
+		r, err := g.Volumes.Lookup(ctx, volume.KeyFor("odd/name"))
+		g.must(err)
+		if r.Name != "odd/name" || r.Directory != "shop/<db> & ä" || r.Capacity != 5<<30 || *r.Mode != 0o2770 || r.UID == nil || r.GID != nil ||
+			*r.Retention != 24*time.Hour || r.Asked != volume.Archive || r.OnDelete != volume.Archive || *r.PVC != (volume.PVC{Namespace: "shop", Name: "db"}) || r.Maker != "controller-0" {
+			t.Errorf("the odd one is %+v", r)
+		}
+		for key, good := range map[string]func(r *Stored) bool{
+			"adopted":  func(r *Stored) bool { return r.Adopt && r.Adopted && r.OnDelete == volume.Retain },
+			"changed":  func(r *Stored) bool { return r.Capacity == 7 },
+			"clone":    func(r *Stored) bool { return r.Source.String() == "volume nas1/plain" },
+			"restored": func(r *Stored) bool { return r.Source.String() == "snapshot nas1/snap" && !r.Shallow },
+			"shallow":  func(r *Stored) bool { return r.Source.String() == "snapshot nas1/shared" && r.Shallow },
+			"back":     func(r *Stored) bool { return strings.HasPrefix(r.Restored.Entry, "back.") },
+			"moved":    func(r *Stored) bool { return r.Directory == "elsewhere/moved" },
+		} {
+			if r, err := g.Volumes.Lookup(ctx, key); err != nil || !good(r) {
+				t.Errorf("%s is %+v, %v", key, r, err)
+			}
+		}
+		for _, h := range halfDone() {
+			if was := g.stateOf(h.of, h.key); was != h.was {
+				t.Errorf("%s %s is in state %d, not %d", h.of, h.key, was, h.was)
+			}
+		}
+	})
+}
+
+// volumesStand fails the test unless each volume with which all was well is as it was.
+func (g *ground) volumesStand() {
+	g.Helper()
+	for key, content := range fixtureVolumes() {
+		r, err := g.Volumes.Lookup(g.Context(), key)
+		if err != nil || r.State != Ready || g.holds(r.Directory) != content {
+			g.Errorf("%svolume %s is %+v, %v", g.label, key, r, err)
+			continue
+		}
+		if owner, err := g.Directories.Owner(g.Context(), r.Directory); !r.Shallow && (err != nil || owner != key) {
+			g.Errorf("%sthe directory %q is that of %q, %v", g.label, r.Directory, owner, err)
+		}
+	}
+}
+
+// TestFixtureSnapshots reads snapshots and groups, and has those that are in use stay.
+func TestFixtureSnapshots(t *testing.T) {
+	fixtures(t, func(t *testing.T, g *ground) {
+		ctx := t.Context()
+		g = g.opened()
+		for key, content := range map[string]string{"snap": "plain", "shared": "nested", "outlived": "deleted-since", "group.plain": "plain", "group.nested": "nested"} {
+			r, err := g.Snapshots.Lookup(ctx, key)
+			if err != nil || r.Volume != content || r.Size != 7 || !r.Plain || g.holds(volume.SnapshotDirectory(key)) != "copy of "+content {
+				t.Errorf("snapshot %s is %+v, %v", key, r, err)
+			}
+		}
+		group, err := g.Groups.Lookup(ctx, "group")
+		if err != nil || group.State != Ready || len(group.Members) != 2 || g.Groups.Commit(ctx, group) != nil {
+			t.Errorf("the group is %+v, %v", group, err)
+		}
+		_, err = g.Snapshots.Delete(ctx, "shared", nil)
+		g.refused("to delete what a volume is", err, volume.ErrConflict, "volume shallow")
+		g.must(second(g.Volumes.Delete(ctx, "shallow")))
+		g.must(second(g.Snapshots.Delete(ctx, "shared", nil)))
+		// The copies that held it are dead.
+		g.must(second(g.Volumes.Delete(ctx, "plain")))
+	})
+}
+
+// TestFixtureClaims has no directory of the fixture become another's.
+func TestFixtureClaims(t *testing.T) {
+	fixtures(t, func(t *testing.T, g *ground) {
+		g = g.opened()
+		for _, directory := range []string{"plain", "plain/x", "team", "team/app", "team/app/nested", "elsewhere", "elsewhere/moved", "shop", "old", "old/x", "create-4", "delete-1/x", "restore-4"} {
+			_, err := g.make(record("new", directory))
+			if kind := volume.Kind(err); kind != volume.ErrConflict && kind != volume.ErrBusy {
+				t.Errorf("to have %q: %v", directory, err)
+			}
+		}
+		for _, directory := range []string{"delete-5", "delete-6", "team/new", "below/new", "tidy-3/x"} {
+			g.must(second(g.make(record(strings.ReplaceAll(directory, "/", "-"), directory))))
+		}
+		g.volumesStand()
+	})
+}
+
+// copiesLeft are the copies of the fixture that another controller goes on with.
+var copiesLeft = []string{
+	"volume clone-1", "volume clone-2", "volume clone-3", "volume clone-4", "volume fill-1", "volume fill-2",
+	"snapshot snap-1", "snapshot snap-2", "snapshot snap-3",
+}
+
+// TestFixtureRetry does again what is half done on the fixture: all of it comes to its end.
+func TestFixtureRetry(t *testing.T) {
+	fixtures(t, func(t *testing.T, g *ground) {
+		g = g.opened()
+		copies, err := g.Abandoned(t.Context())
+		g.must(err)
+		var of []string
+		for _, c := range copies {
+			of = append(of, c.Target.String())
+		}
+		g.same("the copies", of, slices.Clone(copiesLeft))
+		for _, h := range halfDone() {
+			g.again(h)
+		}
+		g.volumesStand()
+		allowed := append(slices.Clone(problemsOfNobody), "warning volumes/plain/deletion/copy.snapshot.unmake-2.NONCE", "warning volumes/plain/deletion/copy.volume.unclone-7.NONCE")
+		for _, p := range g.problems() {
+			if !strings.HasPrefix(p, "note ") && !slices.Contains(allowed, p) {
+				t.Errorf("there is still: %s", p)
+			}
+		}
+	})
+}
+
+// again does an operation anew, and fails the test unless it comes to its end.
+func (g *ground) again(h half) {
+	g.Helper()
+	if err := h.run(g, h.key); err != nil {
+		g.Errorf("%s%s, stopped before %q, again: %v", g.label, h.key, h.at, err)
+		return
+	}
+	if state := g.stateOf(h.of, h.key); state != h.ends {
+		g.Errorf("%s%s, stopped before %q, is in state %d again, not %d", g.label, h.key, h.at, state, h.ends)
+	}
+	kind, _, _ := strings.Cut(h.key, "-")
+	if e := g.trashed(h.key); kind == "unrestore" && (!e.Whole() || g.holds(".mooring/trash/"+e.Name) != "data of "+h.key) {
+		g.Errorf("%s%s, stopped before %q, is in the trash as %+v", g.label, h.key, h.at, e)
+	}
+	if h.of != volume.OfVolume || h.ends != Ready {
+		return
+	}
+	r, err := g.Volumes.Lookup(g.Context(), h.key)
+	g.must(err)
+	want := map[string]string{"clone": "copy of plain", "fill": "copy of plain", "share": "copy of plain", "adopt": "data of " + h.key, "update": "data of " + h.key, "restore": "data of " + h.key}
+	if got := g.holds(r.Directory); got != want[kind] {
+		g.Errorf("%s%s, stopped before %q, holds %q again, not %q", g.label, h.key, h.at, got, want[kind])
+	}
+}
+
+// problems are what a check finds, without the words and without what differs from run to run.
+func (g *ground) problems() (all []string) {
+	g.Helper()
+	for _, p := range g.checked(0, nil) {
+		where, _, _ := strings.Cut(p, ": ")
+		all = append(all, dates.ReplaceAllString(nonces.ReplaceAllString(where, "NONCE"), ".TIMES"))
+	}
+	return all
+}
+
+// problemsOfNobody are those that go when somebody looks at them who knows more than Mooring.
+var problemsOfNobody = []string{"error trash/stray.NONCE"}
+
+// fixtureProblems are what a check finds on the fixture, besides what halves say.
+var fixtureProblems = []string{
+	"note claims/archive-4", "note claims/archived-archive-4", "note claims/delete-5", "note claims/below/taken/delete-6",
+	"note claims/retain-2", "warning claims/tidy-2", "warning claims/tidy-3", "warning claims/tidy-4",
+	"note claims/unclone-7", "note claims/undo-5",
+	"note groups/ungroup-3", "note snapshots/unmake-2", "note snapshots/unsnap-3", "note volumes/delete-4", "note volumes/undo-4",
+	"note jobs/snapshot.snap-4.NONCE", "note jobs/volume.clone-5.NONCE", "note jobs/volume.unclone-7.NONCE",
+	"warning staging/controller-1.run-1.NONCE", "warning staging/controller-1.run-1.NONCE",
+	"note snapshots/snap/deletion/user.unshare-2.NONCE", "warning volumes/plain/deletion/copy.snapshot.unmake-1.NONCE",
+	"warning volumes/plain/deletion/copy.snapshot.unmake-2.NONCE", "warning volumes/plain/deletion/copy.volume.unclone-7.NONCE",
+	"warning volumes/update-2/deletion/change", "warning volumes/update-3/deletion/change", "warning volumes/update-4/deletion/change",
+	"note trash/archive-4.NONCE", "note trash/purge-2.NONCE", "note trash/retain-2.NONCE", "note trash/unclone-7.NONCE",
+	"note trash/undo-4.NONCE", "note trash/undo-5.NONCE", "note trash/unshare-2.NONCE",
+}
+
+// TestFixtureCheck has a check of the fixture find what is half done there, and no more.
+func TestFixtureCheck(t *testing.T) {
+	want := slices.Concat(fixtureProblems, problemsOfNobody)
+	for _, h := range halfDone() {
+		if h.was != Empty && h.was != Ready {
+			want = append(want, fmt.Sprintf("warning %s/%s", inState[h.of], h.key))
+		}
+	}
+	fixtures(t, func(t *testing.T, g *ground) {
+		before := g.tree()
+		g.same("what is found", g.problems(), want)
+		if d := differ(g.tree(), before); d != "" {
+			t.Errorf("a check has changed\n%s", d)
+		}
+	})
+}
+
+// fixtureTrash is what is in the trash of the fixture. Of "-" only the record is there, "?" has
+// none.
+var fixtureTrash = []string{
+	"volume due", "volume kept", "volume deleted-since", "snapshot gone", "leftover csi-2", "? stray",
+	"volume delete-4", "volume delete-5", "volume delete-6", "? delete-3", "- retain-2", "- archive-4", "- unshare-2",
+	"? unsnap-2", "snapshot unsnap-3",
+	"snapshot ungroup-2.plain", "snapshot ungroup-2.nested", "snapshot ungroup-3.plain", "snapshot ungroup-3.nested",
+	"- undo-4", "- undo-5", "- unclone-7", "? unrestore-2", "- unrestore-3", "leftover unmake-1", "leftover unmake-2", "leftover unclone-6", "leftover unclone-7",
+	"volume restore-1", "- restore-2", "- restore-3", "- restore-4", "volume purge-1", "- purge-2",
+}
+
+// TestFixtureTrash lists the trash, brings back, and purges what is due.
+func TestFixtureTrash(t *testing.T) {
+	fixtures(t, func(t *testing.T, g *ground) {
+		ctx := t.Context()
+		g = g.opened()
+		all, err := g.Trash.List(ctx)
+		g.must(err)
+		var got []string
+		for _, e := range all {
+			kind := e.Kind()
+			switch {
+			case !e.Recorded():
+				kind = "?"
+			case !e.data:
+				kind = "-"
+			}
+			got = append(got, kind+" "+e.Key)
+		}
+		g.same("the trash", got, slices.Clone(fixtureTrash))
+		now := time.Now()
+		for _, e := range all {
+			if e.Recorded() && !e.Due.After(now) {
+				g.must(e.purge(g))
+			}
+		}
+		if e := g.trashed("due"); e.Name != "" {
+			t.Errorf("what was due is still there: %+v", e)
+		}
+		if err := g.Trash.Purge(g.trashed("stray"), g.remove); volume.Kind(err) != volume.ErrConflict {
+			t.Errorf("the stray: %v", err)
+		}
+		kept := g.trashed("kept")
+		if !kept.Whole() || kept.Due.Sub(kept.Deleted) != dateless {
+			t.Errorf("what is kept is %+v", kept)
+		}
+		r, err := g.Volumes.Restore(ctx, kept, "")
+		if err != nil || g.holds(r.Directory) != "data of kept" {
+			t.Errorf("it is back as %+v, %v", r, err)
+		}
+		g.volumesStand()
+	})
+}
+
+func (t Trashed) purge(g *ground) error { return g.Trash.Purge(t, g.remove) }
+
+// fixtureLeaves are the directories, of those that the fixture has, that nobody deletes: users'.
+var fixtureLeaves = []string{
+	"old", "adopt-1", "retained", "archived-archived", "shop", "retain-1", "retain-2",
+	"archived-archive-1", "archived-archive-2", "archived-archive-3", "archived-archive-4",
+}
+
+// TestFixtureClear deletes all that there is on the fixture, and purges the trash. When users have
+// removed what is theirs nothing of ours is left.
+func TestFixtureClear(t *testing.T) {
+	fixtures(t, func(t *testing.T, g *ground) {
+		g = g.opened()
+		v, err := OpenInline(g.dir, nas1)
+		g.must(err)
+		defer v.Close()
+		g.must(v.Trash("csi-1"))
+		stray := volume.TrashID(volume.TrashVolume, "stray", someNonce)
+		for _, p := range g.clear() {
+			if strings.HasPrefix(p, ".mooring/") && !strings.HasPrefix(p, ".mooring/trash/"+stray) && p != ".mooring/parents/d.shop" {
+				t.Errorf("there is still %s", p)
+			}
+		}
+		g.same("what is left of the users", slices.DeleteFunc(g.names("."), func(name string) bool { return name == volume.StateDir }), slices.Clone(fixtureLeaves))
+		for _, p := range append(slices.Clone(fixtureLeaves), ".mooring/trash/"+stray) {
+			g.removed(p)
+		}
+		if left := g.clear(); len(left) > 0 {
+			t.Errorf("in the end there is %q", left)
+		}
+	})
+}

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package share
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/tools/txtar"
+)
+
+// fixtureFile is a share as the first version of the format leaves it. It is never changed: every
+// later Mooring has to make the same of it.
+const fixtureFile = "testdata/v1/share.txtar"
+
+var update = flag.Bool("update", false, "write "+fixtureFile+", if it does not exist")
+
+// A share is packed as a txtar archive, whose names say what a file is:
+//
+//	d MODE MTIME PATH      a directory
+//	f MODE MTIME PATH      a file, and what it holds
+//	l PATH -> FIRST        another name of a file that came before
+//
+// Owners are not in it: what is unpacked is that of who does it.
+
+// pack writes down all that is on the share.
+func (g *ground) pack(comment string) []byte {
+	g.Helper()
+	a := &txtar.Archive{Comment: []byte(comment)}
+	first := map[uint64]string{} // names of files by inode number
+	for _, p := range g.tree() {
+		p = strings.TrimSuffix(p, "/")
+		info, err := os.Lstat(g.at(p))
+		g.must(err)
+		kind, data := "d", ""
+		if !info.IsDir() {
+			ino := info.Sys().(*syscall.Stat_t).Ino
+			if of := first[ino]; of != "" {
+				a.Files = append(a.Files, txtar.File{Name: "l " + p + " -> " + of})
+				continue
+			}
+			first[ino] = p
+			kind, data = "f", g.text(p)
+		}
+		if data != "" && !strings.HasSuffix(data, "\n") || strings.HasPrefix(data, "-- ") || strings.Contains(data, "\n-- ") {
+			g.Fatalf("%s cannot be packed: %q", p, data)
+		}
+		mode := info.Sys().(*syscall.Stat_t).Mode & 0o7777
+		name := fmt.Sprintf("%s %04o %s %s", kind, mode, info.ModTime().UTC().Format(time.RFC3339Nano), p)
+		a.Files = append(a.Files, txtar.File{Name: name, Data: []byte(data)})
+	}
+	return txtar.Format(a)
+}
+
+// older is how much older a share is when it is unpacked, so that no process is at work there.
+const older = 24 * time.Hour
+
+// unpack makes a share of what pack has written.
+func unpack(t *testing.T, data []byte, dir string) *ground {
+	t.Helper()
+	g := &ground{T: t, dir: dir}
+	times := map[string]time.Time{}
+	for _, f := range txtar.Parse(data).Files {
+		kind, rest, _ := strings.Cut(f.Name, " ")
+		if kind == "l" {
+			path, of, _ := strings.Cut(rest, " -> ")
+			g.must(os.Link(g.at(of), g.at(path)))
+			continue
+		}
+		part := strings.SplitN(rest, " ", 3)
+		if len(part) != 3 {
+			t.Fatalf("the name %q is none of a share", f.Name)
+		}
+		mode, err := strconv.ParseUint(part[0], 8, 32)
+		g.must(err)
+		at, err := time.Parse(time.RFC3339Nano, part[1])
+		g.must(err)
+		times[part[2]] = at.Add(-older)
+		if kind == "d" {
+			g.must(os.Mkdir(g.at(part[2]), 0o700))
+		} else {
+			g.must(os.WriteFile(g.at(part[2]), f.Data, 0o600))
+		}
+		g.must(syscall.Chmod(g.at(part[2]), uint32(mode)))
+	}
+	for path, at := range times { // when all that is in a directory is there
+		g.must(os.Chtimes(g.at(path), at, at))
+	}
+	return g
+}
+
+// unlinked makes the share be as it would be on a server without hard links. The times of
+// directories stay.
+func (g *ground) unlinked() {
+	g.Helper()
+	times := map[string]time.Time{}
+	for _, p := range g.tree() {
+		info, err := os.Lstat(g.at(p))
+		g.must(err)
+		if info.IsDir() {
+			times[p] = info.ModTime()
+			continue
+		}
+		in, name := filepath.Split(p)
+		hold := filepath.Base(in) == deletionName && (strings.HasPrefix(name, copyHold) || strings.HasPrefix(name, userHold))
+		if name != takenName && !hold && in != ".mooring/jobs/" {
+			continue
+		}
+		key, nonce := identityOf([]byte(g.text(p)))
+		g.must(os.Remove(g.at(p)))
+		g.put(p, "")
+		g.must(os.Chtimes(g.at(p), info.ModTime(), info.ModTime()))
+		if name == takenName && key != "" {
+			g.put(in+key+"."+nonce, "")
+		}
+	}
+	for path, at := range times {
+		g.must(os.Chtimes(g.at(path), at, at))
+	}
+}
+
+// fixtures are the shares that every test of the format is done with: the one that was kept, the
+// same on a server without hard links, and with fields that are not known, and one as it is made
+// today.
+func fixtures(t *testing.T, do func(t *testing.T, g *ground)) {
+	kept, err := os.ReadFile(fixtureFile)
+	if errors.Is(err, fs.ErrNotExist) && *update {
+		kept = made(t).pack(fixtureComment)
+		err = errors.Join(os.MkdirAll(filepath.Dir(fixtureFile), 0o755), os.WriteFile(fixtureFile, kept, 0o644))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Run("kept", func(t *testing.T) { do(t, unpack(t, kept, scratch(t))) })
+	t.Run("kept, without hard links", func(t *testing.T) {
+		g := unpack(t, kept, scratch(t))
+		g.unlinked()
+		do(t, g)
+	})
+	t.Run("kept, as a next version writes it", func(t *testing.T) {
+		g := unpack(t, kept, scratch(t))
+		g.rewritten("", nextFields)
+		do(t, g)
+	})
+	t.Run("made today", func(t *testing.T) {
+		g := made(t)
+		do(t, unpack(t, g.pack(""), scratch(t)))
+	})
+}
+
+const fixtureComment = `A share as Mooring leaves it that has the first version of the format: volumes of every kind,
+snapshots in use, groups, the trash, and what processes have left that died on the way. It was
+written by the code of its day, and is read for ever. See pkg/share/fixture_test.go.
+
+`
