@@ -69,7 +69,7 @@ func (d Dir) Refresh() error {
 // added. A file that it creates has the mode 0600. A FIFO blocks it, unless O_NONBLOCK is
 // among the flags.
 func (d Dir) Open(name string, flags int) (*os.File, error) {
-	fd, err := d.openFD(name, flags)
+	fd, err := d.openUndelegated(name, flags)
 	if err != nil {
 		return nil, err
 	}
@@ -110,20 +110,28 @@ func Write(d Dir, name string, flags int, data []byte) (*os.File, error) {
 	return f, nil
 }
 
-// openUndelegated opens a file for reading so that an NFSv4 server delegates nothing of it. With a
-// delegation the client would go on showing the file under a name that another mount of this
-// machine has renamed: to the server both are one client, from which it recalls nothing. The
-// Linux client asks for none where a file is opened with O_DIRECT (RFC 8881, section 18.16,
-// OPEN4_SHARE_ACCESS_WANT_NO_DELEG); the reading itself is not to be direct.
-func (d Dir) openUndelegated(name string) (int, error) {
-	fd, err := d.openFD(name, unix.O_RDONLY|unix.O_DIRECT)
+// openUndelegated opens a file so that an NFSv4 server delegates nothing of it. With a delegation the
+// client would go on showing the file under a name that another mount of this machine has
+// renamed: to the server both are one client, from which it recalls nothing. And the file would get
+// another mtime when another client reads it, and the delegation is recalled. The Linux client asks
+// for none where a file is opened with O_DIRECT (RFC 8881, section 18.16,
+// OPEN4_SHARE_ACCESS_WANT_NO_DELEG); reading and writing are not to be direct.
+func (d Dir) openUndelegated(name string, flags int) (int, error) {
+	if flags&(unix.O_DIRECTORY|unix.O_PATH) != 0 {
+		return d.openFD(name, flags)
+	}
+	fd, err := d.openFD(name, flags|unix.O_DIRECT)
 	if errors.Is(err, unix.EINVAL) { // a file system, or a directory, that has no such reading
-		return d.openFD(name, unix.O_RDONLY)
+		fd, err := d.openFD(name, flags&^(unix.O_CREAT|unix.O_EXCL)) // it may have made the file all the same
+		if flags&unix.O_CREAT != 0 && errors.Is(err, unix.ENOENT) {
+			return d.openFD(name, flags)
+		}
+		return fd, err
 	}
 	if err != nil {
 		return -1, err
 	}
-	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFL, 0); err != nil {
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFL, flags&unix.O_NONBLOCK); err != nil {
 		_ = unix.Close(fd)
 		return -1, pathError("fcntl", name, err)
 	}
@@ -139,7 +147,7 @@ func (d Dir) Read(name string, limit int64) ([]byte, unix.Stat_t, error) {
 	// No os.File, which makes further system calls, and no second read where the first has
 	// returned everything: lists of volumes read thousands of files.
 	var stat unix.Stat_t
-	fd, err := d.openUndelegated(name)
+	fd, err := d.openUndelegated(name, unix.O_RDONLY)
 	if err != nil {
 		return nil, stat, err
 	}
