@@ -170,29 +170,52 @@ var (
 			return err
 		},
 	}
+	// Of a volume whose project keeps it in its place: see projects_test.go.
+	keepOp   = operation{of: volume.OfVolume, ends: Deleting, prepare: keep, run: deleteVolume}
+	unkeepOp = operation{
+		of:      volume.OfVolume,
+		prepare: func(g *ground, key string) { keep(g, key); g.must(deleteVolume(g, key)) },
+		run:     purgeOf,
+	}
+	refillOp = operation{
+		of: volume.OfVolume, ends: Ready,
+		prepare: func(g *ground, _ string) { withProject(g.T, g.dir, handed, "quota") },
+		run: func(g *ground, key string) error {
+			r := record(key, "quota/"+key)
+			r.Source = sourceOf(ofVolume("plain"))
+			return second(g.make(r))
+		},
+	}
 	purgeOp = operation{
 		of: volume.OfVolume, prepare: restoreOp.prepare,
-		run: func(g *ground, key string) error {
-			e := g.trashed(key)
-			if e.Name == "" {
-				return nil
-			}
-			return g.Trash.Purge(e, g.remove)
-		},
+		run: purgeOf,
 	}
 	tidyOp = operation{
 		of: volume.OfVolume,
 		prepare: func(g *ground, key string) {
 			g.filled(key, key+"/x")
 			g.must(deleteVolume(g, key))
-			g.must(g.purgeOf(key))
+			g.must(purgeOf(g, key))
 		},
 		run: func(g *ground, key string) error { return g.claims.tidyParent(key) },
 	}
 )
 
 // purgeOf purges what is in the trash of a volume.
-func (g *ground) purgeOf(key string) error { return g.Trash.Purge(g.trashed(key), g.remove) }
+func purgeOf(g *ground, key string) error {
+	e := g.trashed(key)
+	if e.Name == "" {
+		return nil
+	}
+	return e.purge(g)
+}
+
+// keep makes a volume that cannot be moved: its entry has a project, and it has another.
+func keep(g *ground, key string) {
+	g.filled(key, key)
+	withProject(g.T, g.dir, handed, ".mooring/volumes/"+key)
+	withProject(g.T, g.dir, own, key)
+}
 
 // undone is an undo that died before a step.
 func undone(key string, of operation, from, at string, was State) half {

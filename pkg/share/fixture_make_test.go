@@ -18,7 +18,7 @@ const dateless = 100 * 365 * 24 * time.Hour
 // begun by others that died. All data end with a line's end: see pack.
 func made(t *testing.T) *ground {
 	t.Helper()
-	g := openAt(t, scratch(t), Options{Maker: "controller-0", Run: "run-1"})
+	g := openAt(t, scratch(t), Options{Maker: "controller-0", Run: "run-1", forbids: projects})
 	g.makeVolumes()
 	g.makeSnapshots()
 	g.makeTrash()
@@ -117,6 +117,8 @@ func (g *ground) makeTrash() {
 		g.full(r)
 		g.delete(key)
 	}
+	keep(g, "in-place")
+	g.must(deleteVolume(g, "in-place"))
 	g.snapshot("gone", "plain")
 	_, err := g.Snapshots.Delete(g.Context(), "gone", nil)
 	g.must(err)
@@ -154,7 +156,7 @@ func (g *ground) stop(at string, nth int, do func(h *ground) error) {
 // nothing any more.
 func (g *ground) die(do func(h *ground, die func()) error, at string) {
 	g.Helper()
-	s, err := Open(g.dir, nas1, Options{Maker: "controller-1", Run: "run-1", Lease: over})
+	s, err := Open(g.dir, nas1, Options{Maker: "controller-1", Run: "run-1", Lease: over, forbids: projects})
 	g.must(err)
 	defer s.Close()
 	done := make(chan error, 1)

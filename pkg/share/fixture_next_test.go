@@ -140,10 +140,10 @@ func TestNextRequires(t *testing.T) {
 	g.must(second(g.make(clone)))
 	for _, key := range []string{"new", "newer"} {
 		g.must(second(g.Volumes.Delete(t.Context(), key)))
-		g.must(g.purgeOf(key))
+		g.must(purgeOf(g, key))
 	}
 	g.must(second(g.Snapshots.Delete(t.Context(), "new", nil)))
-	g.must(g.purgeOf("new"))
+	g.must(purgeOf(g, "new"))
 	if d := differ(g.picture(), before); d != "" {
 		t.Errorf("others have changed\n%s", d)
 	}
