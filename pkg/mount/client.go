@@ -73,27 +73,37 @@ func (k *Kernel) mountOwn(ctx context.Context, s Spec) error {
 		return k.mountAs(ctx, s, attempt{source: s.Source, options: s.Options})
 	}
 	mapped, why := k.mapped(ctx, s)
-	for _, a := range mapped {
-		err := k.mountAs(ctx, s, a)
-		cause, _ := CauseOf(err)
-		switch {
-		case err == nil && k.isMapped(s.Target):
-			return nil
-		case err == nil: // the kernel has found a client that it had
-			if err := k.Unmount(ctx, s.Target); err != nil {
-				return err
-			}
-			why = "this kernel takes its IPv6 form for the address itself"
-		case cause == NoVersion && asked == "":
-			return k.mountAs(ctx, s, attempt{source: s.Source, options: s.Options}) // NFSv3 is left
-		case strings.Contains(err.Error(), "Address family not supported"):
-			why = "this kernel has no IPv6"
-		default:
+	if len(mapped) == 0 {
+		return k.mountOther(ctx, s, asked, why)
+	}
+	err := k.mountFirst(ctx, s, mapped)
+	cause, _ := CauseOf(err)
+	switch {
+	case err == nil && k.isMapped(s.Target):
+		return nil
+	case err == nil: // the kernel has found a client that it had
+		if err := k.Unmount(ctx, s.Target); err != nil {
 			return err
 		}
-		break
+		return k.mountOther(ctx, s, asked, "this kernel takes an IPv4 address in its IPv6 form for the same")
+	case cause == NoVersion && asked == "":
+		return k.mountAs(ctx, s, attempt{source: s.Source, options: s.Options}) // NFSv3 is left
+	case strings.Contains(err.Error(), "Address family not supported"):
+		return k.mountOther(ctx, s, asked, "this kernel has no IPv6")
 	}
-	return k.mountOther(ctx, s, asked, why)
+	return err
+}
+
+// mountFirst makes the first of several attempts that succeeds. Where a server is not at one of its
+// addresses the next is tried, as mount.nfs does.
+func (k *Kernel) mountFirst(ctx context.Context, s Spec, attempts []attempt) (err error) {
+	for _, a := range attempts {
+		err = k.mountAs(ctx, s, a)
+		if cause, _ := CauseOf(err); cause != Refused && cause != Unreachable && cause != Silent {
+			return err
+		}
+	}
+	return err
 }
 
 // mountOther mounts by another minor version than pods do.
