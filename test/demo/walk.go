@@ -131,6 +131,11 @@ func bootTime() time.Duration {
 }
 
 func startController(_ context.Context, d *demo, n *note) error {
+	// Linux 7.2 loses times that a program has set itself ("touch -d") when it gives back a delegation
+	// of NFS 4.2, whoever else looks at the file. The demo compares such times.
+	if err := os.WriteFile("/proc/sys/fs/leases-enable", []byte("0"), 0); err != nil {
+		return err
+	}
 	if err := os.Mkdir(export, 0o755); err != nil {
 		return err
 	}
