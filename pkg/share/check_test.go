@@ -217,17 +217,17 @@ func TestCheckFormat(t *testing.T) {
 func TestCheckInterrupted(t *testing.T) {
 	for _, sc := range scenarios() {
 		t.Run(sc.name, func(t *testing.T) {
-			s := stage{t, sc}
+			s := stage{t, sc, inMemory}
 			for n := 1; ; n++ {
-				dir, _, was := s.prepared()
-				at := s.killed(dir, was, n)
+				v, _, was := s.prepared()
+				at := s.killed(v.first, was, n)
 				if at == "" {
 					break
 				}
-				g := &ground{T: t, dir: dir, label: at + ": "}
+				g := &ground{T: t, view: v.first, label: at + ": "}
 				g.severities("within the lease", g.checked(0, nil), "note ")
 				g.severities("past the lease", g.checked(over, nil), "note ", "warning ")
-				s.open(dir, at+", again: ", survivors["another instance"], func(a *actor) {
+				s.open(v.other, at+", again: ", survivors["another instance"], func(a *actor) {
 					a.was = was
 					err := a.until(func() error { _, err := s.run(a); return err })
 					_, jobs := a.Abandoned(t.Context())

@@ -155,10 +155,10 @@ func TestKilledDeletion(t *testing.T) {
 			s := stage{t, scenario{
 				prepare: prepare,
 				run:     func(a *actor) (string, error) { a.delete("v1"); return "", nil },
-			}}
-			dir, _, was := s.prepared()
-			s.killed(dir, was, n+1)
-			g := openAt(t, dir, Options{Maker: stranger, Lease: over})
+			}, inMemory}
+			v, _, was := s.prepared()
+			s.killed(v.first, was, n+1)
+			g := openAt(t, v.other.dir, Options{Maker: stranger, Lease: over})
 			g.label = fmt.Sprintf("killed before %q: ", names[n])
 			r := record("v2", "a")
 			r.Adopted = g.has("a")

@@ -207,10 +207,10 @@ func TestNextInterleaved(t *testing.T) {
 	for _, sc := range scenarios() {
 		t.Run(sc.name, func(t *testing.T) {
 			t.Parallel()
-			s := stage{t, sc}
-			dir, _, was := s.prepared()
-			n := &nextController{ground: openAt(t, dir, Options{Maker: "next", Lease: over}), files: map[string]string{}}
-			s.open(dir, "", Options{Maker: maker}, func(a *actor) {
+			s := stage{t, sc, inMemory}
+			v, _, was := s.prepared()
+			n := &nextController{ground: openAt(t, v.other.dir, Options{Maker: "next", Lease: over}), files: map[string]string{}}
+			s.open(v.first, "", Options{Maker: maker}, func(a *actor) {
 				a.was = was
 				a.opt.Step = func(string) { n.act() }
 				fact, err := s.run(a)

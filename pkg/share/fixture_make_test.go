@@ -162,7 +162,7 @@ func (g *ground) die(do func(h *ground, die func()) error, at string) {
 	done := make(chan error, 1)
 	go func() {
 		defer close(done)
-		done <- do(&ground{T: g.T, Share: s, dir: g.dir}, runtime.Goexit)
+		done <- do(&ground{T: g.T, Share: s, view: g.view}, runtime.Goexit)
 	}()
 	if err, ended := <-done; ended {
 		g.Fatalf("it came to its end (%v), and was to die before %q", err, at)

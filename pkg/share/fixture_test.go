@@ -67,7 +67,7 @@ const older = 24 * time.Hour
 // unpack makes a share of what pack has written.
 func unpack(t *testing.T, data []byte, dir string) *ground {
 	t.Helper()
-	g := &ground{T: t, dir: dir}
+	g := &ground{T: t, view: local(dir)}
 	times := map[string]time.Time{}
 	for _, f := range txtar.Parse(data).Files {
 		kind, rest, _ := strings.Cut(f.Name, " ")

@@ -28,11 +28,21 @@ const over = -time.Second
 
 var nas1 = volume.Share{Name: "nas1", Servers: []string{"10.0.0.1"}, Path: "/export", TrashRetention: time.Hour}
 
-// ground is a share on a temporary directory, as one process has it open.
+// view is where the directory of a share is seen.
+type view struct {
+	dir    string // by a process
+	server string // by the server; on NFS it is another directory
+}
+
+// local is a directory that the process has itself.
+func local(dir string) view { return view{dir, dir} }
+
+// ground is a share as one process has it open. What tests look at, and what pods write, is at the
+// server.
 type ground struct {
 	*testing.T
 	*Share
-	dir   string
+	view
 	label string // of the case, in what is told
 }
 
@@ -44,7 +54,7 @@ func openAt(t *testing.T, dir string, opt Options) *ground {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Close)
-	return &ground{T: t, Share: s, dir: dir}
+	return &ground{T: t, Share: s, view: local(dir)}
 }
 
 // scratch is a new directory, in memory where there is such: many of these tests call fsync(2)
@@ -101,7 +111,7 @@ func (g *ground) refused(what string, err, kind error, parts ...string) {
 	}
 }
 
-func (g *ground) at(path string) string { return filepath.Join(g.dir, path) }
+func (g *ground) at(path string) string { return filepath.Join(g.server, path) }
 
 // put makes a file, and the directories above it.
 func (g *ground) put(path, text string) {
@@ -137,11 +147,11 @@ func (g *ground) names(path string) []string {
 // tree lists all that is on the share, directories with a '/' at the end.
 func (g *ground) tree() (all []string) {
 	g.Helper()
-	g.must(filepath.WalkDir(g.dir, func(p string, e fs.DirEntry, err error) error {
+	g.must(filepath.WalkDir(g.server, func(p string, e fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		name, _ := filepath.Rel(g.dir, p)
+		name, _ := filepath.Rel(g.server, p)
 		if e.IsDir() {
 			name += "/"
 		}
@@ -275,7 +285,7 @@ func (g *ground) copy(c *Copy) error {
 		g.step("write the copy")
 		err = os.WriteFile(fmt.Sprintf("/proc/self/fd/%d/copy", to), data, 0o644)
 	}
-	if errors.Is(err, fs.ErrNotExist) { // the source, or the target, is gone
+	if missing(err) { // the source, or the target, is gone
 		err = volume.Errorf(volume.ErrBusy, "share %s: %w", g.def, err)
 	}
 	return err
@@ -373,7 +383,7 @@ func (g *ground) remove(dir int, name string) error {
 		g.step("remove a file")
 		err = errors.Join(err, os.RemoveAll(at+"/"+e.Name()))
 	}
-	if errors.Is(err, fs.ErrNotExist) { // another was first
+	if missing(err) { // another was first
 		err = nil
 	}
 	return err

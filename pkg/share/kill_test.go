@@ -4,6 +4,7 @@ package share
 
 import (
 	"os"
+	"path/filepath"
 	"regexp"
 	"runtime"
 	"slices"
@@ -14,45 +15,58 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// stage runs a scenario in directories of their own.
+// stage runs a scenario on shares of their own.
 type stage struct {
 	*testing.T
 	scenario
+	fresh func(t *testing.T) views
 }
 
-// open opens the share at dir and calls do with it; then it is closed.
-func (s stage) open(dir, label string, opt Options, do func(a *actor)) {
+// views are of one share, which is empty at first.
+type views struct {
+	first view // of the process that is stopped
+	other view // of those that come meanwhile, or after it
+}
+
+// inMemory is a share that all see in the same place.
+func inMemory(t *testing.T) views {
+	v := local(scratch(t))
+	return views{v, v}
+}
+
+// open opens a share and calls do with it; then it is closed.
+func (s stage) open(v view, label string, opt Options, do func(a *actor)) {
 	s.Helper()
 	if s.lay != nil {
 		opt.forbids = projects
 	}
-	sh, err := Open(dir, nas1, opt)
+	sh, err := Open(v.dir, nas1, opt)
 	if err != nil {
 		s.Fatal(err)
 	}
 	defer sh.Close()
-	do(&actor{ground: &ground{T: s.T, Share: sh, dir: dir, label: label}})
+	do(&actor{ground: &ground{T: s.T, Share: sh, view: v, label: label}})
 }
 
 // prepared returns a share with what the scenario needs, and what there is then.
-func (s stage) prepared() (dir string, facts []string, was map[string]string) {
+func (s stage) prepared() (v views, facts []string, was map[string]string) {
 	s.Helper()
-	dir = scratch(s.T)
+	v = s.fresh(s.T)
 	if s.lay != nil {
-		s.lay(s.T, dir)
+		s.lay(s.T, v.first.server)
 	}
-	s.open(dir, "", Options{Maker: "00000000"}, func(a *actor) {
+	s.open(v.first, "", Options{Maker: "00000000"}, func(a *actor) {
 		if s.prepare != nil {
 			s.prepare(a.ground)
 		}
 		facts, was = a.facts()
 	})
-	return dir, facts, was
+	return v, facts, was
 }
 
 // killed runs the scenario's operation and ends its process before the n-th step. It returns the
 // name of that; "": there are fewer. No step comes after it, in no deferred call either.
-func (s stage) killed(dir string, was map[string]string, n int) (at string) {
+func (s stage) killed(v view, was map[string]string, n int) (at string) {
 	s.Helper()
 	count := 0
 	step := func(what string) {
@@ -64,7 +78,7 @@ func (s stage) killed(dir string, was map[string]string, n int) (at string) {
 		}
 	}
 	done := make(chan struct{})
-	s.open(dir, "", Options{Maker: maker, Lease: over, Step: step}, func(a *actor) {
+	s.open(v, "", Options{Maker: maker, Lease: over, Step: step}, func(a *actor) {
 		count = 0 // without those of the opening
 		a.was = was
 		go func() {
@@ -94,23 +108,23 @@ func TestKill(t *testing.T) {
 	for _, sc := range scenarios() {
 		t.Run(sc.name, func(t *testing.T) {
 			t.Parallel()
-			s := stage{t, sc}
-			dir, _, was := s.prepared()
-			s.killed(dir, was, 0)
-			want := s.after(dir, "uninterrupted", survivors["the next run"], nil)
+			s := stage{t, sc, inMemory}
+			v, _, was := s.prepared()
+			s.killed(v.first, was, 0)
+			want := s.after(v.other, "uninterrupted", survivors["the next run"], nil)
 			n := 1
 			for ; ; n++ {
-				dir, _, was := s.prepared()
-				at := s.killed(dir, was, n)
+				v, _, was := s.prepared()
+				at := s.killed(v.first, was, n)
 				if at == "" {
 					break
 				}
 				t.Logf("%2d %s", n, at)
 				for who, opt := range survivors {
 					label := at + ", then " + who
-					dir, _, was := s.prepared()
-					s.killed(dir, was, n)
-					got := s.after(dir, label+" again: ", opt, func(a *actor) error {
+					v, _, was := s.prepared()
+					s.killed(v.first, was, n)
+					got := s.after(v.other, label+" again: ", opt, func(a *actor) error {
 						a.was = was
 						_, err := s.run(a)
 						return err
@@ -118,9 +132,9 @@ func TestKill(t *testing.T) {
 					if d := differ(got, want); d != "" {
 						t.Errorf("%s comes to something else:\n%s", label, d)
 					}
-					dir, _, was = s.prepared()
-					s.killed(dir, was, n)
-					s.after(dir, label+" the opposite: ", opt, func(a *actor) error {
+					v, _, was = s.prepared()
+					s.killed(v.first, was, n)
+					s.after(v.other, label+" the opposite: ", opt, func(a *actor) error {
 						a.was = was
 						return s.undo(a)
 					})
@@ -137,9 +151,9 @@ var passing = regexp.MustCompile(`^\.mooring/(claims/|staging/|.*/deletion/( |co
 
 // after has a process do what is to be done after another was killed, and returns what is on
 // the share then. In the end it deletes everything.
-func (s stage) after(dir, label string, opt Options, do func(a *actor) error) (picture []string) {
+func (s stage) after(v view, label string, opt Options, do func(a *actor) error) (picture []string) {
 	s.Helper()
-	s.open(dir, label, opt, func(a *actor) {
+	s.open(v, label, opt, func(a *actor) {
 		for range 2 { // once more changes nothing
 			if do == nil {
 				break
@@ -171,7 +185,7 @@ func (s stage) after(dir, label string, opt Options, do func(a *actor) error) (p
 			return err
 		}))
 	})
-	s.open(dir, label, Options{Maker: stranger, Lease: over}, func(a *actor) {
+	s.open(v, label, Options{Maker: stranger, Lease: over}, func(a *actor) {
 		a.cleared(s.yields...)
 	})
 	return picture
@@ -210,7 +224,7 @@ func (a *actor) cleared(yields ...string) (l litter) {
 	}
 	for _, name := range a.names(".") {
 		if name != ".mooring" {
-			a.must(os.RemoveAll(a.at(name)))
+			a.must(os.RemoveAll(filepath.Join(a.dir, name)))
 		}
 	}
 	for _, p := range a.clear() {
@@ -220,6 +234,10 @@ func (a *actor) cleared(yields ...string) (l litter) {
 		}
 		a.Errorf("%sin the end there is %s", a.label, p)
 	}
+	a.must(a.Check(a.Context(), func(p Problem) error {
+		a.Errorf("%sin the end there is a problem: %+v", a.label, p)
+		return nil
+	}))
 	return l
 }
 

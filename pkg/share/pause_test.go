@@ -14,19 +14,26 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// pause stops a process before its n-th step, until it is told to go on.
+// moment is that before the n-th step of an operation, or before the first that is called so.
+type moment struct {
+	n    int
+	step string
+}
+
+// pause stops a process at a moment, until it is told to go on.
 type pause struct {
-	n, count     int
-	at           string
+	moment
+	count        int
+	at           string // the name of the step
 	there, going chan struct{}
 }
 
-func newPause(n int) *pause {
-	return &pause{n: n, there: make(chan struct{}), going: make(chan struct{})}
+func newPause(m moment) *pause {
+	return &pause{moment: m, there: make(chan struct{}), going: make(chan struct{})}
 }
 
-func (p *pause) step(what string) {
-	if p.count++; p.count == p.n {
+func (p *pause) ahead(what string) {
+	if p.count++; p.at == "" && (p.count == p.n || what == p.step) {
 		p.at = what
 		close(p.there)
 		<-p.going
@@ -45,21 +52,11 @@ func TestPause(t *testing.T) {
 	for _, sc := range scenarios() {
 		t.Run(sc.name, func(t *testing.T) {
 			t.Parallel()
-			s := stage{t, sc}
-			deeds := append([]deed{
-				{"nothing", func(*actor) error { return nil }},
-				{"the same", func(a *actor) error {
-					return a.until(func() error { _, err := sc.run(a); return err })
-				}},
-				{"the opposite", sc.undo},
-				{"the opposite, the same", func(a *actor) error {
-					return errors.Join(sc.undo(a), a.until(func() error { _, err := sc.run(a); return err }))
-				}},
-			}, sc.others...)
-			for _, d := range deeds {
+			s := stage{t, sc, inMemory}
+			for _, d := range slices.Concat([]deed{{"nothing", func(*actor) error { return nil }}}, sc.deeds()) {
 				n := 1
 				var l litter
-				for s.paused(n, d, &l) {
+				for s.paused(moment{n: n}, d, &l) {
 					n++
 				}
 				t.Logf("%s / %s: %d steps; left in the end: %+v", sc.name, d.name, n-1, l)
@@ -72,25 +69,36 @@ func TestPause(t *testing.T) {
 	}
 }
 
+// deeds are all that others do in a scenario.
+func (sc scenario) deeds() []deed {
+	again := func(a *actor) error {
+		return a.until(func() error { _, err := sc.run(a); return err })
+	}
+	return append([]deed{
+		{"the same", again},
+		{"the opposite", sc.undo},
+		{"the opposite, the same", func(a *actor) error { return errors.Join(sc.undo(a), again(a)) }},
+	}, sc.others...)
+}
+
 // overtaken are the kinds of error of an operation that another has come before.
 var overtaken = []error{volume.ErrBusy, volume.ErrNotFound, volume.ErrConflict, volume.ErrIncompatible}
 
-// paused stops the scenario's operation before its n-th step, and has another do something
-// meanwhile. It reports false where there are fewer steps.
-func (s stage) paused(n int, d deed, l *litter) (stopped bool) {
+// paused stops the scenario's operation, and has another do something meanwhile. It reports false
+// where the operation does not come to that moment.
+func (s stage) paused(m moment, d deed, l *litter) (stopped bool) {
 	s.Helper()
-	dir, before, was := s.prepared()
-	p := newPause(0)
-	s.open(dir, "", Options{Maker: maker, Lease: over, Step: p.step}, func(a *actor) {
-		had := a.copies("data", "of v1")
-		*p = *newPause(n)
+	v, before, was := s.prepared()
+	p := newPause(moment{})
+	s.open(v.first, "", Options{Maker: maker, Lease: over, Step: p.ahead}, func(a *actor) {
+		before := history{[][]string{before}, a.copies("data", "of v1")}
+		*p = *newPause(m)
 		a.was = was
 		done := make(chan struct{})
-		var fact string
-		var err error
+		var told answer
 		go func() {
 			defer close(done)
-			fact, err = s.run(a)
+			told.fact, told.err = s.run(a)
 		}()
 		select {
 		case <-p.there:
@@ -98,43 +106,69 @@ func (s stage) paused(n int, d deed, l *litter) (stopped bool) {
 		case <-done:
 			return
 		}
-		label := fmt.Sprintf("%s stops before step %d, %q; meanwhile %s: ", s.name, n, p.at, d.name)
-		s.open(dir, label, Options{Maker: stranger, Lease: over}, func(b *actor) {
+		label := fmt.Sprintf("%s stops before step %d, %q; meanwhile %s: ", s.name, p.count, p.at, d.name)
+		s.open(v.other, label, Options{Maker: stranger, Lease: over}, func(b *actor) {
 			b.was = was
-			at := [][]string{before}
-			look := func() {
-				facts, nonces := b.facts()
-				at = append(at, facts)
-				maps.Copy(b.was, nonces)
-			}
-			look()
-			if err := d.do(b); err != nil {
-				s.Errorf("%sthat fails: %v", label, err)
-			}
-			look()
-			close(p.going)
-			<-done
-			look()
-			a.label = label
-			if err == nil && !slices.ContainsFunc(at, func(facts []string) bool { return isTrue(fact, facts) }) {
-				s.Errorf("%sit succeeds, but %q was never true: %q", label, fact, at)
-			}
-			if err != nil && !slices.Contains(overtaken, volume.Kind(err)) {
-				s.Errorf("%sit fails: %v", label, err)
-			}
-			for _, id := range revived(at) {
-				s.Errorf("%s%s exists again: %q", label, id, at)
-			}
-			if has := a.copies("data", "of v1"); has > had || has < had && !a.purged && !b.purged {
-				s.Errorf("%sthe volume's file is there %d times, before it was %d", label, has, had)
-			}
-			b.untouched()
+			s.overtakes(b, d, before, func() answer {
+				close(p.going)
+				<-done
+				told.purged = a.purged
+				return told
+			})
 		})
-		s.open(dir, label, Options{Maker: "33333333", Lease: over}, func(c *actor) {
+		s.open(v.other, label, Options{Maker: "33333333", Lease: over}, func(c *actor) {
 			l.add(c.cleared(s.yields...))
 		})
 	})
 	return stopped
+}
+
+// answer is what comes of an operation.
+type answer struct {
+	fact   string
+	err    error
+	purged bool // what there was, by the operation itself
+}
+
+// history is what there was on a share, at one instant after the other.
+type history struct {
+	at  [][]string
+	had int // so many files of the volume v1
+}
+
+// overtakes has b do something while an operation is stopped, and that go on then. What has come
+// of it is looked at where the server sees it.
+func (s stage) overtakes(b *actor, d deed, before history, goOn func() answer) {
+	s.Helper()
+	s.open(local(b.server), b.label, Options{ReadOnly: true}, func(eye *actor) {
+		at, had := before.at, before.had
+		look := func() {
+			facts, nonces := eye.facts()
+			at = append(at, facts)
+			maps.Copy(b.was, nonces)
+		}
+		look()
+		if err := d.do(b); err != nil {
+			s.Errorf("%sthat fails: %v", b.label, err)
+		}
+		look()
+		told := goOn()
+		look()
+		if told.err == nil && !slices.ContainsFunc(at, func(facts []string) bool { return isTrue(told.fact, facts) }) {
+			s.Errorf("%sit succeeds, but %q was never true: %q", b.label, told.fact, at)
+		}
+		if told.err != nil && !slices.Contains(overtaken, volume.Kind(told.err)) {
+			s.Errorf("%sit fails: %v", b.label, told.err)
+		}
+		for _, id := range revived(at) {
+			s.Errorf("%s%s exists again: %q", b.label, id, at)
+		}
+		if has := eye.copies("data", "of v1"); has > had || has < had && !told.purged && !b.purged {
+			s.Errorf("%sthe volume's file is there %d times, before it was %d", b.label, has, had)
+		}
+		eye.successors, eye.empties, eye.snapshots = b.successors, b.empties, b.snapshots
+		eye.untouched()
+	})
 }
 
 // revived returns what was gone, or being deleted, at one instant and was there at a later one.

@@ -63,7 +63,7 @@ func (a *actor) killed(n int, do func(b *actor) error) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = do(&actor{ground: &ground{T: a.T, Share: s, dir: a.dir, label: a.label}, was: a.was})
+		_ = do(&actor{ground: &ground{T: a.T, Share: s, view: a.view, label: a.label}, was: a.was})
 	}()
 	<-done
 }

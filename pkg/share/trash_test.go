@@ -113,9 +113,9 @@ func TestPurgeFinishes(t *testing.T) {
 			s := stage{t, scenario{run: func(a *actor) (string, error) {
 				_, err := a.Volumes.Delete(a.Context(), "v1")
 				return "", err
-			}}}
+			}}, inMemory}
 			for n := 1; ; n++ {
-				if now := s.killed(g.dir, nil, n); now == at || now == "" {
+				if now := s.killed(g.view, nil, n); now == at || now == "" {
 					break
 				}
 			}
