@@ -6,10 +6,7 @@
 package ground
 
 import (
-	"fmt"
 	"os"
-	"os/exec"
-	"strings"
 	"testing"
 )
 
@@ -68,23 +65,6 @@ func OnNFS(t *testing.T, version string) Ground {
 	// Both mounts are of one machine, so that what the one may keep delegated of directories
 	// hides from it what the other does (share.doubt). Older kernels have no such switch.
 	_ = os.WriteFile("/sys/module/nfsv4/parameters/directory_delegations", []byte("N"), 0)
-	server, err := os.MkdirTemp("/exports", "ground")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(server) })
-	g := Ground{Dir: t.TempDir(), Other: t.TempDir(), Server: server}
-	for _, dir := range []string{g.Dir, g.Other} {
-		options := fmt.Sprintf("nfsvers=%s,nosharecache,softerr,timeo=50,retrans=2,lookupcache=positive", version)
-		out, err := exec.Command("mount", "-t", "nfs", "-o", options, "127.0.0.1:"+server, dir).CombinedOutput()
-		if err != nil {
-			t.Fatalf("mount: %v: %s", err, strings.TrimSpace(string(out)))
-		}
-		t.Cleanup(func() {
-			if out, err := exec.Command("umount", "-l", dir).CombinedOutput(); err != nil {
-				t.Errorf("umount: %v: %s", err, out)
-			}
-		})
-	}
-	return g
+	server, machine := Exported(t), ThisMachine()
+	return Ground{machine.Mount(t, version, server), machine.Mount(t, version, server), server}
 }

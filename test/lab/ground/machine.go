@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ground
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"sync/atomic"
+	"testing"
+)
+
+// Exported returns an empty directory that the lab's server exports, as the server sees it.
+func Exported(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/exports", "ground")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
+// Machine is a machine with an NFS client: to a server all NFSv4 mounts of one machine are one
+// client, from which it recalls nothing because of what that client does itself.
+type Machine struct {
+	name   string
+	server string   // the lab's server, as this machine reaches it
+	in     []string // the command that runs others there
+	nolock string   // a mount option, where there is no lock daemon
+}
+
+// ThisMachine is the one on which the test runs, beside the server.
+func ThisMachine() *Machine { return &Machine{server: "127.0.0.1"} }
+
+var machines atomic.Int64
+
+// NewMachine makes another machine, which has a network link to the server: a network namespace,
+// from which NFS file systems are mounted under a host name of its own.
+func NewMachine(t *testing.T) *Machine {
+	t.Helper()
+	n := machines.Add(1)
+	m := &Machine{name: fmt.Sprint("machine", n), server: fmt.Sprintf("10.78.%d.1", n), nolock: ",nolock"}
+	link := fmt.Sprint("link", n)
+	run(t, "ip", "netns", "add", m.name)
+	t.Cleanup(func() { run(t, "ip", "netns", "del", m.name) })
+	run(t, "ip", "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", m.name)
+	run(t, "ip", "addr", "add", m.server+"/24", "dev", link)
+	run(t, "ip", "link", "set", link, "up")
+	run(t, "ip", "-n", m.name, "addr", "add", fmt.Sprintf("10.78.%d.2/24", n), "dev", "eth0")
+	run(t, "ip", "-n", m.name, "link", "set", "eth0", "up")
+	run(t, "ip", "-n", m.name, "link", "set", "lo", "up")
+	// Not ip netns exec, which gives it mounts of its own too.
+	m.in = []string{"nsenter", "--net=/run/netns/" + m.name, "unshare", "--uts", "sh", "-ec", `hostname "$0"; exec "$@"`, m.name}
+	return m
+}
+
+// Mount mounts a directory of the server as the controller does. It returns where.
+func (m *Machine) Mount(t *testing.T, version, directory string) string {
+	t.Helper()
+	dir := t.TempDir()
+	options := "nosharecache,softerr,timeo=50,retrans=2,lookupcache=positive,nfsvers=" + version + m.nolock
+	m.run(t, "mount", "-t", "nfs", "-o", options, m.server+":"+directory, dir)
+	t.Cleanup(func() { run(t, "umount", "-l", dir) })
+	return dir
+}
+
+// Cut drops every packet that the machine sends, until Heal is called.
+func (m *Machine) Cut(t *testing.T) {
+	t.Helper()
+	m.run(t, "tc", "qdisc", "add", "dev", "eth0", "root", "netem", "loss", "100%")
+}
+
+// Delay has each packet that the machine sends arrive so many seconds late, until Heal is called.
+func (m *Machine) Delay(t *testing.T, seconds int) {
+	t.Helper()
+	m.run(t, "tc", "qdisc", "add", "dev", "eth0", "root", "netem", "delay", fmt.Sprint(seconds, "s"), "limit", "10000")
+}
+
+// Heal ends what Cut or Delay has begun. What is on its way then is lost.
+func (m *Machine) Heal(t *testing.T) {
+	t.Helper()
+	m.run(t, "tc", "qdisc", "del", "dev", "eth0", "root")
+}
+
+// run runs a command on the machine.
+func (m *Machine) run(t *testing.T, command ...string) {
+	t.Helper()
+	command = append(append([]string{}, m.in...), command...)
+	run(t, command...)
+}
+
+func run(t *testing.T, command ...string) {
+	t.Helper()
+	if out, err := exec.Command(command[0], command[1:]...).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v: %s", strings.Join(command, " "), err, strings.TrimSpace(string(out)))
+	}
+}
