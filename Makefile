@@ -13,7 +13,7 @@ FUZZTIME ?= 60000x
 BENCHFLAGS ?=
 # MODELFLAGS, for example -states 0, which is without a bound: hours.
 # FAULTSFLAGS, for example -only silent, has fewer accidents and leaves docs/reliability.md as it is.
-LAB_PKGS ?= ./pkg/copytree ./pkg/provision ./test/nfs/...
+LAB_PKGS ?= ./pkg/copytree ./pkg/share ./pkg/provision ./test/nfs/...
 
 LAB := $(CURDIR)/test/lab/run
 # What -race makes does not run under User-Mode Linux 6.1.

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build lab
+
+package share
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	lab "github.com/mooring-csi/mooring/test/lab/ground"
+)
+
+// decisive says for each operation before which step it is stopped while another has its place
+// taken by a successor, and which of the deeds those are that make one, and that purge.
+var decisive = []struct{ operation, step, successor, purge string }{
+	{"create", "make the directory", "another's successor", "purge, another's successor"},
+	{"create with parents", "rename the claim into place", "another's successor", "purge, another's successor"},
+	{"create with an owner", "set the owner", "another's successor", "purge, another's successor"},
+	{"adopt", "commit", "a successor", "purge, another's successor"},
+	{"delete", "take the directory away", "purge, another's successor", "another's successor"},
+	{"archive", "rename the directory to its archived name", "another's successor", "purge, another's successor"},
+	{"retain", "release the claim", "another's successor", "purge, another's successor"},
+	{"update", "rename the changed record into place", "a successor", "purge, another's successor"},
+	{"restore", "rename the tree into its place", "another's successor", "purge, another's successor"},
+	{"purge", "take the tree for its purge", "restoration, deletion", "purge, another's successor"},
+	{"clone", "rename the tree into its place", "another's successor", "a purge of the source"},
+	{"restore a snapshot", "rename the tree into its place", "a successor", "a purge of the source"},
+	{"shallow", "commit", "another snapshot in the source's place", "a purge of the source"},
+	{"delete a shallow one", "release the hold", "a successor", "a purge of the source"},
+	{"snapshot", "commit", "another in the source's place", "a purge of the source"},
+	{"delete a snapshot", "move the tree into the trash", "another snapshot in the source's place", "a purge of the source"},
+	{"group", "commit", "a successor", "purge"},
+	{"delete a group", "move the tree into the trash", "a successor", "purge"},
+	{"tidy", "take an empty parent away", "a volume instead of a parent", "another tidy, a volume instead"},
+}
+
+// seen is a directory of the server, and where two processes see it.
+type seen struct{ server, first, other string }
+
+// fresh makes an empty share in the directory.
+func (s seen) fresh(t *testing.T) views {
+	t.Helper()
+	server, err := os.MkdirTemp(s.server, "share")
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Base(server)
+	return views{view{filepath.Join(s.first, name), server}, view{filepath.Join(s.other, name), server}}
+}
+
+func needsLab(t *testing.T) {
+	t.Helper()
+	if os.Getenv("MOORING_LAB") == "" {
+		t.Skip("there is no NFS server here: run this by make test-lab")
+	}
+}
+
+// TestPauseOnNFS is TestPause on real NFS mounts, of the oldest version and of the newest: one
+// case of each operation with each kind of what others do meanwhile. The two processes are on one
+// mount, or on two machines: then the one that was stopped remembers what the other has changed.
+func TestPauseOnNFS(t *testing.T) {
+	needsLab(t)
+	counts := map[string]int{}
+	for _, sc := range scenarios() {
+		counts[sc.name] = sc.count(t)
+	}
+	for i, version := range []string{"3", "4.2"} {
+		t.Run("nfs"+version, func(t *testing.T) {
+			server := lab.Exported(t)
+			first := lab.ThisMachine().Mount(t, version, server)
+			t.Run("one mount", func(t *testing.T) { pauseOn(t, seen{server, first, first}, counts, 2*i) })
+			other := lab.NewMachine(t).Mount(t, version, server)
+			t.Run("two machines", func(t *testing.T) { pauseOn(t, seen{server, first, other}, counts, 2*i+1) })
+		})
+	}
+}
+
+// count returns how many steps the operation has.
+func (sc scenario) count(t *testing.T) (n int) {
+	s := stage{t, sc, func(t *testing.T) views {
+		v := local(t.TempDir())
+		return views{v, v}
+	}}
+	v, _, was := s.prepared()
+	s.open(v.first, "", Options{Maker: maker, Lease: over, Step: func(string) { n++ }}, func(a *actor) {
+		n = 0 // without those of the opening
+		a.was = was
+		if _, err := s.run(a); err != nil {
+			t.Errorf("%s: %v", sc.name, err)
+		}
+	})
+	return n
+}
+
+// places is on how many of them pauseOn runs: what it does not stop at on one, it does on another.
+const places = 4
+
+func pauseOn(t *testing.T, where seen, counts map[string]int, place int) {
+	cases := 0
+	var l litter
+	t.Cleanup(func() { t.Logf("%d cases; left in the end: %+v", cases, l) })
+	for _, sc := range scenarios() {
+		t.Run(sc.name, func(t *testing.T) {
+			s := stage{t, sc, where.fresh}
+			stop := func(m moment, name string) {
+				cases++
+				if !s.paused(m, sc.deed(t, name), &l) {
+					t.Errorf("it does not come to %+v", m)
+				}
+			}
+			i := slices.IndexFunc(decisive, func(d struct{ operation, step, successor, purge string }) bool {
+				return d.operation == sc.name
+			})
+			if i < 0 {
+				t.Fatal("it is not said which of its steps is decisive")
+			}
+			at := decisive[i]
+			stop(moment{step: at.step}, at.successor)
+			others := []string{"the same", "the opposite", at.purge}
+			for j, name := range others {
+				n := (j*places + place) * counts[sc.name] / (len(others) * places)
+				stop(moment{n: n + 1}, name)
+			}
+		})
+	}
+}
+
+// deed returns one by its name.
+func (sc scenario) deed(t *testing.T, name string) deed {
+	t.Helper()
+	for _, d := range sc.deeds() {
+		if d.name == name {
+			return d
+		}
+	}
+	t.Fatalf("nobody does %q", name)
+	return deed{}
+}
