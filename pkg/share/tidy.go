@@ -269,16 +269,16 @@ func (c *claims) unbar(x beneath.Dir, parent string) error {
 }
 
 // takeAway moves a parent directory into its directory of claims and removes it there. kept:
-// something is in it, and it is in its place again.
+// something is in it, and it is in its place again, or what is there cannot be seen for now.
 func (c *claims) takeAway(x beneath.Dir, up, name string) (kept bool, err error) {
 	at, err := c.root.Resolve(up)
-	if err != nil {
-		return false, ignore(err, unix.ENOENT)
+	if err != nil { // ESTALE: what this client remembers above it is gone
+		return is(err, unix.ESTALE), ignore(err, unix.ENOENT, unix.ESTALE)
 	}
 	defer at.Close()
 	d, err := at.Resolve(name)
 	if err != nil {
-		return false, ignore(err, unix.ENOENT)
+		return is(err, unix.ESTALE), ignore(err, unix.ENOENT, unix.ESTALE)
 	}
 	empty, err := beneath.Empty(d) // of most that are not it is seen here
 	d.Close()

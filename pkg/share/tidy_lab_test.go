@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build lab
+
+package share
+
+import (
+	"os"
+	"testing"
+
+	lab "github.com/mooring-csi/mooring/test/lab/ground"
+)
+
+// TestTidyStale has a parent be removed on the server, of which the client does not know yet. That
+// one is tidied later, and no other waits for it.
+func TestTidyStale(t *testing.T) {
+	needsLab(t)
+	for _, version := range []string{"3", "4.2"} {
+		t.Run("nfs"+version, func(t *testing.T) {
+			server := lab.Exported(t)
+			g := openAt(t, lab.ThisMachine().Mount(t, version, server), Options{Maker: maker})
+			g.server = server
+			other := openAt(t, lab.NewMachine(t).Mount(t, version, server), Options{Maker: stranger})
+			for key, directory := range map[string]string{"v2": "team/x/a", "v4": "team/y/z/a"} {
+				other.create(key, directory)
+				other.delete(key)
+			}
+			for key, directory := range map[string]string{"v1": "team/a", "v3": "b/a"} {
+				g.create(key, directory)
+				g.delete(key)
+			}
+			g.must(os.RemoveAll(g.at("team")))
+			g.must(g.Tidy(t.Context(), 0))
+			if g.has("b") {
+				t.Error("another parent is still there")
+			}
+		})
+	}
+}
