@@ -5,6 +5,7 @@
 package share
 
 import (
+	"flag"
 	"os"
 	"path/filepath"
 	"slices"
@@ -51,6 +52,15 @@ func (s seen) fresh(t *testing.T) views {
 	return views{view{filepath.Join(s.first, name), server}, view{filepath.Join(s.other, name), server}}
 }
 
+// TestMain has tests run at the same time, although the lab has one CPU: some do little but wait.
+func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
+
+// needsLab skips a test that has no NFS server.
 func needsLab(t *testing.T) {
 	t.Helper()
 	if os.Getenv("MOORING_LAB") == "" {
@@ -63,6 +73,7 @@ func needsLab(t *testing.T) {
 // mount, or on two machines: then the one that was stopped remembers what the other has changed.
 func TestPauseOnNFS(t *testing.T) {
 	needsLab(t)
+	t.Parallel()
 	counts := map[string]int{}
 	for _, sc := range scenarios() {
 		counts[sc.name] = sc.count(t)

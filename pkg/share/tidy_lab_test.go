@@ -15,6 +15,7 @@ import (
 // one is tidied later, and no other waits for it.
 func TestTidyStale(t *testing.T) {
 	needsLab(t)
+	t.Parallel()
 	for _, version := range []string{"3", "4.2"} {
 		t.Run("nfs"+version, func(t *testing.T) {
 			server := lab.Exported(t)

@@ -63,8 +63,15 @@ func inMemory(t *testing.T) string {
 func OnNFS(t *testing.T, version string) Ground {
 	t.Helper()
 	// Both mounts are of one machine, so that what the one may keep delegated of directories
-	// hides from it what the other does (share.doubt). Older kernels have no such switch.
-	_ = os.WriteFile("/sys/module/nfsv4/parameters/directory_delegations", []byte("N"), 0)
+	// hides from it what the other does (share.doubt).
+	DelegateDirectories(false)
 	server, machine := Exported(t), ThisMachine()
 	return Ground{machine.Mount(t, version, server), machine.Mount(t, version, server), server}
+}
+
+// DelegateDirectories says whether this kernel's NFSv4 clients ask from now on that directories be
+// delegated to them, as Linux does since 6.19. Older kernels have no such switch.
+func DelegateDirectories(ask bool) {
+	yes := map[bool]string{true: "Y", false: "N"}[ask]
+	_ = os.WriteFile("/sys/module/nfsv4/parameters/directory_delegations", []byte(yes), 0)
 }

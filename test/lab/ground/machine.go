@@ -3,12 +3,14 @@
 package ground
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // Exported returns an empty directory that the lab's server exports, as the server sees it.
@@ -72,10 +74,10 @@ func (m *Machine) Cut(t *testing.T) {
 	m.run(t, "tc", "qdisc", "add", "dev", "eth0", "root", "netem", "loss", "100%")
 }
 
-// Delay has each packet that the machine sends arrive so many seconds late, until Heal is called.
-func (m *Machine) Delay(t *testing.T, seconds int) {
+// Delay has each packet that the machine sends arrive so much later, until Heal is called.
+func (m *Machine) Delay(t *testing.T, by time.Duration) {
 	t.Helper()
-	m.run(t, "tc", "qdisc", "add", "dev", "eth0", "root", "netem", "delay", fmt.Sprint(seconds, "s"), "limit", "10000")
+	m.run(t, "tc", "qdisc", "add", "dev", "eth0", "root", "netem", "delay", fmt.Sprint(by.Milliseconds(), "ms"), "limit", "10000")
 }
 
 // Heal ends what Cut or Delay has begun. What is on its way then is lost.
@@ -84,16 +86,35 @@ func (m *Machine) Heal(t *testing.T) {
 	m.run(t, "tc", "qdisc", "del", "dev", "eth0", "root")
 }
 
-// run runs a command on the machine.
-func (m *Machine) run(t *testing.T, command ...string) {
-	t.Helper()
-	command = append(append([]string{}, m.in...), command...)
-	run(t, command...)
+// Traffic is what has become of the packets that a machine has sent since Cut or Delay.
+type Traffic struct {
+	Arrived int `json:"bytes"`
+	Waiting int `json:"backlog"` // bytes, too
+	Lost    int `json:"drops"`   // packets
 }
 
-func run(t *testing.T, command ...string) {
+// Traffic returns it.
+func (m *Machine) Traffic(t *testing.T) Traffic {
 	t.Helper()
-	if out, err := exec.Command(command[0], command[1:]...).CombinedOutput(); err != nil {
+	out := m.run(t, "tc", "-s", "-j", "qdisc", "show", "dev", "eth0")
+	var all []Traffic
+	if err := json.Unmarshal(out, &all); err != nil || len(all) != 1 {
+		t.Fatalf("tc: %v: %s", err, out)
+	}
+	return all[0]
+}
+
+// run runs a command on the machine.
+func (m *Machine) run(t *testing.T, command ...string) []byte {
+	t.Helper()
+	return run(t, append(append([]string{}, m.in...), command...)...)
+}
+
+func run(t *testing.T, command ...string) []byte {
+	t.Helper()
+	out, err := exec.Command(command[0], command[1:]...).CombinedOutput()
+	if err != nil {
 		t.Fatalf("%s: %v: %s", strings.Join(command, " "), err, strings.TrimSpace(string(out)))
 	}
+	return out
 }
