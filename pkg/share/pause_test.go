@@ -108,7 +108,7 @@ func (s stage) paused(m moment, d deed, l *litter) (stopped bool) {
 		}
 		label := fmt.Sprintf("%s stops before step %d, %q; meanwhile %s: ", s.name, p.count, p.at, d.name)
 		s.open(v.other, label, Options{Maker: stranger, Lease: over}, func(b *actor) {
-			b.was = was
+			b.was = maps.Clone(was)
 			s.overtakes(b, d, before, func() answer {
 				close(p.going)
 				<-done
