@@ -5,6 +5,7 @@
 package share
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -27,7 +28,7 @@ type accident struct {
 
 var accidents = []accident{
 	{name: "cut", lasts: 17 * time.Second},
-	{name: "late", lasts: 25 * time.Second, late: true},
+	{name: "late", lasts: 20 * time.Second, late: true},
 }
 
 // TestCut has a machine's connection fail just when it takes a volume's directory away. Meanwhile
@@ -101,7 +102,7 @@ func (c *cut) during(step, deed string) {
 		c.await("the rename is sent", func(sent lab.Traffic) bool { return sent.Lost > 0 || sent.Waiting > request })
 		label := "the connection fails: "
 		c.open(v.other, label, Options{Maker: stranger, Lease: over}, func(b *actor) {
-			b.was = was
+			b.was = maps.Clone(was)
 			c.overtakes(b, c.deed(c.T, deed), past, func() answer {
 				c.Logf("the successor is there after %v", time.Since(c.began))
 				c.end()
