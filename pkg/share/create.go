@@ -322,14 +322,14 @@ func (p *Pending) UseSnapshot(ctx context.Context) (err error) {
 	if err := r.CheckRequires(); err != nil {
 		return err
 	}
-	h, err := e.hold(userName(&p.rec), p.e)
+	h, err := e.holds().take(userName(&p.rec), p.e)
 	if err == nil {
 		h.close()
 	}
 	if err := ignore(err, unix.EEXIST); err != nil { // that is our own, whose answer got lost
 		return err
 	}
-	return e.stands()
+	return e.holds().stands()
 }
 
 // userName is the name of the hold that a volume has on the snapshot that it is.

@@ -293,7 +293,7 @@ func (e *entry) mark() error {
 		if err := e.dir.Refresh(); err != nil {
 			return e.over(err)
 		}
-		if err := e.dropHolds(); err != nil {
+		if err := e.holds().drop(); err != nil {
 			return err
 		}
 	}
@@ -326,20 +326,6 @@ func (e *entry) markAborted() (done bool, err error) {
 		return false, nil
 	}
 	return s.state == Aborting || s.state == Empty, err
-}
-
-// dropHolds removes the directory of holds, if nobody holds the entry.
-func (e *entry) dropHolds() error {
-	holders, err := e.holders()
-	if err != nil || len(holders) > 0 {
-		return cmpErr(err, errHeld{holders})
-	}
-	e.step("remove the directory of holds")
-	err = e.dir.Rmdir(deletionName)
-	if is(err, unix.ENOTEMPTY, unix.EEXIST) {
-		return busy("%s %s is just being used", e.kind, e.key)
-	}
-	return ignore(err, unix.ENOENT, unix.ENOTDIR)
 }
 
 // rewrite replaces the record of what is being created, in place: nobody else writes it, and it is

@@ -135,7 +135,7 @@ func (s *Snapshots) Unused(ctx context.Context, key string) (err error) {
 	if err := r.CheckRequires(); err != nil {
 		return err
 	}
-	holders, err := e.holders()
+	holders, err := e.holds().holders()
 	if err != nil || len(holders) == 0 {
 		return err
 	}

@@ -98,7 +98,7 @@ func (v *Volumes) Update(ctx context.Context, key string, change func(*volume.Re
 		return nil, err
 	}
 	defer e.close()
-	lock, err := e.lockUpdate()
+	lock, err := e.holds().lock()
 	if err != nil {
 		return nil, err
 	}
