@@ -73,12 +73,12 @@ func (v *Volumes) rescue(e *entry, r *volume.Record) func(name string) error {
 	return func(name string) error {
 		switch {
 		case name == treeName: // somebody's who made one in the volume's place
-			return e.strayTree(name)
+			return e.leftovers().strayTree(name)
 		case r.Restored != nil:
 			_, err := v.trash.moveIn(e, name, volume.TrashID(volume.TrashVolume, r.Key, r.Nonce))
 			return err
 		}
-		return e.discard(name)
+		return e.leftovers().discard(name)
 	}
 }
 
@@ -114,7 +114,7 @@ func (v *Volumes) forgetCopy(r *volume.Record) error {
 // put in its place, the directory that was made there first, and what is staged. A directory
 // that somebody else has made, or has put something into, stays.
 func (v *Volumes) takeBack(e *entry, r *volume.Record, made bool) error {
-	placed, err := e.settle()
+	placed, err := e.staged().settle()
 	if err != nil {
 		return err
 	}
@@ -123,96 +123,10 @@ func (v *Volumes) takeBack(e *entry, r *volume.Record, made bool) error {
 			return err
 		}
 	}
-	if err := e.closeStage(v.rescue(e, r)); err != nil {
+	if err := e.staged().close(v.rescue(e, r)); err != nil {
 		return err
 	}
-	return e.clearDir(treeName, e.strayTree)
-}
-
-// strayTree gets rid of a directory that was taken from its place, and was never used: it is
-// empty, unless somebody has put something into it.
-func (e *entry) strayTree(name string) error {
-	err := e.dir.Rmdir(name)
-	if !is(err, unix.ENOTEMPTY, unix.EEXIST) {
-		return ignore(err, unix.ENOENT, unix.ENOTDIR)
-	}
-	return e.stray(name)
-}
-
-// prepareStage makes the directory into which the tree of a volume comes from elsewhere.
-func (e *entry) prepareStage() error {
-	e.step("prepare the stage")
-	return e.dir.Mkdir(stageName, 0o700)
-}
-
-// closeStage takes out what is staged, and removes the stage: from then on nothing can come into
-// it any more, nor be taken out of it by another who undoes the same. Only then is it known that
-// nothing else will be found there.
-func (e *entry) closeStage(rescue func(name string) error) error {
-	for range retries {
-		_, err := e.unstage()
-		if ignore(err, unix.ENOTEMPTY, unix.EEXIST) != nil { // another has taken something out
-			return err
-		}
-		e.step("close the stage")
-		closing := e.dir.Rmdir(stageName)
-		if err := e.dir.Refresh(); err != nil {
-			return err
-		}
-		if err := e.clearDir(unstagedName, rescue); err != nil {
-			return err
-		}
-		if !is(closing, unix.ENOTEMPTY, unix.EEXIST) {
-			return ignore(closing, unix.ENOENT)
-		}
-	}
-	return busy("%s %s is staged again and again", e.kind, e.key)
-}
-
-// unstage takes what is staged out of the stage, into the entry. done: there was something.
-func (e *entry) unstage() (done bool, err error) {
-	stage, err := e.dir.Resolve(stageName)
-	if err != nil {
-		return false, ignore(err, unix.ENOENT)
-	}
-	defer stage.Close()
-	e.step("take what is staged")
-	if err := stage.Rename(treeName, e.dir, unstagedName); err != nil {
-		return false, ignore(err, unix.ENOENT, unix.ESTALE)
-	}
-	return true, nil
-}
-
-// settle finds out whether what was staged was put in its place, and lets it not be from now on.
-// The answer is kept in the name of the record, for whoever goes on after this process.
-//
-// What is staged is renamed, and so is it by the one who puts it in its place: one of them
-// wins. The new name stays until the record says so too.
-func (e *entry) settle() (placed bool, err error) {
-	if err := e.dir.Refresh(); err != nil {
-		return false, err
-	}
-	if there, err := e.has(unplaceFile); err != nil || !there {
-		return false, err // it never was about to be
-	}
-	done, err := e.unstage()
-	if err != nil {
-		return false, err
-	}
-	if !done {
-		if err := e.dir.Refresh(); err != nil {
-			return false, err
-		}
-		staged, err := e.has(unstagedName)
-		if err != nil {
-			return false, err
-		}
-		if !staged { // then the record still has its name, unless another has settled it
-			return e.has(unplaceFile)
-		}
-	}
-	e.step("note that nothing was placed")
-	return false, ignore(e.dir.Rename(unplaceFile, e.dir, abortFile), unix.ENOENT)
+	return e.leftovers().clearDir(treeName, e.leftovers().strayTree)
 }
 
 // has reports whether there is something of a name in the entry.
@@ -250,7 +164,7 @@ func (v *Volumes) takeDirectory(e *entry, r *volume.Record, made, placed bool) e
 		return err
 	}
 	if !taken { // by another, who stopped
-		if err := e.takeTree(at, name); err != nil {
+		if err := takeTree(e, at, name); err != nil {
 			return err
 		}
 	}
@@ -276,7 +190,7 @@ func (v *Volumes) takeEmpty(e *entry, r *volume.Record, made bool, at beneath.Di
 	if err != nil || !ours {
 		return err
 	}
-	err = e.takeTree(at, name)
+	err = takeTree(e, at, name)
 	if forbidden(at, name, err) {
 		err = replaceEmpty(e, at, name)
 		if taken(err) {
@@ -287,13 +201,13 @@ func (v *Volumes) takeEmpty(e *entry, r *volume.Record, made bool, at beneath.Di
 	if err != nil {
 		return err
 	}
-	return e.dropTree(at, name)
+	return dropTree(e, at, name)
 }
 
 // takeTree takes a volume's directory away from its place, into the entry. The entry is the
 // fence: it is removed before the claim is released, so what is taken is the volume's, or
 // nothing is.
-func (e *entry) takeTree(at beneath.Dir, name string) error {
+func takeTree(e *entry, at beneath.Dir, name string) error {
 	e.step("take the directory away")
 	err := rename(e.disk, at, name, e.dir, treeName)
 	if is(err, unix.ENOENT) {
@@ -315,7 +229,7 @@ func (e *entry) takeTree(at beneath.Dir, name string) error {
 
 // dropTree removes a directory that was taken away empty. If something has come into it in
 // the last moment it is put back.
-func (e *entry) dropTree(at beneath.Dir, name string) error {
+func dropTree(e *entry, at beneath.Dir, name string) error {
 	e.step("remove the directory")
 	err := e.dir.Rmdir(treeName)
 	if is(err, unix.ENOTEMPTY, unix.EEXIST) {

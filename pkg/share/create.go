@@ -46,7 +46,7 @@ func (v *Volumes) Begin(ctx context.Context, r volume.Record) (p *Pending, found
 			return nil
 		}
 		if r.Source != nil || r.Restored != nil {
-			if err := e.prepareStage(); err != nil {
+			if err := e.staged().prepare(); err != nil {
 				return err
 			}
 		}

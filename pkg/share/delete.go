@@ -155,7 +155,7 @@ func (d *deletion) moveOut(move func(parent beneath.Dir, name string) error) err
 		return err // a link to elsewhere, for example
 	}
 	defer at.Close()
-	if err := d.e.takeTree(at, name); err != nil {
+	if err := takeTree(d.e, at, name); err != nil {
 		return err
 	}
 	return move(at, name)
@@ -235,7 +235,7 @@ func (d *deletion) archive(at beneath.Dir, name string) error {
 		return ignore(err, unix.ENOENT) // done, or the directory had vanished
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
-		return d.e.stray(treeName) // a link, say, which somebody has put in its place
+		return d.e.leftovers().stray(treeName) // a link, say, which somebody has put in its place
 	}
 	for _, as := range archiveNames(&d.rec.Record) {
 		done, err := d.archiveAs(at, as)

@@ -89,7 +89,7 @@ func (t *table) make(key string, record []byte, prepare func(e *entry) error) (*
 	if err == nil {
 		return e, nil
 	}
-	e.dropClaim()
+	e.leftovers().dropClaim()
 	_ = d.Rmdir(stageName)
 	_ = d.Unlink(makingFile)
 	d.Close()

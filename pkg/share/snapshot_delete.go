@@ -114,7 +114,7 @@ func (s *Snapshots) toTrash(e *entry, r *volume.SnapshotRecord) (*Trashed, error
 	if err != nil {
 		return nil, err
 	}
-	return t, e.finish(e.discard)
+	return t, e.finish(e.leftovers().discard)
 }
 
 // Unused returns ErrConflict where a volume is the snapshot itself, or it requires what this
