@@ -134,7 +134,7 @@ func (p *Pending) MakeDirectory(ctx context.Context) (err error) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		at, err := p.v.claims.directory(parent, turn > 0)
+		at, err := p.v.claims.parents.directory(parent, turn > 0)
 		if err == nil {
 			err = p.makeIn(at, name)
 			at.Close()

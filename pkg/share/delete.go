@@ -88,7 +88,7 @@ func (d *deletion) release() error {
 		return d.forget(&d.rec.Record)
 	}
 	parent, _ := volume.SplitDirectory(d.rec.Directory)
-	d.claims.leaveParents(parent)
+	d.claims.parents.leave(parent)
 	return d.claims.drop(d.has)
 }
 
