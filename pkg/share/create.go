@@ -375,7 +375,7 @@ func (p *Pending) Abort() (err error) {
 	if p.copy != nil {
 		_ = p.copy.end()
 	}
-	_, err = p.v.abort(p.e, &p.rec, p.made)
+	_, err = undo{p.v, p.e, &p.rec, p.made}.run()
 	return err
 }
 

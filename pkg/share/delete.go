@@ -76,16 +76,16 @@ func (d *deletion) run(ctx context.Context) (*Trashed, error) {
 
 // release removes the entry, and then what the volume has the name of: its claim, or its hold.
 func (d *deletion) release() error {
-	if err := d.e.finish(d.rescue(d.e, &d.rec.Record)); err != nil {
+	if err := d.e.finish(d.remains(&d.rec.Record).rescue(d.e)); err != nil {
 		return err
 	}
 	if d.archived {
-		if err := d.releaseArchives(&d.rec.Record); err != nil {
+		if err := d.remains(&d.rec.Record).releaseArchives(); err != nil {
 			return err
 		}
 	}
 	if d.has == nil {
-		return d.forget(&d.rec.Record)
+		return d.remains(&d.rec.Record).forget()
 	}
 	parent, _ := volume.SplitDirectory(d.rec.Directory)
 	d.claims.parents.leave(parent)
@@ -99,7 +99,7 @@ func (d *deletion) releaseTrashed() error {
 	if d.has == nil || !d.has.linked || parent != "" {
 		return d.release()
 	}
-	if err := d.e.finish(d.rescue(d.e, &d.rec.Record)); err != nil {
+	if err := d.e.finish(d.remains(&d.rec.Record).rescue(d.e)); err != nil {
 		return err
 	}
 	return d.claims.empty(d.has)
@@ -264,16 +264,6 @@ func archiveNames(r *volume.Record) []string {
 func beside(r *volume.Record, name string) string {
 	parent, _ := volume.SplitDirectory(r.Directory)
 	return path.Join(parent, name)
-}
-
-// releaseArchives releases the claims on archived names, when the entry is dead.
-func (v *Volumes) releaseArchives(r *volume.Record) error {
-	for _, as := range archiveNames(r) {
-		if err := v.claims.release(beside(r, as), owner{r.Key, r.Nonce}); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // archiveAs archives under one name. done is false where that is taken.

@@ -254,6 +254,15 @@ func (e *entry) read() (stored, error) {
 	return stored{state: Empty}, nil
 }
 
+// has reports whether there is something of a name in the entry.
+func (e *entry) has(name string) (bool, error) {
+	_, err := e.dir.Stat(name)
+	if err != nil {
+		return false, ignore(err, unix.ENOENT)
+	}
+	return true, nil
+}
+
 // commit makes what is being created exist: one rename, which fails if another process has
 // begun to undo the creation.
 func (e *entry) commit(from string) error {

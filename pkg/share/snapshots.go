@@ -175,7 +175,7 @@ func (s *Snapshots) abortAbandoned(e *entry, r stored, mine bool, where func(*vo
 	return s.abort(e, rec)
 }
 
-// abort undoes a snapshot that is being made: see Volumes.abort.
+// abort undoes a snapshot that is being made: see undo.
 func (s *Snapshots) abort(e *entry, r *volume.SnapshotRecord) (committed bool, err error) {
 	done, err := e.markAborted()
 	if err != nil {

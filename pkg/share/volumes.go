@@ -199,5 +199,5 @@ func (v *Volumes) abortAbandoned(e *entry, s stored, mine bool) (again bool, err
 			return false, volume.Errorf(volume.ErrBusy, "volume %s is still being created: try again", e.key)
 		}
 	}
-	return v.abort(e, r, false)
+	return undo{v, e, r, false}.run()
 }
