@@ -89,6 +89,7 @@ func newShare(d *disk) *Share {
 	s.Groups = &Groups{table: newTable(d, ofGroup, nil), snapshots: s.Snapshots}
 	s.Directories = &Directories{disk: d, claims: s.claims}
 	s.claims.volumes, s.Trash.volumes = volumes, s.Volumes
+	s.Jobs.volumes, s.Jobs.snapshots = volumes, s.Snapshots
 	return s
 }
 
