@@ -182,7 +182,7 @@ func (o *orphans) unfinished(ctx context.Context, r *share.Stored) (*Orphan, err
 	since := time.Now().Add(-r.Age()) // a copy says all the time that it goes on
 	if r.State != share.Making {
 		var err error
-		since, err = o.sh.Changed(volume.Object{Kind: volume.OfVolume, Key: r.Key})
+		since, err = o.sh.Jobs.Changed(volume.Object{Kind: volume.OfVolume, Key: r.Key})
 		if err != nil || since.IsZero() {
 			return nil, err
 		}

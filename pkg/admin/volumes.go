@@ -189,7 +189,7 @@ func (s *Service) Jobs(ctx context.Context, f Filter, each func(Job) error) erro
 // job looks how a job stands; it is nil where it has ended.
 func (s *Service) job(sh *share.Share, j share.Job) (*Job, error) {
 	row := &Job{Share: sh.Definition().Name, Target: j.Target.String(), State: stateUnreadable}
-	st, err := sh.Status(j)
+	st, err := sh.Jobs.Status(j)
 	if unreadable(err) {
 		s.report(err)
 		return row, nil
@@ -202,7 +202,7 @@ func (s *Service) job(sh *share.Share, j share.Job) (*Job, error) {
 	if st.Over {
 		row.State = "waiting"
 	}
-	began, err := sh.Changed(j.Target)
+	began, err := sh.Jobs.Changed(j.Target)
 	row.Began = began.UTC()
 	return row, err
 }

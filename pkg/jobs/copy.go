@@ -150,7 +150,7 @@ func (c *Copier) Resume(ctx context.Context, name string) error {
 		return err
 	}
 	defer release()
-	copies, err := s.Abandoned(ctx)
+	copies, err := s.Jobs.Abandoned(ctx)
 	for _, copy := range copies {
 		klog.FromContext(ctx).Info("A copy that was interrupted is begun again", "share", name, "target", copy.Target, "source", copy.Source)
 		c.start(name, copy, nil, nil)

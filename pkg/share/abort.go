@@ -10,228 +10,97 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// abort undoes the creation of a volume: this process's own, or one that was abandoned. made:
-// this process knows that it has made the directory. committed: it was too late.
+// undo undoes the creation of a volume: this process's own, or one that was abandoned.
+type undo struct {
+	*Volumes
+	e    *entry
+	r    *volume.Record
+	made bool // this process knows that it has made the directory
+}
+
+// run does it. committed: it was too late.
 //
 // The first step decides. Its rename and that of the commit have the same source, and one of
 // them wins. From there on nobody but those who undo works on the entry.
-func (v *Volumes) abort(e *entry, r *volume.Record, made bool) (committed bool, err error) {
-	done, err := e.markAborted()
+func (u undo) run() (committed bool, err error) {
+	done, err := u.e.markAborted()
 	if err != nil {
 		return false, err
 	}
 	if !done {
-		return !e.gone(), nil
+		return !u.e.gone(), nil
 	}
-	return false, v.rollback(e, r, made)
+	return false, u.rollback()
 }
 
 // rollback takes away what was made for a creation that is marked as being undone, the claim
 // last. The record goes through the trash, and is there until the claim is released: whoever
 // purges the trash finishes that, should this process stop.
-func (v *Volumes) rollback(e *entry, r *volume.Record, made bool) error {
-	if !r.Shallow {
-		if err := v.takeBack(e, r, made); err != nil {
+func (u undo) rollback() error {
+	if !u.r.Shallow {
+		if err := u.takeBack(); err != nil {
 			return err
 		}
 	}
-	deleted, due, err := v.undoneAt(e, r)
+	deleted, due, err := u.times()
 	if err != nil {
 		return ignore(err, unix.ESTALE)
 	}
-	id := volume.TrashID(volume.TrashVolume, r.Key, r.Nonce)
+	id := volume.TrashID(volume.TrashVolume, u.r.Key, u.r.Nonce)
 	for _, name := range []string{abortFile, unplaceFile} {
-		if _, err := v.trash.moveRecord(e, name, id, deleted, due.Sub(deleted)); err != nil {
+		if _, err := u.trash.moveRecord(u.e, name, id, deleted, due.Sub(deleted)); err != nil {
 			return err
 		}
 	}
-	if err := e.finish(v.rescue(e, r)); err != nil {
+	if err := u.e.finish(u.remains(u.r).rescue(u.e)); err != nil {
 		return err
 	}
-	if err := v.forget(r); err != nil {
+	if err := u.remains(u.r).forget(); err != nil {
 		return err
 	}
-	if there, err := v.trash.has(id); err != nil || there {
+	if there, err := u.trash.has(id); err != nil || there {
 		return err // it was not brought back after all
 	}
-	return v.trash.removeRecord(volume.TrashRecordName(id, deleted, due))
+	return u.trash.removeRecord(volume.TrashRecordName(id, deleted, due))
 }
 
-// undoneAt returns the times that the record of an undone creation has in the trash: those which
+// times returns the times that the record of an undone creation has in the trash: those which
 // it had there, where it was to be brought back; else it is due at once.
-func (v *Volumes) undoneAt(e *entry, r *volume.Record) (deleted, due time.Time, err error) {
-	if r.Restored != nil {
-		return r.Restored.Deleted, r.Restored.Due, nil
+func (u undo) times() (deleted, due time.Time, err error) {
+	if u.r.Restored != nil {
+		return u.r.Restored.Deleted, u.r.Restored.Due, nil
 	}
-	at, err := e.deletedAt()
+	at, err := u.e.deletedAt()
 	return at, at, err
-}
-
-// rescue returns what is done with the trees in the entry of a volume that is no more: what was
-// to be brought back goes into the trash again, a copy that was not finished is purged.
-func (v *Volumes) rescue(e *entry, r *volume.Record) func(name string) error {
-	return func(name string) error {
-		switch {
-		case name == treeName: // somebody's who made one in the volume's place
-			return e.strayTree(name)
-		case r.Restored != nil:
-			_, err := v.trash.moveIn(e, name, volume.TrashID(volume.TrashVolume, r.Key, r.Nonce))
-			return err
-		}
-		return e.discard(name)
-	}
-}
-
-// forget removes what names an incarnation of a volume whose entry is dead: its claim, its
-// hold on the snapshot that it was, its job.
-func (v *Volumes) forget(r *volume.Record) error {
-	if r.Shallow {
-		return v.snapshots.dropHold(r.Source.Key, userName(r))
-	}
-	if r.Source != nil {
-		if err := v.forgetCopy(r); err != nil {
-			return err
-		}
-	}
-	return v.claims.release(r.Directory, owner{r.Key, r.Nonce})
-}
-
-// forgetCopy removes what a copy that was not finished has left elsewhere.
-func (v *Volumes) forgetCopy(r *volume.Record) error {
-	target := volume.Object{Kind: volume.OfVolume, Key: r.Key}
-	v.jobs.remove(jobName(target, r.Nonce))
-	if r.Source.Share != v.def.Name {
-		return nil // it is abandoned there, and found so
-	}
-	from := v.table
-	if r.Source.Kind == volume.OfSnapshot {
-		from = v.snapshots.table
-	}
-	return from.dropHold(r.Source.Key, holdName(target, r.Nonce))
 }
 
 // takeBack takes away what was made of a volume's directory, which it is safe to take: what was
 // put in its place, the directory that was made there first, and what is staged. A directory
 // that somebody else has made, or has put something into, stays.
-func (v *Volumes) takeBack(e *entry, r *volume.Record, made bool) error {
-	placed, err := e.settle()
+func (u undo) takeBack() error {
+	placed, err := u.e.staged().settle()
 	if err != nil {
 		return err
 	}
-	if !r.Adopted || r.Restored != nil {
-		if err := v.takeDirectory(e, r, made, placed); err != nil {
+	if !u.r.Adopted || u.r.Restored != nil {
+		if err := u.takeDirectory(placed); err != nil {
 			return err
 		}
 	}
-	if err := e.closeStage(v.rescue(e, r)); err != nil {
+	if err := u.e.staged().close(u.remains(u.r).rescue(u.e)); err != nil {
 		return err
 	}
-	return e.clearDir(treeName, e.strayTree)
-}
-
-// strayTree gets rid of a directory that was taken from its place, and was never used: it is
-// empty, unless somebody has put something into it.
-func (e *entry) strayTree(name string) error {
-	err := e.dir.Rmdir(name)
-	if !is(err, unix.ENOTEMPTY, unix.EEXIST) {
-		return ignore(err, unix.ENOENT, unix.ENOTDIR)
-	}
-	return e.stray(name)
-}
-
-// prepareStage makes the directory into which the tree of a volume comes from elsewhere.
-func (e *entry) prepareStage() error {
-	e.step("prepare the stage")
-	return e.dir.Mkdir(stageName, 0o700)
-}
-
-// closeStage takes out what is staged, and removes the stage: from then on nothing can come into
-// it any more, nor be taken out of it by another who undoes the same. Only then is it known that
-// nothing else will be found there.
-func (e *entry) closeStage(rescue func(name string) error) error {
-	for range retries {
-		_, err := e.unstage()
-		if ignore(err, unix.ENOTEMPTY, unix.EEXIST) != nil { // another has taken something out
-			return err
-		}
-		e.step("close the stage")
-		closing := e.dir.Rmdir(stageName)
-		if err := e.dir.Refresh(); err != nil {
-			return err
-		}
-		if err := e.clearDir(unstagedName, rescue); err != nil {
-			return err
-		}
-		if !is(closing, unix.ENOTEMPTY, unix.EEXIST) {
-			return ignore(closing, unix.ENOENT)
-		}
-	}
-	return busy("%s %s is staged again and again", e.kind, e.key)
-}
-
-// unstage takes what is staged out of the stage, into the entry. done: there was something.
-func (e *entry) unstage() (done bool, err error) {
-	stage, err := e.dir.Resolve(stageName)
-	if err != nil {
-		return false, ignore(err, unix.ENOENT)
-	}
-	defer stage.Close()
-	e.step("take what is staged")
-	if err := stage.Rename(treeName, e.dir, unstagedName); err != nil {
-		return false, ignore(err, unix.ENOENT, unix.ESTALE)
-	}
-	return true, nil
-}
-
-// settle finds out whether what was staged was put in its place, and lets it not be from now on.
-// The answer is kept in the name of the record, for whoever goes on after this process.
-//
-// What is staged is renamed, and so is it by the one who puts it in its place: one of them
-// wins. The new name stays until the record says so too.
-func (e *entry) settle() (placed bool, err error) {
-	if err := e.dir.Refresh(); err != nil {
-		return false, err
-	}
-	if there, err := e.has(unplaceFile); err != nil || !there {
-		return false, err // it never was about to be
-	}
-	done, err := e.unstage()
-	if err != nil {
-		return false, err
-	}
-	if !done {
-		if err := e.dir.Refresh(); err != nil {
-			return false, err
-		}
-		staged, err := e.has(unstagedName)
-		if err != nil {
-			return false, err
-		}
-		if !staged { // then the record still has its name, unless another has settled it
-			return e.has(unplaceFile)
-		}
-	}
-	e.step("note that nothing was placed")
-	return false, ignore(e.dir.Rename(unplaceFile, e.dir, abortFile), unix.ENOENT)
-}
-
-// has reports whether there is something of a name in the entry.
-func (e *entry) has(name string) (bool, error) {
-	_, err := e.dir.Stat(name)
-	if err != nil {
-		return false, ignore(err, unix.ENOENT)
-	}
-	return true, nil
+	return u.e.leftovers().clearDir(treeName, u.e.leftovers().strayTree)
 }
 
 // takeDirectory takes the directory in the volume's place away, if it is the volume's.
-func (v *Volumes) takeDirectory(e *entry, r *volume.Record, made, placed bool) error {
-	has, err := v.claims.of(r.Directory)
-	if err != nil || has != (owner{r.Key, r.Nonce}) {
+func (u undo) takeDirectory(placed bool) error {
+	has, err := u.claims.of(u.r.Directory)
+	if err != nil || has != (owner{u.r.Key, u.r.Nonce}) {
 		return err // the directory is made after the claim
 	}
-	parent, name := volume.SplitDirectory(r.Directory)
-	at, err := v.root.Resolve(parent)
+	parent, name := volume.SplitDirectory(u.r.Directory)
+	at, err := u.root.Resolve(parent)
 	if is(err, unix.ENOTDIR, unix.ELOOP, unix.EXDEV) && !placed {
 		return nil // nothing was made there: it leads elsewhere
 	}
@@ -243,42 +112,42 @@ func (v *Volumes) takeDirectory(e *entry, r *volume.Record, made, placed bool) e
 		return err
 	}
 	if !placed {
-		return v.takeEmpty(e, r, made, at, name)
+		return u.takeEmpty(at, name)
 	}
-	taken, err := e.has(treeName)
+	taken, err := u.e.has(treeName)
 	if err != nil {
 		return err
 	}
 	if !taken { // by another, who stopped
-		if err := e.takeTree(at, name); err != nil {
+		if err := takeTree(u.e, at, name); err != nil {
 			return err
 		}
 	}
-	e.step("take what was placed")
-	if err := ignore(e.dir.Rename(treeName, e.dir, unstagedName), unix.ENOENT); err != nil {
+	u.e.step("take what was placed")
+	if err := ignore(u.e.dir.Rename(treeName, u.e.dir, unstagedName), unix.ENOENT); err != nil {
 		return err
 	}
-	e.step("note that nothing was placed")
-	return ignore(e.dir.Rename(unplaceFile, e.dir, abortFile), unix.ENOENT)
+	u.e.step("note that nothing was placed")
+	return ignore(u.e.dir.Rename(unplaceFile, u.e.dir, abortFile), unix.ENOENT)
 }
 
 // takeEmpty takes away the directory that was made for the volume, if it is still empty.
-func (v *Volumes) takeEmpty(e *entry, r *volume.Record, made bool, at beneath.Dir, name string) error {
+func (u undo) takeEmpty(at beneath.Dir, name string) error {
 	d, err := at.Resolve(name)
 	if err != nil {
 		return ignore(err, unix.ENOENT, unix.ENOTDIR, unix.ELOOP)
 	}
 	defer d.Close()
 	ours, err := beneath.Empty(d)
-	if !made && err == nil {
-		ours, err = v.claims.unused(d, r.Directory, owner{r.Key, r.Nonce})
+	if !u.made && err == nil {
+		ours, err = u.claims.unused(d, u.r.Directory, owner{u.r.Key, u.r.Nonce})
 	}
 	if err != nil || !ours {
 		return err
 	}
-	err = e.takeTree(at, name)
+	err = takeTree(u.e, at, name)
 	if forbidden(at, name, err) {
-		err = replaceEmpty(e, at, name)
+		err = replaceEmpty(u.e, at, name)
 		if taken(err) {
 			return nil // somebody has put something into it
 		}
@@ -287,13 +156,13 @@ func (v *Volumes) takeEmpty(e *entry, r *volume.Record, made bool, at beneath.Di
 	if err != nil {
 		return err
 	}
-	return e.dropTree(at, name)
+	return dropTree(u.e, at, name)
 }
 
 // takeTree takes a volume's directory away from its place, into the entry. The entry is the
 // fence: it is removed before the claim is released, so what is taken is the volume's, or
 // nothing is.
-func (e *entry) takeTree(at beneath.Dir, name string) error {
+func takeTree(e *entry, at beneath.Dir, name string) error {
 	e.step("take the directory away")
 	err := rename(e.disk, at, name, e.dir, treeName)
 	if is(err, unix.ENOENT) {
@@ -315,7 +184,7 @@ func (e *entry) takeTree(at beneath.Dir, name string) error {
 
 // dropTree removes a directory that was taken away empty. If something has come into it in
 // the last moment it is put back.
-func (e *entry) dropTree(at beneath.Dir, name string) error {
+func dropTree(e *entry, at beneath.Dir, name string) error {
 	e.step("remove the directory")
 	err := e.dir.Rmdir(treeName)
 	if is(err, unix.ENOTEMPTY, unix.EEXIST) {

@@ -104,7 +104,7 @@ func (c claimsCheck) lookStray(directory string, f *finding) error {
 	if claimed || !missing(err) {
 		return nil // by now
 	}
-	if ours, err := c.claims.noted(directoryNote, directory); err != nil || ours {
+	if ours, err := c.claims.parents.noted(directoryNote, directory); err != nil || ours {
 		return err // it is tidied away
 	}
 	d, err := c.root.Resolve(directory)
@@ -217,7 +217,7 @@ func (l *claimLook) ofParent(x beneath.Dir, f *finding) error {
 		return err
 	}
 	for _, kind := range []string{claimsNote, directoryNote} {
-		if noted, err := l.claims.noted(kind, l.directory); err != nil || noted {
+		if noted, err := l.claims.parents.noted(kind, l.directory); err != nil || noted {
 			return err // it is tidied away
 		}
 	}

@@ -146,7 +146,7 @@ func (c indexCheck) indexes(ctx context.Context) error {
 		dir  beneath.Dir
 		look func(name string, f *finding) error
 	}{
-		{"parents", c.claims.parents, lookParent},
+		{"parents", c.claims.parents.dir, lookParent},
 		{"jobs", c.Jobs.dir, c.lookJob},
 		{"staging", c.staging, c.lookStaged},
 	} {

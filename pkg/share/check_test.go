@@ -230,7 +230,7 @@ func TestCheckInterrupted(t *testing.T) {
 				s.open(v.other, at+", again: ", survivors["another instance"], func(a *actor) {
 					a.was = was
 					err := a.until(func() error { _, err := s.run(a); return err })
-					_, jobs := a.Abandoned(t.Context())
+					_, jobs := a.Jobs.Abandoned(t.Context())
 					a.must(errors.Join(err, jobs))
 					a.severities("after another try", a.checked(over, nil), "note ")
 				})

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"path"
 	"strings"
-	"sync"
-	"time"
 
 	"github.com/mooring-csi/mooring/pkg/beneath"
 	"github.com/mooring-csi/mooring/pkg/volume"
@@ -27,11 +25,8 @@ const takenName = "taken"
 type claims struct {
 	*disk
 	dir     beneath.Dir
-	parents beneath.Dir // index of the parent directories that we made
+	parents *parents
 	volumes *table
-
-	mu   sync.Mutex
-	left map[string]time.Time // parents that a volume has left, and when: see tidy
 }
 
 // owner is the volume that has a claim.
@@ -116,7 +111,7 @@ func dropOwners(x beneath.Dir) {
 // release releases the claim of a volume whose entry is dead, if it has it.
 func (c *claims) release(directory string, of owner) error {
 	parent, _ := volume.SplitDirectory(directory)
-	defer c.leaveParents(parent)
+	defer c.parents.leave(parent)
 	found, err := c.find(directory, inode{})
 	defer found.close()
 	if unclaimed(err) {
@@ -289,7 +284,7 @@ func (c *claims) openLevel(at beneath.Dir, p string) (beneath.Dir, error) {
 	}
 	x, err := at.Resolve(name)
 	if is(err, unix.ENOENT) {
-		err = c.makeParent(at, name, p)
+		err = c.parents.make(at, name, p)
 		if err == nil {
 			x, err = at.Resolve(name)
 		}
@@ -300,14 +295,14 @@ func (c *claims) openLevel(at beneath.Dir, p string) (beneath.Dir, error) {
 	defer x.Close()
 	below, err := x.Resolve(takenName)
 	if is(err, unix.ENOENT) { // of one who has ended
-		return beneath.None, cmpErr(c.removeUnclaimed(at, x, p), err)
+		return beneath.None, cmpErr(level{c.parents, at, x, p}.removeUnclaimed(), err)
 	}
 	if !is(err, unix.ENOTDIR) {
 		return below, err
 	}
 	has, err := c.owner(x)
 	if errors.Is(err, errBarred) {
-		return beneath.None, cmpErr(c.unbar(x, p), unix.ENOENT) // again
+		return beneath.None, cmpErr(level{c.parents, at, x, p}.unbar(), unix.ENOENT) // again
 	}
 	if err != nil {
 		return beneath.None, err
@@ -316,48 +311,6 @@ func (c *claims) openLevel(at beneath.Dir, p string) (beneath.Dir, error) {
 		return beneath.None, cmpErr(err, unix.ENOENT) // again
 	}
 	return beneath.None, volume.Errorf(volume.ErrConflict, "the directory %q is that of volume %s, and no volume can be inside another; choose another subDir", p, has.key)
-}
-
-// makeParent makes the directory of claims of a parent, which is never empty in its place.
-func (c *claims) makeParent(at beneath.Dir, name, parent string) error {
-	if err := c.note(claimsNote, parent); err != nil {
-		return err
-	}
-	aside := c.aside()
-	c.step("prepare the claims of a parent")
-	if err := c.staging.Mkdir(aside, 0o700); err != nil {
-		return err
-	}
-	x, err := c.staging.Resolve(aside)
-	if err != nil {
-		return err
-	}
-	defer x.Close()
-	c.step("make the claims of a parent")
-	if err := x.Mkdir(takenName, 0o700); err != nil {
-		_ = c.staging.Rmdir(aside)
-		return err
-	}
-	c.step("rename the claims of a parent into place")
-	err = c.staging.Rename(aside, at, name)
-	if err == nil {
-		return nil
-	}
-	_ = x.Rmdir(takenName)
-	_ = c.staging.Rmdir(aside)
-	if taken(err) {
-		return nil // somebody else's
-	}
-	return err
-}
-
-// leaveParents notes that a volume has left the directories above it.
-func (c *claims) leaveParents(parent string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, p := range prefixes(parent) {
-		c.left[p] = time.Now()
-	}
 }
 
 // prefixes returns the parents of a directory and it itself, the outermost first: "a", "a/b".

@@ -77,11 +77,11 @@ func (c *copying) open(job volume.Copy, nonce string) error {
 		e.close()
 		return err
 	}
-	if c.hold, err = e.hold(holdName(job.Target, nonce), c.target); err != nil {
+	if c.hold, err = e.holds().take(holdName(job.Target, nonce), c.target); err != nil {
 		e.close()
 		return err
 	}
-	if err := e.stands(); err != nil {
+	if err := e.holds().stands(); err != nil {
 		return err
 	}
 	c.volume = &r.Record
@@ -114,11 +114,11 @@ func (c *copying) openSnapshot(job volume.Copy, nonce string) error {
 		e.close()
 		return err
 	}
-	if c.hold, err = e.hold(holdName(job.Target, nonce), c.target); err != nil {
+	if c.hold, err = e.holds().take(holdName(job.Target, nonce), c.target); err != nil {
 		e.close()
 		return err
 	}
-	if err := e.stands(); err != nil {
+	if err := e.holds().stands(); err != nil {
 		return err
 	}
 	c.snapshot = r

@@ -46,7 +46,7 @@ func (v *Volumes) Begin(ctx context.Context, r volume.Record) (p *Pending, found
 			return nil
 		}
 		if r.Source != nil || r.Restored != nil {
-			if err := e.prepareStage(); err != nil {
+			if err := e.staged().prepare(); err != nil {
 				return err
 			}
 		}
@@ -134,7 +134,7 @@ func (p *Pending) MakeDirectory(ctx context.Context) (err error) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		at, err := p.v.claims.directory(parent, turn > 0)
+		at, err := p.v.claims.parents.directory(parent, turn > 0)
 		if err == nil {
 			err = p.makeIn(at, name)
 			at.Close()
@@ -322,14 +322,14 @@ func (p *Pending) UseSnapshot(ctx context.Context) (err error) {
 	if err := r.CheckRequires(); err != nil {
 		return err
 	}
-	h, err := e.hold(userName(&p.rec), p.e)
+	h, err := e.holds().take(userName(&p.rec), p.e)
 	if err == nil {
 		h.close()
 	}
 	if err := ignore(err, unix.EEXIST); err != nil { // that is our own, whose answer got lost
 		return err
 	}
-	return e.stands()
+	return e.holds().stands()
 }
 
 // userName is the name of the hold that a volume has on the snapshot that it is.
@@ -375,7 +375,7 @@ func (p *Pending) Abort() (err error) {
 	if p.copy != nil {
 		_ = p.copy.end()
 	}
-	_, err = p.v.abort(p.e, &p.rec, p.made)
+	_, err = undo{p.v, p.e, &p.rec, p.made}.run()
 	return err
 }
 

@@ -76,19 +76,19 @@ func (d *deletion) run(ctx context.Context) (*Trashed, error) {
 
 // release removes the entry, and then what the volume has the name of: its claim, or its hold.
 func (d *deletion) release() error {
-	if err := d.e.finish(d.rescue(d.e, &d.rec.Record)); err != nil {
+	if err := d.e.finish(d.remains(&d.rec.Record).rescue(d.e)); err != nil {
 		return err
 	}
 	if d.archived {
-		if err := d.releaseArchives(&d.rec.Record); err != nil {
+		if err := d.remains(&d.rec.Record).releaseArchives(); err != nil {
 			return err
 		}
 	}
 	if d.has == nil {
-		return d.forget(&d.rec.Record)
+		return d.remains(&d.rec.Record).forget()
 	}
 	parent, _ := volume.SplitDirectory(d.rec.Directory)
-	d.claims.leaveParents(parent)
+	d.claims.parents.leave(parent)
 	return d.claims.drop(d.has)
 }
 
@@ -99,7 +99,7 @@ func (d *deletion) releaseTrashed() error {
 	if d.has == nil || !d.has.linked || parent != "" {
 		return d.release()
 	}
-	if err := d.e.finish(d.rescue(d.e, &d.rec.Record)); err != nil {
+	if err := d.e.finish(d.remains(&d.rec.Record).rescue(d.e)); err != nil {
 		return err
 	}
 	return d.claims.empty(d.has)
@@ -155,7 +155,7 @@ func (d *deletion) moveOut(move func(parent beneath.Dir, name string) error) err
 		return err // a link to elsewhere, for example
 	}
 	defer at.Close()
-	if err := d.e.takeTree(at, name); err != nil {
+	if err := takeTree(d.e, at, name); err != nil {
 		return err
 	}
 	return move(at, name)
@@ -235,7 +235,7 @@ func (d *deletion) archive(at beneath.Dir, name string) error {
 		return ignore(err, unix.ENOENT) // done, or the directory had vanished
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
-		return d.e.stray(treeName) // a link, say, which somebody has put in its place
+		return d.e.leftovers().stray(treeName) // a link, say, which somebody has put in its place
 	}
 	for _, as := range archiveNames(&d.rec.Record) {
 		done, err := d.archiveAs(at, as)
@@ -264,16 +264,6 @@ func archiveNames(r *volume.Record) []string {
 func beside(r *volume.Record, name string) string {
 	parent, _ := volume.SplitDirectory(r.Directory)
 	return path.Join(parent, name)
-}
-
-// releaseArchives releases the claims on archived names, when the entry is dead.
-func (v *Volumes) releaseArchives(r *volume.Record) error {
-	for _, as := range archiveNames(r) {
-		if err := v.claims.release(beside(r, as), owner{r.Key, r.Nonce}); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // archiveAs archives under one name. done is false where that is taken.

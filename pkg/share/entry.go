@@ -89,7 +89,7 @@ func (t *table) make(key string, record []byte, prepare func(e *entry) error) (*
 	if err == nil {
 		return e, nil
 	}
-	e.dropClaim()
+	e.leftovers().dropClaim()
 	_ = d.Rmdir(stageName)
 	_ = d.Unlink(makingFile)
 	d.Close()
@@ -254,6 +254,15 @@ func (e *entry) read() (stored, error) {
 	return stored{state: Empty}, nil
 }
 
+// has reports whether there is something of a name in the entry.
+func (e *entry) has(name string) (bool, error) {
+	_, err := e.dir.Stat(name)
+	if err != nil {
+		return false, ignore(err, unix.ENOENT)
+	}
+	return true, nil
+}
+
 // commit makes what is being created exist: one rename, which fails if another process has
 // begun to undo the creation.
 func (e *entry) commit(from string) error {
@@ -293,7 +302,7 @@ func (e *entry) mark() error {
 		if err := e.dir.Refresh(); err != nil {
 			return e.over(err)
 		}
-		if err := e.dropHolds(); err != nil {
+		if err := e.holds().drop(); err != nil {
 			return err
 		}
 	}
@@ -326,20 +335,6 @@ func (e *entry) markAborted() (done bool, err error) {
 		return false, nil
 	}
 	return s.state == Aborting || s.state == Empty, err
-}
-
-// dropHolds removes the directory of holds, if nobody holds the entry.
-func (e *entry) dropHolds() error {
-	holders, err := e.holders()
-	if err != nil || len(holders) > 0 {
-		return cmpErr(err, errHeld{holders})
-	}
-	e.step("remove the directory of holds")
-	err = e.dir.Rmdir(deletionName)
-	if is(err, unix.ENOTEMPTY, unix.EEXIST) {
-		return busy("%s %s is just being used", e.kind, e.key)
-	}
-	return ignore(err, unix.ENOENT, unix.ENOTDIR)
 }
 
 // rewrite replaces the record of what is being created, in place: nobody else writes it, and it is

@@ -221,7 +221,7 @@ func TestNextInterleaved(t *testing.T) {
 				}
 				a.must(sc.undo(a))
 				a.must(a.Tidy(t.Context(), 0))
-				a.must(second(a.Abandoned(t.Context())))
+				a.must(second(a.Jobs.Abandoned(t.Context())))
 				if a.purged { // all that was in the trash then
 					maps.DeleteFunc(n.files, func(p, _ string) bool { return strings.HasPrefix(p, ".mooring/trash/") })
 				}

@@ -197,7 +197,7 @@ var (
 			g.must(deleteVolume(g, key))
 			g.must(purgeOf(g, key))
 		},
-		run: func(g *ground, key string) error { return g.claims.tidyParent(key) },
+		run: func(g *ground, key string) error { return g.claims.parents.tidyParent(key) },
 	}
 )
 

@@ -114,7 +114,7 @@ func TestNextRequires(t *testing.T) {
 		g.rewritten(in, nextRequires)
 	}
 	g = g.opened() // which sweeps
-	copies, err := g.Abandoned(t.Context())
+	copies, err := g.Jobs.Abandoned(t.Context())
 	if err != nil || len(copies) != len(copiesLeft) {
 		t.Errorf("the copies are %+v, %v", copies, err)
 	}
@@ -238,7 +238,7 @@ func TestNextCopy(t *testing.T) {
 		path := ".mooring/volumes/clone-2/making.json"
 		_, nonce := identityOf([]byte(g.text(path)))
 		g.wrote(path, strings.Replace(text, "NONCE", nonce, 1))
-		copies, err := g.Abandoned(t.Context())
+		copies, err := g.Jobs.Abandoned(t.Context())
 		if err == nil || len(copies) != len(copiesLeft)-1 {
 			t.Errorf("%s: the copies are %+v, %v", what, copies, err)
 		}

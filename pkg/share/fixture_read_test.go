@@ -163,7 +163,7 @@ var copiesLeft = []string{
 func TestFixtureRetry(t *testing.T) {
 	fixtures(t, func(t *testing.T, g *ground) {
 		g = g.opened()
-		copies, err := g.Abandoned(t.Context())
+		copies, err := g.Jobs.Abandoned(t.Context())
 		g.must(err)
 		var of []string
 		for _, c := range copies {

@@ -474,7 +474,7 @@ func (g *ground) clearOnce() (errs []error) {
 		_, err := g.Snapshots.Delete(ctx, key, nil)
 		note(err)
 	}
-	_, err = g.Abandoned(ctx)
+	_, err = g.Jobs.Abandoned(ctx)
 	note(err)
 	note(g.purge())
 	for range 3 { // what is in a parent goes first, and then the parent

@@ -24,6 +24,11 @@ const (
 	userHold = "user."
 )
 
+// holds are the holds on an entry, of this process and of others.
+type holds struct{ of *entry }
+
+func (e *entry) holds() holds { return holds{e} }
+
 // hold is one that this process has.
 type hold struct {
 	dir  beneath.Dir // the directory of holds
@@ -31,22 +36,22 @@ type hold struct {
 	name string
 }
 
-// hold takes a hold on a source. from is the entry whose record the hold is a link to, if
+// take takes a hold on a source. from is the entry whose record the hold is a link to, if
 // that is on the same share. ErrNotFound: the source is being deleted.
-func (e *entry) hold(name string, from *entry) (*hold, error) {
+func (h holds) take(name string, from *entry) (*hold, error) {
 	for range retries {
-		d, err := e.holdsDir()
+		d, err := h.open()
 		if err != nil {
 			return nil, err
 		}
-		e.step("hold the source")
-		if from != nil && from.disk == e.disk {
-			err = e.link(from.dir, makingFile, d, name, "")
+		h.of.step("hold the source")
+		if from != nil && from.disk == h.of.disk {
+			err = h.of.link(from.dir, makingFile, d, name, "")
 		} else {
 			err = touch(d, name, unix.O_EXCL)
 		}
 		if err == nil {
-			return &hold{dir: d, of: e, name: name}, nil
+			return &hold{dir: d, of: h.of, name: name}, nil
 		}
 		d.Close()
 		if !missing(err) {
@@ -55,41 +60,41 @@ func (e *entry) hold(name string, from *entry) (*hold, error) {
 		if from != nil && from.gone() {
 			return nil, busy("the creation of %s %s was undone by another", from.kind, from.key)
 		}
-		if err := e.dir.Refresh(); err != nil { // that there are holds may be this client's memory
-			return nil, e.unheld(err)
+		if err := h.of.dir.Refresh(); err != nil { // that there are holds may be this client's memory
+			return nil, h.unheld(err)
 		}
 	}
-	return nil, busy("%s %s is used and let go again and again", e.kind, e.key)
+	return nil, busy("%s %s is used and let go again and again", h.of.kind, h.of.key)
 }
 
-// holdsDir opens the directory of holds and makes it where it does not exist.
-func (e *entry) holdsDir() (beneath.Dir, error) {
-	d, err := e.dir.Resolve(deletionName)
+// open opens the directory of holds and makes it where it does not exist.
+func (h holds) open() (beneath.Dir, error) {
+	d, err := h.of.dir.Resolve(deletionName)
 	if is(err, unix.ENOENT) {
-		e.step("make the directory of holds")
-		if err := ignore(e.dir.Mkdir(deletionName, 0o700), unix.EEXIST); err != nil {
-			return beneath.None, e.unheld(err)
+		h.of.step("make the directory of holds")
+		if err := ignore(h.of.dir.Mkdir(deletionName, 0o700), unix.EEXIST); err != nil {
+			return beneath.None, h.unheld(err)
 		}
-		d, err = e.dir.Resolve(deletionName)
+		d, err = h.of.dir.Resolve(deletionName)
 	}
-	return d, e.unheld(err)
+	return d, h.unheld(err)
 }
 
-func (e *entry) unheld(err error) error {
+func (h holds) unheld(err error) error {
 	if is(err, unix.ENOTDIR, unix.ESTALE) {
-		return volume.Errorf(volume.ErrNotFound, "%s %s is being deleted", e.kind, e.key)
+		return volume.Errorf(volume.ErrNotFound, "%s %s is being deleted", h.of.kind, h.of.key)
 	}
 	return err
 }
 
 // stands asks, once a hold is taken, whether the record still says that the entry exists.
-func (e *entry) stands() error {
-	if err := e.dir.Refresh(); err != nil {
-		return e.unheld(err)
+func (h holds) stands() error {
+	if err := h.of.dir.Refresh(); err != nil {
+		return h.unheld(err)
 	}
-	_, err := e.dir.Stat(recordFile)
+	_, err := h.of.dir.Stat(recordFile)
 	if missing(err) {
-		return volume.Errorf(volume.ErrNotFound, "%s %s is being deleted", e.kind, e.key)
+		return volume.Errorf(volume.ErrNotFound, "%s %s is being deleted", h.of.kind, h.of.key)
 	}
 	return err
 }
@@ -142,8 +147,8 @@ func (h *hold) close() {
 }
 
 // holders returns who holds the entry, and removes the holds of those that are no more.
-func (e *entry) holders() ([]string, error) {
-	d, err := e.dir.Resolve(deletionName)
+func (h holds) holders() ([]string, error) {
+	d, err := h.of.dir.Resolve(deletionName)
 	if is(err, unix.ENOENT, unix.ENOTDIR) {
 		return nil, nil
 	}
@@ -161,12 +166,12 @@ func (e *entry) holders() ([]string, error) {
 	}
 	for _, name := range names {
 		if name == changeName {
-			if err := e.breakLock(d); err != nil {
+			if err := h.breakLock(d); err != nil {
 				return nil, err
 			}
 			continue
 		}
-		dead, err := e.abandonedHold(d, name)
+		dead, err := h.abandoned(d, name)
 		if err != nil {
 			return nil, err
 		}
@@ -174,7 +179,7 @@ func (e *entry) holders() ([]string, error) {
 			holders = append(holders, holderOf(name))
 			continue
 		}
-		e.step("remove an abandoned hold")
+		h.of.step("remove an abandoned hold")
 		if err := ignore(d.Unlink(name), unix.ENOENT); err != nil {
 			return nil, err
 		}
@@ -183,14 +188,14 @@ func (e *entry) holders() ([]string, error) {
 	return holders, nil
 }
 
-// abandonedHold reports whether the one who holds is no more.
-func (e *entry) abandonedHold(d beneath.Dir, name string) (bool, error) {
+// abandoned reports whether the one who holds is no more.
+func (h holds) abandoned(d beneath.Dir, name string) (bool, error) {
 	if id, ok := strings.CutPrefix(name, userHold); ok {
 		key, nonce, ok := cutNonce(id)
 		if !ok {
 			return false, nil
 		}
-		return e.volumes.dead(key, nonce)
+		return h.of.volumes.dead(key, nonce)
 	}
 	if !strings.HasPrefix(name, copyHold) && !strings.HasPrefix(name, ".nfs") {
 		return false, nil // a later Mooring's, which knows how long it stands
@@ -203,8 +208,22 @@ func (e *entry) abandonedHold(d beneath.Dir, name string) (bool, error) {
 		return false, err
 	}
 	// The link of a maker that was undone counts only itself.
-	age, err := e.age(st.Mtim)
-	return age > e.opt.Lease, err
+	age, err := h.of.age(st.Mtim)
+	return age > h.of.opt.Lease, err
+}
+
+// drop removes the directory of holds, if nobody holds the entry.
+func (h holds) drop() error {
+	holders, err := h.holders()
+	if err != nil || len(holders) > 0 {
+		return cmpErr(err, errHeld{holders})
+	}
+	h.of.step("remove the directory of holds")
+	err = h.of.dir.Rmdir(deletionName)
+	if is(err, unix.ENOTEMPTY, unix.EEXIST) {
+		return busy("%s %s is just being used", h.of.kind, h.of.key)
+	}
+	return ignore(err, unix.ENOENT, unix.ENOTDIR)
 }
 
 // unknownHolder begins what is said of a hold that this program does not know.

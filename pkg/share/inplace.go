@@ -51,7 +51,7 @@ func wasTaken(t *Trash, e *entry, id string) (bool, error) {
 		return false, err
 	}
 	if there {
-		return true, e.discard(treeName)
+		return true, e.leftovers().discard(treeName)
 	}
 	return t.has(id)
 }
@@ -83,9 +83,9 @@ func removeInPlace(e *entry, at beneath.Dir, name string, remove func(dir int, n
 		if err != nil {
 			return ignore(err, unix.ENOENT, unix.ENOTDIR, unix.ELOOP)
 		}
-		err = e.takeTree(at, name)
+		err = takeTree(e, at, name)
 		if err == nil {
-			err = e.discard(treeName)
+			err = e.leftovers().discard(treeName)
 		} else if forbidden(at, name, err) {
 			if err = emptyOut(e, found, remove); err == nil {
 				err = replaceEmpty(e, at, name)
@@ -138,10 +138,10 @@ func replaceEmpty(e *entry, at beneath.Dir, name string) error {
 	if err != nil {
 		return err
 	}
-	if err := e.takeTree(at, name); err != nil {
+	if err := takeTree(e, at, name); err != nil {
 		return err
 	}
-	return e.dropTree(at, name)
+	return dropTree(e, at, name)
 }
 
 // gone explains a step that failed because another has removed the entry.

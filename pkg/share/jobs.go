@@ -17,7 +17,9 @@ import (
 // process, and nothing hangs on it: what counts is the record of what is being made.
 type Jobs struct {
 	*disk
-	dir beneath.Dir
+	dir       beneath.Dir
+	volumes   *table
+	snapshots *Snapshots
 }
 
 // Job is a copy under way, or that was when its maker died.
@@ -60,13 +62,21 @@ func (j *Jobs) List(ctx context.Context) (jobs []Job, err error) {
 	return jobs, err
 }
 
+// tableOf returns where the entry of a copy's target is.
+func (j *Jobs) tableOf(target volume.Object) *table {
+	if target.Kind == volume.OfSnapshot {
+		return j.snapshots.table
+	}
+	return j.volumes
+}
+
 // Abandoned returns the copies whose makers are gone, with what is to be copied, and forgets
 // those that are not under way any more. With an error it returns those that it could read.
-func (s *Share) Abandoned(ctx context.Context) (copies []volume.Copy, err error) {
-	defer s.explain(&err, "list the copies")
-	jobs, err := s.Jobs.List(ctx)
+func (j *Jobs) Abandoned(ctx context.Context) (copies []volume.Copy, err error) {
+	defer j.explain(&err, "list the copies")
+	jobs, err := j.List(ctx)
 	for _, job := range jobs {
-		copy, over, e := s.abandonedJob(job)
+		copy, over, e := j.abandonedJob(job)
 		err = errors.Join(err, e) // the others go on
 		if over {
 			copies = append(copies, *copy)
@@ -76,12 +86,8 @@ func (s *Share) Abandoned(ctx context.Context) (copies []volume.Copy, err error)
 }
 
 // abandonedJob reads what a job makes. over: its maker is gone.
-func (s *Share) abandonedJob(job Job) (copy *volume.Copy, over bool, err error) {
-	t := s.Volumes.table
-	if job.Target.Kind == volume.OfSnapshot {
-		t = s.Snapshots.table
-	}
-	e, r, err := t.read(job.Target.Key)
+func (j *Jobs) abandonedJob(job Job) (copy *volume.Copy, over bool, err error) {
+	e, r, err := j.tableOf(job.Target).read(job.Target.Key)
 	if err != nil && !is(err, unix.ENOENT) {
 		return nil, false, err
 	}
@@ -89,26 +95,26 @@ func (s *Share) abandonedJob(job Job) (copy *volume.Copy, over bool, err error) 
 		e.close()
 	}
 	if _, nonce := identityOf(r.data); err != nil || r.state == Ready || nonce != "" && nonce != job.nonce {
-		s.Jobs.remove(job.name)
+		j.remove(job.name)
 		return nil, false, nil
 	}
 	if r.state != Making {
 		return nil, false, nil
 	}
-	copy, maker, run, err := copyOf(job.Target, s.def.Name, r.data)
+	copy, maker, run, err := copyOf(job.Target, j.def.Name, r.data)
 	if errors.Is(err, volume.ErrDamaged) && job.Target.Kind == volume.OfSnapshot {
-		return nil, false, s.undoDamaged(job.Target.Key)
+		return nil, false, j.undoDamaged(job.Target.Key)
 	}
 	if err != nil || copy == nil {
 		return nil, false, err
 	}
-	over, err = s.abandoned(maker, run, r.mtime)
+	over, err = j.abandoned(maker, run, r.mtime)
 	return copy, over, err
 }
 
 // undoDamaged undoes a snapshot whose maker died while it wrote the last of its record.
-func (s *Share) undoDamaged(key string) error {
-	_, err := s.Snapshots.undo(key, false, nil)
+func (j *Jobs) undoDamaged(key string) error {
+	_, err := j.snapshots.undo(key, false, nil)
 	if errors.Is(err, volume.ErrBusy) {
 		return nil // it may only be writing it
 	}
@@ -142,13 +148,9 @@ type Status struct {
 }
 
 // Status returns how a job stands; nil where it has ended.
-func (s *Share) Status(job Job) (st *Status, err error) {
-	defer s.explain(&err, "look at the copy for %s", job.Target)
-	t := s.Volumes.table
-	if job.Target.Kind == volume.OfSnapshot {
-		t = s.Snapshots.table
-	}
-	e, r, err := t.read(job.Target.Key)
+func (j *Jobs) Status(job Job) (st *Status, err error) {
+	defer j.explain(&err, "look at the copy for %s", job.Target)
+	e, r, err := j.tableOf(job.Target).read(job.Target.Key)
 	if err != nil {
 		return nil, ignore(err, unix.ENOENT)
 	}
@@ -156,10 +158,27 @@ func (s *Share) Status(job Job) (st *Status, err error) {
 	if r.state != Making || !strings.Contains(string(r.data), job.nonce) {
 		return nil, nil
 	}
-	copy, maker, run, err := copyOf(job.Target, s.def.Name, r.data)
+	copy, maker, run, err := copyOf(job.Target, j.def.Name, r.data)
 	if err != nil || copy == nil {
 		return nil, err
 	}
-	over, err := s.abandoned(maker, run, r.mtime)
+	over, err := j.abandoned(maker, run, r.mtime)
 	return &Status{job, *copy, maker, time.Since(time.Unix(r.mtime.Unix())), over}, err
+}
+
+// Changed returns when a volume or snapshot that is not finished last came a step further, by
+// the server's clock: when its copy was begun, when it was marked as being deleted or undone. It
+// is zero where there is none. Of one that exists it says nothing.
+func (j *Jobs) Changed(o volume.Object) (at time.Time, err error) {
+	defer j.explain(&err, "look how far %s is", o)
+	e, err := j.tableOf(o).open(o.Key)
+	if err != nil {
+		return time.Time{}, ignore(err, unix.ENOENT, unix.ESTALE)
+	}
+	defer e.close()
+	at, err = e.deletedAt()
+	if err != nil {
+		return time.Time{}, ignore(err, unix.ESTALE)
+	}
+	return at, nil
 }

@@ -162,7 +162,7 @@ func (s stage) after(v view, label string, opt Options, do func(a *actor) error)
 				s.Errorf("%s%v", label, err)
 			}
 		}
-		if _, err := a.Abandoned(s.Context()); err != nil {
+		if _, err := a.Jobs.Abandoned(s.Context()); err != nil {
 			s.Errorf("%s%v", label, err)
 		}
 		trash, err := a.Trash.List(s.Context())

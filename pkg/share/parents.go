@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"path"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/mooring-csi/mooring/pkg/beneath"
@@ -29,20 +30,30 @@ const (
 	directoryNote = "d."
 )
 
+// parents are the directories above those of volumes, as far as Mooring has made something for them.
+type parents struct {
+	*disk
+	dir    beneath.Dir // the index
+	claims *claims
+
+	mu   sync.Mutex
+	left map[string]time.Time // those that a volume has left, and when: see tidy
+}
+
 // note writes a note about a parent into the index. A path that is too long for a name gets
 // none: such a parent stays.
-func (c *claims) note(kind, parent string) error {
+func (p *parents) note(kind, parent string) error {
 	name := kind + url.PathEscape(parent)
 	if len(name) > unix.NAME_MAX {
 		return nil
 	}
-	c.step("note the parent as ours")
-	return touch(c.parents, name, 0)
+	p.step("note the parent as ours")
+	return touch(p.dir, name, 0)
 }
 
 // noted reports whether there is a note of a kind about a parent.
-func (c *claims) noted(kind, parent string) (bool, error) {
-	_, err := c.parents.Stat(kind + url.PathEscape(parent))
+func (p *parents) noted(kind, parent string) (bool, error) {
+	_, err := p.dir.Stat(kind + url.PathEscape(parent))
 	if err != nil {
 		return false, ignore(err, unix.ENOENT, unix.ENAMETOOLONG)
 	}
@@ -64,22 +75,22 @@ func parentOf(name string) (parent string, ok bool) {
 // directory opens the directory in which a volume's is to be, beneath the share's root, and
 // makes what is missing of it. What we make is noted in the index first: one that is too many
 // there lets an empty directory go, at worst. again: what this client remembers was not there.
-func (c *claims) directory(parent string, again bool) (beneath.Dir, error) {
-	at, err := c.root.Resolve("")
-	for _, p := range prefixes(parent) {
+func (p *parents) directory(parent string, again bool) (beneath.Dir, error) {
+	at, err := p.root.Resolve("")
+	for _, prefix := range prefixes(parent) {
 		if err != nil {
 			return beneath.None, err
 		}
 		var next beneath.Dir
-		next, err = c.directoryLevel(at, p, again)
+		next, err = p.directoryLevel(at, prefix, again)
 		at.Close()
 		at = next
 	}
 	return at, err
 }
 
-func (c *claims) directoryLevel(at beneath.Dir, p string, again bool) (beneath.Dir, error) {
-	_, name := volume.SplitDirectory(p)
+func (p *parents) directoryLevel(at beneath.Dir, parent string, again bool) (beneath.Dir, error) {
+	_, name := volume.SplitDirectory(parent)
 	if again {
 		if err := at.Refresh(); err != nil {
 			return beneath.None, err
@@ -89,10 +100,10 @@ func (c *claims) directoryLevel(at beneath.Dir, p string, again bool) (beneath.D
 	if !is(err, unix.ENOENT) {
 		return next, err
 	}
-	if err := c.note(directoryNote, p); err != nil {
+	if err := p.note(directoryNote, parent); err != nil {
 		return beneath.None, err
 	}
-	c.step("make a parent")
+	p.step("make a parent")
 	if err := ignore(at.Mkdir(name, 0o755), unix.EEXIST); err != nil {
 		return beneath.None, err
 	}
@@ -101,10 +112,10 @@ func (c *claims) directoryLevel(at beneath.Dir, p string, again bool) (beneath.D
 
 // free removes a parent of volumes, and the parents in it, now, because it is itself to be a
 // volume. It reports false where there is a volume beneath, or anything else.
-func (c *claims) free(parent string) bool {
-	at, err := c.dir.Resolve(claimPath(parent))
+func (p *parents) free(parent string) bool {
+	at, err := p.claims.dir.Resolve(claimPath(parent))
 	if is(err, unix.ENOENT) {
-		c.removeEmpty(parent)
+		p.removeEmpty(parent)
 		return true
 	}
 	if err != nil {
@@ -119,17 +130,59 @@ func (c *claims) free(parent string) bool {
 	if err != nil {
 		return false
 	}
-	for _, p := range below {
-		if !c.free(p) {
+	for _, in := range below {
+		if !p.free(in) {
 			return false
 		}
 	}
-	if c.tidyParent(parent) != nil {
+	if p.tidyParent(parent) != nil {
 		return false
 	}
-	at, err = c.dir.Resolve(claimPath(parent))
+	at, err = p.claims.dir.Resolve(claimPath(parent))
 	if err == nil {
 		at.Close()
 	}
 	return is(err, unix.ENOENT, unix.ENOTDIR)
+}
+
+// make makes the directory of claims of a parent, which is never empty in its place.
+func (p *parents) make(at beneath.Dir, name, parent string) error {
+	if err := p.note(claimsNote, parent); err != nil {
+		return err
+	}
+	aside := p.aside()
+	p.step("prepare the claims of a parent")
+	if err := p.staging.Mkdir(aside, 0o700); err != nil {
+		return err
+	}
+	x, err := p.staging.Resolve(aside)
+	if err != nil {
+		return err
+	}
+	defer x.Close()
+	p.step("make the claims of a parent")
+	if err := x.Mkdir(takenName, 0o700); err != nil {
+		_ = p.staging.Rmdir(aside)
+		return err
+	}
+	p.step("rename the claims of a parent into place")
+	err = p.staging.Rename(aside, at, name)
+	if err == nil {
+		return nil
+	}
+	_ = x.Rmdir(takenName)
+	_ = p.staging.Rmdir(aside)
+	if taken(err) {
+		return nil // somebody else's
+	}
+	return err
+}
+
+// leave notes that a volume has left the directories above it.
+func (p *parents) leave(parent string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, prefix := range prefixes(parent) {
+		p.left[prefix] = time.Now()
+	}
 }

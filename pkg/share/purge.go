@@ -137,14 +137,14 @@ func (t *Trash) finishDeletion(r *volume.Record, remove func(dir int, name strin
 				return false, err
 			}
 		}
-		if err := e.vacate(v.rescue(e, r)); err != nil {
+		if err := e.vacate(v.remains(r).rescue(e)); err != nil {
 			return false, err
 		}
 	}
 	if r.OnDelete == volume.Archive {
-		if err := v.releaseArchives(r); err != nil {
+		if err := v.remains(r).releaseArchives(); err != nil {
 			return false, err
 		}
 	}
-	return inPlace, v.forget(r)
+	return inPlace, v.remains(r).forget()
 }

@@ -28,7 +28,7 @@ func (p *Pending) copyInPlace(cause error) (*Copy, error) {
 		return nil, cause
 	}
 	// What cannot be taken away could not be undone. As long as it is empty that can be tried.
-	if err := p.e.takeTree(at, name); err != nil {
+	if err := takeTree(p.e, at, name); err != nil {
 		return nil, unmovable(&p.rec, err)
 	}
 	p.v.step("put the directory back")
@@ -62,7 +62,7 @@ func (p *Pending) copyInPlace(cause error) (*Copy, error) {
 
 // commitInPlace makes a volume exist whose directory was filled in its place.
 func (p *Pending) commitInPlace(ctx context.Context) (*volume.Record, error) {
-	if err := p.e.discard(copyName); err != nil {
+	if err := p.e.leftovers().discard(copyName); err != nil {
 		return nil, err
 	}
 	return p.Commit(ctx)

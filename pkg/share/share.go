@@ -77,7 +77,8 @@ func Open(path string, def volume.Share, opt Options) (s *Share, err error) {
 
 func newShare(d *disk) *Share {
 	s := &Share{disk: d}
-	s.claims = &claims{disk: d, dir: beneath.None, parents: beneath.None, left: map[string]time.Time{}}
+	s.claims = &claims{disk: d, dir: beneath.None}
+	s.claims.parents = &parents{disk: d, dir: beneath.None, claims: s.claims, left: map[string]time.Time{}}
 	s.Trash = &Trash{disk: d, dir: beneath.None}
 	s.Jobs = &Jobs{disk: d, dir: beneath.None}
 	volumes := newTable(d, volume.OfVolume, nil)
@@ -88,13 +89,14 @@ func newShare(d *disk) *Share {
 	s.Groups = &Groups{table: newTable(d, ofGroup, nil), snapshots: s.Snapshots}
 	s.Directories = &Directories{disk: d, claims: s.claims}
 	s.claims.volumes, s.Trash.volumes = volumes, s.Volumes
+	s.Jobs.volumes, s.Jobs.snapshots = volumes, s.Snapshots
 	return s
 }
 
 // own names Mooring's own directories, in .mooring.
 func (s *Share) own() map[string]*beneath.Dir {
 	return map[string]*beneath.Dir{
-		"volumes": &s.Volumes.dir, "claims": &s.claims.dir, "parents": &s.claims.parents,
+		"volumes": &s.Volumes.dir, "claims": &s.claims.dir, "parents": &s.claims.parents.dir,
 		"snapshots": &s.Snapshots.dir, "groups": &s.Groups.dir, "staging": &s.staging,
 		"jobs": &s.Jobs.dir, "trash": &s.Trash.dir,
 	}

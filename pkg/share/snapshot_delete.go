@@ -114,7 +114,7 @@ func (s *Snapshots) toTrash(e *entry, r *volume.SnapshotRecord) (*Trashed, error
 	if err != nil {
 		return nil, err
 	}
-	return t, e.finish(e.discard)
+	return t, e.finish(e.leftovers().discard)
 }
 
 // Unused returns ErrConflict where a volume is the snapshot itself, or it requires what this
@@ -135,7 +135,7 @@ func (s *Snapshots) Unused(ctx context.Context, key string) (err error) {
 	if err := r.CheckRequires(); err != nil {
 		return err
 	}
-	holders, err := e.holders()
+	holders, err := e.holds().holders()
 	if err != nil || len(holders) == 0 {
 		return err
 	}

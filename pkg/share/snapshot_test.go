@@ -286,7 +286,7 @@ func TestJobs(t *testing.T) {
 	g.copied(p.BeginCopy(ctx, g.Share))
 	ps, c := g.beginSnapshot("s2", "v1")
 	copies := func(of *ground) (targets []string) {
-		all, err := of.Abandoned(ctx)
+		all, err := of.Jobs.Abandoned(ctx)
 		g.must(err)
 		for _, c := range all {
 			targets = append(targets, c.Target.String()+" of "+c.Source.String()+" "+c.Name)
@@ -307,7 +307,7 @@ func TestJobs(t *testing.T) {
 		t.Errorf("the copies are %+v, %v", jobs, err)
 	}
 	for _, j := range jobs {
-		st, err := g.Status(j)
+		st, err := g.Jobs.Status(j)
 		if err != nil || st == nil || st.Target != j.Target || st.Copy.Target != j.Target || st.Maker != maker || st.Over || st.Quiet > time.Minute {
 			t.Errorf("%s is %+v, %v", j.Target, st, err)
 		}
@@ -322,7 +322,7 @@ func TestJobs(t *testing.T) {
 	_, _, err = p.CommitCopy(ctx)
 	g.refused("the volume", err, volume.ErrBusy)
 	for _, j := range jobs {
-		if st, err := g.Status(j); err != nil || st != nil {
+		if st, err := g.Jobs.Status(j); err != nil || st != nil {
 			t.Errorf("%s is %+v, %v", j.Target, st, err)
 		}
 	}

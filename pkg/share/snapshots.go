@@ -142,7 +142,7 @@ func (s *Snapshots) undo(key string, mine bool, where func(*volume.SnapshotRecor
 	case Deleting:
 		return false, s.finishDeletion(e, r)
 	}
-	return false, e.vacate(e.discard)
+	return false, e.vacate(e.leftovers().discard)
 }
 
 // abortAbandoned undoes a snapshot whose maker is gone.
@@ -175,7 +175,7 @@ func (s *Snapshots) abortAbandoned(e *entry, r stored, mine bool, where func(*vo
 	return s.abort(e, rec)
 }
 
-// abort undoes a snapshot that is being made: see Volumes.abort.
+// abort undoes a snapshot that is being made: see undo.
 func (s *Snapshots) abort(e *entry, r *volume.SnapshotRecord) (committed bool, err error) {
 	done, err := e.markAborted()
 	if err != nil {
@@ -190,7 +190,7 @@ func (s *Snapshots) abort(e *entry, r *volume.SnapshotRecord) (committed bool, e
 // rollback removes a marked entry with all that is in it.
 func (s *Snapshots) rollback(e *entry, r *volume.SnapshotRecord) error {
 	for _, name := range []string{dataName, deletionName} {
-		if err := e.clearDir(name, e.discard); err != nil {
+		if err := e.leftovers().clearDir(name, e.leftovers().discard); err != nil {
 			return err
 		}
 	}
@@ -198,7 +198,7 @@ func (s *Snapshots) rollback(e *entry, r *volume.SnapshotRecord) error {
 	if err := ignore(e.dir.Unlink(abortFile), unix.ENOENT, unix.ESTALE); err != nil {
 		return err
 	}
-	if err := e.finish(e.discard); err != nil {
+	if err := e.finish(e.leftovers().discard); err != nil {
 		return err
 	}
 	if r.Nonce == "" {

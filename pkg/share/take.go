@@ -108,15 +108,15 @@ func (t *taking) contend() (done bool, err error) {
 	found.has, err = t.owner(x)
 	switch {
 	case is(err, unix.EISDIR):
-		if t.free(t.directory) {
+		if t.parents.free(t.directory) {
 			return false, nil
 		}
 		return false, volume.Errorf(volume.ErrConflict, "the directory %q cannot be a volume: there are volumes inside it; choose another subDir", t.directory)
 	case errors.Is(err, errBarred):
-		return false, t.unbar(x, t.directory)
+		return false, level{t.parents, t.at, x, t.directory}.unbar()
 	case missing(err): // of one who has ended
 		dropOwners(x)
-		return false, t.removeUnclaimed(t.at, x, t.directory)
+		return false, level{t.parents, t.at, x, t.directory}.removeUnclaimed()
 	case err != nil:
 		return false, err
 	case found.has == t.me:

@@ -23,7 +23,7 @@ func (s *Share) Tidy(ctx context.Context, idle time.Duration) error {
 	if err := s.formatStands(ctx); err != nil {
 		return err
 	}
-	return s.claims.tidy(ctx, idle)
+	return s.claims.parents.tidy(ctx, idle)
 }
 
 // formatStands looks whether a later Mooring has changed the format since the share was opened.
@@ -47,10 +47,10 @@ func (s *Share) formatStands(ctx context.Context) (err error) {
 	return nil
 }
 
-func (c *claims) tidy(ctx context.Context, idle time.Duration) (err error) {
+func (p *parents) tidy(ctx context.Context, idle time.Duration) (err error) {
 	parent := ""
-	defer func() { c.explain(&err, "remove the empty directory %q", parent) }()
-	due, err := c.idleParents(ctx, idle)
+	defer func() { p.explain(&err, "remove the empty directory %q", parent) }()
+	due, err := p.idle(ctx, idle)
 	if err != nil {
 		return err
 	}
@@ -58,57 +58,58 @@ func (c *claims) tidy(ctx context.Context, idle time.Duration) (err error) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := c.tidyParent(parent); err != nil {
+		if err := p.tidyParent(parent); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// idleParents returns the parents that nobody has used for so long, as far as this process
+// idle returns the parents that nobody has used for so long, as far as this process
 // knows: one that it sees for the first time has just been used.
-func (c *claims) idleParents(ctx context.Context, idle time.Duration) ([]string, error) {
+func (p *parents) idle(ctx context.Context, idle time.Duration) ([]string, error) {
 	all := map[string]bool{}
-	err := beneath.Names(c.parents, func(name string) error {
-		if p, ok := parentOf(name); ok {
-			all[p] = true
+	err := beneath.Names(p.dir, func(name string) error {
+		if parent, ok := parentOf(name); ok {
+			all[parent] = true
 		}
 		return ctx.Err()
 	})
 	if err != nil {
 		return nil, err
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	var due []string
-	for p := range all {
-		left, known := c.left[p]
+	for parent := range all {
+		left, known := p.left[parent]
 		if !known {
 			left = time.Now()
-			c.left[p] = left
+			p.left[parent] = left
 		}
 		if time.Since(left) >= idle {
-			due = append(due, p)
+			due = append(due, parent)
 		}
 	}
 	slices.SortFunc(due, func(a, b string) int { return len(b) - len(a) })
 	return due, nil
 }
 
-func (c *claims) forgetParent(parent string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.left, parent)
+// forget has a parent be one that is seen for the first time.
+func (p *parents) forget(parent string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.left, parent)
 }
 
 // tidyParent removes a parent directory, its claims and its note, if it is empty. It first
 // bars the way for claims beneath it. Then it takes the directory away into the directory of
 // claims, by a handle that is dead before the name can be a volume's.
-func (c *claims) tidyParent(parent string) error {
+func (p *parents) tidyParent(parent string) error {
 	up, name := volume.SplitDirectory(parent)
-	at, err := c.openParent(up)
+	at, err := p.claims.openParent(up)
 	if volume.Kind(err) == volume.ErrConflict { // what it is in is a volume's
-		return c.forgetNote(parent, nil)
+		return p.forgetNote(parent, nil)
 	}
 	if err != nil {
 		return ignore(err, unix.ENOENT, unix.ESTALE) // tidied away at the same time: later
@@ -116,20 +117,20 @@ func (c *claims) tidyParent(parent string) error {
 	defer at.Close()
 	x, err := at.Resolve(name)
 	if is(err, unix.ENOENT) { // no volume ever came to be in it
-		return c.tidyUnclaimed(at, parent)
+		return p.tidyUnclaimed(at, parent)
 	}
 	if err != nil {
 		return err
 	}
 	defer x.Close()
-	return c.tidyIn(at, x, parent)
+	return level{p, at, x, parent}.tidyAway()
 }
 
 // tidyUnclaimed makes the directory of claims of a parent that has none, so that it can be
 // removed like any other.
-func (c *claims) tidyUnclaimed(at beneath.Dir, parent string) error {
+func (p *parents) tidyUnclaimed(at beneath.Dir, parent string) error {
 	_, name := volume.SplitDirectory(parent)
-	if err := c.makeParent(at, name, parent); err != nil {
+	if err := p.make(at, name, parent); err != nil {
 		return err
 	}
 	x, err := at.Resolve(name)
@@ -137,57 +138,65 @@ func (c *claims) tidyUnclaimed(at beneath.Dir, parent string) error {
 		return ignore(err, unix.ENOENT)
 	}
 	defer x.Close()
-	return c.tidyIn(at, x, parent)
+	return level{p, at, x, parent}.tidyAway()
 }
 
-func (c *claims) tidyIn(at, x beneath.Dir, parent string) error {
-	up, name := volume.SplitDirectory(parent)
-	c.step("remove the claims of an empty parent")
-	err := x.Rmdir(takenName)
+// level is a directory of claims, opened, that is a parent's, or may have been.
+type level struct {
+	*parents
+	at, x  beneath.Dir // the directory of claims that it is in, and it itself
+	parent string
+}
+
+// tidyAway does the steps of tidyParent.
+func (l level) tidyAway() error {
+	l.step("remove the claims of an empty parent")
+	err := l.x.Rmdir(takenName)
 	if is(err, unix.ENOTEMPTY, unix.EEXIST) {
-		c.leaveParents(parent) // in use: later
-		return c.sweepEmpty(x, parent)
+		l.leave(l.parent) // in use: later
+		return l.sweepEmpty()
 	}
 	if is(err, unix.ENOTDIR) {
-		return c.tidyBarred(x, parent) // a volume, or a bar that was left
+		return l.tidyBarred() // a volume, or a bar that was left
 	}
 	if err := ignore(err, unix.ENOENT); err != nil {
 		return err
 	}
-	c.step("bar the parent")
-	if err := touch(x, takenName, unix.O_EXCL); err != nil {
+	l.step("bar the parent")
+	if err := touch(l.x, takenName, unix.O_EXCL); err != nil {
 		return ignore(err, unix.EEXIST, unix.EISDIR, unix.ENOENT, unix.ESTALE)
 	}
-	ours, err := c.noted(directoryNote, parent)
+	ours, err := l.noted(directoryNote, l.parent)
 	if err != nil {
 		return err
 	}
 	kept := false
 	if ours {
-		if kept, err = c.takeAway(x, up, name); err != nil {
+		if kept, err = l.takeAway(); err != nil {
 			return err
 		}
 	}
-	if ours && !kept && x.Refresh() == nil {
+	if ours && !kept && l.x.Refresh() == nil {
 		// Under the bar, as the next who makes the directory notes it anew.
-		if err := c.unnote(directoryNote, parent); err != nil {
+		if err := l.unnote(directoryNote, l.parent); err != nil {
 			return err
 		}
 	}
-	c.step("remove the bar")
-	if err := x.Unlink(takenName); err != nil {
+	l.step("remove the bar")
+	if err := l.x.Unlink(takenName); err != nil {
 		return ignore(err, unix.ENOENT, unix.ESTALE) // of another by now, who has broken the bar
 	}
-	c.step("remove the directory of the claim")
-	err = at.Rmdir(name)
+	l.step("remove the directory of the claim")
+	_, name := volume.SplitDirectory(l.parent)
+	err = l.at.Rmdir(name)
 	if is(err, unix.ENOTEMPTY, unix.EEXIST) {
-		return c.removeUnclaimed(at, x, parent)
+		return l.removeUnclaimed()
 	}
 	if err != nil {
 		return ignore(err, unix.ENOENT)
 	}
-	c.forgetParent(parent) // if it was kept, later perhaps
-	return c.unnote(claimsNote, parent)
+	l.forget(l.parent) // if it was kept, later perhaps
+	return l.unnote(claimsNote, l.parent)
 }
 
 // maxSweep is how many directories of claims are looked at to find empty ones among them.
@@ -195,8 +204,8 @@ const maxSweep = 64
 
 // sweepEmpty removes the empty directories of claims that interrupted processes have left in a
 // parent of few.
-func (c *claims) sweepEmpty(x beneath.Dir, parent string) error {
-	at, err := x.Resolve(takenName)
+func (l level) sweepEmpty() error {
+	at, err := l.x.Resolve(takenName)
 	if err != nil {
 		return ignore(err, unix.ENOENT, unix.ENOTDIR)
 	}
@@ -210,32 +219,32 @@ func (c *claims) sweepEmpty(x beneath.Dir, parent string) error {
 		return err
 	}
 	for _, name := range below {
-		c.step("remove an empty directory of claims")
+		l.step("remove an empty directory of claims")
 		_ = at.Rmdir(name)
 	}
 	return nil
 }
 
 // removeEmpty removes a directory of claims if nothing is in it.
-func (c *claims) removeEmpty(directory string) {
+func (p *parents) removeEmpty(directory string) {
 	up, name := volume.SplitDirectory(directory)
-	at, err := c.dir.Resolve(claimPath(up))
+	at, err := p.claims.dir.Resolve(claimPath(up))
 	if err != nil {
 		return
 	}
 	defer at.Close()
-	c.step("remove an empty directory of claims")
+	p.step("remove an empty directory of claims")
 	_ = at.Rmdir(name)
 }
 
 // tidyBarred removes the bar that a process has left which died while it tidied.
-func (c *claims) tidyBarred(x beneath.Dir, parent string) error {
-	_, err := c.owner(x)
+func (l level) tidyBarred() error {
+	_, err := l.claims.owner(l.x)
 	if err == nil {
-		return c.forgetNote(parent, nil) // it is a volume's
+		return l.forgetNote(l.parent, nil) // it is a volume's
 	}
 	if errors.Is(err, errBarred) {
-		err = c.unbar(x, parent)
+		err = l.unbar()
 		if volume.Kind(err) == volume.ErrBusy {
 			return nil
 		}
@@ -248,30 +257,30 @@ var errBarred = busy("no volume is in the parent directory, which is just being 
 
 // unbar removes the bar of a parent, and puts the parent back if there is something in it. ErrBusy:
 // whoever tidies may still be at it.
-func (c *claims) unbar(x beneath.Dir, parent string) error {
-	st, err := x.Stat(takenName)
+func (l level) unbar() error {
+	st, err := l.x.Stat(takenName)
 	if err != nil {
 		return ignore(err, unix.ENOENT, unix.ESTALE)
 	}
-	age, err := c.age(st.Mtim)
+	age, err := l.age(st.Mtim)
 	if err != nil {
 		return err
 	}
-	if age <= c.opt.Lease {
+	if age <= l.opt.Lease {
 		return errBarred
 	}
-	up, name := volume.SplitDirectory(parent)
-	if err := c.putBack(x, up, name); err != nil {
+	if err := l.putBack(); err != nil {
 		return err
 	}
-	c.step("remove the bar")
-	return ignore(x.Unlink(takenName), unix.ENOENT, unix.ESTALE)
+	l.step("remove the bar")
+	return ignore(l.x.Unlink(takenName), unix.ENOENT, unix.ESTALE)
 }
 
 // takeAway moves a parent directory into its directory of claims and removes it there. kept:
 // something is in it, and it is in its place again, or what is there cannot be seen for now.
-func (c *claims) takeAway(x beneath.Dir, up, name string) (kept bool, err error) {
-	at, err := c.root.Resolve(up)
+func (l level) takeAway() (kept bool, err error) {
+	up, name := volume.SplitDirectory(l.parent)
+	at, err := l.root.Resolve(up)
 	if err != nil { // ESTALE: what this client remembers above it is gone
 		return is(err, unix.ESTALE), ignore(err, unix.ENOENT, unix.ESTALE)
 	}
@@ -285,59 +294,60 @@ func (c *claims) takeAway(x beneath.Dir, up, name string) (kept bool, err error)
 	if err != nil || !empty {
 		return true, ignore(err, unix.ESTALE)
 	}
-	c.step("take an empty parent away")
-	if err := at.Rename(name, x, deadName); err != nil {
+	l.step("take an empty parent away")
+	if err := at.Rename(name, l.x, deadName); err != nil {
 		return false, ignore(err, unix.ENOENT, unix.ESTALE)
 	}
-	return c.removeDead(x, at, name)
+	return l.removeDead(at, name)
 }
 
-func (c *claims) removeDead(x, at beneath.Dir, name string) (kept bool, err error) {
-	c.step("remove an empty parent")
-	err = x.Rmdir(deadName)
+func (l level) removeDead(at beneath.Dir, name string) (kept bool, err error) {
+	l.step("remove an empty parent")
+	err = l.x.Rmdir(deadName)
 	if !is(err, unix.ENOTEMPTY, unix.EEXIST) {
 		return false, ignore(err, unix.ENOENT)
 	}
-	c.step("put the parent back")
-	return true, x.Rename(deadName, at, name)
+	l.step("put the parent back")
+	return true, l.x.Rename(deadName, at, name)
 }
 
 // removeUnclaimed removes a directory of claims in which there is no claim. If it is not empty, a
 // late process that tidied has moved the directory itself into it: that goes first.
-func (c *claims) removeUnclaimed(at, x beneath.Dir, directory string) error {
-	up, name := volume.SplitDirectory(directory)
-	c.step("remove an empty directory of claims")
-	err := at.Rmdir(name)
+func (l level) removeUnclaimed() error {
+	_, name := volume.SplitDirectory(l.parent)
+	l.step("remove an empty directory of claims")
+	err := l.at.Rmdir(name)
 	if is(err, unix.ENOTEMPTY, unix.EEXIST) {
-		if err := c.putBack(x, up, name); err != nil {
+		if err := l.putBack(); err != nil {
 			return ignore(err, unix.ESTALE, unix.ENOTEMPTY, unix.EEXIST)
 		}
-		err = at.Rmdir(name)
+		err = l.at.Rmdir(name)
 	}
 	return ignore(err, unix.ENOENT, unix.ENOTEMPTY, unix.EEXIST)
 }
 
 // putBack undoes what takeAway has left.
-func (c *claims) putBack(x beneath.Dir, up, name string) error {
-	at, err := c.root.Resolve(up)
+func (l level) putBack() error {
+	up, name := volume.SplitDirectory(l.parent)
+	at, err := l.root.Resolve(up)
 	if err != nil {
 		return ignore(err, unix.ENOENT)
 	}
 	defer at.Close()
-	_, err = c.removeDead(x, at, name)
+	_, err = l.removeDead(at, name)
 	return err
 }
 
 // forgetNote removes a parent from the index, after work on it has ended with err.
-func (c *claims) forgetNote(parent string, err error) error {
-	c.forgetParent(parent)
+func (p *parents) forgetNote(parent string, err error) error {
+	p.forget(parent)
 	if err != nil {
 		return err
 	}
-	return cmpErr(c.unnote(directoryNote, parent), c.unnote(claimsNote, parent))
+	return cmpErr(p.unnote(directoryNote, parent), p.unnote(claimsNote, parent))
 }
 
-func (c *claims) unnote(kind, parent string) error {
-	c.step("remove the note of the parent")
-	return ignore(c.parents.Unlink(kind+url.PathEscape(parent)), unix.ENOENT, unix.ENAMETOOLONG)
+func (p *parents) unnote(kind, parent string) error {
+	p.step("remove the note of the parent")
+	return ignore(p.dir.Unlink(kind+url.PathEscape(parent)), unix.ENOENT, unix.ENAMETOOLONG)
 }

@@ -128,7 +128,7 @@ func (t *Trash) moveIn(e *entry, name, id string) (moved bool, err error) {
 		return true, nil
 	}
 	if taken(err) { // a second one, which somebody has made in the place of the first
-		return false, e.stray(name)
+		return false, e.leftovers().stray(name)
 	}
 	if missing(err) && e.gone() {
 		return false, busy("%s %s was deleted by another", e.kind, e.key)

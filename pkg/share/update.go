@@ -17,34 +17,34 @@ type updateLock struct {
 	holds, d beneath.Dir
 }
 
-// lockUpdate takes the lock of an entry.
-func (e *entry) lockUpdate() (*updateLock, error) {
+// lock takes the lock of an entry.
+func (h holds) lock() (*updateLock, error) {
 	for range retries {
-		holds, err := e.holdsDir()
+		d, err := h.open()
 		if err != nil {
 			return nil, err
 		}
-		u, err := e.lockIn(holds)
+		u, err := h.lockIn(d)
 		if u != nil {
 			return u, nil
 		}
-		holds.Close()
+		d.Close()
 		if err != nil {
 			return nil, err
 		}
-		if err := e.dir.Refresh(); err != nil { // that there are holds may be this client's memory
-			return nil, e.unheld(err)
+		if err := h.of.dir.Refresh(); err != nil { // that there are holds may be this client's memory
+			return nil, h.unheld(err)
 		}
 	}
-	return nil, busy("the record of %s %s is just being changed", e.kind, e.key)
+	return nil, busy("the record of %s %s is just being changed", h.of.kind, h.of.key)
 }
 
 // lockIn takes the lock in an open directory of holds; nil where that has just gone.
-func (e *entry) lockIn(holds beneath.Dir) (*updateLock, error) {
-	e.step("lock the record")
+func (h holds) lockIn(holds beneath.Dir) (*updateLock, error) {
+	h.of.step("lock the record")
 	err := holds.Mkdir(changeName, 0o700)
 	if is(err, unix.EEXIST) {
-		return nil, e.breakLock(holds)
+		return nil, h.breakLock(holds)
 	}
 	if err != nil {
 		return nil, ignore(err, unix.ENOENT, unix.ESTALE)
@@ -53,11 +53,11 @@ func (e *entry) lockIn(holds beneath.Dir) (*updateLock, error) {
 	if err != nil {
 		return nil, ignore(err, unix.ENOENT, unix.ESTALE)
 	}
-	return &updateLock{e, holds, d}, nil
+	return &updateLock{h.of, holds, d}, nil
 }
 
 // breakLock removes the lock of a process that is dead.
-func (e *entry) breakLock(holds beneath.Dir) error {
+func (h holds) breakLock(holds beneath.Dir) error {
 	d, err := holds.Resolve(changeName)
 	if err != nil {
 		return ignore(err, unix.ENOENT)
@@ -67,14 +67,14 @@ func (e *entry) breakLock(holds beneath.Dir) error {
 	if err != nil {
 		return ignore(err, unix.ESTALE)
 	}
-	age, err := e.age(st.Mtim)
+	age, err := h.of.age(st.Mtim)
 	if err != nil {
 		return err
 	}
-	if age <= e.opt.Lease {
-		return busy("the record of %s %s is just being changed", e.kind, e.key)
+	if age <= h.of.opt.Lease {
+		return busy("the record of %s %s is just being changed", h.of.kind, h.of.key)
 	}
-	e.step("break the lock of the record")
+	h.of.step("break the lock of the record")
 	if err := ignore(d.Unlink(recordFile), unix.ENOENT); err != nil {
 		return err
 	}

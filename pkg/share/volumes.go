@@ -98,7 +98,7 @@ func (v *Volumes) Update(ctx context.Context, key string, change func(*volume.Re
 		return nil, err
 	}
 	defer e.close()
-	lock, err := e.lockUpdate()
+	lock, err := e.holds().lock()
 	if err != nil {
 		return nil, err
 	}
@@ -199,5 +199,5 @@ func (v *Volumes) abortAbandoned(e *entry, s stored, mine bool) (again bool, err
 			return false, volume.Errorf(volume.ErrBusy, "volume %s is still being created: try again", e.key)
 		}
 	}
-	return v.abort(e, r, false)
+	return undo{v, e, r, false}.run()
 }
