@@ -38,6 +38,11 @@ var decisive = []struct{ operation, step, successor, purge string }{
 	{"tidy", "take an empty parent away", "a volume instead of a parent", "another tidy, a volume instead"},
 }
 
+// onNFS are the scenarios without those whose projects are only played.
+func onNFS() []scenario {
+	return slices.DeleteFunc(scenarios(), func(sc scenario) bool { return sc.lay != nil })
+}
+
 // seen is a directory of the server, and where two processes see it.
 type seen struct{ server, first, other string }
 
@@ -77,7 +82,7 @@ func TestPauseOnNFS(t *testing.T) {
 	needsLab(t)
 	t.Parallel()
 	counts := map[string]int{}
-	for _, sc := range scenarios() {
+	for _, sc := range onNFS() {
 		counts[sc.name] = sc.count(t)
 	}
 	for place, p := range []struct {
@@ -126,7 +131,7 @@ func pauseOn(t *testing.T, where seen, counts map[string]int, place int) {
 	cases := 0
 	var l litter
 	t.Cleanup(func() { t.Logf("%d cases; left in the end: %+v", cases, l) })
-	for _, sc := range scenarios() {
+	for _, sc := range onNFS() {
 		t.Run(sc.name, func(t *testing.T) {
 			s := stage{t, sc, where.fresh}
 			stop := func(m moment, name string) {
