@@ -16,7 +16,7 @@ import (
 
 // checked runs a check on the share, opened for reading only, with such a lease. between, if it
 // is not nil, comes between its two looks. It returns "severity path: what" of each problem.
-func (g *ground) checked(lease time.Duration, between func()) (all []string) {
+func checked(g *ground, lease time.Duration, between func()) (all []string) {
 	g.Helper()
 	s, err := Open(g.dir, nas1, Options{Maker: "ctl", ReadOnly: true, Lease: lease})
 	g.must(err)
@@ -85,7 +85,7 @@ func TestCheckGood(t *testing.T) {
 	g := goodShare(t)
 	before := g.tree()
 	for _, lease := range []time.Duration{0, over} {
-		if got := g.checked(lease, nil); got != nil {
+		if got := checked(g, lease, nil); got != nil {
 			t.Errorf("found is\n\t%s", strings.Join(got, "\n\t"))
 		}
 	}
@@ -93,7 +93,7 @@ func TestCheckGood(t *testing.T) {
 		t.Errorf("a check has changed\n%s", d)
 	}
 	empty := openAt(t, scratch(t), Options{ReadOnly: true})
-	if got := empty.checked(over, nil); got != nil {
+	if got := checked(empty, over, nil); got != nil {
 		t.Errorf("found on an empty share is %q", got)
 	}
 }
@@ -105,7 +105,7 @@ func TestCheck(t *testing.T) {
 			g := goodShare(t)
 			w.do(g)
 			slices.Sort(w.finds)
-			got := g.checked(over, nil)
+			got := checked(g, over, nil)
 			if !w.matches(got) {
 				t.Errorf("found is\n\t%s\nand should be\n\t%s", strings.Join(got, "\n\t"), strings.Join(w.finds, "\n\t"))
 			}
@@ -141,7 +141,7 @@ func TestCheckRecent(t *testing.T) {
 	p = g.begin(restored)
 	g.must(p.MakeDirectory(t.Context()))
 	g.must(g.Trash.takeOut(back.Name, p.e))
-	if got := g.checked(0, nil); len(got) > 0 {
+	if got := checked(g, 0, nil); len(got) > 0 {
 		t.Errorf("found is\n\t%s", strings.Join(got, "\n\t"))
 	}
 }
@@ -150,7 +150,7 @@ func TestCheckRecent(t *testing.T) {
 func TestCheckAnother(t *testing.T) {
 	g := goodShare(t)
 	g.removed("v2")
-	got := g.checked(0, func() {
+	got := checked(g, 0, func() {
 		g.made("v2")
 		g.removed(".mooring/claims/v2")
 	})
@@ -171,7 +171,7 @@ func TestCheckAgain(t *testing.T) {
 		g := goodShare(t)
 		g.moved(".mooring/volumes/v1/record.json", ".mooring/volumes/v1/making.json")
 		between := change
-		got := g.checked(over, func() {
+		got := checked(g, over, func() {
 			if between != nil {
 				between(g)
 			}
@@ -224,15 +224,15 @@ func TestCheckInterrupted(t *testing.T) {
 				if at == "" {
 					break
 				}
-				g := &ground{T: t, view: v.first, label: at + ": "}
-				g.severities("within the lease", g.checked(0, nil), "note ")
-				g.severities("past the lease", g.checked(over, nil), "note ", "warning ")
+				g := &ground{files: files{t, v.first, at + ": "}}
+				severities(g, "within the lease", checked(g, 0, nil), "note ")
+				severities(g, "past the lease", checked(g, over, nil), "note ", "warning ")
 				s.open(v.other, at+", again: ", survivors["another instance"], func(a *actor) {
 					a.was = was
 					err := a.until(func() error { _, err := s.run(a); return err })
 					_, jobs := a.Jobs.Abandoned(t.Context())
 					a.must(errors.Join(err, jobs))
-					a.severities("after another try", a.checked(over, nil), "note ")
+					severities(a.ground, "after another try", checked(a.ground, over, nil), "note ")
 				})
 			}
 		})
@@ -240,7 +240,7 @@ func TestCheckInterrupted(t *testing.T) {
 }
 
 // severities fails the test if anything else was found.
-func (g *ground) severities(when string, got []string, want ...string) {
+func severities(g *ground, when string, got []string, want ...string) {
 	g.Helper()
 	for _, line := range got {
 		if !slices.ContainsFunc(want, func(s string) bool { return strings.HasPrefix(line, s) }) {

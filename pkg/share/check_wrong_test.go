@@ -4,7 +4,6 @@ package share
 
 import (
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -18,36 +17,6 @@ type wrong struct {
 	name  string
 	do    func(g *ground)
 	finds []string
-}
-
-func (g *ground) moved(from, to string) { g.Helper(); g.must(os.Rename(g.at(from), g.at(to))) }
-func (g *ground) removed(path string)   { g.Helper(); g.must(os.RemoveAll(g.at(path))) }
-func (g *ground) made(path string)      { g.Helper(); g.must(os.MkdirAll(g.at(path), 0o700)) }
-func (g *ground) wrote(path, text string) {
-	g.Helper()
-	g.must(os.Remove(g.at(path)))
-	g.must(os.WriteFile(g.at(path), []byte(text), 0o600))
-}
-
-// edited replaces text in a file, which is another file then.
-func (g *ground) edited(path, old, new string) {
-	g.Helper()
-	text := g.text(path)
-	if !strings.Contains(text, old) {
-		g.Fatalf("%s has no %q: %s", path, old, text)
-	}
-	g.wrote(path, strings.Replace(text, old, new, 1))
-}
-
-// one returns the only file that matches a pattern.
-func (g *ground) one(pattern string) string {
-	g.Helper()
-	all, err := filepath.Glob(g.at(pattern))
-	if err != nil || len(all) != 1 {
-		g.Fatalf("%s are %q, %v", pattern, all, err)
-	}
-	path, _ := filepath.Rel(g.dir, all[0])
-	return path
 }
 
 const (
@@ -193,7 +162,7 @@ func wrongHolds() []wrong {
 			g.put(".mooring/volumes/v1/deletion/copy.volume.v9."+someNonce, "")
 		}, []string{"warning volumes/v1/deletion/copy.volume.v9.NONCE: as volume v9, which is not being made"}},
 		{"a copy that ended", func(g *ground) {
-			g.put(".mooring/volumes/v1/deletion/copy.volume.v4."+g.nonce("volumes/v4"), "")
+			g.put(".mooring/volumes/v1/deletion/copy.volume.v4."+nonceIn(g, "volumes/v4"), "")
 		}, []string{"warning volumes/v1/deletion/copy.volume.v4.NONCE: as volume v4"}},
 		{"a hold of nobody", func(g *ground) { g.put(".mooring/volumes/v1/deletion/x", "") }, []string{"warning volumes/v1/deletion/x: nothing of that name"}},
 		{"a user of no name", func(g *ground) { g.put(".mooring/snapshots/s3/deletion/user.x", "") }, []string{"warning snapshots/s3/deletion/user.x: no volume can"}},
@@ -204,8 +173,8 @@ func wrongHolds() []wrong {
 	}
 }
 
-// nonce returns that of an entry.
-func (g *ground) nonce(entry string) string {
+// nonceIn returns that of an entry.
+func nonceIn(g *ground, entry string) string {
 	g.Helper()
 	_, nonce := identityOf([]byte(g.text(".mooring/" + entry + "/record.json")))
 	return nonce
@@ -251,7 +220,7 @@ func wrongTrash() []wrong {
 		{"no record in the trash", func(g *ground) { g.removed(file(g)) }, []string{"error trash/v6.NONCE: volume v6, whose deletion"}},
 		{"no record of a snapshot", func(g *ground) { g.removed(g.one(".mooring/trash/s4.*.json")) }, []string{"error trash/s4.NONCE.snapshot: snapshot s4, whose deletion"}},
 		{"the tree of one that exists", func(g *ground) {
-			g.moved(tree(g), ".mooring/trash/v2."+g.nonce("volumes/v2"))
+			g.moved(tree(g), ".mooring/trash/v2."+nonceIn(g, "volumes/v2"))
 			g.removed(file(g))
 		}, []string{"error trash/v2.NONCE: volume v2, which exists"}},
 		{"no tree in the trash", func(g *ground) { g.removed(tree(g)) }, []string{"note trash/v6.NONCE: only the record"}},

@@ -142,9 +142,9 @@ func TestDeadClaim(t *testing.T) {
 	g.must(p.Abort())
 }
 
-// withoutLinks makes the claims of a share be as they are where the server has no hard links: an
+// removeLinks makes the claims of a share be as they are where the server has no hard links: an
 // empty file, and beside it one that is named after the volume.
-func (g *ground) withoutLinks() {
+func removeLinks(g *ground) {
 	g.Helper()
 	g.must(filepath.Walk(g.at(".mooring/claims"), func(p string, info os.FileInfo, err error) error {
 		if err != nil || info.Name() != takenName || info.IsDir() {
@@ -168,7 +168,7 @@ func TestWithoutLinks(t *testing.T) {
 	g.create("v1", "team/a")
 	g.put("team/a/data", "of v1")
 	g.create("v2", "b")
-	g.withoutLinks()
+	removeLinks(g)
 	if owner, err := g.Directories.Owner(t.Context(), "team/a"); err != nil || owner != "v1" {
 		t.Errorf("it is that of %q, %v", owner, err)
 	}
@@ -183,7 +183,7 @@ func TestWithoutLinks(t *testing.T) {
 	}
 	_, err := g.Volumes.Restore(t.Context(), *e, "")
 	g.must(err)
-	g.withoutLinks()
+	removeLinks(g)
 	// A note that was left says that the directory of a volume is a parent.
 	g.put(".mooring/parents/"+directoryNote+"b", "")
 	other := g.impatient()
@@ -191,7 +191,7 @@ func TestWithoutLinks(t *testing.T) {
 	if owner, err := g.Directories.Owner(t.Context(), "b"); err != nil || owner != "v2" || !g.has("b") {
 		t.Errorf("after a tidy it is that of %q, %v", owner, err)
 	}
-	if left := other.clear(); len(left) > 0 {
+	if left := clearShare(other); len(left) > 0 {
 		t.Errorf("in the end there is %q", left)
 	}
 }

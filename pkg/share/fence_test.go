@@ -30,7 +30,7 @@ func steps(t *testing.T, prepare func(g *ground), do func(g *ground)) (names []s
 }
 
 // stopped calls do with a process that is stopped before its n-th step; meanwhile is called there.
-func (g *ground) stopped(n int, do, meanwhile func()) {
+func stopped(g *ground, n int, do, meanwhile func()) {
 	g.opt.Step = func(string) {
 		if n--; n == 0 {
 			meanwhile()
@@ -51,7 +51,7 @@ func eachStep(t *testing.T, prepare, do, meanwhile, check func(g, other *ground)
 		g.label = fmt.Sprintf("before step %d, %q: ", i+1, name)
 		other.label = g.label
 		prepare(g, other)
-		g.stopped(i+1, func() { do(g, other) }, func() { meanwhile(g, other) })
+		stopped(g, i+1, func() { do(g, other) }, func() { meanwhile(g, other) })
 		check(g, other)
 	}
 	if len(names) < 3 {
@@ -61,9 +61,9 @@ func eachStep(t *testing.T, prepare, do, meanwhile, check func(g, other *ground)
 
 // image is all that stat(2) tells of a tree, and what is in it. Whatever comes into it, moves or
 // changes in it changes its image.
-func (g *ground) image(directory string) (all []string) {
-	g.Helper()
-	g.must(filepath.Walk(g.at(directory), func(p string, info os.FileInfo, err error) error {
+func (f *files) image(directory string) (all []string) {
+	f.Helper()
+	f.must(filepath.Walk(f.at(directory), func(p string, info os.FileInfo, err error) error {
 		if err != nil {
 			return err
 		}
@@ -71,7 +71,7 @@ func (g *ground) image(directory string) (all []string) {
 		line := fmt.Sprintf("%s %d %o %d:%d %d %v", p, st.Ino, st.Mode, st.Uid, st.Gid, st.Nlink, st.Mtim)
 		if info.Mode().IsRegular() {
 			data, err := os.ReadFile(p)
-			g.must(err)
+			f.must(err)
 			line += " " + string(data)
 		}
 		all = append(all, line)
@@ -81,7 +81,7 @@ func (g *ground) image(directory string) (all []string) {
 }
 
 // succeed makes a volume in the place of another, and files in it.
-func (g *ground) succeed(key, directory string) (image []string) {
+func succeed(g *ground, key, directory string) (image []string) {
 	g.Helper()
 	r := record(key, directory)
 	if g.has(directory) {
@@ -94,7 +94,7 @@ func (g *ground) succeed(key, directory string) (image []string) {
 }
 
 // stands fails the test unless a volume exists and its directory is as it was.
-func (g *ground) stands(key, directory string, image []string) {
+func stands(g *ground, key, directory string, image []string) {
 	g.Helper()
 	r, err := g.Volumes.Lookup(g.Context(), key)
 	if err != nil || r.State != Ready || r.Directory != directory {
@@ -127,9 +127,9 @@ func TestLateDeletion(t *testing.T) {
 				}
 			}, func(_, other *ground) {
 				other.delete("v1")
-				image = other.succeed(successor, "team/a")
+				image = succeed(other, successor, "team/a")
 			}, func(g, other *ground) {
-				other.stands(successor, "team/a", image)
+				stands(other, successor, "team/a", image)
 				if found := g.find("data"); len(found) != 1 || g.text(found[0]) != "of v1" {
 					g.Errorf("%sthe data of the first is at %q", g.label, found)
 				}
@@ -175,7 +175,7 @@ func TestKilledDeletion(t *testing.T) {
 			g.refused("a snapshot of the first", err, volume.ErrNotFound)
 			for range 2 {
 				g.delete("v1")
-				g.stands("v2", "a", image)
+				stands(g, "v2", "a", image)
 			}
 		}
 		if made == 0 {
@@ -207,7 +207,7 @@ func TestLateUndo(t *testing.T) {
 			image = other.image("a")
 		}, func(_, other *ground) {
 			if image != nil {
-				other.stands(successor, "a", image)
+				stands(other, successor, "a", image)
 			}
 		})
 	}
@@ -227,9 +227,9 @@ func TestLateOwner(t *testing.T) {
 		}
 	}, func(_, other *ground) {
 		other.delete("v1")
-		image = other.succeed("v2", "a")
+		image = succeed(other, "v2", "a")
 	}, func(_, other *ground) {
-		other.stands("v2", "a", image)
+		stands(other, "v2", "a", image)
 	})
 }
 
@@ -245,11 +245,11 @@ func TestLateUpdate(t *testing.T) {
 		}, func(_, other *ground) {
 			other.delete("v1")
 			if again {
-				image = other.succeed("v1", "a")
+				image = succeed(other, "v1", "a")
 			}
 		}, func(_, other *ground) {
 			if again {
-				other.stands("v1", "a", image)
+				stands(other, "v1", "a", image)
 			}
 			r, err := other.Volumes.Lookup(other.Context(), "v1")
 			if !again && !errors.Is(err, volume.ErrNotFound) {
@@ -258,7 +258,7 @@ func TestLateUpdate(t *testing.T) {
 			if again && (err != nil || r.Capacity != 0) {
 				other.Errorf("%sthe successor is %+v, %v", other.label, r, err)
 			}
-			if left := other.clear(); len(left) > 0 {
+			if left := clearShare(other); len(left) > 0 {
 				other.Errorf("%sin the end there is %q", other.label, left)
 			}
 		})
@@ -309,11 +309,11 @@ func TestLateTidy(t *testing.T) {
 			image = other.image(directory) // empty
 		}, func(_, other *ground) {
 			if image != nil {
-				other.stands("v2", directory, image)
+				stands(other, "v2", directory, image)
 			}
 			other.must(other.Tidy(other.Context(), 0))
 			if image != nil {
-				other.stands("v2", directory, image)
+				stands(other, "v2", directory, image)
 				return
 			}
 			other.must(other.Tidy(other.Context(), 0))
@@ -349,7 +349,7 @@ func TestRestoreAndPurge(t *testing.T) {
 		if ready && g.has(".mooring/trash/"+e.Name) {
 			g.Errorf("%sit is in the trash too", g.label)
 		}
-		if left := other.clear(); len(left) > 0 {
+		if left := clearShare(other); len(left) > 0 {
 			g.Errorf("%sin the end there is %q", g.label, left)
 		}
 	}
@@ -457,7 +457,7 @@ func TestCopyAndDeletion(t *testing.T) {
 				other := g.impatient()
 				g.must(c.delete(other))
 				g.must(other.purge())
-				other.succeed("v9", "team/v9")
+				succeed(other, "v9", "team/v9")
 			})
 			g.refused("the copy", c.make(g), volume.ErrBusy)
 			if g.state("v2") == Ready {

@@ -13,9 +13,9 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// strange puts on a share what there is not yet, and a next version may have there, and returns
+// putStrange puts on a share what there is not yet, and a next version may have there, and returns
 // what each file holds. All of it is old: this version's would be abandoned.
-func (g *ground) strange() map[string]string {
+func putStrange(g *ground) map[string]string {
 	g.Helper()
 	const data = "of a next version\n"
 	all := map[string]string{
@@ -52,7 +52,7 @@ func (g *ground) strange() map[string]string {
 }
 
 // stays fails the test unless files are as they were.
-func (g *ground) stays(when string, files map[string]string) {
+func stays(g *ground, when string, files map[string]string) {
 	g.Helper()
 	for _, p := range slices.Sorted(maps.Keys(files)) {
 		if got := g.text(p); got != files[p] {
@@ -66,19 +66,19 @@ func (g *ground) stays(when string, files map[string]string) {
 func TestNextBeside(t *testing.T) {
 	fixtures(t, func(t *testing.T, g *ground) {
 		ctx := t.Context()
-		strange := g.strange()
-		before := g.problems()
-		g.same("what a check finds of them", slices.DeleteFunc(before, func(p string) bool {
+		strange := putStrange(g)
+		before := problemsOf(g)
+		sameLists(g, "what a check finds of them", slices.DeleteFunc(before, func(p string) bool {
 			_, where, _ := strings.Cut(p, " ")
 			return strange[".mooring/"+strings.ReplaceAll(where, "NONCE", someNonce)] == "" && !slices.Contains(strangeDirs, p)
 		}), slices.Concat(strangeDirs, strangeFiles))
-		g = g.opened()
+		g = reopen(g)
 		for what, err := range map[string]error{
 			"to make its volume":           second(g.make(record("next", "new"))),
 			"to delete it":                 second(g.Volumes.Delete(ctx, "next")),
 			"to make its snapshot":         second(g.snap("next", "plain", nil)),
 			"to delete that":               second(g.Snapshots.Delete(ctx, "next", nil)),
-			"to make its group":            g.grouped("next", false),
+			"to make its group":            makeGrouped(g, "next", false),
 			"to delete that group":         second(g.Groups.Delete(ctx, "next", nil)),
 			"to make a volume of parts":    second(g.make(record("parts", "new"))),
 			"to delete a volume of parts":  second(g.Volumes.Delete(ctx, "parts")),
@@ -92,20 +92,20 @@ func TestNextBeside(t *testing.T) {
 		_, err := g.make(record("other", "next"))
 		g.refused("to have its directory", err, volume.ErrBusy)
 		for _, h := range halfDone() {
-			g.again(h)
+			runAgain(g, h)
 		}
-		g.volumesStand()
-		g.stays("when all was done again", strange)
-		for _, p := range g.clear() {
+		volumesStand(g)
+		stays(g, "when all was done again", strange)
+		for _, p := range clearShare(g) {
 			at, _, _ := strings.Cut(strings.TrimPrefix(p, ".mooring/"), "/")
 			if strings.HasPrefix(p, ".mooring/") && !slices.Contains([]string{"quotas", "index.json", "inline"}, at) && g.own()[at] == nil {
 				t.Errorf("there is still %s", p)
 			}
 		}
-		g.stays("in the end", strange)
+		stays(g, "in the end", strange)
 		keys, err := g.Volumes.Keys(ctx)
 		g.must(err)
-		g.same("the keys", keys, []string{"index", "nested", "next", "other", "parts"})
+		sameLists(g, "the keys", keys, []string{"index", "nested", "next", "other", "parts"})
 	})
 }
 
@@ -132,7 +132,7 @@ func TestNextPurge(t *testing.T) {
 		g.put(path, text)
 	}
 	g.refused("to purge it", e.purge(g), volume.ErrConflict, "moving.json", "upgrade Mooring")
-	g.stays("after a purge", files)
+	stays(g, "after a purge", files)
 	// The next version has finished, and the former is purged.
 	g.must(os.RemoveAll(g.at(".mooring/volumes/next")))
 	g.must(e.purge(g))
@@ -143,7 +143,7 @@ func TestNextPurge(t *testing.T) {
 func TestNextExtras(t *testing.T) {
 	ctx := t.Context()
 	g := newGround(t)
-	g.filled("plain", "plain")
+	makeFilled(g, "plain", "plain")
 	g.snapshot("snap", "plain")
 	for _, entry := range []string{"volumes/plain", "snapshots/snap"} {
 		g.put(".mooring/"+entry+"/usage.json", "{}")
@@ -162,7 +162,7 @@ func TestNextExtras(t *testing.T) {
 	for _, p := range g.find("parts") {
 		got = append(got, g.text(p))
 	}
-	g.same("the trees", got, []string{"of snapshots/snap", "of volumes/plain"})
+	sameLists(g, "the trees", got, []string{"of snapshots/snap", "of volumes/plain"})
 	if all := g.find("usage.json"); len(all) > 0 || len(g.names(".mooring/volumes")) > 0 || len(g.names(".mooring/snapshots")) > 0 {
 		t.Errorf("there are still %q", g.tree())
 	}
@@ -180,22 +180,22 @@ type nextController struct {
 func (n *nextController) act() {
 	key := fmt.Sprintf("next-%d", n.made)
 	n.made++
-	n.filled(key, "team/"+key)
+	makeFilled(n.ground, key, "team/"+key)
 	entry := ".mooring/volumes/" + key + "/"
 	switch n.made % 4 {
 	case 0: // in a state that there is not yet
 		n.moved(entry+recordFile, entry+"moving.json")
 		n.files[entry+"moving.json"] = n.text(entry + "moving.json")
 	case 1:
-		n.rewritten("volumes/"+key+"/", nextRequires)
+		rewrite(n.ground, "volumes/"+key+"/", nextRequires)
 		n.files[entry+recordFile] = n.text(entry + recordFile)
 	case 2:
-		n.rewritten("volumes/"+key+"/", nextFields)
+		rewrite(n.ground, "volumes/"+key+"/", nextFields)
 		n.files[entry+recordFile] = n.text(entry + recordFile)
 	case 3:
-		n.rewritten("volumes/"+key+"/", nextFields)
+		rewrite(n.ground, "volumes/"+key+"/", nextFields)
 		n.must(second(n.Volumes.Delete(n.Context(), key)))
-		n.files[".mooring/trash/"+n.trashed(key).Name+"/data"] = "of " + key + "\n"
+		n.files[".mooring/trash/"+trashedAs(n.ground, key).Name+"/data"] = "of " + key + "\n"
 		return
 	}
 	n.files["team/"+key+"/data"] = "of " + key + "\n"
@@ -215,7 +215,7 @@ func TestNextInterleaved(t *testing.T) {
 				a.opt.Step = func(string) { n.act() }
 				fact, err := s.run(a)
 				a.must(err)
-				facts, _ := a.facts()
+				facts, _ := factsOf(a.ground)
 				if !isTrue(fact, facts) {
 					t.Errorf("%q is not so: %q", fact, facts)
 				}
@@ -225,7 +225,7 @@ func TestNextInterleaved(t *testing.T) {
 				if a.purged { // all that was in the trash then
 					maps.DeleteFunc(n.files, func(p, _ string) bool { return strings.HasPrefix(p, ".mooring/trash/") })
 				}
-				n.stays(fmt.Sprintf("after %d volumes", n.made), n.files)
+				stays(n.ground, fmt.Sprintf("after %d volumes", n.made), n.files)
 			})
 		})
 	}
@@ -253,7 +253,7 @@ func TestNextGoesBack(t *testing.T) {
 	for _, key := range []string{"next-3", "next-7"} {
 		g.moved(".mooring/volumes/"+key+"/moving.json", ".mooring/volumes/"+key+"/record.json")
 	}
-	if left := g.clear(); len(left) > 0 {
+	if left := clearShare(g); len(left) > 0 {
 		t.Errorf("in the end there is %q", left)
 	}
 }

@@ -40,19 +40,19 @@ func (h half) begin(g *ground) {
 		h.then.begin(g)
 	}
 	if h.at == inPurge {
-		g.die(func(g *ground, die func()) error {
-			return g.Trash.Purge(g.trashed(h.key), func(int, string) error { die(); return nil })
+		dieIn(g, func(g *ground, die func()) error {
+			return g.Trash.Purge(trashedAs(g, h.key), func(int, string) error { die(); return nil })
 		}, h.at)
 		return
 	}
-	g.stop(h.at, max(h.nth, 1), func(g *ground) error { return h.run(g, h.key) })
+	stopAt(g, h.at, max(h.nth, 1), func(g *ground) error { return h.run(g, h.key) })
 }
 
 // inPurge stands for the removal of the tree itself.
 const inPurge = "in the purge"
 
-// trashed finds what is in the trash of a volume: what is whole, if anything is.
-func (g *ground) trashed(key string) (found Trashed) {
+// trashedAs finds what is in the trash of a volume: what is whole, if anything is.
+func trashedAs(g *ground, key string) (found Trashed) {
 	g.Helper()
 	all, err := g.Trash.List(g.Context())
 	g.must(err)
@@ -88,7 +88,7 @@ func removal(on volume.OnDelete, parent string) operation {
 		prepare: func(g *ground, key string) {
 			r := record(key, parent+key)
 			r.OnDelete = on
-			g.full(r)
+			makeFull(g, r)
 		},
 	}
 }
@@ -140,7 +140,7 @@ var (
 	}
 	updateOp = operation{
 		of: volume.OfVolume, ends: Ready,
-		prepare: func(g *ground, key string) { g.filled(key, key) },
+		prepare: func(g *ground, key string) { makeFilled(g, key, key) },
 		run:     func(g *ground, key string) error { return second(g.setCapacity(key, 7)) },
 	}
 	snapOp = operation{
@@ -153,15 +153,15 @@ var (
 	}
 	groupOp = operation{
 		of: ofGroup, ends: Ready,
-		run: func(g *ground, key string) error { return g.grouped(key, false) },
+		run: func(g *ground, key string) error { return makeGrouped(g, key, false) },
 	}
 	ungroupOp = operation{
-		of: ofGroup, prepare: func(g *ground, key string) { g.must(g.grouped(key, false)) },
+		of: ofGroup, prepare: func(g *ground, key string) { g.must(makeGrouped(g, key, false)) },
 		run: func(g *ground, key string) error { return second(g.Groups.Delete(g.Context(), key, nil)) },
 	}
 	restoreOp = operation{
 		of: volume.OfVolume, ends: Ready,
-		prepare: func(g *ground, key string) { g.filled(key, key); g.must(deleteVolume(g, key)) },
+		prepare: func(g *ground, key string) { makeFilled(g, key, key); g.must(deleteVolume(g, key)) },
 		run: func(g *ground, key string) error {
 			_, err := (&actor{ground: g}).restore(key)
 			if errors.Is(err, volume.ErrBusy) { // a look at what was interrupted undoes that
@@ -193,7 +193,7 @@ var (
 	tidyOp = operation{
 		of: volume.OfVolume,
 		prepare: func(g *ground, key string) {
-			g.filled(key, key+"/x")
+			makeFilled(g, key, key+"/x")
 			g.must(deleteVolume(g, key))
 			g.must(purgeOf(g, key))
 		},
@@ -203,7 +203,7 @@ var (
 
 // purgeOf purges what is in the trash of a volume.
 func purgeOf(g *ground, key string) error {
-	e := g.trashed(key)
+	e := trashedAs(g, key)
 	if e.Name == "" {
 		return nil
 	}
@@ -212,7 +212,7 @@ func purgeOf(g *ground, key string) error {
 
 // keep makes a volume that cannot be moved: its entry has a project, and it has another.
 func keep(g *ground, key string) {
-	g.filled(key, key)
+	makeFilled(g, key, key)
 	withProject(g.T, g.dir, handed, ".mooring/volumes/"+key)
 	withProject(g.T, g.dir, own, key)
 }

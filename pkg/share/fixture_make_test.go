@@ -19,9 +19,9 @@ const dateless = 100 * 365 * 24 * time.Hour
 func made(t *testing.T) *ground {
 	t.Helper()
 	g := openAt(t, scratch(t), Options{Maker: "controller-0", Run: "run-1", forbids: projects})
-	g.makeVolumes()
-	g.makeSnapshots()
-	g.makeTrash()
+	makeVolumes(g)
+	makeSnapshots(g)
+	makeTrash(g)
 	for _, h := range halfDone() {
 		h.prepare(g)
 		h.begin(g)
@@ -29,22 +29,22 @@ func made(t *testing.T) *ground {
 	return g
 }
 
-// full makes a volume with something in it.
-func (g *ground) full(r volume.Record) {
+// makeFull makes a volume with something in it.
+func makeFull(g *ground, r volume.Record) {
 	g.Helper()
 	_, err := g.make(r)
 	g.must(err)
 	g.put(r.Directory+"/data", "of "+r.Key+"\n")
 }
 
-// filled makes a volume of that directory, with something in it.
-func (g *ground) filled(key, directory string) { g.Helper(); g.full(record(key, directory)) }
+// makeFilled makes a volume of that directory, with something in it.
+func makeFilled(g *ground, key, directory string) { g.Helper(); makeFull(g, record(key, directory)) }
 
 // makeVolumes makes a volume of each kind.
-func (g *ground) makeVolumes() {
-	g.filled("plain", "plain")
-	g.filled("nested", "team/app/nested")
-	g.filled("changed", "changed")
+func makeVolumes(g *ground) {
+	makeFilled(g, "plain", "plain")
+	makeFilled(g, "nested", "team/app/nested")
+	makeFilled(g, "changed", "changed")
 	_, err := g.setCapacity("changed", 7)
 	g.must(err)
 	mode, id, day := uint32(0o2770), uint32(os.Getuid()), 24*time.Hour
@@ -53,11 +53,11 @@ func (g *ground) makeVolumes() {
 	odd.Mode, odd.UID, odd.Retention = &mode, &id, &day
 	odd.Asked, odd.OnDelete = volume.Archive, volume.Archive
 	odd.PVC = &volume.PVC{Namespace: "shop", Name: "db"}
-	g.full(odd)
+	makeFull(g, odd)
 	g.put("old/before", "of somebody\n")
 	adopted := record("adopted", "old")
 	adopted.Adopt, adopted.Adopted, adopted.OnDelete = true, true, volume.Retain
-	g.full(adopted)
+	makeFull(g, adopted)
 	clone := record("clone", "clone")
 	clone.Source = sourceOf(ofVolume("plain"))
 	_, err = g.make(clone)
@@ -65,7 +65,7 @@ func (g *ground) makeVolumes() {
 }
 
 // makeSnapshots makes snapshots, one of which is a volume, and a group.
-func (g *ground) makeSnapshots() {
+func makeSnapshots(g *ground) {
 	g.snapshot("snap", "plain")
 	g.snapshot("shared", "nested")
 	_, err := g.make(shallow("shallow", "shared"))
@@ -74,14 +74,14 @@ func (g *ground) makeSnapshots() {
 	restored.Source = sourceOf(ofSnapshot("snap"))
 	_, err = g.make(restored)
 	g.must(err)
-	g.filled("deleted-since", "deleted-since")
+	makeFilled(g, "deleted-since", "deleted-since")
 	g.snapshot("outlived", "deleted-since")
 	g.delete("deleted-since")
-	g.must(g.grouped("group", false))
+	g.must(makeGrouped(g, "group", false))
 }
 
-// grouped makes a group of two snapshots, or of its first one only.
-func (g *ground) grouped(key string, half bool) error {
+// makeGrouped makes a group of two snapshots, or of its first one only.
+func makeGrouped(g *ground, key string, half bool) error {
 	want := volume.GroupRecord{Key: key, Name: key, Created: time.Unix(1, 0).UTC()}
 	for _, of := range []string{"plain", "nested"} {
 		want.Members = append(want.Members, volume.Member{Snapshot: key + "." + of, Volume: of})
@@ -99,22 +99,22 @@ func (g *ground) grouped(key string, half bool) error {
 }
 
 // makeTrash deletes and brings back.
-func (g *ground) makeTrash() {
+func makeTrash(g *ground) {
 	for key, retention := range map[string]time.Duration{"due": 0, "kept": dateless} {
 		r := record(key, "team/"+key)
 		r.Retention = &retention
-		g.full(r)
+		makeFull(g, r)
 		g.delete(key)
 	}
 	for key, directory := range map[string]string{"back": "", "moved": "elsewhere/moved"} {
-		g.filled(key, key)
+		makeFilled(g, key, key)
 		_, err := g.Volumes.Restore(g.Context(), *g.delete(key), directory)
 		g.must(err)
 	}
 	for key, on := range map[string]volume.OnDelete{"retained": volume.Retain, "archived": volume.Archive} {
 		r := record(key, key)
 		r.OnDelete = on
-		g.full(r)
+		makeFull(g, r)
 		g.delete(key)
 	}
 	keep(g, "in-place")
@@ -134,11 +134,11 @@ func (g *ground) makeTrash() {
 	g.put(".mooring/trash/"+volume.TrashID(volume.TrashVolume, "stray", someNonce)+"/data", "of nobody\n")
 }
 
-// stop does something as another controller, which dies before the step of that name: the nth of
+// stopAt does something as another controller, which dies before the step of that name: the nth of
 // them. It fails the test if there is none.
-func (g *ground) stop(at string, nth int, do func(h *ground) error) {
+func stopAt(g *ground, at string, nth int, do func(h *ground) error) {
 	g.Helper()
-	g.die(func(h *ground, die func()) error {
+	dieIn(g, func(h *ground, die func()) error {
 		dead := false
 		h.opt.Step = func(step string) {
 			if step == at {
@@ -152,9 +152,9 @@ func (g *ground) stop(at string, nth int, do func(h *ground) error) {
 	}, at)
 }
 
-// die does something as another controller, which dies when do calls die. What is deferred does
+// dieIn does something as another controller, which dies when do calls die. What is deferred does
 // nothing any more.
-func (g *ground) die(do func(h *ground, die func()) error, at string) {
+func dieIn(g *ground, do func(h *ground, die func()) error, at string) {
 	g.Helper()
 	s, err := Open(g.dir, nas1, Options{Maker: "controller-1", Run: "run-1", Lease: over, forbids: projects})
 	g.must(err)
@@ -162,7 +162,7 @@ func (g *ground) die(do func(h *ground, die func()) error, at string) {
 	done := make(chan error, 1)
 	go func() {
 		defer close(done)
-		done <- do(&ground{T: g.T, Share: s, view: g.view}, runtime.Goexit)
+		done <- do(&ground{files: files{T: g.T, view: g.view}, Share: s}, runtime.Goexit)
 	}()
 	if err, ended := <-done; ended {
 		g.Fatalf("it came to its end (%v), and was to die before %q", err, at)

@@ -19,9 +19,9 @@ const (
 	nextRequires = `"requires": ["teleport", "telepathy"], ` + nextFields
 )
 
-// rewritten makes the records in a directory of .mooring ("": all, and the format) be as a next
+// rewrite makes the records in a directory of .mooring ("": all, and the format) be as a next
 // version writes them: with more after the version. They stay the same files, with their times.
-func (g *ground) rewritten(in, more string) (records []string) {
+func rewrite(g *ground, in, more string) (records []string) {
 	g.Helper()
 	for _, p := range g.tree() {
 		text := g.text(p)
@@ -42,7 +42,7 @@ func (g *ground) rewritten(in, more string) (records []string) {
 }
 
 // hasFields fails the test unless a record still has what a next version has added.
-func (g *ground) hasFields(path string) {
+func hasFields(g *ground, path string) {
 	g.Helper()
 	var r struct {
 		Version int
@@ -63,42 +63,42 @@ func TestNextFields(t *testing.T) {
 		t.Fatal(err)
 	}
 	g := unpack(t, kept, scratch(t))
-	if records := g.rewritten("", nextFields); len(records) < 100 || !slices.Contains(records, ".mooring/"+formatFile) {
+	if records := rewrite(g, "", nextFields); len(records) < 100 || !slices.Contains(records, ".mooring/"+formatFile) {
 		t.Fatalf("only %d records were written: %q", len(records), records)
 	}
 	format := g.text(".mooring/" + formatFile)
-	g = g.opened()
+	g = reopen(g)
 	// An update.
 	g.must(second(g.setCapacity("plain", 9)))
-	g.hasFields(".mooring/volumes/plain/record.json")
+	hasFields(g, ".mooring/volumes/plain/record.json")
 	// A deletion, and two restorations.
 	for range 2 {
 		g.must(second(g.Volumes.Delete(ctx, "nested")))
-		g.hasFields(g.one(".mooring/trash/nested.*.json"))
-		g.must(second(g.Volumes.Restore(ctx, g.trashed("nested"), "")))
-		g.hasFields(".mooring/volumes/nested/record.json")
+		hasFields(g, g.one(".mooring/trash/nested.*.json"))
+		g.must(second(g.Volumes.Restore(ctx, trashedAs(g, "nested"), "")))
+		hasFields(g, ".mooring/volumes/nested/record.json")
 	}
 	// What is half restored.
-	g.again(half{key: "restore-4", operation: restoreOp})
-	g.hasFields(".mooring/volumes/restore-4/record.json")
+	runAgain(g, half{key: "restore-4", operation: restoreOp})
+	hasFields(g, ".mooring/volumes/restore-4/record.json")
 	// A copy that was interrupted, as it is gone on with (package jobs): from its record.
 	found, err := g.Volumes.Lookup(ctx, "clone-2")
 	g.must(err)
 	g.must(g.Volumes.AbortAbandoned(ctx, found))
 	p := g.begin(found.Record)
 	g.must(second(g.fill(p)))
-	g.hasFields(".mooring/volumes/clone-2/record.json")
+	hasFields(g, ".mooring/volumes/clone-2/record.json")
 	// A snapshot and its group.
 	g.must(second(g.Groups.Delete(ctx, "group", nil)))
-	g.hasFields(g.one(".mooring/trash/group.plain.*.json"))
+	hasFields(g, g.one(".mooring/trash/group.plain.*.json"))
 	if got := g.text(".mooring/" + formatFile); got != format {
 		t.Errorf("the format was %s, and is %s", format, got)
 	}
 	for _, h := range halfDone() { // how a volume came to be does not tell what it is
-		g.again(h)
+		runAgain(g, h)
 	}
 	for _, key := range []string{"update-1", "update-3", "restore-1"} {
-		g.hasFields(".mooring/volumes/" + key + "/record.json")
+		hasFields(g, ".mooring/volumes/"+key+"/record.json")
 	}
 }
 
@@ -111,21 +111,21 @@ func TestNextRequires(t *testing.T) {
 	}
 	g := unpack(t, kept, scratch(t))
 	for _, in := range []string{"volumes/", "snapshots/", "groups/", "trash/", "claims/", "jobs/"} {
-		g.rewritten(in, nextRequires)
+		rewrite(g, in, nextRequires)
 	}
-	g = g.opened() // which sweeps
+	g = reopen(g) // which sweeps
 	copies, err := g.Jobs.Abandoned(t.Context())
 	if err != nil || len(copies) != len(copiesLeft) {
 		t.Errorf("the copies are %+v, %v", copies, err)
 	}
 	before := g.picture()
-	g.volumesStand()
+	volumesStand(g)
 	for _, h := range halfDone() {
-		if was := g.stateOf(h.of, h.key); was != h.was {
+		if was := stateOf(g, h.of, h.key); was != h.was {
 			t.Errorf("%s %s is in state %d, not %d", h.of, h.key, was, h.was)
 		}
 	}
-	for what, err := range g.changes() {
+	for what, err := range changeAll(g) {
 		g.refused(what, err, volume.ErrConflict, "teleport, telepathy", "upgrade Mooring")
 	}
 	g.must(g.Tidy(t.Context(), time.Hour))
@@ -133,7 +133,7 @@ func TestNextRequires(t *testing.T) {
 		t.Errorf("they have changed\n%s", d)
 	}
 	// Others go on.
-	g.filled("new", "team/new")
+	makeFilled(g, "new", "team/new")
 	g.snapshot("new", "new")
 	clone := record("newer", "newer")
 	clone.Source = sourceOf(ofSnapshot("new"))
@@ -149,8 +149,8 @@ func TestNextRequires(t *testing.T) {
 	}
 }
 
-// changes tries to change all that there is on the fixture, and returns what that said.
-func (g *ground) changes() map[string]error {
+// changeAll tries to change all that there is on the fixture, and returns what that said.
+func changeAll(g *ground) map[string]error {
 	ctx := g.Context()
 	all := map[string]error{}
 	for key := range fixtureVolumes() {
@@ -191,10 +191,10 @@ func (g *ground) changes() map[string]error {
 // TestNextGroup has one snapshot of a group require what is not known: nothing of the group goes.
 func TestNextGroup(t *testing.T) {
 	g := newGround(t)
-	g.filled("plain", "plain")
-	g.filled("nested", "nested")
-	g.must(g.grouped("g1", false))
-	g.rewritten("snapshots/g1.nested", nextRequires)
+	makeFilled(g, "plain", "plain")
+	makeFilled(g, "nested", "nested")
+	g.must(makeGrouped(g, "g1", false))
+	rewrite(g, "snapshots/g1.nested", nextRequires)
 	before := g.picture()
 	g.refused("to delete it", second(g.Groups.Delete(t.Context(), "g1", nil)), volume.ErrConflict, "teleport")
 	if d := differ(g.picture(), before); d != "" {
@@ -206,20 +206,20 @@ func TestNextGroup(t *testing.T) {
 func TestNextHalfGroup(t *testing.T) {
 	ctx := t.Context()
 	g := newGround(t)
-	g.filled("plain", "plain")
-	g.filled("nested", "nested")
-	g.stop("commit", 3, func(h *ground) error { return h.grouped("g1", false) })
-	g.rewritten("groups/", nextRequires)
+	makeFilled(g, "plain", "plain")
+	makeFilled(g, "nested", "nested")
+	stopAt(g, "commit", 3, func(h *ground) error { return makeGrouped(h, "g1", false) })
+	rewrite(g, "groups/", nextRequires)
 	making := ".mooring/groups/g1/" + makingFile
 	g.age(making, older)
-	g.refused("to ask for it", g.grouped("g1", false), volume.ErrConflict, "teleport")
+	g.refused("to ask for it", makeGrouped(g, "g1", false), volume.ErrConflict, "teleport")
 	if info, err := os.Stat(g.at(making)); err != nil || time.Since(info.ModTime()) < older/2 {
 		t.Errorf("it was renewed: %v, %v", info, err)
 	}
 	r, err := g.Groups.Lookup(ctx, "g1")
 	g.must(err)
 	g.refused("to commit it", g.Groups.Commit(ctx, r), volume.ErrConflict, "teleport")
-	if state := g.stateOf(ofGroup, "g1"); state != Making {
+	if state := stateOf(g, ofGroup, "g1"); state != Making {
 		t.Errorf("it is in state %d", state)
 	}
 }
@@ -234,7 +234,7 @@ func TestNextCopy(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		g := unpack(t, kept, scratch(t)).opened()
+		g := reopen(unpack(t, kept, scratch(t)))
 		path := ".mooring/volumes/clone-2/making.json"
 		_, nonce := identityOf([]byte(g.text(path)))
 		g.wrote(path, strings.Replace(text, "NONCE", nonce, 1))
@@ -252,8 +252,8 @@ func TestNextFormat(t *testing.T) {
 		t.Fatal(err)
 	}
 	g := unpack(t, kept, scratch(t))
-	open := g.opened()
-	g.rewritten(formatFile, nextRequires)
+	open := reopen(g)
+	rewrite(g, formatFile, nextRequires)
 	before := g.picture()
 	_, err = Open(g.dir, nas1, Options{Maker: maker})
 	g.refused("to open it", err, volume.ErrConflict, "teleport, telepathy", "upgrade Mooring")
@@ -268,5 +268,5 @@ func TestNextFormat(t *testing.T) {
 		t.Errorf("they have changed\n%s", d)
 	}
 	look := openAt(t, g.dir, Options{ReadOnly: true})
-	look.volumesStand()
+	volumesStand(look)
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// opened opens a share that was unpacked, as a controller that has come since.
-func (g *ground) opened() *ground {
+// reopen opens a share that was unpacked, as a controller that has come since.
+func reopen(g *ground) *ground {
 	g.Helper()
 	return openAt(g.T, g.dir, Options{Maker: stranger, forbids: projects})
 }
@@ -32,7 +32,7 @@ func fixtureVolumes() map[string]string {
 var inState = map[volume.ObjectKind]string{volume.OfVolume: "volumes", volume.OfSnapshot: "snapshots", ofGroup: "groups"}
 
 // stateOf returns how far something is.
-func (g *ground) stateOf(kind volume.ObjectKind, key string) State {
+func stateOf(g *ground, kind volume.ObjectKind, key string) State {
 	g.Helper()
 	t := map[volume.ObjectKind]*table{volume.OfVolume: g.Volumes.table, volume.OfSnapshot: g.Snapshots.table, ofGroup: g.Groups.table}[kind]
 	e, s, err := t.read(key)
@@ -44,8 +44,8 @@ func (g *ground) stateOf(kind volume.ObjectKind, key string) State {
 	return s.state
 }
 
-// holds returns "data of v1" of a volume's directory.
-func (g *ground) holds(directory string) string {
+// contentOf returns "data of v1" of a volume's directory.
+func contentOf(g *ground, directory string) string {
 	for _, file := range []string{"data", "copy"} {
 		if text, ok := strings.CutSuffix(g.text(directory+"/"+file), "\n"); ok {
 			return file + " " + text
@@ -54,8 +54,8 @@ func (g *ground) holds(directory string) string {
 	return ""
 }
 
-// same fails the test unless two lists are the same.
-func (g *ground) same(what string, got, want []string) {
+// sameLists fails the test unless two lists are the same.
+func sameLists(g *ground, what string, got, want []string) {
 	g.Helper()
 	slices.Sort(got)
 	slices.Sort(want)
@@ -68,8 +68,8 @@ func (g *ground) same(what string, got, want []string) {
 func TestFixtureVolumes(t *testing.T) {
 	fixtures(t, func(t *testing.T, g *ground) {
 		ctx := t.Context()
-		g = g.opened()
-		g.volumesStand()
+		g = reopen(g)
+		volumesStand(g)
 		r, err := g.Volumes.Lookup(ctx, volume.KeyFor("odd/name"))
 		g.must(err)
 		if r.Name != "odd/name" || r.Directory != "shop/<db> & ä" || r.Capacity != 5<<30 || *r.Mode != 0o2770 || r.UID == nil || r.GID != nil ||
@@ -90,7 +90,7 @@ func TestFixtureVolumes(t *testing.T) {
 			}
 		}
 		for _, h := range halfDone() {
-			if was := g.stateOf(h.of, h.key); was != h.was {
+			if was := stateOf(g, h.of, h.key); was != h.was {
 				t.Errorf("%s %s is in state %d, not %d", h.of, h.key, was, h.was)
 			}
 		}
@@ -98,11 +98,11 @@ func TestFixtureVolumes(t *testing.T) {
 }
 
 // volumesStand fails the test unless each volume with which all was well is as it was.
-func (g *ground) volumesStand() {
+func volumesStand(g *ground) {
 	g.Helper()
 	for key, content := range fixtureVolumes() {
 		r, err := g.Volumes.Lookup(g.Context(), key)
-		if err != nil || r.State != Ready || g.holds(r.Directory) != content {
+		if err != nil || r.State != Ready || contentOf(g, r.Directory) != content {
 			g.Errorf("%svolume %s is %+v, %v", g.label, key, r, err)
 			continue
 		}
@@ -116,10 +116,10 @@ func (g *ground) volumesStand() {
 func TestFixtureSnapshots(t *testing.T) {
 	fixtures(t, func(t *testing.T, g *ground) {
 		ctx := t.Context()
-		g = g.opened()
+		g = reopen(g)
 		for key, content := range map[string]string{"snap": "plain", "shared": "nested", "outlived": "deleted-since", "group.plain": "plain", "group.nested": "nested"} {
 			r, err := g.Snapshots.Lookup(ctx, key)
-			if err != nil || r.Volume != content || r.Size != 7 || !r.Plain || g.holds(volume.SnapshotDirectory(key)) != "copy of "+content {
+			if err != nil || r.Volume != content || r.Size != 7 || !r.Plain || contentOf(g, volume.SnapshotDirectory(key)) != "copy of "+content {
 				t.Errorf("snapshot %s is %+v, %v", key, r, err)
 			}
 		}
@@ -139,7 +139,7 @@ func TestFixtureSnapshots(t *testing.T) {
 // TestFixtureClaims has no directory of the fixture become another's.
 func TestFixtureClaims(t *testing.T) {
 	fixtures(t, func(t *testing.T, g *ground) {
-		g = g.opened()
+		g = reopen(g)
 		for _, directory := range []string{"plain", "plain/x", "team", "team/app", "team/app/nested", "elsewhere", "elsewhere/moved", "shop", "old", "old/x", "create-4", "delete-1/x", "restore-4"} {
 			_, err := g.make(record("new", directory))
 			if kind := volume.Kind(err); kind != volume.ErrConflict && kind != volume.ErrBusy {
@@ -149,7 +149,7 @@ func TestFixtureClaims(t *testing.T) {
 		for _, directory := range []string{"delete-5", "delete-6", "team/new", "below/new", "tidy-3/x"} {
 			g.must(second(g.make(record(strings.ReplaceAll(directory, "/", "-"), directory))))
 		}
-		g.volumesStand()
+		volumesStand(g)
 	})
 }
 
@@ -162,20 +162,20 @@ var copiesLeft = []string{
 // TestFixtureRetry does again what is half done on the fixture: all of it comes to its end.
 func TestFixtureRetry(t *testing.T) {
 	fixtures(t, func(t *testing.T, g *ground) {
-		g = g.opened()
+		g = reopen(g)
 		copies, err := g.Jobs.Abandoned(t.Context())
 		g.must(err)
 		var of []string
 		for _, c := range copies {
 			of = append(of, c.Target.String())
 		}
-		g.same("the copies", of, slices.Clone(copiesLeft))
+		sameLists(g, "the copies", of, slices.Clone(copiesLeft))
 		for _, h := range halfDone() {
-			g.again(h)
+			runAgain(g, h)
 		}
-		g.volumesStand()
+		volumesStand(g)
 		allowed := append(slices.Clone(problemsOfNobody), "warning volumes/plain/deletion/copy.snapshot.unmake-2.NONCE", "warning volumes/plain/deletion/copy.volume.unclone-7.NONCE")
-		for _, p := range g.problems() {
+		for _, p := range problemsOf(g) {
 			if !strings.HasPrefix(p, "note ") && !slices.Contains(allowed, p) {
 				t.Errorf("there is still: %s", p)
 			}
@@ -183,18 +183,18 @@ func TestFixtureRetry(t *testing.T) {
 	})
 }
 
-// again does an operation anew, and fails the test unless it comes to its end.
-func (g *ground) again(h half) {
+// runAgain does an operation anew, and fails the test unless it comes to its end.
+func runAgain(g *ground, h half) {
 	g.Helper()
 	if err := h.run(g, h.key); err != nil {
 		g.Errorf("%s%s, stopped before %q, again: %v", g.label, h.key, h.at, err)
 		return
 	}
-	if state := g.stateOf(h.of, h.key); state != h.ends {
+	if state := stateOf(g, h.of, h.key); state != h.ends {
 		g.Errorf("%s%s, stopped before %q, is in state %d again, not %d", g.label, h.key, h.at, state, h.ends)
 	}
 	kind, _, _ := strings.Cut(h.key, "-")
-	if e := g.trashed(h.key); kind == "unrestore" && (!e.Whole() || g.holds(".mooring/trash/"+e.Name) != "data of "+h.key) {
+	if e := trashedAs(g, h.key); kind == "unrestore" && (!e.Whole() || contentOf(g, ".mooring/trash/"+e.Name) != "data of "+h.key) {
 		g.Errorf("%s%s, stopped before %q, is in the trash as %+v", g.label, h.key, h.at, e)
 	}
 	if h.of != volume.OfVolume || h.ends != Ready {
@@ -203,15 +203,15 @@ func (g *ground) again(h half) {
 	r, err := g.Volumes.Lookup(g.Context(), h.key)
 	g.must(err)
 	want := map[string]string{"clone": "copy of plain", "fill": "copy of plain", "refill": "copy of plain", "share": "copy of plain", "adopt": "data of " + h.key, "update": "data of " + h.key, "restore": "data of " + h.key}
-	if got := g.holds(r.Directory); got != want[kind] {
+	if got := contentOf(g, r.Directory); got != want[kind] {
 		g.Errorf("%s%s, stopped before %q, holds %q again, not %q", g.label, h.key, h.at, got, want[kind])
 	}
 }
 
-// problems are what a check finds, without the words and without what differs from run to run.
-func (g *ground) problems() (all []string) {
+// problemsOf returns what a check finds, without the words and without what differs from run to run.
+func problemsOf(g *ground) (all []string) {
 	g.Helper()
-	for _, p := range g.checked(0, nil) {
+	for _, p := range checked(g, 0, nil) {
 		where, _, _ := strings.Cut(p, ": ")
 		all = append(all, dates.ReplaceAllString(nonces.ReplaceAllString(where, "NONCE"), ".TIMES"))
 	}
@@ -247,7 +247,7 @@ func TestFixtureCheck(t *testing.T) {
 	}
 	fixtures(t, func(t *testing.T, g *ground) {
 		before := g.tree()
-		g.same("what is found", g.problems(), want)
+		sameLists(g, "what is found", problemsOf(g), want)
 		if d := differ(g.tree(), before); d != "" {
 			t.Errorf("a check has changed\n%s", d)
 		}
@@ -270,7 +270,7 @@ var fixtureTrash = []string{
 func TestFixtureTrash(t *testing.T) {
 	fixtures(t, func(t *testing.T, g *ground) {
 		ctx := t.Context()
-		g = g.opened()
+		g = reopen(g)
 		all, err := g.Trash.List(ctx)
 		g.must(err)
 		var got []string
@@ -284,21 +284,21 @@ func TestFixtureTrash(t *testing.T) {
 			}
 			got = append(got, kind+" "+e.Key)
 		}
-		g.same("the trash", got, slices.Clone(fixtureTrash))
+		sameLists(g, "the trash", got, slices.Clone(fixtureTrash))
 		now := time.Now()
 		for _, e := range all {
 			if e.Recorded() && !e.Due.After(now) {
 				g.must(e.purge(g))
 			}
 		}
-		if e := g.trashed("due"); e.Name != "" {
+		if e := trashedAs(g, "due"); e.Name != "" {
 			t.Errorf("what was due is still there: %+v", e)
 		}
-		if err := g.Trash.Purge(g.trashed("stray"), g.remove); volume.Kind(err) != volume.ErrConflict {
+		if err := g.Trash.Purge(trashedAs(g, "stray"), g.remove); volume.Kind(err) != volume.ErrConflict {
 			t.Errorf("the stray: %v", err)
 		}
-		kept, place := g.trashed("kept"), g.trashed("in-place")
-		if in, err := g.Trash.InPlace(ctx, place); err != nil || !in || g.holds("in-place") != "data of in-place" {
+		kept, place := trashedAs(g, "kept"), trashedAs(g, "in-place")
+		if in, err := g.Trash.InPlace(ctx, place); err != nil || !in || contentOf(g, "in-place") != "data of in-place" {
 			t.Errorf("what is kept in its place is %+v: %v, %v", place, in, err)
 		}
 		g.must(place.purge(g))
@@ -309,10 +309,10 @@ func TestFixtureTrash(t *testing.T) {
 			t.Errorf("what is kept is %+v", kept)
 		}
 		r, err := g.Volumes.Restore(ctx, kept, "")
-		if err != nil || g.holds(r.Directory) != "data of kept" {
+		if err != nil || contentOf(g, r.Directory) != "data of kept" {
 			t.Errorf("it is back as %+v, %v", r, err)
 		}
-		g.volumesStand()
+		volumesStand(g)
 	})
 }
 
@@ -328,22 +328,22 @@ var fixtureLeaves = []string{
 // removed what is theirs nothing of ours is left.
 func TestFixtureClear(t *testing.T) {
 	fixtures(t, func(t *testing.T, g *ground) {
-		g = g.opened()
+		g = reopen(g)
 		v, err := OpenInline(g.dir, nas1)
 		g.must(err)
 		defer v.Close()
 		g.must(v.Trash("csi-1"))
 		stray := volume.TrashID(volume.TrashVolume, "stray", someNonce)
-		for _, p := range g.clear() {
+		for _, p := range clearShare(g) {
 			if strings.HasPrefix(p, ".mooring/") && !strings.HasPrefix(p, ".mooring/trash/"+stray) && p != ".mooring/parents/d.shop" {
 				t.Errorf("there is still %s", p)
 			}
 		}
-		g.same("what is left of the users", slices.DeleteFunc(g.names("."), func(name string) bool { return name == volume.StateDir }), slices.Clone(fixtureLeaves))
+		sameLists(g, "what is left of the users", slices.DeleteFunc(g.names("."), func(name string) bool { return name == volume.StateDir }), slices.Clone(fixtureLeaves))
 		for _, p := range append(slices.Clone(fixtureLeaves), ".mooring/trash/"+stray) {
 			g.removed(p)
 		}
-		if left := g.clear(); len(left) > 0 {
+		if left := clearShare(g); len(left) > 0 {
 			t.Errorf("in the end there is %q", left)
 		}
 	})

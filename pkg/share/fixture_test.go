@@ -33,7 +33,7 @@ var update = flag.Bool("update", false, "write "+fixtureFile+", if it does not e
 // Owners are not in it: what is unpacked is that of who does it.
 
 // pack writes down all that is on the share.
-func (g *ground) pack(comment string) []byte {
+func pack(g *ground, comment string) []byte {
 	g.Helper()
 	a := &txtar.Archive{Comment: []byte(comment)}
 	first := map[uint64]string{} // names of files by inode number
@@ -67,7 +67,7 @@ const older = 24 * time.Hour
 // unpack makes a share of what pack has written.
 func unpack(t *testing.T, data []byte, dir string) *ground {
 	t.Helper()
-	g := &ground{T: t, view: local(dir)}
+	g := &ground{files: files{T: t, view: local(dir)}}
 	times := map[string]time.Time{}
 	for _, f := range txtar.Parse(data).Files {
 		kind, rest, _ := strings.Cut(f.Name, " ")
@@ -98,9 +98,9 @@ func unpack(t *testing.T, data []byte, dir string) *ground {
 	return g
 }
 
-// unlinked makes the share be as it would be on a server without hard links. The times of
+// unlink makes the share be as it would be on a server without hard links. The times of
 // directories stay.
-func (g *ground) unlinked() {
+func unlink(g *ground) {
 	g.Helper()
 	times := map[string]time.Time{}
 	for _, p := range g.tree() {
@@ -134,7 +134,7 @@ func (g *ground) unlinked() {
 func fixtures(t *testing.T, do func(t *testing.T, g *ground)) {
 	kept, err := os.ReadFile(fixtureFile)
 	if errors.Is(err, fs.ErrNotExist) && *update {
-		kept = made(t).pack(fixtureComment)
+		kept = pack(made(t), fixtureComment)
 		err = errors.Join(os.MkdirAll(filepath.Dir(fixtureFile), 0o755), os.WriteFile(fixtureFile, kept, 0o644))
 	}
 	if err != nil {
@@ -143,17 +143,17 @@ func fixtures(t *testing.T, do func(t *testing.T, g *ground)) {
 	t.Run("kept", func(t *testing.T) { do(t, unpack(t, kept, scratch(t))) })
 	t.Run("kept, without hard links", func(t *testing.T) {
 		g := unpack(t, kept, scratch(t))
-		g.unlinked()
+		unlink(g)
 		do(t, g)
 	})
 	t.Run("kept, as a next version writes it", func(t *testing.T) {
 		g := unpack(t, kept, scratch(t))
-		g.rewritten("", nextFields)
+		rewrite(g, "", nextFields)
 		do(t, g)
 	})
 	t.Run("made today", func(t *testing.T) {
 		g := made(t)
-		do(t, unpack(t, g.pack(""), scratch(t)))
+		do(t, unpack(t, pack(g, ""), scratch(t)))
 	})
 }
 

@@ -5,9 +5,7 @@ package share
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -28,22 +26,10 @@ const over = -time.Second
 
 var nas1 = volume.Share{Name: "nas1", Servers: []string{"10.0.0.1"}, Path: "/export", TrashRetention: time.Hour}
 
-// view is where the directory of a share is seen.
-type view struct {
-	dir    string // by a process
-	server string // by the server; on NFS it is another directory
-}
-
-// local is a directory that the process has itself.
-func local(dir string) view { return view{dir, dir} }
-
-// ground is a share as one process has it open. What tests look at, and what pods write, is at the
-// server.
+// ground is a share as one process has it open.
 type ground struct {
-	*testing.T
+	files
 	*Share
-	view
-	label string // of the case, in what is told
 }
 
 // openAt opens the share at dir.
@@ -54,7 +40,7 @@ func openAt(t *testing.T, dir string, opt Options) *ground {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Close)
-	return &ground{T: t, Share: s, view: local(dir)}
+	return &ground{files: files{T: t, view: local(dir)}, Share: s}
 }
 
 // scratch is a new directory, in memory where there is such: many of these tests call fsync(2)
@@ -90,13 +76,6 @@ func (g *ground) next() *ground {
 	return openAt(g.T, g.dir, Options{Maker: g.opt.Maker})
 }
 
-func (g *ground) must(err error) {
-	g.Helper()
-	if err != nil {
-		g.Fatalf("%s%v", g.label, err)
-	}
-}
-
 // refused fails the test unless err is of that kind, names the share once, and has all parts.
 func (g *ground) refused(what string, err, kind error, parts ...string) {
 	g.Helper()
@@ -112,74 +91,6 @@ func (g *ground) refused(what string, err, kind error, parts ...string) {
 			g.Errorf("%s%s: %q is not in %v", g.label, what, part, err)
 		}
 	}
-}
-
-func (g *ground) at(path string) string { return filepath.Join(g.server, path) }
-
-// put makes a file, and the directories above it.
-func (g *ground) put(path, text string) {
-	g.Helper()
-	g.must(os.MkdirAll(filepath.Dir(g.at(path)), 0o755))
-	g.must(os.WriteFile(g.at(path), []byte(text), 0o644))
-}
-
-// has reports whether there is anything at path.
-func (g *ground) has(path string) bool {
-	_, err := os.Lstat(g.at(path))
-	return !errors.Is(err, fs.ErrNotExist)
-}
-
-// text returns what a file holds; "" where there is none.
-func (g *ground) text(path string) string {
-	data, _ := os.ReadFile(g.at(path))
-	return string(data)
-}
-
-// names returns what is in a directory, sorted.
-func (g *ground) names(path string) []string {
-	g.Helper()
-	entries, err := os.ReadDir(g.at(path))
-	g.must(err)
-	var names []string
-	for _, e := range entries {
-		names = append(names, e.Name())
-	}
-	return names
-}
-
-// tree lists all that is on the share, directories with a '/' at the end.
-func (g *ground) tree() (all []string) {
-	g.Helper()
-	g.must(filepath.WalkDir(g.server, func(p string, e fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		name, _ := filepath.Rel(g.server, p)
-		if e.IsDir() {
-			name += "/"
-		}
-		all = append(all, name)
-		return nil
-	}))
-	return all[1:]
-}
-
-// find returns where the files of a name are.
-func (g *ground) find(name string) (all []string) {
-	g.Helper()
-	for _, p := range g.tree() {
-		if filepath.Base(p) == name && !strings.HasSuffix(p, "/") {
-			all = append(all, p)
-		}
-	}
-	return all
-}
-
-// age makes a file or directory that much older.
-func (g *ground) age(path string, by time.Duration) {
-	g.Helper()
-	then := time.Now().Add(-by)
-	g.must(os.Chtimes(g.at(path), then, then))
 }
 
 // record asks for a volume.
@@ -420,13 +331,13 @@ func (g *ground) state(key string) State {
 	return r.State
 }
 
-// clear deletes everything on the share, purges the trash, tidies, and sweeps what processes
+// clearShare deletes everything on the share, purges the trash, tidies, and sweeps what processes
 // that are dead have left. It returns what stays all the same.
-func (g *ground) clear() (left []string) {
+func clearShare(g *ground) (left []string) {
 	g.Helper()
 	var errs []error
 	for range retries {
-		if errs = g.clearOnce(); len(errs) == 0 {
+		if errs = clearOnce(g); len(errs) == 0 {
 			break
 		}
 	}
@@ -449,7 +360,7 @@ func (g *ground) clear() (left []string) {
 	return left
 }
 
-func (g *ground) clearOnce() (errs []error) {
+func clearOnce(g *ground) (errs []error) {
 	ctx := g.Context()
 	note := func(err error) {
 		if err != nil {
@@ -491,14 +402,14 @@ var (
 
 // picture lists all that is on the share, with modes and contents, and without what differs
 // from one run to the next.
-func (g *ground) picture() (all []string) {
-	g.Helper()
-	for _, p := range g.tree() {
-		info, err := os.Lstat(g.at(p))
-		g.must(err)
+func (f *files) picture() (all []string) {
+	f.Helper()
+	for _, p := range f.tree() {
+		info, err := os.Lstat(f.at(p))
+		f.must(err)
 		line := p + " " + info.Mode().String()
 		if info.Mode().IsRegular() {
-			line += " " + g.text(p)
+			line += " " + f.text(p)
 		}
 		line = nonces.ReplaceAllString(line, "NONCE")
 		line = dates.ReplaceAllString(line, ".DATES.json")

@@ -19,7 +19,7 @@ func TestKeptInPlace(t *testing.T) {
 	ctx := t.Context()
 	g := newProjects(t, quotaOfShare)
 	before := time.Now()
-	kept := g.kept("v1", "a")
+	kept := makeKept(g, "v1", "a")
 	if kept == nil || !g.has("a/data") || g.state("v1") != Deleting {
 		t.Fatalf("it is in the trash as %+v", kept)
 	}
@@ -39,7 +39,7 @@ func TestKeptInPlace(t *testing.T) {
 	if in, err := g.Trash.InPlace(ctx, *kept); err != nil || !in {
 		t.Errorf("in its place: %v, %v", in, err)
 	}
-	if found := g.check(); found != nil {
+	if found := foundNow(g); found != nil {
 		t.Errorf("check finds %q", found)
 	}
 	_, err = g.make(record("v9", "a"))
@@ -47,13 +47,13 @@ func TestKeptInPlace(t *testing.T) {
 	_, err = g.Volumes.Restore(ctx, *kept, "")
 	g.refused("to bring it back", err, volume.ErrConflict, "copy from there")
 	g.must(g.Trash.Purge(*kept, g.remove))
-	if left := g.clear(); left != nil || g.has("a") {
+	if left := clearShare(g); left != nil || g.has("a") {
 		t.Errorf("left are %q", left)
 	}
 }
 
-// check returns what Check finds.
-func (g *ground) check() (found []string) {
+// foundNow returns what Check finds.
+func foundNow(g *ground) (found []string) {
 	g.Helper()
 	c := newCheck(g.Share)
 	c.wait = func(context.Context) error { return nil }
@@ -70,7 +70,7 @@ func (g *ground) check() (found []string) {
 func TestKeptBroughtBack(t *testing.T) {
 	for _, purging := range []bool{false, true} {
 		g := newProjects(t, quotaOfShare)
-		kept := g.kept("v1", "a")
+		kept := makeKept(g, "v1", "a")
 		if purging {
 			g.meanwhile("purge in place", func() {})
 			err := g.Trash.Purge(*kept, func(int, string) error { return errors.New("no") })
@@ -87,7 +87,7 @@ func TestKeptBroughtBack(t *testing.T) {
 		} else if g.must(err); g.text("a/data") != "of v1" || g.state("v1") != Ready {
 			t.Errorf("it is %v, with %q", g.state("v1"), g.text("a/data"))
 		}
-		if left := g.clear(); left != nil {
+		if left := clearShare(g); left != nil {
 			t.Errorf("purging %v: left are %q", purging, left)
 		}
 	}
@@ -97,14 +97,14 @@ func TestKeptBroughtBack(t *testing.T) {
 // to the trash, at the time that was promised first.
 func TestKeptMoved(t *testing.T) {
 	g := newProjects(t, quotaOfShare)
-	kept := g.kept("v1", "a")
+	kept := makeKept(g, "v1", "a")
 	g.must(os.Chmod(g.at("a"), 0o755|os.ModeSetgid))
 	g.def.TrashRetention = time.Minute
 	moved := g.delete("v1")
 	if moved == nil || !moved.Whole() || moved.Due != kept.Due || g.has("a") || g.state("v1") != -1 {
 		t.Errorf("it is in the trash as %+v, and was promised %+v", moved, kept)
 	}
-	if left := g.clear(); left != nil {
+	if left := clearShare(g); left != nil {
 		t.Errorf("left are %q", left)
 	}
 }
@@ -112,7 +112,7 @@ func TestKeptMoved(t *testing.T) {
 // TestKeptIsWrittenTo has a pod go on writing into a volume that is purged in its place.
 func TestKeptIsWrittenTo(t *testing.T) {
 	g := newProjects(t, quotaOfShare)
-	kept := g.kept("v1", "a")
+	kept := makeKept(g, "v1", "a")
 	g.opt.Step = func(what string) {
 		if what == "replace the directory by the empty one" {
 			g.put("a/more", "and more")
@@ -123,7 +123,7 @@ func TestKeptIsWrittenTo(t *testing.T) {
 	if g.state("v1") != Deleting {
 		t.Errorf("it is %v", g.state("v1"))
 	}
-	if left := g.clear(); left != nil {
+	if left := clearShare(g); left != nil {
 		t.Errorf("left are %q", left)
 	}
 }
@@ -132,7 +132,7 @@ func TestKeptIsWrittenTo(t *testing.T) {
 func TestKeptVanished(t *testing.T) {
 	for _, there := range []string{"nothing", "a file", "a link"} {
 		g := newProjects(t, quotaOfShare)
-		kept := g.kept("v1", "a")
+		kept := makeKept(g, "v1", "a")
 		g.must(os.RemoveAll(g.at("a")))
 		switch there {
 		case "a file":
@@ -142,7 +142,7 @@ func TestKeptVanished(t *testing.T) {
 			g.must(os.Symlink("else", g.at("a")))
 		}
 		g.must(g.Trash.Purge(*kept, g.remove))
-		left := g.clear()
+		left := clearShare(g)
 		if there == "a file" && g.text("a") != "somebody's" || there == "a link" && g.text("a/file") != "somebody's" || there == "nothing" && left != nil {
 			t.Errorf("%s: left are %q", there, left)
 		}
@@ -163,7 +163,7 @@ func TestTwoProjects(t *testing.T) {
 		}
 	}
 	g := newProjects(t, lay)
-	kept := g.kept("v1", "team/v1")
+	kept := makeKept(g, "v1", "team/v1")
 	g.refused("a purge", g.Trash.Purge(*kept, g.remove), volume.ErrConflict, "docs/operate.md")
 	if !g.has("team/v1") || g.has("team/v1/data") {
 		t.Error("it is not purged in its place, or gone altogether")

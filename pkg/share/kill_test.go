@@ -45,7 +45,7 @@ func (s stage) open(v view, label string, opt Options, do func(a *actor)) {
 		s.Fatal(err)
 	}
 	defer sh.Close()
-	do(&actor{ground: &ground{T: s.T, Share: sh, view: v, label: label}})
+	do(&actor{ground: &ground{files: files{s.T, v, label}, Share: sh}})
 }
 
 // prepared returns a share with what the scenario needs, and what there is then.
@@ -59,7 +59,7 @@ func (s stage) prepared() (v views, facts []string, was map[string]string) {
 		if s.prepare != nil {
 			s.prepare(a.ground)
 		}
-		facts, was = a.facts()
+		facts, was = factsOf(a.ground)
 	})
 	return v, facts, was
 }
@@ -195,7 +195,7 @@ func (s stage) after(v view, label string, opt Options, do func(a *actor) error)
 // and the files that an operation leaves to the user.
 func (a *actor) cleared(yields ...string) (l litter) {
 	a.Helper()
-	left := a.clear()
+	left := clearShare(a.ground)
 	// A claim of a volume that is dead goes when another wants the directory.
 	for _, p := range left {
 		claim, is := strings.CutSuffix(strings.TrimPrefix(p, ".mooring/claims/"), "/"+takenName)
@@ -227,7 +227,7 @@ func (a *actor) cleared(yields ...string) (l litter) {
 			a.must(os.RemoveAll(filepath.Join(a.dir, name)))
 		}
 	}
-	for _, p := range a.clear() {
+	for _, p := range clearShare(a.ground) {
 		if strings.HasPrefix(p, ".mooring/claims/") && strings.HasSuffix(p, "/") {
 			l.ours++
 			continue

@@ -24,7 +24,7 @@ const many = 15000
 
 // crowd makes volumes as a class with subDir: ns-N/pvc has them, each with a parent of its own: not
 // by the steps of a creation, which would take a minute.
-func (g *ground) crowd(n int) {
+func crowd(g *ground, n int) {
 	g.Helper()
 	r := record("pvc-0", "ns-0/pvc")
 	r.Maker, r.Run, r.Nonce = maker, "run", someNonce
@@ -48,8 +48,8 @@ func (g *ground) crowd(n int) {
 // TestCrowd has such volumes be as if they had been created.
 func TestCrowd(t *testing.T) {
 	g, made := newGround(t), newGround(t)
-	g.crowd(20)
-	if found := g.checked(over, nil); len(found) > 0 {
+	crowd(g, 20)
+	if found := checked(g, over, nil); len(found) > 0 {
 		t.Errorf("found is %q", found)
 	}
 	for i := range 20 {
@@ -58,7 +58,7 @@ func TestCrowd(t *testing.T) {
 	if d := differ(g.tree(), made.tree()); d != "" {
 		t.Errorf("they differ from those that are created:\n%s", d)
 	}
-	if left := g.clear(); len(left) > 0 {
+	if left := clearShare(g); len(left) > 0 {
 		t.Errorf("in the end there is %q", left)
 	}
 }
@@ -71,7 +71,7 @@ type watch struct {
 	of map[int32]string
 }
 
-func (g *ground) watch() *watch {
+func watching(g *ground) *watch {
 	g.Helper()
 	fd, err := unix.InotifyInit1(unix.IN_NONBLOCK | unix.IN_CLOEXEC)
 	g.must(err)
@@ -138,13 +138,13 @@ func TestOpenMany(t *testing.T) {
 	}
 	empty, full := newGround(t), newGround(t)
 	began := time.Now()
-	full.crowd(many)
+	crowd(full, many)
 	t.Logf("%d volumes were made in %v", many, time.Since(began).Round(time.Millisecond))
 	for what, open := range opens {
 		var did [2][]string
 		for i, g := range []*ground{empty, full} {
 			g.must(open(g, nil)) // which makes what only the first has to
-			w := g.watch()
+			w := watching(g)
 			began := time.Now()
 			g.must(open(g, func(step string) { did[i] = append(did[i], "step "+step) }))
 			took := time.Since(began)

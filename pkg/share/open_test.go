@@ -20,7 +20,7 @@ import (
 // unopened is a share that no Mooring has seen.
 func unopened(t *testing.T) *ground {
 	t.Helper()
-	return &ground{T: t, view: local(scratch(t))}
+	return &ground{files: files{T: t, view: local(scratch(t))}}
 }
 
 func TestOpenRefuses(t *testing.T) {

@@ -143,7 +143,7 @@ func (s stage) overtakes(b *actor, d deed, before history, goOn func() answer) {
 	s.open(local(b.server), b.label, Options{ReadOnly: true}, func(eye *actor) {
 		at, had := before.at, before.had
 		look := func() {
-			facts, nonces := eye.facts()
+			facts, nonces := factsOf(eye.ground)
 			at = append(at, facts)
 			maps.Copy(b.was, nonces)
 		}

@@ -76,8 +76,8 @@ func newProjects(t *testing.T, lay func(t *testing.T, dir string)) *ground {
 	return openAt(t, dir, Options{Maker: maker, Lease: over, forbids: projects})
 }
 
-// kept makes a volume with data in it whose directory cannot be moved, and deletes it.
-func (g *ground) kept(key, directory string) *Trashed {
+// makeKept makes a volume with data in it whose directory cannot be moved, and deletes it.
+func makeKept(g *ground, key, directory string) *Trashed {
 	g.Helper()
 	g.create(key, directory)
 	g.put(directory+"/data", "of "+key)
@@ -167,7 +167,7 @@ func withProjects() []scenario {
 		},
 		{
 			name: "purge in place", lay: quotaOfShare, others: others,
-			prepare: func(g *ground) { g.kept("v1", "a") },
+			prepare: func(g *ground) { makeKept(g, "v1", "a") },
 			run: func(a *actor) (string, error) {
 				a.purged = true
 				return "no trash v1." + a.was["trash v1"], a.purge()

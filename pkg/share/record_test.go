@@ -10,15 +10,6 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// requires makes a record on the share require what this program does not know.
-func (g *ground) requires(path string) {
-	g.Helper()
-	path = ".mooring/" + path
-	text := strings.Replace(g.text(path), "{", `{"requires": ["teleport"], "to": "mars",`, 1)
-	g.must(os.Remove(g.at(path))) // it may be a link
-	g.put(path, text)
-}
-
 // TestDamagedRecord has records that cannot be believed, as a crash of the server leaves them, for
 // example. Nothing is destroyed on their word.
 func TestDamagedRecord(t *testing.T) {
@@ -84,12 +75,12 @@ func TestTornSnapshot(t *testing.T) {
 	for _, text := range []string{"", "{", `{"version": 1, "key`} {
 		g := newGround(t)
 		withData(g)
-		p, _ := g.beginSnapshot("s1", "v1")
+		p, _ := beginSnapshot(g, "s1", "v1")
 		p.Close()
 		g.must(os.WriteFile(g.at(".mooring/snapshots/s1/"+makingFile), []byte(text), 0o600))
 		other := g.impatient()
 		other.snapshot("s1", "v1")
-		if left := other.clear(); len(left) > 0 {
+		if left := clearShare(other); len(left) > 0 {
 			t.Errorf("%q: in the end there is %q", text, left)
 		}
 	}
@@ -132,7 +123,7 @@ func TestNewer(t *testing.T) {
 	_, err := g.together("g1")
 	g.must(err)
 	g.begin(record("v4", "v4")).Close()
-	half, _ := g.beginSnapshot("s4", "v1")
+	half, _ := beginSnapshot(g, "s4", "v1")
 	half.Close()
 	records := []string{"volumes/v1/record.json", "volumes/v4/making.json", "snapshots/s1/record.json", "snapshots/s4/making.json", "groups/g1/record.json"}
 	for _, name := range g.names(".mooring/trash") {

@@ -63,7 +63,7 @@ func (a *actor) killed(n int, do func(b *actor) error) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = do(&actor{ground: &ground{T: a.T, Share: s, view: a.view, label: a.label}, was: a.was})
+		_ = do(&actor{ground: &ground{files: a.files, Share: s}, was: a.was})
 	}()
 	<-done
 }
@@ -543,8 +543,8 @@ func (g *ground) setCapacity(key string, n int64) (*volume.Record, error) {
 	return g.Volumes.Update(g.Context(), key, func(r *volume.Record) error { r.Capacity = n; return nil })
 }
 
-// facts are what there is on the share at an instant, and by it the nonces of what that is.
-func (g *ground) facts() (facts []string, nonces map[string]string) {
+// factsOf are what there is on the share at an instant, and by it the nonces of what that is.
+func factsOf(g *ground) (facts []string, nonces map[string]string) {
 	g.Helper()
 	ctx := g.Context()
 	nonces = map[string]string{}

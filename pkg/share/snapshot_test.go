@@ -20,7 +20,7 @@ func (g *ground) copied(c *Copy, err error) *Copy {
 }
 
 // beginSnapshot begins one, up to the copy.
-func (g *ground) beginSnapshot(key, of string) (*PendingSnapshot, *Copy) {
+func beginSnapshot(g *ground, key, of string) (*PendingSnapshot, *Copy) {
 	g.Helper()
 	p, found, err := g.Snapshots.Begin(g.Context(), volume.SnapshotRecord{Key: key, Name: key, Volume: of})
 	if err != nil || found != nil {
@@ -38,7 +38,7 @@ func TestSnapshot(t *testing.T) {
 	g.must(err)
 	g.put("a/data", "first")
 	g.must(os.Chmod(g.at("a"), 0o750))
-	p, c := g.beginSnapshot("s1", "v1")
+	p, c := beginSnapshot(g, "s1", "v1")
 	if c.Volume() == nil || c.Volume().Key != "v1" || c.Snapshot() != nil {
 		t.Errorf("what is copied is %+v, %+v", c.Volume(), c.Snapshot())
 	}
@@ -74,7 +74,7 @@ func TestSnapshot(t *testing.T) {
 	if keys, err := g.Snapshots.Keys(ctx); err != nil || !slices.Equal(keys, []string{"s1"}) {
 		t.Errorf("the snapshots are %q, %v", keys, err)
 	}
-	p, _ = g.beginSnapshot("s2", "v1")
+	p, _ = beginSnapshot(g, "s2", "v1")
 	g.must(p.Abort())
 	if keys, err := g.Snapshots.Keys(ctx); err != nil || len(keys) != 1 || len(g.names(".mooring/jobs")) != 0 || g.has(".mooring/volumes/v1/deletion") {
 		t.Errorf("an abort has left %q, %q, %v", keys, g.names(".mooring/jobs"), err)
@@ -284,7 +284,7 @@ func TestJobs(t *testing.T) {
 	p := g.begin(r)
 	g.must(p.MakeDirectory(ctx))
 	g.copied(p.BeginCopy(ctx, g.Share))
-	ps, c := g.beginSnapshot("s2", "v1")
+	ps, c := beginSnapshot(g, "s2", "v1")
 	copies := func(of *ground) (targets []string) {
 		all, err := of.Jobs.Abandoned(ctx)
 		g.must(err)

@@ -121,11 +121,11 @@ func TestPurgeFinishes(t *testing.T) {
 			}
 			var image []string
 			if successor != "" && at == "release the claim" { // before it the entry is in the way
-				image = g.succeed(successor, "team/a")
+				image = succeed(g, successor, "team/a")
 			}
 			g.must(g.purge())
 			if image != nil {
-				g.stands(successor, "team/a", image)
+				stands(g, successor, "team/a", image)
 				continue
 			}
 			if owner, err := g.Directories.Owner(t.Context(), "team/a"); err != nil || owner != "" || len(g.names(".mooring/volumes")) > 0 {
@@ -252,7 +252,7 @@ func TestVanished(t *testing.T) {
 		if e := g.delete("v1"); e != nil || g.state("v1") >= Making || g.has("team") {
 			t.Errorf("%s: in the trash is %+v", on, e)
 		}
-		if left := g.impatient().clear(); len(left) > 0 {
+		if left := clearShare(g.impatient()); len(left) > 0 {
 			t.Errorf("%s: in the end there is %q", on, left)
 		}
 	}
