@@ -10,7 +10,7 @@ func init() {
 		if r.at == 0 {
 			r.at = r.vol(r.t).dir
 		}
-		x, n, err := r.readClaim(r.cu, directory.of(r.at))
+		x, n, err := readClaim(r, r.cu, directory.of(r.at))
 		switch {
 		case x != gone && err == ok && n == r.t:
 			r.x = x

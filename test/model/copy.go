@@ -101,7 +101,7 @@ func init() {
 
 // takeHoldInDo keeps the deletion of the source, whose entry is k, away.
 func takeHoldInDo(r *run) phase {
-	h, err := r.holdsDir()
+	h, err := holdsDir(r)
 	switch {
 	case err == noent:
 		return r.fail()
@@ -128,7 +128,7 @@ func takeHoldInDo(r *run) phase {
 
 // holdsDir opens the directory of holds of k, and makes it where there is none. notdir, or stale: what
 // is to be held is being deleted.
-func (r *run) holdsDir() (ino, errno) {
+func holdsDir(r *run) (ino, errno) {
 	h, err := r.lookup(r.k, deletion)
 	if err == noent {
 		r.step("make the directory of holds")

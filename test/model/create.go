@@ -50,7 +50,7 @@ func init() {
 		return createUnprepare
 	}
 	phases[createUnprepare] = func(r *run) phase { // if it was in its place before, it is emptied there
-		r.dropClaim(r.own)
+		dropRefused(r, r.own)
 		r.rmdir(r.own, stage)
 		r.unlink(r.own, makingFile)
 		r.rmdir(staging, entryOf.of(r.t))
@@ -128,7 +128,7 @@ func init() {
 		return createParent
 	}
 	phases[createPrepareAgain] = func(r *run) phase {
-		if !r.prepareClaim() {
+		if !prepareClaim(r) {
 			return r.fail()
 		}
 		return createClaimAgain
@@ -168,14 +168,14 @@ func createPrepareDo(r *run) phase {
 			r.w = w
 		}
 	}
-	if v.dir != 0 && !r.plan.claimFile && !r.prepareClaim() {
+	if v.dir != 0 && !r.plan.claimFile && !prepareClaim(r) {
 		return createUnprepare
 	}
 	return createPlace
 }
 
 // prepareClaim makes the claim in the entry.
-func (r *run) prepareClaim() bool {
+func prepareClaim(r *run) bool {
 	if r.plan.inPlace {
 		return true
 	}
@@ -242,7 +242,7 @@ func createTakeInPlaceDo(r *run) phase {
 
 func createContendDo(r *run) phase {
 	d := directory.of(r.vol(r.t).dir)
-	x, n, err := r.readClaim(r.cu, d)
+	x, n, err := readClaim(r, r.cu, d)
 	switch {
 	case x == gone:
 		return createClaimAgain
@@ -267,7 +267,7 @@ func createContendDo(r *run) phase {
 }
 
 // readClaim opens the claim on a directory, and reads whose it is. x is gone where there is none.
-func (r *run) readClaim(at ino, d name) (x ino, n nonce, err errno) {
+func readClaim(r *run, at ino, d name) (x ino, n nonce, err errno) {
 	if r.plan.claimFile {
 		n, err := r.read(at, d)
 		if err != ok {

@@ -82,7 +82,7 @@ func init() {
 		if v.dir == 0 || v.retain {
 			return removeRecord
 		}
-		x, n, err := r.readClaim(r.cu, directory.of(v.dir))
+		x, n, err := readClaim(r, r.cu, directory.of(v.dir))
 		if err != ok || n != r.t {
 			return r.fail()
 		}
@@ -160,7 +160,7 @@ func (p plan) simpler() bool { return p.lease || p.comparesOld || p.comparesNew 
 func removeSimplerDo(r *run) phase {
 	d := directory.of(r.vol(r.t).dir)
 	ours := func() bool {
-		_, n, err := r.readClaim(claims, d)
+		_, n, err := readClaim(r, claims, d)
 		return err == ok && n == r.t
 	}
 	switch away := r.unique(stray); {
@@ -180,7 +180,7 @@ func removeSimplerDo(r *run) phase {
 		return removeRecord
 	}
 	r.rename(root, d, r.k, tree)
-	if x, n, err := r.readClaim(claims, d); err == ok && n == r.t {
+	if x, n, err := readClaim(r, claims, d); err == ok && n == r.t {
 		r.unlink(x, taken)
 		r.rmdir(claims, d)
 	}

@@ -53,7 +53,7 @@ func init() {
 		if err != ok {
 			return r.fail()
 		}
-		if !r.ours(i, r.cu, d) {
+		if !ours(r, i, r.cu, d) {
 			return createRefused
 		}
 		r.made = true
@@ -71,7 +71,7 @@ func init() {
 			return r.fail()
 		}
 		r.step("set the owner")
-		r.chown(d)
+		r.chown(d, r.task.n)
 		return createFill
 	}
 	phases[createFill] = func(r *run) phase {
@@ -98,8 +98,8 @@ func init() {
 }
 
 // ours says whether a directory that exists was made after its claim, which is t's, and is empty.
-func (r *run) ours(i, at ino, d name) bool {
-	x, n, err := r.readClaim(at, d)
+func ours(r *run, i, at ino, d name) bool {
+	x, n, err := readClaim(r, at, d)
 	if err != ok || n != r.t {
 		return false
 	}

@@ -104,7 +104,7 @@ func (s *scenario) alone(w *world, t task) outcome {
 			return end
 		}
 	}
-	panic(fmt.Sprintf("%s: %s %d does not end: %s", s.name, tasks[t.phase], t.n, s.dump(w)))
+	panic(fmt.Sprintf("%s: %s %d does not end: %s", s.name, tasks[t.phase], t.n, w.dump()))
 }
 
 var tasks = map[phase]string{create: "create", remove: "delete", giveUp: "undo", purge: "purge", update: "update", tidy: "tidy", pod: "pod", intrude: "stranger"}
@@ -194,7 +194,7 @@ func (st *stepper) emit(who int, d did) {
 	s, x := st.s, &st.x
 	if st.labels {
 		t := s.tasks[who]
-		x.label = fmt.Sprintf("%d %s %d: %s: %s: %s%s", who, tasks[t.phase], t.n, d.step, s.call(st.w, d.op), d.res.err, d.how)
+		x.label = fmt.Sprintf("%d %s %d: %s: %s: %s%s", who, tasks[t.phase], t.n, d.step, st.w.call(d.op), d.res.err, d.how)
 	}
 	s.note(&x.world)
 	x.bad = s.judge(st.w, &x.world, who, d.op)
@@ -237,7 +237,7 @@ func (st *stepper) process(id int) {
 	}
 }
 
-func (s *scenario) call(w *world, o op) string {
+func (w *world) call(o op) string {
 	at := w.path(o.d1, o.n1)
 	switch o.what {
 	case opRename:
@@ -263,7 +263,7 @@ func (s *scenario) explore() report {
 	ends := map[uint64]bool{}
 	for len(level) > 0 {
 		for i := range level {
-			if bad := s.converges(&level[i], ends, &rep); bad != "" {
+			if bad := converges(s, &level[i], ends, &rep); bad != "" {
 				rep.violation = bad
 				rep.trail = s.trail(from, level[i].hash(), "")
 				rep.states, rep.ends = len(from), len(ends)
@@ -354,10 +354,10 @@ func (s *scenario) trail(from map[uint64]uint64, last uint64, bad string) []stri
 		}
 		w = *to
 	}
-	return append(lines, s.dump(&w))
+	return append(lines, w.dump())
 }
 
-func (s *scenario) dump(w *world) string {
+func (w *world) dump() string {
 	var all []string
 	for _, e := range w.entries[:w.n] {
 		line := w.path(e.dir, e.name)

@@ -13,7 +13,7 @@ func init() {
 		if r.again() {
 			return r.fail()
 		}
-		if _, bad := r.unstage(); bad && !r.plan.closesFirst {
+		if _, bad := unstage(r); bad && !r.plan.closesFirst {
 			return r.fail()
 		}
 		if r.plan.closesFirst {
@@ -124,7 +124,7 @@ func (r *run) staged(w ino) (ino, name) {
 }
 
 // unstage takes what is staged out of the stage, into the entry. bad: it cannot be.
-func (r *run) unstage() (done, bad bool) {
+func unstage(r *run) (done, bad bool) {
 	w, err := r.lookup(r.k, stage)
 	if err != ok {
 		return false, err == stale
@@ -135,7 +135,7 @@ func (r *run) unstage() (done, bad bool) {
 	} else {
 		err = r.rename(w, tree, r.k, unstaged)
 	}
-	r.dropCopying(w)
+	dropCopying(r, w)
 	return err == ok, err == notempty
 }
 
@@ -152,7 +152,7 @@ func settleDo(r *run) phase {
 		r.placed = err != ok
 		return abortDir
 	}
-	done, bad := r.unstage()
+	done, bad := unstage(r)
 	if bad {
 		return r.fail()
 	}
