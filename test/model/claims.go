@@ -90,18 +90,13 @@ func init() {
 }
 
 func openParentInDo(r *run) phase {
-	p := directory.of(r.parent)
 	c, err := r.lookup(r.x, taken)
 	if err != ok {
 		if r.plan.anyParent {
 			r.mkdir(r.x, taken)
 			return createClaimAgain
 		}
-		r.step("remove an empty directory of claims")
-		if r.rmdir(claims, p) == notempty && r.plan.clearsDead {
-			return r.sub(putBack, createClaimAgain)
-		}
-		return createClaimAgain
+		return r.sub(removeUnclaimed, createClaimAgain)
 	}
 	if r.w0.isDir(c) || c == gone {
 		r.cu = c

@@ -36,7 +36,7 @@ func converges(s *scenario, w *world, seen map[uint64]bool, rep *report) string 
 	}
 	for n, v := range s.each() {
 		again := c
-		if v.from != 0 || v.copyOf != 0 || v.shallow != 0 || dirty(s, &again, n) || !s.strict && blocked(s, &again, n) {
+		if v.from != 0 || v.copyOf != 0 || v.shallow != 0 || dirty(s, &again, n) {
 			continue
 		}
 		if s.alone(&again, task{phase: create, n: n, takes: true}) != succeeded {
@@ -57,39 +57,12 @@ func remains(s *scenario, c *world, e entry) string {
 		return "an empty directory"
 	case e.dir == trash && e.name.kind() == stray && (c.empty(e.ino) || c.get(e.ino, data) != gone && c.nodes[c.get(e.ino, data)].val == stranger):
 		return "a stray"
-	case e.dir == trash && e.name.kind() == stray && !s.strict && bringsBack(s):
-		return "a stray with the data of a volume"
-	case e.dir == claims && c.get(e.ino, deadDir) != gone && c.get(e.ino, taken) == gone:
-		if !s.strict {
-			return "a parent that cannot be used"
-		}
 	case e.dir == claims && c.empty(e.ino):
 		return "an empty directory of claims"
 	case e.dir == claims && ownerless(s, c, e.ino):
 		return "a claim of a dead volume"
 	}
 	return ""
-}
-
-// bringsBack says whether a volume is brought back.
-func bringsBack(s *scenario) bool {
-	for _, v := range s.each() {
-		if v.from != 0 {
-			return true
-		}
-	}
-	return false
-}
-
-// blocked says whether the parent of a volume cannot be used.
-func blocked(s *scenario, c *world, n nonce) bool {
-	v := s.volumes[n]
-	for _, p := range []nonce{v.in, v.dir} {
-		if p != 0 && c.get(c.get(claims, directory.of(p)), deadDir) != gone {
-			return true
-		}
-	}
-	return false
 }
 
 // dirty says whether something is in the place of a volume's directory.

@@ -114,10 +114,10 @@ func takeHoldInDo(r *run) phase {
 		r.src = h
 		return takeHoldLook
 	case err == exist && r.vol(r.t).shallow != 0: // its own, whose answer got lost
-		if r.plan.standsAlways {
-			return takeHoldLook
+		if r.plan.trustsHold {
+			return createCommit
 		}
-		return createCommit
+		return takeHoldLook
 	case err == exist || !r.alive(r.own) || r.again():
 		return r.fail()
 	case !r.alive(r.k):

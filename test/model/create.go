@@ -8,6 +8,14 @@ package model
 func init() {
 	phases[create] = func(r *run) phase {
 		r.t = r.task.n
+		if from := r.vol(r.t).from; r.vol(from).fixed { // it was kept in its place, and then moved
+			if _, err := r.lookup(trash, purging.of(from)); err == ok {
+				return r.fail()
+			}
+		}
+		return createPrepareEntry
+	}
+	phases[createPrepareEntry] = func(r *run) phase {
 		r.step("prepare the entry")
 		if r.plan.inPlace {
 			if r.mkdir(volumes, key.of(r.vol(r.t).key)) != ok {
@@ -253,12 +261,8 @@ func createContendDo(r *run) phase {
 		r.parent, r.x = r.vol(r.t).dir, x
 		return r.sub(unbar, createClaimAgain)
 	case err != ok: // of one who has ended
-		r.step("remove an empty directory of claims")
-		if r.rmdir(r.cu, d) == notempty && r.plan.clearsDead {
-			r.parent, r.x = r.vol(r.t).dir, x
-			return r.sub(putBack, createClaimAgain)
-		}
-		return createClaimAgain
+		r.parent, r.x = r.vol(r.t).dir, x
+		return r.sub(removeUnclaimed, createClaimAgain)
 	case n == r.t:
 		return createParent
 	}

@@ -57,7 +57,25 @@ func init() {
 			return createRefused
 		}
 		r.made = true
-		return createOwn
+		if r.plan.adoptsFound {
+			return createOwn
+		}
+		return createReplace
+	}
+	// createReplace replaces the directory that a late process has made: that may have a handle of it.
+	phases[createReplace] = func(r *run) phase {
+		r.step("prepare an empty directory")
+		if err := r.mkdir(r.own, emptyDir); err != ok && err != exist {
+			return r.fail()
+		}
+		r.step("replace the directory by the empty one")
+		switch r.rename(r.own, emptyDir, r.up, directory.of(r.vol(r.t).dir)) {
+		case ok:
+			return createOwn
+		case notempty:
+			return createRefused
+		}
+		return r.fail()
 	}
 }
 

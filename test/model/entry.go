@@ -147,6 +147,9 @@ func clearEntryDo(r *run) phase {
 	case r.litter.kind() == claim:
 		dropRefused(r, r.k)
 		return clearEntry
+	case r.litter == emptyDir:
+		r.rmdir(r.k, emptyDir)
+		return clearEntry
 	case r.litter == stage && r.plan.stageByHandle:
 		return clearStage
 	case r.litter == holds:
@@ -179,9 +182,20 @@ func strayTree(r *run) {
 // dropRefused removes a claim that did not come into its place.
 func dropRefused(r *run, k ino) {
 	if x, err := r.lookup(k, claim); err == ok {
+		n, err := claim, notempty
+		for i := nonce(1); r.plan.refusesAside && i < 5 && err == notempty; i++ { // some name that is free
+			n = claim.of(i)
+			err = r.rename(k, claim, staging, n)
+		}
+		switch {
+		case r.plan.refusesAside && err != ok:
+			return
+		case r.plan.refusesAside: // it cannot be put in its place any more
+			k = staging
+		}
 		r.step("remove a claim that was refused")
 		r.unlink(x, taken)
-		r.rmdir(k, claim)
+		r.rmdir(k, n)
 	}
 }
 

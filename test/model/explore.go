@@ -22,6 +22,7 @@ type volume struct {
 	owned    bool // its directory gets an owner
 	foreign  bool // somebody's directory is in its place
 	blank    bool // no pod writes into it
+	fixed    bool // its directory gets a project of its own
 }
 
 // A task is what a process is asked.
@@ -77,6 +78,9 @@ func (s *scenario) start() world {
 		if s.vol(n).dir != 0 && !s.vol(n).blank {
 			s.alone(&w, task{phase: pod, n: n})
 		}
+		if s.vol(n).fixed {
+			w.nodes[s.dir(&w, n)].fixed = true
+		}
 	}
 	for _, n := range s.deleted {
 		s.alone(&w, task{phase: remove, n: n})
@@ -107,7 +111,7 @@ func (s *scenario) alone(w *world, t task) outcome {
 	panic(fmt.Sprintf("%s: %s %d does not end: %s", s.name, tasks[t.phase], t.n, w.dump()))
 }
 
-var tasks = map[phase]string{create: "create", remove: "delete", giveUp: "undo", purge: "purge", update: "update", tidy: "tidy", pod: "pod", intrude: "stranger"}
+var tasks = map[phase]string{create: "create", remove: "delete", giveUp: "undo", purge: "purge", update: "update", tidy: "tidy", pod: "pod", intrude: "stranger", unfix: "project of"}
 
 // A next is a world that comes after another.
 type next struct {

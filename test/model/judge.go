@@ -84,18 +84,23 @@ func (s *scenario) truth(w *world, i int) bool {
 	case remove:
 		k := w.get(volumes, key.of(v.key))
 		for _, f := range []name{recordFile, makingFile, placingFile, deletion} {
-			if w.isFile(w.get(k, f)) {
+			if i := w.get(k, f); w.isFile(i) && !promised(s, w, w.nodes[i].val) {
 				return false
 			}
 		}
 		for n, o := range s.each() {
-			if o.key == v.key && o.dir != 0 && !o.retain && w.begun>>n&1 == 1 && w.isDir(s.dir(w, n)) && s.dir(w, n) == w.home[n] {
+			if o.key == v.key && o.dir != 0 && !o.retain && !promised(s, w, n) && w.begun>>n&1 == 1 && w.isDir(s.dir(w, n)) && s.dir(w, n) == w.home[n] {
 				return false
 			}
 		}
 		return true
 	}
 	return true
+}
+
+// promised says whether a directory of n is kept in its place until it is purged.
+func promised(s *scenario, w *world, n nonce) bool {
+	return s.vol(n).fixed && w.get(trash, trashJSON.of(n)) != gone
 }
 
 // judge says what is wrong with a step.
@@ -214,7 +219,7 @@ func lostData(s *scenario, before, w *world, n nonce) string {
 	}
 	for _, e := range before.entries[:before.n] {
 		if e.name == data && before.nodes[e.ino].val == n {
-			if up, in := before.where(e.dir); up == trash && in.kind() == purging {
+			if up, in := before.where(e.dir); up == trash && in.kind() == purging || e.dir == w.home[n] && promised(s, before, n) {
 				w.purged |= 1 << n
 				return ""
 			}

@@ -91,17 +91,26 @@ func init() {
 			return r.back()
 		}
 		r.step("remove the directory of the claim")
-		if r.rmdir(claims, directory.of(r.parent)) == notempty && r.plan.clearsDead {
+		if r.rmdir(claims, directory.of(r.parent)) == notempty {
+			return removeUnclaimed
+		}
+		r.x = gone
+		return r.back()
+	}
+	// removeUnclaimed removes a directory of claims without a claim. In one that is not empty is a parent
+	// that a late process has taken away.
+	phases[removeUnclaimed] = func(r *run) phase {
+		r.step("remove an empty directory of claims")
+		if r.rmdir(r.cu, directory.of(r.parent)) == notempty && !r.plan.leavesDead {
 			return putBack
 		}
 		r.x = gone
 		return r.back()
 	}
-	// putBack is what the mended protocol does with a parent that a late process has taken away.
 	phases[putBack] = func(r *run) phase {
-		removeDead(r)
-		r.step("remove the directory of the claim")
-		r.rmdir(claims, directory.of(r.parent))
+		if removeDead(r) {
+			r.rmdir(r.cu, directory.of(r.parent))
+		}
 		r.x = gone
 		return r.back()
 	}

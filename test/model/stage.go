@@ -13,11 +13,12 @@ func init() {
 		if r.again() {
 			return r.fail()
 		}
-		if _, bad := unstage(r); bad && !r.plan.closesFirst {
-			return r.fail()
-		}
-		if r.plan.closesFirst {
+		_, bad := unstage(r)
+		switch {
+		case !r.plan.looksFirst:
 			return closeStageEnd
+		case bad:
+			return r.fail()
 		}
 		if _, err := r.lookup(r.k, unstaged); err == ok {
 			r.litter = unstaged
@@ -27,23 +28,22 @@ func init() {
 	}
 	phases[closeStageEnd] = func(r *run) phase {
 		r.step("close the stage")
-		err := r.rmdir(r.k, stage)
-		if r.plan.closesFirst {
-			// Nothing comes to be unstaged any more; unless there is something in the way.
-			if _, err := r.lookup(r.k, unstaged); err == ok {
-				r.litter = unstaged
-				return r.sub(rescue, closeStageAgain)
-			}
-		}
-		switch err {
-		case notempty:
-			return closeStage
+		then := stageClosed
+		switch r.rmdir(r.k, stage) {
+		case notempty: // there was something in the way
+			then = closeStage
 		case stale:
 			return r.fail()
 		}
-		return stageClosed
+		if r.plan.looksFirst {
+			return then
+		}
+		if _, err := r.lookup(r.k, unstaged); err == ok {
+			r.litter = unstaged
+			return r.sub(rescue, then)
+		}
+		return then
 	}
-	phases[closeStageAgain] = func(r *run) phase { return closeStage }
 	phases[stageClosed] = func(r *run) phase {
 		r.tries = 0
 		return abortStray
