@@ -181,22 +181,30 @@ func strayTree(r *run) {
 
 // dropRefused removes a claim that did not come into its place.
 func dropRefused(r *run, k ino) {
-	if x, err := r.lookup(k, claim); err == ok {
-		n, err := claim, notempty
-		for i := nonce(1); r.plan.refusesAside && i < 5 && err == notempty; i++ { // some name that is free
-			n = claim.of(i)
-			err = r.rename(k, claim, staging, n)
-		}
-		switch {
-		case r.plan.refusesAside && err != ok:
-			return
-		case r.plan.refusesAside: // it cannot be put in its place any more
-			k = staging
-		}
-		r.step("remove a claim that was refused")
-		r.unlink(x, taken)
-		r.rmdir(k, n)
+	x, err := r.lookup(k, claim)
+	if err != ok {
+		return
 	}
+	r.step("remove a claim that was refused")
+	if !r.plan.refusesAside {
+		r.unlink(x, taken)
+		r.rmdir(k, claim)
+		return
+	}
+	if r.rename(k, claim, staging, unusedName(r)) == ok { // it cannot be put in its place any more
+		r.unlink(x, taken)
+		_, n := r.w0.where(x)
+		r.rmdir(staging, n)
+	}
+}
+
+// unusedName returns a name in staging that there is not.
+func unusedName(r *run) name {
+	n := claim.of(1)
+	for r.w0.get(staging, n) != gone && n.arg() < 15 {
+		n++
+	}
+	return n
 }
 
 // dropCopying removes a copy that did not get its own name.
