@@ -46,7 +46,7 @@ type scenario struct {
 	budget  uint8 // how many calls the server may carry out a second time, late
 	limit   int   // of states; 0: none
 	cuts    uint8 // how often a process may be interrupted, or stop for ever; 0: at any time
-	strict  bool  // the known limits of pkg/share are violations, too
+	strict  bool  // those, too, of which pkg/share does not survive a second one
 	inOrder bool  // each process begins after the one before it has
 	endless bool  // it is not judged what is left when all processes stop for ever
 }

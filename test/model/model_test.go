@@ -155,7 +155,7 @@ var limits = []struct {
 	name, in string
 	cuts     uint8
 	slow     bool        // for the full run alone
-	mend     func(*plan) // takes the mend away; nil: the model has none
+	mend     func(*plan) // takes the mend away
 	bad      string
 }{
 	{"a second mkdir of the stage: a tree lies too deep in the trash, and is not listed", "d7", 2, true,
@@ -177,13 +177,11 @@ func TestLimits(t *testing.T) {
 				t.Skip("in the full run")
 			}
 			p := mended
-			if l.mend != nil {
-				l.mend(&p)
-			}
+			l.mend(&p)
 			s := get(t, l.in, p)
 			s.cuts, s.strict, s.inOrder = l.cuts, true, !l.slow
 			violated(t, s, l.bad)
-			if *full && l.mend != nil {
+			if *full {
 				s.plan, s.limit = mended, *states
 				sound(t, s)
 			}
