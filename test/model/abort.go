@@ -54,7 +54,7 @@ func init() {
 		return r.sub(resolve, abortClaim)
 	}
 	phases[abortClaim] = func(r *run) phase {
-		if _, n, err := r.readClaim(r.cu, directory.of(r.vol(r.t).dir)); err != ok || n != r.t || r.up == gone {
+		if _, n, err := readClaim(r, r.cu, directory.of(r.vol(r.t).dir)); err != ok || n != r.t || r.up == gone {
 			return closeStage
 		}
 		if r.placed {
@@ -80,7 +80,7 @@ func init() {
 	}
 	phases[abortStray] = func(r *run) phase {
 		if r.vol(r.t).dir != 0 {
-			r.strayTree()
+			strayTree(r)
 		}
 		return abortRecord
 	}
@@ -139,7 +139,7 @@ func abortEmptyDo(r *run) phase {
 		if r.unused(i, gone) != ok {
 			return closeStage
 		}
-	} else if !r.ours(i, r.cu, d) {
+	} else if !ours(r, i, r.cu, d) {
 		return closeStage
 	}
 	r.step("take the directory away")

@@ -39,7 +39,7 @@ func init() {
 		case stale:
 			return r.fail()
 		}
-		if x, n, err := r.readClaim(claims, d); x != gone && err == ok {
+		if x, n, err := readClaim(r, claims, d); x != gone && err == ok {
 			if n == r.t {
 				return archiveDirectory
 			}
@@ -58,7 +58,7 @@ func init() {
 			if err != ok {
 				return r.fail()
 			}
-			if !r.ours(i, claims, d) {
+			if !ours(r, i, claims, d) {
 				return r.fail()
 			}
 		}

@@ -10,7 +10,7 @@ func init() {
 		if r.at == 0 {
 			r.at = r.vol(r.t).dir
 		}
-		x, n, err := r.readClaim(r.cu, directory.of(r.at))
+		x, n, err := readClaim(r, r.cu, directory.of(r.at))
 		switch {
 		case x != gone && err == ok && n == r.t:
 			r.x = x
@@ -90,18 +90,13 @@ func init() {
 }
 
 func openParentInDo(r *run) phase {
-	p := directory.of(r.parent)
 	c, err := r.lookup(r.x, taken)
 	if err != ok {
 		if r.plan.anyParent {
 			r.mkdir(r.x, taken)
 			return createClaimAgain
 		}
-		r.step("remove an empty directory of claims")
-		if r.rmdir(claims, p) == notempty && r.plan.clearsDead {
-			return r.sub(putBack, createClaimAgain)
-		}
-		return createClaimAgain
+		return r.sub(removeUnclaimed, createClaimAgain)
 	}
 	if r.w0.isDir(c) || c == gone {
 		r.cu = c

@@ -101,7 +101,7 @@ func init() {
 
 // takeHoldInDo keeps the deletion of the source, whose entry is k, away.
 func takeHoldInDo(r *run) phase {
-	h, err := r.holdsDir()
+	h, err := holdsDir(r)
 	switch {
 	case err == noent:
 		return r.fail()
@@ -114,10 +114,10 @@ func takeHoldInDo(r *run) phase {
 		r.src = h
 		return takeHoldLook
 	case err == exist && r.vol(r.t).shallow != 0: // its own, whose answer got lost
-		if r.plan.standsAlways {
-			return takeHoldLook
+		if r.plan.trustsHold {
+			return createCommit
 		}
-		return createCommit
+		return takeHoldLook
 	case err == exist || !r.alive(r.own) || r.again():
 		return r.fail()
 	case !r.alive(r.k):
@@ -128,7 +128,7 @@ func takeHoldInDo(r *run) phase {
 
 // holdsDir opens the directory of holds of k, and makes it where there is none. notdir, or stale: what
 // is to be held is being deleted.
-func (r *run) holdsDir() (ino, errno) {
+func holdsDir(r *run) (ino, errno) {
 	h, err := r.lookup(r.k, deletion)
 	if err == noent {
 		r.step("make the directory of holds")

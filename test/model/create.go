@@ -8,6 +8,14 @@ package model
 func init() {
 	phases[create] = func(r *run) phase {
 		r.t = r.task.n
+		if from := r.vol(r.t).from; r.vol(from).fixed { // it was kept in its place, and then moved
+			if _, err := r.lookup(trash, purging.of(from)); err == ok {
+				return r.fail()
+			}
+		}
+		return createPrepareEntry
+	}
+	phases[createPrepareEntry] = func(r *run) phase {
 		r.step("prepare the entry")
 		if r.plan.inPlace {
 			if r.mkdir(volumes, key.of(r.vol(r.t).key)) != ok {
@@ -50,7 +58,7 @@ func init() {
 		return createUnprepare
 	}
 	phases[createUnprepare] = func(r *run) phase { // if it was in its place before, it is emptied there
-		r.dropClaim(r.own)
+		dropRefused(r, r.own)
 		r.rmdir(r.own, stage)
 		r.unlink(r.own, makingFile)
 		r.rmdir(staging, entryOf.of(r.t))
@@ -128,7 +136,7 @@ func init() {
 		return createParent
 	}
 	phases[createPrepareAgain] = func(r *run) phase {
-		if !r.prepareClaim() {
+		if !prepareClaim(r) {
 			return r.fail()
 		}
 		return createClaimAgain
@@ -168,14 +176,14 @@ func createPrepareDo(r *run) phase {
 			r.w = w
 		}
 	}
-	if v.dir != 0 && !r.plan.claimFile && !r.prepareClaim() {
+	if v.dir != 0 && !r.plan.claimFile && !prepareClaim(r) {
 		return createUnprepare
 	}
 	return createPlace
 }
 
 // prepareClaim makes the claim in the entry.
-func (r *run) prepareClaim() bool {
+func prepareClaim(r *run) bool {
 	if r.plan.inPlace {
 		return true
 	}
@@ -242,7 +250,7 @@ func createTakeInPlaceDo(r *run) phase {
 
 func createContendDo(r *run) phase {
 	d := directory.of(r.vol(r.t).dir)
-	x, n, err := r.readClaim(r.cu, d)
+	x, n, err := readClaim(r, r.cu, d)
 	switch {
 	case x == gone:
 		return createClaimAgain
@@ -253,12 +261,8 @@ func createContendDo(r *run) phase {
 		r.parent, r.x = r.vol(r.t).dir, x
 		return r.sub(unbar, createClaimAgain)
 	case err != ok: // of one who has ended
-		r.step("remove an empty directory of claims")
-		if r.rmdir(r.cu, d) == notempty && r.plan.clearsDead {
-			r.parent, r.x = r.vol(r.t).dir, x
-			return r.sub(putBack, createClaimAgain)
-		}
-		return createClaimAgain
+		r.parent, r.x = r.vol(r.t).dir, x
+		return r.sub(removeUnclaimed, createClaimAgain)
 	case n == r.t:
 		return createParent
 	}
@@ -267,7 +271,7 @@ func createContendDo(r *run) phase {
 }
 
 // readClaim opens the claim on a directory, and reads whose it is. x is gone where there is none.
-func (r *run) readClaim(at ino, d name) (x ino, n nonce, err errno) {
+func readClaim(r *run, at ino, d name) (x ino, n nonce, err errno) {
 	if r.plan.claimFile {
 		n, err := r.read(at, d)
 		if err != ok {

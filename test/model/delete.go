@@ -82,7 +82,7 @@ func init() {
 		if v.dir == 0 || v.retain {
 			return removeRecord
 		}
-		x, n, err := r.readClaim(r.cu, directory.of(v.dir))
+		x, n, err := readClaim(r, r.cu, directory.of(v.dir))
 		if err != ok || n != r.t {
 			return r.fail()
 		}
@@ -92,7 +92,10 @@ func init() {
 	phases[removeTree] = func(r *run) phase {
 		v := r.vol(r.t)
 		r.step("take the directory away")
-		if r.rename(r.up, directory.of(v.dir), r.k, tree) != ok && !r.alive(r.k) {
+		switch err := r.rename(r.up, directory.of(v.dir), r.k, tree); {
+		case err == exdev:
+			return removeKeep
+		case err != ok && !r.alive(r.k):
 			return r.fail()
 		}
 		if v.archives {
@@ -110,6 +113,13 @@ func init() {
 		return removeRecord
 	}
 	phases[removeRecord] = func(r *run) phase {
+		if r.state == deleting && r.vol(r.t).fixed { // it may have been promised
+			if _, err := r.lookup(trash, trashJSON.of(r.t)); err == ok {
+				r.step("remove the record")
+				r.unlink(r.k, deletion)
+				return r.sub(finish, removeForget)
+			}
+		}
 		r.step("move the record into the trash")
 		r.rename(r.k, deletion, trash, trashJSON.of(r.t))
 		if r.plan.unchecked {
@@ -132,8 +142,13 @@ func init() {
 		return removeRelease
 	}
 	phases[removeRelease] = func(r *run) phase {
-		if r.x != gone { // it was seen before that this is ours
-			r.at = r.vol(r.t).dir
+		if v := r.vol(r.t); r.x != gone { // it was seen before that this is ours
+			if !r.vanished && v.in == 0 && !r.plan.claimFile { // the rest is left to the purge
+				r.step("release the claim")
+				r.unlink(r.x, taken)
+				return removeUnrecord
+			}
+			r.at = v.dir
 			return r.sub(dropClaim, removeUnrecord)
 		}
 		return r.sub(release, removeUnrecord)
@@ -160,7 +175,7 @@ func (p plan) simpler() bool { return p.lease || p.comparesOld || p.comparesNew 
 func removeSimplerDo(r *run) phase {
 	d := directory.of(r.vol(r.t).dir)
 	ours := func() bool {
-		_, n, err := r.readClaim(claims, d)
+		_, n, err := readClaim(r, claims, d)
 		return err == ok && n == r.t
 	}
 	switch away := r.unique(stray); {
@@ -180,7 +195,7 @@ func removeSimplerDo(r *run) phase {
 		return removeRecord
 	}
 	r.rename(root, d, r.k, tree)
-	if x, n, err := r.readClaim(claims, d); err == ok && n == r.t {
+	if x, n, err := readClaim(r, claims, d); err == ok && n == r.t {
 		r.unlink(x, taken)
 		r.rmdir(claims, d)
 	}

@@ -53,11 +53,29 @@ func init() {
 		if err != ok {
 			return r.fail()
 		}
-		if !r.ours(i, r.cu, d) {
+		if !ours(r, i, r.cu, d) {
 			return createRefused
 		}
 		r.made = true
-		return createOwn
+		if r.plan.adoptsFound {
+			return createOwn
+		}
+		return createReplace
+	}
+	// createReplace replaces the directory that a late process has made: that may have a handle of it.
+	phases[createReplace] = func(r *run) phase {
+		r.step("prepare an empty directory")
+		if err := r.mkdir(r.own, emptyDir); err != ok && err != exist {
+			return r.fail()
+		}
+		r.step("replace the directory by the empty one")
+		switch r.rename(r.own, emptyDir, r.up, directory.of(r.vol(r.t).dir)) {
+		case ok:
+			return createOwn
+		case notempty:
+			return createRefused
+		}
+		return r.fail()
 	}
 }
 
@@ -71,7 +89,7 @@ func init() {
 			return r.fail()
 		}
 		r.step("set the owner")
-		r.chown(d)
+		r.chown(d, r.task.n)
 		return createFill
 	}
 	phases[createFill] = func(r *run) phase {
@@ -98,8 +116,8 @@ func init() {
 }
 
 // ours says whether a directory that exists was made after its claim, which is t's, and is empty.
-func (r *run) ours(i, at ino, d name) bool {
-	x, n, err := r.readClaim(at, d)
+func ours(r *run, i, at ino, d name) bool {
+	x, n, err := readClaim(r, at, d)
 	if err != ok || n != r.t {
 		return false
 	}

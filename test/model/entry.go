@@ -89,7 +89,7 @@ func init() {
 		}
 		r.step("take what is staged")
 		r.rename(w, tree, r.k, unstaged)
-		r.dropCopying(w)
+		dropCopying(r, w)
 		r.step("close the stage")
 		r.rmdir(r.k, stage)
 		return clearEntry
@@ -114,7 +114,7 @@ func init() {
 		case r.t == 0:
 			r.stray(r.litter)
 		case r.litter == tree:
-			r.strayTree()
+			strayTree(r)
 		case v.from != 0:
 			return r.sub(moveIn, rescued)
 		default:
@@ -145,7 +145,10 @@ func clearEntryDo(r *run) phase {
 	case slices.Contains(records, r.litter): // another's business
 		return r.fail()
 	case r.litter.kind() == claim:
-		r.dropClaim(r.k)
+		dropRefused(r, r.k)
+		return clearEntry
+	case r.litter == emptyDir:
+		r.rmdir(r.k, emptyDir)
 		return clearEntry
 	case r.litter == stage && r.plan.stageByHandle:
 		return clearStage
@@ -170,23 +173,42 @@ func (r *run) stray(n name) {
 }
 
 // strayTree gets rid of a directory that was taken from its place, and should be empty.
-func (r *run) strayTree() {
+func strayTree(r *run) {
 	if r.rmdir(r.k, tree) == notempty {
 		r.stray(tree)
 	}
 }
 
-// dropClaim removes a claim that did not come into its place.
-func (r *run) dropClaim(k ino) {
-	if x, err := r.lookup(k, claim); err == ok {
-		r.step("remove a claim that was refused")
+// dropRefused removes a claim that did not come into its place.
+func dropRefused(r *run, k ino) {
+	x, err := r.lookup(k, claim)
+	if err != ok {
+		return
+	}
+	r.step("remove a claim that was refused")
+	if !r.plan.refusesAside {
 		r.unlink(x, taken)
 		r.rmdir(k, claim)
+		return
+	}
+	if r.rename(k, claim, staging, unusedName(r)) == ok { // it cannot be put in its place any more
+		r.unlink(x, taken)
+		_, n := r.w0.where(x)
+		r.rmdir(staging, n)
 	}
 }
 
+// unusedName returns a name in staging that there is not.
+func unusedName(r *run) name {
+	n := claim.of(1)
+	for r.w0.get(staging, n) != gone && n.arg() < 15 {
+		n++
+	}
+	return n
+}
+
 // dropCopying removes a copy that did not get its own name.
-func (r *run) dropCopying(w ino) {
+func dropCopying(r *run, w ino) {
 	if r.plan.copiesAside && r.rmdir(w, copying) == notempty {
 		r.step("move a leftover into the trash")
 		r.rename(w, copying, trash, r.unique(leftover))

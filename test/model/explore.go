@@ -22,6 +22,7 @@ type volume struct {
 	owned    bool // its directory gets an owner
 	foreign  bool // somebody's directory is in its place
 	blank    bool // no pod writes into it
+	fixed    bool // its directory gets a project of its own
 }
 
 // A task is what a process is asked.
@@ -45,7 +46,7 @@ type scenario struct {
 	budget  uint8 // how many calls the server may carry out a second time, late
 	limit   int   // of states; 0: none
 	cuts    uint8 // how often a process may be interrupted, or stop for ever; 0: at any time
-	strict  bool  // the known limits of pkg/share are violations, too
+	strict  bool  // those, too, of which pkg/share does not survive a second one
 	inOrder bool  // each process begins after the one before it has
 	endless bool  // it is not judged what is left when all processes stop for ever
 }
@@ -77,6 +78,9 @@ func (s *scenario) start() world {
 		if s.vol(n).dir != 0 && !s.vol(n).blank {
 			s.alone(&w, task{phase: pod, n: n})
 		}
+		if s.vol(n).fixed {
+			w.nodes[s.dir(&w, n)].fixed = true
+		}
 	}
 	for _, n := range s.deleted {
 		s.alone(&w, task{phase: remove, n: n})
@@ -104,10 +108,10 @@ func (s *scenario) alone(w *world, t task) outcome {
 			return end
 		}
 	}
-	panic(fmt.Sprintf("%s: %s %d does not end: %s", s.name, tasks[t.phase], t.n, s.dump(w)))
+	panic(fmt.Sprintf("%s: %s %d does not end: %s", s.name, tasks[t.phase], t.n, w.dump()))
 }
 
-var tasks = map[phase]string{create: "create", remove: "delete", giveUp: "undo", purge: "purge", update: "update", tidy: "tidy", pod: "pod", intrude: "stranger"}
+var tasks = map[phase]string{create: "create", remove: "delete", giveUp: "undo", purge: "purge", update: "update", tidy: "tidy", pod: "pod", intrude: "stranger", unfix: "project of"}
 
 // A next is a world that comes after another.
 type next struct {
@@ -194,7 +198,7 @@ func (st *stepper) emit(who int, d did) {
 	s, x := st.s, &st.x
 	if st.labels {
 		t := s.tasks[who]
-		x.label = fmt.Sprintf("%d %s %d: %s: %s: %s%s", who, tasks[t.phase], t.n, d.step, s.call(st.w, d.op), d.res.err, d.how)
+		x.label = fmt.Sprintf("%d %s %d: %s: %s: %s%s", who, tasks[t.phase], t.n, d.step, st.w.call(d.op), d.res.err, d.how)
 	}
 	s.note(&x.world)
 	x.bad = s.judge(st.w, &x.world, who, d.op)
@@ -237,7 +241,7 @@ func (st *stepper) process(id int) {
 	}
 }
 
-func (s *scenario) call(w *world, o op) string {
+func (w *world) call(o op) string {
 	at := w.path(o.d1, o.n1)
 	switch o.what {
 	case opRename:
@@ -263,7 +267,7 @@ func (s *scenario) explore() report {
 	ends := map[uint64]bool{}
 	for len(level) > 0 {
 		for i := range level {
-			if bad := s.converges(&level[i], ends, &rep); bad != "" {
+			if bad := converges(s, &level[i], ends, &rep); bad != "" {
 				rep.violation = bad
 				rep.trail = s.trail(from, level[i].hash(), "")
 				rep.states, rep.ends = len(from), len(ends)
@@ -354,10 +358,10 @@ func (s *scenario) trail(from map[uint64]uint64, last uint64, bad string) []stri
 		}
 		w = *to
 	}
-	return append(lines, s.dump(&w))
+	return append(lines, w.dump())
 }
 
-func (s *scenario) dump(w *world) string {
+func (w *world) dump() string {
 	var all []string
 	for _, e := range w.entries[:w.n] {
 		line := w.path(e.dir, e.name)

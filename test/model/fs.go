@@ -49,6 +49,7 @@ const (
 	stage
 	unstaged
 	copying
+	emptyDir
 	tree
 	data
 	trashed
@@ -59,7 +60,7 @@ const (
 )
 
 var kinds = [...]string{"", "key", "dir", "entry", "parent", "mark", "record.json", "making.json", "placing.json", "abort.json", "unplace.json", "deletion", "deletion/",
-	"hold", "change", "claim", "taken", "dead", "stage", "unstaged", "copy", "tree", "data", "tree", "record", "purging", "leftover", "stray"}
+	"hold", "change", "claim", "taken", "dead", "stage", "unstaged", "copy", "empty", "tree", "data", "tree", "record", "purging", "leftover", "stray"}
 
 func (n name) of(x nonce) name { return n&^15 | name(x) }
 func (n name) kind() name      { return n &^ 15 }
@@ -82,14 +83,16 @@ const (
 	isdir
 	notdir
 	stale
+	exdev
 )
 
 func (e errno) String() string {
-	return [...]string{"ok", "ENOENT", "EEXIST", "ENOTEMPTY", "EISDIR", "ENOTDIR", "ESTALE"}[e]
+	return [...]string{"ok", "ENOENT", "EEXIST", "ENOTEMPTY", "EISDIR", "ENOTDIR", "ESTALE", "EXDEV"}[e]
 }
 
 type node struct {
 	used, dir bool
+	fixed     bool  // a directory with a project of its own: it cannot be renamed
 	val       nonce // whose record or data a file holds; 0 before it is written
 	mtime     uint8 // of a directory; a rank: what was changed later has a higher one
 }
@@ -245,7 +248,7 @@ func (o op) repeats() bool {
 
 // excused says whether the call is one whose late repetition pkg/share does not survive: see limits.
 func (o op) excused() bool {
-	return o.what == opMkdir && (o.n1 == stage || o.n1 == tree || o.n1 == taken) || o.what == opLink && o.n1.kind() == hold
+	return o.what == opMkdir && (o.n1 == stage || o.n1 == tree || o.n1 == taken)
 }
 
 type result struct {
@@ -370,6 +373,9 @@ func (f *files) rename(at int, i ino, o op) (r result, died ino) {
 	}
 	if !f.nodes[o.d2].dir {
 		return result{err: notdir}, gone
+	}
+	if f.nodes[i].fixed {
+		return result{err: exdev}, gone
 	}
 	if to := f.find(o.d2, o.n2); to >= 0 {
 		j := f.entries[to].ino

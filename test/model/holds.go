@@ -25,7 +25,7 @@ func init() {
 			if !r.task.takes { // its lease is not over
 				return r.fail()
 			}
-			r.breakLock()
+			breakLock(r)
 			return removeHold
 		case hold:
 			r.litter = n

@@ -84,18 +84,23 @@ func (s *scenario) truth(w *world, i int) bool {
 	case remove:
 		k := w.get(volumes, key.of(v.key))
 		for _, f := range []name{recordFile, makingFile, placingFile, deletion} {
-			if w.isFile(w.get(k, f)) {
+			if i := w.get(k, f); w.isFile(i) && !promised(s, w, w.nodes[i].val) {
 				return false
 			}
 		}
 		for n, o := range s.each() {
-			if o.key == v.key && o.dir != 0 && !o.retain && w.begun>>n&1 == 1 && w.isDir(s.dir(w, n)) && s.dir(w, n) == w.home[n] {
+			if o.key == v.key && o.dir != 0 && !o.retain && !promised(s, w, n) && w.begun>>n&1 == 1 && w.isDir(s.dir(w, n)) && s.dir(w, n) == w.home[n] {
 				return false
 			}
 		}
 		return true
 	}
 	return true
+}
+
+// promised says whether a directory of n is kept in its place until it is purged.
+func promised(s *scenario, w *world, n nonce) bool {
+	return s.vol(n).fixed && w.get(trash, trashJSON.of(n)) != gone
 }
 
 // judge says what is wrong with a step.
@@ -114,7 +119,7 @@ func (s *scenario) judge(before, after *world, who int, o op) string {
 			return fmt.Sprintf("volume %d lives again", n)
 		}
 		if s.live(after, n) {
-			if bad := s.whole(after, n); bad != "" {
+			if bad := lacks(s, after, n); bad != "" {
 				return fmt.Sprintf("volume %d, which is live: %s", n, bad)
 			}
 		}
@@ -128,20 +133,20 @@ func (s *scenario) judge(before, after *world, who int, o op) string {
 	}
 	for n := range s.each() {
 		if after.wrote>>n&1 == 1 && after.purged>>n&1 == 0 {
-			if bad := s.lost(before, after, n); bad != "" {
+			if bad := lostData(s, before, after, n); bad != "" {
 				return fmt.Sprintf("the data of volume %d %s", n, bad)
 			}
 		}
 	}
-	if after.wrote>>stranger&1 == 1 && !s.untouched(after) {
-		return "what a stranger has is taken for a volume's: " + s.dump(after)
+	if after.wrote>>stranger&1 == 1 && !untouched(after) {
+		return "what a stranger has is taken for a volume's: " + after.dump()
 	}
 	return ""
 }
 
 // untouched says whether what a stranger has put into a directory is where it was put, or where people
 // look for it, or on its way there.
-func (s *scenario) untouched(w *world) bool {
+func untouched(w *world) bool {
 	for _, e := range w.entries[:w.n] {
 		if e.name == data && w.nodes[e.ino].val == stranger {
 			up, in := w.where(e.dir)
@@ -151,8 +156,8 @@ func (s *scenario) untouched(w *world) bool {
 	return false
 }
 
-// whole says what a live volume lacks.
-func (s *scenario) whole(w *world, n nonce) string {
+// lacks says what a live volume lacks.
+func lacks(s *scenario, w *world, n nonce) string {
 	v := s.volumes[n]
 	if v.shallow != 0 && !s.live(w, v.shallow) {
 		return "its snapshot is gone"
@@ -205,30 +210,30 @@ func (s *scenario) whole(w *world, n nonce) string {
 	return ""
 }
 
-// lost says what happened to the data of a volume that nobody would find.
-func (s *scenario) lost(before, w *world, n nonce) string {
+// lostData says what happened to the data of a volume that nobody would find.
+func lostData(s *scenario, before, w *world, n nonce) string {
 	for _, e := range w.entries[:w.n] {
-		if e.name == data && w.nodes[e.ino].val == n && s.found(w, e.dir, n) {
+		if e.name == data && w.nodes[e.ino].val == n && answered(s, w, e.dir, n) {
 			return ""
 		}
 	}
 	for _, e := range before.entries[:before.n] {
 		if e.name == data && before.nodes[e.ino].val == n {
-			if up, in := before.where(e.dir); up == trash && in.kind() == purging {
+			if up, in := before.where(e.dir); up == trash && in.kind() == purging || e.dir == w.home[n] && promised(s, before, n) {
 				w.purged |= 1 << n
 				return ""
 			}
 		}
 	}
-	return "is lost, or lies where nobody looks: " + s.dump(w)
+	return "is lost, or lies where nobody looks: " + w.dump()
 }
 
-// found says whether somebody answers for data of volume n in a directory.
-func (s *scenario) found(w *world, d ino, n nonce) bool {
+// answered says whether somebody answers for data of volume n in a directory.
+func answered(s *scenario, w *world, d ino, n nonce) bool {
 	up, in := w.where(d)
 	switch in.kind() {
 	case directory:
-		return s.kept(w, n)
+		return kept(s, w, n)
 	case trashed, purging, stray:
 		return up == trash
 	case tree, unstaged:
@@ -243,7 +248,7 @@ func (s *scenario) found(w *world, d ino, n nonce) bool {
 
 // kept says whether somebody answers for the data of n where volumes are: an entry of it, or of what
 // it is being restored to, or it was retained.
-func (s *scenario) kept(w *world, n nonce) bool {
+func kept(s *scenario, w *world, n nonce) bool {
 	if s.volumes[n].retain || s.volumes[n].archives {
 		return true
 	}

@@ -36,6 +36,15 @@ func init() {
 		})
 		return r.ok()
 	}
+	// Somebody gives a directory the project of the one above it.
+	phases[unfix] = func(r *run) phase {
+		r.plain(func() {
+			if d := r.w0.home[r.task.n]; d != gone {
+				r.w0.nodes[d].fixed = false
+			}
+		})
+		return r.ok()
+	}
 }
 
 // stranger is whose a file is that belongs to no volume.

@@ -35,7 +35,7 @@ func init() {
 	}
 	phases[tidied] = func(r *run) phase { return r.ok() }
 	phases[freeParent] = func(r *run) phase {
-		r.sweep()
+		sweep(r)
 		return tidyIn
 	}
 	phases[tidyIn] = func(r *run) phase {
@@ -58,7 +58,7 @@ func init() {
 		return tidyTake
 	}
 	phases[sweepEmpty] = func(r *run) phase {
-		r.sweep()
+		sweep(r)
 		return r.back()
 	}
 }
@@ -80,7 +80,7 @@ func init() {
 		return tidyUnbar
 	}
 	phases[tidyDead] = func(r *run) phase {
-		if !r.removeDead() {
+		if !removeDead(r) {
 			return r.back()
 		}
 		return tidyUnbar
@@ -91,23 +91,32 @@ func init() {
 			return r.back()
 		}
 		r.step("remove the directory of the claim")
-		if r.rmdir(claims, directory.of(r.parent)) == notempty && r.plan.clearsDead {
+		if r.rmdir(claims, directory.of(r.parent)) == notempty {
+			return removeUnclaimed
+		}
+		r.x = gone
+		return r.back()
+	}
+	// removeUnclaimed removes a directory of claims without a claim. In one that is not empty is a parent
+	// that a late process has taken away.
+	phases[removeUnclaimed] = func(r *run) phase {
+		r.step("remove an empty directory of claims")
+		if r.rmdir(r.cu, directory.of(r.parent)) == notempty && !r.plan.leavesDead {
 			return putBack
 		}
 		r.x = gone
 		return r.back()
 	}
-	// putBack is what the mended protocol does with a parent that a late process has taken away.
 	phases[putBack] = func(r *run) phase {
-		r.removeDead()
-		r.step("remove the directory of the claim")
-		r.rmdir(claims, directory.of(r.parent))
+		if removeDead(r) {
+			r.rmdir(r.cu, directory.of(r.parent))
+		}
 		r.x = gone
 		return r.back()
 	}
 	// unbar removes a bar that was left. Leases run out at any time here.
 	phases[unbar] = func(r *run) phase {
-		if r.removeDead() {
+		if removeDead(r) {
 			r.step("remove the bar")
 			r.unlink(r.x, taken)
 		}
@@ -117,7 +126,7 @@ func init() {
 
 // removeDead removes a parent that was taken away, or puts it back if something is in it. It says
 // whether one of them could be done.
-func (r *run) removeDead() bool {
+func removeDead(r *run) bool {
 	r.step("remove an empty parent")
 	if r.rmdir(r.x, deadDir) != notempty {
 		return true
@@ -127,7 +136,7 @@ func (r *run) removeDead() bool {
 }
 
 // sweep removes empty directories of claims in a parent. All volumes in it have one name here.
-func (r *run) sweep() {
+func sweep(r *run) {
 	at, err := r.lookup(r.x, taken)
 	if err != ok {
 		return

@@ -27,10 +27,13 @@ func init() {
 		return r.sub(readEntry, purgeFinish)
 	}
 	phases[purgeFinish] = func(r *run) phase {
-		if r.state != empty {
-			return r.fail()
+		switch r.state {
+		case deleting:
+			return purgeKept
+		case empty:
+			return r.sub(finish, purgeForget)
 		}
-		return r.sub(finish, purgeForget)
+		return r.fail()
 	}
 	phases[purgeForget] = func(r *run) phase {
 		switch v := r.vol(r.t); {
@@ -59,7 +62,7 @@ func init() {
 	phases[purgeRelease] = func(r *run) phase { return r.sub(release, purgeTake) }
 	phases[purgeTake] = func(r *run) phase {
 		r.step("take the tree for its purge")
-		r.rename(trash, trashed.of(r.t), trash, purging.of(r.t))
+		r.done = r.rename(trash, trashed.of(r.t), trash, purging.of(r.t)) == notempty
 		return purgeTree
 	}
 	phases[purgeTree] = func(r *run) phase {
@@ -67,10 +70,13 @@ func init() {
 			r.step("purge")
 			r.unlink(d, data)
 			r.plain(func() { // and all else
-				if r.w0.get(trash, purging.of(r.t)) == d {
+				if d != gone && r.w0.get(trash, purging.of(r.t)) == d {
 					r.w0.removeAll(trash, purging.of(r.t))
 				}
 			})
+		}
+		if r.done { // there is a second one: it was kept in its place, and then could be moved
+			return purgeTake
 		}
 		return purgeRecord
 	}

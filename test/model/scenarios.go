@@ -16,7 +16,7 @@ type vols []volume
 // scenarios returns all that is explored. What the letters stand for is the name of the function that
 // returns them.
 func scenarios() []scenario {
-	return slices.Concat(deletions(), successors(), creations(), restores(), updates(), copies(), retained(), nested())
+	return slices.Concat(deletions(), successors(), creations(), restores(), updates(), copies(), retained(), nested(), projects())
 }
 
 func deletions() []scenario {
@@ -68,6 +68,8 @@ func creations() []scenario {
 			tasks: []task{{phase: create, n: 1}, {phase: create, n: 2, takes: true}}},
 		{name: "c6", volumes: foreign, setup: occupied,
 			tasks: []task{{phase: create, n: 1}, {phase: remove, n: 1}, {phase: giveUp, n: 1}}},
+		{name: "c7", volumes: vols{1: {key: 1, dir: 1, owned: true}, 2: {key: 2, dir: 1}},
+			tasks: []task{{phase: create, n: 1}, {phase: giveUp, n: 1}, {phase: create, n: 2}}},
 	}
 }
 
@@ -159,6 +161,20 @@ func nested() []scenario {
 	}
 }
 
+func projects() []scenario {
+	fixed := vols{1: {key: 1, dir: 1, fixed: true}, 2: {key: 2, dir: 1}, 3: {key: 3, dir: 1, from: 1}}
+	return []scenario{
+		{name: "k1", volumes: fixed, made: []nonce{1},
+			tasks: []task{{phase: remove, n: 1}, {phase: purge, n: 1, when: dueInPlace}, {phase: purge, n: 1, when: dueInPlace}, {phase: create, n: 2}, {phase: pod, n: 2, when: live(2)}}},
+		{name: "k2", budget: 1, volumes: fixed, made: []nonce{1},
+			tasks: []task{{phase: remove, n: 1}, {phase: purge, n: 1, when: dueInPlace}, {phase: create, n: 2}, {phase: pod, n: 2, when: live(2)}}},
+		{name: "k3", volumes: fixed, made: []nonce{1},
+			tasks: []task{{phase: remove, n: 1}, {phase: purge, n: 1, when: dueInPlace}, {phase: unfix, n: 1, when: dueInPlace}, {phase: remove, n: 1}, {phase: create, n: 3, when: inTrash}}},
+		{name: "k4", volumes: fixed, made: []nonce{1},
+			tasks: []task{{phase: remove, n: 1}, {phase: remove, n: 1}, {phase: purge, n: 1, when: dueInPlace}, {phase: unfix, n: 1, when: dueInPlace}, {phase: create, n: 2}}},
+	}
+}
+
 // occupied puts a directory, with something in it, where a volume's is to be.
 func occupied(w *world) {
 	d := w.add(root, directory.of(1), true)
@@ -174,6 +190,9 @@ func inTrash(w *world) bool {
 	return w.get(trash, trashed.of(1)) != gone || w.get(trash, leftover.of(1)) != gone
 }
 
+// dueInPlace says whether volume 1 is in the trash, and its tree is not.
+func dueInPlace(w *world) bool { return w.get(trash, trashJSON.of(1)) != gone && !inTrash(w) }
+
 // intruded says whether a stranger has made something.
 func intruded(w *world) bool { return w.wrote>>stranger&1 == 1 }
 
@@ -185,13 +204,4 @@ func placing(w *world) bool {
 		}
 	}
 	return false
-}
-
-// lateOwner is a creation that gives its directory an owner when it was undone long ago, and another
-// volume has that directory. See limits.
-func lateOwner() scenario {
-	return scenario{
-		name: "c7", volumes: vols{1: {key: 1, dir: 1, owned: true}, 2: {key: 2, dir: 1}},
-		tasks: []task{{phase: create, n: 1}, {phase: giveUp, n: 1}, {phase: create, n: 2}},
-	}
 }

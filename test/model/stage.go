@@ -13,11 +13,12 @@ func init() {
 		if r.again() {
 			return r.fail()
 		}
-		if _, bad := r.unstage(); bad && !r.plan.closesFirst {
-			return r.fail()
-		}
-		if r.plan.closesFirst {
+		_, bad := unstage(r)
+		switch {
+		case !r.plan.looksFirst:
 			return closeStageEnd
+		case bad:
+			return r.fail()
 		}
 		if _, err := r.lookup(r.k, unstaged); err == ok {
 			r.litter = unstaged
@@ -27,23 +28,22 @@ func init() {
 	}
 	phases[closeStageEnd] = func(r *run) phase {
 		r.step("close the stage")
-		err := r.rmdir(r.k, stage)
-		if r.plan.closesFirst {
-			// Nothing comes to be unstaged any more; unless there is something in the way.
-			if _, err := r.lookup(r.k, unstaged); err == ok {
-				r.litter = unstaged
-				return r.sub(rescue, closeStageAgain)
-			}
-		}
-		switch err {
-		case notempty:
-			return closeStage
+		then := stageClosed
+		switch r.rmdir(r.k, stage) {
+		case notempty: // there was something in the way
+			then = closeStage
 		case stale:
 			return r.fail()
 		}
-		return stageClosed
+		if r.plan.looksFirst {
+			return then
+		}
+		if _, err := r.lookup(r.k, unstaged); err == ok {
+			r.litter = unstaged
+			return r.sub(rescue, then)
+		}
+		return then
 	}
-	phases[closeStageAgain] = func(r *run) phase { return closeStage }
 	phases[stageClosed] = func(r *run) phase {
 		r.tries = 0
 		return abortStray
@@ -124,7 +124,7 @@ func (r *run) staged(w ino) (ino, name) {
 }
 
 // unstage takes what is staged out of the stage, into the entry. bad: it cannot be.
-func (r *run) unstage() (done, bad bool) {
+func unstage(r *run) (done, bad bool) {
 	w, err := r.lookup(r.k, stage)
 	if err != ok {
 		return false, err == stale
@@ -135,7 +135,7 @@ func (r *run) unstage() (done, bad bool) {
 	} else {
 		err = r.rename(w, tree, r.k, unstaged)
 	}
-	r.dropCopying(w)
+	dropCopying(r, w)
 	return err == ok, err == notempty
 }
 
@@ -152,7 +152,7 @@ func settleDo(r *run) phase {
 		r.placed = err != ok
 		return abortDir
 	}
-	done, bad := r.unstage()
+	done, bad := unstage(r)
 	if bad {
 		return r.fail()
 	}

@@ -15,7 +15,8 @@ import (
 var apart = []string{
 	"lay out ", "close ", "write the format", "link the format", "rename the format over an empty one", "sweep staging", // a share
 	"set the mode", "clear the entry", "note the parent as ours", "remove the note of the parent", "note the copy", "remove the note of the copy",
-	"write the snapshot's record", "remove the record", "remove the group's record", // snapshots and groups
+	"set the copy aside",                                       // what a parent's project keeps from its place
+	"write the snapshot's record", "remove the group's record", // snapshots and groups
 }
 
 // TestSteps compares the names of the steps here and in pkg/share.

@@ -14,7 +14,7 @@ func init() {
 		if r.plan.lockBeside {
 			return updateLock
 		}
-		h, err := r.holdsDir()
+		h, err := holdsDir(r)
 		if err != ok {
 			return r.fail()
 		}
@@ -35,7 +35,7 @@ func init() {
 			if !r.task.takes { // its lease is not over
 				return r.fail()
 			}
-			r.breakLock()
+			breakLock(r)
 			return updateAgain
 		}
 		return updateAgain
@@ -81,7 +81,7 @@ func init() {
 }
 
 // breakLock removes the lock of an update, whose process is taken to be dead.
-func (r *run) breakLock() {
+func breakLock(r *run) {
 	if c, err := r.lookup(r.src, changeDir); err == ok {
 		r.step("break the lock of the record")
 		r.unlink(c, recordFile)

@@ -211,7 +211,7 @@ func (w *world) rank() {
 		switch {
 		case e.name == taken:
 			asked[e.dir] = !w.nodes[e.ino].dir
-		case e.name.kind() == directory && (e.dir == root || asked[e.dir] && e.dir != claims):
+		case e.name == emptyDir, e.name.kind() == directory && (e.dir == root || asked[e.dir] && e.dir != claims):
 			asked[e.ino] = true
 		}
 	}
@@ -242,7 +242,7 @@ func (w *world) hash() uint64 {
 	b := make([]byte, 0, 512)
 	for _, e := range w.entries[:w.n] {
 		n := w.nodes[e.ino]
-		b = append(b, byte(e.dir), byte(e.name), byte(e.name>>8), byte(e.ino), bit(n.dir), byte(n.val), n.mtime)
+		b = append(b, byte(e.dir), byte(e.name), byte(e.name>>8), byte(e.ino), bit(n.dir)|bit(n.fixed)<<1, byte(n.val), n.mtime)
 	}
 	b = append(b, w.n, w.nd, w.budget, w.last, w.cuts, byte(w.wrote), byte(w.purged), byte(w.begun))
 	for i := range w.home {
