@@ -20,13 +20,7 @@ const (
 )
 
 // large are the types that may have more methods than others, each with why.
-var large = map[string]string{
-	"pkg/share.Share":   "it is divided with pkg/share",
-	"pkg/share.Volumes": "it is divided with pkg/share",
-	"pkg/share.claims":  "it is divided with pkg/share",
-	"pkg/share.entry":   "it is divided with pkg/share",
-	"pkg/share.ground":  "it is divided with pkg/share, which it tests",
-}
+var large = map[string]string{}
 
 // TestMethods counts the methods of each type, those of tests too. What is promoted from an
 // embedded type counts there.
