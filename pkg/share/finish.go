@@ -167,20 +167,13 @@ func (l leftovers) toTrash(name, id string) error {
 }
 
 // dropClaim removes a claim that did not come into its place.
+//
+// It is renamed first: the claim's maker may just be about to put it in its place, and then it is not to
+// be touched.
 func (l leftovers) dropClaim() {
-	x, err := l.e.dir.Resolve(claimName)
-	if err != nil {
-		return
+	aside := l.e.aside()
+	l.e.step("remove a claim that was refused")
+	if l.e.dir.Rename(claimName, l.e.staging, aside) == nil {
+		_ = l.e.sweepAside(aside)
 	}
-	defer x.Close()
-	var names []string
-	_ = beneath.Names(x, func(name string) error {
-		names = append(names, name)
-		return nil
-	})
-	for _, name := range names {
-		l.e.step("remove a claim that was refused")
-		_ = x.Unlink(name)
-	}
-	_ = l.e.dir.Rmdir(claimName)
 }

@@ -65,11 +65,17 @@ func removeKept(t *Trash, e *entry, r *volume.Record, remove func(dir int, name 
 	}
 	parent, name := volume.SplitDirectory(r.Directory)
 	at, err := t.root.Resolve(parent)
-	if err != nil {
-		return ignore(err, unix.ENOENT)
+	if ignore(err, unix.ENOENT) != nil {
+		return err
 	}
-	defer at.Close()
-	return removeInPlace(e, at, name, remove)
+	if err == nil {
+		defer at.Close()
+		if err := removeInPlace(e, at, name, remove); err != nil {
+			return err
+		}
+	}
+	// A deletion may have taken it away since this looked for it there.
+	return e.leftovers().discard(treeName)
 }
 
 // removeInPlace removes a directory that could not be taken away, unless that is possible by now. A

@@ -51,10 +51,7 @@
 //     round trip. NFSv4.1 carries out no call twice.
 //   - Second calls that pkg/share does not survive, unless scenario.strict is set: a late second mkdir of
 //     stage/, of stage/tree, or of taken/, the mark of a parent.
-//   - What was found in pkg/share and needs no second call: a claim that is removed from an entry while its
-//     maker puts it in its place, and a tree that a purge in place does not see. The tests of the code look
-//     past these (awaited in plan.go), so that they find what else there is. limits in the tests lists all
-//     of them, with those above, and shows how each comes about.
+//     limits in the tests lists them, and shows how each comes about.
 //   - What a client remembers, and the looks that are there for that reason alone. A call is judged by
 //     the server.
 //   - Of project quotas: a parent that hands down a third project, a copy that is kept from its place by one

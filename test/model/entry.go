@@ -186,7 +186,7 @@ func dropRefused(r *run, k ino) {
 		return
 	}
 	r.step("remove a claim that was refused")
-	if !r.plan.refusesAside {
+	if r.plan.refusesInPlace {
 		r.unlink(x, taken)
 		r.rmdir(k, claim)
 		return

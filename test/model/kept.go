@@ -59,7 +59,7 @@ func init() {
 		}
 		d, err := r.lookup(r.up, directory.of(r.vol(r.t).dir))
 		if err != ok {
-			if r.plan.discardsTaken {
+			if !r.plan.overlooksTaken {
 				r.litter = tree
 				return r.sub(discard, purgeKeptRecord)
 			}
