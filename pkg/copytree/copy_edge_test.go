@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/metrics"
 	"slices"
 	"strings"
 	"testing"
@@ -277,9 +278,11 @@ func TestHowDeepACopyGoes(t *testing.T) {
 	}
 }
 
-// TestMemoryDoesNotGrow copies a directory ten times as large as another.
+// TestMemoryDoesNotGrow copies a directory ten times as large as another. It compares what most
+// collections of garbage found alive: on a busy machine one can take so long that what is made
+// meanwhile, which counts as alive, is much.
 func TestMemoryDoesNotGrow(t *testing.T) {
-	var peak [2]uint64
+	var usual [2]uint64
 	for i, entries := range []int{10_000, 100_000} {
 		dir, err := os.MkdirTemp("/dev/shm", "memory")
 		must(t, err)
@@ -292,13 +295,16 @@ func TestMemoryDoesNotGrow(t *testing.T) {
 		stop, done := make(chan struct{}), make(chan struct{})
 		go func() {
 			defer close(done)
+			live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+			var found []uint64
 			for {
-				var m runtime.MemStats
 				runtime.GC()
-				runtime.ReadMemStats(&m)
-				peak[i] = max(peak[i], m.HeapAlloc)
+				metrics.Read(live)
+				found = append(found, live[0].Value.Uint64())
 				select {
 				case <-stop:
+					slices.Sort(found)
+					usual[i] = found[len(found)/2]
 					return
 				case <-time.After(20 * time.Millisecond):
 				}
@@ -315,9 +321,9 @@ func TestMemoryDoesNotGrow(t *testing.T) {
 			t.Errorf("the copy has %d of %d entries", len(names), entries)
 		}
 	}
-	t.Logf("%d KiB with 10,000 entries, %d KiB with 100,000", peak[0]>>10, peak[1]>>10)
-	if peak[1] > peak[0]+1<<20 {
-		t.Errorf("%d bytes with 10,000 entries, %d with 100,000", peak[0], peak[1])
+	t.Logf("%d KiB with 10,000 entries, %d KiB with 100,000", usual[0]>>10, usual[1]>>10)
+	if usual[1] > usual[0]+1<<20 {
+		t.Errorf("%d bytes with 10,000 entries, %d with 100,000", usual[0], usual[1])
 	}
 }
 
