@@ -19,6 +19,7 @@ const dateless = 100 * 365 * 24 * time.Hour
 func made(t *testing.T) *ground {
 	t.Helper()
 	g := openAt(t, scratch(t), Options{Maker: "controller-0", Run: "run-1", forbids: projects})
+	g.def.TrashRetention = dateless // what becomes due in an hour has done so when the tests run next
 	makeVolumes(g)
 	makeSnapshots(g)
 	makeTrash(g)
@@ -156,7 +157,7 @@ func stopAt(g *ground, at string, nth int, do func(h *ground) error) {
 // nothing any more.
 func dieIn(g *ground, do func(h *ground, die func()) error, at string) {
 	g.Helper()
-	s, err := Open(g.dir, nas1, Options{Maker: "controller-1", Run: "run-1", Lease: over, forbids: projects})
+	s, err := Open(g.dir, g.def, Options{Maker: "controller-1", Run: "run-1", Lease: over, forbids: projects})
 	g.must(err)
 	defer s.Close()
 	done := make(chan error, 1)
