@@ -32,6 +32,37 @@ func Names(d Dir, each func(name string) error) error {
 		return err
 	}
 	defer f.Close()
+	return names(f, each)
+}
+
+// NamesNow is [Names] for a directory of ours that another mount of this machine changes, too. A
+// server recalls nothing from an NFSv4 client for what that client does itself, and all mounts of a
+// machine are one client (RFC 8881, section 10.2): what it has delegated of d would hide the change,
+// whatever is asked. A change of d's attributes has the client give it back; so d's mode is set to
+// what it is. It is one round trip more. Where that is not permitted, it is Names.
+func NamesNow(d Dir, each func(name string) error) error {
+	if d == None {
+		return nil
+	}
+	f, err := d.Open(".", unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if err := f.Chmod(info.Mode()); err != nil && !errors.Is(err, fs.ErrPermission) && !errors.Is(err, unix.EROFS) {
+		return err
+	}
+	if err := d.Refresh(); err != nil {
+		return err
+	}
+	return names(f, each)
+}
+
+func names(f *os.File, each func(name string) error) error {
 	for {
 		names, err := f.Readdirnames(batch)
 		for _, name := range names {

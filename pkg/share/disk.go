@@ -133,6 +133,15 @@ func (d *disk) doubt() {
 	}
 }
 
+// list calls each for every name in a directory of .mooring, as the server has it now: another
+// controller may be at work on this machine, too.
+func (d *disk) list(dir beneath.Dir, each func(name string) error) error {
+	if d.opt.ReadOnly {
+		return beneath.Names(dir, each)
+	}
+	return beneath.NamesNow(dir, each)
+}
+
 // gone reports whether it is the share itself that is stale, and not one file on it that
 // another controller has removed.
 func (d *disk) gone() bool { return is(d.state.Refresh(), unix.ESTALE) }

@@ -155,7 +155,7 @@ func (t *table) read(key string) (*entry, stored, error) {
 // keys returns the keys of all entries, sorted. What no key can be is no entry.
 func (t *table) keys(ctx context.Context) ([]string, error) {
 	var keys []string
-	err := beneath.Names(t.dir, func(name string) error {
+	err := t.list(t.dir, func(name string) error {
 		if volume.ValidKey(name) {
 			keys = append(keys, name)
 		}

@@ -51,7 +51,7 @@ func (j *Jobs) List(ctx context.Context) (jobs []Job, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	err = beneath.Names(j.dir, func(name string) error {
+	err = j.list(j.dir, func(name string) error {
 		id, nonce, ok := cutNonce(name)
 		target, known := volume.ParseObject(id)
 		if ok && known {

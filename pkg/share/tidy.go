@@ -69,7 +69,7 @@ func (p *parents) tidy(ctx context.Context, idle time.Duration) (err error) {
 // knows: one that it sees for the first time has just been used.
 func (p *parents) idle(ctx context.Context, idle time.Duration) ([]string, error) {
 	all := map[string]bool{}
-	err := beneath.Names(p.dir, func(name string) error {
+	err := p.list(p.dir, func(name string) error {
 		if parent, ok := parentOf(name); ok {
 			all[parent] = true
 		}

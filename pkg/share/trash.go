@@ -65,7 +65,7 @@ func (t *Trash) List(ctx context.Context) (entries []Trashed, err error) {
 		return nil, err
 	}
 	found := map[string]*Trashed{}
-	err = beneath.Names(t.dir, func(name string) error {
+	err = t.list(t.dir, func(name string) error {
 		n, ok := volume.ParseTrashName(name)
 		if !ok {
 			return nil

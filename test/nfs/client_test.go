@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -93,6 +94,58 @@ func TestOneMachineByIPv6(t *testing.T) {
 	pod.leave("pod")
 	if log := s.ctl.Log(); !strings.Contains(log, "another NFS version than pods use") {
 		t.Errorf("nothing is said of that in\n%s", log)
+	}
+}
+
+// TestTwoControllersOnOneMachine has a controller list what another one makes and deletes: the two are
+// one client to the server.
+func TestTwoControllersOnOneMachine(t *testing.T) {
+	for _, version := range versions {
+		t.Run(version, func(t *testing.T) {
+			withDelegations(t)
+			s := newSite(t, "mountOptions: [nfsvers="+version+"]")
+			a, b := s.start("controller", "a"), s.start("controller", "b")
+			volumes := func(d *lab.Driver) (ids []string) {
+				r, err := d.Controller.ListVolumes(soon(t), &csi.ListVolumesRequest{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, e := range r.Entries {
+					ids = append(ids, e.Volume.VolumeId)
+				}
+				return ids
+			}
+			lists := func(d *lab.Driver, wantVolumes, wantSnapshots []string) {
+				t.Helper()
+				if got := volumes(d); !slices.Equal(got, wantVolumes) {
+					t.Errorf("of volumes it lists %q, not %q", got, wantVolumes)
+				}
+				if got := snapshots(t, d); !slices.Equal(got, wantSnapshots) {
+					t.Errorf("of snapshots it lists %q, not %q", got, wantSnapshots)
+				}
+			}
+			var made, taken []string
+			lists(b, nil, nil)
+			for i := range 4 {
+				r, err := a.Controller.CreateVolume(soon(t), request(fmt.Sprint("pvc-", i), nil))
+				if err != nil {
+					t.Fatal(err)
+				}
+				taken = append(taken, mustSnapshot(t, a, r.Volume, fmt.Sprint("snap-", i)).SnapshotId)
+				made = append(made, r.Volume.VolumeId)
+				lists(b, made, taken)
+			}
+			for len(made) > 0 {
+				if _, err := a.Controller.DeleteVolume(soon(t), &csi.DeleteVolumeRequest{VolumeId: made[0]}); err != nil {
+					t.Fatal(err)
+				}
+				if err := deleteSnapshot(t, a, taken[0]); err != nil {
+					t.Fatal(err)
+				}
+				made, taken = made[1:], taken[1:]
+				lists(b, made, taken)
+			}
+		})
 	}
 }
 
