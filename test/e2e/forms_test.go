@@ -31,6 +31,7 @@ func TestKubeletMounts(t *testing.T) {
 	remove(t, "clone.yaml")
 	remove(t, "dynamic.yaml")
 	gone(t, dir)
+	t.Run("beside pods", func(t *testing.T) { oneMachine(t, "given", ":") })
 }
 
 // TestServer runs an NFS server in the cluster, and takes its pod away while others write.
