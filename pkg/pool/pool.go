@@ -58,6 +58,7 @@ type Pool struct {
 
 	mu   sync.Mutex
 	open map[string]*pooled
+	seen map[string]known // by the name of the share
 }
 
 // pooled is one share in the pool. Its fields are the pool's, but for what comes after done.
@@ -80,7 +81,7 @@ type pooled struct {
 func New(registry func() *volume.Registry, mounter Mounter, dir string, opt Options) *Pool {
 	opt.Share.Run = randomHex(4)
 	ending, end := context.WithCancel(context.Background())
-	return &Pool{registry: registry, mounter: mounter, dir: dir, opt: opt, ending: ending, end: end, open: map[string]*pooled{}}
+	return &Pool{registry: registry, mounter: mounter, dir: dir, opt: opt, ending: ending, end: end, open: map[string]*pooled{}, seen: map[string]known{}}
 }
 
 // Registry returns the registry in force.
@@ -189,7 +190,7 @@ func (e *pooled) ready() bool {
 // usable reports whether an entry serves one who wants def now.
 func (e *pooled) usable(def volume.Share) bool {
 	switch {
-	case !e.def.SameMount(def), e.def.TrashRetention != def.TrashRetention, e.def.MaxVolumes != def.MaxVolumes:
+	case !e.def.SameMount(def), e.def.TrashRetention != def.TrashRetention, e.def.MaxVolumes != def.MaxVolumes, e.def.ID != def.ID:
 		return false
 	case !e.ready():
 		return true
@@ -286,7 +287,7 @@ func (p *Pool) openMounted(ctx context.Context, e *pooled) (*share.Share, error)
 	begun := ctx.Err() == nil
 	if begun {
 		go func() {
-			s, err := share.Open(e.target, e.def, p.opt.Share)
+			s, err := p.openKnown(ctx, e)
 			done <- result{s, err}
 		}()
 	}

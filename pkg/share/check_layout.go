@@ -65,7 +65,7 @@ func (c layoutCheck) lookFormat(f *finding) error {
 		}
 	}
 	if missing(err) || err == nil && len(data) == 0 {
-		f.warn("nothing has to be done: the next start of a controller writes it", "it is missing, or empty")
+		f.warn("nothing has to be done, if the right disk is exported: the next volume that is created writes it", "it is missing, or empty")
 		return nil
 	}
 	if err != nil {
@@ -77,6 +77,9 @@ func (c layoutCheck) lookFormat(f *finding) error {
 		return nil
 	}
 	f.requires(format.Unsupported())
+	if format.ID == "" {
+		f.note("mooringctl share reidentify gives it one", "it says no id of the share: it is from before there were ids")
+	}
 	return nil
 }
 

@@ -43,7 +43,9 @@ func wrongLayout() []wrong {
 			g.removed(".mooring/format.json")
 			g.put(".mooring/volumes/v9.json", "{}")
 		}, []string{"error format.json: before the first release", "warning volumes/v9.json: nothing of that name"}},
-		{"newer format", func(g *ground) { g.wrote(".mooring/format.json", "{"+newer+`"version": 9}`) }, []string{"warning format.json: teleport"}},
+		{"newer format", func(g *ground) {
+			g.wrote(".mooring/format.json", "{"+newer+`"version": 9, "id": "`+volume.NewShareID()+`"}`)
+		}, []string{"warning format.json: teleport"}},
 		{"something in .mooring", func(g *ground) { g.put(".mooring/mine", "") }, []string{"warning mine: nothing of that name"}},
 		{"a half format", func(g *ground) { g.put(".mooring/format.ctl.1."+someNonce, "") }, []string{"note format.ctl.1.NONCE: left by a controller"}},
 		{"no jobs", func(g *ground) { g.removed(".mooring/jobs") }, []string{"error jobs: missing"}},

@@ -332,7 +332,7 @@ var fixtureLeaves = []string{
 func TestFixtureClear(t *testing.T) {
 	fixtures(t, func(t *testing.T, g *ground) {
 		g = reopen(g)
-		v, err := OpenInline(g.dir, nas1)
+		v, err := OpenInline(g.dir, nas1, true)
 		g.must(err)
 		defer v.Close()
 		g.must(v.Trash("csi-1"))

@@ -44,6 +44,9 @@ func (s *Share) formatStands(ctx context.Context) (err error) {
 		s.lost.Store(true)
 		return err
 	}
+	if format.ID != s.id { // see Reidentify: whoever opens it next is to know
+		s.lost.Store(true)
+	}
 	return nil
 }
 

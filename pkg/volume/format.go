@@ -2,12 +2,19 @@
 
 package volume
 
+import "fmt"
+
 // FormatName is the name of the file in StateDir that has the share's Format.
 const FormatName = "format.json"
 
 // Format says what one has to know of the layout of StateDir on a share. Who does not know all
 // that it requires changes nothing there.
-type Format struct{ Header }
+type Format struct {
+	Header
+	// ID is that of what lies on the disk, whatever a registry calls it: see NewShareID. "": it
+	// was laid out before there were ids.
+	ID string `json:"id,omitempty"`
+}
 
 var formatFile = file{
 	what:   "the format of the share",
@@ -20,7 +27,12 @@ func (f Format) Encode() ([]byte, error) { return encode(formatFile, &f) }
 // DecodeFormat reads the format of a share. One that is not whole is ErrDamaged. One that
 // requires what this program does not know is decoded: see CheckRequires.
 func DecodeFormat(data []byte) (*Format, error) {
-	return decode(formatFile, data, func(*Format) error { return nil })
+	return decode(formatFile, data, func(f *Format) error {
+		if f.ID != "" && !validShareID(f.ID) {
+			return fmt.Errorf("its id is %q", f.ID)
+		}
+		return nil
+	})
 }
 
 // CheckRequires returns ErrConflict where the share requires what this program does not know.
