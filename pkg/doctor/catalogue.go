@@ -163,7 +163,7 @@ func identityChecks() []Check {
 			{"another-share", Fail, "It is another share than the configuration says.",
 				"Mount the right disk on the server, or correct the share's id in the configuration.", "mooringctl shares"},
 			{"no-id", Warn, "It has no id: another disk in its place would not be noticed.",
-				"Give it one.", "mooringctl share reidentify {share}"},
+				"Create a volume, with which it gets one; or give it one by hand.", "mooringctl share reidentify {share}"},
 		}},
 	}
 }

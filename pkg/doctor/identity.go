@@ -23,15 +23,14 @@ func (t *probeFile) format() (id string, laidOut bool, err error) {
 		return "", false, err
 	}
 	defer in.Close()
-	data, _, err := in.Read(volume.FormatName, maxFormat)
-	if errors.Is(err, unix.ENOENT) || err == nil && len(data) == 0 {
-		return "", false, nil
-	}
-	if err != nil {
-		return "", false, err
-	}
-	format, err := volume.DecodeFormat(data)
-	if err != nil {
+	format, err := volume.ReadFormat(func(name string) ([]byte, error) {
+		data, _, err := in.Read(name, maxFormat)
+		if errors.Is(err, unix.ENOENT) {
+			return nil, nil
+		}
+		return data, err
+	})
+	if format == nil || err != nil {
 		return "", false, err
 	}
 	return format.ID, true, nil

@@ -22,11 +22,11 @@ func (a *access) open(ctx context.Context, name string, options []string) (*shar
 	return sh, release, nil
 }
 
-// openToCreate is open for who is about to create a volume, for which the share is laid out, if it
-// is not.
+// openToCreate is open for who is about to create a volume, for which the share is laid out and gets an
+// id, if it has none.
 func (a *access) openToCreate(ctx context.Context, name string, options []string) (*share.Share, func(), error) {
 	sh, release, err := a.openAny(ctx, name, options)
-	if err != nil || sh.Initialized() {
+	if err != nil || sh.Identity.ID() != "" {
 		return sh, release, err
 	}
 	_, err = sh.Identity.LayOut(ctx)

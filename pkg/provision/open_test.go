@@ -129,3 +129,29 @@ func TestLaysOut(t *testing.T) {
 		}
 	}
 }
+
+// TestIDWithVolume has a share from before there were ids get one with the next volume, and not with
+// what else is asked.
+func TestIDWithVolume(t *testing.T) {
+	ctx := t.Context()
+	o, s := unlaid(t)
+	create := func(name string) {
+		t.Helper()
+		if _, err := s.Volumes.Create(ctx, volume.Wish{Name: name, Params: volume.Params{Shares: []string{"nas1"}, SubDir: volume.MustTemplate(name)}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	id := func() string { return o.opened[len(o.opened)-1].Identity.ID() }
+	create("pvc-1")
+	if err := os.WriteFile(filepath.Join(o.dir, ".mooring/format.json"), []byte(`{"version": 1}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o.opened[len(o.opened)-1].MarkLost()
+	if err := s.Volumes.Delete(ctx, volume.Handle{Share: "nas1", Key: "pvc-1"}, nil); err != nil || id() != "" {
+		t.Errorf("a deletion gives it the id %q: %v", id(), err)
+	}
+	create("pvc-2")
+	if id() == "" {
+		t.Error("it has no id")
+	}
+}

@@ -34,8 +34,8 @@ type disk struct {
 	state   beneath.Dir // .mooring
 	staging beneath.Dir
 
-	formatted bool   // it has been laid out
-	id        string // of the format
+	formatted bool // it has been laid out
+	id        atomic.Pointer[string]
 }
 
 // step is called before each change on the share.

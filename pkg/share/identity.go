@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/mooring-csi/mooring/pkg/volume"
-	"golang.org/x/sys/unix"
 )
 
 // Identity is which share an open one is: the id in its format. An export that is not the one it
@@ -17,8 +16,14 @@ import (
 // to delete.
 type Identity struct{ *disk }
 
-// ID returns the id of the share; "" where it has not been laid out, or was before there were ids.
-func (i *Identity) ID() string { return i.id }
+// ID returns the id of the share; "" where it has not been laid out, or was before there were ids. It
+// changes when the share gets another while it is open.
+func (i *Identity) ID() string {
+	if id := i.id.Load(); id != nil {
+		return *id
+	}
+	return ""
+}
 
 // Check returns ErrConflict where the share has not been laid out.
 func (i *Identity) Check() (err error) {
@@ -26,8 +31,8 @@ func (i *Identity) Check() (err error) {
 	return i.laidOut()
 }
 
-// LayOut lays the share out, if nobody has. What is open here stays as it is: the share is lost
-// then, and has to be opened anew. It returns the id that the share has now.
+// LayOut lays the share out, if nobody has, and gives it an id, if it has none. What is open here stays
+// as it is: the share is lost then, and has to be opened anew. It returns the id that the share has now.
 func (i *Identity) LayOut(ctx context.Context) (id string, err error) {
 	defer i.explain(&err, "lay out %s", volume.StateDir)
 	if err := ctx.Err(); err != nil {
@@ -41,7 +46,7 @@ func (i *Identity) LayOut(ctx context.Context) (id string, err error) {
 	}
 	defer s.Close()
 	i.lost.Store(true)
-	return s.id, nil
+	return s.Identity.ID(), nil
 }
 
 // Renew gives the share a new id, and returns both. Others that have the share open notice within
@@ -52,119 +57,49 @@ func (i *Identity) Renew(ctx context.Context) (before, now string, err error) {
 	if err := i.present(ctx); err != nil {
 		return "", "", err
 	}
-	data, _, err := i.state.Read(formatFile, maxRecord)
+	format, err := i.readFormat()
 	if err != nil {
 		return "", "", err
 	}
-	format, err := volume.DecodeFormat(data)
-	if err == nil {
-		err = format.CheckRequires()
+	if format == nil {
+		return "", "", volume.NotLaidOut(i.def.Name)
 	}
-	if err != nil {
+	if err := format.CheckRequires(); err != nil {
 		return "", "", err
 	}
 	before, now = format.ID, volume.NewShareID()
 	format.ID = now
-	if data, err = format.Encode(); err != nil {
+	if err := i.replace(format); err != nil {
 		return "", "", err
+	}
+	i.becomes(now)
+	return before, now, nil
+}
+
+// replace puts a format in the place of that of the share.
+func (i *Identity) replace(format *volume.Format) error {
+	data, err := format.Encode()
+	if err != nil {
+		return err
 	}
 	aside := "format." + i.aside()
 	i.step("write the format")
 	if err := writeOwn(i.state, aside, data); err != nil {
-		return "", "", err
+		return err
 	}
 	i.step("rename the format with the new id into place")
 	if err := i.state.Rename(aside, i.state, formatFile); err != nil {
 		_ = i.state.Unlink(aside)
-		return "", "", err
+		return err
 	}
+	return nil
+}
+
+// becomes notes that the share, as it is mounted, has got another id: whoever opens it next is to
+// know.
+func (i *Identity) becomes(id string) {
+	i.id.Store(&id)
 	i.lost.Store(true)
-	return before, now, nil
-}
-
-// laysOut reports whether the share may be laid out. With an id that it has to have it may not:
-// it would get another.
-func (d *disk) laysOut() bool {
-	return d.opt.LayOut && !d.opt.ReadOnly && (d.def.ID == "" || d.opt.AnyID)
-}
-
-// useFormat takes over what the format of the share says.
-func (d *disk) useFormat(data []byte) error {
-	format, err := volume.DecodeFormat(data)
-	if err == nil && !d.opt.ReadOnly { // who only looks may
-		err = format.CheckRequires()
-	}
-	if err != nil {
-		return err
-	}
-	d.formatted, d.id = true, format.ID
-	return nil
-}
-
-// newFormat is the format of a share that is being laid out.
-type newFormat struct{ *disk }
-
-// write writes the format of a share that has none, create-once.
-func (d newFormat) write(id string) error {
-	data, err := volume.Format{ID: id}.Encode()
-	if err != nil {
-		return err
-	}
-	aside := "format." + d.aside()
-	d.step("write the format")
-	if err := writeOwn(d.state, aside, data); err != nil {
-		return err
-	}
-	d.step("link the format")
-	err = d.state.Link(aside, d.state, formatFile)
-	if noLinks(err) {
-		err = create(d.state, formatFile, data)
-	}
-	if is(err, unix.EEXIST) { // another's, which may be newer, or an empty one
-		err = d.replaceEmpty(aside)
-	}
-	_ = d.state.Unlink(aside)
-	if err != nil {
-		return err
-	}
-	return d.written(id)
-}
-
-// replaceEmpty replaces a format that a crash has left empty.
-func (d newFormat) replaceEmpty(aside string) error {
-	data, _, err := d.state.Read(formatFile, maxRecord)
-	if err != nil {
-		return err
-	}
-	if len(data) == 0 {
-		d.step("rename the format over an empty one")
-		return d.state.Rename(aside, d.state, formatFile)
-	}
-	return nil
-}
-
-// written reads the format that was just written here, with that id, or by another process
-// that was first.
-func (d newFormat) written(id string) error {
-	data, _, err := d.state.Read(formatFile, maxRecord)
-	if err != nil {
-		return err
-	}
-	if err := d.useFormat(data); err != nil {
-		return err
-	}
-	if d.id == id && d.opt.LaidOut != nil {
-		d.opt.LaidOut(d.def, id)
-	}
-	return nil
-}
-
-// checkID refuses an export that does not have the id which the registry says.
-func (d *disk) checkID() error {
-	if d.opt.AnyID || d.def.ID == "" || d.def.ID == d.id {
-		return nil
-	}
-	return volume.WrongShare(d.def.Name, d.def.ID, d.id, d.formatted)
 }
 
 // laidOut refuses what can only be done on a share that has been laid out. Another process may

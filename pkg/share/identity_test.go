@@ -239,25 +239,120 @@ func TestRenewStops(t *testing.T) {
 	}
 }
 
-// TestWithoutID has a share that was laid out before there were ids: it is used as it is, and
-// gets one when somebody asks for that.
+// withoutID has a share be as it was laid out before there were ids.
+func withoutID(g *ground) {
+	g.Helper()
+	g.must(os.WriteFile(g.at(".mooring/"+formatFile), []byte("{\n  \"version\": 1\n}\n"), 0o600))
+}
+
+// TestWithoutID has a share that was laid out before there were ids be used as it is, and get one when
+// something is to be created, and not before.
 func TestWithoutID(t *testing.T) {
 	g := newGround(t)
 	g.create("v1", "v1")
-	g.must(os.WriteFile(g.at(".mooring/format.json"), []byte("{\n  \"version\": 1\n}\n"), 0o600))
-	before := g.text(".mooring/format.json")
-	next := g.next()
-	_, err := next.Volumes.Delete(t.Context(), "v1")
-	g.must(err)
-	if got := g.text(".mooring/format.json"); got != before || next.Identity.ID() != "" {
-		t.Errorf("it got the id %q: %s", next.Identity.ID(), got)
+	withoutID(g)
+	before := g.names(".mooring")
+	for _, opt := range []Options{{Maker: maker}, {Maker: maker, ReadOnly: true, LayOut: true}} {
+		s, err := Open(g.dir, nas1, opt)
+		g.must(err)
+		defer s.Close()
+		if !opt.ReadOnly {
+			_, err = s.Volumes.Delete(t.Context(), "v1")
+			g.must(err)
+			g.must(s.Tidy(t.Context(), time.Hour))
+		}
+		if got := g.names(".mooring"); !slices.Equal(got, before) || s.Identity.ID() != "" || s.Lost() {
+			t.Errorf("it got the id %q: %q", s.Identity.ID(), got)
+		}
 	}
-	was, now, err := next.Identity.Renew(t.Context())
+	pinned := nas1
+	pinned.ID = volume.NewShareID()
+	_, err := Open(g.dir, pinned, Options{Maker: maker, LayOut: true})
+	g.refused("another is expected", err, volume.ErrConflict, "has none")
+	other, err := Open(g.dir, nas1, Options{Maker: maker, LaidOut: func(volume.Share, string) { t.Error("it is laid out anew") }})
 	g.must(err)
-	if s := g.next(); was != "" || s.Identity.ID() != now {
+	defer other.Close()
+
+	ids := make([]string, 8)
+	var all sync.WaitGroup
+	for i := range ids {
+		all.Go(func() { ids[i], _ = other.Identity.LayOut(t.Context()) })
+	}
+	all.Wait()
+	slices.Sort(ids)
+	if ids = slices.Compact(ids); len(ids) != 1 || ids[0] == "" {
+		t.Fatalf("the ids are %q", ids)
+	}
+	if got := g.text(".mooring/" + formatFile); strings.Contains(got, "id") {
+		t.Errorf("the format is %s", got)
+	}
+	if s := g.next(); s.Identity.ID() != ids[0] {
+		t.Errorf("it is opened as %q", s.Identity.ID())
+	}
+	g.must(other.Tidy(t.Context(), time.Hour))
+	if other.Identity.ID() != ids[0] || !other.Lost() {
+		t.Errorf("who had it open takes it for %q", other.Identity.ID())
+	}
+	was, now, err := g.next().Identity.Renew(t.Context())
+	g.must(err)
+	if s := g.next(); was != ids[0] || now == was || s.Identity.ID() != now {
 		t.Errorf("it was %q, and is %q", was, s.Identity.ID())
 	}
-	g.put(".mooring/format.json", `{"version": 1, "id": "nas1"}`)
+}
+
+// TestBadID has an id that cannot be read be refused.
+func TestBadID(t *testing.T) {
+	g := newGround(t)
+	g.put(".mooring/"+formatFile, `{"version": 1, "id": "nas1"}`)
+	_, err := Open(g.dir, nas1, Options{Maker: maker})
+	g.refused("a bad id", err, volume.ErrDamaged, `its id is "nas1"`, "restore .mooring/format.json", "backup")
+	withoutID(g)
+	g.put(".mooring/"+idFile, "{")
 	_, err = Open(g.dir, nas1, Options{Maker: maker})
-	g.refused("a bad id", err, volume.ErrDamaged, `its id is "nas1"`, "backup")
+	g.refused("a damaged id", err, volume.ErrDamaged, "remove .mooring/id.json")
+	g.put(".mooring/"+idFile, "")
+	if s := g.next(); s.Identity.ID() == "" {
+		t.Error("what a crash left empty stays so")
+	}
+}
+
+// TestIDIsFirst has a process stop before it links an id, and go on when another has given one: that
+// stays.
+func TestIDIsFirst(t *testing.T) {
+	for what, prepare := range map[string]func(g *ground){"not laid out": func(*ground) {}, "without an id": func(g *ground) {
+		openAt(t, g.dir, Options{Maker: maker})
+		withoutID(g)
+	}} {
+		g := unopened(t)
+		prepare(g)
+		other := func() string { return openAt(t, g.dir, Options{Maker: stranger}).Identity.ID() }
+		first := ""
+		step := func(step string) {
+			if step == "link the format" {
+				first = other()
+			}
+		}
+		s, err := Open(g.dir, nas1, Options{Maker: maker, LayOut: true, Step: step})
+		g.must(err)
+		defer s.Close()
+		if last := other(); first == "" || s.Identity.ID() != first || last != first {
+			t.Errorf("%s: it is %q, then %q, then %q", what, first, s.Identity.ID(), last)
+		}
+	}
+}
+
+// TestAddIDStops has the process die before each step: the share has no id, or one.
+func TestAddIDStops(t *testing.T) {
+	for n := 1; n <= 3; n++ {
+		g := newGround(t)
+		withoutID(g)
+		a := &actor{ground: g}
+		a.killed(n, func(b *actor) error { _, err := b.Identity.LayOut(t.Context()); return err })
+		s, err := Open(g.dir, nas1, Options{ReadOnly: true})
+		g.must(err)
+		defer s.Close()
+		if (s.Identity.ID() == "") != (n < 3) {
+			t.Errorf("killed before step %d it is %q", n, s.Identity.ID())
+		}
+	}
 }

@@ -30,12 +30,10 @@ func OpenInline(path string, def volume.Share, layOut bool) (v *Inline, err erro
 	if d.root, err = beneath.OpenRoot(path); err != nil {
 		return v, err
 	}
-	if err := v.s.layOut(); err != nil {
+	if err := (layout{v.s}).open(); err != nil || !v.s.formatted {
 		return v, err
 	}
-	if v.s.formatted {
-		v.dirs, err = d.ensure(d.state, volume.InlineDir)
-	}
+	v.dirs, err = layout{v.s}.ensure(d.state, volume.InlineDir)
 	return v, err
 }
 

@@ -77,7 +77,7 @@ func Open(path string, def volume.Share, opt Options) (s *Share, err error) {
 	if d.root, err = beneath.OpenRoot(path); err != nil {
 		return s, err
 	}
-	if err = s.layOut(); err != nil || opt.ReadOnly || !s.formatted {
+	if err = (layout{s}).open(); err != nil || opt.ReadOnly || !s.formatted {
 		return s, err
 	}
 	return s, ignore(d.sweepStaging(), unix.EROFS)
@@ -109,112 +109,6 @@ func (s *Share) own() map[string]*beneath.Dir {
 		"snapshots": &s.Snapshots.dir, "groups": &s.Groups.dir, "staging": &s.staging,
 		"jobs": &s.Jobs.dir, "trash": &s.Trash.dir,
 	}
-}
-
-// layOut opens .mooring and what is in it, and makes what is missing. The format comes first:
-// what this program does not know is not touched, nor is an export that is not the right one.
-func (s *Share) layOut() (err error) {
-	if s.state, err = s.ensure(s.root, volume.StateDir); err != nil {
-		return err
-	}
-	if s.state != beneath.None {
-		if err := s.checkFormat(); err != nil {
-			return err
-		}
-	}
-	if err := s.checkID(); err != nil || !s.formatted && !s.opt.ReadOnly {
-		return err
-	}
-	if s.state == beneath.None {
-		return nil
-	}
-	if err := s.checkMode(); err != nil {
-		return err
-	}
-	for name, d := range s.own() {
-		if *d, err = s.ensure(s.state, name); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// checkMode keeps everybody but root out of .mooring, whoever has made it.
-func (s *Share) checkMode() error {
-	st, err := s.state.Self()
-	if err != nil || st.Mode&0o077 == 0 || s.opt.ReadOnly {
-		return err
-	}
-	s.step("close " + volume.StateDir)
-	return ignore(chmod(s.state, 0o700), unix.EROFS) // who only looks, looks
-}
-
-// formatFile says which format the share has.
-const formatFile = volume.FormatName
-
-// checkFormat refuses a share whose format this program does not know.
-func (s *Share) checkFormat() error {
-	data, _, err := s.state.Read(formatFile, maxRecord)
-	if err == nil && len(data) > 0 {
-		return s.useFormat(data)
-	}
-	// An empty file is what a crash leaves that came while it was written.
-	if ignore(err, unix.ENOENT) != nil || s.opt.ReadOnly {
-		return ignore(err, unix.ENOENT)
-	}
-	if err := s.checkUnformatted(); err != nil {
-		// Unless another has just written the format, and gone on.
-		if data, _, again := s.state.Read(formatFile, maxRecord); again == nil && len(data) > 0 {
-			return s.useFormat(data)
-		}
-		return err
-	}
-	if !s.laysOut() {
-		return nil
-	}
-	if err := s.checkMode(); err != nil { // before anything is believed of what is in it
-		return err
-	}
-	return newFormat{s.disk}.write(volume.NewShareID())
-}
-
-// checkUnformatted refuses what was laid out before there was a format: that was made before
-// any of the other directories ever since.
-func (s *Share) checkUnformatted() error {
-	for _, name := range []string{"volumes", "snapshots", "groups", "trash"} {
-		d, err := s.state.Resolve(name)
-		if is(err, unix.ENOENT) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		empty, err := beneath.Empty(d)
-		d.Close()
-		if err != nil {
-			return err
-		}
-		if !empty {
-			return volume.OldLayout()
-		}
-	}
-	return nil
-}
-
-// ensure opens the directory name in parent, and makes it where it does not exist.
-func (d *disk) ensure(parent beneath.Dir, name string) (beneath.Dir, error) {
-	found, err := parent.Resolve(name)
-	if !is(err, unix.ENOENT) {
-		return found, err
-	}
-	if !d.formatted && !d.laysOut() || d.opt.ReadOnly {
-		return beneath.None, nil
-	}
-	d.step("lay out " + name)
-	if err := ignore(parent.Mkdir(name, 0o700), unix.EEXIST); err != nil {
-		return beneath.None, err
-	}
-	return parent.Resolve(name)
 }
 
 // staleAside is the age past which something in staging is nobody's any more.

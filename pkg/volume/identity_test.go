@@ -21,9 +21,38 @@ func TestShareID(t *testing.T) {
 		wantKind(t, bad, err, ErrInvalid)
 		wantText(t, err, "no id of a share", "mooringctl shares")
 	}
-	_, err := DecodeFormat([]byte(`{"version": 1, "id": "nas1"}`))
-	wantKind(t, "a format with a bad id", err, ErrDamaged)
-	wantText(t, err, `its id is "nas1"`)
+}
+
+// TestReadFormat has the id be in the format, or in a file of its own.
+func TestReadFormat(t *testing.T) {
+	const id, other = "0b1c2d3e-4f50-4a6b-8c7d-9e0f1a2b3c4d", "1b1c2d3e-4f50-4a6b-8c7d-9e0f1a2b3c4d"
+	says := func(id string) string { return `{"version": 1, "id": "` + id + `"}` }
+	for what, c := range map[string]struct {
+		format, added string
+		want          string // "-": there is none
+		wrong         string
+	}{
+		"nothing":                {"", "", "-", ""},
+		"an id alone":            {"", says(id), "-", ""},
+		"no id":                  {`{"version": 1}`, "", "", ""},
+		"an id":                  {says(id), says(other), id, ""},
+		"an id that is not read": {says(id), "{", id, ""},
+		"an added id":            {`{"version": 1}`, says(other), other, ""},
+		"a bad id":               {says("nas1"), says(other), "", `its id is "nas1"`},
+		"a damaged added id":     {`{"version": 1}`, "{", "", "remove .mooring/id.json"},
+	} {
+		format, err := ReadFormat(func(name string) ([]byte, error) {
+			return []byte(map[string]string{FormatName: c.format, AddedIDName: c.added}[name]), nil
+		})
+		if c.wrong != "" {
+			wantKind(t, what, err, ErrDamaged)
+			wantText(t, err, c.wrong)
+			continue
+		}
+		if err != nil || (format == nil) != (c.want == "-") || format != nil && format.ID != c.want {
+			t.Errorf("%s: it is %+v, %v", what, format, err)
+		}
+	}
 }
 
 // TestWrongShare has each refusal say what was expected, what was found, and what to do.
