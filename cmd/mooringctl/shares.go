@@ -56,7 +56,8 @@ func shareForgetCommand(o *options) *cobra.Command {
 		Long: `Give up what was on a share that was emptied on purpose: a new disk, or .mooring was removed. The
 share is laid out anew, with a new id. From then on there are none of the volumes and snapshots that
 it had: their deletion is OK, and pods that want them do not start. You are asked first. Where there
-is anything of Mooring's on the export, it is refused.
+is anything of Mooring's on the export, it is refused. A controller that has had the share mounted
+uses it again when the configuration says the new id, or when it is restarted.
 
 If the disk is only not mounted on the server, do not: mount it there. Volumes that were forgotten
 are on it, and Kubernetes deletes nothing on it any more.`,
@@ -83,6 +84,10 @@ are on it, and Kubernetes deletes nothing on it any more.`,
 			return err
 		}
 		fmt.Fprintf(c.OutOrStdout(), "share %s is laid out, and has the id %s\n", done.Name, done.ID)
+		if done.Expected == "" {
+			_, err := fmt.Fprintln(c.ErrOrStderr(), "A controller that has had it mounted uses it again when the configuration says this id, or when it is restarted.")
+			return err
+		}
 		return sayExpected(c, done)
 	}
 	return c
@@ -94,8 +99,8 @@ func shareReidentifyCommand(o *options) *cobra.Command {
 		Short: "Give a share a new id",
 		Long: `Give a share a new id, because it is a copy: one that rsync has made, or a snapshot of the server's
 file system, has the id of what it is a copy of. Nothing else on it is changed. Do it on the copy,
-and not on the original, of which a configuration may say the id. A share that was laid out before
-there were ids gets one in this way, too.`,
+and not on the original, of which a configuration may say the id. Controllers that have it mounted
+notice within a minute. A share that was laid out before there were ids gets one in this way, too.`,
 		Example: `  mooringctl share reidentify nas2`,
 		RunE: func(c *cobra.Command, args []string) error {
 			s, end, err := o.openWith(c, share.Options{AnyID: true})
@@ -119,7 +124,7 @@ there were ids gets one in this way, too.`,
 
 // sayExpected says what is to be done about a configuration that says another id.
 func sayExpected(c *cobra.Command, done admin.Identified) error {
-	if done.Expected == "" || done.Expected == done.ID {
+	if done.Expected == "" {
 		return nil
 	}
 	_, err := fmt.Fprintf(c.ErrOrStderr(), "The configuration says that its id is %s: set it to the new one. Until then the share is refused.\n", done.Expected)

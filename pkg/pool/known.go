@@ -3,12 +3,10 @@
 package pool
 
 import (
-	"context"
 	"fmt"
 
 	"github.com/mooring-csi/mooring/pkg/share"
 	"github.com/mooring-csi/mooring/pkg/volume"
-	"k8s.io/klog/v2"
 )
 
 // known is a share as this process has seen it.
@@ -17,38 +15,55 @@ type known struct {
 	id  string
 }
 
+// memory is of the shares that this process has seen, by name.
+type memory map[string]known
+
 // openKnown opens what is mounted, unless it is not the share that it was.
-func (p *Pool) openKnown(ctx context.Context, e *pooled) (*share.Share, error) {
+func (p *Pool) openKnown(e *pooled) (*share.Share, error) {
 	s, err := share.Open(e.target, e.def, p.opt.Share)
 	if err != nil {
 		return nil, err
 	}
-	if err := p.recognize(ctx, e.def, s); err != nil {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.seen.recognize(e.def, s); err != nil {
 		s.Close()
-		return nil, err
+		return nil, fmt.Errorf("share %s: %w", e.def, err)
 	}
+	p.seen.remember(e.def, s)
 	return s, nil
 }
 
 // recognize compares a share that has just been mounted with what it was before, as long as the
-// registry has said the same of it. One that has been laid out, and is not any more, is refused:
-// its disk is most likely not mounted on the server, and the next volume would be made in its
-// place. One with another id has been laid out by somebody, and may be meant: that is logged.
-func (p *Pool) recognize(ctx context.Context, def volume.Share, s *share.Share) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	before, seen := p.seen[def.Name]
-	seen = seen && before.def.Equal(def)
-	if !s.Initialized() {
-		if seen {
-			return fmt.Errorf("share %s: %w", def, volume.Emptied(def.Name, before.id))
-		}
+// registry has said the same of it. One that has been laid out, and is not any more, is refused: its
+// disk is most likely not mounted on the server, and the next volume would be made in its place. One
+// with another id is refused, too: its disk is most likely that of another share. If it is meant, the
+// registry is to say so.
+func (m memory) recognize(def volume.Share, s *share.Share) error {
+	before, seen := m[def.Name]
+	id := s.Identity.ID()
+	switch {
+	case !seen || !before.def.SameMount(def) || before.def.ID != def.ID:
 		return nil
+	case !s.Initialized():
+		return volume.Emptied(def.Name, before.id)
+	case before.id != "" && before.id != id:
+		return volume.AnotherShare(before.id, id)
 	}
-	now := known{def, s.Identity.ID()}
-	if seen && now.id != before.id {
-		klog.FromContext(ctx).Error(nil, "The share is another one than before: if that is not meant, have the right disk mounted on the server, and set the share's id in the configuration", "share", def.String(), "before", before.id, "now", now.id)
-	}
-	p.seen[def.Name] = now
 	return nil
+}
+
+// remember notes which share it is.
+func (m memory) remember(def volume.Share, s *share.Share) {
+	if s.Initialized() {
+		m[def.Name] = known{def, s.Identity.ID()}
+	}
+}
+
+// leave notes once more which share it is that is being given up: one that got another id while it
+// was mounted here is the same disk.
+func (m memory) leave(e *pooled) {
+	if e.ready() && e.err == nil {
+		m.remember(e.def, e.share)
+	}
 }

@@ -5,6 +5,7 @@ package pool
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -58,6 +59,10 @@ func TestEmptied(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 2 {
+			registry := *r.registry.Load() // which says something else, and not of the export
+			registry.Shares = slices.Clone(registry.Shares)
+			registry.Shares[0].TrashRetention += time.Hour
+			r.registry.Store(&registry)
 			_, err := r.again()
 			if volume.Kind(err) != volume.ErrConflict || !strings.Contains(err.Error(), "share nas1 (10.0.0.1:/a): it was the share "+id) || !strings.Contains(err.Error(), "share forget nas1") {
 				t.Errorf("without its disk: %v", err)
@@ -74,12 +79,52 @@ func TestEmptied(t *testing.T) {
 			t.Fatal(err)
 		}
 		other := r.laidOut("a") // as mooringctl share forget does
+		_, err := r.again()
+		if volume.Kind(err) != volume.ErrConflict || !strings.Contains(err.Error(), "share nas1 (10.0.0.1:/a): it was the share "+id) || !strings.Contains(err.Error(), "the share "+other) {
+			t.Errorf("another share: %v", err)
+		}
+		r.mounts()
+		registry := *r.registry.Load()
+		registry.Shares = slices.Clone(registry.Shares)
+		registry.Shares[0].ID = other
+		r.registry.Store(&registry)
 		if s, err := r.again(); err != nil || s.Identity.ID() != other {
-			t.Errorf("laid out anew: %v", err)
+			t.Errorf("another, which is meant: %v", err)
 		}
 		r.register("10.0.0.1", "/b") // the registry says something else: what was is no longer of interest
 		if s, err := r.again(); err != nil || s.Initialized() {
 			t.Errorf("another export: %v", err)
+		}
+	})
+}
+
+// TestReidentified has a share get another id, or its first, while it is mounted here: it is no other
+// share.
+func TestReidentified(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		defer r.Close()
+		id := r.laidOut("a")
+		format := filepath.Join(r.mounter.Root, "a", volume.StateDir, volume.FormatName)
+		for _, id := range []string{id, "", volume.NewShareID(), volume.NewShareID()} {
+			s, release := r.open("nas1")
+			text, err := volume.Format{ID: id}.Encode()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(format, text, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Tidy(quiet, time.Hour); err != nil {
+				t.Error(err)
+			}
+			release()
+			time.Sleep(failureMemory)
+			s, release = r.open("nas1")
+			if s.Identity.ID() != id {
+				t.Errorf("it is %q, and should be %q", s.Identity.ID(), id)
+			}
+			release()
 		}
 	})
 }

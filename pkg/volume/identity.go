@@ -45,6 +45,11 @@ func Emptied(name, had string) error {
 	return Errorf(ErrConflict, "it was the share %s when it was mounted before, and now nothing of Mooring's is on the export: %s; if the share was emptied on purpose: mooringctl share forget %s", orNone(had), lookThere, name)
 }
 
+// AnotherShare is the error, ErrConflict, for a share that was seen with another id before.
+func AnotherShare(had, has string) error {
+	return Errorf(ErrConflict, "it was the share %s when it was mounted before, and what is on the export now is the share %s: %s; if that is the right one, set its id in the configuration, or restart the controller", had, orNone(has), lookThere)
+}
+
 // WrongShare is the error, ErrConflict, for an export that does not have the id which the registry
 // says. laidOut: it has a Format, with the id found, or without one.
 func WrongShare(name, want, found string, laidOut bool) error {
