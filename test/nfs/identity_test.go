@@ -6,11 +6,13 @@ package nfs
 
 import (
 	"os"
+	"os/exec"
 	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/mooring-csi/mooring/pkg/admin"
 	"google.golang.org/grpc/codes"
 )
 
@@ -82,5 +84,88 @@ func TestPinnedShare(t *testing.T) {
 	wantCode(t, s.delete(v.VolumeId), codes.FailedPrecondition, "it has the id "+id)
 	back()
 	eventually(t, patience, "the disk is noticed", func() bool { return s.delete(v.VolumeId) == nil })
+	s.mustDelete("nas1/pvc-2")
+}
+
+// shareOf returns what mooringctl says of the site's share.
+func shareOf(s *site, state string) admin.Share {
+	s.t.Helper()
+	all := rows[admin.Share](s, "shares")
+	if len(all) != 1 || all[0].Name != "nas1" || all[0].State != state || (all[0].ID == "") != (state == "not laid out") {
+		s.t.Fatalf("the shares are %+v", all)
+	}
+	return all[0]
+}
+
+// TestMovedShare moves a share as docs/operate.md says, brings it back from a backup, and gives the copy
+// an id of its own.
+func TestMovedShare(t *testing.T) {
+	s := newSite(t)
+	v := s.mustCreate("pvc-1", "dir")
+	write(t, s.at("dir/file"), "kept")
+	id := shareOf(s, "laid out").ID
+	s.kill(s.ctl)
+	copied := s.export + "-copy"
+	if out, err := exec.Command("cp", "-a", s.export, copied).CombinedOutput(); err != nil {
+		t.Fatalf("cp: %v: %s", err, out)
+	}
+	s.config = strings.Replace(s.config, "    path: "+s.path+"\n", "    path: "+s.path+"-copy\n    id: "+id+"\n", 1)
+	s.ctl = s.start("controller", "controller")
+	if moved := shareOf(s, "laid out"); moved.ID != id || moved.Expected != id {
+		t.Errorf("the copy is %+v", moved)
+	}
+	if r := s.mustCtl("check"); r.out != "" {
+		t.Errorf("a check of the copy finds %s", r.out)
+	}
+	if file, err := os.ReadFile(copied + "/dir/file"); err != nil || string(file) != "kept" {
+		t.Errorf("in the copy is %q, %v", file, err)
+	}
+	s.mustDelete(v.VolumeId)
+	s.mustCreate("pvc-2", "other")
+
+	r := s.mustCtl("share", "reidentify", "nas1")
+	if !strings.Contains(r.out, "and had "+id) || !strings.Contains(r.said, "set it to the new one") {
+		t.Errorf("it says %q, %q", r.out, r.said)
+	}
+	renewed := shareOf(s, "another")
+	s.kill(s.ctl)
+	s.ctl = s.start("controller", "controller")
+	wantCode(t, s.delete("nas1/pvc-2"), codes.FailedPrecondition, "it has the id "+id, "the share "+renewed.ID, "set its id")
+	s.kill(s.ctl)
+	s.config = strings.Replace(s.config, id, renewed.ID, 1)
+	s.ctl = s.start("controller", "controller")
+	s.mustDelete("nas1/pvc-2")
+}
+
+// TestForgottenShare gives up what was on a share that was emptied.
+func TestForgottenShare(t *testing.T) {
+	s := newSite(t)
+	v := s.mustCreate("pvc-1", "dir")
+	if r := s.mooringctl("share", "forget", "--yes", "nas1"); r.status == 0 || !strings.Contains(r.said, "nothing was changed") {
+		t.Errorf("a share in use: %d, %s", r.status, r.said)
+	}
+	id := shareOf(s, "laid out").ID
+	s.kill(s.ctl)
+	if err := os.RemoveAll(s.at("dir")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(s.at(".mooring")); err != nil {
+		t.Fatal(err)
+	}
+	s.ctl = s.start("controller", "controller")
+	wantCode(t, s.delete(v.VolumeId), codes.FailedPrecondition, "mooringctl share forget nas1")
+	shareOf(s, "not laid out")
+	if r := s.mooringctl("share", "forget", "nas1"); r.status == 0 || !strings.Contains(r.said, "--yes") {
+		t.Errorf("nobody is asked: %d, %s", r.status, r.said)
+	}
+	shareOf(s, "not laid out")
+	if r := s.mustCtl("share", "forget", "--yes", "nas1"); !strings.Contains(r.said, "when it is restarted") {
+		t.Errorf("it says %q", r.said)
+	}
+	if now := shareOf(s, "laid out"); now.ID == id {
+		t.Errorf("it is %s again", id)
+	}
+	eventually(t, patience, "that it is laid out is noticed", func() bool { return s.delete(v.VolumeId) == nil })
+	s.mustCreate("pvc-2", "dir")
 	s.mustDelete("nas1/pvc-2")
 }
