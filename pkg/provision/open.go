@@ -22,6 +22,18 @@ func (a *access) open(ctx context.Context, name string, options []string) (*shar
 	return sh, release, nil
 }
 
+// openToList is openAny for a list of what is on the share. One that has not been laid out is opened
+// anew for it: another controller may have done that since.
+func (a *access) openToList(ctx context.Context, name string) (*share.Share, func(), error) {
+	sh, release, err := a.openAny(ctx, name, nil)
+	if err != nil || sh.Initialized() {
+		return sh, release, err
+	}
+	sh.MarkLost()
+	release()
+	return a.openAny(ctx, name, nil)
+}
+
 // openToCreate is open for who is about to create a volume, for which the share is laid out and gets an
 // id, if it has none.
 func (a *access) openToCreate(ctx context.Context, name string, options []string) (*share.Share, func(), error) {

@@ -40,7 +40,12 @@ func (o *opening) Open(context.Context, string, []string) (*share.Share, func(),
 // unlaid is a controller of an export on which nothing of Mooring's is.
 func unlaid(t *testing.T) (*opening, *Service) {
 	t.Helper()
-	o := &opening{dir: t.TempDir()}
+	return unlaidAt(t, t.TempDir())
+}
+
+func unlaidAt(t *testing.T, dir string) (*opening, *Service) {
+	t.Helper()
+	o := &opening{dir: dir}
 	o.def = volume.Share{Name: "nas1", Servers: []string{"127.0.0.1"}, Path: "/export"}
 	t.Cleanup(func() {
 		for _, s := range o.opened {
@@ -127,6 +132,23 @@ func TestLaysOut(t *testing.T) {
 		if err := s.Volumes.Delete(ctx, volume.Handle{Share: "nas1", Key: key}, nil); err != nil {
 			t.Errorf("delete %s: %v", key, err)
 		}
+	}
+}
+
+// TestListsLaidOut has a controller list what another has made since it found that nothing was laid out.
+func TestListsLaidOut(t *testing.T) {
+	ctx := t.Context()
+	o, s := unlaid(t)
+	_, beside := unlaidAt(t, o.dir)
+	if all, _, err := s.Volumes.List(ctx, volume.Page{}); err != nil || len(all) > 0 {
+		t.Errorf("the list is %v, %v", all, err)
+	}
+	params := volume.Params{Shares: []string{"nas1"}, SubDir: volume.MustTemplate("pvc-1")}
+	if _, err := beside.Volumes.Create(ctx, volume.Wish{Name: "pvc-1", Params: params}); err != nil {
+		t.Fatal(err)
+	}
+	if all, _, err := s.Volumes.List(ctx, volume.Page{}); err != nil || len(all) != 1 {
+		t.Errorf("the list is %v, %v", all, err)
 	}
 }
 
