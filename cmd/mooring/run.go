@@ -24,6 +24,7 @@ import (
 	"github.com/mooring-csi/mooring/pkg/provision"
 	"github.com/mooring-csi/mooring/pkg/publish"
 	"github.com/mooring-csi/mooring/pkg/share"
+	"github.com/mooring-csi/mooring/pkg/volume"
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
@@ -121,7 +122,7 @@ func run(ctx context.Context, o options) error {
 	identity := &driver.Identity{Name: o.driverName, Version: version, Controller: o.controller, Ready: &atomic.Bool{}}
 	var controller *driver.Controller
 	if o.controller {
-		shares, close, err := openPool(o, source, mounter, servers)
+		shares, close, err := openPool(o, source, mounter, servers, laidOut(ctx, m.LaidOut()))
 		if err != nil {
 			return err
 		}
@@ -165,7 +166,7 @@ func serve(ctx context.Context, background *sync.WaitGroup, o options, server *g
 
 // openPool makes the controller's pool of shares under the state directory, which it holds
 // for this process alone: two processes under one name could take each other's work for their own.
-func openPool(o options, source *config.Source, mounter metrics.Mounter, servers *probe.Servers) (*pool.Pool, func(), error) {
+func openPool(o options, source *config.Source, mounter metrics.Mounter, servers *probe.Servers, laidOut func(volume.Share, string)) (*pool.Pool, func(), error) {
 	maker, unlock, err := instance(o.stateDir)
 	if err != nil {
 		return nil, nil, err
@@ -179,7 +180,7 @@ func openPool(o options, source *config.Source, mounter metrics.Mounter, servers
 		poolMounter = &mount.Given{Table: mounter.Table}
 	}
 	shares := pool.New(source.Current, poolMounter, dir, pool.Options{
-		Share: share.Options{Maker: maker}, Given: o.sharesDir, OwnClient: o.hostNetwork,
+		Share: share.Options{Maker: maker, LaidOut: laidOut}, Given: o.sharesDir, OwnClient: o.hostNetwork,
 		Check: func(ctx context.Context, server string, options []string) error {
 			_, err := servers.Check(ctx, probe.EndpointOf(server, options))
 			return err
@@ -197,6 +198,15 @@ func openPool(o options, source *config.Source, mounter metrics.Mounter, servers
 		}
 		unlock()
 	}, nil
+}
+
+// laidOut returns what is told of a share that this process has laid out: that there was nothing of
+// Mooring's is as it should be once.
+func laidOut(ctx context.Context, count func()) func(volume.Share, string) {
+	return func(def volume.Share, id string) {
+		count()
+		klog.FromContext(ctx).Info("Share laid out: nothing of Mooring's was there", "share", def.String(), "id", id)
+	}
 }
 
 // sweepEvery is how often is looked for snapshot groups that nobody finished.

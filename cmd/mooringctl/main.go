@@ -75,6 +75,8 @@ func command() *cobra.Command {
 	_ = root.RegisterFlagCompletionFunc("share", o.completeShares)
 	for _, make := range []func(*options) *cobra.Command{
 		doctorCommand,
+		sharesCommand,
+		shareCommand,
 		volumesCommand,
 		snapshotsCommand,
 		trashCommand,

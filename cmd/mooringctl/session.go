@@ -43,6 +43,11 @@ type session struct {
 // open makes ready for work on the shares, to read only unless change is set. Where they are
 // not mounted yet, the program goes on in a mount namespace of its own, from the beginning.
 func (o *options) open(c *cobra.Command, change bool) (*session, func(), error) {
+	return o.openWith(c, share.Options{ReadOnly: !change})
+}
+
+// openWith is open with these options for the shares.
+func (o *options) openWith(c *cobra.Command, opt share.Options) (*session, func(), error) {
 	debug.SetGCPercent(400)                           // a few MiB, for a few seconds: not worth collecting often
 	klog.SetSlogLogger(slog.New(slog.DiscardHandler)) // what matters comes back as an error
 	source, err := config.Open(o.config)
@@ -62,8 +67,9 @@ func (o *options) open(c *cobra.Command, change bool) (*session, func(), error) 
 		registry = func() *volume.Registry { return withoutLocks(source.Current()) }
 	}
 	servers := probe.NewServers(probe.Null)
+	opt.Maker = maker()
 	shares := pool.New(registry, mounter, dir, pool.Options{
-		Share: share.Options{Maker: maker(), ReadOnly: !change}, Given: given,
+		Share: opt, Given: given,
 		Check: func(ctx context.Context, server string, options []string) error {
 			_, err := servers.Check(ctx, probe.EndpointOf(server, options))
 			return err
@@ -157,11 +163,16 @@ func (s *session) end(err error) error {
 
 // lists returns what a command that lists runs: do, with the shares open to be read.
 func (o *options) lists(l *listing, do func(c *cobra.Command, s *session) error) func(*cobra.Command, []string) error {
+	return o.listsWith(l, share.Options{ReadOnly: true}, do)
+}
+
+// listsWith is lists with these options for the shares.
+func (o *options) listsWith(l *listing, opt share.Options, do func(c *cobra.Command, s *session) error) func(*cobra.Command, []string) error {
 	return func(c *cobra.Command, _ []string) error {
 		if err := l.check(); err != nil {
 			return err
 		}
-		s, end, err := o.open(c, false)
+		s, end, err := o.openWith(c, opt)
 		if err != nil {
 			return err
 		}

@@ -212,7 +212,7 @@ back. You are asked first. What is "unfinished" or "unreadable" in trash list st
 			return err
 		}
 		defer end()
-		if err := confirm(c, yes, what); err != nil {
+		if err := confirmRemoval(c, yes, what); err != nil {
 			return err
 		}
 		return s.end(s.Purge(c.Context(), o.filter(namespace), args, func(p admin.Purged) error {
@@ -223,18 +223,23 @@ back. You are asked first. What is "unfinished" or "unreadable" in trash list st
 	return c
 }
 
-// confirm asks on a terminal whether what is to be removed is to be removed.
-func confirm(c *cobra.Command, yes bool, what string) error {
+// confirmRemoval asks on a terminal whether what is to be removed is to be removed.
+func confirmRemoval(c *cobra.Command, yes bool, what string) error {
+	return confirm(c, yes, "Remove "+what+" for good? Nothing brings it back.", what+" would be removed for good", "Nothing was removed.")
+}
+
+// confirm asks on a terminal. would says what would be done where nobody is there to be asked.
+func confirm(c *cobra.Command, yes bool, question, would, not string) error {
 	if yes {
 		return nil
 	}
 	if !isTerminal(c.InOrStdin()) {
-		return volume.Errorf(volume.ErrInvalid, "%s would be removed for good, and nobody is there to be asked: say --yes", what)
+		return volume.Errorf(volume.ErrInvalid, "%s, and nobody is there to be asked: say --yes", would)
 	}
-	fmt.Fprintf(c.ErrOrStderr(), "Remove %s for good? Nothing brings it back. [y/N] ", what)
+	fmt.Fprintf(c.ErrOrStderr(), "%s [y/N] ", question)
 	line, _ := bufio.NewReader(c.InOrStdin()).ReadString('\n')
 	if answer := strings.ToLower(strings.TrimSpace(line)); answer != "y" && answer != "yes" {
-		fmt.Fprintln(c.ErrOrStderr(), "Nothing was removed.")
+		fmt.Fprintln(c.ErrOrStderr(), not)
 		return exit(failed)
 	}
 	return nil

@@ -27,6 +27,8 @@ type pool struct {
 	silent map[string]error // what is said instead of opening a share
 	lost   map[string]error // and when it is asked later
 	opt    share.Options
+	asIs   bool              // nothing is laid out
+	ids    map[string]string // that the registry says
 }
 
 func (p *pool) Registry() *volume.Registry { return &volume.Registry{Shares: p.shares} }
@@ -45,8 +47,8 @@ const maker = "0a1b2c3d"
 
 func (p *pool) open(name string, opt share.Options) *share.Share {
 	p.t.Helper()
-	opt.Maker = cmp.Or(opt.Maker, maker)
-	s, err := share.Open(filepath.Join(p.dir, name), volume.Share{Name: name, Servers: []string{"10.0.0.1"}, Path: "/" + name, TrashRetention: time.Hour}, opt)
+	opt.Maker, opt.LayOut = cmp.Or(opt.Maker, maker), !p.asIs
+	s, err := share.Open(filepath.Join(p.dir, name), volume.Share{Name: name, Servers: []string{"10.0.0.1"}, Path: "/" + name, ID: p.ids[name], TrashRetention: time.Hour}, opt)
 	if err != nil {
 		p.t.Fatal(err)
 	}

@@ -26,6 +26,7 @@ type shareEntry struct {
 	Name           string   `json:"name"`
 	Servers        []string `json:"servers"`
 	Path           string   `json:"path"`
+	ID             string   `json:"id"`
 	MountOptions   []string `json:"mountOptions"`
 	Inline         bool     `json:"inline"`
 	TrashRetention string   `json:"trashRetention"`
@@ -99,9 +100,7 @@ func Parse(data []byte) (*volume.Registry, error) {
 			if o.Name == e.Name {
 				wrong(where, fmt.Errorf("the name is taken by a share above"))
 			}
-			if o.Overlaps(s) {
-				wrong(where, fmt.Errorf("it is, or lies inside, or holds share %s: a volume of one would hold the other's", o))
-			}
+			wrong(where, apart(s, o))
 		}
 		r.Shares = append(r.Shares, s)
 	}
@@ -109,6 +108,17 @@ func Parse(data []byte) (*volume.Registry, error) {
 		return nil, volume.Errorf(volume.ErrInvalid, "%s", strings.Join(faults, "; "))
 	}
 	return r, nil
+}
+
+// apart says what is wrong with a share beside another, if anything.
+func apart(s, o volume.Share) error {
+	if o.Overlaps(s) {
+		return fmt.Errorf("it is, or lies inside, or holds share %s: a volume of one would hold the other's", o)
+	}
+	if s.ID != "" && o.ID == s.ID {
+		return fmt.Errorf("its id is that of share %s: a copy keeps the id, until mooringctl share reidentify gives it one of its own", o)
+	}
+	return nil
 }
 
 // check converts an entry, and says what is wrong with which of its fields.
@@ -121,6 +131,12 @@ func (e shareEntry) check(wrong func(field string, err error)) volume.Share {
 		wrong(".servers", volume.CheckServer(server))
 	}
 	wrong(".path", volume.CheckExportPath(e.Path))
+	id := ""
+	if e.ID != "" {
+		var err error
+		id, err = volume.ParseShareID(e.ID)
+		wrong(".id", err)
+	}
 	wrong(".mountOptions", volume.CheckMountOptions(e.MountOptions))
 	if e.MaxVolumes < 0 {
 		wrong(".maxVolumes", fmt.Errorf("%d is negative", e.MaxVolumes))
@@ -134,6 +150,6 @@ func (e shareEntry) check(wrong func(field string, err error)) volume.Share {
 		wrong(".trashRetention", err)
 	}
 	return volume.Share{
-		Name: e.Name, Servers: e.Servers, Path: e.Path, Inline: e.Inline, MaxVolumes: e.MaxVolumes, TrashRetention: retention,
+		Name: e.Name, Servers: e.Servers, Path: e.Path, ID: id, Inline: e.Inline, MaxVolumes: e.MaxVolumes, TrashRetention: retention,
 	}
 }

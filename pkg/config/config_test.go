@@ -19,6 +19,7 @@ shares:
   - name: nas1
     servers: [10.0.0.200]          # more than one: tried in order
     path: /ifs/kubernetes
+    id: 0B1C2D3E-4f50-4a6b-8c7d-9e0f1a2b3c4d
     mountOptions: [nfsvers=4.2, nconnect=4]
     inline: false
     trashRetention: 24h
@@ -35,6 +36,9 @@ defaults:
 unregistered: allow
 `
 
+// anID is one that a share can have.
+const anID = "0b1c2d3e-4f50-4a6b-8c7d-9e0f1a2b3c4d"
+
 func TestParse(t *testing.T) {
 	got, err := Parse([]byte(good))
 	if err != nil {
@@ -42,7 +46,7 @@ func TestParse(t *testing.T) {
 	}
 	want := &volume.Registry{
 		Shares: []volume.Share{
-			{Name: "nas1", Servers: []string{"10.0.0.200"}, Path: "/ifs/kubernetes", MountOptions: []string{"nodev", "nosuid", "nfsvers=4.2", "nconnect=4"}, TrashRetention: 24 * time.Hour},
+			{Name: "nas1", Servers: []string{"10.0.0.200"}, Path: "/ifs/kubernetes", ID: "0b1c2d3e-4f50-4a6b-8c7d-9e0f1a2b3c4d", MountOptions: []string{"nodev", "nosuid", "nfsvers=4.2", "nconnect=4"}, TrashRetention: 24 * time.Hour},
 			{Name: "nas2", Servers: []string{"fe80::1", "nas.example"}, Path: "/", MountOptions: []string{"nosuid", "dev", "ro"}, Inline: true, MaxVolumes: 7},
 		},
 		SubDir:       volume.MustTemplate("${pvc.metadata.namespace}/${pv.metadata.name}"),
@@ -98,24 +102,27 @@ func TestParseRefuses(t *testing.T) {
 		nas + "mountOptions: []": `"mountOptions"`, nas + "default: {}": `"default"`, nas + "shares: []": "shares", "defaults: {subdirs: a}": `"subdirs"`,
 		nas + "---\nbogus: 1\n": "more than one YAML document", "  " + strings.ReplaceAll(nas, "\n", "\n  ") + "\n---\n" + nas: "more than one YAML document", "---\n---\n" + nas: "more than one YAML document", nas + "...\nbogus: 1": "more than one YAML document",
 		nas + "- {name: nas1, servers: [h], path: /y}": "shares[1] (nas1): the name is taken",
-		"shares: [null]":                      "shares[0]",
-		with("name: ''"):                      "share's name",
-		with("name: NAS"):                     `"NAS"`,
-		with("name: a/b"):                     `"a/b"`,
-		with("name: '*'"):                     `"*"`,
-		with("servers: []"):                   "no address",
-		with("servers: null"):                 "no address",
-		with("servers: 10.0.0.1"):             "YAML",
-		with("servers: [h, a b]"):             `"a b"`,
-		with("servers: ['h,i']"):              `"h,i"`,
-		with("servers: ['']"):                 ".servers",
-		with("path: x"):                       "does not begin with /",
-		with("path: ''"):                      "does not begin with /",
-		with("path: /x/../y"):                 `"/y"`,
-		with("path: /x/"):                     `"/x"`,
-		with("mountOptions: [ro, bind]"):      "shares[0] (nas1).mountOptions",
-		with("mountOptions: ['']"):            ".mountOptions",
-		with("mountOptions: ro"):              "YAML",
+		"shares: [null]":                 "shares[0]",
+		with("name: ''"):                 "share's name",
+		with("name: NAS"):                `"NAS"`,
+		with("name: a/b"):                `"a/b"`,
+		with("name: '*'"):                `"*"`,
+		with("servers: []"):              "no address",
+		with("servers: null"):            "no address",
+		with("servers: 10.0.0.1"):        "YAML",
+		with("servers: [h, a b]"):        `"a b"`,
+		with("servers: ['h,i']"):         `"h,i"`,
+		with("servers: ['']"):            ".servers",
+		with("path: x"):                  "does not begin with /",
+		with("path: ''"):                 "does not begin with /",
+		with("path: /x/../y"):            `"/y"`,
+		with("path: /x/"):                `"/x"`,
+		with("mountOptions: [ro, bind]"): "shares[0] (nas1).mountOptions",
+		with("mountOptions: ['']"):       ".mountOptions",
+		with("mountOptions: ro"):         "YAML",
+		with("id: nas1"):                 `shares[0] (nas1).id: "nas1" is no id of a share`,
+		with("id: 7"):                    `"7" is no id`,
+		"shares: [{name: a, servers: [h], path: /x, id: " + anID + "}, {name: b, servers: [i], path: /y, id: " + anID + "}]": "shares[1] (b): its id is that of share a (h:/x)",
 		with("maxVolumes: -1"):                "-1 is negative",
 		with("maxVolumes: 1.5"):               "YAML",
 		with("trashRetention: 1d"):            ".trashRetention",

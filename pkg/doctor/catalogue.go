@@ -151,7 +151,21 @@ func mountTroubles() []Trouble {
 
 // shareChecks are about what a share can do, once it is mounted.
 func shareChecks() []Check {
-	return slices.Concat(writingChecks(), featureChecks(), measureChecks())
+	return slices.Concat(identityChecks(), writingChecks(), featureChecks(), measureChecks())
+}
+
+// identityChecks are about which share it is.
+func identityChecks() []Check {
+	return []Check{
+		{"identity", "the right share", "the id in .mooring/format.json, and that in the configuration", "An export whose disk is not mounted on the server is an empty directory, that of another disk another share.", []Trouble{
+			{"not-laid-out", Fail, "Nothing of Mooring's is there, and the configuration says which share it should be.",
+				"Mount the right disk on the server. If the share was emptied on purpose, lay it out anew, and set its new id in the configuration.", "mooringctl share forget {share}"},
+			{"another-share", Fail, "It is another share than the configuration says.",
+				"Mount the right disk on the server, or correct the share's id in the configuration.", "mooringctl shares"},
+			{"no-id", Warn, "It has no id: another disk in its place would not be noticed.",
+				"Create a volume, with which it gets one; or give it one by hand.", "mooringctl share reidentify {share}"},
+		}},
+	}
 }
 
 // writingChecks are about who may write what.

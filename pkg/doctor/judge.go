@@ -180,6 +180,7 @@ func (s *sheet) judge(f *Facts, m mounted) {
 		s.rest(shareChecks(), "the share's directory cannot be opened")
 		return
 	}
+	s.judgeIdentity(f)
 	s.judgeRoom(f)
 	if f.did(stepLatency) {
 		detail := fmt.Sprintf("%s for a round trip", short(f.Latency))

@@ -18,11 +18,12 @@ import (
 // wellFacts are of a trial of a share that has everything, as root.
 func wellFacts() *Facts {
 	return &Facts{
-		Done: []string{stepOpen, stepSpace, stepLatency, stepWrite, stepOwner, stepCopies, stepAttribute, stepACL, stepLink,
+		Done: []string{stepOpen, stepFormat, stepSpace, stepLatency, stepWrite, stepOwner, stepCopies, stepAttribute, stepACL, stepLink,
 			stepHole, stepLock, stepOwn, stepSweep, stepClose},
 		Failures: map[string]Failure{},
-		Space:    volume.Space{Total: 1000, Free: 500, Inodes: 1000, InodesFree: 500},
-		Latency:  time.Millisecond, Given: [2]uint32{strangeUID, strangeGID}, ACL: "system.nfs4_acl", Hole: true,
+		ID:       "an-id", LaidOut: true,
+		Space:   volume.Space{Total: 1000, Free: 500, Inodes: 1000, InodesFree: 500},
+		Latency: time.Millisecond, Given: [2]uint32{strangeUID, strangeGID}, ACL: "system.nfs4_acl", Hole: true,
 	}
 }
 
@@ -69,9 +70,16 @@ func TestJudge(t *testing.T) {
 	}{
 		{"well", func(*Facts) {}, by("4.2"), nil},
 		{"well by 4.1", func(f *Facts) { f.failed(stepAttribute, unix.EOPNOTSUPP); f.Hole = false }, by("4.1"), old},
+		{"the right one", func(f *Facts) { f.Expected = f.ID }, by("4.2"), nil},
+		{"not laid out", func(f *Facts) { f.ID, f.LaidOut = "", false }, by("4.2"), nil},
+		{"not laid out any more", func(f *Facts) { f.ID, f.LaidOut, f.Expected = "", false, "id" }, by("4.2"), map[string]string{"identity": "fail not-laid-out"}},
+		{"another share", func(f *Facts) { f.Expected = "id" }, by("4.2"), map[string]string{"identity": "fail another-share"}},
+		{"no id", func(f *Facts) { f.ID = "" }, by("4.2"), map[string]string{"identity": "warn no-id"}},
+		{"no id, and one is expected", func(f *Facts) { f.ID, f.Expected = "", "id" }, by("4.2"), map[string]string{"identity": "fail another-share"}},
+		{"damaged format", fails(stepFormat, errors.New("damaged")), by("4.2"), map[string]string{"identity": "fail failed"}},
 		{"read-only", fails(stepWrite, unix.EROFS), by("4.2"), skips("fail read-only")},
 		{"closed", fails(stepWrite, unix.EACCES), by("4.2"), skips("fail not-allowed")},
-		{"stale at once", fails(stepOpen, unix.ESTALE), by("4.2"), skips("fail failed", "latency", "skip", "space", "skip", "inodes", "skip")},
+		{"stale at once", fails(stepOpen, unix.ESTALE), by("4.2"), skips("fail failed", "identity", "skip", "latency", "skip", "space", "skip", "inodes", "skip")},
 		{"full", func(f *Facts) { f.failed(stepWrite, unix.ENOSPC); f.Space.Free = 0 }, by("4.2"), skips("fail full", "space", "fail full")},
 		{"no inodes", func(f *Facts) { f.failed(stepWrite, unix.ENOSPC); f.Space.InodesFree = 0 }, by("4.2"), skips("fail no-inodes", "inodes", "fail none")},
 		{"quota", fails(stepWrite, unix.EDQUOT), by("4.2"), skips("fail quota")},
@@ -107,7 +115,7 @@ func TestJudge(t *testing.T) {
 		{"nearly full", func(f *Facts) { f.Space.Free, f.Space.InodesFree = 9, 9 }, by("4.2"), map[string]string{"space": "fail full", "inodes": "fail none"}},
 		{"inodes without number", func(f *Facts) { f.Space.Inodes, f.Space.InodesFree = 0, 0 }, by("4.2"), nil},
 		{"too slow for all", func(f *Facts) { f.Done = []string{stepOpen, stepSpace, stepWrite, stepOwner, stepClose} }, by("4.2"),
-			map[string]string{"owners": "skip", "clone": "skip", "copy": "skip", "xattr": "skip", "acl": "skip", "links": "skip", "holes": "skip", "locks": "skip", "latency": "skip"}},
+			map[string]string{"owners": "skip", "clone": "skip", "copy": "skip", "xattr": "skip", "acl": "skip", "links": "skip", "holes": "skip", "locks": "skip", "latency": "skip", "identity": "skip"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := wellFacts()

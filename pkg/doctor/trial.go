@@ -28,6 +28,7 @@ const (
 // The steps of a trial, in their order.
 const (
 	stepOpen      = "open"
+	stepFormat    = "format"
 	stepSpace     = "space"
 	stepLatency   = "latency"
 	stepWrite     = "write"
@@ -49,6 +50,11 @@ const (
 type Facts struct {
 	Done     []string           `json:"done"` // the steps that ended, well or not
 	Failures map[string]Failure `json:"failures,omitempty"`
+
+	// ID is that of the share, if it is LaidOut; Expected is what the registry says.
+	ID       string `json:"id,omitempty"`
+	LaidOut  bool   `json:"laidOut,omitempty"`
+	Expected string `json:"-"`
 
 	Space   volume.Space  `json:"space"`
 	Latency time.Duration `json:"latency"`
@@ -97,6 +103,7 @@ func tried(path string, now func() time.Time) *Facts {
 	if !r.facts.did(stepOpen) {
 		return r.facts
 	}
+	r.step(stepFormat, func(f *Facts) (err error) { f.ID, f.LaidOut, err = t.format(); return err })
 	r.step(stepSpace, func(f *Facts) (err error) { f.Space, err = t.space(); return err })
 	r.step(stepLatency, func(f *Facts) (err error) { f.Latency, err = t.latency(samples, sampling); return err })
 	r.step(stepWrite, func(f *Facts) (err error) { f.Skew, err = t.write(now); return err })

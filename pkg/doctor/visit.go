@@ -101,6 +101,7 @@ func (v *visit) trial(calls []*call) {
 	first := calls[max(i, 0)]
 	s := sheet{fill: first.fill}
 	if i >= 0 {
+		first.facts.Expected = v.def.ID
 		s.judge(first.facts, first.mount)
 	}
 	s.rest(shareChecks(), "the share is not mounted")

@@ -21,6 +21,7 @@ type Metrics struct {
 	registry *prometheus.Registry
 	rpcs     *prometheus.CounterVec
 	mounts   *prometheus.HistogramVec
+	laidOut  prometheus.Counter
 }
 
 // Build is what the program is, for mooring_build_info.
@@ -42,6 +43,9 @@ func New(b Build) *Metrics {
 			Name: "mooring_mount_duration_seconds", Help: "Time that mount operations took.",
 			Buckets: []float64{.001, .01, .03, .1, .3, 1, 3, 10, 30, 60},
 		}, []string{"operation", "result"}),
+		laidOut: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "mooring_shares_laid_out_total", Help: "Shares on which there was nothing of Mooring's, and that this controller has laid out for a first volume: one that is none of yours may be a disk that is not mounted on its server.",
+		}),
 	}
 	m.registry.MustRegister(m.rpcs, m.mounts, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "mooring_build_info", Help: "1, with labels that say which driver this is, in which version, and whether it is controller, node or all.",
@@ -93,6 +97,12 @@ func (m *Metrics) Copies(status func() []jobs.CopyTotals) { m.registry.MustRegis
 // Shares adds which shares are mounted in the controller's pool, and what was seen of them.
 func (m *Metrics) Shares(opened func() []string, seen func() []jobs.Seen) {
 	m.registry.MustRegister(shares{opened, seen})
+}
+
+// LaidOut adds how many shares the controller has laid out, and returns what counts one.
+func (m *Metrics) LaidOut() (count func()) {
+	m.registry.MustRegister(m.laidOut)
+	return m.laidOut.Inc
 }
 
 // Servers adds what is known of the NFS servers that are asked whether they answer.

@@ -43,6 +43,7 @@ func role(t *testing.T, name string) http.Handler {
 		m.Children("ask", &child.Children{})
 		return m.Handler()
 	}
+	m.LaidOut()
 	m.Trash(func() []jobs.Trash { return []jobs.Trash{{Share: "nas1", Since: now}} })
 	m.Copies(func() []jobs.CopyTotals {
 		return []jobs.CopyTotals{{Share: "nas1", ByMethod: map[string]jobs.Moved{jobs.MethodCopy: {}}}}

@@ -58,6 +58,7 @@ type Pool struct {
 
 	mu   sync.Mutex
 	open map[string]*pooled
+	seen memory
 }
 
 // pooled is one share in the pool. Its fields are the pool's, but for what comes after done.
@@ -80,7 +81,7 @@ type pooled struct {
 func New(registry func() *volume.Registry, mounter Mounter, dir string, opt Options) *Pool {
 	opt.Share.Run = randomHex(4)
 	ending, end := context.WithCancel(context.Background())
-	return &Pool{registry: registry, mounter: mounter, dir: dir, opt: opt, ending: ending, end: end, open: map[string]*pooled{}}
+	return &Pool{registry: registry, mounter: mounter, dir: dir, opt: opt, ending: ending, end: end, open: map[string]*pooled{}, seen: memory{}}
 }
 
 // Registry returns the registry in force.
@@ -189,7 +190,7 @@ func (e *pooled) ready() bool {
 // usable reports whether an entry serves one who wants def now.
 func (e *pooled) usable(def volume.Share) bool {
 	switch {
-	case !e.def.SameMount(def), e.def.TrashRetention != def.TrashRetention, e.def.MaxVolumes != def.MaxVolumes:
+	case !e.def.SameMount(def), e.def.TrashRetention != def.TrashRetention, e.def.MaxVolumes != def.MaxVolumes, e.def.ID != def.ID:
 		return false
 	case !e.ready():
 		return true
@@ -213,6 +214,7 @@ func (p *Pool) take(ctx context.Context, def volume.Share, options []string) *po
 		if options == nil {
 			options = e.asked // who comes without any wants it as it was
 		}
+		p.seen.leave(e)
 		e.old = true
 		p.reap(e)
 		e = nil
@@ -286,7 +288,7 @@ func (p *Pool) openMounted(ctx context.Context, e *pooled) (*share.Share, error)
 	begun := ctx.Err() == nil
 	if begun {
 		go func() {
-			s, err := share.Open(e.target, e.def, p.opt.Share)
+			s, err := p.openKnown(e)
 			done <- result{s, err}
 		}()
 	}

@@ -60,7 +60,7 @@ func (v *Volumes) Create(ctx context.Context, w volume.Wish) (*volume.Volume, er
 		if err != nil {
 			return nil, err
 		}
-		sh, release, err := v.open(ctx, name, w.MountOptions)
+		sh, release, err := v.openToCreate(ctx, name, w.MountOptions)
 		if err != nil {
 			return nil, err
 		}

@@ -209,7 +209,7 @@ func (g *Groups) Sweep(ctx context.Context) {
 }
 
 func (g *Groups) sweep(ctx context.Context, on string) error {
-	sh, release, err := g.open(ctx, on, nil)
+	sh, release, err := g.openAny(ctx, on, nil)
 	if err != nil {
 		return err
 	}

@@ -36,6 +36,7 @@ func open(dir string, opt share.Options) (*one, error) {
 	if opt.Maker == "" {
 		opt.Maker = "0a1b2c3d"
 	}
+	opt.LayOut = true
 	def := volume.Share{Name: "nas1", Servers: []string{"127.0.0.1"}, Path: "/export"}
 	s, err := share.Open(dir, def, opt)
 	return &one{share: s, def: def}, err
@@ -184,7 +185,7 @@ func describe(data []byte) string {
 	if json.Unmarshal(data, &record) != nil {
 		return fmt.Sprintf("%x", sha256.Sum256(data))
 	}
-	for _, key := range []string{"maker", "run", "nonce", "groupNonce", "created", "restored"} {
+	for _, key := range []string{"maker", "run", "id", "nonce", "groupNonce", "created", "restored"} {
 		delete(record, key)
 	}
 	text, _ := json.Marshal(record)

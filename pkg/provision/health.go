@@ -52,15 +52,18 @@ func (w *Health) Volume(ctx context.Context, h volume.Handle) ([]volume.Conditio
 		return conditions, nil
 	})
 	if err != nil {
-		return absent(err)
+		return w.absent(h.Share, err)
 	}
 	return conditions, nil
 }
 
 // absent says what it is for a volume that its share cannot be opened.
-func absent(err error) ([]volume.Condition, error) {
+func (w *Health) absent(name string, err error) ([]volume.Condition, error) {
 	switch volume.Kind(err) {
 	case volume.ErrConflict:
+		if _, unknown := w.shares.Registry().Resolve(name); unknown == nil { // it is there, and not as it should be
+			return []volume.Condition{{Severity: volume.Inaccessible, Reason: volume.ShareUnusable, Message: err.Error()}}, nil
+		}
 		return []volume.Condition{{Severity: volume.Inaccessible, Reason: volume.ShareNotRegistered, Message: err.Error()}}, nil
 	case volume.ErrUnavailable, volume.ErrTimeout:
 		return []volume.Condition{{Severity: volume.Inaccessible, Reason: volume.ServerUnreachable, Message: err.Error()}}, nil
@@ -111,7 +114,7 @@ func (w *Health) List(ctx context.Context, p volume.Page) ([]volume.Health, stri
 			return &volume.Health{Handle: volume.Handle{Share: name, Key: key}, Conditions: conditions}, nil
 		},
 		absent: func(name string, err error) ([]string, func(string) volume.Health) {
-			conditions, err := absent(err)
+			conditions, err := w.absent(name, err)
 			keys, _ := w.known.Load(name)
 			known, _ := keys.([]string)
 			if err != nil {

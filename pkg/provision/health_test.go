@@ -149,12 +149,16 @@ func TestHealth(t *testing.T) {
 		}
 	}
 	for want, err := range map[volume.Reason]error{
-		volume.ShareNotRegistered: volume.Errorf(volume.ErrConflict, "unknown"), volume.AccessDenied: volume.Errorf(volume.ErrRefused, "denied"),
+		volume.ShareUnusable: volume.Errorf(volume.ErrConflict, "another share"), volume.AccessDenied: volume.Errorf(volume.ErrRefused, "denied"),
 	} {
 		shares.err = err
 		if c, err := s.Health.Volume(ctx, volume.Handle{Share: "nas1", Key: "pvc-d"}); err != nil || len(c) != 1 || c[0].Reason != want {
 			t.Errorf("the condition is %+v, %v, want %s", c, err, want)
 		}
+	}
+	shares.err = volume.Errorf(volume.ErrConflict, "unknown")
+	if c, err := s.Health.Volume(ctx, volume.Handle{Share: "nas9", Key: "pvc-d"}); err != nil || len(c) != 1 || c[0].Reason != volume.ShareNotRegistered {
+		t.Errorf("of a share that is not registered: %+v, %v", c, err)
 	}
 	if _, _, err := s.Health.List(ctx, volume.Page{Token: "no token"}); volume.Kind(err) != volume.ErrBusy {
 		t.Errorf("the error is %v", err)

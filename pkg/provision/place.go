@@ -124,7 +124,7 @@ func (v *Volumes) Capacity(ctx context.Context, shares []string) (volume.Space, 
 		if err != nil {
 			return volume.Space{}, err
 		}
-		sh, release, err := v.open(ctx, name, nil)
+		sh, release, err := v.openAny(ctx, name, nil)
 		if err != nil {
 			return volume.Space{}, err
 		}

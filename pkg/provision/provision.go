@@ -93,9 +93,9 @@ const (
 // giveUp is the key by which a context has the function that ends the operation under way.
 type giveUp struct{}
 
-// open opens a share for an operation, which ends when the share's server stops answering: a
-// call on it would only come back half a minute later.
-func (a *access) open(ctx context.Context, name string, options []string) (*share.Share, func(), error) {
+// openAny opens a share for an operation, which ends when the share's server stops answering: a
+// call on it would only come back half a minute later. The share may not have been laid out.
+func (a *access) openAny(ctx context.Context, name string, options []string) (*share.Share, func(), error) {
 	sh, release, err := a.shares.Open(ctx, name, options)
 	end, ok := ctx.Value(giveUp{}).(context.CancelCauseFunc)
 	if err != nil || !ok {

@@ -108,7 +108,7 @@ func (r InlineRequest) do() error {
 // onShare does what is to be done on the mounted share, and returns what is to be shown, if
 // anything is.
 func (r InlineRequest) onShare() (*mount.Tree, error) {
-	on, err := share.OpenInline(r.At, r.Share)
+	on, err := share.OpenInline(r.At, r.Share, r.Target != "" && r.Key != "")
 	if err != nil {
 		return nil, err
 	}

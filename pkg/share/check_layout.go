@@ -58,14 +58,14 @@ func (c layoutCheck) lookFormat(f *finding) error {
 	backup := "restore it from a backup"
 	data, _, err := c.state.Read(formatFile, maxRecord)
 	if missing(err) {
-		if err := c.checkUnformatted(); err != nil {
+		if err := (layout{c.Share}).checkUnformatted(); err != nil {
 			what, remedy, _ := cutRemedy(err)
 			f.broken(remedy, "it is missing: %s", what)
 			return nil
 		}
 	}
 	if missing(err) || err == nil && len(data) == 0 {
-		f.warn("nothing has to be done: the next start of a controller writes it", "it is missing, or empty")
+		f.warn("nothing has to be done, if the right disk is exported: the next volume that is created writes it", "it is missing, or empty")
 		return nil
 	}
 	if err != nil {
@@ -77,6 +77,20 @@ func (c layoutCheck) lookFormat(f *finding) error {
 		return nil
 	}
 	f.requires(format.Unsupported())
+	if format.ID == "" && c.Identity.ID() == "" {
+		f.note("nothing has to be done: the next volume that is created makes one", "the share has no id: it is from before there were ids")
+	}
+	return nil
+}
+
+func (c layoutCheck) lookAddedID(f *finding) error {
+	data, _, err := c.state.Read(idFile, maxRecord)
+	if err != nil || len(data) == 0 {
+		return err
+	}
+	if _, err := volume.DecodeAddedID(data); err != nil {
+		f.undecodable(err, "remove it")
+	}
 	return nil
 }
 
@@ -124,6 +138,9 @@ func (c layoutCheck) lookNamed(name string, f *finding) error {
 	f.where = stateName(name)
 	if name == formatFile || name == volume.InlineDir || c.own()[name] != nil {
 		return nil
+	}
+	if name == idFile {
+		return c.lookAddedID(f)
 	}
 	if strings.HasPrefix(name, "mooring-doctor") || strings.HasPrefix(name, ".mooring-doctor-") { // of one that runs
 		return nil

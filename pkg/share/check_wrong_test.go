@@ -43,7 +43,15 @@ func wrongLayout() []wrong {
 			g.removed(".mooring/format.json")
 			g.put(".mooring/volumes/v9.json", "{}")
 		}, []string{"error format.json: before the first release", "warning volumes/v9.json: nothing of that name"}},
-		{"newer format", func(g *ground) { g.wrote(".mooring/format.json", "{"+newer+`"version": 9}`) }, []string{"warning format.json: teleport"}},
+		{"newer format", func(g *ground) {
+			g.wrote(".mooring/format.json", "{"+newer+`"version": 9, "id": "`+volume.NewShareID()+`"}`)
+		}, []string{"warning format.json: teleport"}},
+		{"no id", withoutID, []string{"note format.json: before there were ids"}},
+		{"an id beside the format", func(g *ground) {
+			withoutID(g)
+			g.put(".mooring/id.json", `{"version": 1, "id": "`+volume.NewShareID()+`"}`)
+		}, nil},
+		{"a bad id beside the format", func(g *ground) { g.put(".mooring/id.json", "{") }, []string{"error id.json: not whole JSON"}},
 		{"something in .mooring", func(g *ground) { g.put(".mooring/mine", "") }, []string{"warning mine: nothing of that name"}},
 		{"a half format", func(g *ground) { g.put(".mooring/format.ctl.1."+someNonce, "") }, []string{"note format.ctl.1.NONCE: left by a controller"}},
 		{"no jobs", func(g *ground) { g.removed(".mooring/jobs") }, []string{"error jobs: missing"}},

@@ -33,7 +33,7 @@ type Pending struct {
 // It does not look first: mkdir(2) says both whether there is one and who was first.
 func (v *Volumes) Begin(ctx context.Context, r volume.Record) (p *Pending, found *Stored, err error) {
 	defer v.explain(&err, "begin to create volume %s", r.Key)
-	if err := ctx.Err(); err != nil {
+	if err := v.present(ctx); err != nil {
 		return nil, nil, err
 	}
 	r.Maker, r.Run, r.Nonce = v.opt.Maker, v.opt.Run, volume.NewNonce()

@@ -33,6 +33,9 @@ type disk struct {
 	root    beneath.Dir // of the share
 	state   beneath.Dir // .mooring
 	staging beneath.Dir
+
+	formatted bool // it has been laid out
+	id        atomic.Pointer[string]
 }
 
 // step is called before each change on the share.

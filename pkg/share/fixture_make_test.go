@@ -123,7 +123,7 @@ func makeTrash(g *ground) {
 	g.snapshot("gone", "plain")
 	_, err := g.Snapshots.Delete(g.Context(), "gone", nil)
 	g.must(err)
-	v, err := OpenInline(g.dir, nas1)
+	v, err := OpenInline(g.dir, nas1, true)
 	g.must(err)
 	defer v.Close()
 	for _, key := range []string{"csi-1", "csi-2"} {

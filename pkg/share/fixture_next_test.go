@@ -257,7 +257,7 @@ func TestNextFormat(t *testing.T) {
 	before := g.picture()
 	_, err = Open(g.dir, nas1, Options{Maker: maker})
 	g.refused("to open it", err, volume.ErrConflict, "teleport, telepathy", "upgrade Mooring")
-	_, err = OpenInline(g.dir, nas1)
+	_, err = OpenInline(g.dir, nas1, true)
 	g.refused("to open it for a pod", err, volume.ErrConflict, "teleport")
 	// Who has it open is told within a minute: see Purger.once.
 	g.refused("to tidy", open.Tidy(t.Context(), 0), volume.ErrConflict, "teleport")

@@ -129,8 +129,8 @@ func unlink(g *ground) {
 }
 
 // fixtures are the shares that every test of the format is done with: the one that was kept, the
-// same on a server without hard links, and with fields that are not known, and one as it is made
-// today.
+// same on a server without hard links, with fields that are not known, and without an id, and one as
+// it is made today.
 func fixtures(t *testing.T, do func(t *testing.T, g *ground)) {
 	kept, err := os.ReadFile(fixtureFile)
 	if errors.Is(err, fs.ErrNotExist) && *update {
@@ -149,6 +149,11 @@ func fixtures(t *testing.T, do func(t *testing.T, g *ground)) {
 	t.Run("kept, as a next version writes it", func(t *testing.T) {
 		g := unpack(t, kept, scratch(t))
 		rewrite(g, "", nextFields)
+		do(t, g)
+	})
+	t.Run("kept, from before there were ids", func(t *testing.T) {
+		g := unpack(t, kept, scratch(t))
+		withoutID(g)
 		do(t, g)
 	})
 	t.Run("made today", func(t *testing.T) {

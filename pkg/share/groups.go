@@ -70,7 +70,7 @@ func (g *Groups) notFound(key string) error {
 // a group of the key already, that is returned; one that is not whole has been asked for anew.
 func (g *Groups) Begin(ctx context.Context, r volume.GroupRecord) (found *Group, err error) {
 	defer g.explain(&err, "begin to make the snapshot group %s", r.Key)
-	if err := ctx.Err(); err != nil {
+	if err := g.present(ctx); err != nil {
 		return nil, err
 	}
 	r.Maker, r.Run, r.Nonce = g.opt.Maker, g.opt.Run, volume.NewNonce()
@@ -176,7 +176,7 @@ func (g *Groups) member(r *Group, m volume.Member) error {
 // entries in the trash.
 func (g *Groups) Delete(ctx context.Context, key string, check func(*Group) error) (trashed []Trashed, err error) {
 	defer g.explain(&err, "delete the snapshot group %s", key)
-	if err := ctx.Err(); err != nil {
+	if err := g.present(ctx); err != nil {
 		return nil, err
 	}
 	e, s, err := g.read(key)

@@ -32,9 +32,10 @@ type ground struct {
 	*Share
 }
 
-// openAt opens the share at dir.
+// openAt opens the share at dir, as one who is about to create something.
 func openAt(t *testing.T, dir string, opt Options) *ground {
 	t.Helper()
+	opt.LayOut = true
 	s, err := Open(dir, nas1, opt)
 	if err != nil {
 		t.Fatal(err)
@@ -349,7 +350,7 @@ func clearShare(g *ground) (left []string) {
 	}
 	g.must(g.sweepStaging())
 	for _, p := range g.tree() {
-		if p == ".mooring/" || p == ".mooring/"+formatFile || p == ".mooring/inline/" {
+		if p == ".mooring/" || p == ".mooring/"+formatFile || p == ".mooring/"+idFile || p == ".mooring/inline/" {
 			continue
 		}
 		if own, ok := strings.CutPrefix(strings.TrimSuffix(p, "/"), ".mooring/"); ok && g.own()[own] != nil {
@@ -396,6 +397,7 @@ func clearOnce(g *ground) (errs []error) {
 
 var (
 	nonces = regexp.MustCompile(`\b[0-9a-f]{16}\b`)
+	ids    = regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`)
 	dates  = regexp.MustCompile(`\.\d{9,}\.\d{9,}\.json`)
 	makers = regexp.MustCompile(`"(maker|run|created|deleted|due)": "[^"]*"`)
 )
@@ -411,7 +413,7 @@ func (f *files) picture() (all []string) {
 		if info.Mode().IsRegular() {
 			line += " " + f.text(p)
 		}
-		line = nonces.ReplaceAllString(line, "NONCE")
+		line = ids.ReplaceAllString(nonces.ReplaceAllString(line, "NONCE"), "ID")
 		line = dates.ReplaceAllString(line, ".DATES.json")
 		all = append(all, makers.ReplaceAllString(line, `"$1"`))
 	}

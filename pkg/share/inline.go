@@ -15,9 +15,10 @@ type Inline struct {
 	dirs beneath.Dir // of the directories that are made for pods
 }
 
-// OpenInline opens the share that is mounted at path for inline volumes. Nothing is swept.
-func OpenInline(path string, def volume.Share) (v *Inline, err error) {
-	d := &disk{def: def, opt: Options{Run: volume.NewNonce()[:8]}, root: beneath.None, state: beneath.None, staging: beneath.None}
+// OpenInline opens the share that is mounted at path for inline volumes. Nothing is swept. layOut:
+// a directory is to be made, for which the share is laid out, if it is not.
+func OpenInline(path string, def volume.Share, layOut bool) (v *Inline, err error) {
+	d := &disk{def: def, opt: Options{Run: volume.NewNonce()[:8], LayOut: layOut}, root: beneath.None, state: beneath.None, staging: beneath.None}
 	defer d.explain(&err, "lay out %s", volume.StateDir)
 	v = &Inline{s: newShare(d), dirs: beneath.None}
 	defer func() {
@@ -29,10 +30,10 @@ func OpenInline(path string, def volume.Share) (v *Inline, err error) {
 	if d.root, err = beneath.OpenRoot(path); err != nil {
 		return v, err
 	}
-	if err := v.s.layOut(); err != nil {
+	if err := (layout{v.s}).open(); err != nil || !v.s.formatted {
 		return v, err
 	}
-	v.dirs, err = d.ensure(d.state, volume.InlineDir)
+	v.dirs, err = layout{v.s}.ensure(d.state, volume.InlineDir)
 	return v, err
 }
 
@@ -57,6 +58,9 @@ func (v *Inline) Make(key string) (fd int, err error) {
 // that does not exist is gone already. Keys are not used twice: they have the pod's UID.
 func (v *Inline) Trash(key string) (err error) {
 	defer v.s.explain(&err, "delete inline volume %s", key)
+	if err := v.s.laidOut(); err != nil {
+		return err
+	}
 	id := volume.TrashID(volume.TrashLeftover, key, volume.NewNonce())
 	return ignore(v.dirs.Rename(key, v.s.Trash.dir, id), unix.ENOENT)
 }

@@ -12,7 +12,7 @@ import (
 
 func TestInline(t *testing.T) {
 	g := newGround(t)
-	v, err := OpenInline(g.dir, nas1)
+	v, err := OpenInline(g.dir, nas1, true)
 	g.must(err)
 	defer v.Close()
 	for range 2 { // a retry
@@ -49,7 +49,7 @@ func TestInlineOpen(t *testing.T) {
 	g.must(os.Symlink("/etc", g.at("data/out")))
 	g.create("pvc-2", "was/one")
 	g.delete("pvc-2")
-	v, err := OpenInline(g.dir, nas1)
+	v, err := OpenInline(g.dir, nas1, true)
 	g.must(err)
 	defer v.Close()
 	for directory, c := range map[string]struct {

@@ -40,6 +40,7 @@ func (s stage) open(v view, label string, opt Options, do func(a *actor)) {
 	if s.lay != nil {
 		opt.forbids = projects
 	}
+	opt.LayOut = true
 	sh, err := Open(v.dir, nas1, opt)
 	if err != nil {
 		s.Fatal(err)

@@ -129,7 +129,7 @@ func TestOpenMany(t *testing.T) {
 			return err
 		},
 		"for a pod": func(g *ground, _ func(string)) error {
-			v, err := OpenInline(g.dir, nas1)
+			v, err := OpenInline(g.dir, nas1, true)
 			if err == nil {
 				v.Close()
 			}

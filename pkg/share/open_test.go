@@ -41,7 +41,7 @@ func TestOpenRefuses(t *testing.T) {
 		g := unopened(t)
 		c.prepare(g)
 		before := g.picture()
-		_, err := Open(g.dir, nas1, Options{Maker: maker})
+		_, err := Open(g.dir, nas1, Options{Maker: maker, LayOut: true})
 		g.refused(what, err, c.kind, c.say)
 		if left := differ(g.picture(), before); strings.Contains(what, "format") && strings.Contains(left, "claims") {
 			t.Errorf("%s: laid out is\n%s", what, left)
@@ -56,14 +56,15 @@ func TestOpenRefuses(t *testing.T) {
 func TestFormat(t *testing.T) {
 	g := newGround(t)
 	text := g.text(".mooring/" + formatFile)
-	if f, err := volume.DecodeFormat([]byte(text)); err != nil || f.Version != volume.RecordVersion {
+	if f, err := volume.DecodeFormat([]byte(text)); err != nil || f.Version != volume.RecordVersion || f.ID == "" || f.ID != g.Identity.ID() {
 		t.Errorf("it is %q, %v", text, err)
 	}
 	// A crash has left it empty; an aside of another crash lies about.
 	g.put(".mooring/"+formatFile, "")
-	g.next()
-	if got := g.text(".mooring/" + formatFile); got != text {
-		t.Errorf("it is %q", got)
+	next := g.next()
+	got, err := volume.DecodeFormat([]byte(g.text(".mooring/" + formatFile)))
+	if err != nil || got.ID == "" || got.ID != next.Identity.ID() || got.ID == g.Identity.ID() {
+		t.Errorf("it is %+v, %v, and was %q", got, err, text)
 	}
 	// Who only looks may, whatever it says.
 	g.put(".mooring/"+formatFile, `{"version": 2, "requires": ["teleport"]}`)

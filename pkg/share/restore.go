@@ -22,7 +22,7 @@ import (
 //	commit                            entry/placing.json   -> entry/record.json
 func (v *Volumes) Restore(ctx context.Context, t Trashed, directory string) (r *volume.Record, err error) {
 	defer v.explain(&err, "bring volume %s back", t.Key)
-	if err := ctx.Err(); err != nil {
+	if err := v.present(ctx); err != nil {
 		return nil, err
 	}
 	if directory != "" {

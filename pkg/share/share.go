@@ -25,6 +25,13 @@ type Options struct {
 	Lease time.Duration
 	// ReadOnly opens shares only to look: nothing is laid out or swept.
 	ReadOnly bool
+	// LayOut has shares laid out that are not, because something is to be created there. Without
+	// it such a share is open with nothing on it.
+	LayOut bool
+	// AnyID opens shares whatever id the registry says they have: to show it, or to change it.
+	AnyID bool
+	// LaidOut, if set, is told when this process has laid a share out.
+	LaidOut func(def volume.Share, id string)
 	// Step, if set, is called before each change on the share, with what it is. Tests stop
 	// the process there.
 	Step func(what string)
@@ -44,12 +51,13 @@ type Share struct {
 	Trash       *Trash
 	Jobs        *Jobs
 	Directories *Directories
+	Identity    *Identity
 
 	claims *claims
 }
 
-// Open opens the share that is mounted at path and, unless it is for reading only, lays out
-// what is Mooring's there.
+// Open opens the share that is mounted at path. Where it has been laid out, directories of
+// Mooring's that are missing are made, unless it is for reading only.
 func Open(path string, def volume.Share, opt Options) (s *Share, err error) {
 	if opt.Lease == 0 {
 		opt.Lease = DefaultLease
@@ -69,7 +77,7 @@ func Open(path string, def volume.Share, opt Options) (s *Share, err error) {
 	if d.root, err = beneath.OpenRoot(path); err != nil {
 		return s, err
 	}
-	if err = s.layOut(); err != nil || opt.ReadOnly {
+	if err = (layout{s}).open(); err != nil || opt.ReadOnly || !s.formatted {
 		return s, err
 	}
 	return s, ignore(d.sweepStaging(), unix.EROFS)
@@ -88,6 +96,7 @@ func newShare(d *disk) *Share {
 	s.Volumes.snapshots = s.Snapshots
 	s.Groups = &Groups{table: newTable(d, ofGroup, nil), snapshots: s.Snapshots}
 	s.Directories = &Directories{disk: d, claims: s.claims}
+	s.Identity = &Identity{disk: d}
 	s.claims.volumes, s.Trash.volumes = volumes, s.Volumes
 	s.Jobs.volumes, s.Jobs.snapshots = volumes, s.Snapshots
 	return s
@@ -100,137 +109,6 @@ func (s *Share) own() map[string]*beneath.Dir {
 		"snapshots": &s.Snapshots.dir, "groups": &s.Groups.dir, "staging": &s.staging,
 		"jobs": &s.Jobs.dir, "trash": &s.Trash.dir,
 	}
-}
-
-// layOut opens .mooring and what is in it, and makes what is missing. The format comes first:
-// what this program does not know is not touched.
-func (s *Share) layOut() (err error) {
-	if s.state, err = s.ensure(s.root, volume.StateDir); err != nil || s.state == beneath.None {
-		return err
-	}
-	if err := s.checkMode(); err != nil {
-		return err
-	}
-	if err := s.checkFormat(); err != nil {
-		return err
-	}
-	for name, d := range s.own() {
-		if *d, err = s.ensure(s.state, name); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// checkMode keeps everybody but root out of .mooring, whoever has made it.
-func (s *Share) checkMode() error {
-	st, err := s.state.Self()
-	if err != nil || st.Mode&0o077 == 0 || s.opt.ReadOnly {
-		return err
-	}
-	s.step("close " + volume.StateDir)
-	return ignore(chmod(s.state, 0o700), unix.EROFS) // who only looks, looks
-}
-
-// formatFile says which format the share has.
-const formatFile = volume.FormatName
-
-// checkFormat refuses a share whose format this program does not know.
-func (s *Share) checkFormat() error {
-	data, _, err := s.state.Read(formatFile, maxRecord)
-	if err == nil && len(data) > 0 {
-		format, err := volume.DecodeFormat(data)
-		if err == nil && !s.opt.ReadOnly { // who only looks may
-			err = format.CheckRequires()
-		}
-		return err
-	}
-	// An empty file is what a crash leaves that came while it was written.
-	if ignore(err, unix.ENOENT) != nil || s.opt.ReadOnly {
-		return ignore(err, unix.ENOENT)
-	}
-	if err := s.checkUnformatted(); err != nil {
-		// Unless another has just written the format, and gone on.
-		if data, _, again := s.state.Read(formatFile, maxRecord); again == nil && len(data) > 0 {
-			_, err = volume.DecodeFormat(data)
-		}
-		return err
-	}
-	data, err = volume.Format{}.Encode()
-	if err != nil {
-		return err
-	}
-	aside := "format." + s.aside()
-	s.step("write the format")
-	if err := writeOwn(s.state, aside, data); err != nil {
-		return err
-	}
-	s.step("link the format")
-	err = s.state.Link(aside, s.state, formatFile)
-	if noLinks(err) {
-		err = create(s.state, formatFile, data)
-	}
-	if is(err, unix.EEXIST) { // another's, which may be newer, or an empty one
-		err = s.replaceEmptyFormat(aside)
-	}
-	_ = s.state.Unlink(aside)
-	return err
-}
-
-// replaceEmptyFormat replaces a format that a crash has left empty, and checks any other.
-func (s *Share) replaceEmptyFormat(aside string) error {
-	data, _, err := s.state.Read(formatFile, maxRecord)
-	if err != nil {
-		return err
-	}
-	if len(data) == 0 {
-		s.step("rename the format over an empty one")
-		return s.state.Rename(aside, s.state, formatFile)
-	}
-	format, err := volume.DecodeFormat(data)
-	if err != nil {
-		return err
-	}
-	return format.CheckRequires()
-}
-
-// checkUnformatted refuses what was laid out before there was a format: that was made before
-// any of the other directories ever since.
-func (s *Share) checkUnformatted() error {
-	for _, name := range []string{"volumes", "snapshots", "groups", "trash"} {
-		d, err := s.state.Resolve(name)
-		if is(err, unix.ENOENT) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		empty, err := beneath.Empty(d)
-		d.Close()
-		if err != nil {
-			return err
-		}
-		if !empty {
-			return volume.OldLayout()
-		}
-	}
-	return nil
-}
-
-// ensure opens the directory name in parent, and makes it where it does not exist.
-func (d *disk) ensure(parent beneath.Dir, name string) (beneath.Dir, error) {
-	found, err := parent.Resolve(name)
-	if !is(err, unix.ENOENT) {
-		return found, err
-	}
-	if d.opt.ReadOnly {
-		return beneath.None, nil
-	}
-	d.step("lay out " + name)
-	if err := ignore(parent.Mkdir(name, 0o700), unix.EEXIST); err != nil {
-		return beneath.None, err
-	}
-	return parent.Resolve(name)
 }
 
 // staleAside is the age past which something in staging is nobody's any more.
@@ -331,14 +209,14 @@ func (s *Share) Definition() volume.Share { return s.def }
 // Lease returns how long what another controller has begun is left to it.
 func (s *Share) Lease() time.Duration { return s.opt.Lease }
 
-// Lost reports whether an operation found that what is mounted is not the share any more: it
-// has to be mounted anew.
-func (s *Share) Lost() bool { return s.lost.Load() }
+// Lost reports whether an operation found that what is mounted is not the share any more, or it
+// may have been laid out since: it has to be mounted anew.
+func (s *Share) Lost() bool { return s.lost.Load() || s.Identity.mayBeLaidOut() }
 
 // MarkLost has the share mounted anew.
 func (s *Share) MarkLost() { s.lost.Store(true) }
 
-// Initialized reports whether anything of Mooring's is on the share.
+// Initialized reports whether the share has been laid out.
 func (s *Share) Initialized() bool { return s.Volumes.dir != beneath.None }
 
 // Explain gives an error of work on the share that was done elsewhere its kind and advice.
@@ -363,7 +241,7 @@ func (s *Share) Space(ctx context.Context) (space volume.Space, err error) {
 // Now returns the time by the server's clock, by which alone it is told what is due.
 func (s *Share) Now(ctx context.Context) (now time.Time, err error) {
 	defer s.explain(&err, "ask for the time")
-	if err := ctx.Err(); err != nil {
+	if err := s.present(ctx); err != nil {
 		return time.Time{}, err
 	}
 	return s.now()

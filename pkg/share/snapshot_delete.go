@@ -17,7 +17,7 @@ import (
 // where: the record has to be as that says; nil: any.
 func (s *Snapshots) Delete(ctx context.Context, key string, where func(*volume.SnapshotRecord) error) (t *Trashed, err error) {
 	defer s.explain(&err, "delete snapshot %s", key)
-	if err := ctx.Err(); err != nil {
+	if err := s.present(ctx); err != nil {
 		return nil, err
 	}
 	which := ""

@@ -248,7 +248,7 @@ func TestCopyElsewhere(t *testing.T) {
 	withData(g)
 	def := nas1
 	def.Name = "nas2"
-	s, err := Open(scratch(t), def, Options{Maker: maker})
+	s, err := Open(scratch(t), def, Options{Maker: maker, LayOut: true})
 	g.must(err)
 	defer s.Close()
 	r := record("v2", "v2")

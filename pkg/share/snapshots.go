@@ -81,7 +81,7 @@ type PendingSnapshot struct {
 // What another has begun is undone if that is gone, and else ErrBusy.
 func (s *Snapshots) Begin(ctx context.Context, r volume.SnapshotRecord) (p *PendingSnapshot, found *volume.SnapshotRecord, err error) {
 	defer s.explain(&err, "begin to make snapshot %s", r.Key)
-	if err := ctx.Err(); err != nil {
+	if err := s.present(ctx); err != nil {
 		return nil, nil, err
 	}
 	r.Maker, r.Run, r.Nonce = s.opt.Maker, s.opt.Run, volume.NewNonce()

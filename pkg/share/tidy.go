@@ -32,17 +32,16 @@ func (s *Share) formatStands(ctx context.Context) (err error) {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	data, _, err := s.state.Read(formatFile, maxRecord)
-	if err != nil || len(data) == 0 {
-		return ignore(err, unix.ENOENT) // a check tells of that
-	}
-	format, err := volume.DecodeFormat(data)
-	if err != nil {
-		return err
+	format, err := s.readFormat()
+	if format == nil || err != nil {
+		return err // where there is none a check tells of that
 	}
 	if err := format.CheckRequires(); err != nil {
 		s.lost.Store(true)
 		return err
+	}
+	if format.ID != s.Identity.ID() {
+		s.Identity.becomes(format.ID)
 	}
 	return nil
 }

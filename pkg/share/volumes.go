@@ -87,7 +87,7 @@ func (v *Volumes) Keys(ctx context.Context) (keys []string, err error) {
 // keeps other changes away. It returns the record as it is now.
 func (v *Volumes) Update(ctx context.Context, key string, change func(*volume.Record) error) (r *volume.Record, err error) {
 	defer v.explain(&err, "change the record of volume %s", key)
-	if err := ctx.Err(); err != nil {
+	if err := v.present(ctx); err != nil {
 		return nil, err
 	}
 	e, err := v.open(key)
@@ -112,7 +112,7 @@ func (v *Volumes) Update(ctx context.Context, key string, change func(*volume.Re
 // returns the entry in the trash; nil where there is none.
 func (v *Volumes) Delete(ctx context.Context, key string) (t *Trashed, err error) {
 	defer v.explain(&err, "delete volume %s", key)
-	if err := ctx.Err(); err != nil {
+	if err := v.present(ctx); err != nil {
 		return nil, err
 	}
 	var which string

@@ -109,8 +109,9 @@ func golden() map[string]any {
 			}},
 			Key: "group-2", Name: "group-2", Members: []Member{{"snap-2", "pvc-1"}}, Maker: "controller-0", Run: "r", Nonce: otherNonce, Created: at,
 		},
-		"format.json":                     &Format{v1},
-		"format-unknown-requirement.json": &Format{Header{Version: 2, Requires: []string{"test-feature"}, unknown: raw("shards", `16`)}},
+		"format.json":                     &Format{Header: v1},
+		"format-unknown-requirement.json": &Format{Header: Header{Version: 2, Requires: []string{"test-feature"}, unknown: raw("shards", `16`)}},
+		"format-with-id.json":             &Format{Header: v1, ID: "0b1c2d3e-4f50-4a6b-8c7d-9e0f1a2b3c4d"},
 	}
 }
 

@@ -18,6 +18,7 @@ type Share struct {
 	Name           string
 	Servers        []string // tried in order; the first that answers is taken
 	Path           string   // the export's absolute path
+	ID             string   // that the share has to have; "": any
 	MountOptions   []string // the registry's defaults and the share's own, in this order
 	Inline         bool     // pods may name it in an ephemeral inline volume
 	TrashRetention time.Duration
@@ -46,7 +47,7 @@ func (s Share) SameMount(t Share) bool {
 
 // Equal reports whether the registry says the same of s and t.
 func (s Share) Equal(t Share) bool {
-	return s.SameMount(t) && s.Name == t.Name && s.Inline == t.Inline && s.TrashRetention == t.TrashRetention && s.MaxVolumes == t.MaxVolumes
+	return s.SameMount(t) && s.Name == t.Name && s.ID == t.ID && s.Inline == t.Inline && s.TrashRetention == t.TrashRetention && s.MaxVolumes == t.MaxVolumes
 }
 
 // Registry is the set of shares as one configuration file gives it. It does not change;

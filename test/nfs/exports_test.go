@@ -42,7 +42,7 @@ func TestReadOnlyExport(t *testing.T) {
 	unchanged(t, s.export, func() {
 		_, err := s.create("pvc-1", nil)
 		wantCode(t, err, codes.PermissionDenied, says...)
-		wantCode(t, s.delete("nas1/pvc-1"), codes.PermissionDenied, says...)
+		wantCode(t, s.delete("nas1/pvc-1"), codes.FailedPrecondition, says[0], "nothing of Mooring's is on the export")
 	})
 
 	writable := newSite(t)
@@ -82,14 +82,16 @@ func TestClosedExport(t *testing.T) {
 	unchanged(t, s.export, func() {
 		_, err := s.create("pvc-1", nil)
 		wantCode(t, err, codes.PermissionDenied, "share nas1 (127.0.0.1:"+s.path+")", "root_squash", "no_root_squash")
-		wantCode(t, s.delete("nas1/pvc-1"), codes.PermissionDenied, "share nas1", "root_squash")
+		wantCode(t, s.delete("nas1/pvc-1"), codes.FailedPrecondition, "share nas1", "nothing of Mooring's is on the export")
 	})
 }
 
 // TestSquashedExport has a share on which root is nobody, and nobody may write.
 func TestSquashedExport(t *testing.T) {
 	s := exported(t, "squash", os.ModeSticky|0o777)
-	s.open()
+	s.mustCreate("pvc-0", "") // for which the share is laid out, as nobody
+	s.mustDelete("nas1/pvc-0")
+	s.empty()
 	for _, p := range []params{{"uid": "1000"}, {"gid": "1000"}, {"uid": "0"}, {"uid": "1000", "gid": "1000", "mountPermissions": "0770", "subDir": "a/b/c"}} {
 		t.Run(fmt.Sprint(p), func(t *testing.T) {
 			unchanged(t, s.export, func() {

@@ -22,6 +22,8 @@ import (
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/moby/sys/mountinfo"
 	"github.com/mooring-csi/mooring/pkg/doctor"
+	onshare "github.com/mooring-csi/mooring/pkg/share"
+	"github.com/mooring-csi/mooring/pkg/volume"
 	"github.com/mooring-csi/mooring/test/lab"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
@@ -175,9 +177,14 @@ func (s *site) restart() {
 	s.ctl = s.start("controller", "controller")
 }
 
-// open has the controller mount the share and lay out what it keeps there.
+// open lays the share out, as the first volume does, and has the controller mount it.
 func (s *site) open() csi.ControllerClient {
 	s.t.Helper()
+	sh, err := onshare.Open(s.export, volume.Share{Name: "nas1", Path: s.path}, onshare.Options{Maker: "test", LayOut: true})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	sh.Close()
 	if _, err := s.controller().GetCapacity(soon(s.t), &csi.GetCapacityRequest{}); err != nil {
 		s.t.Fatal(err)
 	}

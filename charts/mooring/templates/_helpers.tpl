@@ -24,7 +24,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- $one := .Values.share }}
 {{- if $one.server }}
 {{- $path := required "share.server needs a path: what it exports (--set share.path=/export/kubernetes)" $one.path }}
-{{- $shares = prepend $shares (dict "name" $one.name "servers" (list $one.server) "path" $path) }}
+{{- $entry := dict "name" $one.name "servers" (list $one.server) "path" $path }}
+{{- with $one.id }}
+{{- $entry = set $entry "id" . }}
+{{- end }}
+{{- $shares = prepend $shares $entry }}
 {{- else if $one.path }}
 {{- fail "share.path needs a server: who exports it (--set share.server=10.0.0.200)" }}
 {{- end }}

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package admin
+
+import (
+	"context"
+	"strings"
+
+	"github.com/mooring-csi/mooring/pkg/share"
+	"github.com/mooring-csi/mooring/pkg/volume"
+)
+
+// Share is a row of the list of shares.
+type Share struct {
+	Name   string `json:"name"`
+	Export string `json:"export"`
+	// State is "laid out"; "not laid out", where nothing of Mooring's is on the export; or
+	// "another", where the configuration says another id than it has.
+	State string `json:"state"`
+	ID    string `json:"id,omitempty"`
+	// Expected is the id that the configuration says; "": none.
+	Expected string `json:"expectedId,omitempty"`
+	Free     int64  `json:"freeBytes"`
+	Total    int64  `json:"totalBytes"`
+}
+
+// The states of a share.
+const (
+	stateLaidOut    = "laid out"
+	stateNotLaidOut = "not laid out"
+	stateAnother    = "another"
+)
+
+// Shares shows which share each export is, and says it anew. The pool has to open them whatever id
+// they have.
+type Shares struct{ service *Service }
+
+// NewShares returns the Shares of a Service.
+func NewShares(s *Service) Shares { return Shares{s} }
+
+// List calls each for the shares.
+func (s Shares) List(ctx context.Context, f Filter, each func(Share) error) error {
+	return onShares(ctx, s.service, f, each, func(ctx context.Context, sh *share.Share, emit emitter[Share]) error {
+		space, err := sh.Space(ctx)
+		if err != nil {
+			return err
+		}
+		def := sh.Definition()
+		row := Share{
+			Name: def.Name, Export: volume.ExportName(strings.Join(def.Servers, ","), def.Path), State: stateNotLaidOut,
+			ID: sh.Identity.ID(), Expected: def.ID, Free: space.Free, Total: space.Total,
+		}
+		if sh.Initialized() {
+			row.State = stateLaidOut
+		}
+		if def.ID != "" && def.ID != row.ID {
+			row.State = stateAnother
+		}
+		return emit(row)
+	})
+}
+
+// Identified is a share that got an id.
+type Identified struct{ Name, Before, ID, Expected string }
+
+// Forgettable refuses a share that Forget refuses, so that nobody is asked in vain.
+func (s Shares) Forgettable(ctx context.Context, name string) error {
+	return s.onOne(ctx, name, func(_ context.Context, sh *share.Share) error { return forgettable(sh) })
+}
+
+// Forget lays out anew a share on which nothing of Mooring's is any more. What it had is given up:
+// there are no such volumes from then on.
+func (s Shares) Forget(ctx context.Context, name string) (done Identified, err error) {
+	err = s.onOne(ctx, name, func(ctx context.Context, sh *share.Share) error {
+		if err := forgettable(sh); err != nil {
+			return err
+		}
+		id, err := sh.Identity.LayOut(ctx)
+		done = Identified{Name: name, ID: id, Expected: sh.Definition().ID}
+		return err
+	})
+	return done, err
+}
+
+func forgettable(sh *share.Share) error {
+	if !sh.Initialized() {
+		return nil
+	}
+	return volume.Errorf(volume.ErrConflict, "share %s has been laid out (its id is %q), and what is on it is not forgotten; nothing was changed: delete its volumes, or remove %s on the server, and try again", sh.Definition(), sh.Identity.ID(), volume.StateDir)
+}
+
+// Reidentify gives a share a new id.
+func (s Shares) Reidentify(ctx context.Context, name string) (done Identified, err error) {
+	err = s.onOne(ctx, name, func(ctx context.Context, sh *share.Share) error {
+		before, now, err := sh.Identity.Renew(ctx)
+		done = Identified{Name: name, Before: before, ID: now, Expected: sh.Definition().ID}
+		return err
+	})
+	return done, err
+}
+
+// onOne does work on one share. What fails is returned.
+func (s Shares) onOne(ctx context.Context, name string, do func(ctx context.Context, sh *share.Share) error) error {
+	f := Filter{Shares: []string{name}}
+	if _, err := s.service.shares(f); err != nil {
+		return err
+	}
+	return on(ctx, s.service, <-s.service.open(ctx, name), name, func(struct{}) error { return nil }, func(ctx context.Context, sh *share.Share, _ emitter[struct{}]) error {
+		return do(ctx, sh)
+	})
+}

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package doctor
+
+import (
+	"errors"
+	"path"
+
+	"github.com/mooring-csi/mooring/pkg/volume"
+	"golang.org/x/sys/unix"
+)
+
+// maxFormat is more than the format of a share has, in bytes.
+const maxFormat = 64 << 10
+
+// format reads the id of the share, if it has been laid out.
+func (t *probeFile) format() (id string, laidOut bool, err error) {
+	in, err := t.root.Resolve(volume.StateDir)
+	if errors.Is(err, unix.ENOENT) {
+		return "", false, nil
+	}
+	if err != nil {
+		return "", false, err
+	}
+	defer in.Close()
+	format, err := volume.ReadFormat(func(name string) ([]byte, error) {
+		data, _, err := in.Read(name, maxFormat)
+		if errors.Is(err, unix.ENOENT) {
+			return nil, nil
+		}
+		return data, err
+	})
+	if format == nil || err != nil {
+		return "", false, err
+	}
+	return format.ID, true, nil
+}
+
+// judgeIdentity says which share it is.
+func (s *sheet) judgeIdentity(f *Facts) {
+	switch {
+	case !f.did(stepFormat):
+		s.failure("identity", stepFormat, f)
+	case !f.LaidOut && f.Expected != "":
+		s.trouble("identity", "not-laid-out", "there is no %s, and the configuration says that the share has the id %s", path.Join(volume.StateDir, volume.FormatName), f.Expected)
+	case !f.LaidOut:
+		s.ok("identity", "nothing of Mooring's is there yet")
+	case f.Expected != "" && f.ID != f.Expected:
+		s.trouble("identity", "another-share", "its id is %q, and the configuration says %s", f.ID, f.Expected)
+	case f.ID == "":
+		s.trouble("identity", "no-id", "it was laid out before there were ids")
+	case f.Expected == "":
+		s.ok("identity", "%s, of which the configuration says nothing", f.ID)
+	default:
+		s.ok("identity", "%s, as the configuration says", f.ID)
+	}
+}

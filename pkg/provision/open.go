@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package provision
+
+import (
+	"context"
+
+	"github.com/mooring-csi/mooring/pkg/share"
+)
+
+// open is openAny for work on what is on the share. Where that has not been laid out, nobody can
+// tell what was there: it is ErrConflict, and not that there is no such volume.
+func (a *access) open(ctx context.Context, name string, options []string) (*share.Share, func(), error) {
+	sh, release, err := a.openAny(ctx, name, options)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := sh.Identity.Check(); err != nil {
+		release()
+		return nil, nil, err
+	}
+	return sh, release, nil
+}
+
+// openToList is openAny for a list of what is on the share. One that has not been laid out is opened
+// anew for it: another controller may have done that since.
+func (a *access) openToList(ctx context.Context, name string) (*share.Share, func(), error) {
+	sh, release, err := a.openAny(ctx, name, nil)
+	if err != nil || sh.Initialized() {
+		return sh, release, err
+	}
+	sh.MarkLost()
+	release()
+	return a.openAny(ctx, name, nil)
+}
+
+// openToCreate is open for who is about to create a volume, for which the share is laid out and gets an
+// id, if it has none.
+func (a *access) openToCreate(ctx context.Context, name string, options []string) (*share.Share, func(), error) {
+	sh, release, err := a.openAny(ctx, name, options)
+	if err != nil || sh.Identity.ID() != "" {
+		return sh, release, err
+	}
+	_, err = sh.Identity.LayOut(ctx)
+	release()
+	if err != nil {
+		return nil, nil, err
+	}
+	return a.open(ctx, name, options)
+}

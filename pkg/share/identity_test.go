@@ -1,0 +1,358 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package share
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/mooring-csi/mooring/pkg/volume"
+)
+
+// noCalls is a step function of one who changes nothing.
+func noCalls(t *testing.T) func(string) {
+	return func(what string) { t.Errorf("it does: %s", what) }
+}
+
+// TestUnlaid has an export on which nothing of Mooring's is: nothing is laid out in order to
+// delete, to look or to list, and no deletion is OK.
+func TestUnlaid(t *testing.T) {
+	for what, prepare := range map[string]func(g *ground){
+		"an empty export":          func(*ground) {},
+		"an empty .mooring":        func(g *ground) { g.must(os.MkdirAll(g.at(".mooring/inline/x"), 0o755)) },
+		"an empty format":          func(g *ground) { g.put(".mooring/format.json", "") },
+		"an export with others'":   func(g *ground) { g.put("v1/data", "x") },
+		"a half laid out .mooring": func(g *ground) { g.must(os.MkdirAll(g.at(".mooring/volumes"), 0o700)) },
+	} {
+		g := unopened(t)
+		prepare(g)
+		g.label = what + ": "
+		before := g.picture()
+		s, err := Open(g.dir, nas1, Options{Maker: maker, Step: noCalls(t)})
+		g.must(err)
+		defer s.Close()
+		for call, err := range changes(t, s) {
+			g.refused(call, err, volume.ErrConflict, "nothing of Mooring's is on the export", "is the right disk exported", "mooringctl share forget nas1")
+		}
+		g.looks(s)
+		if d := differ(g.picture(), before); d != "" || s.Initialized() || s.Identity.ID() != "" {
+			t.Errorf("%s: it has changed\n%s", what, d)
+		}
+	}
+}
+
+// changes are what is refused where a share is not laid out, and the errors.
+func changes(t *testing.T, s *Share) map[string]error {
+	t.Helper()
+	ctx := t.Context()
+	all := map[string]error{"Check": s.Identity.Check()}
+	_, all["Volumes.Delete"] = s.Volumes.Delete(ctx, "v1")
+	_, all["Volumes.Update"] = s.Volumes.Update(ctx, "v1", nil)
+	_, _, all["Volumes.Begin"] = s.Volumes.Begin(ctx, record("v1", "v1"))
+	_, all["Volumes.Restore"] = s.Volumes.Restore(ctx, Trashed{}, "")
+	_, all["Snapshots.Delete"] = s.Snapshots.Delete(ctx, "s1", nil)
+	_, _, all["Snapshots.Begin"] = s.Snapshots.Begin(ctx, volume.SnapshotRecord{Key: "s1"})
+	_, all["Groups.Delete"] = s.Groups.Delete(ctx, "g1", nil)
+	_, all["Groups.Begin"] = s.Groups.Begin(ctx, group("g1"))
+	_, all["Now"] = s.Now(ctx)
+	_, _, all["Renew"] = s.Identity.Renew(ctx)
+	return all
+}
+
+// looks has what only looks find nothing.
+func (g *ground) looks(s *Share) {
+	g.Helper()
+	ctx := g.Context()
+	keys, err := s.Volumes.Keys(ctx)
+	g.must(err)
+	snapshots, err := s.Snapshots.Keys(ctx)
+	g.must(err)
+	groups, err := s.Groups.Abandoned(ctx)
+	g.must(err)
+	entries, err := s.Trash.List(ctx)
+	g.must(err)
+	jobs, err := s.Jobs.List(ctx)
+	g.must(err)
+	if len(keys)+len(snapshots)+len(groups)+len(entries)+len(jobs) > 0 {
+		g.Errorf("%sit sees %q, %q, %q, %v, %v", g.label, keys, snapshots, groups, entries, jobs)
+	}
+	_, err = s.Volumes.Lookup(ctx, "v1")
+	g.refused("no volume", err, volume.ErrNotFound)
+	g.must(s.Tidy(ctx, 0))
+	_, err = s.Space(ctx)
+	g.must(err)
+}
+
+// TestLayOut has a share that was opened as it is be laid out, by many at once.
+func TestLayOut(t *testing.T) {
+	g := unopened(t)
+	var mu sync.Mutex
+	var told []string
+	opt := Options{Maker: maker, LaidOut: func(def volume.Share, id string) {
+		mu.Lock()
+		defer mu.Unlock()
+		told = append(told, def.Name+" "+id)
+	}}
+	s, err := Open(g.dir, nas1, opt)
+	g.must(err)
+	defer s.Close()
+	ids := make([]string, 8)
+	var all sync.WaitGroup
+	for i := range ids {
+		all.Go(func() { ids[i], _ = s.Identity.LayOut(t.Context()) })
+	}
+	all.Wait()
+	slices.Sort(ids)
+	if ids = slices.Compact(ids); len(ids) != 1 || !regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`).MatchString(ids[0]) {
+		t.Fatalf("the ids are %q", ids)
+	}
+	if !slices.Equal(told, []string{"nas1 " + ids[0]}) || !s.Lost() || s.Initialized() {
+		t.Errorf("told is %q; lost: %v", told, s.Lost())
+	}
+	again, err := Open(g.dir, nas1, opt)
+	g.must(err)
+	defer again.Close()
+	if again.Identity.ID() != ids[0] || !again.Initialized() || len(told) != 1 || again.Identity.Check() != nil {
+		t.Errorf("opened again it is %q, told is %q", again.Identity.ID(), told)
+	}
+	if _, err := again.Volumes.Delete(t.Context(), "v1"); err != nil {
+		t.Errorf("a volume that is not there: %v", err)
+	}
+	for _, name := range g.names(".mooring") {
+		if strings.HasPrefix(name, "format.") && name != formatFile {
+			t.Errorf("%s is left", name)
+		}
+	}
+}
+
+// TestLaidOutSince has a share that is open with nothing on it not be believed for ever.
+func TestLaidOutSince(t *testing.T) {
+	g := unopened(t)
+	s, err := Open(g.dir, nas1, Options{Maker: maker})
+	g.must(err)
+	defer s.Close()
+	if s.Lost() {
+		t.Error("it is lost at once")
+	}
+	s.opened = s.opened.Add(-doubtInterval - time.Second)
+	if s.Lost() {
+		t.Error("it is lost, and nobody has asked for anything")
+	}
+	_ = s.Identity.Check()
+	if !s.Lost() {
+		t.Error("what was refused is refused for ever")
+	}
+	s.lost.Store(false)
+	if s.opened = s.opened.Add(-unlaidInterval); !s.Lost() {
+		t.Error("it is not opened anew")
+	}
+}
+
+// TestPinned opens exports of which the registry says what their id is.
+func TestPinned(t *testing.T) {
+	want := volume.NewShareID()
+	pinned := nas1
+	pinned.ID = want
+	for what, c := range map[string]struct {
+		format string
+		says   []string // nil: it is opened
+	}{
+		"the right one": {`{"version": 1, "id": "` + want + `"}`, nil},
+		"an empty disk": {"", []string{want, "nothing of Mooring's", "mounted on the server", "share forget nas1"}},
+		"another disk":  {`{"version": 1, "id": "0b1c2d3e-0000-4000-8000-000000000000"}`, []string{want, "the share 0b1c2d3e-0000-4000-8000-000000000000", "set its id"}},
+		"an older one":  {`{"version": 1}`, []string{want, "has none", "share reidentify nas1"}},
+	} {
+		g := unopened(t)
+		if c.format != "" {
+			g.put(".mooring/format.json", c.format)
+		}
+		before := g.picture()
+		for _, opt := range []Options{{Maker: maker}, {Maker: maker, LayOut: true}, {ReadOnly: true}} {
+			s, err := Open(g.dir, pinned, opt)
+			switch {
+			case c.says == nil && err == nil:
+				s.Close()
+			case c.says == nil:
+				t.Errorf("%s: %v", what, err)
+			default:
+				g.refused(what, err, volume.ErrConflict, c.says...)
+			}
+		}
+		_, err := OpenInline(g.dir, pinned, true)
+		if c.says != nil {
+			g.refused(what+" for a pod", err, volume.ErrConflict, c.says...)
+			if d := differ(g.picture(), before); d != "" {
+				t.Errorf("%s: it has changed\n%s", what, d)
+			}
+		}
+		s, err := Open(g.dir, pinned, Options{Maker: maker, LayOut: true, AnyID: true})
+		g.must(err)
+		s.Close()
+	}
+}
+
+// TestRenew gives a share another id: what else its format says stays, and others notice.
+func TestRenew(t *testing.T) {
+	g := newGround(t)
+	g.create("v1", "v1")
+	other := g.impatient()
+	text := strings.Replace(g.text(".mooring/format.json"), `"version": 1`, `"version": 1, "colour": "red"`, 1)
+	g.must(os.WriteFile(g.at(".mooring/format.json"), []byte(text), 0o600))
+	before, now, err := g.Identity.Renew(t.Context())
+	g.must(err)
+	if before != other.Identity.ID() || now == before || !g.Lost() || other.Lost() {
+		t.Errorf("it is %q, and was %q", now, before)
+	}
+	if got := g.text(".mooring/format.json"); !strings.Contains(got, `"colour": "red"`) || !strings.Contains(got, now) || strings.Contains(got, before) {
+		t.Errorf("the format is %s", got)
+	}
+	if err := other.Tidy(t.Context(), time.Hour); err != nil || !other.Lost() {
+		t.Errorf("another does not notice: %v", err)
+	}
+	if s := g.next(); s.Identity.ID() != now {
+		t.Errorf("it is opened as %q", s.Identity.ID())
+	}
+	// A process that died has left its aside: nobody takes it for anything.
+	if left, err := filepath.Glob(g.at(".mooring/format.*")); err != nil || len(left) != 1 {
+		t.Errorf("left are %q", left)
+	}
+	g.put(".mooring/format.json", `{"version": 2, "requires": ["teleport"], "id": "`+now+`"}`)
+	_, _, err = g.Identity.Renew(t.Context())
+	g.refused("what requires something", err, volume.ErrConflict, "teleport")
+}
+
+// TestRenewStops has the process die before each step: the share has the old id, or the new one.
+func TestRenewStops(t *testing.T) {
+	for n := 1; n <= 3; n++ {
+		g := newGround(t)
+		a := &actor{ground: g}
+		a.killed(n, func(b *actor) error { _, _, err := b.Identity.Renew(t.Context()); return err })
+		if s := g.next(); s.Identity.ID() == "" || (s.Identity.ID() == g.Identity.ID()) != (n < 3) {
+			t.Errorf("killed before step %d it is %q", n, s.Identity.ID())
+		}
+	}
+}
+
+// withoutID has a share be as it was laid out before there were ids.
+func withoutID(g *ground) {
+	g.Helper()
+	g.must(os.WriteFile(g.at(".mooring/"+formatFile), []byte("{\n  \"version\": 1\n}\n"), 0o600))
+}
+
+// TestWithoutID has a share that was laid out before there were ids be used as it is, and get one when
+// something is to be created, and not before.
+func TestWithoutID(t *testing.T) {
+	g := newGround(t)
+	g.create("v1", "v1")
+	withoutID(g)
+	before := g.names(".mooring")
+	for _, opt := range []Options{{Maker: maker}, {Maker: maker, ReadOnly: true, LayOut: true}} {
+		s, err := Open(g.dir, nas1, opt)
+		g.must(err)
+		defer s.Close()
+		if !opt.ReadOnly {
+			_, err = s.Volumes.Delete(t.Context(), "v1")
+			g.must(err)
+			g.must(s.Tidy(t.Context(), time.Hour))
+		}
+		if got := g.names(".mooring"); !slices.Equal(got, before) || s.Identity.ID() != "" || s.Lost() {
+			t.Errorf("it got the id %q: %q", s.Identity.ID(), got)
+		}
+	}
+	pinned := nas1
+	pinned.ID = volume.NewShareID()
+	_, err := Open(g.dir, pinned, Options{Maker: maker, LayOut: true})
+	g.refused("another is expected", err, volume.ErrConflict, "has none")
+	other, err := Open(g.dir, nas1, Options{Maker: maker, LaidOut: func(volume.Share, string) { t.Error("it is laid out anew") }})
+	g.must(err)
+	defer other.Close()
+
+	ids := make([]string, 8)
+	var all sync.WaitGroup
+	for i := range ids {
+		all.Go(func() { ids[i], _ = other.Identity.LayOut(t.Context()) })
+	}
+	all.Wait()
+	slices.Sort(ids)
+	if ids = slices.Compact(ids); len(ids) != 1 || ids[0] == "" {
+		t.Fatalf("the ids are %q", ids)
+	}
+	if got := g.text(".mooring/" + formatFile); strings.Contains(got, "id") {
+		t.Errorf("the format is %s", got)
+	}
+	if s := g.next(); s.Identity.ID() != ids[0] {
+		t.Errorf("it is opened as %q", s.Identity.ID())
+	}
+	g.must(other.Tidy(t.Context(), time.Hour))
+	if other.Identity.ID() != ids[0] || !other.Lost() {
+		t.Errorf("who had it open takes it for %q", other.Identity.ID())
+	}
+	was, now, err := g.next().Identity.Renew(t.Context())
+	g.must(err)
+	if s := g.next(); was != ids[0] || now == was || s.Identity.ID() != now {
+		t.Errorf("it was %q, and is %q", was, s.Identity.ID())
+	}
+}
+
+// TestBadID has an id that cannot be read be refused.
+func TestBadID(t *testing.T) {
+	g := newGround(t)
+	g.put(".mooring/"+formatFile, `{"version": 1, "id": "nas1"}`)
+	_, err := Open(g.dir, nas1, Options{Maker: maker})
+	g.refused("a bad id", err, volume.ErrDamaged, `its id is "nas1"`, "restore .mooring/format.json", "backup")
+	withoutID(g)
+	g.put(".mooring/"+idFile, "{")
+	_, err = Open(g.dir, nas1, Options{Maker: maker})
+	g.refused("a damaged id", err, volume.ErrDamaged, "remove .mooring/id.json")
+	g.put(".mooring/"+idFile, "")
+	if s := g.next(); s.Identity.ID() == "" {
+		t.Error("what a crash left empty stays so")
+	}
+}
+
+// TestIDIsFirst has a process stop before it links an id, and go on when another has given one: that
+// stays.
+func TestIDIsFirst(t *testing.T) {
+	for what, prepare := range map[string]func(g *ground){"not laid out": func(*ground) {}, "without an id": func(g *ground) {
+		openAt(t, g.dir, Options{Maker: maker})
+		withoutID(g)
+	}} {
+		g := unopened(t)
+		prepare(g)
+		other := func() string { return openAt(t, g.dir, Options{Maker: stranger}).Identity.ID() }
+		first := ""
+		step := func(step string) {
+			if step == "link the format" {
+				first = other()
+			}
+		}
+		s, err := Open(g.dir, nas1, Options{Maker: maker, LayOut: true, Step: step})
+		g.must(err)
+		defer s.Close()
+		if last := other(); first == "" || s.Identity.ID() != first || last != first {
+			t.Errorf("%s: it is %q, then %q, then %q", what, first, s.Identity.ID(), last)
+		}
+	}
+}
+
+// TestAddIDStops has the process die before each step: the share has no id, or one.
+func TestAddIDStops(t *testing.T) {
+	for n := 1; n <= 3; n++ {
+		g := newGround(t)
+		withoutID(g)
+		a := &actor{ground: g}
+		a.killed(n, func(b *actor) error { _, err := b.Identity.LayOut(t.Context()); return err })
+		s, err := Open(g.dir, nas1, Options{ReadOnly: true})
+		g.must(err)
+		defer s.Close()
+		if (s.Identity.ID() == "") != (n < 3) {
+			t.Errorf("killed before step %d it is %q", n, s.Identity.ID())
+		}
+	}
+}

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package share
+
+import (
+	"github.com/mooring-csi/mooring/pkg/beneath"
+	"github.com/mooring-csi/mooring/pkg/volume"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// formatFile says which format the share has.
+	formatFile = volume.FormatName
+	// idFile says the id of a share whose formatFile says none.
+	idFile = volume.AddedIDName
+)
+
+// layout is what Mooring has on a share: .mooring, the format in it, and its directories.
+type layout struct{ *Share }
+
+// open opens .mooring and what is in it, and makes what is missing. The format comes first:
+// what this program does not know is not touched, nor is an export that is not the right one.
+func (l layout) open() (err error) {
+	if l.state, err = l.ensure(l.root, volume.StateDir); err != nil {
+		return err
+	}
+	if l.state != beneath.None {
+		if err := l.openFormat(); err != nil {
+			return err
+		}
+	}
+	if err := l.checkID(); err != nil || l.state == beneath.None {
+		return err
+	}
+	if !l.formatted && !l.opt.ReadOnly {
+		return nil
+	}
+	if err := l.checkMode(); err != nil {
+		return err
+	}
+	for name, d := range l.own() {
+		if *d, err = l.ensure(l.state, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lays reports whether the share may be laid out. With an id that it has to have it may not:
+// it would get another.
+func (l layout) lays() bool {
+	return l.opt.LayOut && !l.opt.ReadOnly && (l.def.ID == "" || l.opt.AnyID)
+}
+
+// checkID refuses an export that does not have the id which the registry says.
+func (l layout) checkID() error {
+	if id := l.Identity.ID(); l.def.ID != "" && l.def.ID != id && !l.opt.AnyID {
+		return volume.WrongShare(l.def.Name, l.def.ID, id, l.formatted)
+	}
+	return nil
+}
+
+// checkMode keeps everybody but root out of .mooring, whoever has made it.
+func (l layout) checkMode() error {
+	st, err := l.state.Self()
+	if err != nil || st.Mode&0o077 == 0 || l.opt.ReadOnly {
+		return err
+	}
+	l.step("close " + volume.StateDir)
+	return ignore(chmod(l.state, 0o700), unix.EROFS) // who only looks, looks
+}
+
+// ensure opens the directory name in parent, and makes it where it does not exist.
+func (l layout) ensure(parent beneath.Dir, name string) (beneath.Dir, error) {
+	found, err := parent.Resolve(name)
+	if !is(err, unix.ENOENT) {
+		return found, err
+	}
+	if l.opt.ReadOnly || !l.formatted && !l.lays() {
+		return beneath.None, nil
+	}
+	l.step("lay out " + name)
+	if err := ignore(parent.Mkdir(name, 0o700), unix.EEXIST); err != nil {
+		return beneath.None, err
+	}
+	return parent.Resolve(name)
+}
+
+// openFormat reads the format of the share. Where something is to be created, it writes one if there
+// is none, and an id if that says none.
+func (l layout) openFormat() error {
+	found, err := l.useFormat()
+	if err != nil || l.opt.ReadOnly {
+		return err
+	}
+	if found {
+		return l.addID()
+	}
+	if err := l.checkUnformatted(); err != nil {
+		// Unless another has just written the format, and gone on.
+		if found, again := l.useFormat(); found || again != nil {
+			return again
+		}
+		return err
+	}
+	if !l.lays() {
+		return nil
+	}
+	if err := l.checkMode(); err != nil { // before anything is believed of what is in it
+		return err
+	}
+	id := volume.NewShareID()
+	if err := l.write(formatFile, id); err != nil {
+		return err
+	}
+	if l.Identity.ID() == id && l.opt.LaidOut != nil {
+		l.opt.LaidOut(l.def, id)
+	}
+	return nil
+}
+
+// addID gives an id to a share that was laid out before there were ids. It has a file of its own:
+// the format is not written anew here, as that could undo what a later Mooring requires in it.
+func (l layout) addID() error {
+	if l.Identity.ID() != "" || !l.lays() {
+		return nil
+	}
+	return l.write(idFile, volume.NewShareID())
+}
+
+// useFormat takes over what the format of the share says, and refuses one that this program does
+// not know. found: there is one.
+func (l layout) useFormat() (found bool, err error) {
+	format, err := l.readFormat()
+	if format == nil || err != nil {
+		return false, err
+	}
+	if !l.opt.ReadOnly { // who only looks may
+		if err := format.CheckRequires(); err != nil {
+			return true, err
+		}
+	}
+	l.formatted = true
+	l.id.Store(&format.ID)
+	return true, nil
+}
+
+// readFormat reads the format of the share; nil where there is none.
+func (d *disk) readFormat() (*volume.Format, error) {
+	return volume.ReadFormat(func(name string) ([]byte, error) {
+		data, _, err := d.state.Read(name, maxRecord)
+		return data, ignore(err, unix.ENOENT)
+	})
+}
+
+// checkUnformatted refuses what was laid out before there was a format: that was made before
+// any of the other directories ever since.
+func (l layout) checkUnformatted() error {
+	for _, name := range []string{"volumes", "snapshots", "groups", "trash"} {
+		d, err := l.state.Resolve(name)
+		if is(err, unix.ENOENT) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		empty, err := beneath.Empty(d)
+		d.Close()
+		if err != nil {
+			return err
+		}
+		if !empty {
+			return volume.OldLayout()
+		}
+	}
+	return nil
+}
+
+// write writes a format with an id, create-once, and uses what is there then: another process may have
+// been first.
+func (l layout) write(name, id string) error {
+	data, err := volume.Format{ID: id}.Encode()
+	if err != nil {
+		return err
+	}
+	aside := "format." + l.aside()
+	l.step("write the format")
+	if err := writeOwn(l.state, aside, data); err != nil {
+		return err
+	}
+	l.step("link the format")
+	err = l.state.Link(aside, l.state, name)
+	if noLinks(err) {
+		err = create(l.state, name, data)
+	}
+	if is(err, unix.EEXIST) { // another's, which may be newer, or an empty one
+		err = l.replaceEmpty(aside, name)
+	}
+	_ = l.state.Unlink(aside)
+	if err != nil {
+		return err
+	}
+	_, err = l.useFormat()
+	return err
+}
+
+// replaceEmpty replaces a format that a crash has left empty.
+func (l layout) replaceEmpty(aside, name string) error {
+	data, _, err := l.state.Read(name, maxRecord)
+	if err != nil || len(data) > 0 {
+		return err
+	}
+	l.step("rename the format over an empty one")
+	return l.state.Rename(aside, l.state, name)
+}

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package volume
+
+import (
+	"crypto/rand"
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+var shareID = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
+
+func validShareID(id string) bool { return shareID.MatchString(id) }
+
+// NewShareID makes up the id of a share that is being laid out: a random UUID (RFC 9562, section
+// 5.4). It is of the disk, and not of the registry's name: two clusters may share an export.
+func NewShareID() string {
+	b := make([]byte, 16)
+	_, _ = rand.Read(b) // never fails (crypto/rand)
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}
+
+// ParseShareID reads the id of a share as somebody has written it. The error is ErrInvalid.
+func ParseShareID(text string) (string, error) {
+	id := strings.ToLower(text)
+	if !validShareID(id) {
+		return "", Errorf(ErrInvalid, "%q is no id of a share: those are UUIDs, as mooringctl shares shows them", text)
+	}
+	return id, nil
+}
+
+// lookThere is what to do about an export that is not the share that it should be.
+const lookThere = "is the right disk exported, and mounted on the server? Mount it there, and try again"
+
+// NotLaidOut is the error, ErrConflict, for what can only be done on a share that has been laid
+// out. What was there cannot be told from what never was.
+func NotLaidOut(name string) error {
+	return Errorf(ErrConflict, "nothing of Mooring's is on the export (there is no %s/%s): %s; if the share was emptied on purpose: mooringctl share forget %s", StateDir, FormatName, lookThere, name)
+}
+
+// Emptied is NotLaidOut for a share that was seen with an id before.
+func Emptied(name, had string) error {
+	return Errorf(ErrConflict, "it was the share %s when it was mounted before, and now nothing of Mooring's is on the export: %s; if the share was emptied on purpose: mooringctl share forget %s", orNone(had), lookThere, name)
+}
+
+// AnotherShare is the error, ErrConflict, for a share that was seen with another id before.
+func AnotherShare(had, has string) error {
+	return Errorf(ErrConflict, "it was the share %s when it was mounted before, and what is on the export now is the share %s: %s; if that is the right one, set its id in the configuration, or restart the controller", had, orNone(has), lookThere)
+}
+
+// WrongShare is the error, ErrConflict, for an export that does not have the id which the registry
+// says. laidOut: it has a Format, with the id found, or without one.
+func WrongShare(name, want, found string, laidOut bool) error {
+	switch {
+	case !laidOut:
+		return Errorf(ErrConflict, "the configuration says that it has the id %s, and nothing of Mooring's is on the export: %s; if the share was emptied on purpose: mooringctl share forget %s, and set its new id", want, lookThere, name)
+	case found == "":
+		return Errorf(ErrConflict, "the configuration says that it has the id %s, and what is on the export has none: %s; if it is the right one: mooringctl share reidentify %s, and set its new id", want, lookThere, name)
+	}
+	return Errorf(ErrConflict, "the configuration says that it has the id %s, and what is on the export is the share %s: %s; if that is the right one, set its id", want, found, lookThere)
+}
+
+func orNone(id string) string {
+	if id == "" {
+		return "without an id"
+	}
+	return id
+}
