@@ -13,7 +13,7 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// candidates are the shares on which the volume may be. All of them have to be known.
+// candidates are the names of the shares on which the volume may be. All of them have to be known.
 func (a *access) candidates(w volume.Wish) ([]string, error) {
 	registry := a.shares.Registry()
 	names := w.Params.Shares
@@ -26,12 +26,15 @@ func (a *access) candidates(w volume.Wish) ([]string, error) {
 	if len(names) == 0 {
 		return nil, volume.Errorf(volume.ErrConflict, "the class asks for any share, and Mooring's configuration has none: register one")
 	}
+	var known []string
 	for _, name := range names {
-		if _, err := registry.Resolve(name); err != nil {
+		def, err := registry.ResolveNew(name)
+		if err != nil {
 			return nil, err
 		}
+		known = append(known, def.Name)
 	}
-	return names, nil
+	return known, nil
 }
 
 // place chooses the share: the one where the volume's record is already, or else the one

@@ -32,6 +32,7 @@ const (
 	DirectoryMissing   Reason = "DirectoryMissing"
 	RecordDamaged      Reason = "RecordDamaged"
 	ShareNotRegistered Reason = "ShareNotRegistered"
+	SharesOverlap      Reason = "SharesOverlap"
 	ServerMoved        Reason = "ServerMoved"
 	NotMounted         Reason = "NotMounted"
 	FileSystemError    Reason = "FileSystemError"
