@@ -70,6 +70,9 @@ func removeKept(t *Trash, e *entry, r *volume.Record, remove func(dir int, name 
 	}
 	if err == nil {
 		defer at.Close()
+		if err := checkInnerTree(at, name); err != nil {
+			return err
+		}
 		if err := removeInPlace(e, at, name, remove); err != nil {
 			return err
 		}

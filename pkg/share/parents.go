@@ -97,6 +97,12 @@ func (p *parents) directoryLevel(at beneath.Dir, parent string, again bool) (ben
 		}
 	}
 	next, err := at.Resolve(name)
+	if err == nil {
+		if err := notOwn(p.disk, next, parent); err != nil {
+			next.Close()
+			return beneath.None, err
+		}
+	}
 	if !is(err, unix.ENOENT) {
 		return next, err
 	}
