@@ -15,39 +15,43 @@ import (
 // another case, ones that are composed otherwise. volume.CheckDirectory and the claims compare
 // spellings. What counts is which directory a name has opened.
 
-// notOwn refuses a directory that is .mooring, by whatever name it was opened.
+// notOwn refuses a directory that is .mooring, by whatever name it was opened. It asks the server
+// nothing, unless the nodes are equal: another directory may have that node too, and has no format.
 func notOwn(d *disk, found beneath.Dir, directory string) error {
 	if d.state == beneath.None {
 		return nil
 	}
-	own, err := d.state.Self()
+	own, err := beneath.NodeOf(d.state)
 	if err != nil {
 		return err
 	}
-	st, err := found.Self()
-	if err != nil {
+	node, err := beneath.NodeOf(found)
+	if err != nil || node != own {
 		return err
 	}
-	if inodeOf(st) != inodeOf(own) {
-		return nil
+	if _, err := found.Stat(formatFile); err != nil {
+		return ignore(err, unix.ENOENT)
 	}
 	return volume.Errorf(volume.ErrInvalid, "the directory %q is another name of %s on the server, which is Mooring's own: choose another", directory, volume.StateDir)
 }
 
 // asListed refuses the name of a directory in at by which at does not list it: the claims know the
-// directory by another name, if a volume has it. A parent that lets nobody list it is let by.
+// directory by another name, if a volume has it. Before it is refused at is listed as the server has
+// it now: another controller on this machine may just have made the directory.
 func asListed(at beneath.Dir, name, directory string) error {
-	err := beneath.Names(at, func(listed string) error {
-		if listed == name {
-			return fs.ErrExist
+	for _, list := range []func(beneath.Dir, func(string) error) error{beneath.Names, beneath.NamesNow} {
+		err := list(at, func(listed string) error {
+			if listed == name {
+				return fs.ErrExist
+			}
+			return nil
+		})
+		if errors.Is(err, fs.ErrExist) {
+			return nil
 		}
-		return nil
-	})
-	if errors.Is(err, fs.ErrExist) || is(err, unix.EACCES, unix.EPERM) {
-		return nil
-	}
-	if err != nil {
-		return err
+		if err != nil {
+			return err
+		}
 	}
 	return volume.Errorf(volume.ErrInvalid, "the directory %q has another name on the server, of which this is one more spelling (another case, a short name): write it as the server lists it", directory)
 }
@@ -55,37 +59,46 @@ func asListed(at beneath.Dir, name, directory string) error {
 // openListed opens a directory name by name, each as the server lists it, and none of them .mooring.
 func openListed(d *disk, directory string) (beneath.Dir, error) {
 	at, err := d.root.Resolve("")
+	if err != nil {
+		return beneath.None, err
+	}
 	for _, p := range prefixes(directory) {
+		next, err := openLevel(d, at, p)
+		at.Close()
 		if err != nil {
 			return beneath.None, err
 		}
-		var next beneath.Dir
-		next, err = openLevel(d, at, p)
-		at.Close()
 		at = next
 	}
-	return at, err
+	return at, nil
 }
 
+// openLevel opens the directory p, which is in at, for openListed.
 func openLevel(d *disk, at beneath.Dir, p string) (beneath.Dir, error) {
 	_, name := volume.SplitDirectory(p)
-	next, err := at.Resolve(name)
+	found, err := at.Resolve(name)
 	if err != nil {
 		return beneath.None, err
 	}
-	err = notOwn(d, next, p)
-	if err == nil {
-		err = asListed(at, name, p)
-	}
-	if err != nil {
-		next.Close()
+	if err := checkName(d, at, found, p); err != nil {
+		found.Close()
 		return beneath.None, err
 	}
-	return next, nil
+	return found, nil
 }
 
-// adoptable opens a directory that a volume is to adopt, and refuses one that is known by another
-// name, or is a share.
+// checkName refuses what was opened in at as the directory p if it is .mooring, or is known by
+// another name.
+func checkName(d *disk, at, found beneath.Dir, p string) error {
+	if err := notOwn(d, found, p); err != nil {
+		return err
+	}
+	_, name := volume.SplitDirectory(p)
+	return asListed(at, name, p)
+}
+
+// adoptable refuses a directory that a volume is to adopt if it is known by another name, or is a
+// share.
 func adoptable(d *disk, at beneath.Dir, directory string) error {
 	found, err := openLevel(d, at, directory)
 	if err != nil {

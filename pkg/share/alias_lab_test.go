@@ -100,6 +100,15 @@ func shortNames(t *testing.T, dir, version string) {
 	p := g.begin(record(name("in"), "MOORIN~1/x"))
 	g.refused("a volume in .mooring", p.MakeDirectory(t.Context()), volume.ErrInvalid, "MOORIN~1", "Mooring's own")
 	g.must(p.Abort())
+	for _, parent := range []string{short, "V" + version + "MODELS", name("models/LLAMA")} {
+		p := g.begin(record(name("inside"), parent+"/x"))
+		g.refused("a volume in "+parent, p.MakeDirectory(t.Context()), volume.ErrInvalid, parent, "as the server lists it")
+		g.must(p.Abort())
+	}
+	for _, key := range []string{"first", "second"} {
+		g.create(name(key), name("models/llama/"+key))
+		g.delete(name(key))
+	}
 	for key, directory := range map[string]string{name("own"): "MOORIN~1", name("other"): short} {
 		r := record(key, directory)
 		r.Adopt, r.Adopted = true, true

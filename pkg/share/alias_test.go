@@ -30,4 +30,36 @@ func TestAliases(t *testing.T) {
 	if _, err := openListed(g.disk, "team/none"); !os.IsNotExist(err) {
 		t.Errorf("what is not there: %v", err)
 	}
+	g.must(os.Remove(g.at(".mooring/" + formatFile)))
+	g.must(notOwn(g.disk, g.disk.state, "team")) // another one with the same number
+}
+
+// TestAliasOfParent has parents of volumes that were opened by other names than their own.
+func TestAliasOfParent(t *testing.T) {
+	g := newGround(t)
+	g.create("v1", "team/db")
+	p := g.claims.parents
+	root, err := g.root.Resolve("")
+	g.must(err)
+	defer root.Close()
+	open := func(name, as string) error {
+		found, err := root.Resolve(name)
+		g.must(err)
+		found, err = p.checked(root, found, as, false)
+		closeAll(found)
+		return g.Explain("open it", err)
+	}
+	g.refused("Mooring's own", open(volume.StateDir, "MOORIN~1"), volume.ErrInvalid, "MOORIN~1", volume.StateDir)
+	for range 2 {
+		g.refused("another spelling", open("team", "TEAM~1"), volume.ErrInvalid, "TEAM~1", "as the server lists it")
+	}
+	g.must(os.Rename(g.at("team"), g.at("away")))
+	g.must(open("away", "team")) // it was made under this name, and is not listed again
+	g.must(os.Mkdir(g.at("other"), 0o755))
+	g.refused("another directory", open("other", "team"), volume.ErrInvalid, `"team"`, "as the server lists it")
+	g.must(open("other", "other"))
+	g.must(os.Rename(g.at("other"), g.at("gone")))
+	g.must(open("gone", "other")) // listed before
+	p.forget("other")
+	g.refused("a parent that was tidied", open("gone", "other"), volume.ErrInvalid, `"other"`)
 }
