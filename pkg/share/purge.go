@@ -77,8 +77,10 @@ func (t *Trash) purgeTree(e Trashed, remove func(dir int, name string) error) er
 	}
 	name := volume.PurgingName(e.Name)
 	if e.kind == volume.TrashVolume { // a snapshot may hold a copy of a share, which is none
-		if err := checkInnerTree(t.dir, e.Name, name); err != nil {
-			return err
+		for _, name := range []string{e.Name, name} {
+			if err := checkInnerTree(t.disk, t.dir, name); err != nil {
+				return err
+			}
 		}
 	}
 	for range retries {

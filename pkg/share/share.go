@@ -119,7 +119,14 @@ func (s *Share) layOut() (err error) {
 			return err
 		}
 	}
-	return nil
+	return s.learnCounts()
+}
+
+// learnCounts looks whether the directories that are in .mooring are counted.
+func (d *disk) learnCounts() error {
+	st, err := d.state.Self()
+	d.counts = err == nil && int(st.Nlink) >= 2+len(holdings())
+	return err
 }
 
 // checkMode keeps everybody but root out of .mooring, whoever has made it.
