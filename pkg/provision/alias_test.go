@@ -6,6 +6,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -127,5 +128,64 @@ func TestSnapshotByExport(t *testing.T) {
 	}
 	if err := s.Groups.Delete(ctx, group.Handle, nil); err != nil || len(purger["nas1"]) != 2 || len(purger) != 1 {
 		t.Errorf("the group is deleted: %v, and the purger is told %v", err, purger)
+	}
+}
+
+// several is one, and knows other exports, too.
+type several struct {
+	*one
+	registry *volume.Registry
+	known    []string
+}
+
+func (s several) Registry() *volume.Registry { return s.registry }
+func (s several) Known() []string            { return s.known }
+
+// TestNested has a class name an export that lies inside another, or holds one: it gets no new volumes,
+// and those that it has say so.
+func TestNested(t *testing.T) {
+	ctx := context.Background()
+	registry := &volume.Registry{Unregistered: true, Shares: []volume.Share{{Name: "nas1", Servers: []string{"nas"}, Path: "/a"}}}
+	for _, c := range []struct {
+		export string
+		known  []string
+		says   string // "": volumes can be made there
+	}{
+		{"NAS:/a/b", nil, `use share "nas1"`},
+		{"nas:/", nil, `use share "nas1"`},
+		{"nas:/b/media", nil, ""},
+		{"nas:/b/media", []string{"nas1", "nas:/b", "nas:/b/media"}, "export nas:/b/media lies inside export nas:/b,"},
+		{"nas:/b", []string{"nas1", "nas:/b", "nas:/b/media"}, ""},
+		{"other:/b/media", []string{"nas:/b"}, ""},
+		{"nas1", []string{"nas:/"}, ""}, // who registers it means it
+	} {
+		def, err := registry.Resolve(c.export)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sh, err := share.Open(t.TempDir(), def, share.Options{Maker: "0a1b2c3d"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := &one{share: sh, def: def}
+		s := New(several{o, registry, c.known}, o, nil)
+		w := wish(t, "pvc-1", map[string]string{"share": "nas1", "subDir": "one"})
+		w.Params.Shares = []string{c.export}
+		_, err = s.Volumes.Create(ctx, w)
+		if c.says == "" && err != nil || c.says != "" && (volume.Kind(err) != volume.ErrConflict || !strings.Contains(err.Error(), c.says)) {
+			t.Errorf("%s: a new volume: %v", c.export, err)
+		}
+		if c.says != "" {
+			s = New(several{o, &volume.Registry{Unregistered: true}, nil}, o, nil)
+			if _, err = s.Volumes.Create(ctx, w); err != nil {
+				t.Errorf("%s: without others: %v", c.export, err)
+			}
+			s = New(several{o, registry, c.known}, o, nil)
+		}
+		found, err := s.Health.Volume(ctx, volume.Handle{Share: def.Name, Key: "pvc-1"})
+		if overlaps := len(found) == 1 && found[0].Reason == volume.SharesOverlap; err != nil || overlaps != (c.says != "") {
+			t.Errorf("%s: its health is %+v, %v", c.export, found, err)
+		}
+		sh.Close()
 	}
 }

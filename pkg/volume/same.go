@@ -60,11 +60,15 @@ func (s Share) SameMount(t Share) bool {
 		canonicalPath(s.Path) == canonicalPath(t.Path) && slices.Equal(s.MountOptions, t.MountOptions)
 }
 
-// Overlaps reports whether two shares are on one server, the same or one inside the other.
-func (s Share) Overlaps(o Share) bool {
-	inside := func(p, q string) bool {
-		p, q = canonicalPath(p), canonicalPath(q)
-		return p == q || strings.HasPrefix(p, strings.TrimSuffix(q, "/")+"/")
-	}
-	return (inside(s.Path, o.Path) || inside(o.Path, s.Path)) && slices.ContainsFunc(s.Servers, o.HasServer)
+// holds reports whether o is on a server of s, and its path is that of s or beneath it.
+func (s Share) holds(o Share) bool {
+	outer, path := canonicalPath(s.Path), canonicalPath(o.Path)
+	beneath := path == outer || strings.HasPrefix(path, strings.TrimSuffix(outer, "/")+"/")
+	return beneath && slices.ContainsFunc(s.Servers, o.HasServer)
 }
+
+// Overlaps reports whether two shares are on one server, the same or one inside the other.
+func (s Share) Overlaps(o Share) bool { return s.holds(o) || o.holds(s) }
+
+// Inside reports whether a share lies in another.
+func (s Share) Inside(o Share) bool { return o.holds(s) && !s.holds(o) }

@@ -92,6 +92,9 @@ func TestOverlaps(t *testing.T) {
 		if c.a.Overlaps(c.b) != c.want || c.b.Overlaps(c.a) != c.want {
 			t.Errorf("%v and %v overlap: not %v", c.a, c.b, c.want)
 		}
+		if inside := c.want && len(c.a.Path) < len(c.b.Path); c.b.Inside(c.a) != inside || c.a.Inside(c.b) {
+			t.Errorf("%v lies inside %v: not %v", c.b, c.a, inside)
+		}
 	}
 }
 
@@ -100,15 +103,16 @@ func TestOverlaps(t *testing.T) {
 func TestNested(t *testing.T) {
 	r := &Registry{Unregistered: true, Shares: []Share{{Name: "nas1", Servers: []string{"nas"}, Path: "/a"}}}
 	for _, export := range []string{"nas:/a/b", "NAS:/a/b", "nas.:/"} {
-		_, err := r.ResolveNew(export)
-		wantKind(t, export, err, ErrConflict)
-		wantText(t, err, strings.ToLower(export[:3]), `use share "nas1"`)
 		s, err := r.Resolve(export)
 		wantKind(t, export, err, nil)
-		wantKind(t, export, r.Nested(s), ErrConflict)
+		err = r.Nested(s)
+		wantKind(t, export, err, ErrConflict)
+		wantText(t, err, strings.ToLower(export[:3]), `use share "nas1"`)
 	}
 	for _, export := range []string{"nas:/ab", "other:/a", "nas:/a", "nas1"} {
-		_, err := r.ResolveNew(export)
+		s, err := r.Resolve(export)
 		wantKind(t, export, err, nil)
+		wantKind(t, export, r.Nested(s), nil)
 	}
+	wantKind(t, "a registered share, by its export", r.Nested(Share{Name: "NAS:/a", Servers: []string{"NAS"}, Path: "/a"}), nil)
 }

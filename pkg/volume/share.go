@@ -84,21 +84,11 @@ func (r *Registry) Resolve(name string) (Share, error) {
 	return Share{Name: CanonicalExport(name), Servers: []string{server}, Path: exported, MountOptions: r.MountOptions}, nil
 }
 
-// ResolveNew is Resolve for what is to be made there: an export that is not registered may have
-// volumes from before, and gets no new ones where it is nested.
-func (r *Registry) ResolveNew(name string) (Share, error) {
-	s, err := r.Resolve(name)
-	if err != nil {
-		return Share{}, err
-	}
-	return s, r.Nested(s)
-}
-
-// Nested says whether a share that is not registered lies inside a registered one, or holds one.
-// The error is ErrConflict.
+// Nested says whether a share that is not registered lies inside a registered one, or holds one. It may
+// have volumes from before, and gets no new ones. The error is ErrConflict.
 func (r *Registry) Nested(s Share) error {
 	for _, o := range r.Shares {
-		if s.Name != o.Name && s.Overlaps(o) {
+		if !o.Is(s.Name) && s.Overlaps(o) {
 			return Errorf(ErrConflict, "export %s and the registered share %s lie one inside the other, and a volume of one would hold the other's: use share %q", s.Name, o, o.Name)
 		}
 	}
