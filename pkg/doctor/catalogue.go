@@ -151,7 +151,17 @@ func mountTroubles() []Trouble {
 
 // shareChecks are about what a share can do, once it is mounted.
 func shareChecks() []Check {
-	return slices.Concat(writingChecks(), featureChecks(), measureChecks())
+	return slices.Concat(placeChecks(), writingChecks(), featureChecks(), measureChecks())
+}
+
+// placeChecks are about where the share lies.
+func placeChecks() []Check {
+	return []Check{
+		{"apart", "lies apart", "its server and path are compared with those of the registered shares", "A volume of one share would hold those of another that lies inside it.", []Trouble{
+			{"nested", Warn, "It is not registered, and lies inside a registered share, or holds one. Its volumes go on, and there are no new ones.",
+				"Move the data of its volumes to volumes of the registered share.", "mooringctl volumes --share {share}"},
+		}},
+	}
 }
 
 // writingChecks are about who may write what.
