@@ -35,6 +35,19 @@ func TestStageByExport(t *testing.T) {
 	}
 }
 
+// TestStageWholeShare stages all of a registered share, by its export: as before it was registered, if
+// exports that are not registered are allowed at all.
+func TestStageWholeShare(t *testing.T) {
+	n := newNode(t)
+	n.registry.Shares[0].Servers = []string{"10.0.0.1"}
+	r := volume.Stage{ID: "all", Location: volume.Location{Share: "10.0.0.1:/export"}, Path: n.at("stage/all")}
+	if err := n.Stages.Stage(context.Background(), r); volume.Kind(err) != volume.ErrInvalid {
+		t.Errorf("all of a share is staged: %v", err)
+	}
+	n.registry.Unregistered = true
+	n.must(n.Stages.Stage(context.Background(), r))
+}
+
 // TestNested has a volume of an export that lies inside a share which was registered later: it goes
 // on, and says what is wrong.
 func TestNested(t *testing.T) {
