@@ -105,7 +105,7 @@ func (o *options) toExamine(names []string, e export) ([]volume.Share, error) {
 		if err != nil {
 			return nil, err
 		}
-		if !slices.ContainsFunc(shares, func(s volume.Share) bool { return s.Name == name }) {
+		if !slices.ContainsFunc(shares, func(s volume.Share) bool { return s.Name == share.Name }) {
 			shares = append(shares, share)
 		}
 	}
@@ -125,12 +125,22 @@ func (e export) share() ([]volume.Share, error) {
 	return []volume.Share{s}, nil
 }
 
+// nested returns what says whether a share lies inside a registered one, or holds one; nil without a
+// configuration, as an export can be examined without one, too.
+func (o *options) nested() func(volume.Share) error {
+	source, err := config.Open(o.config)
+	if err != nil {
+		return nil
+	}
+	return source.Current().Nested
+}
+
 func (o *options) examine(ctx context.Context, shares []volume.Share, out io.Writer) error {
 	if err := child.Adopt(); err != nil {
 		return fmt.Errorf("become the parent of orphans: %w", err)
 	}
 	progress := newProgress(os.Stderr, shares)
-	d := doctor.Doctor{SharesDir: o.given(&mount.Kernel{}, shares), Progress: progress.tell}
+	d := doctor.Doctor{SharesDir: o.given(&mount.Kernel{}, shares), Progress: progress.tell, Nested: o.nested()}
 	report := d.Examine(ctx, shares)
 	progress.clear()
 	if ctx.Err() != nil {

@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/mooring-csi/mooring/pkg/doctor"
+	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
 func sample() doctor.Report {
@@ -137,6 +138,7 @@ func TestToExamine(t *testing.T) {
 	}{
 		{options{config: config}, nil, export{}, "nas1 nas2"},
 		{options{config: config}, []string{"nas2", "nas2"}, export{}, "nas2"},
+		{options{config: config}, []string{"nas1", "10.0.0.1:/a", "[::ffff:10.0.0.1]:/a"}, export{}, "nas1"},
 		{options{config: config, shares: []string{"nas1"}}, []string{"nas2"}, export{}, "nas1 nas2"},
 		{options{config: config}, []string{"nas3"}, export{}, "it knows: nas1, nas2"},
 		{options{config: empty}, nil, export{}, "registers no share"},
@@ -163,6 +165,13 @@ func TestToExamine(t *testing.T) {
 	}
 	if got, _ := (&options{config: config}).completeShares(nil, nil, ""); !slices.Equal(got, []string{"nas1", "nas2"}) {
 		t.Errorf("the shares that can be named are %q", got)
+	}
+	inner := volume.Share{Name: "10.0.0.1:/a/b", Servers: []string{"10.0.0.1"}, Path: "/a/b"}
+	if nested := (&options{config: config}).nested(); nested == nil || nested(inner) == nil {
+		t.Error("an export inside a registered share lies apart")
+	}
+	if (&options{config: "/nowhere/config.yaml"}).nested() != nil {
+		t.Error("shares are known without a configuration")
 	}
 	shares, err := (&options{}).toExamine(nil, export{server: "h", path: "/x", options: []string{"nfsvers=3,nolock"}})
 	if err != nil || !slices.Equal(shares[0].MountOptions, []string{"nodev", "nosuid", "nfsvers=3", "nolock"}) {

@@ -161,7 +161,7 @@ func (r *restoring) storageClass(ctx context.Context, s *session, share string, 
 		s.report(err)
 	}
 	if class.Name == "" {
-		class = admin.ClassOf(classes, share)
+		class = admin.ClassOf(s.Service, classes, share)
 	}
 	for _, known := range classes {
 		if known.Name == class.Name {

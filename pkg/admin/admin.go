@@ -73,12 +73,17 @@ func (s *Service) shares(f Filter) ([]string, error) {
 		}
 		return names, nil
 	}
+	var names []string
 	for _, name := range f.Shares {
-		if _, err := registry.Resolve(name); err != nil {
+		def, err := registry.Resolve(name)
+		if err != nil {
 			return nil, err
 		}
+		if !slices.Contains(names, def.Name) { // an export can be spelled in several ways
+			names = append(names, def.Name)
+		}
 	}
-	return f.Shares, nil
+	return names, nil
 }
 
 // emitter hands rows to the caller, and fails when nobody wants them any more.

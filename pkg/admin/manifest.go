@@ -94,9 +94,17 @@ func quantity(bytes int64) string {
 	return strconv.FormatInt(bytes, 10)
 }
 
-// ClassOf finds the class that a volume on the share can have been made by, where that is
+// ClassOf finds the class that a volume on a share can have been made by, where that is
 // beyond doubt: there is one of the driver's that names the share.
-func ClassOf(classes []kube.StorageClass, share string) kube.StorageClass {
+func ClassOf(s *Service, classes []kube.StorageClass, name string) kube.StorageClass {
+	share, err := s.pool.Registry().Resolve(name)
+	if err != nil {
+		return kube.StorageClass{}
+	}
+	return classOf(classes, share)
+}
+
+func classOf(classes []kube.StorageClass, share volume.Share) kube.StorageClass {
 	var found []kube.StorageClass
 	for _, c := range classes {
 		p := map[string]string{}
@@ -105,12 +113,12 @@ func ClassOf(classes []kube.StorageClass, share string) kube.StorageClass {
 		}
 		names := strings.Split(p["share"], ",")
 		if server := p["server"]; server != "" {
-			names = []string{volume.ExportName(server, "/"+strings.Trim(p["share"], "/"))}
+			names = []string{volume.ExportName(strings.Trim(server, "[]"), "/"+strings.Trim(p["share"], "/"))}
 		}
-		for i := range names {
-			names[i] = strings.TrimSpace(names[i])
-		}
-		if slices.Contains(names, share) || slices.Contains(names, "*") {
+		if slices.ContainsFunc(names, func(name string) bool {
+			name = strings.TrimSpace(name)
+			return name == "*" || share.Is(name)
+		}) {
 			found = append(found, c)
 		}
 	}

@@ -88,15 +88,17 @@ func TestClassOf(t *testing.T) {
 		share   string
 		want    string
 	}{
-		"none":      {nil, "nas1", ""},
-		"another's": {[]kube.StorageClass{class("a", "share", "nas2")}, "nas1", ""},
-		"one":       {[]kube.StorageClass{class("a", "share", "nas2"), class("b", "Share", "nas3, nas1")}, "nas1", "b"},
-		"any":       {[]kube.StorageClass{class("a", "share", "*")}, "nas1", "a"},
-		"two":       {[]kube.StorageClass{class("a", "share", "*"), class("b", "share", "nas1")}, "nas1", ""},
-		"an export": {[]kube.StorageClass{class("a", "server", "10.0.0.1", "share", "/export/")}, "10.0.0.1:/export", "a"},
-		"no export": {[]kube.StorageClass{class("a", "server", "10.0.0.1", "share", "/export")}, "nas1", ""},
+		"none":                             {nil, "nas1", ""},
+		"another's":                        {[]kube.StorageClass{class("a", "share", "nas2")}, "nas1", ""},
+		"one":                              {[]kube.StorageClass{class("a", "share", "nas2"), class("b", "Share", "nas3, nas1")}, "nas1", "b"},
+		"any":                              {[]kube.StorageClass{class("a", "share", "*")}, "nas1", "a"},
+		"two":                              {[]kube.StorageClass{class("a", "share", "*"), class("b", "share", "nas1")}, "nas1", ""},
+		"an export":                        {[]kube.StorageClass{class("a", "server", "10.0.0.1", "share", "/export/")}, "10.0.0.1:/export", "a"},
+		"no export":                        {[]kube.StorageClass{class("a", "server", "10.0.0.2", "share", "/export")}, "nas1", ""},
+		"its own export, registered since": {[]kube.StorageClass{class("a", "server", "[::ffff:10.0.0.1]", "share", "//export/")}, "nas1", "a"},
 	} {
-		if got := ClassOf(c.classes, c.share); got.Name != c.want {
+		share := volume.Share{Name: c.share, Servers: []string{"10.0.0.1"}, Path: "/export"}
+		if got := classOf(c.classes, share); got.Name != c.want {
 			t.Errorf("%s: the class is %q, not %q", what, got.Name, c.want)
 		}
 	}

@@ -56,7 +56,10 @@ func (s *Service) Orphans(ctx context.Context, f Filter, cluster Cluster, driver
 		}
 	}
 	return onShares(ctx, s, f, each, func(ctx context.Context, sh *share.Share, emit emitter[Orphan]) error {
-		o := orphans{s: s, sh: sh, name: sh.Definition().Name, objects: known, emit: emit}
+		o := orphans{s: s, sh: sh, name: sh.Definition().Name, cluster: known != nil, emit: emit}
+		if known != nil {
+			o.volumes, o.contents = onShare(sh.Definition(), known.volumes), onShare(sh.Definition(), known.contents)
+		}
 		return o.find(ctx)
 	})
 }
@@ -81,13 +84,30 @@ func inCluster(ctx context.Context, cluster Cluster, driver string) (*objects, e
 	return known, nil
 }
 
+// named is an object of a cluster, with the handle by which it names what is on a share.
+type named struct{ name, handle string }
+
+// onShare returns those objects of a cluster that are of a share, by their keys. A share that was
+// registered after it had volumes has some whose handles name its export.
+func onShare(def volume.Share, all map[string]string) map[string]named {
+	found := map[string]named{}
+	for handle, name := range all {
+		if h, err := volume.ParseHandle(handle); err == nil && def.Is(h.Share) { // a static one has any handle
+			found[h.Key] = named{name, handle}
+		}
+	}
+	return found
+}
+
 // orphans finds those of one share.
 type orphans struct {
-	*objects
-	s    *Service
-	sh   *share.Share
-	name string
-	emit emitter[Orphan]
+	s       *Service
+	sh      *share.Share
+	name    string
+	cluster bool // one was asked
+	emit    emitter[Orphan]
+
+	volumes, contents map[string]named // of the cluster on this share, by key
 
 	there   map[string]bool   // claimed directories, and whether they are there
 	records map[string]string // directory by key
@@ -277,27 +297,23 @@ func (o *orphans) unowned(ctx context.Context, directory, key string) (why strin
 
 // persistentVolumes compares the volumes with the PersistentVolumes.
 func (o *orphans) persistentVolumes(ctx context.Context) error {
-	if o.objects == nil {
+	if !o.cluster {
 		return nil
 	}
-	for _, handle := range slices.Sorted(maps.Keys(o.volumes)) {
-		h, err := volume.ParseHandle(handle)
-		if err != nil || h.Share != o.name {
-			continue // a static one has any handle
-		}
-		if _, ok := o.records[h.Key]; ok {
+	for _, key := range slices.Sorted(maps.Keys(o.volumes)) {
+		if _, ok := o.records[key]; ok {
 			continue
 		}
-		if _, err := o.sh.Volumes.Lookup(ctx, h.Key); errors.Is(err, volume.ErrNotFound) {
-			why := "its volume " + handle + " has no record"
-			if err := o.found("PersistentVolume", o.volumes[handle], why, "look for it with mooringctl trash list, and bring it back; or delete the PersistentVolume"); err != nil {
+		if _, err := o.sh.Volumes.Lookup(ctx, key); errors.Is(err, volume.ErrNotFound) {
+			why := "its volume " + o.volumes[key].handle + " has no record"
+			if err := o.found("PersistentVolume", o.volumes[key].name, why, "look for it with mooringctl trash list, and bring it back; or delete the PersistentVolume"); err != nil {
 				return err
 			}
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(o.records)) {
 		handle := o.name + "/" + key
-		if o.volumes[handle] != "" {
+		if _, ok := o.volumes[key]; ok {
 			continue
 		}
 		r, err := o.sh.Volumes.Lookup(ctx, key)
@@ -314,7 +330,7 @@ func (o *orphans) persistentVolumes(ctx context.Context) error {
 
 // snapshots compares them with the VolumeSnapshotContents.
 func (o *orphans) snapshots(ctx context.Context) error {
-	if o.objects == nil {
+	if !o.cluster {
 		return nil
 	}
 	keys, err := o.sh.Snapshots.Keys(ctx)
@@ -323,7 +339,7 @@ func (o *orphans) snapshots(ctx context.Context) error {
 	}
 	for _, key := range keys {
 		handle := o.name + "/" + key
-		if o.contents[handle] != "" {
+		if _, ok := o.contents[key]; ok {
 			continue
 		}
 		r, err := o.sh.Snapshots.Lookup(ctx, key)
@@ -334,13 +350,13 @@ func (o *orphans) snapshots(ctx context.Context) error {
 			return err
 		}
 	}
-	for _, handle := range slices.Sorted(maps.Keys(o.contents)) {
-		h, err := volume.ParseHandle(handle)
-		if err != nil || h.Share != o.name || slices.Contains(keys, h.Key) {
+	for _, key := range slices.Sorted(maps.Keys(o.contents)) {
+		if slices.Contains(keys, key) {
 			continue
 		}
-		if _, err := o.sh.Snapshots.Lookup(ctx, h.Key); errors.Is(err, volume.ErrNotFound) {
-			if err := o.found("VolumeSnapshotContent", o.contents[handle], "its snapshot "+handle+" is not there", "delete it"); err != nil {
+		if _, err := o.sh.Snapshots.Lookup(ctx, key); errors.Is(err, volume.ErrNotFound) {
+			c := o.contents[key]
+			if err := o.found("VolumeSnapshotContent", c.name, "its snapshot "+c.handle+" is not there", "delete it"); err != nil {
 				return err
 			}
 		}

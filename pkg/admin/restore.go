@@ -165,9 +165,6 @@ func (s *Service) one(ctx context.Context, f Filter, ref string, do func(ctx con
 	if err != nil {
 		return "", nil, err
 	}
-	if _, err := s.shares(f); err != nil {
-		return "", nil, err
-	}
 	name = f.Shares[0]
 	err = on(ctx, s, <-s.open(ctx, name), name, func(got *volume.Record) error { r = got; return nil },
 		func(ctx context.Context, sh *share.Share, emit emitter[*volume.Record]) error {

@@ -163,7 +163,7 @@ func find(ctx context.Context, sh *share.Share, name string, wanted func(share.T
 func (s *Service) home(f Filter, ref string) (Filter, string, error) {
 	name, rest := split(ref)
 	if name != "" {
-		return Filter{Shares: []string{name}}, rest, nil
+		f = Filter{Shares: []string{name}}
 	}
 	names, err := s.shares(f)
 	if err != nil {

@@ -182,3 +182,19 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// TestOneShareTwice has a file with one export, or one inside another, under two names.
+func TestOneShareTwice(t *testing.T) {
+	for _, pair := range [][4]string{
+		{"nas.example.com", "/export", "nas.example.com", "/export"},
+		{"nas.example.com", "/export", "NAS.example.com", "/export"},
+		{"nas.example.com", "/export", "nas.example.com.", "/export/a"},
+		{"fd00::1", "/export", "FD00:0:0::1", "/export/a"},
+		{"10.0.0.1", "/export", "::ffff:10.0.0.1", "/"},
+	} {
+		_, err := Parse([]byte("shares:\n- {name: a, servers: ['" + pair[0] + "'], path: " + pair[1] + "}\n- {name: b, servers: [other, '" + pair[2] + "'], path: " + pair[3] + "}\n"))
+		if volume.Kind(err) != volume.ErrInvalid || !strings.Contains(err.Error(), "holds share a") {
+			t.Errorf("%q: %v", pair, err)
+		}
+	}
+}

@@ -151,7 +151,7 @@ func mountTroubles() []Trouble {
 
 // shareChecks are about what a share can do, once it is mounted.
 func shareChecks() []Check {
-	return slices.Concat(identityChecks(), writingChecks(), featureChecks(), measureChecks())
+	return slices.Concat(placeChecks(), identityChecks(), writingChecks(), featureChecks(), measureChecks())
 }
 
 // identityChecks are about which share it is.
@@ -164,6 +164,16 @@ func identityChecks() []Check {
 				"Mount the right disk on the server, or correct the share's id in the configuration.", "mooringctl shares"},
 			{"no-id", Warn, "It has no id: another disk in its place would not be noticed.",
 				"Create a volume, with which it gets one; or give it one by hand.", "mooringctl share reidentify {share}"},
+		}},
+	}
+}
+
+// placeChecks are about where the share lies.
+func placeChecks() []Check {
+	return []Check{
+		{"apart", "lies apart", "its server and path are compared with those of the registered shares", "A volume of one share would hold those of another that lies inside it.", []Trouble{
+			{"nested", Warn, "It is not registered, and lies inside a registered share, or holds one. Its volumes go on, and there are no new ones.",
+				"Move the data of its volumes to volumes of the registered share.", "mooringctl volumes --share {share}"},
 		}},
 	}
 }

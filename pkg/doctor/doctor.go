@@ -87,6 +87,8 @@ type Doctor struct {
 	// SharesDir is where each share is mounted already, under its name. "": nowhere; they are
 	// mounted for the examination.
 	SharesDir string
+	// Nested says whether a share lies inside another one, or holds one. nil: that is not known.
+	Nested func(volume.Share) error
 	// Progress, if set, is told what is being done. Several shares are examined at a time.
 	Progress func(share, what string)
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/mooring-csi/mooring/pkg/mount"
 	"github.com/mooring-csi/mooring/pkg/probe"
+	"github.com/mooring-csi/mooring/pkg/volume"
 	"golang.org/x/sys/unix"
 )
 
@@ -123,6 +124,19 @@ func (c *call) judgeMount(byVersion map[string]mounted) {
 		return
 	}
 	c.skip("mounts", "%s", notMounted)
+}
+
+// judgePlace says whether a share lies apart from all others.
+func (s *sheet) judgePlace(def volume.Share, nested func(volume.Share) error) {
+	if nested == nil {
+		s.skip("apart", "without a configuration no other shares are known")
+		return
+	}
+	if err := nested(def); err != nil {
+		s.trouble("apart", "nested", "%v", err)
+		return
+	}
+	s.ok("apart", "no registered share lies in it, or around it")
 }
 
 // judgeVersions says by which versions the share can be mounted.

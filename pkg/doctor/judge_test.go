@@ -121,6 +121,7 @@ func TestJudge(t *testing.T) {
 			f := wellFacts()
 			c.change(f)
 			var s sheet
+			s.judgePlace(volume.Share{}, func(volume.Share) error { return nil })
 			s.judge(f, c.mount)
 			if got, want := outcome(s.all), with(c.want); !maps.Equal(got, want) {
 				t.Errorf("it finds\n%v, and not\n%v", got, want)
@@ -296,6 +297,25 @@ func TestSizes(t *testing.T) {
 	for d, want := range map[time.Duration]string{31234 * time.Nanosecond: "30µs", 1234567 * time.Nanosecond: "1.2ms", 3049 * time.Millisecond: "3.05s", time.Hour: "1h0m0s"} {
 		if got := short(d); got != want {
 			t.Errorf("%v is %q, and not %q", d, got, want)
+		}
+	}
+}
+
+// TestJudgePlace has a share that lies apart, one that does not, and one of which that is not known.
+func TestJudgePlace(t *testing.T) {
+	r := &volume.Registry{Shares: []volume.Share{{Name: "nas1", Servers: []string{"nas"}, Path: "/a"}}}
+	inner := volume.Share{Name: "nas:/a/b", Servers: []string{"nas"}, Path: "/a/b"}
+	for _, c := range []struct {
+		def    volume.Share
+		nested func(volume.Share) error
+		want   string
+	}{
+		{r.Shares[0], r.Nested, "ok "}, {inner, r.Nested, "warn nested"}, {inner, nil, "skip "},
+	} {
+		var s sheet
+		s.judgePlace(c.def, c.nested)
+		if got := string(s.all[0].Status) + " " + s.all[0].Cause; len(s.all) != 1 || got != c.want {
+			t.Errorf("%s: it is %+v, and not %q", c.def, s.all, c.want)
 		}
 	}
 }

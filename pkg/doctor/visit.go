@@ -100,6 +100,7 @@ func (v *visit) trial(calls []*call) {
 	i := slices.IndexFunc(calls, func(c *call) bool { return c.facts != nil })
 	first := calls[max(i, 0)]
 	s := sheet{fill: first.fill}
+	s.judgePlace(v.def, v.d.Nested)
 	if i >= 0 {
 		first.facts.Expected = v.def.ID
 		s.judge(first.facts, first.mount)

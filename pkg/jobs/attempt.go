@@ -40,7 +40,7 @@ func (a *attempt) run(ctx context.Context, name string) (err error) {
 	}
 	defer release()
 	a.to, a.from = to, to // one mount, so that the server can share blocks
-	if a.copy.Source.Share != name {
+	if !to.Definition().Is(a.copy.Source.Share) {
 		var releaseFrom func()
 		if a.from, releaseFrom, err = a.c.pool.Open(ctx, a.copy.Source.Share, a.options); err != nil {
 			return a.giveUp(ctx, err)

@@ -249,6 +249,10 @@ func (p *Purger) once(ctx context.Context, w *worker, scanned *time.Time) error 
 		return err
 	}
 	defer release()
+	if s.Definition().Name != w.share { // an export that was registered since: the share has a worker
+		p.update(w, func() { clear(w.waits) })
+		return nil
+	}
 	if measure {
 		if err := p.measure(ctx, s, w); err != nil {
 			return err

@@ -85,8 +85,10 @@ func (w *Watcher) due() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for name := range w.seen {
-		// An export that is not mounted for the moment is not forgotten: it may be down.
-		if _, _, export := volume.SplitExport(name); !export && !slices.Contains(names, name) {
+		// An export that is not mounted for the moment is not forgotten: it may be down. One that
+		// was registered since is looked at under that name.
+		_, _, export := volume.SplitExport(name)
+		if !slices.Contains(names, name) && (!export || w.pool.Name(name) != name) {
 			delete(w.seen, name)
 		}
 	}

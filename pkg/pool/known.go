@@ -19,7 +19,7 @@ type known struct {
 type memory map[string]known
 
 // openKnown opens what is mounted, unless it is not the share that it was.
-func (p *Pool) openKnown(e *pooled) (*share.Share, error) {
+func openKnown(p *Pool, e *pooled) (*share.Share, error) {
 	s, err := share.Open(e.target, e.def, p.opt.Share)
 	if err != nil {
 		return nil, err

@@ -18,7 +18,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -137,6 +136,7 @@ func (p *Pool) check(ctx context.Context, def volume.Share, server string) error
 
 // Answers returns an error where the server of an open share does not answer now.
 func (p *Pool) Answers(ctx context.Context, name string) error {
+	name = p.Name(name)
 	p.mu.Lock()
 	e := p.open[name]
 	if e == nil || !e.ready() || e.err != nil {
@@ -147,35 +147,6 @@ func (p *Pool) Answers(ctx context.Context, name string) error {
 	p.mu.Unlock()
 	defer p.release(e)
 	return p.answers(ctx, e)
-}
-
-// Opened returns the names of the shares that are mounted, registered or not.
-func (p *Pool) Opened() []string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	var names []string
-	for name, e := range p.open {
-		if e.ready() && e.err == nil {
-			names = append(names, name)
-		}
-	}
-	return names
-}
-
-// Known returns the names of the registered shares, and of the exports that are mounted without
-// being registered, sorted.
-func (p *Pool) Known() []string {
-	var names []string
-	for _, s := range p.Registry().Shares {
-		names = append(names, s.Name)
-	}
-	for _, name := range p.Opened() {
-		if _, _, export := volume.SplitExport(name); export {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	return slices.Compact(names)
 }
 
 func (e *pooled) ready() bool {
@@ -209,6 +180,7 @@ func (p *Pool) take(ctx context.Context, def volume.Share, options []string) *po
 		close(e.done)
 		return e
 	}
+	p.renamed(def)
 	e := p.open[def.Name]
 	if e != nil && !e.usable(def) {
 		if options == nil {
@@ -288,7 +260,7 @@ func (p *Pool) openMounted(ctx context.Context, e *pooled) (*share.Share, error)
 	begun := ctx.Err() == nil
 	if begun {
 		go func() {
-			s, err := p.openKnown(e)
+			s, err := openKnown(p, e)
 			done <- result{s, err}
 		}()
 	}

@@ -330,7 +330,7 @@ func TestReopensLost(t *testing.T) {
 func TestKeepsOptions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		const export = "10.0.0.1:/a"
+		const export = "10.0.0.1:/b"
 		first, release, err := r.Open(quiet, export, []string{"nfsvers=3"})
 		if err != nil {
 			t.Fatal(err)

@@ -27,8 +27,9 @@ func (v *Volumes) Create(ctx context.Context, w volume.Wish) (*volume.Volume, er
 	if err != nil {
 		return nil, err
 	}
+	var from volume.Share
 	if w.Source != nil {
-		if _, err := v.shares.Registry().Resolve(w.Source.Share); err != nil {
+		if from, err = v.shares.Registry().Resolve(w.Source.Share); err != nil {
 			return nil, err
 		}
 	}
@@ -42,8 +43,8 @@ func (v *Volumes) Create(ctx context.Context, w volume.Wish) (*volume.Volume, er
 			return nil, err
 		}
 	}
-	if w.Source != nil && slices.Contains(shares, w.Source.Share) {
-		shares = []string{w.Source.Share} // where the server can share the blocks
+	if w.Source != nil && slices.Contains(shares, from.Name) {
+		shares = []string{from.Name} // where the server can share the blocks
 	}
 	return run(ctx, v.access, "volume "+key, strings.Join(shares, " or "), func(ctx context.Context) (*volume.Volume, error) {
 		if w.Source != nil && w.Capacity.Required == 0 {
@@ -101,8 +102,8 @@ func record(w volume.Wish, key, directory string) volume.Record {
 }
 
 // makeShallow makes a record that of the snapshot itself, where that is wanted and can be.
-func makeShallow(r *volume.Record, w volume.Wish, name string) {
-	if w.Source == nil || w.Source.Kind != volume.OfSnapshot || w.Source.Share != name || !w.ReadOnly || !w.Params.Shallow {
+func makeShallow(r *volume.Record, w volume.Wish, def volume.Share) {
+	if w.Source == nil || w.Source.Kind != volume.OfSnapshot || !def.Is(w.Source.Share) || !w.ReadOnly || !w.Params.Shallow {
 		return
 	}
 	r.Shallow, r.Directory = true, volume.SnapshotDirectory(w.Source.Key)
@@ -111,7 +112,7 @@ func makeShallow(r *volume.Record, w volume.Wish, name string) {
 
 func (v *Volumes) create(ctx context.Context, sh *share.Share, w volume.Wish, r volume.Record) (*volume.Record, error) {
 	def := sh.Definition()
-	makeShallow(&r, w, def.Name)
+	makeShallow(&r, w, def)
 	if w.Params.Checked || def.MaxVolumes > 0 {
 		if err := admit(ctx, sh, w, r.Key); err != nil {
 			return nil, err

@@ -27,7 +27,7 @@ func groupLock(key string) string { return "snapshot group " + key }
 
 // Create makes snapshots of several volumes of one share, or finds them made: all or none. No one of them is there for use before all are.
 func (g *Groups) Create(ctx context.Context, name string, sources []volume.Handle) (*volume.Group, error) {
-	want, on, err := group(name, sources)
+	want, on, err := g.group(name, sources)
 	if err != nil {
 		return nil, err
 	}
@@ -49,19 +49,35 @@ func (g *Groups) Create(ctx context.Context, name string, sources []volume.Handl
 				return nil, err
 			}
 		}
-		return groupOf(ctx, sh, on, r)
+		made, err := groupOf(ctx, sh, on, r)
+		if err != nil {
+			return nil, err
+		}
+		spellAs(made, sources)
+		return made, nil
 	})
 }
 
+// spellAs names the volumes of a group as those who asked for it do: one share can have two spellings.
+func spellAs(g *volume.Group, sources []volume.Handle) {
+	for i := range g.Snapshots {
+		for _, h := range sources {
+			if h.Key == g.Snapshots[i].Volume.Key {
+				g.Snapshots[i].Volume = h
+			}
+		}
+	}
+}
+
 // group returns the record of the group that is wished for, and its share.
-func group(name string, sources []volume.Handle) (r volume.GroupRecord, on string, err error) {
+func (g *Groups) group(name string, sources []volume.Handle) (r volume.GroupRecord, on string, err error) {
 	if name == "" || len(sources) == 0 {
 		return r, "", volume.Errorf(volume.ErrInvalid, "a snapshot group needs a name and volumes")
 	}
 	r = volume.GroupRecord{Key: volume.KeyFor(name), Name: name, Created: time.Now().UTC()}
 	on = sources[0].Share
 	for _, h := range sources {
-		if h.Share != on {
+		if !g.sameShare(h.Share, on) {
 			return r, "", volume.Errorf(volume.ErrConflict, "the snapshots of a group lie on one share, and its volumes are on the shares %s and %s: make a group for each share", on, h.Share)
 		}
 		r.Members = append(r.Members, volume.Member{Snapshot: name + "." + h.Key, Volume: h.Key})
@@ -70,6 +86,15 @@ func group(name string, sources []volume.Handle) (r volume.GroupRecord, on strin
 	r.Members = slices.Compact(r.Members)
 	_, err = volume.NewHandle(on, r.Key)
 	return r, on, err
+}
+
+// sameShare reports whether two names are one share's.
+func (g *Groups) sameShare(a, b string) bool {
+	if a == b {
+		return true
+	}
+	def, err := g.shares.Registry().Resolve(a)
+	return err == nil && def.Is(b)
 }
 
 // begin finds a group, or begins to make it, if all its volumes exist.
@@ -108,7 +133,7 @@ func (g *Groups) make(ctx context.Context, sh *share.Share, on string, r *share.
 	if err == nil || share.Transient(err) {
 		return err // the next try goes on
 	}
-	if undo := g.remove(ctx, sh, on, r.Key, nil); undo != nil {
+	if undo := g.remove(ctx, sh, r.Key, nil); undo != nil {
 		klog.FromContext(ctx).Error(undo, "What was made of a snapshot group stays for a retry, or for the next start after an hour")
 	}
 	return err
@@ -182,7 +207,7 @@ func (g *Groups) Delete(ctx context.Context, h volume.Handle, snapshots []volume
 			return struct{}{}, err
 		}
 		defer release()
-		return struct{}{}, g.remove(ctx, sh, h.Share, h.Key, func(r *share.Group) error {
+		return struct{}{}, g.remove(ctx, sh, h.Key, func(r *share.Group) error {
 			return matches(&r.GroupRecord, h.Share, snapshots)
 		})
 	})
@@ -190,10 +215,10 @@ func (g *Groups) Delete(ctx context.Context, h volume.Handle, snapshots []volume
 }
 
 // remove deletes a group with its snapshots, if all can be.
-func (g *Groups) remove(ctx context.Context, sh *share.Share, on, key string, check func(*share.Group) error) error {
+func (g *Groups) remove(ctx context.Context, sh *share.Share, key string, check func(*share.Group) error) error {
 	trashed, err := sh.Groups.Delete(ctx, key, check)
 	for _, t := range trashed {
-		g.purger.Add(on, t)
+		g.purger.Add(sh.Definition().Name, t)
 	}
 	return err
 }
@@ -220,7 +245,7 @@ func (g *Groups) sweep(ctx context.Context, on string) error {
 		if !ok {
 			continue
 		}
-		err = errors.Join(err, g.remove(ctx, sh, on, key, nil))
+		err = errors.Join(err, g.remove(ctx, sh, key, nil))
 		unlock()
 	}
 	return err

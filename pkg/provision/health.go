@@ -44,6 +44,9 @@ func (w *Health) Volume(ctx context.Context, h volume.Handle) ([]volume.Conditio
 			conditions = append(conditions, volume.Condition{Severity: volume.Degraded, Reason: volume.SlowResponses,
 				Message: fmt.Sprintf("share %s: a look at the volume took %v: look at the server's load and at the network", sh.Definition(), took.Round(time.Millisecond))})
 		}
+		if err := w.nested(sh.Definition()); err != nil {
+			conditions = append(conditions, volume.Condition{Severity: volume.Degraded, Reason: volume.SharesOverlap, Message: err.Error()})
+		}
 		readOnly, err := sh.ReadOnly(ctx)
 		if err == nil && readOnly {
 			conditions = append(conditions, volume.Condition{Severity: volume.Degraded, Reason: volume.ReadOnlyServer,

@@ -13,7 +13,7 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// candidates are the shares on which the volume may be. All of them have to be known.
+// candidates are the names of the shares on which the volume may be. All of them have to be known.
 func (a *access) candidates(w volume.Wish) ([]string, error) {
 	registry := a.shares.Registry()
 	names := w.Params.Shares
@@ -26,12 +26,39 @@ func (a *access) candidates(w volume.Wish) ([]string, error) {
 	if len(names) == 0 {
 		return nil, volume.Errorf(volume.ErrConflict, "the class asks for any share, and Mooring's configuration has none: register one")
 	}
+	var known []string
 	for _, name := range names {
-		if _, err := registry.Resolve(name); err != nil {
+		def, err := registry.Resolve(name)
+		if err != nil {
 			return nil, err
 		}
+		if err := a.nested(def); err != nil {
+			return nil, err
+		}
+		known = append(known, def.Name)
 	}
-	return names, nil
+	return known, nil
+}
+
+// nested says whether an export that is not registered gets no new volumes, as it lies inside a share
+// or holds one. Of exports that are not registered either those count which this process knows, and
+// only those around it. The error is ErrConflict.
+func (a *access) nested(def volume.Share) error {
+	registry := a.shares.Registry()
+	if err := registry.Nested(def); err != nil {
+		return err
+	}
+	if _, _, export := volume.SplitExport(def.Name); !export {
+		return nil
+	}
+	for _, name := range a.shares.Known() {
+		o, err := registry.Resolve(name)
+		if err != nil || !def.Inside(o) {
+			continue
+		}
+		return volume.Errorf(volume.ErrConflict, "export %s lies inside export %s, which has volumes too, and one of those could hold it: name that one in the class, with a subDir, or register this one as a share", def.Name, o.Name)
+	}
+	return nil
 }
 
 // place chooses the share: the one where the volume's record is already, or else the one

@@ -40,21 +40,22 @@ func (s *Snapshots) Create(ctx context.Context, name string, source volume.Handl
 
 // make makes or finds a snapshot, which may be one of a group.
 func (s *Snapshots) make(ctx context.Context, name string, group *share.Group, source volume.Handle) (*volume.Snapshot, error) {
-	copy := volume.Copy{
-		Target: volume.Object{Kind: volume.OfSnapshot, Key: volume.KeyFor(name)}, Name: name,
-		Source: volume.Source{Object: volume.Object{Kind: volume.OfVolume, Key: source.Key}, Share: source.Share},
-	}
-	if group != nil {
-		copy.Group, copy.GroupNonce = group.Key, group.Nonce
-	}
 	sh, release, err := s.open(ctx, source.Share, nil)
 	if err != nil {
 		return nil, err
 	}
 	defer release()
+	on := sh.Definition().Name
+	copy := volume.Copy{
+		Target: volume.Object{Kind: volume.OfSnapshot, Key: volume.KeyFor(name)}, Name: name,
+		Source: volume.Source{Object: volume.Object{Kind: volume.OfVolume, Key: source.Key}, Share: on},
+	}
+	if group != nil {
+		copy.Group, copy.GroupNonce = group.Key, group.Nonce
+	}
 	r, err := sh.Snapshots.Lookup(ctx, copy.Target.Key)
 	if errors.Is(err, volume.ErrNotFound) {
-		r, err = s.copier.Snapshot(ctx, source.Share, copy)
+		r, err = s.copier.Snapshot(ctx, on, copy)
 	}
 	if err != nil {
 		return nil, err
@@ -129,7 +130,7 @@ func (s *Snapshots) Delete(ctx context.Context, h volume.Handle) error {
 			return volume.Errorf(volume.ErrInvalid, "snapshot %s is one of the group %s: delete the group", h.Key, r.Group)
 		})
 		if err == nil && t != nil {
-			s.purger.Add(h.Share, *t)
+			s.purger.Add(sh.Definition().Name, *t)
 		}
 		return struct{}{}, err
 	})
@@ -142,8 +143,14 @@ func (s *Snapshots) List(ctx context.Context, p volume.Page, of *volume.Handle) 
 		what: "list the snapshots", keys: func(sh *share.Share, ctx context.Context) ([]string, error) { return sh.Snapshots.Keys(ctx) },
 		read: func(ctx context.Context, sh *share.Share, name, key string) (*volume.Snapshot, error) {
 			r, err := visible(ctx, sh, key)
-			if err != nil || of != nil && (of.Share != name || of.Key != r.Volume) {
+			if err != nil {
 				return nil, err
+			}
+			if of != nil {
+				if of.Key != r.Volume || !sh.Definition().Is(of.Share) {
+					return nil, nil
+				}
+				name = of.Share // as its caller spells it
 			}
 			return answerSnapshot(name, r), nil
 		},

@@ -99,7 +99,7 @@ func (v *Volumes) Delete(ctx context.Context, h volume.Handle, options []string)
 	_, err := on(ctx, v.access, h, options, func(ctx context.Context, sh *share.Share) (struct{}, error) {
 		t, err := sh.Volumes.Delete(ctx, h.Key)
 		if err == nil && t != nil {
-			v.purger.Add(h.Share, *t)
+			v.purger.Add(sh.Definition().Name, *t)
 		}
 		return struct{}{}, err
 	})

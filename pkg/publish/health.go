@@ -153,9 +153,12 @@ func (h *Health) compare(note staged) []volume.Condition {
 	case err != nil:
 		return []volume.Condition{{Severity: volume.Degraded, Reason: volume.ShareNotRegistered,
 			Message: fmt.Sprintf("volume %s goes on, and cannot be mounted again: %v", note.ID, err)}}
-	case !slices.Contains(def.Servers, note.Server):
+	case !def.HasServer(note.Server):
 		return []volume.Condition{{Severity: volume.Degraded, Reason: volume.ServerMoved,
 			Message: fmt.Sprintf("volume %s is mounted from %s, and share %s is elsewhere by now: restart its pods on this node, all at a time, to have it mounted from there", note.ID, note.Server, def)}}
+	}
+	if err := h.registry().Nested(def); err != nil {
+		return []volume.Condition{{Severity: volume.Degraded, Reason: volume.SharesOverlap, Message: fmt.Sprintf("volume %s: %v", note.ID, err)}}
 	}
 	return nil
 }

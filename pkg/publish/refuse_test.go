@@ -25,7 +25,7 @@ func TestStageRefuses(t *testing.T) {
 		kind   error
 	}{
 		"an unknown share":        {func(r *volume.Stage) { r.Location.Share = "nas9" }, volume.ErrConflict},
-		"an unregistered export":  {func(r *volume.Stage) { r.Location.Share = "10.0.0.1:/export" }, volume.ErrConflict},
+		"an unregistered export":  {func(r *volume.Stage) { r.Location.Share = "10.0.0.1:/other" }, volume.ErrConflict},
 		"no directory":            {func(r *volume.Stage) { r.Location.Directory = "" }, volume.ErrInvalid},
 		"a directory above":       {func(r *volume.Stage) { r.Location.Directory = "v1/../.." }, volume.ErrInvalid},
 		"Mooring's own directory": {func(r *volume.Stage) { r.Location.Directory = ".mooring/trash" }, volume.ErrInvalid},

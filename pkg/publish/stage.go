@@ -21,14 +21,16 @@ type Stages struct {
 
 // find resolves a stage against the registry in force.
 func (s *Stages) find(location volume.Location, options []string) (target, error) {
-	def, err := s.registry().Resolve(location.Share)
+	registry := s.registry()
+	def, err := registry.Resolve(location.Share)
 	if err != nil {
 		return target{}, err
 	}
 	snapshot := volume.IsSnapshotDirectory(location.Directory)
 	_, _, unregistered := volume.SplitExport(location.Share)
-	// A whole export is somebody's who has written server and path into a PV himself.
-	if whole := location.Directory == "" && unregistered; !whole && !snapshot {
+	// A whole export is somebody's who has written server and path into a PV himself. Where those that
+	// are not registered are refused it is a share, and nobody gets all of that.
+	if whole := location.Directory == "" && unregistered && registry.Unregistered; !whole && !snapshot {
 		if err := volume.CheckDirectory(location.Directory); err != nil {
 			return target{}, err
 		}

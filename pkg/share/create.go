@@ -152,11 +152,7 @@ func (p *Pending) MakeDirectory(ctx context.Context) (err error) {
 
 func (p *Pending) makeIn(at beneath.Dir, name string) error {
 	if p.adopts() {
-		d, err := at.Resolve(name)
-		if err == nil {
-			d.Close()
-		}
-		return err
+		return adoptable(p.v.disk, at, p.rec.Directory)
 	}
 	mode := uint32(volume.DefaultMode)
 	if p.rec.Mode != nil {

@@ -29,6 +29,7 @@ type disk struct {
 	opt    Options
 	opened time.Time
 	lost   atomic.Bool // what is mounted is not the share any more
+	counts bool        // a directory's number of links tells how many others are in it
 
 	root    beneath.Dir // of the share
 	state   beneath.Dir // .mooring

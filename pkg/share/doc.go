@@ -68,7 +68,8 @@
 //     back to the trash if it came from there, and is discarded if it is a copy. Any other goes to
 //     the trash without a record, as a stray, which is never purged by itself.
 //   - The result of a rename, mkdir, link or unlink decides, and no look before it.
-//   - Ages are told by the server's clock. Inode numbers are compared within one call only.
+//   - Ages are told by the server's clock. Inode numbers are compared within one call; that of a parent
+//     saves a list while the share is open.
 //
 // docs/design.md has the steps of each protocol, what is there after each of them, and why it
 // is not done otherwise. The words that disk.step is called with are those of its tables.

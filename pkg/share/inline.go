@@ -72,7 +72,7 @@ func (v *Inline) Open(directory string) (fd int, err error) {
 	if err := s.claims.owned(directory); err != nil {
 		return -1, err
 	}
-	d, err := s.root.Resolve(directory)
+	d, err := openListed(s.disk, directory)
 	if is(err, unix.ENOENT) {
 		return -1, volume.Errorf(volume.ErrConflict, "the directory %q does not exist: make it on the server, or leave subDir out to get a new one", directory)
 	}

@@ -20,6 +20,13 @@ const emptyName = "empty"
 // renamed from the entry over it, which fails when the entry is gone. That new one has the project
 // that .mooring has, and is taken away like any other.
 func purgeInPlace(t *Trash, e *entry, r *volume.Record, remove func(dir int, name string) error) error {
+	// While it can be brought back; a deletion may take it into the entry at the same time.
+	if err := checkInnerTree(t.disk, t.root, r.Directory); err != nil {
+		return err
+	}
+	if err := checkInnerTree(t.disk, e.dir, treeName); err != nil {
+		return err
+	}
 	t.step("let nobody bring it back")
 	id := volume.TrashID(volume.TrashVolume, r.Key, r.Nonce)
 	if err := ignore(t.dir.Mkdir(volume.PurgingName(id), 0o700), unix.EEXIST); err != nil {

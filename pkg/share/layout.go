@@ -43,7 +43,14 @@ func (l layout) open() (err error) {
 			return err
 		}
 	}
-	return nil
+	return l.learnCounts()
+}
+
+// learnCounts looks whether the directories that are in .mooring are counted.
+func (l layout) learnCounts() error {
+	st, err := l.state.Self()
+	l.counts = err == nil && int(st.Nlink) >= 2+len(holdings())
+	return err
 }
 
 // lays reports whether the share may be laid out. With an id that it has to have it may not:

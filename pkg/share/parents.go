@@ -36,8 +36,9 @@ type parents struct {
 	dir    beneath.Dir // the index
 	claims *claims
 
-	mu   sync.Mutex
-	left map[string]time.Time // those that a volume has left, and when: see tidy
+	mu     sync.Mutex
+	left   map[string]time.Time    // those that a volume has left, and when: see tidy
+	listed map[string]beneath.Node // those that go by the name which the server lists: see check
 }
 
 // note writes a note about a parent into the index. A path that is too long for a name gets
@@ -96,18 +97,56 @@ func (p *parents) directoryLevel(at beneath.Dir, parent string, again bool) (ben
 			return beneath.None, err
 		}
 	}
-	next, err := at.Resolve(name)
-	if !is(err, unix.ENOENT) {
-		return next, err
+	found, err := at.Resolve(name)
+	if is(err, unix.ENOENT) {
+		return p.makeLevel(at, parent)
 	}
+	if err != nil {
+		return beneath.None, err
+	}
+	return p.checked(at, found, parent, false)
+}
+
+// makeLevel makes a parent that does not exist, and opens it.
+func (p *parents) makeLevel(at beneath.Dir, parent string) (beneath.Dir, error) {
 	if err := p.note(directoryNote, parent); err != nil {
 		return beneath.None, err
 	}
+	_, name := volume.SplitDirectory(parent)
 	p.step("make a parent")
-	if err := ignore(at.Mkdir(name, 0o755), unix.EEXIST); err != nil {
+	made := at.Mkdir(name, 0o755)
+	if err := ignore(made, unix.EEXIST); err != nil {
 		return beneath.None, err
 	}
-	return at.Resolve(name)
+	found, err := at.Resolve(name)
+	if err != nil {
+		return beneath.None, err
+	}
+	return p.checked(at, found, parent, made == nil)
+}
+
+// checked returns what was opened in at as a parent of volumes, unless it is .mooring, or is known by
+// another name. To see that, at has to be listed, which is done once for each directory. made: it was
+// just made under this name.
+func (p *parents) checked(at, found beneath.Dir, parent string, made bool) (beneath.Dir, error) {
+	node, err := beneath.NodeOf(found)
+	if err == nil && !made && !p.isListed(parent, node) {
+		err = checkName(p.disk, at, found, parent)
+	}
+	if err != nil {
+		found.Close()
+		return beneath.None, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.listed[parent] = node
+	return found, nil
+}
+
+func (p *parents) isListed(parent string, node beneath.Node) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.listed[parent] == node
 }
 
 // free removes a parent of volumes, and the parents in it, now, because it is itself to be a

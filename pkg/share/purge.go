@@ -76,6 +76,13 @@ func (t *Trash) purgeTree(e Trashed, remove func(dir int, name string) error) er
 		return remove(int(t.dir), e.Name)
 	}
 	name := volume.PurgingName(e.Name)
+	if e.kind == volume.TrashVolume { // a snapshot may hold a copy of a share, which is none
+		for _, name := range []string{e.Name, name} {
+			if err := checkInnerTree(t.disk, t.dir, name); err != nil {
+				return err
+			}
+		}
+	}
 	for range retries {
 		t.step("take the tree for its purge")
 		err := t.dir.Rename(e.Name, t.dir, name)

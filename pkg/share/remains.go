@@ -46,7 +46,7 @@ func (m remains) forget() error {
 func (m remains) forgetCopy() error {
 	target := volume.Object{Kind: volume.OfVolume, Key: m.r.Key}
 	m.jobs.remove(jobName(target, m.r.Nonce))
-	if m.r.Source.Share != m.def.Name {
+	if !m.def.Is(m.r.Source.Share) {
 		return nil // it is abandoned there, and found so
 	}
 	from := m.table

@@ -86,7 +86,7 @@ func Open(path string, def volume.Share, opt Options) (s *Share, err error) {
 func newShare(d *disk) *Share {
 	s := &Share{disk: d}
 	s.claims = &claims{disk: d, dir: beneath.None}
-	s.claims.parents = &parents{disk: d, dir: beneath.None, claims: s.claims, left: map[string]time.Time{}}
+	s.claims.parents = &parents{disk: d, dir: beneath.None, claims: s.claims, left: map[string]time.Time{}, listed: map[string]beneath.Node{}}
 	s.Trash = &Trash{disk: d, dir: beneath.None}
 	s.Jobs = &Jobs{disk: d, dir: beneath.None}
 	volumes := newTable(d, volume.OfVolume, nil)

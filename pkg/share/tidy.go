@@ -99,6 +99,7 @@ func (p *parents) forget(parent string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.left, parent)
+	delete(p.listed, parent)
 }
 
 // tidyParent removes a parent directory, its claims and its note, if it is empty. It first

@@ -156,6 +156,9 @@ func (v *Volumes) delete(ctx context.Context, key string, which *string) (t *Tra
 		return nil, false, err
 	}
 	if s.state == Ready {
+		if err := checkInner(v.disk, r); err != nil {
+			return nil, false, err
+		}
 		err := v.markDeleted(e)
 		if is(err, unix.ENOENT) {
 			return nil, true, nil // another was first

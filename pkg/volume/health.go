@@ -33,6 +33,7 @@ const (
 	RecordDamaged      Reason = "RecordDamaged"
 	ShareNotRegistered Reason = "ShareNotRegistered"
 	ShareUnusable      Reason = "ShareUnusable"
+	SharesOverlap      Reason = "SharesOverlap"
 	ServerMoved        Reason = "ServerMoved"
 	NotMounted         Reason = "NotMounted"
 	FileSystemError    Reason = "FileSystemError"

@@ -181,7 +181,7 @@ func (p *parser) shares() []string {
 	share, server := p.values["share"], p.values["server"]
 	if server != "" {
 		server = strings.TrimSuffix(strings.TrimPrefix(server, "["), "]")
-		share = "/" + strings.Trim(share, "/") // csi-driver-nfs does not mind any spelling
+		share = canonicalPath(share) // csi-driver-nfs does not mind any spelling
 		if err := checkExport(server, share); err != nil {
 			p.wrong("%v", err)
 		}

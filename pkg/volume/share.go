@@ -40,14 +40,9 @@ func (s Share) Source(server, directory string) string {
 	return ExportName(server, path.Join(s.Path, directory))
 }
 
-// SameMount reports whether a mount of s serves as one of t.
-func (s Share) SameMount(t Share) bool {
-	return slices.Equal(s.Servers, t.Servers) && s.Path == t.Path && slices.Equal(s.MountOptions, t.MountOptions)
-}
-
 // Equal reports whether the registry says the same of s and t.
 func (s Share) Equal(t Share) bool {
-	return s.SameMount(t) && s.Name == t.Name && s.ID == t.ID && s.Inline == t.Inline && s.TrashRetention == t.TrashRetention && s.MaxVolumes == t.MaxVolumes
+	return s.SameMount(t) && s.Name == t.Name && s.ID == t.ID && slices.Equal(s.Servers, t.Servers) && s.Inline == t.Inline && s.TrashRetention == t.TrashRetention && s.MaxVolumes == t.MaxVolumes
 }
 
 // Registry is the set of shares as one configuration file gives it. It does not change;
@@ -58,16 +53,19 @@ type Registry struct {
 	SubDir Template
 	// MountOptions are for exports that are in no registry; registered shares have them already.
 	MountOptions []string
-	// Unregistered says whether a class, or a handle, may name an export as server and path.
+	// Unregistered says whether a class, or a handle, may name an export that is in no registry.
 	Unregistered bool
 }
 
-// Resolve finds a share by name, or makes one of "server:/path" where the registry allows
-// that. The error is ErrConflict: the name may come back when the file is mended; of
-// an export that can be none, or that is spelled as ExportName does not, it is ErrInvalid.
+// Resolve finds a share by name, or by "server:/path", which is the registered share that has this
+// export, however it is spelled, or else an export that is not registered, where the registry allows
+// those. Its name is the one spelling of it.
+//
+// The error is ErrConflict: the name may come back when the file is mended; of an export that can be
+// none, or that is spelled as ExportName does not, it is ErrInvalid.
 func (r *Registry) Resolve(name string) (Share, error) {
 	for _, s := range r.Shares {
-		if s.Name == name {
+		if s.Is(name) {
 			return s, nil
 		}
 	}
@@ -84,21 +82,18 @@ func (r *Registry) Resolve(name string) (Share, error) {
 	if want := ExportName(server, exported); want != name {
 		return Share{}, Errorf(ErrInvalid, "the export %q should be written %q", name, want)
 	}
-	s := Share{Name: name, Servers: []string{server}, Path: exported, MountOptions: r.MountOptions}
-	for _, o := range r.Shares {
-		if s.Overlaps(o) && s.Path != o.Path {
-			return Share{}, Errorf(ErrConflict, "export %s and the registered share %s lie one inside the other, and a volume of one would hold the other's: use share %q", name, o, o.Name)
-		}
-	}
-	return s, nil
+	return Share{Name: CanonicalExport(name), Servers: []string{server}, Path: exported, MountOptions: r.MountOptions}, nil
 }
 
-// Overlaps reports whether two shares are on one server, the same or one inside the other.
-// It goes by the addresses as they are written.
-func (s Share) Overlaps(o Share) bool {
-	inside := func(p, q string) bool { return p == q || strings.HasPrefix(p, strings.TrimSuffix(q, "/")+"/") }
-	return (inside(s.Path, o.Path) || inside(o.Path, s.Path)) &&
-		slices.ContainsFunc(s.Servers, func(server string) bool { return slices.Contains(o.Servers, server) })
+// Nested says whether a share that is not registered lies inside a registered one, or holds one. It may
+// have volumes from before, and gets no new ones. The error is ErrConflict.
+func (r *Registry) Nested(s Share) error {
+	for _, o := range r.Shares {
+		if !o.Is(s.Name) && s.Overlaps(o) {
+			return Errorf(ErrConflict, "export %s and the registered share %s lie one inside the other, and a volume of one would hold the other's: use share %q", s.Name, o, o.Name)
+		}
+	}
+	return nil
 }
 
 func (r *Registry) names() string {

@@ -129,28 +129,3 @@ func TestCheckNames(t *testing.T) {
 		}
 	}
 }
-
-func TestOverlaps(t *testing.T) {
-	at := func(path string, servers ...string) Share { return Share{Servers: servers, Path: path} }
-	for _, c := range []struct {
-		a, b Share
-		want bool
-	}{
-		{at("/a", "nas"), at("/a", "nas"), true},
-		{at("/a", "nas"), at("/a/b", "nas"), true},
-		{at("/", "nas"), at("/a", "nas"), true},
-		{at("/a", "nas"), at("/ab", "nas"), false},
-		{at("/a", "nas"), at("/b", "nas"), false},
-		{at("/a", "nas"), at("/a", "other"), false},
-		{at("/a", "nas", "other"), at("/a", "other"), true},
-	} {
-		if c.a.Overlaps(c.b) != c.want || c.b.Overlaps(c.a) != c.want {
-			t.Errorf("%v and %v overlap: not %v", c.a, c.b, c.want)
-		}
-	}
-	r := &Registry{Unregistered: true, Shares: []Share{{Name: "nas1", Servers: []string{"nas"}, Path: "/a"}}}
-	_, err := r.Resolve("nas:/a/b")
-	wantKind(t, "an export inside a registered share", err, ErrConflict)
-	_, err = r.Resolve("nas:/a")
-	wantKind(t, "a registered share's export", err, nil)
-}

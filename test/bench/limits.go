@@ -70,6 +70,8 @@ var limits = []limit{
 	{"delete", "1 file", "xfs", []bound{trips(12), mounts(0), processes(0)}},
 	{"delete", "10,000 files", "xfs", []bound{trips(12), mounts(0), processes(0)}},
 	{"delete", "controller restarted since", "xfs", []bound{trips(15), mounts(0), processes(0)}},
+	// 2 more: a share may lie in it.
+	{"delete", "controller restarted since, directories in it", "xfs", []bound{trips(17), mounts(0), processes(0)}},
 	{"publish-second", "", "xfs", []bound{trips(0), mounts(0), processes(0)}},
 
 	{"snapshot", largeFile.name, "xfs", []bound{trips(60), noData()}},

@@ -34,7 +34,7 @@ var notes = []note{
 	{"delete", "GETATTR", "the time of the server, where the claim does not tell it"},
 	{"delete", "RENAME", "the mark; the directory into the entry, and into the trash; the record after it"},
 	{"delete", "REMOVE", "the entry; the claim"},
-	{"delete", "LOOKUP ACCESS", "the claim; what a restarted controller does not know yet"},
+	{"delete", "LOOKUP ACCESS", "the claim; what a restarted controller does not know yet; does a share lie in it? Not asked where no directory does"},
 	{"delete", "DELEGRETURN", "a delegation is given back before what it is of goes"},
 	{"trash-look", "GETATTR READDIR READDIRPLUS", "the purger lists the trash, whose names say when an entry is due"},
 	{"stage", "LOOKUP_ROOT LOOKUP", "the kernel walks from the server's root to the volume's directory"},

@@ -110,6 +110,10 @@ func (c rows) deletes() []spec {
 			volumes, err := c.volumes(n, nil)
 			return volumes, errors.Join(err, c.restart())
 		}),
+		row("controller restarted since, directories in it", 10, func(n int) ([]*csi.Volume, error) {
+			volumes, err := c.filled(n, 2, 1)
+			return volumes, errors.Join(err, c.restart())
+		}),
 		row("the last of its namespace", 15, func(n int) ([]*csi.Volume, error) {
 			volumes := make([]*csi.Volume, n)
 			return volumes, each(n, func(i int) (err error) {

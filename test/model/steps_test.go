@@ -15,6 +15,7 @@ import (
 var apart = []string{
 	"lay out ", "close ", "write the format", "link the format", "rename the format over an empty one", "rename the format with the new id into place", "sweep staging", // a share
 	"set the mode", "clear the entry", "note the parent as ours", "remove the note of the parent", "note the copy", "remove the note of the copy",
+	"close a share that lies in it",                            // which belongs to another controller
 	"set the copy aside",                                       // what a parent's project keeps from its place
 	"write the snapshot's record", "remove the group's record", // snapshots and groups
 }

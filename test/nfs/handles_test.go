@@ -46,7 +46,7 @@ func TestHostileHandles(t *testing.T) {
 		{"another driver's", "a#b#c##", bad, missing, "csi-driver-nfs"},
 		{"capitals", "NAS1/pvc-good", bad, missing, `"NAS1"`},
 		{"an unknown share", "nas9/pvc-good", precondition, precondition, `share "nas9" is not in Mooring's configuration`},
-		{"an unregistered export", "127.0.0.1:" + s.path + "/pvc-good", precondition, precondition, "is not registered"},
+		{"an unregistered export", "127.0.0.1:" + s.path + "-2/pvc-good", precondition, precondition, "is not registered"},
 		{"an export that goes up", "127.0.0.1:/exports/../exports/pvc-good", bad, missing, "cannot be an export"},
 		{"a server that is an option", "-o:/exports/pvc-good", bad, missing, "cannot be an export"},
 		{"no such volume", "nas1/pvc-none", ok, missing, "nas1 (127.0.0.1:" + s.path + "): there is no volume pvc-none"},
@@ -87,7 +87,7 @@ func TestHostileStages(t *testing.T) {
 	symlink(t, "/etc", s.at("link"))
 	node := s.start("node", "node")
 	place := func(share, subDir string) map[string]string { return params{"share": share, "subDir": subDir} }
-	export := params{"server": "127.0.0.1", "share": s.path, "subDir": "good"}
+	export := params{"server": "127.0.0.1", "share": s.path + "-2", "subDir": "good"}
 	for _, c := range []struct {
 		name    string
 		context map[string]string
@@ -102,7 +102,7 @@ func TestHostileStages(t *testing.T) {
 		{"Mooring's own", place("nas1", ".mooring/volumes"), codes.InvalidArgument, []string{"Mooring's own"}},
 		{"NUL", place("nas1", "good\x00"), codes.InvalidArgument, []string{"control characters"}},
 		{"an unknown share", place("nas9", "good"), codes.FailedPrecondition, []string{`"nas9"`, "is not in Mooring's configuration"}},
-		{"an unregistered export", export, codes.FailedPrecondition, []string{"127.0.0.1:" + s.path + " is not registered"}},
+		{"an unregistered export", export, codes.FailedPrecondition, []string{"127.0.0.1:" + s.path + "-2 is not registered"}},
 		{"a server that is an option", params(export).with("server", "--bind"), codes.FailedPrecondition, []string{"--bind"}},
 		{"no such directory", place("nas1", "missing"), codes.FailedPrecondition, []string{"nas1/pvc-good", "127.0.0.1:" + s.path + "/missing", "not there on the server"}},
 		{"a link", place("nas1", "link"), codes.FailedPrecondition, []string{"nas1/pvc-good", "127.0.0.1:" + s.path + "/link"}},

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package share
+
+import (
+	"errors"
+	"io/fs"
+
+	"github.com/mooring-csi/mooring/pkg/beneath"
+	"github.com/mooring-csi/mooring/pkg/volume"
+	"golang.org/x/sys/unix"
+)
+
+// A server may open one directory by several names: short ones as of Windows (MOORIN~1), ones in
+// another case, ones that are composed otherwise. volume.CheckDirectory and the claims compare
+// spellings. What counts is which directory a name has opened.
+
+// notOwn refuses a directory that is .mooring, by whatever name it was opened. It asks the server
+// nothing, unless the nodes are equal: another directory may have that node too, and has no format.
+func notOwn(d *disk, found beneath.Dir, directory string) error {
+	if d.state == beneath.None {
+		return nil
+	}
+	own, err := beneath.NodeOf(d.state)
+	if err != nil {
+		return err
+	}
+	node, err := beneath.NodeOf(found)
+	if err != nil || node != own {
+		return err
+	}
+	if _, err := found.Stat(formatFile); err != nil {
+		return ignore(err, unix.ENOENT)
+	}
+	return volume.Errorf(volume.ErrInvalid, "the directory %q is another name of %s on the server, which is Mooring's own: choose another", directory, volume.StateDir)
+}
+
+// asListed refuses the name of a directory in at by which at does not list it: the claims know the
+// directory by another name, if a volume has it. Before it is refused at is listed as the server has
+// it now: another controller on this machine may just have made the directory.
+func asListed(at beneath.Dir, name, directory string) error {
+	for _, list := range []func(beneath.Dir, func(string) error) error{beneath.Names, beneath.NamesNow} {
+		err := list(at, func(listed string) error {
+			if listed == name {
+				return fs.ErrExist
+			}
+			return nil
+		})
+		if errors.Is(err, fs.ErrExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return volume.Errorf(volume.ErrInvalid, "the directory %q has another name on the server, of which this is one more spelling (another case, a short name): write it as the server lists it", directory)
+}
+
+// openListed opens a directory name by name, each as the server lists it, and none of them .mooring.
+func openListed(d *disk, directory string) (beneath.Dir, error) {
+	at, err := d.root.Resolve("")
+	if err != nil {
+		return beneath.None, err
+	}
+	for _, p := range prefixes(directory) {
+		next, err := openLevel(d, at, p)
+		at.Close()
+		if err != nil {
+			return beneath.None, err
+		}
+		at = next
+	}
+	return at, nil
+}
+
+// openLevel opens the directory p, which is in at, for openListed.
+func openLevel(d *disk, at beneath.Dir, p string) (beneath.Dir, error) {
+	_, name := volume.SplitDirectory(p)
+	found, err := at.Resolve(name)
+	if err != nil {
+		return beneath.None, err
+	}
+	if err := checkName(d, at, found, p); err != nil {
+		found.Close()
+		return beneath.None, err
+	}
+	return found, nil
+}
+
+// checkName refuses what was opened in at as the directory p if it is .mooring, or is known by
+// another name.
+func checkName(d *disk, at, found beneath.Dir, p string) error {
+	if err := notOwn(d, found, p); err != nil {
+		return err
+	}
+	_, name := volume.SplitDirectory(p)
+	return asListed(at, name, p)
+}
+
+// adoptable refuses a directory that a volume is to adopt if it is known by another name, or is a
+// share.
+func adoptable(d *disk, at beneath.Dir, directory string) error {
+	found, err := openLevel(d, at, directory)
+	if err != nil {
+		return err
+	}
+	defer found.Close()
+	in, err := innerShare(found)
+	if err != nil || in == noShare {
+		return err
+	}
+	return volume.Errorf(volume.ErrConflict, "the directory %q holds %s/%s: it is a share itself, whose volumes a volume of this share would hold: register it as one, choose another directory, or remove %s from it if it is no share any more", directory, volume.StateDir, formatFile, volume.StateDir)
+}

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package share
+
+import (
+	"os"
+	"testing"
+
+	"github.com/mooring-csi/mooring/pkg/volume"
+)
+
+// TestAliases has directories that were opened by other names than their own. What a server makes of
+// such names is for the lab.
+func TestAliases(t *testing.T) {
+	g := newGround(t)
+	g.put("team/file", "")
+	root, err := g.root.Resolve("")
+	g.must(err)
+	defer root.Close()
+	team, err := root.Resolve("team")
+	g.must(err)
+	defer team.Close()
+	g.refused("Mooring's own", g.Explain("open it", notOwn(g.disk, g.disk.state, "MOORIN~1")), volume.ErrInvalid, "MOORIN~1", volume.StateDir)
+	g.must(notOwn(g.disk, team, "team"))
+	g.refused("a name that is not listed", g.Explain("open it", asListed(root, "TEAM", "a/TEAM")), volume.ErrInvalid, "a/TEAM", "as the server lists it")
+	g.must(asListed(root, "team", "team"))
+	d, err := openListed(g.disk, "team")
+	g.must(err)
+	d.Close()
+	if _, err := openListed(g.disk, "team/none"); !os.IsNotExist(err) {
+		t.Errorf("what is not there: %v", err)
+	}
+	g.must(os.Remove(g.at(".mooring/" + formatFile)))
+	g.must(notOwn(g.disk, g.disk.state, "team")) // another one with the same number
+}
+
+// TestAliasOfParent has parents of volumes that were opened by other names than their own.
+func TestAliasOfParent(t *testing.T) {
+	g := newGround(t)
+	g.create("v1", "team/db")
+	p := g.claims.parents
+	root, err := g.root.Resolve("")
+	g.must(err)
+	defer root.Close()
+	open := func(name, as string) error {
+		found, err := root.Resolve(name)
+		g.must(err)
+		found, err = p.checked(root, found, as, false)
+		closeAll(found)
+		return g.Explain("open it", err)
+	}
+	g.refused("Mooring's own", open(volume.StateDir, "MOORIN~1"), volume.ErrInvalid, "MOORIN~1", volume.StateDir)
+	for range 2 {
+		g.refused("another spelling", open("team", "TEAM~1"), volume.ErrInvalid, "TEAM~1", "as the server lists it")
+	}
+	g.must(os.Rename(g.at("team"), g.at("away")))
+	g.must(open("away", "team")) // it was made under this name, and is not listed again
+	g.must(os.Mkdir(g.at("other"), 0o755))
+	g.refused("another directory", open("other", "team"), volume.ErrInvalid, `"team"`, "as the server lists it")
+	g.must(open("other", "other"))
+	g.must(os.Rename(g.at("other"), g.at("gone")))
+	g.must(open("gone", "other")) // listed before
+	p.forget("other")
+	g.refused("a parent that was tidied", open("gone", "other"), volume.ErrInvalid, `"other"`)
+}

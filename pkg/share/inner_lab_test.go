@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build lab
+
+package share
+
+import (
+	"os"
+	"testing"
+	"time"
+
+	"github.com/mooring-csi/mooring/pkg/volume"
+	lab "github.com/mooring-csi/mooring/test/lab/ground"
+)
+
+// TestShareInVolumeOnNFS has a share be laid out in a volume of which the client remembers that nothing is
+// in it, on the same machine and on another. The deletion may believe that, and the purge does not.
+func TestShareInVolumeOnNFS(t *testing.T) {
+	needsLab(t)
+	t.Parallel()
+	for _, version := range []string{"3", "4.2"} {
+		for _, where := range []string{"this machine", "another"} {
+			t.Run("nfs"+version+"/"+where, func(t *testing.T) {
+				server := lab.Exported(t)
+				g := openAt(t, lab.ThisMachine().Mount(t, version, server), Options{Maker: maker})
+				g.server = server
+				g.create("v1", "media")
+				if left, err := os.ReadDir(g.dir + "/media"); err != nil || len(left) > 0 { // as a copy does
+					t.Fatalf("%v: %v", left, err)
+				}
+				machine := lab.ThisMachine()
+				if where == "another" {
+					machine = lab.NewMachine(t)
+				}
+				in := openAt(t, machine.Mount(t, version, server+"/media"), Options{Maker: stranger})
+				in.create("b1", "b1")
+				in.put("b1/file", "precious")
+
+				deleted, err := g.Volumes.Delete(t.Context(), "v1")
+				t.Logf("the deletion: %v", err)
+				if err != nil {
+					g.refused("a deletion", err, volume.ErrConflict, "another share")
+					in.delete("b1")
+					g.must(in.purge())
+					return
+				}
+				g.refused("the purge", g.Trash.Purge(*deleted, g.remove), volume.ErrConflict, "not purged")
+				if _, err := os.Stat(g.server + "/.mooring/trash/" + deleted.Name + "/b1/file"); err != nil {
+					t.Errorf("the other share's volume: %v", err)
+				}
+			})
+		}
+	}
+}
+
+// TestShareInVolumeIsSeen deletes a volume in which a share lies of which this client knows.
+func TestShareInVolumeIsSeen(t *testing.T) {
+	needsLab(t)
+	t.Parallel()
+	for _, version := range []string{"3", "4.0", "4.1", "4.2"} {
+		t.Run("nfs"+version, func(t *testing.T) {
+			server := lab.Exported(t)
+			mount := func() *ground {
+				return openAt(t, lab.ThisMachine().Mount(t, version, server), Options{Maker: maker, Lease: time.Hour})
+			}
+			g := mount()
+			if !g.counts {
+				t.Error("the directories of a new share are not counted")
+			}
+			g.create("v1", "team/media")
+			openAt(t, lab.ThisMachine().Mount(t, version, server+"/team/media"), Options{Maker: stranger}).create("b1", "b1")
+			if g = mount(); !g.counts {
+				t.Error("the directories of a share are not counted")
+			}
+			_, err := g.Volumes.Delete(t.Context(), "v1")
+			g.refused("a deletion", err, volume.ErrConflict, "another share")
+		})
+	}
+}
