@@ -12,8 +12,9 @@ FUZZTIME ?= 60000x
 # For example: -quick -only '^(snapshot|clone)/'
 BENCHFLAGS ?=
 # MODELFLAGS, for example -states 0, which is without a bound: hours.
+# TORTUREFLAGS, for example -histories 1 -seed 4711, is what ./test/torture takes.
 # FAULTSFLAGS, for example -only silent, has fewer accidents and leaves docs/reliability.md as it is.
-LAB_PKGS ?= ./pkg/copytree ./pkg/share ./pkg/provision ./test/nfs/...
+LAB_PKGS ?= ./pkg/copytree ./pkg/share ./pkg/provision ./test/nfs/... ./test/torture
 
 LAB := $(CURDIR)/test/lab/run
 # What -race makes does not run under User-Mode Linux 6.1.
@@ -41,7 +42,7 @@ clean: ## Remove build/.
 
 ##@ Test
 
-.PHONY: test lint unit model fuzz test-lab sanity monitoring
+.PHONY: test lint unit model torture fuzz test-lab sanity monitoring
 test: lab-deps lint unit fuzz test-lab sanity monitoring ## Run all that follows; this is what CI runs.
 	@echo "make test: lint, unit, fuzz, test-lab, sanity and monitoring passed"
 
@@ -61,6 +62,9 @@ unit: ## Test without NFS, with the race detector, and the Helm chart.
 
 model: ## Explore the model of how volumes are changed: states and scenarios. MODELFLAGS: -states ...
 	nice $(GO) test -count=1 -timeout 10h -v ./test/model -full $(MODELFLAGS)
+
+torture: lab-deps build ## Live through 2,000 random histories in the lab, for hours. TORTUREFLAGS: -histories ... -seed ...
+	MOORING_LAB_MEM=4G MOORING_LAB_TIMEOUT=86400 $(LAB_TEST) -timeout 24h -v ./test/torture -histories 2000 -at-once 8 $(TORTUREFLAGS)
 
 .PHONY: manifests
 manifests: ## Make anew what is made from the chart: deploy/kubernetes.yaml, its README's table, golden files.

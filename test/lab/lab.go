@@ -11,6 +11,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -68,6 +70,11 @@ type Driver struct {
 // with its state, socket and log in dir, and waits until it answers. config is the text of
 // the registry; "" for none.
 func Start(role, dir, config string, args ...string) (*Driver, error) {
+	return StartOn(nil, role, dir, config, args...)
+}
+
+// StartOn is Start on another machine: on is the command that becomes what it is given.
+func StartOn(on []string, role, dir, config string, args ...string) (*Driver, error) {
 	binary := os.Getenv("MOORING_BINARY")
 	if binary == "" {
 		return nil, fmt.Errorf("MOORING_BINARY does not say where the program is: run this by make")
@@ -76,7 +83,7 @@ func Start(role, dir, config string, args ...string) (*Driver, error) {
 		return nil, err
 	}
 	d := &Driver{Dir: dir, Endpoint: "unix://" + filepath.Join(dir, "csi.sock"), done: make(chan error, 1)}
-	args = append([]string{role, "--endpoint", d.Endpoint, "--state-dir", filepath.Join(dir, "state")}, args...)
+	args = append(slices.Concat(on, []string{binary, role}), append([]string{"--endpoint", d.Endpoint, "--state-dir", filepath.Join(dir, "state")}, args...)...)
 	if config != "" {
 		file := filepath.Join(dir, "config.yaml")
 		if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
@@ -89,7 +96,7 @@ func Start(role, dir, config string, args ...string) (*Driver, error) {
 		return nil, err
 	}
 	d.log = log
-	d.cmd = exec.Command(binary, args...)
+	d.cmd = exec.Command(args[0], args[1:]...)
 	d.cmd.Stdout, d.cmd.Stderr = log, log
 	if err := d.cmd.Start(); err != nil {
 		return nil, err
@@ -135,6 +142,9 @@ func (d *Driver) connect() error {
 	}
 }
 
+// Conn is the connection, for the other services.
+func (d *Driver) Conn() *grpc.ClientConn { return d.conn }
+
 // PID is the process's.
 func (d *Driver) PID() int { return d.cmd.Process.Pid }
 
@@ -149,6 +159,46 @@ func (d *Driver) Stop() error { return d.end(syscall.SIGTERM) }
 
 // Kill ends the process as a crash would.
 func (d *Driver) Kill() error { return d.end(syscall.SIGKILL) }
+
+// Crash ends the process as Kill does, and what it has started, as the end of its container would:
+// a mount(8) that goes on alone would mount the share for nobody.
+func (d *Driver) Crash() error {
+	if err := syscall.Kill(d.PID(), syscall.SIGSTOP); err != nil {
+		return err
+	}
+	started := Descendants(d.PID())
+	if err := d.Kill(); err != nil {
+		return err
+	}
+	for _, pid := range started {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+	for range 6000 {
+		if started = slices.DeleteFunc(started, ended); len(started) == 0 {
+			return nil
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	return fmt.Errorf("lab: the processes %d do not end", started)
+}
+
+// Descendants lists what a process has started.
+func Descendants(pid int) (all []int) {
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	for _, task := range tasks {
+		children, _ := os.ReadFile(task)
+		for _, field := range strings.Fields(string(children)) {
+			child, _ := strconv.Atoi(field)
+			all = append(append(all, child), Descendants(child)...)
+		}
+	}
+	return all
+}
+
+func ended(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err != nil || strings.Contains(string(stat), ") Z ")
+}
 
 func (d *Driver) end(signal syscall.Signal) error {
 	if d.conn != nil {

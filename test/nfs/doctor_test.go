@@ -425,7 +425,7 @@ func TestDoctorKilled(t *testing.T) {
 			default:
 			}
 		}
-		for _, pid := range append(descendants(cmd.Process.Pid), cmd.Process.Pid) {
+		for _, pid := range append(lab.Descendants(cmd.Process.Pid), cmd.Process.Pid) {
 			_ = unix.Kill(pid, unix.SIGKILL)
 		}
 		<-gone

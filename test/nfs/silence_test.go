@@ -206,7 +206,7 @@ func sizeOf(t *testing.T, pid int) size {
 			s.kilobytes = n
 		}
 	}
-	s.children = len(descendants(pid))
+	s.children = len(lab.Descendants(pid))
 	files, _ := os.ReadDir(proc + "/fd")
 	s.files = len(files)
 	return s

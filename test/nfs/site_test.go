@@ -7,14 +7,12 @@ package nfs
 import (
 	"context"
 	"flag"
-	"fmt"
 	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -133,40 +131,13 @@ func (s *site) controller() csi.ControllerClient {
 	return s.ctl.Controller
 }
 
-// kill ends a program as a crash would, and what it has started, as the end of its container
-// would: a mount(8) that goes on alone would mount the share for nobody.
+// kill ends a program as a crash would, and what it has started.
 func (s *site) kill(d *lab.Driver) {
 	s.t.Helper()
 	s.killed[d] = true
-	if err := unix.Kill(d.PID(), unix.SIGSTOP); err != nil {
+	if err := d.Crash(); err != nil {
 		s.t.Fatal(err)
 	}
-	started := descendants(d.PID())
-	if err := d.Kill(); err != nil {
-		s.t.Fatal(err)
-	}
-	for _, pid := range started {
-		_ = unix.Kill(pid, unix.SIGKILL)
-	}
-	eventually(s.t, patience, "what the program has started is gone", func() bool {
-		return !slices.ContainsFunc(started, func(pid int) bool {
-			stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-			return err == nil && !strings.Contains(string(stat), ") Z ")
-		})
-	})
-}
-
-// descendants lists what a process has started.
-func descendants(pid int) (all []int) {
-	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
-	for _, task := range tasks {
-		children, _ := os.ReadFile(task)
-		for _, field := range strings.Fields(string(children)) {
-			child, _ := strconv.Atoi(field)
-			all = append(append(all, child), descendants(child)...)
-		}
-	}
-	return all
 }
 
 // restart kills the controller and starts it again.

@@ -58,6 +58,12 @@ func NewMachine(t *testing.T) *Machine {
 	return m
 }
 
+// In is the command that becomes another one on the machine: none for this one.
+func (m *Machine) In() []string { return m.in }
+
+// Server is the address of the lab's server, as the machine reaches it.
+func (m *Machine) Server() string { return m.server }
+
 // Mount mounts a directory of the server as the controller does. It returns where.
 func (m *Machine) Mount(t *testing.T, version, directory string) string {
 	t.Helper()

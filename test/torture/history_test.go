@@ -1,0 +1,367 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build lab
+
+package torture
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/moby/sys/mountinfo"
+	"github.com/mooring-csi/mooring/test/lab"
+	"github.com/mooring-csi/mooring/test/lab/ground"
+	"golang.org/x/sys/unix"
+)
+
+// patience is for what has to happen in the end. Leases are over in 20 s, and the machine may be
+// slow and have other things to do.
+const patience = 10 * time.Minute
+
+const owners = 3
+
+// machines are the one with a controller and a node, that of the other controller, and that of the
+// other node.
+type machines [3]*ground.Machine
+
+// history is one: a share, the programs that use it, and what is known of it.
+type history struct {
+	*testing.T
+	seed        uint64
+	path        string // of the share, as it is exported and as the server sees it
+	dir         string // local
+	version     string // of NFS
+	trash       bool   // whether what is deleted can be brought back
+	controllers [2]*program
+	nodes       [2]*program
+	remote      *ground.Machine // the second controller's
+	total       *tally
+
+	mu    sync.Mutex
+	lines []string        // what happened
+	taken map[string]bool // directories of volumes that there are
+	late  map[string]bool // names that a request was given up for: they may be made late
+}
+
+func newHistory(t *testing.T, seed uint64, on machines, total *tally) *history {
+	h := &history{T: t, seed: seed, total: total, remote: on[1], taken: map[string]bool{}, late: map[string]bool{}}
+	rng := h.random(0)
+	h.version = []string{"3", "4.0", "4.1", "4.2", "4.2", "4.2"}[rng.IntN(6)]
+	h.trash = rng.IntN(2) == 0
+	h.path = fmt.Sprintf("%s/history%d", lab.Exports, seed)
+	h.dir = t.TempDir()
+	h.must(os.Mkdir(h.path, 0o755))
+	t.Cleanup(h.clean)
+	for i, m := range []int{0, 1} {
+		h.controllers[i] = h.program("controller", fmt.Sprint("controller", i), on[m])
+	}
+	for i, m := range []int{0, 2} {
+		h.nodes[i] = h.program("node", fmt.Sprint("node", i), on[m])
+	}
+	return h
+}
+
+// random is what follows from the seed, for one who acts.
+func (h *history) random(actor uint64) *rand.Rand { return rand.New(rand.NewPCG(h.seed, actor)) }
+
+func (h *history) must(err error) {
+	h.Helper()
+	if err != nil {
+		h.Fatal(err)
+	}
+}
+
+// program starts one.
+func (h *history) program(role, name string, on *ground.Machine) *program {
+	h.Helper()
+	options := "nfsvers=" + h.version
+	if h.version == "3" {
+		options += ",nolock"
+	}
+	config := fmt.Sprintf("shares:\n  - name: nas1\n    servers: [%s]\n    path: %s\n    inline: true\n    mountOptions: [%s]\n", on.Server(), h.path, strings.ReplaceAll(options, ",", ", "))
+	p := &program{h: h, name: name, role: role, dir: filepath.Join(h.dir, name), config: config, on: on.In()}
+	h.must(p.start())
+	return p
+}
+
+// live is all of it.
+func (h *history) live() {
+	quit := make(chan struct{})
+	var suffering, acting sync.WaitGroup
+	for i, v := range []*victim{
+		{program: h.controllers[0]}, {program: h.controllers[1], machine: h.remote},
+		{program: h.nodes[0]}, {program: h.nodes[1]},
+	} {
+		v.rng = h.random(100 + uint64(i))
+		suffering.Go(func() { v.suffer(quit) })
+	}
+	o := make([]*owner, owners)
+	for i := range o {
+		o[i] = newOwner(h, i)
+		acting.Go(o[i].act)
+	}
+	acting.Wait()
+	close(quit)
+	suffering.Wait()
+	h.note("the accidents are over")
+	for _, then := range []func(){
+		func() { each(o, (*owner).verifyAll) },
+		func() { h.check("with all that there is") },
+		func() { each(o, (*owner).end) },
+		h.sweep,
+		func() { h.check("with nothing left") },
+		h.restart, h.empty, h.anew, h.orderly, func() {},
+	} {
+		if h.Failed() {
+			h.tell()
+			return
+		}
+		then()
+	}
+}
+
+func each(all []*owner, do func(*owner)) {
+	var done sync.WaitGroup
+	for _, o := range all {
+		done.Go(func() { do(o) })
+	}
+	done.Wait()
+}
+
+// restart starts the controllers anew, which clear away what was prepared by those before them.
+func (h *history) restart() {
+	for _, p := range h.controllers {
+		p.kill(0)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		if _, err := p.d.Controller.GetCapacity(ctx, &csi.GetCapacityRequest{Parameters: map[string]string{"share": "nas1"}}); err != nil {
+			h.wrong("the share cannot be opened: %v", err)
+		}
+		cancel()
+	}
+}
+
+// orderly stops all.
+func (h *history) orderly() {
+	for _, p := range append(h.controllers[:], h.nodes[:]...) {
+		if err := p.d.Stop(); err != nil {
+			h.wrong("%s did not end well: %v", p.name, err)
+		}
+		p.d = nil
+	}
+}
+
+// wrong says what should not be.
+func (h *history) wrong(format string, args ...any) {
+	h.Helper()
+	h.note("WRONG: "+format, args...)
+	h.Errorf(format, args...)
+}
+
+var began = time.Now()
+
+func (h *history) note(format string, args ...any) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.lines = append(h.lines, fmt.Sprintf("%8.3f ", time.Since(began).Seconds())+fmt.Sprintf(format, args...))
+}
+
+// tell says what happened.
+func (h *history) tell() {
+	h.mu.Lock()
+	lines := slices.Clone(h.lines)
+	h.mu.Unlock()
+	h.Logf("NFS %s, trash %v:\n%s", h.version, h.trash, strings.Join(lines, "\n"))
+	for _, p := range append(h.controllers[:], h.nodes[:]...) {
+		log, _ := os.ReadFile(filepath.Join(p.dir, "log"))
+		h.Logf("the log of %s:\n%s", p.name, log[max(0, len(log)-20000):])
+	}
+}
+
+// clean ends what is left, whatever happened.
+func (h *history) clean() {
+	for _, p := range append(h.controllers[:], h.nodes[:]...) {
+		if p != nil && p.d != nil {
+			_ = p.d.Crash()
+		}
+	}
+	mounts, _ := mountinfo.GetMounts(mountinfo.PrefixFilter(h.dir))
+	for _, m := range slices.Backward(mounts) {
+		_ = unix.Unmount(m.Mountpoint, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+	}
+	_ = os.RemoveAll(h.path)
+}
+
+// mooringctl runs it on the share.
+func (h *history) mooringctl(args ...string) (string, error) {
+	config := filepath.Join(h.dir, "controller0", "config.yaml")
+	cmd := exec.Command(os.Getenv("MOORINGCTL_BINARY"), append([]string{"--config", config}, args...)...)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// eventually waits for what has to become so, and says what it is instead.
+func (h *history) eventually(what string, done func() (instead string)) {
+	h.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(500 * time.Millisecond) {
+		instead := done()
+		if instead == "" {
+			return
+		}
+		if time.Now().After(deadline) {
+			h.wrong("not after %v: %s: %s", patience, what, instead)
+			return
+		}
+	}
+}
+
+// check has mooringctl find nothing broken.
+func (h *history) check(when string) {
+	h.eventually("mooringctl check is content "+when, func() string {
+		out, err := h.mooringctl("check", "-o", "wide")
+		if err == nil {
+			return ""
+		}
+		return out
+	})
+}
+
+// at is a path on the server.
+func (h *history) at(elements ...string) string {
+	return filepath.Join(append([]string{h.path}, elements...)...)
+}
+
+// empty has nothing be left on the share but what Mooring keeps of its own, and parents that are
+// idle: directories, and notes of them.
+func (h *history) empty() {
+	h.eventually("the share is empty", func() string {
+		var left []string
+		_ = filepath.WalkDir(h.path, func(path string, e os.DirEntry, err error) error {
+			name, _ := filepath.Rel(h.path, path)
+			in := strings.Split(name, "/")
+			switch {
+			case err != nil, in[0] != ".mooring" && e.IsDir(), len(in) == 1, in[1] == "claims" && e.IsDir(), in[1] == "parents":
+			case len(in) == 2 && (e.IsDir() || in[1] == "format.json"):
+			default:
+				left = append(left, name)
+			}
+			return nil
+		})
+		return strings.Join(left, "\n")
+	})
+}
+
+// claimed says whose a directory is from now on. One that is, or that is in one that is, or that one
+// is in, is a fault.
+func (h *history) claimed(name, dir string) {
+	h.mu.Lock()
+	var other string
+	for d := range h.taken {
+		if d == dir || strings.HasPrefix(d, dir+"/") || strings.HasPrefix(dir, d+"/") {
+			other = d
+		}
+	}
+	h.taken[dir] = true
+	h.mu.Unlock()
+	if other != "" {
+		h.wrong("volume %s has got %s, and there is a volume in %s", name, dir, other)
+	}
+}
+
+func (h *history) released(dir string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.taken, dir)
+}
+
+func (h *history) givenUp(name string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.late[name] = true
+}
+
+func (h *history) mayBeLate(name string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.late[name]
+}
+
+// tree is what a directory holds: of each file, its content.
+type tree map[string]string
+
+// read reads one on the server.
+func read(dir string) (tree, error) {
+	all := tree{}
+	err := filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		name, _ := filepath.Rel(dir, path)
+		all[name] = string(data)
+		return err
+	})
+	return all, err
+}
+
+// differs says how a tree is not what it should be; "": it is. What may be there need not be whole.
+func (got tree) differs(want tree, may func(name string) bool) string {
+	var lines []string
+	for _, name := range slices.Sorted(maps.Keys(want)) {
+		content, there := got[name]
+		switch {
+		case !there:
+			lines = append(lines, name+" is missing")
+		case content != want[name]:
+			lines = append(lines, fmt.Sprintf("%s holds %s, not %s", name, brief(content), brief(want[name])))
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(got)) {
+		if _, wanted := want[name]; !wanted && (may == nil || !may(name)) {
+			lines = append(lines, fmt.Sprintf("%s is there, and holds %s", name, brief(got[name])))
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+func brief(content string) string { return fmt.Sprintf("%d bytes, %.40q", len(content), content) }
+
+// tally counts what was answered OK, and what happened.
+type tally struct {
+	mu     sync.Mutex
+	counts map[string]int
+}
+
+func newTally() *tally { return &tally{counts: map[string]int{}} }
+
+func (c *tally) add(what string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.counts[what]++
+}
+
+func (c *tally) of(what string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.counts[what]
+}
+
+func (c *tally) String() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var all []string
+	for _, what := range slices.Sorted(maps.Keys(c.counts)) {
+		all = append(all, fmt.Sprintf("%d %s", c.counts[what], what))
+	}
+	return strings.Join(all, ", ")
+}

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build lab
+
+package torture
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/mooring-csi/mooring/test/lab"
+)
+
+// mayBeAnyLate reports whether a request of an owner's for a volume was given up.
+func (h *history) mayBeAnyLate(owner string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for name := range h.late {
+		if strings.HasPrefix(name, "pvc-"+owner) {
+			return true
+		}
+	}
+	return false
+}
+
+// sweep deletes what was made late, which nobody knows of; anything else that is still there is a
+// fault. And it removes what users would.
+func (h *history) sweep() {
+	o := newOwner(h, owners)
+	o.calm = true
+	h.eventually("nothing comes late any more", func() (instead string) {
+		groups, _ := os.ReadDir(h.at(".mooring/groups"))
+		for _, e := range groups {
+			instead += " " + e.Name()
+			if !h.mayBeLate(e.Name()) {
+				h.wrong("group %s is still there", e.Name())
+			}
+			o.sweepGroup(e.Name())
+		}
+		for kind, remove := range map[string]func(context.Context, csi.ControllerClient, string) error{
+			"volumes": func(ctx context.Context, c csi.ControllerClient, id string) error {
+				_, err := c.DeleteVolume(ctx, &csi.DeleteVolumeRequest{VolumeId: id})
+				return err
+			},
+			"snapshots": func(ctx context.Context, c csi.ControllerClient, id string) error {
+				_, err := c.DeleteSnapshot(ctx, &csi.DeleteSnapshotRequest{SnapshotId: id})
+				return err
+			},
+		} {
+			entries, _ := os.ReadDir(h.at(".mooring", kind))
+			for _, e := range entries {
+				name := e.Name()
+				instead += " " + name
+				if !h.mayBeLate(name) && !strings.HasPrefix(name, "group-") {
+					h.wrong("%s is still there", name)
+				}
+				err := o.ask("sweep", name, func(ctx context.Context, d *lab.Driver) error { return remove(ctx, d.Controller, "nas1/"+name) })
+				h.note("sweep %s: %v", name, err)
+			}
+		}
+		return instead
+	})
+	for _, pattern := range []string{"archived-*", "*/archived-*", "*/*/archived-*"} {
+		found, _ := filepath.Glob(h.at(pattern))
+		for _, at := range found {
+			o.discard(strings.TrimPrefix(at, h.path+"/"))
+		}
+	}
+	if h.trash {
+		h.eventually("the trash can be purged", func() string {
+			if out, err := h.mooringctl("trash", "purge", "--all", "--yes"); err != nil {
+				return out
+			}
+			return ""
+		})
+	}
+}
+
+// sweepGroup deletes a group that was made late, and its snapshots.
+func (o *owner) sweepGroup(name string) {
+	r := &csi.DeleteVolumeGroupSnapshotRequest{GroupSnapshotId: "nas1/" + name}
+	members, _ := filepath.Glob(o.h.at(".mooring/snapshots", name+".*"))
+	for _, m := range members {
+		r.SnapshotIds = append(r.SnapshotIds, "nas1/"+filepath.Base(m))
+	}
+	err := o.ask("sweep", name, func(ctx context.Context, d *lab.Driver) error {
+		_, err := csi.NewGroupControllerClient(d.Conn()).DeleteVolumeGroupSnapshot(ctx, r)
+		return err
+	})
+	o.h.note("sweep %s: %v", name, err)
+}
+
+// anew makes a volume of each directory once more.
+func (h *history) anew() {
+	o := newOwner(h, owners+1)
+	o.calm = true
+	for _, dir := range directories[1:] {
+		name := o.next("pvc")
+		err := o.ask("create anew", name, func(ctx context.Context, d *lab.Driver) error {
+			_, err := d.Controller.CreateVolume(ctx, &csi.CreateVolumeRequest{
+				Name: name, CapacityRange: &csi.CapacityRange{RequiredBytes: 1 << 30}, VolumeCapabilities: []*csi.VolumeCapability{lab.RWX()},
+				Parameters: map[string]string{"share": "nas1", "subDir": dir},
+			})
+			return err
+		})
+		if err != nil {
+			h.wrong("%s cannot be made anew: %v", dir, err)
+			continue
+		}
+		o.forget(name)
+	}
+}
