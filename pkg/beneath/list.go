@@ -32,37 +32,6 @@ func Names(d Dir, each func(name string) error) error {
 		return err
 	}
 	defer f.Close()
-	return names(f, each)
-}
-
-// NamesNow is [Names] for a directory of ours that another mount of this machine changes, too. A
-// server recalls nothing from an NFSv4 client for what that client does itself, and all mounts of a
-// machine are one client (RFC 8881, section 10.2): what it has delegated of d would hide the change,
-// whatever is asked. A change of d's attributes has the client give it back; so d's mode is set to
-// what it is. It is one round trip more. Where that is not permitted, it is Names.
-func NamesNow(d Dir, each func(name string) error) error {
-	if d == None {
-		return nil
-	}
-	f, err := d.Open(".", unix.O_RDONLY|unix.O_DIRECTORY)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	if err := f.Chmod(info.Mode()); err != nil && !errors.Is(err, fs.ErrPermission) && !errors.Is(err, unix.EROFS) {
-		return err
-	}
-	if err := d.Refresh(); err != nil {
-		return err
-	}
-	return names(f, each)
-}
-
-func names(f *os.File, each func(name string) error) error {
 	for {
 		names, err := f.Readdirnames(batch)
 		for _, name := range names {
@@ -77,6 +46,40 @@ func names(f *os.File, each func(name string) error) error {
 			return err
 		}
 	}
+}
+
+// NamesNow is [Names] for a directory of ours that another mount of this machine changes, too: it
+// calls [Undelegate] first.
+func NamesNow(d Dir, each func(name string) error) error {
+	if d == None {
+		return nil
+	}
+	if err := Undelegate(d); err != nil {
+		return err
+	}
+	return Names(d, each)
+}
+
+// Undelegate has the client give back what the server has delegated of d, a directory of ours. A server
+// recalls nothing from an NFSv4 client for what that client does itself, and all mounts of a machine
+// are one client (RFC 8881, section 10.2); and Linux goes on believing in what was delegated before
+// its lease expired. That hides what is changed in d, whatever is asked. A change of d's attributes has
+// the client give it back; so d's mode is set to what it is, in one round trip. Where that is not
+// permitted, nothing is done.
+func Undelegate(d Dir) error {
+	f, err := d.Open(".", unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if err := f.Chmod(info.Mode()); err != nil && !errors.Is(err, fs.ErrPermission) && !errors.Is(err, unix.EROFS) {
+		return err
+	}
+	return nil
 }
 
 // Entries calls each for every entry of d, and says whether it is a directory; a symbolic

@@ -146,6 +146,18 @@ func (d *disk) list(dir beneath.Dir, each func(name string) error) error {
 	return beneath.NamesNow(dir, each)
 }
 
+// renew has what is in a directory of .mooring be looked up anew, where a name has led to what does
+// not exist any more.
+func (d *disk) renew(dir beneath.Dir) error {
+	if d.opt.ReadOnly {
+		return dir.Refresh()
+	}
+	if err := beneath.Undelegate(dir); err != nil {
+		return err
+	}
+	return dir.Refresh()
+}
+
 // gone reports whether it is the share itself that is stale, and not one file on it that
 // another controller has removed.
 func (d *disk) gone() bool { return is(d.state.Refresh(), unix.ESTALE) }

@@ -145,10 +145,11 @@ func (t *table) read(key string) (*entry, stored, error) {
 		if !is(err, unix.ESTALE) {
 			return nil, stored{}, err
 		}
-		if err := t.dir.Refresh(); err != nil {
+		if err := t.renew(t.dir); err != nil {
 			return nil, stored{}, err
 		}
 	}
+	t.doubt()
 	return nil, stored{}, busy("%s %s is made and deleted again and again", t.kind, key)
 }
 

@@ -5,7 +5,6 @@
 package torture
 
 import (
-	"context"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -18,7 +17,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/moby/sys/mountinfo"
 	"github.com/mooring-csi/mooring/test/lab"
 	"github.com/mooring-csi/mooring/test/lab/ground"
@@ -115,19 +113,21 @@ func (h *history) live() {
 	close(quit)
 	suffering.Wait()
 	h.note("the accidents are over")
-	for _, then := range []func(){
+	then := aftermath{h}
+	for _, stage := range []func(){
 		func() { each(o, (*owner).verifyAll) },
 		func() { h.check("with all that there is") },
 		func() { each(o, (*owner).end) },
-		h.sweep,
+		then.sweep,
 		func() { h.check("with nothing left") },
-		h.restart, h.empty, h.anew, h.orderly, func() {},
+		then.restart, then.empty, then.anew, then.orderly,
+		func() {},
 	} {
 		if h.Failed() {
 			h.tell()
 			return
 		}
-		then()
+		stage()
 	}
 }
 
@@ -137,28 +137,6 @@ func each(all []*owner, do func(*owner)) {
 		done.Go(func() { do(o) })
 	}
 	done.Wait()
-}
-
-// restart starts the controllers anew, which clear away what was prepared by those before them.
-func (h *history) restart() {
-	for _, p := range h.controllers {
-		p.kill(0)
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		if _, err := p.d.Controller.GetCapacity(ctx, &csi.GetCapacityRequest{Parameters: map[string]string{"share": "nas1"}}); err != nil {
-			h.wrong("the share cannot be opened: %v", err)
-		}
-		cancel()
-	}
-}
-
-// orderly stops all.
-func (h *history) orderly() {
-	for _, p := range append(h.controllers[:], h.nodes[:]...) {
-		if err := p.d.Stop(); err != nil {
-			h.wrong("%s did not end well: %v", p.name, err)
-		}
-		p.d = nil
-	}
 }
 
 // wrong says what should not be.
@@ -239,26 +217,6 @@ func (h *history) check(when string) {
 // at is a path on the server.
 func (h *history) at(elements ...string) string {
 	return filepath.Join(append([]string{h.path}, elements...)...)
-}
-
-// empty has nothing be left on the share but what Mooring keeps of its own, and parents that are
-// idle: directories, and notes of them.
-func (h *history) empty() {
-	h.eventually("the share is empty", func() string {
-		var left []string
-		_ = filepath.WalkDir(h.path, func(path string, e os.DirEntry, err error) error {
-			name, _ := filepath.Rel(h.path, path)
-			in := strings.Split(name, "/")
-			switch {
-			case err != nil, in[0] != ".mooring" && e.IsDir(), len(in) == 1, in[1] == "claims" && e.IsDir(), in[1] == "parents":
-			case len(in) == 2 && (e.IsDir() || in[1] == "format.json"):
-			default:
-				left = append(left, name)
-			}
-			return nil
-		})
-		return strings.Join(left, "\n")
-	})
 }
 
 // claimed says whose a directory is from now on. One that is, or that is in one that is, or that one

@@ -48,23 +48,31 @@ type snapshot struct {
 	group    string // its id; "": none
 }
 
+// requester asks the programs for things, as a sidecar does.
+type requester struct {
+	h    *history
+	rng  *rand.Rand
+	name string
+	n    int  // of names
+	calm bool // whether it waits for an answer, and asks one at a time
+}
+
+// kubelet has pods on the nodes, which write into volumes.
+type kubelet struct{ *requester }
+
 // owner does one thing after the other.
 type owner struct {
-	h         *history
-	rng       *rand.Rand
-	name      string
-	n         int // of names
-	calm      bool
+	kubelet
 	volumes   []*volume
 	snapshots []*snapshot
 	refused   []func() bool // what could not be deleted yet, to be tried again
 }
 
 func newOwner(h *history, i int) *owner {
-	return &owner{h: h, rng: h.random(200 + uint64(i)), name: string(rune('a' + i))}
+	return &owner{kubelet: kubelet{&requester{h: h, rng: h.random(200 + uint64(i)), name: string(rune('a' + i))}}}
 }
 
-func (o *owner) next(what string) string {
+func (o *requester) next(what string) string {
 	o.n++
 	return fmt.Sprintf("%s-%s%d", what, o.name, o.n)
 }
@@ -125,7 +133,7 @@ func pick[T any](rng *rand.Rand, all []*T) *T {
 }
 
 // again reports whether an answer invites to ask again.
-func (o *owner) again(err error, spoiled bool) bool {
+func (o *requester) again(err error, spoiled bool) bool {
 	switch status.Code(err) {
 	case codes.Aborted, codes.Unavailable, codes.DeadlineExceeded, codes.Canceled:
 		return true
@@ -137,7 +145,7 @@ func (o *owner) again(err error, spoiled bool) bool {
 
 // ask calls a controller, and another one, until it is told OK or refused. A call that is given
 // little time is given up, and may be carried out late: of what it names is so noted.
-func (o *owner) ask(what, name string, call func(context.Context, *lab.Driver) error) error {
+func (o *requester) ask(what, name string, call func(context.Context, *lab.Driver) error) error {
 	o.h.note("%s: %s %s", o.name, what, name)
 	var last error
 	for deadline := time.Now().Add(patience); ; {
@@ -200,7 +208,7 @@ type again struct{ error }
 func (a again) Unwrap() error { return a.error }
 
 // refuses reports whether err is a refusal, of one of the kinds that are known.
-func (o *owner) refuses(what string, err error, kinds ...codes.Code) bool {
+func (o *requester) refuses(what string, err error, kinds ...codes.Code) bool {
 	if err == nil {
 		return false
 	}
@@ -297,7 +305,7 @@ func (o *owner) where(v *volume) string {
 }
 
 // settle compares what is at a place with what should be there, and notes what may be there and is.
-func (o *owner) settle(what, where string, holds *tree, may tree) {
+func (o *requester) settle(what, where string, holds *tree, may tree) {
 	got, err := read(where)
 	if err != nil {
 		o.h.wrong("%s: %v", what, err)
@@ -326,7 +334,7 @@ func (o *owner) verifyAll() {
 }
 
 // node asks a node until it is told OK.
-func (o *owner) node(n int, what string, call func(context.Context, *lab.Driver) error) {
+func (o *requester) node(n int, what string, call func(context.Context, *lab.Driver) error) {
 	for deadline := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		err := call(ctx, o.h.nodes[n].driver())
@@ -343,7 +351,7 @@ func (o *owner) node(n int, what string, call func(context.Context, *lab.Driver)
 }
 
 // seat has a volume be on a node, and returns where.
-func (o *owner) seat(v *volume, n int) string {
+func (o *kubelet) seat(v *volume, n int) string {
 	if v.seats[n] != "" {
 		return v.seats[n]
 	}
@@ -364,7 +372,7 @@ func (o *owner) seat(v *volume, n int) string {
 }
 
 // leave has a volume be on no node any more.
-func (o *owner) leave(v *volume) {
+func (o *kubelet) leave(v *volume) {
 	for n, at := range v.seats {
 		if at == "" {
 			continue
@@ -382,7 +390,7 @@ func (o *owner) leave(v *volume) {
 }
 
 // content is like no other.
-func (o *owner) content() string {
+func (o *requester) content() string {
 	size := 1 << o.rng.IntN(18)
 	line := o.next("content") + fmt.Sprintf(" of history %d\n", o.h.seed)
 	return strings.Repeat(line, 1+size/len(line))
@@ -402,7 +410,7 @@ func put(path, content string) error {
 }
 
 // write has a pod change something: what was changed is closed, and no more is done for it.
-func (o *owner) write(v *volume) {
+func (o *kubelet) write(v *volume) {
 	if v.shallow != nil {
 		return
 	}
@@ -448,7 +456,7 @@ func (o *owner) write(v *volume) {
 
 // during has a pod write files, now and then, until the function that it returns is called: that
 // returns what there may be in a copy.
-func (o *owner) during(v *volume) func() tree {
+func (o *kubelet) during(v *volume) func() tree {
 	if v.shallow != nil || o.rng.IntN(2) == 0 {
 		return func() tree { return nil }
 	}
@@ -612,7 +620,7 @@ func (o *owner) expand(v *volume) {
 }
 
 // inline has a pod with a directory for itself alone.
-func (o *owner) inline() {
+func (o *kubelet) inline() {
 	n := o.rng.IntN(2)
 	id := "csi-" + strings.Repeat("0", 50) + o.next("inline")
 	target := filepath.Join(o.h.dir, "inline-"+id)

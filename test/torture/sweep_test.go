@@ -26,10 +26,13 @@ func (h *history) mayBeAnyLate(owner string) bool {
 	return false
 }
 
+// aftermath is what comes when the owners have deleted all.
+type aftermath struct{ *history }
+
 // sweep deletes what was made late, which nobody knows of; anything else that is still there is a
 // fault. And it removes what users would.
-func (h *history) sweep() {
-	o := newOwner(h, owners)
+func (h aftermath) sweep() {
+	o := newOwner(h.history, owners)
 	o.calm = true
 	h.eventually("nothing comes late any more", func() (instead string) {
 		groups, _ := os.ReadDir(h.at(".mooring/groups"))
@@ -38,7 +41,7 @@ func (h *history) sweep() {
 			if !h.mayBeLate(e.Name()) {
 				h.wrong("group %s is still there", e.Name())
 			}
-			o.sweepGroup(e.Name())
+			h.sweepGroup(o, e.Name())
 		}
 		for kind, remove := range map[string]func(context.Context, csi.ControllerClient, string) error{
 			"volumes": func(ctx context.Context, c csi.ControllerClient, id string) error {
@@ -80,9 +83,9 @@ func (h *history) sweep() {
 }
 
 // sweepGroup deletes a group that was made late, and its snapshots.
-func (o *owner) sweepGroup(name string) {
+func (h aftermath) sweepGroup(o *owner, name string) {
 	r := &csi.DeleteVolumeGroupSnapshotRequest{GroupSnapshotId: "nas1/" + name}
-	members, _ := filepath.Glob(o.h.at(".mooring/snapshots", name+".*"))
+	members, _ := filepath.Glob(h.at(".mooring/snapshots", name+".*"))
 	for _, m := range members {
 		r.SnapshotIds = append(r.SnapshotIds, "nas1/"+filepath.Base(m))
 	}
@@ -90,12 +93,12 @@ func (o *owner) sweepGroup(name string) {
 		_, err := csi.NewGroupControllerClient(d.Conn()).DeleteVolumeGroupSnapshot(ctx, r)
 		return err
 	})
-	o.h.note("sweep %s: %v", name, err)
+	h.note("sweep %s: %v", name, err)
 }
 
 // anew makes a volume of each directory once more.
-func (h *history) anew() {
-	o := newOwner(h, owners+1)
+func (h aftermath) anew() {
+	o := newOwner(h.history, owners+1)
 	o.calm = true
 	for _, dir := range directories[1:] {
 		name := o.next("pvc")
@@ -111,5 +114,47 @@ func (h *history) anew() {
 			continue
 		}
 		o.forget(name)
+	}
+}
+
+// empty has nothing be left on the share but what Mooring keeps of its own, and parents that are
+// idle: directories, and notes of them.
+func (h aftermath) empty() {
+	h.eventually("the share is empty", func() string {
+		var left []string
+		_ = filepath.WalkDir(h.path, func(path string, e os.DirEntry, err error) error {
+			name, _ := filepath.Rel(h.path, path)
+			in := strings.Split(name, "/")
+			switch {
+			case err != nil, in[0] != ".mooring" && e.IsDir(), len(in) == 1, in[1] == "claims" && e.IsDir(), in[1] == "parents":
+			case len(in) == 2 && (e.IsDir() || in[1] == "format.json"):
+			default:
+				left = append(left, name)
+			}
+			return nil
+		})
+		return strings.Join(left, "\n")
+	})
+}
+
+// restart starts the controllers anew, which clear away what was prepared by those before them.
+func (h aftermath) restart() {
+	for _, p := range h.controllers {
+		p.kill(0)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		if _, err := p.d.Controller.GetCapacity(ctx, &csi.GetCapacityRequest{Parameters: map[string]string{"share": "nas1"}}); err != nil {
+			h.wrong("the share cannot be opened: %v", err)
+		}
+		cancel()
+	}
+}
+
+// orderly stops all.
+func (h aftermath) orderly() {
+	for _, p := range append(h.controllers[:], h.nodes[:]...) {
+		if err := p.d.Stop(); err != nil {
+			h.wrong("%s did not end well: %v", p.name, err)
+		}
+		p.d = nil
 	}
 }
