@@ -116,10 +116,10 @@ func (h *history) live() {
 	then := aftermath{h}
 	for _, stage := range []func(){
 		func() { each(o, (*owner).verifyAll) },
-		func() { h.check("with all that there is") },
+		func() { h.check("with all that there is", "error") },
 		func() { each(o, (*owner).end) },
 		then.sweep,
-		func() { h.check("with nothing left") },
+		func() { h.check("with nothing left", "error", "warning") },
 		then.restart, then.empty, then.anew, then.orderly,
 		func() {},
 	} {
@@ -203,14 +203,19 @@ func (h *history) eventually(what string, done func() (instead string)) {
 	}
 }
 
-// check has mooringctl find nothing broken.
-func (h *history) check(when string) {
+// check has mooringctl find nothing of those severities.
+func (h *history) check(when string, severities ...string) {
 	h.eventually("mooringctl check is content "+when, func() string {
-		out, err := h.mooringctl("check", "-o", "wide")
-		if err == nil {
-			return ""
+		out, err := h.mooringctl("check", "-o", "json")
+		for _, severity := range severities {
+			if strings.Contains(out, `"severity": "`+severity+`"`) {
+				return out
+			}
 		}
-		return out
+		if err != nil && !strings.Contains(out, `"severity"`) {
+			return out
+		}
+		return ""
 	})
 }
 
