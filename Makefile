@@ -42,15 +42,15 @@ clean: ## Remove build/.
 
 ##@ Test
 
-.PHONY: test lint unit model torture fuzz test-lab sanity monitoring
-test: lab-deps lint unit fuzz test-lab sanity monitoring ## Run all that follows; this is what CI runs.
-	@echo "make test: lint, unit, fuzz, test-lab, sanity and monitoring passed"
+.PHONY: test lint unit model torture fuzz test-lab test-fat sanity monitoring
+test: lab-deps lint unit fuzz test-lab test-fat sanity monitoring ## Run all that follows; this is what CI runs.
+	@echo "make test: lint, unit, fuzz, test-lab, test-fat, sanity and monitoring passed"
 
 lint: ## Check the form of Go code, modules and shell scripts.
 	@files=$$("$$($(GO) env GOROOT)/bin/gofmt" -l $(wildcard cmd pkg test)); \
 		[ -z "$$files" ] || { printf 'not as gofmt has it: %s\n' $$files; exit 1; }
-	$(GO) vet -tags lab,image,e2e ./...
-	$(GO) tool staticcheck -tags lab,image,e2e ./...
+	$(GO) vet -tags lab,fat,image,e2e ./...
+	$(GO) tool staticcheck -tags lab,fat,image,e2e ./...
 	$(GO) mod tidy -diff
 	cd test/chart && $(GO) vet ./... && $(GO) mod tidy -diff
 	@echo shellcheck; shellcheck $$(git grep --untracked -lE '^#!/(usr/)?bin/(env )?(ba)?sh' -- ':!*.go' ':!*.md')
@@ -80,6 +80,9 @@ fuzz: ## Fuzz each target for FUZZTIME (60000x).
 
 test-lab: lab-deps build ## Test LAB_PKGS against a real NFS server, in the lab.
 	$(LAB_TEST) $(LAB_PKGS)
+
+test-fat: lab-deps build ## Test names on a server that has short ones (FAT), in a lab of its own.
+	$(LAB_TEST) -tags lab,fat -run TestShortNames ./pkg/share
 
 sanity: lab-deps build ## Run the CSI conformance suite, csi-sanity, in the lab.
 	$(LAB_TEST) ./test/sanity/...

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//go:build lab
+//go:build lab && fat
 
 package share
 
@@ -43,7 +43,9 @@ func fat(t *testing.T, image string) {
 	}
 }
 
-// TestShortNames has a server that knows each directory by a short name too.
+// TestShortNames has a server that knows each directory by a short name too. It has a build tag of its
+// own, and runs alone (make test-fat): in one lab with other tests these then take many times as long,
+// which is not understood yet.
 func TestShortNames(t *testing.T) {
 	image := t.TempDir() + "/fat.img"
 	fat(t, image)
