@@ -114,7 +114,7 @@ type lister[T any] struct {
 
 // list finds up to room (0: all) of the share that have keys after from.
 func (l *lister[T]) list(ctx context.Context, a *access, from string, room int) error {
-	sh, release, err := a.openToList(ctx, l.name)
+	sh, release, err := a.openNow(ctx, l.name, nil)
 	if err != nil && l.absent != nil {
 		keys, say := l.absent(l.name, err)
 		return l.take(keys, from, room, func(keys []string) ([]*T, error) {

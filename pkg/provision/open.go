@@ -11,7 +11,7 @@ import (
 // open is openAny for work on what is on the share. Where that has not been laid out, nobody can
 // tell what was there: it is ErrConflict, and not that there is no such volume.
 func (a *access) open(ctx context.Context, name string, options []string) (*share.Share, func(), error) {
-	sh, release, err := a.openAny(ctx, name, options)
+	sh, release, err := a.openNow(ctx, name, options)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -22,16 +22,16 @@ func (a *access) open(ctx context.Context, name string, options []string) (*shar
 	return sh, release, nil
 }
 
-// openToList is openAny for a list of what is on the share. One that has not been laid out is opened
-// anew for it: another controller may have done that since.
-func (a *access) openToList(ctx context.Context, name string) (*share.Share, func(), error) {
-	sh, release, err := a.openAny(ctx, name, nil)
+// openNow is openAny for who reads what is on the share. One that has not been laid out is opened anew:
+// another controller may have done that since.
+func (a *access) openNow(ctx context.Context, name string, options []string) (*share.Share, func(), error) {
+	sh, release, err := a.openAny(ctx, name, options)
 	if err != nil || sh.Initialized() {
 		return sh, release, err
 	}
 	sh.MarkLost()
 	release()
-	return a.openAny(ctx, name, nil)
+	return a.openAny(ctx, name, options)
 }
 
 // openToCreate is open for who is about to create a volume, for which the share is laid out and gets an

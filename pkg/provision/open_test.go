@@ -11,6 +11,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/mooring-csi/mooring/pkg/jobs"
 	"github.com/mooring-csi/mooring/pkg/share"
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
@@ -52,7 +53,7 @@ func unlaidAt(t *testing.T, dir string) (*opening, *Service) {
 			s.Close()
 		}
 	})
-	return o, New(o, o, nil)
+	return o, New(o, o, jobs.NewCopier(o, o, jobs.CopyOptions{}))
 }
 
 // TestUnlaid asks for everything but a new volume on an export on which nothing of Mooring's is.
@@ -149,6 +150,40 @@ func TestListsLaidOut(t *testing.T) {
 	}
 	if all, _, err := s.Volumes.List(ctx, volume.Page{}); err != nil || len(all) != 1 {
 		t.Errorf("the list is %v, %v", all, err)
+	}
+}
+
+// TestWorksOnLaidOut has a controller do something with what another has made since it found that
+// nothing was laid out.
+func TestWorksOnLaidOut(t *testing.T) {
+	h := volume.Handle{Share: "nas1", Key: "pvc-1"}
+	for what, do := range map[string]func(ctx context.Context, s *Service) error{
+		"delete it": func(ctx context.Context, s *Service) error { return s.Volumes.Delete(ctx, h, nil) },
+		"get it":    func(ctx context.Context, s *Service) error { _, err := s.Volumes.Get(ctx, h); return err },
+		"make a snapshot": func(ctx context.Context, s *Service) error {
+			_, err := s.Snapshots.Create(ctx, "snap-1", h)
+			return err
+		},
+		"make a group": func(ctx context.Context, s *Service) error {
+			_, err := s.Groups.Create(ctx, "group-1", []volume.Handle{h})
+			return err
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			ctx := t.Context()
+			o, s := unlaid(t)
+			_, beside := unlaidAt(t, o.dir)
+			if _, _, err := s.Volumes.List(ctx, volume.Page{}); err != nil {
+				t.Fatal(err)
+			}
+			params := volume.Params{Shares: []string{"nas1"}, SubDir: volume.MustTemplate("pvc-1")}
+			if _, err := beside.Volumes.Create(ctx, volume.Wish{Name: "pvc-1", Params: params}); err != nil {
+				t.Fatal(err)
+			}
+			if err := do(ctx, s); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
 
