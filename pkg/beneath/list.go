@@ -48,18 +48,6 @@ func Names(d Dir, each func(name string) error) error {
 	}
 }
 
-// NamesNow is [Names] for a directory of ours that another mount of this machine changes, too: it
-// calls [Undelegate] first.
-func NamesNow(d Dir, each func(name string) error) error {
-	if d == None {
-		return nil
-	}
-	if err := Undelegate(d); err != nil {
-		return err
-	}
-	return Names(d, each)
-}
-
 // Undelegate has the client give back what the server has delegated of d, a directory of ours. A server
 // recalls nothing from an NFSv4 client for what that client does itself, and all mounts of a machine
 // are one client (RFC 8881, section 10.2); and Linux goes on believing in what was delegated before

@@ -38,8 +38,8 @@ func notOwn(d *disk, found beneath.Dir, directory string) error {
 // asListed refuses the name of a directory in at by which at does not list it: the claims know the
 // directory by another name, if a volume has it. Before it is refused at is listed as the server has
 // it now: another controller on this machine may just have made the directory.
-func asListed(at beneath.Dir, name, directory string) error {
-	for _, list := range []func(beneath.Dir, func(string) error) error{beneath.Names, beneath.NamesNow} {
+func asListed(d *disk, at beneath.Dir, name, directory string) error {
+	for _, list := range []func(beneath.Dir, func(string) error) error{beneath.Names, d.list} {
 		err := list(at, func(listed string) error {
 			if listed == name {
 				return fs.ErrExist
@@ -94,7 +94,7 @@ func checkName(d *disk, at, found beneath.Dir, p string) error {
 		return err
 	}
 	_, name := volume.SplitDirectory(p)
-	return asListed(at, name, p)
+	return asListed(d, at, name, p)
 }
 
 // adoptable refuses a directory that a volume is to adopt if it is known by another name, or is a

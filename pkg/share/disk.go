@@ -140,22 +140,18 @@ func (d *disk) doubt() {
 // list calls each for every name in a directory of .mooring, as the server has it now: another
 // controller may be at work on this machine, too.
 func (d *disk) list(dir beneath.Dir, each func(name string) error) error {
-	if d.opt.ReadOnly {
-		return beneath.Names(dir, each)
-	}
-	return beneath.NamesNow(dir, each)
-}
-
-// renew has what is in a directory of .mooring be looked up anew, where a name has led to what does
-// not exist any more.
-func (d *disk) renew(dir beneath.Dir) error {
-	if d.opt.ReadOnly {
-		return dir.Refresh()
-	}
-	if err := beneath.Undelegate(dir); err != nil {
+	if err := d.undelegate(dir); err != nil {
 		return err
 	}
-	return dir.Refresh()
+	return beneath.Names(dir, each)
+}
+
+// undelegate is [beneath.Undelegate], unless the share is open for reading only.
+func (d *disk) undelegate(dir beneath.Dir) error {
+	if d.opt.ReadOnly || dir == beneath.None {
+		return nil
+	}
+	return beneath.Undelegate(dir)
 }
 
 // gone reports whether it is the share itself that is stale, and not one file on it that

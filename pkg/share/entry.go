@@ -145,7 +145,8 @@ func (t *table) read(key string) (*entry, stored, error) {
 		if !is(err, unix.ESTALE) {
 			return nil, stored{}, err
 		}
-		if err := t.renew(t.dir); err != nil {
+		// The name has led to what does not exist any more.
+		if err := cmpErr(t.undelegate(t.dir), t.dir.Refresh()); err != nil {
 			return nil, stored{}, err
 		}
 	}

@@ -46,10 +46,10 @@ func innerShare(d beneath.Dir) (inner, error) {
 	}
 	for _, name := range holdings() {
 		empty, err := emptyAt(state, name)
-		if err != nil {
+		if foreign(err) != nil {
 			return anyShare, err
 		}
-		if !empty {
+		if err == nil && !empty {
 			return usedShare, nil
 		}
 	}
@@ -59,15 +59,14 @@ func innerShare(d beneath.Dir) (inner, error) {
 // emptyAt reports whether there is nothing in a directory in at, or no such directory.
 func emptyAt(at beneath.Dir, name string) (bool, error) {
 	d, err := at.Resolve(name)
+	if is(err, unix.ENOENT) {
+		return true, nil
+	}
 	if err != nil {
-		return true, foreign(err)
+		return false, err
 	}
 	defer d.Close()
-	empty, err := beneath.Empty(d)
-	if err != nil {
-		return true, foreign(err)
-	}
-	return empty, nil
+	return beneath.Empty(d)
 }
 
 // foreign ignores errors that say that something is not there, or is nothing of Mooring's.

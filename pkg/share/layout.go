@@ -164,15 +164,7 @@ func (d *disk) readFormat() (*volume.Format, error) {
 // any of the other directories ever since.
 func (l layout) checkUnformatted() error {
 	for _, name := range []string{"volumes", "snapshots", "groups", "trash"} {
-		d, err := l.state.Resolve(name)
-		if is(err, unix.ENOENT) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		empty, err := beneath.Empty(d)
-		d.Close()
+		empty, err := emptyAt(l.state, name)
 		if err != nil {
 			return err
 		}

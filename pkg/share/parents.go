@@ -38,7 +38,7 @@ type parents struct {
 
 	mu     sync.Mutex
 	left   map[string]time.Time    // those that a volume has left, and when: see tidy
-	listed map[string]beneath.Node // those that go by the name which the server lists: see check
+	listed map[string]beneath.Node // those that go by the name which the server lists: see checked
 }
 
 // note writes a note about a parent into the index. A path that is too long for a name gets

@@ -77,8 +77,8 @@ func (t *Trash) purgeTree(e Trashed, remove func(dir int, name string) error) er
 	}
 	name := volume.PurgingName(e.Name)
 	if e.kind == volume.TrashVolume { // a snapshot may hold a copy of a share, which is none
-		for _, name := range []string{e.Name, name} {
-			if err := checkInnerTree(t.disk, t.dir, name); err != nil {
+		for _, tree := range []string{e.Name, name} {
+			if err := checkInnerTree(t.disk, t.dir, tree); err != nil {
 				return err
 			}
 		}
