@@ -121,13 +121,14 @@ func (h *history) live() {
 		then.sweep,
 		func() { h.check("with nothing left", "error", "warning") },
 		then.restart, then.empty, then.anew, then.orderly,
-		func() {},
 	} {
 		if h.Failed() {
-			h.tell()
-			return
+			break
 		}
 		stage()
+	}
+	if h.Failed() {
+		h.tell()
 	}
 }
 

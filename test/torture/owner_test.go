@@ -65,7 +65,7 @@ type owner struct {
 	kubelet
 	volumes   []*volume
 	snapshots []*snapshot
-	refused   []func() bool // what could not be deleted yet, to be tried again
+	unmade    []string // what was never made, and could not be deleted yet
 }
 
 func newOwner(h *history, i int) *owner {
@@ -292,7 +292,7 @@ func (o *owner) forget(name string) {
 		return err
 	})
 	if err != nil {
-		o.refused = append(o.refused, func() bool { o.forget(name); return true })
+		o.unmade = append(o.unmade, name)
 	}
 }
 
@@ -731,7 +731,7 @@ func (o *owner) deleted(v *volume) {
 // ours reports whether there may be another volume of the owner's in a directory: a copy has the
 // same files.
 func (o *owner) ours(dir string) bool {
-	return slices.ContainsFunc(o.volumes, func(v *volume) bool { return v.dir == dir }) || o.h.mayBeAnyLate(o.name)
+	return slices.ContainsFunc(o.volumes, func(v *volume) bool { return v.dir == dir }) || o.h.anyLate(o.name)
 }
 
 // deleteSnapshot deletes one, or the group that it is in. It reports whether it is gone.
@@ -782,10 +782,10 @@ func (o *owner) end() {
 		for len(o.snapshots) > 0 && o.deleteSnapshot(o.snapshots[0]) {
 			continue
 		}
-		refused := o.refused
-		o.refused = nil
-		for _, try := range refused {
-			try()
+		unmade := o.unmade
+		o.unmade = nil
+		for _, name := range unmade {
+			o.forget(name)
 		}
 		for _, v := range o.volumes {
 			instead += " " + v.name
@@ -793,7 +793,7 @@ func (o *owner) end() {
 		for _, s := range o.snapshots {
 			instead += " " + s.name
 		}
-		if len(o.refused) > 0 {
+		if len(o.unmade) > 0 {
 			instead += " and what was never made"
 		}
 		return instead

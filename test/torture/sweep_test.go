@@ -14,8 +14,8 @@ import (
 	"github.com/mooring-csi/mooring/test/lab"
 )
 
-// mayBeAnyLate reports whether a request of an owner's for a volume was given up.
-func (h *history) mayBeAnyLate(owner string) bool {
+// anyLate reports whether a request of an owner's for a volume was given up.
+func (h *history) anyLate(owner string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for name := range h.late {
