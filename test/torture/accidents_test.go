@@ -167,6 +167,7 @@ func (v *victim) inject(how string) {
 	v.h.note("%s: %s:%s", v.name, calls, how)
 	cmd := exec.CommandContext(ctx, "strace", "-qq", "-f", "-o", "/dev/null", "-e", "trace="+calls, "-e", "inject="+calls+":"+how, "-p", fmt.Sprint(v.d.PID()))
 	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGTERM) } // it lets its tracees go on
+	cmd.WaitDelay = 20 * time.Second                                      // now and then strace does not end; it is killed then
 	out, err := cmd.CombinedOutput()
 	if ctx.Err() == nil {
 		v.h.wrong("strace: %v: %s", err, out)
