@@ -44,11 +44,11 @@ type options struct {
 	role             string // as the command has it
 	controller, node bool
 
-	endpoint, nodeID, config, driverName, metricsAddress, stateDir, registrationDir, sharesDir string
-	hostNetwork                                                                                bool
-	maxVolumes                                                                                 int64
-	topology                                                                                   map[string]string
-	copies                                                                                     jobs.CopyOptions
+	endpoint, nodeID, config, driverName, metricsAddress, stateDir, registrationDir, sharesDir, pod string
+	hostNetwork                                                                                     bool
+	maxVolumes                                                                                      int64
+	topology                                                                                        map[string]string
+	copies                                                                                          jobs.CopyOptions
 }
 
 func (o *options) flags(f *pflag.FlagSet) {
@@ -62,6 +62,7 @@ func (o *options) flags(f *pflag.FlagSet) {
 	if o.controller {
 		f.StringVar(&o.sharesDir, "shares-dir", "", "a directory in which every share is mounted already, under its name, by kubelet say: nothing is mounted then, and no CAP_SYS_ADMIN is needed")
 		f.BoolVar(&o.hostNetwork, "host-network", true, "whether the controller shares a network namespace with pods' NFS mounts: its own mounts then get an NFSv4 client of their own, for which mount(8) is given the server's IPv4 address in IPv6 form")
+		f.StringVar(&o.pod, "pod", "", "the pod that this runs in, NAMESPACE/NAME/UID: it has an event when a share is laid out (none: only the log and a metric tell)")
 		f.IntVar(&o.copies.PerShare, "copies-per-share", jobs.DefaultCopiesPerShare, "how many snapshots, restores and clones are copied at once on a share; more wait for their turn")
 		f.IntVar(&o.copies.Workers, "copy-workers", jobs.DefaultCopyWorkers, "how many calls to the server each of them has under way at once")
 	}
@@ -122,7 +123,11 @@ func run(ctx context.Context, o options) error {
 	identity := &driver.Identity{Name: o.driverName, Version: version, Controller: o.controller, Ready: &atomic.Bool{}}
 	var controller *driver.Controller
 	if o.controller {
-		shares, close, err := openPool(o, source, mounter, servers, laidOut(ctx, m.LaidOut()))
+		tell, err := events(o)
+		if err != nil {
+			return err
+		}
+		shares, close, err := openPool(o, source, mounter, servers, laidOut(ctx, m.LaidOut(), tell))
 		if err != nil {
 			return err
 		}
@@ -202,10 +207,11 @@ func openPool(o options, source *config.Source, mounter metrics.Mounter, servers
 
 // laidOut returns what is told of a share that this process has laid out: that there was nothing of
 // Mooring's is as it should be once.
-func laidOut(ctx context.Context, count func()) func(volume.Share, string) {
+func laidOut(ctx context.Context, count func(), tell event) func(volume.Share, string) {
 	return func(def volume.Share, id string) {
 		count()
 		klog.FromContext(ctx).Info("Share laid out: nothing of Mooring's was there", "share", def.String(), "id", id)
+		go tell(ctx, "ShareLaidOut", fmt.Sprintf("share %s is laid out, with the id %s: nothing of Mooring's was there before; if there should have been, its disk is not mounted on the server", def, id))
 	}
 }
 

@@ -164,6 +164,8 @@ func identityChecks() []Check {
 				"Mount the right disk on the server, or correct the share's id in the configuration.", "mooringctl shares"},
 			{"no-id", Warn, "It has no id: another disk in its place would not be noticed.",
 				"Create a volume, with which it gets one; or give it one by hand.", "mooringctl share reidentify {share}"},
+			{"same-share", Warn, "Another share has its id: one is a copy of the other, or both names are those of one directory.",
+				"Give a copy an id of its own. Of two names of one directory keep one: its volumes are listed under both.", "mooringctl share reidentify {share}"},
 		}},
 	}
 }

@@ -111,6 +111,7 @@ func (d *Doctor) Examine(ctx context.Context, shares []volume.Share) Report {
 		})
 	}
 	all.Wait()
+	tellTwins(visits)
 	report := Report{Node: d.node(ctx, visits), Shares: []ShareReport{}}
 	for _, v := range visits {
 		report.Shares = append(report.Shares, ShareReport{

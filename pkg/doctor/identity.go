@@ -5,6 +5,8 @@ package doctor
 import (
 	"errors"
 	"path"
+	"slices"
+	"strings"
 
 	"github.com/mooring-csi/mooring/pkg/volume"
 	"golang.org/x/sys/unix"
@@ -53,5 +55,25 @@ func (s *sheet) judgeIdentity(f *Facts) {
 		s.ok("identity", "%s, of which the configuration says nothing", f.ID)
 	default:
 		s.ok("identity", "%s, as the configuration says", f.ID)
+	}
+}
+
+// tellTwins says of which shares the ids are the same, of those that are as they should be otherwise.
+func tellTwins(visits []*visit) {
+	names := map[string][]string{} // by id
+	for _, v := range visits {
+		if v.id != "" {
+			names[v.id] = append(names[v.id], v.def.Name)
+		}
+	}
+	for _, v := range visits {
+		same := slices.DeleteFunc(slices.Clone(names[v.id]), func(name string) bool { return name == v.def.Name })
+		i := slices.IndexFunc(v.findings, func(f Finding) bool { return f.Check == "identity" && f.Status == OK })
+		if len(same) == 0 || i < 0 {
+			continue
+		}
+		s := sheet{fill: []string{"{share}", v.def.Name}}
+		s.trouble("identity", "same-share", "%s, which %s has, too", v.id, strings.Join(same, " and "))
+		v.findings[i] = s.all[0]
 	}
 }

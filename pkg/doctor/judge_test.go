@@ -319,3 +319,23 @@ func TestJudgePlace(t *testing.T) {
 		}
 	}
 }
+
+// TestTellTwins has three shares, of which two have one id, and two others that have none.
+func TestTellTwins(t *testing.T) {
+	var visits []*visit
+	for name, id := range map[string]string{"a": "1", "b": "1", "c": "2", "d": "", "e": ""} {
+		v := &visit{def: volume.Share{Name: name}, id: id}
+		v.findings = []Finding{{Check: "root", Status: OK}, {Check: "identity", Status: OK}}
+		visits = append(visits, v)
+	}
+	tellTwins(visits)
+	for _, v := range visits {
+		got, want := v.findings[1], map[string]string{"a": "1, which b has, too", "b": "1, which a has, too"}[v.def.Name]
+		if got.Check != "identity" || (got.Status == Warn) != (want != "") || got.Detail != want {
+			t.Errorf("share %s: %+v", v.def.Name, got)
+		}
+		if want != "" && (got.Cause != "same-share" || got.Command != "mooringctl share reidentify "+v.def.Name) {
+			t.Errorf("share %s: %+v", v.def.Name, got)
+		}
+	}
+}

@@ -30,6 +30,7 @@ type visit struct {
 	findings []Finding
 	mounts   []mounted // what could be mounted
 	causes   []mount.Cause
+	id       string // of the share; "": none, or not known
 }
 
 // call is the examination of a share by one of its servers.
@@ -103,6 +104,7 @@ func (v *visit) trial(calls []*call) {
 	s.judgePlace(v.def, v.d.Nested)
 	if i >= 0 {
 		first.facts.Expected = v.def.ID
+		v.id = first.facts.ID
 		s.judge(first.facts, first.mount)
 	}
 	s.rest(shareChecks(), "the share is not mounted")

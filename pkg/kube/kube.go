@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package kube reads from Kubernetes what the command line compares with the shares. It asks
-// for little, and takes of each object the few fields that it needs, so that neither the types
-// of all of Kubernetes nor all of a large cluster's volumes have to be in the program.
+// Package kube reads from Kubernetes what the command line compares with the shares, and tells it
+// what the controller has events for. It asks for little, and takes of each object the few fields
+// that it needs, so that neither the types of all of Kubernetes nor all of a large cluster's volumes
+// have to be in the program.
 package kube
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -46,7 +48,7 @@ func Open(kubeconfig, env string) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	config.UserAgent = "mooringctl"
+	config.UserAgent = "mooring"
 	client, err := rest.HTTPClientFor(config)
 	if err != nil {
 		return nil, fmt.Errorf("prepare to ask the API server: %w", err)
@@ -79,24 +81,48 @@ func load(kubeconfig, env string) (*rest.Config, error) {
 
 // get asks for one object, or one page of many.
 func (c *Client) get(ctx context.Context, path string, query url.Values, into any) error {
+	what := "ask the API server for " + path
+	answer, err := c.do(ctx, what, http.MethodGet, path, query, nil)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(answer, into); err != nil {
+		return fmt.Errorf("read what the API server says of %s: %w", path, err)
+	}
+	return nil
+}
+
+// create makes an object among those at path.
+func (c *Client) create(ctx context.Context, path string, object any) error {
+	body, err := json.Marshal(object)
+	if err != nil {
+		return err
+	}
+	_, err = c.do(ctx, "have the API server create one of "+path, http.MethodPost, path, nil, body)
+	return err
+}
+
+// do sends one request, and returns what is answered. what it does is for errors.
+func (c *Client) do(ctx context.Context, what, method, path string, query url.Values, body []byte) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	at := c.base.JoinPath(path)
 	at.RawQuery = query.Encode()
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, at.String(), nil)
+	r, err := http.NewRequestWithContext(ctx, method, at.String(), bytes.NewReader(body))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	r.Header.Set("Accept", "application/json")
+	r.Header.Set("Content-Type", "application/json")
 	answer, err := c.http.Do(r)
 	if err != nil {
-		return fmt.Errorf("ask the API server for %s: %w", path, err)
+		return nil, fmt.Errorf("%s: %w", what, err)
 	}
 	defer answer.Body.Close()
 	switch answer.StatusCode {
-	case http.StatusOK:
+	case http.StatusOK, http.StatusCreated:
 	case http.StatusNotFound:
-		return fmt.Errorf("%s: %w", path, errAbsent)
+		return nil, fmt.Errorf("%s: %w", path, errAbsent)
 	default:
 		var said struct {
 			Message string `json:"message"`
@@ -105,12 +131,13 @@ func (c *Client) get(ctx context.Context, path string, query url.Values, into an
 		if json.Unmarshal(text, &said) != nil || said.Message == "" {
 			said.Message = answer.Status
 		}
-		return fmt.Errorf("ask the API server for %s: %s", path, said.Message)
+		return nil, fmt.Errorf("%s: %s", what, said.Message)
 	}
-	if err := json.NewDecoder(answer.Body).Decode(into); err != nil {
-		return fmt.Errorf("read what the API server says of %s: %w", path, err)
+	text, err := io.ReadAll(answer.Body)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
 	}
-	return nil
+	return text, nil
 }
 
 // list calls each for all objects at path, page by page.

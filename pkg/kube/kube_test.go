@@ -3,6 +3,7 @@
 package kube
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -32,6 +33,12 @@ func cluster(t *testing.T, answers map[string]string) *Client {
 		}
 	}))
 	t.Cleanup(server.Close)
+	return clientOf(t, server)
+}
+
+// clientOf is a Client of an API server, by a kubeconfig.
+func clientOf(t *testing.T, server *httptest.Server) *Client {
+	t.Helper()
 	file := filepath.Join(t.TempDir(), "kubeconfig")
 	text := fmt.Sprintf(`{"apiVersion": "v1", "kind": "Config", "current-context": "c",
 "clusters": [{"name": "c", "cluster": {"server": %q, "insecure-skip-tls-verify": true}}], "users": [{"name": "u", "user": {"token": "secret"}}],
@@ -113,5 +120,46 @@ func TestFails(t *testing.T) {
 	}
 	if _, err := c.StorageClasses(t.Context(), driver); err == nil || !strings.Contains(err.Error(), "storageclasses") {
 		t.Errorf("nonsense is %v", err)
+	}
+}
+
+// TestEvent has the controller tell an event of its pod.
+func TestEvent(t *testing.T) {
+	var got map[string]any
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodPost || r.URL.Path != "/api/v1/namespaces/mooring/events" {
+			t.Errorf("it is asked to %s %s", r.Method, r.URL)
+		}
+		if got != nil {
+			w.WriteHeader(http.StatusForbidden)
+			fmt.Fprint(w, `{"message": "no"}`)
+			return
+		}
+		if err := json.NewDecoder(r.Body).Decode(&got); err != nil {
+			t.Error(err)
+		}
+		w.WriteHeader(http.StatusCreated)
+		fmt.Fprint(w, "{}")
+	}))
+	defer server.Close()
+	c := clientOf(t, server)
+	pod, err := ParsePod("mooring/controller-1/uid-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Event(t.Context(), pod, driver, "ShareLaidOut", "it is"); err != nil {
+		t.Fatal(err)
+	}
+	object, _ := got["involvedObject"].(map[string]any)
+	if got["reason"] != "ShareLaidOut" || got["message"] != "it is" || object["name"] != "controller-1" || object["uid"] != "uid-1" || object["kind"] != "Pod" {
+		t.Errorf("it is told %v", got)
+	}
+	if err := c.Event(t.Context(), pod, driver, "ShareLaidOut", "it is"); err == nil || !strings.Contains(err.Error(), "/api/v1/namespaces/mooring/events: no") {
+		t.Errorf("who is refused is told %v", err)
+	}
+	for _, text := range []string{"", "a", "a/b", "a//c", "/b/c", "a/b/", "a/b/c/d"} {
+		if _, err := ParsePod(text); err == nil {
+			t.Errorf("%q is a pod", text)
+		}
 	}
 }

@@ -4,9 +4,11 @@ package pool
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/mooring-csi/mooring/pkg/share"
 	"github.com/mooring-csi/mooring/pkg/volume"
+	"k8s.io/klog/v2"
 )
 
 // known is a share as this process has seen it.
@@ -65,5 +67,33 @@ func (m memory) remember(def volume.Share, s *share.Share) {
 func (m memory) leave(e *pooled) {
 	if e.ready() && e.err == nil {
 		m.remember(e.def, e.share)
+	}
+}
+
+// twins returns the names of the other shares that have the id of this one, sorted: either two names
+// are those of one directory, or one is a copy of the other. Those that the registry does not have any
+// more do not count.
+func (m memory) twins(registry *volume.Registry, def volume.Share) (names []string) {
+	id := m[def.Name].id
+	if id == "" {
+		return nil
+	}
+	for name, other := range m {
+		if now, err := registry.Resolve(name); name != def.Name && other.id == id && err == nil && now.SameMount(other.def) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// tellTwins logs which other shares have the id of one that has just been opened.
+func tellTwins(log klog.Logger, p *Pool, e *pooled) {
+	registry := p.registry()
+	p.mu.Lock()
+	twins := p.seen.twins(registry, e.def)
+	p.mu.Unlock()
+	for _, other := range twins {
+		log.Info("Two shares have one id: one is a copy of the other (then give it an id of its own: mooringctl share reidentify), or they are one directory under two names (then one is enough)", "share", e.def.Name, "other", other, "id", e.share.Identity.ID())
 	}
 }

@@ -179,3 +179,36 @@ func TestUnlaidIsMountedAnew(t *testing.T) {
 		}
 	})
 }
+
+// TestTwins has a share be reached under two names, and another one that is a copy.
+func TestTwins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		defer r.Close()
+		registry := &volume.Registry{Shares: []volume.Share{
+			{Name: "nas1", Servers: []string{"10.0.0.1"}, Path: "/a"},
+			{Name: "nas2", Servers: []string{"10.0.0.2"}, Path: "/a"},
+			{Name: "nas3", Servers: []string{"10.0.0.1"}, Path: "/b"},
+		}}
+		r.registry.Store(registry)
+		twins := func(name string, want ...string) {
+			t.Helper()
+			s, release := r.open(name)
+			defer release()
+			if got := r.seen.twins(r.Registry(), s.Definition()); !slices.Equal(got, want) {
+				t.Errorf("the twins of %s are %q, not %q", name, got, want)
+			}
+		}
+		twins("nas1") // neither has an id
+		twins("nas2")
+		time.Sleep(2 * time.Minute)
+		r.laidOut("a")
+		r.laidOut("b")
+		twins("nas1")
+		twins("nas2", "nas1")
+		twins("nas3")
+		twins("nas1", "nas2")
+		r.registry.Store(&volume.Registry{Shares: registry.Shares[:1]})
+		twins("nas1")
+	})
+}

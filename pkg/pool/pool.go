@@ -216,6 +216,7 @@ func (p *Pool) mount(ctx context.Context, e *pooled, options []string) {
 		log.Error(e.err, "Share cannot be used", "share", e.def.Name, "duration", time.Since(start))
 	} else {
 		log.Info("Share mounted", "share", e.def.String(), "at", e.target, "duration", time.Since(start))
+		tellTwins(log, p, e)
 	}
 	close(e.done)
 }
