@@ -49,7 +49,7 @@ type history struct {
 	mu    sync.Mutex
 	lines []string        // what happened
 	taken map[string]bool // directories of volumes that there are
-	late  map[string]bool // names that a request was given up for: they may be made late
+	late  map[string]bool // names that a request was given up for, and those requests: they may be carried out late
 }
 
 func newHistory(t *testing.T, seed uint64, on machines, total *tally) *history {
@@ -192,7 +192,9 @@ func (h *history) mooringctl(args ...string) (string, error) {
 // eventually waits for what has to become so, and says what it is instead.
 func (h *history) eventually(what string, done func() (instead string)) {
 	h.Helper()
-	for deadline := time.Now().Add(patience); ; time.Sleep(500 * time.Millisecond) {
+	pause := 250 * time.Millisecond
+	for deadline := time.Now().Add(patience); ; time.Sleep(pause) {
+		pause = min(2*pause, 4*time.Second) // what asks is not to be what keeps the machine busy
 		instead := done()
 		if instead == "" {
 			return
@@ -248,16 +250,18 @@ func (h *history) released(dir string) {
 	delete(h.taken, dir)
 }
 
-func (h *history) givenUp(name string) {
+func (h *history) givenUp(what, name string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.late[name] = true
+	h.late[what+" "+name] = true
 }
 
-func (h *history) mayBeLate(name string) bool {
+// mayBeLate is asked for a name, or for a request, "delete volume pvc-a1", say.
+func (h *history) mayBeLate(request string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.late[name]
+	return h.late[request]
 }
 
 // tree is what a directory holds: of each file, its content.

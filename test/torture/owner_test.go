@@ -175,12 +175,12 @@ func (o *requester) ask(what, name string, call func(context.Context, *lab.Drive
 		for i := range n {
 			if err = <-answers; err == nil {
 				if i+1 < n {
-					o.h.givenUp(name) // the other may not have come to its end
+					o.h.givenUp(what, name) // the other may not have come to its end
 				}
 				break
 			}
 			if errors.As(err, new(again)) {
-				o.h.givenUp(name)
+				o.h.givenUp(what, name)
 			}
 		}
 		var retry again
@@ -713,7 +713,8 @@ func (o *owner) deleted(v *volume) {
 			o.h.wrong("%s is deleted, and %s/%s is still there", v.name, v.dir, name)
 		}
 	}
-	if !o.h.trash || o.rng.IntN(3) > 0 || o.calm {
+	// A deletion that was given up may be carried out late, and then deletes what was brought back.
+	if !o.h.trash || o.rng.IntN(3) > 0 || o.calm || o.h.mayBeLate("delete volume "+v.name) {
 		return
 	}
 	out, err := o.h.mooringctl("trash", "restore", "nas1/"+v.name)
