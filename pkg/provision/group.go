@@ -37,7 +37,7 @@ func (g *Groups) Create(ctx context.Context, name string, sources []volume.Handl
 			return nil, err
 		}
 		defer release()
-		r, err := begin(ctx, sh, want)
+		r, err := g.begin(ctx, sh, want)
 		if err != nil {
 			return nil, err
 		}
@@ -97,14 +97,21 @@ func (g *Groups) sameShare(a, b string) bool {
 	return err == nil && def.Is(b)
 }
 
-// begin finds a group, or begins to make it, if all its volumes exist.
-func begin(ctx context.Context, sh *share.Share, want volume.GroupRecord) (*share.Group, error) {
+// begin finds a group, or begins to make it, if all its volumes exist. One whose deletion has begun is
+// deleted first: who began that may never go on.
+func (g *Groups) begin(ctx context.Context, sh *share.Share, want volume.GroupRecord) (*share.Group, error) {
 	found, err := sh.Groups.Lookup(ctx, want.Key)
 	if err == nil && found.State == share.Ready {
 		return found, nil
 	}
 	if err != nil && !errors.Is(err, volume.ErrNotFound) {
 		return nil, err
+	}
+	if found != nil && found.State != share.Making {
+		if err := g.remove(ctx, sh, want.Key, marked); err != nil {
+			return nil, err
+		}
+		found = nil
 	}
 	if found == nil {
 		for _, m := range want.Members {
@@ -133,7 +140,7 @@ func (g *Groups) make(ctx context.Context, sh *share.Share, on string, r *share.
 	if err == nil || share.Transient(err) {
 		return err // the next try goes on
 	}
-	if undo := g.remove(ctx, sh, r.Key, nil); undo != nil {
+	if undo := g.remove(ctx, sh, r.Key, unfinished); undo != nil {
 		klog.FromContext(ctx).Error(undo, "What was made of a snapshot group stays for a retry, or for the next start after an hour")
 	}
 	return err
@@ -214,6 +221,22 @@ func (g *Groups) Delete(ctx context.Context, h volume.Handle, snapshots []volume
 	return err
 }
 
+// marked refuses a group whose deletion has not begun: it was made anew.
+func marked(r *share.Group) error {
+	if r.State == share.Ready || r.State == share.Making {
+		return volume.Errorf(volume.ErrBusy, "the snapshot group %s is being made again: try again", r.Key)
+	}
+	return nil
+}
+
+// unfinished refuses a group that is whole.
+func unfinished(r *share.Group) error {
+	if r.State == share.Ready {
+		return volume.Errorf(volume.ErrBusy, "the snapshot group %s was just finished", r.Key)
+	}
+	return nil
+}
+
 // remove deletes a group with its snapshots, if all can be.
 func (g *Groups) remove(ctx context.Context, sh *share.Share, key string, check func(*share.Group) error) error {
 	trashed, err := sh.Groups.Delete(ctx, key, check)
@@ -245,7 +268,7 @@ func (g *Groups) sweep(ctx context.Context, on string) error {
 		if !ok {
 			continue
 		}
-		err = errors.Join(err, g.remove(ctx, sh, key, nil))
+		err = errors.Join(err, g.remove(ctx, sh, key, unfinished))
 		unlock()
 	}
 	return err
