@@ -21,7 +21,7 @@ var instanceName = regexp.MustCompile(`^[0-9a-f]{8}$`)
 // and makes one up where it has none. The directory is this process's until unlock is
 // called or the process ends; that it is another's is an error.
 func instance(stateDir string) (name string, unlock func(), err error) {
-	f, err := os.OpenFile(filepath.Join(stateDir, "instance"), os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := lock(stateDir, "instance", "controller")
 	if err != nil {
 		return "", nil, err
 	}
@@ -30,12 +30,6 @@ func instance(stateDir string) (name string, unlock func(), err error) {
 			_ = f.Close()
 		}
 	}()
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return "", nil, fmt.Errorf("state directory %s is used by another controller: give each its own --state-dir", stateDir)
-		}
-		return "", nil, fmt.Errorf("lock %s: %w", f.Name(), err)
-	}
 	data, err := io.ReadAll(io.LimitReader(f, 64))
 	if err != nil {
 		return "", nil, err
@@ -49,6 +43,23 @@ func instance(stateDir string) (name string, unlock func(), err error) {
 		}
 	}
 	return string(data), func() { _ = f.Close() }, nil
+}
+
+// lock opens a file of the state directory that one process of a role has at a time, until it is closed.
+func lock(stateDir, name, role string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(stateDir, name), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		err = fmt.Errorf("state directory %s is used by another %s: give each its own --state-dir", stateDir, role)
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
+	}
+	return f, nil
 }
 
 func writeAt(f *os.File, data []byte) error {

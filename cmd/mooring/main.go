@@ -82,7 +82,8 @@ func command() *cobra.Command {
 	}
 	var endpoint string
 	endpointFlag(alive.Flags(), &endpoint, "where it listens for CSI")
-	alive.RunE = func(c *cobra.Command, _ []string) error { return driver.Alive(c.Context(), endpoint) }
+	ready := alive.Flags().Bool("ready", false, "and whether it is ready: on a node, whether kubelet has taken it")
+	alive.RunE = func(c *cobra.Command, _ []string) error { return driver.Alive(c.Context(), endpoint, *ready) }
 	root.AddCommand(alive)
 	logging := flag.NewFlagSet("klog", flag.ContinueOnError)
 	klog.InitFlags(logging)

@@ -143,11 +143,12 @@ func run(ctx context.Context, o options) error {
 	server := driver.NewServer(identity, controller, node, m.ObserveRPC)
 	m.RPCs(driver.Methods(server), driver.Codes())
 	serveMetrics(ctx, &background, o.metricsAddress, m.Handler())
-	return serve(ctx, &background, o, server, func() { identity.Ready.Store(true) })
+	return serve(ctx, &background, o, server, identity.Ready.Store)
 }
 
-// serve serves CSI until ctx ends, and has kubelet know of it.
-func serve(ctx context.Context, background *sync.WaitGroup, o options, server *grpc.Server, ready func()) error {
+// serve serves CSI until ctx ends, and has kubelet know of it. It is ready when it listens or, where it
+// registers with kubelet, when that has taken it: a rollout that kubelet refuses is to stop.
+func serve(ctx context.Context, background *sync.WaitGroup, o options, server *grpc.Server, ready func(bool)) error {
 	listener, err := driver.Listen(o.endpoint)
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", o.endpoint, err)
@@ -156,10 +157,10 @@ func serve(ctx context.Context, background *sync.WaitGroup, o options, server *g
 	// has its own already.
 	unix.Umask(0)
 	background.Go(func() { stopWith(ctx, server) })
-	ready()
+	ready(o.registrationDir == "")
 	klog.FromContext(ctx).Info("Listening", "endpoint", o.endpoint)
 	if o.registrationDir != "" {
-		registration, socket, err := driver.NewRegistration(o.driverName, o.endpoint, o.registrationDir)
+		registration, socket, err := driver.NewRegistration(o.driverName, o.endpoint, o.registrationDir, ready)
 		if err != nil {
 			return err
 		}
@@ -252,6 +253,15 @@ func newNode(ctx context.Context, background *sync.WaitGroup, o options, source 
 	if !o.node {
 		return nil, nil
 	}
+	// Before it listens: of two, the end of one would take the other's sockets away.
+	locked, err := lock(o.stateDir, "node.lock", "node")
+	if err != nil {
+		return nil, err
+	}
+	background.Go(func() {
+		<-ctx.Done()
+		_ = locked.Close()
+	})
 	dir, err := filepath.Abs(filepath.Join(o.stateDir, "node"))
 	if err != nil {
 		return nil, err
@@ -265,7 +275,7 @@ func newNode(ctx context.Context, background *sync.WaitGroup, o options, source 
 	}
 	background.Go(func() { node.Inlines.Tidy(ctx) })
 	return &driver.Node{
-		Stages: node.Stages, Pods: node.Pods, Health: node.Health,
+		Pods: node.Pods, Health: node.Health,
 		ID: o.nodeID, MaxVolumes: o.maxVolumes, Topology: o.topology,
 	}, nil
 }

@@ -41,13 +41,12 @@ func (c *Controller) ControllerListVolumeHealth(ctx context.Context, r *csi.Cont
 	return response, nil
 }
 
-// NodeGetVolumeHealth says what is wrong with a volume as this node sees it. A mount that has
-// gone stale is made anew for the next pod.
+// NodeGetVolumeHealth says what is wrong with a volume as this node sees it.
 func (n *Node) NodeGetVolumeHealth(ctx context.Context, r *csi.NodeGetVolumeHealthRequest) (*csi.NodeGetVolumeHealthResponse, error) {
 	if err := volumeID(r.GetVolumeId()); err != nil {
 		return nil, err
 	}
-	conditions, err := n.Health.Volume(ctx, r.GetVolumeId(), r.GetStagingTargetPath(), r.GetVolumePublishPath())
+	conditions, err := n.Health.Volume(ctx, r.GetVolumeId(), r.GetVolumePublishPath())
 	if err != nil {
 		return nil, err
 	}

@@ -38,8 +38,8 @@ func wantUnwell(t *testing.T, h *csi.VolumeHealth, id string) {
 func TestNodeHealth(t *testing.T) {
 	p, ctx := &publisher{conditions: unwell}, context.Background()
 	n := newNode(p)
-	r, err := n.NodeGetVolumeHealth(ctx, &csi.NodeGetVolumeHealthRequest{VolumeId: id, StagingTargetPath: "/stage", VolumePublishPath: "/pod"})
-	if err != nil || !reflect.DeepEqual(p.calls, []any{"Health", id, "/stage", "/pod"}) {
+	r, err := n.NodeGetVolumeHealth(ctx, &csi.NodeGetVolumeHealthRequest{VolumeId: id, VolumePublishPath: "/pod"})
+	if err != nil || !reflect.DeepEqual(p.calls, []any{"Health", id, "/pod"}) {
 		t.Fatalf("%v; called was %v", err, p.calls)
 	}
 	wantUnwell(t, r.GetVolumeHealth(), id)
@@ -105,7 +105,7 @@ func TestInline(t *testing.T) {
 	}
 	publish := func(flags []string, attributes map[string]string) (*volume.Inline, error) {
 		p, r := &publisher{}, publishRequest()
-		r.VolumeCapability, r.VolumeContext, r.StagingTargetPath = capable(modeRWX, flags...), maps.Clone(pod), ""
+		r.VolumeCapability, r.VolumeContext = capable(modeRWX, flags...), maps.Clone(pod)
 		maps.Copy(r.VolumeContext, attributes)
 		_, err := newNode(p).NodePublishVolume(context.Background(), r)
 		if err != nil {
@@ -138,13 +138,13 @@ func TestInline(t *testing.T) {
 
 // TestStaticOptions joins the options of a PV's attributes with its own.
 func TestStaticOptions(t *testing.T) {
-	p, r := &publisher{}, stageRequest()
+	p, r := &publisher{}, publishRequest()
 	r.VolumeContext["mountOptions"] = "noatime,vers=4.1"
 	r.VolumeContext["share"], r.VolumeContext["subDir"] = "x/", "/a/"
-	if _, err := newNode(p).NodeStageVolume(context.Background(), r); err != nil {
+	if _, err := newNode(p).NodePublishVolume(context.Background(), r); err != nil {
 		t.Fatal(err)
 	}
-	want := volume.Stage{ID: id, Location: volume.Location{Share: "nas:/x", Directory: "a"}, Path: "/stage", Options: []string{"noatime,vers=4.1", "hard", "vers=3"}}
+	want := volume.Publish{ID: id, Location: volume.Location{Share: "nas:/x", Directory: "a"}, Target: "/pod", Options: []string{"noatime,vers=4.1", "hard", "vers=3"}}
 	if !reflect.DeepEqual(p.calls, []any{want}) {
 		t.Errorf("called was %+v, want %+v", p.calls, want)
 	}

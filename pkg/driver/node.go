@@ -10,12 +10,6 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// Stages is what the node service needs of the domain to mount volumes once for the node.
-type Stages interface {
-	Stage(ctx context.Context, r volume.Stage) error
-	Unstage(ctx context.Context, id, stagingPath string) error
-}
-
 // Pods is what the node service needs of the domain to show volumes to pods.
 type Pods interface {
 	Publish(ctx context.Context, r volume.Publish) error
@@ -25,14 +19,13 @@ type Pods interface {
 // NodeHealth is what the node service needs of the domain to say how volumes and shares are.
 type NodeHealth interface {
 	Usage(ctx context.Context, id, path string) (volume.Space, error)
-	Volume(ctx context.Context, id, stagingPath, target string) ([]volume.Condition, error)
+	Volume(ctx context.Context, id, path string) ([]volume.Condition, error)
 	Shares(ctx context.Context) []volume.Condition
 }
 
 // Node is the CSI node service.
 type Node struct {
 	csi.UnimplementedNodeServer
-	Stages     Stages
 	Pods       Pods
 	Health     NodeHealth
 	ID         string
@@ -41,11 +34,12 @@ type Node struct {
 	Topology map[string]string
 }
 
-// NodeGetCapabilities says what of the service is here.
+// NodeGetCapabilities says what of the service is here. STAGE_UNSTAGE_VOLUME is not: for a volume that
+// was staged kubelet wants a device number of its own, and mounts of one export that do not share a
+// superblock do not see each other's locks and changes (kubernetes/kubernetes#105323).
 func (n *Node) NodeGetCapabilities(context.Context, *csi.NodeGetCapabilitiesRequest) (*csi.NodeGetCapabilitiesResponse, error) {
 	r := &csi.NodeGetCapabilitiesResponse{}
 	for _, t := range []csi.NodeServiceCapability_RPC_Type{
-		csi.NodeServiceCapability_RPC_STAGE_UNSTAGE_VOLUME,
 		csi.NodeServiceCapability_RPC_GET_VOLUME_STATS,
 		csi.NodeServiceCapability_RPC_GET_VOLUME_HEALTH,
 		csi.NodeServiceCapability_RPC_GET_STORAGE_HEALTH,
@@ -67,40 +61,7 @@ func (n *Node) NodeGetInfo(context.Context, *csi.NodeGetInfoRequest) (*csi.NodeG
 	return r, nil
 }
 
-// NodeStageVolume mounts a volume once for the node.
-func (n *Node) NodeStageVolume(ctx context.Context, r *csi.NodeStageVolumeRequest) (*csi.NodeStageVolumeResponse, error) {
-	if err := volumeID(r.GetVolumeId()); err != nil {
-		return nil, err
-	}
-	if r.GetStagingTargetPath() == "" {
-		return nil, invalid("volume %s: no staging path is given", r.GetVolumeId())
-	}
-	capability, err := checkCapability(r.GetVolumeCapability())
-	if err != nil {
-		return nil, err
-	}
-	location, err := decodeLocation(r.GetVolumeContext())
-	if err != nil {
-		return nil, err
-	}
-	return &csi.NodeStageVolumeResponse{}, n.Stages.Stage(ctx, volume.Stage{
-		ID: r.GetVolumeId(), Location: location, Path: r.GetStagingTargetPath(),
-		Options: contextOptions(r.GetVolumeContext(), capability.GetMountFlags()),
-	})
-}
-
-// NodeUnstageVolume unmounts what NodeStageVolume mounted.
-func (n *Node) NodeUnstageVolume(ctx context.Context, r *csi.NodeUnstageVolumeRequest) (*csi.NodeUnstageVolumeResponse, error) {
-	if err := volumeID(r.GetVolumeId()); err != nil {
-		return nil, err
-	}
-	if r.GetStagingTargetPath() == "" {
-		return nil, invalid("volume %s: no staging path is given", r.GetVolumeId())
-	}
-	return &csi.NodeUnstageVolumeResponse{}, n.Stages.Unstage(ctx, r.GetVolumeId(), r.GetStagingTargetPath())
-}
-
-// NodePublishVolume shows a staged volume to a pod.
+// NodePublishVolume shows a volume to a pod.
 func (n *Node) NodePublishVolume(ctx context.Context, r *csi.NodePublishVolumeRequest) (*csi.NodePublishVolumeResponse, error) {
 	if err := volumeID(r.GetVolumeId()); err != nil {
 		return nil, err
@@ -116,16 +77,19 @@ func (n *Node) NodePublishVolume(ctx context.Context, r *csi.NodePublishVolumeRe
 	if err != nil {
 		return nil, fmt.Errorf("inline volume %s: %w", r.GetVolumeId(), err)
 	}
-	if inline == nil && r.GetStagingTargetPath() == "" {
-		return nil, volume.Errorf(volume.ErrConflict, "volume %s: no staging path is given: the volume has to be staged first", r.GetVolumeId())
-	}
 	mode := r.GetVolumeCapability().GetAccessMode().GetMode()
-	return &csi.NodePublishVolumeResponse{}, n.Pods.Publish(ctx, volume.Publish{
-		ID: r.GetVolumeId(), StagingPath: r.GetStagingTargetPath(), Target: r.GetTargetPath(),
+	publish := volume.Publish{
+		ID: r.GetVolumeId(), Target: r.GetTargetPath(), Inline: inline,
+		Options:      contextOptions(r.GetVolumeContext(), capability.GetMountFlags()),
 		ReadOnly:     r.GetReadonly() || readOnly(r.GetVolumeCapability()),
 		SingleWriter: mode == csi.VolumeCapability_AccessMode_SINGLE_NODE_SINGLE_WRITER,
-		Inline:       inline,
-	})
+	}
+	if inline == nil {
+		if publish.Location, err = decodeLocation(r.GetVolumeContext()); err != nil {
+			return nil, err
+		}
+	}
+	return &csi.NodePublishVolumeResponse{}, n.Pods.Publish(ctx, publish)
 }
 
 // NodeUnpublishVolume takes a volume from a pod.

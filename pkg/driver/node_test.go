@@ -21,16 +21,6 @@ type publisher struct {
 	err        error
 }
 
-func (p *publisher) Stage(_ context.Context, r volume.Stage) error {
-	p.calls = append(p.calls, r)
-	return p.err
-}
-
-func (p *publisher) Unstage(_ context.Context, id, path string) error {
-	p.calls = append(p.calls, "Unstage", id, path)
-	return p.err
-}
-
 func (p *publisher) Publish(_ context.Context, r volume.Publish) error {
 	p.calls = append(p.calls, r)
 	return p.err
@@ -46,8 +36,8 @@ func (p *publisher) Usage(_ context.Context, id, path string) (volume.Space, err
 	return volume.Space{Total: 10, Free: 3, Used: 6, Inodes: 20, InodesFree: 5, InodesUsed: 15}, p.err
 }
 
-func (p *publisher) Volume(_ context.Context, id, stagingPath, target string) ([]volume.Condition, error) {
-	p.calls = append(p.calls, "Health", id, stagingPath, target)
+func (p *publisher) Volume(_ context.Context, id, path string) ([]volume.Condition, error) {
+	p.calls = append(p.calls, "Health", id, path)
 	return p.conditions, p.err
 }
 
@@ -55,48 +45,15 @@ func (p *publisher) Shares(context.Context) []volume.Condition { return p.condit
 
 // newNode returns a Node on p.
 func newNode(p *publisher) *Node {
-	return &Node{Stages: p, Pods: p, Health: p, ID: "node-1", MaxVolumes: 7}
+	return &Node{Pods: p, Health: p, ID: "node-1", MaxVolumes: 7}
 }
 
 const id = "any id of a static PV"
 
-func stageRequest() *csi.NodeStageVolumeRequest {
-	return &csi.NodeStageVolumeRequest{
-		VolumeId: id, StagingTargetPath: "/stage", VolumeCapability: capable(modeRWX, "hard", "vers=3"),
-		VolumeContext: map[string]string{"server": "nas", "share": "/x", "subDir": "a"},
-	}
-}
-
 func publishRequest() *csi.NodePublishVolumeRequest {
-	return &csi.NodePublishVolumeRequest{VolumeId: id, StagingTargetPath: "/stage", TargetPath: "/pod", VolumeCapability: capable(modeRWX)}
-}
-
-func TestStage(t *testing.T) {
-	p, ctx := &publisher{}, context.Background()
-	n := newNode(p)
-	if _, err := n.NodeStageVolume(ctx, stageRequest()); err != nil {
-		t.Fatal(err)
-	}
-	want := volume.Stage{ID: id, Location: volume.Location{Share: "nas:/x", Directory: "a"}, Path: "/stage", Options: []string{"hard", "vers=3"}}
-	if !reflect.DeepEqual(p.calls, []any{want}) {
-		t.Errorf("called was %+v, want %+v", p.calls, want)
-	}
-	p.calls = nil
-	for part, change := range map[string]func(*csi.NodeStageVolumeRequest){
-		"no volume id":         func(r *csi.NodeStageVolumeRequest) { r.VolumeId = "" },
-		"129 bytes":            func(r *csi.NodeStageVolumeRequest) { r.VolumeId = strings.Repeat("x", volume.MaxHandle+1) },
-		"no staging path":      func(r *csi.NodeStageVolumeRequest) { r.StagingTargetPath = "" },
-		"no volume capability": func(r *csi.NodeStageVolumeRequest) { r.VolumeCapability = nil },
-		"block":                func(r *csi.NodeStageVolumeRequest) { r.VolumeCapability = block },
-		"name no share":        func(r *csi.NodeStageVolumeRequest) { r.VolumeContext = nil },
-	} {
-		r := stageRequest()
-		change(r)
-		_, err := n.NodeStageVolume(ctx, r)
-		refused(t, part, err, volume.ErrInvalid, part)
-	}
-	if p.calls != nil {
-		t.Errorf("called was %v", p.calls)
+	return &csi.NodePublishVolumeRequest{
+		VolumeId: id, TargetPath: "/pod", VolumeCapability: capable(modeRWX, "hard", "vers=3"),
+		VolumeContext: map[string]string{"server": "nas", "share": "/x", "subDir": "a"},
 	}
 }
 
@@ -110,12 +67,12 @@ func TestPublishModes(t *testing.T) {
 		for _, readonly := range []bool{false, true} {
 			p := &publisher{}
 			r := publishRequest()
-			r.VolumeCapability, r.Readonly = capable(mode), readonly
+			r.VolumeCapability, r.Readonly = capable(mode, "hard", "vers=3"), readonly
 			if _, err := newNode(p).NodePublishVolume(context.Background(), r); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
 			want := volume.Publish{
-				ID: id, StagingPath: "/stage", Target: "/pod",
+				ID: id, Location: volume.Location{Share: "nas:/x", Directory: "a"}, Target: "/pod", Options: []string{"hard", "vers=3"},
 				ReadOnly: readonly || strings.HasSuffix(name, "_READER_ONLY"), SingleWriter: name == "SINGLE_NODE_SINGLE_WRITER",
 			}
 			if !reflect.DeepEqual(p.calls, []any{want}) {
@@ -127,20 +84,18 @@ func TestPublishModes(t *testing.T) {
 
 func TestPublishRefuses(t *testing.T) {
 	p := &publisher{}
-	for part, c := range map[string]struct {
-		change func(*csi.NodePublishVolumeRequest)
-		kind   error
-	}{
-		"no volume id":         {func(r *csi.NodePublishVolumeRequest) { r.VolumeId = "" }, volume.ErrInvalid},
-		"no target path":       {func(r *csi.NodePublishVolumeRequest) { r.TargetPath = "" }, volume.ErrInvalid},
-		"no volume capability": {func(r *csi.NodePublishVolumeRequest) { r.VolumeCapability = nil }, volume.ErrInvalid},
-		"block":                {func(r *csi.NodePublishVolumeRequest) { r.VolumeCapability = block }, volume.ErrInvalid},
-		"staged first":         {func(r *csi.NodePublishVolumeRequest) { r.StagingTargetPath = "" }, volume.ErrConflict},
+	for part, change := range map[string]func(*csi.NodePublishVolumeRequest){
+		"no volume id":         func(r *csi.NodePublishVolumeRequest) { r.VolumeId = "" },
+		"129 bytes":            func(r *csi.NodePublishVolumeRequest) { r.VolumeId = strings.Repeat("x", volume.MaxHandle+1) },
+		"no target path":       func(r *csi.NodePublishVolumeRequest) { r.TargetPath = "" },
+		"no volume capability": func(r *csi.NodePublishVolumeRequest) { r.VolumeCapability = nil },
+		"block":                func(r *csi.NodePublishVolumeRequest) { r.VolumeCapability = block },
+		"name no share":        func(r *csi.NodePublishVolumeRequest) { r.VolumeContext = nil },
 	} {
 		r := publishRequest()
-		c.change(r)
+		change(r)
 		_, err := newNode(p).NodePublishVolume(context.Background(), r)
-		refused(t, part, err, c.kind, part)
+		refused(t, part, err, volume.ErrInvalid, part)
 	}
 	if p.calls != nil {
 		t.Errorf("called was %v", p.calls)
@@ -150,15 +105,12 @@ func TestPublishRefuses(t *testing.T) {
 func TestUndo(t *testing.T) {
 	p, ctx := &publisher{}, context.Background()
 	n := newNode(p)
-	_, err1 := n.NodeUnstageVolume(ctx, &csi.NodeUnstageVolumeRequest{VolumeId: id, StagingTargetPath: "/stage"})
-	_, err2 := n.NodeUnpublishVolume(ctx, &csi.NodeUnpublishVolumeRequest{VolumeId: id, TargetPath: "/pod"})
-	if want := []any{"Unstage", id, "/stage", "Unpublish", id, "/pod"}; err1 != nil || err2 != nil || !reflect.DeepEqual(p.calls, want) {
-		t.Errorf("called was %v, %v, %v", p.calls, err1, err2)
+	_, err := n.NodeUnpublishVolume(ctx, &csi.NodeUnpublishVolumeRequest{VolumeId: id, TargetPath: "/pod"})
+	if want := []any{"Unpublish", id, "/pod"}; err != nil || !reflect.DeepEqual(p.calls, want) {
+		t.Errorf("called was %v, %v", p.calls, err)
 	}
 	for _, id := range []string{"", id} {
-		_, err := n.NodeUnstageVolume(ctx, &csi.NodeUnstageVolumeRequest{VolumeId: id})
-		refused(t, "unstage", err, volume.ErrInvalid, "given")
-		_, err = n.NodeUnpublishVolume(ctx, &csi.NodeUnpublishVolumeRequest{VolumeId: id})
+		_, err := n.NodeUnpublishVolume(ctx, &csi.NodeUnpublishVolumeRequest{VolumeId: id})
 		refused(t, "unpublish", err, volume.ErrInvalid, "given")
 		_, err = n.NodeGetVolumeStats(ctx, &csi.NodeGetVolumeStatsRequest{VolumeId: id})
 		refused(t, "stats", err, volume.ErrInvalid, "given")
@@ -182,12 +134,10 @@ func TestStats(t *testing.T) {
 func TestNodeErrorsPass(t *testing.T) {
 	wrong := errors.New("no")
 	n, ctx := newNode(&publisher{err: wrong}), context.Background()
-	_, stage := n.NodeStageVolume(ctx, stageRequest())
 	_, publish := n.NodePublishVolume(ctx, publishRequest())
-	_, unstage := n.NodeUnstageVolume(ctx, &csi.NodeUnstageVolumeRequest{VolumeId: id, StagingTargetPath: "/stage"})
 	_, unpublish := n.NodeUnpublishVolume(ctx, &csi.NodeUnpublishVolumeRequest{VolumeId: id, TargetPath: "/pod"})
 	_, stats := n.NodeGetVolumeStats(ctx, &csi.NodeGetVolumeStatsRequest{VolumeId: id, VolumePath: "/pod"})
-	for what, err := range map[string]error{"stage": stage, "publish": publish, "unstage": unstage, "unpublish": unpublish, "stats": stats} {
+	for what, err := range map[string]error{"publish": publish, "unpublish": unpublish, "stats": stats} {
 		if !errors.Is(err, wrong) {
 			t.Errorf("%s: the error is %v", what, err)
 		}

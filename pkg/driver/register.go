@@ -28,11 +28,13 @@ type Registration struct {
 	Name string // the driver's
 	// Socket is where the CSI services are, by a path that is kubelet's too.
 	Socket string
+	Taken  func(bool)
 }
 
 // NewRegistration returns a server that registers the driver of that name and endpoint, and the
-// socket in kubelet's plugin directory where kubelet looks for it.
-func NewRegistration(name, endpoint, dir string) (*grpc.Server, net.Listener, error) {
+// socket in kubelet's plugin directory where kubelet looks for it. taken is told whether kubelet has
+// taken the driver.
+func NewRegistration(name, endpoint, dir string, taken func(bool)) (*grpc.Server, net.Listener, error) {
 	socket, err := socketOf(endpoint)
 	if err != nil {
 		return nil, nil, err
@@ -45,7 +47,7 @@ func NewRegistration(name, endpoint, dir string) (*grpc.Server, net.Listener, er
 		return nil, nil, fmt.Errorf("register with kubelet: %w", err)
 	}
 	s := grpc.NewServer()
-	registerapi.RegisterRegistrationServer(s, &Registration{Name: name, Socket: socket})
+	registerapi.RegisterRegistrationServer(s, &Registration{Name: name, Socket: socket, Taken: taken})
 	return s, listener, nil
 }
 
@@ -60,6 +62,7 @@ func (r *Registration) GetInfo(context.Context, *registerapi.InfoRequest) (*regi
 // NotifyRegistrationStatus hears whether kubelet has taken the driver. If not, kubelet tries
 // again by itself.
 func (r *Registration) NotifyRegistrationStatus(ctx context.Context, s *registerapi.RegistrationStatus) (*registerapi.RegistrationStatusResponse, error) {
+	r.Taken(s.GetPluginRegistered())
 	if s.GetPluginRegistered() {
 		klog.FromContext(ctx).Info("Registered with kubelet", "driver", r.Name, "socket", r.Socket)
 	} else {
@@ -69,9 +72,9 @@ func (r *Registration) NotifyRegistrationStatus(ctx context.Context, s *register
 	return &registerapi.RegistrationStatusResponse{}, nil
 }
 
-// Alive asks the driver at an endpoint, as any client would, whether it is there. It asks no
-// NFS server, so that no dead one has the driver restarted.
-func Alive(ctx context.Context, endpoint string) error {
+// Alive asks the driver at an endpoint, as any client would, whether it is there and, if so wished,
+// ready. It asks no NFS server, so that no dead one has the driver restarted.
+func Alive(ctx context.Context, endpoint string, ready bool) error {
 	target, isTCP := strings.CutPrefix(endpoint, "tcp://")
 	if !isTCP {
 		socket, err := socketOf(endpoint)
@@ -94,8 +97,8 @@ func Alive(ctx context.Context, endpoint string) error {
 	if err != nil {
 		return fmt.Errorf("the driver at %s does not answer: %w", endpoint, err)
 	}
-	if !r.GetReady().GetValue() {
-		return fmt.Errorf("the driver at %s is not ready", endpoint)
+	if ready && !r.GetReady().GetValue() {
+		return fmt.Errorf("the driver at %s is not ready: it has just been started, or kubelet has not taken it (see its log)", endpoint)
 	}
 	return nil
 }

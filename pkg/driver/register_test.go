@@ -20,7 +20,8 @@ import (
 // TestRegistration asks as kubelet does.
 func TestRegistration(t *testing.T) {
 	dir := t.TempDir()
-	server, listener, err := NewRegistration("nfs.csi.mooring.dev", "unix:///var/lib/kubelet/plugins/mooring/csi.sock", dir)
+	var ready atomic.Bool
+	server, listener, err := NewRegistration("nfs.csi.mooring.dev", "unix:///var/lib/kubelet/plugins/mooring/csi.sock", dir, ready.Store)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,17 +47,20 @@ func TestRegistration(t *testing.T) {
 		if _, err := client.NotifyRegistrationStatus(ctx, &registerapi.RegistrationStatus{PluginRegistered: taken, Error: "no"}); err != nil {
 			t.Error(err)
 		}
+		if ready.Load() != taken {
+			t.Errorf("kubelet has taken it: %v; it is ready: %v", taken, ready.Load())
+		}
 	}
 	server.GracefulStop()
 	if _, err := os.Lstat(socket); !os.IsNotExist(err) {
 		t.Errorf("the socket stays, and kubelet goes on calling: %v", err)
 	}
 	for _, endpoint := range []string{"tcp://127.0.0.1:1", "csi.sock", "unix:"} {
-		if _, _, err := NewRegistration("d", endpoint, dir); err == nil {
+		if _, _, err := NewRegistration("d", endpoint, dir, ready.Store); err == nil {
 			t.Errorf("kubelet is told of %q", endpoint)
 		}
 	}
-	if _, _, err := NewRegistration("d", "unix:///csi.sock", filepath.Join(dir, "none")); err == nil || !strings.Contains(err.Error(), "register with kubelet") {
+	if _, _, err := NewRegistration("d", "unix:///csi.sock", filepath.Join(dir, "none"), ready.Store); err == nil || !strings.Contains(err.Error(), "register with kubelet") {
 		t.Errorf("the error is %v", err)
 	}
 }
@@ -64,7 +68,7 @@ func TestRegistration(t *testing.T) {
 // TestAlive asks drivers that are there, are not ready, and are not there.
 func TestAlive(t *testing.T) {
 	endpoint := "unix://" + filepath.Join(t.TempDir(), "csi.sock")
-	if err := Alive(context.Background(), endpoint); err == nil || !strings.Contains(err.Error(), "does not answer") {
+	if err := Alive(context.Background(), endpoint, false); err == nil || !strings.Contains(err.Error(), "does not answer") {
 		t.Errorf("of a driver that is not there: %v", err)
 	}
 	listener, err := Listen(endpoint)
@@ -75,14 +79,17 @@ func TestAlive(t *testing.T) {
 	server := NewServer(identity, nil, nil, func(string, string, error, time.Duration) {})
 	defer server.Stop()
 	go func() { _ = server.Serve(listener) }()
-	if err := Alive(context.Background(), endpoint); err == nil || !strings.Contains(err.Error(), "not ready") {
+	if err := Alive(context.Background(), endpoint, true); err == nil || !strings.Contains(err.Error(), "not ready") {
 		t.Errorf("of a driver that is not ready: %v", err)
 	}
+	if err := Alive(context.Background(), endpoint, false); err != nil {
+		t.Errorf("of a driver that is there: %v", err)
+	}
 	identity.Ready.Store(true)
-	if err := Alive(context.Background(), endpoint); err != nil {
+	if err := Alive(context.Background(), endpoint, true); err != nil {
 		t.Error(err)
 	}
-	if err := Alive(context.Background(), "unix:"); err == nil {
+	if err := Alive(context.Background(), "unix:", false); err == nil {
 		t.Error("an endpoint that is none is alive")
 	}
 }

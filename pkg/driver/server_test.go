@@ -155,7 +155,7 @@ func TestMethods(t *testing.T) {
 			t.Errorf("the controller has no %s, but %q", method, controller)
 		}
 	}
-	if !slices.Contains(node, "/csi.v1.Node/NodeStageVolume") || slices.Contains(node, "/csi.v1.Controller/CreateVolume") {
+	if !slices.Contains(node, "/csi.v1.Node/NodePublishVolume") || slices.Contains(node, "/csi.v1.Controller/CreateVolume") {
 		t.Errorf("a node has %q", node)
 	}
 	for _, code := range []codes.Code{codes.OK, codes.Internal, codes.Unknown} {

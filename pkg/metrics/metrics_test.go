@@ -47,7 +47,7 @@ func TestMetrics(t *testing.T) {
 	fake := &mount.Fake{Root: filepath.Join(dir, "root")}
 	timed := m.Timed(fake)
 	stage, pod := filepath.Join(dir, "stage"), filepath.Join(dir, "pod")
-	err := errors.Join(timed.Mount(ctx, mount.Spec{Source: "nas:/x", Target: stage}), timed.Bind(ctx, stage, pod, false), timed.Unmount(ctx, pod))
+	err := errors.Join(timed.Mount(ctx, mount.Spec{Source: "nas:/x", Target: stage}), timed.Bind(ctx, mount.Entry{Target: stage, Device: "0:1"}, pod, false), timed.Unmount(ctx, pod))
 	if err != nil {
 		t.Fatal(err)
 	}

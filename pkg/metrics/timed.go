@@ -13,7 +13,8 @@ import (
 // Mounter is what is timed.
 type Mounter interface {
 	Mount(ctx context.Context, s mount.Spec) error
-	Bind(ctx context.Context, source, target string, readOnly bool) error
+	Bind(ctx context.Context, source mount.Entry, target string, readOnly bool) error
+	Restrict(target string) error
 	Unmount(ctx context.Context, target string) error
 	Table() (mount.Table, error)
 }
@@ -42,7 +43,7 @@ func (t *timed) Mount(ctx context.Context, s mount.Spec) error {
 }
 
 // Bind times the next Mounter's.
-func (t *timed) Bind(ctx context.Context, source, target string, readOnly bool) error {
+func (t *timed) Bind(ctx context.Context, source mount.Entry, target string, readOnly bool) error {
 	start := time.Now()
 	return t.observe("bind", start, t.Mounter.Bind(ctx, source, target, readOnly))
 }

@@ -8,18 +8,37 @@ import (
 	"os"
 	"runtime"
 
+	"github.com/mooring-csi/mooring/pkg/volume"
 	"golang.org/x/sys/unix"
 )
 
-// Bind shows the mounted directory source at the existing directory target too, read-only
-// if so wished from the first moment on. It fails where target is a symbolic link.
-func (k *Kernel) Bind(_ context.Context, source, target string, readOnly bool) error {
-	tree, err := clone(unix.AT_FDCWD, source, unix.AT_SYMLINK_NOFOLLOW, readOnly)
+// Bind shows what the table has mounted at source at the existing directory target too, read-only
+// if so wished from the first moment on. It fails where something else is at source by now, or
+// nothing is, and where target is a symbolic link.
+func (k *Kernel) Bind(_ context.Context, source Entry, target string, readOnly bool) error {
+	tree, err := clone(unix.AT_FDCWD, source.Target, unix.AT_SYMLINK_NOFOLLOW, readOnly)
 	if err != nil {
-		return fmt.Errorf("bind %s: %w", source, err)
+		return fmt.Errorf("bind %s: %w", source.Target, err)
 	}
 	defer tree.Close()
+	device, err := tree.device()
+	if err != nil {
+		return fmt.Errorf("bind %s: %w", source.Target, err)
+	}
+	if device != source.Device {
+		return volume.Errorf(volume.ErrUnavailable, "bind %s: %s is not mounted there any more", source.Target, source.Source)
+	}
 	return tree.Attach(target)
+}
+
+// Restrict makes what is mounted at target read-only there, and nowhere else.
+func (k *Kernel) Restrict(target string) error {
+	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
+	err := unix.MountSetattr(unix.AT_FDCWD, target, unix.AT_SYMLINK_NOFOLLOW, &attr)
+	if err != nil {
+		return fmt.Errorf("make the mount at %s read-only: %w", target, err)
+	}
+	return nil
 }
 
 // Tree is a mount that is not in its place yet, and gone with its Close, or this process.
@@ -47,6 +66,16 @@ func clone(dir int, path string, flags uint, readOnly bool) (*Tree, error) {
 	return t, nil
 }
 
+// device returns the superblock's, as the table has it, without asking its server (statx(2),
+// AT_STATX_DONT_SYNC).
+func (t *Tree) device() (string, error) {
+	var stat unix.Statx_t
+	if err := unix.Statx(t.fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, 0, &stat); err != nil {
+		return "", fmt.Errorf("look at the mount: %w", err)
+	}
+	return fmt.Sprintf("%d:%d", stat.Dev_major, stat.Dev_minor), nil
+}
+
 // Attach puts the tree in its place, which is no symbolic link.
 func (t *Tree) Attach(target string) error {
 	// Without MOVE_MOUNT_T_SYMLINKS the target's last name is not followed.
@@ -58,6 +87,21 @@ func (t *Tree) Attach(target string) error {
 
 // Close lets go of the tree. One that is in its place stays there.
 func (t *Tree) Close() { _ = unix.Close(t.fd) }
+
+// Unshare has the rest of this goroutine, and the programs that it starts, run in a mount namespace of
+// their own. What is mounted there is seen nowhere else. What is unmounted elsewhere goes there too:
+// else a disk would stay busy for as long as the namespace has a copy of its mount
+// (mount_namespaces(7), MS_SLAVE). The goroutine must not end before the process does.
+func Unshare() error {
+	runtime.LockOSThread()
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		return fmt.Errorf("make a mount namespace: %w", err)
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
+		return fmt.Errorf("make its mounts slaves: %w", err)
+	}
+	return nil
+}
 
 // Enter has the rest of this goroutine run in another mount namespace, with its root as
 // working directory. The goroutine must not end before the process does.

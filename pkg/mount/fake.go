@@ -22,7 +22,7 @@ type Fake struct {
 
 	mu    sync.Mutex
 	table Table
-	// Fail, if set, is asked before each call ("mount", "bind", "unmount") and its error returned.
+	// Fail, if set, is asked before each call ("mount", "bind", "restrict", "unmount") and its error returned.
 	Fail func(call, target string) error
 	// Mounts and Binds count what was done.
 	Mounts, Binds int
@@ -57,13 +57,13 @@ func (f *Fake) Mount(_ context.Context, s Spec) error {
 }
 
 // Bind enters a second view of what is mounted at source.
-func (f *Fake) Bind(_ context.Context, source, target string, readOnly bool) error {
+func (f *Fake) Bind(_ context.Context, source Entry, target string, readOnly bool) error {
 	return f.do("bind", target, func() error {
-		e, ok := f.table.At(source)
-		if !ok {
-			return fmt.Errorf("bind %s: nothing is mounted there", source)
+		e, ok := f.table.At(source.Target)
+		if !ok || e.Device != source.Device {
+			return fmt.Errorf("bind %s: %s is not mounted there", source.Target, source.Source)
 		}
-		shown, err := os.Readlink(source)
+		shown, err := os.Readlink(source.Target)
 		if err != nil {
 			return err
 		}
@@ -77,6 +77,19 @@ func (f *Fake) Bind(_ context.Context, source, target string, readOnly bool) err
 		}
 		f.table = append(f.table, e)
 		return nil
+	})
+}
+
+// Restrict has the topmost entry at target be read-only.
+func (f *Fake) Restrict(target string) error {
+	return f.do("restrict", target, func() error {
+		for i, e := range slices.Backward(f.table) {
+			if e.Target == target {
+				f.table[i].Options = []string{"ro"}
+				return nil
+			}
+		}
+		return fmt.Errorf("restrict %s: nothing is mounted there", target)
 	})
 }
 

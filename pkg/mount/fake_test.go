@@ -34,19 +34,25 @@ func TestFake(t *testing.T) {
 	if err := f.Mount(ctx, Spec{Source: "nas:/export/v", Target: at("none")}); err == nil {
 		t.Error("a mount point that is not there was mounted at")
 	}
-	if err := f.Bind(ctx, at("stage"), at("pod"), false); err == nil {
+	if err := f.Bind(ctx, Entry{Target: at("stage")}, at("pod"), false); err == nil {
 		t.Error("what is not mounted was bound")
 	}
 	must(f.Mount(ctx, Spec{Source: "nas:/export/v", Target: at("stage"), Options: []string{"hard"}}))
-	must(f.Bind(ctx, at("stage"), at("pod"), true))
-	must(f.Bind(ctx, at("stage"), at("pod2"), false))
+	table, err := f.Table()
+	must(err)
+	stage := table[0]
+	must(f.Bind(ctx, stage, at("pod"), true))
+	must(f.Bind(ctx, stage, at("pod2"), false))
+	if err := f.Bind(ctx, Entry{Target: stage.Target, Device: "0:7"}, at("pod3"), false); err == nil {
+		t.Error("what is not mounted there was bound")
+	}
 	must(os.WriteFile(at("pod/file"), nil, 0o644))
 	for _, file := range []string{"root/export/v/file", "stage/file", "pod2/file"} {
 		if _, err := os.Stat(at(file)); err != nil {
 			t.Errorf("what is written in one place is not seen in another: %v", err)
 		}
 	}
-	table, err := f.Table()
+	table, err = f.Table()
 	must(err)
 	for name, readOnly := range map[string]bool{"stage": false, "pod": true, "pod2": false} {
 		if e, ok := table.At(at(name)); !ok || e.Source != "nas:/export/v" || e.ReadOnly() != readOnly {

@@ -4,48 +4,66 @@ package publish
 
 import (
 	"context"
+	"os"
 	"testing"
 
+	"github.com/mooring-csi/mooring/pkg/mount"
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// TestStageByExport stages a volume whose attributes name the export of a share that is registered:
+// TestPublishByExport publishes a volume whose attributes name the export of a share that is registered:
 // it is mounted as the share's, whatever the configuration says of others.
-func TestStageByExport(t *testing.T) {
+func TestPublishByExport(t *testing.T) {
 	for _, export := range []string{"10.0.0.1:/export", "[::ffff:10.0.0.1]:/export"} {
 		n := newNode(t)
 		n.registry.Shares[0].Servers = []string{"10.0.0.9", "10.0.0.1"}
-		id := export + "/v1"
-		r := volume.Stage{ID: id, Location: volume.Location{Share: export, Directory: "v1"}, Path: n.at("stage/v1")}
-		n.must(n.Stages.Stage(context.Background(), r))
-		e, mounted := n.mounted("stage/v1")
-		if !mounted || e.Source != "10.0.0.9:/export/v1" { // the share's first server
-
+		byExport := func(r *volume.Publish) { r.ID, r.Location.Share = export+"/v1", export }
+		well := func() {
+			t.Helper()
+			if found, err := n.Health.Volume(context.Background(), export+"/v1", n.at("pods/a")); err != nil || len(found) > 0 {
+				t.Errorf("it is unwell: %+v, %v", found, err)
+			}
+		}
+		n.must(n.publish("a", byExport))
+		if e, _ := n.mounted("pods/a"); e.Source != "10.0.0.9:/export/v1" { // the share's first server
 			t.Errorf("mounted is %+v", e)
 		}
-		n.must(n.Stages.Stage(context.Background(), r))
-		if found, err := n.Health.Volume(context.Background(), id, n.at("stage/v1"), ""); err != nil || len(found) > 0 {
-			t.Errorf("it is unwell: %+v, %v", found, err)
-		}
+		n.must(n.publish("a", byExport))
+		well()
 		// The same server, written otherwise, has not moved.
 		n.registry.Shares[0].Servers = []string{"::ffff:10.0.0.9", "10.0.0.1"}
-		if found, err := n.Health.Volume(context.Background(), id, n.at("stage/v1"), ""); err != nil || len(found) > 0 {
-			t.Errorf("it is unwell: %+v, %v", found, err)
-		}
+		well()
+		n.must(n.publish("b", byExport))
+		n.did(1, 1)
 	}
 }
 
-// TestStageWholeShare stages all of a registered share, by its export: as before it was registered, if
-// exports that are not registered are allowed at all.
-func TestStageWholeShare(t *testing.T) {
+// TestRegisteredSince has an export be registered while a pod has a volume of it: to the next pod it is
+// the same volume.
+func TestRegisteredSince(t *testing.T) {
 	n := newNode(t)
-	n.registry.Shares[0].Servers = []string{"10.0.0.1"}
-	r := volume.Stage{ID: "all", Location: volume.Location{Share: "10.0.0.1:/export"}, Path: n.at("stage/all")}
-	if err := n.Stages.Stage(context.Background(), r); volume.Kind(err) != volume.ErrInvalid {
-		t.Errorf("all of a share is staged: %v", err)
+	shares := n.registry.Shares
+	byExport := func(r *volume.Publish) { r.ID, r.Location.Share = "10.0.0.1:/export/v1", "10.0.0.1:/export" }
+	n.registry.Shares, n.registry.Unregistered, n.registry.MountOptions = nil, true, shares[0].MountOptions
+	n.must(n.publish("a", byExport))
+	n.registry.Shares = shares
+	n.must(n.publish("b", byExport))
+	n.did(1, 1)
+}
+
+// TestWholeShare publishes all of a registered share, by its export: as before it was registered, if
+// exports that are not registered are allowed at all. It may be mounted for others, too.
+func TestWholeShare(t *testing.T) {
+	n := newNode(t)
+	whole := func(r *volume.Publish) {
+		r.ID, r.Location, r.SingleWriter = "all", volume.Location{Share: "10.0.0.1:/export"}, true
 	}
+	n.refused("all of a share", n.publish("a", whole), volume.ErrInvalid)
 	n.registry.Unregistered = true
-	n.must(n.Stages.Stage(context.Background(), r))
+	n.must(os.Mkdir(n.at("given"), 0o755))
+	n.must(n.mounter.Mount(context.Background(), mount.Spec{Source: "10.0.0.1:/export", Target: n.at("given")}))
+	n.must(n.publish("a", whole))
+	n.refused("a second pod", n.publish("b", whole), volume.ErrConflict)
 }
 
 // TestNested has a volume of an export that lies inside a share which was registered later: it goes
@@ -53,11 +71,9 @@ func TestStageWholeShare(t *testing.T) {
 func TestNested(t *testing.T) {
 	n := newNode(t)
 	n.registry.Shares, n.registry.Unregistered = nil, true
-	n.must(n.Stages.Stage(context.Background(), volume.Stage{
-		ID: "10.0.0.1:/export/v1", Location: volume.Location{Share: "10.0.0.1:/export", Directory: "v1"}, Path: n.at("stage/v1"),
-	}))
+	n.must(n.publish("a", func(r *volume.Publish) { r.ID, r.Location.Share = "10.0.0.1:/export/v1", "10.0.0.1:/export" }))
 	n.registry.Shares = []volume.Share{{Name: "nas1", Servers: []string{"10.0.0.1"}, Path: "/"}}
-	found, err := n.Health.Volume(context.Background(), "10.0.0.1:/export/v1", n.at("stage/v1"), "")
+	found, err := n.Health.Volume(context.Background(), "10.0.0.1:/export/v1", n.at("pods/a"))
 	if err != nil || len(found) != 1 || found[0].Reason != volume.SharesOverlap {
 		t.Errorf("its health is %+v, %v", found, err)
 	}

@@ -118,24 +118,21 @@ func (n *node) doInline(ctx context.Context, r InlineRequest) error {
 
 func (n *node) at(name string) string { return filepath.Join(n.dir, name) }
 
-func (n *node) stage(directory string) error {
-	return n.Stages.Stage(context.Background(), volume.Stage{
-		ID: "nas1/" + directory, Location: volume.Location{Share: "nas1", Directory: directory}, Path: n.at("stage/" + directory),
-	})
-}
-
 // publish shows v1 at a target beneath pods.
 func (n *node) publish(target string, change func(*volume.Publish)) error {
-	r := volume.Publish{ID: "nas1/v1", StagingPath: n.at("stage/v1"), Target: n.at("pods/" + target)}
+	r := volume.Publish{ID: "nas1/v1", Location: volume.Location{Share: "nas1", Directory: "v1"}, Target: n.at("pods/" + target)}
 	if change != nil {
 		change(&r)
 	}
 	return n.Pods.Publish(context.Background(), r)
 }
 
-func (n *node) unstage(directory string) error {
-	return n.Stages.Unstage(context.Background(), "nas1/"+directory, n.at("stage/"+directory))
-}
+// v2 has a publication be of another volume.
+func v2(r *volume.Publish) { r.ID, r.Location.Directory = "nas1/v2", "v2" }
+
+func readOnly(r *volume.Publish) { r.ReadOnly = true }
+
+func single(r *volume.Publish) { r.SingleWriter = true }
 
 func (n *node) unpublish(target string) error {
 	return n.Pods.Unpublish(context.Background(), "nas1/v1", n.at("pods/"+target))

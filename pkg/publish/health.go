@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -16,7 +15,6 @@ import (
 	"github.com/mooring-csi/mooring/pkg/probe"
 	"github.com/mooring-csi/mooring/pkg/volume"
 	"golang.org/x/sys/unix"
-	"k8s.io/klog/v2"
 )
 
 // slowAfter is how long a single answer may take before that is worth a word.
@@ -25,77 +23,65 @@ const slowAfter = time.Second
 // Health says how the mounts of this node are, and the servers.
 type Health struct {
 	*local
-	stages *Stages
 }
 
-// Volume says what is wrong with a volume on this node: with what is mounted at its staging
-// path, and at the path where a pod sees it; either may be "". A stage that has gone stale is
-// replaced, so that the next pod gets a good one. ErrNotFound: it is at neither.
-func (h *Health) Volume(ctx context.Context, id, stagingPath, target string) ([]volume.Condition, error) {
-	var paths []string
-	for _, path := range []string{stagingPath, target} {
-		if path == "" {
-			continue
-		}
+// Volume says what is wrong with a volume on this node: with what is mounted at the path where a
+// pod sees it, or, where that is "", at all paths where pods do. ErrNotFound: it is at none.
+func (h *Health) Volume(ctx context.Context, id, path string) ([]volume.Condition, error) {
+	all := h.views.of(id)
+	if path != "" {
 		path, err := clean(path)
 		if err != nil {
 			return nil, err
 		}
-		paths = append(paths, path)
-	}
-	note, noted, err := h.state.stage(id, stagingPath)
-	if err != nil {
-		return nil, err
-	}
-	if len(paths) == 0 && noted {
-		paths = []string{note.Path}
+		one, noted := h.views.at(path)
+		if all = []view{one}; !noted || one.ID != id {
+			all = []view{{ID: id, Target: path}}
+		}
 	}
 	table, err := h.mounter.Table()
 	if err != nil {
 		return nil, err
 	}
-	found, mounted := h.askAll(ctx, id, table, paths, note.Path)
-	switch {
-	case !mounted && noted:
-		found = append(found, volume.Condition{Severity: volume.Inaccessible, Reason: volume.NotMounted,
-			Message: fmt.Sprintf("volume %s was staged at %s, and nothing is mounted there any more: it is mounted again for the next pod", id, note.Path)})
-	case !mounted:
-		return nil, volume.Errorf(volume.ErrNotFound, "volume %s is not mounted on this node", id)
-	}
-	if noted {
-		found = append(found, h.compare(note)...)
-	}
-	return distinct(found), nil
-}
-
-// askAll asks what is mounted at the paths, of which one may be the stage, all at once.
-func (h *Health) askAll(ctx context.Context, id string, table mount.Table, paths []string, stage string) (found []volume.Condition, mounted bool) {
-	each := make([][]volume.Condition, len(paths))
+	each := make([][]volume.Condition, len(all))
 	var asking sync.WaitGroup
-	for i, path := range paths {
-		if e, ok := table.At(path); ok {
-			mounted = true
-			asking.Go(func() { each[i] = h.ask(ctx, id, e, path == stage) })
-		}
+	there := false
+	for i, v := range all {
+		e, mounted := table.At(v.Target)
+		there = there || mounted || v.Server != ""
+		asking.Go(func() { each[i] = h.askView(ctx, v, e, mounted) })
 	}
 	asking.Wait()
-	return slices.Concat(each...), mounted
+	if !there {
+		return nil, volume.Errorf(volume.ErrNotFound, "volume %s is not mounted on this node", id)
+	}
+	return distinct(slices.Concat(each...)), nil
+}
+
+// askView asks how a pod's view is. One without a server is of a mount that nothing is known of.
+func (h *Health) askView(ctx context.Context, v view, e mount.Entry, mounted bool) []volume.Condition {
+	switch {
+	case v.Server == "" && !mounted:
+		return nil
+	case v.Server == "":
+		return h.ask(ctx, e)
+	case !mounted:
+		return []volume.Condition{{Severity: volume.Inaccessible, Reason: volume.NotMounted,
+			Message: fmt.Sprintf("volume %s was mounted at %s, and nothing is mounted there any more: restart the pod", v.ID, v.Target)}}
+	}
+	return append(h.ask(ctx, e), h.compare(v)...)
 }
 
 // ask asks one mount of a volume.
-func (h *Health) ask(ctx context.Context, id string, e mount.Entry, stage bool) []volume.Condition {
+func (h *Health) ask(ctx context.Context, e mount.Entry) []volume.Condition {
 	m := probeOf(e)
 	answer, err := h.probes.Ask(ctx, m, 0)
 	switch {
 	case err == nil:
 		return fine(answer, e)
-	case errors.Is(err, unix.ESTALE) && stage:
-		h.restageSoon(ctx, id, e.Target)
-		return []volume.Condition{{Severity: volume.Inaccessible, Reason: volume.StaleFileHandle,
-			Message: fmt.Sprintf("%s was exported anew, or its directory made anew: pods that run have a stale mount and have to be restarted; new pods get a new one", e.Source)}}
 	case errors.Is(err, unix.ESTALE):
 		return []volume.Condition{{Severity: volume.Inaccessible, Reason: volume.StaleFileHandle,
-			Message: fmt.Sprintf("%s was exported anew, or its directory made anew: the pod has a stale mount: restart it", e.Source)}}
+			Message: fmt.Sprintf("%s was exported anew, or its directory made anew: the pod has a stale mount: restart it, and it gets a new one", e.Source)}}
 	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
 		return []volume.Condition{{Severity: volume.Inaccessible, Reason: volume.AccessDenied,
 			Message: fmt.Sprintf("%s: the server does not let this node in any more: check /etc/exports on the server (exportfs -v)", e.Source)}}
@@ -110,21 +96,6 @@ func (h *Health) ask(ctx context.Context, id string, e mount.Entry, stage bool) 
 	}
 	return []volume.Condition{{Severity: volume.Inaccessible, Reason: volume.SlowResponses,
 		Message: fmt.Sprintf("%s: the server is there (it answered in %v), and its file system does not answer in time: look at its disks and its load", e.Source, took.Round(time.Millisecond))}}
-}
-
-// restageSoon mounts a volume anew, and waits for that no longer than its caller does.
-func (h *Health) restageSoon(ctx context.Context, id, path string) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		if err := h.stages.restage(context.WithoutCancel(ctx), id, path); err != nil {
-			klog.FromContext(ctx).Error(err, "A stale mount cannot be replaced yet", "volume", id, "path", path)
-		}
-	}()
-	select {
-	case <-done:
-	case <-ctx.Done():
-	}
 }
 
 func isErrno(err error) bool {
@@ -147,18 +118,18 @@ func fine(a probe.Answer, e mount.Entry) []volume.Condition {
 }
 
 // compare compares where a volume is mounted from with what the registry says now.
-func (h *Health) compare(note staged) []volume.Condition {
-	def, err := h.registry().Resolve(note.Location.Share)
+func (h *Health) compare(v view) []volume.Condition {
+	def, err := h.registry().Resolve(v.Location.Share)
 	switch {
 	case err != nil:
 		return []volume.Condition{{Severity: volume.Degraded, Reason: volume.ShareNotRegistered,
-			Message: fmt.Sprintf("volume %s goes on, and cannot be mounted again: %v", note.ID, err)}}
-	case !def.HasServer(note.Server):
+			Message: fmt.Sprintf("volume %s goes on, and cannot be mounted again: %v", v.ID, err)}}
+	case !def.HasServer(v.Server):
 		return []volume.Condition{{Severity: volume.Degraded, Reason: volume.ServerMoved,
-			Message: fmt.Sprintf("volume %s is mounted from %s, and share %s is elsewhere by now: restart its pods on this node, all at a time, to have it mounted from there", note.ID, note.Server, def)}}
+			Message: fmt.Sprintf("volume %s is mounted from %s, and share %s is elsewhere by now: restart its pods to have it mounted from there", v.ID, v.Server, def)}}
 	}
 	if err := h.registry().Nested(def); err != nil {
-		return []volume.Condition{{Severity: volume.Degraded, Reason: volume.SharesOverlap, Message: fmt.Sprintf("volume %s: %v", note.ID, err)}}
+		return []volume.Condition{{Severity: volume.Degraded, Reason: volume.SharesOverlap, Message: fmt.Sprintf("volume %s: %v", v.ID, err)}}
 	}
 	return nil
 }
@@ -230,14 +201,18 @@ func (h *Health) askShare(ctx context.Context, def volume.Share) volume.Conditio
 
 // Usage tells how full a volume is that is mounted at path.
 func (h *Health) Usage(ctx context.Context, id, path string) (volume.Space, error) {
-	path = filepath.Clean(path) // a relative one is not in the table
+	notMounted := volume.Errorf(volume.ErrNotFound, "volume %s is not mounted at %s", id, path)
+	path, err := clean(path)
+	if err != nil {
+		return volume.Space{}, notMounted
+	}
 	table, err := h.mounter.Table()
 	if err != nil {
 		return volume.Space{}, err
 	}
 	e, mounted := table.At(path)
 	if !mounted {
-		return volume.Space{}, volume.Errorf(volume.ErrNotFound, "volume %s is not mounted at %s", id, path)
+		return volume.Space{}, notMounted
 	}
 	return h.probes.Usage(ctx, probeOf(e))
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"sync"
 	"time"
 
 	"github.com/mooring-csi/mooring/pkg/mount"
@@ -24,7 +25,8 @@ const (
 // Inlines shows pods inline volumes. There is no stage: the directory is the one pod's.
 type Inlines struct {
 	*local
-	do func(ctx context.Context, r InlineRequest) error
+	unnoted sync.Map // targets of pods that are gone, which could not be noted
+	do      func(ctx context.Context, r InlineRequest) error
 }
 
 // publish shows a pod a directory of its own, or one that is there, on a share that allows
@@ -52,7 +54,7 @@ func (i *Inlines) publish(ctx context.Context, r volume.Publish) error {
 		if !sameDirectory(e.Source, def.Source("server", dir)) || e.ReadOnly() != r.ReadOnly {
 			return volume.Errorf(volume.ErrIncompatible, "inline volume %s cannot be published at %s: %s is mounted there, in another way", r.ID, r.Target, e.Source)
 		}
-		return nil
+		return i.stays(r.Target)
 	}
 	if err := makeDirectory(r.Target, false); err != nil {
 		return fmt.Errorf("publish inline volume %s: %w", r.ID, err)
@@ -63,6 +65,7 @@ func (i *Inlines) publish(ctx context.Context, r volume.Publish) error {
 		if err := i.state.put(inlinePrefix, r.Target, note); err != nil {
 			return err
 		}
+		i.unnoted.Delete(r.Target)
 		request.Key = note.Key
 	}
 	t := target{share: def, servers: def.Servers, dir: dir, options: volume.MergeMountOptions(nodeOptions, def.MountOptions, r.Inline.Context)}
@@ -76,6 +79,19 @@ func (i *Inlines) publish(ctx context.Context, r volume.Publish) error {
 	}
 	i.probes.Good(r.Target)
 	return nil
+}
+
+// stays notes that the pod is there whose directory is mounted at target. The answer to an attempt that
+// mounted it may have been lost, and then it was noted that the pod was gone.
+func (i *Inlines) stays(target string) error {
+	var note inline
+	noted, err := i.state.get(inlinePrefix, target, &note)
+	if err != nil || !noted || !i.left(note) {
+		return err
+	}
+	i.unnoted.Delete(target)
+	note.Left = false
+	return i.state.put(inlinePrefix, target, note)
 }
 
 // share returns the share that a pod names, if it may.
@@ -103,24 +119,29 @@ func (i *Inlines) viaShare(ctx context.Context, t target, r InlineRequest) error
 	})
 }
 
-// leave removes the directory that was made for what was mounted at target, if one was.
-// Where the share cannot be reached that is done later: the pod must be able to go.
-func (i *Inlines) leave(ctx context.Context, target string) error {
+// leave removes the directory that was made for what was mounted at target, if one was. The pod must
+// be able to go: where the share cannot be reached, or the state directory is full or damaged, that is
+// done later, and not here.
+func (i *Inlines) leave(ctx context.Context, target string) {
+	log := klog.FromContext(ctx)
 	var note inline
 	noted, err := i.state.get(inlinePrefix, target, &note)
+	if err != nil {
+		log.Error(err, "The directory of an inline volume stays, if there is one: its note cannot be read", "path", target)
+	}
 	if err != nil || !noted {
-		return err
+		return
 	}
 	note.Left = true
 	if err := i.state.put(inlinePrefix, target, note); err != nil {
-		return err
+		i.unnoted.Store(target, true)
+		log.Error(err, "It is not noted that an inline volume's pod is gone", "volume", note.ID, "share", note.Share)
 	}
 	ctx, cancel := context.WithTimeout(ctx, leavePatience)
 	defer cancel()
 	if err := i.remove(ctx, note); err != nil {
-		klog.FromContext(ctx).Error(err, "The directory of an inline volume stays for now, and is removed later", "volume", note.ID, "share", note.Share)
+		log.Error(err, "The directory of an inline volume stays for now, and is removed later", "volume", note.ID, "share", note.Share)
 	}
-	return nil
 }
 
 func (i *Inlines) remove(ctx context.Context, note inline) error {
@@ -135,6 +156,7 @@ func (i *Inlines) remove(ctx context.Context, note inline) error {
 	if err != nil {
 		return err
 	}
+	i.unnoted.Delete(note.Target)
 	return i.state.drop(inlinePrefix, note.Target)
 }
 
@@ -160,13 +182,19 @@ func (i *Inlines) tidyOnce(ctx context.Context) {
 		log.Error(err, "The notes of inline volumes cannot all be read")
 	}
 	for _, note := range notes {
-		if !note.Left {
+		if !i.left(note) {
 			continue
 		}
 		if err := i.tidy(ctx, note.ID, note.Target); err != nil {
 			log.Error(err, "The directory of an inline volume cannot be removed yet", "volume", note.ID, "share", note.Share)
 		}
 	}
+}
+
+// left reports whether a pod is gone, whether that could be noted or not.
+func (i *Inlines) left(note inline) bool {
+	_, unnoted := i.unnoted.Load(note.Target)
+	return note.Left || unnoted
 }
 
 // tidy removes a pod's directory, unless somebody is at it, or has come back to it.
@@ -182,7 +210,7 @@ func (i *Inlines) tidy(ctx context.Context, id, target string) error {
 	}
 	var note inline
 	noted, err := i.state.get(inlinePrefix, target, &note)
-	if _, mounted := table.At(target); err != nil || !noted || !note.Left || mounted {
+	if _, mounted := table.At(target); err != nil || !noted || mounted || !i.left(note) {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, mountPatience)

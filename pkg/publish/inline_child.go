@@ -48,7 +48,7 @@ func (c *Children) Do(ctx context.Context, r InlineRequest) error {
 	defer namespace.Close()
 	stdout, stderr, err := c.Run(ctx, child.Command{
 		Name: "/proc/self/exe", Args: []string{InlineCommand}, Server: r.Server, Stdin: stdin,
-		Files: []*os.File{namespace}, Private: true,
+		Files: []*os.File{namespace},
 	})
 	switch {
 	case ctx.Err() != nil:
@@ -86,13 +86,16 @@ func InlineChild(in io.Reader, out io.Writer) error {
 
 func (r InlineRequest) do() error {
 	unix.Umask(0)
+	if err := mount.Unshare(); err != nil {
+		return err
+	}
 	kernel := mount.Kernel{Joined: true}
 	if err := kernel.Mount(context.Background(), r.spec()); err != nil {
 		return fmt.Errorf("share %s: %w", r.Share, err)
 	}
 	tree, err := r.onShare()
 	// The namespace would take the mount with it, but for rpc.statd, which mount.nfs may have
-	// started in it.
+	// started in it. Of the driver's mounts it has slaves: what is unmounted there is unmounted here.
 	if e := mount.Detach(r.At); err == nil {
 		err = e
 	}

@@ -23,7 +23,7 @@ func newInlineNode(t *testing.T) *node {
 // inlineAt has a pod want a directory of its own, or one that is there.
 func (n *node) inlineAt(target, directory string, change func(*volume.Publish)) error {
 	return n.publish(target, func(r *volume.Publish) {
-		r.ID, r.StagingPath = "csi-"+target, ""
+		r.ID, r.Location = "csi-"+target, volume.Location{}
 		r.Inline = &volume.Inline{Share: "nas1", Directory: directory, Pod: "team/" + target}
 		if change != nil {
 			change(r)
@@ -116,6 +116,43 @@ func TestInlineShareAway(t *testing.T) {
 	s.Inlines.tidyOnce(context.Background())
 	if notes := n.notes(); len(notes) > 0 {
 		t.Errorf("still noted is %+v", notes)
+	}
+}
+
+// TestInlineStateDamaged has the state directory be full, damaged or gone when a pod goes: it can go.
+func TestInlineStateDamaged(t *testing.T) {
+	n := newInlineNode(t)
+	for _, pod := range []string{"a", "b", "c"} {
+		n.must(n.inlineAt(pod, "", nil))
+	}
+	n.must(n.mounter.Unmount(context.Background(), n.at("pods/a")))
+	n.Inlines.unnoted.Store(n.at("pods/a"), true) // as when the disk is full
+	n.Inlines.tidyOnce(context.Background())
+	if r := n.inlines[len(n.inlines)-1]; r.Target != "" || r.Key != "csi-a" || len(n.notes()) != 2 {
+		t.Errorf("the last request is %+v, noted is %+v", r, n.notes())
+	}
+	n.must(os.WriteFile(n.at("state/"+fileName(inlinePrefix, n.at("pods/b"))), nil, 0o600))
+	n.must(n.inlineGone("b"))
+	n.absent("pods/b")
+	n.must(os.RemoveAll(n.at("state")))
+	n.must(n.inlineGone("c"))
+	n.absent("pods/c")
+}
+
+// TestAnswerIsLost has an attempt mount the directory and fail for all that, so that the pod is noted to
+// be gone: with the retry it is there.
+func TestAnswerIsLost(t *testing.T) {
+	n := newInlineNode(t)
+	n.inlineDo = volume.Errorf(volume.ErrUnavailable, "the answer is lost")
+	n.refused("publish", n.inlineAt("a", "", nil), volume.ErrUnavailable)
+	n.inlineDo = nil
+	n.must(n.doInline(context.Background(), n.inlines[0]))
+	n.must(n.inlineAt("a", "", nil))
+	n.must(n.mounter.Unmount(context.Background(), n.at("pods/a"))) // the machine is started again
+	before := len(n.inlines)
+	n.Inlines.tidyOnce(context.Background())
+	if len(n.inlines) != before {
+		t.Errorf("the directory of a pod that is there is removed: %+v", n.inlines[before:])
 	}
 }
 

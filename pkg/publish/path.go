@@ -12,12 +12,21 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// clean returns a path's canonical form. Only absolute ones will do.
+// clean returns a path as the mount table has it: the parent's symbolic links are followed, and the
+// last name is not looked at, where something may be mounted. Only absolute paths will do.
 func clean(path string) (string, error) {
 	if !filepath.IsAbs(path) {
 		return "", volume.Errorf(volume.ErrInvalid, "the path %q is not absolute", path)
 	}
-	return filepath.Clean(path), nil
+	path = filepath.Clean(path)
+	parent, err := filepath.EvalSymlinks(filepath.Dir(path))
+	switch {
+	case errors.Is(err, fs.ErrNotExist): // so there is nothing at path either
+		return path, nil
+	case err != nil:
+		return "", inTheWay(err)
+	}
+	return filepath.Join(parent, filepath.Base(path)), nil
 }
 
 // makeDirectory makes the directory at which something is to be mounted. Nothing is mounted

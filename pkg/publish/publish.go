@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package publish has the node's use cases. A volume is mounted once per node (stage), and
-// each pod gets a bind of that mount (publish), which costs the server nothing.
+// Package publish has the node's use cases: it shows volumes to pods, and takes them away.
+//
+// A pod's view of a volume is a mount of its own, at the pod's target: mounted from the server, or,
+// where another pod of this node has the volume in the same way, a second mount of what that one
+// has, which costs the server nothing. There is no stage. The kernel gives mounts of one export with
+// the same options one superblock: what one pod writes, locks or removes the others see at once.
 //
 // What is mounted is known from the mount table alone, which also survives a restart of the
 // driver. A path that may be on a dead server is never looked at: an entry of the table says
@@ -27,7 +31,8 @@ const fresh = 5 * time.Second
 // Mounter is what is needed of package mount.
 type Mounter interface {
 	Mount(ctx context.Context, s mount.Spec) error
-	Bind(ctx context.Context, source, target string, readOnly bool) error
+	Bind(ctx context.Context, source mount.Entry, target string, readOnly bool) error
+	Restrict(target string) error
 	Unmount(ctx context.Context, target string) error
 	Table() (mount.Table, error)
 }
@@ -44,7 +49,6 @@ type Prober interface {
 
 // Service does a node's work.
 type Service struct {
-	Stages  *Stages
 	Pods    *Pods
 	Inlines *Inlines
 	Health  *Health
@@ -57,13 +61,16 @@ func New(registry func() *volume.Registry, mounter Mounter, probes Prober, dir s
 	if err != nil {
 		return nil, fmt.Errorf("open the node's state: %w", err)
 	}
-	l := &local{registry: registry, mounter: mounter, probes: probes, state: state}
-	stages, inlines := &Stages{l}, &Inlines{local: l, do: inline}
+	table, err := mounter.Table()
+	if err != nil {
+		return nil, err
+	}
+	l := &local{registry: registry, mounter: mounter, probes: probes, state: state, views: loadViews(state, table)}
+	inlines := &Inlines{local: l, do: inline}
 	return &Service{
-		Stages:  stages,
-		Pods:    &Pods{local: l, stages: stages, inlines: inlines},
+		Pods:    &Pods{local: l, inlines: inlines},
 		Inlines: inlines,
-		Health:  &Health{local: l, stages: stages},
+		Health:  &Health{local: l},
 	}, nil
 }
 
@@ -73,11 +80,12 @@ type local struct {
 	mounter  Mounter
 	probes   Prober
 	state    state
+	views    *views
 	locks    keylock.Set
 }
 
-// lock takes a volume for one who changes its stage, or for one of several who publish it,
-// and the path for one.
+// lock takes a volume for one who is to be its only pod, or for one of several, and the path for
+// one.
 func (l *local) lock(id, path string, exclusive bool) (func(), error) {
 	try := l.locks.TryRLock
 	if exclusive {

@@ -17,15 +17,12 @@ import (
 func TestLife(t *testing.T) {
 	n := newNode(t)
 	for range 2 {
-		n.must(n.stage("v1"))
-	}
-	n.did(1, 0)
-	for range 2 {
 		n.must(n.publish("a", nil))
-		n.must(n.publish("b", func(r *volume.Publish) { r.ReadOnly = true }))
+		n.must(n.publish("b", readOnly))
+		n.must(n.publish("c", v2))
 	}
-	n.did(1, 2)
-	for name, readOnly := range map[string]bool{"stage/v1": false, "pods/a": false, "pods/b": true} {
+	n.did(2, 1)
+	for name, readOnly := range map[string]bool{"pods/a": false, "pods/b": true} {
 		if e, ok := n.mounted(name); !ok || e.Source != "10.0.0.1:/export/v1" || e.ReadOnly() != readOnly {
 			t.Errorf("at %s there is %+v, %v", name, e, ok)
 		}
@@ -33,35 +30,105 @@ func TestLife(t *testing.T) {
 	if space, err := n.Health.Usage(context.Background(), "nas1/v1", n.at("pods")+"//a/"); err != nil || space.Total != 7 || n.probes.usage[0] != n.at("pods/a") {
 		t.Errorf("the usage is %+v, %v, of %q", space, err, n.probes.usage)
 	}
-
 	for range 2 {
 		n.must(n.unpublish("a"))
-		n.must(n.unpublish("b"))
 	}
-	n.absent("pods/a")
-	n.absent("pods/b")
-	if _, ok := n.mounted("stage/v1"); !ok {
-		t.Error("the stage went with the pods")
-	}
+	n.must(n.publish("d", readOnly))
+	n.did(2, 2) // of b's
 	for range 2 {
-		n.must(n.unstage("v1"))
+		n.must(n.unpublish("b"))
+		n.must(n.unpublish("d"))
 	}
-	if _, ok := n.mounted("stage/v1"); ok {
-		t.Error("the stage is still mounted")
-	}
-	for _, path := range []string{"pods/a", "pods/b", "stage/v1"} {
+	for _, path := range []string{"pods/a", "pods/b", "pods/d"} {
+		n.absent(path)
 		if !slices.Contains(n.probes.forgotten, n.at(path)) {
 			t.Errorf("what was known of %s is kept: forgotten are only %q", path, n.probes.forgotten)
 		}
 	}
-	n.must(n.stage("v1"))
-	n.did(2, 2)
+	n.must(n.publish("a", nil))
+	n.did(3, 2)
+	n.noted(2)
+}
+
+// noted fails the test unless so many views are noted, in memory and on disk.
+func (n *node) noted(want int) {
+	n.Helper()
+	notes, err := all[view](n.Pods.state, viewPrefix)
+	n.must(err)
+	if len(notes) != want || len(n.Pods.views.all) != want {
+		n.Errorf("noted are %+v and %+v, and not %d", notes, n.Pods.views.all, want)
+	}
+}
+
+// TestShares has pods of one volume share a mount where that is mounted as they want it, and no other.
+func TestShares(t *testing.T) {
+	for what, c := range map[string]struct {
+		change func(n *node, r *volume.Publish)
+		shared bool
+	}{
+		"the same":               {func(*node, *volume.Publish) {}, true},
+		"read-only":              {func(_ *node, r *volume.Publish) { r.ReadOnly = true }, true},
+		"with the option ro":     {func(_ *node, r *volume.Publish) { r.Options = []string{"ro"} }, true},
+		"with other options":     {func(_ *node, r *volume.Publish) { r.Options = []string{"nfsvers=3"} }, false},
+		"a share that has moved": {func(n *node, _ *volume.Publish) { n.registry.Shares[0].Servers = []string{"10.0.0.2"} }, false},
+		"the address, otherwise": {func(n *node, _ *volume.Publish) { n.registry.Shares[0].Servers = []string{"::ffff:10.0.0.1"} }, true},
+		"options that changed":   {func(n *node, _ *volume.Publish) { n.registry.Shares[0].MountOptions = nil }, false},
+		"after a restart":        {func(n *node, _ *volume.Publish) { n.Service = n.service(n.mounter) }, true},
+		"with no notes": {func(n *node, _ *volume.Publish) {
+			n.must(os.RemoveAll(n.at("state")))
+			n.Service = n.service(n.mounter)
+		}, false},
+	} {
+		n := newNode(t)
+		n.must(n.publish("a", nil))
+		n.must(n.publish("b", func(r *volume.Publish) { c.change(n, r) }))
+		if want := 1; c.shared != (n.mounter.Mounts == want) || c.shared != (n.mounter.Binds == 1) {
+			t.Errorf("%s: there were %d mounts and %d binds", what, n.mounter.Mounts, n.mounter.Binds)
+		}
+	}
+}
+
+// TestReadOnlyFirst has the first pod be one that only reads: one that writes gets a mount of its own.
+func TestReadOnlyFirst(t *testing.T) {
+	n := newNode(t)
+	n.must(n.publish("a", readOnly))
+	n.must(n.publish("b", nil))
+	n.must(n.publish("c", nil))
+	n.did(2, 1)
+	for name, readOnly := range map[string]bool{"pods/a": true, "pods/b": false, "pods/c": false} {
+		if e, _ := n.mounted(name); e.ReadOnly() != readOnly {
+			t.Errorf("at %s there is %+v", name, e)
+		}
+	}
+}
+
+// TestEndsBeforeReadOnly has a run of the driver end between the mount and its being read-only.
+func TestEndsBeforeReadOnly(t *testing.T) {
+	n := newNode(t)
+	wrong := errors.New("no")
+	n.mounter.Fail = func(call, _ string) error {
+		if call == "restrict" || call == "unmount" {
+			return wrong
+		}
+		return nil
+	}
+	if err := n.publish("a", readOnly); !errors.Is(err, wrong) {
+		t.Errorf("the error is %v", err)
+	}
+	n.Pods.views.put(context.Background(), view{ID: "nas1/v1", Target: n.at("pods/a"), ReadOnly: true}) // as a process that was killed leaves it
+	n.mounter.Fail = nil
+	n.Service = n.service(n.mounter)
+	n.must(n.publish("a", readOnly))
+	if e, _ := n.mounted("pods/a"); !e.ReadOnly() {
+		t.Errorf("mounted is %+v", e)
+	}
+	n.did(1, 0)
 }
 
 // TestUsageElsewhere has only what is mounted asked.
 func TestUsageElsewhere(t *testing.T) {
 	n := newNode(t)
-	n.must(n.stage("v1"))
+	n.must(n.publish("a", nil))
 	for _, path := range []string{n.at("pods"), n.at("none"), "relative", ""} {
 		_, err := n.Health.Usage(context.Background(), "nas1/v1", path)
 		n.refused("the usage at "+path, err, volume.ErrNotFound)
@@ -73,43 +140,35 @@ func TestMountOptions(t *testing.T) {
 	n := newNode(t)
 	var got mount.Spec
 	spy := &spy{Mounter: n.mounter, mount: func(s mount.Spec) error { got = s; return nil }}
-	s := n.service(spy)
-	n.must(s.Stages.Stage(context.Background(), volume.Stage{
-		ID: "nas1/v1", Location: volume.Location{Share: "nas1", Directory: "v1"}, Path: n.at("stage/v1/"), Options: []string{"nfsvers=3,nolock"},
-	}))
-	want := mount.Spec{Source: "10.0.0.1:/export/v1", Target: n.at("stage/v1"), Options: []string{"retry=0", "nosharecache", "nodev", "nfsvers=3", "nolock"}}
+	n.Service = n.service(spy)
+	n.must(n.publish("a/", func(r *volume.Publish) { r.Options = []string{"nfsvers=3,nolock,ro"} }))
+	want := mount.Spec{Source: "10.0.0.1:/export/v1", Target: n.at("pods/a"), Options: []string{"retry=0", "nodev", "nfsvers=3", "nolock"}}
 	if got.Source != want.Source || got.Target != want.Target || !slices.Equal(got.Options, want.Options) {
 		t.Errorf("what is mounted is %+v, want %+v", got, want)
 	}
+	if e, _ := n.mounted("pods/a"); !e.ReadOnly() {
+		t.Error("it can be written to")
+	}
 }
 
-// TestSnapshotDirectory has a volume that is a snapshot itself be staged read-only, whatever
-// the options say, and so for every pod; and nothing else beneath Mooring's directory.
+// TestSnapshotDirectory has a volume that is a snapshot itself be read-only for every pod, whatever
+// the options say; and nothing else beneath Mooring's directory be shown.
 func TestSnapshotDirectory(t *testing.T) {
 	for what, options := range map[string][]string{"nothing": nil, "rw": {"rw"}, "both": {"ro", "rw"}, "with others": {"nodev,rw,noatime"}} {
 		n := newNode(t)
 		n.registry.Shares[0].MountOptions = append(n.registry.Shares[0].MountOptions, "rw")
 		dir := volume.SnapshotDirectory("s1")
 		n.must(os.MkdirAll(n.at("root/export/"+dir), 0o755))
-		var got mount.Spec
-		spy := &spy{Mounter: n.mounter, mount: func(s mount.Spec) error { got = s; return nil }}
-		n.Service = n.service(spy)
-		stage := func(directory string) error {
-			return n.Stages.Stage(context.Background(), volume.Stage{
-				ID: "nas1/v1", Location: volume.Location{Share: "nas1", Directory: directory}, Path: n.at("stage/v1"), Options: options,
-			})
+		publish := func(pod, directory string) error {
+			return n.publish(pod, func(r *volume.Publish) { r.Location.Directory, r.Options = directory, options })
 		}
 		for _, directory := range []string{".mooring", ".mooring/snapshots", ".mooring/snapshots/s1", dir + "/deeper", ".mooring/snapshots/../data"} {
-			n.refused(directory, stage(directory), volume.ErrInvalid)
+			n.refused(directory, publish("a", directory), volume.ErrInvalid)
 		}
-		n.must(stage(dir))
-		if !slices.Contains(got.Options, "ro") || slices.Contains(got.Options, "rw") {
-			t.Errorf("%s: it is mounted with %q", what, got.Options)
-		}
-		n.must(n.publish("a", nil))
-		for _, at := range []string{"stage/v1", "pods/a"} {
-			if e, ok := n.mounted(at); !ok || !e.ReadOnly() || e.Source != "10.0.0.1:/export/"+dir {
-				t.Errorf("%s: at %s there is %+v, %v", what, at, e, ok)
+		for _, pod := range []string{"a", "b"} {
+			n.must(publish(pod, dir))
+			if e, ok := n.mounted("pods/" + pod); !ok || !e.ReadOnly() || e.Source != "10.0.0.1:/export/"+dir {
+				t.Errorf("%s: at %s there is %+v, %v", what, pod, e, ok)
 			}
 		}
 	}
@@ -136,54 +195,102 @@ func TestServers(t *testing.T) {
 	spy := &spy{Mounter: n.mounter, mount: func(s mount.Spec) error { return down[s.Source] }}
 	n.Service = n.service(spy)
 
-	n.must(n.stage("v1"))
-	if e, _ := n.mounted("stage/v1"); e.Source != "[fe80::2]:/export/v1" {
+	n.must(n.publish("a", nil))
+	if e, _ := n.mounted("pods/a"); e.Source != "[fe80::2]:/export/v1" {
 		t.Errorf("mounted is %+v", e)
 	}
-	n.must(n.stage("v1")) // a mount of the other server is as good
-	n.did(1, 0)
+	n.must(n.publish("b", nil)) // a mount of the other server is as good
+	n.did(1, 1)
 
 	down["10.0.0.1:/export/v2"] = volume.Errorf(volume.ErrUnavailable, "first is down")
 	down["[fe80::2]:/export/v2"] = volume.Errorf(volume.ErrRefused, "second refuses")
-	err := n.stage("v2")
+	err := n.publish("c", v2)
 	n.refused("both are down", err, volume.ErrUnavailable)
 	if second := down["[fe80::2]:/export/v2"]; !errors.Is(err, second) {
 		t.Errorf("%v is not in %v", second, err)
 	}
+	n.absent("pods/c")
+	n.noted(2)
 }
 
-// TestMovedShare has a share get another address while a volume is staged: the mount stays good.
+// TestMovedShare has a share get another address while a pod has a volume: that pod's mount stays, and
+// the next one gets one from there.
 func TestMovedShare(t *testing.T) {
 	n := newNode(t)
-	n.must(n.stage("v1"))
-	n.registry = &volume.Registry{Shares: []volume.Share{{Name: "nas1", Servers: []string{"nas.example"}, Path: "/export"}}}
-	n.must(n.stage("v1"))
 	n.must(n.publish("a", nil))
-	n.did(1, 1)
-	n.must(n.unpublish("a"))
-	n.must(n.unstage("v1"))
-	n.must(n.stage("v1"))
-	if e, _ := n.mounted("stage/v1"); e.Source != "nas.example:/export/v1" {
+	n.registry = &volume.Registry{Shares: []volume.Share{{Name: "nas1", Servers: []string{"nas.example"}, Path: "/export"}}}
+	n.must(n.publish("a", nil))
+	n.did(1, 0)
+	n.must(n.publish("b", nil))
+	if e, _ := n.mounted("pods/b"); e.Source != "nas.example:/export/v1" {
 		t.Errorf("mounted is %+v", e)
 	}
 }
 
-// TestFailedBind leaves no directory that kubelet would take for the volume.
-func TestFailedBind(t *testing.T) {
+// TestPodGoes has the pod whose mount was to be shared go at that moment.
+func TestPodGoes(t *testing.T) {
 	n := newNode(t)
-	n.must(n.stage("v1"))
-	wrong := errors.New("no")
+	n.must(n.publish("a", nil))
 	n.mounter.Fail = func(call, _ string) error {
 		if call == "bind" {
+			return errors.New("it is gone")
+		}
+		return nil
+	}
+	n.must(n.publish("b", nil))
+	n.did(2, 0)
+}
+
+// TestFailedMount leaves no directory that kubelet would take for the volume.
+func TestFailedMount(t *testing.T) {
+	n := newNode(t)
+	wrong := errors.New("no")
+	n.mounter.Fail = func(call, _ string) error {
+		if call == "mount" {
 			return wrong
 		}
 		return nil
 	}
 	if err := n.publish("a", nil); !errors.Is(err, wrong) {
-		t.Errorf("the error of a bind that failed is %v", err)
+		t.Errorf("the error of a mount that failed is %v", err)
 	}
 	n.absent("pods/a")
+	n.noted(0)
 	n.mounter.Fail = nil
 	n.must(os.Mkdir(n.at("pods/a"), 0o755)) // some have made it already
+	n.must(n.publish("a", nil))
+}
+
+// TestLinkedDirectory has kubelet's directory be reached by a symbolic link.
+func TestLinkedDirectory(t *testing.T) {
+	n := newNode(t)
+	n.must(os.Symlink("pods", n.at("linked")))
+	linked := func(r *volume.Publish) { r.Target = n.at("linked/a") }
+	for range 2 {
+		n.must(n.publish("", linked))
+	}
+	n.did(1, 0)
+	if _, err := n.Health.Usage(context.Background(), "nas1/v1", n.at("linked/a")); err != nil {
+		t.Errorf("its usage: %v", err)
+	}
+	n.must(n.Pods.Unpublish(context.Background(), "nas1/v1", n.at("linked/a")))
+	n.absent("pods/a")
+	if table, err := n.mounter.Table(); err != nil || len(table) > 0 {
+		t.Errorf("mounted is still %+v, %v", table, err)
+	}
+}
+
+// TestStateIsLost has the state directory be full, or gone: pods come and go.
+func TestStateIsLost(t *testing.T) {
+	n := newNode(t)
+	n.must(n.publish("a", nil))
+	n.must(os.RemoveAll(n.at("state")))
+	n.must(n.publish("b", nil))
+	n.did(1, 1)
+	n.must(n.unpublish("a"))
+	n.must(n.unpublish("b"))
+	n.must(os.Mkdir(n.at("state"), 0o700))
+	n.must(os.WriteFile(n.at("state/"+viewPrefix+"00.json"), nil, 0o600))
+	n.Service = n.service(n.mounter)
 	n.must(n.publish("a", nil))
 }

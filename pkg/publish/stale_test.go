@@ -20,13 +20,14 @@ func (n *node) stales(name string) {
 	n.probes.mounts[n.at(name)] = volume.Errorf(volume.ErrUnavailable, "%w", unix.ESTALE)
 }
 
-// health returns the reasons that are given for v1, staged, and published at a target.
-func (n *node) health(target string) []volume.Reason {
+// health returns the reasons that are given for v1: as a pod sees it, or, without one, as all do.
+func (n *node) health(pod string) []volume.Reason {
 	n.Helper()
-	if target != "" {
-		target = n.at("pods/" + target)
+	path := ""
+	if pod != "" {
+		path = n.at("pods/" + pod)
 	}
-	conditions, err := n.Health.Volume(context.Background(), "nas1/v1", n.at("stage/v1"), target)
+	conditions, err := n.Health.Volume(context.Background(), "nas1/v1", path)
 	n.must(err)
 	var reasons []volume.Reason
 	for _, c := range conditions {
@@ -37,42 +38,35 @@ func (n *node) health(target string) []volume.Reason {
 	return reasons
 }
 
-func (n *node) unwell(target string, want ...volume.Reason) {
+func (n *node) unwell(pod string, want ...volume.Reason) {
 	n.Helper()
-	if got := n.health(target); !slices.Equal(got, want) {
+	if got := n.health(pod); !slices.Equal(got, want) {
 		n.Errorf("the reasons are %q, want %q", got, want)
 	}
 }
 
-// TestStaleStage has a stage go stale, noticed by one and by another.
-func TestStaleStage(t *testing.T) {
-	for what, notice := range map[string]func(n *node){
-		"publish": func(n *node) { n.must(n.publish("b", nil)) },
-		"stage":   func(n *node) { n.must(n.stage("v1")) },
-		"health":  func(n *node) { n.unwell("", volume.StaleFileHandle) },
-		"after a restart": func(n *node) {
-			n.Service = n.service(n.mounter)
-			n.must(n.publish("b", nil))
-		},
+// TestStale has a pod's mount go stale: the next pod gets a new one, which others share.
+func TestStale(t *testing.T) {
+	for what, between := range map[string]func(n *node){
+		"at once":         func(*node) {},
+		"after a restart": func(n *node) { n.Service = n.service(n.mounter) },
 	} {
 		t.Run(what, func(t *testing.T) {
 			n := newNode(t)
-			n.must(n.stage("v1"))
 			n.must(n.publish("a", nil))
-			n.stales("stage/v1")
-			notice(n)
+			n.stales("pods/a")
+			n.unwell("a", volume.StaleFileHandle)
+			between(n)
 			n.must(n.publish("b", nil))
-			n.did(2, 2)
-			stage, _ := n.mounted("stage/v1")
-			for pod, same := range map[string]bool{"a": false, "b": true} {
-				if e, _ := n.mounted("pods/" + pod); (e.Device == stage.Device) != same {
-					t.Errorf("pod %s has %s, the stage %s", pod, e.Device, stage.Device)
-				}
-			}
+			n.must(n.publish("c", nil))
+			n.did(2, 1)
+			n.unwell("a", volume.StaleFileHandle)
+			n.unwell("b")
+			n.unwell("", volume.StaleFileHandle)
 			// The pod before counts as one, and can be asked for again.
 			n.must(n.publish("a", nil))
-			single := func(r *volume.Publish) { r.SingleWriter = true }
 			n.must(n.unpublish("b"))
+			n.must(n.unpublish("c"))
 			n.refused("a second pod", n.publish("b", single), volume.ErrConflict)
 			n.must(n.unpublish("a"))
 			n.must(n.publish("b", single))
@@ -80,20 +74,41 @@ func TestStaleStage(t *testing.T) {
 	}
 }
 
-// TestStageGone has somebody unmount a stage: it is mounted again where it is needed.
-func TestStageGone(t *testing.T) {
+// TestMountGone has somebody unmount what a pod has.
+func TestMountGone(t *testing.T) {
 	n := newNode(t)
-	n.must(n.stage("v1"))
-	n.must(n.mounter.Unmount(context.Background(), n.at("stage/v1")))
-	n.unwell("", volume.NotMounted)
 	n.must(n.publish("a", nil))
-	n.did(2, 1)
-	n.unwell("a")
+	n.must(n.mounter.Unmount(context.Background(), n.at("pods/a")))
+	n.unwell("a", volume.NotMounted)
+	n.must(n.publish("b", single))
+	n.did(2, 0)
 	n.must(n.unpublish("a"))
-	n.must(n.unstage("v1"))
-	n.refused("publish", n.publish("a", nil), volume.ErrConflict)
-	_, err := n.Health.Volume(context.Background(), "nas1/v1", n.at("stage/v1"), "")
-	n.refused("health", err, volume.ErrNotFound)
+	n.must(n.unpublish("b"))
+	for _, path := range []string{"", n.at("pods/a")} {
+		_, err := n.Health.Volume(context.Background(), "nas1/v1", path)
+		n.refused("health", err, volume.ErrNotFound)
+	}
+}
+
+// TestServerDies has the server of a pod's mount not answer, while another server does, or none.
+func TestServerDies(t *testing.T) {
+	n := newNode(t)
+	n.must(n.publish("a", nil))
+	n.probes.mounts[n.at("pods/a")] = volume.Errorf(volume.ErrUnavailable, "it does not answer")
+	err := n.publish("b", nil)
+	n.refused("publish", err, volume.ErrUnavailable)
+	for _, says := range []string{"nas1/v1", "10.0.0.1:/export/v1", "when the server is back"} {
+		if !strings.Contains(err.Error(), says) {
+			t.Errorf("the error does not say %q: %v", says, err)
+		}
+	}
+	n.absent("pods/b")
+	n.registry.Shares[0].Servers = []string{"10.0.0.1", "10.0.0.2"}
+	n.probes.servers["10.0.0.1:2049"] = volume.Errorf(volume.ErrUnavailable, "nor does the server")
+	n.must(n.publish("b", nil))
+	if e, _ := n.mounted("pods/b"); e.Source != "10.0.0.2:/export/v1" {
+		t.Errorf("mounted is %+v", e)
+	}
 }
 
 // TestServersAway has a share with two servers, of which one or both are away.
@@ -102,8 +117,8 @@ func TestServersAway(t *testing.T) {
 	n.registry.Shares[0].Servers = []string{"10.0.0.8", "10.0.0.1"}
 	away := volume.Errorf(volume.ErrUnavailable, "the server 10.0.0.8 does not answer")
 	n.probes.servers["10.0.0.8:2049"] = away
-	n.must(n.stage("v1"))
-	if e, _ := n.mounted("stage/v1"); e.Source != "10.0.0.1:/export/v1" {
+	n.must(n.publish("a", nil))
+	if e, _ := n.mounted("pods/a"); e.Source != "10.0.0.1:/export/v1" {
 		t.Errorf("mounted is %s", e.Source)
 	}
 	c := n.Health.Shares(context.Background())
@@ -111,8 +126,8 @@ func TestServersAway(t *testing.T) {
 		t.Errorf("the storage is %+v", c)
 	}
 	n.probes.servers["10.0.0.1:2049"] = volume.Errorf(volume.ErrUnavailable, "nor does 10.0.0.1")
-	err := n.stage("v2")
-	n.refused("stage", err, volume.ErrUnavailable)
+	err := n.publish("b", v2)
+	n.refused("publish", err, volume.ErrUnavailable)
 	for _, says := range []string{"nas1/v2", "share nas1", "10.0.0.8 does not answer", "nor does 10.0.0.1"} {
 		if !strings.Contains(err.Error(), says) {
 			t.Errorf("the error does not say %q: %v", says, err)
@@ -127,9 +142,8 @@ func TestServersAway(t *testing.T) {
 // TestReasons provokes what a probe can find, and what the registry can say.
 func TestReasons(t *testing.T) {
 	n := newNode(t)
-	n.must(n.stage("v1"))
 	n.must(n.publish("a", nil))
-	stage := n.at("stage/v1")
+	at := n.at("pods/a")
 	for want, c := range map[volume.Reason]struct {
 		err    error
 		answer probe.Answer
@@ -141,23 +155,20 @@ func TestReasons(t *testing.T) {
 		volume.SlowResponses:     {err: errors.New("no answer")},
 		volume.ReadOnlyServer:    {answer: probe.Answer{ReadOnly: true}},
 	} {
-		n.probes.mounts[stage], n.probes.answers[stage], n.probes.servers["10.0.0.1:2049"] = c.err, c.answer, c.server
+		n.probes.mounts[at], n.probes.answers[at], n.probes.servers["10.0.0.1:2049"] = c.err, c.answer, c.server
 		n.unwell("", want)
 	}
 	delete(n.probes.servers, "10.0.0.1:2049")
-	n.probes.mounts[stage], n.probes.answers[stage] = nil, probe.Answer{Took: 2 * time.Second}
+	n.probes.mounts[at], n.probes.answers[at] = nil, probe.Answer{Took: 2 * time.Second}
 	n.unwell("a", volume.SlowResponses)
-	n.probes.answers[stage] = probe.Answer{}
-	n.probes.mounts[n.at("pods/a")] = unix.ESTALE
+	n.probes.answers[at] = probe.Answer{}
+	n.probes.mounts[at] = unix.ESTALE
 	n.unwell("a", volume.StaleFileHandle)
-	delete(n.probes.mounts, n.at("pods/a"))
+	delete(n.probes.mounts, at)
 	n.registry.Shares[0].Servers = []string{"10.0.0.9"}
 	n.unwell("a", volume.ServerMoved)
 	n.registry.Shares[0].Name = "nas2"
 	n.unwell("a", volume.ShareNotRegistered)
-	_, err := n.Health.Volume(context.Background(), "nas1/v1", "relative", "")
+	_, err := n.Health.Volume(context.Background(), "nas1/v1", "relative")
 	n.refused("a relative path", err, volume.ErrInvalid)
-	if conditions, err := n.Health.Volume(context.Background(), "nas1/v1", "", ""); err != nil || len(conditions) != 1 {
-		t.Errorf("without a path: %v, %v", conditions, err)
-	}
 }

@@ -11,26 +11,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
-
-	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// state keeps on local disk what the mount table cannot tell, one small file per staged or
-// inline volume, by the path where it is mounted.
+// state keeps on local disk what the mount table cannot tell, one small file per volume of a pod,
+// by the path where it is mounted.
 type state struct{ dir string }
-
-// staged is what was asked for at a staging path. While it is there the volume is to be mounted.
-type staged struct {
-	ID       string          `json:"id"`
-	Path     string          `json:"path"`
-	Location volume.Location `json:"location"`
-	Options  []string        `json:"options,omitempty"`
-	Server   string          `json:"server"` // by which it is mounted
-	// Earlier are the devices of mounts that went stale and were replaced. Pods may still show them.
-	Earlier []string `json:"earlier,omitempty"`
-}
 
 // inline is a directory that was made for a pod, or was about to be. While it is there the
 // directory has to be removed.
@@ -43,7 +29,7 @@ type inline struct {
 }
 
 const (
-	stagePrefix  = "stage-"
+	viewPrefix   = "view-"
 	inlinePrefix = "inline-"
 )
 
@@ -100,20 +86,6 @@ func (s state) read(name string, v any) (bool, error) {
 		return false, fmt.Errorf("read %s in the state directory: %w", name, err)
 	}
 	return true, nil
-}
-
-// stage finds what was noted of a stage by its path or, without one, by the volume.
-func (s state) stage(id, path string) (note staged, noted bool, err error) {
-	if path != "" {
-		noted, err = s.get(stagePrefix, path, &note)
-		return note, noted && note.ID == id, err
-	}
-	notes, err := all[staged](s, stagePrefix)
-	i := slices.IndexFunc(notes, func(n staged) bool { return n.ID == id })
-	if i < 0 {
-		return note, false, err
-	}
-	return notes[i], true, nil
 }
 
 // drop removes what was noted of a path.

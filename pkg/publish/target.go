@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/mooring-csi/mooring/pkg/probe"
@@ -16,24 +17,57 @@ import (
 const mountPatience = 50 * time.Second
 
 // nodeOptions come before all others. mount.nfs is to report a failure instead of trying for
-// two minutes: kubelet tries again by itself (nfs(5), retry=). And each volume is to have a
-// superblock, and so a device number, of its own. Before it unstages, kubelet looks in
-// mountinfo for other mounts of the same device and root (GetDeviceMountRefs): of one
-// superblock, all volumes of a share look to it like one that is still in use
-// (kubernetes/kubernetes#105323).
-var nodeOptions = []string{"retry=0", "nosharecache"}
+// two minutes: kubelet tries again by itself (nfs(5), retry=).
+var nodeOptions = []string{"retry=0"}
 
-// target is where a volume is to be mounted from.
+// target is where a volume is to be mounted from, and how.
 type target struct {
-	share   volume.Share
-	servers []string // of share, in the order in which they are tried
-	dir     string   // beneath the share
-	options []string
+	share    volume.Share
+	servers  []string // of share, in the order in which they are tried
+	dir      string   // beneath the share
+	options  []string // without ro
+	readOnly bool
 }
+
+// find resolves a volume's location against the registry in force.
+func (l *local) find(location volume.Location, options []string) (target, error) {
+	registry := l.registry()
+	def, err := registry.Resolve(location.Share)
+	if err != nil {
+		return target{}, err
+	}
+	snapshot := volume.IsSnapshotDirectory(location.Directory)
+	_, _, unregistered := volume.SplitExport(location.Share)
+	// A whole export is somebody's who has written server and path into a PV himself. Where those that
+	// are not registered are refused it is a share, and nobody gets all of that.
+	if whole := location.Directory == "" && unregistered && registry.Unregistered; !whole && !snapshot {
+		if err := volume.CheckDirectory(location.Directory); err != nil {
+			return target{}, err
+		}
+	}
+	if err := volume.CheckMountOptions(options); err != nil {
+		return target{}, err
+	}
+	t := target{share: def, servers: def.Servers, dir: location.Directory}
+	t.mountWith(volume.MergeMountOptions(nodeOptions, def.MountOptions, options))
+	t.readOnly = t.readOnly || snapshot // whatever the PV says
+	return t, nil
+}
+
+// mountWith takes the options, of which ro is done otherwise: as an option of mount(8) it is the
+// superblock's, and one that is read-only is not that in which other pods write. Its pods would see
+// what those write a minute late (nfs(5), DATA AND METADATA COHERENCE).
+func (t *target) mountWith(options []string) {
+	t.readOnly = slices.Contains(options, "ro")
+	t.options = slices.DeleteFunc(options, func(o string) bool { return o == "ro" || o == "rw" })
+}
+
+// at reports whether t is at a location, which may name an export that has been registered since.
+func (t target) at(l volume.Location) bool { return t.share.Is(l.Share) && t.dir == l.Directory }
 
 // is reports whether a mount of source is one of t. The server's name does not count: the
 // kernel shows that by which it came to know the server first, and the share may have got
-// another address since the volume was staged.
+// another address since the volume was mounted.
 func (t target) is(source string) bool {
 	return sameDirectory(source, t.share.Source("server", t.dir))
 }

@@ -38,22 +38,15 @@ type Page struct {
 	Max   int // 0: all
 }
 
-// Stage asks for a volume's mount on a node.
-type Stage struct {
-	ID       string // the CSI volume_id, for locks and messages
-	Location Location
-	Path     string   // the staging directory
-	Options  []string // the PV's mount options
-}
-
-// Publish asks for a pod's view of a volume: of a staged one, or of an inline one.
+// Publish asks for a pod's view of a volume.
 type Publish struct {
-	ID           string
-	StagingPath  string
-	Target       string
+	ID           string // the CSI volume_id, for locks and messages
+	Location     Location
+	Target       string   // where the pod is to see it
+	Options      []string // the PV's mount options
 	ReadOnly     bool
 	SingleWriter bool    // SINGLE_NODE_SINGLE_WRITER: no second target on this node
-	Inline       *Inline // nil: staged
+	Inline       *Inline // instead of Location and Options; nil: it is a PV
 }
 
 // Inline is what a pod says of a volume that it has for itself.

@@ -12,9 +12,9 @@ import (
 	"github.com/mooring-csi/mooring/test/lab"
 )
 
-// nodeVolumes is how many volumes a node is tried with. The last one stays staged throughout:
+// nodeVolumes is how many volumes a node is tried with. A pod has the last one throughout:
 // as on a node with pods, the client's session and the share's superblock are there already.
-// Without it they would come and go with each stage.
+// Without it they would come and go with each volume.
 const nodeVolumes = 21
 
 // node is a running node service. There is no controller beside it, so that all that the
@@ -29,49 +29,34 @@ type node struct {
 
 func newNode(b *bench, protocol string) *node { return &node{b: b, protocol: protocol} }
 
-func (n *node) kept() *csi.Volume { return n.volumes[len(n.volumes)-1] }
+// keeper is the pod that keeps a volume.
+const keeper = 999
 
 // measure starts the node and measures its rows.
 func (n *node) measure() (err error) {
 	if n.process, err = start("node", n.b.path("node"+n.protocol), n.config, ""); err != nil {
 		return err
 	}
-	keep := n.b.path("kept", n.protocol)
-	if err = n.stage(n.kept(), keep); err == nil {
+	if err = n.pods(keeper + 1); err == nil {
+		err = n.publish(nodeVolumes-1, keeper)
+	}
+	if err == nil {
 		err = n.b.measure(n.rows()...)
-		err = errors.Join(err, n.unstage(n.kept(), keep))
+		err = errors.Join(err, n.unpublish(nodeVolumes-1, keeper))
 	}
 	return errors.Join(err, n.Stop())
 }
 
-func (n *node) staging(i int) string { return n.b.path("staging", fmt.Sprint(i)) }
-
 func (n *node) target(i int) string { return n.b.path("pods", fmt.Sprint(i), "mount") }
 
-func (n *node) stage(v *csi.Volume, path string) error {
-	ctx, cancel := call()
-	defer cancel()
-	_, err := n.Node.NodeStageVolume(ctx, &csi.NodeStageVolumeRequest{
-		VolumeId: v.GetVolumeId(), VolumeContext: v.GetVolumeContext(), StagingTargetPath: path, VolumeCapability: lab.RWX(),
-	})
-	return err
-}
-
-func (n *node) unstage(v *csi.Volume, path string) error {
-	ctx, cancel := call()
-	defer cancel()
-	_, err := n.Node.NodeUnstageVolume(ctx, &csi.NodeUnstageVolumeRequest{VolumeId: v.GetVolumeId(), StagingTargetPath: path})
-	return err
-}
-
-// publish shows volume i, which is staged, to pod number pod.
+// publish shows volume i to pod number pod.
 func (n *node) publish(i, pod int) error {
 	ctx, cancel := call()
 	defer cancel()
 	v := n.volumes[i]
 	_, err := n.Node.NodePublishVolume(ctx, &csi.NodePublishVolumeRequest{
 		VolumeId: v.GetVolumeId(), VolumeContext: v.GetVolumeContext(), VolumeCapability: lab.RWX(),
-		StagingTargetPath: n.staging(i), TargetPath: n.target(pod),
+		TargetPath: n.target(pod),
 	})
 	return err
 }
@@ -90,10 +75,6 @@ func (n *node) stats(i, pod int) error {
 	return err
 }
 
-func (n *node) stageAt(i int) error { return n.stage(n.volumes[i], n.staging(i)) }
-
-func (n *node) unstageAt(i int) error { return n.unstage(n.volumes[i], n.staging(i)) }
-
 // rows returns the node's rows.
 func (n *node) rows() []spec {
 	row := func(operation, variant string, count int, prepare func(int) (func(int) error, func() error, error)) spec {
@@ -103,42 +84,31 @@ func (n *node) rows() []spec {
 		}
 		return s
 	}
-	stage := row("stage", "share in use on the node", nodeVolumes-1, func(count int) (func(int) error, func() error, error) {
-		return n.stageAt, func() error { return each(count, n.unstageAt) }, nil
+	first := row("publish-first", "share in use on the node", nodeVolumes-1, func(count int) (func(int) error, func() error, error) {
+		return func(i int) error { return n.publish(i, i) },
+			func() error { return each(count, func(i int) error { return n.unpublish(i, i) }) }, n.pods(count)
 	})
 	if n.protocol != "4.2" {
-		stage.n /= 2
-		return []spec{stage}
+		first.n /= 2
+		return []spec{first}
 	}
 	return []spec{
-		stage,
-		row("unstage", "", nodeVolumes-1, func(count int) (func(int) error, func() error, error) {
-			return n.unstageAt, nil, each(count, n.stageAt)
+		first,
+		row("unpublish-last", "", nodeVolumes-1, func(count int) (func(int) error, func() error, error) {
+			return func(i int) error { return n.unpublish(i, i) }, nil,
+				errors.Join(n.pods(count), each(count, func(i int) error { return n.publish(i, i) }))
 		}),
-		row("publish-first", "stage and publish", nodeVolumes-1, func(count int) (func(int) error, func() error, error) {
-			return func(i int) error {
-					if err := n.stageAt(i); err != nil {
-						return err
-					}
-					return n.publish(i, i)
-				}, func() error {
-					return errors.Join(each(count, func(i int) error { return n.unpublish(i, i) }), each(count, n.unstageAt))
-				}, n.pods(count)
-		}),
-		row("publish-second", "", 100, n.staged(func(pod int) error { return n.publish(0, pod) }, false)),
-		row("unpublish", "", 100, n.staged(func(pod int) error { return n.unpublish(0, pod) }, true)),
-		row("stats", "", 30, n.staged(func(pod int) error { return n.stats(0, pod) }, true)),
+		row("publish-second", "", 100, n.shown(func(pod int) error { return n.publish(0, pod) }, false)),
+		row("unpublish", "", 100, n.shown(func(pod int) error { return n.unpublish(0, pod) }, true)),
+		row("stats", "", 30, n.shown(func(pod int) error { return n.stats(0, pod) }, true)),
 	}
 }
 
-// staged returns the preparation of a row about pods, from 0 on, that use volume 0: it is
-// staged, another pod has it, and, if so wished, they all have it already.
-func (n *node) staged(do func(pod int) error, published bool) func(int) (func(int) error, func() error, error) {
+// shown returns the preparation of a row about pods, from 0 on, that use volume 0: another pod has it,
+// and, if so wished, they all have it already.
+func (n *node) shown(do func(pod int) error, published bool) func(int) (func(int) error, func() error, error) {
 	return func(count int) (func(int) error, func() error, error) {
 		err := n.pods(count + 1)
-		if err == nil {
-			err = n.stageAt(0)
-		}
 		if err == nil {
 			err = n.publish(0, count)
 		}
@@ -146,7 +116,7 @@ func (n *node) staged(do func(pod int) error, published bool) func(int) (func(in
 			err = each(count, func(pod int) error { return n.publish(0, pod) })
 		}
 		return do, func() error {
-			return errors.Join(each(count+1, func(pod int) error { return n.unpublish(0, pod) }), n.unstageAt(0))
+			return each(count+1, func(pod int) error { return n.unpublish(0, pod) })
 		}, err
 	}
 }

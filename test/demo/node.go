@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -39,33 +38,19 @@ func newPod(name string, c *claim, n *node) *pod {
 	return &pod{name: name, uid: uuid(), claim: c, node: n}
 }
 
-// staging and volume are where kubelet wants the volume: once for the node, and for the pod.
-func (p *pod) staging() string {
-	sum := fmt.Sprintf("%x", sha256.Sum256([]byte(p.claim.id)))
-	return filepath.Join(p.node.kubelet, "plugins/kubernetes.io/csi", driverName, sum, "globalmount")
-}
-
+// volume is where kubelet wants the volume.
 func (p *pod) volume() string {
 	return filepath.Join(p.node.kubelet, "pods", p.uid, "volumes/kubernetes.io~csi", p.claim.pv, "mount")
 }
 
 // start has the pod's volume mounted, in the calls and the order of kubelet, and checks that it is.
 func (p *pod) start(ctx context.Context) error {
-	for _, dir := range []string{p.staging(), filepath.Dir(p.volume())} {
-		if err := os.MkdirAll(dir, 0o750); err != nil {
-			return err
-		}
+	if err := os.MkdirAll(filepath.Dir(p.volume()), 0o750); err != nil {
+		return err
 	}
-	_, err := p.node.Node.NodeStageVolume(ctx, &csi.NodeStageVolumeRequest{
+	_, err := p.node.Node.NodePublishVolume(ctx, &csi.NodePublishVolumeRequest{
 		VolumeId: p.claim.id, VolumeContext: p.claim.context,
-		StagingTargetPath: p.staging(), VolumeCapability: p.claim.capability(),
-	})
-	if err != nil {
-		return fmt.Errorf("%s: NodeStageVolume: %w", p.node.name, err)
-	}
-	_, err = p.node.Node.NodePublishVolume(ctx, &csi.NodePublishVolumeRequest{
-		VolumeId: p.claim.id, VolumeContext: p.claim.context,
-		StagingTargetPath: p.staging(), TargetPath: p.volume(), VolumeCapability: p.claim.capability(),
+		TargetPath: p.volume(), VolumeCapability: p.claim.capability(),
 	})
 	if err != nil {
 		return fmt.Errorf("%s: NodePublishVolume: %w", p.node.name, err)
@@ -78,20 +63,14 @@ func (p *pod) start(ctx context.Context) error {
 	return expect("what is mounted for pod "+p.name, "nfs4 "+p.source(), found)
 }
 
-// stop takes the volume away from the pod and from its node, which has no other pod of it.
+// stop takes the volume away from the pod.
 func (p *pod) stop(ctx context.Context) error {
 	_, err := p.node.Node.NodeUnpublishVolume(ctx, &csi.NodeUnpublishVolumeRequest{VolumeId: p.claim.id, TargetPath: p.volume()})
 	if err != nil {
 		return fmt.Errorf("%s: NodeUnpublishVolume: %w", p.node.name, err)
 	}
-	_, err = p.node.Node.NodeUnstageVolume(ctx, &csi.NodeUnstageVolumeRequest{VolumeId: p.claim.id, StagingTargetPath: p.staging()})
-	if err != nil {
-		return fmt.Errorf("%s: NodeUnstageVolume: %w", p.node.name, err)
-	}
-	for _, path := range []string{p.volume(), p.staging()} {
-		if err := unmounted("mounts of pod "+p.name+" that are left", path); err != nil {
-			return err
-		}
+	if err := unmounted("mounts of pod "+p.name+" that are left", p.volume()); err != nil {
+		return err
 	}
 	_, err = os.Lstat(p.volume())
 	return expect("the pod's directory is gone after NodeUnpublishVolume", true, errors.Is(err, fs.ErrNotExist))

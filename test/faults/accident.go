@@ -44,16 +44,15 @@ func accidents() []accident {
 var columns = []struct {
 	name   string
 	within time.Duration
-	prefer string // what the volume is: "published", "staged" or "new"
+	prefer string // what the volume is: "published", or "new"
 	call   call
 }{
 	{"NodeGetVolumeStats", 5 * time.Second, "published", stats},
 	{"NodeGetVolumeHealth", 5 * time.Second, "published", health},
 	{"NodeGetStorageHealth", 5 * time.Second, "published", storage},
-	{"NodePublishVolume", 60 * time.Second, "staged", publish("pod")},
-	{"NodeStageVolume", 60 * time.Second, "new", stage},
+	{"NodePublishVolume, a first pod", 60 * time.Second, "new", publish("pod")},
+	{"NodePublishVolume, another pod", 60 * time.Second, "published", publish("other")},
 	{"NodeUnpublishVolume", 30 * time.Second, "published", unpublish("pod")},
-	{"NodeUnstageVolume", 30 * time.Second, "published", unstage},
 }
 
 // cell is an answer: of the faulty server's volume, and of the healthy one's meanwhile.
@@ -75,15 +74,12 @@ type set map[string][]*volume
 
 func (n *node) prepare(share string, count int) (set, error) {
 	s := set{}
-	for _, kind := range []string{"published", "staged", "new"} {
+	for _, kind := range []string{"published", "new"} {
 		all, err := n.volumes(share, count)
 		if err != nil {
 			return nil, err
 		}
 		s[kind] = all
-		if kind != "new" {
-			err = each(all, stage)
-		}
 		if kind == "published" && err == nil {
 			if err = each(all, publish("pod")); err == nil {
 				err = each(all, stats)
@@ -129,6 +125,9 @@ func (n *node) accident(a accident) (row, error) {
 		}
 		r.cells = append(r.cells, c)
 	}
+	if err := each(faulty["published"], unpublish("other")); err != nil { // which may have been published late
+		return r, err
+	}
 	for _, v := range faulty["published"] {
 		if m, err := v.mounted(); err != nil || len(m) > 0 {
 			return r, fmt.Errorf("%s is still mounted: %v, %v", v.name, m, err)
@@ -138,7 +137,7 @@ func (n *node) accident(a accident) (row, error) {
 		return r, err
 	}
 	start := time.Now()
-	if err := usable(slices.Concat(faulty["published"], faulty["staged"], faulty["new"])); err != nil {
+	if err := usable(slices.Concat(faulty["published"], faulty["new"])); err != nil {
 		return r, err
 	}
 	r.back = time.Since(start)
@@ -205,7 +204,7 @@ func said(err error) string {
 	return status.Code(err).String()
 }
 
-// usable waits until every volume can be staged, published and written to, and takes it away.
+// usable waits until every volume can be published and written to, and takes it away.
 func usable(all []*volume) error {
 	deadline := time.Now().Add(2 * time.Minute)
 	for _, v := range all {
@@ -225,10 +224,7 @@ func usable(all []*volume) error {
 
 func use(v *volume) error {
 	one := []*volume{v}
-	err := each(one, stage)
-	if err == nil {
-		err = each(one, publish("again"))
-	}
+	err := each(one, publish("again"))
 	if err == nil {
 		err = os.WriteFile(filepath.Join(v.pod("again"), "data"), []byte(v.name), 0o600)
 	}
@@ -242,7 +238,7 @@ func use(v *volume) error {
 func leave(s set) error {
 	var wrong []string
 	for _, all := range s {
-		if err := errors.Join(each(all, unpublish("pod")), each(all, unstage)); err != nil {
+		if err := errors.Join(each(all, unpublish("pod")), each(all, unpublish("other"))); err != nil {
 			return err
 		}
 		for _, v := range all {

@@ -47,7 +47,7 @@ type volume struct {
 // serverDir is where the server itself has a share's directories.
 var serverDir = map[string]string{"healthy": lab.View + healthyExport, "faulty": lab.View + secondExport}
 
-// volumes makes new ones on a share. They are not staged.
+// volumes makes new ones on a share. No pod has them.
 func (n *node) volumes(share string, count int) ([]*volume, error) {
 	var all []*volume
 	for range count {
@@ -65,25 +65,16 @@ func (n *node) volumes(share string, count int) ([]*volume, error) {
 	return all, nil
 }
 
-func (v *volume) staging() string { return filepath.Join(v.dir, "globalmount") }
-
 func (v *volume) pod(name string) string { return filepath.Join(v.dir, name) }
 
 // call is one RPC about a volume, with the deadline that kubelet has.
 type call func(ctx context.Context, v *volume) error
 
-func stage(ctx context.Context, v *volume) error {
-	_, err := v.n.Node.NodeStageVolume(ctx, &csi.NodeStageVolumeRequest{
-		VolumeId: v.name, StagingTargetPath: v.staging(), VolumeCapability: lab.RWX(),
-		VolumeContext: map[string]string{"share": v.share, "subDir": v.name},
-	})
-	return err
-}
-
 func publish(pod string) call {
 	return func(ctx context.Context, v *volume) error {
 		_, err := v.n.Node.NodePublishVolume(ctx, &csi.NodePublishVolumeRequest{
-			VolumeId: v.name, StagingTargetPath: v.staging(), TargetPath: v.pod(pod), VolumeCapability: lab.RWX(),
+			VolumeId: v.name, TargetPath: v.pod(pod), VolumeCapability: lab.RWX(),
+			VolumeContext: map[string]string{"share": v.share, "subDir": v.name},
 		})
 		return err
 	}
@@ -96,11 +87,6 @@ func unpublish(pod string) call {
 	}
 }
 
-func unstage(ctx context.Context, v *volume) error {
-	_, err := v.n.Node.NodeUnstageVolume(ctx, &csi.NodeUnstageVolumeRequest{VolumeId: v.name, StagingTargetPath: v.staging()})
-	return err
-}
-
 func stats(ctx context.Context, v *volume) error {
 	_, err := v.n.Node.NodeGetVolumeStats(ctx, &csi.NodeGetVolumeStatsRequest{VolumeId: v.name, VolumePath: v.pod("pod")})
 	return err
@@ -109,7 +95,7 @@ func stats(ctx context.Context, v *volume) error {
 // health's error is what is wrong with the volume, where the call itself succeeds.
 func health(ctx context.Context, v *volume) error {
 	r, err := v.n.Node.NodeGetVolumeHealth(ctx, &csi.NodeGetVolumeHealthRequest{
-		VolumeId: v.name, StagingTargetPath: v.staging(), VolumePublishPath: v.pod("pod"),
+		VolumeId: v.name, VolumePublishPath: v.pod("pod"),
 	})
 	if err != nil {
 		return err

@@ -64,7 +64,7 @@ func (n *node) soak() (*soak, error) {
 	for _, share := range []string{"faulty", "healthy"} {
 		all, err := n.volumes(share, soakVolumes)
 		if err == nil {
-			err = each(all, stage)
+			err = each(all, publish("holder"))
 		}
 		if err != nil {
 			return nil, err

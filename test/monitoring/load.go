@@ -92,19 +92,12 @@ func (l *Load) Round(ctx context.Context, share string, files int) error {
 
 // use mounts a volume as for a pod, writes to it, and unmounts it.
 func (l *Load) use(ctx context.Context, v *csi.Volume, files int) error {
-	stage, pod := filepath.Join(l.dir, "stage"), filepath.Join(l.dir, "pod")
-	if err := os.MkdirAll(stage, 0o755); err != nil {
+	if err := os.MkdirAll(l.dir, 0o755); err != nil {
 		return err
 	}
-	node, id := l.Driver.Node, v.GetVolumeId()
-	_, err := node.NodeStageVolume(ctx, &csi.NodeStageVolumeRequest{
-		VolumeId: id, StagingTargetPath: stage, VolumeCapability: lab.RWX(), VolumeContext: v.GetVolumeContext(),
-	})
-	if err != nil {
-		return err
-	}
-	_, err = node.NodePublishVolume(ctx, &csi.NodePublishVolumeRequest{
-		VolumeId: id, StagingTargetPath: stage, TargetPath: pod, VolumeCapability: lab.RWX(), VolumeContext: v.GetVolumeContext(),
+	node, id, pod := l.Driver.Node, v.GetVolumeId(), filepath.Join(l.dir, "pod")
+	_, err := node.NodePublishVolume(ctx, &csi.NodePublishVolumeRequest{
+		VolumeId: id, TargetPath: pod, VolumeCapability: lab.RWX(), VolumeContext: v.GetVolumeContext(),
 	})
 	for i := 0; err == nil && i < files; i++ {
 		err = os.WriteFile(filepath.Join(pod, fmt.Sprint("file-", i)), make([]byte, 4096*(1+i%8)), 0o644)
@@ -113,8 +106,7 @@ func (l *Load) use(ctx context.Context, v *csi.Volume, files int) error {
 		_, err = node.NodeGetVolumeStats(ctx, &csi.NodeGetVolumeStatsRequest{VolumeId: id, VolumePath: pod})
 	}
 	_, unpublish := node.NodeUnpublishVolume(ctx, &csi.NodeUnpublishVolumeRequest{VolumeId: id, TargetPath: pod})
-	_, unstage := node.NodeUnstageVolume(ctx, &csi.NodeUnstageVolumeRequest{VolumeId: id, StagingTargetPath: stage})
-	return errors.Join(err, unpublish, unstage)
+	return errors.Join(err, unpublish)
 }
 
 // Mistake makes a call that fails: of a class with a share that is not registered.

@@ -48,7 +48,7 @@ func TestOneMachine(t *testing.T) {
 				m := machine{site: s, version: version, lists: lists}
 				m.controller()
 				m.volume = m.mustCreate("v", "")
-				pod := m.staged(s.start("node", "node"), m.volume)
+				pod := m.held(s.start("node", "node"), m.volume)
 				pod.must(pod.publish("pod", false))
 				m.pod = pod.target("pod")
 				m.sees()
@@ -70,7 +70,7 @@ func TestOneMachineGiven(t *testing.T) {
 			s.ctl = s.start("controller", "controller", "--shares-dir", s.dir+"/shares")
 			m := machine{site: s, version: pods}
 			m.volume = m.mustCreate("v", "")
-			pod := m.staged(s.start("node", "node"), m.volume)
+			pod := m.held(s.start("node", "node"), m.volume)
 			pod.must(pod.publish("pod", false))
 			m.pod = pod.target("pod")
 			m.sees()
@@ -87,7 +87,7 @@ func TestOneMachineByIPv6(t *testing.T) {
 	s.config = strings.Replace(s.config, "["+lab.Server+"]", "['::1']", 1)
 	m := machine{site: s}
 	m.volume = m.mustCreate("v", "")
-	pod := m.staged(s.start("node", "node"), m.volume)
+	pod := m.held(s.start("node", "node"), m.volume)
 	pod.must(pod.publish("pod", false))
 	m.pod = pod.target("pod")
 	m.sees()

@@ -373,7 +373,7 @@ func TestShallow(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := s.seat(s.start("node", "node", "--node-id", "node"), made.Volume)
-	a.must(a.stage())
+	a.must(a.hold())
 	a.must(a.publish("pod", false))
 	sameTree(t, s.at("one"), a.target("pod"))
 	if err := os.WriteFile(a.target("pod/new"), nil, 0o600); !errors.Is(err, syscall.EROFS) {

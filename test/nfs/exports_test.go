@@ -68,7 +68,7 @@ func TestReadOnlyExport(t *testing.T) {
 		})
 		wantCode(t, err, codes.PermissionDenied, says...)
 	})
-	a := was.staged(was.start("node", "node"), v)
+	a := was.held(was.start("node", "node"), v)
 	a.must(a.publish("pod", true))
 	if data, err := os.ReadFile(a.target("pod/data")); string(data) != "there" {
 		t.Errorf("the pod reads %q (%v)", data, err)
@@ -110,7 +110,7 @@ func TestSquashedExport(t *testing.T) {
 			if err != nil || info.Sys().(*syscall.Stat_t).Uid != 65534 {
 				t.Errorf("the directory is %v (%v)", info, err)
 			}
-			a := s.staged(s.start("node", "node-"+fmt.Sprint(len(p), p["uid"], p["subDir"] != "")), v)
+			a := s.held(s.start("node", "node-"+fmt.Sprint(len(p), p["uid"], p["subDir"] != "")), v)
 			a.must(a.publish("pod", false))
 			a.must(os.WriteFile(a.target("pod/data"), []byte("data"), 0o600))
 			a.leave("pod")

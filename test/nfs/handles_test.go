@@ -111,7 +111,7 @@ func TestHostileStages(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			unchanged(t, s.export, func() {
 				a := s.seat(node, &csi.Volume{VolumeId: v.VolumeId, VolumeContext: c.context})
-				wantCode(t, a.stage(), c.code, c.says...)
+				wantCode(t, a.hold(), c.code, c.says...)
 				a.mounted()
 			})
 		})
@@ -123,20 +123,20 @@ func TestHostileStages(t *testing.T) {
 func TestHostileNodeCalls(t *testing.T) {
 	s := newSite(t)
 	v := s.mustCreate("pvc-good", "good")
-	a := s.staged(s.start("node", "node"), v)
+	a := s.held(s.start("node", "node"), v)
 	a.must(a.publish("pod", false))
 	long := strings.Repeat("x", 10_000)
 	for _, c := range []struct {
-		name, id, staging, target string
-		says                      string
+		name, id, target string
+		says             string
 	}{
-		{"no id", "", a.staging, a.target("more"), "no volume id"},
-		{"a long id", "nas1/" + long, a.staging, a.target("more"), "CSI allows 128"},
-		{"no paths", v.VolumeId, "", "", "path is given"},
-		{"relative paths", v.VolumeId, "staging", "more", "not absolute"},
+		{"no id", "", a.target("more"), "no volume id"},
+		{"a long id", "nas1/" + long, a.target("more"), "CSI allows 128"},
+		{"no paths", v.VolumeId, "", "path is given"},
+		{"relative paths", v.VolumeId, "more", "not absolute"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			for rpc, err := range a.each(c.id, c.staging, c.target) {
+			for rpc, err := range a.each(c.id, c.target) {
 				switch {
 				case rpc == "stats" && c.name == "relative paths":
 					wantCode(t, err, codes.NotFound, "more")
@@ -149,28 +149,23 @@ func TestHostileNodeCalls(t *testing.T) {
 			}
 		})
 	}
-	a.mounted("globalmount", "pod")
+	a.mounted(holder, "pod")
 	for _, c := range []*csi.VolumeCapability{nil, {}, block, ext4} {
 		b := s.seat(a.node, v)
 		b.capability = c
-		wantCode(t, b.stage(), codes.InvalidArgument, " ")
 		wantCode(t, b.publish("pod", false), codes.InvalidArgument, " ")
 		b.mounted()
 	}
 	a.leave("pod")
 }
 
-// each calls the node's RPCs; publishing asks for a staging path too.
-func (a *seat) each(id, staging, target string) map[string]error {
+// each calls the node's RPCs.
+func (a *seat) each(id, target string) map[string]error {
 	n := a.node.Node
-	_, stage := n.NodeStageVolume(soon(a.t), &csi.NodeStageVolumeRequest{
-		VolumeId: id, StagingTargetPath: staging, VolumeContext: a.volume.VolumeContext, VolumeCapability: a.capability,
-	})
 	_, publish := n.NodePublishVolume(soon(a.t), &csi.NodePublishVolumeRequest{
-		VolumeId: id, StagingTargetPath: staging, TargetPath: target, VolumeCapability: a.capability,
+		VolumeId: id, TargetPath: target, VolumeContext: a.volume.VolumeContext, VolumeCapability: a.capability,
 	})
 	_, unpublish := n.NodeUnpublishVolume(soon(a.t), &csi.NodeUnpublishVolumeRequest{VolumeId: id, TargetPath: target})
-	_, unstage := n.NodeUnstageVolume(soon(a.t), &csi.NodeUnstageVolumeRequest{VolumeId: id, StagingTargetPath: staging})
 	_, stats := n.NodeGetVolumeStats(soon(a.t), &csi.NodeGetVolumeStatsRequest{VolumeId: id, VolumePath: target})
-	return map[string]error{"stage": stage, "publish": publish, "unpublish": unpublish, "unstage": unstage, "stats": stats}
+	return map[string]error{"publish": publish, "unpublish": unpublish, "stats": stats}
 }

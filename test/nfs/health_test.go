@@ -58,7 +58,7 @@ func accident(t *testing.T, begin, end string) (over func()) {
 func (a *seat) health(target string) []string {
 	a.t.Helper()
 	r, err := a.node.Node.NodeGetVolumeHealth(soon(a.t), &csi.NodeGetVolumeHealthRequest{
-		VolumeId: a.volume.VolumeId, StagingTargetPath: a.staging, VolumePublishPath: target,
+		VolumeId: a.volume.VolumeId, VolumePublishPath: target,
 	})
 	a.must(err)
 	return reasons(a.t, r.GetVolumeHealth())
@@ -99,11 +99,10 @@ func TestStale(t *testing.T) {
 	for _, version := range versions {
 		t.Run(version, func(t *testing.T) {
 			s := newSite(t, "mountOptions: [nfsvers="+version+"]")
-			a := s.staged(s.start("node", "node"), s.mustCreate("pvc-1", "dir"))
+			a := s.seat(s.start("node", "node"), s.mustCreate("pvc-1", "dir"))
 			for i, notice := range []func(){
 				func() { wantReasons(t, a.health(a.target("old")), "StaleFileHandle") },
 				func() { time.Sleep(6 * time.Second) }, // by the next publication
-				func() { time.Sleep(6 * time.Second); a.must(a.stage()) },
 				func() { time.Sleep(6 * time.Second); s.kill(a.node); a.node = s.start("node", "node") },
 			} {
 				a.must(a.publish("old", false))
@@ -112,15 +111,20 @@ func TestStale(t *testing.T) {
 				mkdir(t, s.at("dir"))
 				notice()
 				a.must(a.publish("new", false))
+				a.must(a.publish("newer", false))
 				write(t, a.target("new/data"), "after")
-				if data, err := os.ReadFile(s.at("dir/data")); string(data) != "after" {
-					t.Fatalf("%d: on the server there is %q (%v)", i, data, err)
+				for _, at := range []string{s.at("dir/data"), a.target("newer/data")} {
+					if data, err := os.ReadFile(at); string(data) != "after" {
+						t.Fatalf("%d: at %s there is %q (%v)", i, at, data, err)
+					}
 				}
 				wantReasons(t, a.health(a.target("new")))
+				wantReasons(t, a.health(a.target("newer")))
 				wantReasons(t, a.health(a.target("old")), "StaleFileHandle")
-				a.mounted("globalmount", "old", "new")
-				a.must(a.unpublish("old"))
-				a.must(a.unpublish("new"))
+				a.mounted("old", "new", "newer")
+				for _, pod := range []string{"old", "new", "newer"} {
+					a.must(a.unpublish(pod))
+				}
 			}
 			a.leave()
 		})
@@ -132,7 +136,6 @@ func TestSingleWriterStale(t *testing.T) {
 	s := newSite(t)
 	a := s.seat(s.start("node", "node"), s.mustCreate("pvc-1", "dir"))
 	a.capability = lab.Mode(csi.VolumeCapability_AccessMode_SINGLE_NODE_SINGLE_WRITER)
-	a.must(a.stage())
 	a.must(a.publish("pod", false))
 	a.must(os.RemoveAll(s.at("dir")))
 	mkdir(t, s.at("dir"))
@@ -154,29 +157,28 @@ func TestNodeHealth(t *testing.T) {
 	s.config += "  - {name: far, servers: [" + secondServer + "], path: " + dir + "}\n"
 	mkdir(t, lab.View+dir+"/v")
 	node := s.start("node", "node")
-	a := s.staged(node, s.mustCreate("pvc-1", ""))
+	a := s.seat(node, s.mustCreate("pvc-1", ""))
 	a.must(a.publish("pod", false))
 	wantReasons(t, a.health(a.target("pod")))
 
-	_, err := node.Node.NodeGetVolumeHealth(soon(t), &csi.NodeGetVolumeHealthRequest{VolumeId: "nas1/other", StagingTargetPath: a.target("none")})
+	_, err := node.Node.NodeGetVolumeHealth(soon(t), &csi.NodeGetVolumeHealthRequest{VolumeId: "nas1/other", VolumePublishPath: a.target("none")})
 	wantCode(t, err, codes.NotFound, "nas1/other", "is not mounted")
-	_, err = node.Node.NodeGetVolumeHealth(soon(t), &csi.NodeGetVolumeHealthRequest{VolumeId: "nas1/pvc-1", StagingTargetPath: "relative"})
+	_, err = node.Node.NodeGetVolumeHealth(soon(t), &csi.NodeGetVolumeHealthRequest{VolumeId: "nas1/pvc-1", VolumePublishPath: "relative"})
 	wantCode(t, err, codes.InvalidArgument, "relative")
 	r, err := node.Node.NodeGetVolumeHealth(soon(t), &csi.NodeGetVolumeHealthRequest{VolumeId: "nas1/pvc-1"})
 	a.must(err)
 	wantReasons(t, reasons(t, r.GetVolumeHealth()))
 
-	ro := s.staged(node, static("archive", "share", "ro", "subDir", "v"))
+	ro := s.held(node, static("archive", "share", "ro", "subDir", "v"))
 	wantReasons(t, ro.health(""), "ReadOnlyServer")
 	ro.leave()
 
 	a.must(unix.Unmount(a.target("pod"), 0))
-	a.must(unix.Unmount(a.staging, 0))
 	wantReasons(t, a.health(""), "NotMounted")
 	a.must(a.publish("pod", false))
 	wantReasons(t, a.health(a.target("pod")))
 
-	far := s.staged(node, static("far-away", "share", "far", "subDir", "v"))
+	far := s.held(node, static("far-away", "share", "far", "subDir", "v"))
 	over := accident(t, "cut", "heal")
 	wantReasons(t, far.health(""), "ServerUnreachable")
 	storage, err := node.Node.NodeGetStorageHealth(soon(t), &csi.NodeGetStorageHealthRequest{})

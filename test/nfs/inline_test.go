@@ -5,8 +5,11 @@
 package nfs
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -294,4 +297,59 @@ func TestInlineInSilence(t *testing.T) {
 		notes, _ := filepath.Glob(filepath.Join(node.Dir, "state/node/*"))
 		return os.IsNotExist(err) && len(notes) == 0
 	})
+}
+
+// TestInlineKeepsNoDisk has a disk be unmounted while the child of an inline volume waits for its server:
+// no process has it mounted any more.
+func TestInlineKeepsNoDisk(t *testing.T) {
+	s := newSite(t)
+	far := second(t)
+	s.config += "  - {name: far, servers: [" + secondServer + "], path: " + far + ", inline: true, mountOptions: [nfsvers=4.2]}\n"
+	kubelet := filepath.Join(s.dir, "kubelet") // which the container has as a shared mount
+	disk := filepath.Join(kubelet, "disk")
+	mkdir(t, kubelet)
+	if err := errors.Join(unix.Mount(kubelet, kubelet, "", unix.MS_BIND, ""), unix.Mount("", kubelet, "", unix.MS_SHARED, "")); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(kubelet, unix.MNT_DETACH) })
+	mkdir(t, disk)
+	if err := unix.Mount("disk", disk, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	node := s.start("node", "node")
+	p := s.pod(node, "web", "share", "far")
+	p.must(p.publish()) // the server is believed to be there
+	p.must(p.unpublish())
+	over := accident(t, "cut", "heal")
+	published := make(chan error, 1)
+	go func() { published <- p.publish() }()
+	has := func() (pids []int) {
+		for _, pid := range lab.Descendants(node.PID()) {
+			tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/mountinfo", pid))
+			for _, task := range tasks {
+				if table, err := os.ReadFile(task); err == nil && strings.Contains(string(table), " "+disk+" ") {
+					pids = append(pids, pid)
+				}
+			}
+		}
+		return pids
+	}
+	waits := func() bool { // for the server, in mount(8)
+		return slices.ContainsFunc(lab.Descendants(node.PID()), func(pid int) bool {
+			name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+			return strings.HasPrefix(string(name), "mount.nfs")
+		})
+	}
+	eventually(t, patience, "the child waits", func() bool { return waits() && len(has()) > 0 })
+	if err := unix.Unmount(disk, 0); err != nil {
+		t.Fatal(err)
+	}
+	if pids := has(); !waits() || len(pids) > 0 {
+		t.Errorf("the child waits: %v; the disk is kept by %v", waits(), pids)
+	}
+	over()
+	if err := <-published; err != nil {
+		eventually(t, patience, "the pod gets its volume", func() bool { return p.publish() == nil })
+	}
+	p.must(p.unpublish())
 }

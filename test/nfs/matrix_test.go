@@ -48,9 +48,9 @@ func life(s *site, version string, options ...string) {
 	if v.VolumeId != "nas1/pvc-1" || v.CapacityBytes != 1<<30 || v.VolumeContext["share"] != "nas1" || v.VolumeContext["subDir"] != "team-claim-pvc-1-pvc-1" {
 		t.Fatalf("the volume is %v", v)
 	}
-	a := s.staged(s.start("node", "a", "--node-id", "a"), v, options...)
-	b := s.staged(s.start("node", "b", "--node-id", "b"), v, options...) // with caches of its own, as on another machine
-	if am, bm := a.mount(a.staging), b.mount(b.staging); !hasVersion(am.VFSOptions, version) || !hasVersion(bm.VFSOptions, version) || am.Minor == bm.Minor {
+	a := s.held(s.start("node", "a", "--node-id", "a"), v, options...)
+	b := s.held(s.start("node", "b", "--node-id", "b"), v, append(options, "nosharecache")...) // with caches of its own, as on another machine
+	if am, bm := a.mount(a.target(holder)), b.mount(b.target(holder)); !hasVersion(am.VFSOptions, version) || !hasVersion(bm.VFSOptions, version) || am.Minor == bm.Minor {
 		t.Errorf("not two mounts by version %s: %+v, %+v", version, am, bm)
 	}
 	share(a, b)
@@ -88,7 +88,7 @@ func share(a, b *seat) {
 			t.Errorf("the reader may change the volume: %v", err)
 		}
 	}
-	for _, path := range []string{a.target("pod"), b.target("reader"), a.staging} {
+	for _, path := range []string{a.target("pod"), b.target("reader"), a.target(holder)} {
 		r, err := a.stats(path)
 		if err != nil {
 			t.Fatal(err)
@@ -166,7 +166,7 @@ func incumbentsClass(t *testing.T, server string) {
 	if info, err := os.Stat(s.at("team/claim-pvc-1")); err != nil || info.Mode() != os.ModeDir|0o777 {
 		t.Errorf("the directory is %v (%v)", info, err)
 	}
-	a := s.staged(s.start("node", "a"), v, "nfsvers=4.1")
+	a := s.held(s.start("node", "a"), v, "nfsvers=4.1")
 	a.must(a.publish("pod", false))
 	if m := a.mount(a.target("pod")); !hasVersion(m.VFSOptions, "4.1") {
 		t.Errorf("mounted with %s", m.VFSOptions)

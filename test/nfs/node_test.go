@@ -6,6 +6,7 @@ package nfs
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -14,7 +15,6 @@ import (
 	"github.com/mooring-csi/mooring/test/lab"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
-	mountutils "k8s.io/mount-utils"
 )
 
 // TestNodeIdempotent repeats each step of a volume's way to pods and back, and restarts the
@@ -31,15 +31,12 @@ func TestNodeIdempotent(t *testing.T) {
 		a.node = s.start("node", "node")
 		a.must(do())
 	}
-	twice(a.unstage)
 	twice(func() error { return a.unpublish("pod") })
 	a.mounted()
-	twice(a.stage)
-	a.mounted("globalmount")
 	twice(func() error { return a.publish("pod", false) })
 	twice(func() error { return a.publish("reader", true) })
-	a.mounted("globalmount", "pod", "reader")
-	if n, _ := lab.Mounts(a.node.PID()); n != 4 { // and the controller's own
+	a.mounted("pod", "reader")
+	if n, _ := lab.Mounts(a.node.PID()); n != 3 { // and the controller's own
 		t.Errorf("there are %d NFS mounts", n)
 	}
 	a.must(os.WriteFile(a.target("pod/data"), []byte("data"), 0o600))
@@ -47,9 +44,8 @@ func TestNodeIdempotent(t *testing.T) {
 		t.Error(err)
 	}
 	twice(func() error { return a.unpublish("pod") })
-	a.mounted("globalmount", "reader")
+	a.mounted("reader")
 	twice(func() error { return a.unpublish("reader") })
-	twice(a.unstage)
 	a.leave()
 	if data, err := os.ReadFile(s.at(v.VolumeContext["subDir"], "data")); string(data) != "data" {
 		t.Errorf("the volume holds %q (%v)", data, err)
@@ -59,8 +55,8 @@ func TestNodeIdempotent(t *testing.T) {
 // TestPublishConflicts publishes where something is in the way.
 func TestPublishConflicts(t *testing.T) {
 	s := newSite(t)
-	a := s.staged(s.start("node", "node"), s.mustCreate("pvc-1", ""))
-	other := s.staged(a.node, s.mustCreate("pvc-2", ""))
+	a := s.held(s.start("node", "node"), s.mustCreate("pvc-1", ""))
+	other := s.held(a.node, s.mustCreate("pvc-2", ""))
 	elsewhere := localDir(t)
 	a.must(a.publish("writer", false))
 	a.must(a.publish("reader", true))
@@ -69,7 +65,7 @@ func TestPublishConflicts(t *testing.T) {
 	symlink(t, elsewhere, a.target("link"))
 	symlink(t, "missing", a.target("dangling"))
 	symlink(t, elsewhere, a.target("parent"))
-	bind(t, other.staging, a.target("other"))
+	bind(t, other.target(holder), a.target("other"))
 	bind(t, elsewhere, a.target("local"))
 	for _, c := range []struct {
 		pod      string
@@ -145,55 +141,12 @@ func localTree(t *testing.T, dir string) map[string]string {
 	return all
 }
 
-// TestStageConflicts stages where something is in the way.
-func TestStageConflicts(t *testing.T) {
+// TestNotMounted asks for the usage of what is not there.
+func TestNotMounted(t *testing.T) {
 	s := newSite(t)
-	node := s.start("node", "node")
-	v, other := s.mustCreate("pvc-1", ""), s.staged(node, s.mustCreate("pvc-2", ""))
-	elsewhere := localDir(t)
-	for _, c := range []struct {
-		name    string
-		prepare func(staging string)
-		code    codes.Code
-		says    []string
-		mounts  int
-	}{
-		{"another volume", func(p string) { bind(t, other.staging, p) }, codes.AlreadyExists, []string{"pvc-2-pvc-2 is mounted there"}, 1},
-		{"something else", func(p string) { bind(t, elsewhere, p) }, codes.AlreadyExists, []string{"is mounted there"}, 1},
-		{"a file", func(p string) { write(t, p, "") }, codes.FailedPrecondition, []string{"is not a directory", "remove it"}, 0},
-		{"a link", func(p string) { symlink(t, elsewhere, p) }, codes.FailedPrecondition, []string{"is not a directory", "remove it"}, 0},
-		{"a file above", func(p string) { write(t, filepath.Dir(p), "") }, codes.FailedPrecondition, []string{"not a directory"}, 0},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			a := s.seat(node, v)
-			a.staging = filepath.Join(a.dir, "pv", "globalmount")
-			if c.name != "a file above" {
-				mkdir(t, filepath.Dir(a.staging))
-			}
-			c.prepare(a.staging)
-			before := localTree(t, a.dir)
-			wantCode(t, a.stage(), c.code, append(c.says, "nas1/pvc-1", strings.TrimSuffix(a.staging, "/globalmount"))...)
-			if d := differences(before, localTree(t, a.dir)); d != nil || len(mountsIn(t, a.dir)) != c.mounts {
-				t.Errorf("changed: %q, mounted: %v", d, mountsIn(t, a.dir))
-			}
-			if c.mounts > 0 {
-				a.must(unix.Unmount(a.staging, unix.UMOUNT_NOFOLLOW))
-			}
-		})
-	}
-	t.Run("publish without stage", func(t *testing.T) {
-		a := s.seat(node, v)
-		wantCode(t, a.publish("pod", false), codes.FailedPrecondition, "nas1/pvc-1", a.staging, "has to be staged first")
-		if _, err := os.Lstat(a.target("pod")); !os.IsNotExist(err) {
-			t.Errorf("the target was made: %v", err)
-		}
-	})
-	t.Run("stats of what is not mounted", func(t *testing.T) {
-		a := s.seat(node, v)
-		_, err := a.stats(a.target("pod"))
-		wantCode(t, err, codes.NotFound, "nas1/pvc-1", a.target("pod"), "is not mounted")
-	})
-	other.leave()
+	a := s.seat(s.start("node", "node"), s.mustCreate("pvc-1", ""))
+	_, err := a.stats(a.target("pod"))
+	wantCode(t, err, codes.NotFound, "nas1/pvc-1", a.target("pod"), "is not mounted")
 }
 
 // TestSingleWriter publishes a ReadWriteOncePod volume for a second pod.
@@ -201,7 +154,6 @@ func TestSingleWriter(t *testing.T) {
 	s := newSite(t)
 	a := s.seat(s.start("node", "node"), s.mustCreate("pvc-1", ""))
 	a.capability = lab.Mode(csi.VolumeCapability_AccessMode_SINGLE_NODE_SINGLE_WRITER)
-	a.must(a.stage())
 	a.must(a.publish("pod", false))
 	a.must(a.publish("pod", false))
 	for range 2 {
@@ -210,19 +162,17 @@ func TestSingleWriter(t *testing.T) {
 		s.kill(a.node)
 		a.node = s.start("node", "node")
 	}
-	a.mounted("globalmount", "pod")
+	a.mounted("pod")
 	a.must(a.unpublish("pod"))
 	a.must(a.publish("second", false))
 	a.leave("second")
 
 	a.capability = lab.Mode(csi.VolumeCapability_AccessMode_SINGLE_NODE_MULTI_WRITER)
-	a.must(a.stage())
 	a.must(a.publish("pod", false))
 	a.must(a.publish("second", false))
 	a.leave("pod", "second")
 
 	a.capability = lab.Mode(csi.VolumeCapability_AccessMode_MULTI_NODE_READER_ONLY)
-	a.must(a.stage())
 	a.must(a.publish("pod", false))
 	if err := os.WriteFile(a.target("pod/data"), nil, 0o600); err == nil {
 		t.Error("a reader may write")
@@ -230,12 +180,12 @@ func TestSingleWriter(t *testing.T) {
 	a.leave("pod")
 }
 
-// TestPublishCostsNothing counts what further pods of a staged volume cost the server.
+// TestPublishCostsNothing counts what further pods of a volume cost the server.
 func TestPublishCostsNothing(t *testing.T) {
 	for _, version := range versions {
 		t.Run(version, func(t *testing.T) {
 			s := newSite(t, "mountOptions: [nfsvers="+version+"]")
-			a := s.staged(s.start("node", "node"), s.mustCreate("pvc-1", ""))
+			a := s.held(s.start("node", "node"), s.mustCreate("pvc-1", ""))
 			a.must(a.publish("pod-0", false))
 			ours := func(source, target string) bool { return strings.HasPrefix(target, a.dir) }
 			before, err := lab.Count(a.node.PID(), ours)
@@ -245,7 +195,7 @@ func TestPublishCostsNothing(t *testing.T) {
 				a.must(a.publish(pod, pod == "pod-2"))
 				a.must(a.publish(pod, pod == "pod-2"))
 			}
-			a.must(a.stage())
+			a.must(a.hold())
 			after, err := lab.Count(a.node.PID(), ours)
 			a.must(err)
 			if d := after.Since(before); d.Total() != 0 {
@@ -258,7 +208,7 @@ func TestPublishCostsNothing(t *testing.T) {
 			if len(devices) != 1 {
 				t.Errorf("they are on %d superblocks", len(devices))
 			}
-			a.mounted(append(pods, "globalmount", "pod-0")...)
+			a.mounted(append(pods, holder, "pod-0")...)
 			for _, pod := range pods {
 				a.must(a.unpublish(pod))
 			}
@@ -272,57 +222,34 @@ func TestPublishCostsNothing(t *testing.T) {
 	}
 }
 
-// TestUsedByNobodyElse asks, as kubelet does before it unstages a volume, whether its stage is
-// mounted elsewhere too, while other volumes of the share are mounted in every way.
-func TestUsedByNobodyElse(t *testing.T) {
-	for _, version := range versions {
-		t.Run(version, func(t *testing.T) {
-			s := newSite(t, "mountOptions: [nfsvers="+version+"]", "inline: true")
-			mkdir(t, s.at("data"))
-			others := filepath.Join(s.dir, "others")
-			mkdir(t, others)
-			s.mount(others, "nfsvers="+version) // somebody's, by other means
-			node := s.start("node", "node")
-			inline := s.pod(node, "inline", "share", "nas1")
-			inline.must(inline.publish())
-			stages := []*seat{
-				s.staged(node, s.mustCreate("pvc-1", "")), s.staged(node, s.mustCreate("pvc-2", "")),
-				s.staged(node, static("data", "share", "nas1", "subDir", "data")),
-			}
-			for _, a := range stages {
-				a.must(a.publish("pod", false))
-			}
-			for _, a := range stages {
-				refs, err := mountutils.New("").GetMountRefs(a.staging)
-				if err != nil || len(refs) != 1 || refs[0] != a.target("pod") {
-					t.Errorf("kubelet takes volume %s for mounted at %q (%v)", a.volume.VolumeId, refs, err)
-				}
-				a.must(a.unpublish("pod"))
-				if refs, err := mountutils.New("").GetMountRefs(a.staging); err != nil || len(refs) > 0 {
-					t.Errorf("kubelet will not unstage volume %s: to it, in use at %q (%v)", a.volume.VolumeId, refs, err)
-				}
-			}
-			inline.must(inline.unpublish())
-			for _, a := range stages {
-				a.leave()
-			}
-		})
-	}
-}
-
-// TestMovedServer changes the address of a share whose volume is staged.
+// TestMovedServer changes the address of a share of which a pod has a volume: that pod's mount stays as
+// it is, and the next pod's is from there.
 func TestMovedServer(t *testing.T) {
 	s := newSite(t)
-	a := s.staged(s.start("node", "node"), s.mustCreate("pvc-1", ""))
-	a.must(a.publish("pod", false))
+	a := s.held(s.start("node", "node"), s.mustCreate("pvc-1", ""))
 	s.kill(a.node)
 	s.config = strings.Replace(s.config, "["+lab.Server+"]", "[localhost]", 1)
 	a.node = s.start("node", "node")
-	a.must(a.stage())
+	a.must(a.hold())
 	a.must(a.publish("pod", false))
-	a.mounted("globalmount", "pod")
+	a.mounted(holder, "pod")
+	write(t, a.target("pod/file"), "seen by both")
+	if data, err := os.ReadFile(a.target(holder + "/file")); string(data) != "seen by both" {
+		t.Errorf("the pod before reads %q (%v)", data, err)
+	}
 	a.leave("pod")
-	b := s.staged(a.node, a.volume)
-	a.must(b.stage())
-	b.leave()
+}
+
+// TestTwoPlugins starts a second plugin where one runs: it ends, and the first one goes on.
+func TestTwoPlugins(t *testing.T) {
+	s := newSite(t)
+	a := s.seat(s.start("node", "node"), s.mustCreate("pvc-1", ""))
+	dir := filepath.Join(s.dir, "node")
+	out, err := exec.CommandContext(soon(t), os.Getenv("MOORING_BINARY"), "node",
+		"--endpoint=unix://"+filepath.Join(dir, "csi.sock"), "--state-dir="+filepath.Join(dir, "state"), "--node-id=second").CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "is used by another node") {
+		t.Errorf("the second one ends with %v and says %s", err, out)
+	}
+	a.must(a.publish("pod", false))
+	a.leave("pod")
 }

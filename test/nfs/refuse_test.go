@@ -238,18 +238,18 @@ func TestRefusedMountOptions(t *testing.T) {
 				_, err := s.controller().CreateVolume(soon(t), request("pvc-1", nil, option))
 				wantCode(t, err, codes.InvalidArgument, "mount options", says)
 				at := s.seat(node, v, option)
-				err = at.stage()
+				err = at.hold()
 				wantCode(t, err, codes.InvalidArgument, "mount options", says)
 				at.mounted()
-				if _, err := os.Lstat(at.staging); !os.IsNotExist(err) {
-					t.Errorf("the staging path was made: %v", err)
+				if _, err := os.Lstat(at.target(holder)); !os.IsNotExist(err) {
+					t.Errorf("the target was made: %v", err)
 				}
 			})
 		})
 	}
 	t.Run("that the kernel does not know", func(t *testing.T) {
 		at := s.seat(node, v, "nonsense=1")
-		wantCode(t, at.stage(), codes.InvalidArgument, "volume nas1/pvc-good", "127.0.0.1:"+s.path, "option")
+		wantCode(t, at.hold(), codes.InvalidArgument, "volume nas1/pvc-good", "127.0.0.1:"+s.path, "option")
 		at.mounted()
 	})
 	s.mustDelete(v.VolumeId)

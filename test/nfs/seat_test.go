@@ -14,15 +14,17 @@ import (
 	"github.com/mooring-csi/mooring/test/lab"
 )
 
-// seat is a volume on a node: where it is staged, and the pods' targets.
+// seat is a volume on a node: the pods' targets.
 type seat struct {
 	t          *testing.T
 	node       *lab.Driver
 	volume     *csi.Volume
 	capability *csi.VolumeCapability
 	dir        string // local, as kubelet makes it
-	staging    string
 }
+
+// holder is a pod that keeps a volume on a node while others come and go.
+const holder = "holder"
 
 // seat has a node take a volume, with the PV's mount options. Nothing is mounted yet.
 func (s *site) seat(node *lab.Driver, v *csi.Volume, options ...string) *seat {
@@ -31,14 +33,14 @@ func (s *site) seat(node *lab.Driver, v *csi.Volume, options ...string) *seat {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	return &seat{t: s.t, node: node, volume: v, capability: lab.RWX(options...), dir: dir, staging: filepath.Join(dir, "globalmount")}
+	return &seat{t: s.t, node: node, volume: v, capability: lab.RWX(options...), dir: dir}
 }
 
-// staged is a seat that is staged.
-func (s *site) staged(node *lab.Driver, v *csi.Volume, options ...string) *seat {
+// held is a seat where a pod has the volume.
+func (s *site) held(node *lab.Driver, v *csi.Volume, options ...string) *seat {
 	s.t.Helper()
 	at := s.seat(node, v, options...)
-	at.must(at.stage())
+	at.must(at.hold())
 	return at
 }
 
@@ -51,21 +53,13 @@ func (a *seat) must(err error) {
 
 func (a *seat) target(pod string) string { return filepath.Join(a.dir, pod) }
 
-func (a *seat) stage() error {
-	_, err := a.node.Node.NodeStageVolume(soon(a.t), &csi.NodeStageVolumeRequest{
-		VolumeId: a.volume.VolumeId, VolumeContext: a.volume.VolumeContext, StagingTargetPath: a.staging, VolumeCapability: a.capability,
-	})
-	return err
-}
+func (a *seat) hold() error { return a.publish(holder, false) }
 
-func (a *seat) unstage() error {
-	_, err := a.node.Node.NodeUnstageVolume(soon(a.t), &csi.NodeUnstageVolumeRequest{VolumeId: a.volume.VolumeId, StagingTargetPath: a.staging})
-	return err
-}
+func (a *seat) release() error { return a.unpublish(holder) }
 
 func (a *seat) publish(pod string, readOnly bool) error {
 	_, err := a.node.Node.NodePublishVolume(soon(a.t), &csi.NodePublishVolumeRequest{
-		VolumeId: a.volume.VolumeId, VolumeContext: a.volume.VolumeContext, StagingTargetPath: a.staging,
+		VolumeId: a.volume.VolumeId, VolumeContext: a.volume.VolumeContext,
 		TargetPath: a.target(pod), VolumeCapability: a.capability, Readonly: readOnly,
 	})
 	return err
@@ -89,7 +83,7 @@ func (a *seat) leave(pods ...string) {
 			a.t.Errorf("the target of %s is still there: %v", pod, err)
 		}
 	}
-	a.must(a.unstage())
+	a.must(a.release())
 	a.mounted()
 }
 

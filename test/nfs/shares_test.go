@@ -240,7 +240,7 @@ func TestReload(t *testing.T) {
 	})
 	eventually(t, patience, "the node knows it", func() bool {
 		a := s.seat(node, &csi.Volume{VolumeId: "nas2/pvc-2", VolumeContext: params{"share": "nas2", "subDir": "team-claim-pvc-2-pvc-2"}})
-		if a.stage() != nil {
+		if a.hold() != nil {
 			return false
 		}
 		a.leave()
@@ -283,7 +283,7 @@ func TestDeadShareHoldsUpNoOther(t *testing.T) {
 	life := func(name string) time.Duration {
 		start := time.Now()
 		v := s.mustCreate(name, "")
-		a := s.staged(node, v)
+		a := s.held(node, v)
 		a.must(a.publish("pod", false))
 		_, err := a.stats(a.target("pod"))
 		a.must(err)
@@ -302,8 +302,8 @@ func TestDeadShareHoldsUpNoOther(t *testing.T) {
 			})
 			all.Go(func() {
 				a := s.seat(node, &csi.Volume{VolumeId: share + "/" + name, VolumeContext: params{"share": share, "subDir": name}})
-				_, err := node.Node.NodeStageVolume(within(t, prompt), &csi.NodeStageVolumeRequest{
-					VolumeId: a.volume.VolumeId, VolumeContext: a.volume.VolumeContext, StagingTargetPath: a.staging, VolumeCapability: a.capability,
+				_, err := node.Node.NodePublishVolume(within(t, prompt), &csi.NodePublishVolumeRequest{
+					VolumeId: a.volume.VolumeId, VolumeContext: a.volume.VolumeContext, TargetPath: a.target(holder), VolumeCapability: a.capability,
 				})
 				wantError(t, err, codes.Unavailable, "volume "+share+"/"+name, "127.0.0.1")
 			})

@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/mooring-csi/mooring/test/lab"
 	"google.golang.org/grpc/codes"
 )
@@ -56,8 +55,8 @@ func newPair(t *testing.T, version string) *pair {
 	dir := exportDir(t, version)
 	s := newSiteAt(t, dir, dir, "mountOptions: [nfsvers="+version+"]")
 	p := &pair{site: s, node: s.start("node", "node")}
-	p.used = s.staged(p.node, s.mustCreate("pvc-used", ""))
-	p.idle = s.staged(p.node, s.mustCreate("pvc-idle", ""))
+	p.used = s.held(p.node, s.mustCreate("pvc-used", ""))
+	p.idle = s.held(p.node, s.mustCreate("pvc-idle", ""))
 	for i, pod := range []string{"pod", "pod-2", "pod-3"} {
 		p.used.must(p.used.publish(pod, i == 1))
 	}
@@ -78,7 +77,8 @@ func (p *pair) inSilence(t *testing.T) {
 	idle.asked(codes.Unavailable)
 	used.leaves("pod", "pod-2", "pod-3", "pod-4")
 	idle.leaves("pod", "pod-4")
-	used.stagesNot()
+	used.publishesNot(holder)
+	used.mounted()
 	after := sizeOf(t, p.node.PID())
 	t.Logf("the node's process was %+v, is %+v", p.size, after)
 	if after.children > 0 || after.threads > p.size.threads+16 || after.files > p.size.files+8 || after.kilobytes > p.size.kilobytes+40_000 {
@@ -101,7 +101,7 @@ func (p *pair) afterwards() {
 		_ = p.tenant.Wait()
 	}
 	for _, a := range []*seat{p.used, p.idle} {
-		eventually(t, patience, "the volume can be staged again", func() bool { return a.stage() == nil })
+		eventually(t, patience, "the volume can be mounted again", func() bool { return a.hold() == nil })
 		a.must(a.publish("pod", false))
 		_, err := a.stats(a.target("pod"))
 		a.must(err)
@@ -150,8 +150,7 @@ func (a *seat) leaves(pods ...string) {
 			a.t.Errorf("the target of %s is still there: %v", pod, err)
 		}
 	}
-	a.must(a.quick("unstage", a.unstage))
-	a.must(a.quick("unstage again", a.unstage))
+	a.must(a.quick("the last one", a.release))
 	a.mounted()
 }
 
@@ -173,16 +172,6 @@ func (a *seat) asked(code codes.Code) {
 		a.t.Errorf("%d children ask for the usage of one volume", now.children)
 	}
 	all.Wait()
-}
-
-// stagesNot stages the volume, which cannot be done for now.
-func (a *seat) stagesNot() {
-	a.t.Helper()
-	_, err := a.node.Node.NodeStageVolume(within(a.t, prompt), &csi.NodeStageVolumeRequest{
-		VolumeId: a.volume.VolumeId, VolumeContext: a.volume.VolumeContext, StagingTargetPath: a.staging, VolumeCapability: a.capability,
-	})
-	wantError(a.t, err, codes.Unavailable, "volume "+a.volume.VolumeId, lab.Server+":", a.volume.VolumeContext["subDir"], "answer")
-	a.mounted()
 }
 
 // size is what a process takes up.

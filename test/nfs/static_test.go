@@ -5,6 +5,7 @@
 package nfs
 
 import (
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -39,7 +40,7 @@ func TestStatic(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := s.seat(node, c.volume, c.options...).in(t)
-			a.must(a.stage())
+			a.must(a.hold())
 			a.must(a.publish("pod", false))
 			if data, err := os.ReadFile(a.target("pod/" + c.file)); string(data) != "kept" {
 				t.Errorf("the pod reads %q (%v)", data, err)
@@ -58,8 +59,8 @@ func TestStatic(t *testing.T) {
 	}
 }
 
-// TestStageOptions stages with options that cannot be had.
-func TestStageOptions(t *testing.T) {
+// TestMountOptions publishes with options that cannot be had.
+func TestMountOptions(t *testing.T) {
 	s := newSite(t)
 	v := s.mustCreate("pvc-1", "")
 	node := s.start("node", "node")
@@ -76,7 +77,7 @@ func TestStageOptions(t *testing.T) {
 		"proto=tcp,user=root": "only the driver mounts",
 	} {
 		a := s.seat(node, v, option)
-		wantCode(t, a.stage(), codes.InvalidArgument, says)
+		wantCode(t, a.hold(), codes.InvalidArgument, says)
 		a.mounted()
 	}
 }
@@ -88,23 +89,27 @@ func TestServersInOrder(t *testing.T) {
 	const dead = "10.77.0.9"
 	s := newSite(t)
 	v := s.mustCreate("pvc-1", "")
+	var next []*csi.Volume
+	for i := range 5 {
+		next = append(next, s.mustCreate(fmt.Sprint("pvc-next-", i), ""))
+	}
 	s.config = strings.Replace(s.config, "servers: ["+lab.Server+"]", "servers: ["+dead+", "+lab.Server+"]", 1)
 	node := s.start("node", "node")
 	start := time.Now()
-	a := s.staged(node, v)
+	a := s.held(node, v)
 	first := time.Since(start)
 	// A probe takes three seconds. On a busy machine a mount may do so too, but not each.
 	quickest := first
 	var others []*seat
-	for range 5 {
+	for _, v := range next {
 		start = time.Now()
-		others = append(others, s.staged(node, v))
+		others = append(others, s.held(node, v))
 		quickest = min(quickest, time.Since(start))
 	}
 	if first > prompt || quickest > 2*time.Second {
 		t.Errorf("the first mount took %v, the quickest of the next %v", first, quickest)
 	}
-	if m := a.mount(a.staging); !strings.HasPrefix(m.Source, lab.Server+":") {
+	if m := a.mount(a.target(holder)); !strings.HasPrefix(m.Source, lab.Server+":") {
 		t.Errorf("mounted is %s", m.Source)
 	}
 	storage, err := node.Node.NodeGetStorageHealth(soon(t), &csi.NodeGetStorageHealthRequest{})

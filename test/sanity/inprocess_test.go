@@ -72,7 +72,7 @@ func serve(t *testing.T, dir, endpoint string) {
 			SnapshotController: driver.SnapshotController{Snapshots: service.Snapshots},
 			Volumes:            service.Volumes, Groups: service.Groups, Health: service.Health,
 		},
-		&driver.Node{Stages: node.Stages, Pods: node.Pods, Health: node.Health, ID: "node-1", MaxVolumes: 100},
+		&driver.Node{Pods: node.Pods, Health: node.Health, ID: "node-1", MaxVolumes: 100},
 		func(string, string, error, time.Duration) {},
 	)
 	listener, err := driver.Listen(endpoint)

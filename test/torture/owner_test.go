@@ -359,12 +359,8 @@ func (o *kubelet) seat(v *volume, n int) string {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		o.h.wrong("%v", err)
 	}
-	o.node(n, "stage "+v.name, func(ctx context.Context, d *lab.Driver) error {
-		_, err := d.Node.NodeStageVolume(ctx, &csi.NodeStageVolumeRequest{VolumeId: v.id, VolumeContext: v.context, StagingTargetPath: dir + "/stage", VolumeCapability: lab.RWX()})
-		return err
-	})
 	o.node(n, "publish "+v.name, func(ctx context.Context, d *lab.Driver) error {
-		_, err := d.Node.NodePublishVolume(ctx, &csi.NodePublishVolumeRequest{VolumeId: v.id, VolumeContext: v.context, StagingTargetPath: dir + "/stage", TargetPath: dir + "/pod", VolumeCapability: lab.RWX()})
+		_, err := d.Node.NodePublishVolume(ctx, &csi.NodePublishVolumeRequest{VolumeId: v.id, VolumeContext: v.context, TargetPath: dir + "/pod", VolumeCapability: lab.RWX()})
 		return err
 	})
 	v.seats[n] = dir + "/pod"
@@ -379,10 +375,6 @@ func (o *kubelet) leave(v *volume) {
 		}
 		o.node(n, "unpublish "+v.name, func(ctx context.Context, d *lab.Driver) error {
 			_, err := d.Node.NodeUnpublishVolume(ctx, &csi.NodeUnpublishVolumeRequest{VolumeId: v.id, TargetPath: at})
-			return err
-		})
-		o.node(n, "unstage "+v.name, func(ctx context.Context, d *lab.Driver) error {
-			_, err := d.Node.NodeUnstageVolume(ctx, &csi.NodeUnstageVolumeRequest{VolumeId: v.id, StagingTargetPath: filepath.Join(filepath.Dir(at), "stage")})
 			return err
 		})
 		v.seats[n] = ""
