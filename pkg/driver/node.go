@@ -80,14 +80,15 @@ func (n *Node) NodePublishVolume(ctx context.Context, r *csi.NodePublishVolumeRe
 	mode := r.GetVolumeCapability().GetAccessMode().GetMode()
 	publish := volume.Publish{
 		ID: r.GetVolumeId(), Target: r.GetTargetPath(), Inline: inline,
-		Options:      contextOptions(r.GetVolumeContext(), capability.GetMountFlags()),
 		ReadOnly:     r.GetReadonly() || readOnly(r.GetVolumeCapability()),
 		SingleWriter: mode == csi.VolumeCapability_AccessMode_SINGLE_NODE_SINGLE_WRITER,
 	}
 	if inline == nil {
-		if publish.Location, err = decodeLocation(r.GetVolumeContext()); err != nil {
-			return nil, err
+		l, err := decodeLocation(r.GetVolumeContext())
+		if err != nil {
+			return nil, fmt.Errorf("volume %s: %w", r.GetVolumeId(), err)
 		}
+		publish.Location, publish.Options = l.Location, append(l.options, capability.GetMountFlags()...)
 	}
 	return &csi.NodePublishVolumeResponse{}, n.Pods.Publish(ctx, publish)
 }

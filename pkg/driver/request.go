@@ -13,7 +13,7 @@ import (
 )
 
 // Keys of the volume context (a PV's volumeAttributes), which the controller writes and the
-// node reads. They are csi-driver-nfs's, so that its static PVs read the same.
+// node reads. They are csi-driver-nfs's, so that its PVs read the same.
 const (
 	contextShare  = "share"  // a registered share's name; with a server, the path of its export
 	contextServer = "server" // only of an export that is not registered
@@ -41,24 +41,69 @@ func encodeLocation(l volume.Location) map[string]string {
 	return map[string]string{contextShare: l.Share, contextSubDir: l.Directory}
 }
 
-func decodeLocation(context map[string]string) (volume.Location, error) {
-	l := volume.Location{Share: context[contextShare], Directory: context[contextSubDir]}
+// located is what a PV's attributes say.
+type located struct {
+	volume.Location
+	options []string // before those of the PV itself
+}
+
+// decodeLocation reads a PV's attributes as csi-driver-nfs does: keys in any case, and templates in
+// subDir. One that is not known is refused: it could be one of those, misspelt, without which the pod
+// would get all of an export.
+func decodeLocation(context map[string]string) (located, error) {
+	attributes, err := lowered(context)
+	if err != nil {
+		return located{}, err
+	}
+	l := located{Location: volume.Location{Share: attributes["share"], Directory: attributes["subdir"]}}
 	if l.Share == "" {
 		return l, invalid("the volume's attributes name no share")
 	}
-	if server := context[contextServer]; server != "" { // as csi-driver-nfs takes it
+	if given := attributes["mountoptions"]; given != "" {
+		l.options = []string{given}
+	}
+	if server := attributes["server"]; server != "" {
 		l.Share = volume.ExportName(strings.Trim(server, "[]"), path.Clean("/"+l.Share))
 		l.Directory = strings.Trim(l.Directory, "/")
+	}
+	if strings.Contains(l.Directory, "${") {
+		template, err := volume.ParseTemplate(l.Directory)
+		if err != nil {
+			return l, err
+		}
+		l.Directory, err = template.Expand(volume.Names{
+			PVC: attributes["csi.storage.k8s.io/pvc/name"], Namespace: attributes["csi.storage.k8s.io/pvc/namespace"], PV: attributes["csi.storage.k8s.io/pv/name"],
+		})
+		return l, err
 	}
 	return l, nil
 }
 
-// contextOptions joins the mount options of a PV's attributes and of its spec; the latter win.
-func contextOptions(context map[string]string, flags []string) []string {
-	if given := context[contextMountOptions]; given != "" {
-		return append([]string{given}, flags...)
+// lowered returns a PV's attributes by their keys in lower case, if all are known. Those by which a class
+// of csi-driver-nfs has a directory made are of no interest on a node; to a directory that nobody has
+// provisioned, that driver does at each mount what they say, and Mooring does not.
+func lowered(context map[string]string) (map[string]string, error) {
+	all := map[string]string{}
+	for _, key := range slices.Sorted(maps.Keys(context)) {
+		lower := strings.ToLower(key)
+		if _, twice := all[lower]; twice {
+			return nil, invalid("the attribute %q is given twice, in upper and lower case", key)
+		}
+		all[lower] = context[key]
 	}
-	return flags
+	provisioned := all["storage.kubernetes.io/csiprovisioneridentity"] != "" || all["csi.storage.k8s.io/pv/name"] != ""
+	for _, key := range slices.Sorted(maps.Keys(all)) {
+		host, _, qualified := strings.Cut(key, "/")
+		switch {
+		case slices.Contains([]string{"share", "server", "subdir", "mountoptions", "ondelete"}, key):
+		case qualified && (strings.HasSuffix(host, ".k8s.io") || strings.HasSuffix(host, ".kubernetes.io")):
+		case !slices.Contains([]string{"mountpermissions", "uid", "gid"}, key):
+			return nil, invalid("the attribute %q is not known: a volume takes share, server, subDir and mountOptions", key)
+		case !provisioned && strings.Trim(all[key], "0") != "":
+			return nil, invalid("the attribute %q cannot be had of a directory that is there: set its owner and mode on the server, and leave the attribute out", key)
+		}
+	}
+	return all, nil
 }
 
 // decodeInline returns what a pod says of a volume of its own, nil where the volume is none.
@@ -101,11 +146,16 @@ func checkCapabilities(capabilities []*csi.VolumeCapability) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
+		if fs := m.GetFsType(); !slices.Contains([]string{"", "nfs", "nfs4"}, fs) {
+			return nil, invalid("the file system of a volume on NFS is nfs, not %q: leave csi.storage.k8s.io/fstype out of the class", fs)
+		}
 		options = append(options, m.GetMountFlags()...)
 	}
 	return options, volume.CheckMountOptions(options)
 }
 
+// checkCapability says what of a capability cannot be had. The type of file system is not looked at: some
+// provisioners have written ext4 into each PersistentVolume that did not say it.
 func checkCapability(c *csi.VolumeCapability) (*csi.VolumeCapability_MountVolume, error) {
 	switch {
 	case c == nil:
@@ -116,9 +166,6 @@ func checkCapability(c *csi.VolumeCapability) (*csi.VolumeCapability_MountVolume
 		return nil, invalid("the volume capability has no access type")
 	case c.GetAccessMode().GetMode() == csi.VolumeCapability_AccessMode_UNKNOWN:
 		return nil, invalid("the volume capability has no access mode")
-	}
-	if fs := c.GetMount().GetFsType(); !slices.Contains([]string{"", "nfs", "nfs4"}, fs) {
-		return nil, invalid("the file system of a volume on NFS is nfs, not %q: leave csi.storage.k8s.io/fstype out of the class", fs)
 	}
 	return c.GetMount(), nil
 }

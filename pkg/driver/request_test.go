@@ -92,17 +92,41 @@ func TestLocation(t *testing.T) {
 		if got := encodeLocation(l); !maps.Equal(got, c.context) {
 			t.Errorf("%s is told as %v, want %v", c.share, got, c.context)
 		}
-		if got, err := decodeLocation(c.context); err != nil || got != l {
+		if got, err := decodeLocation(c.context); err != nil || got.Location != l {
 			t.Errorf("%v is read as %v, %v, want %v", c.context, got, err, l)
 		}
 	}
-	// As a user may write it in a static PV.
-	l, err := decodeLocation(map[string]string{"server": "[fe80::1]", "share": "/x", "subDir": "a", "other": "ignored"})
-	if err != nil || l != (volume.Location{Share: "[fe80::1]:/x", Directory: "a"}) {
-		t.Errorf("a bracketed server is read as %v, %v", l, err)
+	for what, c := range map[string]struct {
+		context map[string]string
+		want    volume.Location
+	}{
+		"a bracketed server": {map[string]string{"server": "[fe80::1]", "share": "/x", "subDir": "a"}, volume.Location{Share: "[fe80::1]:/x", Directory: "a"}},
+		// As csi-driver-nfs writes it into the PVs that it makes.
+		"another driver's": {map[string]string{
+			"server": "nas", "share": "/x", "subdir": "pvc-1", "mountPermissions": "0777", "onDelete": "archive", "uid": "1000",
+			"csi.storage.k8s.io/pv/name": "pvc-1", "storage.kubernetes.io/csiProvisionerIdentity": "1-2-nfs.csi.k8s.io",
+		}, volume.Location{Share: "nas:/x", Directory: "pvc-1"}},
+		"any case": {map[string]string{"SERVER": "nas", "Share": "/x", "SUBDIR": "a", "mountPermissions": "0"}, volume.Location{Share: "nas:/x", Directory: "a"}},
+		"a template": {map[string]string{
+			"server": "nas", "share": "/x", "subDir": "/${pvc.metadata.namespace}/${pvc.metadata.name}",
+			"csi.storage.k8s.io/pvc/name": "claim", "csi.storage.k8s.io/pvc/namespace": "team",
+		}, volume.Location{Share: "nas:/x", Directory: "team/claim"}},
+	} {
+		if got, err := decodeLocation(c.context); err != nil || got.Location != c.want {
+			t.Errorf("%s is read as %v, %v", what, got, err)
+		}
 	}
-	_, err = decodeLocation(map[string]string{"server": "10.0.0.1", "subDir": "a"})
-	refused(t, "no share", err, volume.ErrInvalid, "no share")
+	for says, context := range map[string]map[string]string{
+		"no share":                         {"server": "10.0.0.1", "subDir": "a"},
+		`"sub_dir" is not known`:           {"server": "10.0.0.1", "share": "/x", "sub_dir": "a"},
+		`"subdir" is given twice`:          {"server": "10.0.0.1", "share": "/x", "subdir": "a", "subDir": "a"},
+		`"mountpermissions" cannot be had`: {"server": "10.0.0.1", "share": "/x", "subDir": "a", "mountPermissions": "0777"},
+		"needs the names":                  {"server": "10.0.0.1", "share": "/x", "subDir": "${pvc.metadata.name}"},
+		"${nonsense}":                      {"server": "10.0.0.1", "share": "/x", "subDir": "${nonsense}"},
+	} {
+		_, err := decodeLocation(context)
+		refused(t, says, err, volume.ErrInvalid, says)
+	}
 }
 
 func TestIDs(t *testing.T) {

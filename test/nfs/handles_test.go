@@ -150,7 +150,7 @@ func TestHostileNodeCalls(t *testing.T) {
 		})
 	}
 	a.mounted(holder, "pod")
-	for _, c := range []*csi.VolumeCapability{nil, {}, block, ext4} {
+	for _, c := range []*csi.VolumeCapability{nil, {}, block} {
 		b := s.seat(a.node, v)
 		b.capability = c
 		wantCode(t, b.publish("pod", false), codes.InvalidArgument, " ")
