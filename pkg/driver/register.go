@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -43,6 +44,9 @@ func NewRegistration(name, endpoint, dir string, taken func(bool)) (*grpc.Server
 		return nil, nil, volume.Errorf(volume.ErrInvalid, "kubelet needs the whole path of the socket, not %q", endpoint)
 	}
 	listener, err := Listen(filepath.Join(dir, name+"-reg.sock"))
+	if err == nil {
+		err = os.Chmod(filepath.Join(dir, name+"-reg.sock"), 0o700) // kubelet is root
+	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("register with kubelet: %w", err)
 	}

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	registerapi "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
@@ -20,6 +21,8 @@ import (
 // TestRegistration asks as kubelet does.
 func TestRegistration(t *testing.T) {
 	dir := t.TempDir()
+	unmasked := unix.Umask(0) // as in the driver
+	defer unix.Umask(unmasked)
 	var ready atomic.Bool
 	server, listener, err := NewRegistration("nfs.csi.mooring.dev", "unix:///var/lib/kubelet/plugins/mooring/csi.sock", dir, ready.Store)
 	if err != nil {
@@ -27,6 +30,9 @@ func TestRegistration(t *testing.T) {
 	}
 	go func() { _ = server.Serve(listener) }()
 	socket := filepath.Join(dir, "nfs.csi.mooring.dev-reg.sock")
+	if info, err := os.Lstat(socket); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("the socket is %v, %v", info.Mode(), err)
+	}
 	conn, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)

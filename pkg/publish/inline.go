@@ -59,6 +59,10 @@ func (i *Inlines) publish(ctx context.Context, r volume.Publish) error {
 	if err := makeDirectory(r.Target, false); err != nil {
 		return fmt.Errorf("publish inline volume %s: %w", r.ID, err)
 	}
+	noted, err := i.state.get(inlinePrefix, r.Target, new(inline))
+	if err != nil {
+		return err
+	}
 	request := InlineRequest{Share: def, Directory: r.Inline.Directory, Target: r.Target, ReadOnly: r.ReadOnly}
 	if r.Inline.Directory == "" {
 		// Before there is a directory there is a note, by which it will be removed.
@@ -69,11 +73,15 @@ func (i *Inlines) publish(ctx context.Context, r volume.Publish) error {
 		request.Key = note.Key
 	}
 	t := target{share: def, servers: def.Servers, dir: dir, options: volume.MergeMountOptions(nodeOptions, def.MountOptions, r.Inline.Context)}
-	if err := i.viaShare(ctx, t, request); err != nil {
-		if request.Key != "" {
+	if tried, err := i.viaShare(ctx, t, request); err != nil {
+		switch {
+		case request.Key == "":
+		case noted || tried:
 			// Where nobody tries again, nobody may unpublish either.
 			note.Left = true
 			err = errors.Join(err, i.state.put(inlinePrefix, r.Target, note))
+		default: // no server answers, and nothing was made
+			err = errors.Join(err, i.state.drop(inlinePrefix, r.Target))
 		}
 		return fmt.Errorf("publish inline volume %s of pod %s: %w", r.ID, r.Inline.Pod, err)
 	}
@@ -111,12 +119,15 @@ func (i *Inlines) share(v *volume.Inline) (volume.Share, error) {
 	return def, volume.CheckDirectory(v.Directory)
 }
 
-// viaShare does a request on the share, mounted from the first server that answers.
-func (i *Inlines) viaShare(ctx context.Context, t target, r InlineRequest) error {
-	return i.eachServer(ctx, t, func(ctx context.Context, server string) error {
+// viaShare does a request on the share, mounted from the first server that answers. tried is false where
+// none does.
+func (i *Inlines) viaShare(ctx context.Context, t target, r InlineRequest) (tried bool, err error) {
+	err = i.eachServer(ctx, t, func(ctx context.Context, server string) error {
+		tried = true
 		r.Server, r.Options, r.At = server, t.options, i.state.dir
 		return i.do(ctx, r)
 	})
+	return tried, err
 }
 
 // leave removes the directory that was made for what was mounted at target, if one was. The pod must
@@ -152,7 +163,7 @@ func (i *Inlines) remove(ctx context.Context, note inline) error {
 	// Volumes of the same file system may be mounted with SELinux contexts, which it would have to
 	// share where the share's options have sharecache.
 	options := volume.MergeMountOptions(nodeOptions, def.MountOptions, []string{"rw", "nosharecache"})
-	err = i.viaShare(ctx, target{share: def, servers: def.Servers, options: options}, InlineRequest{Share: def, Key: note.Key})
+	_, err = i.viaShare(ctx, target{share: def, servers: def.Servers, options: options}, InlineRequest{Share: def, Key: note.Key})
 	if err != nil {
 		return err
 	}

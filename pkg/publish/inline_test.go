@@ -101,6 +101,9 @@ func TestInlineShareAway(t *testing.T) {
 	n.refused("publish", n.inlineAt("b", "", nil), volume.ErrUnavailable)
 	n.must(n.inlineGone("a"))
 	n.must(n.inlineGone("b"))
+	n.probes.servers["10.0.0.1:2049"] = volume.Errorf(volume.ErrUnavailable, "nobody is asked")
+	n.refused("publish", n.inlineAt("c", "", nil), volume.ErrUnavailable) // of which nothing is noted
+	delete(n.probes.servers, "10.0.0.1:2049")
 	for _, note := range n.notes() {
 		if !note.Left {
 			t.Errorf("this is not to be removed later: %+v", note)

@@ -7,18 +7,28 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/mooring-csi/mooring/pkg/volume"
+	"golang.org/x/sys/unix"
 )
 
 // clean returns a path as the mount table has it: the parent's symbolic links are followed, and the
 // last name is not looked at, where something may be mounted. Only absolute paths will do.
 func clean(path string) (string, error) {
-	if !filepath.IsAbs(path) {
+	switch {
+	case !filepath.IsAbs(path):
 		return "", volume.Errorf(volume.ErrInvalid, "the path %q is not absolute", path)
+	case strings.ContainsRune(path, 0):
+		return "", volume.Errorf(volume.ErrInvalid, "the path %q has a NUL in it", path)
 	}
 	path = filepath.Clean(path)
+	tooLong := func(name string) bool { return len(name) > unix.NAME_MAX }
+	if len(path) >= unix.PathMax || slices.ContainsFunc(strings.Split(path, "/"), tooLong) {
+		return "", volume.Errorf(volume.ErrInvalid, "the path %.100q is %d bytes long, or has a name that is too long", path, len(path))
+	}
 	parent, err := filepath.EvalSymlinks(filepath.Dir(path))
 	switch {
 	case errors.Is(err, fs.ErrNotExist): // so there is nothing at path either

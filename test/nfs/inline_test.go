@@ -353,3 +353,19 @@ func TestInlineKeepsNoDisk(t *testing.T) {
 	}
 	p.must(p.unpublish())
 }
+
+// TestInlineReadOnlyExport shows a pod a directory of an export that is read-only, and not laid out.
+func TestInlineReadOnlyExport(t *testing.T) {
+	s := newSite(t)
+	if err := lab.Do("export", "readonly"); err != nil {
+		t.Fatal(err)
+	}
+	write(t, s.add("ro", "/readonly", lab.View+"/readonly", "inline: true")+"/models/one", "read")
+	p := s.pod(s.start("node", "node"), "web", "share", "ro", "subDir", "models")
+	p.readOnly = true
+	p.must(p.publish())
+	if data, err := os.ReadFile(p.target + "/one"); string(data) != "read" {
+		t.Errorf("the pod reads %q (%v)", data, err)
+	}
+	p.must(p.unpublish())
+}
