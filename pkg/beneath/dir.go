@@ -235,7 +235,8 @@ func (d Dir) Self() (unix.Stat_t, error) {
 // read-only here. It is not where this process merely lacks the permission to write.
 //
 // The client does not know how the server exports. Where access(2) is denied, ReadOnly asks by
-// setting the mode of d to what it is, which fails with EROFS or with something else.
+// setting the time of the last access to what it is, which fails with EROFS or with something else. To
+// set the mode would do, too, but a server may take the set-group-ID bit away then (chmod(2)).
 func ReadOnly(d Dir) (bool, error) {
 	if unix.Faccessat(int(d), ".", unix.W_OK, unix.AT_EACCESS) == nil {
 		return false, nil
@@ -244,7 +245,7 @@ func ReadOnly(d Dir) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return unix.Fchmodat(int(d), ".", st.Mode&0o7777, 0) == unix.EROFS, nil
+	return unix.UtimesNanoAt(int(d), ".", []unix.Timespec{st.Atim, {Nsec: unix.UTIME_OMIT}}, 0) == unix.EROFS, nil
 }
 
 func pathError(op, name string, err error) error {
