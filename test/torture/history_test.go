@@ -95,6 +95,7 @@ func (h *history) program(role, name string, on *ground.Machine) *program {
 
 // live is all of it.
 func (h *history) live() {
+	start := time.Now()
 	quit := make(chan struct{})
 	var suffering, acting sync.WaitGroup
 	for i, v := range []*victim{
@@ -129,7 +130,9 @@ func (h *history) live() {
 	}
 	if h.Failed() {
 		h.tell()
+		return
 	}
+	fmt.Printf("seed %d is green, %.0f s\n", h.seed, time.Since(start).Seconds())
 }
 
 func each(all []*owner, do func(*owner)) {
@@ -155,15 +158,15 @@ func (h *history) note(format string, args ...any) {
 	h.lines = append(h.lines, fmt.Sprintf("%8.3f ", time.Since(began).Seconds())+fmt.Sprintf(format, args...))
 }
 
-// tell says what happened.
+// tell says what happened: at once, and not when all histories are over, hours later.
 func (h *history) tell() {
 	h.mu.Lock()
 	lines := slices.Clone(h.lines)
 	h.mu.Unlock()
-	h.Logf("NFS %s, trash %v:\n%s", h.version, h.trash, strings.Join(lines, "\n"))
+	fmt.Printf("seed %d is red: NFS %s, trash %v:\n%s\n", h.seed, h.version, h.trash, strings.Join(lines, "\n"))
 	for _, p := range append(h.controllers[:], h.nodes[:]...) {
 		log, _ := os.ReadFile(filepath.Join(p.dir, "log"))
-		h.Logf("the log of %s:\n%s", p.name, log[max(0, len(log)-20000):])
+		fmt.Printf("seed %d: the log of %s:\n%s\n", h.seed, p.name, log[max(0, len(log)-20000):])
 	}
 }
 
