@@ -81,10 +81,12 @@ many claims at once would wait for that alone. */}}
 {{- range concat ((.defaults).mountOptions | default list) (.share.mountOptions | default list) }}
 {{- if regexMatch "^((nfs)?vers=|v)[34]" . }}
 {{- $pods = regexReplaceAll "^((nfs)?vers=|v)" . "" }}
+{{- else if hasPrefix "minorversion=" . }}
+{{- $pods = printf "4.%s" (trimPrefix "minorversion=" .) }}
 {{- end }}
 {{- end }}
 {{- range .share.mountOptions | default list }}
-{{- if not (regexMatch "^((nfs)?vers=|v)[34]" .) }}
+{{- if not (regexMatch "^((nfs)?vers=|v)[34]|^minorversion=" .) }}
 {{- $options = append $options . }}
 {{- end }}
 {{- end }}
