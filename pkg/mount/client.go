@@ -36,13 +36,20 @@ import (
 // do not use serves the same end. Below 4.2 there is no CLONE and no COPY: file data then passes
 // through the controller.
 
+// A mount with TLS is a client of its own for another reason. Before it has a client, the kernel
+// connects with TLS (nfs_match_client looks at xprtsec=, too). But then the server says that it
+// knows this client, by its host name, from a mount without TLS: and the kernel drops the
+// connection that it has just made, and goes on by that other client (nfs4_discover_server_trunking).
+// The mount succeeds, and all goes over the network as it is. So mount(8) runs under a host name for
+// each kind of encryption.
+
 // maxHostname is the longest host name that Linux takes (uname(2)).
 const maxHostname = 64
 
-// clientName is the host name by which a server knows the controller's mounts. It is the same
-// after a restart, so that the server then frees what the client before it had, and differs
-// between network namespaces, of which each has clients of its own.
-func clientName() (string, error) {
+// clientName is a host name by which a server knows some mounts of this machine: the controller's,
+// or those with TLS. It is the same after a restart, so that the server then frees what the client
+// before it had, and differs between network namespaces, of which each has clients of its own.
+func clientName(whose string) (string, error) {
 	host, err := os.Hostname()
 	if err != nil {
 		return "", err
@@ -51,12 +58,34 @@ func clientName() (string, error) {
 	if err := unix.Stat("/proc/self/ns/net", &st); err != nil {
 		return "", fmt.Errorf("stat the network namespace: %w", err)
 	}
-	name := fmt.Sprintf("%s.%d.mooring", host, st.Ino)
+	name := fmt.Sprintf("%s.%d.%s", host, st.Ino, whose)
 	if len(name) > maxHostname {
 		sum := sha256.Sum256([]byte(name))
-		name = hex.EncodeToString(sum[:16]) + ".mooring"
+		name = hex.EncodeToString(sum[:16]) + "." + whose
 	}
 	return name, nil
+}
+
+// secureName is the host name for mounts with TLS. "" where the options ask for none, or for NFSv3,
+// which has no clients, and whose locks a server knows by the host name.
+func secureName(options []string) (string, error) {
+	policy := valueOf(options, "xprtsec")
+	if encrypts(policy) < 0 || !strings.HasPrefix(volume.NFSVersion(options), "4") {
+		return "", nil
+	}
+	return clientName(policy + ".mooring")
+}
+
+// mountShared mounts as all others on this machine do.
+func (k *Kernel) mountShared(ctx context.Context, s Spec) error {
+	if encrypts(valueOf(s.Options, "xprtsec")) >= 0 && volume.NFSVersion(s.Options) == "" {
+		// mount.nfs would go down to NFSv3 under the host name for TLS.
+		err := k.mountAs(ctx, s, attempt{source: s.Source, options: volume.MergeMountOptions(s.Options, []string{"nfsvers=4"})})
+		if cause, _ := CauseOf(err); cause != NoVersion {
+			return err
+		}
+	}
+	return k.mountAs(ctx, s, attempt{source: s.Source, options: s.Options})
 }
 
 // attempt is one way to mount what a Spec says.
@@ -111,7 +140,7 @@ func (k *Kernel) mountOther(ctx context.Context, s Spec, asked, why string) erro
 	var err error
 	for _, version := range otherVersions(asked) {
 		err = k.mountAs(ctx, s, attempt{source: s.Source, options: volume.MergeMountOptions(s.Options, []string{"nfsvers=" + version})})
-		if cause, _ := CauseOf(err); cause != NoVersion {
+		if cause, _ := CauseOf(err); cause != NoVersion && cause != NotEncrypted {
 			if err == nil {
 				klog.FromContext(ctx).Info("The share is mounted by another NFS version than pods use, because the controller cannot have an NFS client of its own otherwise; below 4.2 the data of copies pass through the controller", "source", s.Source, "version", version, "because", why)
 			}
@@ -156,7 +185,7 @@ func (k *Kernel) mapped(ctx context.Context, s Spec) (attempts []attempt, why st
 	if err != nil {
 		return nil, err.Error()
 	}
-	host, err := clientName()
+	host, err := clientName("mooring")
 	if err != nil {
 		return nil, err.Error()
 	}
@@ -185,16 +214,8 @@ func addressesOf(ctx context.Context, server string) ([]netip.Addr, error) {
 }
 
 // versionOf returns the NFS version that options ask for, as "4.2"; "" where they leave it open.
-func versionOf(options []string) (version string) {
-	for _, o := range options {
-		name, value, _ := strings.Cut(o, "=")
-		switch name {
-		case "vers", "nfsvers":
-			version = value
-		case "v3", "v4", "v4.0", "v4.1", "v4.2":
-			version = name[1:]
-		}
-	}
+func versionOf(options []string) string {
+	version := volume.NFSVersion(options)
 	if version == "4" {
 		return ""
 	}

@@ -53,14 +53,36 @@ func TestMapped(t *testing.T) {
 }
 
 func TestClientName(t *testing.T) {
-	name, err := clientName()
+	name, err := clientName("mooring")
 	if err != nil || len(name) > maxHostname || !strings.HasSuffix(name, ".mooring") {
 		t.Errorf("%q, %v", name, err)
 	}
 	if host, _ := os.Hostname(); name == host {
 		t.Errorf("it is the machine's name")
 	}
-	if again, _ := clientName(); again != name {
+	if again, _ := clientName("mooring"); again != name {
 		t.Errorf("it is %q, then %q", name, again)
+	}
+}
+
+// TestSecureName has mounts with TLS be clients of their own: otherwise they get what a mount
+// without TLS has (asked_lab_test.go).
+func TestSecureName(t *testing.T) {
+	names := map[string]string{}
+	for _, c := range []struct {
+		options string
+		own     bool
+	}{
+		{"", false}, {"nfsvers=4.2", false}, {"nfsvers=4.2 xprtsec=none", false}, {"xprtsec=tls", false}, {"nfsvers=3 xprtsec=tls", false},
+		{"nfsvers=4 xprtsec=tls", true}, {"vers=4 minorversion=1 xprtsec=tls", true}, {"nfsvers=4.2 xprtsec=mtls", true},
+	} {
+		name, err := secureName(strings.Fields(c.options))
+		if err != nil || (name != "") != c.own {
+			t.Errorf("%q: the host name is %q, %v", c.options, name, err)
+		}
+		names[c.options] = name
+	}
+	if names["nfsvers=4 xprtsec=tls"] == names["nfsvers=4.2 xprtsec=mtls"] || names["nfsvers=4 xprtsec=tls"] != names["vers=4 minorversion=1 xprtsec=tls"] {
+		t.Errorf("the host names are %q", names)
 	}
 }

@@ -53,24 +53,33 @@ type Kernel struct {
 	children child.Children
 	// Joined leaves mount(8) in this process's group: whoever kills this kills it too.
 	Joined bool
+	// table stands in for the kernel's, in tests.
+	table func() (Table, error)
 }
 
 // Mount runs mount(8) for the spec and waits for it until ctx ends, when the child is
-// killed. The error is of the kind that the server's answer means, and says what to do.
+// killed. What is mounted then has what the options ask for, or nothing is. The error is of the
+// kind that the server's answer means, and says what to do.
 func (k *Kernel) Mount(ctx context.Context, s Spec) error {
 	if s.OwnClient {
 		return k.mountOwn(ctx, s)
 	}
-	return k.mountAs(ctx, s, attempt{source: s.Source, options: s.Options})
+	return k.mountShared(ctx, s)
 }
 
-func (k *Kernel) mountAs(ctx context.Context, s Spec, a attempt) error {
+func (k *Kernel) mountAs(ctx context.Context, s Spec, a attempt) (err error) {
+	if a.host == "" {
+		if a.host, err = secureName(a.options); err != nil {
+			return fmt.Errorf("mount %s: %w", s.Source, err)
+		}
+	}
+	target := inTable(s.Target) // before anything is mounted there
 	args := mountutils.MakeMountArgs(a.source, s.Target, "nfs", a.options)
 	_, stderr, err := k.children.Run(ctx, child.Command{Name: "mount", Args: args, Server: s.server(), Joined: k.Joined, Hostname: a.host})
 	stderr = strings.ReplaceAll(stderr, a.source, s.Source)
 	switch {
 	case err == nil:
-		return nil
+		return k.check(s, target, a.options)
 	case errors.Is(err, child.ErrStuck):
 		return volume.Errorf(volume.ErrUnavailable, "mount %s: not tried: %w: they go when the server answers, or with a restart of this node", s.Source, err)
 	case ctx.Err() != nil:
