@@ -14,7 +14,7 @@ BENCHFLAGS ?=
 # MODELFLAGS, for example -states 0, which is without a bound: hours.
 # TORTUREFLAGS, for example -histories 1 -seed 4711, is what ./test/torture takes.
 # FAULTSFLAGS, for example -only silent, has fewer accidents and leaves docs/reliability.md as it is.
-LAB_PKGS ?= ./pkg/copytree ./pkg/share ./pkg/provision ./test/nfs/...
+LAB_PKGS ?= ./pkg/copytree ./pkg/mount ./pkg/share ./pkg/provision ./test/nfs/...
 
 LAB := $(CURDIR)/test/lab/run
 # What -race makes does not run under User-Mode Linux 6.1.

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/mooring-csi/mooring/pkg/volume"
+	"golang.org/x/sys/unix"
 )
 
 // mount(8) and the kernel can mount less than they were asked for, and call that success. The
@@ -140,9 +141,11 @@ func categoriesOf(text string) (all []string) {
 	return all
 }
 
-// check has what is mounted at target be as was asked for, or unmounts it.
-func (k *Kernel) check(s Spec, target string, options []string) error {
-	e, ok, err := k.look(target)
+// check has what is mounted at target be as was asked for, or unmounts it. before is what was
+// mounted there before mount(8), which calls it success if the file system is there already.
+func (k *Kernel) check(s Spec, target string, before uint64, options []string) error {
+	table, err := k.read()
+	e, ok := table.At(target)
 	switch {
 	case err != nil:
 		err = fmt.Errorf("mount %s: %w", s.Source, err)
@@ -152,25 +155,28 @@ func (k *Kernel) check(s Spec, target string, options []string) error {
 		e.Source = s.Source // as the caller knows it
 		err = AsAsked(e, options)
 	}
-	if err != nil {
-		// Nobody uses it yet. Only what this call has mounted goes.
-		_ = Detach(target)
+	if now := topmost(target); err != nil && (now != before || now == 0) {
+		_ = Detach(target) // nobody uses it yet
 	}
 	return err
 }
 
-// look returns what is mounted at target.
-func (k *Kernel) look(target string) (Entry, bool, error) {
-	read := k.table
-	if read == nil {
-		read = k.Table
+// topmost is the number of the mount that path leads to. 0: the kernel does not tell (before Linux
+// 5.8). No server is asked.
+func topmost(path string) uint64 {
+	var st unix.Statx_t
+	const flags = unix.AT_STATX_DONT_SYNC | unix.AT_SYMLINK_NOFOLLOW | unix.AT_NO_AUTOMOUNT
+	if unix.Statx(unix.AT_FDCWD, path, flags, unix.STATX_MNT_ID, &st) != nil || st.Mask&unix.STATX_MNT_ID == 0 {
+		return 0
 	}
-	table, err := read()
-	if err != nil {
-		return Entry{}, false, err
+	return st.Mnt_id
+}
+
+func (k *Kernel) read() (Table, error) {
+	if k.table != nil {
+		return k.table()
 	}
-	e, ok := table.At(target)
-	return e, ok, nil
+	return k.Table()
 }
 
 // inTable returns a path as the mount table will have it. Its last name is no link: something is

@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -93,6 +92,7 @@ type attempt struct {
 	source  string
 	options []string
 	host    string // in a UTS namespace of its own; "": the machine's
+	address string // of the server that the source names, to be mounted without mount.nfs; "": it finds that
 }
 
 // mountOwn mounts by a client of Mooring's own.
@@ -107,8 +107,9 @@ func (k *Kernel) mountOwn(ctx context.Context, s Spec) error {
 	}
 	err := k.mountFirst(ctx, s, mapped)
 	cause, _ := CauseOf(err)
+	table, _ := k.read()
 	switch {
-	case err == nil && k.isMapped(s.Target):
+	case err == nil && isMapped(table, inTable(s.Target)):
 		return nil
 	case err == nil: // the kernel has found a client that it had
 		if err := k.Unmount(ctx, s.Target); err != nil {
@@ -181,9 +182,9 @@ func (k *Kernel) mapped(ctx context.Context, s Spec) (attempts []attempt, why st
 	if versionOf(options) == "" {
 		options = volume.MergeMountOptions(options, []string{"nfsvers=4"})
 	}
-	addresses, err := addressesOf(ctx, server)
-	if err != nil {
-		return nil, err.Error()
+	addresses := slices.DeleteFunc(k.lookUp(ctx, "ip4", server), func(a netip.Addr) bool { return !a.Is4() })
+	if a, ok := k.firstOf(ctx, addresses, s.Options); ok {
+		addresses = []netip.Addr{a}
 	}
 	host, err := clientName("mooring")
 	if err != nil {
@@ -193,24 +194,6 @@ func (k *Kernel) mapped(ctx context.Context, s Spec) (attempts []attempt, why st
 		attempts = append(attempts, attempt{source: "[::ffff:" + a.String() + "]:" + path, options: options, host: host})
 	}
 	return attempts, "it has no IPv4 address"
-}
-
-// addressesOf returns the IPv4 addresses of a server.
-func addressesOf(ctx context.Context, server string) ([]netip.Addr, error) {
-	if a, err := netip.ParseAddr(strings.Trim(server, "[]")); err == nil {
-		if a = a.Unmap(); a.Is4() {
-			return []netip.Addr{a}, nil
-		}
-		return nil, nil
-	}
-	found, err := net.DefaultResolver.LookupNetIP(ctx, "ip4", server)
-	if err != nil {
-		return nil, err
-	}
-	for i, a := range found {
-		found[i] = a.Unmap()
-	}
-	return found, nil
 }
 
 // versionOf returns the NFS version that options ask for, as "4.2"; "" where they leave it open.
@@ -246,11 +229,7 @@ func overTCP6(options []string) (changed []string, ok bool) {
 }
 
 // isMapped reports whether what is mounted at target has a client of its own.
-func (k *Kernel) isMapped(target string) bool {
-	table, err := k.Table()
-	if err != nil {
-		return false
-	}
+func isMapped(table Table, target string) bool {
 	e, ok := table.At(target)
-	return ok && slices.ContainsFunc(e.Super, func(o string) bool { return strings.HasPrefix(o, "addr=::ffff:") })
+	return ok && strings.HasPrefix(valueOf(e.Super, "addr"), "::ffff:")
 }

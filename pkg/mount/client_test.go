@@ -86,3 +86,15 @@ func TestSecureName(t *testing.T) {
 		t.Errorf("the host names are %q", names)
 	}
 }
+
+// TestMappedAnswers has the controller go to the address that answers.
+func TestMappedAnswers(t *testing.T) {
+	attempts, why := named("10.0.0.1 10.0.0.2 10.0.0.3", "10.0.0.1").mapped(context.Background(), Spec{Source: "nas:/x"})
+	if len(attempts) != 1 || attempts[0].source != "[::ffff:10.0.0.2]:/x" {
+		t.Errorf("%v (%s)", attempts, why)
+	}
+	attempts, why = named("10.0.0.1 10.0.0.2", "10.0.0.1 10.0.0.2").mapped(context.Background(), Spec{Source: "nas:/x"})
+	if len(attempts) != 2 {
+		t.Errorf("where none answers: %v (%s)", attempts, why)
+	}
+}

@@ -15,6 +15,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -53,8 +54,12 @@ type Kernel struct {
 	children child.Children
 	// Joined leaves mount(8) in this process's group: whoever kills this kills it too.
 	Joined bool
-	// table stands in for the kernel's, in tests.
-	table func() (Table, error)
+	// Answers, if set, says whether a server answers. It is asked where a server's name has several
+	// addresses, so that mount(8) is given one that does.
+	Answers func(ctx context.Context, server string, options []string) error
+	// table and resolve stand in for the kernel's table and DNS, in tests.
+	table   func() (Table, error)
+	resolve func(ctx context.Context, network, host string) ([]netip.Addr, error)
 }
 
 // Mount runs mount(8) for the spec and waits for it until ctx ends, when the child is
@@ -67,19 +72,34 @@ func (k *Kernel) Mount(ctx context.Context, s Spec) error {
 	return k.mountShared(ctx, s)
 }
 
-func (k *Kernel) mountAs(ctx context.Context, s Spec, a attempt) (err error) {
+func (k *Kernel) mountAs(ctx context.Context, s Spec, a attempt) error {
+	if a = k.found(ctx, a); a.address != "" {
+		return k.byName(ctx, s, a)
+	}
+	return k.run(ctx, s, a)
+}
+
+// run runs mount(8) for an attempt.
+func (k *Kernel) run(ctx context.Context, s Spec, a attempt) (err error) {
 	if a.host == "" {
 		if a.host, err = secureName(a.options); err != nil {
 			return fmt.Errorf("mount %s: %w", s.Source, err)
 		}
 	}
-	target := inTable(s.Target) // before anything is mounted there
+	target := inTable(s.Target)
+	before := topmost(target)
 	args := mountutils.MakeMountArgs(a.source, s.Target, "nfs", a.options)
+	if a.address != "" {
+		args = append([]string{"-i"}, mountutils.MakeMountArgs(a.source, s.Target, "nfs4", a.options)...)
+	}
 	_, stderr, err := k.children.Run(ctx, child.Command{Name: "mount", Args: args, Server: s.server(), Joined: k.Joined, Hostname: a.host})
 	stderr = strings.ReplaceAll(stderr, a.source, s.Source)
+	if a.address != "" {
+		stderr = asMountNFS.Replace(stderr)
+	}
 	switch {
 	case err == nil:
-		return k.check(s, target, a.options)
+		return k.check(s, target, before, a.options)
 	case errors.Is(err, child.ErrStuck):
 		return volume.Errorf(volume.ErrUnavailable, "mount %s: not tried: %w: they go when the server answers, or with a restart of this node", s.Source, err)
 	case ctx.Err() != nil:
@@ -87,7 +107,7 @@ func (k *Kernel) mountAs(ctx context.Context, s Spec, a attempt) (err error) {
 		_ = unix.Unmount(s.Target, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
 		return volume.Errorf(volume.ErrUnavailable, "mount %s: the server did not answer in time (%w): check that it runs and that port 2049 is reachable from here", s.Source, ctx.Err())
 	}
-	return explain(s.Source, stderr, err)
+	return blame(s.Source, a.options, explain(s.Source, stderr, err), openContext)
 }
 
 // Children counts the mount(8)s that are under way or stuck, and all there have been.

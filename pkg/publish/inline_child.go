@@ -13,6 +13,7 @@ import (
 
 	"github.com/mooring-csi/mooring/pkg/child"
 	"github.com/mooring-csi/mooring/pkg/mount"
+	"github.com/mooring-csi/mooring/pkg/probe"
 	"github.com/mooring-csi/mooring/pkg/share"
 	"github.com/mooring-csi/mooring/pkg/volume"
 	"golang.org/x/sys/unix"
@@ -86,7 +87,7 @@ func InlineChild(in io.Reader, out io.Writer) error {
 
 func (r InlineRequest) do() error {
 	unix.Umask(0)
-	kernel := mount.Kernel{Joined: true}
+	kernel := mount.Kernel{Joined: true, Answers: probe.NewServers(probe.Null).Answers}
 	if err := kernel.Mount(context.Background(), r.spec()); err != nil {
 		return fmt.Errorf("share %s: %w", r.Share, err)
 	}
