@@ -134,6 +134,7 @@ func (k *Kernel) byName(ctx context.Context, s Spec, a attempt) (err error) {
 var asMountNFS = strings.NewReplacer(
 	"bad option; for several filesystems (e.g. nfs, cifs) you might need a /sbin/mount.<type> helper program", "an incorrect mount option was specified",
 	"permission denied", "access denied by server",
+	"read-only", "read-only: access denied by server", // EACCES; mount(8) has tried that, too
 	"special device", "No such file or directory: special device",
 	"Not a directory", "it is not a directory",
 )
