@@ -98,3 +98,19 @@ many claims at once would wait for that alone. */}}
 {{- end }}
 {{- append $options (printf "nfsvers=%s" $version) | toJson }}
 {{- end }}
+
+{{/* The host's SELinux, without which mount(8) leaves labels out: libselinux looks for both, and wants the first to be writable. */}}
+{{- define "mooring.selinuxMounts" -}}
+{{- if .Values.selinux.enabled -}}
+- {name: selinuxfs, mountPath: /sys/fs/selinux}
+- {name: etc-selinux, mountPath: /etc/selinux, readOnly: true}
+{{- end }}
+{{- end }}
+{{- define "mooring.selinuxVolumes" -}}
+{{- if .Values.selinux.enabled -}}
+- name: selinuxfs
+  hostPath: {path: /sys/fs/selinux, type: Directory}
+- name: etc-selinux
+  hostPath: {path: /etc/selinux, type: Directory}
+{{- end }}
+{{- end }}
