@@ -22,7 +22,7 @@ import (
 // found has an attempt go to the address that answers, where the server has a name with several.
 func (k *Kernel) found(ctx context.Context, a attempt) attempt {
 	server, path, ok := volume.SplitExport(a.source)
-	if !ok || k.Answers == nil {
+	if !ok || k.Answers == nil || a.address != "" {
 		return a
 	}
 	addresses := ofFamily(a.options, k.lookUp(ctx, "ip", server))

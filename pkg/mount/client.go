@@ -31,6 +31,8 @@ import (
 // is given the server's IPv4 address in its IPv6 form (RFC 4291, section 2.5.5.2), which nobody
 // else uses. The packets are those of IPv4.
 //
+// TLS compares the server's name, so that there the kernel is given both (attempt.address).
+//
 // Where that cannot be, because the server has an IPv6 address, say, a minor version that pods
 // do not use serves the same end. Below 4.2 there is no CLONE and no COPY: file data then passes
 // through the controller.
@@ -172,8 +174,8 @@ func (k *Kernel) mapped(ctx context.Context, s Spec) (attempts []attempt, why st
 	if !ok {
 		return nil, "the source is not server:/path"
 	}
-	if needsName(s.Options) {
-		return nil, "Kerberos and TLS need the server's name"
+	if kerberos(s.Options) {
+		return nil, "Kerberos needs the server's name"
 	}
 	options, ok := overTCP6(s.Options)
 	if !ok {
@@ -186,12 +188,21 @@ func (k *Kernel) mapped(ctx context.Context, s Spec) (attempts []attempt, why st
 	if a, ok := k.firstOf(ctx, addresses, s.Options); ok {
 		addresses = []netip.Addr{a}
 	}
-	host, err := clientName("mooring")
+	whose, policy := "mooring", valueOf(options, "xprtsec")
+	if encrypts(policy) >= 0 { // it is another client: see secureName
+		whose = "mooring." + policy
+	}
+	host, err := clientName(whose)
 	if err != nil {
 		return nil, err.Error()
 	}
 	for _, a := range addresses {
-		attempts = append(attempts, attempt{source: "[::ffff:" + a.String() + "]:" + path, options: options, host: host})
+		mapped := "::ffff:" + a.String()
+		if needsName(options) {
+			attempts = append(attempts, attempt{source: s.Source, address: mapped, options: options, host: host})
+			continue
+		}
+		attempts = append(attempts, attempt{source: "[" + mapped + "]:" + path, options: options, host: host})
 	}
 	return attempts, "it has no IPv4 address"
 }
@@ -207,11 +218,10 @@ func versionOf(options []string) string {
 
 // needsName reports whether options ask for something that identifies the server by its name.
 func needsName(options []string) bool {
-	return slices.ContainsFunc(options, func(o string) bool {
-		name, value, _ := strings.Cut(o, "=")
-		return name == "sec" && strings.HasPrefix(value, "krb5") || name == "xprtsec" && value != "none"
-	})
+	return kerberos(options) || encrypts(valueOf(options, "xprtsec")) >= 0
 }
+
+func kerberos(options []string) bool { return strings.Contains(valueOf(options, "sec"), "krb5") }
 
 // overTCP6 returns options with TCP over IPv6 in the place of TCP. ok is false where they ask for
 // another transport.

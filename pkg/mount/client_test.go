@@ -34,7 +34,9 @@ func TestMapped(t *testing.T) {
 		{"localhost:/a", "vers=4.2", "[::ffff:127.0.0.1]:/a", "vers=4.2"},
 		{"[fd00::9]:/a", "", "", ""},
 		{"10.0.0.9:/a", "sec=krb5p", "", ""},
-		{"10.0.0.9:/a", "xprtsec=tls", "", ""},
+		{"localhost:/a", "xprtsec=tls", "localhost:/a", "xprtsec=tls nfsvers=4"},
+		{"localhost:/a", "xprtsec=tls sec=krb5", "", ""},
+		{"localhost:/a", "sec=sys:krb5", "", ""},
 		{"10.0.0.9:/a", "sec=sys xprtsec=none vers=4.2", "[::ffff:10.0.0.9]:/a", "sec=sys xprtsec=none vers=4.2"},
 		{"10.0.0.9:/a", "proto=rdma", "", ""},
 		{"10.0.0.9:/a", "udp", "", ""},
@@ -48,6 +50,10 @@ func TestMapped(t *testing.T) {
 		}
 		if len(attempts) == 0 || attempts[0].source != c.want || strings.Join(attempts[0].options, " ") != c.with || attempts[0].host == "" {
 			t.Errorf("%s %s: %v (%s)", c.source, c.options, attempts, why)
+			continue
+		}
+		if named := attempts[0].source == c.source && !strings.HasPrefix(c.source, "["); named != (attempts[0].address == "::ffff:127.0.0.1") {
+			t.Errorf("%s %s: the address is %q", c.source, c.options, attempts[0].address)
 		}
 	}
 }

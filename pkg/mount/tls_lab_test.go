@@ -6,6 +6,7 @@ package mount
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -203,11 +204,16 @@ func TestTLSMerged(t *testing.T) {
 	}
 }
 
-// TestTLSController has the controller's mount be with TLS beside all that pods have, and no client of theirs.
+// TestTLSController has the controller's mount be with TLS beside all that pods have, and beside its
+// own without, and be no client of theirs.
 func TestTLSController(t *testing.T) {
 	withTLS(t)
 	for _, version := range []string{"4.0", "4.1", "4.2", ""} {
 		k := new(Kernel)
+		own, _ := mounts(t, k)
+		if err := k.Mount(context.Background(), Spec{Source: secured + ":/exports", Target: own, OwnClient: true}); err != nil {
+			t.Fatal(err)
+		}
 		for _, policy := range []string{"none", "tls"} {
 			_, mount := mounts(t, k)
 			for _, version := range []string{"4.0", "4.1", "4.2"} {
@@ -225,7 +231,8 @@ func TestTLSController(t *testing.T) {
 			t.Errorf("%s: %v", version, err)
 			continue
 		}
-		if e, _ := entry(t, target); valueOf(e.Super, "xprtsec") != "tls" || valueOf(e.Super, "vers") == version {
+		e, _ := entry(t, target)
+		if want := cmp.Or(version, "4.2"); valueOf(e.Super, "xprtsec") != "tls" || valueOf(e.Super, "vers") != want || !isMapped(Table{e}, target) {
 			t.Errorf("%s: it is mounted as %+v", version, e)
 		}
 	}

@@ -279,6 +279,9 @@ func TestSELinux(t *testing.T) {
 		for _, c := range spec.Containers {
 			for _, m := range c.VolumeMounts {
 				i := slices.IndexFunc(spec.Volumes, func(v corev1.Volume) bool { return v.Name == m.Name })
+				if i < 0 {
+					t.Fatalf("there is no volume %s", m.Name)
+				}
 				// libselinux takes a selinuxfs that is read-only for none.
 				if from := spec.Volumes[i].HostPath; from != nil && from.Path == m.MountPath && m.ReadOnly == (m.MountPath == "/etc/selinux") && strings.Contains(m.MountPath, "selinux") {
 					all = append(all, c.Name+" "+m.MountPath)
