@@ -14,7 +14,7 @@ BENCHFLAGS ?=
 # MODELFLAGS, for example -states 0, which is without a bound: hours.
 # TORTUREFLAGS, for example -histories 1 -seed 4711, is what ./test/torture takes.
 # FAULTSFLAGS, for example -only silent, has fewer accidents and leaves docs/reliability.md as it is.
-LAB_PKGS ?= ./pkg/copytree ./pkg/share ./pkg/provision ./test/nfs/...
+LAB_PKGS ?= ./pkg/copytree ./pkg/mount ./pkg/share ./pkg/provision ./test/nfs/...
 
 LAB := $(CURDIR)/test/lab/run
 # What -race makes does not run under User-Mode Linux 6.1.
@@ -42,9 +42,9 @@ clean: ## Remove build/.
 
 ##@ Test
 
-.PHONY: test lint unit model torture fuzz test-lab test-fat sanity monitoring
-test: lab-deps lint unit fuzz test-lab test-fat sanity monitoring ## Run all that follows; this is what CI runs.
-	@echo "make test: lint, unit, fuzz, test-lab, test-fat, sanity and monitoring passed"
+.PHONY: test lint unit model torture fuzz test-lab test-fat test-tls sanity monitoring
+test: lab-deps lint unit fuzz test-lab test-fat test-tls sanity monitoring ## Run all that follows; this is what CI runs.
+	@echo "make test: lint, unit, fuzz, test-lab, test-fat, test-tls, sanity and monitoring passed"
 
 lint: ## Check the form of Go code, modules and shell scripts.
 	@files=$$("$$($(GO) env GOROOT)/bin/gofmt" -l $(wildcard cmd pkg test)); \
@@ -83,6 +83,9 @@ test-lab: lab-deps build ## Test LAB_PKGS against a real NFS server, in the lab.
 
 test-fat: lab-deps build ## Test names on a server that has short ones (FAT), in a lab of its own.
 	$(LAB_TEST) -tags lab,fat -run TestShortNames ./pkg/share
+
+test-tls: lab-deps build ## Test mounts with TLS, with a real tlshd, in the lab.
+	tlshd=$$(test/lab/deps --tls); MOORING_TLSHD=$$tlshd $(LAB_TEST) -run TestTLS ./pkg/mount
 
 sanity: lab-deps build ## Run the CSI conformance suite, csi-sanity, in the lab.
 	$(LAB_TEST) ./test/sanity/...

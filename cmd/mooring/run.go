@@ -114,10 +114,10 @@ func run(ctx context.Context, o options) error {
 	background.Go(func() { source.Watch(ctx, reload) })
 
 	m := metrics.New(metrics.Build{Driver: o.driverName, Version: version, Role: o.role})
-	kernel := &mount.Kernel{}
+	servers := probe.NewServers(probe.Null)
+	kernel := &mount.Kernel{Answers: servers.Answers}
 	m.Children("mount", kernel.Children())
 	mounter := m.Timed(kernel)
-	servers := probe.NewServers(probe.Null)
 	m.Servers(servers.Status)
 
 	identity := &driver.Identity{Name: o.driverName, Version: version, Controller: o.controller, Ready: &atomic.Bool{}}
@@ -187,10 +187,7 @@ func openPool(o options, source *config.Source, mounter metrics.Mounter, servers
 	}
 	shares := pool.New(source.Current, poolMounter, dir, pool.Options{
 		Share: share.Options{Maker: maker, LaidOut: laidOut}, Given: o.sharesDir, OwnClient: o.hostNetwork,
-		Check: func(ctx context.Context, server string, options []string) error {
-			_, err := servers.Check(ctx, probe.EndpointOf(server, options))
-			return err
-		},
+		Check: servers.Answers,
 	})
 	table, err := mounter.Table()
 	if err != nil {

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -55,7 +54,8 @@ func (o *options) openWith(c *cobra.Command, opt share.Options) (*session, func(
 		return nil, nil, fmt.Errorf("%w: name the file that registers the shares by --config", err)
 	}
 	registry := source.Current
-	kernel := &mount.Kernel{}
+	servers := probe.NewServers(probe.Null)
+	kernel := &mount.Kernel{Answers: servers.Answers}
 	var mounter pool.Mounter = kernel
 	dir, given := "", o.given(kernel, registry().Shares)
 	if given != "" {
@@ -66,14 +66,10 @@ func (o *options) openWith(c *cobra.Command, opt share.Options) (*session, func(
 		}
 		registry = func() *volume.Registry { return withoutLocks(source.Current()) }
 	}
-	servers := probe.NewServers(probe.Null)
 	opt.Maker = maker()
 	shares := pool.New(registry, mounter, dir, pool.Options{
 		Share: opt, Given: given,
-		Check: func(ctx context.Context, server string, options []string) error {
-			_, err := servers.Check(ctx, probe.EndpointOf(server, options))
-			return err
-		},
+		Check: servers.Answers,
 	})
 	s := &session{stderr: c.ErrOrStderr()}
 	s.Service = admin.New(shares, s.report)

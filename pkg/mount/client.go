@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -32,17 +31,26 @@ import (
 // is given the server's IPv4 address in its IPv6 form (RFC 4291, section 2.5.5.2), which nobody
 // else uses. The packets are those of IPv4.
 //
+// TLS compares the server's name, so that there the kernel is given both (attempt.address).
+//
 // Where that cannot be, because the server has an IPv6 address, say, a minor version that pods
 // do not use serves the same end. Below 4.2 there is no CLONE and no COPY: file data then passes
 // through the controller.
 
+// A mount with TLS is a client of its own for another reason. Before it has a client, the kernel
+// connects with TLS (nfs_match_client looks at xprtsec=, too). But then the server says that it
+// knows this client, by its host name, from a mount without TLS: and the kernel drops the
+// connection that it has just made, and goes on by that other client (nfs4_discover_server_trunking).
+// The mount succeeds, and all goes over the network as it is. So mount(8) runs under a host name for
+// each kind of encryption.
+
 // maxHostname is the longest host name that Linux takes (uname(2)).
 const maxHostname = 64
 
-// clientName is the host name by which a server knows the controller's mounts. It is the same
-// after a restart, so that the server then frees what the client before it had, and differs
-// between network namespaces, of which each has clients of its own.
-func clientName() (string, error) {
+// clientName is a host name by which a server knows some mounts of this machine: the controller's,
+// or those with TLS. It is the same after a restart, so that the server then frees what the client
+// before it had, and differs between network namespaces, of which each has clients of its own.
+func clientName(whose string) (string, error) {
 	host, err := os.Hostname()
 	if err != nil {
 		return "", err
@@ -51,12 +59,34 @@ func clientName() (string, error) {
 	if err := unix.Stat("/proc/self/ns/net", &st); err != nil {
 		return "", fmt.Errorf("stat the network namespace: %w", err)
 	}
-	name := fmt.Sprintf("%s.%d.mooring", host, st.Ino)
+	name := fmt.Sprintf("%s.%d.%s", host, st.Ino, whose)
 	if len(name) > maxHostname {
 		sum := sha256.Sum256([]byte(name))
-		name = hex.EncodeToString(sum[:16]) + ".mooring"
+		name = hex.EncodeToString(sum[:16]) + "." + whose
 	}
 	return name, nil
+}
+
+// secureName is the host name for mounts with TLS. "" where the options ask for none, or for NFSv3,
+// which has no clients, and whose locks a server knows by the host name.
+func secureName(options []string) (string, error) {
+	policy := valueOf(options, "xprtsec")
+	if encrypts(policy) < 0 || !strings.HasPrefix(volume.NFSVersion(options), "4") {
+		return "", nil
+	}
+	return clientName(policy + ".mooring")
+}
+
+// mountShared mounts as all others on this machine do.
+func (k *Kernel) mountShared(ctx context.Context, s Spec) error {
+	if encrypts(valueOf(s.Options, "xprtsec")) >= 0 && volume.NFSVersion(s.Options) == "" {
+		// mount.nfs would go down to NFSv3 under the host name for TLS.
+		err := k.mountAs(ctx, s, attempt{source: s.Source, options: volume.MergeMountOptions(s.Options, []string{"nfsvers=4"})})
+		if cause, _ := CauseOf(err); cause != NoVersion {
+			return err
+		}
+	}
+	return k.mountAs(ctx, s, attempt{source: s.Source, options: s.Options})
 }
 
 // attempt is one way to mount what a Spec says.
@@ -64,6 +94,7 @@ type attempt struct {
 	source  string
 	options []string
 	host    string // in a UTS namespace of its own; "": the machine's
+	address string // of the server that the source names, to be mounted without mount.nfs; "": it finds that
 }
 
 // mountOwn mounts by a client of Mooring's own.
@@ -78,8 +109,9 @@ func (k *Kernel) mountOwn(ctx context.Context, s Spec) error {
 	}
 	err := k.mountFirst(ctx, s, mapped)
 	cause, _ := CauseOf(err)
+	table, _ := k.read()
 	switch {
-	case err == nil && k.isMapped(s.Target):
+	case err == nil && isMapped(table, inTable(s.Target)):
 		return nil
 	case err == nil: // the kernel has found a client that it had
 		if err := k.Unmount(ctx, s.Target); err != nil {
@@ -111,7 +143,7 @@ func (k *Kernel) mountOther(ctx context.Context, s Spec, asked, why string) erro
 	var err error
 	for _, version := range otherVersions(asked) {
 		err = k.mountAs(ctx, s, attempt{source: s.Source, options: volume.MergeMountOptions(s.Options, []string{"nfsvers=" + version})})
-		if cause, _ := CauseOf(err); cause != NoVersion {
+		if cause, _ := CauseOf(err); cause != NoVersion && cause != NotEncrypted {
 			if err == nil {
 				klog.FromContext(ctx).Info("The share is mounted by another NFS version than pods use, because the controller cannot have an NFS client of its own otherwise; below 4.2 the data of copies pass through the controller", "source", s.Source, "version", version, "because", why)
 			}
@@ -142,8 +174,8 @@ func (k *Kernel) mapped(ctx context.Context, s Spec) (attempts []attempt, why st
 	if !ok {
 		return nil, "the source is not server:/path"
 	}
-	if needsName(s.Options) {
-		return nil, "Kerberos and TLS need the server's name"
+	if kerberos(s.Options) {
+		return nil, "Kerberos needs the server's name"
 	}
 	options, ok := overTCP6(s.Options)
 	if !ok {
@@ -152,49 +184,32 @@ func (k *Kernel) mapped(ctx context.Context, s Spec) (attempts []attempt, why st
 	if versionOf(options) == "" {
 		options = volume.MergeMountOptions(options, []string{"nfsvers=4"})
 	}
-	addresses, err := addressesOf(ctx, server)
-	if err != nil {
-		return nil, err.Error()
+	addresses := slices.DeleteFunc(k.lookUp(ctx, "ip4", server), func(a netip.Addr) bool { return !a.Is4() })
+	if a, ok := k.firstOf(ctx, addresses, s.Options); ok {
+		addresses = []netip.Addr{a}
 	}
-	host, err := clientName()
+	whose, policy := "mooring", valueOf(options, "xprtsec")
+	if encrypts(policy) >= 0 { // it is another client: see secureName
+		whose = "mooring." + policy
+	}
+	host, err := clientName(whose)
 	if err != nil {
 		return nil, err.Error()
 	}
 	for _, a := range addresses {
-		attempts = append(attempts, attempt{source: "[::ffff:" + a.String() + "]:" + path, options: options, host: host})
+		mapped := "::ffff:" + a.String()
+		if needsName(options) {
+			attempts = append(attempts, attempt{source: s.Source, address: mapped, options: options, host: host})
+			continue
+		}
+		attempts = append(attempts, attempt{source: "[" + mapped + "]:" + path, options: options, host: host})
 	}
 	return attempts, "it has no IPv4 address"
 }
 
-// addressesOf returns the IPv4 addresses of a server.
-func addressesOf(ctx context.Context, server string) ([]netip.Addr, error) {
-	if a, err := netip.ParseAddr(strings.Trim(server, "[]")); err == nil {
-		if a = a.Unmap(); a.Is4() {
-			return []netip.Addr{a}, nil
-		}
-		return nil, nil
-	}
-	found, err := net.DefaultResolver.LookupNetIP(ctx, "ip4", server)
-	if err != nil {
-		return nil, err
-	}
-	for i, a := range found {
-		found[i] = a.Unmap()
-	}
-	return found, nil
-}
-
 // versionOf returns the NFS version that options ask for, as "4.2"; "" where they leave it open.
-func versionOf(options []string) (version string) {
-	for _, o := range options {
-		name, value, _ := strings.Cut(o, "=")
-		switch name {
-		case "vers", "nfsvers":
-			version = value
-		case "v3", "v4", "v4.0", "v4.1", "v4.2":
-			version = name[1:]
-		}
-	}
+func versionOf(options []string) string {
+	version := volume.NFSVersion(options)
 	if version == "4" {
 		return ""
 	}
@@ -203,11 +218,10 @@ func versionOf(options []string) (version string) {
 
 // needsName reports whether options ask for something that identifies the server by its name.
 func needsName(options []string) bool {
-	return slices.ContainsFunc(options, func(o string) bool {
-		name, value, _ := strings.Cut(o, "=")
-		return name == "sec" && strings.HasPrefix(value, "krb5") || name == "xprtsec" && value != "none"
-	})
+	return kerberos(options) || encrypts(valueOf(options, "xprtsec")) >= 0
 }
+
+func kerberos(options []string) bool { return strings.Contains(valueOf(options, "sec"), "krb5") }
 
 // overTCP6 returns options with TCP over IPv6 in the place of TCP. ok is false where they ask for
 // another transport.
@@ -225,11 +239,7 @@ func overTCP6(options []string) (changed []string, ok bool) {
 }
 
 // isMapped reports whether what is mounted at target has a client of its own.
-func (k *Kernel) isMapped(target string) bool {
-	table, err := k.Table()
-	if err != nil {
-		return false
-	}
+func isMapped(table Table, target string) bool {
 	e, ok := table.At(target)
-	return ok && slices.ContainsFunc(e.Super, func(o string) bool { return strings.HasPrefix(o, "addr=::ffff:") })
+	return ok && strings.HasPrefix(valueOf(e.Super, "addr"), "::ffff:")
 }

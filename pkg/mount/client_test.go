@@ -34,7 +34,9 @@ func TestMapped(t *testing.T) {
 		{"localhost:/a", "vers=4.2", "[::ffff:127.0.0.1]:/a", "vers=4.2"},
 		{"[fd00::9]:/a", "", "", ""},
 		{"10.0.0.9:/a", "sec=krb5p", "", ""},
-		{"10.0.0.9:/a", "xprtsec=tls", "", ""},
+		{"localhost:/a", "xprtsec=tls", "localhost:/a", "xprtsec=tls nfsvers=4"},
+		{"localhost:/a", "xprtsec=tls sec=krb5", "", ""},
+		{"localhost:/a", "sec=sys:krb5", "", ""},
 		{"10.0.0.9:/a", "sec=sys xprtsec=none vers=4.2", "[::ffff:10.0.0.9]:/a", "sec=sys xprtsec=none vers=4.2"},
 		{"10.0.0.9:/a", "proto=rdma", "", ""},
 		{"10.0.0.9:/a", "udp", "", ""},
@@ -48,19 +50,57 @@ func TestMapped(t *testing.T) {
 		}
 		if len(attempts) == 0 || attempts[0].source != c.want || strings.Join(attempts[0].options, " ") != c.with || attempts[0].host == "" {
 			t.Errorf("%s %s: %v (%s)", c.source, c.options, attempts, why)
+			continue
+		}
+		if named := attempts[0].source == c.source && !strings.HasPrefix(c.source, "["); named != (attempts[0].address == "::ffff:127.0.0.1") {
+			t.Errorf("%s %s: the address is %q", c.source, c.options, attempts[0].address)
 		}
 	}
 }
 
 func TestClientName(t *testing.T) {
-	name, err := clientName()
+	name, err := clientName("mooring")
 	if err != nil || len(name) > maxHostname || !strings.HasSuffix(name, ".mooring") {
 		t.Errorf("%q, %v", name, err)
 	}
 	if host, _ := os.Hostname(); name == host {
 		t.Errorf("it is the machine's name")
 	}
-	if again, _ := clientName(); again != name {
+	if again, _ := clientName("mooring"); again != name {
 		t.Errorf("it is %q, then %q", name, again)
+	}
+}
+
+// TestSecureName has mounts with TLS be clients of their own: otherwise they get what a mount
+// without TLS has (asked_lab_test.go).
+func TestSecureName(t *testing.T) {
+	names := map[string]string{}
+	for _, c := range []struct {
+		options string
+		own     bool
+	}{
+		{"", false}, {"nfsvers=4.2", false}, {"nfsvers=4.2 xprtsec=none", false}, {"xprtsec=tls", false}, {"nfsvers=3 xprtsec=tls", false},
+		{"nfsvers=4 xprtsec=tls", true}, {"vers=4 minorversion=1 xprtsec=tls", true}, {"nfsvers=4.2 xprtsec=mtls", true},
+	} {
+		name, err := secureName(strings.Fields(c.options))
+		if err != nil || (name != "") != c.own {
+			t.Errorf("%q: the host name is %q, %v", c.options, name, err)
+		}
+		names[c.options] = name
+	}
+	if names["nfsvers=4 xprtsec=tls"] == names["nfsvers=4.2 xprtsec=mtls"] || names["nfsvers=4 xprtsec=tls"] != names["vers=4 minorversion=1 xprtsec=tls"] {
+		t.Errorf("the host names are %q", names)
+	}
+}
+
+// TestMappedAnswers has the controller go to the address that answers.
+func TestMappedAnswers(t *testing.T) {
+	attempts, why := named("10.0.0.1 10.0.0.2 10.0.0.3", "10.0.0.1").mapped(context.Background(), Spec{Source: "nas:/x"})
+	if len(attempts) != 1 || attempts[0].source != "[::ffff:10.0.0.2]:/x" {
+		t.Errorf("%v (%s)", attempts, why)
+	}
+	attempts, why = named("10.0.0.1 10.0.0.2", "10.0.0.1 10.0.0.2").mapped(context.Background(), Spec{Source: "nas:/x"})
+	if len(attempts) != 2 {
+		t.Errorf("where none answers: %v (%s)", attempts, why)
 	}
 }

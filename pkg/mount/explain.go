@@ -30,6 +30,10 @@ const (
 	NoProgram    Cause = "no-program" // mount.nfs, here
 	NotPermitted Cause = "not-permitted"
 	DiskFailed   Cause = "disk-failed" // the server's
+	NotEncrypted Cause = "not-encrypted"
+	NoLabel      Cause = "no-label"
+	Less         Cause = "less"     // than was asked for
+	NoTLSHandler Cause = "no-tlshd" // here
 )
 
 // causes are what mount(8) and mount.nfs (nfs-utils) say, what it means and what to do,
@@ -40,6 +44,9 @@ var causes = []struct {
 	kind   error
 	advice string
 }{
+	{"was asked for, and the mount has no TLS", NotEncrypted, volume.ErrConflict, "the kernel went on by a connection without TLS that another mount of that server has on this node, so nothing is left mounted: use another minor version (nfsvers=4.1) for all shares of that server that have TLS, or TLS for all its shares"},
+	{"was asked for, and the mount has no SELinux label", NoLabel, volume.ErrConflict, "without the host's /sys/fs/selinux and /etc/selinux in its container mount(8) leaves labels out, so nothing is left mounted: have the chart mount them (selinux.enabled), or take the option away where nodes have no SELinux"},
+	{"was asked for, and the mount has", Less, volume.ErrConflict, "it is less than the options ask for, so nothing is left mounted: ask for what server and node have, or have them offer more"},
 	{"access denied by server", Denied, volume.ErrRefused, "the export does not allow this client, or the path is not exported: check /etc/exports on the server (exportfs -v)"},
 	{"reason given by server: No such file or directory", NoPath, volume.ErrConflict, "the path is not there on the server, or not beneath an export: compare the share's path with exportfs -v on the server"},
 	{"No such file or directory", NoPath, volume.ErrConflict, "the path is not there on the server, or not beneath an export: compare the share's path with exportfs -v on the server"},
@@ -62,6 +69,7 @@ var causes = []struct {
 	{"you might need a /sbin/mount", NoProgram, volume.ErrConflict, "mount.nfs is not installed here: install nfs-common (Debian) or nfs-utils"},
 	{"bad option; for several filesystems", NoProgram, volume.ErrConflict, "mount.nfs is not installed here: install nfs-common (Debian) or nfs-utils"},
 	{"Operation not permitted", NotPermitted, volume.ErrRefused, "the kernel or the server does not permit it: the driver needs CAP_SYS_ADMIN here, and a server may ask for a privileged port"},
+	{"No such process", NoTLSHandler, volume.ErrConflict, "TLS (xprtsec) needs tlshd on this node, which does not run: install ktls-utils on the host, and start it (docs/tls.md)"},
 	{"sharecache fail", "", volume.ErrConflict, "on this node the same file system is mounted already with another SELinux context: take the mount option sharecache away from the share or the PersistentVolume"},
 	{"mount point does not exist", "", volume.ErrConflict, "somebody removed the directory while the driver mounted on it: try again"},
 	{"permission denied", NotPermitted, volume.ErrRefused, "only root may mount: the driver needs CAP_SYS_ADMIN"},

@@ -25,17 +25,28 @@ func (g *Given) Mount(ctx context.Context, s Spec) error {
 		return err
 	}
 	e, ok := table.At(s.Target)
+	less := AsAsked(e, security(s.Options))
 	switch {
 	case !ok:
 		return volume.Errorf(volume.ErrConflict, "nothing is mounted at %s: %s was to be mounted there before the driver started", s.Target, s.Source)
 	case strings.TrimRight(e.Source, "/") != strings.TrimRight(s.Source, "/"):
 		return volume.Errorf(volume.ErrConflict, "at %s is mounted %s, and not %s: start the driver anew where the share has moved", s.Target, e.Source, s.Source)
+	case less != nil:
+		return less
 	case !slices.Contains(e.Super, "softerr") && !slices.Contains(e.Super, "soft"):
 		klog.FromContext(ctx).Info("This mount waits for a dead server for ever: mount it with softerr,timeo=50,retrans=2", "source", s.Source, "target", s.Target)
 	case sameClient(s.Options, e):
 		klog.FromContext(ctx).Info("This mount and those of pods on this node are one NFS client: a snapshot or clone may lack what a pod has just written: mount it with nfsvers=4.1, or another version that pods do not use", "source", s.Source, "target", s.Target)
 	}
 	return nil
+}
+
+// security is what the shares' options say that whoever has mounted them has to have heeded. The
+// version is another than that of pods.
+func security(options []string) []string {
+	return slices.DeleteFunc(slices.Clone(options), func(o string) bool {
+		return !strings.HasPrefix(o, "sec=") && !strings.HasPrefix(o, "xprtsec=")
+	})
 }
 
 // sameClient reports whether a mount has the NFSv4 minor version that pods' mounts of the share

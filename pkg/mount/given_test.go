@@ -13,14 +13,17 @@ import (
 
 func TestGiven(t *testing.T) {
 	g := &Given{Table: func() (Table, error) {
-		return Table{{Source: "10.0.0.1:/export/", Target: "/shares/nas1", Type: "nfs4", Super: []string{"softerr"}}}, nil
+		return Table{{Source: "10.0.0.1:/export/", Target: "/shares/nas1", Type: "nfs4", Super: []string{"vers=4.1", "softerr", "sec=sys"}}}, nil
 	}}
-	for _, c := range []struct{ source, target, says string }{
-		{"10.0.0.1:/export", "/shares/nas1", ""},
-		{"10.0.0.1:/export", "/shares/nas2", "nothing is mounted at /shares/nas2"},
-		{"10.0.0.2:/export", "/shares/nas1", "is mounted 10.0.0.1:/export/, and not 10.0.0.2:/export"},
+	for _, c := range []struct{ source, target, options, says string }{
+		{"10.0.0.1:/export", "/shares/nas1", "", ""},
+		{"10.0.0.1:/export", "/shares/nas1", "ro nfsvers=4.2 sec=sys", ""},
+		{"10.0.0.1:/export", "/shares/nas1", "sec=krb5p", "sec=krb5p was asked for, and the mount has sec=sys"},
+		{"10.0.0.1:/export", "/shares/nas1", "xprtsec=tls", "xprtsec=tls was asked for"},
+		{"10.0.0.1:/export", "/shares/nas2", "xprtsec=tls", "nothing is mounted at /shares/nas2"},
+		{"10.0.0.2:/export", "/shares/nas1", "", "is mounted 10.0.0.1:/export/, and not 10.0.0.2:/export"},
 	} {
-		err := g.Mount(context.Background(), Spec{Source: c.source, Target: c.target})
+		err := g.Mount(context.Background(), Spec{Source: c.source, Target: c.target, Options: strings.Fields(c.options)})
 		if c.says == "" {
 			if err != nil {
 				t.Error(err)

@@ -15,8 +15,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -53,24 +53,52 @@ type Kernel struct {
 	children child.Children
 	// Joined leaves mount(8) in this process's group: whoever kills this kills it too.
 	Joined bool
+	// Answers, if set, says whether a server answers. It is asked where a server's name has several
+	// addresses, so that mount(8) is given one that does.
+	Answers func(ctx context.Context, server string, options []string) error
+	// table and resolve stand in for the kernel's table and DNS, in tests.
+	table   func() (Table, error)
+	resolve func(ctx context.Context, network, host string) ([]netip.Addr, error)
 }
 
 // Mount runs mount(8) for the spec and waits for it until ctx ends, when the child is
-// killed. The error is of the kind that the server's answer means, and says what to do.
+// killed. What is mounted then has what the options ask for, or nothing is. The error is of the
+// kind that the server's answer means, and says what to do.
 func (k *Kernel) Mount(ctx context.Context, s Spec) error {
 	if s.OwnClient {
 		return k.mountOwn(ctx, s)
 	}
-	return k.mountAs(ctx, s, attempt{source: s.Source, options: s.Options})
+	return k.mountShared(ctx, s)
 }
 
 func (k *Kernel) mountAs(ctx context.Context, s Spec, a attempt) error {
+	if a = k.found(ctx, a); a.address != "" {
+		return k.byName(ctx, s, a)
+	}
+	return k.run(ctx, s, a)
+}
+
+// run runs mount(8) for an attempt.
+func (k *Kernel) run(ctx context.Context, s Spec, a attempt) (err error) {
+	if a.host == "" {
+		if a.host, err = secureName(a.options); err != nil {
+			return fmt.Errorf("mount %s: %w", s.Source, err)
+		}
+	}
+	target := inTable(s.Target)
+	before := topmost(target)
 	args := mountutils.MakeMountArgs(a.source, s.Target, "nfs", a.options)
+	if a.address != "" {
+		args = append([]string{"-i"}, mountutils.MakeMountArgs(a.source, s.Target, "nfs4", a.options)...)
+	}
 	_, stderr, err := k.children.Run(ctx, child.Command{Name: "mount", Args: args, Server: s.server(), Joined: k.Joined, Hostname: a.host})
 	stderr = strings.ReplaceAll(stderr, a.source, s.Source)
+	if a.address != "" {
+		stderr = asMountNFS.Replace(stderr)
+	}
 	switch {
 	case err == nil:
-		return nil
+		return k.check(s, target, before, a.options)
 	case errors.Is(err, child.ErrStuck):
 		return volume.Errorf(volume.ErrUnavailable, "mount %s: not tried: %w: they go when the server answers, or with a restart of this node", s.Source, err)
 	case ctx.Err() != nil:
@@ -78,7 +106,7 @@ func (k *Kernel) mountAs(ctx context.Context, s Spec, a attempt) error {
 		_ = unix.Unmount(s.Target, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
 		return volume.Errorf(volume.ErrUnavailable, "mount %s: the server did not answer in time (%w): check that it runs and that port 2049 is reachable from here", s.Source, ctx.Err())
 	}
-	return explain(s.Source, stderr, err)
+	return blame(s.Source, a.options, explain(s.Source, stderr, err), openContext)
 }
 
 // Children counts the mount(8)s that are under way or stuck, and all there have been.
@@ -91,10 +119,11 @@ func (k *Kernel) Children() *child.Children { return &k.children }
 // MNT_FORCE is never used: it fails the I/O of all who share the superblock (umount(2)).
 func (k *Kernel) Unmount(ctx context.Context, target string) error {
 	for range 16 { // mounts may be stacked
-		before, err := k.stacked(target)
+		table, err := k.Table()
 		if err != nil {
 			return err
 		}
+		before := table.stacked(target)
 		if before == 0 {
 			return nil
 		}
@@ -107,17 +136,6 @@ func (k *Kernel) Unmount(ctx context.Context, target string) error {
 		}
 	}
 	return fmt.Errorf("unmount %s: something mounts it again and again", target)
-}
-
-// stacked counts the mounts at target.
-func (k *Kernel) stacked(target string) (n int, err error) {
-	table, err := k.Table()
-	for _, e := range table {
-		if e.Target == filepath.Clean(target) {
-			n++
-		}
-	}
-	return n, err
 }
 
 // umount waits until the topmost of so many mounts is gone from the table, or gives up after
@@ -141,7 +159,7 @@ func (k *Kernel) umount(ctx context.Context, target string, flags, before int) e
 		case err := <-done:
 			return err
 		case <-look.C:
-			if n, err := k.stacked(target); err == nil && n < before {
+			if table, err := k.Table(); err == nil && table.stacked(target) < before {
 				return nil
 			}
 		case <-ctx.Done():

@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/moby/sys/mountinfo"
+	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
 // Entry is one mount.
@@ -54,4 +54,16 @@ func (t Table) At(target string) (Entry, bool) {
 	return Entry{}, false
 }
 
-func splitOptions(s string) []string { return strings.Split(s, ",") }
+// splitOptions leaves an SELinux context whole.
+// stacked counts the mounts at target.
+func (t Table) stacked(target string) (n int) {
+	target = filepath.Clean(target)
+	for _, e := range t {
+		if e.Target == target {
+			n++
+		}
+	}
+	return n
+}
+
+func splitOptions(s string) []string { return volume.SplitMountOptions([]string{s}) }

@@ -98,6 +98,12 @@ func (s *Servers) Check(ctx context.Context, e Endpoint) (took time.Duration, er
 	return v.took, v.err
 }
 
+// Answers is Check for a server that is mounted with these options.
+func (s *Servers) Answers(ctx context.Context, server string, options []string) error {
+	_, err := s.Check(ctx, EndpointOf(server, options))
+	return err
+}
+
 // Doubt has a server asked again that something else waits for, whatever it said a moment ago.
 func (s *Servers) Doubt(e Endpoint) {
 	s.mu.Lock()
@@ -232,8 +238,46 @@ func EndpointOf(server string, options []string) Endpoint {
 }
 
 // Null connects and calls the procedure that does nothing (RFC 1813, section 3.3.0), which
-// needs no privilege and no file system. That anything answers in RPC's terms is enough.
+// needs no privilege and no file system. That anything answers in RPC's terms is enough,
+// and of a name with several addresses that one of them does.
 func Null(ctx context.Context, e Endpoint) error {
+	host, port, _ := net.SplitHostPort(e.Address)
+	addresses := []string{e.Address}
+	if found, err := net.DefaultResolver.LookupHost(ctx, host); err == nil && len(found) > 1 {
+		addresses = found
+		for i, a := range found {
+			addresses[i] = net.JoinHostPort(a, port)
+		}
+	}
+	return anyOf(ctx, addresses, func(ctx context.Context, address string) error {
+		return nullAt(ctx, Endpoint{Address: address, version: e.version})
+	})
+}
+
+// anyOf asks all addresses at the same time. Where none answers the error is the first one's.
+func anyOf(ctx context.Context, addresses []string, ask func(ctx context.Context, address string) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	type answer struct {
+		from int
+		err  error
+	}
+	answers := make(chan answer, len(addresses))
+	for i, address := range addresses {
+		go func() { answers <- answer{i, ask(ctx, address)} }()
+	}
+	errs := make([]error, len(addresses))
+	for range addresses {
+		a := <-answers
+		if a.err == nil {
+			return nil
+		}
+		errs[a.from] = a.err
+	}
+	return errs[0]
+}
+
+func nullAt(ctx context.Context, e Endpoint) error {
 	err := null(ctx, e.Address, nfsProgram, e.version)
 	if e.version == 3 && errors.Is(err, syscall.ECONNREFUSED) {
 		host, _, _ := net.SplitHostPort(e.Address)

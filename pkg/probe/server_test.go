@@ -282,3 +282,28 @@ func TestWatch(t *testing.T) {
 		}
 	})
 }
+
+// TestAnyOf has a name with two addresses, the first of which is silent.
+func TestAnyOf(t *testing.T) {
+	refused, silent := errors.New("refused"), errors.New("silent")
+	ask := func(ctx context.Context, address string) error {
+		switch address {
+		case "good":
+			return nil
+		case "refuses":
+			return refused
+		}
+		<-ctx.Done() // nobody waits for it once another has answered
+		return silent
+	}
+	for addresses, want := range map[string]error{"good": nil, "silent good": nil, "good silent": nil, "refuses good": nil, "refuses": refused, "refuses refuses": refused} {
+		if err := anyOf(context.Background(), strings.Fields(addresses), ask); !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", addresses, err, want)
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := anyOf(ctx, []string{"silent", "refuses"}, ask); !errors.Is(err, silent) {
+		t.Errorf("where none answers: %v", err)
+	}
+}

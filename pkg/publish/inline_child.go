@@ -13,6 +13,7 @@ import (
 
 	"github.com/mooring-csi/mooring/pkg/child"
 	"github.com/mooring-csi/mooring/pkg/mount"
+	"github.com/mooring-csi/mooring/pkg/probe"
 	"github.com/mooring-csi/mooring/pkg/share"
 	"github.com/mooring-csi/mooring/pkg/volume"
 	"golang.org/x/sys/unix"
@@ -89,7 +90,7 @@ func (r InlineRequest) do() error {
 	if err := mount.Unshare(); err != nil {
 		return err
 	}
-	kernel := mount.Kernel{Joined: true}
+	kernel := mount.Kernel{Joined: true, Answers: probe.NewServers(probe.Null).Answers}
 	if err := kernel.Mount(context.Background(), r.spec()); err != nil {
 		return fmt.Errorf("share %s: %w", r.Share, err)
 	}

@@ -4,6 +4,7 @@ package volume
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -27,7 +28,14 @@ var notOptions = map[string]string{
 	"group":     "only the driver mounts",
 	"noauto":    "it is for fstab(5)",
 	"nofail":    "a mount that failed must not be called done",
+	"sloppy":    "an option that the kernel does not know must not be left out in silence",
+
+	"private": unshared, "rprivate": unshared, "shared": unshared, "rshared": unshared,
+	"slave": unshared, "rslave": unshared, "unbindable": unshared, "runbindable": unshared,
 }
+
+// unshared is why mount propagation (mount_namespaces(7)) is no subject of a share's options.
+const unshared = "how mounts propagate is the driver's and kubelet's"
 
 // values are what some options can be (nfs(5)): mount.nfs says little of any other.
 var values = map[string]string{
@@ -35,6 +43,8 @@ var values = map[string]string{
 	"nfsvers": "3, 4, 4.0, 4.1, 4.2",
 	"sec":     "sys, none, krb5, krb5i, krb5p",
 	"xprtsec": "none, tls, mtls",
+
+	"minorversion": "0, 1, 2",
 }
 
 // CheckMountOptions says what is wrong with mount options, each as one element or several
@@ -60,6 +70,8 @@ func CheckMountOptions(options []string) error {
 			wrong = append(wrong, quote(o)+" (it is for fstab(5))")
 		case limited && !among(name, value, strings.Split(allowed, ", ")):
 			wrong = append(wrong, quote(o)+" (it is one of "+allowed+")")
+		case (name == "port" || name == "mountport") && !isPort(value):
+			wrong = append(wrong, quote(o)+" (a port is a number from 0 to 65535)")
 		}
 	}
 	if wrong != nil {
@@ -75,6 +87,11 @@ func among(name, value string, allowed []string) bool {
 		values = strings.Split(value, ":")
 	}
 	return !slices.ContainsFunc(values, func(v string) bool { return !slices.Contains(allowed, v) })
+}
+
+func isPort(value string) bool {
+	_, err := strconv.ParseUint(value, 10, 16)
+	return err == nil
 }
 
 // SplitMountOptions takes elements that hold several options apart at their commas. Commas
@@ -101,11 +118,12 @@ func SplitMountOptions(options []string) []string {
 
 // MergeMountOptions joins lists so that a later one wins: of options that say the same
 // thing (ro and rw, hard, soft and softerr, nodev and dev, vers=3 and nfsvers=4.2) the last
-// is kept, at its place.
+// is kept, at its place. What one list says in two options, vers=4 and minorversion=1, is made
+// one: a later list replaces the whole of it.
 func MergeMountOptions(lists ...[]string) []string {
 	var all []string
 	for _, list := range lists {
-		all = append(all, SplitMountOptions(list)...)
+		all = append(all, joinVersion(SplitMountOptions(list))...)
 	}
 	seen := map[string]bool{}
 	var merged []string
@@ -119,6 +137,57 @@ func MergeMountOptions(lists ...[]string) []string {
 	return merged
 }
 
+// joinVersion returns options with one that says the NFS version where minorversion says a part of it.
+func joinVersion(options []string) []string {
+	last, split, major, minor := 0, false, "", ""
+	for i, o := range options {
+		if optionTopic(o) != "vers" {
+			continue
+		}
+		last = i
+		if value, ok := strings.CutPrefix(o, "minorversion="); ok {
+			split, major, minor = true, "4", value
+		} else if major = versionIn(o); major != "4" { // it leaves no minor version open
+			minor = ""
+		}
+	}
+	if !split {
+		return options
+	}
+	if minor != "" {
+		major += "." + minor
+	}
+	var joined []string
+	for i, o := range options {
+		switch {
+		case i == last:
+			joined = append(joined, "vers="+major)
+		case optionTopic(o) != "vers":
+			joined = append(joined, o)
+		}
+	}
+	return joined
+}
+
+// NFSVersion returns the NFS version that options ask for: "3", "4", which leaves the minor version
+// open, or "4.2", say. "" where they ask for none.
+func NFSVersion(options []string) (version string) {
+	for _, o := range MergeMountOptions(options) {
+		if optionTopic(o) == "vers" {
+			version = versionIn(o)
+		}
+	}
+	return version
+}
+
+// versionIn returns the version in an option such as vers=4.2 or v4.2.
+func versionIn(option string) string {
+	if _, value, ok := strings.Cut(option, "="); ok {
+		return value
+	}
+	return option[1:]
+}
+
 // optionTopic returns a word that two options share where the later replaces the earlier.
 func optionTopic(option string) string {
 	name, _, _ := strings.Cut(option, "=")
@@ -127,7 +196,7 @@ func optionTopic(option string) string {
 		return "rw"
 	case "hard", "soft", "softerr":
 		return "hard"
-	case "vers", "nfsvers", "v3", "v4", "v4.0", "v4.1", "v4.2":
+	case "vers", "nfsvers", "minorversion", "v3", "v4", "v4.0", "v4.1", "v4.2":
 		return "vers"
 	case "proto", "tcp", "udp", "rdma", "tcp6", "udp6":
 		return "proto"

@@ -196,6 +196,7 @@ func TestRefused(t *testing.T) {
 		"snapshots that are perhaps":       {one + "snapshots: {enabled: perhaps}", "enabled"},
 		"who mounts":                       {one + "controller: {mountShares: nobody}", "mountShares"},
 		"kubelet mounts what is not known": {"controller: {mountShares: kubelet}", "needs the shares"},
+		"labels that would be left out":    {one + "csiDriver: {seLinuxMount: true}", "selinux.enabled"},
 		"a registrar that is none":         {one + "node: {registrar: both}", "registrar"},
 	} {
 		if _, err := tryRender(t, "mooring", c.values); err == nil || !strings.Contains(err.Error(), c.says) {

@@ -273,6 +273,40 @@ func TestPrivileges(t *testing.T) {
 	}
 }
 
+// TestSELinux has whoever mounts see the host's SELinux where that is asked for, and nobody else.
+func TestSELinux(t *testing.T) {
+	sees := func(spec corev1.PodSpec) (all []string) {
+		for _, c := range spec.Containers {
+			for _, m := range c.VolumeMounts {
+				i := slices.IndexFunc(spec.Volumes, func(v corev1.Volume) bool { return v.Name == m.Name })
+				if i < 0 {
+					t.Fatalf("there is no volume %s", m.Name)
+				}
+				// libselinux takes a selinuxfs that is read-only for none.
+				if from := spec.Volumes[i].HostPath; from != nil && from.Path == m.MountPath && m.ReadOnly == (m.MountPath == "/etc/selinux") && strings.Contains(m.MountPath, "selinux") {
+					all = append(all, c.Name+" "+m.MountPath)
+				}
+			}
+		}
+		return all
+	}
+	both := []string{"mooring /sys/fs/selinux", "mooring /etc/selinux"}
+	for values, want := range map[string]struct{ node, controller []string }{
+		one:                              {},
+		one + "selinux: {enabled: true}": {both, both},
+		one + "selinux: {enabled: true}\ncontroller: {mountShares: kubelet}": {both, nil},
+	} {
+		all := objects(t, render(t, "mooring", values))
+		node, controller := find[appsv1.DaemonSet](t, all, "-node"), find[appsv1.Deployment](t, all, "-controller")
+		if got := sees(node.Spec.Template.Spec); !slices.Equal(got, want.node) {
+			t.Errorf("%s: of the node %q", values, got)
+		}
+		if got := sees(controller.Spec.Template.Spec); !slices.Equal(got, want.controller) {
+			t.Errorf("%s: of the controller %q", values, got)
+		}
+	}
+}
+
 // TestMetrics looks for every metric of dashboard and alerts among those that there are.
 func TestMetrics(t *testing.T) {
 	page := read(t, root+"/docs/metrics.md")

@@ -81,10 +81,12 @@ many claims at once would wait for that alone. */}}
 {{- range concat ((.defaults).mountOptions | default list) (.share.mountOptions | default list) }}
 {{- if regexMatch "^((nfs)?vers=|v)[34]" . }}
 {{- $pods = regexReplaceAll "^((nfs)?vers=|v)" . "" }}
+{{- else if hasPrefix "minorversion=" . }}
+{{- $pods = printf "4.%s" (trimPrefix "minorversion=" .) }}
 {{- end }}
 {{- end }}
 {{- range .share.mountOptions | default list }}
-{{- if not (regexMatch "^((nfs)?vers=|v)[34]" .) }}
+{{- if not (regexMatch "^((nfs)?vers=|v)[34]|^minorversion=" .) }}
 {{- $options = append $options . }}
 {{- end }}
 {{- end }}
@@ -95,4 +97,20 @@ many claims at once would wait for that alone. */}}
 {{- $version = "4.0" }}
 {{- end }}
 {{- append $options (printf "nfsvers=%s" $version) | toJson }}
+{{- end }}
+
+{{/* The host's SELinux, without which mount(8) leaves labels out: libselinux looks for both, and wants the first to be writable. */}}
+{{- define "mooring.selinuxMounts" -}}
+{{- if .Values.selinux.enabled -}}
+- {name: selinuxfs, mountPath: /sys/fs/selinux}
+- {name: etc-selinux, mountPath: /etc/selinux, readOnly: true}
+{{- end }}
+{{- end }}
+{{- define "mooring.selinuxVolumes" -}}
+{{- if .Values.selinux.enabled -}}
+- name: selinuxfs
+  hostPath: {path: /sys/fs/selinux, type: Directory}
+- name: etc-selinux
+  hostPath: {path: /etc/selinux, type: Directory}
+{{- end }}
 {{- end }}
