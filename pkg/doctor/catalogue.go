@@ -75,6 +75,10 @@ func nodeChecks() []Check {
 			{"no-statd", Fail, "It does not run, and a share needs it.",
 				"Start it, use NFS 4 for the share (nfsvers=4.2), or keep locks within each node (nolock).", "systemctl enable --now rpcbind rpc-statd"},
 		}},
+		{"tls", "TLS here", "the mounts of this machine, where a share has xprtsec", "Without it everybody on the way can read and change what goes over the network.", []Trouble{
+			{"plain", Fail, "A share with xprtsec is mounted here without: before the driver compared the two, say, or by somebody else.",
+				"End the pods that have it, and start them again: they get TLS, or an error that says why not.", "findmnt -t nfs,nfs4 -o SOURCE,TARGET,OPTIONS"},
+		}},
 	}
 }
 

@@ -47,6 +47,7 @@ func (d *Doctor) node(ctx context.Context, visits []*visit) []Finding {
 		defer cancel()
 		return probe.Statd(ctx, "127.0.0.1")
 	})
+	d.mounted(ctx, &s, visits)
 	s.rest(nodeChecks(), "")
 	return s.all
 }

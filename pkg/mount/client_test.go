@@ -58,6 +58,22 @@ func TestMapped(t *testing.T) {
 	}
 }
 
+// TestMappedHosts has the controller's mounts with TLS and without be different clients: see TestTLSController.
+func TestMappedHosts(t *testing.T) {
+	hosts := map[string]string{}
+	for _, policy := range []string{"none", "tls", "mtls"} {
+		attempts, why := new(Kernel).mapped(context.Background(), Spec{Source: "localhost:/a", Options: []string{"xprtsec=" + policy}})
+		if len(attempts) == 0 {
+			t.Fatal(why)
+		}
+		host := attempts[0].host
+		if other, taken := hosts[host]; taken {
+			t.Errorf("xprtsec=%s and %s have the host name %s", policy, other, host)
+		}
+		hosts[host] = policy
+	}
+}
+
 func TestClientName(t *testing.T) {
 	name, err := clientName("mooring")
 	if err != nil || len(name) > maxHostname || !strings.HasSuffix(name, ".mooring") {
