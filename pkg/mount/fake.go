@@ -51,7 +51,11 @@ func (f *Fake) Mount(_ context.Context, s Spec) error {
 		if slices.Contains(s.Options, "ro") {
 			mode = "ro"
 		}
-		f.table = append(f.table, Entry{Source: s.Source, Target: s.Target, Type: "nfs4", Options: []string{mode}, Device: fmt.Sprintf("0:%d", f.Mounts)})
+		super := slices.Clone(s.Options) // of which the kernel shows some
+		if version := volume.NFSVersion(s.Options); version != "" {
+			super = append(super, "vers="+version)
+		}
+		f.table = append(f.table, Entry{Source: s.Source, Target: s.Target, Type: "nfs4", Options: []string{mode}, Super: super, Device: fmt.Sprintf("0:%d", f.Mounts)})
 		return nil
 	})
 }

@@ -76,6 +76,10 @@ func (p *Pods) published(r volume.Publish, t target, e mount.Entry) error {
 	if !t.is(e.Source) || e.ReadOnly() != t.readOnly {
 		return volume.Errorf(volume.ErrIncompatible, "volume %s cannot be published at %s: %s is mounted there, in another way", r.ID, r.Target, e.Source)
 	}
+	// A run of the driver may have ended before it had compared them.
+	if err := mount.AsAsked(e, t.options); err != nil {
+		return fmt.Errorf("publish volume %s at %s: %w", r.ID, r.Target, err)
+	}
 	return nil
 }
 
@@ -146,7 +150,7 @@ func (p *Pods) shared(ctx context.Context, v view, t target, table mount.Table) 
 	for _, other := range p.views.of(v.ID) {
 		e, mounted := table.At(other.Target)
 		usable := mounted && t.at(other.Location) && t.is(e.Source) && t.share.HasServer(other.Server) &&
-			slices.Equal(other.Options, v.Options) && (v.ReadOnly || !e.ReadOnly())
+			slices.Equal(other.Options, v.Options) && (v.ReadOnly || !e.ReadOnly()) && mount.AsAsked(e, v.Options) == nil
 		if !usable {
 			continue
 		}

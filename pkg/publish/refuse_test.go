@@ -154,3 +154,14 @@ func (h *hanging) Mount(ctx context.Context, s mount.Spec) error {
 	}
 	return h.Mounter.Mount(ctx, s)
 }
+
+// TestNotAsAsked has what is mounted at a target be less than what is asked for: it is neither taken over
+// nor shared.
+func TestNotAsAsked(t *testing.T) {
+	n := newNode(t)
+	n.must(n.publish("a", nil))
+	n.registry.Shares[0].MountOptions = []string{"nodev", "nfsvers=4.1"}
+	n.refused("by another version", n.publish("a", nil), volume.ErrConflict)
+	n.must(n.publish("b", nil))
+	n.did(2, 0)
+}
