@@ -99,8 +99,8 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	if err := child.Adopt(); err != nil {
-		return fmt.Errorf("become the parent of orphans: %w", err)
+	if err := child.Adopt(ctx); err != nil {
+		return err
 	}
 	if err := os.MkdirAll(o.stateDir, 0o750); err != nil {
 		return err

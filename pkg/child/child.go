@@ -142,7 +142,7 @@ func (command Command) prepare(out, errs io.Writer) *exec.Cmd {
 // it, and ends here.
 func (command Command) start(cmd *exec.Cmd) error {
 	if command.Hostname == "" {
-		return cmd.Start()
+		return launch(cmd)
 	}
 	done := make(chan error, 1)
 	go func() {
@@ -155,7 +155,7 @@ func (command Command) start(cmd *exec.Cmd) error {
 			done <- fmt.Errorf("give it a host name: %w", err)
 			return
 		}
-		done <- cmd.Start()
+		done <- launch(cmd)
 	}()
 	return <-done
 }
@@ -183,7 +183,7 @@ func (c *Children) Run(ctx context.Context, command Command) (stdout, stderr str
 	done := make(chan error, 1)
 	var killed atomic.Bool
 	go func() {
-		err := cmd.Wait()
+		err := land(cmd)
 		if killed.Load() && !command.Joined {
 			groupEnds(cmd.Process.Pid)
 		}
@@ -213,11 +213,6 @@ func (c *Children) Run(ctx context.Context, command Command) (stdout, stderr str
 	}
 	return "", "", ctx.Err()
 }
-
-// Adopt makes this process the parent of what its children leave behind, as a container's first
-// process is anyhow: mount(8) that is killed leaves a mount.nfs, which may be stuck. It then
-// counts, and is waited for, with the child that has started it.
-func Adopt() error { return unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }
 
 // groupEnds waits until those of a process group that was killed are gone who are our children.
 func groupEnds(group int) {
