@@ -53,6 +53,8 @@ type Kernel struct {
 	children child.Children
 	// Joined leaves mount(8) in this process's group: whoever kills this kills it too.
 	Joined bool
+
+	tables tables
 }
 
 // Mount runs mount(8) for the spec and waits for it until ctx ends, when the child is
