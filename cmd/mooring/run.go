@@ -256,11 +256,15 @@ func newNode(ctx context.Context, background *sync.WaitGroup, o options, source 
 	if err != nil {
 		return nil, err
 	}
-	asker, inline := &probe.ByChild{}, &publish.Children{}
-	m.Children("ask", &asker.Children)
+	asker, inline := probe.NewWorker(), &publish.Children{}
+	m.Children("ask", asker)
+	m.Asks(asker.Held)
 	m.Children("inline", &inline.Children)
 	node, err := publish.New(source.Current, mounter, probe.NewMounts(servers, asker.Ask), dir, inline.Do)
 	if err != nil {
+		return nil, err
+	}
+	if err := asker.Start(); err != nil {
 		return nil, err
 	}
 	background.Go(func() { node.Inlines.Tidy(ctx) })

@@ -10,12 +10,23 @@ import (
 )
 
 // late has a look at a call that has not come back for a while, and again. The worker is asked
-// whether it runs. A call that began when nobody waited for it any more is given up.
+// whether it has begun it, and is replaced if it does not say so; and then, whether it runs. A
+// call that began when nobody waited for it any more is given up.
 func (w *Workers) late(v *worker, t *task) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch {
 	case v.calls[t.id] != t || t.stuck:
+	case !t.begun && t.asked:
+		w.hung(v)
+	case !t.begun:
+		t.asked = true
+		patience := w.stall
+		if v.heard.IsZero() {
+			patience = w.firstStall
+		}
+		t.timer.Reset(patience)
+		_ = v.send(request{ID: t.id})
 	case t.left:
 		w.quarantine(v, t)
 	default:
@@ -62,6 +73,7 @@ func (w *Workers) quarantine(v *worker, t *task) {
 		return same
 	})
 	w.retire(v)
+	_ = w.start() // so that the next call need not wait for it
 }
 
 // hung retires a worker that does not run. What it has not begun another one does.
@@ -85,14 +97,14 @@ func (w *Workers) requeue(v *worker, err error) {
 			t.done <- result{err: err}
 			continue
 		}
-		t.again = true
+		t.again, t.asked = true, false
 		back = append(back, t)
 	}
 	w.queue = append(back, w.queue...)
 	w.dispatch()
 }
 
-// retire gives a worker no more calls, and starts another. It goes on where there are so many
+// retire gives a worker no more calls. It goes on where there are so many
 // already that do not go: the threads that it has left are better than none.
 func (w *Workers) retire(v *worker) {
 	if !v.retired && len(w.all) > maxRetired {
@@ -104,9 +116,6 @@ func (w *Workers) retire(v *worker) {
 		return
 	}
 	w.current = nil
-	if !v.heard.IsZero() { // a program that does not even start is not tried again for nothing
-		_ = w.start()
-	}
 	w.dispatch()
 }
 

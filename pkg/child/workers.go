@@ -24,8 +24,9 @@ const (
 	// call that has not come back.
 	maxRetired        = 16
 	maxRetiredPerHost = 2
-	// stall is how long a worker that runs may take to begin what it was sent, and firstStall
-	// one that has just been started.
+	// beganAfter is when a worker is asked whether it has begun what it was sent. stall is how long
+	// one that runs may take to say so, and firstStall one that has just been started.
+	beganAfter = 10 * time.Millisecond
 	stall      = 2 * time.Second
 	firstStall = 10 * time.Second
 	// pingAfter is how long a call may take before the worker is asked whether it runs.
@@ -76,6 +77,7 @@ type task struct {
 	done    chan result // has room for one
 
 	worker *worker // nil: it waits
+	asked  bool    // whether it has begun
 	begun  bool
 	left   bool // nobody waits for it any more
 	stuck  bool // it was given up after it had begun: its superblock is in quarantine
@@ -118,7 +120,8 @@ func (w *Workers) Close() {
 	w.queue = nil
 }
 
-// Do has a worker make the call, and returns its answer. began is called when that begins. When
+// Do has a worker make the call, and returns its answer. began is called when that has begun and
+// does not end at once. When
 // ctx ends before, the call is not made; afterwards it goes on, and its superblock is in
 // quarantine until it has come back or its worker is gone: to ask for it is ErrStuck, at once.
 func (w *Workers) Do(ctx context.Context, c Call, began func()) (json.RawMessage, error) {
@@ -195,22 +198,12 @@ func (w *Workers) dispatch() {
 	}
 }
 
-// send gives a call to the worker, which has to begin it soon.
+// send gives a call to the worker, and soon asks whether it has begun.
 func (w *Workers) send(v *worker, t *task) bool {
 	w.id++
 	t.id, t.worker = w.id, v
 	v.calls[t.id] = t
-	patience := w.stall
-	if v.heard.IsZero() {
-		patience = w.firstStall
-	}
-	t.timer = time.AfterFunc(patience, func() {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		if t.worker == v && !t.begun {
-			w.hung(v)
-		}
-	})
+	t.timer = time.AfterFunc(beganAfter, func() { w.late(v, t) })
 	err := v.send(request{ID: t.id, Call: t.request})
 	return err == nil || errors.Is(err, syscall.EPIPE) // then it ends
 }
@@ -259,12 +252,12 @@ func (w *Workers) heard(v *worker, m message) *task {
 	if t == nil {
 		return nil
 	}
-	t.timer.Stop()
 	if m.Began {
 		t.begun = true
-		t.timer = time.AfterFunc(w.pingAfter, func() { w.late(v, t) })
+		t.timer.Reset(w.pingAfter)
 		return t
 	}
+	t.timer.Stop()
 	delete(v.calls, m.ID)
 	r := result{answer: m.Answer}
 	if m.Error != "" {
