@@ -42,8 +42,8 @@ func main() {
 // asChild is for the driver's own children, which need nothing else of the program.
 func asChild(args []string) (done bool, err error) {
 	switch {
-	case len(args) == 3 && args[0] == probe.ChildCommand:
-		return true, probe.Child(args[1], args[2])
+	case len(args) == 1 && args[0] == probe.ChildCommand:
+		return true, probe.Child(os.Stdin, os.Stdout)
 	case len(args) == 1 && args[0] == publish.InlineCommand:
 		return true, publish.InlineChild(os.Stdin, os.Stdout)
 	}

@@ -99,8 +99,8 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	if err := child.Adopt(); err != nil {
-		return fmt.Errorf("become the parent of orphans: %w", err)
+	if err := child.Adopt(ctx); err != nil {
+		return err
 	}
 	if err := os.MkdirAll(o.stateDir, 0o750); err != nil {
 		return err
@@ -263,11 +263,15 @@ func newNode(ctx context.Context, background *sync.WaitGroup, o options, source 
 	if err != nil {
 		return nil, err
 	}
-	asker, inline := &probe.ByChild{}, &publish.Children{}
-	m.Children("ask", &asker.Children)
+	asker, inline := probe.NewWorker(), &publish.Children{}
+	m.Children("ask", asker)
+	m.Asks(asker.Held)
 	m.Children("inline", &inline.Children)
 	node, err := publish.New(source.Current, mounter, probe.NewMounts(servers, asker.Ask), dir, inline.Do)
 	if err != nil {
+		return nil, err
+	}
+	if err := asker.Start(); err != nil {
 		return nil, err
 	}
 	background.Go(func() { node.Inlines.Tidy(ctx) })

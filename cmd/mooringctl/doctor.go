@@ -136,8 +136,8 @@ func (o *options) nested() func(volume.Share) error {
 }
 
 func (o *options) examine(ctx context.Context, shares []volume.Share, out io.Writer) error {
-	if err := child.Adopt(); err != nil {
-		return fmt.Errorf("become the parent of orphans: %w", err)
+	if err := child.Adopt(ctx); err != nil {
+		return err
 	}
 	progress := newProgress(os.Stderr, shares)
 	d := doctor.Doctor{SharesDir: o.given(&mount.Kernel{}, shares), Progress: progress.tell, Nested: o.nested()}

@@ -65,6 +65,8 @@ type Command struct {
 	Private bool
 	// Hostname, if set, is the host name that the program sees, in a UTS namespace of its own.
 	Hostname string
+	// Unprivileged takes all capabilities from the program, and what could give it some.
+	Unprivileged bool
 	// Joined leaves the program in this process's group, so that what kills this kills it too.
 	Joined bool
 }
@@ -138,26 +140,59 @@ func (command Command) prepare(out, errs io.Writer) *exec.Cmd {
 	return cmd
 }
 
-// start starts the program. One with a host name of its own inherits it from a thread that has
-// it, and ends here.
+// start starts the program. What it is to have of its own it inherits from a thread that has it,
+// and ends here.
 func (command Command) start(cmd *exec.Cmd) error {
-	if command.Hostname == "" {
-		return cmd.Start()
+	if command.Hostname == "" && !command.Unprivileged {
+		return launch(cmd)
 	}
 	done := make(chan error, 1)
 	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+		runtime.LockOSThread()
+		if unix.Gettid() == unix.Getpid() {
+			// The first thread does not end before the process, and is what ps(1) and /proc
+			// tell of. While it is held here, the next goroutine has another.
+			done <- command.start(cmd)
+			runtime.UnlockOSThread()
+			return
+		}
+		// Never unlocked: the thread ends with the goroutine.
+		err := command.change()
+		if err == nil {
+			err = launch(cmd)
+		}
+		done <- err
+	}()
+	return <-done
+}
+
+// change makes this thread what the program is to be.
+func (command Command) change() error {
+	if command.Hostname != "" {
 		err := unix.Unshare(unix.CLONE_NEWUTS)
 		if err == nil {
 			err = unix.Sethostname([]byte(command.Hostname))
 		}
 		if err != nil {
-			done <- fmt.Errorf("give it a host name: %w", err)
-			return
+			return fmt.Errorf("give it a host name: %w", err)
 		}
-		done <- cmd.Start()
-	}()
-	return <-done
+	}
+	if !command.Unprivileged {
+		return nil
+	}
+	// Root would have all capabilities again after execve(2), but for no_new_privs.
+	err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+	if err == nil {
+		err = unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+	}
+	if err == nil {
+		none := [2]unix.CapUserData{}
+		err = unix.Capset(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &none[0])
+	}
+	if err != nil {
+		return fmt.Errorf("take its capabilities: %w", err)
+	}
+	return nil
 }
 
 // Run starts a program and waits for it until ctx ends; then it is killed, with all that it
@@ -183,7 +218,7 @@ func (c *Children) Run(ctx context.Context, command Command) (stdout, stderr str
 	done := make(chan error, 1)
 	var killed atomic.Bool
 	go func() {
-		err := cmd.Wait()
+		err := land(cmd)
 		if killed.Load() && !command.Joined {
 			groupEnds(cmd.Process.Pid)
 		}
@@ -213,11 +248,6 @@ func (c *Children) Run(ctx context.Context, command Command) (stdout, stderr str
 	}
 	return "", "", ctx.Err()
 }
-
-// Adopt makes this process the parent of what its children leave behind, as a container's first
-// process is anyhow: mount(8) that is killed leaves a mount.nfs, which may be stuck. It then
-// counts, and is waited for, with the child that has started it.
-func Adopt() error { return unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }
 
 // groupEnds waits until those of a process group that was killed are gone who are our children.
 func groupEnds(group int) {

@@ -68,10 +68,7 @@ func TestRunKillsTheWholeGroup(t *testing.T) {
 
 // TestAdopt kills a child that has started another: neither stays, as a zombie or otherwise.
 func TestAdopt(t *testing.T) {
-	if err := Adopt(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0) }()
+	adopt(t)
 	var c Children
 	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
 	defer cancel()

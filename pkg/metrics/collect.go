@@ -76,6 +76,23 @@ func (c copies) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
+type asks func() (waiting, quarantined int)
+
+var (
+	asksWaiting     = prometheus.NewDesc("mooring_asks_waiting", "Questions about mounts of this node that wait for their turn.", nil, nil)
+	asksQuarantined = prometheus.NewDesc("mooring_file_systems_quarantined", "Mounted file systems that are asked nothing, because an earlier question has not come back.", nil, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (a asks) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(a, ch) }
+
+// Collect implements prometheus.Collector.
+func (a asks) Collect(ch chan<- prometheus.Metric) {
+	waiting, quarantined := a()
+	ch <- prometheus.MustNewConstMetric(asksWaiting, prometheus.GaugeValue, float64(waiting))
+	ch <- prometheus.MustNewConstMetric(asksQuarantined, prometheus.GaugeValue, float64(quarantined))
+}
+
 type servers func() []probe.Status
 
 var (

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	csimetrics "github.com/kubernetes-csi/csi-lib-utils/metrics"
-	"github.com/mooring-csi/mooring/pkg/child"
 	"github.com/mooring-csi/mooring/pkg/jobs"
 	"github.com/mooring-csi/mooring/pkg/probe"
 	"github.com/prometheus/client_golang/prometheus"
@@ -72,8 +71,15 @@ func (m *Metrics) ObserveRPC(method, code string, err error, took time.Duration)
 	m.rpc.RecordMetrics(method, err, took)
 }
 
+// Children are child processes that are counted: child.Children, child.Workers.
+type Children interface {
+	Alive() int
+	Started() int
+	Abandoned() int
+}
+
 // Children adds the child processes of a kind: how many there are, and have been.
-func (m *Metrics) Children(kind string, c *child.Children) {
+func (m *Metrics) Children(kind string, c Children) {
 	labels := prometheus.Labels{"kind": kind}
 	m.registry.MustRegister(
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
@@ -87,6 +93,10 @@ func (m *Metrics) Children(kind string, c *child.Children) {
 		}, func() float64 { return float64(c.Abandoned()) }),
 	)
 }
+
+// Asks adds what is asked of mounted file systems: how many questions wait for others, and how
+// many file systems are in quarantine, because one has not come back.
+func (m *Metrics) Asks(held func() (waiting, quarantined int)) { m.registry.MustRegister(asks(held)) }
 
 // Trash adds what the purger says of the shares' trash.
 func (m *Metrics) Trash(status func() []jobs.Trash) { m.registry.MustRegister(trash(status)) }

@@ -64,7 +64,8 @@ func TestMetrics(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.Children("mount", &children)
-	m.Children("statfs", &child.Children{})
+	m.Children("statfs", child.NewWorkers(child.Command{}))
+	m.Asks(func() (waiting, quarantined int) { return 7, 2 })
 	m.Trash(func() []jobs.Trash {
 		return []jobs.Trash{
 			{Share: "nas1", Volumes: 2, Oldest: time.Unix(1000, 0), Overdue: 1, Since: time.Unix(2000, 0), Purged: 3, Entries: 40, Failed: 5},
@@ -117,6 +118,9 @@ func TestMetrics(t *testing.T) {
 		`mooring_server_up{server="10.0.0.2:2049"} 0`,
 		`mooring_server_response_seconds{server="10.0.0.1:2049"} 0.25`,
 		`mooring_children_abandoned{kind="mount"} 0`,
+		`mooring_children_abandoned{kind="statfs"} 0`,
+		"mooring_asks_waiting 7",
+		"mooring_file_systems_quarantined 2",
 		`mooring_rpcs_total{driver_name="nfs.csi.example",grpc_status_code="OK",method_name="/csi.v1.Controller/CreateVolume"} 1`,
 		`mooring_rpcs_total{driver_name="nfs.csi.example",grpc_status_code="Internal",method_name="/csi.v1.Controller/CreateVolume"} 0`,
 		`mooring_rpcs_total{driver_name="nfs.csi.example",grpc_status_code="OK",method_name="/csi.v1.Identity/Probe"} 0`,

@@ -41,6 +41,7 @@ func role(t *testing.T, name string) http.Handler {
 	}
 	if name == "node" {
 		m.Children("ask", &child.Children{})
+		m.Asks(func() (waiting, quarantined int) { return 0, 0 })
 		return m.Handler()
 	}
 	m.LaidOut()

@@ -59,6 +59,8 @@ type Kernel struct {
 	// table and resolve stand in for the kernel's table and DNS, in tests.
 	table   func() (Table, error)
 	resolve func(ctx context.Context, network, host string) ([]netip.Addr, error)
+
+	tables tables
 }
 
 // Mount runs mount(8) for the spec and waits for it until ctx ends, when the child is

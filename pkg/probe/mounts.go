@@ -6,20 +6,19 @@ package probe
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"os"
 	"sync"
 	"time"
 
-	"github.com/mooring-csi/mooring/pkg/child"
 	"github.com/mooring-csi/mooring/pkg/volume"
 	"golang.org/x/sys/unix"
 )
 
 const (
-	// patience bounds one question.
+	// patience bounds a question that is worked on.
 	patience = 4 * time.Second
+	// turnPatience bounds the wait for its turn before. Who asks has a deadline of their own.
+	turnPatience = 30 * time.Second
 	// doubtAfter is when a server is asked again whose file system has not answered: what it
 	// said before may be from before an outage.
 	doubtAfter = patience - serverPatience
@@ -27,14 +26,15 @@ const (
 	memory = 10 * time.Minute
 )
 
-// ChildCommand is the hidden subcommand by which the driver runs itself to ask.
-const ChildCommand = "ask"
-
 // Mount is what is asked about.
 type Mount struct {
 	Path     string
 	Server   string // by which the questions under way are bounded
 	Endpoint Endpoint
+	// Superblock is the mount's device: where it does not answer, none of its mounts does.
+	Superblock string
+	// Shows tells which directory is mounted: all mounts of one are as full. "": of no other.
+	Shows    string
 	ReadOnly bool // nobody is to write there: whether one could is not asked
 }
 
@@ -48,28 +48,42 @@ type Answer struct {
 	Errno unix.Errno `json:"errno,omitempty"`
 }
 
+// Asker asks about a mount. began is to be called when that has its turn. It has to end when ctx
+// does, whose cause is what it then returns.
+type Asker func(ctx context.Context, m Mount, began func()) (Answer, error)
+
 // Mounts asks mounted file systems. At most one question is under way per mount; who asks
 // meanwhile waits for its answer.
 type Mounts struct {
 	servers *Servers
-	ask     func(ctx context.Context, m Mount) (Answer, error)
+	ask     Asker
 
 	mu     sync.Mutex
 	mounts map[string]*mounted
+	shown  map[string]*question // by what the mounts show
 }
 
 type mounted struct {
-	done chan struct{} // of the question under way; nil: there is none
-	last Answer        // the last good one
-	at   time.Time     // when it came; zero: never
-	err  error         // of the last question
-	good time.Time     // when the file system answered last, us or another
+	under *question // nil: there is none
+	last  Answer    // the last good one
+	at    time.Time // when it came; zero: never
+	err   error     // of the last question
+	good  time.Time // when the file system answered last, us or another
 }
 
-// NewMounts returns a Mounts that asks with the given function, which has to end when its
-// context does: ByChild in production. Servers that do not answer are not asked.
-func NewMounts(servers *Servers, ask func(ctx context.Context, m Mount) (Answer, error)) *Mounts {
-	return &Mounts{servers: servers, ask: ask, mounts: map[string]*mounted{}}
+// question is one that is under way.
+type question struct {
+	Mount
+	done   chan struct{} // closed with the answer
+	turns  bool          // it waits for its turn, which no server has a part in
+	answer Answer
+	err    error
+}
+
+// NewMounts returns a Mounts that asks with the given function: Worker's in production. Servers
+// that do not answer are not asked.
+func NewMounts(servers *Servers, ask Asker) *Mounts {
+	return &Mounts{servers: servers, ask: ask, mounts: map[string]*mounted{}, shown: map[string]*question{}}
 }
 
 // Server returns how long a server took to answer: see Servers.Check.
@@ -83,7 +97,8 @@ func (u *Mounts) Watch(ctx context.Context, e Endpoint) (context.Context, contex
 }
 
 // Ask returns what the file system says, or has said within fresh. That its server does not
-// answer is ErrUnavailable, and so is an error of the file system, as unix.ESTALE.
+// answer is ErrUnavailable, and so is an error of the file system, as unix.ESTALE; that it could
+// not be asked for all the other questions is ErrBusy.
 func (u *Mounts) Ask(ctx context.Context, m Mount, fresh time.Duration) (Answer, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -91,21 +106,39 @@ func (u *Mounts) Ask(ctx context.Context, m Mount, fresh time.Duration) (Answer,
 	if time.Since(e.good) < fresh {
 		return e.last, nil
 	}
-	if e.done == nil {
-		e.done = make(chan struct{})
-		go u.question(m, e)
+	for {
+		q := e.under
+		enough := q == nil || m.ReadOnly || !q.ReadOnly // else it does not ask whether one can write
+		if q == nil {
+			q = &question{Mount: m, done: make(chan struct{})}
+			e.under = q
+			u.shown[m.Shows] = q
+			go u.question(q, e)
+		}
+		switch err := u.wait(ctx, q); {
+		case err != nil && (e.under == q || !enough):
+			return Answer{}, err
+		case enough:
+			return e.last, e.err
+		}
 	}
-	done := e.done
+}
+
+// wait waits for the answer, without the lock. The error says why there is none when ctx ends.
+func (u *Mounts) wait(ctx context.Context, q *question) error {
 	u.mu.Unlock()
+	defer u.mu.Lock()
 	select {
-	case <-done:
+	case <-q.done:
+		return nil
 	case <-ctx.Done():
 	}
 	u.mu.Lock()
-	if e.done == done {
-		return Answer{}, silent(m.Path, ctx.Err())
+	defer u.mu.Unlock()
+	if q.turns {
+		return busy(q.Path, ctx.Err())
 	}
-	return e.last, e.err
+	return silent(q.Path, ctx.Err())
 }
 
 func (u *Mounts) entry(path string) *mounted {
@@ -120,9 +153,15 @@ func (u *Mounts) entry(path string) *mounted {
 // Usage returns how full the file system is. Where it does not answer in time, the last
 // answer serves for ten minutes; then it is ErrUnavailable.
 func (u *Mounts) Usage(ctx context.Context, m Mount) (volume.Space, error) {
-	a, err := u.Ask(ctx, m, 0)
+	m.ReadOnly = true // whether one can write there is not the question
+	space, known, err := u.asked(ctx, m)
+	if !known {
+		var a Answer
+		a, err = u.Ask(ctx, m, 0)
+		space = a.Space
+	}
 	if err == nil {
-		return a.Space, nil
+		return space, nil
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -130,6 +169,26 @@ func (u *Mounts) Usage(ctx context.Context, m Mount) (volume.Space, error) {
 		return e.last.Space, nil
 	}
 	return volume.Space{}, err
+}
+
+// asked waits for the answer of another mount that shows the same directory, where one is under
+// way. An error is not this one's, which may be of before the directory was made anew.
+func (u *Mounts) asked(ctx context.Context, m Mount) (space volume.Space, known bool, err error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	q := u.shown[m.Shows]
+	if m.Shows == "" || q == nil || q.Path == m.Path {
+		return space, false, nil
+	}
+	if err := u.wait(ctx, q); err != nil {
+		return space, true, err
+	}
+	if q.err != nil {
+		return space, false, nil
+	}
+	e := u.entry(m.Path)
+	e.last, e.at = q.answer, time.Now()
+	return q.answer.Space, true, nil
 }
 
 // Good notes that the file system has just answered somebody else.
@@ -146,105 +205,58 @@ func (u *Mounts) Forget(path string) {
 	delete(u.mounts, path)
 }
 
-func (u *Mounts) question(m Mount, e *mounted) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	_, err := u.servers.Check(ctx, m.Endpoint)
+func (u *Mounts) question(q *question, e *mounted) {
+	_, err := u.servers.Check(context.Background(), q.Endpoint)
 	var a Answer
 	if err != nil {
-		err = fmt.Errorf("%s: %w", m.Path, err)
+		err = fmt.Errorf("%s: %w", q.Path, err)
 	} else {
-		doubt := time.AfterFunc(doubtAfter, func() { u.servers.Doubt(m.Endpoint) })
-		a, err = u.ask(ctx, m)
-		doubt.Stop()
+		a, err = u.answer(q)
 	}
 	if err == nil && a.Errno != 0 {
-		err = volume.Errorf(volume.ErrUnavailable, "%s: %w", m.Path, a.Errno)
+		err = volume.Errorf(volume.ErrUnavailable, "%s: %w", q.Path, a.Errno)
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	q.answer, q.err = a, err
+	if u.shown[q.Shows] == q {
+		delete(u.shown, q.Shows)
+	}
 	if e.err = err; err == nil {
 		e.last, e.at = a, time.Now()
 		e.good = e.at
 	} else {
 		e.good = time.Time{}
 	}
-	close(e.done)
-	e.done = nil
+	close(q.done)
+	e.under = nil
+}
+
+// answer asks the file system. The time in which it has to answer begins with its turn.
+func (u *Mounts) answer(q *question) (Answer, error) {
+	ctx, end := context.WithCancelCause(context.Background())
+	defer end(nil)
+	turns := func(yes bool) {
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		q.turns = yes
+	}
+	turns(true)
+	late := time.AfterFunc(turnPatience, func() { end(busy(q.Path, context.DeadlineExceeded)) })
+	defer late.Stop()
+	return u.ask(ctx, q.Mount, func() {
+		turns(false)
+		late.Stop()
+		doubt := time.AfterFunc(doubtAfter, func() { u.servers.Doubt(q.Endpoint) })
+		late := time.AfterFunc(patience, func() { end(silent(q.Path, context.DeadlineExceeded)) })
+		context.AfterFunc(ctx, func() { doubt.Stop(); late.Stop() })
+	})
 }
 
 func silent(path string, err error) error {
 	return volume.Errorf(volume.ErrUnavailable, "%s: its server does not answer (%w)", path, err)
 }
 
-// ByChild asks by running this program again, so that a server which does not answer costs a
-// process that can be killed and not a thread that cannot.
-type ByChild struct {
-	Children child.Children
-}
-
-// Ask asks about m in a child.
-func (b *ByChild) Ask(ctx context.Context, m Mount) (Answer, error) {
-	var a Answer
-	access := "rw"
-	if m.ReadOnly {
-		access = "ro"
-	}
-	stdout, stderr, err := b.Children.Run(ctx, child.Command{
-		Name: "/proc/self/exe", Args: []string{ChildCommand, m.Path, access}, Server: m.Server,
-	})
-	if ctx.Err() != nil {
-		return a, silent(m.Path, ctx.Err())
-	}
-	if err != nil {
-		return a, volume.Errorf(volume.ErrUnavailable, "ask how %s is: %s (%w)", m.Path, stderr, err)
-	}
-	if err := json.Unmarshal([]byte(stdout), &a); err != nil {
-		return a, fmt.Errorf("ask how %s is: %w", m.Path, err)
-	}
-	return a, nil
-}
-
-// Child is what the child does: it prints the Answer of the file system at path, which is
-// mounted "ro" or "rw".
-func Child(path, access string) error {
-	var a Answer
-	start := time.Now()
-	err := look(path, access == "rw", &a)
-	a.Took = time.Since(start)
-	if err != nil {
-		var ok bool
-		if a.Errno, ok = err.(unix.Errno); !ok {
-			return err
-		}
-	}
-	return json.NewEncoder(os.Stdout).Encode(a)
-}
-
-func look(path string, write bool, a *Answer) error {
-	var st unix.Statfs_t
-	if err := unix.Statfs(path, &st); err != nil {
-		return err
-	}
-	// A directory that was removed may still answer, with nothing that could be done in it.
-	var x unix.Statx_t
-	if err := unix.Statx(unix.AT_FDCWD, path, unix.AT_STATX_FORCE_SYNC|unix.AT_SYMLINK_NOFOLLOW, unix.STATX_NLINK, &x); err != nil {
-		return err
-	}
-	if x.Nlink == 0 {
-		return unix.ESTALE
-	}
-	a.Space = volume.NewSpace(st.Frsize, st.Blocks, st.Bfree, st.Bavail, st.Files, st.Ffree)
-	if !write || unix.Faccessat(unix.AT_FDCWD, path, unix.W_OK, unix.AT_EACCESS) == nil {
-		return nil
-	}
-	// An export that is read-only and a root who is nobody look alike (RFC 8881, section 18.1).
-	// To set what is set already changes nothing in the first case, which says EROFS, nor in
-	// the second.
-	var s unix.Stat_t
-	if err := unix.Stat(path, &s); err != nil {
-		return err
-	}
-	a.ReadOnly = unix.Chmod(path, s.Mode&0o7777) == unix.EROFS
-	return nil
+func busy(path string, err error) error {
+	return volume.Errorf(volume.ErrBusy, "%s: not asked yet, other mounts are asked first (%w): try again", path, err)
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -17,10 +16,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestMain lets this program be the child that ByChild runs.
+// TestMain lets this program be the process that Worker runs.
 func TestMain(m *testing.M) {
-	if len(os.Args) == 4 && os.Args[1] == ChildCommand {
-		if err := Child(os.Args[2], os.Args[3]); err != nil {
+	if len(os.Args) == 2 && os.Args[1] == ChildCommand {
+		if err := Child(os.Stdin, os.Stdout); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -33,24 +32,31 @@ func TestMain(m *testing.M) {
 type fileSystem struct {
 	mu    sync.Mutex
 	asked map[string]int
+	waits time.Duration // for its turn
 	takes time.Duration
 	err   error
 }
 
-func (s *fileSystem) ask(ctx context.Context, m Mount) (Answer, error) {
+func (s *fileSystem) ask(ctx context.Context, m Mount, began func()) (Answer, error) {
 	path := m.Path
 	s.mu.Lock()
 	if s.asked == nil {
 		s.asked = map[string]int{}
 	}
 	s.asked[path]++
-	n, takes, err := s.asked[path], s.takes, s.err
+	n, waits, takes, err := s.asked[path], s.waits, s.takes, s.err
 	s.mu.Unlock()
 	select {
-	case <-time.After(takes):
-		return Answer{Space: volume.Space{Total: int64(n)}}, err
+	case <-time.After(waits):
 	case <-ctx.Done():
-		return Answer{}, volume.Errorf(volume.ErrUnavailable, "no answer (%w)", ctx.Err())
+		return Answer{}, context.Cause(ctx)
+	}
+	began()
+	select {
+	case <-time.After(takes):
+		return Answer{Space: volume.Space{Total: int64(n)}, ReadOnly: !m.ReadOnly}, err
+	case <-ctx.Done():
+		return Answer{}, context.Cause(ctx)
 	}
 }
 
@@ -205,7 +211,7 @@ func TestFresh(t *testing.T) {
 
 // TestErrno has the file system say what is wrong by a number.
 func TestErrno(t *testing.T) {
-	u := NewMounts(NewServers(nil), func(context.Context, Mount) (Answer, error) { return Answer{Errno: unix.ESTALE}, nil })
+	u := NewMounts(NewServers(nil), func(context.Context, Mount, func()) (Answer, error) { return Answer{Errno: unix.ESTALE}, nil })
 	_, err := u.Ask(context.Background(), Mount{Path: "/v"}, 0)
 	if !errors.Is(err, unix.ESTALE) || volume.Kind(err) != volume.ErrUnavailable {
 		t.Errorf("the error is %v (of kind %v)", err, volume.Kind(err))
@@ -223,21 +229,104 @@ func TestDeadServer(t *testing.T) {
 	}
 }
 
-func TestByChild(t *testing.T) {
-	var b ByChild
-	if a, err := b.Ask(context.Background(), Mount{Path: t.TempDir()}); err != nil || a.Space.Total <= 0 || a.Space.Free > a.Space.Total || a.ReadOnly || a.Took <= 0 {
-		t.Errorf("the answer is %+v, %v", a, err)
-	}
-	none := filepath.Join(t.TempDir(), "none")
-	if a, err := b.Ask(context.Background(), Mount{Path: none}); err != nil || a.Errno != unix.ENOENT {
-		t.Errorf("of a path that is not there the answer is %+v, %v", a, err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	if _, err := b.Ask(ctx, Mount{Path: t.TempDir()}); volume.Kind(err) != volume.ErrUnavailable || !errors.Is(err, context.Canceled) {
-		t.Errorf("too late the error is %v (of kind %v)", err, volume.Kind(err))
-	}
-	if b.Children.Started() != 2 || b.Children.Alive() != 0 {
-		t.Errorf("%d children were started and %d are left, want 2 and 0", b.Children.Started(), b.Children.Alive())
-	}
+// TestBusy has a question wait for its turn: for that nobody blames the server, and the time in
+// which it has to answer begins afterwards.
+func TestBusy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &fileSystem{waits: time.Hour}
+		u := newMounts(s)
+		ask := func(patience, took time.Duration, kind error) {
+			t.Helper()
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			defer cancel()
+			start := time.Now()
+			_, err := u.Ask(ctx, Mount{Path: "/v"}, 0)
+			if d := time.Since(start); d != took || volume.Kind(err) != kind {
+				t.Errorf("after %v, not %v, the error is %v", d, took, err)
+			}
+		}
+		ask(time.Second, time.Second, volume.ErrBusy)
+		ask(time.Minute, turnPatience-time.Second, volume.ErrBusy)
+		s.mu.Lock()
+		s.waits, s.takes = turnPatience-1, patience-1
+		s.mu.Unlock()
+		ask(time.Minute, turnPatience+patience-2, nil)
+		ask(turnPatience, turnPatience, volume.ErrUnavailable) // it has begun
+		time.Sleep(patience)
+		s.now(time.Hour, nil)
+		ask(time.Minute, turnPatience-1+patience, volume.ErrUnavailable)
+	})
+}
+
+// TestWhetherOneCanWrite asks for more than the question that is under way: there is one after
+// the other.
+func TestWhetherOneCanWrite(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &fileSystem{takes: time.Second}
+		u := newMounts(s)
+		var all sync.WaitGroup
+		all.Go(func() { within(t, u, time.Minute, time.Second, 1) })
+		synctest.Wait()
+		for range 5 {
+			all.Go(func() {
+				if a, err := u.Ask(context.Background(), Mount{Path: "/v"}, 0); err != nil || !a.ReadOnly || a.Space.Total != 2 {
+					t.Errorf("the answer is %+v, %v", a, err)
+				}
+			})
+		}
+		all.Go(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+			defer cancel()
+			if _, err := u.Ask(ctx, Mount{Path: "/v"}, 0); volume.Kind(err) != volume.ErrUnavailable {
+				t.Errorf("too late the error is %v", err)
+			}
+		})
+		synctest.Wait()
+		all.Go(func() { within(t, u, time.Minute, time.Second, 1) }) // what is under way is enough
+		all.Wait()
+		if s.questions("/v") != 2 {
+			t.Errorf("there were %d questions", s.questions("/v"))
+		}
+	})
+}
+
+// TestSharedUsage has the pods of a volume ask at once: one question answers all. An error is for
+// the one alone who has asked.
+func TestSharedUsage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &fileSystem{takes: time.Second}
+		u := newMounts(s)
+		usage := func(path string, patience time.Duration, total int64, kind error) {
+			t.Helper()
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			defer cancel()
+			if space, err := u.Usage(ctx, Mount{Path: path, Shows: "0:1 /v"}); space.Total != total || volume.Kind(err) != kind {
+				t.Errorf("%s has %d, %v", path, space.Total, err)
+			}
+		}
+		var all sync.WaitGroup
+		at := func(path string, patience time.Duration, total int64, kind error) {
+			all.Go(func() { usage(path, patience, total, kind) })
+			synctest.Wait()
+		}
+		at("/a", time.Minute, 1, nil)
+		at("/b", time.Minute, 1, nil)
+		at("/c", time.Millisecond, 0, volume.ErrUnavailable)
+		all.Wait()
+		if s.questions("/a") != 1 || s.questions("/b")+s.questions("/c") != 0 || len(u.shown) > 0 {
+			t.Errorf("asked was %v, and %v is remembered", s.asked, u.shown)
+		}
+		s.now(time.Hour, nil)
+		at("/b", time.Second, 1, nil) // what it was
+		all.Wait()
+		time.Sleep(patience)
+		s.now(time.Second, volume.Errorf(volume.ErrUnavailable, "stale"))
+		at("/d", time.Minute, 0, volume.ErrUnavailable)
+		s.now(time.Second, nil)
+		at("/e", time.Minute, 1, nil)
+		all.Wait()
+		if s.questions("/d") != 1 || s.questions("/e") != 1 {
+			t.Errorf("asked was %v", s.asked)
+		}
+	})
 }

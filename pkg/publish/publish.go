@@ -107,5 +107,8 @@ func (l *local) lock(id, path string, exclusive bool) (func(), error) {
 // probeOf returns how to ask about an entry of the mount table.
 func probeOf(e mount.Entry) probe.Mount {
 	server, _, _ := volume.SplitExport(e.Source)
-	return probe.Mount{Path: e.Target, Server: server, Endpoint: probe.EndpointOf(server, e.Super), ReadOnly: e.ReadOnly()}
+	return probe.Mount{
+		Path: e.Target, Server: server, Endpoint: probe.EndpointOf(server, e.Super), ReadOnly: e.ReadOnly(),
+		Superblock: e.Device, Shows: e.Device + " " + e.Source + " " + e.Root,
+	}
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/moby/sys/mountinfo"
 	"github.com/mooring-csi/mooring/pkg/doctor"
+	"github.com/mooring-csi/mooring/pkg/probe"
 	onshare "github.com/mooring-csi/mooring/pkg/share"
 	"github.com/mooring-csi/mooring/pkg/volume"
 	"github.com/mooring-csi/mooring/test/lab"
@@ -34,6 +35,12 @@ import (
 func TestMain(m *testing.M) {
 	if len(os.Args) == 2 && os.Args[1] == doctor.ChildCommand {
 		doctorsChild()
+	}
+	if len(os.Args) == 2 && os.Args[1] == probe.ChildCommand {
+		if err := probe.Child(os.Stdin, os.Stdout); err != nil {
+			panic(err)
+		}
+		return
 	}
 	flag.Parse()
 	if err := flag.Set("test.parallel", "8"); err != nil {

@@ -92,7 +92,8 @@ func serve(t *testing.T, dir, endpoint string) {
 // answers is for servers that are not there.
 func answers(context.Context, probe.Endpoint) error { return nil }
 
-func statfs(_ context.Context, m probe.Mount) (probe.Answer, error) {
+func statfs(_ context.Context, m probe.Mount, began func()) (probe.Answer, error) {
+	began()
 	var st unix.Statfs_t
 	err := unix.Statfs(m.Path, &st)
 	return probe.Answer{Space: volume.NewSpace(st.Frsize, st.Blocks, st.Bfree, st.Bavail, st.Files, st.Ffree)}, err

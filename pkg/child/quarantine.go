@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package child
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+)
+
+// late has a look at a call that has not come back for a while, and again. The worker is asked
+// whether it has begun it, and is replaced if it does not say so; and then, whether it runs. A
+// call that began when nobody waited for it any more is given up.
+func (w *Workers) late(v *worker, t *task) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case v.calls[t.id] != t || t.stuck:
+	case !t.begun && t.asked:
+		w.hung(v)
+	case !t.begun:
+		t.asked = true
+		patience := w.stall
+		if v.heard.IsZero() {
+			patience = w.firstStall
+		}
+		t.timer.Reset(patience)
+		_ = v.send(request{ID: t.id})
+	case t.left:
+		w.quarantine(v, t)
+	default:
+		v.ping()
+		t.timer.Reset(w.pingAfter)
+	}
+}
+
+// giveUp ends the wait for a call.
+func (w *Workers) giveUp(ctx context.Context, t *task) (json.RawMessage, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	select {
+	case r := <-t.done:
+		return r.answer, r.err
+	default:
+	}
+	v := t.worker
+	t.left = true
+	switch {
+	case v == nil:
+		w.queue = slices.DeleteFunc(w.queue, func(other *task) bool { return other == t })
+	case v.hangs():
+		delete(v.calls, t.id) // it says nothing about the superblock
+		w.hung(v)
+		return nil, ErrHung
+	case t.begun:
+		w.quarantine(v, t)
+	case v.retired:
+		v.killIfDrained()
+	}
+	return nil, context.Cause(ctx)
+}
+
+// quarantine leaves a superblock to a worker, with the call that does not come back. Those who
+// wait for the same superblock need wait no longer.
+func (w *Workers) quarantine(v *worker, t *task) {
+	t.stuck = true
+	w.queue = slices.DeleteFunc(w.queue, func(other *task) bool {
+		same := other.Superblock == t.Superblock
+		if same {
+			other.done <- result{err: w.refusal(other.Call)}
+		}
+		return same
+	})
+	w.retire(v)
+	_ = w.start() // so that the next call need not wait for it
+}
+
+// hung retires a worker that does not run. What it has not begun another one does.
+func (w *Workers) hung(v *worker) {
+	w.retire(v)
+	w.requeue(v, ErrHung)
+	v.killIfDrained()
+}
+
+// requeue takes back the calls that a worker has not begun. One that was taken back before fails.
+func (w *Workers) requeue(v *worker, err error) {
+	var back []*task
+	for id, t := range v.calls {
+		if t.begun {
+			continue
+		}
+		t.timer.Stop()
+		delete(v.calls, id)
+		t.worker = nil
+		if t.again || t.left {
+			t.done <- result{err: err}
+			continue
+		}
+		t.again, t.asked = true, false
+		back = append(back, t)
+	}
+	w.queue = append(back, w.queue...)
+	w.dispatch()
+}
+
+// retire gives a worker no more calls. It goes on where there are so many
+// already that do not go: the threads that it has left are better than none.
+func (w *Workers) retire(v *worker) {
+	if !v.retired && len(w.all) > maxRetired {
+		return
+	}
+	v.retired = true
+	v.killIfDrained()
+	if w.current != v {
+		return
+	}
+	w.current = nil
+	w.dispatch()
+}
+
+// gone forgets a worker that has ended, and with it what was stuck in it.
+func (w *Workers) gone(v *worker, err error) {
+	delete(w.all, v)
+	if w.current == v {
+		w.current = nil
+	}
+	v.retired = true
+	v.kill() // closes its files
+	err = fmt.Errorf("the process that makes such calls has ended: %w", err)
+	for id, t := range v.calls {
+		t.timer.Stop()
+		if t.begun {
+			delete(v.calls, id)
+			t.done <- result{err: err}
+		}
+	}
+	w.requeue(v, err)
+}

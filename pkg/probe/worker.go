@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package probe
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/mooring-csi/mooring/pkg/child"
+	"github.com/mooring-csi/mooring/pkg/volume"
+	"golang.org/x/sys/unix"
+)
+
+// ChildCommand is the hidden subcommand by which the driver runs itself to ask.
+const ChildCommand = "ask"
+
+// Worker asks by a process of this program that stays, so that a server which does not answer
+// costs a process that can be killed and not a thread that cannot, and one that does answer costs
+// none. The process has this one's mounts, and no capabilities.
+type Worker struct {
+	*child.Workers
+}
+
+// NewWorker returns a Worker whose process is not there yet.
+func NewWorker() Worker {
+	return Worker{child.NewWorkers(child.Command{Name: "/proc/self/exe", Args: []string{ChildCommand}, Unprivileged: true})}
+}
+
+// look is what the process is to look at.
+type look struct {
+	Path  string `json:"path"`
+	Write bool   `json:"write,omitempty"` // and whether one can write there
+}
+
+// Ask is an Asker.
+func (w Worker) Ask(ctx context.Context, m Mount, began func()) (Answer, error) {
+	var a Answer
+	answer, err := w.Do(ctx, child.Call{Server: m.Server, Superblock: m.Superblock, Request: look{m.Path, !m.ReadOnly}}, began)
+	switch {
+	case ctx.Err() != nil && errors.Is(err, context.Cause(ctx)):
+		return a, err
+	case errors.Is(err, child.ErrStuck):
+		return a, volume.Errorf(volume.ErrUnavailable, "%s: its server does not answer: %w", m.Path, err)
+	case err != nil:
+		return a, volume.Errorf(volume.ErrBusy, "%s: not asked: %w: try again", m.Path, err)
+	}
+	if err := json.Unmarshal(answer, &a); err != nil {
+		return a, fmt.Errorf("ask how %s is: %w", m.Path, err)
+	}
+	return a, nil
+}
+
+// Child is what the process does.
+func Child(in io.Reader, out io.Writer) error {
+	return child.Serve(in, out, func(call json.RawMessage) (any, error) {
+		var l look
+		if err := json.Unmarshal(call, &l); err != nil {
+			return nil, err
+		}
+		var a Answer
+		start := time.Now()
+		err := l.at(&a)
+		a.Took = time.Since(start)
+		if err != nil {
+			var ok bool
+			if a.Errno, ok = err.(unix.Errno); !ok {
+				return nil, err
+			}
+		}
+		return a, nil
+	})
+}
+
+func (l look) at(a *Answer) error {
+	path := l.Path
+	var st unix.Statfs_t
+	if err := unix.Statfs(path, &st); err != nil {
+		return err
+	}
+	// A directory that was removed may still answer, with nothing that could be done in it.
+	var x unix.Statx_t
+	if err := unix.Statx(unix.AT_FDCWD, path, unix.AT_STATX_FORCE_SYNC|unix.AT_SYMLINK_NOFOLLOW, unix.STATX_NLINK, &x); err != nil {
+		return err
+	}
+	if x.Nlink == 0 {
+		return unix.ESTALE
+	}
+	a.Space = volume.NewSpace(st.Frsize, st.Blocks, st.Bfree, st.Bavail, st.Files, st.Ffree)
+	if !l.Write || unix.Faccessat(unix.AT_FDCWD, path, unix.W_OK, unix.AT_EACCESS) == nil {
+		return nil
+	}
+	// An export that is read-only and a root who is nobody look alike (RFC 8881, section 18.1).
+	// To set a time to what it is changes nothing in the first case, which says EROFS, nor in
+	// the second. To set the mode could take the set-group-ID bit away (chmod(2)).
+	var s unix.Stat_t
+	if err := unix.Stat(path, &s); err != nil {
+		return err
+	}
+	a.ReadOnly = unix.UtimesNanoAt(unix.AT_FDCWD, path, []unix.Timespec{s.Atim, {Nsec: unix.UTIME_OMIT}}, 0) == unix.EROFS
+	return nil
+}
