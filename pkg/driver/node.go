@@ -83,6 +83,9 @@ func (n *Node) NodePublishVolume(ctx context.Context, r *csi.NodePublishVolumeRe
 		ReadOnly:     r.GetReadonly() || readOnly(r.GetVolumeCapability()),
 		SingleWriter: mode == csi.VolumeCapability_AccessMode_SINGLE_NODE_SINGLE_WRITER,
 	}
+	if inline == nil && inlineID.MatchString(r.GetVolumeId()) {
+		return nil, volume.Errorf(volume.ErrRefused, "volume %s is a pod's own, and kubelet does not say so: set podInfoOnMount in the CSIDriver", r.GetVolumeId())
+	}
 	if inline == nil {
 		l, err := decodeLocation(r.GetVolumeContext())
 		if err != nil {

@@ -97,6 +97,10 @@ func TestPublishRefuses(t *testing.T) {
 		_, err := newNode(p).NodePublishVolume(context.Background(), r)
 		refused(t, part, err, volume.ErrInvalid, part)
 	}
+	r := publishRequest()
+	r.VolumeId = "csi-" + strings.Repeat("0af9", 16)
+	_, err := newNode(p).NodePublishVolume(context.Background(), r)
+	refused(t, "a pod's own", err, volume.ErrRefused, "podInfoOnMount")
 	if p.calls != nil {
 		t.Errorf("called was %v", p.calls)
 	}

@@ -5,6 +5,7 @@ package driver
 import (
 	"maps"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -29,6 +30,10 @@ const (
 	contextPodNamespace = "csi.storage.k8s.io/pod.namespace"
 	contextKubernetes   = "csi.storage.k8s.io/"
 )
+
+// inlineID is what kubelet makes up for a volume that is part of a pod's definition. It cannot be a PV's:
+// a pod's attributes are not to be read as an administrator's.
+var inlineID = regexp.MustCompile(`^csi-[0-9a-f]{64}$`)
 
 // secretMountOptions is the key of csi-driver-nfs's secret by which DeleteVolume, whose
 // request has no capability, gets mount options.

@@ -13,8 +13,8 @@ import (
 )
 
 // Bind shows what the table has mounted at source at the existing directory target too, read-only
-// if so wished from the first moment on. It fails where something else is at source by now, or
-// nothing is, and where target is a symbolic link.
+// if so wished from the first moment on. It fails where nothing is at source any more, or something of
+// another superblock, and where target is a symbolic link.
 func (k *Kernel) Bind(_ context.Context, source Entry, target string, readOnly bool) error {
 	tree, err := clone(unix.AT_FDCWD, source.Target, unix.AT_SYMLINK_NOFOLLOW, readOnly)
 	if err != nil {
@@ -56,12 +56,15 @@ func clone(dir int, path string, flags uint, readOnly bool) (*Tree, error) {
 		return nil, fmt.Errorf("clone the mount: %w", err)
 	}
 	t := &Tree{fd}
+	// A clone is a peer of what it is cloned from: what one pod mounts in its volume would be mounted in
+	// the other's too (mount_namespaces(7)).
+	attr := unix.MountAttr{Propagation: unix.MS_PRIVATE}
 	if readOnly {
-		attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
-		if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &attr); err != nil {
-			t.Close()
-			return nil, fmt.Errorf("make the mount read-only: %w", err)
-		}
+		attr.Attr_set = unix.MOUNT_ATTR_RDONLY
+	}
+	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &attr); err != nil {
+		t.Close()
+		return nil, fmt.Errorf("set the mount's attributes: %w", err)
 	}
 	return t, nil
 }

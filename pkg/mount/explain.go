@@ -70,7 +70,7 @@ var causes = []struct {
 	{"bad option; for several filesystems", NoProgram, volume.ErrConflict, "mount.nfs is not installed here: install nfs-common (Debian) or nfs-utils"},
 	{"Operation not permitted", NotPermitted, volume.ErrRefused, "the kernel or the server does not permit it: the driver needs CAP_SYS_ADMIN here, a server may ask for a privileged port, and an export for TLS (xprtsec=tls or mtls)"},
 	{"No such process", NoTLSHandler, volume.ErrConflict, "TLS (xprtsec) needs tlshd on this node, which does not run: install ktls-utils on the host, and start it (docs/tls.md)"},
-	{"sharecache fail", "", volume.ErrConflict, "on this node the same file system is mounted already with another SELinux context: take the mount option sharecache away from the share or the PersistentVolume"},
+	{"sharecache fail", "", volume.ErrConflict, "on this node the same file system is mounted already with another SELinux context: set the mount option nosharecache for the share or the PersistentVolume"},
 	{"mount point does not exist", "", volume.ErrConflict, "somebody removed the directory while the driver mounted on it: try again"},
 	{"permission denied", NotPermitted, volume.ErrRefused, "only root may mount: the driver needs CAP_SYS_ADMIN"},
 	{"mount system call failed", DiskFailed, volume.ErrUnavailable, "the kernel does not say why: most often the file system of the export has failed on the server, or was shut down after an error of its disk: look there with dmesg, and here too"},

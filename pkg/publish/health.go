@@ -30,7 +30,7 @@ type Health struct {
 func (h *Health) Volume(ctx context.Context, id, path string) ([]volume.Condition, error) {
 	all := h.views.of(id)
 	if path != "" {
-		path, err := clean(path)
+		path, _, err := h.locate(path)
 		if err != nil {
 			return nil, err
 		}
@@ -79,6 +79,8 @@ func (h *Health) ask(ctx context.Context, e mount.Entry) []volume.Condition {
 	switch {
 	case err == nil:
 		return fine(answer, e)
+	case volume.Kind(err) == volume.ErrBusy: // it was not asked
+		return nil
 	case errors.Is(err, unix.ESTALE):
 		return []volume.Condition{{Severity: volume.Inaccessible, Reason: volume.StaleFileHandle,
 			Message: fmt.Sprintf("%s was exported anew, or its directory made anew: the pod has a stale mount: restart it, and it gets a new one", e.Source)}}
@@ -202,11 +204,10 @@ func (h *Health) askShare(ctx context.Context, def volume.Share) volume.Conditio
 // Usage tells how full a volume is that is mounted at path.
 func (h *Health) Usage(ctx context.Context, id, path string) (volume.Space, error) {
 	notMounted := volume.Errorf(volume.ErrNotFound, "volume %s is not mounted at %s", id, path)
-	path, err := clean(path)
-	if err != nil {
+	path, table, err := h.locate(path)
+	if volume.Kind(err) == volume.ErrInvalid {
 		return volume.Space{}, notMounted
 	}
-	table, err := h.mounter.Table()
 	if err != nil {
 		return volume.Space{}, err
 	}

@@ -36,7 +36,7 @@ func (i *Inlines) publish(ctx context.Context, r volume.Publish) error {
 	if err != nil {
 		return fmt.Errorf("publish inline volume %s of pod %s: %w", r.ID, r.Inline.Pod, err)
 	}
-	unlock, err := i.lock(r.ID, r.Target, true)
+	unlock, err := i.lock(r.ID, r.ID, r.Target, true)
 	if err != nil {
 		return err
 	}
@@ -46,24 +46,27 @@ func (i *Inlines) publish(ctx context.Context, r volume.Publish) error {
 	if dir == "" {
 		dir = path.Join(volume.StateDir, volume.InlineDir, note.Key)
 	}
+	t := target{share: def, servers: def.Servers, dir: dir}
+	t.mountWith(volume.MergeMountOptions(nodeOptions, def.MountOptions, r.Inline.Context))
+	t.readOnly = t.readOnly || r.ReadOnly
 	table, err := i.mounter.Table()
 	if err != nil {
 		return err
 	}
 	if e, mounted := table.At(r.Target); mounted {
-		if !sameDirectory(e.Source, def.Source("server", dir)) || e.ReadOnly() != r.ReadOnly {
+		if !t.is(e.Source) || e.ReadOnly() != t.readOnly {
 			return volume.Errorf(volume.ErrIncompatible, "inline volume %s cannot be published at %s: %s is mounted there, in another way", r.ID, r.Target, e.Source)
 		}
 		return i.stays(r.Target)
 	}
-	if err := makeDirectory(r.Target, false); err != nil {
+	if err := makeDirectory(r.Target); err != nil {
 		return fmt.Errorf("publish inline volume %s: %w", r.ID, err)
 	}
 	noted, err := i.state.get(inlinePrefix, r.Target, new(inline))
 	if err != nil {
 		return err
 	}
-	request := InlineRequest{Share: def, Directory: r.Inline.Directory, Target: r.Target, ReadOnly: r.ReadOnly}
+	request := InlineRequest{Share: def, Directory: r.Inline.Directory, Target: r.Target, ReadOnly: t.readOnly}
 	if r.Inline.Directory == "" {
 		// Before there is a directory there is a note, by which it will be removed.
 		if err := i.state.put(inlinePrefix, r.Target, note); err != nil {
@@ -72,7 +75,6 @@ func (i *Inlines) publish(ctx context.Context, r volume.Publish) error {
 		i.unnoted.Delete(r.Target)
 		request.Key = note.Key
 	}
-	t := target{share: def, servers: def.Servers, dir: dir, options: volume.MergeMountOptions(nodeOptions, def.MountOptions, r.Inline.Context)}
 	if tried, err := i.viaShare(ctx, t, request); err != nil {
 		switch {
 		case request.Key == "":
@@ -210,7 +212,7 @@ func (i *Inlines) left(note inline) bool {
 
 // tidy removes a pod's directory, unless somebody is at it, or has come back to it.
 func (i *Inlines) tidy(ctx context.Context, id, target string) error {
-	unlock, err := i.lock(id, target, true)
+	unlock, err := i.lock(id, id, target, true)
 	if err != nil {
 		return nil
 	}

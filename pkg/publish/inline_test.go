@@ -171,7 +171,7 @@ func TestTidyLeaves(t *testing.T) {
 		n.must(n.Inlines.state.put(inlinePrefix, note.Target, note))
 	}
 	n.must(n.mounter.Unmount(context.Background(), n.at("pods/locked")))
-	unlock, err := n.Inlines.lock("csi-locked", n.at("pods/locked"), true)
+	unlock, err := n.Inlines.lock("csi-locked", "csi-locked", n.at("pods/locked"), true)
 	n.must(err)
 	before := len(n.inlines)
 	n.Inlines.tidyOnce(context.Background())

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/mooring-csi/mooring/pkg/mount"
 	"github.com/mooring-csi/mooring/pkg/volume"
 	"golang.org/x/sys/unix"
 )
@@ -39,14 +40,28 @@ func clean(path string) (string, error) {
 	return filepath.Join(parent, filepath.Base(path)), nil
 }
 
-// makeDirectory makes the directory at which something is to be mounted. Nothing is mounted
-// there, so that looking at it is safe. A file or a link in its place is ErrConflict.
-func makeDirectory(path string, parents bool) error {
-	if parents {
-		if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
-			return inTheWay(err)
+// locate returns a path as the mount table has it, and that table. A path inside a volume is refused: to
+// look at it would ask the server.
+func (l *local) locate(path string) (string, mount.Table, error) {
+	table, err := l.mounter.Table()
+	if err != nil {
+		return "", nil, err
+	}
+	for _, e := range table {
+		if within := e.Target + "/"; strings.HasPrefix(e.Type, "nfs") && strings.HasPrefix(filepath.Clean(path), within) && !strings.HasPrefix(l.state.dir, within) {
+			return "", nil, volume.Errorf(volume.ErrInvalid, "the path %q is inside the volume that is mounted at %s", path, e.Target)
 		}
 	}
+	path, err = clean(path)
+	if err == nil && path == "/" {
+		err = volume.Errorf(volume.ErrInvalid, "no volume is at /")
+	}
+	return path, table, err
+}
+
+// makeDirectory makes the directory at which something is to be mounted. Nothing is mounted
+// there, so that looking at it is safe. A file or a link in its place is ErrConflict.
+func makeDirectory(path string) error {
 	err := os.Mkdir(path, 0o750)
 	if errors.Is(err, fs.ErrNotExist) {
 		return volume.Errorf(volume.ErrConflict, "the parent of %s is not there: the orchestrator has to make it", path)

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/mooring-csi/mooring/pkg/mount"
@@ -27,7 +28,7 @@ type Pods struct {
 // success; in another way it is ErrIncompatible. A volume whose server does not answer is
 // ErrUnavailable, so that neither pod nor kubelet begins to wait for it.
 func (p *Pods) Publish(ctx context.Context, r volume.Publish) error {
-	path, err := clean(r.Target)
+	path, _, err := p.locate(r.Target)
 	if err != nil {
 		return err
 	}
@@ -37,10 +38,10 @@ func (p *Pods) Publish(ctx context.Context, r volume.Publish) error {
 	}
 	t, err := p.find(r.Location, r.Options)
 	if err != nil {
-		return err
+		return p.orGoesOn(r, err)
 	}
 	t.readOnly = t.readOnly || r.ReadOnly
-	unlock, err := p.lock(r.ID, r.Target, r.SingleWriter)
+	unlock, err := p.lock(r.ID, t.share.Name+"/"+t.dir, r.Target, r.SingleWriter)
 	if err != nil {
 		return err
 	}
@@ -49,16 +50,19 @@ func (p *Pods) Publish(ctx context.Context, r volume.Publish) error {
 	if err != nil {
 		return err
 	}
+	v := view{
+		ID: r.ID, Target: r.Target, Asked: r.Location, Options: r.Options, AskedReadOnly: r.ReadOnly,
+		Location: volume.Location{Share: t.share.Name, Directory: t.dir}, ReadOnly: t.readOnly,
+	}
 	if e, mounted := table.At(r.Target); mounted {
-		return p.published(r, t, e)
+		return p.published(ctx, v, t, e)
 	}
 	if err := p.alone(r, t, table); err != nil {
 		return err
 	}
-	if err := makeDirectory(r.Target, false); err != nil {
+	if err := makeDirectory(r.Target); err != nil {
 		return fmt.Errorf("publish volume %s: %w", r.ID, err)
 	}
-	v := view{ID: r.ID, Target: r.Target, Location: volume.Location{Share: t.share.Name, Directory: t.dir}, Options: t.options, ReadOnly: t.readOnly}
 	if err := p.show(ctx, v, t, table); err != nil {
 		p.views.drop(ctx, v.Target)
 		_ = syscall.Rmdir(r.Target) // empty, or it stays
@@ -67,19 +71,48 @@ func (p *Pods) Publish(ctx context.Context, r volume.Publish) error {
 	return nil
 }
 
-// published says whether e, at the target already, is what is asked for.
-func (p *Pods) published(r volume.Publish, t target, e mount.Entry) error {
-	v, noted := p.views.at(r.Target)
-	if t.is(e.Source) && t.readOnly && !e.ReadOnly() && noted && v.ReadOnly {
-		return p.mounter.Restrict(r.Target) // a run of the driver ended before it had done that
+// orGoesOn is err, unless r was published as it is asked for now: kubelet asks again when it was started
+// anew, and what the registry says by now is for the next pod.
+func (p *Pods) orGoesOn(r volume.Publish, err error) error {
+	table, e := p.mounter.Table()
+	if e != nil {
+		return errors.Join(err, e)
 	}
-	if !t.is(e.Source) || e.ReadOnly() != t.readOnly {
-		return volume.Errorf(volume.ErrIncompatible, "volume %s cannot be published at %s: %s is mounted there, in another way", r.ID, r.Target, e.Source)
+	found, mounted := table.At(r.Target)
+	if mounted && p.goesOn(view{ID: r.ID, Target: r.Target, Asked: r.Location, Options: r.Options, AskedReadOnly: r.ReadOnly}, found) {
+		return nil
 	}
-	// A run of the driver may have ended before it had compared them.
+	return err
+}
+
+// goesOn reports whether e is there because of the same request.
+func (p *Pods) goesOn(v view, e mount.Entry) bool {
+	before, noted := p.views.at(v.Target)
+	return noted && before.same(v) && before.Shown != "" && before.Shown == pathOf(e.Source) && before.ReadOnly == e.ReadOnly()
+}
+
+// published says whether e, at the target already, is what is asked for. A run of the driver may have
+// ended before it had made sure of that.
+func (p *Pods) published(ctx context.Context, v view, t target, e mount.Entry) error {
+	if p.goesOn(v, e) {
+		return nil
+	}
+	before, noted := p.views.at(v.Target)
+	another := noted && before.Shown != "" // than what was asked for before
+	if another || !t.mayBe(e.Source) || e.ReadOnly() && !v.ReadOnly {
+		return volume.Errorf(volume.ErrIncompatible, "volume %s cannot be published at %s: %s is mounted there, in another way", v.ID, v.Target, e.Source)
+	}
 	if err := mount.AsAsked(e, t.options); err != nil {
-		return fmt.Errorf("publish volume %s at %s: %w", r.ID, r.Target, err)
+		return fmt.Errorf("publish volume %s at %s: %w", v.ID, v.Target, err)
 	}
+	if v.ReadOnly && !e.ReadOnly() {
+		if err := p.mounter.Restrict(v.Target); err != nil {
+			return fmt.Errorf("publish volume %s: %w", v.ID, err)
+		}
+	}
+	v.Server, _, _ = volume.SplitExport(e.Source)
+	v.Shown = pathOf(e.Source)
+	p.views.put(ctx, v)
 	return nil
 }
 
@@ -101,13 +134,24 @@ func (p *Pods) alone(r volume.Publish, t target, table mount.Table) error {
 		return nil
 	}
 	for _, e := range table {
-		// A whole export is mounted by others too: by kubelet for the controller, say.
-		server, _, _ := volume.SplitExport(e.Source)
-		if own[e.Target] || t.dir != "" && t.is(e.Source) && t.share.HasServer(server) {
+		if own[e.Target] || p.shows(t, e) {
 			return volume.Errorf(volume.ErrConflict, "volume %s is for a single pod, and is published at %s already", r.ID, e.Target)
 		}
 	}
 	return nil
+}
+
+// shows reports whether e may be of t. The table can have a name of the server that nobody has
+// registered; only what is another share's is not of this one. A whole export is mounted by others
+// too: by kubelet for the controller, say.
+func (p *Pods) shows(t target, e mount.Entry) bool {
+	server, path, ok := volume.SplitExport(e.Source)
+	if !ok || t.dir == "" || !t.is(e.Source) {
+		return false
+	}
+	return t.share.HasServer(server) || !slices.ContainsFunc(p.registry().Shares, func(s volume.Share) bool {
+		return s.Name != t.share.Name && s.HasServer(server) && (s.Path == "/" || strings.HasPrefix(path, s.Path+"/"))
+	})
 }
 
 // show has a volume be seen at its target: by a second mount of what another pod has or, where none
@@ -122,9 +166,11 @@ func (p *Pods) show(ctx context.Context, v view, t target, table mount.Table) er
 		v.Server = shared.Server
 		p.views.put(ctx, v)
 		e, _ := table.At(shared.Target)
-		if err := p.mounter.Bind(ctx, e, v.Target, v.ReadOnly); err == nil {
-			return nil
-		} // that pod has just gone, most likely
+		err := p.mounter.Bind(ctx, e, v.Target, v.ReadOnly)
+		if err == nil {
+			return p.compare(ctx, v, t)
+		}
+		klog.FromContext(ctx).Info("A pod's mount cannot be shared: it has just gone, most likely", "volume", v.ID, "path", shared.Target, "reason", err.Error())
 	}
 	err = p.eachServer(ctx, t, func(ctx context.Context, server string) error {
 		v.Server = server
@@ -138,28 +184,61 @@ func (p *Pods) show(ctx context.Context, v view, t target, table mount.Table) er
 		}
 		return err
 	})
-	if err == nil {
-		p.probes.Good(v.Target)
+	if err != nil {
+		return err
 	}
-	return err
+	p.probes.Good(v.Target)
+	return p.compare(ctx, v, t)
+}
+
+// compare has what is mounted at the target be what was to be, or nothing be. A server may lead
+// elsewhere: where the directory is a symbolic link, mount(8) follows it, which NFSv4 shows in the table.
+func (p *Pods) compare(ctx context.Context, v view, t target) error {
+	table, err := p.mounter.Table()
+	if err != nil {
+		return err
+	}
+	e, mounted := table.At(v.Target)
+	switch {
+	case !mounted:
+		return volume.Errorf(volume.ErrUnavailable, "nothing is mounted at %s any more: try again", v.Target)
+	case !t.mayBe(e.Source):
+		err = volume.Errorf(volume.ErrConflict, "share %s: the server leads to %s: a name in the directory is a symbolic link: name the directory itself", t.share, e.Source)
+	case e.ReadOnly() != v.ReadOnly:
+		err = volume.Errorf(volume.ErrBusy, "share %s: what was mounted at %s was changed meanwhile: try again", t.share, v.Target)
+	default:
+		v.Shown = pathOf(e.Source)
+		p.views.put(ctx, v)
+		return nil
+	}
+	return errors.Join(err, p.mounter.Unmount(ctx, v.Target))
 }
 
 // shared returns a view of the same volume, mounted in the same way, that works; one without a target
-// where there is none.
+// where there is none. What the PV says counts, and of what the registry says by now that which keeps
+// others out: with other options for the rest the pods would have two superblocks, and not see each
+// other's locks. One that is to be read-only may not be so yet: its clone would be by then.
 func (p *Pods) shared(ctx context.Context, v view, t target, table mount.Table) (view, error) {
+	asked := map[string]error{} // by superblock
 	for _, other := range p.views.of(v.ID) {
 		e, mounted := table.At(other.Target)
-		usable := mounted && t.at(other.Location) && t.is(e.Source) && t.share.HasServer(other.Server) &&
-			slices.Equal(other.Options, v.Options) && (v.ReadOnly || !e.ReadOnly()) && mount.AsAsked(e, v.Options) == nil
+		usable := mounted && t.at(other.Location) && other.Shown != "" && other.Shown == pathOf(e.Source) && t.share.HasServer(other.Server) &&
+			other.mountsAs(v) && (v.ReadOnly || !other.ReadOnly && !e.ReadOnly()) && mount.AsAsked(e, t.options) == nil
 		if !usable {
 			continue
 		}
-		_, err := p.probes.Ask(ctx, probeOf(e), fresh)
+		err, known := asked[e.Device]
+		if !known || errors.Is(err, unix.ESTALE) { // of which one mount is stale, and another is not
+			_, err = p.probes.Ask(ctx, probeOf(e), fresh)
+			asked[e.Device] = err
+		}
 		switch {
 		case err == nil:
 			return other, nil
-		case errors.Is(err, unix.ESTALE):
-			klog.FromContext(ctx).Info("A pod has a stale mount, and another gets a new one", "volume", v.ID, "source", e.Source, "path", other.Target)
+		case volume.Kind(err) == volume.ErrBusy:
+			return view{}, err
+		case isErrno(err):
+			klog.FromContext(ctx).Info("A pod's mount does not work, and another pod gets a new one", "volume", v.ID, "source", e.Source, "path", other.Target, "reason", err.Error())
 		case len(t.servers) == 1:
 			return view{}, volume.Errorf(volume.ErrUnavailable, "%s: %w; it is published when the server is back", e.Source, err)
 		}
@@ -170,11 +249,11 @@ func (p *Pods) shared(ctx context.Context, v view, t target, table mount.Table) 
 // Unpublish takes a pod's view of a volume away, and the directory where it was. Nothing
 // there is success.
 func (p *Pods) Unpublish(ctx context.Context, id, target string) error {
-	path, err := clean(target)
+	path, _, err := p.locate(target)
 	if err != nil {
 		return err
 	}
-	unlock, err := p.lock(id, path, false)
+	unlock, err := p.lock(id, id, path, false)
 	if err != nil {
 		return err
 	}

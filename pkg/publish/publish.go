@@ -85,14 +85,14 @@ type local struct {
 }
 
 // lock takes a volume for one who is to be its only pod, or for one of several, and the path for
-// one.
-func (l *local) lock(id, path string, exclusive bool) (func(), error) {
+// one. of is what the volume is, by whatever id.
+func (l *local) lock(id, of, path string, exclusive bool) (func(), error) {
 	try := l.locks.TryRLock
 	if exclusive {
 		try = l.locks.TryLock
 	}
 	busy := volume.Errorf(volume.ErrBusy, "an operation on volume %s is still under way on this node: try again", id)
-	release, ok := try("volume " + id)
+	release, ok := try("volume " + of)
 	if !ok {
 		return nil, busy
 	}

@@ -72,7 +72,9 @@ func TestShares(t *testing.T) {
 		"with other options":     {func(_ *node, r *volume.Publish) { r.Options = []string{"nfsvers=3"} }, false},
 		"a share that has moved": {func(n *node, _ *volume.Publish) { n.registry.Shares[0].Servers = []string{"10.0.0.2"} }, false},
 		"the address, otherwise": {func(n *node, _ *volume.Publish) { n.registry.Shares[0].Servers = []string{"::ffff:10.0.0.1"} }, true},
-		"options that changed":   {func(n *node, _ *volume.Publish) { n.registry.Shares[0].MountOptions = nil }, false},
+		"the share's options":    {func(n *node, _ *volume.Publish) { n.registry.Shares[0].MountOptions = []string{"noatime"} }, true},
+		"the share's version":    {func(n *node, _ *volume.Publish) { n.registry.Shares[0].MountOptions = []string{"nfsvers=4.1"} }, false},
+		"with the option ro=vfs": {func(_ *node, r *volume.Publish) { r.Options = []string{"ro=vfs"} }, true},
 		"after a restart":        {func(n *node, _ *volume.Publish) { n.Service = n.service(n.mounter) }, true},
 		"with no notes": {func(n *node, _ *volume.Publish) {
 			n.must(os.RemoveAll(n.at("state")))
@@ -100,6 +102,33 @@ func TestReadOnlyFirst(t *testing.T) {
 			t.Errorf("at %s there is %+v", name, e)
 		}
 	}
+}
+
+// slowRestrict is a Mounter that waits before it makes a mount read-only.
+type slowRestrict struct {
+	Mounter
+	reached, goOn chan struct{}
+}
+
+func (s *slowRestrict) Restrict(target string) error {
+	close(s.reached)
+	<-s.goOn
+	return s.Mounter.Restrict(target)
+}
+
+// TestReaderNotYetReadOnly has a pod that writes come while the mount of one that only reads is there, and
+// is about to be made read-only: it gets a mount of its own.
+func TestReaderNotYetReadOnly(t *testing.T) {
+	n := newNode(t)
+	slow := &slowRestrict{n.mounter, make(chan struct{}), make(chan struct{})}
+	n.Service = n.service(slow)
+	reader := make(chan error)
+	go func() { reader <- n.publish("reader", readOnly) }()
+	<-slow.reached
+	n.must(n.publish("writer", nil))
+	close(slow.goOn)
+	n.must(<-reader)
+	n.did(2, 0)
 }
 
 // TestEndsBeforeReadOnly has a run of the driver end between the mount and its being read-only.

@@ -76,6 +76,11 @@ func TestSingleWriter(t *testing.T) {
 		"at once":          func() {},
 		"after a restart":  func() { n.Service = n.service(n.mounter) },
 		"without the note": func() { n.must(os.RemoveAll(n.at("state"))); n.Service = n.service(n.mounter) },
+		"moved, without the note": func() {
+			n.must(os.RemoveAll(n.at("state")))
+			n.Service = n.service(n.mounter)
+			n.registry.Shares[0].Servers = []string{"nas.example"}
+		},
 	} {
 		meanwhile()
 		err := n.publish("b", single)
@@ -86,6 +91,7 @@ func TestSingleWriter(t *testing.T) {
 	}
 	n.absent("pods/b")
 	n.must(n.publish("c", func(r *volume.Publish) { v2(r); single(r) })) // another volume
+	n.registry.Shares[0].Servers = []string{"10.0.0.1"}
 	n.registry.Shares = append(n.registry.Shares, volume.Share{Name: "nas2", Servers: []string{"10.0.0.2"}, Path: "/export"})
 	n.must(n.publish("d", func(r *volume.Publish) { r.ID, r.Location.Share = "nas2/v1", "nas2"; single(r) })) // of another server
 	n.must(n.unpublish("a"))
@@ -155,13 +161,99 @@ func (h *hanging) Mount(ctx context.Context, s mount.Spec) error {
 	return h.Mounter.Mount(ctx, s)
 }
 
-// TestNotAsAsked has what is mounted at a target be less than what is asked for: it is neither taken over
-// nor shared.
+// TestNotAsAsked has what is mounted be less than what is asked for: it is neither shared nor, at the
+// target, taken over by a run of the driver that does not know it.
 func TestNotAsAsked(t *testing.T) {
 	n := newNode(t)
 	n.must(n.publish("a", nil))
 	n.registry.Shares[0].MountOptions = []string{"nodev", "nfsvers=4.1"}
-	n.refused("by another version", n.publish("a", nil), volume.ErrConflict)
+	n.must(n.publish("a", nil)) // what the registry says by now is for the next pod
 	n.must(n.publish("b", nil))
 	n.did(2, 0)
+	n.must(os.RemoveAll(n.at("state")))
+	n.Service = n.service(n.mounter)
+	n.refused("by another version", n.publish("a", nil), volume.ErrConflict)
+	n.must(n.publish("b", nil))
+}
+
+// TestGoesOn has the registry say something else of a share while a pod has a volume of it: kubelet may
+// publish that again, after its own restart.
+func TestGoesOn(t *testing.T) {
+	for what, change := range map[string]func(s *volume.Registry){
+		"another path":   func(r *volume.Registry) { r.Shares[0].Path = "/elsewhere" },
+		"another server": func(r *volume.Registry) { r.Shares[0].Servers = []string{"10.0.0.9"} },
+		"no such share":  func(r *volume.Registry) { r.Shares = nil },
+	} {
+		n := newNode(t)
+		n.must(n.publish("a", readOnly))
+		change(n.registry)
+		n.must(n.publish("a", readOnly))
+		n.Service = n.service(n.mounter)
+		if err := n.publish("a", readOnly); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		if err := n.publish("a", nil); err == nil {
+			t.Errorf("%s: it is read-only, and one who writes is told OK", what)
+		}
+	}
+}
+
+// TestLinkOnServer has a directory be a symbolic link on the server, which shows in the table.
+func TestLinkOnServer(t *testing.T) {
+	n := newNode(t)
+	follow := &following{Fake: n.mounter, from: "/export/v1", to: "/export/v2"}
+	n.Service = n.service(follow)
+	err := n.publish("a", nil)
+	n.refused("a link", err, volume.ErrConflict)
+	n.absent("pods/a")
+	n.noted(0)
+	follow.from, follow.to = "/export", "/volume1/export" // the share's own path may lead elsewhere
+	for range 2 {
+		n.must(n.publish("a", nil))
+	}
+	n.must(n.publish("b", nil))
+	if n.mounter.Binds != 1 {
+		t.Error("the mount is not shared")
+	}
+}
+
+// following is a mounter whose table shows another path than mount(8) was given.
+type following struct {
+	*mount.Fake
+	from, to string
+}
+
+func (f *following) Table() (mount.Table, error) {
+	table, err := f.Fake.Table()
+	for i, e := range table {
+		table[i].Source = strings.Replace(e.Source, f.from, f.to, 1)
+	}
+	return table, err
+}
+
+// TestInsideVolume is asked of paths inside a volume that is mounted, and of /.
+func TestInsideVolume(t *testing.T) {
+	n := newNode(t)
+	n.must(n.publish("a", nil))
+	inside := func(r *volume.Publish) { r.Target = n.at("pods/a/b") }
+	n.refused("publish", n.publish("", inside), volume.ErrInvalid)
+	n.refused("unpublish", n.unpublish("a/b/c"), volume.ErrInvalid)
+	_, err := n.Health.Usage(context.Background(), "nas1/v1", n.at("pods/a/b"))
+	n.refused("usage", err, volume.ErrNotFound)
+	n.refused("unpublish /", n.Pods.Unpublish(context.Background(), "nas1/v1", "/"), volume.ErrInvalid)
+}
+
+// TestTwoIDs has two volumes be one directory, by two ids, of which each is to have a single pod.
+func TestTwoIDs(t *testing.T) {
+	n := newNode(t)
+	hangs, end := make(chan string), make(chan struct{})
+	n.Service = n.service(&hanging{n.mounter, hangs, end})
+	done := make(chan error)
+	go func() { done <- n.publish("slow", single) }()
+	<-hangs
+	other := func(r *volume.Publish) { r.ID = "other"; single(r) }
+	n.refused("at once", n.publish("b", other), volume.ErrBusy)
+	close(end)
+	n.must(<-done)
+	n.refused("afterwards", n.publish("b", other), volume.ErrConflict)
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/mooring-csi/mooring/pkg/probe"
@@ -58,8 +59,19 @@ func (l *local) find(location volume.Location, options []string) (target, error)
 // superblock's, and one that is read-only is not that in which other pods write. Its pods would see
 // what those write a minute late (nfs(5), DATA AND METADATA COHERENCE).
 func (t *target) mountWith(options []string) {
-	t.readOnly = slices.Contains(options, "ro")
-	t.options = slices.DeleteFunc(options, func(o string) bool { return o == "ro" || o == "rw" })
+	t.readOnly = slices.ContainsFunc(options, func(o string) bool { return nameOf(o) == "ro" })
+	t.options = writable(options)
+}
+
+// writable leaves ro and rw out.
+func writable(options []string) []string {
+	return slices.DeleteFunc(slices.Clone(options), func(o string) bool { return nameOf(o) == "ro" || nameOf(o) == "rw" })
+}
+
+// nameOf returns an option without its value: that of ro=vfs is ro (mount(8)).
+func nameOf(option string) string {
+	name, _, _ := strings.Cut(option, "=")
+	return name
 }
 
 // at reports whether t is at a location, which may name an export that has been registered since.
@@ -72,10 +84,18 @@ func (t target) is(source string) bool {
 	return sameDirectory(source, t.share.Source("server", t.dir))
 }
 
-func sameDirectory(a, b string) bool {
-	_, p, ok := volume.SplitExport(a)
-	_, q, is := volume.SplitExport(b)
-	return ok && is && p == q
+func sameDirectory(a, b string) bool { return pathOf(a) == pathOf(b) && pathOf(a) != "" }
+
+// mayBe reports whether a mount of source can be what mount(8) makes of t: the share's path may lead
+// through a symbolic link on the server, which NFSv4 resolves. One in the volume's directory leads to
+// another volume, or anywhere.
+func (t target) mayBe(source string) bool {
+	return t.is(source) || t.dir == "" || strings.HasSuffix(pathOf(source), "/"+t.dir)
+}
+
+func pathOf(source string) string {
+	_, path, _ := volume.SplitExport(source)
+	return path
 }
 
 // eachServer calls try with one server after the other until one succeeds. Those that do not

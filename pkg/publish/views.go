@@ -16,12 +16,27 @@ import (
 
 // view is how a pod sees a volume, or is about to.
 type view struct {
-	ID       string          `json:"id"`
-	Target   string          `json:"target"`
-	Location volume.Location `json:"location"`
-	Options  []string        `json:"options,omitempty"` // all that mount(8) is given
-	ReadOnly bool            `json:"readOnly,omitempty"`
-	Server   string          `json:"server"` // from which it is mounted
+	ID     string `json:"id"`
+	Target string `json:"target"`
+	// Asked, Options and AskedReadOnly are as the request had them, Location is what Asked was then.
+	Asked         volume.Location `json:"asked"`
+	Options       []string        `json:"options,omitempty"`
+	AskedReadOnly bool            `json:"askedReadOnly,omitempty"`
+	Location      volume.Location `json:"location"`
+	ReadOnly      bool            `json:"readOnly,omitempty"`
+	Server        string          `json:"server"` // from which it is mounted
+	// Shown is the path on the server that the mount table has. "": it is not known to be mounted.
+	Shown string `json:"shown,omitempty"`
+}
+
+// same reports whether two are of the same request.
+func (v view) same(w view) bool {
+	return v.ID == w.ID && v.Asked == w.Asked && v.AskedReadOnly == w.AskedReadOnly && slices.Equal(v.Options, w.Options)
+}
+
+// mountsAs reports whether two PVs ask for the same mount, but for its being read-only.
+func (v view) mountsAs(w view) bool {
+	return slices.Equal(writable(volume.MergeMountOptions(v.Options)), writable(volume.MergeMountOptions(w.Options)))
 }
 
 // views are all of a node, by target. They are on local disk, too, for the next run of the driver.

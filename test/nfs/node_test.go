@@ -180,6 +180,28 @@ func TestSingleWriter(t *testing.T) {
 	a.leave("pod")
 }
 
+// TestPodsMountsApart has something be mounted in a pod's volume, as a container may whose mounts its node
+// sees (mountPropagation: Bidirectional): another pod does not see it.
+func TestPodsMountsApart(t *testing.T) {
+	s := newSite(t)
+	a := s.seat(nil, s.mustCreate("pvc-1", "dir"))
+	mkdir(t, s.at("dir/sub"))
+	bind(t, a.dir, a.dir)
+	t.Cleanup(func() { _ = unix.Unmount(a.dir, unix.MNT_DETACH) })
+	a.must(unix.Mount("", a.dir, "", unix.MS_SHARED, "")) // as kubelet's directory is
+	a.node = s.start("node", "node")
+	a.must(a.publish("pod-1", false))
+	a.must(a.publish("pod-2", false))
+	a.must(unix.Mount("sub", a.target("pod-1/sub"), "tmpfs", 0, ""))
+	for _, m := range mountsIn(t, a.target("pod-2")) {
+		if m.FSType == "tmpfs" {
+			t.Errorf("what is mounted in the first pod's volume is mounted at %s too", m.Mountpoint)
+		}
+	}
+	a.must(a.unpublish("pod-1"))
+	a.must(a.unpublish("pod-2"))
+}
+
 // TestPublishCostsNothing counts what further pods of a volume cost the server.
 func TestPublishCostsNothing(t *testing.T) {
 	for _, version := range versions {
