@@ -19,7 +19,6 @@ import (
 )
 
 // driverName is the program's default name.
-const driverName = "nfs.csi.mooring.dev"
 
 // node is the program on a node, and the kubelet that the demo plays beside it.
 type node struct {

@@ -44,6 +44,15 @@ func TestCounter(t *testing.T) {
 				t.Cleanup(func() { a.leave("reader", "pod") })
 				return [2]string{a.target(holder + "/counter"), a.target("pod/counter")}
 			},
+			"a share whose options were changed": func(t *testing.T, s *site, node *lab.Driver) [2]string {
+				a := s.held(node, s.mustCreate("pvc-1", "dir"))
+				s.kill(node)
+				s.config = strings.Replace(s.config, "nfsvers="+version, "nfsvers="+version+", noatime", 1)
+				a.node = s.start("node", "node")
+				a.must(a.publish("pod", false))
+				t.Cleanup(func() { a.leave("pod") })
+				return [2]string{a.target(holder + "/counter"), a.target("pod/counter")}
+			},
 			"two inline volumes": func(t *testing.T, s *site, node *lab.Driver) [2]string {
 				mkdir(t, s.at("dir"))
 				var files [2]string
