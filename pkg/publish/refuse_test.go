@@ -189,6 +189,7 @@ func TestGoesOn(t *testing.T) {
 		change(n.registry)
 		n.must(n.publish("a", readOnly))
 		n.Service = n.service(n.mounter)
+		n.must(n.publish("a", func(r *volume.Publish) { readOnly(r); r.Options = []string{"noatime"} }))
 		if err := n.publish("a", readOnly); err != nil {
 			t.Errorf("%s: %v", what, err)
 		}

@@ -29,9 +29,10 @@ type view struct {
 	Shown string `json:"shown,omitempty"`
 }
 
-// same reports whether two are of the same request.
+// same reports whether two are of one pod's request. The mount options are not looked at: who changes
+// them, in a PersistentVolume say, changes them for the next pod.
 func (v view) same(w view) bool {
-	return v.ID == w.ID && v.Asked == w.Asked && v.AskedReadOnly == w.AskedReadOnly && slices.Equal(v.Options, w.Options)
+	return v.ID == w.ID && v.Asked == w.Asked && v.AskedReadOnly == w.AskedReadOnly
 }
 
 // mountsAs reports whether two PVs ask for the same mount, but for its being read-only.
