@@ -7,6 +7,7 @@ package mount
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"slices"
@@ -142,6 +143,22 @@ func names(t *testing.T, lines ...string) {
 	t.Cleanup(func() { _ = os.WriteFile("/etc/hosts", before, 0o644) })
 	if err := os.WriteFile("/etc/hosts", []byte(string(before)+strings.Join(lines, "\n")+"\n"), 0o644); err != nil {
 		t.Fatal(err)
+	}
+	// Go's resolver believes for some seconds what it has read there before.
+	name, want := strings.Fields(lines[0])[1], 0
+	for _, l := range lines {
+		if strings.Fields(l)[1] == name {
+			want++
+		}
+	}
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
+		found, err := net.LookupHost(name)
+		if len(found) == want {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s is %q (%v), and should be %q", name, found, err, lines)
+		}
 	}
 }
 
