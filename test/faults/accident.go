@@ -238,7 +238,7 @@ func use(v *volume) error {
 func leave(s set) error {
 	var wrong []string
 	for _, all := range s {
-		if err := errors.Join(each(all, unpublish("pod")), each(all, unpublish("other"))); err != nil {
+		if err := errors.Join(each(all, unpublish("pod")), each(all, unpublish("other")), each(all, unpublish("holder"))); err != nil {
 			return err
 		}
 		for _, v := range all {
