@@ -90,6 +90,17 @@ func TestShares(t *testing.T) {
 	}
 }
 
+// TestOneIsAsked has several pods come one after the other: the first one's mount is asked how it is.
+func TestOneIsAsked(t *testing.T) {
+	n := newNode(t)
+	for _, pod := range []string{"z", "a", "m", "b"} {
+		n.must(n.publish(pod, nil))
+	}
+	if first := n.at("pods/z"); !slices.Equal(n.probes.asked, []string{first, first, first}) {
+		t.Errorf("asked were %q", n.probes.asked)
+	}
+}
+
 // TestReadOnlyFirst has the first pod be one that only reads: one that writes gets a mount of its own.
 func TestReadOnlyFirst(t *testing.T) {
 	n := newNode(t)

@@ -27,6 +27,8 @@ type view struct {
 	Server        string          `json:"server"` // from which it is mounted
 	// Shown is the path on the server that the mount table has. "": it is not known to be mounted.
 	Shown string `json:"shown,omitempty"`
+
+	age int // among those of this run: the oldest has the least
 }
 
 // same reports whether two are of one pod's request. The mount options are not looked at: who changes
@@ -47,6 +49,7 @@ type views struct {
 	state state
 	mu    sync.Mutex
 	all   map[string]view
+	count int // of those that there have been
 }
 
 // loadViews reads the views of an earlier run, and removes the notes of those that are not mounted.
@@ -68,6 +71,12 @@ func loadViews(s state, table mount.Table) *views {
 func (v *views) put(ctx context.Context, one view) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if before, known := v.all[one.Target]; known {
+		one.age = before.age
+	} else {
+		v.count++
+		one.age = v.count
+	}
 	v.all[one.Target] = one
 	if err := v.state.put(viewPrefix, one.Target, one); err != nil {
 		klog.FromContext(ctx).Error(err, "A mount is not noted: the next run of the driver will not know of it", "volume", one.ID)
@@ -90,11 +99,12 @@ func (v *views) at(target string) (view, bool) {
 	return one, ok
 }
 
-// of returns those of a volume, by target.
+// of returns those of a volume, the oldest first: so that of several that could be shared one is asked
+// how it is, and what it has said is fresh for the next.
 func (v *views) of(id string) []view {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	own := slices.DeleteFunc(slices.Collect(maps.Values(v.all)), func(one view) bool { return one.ID != id })
-	slices.SortFunc(own, func(a, b view) int { return cmp.Compare(a.Target, b.Target) })
+	slices.SortFunc(own, func(a, b view) int { return cmp.Or(cmp.Compare(a.age, b.age), cmp.Compare(a.Target, b.Target)) })
 	return own
 }
