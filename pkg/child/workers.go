@@ -121,9 +121,9 @@ func (w *Workers) Close() {
 }
 
 // Do has a worker make the call, and returns its answer. began is called when that has begun and
-// does not end at once. When
-// ctx ends before, the call is not made; afterwards it goes on, and its superblock is in
-// quarantine until it has come back or its worker is gone: to ask for it is ErrStuck, at once.
+// does not end at once. When ctx ends before, the call is not made; afterwards it goes on, and its
+// superblock is in quarantine until it has come back or its worker is gone: to ask for it is
+// ErrStuck, at once.
 func (w *Workers) Do(ctx context.Context, c Call, began func()) (json.RawMessage, error) {
 	data, err := json.Marshal(c.Request)
 	if err != nil {

@@ -179,12 +179,22 @@ func (k *Kernel) read() (Table, error) {
 	return k.Table()
 }
 
-// inTable returns a path as the mount table will have it. Its last name is no link: something is
-// to be mounted on it.
+// inTable is PathInTable, for a target of which mount(8) will tell what is wrong with it.
 func inTable(target string) string {
-	parent, err := filepath.EvalSymlinks(filepath.Dir(filepath.Clean(target)))
+	path, err := PathInTable(target)
 	if err != nil {
-		return target // which mount(8) will tell
+		return target
 	}
-	return filepath.Join(parent, filepath.Base(target))
+	return path
+}
+
+// PathInTable returns a path as the mount table has it: the parent's symbolic links are followed, and
+// the last name is not looked at, where something may be mounted.
+func PathInTable(path string) (string, error) {
+	path = filepath.Clean(path)
+	parent, err := filepath.EvalSymlinks(filepath.Dir(path))
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(parent, filepath.Base(path)), nil
 }

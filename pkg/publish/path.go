@@ -16,8 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// clean returns a path as the mount table has it: the parent's symbolic links are followed, and the
-// last name is not looked at, where something may be mounted. Only absolute paths will do.
+// clean returns a path as the mount table has it (mount.PathInTable). Only absolute paths will do.
 func clean(path string) (string, error) {
 	switch {
 	case !filepath.IsAbs(path):
@@ -30,14 +29,11 @@ func clean(path string) (string, error) {
 	if len(path) >= unix.PathMax || slices.ContainsFunc(strings.Split(path, "/"), tooLong) {
 		return "", volume.Errorf(volume.ErrInvalid, "the path %.100q is %d bytes long, or has a name that is too long", path, len(path))
 	}
-	parent, err := filepath.EvalSymlinks(filepath.Dir(path))
-	switch {
-	case errors.Is(err, fs.ErrNotExist): // so there is nothing at path either
+	found, err := mount.PathInTable(path)
+	if errors.Is(err, fs.ErrNotExist) { // the parent is not there, and so there is nothing at path either
 		return path, nil
-	case err != nil:
-		return "", inTheWay(err)
 	}
-	return filepath.Join(parent, filepath.Base(path)), nil
+	return found, inTheWay(err)
 }
 
 // locate returns a path as the mount table has it, and that table. A path inside a volume is refused: to

@@ -36,11 +36,12 @@ func (p *Pods) Publish(ctx context.Context, r volume.Publish) error {
 	if r.Inline != nil {
 		return p.inlines.publish(ctx, r)
 	}
+	v := view{ID: r.ID, Target: r.Target, Asked: r.Location, Options: r.Options, AskedReadOnly: r.ReadOnly}
 	t, err := p.find(r.Location, r.Options)
 	if err != nil {
-		return p.orGoesOn(r, err)
+		return p.orGoesOn(v, err)
 	}
-	t.readOnly = t.readOnly || r.ReadOnly
+	v.Location, v.ReadOnly = volume.Location{Share: t.share.Name, Directory: t.dir}, t.readOnly || r.ReadOnly
 	unlock, err := p.lock(r.ID, t.share.Name+"/"+t.dir, r.Target, r.SingleWriter)
 	if err != nil {
 		return err
@@ -49,10 +50,6 @@ func (p *Pods) Publish(ctx context.Context, r volume.Publish) error {
 	table, err := p.mounter.Table()
 	if err != nil {
 		return err
-	}
-	v := view{
-		ID: r.ID, Target: r.Target, Asked: r.Location, Options: r.Options, AskedReadOnly: r.ReadOnly,
-		Location: volume.Location{Share: t.share.Name, Directory: t.dir}, ReadOnly: t.readOnly,
 	}
 	if e, mounted := table.At(r.Target); mounted {
 		return p.published(ctx, v, t, e)
@@ -64,22 +61,20 @@ func (p *Pods) Publish(ctx context.Context, r volume.Publish) error {
 		return fmt.Errorf("publish volume %s: %w", r.ID, err)
 	}
 	if err := p.show(ctx, v, t, table); err != nil {
-		p.views.drop(ctx, v.Target)
 		_ = syscall.Rmdir(r.Target) // empty, or it stays
 		return fmt.Errorf("publish volume %s, directory %q: %w", r.ID, t.dir, err)
 	}
 	return nil
 }
 
-// orGoesOn is err, unless r was published as it is asked for now: kubelet asks again when it was started
+// orGoesOn is err, unless v was published as it is asked for now: kubelet asks again when it was started
 // anew, and what the registry says by now is for the next pod.
-func (p *Pods) orGoesOn(r volume.Publish, err error) error {
+func (p *Pods) orGoesOn(v view, err error) error {
 	table, e := p.mounter.Table()
 	if e != nil {
 		return errors.Join(err, e)
 	}
-	found, mounted := table.At(r.Target)
-	if mounted && p.goesOn(view{ID: r.ID, Target: r.Target, Asked: r.Location, Options: r.Options, AskedReadOnly: r.ReadOnly}, found) {
+	if found, mounted := table.At(v.Target); mounted && p.goesOn(v, found) {
 		return nil
 	}
 	return err
@@ -88,7 +83,7 @@ func (p *Pods) orGoesOn(r volume.Publish, err error) error {
 // goesOn reports whether e is there because of the same request.
 func (p *Pods) goesOn(v view, e mount.Entry) bool {
 	before, noted := p.views.at(v.Target)
-	return noted && before.same(v) && before.Shown != "" && before.Shown == pathOf(e.Source) && before.ReadOnly == e.ReadOnly()
+	return noted && before.same(v) && before.Shown == pathOf(e.Source) && before.ReadOnly == e.ReadOnly()
 }
 
 // published says whether e, at the target already, is what is asked for. A run of the driver may have
@@ -97,8 +92,7 @@ func (p *Pods) published(ctx context.Context, v view, t target, e mount.Entry) e
 	if p.goesOn(v, e) {
 		return nil
 	}
-	before, noted := p.views.at(v.Target)
-	another := noted && before.Shown != "" // than what was asked for before
+	_, another := p.views.at(v.Target) // another was asked for before
 	if another || !t.mayBe(e.Source) || e.ReadOnly() && !v.ReadOnly {
 		return volume.Errorf(volume.ErrIncompatible, "volume %s cannot be published at %s: %s is mounted there, in another way", v.ID, v.Target, e.Source)
 	}
@@ -155,8 +149,8 @@ func (p *Pods) shows(t target, e mount.Entry) bool {
 }
 
 // show has a volume be seen at its target: by a second mount of what another pod has or, where none
-// has it, by mount(8), from the first server that answers. The note comes before the mount: one that
-// is too many is of no consequence.
+// has it, by mount(8), from the first server that answers. The note comes last: what is mounted without
+// one is compared when it is asked for again.
 func (p *Pods) show(ctx context.Context, v view, t target, table mount.Table) error {
 	shared, err := p.shared(ctx, v, t, table)
 	if err != nil {
@@ -164,7 +158,6 @@ func (p *Pods) show(ctx context.Context, v view, t target, table mount.Table) er
 	}
 	if shared.Target != "" {
 		v.Server = shared.Server
-		p.views.put(ctx, v)
 		e, _ := table.At(shared.Target)
 		err := p.mounter.Bind(ctx, e, v.Target, v.ReadOnly)
 		if err == nil {
@@ -174,7 +167,6 @@ func (p *Pods) show(ctx context.Context, v view, t target, table mount.Table) er
 	}
 	err = p.eachServer(ctx, t, func(ctx context.Context, server string) error {
 		v.Server = server
-		p.views.put(ctx, v)
 		if err := p.mounter.Mount(ctx, mount.Spec{Source: t.share.Source(server, t.dir), Target: v.Target, Options: t.options}); err != nil || !v.ReadOnly {
 			return err
 		}
@@ -222,7 +214,7 @@ func (p *Pods) shared(ctx context.Context, v view, t target, table mount.Table) 
 	asked := map[string]error{} // by superblock
 	for _, other := range p.views.of(v.ID) {
 		e, mounted := table.At(other.Target)
-		usable := mounted && t.at(other.Location) && other.Shown != "" && other.Shown == pathOf(e.Source) && t.share.HasServer(other.Server) &&
+		usable := mounted && t.at(other.Location) && other.Shown == pathOf(e.Source) && t.share.HasServer(other.Server) &&
 			other.mountsAs(v) && (v.ReadOnly || !other.ReadOnly && !e.ReadOnly()) && mount.AsAsked(e, t.options) == nil
 		if !usable {
 			continue

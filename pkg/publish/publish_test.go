@@ -155,7 +155,6 @@ func TestEndsBeforeReadOnly(t *testing.T) {
 	if err := n.publish("a", readOnly); !errors.Is(err, wrong) {
 		t.Errorf("the error is %v", err)
 	}
-	n.Pods.views.put(context.Background(), view{ID: "nas1/v1", Target: n.at("pods/a"), ReadOnly: true}) // as a process that was killed leaves it
 	n.mounter.Fail = nil
 	n.Service = n.service(n.mounter)
 	n.must(n.publish("a", readOnly))

@@ -81,10 +81,9 @@ func (t target) at(l volume.Location) bool { return t.share.Is(l.Share) && t.dir
 // kernel shows that by which it came to know the server first, and the share may have got
 // another address since the volume was mounted.
 func (t target) is(source string) bool {
-	return sameDirectory(source, t.share.Source("server", t.dir))
+	path := pathOf(source)
+	return path != "" && path == pathOf(t.share.Source("server", t.dir))
 }
-
-func sameDirectory(a, b string) bool { return pathOf(a) == pathOf(b) && pathOf(a) != "" }
 
 // mayBe reports whether a mount of source can be what mount(8) makes of t: the share's path may lead
 // through a symbolic link on the server, which NFSv4 resolves. One in the volume's directory leads to

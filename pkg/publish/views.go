@@ -14,7 +14,7 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// view is how a pod sees a volume, or is about to.
+// view is how a pod sees a volume.
 type view struct {
 	ID     string `json:"id"`
 	Target string `json:"target"`
@@ -25,8 +25,8 @@ type view struct {
 	Location      volume.Location `json:"location"`
 	ReadOnly      bool            `json:"readOnly,omitempty"`
 	Server        string          `json:"server"` // from which it is mounted
-	// Shown is the path on the server that the mount table has. "": it is not known to be mounted.
-	Shown string `json:"shown,omitempty"`
+	// Shown is the path on the server that the mount table has.
+	Shown string `json:"shown"`
 
 	age int // among those of this run: the oldest has the least
 }

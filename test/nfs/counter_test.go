@@ -36,7 +36,7 @@ func TestCounter(t *testing.T) {
 				mkdir(t, s.at("dir"))
 				return two(t, s.held(node, static("a", "server", lab.Server, "share", s.path)), "dir/counter", s.held(node, static("b", "share", "nas1", "subDir", "dir")), "counter")
 			},
-			"one that only the second pod's volume says is read-write": func(t *testing.T, s *site, node *lab.Driver) [2]string {
+			"a volume that a pod which reads has first": func(t *testing.T, s *site, node *lab.Driver) [2]string {
 				a := s.seat(node, s.mustCreate("pvc-1", "dir"))
 				a.must(a.publish("reader", true))
 				a.must(a.hold())
