@@ -23,6 +23,7 @@ type target struct {
 // attributeCopier copies what belongs to a file besides its data.
 type attributeCopier struct {
 	methods       *Methods
+	owners        *owners
 	sourceIsPlain bool
 	source        source
 	marked        *atomic.Bool  // see Plain
@@ -32,7 +33,7 @@ type attributeCopier struct {
 // copy gives a copy the owner, mode, extended attributes and access control lists of its
 // source. made is what the copy was when it was new.
 func (c attributeCopier) copy(source int, t target, st, made *unix.Stat_t) error {
-	if err := setOwnerAndMode(t, st, made); err != nil {
+	if err := c.ownerAndMode(t, st, made); err != nil {
 		return err
 	}
 	if !c.asks() {
@@ -41,14 +42,10 @@ func (c attributeCopier) copy(source int, t target, st, made *unix.Stat_t) error
 	return c.extended(source, t, st)
 }
 
-// setOwnerAndMode sets what differs.
-func setOwnerAndMode(t target, st, made *unix.Stat_t) error {
-	owned := st.Uid == made.Uid && st.Gid == made.Gid
-	if !owned {
-		err := unix.Fchownat(t.fd, t.name, int(st.Uid), int(st.Gid), unix.AT_EMPTY_PATH|unix.AT_SYMLINK_NOFOLLOW)
-		if err != nil {
-			return err
-		}
+// ownerAndMode sets what differs.
+func (c attributeCopier) ownerAndMode(t target, st, made *unix.Stat_t) error {
+	if err := c.owners.give(t, st, made); err != nil {
+		return err
 	}
 	special := st.Mode&0o7000 != 0 // which a new owner, and data, take away
 	if t.link || st.Mode&0o7777 == made.Mode&0o7777 && !special {

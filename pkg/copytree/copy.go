@@ -41,6 +41,7 @@ type Copy struct {
 	group   errgroup.Group
 	source  source
 	links   links
+	owners  owners
 	root    int // descriptor of the target
 	marked  atomic.Bool
 	failure struct {
@@ -112,7 +113,7 @@ func (c *Copy) Tree(ctx context.Context, source, target int) error {
 func (c *Copy) data() dataCopier { return dataCopier{c.Methods, &c.Ways} }
 
 func (c *Copy) attributes() attributeCopier {
-	return attributeCopier{c.Methods, c.SourceIsPlain, c.source, &c.marked, &c.Lost}
+	return attributeCopier{c.Methods, &c.owners, c.SourceIsPlain, c.source, &c.marked, &c.Lost}
 }
 
 func (c *Copy) step(what string) {

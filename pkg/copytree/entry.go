@@ -165,7 +165,7 @@ func (e *entry) settle() {
 	}
 	defer unix.Close(fd)
 	t := target{fd: fd, path: byDescriptor(fd)}
-	if err := setOwnerAndMode(t, e.begun, &made); err != nil {
+	if err := e.c.attributes().ownerAndMode(t, e.begun, &made); err != nil {
 		e.fail("set the attributes of", err)
 		return
 	}

@@ -85,7 +85,7 @@ func (e *entry) finishOther(st *unix.Stat_t) error {
 		return err
 	}
 	t := target{fd: e.d.target, name: e.name, link: st.Mode&unix.S_IFMT == unix.S_IFLNK}
-	if err := setOwnerAndMode(t, st, &made); err != nil {
+	if err := e.c.attributes().ownerAndMode(t, st, &made); err != nil {
 		return err
 	}
 	if !t.link && e.c.attributes().asks() { // a symbolic link has none (xattr(7), acl(5))

@@ -5,7 +5,6 @@ package share
 import (
 	"context"
 	"fmt"
-	"strconv"
 
 	"github.com/mooring-csi/mooring/pkg/beneath"
 	"github.com/mooring-csi/mooring/pkg/volume"
@@ -275,10 +274,7 @@ func (p *Pending) own(d beneath.Dir, mode uint32) error {
 	}
 	if uid >= 0 || gid >= 0 {
 		p.v.step("set the owner")
-		if err := unix.Fchownat(int(d), "", uid, gid, unix.AT_EMPTY_PATH); err != nil {
-			return fmt.Errorf("give it the owner %s:%s: %w", orSame(uid), orSame(gid), err)
-		}
-		if st, err = d.Self(); err != nil {
+		if st, err = give(d, uid, gid); err != nil {
 			return err
 		}
 	}
@@ -294,13 +290,6 @@ func (p *Pending) own(d beneath.Dir, mode uint32) error {
 
 func (p *Pending) hasMode(has, mode uint32) bool {
 	return has&0o7777 == mode || p.rec.Mode == nil && has&0o777 == mode
-}
-
-func orSame(id int) string {
-	if id < 0 {
-		return "(unchanged)"
-	}
-	return strconv.Itoa(id)
 }
 
 // UseSnapshot makes the volume the snapshot itself, which cannot be deleted from then on.

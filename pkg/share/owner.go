@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package share
+
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/mooring-csi/mooring/pkg/beneath"
+	"github.com/mooring-csi/mooring/pkg/volume"
+	"golang.org/x/sys/unix"
+)
+
+// give gives a directory an owner and a group; -1 leaves one as it is. A server that goes by names, as
+// with Kerberos, may have none for a number, and refuses it, or takes another for it.
+func give(d beneath.Dir, uid, gid int) (st unix.Stat_t, err error) {
+	err = unix.Fchownat(int(d), "", uid, gid, unix.AT_EMPTY_PATH)
+	if is(err, unix.EINVAL) {
+		return st, volume.Errorf(volume.ErrInvalid, "give it the owner %s:%s: the server does not take the numbers, as it goes by names (Kerberos): name a uid and gid that have a name on the server, and the same on each node and the controller's (docs/kerberos.md)", orSame(uid), orSame(gid))
+	}
+	if err != nil {
+		return st, fmt.Errorf("give it the owner %s:%s: %w", orSame(uid), orSame(gid), err)
+	}
+	if st, err = d.Self(); err != nil {
+		return st, err
+	}
+	if uid >= 0 && st.Uid != uint32(uid) || gid >= 0 && st.Gid != uint32(gid) {
+		return st, volume.Errorf(volume.ErrConflict, "it was given the owner %s:%s, and belongs to %d:%d: users have other names on the server than here: run mooringctl doctor (docs/kerberos.md)", orSame(uid), orSame(gid), st.Uid, st.Gid)
+	}
+	return st, nil
+}
+
+func orSame(id int) string {
+	if id < 0 {
+		return "(unchanged)"
+	}
+	return strconv.Itoa(id)
+}
