@@ -53,7 +53,7 @@ func TestCatalogue(t *testing.T) {
 
 func mountCauses() []string {
 	var all []string
-	for _, c := range []mount.Cause{mount.Denied, mount.NoVersion, mount.NoStatd, mount.BadOption, mount.NoKernel, mount.NoProgram, mount.NotPermitted, mount.NotEncrypted, mount.NoTLSHandler, mount.NoLabel, mount.Less, mount.DiskFailed, mount.Stale, mount.Silent} {
+	for _, c := range []mount.Cause{mount.Denied, mount.NoVersion, mount.NoStatd, mount.BadOption, mount.NoKernel, mount.NoProgram, mount.NotPermitted, mount.NotEncrypted, mount.NoTLSHandler, mount.NoHandshake, mount.NoGSSHandler, mount.NoContext, mount.AsksMore, mount.NoLabel, mount.Less, mount.DiskFailed, mount.Stale, mount.Silent} {
 		all = append(all, string(c))
 	}
 	return all

@@ -101,7 +101,7 @@ func (c *call) judgeMount(byVersion map[string]mounted) {
 	}
 	e, covered := covering(c.exports, c.v.def.Path)
 	switch {
-	case c.listed && !covered && (cause == mount.Denied || cause == mount.NoPath):
+	case c.listed && !covered && slices.Contains([]mount.Cause{mount.Denied, mount.NoPath, mount.NoContext, mount.NoHandshake}, cause):
 		c.judgeExport()
 		c.skip("path", "%s", notExported)
 	case c.listed && covered && cause == mount.Denied:
@@ -220,7 +220,7 @@ func (s *sheet) judge(f *Facts, m mounted) {
 	} else {
 		s.ok("writable", "%s", detail)
 	}
-	s.judgeOwners(f)
+	s.judgeOwners(f, m)
 	s.judgeClock(f.Skew)
 	s.judgeFeatures(f, m)
 	s.rest(shareChecks(), "the server took too long before")
@@ -287,35 +287,55 @@ func (s *sheet) judgeRoom(f *Facts) {
 	share("inodes", "none", f.Space.InodesFree, f.Space.Inodes, fmt.Sprintf("%d of %d are free", f.Space.InodesFree, f.Space.Inodes))
 }
 
-func (s *sheet) judgeOwners(f *Facts) {
-	if !f.did(stepOwner) {
+func (s *sheet) judgeOwners(f *Facts, m mounted) {
+	kerberos := strings.HasPrefix(m.option("sec"), "krb5")
+	switch {
+	case !f.did(stepOwner):
 		s.failure("root", stepOwner, f)
 		return
-	}
-	// Where idmapping fails, everything is nobody's, and what root gives away is refused as a name.
-	mapped := f.did(stepOwn) && f.Given != [2]uint32{strangeUID, strangeGID} || f.Failures[stepOwn].Errno == unix.EINVAL
-	squashed := f.Owner[0] != f.Self
-	switch {
-	case squashed && !mapped:
+	case f.Owner[0] == unmappedID && f.names():
+		s.skip("root", "not known: owners have no names here")
+		s.trouble("owners", "no-idmapper", "what %s makes is shown as %d's", who(f.Self), f.Owner[0])
+		return
+	case f.Owner[0] != f.Self && kerberos:
+		s.trouble("root", "not-root-by-name", "what %s makes belongs to user %d", who(f.Self), f.Owner[0])
+		s.skip("owners", "root is mapped to another user")
+		return
+	case f.Owner[0] != f.Self && !f.names():
 		s.trouble("root", "squashed", "what %s makes belongs to user %d", who(f.Self), f.Owner[0])
 		s.skip("owners", "root is mapped to another user")
 		return
-	case squashed:
+	case f.Owner[0] != f.Self:
 		s.skip("root", "not known: owners are not kept")
 	default:
 		s.ok("root", "what %s makes belongs to %[1]s", who(f.Self))
 	}
 	switch {
-	case f.did(stepOwn) && !mapped:
-		s.ok("owners", "a file given to %d:%d belongs to %d:%d", strangeUID, strangeGID, f.Given[0], f.Given[1])
+	case f.names():
+		judgeNames(s, f, kerberos)
 	case f.did(stepOwn):
-		s.trouble("owners", "mapped", "a file given to %d:%d belongs to %d:%d", strangeUID, strangeGID, f.Given[0], f.Given[1])
-	case mapped:
-		s.trouble("owners", "mapped", "the server does not take %d:%d for an owner", strangeUID, strangeGID)
+		s.ok("owners", "a file given to %d:%d belongs to %d:%d", strangeUID, strangeGID, f.Given[0], f.Given[1])
 	case f.Failures[stepOwn].Errno == unix.EPERM || f.Failures[stepOwn].Errno == unix.EACCES:
 		s.trouble("owners", "refused", "%s", f.Failures[stepOwn].Message)
 	default:
 		s.failure("owners", stepOwn, f)
+	}
+}
+
+// judgeNames says whether who has a name on both sides is the same.
+func judgeNames(s *sheet, f *Facts, kerberos bool) {
+	detail := fmt.Sprintf("the server does not take %d:%d for an owner", strangeUID, strangeGID)
+	if f.did(stepOwn) {
+		detail = fmt.Sprintf("a file given to %d:%d belongs to %d:%d", strangeUID, strangeGID, f.Given[0], f.Given[1])
+	}
+	named := f.did(stepNamed) && f.Named == [2]uint32{namedID, namedID}
+	switch {
+	case !kerberos:
+		s.trouble("owners", "mapped", "%s", detail)
+	case named:
+		s.ok("owners", "by name, as with Kerberos: %s, and %d:%[2]d, which has a name, for itself", detail, namedID)
+	default:
+		s.trouble("owners", "unnamed", "%s, nor %d:%[2]d for itself, which has a name", detail, namedID)
 	}
 }
 

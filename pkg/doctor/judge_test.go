@@ -31,6 +31,8 @@ func by(version string) mounted {
 	return mounted{Super: []string{"rw", "vers=" + version, "local_lock=none"}}
 }
 
+func withKerberos() mounted { return mounted{Super: []string{"rw", "vers=4.2", "sec=krb5p"}} }
+
 // outcome is what a test compares: "check status cause" of all that is not ok.
 func outcome(all []Finding) map[string]string {
 	m := map[string]string{}
@@ -91,6 +93,13 @@ func TestJudge(t *testing.T) {
 		{"other domain", func(f *Facts) { f.Given = [2]uint32{65534, 65534} }, by("4.2"), map[string]string{"owners": "warn mapped"}},
 		{"other domain, for root too", func(f *Facts) { f.Owner, f.Given = [2]uint32{65534, 65534}, [2]uint32{65534, 65534} }, by("4.2"), map[string]string{"root": "skip", "owners": "warn mapped"}},
 		{"bad owner", fails(stepOwn, unix.EINVAL), by("4.2"), map[string]string{"owners": "warn mapped"}},
+		{"by name", func(f *Facts) {
+			f.failed(stepOwn, unix.EINVAL)
+			f.Done, f.Named = append(f.Done, stepNamed), [2]uint32{namedID, namedID}
+		}, withKerberos(), nil},
+		{"other domain, with Kerberos", func(f *Facts) { f.failed(stepOwn, unix.EINVAL); f.failed(stepNamed, unix.EINVAL) }, withKerberos(), map[string]string{"owners": "warn unnamed"}},
+		{"nobody, with Kerberos", func(f *Facts) { f.Owner = [2]uint32{65534, 65534}; f.failed(stepOwn, unix.EINVAL) }, withKerberos(), map[string]string{"root": "warn not-root-by-name", "owners": "skip"}},
+		{"no idmapper", func(f *Facts) { f.Owner = [2]uint32{unmappedID, unmappedID}; f.failed(stepOwn, unix.EINVAL) }, withKerberos(), map[string]string{"root": "skip", "owners": "warn no-idmapper"}},
 		{"no clone", fails(stepClone, unix.EOPNOTSUPP), by("4.2"), map[string]string{"clone": "warn no-clone"}},
 		{"clone, and no copy", fails(stepCopy, unix.EOPNOTSUPP), by("4.2"), nil},
 		{"neither", func(f *Facts) { f.failed(stepClone, unix.ENOTTY); f.failed(stepCopy, unix.EXDEV) }, by("4.2"), map[string]string{"clone": "warn no-clone", "copy": "warn no-copy"}},

@@ -13,7 +13,6 @@ import (
 
 	"github.com/mooring-csi/mooring/pkg/mount"
 	"github.com/mooring-csi/mooring/pkg/probe"
-	"golang.org/x/sys/unix"
 )
 
 // node examines this machine. It comes last: the first mount loads the kernel's modules, and
@@ -52,16 +51,8 @@ func (d *Doctor) node(ctx context.Context, visits []*visit) []Finding {
 	return s.all
 }
 
-// privileged reports whether this process may mount.
-func privileged() bool {
-	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
-	err := unix.Capget(&head, &data[0])
-	return err == nil && data[0].Effective&(1<<unix.CAP_SYS_ADMIN) != 0
-}
-
 func (s *sheet) privilege() {
-	if privileged() {
+	if mount.Privileged() {
 		s.ok("privilege", "CAP_SYS_ADMIN")
 		return
 	}

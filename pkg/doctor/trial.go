@@ -23,6 +23,11 @@ const (
 	sampling = 2 * time.Second
 	// strangeUID and strangeGID are who the probe file is given to: nobody's own.
 	strangeUID, strangeGID = 1234, 5678
+	// namedID is a user, and a group, that has a name on every Linux: daemon or bin. Which makes no
+	// difference: server and client that go by names have to have one.
+	namedID = 1
+	// unmappedID is what Linux shows where it cannot ask who a name is (nfsidmap(8)).
+	unmappedID = 1<<32 - 2
 )
 
 // The steps of a trial, in their order.
@@ -42,6 +47,7 @@ const (
 	stepHole      = "hole"
 	stepLock      = "lock"
 	stepOwn       = "own"
+	stepNamed     = "named"
 	stepSweep     = "sweep"
 	stepClose     = "close"
 )
@@ -63,6 +69,8 @@ type Facts struct {
 	// to strangeUID and strangeGID.
 	Owner [2]uint32 `json:"owner"`
 	Given [2]uint32 `json:"given"`
+	// Named is who it belongs to after it was given to namedID, which is tried where numbers are not taken.
+	Named [2]uint32 `json:"named"`
 	ACL   string    `json:"acl,omitempty"` // the name by which it is to be had
 	Hole  bool      `json:"hole"`
 	Swept int       `json:"swept,omitempty"` // files of doctors that were killed
@@ -80,6 +88,11 @@ type Failure struct {
 func (f *Facts) did(step string) bool {
 	_, failed := f.Failures[step]
 	return slices.Contains(f.Done, step) && !failed
+}
+
+// names reports whether client and server do not go by the numbers of owners, but by their names.
+func (f *Facts) names() bool {
+	return f.did(stepOwn) && f.Given != [2]uint32{strangeUID, strangeGID} || f.Failures[stepOwn].Errno == unix.EINVAL
 }
 
 func (f *Facts) failed(step string, err error) {
@@ -142,6 +155,15 @@ func (r *run) onFile(t *probeFile) {
 		}
 		return err
 	})
+	if r.facts.names() {
+		r.step(stepNamed, func(f *Facts) error {
+			err := t.own(namedID, namedID)
+			if err == nil {
+				f.Named[0], f.Named[1], err = t.owner()
+			}
+			return err
+		})
+	}
 	r.step(stepSweep, func(f *Facts) (err error) { f.Swept, err = t.sweep(); return err })
 }
 

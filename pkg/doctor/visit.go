@@ -197,7 +197,7 @@ func (c *call) ports(ctx context.Context) {
 
 // byMount examines what a mount tells.
 func (c *call) byMount(ctx context.Context) (why string) {
-	if !privileged() {
+	if !mount.Privileged() {
 		return "this process may not mount"
 	}
 	if c.v.wantsV3() && !c.rpcbind && !slices.ContainsFunc(c.v.def.MountOptions, func(o string) bool { return strings.HasPrefix(o, "mountport=") }) {

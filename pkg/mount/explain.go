@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/mooring-csi/mooring/pkg/volume"
+	"golang.org/x/sys/unix"
 )
 
 // Cause is why a mount failed, for programs. "": none of those that are known here.
@@ -34,7 +35,14 @@ const (
 	NoLabel      Cause = "no-label"
 	Less         Cause = "less"     // than was asked for
 	NoTLSHandler Cause = "no-tlshd" // here
+	NoHandshake  Cause = "no-handshake"
+	NoGSSHandler Cause = "no-gssd" // here
+	NoContext    Cause = "no-context"
+	AsksMore     Cause = "asks-more"
 )
+
+// lateForGSS is what else can be the reason for an answer that does not come, with Kerberos.
+const lateForGSS = "; with sec=krb5 rpc.svcgssd or gssproxy on the server may not run"
 
 // causes are what mount(8) and mount.nfs (nfs-utils) say, what it means and what to do,
 // in the order in which they are looked for.
@@ -47,7 +55,9 @@ var causes = []struct {
 	{"was asked for, and the mount has no TLS", NotEncrypted, volume.ErrConflict, "the kernel went on by a connection without TLS that another mount of that server has on this node, so nothing is left mounted: use another minor version (nfsvers=4.1) for all shares of that server that have TLS, or TLS for all its shares"},
 	{"was asked for, and the mount has no SELinux label", NoLabel, volume.ErrConflict, "without the host's /sys/fs/selinux and /etc/selinux in its container mount(8) leaves labels out, so nothing is left mounted: have the chart mount them (selinux.enabled), or take the option away where nodes have no SELinux"},
 	{"was asked for, and the mount has", Less, volume.ErrConflict, "it is less than the options ask for, so nothing is left mounted: ask for what server and node have, or have them offer more"},
-	{"access denied by server", Denied, volume.ErrRefused, "the export does not allow this client, or the path is not exported, or with TLS or Kerberos one does not believe the other: check /etc/exports on the server (exportfs -v), and with xprtsec the journal of tlshd, with sec=krb5 that of rpc.gssd"},
+	{"(with xprtsec=", NoHandshake, volume.ErrRefused, "the TLS handshake has failed, or the export is not for this client: the journal of tlshd here and on the server tells which, and exportfs -v there. Most likely, in this order, the name of the server in the share is not in its certificate, its CA is not in x509.truststore of /etc/tlshd.conf here, this node has no certificate there (for mtls) or one that the server does not believe, or a certificate has expired (docs/tls.md)"},
+	{"(with sec=krb5", NoContext, volume.ErrRefused, "Kerberos has failed, or the export is not for this client: the journal of rpc-gssd here tells which, and exportfs -v on the server. Most likely, in this order, this node has no key in /etc/krb5.keytab (klist -k) or no rpc.gssd that runs, its KDC does not answer (kinit -k), the name of the server in the share is not that of its principal nfs/NAME, clocks differ by more than five minutes, or on the server rpc.svcgssd or gssproxy does not run, which takes 30 s (docs/kerberos.md)"},
+	{"access denied by server", Denied, volume.ErrRefused, "the export does not allow this client, or the path is not exported, or by NFSv3 the export asks for TLS (xprtsec) or Kerberos (sec): check /etc/exports on the server (exportfs -v)"},
 	{"reason given by server: No such file or directory", NoPath, volume.ErrConflict, "the path is not there on the server, or not beneath an export: compare the share's path with exportfs -v on the server"},
 	{"No such file or directory", NoPath, volume.ErrConflict, "the path is not there on the server, or not beneath an export: compare the share's path with exportfs -v on the server"},
 	{"not a directory", NotDirectory, volume.ErrConflict, "the path is not a directory on the server: correct the share's path"},
@@ -61,6 +71,7 @@ var causes = []struct {
 	{"rpc.statd is not running", NoStatd, volume.ErrConflict, "NFSv3 locks need rpc.statd: start it on this node, or add the mount option nolock, or use nfsvers=4.2"},
 	{"requested NFS version or transport protocol is not supported", NoVersion, volume.ErrConflict, "the server does not speak the version that the mount options ask for: change nfsvers or proto"},
 	{"Protocol not supported", NoVersion, volume.ErrConflict, "the server does not speak the version that the mount options ask for: change nfsvers or proto"},
+	{"(the kernel takes each option, and has no Kerberos)", NoGSSHandler, volume.ErrConflict, "rpc.gssd does not run on this node, or its kernel has no rpcsec_gss_krb5: start rpc.gssd in the host's network, where systemd does so (rpc-gssd.service) only if there is /etc/krb5.keytab (docs/kerberos.md)"},
 	{"an incorrect mount option was specified", BadOption, volume.ErrInvalid, "the kernel does not know one of the mount options: look at those of the share in the configuration and of the class"},
 	{"invalid option", BadOption, volume.ErrInvalid, "mount.nfs does not know one of the mount options: look at those of the share in the configuration and of the class"},
 	{"Invalid argument", BadOption, volume.ErrInvalid, "the kernel does not take one of the mount options: look at those of the share in the configuration and of the class"},
@@ -68,13 +79,35 @@ var causes = []struct {
 	{"No such device", NoKernel, volume.ErrConflict, "the kernel here has no NFS client: load its module (modprobe nfs)"},
 	{"you might need a /sbin/mount", NoProgram, volume.ErrConflict, "mount.nfs is not installed here: install nfs-common (Debian) or nfs-utils"},
 	{"bad option; for several filesystems", NoProgram, volume.ErrConflict, "mount.nfs is not installed here: install nfs-common (Debian) or nfs-utils"},
-	{"Operation not permitted", NotPermitted, volume.ErrRefused, "the kernel or the server does not permit it: the driver needs CAP_SYS_ADMIN here, a server may ask for a privileged port, and an export for TLS (xprtsec=tls or mtls)"},
+	{"(and this process may mount)", AsksMore, volume.ErrRefused, "the export asks for more than the mount options: exportfs -v on the server tells what, which the share's mountOptions have to say, too. Most likely it is TLS (xprtsec=tls, or mtls, for which this node needs a certificate) or Kerberos (sec=krb5, krb5i or krb5p), else a port below 1024 (hostNetwork)"},
+	{"Operation not permitted", NotPermitted, volume.ErrRefused, "the kernel does not permit it: the driver needs CAP_SYS_ADMIN here"},
 	{"No such process", NoTLSHandler, volume.ErrConflict, "TLS (xprtsec) needs tlshd on this node, which does not run: install ktls-utils on the host, and start it (docs/tls.md)"},
 	{"sharecache fail", "", volume.ErrConflict, "on this node the same file system is mounted already with another SELinux context: set the mount option nosharecache for the share or the PersistentVolume"},
 	{"mount point does not exist", "", volume.ErrConflict, "somebody removed the directory while the driver mounted on it: try again"},
 	{"permission denied", NotPermitted, volume.ErrRefused, "only root may mount: the driver needs CAP_SYS_ADMIN"},
 	{"mount system call failed", DiskFailed, volume.ErrUnavailable, "the kernel does not say why: most often the file system of the export has failed on the server, or was shut down after an error of its disk: look there with dmesg, and here too"},
 	{"must be superuser", NotPermitted, volume.ErrRefused, "only root may mount: the driver needs CAP_SYS_ADMIN"},
+}
+
+// remark adds to what mount(8) said what it means for these options, and this process.
+func remark(stderr string, options []string, privileged bool) string {
+	switch tls := valueOf(options, "xprtsec"); {
+	case strings.Contains(stderr, "access denied by server") && encrypts(tls) >= 0:
+		return stderr + " (with xprtsec=" + tls + ")"
+	case strings.Contains(stderr, "access denied by server") && kerberos(options):
+		return stderr + " (with sec=krb5)"
+	case strings.Contains(stderr, "Operation not permitted") && privileged:
+		return stderr + " (and this process may mount)"
+	}
+	return stderr
+}
+
+// Privileged reports whether this process may mount.
+func Privileged() bool {
+	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	err := unix.Capget(&head, &data[0])
+	return err == nil && data[0].Effective&(1<<unix.CAP_SYS_ADMIN) != 0
 }
 
 // explain turns a failed mount(8) into an error that says in words what is wrong.

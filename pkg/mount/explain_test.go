@@ -68,6 +68,31 @@ func TestExplain(t *testing.T) {
 	}
 }
 
+// TestRemark has one answer of a server mean something else for other options.
+func TestRemark(t *testing.T) {
+	const denied, notPermitted, noStatd = "mount.nfs: access denied by server while mounting nas:/x", "mount.nfs: Operation not permitted", "mount.nfs: rpc.statd is not running\nmount.nfs: Operation not permitted"
+	for _, c := range []struct {
+		said, options string
+		privileged    bool
+		cause         Cause
+	}{
+		{denied, "nfsvers=4.2", true, Denied},
+		{denied, "sec=sys,xprtsec=none", true, Denied},
+		{denied, "sec=krb5p", true, NoContext},
+		{denied, "xprtsec=tls", true, NoHandshake},
+		{denied, "sec=krb5,xprtsec=mtls", true, NoHandshake}, // that comes first
+		{notPermitted, "nfsvers=4.2", true, AsksMore},
+		{notPermitted, "nfsvers=4.2", false, NotPermitted},
+		{noStatd, "nfsvers=3", true, NoStatd},
+		{"mount.nfs: Connection refused", "sec=krb5p,xprtsec=tls", true, Refused},
+	} {
+		err := explain("nas:/x", remark(c.said, strings.Split(c.options, ","), c.privileged), errors.New("exit status 32"))
+		if cause, _ := CauseOf(err); cause != c.cause {
+			t.Errorf("%s, of %s: the cause is %q: %v", c.said, c.options, cause, err)
+		}
+	}
+}
+
 // TestCauses proves that each cause can be reached: none is hidden by one before it.
 func TestCauses(t *testing.T) {
 	for i, c := range causes {

@@ -84,9 +84,9 @@ func (h *Health) ask(ctx context.Context, e mount.Entry) []volume.Condition {
 	case errors.Is(err, unix.ESTALE):
 		return []volume.Condition{{Severity: volume.Inaccessible, Reason: volume.StaleFileHandle,
 			Message: fmt.Sprintf("%s was exported anew, or its directory made anew: the pod has a stale mount: restart it, and it gets a new one", e.Source)}}
-	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
+	case notLetIn(err):
 		return []volume.Condition{{Severity: volume.Inaccessible, Reason: volume.AccessDenied,
-			Message: fmt.Sprintf("%s: the server does not let this node in any more: check /etc/exports on the server (exportfs -v)", e.Source)}}
+			Message: fmt.Sprintf("%s: %s", e.Source, volume.NotLetIn(e.Super))}}
 	}
 	took, down := h.probes.Server(ctx, m.Endpoint)
 	if down != nil {
@@ -98,6 +98,11 @@ func (h *Health) ask(ctx context.Context, e mount.Entry) []volume.Condition {
 	}
 	return []volume.Condition{{Severity: volume.Inaccessible, Reason: volume.SlowResponses,
 		Message: fmt.Sprintf("%s: the server is there (it answered in %v), and its file system does not answer in time: look at its disks and its load", e.Source, took.Round(time.Millisecond))}}
+}
+
+// notLetIn reports whether a server refuses what it lets everybody do whom it believes.
+func notLetIn(err error) bool {
+	return errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.EKEYEXPIRED)
 }
 
 func isErrno(err error) bool {
@@ -215,5 +220,9 @@ func (h *Health) Usage(ctx context.Context, id, path string) (volume.Space, erro
 	if !mounted {
 		return volume.Space{}, notMounted
 	}
-	return h.probes.Usage(ctx, probeOf(e))
+	space, err := h.probes.Usage(ctx, probeOf(e))
+	if notLetIn(err) {
+		err = volume.Errorf(volume.ErrRefused, "%w: %s", err, volume.NotLetIn(e.Super))
+	}
+	return space, err
 }

@@ -158,6 +158,12 @@ func (d *disk) undelegate(dir beneath.Dir) error {
 // another controller has removed.
 func (d *disk) gone() bool { return is(d.state.Refresh(), unix.ESTALE) }
 
+// refused reports whether the server does not even tell us what the share's own directory is, as it
+// does to everybody whom it believes.
+func (d *disk) refused() bool {
+	return is(d.state.Refresh(), unix.EACCES, unix.EPERM, unix.EKEYEXPIRED)
+}
+
 // shareError is an error that names its share already.
 type shareError struct{ error }
 
@@ -177,6 +183,9 @@ func (d *disk) explain(err *error, format string, args ...any) {
 	}
 	what := fmt.Sprintf(format, args...)
 	advice, kind := classify(*err)
+	if is(*err, unix.EACCES, unix.EPERM) && d.refused() {
+		advice = ": " + volume.NotLetIn(d.def.MountOptions)
+	}
 	if is(*err, unix.ELOOP, unix.ENOTDIR) {
 		d.doubt() // what stands in the way may have been replaced since
 	}
@@ -219,6 +228,8 @@ func classify(err error) (advice string, kind error) {
 	switch errno {
 	case unix.EACCES, unix.EPERM:
 		return ": the server does not let us: most likely it maps root to nobody (root_squash) and the directory is not nobody's: export with no_root_squash, or make the export's directory writable for the one root is mapped to", volume.ErrRefused
+	case unix.EKEYEXPIRED:
+		return ": the Kerberos ticket has ended: get a new one; for this machine rpc.gssd does, with the key in /etc/krb5.keytab", volume.ErrRefused
 	case unix.EROFS:
 		return ": the share is read-only on the server: export it rw, or look there with dmesg whether its file system went read-only after an error of its disk", volume.ErrRefused
 	case unix.ENOSPC:
