@@ -29,7 +29,7 @@ put = awk 'FNR == NR {table = table $$0 "\n"; next} \
 .PHONY: help
 help: ## Show this list.
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
-		/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+		/^[a-z0-9-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 ##@ Build
 
@@ -42,7 +42,7 @@ clean: ## Remove build/.
 
 ##@ Test
 
-.PHONY: test lint unit model torture fuzz test-lab test-fat test-tls test-selinux sanity monitoring
+.PHONY: test lint unit model torture fuzz test-lab test-fat test-tls test-kerberos test-selinux sanity monitoring
 test: lab-deps lint unit fuzz test-lab test-fat sanity monitoring ## Run all that follows; this is what CI runs.
 	@echo "make test: lint, unit, fuzz, test-lab, test-fat, sanity and monitoring passed"
 
@@ -84,8 +84,11 @@ test-lab: lab-deps build ## Test LAB_PKGS against a real NFS server, in the lab.
 test-fat: lab-deps build ## Test names on a server that has short ones (FAT), in a lab of its own.
 	$(LAB_TEST) -tags lab,fat -run TestShortNames ./pkg/share
 
-test-tls: lab-deps build ## Test mounts with TLS, with a real tlshd, in the lab.
-	tlshd=$$(test/lab/deps --tlshd) && MOORING_TLSHD=$$tlshd $(LAB_TEST) -run TestTLS ./pkg/mount
+test-tls: lab-deps build ## Test TLS and mTLS, with a real tlshd, in the lab.
+	programs=$$(test/lab/deps --tls) && MOORING_TLS=$$programs MOORING_LAB_KERNEL=uml $(LAB_TEST) -run TestTLS ./pkg/mount ./test/secure
+
+test-kerberos: lab-deps build ## Test Kerberos, with a KDC, in the lab.
+	programs=$$(test/lab/deps --kerberos) && MOORING_KERBEROS=$$programs MOORING_LAB_KERNEL=uml $(LAB_TEST) -run TestKerberos ./test/secure
 
 test-selinux: lab-deps build ## Test SELinux labels, in a lab whose kernel has it on.
 	secilc=$$(test/lab/deps --secilc) && MOORING_SECILC=$$secilc MOORING_LAB_KERNEL=uml NFS_UML_KERNEL="lsm=yama,selinux enforcing=0" \
