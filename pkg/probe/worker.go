@@ -4,6 +4,7 @@ package probe
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -90,7 +91,23 @@ func (l look) at(a *Answer) error {
 		return unix.ESTALE
 	}
 	a.Space = volume.NewSpace(st.Frsize, st.Blocks, st.Bfree, st.Bavail, st.Files, st.Ffree)
-	if !l.Write || unix.Faccessat(unix.AT_FDCWD, path, unix.W_OK, unix.AT_EACCESS) == nil {
+	if !l.Write {
+		return nil
+	}
+	// To take an attribute away that is not there changes nothing, not even a time, and a file system
+	// that takes no changes refuses it before it looks. Of an ext4 that an error has made read-only
+	// (Linux 6.15 or newer: emergency_ro) ACCESS does not tell. It is one round trip, and only in health.
+	switch err := unix.Removexattr(path, absentAttribute()); err {
+	case unix.EROFS:
+		a.ReadOnly = true
+		return nil
+	case unix.EIO:
+		return err
+	case unix.ENODATA:
+		return nil
+	}
+	// NFS before 4.2 has no attributes, and not every server has them.
+	if unix.Faccessat(unix.AT_FDCWD, path, unix.W_OK, unix.AT_EACCESS) == nil {
 		return nil
 	}
 	// An export that is read-only and a root who is nobody look alike (RFC 8881, section 18.1).
@@ -103,3 +120,6 @@ func (l look) at(a *Answer) error {
 	a.ReadOnly = unix.UtimesNanoAt(unix.AT_FDCWD, path, []unix.Timespec{s.Atim, {Nsec: unix.UTIME_OMIT}}, 0) == unix.EROFS
 	return nil
 }
+
+// absentAttribute returns the name of an extended attribute that no file has.
+func absentAttribute() string { return "user.mooring." + rand.Text() }

@@ -92,6 +92,10 @@ func (h *Health) ask(ctx context.Context, e mount.Entry) []volume.Condition {
 	if down != nil {
 		return []volume.Condition{{Severity: volume.Inaccessible, Reason: volume.ServerUnreachable, Message: fmt.Sprintf("%s: %v", e.Source, down)}}
 	}
+	if errors.Is(err, unix.EIO) {
+		return []volume.Condition{{Severity: volume.Inaccessible, Reason: volume.DiskFailing,
+			Message: fmt.Sprintf("%s: the server reports an input/output error: its disk has failed, or its file system has shut down after an error: look there with dmesg, and mend the disk before anything is restarted", e.Source)}}
+	}
 	if isErrno(err) {
 		return []volume.Condition{{Severity: volume.Inaccessible, Reason: volume.FileSystemError,
 			Message: fmt.Sprintf("%s: %v: look at the server's log", e.Source, err)}}
@@ -119,7 +123,7 @@ func fine(a probe.Answer, e mount.Entry) []volume.Condition {
 	}
 	if a.ReadOnly {
 		found = append(found, volume.Condition{Severity: volume.Degraded, Reason: volume.ReadOnlyServer,
-			Message: fmt.Sprintf("%s: it is mounted read-write, and the server has it read-only: export it rw, and look whether its disk failed (dmesg)", e.Source)})
+			Message: fmt.Sprintf("%s: it is mounted read-write, and the server lets nobody write: look there with dmesg whether its file system went read-only after an error of its disk, else export it rw", e.Source)})
 	}
 	return found
 }

@@ -221,7 +221,9 @@ func (p *Pods) shared(ctx context.Context, v view, t target, table mount.Table) 
 		}
 		err, known := asked[e.Device]
 		if !known || errors.Is(err, unix.ESTALE) { // of which one mount is stale, and another is not
-			_, err = p.probes.Ask(ctx, probeOf(e), fresh)
+			m := probeOf(e)
+			m.ReadOnly = true // whether one can write there is not the question
+			_, err = p.probes.Ask(ctx, m, fresh)
 			asked[e.Device] = err
 		}
 		switch {

@@ -150,7 +150,8 @@ func TestReasons(t *testing.T) {
 		server error
 	}{
 		volume.AccessDenied:      {err: unix.EACCES},
-		volume.FileSystemError:   {err: unix.EIO},
+		volume.FileSystemError:   {err: unix.EREMOTEIO},
+		volume.DiskFailing:       {err: unix.EIO},
 		volume.ServerUnreachable: {err: errors.New("no answer"), server: errors.New("silent")},
 		volume.SlowResponses:     {err: errors.New("no answer")},
 		volume.ReadOnlyServer:    {answer: probe.Answer{ReadOnly: true}},

@@ -28,6 +28,8 @@ const (
 	SlowResponses      Reason = "SlowResponses"
 	StaleFileHandle    Reason = "StaleFileHandle"
 	ReadOnlyServer     Reason = "ReadOnlyServer"
+	DiskFailing        Reason = "DiskFailing"
+	ShareFull          Reason = "ShareFull"
 	AccessDenied       Reason = "AccessDenied"
 	DirectoryMissing   Reason = "DirectoryMissing"
 	RecordDamaged      Reason = "RecordDamaged"

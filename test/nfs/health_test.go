@@ -198,6 +198,41 @@ func TestNodeHealth(t *testing.T) {
 	a.leave("pod")
 }
 
+// TestHealthChangesNothing asks for health and usage again and again: the server's directory stays as it
+// is, with its times and its set-group-ID bit, and is asked no more than it has to be.
+func TestHealthChangesNothing(t *testing.T) {
+	for _, version := range versions {
+		t.Run(version, func(t *testing.T) {
+			s := newSite(t, "mountOptions: [nfsvers="+version+"]")
+			a := s.seat(s.start("node", "node"), s.mustCreate("pvc-1", "dir"))
+			a.must(a.publish("pod", false))
+			a.must(os.Chown(s.at("dir"), 1000, 1000))
+			a.must(os.Chmod(s.at("dir"), 0o775|os.ModeSetgid))
+			look := func() (st unix.Stat_t) { a.must(unix.Stat(s.at("dir"), &st)); return st }
+			before := look()
+			for range 3 {
+				trips := tripsOf(s)
+				wantReasons(t, a.health(a.target("pod")))
+				d := tripsOf(s).Since(trips)
+				if t.Logf("its health cost the server %v", d); d.Total() > 4 || d.ByKind["SETATTR"] > 0 || (version == "4.2") != (d.ByKind["REMOVEXATTR"] == 1) {
+					t.Error("and that is too much, or less than is to be asked")
+				}
+				trips = tripsOf(s)
+				_, err := a.stats(a.target("pod"))
+				a.must(err)
+				d = tripsOf(s).Since(trips)
+				if t.Logf("usage cost the server %v", d); d.Total() > 2 {
+					t.Error("and that is too much")
+				}
+			}
+			if now := look(); now != before {
+				t.Errorf("the directory was %+v, and is %+v", before, now)
+			}
+			a.leave("pod")
+		})
+	}
+}
+
 // TestControllerHealth provokes what the controller sees.
 func TestControllerHealth(t *testing.T) {
 	s := newSite(t)
