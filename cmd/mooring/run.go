@@ -220,10 +220,10 @@ const sweepEvery = time.Hour
 func newController(ctx context.Context, background *sync.WaitGroup, o options, shares *pool.Pool, m *metrics.Metrics) *driver.Controller {
 	purger := jobs.NewPurger(shares)
 	copier := jobs.NewCopier(shares, purger, o.copies)
-	service := provision.New(shares, purger, copier)
+	watcher := jobs.NewWatcher(shares)
+	service := provision.New(shares, purger, copier, watcher.Fault)
 	m.Trash(purger.Status)
 	m.Copies(copier.Status)
-	watcher := jobs.NewWatcher(shares)
 	m.Shares(shares.Opened, watcher.Status)
 	background.Go(func() { watcher.Run(ctx) })
 	background.Go(func() { purger.Run(ctx) })

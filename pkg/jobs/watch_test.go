@@ -4,6 +4,8 @@ package jobs
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -11,16 +13,22 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/mooring-csi/mooring/pkg/share"
 	"github.com/mooring-csi/mooring/pkg/volume"
+	"golang.org/x/sys/unix"
+	"k8s.io/klog/v2"
+	"k8s.io/klog/v2/ktesting"
 )
 
 // watch starts a Watcher on the site's pool.
-func (s *site) watch(change ...func(*Watcher)) *Watcher {
+func (s *site) watch(change ...func(*Watcher)) *Watcher { return s.watchIn(quiet, change...) }
+
+func (s *site) watchIn(ctx context.Context, change ...func(*Watcher)) *Watcher {
 	w := NewWatcher(s.pool)
 	for _, f := range change {
 		f(w)
 	}
-	ctx, cancel := context.WithCancel(quiet)
+	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() { defer close(done); w.Run(ctx) }()
 	s.stop = func() { cancel(); <-done }
@@ -94,12 +102,12 @@ func TestWatchHangs(t *testing.T) {
 		var tries atomic.Int64
 		hang := func(w *Watcher) {
 			ask := w.ask
-			w.ask = func(ctx context.Context, name string) Seen {
-				if name == "nas2" {
+			w.ask = func(ctx context.Context, before Seen) Seen {
+				if before.Share == "nas2" {
 					tries.Add(1)
 					<-release // whatever ctx says, as statfs(2) does
 				}
-				return ask(ctx, name)
+				return ask(ctx, before)
 			}
 		}
 		w := s.watch(hang)
@@ -123,5 +131,107 @@ func TestWatchHangs(t *testing.T) {
 			t.Errorf("when it is back, seen is %q", got)
 		}
 		s.end()
+	})
+}
+
+// TestBeats counts how often shares are written to, and which are not.
+func TestBeats(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ro := volume.Share{Name: "ro", Servers: []string{"10.0.0.2"}, Path: "/ro", MountOptions: []string{"rw", "ro"}}
+		s := newSite(t, nas1(0), ro)
+		defer s.end()
+		s.export("ro")
+		var beats atomic.Int64
+		s.step = func(what string) {
+			if what == "write the heartbeat" {
+				beats.Add(1)
+			}
+		}
+		s.watch()
+		for minute := range 3 {
+			if n := int(beats.Load()); n != minute+1 {
+				t.Errorf("in the minute %d it was written to %d times", minute, n)
+			}
+			time.Sleep(beatInterval)
+			synctest.Wait()
+		}
+		if _, err := os.Stat(filepath.Join(s.root, "nas1/.mooring/heartbeat")); err != nil {
+			t.Error(err)
+		}
+		if _, err := os.Stat(filepath.Join(s.root, "ro/.mooring/heartbeat")); err == nil {
+			t.Error("a share that is mounted read-only was written to")
+		}
+	})
+}
+
+// TestFaults has a disk fail in every way, and be well again.
+func TestFaults(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, nas1(0))
+		defer s.end()
+		var fails, down atomic.Pointer[error]
+		s.mounter.Fail = func(call, _ string) error {
+			if err := down.Load(); err != nil && call == "mount" {
+				return *err
+			}
+			return nil
+		}
+		logger := ktesting.NewLogger(t, ktesting.NewConfig(ktesting.BufferLogs(true)))
+		log := logger.GetSink().(ktesting.Underlier).GetBuffer()
+		w := s.watchIn(klog.NewContext(context.Background(), logger), func(w *Watcher) {
+			w.beat = func(s *share.Share, ctx context.Context) error {
+				if err := fails.Load(); err != nil {
+					return s.Explain("write .mooring/heartbeat", *err)
+				}
+				return s.Beat(ctx)
+			}
+		})
+		want := func(after time.Duration, state string, reason volume.Reason, logged string) {
+			t.Helper()
+			before := log.String()
+			time.Sleep(after)
+			synctest.Wait()
+			fault := w.Fault("nas1")
+			if got := seen(w); got != "nas1 "+state || fault.Reason != reason || (fault.Message == "") != (reason == "") {
+				t.Errorf("seen is %q, with %+v; want %s and %s", got, fault, state, reason)
+			}
+			told := w.Status()[0].Faults()
+			if is, known := told[string(reason)]; len(told) != 4 || is != known || known != (reason != "") {
+				t.Errorf("told is %v, want %s", told, reason)
+			}
+			now := strings.TrimPrefix(log.String(), before)
+			if n := strings.Count(now, "be written to"); (logged == "") != (n == 0) || n > 1 || !strings.Contains(now, logged) {
+				t.Errorf("logged is %q, want %q", now, logged)
+			}
+		}
+		fail := func(errno unix.Errno) { var err error = errno; fails.Store(&err) }
+		want(0, "up", "", "")
+		for errno, reason := range map[unix.Errno]volume.Reason{
+			unix.EIO: volume.DiskFailing, unix.EROFS: volume.ReadOnlyServer, unix.ENOSPC: volume.ShareFull,
+			unix.EDQUOT: volume.ShareFull, unix.EACCES: volume.AccessDenied,
+		} {
+			fail(errno)
+			want(beatInterval, "up", reason, "Share cannot be written to")
+			want(beatInterval, "up", reason, "") // told once
+			fail(unix.ETIMEDOUT)
+			want(beatInterval, "up", reason, "") // which says nothing of it
+			fails.Store(nil)
+			want(watchInterval, "up", "", "Share can be written to again")
+		}
+		fail(unix.ETIMEDOUT)
+		want(2*beatInterval, "up", "", "")
+		fail(unix.EIO)
+		want(beatInterval, "up", volume.DiskFailing, "Share cannot be written to")
+		away := volume.Errorf(volume.ErrUnavailable, "down")
+		down.Store(&away)
+		s.register(volume.Share{Name: "nas1", Servers: []string{"10.0.0.1"}, Path: "/nas1", MountOptions: []string{"timeo=1"}}) // it is mounted anew
+		want(watchInterval, "down", volume.DiskFailing, "")
+		fails.Store(nil)
+		down.Store(nil)
+		want(watchInterval, "up", "", "Share can be written to again")
+		bad := volume.Errorf(volume.ErrUnavailable, "mount: %w", unix.EIO)
+		down.Store(&bad)
+		s.register(nas1(0))
+		want(watchInterval, "down", volume.DiskFailing, "Share cannot be written to")
 	})
 }

@@ -123,6 +123,7 @@ type shares struct {
 var (
 	shareOpen       = prometheus.NewDesc("mooring_share_mounted", "1 for each share that the controller has mounted.", []string{"share"}, nil)
 	shareUp         = prometheus.NewDesc("mooring_share_up", "1 for each share that could be used when the controller looked at it last, 0 for one that could not.", []string{"share"}, nil)
+	shareFault      = prometheus.NewDesc("mooring_share_fault", "1 for the reason for which the controller could not write to the share when it tried last (DiskFailing, ReadOnlyServer, ShareFull, AccessDenied), 0 for each other; not there where it has not tried.", []string{"share", "reason"}, nil)
 	shareTook       = prometheus.NewDesc("mooring_share_response_seconds", "Time until the share said how full it is when the controller looked at it last.", []string{"share"}, nil)
 	shareCapacity   = prometheus.NewDesc("mooring_share_capacity_bytes", "Size of the share's file system, or of the quota on it.", []string{"share"}, nil)
 	shareFree       = prometheus.NewDesc("mooring_share_free_bytes", "What of that is free for everybody.", []string{"share"}, nil)
@@ -133,8 +134,8 @@ var (
 // Describe implements prometheus.Collector.
 func (s shares) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(s, ch) }
 
-// Collect implements prometheus.Collector. Of a share that is down nothing else is told: what
-// was is not what is.
+// Collect implements prometheus.Collector. Of a share that is down nothing else is told, but for why it
+// could not be written to: what was is not what is.
 func (s shares) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, value float64, share string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, share)
@@ -143,6 +144,13 @@ func (s shares) Collect(ch chan<- prometheus.Metric) {
 		gauge(shareOpen, 1, name)
 	}
 	for _, v := range s.seen() {
+		for reason, is := range v.Faults() {
+			value := 0.0
+			if is {
+				value = 1
+			}
+			ch <- prometheus.MustNewConstMetric(shareFault, prometheus.GaugeValue, value, v.Share, reason)
+		}
 		if !v.Up {
 			gauge(shareUp, 0, v.Share)
 			continue

@@ -74,9 +74,10 @@ func TestMetrics(t *testing.T) {
 	})
 	m.Shares(func() []string { return []string{"nas1"} }, func() []jobs.Seen {
 		return []jobs.Seen{
-			{Share: "nas1", Up: true, Took: 500 * time.Millisecond, Space: volume.Space{Total: 100, Free: 40, Inodes: 10, InodesFree: 3}},
+			{Share: "nas1", Up: true, Took: 500 * time.Millisecond, Space: volume.Space{Total: 100, Free: 40, Inodes: 10, InodesFree: 3}, Beat: time.Now()},
 			{Share: "nas2", Up: true, Space: volume.Space{Total: 100}},
-			{Share: "nas3"},
+			{Share: "nas3", Beat: time.Now()},
+			{Share: "nas4", Fault: volume.Condition{Reason: volume.DiskFailing}, Beat: time.Now()},
 		}
 	})
 	m.Servers(func() []probe.Status {
@@ -108,6 +109,11 @@ func TestMetrics(t *testing.T) {
 		`mooring_share_mounted{share="nas1"} 1`,
 		`mooring_share_up{share="nas1"} 1`,
 		`mooring_share_up{share="nas3"} 0`,
+		`mooring_share_fault{reason="DiskFailing",share="nas1"} 0`,
+		`mooring_share_fault{reason="ReadOnlyServer",share="nas1"} 0`,
+		`mooring_share_up{share="nas4"} 0`,
+		`mooring_share_fault{reason="DiskFailing",share="nas4"} 1`,
+		`mooring_share_fault{reason="ShareFull",share="nas4"} 0`,
 		`mooring_share_response_seconds{share="nas1"} 0.5`,
 		`mooring_share_capacity_bytes{share="nas1"} 100`,
 		`mooring_share_free_bytes{share="nas1"} 40`,
@@ -133,6 +139,7 @@ func TestMetrics(t *testing.T) {
 	for _, line := range []string{
 		`mooring_trash_overdue_timestamp_seconds{share="10.0.0.1:/x"}`, `mooring_share_inodes{share="nas2"}`,
 		`mooring_share_free_bytes{share="nas3"}`, `mooring_share_response_seconds{share="nas3"}`,
+		`mooring_share_fault{reason="DiskFailing",share="nas2"}`, `mooring_share_fault{reason="DiskFailing",share="nas3"}`,
 	} {
 		if strings.Contains(text, line) {
 			t.Errorf("what is not known is told: %s", line)

@@ -118,11 +118,21 @@ func explain(source, stderr string, err error) error {
 	said := strings.Join(strings.Fields(stderr), " ")
 	for _, c := range causes {
 		if strings.Contains(said, c.says) {
-			return volume.Errorf(c.kind, "mount %s: %s: %s", source, said, c.advice)
+			err := volume.Errorf(c.kind, "mount %s: %s: %s", source, said, c.advice)
+			if c.cause == DiskFailed {
+				return diskError{err}
+			}
+			return err
 		}
 	}
 	return volume.Errorf(volume.ErrUnavailable, "mount %s: %s (%w)", source, said, err)
 }
+
+// diskError is an error of the server's disk: mount(8) has been told EIO, or nothing better.
+type diskError struct{ error }
+
+func (e diskError) Unwrap() error        { return e.error }
+func (e diskError) Is(target error) bool { return target == unix.EIO }
 
 // CauseOf finds the cause in what Mount says of a failure, and what mount(8) has said itself.
 func CauseOf(err error) (cause Cause, said string) {

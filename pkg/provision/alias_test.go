@@ -33,7 +33,7 @@ func registered(t *testing.T) (*Service, told, string) {
 	}
 	t.Cleanup(sh.Close)
 	o, purger := &one{share: sh, def: def}, told{}
-	return New(o, purger, jobs.NewCopier(o, o, jobs.CopyOptions{})), purger, dir
+	return New(o, purger, jobs.NewCopier(o, o, jobs.CopyOptions{}), noFault), purger, dir
 }
 
 // aliases are names of the share that registered has.
@@ -168,7 +168,7 @@ func TestNested(t *testing.T) {
 			t.Fatal(err)
 		}
 		o := &one{share: sh, def: def}
-		s := New(several{o, registry, c.known}, o, nil)
+		s := New(several{o, registry, c.known}, o, nil, noFault)
 		w := wish(t, "pvc-1", map[string]string{"share": "nas1", "subDir": "one"})
 		w.Params.Shares = []string{c.export}
 		_, err = s.Volumes.Create(ctx, w)
@@ -176,11 +176,11 @@ func TestNested(t *testing.T) {
 			t.Errorf("%s: a new volume: %v", c.export, err)
 		}
 		if c.says != "" {
-			s = New(several{o, &volume.Registry{Unregistered: true}, nil}, o, nil)
+			s = New(several{o, &volume.Registry{Unregistered: true}, nil}, o, nil, noFault)
 			if _, err = s.Volumes.Create(ctx, w); err != nil {
 				t.Errorf("%s: without others: %v", c.export, err)
 			}
-			s = New(several{o, registry, c.known}, o, nil)
+			s = New(several{o, registry, c.known}, o, nil, noFault)
 		}
 		found, err := s.Health.Volume(ctx, volume.Handle{Share: def.Name, Key: "pvc-1"})
 		if overlaps := len(found) == 1 && found[0].Reason == volume.SharesOverlap; err != nil || overlaps != (c.says != "") {

@@ -61,7 +61,7 @@ func beVictim(told string) int {
 	}
 	o, err := open(v.Dir, share.Options{Step: step})
 	if err == nil {
-		s := New(o, o, jobs.NewCopier(o, o, jobs.CopyOptions{Step: step, Workers: 1}))
+		s := New(o, o, jobs.NewCopier(o, o, jobs.CopyOptions{Step: step, Workers: 1}), noFault)
 		if v.Copy != "" {
 			err = copies[v.Copy](s)
 		} else if v.Delete {

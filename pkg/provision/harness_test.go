@@ -96,6 +96,9 @@ func (o *one) tidy(t *testing.T) {
 	}
 }
 
+// noFault has every share take what is written to it.
+func noFault(string) volume.Condition { return volume.Condition{} }
+
 // controller opens a share and returns a Service on it, as a newly started process would.
 func controller(t *testing.T, dir string, opt share.Options) (*Service, *one) {
 	t.Helper()
@@ -105,7 +108,7 @@ func controller(t *testing.T, dir string, opt share.Options) (*Service, *one) {
 	}
 	t.Cleanup(o.share.Close)
 	o.copier = jobs.NewCopier(o, o, jobs.CopyOptions{})
-	return New(o, o, o.copier), o
+	return New(o, o, o.copier, noFault), o
 }
 
 // wish asks for a volume of a class with these parameters.

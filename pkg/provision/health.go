@@ -23,6 +23,8 @@ const (
 // Health says how volumes are.
 type Health struct {
 	*access
+	// fault says why nothing can be written to a share, as far as is known. No Reason: it can be.
+	fault func(share string) volume.Condition
 	known sync.Map // keys of the volumes of each share ([]string by name), for when it is not there
 }
 
@@ -47,10 +49,8 @@ func (w *Health) Volume(ctx context.Context, h volume.Handle) ([]volume.Conditio
 		if err := w.nested(sh.Definition()); err != nil {
 			conditions = append(conditions, volume.Condition{Severity: volume.Degraded, Reason: volume.SharesOverlap, Message: err.Error()})
 		}
-		readOnly, err := sh.ReadOnly(ctx)
-		if err == nil && readOnly {
-			conditions = append(conditions, volume.Condition{Severity: volume.Degraded, Reason: volume.ReadOnlyServer,
-				Message: fmt.Sprintf("share %s is read-only on its server: export it rw, and look whether its disk failed (dmesg)", sh.Definition())})
+		if fault := w.fault(sh.Definition().Name); fault.Reason != "" {
+			conditions = append(conditions, fault)
 		}
 		return conditions, nil
 	})
@@ -62,6 +62,9 @@ func (w *Health) Volume(ctx context.Context, h volume.Handle) ([]volume.Conditio
 
 // absent says what it is for a volume that its share cannot be opened.
 func (w *Health) absent(name string, err error) ([]volume.Condition, error) {
+	if reason := share.Fault(err); reason != "" {
+		return []volume.Condition{{Severity: volume.Inaccessible, Reason: reason, Message: err.Error()}}, nil
+	}
 	switch volume.Kind(err) {
 	case volume.ErrConflict:
 		if _, unknown := w.shares.Registry().Resolve(name); unknown == nil { // it is there, and not as it should be
@@ -111,6 +114,12 @@ func (w *Health) List(ctx context.Context, p volume.Page) ([]volume.Health, stri
 		},
 		read: func(ctx context.Context, sh *share.Share, name, key string) (*volume.Health, error) {
 			conditions, err := volumeHealth(ctx, sh, key)
+			if share.Fault(err) == volume.DiskFailing { // where its record is, or its directory
+				conditions, err = w.absent(name, err)
+			}
+			if fault := w.fault(name); fault.Reason != "" && err == nil {
+				conditions = append(conditions, fault)
+			}
 			if err != nil || conditions == nil {
 				return nil, err
 			}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/mooring-csi/mooring/pkg/share"
 	"github.com/mooring-csi/mooring/pkg/volume"
+	"golang.org/x/sys/unix"
 )
 
 // TestServerDies has a server die under an operation: the caller hears soon, and whoever comes
@@ -25,7 +26,7 @@ func TestServerDies(t *testing.T) {
 	}
 	defer o.share.Close()
 	synctest.Test(t, func(t *testing.T) {
-		s := New(o, o, nil)
+		s := New(o, o, nil, noFault)
 		h := volume.Handle{Share: "nas1", Key: "pvc-1"}
 		stuck, ended := make(chan struct{}), make(chan struct{})
 		hang := func(context.Context, *share.Share) (int, error) {
@@ -96,6 +97,50 @@ func (g *gone) Open(ctx context.Context, name string, options []string) (*share.
 	return g.one.Open(ctx, name, options)
 }
 
+// TestHealthOfDisk has the disk of a share fail.
+func TestHealthOfDisk(t *testing.T) {
+	dir, ctx := t.TempDir(), context.Background()
+	o, err := open(dir, share.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer o.share.Close()
+	shares, fault := &gone{one: o}, volume.Condition{}
+	s := New(shares, o, nil, func(name string) volume.Condition {
+		if name != "nas1" {
+			t.Errorf("asked is of %q", name)
+		}
+		return fault
+	})
+	for _, key := range []string{"pvc-a", "pvc-b"} {
+		if _, err := s.Volumes.Create(ctx, volume.Wish{Name: key, Params: volume.Params{Shares: []string{"nas1"}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h := volume.Handle{Share: "nas1", Key: "pvc-a"}
+	want := func(c volume.Condition) {
+		t.Helper()
+		if got, err := s.Health.Volume(ctx, h); err != nil || len(got) != 1 || got[0] != c {
+			t.Errorf("it is %+v, %v, want %+v", got, err, c)
+		}
+		if got, both := unwell(t, s, 0), []string{"pvc-a " + string(c.Reason), "pvc-b " + string(c.Reason)}; !slices.Equal(got, both) {
+			t.Errorf("not well are %q", got)
+		}
+	}
+	for _, reason := range []volume.Reason{volume.ReadOnlyServer, volume.DiskFailing, volume.ShareFull} {
+		fault = volume.Condition{Severity: volume.Degraded, Reason: reason, Message: "told by the watcher"}
+		want(fault)
+	}
+	fault = volume.Condition{}
+	if all := unwell(t, s, 0); all != nil {
+		t.Errorf("not well are %q", all)
+	}
+	for errno, reason := range map[unix.Errno]volume.Reason{unix.EIO: volume.DiskFailing, unix.EROFS: volume.ReadOnlyServer} {
+		shares.err = o.share.Explain("open it", errno)
+		want(volume.Condition{Severity: volume.Inaccessible, Reason: reason, Message: shares.err.Error()})
+	}
+}
+
 func TestHealth(t *testing.T) {
 	dir, ctx := t.TempDir(), context.Background()
 	o, err := open(dir, share.Options{})
@@ -104,7 +149,7 @@ func TestHealth(t *testing.T) {
 	}
 	defer o.share.Close()
 	shares := &gone{one: o}
-	s := New(shares, o, nil)
+	s := New(shares, o, nil, noFault)
 	for _, key := range []string{"pvc-a", "pvc-b", "pvc-c", "pvc-d"} {
 		if _, err := s.Volumes.Create(ctx, volume.Wish{Name: key, Params: volume.Params{Shares: []string{"nas1"}}}); err != nil {
 			t.Fatal(err)

@@ -53,7 +53,7 @@ func unlaidAt(t *testing.T, dir string) (*opening, *Service) {
 			s.Close()
 		}
 	})
-	return o, New(o, o, jobs.NewCopier(o, o, jobs.CopyOptions{}))
+	return o, New(o, o, jobs.NewCopier(o, o, jobs.CopyOptions{}), noFault)
 }
 
 // TestUnlaid asks for everything but a new volume on an export on which nothing of Mooring's is.

@@ -51,15 +51,16 @@ type Service struct {
 	Health    *Health
 }
 
-// New returns a Service on these shares.
-func New(shares Shares, purger Purger, copier Copier) *Service {
+// New returns a Service on these shares. fault says why nothing can be written to one, as far as is
+// known: see jobs.Watcher.
+func New(shares Shares, purger Purger, copier Copier, fault func(share string) volume.Condition) *Service {
 	a := &access{shares: shares}
 	snapshots := &Snapshots{access: a, purger: purger, copier: copier}
 	return &Service{
 		Volumes:   &Volumes{access: a, purger: purger, copier: copier},
 		Snapshots: snapshots,
 		Groups:    &Groups{access: a, purger: purger, snapshots: snapshots},
-		Health:    &Health{access: a},
+		Health:    &Health{access: a, fault: fault},
 	}
 }
 

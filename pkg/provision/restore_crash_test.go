@@ -184,7 +184,7 @@ func TestRestoreAgainstPurge(t *testing.T) {
 				})
 			}
 			wg.Go(func() {
-				if err := copies["purge"](New(purger, purger, nil)); err != nil {
+				if err := copies["purge"](New(purger, purger, nil, noFault)); err != nil {
 					t.Error(err)
 				}
 			})

@@ -136,7 +136,7 @@ func (c layoutCheck) lookOwn(name string, f *finding) error {
 // lookNamed looks whether something belongs in .mooring.
 func (c layoutCheck) lookNamed(name string, f *finding) error {
 	f.where = stateName(name)
-	if name == formatFile || name == volume.InlineDir || c.own()[name] != nil {
+	if name == formatFile || name == heartbeatFile || name == volume.InlineDir || c.own()[name] != nil {
 		return nil
 	}
 	if name == idFile {

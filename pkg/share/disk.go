@@ -237,7 +237,7 @@ func classify(err error) (advice string, kind error) {
 	case unix.EDQUOT:
 		return ": a quota on the server is used up: raise it, or free some", volume.ErrFull
 	case unix.ESTALE:
-		return ": the export was made anew or its disk is not mounted on the server: look there; the share is mounted again at the next try", volume.ErrUnavailable
+		return ": the export was made anew, or its disk is not mounted on the server or gives errors: look there with dmesg; the share is mounted again at the next try", volume.ErrUnavailable
 	case unix.EIO: // softerr has ETIMEDOUT for a server that is silent (nfs(5))
 		return ": the server reports an input/output error: its disk or file system has failed: look there with dmesg", volume.ErrUnavailable
 	case unix.ETIMEDOUT, unix.ECONNREFUSED, unix.ECONNRESET, unix.EHOSTDOWN, unix.EHOSTUNREACH, unix.ENETUNREACH:

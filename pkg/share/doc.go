@@ -8,6 +8,7 @@
 //	.mooring/                           mode 0700
 //	  format.json                       what a program has to know in order to change anything here
 //	  id.json                           the id of a share whose format.json says none
+//	  heartbeat                         rewritten now and then, to see whether the disk takes it
 //	  volumes/<key>/                    the entry of a volume. Its record has one of these names:
 //	    making.json                       it is being created
 //	    placing.json                      the same, and its tree is being put in its place

@@ -350,7 +350,7 @@ func clearShare(g *ground) (left []string) {
 	}
 	g.must(g.sweepStaging())
 	for _, p := range g.tree() {
-		if p == ".mooring/" || p == ".mooring/"+formatFile || p == ".mooring/"+idFile || p == ".mooring/inline/" {
+		if p == ".mooring/" || p == ".mooring/"+formatFile || p == ".mooring/"+idFile || p == ".mooring/"+heartbeatFile || p == ".mooring/inline/" {
 			continue
 		}
 		if own, ok := strings.CutPrefix(strings.TrimSuffix(p, "/"), ".mooring/"); ok && g.own()[own] != nil {

@@ -246,13 +246,3 @@ func (s *Share) Now(ctx context.Context) (now time.Time, err error) {
 	}
 	return s.now()
 }
-
-// ReadOnly reports whether the server lets nobody write to the share's directory, other than
-// one who may not write there.
-func (s *Share) ReadOnly(ctx context.Context) (readOnly bool, err error) {
-	defer s.explain(&err, "ask whether it can be written to")
-	if err := ctx.Err(); err != nil {
-		return false, err
-	}
-	return beneath.ReadOnly(s.root)
-}

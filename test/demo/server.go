@@ -88,7 +88,7 @@ func trash() (int, error) {
 // leftOver names everything in the export but the directories that Mooring keeps for ever.
 func leftOver() ([]string, error) {
 	own := map[string]bool{".": true, stateDir: true}
-	for _, name := range []string{"format.json", "volumes", "claims", "parents", "snapshots", "groups", "staging", "jobs", "trash"} {
+	for _, name := range []string{"format.json", "heartbeat", "volumes", "claims", "parents", "snapshots", "groups", "staging", "jobs", "trash"} {
 		own[stateDir+"/"+name] = true
 	}
 	var left []string

@@ -59,7 +59,7 @@ func TestLayout(t *testing.T) {
 		t.Fatalf("README.md does not show %s", volume.StateDir)
 	}
 	tree, _, _ = strings.Cut(tree, "```")
-	told, shown, known := map[string]bool{}, map[string]bool{}, map[string]bool{volume.FormatName: true, volume.InlineDir: true}
+	told, shown, known := map[string]bool{}, map[string]bool{}, map[string]bool{volume.FormatName: true, "heartbeat": true, volume.InlineDir: true}
 	for _, m := range regexp.MustCompile(`(?m)^  ([a-z][a-z.]*)`).FindAllStringSubmatch(in, -1) {
 		told[m[1]] = true
 	}

@@ -59,7 +59,7 @@ func serve(t *testing.T, dir, endpoint string) {
 	copier := jobs.NewCopier(shares, purger, jobs.CopyOptions{})
 	copied := make(chan struct{})
 	go func() { defer close(copied); copier.Run(ctx) }()
-	service := provision.New(shares, purger, copier)
+	service := provision.New(shares, purger, copier, jobs.NewWatcher(shares).Fault)
 	ready := &atomic.Bool{}
 	ready.Store(true)
 	node, err := publish.New(source.Current, mounter, probe.NewMounts(probe.NewServers(answers), statfs), filepath.Join(dir, "node"), nil)

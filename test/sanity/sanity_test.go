@@ -47,6 +47,6 @@ func leftOn(t *testing.T, export string) []string {
 
 // layout is what Mooring keeps of its own.
 var layout = map[string]bool{
-	".": true, ".mooring": true, ".mooring/format.json": true, ".mooring/volumes": true, ".mooring/claims": true, ".mooring/parents": true,
+	".": true, ".mooring": true, ".mooring/format.json": true, ".mooring/heartbeat": true, ".mooring/volumes": true, ".mooring/claims": true, ".mooring/parents": true,
 	".mooring/snapshots": true, ".mooring/groups": true, ".mooring/jobs": true, ".mooring/staging": true, ".mooring/trash": true,
 }

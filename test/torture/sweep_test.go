@@ -127,7 +127,7 @@ func (h aftermath) empty() {
 			in := strings.Split(name, "/")
 			switch {
 			case err != nil, in[0] != ".mooring" && e.IsDir(), len(in) == 1, in[1] == "claims" && e.IsDir(), in[1] == "parents":
-			case len(in) == 2 && (e.IsDir() || in[1] == "format.json"):
+			case len(in) == 2 && (e.IsDir() || in[1] == "format.json" || in[1] == "heartbeat"):
 			default:
 				left = append(left, name)
 			}

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package share
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/mooring-csi/mooring/pkg/volume"
+	"golang.org/x/sys/unix"
+)
+
+// TestBeat writes the heartbeat again and again, and nothing else.
+func TestBeat(t *testing.T) {
+	g := newGround(t)
+	before := g.picture()
+	for _, there := range []string{"", "longer than what is to be there" + heartbeat, heartbeat} {
+		if there != "" {
+			g.put(".mooring/heartbeat", there)
+		}
+		g.must(g.Beat(t.Context()))
+		if got := g.text(".mooring/heartbeat"); got != heartbeat {
+			t.Errorf("it is %q", got)
+		}
+	}
+	if got := problemsOf(g); len(got) > 0 {
+		t.Errorf("a check finds %q", got)
+	}
+	g.must(os.Remove(g.at(".mooring/heartbeat")))
+	if d := differ(g.picture(), before); d != "" {
+		t.Errorf("besides, it has changed:\n%s", d)
+	}
+}
+
+// TestNoBeat has shares that are not to be written to.
+func TestNoBeat(t *testing.T) {
+	for name, opt := range map[string]Options{"not laid out": {}, "only to look": {ReadOnly: true}} {
+		t.Run(name, func(t *testing.T) {
+			dir := scratch(t)
+			if opt.ReadOnly {
+				openAt(t, dir, Options{Maker: stranger, LayOut: true})
+			}
+			s, err := Open(dir, nas1, opt)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			if err := s.Beat(t.Context()); err != nil {
+				t.Error(err)
+			}
+			if _, err := os.Lstat(dir + "/.mooring/heartbeat"); !errors.Is(err, os.ErrNotExist) || s.Lost() {
+				t.Errorf("it was written (%v), or the share is lost", err)
+			}
+		})
+	}
+}
+
+// TestBeatFails has something else be there, and no time.
+func TestBeatFails(t *testing.T) {
+	g := newGround(t)
+	g.must(os.Mkdir(g.at(".mooring/heartbeat"), 0o700))
+	if err := g.Beat(t.Context()); err == nil || !strings.Contains(err.Error(), "share nas1") || !strings.Contains(err.Error(), "write .mooring/heartbeat") {
+		t.Errorf("the error is %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	g.refused("without time", g.Beat(ctx), volume.ErrTimeout)
+}
+
+// TestFault names what errors say of a file system, as they come from a share.
+func TestFault(t *testing.T) {
+	g := newGround(t)
+	for errno, want := range map[unix.Errno]volume.Reason{
+		unix.EIO: volume.DiskFailing, unix.EROFS: volume.ReadOnlyServer, unix.ENOSPC: volume.ShareFull, unix.EDQUOT: volume.ShareFull,
+		unix.EACCES: volume.AccessDenied, unix.EPERM: volume.AccessDenied, unix.ESTALE: "", unix.ETIMEDOUT: "", unix.EINVAL: "",
+	} {
+		err := g.Explain("try", fmt.Errorf("write: %w", errno))
+		if got := Fault(err); got != want {
+			t.Errorf("of %v it says %q", err, got)
+		}
+	}
+	if got := Fault(nil); got != "" {
+		t.Errorf("of no error it says %q", got)
+	}
+}

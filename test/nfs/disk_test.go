@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build lab
+
+package nfs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/mooring-csi/mooring/test/lab"
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc/codes"
+)
+
+const (
+	// diskPatience is for a controller to notice what has become of a disk: it writes to it once a
+	// minute, and every 15 seconds to one that has failed.
+	diskPatience = 3 * time.Minute
+	// diskMetrics is where the controller serves metrics.
+	diskMetrics = "127.0.0.1:9876"
+)
+
+// failing is a site with two volumes on a disk of the second server, of which a pod of a node has
+// the first.
+type failing struct {
+	*site
+	kind string
+	pod  *seat
+}
+
+// onDisk makes a disk with a file system of that kind, and a site on it.
+func onDisk(t *testing.T, kind string) failing {
+	t.Helper()
+	if err := errors.Join(lab.Do("second"), lab.Do("second", "disk", kind)); err != nil {
+		t.Fatal(err)
+	}
+	dir := "/disk-" + kind + "/" + strings.ReplaceAll(t.Name(), "/", "-")
+	mkdir(t, lab.View+dir)
+	s := newSiteAt(t, dir, lab.View+dir, "mountOptions: [nfsvers=4.2]")
+	s.config = strings.Replace(s.config, "servers: ["+lab.Server+"]", "servers: ["+secondServer+"]", 1)
+	s.ctl = s.start("controller", "controller", "--metrics-address", diskMetrics)
+	f := failing{site: s, kind: kind, pod: s.seat(s.start("node", "node"), s.mustCreate("pvc-1", ""))}
+	f.pod.must(f.pod.publish("pod", false))
+	s.mustCreate("pvc-2", "")
+	list, err := s.ctl.Controller.ControllerListVolumeHealth(soon(t), &csi.ControllerListVolumeHealthRequest{})
+	if f.pod.must(err); list.GetEntries() != nil {
+		t.Errorf("not well are %v", list)
+	}
+	return f
+}
+
+// breaks has the disk have an accident, and returns what mends it.
+func (f failing) breaks(accident ...string) (mend func()) {
+	f.t.Helper()
+	broken := true
+	mend = func() {
+		if broken {
+			broken = false
+			if err := lab.Do("second", "disk", f.kind, "mend"); err != nil {
+				f.t.Error(err)
+			}
+		}
+	}
+	f.t.Cleanup(mend)
+	if err := lab.Do(append([]string{"second", "disk", f.kind}, accident...)...); err != nil {
+		f.t.Fatal(err)
+	}
+	return mend
+}
+
+// seen waits until the controller says of both volumes what is wrong, in both calls, and in the metrics
+// which fault the share has; "" for nothing.
+func (f failing) seen(reason, fault string) {
+	f.t.Helper()
+	var last any
+	eventually(f.t, diskPatience, "the controller says "+reason, func() bool {
+		r, err := f.ctl.Controller.ControllerGetVolumeHealth(soon(f.t), &csi.ControllerGetVolumeHealthRequest{VolumeId: "nas1/pvc-2"})
+		list, err2 := f.ctl.Controller.ControllerListVolumeHealth(soon(f.t), &csi.ControllerListVolumeHealthRequest{})
+		if now := fmt.Sprint(r, list, err, err2); now != last {
+			last = now
+			f.t.Log(last)
+		}
+		if err != nil || err2 != nil || f.fault() != fault {
+			return false
+		}
+		if reason == "" {
+			return r.GetVolumeHealth().GetHealthStatuses() == nil && list.GetEntries() == nil
+		}
+		return len(list.GetEntries()) == 2 && tells(r.GetVolumeHealth(), reason) && tells(list.GetEntries()[0], reason) && tells(list.GetEntries()[1], reason)
+	})
+}
+
+// tells reports whether a reason is among those that are given.
+func tells(h *csi.VolumeHealth, reason string) bool {
+	return slices.ContainsFunc(h.GetHealthStatuses(), func(c *csi.VolumeHealth_VolumeHealthEntry) bool { return c.GetReason() == reason })
+}
+
+var faultTold = regexp.MustCompile(`mooring_share_fault\{reason="(\w+)",share="nas1"\} ([01])\n`)
+
+// fault returns which the metrics tell; "none told" where they do not even tell of those that there are not.
+func (f failing) fault() string {
+	f.t.Helper()
+	all, is := faultTold.FindAllStringSubmatch(f.metrics(), -1), ""
+	for _, m := range all {
+		if m[2] == "1" {
+			is += m[1]
+		}
+	}
+	if len(all) != 4 {
+		return "none told"
+	}
+	return is
+}
+
+// metrics returns what the controller serves.
+func (f failing) metrics() string {
+	f.t.Helper()
+	r, err := http.Get("http://" + diskMetrics + "/metrics")
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	defer r.Body.Close()
+	text, err := io.ReadAll(r.Body)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return string(text)
+}
+
+// TestDisk has disks fail, and be well again: controller and node say so, in words, and all goes on
+// by itself.
+func TestDisk(t *testing.T) {
+	const readOnly, fails = "read-only on the server: export it rw, or look there with dmesg whether", "look there with dmesg"
+	for name, c := range map[string]struct {
+		kind, accident          string
+		controller, fault, node string
+		code                    codes.Code // of what is to be created meanwhile
+		says                    string
+	}{
+		"ext4 after an error":          {"ext4", "readonly", "ReadOnlyServer", "ReadOnlyServer", "ReadOnlyServer", codes.PermissionDenied, readOnly},
+		"ext4 that takes nothing":      {"ext4", "error_writes", "ReadOnlyServer", "ReadOnlyServer", "ReadOnlyServer", codes.PermissionDenied, readOnly},
+		"ext4 that cannot be read":     {"ext4", "error", "DiskFailing", "ReadOnlyServer", "ReadOnlyServer", codes.PermissionDenied, readOnly},
+		"XFS that takes nothing":       {"xfs", "error_writes", "DiskFailing", "DiskFailing", "DiskFailing", codes.Unavailable, fails},
+		"XFS of which nothing is left": {"xfs", "error", "DiskFailing", "DiskFailing", "DiskFailing", codes.Unavailable, fails},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := onDisk(t, c.kind)
+			wantReasons(t, f.pod.health(f.pod.target("pod")))
+			mend := f.breaks(c.accident)
+			f.pod.writes("pod", unix.EIO, unix.EROFS)
+			f.seen(c.controller, c.fault)
+			wantReasons(t, f.pod.health(f.pod.target("pod")), c.node)
+			_, err := f.create("pvc-3", nil)
+			wantCode(t, err, c.code, "nas1", c.says)
+			_, err = f.ctl.Controller.CreateSnapshot(soon(t), &csi.CreateSnapshotRequest{SourceVolumeId: "nas1/pvc-1", Name: "snap-1"})
+			wantCode(t, err, c.code, "nas1", c.says)
+			if err = f.delete("nas1/pvc-2"); err == nil || !strings.Contains(err.Error(), "dmesg") {
+				t.Errorf("to delete ends with %v", err)
+			}
+			mend()
+			f.seen("", "")
+			eventually(t, patience, "the node says nothing any more", func() bool { return len(f.pod.health(f.pod.target("pod"))) == 0 })
+			f.pod.writes("pod")
+			f.mustCreate("pvc-3", "")
+			f.pod.leave("pod")
+		})
+	}
+}
+
+// TestBadBlock has a disk of which one block cannot be read, in which a volume is recorded: that volume
+// is not well. Nobody can tell of the blocks of which nobody asks.
+func TestBadBlock(t *testing.T) {
+	f := onDisk(t, "ext4")
+	f.breaks("dust", f.at(".mooring/volumes/pvc-2/record.json"))
+	for id, want := range map[string][]string{"nas1/pvc-2": {"DiskFailing"}, "nas1/pvc-1": nil} {
+		r, err := f.ctl.Controller.ControllerGetVolumeHealth(soon(t), &csi.ControllerGetVolumeHealthRequest{VolumeId: id})
+		f.pod.must(err)
+		wantReasons(t, reasons(t, r.GetVolumeHealth()), want...)
+	}
+	list, err := f.ctl.Controller.ControllerListVolumeHealth(soon(t), &csi.ControllerListVolumeHealthRequest{})
+	if f.pod.must(err); len(list.GetEntries()) != 1 || !tells(list.GetEntries()[0], "DiskFailing") {
+		t.Errorf("not well are %v", list)
+	}
+	wantReasons(t, f.pod.health(f.pod.target("pod")))
+	f.mustCreate("pvc-3", "")
+	f.pod.leave("pod")
+}
+
+// writes writes a file in a pod's directory, which fails with one of the errors, if there are any.
+func (a *seat) writes(pod string, wants ...unix.Errno) {
+	a.t.Helper()
+	done := make(chan error, 1)
+	go func() {
+		f, err := os.OpenFile(filepath.Join(a.target(pod), "written"), os.O_CREATE|os.O_WRONLY, 0o600)
+		if err == nil {
+			_, err = f.WriteString("a few words")
+			err = errors.Join(err, f.Sync(), f.Close())
+		}
+		done <- err
+	}()
+	var err error
+	select {
+	case err = <-done:
+	case <-time.After(patience):
+		err = context.DeadlineExceeded
+	}
+	for _, want := range wants {
+		if errors.Is(err, want) {
+			return
+		}
+	}
+	if len(wants) > 0 || err != nil {
+		a.t.Fatalf("to write ends with %v", err)
+	}
+}
