@@ -49,6 +49,8 @@ func anywhere() []Trouble {
 	return []Trouble{
 		{"late", Fail, "No answer came in time, from a server that answers otherwise.",
 			"The server may be in the grace period after a restart (up to 90 seconds), or its disk hangs. Try again; look at the server's log.", "@dmesg | tail"},
+		{"disk-failed", Fail, "The server reports an error of its file system, or of the disk.",
+			"Look for errors of the disk on the server; the file system may have been shut down. Know what the disk has before you restart anything.", "@dmesg | tail"},
 		{"failed", Fail, "It failed in another way, as the finding says.",
 			"Look at this machine's log and the server's at that time.", "@dmesg | tail"},
 	}
@@ -160,8 +162,6 @@ func mountTroubles() []Trouble {
 			"Have mount(8) see the host's /sys/fs/selinux and /etc/selinux, or take the option away where SELinux is off.", "getenforce"},
 		{"less", Fail, "The mount has less than the options ask for.",
 			"Ask for what server and machine have, or have them offer more.", "findmnt -t nfs,nfs4 -o SOURCE,TARGET,OPTIONS"},
-		{"disk-failed", Fail, "The server reports an error of its file system, or of the disk.",
-			"Look for errors of the disk on the server; the file system may have been shut down.", "@dmesg | tail"},
 		{"stale", Fail, "The export was made anew, or its disk is not mounted on the server.",
 			"Look at the disk on the server, and export again.", "@exportfs -ra"},
 		{"silent", Fail, "The server answers, and not to a mount.",
@@ -204,8 +204,8 @@ func placeChecks() []Check {
 func writingChecks() []Check {
 	return []Check{
 		{"writable", "can be written", "a probe file is made, written and synced", "Mooring keeps its records on the share, and makes directories there.", []Trouble{
-			{"read-only", Fail, "The export is read-only.",
-				"Export it rw on the server.", "@exportfs -v | grep -A1 {path}"},
+			{"read-only", Fail, "The share is read-only on the server: its file system went read-only after an error of its disk, or it is exported so.",
+				"Look for errors of the disk on the server first. If there are none, export it rw.", "@dmesg | tail -30; exportfs -v | grep -A1 {path}"},
 			{"not-allowed", Fail, "The server does not let us: it maps root to nobody (root_squash), and the directory is another's.",
 				"Export with no_root_squash, or give the directory to the user that root is mapped to.", "@chown nobody {path}"},
 			{"full", Fail, "No space is left.",

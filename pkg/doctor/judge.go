@@ -234,6 +234,8 @@ func (s *sheet) failure(id, step string, f *Facts) {
 		s.skip(id, "the server took too long before")
 	case failure.Late:
 		s.trouble(id, "late", "%s", failure.Message)
+	case failure.Errno == unix.EIO:
+		s.trouble(id, "disk-failed", "%s", failure.Message)
 	default:
 		s.trouble(id, "failed", "%s", failure.Message)
 	}

@@ -89,6 +89,8 @@ func sicknesses() []sick {
 		{name: "wrong path by 3", path: lab.Exports + "/no/such/path", lines: []string{"mountOptions: [nfsvers=3]"}, want: map[string]string{"path": "no-path"}, exit: 2},
 		{name: "bad option", lines: []string{"mountOptions: [bananas]"}, want: map[string]string{"mounts": "bad-option"}, exit: 2},
 		{name: "read-only", export: "readonly", want: map[string]string{"writable": "read-only"}, exit: 2},
+		{name: "gone read-only", begin: disk("readonly"), server: secondServer, path: "/disk-ext4", want: map[string]string{"writable": "read-only"}, exit: 2},
+		{name: "disk failing", begin: disk("error_writes"), server: secondServer, path: "/disk-ext4", want: map[string]string{"writable": "disk-failed"}, exit: 2},
 		{name: "squashed", export: "squash", want: map[string]string{"root": "squashed"}, says: "what root makes belongs to user 65534", exit: 1},
 		{name: "closed", export: "closed", want: map[string]string{"writable": "not-allowed"}, exit: 2},
 		{name: "no clones", export: "ext4", want: map[string]string{"clone": "no-clone"}, exit: 1},
@@ -104,6 +106,16 @@ func sicknesses() []sick {
 		{name: "not root", wrap: []string{"setpriv", "--reuid", "65534", "--clear-groups"}, want: map[string]string{"privilege": "no-privilege"}, exit: 2},
 		{name: "one of two servers", server: "no-such-host.invalid, 127.0.0.1", want: map[string]string{"no-such-host.invalid resolves": "unresolved"}, exit: 2},
 		{name: "not given", args: []string{"--shares-dir", "/nowhere"}, want: map[string]string{"mounts": "not-given"}, exit: 2},
+	}
+}
+
+// disk has the disk of the second server have an accident.
+func disk(accident string) func(t *testing.T) {
+	return func(t *testing.T) {
+		if err := errors.Join(lab.Do("second"), lab.Do("second", "disk", "ext4")); err != nil {
+			t.Fatal(err)
+		}
+		failing{site: &site{t: t}, kind: "ext4"}.breaks(accident)
 	}
 }
 
