@@ -4,6 +4,7 @@ package jobs
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -43,7 +44,7 @@ func (s Seen) Faults() map[string]bool {
 		return nil
 	}
 	all := map[string]bool{}
-	for _, reason := range []volume.Reason{volume.DiskFailing, volume.ReadOnlyServer, volume.ShareFull, volume.AccessDenied} {
+	for _, reason := range []volume.Reason{volume.DiskFailing, volume.ReadOnlyServer, volume.ShareFull, volume.AccessDenied, volume.SlowResponses} {
 		all[string(reason)] = reason == s.Fault.Reason
 	}
 	return all
@@ -60,11 +61,13 @@ type Watcher struct {
 	mu   sync.Mutex
 	seen map[string]Seen
 	busy map[string]bool // shares that are being looked at
+	// writing are the shares that are being written to: they are looked at meanwhile.
+	writing map[string]bool
 }
 
 // NewWatcher returns a Watcher of the pool's shares.
 func NewWatcher(shares *pool.Pool) *Watcher {
-	w := &Watcher{pool: shares, seen: map[string]Seen{}, busy: map[string]bool{}, beat: (*share.Share).Beat}
+	w := &Watcher{pool: shares, seen: map[string]Seen{}, busy: map[string]bool{}, writing: map[string]bool{}, beat: (*share.Share).Beat}
 	w.ask = w.see
 	return w
 }
@@ -137,9 +140,10 @@ func (w *Watcher) look(ctx context.Context, name string) {
 		defer cancel()
 		seen := w.ask(within, before)
 		done <- seen
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		delete(w.busy, name)
+		w.free(w.busy, name)
+		if seen.Up { // whether it is does not depend on how long it takes to write
+			w.write(ctx, seen)
+		}
 	}()
 	var seen Seen
 	select {
@@ -151,13 +155,7 @@ func (w *Watcher) look(ctx context.Context, name string) {
 			seen = before.down()
 		}
 	}
-	if ctx.Err() != nil {
-		return // that the driver ends says nothing of the share
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.seen[name] = seen
-	tell(klog.FromContext(ctx), before, seen)
+	w.note(ctx, seen)
 }
 
 // before returns what the last look at a share has shown.
@@ -167,6 +165,28 @@ func (w *Watcher) before(name string) Seen {
 	seen := w.seen[name]
 	seen.Share = name
 	return seen
+}
+
+// free has a share be looked at, or written to, again.
+func (w *Watcher) free(busy map[string]bool, name string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(busy, name)
+}
+
+// note keeps what a look has shown. What was found since of whether it can be written to stays.
+func (w *Watcher) note(ctx context.Context, seen Seen) {
+	if ctx.Err() != nil {
+		return // that the driver ends says nothing of the share
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	was := w.seen[seen.Share]
+	if seen.Beat.Before(was.Beat) {
+		seen.Fault, seen.Beat = was.Fault, was.Beat
+	}
+	w.seen[seen.Share] = seen
+	tell(klog.FromContext(ctx), was, seen)
 }
 
 // down is what is seen of a share that cannot be looked at: whether it can be written to stays as it was.
@@ -183,7 +203,7 @@ func tell(log klog.Logger, before, now Seen) {
 	}
 }
 
-// see opens a share, asks how full it is and, now and then, writes to it.
+// see opens a share, and asks how full it is.
 func (w *Watcher) see(ctx context.Context, before Seen) Seen {
 	s, release, err := w.pool.Open(ctx, before.Share, nil)
 	if err != nil {
@@ -195,15 +215,51 @@ func (w *Watcher) see(ctx context.Context, before Seen) Seen {
 	if err != nil {
 		return before.down().failed(err)
 	}
-	now := Seen{Share: before.Share, Up: true, Took: time.Since(start), Space: space, Fault: before.Fault, Beat: before.Beat}
-	if now.Fault.Reason == "" && !now.Beat.IsZero() && time.Since(now.Beat) < beatInterval || !beats(s) {
-		return now
+	return Seen{Share: before.Share, Up: true, Took: time.Since(start), Space: space, Fault: before.Fault, Beat: before.Beat}
+}
+
+// write writes to a share that is up, where it is time for that, and notes what comes back, or that
+// nothing does.
+func (w *Watcher) write(ctx context.Context, seen Seen) {
+	if !w.beginWrite(seen) {
+		return
 	}
-	if err := w.beat(s, ctx); err != nil {
-		return now.failed(err)
+	defer w.free(w.writing, seen.Share)
+	within, cancel := context.WithTimeout(ctx, watchPatience)
+	defer cancel()
+	s, release, err := w.pool.Open(within, seen.Share, nil)
+	if err != nil {
+		return // the next look says why
 	}
-	now.Fault, now.Beat = volume.Condition{}, time.Now()
-	return now
+	defer release()
+	if !beats(s) {
+		return
+	}
+	late := time.AfterFunc(watchPatience, func() {
+		seen := w.before(seen.Share)
+		seen.Fault, seen.Beat = volume.Condition{Severity: volume.Degraded, Reason: volume.SlowResponses,
+			Message: fmt.Sprintf("share %s: what is written does not get to the server's disk within %v: look at its disks and its load", s.Definition(), watchPatience)}, time.Now()
+		w.note(ctx, seen)
+	})
+	err = w.beat(s, within)
+	late.Stop()
+	seen = w.before(seen.Share)
+	if err == nil {
+		seen.Fault, seen.Beat = volume.Condition{}, time.Now()
+	}
+	w.note(ctx, seen.failed(err))
+}
+
+// beginWrite reports whether it is time to write to a share, and nobody does.
+func (w *Watcher) beginWrite(seen Seen) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	soon := seen.Fault.Reason == "" && !seen.Beat.IsZero() && time.Since(seen.Beat) < beatInterval
+	if soon || w.writing[seen.Share] {
+		return false
+	}
+	w.writing[seen.Share] = true
+	return true
 }
 
 // beats reports whether a share is to be written to: one that nobody has laid out is not, nor one

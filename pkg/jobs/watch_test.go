@@ -196,7 +196,7 @@ func TestFaults(t *testing.T) {
 				t.Errorf("seen is %q, with %+v; want %s and %s", got, fault, state, reason)
 			}
 			told := w.Status()[0].Faults()
-			if is, known := told[string(reason)]; len(told) != 4 || is != known || known != (reason != "") {
+			if is, known := told[string(reason)]; len(told) != 5 || is != known || known != (reason != "") {
 				t.Errorf("told is %v, want %s", told, reason)
 			}
 			now := strings.TrimPrefix(log.String(), before)
@@ -233,5 +233,47 @@ func TestFaults(t *testing.T) {
 		down.Store(&bad)
 		s.register(nas1(0))
 		want(watchInterval, "down", volume.DiskFailing, "Share cannot be written to")
+	})
+}
+
+// TestBeatHangs has a disk take nothing and refuse nothing: that is told, the share is looked at all the
+// same, and it is not written to a second time before the first has come back.
+func TestBeatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, nas1(0))
+		defer s.end()
+		release := make(chan struct{})
+		var tries, looks atomic.Int64
+		w := s.watch(func(w *Watcher) {
+			w.ask = func(ctx context.Context, before Seen) Seen { looks.Add(1); return w.see(ctx, before) }
+			w.beat = func(sh *share.Share, _ context.Context) error {
+				if tries.Add(1) == 1 {
+					<-release // whatever ctx says, as write(2) does
+					return sh.Explain("write", unix.ETIMEDOUT)
+				}
+				return nil
+			}
+		})
+		want := func(reason volume.Reason, tried int64) {
+			t.Helper()
+			if got := seen(w); got != "nas1 up" || tries.Load() != tried || w.Fault("nas1").Reason != reason {
+				t.Errorf("seen is %q, after %d tries, with %+v", got, tries.Load(), w.Fault("nas1"))
+			}
+		}
+		want("", 1)
+		time.Sleep(watchPatience)
+		synctest.Wait()
+		want(volume.SlowResponses, 1)
+		time.Sleep(10 * watchInterval)
+		synctest.Wait()
+		if want(volume.SlowResponses, 1); looks.Load() != 11 {
+			t.Errorf("it was looked at %d times", looks.Load())
+		}
+		close(release)
+		synctest.Wait()
+		want(volume.SlowResponses, 1)
+		time.Sleep(watchInterval)
+		synctest.Wait()
+		want("", 2)
 	})
 }

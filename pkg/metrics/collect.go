@@ -123,7 +123,7 @@ type shares struct {
 var (
 	shareOpen       = prometheus.NewDesc("mooring_share_mounted", "1 for each share that the controller has mounted.", []string{"share"}, nil)
 	shareUp         = prometheus.NewDesc("mooring_share_up", "1 for each share that could be used when the controller looked at it last, 0 for one that could not.", []string{"share"}, nil)
-	shareFault      = prometheus.NewDesc("mooring_share_fault", "1 for the reason for which the controller could not write to the share when it tried last (DiskFailing, ReadOnlyServer, ShareFull, AccessDenied), 0 for each other; not there where it has not tried.", []string{"share", "reason"}, nil)
+	shareFault      = prometheus.NewDesc("mooring_share_fault", "1 for the reason for which the controller could not write to the share when it tried last (DiskFailing, ReadOnlyServer, ShareFull, AccessDenied, SlowResponses), 0 for each other; not there where it has not tried.", []string{"share", "reason"}, nil)
 	shareTook       = prometheus.NewDesc("mooring_share_response_seconds", "Time until the share said how full it is when the controller looked at it last.", []string{"share"}, nil)
 	shareCapacity   = prometheus.NewDesc("mooring_share_capacity_bytes", "Size of the share's file system, or of the quota on it.", []string{"share"}, nil)
 	shareFree       = prometheus.NewDesc("mooring_share_free_bytes", "What of that is free for everybody.", []string{"share"}, nil)

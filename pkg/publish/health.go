@@ -83,7 +83,7 @@ func (h *Health) ask(ctx context.Context, e mount.Entry) []volume.Condition {
 		return nil
 	case errors.Is(err, unix.ESTALE):
 		return []volume.Condition{{Severity: volume.Inaccessible, Reason: volume.StaleFileHandle,
-			Message: fmt.Sprintf("%s was exported anew, or its directory made anew: the pod has a stale mount: restart it, and it gets a new one", e.Source)}}
+			Message: fmt.Sprintf("%s was exported anew, or its directory made anew, or its file system has failed (dmesg on the server): the pod has a stale mount: restart it when the server is well, and it gets a new one", e.Source)}}
 	case notLetIn(err):
 		return []volume.Condition{{Severity: volume.Inaccessible, Reason: volume.AccessDenied,
 			Message: fmt.Sprintf("%s: %s", e.Source, volume.NotLetIn(e.Super))}}

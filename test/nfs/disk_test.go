@@ -118,7 +118,7 @@ func (f failing) fault() string {
 			is += m[1]
 		}
 	}
-	if len(all) != 4 {
+	if len(all) != 5 {
 		return "none told"
 	}
 	return is
@@ -145,21 +145,25 @@ func TestDisk(t *testing.T) {
 	const readOnly, fails = "read-only on the server: export it rw, or look there with dmesg whether", "look there with dmesg"
 	for name, c := range map[string]struct {
 		kind, accident          string
+		forgets                 bool // the server what it has in its memory of the disk
 		controller, fault, node string
 		code                    codes.Code // of what is to be created meanwhile
 		says                    string
 	}{
-		"ext4 after an error":          {"ext4", "readonly", "ReadOnlyServer", "ReadOnlyServer", "ReadOnlyServer", codes.PermissionDenied, readOnly},
-		"ext4 that takes nothing":      {"ext4", "error_writes", "ReadOnlyServer", "ReadOnlyServer", "ReadOnlyServer", codes.PermissionDenied, readOnly},
-		"ext4 that cannot be read":     {"ext4", "error", "DiskFailing", "ReadOnlyServer", "ReadOnlyServer", codes.PermissionDenied, readOnly},
-		"XFS that takes nothing":       {"xfs", "error_writes", "DiskFailing", "DiskFailing", "DiskFailing", codes.Unavailable, fails},
-		"XFS of which nothing is left": {"xfs", "error", "DiskFailing", "DiskFailing", "DiskFailing", codes.Unavailable, fails},
+		"ext4 after an error":          {"ext4", "readonly", false, "ReadOnlyServer", "ReadOnlyServer", "ReadOnlyServer", codes.PermissionDenied, readOnly},
+		"ext4 that takes nothing":      {"ext4", "error_writes", false, "ReadOnlyServer", "ReadOnlyServer", "ReadOnlyServer", codes.PermissionDenied, readOnly},
+		"ext4 that cannot be read":     {"ext4", "error", true, "DiskFailing", "ReadOnlyServer", "ReadOnlyServer", codes.PermissionDenied, readOnly},
+		"XFS that takes nothing":       {"xfs", "error_writes", false, "DiskFailing", "DiskFailing", "DiskFailing", codes.Unavailable, fails},
+		"XFS of which nothing is left": {"xfs", "error", true, "DiskFailing", "DiskFailing", "StaleFileHandle", codes.Unavailable, fails},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := onDisk(t, c.kind)
 			wantReasons(t, f.pod.health(f.pod.target("pod")))
 			mend := f.breaks(c.accident)
-			f.pod.writes("pod", unix.EIO, unix.EROFS)
+			if c.forgets {
+				says(t, "echo 3 >/proc/sys/vm/drop_caches")
+			}
+			f.pod.writes("pod", unix.EIO, unix.EROFS, unix.ESTALE)
 			f.seen(c.controller, c.fault)
 			wantReasons(t, f.pod.health(f.pod.target("pod")), c.node)
 			_, err := f.create("pvc-3", nil)

@@ -115,6 +115,9 @@ func disk(accident string) func(t *testing.T) {
 		if err := errors.Join(lab.Do("second"), lab.Do("second", "disk", "ext4")); err != nil {
 			t.Fatal(err)
 		}
+		eventually(t, patience, "the server has no grace period", func() bool { // after another test has mended the disk
+			return says(t, "nsenter -t $(cat /run/second.pid) -m cat /proc/fs/nfsd/v4_end_grace") == "Y"
+		})
 		failing{site: &site{t: t}, kind: "ext4"}.breaks(accident)
 	}
 }
