@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,7 @@ const repeats = 5
 // accident is a row of the table.
 type accident struct {
 	name, begin, end string
+	share            string        // which has it; "": faulty
 	kill             bool          // the program is killed in the middle of each call, and asked again
 	lasts            time.Duration // 0: until all is asked; else calls are repeated until it is over
 }
@@ -35,6 +37,8 @@ func accidents() []accident {
 		{name: "takes 5 s to answer", begin: "slow", end: "brisk"},
 		{name: "has it exported anew (stale)", begin: "renew"},
 		{name: "is silent for 60 s", begin: "cut", end: "heal", lasts: time.Minute},
+		{name: "has a disk that gives errors (XFS)", begin: "disk xfs error", end: "disk xfs mend", share: "xfs"},
+		{name: "has a file system that an error made read-only (ext4)", begin: "disk ext4 readonly", end: "disk ext4 mend", share: "ext4"},
 		{name: "is silent, plugin killed meanwhile", begin: "cut", end: "heal", kill: true},
 	}
 }
@@ -95,7 +99,7 @@ func (n *node) prepare(share string, count int) (set, error) {
 // accident makes volumes, has the accident, makes every call, and ends it.
 func (n *node) accident(a accident) (row, error) {
 	r := row{accident: a}
-	faulty, err := n.prepare("faulty", 1)
+	faulty, err := n.prepare(cmp.Or(a.share, "faulty"), 1)
 	if err != nil {
 		return r, err
 	}
@@ -105,13 +109,13 @@ func (n *node) accident(a accident) (row, error) {
 	}
 	time.Sleep(6 * time.Second) // nothing that was heard before counts as fresh
 	if a.begin != "" {
-		if err := lab.Do("second", a.begin); err != nil {
+		if err := second(a.begin); err != nil {
 			return r, err
 		}
 	}
 	over := func() error { return nil }
 	if a.end != "" {
-		over = sync.OnceValue(func() error { return lab.Do("second", a.end) })
+		over = sync.OnceValue(func() error { return second(a.end) })
 		defer over()
 	}
 	if a.lasts > 0 {
@@ -142,6 +146,11 @@ func (n *node) accident(a accident) (row, error) {
 	}
 	r.back = time.Since(start)
 	return r, errors.Join(leave(faulty), leave(healthy))
+}
+
+// second asks something of the second server.
+func second(what string) error {
+	return lab.Do(append([]string{"second"}, strings.Fields(what)...)...)
 }
 
 // column makes one call of the faulty server's volume, and meanwhile those of the healthy one's.

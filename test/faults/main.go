@@ -43,8 +43,10 @@ func run(out string, only *regexp.Regexp) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	if err := lab.Do("second"); err != nil {
-		return err
+	for _, what := range []string{"", "disk xfs", "disk ext4"} {
+		if err := second(what); err != nil {
+			return err
+		}
 	}
 	n := &node{dir: dir}
 	if err := n.start(); err != nil {

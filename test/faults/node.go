@@ -25,7 +25,9 @@ type node struct {
 func (n *node) start() (err error) {
 	config := "shares:\n" +
 		"  - {name: healthy, servers: [" + lab.Server + "], path: " + healthyExport + ", mountOptions: [nfsvers=4.2]}\n" +
-		"  - {name: faulty, servers: [" + secondServer + "], path: " + secondExport + ", mountOptions: [nfsvers=4.2]}\n"
+		"  - {name: faulty, servers: [" + secondServer + "], path: " + secondExport + ", mountOptions: [nfsvers=4.2]}\n" +
+		"  - {name: xfs, servers: [" + secondServer + "], path: /disk-xfs, mountOptions: [nfsvers=4.2]}\n" +
+		"  - {name: ext4, servers: [" + secondServer + "], path: /disk-ext4, mountOptions: [nfsvers=4.2]}\n"
 	n.Driver, err = lab.Start("node", filepath.Join(n.dir, "node"), config)
 	return err
 }
@@ -45,7 +47,10 @@ type volume struct {
 }
 
 // serverDir is where the server itself has a share's directories.
-var serverDir = map[string]string{"healthy": lab.View + healthyExport, "faulty": lab.View + secondExport}
+var serverDir = map[string]string{
+	"healthy": lab.View + healthyExport, "faulty": lab.View + secondExport,
+	"xfs": lab.View + "/disk-xfs", "ext4": lab.View + "/disk-ext4",
+}
 
 // volumes makes new ones on a share. No pod has them.
 func (n *node) volumes(share string, count int) ([]*volume, error) {
