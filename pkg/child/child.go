@@ -8,6 +8,7 @@ package child
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -61,8 +62,6 @@ type Command struct {
 	Stdin []byte
 	// Files are the program's descriptors from 3 on.
 	Files []*os.File
-	// Private gives the program a mount namespace of its own, which goes with it.
-	Private bool
 	// Hostname, if set, is the host name that the program sees, in a UTS namespace of its own.
 	Hostname string
 	// Unprivileged takes all capabilities from the program, and what could give it some.
@@ -133,9 +132,6 @@ func (command Command) prepare(out, errs io.Writer) *exec.Cmd {
 		cmd.Stdin = bytes.NewReader(command.Stdin)
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: !command.Joined}
-	if command.Private {
-		cmd.SysProcAttr.Unshareflags = syscall.CLONE_NEWNS
-	}
 	cmd.WaitDelay = time.Second // for a grandchild that keeps the pipe
 	return cmd
 }
@@ -247,6 +243,32 @@ func (c *Children) Run(ctx context.Context, command Command) (stdout, stderr str
 		go func() { <-done; c.left(s, -1) }()
 	}
 	return "", "", ctx.Err()
+}
+
+// Do runs a program that does what ServeOne does, has it make a call, and takes its answer.
+func (c *Children) Do(ctx context.Context, command Command, call, answer any) error {
+	data, err := json.Marshal(call)
+	if err != nil {
+		return err
+	}
+	if command.Stdin, err = json.Marshal(request{ID: 1, Call: data}); err != nil {
+		return err
+	}
+	stdout, stderr, err := c.Run(ctx, command)
+	if err != nil {
+		if stderr != "" {
+			err = fmt.Errorf("%s (%w)", stderr, err)
+		}
+		return err
+	}
+	var m message
+	if err := json.Unmarshal([]byte(stdout), &m); err != nil {
+		return fmt.Errorf("what %s says is not understood: %q", command.Name, stdout)
+	}
+	if m.Error != "" {
+		return errors.New(m.Error)
+	}
+	return json.Unmarshal(m.Answer, answer)
 }
 
 // groupEnds waits until those of a process group that was killed are gone who are our children.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -26,6 +27,25 @@ func TestRunReturnsWhatWasSaid(t *testing.T) {
 	}
 	if _, _, err := c.Run(context.Background(), Command{Name: "/no/such/program"}); err == nil {
 		t.Error("a program that is not there ran")
+	}
+}
+
+// TestDo has a child make one call.
+func TestDo(t *testing.T) {
+	var c Children
+	once := func(name string, o order) (r report, err error) {
+		return r, c.Do(context.Background(), Command{Name: name, Args: []string{"once"}}, o, &r)
+	}
+	if r, err := once("/proc/self/exe", order{}); err != nil || r.PID == 0 || r.PID == os.Getpid() {
+		t.Errorf("got %+v, %v", r, err)
+	}
+	for _, o := range []order{{Fail: "no such file"}, {Exit: 3}} {
+		if _, err := once("/proc/self/exe", o); err == nil || o.Exit == 0 && err.Error() != o.Fail {
+			t.Errorf("%+v: got %v", o, err)
+		}
+	}
+	if _, err := once("echo", order{}); err == nil || !strings.Contains(err.Error(), `not understood: "once"`) {
+		t.Errorf("of another program got %v", err)
 	}
 }
 

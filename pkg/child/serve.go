@@ -14,7 +14,8 @@ import (
 )
 
 // The protocol of a child of our own is one JSON object after the other, requests on its standard
-// input and messages on its standard output. A child ends with its standard input.
+// input and messages on its standard output. A worker ends with its standard input; any other
+// child makes the one call that is there.
 
 // request asks for one call, or, without one, whether the call of that ID has begun: a call that
 // ends soon costs no message more, and each is a switch of processes. ID 0 asks whether the child
@@ -36,7 +37,7 @@ type message struct {
 // Serve is what a child of our own does: it makes the calls that in asks for, all at once, until
 // in ends, and then returns without those that have not come back. out is told what do has
 // returned of each.
-func Serve(in io.Reader, out io.Writer, do func(call json.RawMessage) (answer any, err error)) error {
+func Serve[C any](in io.Reader, out io.Writer, do func(call C) (answer any, err error)) error {
 	in, err := polled(in)
 	if err != nil {
 		return err
@@ -64,18 +65,35 @@ func Serve(in io.Reader, out io.Writer, do func(call json.RawMessage) (answer an
 			say(message{ID: r.ID, Began: true}) // what came before is under way
 			continue
 		}
-		go func() {
-			m := message{ID: r.ID}
-			answer, err := do(r.Call)
-			if err == nil {
-				m.Answer, err = json.Marshal(answer)
-			}
-			if err != nil {
-				m.Error = err.Error()
-			}
-			say(m)
-		}()
+		go func() { say(made(r, do)) }()
 	}
+}
+
+// ServeOne is what a child of our own does that makes one call, for Children.Do.
+func ServeOne[C any](in io.Reader, out io.Writer, do func(call C) (answer any, err error)) error {
+	var r request
+	if err := json.NewDecoder(in).Decode(&r); err != nil {
+		return fmt.Errorf("read a request: %w", err)
+	}
+	return json.NewEncoder(out).Encode(made(r, do))
+}
+
+// made makes a call, and returns what is to be said of that.
+func made[C any](r request, do func(call C) (answer any, err error)) message {
+	m := message{ID: r.ID}
+	var call C
+	var answer any
+	err := json.Unmarshal(r.Call, &call)
+	if err == nil {
+		answer, err = do(call)
+	}
+	if err == nil {
+		m.Answer, err = json.Marshal(answer)
+	}
+	if err != nil {
+		m.Error = err.Error()
+	}
+	return m
 }
 
 // polled returns a pipe as a file that no thread waits for in read(2), which would keep its place.

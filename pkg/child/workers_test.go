@@ -19,8 +19,12 @@ import (
 
 // TestMain lets this program be the worker of its tests.
 func TestMain(m *testing.M) {
-	if len(os.Args) == 2 && os.Args[1] == "worker" {
-		if err := Serve(os.Stdin, os.Stdout, fakeCall); err != nil {
+	if len(os.Args) == 2 && (os.Args[1] == "worker" || os.Args[1] == "once") {
+		serve := Serve[order]
+		if os.Args[1] == "once" {
+			serve = ServeOne[order]
+		}
+		if err := serve(os.Stdin, os.Stdout, fakeCall); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -43,11 +47,7 @@ type report struct {
 	Status string
 }
 
-func fakeCall(call json.RawMessage) (any, error) {
-	var o order
-	if err := json.Unmarshal(call, &o); err != nil {
-		return nil, err
-	}
+func fakeCall(o order) (any, error) {
 	if o.Wait != "" {
 		fifo, err := os.Open(o.Wait)
 		if err != nil {

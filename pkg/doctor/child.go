@@ -4,7 +4,6 @@ package doctor
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mooring-csi/mooring/pkg/beneath"
 	"github.com/mooring-csi/mooring/pkg/child"
 	"github.com/mooring-csi/mooring/pkg/mount"
 	"github.com/mooring-csi/mooring/pkg/pool"
@@ -75,51 +75,51 @@ func (m mounted) option(name string) string {
 func (m mounted) version() string { return m.option("vers") }
 
 // ask has a child do what r says.
-func (d *Doctor) ask(ctx context.Context, server string, r request) (answer, error) {
-	var a answer
-	stdin, err := json.Marshal(r)
-	if err != nil {
-		return a, err
-	}
+func (d *Doctor) ask(ctx context.Context, server string, r request) (a answer, err error) {
 	ctx, cancel := context.WithTimeout(ctx, childPatience)
 	defer cancel()
-	stdout, stderr, err := d.children.Run(ctx, child.Command{
-		Name: "/proc/self/exe", Args: []string{ChildCommand}, Server: server, Stdin: stdin, Private: !r.Given,
-	})
-	switch {
-	case ctx.Err() != nil:
+	err = d.children.Do(ctx, child.Command{Name: "/proc/self/exe", Args: []string{ChildCommand}, Server: server}, r, &a)
+	if ctx.Err() != nil {
 		return a, context.Cause(ctx)
-	case err != nil:
-		return a, fmt.Errorf("the child failed: %s (%w)", stderr, err)
 	}
-	return a, json.Unmarshal([]byte(stdout), &a)
+	if err != nil {
+		return a, fmt.Errorf("the child failed: %w", err)
+	}
+	return a, nil
 }
 
-// Child is what the child does: it reads a request, does it, and prints what it found. now is
-// the clock that the server's is compared with. It is not to do anything else afterwards.
+// Child is what the child does: it does what a request says, and tells what it found. now is the
+// clock that the server's is compared with. It is not to do anything else afterwards.
 func Child(in io.Reader, out io.Writer, now func() time.Time) error {
-	var r request
-	if err := json.NewDecoder(in).Decode(&r); err != nil {
-		return err
-	}
-	var a answer
-	switch {
-	case r.Versions != nil:
-		a.Versions = r.byVersion()
-	case r.Given:
+	return child.ServeOne(in, out, func(r request) (any, error) { return r.do(now) })
+}
+
+func (r request) do(now func() time.Time) (a answer, err error) {
+	if r.Given {
 		if a.Mount = r.given(); a.Mount.Error == "" {
 			a.Facts = tried(r.At, now)
 		}
-	default:
-		a.Mount = mountAt(r.spec())
-		if a.Mount.Error == "" {
-			a.Facts = tried(r.At, now)
-			// The namespace would take the mount with it, but for rpc.statd, which mount.nfs may
-			// have started in it.
-			_ = mount.Detach(r.At)
-		}
+		return a, nil
 	}
-	return json.NewEncoder(out).Encode(a)
+	kernel, err := mount.Apart(probe.NewServers(probe.Null).Answers)
+	if err != nil {
+		return a, err
+	}
+	if r.Versions != nil {
+		a.Versions = r.byVersion(kernel)
+		return a, nil
+	}
+	if a.Mount = mountAt(kernel, r.spec()); a.Mount.Error != "" {
+		return a, nil
+	}
+	root, err := beneath.OpenRoot(r.At)
+	if err != nil {
+		return a, err
+	}
+	defer root.Close()
+	// The trial's goroutines run elsewhere than this one, where r.At is something else.
+	a.Facts = tried(fmt.Sprintf("/proc/self/fd/%d", root), now)
+	return a, nil
 }
 
 func (r request) spec() mount.Spec {
@@ -127,15 +127,14 @@ func (r request) spec() mount.Spec {
 }
 
 // mountAt mounts, and tells what is there then.
-func mountAt(s mount.Spec) mounted {
+func mountAt(kernel *mount.Kernel, s mount.Spec) mounted {
 	ctx, cancel := context.WithTimeout(context.Background(), mountPatience)
 	defer cancel()
-	kernel := mount.Kernel{Joined: true, Answers: probe.NewServers(probe.Null).Answers}
 	start := time.Now()
 	err := kernel.Mount(ctx, s)
 	m := mounted{Took: time.Since(start)}
 	if err == nil {
-		err = m.look(&kernel, s.Target)
+		err = m.look(kernel, s.Target)
 	}
 	if err != nil {
 		m.Cause, m.Error = mount.CauseOf(err)
@@ -173,7 +172,7 @@ func (r request) given() mounted {
 
 // byVersion mounts by each version, without locks: whether the lock services are there is
 // another question.
-func (r request) byVersion() map[string]mounted {
+func (r request) byVersion(kernel *mount.Kernel) map[string]mounted {
 	all := map[string]mounted{}
 	for _, version := range r.Versions {
 		s := r.spec()
@@ -181,7 +180,7 @@ func (r request) byVersion() map[string]mounted {
 		if version == "3" {
 			s.Options = volume.MergeMountOptions(s.Options, []string{"nolock"})
 		}
-		m := mountAt(s)
+		m := mountAt(kernel, s)
 		if m.Error == "" {
 			_ = mount.Detach(s.Target)
 		}

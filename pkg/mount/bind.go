@@ -91,21 +91,6 @@ func (t *Tree) Attach(target string) error {
 // Close lets go of the tree. One that is in its place stays there.
 func (t *Tree) Close() { _ = unix.Close(t.fd) }
 
-// Unshare has the rest of this goroutine, and the programs that it starts, run in a mount namespace of
-// their own. What is mounted there is seen nowhere else. What is unmounted elsewhere goes there too:
-// else a disk would stay busy for as long as the namespace has a copy of its mount
-// (mount_namespaces(7), MS_SLAVE). The goroutine must not end before the process does.
-func Unshare() error {
-	runtime.LockOSThread()
-	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
-		return fmt.Errorf("make a mount namespace: %w", err)
-	}
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
-		return fmt.Errorf("make its mounts slaves: %w", err)
-	}
-	return nil
-}
-
 // Enter has the rest of this goroutine run in another mount namespace, with its root as
 // working directory. The goroutine must not end before the process does.
 func Enter(namespace *os.File) error {

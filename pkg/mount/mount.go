@@ -51,8 +51,6 @@ const unmountLook = 100 * time.Millisecond
 // Kernel mounts on this machine. Its zero value is ready for use.
 type Kernel struct {
 	children child.Children
-	// Joined leaves mount(8) in this process's group: whoever kills this kills it too.
-	Joined bool
 	// Answers, if set, says whether a server answers. It is asked where a server's name has several
 	// addresses, so that mount(8) is given one that does.
 	Answers func(ctx context.Context, server string, options []string) error
@@ -61,6 +59,7 @@ type Kernel struct {
 	resolve func(ctx context.Context, network, host string) ([]netip.Addr, error)
 
 	tables tables
+	apart  bool // see Apart
 }
 
 // Mount runs mount(8) for the spec and waits for it until ctx ends, when the child is
@@ -70,7 +69,11 @@ func (k *Kernel) Mount(ctx context.Context, s Spec) error {
 	if s.OwnClient {
 		return k.mountOwn(ctx, s)
 	}
-	return k.mountShared(ctx, s)
+	err := k.mountShared(ctx, s)
+	if cause, _ := CauseOf(err); cause == NoStatd && k.apart && runStatd(ctx, &k.children) == nil {
+		err = k.mountShared(ctx, s)
+	}
+	return err
 }
 
 func (k *Kernel) mountAs(ctx context.Context, s Spec, a attempt) error {
@@ -93,7 +96,7 @@ func (k *Kernel) run(ctx context.Context, s Spec, a attempt) (err error) {
 	if a.address != "" {
 		args = append([]string{"-i"}, mountutils.MakeMountArgs(a.source, s.Target, "nfs4", a.options)...)
 	}
-	_, stderr, err := k.children.Run(ctx, child.Command{Name: "mount", Args: args, Server: s.server(), Joined: k.Joined, Hostname: a.host})
+	_, stderr, err := k.children.Run(ctx, child.Command{Name: "mount", Args: args, Server: s.server(), Joined: k.apart, Hostname: a.host})
 	stderr = strings.ReplaceAll(stderr, a.source, s.Source)
 	if a.address != "" {
 		stderr = asMountNFS.Replace(stderr)

@@ -56,7 +56,7 @@ func (t *tables) read() (Table, error) {
 	if t.file == nil {
 		// Not os.Open: Go's runtime would wait for the file's events, and the kernel tells one
 		// who asks of each change once.
-		// And not /proc/self: a thread may have a mount namespace of its own (Unshare).
+		// And not /proc/self: a thread may have a mount namespace of its own (Apart).
 		fd, err := unix.Open("/proc/thread-self/mountinfo", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 		if err != nil {
 			return nil, os.NewSyscallError("open /proc/thread-self/mountinfo", err)

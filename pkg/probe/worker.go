@@ -57,11 +57,7 @@ func (w Worker) Ask(ctx context.Context, m Mount, began func()) (Answer, error) 
 
 // Child is what the process does.
 func Child(in io.Reader, out io.Writer) error {
-	return child.Serve(in, out, func(call json.RawMessage) (any, error) {
-		var l look
-		if err := json.Unmarshal(call, &l); err != nil {
-			return nil, err
-		}
+	return child.Serve(in, out, func(l look) (any, error) {
 		var a Answer
 		start := time.Now()
 		err := l.at(&a)

@@ -4,7 +4,6 @@ package publish
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -38,68 +37,53 @@ type failure struct {
 
 // Do does what r says. A server that does not answer is ErrUnavailable when ctx ends.
 func (c *Children) Do(ctx context.Context, r InlineRequest) error {
-	stdin, err := json.Marshal(r)
-	if err != nil {
-		return err
-	}
 	namespace, err := os.Open("/proc/self/ns/mnt")
 	if err != nil {
 		return err
 	}
 	defer namespace.Close()
-	stdout, stderr, err := c.Run(ctx, child.Command{
-		Name: "/proc/self/exe", Args: []string{InlineCommand}, Server: r.Server, Stdin: stdin,
-		Files: []*os.File{namespace},
-	})
+	var failed *failure
+	err = c.Children.Do(ctx, child.Command{
+		Name: "/proc/self/exe", Args: []string{InlineCommand}, Server: r.Server, Files: []*os.File{namespace},
+	}, r, &failed)
 	switch {
 	case ctx.Err() != nil:
 		return volume.Errorf(volume.ErrUnavailable, "share %s: the server did not answer in time (%w): check that it runs and that port 2049 is reachable from here", r.Share, ctx.Err())
 	case errors.Is(err, child.ErrStuck):
 		return volume.Errorf(volume.ErrUnavailable, "share %s: not tried: %w", r.Share, err)
 	case err != nil:
-		return fmt.Errorf("share %s: %s (%w)", r.Share, stderr, err)
-	case stdout == "":
+		return fmt.Errorf("share %s: %w", r.Share, err)
+	case failed == nil:
 		return nil
 	}
-	var f failure
-	if err := json.Unmarshal([]byte(stdout), &f); err != nil {
-		return fmt.Errorf("share %s: what the child says is not understood: %q", r.Share, stdout)
-	}
 	kinds := volume.Kinds()
-	if f.Kind < 0 || f.Kind >= len(kinds) {
-		return errors.New(f.Message)
+	if failed.Kind < 0 || failed.Kind >= len(kinds) {
+		return errors.New(failed.Message)
 	}
-	return volume.Errorf(kinds[f.Kind], "%s", f.Message)
+	return volume.Errorf(kinds[failed.Kind], "%s", failed.Message)
 }
 
-// InlineChild is what the child does: it reads an InlineRequest, does it, and prints what
-// failed. It is not to do anything else afterwards.
+// InlineChild is what the child does: it does what an InlineRequest says, and tells what failed. It
+// is not to do anything else afterwards.
 func InlineChild(in io.Reader, out io.Writer) error {
-	var r InlineRequest
-	if err := json.NewDecoder(in).Decode(&r); err != nil {
-		return err
-	}
-	if err := r.do(); err != nil {
-		return json.NewEncoder(out).Encode(failure{slices.Index(volume.Kinds(), volume.Kind(err)), err.Error()})
-	}
-	return nil
+	return child.ServeOne(in, out, func(r InlineRequest) (any, error) {
+		if err := r.do(); err != nil {
+			return failure{slices.Index(volume.Kinds(), volume.Kind(err)), err.Error()}, nil
+		}
+		return nil, nil
+	})
 }
 
 func (r InlineRequest) do() error {
 	unix.Umask(0)
-	if err := mount.Unshare(); err != nil {
+	kernel, err := mount.Apart(probe.NewServers(probe.Null).Answers)
+	if err != nil {
 		return err
 	}
-	kernel := mount.Kernel{Joined: true, Answers: probe.NewServers(probe.Null).Answers}
 	if err := kernel.Mount(context.Background(), r.spec()); err != nil {
 		return fmt.Errorf("share %s: %w", r.Share, err)
 	}
 	tree, err := r.onShare()
-	// The namespace would take the mount with it, but for rpc.statd, which mount.nfs may have
-	// started in it. Of the driver's mounts it has slaves: what is unmounted there is unmounted here.
-	if e := mount.Detach(r.At); err == nil {
-		err = e
-	}
 	if err != nil || tree == nil {
 		return err
 	}

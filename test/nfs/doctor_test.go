@@ -294,10 +294,11 @@ func onlyV3(t *testing.T) {
 	})
 }
 
-// noStatd has no rpc.statd run, until the test ends.
+// noStatd ends rpc.statd. When the test ends there is one again.
 func noStatd(t *testing.T) {
-	shell(t, "read -r pid </run/rpc.statd.pid; kill $pid; while [ -d /proc/$pid ]; do sleep 0.05; done")
-	t.Cleanup(func() { shell(t, "rpc.statd --no-notify") })
+	const end = "read -r pid </run/rpc.statd.pid && kill $pid && while [ -d /proc/$pid ]; do sleep 0.05; done"
+	shell(t, end)
+	t.Cleanup(func() { shell(t, "{ "+end+"; } || true; rpc.statd --no-notify") })
 }
 
 // fill takes all space of the small export. What others removed may be freed only now, and a

@@ -354,6 +354,26 @@ func TestInlineKeepsNoDisk(t *testing.T) {
 	p.must(p.unpublish())
 }
 
+// TestInlineStatd has an inline volume need rpc.statd where there is none: it is started where the node
+// is, and not in the mount namespace of the child, which it would keep.
+func TestInlineStatd(t *testing.T) {
+	s := newSite(t, "inline: true", "mountOptions: [nfsvers=3]")
+	s.open()
+	node := s.start("node", "node")
+	p := s.pod(node, "web", "share", "nas1")
+	noStatd(t)
+	p.must(p.publish())
+	statd := says(t, "pid=$(cat /run/rpc.statd.pid); readlink /proc/$pid/exe /proc/$pid/ns/mnt")
+	where, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/mnt", node.PID()))
+	if err != nil || statd != "/usr/sbin/rpc.statd\n"+where {
+		t.Errorf("the node is in %s (%v), and there is %q", where, err, statd)
+	}
+	if out := says(t, "flock -n "+filepath.Join(p.target, "lock")+" echo locked"); out != "locked" {
+		t.Errorf("a lock says %q", out)
+	}
+	p.must(p.unpublish())
+}
+
 // TestInlineReadOnlyExport shows a pod a directory of an export that is read-only, and not laid out.
 func TestInlineReadOnlyExport(t *testing.T) {
 	s := newSite(t)
