@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/mooring-csi/mooring/pkg/beneath"
@@ -61,18 +60,8 @@ type mounted struct {
 	Error string        `json:"error,omitempty"`
 }
 
-// option returns the value of one of the superblock's options.
-func (m mounted) option(name string) string {
-	for _, o := range m.Super {
-		if value, ok := strings.CutPrefix(o, name+"="); ok {
-			return value
-		}
-	}
-	return ""
-}
-
 // version is that of NFS.
-func (m mounted) version() string { return m.option("vers") }
+func (m mounted) version() string { return mount.ValueOf(m.Super, "vers") }
 
 // ask has a child do what r says.
 func (d *Doctor) ask(ctx context.Context, server string, r request) (a answer, err error) {

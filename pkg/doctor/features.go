@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/mooring-csi/mooring/pkg/mount"
 	"golang.org/x/sys/unix"
 )
 
@@ -52,7 +53,7 @@ func (s *sheet) judgeFeatures(f *Facts, m mounted) {
 }
 
 func (s *sheet) judgeLocks(f *Facts, m mounted) {
-	local := m.option("local_lock")
+	local := mount.ValueOf(m.Super, "local_lock")
 	switch {
 	case f.Failures[stepLock].Late:
 		s.failure("locks", stepLock, f)

@@ -51,12 +51,7 @@ func encryption(s *sheet, table mount.Table, shares []volume.Share, lookUp func(
 // kernel can have another of the server's names than whoever has mounted.
 func within(e mount.Entry, servers []string, path string) bool {
 	server, p, ok := volume.SplitExport(e.Source)
-	address := ""
-	for _, o := range e.Super {
-		if a, is := strings.CutPrefix(o, "addr="); is {
-			address = strings.TrimPrefix(a, "::ffff:")
-		}
-	}
+	address := strings.TrimPrefix(mount.ValueOf(e.Super, "addr"), "::ffff:")
 	known := slices.Contains(servers, server) || slices.Contains(servers, cmp.Or(address, server))
 	return ok && known && strings.HasPrefix(strings.TrimSuffix(p, "/")+"/", strings.TrimSuffix(path, "/")+"/")
 }

@@ -82,7 +82,7 @@ func usedFirst(table Table, addresses []netip.Addr) []netip.Addr {
 	used := map[string]bool{}
 	for _, e := range table {
 		if strings.HasPrefix(e.Type, "nfs") {
-			used[valueOf(e.Super, "addr")] = true
+			used[ValueOf(e.Super, "addr")] = true
 		}
 	}
 	sorted := slices.Clone(addresses)

@@ -34,7 +34,7 @@ var errNotAsAsked = errors.New("it is not as it was asked for")
 
 // lacks says of each option that a mount does not have what it has in its place.
 func lacks(e Entry, options []string) (lacking []string) {
-	super := func(name string) string { return valueOf(e.Super, name) }
+	super := func(name string) string { return ValueOf(e.Super, name) }
 	lack := func(option, has string) { lacking = append(lacking, option+" "+wasAsked+" "+has) }
 	options = volume.MergeMountOptions(options)
 	for _, o := range options {
@@ -79,7 +79,8 @@ func instead(name, got, none string) string {
 	return name + "=" + got
 }
 
-func valueOf(options []string, name string) string {
+// ValueOf returns the value of one of several options.
+func ValueOf(options []string, name string) string {
 	for _, o := range options {
 		if value, ok := strings.CutPrefix(o, name+"="); ok {
 			return value

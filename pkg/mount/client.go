@@ -70,7 +70,7 @@ func clientName(whose string) (string, error) {
 // secureName is the host name for mounts with TLS. "" where the options ask for none, or for NFSv3,
 // which has no clients, and whose locks a server knows by the host name.
 func secureName(options []string) (string, error) {
-	policy := valueOf(options, "xprtsec")
+	policy := ValueOf(options, "xprtsec")
 	if encrypts(policy) < 0 || !strings.HasPrefix(volume.NFSVersion(options), "4") {
 		return "", nil
 	}
@@ -79,7 +79,7 @@ func secureName(options []string) (string, error) {
 
 // mountShared mounts as all others on this machine do.
 func (k *Kernel) mountShared(ctx context.Context, s Spec) error {
-	if encrypts(valueOf(s.Options, "xprtsec")) >= 0 && volume.NFSVersion(s.Options) == "" {
+	if encrypts(ValueOf(s.Options, "xprtsec")) >= 0 && volume.NFSVersion(s.Options) == "" {
 		// mount.nfs would go down to NFSv3 under the host name for TLS.
 		err := k.mountAs(ctx, s, attempt{source: s.Source, options: volume.MergeMountOptions(s.Options, []string{"nfsvers=4"})})
 		if cause, _ := CauseOf(err); cause != NoVersion {
@@ -188,7 +188,7 @@ func (k *Kernel) mapped(ctx context.Context, s Spec) (attempts []attempt, why st
 	if a, ok := k.firstOf(ctx, addresses, s.Options); ok {
 		addresses = []netip.Addr{a}
 	}
-	whose, policy := "mooring", valueOf(options, "xprtsec")
+	whose, policy := "mooring", ValueOf(options, "xprtsec")
 	if encrypts(policy) >= 0 { // it is another client: see secureName
 		whose = "mooring." + policy
 	}
@@ -218,10 +218,10 @@ func versionOf(options []string) string {
 
 // needsName reports whether options ask for something that identifies the server by its name.
 func needsName(options []string) bool {
-	return kerberos(options) || encrypts(valueOf(options, "xprtsec")) >= 0
+	return kerberos(options) || encrypts(ValueOf(options, "xprtsec")) >= 0
 }
 
-func kerberos(options []string) bool { return strings.Contains(valueOf(options, "sec"), "krb5") }
+func kerberos(options []string) bool { return strings.Contains(ValueOf(options, "sec"), "krb5") }
 
 // overTCP6 returns options with TCP over IPv6 in the place of TCP. ok is false where they ask for
 // another transport.
@@ -241,5 +241,5 @@ func overTCP6(options []string) (changed []string, ok bool) {
 // isMapped reports whether what is mounted at target has a client of its own.
 func isMapped(table Table, target string) bool {
 	e, ok := table.At(target)
-	return ok && strings.HasPrefix(valueOf(e.Super, "addr"), "::ffff:")
+	return ok && strings.HasPrefix(ValueOf(e.Super, "addr"), "::ffff:")
 }

@@ -75,7 +75,7 @@ func TestTLS(t *testing.T) {
 				}
 				for policy, want := range map[string]string{"none": "", "tls": "tls"} {
 					e, _ := entry(t, at[policy])
-					if got := valueOf(e.Super, "xprtsec"); got != want {
+					if got := ValueOf(e.Super, "xprtsec"); got != want {
 						t.Errorf("xprtsec=%s is mounted as %+v", policy, e)
 					}
 					if is := readable(t, at[policy], "the words of "+policy); is != (policy == "none") {
@@ -144,7 +144,7 @@ func TestTLSController(t *testing.T) {
 			continue
 		}
 		e, _ := entry(t, target)
-		if want := cmp.Or(version, "4.2"); valueOf(e.Super, "xprtsec") != "tls" || valueOf(e.Super, "vers") != want || !isMapped(Table{e}, target) {
+		if want := cmp.Or(version, "4.2"); ValueOf(e.Super, "xprtsec") != "tls" || ValueOf(e.Super, "vers") != want || !isMapped(Table{e}, target) {
 			t.Errorf("%s: it is mounted as %+v", version, e)
 		}
 	}
