@@ -108,9 +108,10 @@ func (l look) at(a *Answer) error {
 	}
 	// An export that is read-only and a root who is nobody look alike (RFC 8881, section 18.1).
 	// To set a time to what it is changes nothing in the first case, which says EROFS, nor in
-	// the second. To set the mode could take the set-group-ID bit away (chmod(2)).
+	// the second. To set the mode could take the set-group-ID bit away (chmod(2)). Nobody could
+	// be the owner, and change the ctime, only where the owner may not write either.
 	var s unix.Stat_t
-	if err := unix.Stat(path, &s); err != nil {
+	if err := unix.Stat(path, &s); err != nil || s.Mode&unix.S_IWUSR == 0 {
 		return err
 	}
 	a.ReadOnly = unix.UtimesNanoAt(unix.AT_FDCWD, path, []unix.Timespec{s.Atim, {Nsec: unix.UTIME_OMIT}}, 0) == unix.EROFS

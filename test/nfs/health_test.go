@@ -5,7 +5,10 @@
 package nfs
 
 import (
+	"errors"
+	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -230,6 +233,33 @@ func TestHealthChangesNothing(t *testing.T) {
 			}
 			a.leave("pod")
 		})
+	}
+}
+
+// TestHealthChangesNothingSquashed asks about directories in which this machine's root, who is nobody to the
+// server, may not write: their modes, of which a chmod(2) would drop a bit, and ctimes stay.
+func TestHealthChangesNothingSquashed(t *testing.T) {
+	s := newSite(t)
+	const nobody, other, group = 65534, 1234, 5678
+	squashed := s.add("squashed", "/squash", lab.View+"/squash")
+	node := s.start("node", "node")
+	for i, owner := range []struct {
+		uid  int
+		mode uint32
+	}{{other, 0o2755}, {other, 0o2555}, {nobody, 0o2555}, {nobody, 0o2755}} {
+		name := fmt.Sprint("v", i)
+		dir := filepath.Join(squashed, name)
+		mkdir(t, dir)
+		a := s.held(node, static(name, "share", "squashed", "subDir", name))
+		a.must(errors.Join(os.Chown(dir, owner.uid, group), unix.Chmod(dir, owner.mode)))
+		var before, after unix.Stat_t
+		a.must(unix.Stat(dir, &before))
+		wantReasons(t, a.health(a.target(holder)))
+		a.must(unix.Stat(dir, &after))
+		if before.Mode&0o7777 != owner.mode || before != after {
+			t.Errorf("of %d with mode %o: before the question it is %+v, and then %+v", owner.uid, owner.mode, before, after)
+		}
+		a.leave()
 	}
 }
 
