@@ -25,7 +25,7 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// Deadlines of RPCs, which hold where the caller's own is not earlier.
+// Deadlines by which RPCs have answered, which hold where the caller's own is not earlier.
 const (
 	rpcPatience   = 60 * time.Second // kubelet waits two minutes
 	unmountWithin = 30 * time.Second
@@ -144,17 +144,17 @@ var quiet = map[string]bool{
 	"NodeGetVolumeHealth": true, "NodeGetStorageHealth": true, "ControllerGetVolumeHealth": true, "ControllerListVolumeHealth": true,
 }
 
-// bounded gives each RPC a deadline, a little before the caller's own: who has given up does
-// not hear the reason.
+// bounded gives each RPC a deadline, a little before the caller's own, or before what is promised: who
+// has given up does not hear the reason, and an answer is to be there by then.
 func bounded(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	within, ok := deadlines[path.Base(info.FullMethod)]
 	if !ok {
 		within = rpcPatience
 	}
 	if until, ok := ctx.Deadline(); ok {
-		left := time.Until(until)
-		within = min(within, left-min(left/10, time.Second))
+		within = min(within, time.Until(until))
 	}
+	within -= min(within/10, time.Second)
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	return handler(ctx, request)

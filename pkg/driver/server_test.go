@@ -219,10 +219,10 @@ func TestDeadlines(t *testing.T) {
 			method          string
 			patience, wants time.Duration // patience 0: the caller sets no deadline
 		}{
-			{"CreateVolume", 0, rpcPatience}, {"CreateVolume", 10 * time.Minute, rpcPatience},
+			{"CreateVolume", 0, 59 * time.Second}, {"CreateVolume", 10 * time.Minute, 59 * time.Second},
 			{"CreateVolume", 20 * time.Second, 19 * time.Second}, {"CreateVolume", time.Second, 900 * time.Millisecond},
-			{"NodeUnpublishVolume", 2 * time.Minute, unmountWithin}, {"NodeUnstageVolume", 0, unmountWithin},
-			{"NodeGetVolumeStats", time.Minute, statsWithin}, {"NodeGetVolumeStats", 2 * time.Second, 1800 * time.Millisecond},
+			{"NodeUnpublishVolume", 2 * time.Minute, 29 * time.Second}, {"NodeUnstageVolume", 0, 29 * time.Second},
+			{"NodeGetVolumeStats", time.Minute, 4500 * time.Millisecond}, {"NodeGetVolumeHealth", 0, 4500 * time.Millisecond}, {"NodeGetVolumeStats", 2 * time.Second, 1800 * time.Millisecond},
 		} {
 			ctx, cancel := context.Background(), func() {}
 			if c.patience > 0 {
