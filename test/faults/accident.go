@@ -24,9 +24,11 @@ const repeats = 5
 // accident is a row of the table.
 type accident struct {
 	name, begin, end string
-	share            string        // which has it; "": faulty
-	kill             bool          // the program is killed in the middle of each call, and asked again
-	lasts            time.Duration // 0: until all is asked; else calls are repeated until it is over
+	share            string                                       // who has it; "": faulty
+	has              func(n *node) (over func() error, err error) // does what begin says, and over what end says
+	before           func(n *node) error                          // happens before each call
+	kill             bool                                         // the program is killed in the middle of each call, and asked again
+	lasts            time.Duration                                // 0: until all is asked; else calls are repeated until it is over
 }
 
 func accidents() []accident {
@@ -40,6 +42,9 @@ func accidents() []accident {
 		{name: "has a disk that gives errors (XFS)", begin: "disk xfs error", end: "disk xfs mend", share: "xfs"},
 		{name: "has a file system that an error made read-only (ext4)", begin: "disk ext4 readonly", end: "disk ext4 mend", share: "ext4"},
 		{name: "is silent, plugin killed meanwhile", begin: "cut", end: "heal", kill: true},
+		{name: "is well, the plugin's worker is stopped", before: stopWorkers},
+		{name: "has a frozen disk, beside a healthy export", share: "frozen", has: freeze},
+		{name: "has a frozen disk, plugin killed meanwhile", share: "frozen", has: freeze, kill: true},
 	}
 }
 
@@ -118,6 +123,13 @@ func (n *node) accident(a accident) (row, error) {
 		over = sync.OnceValue(func() error { return second(a.end) })
 		defer over()
 	}
+	if a.has != nil {
+		end, err := a.has(n)
+		if over = sync.OnceValue(end); err != nil {
+			return r, errors.Join(err, over())
+		}
+		defer over()
+	}
 	if a.lasts > 0 {
 		timer := time.AfterFunc(a.lasts, func() { _ = over() })
 		defer timer.Stop()
@@ -156,6 +168,11 @@ func second(what string) error {
 // column makes one call of the faulty server's volume, and meanwhile those of the healthy one's.
 func (n *node) column(i int, a accident, faulty, healthy set) (cell, error) {
 	c := columns[i]
+	if a.before != nil {
+		if err := a.before(n); err != nil {
+			return cell{}, err
+		}
+	}
 	v := faulty[c.prefer][0]
 	done := make(chan cell, 1)
 	go func() { done <- n.ask(a, c.call, v, 2*c.within) }()

@@ -27,7 +27,8 @@ func (n *node) start() (err error) {
 		"  - {name: healthy, servers: [" + lab.Server + "], path: " + healthyExport + ", mountOptions: [nfsvers=4.2]}\n" +
 		"  - {name: faulty, servers: [" + secondServer + "], path: " + secondExport + ", mountOptions: [nfsvers=4.2]}\n" +
 		"  - {name: xfs, servers: [" + secondServer + "], path: /disk-xfs, mountOptions: [nfsvers=4.2]}\n" +
-		"  - {name: ext4, servers: [" + secondServer + "], path: /disk-ext4, mountOptions: [nfsvers=4.2]}\n"
+		"  - {name: ext4, servers: [" + secondServer + "], path: /disk-ext4, mountOptions: [nfsvers=4.2]}\n" +
+		"  - {name: frozen, servers: [" + lab.Server + "], path: " + frozenExport + ", mountOptions: [nfsvers=4.2]}\n"
 	n.Driver, err = lab.Start("node", filepath.Join(n.dir, "node"), config)
 	return err
 }
@@ -49,7 +50,7 @@ type volume struct {
 // serverDir is where the server itself has a share's directories.
 var serverDir = map[string]string{
 	"healthy": lab.View + healthyExport, "faulty": lab.View + secondExport,
-	"xfs": lab.View + "/disk-xfs", "ext4": lab.View + "/disk-ext4",
+	"xfs": lab.View + "/disk-xfs", "ext4": lab.View + "/disk-ext4", "frozen": lab.View + frozenExport,
 }
 
 // volumes makes new ones on a share. No pod has them.
