@@ -64,6 +64,8 @@ type Command struct {
 	Files []*os.File
 	// Hostname, if set, is the host name that the program sees, in a UTS namespace of its own.
 	Hostname string
+	// Mounts, if set, is the mount namespace of the caller's thread, where that is not this process's.
+	Mounts *os.File
 	// Unprivileged takes all capabilities from the program, and what could give it some.
 	Unprivileged bool
 	// Joined leaves the program in this process's group, so that what kills this kills it too.
@@ -164,6 +166,16 @@ func (command Command) start(cmd *exec.Cmd) error {
 
 // change makes this thread what the program is to be.
 func (command Command) change() error {
+	if command.Mounts != nil {
+		// Threads share their working directory, and none that does changes its namespace (setns(2)).
+		err := unix.Unshare(unix.CLONE_FS)
+		if err == nil {
+			err = unix.Setns(int(command.Mounts.Fd()), unix.CLONE_NEWNS)
+		}
+		if err != nil {
+			return fmt.Errorf("give it the mount namespace: %w", err)
+		}
+	}
 	if command.Hostname != "" {
 		err := unix.Unshare(unix.CLONE_NEWUTS)
 		if err == nil {

@@ -34,10 +34,16 @@ func (k *Kernel) found(ctx context.Context, a attempt) attempt {
 		return a // the check after the mount will tell why
 	}
 	answers, ok := k.firstOf(ctx, usedFirst(table, addresses), a.options)
+	if !ok {
+		return a // mount(8) will tell why
+	}
+	source := volume.ExportName(answers.String(), path)
+	if host, err := (Spec{Source: source, Several: true}).hostname(a.options); err == nil {
+		a.host = host
+	}
 	switch {
-	case !ok: // mount(8) will tell why
 	case !needsName(a.options):
-		a.source = volume.ExportName(answers.String(), path)
+		a.source = source
 	case versionOf(a.options) != "3":
 		a.address = answers.String()
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
 
 	"github.com/mooring-csi/mooring/pkg/child"
@@ -32,7 +33,11 @@ func Apart(answers func(ctx context.Context, server string, options []string) er
 	if err := unix.Mount("/dev/null", startStatd, "", unix.MS_BIND, ""); err != nil && !errors.Is(err, unix.ENOENT) {
 		return nil, fmt.Errorf("hide %s: %w", startStatd, err)
 	}
-	return &Kernel{Answers: answers, apart: true}, nil
+	namespace, err := os.Open("/proc/thread-self/ns/mnt")
+	if err != nil {
+		return nil, err
+	}
+	return &Kernel{Answers: answers, apart: namespace}, nil
 }
 
 // runStatd starts rpc.statd in the namespace that Apart has left.

@@ -15,7 +15,7 @@ import (
 )
 
 // mount(8) and the kernel can mount less than they were asked for, and call that success. The
-// kernel takes a connection without TLS for a mount that asks for it (see secureName). mount(8)
+// kernel takes a connection without TLS for a mount that asks for it (see clientName). mount(8)
 // leaves out an SELinux context where it does not see that SELinux is on. So what was mounted is
 // compared with what was asked for, in the kernel's own table.
 

@@ -44,6 +44,11 @@ import (
 // The mount succeeds, and all goes over the network as it is. So mount(8) runs under a host name for
 // each kind of encryption.
 
+// So does the other address of a server that has several. The kernel finds that it leads to the client
+// which it has by the first, and uses that one's connection (session trunking; RFC 8881, section 2.10.5),
+// which no address helps that answers where the first does not any more. So each address of a share that
+// has several is another client.
+
 // maxHostname is the longest host name that Linux takes (uname(2)).
 const maxHostname = 64
 
@@ -67,20 +72,31 @@ func clientName(whose string) (string, error) {
 	return name, nil
 }
 
-// secureName is the host name for mounts with TLS. "" where the options ask for none, or for NFSv3,
-// which has no clients, and whose locks a server knows by the host name.
-func secureName(options []string) (string, error) {
-	policy := ValueOf(options, "xprtsec")
-	if encrypts(policy) < 0 || !strings.HasPrefix(volume.NFSVersion(options), "4") {
+// hostname is the host name for mounts with TLS, and by one of several addresses. "" for others, and for
+// NFSv3, which has no clients, and whose locks a server knows by the host name.
+func (s Spec) hostname(options []string) (string, error) {
+	whose := s.whose(options)
+	if whose == "" || !strings.HasPrefix(volume.NFSVersion(options), "4") {
 		return "", nil
 	}
-	return clientName(policy + ".mooring")
+	return clientName(whose + "mooring")
+}
+
+// whose tells clients of one machine apart: "", or what ends in a dot.
+func (s Spec) whose(options []string) (whose string) {
+	if policy := ValueOf(options, "xprtsec"); encrypts(policy) >= 0 {
+		whose = policy + "."
+	}
+	if s.Several {
+		whose += s.server() + "."
+	}
+	return whose
 }
 
 // mountShared mounts as all others on this machine do.
 func (k *Kernel) mountShared(ctx context.Context, s Spec) error {
-	if encrypts(ValueOf(s.Options, "xprtsec")) >= 0 && volume.NFSVersion(s.Options) == "" {
-		// mount.nfs would go down to NFSv3 under the host name for TLS.
+	if s.whose(s.Options) != "" && volume.NFSVersion(s.Options) == "" {
+		// mount.nfs would go down to NFSv3 under that host name.
 		err := k.mountAs(ctx, s, attempt{source: s.Source, options: volume.MergeMountOptions(s.Options, []string{"nfsvers=4"})})
 		if cause, _ := CauseOf(err); cause != NoVersion {
 			return err
@@ -188,11 +204,7 @@ func (k *Kernel) mapped(ctx context.Context, s Spec) (attempts []attempt, why st
 	if a, ok := k.firstOf(ctx, addresses, s.Options); ok {
 		addresses = []netip.Addr{a}
 	}
-	whose, policy := "mooring", ValueOf(options, "xprtsec")
-	if encrypts(policy) >= 0 { // it is another client: see secureName
-		whose = "mooring." + policy
-	}
-	host, err := clientName(whose)
+	host, err := clientName(strings.TrimSuffix("mooring."+s.whose(options), "."))
 	if err != nil {
 		return nil, err.Error()
 	}

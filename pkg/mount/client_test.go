@@ -98,7 +98,7 @@ func TestSecureName(t *testing.T) {
 		{"", false}, {"nfsvers=4.2", false}, {"nfsvers=4.2 xprtsec=none", false}, {"xprtsec=tls", false}, {"nfsvers=3 xprtsec=tls", false},
 		{"nfsvers=4 xprtsec=tls", true}, {"vers=4 minorversion=1 xprtsec=tls", true}, {"nfsvers=4.2 xprtsec=mtls", true},
 	} {
-		name, err := secureName(strings.Fields(c.options))
+		name, err := Spec{}.hostname(strings.Fields(c.options))
 		if err != nil || (name != "") != c.own {
 			t.Errorf("%q: the host name is %q, %v", c.options, name, err)
 		}
@@ -106,6 +106,28 @@ func TestSecureName(t *testing.T) {
 	}
 	if names["nfsvers=4 xprtsec=tls"] == names["nfsvers=4.2 xprtsec=mtls"] || names["nfsvers=4 xprtsec=tls"] != names["vers=4 minorversion=1 xprtsec=tls"] {
 		t.Errorf("the host names are %q", names)
+	}
+}
+
+// TestSeveralAddresses has each address of a server be another client, for pods and for the controller.
+func TestSeveralAddresses(t *testing.T) {
+	hosts := map[string]bool{}
+	for _, server := range []string{"10.0.0.1", "10.0.0.2"} {
+		for _, options := range []string{"nfsvers=4.2", "nfsvers=4.2 xprtsec=tls"} {
+			s := Spec{Source: server + ":/x", Options: strings.Fields(options), Several: true}
+			host, err := s.hostname(s.Options)
+			attempts, why := new(Kernel).mapped(context.Background(), s)
+			if err != nil || len(attempts) == 0 {
+				t.Fatal(err, why)
+			}
+			hosts[host], hosts[attempts[0].host] = true, true
+		}
+	}
+	if len(hosts) != 8 || hosts[""] {
+		t.Errorf("the host names are %v", hosts)
+	}
+	if host, _ := (Spec{Source: "10.0.0.1:/x", Several: true}).hostname([]string{"nfsvers=3"}); host != "" {
+		t.Errorf("by NFSv3 the host name is %q", host)
 	}
 }
 

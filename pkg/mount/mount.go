@@ -33,6 +33,8 @@ type Spec struct {
 	Options []string // mount(8)'s -o, in order
 	// OwnClient has the mount be one of an NFSv4 client that the machine's other mounts have no part in.
 	OwnClient bool
+	// Several says that the server has other addresses by which it may be mounted, too.
+	Several bool
 }
 
 // server is whose mount it is.
@@ -59,7 +61,7 @@ type Kernel struct {
 	resolve func(ctx context.Context, network, host string) ([]netip.Addr, error)
 
 	tables tables
-	apart  bool // see Apart
+	apart  *os.File // the mount namespace, where it is one of its own: see Apart
 }
 
 // Mount runs mount(8) for the spec and waits for it until ctx ends, when the child is
@@ -70,7 +72,7 @@ func (k *Kernel) Mount(ctx context.Context, s Spec) error {
 		return k.mountOwn(ctx, s)
 	}
 	err := k.mountShared(ctx, s)
-	if cause, _ := CauseOf(err); cause == NoStatd && k.apart && runStatd(ctx, &k.children) == nil {
+	if cause, _ := CauseOf(err); cause == NoStatd && k.apart != nil && runStatd(ctx, &k.children) == nil {
 		err = k.mountShared(ctx, s)
 	}
 	return err
@@ -86,7 +88,7 @@ func (k *Kernel) mountAs(ctx context.Context, s Spec, a attempt) error {
 // run runs mount(8) for an attempt.
 func (k *Kernel) run(ctx context.Context, s Spec, a attempt) (err error) {
 	if a.host == "" {
-		if a.host, err = secureName(a.options); err != nil {
+		if a.host, err = s.hostname(a.options); err != nil {
 			return fmt.Errorf("mount %s: %w", s.Source, err)
 		}
 	}
@@ -96,7 +98,7 @@ func (k *Kernel) run(ctx context.Context, s Spec, a attempt) (err error) {
 	if a.address != "" {
 		args = append([]string{"-i"}, mountutils.MakeMountArgs(a.source, s.Target, "nfs4", a.options)...)
 	}
-	_, stderr, err := k.children.Run(ctx, child.Command{Name: "mount", Args: args, Server: s.server(), Joined: k.apart, Hostname: a.host})
+	_, stderr, err := k.children.Run(ctx, child.Command{Name: "mount", Args: args, Server: s.server(), Joined: k.apart != nil, Mounts: k.apart, Hostname: a.host})
 	stderr = strings.ReplaceAll(stderr, a.source, s.Source)
 	if a.address != "" {
 		stderr = asMountNFS.Replace(stderr)

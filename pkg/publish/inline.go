@@ -246,5 +246,5 @@ type InlineRequest struct {
 }
 
 func (r InlineRequest) spec() mount.Spec {
-	return mount.Spec{Source: r.Share.Source(r.Server, ""), Target: r.At, Options: r.Options}
+	return mount.Spec{Source: r.Share.Source(r.Server, ""), Target: r.At, Options: r.Options, Several: len(r.Share.Servers) > 1}
 }

@@ -167,7 +167,7 @@ func (p *Pods) show(ctx context.Context, v view, t target, table mount.Table) er
 	}
 	err = p.eachServer(ctx, t, func(ctx context.Context, server string) error {
 		v.Server = server
-		if err := p.mounter.Mount(ctx, mount.Spec{Source: t.share.Source(server, t.dir), Target: v.Target, Options: t.options}); err != nil || !v.ReadOnly {
+		if err := p.mounter.Mount(ctx, mount.Spec{Source: t.share.Source(server, t.dir), Target: v.Target, Options: t.options, Several: len(t.servers) > 1}); err != nil || !v.ReadOnly {
 			return err
 		}
 		err := p.mounter.Restrict(v.Target)

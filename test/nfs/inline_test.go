@@ -354,6 +354,26 @@ func TestInlineKeepsNoDisk(t *testing.T) {
 	p.must(p.unpublish())
 }
 
+// TestInlineAddresses has an inline volume on a share with two addresses, of which each is an NFS client with
+// a host name of its own: the whole share is mounted where the child is, and nowhere else.
+func TestInlineAddresses(t *testing.T) {
+	s := newSite(t, "inline: true", "mountOptions: [nfsvers=4.2]")
+	s.config = strings.Replace(s.config, "servers: ["+lab.Server+"]", "servers: [127.0.0.2, "+lab.Server+"]", 1)
+	s.open()
+	node := s.start("node", "node")
+	p := s.pod(node, "web", "share", "nas1")
+	p.must(p.publish())
+	write(t, filepath.Join(p.target, "data"), "the pod's")
+	if data, err := os.ReadFile(s.at(".mooring/inline", p.id, "data")); string(data) != "the pod's" {
+		t.Errorf("on the share there is %q (%v)", data, err)
+	}
+	if m := mountsIn(t, node.Dir); len(m) > 0 {
+		t.Errorf("mounted in the node's directory: %v", m)
+	}
+	p.must(p.unpublish())
+	noneInline(s, node)
+}
+
 // TestInlineStatd has an inline volume need rpc.statd where there is none: it is started where the node
 // is, and not in the mount namespace of the child, which it would keep.
 func TestInlineStatd(t *testing.T) {

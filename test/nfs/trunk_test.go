@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build lab
+
+package nfs
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/mooring-csi/mooring/test/lab"
+	"google.golang.org/grpc/codes"
+)
+
+// TestSecondAddress has a share with two addresses of one server, by the first of which pods of the node
+// have mounted it. That one falls silent: the next volume is mounted by the second. Were both of one
+// NFSv4 client, the kernel would find that the second leads to a server that it knows, and go on by the
+// connection that it has.
+func TestSecondAddress(t *testing.T) {
+	const first = "127.0.0.2"
+	for _, version := range versions {
+		t.Run(version, func(t *testing.T) {
+			s := newSite(t, "mountOptions: [nfsvers="+version+"]")
+			s.config = strings.Replace(s.config, "servers: ["+lab.Server+"]", "servers: ["+first+", "+lab.Server+"]", 1)
+			volumes := []string{"before", "after"}
+			for _, v := range volumes {
+				mkdir(t, s.at(v))
+			}
+			node := s.start("node", "node")
+			before := s.held(node, static(volumes[0], "share", "nas1", "subDir", volumes[0]))
+			after := s.seat(node, static(volumes[1], "share", "nas1", "subDir", volumes[1]))
+			says(t, "tc qdisc add dev lo clsact && tc filter add dev lo egress protocol ip u32 match ip dst "+first+"/32 match ip dport 2049 0xffff action drop")
+			heal := sync.OnceFunc(func() { says(t, "tc qdisc del dev lo clsact") })
+			defer heal()
+			var err error
+			for until := time.Now().Add(patience); time.Now().Before(until); { // the first may have answered a moment ago
+				if err = after.hold(); err == nil {
+					break
+				}
+				wantError(t, err, codes.Unavailable, first)
+			}
+			after.must(err)
+			m := after.mount(after.target(holder))
+			if want := "addr=" + lab.Server; !strings.Contains(m.VFSOptions+",", want+",") {
+				t.Errorf("it is mounted by %s", m.VFSOptions)
+			}
+			write(t, after.target(holder+"/file"), fmt.Sprint("by ", lab.Server))
+			heal()
+			write(t, before.target(holder+"/file"), fmt.Sprint("by ", first))
+			before.leave()
+			after.leave()
+		})
+	}
+}
