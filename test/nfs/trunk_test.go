@@ -15,16 +15,31 @@ import (
 	"google.golang.org/grpc/codes"
 )
 
+// first is another address of the lab's server.
+const first = "127.0.0.2"
+
+// twoAddresses has the share have that one too, as the first.
+func (s *site) twoAddresses() {
+	s.config = strings.Replace(s.config, "servers: ["+lab.Server+"]", "servers: ["+first+", "+lab.Server+"]", 1)
+}
+
+// silence has an address of the server answer nothing, until the test ends or heal is called.
+func silence(t *testing.T, address string) (heal func()) {
+	says(t, "tc qdisc add dev lo clsact && tc filter add dev lo egress protocol ip u32 match ip dst "+address+"/32 match ip dport 2049 0xffff action drop")
+	heal = sync.OnceFunc(func() { says(t, "tc qdisc del dev lo clsact") })
+	t.Cleanup(heal)
+	return heal
+}
+
 // TestSecondAddress has a share with two addresses of one server, by the first of which pods of the node
 // have mounted it. That one falls silent: the next volume is mounted by the second. Were both of one
 // NFSv4 client, the kernel would find that the second leads to a server that it knows, and go on by the
 // connection that it has.
 func TestSecondAddress(t *testing.T) {
-	const first = "127.0.0.2"
 	for _, version := range versions {
 		t.Run(version, func(t *testing.T) {
 			s := newSite(t, "mountOptions: [nfsvers="+version+"]")
-			s.config = strings.Replace(s.config, "servers: ["+lab.Server+"]", "servers: ["+first+", "+lab.Server+"]", 1)
+			s.twoAddresses()
 			volumes := []string{"before", "after"}
 			for _, v := range volumes {
 				mkdir(t, s.at(v))
@@ -32,9 +47,7 @@ func TestSecondAddress(t *testing.T) {
 			node := s.start("node", "node")
 			before := s.held(node, static(volumes[0], "share", "nas1", "subDir", volumes[0]))
 			after := s.seat(node, static(volumes[1], "share", "nas1", "subDir", volumes[1]))
-			says(t, "tc qdisc add dev lo clsact && tc filter add dev lo egress protocol ip u32 match ip dst "+first+"/32 match ip dport 2049 0xffff action drop")
-			heal := sync.OnceFunc(func() { says(t, "tc qdisc del dev lo clsact") })
-			defer heal()
+			heal := silence(t, first)
 			var err error
 			for until := time.Now().Add(patience); time.Now().Before(until); { // the first may have answered a moment ago
 				if err = after.hold(); err == nil {
@@ -54,4 +67,16 @@ func TestSecondAddress(t *testing.T) {
 			after.leave()
 		})
 	}
+}
+
+// TestControllerSecondAddress has the controller go on by the second address of a share, and with pods of
+// the node by the first.
+func TestControllerSecondAddress(t *testing.T) {
+	s := newSite(t, "mountOptions: [nfsvers=4.2]")
+	s.twoAddresses()
+	a := s.held(s.start("node", "node"), s.mustCreate("pvc-1", ""))
+	heal := silence(t, first)
+	eventually(t, patience, "there is another volume", func() bool { _, err := s.create("pvc-2", nil); return err == nil })
+	heal()
+	a.leave()
 }
