@@ -39,6 +39,8 @@ type request struct {
 	Source  string   `json:"source"`
 	Options []string `json:"options"`
 	At      string   `json:"at"` // where to mount, or where it is mounted
+	// Several: the server is one of several.
+	Several bool `json:"several,omitempty"`
 	// Given: it is mounted already.
 	Given bool `json:"given,omitempty"`
 	// Versions asks for a mount by each of them, and no trial.
@@ -112,7 +114,7 @@ func (r request) do(now func() time.Time) (a answer, err error) {
 }
 
 func (r request) spec() mount.Spec {
-	return mount.Spec{Source: r.Source, Target: r.At, Options: pool.ControllerOptions(r.Options)}
+	return mount.Spec{Source: r.Source, Target: r.At, Options: pool.ControllerOptions(r.Options), Several: r.Several}
 }
 
 // mountAt mounts, and tells what is there then.

@@ -206,7 +206,7 @@ func (c *call) byMount(ctx context.Context) (why string) {
 	ctx, stop := c.watch(ctx)
 	defer stop()
 	source := c.v.def.Source(c.host, "")
-	r := request{Share: c.v.def.Name, Source: source, Options: c.v.def.MountOptions, At: mountPoint()}
+	r := request{Share: c.v.def.Name, Source: source, Options: c.v.def.MountOptions, At: mountPoint(), Several: len(c.v.def.Servers) > 1}
 	c.v.d.progress(c.v.def.Name, "mount "+source+" and try it out")
 	a, err := c.v.d.ask(ctx, c.host, r)
 	if err != nil {
