@@ -358,7 +358,7 @@ func TestInlineKeepsNoDisk(t *testing.T) {
 // a host name of its own: the whole share is mounted where the child is, and nowhere else.
 func TestInlineAddresses(t *testing.T) {
 	s := newSite(t, "inline: true", "mountOptions: [nfsvers=4.2]")
-	s.twoAddresses()
+	twoAddresses(s)
 	s.open()
 	node := s.start("node", "node")
 	p := s.pod(node, "web", "share", "nas1")

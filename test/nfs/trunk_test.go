@@ -19,7 +19,7 @@ import (
 const first = "127.0.0.2"
 
 // twoAddresses has the share have that one too, as the first.
-func (s *site) twoAddresses() {
+func twoAddresses(s *site) {
 	s.config = strings.Replace(s.config, "servers: ["+lab.Server+"]", "servers: ["+first+", "+lab.Server+"]", 1)
 }
 
@@ -39,7 +39,7 @@ func TestSecondAddress(t *testing.T) {
 	for _, version := range versions {
 		t.Run(version, func(t *testing.T) {
 			s := newSite(t, "mountOptions: [nfsvers="+version+"]")
-			s.twoAddresses()
+			twoAddresses(s)
 			volumes := []string{"before", "after"}
 			for _, v := range volumes {
 				mkdir(t, s.at(v))
@@ -73,7 +73,7 @@ func TestSecondAddress(t *testing.T) {
 // the node by the first.
 func TestControllerSecondAddress(t *testing.T) {
 	s := newSite(t, "mountOptions: [nfsvers=4.2]")
-	s.twoAddresses()
+	twoAddresses(s)
 	a := s.held(s.start("node", "node"), s.mustCreate("pvc-1", ""))
 	heal := silence(t, first)
 	eventually(t, patience, "there is another volume", func() bool { _, err := s.create("pvc-2", nil); return err == nil })
