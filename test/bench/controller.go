@@ -27,7 +27,8 @@ type controller struct {
 	*process
 	place
 	b           *bench
-	server      string // the share's directory, on the server itself
+	export      string // the share's directory
+	server      string // the same, on the server itself
 	config, dir string
 	delays      []float64
 }
@@ -46,10 +47,10 @@ func (b *bench) withController(p place, do func(*controller) error) (err error) 
 			return err
 		}
 	}
-	export := filepath.Join(root, "bench", p.share+p.protocol)
-	c.server = lab.View + export
+	c.export = filepath.Join(root, "bench", p.share+p.protocol)
+	c.server = lab.View + c.export
 	c.dir = b.path(p.share + p.protocol)
-	c.config = lab.Registry(p.share, export, "mountOptions: [nfsvers="+p.protocol+"]", "trashRetention: "+p.retention)
+	c.config = lab.Registry(p.share, c.export, "mountOptions: [nfsvers="+p.protocol+"]", "trashRetention: "+p.retention)
 	if err := os.MkdirAll(c.server, 0o755); err != nil {
 		return err
 	}

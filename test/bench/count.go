@@ -55,6 +55,8 @@ type sample struct {
 	mounts    int64 // NFS mounts that the process has made
 	processes int64 // that it has started
 	faults    int64 // of its children that have ended: the kernel's word on whether there were any
+	forks     int64 // processes and threads of the machine
+	cpu       time.Duration
 }
 
 func (p *process) sample() (s sample, err error) {
@@ -64,6 +66,14 @@ func (p *process) sample() (s sample, err error) {
 	if s.faults, err = childFaults(p.PID()); err != nil {
 		return s, err
 	}
+	if s.forks, err = forks(); err != nil {
+		return s, err
+	}
+	w, err := weigh(p.PID())
+	if err != nil {
+		return s, err
+	}
+	s.cpu = w.cpu
 	text, err := get(p.metrics)
 	if err != nil {
 		return s, err
@@ -94,7 +104,10 @@ func (p *process) atRest() (sample, error) {
 
 // since returns what was added since an earlier sample.
 func (s sample) since(before sample) sample {
-	return sample{s.trips.Since(before.trips), s.mounts - before.mounts, s.processes - before.processes, s.faults - before.faults}
+	return sample{
+		s.trips.Since(before.trips), s.mounts - before.mounts, s.processes - before.processes, s.faults - before.faults,
+		s.forks - before.forks, s.cpu - before.cpu,
+	}
 }
 
 // add counts in what was added at another time.
@@ -107,6 +120,7 @@ func (s *sample) add(more sample) {
 	}
 	s.trips.Bytes += more.trips.Bytes
 	s.mounts, s.processes, s.faults = s.mounts+more.mounts, s.processes+more.processes, s.faults+more.faults
+	s.forks, s.cpu = s.forks+more.forks, s.cpu+more.cpu
 }
 
 func get(url string) (string, error) {

@@ -65,6 +65,18 @@ func faster(times float64) bound {
 	}, times, true}
 }
 
+// asAlone: no more round trips than another row has.
+func asAlone(operation string) bound {
+	return bound{"times the trips of " + operation, func(b *bench, r row) (float64, bool) {
+		for _, other := range b.rows {
+			if other.Operation == operation && other.Protocol == r.Protocol && other.DelayMS == r.DelayMS {
+				return r.RoundTrips / other.RoundTrips, true
+			}
+		}
+		return 0, false
+	}, 1, false}
+}
+
 var limits = []limit{
 	{"create", "plain", "xfs", []bound{trips(16), mounts(0), processes(0)}},
 	{"delete", "1 file", "xfs", []bound{trips(12), mounts(0), processes(0)}},
@@ -72,7 +84,12 @@ var limits = []limit{
 	{"delete", "controller restarted since", "xfs", []bound{trips(15), mounts(0), processes(0)}},
 	// 2 more: a share may lie in it.
 	{"delete", "controller restarted since, directories in it", "xfs", []bound{trips(17), mounts(0), processes(0)}},
+	{"publish-first", "share in use on the node", "xfs", []bound{mounts(1), processes(1), asAlone("mount(8) alone")}},
 	{"publish-second", "", "xfs", []bound{trips(0), mounts(0), processes(0)}},
+	{"unpublish", "", "xfs", []bound{trips(0), mounts(0), processes(0)}},
+	{"unpublish-last", "", "xfs", []bound{mounts(0), processes(0)}},
+	{"stats", "", "xfs", []bound{trips(2), mounts(0), processes(0)}},
+	{"stats", "1,000 pods at once", "xfs", []bound{trips(2), mounts(0), processes(0)}},
 
 	{"snapshot", largeFile.name, "xfs", []bound{trips(60), noData()}},
 	{"restore", largeFile.name, "xfs", []bound{trips(60), noData()}},

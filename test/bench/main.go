@@ -100,7 +100,7 @@ func (b *bench) run() (err error) {
 func (b *bench) protocol(protocol string) error {
 	n := newNode(b, protocol)
 	err := b.withController(place{share: "nas", protocol: protocol, disk: "xfs", retention: "1h"}, func(c *controller) error {
-		n.config = c.config
+		n.config, n.export = c.config, c.export
 		err := b.measure(rows{c}.creates()...)
 		if err == nil {
 			err = b.measure(rows{c}.deletes()...)
@@ -109,7 +109,11 @@ func (b *bench) protocol(protocol string) error {
 			err = b.measure(rows{c}.others()...)
 		}
 		if err == nil {
-			n.volumes, err = c.volumes(nodeVolumes, nil)
+			count := nodeVolumes
+			if protocol == "4.2" {
+				count = loadVolumes
+			}
+			n.volumes, err = c.volumes(count, nil)
 		}
 		return err
 	})
@@ -144,6 +148,8 @@ type spec struct {
 	// operation by which that has a row of its own.
 	each bool
 	rest string
+	// load: what the process takes up is shown, too.
+	load bool
 	// apart: each call is prepared, and cleaned up after, by itself.
 	apart bool
 }
@@ -186,7 +192,15 @@ func (b *bench) measureOne(s spec, delay float64) error {
 		}
 		t.add(one)
 	}
-	b.rows = append(b.rows, newRow(s, delay, t.took, t.spent))
+	r := newRow(s, delay, t.took, t.spent)
+	if s.load {
+		w, err := weigh(s.on.PID())
+		if err != nil {
+			return err
+		}
+		r.Threads, r.MemoryMB = w.threads, float64(w.kilobytes)/1000
+	}
+	b.rows = append(b.rows, r)
 	if s.rest != "" {
 		s.operation = s.rest
 		b.rows = append(b.rows, newRow(s, delay, make([]time.Duration, len(t.took)), t.after))

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/mooring-csi/mooring/test/lab"
@@ -24,7 +25,9 @@ type node struct {
 	b        *bench
 	protocol string
 	config   string
+	export   string // the share's directory
 	volumes  []*csi.Volume
+	load     int // how many pods it has of those that make a load
 }
 
 func newNode(b *bench, protocol string) *node { return &node{b: b, protocol: protocol} }
@@ -42,7 +45,7 @@ func (n *node) measure() (err error) {
 	}
 	if err == nil {
 		err = n.b.measure(n.rows()...)
-		err = errors.Join(err, n.unpublish(nodeVolumes-1, keeper))
+		err = errors.Join(err, n.loaded(0), n.unpublish(nodeVolumes-1, keeper))
 	}
 	return errors.Join(err, n.Stop())
 }
@@ -92,7 +95,7 @@ func (n *node) rows() []spec {
 		first.n /= 2
 		return []spec{first}
 	}
-	return []spec{
+	all := []spec{
 		first,
 		row("unpublish-last", "", nodeVolumes-1, func(count int) (func(int) error, func() error, error) {
 			return func(i int) error { return n.unpublish(i, i) }, nil,
@@ -102,6 +105,7 @@ func (n *node) rows() []spec {
 		row("unpublish", "", 100, n.shown(func(pod int) error { return n.unpublish(0, pod) }, true)),
 		row("stats", "", 30, n.shown(func(pod int) error { return n.stats(0, pod) }, true)),
 	}
+	return slices.Concat(n.alone(row), all, n.loads())
 }
 
 // shown returns the preparation of a row about pods, from 0 on, that use volume 0: another pod has it,

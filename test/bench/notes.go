@@ -51,7 +51,7 @@ var notes = []note{
 	{copied, "LISTXATTRS GETACL", "has it attributes and an ACL? Not asked of a snapshot in which nothing has"},
 	{copied, "READDIR READDIRPLUS", "directories are read, with their entries' attributes"},
 	{copied, "LINK RENAME REMOVE", "the note of the copy, the hold on its source, the claim of a volume; the copy put in its place; the ends of these"},
-	{"stats", "STATFS", "the question itself, in a child that can be killed"},
+	{"stats", "STATFS GETATTR", "the question itself, and whether the directory is there still, in a child that can be killed"},
 }
 
 // explain prints the notes on what occurs in the rows.

@@ -34,7 +34,11 @@ type row struct {
 	Mounts      float64            `json:"mounts"`
 	ClientBytes float64            `json:"client_bytes"`
 	Processes   float64            `json:"processes"`
-	Files       int                `json:"files,omitempty"` // in the tree that an operation copies
+	Forks       float64            `json:"forks"`             // of the whole machine, threads too
+	CPUMS       float64            `json:"cpu_ms"`            // of the process and its children
+	Files       int                `json:"files,omitempty"`   // in the tree that an operation copies
+	Threads     int                `json:"threads,omitempty"` // of the process and its children, afterwards
+	MemoryMB    float64            `json:"memory_mb,omitempty"`
 }
 
 // tripsPerFile are those of copying a tree.
@@ -47,7 +51,8 @@ func newRow(s spec, delay float64, took []time.Duration, spent sample) row {
 		MedianS: round(quantile(took, 0.5), 1e6), P99S: round(quantile(took, 0.99), 1e6),
 		RoundTrips: per(spent.trips.Total()), ByKind: map[string]float64{},
 		Mounts: per(spent.mounts), ClientBytes: per(spent.trips.Bytes),
-		Processes: per(spent.processes), Files: s.files,
+		Processes: per(spent.processes), Files: s.files, Forks: per(spent.forks),
+		CPUMS: round(spent.cpu.Seconds()*1e3/float64(len(took)), 1000),
 	}
 	for kind, n := range spent.trips.ByKind {
 		r.ByKind[kind] = per(n)
@@ -78,12 +83,15 @@ func (b *bench) print(to io.Writer) {
 	for _, r := range b.rows {
 		if r.Files > 0 {
 			copies++
+		}
+		if r.Files > 0 || r.Threads > 0 {
 			continue
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%g\t%d\t%d\t%.1f\t%.1f\t%s\t%g\t%g\t%s\n",
 			r.Operation, r.Case, r.Protocol, r.DelayMS, r.Parallel, r.N, r.MedianS*1e3, r.P99S*1e3, short(r.RoundTrips), r.Mounts, r.Processes, r.kinds())
 	}
 	_ = w.Flush()
+	b.printLoads(to)
 	if copies > 0 {
 		b.printCopies(to)
 	}
