@@ -44,8 +44,8 @@ func asChild(args []string) (done bool, err error) {
 	switch {
 	case len(args) == 1 && args[0] == probe.ChildCommand:
 		return true, probe.Child(os.Stdin, os.Stdout)
-	case len(args) == 1 && args[0] == publish.InlineCommand:
-		return true, publish.InlineChild(os.Stdin, os.Stdout)
+	case len(args) == 1 && args[0] == publish.ChildCommand:
+		return true, publish.Child(os.Stdin, os.Stdout)
 	}
 	return false, nil
 }

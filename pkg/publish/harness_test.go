@@ -22,7 +22,8 @@ type node struct {
 	*testing.T
 	mounter  *mount.Fake
 	probes   *prober
-	inlines  []InlineRequest
+	inlines  []ChildRequest
+	fresh    int   // how many volumes were mounted as the server has them now
 	inlineDo error // what the next inline request ends with
 	registry *volume.Registry
 	dir      string
@@ -77,7 +78,7 @@ func (p *prober) Forget(path string) {
 func newNode(t *testing.T) *node {
 	t.Helper()
 	n := &node{T: t, dir: t.TempDir(), probes: &prober{mounts: map[string]error{}, answers: map[string]probe.Answer{}, servers: map[string]error{}}}
-	for _, name := range []string{"root/export/v1", "root/export/v2", "pods"} {
+	for _, name := range []string{"root/export/v1", "root/export/v2", "root/export/" + named, "pods"} {
 		if err := os.MkdirAll(n.at(name), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -93,13 +94,20 @@ func newNode(t *testing.T) *node {
 // service returns a Service with the node's state on another mounter, as after a restart.
 func (n *node) service(mounter Mounter) *Service {
 	n.Helper()
-	s, err := New(func() *volume.Registry { return n.registry }, mounter, n.probes, n.at("state"), n.doInline)
+	s, err := New(func() *volume.Registry { return n.registry }, mounter, n.probes, n.at("state"), n.do)
 	n.must(err)
 	return s
 }
 
-// doInline notes a request, and has the fake mount what it would show.
-func (n *node) doInline(ctx context.Context, r InlineRequest) error {
+// do notes a request for an inline volume, and has the fake mount what it would show.
+func (n *node) do(ctx context.Context, r ChildRequest) error {
+	if r.Volume {
+		n.fresh++
+		if err := n.Pods.mounter.Mount(ctx, mount.Spec{Source: r.Share.Source(r.Server, r.Directory), Target: r.Target, Options: r.Options}); err != nil || !r.ReadOnly {
+			return err
+		}
+		return n.Pods.mounter.Restrict(r.Target)
+	}
 	n.inlines = append(n.inlines, r)
 	if n.inlineDo != nil || r.Target == "" {
 		return n.inlineDo
@@ -113,7 +121,7 @@ func (n *node) doInline(ctx context.Context, r InlineRequest) error {
 	if r.ReadOnly {
 		mode = "ro"
 	}
-	return n.mounter.Mount(ctx, mount.Spec{Source: r.Share.Source(r.Server, dir), Target: r.Target, Options: []string{mode}})
+	return n.Pods.mounter.Mount(ctx, mount.Spec{Source: r.Share.Source(r.Server, dir), Target: r.Target, Options: []string{mode}})
 }
 
 func (n *node) at(name string) string { return filepath.Join(n.dir, name) }
@@ -129,6 +137,12 @@ func (n *node) publish(target string, change func(*volume.Publish)) error {
 
 // v2 has a publication be of another volume.
 func v2(r *volume.Publish) { r.ID, r.Location.Directory = "nas1/v2", "v2" }
+
+// named is the directory of a volume of external-provisioner's.
+const named = "team-data-pvc-4f9e6a7e-1f0e-4bd7-9d8b-0c6b9fb3a1d2"
+
+// own has a publication be of a volume that has a name of its own.
+func own(r *volume.Publish) { r.ID, r.Location.Directory = "nas1/"+named[10:], named }
 
 func readOnly(r *volume.Publish) { r.ReadOnly = true }
 

@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/mooring-csi/mooring/pkg/mount"
 	"github.com/mooring-csi/mooring/pkg/volume"
 	"k8s.io/klog/v2"
 )
@@ -26,7 +25,6 @@ const (
 type Inlines struct {
 	*local
 	unnoted sync.Map // targets of pods that are gone, which could not be noted
-	do      func(ctx context.Context, r InlineRequest) error
 }
 
 // publish shows a pod a directory of its own, or one that is there, on a share that allows
@@ -66,7 +64,7 @@ func (i *Inlines) publish(ctx context.Context, r volume.Publish) error {
 	if err != nil {
 		return err
 	}
-	request := InlineRequest{Share: def, Directory: r.Inline.Directory, Target: r.Target, ReadOnly: t.readOnly}
+	request := ChildRequest{Share: def, Directory: r.Inline.Directory, Target: r.Target, ReadOnly: t.readOnly}
 	if r.Inline.Directory == "" {
 		// Before there is a directory there is a note, by which it will be removed.
 		if err := i.state.put(inlinePrefix, r.Target, note); err != nil {
@@ -123,7 +121,7 @@ func (i *Inlines) share(v *volume.Inline) (volume.Share, error) {
 
 // viaShare does a request on the share, mounted from the first server that answers. tried is false where
 // none does.
-func (i *Inlines) viaShare(ctx context.Context, t target, r InlineRequest) (tried bool, err error) {
+func (i *Inlines) viaShare(ctx context.Context, t target, r ChildRequest) (tried bool, err error) {
 	err = i.eachServer(ctx, t, func(ctx context.Context, server string) error {
 		tried = true
 		r.Server, r.Options, r.At = server, t.options, i.state.dir
@@ -165,7 +163,7 @@ func (i *Inlines) remove(ctx context.Context, note inline) error {
 	// Volumes of the same file system may be mounted with SELinux contexts, which it would have to
 	// share where the share's options have sharecache.
 	options := volume.MergeMountOptions(nodeOptions, def.MountOptions, []string{"rw", "nosharecache"})
-	_, err = i.viaShare(ctx, target{share: def, servers: def.Servers, options: options}, InlineRequest{Share: def, Key: note.Key})
+	_, err = i.viaShare(ctx, target{share: def, servers: def.Servers, options: options}, ChildRequest{Share: def, Key: note.Key})
 	if err != nil {
 		return err
 	}
@@ -229,22 +227,4 @@ func (i *Inlines) tidy(ctx context.Context, id, target string) error {
 	ctx, cancel := context.WithTimeout(ctx, mountPatience)
 	defer cancel()
 	return i.remove(ctx, note)
-}
-
-// InlineRequest is work on a share that a process of its own does: it mounts the share where
-// nobody else sees it, and the mount goes with it.
-type InlineRequest struct {
-	Share   volume.Share `json:"share"`
-	Server  string       `json:"server"` // one of the share's
-	Options []string     `json:"options"`
-	At      string       `json:"at"` // a local directory, to mount the share at
-	// Key is that of a directory to be made, or removed; "": Directory is there.
-	Key       string `json:"key,omitempty"`
-	Directory string `json:"directory,omitempty"`
-	Target    string `json:"target,omitempty"` // "": remove
-	ReadOnly  bool   `json:"readOnly,omitempty"`
-}
-
-func (r InlineRequest) spec() mount.Spec {
-	return mount.Spec{Source: r.Share.Source(r.Server, ""), Target: r.At, Options: r.Options, Several: len(r.Share.Servers) > 1}
 }

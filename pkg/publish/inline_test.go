@@ -149,7 +149,7 @@ func TestAnswerIsLost(t *testing.T) {
 	n.inlineDo = volume.Errorf(volume.ErrUnavailable, "the answer is lost")
 	n.refused("publish", n.inlineAt("a", "", nil), volume.ErrUnavailable)
 	n.inlineDo = nil
-	n.must(n.doInline(context.Background(), n.inlines[0]))
+	n.must(n.do(context.Background(), n.inlines[0]))
 	n.must(n.inlineAt("a", "", nil))
 	n.must(n.mounter.Unmount(context.Background(), n.at("pods/a"))) // the machine is started again
 	before := len(n.inlines)

@@ -22,6 +22,7 @@ import (
 type Pods struct {
 	*local
 	inlines *Inlines
+	visited visited
 }
 
 // Publish shows a volume at a pod's target. Published there already in the same way is
@@ -149,8 +150,8 @@ func (p *Pods) shows(t target, e mount.Entry) bool {
 }
 
 // show has a volume be seen at its target: by a second mount of what another pod has or, where none
-// has it, by mount(8), from the first server that answers. The note comes last: what is mounted without
-// one is compared when it is asked for again.
+// has it, by one from the first server that answers. The note comes last: what is mounted without one is
+// compared when it is asked for again.
 func (p *Pods) show(ctx context.Context, v view, t target, table mount.Table) error {
 	shared, err := p.shared(ctx, v, t, table)
 	if err != nil {
@@ -165,22 +166,39 @@ func (p *Pods) show(ctx context.Context, v view, t target, table mount.Table) er
 		}
 		klog.FromContext(ctx).Info("A pod's mount cannot be shared: it has just gone, most likely", "volume", v.ID, "path", shared.Target, "reason", err.Error())
 	}
+	mount := p.mount
+	if p.visited.mayRemember(t) {
+		mount = p.mountFresh
+	}
 	err = p.eachServer(ctx, t, func(ctx context.Context, server string) error {
 		v.Server = server
-		if err := p.mounter.Mount(ctx, mount.Spec{Source: t.share.Source(server, t.dir), Target: v.Target, Options: t.options, Several: len(t.servers) > 1}); err != nil || !v.ReadOnly {
-			return err
-		}
-		err := p.mounter.Restrict(v.Target)
-		if err != nil {
-			err = errors.Join(err, p.mounter.Unmount(ctx, v.Target))
-		}
-		return err
+		return mount(ctx, v, t)
 	})
 	if err != nil {
 		return err
 	}
 	p.probes.Good(v.Target)
 	return p.compare(ctx, v, t)
+}
+
+// mount mounts a directory that the kernel remembers nothing of.
+func (p *Pods) mount(ctx context.Context, v view, t target) error {
+	err := p.mounter.Mount(ctx, mount.Spec{Source: t.share.Source(v.Server, t.dir), Target: v.Target, Options: t.options, Several: len(t.servers) > 1})
+	if err != nil || !v.ReadOnly {
+		return err
+	}
+	if err := p.mounter.Restrict(v.Target); err != nil {
+		return errors.Join(err, p.mounter.Unmount(ctx, v.Target))
+	}
+	return nil
+}
+
+// mountFresh mounts a directory as the server has it now, whatever the kernel remembers.
+func (p *Pods) mountFresh(ctx context.Context, v view, t target) error {
+	return p.do(ctx, ChildRequest{
+		Share: t.share, Server: v.Server, Options: t.options, At: p.state.dir,
+		Volume: true, Directory: t.dir, Target: v.Target, ReadOnly: v.ReadOnly,
+	})
 }
 
 // compare has what is mounted at the target be what was to be, or nothing be. A server may lead

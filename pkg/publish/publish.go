@@ -55,8 +55,8 @@ type Service struct {
 }
 
 // New returns a Service that finds shares in the registry in force, and keeps its notes in
-// the local directory dir. inline does what an InlineRequest says: Children in production.
-func New(registry func() *volume.Registry, mounter Mounter, probes Prober, dir string, inline func(ctx context.Context, r InlineRequest) error) (*Service, error) {
+// the local directory dir. do does what a ChildRequest says: Children in production.
+func New(registry func() *volume.Registry, mounter Mounter, probes Prober, dir string, do func(ctx context.Context, r ChildRequest) error) (*Service, error) {
 	state, err := openState(dir)
 	if err != nil {
 		return nil, fmt.Errorf("open the node's state: %w", err)
@@ -65,8 +65,8 @@ func New(registry func() *volume.Registry, mounter Mounter, probes Prober, dir s
 	if err != nil {
 		return nil, err
 	}
-	l := &local{registry: registry, mounter: mounter, probes: probes, state: state, views: loadViews(state, table)}
-	inlines := &Inlines{local: l, do: inline}
+	l := &local{registry: registry, mounter: mounter, probes: probes, state: state, views: loadViews(state, table), do: do}
+	inlines := &Inlines{local: l}
 	return &Service{
 		Pods:    &Pods{local: l, inlines: inlines},
 		Inlines: inlines,
@@ -82,6 +82,7 @@ type local struct {
 	state    state
 	views    *views
 	locks    keylock.Set
+	do       func(ctx context.Context, r ChildRequest) error
 }
 
 // lock takes a volume for one who is to be its only pod, or for one of several, and the path for

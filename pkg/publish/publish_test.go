@@ -134,9 +134,9 @@ func TestReaderNotYetReadOnly(t *testing.T) {
 	slow := &slowRestrict{n.mounter, make(chan struct{}), make(chan struct{})}
 	n.Service = n.service(slow)
 	reader := make(chan error)
-	go func() { reader <- n.publish("reader", readOnly) }()
+	go func() { reader <- n.publish("reader", func(r *volume.Publish) { own(r); readOnly(r) }) }()
 	<-slow.reached
-	n.must(n.publish("writer", nil))
+	n.must(n.publish("writer", own))
 	close(slow.goOn)
 	n.must(<-reader)
 	n.did(2, 0)
@@ -152,12 +152,13 @@ func TestEndsBeforeReadOnly(t *testing.T) {
 		}
 		return nil
 	}
-	if err := n.publish("a", readOnly); !errors.Is(err, wrong) {
+	reader := func(r *volume.Publish) { own(r); readOnly(r) }
+	if err := n.publish("a", reader); !errors.Is(err, wrong) {
 		t.Errorf("the error is %v", err)
 	}
 	n.mounter.Fail = nil
 	n.Service = n.service(n.mounter)
-	n.must(n.publish("a", readOnly))
+	n.must(n.publish("a", reader))
 	if e, _ := n.mounted("pods/a"); !e.ReadOnly() {
 		t.Errorf("mounted is %+v", e)
 	}

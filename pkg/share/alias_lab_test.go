@@ -95,9 +95,9 @@ func shortNames(t *testing.T, dir, version string) {
 	}
 	_, err = v.Open(shout) // the claims have no case there either
 	g.refused("inline "+shout, err, volume.ErrRefused, "belongs to volume")
-	fd, err := v.Open(name("models/llama"))
+	llama, err := v.Open(name("models/llama"))
 	g.must(err)
-	g.must(unix.Close(fd))
+	llama.Close()
 
 	p := g.begin(record(name("in"), "MOORIN~1/x"))
 	g.refused("a volume in .mooring", p.MakeDirectory(t.Context()), volume.ErrInvalid, "MOORIN~1", "Mooring's own")

@@ -44,14 +44,13 @@ func (v *Inline) Close() {
 }
 
 // Make makes the directory of a pod's volume, for everybody to write in as an emptyDir is, and
-// returns its descriptor. One that exists is the same volume's: a retry.
-func (v *Inline) Make(key string) (fd int, err error) {
+// opens it. One that exists is the same volume's: a retry.
+func (v *Inline) Make(key string) (dir beneath.Dir, err error) {
 	defer v.s.explain(&err, "make the directory of inline volume %s", key)
 	if err := ignore(v.dirs.Mkdir(key, 0o777), unix.EEXIST); err != nil {
-		return -1, err
+		return beneath.None, err
 	}
-	d, err := v.dirs.Resolve(key)
-	return int(d), err
+	return v.dirs.Resolve(key)
 }
 
 // Trash moves the directory of a pod's volume into the trash, where it is purged at once. One
@@ -65,16 +64,16 @@ func (v *Inline) Trash(key string) (err error) {
 	return ignore(v.dirs.Rename(key, v.s.Trash.dir, id), unix.ENOENT)
 }
 
-// Open returns the descriptor of a directory that exists and in which no volume has a part.
-func (v *Inline) Open(directory string) (fd int, err error) {
+// Open opens a directory that exists and in which no volume has a part.
+func (v *Inline) Open(directory string) (dir beneath.Dir, err error) {
 	s := v.s
 	defer s.explain(&err, "open the directory %q", directory)
 	if err := s.claims.owned(directory); err != nil {
-		return -1, err
+		return beneath.None, err
 	}
-	d, err := openListed(s.disk, directory)
+	dir, err = openListed(s.disk, directory)
 	if is(err, unix.ENOENT) {
-		return -1, volume.Errorf(volume.ErrConflict, "the directory %q does not exist: make it on the server, or leave subDir out to get a new one", directory)
+		return beneath.None, volume.Errorf(volume.ErrConflict, "the directory %q does not exist: make it on the server, or leave subDir out to get a new one", directory)
 	}
-	return int(d), err
+	return dir, err
 }

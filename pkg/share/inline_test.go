@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"github.com/mooring-csi/mooring/pkg/volume"
-	"golang.org/x/sys/unix"
 )
 
 func TestInline(t *testing.T) {
@@ -16,9 +15,9 @@ func TestInline(t *testing.T) {
 	g.must(err)
 	defer v.Close()
 	for range 2 { // a retry
-		fd, err := v.Make("csi-1")
+		dir, err := v.Make("csi-1")
 		g.must(err)
-		g.must(unix.Close(fd))
+		dir.Close()
 	}
 	own := ".mooring/" + volume.InlineDir + "/csi-1"
 	g.put(own+"/data", "")
@@ -66,7 +65,7 @@ func TestInlineOpen(t *testing.T) {
 		"team/one/sub": {volume.ErrRefused, "pvc-1"},
 		"team":         {volume.ErrRefused, `"team/one"`},
 	} {
-		fd, err := v.Open(directory)
+		dir, err := v.Open(directory)
 		if c.kind != nil {
 			g.refused(directory, err, c.kind, c.say)
 			continue
@@ -75,6 +74,6 @@ func TestInlineOpen(t *testing.T) {
 			t.Errorf("%s: %v", directory, err)
 			continue
 		}
-		g.must(unix.Close(fd))
+		dir.Close()
 	}
 }

@@ -59,9 +59,9 @@ func TestShareInUse(t *testing.T) {
 			v, err := OpenInline(in.dir, nas1, true)
 			in.must(err)
 			defer v.Close()
-			fd, err := v.Make("csi-1")
+			dir, err := v.Make("csi-1")
 			in.must(err)
-			in.must(unix.Close(fd))
+			dir.Close()
 		},
 	} {
 		g := newGround(t)

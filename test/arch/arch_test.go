@@ -46,7 +46,7 @@ var edges = map[string][]string{
 	"pool":      {"mount", "share", "volume"},
 	"jobs":      {"copytree", "pool", "share", "volume"},
 	"provision": {"jobs", "keylock", "share", "volume"},
-	"publish":   {"child", "keylock", "mount", "probe", "share", "volume"},
+	"publish":   {"beneath", "child", "keylock", "mount", "probe", "share", "volume"},
 	"driver":    {"volume"},
 	"admin":     {"copytree", "kube", "share", "volume"},
 	"metrics":   {"child", "jobs", "mount", "probe"},

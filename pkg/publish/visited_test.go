@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package publish
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/mooring-csi/mooring/pkg/volume"
+)
+
+// TestMayRemember says of which directories the kernel may remember another one of that name.
+func TestMayRemember(t *testing.T) {
+	const uuid = "4f9e6a7e-1f0e-4bd7-9d8b-0c6b9fb3a1d2"
+	for dir, want := range map[string]bool{
+		"pvc-" + uuid: false, "team/data-pvc-" + uuid: false, uuid: false,
+		"": true, "team/data": true, "pvc-" + uuid + "/data": true, uuid[1:]: true, "pvc-" + uuid + "-1": true,
+	} {
+		v := new(visited)
+		if got := v.mayRemember(target{dir: dir, options: []string{"nfsvers=4.2"}}); got != want {
+			t.Errorf("%q: %v", dir, got)
+		}
+		if !v.mayRemember(target{dir: dir}) {
+			t.Errorf("%q is mounted for the second time, and nothing can be remembered", dir)
+		}
+		if v.mayRemember(target{dir: dir, options: []string{"vers=3"}}) {
+			t.Errorf("%q may be remembered with NFSv3", dir)
+		}
+	}
+}
+
+// TestVisitedIsBounded has more directories be visited than are kept in memory.
+func TestVisitedIsBounded(t *testing.T) {
+	v := new(visited)
+	remembered := 0
+	for i := range maxVisited + 10 {
+		if v.mayRemember(target{dir: fmt.Sprintf("pvc-4f9e6a7e-1f0e-4bd7-9d8b-%012d", i)}) {
+			remembered++
+		}
+	}
+	if len(v.dirs) > maxVisited || remembered != 10 {
+		t.Errorf("%d directories are kept, and %d of the last 10 may be remembered", len(v.dirs), remembered)
+	}
+}
+
+// TestFresh mounts a directory as the server has it now where the kernel may remember another one, and
+// else by mount(8) alone.
+func TestFresh(t *testing.T) {
+	n := newNode(t)
+	for i, c := range []struct {
+		change func(*volume.Publish)
+		fresh  int
+	}{
+		{own, 0},
+		{own, 1}, // once more
+		{nil, 2},
+		{func(r *volume.Publish) { r.Options = []string{"nfsvers=3"} }, 2},
+	} {
+		n.must(n.publish("a", c.change))
+		if n.fresh != c.fresh {
+			t.Errorf("%d: %d were mounted as the server has them, and not %d", i, n.fresh, c.fresh)
+		}
+		n.must(n.unpublish("a"))
+	}
+}
