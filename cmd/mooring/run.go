@@ -263,11 +263,11 @@ func newNode(ctx context.Context, background *sync.WaitGroup, o options, source 
 	if err != nil {
 		return nil, err
 	}
-	asker, inline := probe.NewWorker(), &publish.Children{}
+	asker, shower := probe.NewWorker(), &publish.Children{}
 	m.Children("ask", asker)
 	m.Asks(asker.Held)
-	m.Children("inline", &inline.Children)
-	node, err := publish.New(source.Current, mounter, probe.NewMounts(servers, asker.Ask), dir, inline.Do)
+	m.Children("show", &shower.Children)
+	node, err := publish.New(source.Current, mounter, probe.NewMounts(servers, asker.Ask), dir, shower.Do)
 	if err != nil {
 		return nil, err
 	}
