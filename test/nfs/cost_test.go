@@ -82,14 +82,20 @@ func started(t *testing.T, metrics string) (n int) {
 	return n
 }
 
+// unique names a directory as that of a volume which external-provisioner asks for.
+func unique(i int) string { return fmt.Sprintf("pvc-4f9e6a7e-1f0e-4bd7-9d8b-%012d", i) }
+
 // TestCosts counts what pods cost: the first one of a volume one mount(8), and the round trips of one
-// that is run alone with the same options; nothing else a process, or more than two round trips.
+// that is run alone with the same options; nothing else a process, or more than two round trips. Where the
+// kernel may remember another directory, the first pod costs one process of the plugin, which mounts twice.
 func TestCosts(t *testing.T) {
 	for _, version := range versions {
 		t.Run(version, func(t *testing.T) {
 			s := newSite(t, "mountOptions: [nfsvers="+version+"]")
-			mkdir(t, s.at("v"))
 			mkdir(t, s.at("other"))
+			for i := range 2 * tries {
+				mkdir(t, s.at(unique(i)))
+			}
 			l, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
 				t.Fatal(err)
@@ -98,26 +104,37 @@ func TestCosts(t *testing.T) {
 			_ = l.Close()
 			node := s.start("node", "node", "--metrics-address="+metrics)
 			other := s.held(node, static("other", "share", "nas1", "subDir", "other")) // as on a node with pods
-			a := s.seat(node, static("measured", "share", "nas1", "subDir", "v"))
+			var visited int                                                            // of the volumes that are measured
+			var a *seat
+			visit := func() error {
+				a = s.seat(node, static(unique(visited), "share", "nas1", "subDir", unique(visited)))
+				visited++
+				return a.publish("pod", false)
+			}
 			publish := func() error { return a.publish("pod", false) }
 			unpublish := func() error { return a.unpublish("pod") }
 			asked := func() error { _, err := a.stats(a.target("pod")); return err }
 			nothing := func() error { return nil }
 			at := localDir(t)
 			alone := least(t, func() error {
-				return exec.Command("mount", "-t", "nfs", "-o", "retry=0,nfsvers="+version, lab.Server+":"+s.path+"/v", at).Run()
+				return exec.Command("mount", "-t", "nfs", "-o", "retry=0,nfsvers="+version, lab.Server+":"+s.path+"/"+unique(0), at).Run()
 			}, func() error { return unix.Unmount(at, 0) })
 			before := started(t, metrics)
-			first := least(t, publish, unpublish)
+			first := least(t, visit, unpublish)
 			if n := started(t, metrics) - before; n != tries || first.trips != alone.trips {
 				t.Errorf("%d first pods had %d processes started and cost %+v each, and mount(8) %+v", tries, n, first, alone)
+			}
+			before = started(t, metrics)
+			again := least(t, publish, unpublish)
+			if n := started(t, metrics) - before; version != "3" && n != tries || again.trips > 3*alone.trips { // what is to be known of a new superblock is asked, too
+				t.Errorf("%d times a first pod again had %d processes started and cost %+v each, and mount(8) %+v", tries, n, again, alone)
 			}
 			a.must(publish())
 			stats := least(t, asked, nothing)
 			if stats.trips > 2 || stats.forks > 0 {
 				t.Errorf("a question costs %+v", stats)
 			}
-			none := map[string]cost{"the last pod's end": least(t, unpublish, publish)}
+			none := map[string]cost{"the last pod's end": least(t, unpublish, visit)}
 			a.must(a.hold())
 			none["another pod's end"] = least(t, unpublish, publish)
 			a.must(unpublish())
@@ -127,7 +144,7 @@ func TestCosts(t *testing.T) {
 					t.Errorf("%s costs %+v", what, c)
 				}
 			}
-			t.Logf("mount(8) costs %+v, a first pod %+v, a question %+v", alone, first, stats)
+			t.Logf("mount(8) costs %+v, a first pod %+v, again %+v, a question %+v", alone, first, again, stats)
 			a.leave()
 			other.leave()
 		})
