@@ -290,7 +290,7 @@ func (s *sheet) judgeRoom(f *Facts) {
 }
 
 func (s *sheet) judgeOwners(f *Facts, m mounted) {
-	kerberos := strings.HasPrefix(m.option("sec"), "krb5")
+	kerberos := strings.HasPrefix(mount.ValueOf(m.Super, "sec"), "krb5")
 	switch {
 	case !f.did(stepOwner):
 		s.failure("root", stepOwner, f)

@@ -91,7 +91,7 @@ var causes = []struct {
 
 // remark adds to what mount(8) said what it means for these options, and this process.
 func remark(stderr string, options []string, privileged bool) string {
-	switch tls := valueOf(options, "xprtsec"); {
+	switch tls := ValueOf(options, "xprtsec"); {
 	case strings.Contains(stderr, "access denied by server") && encrypts(tls) >= 0:
 		return stderr + " (with xprtsec=" + tls + ")"
 	case strings.Contains(stderr, "access denied by server") && kerberos(options):

@@ -62,7 +62,9 @@ func serve(t *testing.T, dir, endpoint string) {
 	service := provision.New(shares, purger, copier, jobs.NewWatcher(shares).Fault)
 	ready := &atomic.Bool{}
 	ready.Store(true)
-	node, err := publish.New(source.Current, mounter, probe.NewMounts(probe.NewServers(answers), statfs), filepath.Join(dir, "node"), nil)
+	node, err := publish.New(source.Current, mounter, probe.NewMounts(probe.NewServers(answers), statfs), filepath.Join(dir, "node"), func(ctx context.Context, r publish.ChildRequest) error {
+		return mounter.Mount(ctx, mount.Spec{Source: r.Share.Source(r.Server, r.Directory), Target: r.Target, Options: r.Options})
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
