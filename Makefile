@@ -43,8 +43,8 @@ clean: ## Remove build/.
 ##@ Test
 
 .PHONY: test lint unit model torture fuzz test-lab test-fat test-tls test-kerberos test-selinux sanity monitoring
-test: lab-deps lint unit fuzz test-lab test-fat sanity monitoring ## Run all that follows; this is what CI runs.
-	@echo "make test: lint, unit, fuzz, test-lab, test-fat, sanity and monitoring passed"
+test: lab-deps lint unit fuzz test-lab test-fat sanity monitoring demo ## Run all that follows; this is what CI runs.
+	@echo "make test: lint, unit, fuzz, test-lab, test-fat, sanity, monitoring and demo passed"
 
 lint: ## Check the form of Go code, modules and shell scripts.
 	@files=$$("$$($(GO) env GOROOT)/bin/gofmt" -l $(wildcard cmd pkg test)); \

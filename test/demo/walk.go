@@ -152,7 +152,8 @@ func startController(_ context.Context, d *demo, n *note) error {
 func startNodes(ctx context.Context, d *demo, n *note) error {
 	for i := range d.nodes {
 		name := fmt.Sprintf("node-%d", i+1)
-		registry := lab.Registry(share, export)
+		// Two nodes are two machines. Here they are one kernel, which would give them one cache.
+		registry := lab.Registry(share, export, "mountOptions: [nosharecache]")
 		p, err := d.launch("node", name, registry, "--node-id", name)
 		if err != nil {
 			return err

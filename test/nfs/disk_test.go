@@ -151,8 +151,6 @@ func TestDisk(t *testing.T) {
 		says                    string
 	}{
 		"ext4 after an error":          {"ext4", "readonly", false, "ReadOnlyServer", "ReadOnlyServer", "ReadOnlyServer", codes.PermissionDenied, readOnly},
-		"ext4 that takes nothing":      {"ext4", "error_writes", false, "ReadOnlyServer", "ReadOnlyServer", "ReadOnlyServer", codes.PermissionDenied, readOnly},
-		"ext4 that cannot be read":     {"ext4", "error", true, "DiskFailing", "ReadOnlyServer", "ReadOnlyServer", codes.PermissionDenied, readOnly},
 		"XFS that takes nothing":       {"xfs", "error_writes", false, "DiskFailing", "DiskFailing", "DiskFailing", codes.Unavailable, fails},
 		"XFS of which nothing is left": {"xfs", "error", true, "DiskFailing", "DiskFailing", "StaleFileHandle", codes.Unavailable, fails},
 	} {
