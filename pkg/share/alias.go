@@ -35,10 +35,11 @@ func notOwn(d *disk, found beneath.Dir, directory string) error {
 	return volume.Errorf(volume.ErrInvalid, "the directory %q is another name of %s on the server, which is Mooring's own: choose another", directory, volume.StateDir)
 }
 
-// asListed refuses the name of a directory in at by which at does not list it: the claims know the
-// directory by another name, if a volume has it. Before it is refused at is listed as the server has
-// it now: another controller on this machine may just have made the directory.
-func asListed(d *disk, at beneath.Dir, name, directory string) error {
+// asListed refuses the name by which found was opened in at, where at does not list that name but lists
+// found by another one: the claims know the directory by that, if a volume has it. Before it is refused
+// at is listed as the server has it now: another controller on this machine may just have made the
+// directory. Where at does not list found at all, another controller has just moved it away, or tidied.
+func asListed(d *disk, at, found beneath.Dir, name, directory string) error {
 	for _, list := range []func(beneath.Dir, func(string) error) error{beneath.Names, d.list} {
 		err := list(at, func(listed string) error {
 			if listed == name {
@@ -53,7 +54,38 @@ func asListed(d *disk, at beneath.Dir, name, directory string) error {
 			return err
 		}
 	}
+	other, err := nameOf(at, found)
+	if err != nil {
+		return err
+	}
+	if other == "" {
+		return volume.Errorf(volume.ErrBusy, "the directory %q was renamed or removed meanwhile: try again", directory)
+	}
 	return volume.Errorf(volume.ErrInvalid, "the directory %q has another name on the server, of which this is one more spelling (another case, a short name): write it as the server lists it", directory)
+}
+
+// nameOf returns the name by which at lists the directory found. "": by none.
+func nameOf(at, found beneath.Dir) (name string, err error) {
+	node, err := beneath.NodeOf(found)
+	if err != nil {
+		return "", err
+	}
+	err = beneath.Names(at, func(listed string) error {
+		d, err := at.Resolve(listed)
+		if err != nil {
+			return nil // it is no directory of this share, or none any more
+		}
+		defer d.Close()
+		if other, err := beneath.NodeOf(d); err != nil || other != node {
+			return err
+		}
+		name = listed
+		return fs.ErrExist
+	})
+	if errors.Is(err, fs.ErrExist) {
+		err = nil
+	}
+	return name, err
 }
 
 // openListed opens a directory name by name, each as the server lists it, and none of them .mooring.
@@ -94,7 +126,7 @@ func checkName(d *disk, at, found beneath.Dir, p string) error {
 		return err
 	}
 	_, name := volume.SplitDirectory(p)
-	return asListed(d, at, name, p)
+	return asListed(d, at, found, name, p)
 }
 
 // adoptable refuses a directory that a volume is to adopt if it is known by another name, or is a
