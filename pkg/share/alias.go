@@ -58,6 +58,9 @@ func asListed(d *disk, at, found beneath.Dir, name, directory string) error {
 	if err != nil {
 		return err
 	}
+	if other == name { // it was put back
+		return nil
+	}
 	if other == "" {
 		return volume.Errorf(volume.ErrBusy, "the directory %q was renamed or removed meanwhile: try again", directory)
 	}
