@@ -102,13 +102,21 @@ func SameDirectory(a, b int) (bool, error) {
 			return first.Type() == second.Type() && bytes.Equal(first.Bytes(), second.Bytes()), nil
 		}
 	}
-	if errors.Is(err, unix.EOVERFLOW) { // the server's handles are too long for Linux to show them
-		var first, second unix.Stat_t
-		if err = errors.Join(unix.Fstat(a, &first), unix.Fstat(b, &second)); err == nil {
+	// The server's handles are too long for Linux to show them; or it is NFSv4.0, of which Linux shows none
+	// (nfs_fill_super). Of two that the server finds now no number is that of one which is gone.
+	if errors.Is(err, unix.EOVERFLOW) || errors.Is(err, unix.EOPNOTSUPP) {
+		var first, second unix.Statx_t
+		if err = errors.Join(ask(a, &first), ask(b, &second)); err == nil {
 			return first.Ino == second.Ino, nil
 		}
 	}
 	return false, fmt.Errorf("compare two mounts of a directory: %w", err)
+}
+
+// ask asks the server for what is open, whatever the kernel remembers.
+func ask(fd int, st *unix.Statx_t) error {
+	err := unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_FORCE_SYNC, unix.STATX_INO, st)
+	return os.NewSyscallError("statx", err)
 }
 
 // superblocks returns the devices, as major:minor, of all NFS superblocks in this network namespace,

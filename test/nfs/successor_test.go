@@ -79,6 +79,25 @@ func TestSuccessor(t *testing.T) {
 	}
 }
 
+// TestNoSuccessor has two volumes of one directory, which stays what it is: their pods share a superblock,
+// and so each other's locks.
+func TestNoSuccessor(t *testing.T) {
+	for _, version := range versions {
+		t.Run(version, func(t *testing.T) {
+			s := newSite(t, "mountOptions: [nfsvers="+version+"]")
+			mkdir(t, s.at("b"))
+			node := s.start("node", "node")
+			a := s.held(node, static("a", "share", "nas1", "subDir", "b"))
+			b := s.held(node, static("b", "share", "nas1", "subDir", "b"))
+			if first, second := a.mount(a.target(holder)), b.mount(b.target(holder)); first.Minor != second.Minor {
+				t.Errorf("mounted are %v and %v", first, second)
+			}
+			a.leave()
+			b.leave()
+		})
+	}
+}
+
 // visited has a pod use a volume, and go.
 func visited(s *site, node *lab.Driver, v *csi.Volume) {
 	s.t.Helper()
