@@ -146,7 +146,9 @@ func (r ChildRequest) mount(kernel *mount.Kernel) (mount.Views, error) {
 // server has it.
 func (r ChildRequest) find(views mount.Views) (beneath.Dir, error) {
 	if r.Volume {
-		return beneath.Dir(views.Fresh).Resolve("")
+		// Not opened by ".", which asks the server whether root may look into it: where root is squashed it
+		// may not, and the volume's pods may.
+		return beneath.Dir(views.Fresh), nil
 	}
 	on, err := share.OpenInline(views.Path, r.Share, r.Target != "" && r.Key != "")
 	if err != nil {
@@ -168,13 +170,12 @@ func (r ChildRequest) shared(views mount.Views, fresh beneath.Dir) (dir beneath.
 	if views.Shared < 0 {
 		return fresh, true
 	}
-	path := r.Directory
-	if r.Volume {
-		path = ""
-	}
-	dir, err := beneath.Dir(views.Shared).Resolve(path)
-	if err != nil {
-		return fresh, true
+	dir = beneath.Dir(views.Shared)
+	if !r.Volume {
+		var err error
+		if dir, err = dir.Resolve(r.Directory); err != nil {
+			return fresh, true
+		}
 	}
 	same, err := mount.SameDirectory(int(dir), int(fresh))
 	if err != nil || !same {

@@ -5,8 +5,10 @@
 package nfs
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -116,6 +118,39 @@ func TestSquashedExport(t *testing.T) {
 			a.leave("pod")
 			s.mustDelete(v.VolumeId)
 			s.empty()
+		})
+	}
+}
+
+// TestClosedToRoot has a directory into which root, who is squashed, may not look, and a pod may.
+func TestClosedToRoot(t *testing.T) {
+	for _, version := range versions {
+		t.Run(version, func(t *testing.T) {
+			s := exported(t, "squash", os.ModeSticky|0o777)
+			mkdir(t, s.at("data"))
+			if err := errors.Join(os.Chown(s.at("data"), 1000, 1000), os.Chmod(s.at("data"), 0o700)); err != nil {
+				t.Fatal(err)
+			}
+			node := s.start("node", "node")
+			var seats []*seat
+			for range 2 { // the second time the kernel may remember the directory
+				a := s.seat(node, static("data", "share", "nas1", "subDir", "data"), "nfsvers="+version)
+				a.volume.VolumeId += fmt.Sprint(len(seats))
+				a.must(a.hold())
+				a.must(errors.Join(os.Chmod(a.dir, 0o755), os.Chmod(filepath.Dir(s.dir), 0o755)))
+				as := exec.Command("sh", "-c", "echo more >>"+a.target(holder)+"/file")
+				as.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 1000, Gid: 1000}}
+				if out, err := as.CombinedOutput(); err != nil {
+					t.Errorf("%v: %s", err, out)
+				}
+				seats = append(seats, a)
+			}
+			if a, b := seats[0].mount(seats[0].target(holder)), seats[1].mount(seats[1].target(holder)); a.Minor != b.Minor {
+				t.Errorf("they do not share a superblock: %v and %v", a, b)
+			}
+			for _, a := range seats {
+				a.leave()
+			}
 		})
 	}
 }
