@@ -10,8 +10,9 @@ import (
 )
 
 // withUUID is a name that nobody gives twice (RFC 9562): those of the volumes that
-// external-provisioner asks for end like that.
-var withUUID = regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
+// external-provisioner asks for end like that. It is no path: a parent may have been replaced, and the
+// kernel remembers that one's name.
+var withUUID = regexp.MustCompile(`^[^/]*[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
 
 // maxVisited bounds the memory for directories: of more, all may be remembered.
 const maxVisited = 20_000

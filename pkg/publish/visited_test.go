@@ -13,8 +13,8 @@ import (
 func TestMayRemember(t *testing.T) {
 	const uuid = "4f9e6a7e-1f0e-4bd7-9d8b-0c6b9fb3a1d2"
 	for dir, want := range map[string]bool{
-		"pvc-" + uuid: false, "team/data-pvc-" + uuid: false, uuid: false,
-		"": true, "team/data": true, "pvc-" + uuid + "/data": true, uuid[1:]: true, "pvc-" + uuid + "-1": true,
+		"pvc-" + uuid: false, uuid: false,
+		"team/data-pvc-" + uuid: true, uuid + "/" + uuid: true, "": true, "team/data": true, "pvc-" + uuid + "/data": true, uuid[1:]: true, "pvc-" + uuid + "-1": true,
 	} {
 		v := new(visited)
 		if got := v.mayRemember(target{dir: dir, options: []string{"nfsvers=4.2"}}); got != want {

@@ -50,6 +50,17 @@ func TestSuccessor(t *testing.T) {
 					mkdir(t, s.at("p/b"))
 					return shown(s, node, static("b", "share", "nas1", "subDir", "p/b"))
 				},
+				"a parent that was renamed": func(t *testing.T, s *site, node *lab.Driver) string {
+					mkdir(t, s.at("team"))
+					mkdir(t, s.at("team/"+unique(0)))
+					mkdir(t, s.at("team/b"))
+					shown(s, node, static("b", "share", "nas1", "subDir", "team/b"))
+					rename(t, s.at("team"), s.at("old"))
+					mkdir(t, s.at("team"))
+					mkdir(t, s.at("team/"+unique(0)))
+					symlink(t, "../team/"+unique(0), s.at("p/b"))
+					return shown(s, node, static(unique(0), "share", "nas1", "subDir", "team/"+unique(0)))
+				},
 				"a directory of inline volumes": func(t *testing.T, s *site, node *lab.Driver) string {
 					mkdir(t, s.at("p/b"))
 					inlineAt(s, node, "pod-1")
