@@ -45,7 +45,7 @@ func MountFresh(ctx context.Context, k *Kernel, s Spec) (v Views, err error) {
 	within := s.Target
 	// Not one on the other: nothing can be mounted on a stale directory.
 	if err := unix.Mount("mooring", within, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0700"); err != nil {
-		return v, fmt.Errorf("make directories to mount at: %w", err)
+		return v, fmt.Errorf("mount a tmpfs at %s: %w", within, err)
 	}
 	before, known := superblocks()
 	v.Shared, v.Path, err = mountIn(ctx, k, s, filepath.Join(within, "shared"))

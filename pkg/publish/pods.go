@@ -153,24 +153,27 @@ func (p *Pods) shows(t target, e mount.Entry) bool {
 // has it, by one from the first server that answers. The note comes last: what is mounted without one is
 // compared when it is asked for again.
 func (p *Pods) show(ctx context.Context, v view, t target, table mount.Table) error {
-	shared, err := p.shared(ctx, v, t, table)
-	if err != nil {
+	if shown, err := p.share(ctx, v, t, table); shown || err != nil {
 		return err
-	}
-	if shared.Target != "" {
-		v.Server = shared.Server
-		e, _ := table.At(shared.Target)
-		err := p.mounter.Bind(ctx, e, v.Target, v.ReadOnly)
-		if err == nil {
-			return p.compare(ctx, v, t)
-		}
-		klog.FromContext(ctx).Info("A pod's mount cannot be shared: it has just gone, most likely", "volume", v.ID, "path", shared.Target, "reason", err.Error())
 	}
 	mount := p.mount
 	if p.visited.mayRemember(t) {
+		// Each of two pods could get a superblock of its own, and not see the other's locks.
+		release, ok := p.locks.TryLock("fresh " + t.share.Name + "/" + t.dir)
+		if !ok {
+			return volume.Errorf(volume.ErrBusy, "the directory is just being mounted on this node for another pod: try again")
+		}
+		defer release()
+		table, err := p.mounter.Table()
+		if err != nil {
+			return err
+		}
+		if shown, err := p.share(ctx, v, t, table); shown || err != nil {
+			return err
+		}
 		mount = p.mountFresh
 	}
-	err = p.eachServer(ctx, t, func(ctx context.Context, server string) error {
+	err := p.eachServer(ctx, t, func(ctx context.Context, server string) error {
 		v.Server = server
 		return mount(ctx, v, t)
 	})
@@ -179,6 +182,21 @@ func (p *Pods) show(ctx context.Context, v view, t target, table mount.Table) er
 	}
 	p.probes.Good(v.Target)
 	return p.compare(ctx, v, t)
+}
+
+// share has a volume be seen by a second mount of what another pod has. It is false where none has it.
+func (p *Pods) share(ctx context.Context, v view, t target, table mount.Table) (shown bool, err error) {
+	shared, err := p.shared(ctx, v, t, table)
+	if err != nil || shared.Target == "" {
+		return false, err
+	}
+	v.Server = shared.Server
+	e, _ := table.At(shared.Target)
+	if err := p.mounter.Bind(ctx, e, v.Target, v.ReadOnly); err != nil {
+		klog.FromContext(ctx).Info("A pod's mount cannot be shared: it has just gone, most likely", "volume", v.ID, "path", shared.Target, "reason", err.Error())
+		return false, nil
+	}
+	return true, p.compare(ctx, v, t)
 }
 
 // mount mounts a directory that the kernel remembers nothing of.
@@ -195,6 +213,10 @@ func (p *Pods) mount(ctx context.Context, v view, t target) error {
 
 // mountFresh mounts a directory as the server has it now, whatever the kernel remembers.
 func (p *Pods) mountFresh(ctx context.Context, v view, t target) error {
+	// Else the directory is no condition for a pod to come: see views.
+	if err := os.MkdirAll(p.state.dir, 0o700); err != nil {
+		return volume.Errorf(volume.ErrConflict, "the state directory is not there any more, and cannot be made (%w): start the plugin of this node anew", err)
+	}
 	return p.do(ctx, ChildRequest{
 		Share: t.share, Server: v.Server, Options: t.options, At: p.state.dir,
 		Volume: true, Directory: t.dir, Target: v.Target, ReadOnly: v.ReadOnly,

@@ -128,21 +128,22 @@ func TestUnpublishRefuses(t *testing.T) {
 // TestBusy has a mount hang: that path is busy, and nothing else is.
 func TestBusy(t *testing.T) {
 	n := newNode(t)
+	ownSingle := func(r *volume.Publish) { own(r); single(r) }
 	hangs, end := make(chan string), make(chan struct{})
 	n.Service = n.service(&hanging{n.mounter, hangs, end})
 	done := make(chan error)
-	go func() { done <- n.publish("slow", nil) }()
+	go func() { done <- n.publish("slow", own) }()
 	<-hangs
-	n.refused("the same pod", n.publish("slow", nil), volume.ErrBusy)
+	n.refused("the same pod", n.publish("slow", own), volume.ErrBusy)
 	n.refused("the pod goes", n.unpublish("slow"), volume.ErrBusy)
-	n.refused("to be the only pod", n.publish("b", single), volume.ErrBusy)
-	n.must(n.publish("a", nil))
+	n.refused("to be the only pod", n.publish("b", ownSingle), volume.ErrBusy)
+	n.must(n.publish("a", own))
 	n.must(n.unpublish("a"))
 	n.must(n.publish("c", v2))
 	close(end)
 	n.must(<-done)
 	n.must(n.unpublish("slow"))
-	n.must(n.publish("b", single))
+	n.must(n.publish("b", ownSingle))
 }
 
 // hanging is a Mounter of which mounts at a target that is named slow say on a channel that they hang,

@@ -3,7 +3,9 @@
 package publish
 
 import (
+	"context"
 	"fmt"
+	"os"
 	"testing"
 
 	"github.com/mooring-csi/mooring/pkg/volume"
@@ -62,4 +64,41 @@ func TestFresh(t *testing.T) {
 		}
 		n.must(n.unpublish("a"))
 	}
+}
+
+// TestFreshTogether has two pods of a volume come at once, where the kernel may remember another
+// directory: one waits for the other, and shares what it has. Two mounts could be two superblocks.
+func TestFreshTogether(t *testing.T) {
+	n := newNode(t)
+	reached, goOn := make(chan struct{}), make(chan struct{})
+	s, err := New(func() *volume.Registry { return n.registry }, n.mounter, n.probes, n.at("state"), func(ctx context.Context, r ChildRequest) error {
+		close(reached)
+		<-goOn
+		return n.do(ctx, r)
+	})
+	n.must(err)
+	n.Service = s
+	first := make(chan error)
+	go func() { first <- n.publish("a", nil) }()
+	<-reached
+	n.refused("a second pod meanwhile", n.publish("b", nil), volume.ErrBusy)
+	n.absent("pods/b")
+	close(goOn)
+	n.must(<-first)
+	n.must(n.publish("b", nil))
+	n.did(1, 1)
+}
+
+// TestFreshWithoutState has somebody remove the state directory, or put a file in its place.
+func TestFreshWithoutState(t *testing.T) {
+	n := newNode(t)
+	n.must(os.RemoveAll(n.at("state")))
+	n.must(n.publish("a", nil))
+	if st, err := os.Stat(n.at("state")); err != nil || !st.IsDir() {
+		t.Errorf("there is no directory to mount at: %v", err)
+	}
+	n.must(n.unpublish("a"))
+	n.must(os.RemoveAll(n.at("state")))
+	n.must(os.WriteFile(n.at("state"), nil, 0o600))
+	n.refused("a file", n.publish("a", nil), volume.ErrConflict)
 }
