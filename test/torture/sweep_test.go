@@ -6,6 +6,7 @@ package torture
 
 import (
 	"context"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -60,8 +61,12 @@ func (h aftermath) sweep() {
 				if !h.mayBeLate(name) && !strings.HasPrefix(name, "group-") {
 					h.wrong("%s is still there", name)
 				}
+				stays := h.retained(name)
 				err := o.ask("sweep", name, func(ctx context.Context, d *lab.Driver) error { return remove(ctx, d.Controller, "nas1/"+name) })
 				h.note("sweep %s: %v", name, err)
+				if err == nil && stays != "" {
+					o.discard(stays)
+				}
 			}
 		}
 		return instead
@@ -80,6 +85,16 @@ func (h aftermath) sweep() {
 			return ""
 		})
 	}
+}
+
+// retained returns the directory of a volume, if that is to stay where it is.
+func (h aftermath) retained(name string) string {
+	var record struct{ Directory, OnDelete string }
+	data, err := os.ReadFile(h.at(".mooring/volumes", name, "record.json"))
+	if err != nil || json.Unmarshal(data, &record) != nil || record.OnDelete != "retain" {
+		return ""
+	}
+	return record.Directory
 }
 
 // sweepGroup deletes a group that was made late, and its snapshots.
