@@ -13,6 +13,7 @@ import (
 
 	"github.com/mooring-csi/mooring/pkg/mount"
 	"github.com/mooring-csi/mooring/pkg/probe"
+	"github.com/mooring-csi/mooring/pkg/share"
 	"github.com/mooring-csi/mooring/pkg/volume"
 	"golang.org/x/sys/unix"
 )
@@ -84,7 +85,7 @@ func (h *Health) ask(ctx context.Context, e mount.Entry) []volume.Condition {
 	case errors.Is(err, unix.ESTALE):
 		return []volume.Condition{{Severity: volume.Inaccessible, Reason: volume.StaleFileHandle,
 			Message: fmt.Sprintf("%s was exported anew, or its directory made anew, or its file system has failed (dmesg on the server): the pod has a stale mount: restart it when the server is well, and it gets a new one", e.Source)}}
-	case notLetIn(err):
+	case share.Refused(err):
 		return []volume.Condition{{Severity: volume.Inaccessible, Reason: volume.AccessDenied,
 			Message: fmt.Sprintf("%s: %s", e.Source, volume.NotLetIn(e.Super))}}
 	}
@@ -102,11 +103,6 @@ func (h *Health) ask(ctx context.Context, e mount.Entry) []volume.Condition {
 	}
 	return []volume.Condition{{Severity: volume.Inaccessible, Reason: volume.SlowResponses,
 		Message: fmt.Sprintf("%s: the server is there (it answered in %v), and its file system does not answer in time: look at its disks and its load", e.Source, took.Round(time.Millisecond))}}
-}
-
-// notLetIn reports whether a server refuses what it lets everybody do whom it believes.
-func notLetIn(err error) bool {
-	return errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.EKEYEXPIRED)
 }
 
 func isErrno(err error) bool {
@@ -225,7 +221,7 @@ func (h *Health) Usage(ctx context.Context, id, path string) (volume.Space, erro
 		return volume.Space{}, notMounted
 	}
 	space, err := h.probes.Usage(ctx, probeOf(e))
-	if notLetIn(err) {
+	if share.Refused(err) {
 		err = volume.Errorf(volume.ErrRefused, "%w: %s", err, volume.NotLetIn(e.Super))
 	}
 	return space, err

@@ -20,7 +20,7 @@ const heartbeat = "Mooring rewrites this file now and then, to see whether the d
 // that has not been laid out, or is open for reading only, it does nothing. [Fault] says what an error means.
 //
 // A file system that an error of its disk has made read-only goes on answering who only asks: ext4,
-// since Linux 6.15, even who asks whether one could write.
+// since Linux 6.12, even who asks whether one could write.
 func (s *Share) Beat(ctx context.Context) (err error) {
 	if !s.Initialized() || s.opt.ReadOnly {
 		return nil
@@ -47,8 +47,12 @@ func Fault(err error) volume.Reason {
 		return volume.ReadOnlyServer
 	case is(err, unix.ENOSPC, unix.EDQUOT):
 		return volume.ShareFull
-	case is(err, unix.EACCES, unix.EPERM):
+	case Refused(err):
 		return volume.AccessDenied
 	}
 	return ""
 }
+
+// Refused reports whether an error says that the server does not let this machine do what was asked for: by
+// its export, the owner and mode of a file, or because a Kerberos ticket has ended.
+func Refused(err error) bool { return is(err, unix.EACCES, unix.EPERM, unix.EKEYEXPIRED) }

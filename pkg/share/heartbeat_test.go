@@ -76,7 +76,7 @@ func TestFault(t *testing.T) {
 	g := newGround(t)
 	for errno, want := range map[unix.Errno]volume.Reason{
 		unix.EIO: volume.DiskFailing, unix.EROFS: volume.ReadOnlyServer, unix.ENOSPC: volume.ShareFull, unix.EDQUOT: volume.ShareFull,
-		unix.EACCES: volume.AccessDenied, unix.EPERM: volume.AccessDenied, unix.ESTALE: "", unix.ETIMEDOUT: "", unix.EINVAL: "",
+		unix.EACCES: volume.AccessDenied, unix.EPERM: volume.AccessDenied, unix.EKEYEXPIRED: volume.AccessDenied, unix.ESTALE: "", unix.ETIMEDOUT: "", unix.EINVAL: "",
 	} {
 		err := g.Explain("try", fmt.Errorf("write: %w", errno))
 		if got := Fault(err); got != want {
