@@ -167,13 +167,8 @@ func (command Command) start(cmd *exec.Cmd) error {
 // change makes this thread what the program is to be.
 func (command Command) change() error {
 	if command.Mounts != nil {
-		// Threads share their working directory, and none that does changes its namespace (setns(2)).
-		err := unix.Unshare(unix.CLONE_FS)
-		if err == nil {
-			err = unix.Setns(int(command.Mounts.Fd()), unix.CLONE_NEWNS)
-		}
-		if err != nil {
-			return fmt.Errorf("give it the mount namespace: %w", err)
+		if err := EnterMounts(command.Mounts); err != nil {
+			return err
 		}
 	}
 	if command.Hostname != "" {
@@ -255,6 +250,19 @@ func (c *Children) Run(ctx context.Context, command Command) (stdout, stderr str
 		go func() { <-done; c.left(s, -1) }()
 	}
 	return "", "", ctx.Err()
+}
+
+// EnterMounts has this thread be in another mount namespace, with its root as working directory.
+func EnterMounts(namespace *os.File) error {
+	// Threads share their working directory, and none that does changes its namespace (setns(2)).
+	err := unix.Unshare(unix.CLONE_FS)
+	if err == nil {
+		err = unix.Setns(int(namespace.Fd()), unix.CLONE_NEWNS)
+	}
+	if err != nil {
+		return fmt.Errorf("enter the mount namespace: %w", err)
+	}
+	return nil
 }
 
 // Do runs a program that does what ServeOne does, has it make a call, and takes its answer.

@@ -290,7 +290,7 @@ func (s *sheet) judgeRoom(f *Facts) {
 }
 
 func (s *sheet) judgeOwners(f *Facts, m mounted) {
-	kerberos := strings.HasPrefix(mount.ValueOf(m.Super, "sec"), "krb5")
+	kerberos := mount.Kerberos(m.Super)
 	switch {
 	case !f.did(stepOwner):
 		s.failure("root", stepOwner, f)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime"
 
+	"github.com/mooring-csi/mooring/pkg/child"
 	"github.com/mooring-csi/mooring/pkg/volume"
 	"golang.org/x/sys/unix"
 )
@@ -21,7 +22,7 @@ func (k *Kernel) Bind(_ context.Context, source Entry, target string, readOnly b
 		return fmt.Errorf("bind %s: %w", source.Target, err)
 	}
 	defer tree.Close()
-	device, err := tree.device()
+	device, err := deviceOf(tree.fd)
 	if err != nil {
 		return fmt.Errorf("bind %s: %w", source.Target, err)
 	}
@@ -69,11 +70,11 @@ func clone(dir int, path string, flags uint, readOnly bool) (*Tree, error) {
 	return t, nil
 }
 
-// device returns the superblock's, as the table has it, without asking its server (statx(2),
-// AT_STATX_DONT_SYNC).
-func (t *Tree) device() (string, error) {
+// deviceOf returns that of an open file's superblock, as the table has it, without asking its server
+// (statx(2), AT_STATX_DONT_SYNC).
+func deviceOf(fd int) (string, error) {
 	var stat unix.Statx_t
-	if err := unix.Statx(t.fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, 0, &stat); err != nil {
+	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, 0, &stat); err != nil {
 		return "", fmt.Errorf("look at the mount: %w", err)
 	}
 	return fmt.Sprintf("%d:%d", stat.Dev_major, stat.Dev_minor), nil
@@ -95,14 +96,7 @@ func (t *Tree) Close() { _ = unix.Close(t.fd) }
 // working directory. The goroutine must not end before the process does.
 func Enter(namespace *os.File) error {
 	runtime.LockOSThread()
-	// Threads share their working directory, and none that does changes its namespace (setns(2)).
-	if err := unix.Unshare(unix.CLONE_FS); err != nil {
-		return fmt.Errorf("leave the mount namespace: %w", err)
-	}
-	if err := unix.Setns(int(namespace.Fd()), unix.CLONE_NEWNS); err != nil {
-		return fmt.Errorf("enter the mount namespace: %w", err)
-	}
-	return nil
+	return child.EnterMounts(namespace)
 }
 
 // Detach takes the topmost mount at target away at once, whoever uses it.

@@ -41,9 +41,6 @@ const (
 	AsksMore     Cause = "asks-more"
 )
 
-// lateForGSS is what else can be the reason for an answer that does not come, with Kerberos.
-const lateForGSS = "; with sec=krb5 rpc.svcgssd or gssproxy on the server may not run"
-
 // causes are what mount(8) and mount.nfs (nfs-utils) say, what it means and what to do,
 // in the order in which they are looked for.
 var causes = []struct {
@@ -94,7 +91,7 @@ func remark(stderr string, options []string, privileged bool) string {
 	switch tls := ValueOf(options, "xprtsec"); {
 	case strings.Contains(stderr, "access denied by server") && encrypts(tls) >= 0:
 		return stderr + " (with xprtsec=" + tls + ")"
-	case strings.Contains(stderr, "access denied by server") && kerberos(options):
+	case strings.Contains(stderr, "access denied by server") && Kerberos(options):
 		return stderr + " (with sec=krb5)"
 	case strings.Contains(stderr, "Operation not permitted") && privileged:
 		return stderr + " (and this process may mount)"
@@ -133,6 +130,16 @@ type diskError struct{ error }
 
 func (e diskError) Unwrap() error        { return e.error }
 func (e diskError) Is(target error) bool { return target == unix.EIO }
+
+// Late says of what was to be done with a server, by a mount with these options, that it did not answer
+// before its time was over, of which err tells.
+func Late(what string, options []string, err error) error {
+	also := ""
+	if Kerberos(options) {
+		also = "; with sec=krb5 rpc.svcgssd or gssproxy on the server may not run"
+	}
+	return volume.Errorf(volume.ErrUnavailable, "%s: the server did not answer in time (%w): check that it runs and that port 2049 is reachable from here%s", what, err, also)
+}
 
 // CauseOf finds the cause in what Mount says of a failure, and what mount(8) has said itself.
 func CauseOf(err error) (cause Cause, said string) {

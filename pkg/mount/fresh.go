@@ -20,9 +20,11 @@ import (
 // share, and believes those that it remembers there: for acdirmax seconds, and under a delegation for
 // ever (nfs4_try_get_tree, nfs_lookup_revalidate). Where a directory was deleted, or renamed into the
 // trash, and another one has its name by now, the mount succeeds and shows the old one. A superblock
-// of its own remembers nothing. NFSv3 asks the server's mountd for the directory.
+// of its own remembers nothing. NFSv3 asks the server's mountd for the directory that is mounted; what is
+// opened in it, as an inline volume's directory is in the share, is remembered with every version.
 
-// Views are one directory of a server, mounted twice. Both are open descriptors (O_PATH).
+// Views are one directory of a server, mounted twice. Both are open descriptors (O_PATH), which end with
+// the process.
 type Views struct {
 	// Shared is by the superblock that other mounts of this machine share. -1: what the kernel
 	// remembers of the path leads nowhere.
@@ -37,11 +39,6 @@ type Views struct {
 // of its own and ends soon (Apart).
 func MountFresh(ctx context.Context, k *Kernel, s Spec) (v Views, err error) {
 	v = Views{Shared: -1, Fresh: -1}
-	defer func() {
-		if err != nil {
-			v.Close()
-		}
-	}()
 	within := s.Target
 	// Not one on the other: nothing can be mounted on a stale directory.
 	if err := unix.Mount("mooring", within, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0700"); err != nil {
@@ -54,7 +51,7 @@ func MountFresh(ctx context.Context, k *Kernel, s Spec) (v Views, err error) {
 	case err != nil:
 		return v, err
 	default:
-		device, err := (&Tree{v.Shared}).device()
+		device, err := deviceOf(v.Shared)
 		if err != nil || known && !before[device] {
 			v.Fresh = v.Shared
 			return v, err
@@ -79,16 +76,6 @@ func mountIn(ctx context.Context, k *Kernel, s Spec, path string) (int, string, 
 		return -1, "", os.NewSyscallError("open "+path, err)
 	}
 	return fd, path, nil
-}
-
-// Close closes both.
-func (v Views) Close() {
-	if v.Shared >= 0 {
-		_ = unix.Close(v.Shared)
-	}
-	if v.Fresh >= 0 && v.Fresh != v.Shared {
-		_ = unix.Close(v.Fresh)
-	}
 }
 
 // SameDirectory reports whether two open directories, of two mounts of one server, are one and the

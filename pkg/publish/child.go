@@ -70,7 +70,7 @@ func (c *Children) Do(ctx context.Context, r ChildRequest) error {
 	}, r, &o)
 	switch {
 	case ctx.Err() != nil:
-		return volume.Errorf(volume.ErrUnavailable, "share %s: the server did not answer in time (%w): check that it runs and that port 2049 is reachable from here", r.Share, ctx.Err())
+		return mount.Late("share "+r.Share.String(), r.Options, ctx.Err())
 	case errors.Is(err, child.ErrStuck):
 		return volume.Errorf(volume.ErrUnavailable, "share %s: not tried: %w", r.Share, err)
 	case err != nil:
@@ -111,12 +111,11 @@ func (r ChildRequest) do() (apart bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("share %s: %w", r.Share, err)
 	}
-	defer views.Close()
 	dir, err := r.find(views)
 	if err != nil || r.Target == "" {
 		return false, err
 	}
-	if views.Fresh != views.Shared && r.Key == "" {
+	if views.Fresh != views.Shared {
 		dir, apart = r.shared(views, dir)
 	}
 	tree, err := mount.Clone(int(dir), r.ReadOnly)
