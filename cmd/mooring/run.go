@@ -263,11 +263,11 @@ func newNode(ctx context.Context, background *sync.WaitGroup, o options, source 
 	if err != nil {
 		return nil, err
 	}
-	asker, shower := probe.NewWorker(), &publish.Children{}
+	asker, children := probe.NewWorker(), &publish.Children{}
 	m.Children("ask", asker)
 	m.Asks(asker.Held)
-	m.Children("show", &shower.Children)
-	node, err := publish.New(source.Current, mounter, probe.NewMounts(servers, asker.Ask), dir, shower.Do)
+	m.Children("show", &children.Children)
+	node, err := publish.New(source.Current, mounter, probe.NewMounts(servers, asker.Ask), dir, children.Do)
 	if err != nil {
 		return nil, err
 	}

@@ -150,32 +150,41 @@ func (p *Pods) shows(t target, e mount.Entry) bool {
 }
 
 // show has a volume be seen at its target: by a second mount of what another pod has or, where none
-// has it, by one from the first server that answers. The note comes last: what is mounted without one is
-// compared when it is asked for again.
+// has it, by a mount from the server. The note comes last: what is mounted without one is compared when it
+// is asked for again.
 func (p *Pods) show(ctx context.Context, v view, t target, table mount.Table) error {
 	if shown, err := p.share(ctx, v, t, table); shown || err != nil {
 		return err
 	}
-	mount := p.mount
 	if p.visited.mayRemember(t) {
-		// Each of two pods could get a superblock of its own, and not see the other's locks.
-		release, ok := p.locks.TryLock("fresh " + t.share.Name + "/" + t.dir)
-		if !ok {
-			return volume.Errorf(volume.ErrBusy, "the directory is just being mounted on this node for another pod: try again")
-		}
-		defer release()
-		table, err := p.mounter.Table()
-		if err != nil {
-			return err
-		}
-		if shown, err := p.share(ctx, v, t, table); shown || err != nil {
-			return err
-		}
-		mount = p.mountFresh
+		return p.showFresh(ctx, v, t)
 	}
+	return p.showFrom(ctx, v, t, p.mount)
+}
+
+// showFresh is show for a directory of which the kernel may remember another one. It does that for one pod
+// at a time: each of two could get a superblock of its own, and not see the other's locks.
+func (p *Pods) showFresh(ctx context.Context, v view, t target) error {
+	release, ok := p.locks.TryLock("fresh " + t.share.Name + "/" + t.dir)
+	if !ok {
+		return volume.Errorf(volume.ErrBusy, "the directory is just being mounted on this node for another pod: try again")
+	}
+	defer release()
+	table, err := p.mounter.Table()
+	if err != nil {
+		return err
+	}
+	if shown, err := p.share(ctx, v, t, table); shown || err != nil { // another pod may just have got it
+		return err
+	}
+	return p.showFrom(ctx, v, t, p.mountFresh)
+}
+
+// showFrom mounts a volume from the first server that answers.
+func (p *Pods) showFrom(ctx context.Context, v view, t target, try func(context.Context, view, target) error) error {
 	err := p.eachServer(ctx, t, func(ctx context.Context, server string) error {
 		v.Server = server
-		return mount(ctx, v, t)
+		return try(ctx, v, t)
 	})
 	if err != nil {
 		return err

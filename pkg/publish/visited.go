@@ -24,7 +24,7 @@ type visited struct {
 }
 
 // mayRemember reports whether the kernel may know the name of a directory from before, when it led to
-// another one: see mount.MountFresh. To find out costs a process, and a second mount where the server
+// another one: see mount.MountFresh. It notes the directory: after the mount the kernel does. To find out costs a process, and a second mount where the server
 // is mounted already. NFSv3 need not remember: its mount asks the server for the directory.
 func (v *visited) mayRemember(t target) bool {
 	if volume.NFSVersion(t.options) == "3" {
