@@ -6,9 +6,7 @@ package nfs
 
 import (
 	"fmt"
-	"io"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"regexp"
@@ -66,17 +64,8 @@ func rpcs(t *testing.T) (n int64) {
 // started asks a node how many processes it has started so far.
 func started(t *testing.T, metrics string) (n int) {
 	t.Helper()
-	r, err := http.Get("http://" + metrics + "/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Body.Close()
-	text, err := io.ReadAll(r.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, found := range regexp.MustCompile(`(?m)^mooring_children_started_total{.*} (\d+)$`).FindAllSubmatch(text, -1) {
-		k, _ := strconv.Atoi(string(found[1]))
+	for _, found := range regexp.MustCompile(`(?m)^mooring_children_started_total{.*} (\d+)$`).FindAllStringSubmatch(metricsAt(t, metrics), -1) {
+		k, _ := strconv.Atoi(found[1])
 		n += k
 	}
 	return n

@@ -112,7 +112,7 @@ var faultTold = regexp.MustCompile(`mooring_share_fault\{reason="(\w+)",share="n
 // fault returns which the metrics tell; "none told" where they do not even tell of those that there are not.
 func (f failing) fault() string {
 	f.t.Helper()
-	all, is := faultTold.FindAllStringSubmatch(f.metrics(), -1), ""
+	all, is := faultTold.FindAllStringSubmatch(metricsAt(f.t, diskMetrics), -1), ""
 	for _, m := range all {
 		if m[2] == "1" {
 			is += m[1]
@@ -124,17 +124,17 @@ func (f failing) fault() string {
 	return is
 }
 
-// metrics returns what the controller serves.
-func (f failing) metrics() string {
-	f.t.Helper()
-	r, err := http.Get("http://" + diskMetrics + "/metrics")
+// metricsAt returns what a program serves.
+func metricsAt(t *testing.T, address string) string {
+	t.Helper()
+	r, err := http.Get("http://" + address + "/metrics")
 	if err != nil {
-		f.t.Fatal(err)
+		t.Fatal(err)
 	}
 	defer r.Body.Close()
 	text, err := io.ReadAll(r.Body)
 	if err != nil {
-		f.t.Fatal(err)
+		t.Fatal(err)
 	}
 	return string(text)
 }
