@@ -92,7 +92,8 @@ func (l look) at(a *Answer) error {
 	}
 	// To take an attribute away that is not there changes nothing, not even a time, and a file system
 	// that takes no changes refuses it before it looks. Of an ext4 that an error has made read-only
-	// (Linux 6.15 or newer: emergency_ro) ACCESS does not tell. It is one round trip, and only in health.
+	// ACCESS does not tell: Linux 6.12 and newer do not set SB_RDONLY then (commit d3476f3dad4a). It is one
+	// round trip, and only in health.
 	switch err := unix.Removexattr(path, absentAttribute()); err {
 	case unix.EROFS:
 		a.ReadOnly = true
