@@ -66,6 +66,9 @@
 //
 //   - A name that is looked up may be one that another client has removed since. Call
 //     [Dir.Refresh] first where that would be harmful. [Names] does so itself.
+//   - A directory that is opened by its name to be listed may be listed as it was, while the client has
+//     a delegation of its parent (Linux 7.2, nfs_lookup_revalidate_delegated). [Entries] opens "." of
+//     what is open already, for which the client asks. Who opens it by name calls [Dir.Refresh] next.
 //   - That a name is free is only known by creating it: [Dir.Mkdir] and [Dir.Link] return
 //     EEXIST, and exactly one of several clients succeeds.
 //   - ESTALE (NFS4ERR_STALE) says that the server does not have the file or directory any

@@ -255,10 +255,20 @@ func (r *Removal) removeEntry(ctx context.Context, parent int, name string, dept
 	}
 }
 
-// openDir opens a directory for reading, and nothing else: no link, no other file system.
+// openDir opens a directory for reading, and nothing else: no link, no other file system. The client
+// is made to ask the server whether the directory has changed. To open it by name need not do that: while
+// the client has a delegation of the parent, Linux 7.2 lists the directory as it remembers it, for up to
+// acdirmax seconds (nfs_lookup_revalidate_delegated). To open "." does.
 func openDir(parent int, name string) (*os.File, error) {
 	fd, err := beneath.Openat(parent, name, unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
+		return nil, err
+	}
+	if name != "." {
+		err = beneath.Dir(fd).Refresh()
+	}
+	if err != nil {
+		_ = unix.Close(fd)
 		return nil, err
 	}
 	return os.NewFile(uintptr(fd), name), nil

@@ -6,11 +6,16 @@ package copytree
 
 import (
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
+	"github.com/mooring-csi/mooring/pkg/beneath"
 	"github.com/mooring-csi/mooring/test/lab"
 	"golang.org/x/sys/unix"
 )
@@ -59,4 +64,80 @@ func asksTheServer(t *testing.T, version, lookupCache string) {
 	if is, err := s.ask(d, "new"); is == nil || err != nil {
 		t.Errorf("what is new is not there: %v, %v", is, err)
 	}
+}
+
+// TestListsWhatIsThere lists directories in which another client makes a file now and then. A server
+// delegates a directory no more for a while once it has recalled that, and its parent still. Linux
+// 7.2 then takes the parent's delegation for a reason not to ask whether the directory itself has
+// changed when it is opened (nfs_lookup_revalidate_delegated).
+func TestListsWhatIsThere(t *testing.T) {
+	for _, version := range []string{"3", "4.0", "4.1", "4.2"} {
+		t.Run(version, func(t *testing.T) {
+			_, server := mounted(t, "exports", version)
+			here, there := t.TempDir(), t.TempDir()
+			for _, client := range []struct{ at, host, address string }{{here, "here", "::ffff:" + lab.Server}, {there, "there", lab.Server}} {
+				options := "softerr,timeo=50,retrans=2,lookupcache=positive,nosharecache,nfsvers=" + version
+				if strings.Contains(client.address, ":") {
+					options += ",proto=tcp6"
+					client.address = "[" + client.address + "]"
+				}
+				// To the server a client is a host name: two that have the same are one.
+				out, err := exec.Command("unshare", "--uts", "sh", "-c", `hostname "$1" && exec mount -t nfs -o "$2" "$3" "$4"`, "sh",
+					client.host, options, client.address+":/exports/"+filepath.Base(server), client.at).CombinedOutput()
+				if err != nil {
+					t.Fatalf("mount: %v: %s", err, out)
+				}
+				t.Cleanup(func() { _ = unix.Unmount(client.at, unix.MNT_DETACH) })
+			}
+			rng := rand.New(rand.NewPCG(0, 0))
+			var all []string
+			for i := range 3 {
+				all = append(all, fmt.Sprintf("parent/dir%d", i), fmt.Sprintf("parent/dir%d/dir", i))
+				must(t, os.MkdirAll(filepath.Join(there, all[len(all)-1]), 0o755))
+			}
+			for i := range 600 {
+				dir := all[rng.IntN(len(all))]
+				if rng.IntN(3) == 0 {
+					must(t, os.WriteFile(filepath.Join(there, dir, fmt.Sprint(i)), nil, 0o644))
+					continue
+				}
+				list := [...]func(*testing.T, string, string) []string{listed, entered}[rng.IntN(2)]
+				if got, want := list(t, here, dir), listed(t, server, dir); !slices.Equal(got, want) {
+					t.Fatalf("step %d: %s is listed as %q, not as %q", i, dir, got, want)
+				}
+			}
+		})
+	}
+}
+
+// listed is what a copy of root finds in dir.
+func listed(t *testing.T, root, dir string) (names []string) {
+	t.Helper()
+	f, err := os.Open(root)
+	must(t, err)
+	defer f.Close()
+	d := &directory{source: f}
+	for name := range strings.SplitSeq(dir, "/") {
+		f, err := source{}.openDir(d, name)
+		must(t, err)
+		defer f.Close()
+		d = &directory{above: d, source: f}
+	}
+	must(t, source{}.list(d, func(name string, _ uint8) bool { names = append(names, name); return true }))
+	slices.Sort(names)
+	return names
+}
+
+// entered is what package share finds in dir.
+func entered(t *testing.T, root, dir string) (names []string) {
+	t.Helper()
+	r, err := beneath.OpenRoot(root)
+	must(t, err)
+	defer r.Close()
+	d, err := r.Resolve(dir)
+	must(t, err)
+	defer d.Close()
+	must(t, beneath.Entries(d, func(name string, _ bool) error { names = append(names, name); return nil }))
+	slices.Sort(names)
+	return names
 }
