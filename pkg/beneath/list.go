@@ -48,28 +48,6 @@ func Names(d Dir, each func(name string) error) error {
 	}
 }
 
-// Undelegate has the client give back what the server has delegated of d, a directory of ours. A server
-// recalls nothing from an NFSv4 client for what that client does itself, and all mounts of a machine
-// are one client (RFC 8881, section 10.2); and Linux goes on believing in what was delegated before
-// its lease expired. That hides what is changed in d, whatever is asked. A change of d's attributes has
-// the client give it back; so d's mode is set to what it is, in one round trip. Where that is not
-// permitted, nothing is done.
-func Undelegate(d Dir) error {
-	f, err := d.Open(".", unix.O_RDONLY|unix.O_DIRECTORY)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	if err := f.Chmod(info.Mode()); err != nil && !errors.Is(err, fs.ErrPermission) && !errors.Is(err, unix.EROFS) {
-		return err
-	}
-	return nil
-}
-
 // Entries calls each for every entry of d, and says whether it is a directory; a symbolic
 // link is none. The first error of each ends it and is returned. [None] has no entries.
 //

@@ -145,7 +145,7 @@ func (c layoutCheck) lookNamed(name string, f *finding) error {
 	if strings.HasPrefix(name, "mooring-doctor") || strings.HasPrefix(name, ".mooring-doctor-") { // of one that runs
 		return nil
 	}
-	if strings.HasPrefix(name, "format.") {
+	if strings.HasPrefix(name, formatAside) {
 		f.note("remove it", "it was left by a controller that died while it wrote the format")
 		return nil
 	}

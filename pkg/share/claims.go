@@ -155,16 +155,15 @@ func (c *claims) find(directory string, record inode) (*claim, error) {
 func (c *claims) look(directory string, record inode, fresh bool) (*claim, error) {
 	parent, name := volume.SplitDirectory(directory)
 	found := &claim{at: beneath.None, x: beneath.None, name: name}
+	open := beneath.Dir.Resolve
+	if fresh {
+		open = beneath.Current
+	}
 	var err error
-	if found.at, err = c.open(claimPath(parent), fresh); err != nil {
+	if found.at, err = open(c.dir, claimPath(parent)); err != nil {
 		return found, err
 	}
-	if fresh {
-		if err := found.at.Refresh(); err != nil {
-			return found, err
-		}
-	}
-	if found.x, err = found.at.Resolve(name); err != nil {
+	if found.x, err = open(found.at, name); err != nil {
 		return found, err
 	}
 	if record != (inode{}) {
@@ -184,28 +183,6 @@ func (c *claims) look(directory string, record inode, fresh bool) (*claim, error
 	}
 	found.has, err = c.owner(found.x)
 	return found, err
-}
-
-// open opens a directory of claims. fresh: level by level, each as the server has it.
-func (c *claims) open(at string, fresh bool) (beneath.Dir, error) {
-	if !fresh || at == "" {
-		return c.dir.Resolve(at)
-	}
-	d, err := c.dir.Resolve("")
-	for name := range strings.SplitSeq(at, "/") {
-		if err != nil {
-			return beneath.None, err
-		}
-		if err := d.Refresh(); err != nil {
-			d.Close()
-			return beneath.None, err
-		}
-		var next beneath.Dir
-		next, err = d.Resolve(name)
-		d.Close()
-		d = next
-	}
-	return d, err
 }
 
 // of returns whose a directory is; none where it is nobody's.

@@ -65,6 +65,9 @@ func (c *copying) open(job volume.Copy, nonce string) error {
 	if job.Source.Kind == volume.OfSnapshot {
 		return c.openSnapshot(job, nonce)
 	}
+	if err := c.from.Volumes.ask(job.Source.Key); err != nil {
+		return err
+	}
 	e, r, err := c.from.Volumes.lookup(job.Source.Key)
 	if err != nil {
 		return err
@@ -85,16 +88,8 @@ func (c *copying) open(job volume.Copy, nonce string) error {
 		return err
 	}
 	c.volume = &r.Record
-	parent, name := volume.SplitDirectory(r.Directory)
-	at, err := c.from.root.Resolve(parent)
-	if err != nil {
-		return c.noDirectory(err, r)
-	}
-	defer at.Close()
-	if err := at.Refresh(); err != nil {
-		return err
-	}
-	c.source, err = at.Resolve(name)
+	// What this client remembers may be the directory of a volume that another controller has deleted.
+	c.source, err = beneath.Current(c.from.root, r.Directory)
 	return c.noDirectory(err, r)
 }
 
@@ -106,6 +101,9 @@ func (c *copying) noDirectory(err error, r *Stored) error {
 }
 
 func (c *copying) openSnapshot(job volume.Copy, nonce string) error {
+	if err := c.from.Snapshots.ask(job.Source.Key); err != nil {
+		return err
+	}
 	e, r, err := c.from.Snapshots.lookup(job.Source.Key)
 	if err != nil {
 		return err

@@ -69,7 +69,7 @@ func (v *Volumes) Begin(ctx context.Context, r volume.Record) (p *Pending, found
 
 // existing reads the record of a key that is taken. It returns nil where it was only just.
 func (v *Volumes) existing(key string) (*Stored, error) {
-	if err := v.dir.Refresh(); err != nil { // that it is taken may be this client's memory
+	if err := v.ask(key); err != nil { // that it is taken may be this client's memory
 		return nil, err
 	}
 	e, s, err := v.read(key)
@@ -161,8 +161,12 @@ func (p *Pending) makeIn(at beneath.Dir, name string) error {
 	err := at.Mkdir(name, mode)
 	if is(err, unix.EEXIST) {
 		// That may be this client's memory of a directory which another controller has removed.
-		if err := at.Refresh(); err != nil {
-			return err
+		found, e := beneath.Current(at, name)
+		if ignore(e, unix.ENOENT, unix.ENOTDIR, unix.ELOOP) != nil {
+			return e
+		}
+		if e == nil {
+			found.Close()
 		}
 		err = at.Mkdir(name, mode)
 	}

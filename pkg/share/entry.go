@@ -3,10 +3,8 @@
 package share
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/mooring-csi/mooring/pkg/beneath"
@@ -106,94 +104,6 @@ func (e *entry) fill(record []byte, prepare func(e *entry) error) error {
 		return err
 	}
 	return prepare(e)
-}
-
-func (t *table) resolve(key string) (*entry, error) {
-	d, err := t.dir.Resolve(key)
-	if err != nil {
-		return nil, err
-	}
-	return &entry{table: t, dir: d, key: key}, nil
-}
-
-// open opens the entry of a key. ENOENT: the server says that there is none.
-func (t *table) open(key string) (*entry, error) {
-	e, err := t.resolve(key)
-	if !missing(err) {
-		return e, err
-	}
-	// That may be this client's memory.
-	if err := t.dir.Refresh(); err != nil {
-		return nil, err
-	}
-	return t.resolve(key)
-}
-
-// read opens an entry and reads its record. An entry that was removed and made anew between
-// two steps is opened again.
-func (t *table) read(key string) (*entry, stored, error) {
-	for range retries {
-		e, err := t.open(key)
-		if err != nil {
-			return nil, stored{}, err
-		}
-		r, err := e.read()
-		if err == nil {
-			return e, r, nil
-		}
-		e.close()
-		if !is(err, unix.ESTALE) {
-			return nil, stored{}, err
-		}
-		// The name has led to what does not exist any more.
-		if err := cmpErr(t.undelegate(t.dir), t.dir.Refresh()); err != nil {
-			return nil, stored{}, err
-		}
-	}
-	t.doubt()
-	return nil, stored{}, busy("%s %s is made and deleted again and again", t.kind, key)
-}
-
-// keys returns the keys of all entries, sorted. What no key can be is no entry.
-func (t *table) keys(ctx context.Context) ([]string, error) {
-	var keys []string
-	err := t.list(t.dir, func(name string) error {
-		if volume.ValidKey(name) {
-			keys = append(keys, name)
-		}
-		return ctx.Err()
-	})
-	slices.Sort(keys)
-	return keys, err
-}
-
-// dead reports whether the entry of this incarnation of a key does not exist any more: see fate.
-func (t *table) dead(key, nonce string) (bool, error) {
-	dead, _, err := t.fate(key, nonce)
-	return dead, err
-}
-
-// fate finds out what became of an incarnation of a key. dead: its entry does not exist any more,
-// and never will again. leaving: it is being deleted or undone, or its entry has no record by
-// which to tell.
-func (t *table) fate(key, nonce string) (dead, leaving bool, err error) {
-	if err := t.dir.Refresh(); err != nil { // not from memory
-		return false, false, err
-	}
-	e, r, err := t.read(key)
-	if is(err, unix.ENOENT) {
-		return true, false, nil
-	}
-	if err != nil {
-		return false, false, err
-	}
-	e.close()
-	_, has := identityOf(r.data)
-	if has != "" && has != nonce {
-		return true, false, nil
-	}
-	leaving = r.state == Empty || has == nonce && (r.state == Deleting || r.state == Aborting)
-	return false, leaving, nil
 }
 
 // identityOf reads the key and the nonce of a record, and no more: "" where it is damaged.

@@ -82,7 +82,7 @@ func (i *Identity) replace(format *volume.Format) error {
 	if err != nil {
 		return err
 	}
-	aside := "format." + i.aside()
+	aside := formatAside + i.aside()
 	i.step("write the format")
 	if err := writeOwn(i.state, aside, data); err != nil {
 		return err

@@ -71,7 +71,7 @@ func removeKept(t *Trash, e *entry, r *volume.Record, remove func(dir int, name 
 		return err
 	}
 	parent, name := volume.SplitDirectory(r.Directory)
-	at, err := t.root.Resolve(parent)
+	at, err := beneath.Current(t.root, parent)
 	if ignore(err, unix.ENOENT) != nil {
 		return err
 	}
@@ -89,10 +89,7 @@ func removeKept(t *Trash, e *entry, r *volume.Record, remove func(dir int, name 
 // file or a link in its place is not the volume's, and stays.
 func removeInPlace(e *entry, at beneath.Dir, name string, remove func(dir int, name string) error) error {
 	for range retries {
-		if err := at.Refresh(); err != nil {
-			return err
-		}
-		found, err := at.Resolve(name)
+		found, err := beneath.Current(at, name)
 		if err != nil {
 			return ignore(err, unix.ENOENT, unix.ENOTDIR, unix.ELOOP)
 		}

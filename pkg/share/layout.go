@@ -11,6 +11,8 @@ import (
 const (
 	// formatFile says which format the share has.
 	formatFile = volume.FormatName
+	// formatAside begins the name of a format that is being written.
+	formatAside = "format."
 	// idFile says the id of a share whose formatFile says none.
 	idFile = volume.AddedIDName
 )
@@ -182,7 +184,7 @@ func (l layout) write(name, id string) error {
 	if err != nil {
 		return err
 	}
-	aside := "format." + l.aside()
+	aside := formatAside + l.aside()
 	l.step("write the format")
 	if err := writeOwn(l.state, aside, data); err != nil {
 		return err

@@ -117,8 +117,21 @@ func TestSweepStaging(t *testing.T) {
 		put("", "", dir, staleAside+time.Minute)
 	}
 	slices.Sort(kept)
+	writing := "format." + stranger + ".run1." + volume.NewNonce()
+	g.put(".mooring/"+writing, "")
+	for _, maker := range []string{stranger, "00000000"} {
+		left := "format." + maker + ".run0." + volume.NewNonce()
+		g.put(".mooring/"+left, "")
+		if maker == stranger {
+			g.age(".mooring/"+left, staleAside+time.Minute)
+		}
+	}
 	for range 2 {
 		openAt(t, g.dir, Options{Maker: "00000000"})
+		formats := slices.DeleteFunc(g.names(".mooring"), func(name string) bool { return !strings.HasPrefix(name, "format.") })
+		if want := []string{writing, "format.json"}; !slices.Equal(formats, want) {
+			t.Errorf("after a start there are the formats %q, want %q", formats, want)
+		}
 		if got := g.names(".mooring/staging"); !slices.Equal(got, kept) {
 			t.Errorf("after a start there are the asides %q, want %q", got, kept)
 		}

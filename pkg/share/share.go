@@ -4,6 +4,7 @@ package share
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/mooring-csi/mooring/pkg/beneath"
@@ -114,25 +115,15 @@ func (s *Share) own() map[string]*beneath.Dir {
 // staleAside is the age past which something in staging is nobody's any more.
 const staleAside = time.Hour
 
-// sweepStaging removes what interrupted processes have left in staging, by the server's clock.
-// What a late one wanted to rename from there is gone then, and its step fails.
+// sweepStaging removes what interrupted processes have left in staging, and formats that they were
+// writing, by the server's clock. What a late one wanted to rename from there is gone then, and its step
+// fails.
 func (d *disk) sweepStaging() error {
 	now, err := d.now()
 	if err != nil {
 		return err
 	}
-	var stale []string
-	err = beneath.Names(d.staging, func(name string) error {
-		st, err := d.staging.Stat(name)
-		if err != nil {
-			return ignore(err, unix.ENOENT)
-		}
-		_, _, ours := cutNonce(name) // what has another name may be a later Mooring's
-		if ours && (now.Sub(time.Unix(st.Mtim.Unix())) > staleAside || d.ofEarlierRun(name)) {
-			stale = append(stale, name)
-		}
-		return nil
-	})
+	stale, err := staleIn(d, d.staging, "", now)
 	if err != nil {
 		return err
 	}
@@ -142,7 +133,32 @@ func (d *disk) sweepStaging() error {
 			return err
 		}
 	}
-	return nil
+	formats, err := staleIn(d, d.state, formatAside, now)
+	for _, name := range formats {
+		d.step("sweep staging")
+		_ = d.state.Unlink(name) // it is in nobody's way
+	}
+	return err
+}
+
+// staleIn returns the asides with a prefix in a directory that are nobody's any more. What has another name
+// may be a later Mooring's.
+func staleIn(d *disk, dir beneath.Dir, prefix string, now time.Time) (names []string, err error) {
+	err = beneath.Names(dir, func(name string) error {
+		aside, ok := strings.CutPrefix(name, prefix)
+		if _, _, ours := cutNonce(aside); !ok || !ours {
+			return nil
+		}
+		st, err := dir.Stat(name)
+		if err != nil {
+			return ignore(err, unix.ENOENT)
+		}
+		if now.Sub(time.Unix(st.Mtim.Unix())) > staleAside || d.ofEarlierRun(aside) {
+			names = append(names, name)
+		}
+		return nil
+	})
+	return names, err
 }
 
 // sweepAside removes one file, or a directory with little in it.

@@ -108,7 +108,7 @@ func (s *Snapshots) Begin(ctx context.Context, r volume.SnapshotRecord) (p *Pend
 // existing returns the record of a snapshot that exists, and makes room where that of one is
 // left which was not finished.
 func (s *Snapshots) existing(key string) (*volume.SnapshotRecord, error) {
-	if err := s.dir.Refresh(); err != nil {
+	if err := s.ask(key); err != nil {
 		return nil, err
 	}
 	e, r, err := s.lookup(key)

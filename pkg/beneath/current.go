@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package beneath
+
+import (
+	"errors"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Undelegate has the client give back what the server has delegated of d. A server recalls nothing from
+// an NFSv4 client for what that client does itself, and all mounts of a machine are one client (RFC 8881,
+// section 10.2); and Linux goes on believing in what was delegated before its lease expired. That hides
+// what is changed in d, whatever is asked. A change of d's attributes has the client give it back; so the
+// time of d's last access is set to what it is, as far as the client knows, which does no harm where the
+// client knows an old one. That costs one round trip. Where it is not permitted, all is given back the
+// same; on a file system that is mounted read-only it is not.
+func Undelegate(d Dir) error {
+	st, err := d.Self()
+	if err != nil {
+		return err
+	}
+	times := []unix.Timespec{st.Atim, {Nsec: unix.UTIME_OMIT}}
+	err = unix.UtimesNanoAt(int(d), "", times, unix.AT_EMPTY_PATH)
+	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.EROFS) {
+		return nil
+	}
+	return pathError("set the time of", ".", err)
+}
+
+// Current opens the directory at path beneath d, as [Dir.Resolve] does, and each directory on the way is
+// the one that the server has by that name now. It costs about three round trips for each.
+//
+// Resolve may open another one, for as long as the client has a delegation of that: to rename a directory
+// has a server recall those of the directories it is renamed from and to, and not its own (Linux:
+// vfs_rename), and Linux looks up no name of what it has a delegation of (nfs_do_lookup_revalidate).
+func Current(d Dir, path string) (Dir, error) {
+	at, err := d.Resolve("")
+	if err != nil || path == "" {
+		return at, err
+	}
+	err = Undelegate(at)
+	for name := range strings.SplitSeq(path, "/") {
+		if err != nil {
+			break
+		}
+		var next Dir
+		next, err = current(at, name)
+		at.Close()
+		at = next
+	}
+	if err != nil && at != None {
+		at.Close()
+		at = None
+	}
+	return at, err
+}
+
+// current is Current for one name, in a directory of which nothing is delegated.
+func current(at Dir, name string) (Dir, error) {
+	if err := at.Refresh(); err != nil {
+		return None, err
+	}
+	remembered, err := at.Resolve(name)
+	if err != nil {
+		return None, err
+	}
+	defer remembered.Close()
+	if err := Undelegate(remembered); err != nil && !errors.Is(err, unix.ESTALE) && !errors.Is(err, unix.ENOENT) {
+		return None, err
+	}
+	if err := askForName(at, name); err != nil {
+		return None, err
+	}
+	return at.Resolve(name)
+}
+
+// askForName has the client ask the server what has a name. It does so before it makes something that
+// is not to be there yet (LOOKUP_EXCL); and a hard link to a directory is never made: see link(2), EPERM.
+func askForName(at Dir, name string) error {
+	err := unix.Linkat(int(at), ".", int(at), name, 0)
+	if err == nil || errors.Is(err, unix.ESTALE) {
+		return pathError("look up", name, unix.ESTALE)
+	}
+	return nil
+}

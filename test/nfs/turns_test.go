@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build lab
+
+package nfs
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/mooring-csi/mooring/test/lab"
+	"github.com/mooring-csi/mooring/test/lab/ground"
+)
+
+// TestTurns has two controllers take turns, as their leader changes: one deletes a volume and makes
+// another one in the same directory, of which the other one has the delegation. To move a directory
+// does not have a server recall the delegation of that, and Linux looks up no name of what it has one of.
+func TestTurns(t *testing.T) {
+	for _, version := range []string{"3", "4.0", "4.2"} {
+		for _, c := range []struct {
+			what, directory string
+			names           [3]string
+		}{
+			{"at the top", "data", [3]string{"pvc-0", "pvc-1", "pvc-2"}},
+			{"in a parent", "team/data", [3]string{"pvc-0", "pvc-1", "pvc-2"}},
+			{"of the same name", "data", [3]string{"pvc", "pvc", "pvc"}},
+		} {
+			for _, apart := range []bool{false, true} {
+				t.Run(version+" "+c.what+map[bool]string{true: ", two machines"}[apart], func(t *testing.T) {
+					withDelegations(t)
+					s := newSite(t, "mountOptions: [nfsvers="+version+"]", "trashRetention: 1h")
+					a := s.start("controller", "a")
+					var b *lab.Driver
+					if apart {
+						b = elsewhere(t, s)
+					} else {
+						b = s.start("controller", "b")
+					}
+					for i, name := range c.names {
+						takeTurns(t, s, [...]*lab.Driver{a, a, b}[i], a, b, name, c.directory, fmt.Sprint("file-", i))
+					}
+				})
+			}
+		}
+	}
+}
+
+// takeTurns has b make a snapshot of a volume of a's, and another volume from that.
+func takeTurns(t *testing.T, s *site, last, a, b *lab.Driver, name, directory, file string) {
+	r, err := a.Controller.CreateVolume(soon(t), request(name, params{"subDir": directory}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	made := []*csi.Volume{r.Volume}
+	if err := os.WriteFile(s.at(directory, file), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, turn := range []string{"first-of-", "second-of-"} {
+		taken := mustSnapshot(t, b, made[0], turn+name)
+		contains(t, s.at(".mooring/snapshots", turn+name, "data"), file)
+		restore := request("from-"+turn+name, params{"subDir": "restored/" + turn})
+		restore.VolumeContentSource = &csi.VolumeContentSource{Type: &csi.VolumeContentSource_Snapshot{Snapshot: &csi.VolumeContentSource_SnapshotSource{SnapshotId: taken.SnapshotId}}}
+		r, err := b.Controller.CreateVolume(soon(t), restore)
+		if err != nil {
+			t.Fatal(err)
+		}
+		made = append(made, r.Volume)
+		contains(t, s.at("restored", turn), file)
+		if _, err := a.Controller.DeleteSnapshot(soon(t), &csi.DeleteSnapshotRequest{SnapshotId: taken.SnapshotId}); err != nil {
+			t.Errorf("delete %s: %v", taken.SnapshotId, err)
+		}
+	}
+	for _, v := range made {
+		if _, err := last.Controller.DeleteVolume(soon(t), &csi.DeleteVolumeRequest{VolumeId: v.VolumeId}); err != nil {
+			t.Errorf("delete %s: %v", v.VolumeId, err)
+		}
+	}
+}
+
+// contains compares what is in a directory on the server.
+func contains(t *testing.T, dir, file string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) != 1 || entries[0].Name() != file {
+		t.Errorf("in %s there is %v, not %s alone: %v", dir, entries, file, err)
+	}
+}
+
+// elsewhere starts a controller on another machine.
+func elsewhere(t *testing.T, s *site) *lab.Driver {
+	t.Helper()
+	m := ground.NewMachine(t)
+	d, err := lab.StartOn(m.In(), "controller", s.dir+"/b", strings.ReplaceAll(s.config, lab.Server, m.Server()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := d.Stop(); err != nil {
+			t.Error(err)
+		}
+		if t.Failed() {
+			t.Errorf("the log of b:\n%s", d.Log())
+		}
+	})
+	return d
+}
