@@ -43,8 +43,8 @@ type listing[T any] struct {
 	read func(ctx context.Context, sh *share.Share, name, key string) (*T, error)
 	// many: so many are read at once at least, where few of them are wanted.
 	many int
-	// absent, if set, returns what there is on a share that cannot be opened: the keys that
-	// are known of it, and what is said of one.
+	// absent, if set, returns what there is on a share that cannot be opened, or listed because its
+	// disk fails: the keys that are known of it, and what is said of one.
 	absent func(name string, err error) (keys []string, say func(key string) T)
 }
 
@@ -115,26 +115,34 @@ type lister[T any] struct {
 // list finds up to room (0: all) of the share that have keys after from.
 func (l *lister[T]) list(ctx context.Context, a *access, from string, room int) error {
 	sh, release, err := a.openNow(ctx, l.name, nil)
-	if err != nil && l.absent != nil {
-		keys, say := l.absent(l.name, err)
-		return l.take(keys, from, room, func(keys []string) ([]*T, error) {
-			all := make([]*T, len(keys))
-			for i, key := range keys {
-				one := say(key)
-				all[i] = &one
-			}
-			return all, nil
-		})
-	}
 	if err != nil {
-		return err
+		return l.listAbsent(err, from, room)
 	}
 	defer release()
 	keys, err := l.keys(sh, ctx)
+	if share.Fault(err) == volume.DiskFailing {
+		return l.listAbsent(err, from, room)
+	}
 	if err != nil {
 		return err
 	}
 	return l.take(keys, from, room, func(keys []string) ([]*T, error) { return l.readAll(ctx, sh, keys) })
+}
+
+// listAbsent lists a share that cannot be opened, or whose disk does not let it be listed.
+func (l *lister[T]) listAbsent(err error, from string, room int) error {
+	if l.absent == nil {
+		return err
+	}
+	keys, say := l.absent(l.name, err)
+	return l.take(keys, from, room, func(keys []string) ([]*T, error) {
+		all := make([]*T, len(keys))
+		for i, key := range keys {
+			one := say(key)
+			all[i] = &one
+		}
+		return all, nil
+	})
 }
 
 // take adds up to room of those of the sorted keys that come after from.

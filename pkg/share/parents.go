@@ -92,12 +92,11 @@ func (p *parents) directory(parent string, again bool) (beneath.Dir, error) {
 
 func (p *parents) directoryLevel(at beneath.Dir, parent string, again bool) (beneath.Dir, error) {
 	_, name := volume.SplitDirectory(parent)
-	if again {
-		if err := at.Refresh(); err != nil {
-			return beneath.None, err
-		}
+	open := beneath.Dir.Resolve
+	if again { // this client may remember a directory that was tidied away
+		open = beneath.Current
 	}
-	found, err := at.Resolve(name)
+	found, err := open(at, name)
 	if is(err, unix.ENOENT) {
 		return p.makeLevel(at, parent)
 	}

@@ -19,6 +19,11 @@ func (c *claims) take(e *entry, record string, me owner, directory string) error
 		if turn > 0 && e.gone() {
 			return busy("the creation of volume %s was undone by another", e.key)
 		}
+		if turn > 0 && parent != "" { // this client may remember directories that were tidied away
+			if at, err := beneath.Current(c.dir, claimPath(parent)); err == nil {
+				at.Close()
+			}
+		}
 		at, err := c.openParent(parent)
 		if err != nil {
 			if missing(err) {
@@ -96,10 +101,7 @@ func (t *taking) missed(err error) (done bool, _ error) {
 
 // contend decides about a directory of claims that exists.
 func (t *taking) contend() (done bool, err error) {
-	if err := t.at.Refresh(); err != nil {
-		return false, err
-	}
-	x, err := t.at.Resolve(t.name)
+	x, err := beneath.Current(t.at, t.name)
 	if err != nil {
 		return false, err
 	}
