@@ -30,7 +30,7 @@ func Undelegate(d Dir) error {
 }
 
 // Current opens the directory at path beneath d, as [Dir.Resolve] does, and each directory on the way is
-// the one that the server has by that name now. It costs about three round trips for each.
+// the one that the server has by that name now. That costs a GETATTR, a SETATTR and a LOOKUP for each.
 //
 // Resolve may open another one, for as long as the client has a delegation of that: to rename a directory
 // has a server recall those of the directories it is renamed from and to, and not its own (Linux:
@@ -78,10 +78,13 @@ func current(at Dir, name string) (Dir, error) {
 
 // askForName has the client ask the server what has a name. It does so before it makes something that
 // is not to be there yet (LOOKUP_EXCL); and a hard link to a directory is never made: see link(2), EPERM.
+// Any error but those that a link has then says that the server was not asked, or has not answered.
 func askForName(at Dir, name string) error {
-	err := unix.Linkat(int(at), ".", int(at), name, 0)
-	if err == nil || errors.Is(err, unix.ESTALE) {
-		return pathError("look up", name, unix.ESTALE)
+	err := at.Link(".", at, name)
+	for _, answered := range []error{unix.EEXIST, unix.EPERM, unix.EACCES, unix.EROFS} {
+		if errors.Is(err, answered) {
+			return nil
+		}
 	}
-	return nil
+	return err
 }

@@ -161,12 +161,8 @@ func (p *Pending) makeIn(at beneath.Dir, name string) error {
 	err := at.Mkdir(name, mode)
 	if is(err, unix.EEXIST) {
 		// That may be this client's memory of a directory which another controller has removed.
-		found, e := beneath.Current(at, name)
-		if ignore(e, unix.ENOENT, unix.ENOTDIR, unix.ELOOP) != nil {
-			return e
-		}
-		if e == nil {
-			found.Close()
+		if err := ignore(askFor(at, name), unix.ENOENT, unix.ENOTDIR, unix.ELOOP); err != nil {
+			return err
 		}
 		err = at.Mkdir(name, mode)
 	}

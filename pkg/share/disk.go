@@ -154,6 +154,15 @@ func (d *disk) undelegate(dir beneath.Dir) error {
 	return beneath.Undelegate(dir)
 }
 
+// askFor has the client ask the server for each name of a path, of which it may remember another directory.
+func askFor(dir beneath.Dir, path string) error {
+	d, err := beneath.Current(dir, path)
+	if err == nil {
+		d.Close()
+	}
+	return err
+}
+
 // gone reports whether it is the share itself that is stale, and not one file on it that
 // another controller has removed.
 func (d *disk) gone() bool { return is(d.state.Refresh(), unix.ESTALE) }

@@ -6,7 +6,6 @@ import (
 	"context"
 	"slices"
 
-	"github.com/mooring-csi/mooring/pkg/beneath"
 	"github.com/mooring-csi/mooring/pkg/volume"
 	"golang.org/x/sys/unix"
 )
@@ -34,12 +33,7 @@ func (t *table) open(key string) (*entry, error) {
 
 // ask has the client ask the server for the entry of a key, of which it may remember another one.
 func (t *table) ask(key string) error {
-	d, err := beneath.Current(t.dir, key)
-	if err != nil {
-		return ignore(err, unix.ENOENT)
-	}
-	d.Close()
-	return nil
+	return ignore(askFor(t.dir, key), unix.ENOENT)
 }
 
 // read opens an entry and reads its record. An entry that was removed and made anew between
@@ -61,7 +55,7 @@ func (t *table) read(key string) (*entry, stored, error) {
 			return nil, stored{}, err
 		}
 		asked = err == nil
-		// The name has led to what does not exist any more.
+		// The name may have led to what does not exist any more: with ESTALE it has.
 		if err := t.ask(key); err != nil {
 			return nil, stored{}, err
 		}
@@ -93,7 +87,7 @@ func (t *table) dead(key, nonce string) (bool, error) {
 // and never will again. leaving: it is being deleted or undone, or its entry has no record by
 // which to tell.
 func (t *table) fate(key, nonce string) (dead, leaving bool, err error) {
-	if err := t.dir.Refresh(); err != nil { // not from memory
+	if err := t.ask(key); err != nil { // not from memory
 		return false, false, err
 	}
 	e, r, err := t.read(key)

@@ -20,9 +20,7 @@ func (c *claims) take(e *entry, record string, me owner, directory string) error
 			return busy("the creation of volume %s was undone by another", e.key)
 		}
 		if turn > 0 && parent != "" { // this client may remember directories that were tidied away
-			if at, err := beneath.Current(c.dir, claimPath(parent)); err == nil {
-				at.Close()
-			}
+			_ = askFor(c.dir, claimPath(parent))
 		}
 		at, err := c.openParent(parent)
 		if err != nil {
