@@ -43,7 +43,7 @@ func Registry(name, path string, more ...string) string {
 	return text
 }
 
-// Do asks the lab to do something to its server: stop, start, cut, heal, export NAME.
+// Do asks the lab to do something to its server: stop, start, settle, cut, heal, export NAME.
 func Do(action ...string) error {
 	out, err := exec.Command(os.Getenv("MOORING_LAB_SERVER_CMD"), append([]string{"server"}, action...)...).CombinedOutput()
 	if err != nil {

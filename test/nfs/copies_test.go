@@ -283,14 +283,10 @@ func TestCopyAndItsServer(t *testing.T) {
 				_, err := snapshot(t, s.ctl, v, "snap-1", patience)
 				return err
 			}, "it goes on")
-			if err := lab.Do(stop); err != nil {
-				t.Fatal(err)
-			}
+			over := outage(t, stop, start)
 			near()
 			time.Sleep(3 * time.Second)
-			if err := lab.Do(start); err != nil {
-				t.Fatal(err)
-			}
+			over()
 			mustSnapshot(t, s.ctl, v, "snap-1")
 			sameTree(t, s.at("one"), s.at(".mooring/snapshots/snap-1/data"))
 			eventually(t, patience, "nothing is left of the copy", func() bool { return inState(s, "jobs") == nil && unfinished(s) == nil })

@@ -115,9 +115,6 @@ func disk(accident string) func(t *testing.T) {
 		if err := errors.Join(lab.Do("second"), lab.Do("second", "disk", "ext4")); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, patience, "the server has no grace period", func() bool { // after another test has mended the disk
-			return says(t, "nsenter -t $(cat /run/second.pid) -m cat /proc/fs/nfsd/v4_end_grace") == "Y"
-		})
 		failing{site: &site{t: t}, kind: "ext4"}.breaks(accident)
 	}
 }
@@ -287,11 +284,16 @@ func exportToOthers(t *testing.T) {
 
 // onlyV3 has the server speak nothing newer, and nobody wait for clients of before.
 func onlyV3(t *testing.T) {
-	const noGrace = "; { echo Y >/proc/fs/lockd/nlm_end_grace; echo Y >/proc/fs/nfsd/v4_end_grace; } 2>/dev/null || true"
-	shell(t, "rpc.nfsd 0; rpc.nfsd --grace-time 10 --lease-time 10 -V 3 -N 4 8"+noGrace)
+	shell(t, "rpc.nfsd 0; rpc.nfsd --grace-time 10 --lease-time 10 -V 3 -N 4 8")
 	t.Cleanup(func() {
-		shell(t, "rpc.nfsd 0; rpc.nfsd --grace-time 10 --lease-time 10 -V 3 -V 4 -V 4.0 -V 4.1 -V 4.2 8"+noGrace)
+		shell(t, "rpc.nfsd 0; rpc.nfsd --grace-time 10 --lease-time 10 -V 3 -V 4 -V 4.0 -V 4.1 -V 4.2 8")
+		if err := lab.Do("settle"); err != nil {
+			t.Error(err)
+		}
 	})
+	if err := lab.Do("settle"); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // noStatd ends rpc.statd. When the test ends there is one again.
