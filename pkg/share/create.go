@@ -299,6 +299,9 @@ func (p *Pending) UseSnapshot(ctx context.Context) (err error) {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	if err := p.v.snapshots.ask(key); err != nil {
+		return err
+	}
 	e, r, err := p.v.snapshots.lookup(key)
 	if err != nil {
 		return err

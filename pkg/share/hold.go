@@ -120,7 +120,7 @@ func (h *hold) release() error {
 
 // dropHold removes a hold that is not needed any more: its owner is no more.
 func (t *table) dropHold(key, name string) error {
-	e, err := t.open(key)
+	e, err := t.current(key)
 	if err != nil {
 		return ignore(err, unix.ENOENT)
 	}

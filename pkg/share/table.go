@@ -36,6 +36,16 @@ func (t *table) ask(key string) error {
 	return ignore(askFor(t.dir, key), unix.ENOENT)
 }
 
+// current opens the entry that the server has of a key now. What is to be changed, or held, is opened
+// so: of one that this client remembers, and that was deleted and made anew by another, it would be told
+// that it is being deleted.
+func (t *table) current(key string) (*entry, error) {
+	if err := t.ask(key); err != nil {
+		return nil, err
+	}
+	return t.open(key)
+}
+
 // read opens an entry and reads its record. An entry that was removed and made anew between
 // two steps is opened again. One that is not ready may be what this client remembers of one that was
 // deleted, and made anew by another.

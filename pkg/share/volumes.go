@@ -90,7 +90,7 @@ func (v *Volumes) Update(ctx context.Context, key string, change func(*volume.Re
 	if err := v.present(ctx); err != nil {
 		return nil, err
 	}
-	e, err := v.open(key)
+	e, err := v.current(key)
 	if is(err, unix.ENOENT) {
 		return nil, v.notFound(key)
 	}

@@ -55,10 +55,16 @@ func takeTurns(t *testing.T, s *site, last, a, b *lab.Driver, name, directory, f
 		t.Fatal(err)
 	}
 	made := []*csi.Volume{r.Volume}
+	for _, d := range []*lab.Driver{b, a} {
+		grown := int64(2+len(name)+len(file)) << 30 // the first grows, and not the second
+		if _, err := d.Controller.ControllerExpandVolume(soon(t), &csi.ControllerExpandVolumeRequest{VolumeId: r.Volume.VolumeId, CapacityRange: &csi.CapacityRange{RequiredBytes: grown}}); err != nil {
+			t.Errorf("expand %s: %v", r.Volume.VolumeId, err)
+		}
+	}
 	if err := os.WriteFile(s.at(directory, file), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, turn := range []string{"first-of-", "second-of-"} {
+	for i, turn := range []string{"first-of-", "second-of-"} {
 		taken := mustSnapshot(t, b, made[0], turn+name)
 		contains(t, s.at(".mooring/snapshots", turn+name, "data"), file)
 		restore := request("from-"+turn+name, params{"subDir": "restored/" + turn})
@@ -69,7 +75,16 @@ func takeTurns(t *testing.T, s *site, last, a, b *lab.Driver, name, directory, f
 		}
 		made = append(made, r.Volume)
 		contains(t, s.at("restored", turn), file)
-		if _, err := a.Controller.DeleteSnapshot(soon(t), &csi.DeleteSnapshotRequest{SnapshotId: taken.SnapshotId}); err != nil {
+		shown := request("shown-"+turn+name, params{"restore": "shallow"})
+		shown.VolumeContentSource = restore.VolumeContentSource
+		shown.VolumeCapabilities = []*csi.VolumeCapability{lab.Mode(csi.VolumeCapability_AccessMode_MULTI_NODE_READER_ONLY)}
+		if r, err = a.Controller.CreateVolume(soon(t), shown); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.Controller.DeleteVolume(soon(t), &csi.DeleteVolumeRequest{VolumeId: r.Volume.VolumeId}); err != nil {
+			t.Errorf("delete %s: %v", r.Volume.VolumeId, err)
+		}
+		if _, err := [...]*lab.Driver{a, b}[i].Controller.DeleteSnapshot(soon(t), &csi.DeleteSnapshotRequest{SnapshotId: taken.SnapshotId}); err != nil {
 			t.Errorf("delete %s: %v", taken.SnapshotId, err)
 		}
 	}
