@@ -205,15 +205,9 @@ func standing(ctx context.Context, sh *share.Share, f *share.Stored) (*volume.Re
 		return nil, err
 	case exists:
 		return r, nil
-	case f.Age() < visibleWithin:
-		return nil, volume.Errorf(volume.ErrBusy, "share %s: the directory %q of volume %s, which was made a moment ago by another controller, is not seen yet: try again", sh.Definition(), r.Directory, r.Key)
 	}
 	return nil, volume.Errorf(volume.ErrConflict, "share %s: volume %s has a record, but its directory %q does not exist: somebody removed it: delete the volume before it is created again", sh.Definition(), r.Key, r.Directory)
 }
-
-// visibleWithin is how long what another NFS client has made may stay unseen here: twice
-// acdirmax (nfs(5)).
-const visibleWithin = 2 * time.Minute
 
 // finish does the steps that make a volume of what was begun. What is made from another volume
 // or a snapshot is filled and committed by a job.

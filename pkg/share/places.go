@@ -24,21 +24,33 @@ func (d *Directories) Exists(ctx context.Context, directory string) (there bool,
 	if err := ctx.Err(); err != nil {
 		return false, err
 	}
-	parent, name := volume.SplitDirectory(directory)
-	at, err := d.root.Resolve(parent)
-	if err != nil {
-		return false, ignore(err, unix.ENOENT)
+	found, err := d.find(directory)
+	if missing(err) {
+		// That may be this client's memory of what another has made since.
+		if err := askFor(d.root, directory); err != nil {
+			return false, ignore(err, unix.ENOENT)
+		}
+		found, err = d.find(directory)
 	}
-	defer at.Close()
-	if err := at.Refresh(); err != nil {
-		return false, err
-	}
-	found, err := at.Resolve(name)
 	if err != nil {
 		return false, ignore(err, unix.ENOENT)
 	}
 	found.Close()
 	return true, nil
+}
+
+// find opens a directory by its name, and asks the server whether its parent has changed.
+func (d *Directories) find(directory string) (beneath.Dir, error) {
+	parent, name := volume.SplitDirectory(directory)
+	at, err := d.root.Resolve(parent)
+	if err != nil {
+		return beneath.None, err
+	}
+	defer at.Close()
+	if err := at.Refresh(); err != nil {
+		return beneath.None, err
+	}
+	return at.Resolve(name)
 }
 
 // Open opens a volume's directory for reading what is in it. The caller closes it.

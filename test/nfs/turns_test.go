@@ -56,6 +56,10 @@ func takeTurns(t *testing.T, s *site, last, a, b *lab.Driver, name, directory, f
 	}
 	made := []*csi.Volume{r.Volume}
 	for _, d := range []*lab.Driver{b, a} {
+		again, err := d.Controller.CreateVolume(soon(t), request(name, params{"subDir": directory}))
+		if err != nil || again.Volume.VolumeId != r.Volume.VolumeId {
+			t.Errorf("make %s again: %v, %v", name, again, err)
+		}
 		grown := int64(2+len(name)+len(file)) << 30 // the first grows, and not the second
 		if _, err := d.Controller.ControllerExpandVolume(soon(t), &csi.ControllerExpandVolumeRequest{VolumeId: r.Volume.VolumeId, CapacityRange: &csi.CapacityRange{RequiredBytes: grown}}); err != nil {
 			t.Errorf("expand %s: %v", r.Volume.VolumeId, err)
