@@ -63,17 +63,39 @@ func current(at Dir, name string) (Dir, error) {
 		return None, err
 	}
 	remembered, err := at.Resolve(name)
-	if err != nil {
-		return None, err
-	}
-	defer remembered.Close()
-	if err := Undelegate(remembered); err != nil && !errors.Is(err, unix.ESTALE) && !errors.Is(err, unix.ENOENT) {
+	switch {
+	case err == nil:
+		defer remembered.Close()
+		if err := Undelegate(remembered); err != nil && !errors.Is(err, unix.ESTALE) && !errors.Is(err, unix.ENOENT) {
+			return None, err
+		}
+	case !errors.Is(err, unix.ENOTDIR) && !errors.Is(err, unix.ELOOP):
 		return None, err
 	}
 	if err := askForName(at, name); err != nil {
 		return None, err
 	}
 	return at.Resolve(name)
+}
+
+// RmdirCurrent removes the empty directory name from at, if the server says that it is one. ENOTDIR: it is
+// something else, and stays.
+//
+// Rmdir does not say so to the server. NFSv4 has one operation to remove a file and a directory, and no
+// word in it of which is meant (REMOVE: RFC 7530, section 16.25; RFC 8881, section 18.25). The client looks
+// first, and may remember a directory where there is a file by now: that is removed. So where a name may
+// have become a file's, it is asked for. Nobody else may be about to give it to a file: it would be removed
+// between the question and the call.
+func RmdirCurrent(at Dir, name string) error {
+	if err := Undelegate(at); err != nil {
+		return err
+	}
+	d, err := current(at, name)
+	if err != nil {
+		return err
+	}
+	d.Close()
+	return at.Rmdir(name)
 }
 
 // askForName has the client ask the server what has a name. It does so before it makes something that

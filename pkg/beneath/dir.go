@@ -183,7 +183,8 @@ func (d Dir) Mkdir(name string, mode uint32) error {
 	return pathError("mkdir", name, unix.Mkdirat(int(d), name, mode))
 }
 
-// Rmdir removes the empty directory name from d.
+// Rmdir removes the empty directory name from d. Over NFSv4 it may remove a file that has the name
+// by now: see [RmdirCurrent].
 func (d Dir) Rmdir(name string) error {
 	return pathError("rmdir", name, unix.Unlinkat(int(d), name, unix.AT_REMOVEDIR))
 }

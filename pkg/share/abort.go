@@ -183,11 +183,11 @@ func takeTree(e *entry, at beneath.Dir, name string) error {
 }
 
 // dropTree removes a directory that was taken away empty. If something has come into it in
-// the last moment it is put back.
+// the last moment, or in its place, it is put back.
 func dropTree(e *entry, at beneath.Dir, name string) error {
 	e.step("remove the directory")
-	err := e.dir.Rmdir(treeName)
-	if is(err, unix.ENOTEMPTY, unix.EEXIST) {
+	err := beneath.RmdirCurrent(e.dir, treeName)
+	if is(err, unix.ENOTEMPTY, unix.EEXIST, unix.ENOTDIR, unix.ELOOP) {
 		e.step("put the directory back")
 		err = rename(e.disk, e.dir, treeName, at, name)
 	}

@@ -3,6 +3,7 @@
 package share
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -109,6 +110,9 @@ func (l *entryLook) list() (records []string, err error) {
 		}
 		return nil
 	})
+	if isDir, is := l.names[leavingFile]; is && !isDir && len(records) == 0 {
+		records = append(records, leavingFile)
+	}
 	slices.Sort(records)
 	return records, err
 }
@@ -141,7 +145,7 @@ func (l *entryLook) recorded(name string) error {
 	if err != nil {
 		return err
 	}
-	state := recordFiles[name]
+	state := cmp.Or(recordFiles[name], Deleting) // leavingFile alone
 	l.mark = fmt.Sprint(name, st.Ino, st.Mtim)
 	limit := l.opt.Lease
 	if state == Making {
@@ -222,7 +226,7 @@ func (l *entryLook) stalled(state State) {
 func (l *entryLook) leftovers() {
 	for name, isDir := range l.names {
 		switch {
-		case name == recordFile, name == deletionName && isDir, name == dataName && isDir && l.t.kind == volume.OfSnapshot:
+		case name == recordFile, name == leavingFile, name == deletionName && isDir, name == dataName && isDir && l.t.kind == volume.OfSnapshot:
 		case name == treeName && isDir && l.t.kind == volume.OfVolume:
 			l.broken("look what is in it, and move it away: the volume's deletion would take it for the volume's directory", "%s exists, and its entry has a directory %q", l.what, name)
 		case isDir && slices.Contains(entryDirs, name):

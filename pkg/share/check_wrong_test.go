@@ -95,7 +95,10 @@ func wrongEntries() []wrong {
 		{"making", func(g *ground) { g.moved(".mooring/volumes/v1/record.json", ".mooring/volumes/v1/making.json") }, []string{"warning volumes/v1: creation of volume v1 was begun | neither finished nor undone"}},
 		{"placing", func(g *ground) { g.moved(".mooring/volumes/v1/record.json", ".mooring/volumes/v1/placing.json") }, []string{"warning volumes/v1: creation of volume v1 was begun"}},
 		{"aborting", func(g *ground) { g.moved(".mooring/volumes/v1/record.json", ".mooring/volumes/v1/unplace.json") }, []string{"warning volumes/v1: was to be undone"}},
-		{"deleting", func(g *ground) { g.moved(".mooring/volumes/v1/record.json", ".mooring/volumes/v1/deletion") }, []string{"warning volumes/v1: deletion of volume v1"}},
+		{"deleting", func(g *ground) {
+			g.must(os.Remove(g.at(".mooring/volumes/v1/deletion")))
+			g.moved(".mooring/volumes/v1/record.json", ".mooring/volumes/v1/deletion")
+		}, []string{"warning volumes/v1: deletion of volume v1"}},
 		{"a group in the making", func(g *ground) {
 			g.moved(".mooring/groups/g1/record.json", ".mooring/groups/g1/making.json")
 			g.age(".mooring/groups/g1/making.json", 2*time.Hour)

@@ -18,6 +18,7 @@ const (
 	placingFile  = "placing.json" // the same, and what was made in "stage" is put in its place
 	recordFile   = "record.json"  // it exists
 	deletionName = "deletion"     // a file: it is being deleted; a directory: holds
+	leavingFile  = "leaving.json" // a link to the record: without any other it is being deleted
 	abortFile    = "abort.json"   // its creation is being undone; nothing was put in its place
 	unplaceFile  = "unplace.json" // the same, and something may have been
 	treeName     = "tree"         // its directory, on the way out
@@ -62,8 +63,9 @@ func newTable(d *disk, kind volume.ObjectKind, volumes *table) *table {
 // what came after.
 type entry struct {
 	*table
-	dir beneath.Dir
-	key string
+	dir   beneath.Dir
+	key   string
+	moved string // the name in the trash that this process has given its record
 }
 
 // make makes the entry of a key with its record, create-once. prepare, if set, puts more into it
@@ -144,7 +146,7 @@ func (e *entry) read() (stored, error) {
 		state State
 	}{
 		{recordFile, Ready}, {makingFile, Making}, {placingFile, Making}, {recordFile, Ready},
-		{deletionName, Deleting}, {abortFile, Aborting}, {unplaceFile, Aborting},
+		{deletionName, Deleting}, {abortFile, Aborting}, {unplaceFile, Aborting}, {leavingFile, Deleting},
 	} {
 		data, st, err := e.dir.Read(at.name, maxRecord)
 		if err == nil {
@@ -188,37 +190,6 @@ func (e *entry) undone(err error) error {
 		return busy("the creation of %s %s was undone by another", e.kind, e.key)
 	}
 	return err
-}
-
-// errHeld is why an entry cannot be marked: somebody needs it.
-type errHeld struct{ holders []string }
-
-func (e errHeld) Error() string { return fmt.Sprintf("held by %v", e.holders) }
-
-// mark begins a deletion: from here on there is no way back, and any process may finish it.
-// ENOENT: there is no such record; another was first. An errHeld says who needs what is to be
-// deleted.
-func (e *entry) mark() error {
-	for range retries {
-		e.step("mark as being deleted")
-		err := e.dir.Rename(recordFile, e.dir, deletionName)
-		if missing(err) {
-			_ = e.dir.Refresh() // this client may remember the record under its old name
-			return unix.ENOENT
-		}
-		if !taken(err) {
-			return err
-		}
-		// The holds are a directory of that name, unless that is this client's memory. Where there
-		// are none any more it goes.
-		if err := e.dir.Refresh(); err != nil {
-			return e.over(err)
-		}
-		if err := e.holds().drop(); err != nil {
-			return err
-		}
-	}
-	return busy("%s %s is held again and again", e.kind, e.key)
 }
 
 // over says ENOENT where an entry does not exist any more.

@@ -36,7 +36,7 @@ func (e *entry) vacate(rescue func(name string) error) error {
 // entryName reports whether a name in an entry is one that this program, or an NFS client, gives.
 func entryName(name string) bool {
 	_, record := recordFiles[name]
-	return record || slices.Contains(entryDirs, name) || strings.HasPrefix(name, ".nfs")
+	return record || name == leavingFile || slices.Contains(entryDirs, name) || strings.HasPrefix(name, ".nfs")
 }
 
 func (n ending) run() error {
@@ -66,7 +66,7 @@ func (n ending) run() error {
 func (n ending) clear() error {
 	var dirs, files, strange []string
 	err := beneath.Entries(n.e.dir, func(name string, isDir bool) error {
-		if isDir {
+		if isDir || name == treeName || name == unstagedName || name == dataName { // or what somebody had put in its place
 			dirs = append(dirs, name)
 		} else {
 			files = append(files, name)
@@ -96,12 +96,30 @@ func (n ending) clear() error {
 		}
 	}
 	for _, name := range files {
+		if err := n.settle(name); err != nil {
+			return err
+		}
 		n.e.step("clear the entry")
 		if err := ignore(n.e.dir.Unlink(name), unix.ENOENT, unix.ESTALE); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// settle has the second name of the record, if that is what name is, become the one in the trash. What
+// was moved there under the first name may have been a directory of holds: see marking.
+func (n ending) settle(name string) error {
+	if name != leavingFile || n.e.moved == "" {
+		return nil
+	}
+	trash, err := n.e.state.Resolve("trash")
+	if err != nil {
+		return err
+	}
+	defer trash.Close()
+	n.e.step("move the record into the trash")
+	return ignore(renameRecord(n.e, leavingFile, trash), unix.ENOENT, unix.ESTALE)
 }
 
 // leftovers are the directories in an entry that end.
@@ -137,11 +155,11 @@ func (l leftovers) stray(name string) error {
 }
 
 // strayTree gets rid of a directory that was taken from its place, and was never used: it is
-// empty, unless somebody has put something into it.
+// empty, unless somebody has put something into it, or something else in its place.
 func (l leftovers) strayTree(name string) error {
-	err := l.e.dir.Rmdir(name)
-	if !is(err, unix.ENOTEMPTY, unix.EEXIST) {
-		return ignore(err, unix.ENOENT, unix.ENOTDIR)
+	err := beneath.RmdirCurrent(l.e.dir, name)
+	if !is(err, unix.ENOTEMPTY, unix.EEXIST, unix.ENOTDIR, unix.ELOOP) {
+		return ignore(err, unix.ENOENT)
 	}
 	return l.stray(name)
 }
@@ -149,9 +167,12 @@ func (l leftovers) strayTree(name string) error {
 // discard moves a directory of the entry to the trash, from where it is purged at once.
 func (l leftovers) discard(name string) error {
 	l.e.step("discard " + name)
-	err := l.e.dir.Rmdir(name) // most are empty
-	if !is(err, unix.ENOTEMPTY, unix.EEXIST) {
-		return ignore(err, unix.ENOENT, unix.ESTALE, unix.ENOTDIR)
+	err := beneath.RmdirCurrent(l.e.dir, name) // most are empty
+	if is(err, unix.ENOTDIR) && name == deletionName {
+		return nil // no holds
+	}
+	if !is(err, unix.ENOTEMPTY, unix.EEXIST, unix.ENOTDIR, unix.ELOOP) {
+		return ignore(err, unix.ENOENT, unix.ESTALE)
 	}
 	return l.toTrash(name, volume.TrashID(volume.TrashLeftover, l.e.key, volume.NewNonce()))
 }

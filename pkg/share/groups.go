@@ -179,7 +179,7 @@ func (g *Groups) Delete(ctx context.Context, key string, check func(*Group) erro
 	if err := g.present(ctx); err != nil {
 		return nil, err
 	}
-	e, s, err := g.read(key)
+	e, s, err := g.readMarked(key)
 	if is(err, unix.ENOENT) {
 		return nil, nil
 	}
@@ -219,7 +219,7 @@ func (g *Groups) markDeleted(ctx context.Context, e *entry, r *Group) error {
 		}
 	}
 	if r.State == Ready {
-		return ignore(e.mark(), unix.ENOENT)
+		return ignore(e.marking().mark(), unix.ENOENT)
 	}
 	done, err := e.markAborted()
 	if err == nil && !done && !e.gone() {

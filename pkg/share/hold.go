@@ -112,9 +112,6 @@ func (h *hold) release() error {
 	if missing(err) {
 		return busy("the hold on %s %s was lost: it may have been deleted meanwhile", h.of.kind, h.of.key)
 	}
-	if err == nil {
-		_ = h.of.dir.Rmdir(deletionName) // the next deletion has less to do
-	}
 	return err
 }
 
@@ -131,11 +128,7 @@ func (t *table) dropHold(key, name string) error {
 	}
 	defer d.Close()
 	t.step("release the hold")
-	if err := ignore(d.Unlink(name), unix.ENOENT, unix.ESTALE); err != nil {
-		return err
-	}
-	_ = e.dir.Rmdir(deletionName)
-	return nil
+	return ignore(d.Unlink(name), unix.ENOENT, unix.ESTALE)
 }
 
 // close lets go of the handle and leaves the hold.
@@ -212,14 +205,18 @@ func (h holds) abandoned(d beneath.Dir, name string) (bool, error) {
 	return age > h.of.opt.Lease, err
 }
 
-// drop removes the directory of holds, if nobody holds the entry.
+// drop removes the directory of holds, if nobody holds the entry. Nobody else does, and they stay there
+// when they are empty: see marking.
 func (h holds) drop() error {
 	holders, err := h.holders()
 	if err != nil || len(holders) > 0 {
 		return cmpErr(err, errHeld{holders})
 	}
+	if err := h.of.marking().secure(); err != nil {
+		return err
+	}
 	h.of.step("remove the directory of holds")
-	err = h.of.dir.Rmdir(deletionName)
+	err = beneath.RmdirCurrent(h.of.dir, deletionName)
 	if is(err, unix.ENOTEMPTY, unix.EEXIST) {
 		return busy("%s %s is just being used", h.of.kind, h.of.key)
 	}

@@ -167,6 +167,7 @@ func (d *deletion) follow(at time.Time) (*Trashed, error) {
 		if kept != nil {
 			d.step("remove the record")
 			kept.data = true
+			d.e.moved = volume.TrashRecordName(kept.Name, kept.Deleted, kept.Due)
 			return kept, ignore(d.e.dir.Unlink(deletionName), unix.ENOENT, unix.ESTALE)
 		}
 	}

@@ -56,7 +56,7 @@ func (s *Snapshots) delete(e *entry, r *volume.SnapshotRecord, where func(*volum
 	if err := r.CheckRequires(); err != nil {
 		return nil, false, err
 	}
-	err = e.mark()
+	err = e.marking().mark()
 	var held errHeld
 	switch {
 	case is(err, unix.ENOENT):

@@ -151,7 +151,7 @@ type level struct {
 // tidyAway does the steps of tidyParent.
 func (l level) tidyAway() error {
 	l.step("remove the claims of an empty parent")
-	err := l.x.Rmdir(takenName)
+	err := beneath.RmdirCurrent(l.x, takenName)
 	if is(err, unix.ENOTEMPTY, unix.EEXIST) {
 		l.leave(l.parent) // in use: later
 		return l.sweepEmpty()
@@ -159,7 +159,7 @@ func (l level) tidyAway() error {
 	if is(err, unix.ENOTDIR) {
 		return l.tidyBarred() // a volume, or a bar that was left
 	}
-	if err := ignore(err, unix.ENOENT); err != nil {
+	if err := ignore(err, unix.ENOENT, unix.ESTALE); err != nil {
 		return err
 	}
 	l.step("bar the parent")
@@ -303,9 +303,9 @@ func (l level) takeAway() (kept bool, err error) {
 
 func (l level) removeDead(at beneath.Dir, name string) (kept bool, err error) {
 	l.step("remove an empty parent")
-	err = l.x.Rmdir(deadName)
-	if !is(err, unix.ENOTEMPTY, unix.EEXIST) {
-		return false, ignore(err, unix.ENOENT)
+	err = beneath.RmdirCurrent(l.x, deadName)
+	if !is(err, unix.ENOTEMPTY, unix.EEXIST, unix.ENOTDIR, unix.ELOOP) {
+		return false, ignore(err, unix.ENOENT, unix.ESTALE)
 	}
 	l.step("put the parent back")
 	return true, l.x.Rename(deadName, at, name)

@@ -141,7 +141,11 @@ func (t *Trash) moveRecord(e *entry, from, id string, deleted time.Time, keep ti
 	n, _ := volume.ParseTrashName(id)
 	deleted, due := trashTimes(deleted, keep)
 	e.step("move the record into the trash")
-	err := e.dir.Rename(from, t.dir, volume.TrashRecordName(id, deleted, due))
+	e.moved = volume.TrashRecordName(id, deleted, due)
+	err := renameRecord(e, from, t.dir)
+	if missing(err) { // another has moved it; or its first name was removed: see marking
+		err = renameRecord(e, leavingFile, t.dir)
+	}
 	if err := ignore(err, unix.ENOENT, unix.ESTALE); err != nil {
 		return nil, err
 	}

@@ -81,9 +81,8 @@ func (h holds) breakLock(holds beneath.Dir) error {
 	return ignore(holds.Rmdir(changeName), unix.ENOENT, unix.ENOTEMPTY, unix.EEXIST)
 }
 
-// update writes the changed record and renames it into place.
-func (u *updateLock) update(change func(*volume.Record) error) (*volume.Record, error) {
-	e := u.e
+// changeable reads the record of an entry that may be changed.
+func (e *entry) changeable() (*volume.Record, error) {
 	data, _, err := e.dir.Read(recordFile, maxRecord)
 	if missing(err) {
 		return nil, volume.Errorf(volume.ErrNotFound, "volume %s does not exist, or not yet", e.key)
@@ -95,7 +94,14 @@ func (u *updateLock) update(change func(*volume.Record) error) (*volume.Record, 
 	if err != nil {
 		return nil, err
 	}
-	if err := r.CheckRequires(); err != nil {
+	return r, r.CheckRequires()
+}
+
+// update writes the changed record and renames it into place.
+func (u *updateLock) update(change func(*volume.Record) error) (*volume.Record, error) {
+	e := u.e
+	r, err := e.changeable()
+	if err != nil {
 		return nil, err
 	}
 	before := *r
@@ -105,7 +111,7 @@ func (u *updateLock) update(change func(*volume.Record) error) (*volume.Record, 
 	if same(r, &before) {
 		return r, nil
 	}
-	data, err = r.Encode()
+	data, err := r.Encode()
 	if err != nil {
 		return nil, err
 	}
@@ -133,7 +139,6 @@ func (u *updateLock) unlock() {
 	u.d.Close()
 	_ = u.holds.Rmdir(changeName)
 	u.holds.Close()
-	_ = u.e.dir.Rmdir(deletionName)
 }
 
 // same reports whether a change has changed nothing.

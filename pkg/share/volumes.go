@@ -98,6 +98,9 @@ func (v *Volumes) Update(ctx context.Context, key string, change func(*volume.Re
 		return nil, err
 	}
 	defer e.close()
+	if _, err := e.changeable(); err != nil { // before anything is made
+		return nil, err
+	}
 	lock, err := e.holds().lock()
 	if err != nil {
 		return nil, err
@@ -128,7 +131,7 @@ func (v *Volumes) Delete(ctx context.Context, key string) (t *Trashed, err error
 // delete deletes the incarnation of a key whose nonce is which; "": any, which is then told. One
 // that came after it is another, and stays: there was an instant at which there was none.
 func (v *Volumes) delete(ctx context.Context, key string, which *string) (t *Trashed, again bool, err error) {
-	e, s, err := v.read(key)
+	e, s, err := v.readMarked(key)
 	if is(err, unix.ENOENT) {
 		return nil, false, nil
 	}
@@ -175,7 +178,7 @@ func (v *Volumes) delete(ctx context.Context, key string, which *string) (t *Tra
 
 // markDeleted begins the deletion of a volume, unless somebody needs it.
 func (v *Volumes) markDeleted(e *entry) error {
-	err := e.mark()
+	err := e.marking().mark()
 	var held errHeld
 	if errors.As(err, &held) {
 		return held.of("volume " + e.key)

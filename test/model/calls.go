@@ -65,8 +65,20 @@ func (r *calls) unused(d, x ino) errno        { return r.call(op{what: opUnused,
 func (r *calls) alive(d ino) bool             { return r.call(op{what: opAlive, d1: d}).err == ok }
 func (r *calls) mkdir(d ino, n name) errno    { return r.call(op{what: opMkdir, d1: d, n1: n}).err }
 func (r *calls) unlink(d ino, n name) errno   { return r.call(op{what: opUnlink, d1: d, n1: n}).err }
-func (r *calls) rmdir(d ino, n name) errno    { return r.call(op{what: opRmdir, d1: d, n1: n}).err }
 func (r *calls) write(f ino, val nonce) errno { return r.call(op{what: opWrite, d1: f, val: val}).err }
+
+// rmdir asks what has the name, where it may be a file, and then removes it: NFSv4 removes either.
+func (r *calls) rmdir(d ino, n name) errno {
+	switch n.kind() {
+	case deletion, taken, tree, deadDir:
+		if i, err := r.lookup(d, n); err != ok {
+			return err
+		} else if !r.w0.isDir(i) {
+			return notdir
+		}
+	}
+	return r.call(op{what: opRmdir, d1: d, n1: n}).err
+}
 
 func (r *calls) list(d ino) name { return r.call(op{what: opList, d1: d}).name }
 

@@ -79,7 +79,6 @@ func init() {
 		if err != ok && !r.plan.holdLost {
 			return r.fail()
 		}
-		r.rmdir(r.k, deletion)
 		r.src, r.k, r.x, r.saved = gone, gone, gone, gone
 		if r.plan.copiesAside && r.rename(r.w, copying, r.w, tree) == stale {
 			return r.fail()
@@ -92,7 +91,6 @@ func init() {
 			if h, err := r.lookup(e, deletion); err == ok && r.w0.isDir(h) {
 				r.step("release the hold")
 				r.unlink(h, hold.of(r.t))
-				r.rmdir(e, deletion)
 			}
 		}
 		return r.back()

@@ -36,8 +36,12 @@ func init() {
 		case ready:
 			return removeMark
 		}
-		return r.sub(resolve, removeRetry)
+		if r.unmarked {
+			return r.sub(remark, removeBegun)
+		}
+		return removeBegun
 	}
+	phases[removeBegun] = func(r *run) phase { return r.sub(resolve, removeRetry) }
 	phases[removed] = func(r *run) phase { return r.ok() }
 	phases[aborted] = func(r *run) phase {
 		if r.committed {
@@ -117,11 +121,14 @@ func init() {
 			if _, err := r.lookup(trash, trashJSON.of(r.t)); err == ok {
 				r.step("remove the record")
 				r.unlink(r.k, deletion)
+				r.moved = true
 				return r.sub(finish, removeForget)
 			}
 		}
-		r.step("move the record into the trash")
-		r.rename(r.k, deletion, trash, trashJSON.of(r.t))
+		r.moved = !r.plan.oneRecord
+		if moveRecord(r, deletion) == noent && !r.plan.oneRecord {
+			moveRecord(r, leaving)
+		}
 		if r.plan.unchecked {
 			return removeUnchecked
 		}

@@ -9,9 +9,7 @@ func init() {
 	phases[createRefused] = func(r *run) phase {
 		if r.vol(r.task.n).copyOf != 0 && r.src != gone { // its copy ends first
 			r.step("release the hold")
-			if r.unlink(r.src, hold.of(r.task.n)) == ok {
-				r.rmdir(r.k, deletion)
-			}
+			r.unlink(r.src, hold.of(r.task.n))
 		}
 		r.t, r.k, r.src, r.tries = r.task.n, r.own, gone, 0
 		return r.sub(abort, createFailed)

@@ -7,7 +7,8 @@
 // # What is modelled
 //
 // A file system (fs.go) with what NFS makes sure of: mkdir, link, rename, unlink and rmdir are atomic,
-// and a file handle is dead for ever when its file was removed. A directory is named by its handle, and
+// and a file handle is dead for ever when its file was removed. What removes a directory removes a file, too,
+// as NFSv4 does; the look before it is a call of its own. A directory is named by its handle, and
 // what is in it by its name; mkdir gives no handle, and the lookup after it is a call of its own.
 //
 // Processes that create, restore, copy, change, delete, archive and purge volumes, undo creations, and

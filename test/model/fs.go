@@ -39,6 +39,7 @@ const (
 	placingFile
 	abortFile
 	unplaceFile
+	leaving
 	deletion
 	holds // the same, as a directory, in lists
 	hold
@@ -59,7 +60,7 @@ const (
 	stray
 )
 
-var kinds = [...]string{"", "key", "dir", "entry", "parent", "mark", "record.json", "making.json", "placing.json", "abort.json", "unplace.json", "deletion", "deletion/",
+var kinds = [...]string{"", "key", "dir", "entry", "parent", "mark", "record.json", "making.json", "placing.json", "abort.json", "unplace.json", "leaving.json", "deletion", "deletion/",
 	"hold", "change", "claim", "taken", "dead", "stage", "unstaged", "copy", "empty", "tree", "data", "tree", "record", "purging", "leftover", "stray"}
 
 func (n name) of(x nonce) name { return n&^15 | name(x) }
@@ -324,10 +325,7 @@ func (f *files) doNamed(o op, at int, i ino) (r result, died ino) {
 		}
 		return result{}, f.drop(at)
 	case opRmdir:
-		if !f.nodes[i].dir {
-			return result{err: notdir}, gone
-		}
-		if !f.empty(i) {
+		if f.nodes[i].dir && !f.empty(i) {
 			return result{err: notempty}, gone
 		}
 		return result{}, f.drop(at)

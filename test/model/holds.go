@@ -16,6 +16,9 @@ func init() {
 	phases[removeHold] = func(r *run) phase {
 		switch n := r.list(r.src); n.kind() {
 		case 0:
+			if err := secure(r); err != ok {
+				return removeAgain
+			}
 			r.step("remove the directory of holds")
 			if r.rmdir(r.k, deletion) == notempty {
 				return r.fail()
@@ -55,10 +58,62 @@ func init() {
 		r.unlink(r.src, hold.of(n))
 		return removeHold
 	}
+	// remark marks an entry again of whose record nothing but its second name was left.
+	phases[remark] = func(r *run) phase {
+		if r.again() {
+			return r.fail()
+		}
+		r.step("mark as being deleted again")
+		switch replace(r, deletion, r.has) {
+		case ok:
+			return r.back()
+		case isdir: // the holds of those who came too late
+			r.litter = deletion
+			return r.sub(discard, remark)
+		}
+		return r.fail()
+	}
 	phases[removeMarkAgain] = func(r *run) phase {
 		if r.again() {
 			return r.fail()
 		}
 		return removeMark
 	}
+}
+
+// secure gives the record a second name, before a directory is removed whose name the record may have by
+// then.
+func secure(r *run) errno {
+	if r.plan.oneRecord {
+		return ok
+	}
+	f, err := r.lookup(r.k, recordFile)
+	if err != ok {
+		return err
+	}
+	r.step("give the record a second name")
+	if err = r.link(f, r.k, leaving); err != exist {
+		return err
+	}
+	n, err := r.read(r.k, recordFile)
+	if err != ok {
+		return err
+	}
+	return replace(r, leaving, n)
+}
+
+// replace writes a record as a whole.
+func replace(r *run, n name, val nonce) errno {
+	aside := leaving.of(nonce(r.id) + 1)
+	f, err := r.create(staging, aside)
+	if err == ok {
+		err = r.write(f, val)
+	}
+	if err == ok {
+		err = r.rename(staging, aside, r.k, n)
+	}
+	if err != ok {
+		r.unlink(staging, aside)
+	}
+	return err
 }

@@ -253,7 +253,7 @@ func kept(s *scenario, w *world, n nonce) bool {
 		return true
 	}
 	for _, e := range w.entries[:w.n] {
-		if slices.Contains(records, e.name) && w.isFile(e.ino) {
+		if (e.name == leaving || slices.Contains(records, e.name)) && w.isFile(e.ino) {
 			up, _ := w.where(e.dir)
 			if v := w.nodes[e.ino].val; (up == volumes || up == staging) && (v == n || s.vol(v).from == n) {
 				return true

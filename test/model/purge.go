@@ -7,7 +7,10 @@ package model
 func init() {
 	phases[purge] = func(r *run) phase {
 		r.t = r.task.n
-		if _, err := r.lookup(trash, trashJSON.of(r.t)); err == ok {
+		if i, err := r.lookup(trash, trashJSON.of(r.t)); err == ok {
+			if r.w0.isDir(i) { // holds: the deletion goes on, and replaces them
+				return r.fail()
+			}
 			return r.sub(fate, purgeFate)
 		}
 		if _, err := r.lookup(trash, purging.of(r.t)); err == ok {
@@ -29,7 +32,20 @@ func init() {
 	phases[purgeFinish] = func(r *run) phase {
 		switch r.state {
 		case deleting:
-			return purgeKept
+			if !r.unmarked && r.vol(r.t).dir == 0 { // a snapshot's: the deletion goes on
+				return r.fail()
+			}
+			if !r.unmarked {
+				return purgeKept
+			}
+			v := r.vol(r.t)
+			if _, err := r.lookup(trash, trashed.of(r.t)); err == ok || v.retain || v.archives || v.shallow != 0 || v.dir == 0 {
+				return r.sub(finish, purgeForget)
+			}
+			if _, err := r.lookup(trash, purging.of(r.t)); err == ok {
+				return r.sub(finish, purgeForget)
+			}
+			return r.sub(remark, purgeKept)
 		case empty:
 			return r.sub(finish, purgeForget)
 		}
@@ -83,14 +99,28 @@ func init() {
 	phases[purgeRecord] = func(r *run) phase {
 		n := trashJSON.of(r.t)
 		r.step("remove the record from the trash")
-		if r.unlink(trash, n) == isdir { // a late copy's directory of holds
-			if h, err := r.lookup(trash, n); err == ok {
-				if x := r.list(h); x.kind() == hold {
-					r.unlink(h, x)
-				}
-				r.rmdir(trash, n)
-			}
-		}
+		unrecord(r, n)
 		return r.ok()
 	}
+}
+
+// unrecord removes a record from the trash, or the directory of holds that is in its place.
+func unrecord(r *run, n name) {
+	if r.unlink(trash, n) != isdir {
+		return
+	}
+	h, err := r.lookup(trash, n)
+	if err != ok {
+		return
+	}
+	switch x := r.list(h); x.kind() {
+	case hold:
+		r.unlink(h, x)
+	case changeDir:
+		if c, err := r.lookup(h, changeDir); err == ok {
+			r.unlink(c, recordFile)
+			r.rmdir(h, changeDir)
+		}
+	}
+	r.rmdir(trash, n)
 }

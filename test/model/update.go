@@ -70,9 +70,6 @@ func init() {
 		r.step("unlock the record")
 		r.unlink(r.x, recordFile)
 		r.rmdir(r.src, changeDir)
-		if !r.plan.lockBeside {
-			r.rmdir(r.k, deletion)
-		}
 		if r.done {
 			return r.ok()
 		}

@@ -34,6 +34,8 @@ type registers struct {
 	tries     uint8
 	dead      bool // of t, or being deleted
 	leaving   bool
+	moved     bool // it has moved the record into the trash
+	unmarked  bool // nothing but its second name is left of the record
 	placing   bool // it has begun to place a tree
 	placed    bool // a tree was put in its place
 	committed bool
