@@ -3,7 +3,6 @@
 package share
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -110,8 +109,12 @@ func (l *entryLook) list() (records []string, err error) {
 		}
 		return nil
 	})
-	if isDir, is := l.names[leavingFile]; is && !isDir && len(records) == 0 {
-		records = append(records, leavingFile)
+	if err == nil && l.names[deletionName] && len(records) == 0 {
+		if _, _, sealed := l.e.marking().readSealed(); sealed == nil {
+			records = append(records, deletionName)
+		} else if !missing(sealed) {
+			return nil, sealed
+		}
 	}
 	slices.Sort(records)
 	return records, err
@@ -142,10 +145,13 @@ func (l *entryLook) empty() error {
 // recorded judges an entry that has one record.
 func (l *entryLook) recorded(name string) error {
 	data, st, err := l.e.dir.Read(name, maxRecord)
+	if l.names[name] { // a directory: under the seal
+		data, st, err = l.e.marking().readSealed()
+	}
 	if err != nil {
 		return err
 	}
-	state := cmp.Or(recordFiles[name], Deleting) // leavingFile alone
+	state := recordFiles[name]
 	l.mark = fmt.Sprint(name, st.Ino, st.Mtim)
 	limit := l.opt.Lease
 	if state == Making {
@@ -226,7 +232,7 @@ func (l *entryLook) stalled(state State) {
 func (l *entryLook) leftovers() {
 	for name, isDir := range l.names {
 		switch {
-		case name == recordFile, name == leavingFile, name == deletionName && isDir, name == dataName && isDir && l.t.kind == volume.OfSnapshot:
+		case name == recordFile, name == deletionName && isDir, name == dataName && isDir && l.t.kind == volume.OfSnapshot:
 		case name == treeName && isDir && l.t.kind == volume.OfVolume:
 			l.broken("look what is in it, and move it away: the volume's deletion would take it for the volume's directory", "%s exists, and its entry has a directory %q", l.what, name)
 		case isDir && slices.Contains(entryDirs, name):
@@ -319,6 +325,13 @@ func (l *entryLook) holds() error {
 
 func (l *entryLook) lookHold(name string, shown time.Time) error {
 	if strings.HasPrefix(name, ".nfs") {
+		return nil
+	}
+	if name == sealName {
+		if l.old(shown) {
+			l.moved = shown
+			l.stalled(Deleting)
+		}
 		return nil
 	}
 	if name == changeName {

@@ -13,12 +13,13 @@
 //	    making.json                       it is being created
 //	    placing.json                      the same, and its tree is being put in its place
 //	    record.json                       it exists
-//	    deletion                          it is being deleted
+//	    deletion, deletion/record.json    it is being deleted
 //	    abort.json, unplace.json          its creation is being undone: from making, from placing
 //	    deletion/                       the holds: while there are any it cannot be deleted
 //	      copy.<target>.<nonce>           a copy reads it
 //	      user.<key>.<nonce>              a volume is this snapshot itself
 //	      change/record.json              an update has locked the record, and writes the new one
+//	      sealed                          there will be no more of them: it is being deleted
 //	    claim/                          the claim, before it is in its place
 //	    stage/tree/                     the tree, on its way in
 //	    unstaged/                       the same, which is not to be put in its place any more

@@ -18,7 +18,7 @@ const (
 	placingFile  = "placing.json" // the same, and what was made in "stage" is put in its place
 	recordFile   = "record.json"  // it exists
 	deletionName = "deletion"     // a file: it is being deleted; a directory: holds
-	leavingFile  = "leaving.json" // a link to the record: without any other it is being deleted
+	sealName     = "sealed"       // among the holds: there will be no more of them, and it is being deleted
 	abortFile    = "abort.json"   // its creation is being undone; nothing was put in its place
 	unplaceFile  = "unplace.json" // the same, and something may have been
 	treeName     = "tree"         // its directory, on the way out
@@ -63,9 +63,9 @@ func newTable(d *disk, kind volume.ObjectKind, volumes *table) *table {
 // what came after.
 type entry struct {
 	*table
-	dir   beneath.Dir
-	key   string
-	moved string // the name in the trash that this process has given its record
+	dir    beneath.Dir
+	key    string
+	sealed bool // it is being deleted, and its record is among the holds: see marking
 }
 
 // make makes the entry of a key with its record, create-once. prepare, if set, puts more into it
@@ -146,14 +146,20 @@ func (e *entry) read() (stored, error) {
 		state State
 	}{
 		{recordFile, Ready}, {makingFile, Making}, {placingFile, Making}, {recordFile, Ready},
-		{deletionName, Deleting}, {abortFile, Aborting}, {unplaceFile, Aborting}, {leavingFile, Deleting},
+		{deletionName, Deleting}, {abortFile, Aborting}, {unplaceFile, Aborting},
 	} {
 		data, st, err := e.dir.Read(at.name, maxRecord)
 		if err == nil {
 			return stored{data, at.state, at.name, st.Mtim, st.Ctim, inodeOf(st)}, nil
 		}
-		if is(err, unix.EISDIR) {
-			continue // holds
+		if is(err, unix.EISDIR) { // holds
+			if data, st, err = e.marking().readSealed(); err == nil {
+				return stored{data, Deleting, at.name, st.Mtim, st.Ctim, inodeOf(st)}, nil
+			}
+			if missing(err) || is(err, unix.ENOTDIR) {
+				continue
+			}
+			return stored{}, err
 		}
 		if !missing(err) {
 			return stored{}, err

@@ -36,7 +36,7 @@ func (e *entry) vacate(rescue func(name string) error) error {
 // entryName reports whether a name in an entry is one that this program, or an NFS client, gives.
 func entryName(name string) bool {
 	_, record := recordFiles[name]
-	return record || name == leavingFile || slices.Contains(entryDirs, name) || strings.HasPrefix(name, ".nfs")
+	return record || slices.Contains(entryDirs, name) || strings.HasPrefix(name, ".nfs")
 }
 
 func (n ending) run() error {
@@ -96,30 +96,12 @@ func (n ending) clear() error {
 		}
 	}
 	for _, name := range files {
-		if err := n.settle(name); err != nil {
-			return err
-		}
 		n.e.step("clear the entry")
 		if err := ignore(n.e.dir.Unlink(name), unix.ENOENT, unix.ESTALE); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// settle has the second name of the record, if that is what name is, become the one in the trash. What
-// was moved there under the first name may have been a directory of holds: see marking.
-func (n ending) settle(name string) error {
-	if name != leavingFile || n.e.moved == "" {
-		return nil
-	}
-	trash, err := n.e.state.Resolve("trash")
-	if err != nil {
-		return err
-	}
-	defer trash.Close()
-	n.e.step("move the record into the trash")
-	return ignore(renameRecord(n.e, leavingFile, trash), unix.ENOENT, unix.ESTALE)
 }
 
 // leftovers are the directories in an entry that end.
@@ -135,7 +117,9 @@ func (l leftovers) clearDir(name string, rescue func(name string) error) error {
 		return nil
 	case emptyName:
 		return ignore(l.e.dir.Rmdir(name), unix.ENOENT, unix.ESTALE)
-	case deletionName, copyName: // the holds of those who came too late; a copy of what was in the stage
+	case deletionName: // the holds of those who came too late
+		return l.unseal()
+	case copyName: // of what was in the stage
 		return l.discard(name)
 	}
 	there, err := l.e.has(name)
@@ -146,6 +130,26 @@ func (l leftovers) clearDir(name string, rescue func(name string) error) error {
 		return l.stray(name)
 	}
 	return rescue(name) // an empty tree too: it may be a volume's
+}
+
+// unseal gets rid of the directory of holds, which ends. A record in it is another's business.
+func (l leftovers) unseal() error {
+	d, err := l.e.dir.Resolve(deletionName)
+	if err != nil {
+		return ignore(err, unix.ENOENT, unix.ENOTDIR, unix.ESTALE)
+	}
+	defer d.Close()
+	_, err = d.Stat(recordFile)
+	if err == nil {
+		return busy("%s %s is being deleted by another", l.e.kind, l.e.key)
+	}
+	if !missing(err) {
+		return err
+	}
+	if err := ignore(d.Unlink(sealName), unix.ENOENT, unix.ESTALE); err != nil {
+		return err
+	}
+	return l.discard(deletionName)
 }
 
 // stray moves a directory, of which nobody can say whose it is, to the trash, where it stays until

@@ -179,7 +179,7 @@ func (g *Groups) Delete(ctx context.Context, key string, check func(*Group) erro
 	if err := g.present(ctx); err != nil {
 		return nil, err
 	}
-	e, s, err := g.readMarked(key)
+	e, s, err := g.read(key)
 	if is(err, unix.ENOENT) {
 		return nil, nil
 	}
@@ -244,11 +244,13 @@ func (g *Groups) remove(ctx context.Context, e *entry, r *Group) (trashed []Tras
 			trashed = append(trashed, *t)
 		}
 	}
-	for _, name := range []string{deletionName, abortFile} {
-		g.step("remove the group's record")
-		if err := ignore(e.dir.Unlink(name), unix.ENOENT, unix.ESTALE); err != nil {
-			return trashed, err
-		}
+	g.step("remove the group's record")
+	if err := e.marking().remove(); err != nil {
+		return trashed, err
+	}
+	g.step("remove the group's record")
+	if err := ignore(e.dir.Unlink(abortFile), unix.ENOENT, unix.ESTALE); err != nil {
+		return trashed, err
 	}
 	return trashed, e.finish(nil)
 }

@@ -51,6 +51,9 @@ func (h holds) take(name string, from *entry) (*hold, error) {
 			err = touch(d, name, unix.O_EXCL)
 		}
 		if err == nil {
+			err = h.unsealed(d, func() { _ = d.Unlink(name) })
+		}
+		if err == nil {
 			return &hold{dir: d, of: h.of, name: name}, nil
 		}
 		d.Close()
@@ -78,6 +81,20 @@ func (h holds) open() (beneath.Dir, error) {
 		d, err = h.of.dir.Resolve(deletionName)
 	}
 	return d, h.unheld(err)
+}
+
+// unsealed asks, once there is something among the holds, whether that came too late; else they will not be
+// sealed as long as it is there. undo removes it.
+func (h holds) unsealed(d beneath.Dir, undo func()) error {
+	_, err := d.Stat(sealName)
+	if is(err, unix.ENOENT) {
+		return nil
+	}
+	undo()
+	if err == nil {
+		return h.unheld(unix.ENOTDIR)
+	}
+	return h.unheld(err)
 }
 
 func (h holds) unheld(err error) error {
@@ -141,32 +158,41 @@ func (h *hold) close() {
 
 // holders returns who holds the entry, and removes the holds of those that are no more.
 func (h holds) holders() ([]string, error) {
+	holders, _, err := h.look()
+	return holders, err
+}
+
+// look is holders. sealed: there are none, and will be none: see marking.
+func (h holds) look() (holders []string, sealed bool, err error) {
 	d, err := h.of.dir.Resolve(deletionName)
 	if is(err, unix.ENOENT, unix.ENOTDIR) {
-		return nil, nil
+		return nil, false, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	defer d.Close()
-	var names, holders []string
+	var names []string
 	err = beneath.Names(d, func(name string) error {
 		names = append(names, name)
 		return nil
 	})
 	if err != nil {
-		return nil, ignore(err, unix.ESTALE) // it was just removed
+		return nil, false, ignore(err, unix.ESTALE) // it was just replaced
+	}
+	if slices.Contains(names, sealName) {
+		return nil, true, nil
 	}
 	for _, name := range names {
 		if name == changeName {
 			if err := h.breakLock(d); err != nil {
-				return nil, err
+				return nil, false, err
 			}
 			continue
 		}
 		dead, err := h.abandoned(d, name)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		if !dead {
 			holders = append(holders, holderOf(name))
@@ -174,11 +200,11 @@ func (h holds) holders() ([]string, error) {
 		}
 		h.of.step("remove an abandoned hold")
 		if err := ignore(d.Unlink(name), unix.ENOENT); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 	}
 	slices.Sort(holders)
-	return holders, nil
+	return holders, false, nil
 }
 
 // abandoned reports whether the one who holds is no more.
@@ -203,24 +229,6 @@ func (h holds) abandoned(d beneath.Dir, name string) (bool, error) {
 	// The link of a maker that was undone counts only itself.
 	age, err := h.of.age(st.Mtim)
 	return age > h.of.opt.Lease, err
-}
-
-// drop removes the directory of holds, if nobody holds the entry. Nobody else does, and they stay there
-// when they are empty: see marking.
-func (h holds) drop() error {
-	holders, err := h.holders()
-	if err != nil || len(holders) > 0 {
-		return cmpErr(err, errHeld{holders})
-	}
-	if err := h.of.marking().secure(); err != nil {
-		return err
-	}
-	h.of.step("remove the directory of holds")
-	err = beneath.RmdirCurrent(h.of.dir, deletionName)
-	if is(err, unix.ENOTEMPTY, unix.EEXIST) {
-		return busy("%s %s is just being used", h.of.kind, h.of.key)
-	}
-	return ignore(err, unix.ENOENT, unix.ENOTDIR)
 }
 
 // unknownHolder begins what is said of a hold that this program does not know.

@@ -40,7 +40,7 @@ func purgeInPlace(t *Trash, e *entry, r *volume.Record, remove func(dir int, nam
 		return err
 	}
 	t.step("remove the record")
-	return ignore(e.dir.Unlink(deletionName), unix.ENOENT, unix.ESTALE)
+	return e.marking().remove()
 }
 
 // wasTaken reports whether the directory was taken away after all, as the server lets us since
@@ -50,8 +50,12 @@ func wasTaken(t *Trash, e *entry, id string) (bool, error) {
 	if err := e.dir.Refresh(); err != nil {
 		return false, gone(e, err)
 	}
-	if there, err := e.has(deletionName); err != nil || !there { // that was this client's memory
-		return false, cmpErr(err, busy("%s %s is being deleted by another", e.kind, e.key))
+	err := e.marking().at(func(in beneath.Dir, record string) error {
+		_, err := in.Stat(record)
+		return err
+	})
+	if err != nil { // that was this client's memory
+		return false, cmpErr(ignore(err, unix.ENOENT), busy("%s %s is being deleted by another", e.kind, e.key))
 	}
 	there, err := e.has(treeName) // first, as it goes on from here to the trash
 	if err != nil {

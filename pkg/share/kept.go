@@ -81,11 +81,15 @@ func (d *deletion) keep(at time.Time, cause error) (*Trashed, error) {
 // the record in the entry it fails.
 func (t *Trash) promise(e *entry, name string) error {
 	e.step("promise when the directory is purged")
-	err := e.dir.Link(deletionName, t.dir, name)
+	err := e.marking().at(func(in beneath.Dir, record string) error { return in.Link(record, t.dir, name) })
 	if !noLinks(err) {
 		return ignore(err, unix.EEXIST)
 	}
-	data, _, err := e.dir.Read(deletionName, maxRecord)
+	var data []byte
+	err = e.marking().at(func(in beneath.Dir, record string) (err error) {
+		data, _, err = in.Read(record, maxRecord)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -167,8 +171,7 @@ func (d *deletion) follow(at time.Time) (*Trashed, error) {
 		if kept != nil {
 			d.step("remove the record")
 			kept.data = true
-			d.e.moved = volume.TrashRecordName(kept.Name, kept.Deleted, kept.Due)
-			return kept, ignore(d.e.dir.Unlink(deletionName), unix.ENOENT, unix.ESTALE)
+			return kept, d.e.marking().remove()
 		}
 	}
 	return d.trash.moveRecord(d.e, deletionName, d.id(), at, d.retention())

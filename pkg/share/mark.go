@@ -9,24 +9,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// marking marks an entry as being deleted, by the name of its record. From there on there is no way back,
+// and any process may finish the deletion.
+//
+// Where nothing has the name "deletion" the record is renamed to it. A directory of holds keeps it from
+// that. It is not removed first: over NFSv4 a second process that removes it, late, would remove the record
+// which has the name by then (see beneath.RmdirCurrent). It is replaced by a directory with a seal in it,
+// which rename(2) does if it is empty, and then the record is renamed into that. Who takes a hold looks for
+// the seal afterwards.
+type marking struct{ e *entry }
+
+func (e *entry) marking() marking { return marking{e} }
+
 // errHeld is why an entry cannot be marked: somebody needs it.
 type errHeld struct{ holders []string }
 
 func (e errHeld) Error() string { return fmt.Sprintf("held by %v", e.holders) }
 
-// marking marks an entry as being deleted, by the name of its record.
-//
-// Over NFSv4 a process that removes the directory of holds may remove the record, to which another has
-// given its name by then: there is one operation to remove either (see beneath.RmdirCurrent), and the
-// network may hold it back. So the record gets a second name before: leavingFile. Once its first name
-// has moved on it goes the same way, when the entry is removed: see ending.settle.
-type marking struct{ e *entry }
-
-func (e *entry) marking() marking { return marking{e} }
-
-// mark begins a deletion: from here on there is no way back, and any process may finish it.
-// ENOENT: there is no such record; another was first. An errHeld says who needs what is to be
-// deleted.
+// mark begins a deletion. ENOENT: there is no such record; another was first. An errHeld says who needs
+// what is to be deleted.
 func (m marking) mark() error {
 	e := m.e
 	for range retries {
@@ -39,92 +40,106 @@ func (m marking) mark() error {
 		if !taken(err) {
 			return err
 		}
-		// The holds are a directory of that name, unless that is this client's memory. Where there
-		// are none any more it goes.
+		// The holds are a directory of that name, unless that is this client's memory.
 		if err := e.dir.Refresh(); err != nil {
 			return e.over(err)
 		}
-		if err := e.holds().drop(); err != nil {
-			return err
+		switch sealed, err := m.seal(); {
+		case err != nil:
+			return e.over(err)
+		case sealed:
+			return m.markSealed()
 		}
 	}
 	return busy("%s %s is held again and again", e.kind, e.key)
 }
 
-// secure gives the record a second name, before the directory of holds is removed. ENOENT: there is no
-// record; another was first.
-func (m marking) secure() error {
+// seal keeps holds from being taken, if nobody holds the entry. sealed is false where there is no
+// directory of holds any more, or there is something in it again.
+func (m marking) seal() (sealed bool, err error) {
 	e := m.e
-	e.step("give the record a second name")
-	err := e.dir.Link(recordFile, e.dir, leavingFile)
-	if err == nil || !noLinks(err) && !is(err, unix.EEXIST) {
-		return e.over(err)
+	holders, sealed, err := e.holds().look()
+	if err != nil || sealed {
+		return sealed, err
 	}
-	// A deletion that was refused has left one, perhaps of a record that was changed since.
-	data, _, err := e.dir.Read(recordFile, maxRecord)
+	if len(holders) > 0 {
+		return false, errHeld{holders}
+	}
+	aside := e.aside()
+	e.step("prepare the seal")
+	if err := e.staging.Mkdir(aside, 0o700); err != nil {
+		return false, err
+	}
+	err = m.sealBy(aside)
 	if err != nil {
-		return e.over(err)
+		_ = e.sweepAside(aside)
 	}
-	return m.replace(leavingFile, data)
+	if taken(err) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
-// replace writes a file of an entry as a whole, in the place of one that it may have.
-func (m marking) replace(name string, data []byte) error {
+func (m marking) sealBy(aside string) error {
 	e := m.e
-	aside := e.aside()
-	if err := writeOwn(e.staging, aside, data); err != nil {
+	d, err := e.staging.Resolve(aside)
+	if err != nil {
 		return err
 	}
-	err := e.staging.Rename(aside, e.dir, name)
-	if err != nil {
-		_ = e.staging.Unlink(aside)
+	defer d.Close()
+	if err := touch(d, sealName, 0); err != nil {
+		return err
 	}
-	return err
+	e.step("seal the holds")
+	return e.staging.Rename(aside, e.dir, deletionName)
 }
 
-// remark marks an entry again of whose record nothing but its second name was left: see secure.
-func (m marking) remark(s *stored) error {
+// markSealed renames the record into the sealed directory.
+func (m marking) markSealed() error {
 	e := m.e
-	for range retries {
-		if s.name != leavingFile {
-			return nil
-		}
-		e.step("mark as being deleted again")
-		err := m.replace(deletionName, s.data)
-		if err == nil {
-			s.name = deletionName
-			return nil
-		}
-		if !taken(err) {
-			return e.over(err)
-		}
-		if err := e.leftovers().discard(deletionName); err != nil { // the holds of those who came too late
-			return err
-		}
+	d, err := e.dir.Resolve(deletionName)
+	if err != nil {
+		return e.over(err)
 	}
-	return busy("%s %s is held again and again", e.kind, e.key)
+	defer d.Close()
+	e.sealed = true
+	e.step("mark as being deleted, under the seal")
+	err = e.dir.Rename(recordFile, d, recordFile)
+	if missing(err) {
+		_ = e.dir.Refresh()
+	}
+	return e.over(err)
 }
 
-// renameRecord gives the record of an entry its name in the trash. In its place may be a directory of
-// holds, if that is what its first name has led to: see marking.
-func renameRecord(e *entry, from string, trash beneath.Dir) error {
-	for range retries {
-		err := e.dir.Rename(from, trash, e.moved)
-		if !taken(err) {
-			return err
-		}
-		holds, err := beneath.Current(trash, e.moved)
-		if is(err, unix.ENOTDIR) {
-			return nil // it is there: what has the name in the entry is a directory of holds
-		}
-		if err == nil {
-			holds.Close()
-			e.step("remove the record from the trash")
-			err = removeRecord(trash, e.moved)
-		}
-		if err := ignore(err, unix.ENOENT); err != nil {
-			return err
-		}
+// at calls f with where the record of an entry is that is marked, and what it is called there.
+func (m marking) at(f func(in beneath.Dir, name string) error) error {
+	e := m.e
+	if !e.sealed {
+		return f(e.dir, deletionName)
 	}
-	return busy("the record of %s %s is not in the trash yet", e.kind, e.key)
+	d, err := e.dir.Resolve(deletionName)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return f(d, recordFile)
+}
+
+// readSealed reads the record of an entry that was marked under the seal. ENOENT: there is none.
+func (m marking) readSealed() ([]byte, unix.Stat_t, error) {
+	e := m.e
+	d, err := e.dir.Resolve(deletionName)
+	if err != nil {
+		return nil, unix.Stat_t{}, err
+	}
+	defer d.Close()
+	data, st, err := d.Read(recordFile, maxRecord)
+	e.sealed = err == nil
+	return data, st, err
+}
+
+// remove removes the record of an entry that was marked.
+func (m marking) remove() error {
+	err := m.at(func(in beneath.Dir, name string) error { return in.Unlink(name) })
+	return ignore(err, unix.ENOENT, unix.ESTALE)
 }

@@ -41,32 +41,30 @@ func (t *Trash) Purge(e Trashed, remove func(dir int, name string) error) (err e
 
 // removeRecord removes a record from the trash. In its place may be the directory of holds that
 // a late copy has made in an entry, where a second process that deleted it found that.
-func (t *Trash) removeRecord(name string) error { return removeRecord(t.dir, name) }
-
-func removeRecord(in beneath.Dir, name string) error {
-	err := in.Unlink(name)
-	if !is(err, unix.EISDIR, unix.EPERM, unix.ENOTEMPTY, unix.EEXIST) {
+func (t *Trash) removeRecord(name string) error {
+	err := t.dir.Unlink(name)
+	if !is(err, unix.EISDIR, unix.EPERM) {
 		return ignore(err, unix.ENOENT)
 	}
-	d, err := in.Resolve(name)
+	d, err := t.dir.Resolve(name)
 	if err != nil {
 		return ignore(err, unix.ENOENT)
 	}
 	defer d.Close()
-	var inside []string // holds, and the lock of an update, which may have a record in it
+	var holds []string
 	err = beneath.Names(d, func(name string) error {
-		inside = append(inside, name)
+		holds = append(holds, name)
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	for _, name := range inside {
-		if err := removeRecord(d, name); err != nil {
+	for _, hold := range holds {
+		if err := ignore(d.Unlink(hold), unix.ENOENT); err != nil {
 			return err
 		}
 	}
-	return ignore(in.Rmdir(name), unix.ENOENT)
+	return ignore(t.dir.Rmdir(name), unix.ENOENT)
 }
 
 // purgeTree removes the tree of an entry. It is renamed first, so that nobody brings it back. ENOENT:
@@ -121,12 +119,12 @@ func (t *Trash) purgeable(e Trashed, remove func(dir int, name string) error) (i
 	if err := v.CheckRequires(); err != nil {
 		return false, err
 	}
-	return t.finishDeletion(e, v, remove)
+	return t.finishDeletion(v, remove)
 }
 
 // finishDeletion ends a deletion that was interrupted after the record had come into the trash, or
 // that has kept the directory in its place: then that is purged.
-func (t *Trash) finishDeletion(of Trashed, r *volume.Record, remove func(dir int, name string) error) (inPlace bool, err error) {
+func (t *Trash) finishDeletion(r *volume.Record, remove func(dir int, name string) error) (inPlace bool, err error) {
 	v := t.volumes
 	dead, err := v.dead(r.Key, r.Nonce)
 	if err != nil {
@@ -138,14 +136,6 @@ func (t *Trash) finishDeletion(of Trashed, r *volume.Record, remove func(dir int
 			return false, ignore(err, unix.ENOENT)
 		}
 		defer e.close()
-		if s.name == leavingFile {
-			// Most often that is what is left in the entry when the record has come into the trash.
-			if kept := !of.data && !r.Shallow && (r.OnDelete == volume.Delete || r.OnDelete == ""); !kept {
-				s.state = Empty
-			} else if err := e.marking().remark(&s); err != nil {
-				return false, err
-			}
-		}
 		if s.state != Empty && s.state != Deleting {
 			return false, busy("volume %s is still being deleted", r.Key)
 		}

@@ -340,6 +340,22 @@ func scenarios() []scenario {
 	archiving.others = append(archiving.others, halves(15, "v1", "team/a", once("v1"))...)
 	retaining := removing("retain", "team/a", volume.Retain)
 	retaining.others = append(retaining.others, halves(6, "v1", "team/a", once("v1"))...)
+	held := func(sc scenario) scenario {
+		sc.name += " what was changed"
+		sc.others = append(sc.others[:len(sc.others):len(sc.others)], deed{"a change", func(a *actor) error {
+			_, err := a.setCapacity("v1", 9)
+			if k := volume.Kind(err); k == volume.ErrNotFound || k == volume.ErrBusy {
+				return nil
+			}
+			return err
+		}})
+		prepare := sc.prepare
+		sc.prepare = func(g *ground) {
+			prepare(g)
+			g.must(second(g.setCapacity("v1", 8)))
+		}
+		return sc
+	}
 	cloning.others = append(cloning.others, halves(8, "its source", "team/v1", once("v1"))...)
 	cloning.others = append(cloning.others, halves(10, "v2", "team/v2", once("v2"))...)
 	restoring.others = append(restoring.others, halves(5, "its source", "", unsnap)...)
@@ -353,6 +369,9 @@ func scenarios() []scenario {
 		deleting,
 		archiving,
 		retaining,
+		held(deleting),
+		held(archiving),
+		held(retaining),
 		{
 			name: "update", prepare: withData,
 			run: func(a *actor) (string, error) {

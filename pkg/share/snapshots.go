@@ -126,7 +126,7 @@ func (s *Snapshots) existing(key string) (*volume.SnapshotRecord, error) {
 // undo takes away what there is of a snapshot that is not whole. mine: what this process has begun
 // it has given up. where: see Delete. ready: it is whole by now.
 func (s *Snapshots) undo(key string, mine bool, where func(*volume.SnapshotRecord) error) (ready bool, err error) {
-	e, r, err := s.readMarked(key)
+	e, r, err := s.read(key)
 	if is(err, unix.ENOENT) {
 		return false, nil
 	}

@@ -74,20 +74,6 @@ func (t *table) read(key string) (*entry, stored, error) {
 	return nil, stored{}, busy("%s %s is made and deleted again and again", t.kind, key)
 }
 
-// readMarked is read for who goes on with a deletion: the record of what is being deleted is where the
-// deletion looks for it.
-func (t *table) readMarked(key string) (*entry, stored, error) {
-	e, s, err := t.read(key)
-	if err != nil {
-		return nil, s, err
-	}
-	if err := e.marking().remark(&s); err != nil {
-		e.close()
-		return nil, s, err
-	}
-	return e, s, nil
-}
-
 // keys returns the keys of all entries, sorted. What no key can be is no entry.
 func (t *table) keys(ctx context.Context) ([]string, error) {
 	var keys []string

@@ -63,7 +63,11 @@ func (c *claims) prepare(e *entry, record string, me owner) error {
 	}
 	defer x.Close()
 	c.step("claim the directory")
-	return ignore(c.link(e.dir, record, x, takenName, me.key+"."+me.nonce), unix.EEXIST)
+	link := func(in beneath.Dir, name string) error { return c.link(in, name, x, takenName, me.key+"."+me.nonce) }
+	if record == deletionName {
+		return ignore(e.marking().at(link), unix.EEXIST)
+	}
+	return ignore(link(e.dir, record), unix.EEXIST)
 }
 
 // make renames the claim into its place. done is false where somebody has just released or

@@ -53,7 +53,12 @@ func (h holds) lockIn(holds beneath.Dir) (*updateLock, error) {
 	if err != nil {
 		return nil, ignore(err, unix.ENOENT, unix.ESTALE)
 	}
-	return &updateLock{h.of, holds, d}, nil
+	u := &updateLock{h.of, holds, d}
+	if err := h.unsealed(holds, u.drop); err != nil {
+		d.Close()
+		return nil, err
+	}
+	return u, nil
 }
 
 // breakLock removes the lock of a process that is dead.
@@ -133,11 +138,15 @@ func (u *updateLock) lost(err error) error {
 	return err
 }
 
+func (u *updateLock) drop() {
+	_ = u.d.Unlink(recordFile)
+	_ = u.holds.Rmdir(changeName)
+}
+
 func (u *updateLock) unlock() {
 	u.e.step("unlock the record")
-	_ = u.d.Unlink(recordFile)
+	u.drop()
 	u.d.Close()
-	_ = u.holds.Rmdir(changeName)
 	u.holds.Close()
 }
 

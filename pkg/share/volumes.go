@@ -131,7 +131,7 @@ func (v *Volumes) Delete(ctx context.Context, key string) (t *Trashed, err error
 // delete deletes the incarnation of a key whose nonce is which; "": any, which is then told. One
 // that came after it is another, and stays: there was an instant at which there was none.
 func (v *Volumes) delete(ctx context.Context, key string, which *string) (t *Trashed, again bool, err error) {
-	e, s, err := v.readMarked(key)
+	e, s, err := v.read(key)
 	if is(err, unix.ENOENT) {
 		return nil, false, nil
 	}
@@ -166,8 +166,8 @@ func (v *Volumes) delete(ctx context.Context, key string, which *string) (t *Tra
 		if is(err, unix.ENOENT) {
 			return nil, true, nil // another was first
 		}
-		if err != nil {
-			return nil, false, err
+		if err != nil || e.sealed { // it may have been changed since it was read
+			return nil, err == nil, err
 		}
 	}
 	d := deletion{Volumes: v, e: e, rec: &Stored{Record: *r, State: s.state, mtime: s.mtime, ctime: s.ctime, ino: s.ino}}

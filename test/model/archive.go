@@ -20,7 +20,7 @@ func init() {
 		if err != ok {
 			return r.fail()
 		}
-		f, err := r.lookup(r.k, deletion)
+		f, err := r.lookup(marked(r))
 		if err != ok {
 			return r.fail()
 		}

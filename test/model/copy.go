@@ -109,6 +109,10 @@ func takeHoldInDo(r *run) phase {
 	r.step("hold the source")
 	switch err := r.link(r.f, h, hold.of(r.t)); {
 	case err == ok:
+		if !came(r, h) {
+			r.unlink(h, hold.of(r.t))
+			return createRefused
+		}
 		r.src = h
 		return takeHoldLook
 	case err == exist && r.vol(r.t).shallow != 0: // its own, whose answer got lost

@@ -36,12 +36,8 @@ func init() {
 		case ready:
 			return removeMark
 		}
-		if r.unmarked {
-			return r.sub(remark, removeBegun)
-		}
-		return removeBegun
+		return r.sub(resolve, removeRetry)
 	}
-	phases[removeBegun] = func(r *run) phase { return r.sub(resolve, removeRetry) }
 	phases[removed] = func(r *run) phase { return r.ok() }
 	phases[aborted] = func(r *run) phase {
 		if r.committed {
@@ -120,15 +116,13 @@ func init() {
 		if r.state == deleting && r.vol(r.t).fixed { // it may have been promised
 			if _, err := r.lookup(trash, trashJSON.of(r.t)); err == ok {
 				r.step("remove the record")
-				r.unlink(r.k, deletion)
-				r.moved = true
+				r.unlink(marked(r))
 				return r.sub(finish, removeForget)
 			}
 		}
-		r.moved = !r.plan.oneRecord
-		if moveRecord(r, deletion) == noent && !r.plan.oneRecord {
-			moveRecord(r, leaving)
-		}
+		k, n := marked(r)
+		r.step("move the record into the trash")
+		r.rename(k, n, trash, trashJSON.of(r.t))
 		if r.plan.unchecked {
 			return removeUnchecked
 		}

@@ -20,20 +20,29 @@ const (
 
 func init() {
 	phases[readEntry] = func(r *run) phase {
-		r.state, r.has, r.unmarked = absent, 0, false
+		r.state, r.has, r.sealed = absent, 0, false
 		for _, at := range []struct {
 			name  name
 			state state
 		}{
 			{recordFile, ready}, {makingFile, making}, {placingFile, making}, {recordFile, ready},
-			{deletion, deleting}, {abortFile, aborting}, {unplaceFile, aborting}, {leaving, deleting},
+			{deletion, deleting}, {abortFile, aborting}, {unplaceFile, aborting},
 		} {
 			n, err := r.read(r.k, at.name)
+			if err == isdir { // holds
+				if h, lost := r.lookup(r.k, at.name); lost == ok {
+					n, err = r.read(h, recordFile)
+					r.sealed = err == ok
+				}
+				if err == stale { // the holds were replaced, or the entry is gone
+					err = noent
+				}
+			}
 			if err == stale {
 				return r.back()
 			}
 			if err == ok {
-				r.state, r.has, r.unmarked = at.state, n, at.name == leaving
+				r.state, r.has = at.state, n
 				return r.back()
 			}
 		}
@@ -144,13 +153,6 @@ func clearEntryDo(r *run) phase {
 		return finish
 	case slices.Contains(records, r.litter): // another's business
 		return r.fail()
-	case r.litter == leaving:
-		if r.moved {
-			moveRecord(r, leaving)
-		}
-		r.step("clear the entry")
-		r.unlink(r.k, leaving)
-		return clearEntry
 	case r.litter.kind() == claim:
 		dropRefused(r, r.k)
 		return clearEntry
@@ -160,24 +162,16 @@ func clearEntryDo(r *run) phase {
 	case r.litter == stage && r.plan.stageByHandle:
 		return clearStage
 	case r.litter == holds:
+		if h, err := r.lookup(r.k, deletion); err == ok {
+			if _, err := r.lookup(h, recordFile); err == ok { // another's business
+				return r.fail()
+			}
+			r.unlink(h, sealed)
+		}
 		r.litter = deletion
 		return r.sub(discard, clearEntry)
 	}
 	return r.sub(rescue, clearEntry)
-}
-
-// moveRecord gives the record its name in the trash. In its place may be a directory of holds.
-func moveRecord(r *run, from name) errno {
-	n := trashJSON.of(r.t)
-	r.step("move the record into the trash")
-	err := r.rename(r.k, from, trash, n)
-	if r.plan.oneRecord || err != isdir {
-		return err
-	}
-	r.step("remove the record from the trash")
-	unrecord(r, n)
-	r.step("move the record into the trash")
-	return r.rename(r.k, from, trash, n)
 }
 
 // trashID is under whose nonce a tree or a record comes into the trash.

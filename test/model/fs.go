@@ -39,11 +39,12 @@ const (
 	placingFile
 	abortFile
 	unplaceFile
-	leaving
 	deletion
 	holds // the same, as a directory, in lists
 	hold
 	changeDir
+	sealed
+	sealOf
 	claim
 	taken
 	deadDir
@@ -60,8 +61,8 @@ const (
 	stray
 )
 
-var kinds = [...]string{"", "key", "dir", "entry", "parent", "mark", "record.json", "making.json", "placing.json", "abort.json", "unplace.json", "leaving.json", "deletion", "deletion/",
-	"hold", "change", "claim", "taken", "dead", "stage", "unstaged", "copy", "empty", "tree", "data", "tree", "record", "purging", "leftover", "stray"}
+var kinds = [...]string{"", "key", "dir", "entry", "parent", "mark", "record.json", "making.json", "placing.json", "abort.json", "unplace.json", "deletion", "deletion/",
+	"hold", "change", "sealed", "seal", "claim", "taken", "dead", "stage", "unstaged", "copy", "empty", "tree", "data", "tree", "record", "purging", "leftover", "stray"}
 
 func (n name) of(x nonce) name { return n&^15 | name(x) }
 func (n name) kind() name      { return n &^ 15 }

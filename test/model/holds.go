@@ -16,14 +16,9 @@ func init() {
 	phases[removeHold] = func(r *run) phase {
 		switch n := r.list(r.src); n.kind() {
 		case 0:
-			if err := secure(r); err != ok {
-				return removeAgain
-			}
-			r.step("remove the directory of holds")
-			if r.rmdir(r.k, deletion) == notempty {
-				return r.fail()
-			}
-			return removeMarkAgain
+			return removeSeal
+		case sealed, recordFile:
+			return removeUnderSeal
 		case changeDir:
 			if !r.task.takes { // its lease is not over
 				return r.fail()
@@ -58,20 +53,36 @@ func init() {
 		r.unlink(r.src, hold.of(n))
 		return removeHold
 	}
-	// remark marks an entry again of whose record nothing but its second name was left.
-	phases[remark] = func(r *run) phase {
-		if r.again() {
-			return r.fail()
+	phases[removeSeal] = func(r *run) phase {
+		if r.plan.unsealed {
+			r.step("mark as being deleted")
+			r.rmdir(r.k, deletion)
+			return removeMarkAgain
 		}
-		r.step("mark as being deleted again")
-		switch replace(r, deletion, r.has) {
-		case ok:
-			return r.back()
-		case isdir: // the holds of those who came too late
-			r.litter = deletion
-			return r.sub(discard, remark)
+		n := sealOf.of(nonce(r.id) + 1)
+		r.step("prepare the seal")
+		r.mkdir(staging, n)
+		if d, err := r.lookup(staging, n); err == ok {
+			r.create(d, sealed)
 		}
-		return r.fail()
+		r.step("seal the holds")
+		if r.rename(staging, n, r.k, deletion) == ok {
+			return removeUnderSeal
+		}
+		if d, err := r.lookup(staging, n); err == ok {
+			r.unlink(d, sealed)
+		}
+		r.rmdir(staging, n)
+		return removeMarkAgain
+	}
+	phases[removeUnderSeal] = func(r *run) phase {
+		h, err := r.lookup(r.k, deletion)
+		if err != ok {
+			return removeAgain
+		}
+		r.step("mark as being deleted, under the seal")
+		r.rename(r.k, recordFile, h, recordFile)
+		return removeAgain
 	}
 	phases[removeMarkAgain] = func(r *run) phase {
 		if r.again() {
@@ -81,39 +92,20 @@ func init() {
 	}
 }
 
-// secure gives the record a second name, before a directory is removed whose name the record may have by
-// then.
-func secure(r *run) errno {
-	if r.plan.oneRecord {
-		return ok
-	}
-	f, err := r.lookup(r.k, recordFile)
-	if err != ok {
-		return err
-	}
-	r.step("give the record a second name")
-	if err = r.link(f, r.k, leaving); err != exist {
-		return err
-	}
-	n, err := r.read(r.k, recordFile)
-	if err != ok {
-		return err
-	}
-	return replace(r, leaving, n)
+// came says whether what this process has just put among the holds came before they were sealed.
+func came(r *run, h ino) bool {
+	_, err := r.lookup(h, sealed)
+	return err == noent
 }
 
-// replace writes a record as a whole.
-func replace(r *run, n name, val nonce) errno {
-	aside := leaving.of(nonce(r.id) + 1)
-	f, err := r.create(staging, aside)
-	if err == ok {
-		err = r.write(f, val)
+// marked is where the record is of an entry that is marked.
+func marked(r *run) (ino, name) {
+	if !r.sealed {
+		return r.k, deletion
 	}
-	if err == ok {
-		err = r.rename(staging, aside, r.k, n)
-	}
+	h, err := r.lookup(r.k, deletion)
 	if err != ok {
-		r.unlink(staging, aside)
+		return gone, recordFile
 	}
-	return err
+	return h, recordFile
 }

@@ -83,8 +83,12 @@ func (s *scenario) truth(w *world, i int) bool {
 		return false
 	case remove:
 		k := w.get(volumes, key.of(v.key))
-		for _, f := range []name{recordFile, makingFile, placingFile, deletion} {
-			if i := w.get(k, f); w.isFile(i) && !promised(s, w, w.nodes[i].val) {
+		for _, f := range []name{recordFile, makingFile, placingFile, deletion, holds} {
+			i := w.get(k, f)
+			if f == holds {
+				i = w.get(w.get(k, deletion), recordFile)
+			}
+			if w.isFile(i) && !promised(s, w, w.nodes[i].val) {
 				return false
 			}
 		}
@@ -253,8 +257,11 @@ func kept(s *scenario, w *world, n nonce) bool {
 		return true
 	}
 	for _, e := range w.entries[:w.n] {
-		if (e.name == leaving || slices.Contains(records, e.name)) && w.isFile(e.ino) {
-			up, _ := w.where(e.dir)
+		if slices.Contains(records, e.name) && w.isFile(e.ino) {
+			up, in := w.where(e.dir)
+			if in == deletion {
+				up, _ = w.where(up)
+			}
 			if v := w.nodes[e.ino].val; (up == volumes || up == staging) && (v == n || s.vol(v).from == n) {
 				return true
 			}

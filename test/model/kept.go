@@ -13,7 +13,7 @@ func init() {
 		if _, err := r.lookup(trash, trashJSON.of(r.t)); err == ok {
 			return r.ok()
 		}
-		f, err := r.lookup(r.k, deletion)
+		f, err := r.lookup(marked(r))
 		if err != ok {
 			return r.fail()
 		}
@@ -32,7 +32,7 @@ func init() {
 			r.step("let nobody bring it back")
 			r.mkdir(trash, purging.of(r.t))
 		}
-		if _, err := r.lookup(r.k, deletion); err != ok {
+		if _, err := r.lookup(marked(r)); err != ok {
 			return r.fail()
 		}
 		if _, err := r.lookup(r.k, tree); err == ok {
@@ -97,7 +97,7 @@ func init() {
 	phases[purgeKeptRecord] = func(r *run) phase {
 		r.w, r.tries = gone, 0
 		r.step("remove the record")
-		r.unlink(r.k, deletion)
+		r.unlink(marked(r))
 		return r.sub(finish, purgeForget)
 	}
 }

@@ -126,7 +126,7 @@ var forms = []struct {
 	{"a parent in a directory of claims is left there", "h2", 3, 0, plan{leavesDead: true}, "volume 1 cannot be made", true, true},
 	{"a hold whose answer is lost, without a look", "f5", 2, 1, plan{trustsHold: true}, "volume 2, which is live: its snapshot is gone", false, true},
 	{"a directory that is found is not replaced", "c7", 4, 0, plan{adoptsFound: true}, "the directory of volume 2 gets another owner", false, true},
-	{"holds are removed, and the record has one name", "e1", 2, 1, plan{oneRecord: true}, "the data of volume 1 is lost", false, false},
+	{"holds are removed, and the record gets their name", "e1", 2, 1, plan{unsealed: true}, "the data of volume 1 is lost", false, false},
 	{"a directory that cannot be moved is removed by rmdir", "k1", 2, 0, plan{removesKept: true}, "volume 2, which is live: its directory is not in its place", false, true},
 	{"a purge in place that does not say so", "k3", 3, 0, plan{purgesUnsaid: true}, "the data of volume 1 is lost", false, true},
 	{"a claim is removed in an entry from where its maker renames it", "c7", 4, 0, plan{refusesInPlace: true}, "the directory of volume 2 gets another owner", false, true},

@@ -34,7 +34,7 @@ type plan struct {
 	purgesUnsaid   bool // who purges in place does not say so before
 	adoptsFound    bool // a directory that a late process has made is not replaced
 	refusesInPlace bool // a claim in an entry that is to go is removed there, and not renamed into staging first
-	oneRecord      bool // a directory of holds is removed, and the record has no second name
+	unsealed       bool // a directory of holds is removed, and the record gets its name
 	overlooksTaken bool // a purge in place that finds no directory does not look for a tree in the entry
 
 	// What pkg/share does not do, and what would mend it: see limits.
@@ -105,7 +105,6 @@ const (
 	placed
 	takeHold
 	takeHoldIn
-	remark
 	takeHoldLook
 	copySource
 	copyTree
@@ -138,7 +137,6 @@ const (
 	dropClaim
 	resolve
 	remove
-	removeBegun
 	removeKnown
 	removed
 	aborted
@@ -158,6 +156,8 @@ const (
 	removeHoldDead
 	removeHoldFate
 	removeMarkAgain
+	removeSeal
+	removeUnderSeal
 	removeUnchecked
 	removeSimpler
 	archive

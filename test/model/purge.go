@@ -7,10 +7,7 @@ package model
 func init() {
 	phases[purge] = func(r *run) phase {
 		r.t = r.task.n
-		if i, err := r.lookup(trash, trashJSON.of(r.t)); err == ok {
-			if r.w0.isDir(i) { // holds: the deletion goes on, and replaces them
-				return r.fail()
-			}
+		if _, err := r.lookup(trash, trashJSON.of(r.t)); err == ok {
 			return r.sub(fate, purgeFate)
 		}
 		if _, err := r.lookup(trash, purging.of(r.t)); err == ok {
@@ -32,20 +29,7 @@ func init() {
 	phases[purgeFinish] = func(r *run) phase {
 		switch r.state {
 		case deleting:
-			if !r.unmarked && r.vol(r.t).dir == 0 { // a snapshot's: the deletion goes on
-				return r.fail()
-			}
-			if !r.unmarked {
-				return purgeKept
-			}
-			v := r.vol(r.t)
-			if _, err := r.lookup(trash, trashed.of(r.t)); err == ok || v.retain || v.archives || v.shallow != 0 || v.dir == 0 {
-				return r.sub(finish, purgeForget)
-			}
-			if _, err := r.lookup(trash, purging.of(r.t)); err == ok {
-				return r.sub(finish, purgeForget)
-			}
-			return r.sub(remark, purgeKept)
+			return purgeKept
 		case empty:
 			return r.sub(finish, purgeForget)
 		}
@@ -113,14 +97,8 @@ func unrecord(r *run, n name) {
 	if err != ok {
 		return
 	}
-	switch x := r.list(h); x.kind() {
-	case hold:
+	if x := r.list(h); x.kind() == hold {
 		r.unlink(h, x)
-	case changeDir:
-		if c, err := r.lookup(h, changeDir); err == ok {
-			r.unlink(c, recordFile)
-			r.rmdir(h, changeDir)
-		}
 	}
 	r.rmdir(trash, n)
 }

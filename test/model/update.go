@@ -30,6 +30,9 @@ func init() {
 				return updateAgain
 			}
 			r.x = c
+			if !r.plan.lockBeside && !came(r, r.src) {
+				return updateUnlock
+			}
 			return updateWrite
 		case exist:
 			if !r.task.takes { // its lease is not over

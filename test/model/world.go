@@ -34,8 +34,7 @@ type registers struct {
 	tries     uint8
 	dead      bool // of t, or being deleted
 	leaving   bool
-	moved     bool // it has moved the record into the trash
-	unmarked  bool // nothing but its second name is left of the record
+	sealed    bool // the record of the entry is, or was, among the holds
 	placing   bool // it has begun to place a tree
 	placed    bool // a tree was put in its place
 	committed bool
@@ -256,7 +255,7 @@ func (w *world) hash() uint64 {
 	for i := range w.procs {
 		p := &w.procs[i]
 		b = append(b, bit(p.started)|bit(p.truth)<<1|bit(p.dead)<<2|bit(p.leaving)<<3|bit(p.placing)<<4|bit(p.placed)<<5|bit(p.committed)<<6|bit(p.made)<<7,
-			bit(p.done)|bit(p.vanished)<<1|p.depth<<2, byte(p.phase), byte(p.end), byte(p.t), byte(p.first), byte(p.has), byte(p.source), byte(p.at), byte(p.parent),
+			bit(p.done)|bit(p.vanished)<<1|bit(p.sealed)<<2|p.depth<<3, byte(p.phase), byte(p.end), byte(p.t), byte(p.first), byte(p.has), byte(p.source), byte(p.at), byte(p.parent),
 			byte(p.litter), byte(p.litter>>8), byte(p.state), p.tries, p.n)
 		for _, h := range [...]ino{p.k, p.saved, p.own, p.f, p.w, p.x, p.up, p.cu, p.src} {
 			b = append(b, byte(h))

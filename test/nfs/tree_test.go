@@ -12,6 +12,7 @@ import (
 	"maps"
 	"net/url"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -95,7 +96,8 @@ func differences(before, after map[string]string) []string {
 
 // withoutIdle leaves out what Mooring keeps for a while of the parents of volumes that are gone:
 // the directories of claims in which there is no claim, what the index of parents notes of those,
-// and the parents themselves where they are noted as made by Mooring and there is nothing in them.
+// and the parents themselves where they are noted as made by Mooring and there is nothing in them. And
+// the directories of holds in which there is none.
 func withoutIdle(there map[string]string) map[string]string {
 	const claims, notes = ".mooring/claims/", ".mooring/parents/"
 	rest := maps.Clone(there)
@@ -120,6 +122,11 @@ func withoutIdle(there map[string]string) map[string]string {
 		delete(rest, name)
 		if strings.HasPrefix(note, "d.") && !holds(rest, parent) {
 			delete(rest, parent)
+		}
+	}
+	for name := range there { // where there were holds: see docs/design.md, "Update"
+		if at, is := strings.CutSuffix(name, "/deletion"); is && path.Dir(path.Dir(at)) == ".mooring" && strings.HasPrefix(there[name], "d") && !holds(rest, name) {
+			delete(rest, name)
 		}
 	}
 	return rest

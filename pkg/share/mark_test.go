@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package share
+
+import (
+	"testing"
+
+	"github.com/mooring-csi/mooring/pkg/volume"
+)
+
+// TestDeleteAfterChange has a volume be changed when its deletion has read the record: it is deleted in the
+// way that the change says.
+func TestDeleteAfterChange(t *testing.T) {
+	g := newGround(t)
+	g.create("v1", "a")
+	g.put("a/data", "of v1")
+	changed := false
+	late := openAt(t, g.dir, Options{Maker: stranger, Step: func(what string) {
+		if what == "mark as being deleted" && !changed {
+			changed = true
+			_, err := g.Volumes.Update(t.Context(), "v1", func(r *volume.Record) error { r.OnDelete = volume.Retain; return nil })
+			g.must(err)
+		}
+	}})
+	g.must(second(late.Volumes.Delete(t.Context(), "v1")))
+	if !changed || g.text("a/data") != "of v1" {
+		t.Error("its directory was not retained")
+	}
+}
+
+// TestSealed has the holds of a volume and of a snapshot be sealed by a deletion that ends there: it is
+// told, nobody takes a hold any more, and a retry finishes it.
+func TestSealed(t *testing.T) {
+	g := newGround(t)
+	withSnapshot(g)
+	g.must(second(g.make(shallow("v2", "s1"))))
+	g.delete("v2")
+	a := &actor{ground: g}
+	a.killed(4, func(b *actor) error { return second(b.Volumes.Delete(b.Context(), "v1")) })
+	a.killed(4, func(b *actor) error { return second(b.Snapshots.Delete(b.Context(), "s1", nil)) })
+	for _, entry := range []string{"volumes/v1", "snapshots/s1"} {
+		if !g.has(".mooring/"+entry+"/deletion/sealed") || !g.has(".mooring/"+entry+"/record.json") {
+			t.Fatalf("of %s there is %q", entry, g.names(".mooring/"+entry))
+		}
+	}
+	_, err := g.setCapacity("v1", 9)
+	g.refused("a change", err, volume.ErrNotFound, "v1 is being deleted")
+	_, err = g.snap("s2", "v1", nil)
+	g.refused("a snapshot", err, volume.ErrNotFound, "v1 is being deleted")
+	_, err = g.make(shallow("v3", "s1"))
+	g.refused("a volume that is it", err, volume.ErrNotFound, "s1 is being deleted")
+	g.delete("v1")
+	g.must(second(g.Snapshots.Delete(t.Context(), "s1", nil)))
+	entries, err := g.Trash.List(t.Context())
+	if err != nil || len(entries) != 2 || !entries[0].Whole() || !entries[1].Whole() {
+		t.Errorf("in the trash are %+v, %v", entries, err)
+	}
+	if left := append(g.names(".mooring/volumes"), g.names(".mooring/snapshots")...); len(left) != 0 {
+		t.Errorf("there are still %q", left)
+	}
+}
