@@ -215,7 +215,9 @@ func mend(t *testing.T, s *site, record []byte) {
 	t.Helper()
 	claim := s.at(".mooring/claims/good/taken")
 	mkdir(t, s.at(goodEntry))
-	_ = os.Remove(s.at(goodMarked))
+	if err := os.RemoveAll(s.at(goodMarked)); err != nil {
+		t.Fatal(err)
+	}
 	put(t, s.at(goodRecord), record, true)
 	if err := errors.Join(os.Remove(claim), os.Link(s.at(goodRecord), claim)); err != nil {
 		t.Fatal(err)
@@ -263,7 +265,12 @@ func deletesNot(t *testing.T, s *site, directory, onDelete, owner string) {
 		wantCode(t, s.delete("nas1/pvc-good"), codes.OK)
 		delete(before, goodEntry)
 	} else {
-		before[goodMarked] = marked // to be deleted, and not to be used any more
+		// To be deleted, and not to be used any more.
+		if _, changed := before[goodMarked]; changed {
+			before[goodMarked+"/record.json"], before[goodMarked+"/sealed"] = marked, "-rw------- of 0:0, 0 bytes e3b0c44298fc1c14"
+		} else {
+			before[goodMarked] = marked
+		}
 		for range 2 {
 			wantCode(t, s.delete("nas1/pvc-good"), codes.DataLoss, "pvc-good", owner+" has the claim on that", "the directory was not touched", "nas1 (127.0.0.1:"+s.path+")", directory)
 		}
