@@ -287,14 +287,24 @@ func TestTwoFrozen(t *testing.T) {
 	b.count(2, 1)
 }
 
+// stop stops a process. kill(2) returns before it has stopped.
+func (b *bench) stop(pid int) {
+	b.Helper()
+	if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
+		b.Fatal(err)
+	}
+	b.soon("it has stopped", func() bool {
+		stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		return strings.Contains(string(stat), ") T ")
+	})
+}
+
 // TestStopped stops a worker that has nothing to do: another makes the calls.
 func TestStopped(t *testing.T) {
 	b := newBench(t)
 	b.stall = 100 * time.Millisecond // at worst, the new one is replaced too
 	pid := b.answers("nas", "0:1").PID
-	if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	b.stop(pid)
 	var all sync.WaitGroup
 	for i := range 20 {
 		all.Go(func() {
@@ -313,13 +323,7 @@ func TestStoppedMeanwhile(t *testing.T) {
 	b.stall, b.pingAfter = 100*time.Millisecond, time.Hour
 	pid := b.answers("nas", "0:1").PID
 	call := b.hold("nas", "0:1")
-	if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
-	b.soon("it has stopped", func() bool {
-		stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-		return strings.Contains(string(stat), ") T ")
-	})
+	b.stop(pid)
 	w, begun := b.current, (*task)(nil) // nothing else is under way
 	for _, begun = range w.calls {
 	}

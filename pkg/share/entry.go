@@ -218,7 +218,8 @@ func (e *entry) markAborted() (done bool, err error) {
 			return err == nil, err
 		}
 	}
-	_ = e.dir.Refresh() // this client may remember the record under its old name
+	_ = e.undelegate(e.dir) // this client may remember the record under its old name
+	_ = e.dir.Refresh()
 	s, err := e.read()
 	if is(err, unix.ESTALE) {
 		return false, nil

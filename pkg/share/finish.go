@@ -65,6 +65,9 @@ func (n ending) run() error {
 // another's business, and is left alone.
 func (n ending) clear() error {
 	var dirs, files, strange []string
+	if err := n.e.undelegate(n.e.dir); err != nil { // another may be at work on this machine, too
+		return ignore(err, unix.ENOENT, unix.ESTALE)
+	}
 	err := beneath.Entries(n.e.dir, func(name string, isDir bool) error {
 		if isDir || name == treeName || name == unstagedName || name == dataName { // or what somebody had put in its place
 			dirs = append(dirs, name)
@@ -134,19 +137,19 @@ func (l leftovers) clearDir(name string, rescue func(name string) error) error {
 
 // unseal gets rid of the directory of holds, which ends. A record in it is another's business.
 func (l leftovers) unseal() error {
-	d, err := l.e.dir.Resolve(deletionName)
+	d, err := beneath.Current(l.e.dir, deletionName)
 	if err != nil {
 		return ignore(err, unix.ENOENT, unix.ENOTDIR, unix.ESTALE)
 	}
 	defer d.Close()
 	_, err = d.Stat(recordFile)
-	if err == nil {
+	if err == nil || is(err, unix.ESTALE) {
 		return busy("%s %s is being deleted by another", l.e.kind, l.e.key)
 	}
-	if !missing(err) {
+	if !is(err, unix.ENOENT) {
 		return err
 	}
-	if err := ignore(d.Unlink(sealName), unix.ENOENT, unix.ESTALE); err != nil {
+	if err := ignore(d.Unlink(sealName), unix.ENOENT); err != nil {
 		return err
 	}
 	return l.discard(deletionName)
@@ -199,6 +202,6 @@ func (l leftovers) dropClaim() {
 	aside := l.e.aside()
 	l.e.step("remove a claim that was refused")
 	if l.e.dir.Rename(claimName, l.e.staging, aside) == nil {
-		_ = l.e.sweepAside(aside)
+		_ = removeAside(l.e.disk, aside)
 	}
 }

@@ -219,7 +219,11 @@ func (g *Groups) markDeleted(ctx context.Context, e *entry, r *Group) error {
 		}
 	}
 	if r.State == Ready {
-		return ignore(e.marking().mark(), unix.ENOENT)
+		err := e.marking().mark()
+		if is(err, unix.ENOENT) {
+			return busy("the snapshot group %s is being deleted", r.Key)
+		}
+		return err
 	}
 	done, err := e.markAborted()
 	if err == nil && !done && !e.gone() {

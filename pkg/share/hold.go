@@ -50,7 +50,7 @@ func (h holds) take(name string, from *entry) (*hold, error) {
 		} else {
 			err = touch(d, name, unix.O_EXCL)
 		}
-		if err == nil {
+		if err == nil || is(err, unix.EEXIST) && strings.HasPrefix(name, userHold) { // our own, whose answer got lost
 			err = h.unsealed(d, func() { _ = d.Unlink(name) })
 		}
 		if err == nil {
@@ -63,7 +63,7 @@ func (h holds) take(name string, from *entry) (*hold, error) {
 		if from != nil && from.gone() {
 			return nil, busy("the creation of %s %s was undone by another", from.kind, from.key)
 		}
-		if err := h.of.dir.Refresh(); err != nil { // that there are holds may be this client's memory
+		if err := h.ask(); err != nil { // that there are holds may be this client's memory
 			return nil, h.unheld(err)
 		}
 	}

@@ -51,11 +51,14 @@ func wasTaken(t *Trash, e *entry, id string) (bool, error) {
 		return false, gone(e, err)
 	}
 	err := e.marking().at(func(in beneath.Dir, record string) error {
+		if err := in.Refresh(); err != nil {
+			return err
+		}
 		_, err := in.Stat(record)
 		return err
 	})
 	if err != nil { // that was this client's memory
-		return false, cmpErr(ignore(err, unix.ENOENT), busy("%s %s is being deleted by another", e.kind, e.key))
+		return false, cmpErr(ignore(err, unix.ENOENT, unix.ESTALE, unix.ENOTDIR), busy("%s %s is being deleted by another", e.kind, e.key))
 	}
 	there, err := e.has(treeName) // first, as it goes on from here to the trash
 	if err != nil {

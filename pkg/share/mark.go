@@ -41,14 +41,15 @@ func (m marking) mark() error {
 			return err
 		}
 		// The holds are a directory of that name, unless that is this client's memory.
-		if err := e.dir.Refresh(); err != nil {
+		if err := e.holds().ask(); err != nil {
 			return e.over(err)
 		}
-		switch sealed, err := m.seal(); {
-		case err != nil:
-			return e.over(err)
-		case sealed:
-			return m.markSealed()
+		sealed, err := m.seal()
+		if err == nil && sealed {
+			sealed, err = m.markSealed()
+		}
+		if err != nil || sealed {
+			return err
 		}
 	}
 	return busy("%s %s is held again and again", e.kind, e.key)
@@ -74,7 +75,7 @@ func (m marking) seal() (sealed bool, err error) {
 	if err != nil {
 		_ = e.sweepAside(aside)
 	}
-	if taken(err) {
+	if taken(err) || missing(err) { // or the entry is gone, or the aside was swept: look again
 		return false, nil
 	}
 	return err == nil, err
@@ -94,21 +95,30 @@ func (m marking) sealBy(aside string) error {
 	return e.staging.Rename(aside, e.dir, deletionName)
 }
 
-// markSealed renames the record into the sealed directory.
-func (m marking) markSealed() error {
+// markSealed renames the record into the sealed directory. ENOENT: there is no such record; another was
+// first. sealed is false where the directory is another one, without a seal.
+func (m marking) markSealed() (sealed bool, err error) {
 	e := m.e
 	d, err := e.dir.Resolve(deletionName)
-	if err != nil {
-		return e.over(err)
+	if err == nil {
+		defer d.Close()
+		_, err = d.Stat(sealName)
 	}
-	defer d.Close()
+	if err != nil {
+		return false, ignore(err, unix.ENOENT, unix.ENOTDIR, unix.ESTALE)
+	}
 	e.sealed = true
 	e.step("mark as being deleted, under the seal")
 	err = e.dir.Rename(recordFile, d, recordFile)
 	if missing(err) {
 		_ = e.dir.Refresh()
 	}
-	return e.over(err)
+	return true, e.over(err)
+}
+
+// ask has the client ask the server what has the name of the holds.
+func (h holds) ask() error {
+	return ignore(askFor(h.of.dir, deletionName), unix.ENOENT, unix.ENOTDIR)
 }
 
 // at calls f with where the record of an entry is that is marked, and what it is called there.
@@ -118,6 +128,15 @@ func (m marking) at(f func(in beneath.Dir, name string) error) error {
 		return f(e.dir, deletionName)
 	}
 	d, err := e.dir.Resolve(deletionName)
+	if err == nil {
+		err = f(d, recordFile)
+		d.Close()
+	}
+	if !missing(err) {
+		return err
+	}
+	// That may be this client's memory, of the holds that were replaced.
+	d, err = beneath.Current(e.dir, deletionName)
 	if err != nil {
 		return err
 	}
@@ -132,8 +151,15 @@ func (m marking) readSealed() ([]byte, unix.Stat_t, error) {
 	if err != nil {
 		return nil, unix.Stat_t{}, err
 	}
-	defer d.Close()
 	data, st, err := d.Read(recordFile, maxRecord)
+	d.Close()
+	if is(err, unix.ESTALE) { // these were replaced
+		if d, err = beneath.Current(e.dir, deletionName); err != nil {
+			return nil, st, err
+		}
+		data, st, err = d.Read(recordFile, maxRecord)
+		d.Close()
+	}
 	e.sealed = err == nil
 	return data, st, err
 }

@@ -59,3 +59,27 @@ func TestSealed(t *testing.T) {
 		t.Errorf("there are still %q", left)
 	}
 }
+
+// TestHoldUnderSeal has the holds of a snapshot be sealed just before a volume that is to be it takes its
+// hold, and the answer to that get lost: the one that is sent again finds it there, and it came too late.
+func TestHoldUnderSeal(t *testing.T) {
+	g := newGround(t)
+	withSnapshot(g)
+	g.must(second(g.make(shallow("v2", "s1"))))
+	g.delete("v2")
+	late := openAt(t, g.dir, Options{Maker: stranger, Step: func(what string) {
+		if what != "hold the source" {
+			return
+		}
+		a := &actor{ground: g}
+		a.killed(4, func(b *actor) error { return second(b.Snapshots.Delete(b.Context(), "s1", nil)) })
+		_, nonce := identityOf([]byte(g.text(".mooring/volumes/v3/making.json")))
+		g.put(".mooring/snapshots/s1/deletion/user.v3."+nonce, "")
+	}})
+	_, err := late.make(shallow("v3", "s1"))
+	g.refused("a volume that is it", err, volume.ErrNotFound, "s1 is being deleted")
+	if holds := g.names(".mooring/snapshots/s1/deletion"); len(holds) != 1 || holds[0] != sealName {
+		t.Errorf("among the holds is %q", holds)
+	}
+	g.must(second(g.Snapshots.Delete(t.Context(), "s1", nil)))
+}

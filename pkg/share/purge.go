@@ -3,7 +3,6 @@
 package share
 
 import (
-	"github.com/mooring-csi/mooring/pkg/beneath"
 	"github.com/mooring-csi/mooring/pkg/volume"
 	"golang.org/x/sys/unix"
 )
@@ -51,18 +50,8 @@ func (t *Trash) removeRecord(name string) error {
 		return ignore(err, unix.ENOENT)
 	}
 	defer d.Close()
-	var holds []string
-	err = beneath.Names(d, func(name string) error {
-		holds = append(holds, name)
-		return nil
-	})
-	if err != nil {
+	if err := removeAll(d, 1); err != nil {
 		return err
-	}
-	for _, hold := range holds {
-		if err := ignore(d.Unlink(hold), unix.ENOENT); err != nil {
-			return err
-		}
 	}
 	return ignore(t.dir.Rmdir(name), unix.ENOENT)
 }

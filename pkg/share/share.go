@@ -161,8 +161,19 @@ func staleIn(d *disk, dir beneath.Dir, prefix string, now time.Time) (names []st
 	return names, err
 }
 
-// sweepAside removes one file, or a directory with little in it.
+// sweepAside removes one file, or a directory with little in it. It is renamed first: whoever prepares it
+// may rename it into its place at any moment, and may have done so when the answer to that was lost. What is
+// in its place is not to be touched.
 func (d *disk) sweepAside(name string) error {
+	mine := d.aside()
+	if err := d.staging.Rename(name, d.staging, mine); err != nil {
+		return ignore(err, unix.ENOENT)
+	}
+	return removeAside(d, mine)
+}
+
+// removeAside is sweepAside of what nobody else knows the name of.
+func removeAside(d *disk, name string) error {
 	aside, err := d.staging.Resolve(name)
 	if is(err, unix.ENOTDIR) {
 		return ignore(d.staging.Unlink(name), unix.ENOENT)

@@ -32,7 +32,7 @@ func (h holds) lock() (*updateLock, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := h.of.dir.Refresh(); err != nil { // that there are holds may be this client's memory
+		if err := h.ask(); err != nil { // that there are holds may be this client's memory
 			return nil, h.unheld(err)
 		}
 	}

@@ -119,6 +119,9 @@ func takeHoldInDo(r *run) phase {
 		if r.plan.trustsHold {
 			return createCommit
 		}
+		if !came(r, h) {
+			return createRefused
+		}
 		return takeHoldLook
 	case err == exist || !r.alive(r.own) || r.again():
 		return r.fail()
