@@ -67,10 +67,12 @@ func TestHoldUnderSeal(t *testing.T) {
 	withSnapshot(g)
 	g.must(second(g.make(shallow("v2", "s1"))))
 	g.delete("v2")
+	sealed := false
 	late := openAt(t, g.dir, Options{Maker: stranger, Step: func(what string) {
-		if what != "hold the source" {
+		if what != "hold the source" || sealed {
 			return
 		}
+		sealed = true
 		a := &actor{ground: g}
 		a.killed(4, func(b *actor) error { return second(b.Snapshots.Delete(b.Context(), "s1", nil)) })
 		_, nonce := identityOf([]byte(g.text(".mooring/volumes/v3/making.json")))
