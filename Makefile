@@ -14,7 +14,8 @@ BENCHFLAGS ?=
 # MODELFLAGS, for example -states 0, which is without a bound: hours.
 # TORTUREFLAGS, for example -histories 1 -seed 4711, is what ./test/torture takes.
 # FAULTSFLAGS, for example -only silent, has fewer accidents and leaves docs/reliability.md as it is.
-LAB_PKGS ?= ./pkg/copytree ./pkg/mount ./pkg/share ./pkg/provision ./test/nfs/...
+# The longest first: two run at a time.
+LAB_PKGS ?= ./test/nfs/... ./pkg/copytree ./pkg/mount ./pkg/share ./pkg/provision
 
 LAB := $(CURDIR)/test/lab/run
 # What -race makes does not run under User-Mode Linux 6.1.
