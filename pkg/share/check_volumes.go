@@ -40,7 +40,12 @@ func (l *entryLook) shallow() error {
 	d, err := e.dir.Resolve(deletionName)
 	if err == nil {
 		_, err = d.Stat(userName(l.volume))
+		_, sealed := d.Stat(sealName)
 		d.Close()
+		if sealed == nil {
+			l.broken("copy its data to a new volume while they are there", "%s is the snapshot %s itself, which is being deleted", l.what, key)
+			return nil
+		}
 	}
 	if is(err, unix.ENOENT, unix.ENOTDIR) {
 		holds := stateName("snapshots", key, deletionName)

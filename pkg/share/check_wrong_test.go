@@ -176,6 +176,7 @@ func wrongHolds() []wrong {
 			g.put(".mooring/volumes/v1/deletion/copy.volume.v4."+nonceIn(g, "volumes/v4"), "")
 		}, []string{"warning volumes/v1/deletion/copy.volume.v4.NONCE: as volume v4"}},
 		{"a hold of nobody", func(g *ground) { g.put(".mooring/volumes/v1/deletion/x", "") }, []string{"warning volumes/v1/deletion/x: nothing of that name"}},
+		{"a sealed snapshot of a shallow one", func(g *ground) { g.put(".mooring/snapshots/s3/deletion/sealed", "") }, []string{"warning snapshots/s3/deletion/sealed: deletion of snapshot s3 was begun", "error volumes/v5: snapshot s3 itself, which is being deleted"}},
 		{"a user of no name", func(g *ground) { g.put(".mooring/snapshots/s3/deletion/user.x", "") }, []string{"warning snapshots/s3/deletion/user.x: no volume can"}},
 		{"a user that is no more", func(g *ground) { g.removed(".mooring/volumes/v5") }, []string{"note snapshots/s3/deletion/user.v5.NONCE: volume v5, which was"}},
 		{"another user", func(g *ground) {
