@@ -91,12 +91,12 @@ var limits = []limit{
 	{"stats", "", "xfs", []bound{trips(2), mounts(0), processes(0)}},
 	{"stats", "1,000 pods at once", "xfs", []bound{trips(2), mounts(0), processes(0)}},
 
-	{"snapshot", largeFile.name, "xfs", []bound{trips(60), noData()}},
-	{"restore", largeFile.name, "xfs", []bound{trips(60), noData()}},
-	{"clone", largeFile.name, "xfs", []bound{trips(60), noData()}},
-	{"snapshot", sparseFile.name, "xfs", []bound{trips(60), noData()}},
-	{"restore", sparseFile.name, "xfs", []bound{trips(60), noData()}},
-	{"clone", sparseFile.name, "xfs", []bound{trips(60), noData()}},
+	{"snapshot", largeFile.name, "xfs", []bound{trips(80), noData()}},
+	{"restore", largeFile.name, "xfs", []bound{trips(80), noData()}},
+	{"clone", largeFile.name, "xfs", []bound{trips(80), noData()}},
+	{"snapshot", sparseFile.name, "xfs", []bound{trips(80), noData()}},
+	{"restore", sparseFile.name, "xfs", []bound{trips(80), noData()}},
+	{"clone", sparseFile.name, "xfs", []bound{trips(80), noData()}},
 	{"snapshot", manyFiles.name, "xfs", []bound{noData()}},
 	{"restore", manyFiles.name, "xfs", []bound{perFile(8), noData()}},
 	// 8 for each file, of which 2 ask for its attributes and its ACL, and some that are once
