@@ -61,10 +61,31 @@ func asListed(d *disk, at, found beneath.Dir, name, directory string) error {
 	if other == name { // it was put back
 		return nil
 	}
-	if other == "" {
+	still := false
+	if other != "" { // it may have been renamed in there, as an archived directory is
+		if still, err = stillOpens(at, name, found); err != nil {
+			return err
+		}
+	}
+	if !still {
 		return volume.Errorf(volume.ErrBusy, "the directory %q was renamed or removed meanwhile: try again", directory)
 	}
 	return volume.Errorf(volume.ErrInvalid, "the directory %q has another name on the server, of which this is one more spelling (another case, a short name): write it as the server lists it", directory)
+}
+
+// stillOpens reports whether a name still opens the directory found, as the server has it now.
+func stillOpens(at beneath.Dir, name string, found beneath.Dir) (bool, error) {
+	now, err := beneath.Current(at, name)
+	if err != nil {
+		return false, ignore(err, unix.ENOENT, unix.ENOTDIR, unix.ELOOP)
+	}
+	defer now.Close()
+	node, err := beneath.NodeOf(found)
+	if err != nil {
+		return false, err
+	}
+	other, err := beneath.NodeOf(now)
+	return other == node, err
 }
 
 // nameOf returns the name by which at lists the directory found. "": by none.

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/mooring-csi/mooring/pkg/beneath"
+	"github.com/mooring-csi/mooring/pkg/volume"
 	lab "github.com/mooring-csi/mooring/test/lab/ground"
 )
 
@@ -29,6 +30,38 @@ func TestParentOfAnother(t *testing.T) {
 			}
 			other.create("v1", "team/db")
 			g.create("v2", "team/web")
+		})
+	}
+}
+
+// TestParentThatWasArchived has another controller of the same machine archive the volume that had a
+// directory, in which this one is to make another: its client remembers the directory, which is listed by
+// another name now. That is not one more spelling.
+func TestParentThatWasArchived(t *testing.T) {
+	needsLab(t)
+	for _, version := range []string{"3", "4.0", "4.2"} {
+		t.Run("nfs"+version, func(t *testing.T) {
+			server := lab.Exported(t)
+			g := openAt(t, lab.ThisMachine().Mount(t, version, server), Options{Maker: maker})
+			other := openAt(t, lab.ThisMachine().Mount(t, version, server), Options{Maker: stranger})
+			r := record("v1", "p")
+			r.OnDelete = volume.Archive
+			other.must(second(other.make(r)))
+			for range 2 {
+				_, err := g.make(record("v2", "p/a"))
+				g.refused("in a volume", err, volume.ErrConflict, "v1")
+				if _, err := os.Stat(g.dir + "/p"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			other.delete("v1")
+			err := error(nil)
+			for range retries {
+				if _, err = g.make(record("v2", "p/a")); volume.Kind(err) != volume.ErrBusy {
+					break
+				}
+			}
+			g.must(err)
 		})
 	}
 }

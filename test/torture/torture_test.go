@@ -22,7 +22,7 @@ var (
 )
 
 // kept are the seeds of histories that have failed once.
-var kept = []uint64{10, 15, 2101, 500029, 510011, 700028, 700042, 700043}
+var kept = []uint64{10, 15, 2101, 500029, 510011, 700028, 700042, 700043, 700069, 700071}
 
 // TestMain has clients ask for delegations of directories, as they do by default.
 func TestMain(m *testing.M) {
