@@ -82,7 +82,7 @@ func current(at Dir, name string) (Dir, error) {
 // something else, and stays.
 //
 // Rmdir does not say so to the server. NFSv4 has one operation to remove a file and a directory, and no
-// word in it of which is meant (REMOVE: RFC 7530, section 16.25; RFC 8881, section 18.25). The client looks
+// word in it of which is meant (REMOVE: RFC 7530, section 16.26; RFC 8881, section 18.25). The client looks
 // first, and may remember a directory where there is a file by now: that is removed. So where a name may
 // have become a file's, it is asked for. Nobody else may be about to give it to a file: it would be removed
 // between the question and the call.

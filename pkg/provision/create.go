@@ -200,10 +200,10 @@ func leaving(ctx context.Context, sh *share.Share, w volume.Wish, found *share.S
 func standing(ctx context.Context, sh *share.Share, f *share.Stored) (*volume.Record, error) {
 	r := &f.Record
 	exists, err := sh.Directories.Exists(ctx, r.Directory)
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, err
-	case exists:
+	}
+	if exists {
 		return r, nil
 	}
 	return nil, volume.Errorf(volume.ErrConflict, "share %s: volume %s has a record, but its directory %q does not exist: somebody removed it: delete the volume before it is created again", sh.Definition(), r.Key, r.Directory)

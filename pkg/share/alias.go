@@ -61,14 +61,16 @@ func asListed(d *disk, at, found beneath.Dir, name, directory string) error {
 	if other == name { // it was put back
 		return nil
 	}
-	still := false
-	if other != "" { // it may have been renamed in there, as an archived directory is
-		if still, err = stillOpens(at, name, found); err != nil {
-			return err
-		}
+	again := volume.Errorf(volume.ErrBusy, "the directory %q was renamed or removed meanwhile: try again", directory)
+	if other == "" {
+		return again
 	}
-	if !still {
-		return volume.Errorf(volume.ErrBusy, "the directory %q was renamed or removed meanwhile: try again", directory)
+	still, err := stillOpens(at, name, found)
+	if err != nil {
+		return err
+	}
+	if !still { // it was renamed in there, as an archived directory is
+		return again
 	}
 	return volume.Errorf(volume.ErrInvalid, "the directory %q has another name on the server, of which this is one more spelling (another case, a short name): write it as the server lists it", directory)
 }

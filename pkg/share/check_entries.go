@@ -144,10 +144,12 @@ func (l *entryLook) empty() error {
 
 // recorded judges an entry that has one record.
 func (l *entryLook) recorded(name string) error {
-	data, st, err := l.e.dir.Read(name, maxRecord)
-	if l.names[name] { // a directory: under the seal
-		data, st, err = l.e.marking().readSealed()
-	}
+	var data []byte
+	var st unix.Stat_t
+	err := l.e.marking().at(name, func(in beneath.Dir, record string) (err error) {
+		data, st, err = in.Read(record, maxRecord)
+		return err
+	})
 	if err != nil {
 		return err
 	}

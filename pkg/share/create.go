@@ -311,12 +311,10 @@ func (p *Pending) UseSnapshot(ctx context.Context) (err error) {
 		return err
 	}
 	h, err := e.holds().take(userName(&p.rec), p.e)
-	if err == nil {
-		h.close()
-	}
-	if err := ignore(err, unix.EEXIST); err != nil { // that is our own, whose answer got lost
+	if err != nil {
 		return err
 	}
+	h.close()
 	return e.holds().stands()
 }
 

@@ -50,7 +50,7 @@ func wasTaken(t *Trash, e *entry, id string) (bool, error) {
 	if err := e.dir.Refresh(); err != nil {
 		return false, gone(e, err)
 	}
-	err := e.marking().at(func(in beneath.Dir, record string) error {
+	err := e.marking().at(deletionName, func(in beneath.Dir, record string) error {
 		if err := in.Refresh(); err != nil {
 			return err
 		}

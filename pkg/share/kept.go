@@ -81,12 +81,12 @@ func (d *deletion) keep(at time.Time, cause error) (*Trashed, error) {
 // the record in the entry it fails.
 func (t *Trash) promise(e *entry, name string) error {
 	e.step("promise when the directory is purged")
-	err := e.marking().at(func(in beneath.Dir, record string) error { return in.Link(record, t.dir, name) })
+	err := e.marking().at(deletionName, func(in beneath.Dir, record string) error { return in.Link(record, t.dir, name) })
 	if !noLinks(err) {
 		return ignore(err, unix.EEXIST)
 	}
 	var data []byte
-	err = e.marking().at(func(in beneath.Dir, record string) (err error) {
+	err = e.marking().at(deletionName, func(in beneath.Dir, record string) (err error) {
 		data, _, err = in.Read(record, maxRecord)
 		return err
 	})

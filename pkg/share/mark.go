@@ -121,51 +121,45 @@ func (h holds) ask() error {
 	return ignore(askFor(h.of.dir, deletionName), unix.ENOENT, unix.ENOTDIR)
 }
 
-// at calls f with where the record of an entry is that is marked, and what it is called there.
-func (m marking) at(f func(in beneath.Dir, name string) error) error {
+// at calls f with the directory in which the record of an entry has a name, and what it is called there:
+// the record of what was marked under the seal is among the holds.
+func (m marking) at(record string, f func(in beneath.Dir, name string) error) error {
 	e := m.e
-	if !e.sealed {
-		return f(e.dir, deletionName)
+	if record != deletionName || !e.sealed {
+		return f(e.dir, record)
 	}
-	d, err := e.dir.Resolve(deletionName)
-	if err == nil {
-		err = f(d, recordFile)
-		d.Close()
+	return m.inHolds(func(in beneath.Dir) error { return f(in, recordFile) }, unix.ENOENT, unix.ESTALE)
+}
+
+// inHolds calls f with the directory of holds. Where f ends with one of the errors in memory this client may
+// remember holds that were replaced: f is called once more, with those that the server has.
+func (m marking) inHolds(f func(in beneath.Dir) error, memory ...unix.Errno) error {
+	call := func(d beneath.Dir, err error) error {
+		if err != nil {
+			return err
+		}
+		defer d.Close()
+		return f(d)
 	}
-	if !missing(err) {
-		return err
+	err := call(m.e.dir.Resolve(deletionName))
+	if is(err, memory...) {
+		err = call(beneath.Current(m.e.dir, deletionName))
 	}
-	// That may be this client's memory, of the holds that were replaced.
-	d, err = beneath.Current(e.dir, deletionName)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return f(d, recordFile)
+	return err
 }
 
 // readSealed reads the record of an entry that was marked under the seal. ENOENT: there is none.
-func (m marking) readSealed() ([]byte, unix.Stat_t, error) {
-	e := m.e
-	d, err := e.dir.Resolve(deletionName)
-	if err != nil {
-		return nil, unix.Stat_t{}, err
-	}
-	data, st, err := d.Read(recordFile, maxRecord)
-	d.Close()
-	if is(err, unix.ESTALE) { // these were replaced
-		if d, err = beneath.Current(e.dir, deletionName); err != nil {
-			return nil, st, err
-		}
-		data, st, err = d.Read(recordFile, maxRecord)
-		d.Close()
-	}
-	e.sealed = err == nil
+func (m marking) readSealed() (data []byte, st unix.Stat_t, err error) {
+	err = m.inHolds(func(in beneath.Dir) (err error) {
+		data, st, err = in.Read(recordFile, maxRecord)
+		return err
+	}, unix.ESTALE)
+	m.e.sealed = err == nil
 	return data, st, err
 }
 
 // remove removes the record of an entry that was marked.
 func (m marking) remove() error {
-	err := m.at(func(in beneath.Dir, name string) error { return in.Unlink(name) })
+	err := m.at(deletionName, func(in beneath.Dir, name string) error { return in.Unlink(name) })
 	return ignore(err, unix.ENOENT, unix.ESTALE)
 }

@@ -27,10 +27,7 @@ func (d *Directories) Exists(ctx context.Context, directory string) (there bool,
 	found, err := d.find(directory)
 	if missing(err) {
 		// That may be this client's memory of what another has made since.
-		if err := askFor(d.root, directory); err != nil {
-			return false, ignore(err, unix.ENOENT)
-		}
-		found, err = d.find(directory)
+		found, err = beneath.Current(d.root, directory)
 	}
 	if err != nil {
 		return false, ignore(err, unix.ENOENT)

@@ -63,11 +63,10 @@ func (c *claims) prepare(e *entry, record string, me owner) error {
 	}
 	defer x.Close()
 	c.step("claim the directory")
-	link := func(in beneath.Dir, name string) error { return c.link(in, name, x, takenName, me.key+"."+me.nonce) }
-	if record == deletionName {
-		return ignore(e.marking().at(link), unix.EEXIST)
-	}
-	return ignore(link(e.dir, record), unix.EEXIST)
+	err = e.marking().at(record, func(in beneath.Dir, name string) error {
+		return c.link(in, name, x, takenName, me.key+"."+me.nonce)
+	})
+	return ignore(err, unix.EEXIST)
 }
 
 // make renames the claim into its place. done is false where somebody has just released or

@@ -141,15 +141,9 @@ func (t *Trash) moveRecord(e *entry, from, id string, deleted time.Time, keep ti
 	n, _ := volume.ParseTrashName(id)
 	deleted, due := trashTimes(deleted, keep)
 	e.step("move the record into the trash")
-	move := func(in beneath.Dir, name string) error {
+	err := e.marking().at(from, func(in beneath.Dir, name string) error {
 		return in.Rename(name, t.dir, volume.TrashRecordName(id, deleted, due))
-	}
-	var err error
-	if from == deletionName {
-		err = e.marking().at(move)
-	} else {
-		err = move(e.dir, from)
-	}
+	})
 	if err := ignore(err, unix.ENOENT, unix.ESTALE); err != nil {
 		return nil, err
 	}

@@ -138,6 +138,7 @@ func (u *updateLock) lost(err error) error {
 	return err
 }
 
+// drop removes the lock, and what is in it.
 func (u *updateLock) drop() {
 	_ = u.d.Unlink(recordFile)
 	_ = u.holds.Rmdir(changeName)

@@ -166,8 +166,11 @@ func (v *Volumes) delete(ctx context.Context, key string, which *string) (t *Tra
 		if is(err, unix.ENOENT) {
 			return nil, true, nil // another was first
 		}
-		if err != nil || e.sealed { // it may have been changed since it was read
-			return nil, err == nil, err
+		if err != nil {
+			return nil, false, err
+		}
+		if e.sealed { // an update may have changed the record since it was read
+			return nil, true, nil
 		}
 	}
 	d := deletion{Volumes: v, e: e, rec: &Stored{Record: *r, State: s.state, mtime: s.mtime, ctime: s.ctime, ino: s.ino}}

@@ -83,22 +83,14 @@ func init() {
 	phases[purgeRecord] = func(r *run) phase {
 		n := trashJSON.of(r.t)
 		r.step("remove the record from the trash")
-		unrecord(r, n)
+		if r.unlink(trash, n) == isdir { // a late copy's directory of holds
+			if h, err := r.lookup(trash, n); err == ok {
+				if x := r.list(h); x.kind() == hold {
+					r.unlink(h, x)
+				}
+				r.rmdir(trash, n)
+			}
+		}
 		return r.ok()
 	}
-}
-
-// unrecord removes a record from the trash, or the directory of holds that is in its place.
-func unrecord(r *run, n name) {
-	if r.unlink(trash, n) != isdir {
-		return
-	}
-	h, err := r.lookup(trash, n)
-	if err != ok {
-		return
-	}
-	if x := r.list(h); x.kind() == hold {
-		r.unlink(h, x)
-	}
-	r.rmdir(trash, n)
 }
