@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/mooring-csi/mooring/pkg/volume"
+	"golang.org/x/sys/unix"
 )
 
 // TestClaims has directories of which one is another's, inside it or around it.
@@ -193,6 +194,37 @@ func TestWithoutLinks(t *testing.T) {
 	}
 	if left := clearShare(other); len(left) > 0 {
 		t.Errorf("in the end there is %q", left)
+	}
+}
+
+// TestServerWithoutLinks has link(2) fail in the ways of servers that have no hard links: some say so, and
+// some say what a failing disk says.
+func TestServerWithoutLinks(t *testing.T) {
+	for _, errno := range []unix.Errno{unix.EOPNOTSUPP, unix.EPERM, unix.EIO, unix.EREMOTEIO, unix.EINVAL} {
+		t.Run(errno.Error(), func(t *testing.T) {
+			g := openAt(t, scratch(t), Options{Maker: maker, links: errno})
+			g.create("v1", "team/a")
+			g.put("team/a/data", "of v1")
+			p := g.begin(record("v2", "team/a"))
+			g.refused("another volume's directory", p.MakeDirectory(t.Context()), volume.ErrConflict, "v1")
+			g.must(p.Abort())
+			g.snapshot("s1", "v1")
+			if left := clearShare(g); len(left) > 0 {
+				t.Errorf("in the end there is %q", left)
+			}
+		})
+	}
+}
+
+// TestDiskFailsToLink has the disk fail, and nothing be made of that.
+func TestDiskFailsToLink(t *testing.T) {
+	g := openAt(t, scratch(t), Options{Maker: maker})
+	g.create("v1", "a")
+	g.opt.links = unix.EIO
+	g.removed(".mooring/staging") // as if nothing could be written there
+	err := hardLink(g.disk, g.Volumes.dir, "v1", g.root, "b")
+	if !errors.Is(err, unix.EIO) || g.noLinks.Load() {
+		t.Errorf("the link failed with %v; links are believed to be missing: %t", err, g.noLinks.Load())
 	}
 }
 

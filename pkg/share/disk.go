@@ -30,6 +30,8 @@ type disk struct {
 	opened time.Time
 	lost   atomic.Bool // what is mounted is not the share any more
 	counts bool        // a directory's number of links tells how many others are in it
+	// noLinks: the server was found to have no hard links.
+	noLinks atomic.Bool
 
 	root    beneath.Dir // of the share
 	state   beneath.Dir // .mooring
@@ -84,8 +86,8 @@ func (d *disk) now() (time.Time, error) {
 // link gives the file name in from another name, create-once. Where the server has no hard
 // links an empty file is made, and before it one beside it that tells whose it is.
 func (d *disk) link(from beneath.Dir, name string, to beneath.Dir, as, owner string) error {
-	err := from.Link(name, to, as)
-	if !noLinks(err) {
+	err := hardLink(d, from, name, to, as)
+	if !errors.Is(err, errNoLinks) {
 		return err
 	}
 	if owner != "" {
@@ -286,12 +288,6 @@ func missing(err error) bool { return is(err, unix.ENOENT, unix.ESTALE) }
 // section 18.26.3 has NFS4ERR_EXIST for all).
 func taken(err error) bool {
 	return is(err, unix.EEXIST, unix.ENOTEMPTY, unix.EISDIR, unix.ENOTDIR)
-}
-
-// noLinks reports whether the server has no hard links. EPERM is what some say; a client with
-// fs.protected_hardlinks says it too, to one who is not the owner.
-func noLinks(err error) bool {
-	return is(err, unix.EOPNOTSUPP, unix.ENOTSUP, unix.EPERM, unix.ENOSYS, unix.EMLINK)
 }
 
 // busy is the error of a step that another process has overtaken.

@@ -4,6 +4,7 @@ package share
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/mooring-csi/mooring/pkg/beneath"
@@ -81,8 +82,8 @@ func (d *deletion) keep(at time.Time, cause error) (*Trashed, error) {
 // the record in the entry it fails.
 func (t *Trash) promise(e *entry, name string) error {
 	e.step("promise when the directory is purged")
-	err := e.marking().at(deletionName, func(in beneath.Dir, record string) error { return in.Link(record, t.dir, name) })
-	if !noLinks(err) {
+	err := e.marking().at(deletionName, func(in beneath.Dir, record string) error { return hardLink(t.disk, in, record, t.dir, name) })
+	if !errors.Is(err, errNoLinks) {
 		return ignore(err, unix.EEXIST)
 	}
 	var data []byte

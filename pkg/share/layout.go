@@ -3,6 +3,8 @@
 package share
 
 import (
+	"errors"
+
 	"github.com/mooring-csi/mooring/pkg/beneath"
 	"github.com/mooring-csi/mooring/pkg/volume"
 	"golang.org/x/sys/unix"
@@ -118,6 +120,9 @@ func (l layout) openFormat() error {
 	if err := l.checkMode(); err != nil { // before anything is believed of what is in it
 		return err
 	}
+	if err := l.checkHandles(); err != nil {
+		return err
+	}
 	id := volume.NewShareID()
 	if err := l.write(formatFile, id); err != nil {
 		return err
@@ -126,6 +131,34 @@ func (l layout) openFormat() error {
 		l.opt.LaidOut(l.def, id)
 	}
 	return nil
+}
+
+// checkHandles refuses a server on which the handle of a directory ends when that is renamed. By such a
+// handle nothing can be told of the directory that was opened, and no creation could ever be finished.
+func (l layout) checkHandles() error {
+	aside := formatAside + l.aside()
+	renamed := formatAside + l.aside()
+	l.step("try the server")
+	if err := l.state.Mkdir(aside, 0o700); err != nil {
+		return err
+	}
+	defer func() {
+		_ = l.state.Rmdir(aside)
+		_ = l.state.Rmdir(renamed)
+	}()
+	d, err := l.state.Resolve(aside)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := l.state.Rename(aside, l.state, renamed); err != nil {
+		return err
+	}
+	err = d.Refresh()
+	if is(err, unix.ESTALE, unix.ENOENT) {
+		return volume.HandlesEnd()
+	}
+	return err
 }
 
 // addID gives an id to a share that was laid out before there were ids. It has a file of its own:
@@ -190,8 +223,8 @@ func (l layout) write(name, id string) error {
 		return err
 	}
 	l.step("link the format")
-	err = l.state.Link(aside, l.state, name)
-	if noLinks(err) {
+	err = hardLink(l.disk, l.state, aside, l.state, name)
+	if errors.Is(err, errNoLinks) {
 		err = create(l.state, name, data)
 	}
 	if is(err, unix.EEXIST) { // another's, which may be newer, or an empty one

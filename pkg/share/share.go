@@ -39,6 +39,8 @@ type Options struct {
 
 	// forbids, if set, is asked before a directory is renamed: in tests some have projects.
 	forbids func(from beneath.Dir, name string, to beneath.Dir, as string) error
+	// links, if set, is what link(2) fails with: in tests some servers have no hard links.
+	links error
 }
 
 // Share is an open share: the door to what Mooring keeps there. The parts may be used at the
@@ -136,7 +138,9 @@ func (d *disk) sweepStaging() error {
 	formats, err := staleIn(d, d.state, formatAside, now)
 	for _, name := range formats {
 		d.step("sweep staging")
-		_ = d.state.Unlink(name) // it is in nobody's way
+		if err := d.state.Unlink(name); is(err, unix.EISDIR) { // it is in nobody's way
+			_ = d.state.Rmdir(name)
+		}
 	}
 	return err
 }

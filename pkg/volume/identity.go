@@ -40,6 +40,11 @@ func NotLaidOut(name string) error {
 	return Errorf(ErrConflict, "nothing of Mooring's is on the export (there is no %s/%s): %s; if the share was emptied on purpose: mooringctl share forget %s", StateDir, FormatName, lookThere, name)
 }
 
+// HandlesEnd is the error, ErrConflict, for a server whose file handles end when the file is renamed.
+func HandlesEnd() error {
+	return Errorf(ErrConflict, "the server gives a directory another file handle when it is renamed, so that what had opened it loses it (NFS3ERR_STALE): on such a server it cannot be told which volume a directory belongs to, and Mooring makes none there; use another NFS server: mooringctl doctor tells what a server can do")
+}
+
 // Emptied is NotLaidOut for a share that was seen with an id before.
 func Emptied(name, had string) error {
 	return Errorf(ErrConflict, "it was the share %s when it was mounted before, and now nothing of Mooring's is on the export: %s; if the share was emptied on purpose: mooringctl share forget %s", orNone(had), lookThere, name)

@@ -13,7 +13,7 @@ import (
 
 // apart are the steps of pkg/share that the model does not have: see the package comment.
 var apart = []string{
-	"lay out ", "close ", "write the format", "link the format", "rename the format over an empty one", "rename the format with the new id into place", "sweep staging", "write the heartbeat", // a share
+	"lay out ", "close ", "try the server", "write the format", "link the format", "rename the format over an empty one", "rename the format with the new id into place", "sweep staging", "write the heartbeat", // a share
 	"set the mode", "clear the entry", "note the parent as ours", "remove the note of the parent", "note the copy", "remove the note of the copy",
 	"close a share that lies in it",                            // which belongs to another controller
 	"set the copy aside",                                       // what a parent's project keeps from its place
