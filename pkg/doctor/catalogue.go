@@ -256,6 +256,10 @@ func featureChecks() []Check {
 			{"no-links", Warn, "The server has none. Mooring does with O_EXCL, and snapshots hold each name as a file of its own.",
 				"Export another file system.", ""},
 		}},
+		{"renames", "renames", "in a directory beside the probe file, which is mounted twice: files and directories are renamed, made, and removed where another has the name, or the directory is gone", "Two controllers at a time do no harm because the server refuses what comes late.", []Trouble{
+			{"wrong", Fail, "The server does what it has to refuse, or loses a directory that is open.",
+				"Use another server, or another file system on it. Nothing else helps: a late request may take what is another volume's.", ""},
+		}},
 		{"holes", "holes", "SEEK_HOLE in the probe file", "Files with holes, as disk images are, are copied without reading these.", []Trouble{
 			{"no-holes", Warn, "The server does not tell where they are.", "Nothing needs to be done: zeros are read, and not written.", ""},
 		}},

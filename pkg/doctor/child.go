@@ -88,7 +88,8 @@ func Child(in io.Reader, out io.Writer, now func() time.Time) error {
 func (r request) do(now func() time.Time) (a answer, err error) {
 	if r.Given {
 		if a.Mount = r.given(); a.Mount.Error == "" {
-			a.Facts = tried(r.At, now)
+			a.Facts = tried(r.At, beneath.None, now)
+			a.Facts.Once = "it takes a second mount, and nothing can be mounted here"
 		}
 		return a, nil
 	}
@@ -108,9 +109,26 @@ func (r request) do(now func() time.Time) (a answer, err error) {
 		return a, err
 	}
 	defer root.Close()
+	other, once := r.again(kernel)
 	// The trial's goroutines run elsewhere than this one, where r.At is something else.
-	a.Facts = tried(fmt.Sprintf("/proc/self/fd/%d", root), now)
+	a.Facts = tried(fmt.Sprintf("/proc/self/fd/%d", root), other, now)
+	a.Facts.Once = once
 	return a, nil
+}
+
+// again mounts the share a second time, on the first, with a superblock of its own. The other mount has
+// seen nothing of what is made by the first.
+func (r request) again(kernel *mount.Kernel) (root beneath.Dir, why string) {
+	s := r.spec()
+	s.Options = volume.MergeMountOptions(s.Options, []string{"nosharecache"})
+	if m := mountAt(kernel, s); m.Error != "" {
+		return beneath.None, "it could not be mounted a second time: " + m.Error
+	}
+	root, err := beneath.OpenRoot(r.At)
+	if err != nil {
+		return beneath.None, fmt.Sprintf("its second mount cannot be opened: %v", err)
+	}
+	return root, ""
 }
 
 func (r request) spec() mount.Spec {

@@ -4,6 +4,8 @@ package doctor
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/mooring-csi/mooring/pkg/mount"
@@ -40,7 +42,13 @@ func (s *sheet) judgeFeatures(f *Facts, m mounted) {
 		}
 	}
 	feature("acl", stepACL, "no-acl", f.ACL, "the server has none")
-	feature("links", stepLink, "no-links", "a file can have two names", "a file cannot have two names")
+	if f.did(stepOwn) && slices.Contains([]unix.Errno{unix.EIO, unix.EREMOTEIO}, f.Failures[stepLink].Errno) {
+		// The file could be changed afterwards: it is the link that the server does not know.
+		s.trouble("links", "no-links", "a file cannot have two names, which the server does not say: %s", f.Failures[stepLink].Message)
+	} else {
+		feature("links", stepLink, "no-links", "a file can have two names", "a file cannot have two names")
+	}
+	judgeRenames(s, f)
 	switch {
 	case !newest:
 		s.skip("holes", "%s", older)
@@ -50,6 +58,19 @@ func (s *sheet) judgeFeatures(f *Facts, m mounted) {
 		feature("holes", stepHole, "no-holes", "the server tells where they are", "the server does not tell where they are")
 	}
 	s.judgeLocks(f, m)
+}
+
+func judgeRenames(s *sheet, f *Facts) {
+	switch {
+	case len(f.Wrong) > 0:
+		s.trouble("renames", "wrong", "%s", strings.Join(f.Wrong, "; "))
+	case f.Once != "":
+		s.skip("renames", "%s", f.Once)
+	case f.did(stepRenames):
+		s.ok("renames", "none of them takes what is another's")
+	default:
+		s.failure("renames", stepRenames, f)
+	}
 }
 
 func (s *sheet) judgeLocks(f *Facts, m mounted) {

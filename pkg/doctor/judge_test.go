@@ -19,7 +19,7 @@ import (
 func wellFacts() *Facts {
 	return &Facts{
 		Done: []string{stepOpen, stepFormat, stepSpace, stepLatency, stepWrite, stepOwner, stepCopies, stepAttribute, stepACL, stepLink,
-			stepHole, stepLock, stepOwn, stepSweep, stepClose},
+			stepHole, stepLock, stepOwn, stepRenames, stepSweep, stepClose},
 		Failures: map[string]Failure{},
 		ID:       "an-id", LaidOut: true,
 		Space:   volume.Space{Total: 1000, Free: 500, Inodes: 1000, InodesFree: 500},
@@ -55,7 +55,7 @@ func late(step string) func(*Facts) {
 func TestJudge(t *testing.T) {
 	skips := func(first string, more ...string) map[string]string { // all that takes a file
 		m := map[string]string{"writable": first}
-		for _, id := range []string{"root", "owners", "clone", "copy", "xattr", "acl", "links", "holes", "locks", "clock"} {
+		for _, id := range []string{"root", "owners", "clone", "copy", "xattr", "acl", "links", "renames", "holes", "locks", "clock"} {
 			m[id] = "skip"
 		}
 		for i := 0; i < len(more); i += 2 {
@@ -111,6 +111,11 @@ func TestJudge(t *testing.T) {
 			}
 			f.Hole = false
 		}, by("4.2"), map[string]string{"xattr": "warn no-xattr", "acl": "warn no-acl", "links": "warn no-links", "holes": "warn no-holes"}},
+		{"links fail, and nothing else", fails(stepLink, unix.EIO), by("4.2"), map[string]string{"links": "warn no-links"}},
+		{"links fail, and all else", func(f *Facts) { f.failed(stepLink, unix.EIO); f.failed(stepOwn, unix.EIO) }, by("4.2"), map[string]string{"links": "fail disk-failed", "owners": "fail disk-failed"}},
+		{"a late rename", func(f *Facts) { f.Wrong = []string{"a directory was renamed over a file"} }, by("4.2"), map[string]string{"renames": "fail wrong"}},
+		{"mounted once", func(f *Facts) { f.Once = "it is mounted already" }, by("4.2"), map[string]string{"renames": "skip"}},
+		{"renames late", late(stepRenames), by("4.2"), map[string]string{"renames": "fail late"}},
 		{"odd attributes", fails(stepAttribute, errors.New(`"x" came back`)), by("4.2"), map[string]string{"xattr": "fail failed"}},
 		{"no locks", fails(stepLock, unix.ENOLCK), by("3"), with(old, "locks", "fail no-locks")},
 		{"locks late", late(stepLock), by("3"), with(old, "locks", "fail late")},
@@ -125,7 +130,7 @@ func TestJudge(t *testing.T) {
 		{"nearly full", func(f *Facts) { f.Space.Free, f.Space.InodesFree = 9, 9 }, by("4.2"), map[string]string{"space": "fail full", "inodes": "fail none"}},
 		{"inodes without number", func(f *Facts) { f.Space.Inodes, f.Space.InodesFree = 0, 0 }, by("4.2"), nil},
 		{"too slow for all", func(f *Facts) { f.Done = []string{stepOpen, stepSpace, stepWrite, stepOwner, stepClose} }, by("4.2"),
-			map[string]string{"owners": "skip", "clone": "skip", "copy": "skip", "xattr": "skip", "acl": "skip", "links": "skip", "holes": "skip", "locks": "skip", "latency": "skip", "identity": "skip"}},
+			map[string]string{"owners": "skip", "clone": "skip", "copy": "skip", "xattr": "skip", "acl": "skip", "links": "skip", "renames": "skip", "holes": "skip", "locks": "skip", "latency": "skip", "identity": "skip"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := wellFacts()

@@ -11,6 +11,7 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/mooring-csi/mooring/pkg/beneath"
@@ -25,8 +26,10 @@ import (
 //	.mooring-doctor-<random>         the probe file
 //	.mooring-doctor-<random>.copy    what its data is copied to
 //	.mooring-doctor-<random>.link    its second name, for a moment
+//	.mooring-doctor-<random>.renames/ where renames are tried
 type probeFile struct {
 	root, in     beneath.Dir
+	below        string // where in is, beneath root
 	name         string
 	begun        bool // the probe file was asked for, and not refused
 	source, copy *os.File
@@ -45,7 +48,7 @@ const (
 	trialData = 64 << 10
 )
 
-var trialName = regexp.MustCompile(`^` + regexp.QuoteMeta(trialPrefix) + `[0-9a-f]{16}(\.copy|\.link)?$`)
+var trialName = regexp.MustCompile(`^` + regexp.QuoteMeta(trialPrefix) + `[0-9a-f]{16}(\.copy|\.link|\.renames)?$`)
 
 // openProbeFile opens the share that is mounted at path, and changes nothing there.
 func openProbeFile(path string) (*probeFile, error) {
@@ -88,8 +91,10 @@ func (t *probeFile) latency(times int, while time.Duration) (time.Duration, erro
 // The server's clock is what the directory has for its mtime. That of the file may be this
 // client's, which keeps it to itself as long as the file is delegated to it (RFC 9754).
 func (t *probeFile) write(now func() time.Time) (skew time.Duration, err error) {
-	if t.in, err = t.root.Resolve(volume.StateDir); errors.Is(err, unix.ENOENT) {
-		t.in, err = t.root.Resolve("")
+	t.below = volume.StateDir
+	if t.in, err = t.root.Resolve(t.below); errors.Is(err, unix.ENOENT) {
+		t.below = ""
+		t.in, err = t.root.Resolve(t.below)
 	}
 	if err != nil {
 		return 0, err
@@ -230,7 +235,7 @@ func (t *probeFile) sweep() (removed int, err error) {
 		})
 		for _, name := range stale {
 			if err == nil {
-				err = unlink(d, name)
+				err = removeTrial(d, name)
 				removed++
 			}
 		}
@@ -241,10 +246,16 @@ func (t *probeFile) sweep() (removed int, err error) {
 	return removed, nil
 }
 
-// leftTrial reports whether a file is an old one of a trial's.
+// leftTrial reports whether a file, or the directory of renames, is an old one of a trial's.
 func leftTrial(d beneath.Dir, name string, now unix.Stat_t) bool {
 	st, err := d.Stat(name)
-	if err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || time.Duration(now.Mtim.Nano()-st.Mtim.Nano()) < staleTrial {
+	if err != nil || time.Duration(now.Mtim.Nano()-st.Mtim.Nano()) < staleTrial {
+		return false
+	}
+	if strings.HasSuffix(name, trialRenames) {
+		return leftRenames(d, name)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return false
 	}
 	if st.Size == 0 { // one that was killed before it could write
@@ -258,6 +269,20 @@ func leftTrial(d beneath.Dir, name string, now unix.Stat_t) bool {
 	mark := make([]byte, len(trialMark))
 	n, _ := f.ReadAt(mark, 0)
 	return string(mark[:n]) == trialMark
+}
+
+// removeTrial removes what leftTrial has found.
+func removeTrial(d beneath.Dir, name string) error {
+	if !strings.HasSuffix(name, trialRenames) {
+		return unlink(d, name)
+	}
+	in, err := d.Resolve(name)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	clearRenames(in)
+	return d.Rmdir(name)
 }
 
 // close removes the probe files, also those of which it is not known whether they were made, and

@@ -82,6 +82,37 @@ func TestProbeFile(t *testing.T) {
 	}
 }
 
+// TestProbeFileRenames tries renames on a local file system, and finds what is done that should not be.
+func TestProbeFileRenames(t *testing.T) {
+	root := t.TempDir()
+	trial, err := openProbeFile(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := trial.write(time.Now); err != nil {
+		t.Fatal(err)
+	}
+	wrong, err := trial.renames(trial.root, true)
+	if err != nil || len(wrong) > 0 {
+		t.Errorf("it finds %q, %v", wrong, err)
+	}
+	if made := listing(t, root); len(made) != 1 {
+		t.Errorf("it has left %q", made)
+	}
+	if err := trial.close(); err != nil {
+		t.Error(err)
+	}
+	r := &renamesTrial{}
+	for _, answer := range []error{nil, unix.EEXIST, unix.EIO} {
+		if err := r.refused("a late rename", answer, unix.EEXIST); (err == nil) == (answer == unix.EIO) {
+			t.Errorf("of %v it makes %v", answer, err)
+		}
+	}
+	if !slices.Equal(r.wrong, []string{"a late rename"}) {
+		t.Errorf("wrong is %q", r.wrong)
+	}
+}
+
 // TestProbeFileClock has the machine's clock be wrong by some time.
 func TestProbeFileClock(t *testing.T) {
 	for _, off := range []time.Duration{0, time.Hour, -time.Hour} {
@@ -143,6 +174,13 @@ func TestProbeFileSweep(t *testing.T) {
 	if err := os.Chtimes(filepath.Join(root, n+"7"), old, old); err != nil {
 		t.Fatal(err)
 	}
+	for name, inside := range map[string]string{"9": "full/file", "a": "somebody's"} { // directories of renames
+		write(n+name+trialRenames+"/"+inside, "", old)
+		if err := os.Chtimes(filepath.Join(root, n+name+trialRenames), old, old); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stays[n+"a"+trialRenames+"/somebody's"] = ""
 	trial, err := openProbeFile(root)
 	if err != nil {
 		t.Fatal(err)
@@ -150,7 +188,7 @@ func TestProbeFileSweep(t *testing.T) {
 	if _, err := trial.write(time.Now); err != nil {
 		t.Fatal(err)
 	}
-	if removed, err := trial.sweep(); err != nil || removed != 3 {
+	if removed, err := trial.sweep(); err != nil || removed != 4 {
 		t.Errorf("it has removed %d, %v", removed, err)
 	}
 	if err := trial.close(); err != nil {
@@ -161,7 +199,7 @@ func TestProbeFileSweep(t *testing.T) {
 			t.Errorf("%s is gone: %v", name, err)
 		}
 	}
-	for _, name := range []string{".mooring/" + n + "0", ".mooring/" + n + "1.copy", n + "2"} {
+	for _, name := range []string{".mooring/" + n + "0", ".mooring/" + n + "1.copy", n + "2", n + "9" + trialRenames} {
 		if _, err := os.Lstat(filepath.Join(root, name)); !os.IsNotExist(err) {
 			t.Errorf("%s is still there: %v", name, err)
 		}

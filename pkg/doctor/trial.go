@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/mooring-csi/mooring/pkg/beneath"
 	"github.com/mooring-csi/mooring/pkg/copytree"
 	"github.com/mooring-csi/mooring/pkg/volume"
 	"golang.org/x/sys/unix"
@@ -44,6 +45,7 @@ const (
 	stepAttribute = "attribute"
 	stepACL       = "acl"
 	stepLink      = "link"
+	stepRenames   = "renames"
 	stepHole      = "hole"
 	stepLock      = "lock"
 	stepOwn       = "own"
@@ -73,8 +75,12 @@ type Facts struct {
 	Named [2]uint32 `json:"named"`
 	ACL   string    `json:"acl,omitempty"` // the name by which it is to be had
 	Hole  bool      `json:"hole"`
-	Swept int       `json:"swept,omitempty"` // files of doctors that were killed
-	Self  uint32    `json:"self"`            // who the trial was made as
+	// Wrong is what the server does otherwise than Mooring's safety needs it: see probeFile.renames.
+	Wrong []string `json:"wrong,omitempty"`
+	// Once is why the share was mounted only once, so that renames could not be tried.
+	Once  string `json:"once,omitempty"`
+	Swept int    `json:"swept,omitempty"` // files of doctors that were killed
+	Self  uint32 `json:"self"`            // who the trial was made as
 }
 
 // Failure is how a step failed.
@@ -104,9 +110,9 @@ func (f *Facts) failed(step string, err error) {
 	f.Failures[step] = failure
 }
 
-// tried tries out what the share mounted at path can do. Each step ends in time, or the process
-// has to: it holds a thread that waits for the server.
-func tried(path string, now func() time.Time) *Facts {
+// tried tries out what the share mounted at path can do; other is a second mount of it, or
+// beneath.None. Each step ends in time, or the process has to: it holds a thread that waits for the server.
+func tried(path string, other beneath.Dir, now func() time.Time) *Facts {
 	r := &run{until: time.Now().Add(trialPatience), facts: &Facts{Failures: map[string]Failure{}, Self: uint32(unix.Geteuid())}}
 	var t *probeFile
 	r.step(stepOpen, func(*Facts) (err error) {
@@ -122,6 +128,10 @@ func tried(path string, now func() time.Time) *Facts {
 	r.step(stepWrite, func(f *Facts) (err error) { f.Skew, err = t.write(now); return err })
 	if r.facts.did(stepWrite) {
 		r.onFile(t)
+		if other != beneath.None {
+			links := r.facts.did(stepLink)
+			r.step(stepRenames, func(f *Facts) (err error) { f.Wrong, err = t.renames(other, links); return err })
+		}
 	}
 	r.late, r.until = false, time.Now().Add(trialPatience) // what can be removed is
 	r.step(stepClose, func(*Facts) error { return t.close() })

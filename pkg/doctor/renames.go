@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package doctor
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+
+	"github.com/mooring-csi/mooring/pkg/beneath"
+	"golang.org/x/sys/unix"
+)
+
+// trialRenames ends the name of the directory in which renames are tried.
+const trialRenames = ".renames"
+
+// renamesNames are all names that are ever made there.
+var renamesNames = []string{"file", "directory", "full", "empty", "removed", "moved", "moved-on", "other-file", "other-directory"}
+
+// renames tries what Mooring's safety rests on (docs/design.md, "What it rests on"), and returns what the
+// server does otherwise. other is the share's root by another mount, with a superblock of its own: it has
+// not seen what is there, so that the server decides and not what this machine remembers.
+func (t *probeFile) renames(other beneath.Dir, links bool) (wrong []string, err error) {
+	name := t.name + trialRenames
+	if err := t.in.Mkdir(name, 0o700); err != nil {
+		return nil, err
+	}
+	here, err := t.in.Resolve(name)
+	if err != nil {
+		return nil, errors.Join(err, t.in.Rmdir(name))
+	}
+	r := &renamesTrial{here: here, there: beneath.None, links: links}
+	defer func() {
+		r.clear()
+		if err == nil {
+			err = t.in.Rmdir(name)
+		}
+	}()
+	if err := r.prepare(); err != nil {
+		return nil, err
+	}
+	if r.there, err = other.Resolve(path.Join(t.below, name)); err != nil {
+		return nil, err
+	}
+	if err := r.taken(); err != nil {
+		return r.wrong, err
+	}
+	return r.wrong, r.handles()
+}
+
+// renamesTrial is the directory, by two mounts.
+type renamesTrial struct {
+	here, there beneath.Dir
+	links       bool // the server has hard links
+	wrong       []string
+}
+
+// prepare makes what is renamed and what is there already.
+func (r *renamesTrial) prepare() error {
+	for _, name := range []string{"directory", "full", "empty", "removed", "moved", "other-directory"} {
+		if err := r.here.Mkdir(name, 0o700); err != nil {
+			return err
+		}
+	}
+	full, err := r.here.Resolve("full")
+	if err != nil {
+		return err
+	}
+	defer full.Close()
+	return errors.Join(makeFile(r.here, "file"), makeFile(r.here, "other-file"), makeFile(full, "file"))
+}
+
+func makeFile(d beneath.Dir, name string) error {
+	f, err := d.Open(name, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// taken tries names that something else has.
+func (r *renamesTrial) taken() error {
+	there := r.there
+	for _, try := range []struct {
+		what string
+		do   func() error
+	}{
+		{"a directory was renamed over a file", func() error { return there.Rename("other-directory", there, "file") }},
+		{"a file was renamed over a directory", func() error { return there.Rename("other-file", there, "directory") }},
+		{"a directory was renamed over one that is not empty", func() error { return there.Rename("other-directory", there, "full") }},
+		{"a directory was made where there is a file", func() error { return there.Mkdir("file", 0o700) }},
+		{"a directory was made where there is one", func() error { return there.Mkdir("full", 0o700) }},
+		{"a file was made anew where there is one", func() error { return makeFile(there, "file") }},
+		{"a directory was removed that is not empty", func() error { return there.Rmdir("full") }},
+		{"a file got a second name that another file has", func() error {
+			if !r.links {
+				return unix.EEXIST
+			}
+			return there.Link("other-file", there, "file")
+		}},
+	} {
+		if err := r.refused(try.what, try.do(), unix.EEXIST, unix.ENOTEMPTY, unix.ENOTDIR, unix.EISDIR); err != nil {
+			return err
+		}
+	}
+	if err := there.Rename("other-directory", there, "empty"); err != nil {
+		r.wrong = append(r.wrong, fmt.Sprintf("a directory could not be renamed over an empty one (%v)", err))
+	}
+	return nil
+}
+
+// handles tries what is open while another mount renames or removes it.
+func (r *renamesTrial) handles() error {
+	moved, err := r.here.Resolve("moved")
+	if err != nil {
+		return err
+	}
+	defer moved.Close()
+	removed, err := r.here.Resolve("removed")
+	if err != nil {
+		return err
+	}
+	defer removed.Close()
+	if err := r.there.Rename("moved", r.there, "moved-on"); err != nil {
+		return err
+	}
+	if err := moved.Refresh(); err != nil {
+		r.wrong = append(r.wrong, fmt.Sprintf("the handle of a directory ended when that was renamed (%v)", err))
+	}
+	if err := r.there.Rmdir("removed"); err != nil {
+		return err
+	}
+	gone := []error{unix.ESTALE, unix.ENOENT}
+	for _, try := range []struct {
+		what string
+		do   func() error
+	}{
+		{"a file was renamed into a directory that was removed", func() error { return r.here.Rename("other-file", removed, "late") }},
+		{"a directory was made in one that was removed", func() error { return removed.Mkdir("late", 0o700) }},
+		{"a file was made in a directory that was removed", func() error { return makeFile(removed, "late") }},
+	} {
+		if err := r.refused(try.what, try.do(), gone...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// refused notes what was done although it should not be, and returns an error that is neither.
+func (r *renamesTrial) refused(what string, err error, expected ...error) error {
+	if err == nil {
+		r.wrong = append(r.wrong, what)
+		return nil
+	}
+	for _, e := range expected {
+		if errors.Is(err, e) {
+			return nil
+		}
+	}
+	return err
+}
+
+// leftRenames reports whether a directory has nothing but what a trial makes there.
+func leftRenames(d beneath.Dir, name string) bool {
+	in, err := d.Resolve(name)
+	if err != nil {
+		return false
+	}
+	defer in.Close()
+	return beneath.Names(in, func(name string) error {
+		if !slices.Contains(renamesNames, name) {
+			return unix.EEXIST
+		}
+		return nil
+	}) == nil
+}
+
+// clear removes what is left there. Each mount may remember what the other has removed.
+func (r *renamesTrial) clear() {
+	for _, d := range []beneath.Dir{r.there, r.here} {
+		clearRenames(d)
+		if d != beneath.None {
+			d.Close()
+		}
+	}
+}
+
+func clearRenames(d beneath.Dir) {
+	if d == beneath.None {
+		return
+	}
+	if full, err := d.Resolve("full"); err == nil {
+		_ = full.Unlink("file")
+		full.Close()
+	}
+	for _, name := range renamesNames {
+		if d.Unlink(name) != nil {
+			_ = d.Rmdir(name)
+		}
+	}
+}
