@@ -65,8 +65,8 @@ func faster(times float64) bound {
 	}, times, true}
 }
 
-// asAlone: no more round trips than another row has.
-func asAlone(operation string) bound {
+// asAlone: no more than so many times the round trips that another row has.
+func asAlone(operation string, times float64) bound {
 	return bound{"times the trips of " + operation, func(b *bench, r row) (float64, bool) {
 		for _, other := range b.rows {
 			if other.Operation == operation && other.Protocol == r.Protocol && other.DelayMS == r.DelayMS {
@@ -74,8 +74,11 @@ func asAlone(operation string) bound {
 			}
 		}
 		return 0, false
-	}, 1, false}
+	}, times, false}
 }
+
+// slack is for a GETATTR that the kernel sends now and then, of what it has remembered long enough.
+const slack = 1.05
 
 var limits = []limit{
 	{"create", "plain", "xfs", []bound{trips(16), mounts(0), processes(0)}},
@@ -84,7 +87,9 @@ var limits = []limit{
 	{"delete", "controller restarted since", "xfs", []bound{trips(15), mounts(0), processes(0)}},
 	// 2 more: a share may lie in it.
 	{"delete", "controller restarted since, directories in it", "xfs", []bound{trips(17), mounts(0), processes(0)}},
-	{"publish-first", "share in use on the node", "xfs", []bound{mounts(1), processes(1), asAlone("mount(8) alone")}},
+	{"publish-first", "share in use on the node", "xfs", []bound{mounts(1), processes(1), asAlone("mount(8) alone", slack)}},
+	// It is mounted twice. The second superblock's root is asked for what it can do, too.
+	{"publish-first", shownBefore, "xfs", []bound{mounts(1), processes(1), asAlone("mount(8) alone", 2.4)}},
 	{"publish-second", "", "xfs", []bound{trips(0), mounts(0), processes(0)}},
 	{"unpublish", "", "xfs", []bound{trips(0), mounts(0), processes(0)}},
 	{"unpublish-last", "", "xfs", []bound{mounts(0), processes(0)}},

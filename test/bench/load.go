@@ -65,14 +65,14 @@ func (n *node) loadPublish(i int) error { return n.publish(i%loadVolumes, firstL
 
 func (n *node) loadUnpublish(i int) error { return n.unpublish(i%loadVolumes, firstLoadPod+i) }
 
-// alone returns the rows of what a mount and a look cost without the driver, and an RPC without them. They
-// come first: who mounts a directory again has fewer round trips.
+// alone returns the rows of what a mount and a look cost without the driver, and an RPC without them. The
+// volumes are unseen: who mounts a directory again has fewer round trips.
 func (n *node) alone(row func(operation, variant string, count int, prepare func(int) (func(int) error, func() error, error)) spec) []spec {
 	source := func(i int) string {
 		return lab.Server + ":" + n.export + "/" + n.volumes[i].GetVolumeContext()["subDir"]
 	}
-	mount := func(i int) error {
-		out, err := exec.Command("mount", "-t", "nfs", "-o", "retry=0,nfsvers="+n.protocol, source(i), n.target(i)).CombinedOutput()
+	mount := func(volume, i int) error {
+		out, err := exec.Command("mount", "-t", "nfs", "-o", "retry=0,nfsvers="+n.protocol, source(volume), n.target(i)).CombinedOutput()
 		if err != nil {
 			return fmt.Errorf("%w: %s", err, out)
 		}
@@ -80,7 +80,8 @@ func (n *node) alone(row func(operation, variant string, count int, prepare func
 	}
 	return []spec{
 		row("mount(8) alone", "as publish-first", nodeVolumes-1, func(count int) (func(int) error, func() error, error) {
-			return mount, func() error {
+			first := n.see(count)
+			return func(i int) error { return mount(first+i, i) }, func() error {
 				return each(count, func(i int) error { return unix.Unmount(n.target(i), 0) })
 			}, each(count, func(i int) error { return os.MkdirAll(n.target(i), 0o750) })
 		}),

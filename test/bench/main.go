@@ -109,7 +109,7 @@ func (b *bench) protocol(protocol string) error {
 			err = b.measure(rows{c}.others()...)
 		}
 		if err == nil {
-			count := nodeVolumes
+			count := 2 * nodeVolumes
 			if protocol == "4.2" {
 				count = loadVolumes
 			}

@@ -15,7 +15,8 @@ import (
 
 // nodeVolumes is how many volumes a node is tried with. A pod has the last one throughout:
 // as on a node with pods, the client's session and the share's superblock are there already.
-// Without it they would come and go with each volume.
+// Without it they would come and go with each volume. Those after it are shown to no pod before they
+// are counted.
 const nodeVolumes = 21
 
 // node is a running node service. There is no controller beside it, so that all that the
@@ -27,10 +28,13 @@ type node struct {
 	config   string
 	export   string // the share's directory
 	volumes  []*csi.Volume
+	unseen   int // the first volume that neither the plugin nor the kernel has seen
 	load     int // how many pods it has of those that make a load
 }
 
-func newNode(b *bench, protocol string) *node { return &node{b: b, protocol: protocol} }
+func newNode(b *bench, protocol string) *node {
+	return &node{b: b, protocol: protocol, unseen: nodeVolumes}
+}
 
 // keeper is the pod that keeps a volume.
 const keeper = 999
@@ -88,8 +92,8 @@ func (n *node) rows() []spec {
 		return s
 	}
 	first := row("publish-first", "share in use on the node", nodeVolumes-1, func(count int) (func(int) error, func() error, error) {
-		return func(i int) error { return n.publish(i, i) },
-			func() error { return each(count, func(i int) error { return n.unpublish(i, i) }) }, n.pods(count)
+		do, undo := n.firsts(n.see(count), count)
+		return do, undo, n.pods(count)
 	})
 	if n.protocol != "4.2" {
 		first.n /= 2
@@ -97,6 +101,10 @@ func (n *node) rows() []spec {
 	}
 	all := []spec{
 		first,
+		row("publish-first", shownBefore, nodeVolumes-1, func(count int) (func(int) error, func() error, error) {
+			do, undo := n.firsts(0, count)
+			return do, undo, errors.Join(n.pods(count), each(count, do), undo())
+		}),
 		row("unpublish-last", "", nodeVolumes-1, func(count int) (func(int) error, func() error, error) {
 			return func(i int) error { return n.unpublish(i, i) }, nil,
 				errors.Join(n.pods(count), each(count, func(i int) error { return n.publish(i, i) }))
@@ -106,6 +114,22 @@ func (n *node) rows() []spec {
 		row("stats", "", 30, n.shown(func(pod int) error { return n.stats(0, pod) }, true)),
 	}
 	return slices.Concat(n.alone(row), all, n.loads())
+}
+
+// shownBefore is the case of volumes that the plugin has mounted before: see package publish.
+const shownBefore = "a volume that the node has had before"
+
+// see returns the first of so many volumes that nobody on the node has seen.
+func (n *node) see(count int) int {
+	first := n.unseen
+	n.unseen += count
+	return first
+}
+
+// firsts publishes the volumes from one on to a pod each, and undoes that.
+func (n *node) firsts(from, count int) (do func(int) error, undo func() error) {
+	return func(i int) error { return n.publish(from+i, i) },
+		func() error { return each(count, func(i int) error { return n.unpublish(from+i, i) }) }
 }
 
 // shown returns the preparation of a row about pods, from 0 on, that use volume 0: another pod has it,
