@@ -9,13 +9,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"runtime"
 	"runtime/metrics"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -324,34 +322,5 @@ func TestMemoryDoesNotGrow(t *testing.T) {
 	t.Logf("%d KiB with 10,000 entries, %d KiB with 100,000", usual[0]>>10, usual[1]>>10)
 	if usual[1] > usual[0]+1<<20 {
 		t.Errorf("%d bytes with 10,000 entries, %d with 100,000", usual[0], usual[1])
-	}
-}
-
-// TestWriteLeavesHoles writes what is not zero, and nothing else.
-func TestWriteLeavesHoles(t *testing.T) {
-	for _, pattern := range []string{"", "0", "1", "01", "10", "0110", "1001", "00100", "11x"} {
-		var data []byte
-		want := int64(0)
-		for _, x := range pattern {
-			switch x {
-			case '0':
-				data = append(data, make([]byte, block)...)
-			case '1':
-				data, want = append(data, strings.Repeat("1", block)...), want+block
-			default:
-				data, want = append(data, "end"...), want+3
-			}
-		}
-		f, err := os.CreateTemp(t.TempDir(), "")
-		must(t, err)
-		written, err := write(int(f.Fd()), data, 0, true)
-		must(t, err)
-		must(t, f.Truncate(int64(len(data))))
-		got, err := io.ReadAll(f)
-		must(t, err)
-		if written != want || !bytes.Equal(got, data) {
-			t.Errorf("%q: %d bytes written, want %d; the same: %v", pattern, written, want, bytes.Equal(got, data))
-		}
-		must(t, f.Close())
 	}
 }

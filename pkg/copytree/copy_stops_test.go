@@ -86,7 +86,7 @@ func TestRefusedIsNotCounted(t *testing.T) {
 	c := &Copy{Methods: &Methods{}}
 	var st unix.Stat_t
 	must(t, unix.Fstat(int(source.Fd()), &st))
-	if err := c.data().copyRange(t.Context(), int(source.Fd()), int(source.Fd()), &st); !errors.Is(err, unix.EBADF) {
+	if _, err := c.data().serverCopy(t.Context(), int(source.Fd()), int(source.Fd()), &st); !errors.Is(err, unix.EBADF) {
 		t.Errorf("a copy to what is open to be read: %v", err)
 	}
 	if n := c.Copied.Bytes.Load(); n != 0 {

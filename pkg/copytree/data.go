@@ -35,7 +35,11 @@ func (c dataCopier) copy(ctx context.Context, source, made int, st *unix.Stat_t)
 		}
 	}
 	if m.copy.usable() {
-		if err := m.copy.note(c.serverCopy(ctx, source, made, st)); !refused(err) {
+		moved, err := c.serverCopy(ctx, source, made, st)
+		if moved > 0 || err != nil { // of a file without data it is not known who would have copied it
+			err = m.copy.note(err)
+		}
+		if !refused(err) {
 			return err
 		}
 	}
@@ -64,49 +68,14 @@ func retry(do func() error) error {
 	}
 }
 
-// serverCopy copies a file by copy_file_range(2). A server of NFS 4.2 need not know how. The
-// kernel then reads and writes itself, and does not tell; but the pages that it fills are put
-// down to the thread (proc_pid_io(5)), while a server's work is not. That is called what it is,
-// and left to readAndWrite from then on, which keeps holes.
-func (c dataCopier) serverCopy(ctx context.Context, source, made int, st *unix.Stat_t) error {
-	m := c.methods
-	if !m.nfs() || m.copy.works.Load() {
-		if err := c.copyRange(ctx, source, made, st); err != nil {
-			return err
-		}
-		c.ways.Copied.Files.Add(1)
-		return nil
-	}
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	before := pagesFilled()
-	if err := c.copyRange(ctx, source, made, st); err != nil {
-		return err
-	}
-	filled := pagesFilled() - before
-	if filled <= 0 {
-		c.ways.Copied.Files.Add(1)
-		return nil
-	}
-	m.copy.never.Store(true)
-	c.ways.Copied.Bytes.Add(-filled)
-	c.ways.Written.Bytes.Add(filled)
-	c.ways.Written.Files.Add(1)
-	return nil
-}
-
-// copyStep bounds one copy_file_range(2), so that a copy can be ended. A smaller one costs: the
-// client may ask only every three seconds whether the server has done a large one.
-const copyStep = 1 << 30
-
-func (c dataCopier) copyRange(ctx context.Context, source, made int, st *unix.Stat_t) error {
+// serverCopy copies a file by copy_file_range(2), and returns how much data that was.
+func (c dataCopier) serverCopy(ctx context.Context, source, made int, st *unix.Stat_t) (moved int64, err error) {
+	length := int64(0) // up to which something was written
 	end, err := segments(ctx, source, st, func(from, to int64) (int, error) {
-		in, out := from, from
-		var n int
-		err := retry(func() (err error) {
-			n, err = unix.CopyFileRange(source, &in, made, &out, int(min(to-from, copyStep)), 0)
-			return err
-		})
+		n, err := c.copyRange(source, made, from, to)
+		if n > 0 {
+			length = max(length, from+int64(n))
+		}
 		if err != nil {
 			return 0, err
 		}
@@ -116,20 +85,63 @@ func (c dataCopier) copyRange(ctx context.Context, source, made int, st *unix.St
 				return 0, unix.EINVAL
 			}
 		}
+		moved += int64(n)
 		c.ways.Copied.Bytes.Add(int64(n))
 		return n, nil
 	})
-	if err != nil {
-		return err
+	if refused(err) && length > 0 { // what is written instead may have holes where there was data when this was copied
+		c.ways.Copied.Bytes.Add(-moved)
+		if e := retry(func() error { return unix.Ftruncate(made, 0) }); e != nil {
+			return moved, e
+		}
 	}
-	return finishData(made, st, end)
+	if err != nil {
+		return moved, err
+	}
+	if err := finishData(made, length, end); err != nil {
+		return moved, err
+	}
+	c.ways.Copied.Files.Add(1)
+	return moved, nil
 }
 
-// finishData gives a copied file its size, which a hole at the end does not, and has the server
-// confirm that all of it is on its disk.
-func finishData(made int, st *unix.Stat_t, end int64) error {
-	if end != st.Size || holes(st) {
-		if err := retry(func() error { return unix.Ftruncate(made, end) }); err != nil {
+const (
+	// copyStep bounds one copy_file_range(2), so that a copy can be ended. A smaller one costs: the
+	// client may ask only every three seconds whether the server has done a large one.
+	copyStep = 1 << 30
+	// firstStep bounds those by which it is found out who copies.
+	firstStep = 1 << 20
+)
+
+// copyRange is copy_file_range(2), once. A server of NFS 4.2 need not know how to copy. The kernel then
+// reads and writes itself, and does not tell; but the pages that it fills are put down to the thread
+// (proc_pid_io(5)), while a server's work is not. That is called what it is, EOPNOTSUPP, and left to
+// readAndWrite, which leaves holes.
+func (c dataCopier) copyRange(source, made int, from, to int64) (n int, err error) {
+	do := func(step int64) (err error) {
+		in, out := from, from
+		n, err = unix.CopyFileRange(source, &in, made, &out, int(min(to-from, step)), 0)
+		return err
+	}
+	if !c.methods.nfs() || c.methods.copy.works.Load() {
+		err = retry(func() error { return do(copyStep) })
+		return n, err
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	before := pagesFilled()
+	err = retry(func() error { return do(firstStep) })
+	if err == nil && pagesFilled() > before {
+		err = unix.EOPNOTSUPP
+	}
+	return n, err // n also of what is to be called refused
+}
+
+// finishData gives a copied file that was written up to length its size, which a hole at the end does not,
+// and has the server confirm that all of it is on its disk.
+func finishData(made int, length, size int64) error {
+	if length != size {
+		if err := retry(func() error { return unix.Ftruncate(made, size) }); err != nil {
 			return err
 		}
 	}
@@ -208,6 +220,9 @@ const (
 	flush  = 64 << 20 // what is written before the server confirms it: all that close(2) may have to wait for
 )
 
+// readAndWrite copies a file through this process. Blocks of zeros become holes, whatever the source says
+// of itself: by NFS before 4.2 there is no question for holes, and some servers report that a file takes
+// all of its size (CephFS).
 func (c dataCopier) readAndWrite(ctx context.Context, source, made int, st *unix.Stat_t) error {
 	if c.methods.nfs() { // O_DIRECT: that was for the open; reading ahead, and writing behind, is quicker
 		for _, fd := range []int{source, made} {
@@ -218,8 +233,7 @@ func (c dataCopier) readAndWrite(ctx context.Context, source, made int, st *unix
 	}
 	b := c.methods.buffer()
 	defer c.methods.release(b)
-	sparse := st.Blocks*512 < st.Size
-	pending := int64(0)
+	pending, length := int64(0), int64(0)
 	end, err := segments(ctx, source, st, func(from, to int64) (int, error) {
 		n := 0
 		err := retry(func() (err error) {
@@ -229,11 +243,12 @@ func (c dataCopier) readAndWrite(ctx context.Context, source, made int, st *unix
 		if err != nil {
 			return 0, err
 		}
-		w, err := write(made, (*b)[:n], from, sparse)
+		w, last, err := write(made, (*b)[:n], from)
 		c.ways.Written.Bytes.Add(w)
 		if err != nil {
 			return n, err
 		}
+		length = max(length, last)
 		if pending += w; pending < flush {
 			return n, nil
 		}
@@ -243,22 +258,21 @@ func (c dataCopier) readAndWrite(ctx context.Context, source, made int, st *unix
 	if err != nil {
 		return err
 	}
-	return finishData(made, st, end)
+	return finishData(made, length, end)
 }
 
-// write writes b at an offset; of a sparse file, without the blocks that hold nothing.
-func write(made int, b []byte, at int64, sparse bool) (written int64, err error) {
+// write writes b at an offset, without the blocks that hold nothing. It returns how many bytes that were,
+// and where the last of them ends; 0: there was none.
+func write(made int, b []byte, at int64) (written, last int64, err error) {
 	for len(b) > 0 {
-		n := len(b)
-		if sparse {
-			skip := 0
-			for skip < len(b) && zero(b[skip:min(skip+block, len(b))]) {
-				skip = min(skip+block, len(b))
-			}
-			b, at = b[skip:], at+int64(skip)
-			for n = 0; n < len(b) && !zero(b[n:min(n+block, len(b))]); {
-				n = min(n+block, len(b))
-			}
+		skip := 0
+		for skip < len(b) && zero(b[skip:min(skip+block, len(b))]) {
+			skip = min(skip+block, len(b))
+		}
+		b, at = b[skip:], at+int64(skip)
+		n := 0
+		for n < len(b) && !zero(b[n:min(n+block, len(b))]) {
+			n = min(n+block, len(b))
 		}
 		for n > 0 {
 			w := 0
@@ -267,12 +281,13 @@ func write(made int, b []byte, at int64, sparse bool) (written int64, err error)
 				return err
 			})
 			if err != nil {
-				return written, err
+				return written, last, err
 			}
 			b, n, at, written = b[w:], n-w, at+int64(w), written+int64(w)
+			last = at
 		}
 	}
-	return written, nil
+	return written, last, nil
 }
 
 // zero reports whether all bytes are 0: the first is, and each is like the one before.

@@ -25,10 +25,9 @@ func Try(ctx context.Context, source, target int) (clone, copy error) {
 		}
 	}
 	if c.methods.copy.usable() {
-		copy = c.serverCopy(ctx, source, target, &st)
-	}
-	if copy == nil && !c.methods.copy.usable() {
-		copy = unix.EOPNOTSUPP // the kernel here has read and written
+		_, copy = c.serverCopy(ctx, source, target, &st)
+	} else {
+		copy = unix.EOPNOTSUPP // the kernel here would read and write
 	}
 	return clone, copy
 }
