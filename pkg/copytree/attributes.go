@@ -5,6 +5,7 @@ package copytree
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -47,14 +48,29 @@ func (c attributeCopier) ownerAndMode(t target, st, made *unix.Stat_t) error {
 	if err := c.owners.give(t, st, made); err != nil {
 		return err
 	}
-	special := st.Mode&0o7000 != 0 // which a new owner, and data, take away
-	if t.link || st.Mode&0o7777 == made.Mode&0o7777 && !special {
+	if t.link {
 		return nil
+	}
+	if st.Mode&0o7777 == made.Mode&0o7777 {
+		if st.Mode&0o7000 == 0 {
+			return nil
+		}
+		has, err := t.mode() // a new owner may have taken the special bits away
+		if err != nil || has&0o7777 == st.Mode&0o7777 {
+			return err
+		}
 	}
 	if t.path != "" {
 		return unix.Fchmodat(unix.AT_FDCWD, t.path, st.Mode&0o7777, 0)
 	}
 	return unix.Fchmodat(t.fd, t.name, st.Mode&0o7777, 0)
+}
+
+// mode asks for the mode that the copy has by now.
+func (t target) mode() (uint32, error) {
+	var st unix.Stat_t
+	err := unix.Fstatat(t.fd, t.name, &st, unix.AT_EMPTY_PATH|unix.AT_SYMLINK_NOFOLLOW)
+	return st.Mode, err
 }
 
 func setTimes(t target, st *unix.Stat_t) error {
@@ -96,7 +112,7 @@ func (c attributeCopier) extended(source int, t target, st *unix.Stat_t) error {
 	if err != nil {
 		return &SourceError{err}
 	}
-	names, err := list(source)
+	listed, err := list(source)
 	if unsupported(err) {
 		c.methods.noAttributes.Store(true)
 		return nil
@@ -104,7 +120,7 @@ func (c attributeCopier) extended(source int, t target, st *unix.Stat_t) error {
 	if err != nil {
 		return fmt.Errorf("list extended attributes: %w", &SourceError{err})
 	}
-	for name := range strings.SplitSeq(names, "\x00") {
+	for _, name := range asked(listed, st) {
 		no := c.methods.refuses(name)
 		if no == nil {
 			continue
@@ -123,6 +139,18 @@ func (c attributeCopier) extended(source int, t target, st *unix.Stat_t) error {
 	return nil
 }
 
+// asked returns the names of the attributes that a file is asked for: those that were listed, and those of
+// access control lists. By NFSv3 Linux lists what the server says that there is, and nothing if the
+// server answers with an error (nfs3_list_one_acl). What it was told it remembers: that is no round trip.
+func asked(listed string, st *unix.Stat_t) []string {
+	names := append(strings.Split(listed, "\x00"), posixACL+"access")
+	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		names = append(names, defaultACL)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
 // give sets an extended attribute, unless it is a list that the target has already.
 func (c attributeCopier) give(t target, st *unix.Stat_t, name, value string, no *atomic.Bool) error {
 	if name == nfs4ACL {
@@ -132,23 +160,66 @@ func (c attributeCopier) give(t target, st *unix.Stat_t, name, value string, no 
 	}
 	c.marked.Store(true)
 	if !no.Load() {
-		err := unix.Setxattr(t.path, name, []byte(value), 0)
+		err := c.methods.system.setxattr(t.path, name, value)
 		switch {
 		case unsupported(err):
 			no.Store(true)
+		case declined(err):
 		case err != nil:
 			return err
-		case name != nfs4ACL || st.Mode&unix.S_IFMT != unix.S_IFDIR:
+		case !mayForget(name, st):
 			return nil
-		default: // Linux servers keep what a directory has for new files if the list does not speak of it
+		default:
 			now, err := getAt(t.path, name)
-			if err != nil || now == value {
+			if err == nil && now == value {
+				return nil
+			}
+			if err != nil && !errors.Is(err, unix.ENODATA) && !unsupported(err) {
 				return err
 			}
 		}
 	}
 	c.lost.Add(1)
 	return nil
+}
+
+// mayForget reports whether a server may say that it has taken an attribute, and have another, or none.
+// Linux keeps what an NFSv4 list does not speak of: what a directory has for new files. Of POSIX lists
+// NFS-Ganesha 4.3 takes those for new files, and keeps none (NFSv3).
+func mayForget(name string, st *unix.Stat_t) bool {
+	return strings.HasPrefix(name, posixACL) || name == nfs4ACL && st.Mode&unix.S_IFMT == unix.S_IFDIR
+}
+
+// declined reports whether an error of setting an attribute says that the target does not take this one. It
+// does so with EIO, too: NFS-Ganesha 4.3 has that for POSIX lists (NFSv3). A disk that fails, or a server
+// that is gone, lets us change nothing else, and the file's times are set after this.
+func declined(err error) bool {
+	for _, errno := range []unix.Errno{unix.EIO, unix.EINVAL, unix.E2BIG, unix.ERANGE, unix.ENODATA} {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	return false
+}
+
+// forgetDefault has the directory that fd is open on give new files no access control list: what the target
+// has for new files is not what the source's files have. NFSv4 does not show it so, and there each list is
+// compared with what a new file has: see plainACL. What is not there is not removed, which NFS-Ganesha 4.3
+// answers with EIO (NFSv3). Where nothing can be learned of it, there are no lists; a disk that fails shows
+// as soon as something is made in the directory.
+func (m *Methods) forgetDefault(fd int) error {
+	path := byDescriptor(fd)
+	if _, err := getAt(path, defaultACL); err != nil {
+		if declined(err) || unsupported(err) {
+			return nil
+		}
+		return err
+	}
+	err := m.system.removexattr(path, defaultACL)
+	if errors.Is(err, unix.ENODATA) || unsupported(err) {
+		return nil
+	}
+	return err
 }
 
 // plainACL reports whether an access control list says no more than the mode: it is that
@@ -158,7 +229,7 @@ func (c attributeCopier) plainACL(t target, st *unix.Stat_t, value string) (bool
 	known, ok := c.methods.lists.Load(key)
 	if !ok {
 		fresh, err := getAt(t.path, nfs4ACL)
-		if errors.Is(err, unix.ENODATA) || unsupported(err) {
+		if declined(err) || unsupported(err) {
 			return false, nil
 		}
 		if err != nil {

@@ -4,7 +4,6 @@ package copytree
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -84,9 +83,7 @@ func (c *Copy) Tree(ctx context.Context, source, target int) error {
 		return fmt.Errorf("look at the target: %w", err)
 	}
 	c.Methods.learn(target, d.stat.Dev == d.made.Dev)
-	// What the target has for new files is not what the source's files have. NFSv4 does not
-	// show it so, and there each list is compared with what a new file has: see plainACL.
-	if err = unix.Removexattr(byDescriptor(target), defaultACL); err != nil && !errors.Is(err, unix.ENODATA) && !unsupported(err) {
+	if err := c.Methods.forgetDefault(target); err != nil {
 		return fmt.Errorf("take the access control list for new files from the target: %w", err)
 	}
 	if err := c.fill(ctx, d); err != nil {

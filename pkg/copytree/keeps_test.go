@@ -4,6 +4,7 @@ package copytree
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -82,4 +83,86 @@ func TestCopyOfSpecialFiles(t *testing.T) {
 			t.Error("a tree with a list in it is called plain")
 		}
 	})
+}
+
+// TestServerThatTakesNoLists has a target answer as NFS-Ganesha 4.3 does by NFSv3: with EIO to a list that is
+// set, and to one that is removed and is not there; and with success to one that it forgets.
+func TestServerThatTakesNoLists(t *testing.T) {
+	forgets := func(string, string, string) error { return nil }
+	for name, c := range map[string]struct {
+		set func(path, name, value string) error
+		err error
+	}{
+		"refuses":      {func(string, string, string) error { return unix.EIO }, nil},
+		"does not fit": {func(string, string, string) error { return unix.E2BIG }, nil},
+		"forgets":      {forgets, nil},
+		"full":         {func(string, string, string) error { return unix.ENOSPC }, unix.ENOSPC},
+		"gone":         {func(string, string, string) error { return unix.ETIMEDOUT }, unix.ETIMEDOUT},
+	} {
+		dir := t.TempDir()
+		at := filepath.Join(dir, "tree", "file")
+		must(t, os.Mkdir(filepath.Join(dir, "tree"), 0o755))
+		must(t, os.WriteFile(at, []byte("some"), 0o644))
+		if accessList(t, at); extrasOf(t, at) == "" {
+			t.Skip("no access control lists here")
+		}
+		m := &Methods{}
+		m.system = attributeCalls{c.set, func(string, string) error { return unix.EIO }}
+		cp := &Copy{Workers: 1, Methods: m}
+		err := copyOf(t, t.Context(), dir, cp)
+		if !errors.Is(err, c.err) || err == nil && (cp.Lost.Load() != 1 || cp.Files.Load() != 1) {
+			t.Errorf("%s: %d lists are called lost of %d files: %v", name, cp.Lost.Load(), cp.Files.Load(), err)
+		}
+	}
+}
+
+// TestListIsRemoved has the target be a directory with a list for new files: that is removed, and if it
+// cannot be, the copy fails.
+func TestListIsRemoved(t *testing.T) {
+	for _, want := range []error{nil, unix.EIO} {
+		dir := t.TempDir()
+		must(t, os.Mkdir(filepath.Join(dir, "tree"), 0o755))
+		must(t, os.WriteFile(filepath.Join(dir, "tree/file"), []byte("some"), 0o644))
+		target := filepath.Join(dir, "copy")
+		must(t, os.Mkdir(target, 0o755))
+		if accessList(t, target); extrasOf(t, target) == "" {
+			t.Skip("no access control lists here")
+		}
+		list, err := getAt(target, posixACL+"access")
+		must(t, err)
+		must(t, unix.Setxattr(target, defaultACL, []byte(list), 0))
+		must(t, unix.Removexattr(target, posixACL+"access"))
+		m := &Methods{}
+		if want != nil {
+			m.system.remove = func(string, string) error { return want }
+		}
+		err = copyInto(t, t.Context(), filepath.Join(dir, "tree"), target, &Copy{Workers: 1, Methods: m})
+		if !errors.Is(err, want) {
+			t.Errorf("the copy ended with %v, want %v", err, want)
+		}
+		if want != nil {
+			continue
+		}
+		if got := extrasOf(t, filepath.Join(target, "file")); got != "" {
+			t.Errorf("a copied file has%s", got)
+		}
+	}
+}
+
+// TestModeIsNotSetAgain has a directory get its setgid bit from the one that it is made in.
+func TestModeIsNotSetAgain(t *testing.T) {
+	dir := t.TempDir()
+	must(t, unix.Chmod(dir, 0o2755))
+	must(t, unix.Mkdir(filepath.Join(dir, "sub"), 0o755))
+	fd, made, err := openMade(unix.AT_FDCWD, filepath.Join(dir, "sub"))
+	must(t, err)
+	defer unix.Close(fd)
+	st := made
+	if st.Mode&unix.S_ISGID == 0 {
+		t.Skip("a new directory gets no setgid bit here")
+	}
+	c := &Copy{Methods: &Methods{}}
+	if err := c.attributes().ownerAndMode(target{fd: fd, path: "/nowhere"}, &st, &made); err != nil {
+		t.Errorf("its mode was set, and was so already: %v", err)
+	}
 }

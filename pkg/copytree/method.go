@@ -29,6 +29,27 @@ type Methods struct {
 	wantNone int
 	buffers  sync.Pool
 	lists    sync.Map // of what a new file has: see plainACL
+	system   attributeCalls
+}
+
+// attributeCalls are the system's, where tests have nothing that stands in for them.
+type attributeCalls struct {
+	set    func(path, name, value string) error
+	remove func(path, name string) error
+}
+
+func (a attributeCalls) setxattr(path, name, value string) error {
+	if a.set != nil {
+		return a.set(path, name, value)
+	}
+	return unix.Setxattr(path, name, []byte(value), 0)
+}
+
+func (a attributeCalls) removexattr(path, name string) error {
+	if a.remove != nil {
+		return a.remove(path, name)
+	}
+	return unix.Removexattr(path, name)
 }
 
 // method is what is known of a way to copy data.
