@@ -73,14 +73,6 @@ func (t target) mode() (uint32, error) {
 	return st.Mode, err
 }
 
-func setTimes(t target, st *unix.Stat_t) error {
-	times := []unix.Timespec{st.Atim, st.Mtim}
-	if t.path != "" {
-		return unix.UtimesNanoAt(unix.AT_FDCWD, t.path, times, 0)
-	}
-	return unix.UtimesNanoAt(t.fd, t.name, times, unix.AT_SYMLINK_NOFOLLOW)
-}
-
 const (
 	// nfs4ACL is the name by which the NFSv4 client shows access control lists (nfs4_acl(5)).
 	nfs4ACL = "system.nfs4_acl"

@@ -82,7 +82,7 @@ func (c *Copy) Tree(ctx context.Context, source, target int) error {
 	if err := unix.Fstatat(target, "", &d.made, unix.AT_EMPTY_PATH); err != nil {
 		return fmt.Errorf("look at the target: %w", err)
 	}
-	c.Methods.learn(target, d.stat.Dev == d.made.Dev)
+	c.Methods.learn(d.fd(), target, d.stat.Dev == d.made.Dev)
 	if err := c.Methods.forgetDefault(target); err != nil {
 		return fmt.Errorf("take the access control list for new files from the target: %w", err)
 	}
@@ -184,5 +184,5 @@ func (c *Copy) finishDirectory(d *directory) error {
 	if err := c.attributes().copy(d.fd(), t, &d.stat, &d.made); err != nil {
 		return err
 	}
-	return setTimes(t, &d.stat)
+	return c.attributes().times(t, &d.stat)
 }

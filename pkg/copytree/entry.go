@@ -169,7 +169,7 @@ func (e *entry) settle() {
 		e.fail("set the attributes of", err)
 		return
 	}
-	if err := setTimes(t, e.begun); err != nil {
+	if err := e.c.attributes().times(t, e.begun); err != nil {
 		e.fail("set the attributes of", err)
 	}
 }

@@ -102,7 +102,7 @@ func (e *entry) copyFile(ctx context.Context, source int, st *unix.Stat_t) (movi
 	if err = e.c.attributes().copy(source, t, st, fresh); err != nil {
 		return moving, err
 	}
-	return moving, setTimes(t, st)
+	return moving, e.c.attributes().times(t, st)
 }
 
 // create makes a file, with the mode of its source. Not by O_EXCL, for which NFS sets times to

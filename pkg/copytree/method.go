@@ -27,9 +27,11 @@ type Methods struct {
 	// delegation back (RFC 9754), minutes later, or never, if it dies: but the copy is called
 	// whole before. And tenants would wait for each to be given back.
 	wantNone int
-	buffers  sync.Pool
-	lists    sync.Map // of what a new file has: see plainACL
-	system   attributeCalls
+	// from3: the source is on NFSv3: see wrapped.
+	from3   bool
+	buffers sync.Pool
+	lists   sync.Map // of what a new file has: see plainACL
+	system  attributeCalls
 }
 
 // attributeCalls are the system's, where tests have nothing that stands in for them.
@@ -89,21 +91,23 @@ func refused(err error) bool {
 	return false
 }
 
-// learn finds out whether copy_file_range(2) would have the server copy. By NFS before 4.2, or
-// from another mount, it reads and writes as we do, but fills the holes.
-func (m *Methods) learn(target int, sameDevice bool) {
+// learn finds out whether copy_file_range(2) would have the server copy, and how the source shows times.
+// By NFS before 4.2, or from another mount, the call reads and writes as we do, but fills the holes.
+func (m *Methods) learn(source, target int, sameDevice bool) {
 	m.once.Do(func() {
-		var st unix.Statx_t
-		if unix.Statx(target, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_MNT_ID, &st) != nil {
-			return
-		}
-		fsType, options := mountOf(st.Mnt_id)
+		_, options := mountOf(source)
+		m.from3 = optionOf(options, "vers=3")
+		fsType, options := mountOf(target)
 		if !strings.HasPrefix(fsType, "nfs") {
 			return
 		}
 		m.wantNone = unix.O_DIRECT
-		m.copy.never.Store(!sameDevice || !strings.Contains(","+options+",", ",vers=4.2,"))
+		m.copy.never.Store(!sameDevice || !optionOf(options, "vers=4.2"))
 	})
+}
+
+func optionOf(options, option string) bool {
+	return strings.Contains(","+options+",", ","+option+",")
 }
 
 // nfs reports whether the target is on NFS.
@@ -121,9 +125,13 @@ func pagesFilled() (n int64) {
 	return n
 }
 
-// mountOf returns type and options of a mount as the kernel's table has them, which asks no
-// server (proc_pid_mountinfo(5)).
-func mountOf(id uint64) (fsType, options string) {
+// mountOf returns type and options of the mount that fd is open on, as the kernel's table has them, which
+// asks no server (proc_pid_mountinfo(5)).
+func mountOf(fd int) (fsType, options string) {
+	var st unix.Statx_t
+	if unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_MNT_ID, &st) != nil {
+		return "", ""
+	}
 	f, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
 		return "", ""
@@ -132,7 +140,7 @@ func mountOf(id uint64) (fsType, options string) {
 	lines := bufio.NewScanner(f)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
-		if !strings.HasPrefix(lines.Text(), fmt.Sprintf("%d ", id)) {
+		if !strings.HasPrefix(lines.Text(), fmt.Sprintf("%d ", st.Mnt_id)) {
 			continue
 		}
 		if _, after, ok := strings.Cut(lines.Text(), " - "); ok {

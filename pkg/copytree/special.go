@@ -93,7 +93,7 @@ func (e *entry) finishOther(st *unix.Stat_t) error {
 			return err
 		}
 	}
-	return setTimes(t, st)
+	return e.c.attributes().times(t, st)
 }
 
 // otherExtended copies a special file's access control lists. It is not opened for that.

@@ -17,7 +17,7 @@ func Try(ctx context.Context, source, target int) (clone, copy error) {
 		return err, err
 	}
 	c := dataCopier{&Methods{}, &Ways{}}
-	c.methods.learn(target, true)
+	c.methods.learn(source, target, true)
 	clone = retry(func() error { return unix.IoctlFileClone(target, source) })
 	if clone == nil {
 		if err := unix.Ftruncate(target, 0); err != nil {
