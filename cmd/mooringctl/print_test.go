@@ -124,6 +124,16 @@ func TestPrintPages(t *testing.T) {
 }
 
 func TestWords(t *testing.T) {
+	full, total := int64(0), int64(10)
+	for _, s := range []admin.Share{{}, {Free: &full, Total: &total}} {
+		text, err := json.Marshal(s)
+		if err != nil || strings.Contains(string(text), "Bytes") != (s.Total != nil) {
+			t.Errorf("a share is %s, %v", text, err)
+		}
+		if got := printable(sizeOf(s.Free)); got != map[bool]string{true: "0", false: "-"}[s.Free != nil] {
+			t.Errorf("what is free is %q", got)
+		}
+	}
 	for bytes, want := range map[int64]string{0: "0", 1: "1", 1023: "1023", 1024: "1Ki", 1 << 30: "1Gi", 1288490189: "1.2Gi", 1<<63 - 1: "8Ei"} {
 		if got := size(bytes); got != want {
 			t.Errorf("%d bytes are %s, not %s", bytes, got, want)

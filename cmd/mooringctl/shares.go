@@ -37,8 +37,8 @@ func shareColumns() []column[admin.Share] {
 		{head: "STATE", cell: func(s admin.Share) string { return s.State }},
 		{head: "ID", cell: func(s admin.Share) string { return s.ID }},
 		{head: "EXPECTED", wide: true, cell: func(s admin.Share) string { return s.Expected }},
-		{head: "FREE", cell: func(s admin.Share) string { return size(s.Free) }},
-		{head: "SIZE", cell: func(s admin.Share) string { return size(s.Total) }},
+		{head: "FREE", cell: func(s admin.Share) string { return sizeOf(s.Free) }},
+		{head: "SIZE", cell: func(s admin.Share) string { return sizeOf(s.Total) }},
 	}
 }
 

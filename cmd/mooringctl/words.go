@@ -28,6 +28,14 @@ func size(bytes int64) string {
 	return strings.TrimSuffix(text, ".0") + unit
 }
 
+// sizeOf is size, where that is known.
+func sizeOf(bytes *int64) string {
+	if bytes == nil {
+		return ""
+	}
+	return size(*bytes)
+}
+
 // span writes a time for people, as kubectl does: 45s, 12m, 5h, 3d.
 func span(d time.Duration) string {
 	switch {

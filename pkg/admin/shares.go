@@ -20,8 +20,9 @@ type Share struct {
 	ID    string `json:"id,omitempty"`
 	// Expected is the id that the configuration says; "": none.
 	Expected string `json:"expectedId,omitempty"`
-	Free     int64  `json:"freeBytes"`
-	Total    int64  `json:"totalBytes"`
+	// Free and Total are bytes; nil: the server does not say.
+	Free  *int64 `json:"freeBytes,omitempty"`
+	Total *int64 `json:"totalBytes,omitempty"`
 }
 
 // The states of a share.
@@ -48,7 +49,10 @@ func (s Shares) List(ctx context.Context, f Filter, each func(Share) error) erro
 		def := sh.Definition()
 		row := Share{
 			Name: def.Name, Export: volume.ExportName(strings.Join(def.Servers, ","), def.Path), State: stateNotLaidOut,
-			ID: sh.Identity.ID(), Expected: def.ID, Free: space.Free, Total: space.Total,
+			ID: sh.Identity.ID(), Expected: def.ID,
+		}
+		if space.Known() {
+			row.Free, row.Total = &space.Free, &space.Total
 		}
 		if sh.Initialized() {
 			row.State = stateLaidOut

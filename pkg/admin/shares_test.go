@@ -45,7 +45,7 @@ func TestListShares(t *testing.T) {
 		"c": {State: "another", ID: ids["c"], Expected: expected}, "d": {State: "another", Expected: expected},
 	} {
 		sh := got[name]
-		if sh.State != want.State || sh.ID != want.ID || sh.Expected != want.Expected || sh.Export != "10.0.0.1:/"+name || sh.Total == 0 {
+		if sh.State != want.State || sh.ID != want.ID || sh.Expected != want.Expected || sh.Export != "10.0.0.1:/"+name || sh.Total == nil || *sh.Total == 0 || sh.Free == nil {
 			t.Errorf("%s is %+v", name, sh)
 		}
 	}

@@ -252,7 +252,7 @@ func (s *sheet) judgeRefusal(f *Facts) {
 		cause = "not-allowed"
 	case unix.ENOSPC:
 		cause = "full"
-		if f.did(stepSpace) && f.Space.Inodes > 0 && f.Space.InodesFree == 0 {
+		if f.did(stepSpace) && f.Space.InodesKnown() && f.Space.InodesFree == 0 {
 			cause = "no-inodes"
 		}
 	case unix.EDQUOT:
@@ -281,9 +281,13 @@ func (s *sheet) judgeRoom(f *Facts) {
 			s.ok(id, "%s", detail)
 		}
 	}
-	share("space", "full", f.Space.Free, f.Space.Total, fmt.Sprintf("%s of %s are free", size(f.Space.Free), size(f.Space.Total)))
-	if f.Space.Inodes == 0 {
-		s.ok("inodes", "the file system does not count them")
+	if f.Space.Known() {
+		share("space", "full", f.Space.Free, f.Space.Total, fmt.Sprintf("%s of %s are free", size(f.Space.Free), size(f.Space.Total)))
+	} else {
+		s.skip("space", "the server does not say how much there is")
+	}
+	if !f.Space.InodesKnown() {
+		s.ok("inodes", "the server does not count them")
 		return
 	}
 	share("inodes", "none", f.Space.InodesFree, f.Space.Inodes, fmt.Sprintf("%d of %d are free", f.Space.InodesFree, f.Space.Inodes))

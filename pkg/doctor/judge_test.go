@@ -128,6 +128,7 @@ func TestJudge(t *testing.T) {
 		{"filling", func(f *Facts) { f.Space.Free, f.Space.InodesFree = 99, 99 }, by("4.2"), map[string]string{"space": "warn low", "inodes": "warn low"}},
 		{"just enough", func(f *Facts) { f.Space.Free, f.Space.InodesFree = 100, 100 }, by("4.2"), nil},
 		{"nearly full", func(f *Facts) { f.Space.Free, f.Space.InodesFree = 9, 9 }, by("4.2"), map[string]string{"space": "fail full", "inodes": "fail none"}},
+		{"space without number", func(f *Facts) { f.Space.Total, f.Space.Free = 0, 0 }, by("4.2"), map[string]string{"space": "skip"}},
 		{"inodes without number", func(f *Facts) { f.Space.Inodes, f.Space.InodesFree = 0, 0 }, by("4.2"), nil},
 		{"too slow for all", func(f *Facts) { f.Done = []string{stepOpen, stepSpace, stepWrite, stepOwner, stepClose} }, by("4.2"),
 			map[string]string{"owners": "skip", "clone": "skip", "copy": "skip", "xattr": "skip", "acl": "skip", "links": "skip", "renames": "skip", "holes": "skip", "locks": "skip", "latency": "skip", "identity": "skip"}},

@@ -165,7 +165,9 @@ func (c *Controller) ControllerGetVolume(ctx context.Context, r *csi.ControllerG
 	return &csi.ControllerGetVolumeResponse{Volume: encodeVolume(v), Status: &csi.ControllerGetVolumeResponse_VolumeStatus{}}, nil
 }
 
-// GetCapacity returns the free space of the roomiest share that a class can use.
+// GetCapacity returns the free space of the roomiest share that a class can use. CSI has no word for space
+// that is not known: both numbers are left out then, and a scheduler takes that for none
+// (csiDriver.storageCapacity).
 func (c *Controller) GetCapacity(ctx context.Context, r *csi.GetCapacityRequest) (*csi.GetCapacityResponse, error) {
 	for _, capability := range r.GetVolumeCapabilities() {
 		if _, err := checkCapability(capability); err != nil {
@@ -183,6 +185,9 @@ func (c *Controller) GetCapacity(ctx context.Context, r *csi.GetCapacityRequest)
 	space, err := c.Volumes.Capacity(ctx, shares)
 	if err != nil {
 		return nil, err
+	}
+	if !space.Known() {
+		return &csi.GetCapacityResponse{}, nil
 	}
 	return &csi.GetCapacityResponse{AvailableCapacity: space.Free, MaximumVolumeSize: wrapperspb.Int64(space.Total)}, nil
 }

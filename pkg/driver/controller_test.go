@@ -18,6 +18,7 @@ import (
 // double is what a stand-in for the domain has been called with, and the error it answers with.
 type double struct {
 	calls []any // name and arguments
+	space volume.Space
 	err   error
 }
 
@@ -60,7 +61,7 @@ func (v volumes) Modify(_ context.Context, h volume.Handle, m volume.Mutable) er
 
 func (v volumes) Capacity(_ context.Context, shares []string) (volume.Space, error) {
 	v.calls = append(v.calls, "Capacity", shares)
-	return volume.Space{Total: 100, Free: 40}, v.err
+	return v.space, v.err
 }
 
 // newDouble returns a Controller on a double.
@@ -190,9 +191,12 @@ func TestOtherCalls(t *testing.T) {
 		if class != "" {
 			r.Parameters = map[string]string{"share": class}
 		}
-		space, calls, err := call(t, nil, (*Controller).GetCapacity, r)
-		if err != nil || space.AvailableCapacity != 40 || space.MaximumVolumeSize.GetValue() != 100 || !reflect.DeepEqual(calls, []any{"Capacity", shares}) {
-			t.Errorf("the capacity of %q is %v, %v after %v", class, space, err, calls)
+		for _, known := range []volume.Space{{Total: 100, Free: 40}, {Total: 100}, {}} {
+			d := &double{space: known}
+			space, err := newDouble(d).GetCapacity(t.Context(), r)
+			if err != nil || space.AvailableCapacity != known.Free || space.MaximumVolumeSize.GetValue() != known.Total || (space.MaximumVolumeSize != nil) != known.Known() || !reflect.DeepEqual(d.calls, []any{"Capacity", shares}) {
+				t.Errorf("the capacity of %q is %v, %v after %v", class, space, err, d.calls)
+			}
 		}
 	}
 	_, _, err = call(t, nil, (*Controller).GetCapacity, &csi.GetCapacityRequest{VolumeCapabilities: []*csi.VolumeCapability{block}})

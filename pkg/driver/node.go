@@ -108,7 +108,9 @@ func (n *Node) NodeUnpublishVolume(ctx context.Context, r *csi.NodeUnpublishVolu
 }
 
 // NodeGetVolumeStats says how full a volume is, in bytes and inodes: of its quota where the
-// server has one on the directory, else of the whole share.
+// server has one on the directory, else of the whole share. What the server does not say is left out, as CSI
+// lets us do for inodes; of bytes the unit stays, without a number, since an answer without anything is an
+// error for kubelet (and for csi-sanity).
 func (n *Node) NodeGetVolumeStats(ctx context.Context, r *csi.NodeGetVolumeStatsRequest) (*csi.NodeGetVolumeStatsResponse, error) {
 	if err := volumeID(r.GetVolumeId()); err != nil {
 		return nil, err
@@ -120,8 +122,9 @@ func (n *Node) NodeGetVolumeStats(ctx context.Context, r *csi.NodeGetVolumeStats
 	if err != nil {
 		return nil, err
 	}
-	return &csi.NodeGetVolumeStatsResponse{Usage: []*csi.VolumeUsage{
-		{Unit: csi.VolumeUsage_BYTES, Total: space.Total, Available: space.Free, Used: space.Used},
-		{Unit: csi.VolumeUsage_INODES, Total: space.Inodes, Available: space.InodesFree, Used: space.InodesUsed},
-	}}, nil
+	usage := []*csi.VolumeUsage{{Unit: csi.VolumeUsage_BYTES, Total: space.Total, Available: space.Free, Used: space.Used}}
+	if space.InodesKnown() {
+		usage = append(usage, &csi.VolumeUsage{Unit: csi.VolumeUsage_INODES, Total: space.Inodes, Available: space.InodesFree, Used: space.InodesUsed})
+	}
+	return &csi.NodeGetVolumeStatsResponse{Usage: usage}, nil
 }

@@ -12,12 +12,14 @@ import (
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/mooring-csi/mooring/pkg/volume"
+	"google.golang.org/protobuf/proto"
 )
 
 // publisher is the domain of a node. It notes what it is called with and answers with one error.
 type publisher struct {
 	calls      []any
 	conditions []volume.Condition
+	space      volume.Space
 	err        error
 }
 
@@ -33,7 +35,7 @@ func (p *publisher) Unpublish(_ context.Context, id, target string) error {
 
 func (p *publisher) Usage(_ context.Context, id, path string) (volume.Space, error) {
 	p.calls = append(p.calls, "Usage", id, path)
-	return volume.Space{Total: 10, Free: 3, Used: 6, Inodes: 20, InodesFree: 5, InodesUsed: 15}, p.err
+	return p.space, p.err
 }
 
 func (p *publisher) Volume(_ context.Context, id, path string) ([]volume.Condition, error) {
@@ -121,17 +123,28 @@ func TestUndo(t *testing.T) {
 	}
 }
 
+// TestStats has servers that say how much they have, and such that do not.
 func TestStats(t *testing.T) {
-	r, err := newNode(&publisher{}).NodeGetVolumeStats(context.Background(), &csi.NodeGetVolumeStatsRequest{VolumeId: id, VolumePath: "/pod"})
-	if err != nil || len(r.Usage) != 2 {
-		t.Fatalf("the usage is %v, %v", r, err)
+	bytes := func(total, free, used int64) *csi.VolumeUsage {
+		return &csi.VolumeUsage{Unit: csi.VolumeUsage_BYTES, Total: total, Available: free, Used: used}
 	}
-	b, i := r.Usage[0], r.Usage[1]
-	if b.Unit != csi.VolumeUsage_BYTES || b.Total != 10 || b.Available != 3 || b.Used != 6 {
-		t.Errorf("in bytes it is %v", b)
+	inodes := func(total, free, used int64) *csi.VolumeUsage {
+		return &csi.VolumeUsage{Unit: csi.VolumeUsage_INODES, Total: total, Available: free, Used: used}
 	}
-	if i.Unit != csi.VolumeUsage_INODES || i.Total != 20 || i.Available != 5 || i.Used != 15 {
-		t.Errorf("in inodes it is %v", i)
+	for name, c := range map[string]struct {
+		space volume.Space
+		want  []*csi.VolumeUsage
+	}{
+		"all":     {volume.Space{Total: 10, Free: 3, Used: 6, Inodes: 20, InodesFree: 5, InodesUsed: 15}, []*csi.VolumeUsage{bytes(10, 3, 6), inodes(20, 5, 15)}},
+		"full":    {volume.Space{Total: 10, Used: 10, Inodes: 20, InodesUsed: 20}, []*csi.VolumeUsage{bytes(10, 0, 10), inodes(20, 0, 20)}},
+		"bytes":   {volume.Space{Total: 10, Free: 3, Used: 6}, []*csi.VolumeUsage{bytes(10, 3, 6)}},
+		"inodes":  {volume.Space{Inodes: 20, InodesFree: 5, InodesUsed: 15}, []*csi.VolumeUsage{{Unit: csi.VolumeUsage_BYTES}, inodes(20, 5, 15)}},
+		"nothing": {volume.Space{}, []*csi.VolumeUsage{{Unit: csi.VolumeUsage_BYTES}}},
+	} {
+		r, err := newNode(&publisher{space: c.space}).NodeGetVolumeStats(context.Background(), &csi.NodeGetVolumeStatsRequest{VolumeId: id, VolumePath: "/pod"})
+		if err != nil || !proto.Equal(r, &csi.NodeGetVolumeStatsResponse{Usage: c.want}) {
+			t.Errorf("%s: the usage is %v, %v", name, r, err)
+		}
 	}
 }
 

@@ -125,8 +125,8 @@ var (
 	shareUp         = prometheus.NewDesc("mooring_share_up", "1 for each share that could be used when the controller looked at it last, 0 for one that could not.", []string{"share"}, nil)
 	shareFault      = prometheus.NewDesc("mooring_share_fault", "1 for the reason for which the controller could not write to the share when it tried last (DiskFailing, ReadOnlyServer, ShareFull, AccessDenied, SlowResponses), 0 for each other; not there where it has not tried.", []string{"share", "reason"}, nil)
 	shareTook       = prometheus.NewDesc("mooring_share_response_seconds", "Time until the share said how full it is when the controller looked at it last.", []string{"share"}, nil)
-	shareCapacity   = prometheus.NewDesc("mooring_share_capacity_bytes", "Size of the share's file system, or of the quota on it.", []string{"share"}, nil)
-	shareFree       = prometheus.NewDesc("mooring_share_free_bytes", "What of that is free for everybody.", []string{"share"}, nil)
+	shareCapacity   = prometheus.NewDesc("mooring_share_capacity_bytes", "Size of the share's file system, or of the quota on it; not there where the server does not say.", []string{"share"}, nil)
+	shareFree       = prometheus.NewDesc("mooring_share_free_bytes", "What of that is free for everybody; not there where the server does not say.", []string{"share"}, nil)
 	shareInodes     = prometheus.NewDesc("mooring_share_inodes", "How many files and directories the file system can have; not there where the server does not count them.", []string{"share"}, nil)
 	shareInodesFree = prometheus.NewDesc("mooring_share_inodes_free", "How many more of them it can take.", []string{"share"}, nil)
 )
@@ -157,9 +157,11 @@ func (s shares) Collect(ch chan<- prometheus.Metric) {
 		}
 		gauge(shareUp, 1, v.Share)
 		gauge(shareTook, v.Took.Seconds(), v.Share)
-		gauge(shareCapacity, float64(v.Space.Total), v.Share)
-		gauge(shareFree, float64(v.Space.Free), v.Share)
-		if v.Space.Inodes > 0 {
+		if v.Space.Known() {
+			gauge(shareCapacity, float64(v.Space.Total), v.Share)
+			gauge(shareFree, float64(v.Space.Free), v.Share)
+		}
+		if v.Space.InodesKnown() {
 			gauge(shareInodes, float64(v.Space.Inodes), v.Share)
 			gauge(shareInodesFree, float64(v.Space.InodesFree), v.Share)
 		}

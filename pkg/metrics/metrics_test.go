@@ -76,6 +76,7 @@ func TestMetrics(t *testing.T) {
 		return []jobs.Seen{
 			{Share: "nas1", Up: true, Took: 500 * time.Millisecond, Space: volume.Space{Total: 100, Free: 40, Inodes: 10, InodesFree: 3}, Beat: time.Now()},
 			{Share: "nas2", Up: true, Space: volume.Space{Total: 100}},
+			{Share: "silent", Up: true},
 			{Share: "nas3", Beat: time.Now()},
 			{Share: "nas4", Fault: volume.Condition{Reason: volume.DiskFailing}, Beat: time.Now()},
 		}
@@ -138,6 +139,7 @@ func TestMetrics(t *testing.T) {
 	}
 	for _, line := range []string{
 		`mooring_trash_overdue_timestamp_seconds{share="10.0.0.1:/x"}`, `mooring_share_inodes{share="nas2"}`,
+		`mooring_share_capacity_bytes{share="silent"}`, `mooring_share_free_bytes{share="silent"}`,
 		`mooring_share_free_bytes{share="nas3"}`, `mooring_share_response_seconds{share="nas3"}`,
 		`mooring_share_fault{reason="DiskFailing",share="nas2"}`, `mooring_share_fault{reason="DiskFailing",share="nas3"}`,
 	} {

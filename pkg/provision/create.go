@@ -257,13 +257,21 @@ func admit(ctx context.Context, sh *share.Share, w volume.Wish, key string) erro
 		return nil
 	}
 	space, err := sh.Space(ctx)
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case w.Capacity.Required > space.Total:
-		return volume.Errorf(volume.ErrOutOfRange, "share %s has %d bytes in all, and %d are asked for", def, space.Total, w.Capacity.Required)
-	case w.Capacity.Required > space.Free:
-		return volume.Errorf(volume.ErrFull, "share %s has %d bytes free, and %d are asked for: free some, or say capacity: unchecked in the class", def, space.Free, w.Capacity.Required)
+	}
+	return room(def, space, w.Capacity.Required)
+}
+
+// room refuses a volume for which there is no room, or nobody knows.
+func room(def volume.Share, space volume.Space, required int64) error {
+	switch {
+	case !space.Known():
+		return volume.Errorf(volume.ErrConflict, "the server of share %s does not say how much space it has, and the class has capacity: checked: say capacity: unchecked in the class", def)
+	case required > space.Total:
+		return volume.Errorf(volume.ErrOutOfRange, "share %s has %d bytes in all, and %d are asked for", def, space.Total, required)
+	case required > space.Free:
+		return volume.Errorf(volume.ErrFull, "share %s has %d bytes free, and %d are asked for: free some, or say capacity: unchecked in the class", def, space.Free, required)
 	}
 	return nil
 }

@@ -212,3 +212,14 @@ func TestIDWithVolume(t *testing.T) {
 		t.Error("it has no id")
 	}
 }
+
+// TestRoom asks for room on shares that have it, that do not, and that do not say.
+func TestRoom(t *testing.T) {
+	for space, want := range map[volume.Space]error{
+		{Total: 10, Free: 5}: nil, {Total: 10, Free: 4}: volume.ErrFull, {Total: 4, Free: 4}: volume.ErrOutOfRange, {}: volume.ErrConflict,
+	} {
+		if err := room(volume.Share{Name: "nas1"}, space, 5); !errors.Is(err, want) || want != nil && !strings.Contains(err.Error(), "nas1") {
+			t.Errorf("on %+v: %v, want %v", space, err, want)
+		}
+	}
+}

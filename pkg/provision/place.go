@@ -62,7 +62,8 @@ func (a *access) nested(def volume.Share) error {
 }
 
 // place chooses the share: the one where the volume's record is already, or else the one
-// with the most free space of those that answer.
+// with the most free space of those that answer. One that does not say how much it has is taken if all
+// others are full.
 func (a *access) place(ctx context.Context, names []string, key string) (string, error) {
 	if len(names) == 1 {
 		return names[0], nil
@@ -103,7 +104,7 @@ func (a *access) place(ctx context.Context, names []string, key string) (string,
 				return l.name, nil
 			case l.err != nil:
 				errs = append(errs, l.err)
-			case best.name == "" || cmp.Or(cmp.Compare(l.space.Free, best.space.Free), strings.Compare(best.name, l.name)) > 0:
+			case best.name == "" || cmp.Or(l.space.Roomier(best.space), strings.Compare(best.name, l.name)) > 0:
 				best = l
 			}
 			continue
@@ -137,7 +138,7 @@ func has(ctx context.Context, sh *share.Share, key string) (bool, error) {
 const placePatience = 5 * time.Second
 
 // Capacity returns the space of the share where a volume of a class with these parameters
-// can be largest, or of the roomiest of all where the class names none.
+// can be largest, or of the roomiest of all where the class names none. It need not be known.
 func (v *Volumes) Capacity(ctx context.Context, shares []string) (volume.Space, error) {
 	if len(shares) == 0 {
 		shares = []string{"*"}

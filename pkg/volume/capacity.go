@@ -3,6 +3,7 @@
 package volume
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"math/bits"
@@ -46,26 +47,54 @@ func (c Capacity) String() string {
 	return fmt.Sprintf("%d to %d bytes", c.Required, c.Limit)
 }
 
-// Space is what statfs(2) says of a file system, in bytes and inodes.
+// Space is what statfs(2) says of a file system, in bytes and inodes. Total 0: the bytes are not known.
+// Inodes 0: the inodes are not.
 type Space struct {
 	Total, Free, Used              int64 // Free: to unprivileged users
 	Inodes, InodesFree, InodesUsed int64
 }
 
-// NewSpace converts the counts of statfs(2): blocks of so many bytes, in all, free, and free
-// to the unprivileged; inodes in all and free. Servers answer nonsense for what they do not
-// count (more free than there is, all bits set): no number here is negative for that.
-func NewSpace(block int64, blocks, free, available, inodes, inodesFree uint64) Space {
-	return Space{
-		Total: times(blocks, block), Free: times(available, block), Used: times(blocks-min(free, blocks), block),
-		Inodes: times(inodes, 1), InodesFree: times(inodesFree, 1), InodesUsed: times(inodes-min(inodesFree, inodes), 1),
+// Known reports whether the server says how many bytes there are.
+func (s Space) Known() bool { return s.Total > 0 }
+
+// InodesKnown reports whether the server counts inodes.
+func (s Space) InodesKnown() bool { return s.Inodes > 0 }
+
+// Roomier compares what is free in s and in o: +1 if there is more in s. What is not known is less than
+// something, and more than nothing.
+func (s Space) Roomier(o Space) int {
+	switch {
+	case s.Known() == o.Known():
+		return cmp.Compare(s.Free, o.Free)
+	case !s.Known():
+		return -o.Roomier(s)
+	case s.Free > 0:
+		return +1
 	}
+	return -1
 }
 
-// times returns n*unit, or the largest number where that is more.
-func times(n uint64, unit int64) int64 {
-	if high, low := bits.Mul64(n, uint64(unit)); high == 0 && low <= math.MaxInt64 {
-		return int64(low)
+// NewSpace converts the counts of statfs(2): blocks of so many bytes, in all, free, and free
+// to the unprivileged; inodes in all and free. It decides what is known. Servers answer nonsense for what
+// they do not count: nothing at all, more free than there is, all bits set.
+func NewSpace(block int64, blocks, free, available, inodes, inodesFree uint64) Space {
+	var s Space
+	if total, ok := times(blocks, block); ok && total > 0 && free <= blocks && available <= blocks {
+		s.Total = total
+		s.Free, _ = times(available, block)
+		s.Used, _ = times(blocks-free, block)
 	}
-	return math.MaxInt64
+	if total, ok := times(inodes, 1); ok && inodesFree <= inodes {
+		s.Inodes, s.InodesFree, s.InodesUsed = total, int64(inodesFree), int64(inodes-inodesFree)
+	}
+	return s
+}
+
+// times returns n*unit, if that is a number.
+func times(n uint64, unit int64) (int64, bool) {
+	if unit <= 0 {
+		return 0, false
+	}
+	high, low := bits.Mul64(n, uint64(unit))
+	return int64(low), high == 0 && low <= math.MaxInt64
 }

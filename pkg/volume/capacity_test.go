@@ -51,13 +51,40 @@ func TestNewSpace(t *testing.T) {
 		want                                        Space
 	}{
 		{4096, 10, 4, 3, 100, 60, Space{Total: 40960, Free: 12288, Used: 24576, Inodes: 100, InodesFree: 60, InodesUsed: 40}},
+		{4096, 10, 0, 0, 100, 0, Space{Total: 40960, Used: 40960, Inodes: 100, InodesUsed: 100}}, // full, which is known
+		{4096, 10, 10, 10, 1, 1, Space{Total: 40960, Free: 40960, Inodes: 1, InodesFree: 1}},
 		{4096, 0, 0, 0, 0, 0, Space{}},
-		{1, 10, 11, 11, 0, 7, Space{Total: 10, Free: 11, InodesFree: 7}},
-		{4096, all, all, all, all, all, Space{Total: most, Free: most, Inodes: most, InodesFree: most}},
-		{1 << 20, 1 << 43, 0, 1, 1 << 63, 0, Space{Total: most, Free: 1 << 20, Used: most, Inodes: most, InodesUsed: most}},
+		{1, 10, 11, 10, 7, 7, Space{Inodes: 7, InodesFree: 7}},
+		{1, 10, 10, 11, 0, 7, Space{}},
+		{1 << 20, 10, 4, all >> 20, 100, 60, Space{Inodes: 100, InodesFree: 60, InodesUsed: 40}}, // -1 byte
+		{4096, 10, 4, 3, 2, all, Space{Total: 40960, Free: 12288, Used: 24576}},                  // CephFS by NFS-Ganesha
+		{4096, all, all, all, all, all, Space{}},
+		{4096, all, 0, 0, all, 0, Space{}},
+		{1 << 20, 1 << 43, 0, 1, 1 << 63, 0, Space{}},
+		{0, 10, 4, 3, 0, 0, Space{}},
+		{-1, 10, 4, 3, 0, 0, Space{}},
+		{1, most, 0, 0, most, most, Space{Total: most, Used: most, Inodes: most, InodesFree: most}},
 	} {
 		if got := NewSpace(c.block, c.blocks, c.free, c.available, c.inodes, c.inodesFree); got != c.want {
 			t.Errorf("%+v is %+v", c, got)
+		} else if got.Known() != (c.want.Total > 0) || got.InodesKnown() != (c.want.Inodes > 0) {
+			t.Errorf("%+v: known: %v, and inodes %v", c, got.Known(), got.InodesKnown())
+		}
+	}
+}
+
+// TestRoomier has spaces in order.
+func TestRoomier(t *testing.T) {
+	order := []Space{{Total: 10}, {}, {Total: 10, Free: 1}, {Total: 5, Free: 2}}
+	for i, s := range order {
+		for j, o := range order {
+			want := 0
+			if i != j {
+				want = 2*min(1, max(0, i-j)) - 1
+			}
+			if got := s.Roomier(o); got != want {
+				t.Errorf("%+v to %+v is %d, want %d", s, o, got, want)
+			}
 		}
 	}
 }
