@@ -142,7 +142,7 @@ func TestSparseIsQuick(t *testing.T) {
 		must(t, f.Close())
 		c := &Copy{Workers: 8}
 		asked := counted(t, client, c)
-		if asked.Total() > 40 || asked.Bytes != 0 {
+		if asked.Total() > 41 || asked.Bytes != 0 { // with a small COPY that shows who copies
 			t.Errorf("%s: %d bytes through the client: %s", export, asked.Bytes, asked)
 		}
 		var st unix.Stat_t

@@ -6,7 +6,7 @@ import "golang.org/x/sys/unix"
 
 // NFSv3 has 32 bits without a sign for the seconds of a time (RFC 1813, section 2.5, nfstime3): 1970 to
 // 2106. Linux sets what is nearest to a time that does not fit, and reports success. A server that has one
-// on its disk sends its lower 32 bits (knfsd, NFS-Ganesha 4.3): what is from before 1970 is shown as from
+// on its disk sends its lower 32 bits (knfsd): what is from before 1970 is shown as from
 // after 2038. A copy gets what is shown.
 
 // times gives a copy the times of its source, and counts it as lost if it does not have them then.
