@@ -51,6 +51,8 @@ func anywhere() []Trouble {
 			"The server may be in the grace period after a restart (up to 90 seconds), or its disk hangs. Try again; look at the server's log.", "@dmesg | tail"},
 		{"disk-failed", Fail, "The server reports an error of its file system, or of the disk.",
 			"Look for errors of the disk on the server; the file system may have been shut down. Know what the disk has before you restart anything.", "@dmesg | tail"},
+		{"unknown-error", Fail, "The server answers with an error that this NFS client does not know. NFS-Ganesha before 9.11 does, by NFS 4.1 and 4.2, where the client is Linux 6.19 or newer (nfs-ganesha#1385).",
+			"Set nfsvers=4.0 in the share's mountOptions; or turn delegations of directories off on all nodes and the controller's machine, in /etc/modprobe.d too (options nfsv4 directory_delegations=N); or run a newer Ganesha.", "echo N >/sys/module/nfsv4/parameters/directory_delegations"},
 		{"failed", Fail, "It failed in another way, as the finding says.",
 			"Look at this machine's log and the server's at that time.", "@dmesg | tail"},
 	}

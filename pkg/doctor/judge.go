@@ -236,6 +236,8 @@ func (s *sheet) failure(id, step string, f *Facts) {
 		s.trouble(id, "late", "%s", failure.Message)
 	case failure.Errno == unix.EIO:
 		s.trouble(id, "disk-failed", "%s", failure.Message)
+	case failure.Errno == unix.EREMOTEIO:
+		s.trouble(id, "unknown-error", "%s", failure.Message)
 	default:
 		s.trouble(id, "failed", "%s", failure.Message)
 	}

@@ -87,6 +87,8 @@ func TestJudge(t *testing.T) {
 		{"quota", fails(stepWrite, unix.EDQUOT), by("4.2"), skips("fail quota")},
 		{"no disk", fails(stepWrite, unix.EIO), by("4.2"), skips("fail disk-failed")},
 		{"no disk to ask", fails(stepSpace, unix.EIO), by("4.2"), map[string]string{"space": "fail disk-failed", "inodes": "skip"}},
+		{"an error that the client does not know", fails(stepWrite, unix.EREMOTEIO), by("4.2"), skips("fail unknown-error")},
+		{"the same at once", fails(stepOpen, unix.EREMOTEIO), by("4.2"), skips("fail unknown-error", "identity", "skip", "latency", "skip", "space", "skip", "inodes", "skip")},
 		{"grace", late(stepWrite), by("4.2"), skips("fail late")},
 		{"not removed", fails(stepClose, unix.EACCES), by("4.2"), map[string]string{"writable": "fail failed"}},
 		{"squashed", func(f *Facts) { f.Owner = [2]uint32{65534, 65534}; f.failed(stepOwn, unix.EPERM) }, by("4.2"), map[string]string{"root": "warn squashed", "owners": "skip"}},

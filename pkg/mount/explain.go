@@ -39,6 +39,7 @@ const (
 	NoGSSHandler Cause = "no-gssd" // here
 	NoContext    Cause = "no-context"
 	AsksMore     Cause = "asks-more"
+	UnknownError Cause = "unknown-error" // EREMOTEIO: the server's error is none of NFS's, or not of this version
 )
 
 // causes are what mount(8) and mount.nfs (nfs-utils) say, what it means and what to do,
@@ -60,6 +61,7 @@ var causes = []struct {
 	{"not a directory", NotDirectory, volume.ErrConflict, "the path is not a directory on the server: correct the share's path"},
 	{"Stale file handle", Stale, volume.ErrUnavailable, "the server's export was made anew or its disk is not mounted: check the export on the server"},
 	{"Input/output error", DiskFailed, volume.ErrUnavailable, "the server reports an input/output error: the file system of the export, or its disk, has failed: look there with dmesg"},
+	{"Remote I/O error", UnknownError, volume.ErrUnavailable, "the server answers with an error that this NFS client does not know: most likely it is NFS-Ganesha before 9.11, mounted by NFS 4.1 or 4.2 from Linux 6.19 or newer (nfs-ganesha#1385): set nfsvers=4.0 for the share, or the kernel's nfsv4.directory_delegations=N on the nodes and the controller's machine, or run a newer Ganesha"},
 	{"Connection refused", Refused, volume.ErrUnavailable, "the server is up but no NFS service listens: start it there, or open port 2049"},
 	{"No route to host", Unreachable, volume.ErrUnavailable, "the server cannot be reached from here: check address, route and firewall"},
 	{"Network is unreachable", Unreachable, volume.ErrUnavailable, "the server cannot be reached from here: check address and route"},

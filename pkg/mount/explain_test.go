@@ -48,6 +48,7 @@ func TestExplain(t *testing.T) {
 		{"mount: /x: must be superuser to use mount.", volume.ErrRefused, "CAP_SYS_ADMIN"},
 		{"mount.nfs: mount system call failed for /mnt", volume.ErrUnavailable, "dmesg"},
 		{"mount.nfs: Input/output error", volume.ErrUnavailable, "its disk, has failed"},
+		{"mount.nfs: Remote I/O error for 10.0.0.1:/x on /mnt", volume.ErrUnavailable, "nfsvers=4.0"},
 		{"mount.nfs: something new", volume.ErrUnavailable, "exit status 32"},
 		{"", volume.ErrUnavailable, "exit status 32"},
 	} {

@@ -97,6 +97,10 @@ func (h *Health) ask(ctx context.Context, e mount.Entry) []volume.Condition {
 		return []volume.Condition{{Severity: volume.Inaccessible, Reason: volume.DiskFailing,
 			Message: fmt.Sprintf("%s: the server reports an input/output error: its disk has failed, or its file system has shut down after an error: look there with dmesg, and mend the disk before anything is restarted", e.Source)}}
 	}
+	if errors.Is(err, unix.EREMOTEIO) {
+		return []volume.Condition{{Severity: volume.Inaccessible, Reason: volume.FileSystemError,
+			Message: fmt.Sprintf("%s: the server answers with an error that this NFS client does not know: most likely it is NFS-Ganesha before 9.11, mounted by NFS 4.1 or 4.2 from Linux 6.19 or newer (nfs-ganesha#1385): set nfsvers=4.0 for the share, or the kernel's nfsv4.directory_delegations=N on the nodes, or run a newer Ganesha", e.Source)}}
+	}
 	if isErrno(err) {
 		return []volume.Condition{{Severity: volume.Inaccessible, Reason: volume.FileSystemError,
 			Message: fmt.Sprintf("%s: %v: look at the server's log", e.Source, err)}}

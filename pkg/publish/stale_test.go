@@ -173,3 +173,15 @@ func TestReasons(t *testing.T) {
 	_, err := n.Health.Volume(context.Background(), "nas1/v1", "relative")
 	n.refused("a relative path", err, volume.ErrInvalid)
 }
+
+// TestUnknownError has a server answer what Linux does not know, as NFS-Ganesha does: what to do is said.
+func TestUnknownError(t *testing.T) {
+	n := newNode(t)
+	n.must(n.publish("a", nil))
+	n.probes.mounts[n.at("pods/a")] = unix.EREMOTEIO
+	conditions, err := n.Health.Volume(t.Context(), "nas1/v1", n.at("pods/a"))
+	n.must(err)
+	if len(conditions) != 1 || !strings.Contains(conditions[0].Message, "nfsvers=4.0") {
+		t.Errorf("it says %+v", conditions)
+	}
+}

@@ -249,6 +249,8 @@ func classify(err error) (advice string, kind error) {
 		return ": the export was made anew, or its disk is not mounted on the server or gives errors: look there with dmesg; the share is mounted again at the next try", volume.ErrUnavailable
 	case unix.EIO: // softerr has ETIMEDOUT for a server that is silent (nfs(5))
 		return ": the server reports an input/output error: its disk or file system has failed: look there with dmesg", volume.ErrUnavailable
+	case unix.EREMOTEIO: // Linux has it for an NFSv4 error that it does not know (nfs4_stat_to_errno)
+		return ": the server answers with an error that this NFS client does not know: most likely it is NFS-Ganesha before 9.11, mounted by NFS 4.1 or 4.2 from Linux 6.19 or newer (nfs-ganesha#1385): set nfsvers=4.0 for the share, or the kernel's nfsv4.directory_delegations=N on the nodes and the controller's machine, or run a newer Ganesha", volume.ErrUnavailable
 	case unix.ETIMEDOUT, unix.ECONNREFUSED, unix.ECONNRESET, unix.EHOSTDOWN, unix.EHOSTUNREACH, unix.ENETUNREACH:
 		return ": the server does not answer: check that it runs and that port 2049 is reachable from here", volume.ErrUnavailable
 	case unix.ELOOP, unix.ENOTDIR:

@@ -149,7 +149,8 @@ func TestErrors(t *testing.T) {
 		unix.EACCES: {volume.ErrRefused, "no_root_squash"}, unix.EPERM: {volume.ErrRefused, "no_root_squash"},
 		unix.EROFS: {volume.ErrRefused, "error of its disk"}, unix.ENOSPC: {volume.ErrFull, "empty the trash"},
 		unix.EDQUOT: {volume.ErrFull, "quota"}, unix.ETIMEDOUT: {volume.ErrUnavailable, "2049"},
-		unix.EIO: {volume.ErrUnavailable, "its disk or file system has failed"}, unix.EHOSTDOWN: {volume.ErrUnavailable, "2049"},
+		unix.EREMOTEIO: {volume.ErrUnavailable, "nfsvers=4.0"},
+		unix.EIO:       {volume.ErrUnavailable, "its disk or file system has failed"}, unix.EHOSTDOWN: {volume.ErrUnavailable, "2049"},
 		unix.ELOOP: {volume.ErrConflict, "symbolic link"}, unix.ENOTDIR: {volume.ErrConflict, "remove it"},
 		unix.EXDEV: {volume.ErrConflict, "of its own"}, unix.ENAMETOOLONG: {volume.ErrInvalid, "name"},
 		unix.ENOENT: {volume.ErrBusy, "try again"}, unix.ESTALE: {volume.ErrBusy, "try again"}, // of one file, not of the share
