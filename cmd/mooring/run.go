@@ -187,7 +187,7 @@ func openPool(o options, source *config.Source, mounter metrics.Mounter, servers
 	}
 	shares := pool.New(source.Current, poolMounter, dir, pool.Options{
 		Share: share.Options{Maker: maker, LaidOut: laidOut}, Given: o.sharesDir, OwnClient: o.hostNetwork,
-		Check: servers.Answers,
+		Check: servers.Answers, Table: mounter.Table,
 	})
 	table, err := mounter.Table()
 	if err != nil {
@@ -224,7 +224,7 @@ func newController(ctx context.Context, background *sync.WaitGroup, o options, s
 	service := provision.New(shares, purger, copier, watcher.Fault)
 	m.Trash(purger.Status)
 	m.Copies(copier.Status)
-	m.Shares(shares.Opened, watcher.Status)
+	m.Shares(shares.Opened, shares.Versions, watcher.Status)
 	background.Go(func() { watcher.Run(ctx) })
 	background.Go(func() { purger.Run(ctx) })
 	background.Go(func() { copier.Run(ctx) })

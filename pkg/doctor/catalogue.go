@@ -52,7 +52,7 @@ func anywhere() []Trouble {
 		{"disk-failed", Fail, "The server reports an error of its file system, or of the disk.",
 			"Look for errors of the disk on the server; the file system may have been shut down. Know what the disk has before you restart anything.", "@dmesg | tail"},
 		{"unknown-error", Fail, "The server answers with an error that this NFS client does not know. NFS-Ganesha before 9.11 does, by NFS 4.1 and 4.2, where the client is Linux 6.19 or newer (nfs-ganesha#1385).",
-			"Set nfsvers=4.0 in the share's mountOptions; or turn delegations of directories off on all nodes and the controller's machine, in /etc/modprobe.d too (options nfsv4 directory_delegations=N); or run a newer Ganesha.", "echo N >/sys/module/nfsv4/parameters/directory_delegations"},
+			"If the server is NFS-Ganesha before 9.11 (nfs-ganesha#1385): set nfsvers=4.0 in the share's mountOptions; or turn delegations of directories off on all nodes and the controller's machine, in /etc/modprobe.d too (options nfsv4 directory_delegations=N); or run a newer Ganesha. Else look at the server's log.", "echo N >/sys/module/nfsv4/parameters/directory_delegations"},
 		{"failed", Fail, "It failed in another way, as the finding says.",
 			"Look at this machine's log and the server's at that time.", "@dmesg | tail"},
 	}
@@ -116,6 +116,10 @@ func serverChecks() []Check {
 		{"path", "path is there", "what the mount says", "The directory has to be there before it can be mounted.", []Trouble{
 			{"no-path", Fail, "There is no such directory on the server, or none beneath an export.",
 				"Make it on the server, or correct the share's path. With an export that says fsid=0, NFS 4's paths begin below that.", "@mkdir -p {path}"},
+			{"other-root", Fail, "NFS 4 has it by another path: the server's NFSv4 root is another directory than that of its file system (an export with fsid=0). Without nfsvers nodes mount by NFS 3, and the controller is refused.",
+				"Register the path {v4path}. To use NFS 3 on purpose, without CLONE and COPY, set nfsvers=3 in the share's mountOptions.", "@exportfs -v"},
+			{"other-path", Fail, "NFS 3 finds it, and NFS 4 does not. Without nfsvers nodes mount by NFS 3, and the controller is refused.",
+				"Register the path as NFS 4 has it: as it is below the export with fsid=0 (Linux), or as the export's Pseudo says (NFS-Ganesha). To use NFS 3 on purpose, without CLONE and COPY, set nfsvers=3 in the share's mountOptions.", "@exportfs -v"},
 			{"not-directory", Fail, "It is a file.", "Correct the share's path.", "@ls -ld {path}"},
 		}},
 		{"mounts", "mounts", "a mount with the share's options, and those that the controller adds", "What the driver mounts, it mounts so.", append(mountTroubles(),

@@ -52,6 +52,8 @@ type answer struct {
 	Mount    mounted            `json:"mount"`
 	Facts    *Facts             `json:"facts,omitempty"`
 	Versions map[string]mounted `json:"versions,omitempty"`
+	// V4Path is by which path NFS 4 has what NFS 3 has by the share's, where that is another.
+	V4Path string `json:"v4path,omitempty"`
 }
 
 // mounted is how a mount ended.
@@ -98,7 +100,7 @@ func (r request) do(now func() time.Time) (a answer, err error) {
 		return a, err
 	}
 	if r.Versions != nil {
-		a.Versions = r.byVersion(kernel)
+		r.byVersion(kernel, &a)
 		return a, nil
 	}
 	if a.Mount = mountAt(kernel, r.spec()); a.Mount.Error != "" {
@@ -181,8 +183,10 @@ func (r request) given() mounted {
 
 // byVersion mounts by each version, without locks: whether the lock services are there is
 // another question.
-func (r request) byVersion(kernel *mount.Kernel) map[string]mounted {
-	all := map[string]mounted{}
+func (r request) byVersion(kernel *mount.Kernel, a *answer) {
+	a.Versions = map[string]mounted{}
+	var old directory // as NFS 3 has it
+	var seen bool
 	for _, version := range r.Versions {
 		s := r.spec()
 		s.Options = volume.MergeMountOptions(s.Options, []string{"nfsvers=" + version})
@@ -191,11 +195,16 @@ func (r request) byVersion(kernel *mount.Kernel) map[string]mounted {
 		}
 		m := mountAt(kernel, s)
 		if m.Error == "" {
+			if version == "3" {
+				old, seen = directoryAt(s.Target)
+			}
 			_ = mount.Detach(s.Target)
 		}
-		all[version] = m
+		a.Versions[version] = m
 	}
-	return all
+	if seen && otherRoot(a.Versions) {
+		a.V4Path = r.pathByV4(kernel, old)
+	}
 }
 
 // mountPoint returns a directory for a child to mount at, where nobody else sees it. Nothing is

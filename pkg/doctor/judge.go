@@ -87,16 +87,18 @@ func (c *call) judgeExport() {
 }
 
 // judgeMount says how the mount ended, under the check that its cause belongs to.
-func (c *call) judgeMount(byVersion map[string]mounted) {
+func (c *call) judgeMount(a answer) {
 	if c.mount.Error == "" {
 		c.judgeExport()
-		c.ok("path", "%s is a directory", c.v.def.Path)
+		if !c.judgeRoot(a) {
+			c.ok("path", "%s is a directory", c.v.def.Path)
+		}
 		c.ok("mounts", "by NFS %s, in %s", c.mount.version(), short(c.mount.Took))
 		return
 	}
 	cause := c.mount.Cause
 	// Without a version in the options, mount.nfs goes down to NFSv3, and tells how that failed.
-	if newest := byVersion["4.2"]; cause == mount.NoStatd && !c.v.wantsV3() && newest.Error != "" {
+	if newest := a.Versions["4.2"]; cause == mount.NoStatd && !c.v.wantsV3() && newest.Error != "" {
 		cause = newest.Cause
 	}
 	e, covered := covering(c.exports, c.v.def.Path)
@@ -109,6 +111,9 @@ func (c *call) judgeMount(byVersion map[string]mounted) {
 		c.skip("path", "%s", notExported)
 	case cause == mount.NoPath:
 		c.judgeExport()
+		if c.judgeRoot(a) {
+			break
+		}
 		c.trouble("path", "no-path", "the server has no %s: %s", c.v.def.Path, c.mount.Error)
 	case cause == mount.NotDirectory:
 		c.judgeExport()
@@ -140,10 +145,10 @@ func (s *sheet) judgePlace(def volume.Share, nested func(volume.Share) error) {
 }
 
 // judgeVersions says by which versions the share can be mounted.
-func (c *call) judgeVersions(byVersion map[string]mounted) {
+func (c *call) judgeVersions(a answer) {
 	var works, not, untried []string
 	for _, v := range versions() {
-		switch m, tried := byVersion[v]; {
+		switch m, tried := a.Versions[v]; {
 		case !tried:
 			untried = append(untried, v)
 		case m.Error == "":
@@ -168,6 +173,12 @@ func (c *call) judgeVersions(byVersion map[string]mounted) {
 		detail += "; " + list(untried) + " was not tried"
 	}
 	switch {
+	case otherRoot(a.Versions):
+		detail := fmt.Sprintf("by 3; by %s the server speaks, and has no such path", list(notFoundBy(a.Versions)))
+		if a.V4Path != "" {
+			detail = fmt.Sprintf("by 3, and by %s as %s", list(notFoundBy(a.Versions)), a.V4Path)
+		}
+		c.ok("versions", "%s", detail)
 	case slices.Contains(works, "4.2"):
 		if now := c.mount.version(); now != "" && now != "4.2" {
 			detail += fmt.Sprintf("; it is mounted by %s, so CLONE, COPY, attributes and holes are not used", now)

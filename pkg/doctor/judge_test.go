@@ -172,6 +172,7 @@ func TestJudgeMount(t *testing.T) {
 	theirs := []probe.Export{{Path: "/exports"}, {Path: "/other"}}
 	failed := func(cause mount.Cause) mounted { return mounted{Cause: cause, Error: "as mount says"} }
 	works := map[string]mounted{"3": by("3"), "4.0": by("4.0"), "4.1": by("4.1"), "4.2": by("4.2")}
+	pathBy3 := map[string]mounted{"3": by("3"), "4.0": failed(mount.NoVersion), "4.1": failed(mount.NoPath), "4.2": failed(mount.NoPath)}
 	for _, c := range []struct {
 		name      string
 		exports   []probe.Export
@@ -181,26 +182,32 @@ func TestJudgeMount(t *testing.T) {
 		byVersion map[string]mounted
 		want      map[string]string
 		says      string
+		v4path    string
 	}{
-		{"well", ours, false, nil, by("4.2"), works, nil, "by 3, 4.0, 4.1 and 4.2"},
-		{"beneath an export", all, false, nil, by("4.2"), works, nil, "it lies in /, which is exported to everybody"},
-		{"beneath a root of fsid=0", theirs, false, nil, by("4.2"), works, nil, "and yet it can be mounted"},
-		{"by less", ours, false, []string{"nfsvers=3"}, by("3"), works, nil, "it is mounted by 3"},
-		{"only 3", ours, false, nil, by("3"), map[string]mounted{"3": by("3"), "4.0": failed(mount.NoVersion), "4.1": failed(mount.NoVersion), "4.2": failed(mount.NoVersion)}, map[string]string{"versions": "warn only-3"}, "not by 4.0, 4.1 and 4.2"},
-		{"no 4.2", ours, false, nil, by("4.1"), map[string]mounted{"4.0": by("4.0"), "4.1": by("4.1"), "4.2": failed(mount.NoVersion)}, map[string]string{"versions": "warn no-4.2"}, "not by 4.2; 3 was not tried"},
-		{"not exported", theirs, false, nil, failed(mount.NoPath), nil, map[string]string{"exported": "fail not-exported", "path": "skip", "mounts": "skip", "versions": "skip"}, "/exports, /other"},
-		{"not exported, by 3", theirs, false, nil, failed(mount.Denied), nil, map[string]string{"exported": "fail not-exported", "path": "skip", "mounts": "skip", "versions": "skip"}, "/exports, /other"},
-		{"nothing exported", nil, false, nil, failed(mount.Denied), nil, map[string]string{"exported": "fail not-exported", "path": "skip", "mounts": "skip", "versions": "skip"}, "exports nothing"},
-		{"to others", ours, false, nil, failed(mount.Denied), nil, map[string]string{"exported": "fail not-to-us", "path": "skip", "mounts": "skip", "versions": "skip"}, "10.0.0.0/24"},
-		{"wrong path", ours, false, nil, failed(mount.NoPath), nil, map[string]string{"path": "fail no-path", "mounts": "skip", "versions": "skip"}, "no /export/kubernetes"},
-		{"a file", ours, false, nil, failed(mount.NotDirectory), nil, map[string]string{"path": "fail not-directory", "mounts": "skip", "versions": "skip"}, "is no directory"},
-		{"no list, wrong path", nil, true, nil, failed(mount.NoPath), nil, map[string]string{"exported": "skip", "path": "fail no-path", "mounts": "skip", "versions": "skip"}, ""},
-		{"no list, denied", nil, true, nil, failed(mount.Denied), nil, map[string]string{"exported": "skip", "path": "skip", "mounts": "fail denied", "versions": "skip"}, ""},
-		{"no statd", ours, false, []string{"nfsvers=3"}, failed(mount.NoStatd), works, map[string]string{"path": "skip", "mounts": "fail no-statd"}, ""},
-		{"no statd, for a path that is wrong by 4.2", ours, false, nil, failed(mount.NoStatd), map[string]mounted{"4.2": failed(mount.NoPath)}, map[string]string{"path": "fail no-path", "mounts": "skip", "versions": "skip"}, ""},
-		{"asked for 4.2", ours, false, []string{"vers=4.2"}, failed(mount.NoVersion), map[string]mounted{"3": by("3")}, map[string]string{"path": "skip", "mounts": "fail no-version", "versions": "warn only-3"}, ""},
-		{"odd", ours, false, nil, failed(""), works, map[string]string{"path": "skip", "mounts": "fail failed"}, "as mount says"},
-		{"died just now", ours, false, nil, failed(mount.Refused), works, map[string]string{"path": "skip", "mounts": "fail failed"}, "as mount says"},
+		{"well", ours, false, nil, by("4.2"), works, nil, "by 3, 4.0, 4.1 and 4.2", ""},
+		{"beneath an export", all, false, nil, by("4.2"), works, nil, "it lies in /, which is exported to everybody", ""},
+		{"beneath a root of fsid=0", theirs, false, nil, by("4.2"), works, nil, "and yet it can be mounted", ""},
+		{"by less", ours, false, []string{"nfsvers=3"}, by("3"), works, nil, "it is mounted by 3", ""},
+		{"only 3", ours, false, nil, by("3"), map[string]mounted{"3": by("3"), "4.0": failed(mount.NoVersion), "4.1": failed(mount.NoVersion), "4.2": failed(mount.NoVersion)}, map[string]string{"versions": "warn only-3"}, "not by 4.0, 4.1 and 4.2", ""},
+		{"another root for NFS 4", ours, false, nil, by("3"), pathBy3, map[string]string{"path": "fail other-root"}, "by NFS 4 it is /kubernetes: the server's NFSv4 root is its /export", "/kubernetes"},
+		{"the path is the root for NFS 4", ours, false, nil, by("3"), pathBy3, map[string]string{"path": "fail other-root"}, "by NFS 4 it is /: the server's NFSv4 root is its /export/kubernetes", "/"},
+		{"another root, and asked for 4.2", ours, false, []string{"nfsvers=4.2"}, failed(mount.NoPath), pathBy3, map[string]string{"path": "fail other-root", "mounts": "skip"}, "by NFS 4 it is /:", "/"},
+		{"another root, and asked for 3", ours, false, []string{"nfsvers=3"}, by("3"), pathBy3, nil, "by 3, and by 4.1 and 4.2 as /kubernetes", "/kubernetes"},
+		{"another path for NFS 4", ours, false, nil, by("3"), pathBy3, map[string]string{"path": "fail other-path"}, "NFS 3 finds /export/kubernetes, and NFS 4 does not", ""},
+		{"no 4.2", ours, false, nil, by("4.1"), map[string]mounted{"4.0": by("4.0"), "4.1": by("4.1"), "4.2": failed(mount.NoVersion)}, map[string]string{"versions": "warn no-4.2"}, "not by 4.2; 3 was not tried", ""},
+		{"not exported", theirs, false, nil, failed(mount.NoPath), nil, map[string]string{"exported": "fail not-exported", "path": "skip", "mounts": "skip", "versions": "skip"}, "/exports, /other", ""},
+		{"not exported, by 3", theirs, false, nil, failed(mount.Denied), nil, map[string]string{"exported": "fail not-exported", "path": "skip", "mounts": "skip", "versions": "skip"}, "/exports, /other", ""},
+		{"nothing exported", nil, false, nil, failed(mount.Denied), nil, map[string]string{"exported": "fail not-exported", "path": "skip", "mounts": "skip", "versions": "skip"}, "exports nothing", ""},
+		{"to others", ours, false, nil, failed(mount.Denied), nil, map[string]string{"exported": "fail not-to-us", "path": "skip", "mounts": "skip", "versions": "skip"}, "10.0.0.0/24", ""},
+		{"wrong path", ours, false, nil, failed(mount.NoPath), nil, map[string]string{"path": "fail no-path", "mounts": "skip", "versions": "skip"}, "no /export/kubernetes", ""},
+		{"a file", ours, false, nil, failed(mount.NotDirectory), nil, map[string]string{"path": "fail not-directory", "mounts": "skip", "versions": "skip"}, "is no directory", ""},
+		{"no list, wrong path", nil, true, nil, failed(mount.NoPath), nil, map[string]string{"exported": "skip", "path": "fail no-path", "mounts": "skip", "versions": "skip"}, "", ""},
+		{"no list, denied", nil, true, nil, failed(mount.Denied), nil, map[string]string{"exported": "skip", "path": "skip", "mounts": "fail denied", "versions": "skip"}, "", ""},
+		{"no statd", ours, false, []string{"nfsvers=3"}, failed(mount.NoStatd), works, map[string]string{"path": "skip", "mounts": "fail no-statd"}, "", ""},
+		{"no statd, for a path that is wrong by 4.2", ours, false, nil, failed(mount.NoStatd), map[string]mounted{"4.2": failed(mount.NoPath)}, map[string]string{"path": "fail no-path", "mounts": "skip", "versions": "skip"}, "", ""},
+		{"asked for 4.2", ours, false, []string{"vers=4.2"}, failed(mount.NoVersion), map[string]mounted{"3": by("3")}, map[string]string{"path": "skip", "mounts": "fail no-version", "versions": "warn only-3"}, "", ""},
+		{"odd", ours, false, nil, failed(""), works, map[string]string{"path": "skip", "mounts": "fail failed"}, "as mount says", ""},
+		{"died just now", ours, false, nil, failed(mount.Refused), works, map[string]string{"path": "skip", "mounts": "fail failed"}, "as mount says", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			v := &visit{d: &Doctor{}, def: volume.Share{Name: "nas1", Servers: []string{"nas"}, Path: "/export/kubernetes", MountOptions: c.options}}
@@ -208,8 +215,8 @@ func TestJudgeMount(t *testing.T) {
 			for _, id := range []string{"resolves", "answers", "rpcbind"} {
 				call.ok(id, "well")
 			}
-			call.judgeMount(c.byVersion)
-			call.judgeVersions(c.byVersion)
+			call.judgeMount(answer{Versions: c.byVersion, V4Path: c.v4path})
+			call.judgeVersions(answer{Versions: c.byVersion, V4Path: c.v4path})
 			call.rest(serverChecks(), "not known")
 			if got, want := outcome(call.all), with(c.want); !maps.Equal(got, want) {
 				t.Errorf("it finds\n%v, and not\n%v", got, want)

@@ -223,9 +223,9 @@ func (c *call) byMount(ctx context.Context) (why string) {
 	if err != nil {
 		c.trouble("versions", "late", "%v", err)
 	}
-	c.judgeMount(byVersion.Versions)
+	c.judgeMount(byVersion)
 	if err == nil {
-		c.judgeVersions(byVersion.Versions)
+		c.judgeVersions(byVersion)
 	}
 	return ""
 }

@@ -3,6 +3,8 @@
 package metrics
 
 import (
+	"strconv"
+
 	"github.com/mooring-csi/mooring/pkg/jobs"
 	"github.com/mooring-csi/mooring/pkg/probe"
 	"github.com/prometheus/client_golang/prometheus"
@@ -116,12 +118,14 @@ func (s servers) Collect(ch chan<- prometheus.Metric) {
 }
 
 type shares struct {
-	opened func() []string
-	seen   func() []jobs.Seen
+	opened   func() []string
+	versions func() map[string]string // of NFS, "4.2" say
+	seen     func() []jobs.Seen
 }
 
 var (
 	shareOpen       = prometheus.NewDesc("mooring_share_mounted", "1 for each share that the controller has mounted.", []string{"share"}, nil)
+	shareVersion    = prometheus.NewDesc("mooring_share_nfs_version", "NFS version by which the controller has the share mounted: 3, 4, 4.1 or 4.2; 4 is 4.0.", []string{"share"}, nil)
 	shareUp         = prometheus.NewDesc("mooring_share_up", "1 for each share that could be used when the controller looked at it last, 0 for one that could not.", []string{"share"}, nil)
 	shareFault      = prometheus.NewDesc("mooring_share_fault", "1 for the reason for which the controller could not write to the share when it tried last (DiskFailing, ReadOnlyServer, ShareFull, AccessDenied, SlowResponses), 0 for each other; not there where it has not tried.", []string{"share", "reason"}, nil)
 	shareTook       = prometheus.NewDesc("mooring_share_response_seconds", "Time until the share said how full it is when the controller looked at it last.", []string{"share"}, nil)
@@ -142,6 +146,11 @@ func (s shares) Collect(ch chan<- prometheus.Metric) {
 	}
 	for _, name := range s.opened() {
 		gauge(shareOpen, 1, name)
+	}
+	for name, version := range s.versions() {
+		if number, err := strconv.ParseFloat(version, 64); err == nil {
+			gauge(shareVersion, number, name)
+		}
 	}
 	for _, v := range s.seen() {
 		for reason, is := range v.Faults() {

@@ -104,9 +104,10 @@ func (m *Metrics) Trash(status func() []jobs.Trash) { m.registry.MustRegister(tr
 // Copies adds what the copier says of the copies to each share.
 func (m *Metrics) Copies(status func() []jobs.CopyTotals) { m.registry.MustRegister(copies(status)) }
 
-// Shares adds which shares are mounted in the controller's pool, and what was seen of them.
-func (m *Metrics) Shares(opened func() []string, seen func() []jobs.Seen) {
-	m.registry.MustRegister(shares{opened, seen})
+// Shares adds which shares are mounted in the controller's pool, by which NFS version, and what was
+// seen of them.
+func (m *Metrics) Shares(opened func() []string, versions func() map[string]string, seen func() []jobs.Seen) {
+	m.registry.MustRegister(shares{opened, versions, seen})
 }
 
 // LaidOut adds how many shares the controller has laid out, and returns what counts one.

@@ -72,7 +72,7 @@ func TestMetrics(t *testing.T) {
 			{Share: "10.0.0.1:/x"},
 		}
 	})
-	m.Shares(func() []string { return []string{"nas1"} }, func() []jobs.Seen {
+	m.Shares(func() []string { return []string{"nas1"} }, func() map[string]string { return map[string]string{"nas1": "4.2"} }, func() []jobs.Seen {
 		return []jobs.Seen{
 			{Share: "nas1", Up: true, Took: 500 * time.Millisecond, Space: volume.Space{Total: 100, Free: 40, Inodes: 10, InodesFree: 3}, Beat: time.Now()},
 			{Share: "nas2", Up: true, Space: volume.Space{Total: 100}},
@@ -108,6 +108,7 @@ func TestMetrics(t *testing.T) {
 		`mooring_trash_overdue_volumes{share="10.0.0.1:/x"} 0`,
 		`mooring_trash_overdue_timestamp_seconds{share="nas1"} 2000`,
 		`mooring_share_mounted{share="nas1"} 1`,
+		`mooring_share_nfs_version{share="nas1"} 4.2`,
 		`mooring_share_up{share="nas1"} 1`,
 		`mooring_share_up{share="nas3"} 0`,
 		`mooring_share_fault{reason="DiskFailing",share="nas1"} 0`,

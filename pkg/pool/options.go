@@ -5,6 +5,7 @@ package pool
 import (
 	"context"
 
+	"github.com/mooring-csi/mooring/pkg/mount"
 	"github.com/mooring-csi/mooring/pkg/share"
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
@@ -19,6 +20,8 @@ type Options struct {
 	// OwnClient has shares be mounted by NFS clients that no other mount of the machine has a part
 	// in: see mount.Spec.
 	OwnClient bool
+	// Table, if set, says what is mounted: see [Pool.Versions].
+	Table func() (mount.Table, error)
 	// Given, if set, is a directory in which each share is mounted already, under its name:
 	// no mount points are made and removed then.
 	Given string

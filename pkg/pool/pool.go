@@ -67,12 +67,13 @@ type pooled struct {
 	users int
 	old   bool // replaced: to be closed with its last user
 
-	done   chan struct{} // closed when the mount has succeeded or failed
-	share  *share.Share
-	server string // by which it is mounted
-	err    error
-	failed time.Time
-	target string
+	done    chan struct{} // closed when the mount has succeeded or failed
+	share   *share.Share
+	server  string // by which it is mounted
+	version string // of NFS; "": not known
+	err     error
+	failed  time.Time
+	target  string
 }
 
 // New returns a pool that mounts shares beneath dir, a local directory, as the registry
@@ -212,10 +213,10 @@ func (p *Pool) mount(ctx context.Context, e *pooled, options []string) {
 	e.share, e.err = p.mountOne(ctx, e, options)
 	if e.err != nil {
 		e.failed = time.Now()
-		p.removeTarget(e.target)
+		p.opt.removeTarget(e.target)
 		log.Error(e.err, "Share cannot be used", "share", e.def.Name, "duration", time.Since(start))
 	} else {
-		log.Info("Share mounted", "share", e.def.String(), "at", e.target, "duration", time.Since(start))
+		log.Info("Share mounted", "share", e.def.String(), "at", e.target, "nfs", e.version, "duration", time.Since(start))
 		tellTwins(log, p, e)
 	}
 	close(e.done)
@@ -243,7 +244,8 @@ func (p *Pool) mountOne(ctx context.Context, e *pooled, options []string) (*shar
 		}
 		cancel()
 		if err == nil {
-			e.server = server
+			e.server, e.version = server, p.opt.version(e.target)
+			tellVersion(klog.FromContext(ctx), e, options)
 			return p.openMounted(ctx, e)
 		}
 		errs = append(errs, err)
@@ -311,11 +313,11 @@ func (p *Pool) detach(target string) {
 		klog.Background().Error(err, "A share's old mount stays", "target", target)
 		return
 	}
-	p.removeTarget(target)
+	p.opt.removeTarget(target)
 }
 
-func (p *Pool) removeTarget(target string) {
-	if p.opt.Given == "" {
+func (o Options) removeTarget(target string) {
+	if o.Given == "" {
 		_ = os.Remove(target)
 	}
 }

@@ -87,6 +87,10 @@ func sicknesses() []sick {
 		{name: "exported to others", begin: exportToOthers, path: "/others", want: map[string]string{"exported": "not-to-us"}, says: "10.9.9.9", exit: 2},
 		{name: "wrong path", path: lab.Exports + "/no/such/path", want: map[string]string{"path": "no-path"}, says: "/no/such/path", exit: 2},
 		{name: "wrong path by 3", path: lab.Exports + "/no/such/path", lines: []string{"mountOptions: [nfsvers=3]"}, want: map[string]string{"path": "no-path"}, exit: 2},
+		{name: "root of NFS 4", begin: otherRoot, path: lab.Exports + "/root", want: map[string]string{"path": "other-root"}, says: "NFS 3 finds /exports/root, and by NFS 4 it is /: the server's NFSv4 root is its /exports/root", exit: 2},
+		{name: "beneath the root of NFS 4", begin: otherRoot, path: lab.Exports + "/root/sub", want: map[string]string{"path": "other-root"}, says: "by 3, and by 4.0, 4.1 and 4.2 as /sub", exit: 2},
+		{name: "beneath the root of NFS 4, by 4.2", begin: otherRoot, path: lab.Exports + "/root/sub", lines: []string{"mountOptions: [nfsvers=4.2]"}, want: map[string]string{"path": "other-root"}, says: "by NFS 4 it is /sub", exit: 2},
+		{name: "beneath the root of NFS 4, by 3", begin: otherRoot, path: lab.Exports + "/root/sub", lines: []string{"mountOptions: [nfsvers=3]"}, says: "as /sub"},
 		{name: "bad option", lines: []string{"mountOptions: [bananas]"}, want: map[string]string{"mounts": "bad-option"}, exit: 2},
 		{name: "read-only", export: "readonly", want: map[string]string{"writable": "read-only"}, exit: 2},
 		{name: "gone read-only", begin: disk("readonly"), server: secondServer, path: "/disk-ext4", want: map[string]string{"writable": "read-only"}, exit: 2},
@@ -279,6 +283,15 @@ func exportToOthers(t *testing.T) {
 	t.Cleanup(func() {
 		// Detached: nfsd may hold on to it for a while yet.
 		shell(t, `cat /run/exports.before >/etc/exports; exportfs -ra; exportfs -f; umount -l /run/export/others; rmdir /exports/.others`)
+	})
+}
+
+// otherRoot has NFS 4's paths begin at /exports/root.
+func otherRoot(t *testing.T) {
+	shell(t, `mkdir -p /exports/root/sub; cp /etc/exports /run/exports.before
+		echo '/exports/root *(rw,sync,no_subtree_check,no_root_squash,insecure,fsid=0)' >>/etc/exports; exportfs -ra`)
+	t.Cleanup(func() {
+		shell(t, `cat /run/exports.before >/etc/exports; exportfs -ra; exportfs -f; rm -r /exports/root`)
 	})
 }
 

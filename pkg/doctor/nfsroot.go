@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package doctor
+
+import (
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/mooring-csi/mooring/pkg/mount"
+	"github.com/mooring-csi/mooring/pkg/volume"
+	"golang.org/x/sys/unix"
+)
+
+// NFS 4's paths begin at the server's NFSv4 root (RFC 8881, section 7.3), which need not be the root
+// of its file system: for Linux it is the export with fsid=0 (exports(5)), and NFS-Ganesha has a
+// Pseudo path for each export. mount.nfs does not find the path of the server's file system there, and
+// goes on to NFSv3, where that is right: it says nothing, and the mount has no CLONE and no COPY.
+
+// directory is what a directory is known by, whatever version it is mounted by.
+type directory struct {
+	ino          uint64
+	mtime, ctime unix.StatxTimestamp
+}
+
+// directoryAt asks for the directory that is mounted at a path.
+func directoryAt(path string) (d directory, ok bool) {
+	var st unix.Statx_t
+	err := unix.Statx(unix.AT_FDCWD, path, unix.AT_STATX_FORCE_SYNC, unix.STATX_INO|unix.STATX_MTIME|unix.STATX_CTIME, &st)
+	return directory{st.Ino, st.Mtime, st.Ctime}, err == nil
+}
+
+// otherRoot reports whether by NFS 3 the path is there, and by no newer version.
+func otherRoot(byVersion map[string]mounted) bool {
+	m, tried := byVersion["3"]
+	if !tried || m.Error != "" {
+		return false
+	}
+	newer := false
+	for _, v := range versions()[1:] {
+		switch m, tried := byVersion[v]; {
+		case !tried || m.Cause == mount.NoVersion: // it need not speak each
+		case m.Cause != mount.NoPath:
+			return false
+		default:
+			newer = true
+		}
+	}
+	return newer
+}
+
+// endings are what is left of a path if its first parts are taken away, one after the other; "/" at last.
+func endings(p string) (all []string) {
+	for p = path.Clean(p); p != "/"; {
+		_, rest, _ := strings.Cut(p[1:], "/")
+		p = "/" + rest
+		all = append(all, p)
+	}
+	return all
+}
+
+// pathByV4 finds by which path NFS 4 has a directory: the end of the path that NFS 3 has. "": by none.
+func (r request) pathByV4(kernel *mount.Kernel, want directory) string {
+	server, p, ok := volume.SplitExport(r.Source)
+	if !ok {
+		return ""
+	}
+	for _, end := range endings(p) {
+		s := r.spec()
+		s.Source = volume.ExportName(server, end)
+		s.Options = volume.MergeMountOptions(s.Options, []string{"nfsvers=4"})
+		if mountAt(kernel, s).Error != "" {
+			continue
+		}
+		got, ok := directoryAt(s.Target)
+		_ = mount.Detach(s.Target)
+		if ok && got == want {
+			return end
+		}
+	}
+	return ""
+}
+
+// judgeRoot says what to register where NFS 4 does not have the path, and NFS 3 does. It reports
+// whether that is so.
+func (c *call) judgeRoot(a answer) bool {
+	if !otherRoot(a.Versions) || c.v.wantsV3() { // on purpose
+		return false
+	}
+	c.fill = append(c.fill, "{v4path}", quoted(a.V4Path))
+	if a.V4Path == "" {
+		c.trouble("path", "other-path", "NFS 3 finds %s, and NFS 4 does not", c.v.def.Path)
+		return true
+	}
+	root := path.Clean("/" + strings.TrimSuffix(c.v.def.Path, strings.TrimSuffix(a.V4Path, "/")))
+	c.trouble("path", "other-root", "NFS 3 finds %s, and by NFS 4 it is %s: the server's NFSv4 root is its %s", c.v.def.Path, a.V4Path, root)
+	return true
+}
+
+// notFoundBy lists the versions by which the path is not there.
+func notFoundBy(byVersion map[string]mounted) []string {
+	return slices.DeleteFunc(versions(), func(v string) bool { return byVersion[v].Cause != mount.NoPath })
+}
