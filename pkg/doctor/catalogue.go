@@ -105,7 +105,7 @@ func serverChecks() []Check {
 		}},
 		{"rpcbind", "rpcbind answers", "a NULL call to its port 111", "NFSv3 is found through it. NFS 4 does without.", []Trouble{
 			{"no-rpcbind", Fail, "It does not answer, and the share is NFSv3's.",
-				"Start it on the server and open port 111, or use nfsvers=4.2.", "@systemctl enable --now rpcbind"},
+				"Start it on the server and open port 111, or use nfsvers=4.2. With proto=tcp, port=, mountport= and nolock among the options NFSv3 does without.", "@systemctl enable --now rpcbind"},
 		}},
 		{"exported", "path is exported", "the server's list, as showmount -e has it", "A server lets nobody mount what it does not export to them.", []Trouble{
 			{"not-exported", Fail, "The server exports other paths.",
@@ -272,6 +272,8 @@ func featureChecks() []Check {
 		{"locks", "locks", "a lock is taken on the probe file", "Databases, and whoever shares a volume among pods, rely on them.", []Trouble{
 			{"no-locks", Fail, "The server does not give one.",
 				"NFSv3 needs rpc.statd on both sides, and an open port of the server's lock service. NFS 4.2 needs neither: nfsvers=4.2.", "rpcinfo -p {server}"},
+			{"grace", Warn, "The server holds locks back. After a restart it does so for its grace period, in which clients take back the locks that they had: 90 seconds for Linux, if nobody has changed it.",
+				"Wait for two minutes, and try again. If it stays so, look at the server's log.", "@cat /proc/fs/nfsd/nfsv4gracetime; dmesg | tail"},
 			{"local", Warn, "The share is mounted with nolock: each node has locks of its own, and another node's pod does not see them.",
 				"Leave out nolock; NFS 4.2 needs no lock service.", ""},
 		}},

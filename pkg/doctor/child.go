@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/mooring-csi/mooring/pkg/beneath"
@@ -137,6 +138,19 @@ func (r request) spec() mount.Spec {
 	return mount.Spec{Source: r.Source, Target: r.At, Options: pool.ControllerOptions(r.Options), Several: r.Several}
 }
 
+// specBy is for a mount by a version, without locks: whether the lock services are there is another
+// question. NFS 4 refuses what options say of mountd (nfs(5)).
+func (r request) specBy(version string) mount.Spec {
+	s := r.spec()
+	s.Options = volume.MergeMountOptions(s.Options, []string{"nfsvers=" + version})
+	if version == "3" {
+		s.Options = volume.MergeMountOptions(s.Options, []string{"nolock"})
+		return s
+	}
+	s.Options = slices.DeleteFunc(s.Options, func(o string) bool { return strings.HasPrefix(o, "mount") })
+	return s
+}
+
 // mountAt mounts, and tells what is there then.
 func mountAt(kernel *mount.Kernel, s mount.Spec) mounted {
 	ctx, cancel := context.WithTimeout(context.Background(), mountPatience)
@@ -181,18 +195,13 @@ func (r request) given() mounted {
 	return m
 }
 
-// byVersion mounts by each version, without locks: whether the lock services are there is
-// another question.
+// byVersion mounts by each version, and looks for the path by NFS 4 where NFS 3 alone has it.
 func (r request) byVersion(kernel *mount.Kernel, a *answer) {
 	a.Versions = map[string]mounted{}
 	var old directory // as NFS 3 has it
 	var seen bool
 	for _, version := range r.Versions {
-		s := r.spec()
-		s.Options = volume.MergeMountOptions(s.Options, []string{"nfsvers=" + version})
-		if version == "3" {
-			s.Options = volume.MergeMountOptions(s.Options, []string{"nolock"})
-		}
+		s := r.specBy(version)
 		m := mountAt(kernel, s)
 		if m.Error == "" {
 			if version == "3" {

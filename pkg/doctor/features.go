@@ -76,8 +76,10 @@ func judgeRenames(s *sheet, f *Facts) {
 func (s *sheet) judgeLocks(f *Facts, m mounted) {
 	local := mount.ValueOf(m.Super, "local_lock")
 	switch {
+	case f.Failures[stepLock].Late && f.NoLockd != "":
+		s.trouble("locks", "no-locks", "none was given within %s, and the lock service does not answer: %s", stepPatience, f.NoLockd)
 	case f.Failures[stepLock].Late:
-		s.failure("locks", stepLock, f)
+		s.trouble("locks", "grace", "none was given within %s, and the server answers all else", stepPatience)
 	case f.Failures[stepLock].Message != "":
 		s.trouble("locks", "no-locks", "%s", f.Failures[stepLock].Message)
 	case !f.did(stepLock):

@@ -66,9 +66,8 @@ func (r request) pathByV4(kernel *mount.Kernel, want directory) string {
 		return ""
 	}
 	for _, end := range endings(p) {
-		s := r.spec()
+		s := r.specBy("4")
 		s.Source = volume.ExportName(server, end)
-		s.Options = volume.MergeMountOptions(s.Options, []string{"nfsvers=4"})
 		if mountAt(kernel, s).Error != "" {
 			continue
 		}

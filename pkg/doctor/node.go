@@ -102,6 +102,22 @@ func (v *visit) wantsV3() bool {
 	})
 }
 
+// foundByOptions reports whether the options of an NFSv3 share say where the server's NFS and mountd are, so
+// that mount.nfs does not ask rpcbind. It needs each of these (nfs-utils: nfs_probe_bothports).
+func (v *visit) foundByOptions() bool {
+	given := func(name string) bool {
+		value := mount.ValueOf(v.def.MountOptions, name)
+		return value != "" && value != "0"
+	}
+	transport := given("proto") || slices.Contains(v.def.MountOptions, "tcp") || slices.Contains(v.def.MountOptions, "udp")
+	return v.wantsV3() && transport && given("port") && given("mountport")
+}
+
+// withoutRpcbind reports whether nothing about an NFSv3 share needs the server's rpcbind. Locks do.
+func (v *visit) withoutRpcbind() bool {
+	return v.foundByOptions() && slices.Contains(v.def.MountOptions, "nolock")
+}
+
 // wantsStatd reports whether the share is, or was to be, mounted by NFSv3 with locks.
 func (v *visit) wantsStatd() bool {
 	if slices.Contains(v.def.MountOptions, "nolock") {

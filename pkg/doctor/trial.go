@@ -47,10 +47,10 @@ const (
 	stepLink      = "link"
 	stepRenames   = "renames"
 	stepHole      = "hole"
-	stepLock      = "lock"
 	stepOwn       = "own"
 	stepNamed     = "named"
 	stepSweep     = "sweep"
+	stepLock      = "lock"
 	stepClose     = "close"
 )
 
@@ -73,8 +73,10 @@ type Facts struct {
 	Given [2]uint32 `json:"given"`
 	// Named is who it belongs to after it was given to namedID, which is tried where numbers are not taken.
 	Named [2]uint32 `json:"named"`
-	ACL   string    `json:"acl,omitempty"` // the name by which it is to be had
-	Hole  bool      `json:"hole"`
+	// NoLockd is how the server's lock service did not answer, where NFSv3 has a lock wait. "": it answers.
+	NoLockd string `json:"-"`
+	ACL     string `json:"acl,omitempty"` // the name by which it is to be had
+	Hole    bool   `json:"hole"`
 	// Wrong is what the server does otherwise than Mooring's safety needs it: see probeFile.renames.
 	Wrong []string `json:"wrong,omitempty"`
 	// Once is why the share was mounted only once, so that renames could not be tried.
@@ -157,7 +159,6 @@ func (r *run) onFile(t *probeFile) {
 	r.step(stepACL, func(f *Facts) (err error) { f.ACL, err = t.acl(); return err })
 	r.step(stepLink, func(*Facts) error { return t.link() })
 	r.step(stepHole, func(f *Facts) (err error) { f.Hole, err = t.hole(); return err })
-	r.step(stepLock, func(*Facts) error { return t.lock() })
 	r.step(stepOwn, func(f *Facts) error {
 		err := t.own(strangeUID, strangeGID)
 		if err == nil {
@@ -175,6 +176,8 @@ func (r *run) onFile(t *probeFile) {
 		})
 	}
 	r.step(stepSweep, func(f *Facts) (err error) { f.Swept, err = t.sweep(); return err })
+	// Last: in the grace period after a restart it waits, and nothing is tried that comes after.
+	r.step(stepLock, func(*Facts) error { return t.lock() })
 }
 
 // run is a trial under way.

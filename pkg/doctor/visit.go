@@ -172,6 +172,11 @@ func (c *call) answer(ctx context.Context) (why string) {
 
 // ports examines the services beside NFS that NFSv3 has.
 func (c *call) ports(ctx context.Context) {
+	if c.v.withoutRpcbind() {
+		c.skip("rpcbind", "not needed: proto, port, mountport and nolock are among the options")
+		c.skip("exported", "rpcbind, which tells where mountd is, was not asked")
+		return
+	}
 	ctx, cancel := context.WithTimeout(ctx, askPatience)
 	defer cancel()
 	err := probe.Rpcbind(ctx, c.host)
@@ -200,7 +205,7 @@ func (c *call) byMount(ctx context.Context) (why string) {
 	if !mount.Privileged() {
 		return "this process may not mount"
 	}
-	if c.v.wantsV3() && !c.rpcbind && !slices.ContainsFunc(c.v.def.MountOptions, func(o string) bool { return strings.HasPrefix(o, "mountport=") }) {
+	if c.v.wantsV3() && !c.rpcbind && !c.v.foundByOptions() {
 		return "rpcbind does not answer" // and mount(8) would wait for it
 	}
 	ctx, stop := c.watch(ctx)
@@ -214,6 +219,7 @@ func (c *call) byMount(ctx context.Context) (why string) {
 		return "the mount was given up"
 	}
 	c.mount, c.facts = a.Mount, a.Facts
+	c.lockd(ctx)
 	c.v.d.progress(c.v.def.Name, "mount "+source+" by each version")
 	r.Versions = versions()
 	if !c.rpcbind && !c.v.wantsV3() {
@@ -228,6 +234,18 @@ func (c *call) byMount(ctx context.Context) (why string) {
 		c.judgeVersions(byVersion)
 	}
 	return ""
+}
+
+// lockd asks whether there is a lock service where a lock of NFSv3 has not been given.
+func (c *call) lockd(ctx context.Context) {
+	if c.facts == nil || !c.facts.Failures[stepLock].Late || c.mount.version() != "3" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, askPatience)
+	defer cancel()
+	if err := probe.Lockd(ctx, c.host); err != nil {
+		c.facts.NoLockd = err.Error()
+	}
 }
 
 // watch returns a context for a child, which ends when the server does not answer any more.
@@ -275,6 +293,7 @@ func (v *visit) given(ctx context.Context, calls []*call) {
 			continue
 		default:
 			c.mount, c.facts = a.Mount, a.Facts
+			c.lockd(ctx)
 			c.ok("path", "%s is a directory", v.def.Path)
 			c.ok("mounts", "%s is mounted at %s by NFS %s", r.Source, target, a.Mount.version())
 		}

@@ -20,6 +20,7 @@ const (
 	rpcbindProgram = 100000
 	nfsProgram     = 100003
 	mountProgram   = 100005
+	lockdProgram   = 100021
 	statdProgram   = 100024
 )
 
@@ -216,15 +217,22 @@ func Rpcbind(ctx context.Context, server string) error {
 
 // Statd asks whether rpc.statd runs on a server: rpcbind where it is, and it itself.
 func Statd(ctx context.Context, server string) error {
-	return statd(ctx, server, "111")
+	return registered(ctx, server, "111", statdProgram, 1)
 }
 
-func statd(ctx context.Context, server, rpcbind string) error {
-	port, err := portOf(ctx, server, rpcbind, statdProgram, 1)
+// Lockd asks whether the lock service that NFSv3 has beside it (NLM version 4) runs on a server: rpcbind
+// where it is, and it itself. That it runs does not say that it gives locks.
+func Lockd(ctx context.Context, server string) error {
+	return registered(ctx, server, "111", lockdProgram, 4)
+}
+
+// registered asks whether a program answers where rpcbind says that it is.
+func registered(ctx context.Context, server, rpcbind string, program, version uint32) error {
+	port, err := portOf(ctx, server, rpcbind, program, version)
 	if err != nil {
 		return err
 	}
-	return null(ctx, net.JoinHostPort(server, port), statdProgram, 1)
+	return null(ctx, net.JoinHostPort(server, port), program, version)
 }
 
 // portOf asks rpcbind on which TCP port a program listens: by version 2 of its protocol, and

@@ -150,12 +150,12 @@ func TestNotRegistered(t *testing.T) {
 		if _, err := exports(soon(t), "127.0.0.1", rpcbind.port); !errors.Is(err, ErrNotRegistered) {
 			t.Errorf("where there is no mountd the error is %v", err)
 		}
-		if err := statd(soon(t), "127.0.0.1", rpcbind.port); !errors.Is(err, ErrNotRegistered) {
+		if err := registered(soon(t), "127.0.0.1", rpcbind.port, statdProgram, 1); !errors.Is(err, ErrNotRegistered) {
 			t.Errorf("where there is no statd the error is %v", err)
 		}
 	}
 	delete(rpcbind.answers, getPort)
-	if err := statd(soon(t), "127.0.0.1", rpcbind.port); err == nil || errors.Is(err, ErrNotRegistered) {
+	if err := registered(soon(t), "127.0.0.1", rpcbind.port, statdProgram, 1); err == nil || errors.Is(err, ErrNotRegistered) {
 		t.Errorf("of an rpcbind that hangs up the error is %v", err)
 	}
 }
@@ -165,11 +165,11 @@ func TestStatd(t *testing.T) {
 	rpcbind, daemon := newAnswerer(t, "127.0.0.1:0"), newAnswerer(t, "127.0.0.1:0")
 	rpcbind.answers[getPort] = accepted(0, number(daemon.port))
 	daemon.answers[[3]uint32{100024, 1, 0}] = accepted(0)
-	if err := statd(soon(t), "127.0.0.1", rpcbind.port); err != nil {
+	if err := registered(soon(t), "127.0.0.1", rpcbind.port, statdProgram, 1); err != nil {
 		t.Error(err)
 	}
 	delete(daemon.answers, [3]uint32{100024, 1, 0})
-	if err := statd(soon(t), "127.0.0.1", rpcbind.port); err == nil || !strings.Contains(err.Error(), "closed the connection") {
+	if err := registered(soon(t), "127.0.0.1", rpcbind.port, statdProgram, 1); err == nil || !strings.Contains(err.Error(), "closed the connection") {
 		t.Errorf("of one that hangs up the error is %v", err)
 	}
 }

@@ -80,6 +80,9 @@ func sicknesses() []sick {
 		{name: "stopped, by 3", begin: func(t *testing.T) { outage(t, "stop", "start") }, lines: []string{"mountOptions: [nfsvers=3]"}, want: map[string]string{"answers": "refused"}, exit: 2},
 		{name: "rpcbind silent", begin: cutRpcbind, server: "10.77.0.2", path: "/second", says: "3 was not tried"},
 		{name: "rpcbind silent, by 3", begin: cutRpcbind, server: "10.77.0.2", path: "/second", lines: []string{"mountOptions: [nfsvers=3]"}, want: map[string]string{"rpcbind": "no-rpcbind"}, exit: 2},
+		{name: "rpcbind silent, and not needed", begin: cutLocalRpcbind, lines: []string{"mountOptions: [nfsvers=3, proto=tcp, port=2049, mountport=" + mountdPort() + ", nolock]"}, want: map[string]string{"locks": "local"}, says: "proto, port, mountport and nolock are among the options", exit: 1},
+		{name: "grace", begin: grace, want: map[string]string{"locks": "grace"}, exit: 1},
+		{name: "grace by 3", begin: grace, lines: []string{"mountOptions: [nfsvers=3]"}, want: map[string]string{"locks": "grace"}, exit: 1},
 		{name: "silent", begin: func(t *testing.T) { outage(t, "cut", "heal") }, want: map[string]string{"answers": "silent"}, exit: 2},
 		{name: "unresolved", server: "no-such-host.invalid", want: map[string]string{"resolves": "unresolved"}, exit: 2},
 		{name: "no NFS", lines: []string{"mountOptions: [port=2222]"}, begin: stranger, want: map[string]string{"answers": "no-nfs"}, exit: 2},
@@ -274,6 +277,35 @@ func cutRpcbind(t *testing.T) {
 	}
 	shell(t, "tc qdisc add dev second clsact; tc filter add dev second egress protocol ip u32 match ip dport 111 0xffff action drop")
 	t.Cleanup(func() { shell(t, "tc qdisc del dev second clsact") })
+}
+
+// cutLocalRpcbind does so of the first server's.
+func cutLocalRpcbind(t *testing.T) {
+	shell(t, "tc qdisc add dev lo clsact; tc filter add dev lo egress protocol ip u32 match ip dport 111 0xffff action drop")
+	t.Cleanup(func() { shell(t, "tc qdisc del dev lo clsact") })
+}
+
+// mountdPort returns on which TCP port the first server's mountd listens. "": there is none.
+func mountdPort() string {
+	out, _ := exec.Command("rpcinfo", "-p", lab.Server).Output()
+	for line := range strings.Lines(string(out)) {
+		if f := strings.Fields(line); len(f) > 3 && f[0] == "100005" && f[1] == "3" && f[2] == "tcp" {
+			return f[3]
+		}
+	}
+	return ""
+}
+
+// grace has the server be in the grace period after a restart for as long as the test takes.
+func grace(t *testing.T) {
+	const start = "rpc.nfsd 0; rpc.nfsd --grace-time %d --lease-time 10 -V 3 -V 4 -V 4.0 -V 4.1 -V 4.2 8"
+	shell(t, fmt.Sprintf(start, 60))
+	t.Cleanup(func() {
+		shell(t, fmt.Sprintf(start, 10))
+		if err := lab.Do("settle"); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // exportToOthers exports /others to a machine that is not this one.
