@@ -289,6 +289,12 @@ func measureChecks() []Check {
 			{"far-off", Fail, "They are more than five minutes apart. What an interrupted controller has left may not be recognised, and Kerberos fails.",
 				"Have both follow a time server.", "timedatectl set-ntp true; chronyc tracking"},
 		}},
+		{"times", "times are kept", "the probe file is made ten minutes older; by NFS 4.2 another file, too, at which another NFS client looks", "cp -p, tar and rsync set the times of files, and make and backups go by them.", []Trouble{
+			{"not-kept", Warn, "The server has another time than the one that was set.",
+				"Look for a setting of the server's, or of its file system, that has times be its own.", "@dmesg | tail"},
+			{"delegated", Warn, "The server loses a time that a program sets, while the client has the file delegated to it: Linux 7.2's does, by NFS 4.2, and others see the time at which the delegation ended. What Mooring copies keeps its times.",
+				"Where programs need them: set nfsvers=4.1 in the share's mountOptions, which has no CLONE and no COPY; or have the server delegate nothing.", "@sysctl fs.leases-enable=0"},
+		}},
 		{"latency", "latency", "the median of 20 GETATTRs", "Making a volume takes some sixteen round trips, a snapshot eight for each file.", []Trouble{
 			{"slow", Warn, "A round trip takes more than 20 ms.",
 				"Look for the way to the server, and at its load.", "nfsiostat 1 3; ping -c 5 {server}"},

@@ -91,8 +91,7 @@ func Child(in io.Reader, out io.Writer, now func() time.Time) error {
 func (r request) do(now func() time.Time) (a answer, err error) {
 	if r.Given {
 		if a.Mount = r.given(); a.Mount.Error == "" {
-			a.Facts = tried(r.At, beneath.None, now)
-			a.Facts.Once = "it takes a second mount, and nothing can be mounted here"
+			a.Facts = tried(r.At, others{mount: beneath.None, client: beneath.None, once: "it takes a second mount, and nothing can be mounted here"}, now)
 		}
 		return a, nil
 	}
@@ -112,26 +111,41 @@ func (r request) do(now func() time.Time) (a answer, err error) {
 		return a, err
 	}
 	defer root.Close()
-	other, once := r.again(kernel)
+	others := r.others(kernel, a.Mount.version())
 	// The trial's goroutines run elsewhere than this one, where r.At is something else.
-	a.Facts = tried(fmt.Sprintf("/proc/self/fd/%d", root), other, now)
-	a.Facts.Once = once
+	a.Facts = tried(fmt.Sprintf("/proc/self/fd/%d", root), others, now)
 	return a, nil
 }
 
-// again mounts the share a second time, on the first, with a superblock of its own. The other mount has
-// seen nothing of what is made by the first.
-func (r request) again(kernel *mount.Kernel) (root beneath.Dir, why string) {
+// others are the share's root as it is mounted once more; beneath.None where it is not.
+type others struct {
+	// mount has a superblock of its own, and has seen nothing of what is made by the first mount; once is why
+	// there is none.
+	mount beneath.Dir
+	once  string
+	// client is another client's, to the server.
+	client beneath.Dir
+}
+
+// others mounts the share once more, on the first mount.
+func (r request) others(kernel *mount.Kernel, version string) others {
+	if client := r.otherClient(kernel, version); client != beneath.None {
+		return others{mount: client, client: client}
+	}
 	s := r.spec()
 	s.Options = volume.MergeMountOptions(s.Options, []string{"nosharecache"})
+	o := others{mount: beneath.None, client: beneath.None}
 	if m := mountAt(kernel, s); m.Error != "" {
-		return beneath.None, "it could not be mounted a second time: " + m.Error
+		o.once = "it could not be mounted a second time: " + m.Error
+		return o
 	}
 	root, err := beneath.OpenRoot(r.At)
 	if err != nil {
-		return beneath.None, fmt.Sprintf("its second mount cannot be opened: %v", err)
+		o.once = fmt.Sprintf("its second mount cannot be opened: %v", err)
+		return o
 	}
-	return root, ""
+	o.mount = root
+	return o
 }
 
 func (r request) spec() mount.Spec {

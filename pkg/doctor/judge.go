@@ -233,6 +233,7 @@ func (s *sheet) judge(f *Facts, m mounted) {
 	}
 	s.judgeOwners(f, m)
 	s.judgeClock(f.Skew)
+	judgeTimes(s, f, m)
 	s.judgeFeatures(f, m)
 	s.rest(shareChecks(), "the server took too long before")
 }

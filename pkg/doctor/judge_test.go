@@ -19,7 +19,7 @@ import (
 func wellFacts() *Facts {
 	return &Facts{
 		Done: []string{stepOpen, stepFormat, stepSpace, stepLatency, stepWrite, stepOwner, stepCopies, stepAttribute, stepACL, stepLink,
-			stepHole, stepLock, stepOwn, stepRenames, stepSweep, stepClose},
+			stepHole, stepTimes, stepLock, stepOwn, stepRenames, stepSweep, stepClose},
 		Failures: map[string]Failure{},
 		ID:       "an-id", LaidOut: true,
 		Space:   volume.Space{Total: 1000, Free: 500, Inodes: 1000, InodesFree: 500},
@@ -55,7 +55,7 @@ func late(step string) func(*Facts) {
 func TestJudge(t *testing.T) {
 	skips := func(first string, more ...string) map[string]string { // all that takes a file
 		m := map[string]string{"writable": first}
-		for _, id := range []string{"root", "owners", "clone", "copy", "xattr", "acl", "links", "renames", "holes", "locks", "clock"} {
+		for _, id := range []string{"root", "owners", "clone", "copy", "xattr", "acl", "links", "renames", "holes", "locks", "clock", "times"} {
 			m[id] = "skip"
 		}
 		for i := 0; i < len(more); i += 2 {
@@ -127,6 +127,9 @@ func TestJudge(t *testing.T) {
 		{"more ahead", func(f *Facts) { f.Skew = 31 * time.Second }, by("4.2"), map[string]string{"clock": "warn off"}},
 		{"behind", func(f *Facts) { f.Skew = -31 * time.Second }, by("4.2"), map[string]string{"clock": "warn off"}},
 		{"far behind", func(f *Facts) { f.Skew = -time.Hour }, by("4.2"), map[string]string{"clock": "fail far-off"}},
+		{"times of the server's own", func(f *Facts) { f.Times.Off = 600 }, by("3"), with(old, "times", "warn not-kept")},
+		{"times that are lost with a delegation", func(f *Facts) { f.Times = Times{Delegated: 601, Seen: true} }, by("4.2"), map[string]string{"times": "warn delegated"}},
+		{"times that may not be set", fails(stepTimes, unix.EPERM), by("4.2"), map[string]string{"times": "fail failed"}},
 		{"slow", func(f *Facts) { f.Latency = 21 * time.Millisecond }, by("4.2"), map[string]string{"latency": "warn slow"}},
 		{"filling", func(f *Facts) { f.Space.Free, f.Space.InodesFree = 99, 99 }, by("4.2"), map[string]string{"space": "warn low", "inodes": "warn low"}},
 		{"just enough", func(f *Facts) { f.Space.Free, f.Space.InodesFree = 100, 100 }, by("4.2"), nil},
@@ -134,7 +137,7 @@ func TestJudge(t *testing.T) {
 		{"space without number", func(f *Facts) { f.Space.Total, f.Space.Free = 0, 0 }, by("4.2"), map[string]string{"space": "skip"}},
 		{"inodes without number", func(f *Facts) { f.Space.Inodes, f.Space.InodesFree = 0, 0 }, by("4.2"), nil},
 		{"too slow for all", func(f *Facts) { f.Done = []string{stepOpen, stepSpace, stepWrite, stepOwner, stepClose} }, by("4.2"),
-			map[string]string{"owners": "skip", "clone": "skip", "copy": "skip", "xattr": "skip", "acl": "skip", "links": "skip", "renames": "skip", "holes": "skip", "locks": "skip", "latency": "skip", "identity": "skip"}},
+			map[string]string{"owners": "skip", "clone": "skip", "copy": "skip", "xattr": "skip", "acl": "skip", "links": "skip", "renames": "skip", "holes": "skip", "locks": "skip", "times": "skip", "latency": "skip", "identity": "skip"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := wellFacts()

@@ -26,12 +26,13 @@ import (
 //	.mooring-doctor-<random>         the probe file
 //	.mooring-doctor-<random>.copy    what its data is copied to
 //	.mooring-doctor-<random>.link    its second name, for a moment
-//	.mooring-doctor-<random>.renames/ where renames are tried
+//	.mooring-doctor-<random>.renames where renames are tried
+//	.mooring-doctor-<random>.times   one that is given another time
 type probeFile struct {
 	root, in     beneath.Dir
-	below        string // where in is, beneath root
 	name         string
-	begun        bool // the probe file was asked for, and not refused
+	dir          string // that in is, beneath root
+	begun        bool   // the probe file was asked for, and not refused
 	source, copy *os.File
 }
 
@@ -48,7 +49,7 @@ const (
 	trialData = 64 << 10
 )
 
-var trialName = regexp.MustCompile(`^` + regexp.QuoteMeta(trialPrefix) + `[0-9a-f]{16}(\.copy|\.link|\.renames)?$`)
+var trialName = regexp.MustCompile(`^` + regexp.QuoteMeta(trialPrefix) + `[0-9a-f]{16}(\.copy|\.link|\.renames|\.times)?$`)
 
 // openProbeFile opens the share that is mounted at path, and changes nothing there.
 func openProbeFile(path string) (*probeFile, error) {
@@ -91,10 +92,10 @@ func (t *probeFile) latency(times int, while time.Duration) (time.Duration, erro
 // The server's clock is what the directory has for its mtime. That of the file may be this
 // client's, which keeps it to itself as long as the file is delegated to it (RFC 9754).
 func (t *probeFile) write(now func() time.Time) (skew time.Duration, err error) {
-	t.below = volume.StateDir
-	if t.in, err = t.root.Resolve(t.below); errors.Is(err, unix.ENOENT) {
-		t.below = ""
-		t.in, err = t.root.Resolve(t.below)
+	t.dir = volume.StateDir
+	if t.in, err = t.root.Resolve(t.dir); errors.Is(err, unix.ENOENT) {
+		t.dir = ""
+		t.in, err = t.root.Resolve(t.dir)
 	}
 	if err != nil {
 		return 0, err
@@ -297,7 +298,7 @@ func (t *probeFile) close() error {
 		}
 	}
 	if t.begun {
-		for _, suffix := range []string{trialLink, trialCopy, ""} {
+		for _, suffix := range []string{trialLink, trialCopy, trialTimes, ""} {
 			errs = append(errs, unlink(t.in, t.name+suffix))
 		}
 	}

@@ -40,7 +40,7 @@ func (t *probeFile) renames(other beneath.Dir, links bool) (wrong []string, err 
 	if err := r.prepare(); err != nil {
 		return nil, err
 	}
-	if r.there, err = other.Resolve(path.Join(t.below, name)); err != nil {
+	if r.there, err = other.Resolve(path.Join(t.dir, name)); err != nil {
 		return nil, err
 	}
 	if err := r.taken(); err != nil {

@@ -47,6 +47,7 @@ const (
 	stepLink      = "link"
 	stepRenames   = "renames"
 	stepHole      = "hole"
+	stepTimes     = "times"
 	stepOwn       = "own"
 	stepNamed     = "named"
 	stepSweep     = "sweep"
@@ -77,6 +78,7 @@ type Facts struct {
 	NoLockd string `json:"-"`
 	ACL     string `json:"acl,omitempty"` // the name by which it is to be had
 	Hole    bool   `json:"hole"`
+	Times   Times  `json:"times"`
 	// Wrong is what the server does otherwise than Mooring's safety needs it: see probeFile.renames.
 	Wrong []string `json:"wrong,omitempty"`
 	// Once is why the share was mounted only once, so that renames could not be tried.
@@ -112,9 +114,9 @@ func (f *Facts) failed(step string, err error) {
 	f.Failures[step] = failure
 }
 
-// tried tries out what the share mounted at path can do; other is a second mount of it, or
-// beneath.None. Each step ends in time, or the process has to: it holds a thread that waits for the server.
-func tried(path string, other beneath.Dir, now func() time.Time) *Facts {
+// tried tries out what the share mounted at path can do. Each step ends in time, or the process has to: it
+// holds a thread that waits for the server.
+func tried(path string, o others, now func() time.Time) *Facts {
 	r := &run{until: time.Now().Add(trialPatience), facts: &Facts{Failures: map[string]Failure{}, Self: uint32(unix.Geteuid())}}
 	var t *probeFile
 	r.step(stepOpen, func(*Facts) (err error) {
@@ -129,10 +131,11 @@ func tried(path string, other beneath.Dir, now func() time.Time) *Facts {
 	r.step(stepLatency, func(f *Facts) (err error) { f.Latency, err = t.latency(samples, sampling); return err })
 	r.step(stepWrite, func(f *Facts) (err error) { f.Skew, err = t.write(now); return err })
 	if r.facts.did(stepWrite) {
-		r.onFile(t)
-		if other != beneath.None {
+		r.onFile(t, o.client)
+		r.facts.Once = o.once
+		if o.mount != beneath.None {
 			links := r.facts.did(stepLink)
-			r.step(stepRenames, func(f *Facts) (err error) { f.Wrong, err = t.renames(other, links); return err })
+			r.step(stepRenames, func(f *Facts) (err error) { f.Wrong, err = t.renames(o.mount, links); return err })
 		}
 	}
 	r.late, r.until = false, time.Now().Add(trialPatience) // what can be removed is
@@ -141,7 +144,7 @@ func tried(path string, other beneath.Dir, now func() time.Time) *Facts {
 }
 
 // onFile tries what takes the probe file.
-func (r *run) onFile(t *probeFile) {
+func (r *run) onFile(t *probeFile, other beneath.Dir) {
 	r.step(stepOwner, func(f *Facts) (err error) { f.Owner[0], f.Owner[1], err = t.owner(); return err })
 	r.step(stepCopies, func(f *Facts) error {
 		source, target, err := t.copies()
@@ -159,6 +162,7 @@ func (r *run) onFile(t *probeFile) {
 	r.step(stepACL, func(f *Facts) (err error) { f.ACL, err = t.acl(); return err })
 	r.step(stepLink, func(*Facts) error { return t.link() })
 	r.step(stepHole, func(f *Facts) (err error) { f.Hole, err = t.hole(); return err })
+	r.step(stepTimes, func(f *Facts) (err error) { f.Times, err = t.times(other); return err })
 	r.step(stepOwn, func(f *Facts) error {
 		err := t.own(strangeUID, strangeGID)
 		if err == nil {

@@ -6,6 +6,7 @@ package e2e
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os/exec"
 	"strings"
@@ -35,7 +36,9 @@ func TestPlugin(t *testing.T) {
 }
 
 func testPlugin(t *testing.T, where string) {
-	if out, errs, err := plugin(t, "doctor"); err != nil || !strings.Contains(out, "✓ can be written") || strings.Contains(out, "✗") {
+	var exit *exec.ExitError
+	// A warning is no failure: the server of the lab loses times that are set.
+	if out, errs, err := plugin(t, "doctor"); err != nil && (!errors.As(err, &exit) || exit.ExitCode() != 1) || !strings.Contains(out, "✓ can be written") || strings.Contains(out, "✗") {
 		t.Errorf("doctor: %v\n%s%s", err, out, errs)
 	}
 	class, claim := "binned-"+where, "binned-"+where+"-0"
