@@ -223,7 +223,9 @@ func writingChecks() []Check {
 		}},
 		{"root", "root stays root", "the owner of the probe file", "Only root gives volumes an owner (uid, gid, fsGroup) and keeps owners in snapshots.", []Trouble{
 			{"squashed", Warn, "The server maps root to another user (root_squash).",
-				"If classes say uid or gid, or pods fsGroup: export with no_root_squash, to the nodes alone.", "@exportfs -v | grep -A1 {path}"},
+				"If classes say uid or gid, or pods fsGroup: export with no_root_squash, to the nodes alone. docs/nas.md says where a NAS has this.", "@exportfs -v | grep -A1 {path}"},
+			{"all-squashed", Warn, "The server maps everybody to one user (all_squash), whether it says no_root_squash or not.",
+				"Leave uid and gid out of classes, and fsGroup out of pods: all is that user's, who is chosen by anonuid and anongid of the export. If volumes are to have owners: export with no_root_squash and without all_squash, to the nodes alone. docs/nas.md says where a NAS has this.", "@exportfs -v | grep -A1 {path}"},
 			{"not-root-by-name", Warn, "With Kerberos root is this machine's principal, and the server takes that for another user.",
 				"If classes say uid or gid, or pods fsGroup: have the server map nfs/HOST@REALM of each node and the controller's machine to root, in the section Static of /etc/idmapd.conf, with Method = static,nsswitch in Translation; and export with no_root_squash. With gssproxy it is auth_to_local in krb5.conf.", "@grep -A2 -E 'Static|Translation' /etc/idmapd.conf"},
 		}},

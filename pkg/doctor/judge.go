@@ -321,6 +321,10 @@ func (s *sheet) judgeOwners(f *Facts, m mounted) {
 		s.trouble("root", "not-root-by-name", "what %s makes belongs to user %d", who(f.Self), f.Owner[0])
 		s.skip("owners", "root is mapped to another user")
 		return
+	case f.Owner[0] != f.Self && f.Squashed:
+		s.trouble("root", "all-squashed", "what anybody makes belongs to user %d", f.Owner[0])
+		s.skip("owners", "everybody is mapped to that user")
+		return
 	case f.Owner[0] != f.Self && !f.names():
 		s.trouble("root", "squashed", "what %s makes belongs to user %d", who(f.Self), f.Owner[0])
 		s.skip("owners", "root is mapped to another user")

@@ -92,6 +92,10 @@ func TestJudge(t *testing.T) {
 		{"grace", late(stepWrite), by("4.2"), skips("fail late")},
 		{"not removed", fails(stepClose, unix.EACCES), by("4.2"), map[string]string{"writable": "fail failed"}},
 		{"squashed", func(f *Facts) { f.Owner = [2]uint32{65534, 65534}; f.failed(stepOwn, unix.EPERM) }, by("4.2"), map[string]string{"root": "warn squashed", "owners": "skip"}},
+		{"everybody squashed", func(f *Facts) {
+			f.Owner, f.Squashed = [2]uint32{1000, 1000}, true
+			f.failed(stepOwn, unix.EPERM)
+		}, by("4.2"), map[string]string{"root": "warn all-squashed", "owners": "skip"}},
 		{"as another user", func(f *Facts) { f.Self, f.Owner[0] = 1000, 1000; f.failed(stepOwn, unix.EPERM) }, by("4.2"), map[string]string{"owners": "warn refused"}},
 		{"other domain", func(f *Facts) { f.Given = [2]uint32{65534, 65534} }, by("4.2"), map[string]string{"owners": "warn mapped"}},
 		{"other domain, for root too", func(f *Facts) { f.Owner, f.Given = [2]uint32{65534, 65534}, [2]uint32{65534, 65534} }, by("4.2"), map[string]string{"root": "skip", "owners": "warn mapped"}},

@@ -48,6 +48,7 @@ const (
 	stepRenames   = "renames"
 	stepHole      = "hole"
 	stepTimes     = "times"
+	stepSquash    = "squash"
 	stepOwn       = "own"
 	stepNamed     = "named"
 	stepSweep     = "sweep"
@@ -72,6 +73,8 @@ type Facts struct {
 	// to strangeUID and strangeGID.
 	Owner [2]uint32 `json:"owner"`
 	Given [2]uint32 `json:"given"`
+	// Squashed: another user than root has the probe file, too, which belongs to neither.
+	Squashed bool `json:"squashed,omitempty"`
 	// Named is who it belongs to after it was given to namedID, which is tried where numbers are not taken.
 	Named [2]uint32 `json:"named"`
 	// NoLockd is how the server's lock service did not answer, where NFSv3 has a lock wait. "": it answers.
@@ -162,6 +165,9 @@ func (r *run) onFile(t *probeFile, other beneath.Dir) {
 	r.step(stepACL, func(f *Facts) (err error) { f.ACL, err = t.acl(); return err })
 	r.step(stepLink, func(*Facts) error { return t.link() })
 	r.step(stepHole, func(f *Facts) (err error) { f.Hole, err = t.hole(); return err })
+	if r.facts.did(stepOwner) && r.facts.Self == 0 && r.facts.Owner[0] != 0 {
+		r.step(stepSquash, func(f *Facts) (err error) { f.Squashed, err = t.readableBy(strangeUID, strangeGID); return err })
+	}
 	r.step(stepTimes, func(f *Facts) (err error) { f.Times, err = t.times(other); return err })
 	r.step(stepOwn, func(f *Facts) error {
 		err := t.own(strangeUID, strangeGID)

@@ -101,6 +101,8 @@ func sicknesses() []sick {
 		{name: "gone read-only", begin: disk("readonly"), server: secondServer, path: "/disk-ext4", want: map[string]string{"writable": "read-only"}, exit: 2},
 		{name: "disk failing", begin: disk("error_writes"), server: secondServer, path: "/disk-ext4", want: map[string]string{"writable": "disk-failed"}, exit: 2},
 		{name: "squashed", export: "squash", want: map[string]string{"root": "squashed"}, says: "what root makes belongs to user 65534", exit: 1},
+		{name: "everybody squashed", begin: squashAll, path: "/one", want: map[string]string{"root": "all-squashed"}, says: "what anybody makes belongs to user 1000", exit: 1},
+		{name: "everybody squashed, by 3", begin: squashAll, path: "/one", lines: []string{"mountOptions: [nfsvers=3]"}, want: map[string]string{"root": "all-squashed"}, exit: 1},
 		{name: "closed", export: "closed", want: map[string]string{"writable": "not-allowed"}, exit: 2},
 		{name: "no clones", export: "ext4", want: map[string]string{"clone": "no-clone"}, exit: 1},
 		{name: "v3 only", begin: onlyV3, want: map[string]string{"versions": "only-3"}, says: "by 3, not by 4.0, 4.1 and 4.2", exit: 1},
@@ -349,6 +351,15 @@ func otherRoot(t *testing.T) {
 		echo '/exports/root *(rw,sync,no_subtree_check,no_root_squash,insecure,fsid=0)' >>/etc/exports; exportfs -ra`)
 	t.Cleanup(func() {
 		shell(t, `cat /run/exports.before >/etc/exports; exportfs -ra; exportfs -f; rm -r /exports/root`)
+	})
+}
+
+// squashAll exports /one, and takes everybody there for user 1000, as a NAS does.
+func squashAll(t *testing.T) {
+	shell(t, `mkdir -p /exports/.one /run/export/one; chown 1000:1000 /exports/.one; mount --bind /exports/.one /run/export/one; cp /etc/exports /run/exports.before
+		echo '/one *(rw,sync,no_subtree_check,no_root_squash,insecure,all_squash,anonuid=1000,anongid=1000)' >>/etc/exports; exportfs -ra`)
+	t.Cleanup(func() {
+		shell(t, `cat /run/exports.before >/etc/exports; exportfs -ra; exportfs -f; umount -l /run/export/one; rmdir /exports/.one`)
 	})
 }
 
