@@ -274,7 +274,11 @@ func (p *Pending) own(d beneath.Dir, mode uint32) error {
 	}
 	if uid >= 0 || gid >= 0 {
 		p.v.step("set the owner")
-		if st, err = give(d, uid, gid); err != nil {
+		st, err = give(d, uid, gid)
+		if volume.Kind(err) != nil { // what is being done is not said of it any more
+			return fmt.Errorf("volume %s: %w", p.rec.Key, err)
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -18,7 +18,7 @@ func give(d beneath.Dir, uid, gid int) (st unix.Stat_t, err error) {
 	if is(err, unix.EINVAL) {
 		return st, volume.Errorf(volume.ErrInvalid, "give it the owner %s:%s: the server does not take the numbers, as it goes by names (Kerberos): name a uid and gid that have a name on the server, and the same on each node and the controller's (docs/kerberos.md)", orSame(uid), orSame(gid))
 	}
-	if is(err, unix.EPERM, unix.EACCES) {
+	if is(err, unix.EPERM) { // EACCES: the server lets nobody in, which is explained elsewhere
 		return st, volume.Errorf(volume.ErrRefused, "give it the owner %s:%s: %w: the server maps root to another user (root_squash), or everybody to one (all_squash): leave uid and gid out of the class, and choose that user on the server (anonuid, anongid of the export), or export with no_root_squash and without all_squash", orSame(uid), orSame(gid), err)
 	}
 	if err != nil {
