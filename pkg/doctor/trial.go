@@ -134,12 +134,7 @@ func tried(path string, o others, now func() time.Time) *Facts {
 	r.step(stepLatency, func(f *Facts) (err error) { f.Latency, err = t.latency(samples, sampling); return err })
 	r.step(stepWrite, func(f *Facts) (err error) { f.Skew, err = t.write(now); return err })
 	if r.facts.did(stepWrite) {
-		r.onFile(t, o.client)
-		r.facts.Once = o.once
-		if o.mount != beneath.None {
-			links := r.facts.did(stepLink)
-			r.step(stepRenames, func(f *Facts) (err error) { f.Wrong, err = t.renames(o.mount, links); return err })
-		}
+		r.onFile(t, o)
 	}
 	r.late, r.until = false, time.Now().Add(trialPatience) // what can be removed is
 	r.step(stepClose, func(*Facts) error { return t.close() })
@@ -147,7 +142,7 @@ func tried(path string, o others, now func() time.Time) *Facts {
 }
 
 // onFile tries what takes the probe file.
-func (r *run) onFile(t *probeFile, other beneath.Dir) {
+func (r *run) onFile(t *probeFile, o others) {
 	r.step(stepOwner, func(f *Facts) (err error) { f.Owner[0], f.Owner[1], err = t.owner(); return err })
 	r.step(stepCopies, func(f *Facts) error {
 		source, target, err := t.copies()
@@ -168,7 +163,7 @@ func (r *run) onFile(t *probeFile, other beneath.Dir) {
 	if r.facts.did(stepOwner) && r.facts.Self == 0 && r.facts.Owner[0] != 0 {
 		r.step(stepSquash, func(f *Facts) (err error) { f.Squashed, err = t.readableBy(strangeUID, strangeGID); return err })
 	}
-	r.step(stepTimes, func(f *Facts) (err error) { f.Times, err = t.times(other); return err })
+	r.step(stepTimes, func(f *Facts) (err error) { f.Times, err = t.times(o.client); return err })
 	r.step(stepOwn, func(f *Facts) error {
 		err := t.own(strangeUID, strangeGID)
 		if err == nil {
@@ -184,6 +179,11 @@ func (r *run) onFile(t *probeFile, other beneath.Dir) {
 			}
 			return err
 		})
+	}
+	r.facts.Once = o.once
+	if o.mount != beneath.None {
+		links := r.facts.did(stepLink)
+		r.step(stepRenames, func(f *Facts) (err error) { f.Wrong, err = t.renames(o.mount, links); return err })
 	}
 	r.step(stepSweep, func(f *Facts) (err error) { f.Swept, err = t.sweep(); return err })
 	// Last: in the grace period after a restart it waits, and nothing is tried that comes after.
