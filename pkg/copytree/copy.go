@@ -30,7 +30,7 @@ type Copy struct {
 	Files, Dirs, Links, Symlinks, Special atomic.Int64
 	// Skipped are sockets, and what the server does not let us make; Vanished is what was not
 	// there any more when it was its turn; Lost are extended attributes and access control
-	// lists that the target does not take.
+	// lists that the target does not take, times that it does not have, and hard links that it does not make.
 	Skipped, Vanished, Lost atomic.Int64
 	// Bytes is what the data of all files takes, without holes: what a copy needs.
 	Bytes atomic.Int64

@@ -185,7 +185,8 @@ func (e *entry) firstName(st *unix.Stat_t, born uint32) *firstCopy {
 }
 
 // link makes a further name of a file that was copied to path. It reports false where the copy
-// has all the names that it may have.
+// has all the names that it may have, or the server makes no hard links: the name gets a file of its own, and
+// that is counted as lost.
 func (e *entry) link(st *unix.Stat_t, path string) bool {
 	e.c.step("make a hard link")
 	err := unix.Linkat(e.c.root, path, e.d.target, e.name, 0)
@@ -197,6 +198,9 @@ func (e *entry) link(st *unix.Stat_t, path string) bool {
 		e.c.Links.Add(1)
 		e.c.links.meet(st)
 	case errors.Is(err, unix.EMLINK):
+		return false
+	case unsupported(err), errors.Is(err, unix.EPERM):
+		e.c.Lost.Add(1)
 		return false
 	case !errors.Is(err, unix.EEXIST): // else the directory told of the name twice
 		e.fail("link", err)
