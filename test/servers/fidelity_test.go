@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build lab
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/mooring-csi/mooring/test/lab"
+)
+
+// fidelity clones a tree that has entries of all kinds, and compares them one by one. What the
+// server does not take, and what it takes and does not keep, is told apart from what the clone lacks:
+// the tree is looked at again after it was unmounted.
+func (s *site) fidelity() {
+	v := s.create(request("source", nil, nil))
+	var written, kept map[string]string
+	s.pod("the tree", v, lab.RWX(), func(dir string) error {
+		s.out.Refused = fill(dir)
+		written = describe(dir)
+		return nil
+	})
+	s.pod("the tree again", v, lab.RWX(), func(dir string) error {
+		kept = describe(dir)
+		return nil
+	})
+	s.out.Changed = differences(written, kept)
+	if v == nil {
+		return
+	}
+	cloned := s.create(request("cloned", nil, fromVolume(v.VolumeId)))
+	s.pod("the clone", cloned, lab.RWX(), func(dir string) error {
+		s.out.Lost = differences(kept, describe(dir))
+		return nil
+	})
+	s.out.Method = s.method()
+	if s.out.Method == "" {
+		s.broken("method", errors.New("the log does not say how files were copied"))
+	}
+	s.delete(cloned, v)
+}
+
+var copied = regexp.MustCompile(`(cloned|copiedByServer|readAndWritten)=(\d+)`)
+
+// method says by which ways files were copied, as the program's log has it.
+func (s *site) method() string {
+	var ways []string
+	for line := range strings.Lines(s.Log()) {
+		if !strings.Contains(line, "Copy made") {
+			continue
+		}
+		for _, m := range copied.FindAllStringSubmatch(line, -1) {
+			way := map[string]string{"cloned": clone, "copiedByServer": serverCopy, "readAndWritten": readAndWrite}[m[1]]
+			if m[2] != "0" && !slices.Contains(ways, way) {
+				ways = append(ways, way)
+			}
+		}
+	}
+	return strings.Join(ways, ", ")
+}
+
+// differences says what of one tree is otherwise in the other, by attribute: "mtime: future, old".
+func differences(before, after map[string]string) []string {
+	by := map[string][]string{}
+	note := func(what, name string) {
+		if !slices.Contains(by[what], name) {
+			by[what] = append(by[what], name)
+		}
+	}
+	for name, was := range before {
+		is, there := after[name]
+		if !there {
+			note("missing", name)
+			continue
+		}
+		had, has := strings.Split(was, " | "), strings.Split(is, " | ")
+		for _, field := range slices.Concat(without(had, has), without(has, had)) {
+			what, _, _ := strings.Cut(field, " ")
+			note(what, name)
+		}
+	}
+	for name := range after {
+		if _, there := before[name]; !there {
+			note("new", name)
+		}
+	}
+	lines := []string{}
+	for what, names := range by {
+		slices.Sort(names)
+		text := strings.Join(names, ", ")
+		if len(names) > 3 {
+			text = fmt.Sprintf("%d entries", len(names))
+		}
+		lines = append(lines, what+": "+text)
+	}
+	slices.Sort(lines)
+	return lines
+}
+
+// without are the fields that others do not have.
+func without(fields, others []string) []string {
+	return slices.DeleteFunc(slices.Clone(fields), func(f string) bool { return slices.Contains(others, f) })
+}

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build lab
+
+package main
+
+import (
+	"bytes"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/mooring-csi/mooring/pkg/doctor"
+	"github.com/mooring-csi/mooring/test/lab"
+)
+
+//go:embed server
+var script []byte
+
+// guest is the lab's, with one server.
+type guest struct {
+	t      *testing.T
+	server server
+	script string
+	shares int
+}
+
+func newGuest(t *testing.T, s server) *guest {
+	t.Helper()
+	g := &guest{t: t, server: s, script: filepath.Join(t.TempDir(), "server")}
+	if err := os.WriteFile(g.script, script, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+// do runs test/servers/server, and returns what it prints. Daemons that it starts keep its output
+// open: it goes to a file.
+func (g *guest) do(action string, args ...string) (string, error) {
+	out, err := os.CreateTemp(g.t.TempDir(), action)
+	if err != nil {
+		return "", err
+	}
+	defer out.Close()
+	said, err := os.CreateTemp(g.t.TempDir(), action)
+	if err != nil {
+		return "", err
+	}
+	defer said.Close()
+	cmd := exec.Command(g.script, append([]string{action, g.server.name}, args...)...)
+	cmd.Stdout, cmd.Stderr = out, said
+	err = cmd.Run()
+	data, _ := os.ReadFile(out.Name())
+	if err != nil {
+		errors, _ := os.ReadFile(said.Name())
+		return "", fmt.Errorf("server %s %s: %w: %s", action, g.server.name, err, errors)
+	}
+	return strings.TrimSpace(string(data)), nil
+}
+
+func (g *guest) must(action string, args ...string) string {
+	g.t.Helper()
+	out, err := g.do(action, args...)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return out
+}
+
+// share makes an empty directory on the server, and returns the path by which it is exported.
+func (g *guest) share() string {
+	g.t.Helper()
+	g.shares++
+	return g.must("share", fmt.Sprint("share", g.shares))
+}
+
+// config is the text of a registry with that share. What is deleted is not kept.
+func config(r try, path string) string {
+	return lab.Registry("nas1", path, "mountOptions: ["+r.all()+"]", "trashRetention: 0s")
+}
+
+// doctor asks mooringctl doctor, before anything is on the share.
+func (g *guest) doctor(t *testing.T, r try, out *result) {
+	file := filepath.Join(t.TempDir(), "config.yaml")
+	if err := os.WriteFile(file, []byte(config(r, g.share())), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	printed, said, err := mooringctl(file, "doctor", "-o", "json")
+	var report doctor.Report
+	if json.Unmarshal(printed, &report) != nil {
+		out.Broken = append(out.Broken, fmt.Sprintf("doctor: %v: %s", err, said))
+		return
+	}
+	findings := report.Node
+	for _, share := range report.Shares {
+		findings = append(findings, share.Findings...)
+	}
+	for _, f := range findings {
+		mark := map[doctor.Status]string{doctor.Warn: "!", doctor.Fail: "✗"}[f.Status]
+		if mark == "" {
+			continue
+		}
+		out.Doctor = append(out.Doctor, fmt.Sprintf("%s %s: %s", mark, f.Check, f.Cause))
+		out.Said = append(out.Said, fmt.Sprintf("%s %s: %s: %s", mark, f.Title, f.Detail, f.Remedy))
+	}
+	slices.Sort(out.Doctor)
+}
+
+// mooringctl runs that program with a configuration file.
+func mooringctl(config string, args ...string) (out []byte, said string, err error) {
+	binary := os.Getenv("MOORINGCTL_BINARY")
+	if binary == "" {
+		return nil, "", errors.New("MOORINGCTL_BINARY does not say where the program is: run this by make servers")
+	}
+	cmd := exec.Command(binary, append([]string{"--config", config}, args...)...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err = cmd.Output()
+	return out, strings.TrimSpace(stderr.String()), err
+}

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build lab
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/mooring-csi/mooring/test/lab"
+)
+
+const creations = 20
+
+// outage kills the server, and starts it again, in the middle of a snapshot and of 20 creations, while
+// a pod has a file open. Each call is made again until it succeeds, as a sidecar does.
+func (s *site) outage() {
+	v := s.create(request("source", nil, nil))
+	var snap *csi.Snapshot
+	volumes := make([]*csi.Volume, creations)
+	before := map[string]string{}
+	s.pod("the source", v, lab.RWX(), func(dir string) error {
+		err := manyFiles(dir, 200)
+		if err != nil {
+			return err
+		}
+		before = withoutTimes(describe(dir))
+		return s.goesOn(filepath.Join(dir, "open"), func() error { return s.killed(v, &snap, volumes) })
+	})
+	if snap != nil {
+		restored := s.create(request("restored", nil, fromSnapshot(snap.SnapshotId)))
+		s.pod("compare", restored, lab.RWX(), func(dir string) error {
+			after := withoutTimes(describe(dir))
+			delete(after, "open")
+			if d := differences(before, after); len(d) > 0 {
+				return fmt.Errorf("the snapshot is not what it was: %q", d)
+			}
+			return nil
+		})
+		s.delete(restored)
+	}
+	s.broken("directories", s.ownDirectories(volumes))
+	s.broken("check after it", s.check())
+	s.delete(append(volumes, v)...)
+	s.deleteSnapshot(snap)
+}
+
+// killed begins everything, kills the server in the middle, and waits until all is there.
+func (s *site) killed(v *csi.Volume, snap **csi.Snapshot, volumes []*csi.Volume) error {
+	var all sync.WaitGroup
+	var made, copied atomic.Int64
+	errs := make([]error, creations+1)
+	all.Go(func() {
+		errs[creations] = again(func() error {
+			r, err := s.Controller.CreateSnapshot(s.soon(), &csi.CreateSnapshotRequest{Name: "snap", SourceVolumeId: v.VolumeId})
+			if err == nil && !r.Snapshot.ReadyToUse {
+				return errors.New("it is not ready")
+			}
+			*snap = r.GetSnapshot()
+			return err
+		})
+		copied.Add(1)
+	})
+	for i := range creations {
+		all.Go(func() {
+			errs[i] = again(func() error {
+				r, err := s.Controller.CreateVolume(s.soon(), request(fmt.Sprint("many-", i), nil, nil))
+				volumes[i] = r.GetVolume()
+				return err
+			})
+			made.Add(1)
+		})
+	}
+	began := time.Now()
+	for made.Load() < 3 && time.Since(began) < patience {
+		time.Sleep(time.Millisecond)
+	}
+	_, err := s.guest.do("stop")
+	what := fmt.Sprintf("%d of %d creations", made.Load(), creations)
+	if copied.Load() == 0 {
+		what += ", in the middle of a copy"
+	}
+	if err == nil {
+		_, err = s.guest.do("start")
+	}
+	began = time.Now()
+	all.Wait()
+	s.out.Killed = fmt.Sprintf("after %s; all was there %.0f s later", what, time.Since(began).Seconds())
+	return errors.Join(append(errs, err)...)
+}
+
+// goesOn has a file open, and wants it to be usable after what do does.
+func (s *site) goesOn(name string, do func() error) error {
+	f, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := f.WriteString("before\n"); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	err = do()
+	written := make(chan error, 1)
+	go func() {
+		_, err := f.WriteString("after\n")
+		written <- errors.Join(err, f.Sync())
+	}()
+	select {
+	case e := <-written:
+		if e != nil {
+			return errors.Join(err, fmt.Errorf("the file that was open: %w", e))
+		}
+	case <-time.After(patience):
+		return errors.Join(err, errors.New("writing to the file that was open does not end"))
+	}
+	data, e := os.ReadFile(name)
+	if e == nil && string(data) != "before\nafter\n" {
+		e = fmt.Errorf("the file that was open holds %q", data)
+	}
+	return errors.Join(err, e)
+}
+
+// ownDirectories wants each volume to have a directory of its own.
+func (s *site) ownDirectories(volumes []*csi.Volume) error {
+	return s.look(func(dir string) error {
+		whose := map[string]string{}
+		for i, v := range volumes {
+			if v == nil {
+				return fmt.Errorf("there is no volume %d", i)
+			}
+			at := v.VolumeContext["subDir"]
+			if other, taken := whose[at]; taken || at == "" {
+				return fmt.Errorf("%s has the directory %q, as has %q", v.VolumeId, at, other)
+			}
+			whose[at] = v.VolumeId
+			if info, err := os.Stat(filepath.Join(dir, at)); err != nil || !info.IsDir() {
+				return fmt.Errorf("the directory of %s: %w", v.VolumeId, err)
+			}
+		}
+		return nil
+	})
+}
+
+// withoutTimes leaves out when what was changed: a client may tell the server late (RFC 9754).
+func withoutTimes(tree map[string]string) map[string]string {
+	for name, text := range tree {
+		tree[name] = strings.Join(slices.DeleteFunc(strings.Split(text, " | "), func(f string) bool { return strings.HasPrefix(f, "mtime ") }), " | ")
+	}
+	return tree
+}
+
+func manyFiles(dir string, n int) error {
+	if err := os.Mkdir(filepath.Join(dir, "many"), 0o755); err != nil {
+		return err
+	}
+	for i := range n {
+		text := strings.Repeat(fmt.Sprintf("line of file %d\n", i), 4096)
+		if err := os.WriteFile(filepath.Join(dir, "many", fmt.Sprint(i)), []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+)
+
+// result is what one server came to, by one version of NFS.
+type result struct {
+	Server  string `json:"server"`
+	Title   string `json:"title"`
+	Run     string `json:"run"` // a run's title
+	Options string `json:"options"`
+	// Broken is what went wrong, each with the step: in a life, with the server killed, or in what
+	// is left behind.
+	Broken []string `json:"broken,omitempty"`
+	// Doctor is what mooringctl doctor warns of and calls broken: "! check: cause", "✗ check: cause".
+	// Said is the same in its words.
+	Doctor []string `json:"doctor"`
+	Said   []string `json:"said"`
+	Sanity *sanity  `json:"sanity,omitempty"`
+	// Refused is what the server did not take, of a tree that has entries of all kinds; Changed is
+	// what it did not keep, without Mooring; Lost is what a clone lacks of what was kept.
+	Refused []string `json:"refused"`
+	Changed []string `json:"changed"`
+	Lost    []string `json:"lost"`
+	// Method is by which way files were copied: CLONE, COPY, read and write.
+	Method string `json:"method"`
+	// Killed says how the server was killed, in which step of what; empty: it was not.
+	Killed string `json:"killed"`
+	// Create and Delete are the round trips of a volume without content.
+	Create int64 `json:"create"`
+	Delete int64 `json:"delete"`
+}
+
+// sanity counts the specs of csi-sanity.
+type sanity struct {
+	Passed   int      `json:"passed"`
+	Failed   int      `json:"failed"`
+	Skipped  int      `json:"skipped"`
+	Failures []string `json:"failures,omitempty"`
+}
+
+// write keeps the results of a server in a file of the directory.
+func write(dir, server string, all []*result) error {
+	data, err := json.MarshalIndent(all, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, server+".json"), append(data, '\n'), 0o644)
+}
+
+// read returns what write kept; none, where nothing was.
+func read(dir, server string) ([]*result, error) {
+	data, err := os.ReadFile(filepath.Join(dir, server+".json"))
+	if os.IsNotExist(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var all []*result
+	return all, json.Unmarshal(data, &all)
+}

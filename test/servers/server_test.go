@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build lab
+
+package main
+
+import (
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/mooring-csi/mooring/test/lab/ground"
+)
+
+// TestServer brings up the server that MOORING_SERVER names, and judges it by each version, or by
+// that which MOORING_SERVER_RUN names. "make servers" runs it, once for each server, in a guest.
+func TestServer(t *testing.T) {
+	name, only := os.Getenv("MOORING_SERVER"), os.Getenv("MOORING_SERVER_RUN")
+	if name == "" {
+		t.Skip("MOORING_SERVER does not say which: run this by make servers")
+	}
+	i := slices.IndexFunc(servers, func(s server) bool { return s.name == name })
+	if i < 0 {
+		t.Fatalf("there is no server %q", name)
+	}
+	s := servers[i]
+	g := newGuest(t, s)
+	g.must("up")
+	var all []*result
+	for _, r := range s.runs {
+		if only != "" && only != r.name() {
+			continue
+		}
+		t.Run(r.name(), func(t *testing.T) {
+			out := &result{Server: s.name, Title: s.title, Run: r.name(), Options: r.all()}
+			all = append(all, out)
+			judge(t, g, r, out)
+			out.compare(t, r.want)
+		})
+		if err := write(os.Getenv("MOORING_LAB_WRITE"), name, all); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// judge has a run's parts, one after the other, each on a share of its own.
+func judge(t *testing.T, g *guest, r try, out *result) {
+	ground.DelegateDirectories(!r.noDelegations)
+	g.doctor(t, r, out)
+	parts := []struct {
+		name string
+		do   func(*site)
+	}{
+		{"life", (*site).life}, {"fidelity", (*site).fidelity}, {"sanity", (*site).sanity}, {"outage", (*site).outage},
+	}
+	for _, part := range parts {
+		if r.hopeless && part.name != "life" || r.forgets && part.name == "outage" {
+			continue
+		}
+		t.Run(part.name, func(t *testing.T) {
+			s := g.site(t, r, out, part.name)
+			defer s.end()
+			part.do(s)
+		})
+	}
+}
+
+// compare fails the test where a result is not what is expected.
+func (r *result) compare(t *testing.T, want want) {
+	t.Helper()
+	for _, c := range []struct {
+		what      string
+		got, want []string
+	}{
+		{"what the doctor says", r.Doctor, want.doctor},
+		{"what the server refuses", r.Refused, want.refused},
+		{"what the server does not keep", r.Changed, want.changed},
+		{"what a clone loses", r.Lost, want.lost},
+		{"what fails of csi-sanity", r.Sanity.failures(), want.failures},
+	} {
+		if len(c.got)+len(c.want) > 0 && !reflect.DeepEqual(c.got, c.want) {
+			t.Errorf("%s is\n\t%q\nand expected is\n\t%q", c.what, c.got, c.want)
+		}
+	}
+	if r.Method != want.method {
+		t.Errorf("files are copied by %q, and expected is %q", r.Method, want.method)
+	}
+	for _, broken := range r.Broken {
+		if !slices.ContainsFunc(want.broken, func(part string) bool { return strings.Contains(broken, part) }) {
+			t.Errorf("broken: %s", broken)
+		}
+	}
+	for _, part := range want.broken {
+		if !slices.ContainsFunc(r.Broken, func(broken string) bool { return strings.Contains(broken, part) }) {
+			t.Errorf("it is not broken any more that %q", part)
+		}
+	}
+}

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build lab
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/mooring-csi/mooring/test/lab"
+)
+
+// patience is how long is waited for what has to come.
+const patience = 3 * time.Minute
+
+// site is an empty share of the server, and the program that uses it.
+type site struct {
+	t     *testing.T
+	guest *guest
+	run   try
+	out   *result
+	part  string
+	dir   string
+	path  string // that the share is exported by
+	file  string // the configuration
+	*lab.Driver
+}
+
+func (g *guest) site(t *testing.T, r try, out *result, part string) *site {
+	t.Helper()
+	s := &site{t: t, guest: g, run: r, out: out, part: part, dir: t.TempDir(), path: g.share()}
+	var err error
+	s.Driver, err = lab.Start("all", filepath.Join(s.dir, "driver"), config(r, s.path), "--node-id", "node-1", "--max-volumes-per-node", "20")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.file = filepath.Join(s.Dir, "config.yaml")
+	return s
+}
+
+// broken notes what went wrong in a step. It returns whether anything did.
+func (s *site) broken(step string, err error) bool {
+	if err != nil {
+		s.out.Broken = append(s.out.Broken, fmt.Sprintf("%s: %s: %v", s.part, step, err))
+	}
+	return err != nil
+}
+
+// end wants nothing to be left on the share, nor mounted, and the program to end well.
+func (s *site) end() {
+	if !s.run.hopeless {
+		s.broken("the end", s.emptied())
+		s.broken("check", s.check())
+	}
+	s.broken("the end of the program", s.Stop())
+	if n, _ := lab.Mounts(os.Getpid()); n != 0 {
+		s.broken("the end", fmt.Errorf("%d NFS mounts are left", n))
+	}
+	log := filepath.Join(os.Getenv("MOORING_LAB_WRITE"), fmt.Sprintf("%s-%s-%s.log", s.guest.server.name, strings.ReplaceAll(s.run.name(), " ", ""), s.part))
+	if err := os.WriteFile(log, []byte(s.Log()), 0o644); err != nil {
+		s.t.Error(err)
+	}
+}
+
+// soon is a context for a call.
+func (s *site) soon() context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	s.t.Cleanup(cancel)
+	return ctx
+}
+
+// again repeats what fails, as a sidecar does, and returns the last error once patience is over.
+func again(do func() error) error {
+	var err error
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+		if err = do(); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+// layout is what Mooring keeps of its own.
+var layout = map[string]bool{
+	".": true, ".mooring": true, ".mooring/format.json": true, ".mooring/id.json": true, ".mooring/heartbeat": true, ".mooring/volumes": true, ".mooring/claims": true,
+	".mooring/parents": true, ".mooring/snapshots": true, ".mooring/groups": true, ".mooring/jobs": true, ".mooring/staging": true, ".mooring/trash": true,
+}
+
+// emptied waits until there is nothing on the share but the layout.
+func (s *site) emptied() error {
+	return again(func() error {
+		var left []string
+		err := s.look(func(dir string) error {
+			return filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+				if errors.Is(err, fs.ErrNotExist) && path != dir {
+					return nil // purged meanwhile
+				}
+				if name, _ := filepath.Rel(dir, path); err == nil && !layout[name] {
+					left = append(left, name)
+				}
+				return err
+			})
+		})
+		if err == nil && left != nil {
+			err = fmt.Errorf("left on the share: %.10q", left)
+		}
+		return err
+	})
+}
+
+// look mounts the share, for what do has to do with it. Each time is a new mount, which remembers nothing.
+func (s *site) look(do func(dir string) error) error {
+	dir, err := os.MkdirTemp(s.dir, "look")
+	if err != nil {
+		return err
+	}
+	out, err := exec.Command("mount", "-t", "nfs", "-o", "nosharecache,softerr,timeo=50,retrans=2,"+s.run.all(), lab.Server+":"+s.path, dir).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("mount: %w: %s", err, out)
+	}
+	defer func() { _ = exec.Command("umount", "-l", dir).Run() }()
+	return do(dir)
+}
+
+// check wants mooringctl check to find nothing, notes included. What is begun looks unfinished for a while.
+func (s *site) check() error {
+	return again(func() error {
+		out, said, err := mooringctl(s.file, "check", "-o", "json")
+		var found []any
+		if err := errors.Join(err, json.Unmarshal(out, &found)); err != nil || len(found) > 0 {
+			return fmt.Errorf("%w: %s %s", err, out, said)
+		}
+		return nil
+	})
+}
+
+func request(name string, more map[string]string, from *csi.VolumeContentSource) *csi.CreateVolumeRequest {
+	params := map[string]string{
+		"share": "nas1", "csi.storage.k8s.io/pvc/name": "claim-" + name, "csi.storage.k8s.io/pvc/namespace": "team", "csi.storage.k8s.io/pv/name": name,
+	}
+	maps.Copy(params, more)
+	return &csi.CreateVolumeRequest{
+		Name: name, Parameters: params, VolumeCapabilities: []*csi.VolumeCapability{lab.RWX()},
+		CapacityRange: &csi.CapacityRange{RequiredBytes: 1 << 30}, VolumeContentSource: from,
+	}
+}
+
+func fromSnapshot(id string) *csi.VolumeContentSource {
+	return &csi.VolumeContentSource{Type: &csi.VolumeContentSource_Snapshot{Snapshot: &csi.VolumeContentSource_SnapshotSource{SnapshotId: id}}}
+}
+
+func fromVolume(id string) *csi.VolumeContentSource {
+	return &csi.VolumeContentSource{Type: &csi.VolumeContentSource_Volume{Volume: &csi.VolumeContentSource_VolumeSource{VolumeId: id}}}
+}
+
+// create makes a volume; nil, and it is noted, where that fails.
+func (s *site) create(r *csi.CreateVolumeRequest) *csi.Volume {
+	made, err := s.Controller.CreateVolume(s.soon(), r)
+	if s.broken("create "+r.Name, err) {
+		return nil
+	}
+	return made.Volume
+}
+
+func (s *site) snapshot(name string, v *csi.Volume) *csi.Snapshot {
+	made, err := s.Controller.CreateSnapshot(s.soon(), &csi.CreateSnapshotRequest{Name: name, SourceVolumeId: v.VolumeId})
+	if s.broken("snapshot", err) {
+		return nil
+	}
+	return made.Snapshot
+}
+
+func (s *site) delete(volumes ...*csi.Volume) {
+	for _, v := range volumes {
+		if v != nil {
+			_, err := s.Controller.DeleteVolume(s.soon(), &csi.DeleteVolumeRequest{VolumeId: v.VolumeId})
+			s.broken("delete "+v.VolumeId, err)
+		}
+	}
+}
+
+func (s *site) deleteSnapshot(snap *csi.Snapshot) {
+	if snap != nil {
+		_, err := s.Controller.DeleteSnapshot(s.soon(), &csi.DeleteSnapshotRequest{SnapshotId: snap.SnapshotId})
+		s.broken("delete the snapshot", err)
+	}
+}
+
+// pod has a pod with the volume, for what do has to do with its directory.
+func (s *site) pod(step string, v *csi.Volume, c *csi.VolumeCapability, do func(dir string) error) {
+	if v == nil {
+		return
+	}
+	target := filepath.Join(s.dir, "pods", filepath.Base(v.VolumeId))
+	if s.broken(step, os.MkdirAll(filepath.Dir(target), 0o755)) {
+		return
+	}
+	_, err := s.Node.NodePublishVolume(s.soon(), &csi.NodePublishVolumeRequest{
+		VolumeId: v.VolumeId, TargetPath: target, VolumeCapability: c, VolumeContext: v.VolumeContext,
+	})
+	if !s.broken(step+": publish", err) {
+		s.broken(step, do(target))
+	}
+	_, err = s.Node.NodeUnpublishVolume(s.soon(), &csi.NodeUnpublishVolumeRequest{VolumeId: v.VolumeId, TargetPath: target})
+	s.broken(step+": unpublish", err)
+}
