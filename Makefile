@@ -14,6 +14,7 @@ BENCHFLAGS ?=
 # MODELFLAGS, for example -states 0, which is without a bound: hours.
 # TORTUREFLAGS, for example -histories 1 -seed 4711, is what ./test/torture takes.
 # FAULTSFLAGS, for example -only silent, has fewer accidents and leaves docs/reliability.md as it is.
+# SERVER, for example ceph, has one server of test/servers and leaves docs/servers.md as it is.
 # The longest first: two run at a time.
 LAB_PKGS ?= ./test/nfs/... ./pkg/copytree ./pkg/mount ./pkg/share ./pkg/provision
 
@@ -130,7 +131,7 @@ endif
 
 ##@ Lab: a real NFS client and server, without root (test/lab/nfs-uml)
 
-.PHONY: demo bench faults picture lab lab-deps
+.PHONY: demo bench faults servers picture lab lab-deps
 demo: lab-deps build ## Watch a volume's life from beginning to end.
 	@$(GO) build -o build/demo ./test/demo
 	@[ ! -t 1 ] || export FORCE_COLOR=1; MOORING_BINARY=$(CURDIR)/build/mooring $(LAB) build/demo
@@ -144,6 +145,17 @@ faults: lab-deps build ## Have one of two servers fail in every way; the table g
 	@MOORING_BINARY=$(CURDIR)/build/mooring MOORING_LAB_WRITE=build $(LAB) build/faults-nfs $(FAULTSFLAGS)
 ifndef FAULTSFLAGS
 	@$(call put,make faults,build/faults.md,docs/reliability.md)
+endif
+
+servers: lab-deps build ## Prove it on other NFS servers; the table goes into docs/servers.md. SERVER=ceph: on one.
+	@GOBIN=$(CURDIR)/build CGO_ENABLED=0 $(GO) install github.com/willscott/go-nfs/example/osnfs@v0.0.4
+	@$(GO) build -o build/ github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity
+	@$(GO) test -c -tags lab -o build/servers.test ./test/servers
+	@$(GO) build -o build/servers-nfs ./test/servers
+	@MOORING_SERVERS=$$(test/lab/deps --servers) MOORING_OSNFS=$(CURDIR)/build/osnfs MOORING_SANITY=$(CURDIR)/build/csi-sanity \
+		MOORING_BINARY=$(CURDIR)/build/mooring MOORINGCTL_BINARY=$(CURDIR)/build/mooringctl build/servers-nfs $(SERVER)
+ifndef SERVER
+	@$(call put,make servers,build/servers.md,docs/servers.md)
 endif
 
 picture: lab-deps build ## Draw the dashboard of ten minutes in the lab: docs/dashboard.svg.

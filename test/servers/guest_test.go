@@ -5,11 +5,13 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	_ "embed"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -59,8 +61,8 @@ func (g *guest) do(action string, args ...string) (string, error) {
 	err = cmd.Run()
 	data, _ := os.ReadFile(out.Name())
 	if err != nil {
-		errors, _ := os.ReadFile(said.Name())
-		return "", fmt.Errorf("server %s %s: %w: %s", action, g.server.name, err, errors)
+		why, _ := os.ReadFile(said.Name())
+		return "", fmt.Errorf("server %s %s: %w: %s", action, g.server.name, err, why)
 	}
 	return strings.TrimSpace(string(data)), nil
 }
@@ -72,6 +74,34 @@ func (g *guest) must(action string, args ...string) string {
 		g.t.Fatal(err)
 	}
 	return out
+}
+
+// killer returns what kills the server, at once.
+func (g *guest) killer() (kill func() error, err error) {
+	cmd := exec.Command(g.script, "stop", g.server.name)
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+		return nil, fmt.Errorf("server stop: %w", err)
+	}
+	return func() error {
+		_, err := io.WriteString(in, "now\n")
+		if err := errors.Join(err, cmd.Wait()); err != nil {
+			return fmt.Errorf("server stop: %w: %s", err, &said)
+		}
+		return nil
+	}, nil
 }
 
 // share makes an empty directory on the server, and returns the path by which it is exported.

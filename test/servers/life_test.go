@@ -21,8 +21,15 @@ var kept = map[string]string{"trashRetention": "1h"}
 
 // life takes a volume from its creation to its purge.
 func (s *site) life() {
-	s.delete(s.create(request("first", kept, nil))) // it lays the share out
+	first := s.create(request("first", kept, nil)) // it lays the share out
+	if first == nil {
+		return
+	}
+	s.delete(first)
 	s.out.Create, s.out.Delete = s.cost()
+	if s.out.Create == 0 {
+		return
+	}
 	v := s.create(request("one", kept, nil))
 	if v == nil {
 		return
@@ -52,6 +59,9 @@ func (s *site) life() {
 func (s *site) cost() (create, remove int64) {
 	var v *csi.Volume
 	create = s.trips(func() { v = s.create(request("plain", kept, nil)) })
+	if v == nil {
+		return 0, 0
+	}
 	remove = s.trips(func() { s.delete(v) })
 	return create, remove
 }

@@ -56,11 +56,15 @@ func (s *site) outage() {
 
 // killed begins everything, kills the server in the middle, and waits until all is there.
 func (s *site) killed(v *csi.Volume, snap **csi.Snapshot, volumes []*csi.Volume) error {
+	kill, err := s.guest.killer()
+	if err != nil {
+		return err
+	}
 	var all sync.WaitGroup
 	var made, copied atomic.Int64
 	errs := make([]error, creations+1)
 	all.Go(func() {
-		errs[creations] = again(func() error {
+		errs[creations] = s.again(func() error {
 			r, err := s.Controller.CreateSnapshot(s.soon(), &csi.CreateSnapshotRequest{Name: "snap", SourceVolumeId: v.VolumeId})
 			if err == nil && !r.Snapshot.ReadyToUse {
 				return errors.New("it is not ready")
@@ -72,7 +76,7 @@ func (s *site) killed(v *csi.Volume, snap **csi.Snapshot, volumes []*csi.Volume)
 	})
 	for i := range creations {
 		all.Go(func() {
-			errs[i] = again(func() error {
+			errs[i] = s.again(func() error {
 				r, err := s.Controller.CreateVolume(s.soon(), request(fmt.Sprint("many-", i), nil, nil))
 				volumes[i] = r.GetVolume()
 				return err
@@ -84,11 +88,11 @@ func (s *site) killed(v *csi.Volume, snap **csi.Snapshot, volumes []*csi.Volume)
 	for made.Load() < 3 && time.Since(began) < patience {
 		time.Sleep(time.Millisecond)
 	}
-	_, err := s.guest.do("stop")
 	what := fmt.Sprintf("%d of %d creations", made.Load(), creations)
 	if copied.Load() == 0 {
 		what += ", in the middle of a copy"
 	}
+	err = kill()
 	if err == nil {
 		_, err = s.guest.do("start")
 	}

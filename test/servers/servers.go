@@ -19,7 +19,7 @@ type try struct {
 	noDelegations bool
 	// forgets: what was on the server is lost when it is killed. It is not, then.
 	forgets bool
-	// hopeless: nothing works on the server. Doctor alone is asked, and a volume wanted.
+	// hopeless: most fails on the server. Doctor is asked, and a volume lives as far as it gets.
 	hopeless bool
 	want
 }

@@ -22,8 +22,9 @@ import (
 	"github.com/mooring-csi/mooring/test/lab"
 )
 
-// patience is how long is waited for what has to come.
-const patience = 3 * time.Minute
+// patience is how long is waited for what has to come. Where something is broken already, more may
+// never come.
+const patience, impatience = 3 * time.Minute, 20 * time.Second
 
 // site is an empty share of the server, and the program that uses it.
 type site struct {
@@ -82,9 +83,13 @@ func (s *site) soon() context.Context {
 }
 
 // again repeats what fails, as a sidecar does, and returns the last error once patience is over.
-func again(do func() error) error {
+func (s *site) again(do func() error) error {
+	limit := patience
+	if len(s.out.of(s.part)) > 0 {
+		limit = impatience
+	}
 	var err error
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+	for deadline := time.Now().Add(limit); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
 		if err = do(); err == nil {
 			return nil
 		}
@@ -100,7 +105,7 @@ var layout = map[string]bool{
 
 // emptied waits until there is nothing on the share but the layout.
 func (s *site) emptied() error {
-	return again(func() error {
+	return s.again(func() error {
 		var left []string
 		err := s.look(func(dir string) error {
 			return filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
@@ -136,7 +141,7 @@ func (s *site) look(do func(dir string) error) error {
 
 // check wants mooringctl check to find nothing, notes included. What is begun looks unfinished for a while.
 func (s *site) check() error {
-	return again(func() error {
+	return s.again(func() error {
 		out, said, err := mooringctl(s.file, "check", "-o", "json")
 		var found []any
 		if err := errors.Join(err, json.Unmarshal(out, &found)); err != nil || len(found) > 0 {

@@ -4,104 +4,115 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
-// markdown is the table of all servers of which there are results, and below it what is not ✓.
+// page is the table of all servers, and the notes below it. What is said of several servers is one note.
+type page struct {
+	rows  strings.Builder
+	notes []string
+}
+
+// markdown is the page of all servers of which there are results.
 func markdown(dir string) (string, error) {
-	var rows, notes strings.Builder
+	p := &page{}
 	for _, s := range servers {
 		all, err := read(dir, s.name)
 		if err != nil {
 			return "", err
 		}
 		for _, r := range all {
-			rows.WriteString(r.row())
-			notes.WriteString(r.notes())
+			p.row(r)
 		}
 	}
-	return "| Server | NFS | csi-sanity | life | killed | copies by | a clone lacks | doctor | create, delete |\n" +
-		"|---|---|---|---|---|---|---|---|---|\n" + rows.String() + "\n" + notes.String(), nil
+	var b strings.Builder
+	b.WriteString("| Server | NFS | csi-sanity | life | killed | copies by | the server lacks | clones lack | doctor | create, delete |\n" +
+		"|---|---|---|---|---|---|---|---|---|---|\n" + p.rows.String())
+	for i, note := range p.notes {
+		fmt.Fprintf(&b, "\n%d. %s", i+1, note)
+	}
+	if p.notes != nil {
+		b.WriteString("\n")
+	}
+	return strings.Replace(b.String(), "|\n\n1. ", "|\n\nNotes:\n\n1. ", 1), nil
 }
 
-func (r *result) row() string {
-	killed := r.mark("outage")
-	if r.Killed == "" {
+func (p *page) row(r *result) {
+	life := p.mark(append(r.of("life"), r.of("fidelity")...), "✗")
+	killed := p.mark(r.of("outage"), "✗")
+	lacks := p.mark(append(prefixed("refused: ", r.Refused), prefixed("not kept: ", r.Changed)...), "")
+	method, lost, trips := r.Method, p.mark(prefixed("in no clone: ", r.Lost), ""), fmt.Sprintf("%d, %d", r.Create, r.Delete)
+	switch {
+	case r.Sanity == nil: // hopeless
+		killed, method, lacks, lost, trips = "-", "-", "-", "-", "-"
+	case r.Killed == "" && len(r.of("outage")) == 0:
 		killed = "-"
 	}
-	lost := "nothing"
-	if n := len(r.Refused) + len(r.Changed) + len(r.Lost); n > 0 {
-		lost = fmt.Sprintf("%d", len(r.Lost))
-		if n > len(r.Lost) {
-			lost += fmt.Sprintf(" (the server: %d)", n-len(r.Lost))
-		}
-	}
-	method, trips := r.Method, fmt.Sprintf("%d, %d", r.Create, r.Delete)
-	if method == "" {
-		method, lost, trips = "-", "-", "-"
-	}
-	return fmt.Sprintf("| %s | %s | %s | %s | %s | %s | %s | %s | %s |\n",
-		r.Title, r.Run, r.Sanity, r.mark("life", "fidelity"), killed, method, lost, doctorMark(r.Doctor), trips)
+	fmt.Fprintf(&p.rows, "| %s | %s | %s | %s | %s | %s | %s | %s | %s | %s |\n",
+		r.Title, r.Run, p.sanity(r.Sanity), life, killed, method, lacks, lost, p.doctor(r), trips)
 }
 
-// mark says whether something is broken in one of the parts.
-func (r *result) mark(parts ...string) string {
+// of are what is broken in a part.
+func (r *result) of(part string) (all []string) {
 	for _, broken := range r.Broken {
-		for _, part := range parts {
-			if strings.HasPrefix(broken, part+":") {
-				return "✗"
-			}
+		if strings.HasPrefix(broken, part+": ") {
+			all = append(all, broken)
 		}
 	}
-	return "✓"
+	return all
 }
 
-// String is how many specs passed, of those that were run.
-func (s *sanity) String() string {
+func prefixed(prefix string, all []string) (texts []string) {
+	for _, text := range all {
+		texts = append(texts, prefix+text)
+	}
+	return texts
+}
+
+// mark is ✓, or what stands for the texts, with the numbers of their notes.
+func (p *page) mark(texts []string, mark string) string {
+	if len(texts) == 0 {
+		return "✓"
+	}
+	var numbers []string
+	for _, text := range texts {
+		numbers = append(numbers, p.note(text))
+	}
+	slices.Sort(numbers)
+	return strings.TrimSpace(mark + " " + strings.Join(slices.Compact(numbers), " "))
+}
+
+// note returns the number of a note in brackets.
+func (p *page) note(text string) string {
+	text = short(text)
+	i := slices.Index(p.notes, text)
+	if i < 0 {
+		i = len(p.notes)
+		p.notes = append(p.notes, text)
+	}
+	return fmt.Sprintf("[%d]", i+1)
+}
+
+// sanity is how many specs passed, of those that did not skip themselves.
+func (p *page) sanity(s *sanity) string {
 	switch {
 	case s == nil:
 		return "-"
 	case s.Failed == 0:
-		return fmt.Sprintf("✓ %d of %d", s.Passed, s.Passed)
+		return fmt.Sprintf("✓ %d", s.Passed)
 	}
 	return fmt.Sprintf("✗ %d of %d", s.Passed, s.Passed+s.Failed)
 }
 
-// doctorMark is the worst that was found, and how often.
-func doctorMark(found []string) string {
-	broken := 0
-	for _, line := range found {
+func (p *page) doctor(r *result) string {
+	mark := "!"
+	for _, line := range r.Doctor {
 		if strings.HasPrefix(line, "✗") {
-			broken++
+			mark = "✗"
 		}
 	}
-	switch {
-	case broken > 0:
-		return fmt.Sprintf("✗ %d", broken)
-	case len(found) > 0:
-		return fmt.Sprintf("! %d", len(found))
-	}
-	return "✓"
-}
-
-// notes say what the row's figures count.
-func (r *result) notes() string {
-	var lines []string
-	for _, n := range []struct {
-		what string
-		all  []string
-	}{
-		{"broken", r.Broken}, {"csi-sanity fails", r.Sanity.failures()}, {"the server refuses", r.Refused}, {"the server does not keep", r.Changed},
-		{"a clone lacks", r.Lost}, {"doctor", r.Said},
-	} {
-		for _, text := range n.all {
-			lines = append(lines, fmt.Sprintf("  - %s: %s\n", n.what, short(text)))
-		}
-	}
-	if lines == nil {
-		return ""
-	}
-	return fmt.Sprintf("- **%s, %s**\n%s", r.Title, r.Run, strings.Join(lines, ""))
+	return p.mark(prefixed("doctor: ", r.Said), mark)
 }
 
 func (s *sanity) failures() []string {
