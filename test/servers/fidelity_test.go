@@ -92,7 +92,7 @@ func differences(before, after map[string]string) []string {
 	for what, names := range by {
 		slices.Sort(names)
 		text := strings.Join(names, ", ")
-		if len(names) > 3 { // how many depends on when the client gave which delegation back
+		if len(names) > 8 { // how many depends on when the client gave which delegation back
 			text = "many entries"
 		}
 		lines = append(lines, what+": "+text)

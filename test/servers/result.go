@@ -44,6 +44,22 @@ type sanity struct {
 	Failures []string `json:"failures,omitempty"`
 }
 
+// with is the results that were kept, with a new one, in the order of the server's runs.
+func (s server) with(kept []*result, new *result) (all []*result) {
+	for _, r := range s.runs {
+		if r.name() == new.Run {
+			all = append(all, new)
+			continue
+		}
+		for _, old := range kept {
+			if old.Run == r.name() {
+				all = append(all, old)
+			}
+		}
+	}
+	return all
+}
+
 // write keeps the results of a server in a file of the directory.
 func write(dir, server string, all []*result) error {
 	data, err := json.MarshalIndent(all, "", "  ")
