@@ -34,7 +34,13 @@ func (s *site) fidelity() {
 	}
 	cloned := s.create(request("cloned", nil, fromVolume(v.VolumeId)))
 	s.pod("the clone", cloned, lab.RWX(), func(dir string) error {
-		s.out.Lost = differences(kept, describe(dir))
+		after := describe(dir)
+		s.out.Lost = differences(kept, after)
+		for name, was := range kept { // what is different, in full
+			if is := after[name]; is != was {
+				s.t.Logf("%q was %.300s, and is %.300s", name, was, is)
+			}
+		}
 		return nil
 	})
 	s.out.Method = s.method()
@@ -60,6 +66,7 @@ func (s *site) method() string {
 			}
 		}
 	}
+	slices.Sort(ways)
 	return strings.Join(ways, ", ")
 }
 

@@ -63,40 +63,103 @@ const (
 	readAndWrite = "read and write"
 )
 
-// servers are all of them, in the order of the table.
-var servers = []server{
-	{name: "knfsd-xfs", title: "Linux, XFS", runs: []try{{version: "4.2"}, {version: "4.1"}, {version: "4.0"}, {version: "3"}}},
-	{name: "knfsd-ext4", title: "Linux, ext4", runs: ends},
-	{name: "knfsd-btrfs", title: "Linux, Btrfs", runs: ends},
-	{name: "knfsd-f2fs", title: "Linux, F2FS", runs: ends},
-	{name: "knfsd-tmpfs", title: "Linux, tmpfs", runs: ends},
-	{name: "knfsd-overlayfs", title: "Linux, overlayfs on XFS", runs: ends},
-	{name: "knfsd-fsid0", title: "Linux, XFS: `fsid=0`, path `/`", runs: []try{{version: "4.2"}, {version: "4.0"}}},
-	{name: "knfsd-crossmnt", title: "Linux, ext4 below an export with `crossmnt`", runs: ends},
-	{name: "knfsd-v4", title: "Linux, XFS: NFSv4 alone, no rpcbind", runs: []try{{version: "4.2"}}},
-	{name: "knfsd-v3", title: "Linux, XFS: NFSv3 alone", runs: []try{{version: "3"}}},
-	{name: "knfsd-subtree", title: "Linux, XFS: `subtree_check`", runs: ends},
-	{name: "knfsd-root-squash", title: "Linux, XFS: `root_squash`, the directory nobody's", runs: ends},
-	{name: "knfsd-all-squash", title: "Linux, XFS: `all_squash`, the directory theirs", runs: ends},
-	{name: "knfsd-async", title: "Linux, XFS: `async`", runs: ends},
-	{name: "knfsd-secure", title: "Linux, XFS: `secure`", runs: ends},
-	{name: "ganesha-xfs", title: "NFS-Ganesha 4.3, VFS on XFS", runs: ganesha},
-	{name: "ganesha-ext4", title: "NFS-Ganesha 4.3, VFS on ext4", runs: ganesha[1:3]},
-	{name: "ganesha-mem", title: "NFS-Ganesha 4.3, MEM", runs: []try{{version: "4.2", noDelegations: true, forgets: true}, {version: "3", options: "nolock", forgets: true}}},
-	{name: "go-nfs", title: "go-nfs 0.0.4", runs: []try{{version: "3", options: "port=2050,mountport=2050,proto=tcp,mountproto=tcp,nolock"}}},
-	{name: "ceph", title: "CephFS 16.2, by NFS-Ganesha 4.3", mem: "5G", runs: ganesha},
-	{name: "ceph-kernel", title: "CephFS 16.2, by Linux", mem: "5G", runs: ends},
-	{name: "gluster", title: "GlusterFS 10.3, by NFS-Ganesha 4.3", mem: "3G", runs: ganesha},
+// What many servers lack, and whose that is.
+const (
+	// Mooring leaves sockets out: they mean nothing without their process.
+	sockets = "missing: socket"
+	// NFS has user attributes since 4.2 (RFC 8276); not every file system that is exported has them.
+	noAttributes = "user attributes: operation not supported"
+	noLists      = "an ACL: operation not supported"
+	// NFSv3 has 32 bits without a sign for the seconds of a time (RFC 1813, nfstime3).
+	before1970 = "a time before 1970: it is another then"
+	after2106  = "a time after 2106: it is another then"
+	// Linux 7.2 as a server of 4.2: the time that a program has set is lost with the delegation (RFC 9754).
+	lateTimes = "mtime: many entries"
+)
+
+// linux are the runs on a kernel's server whose file system has all that NFS has words for. way is how
+// files are copied by 4.2.
+func linux(way string, versions ...string) (runs []try) {
+	for _, version := range versions {
+		w := want{method: readAndWrite, lost: []string{sockets}}
+		switch version {
+		case "4.2":
+			w.method, w.changed = way, []string{lateTimes}
+		case "3":
+			w.refused = []string{after2106, before1970, noAttributes}
+		default:
+			w.refused = []string{noAttributes}
+		}
+		runs = append(runs, try{version: version, want: w})
+	}
+	return runs
 }
 
-var (
-	ends = []try{{version: "4.2"}, {version: "3"}}
-	// Ganesha's lock manager and that of the client are on one machine here, and have one rpcbind:
-	// nolock is the lab's need, and not Ganesha's.
-	ganesha = []try{
-		{version: "4.2", title: "4.2, as it is", hopeless: true},
-		{version: "4.2", noDelegations: true},
-		{version: "4.0"},
-		{version: "3", options: "nolock"},
+// but is runs of which something is different.
+func but(runs []try, change func(*try)) []try {
+	for i := range runs {
+		change(&runs[i])
 	}
-)
+	return runs
+}
+
+// servers are all of them, in the order of the table.
+var servers = []server{
+	{name: "knfsd-xfs", title: "Linux, XFS", runs: linux(clone, "4.2", "4.1", "4.0", "3")},
+	{name: "knfsd-ext4", title: "Linux, ext4", runs: linux(serverCopy, "4.2", "3")},
+	{name: "knfsd-btrfs", title: "Linux, Btrfs", runs: linux(clone, "4.2", "3")},
+	{name: "knfsd-f2fs", title: "Linux, F2FS", runs: linux(serverCopy, "4.2", "3")},
+	{name: "knfsd-tmpfs", title: "Linux, tmpfs", runs: linux(serverCopy, "4.2", "3")},
+	{name: "knfsd-overlayfs", title: "Linux, overlayfs on XFS", runs: linux(serverCopy, "4.2", "3")},
+	{name: "knfsd-fsid0", title: "Linux, XFS: `fsid=0`, path `/`", runs: linux(clone, "4.2", "4.0")},
+	{name: "knfsd-crossmnt", title: "Linux, ext4 below an export with `crossmnt`", runs: linux(serverCopy, "4.2", "3")},
+	{name: "knfsd-v4", title: "Linux, XFS: NFSv4 alone, no rpcbind", runs: linux(clone, "4.2")},
+	{name: "knfsd-v3", title: "Linux, XFS: NFSv3 alone", runs: linux(clone, "3")},
+	{name: "knfsd-subtree", title: "Linux, XFS: `subtree_check`", runs: linux(clone, "4.2", "3")},
+	{name: "knfsd-root-squash", title: "Linux, XFS: `root_squash`, the directory nobody's", runs: linux(clone, "4.2", "3")},
+	{name: "knfsd-all-squash", title: "Linux, XFS: `all_squash`, the directory theirs", runs: linux(clone, "4.2", "3")},
+	{name: "knfsd-async", title: "Linux, XFS: `async`", runs: linux(clone, "4.2", "3")},
+	{name: "knfsd-secure", title: "Linux, XFS: `secure`", runs: linux(clone, "4.2", "3")},
+	{name: "ganesha-xfs", title: "NFS-Ganesha 4.3, VFS on XFS", runs: ganesha()},
+	{name: "ganesha-ext4", title: "NFS-Ganesha 4.3, VFS on ext4", runs: ganesha()[1:3]},
+	{name: "ganesha-mem", title: "NFS-Ganesha 4.3, MEM", runs: but(ganesha()[1:], func(r *try) { r.forgets = true })},
+	{name: "go-nfs", title: "go-nfs 0.0.4", runs: []try{{
+		// It knows files by their paths: what was opened is lost when it is renamed.
+		version: "3", options: "port=2050,mountport=2050,proto=tcp,mountproto=tcp,nolock", hopeless: true,
+		want: want{
+			doctor: []string{"! acl: no-acl", "! links: no-links", "! locks: local", "! versions: only-3", "✗ renames: disk-failed"},
+			broken: []string{"another file handle when it is renamed"},
+		},
+	}}},
+	{name: "ceph", title: "CephFS 16.2, by NFS-Ganesha 4.3", mem: "5G", runs: ganesha()},
+	{name: "ceph-kernel", title: "CephFS 16.2, by Linux", mem: "5G", runs: linux(serverCopy, "4.2", "3")},
+	{name: "gluster", title: "GlusterFS 10.3, by NFS-Ganesha 4.3", mem: "3G", runs: ganesha()},
+}
+
+// ganesha are the runs on an NFS-Ganesha that exports a file system of its machine. It takes times of
+// symbolic links and does not set them.
+func ganesha() []try {
+	const linkTimes = "a time of a symbolic link: it is another then"
+	lost := []string{sockets, "mtime: absolute, dangling, long, odd, symlink"}
+	return []try{
+		{version: "4.2", title: "4.2, as it is", hopeless: true, want: want{
+			doctor: []string{"! acl: no-acl", "! clone: no-clone", "! copy: no-copy", "! xattr: no-xattr", "✗ latency: unknown-error"},
+			broken: []string{"remote I/O error"}, // nfs-ganesha#1385
+		}},
+		{version: "4.2", noDelegations: true, want: want{
+			doctor:  []string{"! acl: no-acl", "! clone: no-clone", "! copy: no-copy", "! xattr: no-xattr"},
+			refused: []string{linkTimes, noLists, noAttributes}, lost: lost,
+			method: serverCopy + ", " + readAndWrite, // an empty file, and all others
+		}},
+		{version: "4.0", want: want{
+			doctor:  []string{"! acl: no-acl"},
+			refused: []string{linkTimes, noLists, noAttributes}, lost: lost, method: readAndWrite,
+		}},
+		// Its lock manager and that of the client are on one machine here, and have one rpcbind: nolock is
+		// the lab's need, and not Ganesha's.
+		{version: "3", options: "nolock", want: want{
+			doctor:  []string{"! locks: local"},
+			refused: []string{after2106, before1970, linkTimes, noLists, noAttributes}, lost: lost, method: readAndWrite,
+		}},
+	}
+}

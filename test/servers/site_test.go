@@ -14,12 +14,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/mooring-csi/mooring/test/lab"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // patience is how long is waited for what has to come. Where something is broken already, more may
@@ -119,7 +122,7 @@ func (s *site) emptied() error {
 			})
 		})
 		if err == nil && left != nil {
-			err = fmt.Errorf("left on the share: %.10q", left)
+			err = fmt.Errorf("left on the share: %q", left[:min(len(left), 10)])
 		}
 		return err
 	})
@@ -172,15 +175,29 @@ func fromVolume(id string) *csi.VolumeContentSource {
 
 // create makes a volume; nil, and it is noted, where that fails.
 func (s *site) create(r *csi.CreateVolumeRequest) *csi.Volume {
-	made, err := s.Controller.CreateVolume(s.soon(), r)
+	made, err := repeated(func() (*csi.CreateVolumeResponse, error) { return s.Controller.CreateVolume(s.soon(), r) })
 	if s.broken("create "+r.Name, err) {
 		return nil
 	}
 	return made.Volume
 }
 
+// repeated makes a call up to three times, where its answer asks for that: a lab on a busy machine has
+// a server that is late.
+func repeated[T any](call func() (T, error)) (answer T, err error) {
+	for range 3 {
+		answer, err = call()
+		if !slices.Contains([]codes.Code{codes.Unavailable, codes.DeadlineExceeded, codes.Aborted}, status.Code(err)) {
+			break
+		}
+	}
+	return answer, err
+}
+
 func (s *site) snapshot(name string, v *csi.Volume) *csi.Snapshot {
-	made, err := s.Controller.CreateSnapshot(s.soon(), &csi.CreateSnapshotRequest{Name: name, SourceVolumeId: v.VolumeId})
+	made, err := repeated(func() (*csi.CreateSnapshotResponse, error) {
+		return s.Controller.CreateSnapshot(s.soon(), &csi.CreateSnapshotRequest{Name: name, SourceVolumeId: v.VolumeId})
+	})
 	if s.broken("snapshot", err) {
 		return nil
 	}
@@ -190,7 +207,9 @@ func (s *site) snapshot(name string, v *csi.Volume) *csi.Snapshot {
 func (s *site) delete(volumes ...*csi.Volume) {
 	for _, v := range volumes {
 		if v != nil {
-			_, err := s.Controller.DeleteVolume(s.soon(), &csi.DeleteVolumeRequest{VolumeId: v.VolumeId})
+			_, err := repeated(func() (*csi.DeleteVolumeResponse, error) {
+				return s.Controller.DeleteVolume(s.soon(), &csi.DeleteVolumeRequest{VolumeId: v.VolumeId})
+			})
 			s.broken("delete "+v.VolumeId, err)
 		}
 	}
@@ -198,7 +217,9 @@ func (s *site) delete(volumes ...*csi.Volume) {
 
 func (s *site) deleteSnapshot(snap *csi.Snapshot) {
 	if snap != nil {
-		_, err := s.Controller.DeleteSnapshot(s.soon(), &csi.DeleteSnapshotRequest{SnapshotId: snap.SnapshotId})
+		_, err := repeated(func() (*csi.DeleteSnapshotResponse, error) {
+			return s.Controller.DeleteSnapshot(s.soon(), &csi.DeleteSnapshotRequest{SnapshotId: snap.SnapshotId})
+		})
 		s.broken("delete the snapshot", err)
 	}
 }

@@ -64,8 +64,25 @@ func (f *filler) file(name string, data []byte, mode uint32, uid, gid int) {
 }
 
 func (f *filler) time(name string, seconds, nanoseconds int64) {
+	f.odd("a time", name, seconds, nanoseconds)
+}
+
+// odd sets a time that a server may take, and not keep.
+func (f *filler) odd(what, name string, seconds, nanoseconds int64) {
 	times := []unix.Timespec{{Sec: 1600000000, Nsec: 1}, {Sec: seconds, Nsec: nanoseconds}}
-	f.try("set times", unix.UtimesNanoAt(unix.AT_FDCWD, f.at(name), times, unix.AT_SYMLINK_NOFOLLOW))
+	err := unix.UtimesNanoAt(unix.AT_FDCWD, f.at(name), times, unix.AT_SYMLINK_NOFOLLOW)
+	var st unix.Stat_t
+	if err == nil {
+		err = unix.Lstat(f.at(name), &st)
+	}
+	switch {
+	case err != nil:
+		f.try(what, err)
+	case st.Mtim.Sec != seconds:
+		f.try(what, errors.New("it is another then"))
+	case st.Mtim.Nsec != nanoseconds:
+		f.try(what, errors.New("its nanoseconds are others then"))
+	}
 }
 
 func noise(n int) []byte {
@@ -117,7 +134,7 @@ func (f *filler) links() {
 		f.try("symlink", os.Symlink(target, f.at(name)))
 	}
 	f.try("chown of a symlink", os.Lchown(f.at("dangling"), 11, 12))
-	f.time("dangling", 1400000000, 5)
+	f.odd("a time of a symbolic link", "dangling", 1400000000, 5)
 }
 
 func (f *filler) special() {
@@ -143,7 +160,7 @@ func (f *filler) names() {
 func (f *filler) times() {
 	for name, seconds := range map[string]int64{"before 1970": -1000, "after 2038": 3000000000, "after 2106": 5000000000} {
 		f.file(name, []byte("x"), 0o644, 0, 0)
-		f.time(name, seconds, 5)
+		f.odd("a time "+name, name, seconds, 5)
 	}
 }
 
