@@ -89,6 +89,9 @@ func linux(way string, versions ...string) (runs []try) {
 		switch version {
 		case "4.2":
 			w.method, w.changed = way, []string{lateTimes}
+			if way != clone {
+				w.doctor = []string{"! clone: no-clone"}
+			}
 		case "3":
 			w.refused = []string{after2106, before1970, noAttributes}
 		default:
