@@ -79,8 +79,7 @@ func (p *page) mark(texts []string, mark string) string {
 	for _, text := range texts {
 		numbers = append(numbers, p.note(text))
 	}
-	slices.Sort(numbers)
-	return strings.TrimSpace(mark + " " + strings.Join(slices.Compact(numbers), " "))
+	return strings.TrimSpace(mark + " " + strings.Join(numbers, " "))
 }
 
 // note returns the number of a note in brackets.
