@@ -16,7 +16,7 @@ import (
 // fidelity clones a tree that has entries of all kinds, and compares them one by one. What the
 // server does not take, and what it takes and does not keep, is told apart from what the clone lacks:
 // the tree is looked at again after it was unmounted.
-func (s *site) fidelity() {
+func fidelity(s *site) {
 	v := s.create(request("source", nil, nil))
 	var written, kept map[string]string
 	s.pod("the tree", v, lab.RWX(), func(dir string) error {
@@ -43,7 +43,7 @@ func (s *site) fidelity() {
 		}
 		return nil
 	})
-	s.out.Method = s.method()
+	s.out.Method = copyMethod(s)
 	if s.out.Method == "" {
 		s.broken("method", errors.New("the log does not say how files were copied"))
 	}
@@ -52,8 +52,8 @@ func (s *site) fidelity() {
 
 var copied = regexp.MustCompile(`(cloned|copiedByServer|readAndWritten)=(\d+)`)
 
-// method says by which ways files were copied, as the program's log has it.
-func (s *site) method() string {
+// copyMethod says by which ways files were copied, as the program's log has it.
+func copyMethod(s *site) string {
 	var ways []string
 	for line := range strings.Lines(s.Log()) {
 		if !strings.Contains(line, "Copy made") {

@@ -20,13 +20,13 @@ import (
 var kept = map[string]string{"trashRetention": "1h"}
 
 // life takes a volume from its creation to its purge.
-func (s *site) life() {
+func life(s *site) {
 	first := s.create(request("first", kept, nil)) // it lays the share out
 	if first == nil {
 		return
 	}
 	s.delete(first)
-	s.out.Create, s.out.Delete = s.cost()
+	s.out.Create, s.out.Delete = cost(s)
 	if s.out.Create == 0 {
 		return
 	}
@@ -56,7 +56,7 @@ func (s *site) life() {
 }
 
 // cost returns the round trips of a volume's creation, and of its deletion.
-func (s *site) cost() (create, remove int64) {
+func cost(s *site) (create, remove int64) {
 	var v *csi.Volume
 	create = s.trips(func() { v = s.create(request("plain", kept, nil)) })
 	if v == nil {

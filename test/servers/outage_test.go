@@ -23,7 +23,7 @@ const creations = 20
 
 // outage kills the server, and starts it again, in the middle of a snapshot and of 20 creations, while
 // a pod has a file open. Each call is made again until it succeeds, as a sidecar does.
-func (s *site) outage() {
+func outage(s *site) {
 	v := s.create(request("source", nil, nil))
 	var snap *csi.Snapshot
 	volumes := make([]*csi.Volume, creations)

@@ -15,9 +15,9 @@ import (
 	"strings"
 )
 
-// sanity runs csi-sanity, that MOORING_SANITY names. It is a program of its own, because a suite
+// conforms runs csi-sanity, that MOORING_SANITY names. It is a program of its own, because a suite
 // runs once in a process.
-func (s *site) sanity() {
+func conforms(s *site) {
 	binary := os.Getenv("MOORING_SANITY")
 	if binary == "" {
 		s.t.Fatal("MOORING_SANITY does not say where csi-sanity is: run this by make servers")

@@ -56,7 +56,7 @@ func judge(t *testing.T, g *guest, r try, out *result) {
 		name string
 		do   func(*site)
 	}{
-		{"life", (*site).life}, {"fidelity", (*site).fidelity}, {"sanity", (*site).sanity}, {"outage", (*site).outage},
+		{"life", life}, {"fidelity", fidelity}, {"sanity", conforms}, {"outage", outage},
 	}
 	for _, part := range parts {
 		if r.hopeless && part.name != "life" || r.forgets && part.name == "outage" {
