@@ -134,7 +134,7 @@ var servers = []server{
 		// It knows files by their paths: what was opened is lost when it is renamed.
 		version: "3", options: "port=2050,mountport=2050,proto=tcp,mountproto=tcp,nolock", hopeless: true,
 		want: want{
-			doctor: []string{"! acl: no-acl", "! links: no-links", "! locks: local", "! versions: only-3", "✗ renames: disk-failed"},
+			doctor: []string{"! acl: no-acl", "! links: no-links", "! locks: local", "! versions: only-3", "✗ renames: wrong"},
 			broken: []string{"another file handle when it is renamed"},
 		},
 	}}},
