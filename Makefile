@@ -44,9 +44,9 @@ clean: ## Remove build/.
 
 ##@ Test
 
-.PHONY: test lint unit model torture fuzz test-lab test-fat test-tls test-kerberos test-selinux sanity monitoring
-test: lab-deps lint unit fuzz test-lab test-fat sanity monitoring demo ## Run all that follows; this is what CI runs.
-	@echo "make test: lint, unit, fuzz, test-lab, test-fat, sanity, monitoring and demo passed"
+.PHONY: test lint unit model torture fuzz test-lab test-fat test-servers test-tls test-kerberos test-selinux sanity monitoring
+test: lab-deps lint unit fuzz test-lab test-fat test-servers sanity monitoring demo ## Run all that follows; this is what CI runs.
+	@echo "make test: lint, unit, fuzz, test-lab, test-fat, test-servers, sanity, monitoring and demo passed"
 
 lint: ## Check the form of Go code, modules and shell scripts.
 	@files=$$("$$($(GO) env GOROOT)/bin/gofmt" -l $(wildcard cmd pkg test)); \
@@ -85,6 +85,18 @@ test-lab: lab-deps build ## Test LAB_PKGS against a real NFS server, in the lab.
 
 test-fat: lab-deps build ## Test names on a server that has short ones (FAT), in a lab of its own.
 	$(LAB_TEST) -tags lab,fat -run TestShortNames ./pkg/share
+
+test-servers: servers-programs ## Test against a server that is not the kernel's, and needs no packages: go-nfs.
+	$(SERVERS) go-nfs
+
+.PHONY: servers-programs
+SERVERS = MOORING_OSNFS=$(CURDIR)/build/osnfs MOORING_SANITY=$(CURDIR)/build/csi-sanity \
+	MOORING_BINARY=$(CURDIR)/build/mooring MOORINGCTL_BINARY=$(CURDIR)/build/mooringctl build/servers-nfs
+servers-programs: lab-deps build
+	@GOBIN=$(CURDIR)/build CGO_ENABLED=0 $(GO) install github.com/willscott/go-nfs/example/osnfs@v0.0.4
+	@$(GO) build -o build/ github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity
+	@$(GO) test -c -tags lab -o build/servers.test ./test/servers
+	@$(GO) build -o build/servers-nfs ./test/servers
 
 test-tls: lab-deps build ## Test TLS and mTLS, with a real tlshd, in the lab.
 	programs=$$(test/lab/deps --tls) && MOORING_TLS=$$programs MOORING_LAB_KERNEL=uml $(LAB_TEST) -run TestTLS ./pkg/mount ./test/secure
@@ -147,13 +159,8 @@ ifndef FAULTSFLAGS
 	@$(call put,make faults,build/faults.md,docs/reliability.md)
 endif
 
-servers: lab-deps build ## Prove it on other NFS servers; the table goes into docs/servers.md. SERVER=ceph: on one.
-	@GOBIN=$(CURDIR)/build CGO_ENABLED=0 $(GO) install github.com/willscott/go-nfs/example/osnfs@v0.0.4
-	@$(GO) build -o build/ github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity
-	@$(GO) test -c -tags lab -o build/servers.test ./test/servers
-	@$(GO) build -o build/servers-nfs ./test/servers
-	@MOORING_SERVERS=$$(test/lab/deps --servers) MOORING_OSNFS=$(CURDIR)/build/osnfs MOORING_SANITY=$(CURDIR)/build/csi-sanity \
-		MOORING_BINARY=$(CURDIR)/build/mooring MOORINGCTL_BINARY=$(CURDIR)/build/mooringctl build/servers-nfs $(SERVER)
+servers: servers-programs ## Prove it on other NFS servers; the table goes into docs/servers.md. SERVER=ceph: on one.
+	@MOORING_SERVERS=$$(test/lab/deps --servers) $(SERVERS) $(SERVER)
 ifndef SERVER
 	@$(call put,make servers,build/servers.md,docs/servers.md)
 endif
