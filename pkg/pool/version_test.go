@@ -6,12 +6,11 @@ import (
 	"context"
 	"maps"
 	"strings"
-	"sync/atomic"
 	"testing"
 
-	"github.com/go-logr/logr/funcr"
 	"github.com/mooring-csi/mooring/pkg/mount"
 	"k8s.io/klog/v2"
+	"k8s.io/klog/v2/ktesting"
 )
 
 // TestVersions has a share be mounted by several NFS versions: it is known which, and what was not
@@ -37,18 +36,14 @@ func TestVersions(t *testing.T) {
 			}
 			return table, err
 		}
-		var told atomic.Bool
-		log := funcr.New(func(_, args string) {
-			if strings.Contains(args, "mounted by NFS 3") {
-				told.Store(true)
-			}
-		}, funcr.Options{})
-		_, release, err := r.Open(klog.NewContext(context.Background(), log), "nas1", nil)
+		logger := ktesting.NewLogger(t, ktesting.NewConfig(ktesting.BufferLogs(true)))
+		log := logger.GetSink().(ktesting.Underlier).GetBuffer()
+		_, release, err := r.Open(klog.NewContext(context.Background(), logger), "nas1", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := r.Versions(); !maps.Equal(got, map[string]string{"nas1": c.got}) || told.Load() != c.told {
-			t.Errorf("asked for %v, by %s: the versions are %v, and it is told: %v", c.options, c.got, got, told.Load())
+		if got, told := r.Versions(), strings.Contains(log.String(), "mounted by NFS 3"); !maps.Equal(got, map[string]string{"nas1": c.got}) || told != c.told {
+			t.Errorf("asked for %v, by %s: the versions are %v, and it is told: %v", c.options, c.got, got, told)
 		}
 		release()
 		r.Close()
