@@ -143,6 +143,25 @@ func TestConfig(t *testing.T) {
 	}
 }
 
+// TestScaleOut has the values of docs/scale-out.md make two shares that prefer one head each, and a class
+// of each.
+func TestScaleOut(t *testing.T) {
+	all := objects(t, render(t, "mooring", read(t, root+"/deploy/examples/scale-out/values.yaml")))
+	r, err := config.Parse([]byte(configMap(t, all).Data["config.yaml"]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, s := range r.Shares {
+		class := find[storagev1.StorageClass](t, all, s.Name)
+		got = append(got, fmt.Sprint(s.Name, s.Servers, s.Path, class.Parameters["share"]))
+	}
+	want := []string{"ceph-a[10.0.0.11 10.0.0.12]/kubernetes/aceph-a", "ceph-b[10.0.0.12 10.0.0.11]/kubernetes/bceph-b"}
+	if !slices.Equal(got, want) {
+		t.Errorf("shares and classes are %q, and not %q", got, want)
+	}
+}
+
 // rights are what each sidecar may do: what its own documents ask for (deploy/kubernetes/rbac.yaml
 // of external-provisioner 6.3, external-resizer 2.3 and external-snapshotter 8.7), without what is
 // for options that are off.

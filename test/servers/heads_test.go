@@ -1,0 +1,400 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build lab
+
+package main
+
+import (
+	"context"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/mooring-csi/mooring/test/lab"
+	"github.com/mooring-csi/mooring/test/lab/ground"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+//go:embed heads
+var headsScript []byte
+
+const (
+	headOne = "10.78.0.1"
+	headTwo = "10.78.0.2"
+	// provisionings is how many volumes are being made when a head fails, and atOnce how many at a time,
+	// of which external-provisioner has 10 here.
+	provisionings = 50
+	atOnce        = 10
+	// headPatience is how long is waited for what has to come: a CephFS client that has died keeps what it
+	// had for 30 seconds here.
+	headPatience = 5 * time.Minute
+)
+
+// heads are two NFS servers over one CephFS, and a program with two shares: "first" has the first head
+// first, "second" the second.
+type heads struct {
+	t      *testing.T
+	kind   string // of test/servers/heads
+	script string
+	report strings.Builder
+	*lab.Driver
+}
+
+// TestHeads has one of two heads fail under pods and creations, come back, and be replaced by another
+// machine that takes its address. MOORING_HEADS names their kind. "make heads" runs it.
+func TestHeads(t *testing.T) {
+	kind := os.Getenv("MOORING_HEADS")
+	if kind == "" {
+		t.Skip("MOORING_HEADS does not say which: run this by make heads")
+	}
+	ground.DelegateDirectories(false) // nfs-ganesha#1385
+	h := newHeads(t, kind)
+	one, two := h.pod("first", "one"), h.pod("second", "two")
+	defer one.end()
+	defer two.end()
+	h.mountedFrom(one, headOne)
+	h.mountedFrom(two, headTwo)
+
+	h.failUnderLoad(one, two)
+	since := h.at("recover", "1")
+	h.goesOn("the first head is back at its address", since, one)
+	for _, how := range [][]string{{"1"}, {"1", "forgetful"}} {
+		h.replaced(one, how...)
+	}
+	two.went(t, "all along")
+	h.kept(one, two)
+	h.wellFormed()
+	h.note("pods of the second head waited %.1f s at most, all along", two.longest().Seconds())
+	if err := os.WriteFile(filepath.Join(os.Getenv("MOORING_LAB_WRITE"), "heads-"+kind+".md"), []byte(h.report.String()), 0o644); err != nil {
+		t.Error(err)
+	}
+}
+
+func newHeads(t *testing.T, kind string) *heads {
+	t.Helper()
+	h := &heads{t: t, kind: kind, script: filepath.Join(t.TempDir(), "heads")}
+	for name, text := range map[string][]byte{"heads": headsScript, "server": script} {
+		if err := os.WriteFile(filepath.Join(filepath.Dir(h.script), name), text, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.must("up")
+	config := "shares:\n"
+	for _, share := range []struct{ name, servers string }{{"first", headOne + ", " + headTwo}, {"second", headTwo + ", " + headOne}} {
+		config += fmt.Sprintf("  - {name: %s, servers: [%s], path: %s, mountOptions: [nfsvers=4.2]}\n", share.name, share.servers, h.must("share", share.name))
+	}
+	var err error
+	if h.Driver, err = lab.Start("all", filepath.Join(t.TempDir(), "driver"), config, "--node-id", "node-1"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := h.Stop(); err != nil {
+			t.Error(err)
+		}
+		_ = os.WriteFile(filepath.Join(os.Getenv("MOORING_LAB_WRITE"), "heads-"+kind+".log"), []byte(h.Log()), 0o644)
+	})
+	return h
+}
+
+// must runs test/servers/heads. What it starts keeps its output open: that goes to a file.
+func (h *heads) must(action string, args ...string) string {
+	h.t.Helper()
+	out, err := os.CreateTemp(h.t.TempDir(), action)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer out.Close()
+	said, err := os.CreateTemp(h.t.TempDir(), action)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer said.Close()
+	cmd := exec.Command(h.script, append([]string{action, h.kind}, args...)...)
+	cmd.Stdout, cmd.Stderr = out, said
+	err = cmd.Run()
+	data, _ := os.ReadFile(out.Name())
+	if err != nil {
+		text, _ := os.ReadFile(said.Name())
+		h.t.Fatalf("heads %s: %v: %s", action, err, text)
+	}
+	return strings.TrimSpace(string(data))
+}
+
+// at runs an action, and returns when that had been done.
+func (h *heads) at(action string, args ...string) time.Time {
+	h.t.Helper()
+	h.must(action, args...)
+	return time.Now()
+}
+
+// fails has the first head fail, and returns when it did.
+func (h *heads) fails() time.Time {
+	h.t.Helper()
+	said := h.must("fail", "1")
+	seconds, err := strconv.ParseFloat(said, 64)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return time.UnixMicro(int64(seconds * 1e6))
+}
+
+func (h *heads) note(format string, args ...any) {
+	line := fmt.Sprintf(format, args...)
+	h.t.Log(line)
+	h.report.WriteString("- " + line + "\n")
+}
+
+// failUnderLoad has the first head fail while volumes are made, and wants all that is new to go by the
+// second.
+func (h *heads) failUnderLoad(one, two *writer) {
+	h.t.Helper()
+	doomed := h.create("first", "doomed")
+	made, finished := make(chan creation, provisionings), make(chan error, 1)
+	volumes := make([]*csi.Volume, provisionings)
+	go func() { finished <- h.provision(volumes, made) }()
+	for range atOnce {
+		<-made
+	}
+	since := h.fails()
+	before := atOnce
+	first := <-made
+	for ; first.asked.Before(since); first = <-made {
+		before++
+	}
+	h.note("%d volumes are being made, %d at a time. %d have been made when the first head fails. The next that is made by the second is there %.1f s after the failure",
+		provisionings, atOnce, before, first.made.Sub(since).Seconds())
+	if err := <-finished; err != nil {
+		h.t.Fatal(err)
+	}
+	h.note("all are there %.1f s after the failure", time.Since(since).Seconds())
+	began := time.Now()
+	next := h.pod("first", "next")
+	h.note("a new volume then takes %.1f s from CreateVolume to the first line that its pod has written", time.Since(began).Seconds())
+	h.mountedFrom(next, headTwo)
+	for what, do := range map[string]func() error{
+		"NodeGetVolumeStats of it": func() error {
+			_, err := h.Node.NodeGetVolumeStats(h.soon(), &csi.NodeGetVolumeStatsRequest{VolumeId: next.volume.VolumeId, VolumePath: next.dir})
+			return err
+		},
+		"DeleteVolume of one from before": func() error {
+			_, err := h.Controller.DeleteVolume(h.soon(), &csi.DeleteVolumeRequest{VolumeId: doomed.VolumeId})
+			return err
+		},
+	} {
+		began := time.Now()
+		if err := retried(do); err != nil {
+			h.t.Errorf("%s: %v", what, err)
+		}
+		h.note("%s takes %.1f s", what, time.Since(began).Seconds())
+	}
+	next.end()
+	h.kept(next)
+	if last := one.last(); last.After(since.Add(time.Second)) {
+		h.t.Errorf("a pod of the first head was told that its line is on disk %v after that had failed", last.Sub(since))
+	}
+	two.went(h.t, "while the first head is gone")
+	h.eachHasADirectory(volumes)
+	h.wellFormed()
+}
+
+// creation is of a volume: when it was asked for the last time, and when it was there.
+type creation struct{ asked, made time.Time }
+
+// provision makes the volumes as external-provisioner does, and says when each is there.
+func (h *heads) provision(volumes []*csi.Volume, made chan<- creation) error {
+	var all sync.WaitGroup
+	turns := make(chan struct{}, atOnce)
+	errs := make([]error, len(volumes))
+	for i := range volumes {
+		turns <- struct{}{}
+		all.Go(func() {
+			defer func() { <-turns }()
+			var c creation
+			errs[i] = retried(func() error {
+				c.asked = time.Now()
+				r, err := h.Controller.CreateVolume(h.soon(), request(fmt.Sprint("many-", i), map[string]string{"share": "first"}, nil))
+				volumes[i] = r.GetVolume()
+				return err
+			})
+			c.made = time.Now()
+			made <- c
+		})
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
+
+// retried makes a call again, as a sidecar does, for as long as the answer is that this may help.
+func retried(do func() error) error {
+	for deadline := time.Now().Add(headPatience); ; time.Sleep(time.Second) {
+		err := do()
+		switch status.Code(err) {
+		case codes.Aborted, codes.Unavailable, codes.DeadlineExceeded:
+			if time.Now().Before(deadline) {
+				continue
+			}
+		}
+		return err
+	}
+}
+
+func (h *heads) soon() context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	h.t.Cleanup(cancel)
+	return ctx
+}
+
+func (h *heads) create(share, name string) (v *csi.Volume) {
+	h.t.Helper()
+	err := retried(func() error {
+		r, err := h.Controller.CreateVolume(h.soon(), request(name, map[string]string{"share": share}, nil))
+		v = r.GetVolume()
+		return err
+	})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return v
+}
+
+// pod makes a volume, and has it published. It returns when a pod has written there.
+func (h *heads) pod(share, name string) *writer {
+	h.t.Helper()
+	v := h.create(share, name)
+	target := filepath.Join(h.t.TempDir(), name)
+	err := retried(func() error {
+		_, err := h.Node.NodePublishVolume(h.soon(), &csi.NodePublishVolumeRequest{
+			VolumeId: v.VolumeId, TargetPath: target, VolumeCapability: lab.RWX(), VolumeContext: v.VolumeContext,
+		})
+		return err
+	})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	w := startWriter(h.t, v, target)
+	h.t.Cleanup(func() {
+		w.end()
+		if _, err := h.Node.NodeUnpublishVolume(h.soon(), &csi.NodeUnpublishVolumeRequest{VolumeId: v.VolumeId, TargetPath: target}); err != nil {
+			h.t.Error(err)
+		}
+	})
+	return w
+}
+
+// mountedFrom wants a pod's volume to be mounted from a head.
+func (h *heads) mountedFrom(w *writer, head string) {
+	h.t.Helper()
+	table, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	for line := range strings.Lines(string(table)) {
+		if f := strings.Fields(line); f[1] == w.dir {
+			if !strings.Contains(f[3], "addr="+head) {
+				h.t.Errorf("the pod's volume is not mounted from %s: %s", head, line)
+			}
+			return
+		}
+	}
+	h.t.Errorf("%s is not mounted", w.dir)
+}
+
+// goesOn waits until a pod's writers have written again, and notes what they have seen.
+func (h *heads) goesOn(what string, since time.Time, w *writer) {
+	h.t.Helper()
+	for _, f := range []*file{w.plain, w.locked} {
+		at, seen := f.after(since)
+		text := fmt.Sprintf("%s: %s", what, f.what)
+		if at.IsZero() {
+			h.t.Errorf("%s does not go on, and has seen %q", text, seen)
+			h.note("%s does not go on; it has seen: %s", text, strings.Join(seen, ", "))
+			continue
+		}
+		text += fmt.Sprintf(" goes on after %.1f s", at.Sub(since).Seconds())
+		if seen != nil {
+			text += ", and has seen: " + strings.Join(seen, ", ")
+		}
+		h.note("%s", text)
+	}
+}
+
+// replaced has the first head fail, and another machine take its address.
+func (h *heads) replaced(w *writer, how ...string) {
+	h.t.Helper()
+	h.fails()
+	since := h.at("replace", how...)
+	what := "another machine has the first head's address, and what that knew of its clients"
+	if len(how) > 1 {
+		what = "another machine has the first head's address, and knows no client"
+	}
+	h.goesOn(what, since, w)
+}
+
+// kept wants all that was acknowledged to be there, as the second head has it. Pods have ended.
+func (h *heads) kept(all ...*writer) {
+	h.t.Helper()
+	for _, w := range all {
+		w.end()
+		dir := h.look(w.volume)
+		for _, f := range []*file{w.plain, w.locked} {
+			if err := f.kept(filepath.Join(dir, w.volume.VolumeContext["subDir"])); err != nil {
+				h.t.Error(err)
+			}
+		}
+	}
+}
+
+// look mounts the share of a volume from the second head, by a mount that remembers nothing.
+func (h *heads) look(v *csi.Volume) string {
+	h.t.Helper()
+	dir := h.t.TempDir()
+	share, _, _ := strings.Cut(v.VolumeId, "/")
+	out, err := exec.Command("mount", "-t", "nfs", "-o", "nosharecache,nfsvers=4.0", headTwo+":/cephfs/"+share, dir).CombinedOutput()
+	if err != nil {
+		h.t.Fatalf("mount: %v: %s", err, out)
+	}
+	h.t.Cleanup(func() { _ = exec.Command("umount", "-l", dir).Run() })
+	return dir
+}
+
+func (h *heads) eachHasADirectory(volumes []*csi.Volume) {
+	h.t.Helper()
+	dir, whose := h.look(volumes[0]), map[string]string{}
+	for _, v := range volumes {
+		at := v.VolumeContext["subDir"]
+		if other, taken := whose[at]; taken || at == "" {
+			h.t.Errorf("%s has the directory %q, as has %q", v.VolumeId, at, other)
+		}
+		whose[at] = v.VolumeId
+		if info, err := os.Stat(filepath.Join(dir, at)); err != nil || !info.IsDir() {
+			h.t.Errorf("the directory of %s: %v", v.VolumeId, err)
+		}
+	}
+}
+
+// wellFormed wants mooringctl check to find nothing. What is begun looks unfinished for a while.
+func (h *heads) wellFormed() {
+	h.t.Helper()
+	err := again(func() error {
+		out, said, err := mooringctl(filepath.Join(h.Dir, "config.yaml"), "check", "-o", "json")
+		var found []any
+		if err := errors.Join(err, json.Unmarshal(out, &found)); err != nil || len(found) > 0 {
+			return fmt.Errorf("mooringctl check: %w: %s %s", err, out, said)
+		}
+		return nil
+	})
+	if err != nil {
+		h.t.Error(err)
+	}
+}

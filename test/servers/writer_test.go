@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build lab
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"golang.org/x/sys/unix"
+)
+
+// writer is a pod that writes to two files, one of which it has locked.
+type writer struct {
+	volume        *csi.Volume
+	dir           string
+	plain, locked *file
+	end           func() // and waits for it
+}
+
+// file is one that a line is appended to, and synced, again and again.
+type file struct {
+	what   string
+	path   string
+	locked bool
+
+	mu     sync.Mutex
+	lines  []string // that are on disk: fsync(2) has said so
+	acked  []time.Time
+	errors []failure
+}
+
+type failure struct {
+	at   time.Time
+	text string
+}
+
+// startWriter returns when both files have a line.
+func startWriter(t *testing.T, v *csi.Volume, dir string) *writer {
+	t.Helper()
+	w := &writer{volume: v, dir: dir,
+		plain:  &file{what: "a pod that appends to a file", path: filepath.Join(dir, "plain")},
+		locked: &file{what: "a pod that appends to a file that it has locked", path: filepath.Join(dir, "locked"), locked: true},
+	}
+	var both sync.WaitGroup
+	stop := make(chan struct{})
+	w.end = sync.OnceFunc(func() { close(stop); both.Wait() })
+	for _, f := range []*file{w.plain, w.locked} {
+		both.Go(func() { f.write(stop) })
+		if at, seen := f.after(time.Time{}); at.IsZero() || seen != nil {
+			t.Fatalf("a pod cannot write: %q", seen)
+		}
+	}
+	return w
+}
+
+// write goes on until stop is closed. After an error the file is opened anew, as by a pod that was
+// restarted.
+func (f *file) write(stop <-chan struct{}) {
+	for n := 0; ; {
+		err := f.opened(func(open *os.File) error {
+			for {
+				select {
+				case <-stop:
+					return nil
+				case <-time.After(50 * time.Millisecond):
+				}
+				n++
+				line := fmt.Sprint("line ", n)
+				if _, err := open.WriteString(line + "\n"); err != nil {
+					return err
+				}
+				if err := open.Sync(); err != nil {
+					return err
+				}
+				f.note(line, nil)
+			}
+		})
+		if err == nil {
+			return
+		}
+		f.note("", err)
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+func (f *file) opened(do func(*os.File) error) error {
+	open, err := os.OpenFile(f.path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	if err != nil {
+		return err
+	}
+	defer open.Close()
+	if f.locked {
+		if err := unix.FcntlFlock(open.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK}); err != nil {
+			return &os.PathError{Op: "lock", Path: f.path, Err: err}
+		}
+	}
+	return do(open)
+}
+
+func (f *file) note(line string, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err == nil {
+		f.lines, f.acked = append(f.lines, line), append(f.acked, time.Now())
+		return
+	}
+	text := err.Error()
+	if e := new(os.PathError); errors.As(err, &e) {
+		text = e.Op + ": " + e.Err.Error()
+	}
+	f.errors = append(f.errors, failure{time.Now(), text})
+}
+
+// after waits for a line to be acknowledged, and returns when that was, the zero time if none came, and
+// which errors there were since then.
+func (f *file) after(since time.Time) (at time.Time, seen []string) {
+	for deadline := time.Now().Add(headPatience); at.IsZero() && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		f.mu.Lock()
+		if i := slices.IndexFunc(f.acked, func(a time.Time) bool { return a.After(since) }); i >= 0 {
+			at = f.acked[i]
+		}
+		f.mu.Unlock()
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, e := range f.errors {
+		if e.at.After(since) && !slices.Contains(seen, e.text) {
+			seen = append(seen, e.text)
+		}
+	}
+	return at, seen
+}
+
+// kept says which lines that were acknowledged are not in the file, or not in their order.
+func (f *file) kept(dir string) error {
+	data, err := os.ReadFile(filepath.Join(dir, filepath.Base(f.path)))
+	if err != nil {
+		return err
+	}
+	has := strings.Split(string(data), "\n")
+	for i, line := range f.lines {
+		at := slices.Index(has, line)
+		if at < 0 {
+			return fmt.Errorf("%s: %q was acknowledged at %s, the %dth of %d, and is lost", f.path, line, f.acked[i], i+1, len(f.lines))
+		}
+		has = has[at+1:]
+	}
+	return nil
+}
+
+// last is when a line was acknowledged last.
+func (w *writer) last() (at time.Time) {
+	for _, f := range []*file{w.plain, w.locked} {
+		f.mu.Lock()
+		if n := len(f.acked); n > 0 && f.acked[n-1].After(at) {
+			at = f.acked[n-1]
+		}
+		f.mu.Unlock()
+	}
+	return at
+}
+
+// went wants a pod to be writing, and to have seen no error.
+func (w *writer) went(t *testing.T, when string) {
+	t.Helper()
+	now := time.Now()
+	for _, f := range []*file{w.plain, w.locked} {
+		f.mu.Lock()
+		for _, e := range f.errors {
+			t.Errorf("%s: %s has seen at %s: %s", when, f.what, e.at, e.text)
+		}
+		f.mu.Unlock()
+		if at, _ := f.after(now); at.IsZero() {
+			t.Errorf("%s: %s does not go on", when, f.what)
+		}
+	}
+}
+
+// longest is the longest time between two lines of a file.
+func (w *writer) longest() (gap time.Duration) {
+	for _, f := range []*file{w.plain, w.locked} {
+		f.mu.Lock()
+		for i := range f.acked[1:] {
+			gap = max(gap, f.acked[i+1].Sub(f.acked[i]))
+		}
+		f.mu.Unlock()
+	}
+	return gap
+}
