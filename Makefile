@@ -15,6 +15,8 @@ BENCHFLAGS ?=
 # TORTUREFLAGS, for example -histories 1 -seed 4711, is what ./test/torture takes.
 # FAULTSFLAGS, for example -only silent, has fewer accidents and leaves docs/reliability.md as it is.
 # SERVER, for example ceph, has one server of test/servers and leaves docs/servers.md as it is.
+# HEADS is the kinds of test/servers/heads; with one alone docs/scale-out.md is left as it is.
+HEADS ?= ganesha kernel
 # The longest first: two run at a time.
 LAB_PKGS ?= ./test/nfs/... ./pkg/copytree ./pkg/mount ./pkg/share ./pkg/provision
 
@@ -143,7 +145,7 @@ endif
 
 ##@ Lab: a real NFS client and server, without root (test/lab/nfs-uml)
 
-.PHONY: demo bench faults servers picture lab lab-deps
+.PHONY: demo bench faults servers heads picture lab lab-deps
 demo: lab-deps build ## Watch a volume's life from beginning to end.
 	@$(GO) build -o build/demo ./test/demo
 	@[ ! -t 1 ] || export FORCE_COLOR=1; MOORING_BINARY=$(CURDIR)/build/mooring $(LAB) build/demo
@@ -163,6 +165,18 @@ servers: servers-programs ## Prove it on other NFS servers; the table goes into 
 	@MOORING_SERVERS=$$(test/lab/deps --servers) $(SERVERS) $(SERVER)
 ifndef SERVER
 	@$(call put,make servers,build/servers.md,docs/servers.md)
+endif
+
+heads: lab-deps build ## Have one of two NFS servers over one CephFS fail; the figures go into docs/scale-out.md. HEADS=ganesha: of one kind.
+	@$(GO) test -c -tags lab -o build/servers.test ./test/servers
+	@programs=$$(test/lab/deps --servers); for kind in $(HEADS); do \
+		MOORING_SERVERS=$$programs MOORING_HEADS=$$kind MOORING_LAB_WRITE=$(CURDIR)/build MOORING_LAB_MEM=5G MOORING_LAB_TIMEOUT=3600 MOORING_LAB_KERNEL=uml \
+			MOORING_BINARY=$(CURDIR)/build/mooring MOORINGCTL_BINARY=$(CURDIR)/build/mooringctl \
+			$(LAB) build/servers.test -test.run '^TestHeads$$' -test.v -test.timeout 55m; \
+	done
+ifeq ($(words $(HEADS)),2)
+	@awk 'FNR == 1 && NR > 1 {print ""} {print}' build/heads-ganesha.md build/heads-kernel.md >build/heads.md
+	@$(call put,make heads,build/heads.md,docs/scale-out.md)
 endif
 
 picture: lab-deps build ## Draw the dashboard of ten minutes in the lab: docs/dashboard.svg.

@@ -24,7 +24,7 @@ type writer struct {
 	volume        *csi.Volume
 	dir           string
 	plain, locked *file
-	end           func() // and waits for it
+	end           func() // and waits for it, unless its server is gone
 }
 
 // file is one that a line is appended to, and synced, again and again.
@@ -53,7 +53,16 @@ func startWriter(t *testing.T, v *csi.Volume, dir string) *writer {
 	}
 	var both sync.WaitGroup
 	stop := make(chan struct{})
-	w.end = sync.OnceFunc(func() { close(stop); both.Wait() })
+	w.end = sync.OnceFunc(func() {
+		close(stop)
+		ended := make(chan struct{})
+		go func() { both.Wait(); close(ended) }()
+		select {
+		case <-ended:
+		case <-time.After(time.Minute):
+			t.Errorf("%s: writing does not end", dir)
+		}
+	})
 	for _, f := range []*file{w.plain, w.locked} {
 		both.Go(func() { f.write(stop) })
 		if at, seen := f.after(time.Time{}); at.IsZero() || seen != nil {
