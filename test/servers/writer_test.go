@@ -5,9 +5,12 @@
 package main
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -51,25 +54,66 @@ func startWriter(t *testing.T, v *csi.Volume, dir string) *writer {
 		plain:  &file{what: "a pod that appends to a file", path: filepath.Join(dir, "plain")},
 		locked: &file{what: "a pod that appends to a file that it has locked", path: filepath.Join(dir, "locked"), locked: true},
 	}
-	var both sync.WaitGroup
-	stop := make(chan struct{})
-	w.end = sync.OnceFunc(func() {
-		close(stop)
-		ended := make(chan struct{})
-		go func() { both.Wait(); close(ended) }()
-		select {
-		case <-ended:
-		case <-time.After(time.Minute):
-			t.Errorf("%s: writing does not end", dir)
-		}
-	})
+	plain, locked := w.plain.start(t), w.locked.start(t)
+	w.end = sync.OnceFunc(func() { plain(); locked() })
 	for _, f := range []*file{w.plain, w.locked} {
-		both.Go(func() { f.write(stop) })
 		if at, seen := f.after(time.Time{}); at.IsZero() || seen != nil {
 			t.Fatalf("a pod cannot write: %q", seen)
 		}
 	}
 	return w
+}
+
+// start writes in a process of its own: a child closes the files that its parent has open when it becomes
+// another program, and so waits until what the parent wrote to them is on the server, which may be gone.
+func (f *file) start(t *testing.T) (end func()) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], "-test.run", "^TestWriter$")
+	cmd.Env = append(os.Environ(), fmt.Sprintf("MOORING_WRITER=%s:%t", f.path, f.locked))
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			f.note(lines.Text())
+		}
+	}()
+	return func() {
+		_ = in.Close()
+		select {
+		case <-ended:
+		case <-time.After(time.Minute):
+			t.Errorf("%s: writing does not end", f.path)
+			_ = cmd.Process.Kill()
+		}
+	}
+}
+
+const failed = "failed: "
+
+// TestWriter is the process of a file's writer, which MOORING_WRITER names. It prints each line that is on
+// disk, and each error.
+func TestWriter(t *testing.T) {
+	path, locked, ok := strings.Cut(os.Getenv("MOORING_WRITER"), ":")
+	if !ok {
+		t.Skip("TestHeads runs this")
+	}
+	stop := make(chan struct{})
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		close(stop)
+	}()
+	(&file{path: path, locked: locked == "true"}).write(stop)
 }
 
 // write goes on until stop is closed. After an error the file is opened anew, as by a pod that was
@@ -91,13 +135,17 @@ func (f *file) write(stop <-chan struct{}) {
 				if err := open.Sync(); err != nil {
 					return err
 				}
-				f.note(line, nil)
+				fmt.Println(line)
 			}
 		})
 		if err == nil {
 			return
 		}
-		f.note("", err)
+		text := err.Error()
+		if e := new(os.PathError); errors.As(err, &e) {
+			text = e.Op + ": " + e.Err.Error()
+		}
+		fmt.Println(failed + text)
 		time.Sleep(100 * time.Millisecond)
 	}
 }
@@ -116,18 +164,16 @@ func (f *file) opened(do func(*os.File) error) error {
 	return do(open)
 }
 
-func (f *file) note(line string, err error) {
+// note takes what the process has printed.
+func (f *file) note(printed string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err == nil {
-		f.lines, f.acked = append(f.lines, line), append(f.acked, time.Now())
-		return
+	switch text, bad := strings.CutPrefix(printed, failed); {
+	case bad:
+		f.errors = append(f.errors, failure{time.Now(), text})
+	case strings.HasPrefix(printed, "line "):
+		f.lines, f.acked = append(f.lines, printed), append(f.acked, time.Now())
 	}
-	text := err.Error()
-	if e := new(os.PathError); errors.As(err, &e) {
-		text = e.Op + ": " + e.Err.Error()
-	}
-	f.errors = append(f.errors, failure{time.Now(), text})
 }
 
 // after waits for a line to be acknowledged, and returns when that was, the zero time if none came, and
