@@ -146,7 +146,7 @@ func (h *heads) lockedOnBoth(w *writer) {
 // wellFormed wants mooringctl check to find nothing. What is begun looks unfinished for a while.
 func (h *heads) wellFormed() {
 	h.t.Helper()
-	err := again(func() error {
+	err := again(patience, func() error {
 		out, said, err := mooringctl(filepath.Join(h.Dir, "config.yaml"), "check", "-o", "json")
 		var found []any
 		if err := errors.Join(err, json.Unmarshal(out, &found)); err != nil || len(found) > 0 {

@@ -85,12 +85,16 @@ func (s *site) soon() context.Context {
 	return ctx
 }
 
-// again repeats what fails, as a sidecar does, and returns the last error once patience is over.
+// again is [again] with less patience where the part has failed already.
 func (s *site) again(do func() error) error {
-	limit := patience
 	if len(s.out.of(s.part)) > 0 {
-		limit = impatience
+		return again(impatience, do)
 	}
+	return again(patience, do)
+}
+
+// again repeats what fails, as a sidecar does, and returns the last error once the time is over.
+func again(limit time.Duration, do func() error) error {
 	var err error
 	for deadline := time.Now().Add(limit); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
 		if err = do(); err == nil {
