@@ -23,7 +23,7 @@ LAB_PKGS ?= ./test/nfs/... ./pkg/copytree ./pkg/mount ./pkg/share ./pkg/provisio
 LAB := $(CURDIR)/test/lab/run
 # What -race makes does not run under User-Mode Linux 6.1.
 LAB_RACE = $(if $(filter 6.%,$(shell $(LAB) --kernel)),,-race)
-LAB_TEST = MOORING_BINARY=$(CURDIR)/build/mooring MOORINGCTL_BINARY=$(CURDIR)/build/mooringctl $(GO) test -count=1 -tags lab $(LAB_RACE) -timeout 40m -exec $(LAB)
+LAB_TEST = MOORING_BINARY=$(CURDIR)/build/mooring MOORINGCTL_BINARY=$(CURDIR)/build/mooringctl $(GO) test -count=1 -tags lab $(LAB_RACE) -timeout 60m -exec $(LAB)
 
 # put MARK,FROM,PAGE puts what was measured into a page, between its marks.
 put = awk 'FNR == NR {table = table $$0 "\n"; next} \
