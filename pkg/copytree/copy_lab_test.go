@@ -42,8 +42,8 @@ func mounted(t *testing.T, export, version string) (client, server string) {
 // withoutLeases has the server grant no delegations, which would make counts vary.
 func withoutLeases(t *testing.T) {
 	t.Helper()
-	must(t, os.WriteFile("/proc/sys/fs/leases-enable", []byte("0"), 0))
-	t.Cleanup(func() { _ = os.WriteFile("/proc/sys/fs/leases-enable", []byte("1"), 0) })
+	must(t, leases("0"))
+	t.Cleanup(func() { _ = leases("1") })
 }
 
 // counted copies the tree and returns what that asked of the server.

@@ -268,11 +268,16 @@ func accessList(t *testing.T, path string) {
 
 // undelegated has the lab's server delegate nothing meanwhile. By NFS 4.2 Linux 7.2's server gives a file whose
 // times were set under a delegation those of the moment at which that ends, seconds later.
-func undelegated(do func()) {
-	const file = "/proc/sys/fs/leases-enable"
-	_ = os.WriteFile(file, []byte("0"), 0)
-	defer func() { _ = os.WriteFile(file, []byte("1"), 0) }()
+func undelegated(t *testing.T, do func()) {
+	t.Helper()
+	must(t, leases("0"))
+	defer func() { must(t, leases("1")) }()
 	do()
+}
+
+// leases has the lab's server grant delegations ("1"), or none ("0"): knfsd has them as leases (fcntl(2)).
+func leases(enable string) error {
+	return os.WriteFile("/proc/sys/fs/leases-enable", []byte(enable), 0)
 }
 
 // TestCopyIsTheSame compares source and copy entry by entry.
@@ -286,7 +291,7 @@ func TestCopyIsTheSame(t *testing.T) {
 				if g.Server == g.Dir {
 					everything(t, filepath.Join(dir, "tree"))
 				} else {
-					undelegated(func() { everything(t, filepath.Join(dir, "tree")) })
+					undelegated(t, func() { everything(t, filepath.Join(dir, "tree")) })
 				}
 				if os.Getuid() == 0 && g.Server != g.Dir { // NFSv4 shows it as a list of its own kind
 					accessList(t, filepath.Join(g.Server, filepath.Base(dir), "tree/attributes"))

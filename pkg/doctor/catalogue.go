@@ -264,7 +264,7 @@ func featureChecks() []Check {
 			{"no-links", Warn, "The server has none. Mooring does with O_EXCL, and snapshots hold each name as a file of its own.",
 				"Export another file system.", ""},
 		}},
-		{"renames", "renames", "in a directory beside the probe file, which is mounted twice: files and directories are renamed, made, and removed where another has the name, or the directory is gone", "Two controllers at a time do no harm because the server refuses what comes late.", []Trouble{
+		{"renames", "renames", "the share is mounted twice; by one mount files and directories are renamed, made and removed where the other has made something of that name, or has removed the directory", "Two controllers at a time do no harm because the server refuses what comes late.", []Trouble{
 			{"wrong", Fail, "The server does what it has to refuse, or loses a directory that is open.",
 				"Use another server, or another file system on it. Nothing else helps: a late request may take what is another volume's.", ""},
 		}},

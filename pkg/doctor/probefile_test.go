@@ -104,7 +104,7 @@ func TestProbeFileRenames(t *testing.T) {
 	}
 	r := &renamesTrial{}
 	for _, answer := range []error{nil, unix.EEXIST, unix.EIO, unix.ETIMEDOUT} {
-		if err := r.refused("a late rename", answer); (err == nil) == (answer == unix.ETIMEDOUT) {
+		if err := r.refused(lateStep{"a late rename", func() error { return answer }}); (err == nil) == (answer == unix.ETIMEDOUT) {
 			t.Errorf("of %v it makes %v", answer, err)
 		}
 	}

@@ -80,10 +80,7 @@ func makeFile(d beneath.Dir, name string) error {
 // taken tries names that something else has.
 func (r *renamesTrial) taken() error {
 	there := r.there
-	for _, try := range []struct {
-		what string
-		do   func() error
-	}{
+	late := []lateStep{
 		{"a directory was renamed over a file", func() error { return there.Rename("other-directory", there, "file") }},
 		{"a file was renamed over a directory", func() error { return there.Rename("other-file", there, "directory") }},
 		{"a directory was renamed over one that is not empty", func() error { return there.Rename("other-directory", there, "full") }},
@@ -91,16 +88,12 @@ func (r *renamesTrial) taken() error {
 		{"a directory was made where there is one", func() error { return there.Mkdir("full", 0o700) }},
 		{"a file was made anew where there is one", func() error { return makeFile(there, "file") }},
 		{"a directory was removed that is not empty", func() error { return there.Rmdir("full") }},
-		{"a file got a second name that another file has", func() error {
-			if !r.links {
-				return unix.EEXIST
-			}
-			return there.Link("other-file", there, "file")
-		}},
-	} {
-		if err := r.refused(try.what, try.do()); err != nil {
-			return err
-		}
+	}
+	if r.links {
+		late = append(late, lateStep{"a file got a second name that another file has", func() error { return there.Link("other-file", there, "file") }})
+	}
+	if err := r.refused(late...); err != nil {
+		return err
 	}
 	if err := there.Rename("other-directory", there, "empty"); err != nil {
 		r.wrong = append(r.wrong, fmt.Sprintf("a directory could not be renamed over an empty one (%v)", err))
@@ -129,29 +122,30 @@ func (r *renamesTrial) handles() error {
 	if err := r.there.Rmdir("removed"); err != nil {
 		return err
 	}
-	for _, try := range []struct {
-		what string
-		do   func() error
-	}{
-		{"a file was renamed into a directory that was removed", func() error { return r.here.Rename("other-file", removed, "late") }},
-		{"a directory was made in one that was removed", func() error { return removed.Mkdir("late", 0o700) }},
-		{"a file was made in a directory that was removed", func() error { return makeFile(removed, "late") }},
-	} {
-		if err := r.refused(try.what, try.do()); err != nil {
-			return err
-		}
-	}
-	return nil
+	return r.refused(
+		lateStep{"a file was renamed into a directory that was removed", func() error { return r.here.Rename("other-file", removed, "late") }},
+		lateStep{"a directory was made in one that was removed", func() error { return removed.Mkdir("late", 0o700) }},
+		lateStep{"a file was made in a directory that was removed", func() error { return makeFile(removed, "late") }},
+	)
 }
 
-// refused notes what was done although it should not be. A server that refuses it by an unusual error does
-// no harm; an error that is no answer is returned.
-func (r *renamesTrial) refused(what string, err error) error {
-	switch {
-	case err == nil:
-		r.wrong = append(r.wrong, what)
-	case errors.Is(err, unix.ETIMEDOUT):
-		return err
+// lateStep is what the server has to refuse, and what is said of one that does not.
+type lateStep struct {
+	what string
+	do   func() error
+}
+
+// refused does what the server has to refuse, and notes what it has done. A server that refuses by an
+// unusual error does no harm; an error that is no answer is returned.
+func (r *renamesTrial) refused(steps ...lateStep) error {
+	for _, step := range steps {
+		err := step.do()
+		if errors.Is(err, unix.ETIMEDOUT) {
+			return err
+		}
+		if err == nil {
+			r.wrong = append(r.wrong, step.what)
+		}
 	}
 	return nil
 }
