@@ -14,7 +14,7 @@ import (
 
 // Volumes is what the controller service needs of the domain.
 type Volumes interface {
-	Create(ctx context.Context, w volume.Wish) (*volume.Volume, error)
+	Create(ctx context.Context, w volume.CreateRequest) (*volume.Volume, error)
 	Delete(ctx context.Context, h volume.Handle, options []string) error
 	Get(ctx context.Context, h volume.Handle) (*volume.Volume, error)
 	List(ctx context.Context, p volume.Page) ([]volume.Volume, string, error)
@@ -82,7 +82,7 @@ func (c *Controller) CreateVolume(ctx context.Context, r *csi.CreateVolumeReques
 	if err != nil {
 		return nil, err
 	}
-	v, err := c.Volumes.Create(ctx, volume.Wish{
+	v, err := c.Volumes.Create(ctx, volume.CreateRequest{
 		Name: r.GetName(), Params: params, Mutable: mutable,
 		Capacity: capacity(r.GetCapacityRange()), MountOptions: options,
 		Source: source, ReadOnly: !slices.ContainsFunc(r.GetVolumeCapabilities(), func(c *csi.VolumeCapability) bool { return !readOnly(c) }),

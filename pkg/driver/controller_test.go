@@ -29,7 +29,7 @@ var v1 = volume.Volume{
 	Handle: volume.Handle{Share: "nas1", Key: "v1"}, Capacity: 7, Location: volume.Location{Share: "nas1", Directory: "a"},
 }
 
-func (v volumes) Create(_ context.Context, w volume.Wish) (*volume.Volume, error) {
+func (v volumes) Create(_ context.Context, w volume.CreateRequest) (*volume.Volume, error) {
 	v.calls = append(v.calls, "Create", w)
 	return &v1, v.err
 }
@@ -100,7 +100,7 @@ func TestCreateVolume(t *testing.T) {
 		return r
 	}
 	got, calls, err := call(t, nil, (*Controller).CreateVolume, request(nil))
-	want(t, got, calls, err, &csi.CreateVolumeResponse{Volume: told}, "Create", volume.Wish{
+	want(t, got, calls, err, &csi.CreateVolumeResponse{Volume: told}, "Create", volume.CreateRequest{
 		Name: "v1", Params: volume.Params{Shares: []string{"nas1"}}, Mutable: volume.Mutable{OnDelete: volume.Retain},
 		Capacity: volume.Capacity{Required: 5, Limit: 8}, MountOptions: []string{"hard", "vers=3"},
 	})

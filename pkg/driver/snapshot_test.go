@@ -226,7 +226,7 @@ func TestReadersOnly(t *testing.T) {
 			r.VolumeCapabilities = append(r.VolumeCapabilities, capable(mode))
 		}
 		_, calls, err := call(t, nil, (*Controller).CreateVolume, r)
-		if err != nil || calls[1].(volume.Wish).ReadOnly != c.want {
+		if err != nil || calls[1].(volume.CreateRequest).ReadOnly != c.want {
 			t.Errorf("%v: %+v, %v", c.modes, calls, err)
 		}
 	}

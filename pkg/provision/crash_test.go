@@ -67,7 +67,7 @@ func beVictim(told string) int {
 		} else if v.Delete {
 			err = s.Volumes.Delete(context.Background(), volume.Handle{Share: "nas1", Key: v.Name}, nil)
 		} else {
-			var w volume.Wish
+			var w volume.CreateRequest
 			if w, err = parseWish(v.Name, v.Parameters); err == nil {
 				_, err = s.Volumes.Create(context.Background(), w)
 			}
@@ -135,9 +135,9 @@ func prepare(t *testing.T, g ground.Ground) string {
 	return dir
 }
 
-type operation func(s *Service, w volume.Wish, h volume.Handle) error
+type operation func(s *Service, w volume.CreateRequest, h volume.Handle) error
 
-func create(s *Service, w volume.Wish, h volume.Handle) error {
+func create(s *Service, w volume.CreateRequest, h volume.Handle) error {
 	v, err := s.Volumes.Create(context.Background(), w)
 	if err == nil && (v.Handle != h || v.Capacity != w.Capacity.Required) {
 		err = fmt.Errorf("the answer is %+v", v)
@@ -145,7 +145,7 @@ func create(s *Service, w volume.Wish, h volume.Handle) error {
 	return err
 }
 
-func remove(s *Service, _ volume.Wish, h volume.Handle) error {
+func remove(s *Service, _ volume.CreateRequest, h volume.Handle) error {
 	return s.Volumes.Delete(context.Background(), h, nil)
 }
 

@@ -16,7 +16,7 @@ import (
 
 // Create makes the volume that is wished for, or finds it made. The same name with another
 // wish is ErrIncompatible.
-func (v *Volumes) Create(ctx context.Context, w volume.Wish) (*volume.Volume, error) {
+func (v *Volumes) Create(ctx context.Context, w volume.CreateRequest) (*volume.Volume, error) {
 	if w.Name == "" {
 		return nil, volume.Errorf(volume.ErrInvalid, "the volume has no name")
 	}
@@ -75,7 +75,7 @@ func (v *Volumes) Create(ctx context.Context, w volume.Wish) (*volume.Volume, er
 }
 
 // directory finds the volume's directory from the class's template or the configuration's.
-func (v *Volumes) directory(w volume.Wish) (string, error) {
+func (v *Volumes) directory(w volume.CreateRequest) (string, error) {
 	names := w.Params.Names
 	names.Name = w.Name
 	if w.Params.SubDir.IsZero() {
@@ -85,7 +85,7 @@ func (v *Volumes) directory(w volume.Wish) (string, error) {
 }
 
 // record is the record of the volume that is wished for.
-func record(w volume.Wish, key, directory string) volume.Record {
+func record(w volume.CreateRequest, key, directory string) volume.Record {
 	r := volume.Record{
 		Key: key, Name: w.Name, Directory: directory, Capacity: w.Capacity.Size(),
 		Mode: w.Params.Mode, UID: w.Params.UID, GID: w.Params.GID,
@@ -102,7 +102,7 @@ func record(w volume.Wish, key, directory string) volume.Record {
 }
 
 // makeShallow makes a record that of the snapshot itself, where that is wanted and can be.
-func makeShallow(r *volume.Record, w volume.Wish, def volume.Share) {
+func makeShallow(r *volume.Record, w volume.CreateRequest, def volume.Share) {
 	if w.Source == nil || w.Source.Kind != volume.OfSnapshot || !def.Is(w.Source.Share) || !w.ReadOnly || !w.Params.Shallow {
 		return
 	}
@@ -110,7 +110,7 @@ func makeShallow(r *volume.Record, w volume.Wish, def volume.Share) {
 	r.Mode, r.UID, r.GID, r.Adopt = nil, nil, nil, false
 }
 
-func (v *Volumes) create(ctx context.Context, sh *share.Share, w volume.Wish, r volume.Record) (*volume.Record, error) {
+func (v *Volumes) create(ctx context.Context, sh *share.Share, w volume.CreateRequest, r volume.Record) (*volume.Record, error) {
 	def := sh.Definition()
 	makeShallow(&r, w, def)
 	if w.Params.Checked || def.MaxVolumes > 0 {
@@ -143,7 +143,7 @@ func (v *Volumes) create(ctx context.Context, sh *share.Share, w volume.Wish, r 
 const begins = 3
 
 // adopt finds out whether there is a directory to be adopted.
-func adopt(ctx context.Context, sh *share.Share, w volume.Wish, r *volume.Record) error {
+func adopt(ctx context.Context, sh *share.Share, w volume.CreateRequest, r *volume.Record) error {
 	if r.Source != nil {
 		return volume.Errorf(volume.ErrInvalid, "the class says existingDirectory: adopt, and a volume made from %s needs a new directory: use another class for it", r.Source)
 	}
@@ -160,7 +160,7 @@ func adopt(ctx context.Context, sh *share.Share, w volume.Wish, r *volume.Record
 
 // settle decides about a volume that has the name already. It returns its record where it is
 // what is wished for. A creation that was given up is undone: both are nil then.
-func (v *Volumes) settle(ctx context.Context, sh *share.Share, w volume.Wish, r *volume.Record, found *share.Stored) (*volume.Record, error) {
+func (v *Volumes) settle(ctx context.Context, sh *share.Share, w volume.CreateRequest, r *volume.Record, found *share.Stored) (*volume.Record, error) {
 	def := sh.Definition()
 	if found.State == share.Deleting {
 		return nil, leaving(ctx, sh, w, found)
@@ -185,7 +185,7 @@ func (v *Volumes) settle(ctx context.Context, sh *share.Share, w volume.Wish, r 
 }
 
 // leaving is why a volume that is being deleted cannot be created again, yet.
-func leaving(ctx context.Context, sh *share.Share, w volume.Wish, found *share.Stored) error {
+func leaving(ctx context.Context, sh *share.Share, w volume.CreateRequest, found *share.Stored) error {
 	kept, err := sh.Trash.Kept(ctx, found)
 	if err != nil {
 		return err
@@ -211,7 +211,7 @@ func standing(ctx context.Context, sh *share.Share, f *share.Stored) (*volume.Re
 
 // finish does the steps that make a volume of what was begun. What is made from another volume
 // or a snapshot is filled and committed by a job.
-func (v *Volumes) finish(ctx context.Context, sh *share.Share, w volume.Wish, p *share.Pending) (*volume.Record, error) {
+func (v *Volumes) finish(ctx context.Context, sh *share.Share, w volume.CreateRequest, p *share.Pending) (*volume.Record, error) {
 	r := p.Record()
 	if r.Shallow {
 		if err := p.UseSnapshot(ctx); err != nil {
@@ -239,7 +239,7 @@ func commit(ctx context.Context, p *share.Pending) (*volume.Record, error) {
 }
 
 // admit refuses a new volume for which there is no room.
-func admit(ctx context.Context, sh *share.Share, w volume.Wish, key string) error {
+func admit(ctx context.Context, sh *share.Share, w volume.CreateRequest, key string) error {
 	def := sh.Definition()
 	if _, err := sh.Volumes.Lookup(ctx, key); !errors.Is(err, volume.ErrNotFound) {
 		return err

@@ -112,7 +112,7 @@ func controller(t *testing.T, dir string, opt share.Options) (*Service, *one) {
 }
 
 // wish asks for a volume of a class with these parameters.
-func wish(t *testing.T, name string, parameters map[string]string) volume.Wish {
+func wish(t *testing.T, name string, parameters map[string]string) volume.CreateRequest {
 	t.Helper()
 	w, err := parseWish(name, parameters)
 	if err != nil {
@@ -121,7 +121,7 @@ func wish(t *testing.T, name string, parameters map[string]string) volume.Wish {
 	return w
 }
 
-func parseWish(name string, parameters map[string]string) (volume.Wish, error) {
+func parseWish(name string, parameters map[string]string) (volume.CreateRequest, error) {
 	all := map[string]string{
 		"share": "nas1", "csi.storage.k8s.io/pvc/name": "data-" + name, "csi.storage.k8s.io/pvc/namespace": "default",
 		"csi.storage.k8s.io/pv/name": name,
@@ -130,7 +130,7 @@ func parseWish(name string, parameters map[string]string) (volume.Wish, error) {
 		all[key] = value
 	}
 	params, err := volume.ParseParams(all)
-	return volume.Wish{Name: name, Params: params, Capacity: volume.Capacity{Required: 1 << 30}}, err
+	return volume.CreateRequest{Name: name, Params: params, Capacity: volume.Capacity{Required: 1 << 30}}, err
 }
 
 // deletedAt and nonce are what differs in names from run to run.

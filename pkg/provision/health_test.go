@@ -113,7 +113,7 @@ func TestHealthOfDisk(t *testing.T) {
 		return fault
 	})
 	for _, key := range []string{"pvc-a", "pvc-b"} {
-		if _, err := s.Volumes.Create(ctx, volume.Wish{Name: key, Params: volume.Params{Shares: []string{"nas1"}}}); err != nil {
+		if _, err := s.Volumes.Create(ctx, volume.CreateRequest{Name: key, Params: volume.Params{Shares: []string{"nas1"}}}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -151,7 +151,7 @@ func TestHealth(t *testing.T) {
 	shares := &gone{one: o}
 	s := New(shares, o, nil, noFault)
 	for _, key := range []string{"pvc-a", "pvc-b", "pvc-c", "pvc-d"} {
-		if _, err := s.Volumes.Create(ctx, volume.Wish{Name: key, Params: volume.Params{Shares: []string{"nas1"}}}); err != nil {
+		if _, err := s.Volumes.Create(ctx, volume.CreateRequest{Name: key, Params: volume.Params{Shares: []string{"nas1"}}}); err != nil {
 			t.Fatal(err)
 		}
 	}

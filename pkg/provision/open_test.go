@@ -112,7 +112,7 @@ func TestLaysOut(t *testing.T) {
 			if i == 0 {
 				params.SubDir, params.Adopt = volume.MustTemplate("data"), true
 			}
-			_, errs[i] = s.Volumes.Create(ctx, volume.Wish{Name: name, Params: params})
+			_, errs[i] = s.Volumes.Create(ctx, volume.CreateRequest{Name: name, Params: params})
 		})
 	}
 	all.Wait()
@@ -145,7 +145,7 @@ func TestListsLaidOut(t *testing.T) {
 		t.Errorf("the list is %v, %v", all, err)
 	}
 	params := volume.Params{Shares: []string{"nas1"}, SubDir: volume.MustTemplate("pvc-1")}
-	if _, err := beside.Volumes.Create(ctx, volume.Wish{Name: "pvc-1", Params: params}); err != nil {
+	if _, err := beside.Volumes.Create(ctx, volume.CreateRequest{Name: "pvc-1", Params: params}); err != nil {
 		t.Fatal(err)
 	}
 	if all, _, err := s.Volumes.List(ctx, volume.Page{}); err != nil || len(all) != 1 {
@@ -177,7 +177,7 @@ func TestWorksOnLaidOut(t *testing.T) {
 				t.Fatal(err)
 			}
 			params := volume.Params{Shares: []string{"nas1"}, SubDir: volume.MustTemplate("pvc-1")}
-			if _, err := beside.Volumes.Create(ctx, volume.Wish{Name: "pvc-1", Params: params}); err != nil {
+			if _, err := beside.Volumes.Create(ctx, volume.CreateRequest{Name: "pvc-1", Params: params}); err != nil {
 				t.Fatal(err)
 			}
 			if err := do(ctx, s); err != nil {
@@ -194,7 +194,7 @@ func TestIDWithVolume(t *testing.T) {
 	o, s := unlaid(t)
 	create := func(name string) {
 		t.Helper()
-		if _, err := s.Volumes.Create(ctx, volume.Wish{Name: name, Params: volume.Params{Shares: []string{"nas1"}, SubDir: volume.MustTemplate(name)}}); err != nil {
+		if _, err := s.Volumes.Create(ctx, volume.CreateRequest{Name: name, Params: volume.Params{Shares: []string{"nas1"}, SubDir: volume.MustTemplate(name)}}); err != nil {
 			t.Fatal(err)
 		}
 	}

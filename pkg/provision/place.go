@@ -14,7 +14,7 @@ import (
 )
 
 // candidates are the names of the shares on which the volume may be. All of them have to be known.
-func (a *access) candidates(w volume.Wish) ([]string, error) {
+func (a *access) candidates(w volume.CreateRequest) ([]string, error) {
 	registry := a.shares.Registry()
 	names := w.Params.Shares
 	if len(names) == 1 && names[0] == "*" {
@@ -143,7 +143,7 @@ func (v *Volumes) Capacity(ctx context.Context, shares []string) (volume.Space, 
 	if len(shares) == 0 {
 		shares = []string{"*"}
 	}
-	names, err := v.candidates(volume.Wish{Params: volume.Params{Shares: shares}})
+	names, err := v.candidates(volume.CreateRequest{Params: volume.Params{Shares: shares}})
 	if err != nil {
 		return volume.Space{}, err
 	}

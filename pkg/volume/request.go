@@ -2,8 +2,8 @@
 
 package volume
 
-// Wish is what CreateVolume asks for.
-type Wish struct {
+// CreateRequest is what CreateVolume asks for.
+type CreateRequest struct {
 	Name     string // the CSI name, the key of idempotency
 	Params   Params
 	Mutable  Mutable // overrides what Params says of the same
