@@ -111,7 +111,7 @@ func TestInline(t *testing.T) {
 		if err != nil {
 			return nil, err
 		}
-		return p.calls[0].(volume.Publish).Inline, nil
+		return p.calls[0].(volume.PublishRequest).Inline, nil
 	}
 	got, err := publish([]string{label}, map[string]string{"share": "nas1", "subDir": "models/one"})
 	want := &volume.Inline{Share: "nas1", Directory: "models/one", Pod: "shop/web", Context: []string{label}}
@@ -144,7 +144,7 @@ func TestStaticOptions(t *testing.T) {
 	if _, err := newNode(p).NodePublishVolume(context.Background(), r); err != nil {
 		t.Fatal(err)
 	}
-	want := volume.Publish{ID: id, Location: volume.Location{Share: "nas:/x", Directory: "a"}, Target: "/pod", Options: []string{"noatime,vers=4.1", "hard", "vers=3"}}
+	want := volume.PublishRequest{ID: id, Location: volume.Location{Share: "nas:/x", Directory: "a"}, Target: "/pod", Options: []string{"noatime,vers=4.1", "hard", "vers=3"}}
 	if !reflect.DeepEqual(p.calls, []any{want}) {
 		t.Errorf("called was %+v, want %+v", p.calls, want)
 	}

@@ -12,7 +12,7 @@ import (
 
 // Pods is what the node service needs of the domain to show volumes to pods.
 type Pods interface {
-	Publish(ctx context.Context, r volume.Publish) error
+	Publish(ctx context.Context, r volume.PublishRequest) error
 	Unpublish(ctx context.Context, id, target string) error
 }
 
@@ -78,7 +78,7 @@ func (n *Node) NodePublishVolume(ctx context.Context, r *csi.NodePublishVolumeRe
 		return nil, fmt.Errorf("inline volume %s: %w", r.GetVolumeId(), err)
 	}
 	mode := r.GetVolumeCapability().GetAccessMode().GetMode()
-	publish := volume.Publish{
+	publish := volume.PublishRequest{
 		ID: r.GetVolumeId(), Target: r.GetTargetPath(), Inline: inline,
 		ReadOnly:     r.GetReadonly() || readOnly(r.GetVolumeCapability()),
 		SingleWriter: mode == csi.VolumeCapability_AccessMode_SINGLE_NODE_SINGLE_WRITER,

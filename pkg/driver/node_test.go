@@ -23,7 +23,7 @@ type publisher struct {
 	err        error
 }
 
-func (p *publisher) Publish(_ context.Context, r volume.Publish) error {
+func (p *publisher) Publish(_ context.Context, r volume.PublishRequest) error {
 	p.calls = append(p.calls, r)
 	return p.err
 }
@@ -73,7 +73,7 @@ func TestPublishModes(t *testing.T) {
 			if _, err := newNode(p).NodePublishVolume(context.Background(), r); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
-			want := volume.Publish{
+			want := volume.PublishRequest{
 				ID: id, Location: volume.Location{Share: "nas:/x", Directory: "a"}, Target: "/pod", Options: []string{"hard", "vers=3"},
 				ReadOnly: readonly || strings.HasSuffix(name, "_READER_ONLY"), SingleWriter: name == "SINGLE_NODE_SINGLE_WRITER",
 			}

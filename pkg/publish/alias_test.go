@@ -17,7 +17,7 @@ func TestPublishByExport(t *testing.T) {
 	for _, export := range []string{"10.0.0.1:/export", "[::ffff:10.0.0.1]:/export"} {
 		n := newNode(t)
 		n.registry.Shares[0].Servers = []string{"10.0.0.9", "10.0.0.1"}
-		byExport := func(r *volume.Publish) { r.ID, r.Location.Share = export+"/v1", export }
+		byExport := func(r *volume.PublishRequest) { r.ID, r.Location.Share = export+"/v1", export }
 		well := func() {
 			t.Helper()
 			if found, err := n.Health.Volume(context.Background(), export+"/v1", n.at("pods/a")); err != nil || len(found) > 0 {
@@ -43,7 +43,7 @@ func TestPublishByExport(t *testing.T) {
 func TestRegisteredSince(t *testing.T) {
 	n := newNode(t)
 	shares := n.registry.Shares
-	byExport := func(r *volume.Publish) { r.ID, r.Location.Share = "10.0.0.1:/export/v1", "10.0.0.1:/export" }
+	byExport := func(r *volume.PublishRequest) { r.ID, r.Location.Share = "10.0.0.1:/export/v1", "10.0.0.1:/export" }
 	n.registry.Shares, n.registry.Unregistered, n.registry.MountOptions = nil, true, shares[0].MountOptions
 	n.must(n.publish("a", byExport))
 	n.registry.Shares = shares
@@ -55,7 +55,7 @@ func TestRegisteredSince(t *testing.T) {
 // exports that are not registered are allowed at all. It may be mounted for others, too.
 func TestWholeShare(t *testing.T) {
 	n := newNode(t)
-	whole := func(r *volume.Publish) {
+	whole := func(r *volume.PublishRequest) {
 		r.ID, r.Location, r.SingleWriter = "all", volume.Location{Share: "10.0.0.1:/export"}, true
 	}
 	n.refused("all of a share", n.publish("a", whole), volume.ErrInvalid)
@@ -71,7 +71,7 @@ func TestWholeShare(t *testing.T) {
 func TestNested(t *testing.T) {
 	n := newNode(t)
 	n.registry.Shares, n.registry.Unregistered = nil, true
-	n.must(n.publish("a", func(r *volume.Publish) { r.ID, r.Location.Share = "10.0.0.1:/export/v1", "10.0.0.1:/export" }))
+	n.must(n.publish("a", func(r *volume.PublishRequest) { r.ID, r.Location.Share = "10.0.0.1:/export/v1", "10.0.0.1:/export" }))
 	n.registry.Shares = []volume.Share{{Name: "nas1", Servers: []string{"10.0.0.1"}, Path: "/"}}
 	found, err := n.Health.Volume(context.Background(), "10.0.0.1:/export/v1", n.at("pods/a"))
 	if err != nil || len(found) != 1 || found[0].Reason != volume.SharesOverlap {

@@ -127,8 +127,8 @@ func (n *node) do(ctx context.Context, r ChildRequest) error {
 func (n *node) at(name string) string { return filepath.Join(n.dir, name) }
 
 // publish shows v1 at a target beneath pods.
-func (n *node) publish(target string, change func(*volume.Publish)) error {
-	r := volume.Publish{ID: "nas1/v1", Location: volume.Location{Share: "nas1", Directory: "v1"}, Target: n.at("pods/" + target)}
+func (n *node) publish(target string, change func(*volume.PublishRequest)) error {
+	r := volume.PublishRequest{ID: "nas1/v1", Location: volume.Location{Share: "nas1", Directory: "v1"}, Target: n.at("pods/" + target)}
 	if change != nil {
 		change(&r)
 	}
@@ -136,17 +136,17 @@ func (n *node) publish(target string, change func(*volume.Publish)) error {
 }
 
 // v2 has a publication be of another volume.
-func v2(r *volume.Publish) { r.ID, r.Location.Directory = "nas1/v2", "v2" }
+func v2(r *volume.PublishRequest) { r.ID, r.Location.Directory = "nas1/v2", "v2" }
 
 // named is the directory of a volume of external-provisioner's.
 const named = "team-data-pvc-4f9e6a7e-1f0e-4bd7-9d8b-0c6b9fb3a1d2"
 
 // own has a publication be of a volume that has a name of its own.
-func own(r *volume.Publish) { r.ID, r.Location.Directory = "nas1/"+named[10:], named }
+func own(r *volume.PublishRequest) { r.ID, r.Location.Directory = "nas1/"+named[10:], named }
 
-func readOnly(r *volume.Publish) { r.ReadOnly = true }
+func readOnly(r *volume.PublishRequest) { r.ReadOnly = true }
 
-func single(r *volume.Publish) { r.SingleWriter = true }
+func single(r *volume.PublishRequest) { r.SingleWriter = true }
 
 func (n *node) unpublish(target string) error {
 	return n.Pods.Unpublish(context.Background(), "nas1/v1", n.at("pods/"+target))

@@ -29,7 +29,7 @@ type Inlines struct {
 
 // publish shows a pod a directory of its own, or one that is there, on a share that allows
 // that.
-func (i *Inlines) publish(ctx context.Context, r volume.Publish) error {
+func (i *Inlines) publish(ctx context.Context, r volume.PublishRequest) error {
 	def, err := i.share(r.Inline)
 	if err != nil {
 		return fmt.Errorf("publish inline volume %s of pod %s: %w", r.ID, r.Inline.Pod, err)

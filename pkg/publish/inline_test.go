@@ -21,8 +21,8 @@ func newInlineNode(t *testing.T) *node {
 }
 
 // inlineAt has a pod want a directory of its own, or one that is there.
-func (n *node) inlineAt(target, directory string, change func(*volume.Publish)) error {
-	return n.publish(target, func(r *volume.Publish) {
+func (n *node) inlineAt(target, directory string, change func(*volume.PublishRequest)) error {
+	return n.publish(target, func(r *volume.PublishRequest) {
 		r.ID, r.Location = "csi-"+target, volume.Location{}
 		r.Inline = &volume.Inline{Share: "nas1", Directory: directory, Pod: "team/" + target}
 		if change != nil {
@@ -49,7 +49,7 @@ func TestInlineLife(t *testing.T) {
 	n.registry.Shares[0].MountOptions = append(n.registry.Shares[0].MountOptions, "sharecache")
 	context := []string{`context="system_u:object_r:container_file_t:s0:c1,c2"`}
 	for range 2 {
-		n.must(n.inlineAt("a", "", func(r *volume.Publish) { r.Inline.Context = context }))
+		n.must(n.inlineAt("a", "", func(r *volume.PublishRequest) { r.Inline.Context = context }))
 	}
 	if len(n.inlines) != 1 {
 		t.Fatalf("there were %d requests", len(n.inlines))
@@ -78,7 +78,7 @@ func TestInlineLife(t *testing.T) {
 // TestInlineThere shows a directory that is there, of which nothing is noted.
 func TestInlineThere(t *testing.T) {
 	n := newInlineNode(t)
-	n.must(n.inlineAt("a", "v1", func(r *volume.Publish) { r.ReadOnly = true }))
+	n.must(n.inlineAt("a", "v1", func(r *volume.PublishRequest) { r.ReadOnly = true }))
 	if r := n.inlines[0]; r.Key != "" || r.Directory != "v1" || !r.ReadOnly {
 		t.Errorf("the request is %+v", r)
 	}
@@ -86,7 +86,7 @@ func TestInlineThere(t *testing.T) {
 		t.Errorf("noted is %+v", notes)
 	}
 	n.refused("read-write now", n.inlineAt("a", "v1", nil), volume.ErrIncompatible)
-	n.refused("another directory now", n.inlineAt("a", "v2", func(r *volume.Publish) { r.ReadOnly = true }), volume.ErrIncompatible)
+	n.refused("another directory now", n.inlineAt("a", "v2", func(r *volume.PublishRequest) { r.ReadOnly = true }), volume.ErrIncompatible)
 	n.must(n.inlineGone("a"))
 	if len(n.inlines) != 1 {
 		t.Errorf("somebody's directory is touched: %+v", n.inlines)
@@ -190,17 +190,17 @@ func TestInlineRefuses(t *testing.T) {
 	n.registry.Shares = append(n.registry.Shares, volume.Share{Name: "closed", Servers: []string{"10.0.0.2"}, Path: "/x"})
 	n.must(os.WriteFile(n.at("pods/file"), nil, 0o600))
 	for what, c := range map[string]struct {
-		change func(*volume.Publish)
+		change func(*volume.PublishRequest)
 		kind   error
 	}{
-		"an unknown share":    {func(r *volume.Publish) { r.Inline.Share = "nas9" }, volume.ErrConflict},
-		"a closed share":      {func(r *volume.Publish) { r.Inline.Share = "closed" }, volume.ErrRefused},
-		"an export":           {func(r *volume.Publish) { r.Inline.Share = "10.0.0.1:/export" }, volume.ErrInvalid},
-		"a directory above":   {func(r *volume.Publish) { r.Inline.Directory = "../x" }, volume.ErrInvalid},
-		"Mooring's own":       {func(r *volume.Publish) { r.Inline.Directory = ".mooring/volumes" }, volume.ErrInvalid},
-		"a file in the way":   {func(r *volume.Publish) { r.Target = n.at("pods/file") }, volume.ErrConflict},
-		"a relative target":   {func(r *volume.Publish) { r.Target = "pods/x" }, volume.ErrInvalid},
-		"no parent directory": {func(r *volume.Publish) { r.Target = n.at("none/x") }, volume.ErrConflict},
+		"an unknown share":    {func(r *volume.PublishRequest) { r.Inline.Share = "nas9" }, volume.ErrConflict},
+		"a closed share":      {func(r *volume.PublishRequest) { r.Inline.Share = "closed" }, volume.ErrRefused},
+		"an export":           {func(r *volume.PublishRequest) { r.Inline.Share = "10.0.0.1:/export" }, volume.ErrInvalid},
+		"a directory above":   {func(r *volume.PublishRequest) { r.Inline.Directory = "../x" }, volume.ErrInvalid},
+		"Mooring's own":       {func(r *volume.PublishRequest) { r.Inline.Directory = ".mooring/volumes" }, volume.ErrInvalid},
+		"a file in the way":   {func(r *volume.PublishRequest) { r.Target = n.at("pods/file") }, volume.ErrConflict},
+		"a relative target":   {func(r *volume.PublishRequest) { r.Target = "pods/x" }, volume.ErrInvalid},
+		"no parent directory": {func(r *volume.PublishRequest) { r.Target = n.at("none/x") }, volume.ErrConflict},
 	} {
 		n.refused(what, n.inlineAt("x", "", c.change), c.kind)
 	}

@@ -28,7 +28,7 @@ type Pods struct {
 // Publish shows a volume at a pod's target. Published there already in the same way is
 // success; in another way it is ErrIncompatible. A volume whose server does not answer is
 // ErrUnavailable, so that neither pod nor kubelet begins to wait for it.
-func (p *Pods) Publish(ctx context.Context, r volume.Publish) error {
+func (p *Pods) Publish(ctx context.Context, r volume.PublishRequest) error {
 	path, _, err := p.locate(r.Target)
 	if err != nil {
 		return err
@@ -113,7 +113,7 @@ func (p *Pods) published(ctx context.Context, v view, t target, e mount.Entry) e
 
 // alone refuses a volume that may have one pod, and has one, and two volumes with one id. What counts
 // is what is mounted, whoever did that, and not what is known of it.
-func (p *Pods) alone(r volume.Publish, t target, table mount.Table) error {
+func (p *Pods) alone(r volume.PublishRequest, t target, table mount.Table) error {
 	own := map[string]bool{}
 	for _, v := range p.views.of(r.ID) {
 		if _, mounted := table.At(v.Target); !mounted {

@@ -63,27 +63,27 @@ func (n *node) noted(want int) {
 // TestShares has pods of one volume share a mount where that is mounted as they want it, and no other.
 func TestShares(t *testing.T) {
 	for what, c := range map[string]struct {
-		change func(n *node, r *volume.Publish)
+		change func(n *node, r *volume.PublishRequest)
 		shared bool
 	}{
-		"the same":               {func(*node, *volume.Publish) {}, true},
-		"read-only":              {func(_ *node, r *volume.Publish) { r.ReadOnly = true }, true},
-		"with the option ro":     {func(_ *node, r *volume.Publish) { r.Options = []string{"ro"} }, true},
-		"with other options":     {func(_ *node, r *volume.Publish) { r.Options = []string{"nfsvers=3"} }, false},
-		"a share that has moved": {func(n *node, _ *volume.Publish) { n.registry.Shares[0].Servers = []string{"10.0.0.2"} }, false},
-		"the address, otherwise": {func(n *node, _ *volume.Publish) { n.registry.Shares[0].Servers = []string{"::ffff:10.0.0.1"} }, true},
-		"the share's options":    {func(n *node, _ *volume.Publish) { n.registry.Shares[0].MountOptions = []string{"noatime"} }, true},
-		"the share's version":    {func(n *node, _ *volume.Publish) { n.registry.Shares[0].MountOptions = []string{"nfsvers=4.1"} }, false},
-		"with the option ro=vfs": {func(_ *node, r *volume.Publish) { r.Options = []string{"ro=vfs"} }, true},
-		"after a restart":        {func(n *node, _ *volume.Publish) { n.Service = n.service(n.mounter) }, true},
-		"with no notes": {func(n *node, _ *volume.Publish) {
+		"the same":               {func(*node, *volume.PublishRequest) {}, true},
+		"read-only":              {func(_ *node, r *volume.PublishRequest) { r.ReadOnly = true }, true},
+		"with the option ro":     {func(_ *node, r *volume.PublishRequest) { r.Options = []string{"ro"} }, true},
+		"with other options":     {func(_ *node, r *volume.PublishRequest) { r.Options = []string{"nfsvers=3"} }, false},
+		"a share that has moved": {func(n *node, _ *volume.PublishRequest) { n.registry.Shares[0].Servers = []string{"10.0.0.2"} }, false},
+		"the address, otherwise": {func(n *node, _ *volume.PublishRequest) { n.registry.Shares[0].Servers = []string{"::ffff:10.0.0.1"} }, true},
+		"the share's options":    {func(n *node, _ *volume.PublishRequest) { n.registry.Shares[0].MountOptions = []string{"noatime"} }, true},
+		"the share's version":    {func(n *node, _ *volume.PublishRequest) { n.registry.Shares[0].MountOptions = []string{"nfsvers=4.1"} }, false},
+		"with the option ro=vfs": {func(_ *node, r *volume.PublishRequest) { r.Options = []string{"ro=vfs"} }, true},
+		"after a restart":        {func(n *node, _ *volume.PublishRequest) { n.Service = n.service(n.mounter) }, true},
+		"with no notes": {func(n *node, _ *volume.PublishRequest) {
 			n.must(os.RemoveAll(n.at("state")))
 			n.Service = n.service(n.mounter)
 		}, false},
 	} {
 		n := newNode(t)
 		n.must(n.publish("a", nil))
-		n.must(n.publish("b", func(r *volume.Publish) { c.change(n, r) }))
+		n.must(n.publish("b", func(r *volume.PublishRequest) { c.change(n, r) }))
 		if want := 1; c.shared != (n.mounter.Mounts == want) || c.shared != (n.mounter.Binds == 1) {
 			t.Errorf("%s: there were %d mounts and %d binds", what, n.mounter.Mounts, n.mounter.Binds)
 		}
@@ -134,7 +134,7 @@ func TestReaderNotYetReadOnly(t *testing.T) {
 	slow := &slowRestrict{n.mounter, make(chan struct{}), make(chan struct{})}
 	n.Service = n.service(slow)
 	reader := make(chan error)
-	go func() { reader <- n.publish("reader", func(r *volume.Publish) { own(r); readOnly(r) }) }()
+	go func() { reader <- n.publish("reader", func(r *volume.PublishRequest) { own(r); readOnly(r) }) }()
 	<-slow.reached
 	n.must(n.publish("writer", own))
 	close(slow.goOn)
@@ -152,7 +152,7 @@ func TestEndsBeforeReadOnly(t *testing.T) {
 		}
 		return nil
 	}
-	reader := func(r *volume.Publish) { own(r); readOnly(r) }
+	reader := func(r *volume.PublishRequest) { own(r); readOnly(r) }
 	if err := n.publish("a", reader); !errors.Is(err, wrong) {
 		t.Errorf("the error is %v", err)
 	}
@@ -181,7 +181,7 @@ func TestMountOptions(t *testing.T) {
 	var got mount.Spec
 	spy := &spy{Mounter: n.mounter, mount: func(s mount.Spec) error { got = s; return nil }}
 	n.Service = n.service(spy)
-	n.must(n.publish("a/", func(r *volume.Publish) { r.Options = []string{"nfsvers=3,nolock,ro"} }))
+	n.must(n.publish("a/", func(r *volume.PublishRequest) { r.Options = []string{"nfsvers=3,nolock,ro"} }))
 	want := mount.Spec{Source: "10.0.0.1:/export/v1", Target: n.at("pods/a"), Options: []string{"retry=0", "nodev", "nfsvers=3", "nolock"}}
 	if got.Source != want.Source || got.Target != want.Target || !slices.Equal(got.Options, want.Options) {
 		t.Errorf("what is mounted is %+v, want %+v", got, want)
@@ -200,7 +200,7 @@ func TestSnapshotDirectory(t *testing.T) {
 		dir := volume.SnapshotDirectory("s1")
 		n.must(os.MkdirAll(n.at("root/export/"+dir), 0o755))
 		publish := func(pod, directory string) error {
-			return n.publish(pod, func(r *volume.Publish) { r.Location.Directory, r.Options = directory, options })
+			return n.publish(pod, func(r *volume.PublishRequest) { r.Location.Directory, r.Options = directory, options })
 		}
 		for _, directory := range []string{".mooring", ".mooring/snapshots", ".mooring/snapshots/s1", dir + "/deeper", ".mooring/snapshots/../data"} {
 			n.refused(directory, publish("a", directory), volume.ErrInvalid)
@@ -305,7 +305,7 @@ func TestFailedMount(t *testing.T) {
 func TestLinkedDirectory(t *testing.T) {
 	n := newNode(t)
 	n.must(os.Symlink("pods", n.at("linked")))
-	linked := func(r *volume.Publish) { r.Target = n.at("linked/a") }
+	linked := func(r *volume.PublishRequest) { r.Target = n.at("linked/a") }
 	for range 2 {
 		n.must(n.publish("", linked))
 	}

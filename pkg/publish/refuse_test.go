@@ -24,19 +24,19 @@ func TestPublishRefuses(t *testing.T) {
 	n.must(os.MkdirAll(n.at("root/v1"), 0o755))
 	for what, c := range map[string]struct {
 		target string
-		change func(*volume.Publish)
+		change func(*volume.PublishRequest)
 		kind   error
 	}{
-		"an unknown share":          {"new", func(r *volume.Publish) { r.Location.Share = "nas9" }, volume.ErrConflict},
-		"an unregistered export":    {"new", func(r *volume.Publish) { r.Location.Share = "10.0.0.1:/other" }, volume.ErrConflict},
-		"no directory":              {"new", func(r *volume.Publish) { r.Location.Directory = "" }, volume.ErrInvalid},
-		"a directory above":         {"new", func(r *volume.Publish) { r.Location.Directory = "v1/../.." }, volume.ErrInvalid},
-		"Mooring's own directory":   {"new", func(r *volume.Publish) { r.Location.Directory = ".mooring/trash" }, volume.ErrInvalid},
-		"options that rebind":       {"new", func(r *volume.Publish) { r.Options = []string{"ro,bind"} }, volume.ErrInvalid},
-		"options with an address":   {"new", func(r *volume.Publish) { r.Options = []string{"addr=10.0.0.9"} }, volume.ErrInvalid},
-		"no such directory":         {"new", func(r *volume.Publish) { r.ID, r.Location.Directory = "nas1/v3", "v3" }, volume.ErrConflict},
-		"another place, of this id": {"new", func(r *volume.Publish) { r.Location.Directory = "v2" }, volume.ErrConflict},
-		"a relative target":         {"", func(r *volume.Publish) { r.Target = "pods/new" }, volume.ErrInvalid},
+		"an unknown share":          {"new", func(r *volume.PublishRequest) { r.Location.Share = "nas9" }, volume.ErrConflict},
+		"an unregistered export":    {"new", func(r *volume.PublishRequest) { r.Location.Share = "10.0.0.1:/other" }, volume.ErrConflict},
+		"no directory":              {"new", func(r *volume.PublishRequest) { r.Location.Directory = "" }, volume.ErrInvalid},
+		"a directory above":         {"new", func(r *volume.PublishRequest) { r.Location.Directory = "v1/../.." }, volume.ErrInvalid},
+		"Mooring's own directory":   {"new", func(r *volume.PublishRequest) { r.Location.Directory = ".mooring/trash" }, volume.ErrInvalid},
+		"options that rebind":       {"new", func(r *volume.PublishRequest) { r.Options = []string{"ro,bind"} }, volume.ErrInvalid},
+		"options with an address":   {"new", func(r *volume.PublishRequest) { r.Options = []string{"addr=10.0.0.9"} }, volume.ErrInvalid},
+		"no such directory":         {"new", func(r *volume.PublishRequest) { r.ID, r.Location.Directory = "nas1/v3", "v3" }, volume.ErrConflict},
+		"another place, of this id": {"new", func(r *volume.PublishRequest) { r.Location.Directory = "v2" }, volume.ErrConflict},
+		"a relative target":         {"", func(r *volume.PublishRequest) { r.Target = "pods/new" }, volume.ErrInvalid},
 		"a name that is too long":   {strings.Repeat("x", 256), nil, volume.ErrInvalid},
 		"a path that is too long":   {strings.Repeat("x/", 2100), nil, volume.ErrInvalid},
 		"a NUL":                     {"ne\x00w", nil, volume.ErrInvalid},
@@ -61,7 +61,7 @@ func TestPublishRefuses(t *testing.T) {
 
 	n.registry.Unregistered = true
 	n.registry.MountOptions = []string{"nosuid"}
-	n.must(n.publish("u", func(r *volume.Publish) { r.ID, r.Location.Share = "10.0.0.2:/export/v1", "10.0.0.2:/export" }))
+	n.must(n.publish("u", func(r *volume.PublishRequest) { r.ID, r.Location.Share = "10.0.0.2:/export/v1", "10.0.0.2:/export" }))
 	if e, _ := n.mounted("pods/u"); e.Source != "10.0.0.2:/export/v1" {
 		t.Errorf("of an unregistered export, mounted is %+v", e)
 	}
@@ -90,10 +90,10 @@ func TestSingleWriter(t *testing.T) {
 		}
 	}
 	n.absent("pods/b")
-	n.must(n.publish("c", func(r *volume.Publish) { v2(r); single(r) })) // another volume
+	n.must(n.publish("c", func(r *volume.PublishRequest) { v2(r); single(r) })) // another volume
 	n.registry.Shares[0].Servers = []string{"10.0.0.1"}
 	n.registry.Shares = append(n.registry.Shares, volume.Share{Name: "nas2", Servers: []string{"10.0.0.2"}, Path: "/export"})
-	n.must(n.publish("d", func(r *volume.Publish) { r.ID, r.Location.Share = "nas2/v1", "nas2"; single(r) })) // of another server
+	n.must(n.publish("d", func(r *volume.PublishRequest) { r.ID, r.Location.Share = "nas2/v1", "nas2"; single(r) })) // of another server
 	n.must(n.unpublish("a"))
 	n.must(n.publish("b", single))
 }
@@ -128,7 +128,7 @@ func TestUnpublishRefuses(t *testing.T) {
 // TestBusy has a mount hang: that path is busy, and nothing else is.
 func TestBusy(t *testing.T) {
 	n := newNode(t)
-	ownSingle := func(r *volume.Publish) { own(r); single(r) }
+	ownSingle := func(r *volume.PublishRequest) { own(r); single(r) }
 	hangs, end := make(chan string), make(chan struct{})
 	n.Service = n.service(&hanging{n.mounter, hangs, end})
 	done := make(chan error)
@@ -190,7 +190,7 @@ func TestGoesOn(t *testing.T) {
 		change(n.registry)
 		n.must(n.publish("a", readOnly))
 		n.Service = n.service(n.mounter)
-		n.must(n.publish("a", func(r *volume.Publish) { readOnly(r); r.Options = []string{"noatime"} }))
+		n.must(n.publish("a", func(r *volume.PublishRequest) { readOnly(r); r.Options = []string{"noatime"} }))
 		if err := n.publish("a", readOnly); err != nil {
 			t.Errorf("%s: %v", what, err)
 		}
@@ -237,7 +237,7 @@ func (f *following) Table() (mount.Table, error) {
 func TestInsideVolume(t *testing.T) {
 	n := newNode(t)
 	n.must(n.publish("a", nil))
-	inside := func(r *volume.Publish) { r.Target = n.at("pods/a/b") }
+	inside := func(r *volume.PublishRequest) { r.Target = n.at("pods/a/b") }
 	n.refused("publish", n.publish("", inside), volume.ErrInvalid)
 	n.refused("unpublish", n.unpublish("a/b/c"), volume.ErrInvalid)
 	_, err := n.Health.Usage(context.Background(), "nas1/v1", n.at("pods/a/b"))
@@ -253,7 +253,7 @@ func TestTwoIDs(t *testing.T) {
 	done := make(chan error)
 	go func() { done <- n.publish("slow", single) }()
 	<-hangs
-	other := func(r *volume.Publish) { r.ID = "other"; single(r) }
+	other := func(r *volume.PublishRequest) { r.ID = "other"; single(r) }
 	n.refused("at once", n.publish("b", other), volume.ErrBusy)
 	close(end)
 	n.must(<-done)

@@ -50,13 +50,13 @@ func TestVisitedIsBounded(t *testing.T) {
 func TestFresh(t *testing.T) {
 	n := newNode(t)
 	for i, c := range []struct {
-		change func(*volume.Publish)
+		change func(*volume.PublishRequest)
 		fresh  int
 	}{
 		{own, 0},
 		{own, 1}, // once more
 		{nil, 2},
-		{func(r *volume.Publish) { r.Options = []string{"nfsvers=3"} }, 2},
+		{func(r *volume.PublishRequest) { r.Options = []string{"nfsvers=3"} }, 2},
 	} {
 		n.must(n.publish("a", c.change))
 		if n.fresh != c.fresh {

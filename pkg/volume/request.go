@@ -38,8 +38,8 @@ type Page struct {
 	Max   int // 0: all
 }
 
-// Publish asks for a pod's view of a volume.
-type Publish struct {
+// PublishRequest asks for a pod's view of a volume.
+type PublishRequest struct {
 	ID           string // the CSI volume_id, for locks and messages
 	Location     Location
 	Target       string   // where the pod is to see it
