@@ -141,7 +141,7 @@ func (r *restoring) pvc(deleted *volume.Record) (volume.PVC, error) {
 		return volume.PVC{Namespace: namespace, Name: name}, nil
 	}
 	if deleted.PVC == nil {
-		return volume.PVC{}, volume.Errorf(volume.ErrConflict, "the record of volume %s does not say whose claim it was made for: name one by --claim namespace/name", deleted.Key)
+		return volume.PVC{}, volume.Errorf(volume.ErrPrecondition, "the record of volume %s does not say whose claim it was made for: name one by --claim namespace/name", deleted.Key)
 	}
 	return *deleted.PVC, nil
 }

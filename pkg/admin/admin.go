@@ -69,7 +69,7 @@ func (s *Service) shares(f Filter) ([]string, error) {
 			names = append(names, sh.Name)
 		}
 		if names == nil {
-			return nil, volume.Errorf(volume.ErrConflict, "no share is registered in Mooring's configuration: name an export by --share server:/path, if those are allowed")
+			return nil, volume.Errorf(volume.ErrPrecondition, "no share is registered in Mooring's configuration: name an export by --share server:/path, if those are allowed")
 		}
 		return names, nil
 	}
@@ -219,7 +219,7 @@ func (s *Service) watch(ctx context.Context, name string, lost chan<- error) {
 // others: it is damaged, or something else stands in its place.
 func unreadable(err error) bool {
 	switch volume.Kind(err) {
-	case volume.ErrDamaged, volume.ErrConflict:
+	case volume.ErrDamaged, volume.ErrPrecondition:
 		return true
 	case nil:
 		return err != nil

@@ -233,7 +233,7 @@ func TestShares(t *testing.T) {
 	if all := handles(t, s, Filter{Shares: []string{"a"}, Namespace: "shop"}); len(all) != 14 {
 		t.Errorf("of a namespace there are %q", all)
 	}
-	if err := s.Volumes(t.Context(), Filter{Shares: []string{"z"}}, nil); volume.Kind(err) != volume.ErrConflict {
+	if err := s.Volumes(t.Context(), Filter{Shares: []string{"z"}}, nil); volume.Kind(err) != volume.ErrPrecondition {
 		t.Errorf("of a share that is not registered: %v", err)
 	}
 	enough := errors.New("enough")

@@ -44,7 +44,7 @@ func TestRegisteredSince(t *testing.T) {
 	if err != nil || name != "a" || r.Key != "pvc-deleted" {
 		t.Errorf("brought back is %v on %s: %v", r, name, err)
 	}
-	if _, _, err := s.Restore(t.Context(), Filter{}, "10.0.0.2:/a/pvc-deleted", ""); volume.Kind(err) != volume.ErrConflict {
+	if _, _, err := s.Restore(t.Context(), Filter{}, "10.0.0.2:/a/pvc-deleted", ""); volume.Kind(err) != volume.ErrPrecondition {
 		t.Errorf("of another server: %v", err)
 	}
 	if all := errs(); all != "" {

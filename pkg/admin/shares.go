@@ -90,7 +90,7 @@ func forgettable(sh *share.Share) error {
 	if !sh.Initialized() {
 		return nil
 	}
-	return volume.Errorf(volume.ErrConflict, "share %s has been laid out (its id is %q), and what is on it is not forgotten; nothing was changed: delete its volumes, or remove %s on the server, and try again", sh.Definition(), sh.Identity.ID(), volume.StateDir)
+	return volume.Errorf(volume.ErrPrecondition, "share %s has been laid out (its id is %q), and what is on it is not forgotten; nothing was changed: delete its volumes, or remove %s on the server, and try again", sh.Definition(), sh.Identity.ID(), volume.StateDir)
 }
 
 // Reidentify gives a share a new id.

@@ -12,10 +12,10 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// refusedShare fails the test unless err is ErrConflict, and has all parts.
+// refusedShare fails the test unless err is ErrPrecondition, and has all parts.
 func refusedShare(t *testing.T, what string, err error, parts ...string) {
 	t.Helper()
-	if volume.Kind(err) != volume.ErrConflict {
+	if volume.Kind(err) != volume.ErrPrecondition {
 		t.Errorf("%s: the error is %v", what, err)
 		return
 	}

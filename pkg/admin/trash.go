@@ -156,7 +156,7 @@ func find(ctx context.Context, sh *share.Share, name string, wanted func(share.T
 	for _, e := range found {
 		names = append(names, sh.Definition().Name+"/"+e.Name)
 	}
-	return nil, volume.Errorf(volume.ErrConflict, "%s is in the trash %d times: say which one: %s", name, len(found), strings.Join(names, ", "))
+	return nil, volume.Errorf(volume.ErrPrecondition, "%s is in the trash %d times: say which one: %s", name, len(found), strings.Join(names, ", "))
 }
 
 // home finds the share of a reference: the one that it names, or the only one that is chosen.
@@ -248,7 +248,7 @@ func (s *Service) toPurge(ctx context.Context, sh *share.Share, f Filter, chosen
 		case e == nil:
 			s.report(absent(sh, fmt.Sprintf("%s/%s", sh.Definition().Name, name)))
 		case !e.Recorded():
-			s.report(volume.Errorf(volume.ErrConflict, "%s/%s is not purged: its deletion was interrupted, and goes on when the PersistentVolume's is tried again", sh.Definition().Name, e.Name))
+			s.report(volume.Errorf(volume.ErrPrecondition, "%s/%s is not purged: its deletion was interrupted, and goes on when the PersistentVolume's is tried again", sh.Definition().Name, e.Name))
 		default:
 			entries = append(entries, *e)
 		}

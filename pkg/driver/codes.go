@@ -22,7 +22,7 @@ var codeOf = map[error]codes.Code{
 	volume.ErrTimeout:      codes.DeadlineExceeded,
 	volume.ErrFull:         codes.ResourceExhausted,
 	volume.ErrOutOfRange:   codes.OutOfRange,
-	volume.ErrConflict:     codes.FailedPrecondition,
+	volume.ErrPrecondition: codes.FailedPrecondition,
 	volume.ErrRefused:      codes.PermissionDenied,
 	volume.ErrDamaged:      codes.DataLoss,
 }

@@ -18,7 +18,7 @@ func TestCodes(t *testing.T) {
 	want := map[error]codes.Code{ // CSI spec, "Error Scheme"
 		volume.ErrInvalid: codes.InvalidArgument, volume.ErrNotFound: codes.NotFound, volume.ErrIncompatible: codes.AlreadyExists,
 		volume.ErrBusy: codes.Aborted, volume.ErrUnavailable: codes.Unavailable, volume.ErrTimeout: codes.DeadlineExceeded,
-		volume.ErrFull: codes.ResourceExhausted, volume.ErrOutOfRange: codes.OutOfRange, volume.ErrConflict: codes.FailedPrecondition,
+		volume.ErrFull: codes.ResourceExhausted, volume.ErrOutOfRange: codes.OutOfRange, volume.ErrPrecondition: codes.FailedPrecondition,
 		volume.ErrRefused: codes.PermissionDenied, volume.ErrDamaged: codes.DataLoss,
 	}
 	for _, kind := range volume.Kinds() {

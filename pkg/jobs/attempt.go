@@ -181,7 +181,7 @@ func (a *attempt) fill(ctx context.Context, tree *copytree.Copy) error {
 	cancel(nil)
 	<-stopped
 	if e := (*copytree.OwnerError)(nil); errors.As(err, &e) {
-		err = volume.Errorf(volume.ErrConflict, "copy %s: %w: give the owner and the group names on the server, and on each node and the controller's, or give the file to who has one (docs/kerberos.md)", a.copy.Source.String(), err)
+		err = volume.Errorf(volume.ErrPrecondition, "copy %s: %w: give the owner and the group names on the server, and on each node and the controller's, or give the file to who has one (docs/kerberos.md)", a.copy.Source.String(), err)
 	}
 	if e := (*copytree.SourceError)(nil); errors.As(err, &e) {
 		return a.from.Explain("copy "+a.copy.Source.String(), err)

@@ -217,7 +217,7 @@ func TestCopyFails(t *testing.T) {
 		_, err = c.copier.Volume(quiet, "nas1", restore("v2", "s1"), nil, nil)
 		c.refused("a volume that nobody makes", err, volume.ErrNotFound)
 		_, err = c.copier.Snapshot(quiet, "nas9", snapshotOf("s1", "v1"))
-		c.refused("on a share that is not there", err, volume.ErrConflict)
+		c.refused("on a share that is not there", err, volume.ErrPrecondition)
 		source := restore("v3", "s1").Source
 		_, err = c.copier.Volume(quiet, "nas1", restore("v3", "s1"), c.begin("v3", &source), nil)
 		c.refused("of a snapshot that is not there", err, volume.ErrNotFound)

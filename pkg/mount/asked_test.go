@@ -67,7 +67,7 @@ func TestAsAsked(t *testing.T) {
 		switch {
 		case c.lacks == "" && err != nil:
 			t.Errorf("%q of %q: %v", c.has, c.asked, err)
-		case c.lacks != "" && (volume.Kind(err) != volume.ErrConflict || !strings.HasPrefix(err.Error(), "mount nas:/x: ") || !strings.Contains(err.Error(), c.lacks)):
+		case c.lacks != "" && (volume.Kind(err) != volume.ErrPrecondition || !strings.HasPrefix(err.Error(), "mount nas:/x: ") || !strings.Contains(err.Error(), c.lacks)):
 			t.Errorf("%q of %q: the error is %v, and should have %q", c.has, c.asked, err, c.lacks)
 		}
 	}

@@ -121,7 +121,7 @@ func (f *Fake) Table() (Table, error) {
 // show makes the empty directory at target a link to what is shown there.
 func (f *Fake) show(shown, target string) error {
 	if info, err := os.Stat(shown); err != nil || !info.IsDir() {
-		return volume.Errorf(volume.ErrConflict, "mount %s: no such directory on the server", shown)
+		return volume.Errorf(volume.ErrPrecondition, "mount %s: no such directory on the server", shown)
 	}
 	if info, err := os.Lstat(target); err != nil || !info.IsDir() {
 		return fmt.Errorf("mount at %s: not a directory", target)

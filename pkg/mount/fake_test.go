@@ -28,7 +28,7 @@ func TestFake(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := f.Mount(ctx, Spec{Source: "nas:/export/none", Target: at("stage")}); volume.Kind(err) != volume.ErrConflict {
+	if err := f.Mount(ctx, Spec{Source: "nas:/export/none", Target: at("stage")}); volume.Kind(err) != volume.ErrPrecondition {
 		t.Errorf("a directory that is not there: %v", err)
 	}
 	if err := f.Mount(ctx, Spec{Source: "nas:/export/v", Target: at("none")}); err == nil {

@@ -18,7 +18,7 @@ type Given struct {
 	Table func() (Table, error)
 }
 
-// Mount is ErrConflict where the source is not mounted at the target.
+// Mount is ErrPrecondition where the source is not mounted at the target.
 func (g *Given) Mount(ctx context.Context, s Spec) error {
 	table, err := g.Table()
 	if err != nil {
@@ -28,9 +28,9 @@ func (g *Given) Mount(ctx context.Context, s Spec) error {
 	less := AsAsked(e, security(s.Options))
 	switch {
 	case !ok:
-		return volume.Errorf(volume.ErrConflict, "nothing is mounted at %s: %s was to be mounted there before the driver started", s.Target, s.Source)
+		return volume.Errorf(volume.ErrPrecondition, "nothing is mounted at %s: %s was to be mounted there before the driver started", s.Target, s.Source)
 	case strings.TrimRight(e.Source, "/") != strings.TrimRight(s.Source, "/"):
-		return volume.Errorf(volume.ErrConflict, "at %s is mounted %s, and not %s: start the driver anew where the share has moved", s.Target, e.Source, s.Source)
+		return volume.Errorf(volume.ErrPrecondition, "at %s is mounted %s, and not %s: start the driver anew where the share has moved", s.Target, e.Source, s.Source)
 	case less != nil:
 		return less
 	case !slices.Contains(e.Super, "softerr") && !slices.Contains(e.Super, "soft"):

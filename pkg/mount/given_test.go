@@ -30,7 +30,7 @@ func TestGiven(t *testing.T) {
 			}
 			continue
 		}
-		if !errors.Is(err, volume.ErrConflict) || !strings.Contains(err.Error(), c.says) {
+		if !errors.Is(err, volume.ErrPrecondition) || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s at %s: the error is %v", c.source, c.target, err)
 		}
 	}

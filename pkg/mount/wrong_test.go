@@ -33,7 +33,7 @@ func TestBlame(t *testing.T) {
 		{"nfsvers=4.2 debug nconnect=4", volume.ErrInvalid, BadOption, "the kernel does not take debug (Unknown parameter): correct"},
 		{"retry=0 ro nodev nosuid noatime _netdev foo=1", volume.ErrInvalid, BadOption, "the kernel does not take foo=1 (Unknown parameter): correct"},
 		{"debug rsize=1M", volume.ErrInvalid, BadOption, "debug (Unknown parameter), rsize=1M (Unknown parameter): correct"},
-		{"nfsvers=4.2 sec=krb5p", volume.ErrConflict, NoGSSHandler, "rpc.gssd"},
+		{"nfsvers=4.2 sec=krb5p", volume.ErrPrecondition, NoGSSHandler, "rpc.gssd"},
 		{"nfsvers=4.2 nconnect=4", volume.ErrInvalid, BadOption, "not all of nfsvers=4.2,nconnect=4: take out"},
 	} {
 		open := 0

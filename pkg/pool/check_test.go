@@ -81,7 +81,7 @@ func TestGiven(t *testing.T) {
 	}
 	r.Pool = New(r.registry.Load, &mount.Given{Table: fake.Table}, r.local, Options{Share: share.Options{Maker: maker}, Given: given})
 	_, _, err := r.Open(quiet, "nas1", nil)
-	if volume.Kind(err) != volume.ErrConflict || !strings.Contains(err.Error(), "nothing is mounted at "+target) {
+	if volume.Kind(err) != volume.ErrPrecondition || !strings.Contains(err.Error(), "nothing is mounted at "+target) {
 		t.Errorf("the error is %v", err)
 	}
 	r.Close()

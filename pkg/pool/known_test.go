@@ -64,7 +64,7 @@ func TestEmptied(t *testing.T) {
 			registry.Shares[0].TrashRetention += time.Hour
 			r.registry.Store(&registry)
 			_, err := r.again()
-			if volume.Kind(err) != volume.ErrConflict || !strings.Contains(err.Error(), "share nas1 (10.0.0.1:/a): it was the share "+id) || !strings.Contains(err.Error(), "share forget nas1") {
+			if volume.Kind(err) != volume.ErrPrecondition || !strings.Contains(err.Error(), "share nas1 (10.0.0.1:/a): it was the share "+id) || !strings.Contains(err.Error(), "share forget nas1") {
 				t.Errorf("without its disk: %v", err)
 			}
 		}
@@ -80,7 +80,7 @@ func TestEmptied(t *testing.T) {
 		}
 		other := r.laidOut("a") // as mooringctl share forget does
 		_, err := r.again()
-		if volume.Kind(err) != volume.ErrConflict || !strings.Contains(err.Error(), "share nas1 (10.0.0.1:/a): it was the share "+id) || !strings.Contains(err.Error(), "the share "+other) {
+		if volume.Kind(err) != volume.ErrPrecondition || !strings.Contains(err.Error(), "share nas1 (10.0.0.1:/a): it was the share "+id) || !strings.Contains(err.Error(), "the share "+other) {
 			t.Errorf("another share: %v", err)
 		}
 		r.mounts()
@@ -150,7 +150,7 @@ func TestPinned(t *testing.T) {
 		for what, c := range map[string]struct {
 			id   string
 			kind error
-		}{"none": {"", nil}, "the right one": {id, nil}, "another": {volume.NewShareID(), volume.ErrConflict}} {
+		}{"none": {"", nil}, "the right one": {id, nil}, "another": {volume.NewShareID(), volume.ErrPrecondition}} {
 			if err := pin(c.id); volume.Kind(err) != c.kind {
 				t.Errorf("%s: %v", what, err)
 			}

@@ -194,13 +194,13 @@ func TestRemembersFailure(t *testing.T) {
 		release()
 
 		r.register("10.0.0.9", "/none") // another place is not the one that failed
-		if _, _, err := r.Open(quiet, "nas1", nil); volume.Kind(err) != volume.ErrConflict {
+		if _, _, err := r.Open(quiet, "nas1", nil); volume.Kind(err) != volume.ErrPrecondition {
 			t.Errorf("an export that is not there: %v", err)
 		}
 		r.register("10.0.0.1", "/b")
 		_, release = r.open("nas1")
 		release()
-		if _, _, err := r.Open(quiet, "nas9", nil); volume.Kind(err) != volume.ErrConflict {
+		if _, _, err := r.Open(quiet, "nas9", nil); volume.Kind(err) != volume.ErrPrecondition {
 			t.Errorf("a share that is not registered: %v", err)
 		}
 		r.Close()
@@ -358,7 +358,7 @@ func TestUnusable(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, _, err := r.Open(quiet, "nas1", nil)
-		if volume.Kind(err) != volume.ErrConflict || !strings.Contains(err.Error(), "nas1 (10.0.0.1:/a)") {
+		if volume.Kind(err) != volume.ErrPrecondition || !strings.Contains(err.Error(), "nas1 (10.0.0.1:/a)") {
 			t.Errorf("the error is %v (of kind %v)", err, volume.Kind(err))
 		}
 		r.mounts()

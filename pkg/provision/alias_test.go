@@ -85,7 +85,7 @@ func TestCreateByExport(t *testing.T) {
 	if all, _, err := s.Volumes.List(ctx, volume.Page{}); err != nil || len(all) != 3 || all[0].Handle.String() != "nas1/pvc-a" {
 		t.Errorf("the list is %+v, %v", all, err)
 	}
-	if _, err := s.Volumes.Create(ctx, wish(t, "pvc-x", map[string]string{"server": "10.0.0.2", "share": "/a"})); volume.Kind(err) != volume.ErrConflict {
+	if _, err := s.Volumes.Create(ctx, wish(t, "pvc-x", map[string]string{"server": "10.0.0.2", "share": "/a"})); volume.Kind(err) != volume.ErrPrecondition {
 		t.Errorf("an export that is not registered: %v", err)
 	}
 }
@@ -172,7 +172,7 @@ func TestNested(t *testing.T) {
 		w := wish(t, "pvc-1", map[string]string{"share": "nas1", "subDir": "one"})
 		w.Params.Shares = []string{c.export}
 		_, err = s.Volumes.Create(ctx, w)
-		if c.says == "" && err != nil || c.says != "" && (volume.Kind(err) != volume.ErrConflict || !strings.Contains(err.Error(), c.says)) {
+		if c.says == "" && err != nil || c.says != "" && (volume.Kind(err) != volume.ErrPrecondition || !strings.Contains(err.Error(), c.says)) {
 			t.Errorf("%s: a new volume: %v", c.export, err)
 		}
 		if c.says != "" {

@@ -106,7 +106,7 @@ func TestCopyAgainstDeletion(t *testing.T) {
 					return create(services[0], w, at("copy-"+name))
 				})
 				copied = err == nil
-				if err != nil && !errors.Is(err, volume.ErrNotFound) && !errors.Is(err, volume.ErrConflict) {
+				if err != nil && !errors.Is(err, volume.ErrNotFound) && !errors.Is(err, volume.ErrPrecondition) {
 					t.Errorf("%s: copy: %v", name, err)
 				}
 			})

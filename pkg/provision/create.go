@@ -206,7 +206,7 @@ func standing(ctx context.Context, sh *share.Share, f *share.Stored) (*volume.Re
 	if exists {
 		return r, nil
 	}
-	return nil, volume.Errorf(volume.ErrConflict, "share %s: volume %s has a record, but its directory %q does not exist: somebody removed it: delete the volume before it is created again", sh.Definition(), r.Key, r.Directory)
+	return nil, volume.Errorf(volume.ErrPrecondition, "share %s: volume %s has a record, but its directory %q does not exist: somebody removed it: delete the volume before it is created again", sh.Definition(), r.Key, r.Directory)
 }
 
 // finish does the steps that make a volume of what was begun. What is made from another volume
@@ -267,7 +267,7 @@ func admit(ctx context.Context, sh *share.Share, w volume.CreateRequest, key str
 func room(def volume.Share, space volume.Space, required int64) error {
 	switch {
 	case !space.Known():
-		return volume.Errorf(volume.ErrConflict, "the server of share %s does not say how much space it has, and the class has capacity: checked: say capacity: unchecked in the class", def)
+		return volume.Errorf(volume.ErrPrecondition, "the server of share %s does not say how much space it has, and the class has capacity: checked: say capacity: unchecked in the class", def)
 	case required > space.Total:
 		return volume.Errorf(volume.ErrOutOfRange, "share %s has %d bytes in all, and %d are asked for", def, space.Total, required)
 	case required > space.Free:

@@ -78,7 +78,7 @@ func (g *Groups) group(name string, sources []volume.Handle) (r volume.GroupReco
 	on = sources[0].Share
 	for _, h := range sources {
 		if !g.sameShare(h.Share, on) {
-			return r, "", volume.Errorf(volume.ErrConflict, "the snapshots of a group lie on one share, and its volumes are on the shares %s and %s: make a group for each share", on, h.Share)
+			return r, "", volume.Errorf(volume.ErrPrecondition, "the snapshots of a group lie on one share, and its volumes are on the shares %s and %s: make a group for each share", on, h.Share)
 		}
 		r.Members = append(r.Members, volume.Member{Snapshot: name + "." + h.Key, Volume: h.Key})
 	}

@@ -66,7 +66,7 @@ func (w *Health) absent(name string, err error) ([]volume.Condition, error) {
 		return []volume.Condition{{Severity: volume.Inaccessible, Reason: reason, Message: err.Error()}}, nil
 	}
 	switch volume.Kind(err) {
-	case volume.ErrConflict:
+	case volume.ErrPrecondition:
 		if _, unknown := w.shares.Registry().Resolve(name); unknown == nil { // it is there, and not as it should be
 			return []volume.Condition{{Severity: volume.Inaccessible, Reason: volume.ShareUnusable, Message: err.Error()}}, nil
 		}
@@ -90,7 +90,7 @@ func volumeHealth(ctx context.Context, sh *share.Share, key string) ([]volume.Co
 	}
 	there, err := sh.Directories.Exists(ctx, r.Directory)
 	switch {
-	case volume.Kind(err) == volume.ErrConflict: // a link, a file
+	case volume.Kind(err) == volume.ErrPrecondition: // a link, a file
 		return []volume.Condition{{Severity: volume.Inaccessible, Reason: volume.DirectoryMissing, Message: err.Error()}}, nil
 	case err != nil || there:
 		return nil, err

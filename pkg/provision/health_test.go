@@ -194,14 +194,14 @@ func TestHealth(t *testing.T) {
 		}
 	}
 	for want, err := range map[volume.Reason]error{
-		volume.ShareUnusable: volume.Errorf(volume.ErrConflict, "another share"), volume.AccessDenied: volume.Errorf(volume.ErrRefused, "denied"),
+		volume.ShareUnusable: volume.Errorf(volume.ErrPrecondition, "another share"), volume.AccessDenied: volume.Errorf(volume.ErrRefused, "denied"),
 	} {
 		shares.err = err
 		if c, err := s.Health.Volume(ctx, volume.Handle{Share: "nas1", Key: "pvc-d"}); err != nil || len(c) != 1 || c[0].Reason != want {
 			t.Errorf("the condition is %+v, %v, want %s", c, err, want)
 		}
 	}
-	shares.err = volume.Errorf(volume.ErrConflict, "unknown")
+	shares.err = volume.Errorf(volume.ErrPrecondition, "unknown")
 	if c, err := s.Health.Volume(ctx, volume.Handle{Share: "nas9", Key: "pvc-d"}); err != nil || len(c) != 1 || c[0].Reason != volume.ShareNotRegistered {
 		t.Errorf("of a share that is not registered: %+v, %v", c, err)
 	}

@@ -188,7 +188,7 @@ func (l *lister[T]) readAll(ctx context.Context, sh *share.Share, keys []string)
 			switch {
 			case errors.Is(err, volume.ErrNotFound):
 				return nil
-			case errors.Is(err, volume.ErrDamaged), errors.Is(err, volume.ErrConflict):
+			case errors.Is(err, volume.ErrDamaged), errors.Is(err, volume.ErrPrecondition):
 				klog.FromContext(ctx).Error(err, "Left out of a list")
 				return nil
 			}

@@ -9,7 +9,7 @@ import (
 )
 
 // open is openAny for work on what is on the share. Where that has not been laid out, nobody can
-// tell what was there: it is ErrConflict, and not that there is no such volume.
+// tell what was there: it is ErrPrecondition, and not that there is no such volume.
 func (a *access) open(ctx context.Context, name string, options []string) (*share.Share, func(), error) {
 	sh, release, err := a.openNow(ctx, name, options)
 	if err != nil {

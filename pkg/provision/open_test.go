@@ -74,7 +74,7 @@ func TestUnlaid(t *testing.T) {
 		"Groups.Delete":    func() error { return s.Groups.Delete(ctx, h, nil) },
 	}
 	for call, do := range calls {
-		if err := do(); volume.Kind(err) != volume.ErrConflict || strings.Count(err.Error(), "share nas1 (127.0.0.1:/export)") != 1 || !strings.Contains(err.Error(), "mooringctl share forget nas1") {
+		if err := do(); volume.Kind(err) != volume.ErrPrecondition || strings.Count(err.Error(), "share nas1 (127.0.0.1:/export)") != 1 || !strings.Contains(err.Error(), "mooringctl share forget nas1") {
 			t.Errorf("%s: %v", call, err)
 		}
 	}
@@ -216,7 +216,7 @@ func TestIDWithVolume(t *testing.T) {
 // TestRoom asks for room on shares that have it, that do not, and that do not say.
 func TestRoom(t *testing.T) {
 	for space, want := range map[volume.Space]error{
-		{Total: 10, Free: 5}: nil, {Total: 10, Free: 4}: volume.ErrFull, {Total: 4, Free: 4}: volume.ErrOutOfRange, {}: volume.ErrConflict,
+		{Total: 10, Free: 5}: nil, {Total: 10, Free: 4}: volume.ErrFull, {Total: 4, Free: 4}: volume.ErrOutOfRange, {}: volume.ErrPrecondition,
 	} {
 		if err := room(volume.Share{Name: "nas1"}, space, 5); !errors.Is(err, want) || want != nil && !strings.Contains(err.Error(), "nas1") {
 			t.Errorf("on %+v: %v, want %v", space, err, want)

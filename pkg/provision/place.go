@@ -24,7 +24,7 @@ func (a *access) candidates(w volume.CreateRequest) ([]string, error) {
 		}
 	}
 	if len(names) == 0 {
-		return nil, volume.Errorf(volume.ErrConflict, "the class asks for any share, and Mooring's configuration has none: register one")
+		return nil, volume.Errorf(volume.ErrPrecondition, "the class asks for any share, and Mooring's configuration has none: register one")
 	}
 	var known []string
 	for _, name := range names {
@@ -42,7 +42,7 @@ func (a *access) candidates(w volume.CreateRequest) ([]string, error) {
 
 // nested says whether an export that is not registered gets no new volumes, as it lies inside a share
 // or holds one. Of exports that are not registered either those count which this process knows, and
-// only those around it. The error is ErrConflict.
+// only those around it. The error is ErrPrecondition.
 func (a *access) nested(def volume.Share) error {
 	registry := a.shares.Registry()
 	if err := registry.Nested(def); err != nil {
@@ -56,7 +56,7 @@ func (a *access) nested(def volume.Share) error {
 		if err != nil || !def.Inside(o) {
 			continue
 		}
-		return volume.Errorf(volume.ErrConflict, "export %s lies inside export %s, which has volumes too, and one of those could hold it: name that one in the class, with a subDir, or register this one as a share", def.Name, o.Name)
+		return volume.Errorf(volume.ErrPrecondition, "export %s lies inside export %s, which has volumes too, and one of those could hold it: name that one in the class, with a subDir, or register this one as a share", def.Name, o.Name)
 	}
 	return nil
 }
@@ -126,7 +126,7 @@ func has(ctx context.Context, sh *share.Share, key string) (bool, error) {
 	}
 	_, err := sh.Volumes.Lookup(ctx, key)
 	switch {
-	case err == nil, errors.Is(err, volume.ErrDamaged), errors.Is(err, volume.ErrConflict):
+	case err == nil, errors.Is(err, volume.ErrDamaged), errors.Is(err, volume.ErrPrecondition):
 		return true, nil
 	case errors.Is(err, volume.ErrNotFound):
 		return false, nil

@@ -97,7 +97,7 @@ func TestOneDirectoryOneOwner(t *testing.T) {
 						}
 						return err
 					})
-					if err != nil && !errors.Is(err, volume.ErrConflict) {
+					if err != nil && !errors.Is(err, volume.ErrPrecondition) {
 						t.Errorf("%s: %v", directory, err)
 					}
 				})

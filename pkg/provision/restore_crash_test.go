@@ -237,7 +237,7 @@ func TestRestoreRefuses(t *testing.T) {
 			}
 			before := tree(t, dir)
 			err := bringBack(o.share, "")
-			if volume.Kind(err) != volume.ErrConflict || !strings.Contains(err.Error(), c.say) {
+			if volume.Kind(err) != volume.ErrPrecondition || !strings.Contains(err.Error(), c.say) {
 				t.Errorf("at its place there is %s: %v", what, err)
 			}
 			same(t, what, tree(t, dir), before)

@@ -108,7 +108,7 @@ func visible(ctx context.Context, sh *share.Share, key string) (*volume.Snapshot
 }
 
 // Delete deletes a snapshot. One that is not there is deleted. ErrBusy: it is being
-// made or restored. ErrConflict: a volume is the snapshot itself.
+// made or restored. ErrPrecondition: a volume is the snapshot itself.
 func (s *Snapshots) Delete(ctx context.Context, h volume.Handle) error {
 	_, err := run(ctx, s.access, snapshotLock(h.Key), h.Share, func(ctx context.Context) (struct{}, error) {
 		sh, release, err := s.open(ctx, h.Share, nil)

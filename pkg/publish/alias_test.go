@@ -63,7 +63,7 @@ func TestWholeShare(t *testing.T) {
 	n.must(os.Mkdir(n.at("given"), 0o755))
 	n.must(n.mounter.Mount(context.Background(), mount.Spec{Source: "10.0.0.1:/export", Target: n.at("given")}))
 	n.must(n.publish("a", whole))
-	n.refused("a second pod", n.publish("b", whole), volume.ErrConflict)
+	n.refused("a second pod", n.publish("b", whole), volume.ErrPrecondition)
 }
 
 // TestNested has a volume of an export that lies inside a share which was registered later: it goes

@@ -193,14 +193,14 @@ func TestInlineRefuses(t *testing.T) {
 		change func(*volume.PublishRequest)
 		kind   error
 	}{
-		"an unknown share":    {func(r *volume.PublishRequest) { r.Inline.Share = "nas9" }, volume.ErrConflict},
+		"an unknown share":    {func(r *volume.PublishRequest) { r.Inline.Share = "nas9" }, volume.ErrPrecondition},
 		"a closed share":      {func(r *volume.PublishRequest) { r.Inline.Share = "closed" }, volume.ErrRefused},
 		"an export":           {func(r *volume.PublishRequest) { r.Inline.Share = "10.0.0.1:/export" }, volume.ErrInvalid},
 		"a directory above":   {func(r *volume.PublishRequest) { r.Inline.Directory = "../x" }, volume.ErrInvalid},
 		"Mooring's own":       {func(r *volume.PublishRequest) { r.Inline.Directory = ".mooring/volumes" }, volume.ErrInvalid},
-		"a file in the way":   {func(r *volume.PublishRequest) { r.Target = n.at("pods/file") }, volume.ErrConflict},
+		"a file in the way":   {func(r *volume.PublishRequest) { r.Target = n.at("pods/file") }, volume.ErrPrecondition},
 		"a relative target":   {func(r *volume.PublishRequest) { r.Target = "pods/x" }, volume.ErrInvalid},
-		"no parent directory": {func(r *volume.PublishRequest) { r.Target = n.at("none/x") }, volume.ErrConflict},
+		"no parent directory": {func(r *volume.PublishRequest) { r.Target = n.at("none/x") }, volume.ErrPrecondition},
 	} {
 		n.refused(what, n.inlineAt("x", "", c.change), c.kind)
 	}

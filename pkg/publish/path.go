@@ -56,11 +56,11 @@ func (l *local) locate(path string) (string, mount.Table, error) {
 }
 
 // makeDirectory makes the directory at which something is to be mounted. Nothing is mounted
-// there, so that looking at it is safe. A file or a link in its place is ErrConflict.
+// there, so that looking at it is safe. A file or a link in its place is ErrPrecondition.
 func makeDirectory(path string) error {
 	err := os.Mkdir(path, 0o750)
 	if errors.Is(err, fs.ErrNotExist) {
-		return volume.Errorf(volume.ErrConflict, "the parent of %s is not there: the orchestrator has to make it", path)
+		return volume.Errorf(volume.ErrPrecondition, "the parent of %s is not there: the orchestrator has to make it", path)
 	}
 	if !errors.Is(err, fs.ErrExist) {
 		return inTheWay(err)
@@ -70,7 +70,7 @@ func makeDirectory(path string) error {
 		return err
 	}
 	if !info.IsDir() {
-		return volume.Errorf(volume.ErrConflict, "%s is not a directory (%s): remove it", path, info.Mode())
+		return volume.Errorf(volume.ErrPrecondition, "%s is not a directory (%s): remove it", path, info.Mode())
 	}
 	return nil
 }
@@ -78,7 +78,7 @@ func makeDirectory(path string) error {
 // inTheWay gives its kind to an error about a file that stands where a parent is to be.
 func inTheWay(err error) error {
 	if errors.Is(err, syscall.ENOTDIR) {
-		return volume.Errorf(volume.ErrConflict, "%w: a file stands where a directory is to be: remove it", err)
+		return volume.Errorf(volume.ErrPrecondition, "%w: a file stands where a directory is to be: remove it", err)
 	}
 	return err
 }

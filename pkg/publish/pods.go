@@ -121,7 +121,7 @@ func (p *Pods) alone(r volume.PublishRequest, t target, table mount.Table) error
 		}
 		own[v.Target] = true
 		if !t.at(v.Location) {
-			return volume.Errorf(volume.ErrConflict, "volume %s: directory %q of share %s is asked for, and at %s the volume of that id is directory %q of share %s: two PersistentVolumes have one volumeHandle: give each its own",
+			return volume.Errorf(volume.ErrPrecondition, "volume %s: directory %q of share %s is asked for, and at %s the volume of that id is directory %q of share %s: two PersistentVolumes have one volumeHandle: give each its own",
 				r.ID, t.dir, t.share.Name, v.Target, v.Location.Directory, v.Location.Share)
 		}
 	}
@@ -130,7 +130,7 @@ func (p *Pods) alone(r volume.PublishRequest, t target, table mount.Table) error
 	}
 	for _, e := range table {
 		if own[e.Target] || p.shows(t, e) {
-			return volume.Errorf(volume.ErrConflict, "volume %s is for a single pod, and is published at %s already", r.ID, e.Target)
+			return volume.Errorf(volume.ErrPrecondition, "volume %s is for a single pod, and is published at %s already", r.ID, e.Target)
 		}
 	}
 	return nil
@@ -224,7 +224,7 @@ func (p *Pods) mount(ctx context.Context, v view, t target) error {
 func (p *Pods) mountFresh(ctx context.Context, v view, t target) error {
 	// Else the directory is no condition for a pod to come: see views.
 	if err := os.MkdirAll(p.state.dir, 0o700); err != nil {
-		return volume.Errorf(volume.ErrConflict, "the state directory is not there any more, and cannot be made (%w): start the plugin of this node anew", err)
+		return volume.Errorf(volume.ErrPrecondition, "the state directory is not there any more, and cannot be made (%w): start the plugin of this node anew", err)
 	}
 	return p.do(ctx, ChildRequest{
 		Share: t.share, Server: v.Server, Options: t.options, At: p.state.dir,
@@ -244,7 +244,7 @@ func (p *Pods) compare(ctx context.Context, v view, t target) error {
 	case !mounted:
 		return volume.Errorf(volume.ErrUnavailable, "nothing is mounted at %s any more: try again", v.Target)
 	case !t.mayBe(e.Source):
-		err = volume.Errorf(volume.ErrConflict, "share %s: the server leads to %s: a name in the directory is a symbolic link: name the directory itself", t.share, e.Source)
+		err = volume.Errorf(volume.ErrPrecondition, "share %s: the server leads to %s: a name in the directory is a symbolic link: name the directory itself", t.share, e.Source)
 	case e.ReadOnly() != v.ReadOnly:
 		err = volume.Errorf(volume.ErrBusy, "share %s: what was mounted at %s was changed meanwhile: try again", t.share, v.Target)
 	default:
@@ -313,7 +313,7 @@ func (p *Pods) Unpublish(ctx context.Context, id, target string) error {
 	// No mount is there any more: it is a local directory, and has to be empty. Not os.Remove,
 	// which would take a file away that is not ours.
 	if err := os.NewSyscallError("rmdir "+path, syscall.Rmdir(path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return volume.Errorf(volume.ErrConflict, "unpublish volume %s: the mount is gone, but its directory stays (%w): remove what somebody has put into it", id, err)
+		return volume.Errorf(volume.ErrPrecondition, "unpublish volume %s: the mount is gone, but its directory stays (%w): remove what somebody has put into it", id, err)
 	}
 	return nil
 }

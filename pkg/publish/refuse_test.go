@@ -27,27 +27,27 @@ func TestPublishRefuses(t *testing.T) {
 		change func(*volume.PublishRequest)
 		kind   error
 	}{
-		"an unknown share":          {"new", func(r *volume.PublishRequest) { r.Location.Share = "nas9" }, volume.ErrConflict},
-		"an unregistered export":    {"new", func(r *volume.PublishRequest) { r.Location.Share = "10.0.0.1:/other" }, volume.ErrConflict},
+		"an unknown share":          {"new", func(r *volume.PublishRequest) { r.Location.Share = "nas9" }, volume.ErrPrecondition},
+		"an unregistered export":    {"new", func(r *volume.PublishRequest) { r.Location.Share = "10.0.0.1:/other" }, volume.ErrPrecondition},
 		"no directory":              {"new", func(r *volume.PublishRequest) { r.Location.Directory = "" }, volume.ErrInvalid},
 		"a directory above":         {"new", func(r *volume.PublishRequest) { r.Location.Directory = "v1/../.." }, volume.ErrInvalid},
 		"Mooring's own directory":   {"new", func(r *volume.PublishRequest) { r.Location.Directory = ".mooring/trash" }, volume.ErrInvalid},
 		"options that rebind":       {"new", func(r *volume.PublishRequest) { r.Options = []string{"ro,bind"} }, volume.ErrInvalid},
 		"options with an address":   {"new", func(r *volume.PublishRequest) { r.Options = []string{"addr=10.0.0.9"} }, volume.ErrInvalid},
-		"no such directory":         {"new", func(r *volume.PublishRequest) { r.ID, r.Location.Directory = "nas1/v3", "v3" }, volume.ErrConflict},
-		"another place, of this id": {"new", func(r *volume.PublishRequest) { r.Location.Directory = "v2" }, volume.ErrConflict},
+		"no such directory":         {"new", func(r *volume.PublishRequest) { r.ID, r.Location.Directory = "nas1/v3", "v3" }, volume.ErrPrecondition},
+		"another place, of this id": {"new", func(r *volume.PublishRequest) { r.Location.Directory = "v2" }, volume.ErrPrecondition},
 		"a relative target":         {"", func(r *volume.PublishRequest) { r.Target = "pods/new" }, volume.ErrInvalid},
 		"a name that is too long":   {strings.Repeat("x", 256), nil, volume.ErrInvalid},
 		"a path that is too long":   {strings.Repeat("x/", 2100), nil, volume.ErrInvalid},
 		"a NUL":                     {"ne\x00w", nil, volume.ErrInvalid},
-		"no parent":                 {"none/new", nil, volume.ErrConflict},
-		"a file in the way":         {"file", nil, volume.ErrConflict},
-		"a file as a parent":        {"file/new", nil, volume.ErrConflict},
-		"a link in the way":         {"link", nil, volume.ErrConflict},
+		"no parent":                 {"none/new", nil, volume.ErrPrecondition},
+		"a file in the way":         {"file", nil, volume.ErrPrecondition},
+		"a file as a parent":        {"file/new", nil, volume.ErrPrecondition},
+		"a link in the way":         {"link", nil, volume.ErrPrecondition},
 		"another volume's target":   {"other", nil, volume.ErrIncompatible},
 		"read-only now":             {"a", readOnly, volume.ErrIncompatible},
 		"writable now":              {"ro", nil, volume.ErrIncompatible},
-		"a single pod's, of three":  {"new", single, volume.ErrConflict},
+		"a single pod's, of three":  {"new", single, volume.ErrPrecondition},
 	} {
 		n.refused(what, n.publish(c.target, c.change), c.kind)
 	}
@@ -84,7 +84,7 @@ func TestSingleWriter(t *testing.T) {
 	} {
 		meanwhile()
 		err := n.publish("b", single)
-		n.refused("a second pod, "+what, err, volume.ErrConflict)
+		n.refused("a second pod, "+what, err, volume.ErrPrecondition)
 		if err != nil && !strings.Contains(err.Error(), n.at("pods/a")) {
 			t.Errorf("%v does not say which pod has the volume", err)
 		}
@@ -106,7 +106,7 @@ func TestUnpublishRefuses(t *testing.T) {
 	n.must(os.WriteFile(n.at("pods/file"), []byte("kept"), 0o644))
 	n.must(os.Symlink(n.at("root"), n.at("pods/link")))
 	for _, target := range []string{"full", "file", "link"} {
-		n.refused(target, n.unpublish(target), volume.ErrConflict)
+		n.refused(target, n.unpublish(target), volume.ErrPrecondition)
 		if _, err := os.Lstat(n.at("pods/" + target)); err != nil {
 			t.Errorf("what is not ours was removed: %v", err)
 		}
@@ -173,7 +173,7 @@ func TestNotAsAsked(t *testing.T) {
 	n.did(2, 0)
 	n.must(os.RemoveAll(n.at("state")))
 	n.Service = n.service(n.mounter)
-	n.refused("by another version", n.publish("a", nil), volume.ErrConflict)
+	n.refused("by another version", n.publish("a", nil), volume.ErrPrecondition)
 	n.must(n.publish("b", nil))
 }
 
@@ -206,7 +206,7 @@ func TestLinkOnServer(t *testing.T) {
 	follow := &following{Fake: n.mounter, from: "/export/v1", to: "/export/v2"}
 	n.Service = n.service(follow)
 	err := n.publish("a", nil)
-	n.refused("a link", err, volume.ErrConflict)
+	n.refused("a link", err, volume.ErrPrecondition)
 	n.absent("pods/a")
 	n.noted(0)
 	follow.from, follow.to = "/export", "/volume1/export" // the share's own path may lead elsewhere
@@ -257,5 +257,5 @@ func TestTwoIDs(t *testing.T) {
 	n.refused("at once", n.publish("b", other), volume.ErrBusy)
 	close(end)
 	n.must(<-done)
-	n.refused("afterwards", n.publish("b", other), volume.ErrConflict)
+	n.refused("afterwards", n.publish("b", other), volume.ErrPrecondition)
 }

@@ -67,7 +67,7 @@ func TestStale(t *testing.T) {
 			n.must(n.publish("a", nil))
 			n.must(n.unpublish("b"))
 			n.must(n.unpublish("c"))
-			n.refused("a second pod", n.publish("b", single), volume.ErrConflict)
+			n.refused("a second pod", n.publish("b", single), volume.ErrPrecondition)
 			n.must(n.unpublish("a"))
 			n.must(n.publish("b", single))
 		})

@@ -100,5 +100,5 @@ func TestFreshWithoutState(t *testing.T) {
 	n.must(n.unpublish("a"))
 	n.must(os.RemoveAll(n.at("state")))
 	n.must(os.WriteFile(n.at("state"), nil, 0o600))
-	n.refused("a file", n.publish("a", nil), volume.ErrConflict)
+	n.refused("a file", n.publish("a", nil), volume.ErrPrecondition)
 }

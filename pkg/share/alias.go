@@ -167,5 +167,5 @@ func adoptable(d *disk, at beneath.Dir, directory string) error {
 	if err != nil || in == noShare {
 		return err
 	}
-	return volume.Errorf(volume.ErrConflict, "the directory %q holds %s/%s: it is a share itself, whose volumes a volume of this share would hold: register it as one, choose another directory, or remove %s from it if it is no share any more", directory, volume.StateDir, formatFile, volume.StateDir)
+	return volume.Errorf(volume.ErrPrecondition, "the directory %q holds %s/%s: it is a share itself, whose volumes a volume of this share would hold: register it as one, choose another directory, or remove %s from it if it is no share any more", directory, volume.StateDir, formatFile, volume.StateDir)
 }

@@ -49,7 +49,7 @@ func TestParentThatWasArchived(t *testing.T) {
 			other.must(second(other.make(r)))
 			for range 2 {
 				_, err := g.make(record("v2", "p/a"))
-				g.refused("in a volume", err, volume.ErrConflict, "v1")
+				g.refused("in a volume", err, volume.ErrPrecondition, "v1")
 				if _, err := os.Stat(g.dir + "/p"); err != nil {
 					t.Fatal(err)
 				}

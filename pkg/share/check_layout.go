@@ -100,7 +100,7 @@ func (f *finding) undecodable(err error, remedy string) {
 	if told {
 		remedy = advice
 	}
-	if what, upgrade, _ := strings.Cut(what, ": upgrade "); errors.Is(err, volume.ErrConflict) {
+	if what, upgrade, _ := strings.Cut(what, ": upgrade "); errors.Is(err, volume.ErrPrecondition) {
 		f.warn("upgrade "+upgrade, "%s", what)
 		return
 	}

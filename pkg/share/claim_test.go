@@ -26,7 +26,7 @@ func TestClaims(t *testing.T) {
 		"team":         {"there are volumes inside it"},
 	} {
 		p := g.begin(record("v2", directory))
-		g.refused(directory, p.MakeDirectory(ctx), volume.ErrConflict, parts...)
+		g.refused(directory, p.MakeDirectory(ctx), volume.ErrPrecondition, parts...)
 		g.must(p.Abort())
 	}
 	g.create("v2", "team/a/c")
@@ -53,7 +53,7 @@ func TestParentWithFiles(t *testing.T) {
 	g.delete("v1")
 	g.put("team/file", "")
 	p := g.begin(record("v2", "team"))
-	g.refused("its parent", p.MakeDirectory(t.Context()), volume.ErrConflict, "exists already")
+	g.refused("its parent", p.MakeDirectory(t.Context()), volume.ErrPrecondition, "exists already")
 	g.must(p.Abort())
 	if !g.has("team/file") {
 		t.Error("a file is gone")
@@ -139,7 +139,7 @@ func TestDeadClaim(t *testing.T) {
 	g.must(os.Remove(g.at(".mooring/volumes/v5/record.json"))) // of which the claim is a link
 	g.put(".mooring/volumes/v5/record.json", "{")
 	p := g.begin(record("v6", "b/inner"))
-	g.refused("that of a damaged volume", p.MakeDirectory(t.Context()), volume.ErrConflict, "v5")
+	g.refused("that of a damaged volume", p.MakeDirectory(t.Context()), volume.ErrPrecondition, "v5")
 	g.must(p.Abort())
 }
 
@@ -175,7 +175,7 @@ func TestWithoutLinks(t *testing.T) {
 	}
 	for _, directory := range []string{"team/a", "team/a/c", "b"} {
 		p := g.begin(record("v3", directory))
-		g.refused(directory, p.MakeDirectory(t.Context()), volume.ErrConflict)
+		g.refused(directory, p.MakeDirectory(t.Context()), volume.ErrPrecondition)
 		g.must(p.Abort())
 	}
 	e := g.delete("v1")
@@ -206,7 +206,7 @@ func TestServerWithoutLinks(t *testing.T) {
 			g.create("v1", "team/a")
 			g.put("team/a/data", "of v1")
 			p := g.begin(record("v2", "team/a"))
-			g.refused("another volume's directory", p.MakeDirectory(t.Context()), volume.ErrConflict, "v1")
+			g.refused("another volume's directory", p.MakeDirectory(t.Context()), volume.ErrPrecondition, "v1")
 			g.must(p.Abort())
 			g.snapshot("s1", "v1")
 			if left := clearShare(g); len(left) > 0 {
@@ -270,7 +270,7 @@ func TestLinksAreNotFollowed(t *testing.T) {
 	g.put("real/keep", "")
 	for _, directory := range []string{"link", "link/v", "inner", "inner/v", "real/keep/v"} {
 		p := g.begin(record("v1", directory))
-		g.refused(directory, p.MakeDirectory(t.Context()), volume.ErrConflict)
+		g.refused(directory, p.MakeDirectory(t.Context()), volume.ErrPrecondition)
 		g.must(p.Abort())
 		if there, _ := g.Directories.Exists(t.Context(), directory); there {
 			t.Errorf("%s exists", directory)

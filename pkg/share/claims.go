@@ -287,7 +287,7 @@ func (c *claims) openLevel(at beneath.Dir, p string) (beneath.Dir, error) {
 	if released, err := c.releaseDead(&claim{at: at, x: x, name: name, has: has}); released || err != nil {
 		return beneath.None, cmpErr(err, unix.ENOENT) // again
 	}
-	return beneath.None, volume.Errorf(volume.ErrConflict, "the directory %q is that of volume %s, and no volume can be inside another; choose another subDir", p, has.key)
+	return beneath.None, volume.Errorf(volume.ErrPrecondition, "the directory %q is that of volume %s, and no volume can be inside another; choose another subDir", p, has.key)
 }
 
 // prefixes returns the parents of a directory and it itself, the outermost first: "a", "a/b".

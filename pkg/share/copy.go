@@ -95,7 +95,7 @@ func (c *copying) open(job volume.Copy, nonce string) error {
 
 func (c *copying) noDirectory(err error, r *Stored) error {
 	if is(err, unix.ENOENT) {
-		return volume.Errorf(volume.ErrConflict, "the directory %q of volume %s does not exist: somebody removed it: put it back, or delete the volume", r.Directory, r.Key)
+		return volume.Errorf(volume.ErrPrecondition, "the directory %q of volume %s does not exist: somebody removed it: put it back, or delete the volume", r.Directory, r.Key)
 	}
 	return err
 }

@@ -118,7 +118,7 @@ func (v *Volumes) AbortAbandoned(ctx context.Context, r *Stored) (err error) {
 func (p *Pending) Record() volume.Record { return p.rec }
 
 // MakeDirectory claims the volume's directory, and makes it, with the owner and mode that the
-// record asks for. ErrConflict: it is another volume's, or exists already, unless the record
+// record asks for. ErrPrecondition: it is another volume's, or exists already, unless the record
 // says that it is adopted: then it is left exactly as it is.
 func (p *Pending) MakeDirectory(ctx context.Context) (err error) {
 	defer p.v.explain(&err, "make the directory %q of volume %s", p.rec.Directory, p.rec.Key)
@@ -139,7 +139,7 @@ func (p *Pending) MakeDirectory(ctx context.Context) (err error) {
 			at.Close()
 		}
 		if p.adopts() && is(err, unix.ENOENT) {
-			return volume.Errorf(volume.ErrConflict, "the directory %q, which volume %s was to adopt, does not exist any more: try again", p.rec.Directory, p.rec.Key)
+			return volume.Errorf(volume.ErrPrecondition, "the directory %q, which volume %s was to adopt, does not exist any more: try again", p.rec.Directory, p.rec.Key)
 		}
 		// The parent may just have been tidied away.
 		if !missing(err) || parent == "" {
@@ -182,9 +182,9 @@ func (p *Pending) makeIn(at beneath.Dir, name string) error {
 		if !ours {
 			p.v.doubt()
 			if p.rec.Restored != nil {
-				return volume.Errorf(volume.ErrConflict, "the directory %q, where volume %s was, exists again and is no volume's: move it away, or bring the volume back to another directory", p.rec.Directory, p.rec.Key)
+				return volume.Errorf(volume.ErrPrecondition, "the directory %q, where volume %s was, exists again and is no volume's: move it away, or bring the volume back to another directory", p.rec.Directory, p.rec.Key)
 			}
-			return volume.Errorf(volume.ErrConflict, "the directory %q exists already and is no volume's: remove or rename it, choose another subDir, or say existingDirectory: adopt in the class to use it as it is", p.rec.Directory)
+			return volume.Errorf(volume.ErrPrecondition, "the directory %q exists already and is no volume's: remove or rename it, choose another subDir, or say existingDirectory: adopt in the class to use it as it is", p.rec.Directory)
 		}
 	}
 	p.made = true

@@ -129,9 +129,9 @@ func TestUndo(t *testing.T) {
 		prepare()
 		p = g.begin(record("v2", name))
 		err := p.MakeDirectory(ctx)
-		g.refused(name, err, volume.ErrConflict, name)
+		g.refused(name, err, volume.ErrPrecondition, name)
 		if name != "file" {
-			g.refused(name, err, volume.ErrConflict, "existingDirectory: adopt")
+			g.refused(name, err, volume.ErrPrecondition, "existingDirectory: adopt")
 		}
 		g.must(p.Abort())
 		if owner, err := g.Directories.Owner(ctx, name); !g.has(name) || owner != "" || err != nil || g.state("v2") >= Making {
@@ -158,7 +158,7 @@ func TestGiveUp(t *testing.T) {
 		}
 		g.next().delete("v1")
 	}
-	for err, want := range map[error]bool{volume.ErrBusy: true, volume.ErrTimeout: true, volume.ErrUnavailable: true, volume.ErrFull: false, volume.ErrConflict: false} {
+	for err, want := range map[error]bool{volume.ErrBusy: true, volume.ErrTimeout: true, volume.ErrUnavailable: true, volume.ErrFull: false, volume.ErrPrecondition: false} {
 		if Transient(err) != want {
 			t.Errorf("%v is passing: %v", err, !want)
 		}
@@ -183,9 +183,9 @@ func TestAdopt(t *testing.T) {
 	}
 	p = g.begin(r)
 	g.must(os.RemoveAll(g.at("old")))
-	g.refused("it went", p.MakeDirectory(ctx), volume.ErrConflict, "does not exist any more")
+	g.refused("it went", p.MakeDirectory(ctx), volume.ErrPrecondition, "does not exist any more")
 	g.must(os.Symlink("/tmp", g.at("old")))
-	g.refused("a link", p.MakeDirectory(ctx), volume.ErrConflict)
+	g.refused("a link", p.MakeDirectory(ctx), volume.ErrPrecondition)
 	g.must(p.Abort())
 }
 
@@ -245,7 +245,7 @@ func TestUpdate(t *testing.T) {
 	}
 	// The claim, a link to the old record, still names the volume.
 	p := g.begin(record("v2", "a"))
-	g.refused("another in its place", p.MakeDirectory(ctx), volume.ErrConflict, "v1")
+	g.refused("another in its place", p.MakeDirectory(ctx), volume.ErrPrecondition, "v1")
 	g.must(p.Abort())
 
 	other := openAt(t, g.dir, Options{Maker: stranger})

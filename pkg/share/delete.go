@@ -246,7 +246,7 @@ func (d *deletion) archive(at beneath.Dir, name string) error {
 	if err := rename(d.disk, d.e.dir, treeName, at, name); err != nil {
 		return err
 	}
-	return volume.Errorf(volume.ErrConflict, "volume %s cannot be archived: %q and its like are taken beside it: move the older archives away", d.rec.Key, volume.ArchiveName(name, ""))
+	return volume.Errorf(volume.ErrPrecondition, "volume %s cannot be archived: %q and its like are taken beside it: move the older archives away", d.rec.Key, volume.ArchiveName(name, ""))
 }
 
 // archiveNames returns the names to try for an archived directory.
@@ -274,7 +274,7 @@ func (d *deletion) archiveAs(at beneath.Dir, as string) (done bool, err error) {
 		return false, err
 	}
 	err = d.claims.take(d.e, deletionName, me, directory)
-	if volume.Kind(err) == volume.ErrConflict {
+	if volume.Kind(err) == volume.ErrPrecondition {
 		return false, nil
 	}
 	if err != nil {

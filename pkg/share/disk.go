@@ -254,9 +254,9 @@ func classify(err error) (advice string, kind error) {
 	case unix.ETIMEDOUT, unix.ECONNREFUSED, unix.ECONNRESET, unix.EHOSTDOWN, unix.EHOSTUNREACH, unix.ENETUNREACH:
 		return ": the server does not answer: check that it runs and that port 2049 is reachable from here", volume.ErrUnavailable
 	case unix.ELOOP, unix.ENOTDIR:
-		return ": a symbolic link or a file stands where a directory is to be: remove it on the server", volume.ErrConflict
+		return ": a symbolic link or a file stands where a directory is to be: remove it on the server", volume.ErrPrecondition
 	case unix.EXDEV:
-		return ": another file system is mounted there on the server, or a project quota forbids to move it: register that file system as a share of its own; docs/operate.md tells of project quotas", volume.ErrConflict
+		return ": another file system is mounted there on the server, or a project quota forbids to move it: register that file system as a share of its own; docs/operate.md tells of project quotas", volume.ErrPrecondition
 	case unix.ENAMETOOLONG, unix.EINVAL:
 		return ": the server does not take that name: choose another", volume.ErrInvalid
 	}

@@ -163,7 +163,7 @@ func TestKilledDeletion(t *testing.T) {
 			r := record("v2", "a")
 			r.Adopted = g.has("a")
 			_, err := g.make(r)
-			if errors.Is(err, volume.ErrConflict) || errors.Is(err, volume.ErrBusy) {
+			if errors.Is(err, volume.ErrPrecondition) || errors.Is(err, volume.ErrBusy) {
 				g.delete("v1")
 				continue
 			}
@@ -222,7 +222,7 @@ func TestLateOwner(t *testing.T) {
 		mode := uint32(0o4701) // mkdir(2) does not give that
 		r.Mode = &mode
 		_, err := g.make(r)
-		if err != nil && volume.Kind(err) != volume.ErrBusy && volume.Kind(err) != volume.ErrConflict {
+		if err != nil && volume.Kind(err) != volume.ErrBusy && volume.Kind(err) != volume.ErrPrecondition {
 			g.Errorf("%s%v", g.label, err)
 		}
 	}, func(_, other *ground) {
@@ -302,7 +302,7 @@ func TestLateTidy(t *testing.T) {
 		}, func(g, _ *ground) { g.must(g.Tidy(g.Context(), 0)) }, func(_, other *ground) {
 			image = nil
 			_, err := other.make(record("v2", directory))
-			if errors.Is(err, volume.ErrConflict) {
+			if errors.Is(err, volume.ErrPrecondition) {
 				return // it is not quite removed yet
 			}
 			other.must(err)
@@ -486,7 +486,7 @@ func TestShallowIsHeld(t *testing.T) {
 	g.meanwhile("write the copy", func() {
 		g.refused("its deletion", deleteShallow(g), volume.ErrBusy, "volume sh is just being copied")
 		_, err := g.Snapshots.Delete(t.Context(), "s1", nil)
-		g.refused("that of its snapshot", err, volume.ErrConflict, "volume sh")
+		g.refused("that of its snapshot", err, volume.ErrPrecondition, "volume sh")
 	})
 	_, err = g.make(clone)
 	g.must(err)
@@ -505,7 +505,7 @@ func TestStrangersFile(t *testing.T) {
 		withData(g)
 		g.meanwhile(what, func() { g.put("v2/.DS_Store", "") })
 		_, err := g.make(clone)
-		g.refused(what, err, volume.ErrConflict, `"v2"`, "something was put into the directory")
+		g.refused(what, err, volume.ErrPrecondition, `"v2"`, "something was put into the directory")
 		if g.state("v2") >= Making || !g.has("v2/.DS_Store") || g.has("v2/copy") {
 			t.Errorf("%s: the volume is %d, in its directory is %q", what, g.state("v2"), g.names("v2"))
 		}
@@ -520,7 +520,7 @@ func TestStrangersFile(t *testing.T) {
 	e := g.deleted("v1", "a")
 	g.meanwhile("rename the tree into its place", func() { g.put("a/.DS_Store", "") })
 	_, err := g.Volumes.Restore(t.Context(), e, "")
-	g.refused("brought back", err, volume.ErrConflict, `"a"`)
+	g.refused("brought back", err, volume.ErrPrecondition, `"a"`)
 	if found := g.find("data"); len(found) != 1 || !strings.HasPrefix(found[0], ".mooring/trash/v1.") || g.state("v1") >= Making {
 		t.Errorf("the data is at %q", found)
 	}

@@ -29,7 +29,7 @@ func (e *entry) finish(rescue func(name string) error) error {
 // know it cannot say that it is none: a later Mooring may have a state more. So that stays.
 func (e *entry) vacate(rescue func(name string) error) error {
 	return ending{e, rescue, func(name string) error {
-		return volume.Errorf(volume.ErrConflict, "the entry of %s %s has %q, which this Mooring does not know: upgrade Mooring, or let mooringctl check tell what it is", e.kind, e.key, name)
+		return volume.Errorf(volume.ErrPrecondition, "the entry of %s %s has %q, which this Mooring does not know: upgrade Mooring, or let mooringctl check tell what it is", e.kind, e.key, name)
 	}}.run()
 }
 

@@ -87,7 +87,7 @@ func TestNextBeside(t *testing.T) {
 			"to delete what it holds":      second(g.Volumes.Delete(ctx, "nested")),
 			"to delete that snapshot":      second(g.Snapshots.Delete(ctx, "outlived", nil)),
 		} {
-			g.refused(what, err, volume.ErrConflict, "which this Mooring does not know", "upgrade Mooring")
+			g.refused(what, err, volume.ErrPrecondition, "which this Mooring does not know", "upgrade Mooring")
 		}
 		_, err := g.make(record("other", "next"))
 		g.refused("to have its directory", err, volume.ErrBusy)
@@ -131,7 +131,7 @@ func TestNextPurge(t *testing.T) {
 	for path, text := range files {
 		g.put(path, text)
 	}
-	g.refused("to purge it", e.purge(g), volume.ErrConflict, "moving.json", "upgrade Mooring")
+	g.refused("to purge it", e.purge(g), volume.ErrPrecondition, "moving.json", "upgrade Mooring")
 	stays(g, "after a purge", files)
 	// The next version has finished, and the former is purged.
 	g.must(os.RemoveAll(g.at(".mooring/volumes/next")))
@@ -241,7 +241,7 @@ func TestNextGoesBack(t *testing.T) {
 		n.act()
 	}
 	g.must(g.purge())
-	for key, kind := range map[string]error{"next-0": volume.ErrConflict, "next-1": nil, "next-2": nil, "next-3": volume.ErrConflict} {
+	for key, kind := range map[string]error{"next-0": volume.ErrPrecondition, "next-1": nil, "next-2": nil, "next-3": volume.ErrPrecondition} {
 		if _, err := g.Volumes.Delete(ctx, key); volume.Kind(err) != kind {
 			t.Errorf("to delete %s: %v", key, err)
 		}

@@ -126,7 +126,7 @@ func TestNextRequires(t *testing.T) {
 		}
 	}
 	for what, err := range changeAll(g) {
-		g.refused(what, err, volume.ErrConflict, "teleport, telepathy", "upgrade Mooring")
+		g.refused(what, err, volume.ErrPrecondition, "teleport, telepathy", "upgrade Mooring")
 	}
 	g.must(g.Tidy(t.Context(), time.Hour))
 	if d := differ(g.picture(), before); d != "" {
@@ -196,7 +196,7 @@ func TestNextGroup(t *testing.T) {
 	g.must(makeGrouped(g, "g1", false))
 	rewrite(g, "snapshots/g1.nested", nextRequires)
 	before := g.picture()
-	g.refused("to delete it", second(g.Groups.Delete(t.Context(), "g1", nil)), volume.ErrConflict, "teleport")
+	g.refused("to delete it", second(g.Groups.Delete(t.Context(), "g1", nil)), volume.ErrPrecondition, "teleport")
 	if d := differ(g.picture(), before); d != "" {
 		t.Errorf("they have changed\n%s", d)
 	}
@@ -212,13 +212,13 @@ func TestNextHalfGroup(t *testing.T) {
 	rewrite(g, "groups/", nextRequires)
 	making := ".mooring/groups/g1/" + makingFile
 	g.age(making, older)
-	g.refused("to ask for it", makeGrouped(g, "g1", false), volume.ErrConflict, "teleport")
+	g.refused("to ask for it", makeGrouped(g, "g1", false), volume.ErrPrecondition, "teleport")
 	if info, err := os.Stat(g.at(making)); err != nil || time.Since(info.ModTime()) < older/2 {
 		t.Errorf("it was renewed: %v, %v", info, err)
 	}
 	r, err := g.Groups.Lookup(ctx, "g1")
 	g.must(err)
-	g.refused("to commit it", g.Groups.Commit(ctx, r), volume.ErrConflict, "teleport")
+	g.refused("to commit it", g.Groups.Commit(ctx, r), volume.ErrPrecondition, "teleport")
 	if state := stateOf(g, ofGroup, "g1"); state != Making {
 		t.Errorf("it is in state %d", state)
 	}
@@ -256,11 +256,11 @@ func TestNextFormat(t *testing.T) {
 	rewrite(g, formatFile, nextRequires)
 	before := g.picture()
 	_, err = Open(g.dir, nas1, Options{Maker: maker})
-	g.refused("to open it", err, volume.ErrConflict, "teleport, telepathy", "upgrade Mooring")
+	g.refused("to open it", err, volume.ErrPrecondition, "teleport, telepathy", "upgrade Mooring")
 	_, err = OpenInline(g.dir, nas1, true)
-	g.refused("to open it for a pod", err, volume.ErrConflict, "teleport")
+	g.refused("to open it for a pod", err, volume.ErrPrecondition, "teleport")
 	// Who has it open is told within a minute: see Purger.once.
-	g.refused("to tidy", open.Tidy(t.Context(), 0), volume.ErrConflict, "teleport")
+	g.refused("to tidy", open.Tidy(t.Context(), 0), volume.ErrPrecondition, "teleport")
 	if !open.Lost() {
 		t.Error("who has it open goes on")
 	}

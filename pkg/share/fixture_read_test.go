@@ -128,7 +128,7 @@ func TestFixtureSnapshots(t *testing.T) {
 			t.Errorf("the group is %+v, %v", group, err)
 		}
 		_, err = g.Snapshots.Delete(ctx, "shared", nil)
-		g.refused("to delete what a volume is", err, volume.ErrConflict, "volume shallow")
+		g.refused("to delete what a volume is", err, volume.ErrPrecondition, "volume shallow")
 		g.must(second(g.Volumes.Delete(ctx, "shallow")))
 		g.must(second(g.Snapshots.Delete(ctx, "shared", nil)))
 		// The copies that held it are dead.
@@ -142,7 +142,7 @@ func TestFixtureClaims(t *testing.T) {
 		g = reopen(g)
 		for _, directory := range []string{"plain", "plain/x", "team", "team/app", "team/app/nested", "elsewhere", "elsewhere/moved", "shop", "old", "old/x", "create-4", "delete-1/x", "restore-4"} {
 			_, err := g.make(record("new", directory))
-			if kind := volume.Kind(err); kind != volume.ErrConflict && kind != volume.ErrBusy {
+			if kind := volume.Kind(err); kind != volume.ErrPrecondition && kind != volume.ErrBusy {
 				t.Errorf("to have %q: %v", directory, err)
 			}
 		}
@@ -301,7 +301,7 @@ func TestFixtureTrash(t *testing.T) {
 		if e := trashedAs(g, "due"); e.Name != "" {
 			t.Errorf("what was due is still there: %+v", e)
 		}
-		if err := g.Trash.Purge(trashedAs(g, "stray"), g.remove); volume.Kind(err) != volume.ErrConflict {
+		if err := g.Trash.Purge(trashedAs(g, "stray"), g.remove); volume.Kind(err) != volume.ErrPrecondition {
 			t.Errorf("the stray: %v", err)
 		}
 		kept, place := trashedAs(g, "kept"), trashedAs(g, "in-place")

@@ -166,7 +166,7 @@ func (g *Groups) member(r *Group, m volume.Member) error {
 	}
 	e.close()
 	if s.GroupNonce != r.Nonce {
-		return volume.Errorf(volume.ErrConflict, "snapshot %s is not of the snapshot group %s: delete it", key, r.Key)
+		return volume.Errorf(volume.ErrPrecondition, "snapshot %s is not of the snapshot group %s: delete it", key, r.Key)
 	}
 	return nil
 }

@@ -25,7 +25,7 @@ func (i *Identity) ID() string {
 	return ""
 }
 
-// Check returns ErrConflict where the share has not been laid out.
+// Check returns ErrPrecondition where the share has not been laid out.
 func (i *Identity) Check() (err error) {
 	defer i.explain(&err, "look whether it is laid out")
 	return i.laidOut()
@@ -120,7 +120,7 @@ func (i *Identity) mayBeLaidOut() bool {
 	return !i.formatted && !i.opt.ReadOnly && time.Since(i.opened) > unlaidInterval
 }
 
-// present returns ErrConflict for a change on a share that has not been laid out, and what ctx says.
+// present returns ErrPrecondition for a change on a share that has not been laid out, and what ctx says.
 func (d *disk) present(ctx context.Context) error {
 	return cmpErr(ctx.Err(), d.laidOut())
 }

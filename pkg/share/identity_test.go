@@ -38,7 +38,7 @@ func TestUnlaid(t *testing.T) {
 		g.must(err)
 		defer s.Close()
 		for call, err := range changes(t, s) {
-			g.refused(call, err, volume.ErrConflict, "nothing of Mooring's is on the export", "is the right disk exported", "mooringctl share forget nas1")
+			g.refused(call, err, volume.ErrPrecondition, "nothing of Mooring's is on the export", "is the right disk exported", "mooringctl share forget nas1")
 		}
 		g.looks(s)
 		if d := differ(g.picture(), before); d != "" || s.Initialized() || s.Identity.ID() != "" {
@@ -181,12 +181,12 @@ func TestPinned(t *testing.T) {
 			case c.says == nil:
 				t.Errorf("%s: %v", what, err)
 			default:
-				g.refused(what, err, volume.ErrConflict, c.says...)
+				g.refused(what, err, volume.ErrPrecondition, c.says...)
 			}
 		}
 		_, err := OpenInline(g.dir, pinned, true)
 		if c.says != nil {
-			g.refused(what+" for a pod", err, volume.ErrConflict, c.says...)
+			g.refused(what+" for a pod", err, volume.ErrPrecondition, c.says...)
 			if d := differ(g.picture(), before); d != "" {
 				t.Errorf("%s: it has changed\n%s", what, d)
 			}
@@ -224,7 +224,7 @@ func TestRenew(t *testing.T) {
 	}
 	g.put(".mooring/format.json", `{"version": 2, "requires": ["teleport"], "id": "`+now+`"}`)
 	_, _, err = g.Identity.Renew(t.Context())
-	g.refused("what requires something", err, volume.ErrConflict, "teleport")
+	g.refused("what requires something", err, volume.ErrPrecondition, "teleport")
 }
 
 // TestRenewStops has the process die before each step: the share has the old id, or the new one.
@@ -268,7 +268,7 @@ func TestWithoutID(t *testing.T) {
 	pinned := nas1
 	pinned.ID = volume.NewShareID()
 	_, err := Open(g.dir, pinned, Options{Maker: maker, LayOut: true})
-	g.refused("another is expected", err, volume.ErrConflict, "has none")
+	g.refused("another is expected", err, volume.ErrPrecondition, "has none")
 	other, err := Open(g.dir, nas1, Options{Maker: maker, LaidOut: func(volume.Share, string) { t.Error("it is laid out anew") }})
 	g.must(err)
 	defer other.Close()

@@ -73,7 +73,7 @@ func (v *Inline) Open(directory string) (dir beneath.Dir, err error) {
 	}
 	dir, err = openListed(s.disk, directory)
 	if is(err, unix.ENOENT) {
-		return beneath.None, volume.Errorf(volume.ErrConflict, "the directory %q does not exist: make it on the server, or leave subDir out to get a new one", directory)
+		return beneath.None, volume.Errorf(volume.ErrPrecondition, "the directory %q does not exist: make it on the server, or leave subDir out to get a new one", directory)
 	}
 	return dir, err
 }

@@ -104,7 +104,7 @@ func checkInner(d *disk, r *volume.Record) error {
 	if err != nil || in != usedShare {
 		return err
 	}
-	return volume.Errorf(volume.ErrConflict, "volume %s is not deleted: its directory %q, which is %s on the server, is another share, with volumes, snapshots or a trash of its own: delete and purge those first, or remove %s from the directory if that is no share any more",
+	return volume.Errorf(volume.ErrPrecondition, "volume %s is not deleted: its directory %q, which is %s on the server, is another share, with volumes, snapshots or a trash of its own: delete and purge those first, or remove %s from the directory if that is no share any more",
 		r.Key, r.Directory, path.Join(d.def.Path, r.Directory), volume.StateDir)
 }
 
@@ -155,5 +155,5 @@ func closeInner(d *disk, found beneath.Dir, directory string) error {
 }
 
 func inUse(directory string) error {
-	return volume.Errorf(volume.ErrConflict, "the deleted volume in %q is not purged: it is another share, with volumes, snapshots or a trash of its own: bring it back (mooringctl trash restore) and delete and purge those first, or remove %s from it if it is no share any more", directory, volume.StateDir)
+	return volume.Errorf(volume.ErrPrecondition, "the deleted volume in %q is not purged: it is another share, with volumes, snapshots or a trash of its own: bring it back (mooringctl trash restore) and delete and purge those first, or remove %s from it if it is no share any more", directory, volume.StateDir)
 }

@@ -39,12 +39,12 @@ func TestShareInVolumeOnNFS(t *testing.T) {
 				deleted, err := g.Volumes.Delete(t.Context(), "v1")
 				t.Logf("the deletion: %v", err)
 				if err != nil {
-					g.refused("a deletion", err, volume.ErrConflict, "another share")
+					g.refused("a deletion", err, volume.ErrPrecondition, "another share")
 					in.delete("b1")
 					g.must(in.purge())
 					return
 				}
-				g.refused("the purge", g.Trash.Purge(*deleted, g.remove), volume.ErrConflict, "not purged")
+				g.refused("the purge", g.Trash.Purge(*deleted, g.remove), volume.ErrPrecondition, "not purged")
 				if _, err := os.Stat(g.server + "/.mooring/trash/" + deleted.Name + "/b1/file"); err != nil {
 					t.Errorf("the other share's volume: %v", err)
 				}
@@ -73,7 +73,7 @@ func TestShareInVolumeIsSeen(t *testing.T) {
 				t.Error("the directories of a share are not counted")
 			}
 			_, err := g.Volumes.Delete(t.Context(), "v1")
-			g.refused("a deletion", err, volume.ErrConflict, "another share")
+			g.refused("a deletion", err, volume.ErrPrecondition, "another share")
 		})
 	}
 }

@@ -30,13 +30,13 @@ func TestShareInVolume(t *testing.T) {
 		in.put("b1/file", "precious")
 		before := g.tree()
 		_, err = g.Volumes.Delete(t.Context(), "v1")
-		g.refused("while it has volumes", err, volume.ErrConflict, "v1", "/export/media", "another share")
+		g.refused("while it has volumes", err, volume.ErrPrecondition, "v1", "/export/media", "another share")
 		if g.state("v1") != Ready || len(g.tree()) != len(before) {
 			t.Error("the deletion was begun")
 		}
 		in.delete("b1")
 		_, err = g.Volumes.Delete(t.Context(), "v1")
-		g.refused("while it keeps a deleted one", err, volume.ErrConflict, "trash of its own")
+		g.refused("while it keeps a deleted one", err, volume.ErrPrecondition, "trash of its own")
 		g.must(in.purge())
 		_, err = g.Volumes.Delete(t.Context(), "v1")
 		g.must(err)
@@ -68,7 +68,7 @@ func TestShareInUse(t *testing.T) {
 		g.create("v1", "team/media")
 		use(inside(g, "team/media"))
 		_, err := g.Volumes.Delete(t.Context(), "v1")
-		g.refused(what, err, volume.ErrConflict, "another share")
+		g.refused(what, err, volume.ErrPrecondition, "another share")
 	}
 }
 
@@ -101,7 +101,7 @@ func TestUncounted(t *testing.T) {
 	inside(g, "media").create("b1", "b1")
 	g.counts = false
 	_, err := g.Volumes.Delete(t.Context(), "v1")
-	g.refused("where they are not counted", err, volume.ErrConflict, "another share")
+	g.refused("where they are not counted", err, volume.ErrPrecondition, "another share")
 }
 
 // TestShareInRetained deletes a volume whose directory stays.
@@ -127,13 +127,13 @@ func TestPurgeOfShare(t *testing.T) {
 	in.create("b1", "b1")
 	in.put("b1/file", "precious")
 	for range 2 {
-		g.refused("with volumes", g.Trash.Purge(e, g.remove), volume.ErrConflict, "not purged", "another share")
+		g.refused("with volumes", g.Trash.Purge(e, g.remove), volume.ErrPrecondition, "not purged", "another share")
 	}
 	if !in.has("b1/file") {
 		t.Error("the other share's volume is purged")
 	}
 	in.delete("b1")
-	g.refused("with a deleted volume", g.Trash.Purge(e, g.remove), volume.ErrConflict, "not purged")
+	g.refused("with a deleted volume", g.Trash.Purge(e, g.remove), volume.ErrPrecondition, "not purged")
 	if !in.has(".mooring/volumes") {
 		t.Error("a share that is in use is closed")
 	}
@@ -148,7 +148,7 @@ func TestUsedWhilePurged(t *testing.T) {
 	e := g.deleted("v1", "media")
 	in := openAt(t, g.at(".mooring/trash/"+e.Name), Options{Maker: stranger})
 	g.meanwhile("close a share that lies in it", func() { in.create("b1", "b1") })
-	g.refused("with a new volume", g.Trash.Purge(e, g.remove), volume.ErrConflict, "not purged")
+	g.refused("with a new volume", g.Trash.Purge(e, g.remove), volume.ErrPrecondition, "not purged")
 	if !in.has("b1") || in.state("b1") != Ready {
 		t.Error("the other share's volume is purged")
 	}
@@ -171,7 +171,7 @@ func TestPurgeOfShareInPlace(t *testing.T) {
 	in := inside(g, "media")
 	in.create("b1", "b1")
 	in.put("b1/file", "precious")
-	g.refused("with volumes", g.Trash.Purge(*e, g.remove), volume.ErrConflict, "not purged", `"media"`)
+	g.refused("with volumes", g.Trash.Purge(*e, g.remove), volume.ErrPrecondition, "not purged", `"media"`)
 	if !in.has("b1/file") || len(g.names(".mooring/trash")) != 1 {
 		t.Error("the purge was begun")
 	}
@@ -191,7 +191,7 @@ func TestPurgeOfShareTaken(t *testing.T) {
 	in := inside(g, "media")
 	in.create("b1", "b1")
 	g.must(os.Rename(g.at("media"), g.at(".mooring/volumes/v1/tree")))
-	g.refused("with volumes", g.Trash.Purge(*e, g.remove), volume.ErrConflict, "not purged")
+	g.refused("with volumes", g.Trash.Purge(*e, g.remove), volume.ErrPrecondition, "not purged")
 	if !g.has(".mooring/volumes/v1/tree/b1") {
 		t.Error("the other share's volume is purged")
 	}
@@ -231,7 +231,7 @@ func TestAdoptShare(t *testing.T) {
 	r := record("v1", "media")
 	r.Adopt, r.Adopted = true, true
 	p := g.begin(r)
-	g.refused("a share", p.MakeDirectory(t.Context()), volume.ErrConflict, `"media"`, "is a share itself")
+	g.refused("a share", p.MakeDirectory(t.Context()), volume.ErrPrecondition, `"media"`, "is a share itself")
 	g.must(p.Abort())
 	if !g.has("media/.mooring/format.json") {
 		t.Error("the share was touched")

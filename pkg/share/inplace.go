@@ -144,7 +144,7 @@ func replaceEmpty(e *entry, at beneath.Dir, name string) error {
 	e.step("replace the directory by the empty one")
 	err := rename(e.disk, e.dir, emptyName, at, name)
 	if is(err, unix.EXDEV) {
-		return volume.Errorf(volume.ErrConflict, "the directory of volume %s, which is empty, cannot be removed: the directory that it is in has a project quota, which it hands down, and %s has another: take that from %s on the server (docs/operate.md)", e.key, volume.StateDir, volume.StateDir)
+		return volume.Errorf(volume.ErrPrecondition, "the directory of volume %s, which is empty, cannot be removed: the directory that it is in has a project quota, which it hands down, and %s has another: take that from %s on the server (docs/operate.md)", e.key, volume.StateDir, volume.StateDir)
 	}
 	if missing(err) {
 		if e.gone() {

@@ -45,7 +45,7 @@ func TestKeptInPlace(t *testing.T) {
 	_, err = g.make(record("v9", "a"))
 	g.refused("another of its directory", err, volume.ErrBusy, "mooringctl trash list")
 	_, err = g.Volumes.Restore(ctx, *kept, "")
-	g.refused("to bring it back", err, volume.ErrConflict, "copy from there")
+	g.refused("to bring it back", err, volume.ErrPrecondition, "copy from there")
 	g.must(g.Trash.Purge(*kept, g.remove))
 	if left := clearShare(g); left != nil || g.has("a") {
 		t.Errorf("left are %q", left)
@@ -164,7 +164,7 @@ func TestTwoProjects(t *testing.T) {
 	}
 	g := newProjects(t, lay)
 	kept := makeKept(g, "v1", "team/v1")
-	g.refused("a purge", g.Trash.Purge(*kept, g.remove), volume.ErrConflict, "docs/operate.md")
+	g.refused("a purge", g.Trash.Purge(*kept, g.remove), volume.ErrPrecondition, "docs/operate.md")
 	if !g.has("team/v1") || g.has("team/v1/data") {
 		t.Error("it is not purged in its place, or gone altogether")
 	}
@@ -181,7 +181,7 @@ func TestTwoProjects(t *testing.T) {
 	r.Source = sourceOf(ofVolume("v1"))
 	g.meanwhile("copy", func() { withProject(t, g.dir, own, "team/v2") })
 	_, err := g.make(r)
-	g.refused("a copy", err, volume.ErrConflict, "docs/operate.md")
+	g.refused("a copy", err, volume.ErrPrecondition, "docs/operate.md")
 	if g.has("team/v2/copy") {
 		t.Error("there is half a copy")
 	}
@@ -242,7 +242,7 @@ func TestNotArchived(t *testing.T) {
 		withProject(t, g.dir, own, "a")
 		for range 2 {
 			_, err = g.Volumes.Delete(t.Context(), "v1")
-			g.refused(c.name, err, volume.ErrConflict, c.say)
+			g.refused(c.name, err, volume.ErrPrecondition, c.say)
 		}
 		if g.text(c.at) != "of v1" {
 			t.Errorf("%s: the data are at %q", c.name, g.find("data"))
@@ -263,7 +263,7 @@ func TestRestoreElsewhere(t *testing.T) {
 	g := newProjects(t, quotaOfParent)
 	deleted := g.deleted("v1", "a")
 	_, err := g.Volumes.Restore(t.Context(), deleted, "team/v1")
-	g.refused("to bring it back", err, volume.ErrConflict, "choose another directory")
+	g.refused("to bring it back", err, volume.ErrPrecondition, "choose another directory")
 	_, err = (&actor{ground: g}).restore("v1")
 	if err == nil {
 		t.Error("it is at its old place, which was not asked for")

@@ -30,13 +30,13 @@ func TestOpenRefuses(t *testing.T) {
 		kind    error
 		say     string
 	}{
-		"a file in our place":          {func(g *ground) { g.put(".mooring", "") }, volume.ErrConflict, ""},
-		"a link in our place":          {func(g *ground) { g.must(os.Symlink("/tmp", g.at(".mooring"))) }, volume.ErrConflict, ""},
-		"a link in the entries' place": {func(g *ground) { g.put(".mooring/x", ""); g.must(os.Symlink("x", g.at(".mooring/volumes"))) }, volume.ErrConflict, ""},
-		"a file in the trash's place":  {func(g *ground) { g.put(".mooring/trash", "") }, volume.ErrConflict, ""},
-		"a newer format":               {func(g *ground) { g.put(".mooring/format.json", newer) }, volume.ErrConflict, "teleport"},
+		"a file in our place":          {func(g *ground) { g.put(".mooring", "") }, volume.ErrPrecondition, ""},
+		"a link in our place":          {func(g *ground) { g.must(os.Symlink("/tmp", g.at(".mooring"))) }, volume.ErrPrecondition, ""},
+		"a link in the entries' place": {func(g *ground) { g.put(".mooring/x", ""); g.must(os.Symlink("x", g.at(".mooring/volumes"))) }, volume.ErrPrecondition, ""},
+		"a file in the trash's place":  {func(g *ground) { g.put(".mooring/trash", "") }, volume.ErrPrecondition, ""},
+		"a newer format":               {func(g *ground) { g.put(".mooring/format.json", newer) }, volume.ErrPrecondition, "teleport"},
 		"a damaged format":             {func(g *ground) { g.put(".mooring/format.json", "{") }, volume.ErrDamaged, "format.json"},
-		"volumes without a format":     {func(g *ground) { g.put(".mooring/volumes/v1.json", "{}") }, volume.ErrConflict, "before the first release"},
+		"volumes without a format":     {func(g *ground) { g.put(".mooring/volumes/v1.json", "{}") }, volume.ErrPrecondition, "before the first release"},
 	} {
 		g := unopened(t)
 		c.prepare(g)
@@ -151,8 +151,8 @@ func TestErrors(t *testing.T) {
 		unix.EDQUOT: {volume.ErrFull, "quota"}, unix.ETIMEDOUT: {volume.ErrUnavailable, "2049"},
 		unix.EREMOTEIO: {volume.ErrUnavailable, "nfsvers=4.0"},
 		unix.EIO:       {volume.ErrUnavailable, "its disk or file system has failed"}, unix.EHOSTDOWN: {volume.ErrUnavailable, "2049"},
-		unix.ELOOP: {volume.ErrConflict, "symbolic link"}, unix.ENOTDIR: {volume.ErrConflict, "remove it"},
-		unix.EXDEV: {volume.ErrConflict, "of its own"}, unix.ENAMETOOLONG: {volume.ErrInvalid, "name"},
+		unix.ELOOP: {volume.ErrPrecondition, "symbolic link"}, unix.ENOTDIR: {volume.ErrPrecondition, "remove it"},
+		unix.EXDEV: {volume.ErrPrecondition, "of its own"}, unix.ENAMETOOLONG: {volume.ErrInvalid, "name"},
 		unix.ENOENT: {volume.ErrBusy, "try again"}, unix.ESTALE: {volume.ErrBusy, "try again"}, // of one file, not of the share
 		unix.EMFILE: {nil, ""},
 	} {

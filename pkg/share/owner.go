@@ -28,7 +28,7 @@ func give(d beneath.Dir, uid, gid int) (st unix.Stat_t, err error) {
 		return st, err
 	}
 	if uid >= 0 && st.Uid != uint32(uid) || gid >= 0 && st.Gid != uint32(gid) {
-		return st, volume.Errorf(volume.ErrConflict, "it was given the owner %s:%s, and belongs to %d:%d: users have other names on the server than here: run mooringctl doctor (docs/kerberos.md)", orSame(uid), orSame(gid), st.Uid, st.Gid)
+		return st, volume.Errorf(volume.ErrPrecondition, "it was given the owner %s:%s, and belongs to %d:%d: users have other names on the server than here: run mooringctl doctor (docs/kerberos.md)", orSame(uid), orSame(gid), st.Uid, st.Gid)
 	}
 	return st, nil
 }

@@ -58,7 +58,7 @@ func (d *Directories) Open(ctx context.Context, directory string) (f *os.File, e
 	}
 	found, err := d.root.Resolve(directory)
 	if is(err, unix.ENOENT) {
-		return nil, volume.Errorf(volume.ErrConflict, "the directory %q does not exist: somebody removed it", directory)
+		return nil, volume.Errorf(volume.ErrPrecondition, "the directory %q does not exist: somebody removed it", directory)
 	}
 	if err != nil {
 		return nil, err

@@ -174,7 +174,7 @@ func withProjects() []scenario {
 			},
 			undo: func(a *actor) error {
 				err := a.restoreAll("v1")
-				if errors.Is(err, volume.ErrConflict) {
+				if errors.Is(err, volume.ErrPrecondition) {
 					err = nil // it cannot be moved
 				}
 				return err

@@ -33,7 +33,7 @@ func TestDamagedRecord(t *testing.T) {
 				g.refused("to delete", err, volume.ErrDamaged)
 			}
 			p := g.begin(record("v2", "a"))
-			g.refused("in its place", p.MakeDirectory(ctx), volume.ErrConflict, "v1")
+			g.refused("in its place", p.MakeDirectory(ctx), volume.ErrPrecondition, "v1")
 			g.must(p.Abort())
 			if d := differ(g.picture(), before); d != "" {
 				t.Errorf("%sthey have changed\n%s", g.label, d)
@@ -151,7 +151,7 @@ func TestNewer(t *testing.T) {
 		"to delete a group":            second(other.Groups.Delete(ctx, "g1", nil)),
 		"to delete the one in a group": second(other.Snapshots.Delete(ctx, "s1", nil)),
 	} {
-		g.refused(what, err, volume.ErrConflict, "teleport", "upgrade Mooring")
+		g.refused(what, err, volume.ErrPrecondition, "teleport", "upgrade Mooring")
 	}
 	if d := differ(g.picture(), before); d != "" {
 		t.Errorf("they have changed\n%s", d)

@@ -70,7 +70,7 @@ func (p *Pending) commitInPlace(ctx context.Context) (*volume.Record, error) {
 
 // occupied says that the directory of a volume that is being created is not empty any more.
 func occupied(r *volume.Record) error {
-	return volume.Errorf(volume.ErrConflict, "something was put into the directory %q while volume %s was being created in it: remove it there, and try again", r.Directory, r.Key)
+	return volume.Errorf(volume.ErrPrecondition, "something was put into the directory %q while volume %s was being created in it: remove it there, and try again", r.Directory, r.Key)
 }
 
 // unmovable explains that a copy cannot be made because of two projects.
@@ -78,5 +78,5 @@ func unmovable(r *volume.Record, err error) error {
 	if !is(err, unix.EXDEV) {
 		return err
 	}
-	return volume.Errorf(volume.ErrConflict, "volume %s cannot be made from %s: the directory that %q is in has a project quota, which it hands down, and %s has another: take that from %s on the server (docs/operate.md)", r.Key, r.Source, r.Directory, volume.StateDir, volume.StateDir)
+	return volume.Errorf(volume.ErrPrecondition, "volume %s cannot be made from %s: the directory that %q is in has a project quota, which it hands down, and %s has another: take that from %s on the server (docs/operate.md)", r.Key, r.Source, r.Directory, volume.StateDir, volume.StateDir)
 }

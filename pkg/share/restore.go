@@ -111,7 +111,7 @@ func (v *Volumes) beginRestore(ctx context.Context, r volume.Record) (p *Pending
 		if there, err := v.trash.has(r.Restored.Entry); err != nil || !there {
 			return nil, nil, cmpErr(err, busy("volume %s was just brought back by another", r.Key))
 		}
-		return nil, nil, volume.Errorf(volume.ErrConflict, "there is a volume %s, and it is not the one in the trash as %s", r.Key, r.Restored.Entry)
+		return nil, nil, volume.Errorf(volume.ErrPrecondition, "there is a volume %s, and it is not the one in the trash as %s", r.Key, r.Restored.Entry)
 	}
 	return nil, nil, busy("volume %s is created and deleted again and again", r.Key)
 }
@@ -173,7 +173,7 @@ func (p *Pending) place() error {
 		return occupied(&p.rec)
 	}
 	if p.rec.Restored != nil && forbidden(at, name, err) {
-		return volume.Errorf(volume.ErrConflict, "volume %s cannot be brought back to %q: that has another project quota than the volume, and the server moves nothing from one to the other; choose another directory, or give the volume's tree in the trash itself the project of that place, on the server (docs/operate.md)", p.rec.Key, p.rec.Directory)
+		return volume.Errorf(volume.ErrPrecondition, "volume %s cannot be brought back to %q: that has another project quota than the volume, and the server moves nothing from one to the other; choose another directory, or give the volume's tree in the trash itself the project of that place, on the server (docs/operate.md)", p.rec.Key, p.rec.Directory)
 	}
 	if missing(err) && missing(stage.Refresh()) {
 		return p.e.undone(err)

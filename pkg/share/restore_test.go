@@ -51,13 +51,13 @@ func TestRestore(t *testing.T) {
 		g.refused("deleted again", err, volume.ErrNotFound)
 		g.create("v1", "c")
 		_, err = g.Volumes.Restore(ctx, e, "")
-		g.refused("while another has its name", err, volume.ErrConflict, "v1")
+		g.refused("while another has its name", err, volume.ErrPrecondition, "v1")
 		_, err = g.Volumes.Restored(ctx, "v1")
 		g.refused("another", err, volume.ErrNotFound)
 		g.delete("v1")
 		g.create("v2", at)
 		_, err = g.Volumes.Restore(ctx, e, "")
-		g.refused("while another has its directory", err, volume.ErrConflict, "v2")
+		g.refused("while another has its directory", err, volume.ErrPrecondition, "v2")
 		if g.text(".mooring/trash/"+e.Name+"/data") != "of v1" {
 			t.Error("a refusal has changed something")
 		}
@@ -120,7 +120,7 @@ func TestRestoreNotOurs(t *testing.T) {
 	g.put("a/foreign", "x")
 	for range 2 {
 		_, err := g.Volumes.Restore(t.Context(), e, "")
-		g.refused("a directory that is not the volume's", err, volume.ErrConflict, `"a"`)
+		g.refused("a directory that is not the volume's", err, volume.ErrPrecondition, `"a"`)
 	}
 	if g.text("a/foreign") != "x" || g.state("v1") >= Making || g.text(".mooring/trash/"+e.Name+"/data") != "of v1" {
 		t.Error("too much has changed")
@@ -140,10 +140,10 @@ func TestRestorable(t *testing.T) {
 		kind error
 		say  string
 	}{
-		"half a deletion":  {half, volume.ErrConflict, "no record yet"},
+		"half a deletion":  {half, volume.ErrPrecondition, "no record yet"},
 		"half a purge":     {purging, volume.ErrNotFound, "is just being purged"},
-		"a snapshot":       {Trashed{Name: "s", Key: "s", kind: volume.TrashSnapshot, data: true}, volume.ErrConflict, "is a snapshot"},
-		"a copy's remains": {Trashed{Name: "s", Key: "s", kind: volume.TrashLeftover, data: true}, volume.ErrConflict, "never was a volume"},
+		"a snapshot":       {Trashed{Name: "s", Key: "s", kind: volume.TrashSnapshot, data: true}, volume.ErrPrecondition, "is a snapshot"},
+		"a copy's remains": {Trashed{Name: "s", Key: "s", kind: volume.TrashLeftover, data: true}, volume.ErrPrecondition, "never was a volume"},
 	} {
 		_, err := g.Volumes.Restore(t.Context(), c.e, "")
 		g.refused(what, err, c.kind, c.say)

@@ -78,7 +78,7 @@ func halves(steps int, what, directory string, do func(a *actor) error) (deeds [
 				return nil
 			}
 			err := a.succeed("v9", directory)
-			if k := volume.Kind(err); k == volume.ErrConflict || k == volume.ErrBusy {
+			if k := volume.Kind(err); k == volume.ErrPrecondition || k == volume.ErrBusy {
 				return nil
 			}
 			return err
@@ -236,7 +236,7 @@ func removing(name, directory string, onDelete volume.OnDelete) scenario {
 		},
 		undo: func(a *actor) error {
 			_, err := a.make(record("v1", directory))
-			if errors.Is(err, volume.ErrBusy) || onDelete == volume.Retain && errors.Is(err, volume.ErrConflict) {
+			if errors.Is(err, volume.ErrBusy) || onDelete == volume.Retain && errors.Is(err, volume.ErrPrecondition) {
 				return nil // it is just being deleted, or has left its directory
 			}
 			return err
@@ -273,7 +273,7 @@ var sourceSucceeded = deed{"another in the source's place", func(a *actor) error
 
 // snapshotSucceeded replaces the snapshot s1 by one of another volume.
 var snapshotSucceeded = deed{"another snapshot in the source's place", func(a *actor) error {
-	if err := a.deleteSnapshot("s1"); errors.Is(err, volume.ErrConflict) {
+	if err := a.deleteSnapshot("s1"); errors.Is(err, volume.ErrPrecondition) {
 		return nil // a volume is it
 	} else if err != nil {
 		return err
@@ -290,7 +290,7 @@ var snapshotSucceeded = deed{"another snapshot in the source's place", func(a *a
 
 var sourcePurged = deed{"a purge of the source", func(a *actor) error {
 	err := a.deleteSnapshot("s1")
-	if errors.Is(err, volume.ErrConflict) {
+	if errors.Is(err, volume.ErrPrecondition) {
 		err = nil
 	}
 	return errors.Join(err, errors.Join(a.deleteVolume("v1"), a.clean()))
@@ -531,7 +531,7 @@ func (a *actor) free(key, directory string) error {
 		}
 		return a.succeeded(key, directory, made.Nonce)
 	})
-	if errors.Is(err, volume.ErrConflict) {
+	if errors.Is(err, volume.ErrPrecondition) {
 		return nil
 	}
 	return err

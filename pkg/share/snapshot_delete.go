@@ -13,7 +13,7 @@ import (
 
 // Delete moves a snapshot to the trash. One that does not exist is deleted; one that is not
 // whole is undone, if its maker is gone. It returns the entry in the trash; nil where there is
-// none. ErrBusy: it is being made or restored. ErrConflict: a volume is the snapshot itself.
+// none. ErrBusy: it is being made or restored. ErrPrecondition: a volume is the snapshot itself.
 // where: the record has to be as that says; nil: any.
 func (s *Snapshots) Delete(ctx context.Context, key string, where func(*volume.SnapshotRecord) error) (t *Trashed, err error) {
 	defer s.explain(&err, "delete snapshot %s", key)
@@ -77,10 +77,10 @@ func (h errHeld) names() string { return strings.Join(h.holders, ", ") }
 func (h errHeld) of(what string) error {
 	for _, name := range h.holders {
 		if strings.HasPrefix(name, unknownHolder) {
-			return volume.Errorf(volume.ErrConflict, "%s cannot be deleted: it is kept by %s, which this Mooring does not know: upgrade Mooring, or let mooringctl check tell what it is", what, name)
+			return volume.Errorf(volume.ErrPrecondition, "%s cannot be deleted: it is kept by %s, which this Mooring does not know: upgrade Mooring, or let mooringctl check tell what it is", what, name)
 		}
 		if strings.HasPrefix(name, "volume ") {
-			return volume.Errorf(volume.ErrConflict, "%s cannot be deleted: the read-only %s is the snapshot itself (restore: shallow): delete that first", what, h.names())
+			return volume.Errorf(volume.ErrPrecondition, "%s cannot be deleted: the read-only %s is the snapshot itself (restore: shallow): delete that first", what, h.names())
 		}
 	}
 	return volume.Errorf(volume.ErrBusy, "%s is just being copied, for %s: try again when that is done", what, h.names())
@@ -117,7 +117,7 @@ func (s *Snapshots) toTrash(e *entry, r *volume.SnapshotRecord) (*Trashed, error
 	return t, e.finish(e.leftovers().discard)
 }
 
-// Unused returns ErrConflict where a volume is the snapshot itself, or it requires what this
+// Unused returns ErrPrecondition where a volume is the snapshot itself, or it requires what this
 // program does not know, and ErrBusy where it is being copied.
 func (s *Snapshots) Unused(ctx context.Context, key string) (err error) {
 	defer s.explain(&err, "look whether snapshot %s is used", key)

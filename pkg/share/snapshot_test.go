@@ -85,9 +85,9 @@ func TestSnapshot(t *testing.T) {
 func TestTrashSnapshot(t *testing.T) {
 	g := newGround(t)
 	withSnapshot(g)
-	wrong := volume.Errorf(volume.ErrConflict, "no")
+	wrong := volume.Errorf(volume.ErrPrecondition, "no")
 	_, err := g.Snapshots.Delete(t.Context(), "s1", func(*volume.SnapshotRecord) error { return wrong })
-	g.refused("what its caller refuses", err, volume.ErrConflict)
+	g.refused("what its caller refuses", err, volume.ErrPrecondition)
 	e, err := g.Snapshots.Delete(t.Context(), "s1", nil)
 	if err != nil || e.Due.Sub(e.Deleted) != nas1.TrashRetention || e.Key != "s1" || e.Kind() != "snapshot" || !e.Whole() {
 		t.Fatalf("in the trash is %+v, %v", e, err)
@@ -122,8 +122,8 @@ func TestUsedSnapshot(t *testing.T) {
 	}
 	other := g.impatient() // a lease is of no importance here
 	_, err := other.Snapshots.Delete(ctx, "s1", nil)
-	g.refused("a snapshot that is used", err, volume.ErrConflict, "s1", "volume r1, volume r2", "shallow")
-	g.refused("the same", other.Snapshots.Unused(ctx, "s1"), volume.ErrConflict)
+	g.refused("a snapshot that is used", err, volume.ErrPrecondition, "s1", "volume r1, volume r2", "shallow")
+	g.refused("the same", other.Snapshots.Unused(ctx, "s1"), volume.ErrPrecondition)
 	for _, key := range []string{"r1", "r2"} {
 		for range 2 {
 			g.delete(key)
@@ -133,7 +133,7 @@ func TestUsedSnapshot(t *testing.T) {
 		}
 		if key == "r1" {
 			_, err = other.Snapshots.Delete(ctx, "s1", nil)
-			g.refused("a snapshot that r2 uses", err, volume.ErrConflict, "volume r2 is")
+			g.refused("a snapshot that r2 uses", err, volume.ErrPrecondition, "volume r2 is")
 		}
 	}
 	_, err = other.Snapshots.Delete(ctx, "s1", nil)
@@ -163,7 +163,7 @@ func TestHoldOfNobody(t *testing.T) {
 	g.must(os.Remove(g.at(".mooring/volumes/odd/record.json")))
 	g.put(".mooring/volumes/odd/record.json", "{")
 	_, err = g.Snapshots.Delete(ctx, "s1", nil)
-	g.refused("a volume of which nobody knows", err, volume.ErrConflict, "volume odd")
+	g.refused("a volume of which nobody knows", err, volume.ErrPrecondition, "volume odd")
 	if !g.has(holds + userName(r)) {
 		t.Error("its hold is gone")
 	}
@@ -171,7 +171,7 @@ func TestHoldOfNobody(t *testing.T) {
 	g.put(holds+"what is that", "") // by a later Mooring, say
 	g.age(holds+"what is that", time.Hour)
 	_, err = g.Snapshots.Delete(ctx, "s1", nil)
-	g.refused("a hold that nobody knows", err, volume.ErrConflict, "what is that", "upgrade Mooring")
+	g.refused("a hold that nobody knows", err, volume.ErrPrecondition, "what is that", "upgrade Mooring")
 	g.must(os.Remove(g.at(holds + "what is that")))
 	_, err = g.Snapshots.Delete(ctx, "s1", nil)
 	g.must(err)
@@ -194,7 +194,7 @@ func TestUseWhileDeleted(t *testing.T) {
 			})
 			_, err := g.make(shallow("r1", "s1"))
 			if replaced && err == nil { // it has taken the new one
-				g.refused("its deletion", func() error { _, err := g.Snapshots.Delete(t.Context(), "s1", nil); return err }(), volume.ErrConflict, "r1")
+				g.refused("its deletion", func() error { _, err := g.Snapshots.Delete(t.Context(), "s1", nil); return err }(), volume.ErrPrecondition, "r1")
 				continue
 			}
 			if k := volume.Kind(err); k != volume.ErrNotFound && k != volume.ErrBusy || g.state("r1") == Ready {
@@ -224,10 +224,10 @@ func TestOpenSource(t *testing.T) {
 		ofVolume("none"):    {volume.ErrNotFound, "none"},
 		ofSnapshot("none"):  {volume.ErrNotFound, "none"},
 		ofVolume("half"):    {volume.ErrNotFound, "being created"},
-		ofVolume("lost"):    {volume.ErrConflict, "somebody removed it"},
+		ofVolume("lost"):    {volume.ErrPrecondition, "somebody removed it"},
 		ofSnapshot("bare"):  {volume.ErrNotFound, "bare"},
-		ofVolume("newer"):   {volume.ErrConflict, "teleport"},
-		ofSnapshot("newer"): {volume.ErrConflict, "teleport"},
+		ofVolume("newer"):   {volume.ErrPrecondition, "teleport"},
+		ofSnapshot("newer"): {volume.ErrPrecondition, "teleport"},
 	} {
 		r := record("v2", "v2")
 		r.Source = sourceOf(source)
@@ -238,7 +238,7 @@ func TestOpenSource(t *testing.T) {
 		}
 	}
 	_, err := g.make(shallow("sh", "newer"))
-	g.refused("shallow", err, volume.ErrConflict, "teleport")
+	g.refused("shallow", err, volume.ErrPrecondition, "teleport")
 }
 
 // TestCopyElsewhere has a volume be copied to another share: it is held on its own.
@@ -354,7 +354,7 @@ func TestGroup(t *testing.T) {
 	}
 	g.refused("without its snapshots", other.Groups.Commit(ctx, first), volume.ErrNotFound)
 	g.snapshot("s1", "v1") // of nobody's group
-	g.refused("with another's", other.Groups.Commit(ctx, first), volume.ErrConflict, "s1")
+	g.refused("with another's", other.Groups.Commit(ctx, first), volume.ErrPrecondition, "s1")
 	_, err = g.Snapshots.Delete(ctx, "s1", nil)
 	g.must(err)
 	r, err := other.together("g1")
@@ -366,7 +366,7 @@ func TestGroup(t *testing.T) {
 	_, err = g.make(shallow("sh", "s2"))
 	g.must(err)
 	_, err = g.Groups.Delete(ctx, "g1", nil)
-	g.refused("a group whose snapshot is used", err, volume.ErrConflict, "sh")
+	g.refused("a group whose snapshot is used", err, volume.ErrPrecondition, "sh")
 	g.delete("sh")
 	_, err = g.Groups.Delete(ctx, "g1", func(*Group) error { return volume.Errorf(volume.ErrInvalid, "no") })
 	g.refused("what its caller refuses", err, volume.ErrInvalid)

@@ -11,7 +11,7 @@ import (
 )
 
 // take claims a directory for the volume of an entry, create-once: the claim is a link to the
-// record, of that name. It fails with ErrConflict where the directory, one above it or one
+// record, of that name. It fails with ErrPrecondition where the directory, one above it or one
 // inside it is another volume's.
 func (c *claims) take(e *entry, record string, me owner, directory string) error {
 	parent, name := volume.SplitDirectory(directory)
@@ -114,7 +114,7 @@ func (t *taking) contend() (done bool, err error) {
 		if t.parents.free(t.directory) {
 			return false, nil
 		}
-		return false, volume.Errorf(volume.ErrConflict, "the directory %q cannot be a volume: there are volumes inside it; choose another subDir", t.directory)
+		return false, volume.Errorf(volume.ErrPrecondition, "the directory %q cannot be a volume: there are volumes inside it; choose another subDir", t.directory)
 	case errors.Is(err, errBarred):
 		return false, level{t.parents, t.at, x, t.directory}.unbar()
 	case missing(err): // of one who has ended
@@ -129,5 +129,5 @@ func (t *taking) contend() (done bool, err error) {
 	if released || err != nil {
 		return false, err
 	}
-	return false, volume.Errorf(volume.ErrConflict, "the directory %q is that of volume %s: two volumes cannot share a directory; choose a subDir that differs for each PVC", t.directory, found.has.key)
+	return false, volume.Errorf(volume.ErrPrecondition, "the directory %q is that of volume %s: two volumes cannot share a directory; choose a subDir that differs for each PVC", t.directory, found.has.key)
 }

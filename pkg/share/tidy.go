@@ -17,7 +17,7 @@ import (
 // Tidy removes the parents that were made for volumes and that no volume has been in for so
 // long, the innermost first. One that holds anything else stays.
 //
-// Where the format of the share requires by now what this program does not know, it is ErrConflict,
+// Where the format of the share requires by now what this program does not know, it is ErrPrecondition,
 // and the share is lost: nobody works on it until that program is upgraded.
 func (s *Share) Tidy(ctx context.Context, idle time.Duration) error {
 	if err := s.formatStands(ctx); err != nil {
@@ -108,7 +108,7 @@ func (p *parents) forget(parent string) {
 func (p *parents) tidyParent(parent string) error {
 	up, name := volume.SplitDirectory(parent)
 	at, err := p.claims.openParent(up)
-	if volume.Kind(err) == volume.ErrConflict { // what it is in is a volume's
+	if volume.Kind(err) == volume.ErrPrecondition { // what it is in is a volume's
 		return p.forgetNote(parent, nil)
 	}
 	if err != nil {

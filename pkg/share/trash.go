@@ -229,13 +229,13 @@ func (t *Trash) records(id string) ([]string, error) {
 func (t *Trash) restorable(e Trashed) (*volume.Record, error) {
 	switch {
 	case e.kind == volume.TrashSnapshot:
-		return nil, volume.Errorf(volume.ErrConflict, "%s is a snapshot, and only volumes can be brought back", e.Name)
+		return nil, volume.Errorf(volume.ErrPrecondition, "%s is a snapshot, and only volumes can be brought back", e.Name)
 	case e.kind == volume.TrashLeftover:
-		return nil, volume.Errorf(volume.ErrConflict, "%s never was a volume of its own", e.Name)
+		return nil, volume.Errorf(volume.ErrPrecondition, "%s never was a volume of its own", e.Name)
 	case e.purging:
 		return nil, volume.Errorf(volume.ErrNotFound, "%s is just being purged: what is left of it is not whole", e.Name)
 	case !e.recorded:
-		return nil, volume.Errorf(volume.ErrConflict, "%s has no record yet: its deletion was interrupted, and goes on when the PersistentVolume's is tried again", e.Name)
+		return nil, volume.Errorf(volume.ErrPrecondition, "%s has no record yet: its deletion was interrupted, and goes on when the PersistentVolume's is tried again", e.Name)
 	}
 	if err := t.dir.Refresh(); err != nil {
 		return nil, err

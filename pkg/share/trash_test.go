@@ -58,7 +58,7 @@ func TestTrash(t *testing.T) {
 			if e.Recorded() || e.Whole() {
 				t.Errorf("half a deletion is %+v", e)
 			}
-			g.refused("its purge", g.Trash.Purge(e, g.remove), volume.ErrConflict, half)
+			g.refused("its purge", g.Trash.Purge(e, g.remove), volume.ErrPrecondition, half)
 		case "damaged":
 			g.refused("its purge", g.Trash.Purge(e, g.remove), volume.ErrDamaged, "damaged")
 			_, _, err := g.Trash.Record(e)
@@ -178,7 +178,7 @@ func TestArchive(t *testing.T) {
 	}
 	for range 2 {
 		_, err = g.Volumes.Delete(t.Context(), "v3")
-		g.refused("where all names are taken", err, volume.ErrConflict, "archived-b", "move the older archives away")
+		g.refused("where all names are taken", err, volume.ErrPrecondition, "archived-b", "move the older archives away")
 		if g.text("b/file") != "of v3" {
 			t.Error("the volume's file is not in its place")
 		}

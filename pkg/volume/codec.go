@@ -79,7 +79,7 @@ func (f file) requires(h *Header) error {
 	if names == nil {
 		return nil
 	}
-	return Errorf(ErrConflict, "%s requires %s, which this Mooring does not know: upgrade Mooring", f.what, strings.Join(names, ", "))
+	return Errorf(ErrPrecondition, "%s requires %s, which this Mooring does not know: upgrade Mooring", f.what, strings.Join(names, ", "))
 }
 
 // document is a pointer to a struct that begins with a Header.
@@ -138,7 +138,7 @@ func (h *Header) complete(data []byte, names []string) ([]byte, error) {
 
 // decode reads a record, of which check says whether it is possible. One that is not whole, or
 // not possible, is ErrDamaged. But of one that requires what this program does not know, it
-// cannot judge what it cannot read either: that is ErrConflict.
+// cannot judge what it cannot read either: that is ErrPrecondition.
 func decode[T any, P interface {
 	*T
 	document

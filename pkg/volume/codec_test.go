@@ -215,14 +215,14 @@ func TestUnsupported(t *testing.T) {
 			t.Errorf("%s: it does not know %q", kind, got)
 		}
 		err = r.(recorded).CheckRequires()
-		wantKind(t, kind, err, ErrConflict)
+		wantKind(t, kind, err, ErrPrecondition)
 		wantText(t, err, of[kind]+" new, newer, which this Mooring does not know: upgrade Mooring")
 		if kind == "format" {
 			continue
 		}
 		// What it cannot read for lack of the new it does not call damaged, but does not read either.
 		for what, change := range map[string][2]string{"another type": {`"name": "`, `"name": 1, "x": "`}, "no such nonce": {aNonce, "new"}} {
-			for names, want := range map[string]error{`"new"`: ErrConflict, `"known"`: ErrDamaged} {
+			for names, want := range map[string]error{`"new"`: ErrPrecondition, `"known"`: ErrDamaged} {
 				data := bytes.Replace(require(names), []byte(change[0]), []byte(change[1]), 1)
 				_, err := decoders[kind](sample.key, data)
 				wantKind(t, fmt.Sprintf("%s: %s, requires %s", kind, what, names), err, want)
@@ -266,7 +266,7 @@ func TestChangeKeepsUnknown(t *testing.T) {
 }
 
 func TestFormatErrors(t *testing.T) {
-	wantKind(t, "an old layout", OldLayout(), ErrConflict)
+	wantKind(t, "an old layout", OldLayout(), ErrPrecondition)
 	wantText(t, OldLayout(), "before the first release", ".mooring/format.json", "nothing was changed")
 	_, err := DecodeFormat(nil)
 	wantKind(t, "an empty format", err, ErrDamaged)
@@ -305,7 +305,7 @@ func fuzzDecode[T any, P interface {
 	t.Helper()
 	r, err := decode(key, data)
 	if err != nil {
-		if kind := Kind(err); kind != ErrDamaged && kind != ErrConflict {
+		if kind := Kind(err); kind != ErrDamaged && kind != ErrPrecondition {
 			t.Errorf("%q: %v of kind %v", data, err, kind)
 		}
 		return nil

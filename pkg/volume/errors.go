@@ -26,8 +26,8 @@ var (
 	ErrFull = errors.New("share full")
 	// ErrOutOfRange: the asked capacity can never be had.
 	ErrOutOfRange = errors.New("capacity out of range")
-	// ErrConflict: something stands in the way that somebody has to move first.
-	ErrConflict = errors.New("precondition failed")
+	// ErrPrecondition: something stands in the way that somebody has to move first.
+	ErrPrecondition = errors.New("precondition failed")
 	// ErrRefused: the server does not let us (root_squash, a read-only export, an export list).
 	ErrRefused = errors.New("refused by the server")
 	// ErrDamaged: a record cannot be believed. Nothing is destroyed on its word.
@@ -38,7 +38,7 @@ var (
 func Kinds() []error {
 	return []error{
 		ErrInvalid, ErrNotFound, ErrIncompatible, ErrBusy, ErrUnavailable, ErrTimeout,
-		ErrFull, ErrOutOfRange, ErrConflict, ErrRefused, ErrDamaged,
+		ErrFull, ErrOutOfRange, ErrPrecondition, ErrRefused, ErrDamaged,
 	}
 }
 

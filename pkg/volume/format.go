@@ -71,11 +71,11 @@ func checkFormat(f *Format) error {
 	return nil
 }
 
-// CheckRequires returns ErrConflict where the share requires what this program does not know.
+// CheckRequires returns ErrPrecondition where the share requires what this program does not know.
 func (f *Format) CheckRequires() error { return formatFile.requires(&f.Header) }
 
-// OldLayout is the error, ErrConflict, for a share that has volumes and no Format.
+// OldLayout is the error, ErrPrecondition, for a share that has volumes and no Format.
 func OldLayout() error {
-	return Errorf(ErrConflict, "%s on the share was laid out by a Mooring from before the first release (there is no %s/%s), and this one cannot read it; nothing was changed: delete the volumes with the Mooring that made them, or move %s away and deal with their directories by hand",
+	return Errorf(ErrPrecondition, "%s on the share was laid out by a Mooring from before the first release (there is no %s/%s), and this one cannot read it; nothing was changed: delete the volumes with the Mooring that made them, or move %s away and deal with their directories by hand",
 		StateDir, StateDir, FormatName, StateDir)
 }

@@ -41,7 +41,7 @@ func DecodeGroupRecord(key string, data []byte) (*GroupRecord, error) {
 	return decode(groupFile(key), data, func(r *GroupRecord) error { return r.check(key) })
 }
 
-// CheckRequires returns ErrConflict where the record requires what this program does not know.
+// CheckRequires returns ErrPrecondition where the record requires what this program does not know.
 // Whoever changes or deletes a group asks first.
 func (r *GroupRecord) CheckRequires() error { return groupFile(r.Key).requires(&r.Header) }
 

@@ -34,37 +34,37 @@ func ParseShareID(text string) (string, error) {
 // lookThere is what to do about an export that is not the share that it should be.
 const lookThere = "is the right disk exported, and mounted on the server? Mount it there, and try again"
 
-// NotLaidOut is the error, ErrConflict, for what can only be done on a share that has been laid
+// NotLaidOut is the error, ErrPrecondition, for what can only be done on a share that has been laid
 // out. What was there cannot be told from what never was.
 func NotLaidOut(name string) error {
-	return Errorf(ErrConflict, "nothing of Mooring's is on the export (there is no %s/%s): %s; if the share was emptied on purpose: mooringctl share forget %s", StateDir, FormatName, lookThere, name)
+	return Errorf(ErrPrecondition, "nothing of Mooring's is on the export (there is no %s/%s): %s; if the share was emptied on purpose: mooringctl share forget %s", StateDir, FormatName, lookThere, name)
 }
 
-// HandlesEnd is the error, ErrConflict, for a server whose file handles end when the file is renamed.
+// HandlesEnd is the error, ErrPrecondition, for a server whose file handles end when the file is renamed.
 func HandlesEnd() error {
-	return Errorf(ErrConflict, "the server gives a directory another file handle when it is renamed, so that what had opened it loses it (NFS3ERR_STALE): on such a server it cannot be told which volume a directory belongs to, and Mooring makes none there; use another NFS server: mooringctl doctor tells what a server can do")
+	return Errorf(ErrPrecondition, "the server gives a directory another file handle when it is renamed, so that what had opened it loses it (NFS3ERR_STALE): on such a server it cannot be told which volume a directory belongs to, and Mooring makes none there; use another NFS server: mooringctl doctor tells what a server can do")
 }
 
 // Emptied is NotLaidOut for a share that was seen with an id before.
 func Emptied(name, had string) error {
-	return Errorf(ErrConflict, "it was the share %s when it was mounted before, and now nothing of Mooring's is on the export: %s; if the share was emptied on purpose: mooringctl share forget %s", orNone(had), lookThere, name)
+	return Errorf(ErrPrecondition, "it was the share %s when it was mounted before, and now nothing of Mooring's is on the export: %s; if the share was emptied on purpose: mooringctl share forget %s", orNone(had), lookThere, name)
 }
 
-// AnotherShare is the error, ErrConflict, for a share that was seen with another id before.
+// AnotherShare is the error, ErrPrecondition, for a share that was seen with another id before.
 func AnotherShare(had, has string) error {
-	return Errorf(ErrConflict, "it was the share %s when it was mounted before, and what is on the export now is the share %s: %s; if that is the right one, set its id in the configuration, or restart the controller", had, orNone(has), lookThere)
+	return Errorf(ErrPrecondition, "it was the share %s when it was mounted before, and what is on the export now is the share %s: %s; if that is the right one, set its id in the configuration, or restart the controller", had, orNone(has), lookThere)
 }
 
-// WrongShare is the error, ErrConflict, for an export that does not have the id which the registry
+// WrongShare is the error, ErrPrecondition, for an export that does not have the id which the registry
 // says. laidOut: it has a Format, with the id found, or without one.
 func WrongShare(name, want, found string, laidOut bool) error {
 	switch {
 	case !laidOut:
-		return Errorf(ErrConflict, "the configuration says that it has the id %s, and nothing of Mooring's is on the export: %s; if the share was emptied on purpose: mooringctl share forget %s, and set its new id", want, lookThere, name)
+		return Errorf(ErrPrecondition, "the configuration says that it has the id %s, and nothing of Mooring's is on the export: %s; if the share was emptied on purpose: mooringctl share forget %s, and set its new id", want, lookThere, name)
 	case found == "":
-		return Errorf(ErrConflict, "the configuration says that it has the id %s, and what is on the export has none: %s; if it is the right one: mooringctl share reidentify %s, and set its new id", want, lookThere, name)
+		return Errorf(ErrPrecondition, "the configuration says that it has the id %s, and what is on the export has none: %s; if it is the right one: mooringctl share reidentify %s, and set its new id", want, lookThere, name)
 	}
-	return Errorf(ErrConflict, "the configuration says that it has the id %s, and what is on the export is the share %s: %s; if that is the right one, set its id", want, found, lookThere)
+	return Errorf(ErrPrecondition, "the configuration says that it has the id %s, and what is on the export is the share %s: %s; if that is the right one, set its id", want, found, lookThere)
 }
 
 func orNone(id string) string {

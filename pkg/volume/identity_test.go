@@ -70,7 +70,7 @@ func TestWrongShare(t *testing.T) {
 		"pinned, no id":          {WrongShare("nas1", "want", "", true), []string{"the id want", "has none", "share reidentify nas1"}},
 		"pinned, another":        {WrongShare("nas1", "want", "found", true), []string{"the id want", "the share found", "set its id"}},
 	} {
-		wantKind(t, what, c.err, ErrConflict)
+		wantKind(t, what, c.err, ErrPrecondition)
 		wantText(t, c.err, c.says...)
 	}
 }

@@ -84,13 +84,13 @@ func (r Record) Encode() ([]byte, error) { return encode(volumeFile(r.Key), &r) 
 
 // DecodeRecord reads the record that is kept under key. One that is not whole, or that says
 // something impossible, is ErrDamaged. One that requires what this program does not know is
-// decoded, for those who only look: see CheckRequires. It is ErrConflict where its known fields
+// decoded, for those who only look: see CheckRequires. It is ErrPrecondition where its known fields
 // say nothing that this program can make sense of.
 func DecodeRecord(key string, data []byte) (*Record, error) {
 	return decode(volumeFile(key), data, func(r *Record) error { return r.check(key) })
 }
 
-// CheckRequires returns ErrConflict where the record requires what this program does not know.
+// CheckRequires returns ErrPrecondition where the record requires what this program does not know.
 // Whoever changes or deletes a volume asks first.
 func (r *Record) CheckRequires() error { return volumeFile(r.Key).requires(&r.Header) }
 

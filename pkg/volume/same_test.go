@@ -106,7 +106,7 @@ func TestNested(t *testing.T) {
 		s, err := r.Resolve(export)
 		wantKind(t, export, err, nil)
 		err = r.Nested(s)
-		wantKind(t, export, err, ErrConflict)
+		wantKind(t, export, err, ErrPrecondition)
 		wantText(t, err, strings.ToLower(export[:3]), `use share "nas1"`)
 	}
 	for _, export := range []string{"nas:/ab", "other:/a", "nas:/a", "nas1"} {

@@ -61,7 +61,7 @@ type Registry struct {
 // export, however it is spelled, or else an export that is not registered, where the registry allows
 // those. Its name is the one spelling of it.
 //
-// The error is ErrConflict: the name may come back when the file is mended; of an export that can be
+// The error is ErrPrecondition: the name may come back when the file is mended; of an export that can be
 // none, or that is spelled as ExportName does not, it is ErrInvalid.
 func (r *Registry) Resolve(name string) (Share, error) {
 	for _, s := range r.Shares {
@@ -71,10 +71,10 @@ func (r *Registry) Resolve(name string) (Share, error) {
 	}
 	server, exported, ok := SplitExport(name)
 	if !ok {
-		return Share{}, Errorf(ErrConflict, "share %q is not in Mooring's configuration (it knows: %s): register it again, with its address and path, to reach its volumes", name, r.names())
+		return Share{}, Errorf(ErrPrecondition, "share %q is not in Mooring's configuration (it knows: %s): register it again, with its address and path, to reach its volumes", name, r.names())
 	}
 	if !r.Unregistered {
-		return Share{}, Errorf(ErrConflict, "export %s is not registered, and Mooring's configuration does not allow unregistered exports: register it as a share, or set unregistered: allow", name)
+		return Share{}, Errorf(ErrPrecondition, "export %s is not registered, and Mooring's configuration does not allow unregistered exports: register it as a share, or set unregistered: allow", name)
 	}
 	if err := checkExport(server, exported); err != nil {
 		return Share{}, err
@@ -86,11 +86,11 @@ func (r *Registry) Resolve(name string) (Share, error) {
 }
 
 // Nested says whether a share that is not registered lies inside a registered one, or holds one. It may
-// have volumes from before, and gets no new ones. The error is ErrConflict.
+// have volumes from before, and gets no new ones. The error is ErrPrecondition.
 func (r *Registry) Nested(s Share) error {
 	for _, o := range r.Shares {
 		if !o.Is(s.Name) && s.Overlaps(o) {
-			return Errorf(ErrConflict, "export %s and the registered share %s lie one inside the other, and a volume of one would hold the other's: use share %q", s.Name, o, o.Name)
+			return Errorf(ErrPrecondition, "export %s and the registered share %s lie one inside the other, and a volume of one would hold the other's: use share %q", s.Name, o, o.Name)
 		}
 	}
 	return nil

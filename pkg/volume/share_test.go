@@ -23,7 +23,7 @@ func TestResolve(t *testing.T) {
 		}
 	}
 	for name, kind := range map[string]error{
-		"nas2": ErrConflict, "": ErrConflict, "*": ErrConflict, "NAS1": ErrConflict,
+		"nas2": ErrPrecondition, "": ErrPrecondition, "*": ErrPrecondition, "NAS1": ErrPrecondition,
 		"a b:/x": ErrInvalid, "nas:/a/../b": ErrInvalid, "nas:/a/": ErrInvalid, "fe80::1:/a": ErrInvalid, "[nas]:/a": ErrInvalid,
 	} {
 		_, err := r.Resolve(name)
@@ -31,7 +31,7 @@ func TestResolve(t *testing.T) {
 	}
 	r.Unregistered = false
 	_, err := r.Resolve("10.0.0.9:/a")
-	wantKind(t, "an unregistered export", err, ErrConflict)
+	wantKind(t, "an unregistered export", err, ErrPrecondition)
 	wantText(t, err, "10.0.0.9:/a", "unregistered: allow")
 	_, err = r.Resolve("nas2")
 	wantText(t, err, `"nas2"`, "nas1")

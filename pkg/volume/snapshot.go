@@ -125,7 +125,7 @@ func DecodeSnapshotRecord(key string, data []byte) (*SnapshotRecord, error) {
 	return decode(snapshotFile(key), data, func(r *SnapshotRecord) error { return r.check(key) })
 }
 
-// CheckRequires returns ErrConflict where the record requires what this program does not know.
+// CheckRequires returns ErrPrecondition where the record requires what this program does not know.
 // Whoever changes or deletes a snapshot, or reads its tree, asks first.
 func (r *SnapshotRecord) CheckRequires() error { return snapshotFile(r.Key).requires(&r.Header) }
 
