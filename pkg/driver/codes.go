@@ -16,7 +16,7 @@ import (
 var codeOf = map[error]codes.Code{
 	volume.ErrInvalid:      codes.InvalidArgument,
 	volume.ErrNotFound:     codes.NotFound,
-	volume.ErrIncompatible: codes.AlreadyExists,
+	volume.ErrExists:       codes.AlreadyExists,
 	volume.ErrBusy:         codes.Aborted,
 	volume.ErrUnavailable:  codes.Unavailable,
 	volume.ErrTimeout:      codes.DeadlineExceeded,

@@ -16,7 +16,7 @@ import (
 // TestCodes walks every kind of error that the domain has.
 func TestCodes(t *testing.T) {
 	want := map[error]codes.Code{ // CSI spec, "Error Scheme"
-		volume.ErrInvalid: codes.InvalidArgument, volume.ErrNotFound: codes.NotFound, volume.ErrIncompatible: codes.AlreadyExists,
+		volume.ErrInvalid: codes.InvalidArgument, volume.ErrNotFound: codes.NotFound, volume.ErrExists: codes.AlreadyExists,
 		volume.ErrBusy: codes.Aborted, volume.ErrUnavailable: codes.Unavailable, volume.ErrTimeout: codes.DeadlineExceeded,
 		volume.ErrFull: codes.ResourceExhausted, volume.ErrOutOfRange: codes.OutOfRange, volume.ErrPrecondition: codes.FailedPrecondition,
 		volume.ErrRefused: codes.PermissionDenied, volume.ErrDamaged: codes.DataLoss,

@@ -15,7 +15,7 @@ import (
 )
 
 // Create makes the volume that is wished for, or finds it made. The same name with another
-// wish is ErrIncompatible.
+// wish is ErrExists.
 func (v *Volumes) Create(ctx context.Context, w volume.CreateRequest) (*volume.Volume, error) {
 	if w.Name == "" {
 		return nil, volume.Errorf(volume.ErrInvalid, "the volume has no name")
@@ -166,7 +166,7 @@ func (v *Volumes) settle(ctx context.Context, sh *share.Share, w volume.CreateRe
 		return nil, leaving(ctx, sh, w, found)
 	}
 	if differs := found.Differences(r, w.Capacity); differs != "" {
-		return nil, volume.Errorf(volume.ErrIncompatible, "share %s: there is a volume %s already, and it is another: %s", def, w.Name, differs)
+		return nil, volume.Errorf(volume.ErrExists, "share %s: there is a volume %s already, and it is another: %s", def, w.Name, differs)
 	}
 	if found.State == share.Ready {
 		return standing(ctx, sh, found)

@@ -42,7 +42,7 @@ func (g *Groups) Create(ctx context.Context, name string, sources []volume.Handl
 			return nil, err
 		}
 		if !slices.Equal(r.Members, want.Members) {
-			return nil, volume.Errorf(volume.ErrIncompatible, "share %s: there is a snapshot group %s already, and it is of other volumes", sh.Definition(), name)
+			return nil, volume.Errorf(volume.ErrExists, "share %s: there is a snapshot group %s already, and it is of other volumes", sh.Definition(), name)
 		}
 		if r.State != share.Ready {
 			if err := g.make(ctx, sh, on, r); err != nil {

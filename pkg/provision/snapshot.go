@@ -24,7 +24,7 @@ func snapshotLock(key string) string {
 
 // Create makes a snapshot of a volume, or finds it made. It is answered when the copy
 // is whole, and not before: the application may write again as soon as it has an answer. The
-// same name with another source is ErrIncompatible.
+// same name with another source is ErrExists.
 func (s *Snapshots) Create(ctx context.Context, name string, source volume.Handle) (*volume.Snapshot, error) {
 	if name == "" {
 		return nil, volume.Errorf(volume.ErrInvalid, "the snapshot has no name")
@@ -61,7 +61,7 @@ func (s *Snapshots) make(ctx context.Context, name string, group *share.Group, s
 		return nil, err
 	}
 	if r.Volume != source.Key || r.Group != copy.Group || r.GroupNonce != copy.GroupNonce {
-		return nil, volume.Errorf(volume.ErrIncompatible, "share %s: there is a snapshot %s already, and it is of volume %s, not %s", sh.Definition(), name, r.Volume, source.Key)
+		return nil, volume.Errorf(volume.ErrExists, "share %s: there is a snapshot %s already, and it is of volume %s, not %s", sh.Definition(), name, r.Volume, source.Key)
 	}
 	return answerSnapshot(source.Share, r), nil
 }

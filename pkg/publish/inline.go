@@ -53,7 +53,7 @@ func (i *Inlines) publish(ctx context.Context, r volume.PublishRequest) error {
 	}
 	if e, mounted := table.At(r.Target); mounted {
 		if !t.is(e.Source) || e.ReadOnly() != t.readOnly {
-			return volume.Errorf(volume.ErrIncompatible, "inline volume %s cannot be published at %s: %s is mounted there, in another way", r.ID, r.Target, e.Source)
+			return volume.Errorf(volume.ErrExists, "inline volume %s cannot be published at %s: %s is mounted there, in another way", r.ID, r.Target, e.Source)
 		}
 		return i.stays(r.Target)
 	}

@@ -85,8 +85,8 @@ func TestInlineThere(t *testing.T) {
 	if notes := n.notes(); len(notes) > 0 {
 		t.Errorf("noted is %+v", notes)
 	}
-	n.refused("read-write now", n.inlineAt("a", "v1", nil), volume.ErrIncompatible)
-	n.refused("another directory now", n.inlineAt("a", "v2", func(r *volume.PublishRequest) { r.ReadOnly = true }), volume.ErrIncompatible)
+	n.refused("read-write now", n.inlineAt("a", "v1", nil), volume.ErrExists)
+	n.refused("another directory now", n.inlineAt("a", "v2", func(r *volume.PublishRequest) { r.ReadOnly = true }), volume.ErrExists)
 	n.must(n.inlineGone("a"))
 	if len(n.inlines) != 1 {
 		t.Errorf("somebody's directory is touched: %+v", n.inlines)

@@ -26,7 +26,7 @@ type Pods struct {
 }
 
 // Publish shows a volume at a pod's target. Published there already in the same way is
-// success; in another way it is ErrIncompatible. A volume whose server does not answer is
+// success; in another way it is ErrExists. A volume whose server does not answer is
 // ErrUnavailable, so that neither pod nor kubelet begins to wait for it.
 func (p *Pods) Publish(ctx context.Context, r volume.PublishRequest) error {
 	path, _, err := p.locate(r.Target)
@@ -95,7 +95,7 @@ func (p *Pods) published(ctx context.Context, v view, t target, e mount.Entry) e
 	}
 	_, another := p.views.at(v.Target) // another was asked for before
 	if another || !t.mayBe(e.Source) || e.ReadOnly() && !v.ReadOnly {
-		return volume.Errorf(volume.ErrIncompatible, "volume %s cannot be published at %s: %s is mounted there, in another way", v.ID, v.Target, e.Source)
+		return volume.Errorf(volume.ErrExists, "volume %s cannot be published at %s: %s is mounted there, in another way", v.ID, v.Target, e.Source)
 	}
 	if err := mount.AsAsked(e, t.options); err != nil {
 		return fmt.Errorf("publish volume %s at %s: %w", v.ID, v.Target, err)

@@ -44,9 +44,9 @@ func TestPublishRefuses(t *testing.T) {
 		"a file in the way":         {"file", nil, volume.ErrPrecondition},
 		"a file as a parent":        {"file/new", nil, volume.ErrPrecondition},
 		"a link in the way":         {"link", nil, volume.ErrPrecondition},
-		"another volume's target":   {"other", nil, volume.ErrIncompatible},
-		"read-only now":             {"a", readOnly, volume.ErrIncompatible},
-		"writable now":              {"ro", nil, volume.ErrIncompatible},
+		"another volume's target":   {"other", nil, volume.ErrExists},
+		"read-only now":             {"a", readOnly, volume.ErrExists},
+		"writable now":              {"ro", nil, volume.ErrExists},
 		"a single pod's, of three":  {"new", single, volume.ErrPrecondition},
 	} {
 		n.refused(what, n.publish(c.target, c.change), c.kind)

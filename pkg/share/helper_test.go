@@ -144,7 +144,7 @@ func (g *ground) make(r volume.Record) (*volume.Record, error) {
 			}
 			return made, nil
 		case found.State == Ready && source(found.Source) != source(r.Source):
-			return nil, volume.Errorf(volume.ErrIncompatible, "share %s: it is another", g.def)
+			return nil, volume.Errorf(volume.ErrExists, "share %s: it is another", g.def)
 		case found.State == Ready:
 			return &found.Record, nil
 		case found.State == Deleting:
@@ -222,7 +222,7 @@ func (g *ground) snap(key, of string, group *Group) (*volume.SnapshotRecord, err
 	}
 	p, found, err := g.Snapshots.Begin(g.Context(), r)
 	if found != nil && found.Volume != of {
-		return nil, volume.Errorf(volume.ErrIncompatible, "share %s: it is another", g.def)
+		return nil, volume.Errorf(volume.ErrExists, "share %s: it is another", g.def)
 	}
 	if err != nil || found != nil {
 		return found, err

@@ -82,7 +82,7 @@ func (sc scenario) deeds() []deed {
 }
 
 // overtaken are the kinds of error of an operation that another has come before.
-var overtaken = []error{volume.ErrBusy, volume.ErrNotFound, volume.ErrPrecondition, volume.ErrIncompatible}
+var overtaken = []error{volume.ErrBusy, volume.ErrNotFound, volume.ErrPrecondition, volume.ErrExists}
 
 // paused stops the scenario's operation, and has another do something meanwhile. It reports false
 // where the operation does not come to that moment.

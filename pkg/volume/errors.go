@@ -14,8 +14,8 @@ var (
 	ErrInvalid = errors.New("invalid request")
 	// ErrNotFound: there is no such volume, or no such mount.
 	ErrNotFound = errors.New("not found")
-	// ErrIncompatible: the name is taken by a volume that was asked for differently.
-	ErrIncompatible = errors.New("exists with other properties")
+	// ErrExists: the name is taken by a volume that was asked for differently.
+	ErrExists = errors.New("exists with other properties")
 	// ErrBusy: another operation on the same volume is under way; try again.
 	ErrBusy = errors.New("operation pending")
 	// ErrUnavailable: the share's server does not answer, or refuses to serve; try again.
@@ -37,7 +37,7 @@ var (
 // Kinds lists every sentinel, so that a test can prove that none is forgotten.
 func Kinds() []error {
 	return []error{
-		ErrInvalid, ErrNotFound, ErrIncompatible, ErrBusy, ErrUnavailable, ErrTimeout,
+		ErrInvalid, ErrNotFound, ErrExists, ErrBusy, ErrUnavailable, ErrTimeout,
 		ErrFull, ErrOutOfRange, ErrPrecondition, ErrRefused, ErrDamaged,
 	}
 }
