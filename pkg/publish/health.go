@@ -87,7 +87,7 @@ func (h *Health) ask(ctx context.Context, e mount.Entry) []volume.Condition {
 			Message: fmt.Sprintf("%s was exported anew, or its directory made anew, or its file system has failed (dmesg on the server): the pod has a stale mount: restart it when the server is well, and it gets a new one", e.Source)}}
 	case share.Refused(err):
 		return []volume.Condition{{Severity: volume.Inaccessible, Reason: volume.AccessDenied,
-			Message: fmt.Sprintf("%s: %s", e.Source, volume.NotLetIn(e.Super))}}
+			Message: fmt.Sprintf("%s: %s", e.Source, volume.AccessDeniedReason(e.Super))}}
 	}
 	took, down := h.probes.Server(ctx, m.Endpoint)
 	if down != nil {
@@ -226,7 +226,7 @@ func (h *Health) Usage(ctx context.Context, id, path string) (volume.Space, erro
 	}
 	space, err := h.probes.Usage(ctx, probeOf(e))
 	if share.Refused(err) {
-		err = volume.Errorf(volume.ErrRefused, "%w: %s", err, volume.NotLetIn(e.Super))
+		err = volume.Errorf(volume.ErrRefused, "%w: %s", err, volume.AccessDeniedReason(e.Super))
 	}
 	return space, err
 }

@@ -193,7 +193,7 @@ func (d *disk) explain(err *error, format string, args ...any) {
 	what := fmt.Sprintf(format, args...)
 	advice, kind := classify(*err)
 	if is(*err, unix.EACCES, unix.EPERM) && d.refused() {
-		advice = ": " + volume.NotLetIn(d.def.MountOptions)
+		advice = ": " + volume.AccessDeniedReason(d.def.MountOptions)
 	}
 	if is(*err, unix.ELOOP, unix.ENOTDIR) {
 		d.doubt() // what stands in the way may have been replaced since

@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// NotLetIn says why a server does not let a machine do anything any more that has it mounted with
+// AccessDeniedReason says why a server does not let a machine do anything any more that has it mounted with
 // these options.
-func NotLetIn(options []string) string {
+func AccessDeniedReason(options []string) string {
 	has := func(prefix string) bool {
 		return slices.ContainsFunc(options, func(o string) bool { return strings.HasPrefix(o, prefix) })
 	}

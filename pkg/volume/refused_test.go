@@ -15,7 +15,7 @@ func TestNotLetIn(t *testing.T) {
 		"xprtsec=mtls":            "TLS handshake",
 		"sec=krb5,xprtsec=tls":    "Kerberos ticket",
 	} {
-		if says := NotLetIn(strings.Split(options, ",")); !strings.Contains(says, want) {
+		if says := AccessDeniedReason(strings.Split(options, ",")); !strings.Contains(says, want) {
 			t.Errorf("%s: %s", options, says)
 		}
 	}
