@@ -156,7 +156,7 @@ func (l layout) checkHandles() error {
 	}
 	err = d.Refresh()
 	if is(err, unix.ESTALE, unix.ENOENT) {
-		return volume.HandlesEnd()
+		return volume.UnstableHandlesError()
 	}
 	return err
 }

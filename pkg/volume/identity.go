@@ -40,8 +40,8 @@ func NotLaidOut(name string) error {
 	return Errorf(ErrPrecondition, "nothing of Mooring's is on the export (there is no %s/%s): %s; if the share was emptied on purpose: mooringctl share forget %s", StateDir, FormatName, lookThere, name)
 }
 
-// HandlesEnd is the error, ErrPrecondition, for a server whose file handles end when the file is renamed.
-func HandlesEnd() error {
+// UnstableHandlesError is the error, ErrPrecondition, for a server whose file handles end when the file is renamed.
+func UnstableHandlesError() error {
 	return Errorf(ErrPrecondition, "the server gives a directory another file handle when it is renamed, so that what had opened it loses it (NFS3ERR_STALE): on such a server it cannot be told which volume a directory belongs to, and Mooring makes none there; use another NFS server: mooringctl doctor tells what a server can do")
 }
 
