@@ -48,7 +48,7 @@ func (m memory) recognize(def volume.Share, s *share.Share) error {
 	case !seen || !before.def.SameMount(def) || before.def.ID != def.ID:
 		return nil
 	case !s.Initialized():
-		return volume.Emptied(def.Name, before.id)
+		return volume.EmptiedShareError(def.Name, before.id)
 	case before.id != "" && before.id != id:
 		return volume.AnotherShare(before.id, id)
 	}

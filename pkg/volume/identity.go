@@ -45,8 +45,8 @@ func UnstableHandlesError() error {
 	return Errorf(ErrPrecondition, "the server gives a directory another file handle when it is renamed, so that what had opened it loses it (NFS3ERR_STALE): on such a server it cannot be told which volume a directory belongs to, and Mooring makes none there; use another NFS server: mooringctl doctor tells what a server can do")
 }
 
-// Emptied is NotLaidOut for a share that was seen with an id before.
-func Emptied(name, had string) error {
+// EmptiedShareError is NotLaidOut for a share that was seen with an id before.
+func EmptiedShareError(name, had string) error {
 	return Errorf(ErrPrecondition, "it was the share %s when it was mounted before, and now nothing of Mooring's is on the export: %s; if the share was emptied on purpose: mooringctl share forget %s", orNone(had), lookThere, name)
 }
 

@@ -62,8 +62,8 @@ func TestWrongShare(t *testing.T) {
 		says []string
 	}{
 		"not laid out":           {NotLaidOut("nas1"), []string{"nothing of Mooring's", ".mooring/format.json", "right disk", "share forget nas1"}},
-		"emptied":                {Emptied("nas1", "an-id"), []string{"share an-id", "nothing of Mooring's", "share forget nas1"}},
-		"emptied, without an id": {Emptied("nas1", ""), []string{"share without an id"}},
+		"emptied":                {EmptiedShareError("nas1", "an-id"), []string{"share an-id", "nothing of Mooring's", "share forget nas1"}},
+		"emptied, without an id": {EmptiedShareError("nas1", ""), []string{"share without an id"}},
 		"another":                {AnotherShare("an-id", "found"), []string{"the share an-id", "the share found", "set its id", "restart the controller"}},
 		"another, without an id": {AnotherShare("an-id", ""), []string{"the share without an id"}},
 		"pinned, empty":          {WrongShare("nas1", "want", "", false), []string{"the id want", "nothing of Mooring's", "share forget nas1"}},
