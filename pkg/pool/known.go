@@ -50,7 +50,7 @@ func (m memory) recognize(def volume.Share, s *share.Share) error {
 	case !s.Initialized():
 		return volume.EmptiedShareError(def.Name, before.id)
 	case before.id != "" && before.id != id:
-		return volume.AnotherShare(before.id, id)
+		return volume.AnotherShareError(before.id, id)
 	}
 	return nil
 }

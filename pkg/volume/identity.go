@@ -50,8 +50,8 @@ func EmptiedShareError(name, had string) error {
 	return Errorf(ErrPrecondition, "it was the share %s when it was mounted before, and now nothing of Mooring's is on the export: %s; if the share was emptied on purpose: mooringctl share forget %s", orNone(had), lookThere, name)
 }
 
-// AnotherShare is the error, ErrPrecondition, for a share that was seen with another id before.
-func AnotherShare(had, has string) error {
+// AnotherShareError is the error, ErrPrecondition, for a share that was seen with another id before.
+func AnotherShareError(had, has string) error {
 	return Errorf(ErrPrecondition, "it was the share %s when it was mounted before, and what is on the export now is the share %s: %s; if that is the right one, set its id in the configuration, or restart the controller", had, orNone(has), lookThere)
 }
 
