@@ -62,7 +62,7 @@ func (i *Identity) Renew(ctx context.Context) (before, now string, err error) {
 		return "", "", err
 	}
 	if format == nil {
-		return "", "", volume.NotLaidOut(i.def.Name)
+		return "", "", volume.NotInitializedError(i.def.Name)
 	}
 	if err := format.CheckRequires(); err != nil {
 		return "", "", err
@@ -109,7 +109,7 @@ func (d *disk) laidOut() error {
 		return nil
 	}
 	d.doubt()
-	return volume.NotLaidOut(d.def.Name)
+	return volume.NotInitializedError(d.def.Name)
 }
 
 // unlaidInterval is how long a share that is not laid out is believed not to be.

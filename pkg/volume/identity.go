@@ -34,9 +34,9 @@ func ParseShareID(text string) (string, error) {
 // lookThere is what to do about an export that is not the share that it should be.
 const lookThere = "is the right disk exported, and mounted on the server? Mount it there, and try again"
 
-// NotLaidOut is the error, ErrPrecondition, for what can only be done on a share that has been laid
+// NotInitializedError is the error, ErrPrecondition, for what can only be done on a share that has been laid
 // out. What was there cannot be told from what never was.
-func NotLaidOut(name string) error {
+func NotInitializedError(name string) error {
 	return Errorf(ErrPrecondition, "nothing of Mooring's is on the export (there is no %s/%s): %s; if the share was emptied on purpose: mooringctl share forget %s", StateDir, FormatName, lookThere, name)
 }
 
@@ -45,7 +45,7 @@ func UnstableHandlesError() error {
 	return Errorf(ErrPrecondition, "the server gives a directory another file handle when it is renamed, so that what had opened it loses it (NFS3ERR_STALE): on such a server it cannot be told which volume a directory belongs to, and Mooring makes none there; use another NFS server: mooringctl doctor tells what a server can do")
 }
 
-// EmptiedShareError is NotLaidOut for a share that was seen with an id before.
+// EmptiedShareError is NotInitializedError for a share that was seen with an id before.
 func EmptiedShareError(name, had string) error {
 	return Errorf(ErrPrecondition, "it was the share %s when it was mounted before, and now nothing of Mooring's is on the export: %s; if the share was emptied on purpose: mooringctl share forget %s", orNone(had), lookThere, name)
 }

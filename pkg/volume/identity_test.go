@@ -61,7 +61,7 @@ func TestWrongShare(t *testing.T) {
 		err  error
 		says []string
 	}{
-		"not laid out":           {NotLaidOut("nas1"), []string{"nothing of Mooring's", ".mooring/format.json", "right disk", "share forget nas1"}},
+		"not laid out":           {NotInitializedError("nas1"), []string{"nothing of Mooring's", ".mooring/format.json", "right disk", "share forget nas1"}},
 		"emptied":                {EmptiedShareError("nas1", "an-id"), []string{"share an-id", "nothing of Mooring's", "share forget nas1"}},
 		"emptied, without an id": {EmptiedShareError("nas1", ""), []string{"share without an id"}},
 		"another":                {AnotherShareError("an-id", "found"), []string{"the share an-id", "the share found", "set its id", "restart the controller"}},
