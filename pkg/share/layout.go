@@ -204,7 +204,7 @@ func (l layout) checkUnformatted() error {
 			return err
 		}
 		if !empty {
-			return volume.OldLayout()
+			return volume.OldLayoutError()
 		}
 	}
 	return nil

@@ -266,8 +266,8 @@ func TestChangeKeepsUnknown(t *testing.T) {
 }
 
 func TestFormatErrors(t *testing.T) {
-	wantKind(t, "an old layout", OldLayout(), ErrPrecondition)
-	wantText(t, OldLayout(), "before the first release", ".mooring/format.json", "nothing was changed")
+	wantKind(t, "an old layout", OldLayoutError(), ErrPrecondition)
+	wantText(t, OldLayoutError(), "before the first release", ".mooring/format.json", "nothing was changed")
 	_, err := DecodeFormat(nil)
 	wantKind(t, "an empty format", err, ErrDamaged)
 	wantText(t, err, "the format of the share cannot be believed", "restore .mooring/format.json")

@@ -74,8 +74,8 @@ func checkFormat(f *Format) error {
 // CheckRequires returns ErrPrecondition where the share requires what this program does not know.
 func (f *Format) CheckRequires() error { return formatFile.requires(&f.Header) }
 
-// OldLayout is the error, ErrPrecondition, for a share that has volumes and no Format.
-func OldLayout() error {
+// OldLayoutError is the error, ErrPrecondition, for a share that has volumes and no Format.
+func OldLayoutError() error {
 	return Errorf(ErrPrecondition, "%s on the share was laid out by a Mooring from before the first release (there is no %s/%s), and this one cannot read it; nothing was changed: delete the volumes with the Mooring that made them, or move %s away and deal with their directories by hand",
 		StateDir, StateDir, FormatName, StateDir)
 }
