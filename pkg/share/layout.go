@@ -66,7 +66,7 @@ func (l layout) lays() bool {
 // checkID refuses an export that does not have the id which the registry says.
 func (l layout) checkID() error {
 	if id := l.Identity.ID(); l.def.ID != "" && l.def.ID != id && !l.opt.AnyID {
-		return volume.WrongShare(l.def.Name, l.def.ID, id, l.formatted)
+		return volume.WrongShareError(l.def.Name, l.def.ID, id, l.formatted)
 	}
 	return nil
 }

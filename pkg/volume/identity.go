@@ -55,9 +55,9 @@ func AnotherShareError(had, has string) error {
 	return Errorf(ErrPrecondition, "it was the share %s when it was mounted before, and what is on the export now is the share %s: %s; if that is the right one, set its id in the configuration, or restart the controller", had, orNone(has), lookThere)
 }
 
-// WrongShare is the error, ErrPrecondition, for an export that does not have the id which the registry
+// WrongShareError is the error, ErrPrecondition, for an export that does not have the id which the registry
 // says. laidOut: it has a Format, with the id found, or without one.
-func WrongShare(name, want, found string, laidOut bool) error {
+func WrongShareError(name, want, found string, laidOut bool) error {
 	switch {
 	case !laidOut:
 		return Errorf(ErrPrecondition, "the configuration says that it has the id %s, and nothing of Mooring's is on the export: %s; if the share was emptied on purpose: mooringctl share forget %s, and set its new id", want, lookThere, name)

@@ -66,9 +66,9 @@ func TestWrongShare(t *testing.T) {
 		"emptied, without an id": {EmptiedShareError("nas1", ""), []string{"share without an id"}},
 		"another":                {AnotherShareError("an-id", "found"), []string{"the share an-id", "the share found", "set its id", "restart the controller"}},
 		"another, without an id": {AnotherShareError("an-id", ""), []string{"the share without an id"}},
-		"pinned, empty":          {WrongShare("nas1", "want", "", false), []string{"the id want", "nothing of Mooring's", "share forget nas1"}},
-		"pinned, no id":          {WrongShare("nas1", "want", "", true), []string{"the id want", "has none", "share reidentify nas1"}},
-		"pinned, another":        {WrongShare("nas1", "want", "found", true), []string{"the id want", "the share found", "set its id"}},
+		"pinned, empty":          {WrongShareError("nas1", "want", "", false), []string{"the id want", "nothing of Mooring's", "share forget nas1"}},
+		"pinned, no id":          {WrongShareError("nas1", "want", "", true), []string{"the id want", "has none", "share reidentify nas1"}},
+		"pinned, another":        {WrongShareError("nas1", "want", "found", true), []string{"the id want", "the share found", "set its id"}},
 	} {
 		wantKind(t, what, c.err, ErrPrecondition)
 		wantText(t, c.err, c.says...)
