@@ -104,7 +104,7 @@ func (a *access) place(ctx context.Context, names []string, key string) (string,
 				return l.name, nil
 			case l.err != nil:
 				errs = append(errs, l.err)
-			case best.name == "" || cmp.Or(l.space.Roomier(best.space), strings.Compare(best.name, l.name)) > 0:
+			case best.name == "" || cmp.Or(l.space.HasMoreFree(best.space), strings.Compare(best.name, l.name)) > 0:
 				best = l
 			}
 			continue

@@ -60,14 +60,14 @@ func (s Space) Known() bool { return s.Total > 0 }
 // InodesKnown reports whether the server counts inodes.
 func (s Space) InodesKnown() bool { return s.Inodes > 0 }
 
-// Roomier compares what is free in s and in o: +1 if there is more in s. What is not known is less than
+// HasMoreFree compares what is free in s and in o: +1 if there is more in s. What is not known is less than
 // something, and more than nothing.
-func (s Space) Roomier(o Space) int {
+func (s Space) HasMoreFree(o Space) int {
 	switch {
 	case s.Known() == o.Known():
 		return cmp.Compare(s.Free, o.Free)
 	case !s.Known():
-		return -o.Roomier(s)
+		return -o.HasMoreFree(s)
 	case s.Free > 0:
 		return +1
 	}

@@ -82,7 +82,7 @@ func TestRoomier(t *testing.T) {
 			if i != j {
 				want = 2*min(1, max(0, i-j)) - 1
 			}
-			if got := s.Roomier(o); got != want {
+			if got := s.HasMoreFree(o); got != want {
 				t.Errorf("%+v to %+v is %d, want %d", s, o, got, want)
 			}
 		}
