@@ -198,7 +198,7 @@ func (o *orphans) recorded(ctx context.Context, keys []string) error {
 }
 
 // unfinished looks whether somebody still makes a volume that is not made yet, or deletes it.
-func (o *orphans) unfinished(ctx context.Context, r *share.Stored) (*Orphan, error) {
+func (o *orphans) unfinished(ctx context.Context, r *share.StoredRecord) (*Orphan, error) {
 	since := time.Now().Add(-r.Age()) // a copy says all the time that it goes on
 	if r.State != share.Making {
 		var err error
@@ -230,7 +230,7 @@ func (o *orphans) unfinished(ctx context.Context, r *share.Stored) (*Orphan, err
 }
 
 // directory looks whether a volume has its directory.
-func (o *orphans) directory(ctx context.Context, r *share.Stored) (*Orphan, error) {
+func (o *orphans) directory(ctx context.Context, r *share.StoredRecord) (*Orphan, error) {
 	if o.there[r.Directory] {
 		return nil, nil
 	}

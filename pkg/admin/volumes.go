@@ -41,7 +41,7 @@ var states = map[share.State]string{
 	share.Making: "creating", share.Ready: "ready", share.Deleting: "deleting", share.Aborting: "undoing",
 }
 
-func volumeOf(name string, r *share.Stored) Volume {
+func volumeOf(name string, r *share.StoredRecord) Volume {
 	v := Volume{
 		Handle: name + "/" + r.Key, Claim: r.PVC, Directory: r.Directory, Capacity: r.Capacity, Created: r.Created,
 		OnDelete: r.OnDelete, State: states[r.State], UID: r.UID, GID: r.GID, Maker: r.Maker,

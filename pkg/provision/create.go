@@ -160,7 +160,7 @@ func adopt(ctx context.Context, sh *share.Share, w volume.CreateRequest, r *volu
 
 // settle decides about a volume that has the name already. It returns its record where it is
 // what is wished for. A creation that was given up is undone: both are nil then.
-func (v *Volumes) settle(ctx context.Context, sh *share.Share, w volume.CreateRequest, r *volume.Record, found *share.Stored) (*volume.Record, error) {
+func (v *Volumes) settle(ctx context.Context, sh *share.Share, w volume.CreateRequest, r *volume.Record, found *share.StoredRecord) (*volume.Record, error) {
 	def := sh.Definition()
 	if found.State == share.Deleting {
 		return nil, leaving(ctx, sh, w, found)
@@ -185,7 +185,7 @@ func (v *Volumes) settle(ctx context.Context, sh *share.Share, w volume.CreateRe
 }
 
 // leaving is why a volume that is being deleted cannot be created again, yet.
-func leaving(ctx context.Context, sh *share.Share, w volume.CreateRequest, found *share.Stored) error {
+func leaving(ctx context.Context, sh *share.Share, w volume.CreateRequest, found *share.StoredRecord) error {
 	kept, err := sh.Trash.Kept(ctx, found)
 	if err != nil {
 		return err
@@ -197,7 +197,7 @@ func leaving(ctx context.Context, sh *share.Share, w volume.CreateRequest, found
 }
 
 // standing answers with a volume that exists already, if its directory does.
-func standing(ctx context.Context, sh *share.Share, f *share.Stored) (*volume.Record, error) {
+func standing(ctx context.Context, sh *share.Share, f *share.StoredRecord) (*volume.Record, error) {
 	r := &f.Record
 	exists, err := sh.Directories.Exists(ctx, r.Directory)
 	if err != nil {

@@ -29,7 +29,7 @@ func answer(share string, r *volume.Record) *volume.Volume {
 }
 
 // ready returns the record of a volume that is there for use.
-func ready(ctx context.Context, sh *share.Share, key string) (*share.Stored, error) {
+func ready(ctx context.Context, sh *share.Share, key string) (*share.StoredRecord, error) {
 	r, err := sh.Volumes.Lookup(ctx, key)
 	if err != nil {
 		return nil, err

@@ -93,7 +93,7 @@ func (c *copying) open(job volume.Copy, nonce string) error {
 	return c.noDirectory(err, r)
 }
 
-func (c *copying) noDirectory(err error, r *Stored) error {
+func (c *copying) noDirectory(err error, r *StoredRecord) error {
 	if is(err, unix.ENOENT) {
 		return volume.Errorf(volume.ErrPrecondition, "the directory %q of volume %s does not exist: somebody removed it: put it back, or delete the volume", r.Directory, r.Key)
 	}

@@ -30,7 +30,7 @@ type Pending struct {
 // nothing is changed.
 //
 // It does not look first: mkdir(2) says both whether there is one and who was first.
-func (v *Volumes) Begin(ctx context.Context, r volume.Record) (p *Pending, found *Stored, err error) {
+func (v *Volumes) Begin(ctx context.Context, r volume.Record) (p *Pending, found *StoredRecord, err error) {
 	defer v.explain(&err, "begin to create volume %s", r.Key)
 	if err := v.present(ctx); err != nil {
 		return nil, nil, err
@@ -68,7 +68,7 @@ func (v *Volumes) Begin(ctx context.Context, r volume.Record) (p *Pending, found
 }
 
 // existing reads the record of a key that is taken. It returns nil where it was only just.
-func (v *Volumes) existing(key string) (*Stored, error) {
+func (v *Volumes) existing(key string) (*StoredRecord, error) {
 	if err := v.ask(key); err != nil { // that it is taken may be this client's memory
 		return nil, err
 	}
@@ -87,12 +87,12 @@ func (v *Volumes) existing(key string) (*Stored, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Stored{Record: *r, State: s.state, mtime: s.mtime, ino: s.ino}, nil
+	return &StoredRecord{Record: *r, State: s.state, mtime: s.mtime, ino: s.ino}, nil
 }
 
 // AbortAbandoned undoes a creation that was found (see Begin), unless its maker may still be
 // at it: that is ErrBusy.
-func (v *Volumes) AbortAbandoned(ctx context.Context, r *Stored) (err error) {
+func (v *Volumes) AbortAbandoned(ctx context.Context, r *StoredRecord) (err error) {
 	defer v.explain(&err, "undo the creation of volume %s", r.Key)
 	if err := ctx.Err(); err != nil {
 		return err

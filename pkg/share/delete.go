@@ -24,7 +24,7 @@ import (
 type deletion struct {
 	*Volumes
 	e        *entry
-	rec      *Stored
+	rec      *StoredRecord
 	has      *claim
 	archived bool // under a name that is claimed, too
 }

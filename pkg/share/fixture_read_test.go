@@ -76,14 +76,14 @@ func TestFixtureVolumes(t *testing.T) {
 			*r.Retention != 24*time.Hour || r.Asked != volume.Archive || r.OnDelete != volume.Archive || *r.PVC != (volume.PVC{Namespace: "shop", Name: "db"}) || r.Maker != "controller-0" {
 			t.Errorf("the odd one is %+v", r)
 		}
-		for key, good := range map[string]func(r *Stored) bool{
-			"adopted":  func(r *Stored) bool { return r.Adopt && r.Adopted && r.OnDelete == volume.Retain },
-			"changed":  func(r *Stored) bool { return r.Capacity == 7 },
-			"clone":    func(r *Stored) bool { return r.Source.String() == "volume nas1/plain" },
-			"restored": func(r *Stored) bool { return r.Source.String() == "snapshot nas1/snap" && !r.Shallow },
-			"shallow":  func(r *Stored) bool { return r.Source.String() == "snapshot nas1/shared" && r.Shallow },
-			"back":     func(r *Stored) bool { return strings.HasPrefix(r.Restored.Entry, "back.") },
-			"moved":    func(r *Stored) bool { return r.Directory == "elsewhere/moved" },
+		for key, good := range map[string]func(r *StoredRecord) bool{
+			"adopted":  func(r *StoredRecord) bool { return r.Adopt && r.Adopted && r.OnDelete == volume.Retain },
+			"changed":  func(r *StoredRecord) bool { return r.Capacity == 7 },
+			"clone":    func(r *StoredRecord) bool { return r.Source.String() == "volume nas1/plain" },
+			"restored": func(r *StoredRecord) bool { return r.Source.String() == "snapshot nas1/snap" && !r.Shallow },
+			"shallow":  func(r *StoredRecord) bool { return r.Source.String() == "snapshot nas1/shared" && r.Shallow },
+			"back":     func(r *StoredRecord) bool { return strings.HasPrefix(r.Restored.Entry, "back.") },
+			"moved":    func(r *StoredRecord) bool { return r.Directory == "elsewhere/moved" },
 		} {
 			if r, err := g.Volumes.Lookup(ctx, key); err != nil || !good(r) {
 				t.Errorf("%s is %+v, %v", key, r, err)

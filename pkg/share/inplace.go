@@ -72,7 +72,7 @@ func wasTaken(t *Trash, e *entry, id string) (bool, error) {
 
 // removeKept removes the directory of a volume, which has the claim on it, from its place.
 func removeKept(t *Trash, e *entry, r *volume.Record, remove func(dir int, name string) error) error {
-	d := deletion{Volumes: t.volumes, e: e, rec: &Stored{Record: *r, State: Deleting}}
+	d := deletion{Volumes: t.volumes, e: e, rec: &StoredRecord{Record: *r, State: Deleting}}
 	defer d.close()
 	if err := d.checkClaim(); err != nil {
 		return err

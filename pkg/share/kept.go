@@ -119,7 +119,7 @@ func (t *Trash) promised(id string) (*Trashed, error) {
 
 // Kept returns the entry of the trash of a volume that is being deleted and whose directory stays
 // in its place until it is purged; nil where the volume is none such.
-func (t *Trash) Kept(ctx context.Context, r *Stored) (kept *Trashed, err error) {
+func (t *Trash) Kept(ctx context.Context, r *StoredRecord) (kept *Trashed, err error) {
 	defer t.explain(&err, "look whether the directory of volume %s is kept", r.Key)
 	if err := ctx.Err(); err != nil || r.State != Deleting {
 		return nil, err

@@ -209,7 +209,7 @@ func TestSpaceAndCancelled(t *testing.T) {
 	defer p.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	found := &Stored{Record: p.Record()}
+	found := &StoredRecord{Record: p.Record()}
 	before := g.picture()
 	for what, call := range map[string]func() error{
 		"Space":             func() error { _, err := g.Space(ctx); return err },

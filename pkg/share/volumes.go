@@ -21,8 +21,8 @@ type Volumes struct {
 	snapshots *Snapshots
 }
 
-// Stored is the record of a volume as it was read from the share.
-type Stored struct {
+// StoredRecord is the record of a volume as it was read from the share.
+type StoredRecord struct {
 	volume.Record
 	State State
 	mtime unix.Timespec
@@ -32,11 +32,11 @@ type Stored struct {
 
 // Age returns how long ago the record was written, or its creation last shown to go on, as far
 // as the clocks here and there agree.
-func (r *Stored) Age() time.Duration { return time.Since(time.Unix(r.mtime.Unix())) }
+func (r *StoredRecord) Age() time.Duration { return time.Since(time.Unix(r.mtime.Unix())) }
 
 // Lookup reads the record of a volume. It is ErrNotFound where there is none, and ErrDamaged
 // where it cannot be believed. A volume that is being created, or deleted, has a record too.
-func (v *Volumes) Lookup(ctx context.Context, key string) (r *Stored, err error) {
+func (v *Volumes) Lookup(ctx context.Context, key string) (r *StoredRecord, err error) {
 	defer v.explain(&err, "read the record of volume %s", key)
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -50,7 +50,7 @@ func (v *Volumes) Lookup(ctx context.Context, key string) (r *Stored, err error)
 }
 
 // lookup opens the entry of a volume and reads its record. The caller closes the entry.
-func (v *Volumes) lookup(key string) (*entry, *Stored, error) {
+func (v *Volumes) lookup(key string) (*entry, *StoredRecord, error) {
 	e, s, err := v.read(key)
 	if is(err, unix.ENOENT) || is(err, unix.ESTALE) && !v.gone() {
 		return nil, nil, v.notFound(key)
@@ -67,7 +67,7 @@ func (v *Volumes) lookup(key string) (*entry, *Stored, error) {
 		e.close()
 		return nil, nil, err
 	}
-	return e, &Stored{Record: *r, State: s.state, mtime: s.mtime, ctime: s.ctime, ino: s.ino}, nil
+	return e, &StoredRecord{Record: *r, State: s.state, mtime: s.mtime, ctime: s.ctime, ino: s.ino}, nil
 }
 
 func (v *Volumes) notFound(key string) error {
@@ -173,7 +173,7 @@ func (v *Volumes) delete(ctx context.Context, key string, which *string) (t *Tra
 			return nil, true, nil
 		}
 	}
-	d := deletion{Volumes: v, e: e, rec: &Stored{Record: *r, State: s.state, mtime: s.mtime, ctime: s.ctime, ino: s.ino}}
+	d := deletion{Volumes: v, e: e, rec: &StoredRecord{Record: *r, State: s.state, mtime: s.mtime, ctime: s.ctime, ino: s.ino}}
 	defer d.close()
 	t, err = d.run(ctx)
 	return t, false, err
