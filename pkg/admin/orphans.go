@@ -140,7 +140,7 @@ func (o *orphans) find(ctx context.Context) error {
 
 // directories finds those that nobody has claimed, and notes the others.
 func (o *orphans) directories(ctx context.Context) error {
-	return o.sh.Directories.Each(ctx, func(p share.Place) error {
+	return o.sh.Directories.Each(ctx, func(p share.PathState) error {
 		if p.Claimed {
 			o.there[p.Directory] = p.There
 			return nil

@@ -178,7 +178,7 @@ func (s stage) after(v view, label string, opt Options, do func(a *actor) error)
 				picture = append(picture, p)
 			}
 		}
-		a.must(a.Directories.Each(s.Context(), func(p Place) error {
+		a.must(a.Directories.Each(s.Context(), func(p PathState) error {
 			key, err := a.Directories.Owner(s.Context(), p.Directory)
 			if a.state(key) >= Making {
 				picture = append(picture, p.Directory+" is that of "+key)

@@ -269,7 +269,7 @@ func TestLook(t *testing.T) {
 		jobs, err := s.Jobs.List(ctx)
 		g.must(err)
 		places := 0
-		g.must(s.Directories.Each(ctx, func(Place) error { places++; return nil }))
+		g.must(s.Directories.Each(ctx, func(PathState) error { places++; return nil }))
 		if len(keys) != volumes || len(entries) != trashed || len(snapshots)+len(groups)+len(jobs) > 0 || places != volumes || s.Initialized() != (volumes > 0) {
 			t.Errorf("it sees %q, %v, %q, %v and %d places", keys, entries, snapshots, jobs, places)
 		}
@@ -307,7 +307,7 @@ func TestPlaces(t *testing.T) {
 	}
 	g.must(os.Symlink("/etc", g.at("link")))
 	var got []string
-	g.must(g.Directories.Each(ctx, func(p Place) error {
+	g.must(g.Directories.Each(ctx, func(p PathState) error {
 		text := p.Directory
 		if p.There {
 			text += " there"
@@ -335,7 +335,7 @@ func TestPlaces(t *testing.T) {
 		t.Errorf("in it is %v, %v", names, err)
 	}
 	stop := errors.New("stop")
-	if err := g.Directories.Each(ctx, func(Place) error { return stop }); !errors.Is(err, stop) {
+	if err := g.Directories.Each(ctx, func(PathState) error { return stop }); !errors.Is(err, stop) {
 		t.Errorf("it goes on: %v", err)
 	}
 }

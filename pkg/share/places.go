@@ -76,8 +76,8 @@ func (d *Directories) Owner(ctx context.Context, directory string) (key string, 
 	return has.key, err
 }
 
-// Place is what is at one path beneath the share: a directory, or a claim on one, or both.
-type Place struct {
+// PathState is what is at one path beneath the share: a directory, or a claim on one, or both.
+type PathState struct {
 	Directory string
 	There     bool // the directory is
 	Claimed   bool
@@ -85,12 +85,12 @@ type Place struct {
 
 // Each calls each for every directory beneath the share that is claimed, and for those that
 // are not but could be a volume: they are neither Mooring's own nor a parent of volumes.
-func (d *Directories) Each(ctx context.Context, each func(Place) error) (err error) {
+func (d *Directories) Each(ctx context.Context, each func(PathState) error) (err error) {
 	defer d.explain(&err, "look through the directories")
 	return d.each(ctx, d.root, d.claims.dir, "", each)
 }
 
-func (d *Directories) each(ctx context.Context, root, claims beneath.Dir, at string, each func(Place) error) error {
+func (d *Directories) each(ctx context.Context, root, claims beneath.Dir, at string, each func(PathState) error) error {
 	claimed := map[string]bool{}
 	err := beneath.Entries(claims, func(name string, _ bool) error {
 		claimed[name] = true
@@ -110,7 +110,7 @@ func (d *Directories) each(ctx context.Context, root, claims beneath.Dir, at str
 		known := claimed[name]
 		delete(claimed, name)
 		if !known {
-			return each(Place{where, true, false})
+			return each(PathState{where, true, false})
 		}
 		return d.below(ctx, root, claims, name, where, each)
 	})
@@ -127,7 +127,7 @@ func (d *Directories) each(ctx context.Context, root, claims beneath.Dir, at str
 
 // below looks at a directory that is claimed, or is a parent of those that are. root is None
 // where it does not exist.
-func (d *Directories) below(ctx context.Context, root, claims beneath.Dir, name, at string, each func(Place) error) error {
+func (d *Directories) below(ctx context.Context, root, claims beneath.Dir, name, at string, each func(PathState) error) error {
 	x, err := claims.Resolve(name)
 	if err != nil {
 		return ignore(err, unix.ENOENT) // released meanwhile
@@ -135,13 +135,13 @@ func (d *Directories) below(ctx context.Context, root, claims beneath.Dir, name,
 	defer x.Close()
 	taken, err := x.Resolve(takenName)
 	if is(err, unix.ENOTDIR) {
-		return each(Place{at, root != beneath.None, true})
+		return each(PathState{at, root != beneath.None, true})
 	}
 	if is(err, unix.ENOENT) {
 		if root == beneath.None {
 			return nil
 		}
-		return each(Place{at, true, false})
+		return each(PathState{at, true, false})
 	}
 	if err != nil {
 		return err
