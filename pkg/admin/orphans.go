@@ -142,7 +142,7 @@ func (o *orphans) find(ctx context.Context) error {
 func (o *orphans) directories(ctx context.Context) error {
 	return o.sh.Directories.Each(ctx, func(p share.PathState) error {
 		if p.Claimed {
-			o.there[p.Directory] = p.There
+			o.there[p.Directory] = p.Exists
 			return nil
 		}
 		key, err := o.sh.Directories.Owner(ctx, p.Directory)

@@ -309,7 +309,7 @@ func TestPlaces(t *testing.T) {
 	var got []string
 	g.must(g.Directories.Each(ctx, func(p PathState) error {
 		text := p.Directory
-		if p.There {
+		if p.Exists {
 			text += " there"
 		}
 		if p.Claimed {

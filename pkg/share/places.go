@@ -79,7 +79,7 @@ func (d *Directories) Owner(ctx context.Context, directory string) (key string, 
 // PathState is what is at one path beneath the share: a directory, or a claim on one, or both.
 type PathState struct {
 	Directory string
-	There     bool // the directory is
+	Exists    bool // the directory is
 	Claimed   bool
 }
 
