@@ -214,7 +214,7 @@ func (g *Groups) Delete(ctx context.Context, key string, check func(*Group) erro
 // markDeleted marks a group none of whose snapshots is needed.
 func (g *Groups) markDeleted(ctx context.Context, e *entry, r *Group) error {
 	for _, m := range r.Members {
-		if err := g.snapshots.Unused(ctx, volume.KeyFor(m.Snapshot)); err != nil {
+		if err := g.snapshots.CheckUnused(ctx, volume.KeyFor(m.Snapshot)); err != nil {
 			return err
 		}
 	}

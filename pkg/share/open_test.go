@@ -231,7 +231,7 @@ func TestSpaceAndCancelled(t *testing.T) {
 		"Snapshots.Keys":    func() error { _, err := g.Snapshots.Keys(ctx); return err },
 		"Snapshots.Lookup":  func() error { _, err := g.Snapshots.Lookup(ctx, "s1"); return err },
 		"Snapshots.Delete":  func() error { _, err := g.Snapshots.Delete(ctx, "s1", nil); return err },
-		"Snapshots.Unused":  func() error { return g.Snapshots.Unused(ctx, "s1") },
+		"Snapshots.Unused":  func() error { return g.Snapshots.CheckUnused(ctx, "s1") },
 		"Groups.Keys":       func() error { _, err := g.Groups.Keys(ctx); return err },
 		"Groups.Begin":      func() error { _, err := g.Groups.Begin(ctx, group("g1")); return err },
 		"Groups.Delete":     func() error { _, err := g.Groups.Delete(ctx, "g1", nil); return err },

@@ -117,9 +117,9 @@ func (s *Snapshots) toTrash(e *entry, r *volume.SnapshotRecord) (*Trashed, error
 	return t, e.finish(e.leftovers().discard)
 }
 
-// Unused returns ErrPrecondition where a volume is the snapshot itself, or it requires what this
+// CheckUnused returns ErrPrecondition where a volume is the snapshot itself, or it requires what this
 // program does not know, and ErrBusy where it is being copied.
-func (s *Snapshots) Unused(ctx context.Context, key string) (err error) {
+func (s *Snapshots) CheckUnused(ctx context.Context, key string) (err error) {
 	defer s.explain(&err, "look whether snapshot %s is used", key)
 	if err := ctx.Err(); err != nil {
 		return err

@@ -114,8 +114,8 @@ func TestUsedSnapshot(t *testing.T) {
 	ctx := t.Context()
 	g := newGround(t)
 	withSnapshot(g)
-	g.must(g.Snapshots.Unused(ctx, "s1"))
-	g.must(g.Snapshots.Unused(ctx, "none"))
+	g.must(g.Snapshots.CheckUnused(ctx, "s1"))
+	g.must(g.Snapshots.CheckUnused(ctx, "none"))
 	for _, key := range []string{"r1", "r2"} {
 		_, err := g.make(shallow(key, "s1"))
 		g.must(err)
@@ -123,7 +123,7 @@ func TestUsedSnapshot(t *testing.T) {
 	other := g.impatient() // a lease is of no importance here
 	_, err := other.Snapshots.Delete(ctx, "s1", nil)
 	g.refused("a snapshot that is used", err, volume.ErrPrecondition, "s1", "volume r1, volume r2", "shallow")
-	g.refused("the same", other.Snapshots.Unused(ctx, "s1"), volume.ErrPrecondition)
+	g.refused("the same", other.Snapshots.CheckUnused(ctx, "s1"), volume.ErrPrecondition)
 	for _, key := range []string{"r1", "r2"} {
 		for range 2 {
 			g.delete(key)
@@ -155,7 +155,7 @@ func TestHoldOfNobody(t *testing.T) {
 	for _, key := range []string{"gone", "v1"} {
 		g.put(holds+userHold+key+"."+volume.NewNonce(), "")
 	}
-	if err := g.Snapshots.Unused(ctx, "s1"); err != nil {
+	if err := g.Snapshots.CheckUnused(ctx, "s1"); err != nil {
 		t.Error(err)
 	}
 	r, err := g.make(shallow("odd", "s1"))
