@@ -109,7 +109,7 @@ func (s *Service) measureOne(ctx context.Context, sh *share.Share, f Filter, key
 	p.Entries.Add(u.Files + u.Dirs + m.Others.Load())
 	p.Bytes.Add(u.Bytes)
 	if err != nil {
-		return nil, sh.Explain("measure volume "+u.Handle, err)
+		return nil, sh.WrapError("measure volume "+u.Handle, err)
 	}
 	return u, nil
 }

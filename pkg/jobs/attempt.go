@@ -184,9 +184,9 @@ func (a *attempt) fill(ctx context.Context, tree *copytree.Copy) error {
 		err = volume.Errorf(volume.ErrPrecondition, "copy %s: %w: give the owner and the group names on the server, and on each node and the controller's, or give the file to who has one (docs/kerberos.md)", a.copy.Source.String(), err)
 	}
 	if e := (*copytree.SourceError)(nil); errors.As(err, &e) {
-		return a.from.Explain("copy "+a.copy.Source.String(), err)
+		return a.from.WrapError("copy "+a.copy.Source.String(), err)
 	}
-	return a.to.Explain("copy "+a.copy.Source.String()+" for "+a.copy.Target.String(), err)
+	return a.to.WrapError("copy "+a.copy.Source.String()+" for "+a.copy.Target.String(), err)
 }
 
 // suitable refuses a source that the volume cannot be made from.

@@ -181,7 +181,7 @@ func TestFaults(t *testing.T) {
 		w := s.watchIn(klog.NewContext(context.Background(), logger), func(w *Watcher) {
 			w.beat = func(s *share.Share, ctx context.Context) error {
 				if err := fails.Load(); err != nil {
-					return s.Explain("write .mooring/heartbeat", *err)
+					return s.WrapError("write .mooring/heartbeat", *err)
 				}
 				return s.Beat(ctx)
 			}
@@ -249,7 +249,7 @@ func TestBeatHangs(t *testing.T) {
 			w.beat = func(sh *share.Share, _ context.Context) error {
 				if tries.Add(1) == 1 {
 					<-release // whatever ctx says, as write(2) does
-					return sh.Explain("write", unix.ETIMEDOUT)
+					return sh.WrapError("write", unix.ETIMEDOUT)
 				}
 				return nil
 			}

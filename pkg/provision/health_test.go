@@ -136,7 +136,7 @@ func TestHealthOfDisk(t *testing.T) {
 		t.Errorf("not well are %q", all)
 	}
 	for errno, reason := range map[unix.Errno]volume.Reason{unix.EIO: volume.DiskFailing, unix.EROFS: volume.ReadOnlyServer} {
-		shares.err = o.share.Explain("open it", errno)
+		shares.err = o.share.WrapError("open it", errno)
 		want(volume.Condition{Severity: volume.Inaccessible, Reason: reason, Message: shares.err.Error()})
 	}
 }

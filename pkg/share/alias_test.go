@@ -20,12 +20,12 @@ func TestAliases(t *testing.T) {
 	team, err := root.Resolve("team")
 	g.must(err)
 	defer team.Close()
-	g.refused("Mooring's own", g.Explain("open it", notOwn(g.disk, g.disk.state, "MOORIN~1")), volume.ErrInvalid, "MOORIN~1", volume.StateDir)
+	g.refused("Mooring's own", g.WrapError("open it", notOwn(g.disk, g.disk.state, "MOORIN~1")), volume.ErrInvalid, "MOORIN~1", volume.StateDir)
 	g.must(notOwn(g.disk, team, "team"))
-	g.refused("a name that is not listed", g.Explain("open it", asListed(g.disk, root, team, "TEAM", "a/TEAM")), volume.ErrBusy, "a/TEAM", "try again") // one more spelling would open it
+	g.refused("a name that is not listed", g.WrapError("open it", asListed(g.disk, root, team, "TEAM", "a/TEAM")), volume.ErrBusy, "a/TEAM", "try again") // one more spelling would open it
 	g.must(asListed(g.disk, root, team, "team", "team"))
 	g.must(os.Rename(g.at("team"), g.at(".mooring/away")))
-	g.refused("a directory that was moved away meanwhile", g.Explain("open it", asListed(g.disk, root, team, "team", "a/team")), volume.ErrBusy, "a/team", "try again")
+	g.refused("a directory that was moved away meanwhile", g.WrapError("open it", asListed(g.disk, root, team, "team", "a/team")), volume.ErrBusy, "a/team", "try again")
 	g.must(os.Rename(g.at(".mooring/away"), g.at("team")))
 	d, err := openListed(g.disk, "team")
 	g.must(err)
@@ -50,7 +50,7 @@ func TestAliasOfParent(t *testing.T) {
 		g.must(err)
 		found, err = p.checked(root, found, as, false)
 		closeAll(found)
-		return g.Explain("open it", err)
+		return g.WrapError("open it", err)
 	}
 	g.refused("Mooring's own", open(volume.StateDir, "MOORIN~1"), volume.ErrInvalid, "MOORIN~1", volume.StateDir)
 	for range 2 {

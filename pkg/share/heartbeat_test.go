@@ -78,7 +78,7 @@ func TestFault(t *testing.T) {
 		unix.EIO: volume.DiskFailing, unix.EROFS: volume.ReadOnlyServer, unix.ENOSPC: volume.ShareFull, unix.EDQUOT: volume.ShareFull,
 		unix.EACCES: volume.AccessDenied, unix.EPERM: volume.AccessDenied, unix.EKEYEXPIRED: volume.AccessDenied, unix.ESTALE: "", unix.ETIMEDOUT: "", unix.EINVAL: "",
 	} {
-		err := g.Explain("try", fmt.Errorf("write: %w", errno))
+		err := g.WrapError("try", fmt.Errorf("write: %w", errno))
 		if got := Fault(err); got != want {
 			t.Errorf("of %v it says %q", err, got)
 		}

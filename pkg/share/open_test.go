@@ -156,7 +156,7 @@ func TestErrors(t *testing.T) {
 		unix.ENOENT: {volume.ErrBusy, "try again"}, unix.ESTALE: {volume.ErrBusy, "try again"}, // of one file, not of the share
 		unix.EMFILE: {nil, ""},
 	} {
-		err := g.Explain("do a thing", &os.PathError{Op: "open", Path: "x", Err: errno})
+		err := g.WrapError("do a thing", &os.PathError{Op: "open", Path: "x", Err: errno})
 		if volume.Kind(err) != c.kind || !errors.Is(err, errno) {
 			t.Errorf("%v is told as %v, of kind %v", errno, err, volume.Kind(err))
 		}
@@ -165,15 +165,15 @@ func TestErrors(t *testing.T) {
 				t.Errorf("%q is not in %v", part, err)
 			}
 		}
-		if again := g.Explain("do more", fmt.Errorf("outside: %w", err)); strings.Count(again.Error(), "share nas1") != 1 {
+		if again := g.WrapError("do more", fmt.Errorf("outside: %w", err)); strings.Count(again.Error(), "share nas1") != 1 {
 			t.Errorf("told twice: %v", again)
 		}
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), -time.Second)
 	defer cancel()
-	g.refused("a deadline", g.Explain("do it", fmt.Errorf("x: %w", ctx.Err())), volume.ErrTimeout)
-	g.refused("one that has a kind", g.Explain("do it", volume.Errorf(volume.ErrDamaged, "as it is")), volume.ErrDamaged, "): as it is")
-	if g.Explain("do it", nil) != nil || g.Lost() {
+	g.refused("a deadline", g.WrapError("do it", fmt.Errorf("x: %w", ctx.Err())), volume.ErrTimeout)
+	g.refused("one that has a kind", g.WrapError("do it", volume.Errorf(volume.ErrDamaged, "as it is")), volume.ErrDamaged, "): as it is")
+	if g.WrapError("do it", nil) != nil || g.Lost() {
 		t.Error("nothing is an error, or the share is lost")
 	}
 }

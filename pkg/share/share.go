@@ -250,8 +250,8 @@ func (s *Share) MarkLost() { s.lost.Store(true) }
 // Initialized reports whether the share has been laid out.
 func (s *Share) Initialized() bool { return s.Volumes.dir != beneath.None }
 
-// Explain gives an error of work on the share that was done elsewhere its kind and advice.
-func (s *Share) Explain(what string, err error) error {
+// WrapError gives an error of work on the share that was done elsewhere its kind and advice.
+func (s *Share) WrapError(what string, err error) error {
 	s.explain(&err, "%s", what)
 	return err
 }
