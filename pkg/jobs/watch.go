@@ -67,7 +67,7 @@ type Watcher struct {
 
 // NewWatcher returns a Watcher of the pool's shares.
 func NewWatcher(shares *pool.Pool) *Watcher {
-	w := &Watcher{pool: shares, seen: map[string]Seen{}, busy: map[string]bool{}, writing: map[string]bool{}, beat: (*share.Share).Beat}
+	w := &Watcher{pool: shares, seen: map[string]Seen{}, busy: map[string]bool{}, writing: map[string]bool{}, beat: (*share.Share).Heartbeat}
 	w.ask = w.see
 	return w
 }

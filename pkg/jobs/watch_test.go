@@ -183,7 +183,7 @@ func TestFaults(t *testing.T) {
 				if err := fails.Load(); err != nil {
 					return s.WrapError("write .mooring/heartbeat", *err)
 				}
-				return s.Beat(ctx)
+				return s.Heartbeat(ctx)
 			}
 		})
 		want := func(after time.Duration, state string, reason volume.Reason, logged string) {

@@ -23,7 +23,7 @@ func made(t *testing.T) *ground {
 	makeVolumes(g)
 	makeSnapshots(g)
 	makeTrash(g)
-	g.must(g.Beat(t.Context()))
+	g.must(g.Heartbeat(t.Context()))
 	for _, h := range halfDone() {
 		h.prepare(g)
 		h.begin(g)

@@ -16,12 +16,12 @@ const heartbeatFile = "heartbeat"
 // heartbeat is what is in it: always the same, so that of two who write it at once no half is wrong.
 const heartbeat = "Mooring rewrites this file now and then, to see whether the disk takes it. Nothing depends on it.\n"
 
-// Beat rewrites the heartbeat, and returns when the server says that it is on its disk. On a share
+// Heartbeat rewrites the heartbeat, and returns when the server says that it is on its disk. On a share
 // that has not been laid out, or is open for reading only, it does nothing. [Fault] says what an error means.
 //
 // A file system that an error of its disk has made read-only goes on answering who only asks: ext4,
 // since Linux 6.12, even who asks whether one could write.
-func (s *Share) Beat(ctx context.Context) (err error) {
+func (s *Share) Heartbeat(ctx context.Context) (err error) {
 	if !s.Initialized() || s.opt.ReadOnly {
 		return nil
 	}

@@ -22,7 +22,7 @@ func TestBeat(t *testing.T) {
 		if there != "" {
 			g.put(".mooring/heartbeat", there)
 		}
-		g.must(g.Beat(t.Context()))
+		g.must(g.Heartbeat(t.Context()))
 		if got := g.text(".mooring/heartbeat"); got != heartbeat {
 			t.Errorf("it is %q", got)
 		}
@@ -49,7 +49,7 @@ func TestNoBeat(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer s.Close()
-			if err := s.Beat(t.Context()); err != nil {
+			if err := s.Heartbeat(t.Context()); err != nil {
 				t.Error(err)
 			}
 			if _, err := os.Lstat(dir + "/.mooring/heartbeat"); !errors.Is(err, os.ErrNotExist) || s.Lost() {
@@ -63,12 +63,12 @@ func TestNoBeat(t *testing.T) {
 func TestBeatFails(t *testing.T) {
 	g := newGround(t)
 	g.must(os.Mkdir(g.at(".mooring/heartbeat"), 0o700))
-	if err := g.Beat(t.Context()); err == nil || !strings.Contains(err.Error(), "share nas1") || !strings.Contains(err.Error(), "write .mooring/heartbeat") {
+	if err := g.Heartbeat(t.Context()); err == nil || !strings.Contains(err.Error(), "share nas1") || !strings.Contains(err.Error(), "write .mooring/heartbeat") {
 		t.Errorf("the error is %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	g.refused("without time", g.Beat(ctx), volume.ErrTimeout)
+	g.refused("without time", g.Heartbeat(ctx), volume.ErrTimeout)
 }
 
 // TestFault names what errors say of a file system, as they come from a share.

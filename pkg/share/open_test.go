@@ -213,7 +213,7 @@ func TestSpaceAndCancelled(t *testing.T) {
 	before := g.picture()
 	for what, call := range map[string]func() error{
 		"Space":             func() error { _, err := g.Space(ctx); return err },
-		"Beat":              func() error { return g.Beat(ctx) },
+		"Beat":              func() error { return g.Heartbeat(ctx) },
 		"Keys":              func() error { _, err := g.Volumes.Keys(ctx); return err },
 		"Lookup":            func() error { _, err := g.Volumes.Lookup(ctx, "v1"); return err },
 		"Begin":             func() error { _, _, err := g.Volumes.Begin(ctx, record("v2", "v2")); return err },
