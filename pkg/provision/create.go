@@ -215,12 +215,12 @@ func (v *Volumes) finish(ctx context.Context, sh *share.Share, w volume.CreateRe
 	r := p.Record()
 	if r.Shallow {
 		if err := p.UseSnapshot(ctx); err != nil {
-			return nil, p.GiveUp(ctx, err)
+			return nil, p.Fail(ctx, err)
 		}
 		return commit(ctx, p)
 	}
 	if err := p.MakeDirectory(ctx); err != nil {
-		return nil, p.GiveUp(ctx, err)
+		return nil, p.Fail(ctx, err)
 	}
 	if r.Source == nil {
 		return commit(ctx, p)
@@ -233,7 +233,7 @@ func (v *Volumes) finish(ctx context.Context, sh *share.Share, w volume.CreateRe
 func commit(ctx context.Context, p *share.Pending) (*volume.Record, error) {
 	r, err := p.Commit(ctx)
 	if err != nil {
-		return nil, p.GiveUp(ctx, err)
+		return nil, p.Fail(ctx, err)
 	}
 	return r, nil
 }

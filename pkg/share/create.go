@@ -344,10 +344,10 @@ func (p *Pending) Commit(ctx context.Context) (r *volume.Record, err error) {
 	return &p.rec, nil
 }
 
-// GiveUp ends a creation that has failed with err, and returns the error to report. What the
+// Fail ends a creation that has failed with err, and returns the error to report. What the
 // server refuses for good is undone, so that nothing stays behind; anything else is left for
 // a retry, which undoes it first.
-func (p *Pending) GiveUp(ctx context.Context, err error) error {
+func (p *Pending) Fail(ctx context.Context, err error) error {
 	if !Transient(err) {
 		if undo := p.Abort(); undo != nil {
 			klog.FromContext(ctx).Error(undo, "What was begun of a volume stays for a retry to undo")

@@ -150,7 +150,7 @@ func TestGiveUp(t *testing.T) {
 	for _, kind := range append(volume.Kinds(), errors.New("of no kind")) {
 		p := g.begin(record("v1", "a"))
 		g.must(p.MakeDirectory(ctx))
-		if err := p.GiveUp(ctx, kind); !errors.Is(err, kind) {
+		if err := p.Fail(ctx, kind); !errors.Is(err, kind) {
 			t.Errorf("%v became %v", kind, err)
 		}
 		if stays := g.state("v1") == Making && g.has("a"); stays != Transient(kind) {

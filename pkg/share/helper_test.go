@@ -140,7 +140,7 @@ func (g *ground) make(r volume.Record) (*volume.Record, error) {
 		case p != nil:
 			made, err := g.fill(p)
 			if err != nil {
-				return nil, p.GiveUp(g.Context(), err)
+				return nil, p.Fail(g.Context(), err)
 			}
 			return made, nil
 		case found.State == Ready && source(found.Source) != source(r.Source):

@@ -51,7 +51,7 @@ func (v *Volumes) Restore(ctx context.Context, t Trashed, directory string) (r *
 		return done, err
 	}
 	if r, err = p.restore(ctx, from, was); err != nil {
-		return nil, p.GiveUp(ctx, err)
+		return nil, p.Fail(ctx, err)
 	}
 	return r, nil
 }
