@@ -198,7 +198,7 @@ func (s *Service) job(sh *share.Share, j share.Job) (*Job, error) {
 		return nil, err
 	}
 	row.State, row.Source, row.Maker = "copying", st.Copy.Source.String(), st.Maker
-	row.Alive = time.Now().Add(-max(st.Quiet, 0)).UTC()
+	row.Alive = time.Now().Add(-max(st.Idle, 0)).UTC()
 	if st.Over {
 		row.State = "waiting"
 	}

@@ -143,7 +143,7 @@ type Status struct {
 	Job
 	Copy  volume.Copy
 	Maker string
-	Quiet time.Duration // since it was last shown to go on, by the clock here
+	Idle  time.Duration // since it was last shown to go on, by the clock here
 	Over  bool
 }
 
