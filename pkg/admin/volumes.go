@@ -199,7 +199,7 @@ func (s *Service) job(sh *share.Share, j share.Job) (*Job, error) {
 	}
 	row.State, row.Source, row.Maker = "copying", st.Copy.Source.String(), st.Maker
 	row.Alive = time.Now().Add(-max(st.Idle, 0)).UTC()
-	if st.Over {
+	if st.Finished {
 		row.State = "waiting"
 	}
 	began, err := sh.Jobs.Changed(j.Target)

@@ -141,10 +141,10 @@ func copyOf(target volume.Object, on string, data []byte) (copy *volume.Copy, ma
 // Status says how a job is, for those who look.
 type Status struct {
 	Job
-	Copy  volume.Copy
-	Maker string
-	Idle  time.Duration // since it was last shown to go on, by the clock here
-	Over  bool
+	Copy     volume.Copy
+	Maker    string
+	Idle     time.Duration // since it was last shown to go on, by the clock here
+	Finished bool
 }
 
 // Status returns how a job stands; nil where it has ended.

@@ -308,7 +308,7 @@ func TestJobs(t *testing.T) {
 	}
 	for _, j := range jobs {
 		st, err := g.Jobs.Status(j)
-		if err != nil || st == nil || st.Target != j.Target || st.Copy.Target != j.Target || st.Maker != maker || st.Over || st.Idle > time.Minute {
+		if err != nil || st == nil || st.Target != j.Target || st.Copy.Target != j.Target || st.Maker != maker || st.Finished || st.Idle > time.Minute {
 			t.Errorf("%s is %+v, %v", j.Target, st, err)
 		}
 	}
