@@ -31,7 +31,7 @@ const (
 // Problem is something on a share that is not as it should be.
 type Problem struct {
 	Severity string
-	Where    string // a path beneath the share
+	Path     string // a path beneath the share
 	What     string
 	Remedy   string
 }
@@ -235,7 +235,7 @@ func (c *check) confirm(ctx context.Context) ([]Problem, error) {
 		return nil
 	})
 	slices.SortFunc(all, func(a, b Problem) int {
-		return strings.Compare(a.Where+"\x00"+a.What, b.Where+"\x00"+b.What)
+		return strings.Compare(a.Path+"\x00"+a.What, b.Path+"\x00"+b.What)
 	})
 	return all, err
 }

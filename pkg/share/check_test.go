@@ -34,7 +34,7 @@ func checked(g *ground, lease time.Duration, between func()) (all []string) {
 		if p.Remedy == "" {
 			g.Errorf("%sno remedy: %+v", g.label, p)
 		}
-		all = append(all, p.Severity+" "+strings.TrimPrefix(p.Where, ".mooring/")+": "+p.What)
+		all = append(all, p.Severity+" "+strings.TrimPrefix(p.Path, ".mooring/")+": "+p.What)
 	}
 	return all
 }
