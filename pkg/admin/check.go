@@ -27,7 +27,7 @@ func (s *Service) Check(ctx context.Context, f Filter, each func(Problem) error)
 	return onShares(ctx, s, f, each, func(ctx context.Context, sh *share.Share, emit emitter[Problem]) error {
 		name := sh.Definition().Name
 		return sh.Check(ctx, func(p share.Problem) error {
-			return emit(Problem{Share: name, Severity: p.Severity, Path: p.Path, What: p.What, Remedy: p.Remedy})
+			return emit(Problem{Share: name, Severity: p.Severity, Path: p.Path, What: p.Message, Remedy: p.Remedy})
 		})
 	})
 }

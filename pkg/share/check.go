@@ -32,7 +32,7 @@ const (
 type Problem struct {
 	Severity string
 	Path     string // a path beneath the share
-	What     string
+	Message  string
 	Remedy   string
 }
 
@@ -235,7 +235,7 @@ func (c *check) confirm(ctx context.Context) ([]Problem, error) {
 		return nil
 	})
 	slices.SortFunc(all, func(a, b Problem) int {
-		return strings.Compare(a.Path+"\x00"+a.What, b.Path+"\x00"+b.What)
+		return strings.Compare(a.Path+"\x00"+a.Message, b.Path+"\x00"+b.Message)
 	})
 	return all, err
 }

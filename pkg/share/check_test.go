@@ -34,7 +34,7 @@ func checked(g *ground, lease time.Duration, between func()) (all []string) {
 		if p.Remedy == "" {
 			g.Errorf("%sno remedy: %+v", g.label, p)
 		}
-		all = append(all, p.Severity+" "+strings.TrimPrefix(p.Path, ".mooring/")+": "+p.What)
+		all = append(all, p.Severity+" "+strings.TrimPrefix(p.Path, ".mooring/")+": "+p.Message)
 	}
 	return all
 }
@@ -206,7 +206,7 @@ func TestCheckFormat(t *testing.T) {
 	g.wrote(".mooring/format.json", "{")
 	var got []Problem
 	g.must(s.Check(t.Context(), func(p Problem) error { got = append(got, p); return nil }))
-	if len(got) != 1 || got[0].Severity != SeverityError || !strings.Contains(got[0].What, "cannot be believed") {
+	if len(got) != 1 || got[0].Severity != SeverityError || !strings.Contains(got[0].Message, "cannot be believed") {
 		t.Errorf("found is %+v", got)
 	}
 }

@@ -60,7 +60,7 @@ func foundNow(g *ground) (found []string) {
 	all, err := c.run(g.Context())
 	g.must(err)
 	for _, p := range all {
-		found = append(found, p.Severity+" "+p.Path+": "+p.What)
+		found = append(found, p.Severity+" "+p.Path+": "+p.Message)
 	}
 	return found
 }
