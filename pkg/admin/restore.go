@@ -41,8 +41,8 @@ func absent(sh *share.Share, ref string) error {
 // restorable finds the entry of a deleted volume; nil where that is not in the trash. Where the
 // tree has gone from the entry that is named, it may be in another again: bringing it back was
 // interrupted, and undone.
-func restorable(ctx context.Context, sh *share.Share, ref string) (*share.Trashed, error) {
-	e, err := find(ctx, sh, ref, func(e share.Trashed) bool { return wholeVolume(e) || inPlace(ctx, sh, e) })
+func restorable(ctx context.Context, sh *share.Share, ref string) (*share.TrashEntry, error) {
+	e, err := find(ctx, sh, ref, func(e share.TrashEntry) bool { return wholeVolume(e) || inPlace(ctx, sh, e) })
 	if err != nil || e != nil && stateOf(*e) != stateEmpty {
 		return e, err
 	}
@@ -55,16 +55,16 @@ func restorable(ctx context.Context, sh *share.Share, ref string) (*share.Trashe
 
 // inPlace reports whether the directory of an entry stays in its place. Whoever works on the entry
 // learns why that cannot be told.
-func inPlace(ctx context.Context, sh *share.Share, e share.Trashed) bool {
+func inPlace(ctx context.Context, sh *share.Share, e share.TrashEntry) bool {
 	in, err := sh.Trash.InPlace(ctx, e)
 	return err == nil && in
 }
 
-func wholeVolume(e share.Trashed) bool { return e.Whole() && e.Kind() == "volume" }
+func wholeVolume(e share.TrashEntry) bool { return e.Whole() && e.Kind() == "volume" }
 
 // putBack finds the entry that has the tree of another, which is named: its record says so. nil:
 // there is none.
-func putBack(ctx context.Context, sh *share.Share, name string) (*share.Trashed, error) {
+func putBack(ctx context.Context, sh *share.Share, name string) (*share.TrashEntry, error) {
 	n, ok := volume.ParseTrashName(name)
 	if !ok {
 		return nil, nil

@@ -31,7 +31,7 @@ type Deleted struct {
 	Deleted time.Time `json:"deleted,omitzero"`
 	Due     time.Time `json:"purgedAfter,omitzero"`
 
-	trashed share.Trashed
+	trashed share.TrashEntry
 }
 
 // Kept reports whether it is not purged, however long ago it was deleted: nobody can say whether
@@ -45,7 +45,7 @@ const (
 )
 
 // stateOf returns the state of an entry, as far as its names tell.
-func stateOf(e share.Trashed) string {
+func stateOf(e share.TrashEntry) string {
 	switch {
 	case e.Purging():
 		return "purging"
@@ -71,7 +71,7 @@ func (s *Service) trash(ctx context.Context, sh *share.Share, f Filter, emit emi
 	if err != nil {
 		return err
 	}
-	byName := make(map[string]share.Trashed, len(entries))
+	byName := make(map[string]share.TrashEntry, len(entries))
 	names := make([]string, 0, len(entries))
 	for _, e := range entries {
 		byName[e.Name] = e
@@ -88,7 +88,7 @@ func (s *Service) trash(ctx context.Context, sh *share.Share, f Filter, emit emi
 
 // deleted tells of an entry of the trash; nil where it has just gone. Of one whose record cannot
 // be read it tells what the names do, and returns the error as well.
-func deleted(ctx context.Context, sh *share.Share, e share.Trashed) (*Deleted, error) {
+func deleted(ctx context.Context, sh *share.Share, e share.TrashEntry) (*Deleted, error) {
 	name := sh.Definition().Name
 	d := &Deleted{
 		Entry: name + "/" + e.Name, Handle: name + "/" + e.Key, Kind: e.Kind(), State: stateOf(e),
@@ -132,12 +132,12 @@ func split(ref string) (share, name string) {
 
 // find looks a reference up on an open share: an entry of the trash, or a handle, of which
 // there has to be one.
-func find(ctx context.Context, sh *share.Share, name string, wanted func(share.Trashed) bool) (*share.Trashed, error) {
+func find(ctx context.Context, sh *share.Share, name string, wanted func(share.TrashEntry) bool) (*share.TrashEntry, error) {
 	entries, err := sh.Trash.List(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var found []share.Trashed
+	var found []share.TrashEntry
 	for _, e := range entries {
 		if e.Name == name {
 			return &e, nil
@@ -227,8 +227,8 @@ func (s *Service) Purge(ctx context.Context, f Filter, refs []string, each func(
 }
 
 // toPurge finds what is to be purged on a share.
-func (s *Service) toPurge(ctx context.Context, sh *share.Share, f Filter, chosen bool, names []string) ([]share.Trashed, error) {
-	var entries []share.Trashed
+func (s *Service) toPurge(ctx context.Context, sh *share.Share, f Filter, chosen bool, names []string) ([]share.TrashEntry, error) {
+	var entries []share.TrashEntry
 	if !chosen {
 		err := s.trash(ctx, sh, f, func(all ...Deleted) error {
 			for _, d := range all {
@@ -241,7 +241,7 @@ func (s *Service) toPurge(ctx context.Context, sh *share.Share, f Filter, chosen
 		return entries, err
 	}
 	for _, name := range names {
-		e, err := find(ctx, sh, name, func(share.Trashed) bool { return true })
+		e, err := find(ctx, sh, name, func(share.TrashEntry) bool { return true })
 		switch {
 		case err != nil:
 			return nil, err

@@ -82,7 +82,7 @@ type worker struct {
 
 // waiting is an entry of the trash that waits for its time.
 type waiting struct {
-	entry   share.Trashed
+	entry   share.TrashEntry
 	since   time.Time // when its time is over; zero: never, as its deletion is not finished
 	due     time.Time // when it is tried: later, where that has failed
 	backoff time.Duration
@@ -132,7 +132,7 @@ func (p *Purger) worker(name string) *worker {
 
 // Add tells of an entry that was just put into a share's trash: so that nobody has to look
 // there for it. It does not wait.
-func (p *Purger) Add(name string, e share.Trashed) {
+func (p *Purger) Add(name string, e share.TrashEntry) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	w := p.worker(name)

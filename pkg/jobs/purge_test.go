@@ -98,7 +98,7 @@ func (s *site) open(name string) *share.Share {
 }
 
 // trash makes a volume with a file in it and deletes it.
-func (s *site) trash(name, key string, retention *time.Duration) share.Trashed {
+func (s *site) trash(name, key string, retention *time.Duration) share.TrashEntry {
 	s.Helper()
 	ctx, sh := context.Background(), s.open(name)
 	p, _, err := sh.Volumes.Begin(ctx, volume.Record{Key: key, Name: key, Directory: key, OnDelete: volume.Delete, Retention: retention, Created: time.Now()})
@@ -122,7 +122,7 @@ func (s *site) trash(name, key string, retention *time.Duration) share.Trashed {
 }
 
 // now has an entry of the trash be deleted by the bubble's time.
-func (s *site) now(e share.Trashed, trash string) share.Trashed {
+func (s *site) now(e share.TrashEntry, trash string) share.TrashEntry {
 	s.Helper()
 	old := volume.TrashRecordName(e.Name, e.Deleted, e.Due)
 	keep := e.Due.Sub(e.Deleted)
@@ -135,7 +135,7 @@ func (s *site) now(e share.Trashed, trash string) share.Trashed {
 }
 
 // add tells of what trash has deleted on nas1.
-func (s *site) add(e share.Trashed) { s.purger.Add("nas1", e) }
+func (s *site) add(e share.TrashEntry) { s.purger.Add("nas1", e) }
 
 // left returns the keys of what is in the trash on disk, data and records.
 func (s *site) left(export string) string {

@@ -16,10 +16,10 @@ import (
 )
 
 // told is a Purger that notes what it is told, and of which share.
-type told map[string][]share.Trashed
+type told map[string][]share.TrashEntry
 
-func (p told) Add(name string, e share.Trashed) { p[name] = append(p[name], e) }
-func (p told) Look(string)                      {}
+func (p told) Add(name string, e share.TrashEntry) { p[name] = append(p[name], e) }
+func (p told) Look(string)                         {}
 
 // registered returns a Service on a share that keeps what is deleted for a day, and what its purger
 // is told.

@@ -60,7 +60,7 @@ func (o *one) Answers(context.Context, string) error {
 }
 
 // Add implements Purger.
-func (o *one) Add(string, share.Trashed) {}
+func (o *one) Add(string, share.TrashEntry) {}
 
 // Look implements Purger and jobs.Trashed.
 func (o *one) Look(string) {}

@@ -31,7 +31,7 @@ type Shares interface {
 
 // Purger is told what is new in a share's trash, or that something may be.
 type Purger interface {
-	Add(share string, e share.Trashed)
+	Add(share string, e share.TrashEntry)
 	Look(share string)
 }
 

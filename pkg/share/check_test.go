@@ -135,7 +135,7 @@ func TestCheckRecent(t *testing.T) {
 	g.must(err)
 	all, err := g.Trash.List(t.Context())
 	g.must(err)
-	back := all[slices.IndexFunc(all, func(t Trashed) bool { return t.Key == "v6" })]
+	back := all[slices.IndexFunc(all, func(t TrashEntry) bool { return t.Key == "v6" })]
 	restored := record("v6", "v6")
 	restored.Restored = &volume.Restored{Entry: back.Name, Deleted: back.Deleted, Due: back.Due}
 	p = g.begin(restored)

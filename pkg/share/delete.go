@@ -29,7 +29,7 @@ type deletion struct {
 	archived bool // under a name that is claimed, too
 }
 
-func (d *deletion) run(ctx context.Context) (*Trashed, error) {
+func (d *deletion) run(ctx context.Context) (*TrashEntry, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -42,7 +42,7 @@ func (d *deletion) run(ctx context.Context) (*Trashed, error) {
 	if err != nil {
 		return nil, d.overtaken(err)
 	}
-	var t *Trashed
+	var t *TrashEntry
 	switch {
 	case d.rec.Shallow, d.rec.OnDelete == volume.Retain:
 	case d.rec.OnDelete == volume.Archive:
@@ -186,7 +186,7 @@ func (d *deletion) checkClaim() error {
 
 // toTrash moves the directory and then its record into the trash. A volume whose directory had
 // vanished leaves nothing there.
-func (d *deletion) toTrash(at time.Time) (*Trashed, error) {
+func (d *deletion) toTrash(at time.Time) (*TrashEntry, error) {
 	id := d.id()
 	if d.rec.State == Deleting { // a retry: what is in its place by now may be somebody else's
 		there, err := d.trash.has(id)

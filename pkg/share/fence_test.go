@@ -325,7 +325,7 @@ func TestLateTidy(t *testing.T) {
 // TestRestoreAndPurge stops each of the two at each of its steps for the other. A volume is
 // brought back whole, or not at all.
 func TestRestoreAndPurge(t *testing.T) {
-	var e Trashed
+	var e TrashEntry
 	prepare := func(g, _ *ground) {
 		e = g.deleted("v1", "a")
 		g.must(os.Rename(g.at(".mooring/trash/"+e.Name+"/data"), g.at("other")))

@@ -52,7 +52,7 @@ func (h half) begin(g *ground) {
 const inPurge = "in the purge"
 
 // trashedAs finds what is in the trash of a volume: what is whole, if anything is.
-func trashedAs(g *ground, key string) (found Trashed) {
+func trashedAs(g *ground, key string) (found TrashEntry) {
 	g.Helper()
 	all, err := g.Trash.List(g.Context())
 	g.must(err)

@@ -323,7 +323,7 @@ func TestFixtureTrash(t *testing.T) {
 	})
 }
 
-func (t Trashed) purge(g *ground) error { return g.Trash.Purge(t, g.remove) }
+func (t TrashEntry) purge(g *ground) error { return g.Trash.Purge(t, g.remove) }
 
 // fixtureLeaves are the directories, of those that the fixture has, that nobody deletes: users'.
 var fixtureLeaves = []string{

@@ -174,7 +174,7 @@ func (g *Groups) member(r *Group, m volume.Member) error {
 // Delete deletes a group and its snapshots, if all of them can be. One that does not exist is
 // deleted. check may refuse the group as it is; nil: it does not. It returns the snapshots'
 // entries in the trash.
-func (g *Groups) Delete(ctx context.Context, key string, check func(*Group) error) (trashed []Trashed, err error) {
+func (g *Groups) Delete(ctx context.Context, key string, check func(*Group) error) (trashed []TrashEntry, err error) {
 	defer g.explain(&err, "delete the snapshot group %s", key)
 	if err := g.present(ctx); err != nil {
 		return nil, err
@@ -233,7 +233,7 @@ func (g *Groups) markDeleted(ctx context.Context, e *entry, r *Group) error {
 }
 
 // remove deletes the snapshots of a marked group, and the group.
-func (g *Groups) remove(ctx context.Context, e *entry, r *Group) (trashed []Trashed, err error) {
+func (g *Groups) remove(ctx context.Context, e *entry, r *Group) (trashed []TrashEntry, err error) {
 	for _, m := range r.Members {
 		t, err := g.snapshots.Delete(ctx, volume.KeyFor(m.Snapshot), func(s *volume.SnapshotRecord) error {
 			if s.GroupNonce != r.Nonce {

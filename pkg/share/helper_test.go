@@ -272,7 +272,7 @@ func (g *ground) together(key string) (*Group, error) {
 }
 
 // delete deletes a volume.
-func (g *ground) delete(key string) *Trashed {
+func (g *ground) delete(key string) *TrashEntry {
 	g.Helper()
 	t, err := g.Volumes.Delete(g.Context(), key)
 	g.must(err)
@@ -280,7 +280,7 @@ func (g *ground) delete(key string) *Trashed {
 }
 
 // deleted makes a volume with a file in it, deletes it, and returns its entry in the trash.
-func (g *ground) deleted(key, directory string) Trashed {
+func (g *ground) deleted(key, directory string) TrashEntry {
 	g.Helper()
 	g.create(key, directory)
 	g.put(directory+"/data", "of "+key)

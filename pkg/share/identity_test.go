@@ -55,7 +55,7 @@ func changes(t *testing.T, s *Share) map[string]error {
 	_, all["Volumes.Delete"] = s.Volumes.Delete(ctx, "v1")
 	_, all["Volumes.Update"] = s.Volumes.Update(ctx, "v1", nil)
 	_, _, all["Volumes.Begin"] = s.Volumes.Begin(ctx, record("v1", "v1"))
-	_, all["Volumes.Restore"] = s.Volumes.Restore(ctx, Trashed{}, "")
+	_, all["Volumes.Restore"] = s.Volumes.Restore(ctx, TrashEntry{}, "")
 	_, all["Snapshots.Delete"] = s.Snapshots.Delete(ctx, "s1", nil)
 	_, _, all["Snapshots.Begin"] = s.Snapshots.Begin(ctx, volume.SnapshotRecord{Key: "s1"})
 	_, all["Groups.Delete"] = s.Groups.Delete(ctx, "g1", nil)

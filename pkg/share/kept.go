@@ -63,7 +63,7 @@ func (d *deletion) forbidden(err error) bool {
 // keep leaves the directory, which could not be taken away, in its place, and promises when it is
 // purged there. cause is the error. The entry and the claim stay, too: the name is the volume's for
 // as long as its directory is there.
-func (d *deletion) keep(at time.Time, cause error) (*Trashed, error) {
+func (d *deletion) keep(at time.Time, cause error) (*TrashEntry, error) {
 	if !d.forbidden(cause) {
 		return nil, cause
 	}
@@ -102,7 +102,7 @@ func (t *Trash) promise(e *entry, name string) error {
 }
 
 // promised returns the entry of the trash that a record there promises; nil where there is none.
-func (t *Trash) promised(id string) (*Trashed, error) {
+func (t *Trash) promised(id string) (*TrashEntry, error) {
 	if err := t.dir.Refresh(); err != nil {
 		return nil, err
 	}
@@ -111,7 +111,7 @@ func (t *Trash) promised(id string) (*Trashed, error) {
 		return nil, err
 	}
 	n, _ := volume.ParseTrashName(names[0])
-	return &Trashed{
+	return &TrashEntry{
 		Name: id, Key: n.Key, Deleted: n.Deleted, Due: n.Due,
 		nonce: n.Nonce, kind: n.Kind, recorded: true,
 	}, nil
@@ -119,7 +119,7 @@ func (t *Trash) promised(id string) (*Trashed, error) {
 
 // Kept returns the entry of the trash of a volume that is being deleted and whose directory stays
 // in its place until it is purged; nil where the volume is none such.
-func (t *Trash) Kept(ctx context.Context, r *StoredRecord) (kept *Trashed, err error) {
+func (t *Trash) Kept(ctx context.Context, r *StoredRecord) (kept *TrashEntry, err error) {
 	defer t.explain(&err, "look whether the directory of volume %s is kept", r.Key)
 	if err := ctx.Err(); err != nil || r.State != Deleting {
 		return nil, err
@@ -129,7 +129,7 @@ func (t *Trash) Kept(ctx context.Context, r *StoredRecord) (kept *Trashed, err e
 
 // InPlace reports whether what an entry of the trash is of still is in its place: its directory
 // could not be moved into the trash.
-func (t *Trash) InPlace(ctx context.Context, e Trashed) (in bool, err error) {
+func (t *Trash) InPlace(ctx context.Context, e TrashEntry) (in bool, err error) {
 	defer t.explain(&err, "look where volume %s is", e.Key)
 	if err := ctx.Err(); err != nil || e.data || !e.recorded || e.kind != volume.TrashVolume {
 		return false, err
@@ -145,7 +145,7 @@ func (t *Trash) InPlace(ctx context.Context, e Trashed) (in bool, err error) {
 
 // fetch moves a volume that is kept in its place into the trash, from where it can be brought
 // back, if the server lets us by now. Anything else is returned as it is.
-func (v *Volumes) fetch(ctx context.Context, t Trashed) (Trashed, error) {
+func (v *Volumes) fetch(ctx context.Context, t TrashEntry) (TrashEntry, error) {
 	if kept, err := v.trash.InPlace(ctx, t); err != nil || !kept || t.purging {
 		return t, err
 	}
@@ -163,7 +163,7 @@ func (v *Volumes) fetch(ctx context.Context, t Trashed) (Trashed, error) {
 
 // follow moves the record into the trash, after the tree. It may have a name there already: the
 // directory was kept in its place, and could be taken away after all.
-func (d *deletion) follow(at time.Time) (*Trashed, error) {
+func (d *deletion) follow(at time.Time) (*TrashEntry, error) {
 	if d.rec.State == Deleting { // not where this process has just marked it
 		kept, err := d.trash.promised(d.id())
 		if err != nil {

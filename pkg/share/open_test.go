@@ -222,7 +222,7 @@ func TestSpaceAndCancelled(t *testing.T) {
 		"Commit":            func() error { _, err := p.Commit(ctx); return err },
 		"Update":            func() error { _, err := g.Volumes.Update(ctx, "v1", nil); return err },
 		"Delete":            func() error { _, err := g.Volumes.Delete(ctx, "v1"); return err },
-		"Restore":           func() error { _, err := g.Volumes.Restore(ctx, Trashed{}, ""); return err },
+		"Restore":           func() error { _, err := g.Volumes.Restore(ctx, TrashEntry{}, ""); return err },
 		"Restored":          func() error { _, err := g.Volumes.Restored(ctx, "v1"); return err },
 		"Exists":            func() error { _, err := g.Directories.Exists(ctx, "v1"); return err },
 		"Owner":             func() error { _, err := g.Directories.Owner(ctx, "v1"); return err },

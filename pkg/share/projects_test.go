@@ -77,7 +77,7 @@ func newProjects(t *testing.T, lay func(t *testing.T, dir string)) *ground {
 }
 
 // makeKept makes a volume with data in it whose directory cannot be moved, and deletes it.
-func makeKept(g *ground, key, directory string) *Trashed {
+func makeKept(g *ground, key, directory string) *TrashEntry {
 	g.Helper()
 	g.create(key, directory)
 	g.put(directory+"/data", "of "+key)

@@ -11,7 +11,7 @@ import (
 // name to remove there, or "." for all that is in it, and the record goes last. The tree is renamed first, from the name that
 // Restore renames too: one of them wins. What has no record, or one that cannot be read, is
 // not purged: nobody can say whether it may.
-func (t *Trash) Purge(e Trashed, remove func(dir int, name string) error) (err error) {
+func (t *Trash) Purge(e TrashEntry, remove func(dir int, name string) error) (err error) {
 	defer t.explain(&err, "purge %s from the trash", e.Name)
 	inPlace, err := t.purgeable(e, remove)
 	if err != nil {
@@ -59,7 +59,7 @@ func (t *Trash) removeRecord(name string) error {
 // purgeTree removes the tree of an entry. It is renamed first, so that nobody brings it back. ENOENT:
 // another purger was first, or it was brought back. There are two trees where one that was to be
 // purged in its place could be moved into the trash after all: the second is next.
-func (t *Trash) purgeTree(e Trashed, remove func(dir int, name string) error) error {
+func (t *Trash) purgeTree(e TrashEntry, remove func(dir int, name string) error) error {
 	if e.kind == volume.TrashLeftover {
 		t.step("purge")
 		return remove(int(t.dir), e.Name)
@@ -88,7 +88,7 @@ func (t *Trash) purgeTree(e Trashed, remove func(dir int, name string) error) er
 
 // purgeable refuses to purge what may still be needed, and releases a claim that was left. inPlace:
 // it was purged where it was.
-func (t *Trash) purgeable(e Trashed, remove func(dir int, name string) error) (inPlace bool, err error) {
+func (t *Trash) purgeable(e TrashEntry, remove func(dir int, name string) error) (inPlace bool, err error) {
 	if e.kind == volume.TrashLeftover || e.purging && !e.recorded {
 		return false, nil
 	}

@@ -20,7 +20,7 @@ import (
 //	put it in its place               entry/stage          -> <directory>
 //	remove the old record from the trash
 //	commit                            entry/placing.json   -> entry/record.json
-func (v *Volumes) Restore(ctx context.Context, t Trashed, directory string) (r *volume.Record, err error) {
+func (v *Volumes) Restore(ctx context.Context, t TrashEntry, directory string) (r *volume.Record, err error) {
 	defer v.explain(&err, "bring volume %s back", t.Key)
 	if err := v.present(ctx); err != nil {
 		return nil, err

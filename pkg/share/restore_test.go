@@ -75,7 +75,7 @@ func TestRestoreMeanwhile(t *testing.T) {
 		g.refused("a volume that is deleted meanwhile", err, volume.ErrBusy, "undone by another")
 		all, err := g.Trash.List(ctx)
 		// What it was there before has no tree any more, and goes when it is due.
-		all = slices.DeleteFunc(all, func(t Trashed) bool { return t.Name == e.Name && !t.Whole() })
+		all = slices.DeleteFunc(all, func(t TrashEntry) bool { return t.Name == e.Name && !t.Whole() })
 		if err != nil || len(all) != 1 || !all[0].Whole() || !all[0].Due.Equal(e.Due) || !all[0].Deleted.Equal(e.Deleted) || all[0].Name == e.Name {
 			t.Errorf("in the trash is %+v (%v), and was %+v", all, err, e)
 		}
@@ -136,14 +136,14 @@ func TestRestorable(t *testing.T) {
 	half, purging := e, e
 	half.recorded, purging.purging = false, true
 	for what, c := range map[string]struct {
-		e    Trashed
+		e    TrashEntry
 		kind error
 		say  string
 	}{
 		"half a deletion":  {half, volume.ErrPrecondition, "no record yet"},
 		"half a purge":     {purging, volume.ErrNotFound, "is just being purged"},
-		"a snapshot":       {Trashed{Name: "s", Key: "s", kind: volume.TrashSnapshot, data: true}, volume.ErrPrecondition, "is a snapshot"},
-		"a copy's remains": {Trashed{Name: "s", Key: "s", kind: volume.TrashLeftover, data: true}, volume.ErrPrecondition, "never was a volume"},
+		"a snapshot":       {TrashEntry{Name: "s", Key: "s", kind: volume.TrashSnapshot, data: true}, volume.ErrPrecondition, "is a snapshot"},
+		"a copy's remains": {TrashEntry{Name: "s", Key: "s", kind: volume.TrashLeftover, data: true}, volume.ErrPrecondition, "never was a volume"},
 	} {
 		_, err := g.Volumes.Restore(t.Context(), c.e, "")
 		g.refused(what, err, c.kind, c.say)

@@ -15,7 +15,7 @@ import (
 // whole is undone, if its maker is gone. It returns the entry in the trash; nil where there is
 // none. ErrBusy: it is being made or restored. ErrPrecondition: a volume is the snapshot itself.
 // where: the record has to be as that says; nil: any.
-func (s *Snapshots) Delete(ctx context.Context, key string, where func(*volume.SnapshotRecord) error) (t *Trashed, err error) {
+func (s *Snapshots) Delete(ctx context.Context, key string, where func(*volume.SnapshotRecord) error) (t *TrashEntry, err error) {
 	defer s.explain(&err, "delete snapshot %s", key)
 	if err := s.present(ctx); err != nil {
 		return nil, err
@@ -47,7 +47,7 @@ func (s *Snapshots) Delete(ctx context.Context, key string, where func(*volume.S
 	return nil, busy("snapshot %s is made and deleted again and again", key)
 }
 
-func (s *Snapshots) delete(e *entry, r *volume.SnapshotRecord, where func(*volume.SnapshotRecord) error) (t *Trashed, again bool, err error) {
+func (s *Snapshots) delete(e *entry, r *volume.SnapshotRecord, where func(*volume.SnapshotRecord) error) (t *TrashEntry, again bool, err error) {
 	if where != nil {
 		if err := where(r); err != nil {
 			return nil, false, err
@@ -101,7 +101,7 @@ func (s *Snapshots) finishDeletion(e *entry, r stored) error {
 
 // toTrash moves the tree and then the record of a marked snapshot into the trash, and removes
 // the entry.
-func (s *Snapshots) toTrash(e *entry, r *volume.SnapshotRecord) (*Trashed, error) {
+func (s *Snapshots) toTrash(e *entry, r *volume.SnapshotRecord) (*TrashEntry, error) {
 	at, err := e.deletedAt()
 	if err != nil {
 		return nil, ignore(err, unix.ESTALE)

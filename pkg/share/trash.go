@@ -23,8 +23,8 @@ type Trash struct {
 	volumes *Volumes
 }
 
-// Trashed is an entry of the trash.
-type Trashed struct {
+// TrashEntry is an entry of the trash.
+type TrashEntry struct {
 	Name string // that identifies it
 	Key  string // of the volume or snapshot that it was
 	// Deleted and Due are when it was deleted, and from when on it may be purged, by the
@@ -38,7 +38,7 @@ type Trashed struct {
 }
 
 // Kind says what an entry of the trash was: "volume", "snapshot", or "leftover" of a copy or a pod.
-func (t Trashed) Kind() string {
+func (t TrashEntry) Kind() string {
 	switch t.kind {
 	case volume.TrashLeftover:
 		return "leftover"
@@ -49,22 +49,22 @@ func (t Trashed) Kind() string {
 }
 
 // Whole reports whether the entry is a volume, or a snapshot, with all that it had.
-func (t Trashed) Whole() bool { return t.data && t.recorded && !t.purging }
+func (t TrashEntry) Whole() bool { return t.data && t.recorded && !t.purging }
 
 // Purging reports whether a purger has begun with it.
-func (t Trashed) Purging() bool { return t.purging }
+func (t TrashEntry) Purging() bool { return t.purging }
 
 // Recorded reports whether the record has followed the tree into the trash. Where it has not,
 // the deletion was interrupted: the entry waits for its retry, and is not purged.
-func (t Trashed) Recorded() bool { return t.recorded || t.kind == volume.TrashLeftover || t.purging }
+func (t TrashEntry) Recorded() bool { return t.recorded || t.kind == volume.TrashLeftover || t.purging }
 
 // List lists the trash, the oldest first.
-func (t *Trash) List(ctx context.Context) (entries []Trashed, err error) {
+func (t *Trash) List(ctx context.Context) (entries []TrashEntry, err error) {
 	defer t.explain(&err, "list the trash")
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	found := map[string]*Trashed{}
+	found := map[string]*TrashEntry{}
 	err = t.list(t.dir, func(name string) error {
 		n, ok := volume.ParseTrashName(name)
 		if !ok {
@@ -72,7 +72,7 @@ func (t *Trash) List(ctx context.Context) (entries []Trashed, err error) {
 		}
 		e := found[n.ID]
 		if e == nil {
-			e = &Trashed{Name: n.ID, Key: n.Key, nonce: n.Nonce, kind: n.Kind}
+			e = &TrashEntry{Name: n.ID, Key: n.Key, nonce: n.Nonce, kind: n.Kind}
 			found[n.ID] = e
 		}
 		e.add(n)
@@ -84,14 +84,14 @@ func (t *Trash) List(ctx context.Context) (entries []Trashed, err error) {
 	for _, e := range found {
 		entries = append(entries, *e)
 	}
-	slices.SortFunc(entries, func(a, b Trashed) int {
+	slices.SortFunc(entries, func(a, b TrashEntry) int {
 		return cmp.Or(a.Deleted.Compare(b.Deleted), cmp.Compare(a.Name, b.Name))
 	})
 	return entries, nil
 }
 
 // add adds what one name in the trash says of an entry. Of two records the later date counts.
-func (t *Trashed) add(n volume.TrashName) {
+func (t *TrashEntry) add(n volume.TrashName) {
 	if !n.Record {
 		t.data = true
 		t.purging = t.purging || n.Purging
@@ -137,7 +137,7 @@ func (t *Trash) moveIn(e *entry, name, id string) (moved bool, err error) {
 }
 
 // moveRecord moves a marked record after its tree. It returns the entry of the trash.
-func (t *Trash) moveRecord(e *entry, from, id string, deleted time.Time, keep time.Duration) (*Trashed, error) {
+func (t *Trash) moveRecord(e *entry, from, id string, deleted time.Time, keep time.Duration) (*TrashEntry, error) {
 	n, _ := volume.ParseTrashName(id)
 	deleted, due := trashTimes(deleted, keep)
 	e.step("move the record into the trash")
@@ -147,7 +147,7 @@ func (t *Trash) moveRecord(e *entry, from, id string, deleted time.Time, keep ti
 	if err := ignore(err, unix.ENOENT, unix.ESTALE); err != nil {
 		return nil, err
 	}
-	return &Trashed{
+	return &TrashEntry{
 		Name: id, Key: n.Key, Deleted: deleted, Due: due,
 		nonce: n.Nonce, kind: n.Kind, data: true, recorded: true,
 	}, nil
@@ -155,12 +155,12 @@ func (t *Trash) moveRecord(e *entry, from, id string, deleted time.Time, keep ti
 
 // Record reads the record of an entry, a volume's or a snapshot's, of which only one is
 // returned. Both are nil where there is none.
-func (t *Trash) Record(e Trashed) (v *volume.Record, s *volume.SnapshotRecord, err error) {
+func (t *Trash) Record(e TrashEntry) (v *volume.Record, s *volume.SnapshotRecord, err error) {
 	defer t.explain(&err, "read the record of %s in the trash", e.Name)
 	return t.record(e)
 }
 
-func (t *Trash) record(e Trashed) (*volume.Record, *volume.SnapshotRecord, error) {
+func (t *Trash) record(e TrashEntry) (*volume.Record, *volume.SnapshotRecord, error) {
 	data, err := t.readRecord(e)
 	if err != nil || data == nil {
 		return nil, nil, err
@@ -174,7 +174,7 @@ func (t *Trash) record(e Trashed) (*volume.Record, *volume.SnapshotRecord, error
 }
 
 // inTrash tells where a record is that cannot be read.
-func inTrash(e Trashed, err error) error {
+func inTrash(e TrashEntry, err error) error {
 	if volume.Kind(err) != volume.ErrDamaged {
 		return err
 	}
@@ -182,7 +182,7 @@ func inTrash(e Trashed, err error) error {
 }
 
 // readRecord reads the record of an entry; nil where there is none.
-func (t *Trash) readRecord(e Trashed) ([]byte, error) {
+func (t *Trash) readRecord(e TrashEntry) ([]byte, error) {
 	if !e.Due.IsZero() {
 		data, _, err := t.dir.Read(volume.TrashRecordName(e.Name, e.Deleted, e.Due), maxRecord)
 		if err == nil || !missing(err) && !is(err, unix.EISDIR) {
@@ -226,7 +226,7 @@ func (t *Trash) records(id string) ([]string, error) {
 }
 
 // restorable reads the record of an entry that is a whole volume.
-func (t *Trash) restorable(e Trashed) (*volume.Record, error) {
+func (t *Trash) restorable(e TrashEntry) (*volume.Record, error) {
 	switch {
 	case e.kind == volume.TrashSnapshot:
 		return nil, volume.Errorf(volume.ErrPrecondition, "%s is a snapshot, and only volumes can be brought back", e.Name)

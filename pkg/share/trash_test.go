@@ -20,7 +20,7 @@ func TestTrash(t *testing.T) {
 	g := newGround(t)
 	short := time.Minute
 	kept := map[string]time.Duration{"plain": nas1.TrashRetention, "short": short, "damaged": nas1.TrashRetention}
-	deleted := map[string]Trashed{}
+	deleted := map[string]TrashEntry{}
 	for key, keep := range kept {
 		r := record(key, key)
 		if key == "short" {
@@ -94,7 +94,7 @@ func TestPurgeOrder(t *testing.T) {
 	if err != nil || len(all) != 1 || !all[0].Purging() || all[0].Whole() || !all[0].Recorded() {
 		t.Errorf("the trash is %+v, %v", all, err)
 	}
-	for _, e := range []Trashed{e, all[0], all[0], e} {
+	for _, e := range []TrashEntry{e, all[0], all[0], e} {
 		g.must(g.Trash.Purge(e, g.remove))
 	}
 	if len(g.names(".mooring/trash")) != 0 {

@@ -113,7 +113,7 @@ func (v *Volumes) Update(ctx context.Context, key string, change func(*volume.Re
 // stays, or is renamed. One that does not exist is deleted. What is being created is undone,
 // if its maker is gone: else it is ErrBusy. A retry of an interrupted deletion finishes it. It
 // returns the entry in the trash; nil where there is none.
-func (v *Volumes) Delete(ctx context.Context, key string) (t *Trashed, err error) {
+func (v *Volumes) Delete(ctx context.Context, key string) (t *TrashEntry, err error) {
 	defer v.explain(&err, "delete volume %s", key)
 	if err := v.present(ctx); err != nil {
 		return nil, err
@@ -130,7 +130,7 @@ func (v *Volumes) Delete(ctx context.Context, key string) (t *Trashed, err error
 
 // delete deletes the incarnation of a key whose nonce is which; "": any, which is then told. One
 // that came after it is another, and stays: there was an instant at which there was none.
-func (v *Volumes) delete(ctx context.Context, key string, which *string) (t *Trashed, again bool, err error) {
+func (v *Volumes) delete(ctx context.Context, key string, which *string) (t *TrashEntry, again bool, err error) {
 	e, s, err := v.read(key)
 	if is(err, unix.ENOENT) {
 		return nil, false, nil
