@@ -60,7 +60,7 @@ func inPlace(ctx context.Context, sh *share.Share, e share.TrashEntry) bool {
 	return err == nil && in
 }
 
-func wholeVolume(e share.TrashEntry) bool { return e.Whole() && e.Kind() == "volume" }
+func wholeVolume(e share.TrashEntry) bool { return e.Complete() && e.Kind() == "volume" }
 
 // putBack finds the entry that has the tree of another, which is named: its record says so. nil:
 // there is none.

@@ -53,7 +53,7 @@ func stateOf(e share.TrashEntry) string {
 		return "leftover"
 	case !e.Recorded():
 		return stateUnfinished
-	case e.Whole():
+	case e.Complete():
 		return "whole"
 	}
 	return stateEmpty

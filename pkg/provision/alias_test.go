@@ -63,7 +63,7 @@ func TestDeleteByExport(t *testing.T) {
 		t.Fatalf("the purger is told %v", purger)
 	}
 	for _, e := range purger["nas1"] {
-		if kept := e.Due.Sub(e.Deleted); kept < 24*time.Hour || !e.Whole() {
+		if kept := e.Due.Sub(e.Deleted); kept < 24*time.Hour || !e.Complete() {
 			t.Errorf("%s is kept for %v", e.Name, kept)
 		}
 	}

@@ -57,7 +57,7 @@ func trashedAs(g *ground, key string) (found TrashEntry) {
 	all, err := g.Trash.List(g.Context())
 	g.must(err)
 	for _, e := range all {
-		if e.Key == key && !found.Whole() {
+		if e.Key == key && !found.Complete() {
 			found = e
 		}
 	}

@@ -176,7 +176,7 @@ func changeAll(g *ground) map[string]error {
 			continue
 		}
 		all["to purge "+e.Name] = e.purge(g)
-		if e.Whole() && e.kind == volume.TrashVolume {
+		if e.Complete() && e.kind == volume.TrashVolume {
 			all["to bring back "+e.Name] = second(g.Volumes.Restore(ctx, e, ""))
 		}
 	}

@@ -194,7 +194,7 @@ func runAgain(g *ground, h half) {
 		g.Errorf("%s%s, stopped before %q, is in state %d again, not %d", g.label, h.key, h.at, state, h.ends)
 	}
 	kind, _, _ := strings.Cut(h.key, "-")
-	if e := trashedAs(g, h.key); kind == "unrestore" && (!e.Whole() || contentOf(g, ".mooring/trash/"+e.Name) != "data of "+h.key) {
+	if e := trashedAs(g, h.key); kind == "unrestore" && (!e.Complete() || contentOf(g, ".mooring/trash/"+e.Name) != "data of "+h.key) {
 		g.Errorf("%s%s, stopped before %q, is in the trash as %+v", g.label, h.key, h.at, e)
 	}
 	if h.of != volume.OfVolume || h.ends != Ready {
@@ -312,7 +312,7 @@ func TestFixtureTrash(t *testing.T) {
 		if g.has("in-place") {
 			t.Error("its directory is still there")
 		}
-		if !kept.Whole() || kept.Due.Sub(kept.Deleted) != dateless {
+		if !kept.Complete() || kept.Due.Sub(kept.Deleted) != dateless {
 			t.Errorf("what is kept is %+v", kept)
 		}
 		r, err := g.Volumes.Restore(ctx, kept, "")

@@ -28,7 +28,7 @@ func TestInline(t *testing.T) {
 		t.Error("the directory stays")
 	}
 	all, err := g.Trash.List(t.Context())
-	if err != nil || len(all) != 1 || all[0].Kind() != "leftover" || all[0].Key != "csi-1" || all[0].Whole() || !all[0].Due.IsZero() {
+	if err != nil || len(all) != 1 || all[0].Kind() != "leftover" || all[0].Key != "csi-1" || all[0].Complete() || !all[0].Due.IsZero() {
 		t.Errorf("in the trash are %+v, %v", all, err)
 	}
 	g.must(g.purge())

@@ -101,7 +101,7 @@ func TestKeptMoved(t *testing.T) {
 	g.must(os.Chmod(g.at("a"), 0o755|os.ModeSetgid))
 	g.def.TrashRetention = time.Minute
 	moved := g.delete("v1")
-	if moved == nil || !moved.Whole() || moved.Due != kept.Due || g.has("a") || g.state("v1") != -1 {
+	if moved == nil || !moved.Complete() || moved.Due != kept.Due || g.has("a") || g.state("v1") != -1 {
 		t.Errorf("it is in the trash as %+v, and was promised %+v", moved, kept)
 	}
 	if left := clearShare(g); left != nil {
@@ -271,7 +271,7 @@ func TestRestoreElsewhere(t *testing.T) {
 	all, err := g.Trash.List(t.Context())
 	g.must(err)
 	for _, e := range all {
-		if e.Whole() {
+		if e.Complete() {
 			_, err := g.Volumes.Restore(t.Context(), e, "a")
 			g.must(err)
 		}

@@ -52,7 +52,7 @@ func TestSealed(t *testing.T) {
 	g.delete("v1")
 	g.must(second(g.Snapshots.Delete(t.Context(), "s1", nil)))
 	entries, err := g.Trash.List(t.Context())
-	if err != nil || len(entries) != 2 || !entries[0].Whole() || !entries[1].Whole() {
+	if err != nil || len(entries) != 2 || !entries[0].Complete() || !entries[1].Complete() {
 		t.Errorf("in the trash are %+v, %v", entries, err)
 	}
 	if left := append(g.names(".mooring/volumes"), g.names(".mooring/snapshots")...); len(left) != 0 {

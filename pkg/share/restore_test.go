@@ -75,8 +75,8 @@ func TestRestoreMeanwhile(t *testing.T) {
 		g.refused("a volume that is deleted meanwhile", err, volume.ErrBusy, "undone by another")
 		all, err := g.Trash.List(ctx)
 		// What it was there before has no tree any more, and goes when it is due.
-		all = slices.DeleteFunc(all, func(t TrashEntry) bool { return t.Name == e.Name && !t.Whole() })
-		if err != nil || len(all) != 1 || !all[0].Whole() || !all[0].Due.Equal(e.Due) || !all[0].Deleted.Equal(e.Deleted) || all[0].Name == e.Name {
+		all = slices.DeleteFunc(all, func(t TrashEntry) bool { return t.Name == e.Name && !t.Complete() })
+		if err != nil || len(all) != 1 || !all[0].Complete() || !all[0].Due.Equal(e.Due) || !all[0].Deleted.Equal(e.Deleted) || all[0].Name == e.Name {
 			t.Errorf("in the trash is %+v (%v), and was %+v", all, err, e)
 		}
 		if g.has("a/b") || g.state("v1") >= Making {
@@ -150,7 +150,7 @@ func TestRestorable(t *testing.T) {
 	}
 	_, err := g.Volumes.Restore(t.Context(), e, "../b")
 	g.refused("outside the share", err, volume.ErrInvalid, `".."`)
-	if !e.Whole() || g.text(".mooring/trash/"+e.Name+"/data") != "of v1" || g.state("v1") >= Making {
+	if !e.Complete() || g.text(".mooring/trash/"+e.Name+"/data") != "of v1" || g.state("v1") >= Making {
 		t.Error("a refusal has changed something")
 	}
 }

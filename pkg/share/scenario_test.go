@@ -153,7 +153,7 @@ func (a *actor) restore(key string) (*volume.Record, error) {
 		return nil, err
 	}
 	for _, t := range all {
-		if t.Key == key && t.Whole() && t.kind == volume.TrashVolume {
+		if t.Key == key && t.Complete() && t.kind == volume.TrashVolume {
 			return a.Volumes.Restore(a.Context(), t, "")
 		}
 	}

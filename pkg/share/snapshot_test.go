@@ -89,7 +89,7 @@ func TestTrashSnapshot(t *testing.T) {
 	_, err := g.Snapshots.Delete(t.Context(), "s1", func(*volume.SnapshotRecord) error { return wrong })
 	g.refused("what its caller refuses", err, volume.ErrPrecondition)
 	e, err := g.Snapshots.Delete(t.Context(), "s1", nil)
-	if err != nil || e.Due.Sub(e.Deleted) != nas1.TrashRetention || e.Key != "s1" || e.Kind() != "snapshot" || !e.Whole() {
+	if err != nil || e.Due.Sub(e.Deleted) != nas1.TrashRetention || e.Key != "s1" || e.Kind() != "snapshot" || !e.Complete() {
 		t.Fatalf("in the trash is %+v, %v", e, err)
 	}
 	_, err = g.Snapshots.Lookup(t.Context(), "s1")

@@ -48,8 +48,8 @@ func (t TrashEntry) Kind() string {
 	return string(volume.OfVolume)
 }
 
-// Whole reports whether the entry is a volume, or a snapshot, with all that it had.
-func (t TrashEntry) Whole() bool { return t.data && t.recorded && !t.purging }
+// Complete reports whether the entry is a volume, or a snapshot, with all that it had.
+func (t TrashEntry) Complete() bool { return t.data && t.recorded && !t.purging }
 
 // Purging reports whether a purger has begun with it.
 func (t TrashEntry) Purging() bool { return t.purging }

@@ -30,7 +30,7 @@ func TestTrash(t *testing.T) {
 		g.must(err)
 		g.put(key+"/data", "of "+key)
 		e := g.delete(key)
-		if e == nil || e.Key != key || e.Due.Sub(e.Deleted) != keep || !e.Whole() || e.Kind() != "volume" || time.Since(e.Deleted).Abs() > time.Minute {
+		if e == nil || e.Key != key || e.Due.Sub(e.Deleted) != keep || !e.Complete() || e.Kind() != "volume" || time.Since(e.Deleted).Abs() > time.Minute {
 			t.Fatalf("%s is in the trash as %+v", key, e)
 		}
 		deleted[key] = *e
@@ -50,12 +50,12 @@ func TestTrash(t *testing.T) {
 	for _, e := range all {
 		switch e.Key {
 		case "copy":
-			if e.Kind() != "leftover" || !e.Recorded() || e.Whole() || !e.Due.IsZero() {
+			if e.Kind() != "leftover" || !e.Recorded() || e.Complete() || !e.Due.IsZero() {
 				t.Errorf("the remains of a copy are %+v", e)
 			}
 			g.must(g.Trash.Purge(e, g.remove))
 		case "half":
-			if e.Recorded() || e.Whole() {
+			if e.Recorded() || e.Complete() {
 				t.Errorf("half a deletion is %+v", e)
 			}
 			g.refused("its purge", g.Trash.Purge(e, g.remove), volume.ErrPrecondition, half)
@@ -91,7 +91,7 @@ func TestPurgeOrder(t *testing.T) {
 		t.Errorf("a purge that failed: %v", err)
 	}
 	all, err := g.Trash.List(t.Context())
-	if err != nil || len(all) != 1 || !all[0].Purging() || all[0].Whole() || !all[0].Recorded() {
+	if err != nil || len(all) != 1 || !all[0].Purging() || all[0].Complete() || !all[0].Recorded() {
 		t.Errorf("the trash is %+v, %v", all, err)
 	}
 	for _, e := range []TrashEntry{e, all[0], all[0], e} {
