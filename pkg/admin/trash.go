@@ -51,7 +51,7 @@ func stateOf(e share.TrashEntry) string {
 		return "purging"
 	case e.Kind() == "leftover":
 		return "leftover"
-	case !e.Recorded():
+	case !e.HasRecord():
 		return stateUnfinished
 	case e.Complete():
 		return "whole"
@@ -247,7 +247,7 @@ func (s *Service) toPurge(ctx context.Context, sh *share.Share, f Filter, chosen
 			return nil, err
 		case e == nil:
 			s.report(absent(sh, fmt.Sprintf("%s/%s", sh.Definition().Name, name)))
-		case !e.Recorded():
+		case !e.HasRecord():
 			s.report(volume.Errorf(volume.ErrPrecondition, "%s/%s is not purged: its deletion was interrupted, and goes on when the PersistentVolume's is tried again", sh.Definition().Name, e.Name))
 		default:
 			entries = append(entries, *e)

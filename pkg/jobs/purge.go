@@ -180,7 +180,7 @@ func (p *Purger) serverNow(w *worker) time.Time { return p.clock().Add(w.ahead) 
 func (w *worker) now(at time.Time) Trash {
 	status := w.status
 	for _, e := range w.waits {
-		if !e.entry.Recorded() {
+		if !e.entry.HasRecord() {
 			status.Unfinished++
 			continue
 		}
@@ -325,7 +325,7 @@ func (p *Purger) next(w *worker) time.Duration {
 	defer p.mu.Unlock()
 	wait := scanInterval
 	for _, e := range w.waits {
-		if e.entry.Recorded() {
+		if e.entry.HasRecord() {
 			wait = min(wait, e.due.Sub(p.serverNow(w)))
 		}
 	}
@@ -338,7 +338,7 @@ func (p *Purger) due(w *worker) []*waiting {
 	defer p.mu.Unlock()
 	var due []*waiting
 	for _, e := range w.waits {
-		if e.entry.Recorded() && !e.due.After(p.serverNow(w)) {
+		if e.entry.HasRecord() && !e.due.After(p.serverNow(w)) {
 			due = append(due, e)
 		}
 	}

@@ -154,7 +154,7 @@ func TestNextExtras(t *testing.T) {
 	trash, err := g.Trash.List(ctx)
 	g.must(err)
 	for _, e := range trash {
-		if e.Recorded() {
+		if e.HasRecord() {
 			g.must(e.purge(g))
 		}
 	}

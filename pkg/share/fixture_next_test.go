@@ -172,7 +172,7 @@ func changeAll(g *ground) map[string]error {
 	trash, err := g.Trash.List(ctx)
 	g.must(err)
 	for _, e := range trash {
-		if !e.Recorded() || e.kind == volume.TrashLeftover {
+		if !e.HasRecord() || e.kind == volume.TrashLeftover {
 			continue
 		}
 		all["to purge "+e.Name] = e.purge(g)

@@ -281,20 +281,20 @@ func TestFixtureTrash(t *testing.T) {
 		for _, e := range all {
 			kind := e.Kind()
 			switch {
-			case !e.Recorded():
+			case !e.HasRecord():
 				kind = "?"
 			case !e.data:
 				kind = "-"
 			}
 			got = append(got, kind+" "+e.Key)
-			if e.Recorded() && e.Due != e.Deleted && time.Until(e.Due) < dateless/2 {
+			if e.HasRecord() && e.Due != e.Deleted && time.Until(e.Due) < dateless/2 {
 				t.Errorf("%s is due at %v: the test would fail from then on", e.Key, e.Due)
 			}
 		}
 		sameLists(g, "the trash", got, slices.Clone(fixtureTrash))
 		now := time.Now()
 		for _, e := range all {
-			if e.Recorded() && !e.Due.After(now) {
+			if e.HasRecord() && !e.Due.After(now) {
 				g.must(e.purge(g))
 			}
 		}

@@ -166,7 +166,7 @@ func (a *actor) clean() error {
 	return a.until(func() error {
 		all, err := a.Trash.List(a.Context())
 		for _, t := range all {
-			if t.Recorded() {
+			if t.HasRecord() {
 				err = errors.Join(err, a.Trash.Purge(t, a.remove))
 			}
 		}

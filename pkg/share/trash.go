@@ -54,9 +54,11 @@ func (t TrashEntry) Complete() bool { return t.data && t.recorded && !t.purging 
 // Purging reports whether a purger has begun with it.
 func (t TrashEntry) Purging() bool { return t.purging }
 
-// Recorded reports whether the record has followed the tree into the trash. Where it has not,
+// HasRecord reports whether the record has followed the tree into the trash. Where it has not,
 // the deletion was interrupted: the entry waits for its retry, and is not purged.
-func (t TrashEntry) Recorded() bool { return t.recorded || t.kind == volume.TrashLeftover || t.purging }
+func (t TrashEntry) HasRecord() bool {
+	return t.recorded || t.kind == volume.TrashLeftover || t.purging
+}
 
 // List lists the trash, the oldest first.
 func (t *Trash) List(ctx context.Context) (entries []TrashEntry, err error) {

@@ -50,12 +50,12 @@ func TestTrash(t *testing.T) {
 	for _, e := range all {
 		switch e.Key {
 		case "copy":
-			if e.Kind() != "leftover" || !e.Recorded() || e.Complete() || !e.Due.IsZero() {
+			if e.Kind() != "leftover" || !e.HasRecord() || e.Complete() || !e.Due.IsZero() {
 				t.Errorf("the remains of a copy are %+v", e)
 			}
 			g.must(g.Trash.Purge(e, g.remove))
 		case "half":
-			if e.Recorded() || e.Complete() {
+			if e.HasRecord() || e.Complete() {
 				t.Errorf("half a deletion is %+v", e)
 			}
 			g.refused("its purge", g.Trash.Purge(e, g.remove), volume.ErrPrecondition, half)
@@ -91,7 +91,7 @@ func TestPurgeOrder(t *testing.T) {
 		t.Errorf("a purge that failed: %v", err)
 	}
 	all, err := g.Trash.List(t.Context())
-	if err != nil || len(all) != 1 || !all[0].Purging() || all[0].Complete() || !all[0].Recorded() {
+	if err != nil || len(all) != 1 || !all[0].Purging() || all[0].Complete() || !all[0].HasRecord() {
 		t.Errorf("the trash is %+v, %v", all, err)
 	}
 	for _, e := range []TrashEntry{e, all[0], all[0], e} {
