@@ -28,7 +28,7 @@ type attempt struct {
 	running *running
 
 	to, from *share.Share
-	copying  *share.Copy
+	copying  *share.CopyJob
 }
 
 // run makes the copy. Whatever it ends with, nothing is half there: the target is whole, or
@@ -120,7 +120,7 @@ func (a *attempt) volume(ctx context.Context) (err error) {
 		if err := a.fill(ctx, tree); err != nil {
 			return a.end(ctx, p, err)
 		}
-		var again *share.Copy
+		var again *share.CopyJob
 		if a.running.volume, again, err = p.CommitCopy(ctx); err != nil {
 			return a.end(ctx, p, err)
 		}

@@ -22,25 +22,25 @@ type copying struct {
 	placed   bool // what is copied is the copy, into the volume's directory
 }
 
-// Copy is a copy that is being made, of a volume or a snapshot.
-type Copy struct {
+// CopyJob is a copy that is being made, of a volume or a snapshot.
+type CopyJob struct {
 	c   *copying
 	job volume.Copy
 }
 
 // Volume returns the record of the volume that is copied, nil where that is a snapshot.
-func (c *Copy) Volume() *volume.Record { return c.c.volume }
+func (c *CopyJob) Volume() *volume.Record { return c.c.volume }
 
 // Snapshot returns the record of the snapshot that is copied, nil where that is a volume.
-func (c *Copy) Snapshot() *volume.SnapshotRecord { return c.c.snapshot }
+func (c *CopyJob) Snapshot() *volume.SnapshotRecord { return c.c.snapshot }
 
 // Trees returns the descriptors of the source's directory and of the empty one that is to
 // become its copy. They are good until the creation ends.
-func (c *Copy) Trees() (source, target int) { return int(c.c.source), int(c.c.into) }
+func (c *CopyJob) Trees() (source, target int) { return int(c.c.source), int(c.c.into) }
 
 // Renew shows other controllers that this one is at it, and has to be called several times
 // within the share's Lease. ErrBusy: another has undone the creation, and the copy has to stop.
-func (c *Copy) Renew() (err error) {
+func (c *CopyJob) Renew() (err error) {
 	t := c.c.target
 	defer t.explain(&err, "renew the creation of %s", c.job.Target)
 	if c.c.placed {
@@ -172,7 +172,7 @@ func (c *copying) stage(in beneath.Dir, name string) error {
 
 // BeginCopy begins to fill the volume, whose directory is made and empty, from the source that
 // its record names, which is on from. ErrNotFound: there is no such source.
-func (p *Pending) BeginCopy(ctx context.Context, from *Share) (c *Copy, err error) {
+func (p *Pending) BeginCopy(ctx context.Context, from *Share) (c *CopyJob, err error) {
 	job := volume.Copy{Target: volume.Object{Kind: volume.OfVolume, Key: p.rec.Key}, Source: *p.rec.Source}
 	defer p.v.explain(&err, "begin to copy %s", job.Source.String())
 	if err := ctx.Err(); err != nil {
@@ -194,7 +194,7 @@ func (p *Pending) BeginCopy(ctx context.Context, from *Share) (c *Copy, err erro
 	if err := p.copy.stage(stage, treeName); err != nil {
 		return nil, err
 	}
-	return &Copy{p.copy, job}, nil
+	return &CopyJob{p.copy, job}, nil
 }
 
 // note puts the copy into the index, from which it is begun again where this process dies.
@@ -206,7 +206,7 @@ func (p *Pending) note(job volume.Copy) error {
 // CommitCopy puts the whole copy in the place of the volume's empty directory and makes the
 // volume exist. Where a project forbids that it returns a second copy to be made, after which it is
 // called again: of the first, into the volume's directory itself.
-func (p *Pending) CommitCopy(ctx context.Context) (r *volume.Record, again *Copy, err error) {
+func (p *Pending) CommitCopy(ctx context.Context) (r *volume.Record, again *CopyJob, err error) {
 	defer p.v.explain(&err, "put the copy in its place as volume %s", p.rec.Key)
 	if err := ctx.Err(); err != nil {
 		return nil, nil, err

@@ -188,7 +188,7 @@ func (g *ground) fill(p *Pending) (*volume.Record, error) {
 }
 
 // copy copies all that it has to: the file "data", whose copy is called "copy".
-func (g *ground) copy(c *Copy) error {
+func (g *ground) copy(c *CopyJob) error {
 	from, to := c.Trees()
 	g.step("copy")
 	name := "data"

@@ -17,7 +17,7 @@ const copyName = "copy"
 // the volume's directory, which has the project of its parent. The stage is renamed first, by which
 // the creator and an undo exclude each other: a record that is "placing", with nothing in the
 // stage, says that what is in the volume's place is to be undone as a whole.
-func (p *Pending) copyInPlace(cause error) (*Copy, error) {
+func (p *Pending) copyInPlace(cause error) (*CopyJob, error) {
 	parent, name := volume.SplitDirectory(p.rec.Directory)
 	at, err := p.v.root.Resolve(parent)
 	if err != nil {
@@ -57,7 +57,7 @@ func (p *Pending) copyInPlace(cause error) (*Copy, error) {
 	// That went into the entry, which proves that the directory found before it is the volume's.
 	p.copy.placed = true
 	_ = p.e.dir.Rmdir(stageName)
-	return &Copy{p.copy, volume.Copy{Target: volume.Object{Kind: volume.OfVolume, Key: p.rec.Key}, Source: *p.rec.Source}}, nil
+	return &CopyJob{p.copy, volume.Copy{Target: volume.Object{Kind: volume.OfVolume, Key: p.rec.Key}, Source: *p.rec.Source}}, nil
 }
 
 // commitInPlace makes a volume exist whose directory was filled in its place.

@@ -12,7 +12,7 @@ import (
 )
 
 // copied copies what a creation that has begun with that has to.
-func (g *ground) copied(c *Copy, err error) *Copy {
+func (g *ground) copied(c *CopyJob, err error) *CopyJob {
 	g.Helper()
 	g.must(err)
 	g.must(g.copy(c))
@@ -20,7 +20,7 @@ func (g *ground) copied(c *Copy, err error) *Copy {
 }
 
 // beginSnapshot begins one, up to the copy.
-func beginSnapshot(g *ground, key, of string) (*PendingSnapshot, *Copy) {
+func beginSnapshot(g *ground, key, of string) (*PendingSnapshot, *CopyJob) {
 	g.Helper()
 	p, found, err := g.Snapshots.Begin(g.Context(), volume.SnapshotRecord{Key: key, Name: key, Volume: of})
 	if err != nil || found != nil {

@@ -210,7 +210,7 @@ func (s *Snapshots) rollback(e *entry, r *volume.SnapshotRecord) error {
 }
 
 // BeginCopy begins to copy a volume, which is on the same share.
-func (p *PendingSnapshot) BeginCopy(ctx context.Context, on *Share) (c *Copy, err error) {
+func (p *PendingSnapshot) BeginCopy(ctx context.Context, on *Share) (c *CopyJob, err error) {
 	job := volume.Copy{
 		Target: volume.Object{Kind: volume.OfSnapshot, Key: p.rec.Key},
 		Source: volume.Source{Object: volume.Object{Kind: volume.OfVolume, Key: p.rec.Volume}, Share: p.s.def.Name},
@@ -231,7 +231,7 @@ func (p *PendingSnapshot) BeginCopy(ctx context.Context, on *Share) (c *Copy, er
 		return nil, err
 	}
 	p.rec.Capacity = p.copy.volume.Capacity
-	return &Copy{p.copy, job}, nil
+	return &CopyJob{p.copy, job}, nil
 }
 
 // Commit writes down what the copy was like and makes the snapshot exist. size is in bytes;
