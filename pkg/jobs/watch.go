@@ -270,7 +270,7 @@ func beats(s *share.Share) bool {
 
 // failed notes what an error says of the share's file system.
 func (s Seen) failed(err error) Seen {
-	if reason := share.Fault(err); reason != "" {
+	if reason := share.FaultReason(err); reason != "" {
 		s.Fault, s.Beat = volume.Condition{Severity: volume.Degraded, Reason: reason, Message: err.Error()}, time.Now()
 	}
 	return s

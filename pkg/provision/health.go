@@ -62,7 +62,7 @@ func (w *Health) Volume(ctx context.Context, h volume.Handle) ([]volume.Conditio
 
 // absent says what it is for a volume that its share cannot be opened.
 func (w *Health) absent(name string, err error) ([]volume.Condition, error) {
-	if reason := share.Fault(err); reason != "" {
+	if reason := share.FaultReason(err); reason != "" {
 		return []volume.Condition{{Severity: volume.Inaccessible, Reason: reason, Message: err.Error()}}, nil
 	}
 	switch volume.Kind(err) {
@@ -114,7 +114,7 @@ func (w *Health) List(ctx context.Context, p volume.Page) ([]volume.Health, stri
 		},
 		read: func(ctx context.Context, sh *share.Share, name, key string) (*volume.Health, error) {
 			conditions, err := volumeHealth(ctx, sh, key)
-			if share.Fault(err) == volume.DiskFailing { // where its record is, or its directory
+			if share.FaultReason(err) == volume.DiskFailing { // where its record is, or its directory
 				conditions, err = w.absent(name, err)
 			}
 			if fault := w.fault(name); fault.Reason != "" && err == nil {

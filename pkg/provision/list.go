@@ -120,7 +120,7 @@ func (l *lister[T]) list(ctx context.Context, a *access, from string, room int) 
 	}
 	defer release()
 	keys, err := l.keys(sh, ctx)
-	if share.Fault(err) == volume.DiskFailing {
+	if share.FaultReason(err) == volume.DiskFailing {
 		return l.listAbsent(err, from, room)
 	}
 	if err != nil {

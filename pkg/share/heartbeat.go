@@ -17,7 +17,7 @@ const heartbeatFile = "heartbeat"
 const heartbeat = "Mooring rewrites this file now and then, to see whether the disk takes it. Nothing depends on it.\n"
 
 // Heartbeat rewrites the heartbeat, and returns when the server says that it is on its disk. On a share
-// that has not been laid out, or is open for reading only, it does nothing. [Fault] says what an error means.
+// that has not been laid out, or is open for reading only, it does nothing. [FaultReason] says what an error means.
 //
 // A file system that an error of its disk has made read-only goes on answering who only asks: ext4,
 // since Linux 6.12, even who asks whether one could write.
@@ -37,9 +37,9 @@ func (s *Share) Heartbeat(ctx context.Context) (err error) {
 	return f.Close()
 }
 
-// Fault names what an error says of the share's file system: that it fails, that nobody may write
+// FaultReason names what an error says of the share's file system: that it fails, that nobody may write
 // there, or that it is full; "" where it says nothing of it.
-func Fault(err error) volume.Reason {
+func FaultReason(err error) volume.Reason {
 	switch {
 	case is(err, unix.EIO):
 		return volume.DiskFailing

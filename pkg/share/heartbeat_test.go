@@ -79,11 +79,11 @@ func TestFault(t *testing.T) {
 		unix.EACCES: volume.AccessDenied, unix.EPERM: volume.AccessDenied, unix.EKEYEXPIRED: volume.AccessDenied, unix.ESTALE: "", unix.ETIMEDOUT: "", unix.EINVAL: "",
 	} {
 		err := g.WrapError("try", fmt.Errorf("write: %w", errno))
-		if got := Fault(err); got != want {
+		if got := FaultReason(err); got != want {
 			t.Errorf("of %v it says %q", err, got)
 		}
 	}
-	if got := Fault(nil); got != "" {
+	if got := FaultReason(nil); got != "" {
 		t.Errorf("of no error it says %q", got)
 	}
 }
