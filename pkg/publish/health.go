@@ -85,7 +85,7 @@ func (h *Health) ask(ctx context.Context, e mount.Entry) []volume.Condition {
 	case errors.Is(err, unix.ESTALE):
 		return []volume.Condition{{Severity: volume.Inaccessible, Reason: volume.StaleFileHandle,
 			Message: fmt.Sprintf("%s was exported anew, or its directory made anew, or its file system has failed (dmesg on the server): the pod has a stale mount: restart it when the server is well, and it gets a new one", e.Source)}}
-	case share.Refused(err):
+	case share.IsRefused(err):
 		return []volume.Condition{{Severity: volume.Inaccessible, Reason: volume.AccessDenied,
 			Message: fmt.Sprintf("%s: %s", e.Source, volume.AccessDeniedReason(e.Super))}}
 	}
@@ -225,7 +225,7 @@ func (h *Health) Usage(ctx context.Context, id, path string) (volume.Space, erro
 		return volume.Space{}, notMounted
 	}
 	space, err := h.probes.Usage(ctx, probeOf(e))
-	if share.Refused(err) {
+	if share.IsRefused(err) {
 		err = volume.Errorf(volume.ErrRefused, "%w: %s", err, volume.AccessDeniedReason(e.Super))
 	}
 	return space, err

@@ -171,7 +171,7 @@ func (d *disk) gone() bool { return is(d.state.Refresh(), unix.ESTALE) }
 
 // refused reports whether the server does not even tell us what the share's own directory is, as it
 // does to everybody whom it believes.
-func (d *disk) refused() bool { return Refused(d.state.Refresh()) }
+func (d *disk) refused() bool { return IsRefused(d.state.Refresh()) }
 
 // shareError is an error that names its share already.
 type shareError struct{ error }

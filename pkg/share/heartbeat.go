@@ -47,12 +47,12 @@ func FaultReason(err error) volume.Reason {
 		return volume.ReadOnlyServer
 	case is(err, unix.ENOSPC, unix.EDQUOT):
 		return volume.ShareFull
-	case Refused(err):
+	case IsRefused(err):
 		return volume.AccessDenied
 	}
 	return ""
 }
 
-// Refused reports whether an error says that the server does not let this machine do what was asked for: by
+// IsRefused reports whether an error says that the server does not let this machine do what was asked for: by
 // its export, the owner and mode of a file, or because a Kerberos ticket has ended.
-func Refused(err error) bool { return is(err, unix.EACCES, unix.EPERM, unix.EKEYEXPIRED) }
+func IsRefused(err error) bool { return is(err, unix.EACCES, unix.EPERM, unix.EKEYEXPIRED) }
