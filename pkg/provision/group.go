@@ -137,7 +137,7 @@ func (g *Groups) make(ctx context.Context, sh *share.Share, on string, r *share.
 	if err == nil {
 		err = sh.Groups.Commit(ctx, r)
 	}
-	if err == nil || share.Transient(err) {
+	if err == nil || share.IsTransient(err) {
 		return err // the next try goes on
 	}
 	if undo := g.remove(ctx, sh, r.Key, unfinished); undo != nil {

@@ -348,7 +348,7 @@ func (p *Pending) Commit(ctx context.Context) (r *volume.Record, err error) {
 // server refuses for good is undone, so that nothing stays behind; anything else is left for
 // a retry, which undoes it first.
 func (p *Pending) Fail(ctx context.Context, err error) error {
-	if !Transient(err) {
+	if !IsTransient(err) {
 		if undo := p.Abort(); undo != nil {
 			klog.FromContext(ctx).Error(undo, "What was begun of a volume stays for a retry to undo")
 		}

@@ -153,13 +153,13 @@ func TestGiveUp(t *testing.T) {
 		if err := p.Fail(ctx, kind); !errors.Is(err, kind) {
 			t.Errorf("%v became %v", kind, err)
 		}
-		if stays := g.state("v1") == Making && g.has("a"); stays != Transient(kind) {
+		if stays := g.state("v1") == Making && g.has("a"); stays != IsTransient(kind) {
 			t.Errorf("after %v it stays: %v", kind, stays)
 		}
 		g.next().delete("v1")
 	}
 	for err, want := range map[error]bool{volume.ErrBusy: true, volume.ErrTimeout: true, volume.ErrUnavailable: true, volume.ErrFull: false, volume.ErrPrecondition: false} {
-		if Transient(err) != want {
+		if IsTransient(err) != want {
 			t.Errorf("%v is passing: %v", err, !want)
 		}
 	}

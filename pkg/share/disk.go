@@ -214,10 +214,10 @@ func (d *disk) explain(err *error, format string, args ...any) {
 	*err = shareError{volume.Errorf(kind, "share %s: %s: %w%s", d.def, what, *err, advice)}
 }
 
-// Transient reports whether an error may not be there at the next try: the server or the
+// IsTransient reports whether an error may not be there at the next try: the server or the
 // network failed, time was up, another process was at it, or the cause is not known. What was
 // begun is then left for a retry.
-func Transient(err error) bool {
+func IsTransient(err error) bool {
 	switch volume.Kind(err) {
 	case volume.ErrUnavailable, volume.ErrTimeout, volume.ErrBusy, nil:
 		return true

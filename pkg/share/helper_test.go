@@ -237,7 +237,7 @@ func (g *ground) snap(key, of string, group *Group) (*volume.SnapshotRecord, err
 			return made, nil
 		}
 	}
-	if !Transient(err) {
+	if !IsTransient(err) {
 		_ = p.Abort()
 	}
 	p.Close()
