@@ -54,12 +54,12 @@ type Copy struct {
 // list that says more than its mode.
 func (c *Copy) Plain() bool { return !c.marked.Load() }
 
-// Tree copies what is in the directory source into the empty directory target, which nobody
+// Run copies what is in the directory source into the empty directory target, which nobody
 // else uses, and gives that the source's owner, mode, times and attributes in the end. Both
 // are open descriptors. The first failure ends it. Whatever others do in the source meanwhile,
 // nothing outside it is read: what is gone when it is its turn is counted, and what has become
 // something else is copied as that. Another file system inside is an error (EXDEV).
-func (c *Copy) Tree(ctx context.Context, source, target int) error {
+func (c *Copy) Run(ctx context.Context, source, target int) error {
 	if c.Methods == nil {
 		c.Methods = &Methods{}
 	}

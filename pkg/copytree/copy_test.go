@@ -36,7 +36,7 @@ func copyInto(t *testing.T, ctx context.Context, source, target string, c *Copy)
 	to, err := os.Open(target)
 	must(t, err)
 	defer to.Close()
-	return c.Tree(ctx, int(from.Fd()), int(to.Fd()))
+	return c.Run(ctx, int(from.Fd()), int(to.Fd()))
 }
 
 // describe tells all there is to tell of a tree, by the paths in it. Times are of before

@@ -174,7 +174,7 @@ func (a *attempt) fill(ctx context.Context, tree *copytree.Copy) error {
 		a.renew(ctx, cancel)
 	}()
 	source, target := a.copying.Trees()
-	err := tree.Tree(ctx, source, target)
+	err := tree.Run(ctx, source, target)
 	if lost := context.Cause(ctx); lost != nil && errors.Is(lost, volume.ErrBusy) {
 		err = lost
 	}
