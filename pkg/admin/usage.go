@@ -104,7 +104,7 @@ func (s *Service) measureOne(ctx context.Context, sh *share.Share, f Filter, key
 	}
 	defer d.Close()
 	m := copytree.Measurement{Workers: workersPerMeasure}
-	err = m.Tree(ctx, int(d.Fd()))
+	err = m.Run(ctx, int(d.Fd()))
 	u.Files, u.Dirs, u.Bytes, u.Allocated = m.Files.Load(), m.Dirs.Load(), m.Bytes.Load(), m.Allocated.Load()
 	p.Entries.Add(u.Files + u.Dirs + m.Others.Load())
 	p.Bytes.Add(u.Bytes)

@@ -421,7 +421,7 @@ func TestMeasure(t *testing.T) {
 		must(t, err)
 		defer f.Close()
 		m := &Measurement{Workers: 4}
-		must(t, m.Tree(context.Background(), int(f.Fd())))
+		must(t, m.Run(context.Background(), int(f.Fd())))
 		if m.Files.Load() != 2 || m.Dirs.Load() != 3 || m.Others.Load() != 1 || m.Bytes.Load() != 10_001 || m.Allocated.Load() < 10_000 {
 			t.Errorf("%d files, %d directories, %d others, %d bytes, %d allocated", m.Files.Load(), m.Dirs.Load(), m.Others.Load(), m.Bytes.Load(), m.Allocated.Load())
 		}

@@ -30,9 +30,9 @@ type Measurement struct {
 	stop   context.CancelFunc
 }
 
-// Tree measures the tree of the directory that dirfd is open on. What is removed meanwhile is
+// Run measures the tree of the directory that dirfd is open on. What is removed meanwhile is
 // not counted. The first failure ends it.
-func (m *Measurement) Tree(ctx context.Context, dirfd int) error {
+func (m *Measurement) Run(ctx context.Context, dirfd int) error {
 	ctx, m.stop = context.WithCancel(ctx)
 	defer m.stop()
 	m.group.SetLimit(max(m.Workers-1, 1))

@@ -178,7 +178,7 @@ func measure(t *testing.T, dir string, m *Measurement) error {
 	f, err := os.Open(filepath.Join(dir, "tree"))
 	must(t, err)
 	defer f.Close()
-	return m.Tree(t.Context(), int(f.Fd()))
+	return m.Run(t.Context(), int(f.Fd()))
 }
 
 // TestMeasureAsks has a call say that what is there is gone: it is counted, or that is an
