@@ -8,10 +8,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Try finds out by which ways the server would copy, by copying the open file source to the
+// TryMethods finds out by which ways the server would copy, by copying the open file source to the
 // open and empty file target: by sharing blocks (CLONE), and by itself (COPY). nil: it does;
 // EOPNOTSUPP and its like: it does not. Both files are on one mount.
-func Try(ctx context.Context, source, target int) (clone, copy error) {
+func TryMethods(ctx context.Context, source, target int) (clone, copy error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(source, &st); err != nil {
 		return err, err

@@ -27,7 +27,7 @@ func TestTry(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer target.Close()
-	clone, copied := Try(t.Context(), int(source.Fd()), int(target.Fd()))
+	clone, copied := TryMethods(t.Context(), int(source.Fd()), int(target.Fd()))
 	if clone != nil && !refused(clone) || copied != nil && !refused(copied) {
 		t.Fatalf("clone: %v, copy: %v", clone, copied)
 	}
@@ -43,7 +43,7 @@ func TestTry(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer readOnly.Close()
-	if clone, copied := Try(t.Context(), int(source.Fd()), int(readOnly.Fd())); clone == nil || copied == nil {
+	if clone, copied := TryMethods(t.Context(), int(source.Fd()), int(readOnly.Fd())); clone == nil || copied == nil {
 		t.Errorf("a file that cannot be written is copied to: %v, %v", clone, copied)
 	}
 }

@@ -151,7 +151,7 @@ func (r *run) onFile(t *probeFile, o others) {
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), stepPatience)
 		defer cancel()
-		clone, copied := copytree.Try(ctx, source, target)
+		clone, copied := copytree.TryMethods(ctx, source, target)
 		f.failed(stepClone, clone)
 		f.failed(stepCopy, copied)
 		return nil
