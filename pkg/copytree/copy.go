@@ -34,7 +34,7 @@ type Copy struct {
 	Skipped, Vanished, Lost atomic.Int64
 	// Bytes is what the data of all files takes, without holes: what a copy needs.
 	Bytes atomic.Int64
-	Ways
+	MethodCounts
 
 	away    atomic.Bool // the server was, for a while
 	group   errgroup.Group
@@ -107,7 +107,7 @@ func (c *Copy) Run(ctx context.Context, source, target int) error {
 }
 
 // data and attributes are what copies the parts of an entry.
-func (c *Copy) data() dataCopier { return dataCopier{c.Methods, &c.Ways} }
+func (c *Copy) data() dataCopier { return dataCopier{c.Methods, &c.MethodCounts} }
 
 func (c *Copy) attributes() attributeCopier {
 	return attributeCopier{c.Methods, &c.owners, c.SourceIsPlain, c.source, &c.marked, &c.Lost}

@@ -13,9 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Ways counts by how data was copied: by shared blocks, by the server (or within the kernel),
+// MethodCounts counts by how data was copied: by shared blocks, by the server (or within the kernel),
 // and through this process.
-type Ways struct{ Cloned, Copied, Written Moved }
+type MethodCounts struct{ Cloned, Copied, Written Moved }
 
 // Moved counts regular files and the bytes of their data.
 type Moved struct{ Files, Bytes atomic.Int64 }
@@ -23,7 +23,7 @@ type Moved struct{ Files, Bytes atomic.Int64 }
 // dataCopier copies what is in files.
 type dataCopier struct {
 	methods *Methods
-	ways    *Ways
+	ways    *MethodCounts
 }
 
 // copy copies what is in a file by the best way that is there.

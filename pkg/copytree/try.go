@@ -16,7 +16,7 @@ func TryMethods(ctx context.Context, source, target int) (clone, copy error) {
 	if err := unix.Fstat(source, &st); err != nil {
 		return err, err
 	}
-	c := dataCopier{&Methods{}, &Ways{}}
+	c := dataCopier{&Methods{}, &MethodCounts{}}
 	c.methods.learn(source, target, true)
 	clone = retry(func() error { return unix.IoctlFileClone(target, source) })
 	if clone == nil {
