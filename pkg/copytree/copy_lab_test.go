@@ -89,7 +89,7 @@ func TestWays(t *testing.T) {
 			want := describe(t, filepath.Join(server, "tree"))
 			cp := &Copy{Workers: 8}
 			asked := counted(t, client, cp)
-			for way, m := range map[string]*Moved{"cloned": &cp.Cloned, "copied": &cp.Copied, "written": &cp.Written} {
+			for way, m := range map[string]*Counter{"cloned": &cp.Cloned, "copied": &cp.Copied, "written": &cp.Written} {
 				want := int64(0)
 				if way == c.way {
 					want = files

@@ -15,10 +15,10 @@ import (
 
 // MethodCounts counts by how data was copied: by shared blocks, by the server (or within the kernel),
 // and through this process.
-type MethodCounts struct{ Cloned, Copied, Written Moved }
+type MethodCounts struct{ Cloned, Copied, Written Counter }
 
-// Moved counts regular files and the bytes of their data.
-type Moved struct{ Files, Bytes atomic.Int64 }
+// Counter counts regular files and the bytes of their data.
+type Counter struct{ Files, Bytes atomic.Int64 }
 
 // dataCopier copies what is in files.
 type dataCopier struct {
