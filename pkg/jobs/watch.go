@@ -26,8 +26,8 @@ const (
 	beatInterval = time.Minute
 )
 
-// Seen is what the last look at a share has shown.
-type Seen struct {
+// ShareStatus is what the last look at a share has shown.
+type ShareStatus struct {
 	Share string
 	Up    bool
 	Took  time.Duration // until it said how full it is
@@ -39,7 +39,7 @@ type Seen struct {
 
 // Faults tells of each reason for which a share may not be written to whether it is so now; nil
 // where that is not known.
-func (s Seen) Faults() map[string]bool {
+func (s ShareStatus) Faults() map[string]bool {
 	if s.Beat.IsZero() || !s.Up && s.Fault.Reason == "" {
 		return nil
 	}
@@ -55,11 +55,11 @@ func (s Seen) Faults() map[string]bool {
 // nobody else anything.
 type Watcher struct {
 	pool *pool.Pool
-	ask  func(ctx context.Context, before Seen) Seen
+	ask  func(ctx context.Context, before ShareStatus) ShareStatus
 	beat func(s *share.Share, ctx context.Context) error
 
 	mu   sync.Mutex
-	seen map[string]Seen
+	seen map[string]ShareStatus
 	busy map[string]bool // shares that are being looked at
 	// writing are the shares that are being written to: they are looked at meanwhile.
 	writing map[string]bool
@@ -67,17 +67,17 @@ type Watcher struct {
 
 // NewWatcher returns a Watcher of the pool's shares.
 func NewWatcher(shares *pool.Pool) *Watcher {
-	w := &Watcher{pool: shares, seen: map[string]Seen{}, busy: map[string]bool{}, writing: map[string]bool{}, beat: (*share.Share).Heartbeat}
+	w := &Watcher{pool: shares, seen: map[string]ShareStatus{}, busy: map[string]bool{}, writing: map[string]bool{}, beat: (*share.Share).Heartbeat}
 	w.ask = w.see
 	return w
 }
 
 // Status says what the last look at each share has shown. One that was never looked at is not
 // there.
-func (w *Watcher) Status() []Seen {
+func (w *Watcher) Status() []ShareStatus {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	var all []Seen
+	var all []ShareStatus
 	for _, s := range w.seen {
 		all = append(all, s)
 	}
@@ -135,7 +135,7 @@ func (w *Watcher) due() []string {
 func (w *Watcher) look(ctx context.Context, name string) {
 	before := w.before(name)
 	within, cancel := context.WithTimeout(ctx, watchPatience)
-	done := make(chan Seen, 1)
+	done := make(chan ShareStatus, 1)
 	go func() {
 		defer cancel()
 		seen := w.ask(within, before)
@@ -145,7 +145,7 @@ func (w *Watcher) look(ctx context.Context, name string) {
 			w.write(ctx, seen)
 		}
 	}()
-	var seen Seen
+	var seen ShareStatus
 	select {
 	case seen = <-done:
 	case <-within.Done():
@@ -159,7 +159,7 @@ func (w *Watcher) look(ctx context.Context, name string) {
 }
 
 // before returns what the last look at a share has shown.
-func (w *Watcher) before(name string) Seen {
+func (w *Watcher) before(name string) ShareStatus {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	seen := w.seen[name]
@@ -175,7 +175,7 @@ func (w *Watcher) free(busy map[string]bool, name string) {
 }
 
 // note keeps what a look has shown. What was found since of whether it can be written to stays.
-func (w *Watcher) note(ctx context.Context, seen Seen) {
+func (w *Watcher) note(ctx context.Context, seen ShareStatus) {
 	if ctx.Err() != nil {
 		return // that the driver ends says nothing of the share
 	}
@@ -190,10 +190,12 @@ func (w *Watcher) note(ctx context.Context, seen Seen) {
 }
 
 // down is what is seen of a share that cannot be looked at: whether it can be written to stays as it was.
-func (s Seen) down() Seen { return Seen{Share: s.Share, Fault: s.Fault, Beat: s.Beat} }
+func (s ShareStatus) down() ShareStatus {
+	return ShareStatus{Share: s.Share, Fault: s.Fault, Beat: s.Beat}
+}
 
 // tell logs whether a share can be written to, once when that changes.
-func tell(log klog.Logger, before, now Seen) {
+func tell(log klog.Logger, before, now ShareStatus) {
 	switch {
 	case before.Fault.Reason == now.Fault.Reason:
 	case now.Fault.Reason != "":
@@ -204,7 +206,7 @@ func tell(log klog.Logger, before, now Seen) {
 }
 
 // see opens a share, and asks how full it is.
-func (w *Watcher) see(ctx context.Context, before Seen) Seen {
+func (w *Watcher) see(ctx context.Context, before ShareStatus) ShareStatus {
 	s, release, err := w.pool.Open(ctx, before.Share, nil)
 	if err != nil {
 		return before.down().failed(err)
@@ -215,12 +217,12 @@ func (w *Watcher) see(ctx context.Context, before Seen) Seen {
 	if err != nil {
 		return before.down().failed(err)
 	}
-	return Seen{Share: before.Share, Up: true, Took: time.Since(start), Space: space, Fault: before.Fault, Beat: before.Beat}
+	return ShareStatus{Share: before.Share, Up: true, Took: time.Since(start), Space: space, Fault: before.Fault, Beat: before.Beat}
 }
 
 // write writes to a share that is up, where it is time for that, and notes what comes back, or that
 // nothing does.
-func (w *Watcher) write(ctx context.Context, seen Seen) {
+func (w *Watcher) write(ctx context.Context, seen ShareStatus) {
 	if !w.beginWrite(seen) {
 		return
 	}
@@ -251,7 +253,7 @@ func (w *Watcher) write(ctx context.Context, seen Seen) {
 }
 
 // beginWrite reports whether it is time to write to a share, and nobody does.
-func (w *Watcher) beginWrite(seen Seen) bool {
+func (w *Watcher) beginWrite(seen ShareStatus) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	soon := seen.Fault.Reason == "" && !seen.Beat.IsZero() && time.Since(seen.Beat) < beatInterval
@@ -269,7 +271,7 @@ func beats(s *share.Share) bool {
 }
 
 // failed notes what an error says of the share's file system.
-func (s Seen) failed(err error) Seen {
+func (s ShareStatus) failed(err error) ShareStatus {
 	if reason := share.FaultReason(err); reason != "" {
 		s.Fault, s.Beat = volume.Condition{Severity: volume.Degraded, Reason: reason, Message: err.Error()}, time.Now()
 	}

@@ -102,7 +102,7 @@ func TestWatchHangs(t *testing.T) {
 		var tries atomic.Int64
 		hang := func(w *Watcher) {
 			ask := w.ask
-			w.ask = func(ctx context.Context, before Seen) Seen {
+			w.ask = func(ctx context.Context, before ShareStatus) ShareStatus {
 				if before.Share == "nas2" {
 					tries.Add(1)
 					<-release // whatever ctx says, as statfs(2) does
@@ -245,7 +245,7 @@ func TestBeatHangs(t *testing.T) {
 		release := make(chan struct{})
 		var tries, looks atomic.Int64
 		w := s.watch(func(w *Watcher) {
-			w.ask = func(ctx context.Context, before Seen) Seen { looks.Add(1); return w.see(ctx, before) }
+			w.ask = func(ctx context.Context, before ShareStatus) ShareStatus { looks.Add(1); return w.see(ctx, before) }
 			w.beat = func(sh *share.Share, _ context.Context) error {
 				if tries.Add(1) == 1 {
 					<-release // whatever ctx says, as write(2) does

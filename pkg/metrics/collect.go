@@ -120,7 +120,7 @@ func (s servers) Collect(ch chan<- prometheus.Metric) {
 type shares struct {
 	opened   func() []string
 	versions func() map[string]string // of NFS, "4.2" say
-	seen     func() []jobs.Seen
+	seen     func() []jobs.ShareStatus
 }
 
 var (

@@ -106,7 +106,7 @@ func (m *Metrics) Copies(status func() []jobs.CopyTotals) { m.registry.MustRegis
 
 // Shares adds which shares are mounted in the controller's pool, by which NFS version, and what was
 // seen of them.
-func (m *Metrics) Shares(opened func() []string, versions func() map[string]string, seen func() []jobs.Seen) {
+func (m *Metrics) Shares(opened func() []string, versions func() map[string]string, seen func() []jobs.ShareStatus) {
 	m.registry.MustRegister(shares{opened, versions, seen})
 }
 

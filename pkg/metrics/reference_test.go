@@ -49,8 +49,8 @@ func role(t *testing.T, name string) http.Handler {
 	m.Copies(func() []jobs.CopyTotals {
 		return []jobs.CopyTotals{{Share: "nas1", ByMethod: map[string]jobs.Moved{jobs.MethodCopy: {}}}}
 	})
-	m.Shares(func() []string { return []string{"nas1"} }, func() map[string]string { return map[string]string{"nas1": "4.2"} }, func() []jobs.Seen {
-		return []jobs.Seen{{Share: "nas1", Up: true, Space: volume.Space{Total: 1, Inodes: 1}, Beat: now}}
+	m.Shares(func() []string { return []string{"nas1"} }, func() map[string]string { return map[string]string{"nas1": "4.2"} }, func() []jobs.ShareStatus {
+		return []jobs.ShareStatus{{Share: "nas1", Up: true, Space: volume.Space{Total: 1, Inodes: 1}, Beat: now}}
 	})
 	return m.Handler()
 }
