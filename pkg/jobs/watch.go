@@ -33,14 +33,14 @@ type ShareStatus struct {
 	Took  time.Duration // until it said how full it is
 	Space volume.Space  // of a share that is up
 	// Fault is why nothing can be written to the share, as far as is known. No Reason: it can be.
-	Fault volume.Condition
-	Beat  time.Time // when it was written to last, or could not be; zero: it was never tried
+	Fault     volume.Condition
+	LastWrite time.Time // when it was written to last, or could not be; zero: it was never tried
 }
 
 // Faults tells of each reason for which a share may not be written to whether it is so now; nil
 // where that is not known.
 func (s ShareStatus) Faults() map[string]bool {
-	if s.Beat.IsZero() || !s.Up && s.Fault.Reason == "" {
+	if s.LastWrite.IsZero() || !s.Up && s.Fault.Reason == "" {
 		return nil
 	}
 	all := map[string]bool{}
@@ -182,8 +182,8 @@ func (w *Watcher) note(ctx context.Context, seen ShareStatus) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	was := w.seen[seen.Share]
-	if seen.Beat.Before(was.Beat) {
-		seen.Fault, seen.Beat = was.Fault, was.Beat
+	if seen.LastWrite.Before(was.LastWrite) {
+		seen.Fault, seen.LastWrite = was.Fault, was.LastWrite
 	}
 	w.seen[seen.Share] = seen
 	tell(klog.FromContext(ctx), was, seen)
@@ -191,7 +191,7 @@ func (w *Watcher) note(ctx context.Context, seen ShareStatus) {
 
 // down is what is seen of a share that cannot be looked at: whether it can be written to stays as it was.
 func (s ShareStatus) down() ShareStatus {
-	return ShareStatus{Share: s.Share, Fault: s.Fault, Beat: s.Beat}
+	return ShareStatus{Share: s.Share, Fault: s.Fault, LastWrite: s.LastWrite}
 }
 
 // tell logs whether a share can be written to, once when that changes.
@@ -217,7 +217,7 @@ func (w *Watcher) see(ctx context.Context, before ShareStatus) ShareStatus {
 	if err != nil {
 		return before.down().failed(err)
 	}
-	return ShareStatus{Share: before.Share, Up: true, Took: time.Since(start), Space: space, Fault: before.Fault, Beat: before.Beat}
+	return ShareStatus{Share: before.Share, Up: true, Took: time.Since(start), Space: space, Fault: before.Fault, LastWrite: before.LastWrite}
 }
 
 // write writes to a share that is up, where it is time for that, and notes what comes back, or that
@@ -239,7 +239,7 @@ func (w *Watcher) write(ctx context.Context, seen ShareStatus) {
 	}
 	late := time.AfterFunc(watchPatience, func() {
 		seen := w.before(seen.Share)
-		seen.Fault, seen.Beat = volume.Condition{Severity: volume.Degraded, Reason: volume.SlowResponses,
+		seen.Fault, seen.LastWrite = volume.Condition{Severity: volume.Degraded, Reason: volume.SlowResponses,
 			Message: fmt.Sprintf("share %s: what is written does not get to the server's disk within %v: look at its disks and its load", s.Definition(), watchPatience)}, time.Now()
 		w.note(ctx, seen)
 	})
@@ -247,7 +247,7 @@ func (w *Watcher) write(ctx context.Context, seen ShareStatus) {
 	late.Stop()
 	seen = w.before(seen.Share)
 	if err == nil {
-		seen.Fault, seen.Beat = volume.Condition{}, time.Now()
+		seen.Fault, seen.LastWrite = volume.Condition{}, time.Now()
 	}
 	w.note(ctx, seen.failed(err))
 }
@@ -256,7 +256,7 @@ func (w *Watcher) write(ctx context.Context, seen ShareStatus) {
 func (w *Watcher) beginWrite(seen ShareStatus) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	soon := seen.Fault.Reason == "" && !seen.Beat.IsZero() && time.Since(seen.Beat) < beatInterval
+	soon := seen.Fault.Reason == "" && !seen.LastWrite.IsZero() && time.Since(seen.LastWrite) < beatInterval
 	if soon || w.writing[seen.Share] {
 		return false
 	}
@@ -273,7 +273,7 @@ func beats(s *share.Share) bool {
 // failed notes what an error says of the share's file system.
 func (s ShareStatus) failed(err error) ShareStatus {
 	if reason := share.FaultReason(err); reason != "" {
-		s.Fault, s.Beat = volume.Condition{Severity: volume.Degraded, Reason: reason, Message: err.Error()}, time.Now()
+		s.Fault, s.LastWrite = volume.Condition{Severity: volume.Degraded, Reason: reason, Message: err.Error()}, time.Now()
 	}
 	return s
 }
