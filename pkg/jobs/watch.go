@@ -28,10 +28,10 @@ const (
 
 // ShareStatus is what the last look at a share has shown.
 type ShareStatus struct {
-	Share string
-	Up    bool
-	Took  time.Duration // until it said how full it is
-	Space volume.Space  // of a share that is up
+	Share   string
+	Up      bool
+	Latency time.Duration // until it said how full it is
+	Space   volume.Space  // of a share that is up
 	// Fault is why nothing can be written to the share, as far as is known. No Reason: it can be.
 	Fault     volume.Condition
 	LastWrite time.Time // when it was written to last, or could not be; zero: it was never tried
@@ -217,7 +217,7 @@ func (w *Watcher) see(ctx context.Context, before ShareStatus) ShareStatus {
 	if err != nil {
 		return before.down().failed(err)
 	}
-	return ShareStatus{Share: before.Share, Up: true, Took: time.Since(start), Space: space, Fault: before.Fault, LastWrite: before.LastWrite}
+	return ShareStatus{Share: before.Share, Up: true, Latency: time.Since(start), Space: space, Fault: before.Fault, LastWrite: before.LastWrite}
 }
 
 // write writes to a share that is up, where it is time for that, and notes what comes back, or that

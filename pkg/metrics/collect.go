@@ -165,7 +165,7 @@ func (s shares) Collect(ch chan<- prometheus.Metric) {
 			continue
 		}
 		gauge(shareUp, 1, v.Share)
-		gauge(shareTook, v.Took.Seconds(), v.Share)
+		gauge(shareTook, v.Latency.Seconds(), v.Share)
 		if v.Space.Known() {
 			gauge(shareCapacity, float64(v.Space.Total), v.Share)
 			gauge(shareFree, float64(v.Space.Free), v.Share)

@@ -74,7 +74,7 @@ func TestMetrics(t *testing.T) {
 	})
 	m.Shares(func() []string { return []string{"nas1"} }, func() map[string]string { return map[string]string{"nas1": "4.2"} }, func() []jobs.ShareStatus {
 		return []jobs.ShareStatus{
-			{Share: "nas1", Up: true, Took: 500 * time.Millisecond, Space: volume.Space{Total: 100, Free: 40, Inodes: 10, InodesFree: 3}, LastWrite: time.Now()},
+			{Share: "nas1", Up: true, Latency: 500 * time.Millisecond, Space: volume.Space{Total: 100, Free: 40, Inodes: 10, InodesFree: 3}, LastWrite: time.Now()},
 			{Share: "nas2", Up: true, Space: volume.Space{Total: 100}},
 			{Share: "silent", Up: true},
 			{Share: "nas3", LastWrite: time.Now()},
