@@ -44,7 +44,7 @@ type Shares interface {
 // share, so that the next run of the driver, or another controller, finds it.
 type Copier struct {
 	pool  Shares
-	trash Trashed
+	trash Rescanner
 	opt   CopyOptions
 	base  context.Context
 	stop  context.CancelFunc
@@ -84,11 +84,11 @@ type running struct {
 	waiters  int // guarded by the Copier's mu
 }
 
-// Trashed is told when there is something in a share's trash that can go: see Purger.Look.
-type Trashed interface{ Look(share string) }
+// Rescanner is told when there is something in a share's trash that can go: see Purger.Look.
+type Rescanner interface{ Look(share string) }
 
 // NewCopier returns a Copier to the shares in pool.
-func NewCopier(pool Shares, trash Trashed, opt CopyOptions) *Copier {
+func NewCopier(pool Shares, trash Rescanner, opt CopyOptions) *Copier {
 	if opt.PerShare == 0 {
 		opt.PerShare = DefaultCopiesPerShare
 	}
