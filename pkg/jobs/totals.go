@@ -16,15 +16,15 @@ const (
 	MethodWrite = "readwrite" // through this client
 )
 
-// Moved counts files and their data.
-type Moved struct{ Files, Bytes int64 }
+// CopyCount counts files and their data.
+type CopyCount struct{ Files, Bytes int64 }
 
 // CopyTotals is what this process has copied to a share, and what it is copying.
 type CopyTotals struct {
 	Share        string
 	Running      int // that are under way or wait for their turn
 	Done, Failed int64
-	ByMethod     map[string]Moved
+	ByMethod     map[string]CopyCount
 	Skipped      int64 // sockets, and devices that the server does not let us make
 	Vanished     int64 // files that were removed while they were copied
 	Entries      int64 // files, directories and all else
@@ -33,7 +33,7 @@ type CopyTotals struct {
 // total is called with the Copier locked.
 func (c *Copier) total(share string) *CopyTotals {
 	if c.totals[share] == nil {
-		c.totals[share] = &CopyTotals{Share: share, ByMethod: map[string]Moved{}}
+		c.totals[share] = &CopyTotals{Share: share, ByMethod: map[string]CopyCount{}}
 	}
 	return c.totals[share]
 }
@@ -48,13 +48,13 @@ func (t *CopyTotals) add(tree *copytree.Copy, err error) {
 }
 
 func (t *CopyTotals) count(tree *copytree.Copy) {
-	for method, n := range map[string]Moved{
+	for method, n := range map[string]CopyCount{
 		MethodClone: {tree.Cloned.Files.Load(), tree.Cloned.Bytes.Load()},
 		MethodCopy:  {tree.Copied.Files.Load(), tree.Copied.Bytes.Load()},
 		MethodWrite: {tree.Written.Files.Load(), tree.Written.Bytes.Load()},
 	} {
 		m := t.ByMethod[method]
-		t.ByMethod[method] = Moved{m.Files + n.Files, m.Bytes + n.Bytes}
+		t.ByMethod[method] = CopyCount{m.Files + n.Files, m.Bytes + n.Bytes}
 	}
 	t.Entries += tree.Files.Load() + tree.Dirs.Load() + tree.Links.Load() + tree.Symlinks.Load() + tree.Special.Load()
 	t.Skipped += tree.Skipped.Load()
@@ -77,7 +77,7 @@ func (c *Copier) Status() []CopyTotals {
 		}
 		now, ok := all[at.share]
 		if !ok {
-			now = CopyTotals{Share: at.share, ByMethod: map[string]Moved{}}
+			now = CopyTotals{Share: at.share, ByMethod: map[string]CopyCount{}}
 		}
 		now.Running++
 		now.count(r.tree)

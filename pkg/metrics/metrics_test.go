@@ -166,7 +166,7 @@ func TestCopies(t *testing.T) {
 	status = []jobs.CopyTotals{
 		{
 			Share: "nas1", Running: 1, Done: 2, Failed: 3, Skipped: 4, Vanished: 5, Entries: 6,
-			ByMethod: map[string]jobs.Moved{jobs.MethodClone: {Files: 7, Bytes: 8}, jobs.MethodCopy: {Files: 9, Bytes: 10}, jobs.MethodWrite: {Files: 11, Bytes: 12}},
+			ByMethod: map[string]jobs.CopyCount{jobs.MethodClone: {Files: 7, Bytes: 8}, jobs.MethodCopy: {Files: 9, Bytes: 10}, jobs.MethodWrite: {Files: 11, Bytes: 12}},
 		},
 		{Share: "10.0.0.1:/x"},
 	}

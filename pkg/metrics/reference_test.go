@@ -47,7 +47,7 @@ func role(t *testing.T, name string) http.Handler {
 	m.LaidOut()
 	m.Trash(func() []jobs.Trash { return []jobs.Trash{{Share: "nas1", Since: now}} })
 	m.Copies(func() []jobs.CopyTotals {
-		return []jobs.CopyTotals{{Share: "nas1", ByMethod: map[string]jobs.Moved{jobs.MethodCopy: {}}}}
+		return []jobs.CopyTotals{{Share: "nas1", ByMethod: map[string]jobs.CopyCount{jobs.MethodCopy: {}}}}
 	})
 	m.Shares(func() []string { return []string{"nas1"} }, func() map[string]string { return map[string]string{"nas1": "4.2"} }, func() []jobs.ShareStatus {
 		return []jobs.ShareStatus{{Share: "nas1", Up: true, Space: volume.Space{Total: 1, Inodes: 1}, LastWrite: now}}
