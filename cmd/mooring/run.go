@@ -114,7 +114,7 @@ func run(ctx context.Context, o options) error {
 	background.Go(func() { source.Watch(ctx, reload) })
 
 	m := metrics.New(metrics.Build{Driver: o.driverName, Version: version, Role: o.role})
-	servers := probe.NewServers(probe.Null)
+	servers := probe.NewServers(probe.Ping)
 	kernel := &mount.Kernel{Answers: servers.Answers}
 	m.Children("mount", kernel.Children())
 	mounter := m.Timed(kernel)

@@ -54,7 +54,7 @@ func (o *options) openWith(c *cobra.Command, opt share.Options) (*session, func(
 		return nil, nil, fmt.Errorf("%w: name the file that registers the shares by --config", err)
 	}
 	registry := source.Current
-	servers := probe.NewServers(probe.Null)
+	servers := probe.NewServers(probe.Ping)
 	kernel := &mount.Kernel{Answers: servers.Answers}
 	var mounter pool.Mounter = kernel
 	dir, given := "", o.given(kernel, registry().Shares)

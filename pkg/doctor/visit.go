@@ -151,7 +151,7 @@ func (c *call) answer(ctx context.Context) (why string) {
 	ctx, cancel := context.WithTimeout(ctx, askPatience)
 	defer cancel()
 	start := time.Now()
-	err := probe.Null(ctx, c.endpoint)
+	err := probe.Ping(ctx, c.endpoint)
 	if err == nil {
 		c.ok("answers", "on %s, in %s", c.endpoint.Address, short(time.Since(start)))
 		return ""
@@ -253,7 +253,7 @@ func (c *call) watch(ctx context.Context) (context.Context, context.CancelFunc) 
 	if c.endpoint.Address == "" {
 		return context.WithCancel(ctx)
 	}
-	return probe.NewServers(probe.Null).Watch(ctx, c.endpoint)
+	return probe.NewServers(probe.Ping).Watch(ctx, c.endpoint)
 }
 
 // noChild reports that a child has found out nothing.

@@ -237,10 +237,10 @@ func EndpointOf(server string, options []string) Endpoint {
 	return Endpoint{Address: net.JoinHostPort(server, port), version: version}
 }
 
-// Null connects and calls the procedure that does nothing (RFC 1813, section 3.3.0), which
+// Ping connects and calls the procedure that does nothing (RFC 1813, section 3.3.0), which
 // needs no privilege and no file system. That anything answers in RPC's terms is enough,
 // and of a name with several addresses that one of them does.
-func Null(ctx context.Context, e Endpoint) error {
+func Ping(ctx context.Context, e Endpoint) error {
 	host, port, _ := net.SplitHostPort(e.Address)
 	addresses := []string{e.Address}
 	if found, err := net.DefaultResolver.LookupHost(ctx, host); err == nil && len(found) > 1 {

@@ -211,7 +211,7 @@ func TestNull(t *testing.T) {
 			}
 			ctx, cancel := context.WithTimeout(context.Background(), patience)
 			defer cancel()
-			err = Null(ctx, Endpoint{l.Addr().String(), 4})
+			err = Ping(ctx, Endpoint{l.Addr().String(), 4})
 			if c.says == "" && err != nil || c.says != "" && (volume.Kind(err) != volume.ErrUnavailable || !strings.Contains(err.Error(), c.says)) {
 				t.Errorf("the error is %v", err)
 			}
@@ -222,11 +222,11 @@ func TestNull(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.Close()
-	err = Null(context.Background(), Endpoint{l.Addr().String(), 4})
+	err = Ping(context.Background(), Endpoint{l.Addr().String(), 4})
 	if !strings.Contains(err.Error(), "no NFS service listens there") {
 		t.Errorf("where nothing listens the error is %v", err)
 	}
-	err = Null(context.Background(), EndpointOf("no-such-host.invalid", nil))
+	err = Ping(context.Background(), EndpointOf("no-such-host.invalid", nil))
 	var dns *net.DNSError
 	if !errors.As(err, &dns) || !strings.Contains(err.Error(), "does not resolve") {
 		t.Errorf("of a name that does not resolve the error is %v", err)
