@@ -247,7 +247,7 @@ func (u *Mounts) answer(q *question) (Answer, error) {
 	return u.ask(ctx, q.Mount, func() {
 		turns(false)
 		late.Stop()
-		doubt := time.AfterFunc(doubtAfter, func() { u.servers.Doubt(q.Endpoint) })
+		doubt := time.AfterFunc(doubtAfter, func() { u.servers.Invalidate(q.Endpoint) })
 		late := time.AfterFunc(patience, func() { end(silent(q.Path, context.DeadlineExceeded)) })
 		context.AfterFunc(ctx, func() { doubt.Stop(); late.Stop() })
 	})

@@ -104,8 +104,8 @@ func (s *Servers) Answers(ctx context.Context, server string, options []string) 
 	return err
 }
 
-// Doubt has a server asked again that something else waits for, whatever it said a moment ago.
-func (s *Servers) Doubt(e Endpoint) {
+// Invalidate has a server asked again that something else waits for, whatever it said a moment ago.
+func (s *Servers) Invalidate(e Endpoint) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if v := s.servers[e]; v != nil {

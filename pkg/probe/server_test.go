@@ -238,12 +238,12 @@ func TestDoubt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &nas{}
 		s := NewServers(n.ask)
-		s.Doubt(EndpointOf("nas", nil)) // of whom nothing is known
+		s.Invalidate(EndpointOf("nas", nil)) // of whom nothing is known
 		check(t, s, 0, true)
 		n.takes.Store(int64(time.Hour))
 		check(t, s, 0, true)
-		s.Doubt(EndpointOf("nas", nil))
-		s.Doubt(EndpointOf("nas", nil))
+		s.Invalidate(EndpointOf("nas", nil))
+		s.Invalidate(EndpointOf("nas", nil))
 		check(t, s, serverPatience, false)
 		if n.asked.Load() != 2 {
 			t.Errorf("it was asked %d times", n.asked.Load())
