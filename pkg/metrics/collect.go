@@ -95,7 +95,7 @@ func (a asks) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(asksQuarantined, prometheus.GaugeValue, float64(quarantined))
 }
 
-type servers func() []probe.Status
+type servers func() []probe.ServerStatus
 
 var (
 	serverUp   = prometheus.NewDesc("mooring_server_up", "1 for each NFS server that answered when it was asked last, 0 for one that did not.", []string{"server"}, nil)

@@ -117,7 +117,9 @@ func (m *Metrics) LaidOut() (count func()) {
 }
 
 // Servers adds what is known of the NFS servers that are asked whether they answer.
-func (m *Metrics) Servers(status func() []probe.Status) { m.registry.MustRegister(servers(status)) }
+func (m *Metrics) Servers(status func() []probe.ServerStatus) {
+	m.registry.MustRegister(servers(status))
+}
 
 // Handler serves the metrics at /metrics, and at /healthz that the process is alive.
 func (m *Metrics) Handler() http.Handler {

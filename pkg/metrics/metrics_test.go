@@ -81,8 +81,8 @@ func TestMetrics(t *testing.T) {
 			{Share: "nas4", Fault: volume.Condition{Reason: volume.DiskFailing}, LastWrite: time.Now()},
 		}
 	})
-	m.Servers(func() []probe.Status {
-		return []probe.Status{{Address: "10.0.0.1:2049", Up: true, Took: 250 * time.Millisecond}, {Address: "10.0.0.2:2049"}}
+	m.Servers(func() []probe.ServerStatus {
+		return []probe.ServerStatus{{Address: "10.0.0.1:2049", Up: true, Took: 250 * time.Millisecond}, {Address: "10.0.0.2:2049"}}
 	})
 	m.RPCs([]string{"/csi.v1.Controller/CreateVolume", "/csi.v1.Identity/Probe"}, []string{"OK", "Internal"})
 	m.ObserveRPC("/csi.v1.Controller/CreateVolume", "OK", nil, time.Second)

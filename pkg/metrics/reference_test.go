@@ -34,7 +34,7 @@ func role(t *testing.T, name string) http.Handler {
 	t.Helper()
 	m, now := New(Build{Driver: "nfs.csi.mooring.dev", Version: "v1", Role: name}), time.Now()
 	m.Children("mount", &child.Children{})
-	m.Servers(func() []probe.Status { return []probe.Status{{Address: "10.0.0.1:2049", Up: true}} })
+	m.Servers(func() []probe.ServerStatus { return []probe.ServerStatus{{Address: "10.0.0.1:2049", Up: true}} })
 	m.ObserveRPC("/csi.v1.Identity/Probe", "OK", nil, time.Second)
 	if err := m.Timed(&mount.Fake{}).Unmount(t.Context(), t.TempDir()); err != nil {
 		t.Fatal(err)

@@ -175,26 +175,26 @@ func (s *Servers) forget(now time.Time) {
 	}
 }
 
-// Status is what is known of a server.
-type Status struct {
+// ServerStatus is what is known of a server.
+type ServerStatus struct {
 	Address string
 	Up      bool
 	Took    time.Duration // of its last answer
 }
 
 // Status lists the servers that have been asked for in the last minutes.
-func (s *Servers) Status() []Status {
+func (s *Servers) Status() []ServerStatus {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var all []Status
+	var all []ServerStatus
 	for e, v := range s.servers {
 		overdue := v.under && time.Since(v.asked) >= serverPatience && !v.slow(time.Now())
 		if overdue || !v.at.IsZero() {
-			all = append(all, Status{e.Address, v.err == nil && !overdue, v.took})
+			all = append(all, ServerStatus{e.Address, v.err == nil && !overdue, v.took})
 		}
 	}
-	slices.SortFunc(all, func(a, b Status) int { return strings.Compare(a.Address, b.Address) })
-	return slices.CompactFunc(all, func(a, b Status) bool { return a.Address == b.Address })
+	slices.SortFunc(all, func(a, b ServerStatus) int { return strings.Compare(a.Address, b.Address) })
+	return slices.CompactFunc(all, func(a, b ServerStatus) bool { return a.Address == b.Address })
 }
 
 // Endpoint is where a server is asked. The zero value is one that cannot be, and counts as up.

@@ -63,7 +63,7 @@ func TestServerUp(t *testing.T) {
 		}
 		time.Sleep(upMemory + 1)
 		check(t, s, time.Second, true)
-		if got := s.Status(); len(got) != 1 || got[0] != (Status{"nas:2049", true, time.Second}) {
+		if got := s.Status(); len(got) != 1 || got[0] != (ServerStatus{"nas:2049", true, time.Second}) {
 			t.Errorf("its status is %+v", got)
 		}
 	})
