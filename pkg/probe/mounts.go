@@ -38,8 +38,8 @@ type Mount struct {
 	ReadOnly bool // nobody is to write there: whether one could is not asked
 }
 
-// Answer is what a mounted file system says.
-type Answer struct {
+// MountStatus is what a mounted file system says.
+type MountStatus struct {
 	Space volume.Space  `json:"space"`
 	Took  time.Duration `json:"took"`
 	// ReadOnly: the server lets nobody write where we would.
@@ -50,7 +50,7 @@ type Answer struct {
 
 // Asker asks about a mount. began is to be called when that has its turn. It has to end when ctx
 // does, whose cause is what it then returns.
-type Asker func(ctx context.Context, m Mount, began func()) (Answer, error)
+type Asker func(ctx context.Context, m Mount, began func()) (MountStatus, error)
 
 // Mounts asks mounted file systems. At most one question is under way per mount; who asks
 // meanwhile waits for its answer.
@@ -64,11 +64,11 @@ type Mounts struct {
 }
 
 type mounted struct {
-	under *question // nil: there is none
-	last  Answer    // the last good one
-	at    time.Time // when it came; zero: never
-	err   error     // of the last question
-	good  time.Time // when the file system answered last, us or another
+	under *question   // nil: there is none
+	last  MountStatus // the last good one
+	at    time.Time   // when it came; zero: never
+	err   error       // of the last question
+	good  time.Time   // when the file system answered last, us or another
 }
 
 // question is one that is under way.
@@ -76,7 +76,7 @@ type question struct {
 	Mount
 	done   chan struct{} // closed with the answer
 	turns  bool          // it waits for its turn, which no server has a part in
-	answer Answer
+	answer MountStatus
 	err    error
 }
 
@@ -99,7 +99,7 @@ func (u *Mounts) Watch(ctx context.Context, e Endpoint) (context.Context, contex
 // Ask returns what the file system says, or has said within fresh. That its server does not
 // answer is ErrUnavailable, and so is an error of the file system, as unix.ESTALE; that it could
 // not be asked for all the other questions is ErrBusy.
-func (u *Mounts) Ask(ctx context.Context, m Mount, fresh time.Duration) (Answer, error) {
+func (u *Mounts) Ask(ctx context.Context, m Mount, fresh time.Duration) (MountStatus, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	e := u.entry(m.Path)
@@ -117,7 +117,7 @@ func (u *Mounts) Ask(ctx context.Context, m Mount, fresh time.Duration) (Answer,
 		}
 		switch err := u.wait(ctx, q); {
 		case err != nil && (e.under == q || !enough):
-			return Answer{}, err
+			return MountStatus{}, err
 		case enough:
 			return e.last, e.err
 		}
@@ -156,7 +156,7 @@ func (u *Mounts) Usage(ctx context.Context, m Mount) (volume.Space, error) {
 	m.ReadOnly = true // whether one can write there is not the question
 	space, known, err := u.asked(ctx, m)
 	if !known {
-		var a Answer
+		var a MountStatus
 		a, err = u.Ask(ctx, m, 0)
 		space = a.Space
 	}
@@ -207,7 +207,7 @@ func (u *Mounts) Forget(path string) {
 
 func (u *Mounts) question(q *question, e *mounted) {
 	_, err := u.servers.Check(context.Background(), q.Endpoint)
-	var a Answer
+	var a MountStatus
 	if err != nil {
 		err = fmt.Errorf("%s: %w", q.Path, err)
 	} else {
@@ -233,7 +233,7 @@ func (u *Mounts) question(q *question, e *mounted) {
 }
 
 // answer asks the file system. The time in which it has to answer begins with its turn.
-func (u *Mounts) answer(q *question) (Answer, error) {
+func (u *Mounts) answer(q *question) (MountStatus, error) {
 	ctx, end := context.WithCancelCause(context.Background())
 	defer end(nil)
 	turns := func(yes bool) {

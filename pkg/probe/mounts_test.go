@@ -37,7 +37,7 @@ type fileSystem struct {
 	err   error
 }
 
-func (s *fileSystem) ask(ctx context.Context, m Mount, began func()) (Answer, error) {
+func (s *fileSystem) ask(ctx context.Context, m Mount, began func()) (MountStatus, error) {
 	path := m.Path
 	s.mu.Lock()
 	if s.asked == nil {
@@ -49,14 +49,14 @@ func (s *fileSystem) ask(ctx context.Context, m Mount, began func()) (Answer, er
 	select {
 	case <-time.After(waits):
 	case <-ctx.Done():
-		return Answer{}, context.Cause(ctx)
+		return MountStatus{}, context.Cause(ctx)
 	}
 	began()
 	select {
 	case <-time.After(takes):
-		return Answer{Space: volume.Space{Total: int64(n)}, ReadOnly: !m.ReadOnly}, err
+		return MountStatus{Space: volume.Space{Total: int64(n)}, ReadOnly: !m.ReadOnly}, err
 	case <-ctx.Done():
-		return Answer{}, context.Cause(ctx)
+		return MountStatus{}, context.Cause(ctx)
 	}
 }
 
@@ -211,7 +211,7 @@ func TestFresh(t *testing.T) {
 
 // TestErrno has the file system say what is wrong by a number.
 func TestErrno(t *testing.T) {
-	u := NewMounts(NewServers(nil), func(context.Context, Mount, func()) (Answer, error) { return Answer{Errno: unix.ESTALE}, nil })
+	u := NewMounts(NewServers(nil), func(context.Context, Mount, func()) (MountStatus, error) { return MountStatus{Errno: unix.ESTALE}, nil })
 	_, err := u.Ask(context.Background(), Mount{Path: "/v"}, 0)
 	if !errors.Is(err, unix.ESTALE) || volume.Kind(err) != volume.ErrUnavailable {
 		t.Errorf("the error is %v (of kind %v)", err, volume.Kind(err))

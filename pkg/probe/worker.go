@@ -38,8 +38,8 @@ type look struct {
 }
 
 // Ask is an Asker.
-func (w Worker) Ask(ctx context.Context, m Mount, began func()) (Answer, error) {
-	var a Answer
+func (w Worker) Ask(ctx context.Context, m Mount, began func()) (MountStatus, error) {
+	var a MountStatus
 	answer, err := w.Do(ctx, child.Call{Server: m.Server, Superblock: m.Superblock, Request: look{m.Path, !m.ReadOnly}}, began)
 	switch {
 	case ctx.Err() != nil && errors.Is(err, context.Cause(ctx)):
@@ -58,7 +58,7 @@ func (w Worker) Ask(ctx context.Context, m Mount, began func()) (Answer, error) 
 // Child is what the process does.
 func Child(in io.Reader, out io.Writer) error {
 	return child.Serve(in, out, func(l look) (any, error) {
-		var a Answer
+		var a MountStatus
 		start := time.Now()
 		err := l.at(&a)
 		a.Took = time.Since(start)
@@ -72,7 +72,7 @@ func Child(in io.Reader, out io.Writer) error {
 	})
 }
 
-func (l look) at(a *Answer) error {
+func (l look) at(a *MountStatus) error {
 	path := l.Path
 	var st unix.Statfs_t
 	if err := unix.Statfs(path, &st); err != nil {

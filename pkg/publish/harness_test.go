@@ -34,7 +34,7 @@ type prober struct {
 	mu                      sync.Mutex
 	usage, asked, forgotten []string
 	mounts                  map[string]error // by path
-	answers                 map[string]probe.Answer
+	answers                 map[string]probe.MountStatus
 	servers                 map[string]error // by address
 	took                    time.Duration
 }
@@ -49,7 +49,7 @@ func (p *prober) Watch(ctx context.Context, _ probe.Endpoint) (context.Context, 
 	return ctx, func() {}
 }
 
-func (p *prober) Ask(_ context.Context, m probe.Mount, _ time.Duration) (probe.Answer, error) {
+func (p *prober) Ask(_ context.Context, m probe.Mount, _ time.Duration) (probe.MountStatus, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.asked = append(p.asked, m.Path)
@@ -77,7 +77,7 @@ func (p *prober) Forget(path string) {
 
 func newNode(t *testing.T) *node {
 	t.Helper()
-	n := &node{T: t, dir: t.TempDir(), probes: &prober{mounts: map[string]error{}, answers: map[string]probe.Answer{}, servers: map[string]error{}}}
+	n := &node{T: t, dir: t.TempDir(), probes: &prober{mounts: map[string]error{}, answers: map[string]probe.MountStatus{}, servers: map[string]error{}}}
 	for _, name := range []string{"root/export/v1", "root/export/v2", "root/export/" + named, "pods"} {
 		if err := os.MkdirAll(n.at(name), 0o755); err != nil {
 			t.Fatal(err)

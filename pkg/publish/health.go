@@ -115,7 +115,7 @@ func isErrno(err error) bool {
 }
 
 // fine says what can be wrong with a mount that answers.
-func fine(a probe.Answer, e mount.Entry) []volume.Condition {
+func fine(a probe.MountStatus, e mount.Entry) []volume.Condition {
 	var found []volume.Condition
 	if a.Took > slowAfter {
 		found = append(found, volume.Condition{Severity: volume.Degraded, Reason: volume.SlowResponses,

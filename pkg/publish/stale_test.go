@@ -146,7 +146,7 @@ func TestReasons(t *testing.T) {
 	at := n.at("pods/a")
 	for want, c := range map[volume.Reason]struct {
 		err    error
-		answer probe.Answer
+		answer probe.MountStatus
 		server error
 	}{
 		volume.AccessDenied:      {err: unix.EACCES},
@@ -154,15 +154,15 @@ func TestReasons(t *testing.T) {
 		volume.DiskFailing:       {err: unix.EIO},
 		volume.ServerUnreachable: {err: errors.New("no answer"), server: errors.New("silent")},
 		volume.SlowResponses:     {err: errors.New("no answer")},
-		volume.ReadOnlyServer:    {answer: probe.Answer{ReadOnly: true}},
+		volume.ReadOnlyServer:    {answer: probe.MountStatus{ReadOnly: true}},
 	} {
 		n.probes.mounts[at], n.probes.answers[at], n.probes.servers["10.0.0.1:2049"] = c.err, c.answer, c.server
 		n.unwell("", want)
 	}
 	delete(n.probes.servers, "10.0.0.1:2049")
-	n.probes.mounts[at], n.probes.answers[at] = nil, probe.Answer{Took: 2 * time.Second}
+	n.probes.mounts[at], n.probes.answers[at] = nil, probe.MountStatus{Took: 2 * time.Second}
 	n.unwell("a", volume.SlowResponses)
-	n.probes.answers[at] = probe.Answer{}
+	n.probes.answers[at] = probe.MountStatus{}
 	n.probes.mounts[at] = unix.ESTALE
 	n.unwell("a", volume.StaleFileHandle)
 	delete(n.probes.mounts, at)
