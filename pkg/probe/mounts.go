@@ -40,8 +40,8 @@ type Mount struct {
 
 // MountStatus is what a mounted file system says.
 type MountStatus struct {
-	Space volume.Space  `json:"space"`
-	Took  time.Duration `json:"took"`
+	Space   volume.Space  `json:"space"`
+	Latency time.Duration `json:"took"`
 	// ReadOnly: the server lets nobody write where we would.
 	ReadOnly bool `json:"readOnly,omitempty"`
 	// Errno is what it said instead.

@@ -61,7 +61,7 @@ func Child(in io.Reader, out io.Writer) error {
 		var a MountStatus
 		start := time.Now()
 		err := l.at(&a)
-		a.Took = time.Since(start)
+		a.Latency = time.Since(start)
 		if err != nil {
 			var ok bool
 			if a.Errno, ok = err.(unix.Errno); !ok {

@@ -16,7 +16,7 @@ func TestWorker(t *testing.T) {
 	defer w.Close()
 	for range 2 {
 		a, err := w.Ask(context.Background(), Mount{Path: t.TempDir()}, nil)
-		if err != nil || a.Space.Total <= 0 || a.Space.Free > a.Space.Total || a.ReadOnly || a.Took <= 0 {
+		if err != nil || a.Space.Total <= 0 || a.Space.Free > a.Space.Total || a.ReadOnly || a.Latency <= 0 {
 			t.Errorf("the answer is %+v, %v", a, err)
 		}
 	}

@@ -117,9 +117,9 @@ func isErrno(err error) bool {
 // fine says what can be wrong with a mount that answers.
 func fine(a probe.MountStatus, e mount.Entry) []volume.Condition {
 	var found []volume.Condition
-	if a.Took > slowAfter {
+	if a.Latency > slowAfter {
 		found = append(found, volume.Condition{Severity: volume.Degraded, Reason: volume.SlowResponses,
-			Message: fmt.Sprintf("%s: the server took %v to answer: look at its load and at the network", e.Source, a.Took.Round(time.Millisecond))})
+			Message: fmt.Sprintf("%s: the server took %v to answer: look at its load and at the network", e.Source, a.Latency.Round(time.Millisecond))})
 	}
 	if a.ReadOnly {
 		found = append(found, volume.Condition{Severity: volume.Degraded, Reason: volume.ReadOnlyServer,

@@ -160,7 +160,7 @@ func TestReasons(t *testing.T) {
 		n.unwell("", want)
 	}
 	delete(n.probes.servers, "10.0.0.1:2049")
-	n.probes.mounts[at], n.probes.answers[at] = nil, probe.MountStatus{Took: 2 * time.Second}
+	n.probes.mounts[at], n.probes.answers[at] = nil, probe.MountStatus{Latency: 2 * time.Second}
 	n.unwell("a", volume.SlowResponses)
 	n.probes.answers[at] = probe.MountStatus{}
 	n.probes.mounts[at] = unix.ESTALE
