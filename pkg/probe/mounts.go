@@ -48,15 +48,15 @@ type MountStatus struct {
 	Errno unix.Errno `json:"errno,omitempty"`
 }
 
-// Asker asks about a mount. began is to be called when that has its turn. It has to end when ctx
+// QueryFunc asks about a mount. began is to be called when that has its turn. It has to end when ctx
 // does, whose cause is what it then returns.
-type Asker func(ctx context.Context, m Mount, began func()) (MountStatus, error)
+type QueryFunc func(ctx context.Context, m Mount, began func()) (MountStatus, error)
 
 // Mounts asks mounted file systems. At most one question is under way per mount; who asks
 // meanwhile waits for its answer.
 type Mounts struct {
 	servers *Servers
-	ask     Asker
+	ask     QueryFunc
 
 	mu     sync.Mutex
 	mounts map[string]*mounted
@@ -82,7 +82,7 @@ type question struct {
 
 // NewMounts returns a Mounts that asks with the given function: Worker's in production. Servers
 // that do not answer are not asked.
-func NewMounts(servers *Servers, ask Asker) *Mounts {
+func NewMounts(servers *Servers, ask QueryFunc) *Mounts {
 	return &Mounts{servers: servers, ask: ask, mounts: map[string]*mounted{}, shown: map[string]*question{}}
 }
 
