@@ -266,7 +266,7 @@ func newNode(ctx context.Context, background *sync.WaitGroup, o options, source 
 	asker, children := probe.NewWorker(), &publish.Children{}
 	m.Children("ask", asker)
 	m.Asks(asker.Held)
-	m.Children("show", &children.Children)
+	m.Children("show", &children.Runner)
 	node, err := publish.New(source.Current, mounter, probe.NewMounts(servers, asker.Ask), dir, children.Do)
 	if err != nil {
 		return nil, err

@@ -35,8 +35,8 @@ const (
 // and not even SIGKILL has ended them.
 var ErrStuck = errors.New("its earlier children are stuck in the kernel")
 
-// Children are child processes. The zero value is ready for use.
-type Children struct {
+// Runner are child processes. The zero value is ready for use.
+type Runner struct {
 	alive     atomic.Int64
 	began     atomic.Int64
 	abandoned atomic.Int64
@@ -73,16 +73,16 @@ type Command struct {
 }
 
 // Alive returns how many there are, among them those that outlived their SIGKILL.
-func (c *Children) Alive() int { return int(c.alive.Load()) }
+func (c *Runner) Alive() int { return int(c.alive.Load()) }
 
 // Started returns how many have been started so far.
-func (c *Children) Started() int { return int(c.began.Load()) }
+func (c *Runner) Started() int { return int(c.began.Load()) }
 
 // Abandoned returns how many outlived their SIGKILL and are still there.
-func (c *Children) Abandoned() int { return int(c.abandoned.Load()) }
+func (c *Runner) Abandoned() int { return int(c.abandoned.Load()) }
 
 // enter waits for a slot among the children of a server. It is ErrStuck where there is no hope of one.
-func (c *Children) enter(ctx context.Context, name string) (*server, error) {
+func (c *Runner) enter(ctx context.Context, name string) (*server, error) {
 	c.mu.Lock()
 	s := c.servers[name]
 	if s == nil {
@@ -108,7 +108,7 @@ func (c *Children) enter(ctx context.Context, name string) (*server, error) {
 }
 
 // leave ends the use of a server's entry, which goes with its last user.
-func (c *Children) leave(name string, s *server) {
+func (c *Runner) leave(name string, s *server) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if s.users--; s.users == 0 {
@@ -117,7 +117,7 @@ func (c *Children) leave(name string, s *server) {
 }
 
 // left counts a child that does not go (1), or that went at last (-1).
-func (c *Children) left(s *server, n int) {
+func (c *Runner) left(s *server, n int) {
 	c.abandoned.Add(int64(n))
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -201,7 +201,7 @@ func (command Command) change() error {
 // Run starts a program and waits for it until ctx ends; then it is killed, with all that it
 // has started. It returns what the program wrote, trimmed. A child that not even SIGKILL
 // ends holds one goroutine and one of its server's slots, and nothing that anybody waits for.
-func (c *Children) Run(ctx context.Context, command Command) (stdout, stderr string, err error) {
+func (c *Runner) Run(ctx context.Context, command Command) (stdout, stderr string, err error) {
 	if err := ctx.Err(); err != nil {
 		return "", "", err
 	}
@@ -266,7 +266,7 @@ func EnterMounts(namespace *os.File) error {
 }
 
 // Do runs a program that does what ServeOne does, has it make a call, and takes its answer.
-func (c *Children) Do(ctx context.Context, command Command, call, answer any) error {
+func (c *Runner) Do(ctx context.Context, command Command, call, answer any) error {
 	data, err := json.Marshal(call)
 	if err != nil {
 		return err

@@ -17,7 +17,7 @@ import (
 )
 
 func TestRunReturnsWhatWasSaid(t *testing.T) {
-	var c Children
+	var c Runner
 	stdout, stderr, err := c.Run(context.Background(), Command{Name: "sh", Args: []string{"-c", "cat; echo wrong >&2; exit 3"}, Stdin: []byte("out")})
 	if stdout != "out" || stderr != "wrong" || err == nil {
 		t.Errorf("got %q, %q, %v", stdout, stderr, err)
@@ -32,7 +32,7 @@ func TestRunReturnsWhatWasSaid(t *testing.T) {
 
 // TestDo has a child make one call.
 func TestDo(t *testing.T) {
-	var c Children
+	var c Runner
 	once := func(name string, o order) (r report, err error) {
 		return r, c.Do(context.Background(), Command{Name: name, Args: []string{"once"}}, o, &r)
 	}
@@ -51,7 +51,7 @@ func TestDo(t *testing.T) {
 
 // A grandchild holds a pipe open, by which it is seen to be gone.
 func TestRunKillsTheWholeGroup(t *testing.T) {
-	var c Children
+	var c Runner
 	pipe := filepath.Join(t.TempDir(), "pipe")
 	if err := unix.Mkfifo(pipe, 0o600); err != nil {
 		t.Fatal(err)
@@ -89,7 +89,7 @@ func TestRunKillsTheWholeGroup(t *testing.T) {
 // TestAdopt kills a child that has started another: neither stays, as a zombie or otherwise.
 func TestAdopt(t *testing.T) {
 	adopt(t)
-	var c Children
+	var c Runner
 	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
 	defer cancel()
 	_, _, err := c.Run(ctx, Command{Name: "sh", Args: []string{"-c", "sh -c 'sleep 60; true' & sh -c 'sleep 60; true'; wait"}})
@@ -109,7 +109,7 @@ func TestAdopt(t *testing.T) {
 
 // TestBound has one server's children wait for each other, and nobody else for them.
 func TestBound(t *testing.T) {
-	var c Children
+	var c Runner
 	ctx, cancel := context.WithCancel(context.Background())
 	var all sync.WaitGroup
 	for range perServer {
@@ -143,7 +143,7 @@ func TestBound(t *testing.T) {
 
 // TestStuck refuses a child at once where all there may be are stuck for good.
 func TestStuck(t *testing.T) {
-	var c Children
+	var c Runner
 	for range perServer {
 		s, err := c.enter(context.Background(), "dead")
 		if err != nil {

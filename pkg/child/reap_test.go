@@ -35,7 +35,7 @@ func soon(t *testing.T, what string, done func() bool) {
 // gone then, and no zombie that kill(2) still finds.
 func TestReap(t *testing.T) {
 	adopt(t)
-	var c Children
+	var c Runner
 	stdout, _, err := c.Run(t.Context(), Command{Name: "sh", Args: []string{"-c", "sleep 600 >&- 2>&- & echo $!"}})
 	if err != nil {
 		t.Fatal(err)

@@ -92,7 +92,7 @@ type Doctor struct {
 	// Progress, if set, is told what is being done. Several shares are examined at a time.
 	Progress func(share, what string)
 
-	children child.Children
+	children child.Runner
 }
 
 // Examine examines this machine, and the shares, all at the same time.

@@ -59,7 +59,7 @@ func TestMetrics(t *testing.T) {
 	if table, err := timed.Table(); err != nil || len(table) != 1 {
 		t.Errorf("the table is %v, %v", table, err)
 	}
-	var children child.Children
+	var children child.Runner
 	if _, _, err := children.Run(ctx, child.Command{Name: "true"}); err != nil {
 		t.Fatal(err)
 	}

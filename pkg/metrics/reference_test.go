@@ -33,14 +33,14 @@ const (
 func role(t *testing.T, name string) http.Handler {
 	t.Helper()
 	m, now := New(Build{Driver: "nfs.csi.mooring.dev", Version: "v1", Role: name}), time.Now()
-	m.Children("mount", &child.Children{})
+	m.Children("mount", &child.Runner{})
 	m.Servers(func() []probe.ServerStatus { return []probe.ServerStatus{{Address: "10.0.0.1:2049", Up: true}} })
 	m.ObserveRPC("/csi.v1.Identity/Probe", "OK", nil, time.Second)
 	if err := m.Timed(&mount.Fake{}).Unmount(t.Context(), t.TempDir()); err != nil {
 		t.Fatal(err)
 	}
 	if name == "node" {
-		m.Children("ask", &child.Children{})
+		m.Children("ask", &child.Runner{})
 		m.Asks(func() (waiting, quarantined int) { return 0, 0 })
 		return m.Handler()
 	}

@@ -41,7 +41,7 @@ func Apart(answers func(ctx context.Context, server string, options []string) er
 }
 
 // runStatd starts rpc.statd in the namespace that Apart has left.
-func runStatd(ctx context.Context, children *child.Children) error {
+func runStatd(ctx context.Context, children *child.Runner) error {
 	started := make(chan error, 1)
 	go func() { // no other thread has left it
 		_, _, err := children.Run(ctx, child.Command{Name: startStatd, Joined: true})

@@ -52,7 +52,7 @@ const unmountLook = 100 * time.Millisecond
 
 // Kernel mounts on this machine. Its zero value is ready for use.
 type Kernel struct {
-	children child.Children
+	children child.Runner
 	// Answers, if set, says whether a server answers. It is asked where a server's name has several
 	// addresses, so that mount(8) is given one that does.
 	Answers func(ctx context.Context, server string, options []string) error
@@ -117,7 +117,7 @@ func (k *Kernel) run(ctx context.Context, s Spec, a attempt) (err error) {
 }
 
 // Children counts the mount(8)s that are under way or stuck, and all there have been.
-func (k *Kernel) Children() *child.Children { return &k.children }
+func (k *Kernel) Children() *child.Runner { return &k.children }
 
 // Unmount takes away every mount at target, the topmost first. A mount that is in use, or
 // whose server does not take its last pages in time, is detached: it is gone from here at

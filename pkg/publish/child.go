@@ -28,7 +28,7 @@ const namespaceFD = 3
 
 // Children runs ChildRequests, each as a child in a mount namespace of its own.
 type Children struct {
-	child.Children
+	child.Runner
 }
 
 // ChildRequest is work with a server that a process of its own does, in a mount namespace of its own:
@@ -65,7 +65,7 @@ func (c *Children) Do(ctx context.Context, r ChildRequest) error {
 	}
 	defer namespace.Close()
 	var o outcome
-	err = c.Children.Do(ctx, child.Command{
+	err = c.Runner.Do(ctx, child.Command{
 		Name: "/proc/self/exe", Args: []string{ChildCommand}, Server: r.Server, Files: []*os.File{namespace},
 	}, r, &o)
 	switch {
