@@ -99,7 +99,7 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	if err := child.Adopt(ctx); err != nil {
+	if err := child.ReapOrphans(ctx); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(o.stateDir, 0o750); err != nil {

@@ -136,7 +136,7 @@ func (o *options) nested() func(volume.Share) error {
 }
 
 func (o *options) examine(ctx context.Context, shares []volume.Share, out io.Writer) error {
-	if err := child.Adopt(ctx); err != nil {
+	if err := child.ReapOrphans(ctx); err != nil {
 		return err
 	}
 	progress := newProgress(os.Stderr, shares)

@@ -47,12 +47,12 @@ func land(cmd *exec.Cmd) error {
 	return err
 }
 
-// Adopt makes this process the parent of what its children leave behind, as a container's first
+// ReapOrphans makes this process the parent of what its children leave behind, as a container's first
 // process is anyhow, and reaps these orphans until ctx ends. mount(8) that is killed leaves a
 // mount.nfs, which may be stuck: it counts, and is waited for, with the child that has started
 // it. mount.nfs leaves an rpc.statd: as a zombie it would be taken for one that runs, and NFSv3
 // would be without locks.
-func Adopt(ctx context.Context) error {
+func ReapOrphans(ctx context.Context) error {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("become the parent of orphans: %w", err)
 	}

@@ -15,7 +15,7 @@ import (
 // adopt has the test's process adopt orphans until the test ends.
 func adopt(t *testing.T) {
 	t.Helper()
-	if err := Adopt(t.Context()); err != nil {
+	if err := ReapOrphans(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0) })
