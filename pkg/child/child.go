@@ -68,8 +68,8 @@ type Command struct {
 	Mounts *os.File
 	// Unprivileged takes all capabilities from the program, and what could give it some.
 	Unprivileged bool
-	// Joined leaves the program in this process's group, so that what kills this kills it too.
-	Joined bool
+	// SameProcessGroup leaves the program in this process's group, so that what kills this kills it too.
+	SameProcessGroup bool
 }
 
 // Alive returns how many there are, among them those that outlived their SIGKILL.
@@ -133,7 +133,7 @@ func (command Command) prepare(out, errs io.Writer) *exec.Cmd {
 	if command.Stdin != nil {
 		cmd.Stdin = bytes.NewReader(command.Stdin)
 	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: !command.Joined}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: !command.SameProcessGroup}
 	cmd.WaitDelay = time.Second // for a grandchild that keeps the pipe
 	return cmd
 }
@@ -222,7 +222,7 @@ func (c *Runner) Run(ctx context.Context, command Command) (stdout, stderr strin
 	var killed atomic.Bool
 	go func() {
 		err := land(cmd)
-		if killed.Load() && !command.Joined {
+		if killed.Load() && !command.SameProcessGroup {
 			groupEnds(cmd.Process.Pid)
 		}
 		if errors.Is(err, exec.ErrWaitDelay) && cmd.ProcessState.Success() {
@@ -238,7 +238,7 @@ func (c *Runner) Run(ctx context.Context, command Command) (stdout, stderr strin
 	case <-ctx.Done():
 	}
 	victim := -cmd.Process.Pid
-	if command.Joined {
+	if command.SameProcessGroup {
 		victim = cmd.Process.Pid
 	}
 	killed.Store(true)

@@ -44,7 +44,7 @@ func Apart(answers func(ctx context.Context, server string, options []string) er
 func runStatd(ctx context.Context, children *child.Runner) error {
 	started := make(chan error, 1)
 	go func() { // no other thread has left it
-		_, _, err := children.Run(ctx, child.Command{Name: startStatd, Joined: true})
+		_, _, err := children.Run(ctx, child.Command{Name: startStatd, SameProcessGroup: true})
 		started <- err
 	}()
 	return <-started

@@ -98,7 +98,7 @@ func (k *Kernel) run(ctx context.Context, s Spec, a attempt) (err error) {
 	if a.address != "" {
 		args = append([]string{"-i"}, mountutils.MakeMountArgs(a.source, s.Target, "nfs4", a.options)...)
 	}
-	_, stderr, err := k.children.Run(ctx, child.Command{Name: "mount", Args: args, Server: s.server(), Joined: k.apart != nil, Mounts: k.apart, Hostname: a.host})
+	_, stderr, err := k.children.Run(ctx, child.Command{Name: "mount", Args: args, Server: s.server(), SameProcessGroup: k.apart != nil, Mounts: k.apart, Hostname: a.host})
 	stderr = strings.ReplaceAll(stderr, a.source, s.Source)
 	if a.address != "" {
 		stderr = asMountNFS.Replace(stderr)
