@@ -263,7 +263,7 @@ func newNode(ctx context.Context, background *sync.WaitGroup, o options, source 
 	if err != nil {
 		return nil, err
 	}
-	asker, children := probe.NewWorker(), &publish.Children{}
+	asker, children := probe.NewWorker(), &publish.ChildRunner{}
 	m.Children("ask", asker)
 	m.Asks(asker.Held)
 	m.Children("show", &children.Runner)

@@ -26,8 +26,8 @@ const ChildCommand = "show"
 // namespaceFD is where the child has the mount namespace of the driver.
 const namespaceFD = 3
 
-// Children runs ChildRequests, each as a child in a mount namespace of its own.
-type Children struct {
+// ChildRunner runs ChildRequests, each as a child in a mount namespace of its own.
+type ChildRunner struct {
 	child.Runner
 }
 
@@ -58,7 +58,7 @@ type outcome struct {
 }
 
 // Do does what r says. A server that does not answer is ErrUnavailable when ctx ends.
-func (c *Children) Do(ctx context.Context, r ChildRequest) error {
+func (c *ChildRunner) Do(ctx context.Context, r ChildRequest) error {
 	namespace, err := os.Open("/proc/self/ns/mnt")
 	if err != nil {
 		return err
