@@ -71,15 +71,15 @@ func (m *Metrics) ObserveRPC(method, code string, err error, took time.Duration)
 	m.rpc.RecordMetrics(method, err, took)
 }
 
-// Children are child processes that are counted: child.Children, child.Workers.
-type Children interface {
+// ProcessCounter are child processes that are counted: child.ProcessCounter, child.Workers.
+type ProcessCounter interface {
 	Alive() int
 	Started() int
 	Abandoned() int
 }
 
 // Children adds the child processes of a kind: how many there are, and have been.
-func (m *Metrics) Children(kind string, c Children) {
+func (m *Metrics) Children(kind string, c ProcessCounter) {
 	labels := prometheus.Labels{"kind": kind}
 	m.registry.MustRegister(
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
