@@ -61,7 +61,7 @@ func (o *options) openWith(c *cobra.Command, opt share.Options) (*session, func(
 	if given != "" {
 		mounter = &mount.Given{Table: kernel.Table}
 	} else {
-		if dir, err = mount.Private(absolute(o.config), absolute(os.Getenv("KUBECONFIG"))); err != nil {
+		if dir, err = mount.ReexecInMountNS(absolute(o.config), absolute(os.Getenv("KUBECONFIG"))); err != nil {
 			return nil, nil, err
 		}
 		registry = func() *volume.Registry { return withoutLocks(source.Current()) }

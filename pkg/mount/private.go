@@ -21,11 +21,11 @@ const privateEnv = "MOORING_MOUNT_NAMESPACE"
 // namespace of his own. mount.nfs needs most others.
 var places = [...]string{"/mnt", "/media", "/opt", "/srv"}
 
-// Private has the whole program run in a mount namespace of its own, so that whatever it mounts
+// ReexecInMountNS has the whole program run in a mount namespace of its own, so that whatever it mounts
 // is gone with it, also by SIGKILL: it starts itself anew there, and so has to be called before
 // anything else. It returns a directory to make mount points in, which is gone with it too.
 // files are paths that the program still has to see.
-func Private(files ...string) (string, error) {
+func ReexecInMountNS(files ...string) (string, error) {
 	now, err := os.Readlink("/proc/self/ns/mnt")
 	if err != nil {
 		return "", fmt.Errorf("read the name of the mount namespace: %w", err)
