@@ -183,7 +183,7 @@ func openPool(o options, source *config.Source, mounter metrics.Mounter, servers
 	}
 	var poolMounter pool.Mounter = mounter
 	if o.sharesDir != "" {
-		poolMounter = &mount.Given{Table: mounter.Table}
+		poolMounter = &mount.Premounted{Table: mounter.Table}
 	}
 	shares := pool.New(source.Current, poolMounter, dir, pool.Options{
 		Share: share.Options{Maker: maker, LaidOut: laidOut}, Given: o.sharesDir, OwnClient: o.hostNetwork,

@@ -59,7 +59,7 @@ func (o *options) openWith(c *cobra.Command, opt share.Options) (*session, func(
 	var mounter pool.Mounter = kernel
 	dir, given := "", o.given(kernel, registry().Shares)
 	if given != "" {
-		mounter = &mount.Given{Table: kernel.Table}
+		mounter = &mount.Premounted{Table: kernel.Table}
 	} else {
 		if dir, err = mount.ReexecInMountNS(absolute(o.config), absolute(os.Getenv("KUBECONFIG"))); err != nil {
 			return nil, nil, err

@@ -198,7 +198,7 @@ func (m *mounted) look(kernel *mount.Kernel, target string) error {
 func (r request) given() mounted {
 	var m mounted
 	kernel := mount.Kernel{}
-	given := mount.Given{Table: kernel.Table}
+	given := mount.Premounted{Table: kernel.Table}
 	err := given.Mount(context.Background(), r.spec())
 	if err == nil {
 		err = m.look(&kernel, r.At)

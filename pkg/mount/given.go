@@ -12,14 +12,14 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// Given stands in for a Kernel where somebody else mounts and unmounts, kubelet for a pod's
+// Premounted stands in for a Kernel where somebody else mounts and unmounts, kubelet for a pod's
 // own volumes say: it needs no privilege, and makes sure of what is there.
-type Given struct {
+type Premounted struct {
 	Table func() (Table, error)
 }
 
 // Mount is ErrPrecondition where the source is not mounted at the target.
-func (g *Given) Mount(ctx context.Context, s Spec) error {
+func (g *Premounted) Mount(ctx context.Context, s Spec) error {
 	table, err := g.Table()
 	if err != nil {
 		return err
@@ -56,4 +56,4 @@ func sameClient(asked []string, e Entry) bool {
 }
 
 // Unmount leaves what is mounted to whoever has mounted it.
-func (g *Given) Unmount(context.Context, string) error { return nil }
+func (g *Premounted) Unmount(context.Context, string) error { return nil }

@@ -12,7 +12,7 @@ import (
 )
 
 func TestGiven(t *testing.T) {
-	g := &Given{Table: func() (Table, error) {
+	g := &Premounted{Table: func() (Table, error) {
 		return Table{{Source: "10.0.0.1:/export/", Target: "/shares/nas1", Type: "nfs4", Super: []string{"vers=4.1", "softerr", "sec=sys"}}}, nil
 	}}
 	for _, c := range []struct{ source, target, options, says string }{
