@@ -95,7 +95,7 @@ func (r request) do(now func() time.Time) (a answer, err error) {
 		}
 		return a, nil
 	}
-	kernel, err := mount.Apart(probe.NewServers(probe.Ping).Answers)
+	kernel, err := mount.NewIsolated(probe.NewServers(probe.Ping).Answers)
 	if err != nil {
 		return a, err
 	}

@@ -16,12 +16,12 @@ import (
 // startStatd is what mount.nfs runs where an NFSv3 mount needs rpc.statd and there is none.
 const startStatd = "/usr/sbin/start-statd"
 
-// Apart has the rest of this goroutine, and the programs that it starts, run in a mount namespace of
+// NewIsolated has the rest of this goroutine, and the programs that it starts, run in a mount namespace of
 // their own, and returns a Kernel for it. What is mounted there is seen nowhere else. What is unmounted
 // elsewhere goes there too: else a disk would stay busy for as long as the namespace has a copy of its
 // mount (mount_namespaces(7), MS_SLAVE). The goroutine must not end before the process does, and who
 // kills the process's group ends mount(8) too.
-func Apart(answers func(ctx context.Context, server string, options []string) error) (*Kernel, error) {
+func NewIsolated(answers func(ctx context.Context, server string, options []string) error) (*Kernel, error) {
 	runtime.LockOSThread()
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 		return nil, fmt.Errorf("make a mount namespace: %w", err)

@@ -103,7 +103,7 @@ func Child(in io.Reader, out io.Writer) error {
 // do returns whether the directory is shown by a superblock of its own.
 func (r ChildRequest) do() (apart bool, err error) {
 	unix.Umask(0)
-	kernel, err := mount.Apart(probe.NewServers(probe.Ping).Answers)
+	kernel, err := mount.NewIsolated(probe.NewServers(probe.Ping).Answers)
 	if err != nil {
 		return false, err
 	}
