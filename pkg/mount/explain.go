@@ -133,9 +133,9 @@ type diskError struct{ error }
 func (e diskError) Unwrap() error        { return e.error }
 func (e diskError) Is(target error) bool { return target == unix.EIO }
 
-// Late says of what was to be done with a server, by a mount with these options, that it did not answer
+// TimeoutError says of what was to be done with a server, by a mount with these options, that it did not answer
 // before its time was over, of which err tells.
-func Late(what string, options []string, err error) error {
+func TimeoutError(what string, options []string, err error) error {
 	also := ""
 	if Kerberos(options) {
 		also = "; with sec=krb5 rpc.svcgssd or gssproxy on the server may not run"

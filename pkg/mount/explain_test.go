@@ -121,7 +121,7 @@ func TestCauseOfOthers(t *testing.T) {
 // TestLate has a server not answer in time: with Kerberos it may be that it cannot ask who we are.
 func TestLate(t *testing.T) {
 	for _, options := range [][]string{{"nfsvers=4.2"}, {"sec=krb5p"}} {
-		err := Late("share nas1", options, context.DeadlineExceeded)
+		err := TimeoutError("share nas1", options, context.DeadlineExceeded)
 		says := strings.Contains(err.Error(), "gssproxy")
 		if volume.Kind(err) != volume.ErrUnavailable || !errors.Is(err, context.DeadlineExceeded) || !strings.HasPrefix(err.Error(), "share nas1: the server did not answer") || says != Kerberos(options) {
 			t.Errorf("with %v it is %v", options, err)

@@ -111,7 +111,7 @@ func (k *Kernel) run(ctx context.Context, s Spec, a attempt) (err error) {
 	case ctx.Err() != nil:
 		// The kernel may have finished at the last moment, with nobody left to tell.
 		_ = unix.Unmount(s.Target, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
-		return Late("mount "+s.Source, a.options, ctx.Err())
+		return TimeoutError("mount "+s.Source, a.options, ctx.Err())
 	}
 	return blame(s.Source, a.options, explain(s.Source, remark(stderr, a.options, Privileged()), err), openContext)
 }

@@ -70,7 +70,7 @@ func (c *ChildRunner) Do(ctx context.Context, r ChildRequest) error {
 	}, r, &o)
 	switch {
 	case ctx.Err() != nil:
-		return mount.Late("share "+r.Share.String(), r.Options, ctx.Err())
+		return mount.TimeoutError("share "+r.Share.String(), r.Options, ctx.Err())
 	case errors.Is(err, child.ErrStuck):
 		return volume.Errorf(volume.ErrUnavailable, "share %s: not tried: %w", r.Share, err)
 	case err != nil:
