@@ -28,7 +28,7 @@ func encryption(s *sheet, table mount.Table, shares []volume.Share, lookUp func(
 			servers = append(servers, lookUp(server)...)
 		}
 		for _, e := range table {
-			if strings.HasPrefix(e.Type, "nfs") && within(e, servers, def.Path) && mount.AsAsked(e, options) != nil {
+			if strings.HasPrefix(e.Type, "nfs") && within(e, servers, def.Path) && mount.VerifyOptions(e, options) != nil {
 				plain = append(plain, e.Target)
 			}
 		}

@@ -19,10 +19,10 @@ import (
 // leaves out an SELinux context where it does not see that SELinux is on. So what was mounted is
 // compared with what was asked for, in the kernel's own table.
 
-// AsAsked compares a mount with the options that it was to have, and of these with what keeps
+// VerifyOptions compares a mount with the options that it was to have, and of these with what keeps
 // others out: security, encryption, labels, read-only; and with the version. Only what the options
 // say is compared, and more than they say is good. The error says what to do.
-func AsAsked(e Entry, options []string) error {
+func VerifyOptions(e Entry, options []string) error {
 	lacking := lacks(e, options)
 	if lacking == nil {
 		return nil
@@ -161,7 +161,7 @@ func (k *Kernel) check(s Spec, target string, before uint64, options []string) e
 		return volume.Errorf(volume.ErrUnavailable, "mount %s: mount(8) is content, and nothing is mounted at %s: try again", s.Source, target)
 	default:
 		e.Source = s.Source // as the caller knows it
-		err = AsAsked(e, options)
+		err = VerifyOptions(e, options)
 	}
 	if now := topmost(target); err != nil && (now != before || now == 0) {
 		_ = Detach(target) // nobody uses it yet

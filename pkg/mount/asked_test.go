@@ -63,7 +63,7 @@ func TestAsAsked(t *testing.T) {
 		{"ro sec=krb5", "rw sec=sys", "ro was asked for, and the mount has rw; sec=krb5 was asked for, and the mount has sec=sys"},
 	} {
 		e := Entry{Source: "nas:/x", Options: strings.Fields(c.has), Super: splitOptions(strings.ReplaceAll(c.has, " ", ","))}
-		err := AsAsked(e, strings.Fields(c.asked))
+		err := VerifyOptions(e, strings.Fields(c.asked))
 		switch {
 		case c.lacks == "" && err != nil:
 			t.Errorf("%q of %q: %v", c.has, c.asked, err)

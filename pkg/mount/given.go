@@ -25,7 +25,7 @@ func (g *Premounted) Mount(ctx context.Context, s Spec) error {
 		return err
 	}
 	e, ok := table.At(s.Target)
-	less := AsAsked(e, security(s.Options))
+	less := VerifyOptions(e, security(s.Options))
 	switch {
 	case !ok:
 		return volume.Errorf(volume.ErrPrecondition, "nothing is mounted at %s: %s was to be mounted there before the driver started", s.Target, s.Source)

@@ -97,7 +97,7 @@ func (p *Pods) published(ctx context.Context, v view, t target, e mount.Entry) e
 	if another || !t.mayBe(e.Source) || e.ReadOnly() && !v.ReadOnly {
 		return volume.Errorf(volume.ErrExists, "volume %s cannot be published at %s: %s is mounted there, in another way", v.ID, v.Target, e.Source)
 	}
-	if err := mount.AsAsked(e, t.options); err != nil {
+	if err := mount.VerifyOptions(e, t.options); err != nil {
 		return fmt.Errorf("publish volume %s at %s: %w", v.ID, v.Target, err)
 	}
 	if v.ReadOnly && !e.ReadOnly() {
@@ -267,7 +267,7 @@ func (p *Pods) shared(ctx context.Context, v view, t target, table mount.Table) 
 	for _, other := range p.views.of(v.ID) {
 		e, mounted := table.At(other.Target)
 		usable := mounted && t.at(other.Location) && other.Shown == pathOf(e.Source) && t.share.HasServer(other.Server) &&
-			other.mountsAs(v) && (v.ReadOnly || !other.ReadOnly && !e.ReadOnly()) && mount.AsAsked(e, t.options) == nil
+			other.mountsAs(v) && (v.ReadOnly || !other.ReadOnly && !e.ReadOnly()) && mount.VerifyOptions(e, t.options) == nil
 		if !usable {
 			continue
 		}
