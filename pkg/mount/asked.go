@@ -65,10 +65,10 @@ func lacks(e Entry, options []string) (lacking []string) {
 	return lacking
 }
 
-// FellTo3 reports whether a mount is by NFS 3 although the options leave the version open: mount.nfs
+// DowngradedTo3 reports whether a mount is by NFS 3 although the options leave the version open: mount.nfs
 // takes that where a server speaks nothing newer, and also where it has the path by NFS 3 alone, and
 // says nothing of it.
-func FellTo3(version string, options []string) bool {
+func DowngradedTo3(version string, options []string) bool {
 	return version == "3" && volume.NFSVersion(options) == ""
 }
 

@@ -120,7 +120,7 @@ func TestMountByLink(t *testing.T) {
 
 func TestFellTo3(t *testing.T) {
 	for options, fell := range map[string]bool{"": true, "hard,nolock": true, "nfsvers=3": false, "vers=3": false, "v3": false} {
-		if FellTo3("3", strings.Split(options, ",")) != fell || FellTo3("4.1", strings.Split(options, ",")) {
+		if DowngradedTo3("3", strings.Split(options, ",")) != fell || DowngradedTo3("4.1", strings.Split(options, ",")) {
 			t.Errorf("with %q it is told otherwise", options)
 		}
 	}

@@ -38,7 +38,7 @@ func (o Options) version(target string) string {
 // options ask for the mounter has compared. Where they leave it open, mount.nfs takes NFSv3 for a path
 // that it does not find by NFSv4, and says nothing.
 func tellVersion(log klog.Logger, e *pooled, options []string) {
-	if mount.FellTo3(e.version, options) {
+	if mount.DowngradedTo3(e.version, options) {
 		log.Info("The share is mounted by NFS 3: its server speaks nothing newer, or has no such path by NFS 4 (fsid=0). There is no CLONE and no COPY: mooringctl doctor tells which it is; set nfsvers=3 for the share if it is meant", "share", e.def.String())
 	}
 }

@@ -248,7 +248,7 @@ func (p *Pods) compare(ctx context.Context, v view, t target) error {
 	case e.ReadOnly() != v.ReadOnly:
 		err = volume.Errorf(volume.ErrBusy, "share %s: what was mounted at %s was changed meanwhile: try again", t.share, v.Target)
 	default:
-		if mount.FellTo3(mount.ValueOf(e.Super, "vers"), t.options) {
+		if mount.DowngradedTo3(mount.ValueOf(e.Super, "vers"), t.options) {
 			klog.FromContext(ctx).Info("The volume is mounted by NFS 3: its server speaks nothing newer, or has no such path by NFS 4 (fsid=0): mooringctl doctor tells which; set nfsvers=3 for the share if it is meant", "volume", v.ID, "source", e.Source, "path", v.Target)
 		}
 		v.Shown = pathOf(e.Source)
