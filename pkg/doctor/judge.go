@@ -308,7 +308,7 @@ func (s *sheet) judgeRoom(f *Facts) {
 }
 
 func (s *sheet) judgeOwners(f *Facts, m mounted) {
-	kerberos := mount.Kerberos(m.Super)
+	kerberos := mount.UsesKerberos(m.Super)
 	switch {
 	case !f.did(stepOwner):
 		s.failure("root", stepOwner, f)

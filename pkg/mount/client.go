@@ -190,7 +190,7 @@ func (k *Kernel) mapped(ctx context.Context, s Spec) (attempts []attempt, why st
 	if !ok {
 		return nil, "the source is not server:/path"
 	}
-	if Kerberos(s.Options) {
+	if UsesKerberos(s.Options) {
 		return nil, "Kerberos needs the server's name"
 	}
 	options, ok := overTCP6(s.Options)
@@ -230,11 +230,11 @@ func versionOf(options []string) string {
 
 // needsName reports whether options ask for something that identifies the server by its name.
 func needsName(options []string) bool {
-	return Kerberos(options) || encrypts(ValueOf(options, "xprtsec")) >= 0
+	return UsesKerberos(options) || encrypts(ValueOf(options, "xprtsec")) >= 0
 }
 
-// Kerberos reports whether options ask for it (nfs(5), sec=).
-func Kerberos(options []string) bool { return strings.Contains(ValueOf(options, "sec"), "krb5") }
+// UsesKerberos reports whether options ask for it (nfs(5), sec=).
+func UsesKerberos(options []string) bool { return strings.Contains(ValueOf(options, "sec"), "krb5") }
 
 // overTCP6 returns options with TCP over IPv6 in the place of TCP. ok is false where they ask for
 // another transport.

@@ -93,7 +93,7 @@ func remark(stderr string, options []string, privileged bool) string {
 	switch tls := ValueOf(options, "xprtsec"); {
 	case strings.Contains(stderr, "access denied by server") && encrypts(tls) >= 0:
 		return stderr + " (with xprtsec=" + tls + ")"
-	case strings.Contains(stderr, "access denied by server") && Kerberos(options):
+	case strings.Contains(stderr, "access denied by server") && UsesKerberos(options):
 		return stderr + " (with sec=krb5)"
 	case strings.Contains(stderr, "Operation not permitted") && privileged:
 		return stderr + " (and this process may mount)"
@@ -137,7 +137,7 @@ func (e diskError) Is(target error) bool { return target == unix.EIO }
 // before its time was over, of which err tells.
 func TimeoutError(what string, options []string, err error) error {
 	also := ""
-	if Kerberos(options) {
+	if UsesKerberos(options) {
 		also = "; with sec=krb5 rpc.svcgssd or gssproxy on the server may not run"
 	}
 	return volume.Errorf(volume.ErrUnavailable, "%s: the server did not answer in time (%w): check that it runs and that port 2049 is reachable from here%s", what, err, also)

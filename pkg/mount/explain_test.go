@@ -123,7 +123,7 @@ func TestLate(t *testing.T) {
 	for _, options := range [][]string{{"nfsvers=4.2"}, {"sec=krb5p"}} {
 		err := TimeoutError("share nas1", options, context.DeadlineExceeded)
 		says := strings.Contains(err.Error(), "gssproxy")
-		if volume.Kind(err) != volume.ErrUnavailable || !errors.Is(err, context.DeadlineExceeded) || !strings.HasPrefix(err.Error(), "share nas1: the server did not answer") || says != Kerberos(options) {
+		if volume.Kind(err) != volume.ErrUnavailable || !errors.Is(err, context.DeadlineExceeded) || !strings.HasPrefix(err.Error(), "share nas1: the server did not answer") || says != UsesKerberos(options) {
 			t.Errorf("with %v it is %v", options, err)
 		}
 	}

@@ -106,7 +106,7 @@ func blame(source string, options []string, failed error, open func() (optionCon
 		return failed
 	case wrong != nil:
 		return volume.Errorf(volume.ErrInvalid, "mount %s: %s: the kernel does not take %s: correct the mount options of the share, the class or the PersistentVolume", source, said, strings.Join(wrong, ", "))
-	case Kerberos(options):
+	case UsesKerberos(options):
 		return explain(source, said+" (the kernel takes each option, and has no Kerberos)", failed)
 	}
 	return volume.Errorf(volume.ErrInvalid, "mount %s: %s: the kernel takes each option by itself, and not all of %s: take out those that do not go together", source, said, strings.Join(options, ","))
