@@ -68,7 +68,7 @@ func (o *options) openWith(c *cobra.Command, opt share.Options) (*session, func(
 	}
 	opt.Maker = maker()
 	shares := pool.New(registry, mounter, dir, pool.Options{
-		Share: opt, Given: given,
+		Share: opt, Premounted: given,
 		Check: servers.Answers,
 	})
 	s := &session{stderr: c.ErrOrStderr()}

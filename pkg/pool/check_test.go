@@ -79,7 +79,7 @@ func TestGiven(t *testing.T) {
 	if err := os.Mkdir(target, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	r.Pool = New(r.registry.Load, &mount.Premounted{Table: fake.Table}, r.local, Options{Share: share.Options{Maker: maker}, Given: given})
+	r.Pool = New(r.registry.Load, &mount.Premounted{Table: fake.Table}, r.local, Options{Share: share.Options{Maker: maker}, Premounted: given})
 	_, _, err := r.Open(quiet, "nas1", nil)
 	if volume.Kind(err) != volume.ErrPrecondition || !strings.Contains(err.Error(), "nothing is mounted at "+target) {
 		t.Errorf("the error is %v", err)
@@ -88,7 +88,7 @@ func TestGiven(t *testing.T) {
 	if err := fake.Mount(quiet, mount.Spec{Source: "10.0.0.1:/a", Target: target}); err != nil {
 		t.Fatal(err)
 	}
-	r.Pool = New(r.registry.Load, &mount.Premounted{Table: fake.Table}, r.local, Options{Share: share.Options{Maker: maker}, Given: given})
+	r.Pool = New(r.registry.Load, &mount.Premounted{Table: fake.Table}, r.local, Options{Share: share.Options{Maker: maker}, Premounted: given})
 	_, release, err := r.Open(quiet, "nas1", nil)
 	if err != nil {
 		t.Fatal(err)

@@ -22,9 +22,9 @@ type Options struct {
 	OwnClient bool
 	// Table, if set, says what is mounted: see [Pool.Versions].
 	Table func() (mount.Table, error)
-	// Given, if set, is a directory in which each share is mounted already, under its name:
+	// Premounted, if set, is a directory in which each share is mounted already, under its name:
 	// no mount points are made and removed then.
-	Given string
+	Premounted string
 }
 
 // controllerOptions make the controller's own mounts end every call on a dead server in about

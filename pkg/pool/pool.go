@@ -223,7 +223,7 @@ func (p *Pool) mount(ctx context.Context, e *pooled, options []string) {
 }
 
 func (p *Pool) mountOne(ctx context.Context, e *pooled, options []string) (*share.Share, error) {
-	if p.opt.Given == "" {
+	if p.opt.Premounted == "" {
 		if err := os.MkdirAll(e.target, 0o700); err != nil {
 			return nil, fmt.Errorf("make the mount point of share %s: %w", e.def, err)
 		}
@@ -317,7 +317,7 @@ func (p *Pool) detach(target string) {
 }
 
 func (o Options) removeTarget(target string) {
-	if o.Given == "" {
+	if o.Premounted == "" {
 		_ = os.Remove(target)
 	}
 }
@@ -356,8 +356,8 @@ func (p *Pool) Clean(table mount.Table) {
 
 // target returns where a share is mounted, or else a new mount point, named after the share as far as a name can be.
 func (p *Pool) target(name string) string {
-	if p.opt.Given != "" {
-		return filepath.Join(p.opt.Given, name)
+	if p.opt.Premounted != "" {
+		return filepath.Join(p.opt.Premounted, name)
 	}
 	safe := name
 	if strings.ContainsAny(name, ":/[]") {
