@@ -21,15 +21,15 @@ const (
 	tidyInterval = time.Minute
 )
 
-// Inlines shows pods inline volumes. There is no stage: the directory is the one pod's.
-type Inlines struct {
+// InlineVolumes shows pods inline volumes. There is no stage: the directory is the one pod's.
+type InlineVolumes struct {
 	*local
 	unnoted sync.Map // targets of pods that are gone, which could not be noted
 }
 
 // publish shows a pod a directory of its own, or one that is there, on a share that allows
 // that.
-func (i *Inlines) publish(ctx context.Context, r volume.PublishRequest) error {
+func (i *InlineVolumes) publish(ctx context.Context, r volume.PublishRequest) error {
 	def, err := i.share(r.Inline)
 	if err != nil {
 		return fmt.Errorf("publish inline volume %s of pod %s: %w", r.ID, r.Inline.Pod, err)
@@ -91,7 +91,7 @@ func (i *Inlines) publish(ctx context.Context, r volume.PublishRequest) error {
 
 // stays notes that the pod is there whose directory is mounted at target. The answer to an attempt that
 // mounted it may have been lost, and then it was noted that the pod was gone.
-func (i *Inlines) stays(target string) error {
+func (i *InlineVolumes) stays(target string) error {
 	var note inline
 	noted, err := i.state.get(inlinePrefix, target, &note)
 	if err != nil || !noted || !i.left(note) {
@@ -103,7 +103,7 @@ func (i *Inlines) stays(target string) error {
 }
 
 // share returns the share that a pod names, if it may.
-func (i *Inlines) share(v *volume.Inline) (volume.Share, error) {
+func (i *InlineVolumes) share(v *volume.Inline) (volume.Share, error) {
 	if err := volume.CheckShareName(v.Share); err != nil {
 		return volume.Share{}, err
 	}
@@ -121,7 +121,7 @@ func (i *Inlines) share(v *volume.Inline) (volume.Share, error) {
 
 // viaShare does a request on the share, mounted from the first server that answers. tried is false where
 // none does.
-func (i *Inlines) viaShare(ctx context.Context, t target, r ChildRequest) (tried bool, err error) {
+func (i *InlineVolumes) viaShare(ctx context.Context, t target, r ChildRequest) (tried bool, err error) {
 	err = i.eachServer(ctx, t, func(ctx context.Context, server string) error {
 		tried = true
 		r.Server, r.Options, r.At = server, t.options, i.state.dir
@@ -133,7 +133,7 @@ func (i *Inlines) viaShare(ctx context.Context, t target, r ChildRequest) (tried
 // leave removes the directory that was made for what was mounted at target, if one was. The pod must
 // be able to go: where the share cannot be reached, or the state directory is full or damaged, that is
 // done later, and not here.
-func (i *Inlines) leave(ctx context.Context, target string) {
+func (i *InlineVolumes) leave(ctx context.Context, target string) {
 	log := klog.FromContext(ctx)
 	var note inline
 	noted, err := i.state.get(inlinePrefix, target, &note)
@@ -155,7 +155,7 @@ func (i *Inlines) leave(ctx context.Context, target string) {
 	}
 }
 
-func (i *Inlines) remove(ctx context.Context, note inline) error {
+func (i *InlineVolumes) remove(ctx context.Context, note inline) error {
 	def, err := i.registry().Resolve(note.Share)
 	if err != nil {
 		return err
@@ -173,7 +173,7 @@ func (i *Inlines) remove(ctx context.Context, note inline) error {
 
 // Tidy removes, until ctx ends, directories of inline volumes whose pods are gone and whose
 // share could not be reached then.
-func (i *Inlines) Tidy(ctx context.Context) {
+func (i *InlineVolumes) Tidy(ctx context.Context) {
 	tick := time.NewTicker(tidyInterval)
 	defer tick.Stop()
 	for {
@@ -186,7 +186,7 @@ func (i *Inlines) Tidy(ctx context.Context) {
 	}
 }
 
-func (i *Inlines) tidyOnce(ctx context.Context) {
+func (i *InlineVolumes) tidyOnce(ctx context.Context) {
 	log := klog.FromContext(ctx)
 	notes, err := all[inline](i.state, inlinePrefix)
 	if err != nil {
@@ -203,13 +203,13 @@ func (i *Inlines) tidyOnce(ctx context.Context) {
 }
 
 // left reports whether a pod is gone, whether that could be noted or not.
-func (i *Inlines) left(note inline) bool {
+func (i *InlineVolumes) left(note inline) bool {
 	_, unnoted := i.unnoted.Load(note.Target)
 	return note.Left || unnoted
 }
 
 // tidy removes a pod's directory, unless somebody is at it, or has come back to it.
-func (i *Inlines) tidy(ctx context.Context, id, target string) error {
+func (i *InlineVolumes) tidy(ctx context.Context, id, target string) error {
 	unlock, err := i.lock(id, id, target, true)
 	if err != nil {
 		return nil

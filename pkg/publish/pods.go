@@ -21,7 +21,7 @@ import (
 // Pods shows volumes to pods.
 type Pods struct {
 	*local
-	inlines *Inlines
+	inlines *InlineVolumes
 	visited visited
 }
 

@@ -50,7 +50,7 @@ type Prober interface {
 // Service does a node's work.
 type Service struct {
 	Pods    *Pods
-	Inlines *Inlines
+	Inlines *InlineVolumes
 	Health  *Health
 }
 
@@ -66,7 +66,7 @@ func New(registry func() *volume.Registry, mounter Mounter, probes Prober, dir s
 		return nil, err
 	}
 	l := &local{registry: registry, mounter: mounter, probes: probes, state: state, views: loadViews(state, table), do: do}
-	inlines := &Inlines{local: l}
+	inlines := &InlineVolumes{local: l}
 	return &Service{
 		Pods:    &Pods{local: l, inlines: inlines},
 		Inlines: inlines,
