@@ -69,7 +69,7 @@ func clients(e probe.Export) string {
 
 // judgeExport says what the list of exports has of the path, where it is known and the mount
 // has not shown better.
-func (c *call) judgeExport() {
+func (c *serverCheck) judgeExport() {
 	if !c.listed || c.has("exported") {
 		return
 	}
@@ -87,7 +87,7 @@ func (c *call) judgeExport() {
 }
 
 // judgeMount says how the mount ended, under the check that its cause belongs to.
-func (c *call) judgeMount(a answer) {
+func (c *serverCheck) judgeMount(a answer) {
 	if c.mount.Error == "" {
 		c.judgeExport()
 		if !c.judgeRoot(a) {
@@ -145,7 +145,7 @@ func (s *sheet) judgePlace(def volume.Share, nested func(volume.Share) error) {
 }
 
 // judgeVersions says by which versions the share can be mounted.
-func (c *call) judgeVersions(a answer) {
+func (c *serverCheck) judgeVersions(a answer) {
 	var works, not, untried []string
 	for _, v := range versions() {
 		switch m, tried := a.Versions[v]; {

@@ -219,7 +219,7 @@ func TestJudgeMount(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			v := &visit{d: &Doctor{}, def: volume.Share{Name: "nas1", Servers: []string{"nas"}, Path: "/export/kubernetes", MountOptions: c.options}}
-			call := &call{v: v, host: "nas", exports: c.exports, listed: !c.unlisted, mount: c.mount}
+			call := &serverCheck{v: v, host: "nas", exports: c.exports, listed: !c.unlisted, mount: c.mount}
 			for _, id := range []string{"resolves", "answers", "rpcbind"} {
 				call.ok(id, "well")
 			}

@@ -82,7 +82,7 @@ func (r request) pathByV4(kernel *mount.Kernel, want directory) string {
 
 // judgeRoot says what to register where NFS 4 does not have the path, and NFS 3 does. It reports
 // whether that is so.
-func (c *call) judgeRoot(a answer) bool {
+func (c *serverCheck) judgeRoot(a answer) bool {
 	if !otherRoot(a.Versions) || c.v.wantsV3() { // on purpose
 		return false
 	}

@@ -33,8 +33,8 @@ type visit struct {
 	id       string // of the share; "": none, or not known
 }
 
-// call is the examination of a share by one of its servers.
-type call struct {
+// serverCheck is the examination of a share by one of its servers.
+type serverCheck struct {
 	sheet
 	v        *visit
 	host     string
@@ -47,10 +47,10 @@ type call struct {
 }
 
 func (v *visit) examine(ctx context.Context) {
-	calls := make([]*call, len(v.def.Servers))
+	calls := make([]*serverCheck, len(v.def.Servers))
 	var all sync.WaitGroup
 	for i, host := range v.def.Servers {
-		c := &call{v: v, host: host, endpoint: probe.EndpointOf(host, v.def.MountOptions)}
+		c := &serverCheck{v: v, host: host, endpoint: probe.EndpointOf(host, v.def.MountOptions)}
 		c.fill = []string{"{server}", host, "{path}", quoted(v.def.Path), "{share}", v.def.Name}
 		if len(calls) > 1 {
 			c.server = host
@@ -89,7 +89,7 @@ func quoted(path string) string {
 }
 
 // trial adds what was found on the share itself, by the first server that it was mounted from.
-func (v *visit) trial(calls []*call) {
+func (v *visit) trial(calls []*serverCheck) {
 	for _, c := range calls {
 		if c.mount.Error != "" {
 			v.causes = append(v.causes, c.mount.Cause)
@@ -98,7 +98,7 @@ func (v *visit) trial(calls []*call) {
 			v.mounts = append(v.mounts, c.mount)
 		}
 	}
-	i := slices.IndexFunc(calls, func(c *call) bool { return c.facts != nil })
+	i := slices.IndexFunc(calls, func(c *serverCheck) bool { return c.facts != nil })
 	first := calls[max(i, 0)]
 	s := sheet{fill: first.fill}
 	s.judgePlace(v.def, v.d.Nested)
@@ -112,7 +112,7 @@ func (v *visit) trial(calls []*call) {
 }
 
 // network examines what needs no mount. It returns why nothing else can be.
-func (c *call) network(ctx context.Context) (why string) {
+func (c *serverCheck) network(ctx context.Context) (why string) {
 	c.v.d.progress(c.v.def.Name, "look for "+c.host)
 	if why := c.resolve(ctx); why != "" {
 		return why
@@ -125,7 +125,7 @@ func (c *call) network(ctx context.Context) (why string) {
 	return ""
 }
 
-func (c *call) resolve(ctx context.Context) (why string) {
+func (c *serverCheck) resolve(ctx context.Context) (why string) {
 	ctx, cancel := context.WithTimeout(ctx, askPatience)
 	defer cancel()
 	found, err := net.DefaultResolver.LookupHost(ctx, c.host)
@@ -143,7 +143,7 @@ func (c *call) resolve(ctx context.Context) (why string) {
 	return ""
 }
 
-func (c *call) answer(ctx context.Context) (why string) {
+func (c *serverCheck) answer(ctx context.Context) (why string) {
 	if c.endpoint.Address == "" {
 		c.skip("answers", "a server cannot be asked over UDP or RDMA without a mount")
 		return ""
@@ -171,7 +171,7 @@ func (c *call) answer(ctx context.Context) (why string) {
 }
 
 // ports examines the services beside NFS that NFSv3 has.
-func (c *call) ports(ctx context.Context) {
+func (c *serverCheck) ports(ctx context.Context) {
 	if c.v.withoutRpcbind() {
 		c.skip("rpcbind", "not needed: proto, port, mountport and nolock are among the options")
 		c.skip("exported", "rpcbind, which tells where mountd is, was not asked")
@@ -201,7 +201,7 @@ func (c *call) ports(ctx context.Context) {
 }
 
 // byMount examines what a mount tells.
-func (c *call) byMount(ctx context.Context) (why string) {
+func (c *serverCheck) byMount(ctx context.Context) (why string) {
 	if !mount.Privileged() {
 		return "this process may not mount"
 	}
@@ -237,7 +237,7 @@ func (c *call) byMount(ctx context.Context) (why string) {
 }
 
 // lockd asks whether there is a lock service where a lock of NFSv3 has not been given.
-func (c *call) lockd(ctx context.Context) {
+func (c *serverCheck) lockd(ctx context.Context) {
 	if c.facts == nil || !c.facts.Failures[stepLock].Late || c.mount.version() != "3" {
 		return
 	}
@@ -249,7 +249,7 @@ func (c *call) lockd(ctx context.Context) {
 }
 
 // watch returns a context for a child, which ends when the server does not answer any more.
-func (c *call) watch(ctx context.Context) (context.Context, context.CancelFunc) {
+func (c *serverCheck) watch(ctx context.Context) (context.Context, context.CancelFunc) {
 	if c.endpoint.Address == "" {
 		return context.WithCancel(ctx)
 	}
@@ -257,7 +257,7 @@ func (c *call) watch(ctx context.Context) (context.Context, context.CancelFunc) 
 }
 
 // noChild reports that a child has found out nothing.
-func (c *call) noChild(err error) {
+func (c *serverCheck) noChild(err error) {
 	c.mount = mounted{Error: err.Error()}
 	if volume.Kind(err) == volume.ErrUnavailable || errors.Is(err, context.DeadlineExceeded) {
 		c.mount.Cause = mount.Silent
@@ -272,7 +272,7 @@ func (c *call) noChild(err error) {
 }
 
 // given examines a share that is mounted already, from one of its servers.
-func (v *visit) given(ctx context.Context, calls []*call) {
+func (v *visit) given(ctx context.Context, calls []*serverCheck) {
 	target := filepath.Join(v.d.SharesDir, v.def.Name)
 	const noVersions = "the share is mounted already, and nothing else can be here"
 	var first error
@@ -299,7 +299,7 @@ func (v *visit) given(ctx context.Context, calls []*call) {
 		}
 		break
 	}
-	done := slices.ContainsFunc(calls, func(c *call) bool { return c.has("mounts") && c.mount.Super != nil })
+	done := slices.ContainsFunc(calls, func(c *serverCheck) bool { return c.has("mounts") && c.mount.Super != nil })
 	for _, c := range calls {
 		switch {
 		case c.has("mounts"):
