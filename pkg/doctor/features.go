@@ -14,7 +14,7 @@ import (
 
 // judgeFeatures says what the share has of that which not every server has. What takes NFS 4.2
 // is no finding of its own where the share is mounted by less: the check of versions tells.
-func (s *sheet) judgeFeatures(f *Facts, m mounted) {
+func (s *reportBuilder) judgeFeatures(f *Facts, m mounted) {
 	newest := m.version() == "4.2"
 	older := fmt.Sprintf("it takes NFS 4.2, and the share is mounted by %s", m.version())
 	feature := func(id, step, trouble, yes, no string) {
@@ -60,7 +60,7 @@ func (s *sheet) judgeFeatures(f *Facts, m mounted) {
 	s.judgeLocks(f, m)
 }
 
-func judgeRenames(s *sheet, f *Facts) {
+func judgeRenames(s *reportBuilder, f *Facts) {
 	switch {
 	case len(f.Wrong) > 0:
 		s.trouble("renames", "wrong", "%s", strings.Join(f.Wrong, "; "))
@@ -73,7 +73,7 @@ func judgeRenames(s *sheet, f *Facts) {
 	}
 }
 
-func (s *sheet) judgeLocks(f *Facts, m mounted) {
+func (s *reportBuilder) judgeLocks(f *Facts, m mounted) {
 	local := mount.ValueOf(m.Super, "local_lock")
 	switch {
 	case f.Failures[stepLock].Late && f.NoLockd != "":

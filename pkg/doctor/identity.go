@@ -39,7 +39,7 @@ func (t *probeFile) format() (id string, laidOut bool, err error) {
 }
 
 // judgeIdentity says which share it is.
-func (s *sheet) judgeIdentity(f *Facts) {
+func (s *reportBuilder) judgeIdentity(f *Facts) {
 	switch {
 	case !f.did(stepFormat):
 		s.failure("identity", stepFormat, f)
@@ -72,7 +72,7 @@ func tellTwins(visits []*visit) {
 		if len(same) == 0 || i < 0 {
 			continue
 		}
-		s := sheet{fill: []string{"{share}", v.def.Name}}
+		s := reportBuilder{fill: []string{"{share}", v.def.Name}}
 		s.trouble("identity", "same-share", "%s, which %s has, too", v.id, strings.Join(same, " and "))
 		v.findings[i] = s.all[0]
 	}

@@ -132,7 +132,7 @@ func (c *serverCheck) judgeMount(a answer) {
 }
 
 // judgePlace says whether a share lies apart from all others.
-func (s *sheet) judgePlace(def volume.Share, nested func(volume.Share) error) {
+func (s *reportBuilder) judgePlace(def volume.Share, nested func(volume.Share) error) {
 	if nested == nil {
 		s.skip("apart", "without a configuration no other shares are known")
 		return
@@ -199,7 +199,7 @@ func list(words []string) string {
 }
 
 // judge says what a trial has shown of a share that is mounted so.
-func (s *sheet) judge(f *Facts, m mounted) {
+func (s *reportBuilder) judge(f *Facts, m mounted) {
 	if _, failed := f.Failures[stepOpen]; failed {
 		s.failure("writable", stepOpen, f)
 		s.rest(shareChecks(), "the share's directory cannot be opened")
@@ -239,7 +239,7 @@ func (s *sheet) judge(f *Facts, m mounted) {
 }
 
 // failure reports a step that did not end well in a way that is no answer.
-func (s *sheet) failure(id, step string, f *Facts) {
+func (s *reportBuilder) failure(id, step string, f *Facts) {
 	failure, failed := f.Failures[step]
 	switch {
 	case !failed:
@@ -256,7 +256,7 @@ func (s *sheet) failure(id, step string, f *Facts) {
 }
 
 // judgeRefusal says why nothing could be written.
-func (s *sheet) judgeRefusal(f *Facts) {
+func (s *reportBuilder) judgeRefusal(f *Facts) {
 	failure := f.Failures[stepWrite]
 	cause := ""
 	switch failure.Errno {
@@ -279,7 +279,7 @@ func (s *sheet) judgeRefusal(f *Facts) {
 	s.trouble("writable", cause, "%s cannot write a file: %v", who(f.Self), failure.Errno)
 }
 
-func (s *sheet) judgeRoom(f *Facts) {
+func (s *reportBuilder) judgeRoom(f *Facts) {
 	if !f.did(stepSpace) {
 		s.failure("space", stepSpace, f)
 		s.skip("inodes", "not known")
@@ -307,7 +307,7 @@ func (s *sheet) judgeRoom(f *Facts) {
 	share("inodes", "none", f.Space.InodesFree, f.Space.Inodes, fmt.Sprintf("%d of %d are free", f.Space.InodesFree, f.Space.Inodes))
 }
 
-func (s *sheet) judgeOwners(f *Facts, m mounted) {
+func (s *reportBuilder) judgeOwners(f *Facts, m mounted) {
 	kerberos := mount.UsesKerberos(m.Super)
 	switch {
 	case !f.did(stepOwner):
@@ -347,7 +347,7 @@ func (s *sheet) judgeOwners(f *Facts, m mounted) {
 }
 
 // judgeNames says whether who has a name on both sides is the same.
-func judgeNames(s *sheet, f *Facts, kerberos bool) {
+func judgeNames(s *reportBuilder, f *Facts, kerberos bool) {
 	detail := fmt.Sprintf("the server does not take %d:%d for an owner", strangeUID, strangeGID)
 	if f.did(stepOwn) {
 		detail = fmt.Sprintf("a file given to %d:%d belongs to %d:%d", strangeUID, strangeGID, f.Given[0], f.Given[1])
@@ -371,7 +371,7 @@ func who(uid uint32) string {
 	return fmt.Sprintf("user %d", uid)
 }
 
-func (s *sheet) judgeClock(skew time.Duration) {
+func (s *reportBuilder) judgeClock(skew time.Duration) {
 	direction := "ahead of"
 	if skew < 0 {
 		direction = "behind"

@@ -146,7 +146,7 @@ func TestJudge(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			f := wellFacts()
 			c.change(f)
-			var s sheet
+			var s reportBuilder
 			s.judgePlace(volume.Share{}, func(volume.Share) error { return nil })
 			s.judge(f, c.mount)
 			if got, want := outcome(s.all), with(c.want); !maps.Equal(got, want) {
@@ -259,14 +259,14 @@ func TestNode(t *testing.T) {
 		{"no rpcbind", "nodev\tnfs\n", true, nil, true, refused, map[string]string{"statd": "fail no-statd"}},
 		{"no statd", "nodev\tnfs\n", true, nil, true, probe.ErrNotRegistered, map[string]string{"statd": "fail no-statd"}},
 	} {
-		var s sheet
+		var s reportBuilder
 		s.kernel(c.filesystems, c.mounted, c.causes)
 		s.statd(c.locks, func() error { return c.statd })
 		if got := outcome(s.all); !maps.Equal(got, with(c.want)) {
 			t.Errorf("%s: it finds %v, and not %v", c.name, got, c.want)
 		}
 	}
-	var s sheet
+	var s reportBuilder
 	s.client([]string{"/nowhere", t.TempDir()})
 	if got := outcome(s.all); !maps.Equal(got, map[string]string{"client": "fail no-program"}) {
 		t.Errorf("where there is no mount.nfs it finds %v", got)
@@ -345,7 +345,7 @@ func TestJudgePlace(t *testing.T) {
 	}{
 		{r.Shares[0], r.Nested, "ok "}, {inner, r.Nested, "warn nested"}, {inner, nil, "skip "},
 	} {
-		var s sheet
+		var s reportBuilder
 		s.judgePlace(c.def, c.nested)
 		if got := string(s.all[0].Status) + " " + s.all[0].Cause; len(s.all) != 1 || got != c.want {
 			t.Errorf("%s: it is %+v, and not %q", c.def, s.all, c.want)

@@ -18,7 +18,7 @@ import (
 // node examines this machine. It comes last: the first mount loads the kernel's modules, and
 // starts rpc.statd.
 func (d *Doctor) node(ctx context.Context, visits []*visit) []Finding {
-	var s sheet
+	var s reportBuilder
 	given := ""
 	if d.SharesDir != "" {
 		given = "not needed: the shares are mounted already"
@@ -51,7 +51,7 @@ func (d *Doctor) node(ctx context.Context, visits []*visit) []Finding {
 	return s.all
 }
 
-func (s *sheet) privilege() {
+func (s *reportBuilder) privilege() {
 	if mount.Privileged() {
 		s.ok("privilege", "CAP_SYS_ADMIN")
 		return
@@ -64,7 +64,7 @@ func programs() []string {
 	return append([]string{"/sbin", "/usr/sbin"}, filepath.SplitList(os.Getenv("PATH"))...)
 }
 
-func (s *sheet) client(dirs []string) {
+func (s *reportBuilder) client(dirs []string) {
 	for _, dir := range dirs {
 		path := filepath.Join(dir, "mount.nfs")
 		if st, err := os.Stat(path); err == nil && st.Mode().IsRegular() && st.Mode()&0o111 != 0 {
@@ -76,7 +76,7 @@ func (s *sheet) client(dirs []string) {
 }
 
 // kernel judges what /proc/filesystems says.
-func (s *sheet) kernel(filesystems string, mounted bool, causes []mount.Cause) {
+func (s *reportBuilder) kernel(filesystems string, mounted bool, causes []mount.Cause) {
 	var known []string
 	for line := range strings.Lines(filesystems) {
 		if name := strings.TrimSpace(strings.TrimPrefix(line, "nodev")); name == "nfs" || name == "nfs4" {
@@ -127,7 +127,7 @@ func (v *visit) wantsStatd() bool {
 		slices.ContainsFunc(v.mounts, func(m mounted) bool { return m.version() == "3" })
 }
 
-func (s *sheet) statd(wanted bool, ask func() error) {
+func (s *reportBuilder) statd(wanted bool, ask func() error) {
 	if !wanted {
 		s.skip("statd", "not needed: no share is NFSv3's")
 		return

@@ -15,7 +15,7 @@ import (
 
 // encryption looks for mounts of shares with TLS that have none. The driver makes no such mount; it
 // has, before it compared what it got with what was asked for, and others do.
-func encryption(s *sheet, table mount.Table, shares []volume.Share, lookUp func(server string) []string) {
+func encryption(s *reportBuilder, table mount.Table, shares []volume.Share, lookUp func(server string) []string) {
 	asked, plain := false, []string{}
 	for _, def := range shares {
 		options := slices.DeleteFunc(volume.MergeMountOptions(def.MountOptions), func(o string) bool { return !strings.HasPrefix(o, "xprtsec=") })
@@ -57,7 +57,7 @@ func within(e mount.Entry, servers []string, path string) bool {
 }
 
 // mounted examines the mounts of this machine.
-func (d *Doctor) mounted(ctx context.Context, s *sheet, visits []*visit) {
+func (d *Doctor) mounted(ctx context.Context, s *reportBuilder, visits []*visit) {
 	table, err := new(mount.Kernel).Table()
 	if err != nil {
 		s.skip("tls", "%v", err)

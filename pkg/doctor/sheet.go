@@ -8,29 +8,29 @@ import (
 	"strings"
 )
 
-// sheet collects the findings about one subject: a machine, a share, or a share by one of its
+// reportBuilder collects the findings about one subject: a machine, a share, or a share by one of its
 // servers.
-type sheet struct {
+type reportBuilder struct {
 	server string   // "": it does not matter which
 	fill   []string // placeholders of the remedies, and what they stand for, in turn
 	all    []Finding
 }
 
-func (s *sheet) add(check Check, f Finding) {
+func (s *reportBuilder) add(check Check, f Finding) {
 	f.Check, f.Title, f.Server = check.ID, check.Title, s.server
 	s.all = append(s.all, f)
 }
 
-func (s *sheet) ok(id, format string, args ...any) {
+func (s *reportBuilder) ok(id, format string, args ...any) {
 	s.add(checkOf(id), Finding{Status: OK, Detail: fmt.Sprintf(format, args...)})
 }
 
-func (s *sheet) skip(id, format string, args ...any) {
+func (s *reportBuilder) skip(id, format string, args ...any) {
 	s.add(checkOf(id), Finding{Status: Skip, Detail: fmt.Sprintf(format, args...)})
 }
 
 // trouble adds what the catalogue has of a trouble; the detail is what was seen.
-func (s *sheet) trouble(id, cause, format string, args ...any) {
+func (s *reportBuilder) trouble(id, cause, format string, args ...any) {
 	check := checkOf(id)
 	t := check.trouble(cause)
 	fill := strings.NewReplacer(s.fill...)
@@ -42,12 +42,12 @@ func (s *sheet) trouble(id, cause, format string, args ...any) {
 }
 
 // has reports whether a check has its outcome.
-func (s *sheet) has(id string) bool {
+func (s *reportBuilder) has(id string) bool {
 	return slices.ContainsFunc(s.all, func(f Finding) bool { return f.Check == id })
 }
 
 // rest skips what has no outcome yet, and puts the findings into the catalogue's order.
-func (s *sheet) rest(checks []Check, reason string) {
+func (s *reportBuilder) rest(checks []Check, reason string) {
 	for _, c := range checks {
 		if !s.has(c.ID) {
 			s.skip(c.ID, "%s", reason)

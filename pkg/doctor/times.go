@@ -99,7 +99,7 @@ func mtime(at int, name string) (seconds int64, err error) {
 }
 
 // judgeTimes says whether times are kept.
-func judgeTimes(s *sheet, f *Facts, m mounted) {
+func judgeTimes(s *reportBuilder, f *Facts, m mounted) {
 	off := func(seconds int64) string {
 		return strings.TrimPrefix(short(time.Duration(seconds)*time.Second), "-")
 	}

@@ -35,7 +35,7 @@ type visit struct {
 
 // serverCheck is the examination of a share by one of its servers.
 type serverCheck struct {
-	sheet
+	reportBuilder
 	v        *visit
 	host     string
 	endpoint probe.Endpoint
@@ -100,7 +100,7 @@ func (v *visit) trial(calls []*serverCheck) {
 	}
 	i := slices.IndexFunc(calls, func(c *serverCheck) bool { return c.facts != nil })
 	first := calls[max(i, 0)]
-	s := sheet{fill: first.fill}
+	s := reportBuilder{fill: first.fill}
 	s.judgePlace(v.def, v.d.Nested)
 	if i >= 0 {
 		first.facts.Expected = v.def.ID
