@@ -97,11 +97,11 @@ type Doctor struct {
 
 // Examine examines this machine, and the shares, all at the same time.
 func (d *Doctor) Examine(ctx context.Context, shares []volume.Share) Report {
-	visits := make([]*visit, len(shares))
+	visits := make([]*shareCheck, len(shares))
 	slots := make(chan struct{}, atOnce)
 	var all sync.WaitGroup
 	for i, def := range shares {
-		visits[i] = &visit{d: d, def: def}
+		visits[i] = &shareCheck{d: d, def: def}
 		all.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()

@@ -59,7 +59,7 @@ func (s *reportBuilder) judgeIdentity(f *Facts) {
 }
 
 // tellTwins says of which shares the ids are the same, of those that are as they should be otherwise.
-func tellTwins(visits []*visit) {
+func tellTwins(visits []*shareCheck) {
 	names := map[string][]string{} // by id
 	for _, v := range visits {
 		if v.id != "" {

@@ -218,7 +218,7 @@ func TestJudgeMount(t *testing.T) {
 		{"died just now", ours, false, nil, failed(mount.Refused), works, map[string]string{"path": "skip", "mounts": "fail failed"}, "as mount says", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			v := &visit{d: &Doctor{}, def: volume.Share{Name: "nas1", Servers: []string{"nas"}, Path: "/export/kubernetes", MountOptions: c.options}}
+			v := &shareCheck{d: &Doctor{}, def: volume.Share{Name: "nas1", Servers: []string{"nas"}, Path: "/export/kubernetes", MountOptions: c.options}}
 			call := &serverCheck{v: v, host: "nas", exports: c.exports, listed: !c.unlisted, mount: c.mount}
 			for _, id := range []string{"resolves", "answers", "rpcbind"} {
 				call.ok(id, "well")
@@ -287,7 +287,7 @@ func TestWantsStatd(t *testing.T) {
 		{nil, nil, []mount.Cause{mount.NoStatd}, true},
 		{nil, nil, []mount.Cause{mount.Denied}, false},
 	} {
-		v := &visit{def: volume.Share{MountOptions: c.options}, mounts: c.mounts, causes: c.causes}
+		v := &shareCheck{def: volume.Share{MountOptions: c.options}, mounts: c.mounts, causes: c.causes}
 		if got := v.wantsStatd(); got != c.want {
 			t.Errorf("%+v: %v", c, got)
 		}
@@ -355,9 +355,9 @@ func TestJudgePlace(t *testing.T) {
 
 // TestTellTwins has three shares, of which two have one id, and two others that have none.
 func TestTellTwins(t *testing.T) {
-	var visits []*visit
+	var visits []*shareCheck
 	for name, id := range map[string]string{"a": "1", "b": "1", "c": "2", "d": "", "e": ""} {
-		v := &visit{def: volume.Share{Name: name}, id: id}
+		v := &shareCheck{def: volume.Share{Name: name}, id: id}
 		v.findings = []Finding{{Check: "root", Status: OK}, {Check: "identity", Status: OK}}
 		visits = append(visits, v)
 	}

@@ -17,7 +17,7 @@ import (
 
 // node examines this machine. It comes last: the first mount loads the kernel's modules, and
 // starts rpc.statd.
-func (d *Doctor) node(ctx context.Context, visits []*visit) []Finding {
+func (d *Doctor) node(ctx context.Context, visits []*shareCheck) []Finding {
 	var s reportBuilder
 	given := ""
 	if d.SharesDir != "" {
@@ -96,7 +96,7 @@ func (s *reportBuilder) kernel(filesystems string, mounted bool, causes []mount.
 }
 
 // wantsV3 reports whether the share's options ask for NFSv3.
-func (v *visit) wantsV3() bool {
+func (v *shareCheck) wantsV3() bool {
 	return slices.ContainsFunc(v.def.MountOptions, func(o string) bool {
 		return o == "v3" || o == "vers=3" || o == "nfsvers=3"
 	})
@@ -104,7 +104,7 @@ func (v *visit) wantsV3() bool {
 
 // foundByOptions reports whether the options of an NFSv3 share say where the server's NFS and mountd are, so
 // that mount.nfs does not ask rpcbind. It needs each of these (nfs-utils: nfs_probe_bothports).
-func (v *visit) foundByOptions() bool {
+func (v *shareCheck) foundByOptions() bool {
 	given := func(name string) bool {
 		value := mount.ValueOf(v.def.MountOptions, name)
 		return value != "" && value != "0"
@@ -114,12 +114,12 @@ func (v *visit) foundByOptions() bool {
 }
 
 // withoutRpcbind reports whether nothing about an NFSv3 share needs the server's rpcbind. Locks do.
-func (v *visit) withoutRpcbind() bool {
+func (v *shareCheck) withoutRpcbind() bool {
 	return v.foundByOptions() && slices.Contains(v.def.MountOptions, "nolock")
 }
 
 // wantsStatd reports whether the share is, or was to be, mounted by NFSv3 with locks.
-func (v *visit) wantsStatd() bool {
+func (v *shareCheck) wantsStatd() bool {
 	if slices.Contains(v.def.MountOptions, "nolock") {
 		return false
 	}

@@ -57,7 +57,7 @@ func within(e mount.Entry, servers []string, path string) bool {
 }
 
 // mounted examines the mounts of this machine.
-func (d *Doctor) mounted(ctx context.Context, s *reportBuilder, visits []*visit) {
+func (d *Doctor) mounted(ctx context.Context, s *reportBuilder, visits []*shareCheck) {
 	table, err := new(mount.Kernel).Table()
 	if err != nil {
 		s.skip("tls", "%v", err)

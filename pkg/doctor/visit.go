@@ -23,8 +23,8 @@ import (
 // askPatience bounds one question to a server that needs no mount.
 const askPatience = 4 * time.Second
 
-// visit is the examination of one share.
-type visit struct {
+// shareCheck is the examination of one share.
+type shareCheck struct {
 	d        *Doctor
 	def      volume.Share
 	findings []Finding
@@ -36,7 +36,7 @@ type visit struct {
 // serverCheck is the examination of a share by one of its servers.
 type serverCheck struct {
 	reportBuilder
-	v        *visit
+	v        *shareCheck
 	host     string
 	endpoint probe.Endpoint
 	rpcbind  bool // it answers
@@ -46,7 +46,7 @@ type serverCheck struct {
 	facts    *Facts
 }
 
-func (v *visit) examine(ctx context.Context) {
+func (v *shareCheck) examine(ctx context.Context) {
 	calls := make([]*serverCheck, len(v.def.Servers))
 	var all sync.WaitGroup
 	for i, host := range v.def.Servers {
@@ -89,7 +89,7 @@ func quoted(path string) string {
 }
 
 // trial adds what was found on the share itself, by the first server that it was mounted from.
-func (v *visit) trial(calls []*serverCheck) {
+func (v *shareCheck) trial(calls []*serverCheck) {
 	for _, c := range calls {
 		if c.mount.Error != "" {
 			v.causes = append(v.causes, c.mount.Cause)
@@ -272,7 +272,7 @@ func (c *serverCheck) noChild(err error) {
 }
 
 // given examines a share that is mounted already, from one of its servers.
-func (v *visit) given(ctx context.Context, calls []*serverCheck) {
+func (v *shareCheck) given(ctx context.Context, calls []*serverCheck) {
 	target := filepath.Join(v.d.SharesDir, v.def.Name)
 	const noVersions = "the share is mounted already, and nothing else can be here"
 	var first error
