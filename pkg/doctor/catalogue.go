@@ -11,13 +11,13 @@ type Check struct {
 	How   string // it is found out
 	Why   string // it matters
 	// Troubles are what can be wrong, the likeliest first.
-	Troubles []Trouble
+	Troubles []Problem
 }
 
-// Trouble is one thing that can be wrong. In Remedy and Command {server}, {path}, {share} and
+// Problem is one thing that can be wrong. In Remedy and Command {server}, {path}, {share} and
 // {client} stand for the share's address, its path, its name, and the address of this machine.
 // A Command that begins with @ is for the server.
-type Trouble struct {
+type Problem struct {
 	Cause   string
 	Status  Status
 	Is      string
@@ -26,7 +26,7 @@ type Trouble struct {
 }
 
 // trouble returns one of the check's troubles. The catalogue has all that the code speaks of.
-func (c Check) trouble(cause string) Trouble {
+func (c Check) trouble(cause string) Problem {
 	for _, t := range slices.Concat(c.Troubles, anywhere()) {
 		if t.Cause == cause {
 			return t
@@ -45,8 +45,8 @@ func checkOf(id string) Check {
 }
 
 // anywhere are the troubles that every check can have.
-func anywhere() []Trouble {
-	return []Trouble{
+func anywhere() []Problem {
+	return []Problem{
 		{"late", Fail, "No answer came in time, from a server that answers otherwise.",
 			"The server may be in the grace period after a restart (up to 90 seconds), or its disk hangs. Try again; look at the server's log.", "@dmesg | tail"},
 		{"disk-failed", Fail, "The server reports an error of its file system, or of the disk.",
@@ -61,25 +61,25 @@ func anywhere() []Trouble {
 // nodeChecks are about this machine.
 func nodeChecks() []Check {
 	return []Check{
-		{"privilege", "may mount", "whether this process has CAP_SYS_ADMIN", "Nobody else mounts: without it nothing can be tried on a share.", []Trouble{
+		{"privilege", "may mount", "whether this process has CAP_SYS_ADMIN", "Nobody else mounts: without it nothing can be tried on a share.", []Problem{
 			{"no-privilege", Fail, "This process may not mount.",
 				"Run it as root, or where the shares are mounted already say where.", "sudo mooringctl doctor"},
 		}},
-		{"client", "mount.nfs", "the program is looked for where mount(8) does", "mount(8) needs it for every NFS mount.", []Trouble{
+		{"client", "mount.nfs", "the program is looked for where mount(8) does", "mount(8) needs it for every NFS mount.", []Problem{
 			{"no-program", Fail, "It is not installed.",
 				"Install nfs-common (Debian, Ubuntu), or nfs-utils (others).", "apt install nfs-common || dnf install nfs-utils"},
 		}},
-		{"kernel", "NFS in the kernel", "/proc/filesystems, after the mounts were tried", "The kernel's NFS client does all the work.", []Trouble{
+		{"kernel", "NFS in the kernel", "/proc/filesystems, after the mounts were tried", "The kernel's NFS client does all the work.", []Problem{
 			{"no-kernel", Fail, "It has no NFS client, and could not load one.",
 				"Load its modules; minimal kernels have them in a package of their own (linux-modules-extra).", "modprobe -a nfs nfsv4"},
 			{"not-loaded", Warn, "Nothing was mounted, and its modules are not loaded.",
 				"The first mount loads them, if they are there.", "modprobe -a nfs nfsv4"},
 		}},
-		{"statd", "rpc.statd here", "a NULL call to it, where a share is NFSv3's", "NFSv3 locks need it on each node: without it the mount, or each lock, fails.", []Trouble{
+		{"statd", "rpc.statd here", "a NULL call to it, where a share is NFSv3's", "NFSv3 locks need it on each node: without it the mount, or each lock, fails.", []Problem{
 			{"no-statd", Fail, "It does not run, and a share needs it.",
 				"Start it, use NFS 4 for the share (nfsvers=4.2), or keep locks within each node (nolock).", "systemctl enable --now rpcbind rpc-statd"},
 		}},
-		{"tls", "TLS here", "the mounts of this machine, where a share has xprtsec", "Without it everybody on the way can read and change what goes over the network.", []Trouble{
+		{"tls", "TLS here", "the mounts of this machine, where a share has xprtsec", "Without it everybody on the way can read and change what goes over the network.", []Problem{
 			{"plain", Fail, "A share with xprtsec is mounted here without: before the driver compared the two, say, or by somebody else.",
 				"End the pods that have it, and start them again: they get TLS, or an error that says why not.", "findmnt -t nfs,nfs4 -o SOURCE,TARGET,OPTIONS"},
 		}},
@@ -89,11 +89,11 @@ func nodeChecks() []Check {
 // serverChecks are about a share by one of its servers.
 func serverChecks() []Check {
 	return []Check{
-		{"resolves", "name resolves", "the server's name is looked up", "Without an address there is no server.", []Trouble{
+		{"resolves", "name resolves", "the server's name is looked up", "Without an address there is no server.", []Problem{
 			{"unresolved", Fail, "The name does not resolve here.",
 				"Correct the name in the share's servers, mend DNS on this machine, or use the address. Nodes ask the DNS of the host, not the cluster's.", "getent hosts {server}"},
 		}},
-		{"answers", "server answers", "TCP, and a NULL call to NFS", "A share whose server does not answer can be used by nobody.", []Trouble{
+		{"answers", "server answers", "TCP, and a NULL call to NFS", "A share whose server does not answer can be used by nobody.", []Problem{
 			{"refused", Fail, "The machine is there, and no NFS service listens.",
 				"Start the service on the server, or open its port.", "@systemctl enable --now nfs-server"},
 			{"silent", Fail, "Nothing comes back.",
@@ -103,17 +103,17 @@ func serverChecks() []Check {
 			{"no-nfs", Fail, "Something else listens there.",
 				"Check the address, and the option port if the share has one.", "rpcinfo -p {server}"},
 		}},
-		{"rpcbind", "rpcbind answers", "a NULL call to its port 111", "NFSv3 is found through it. NFS 4 does without.", []Trouble{
+		{"rpcbind", "rpcbind answers", "a NULL call to its port 111", "NFSv3 is found through it. NFS 4 does without.", []Problem{
 			{"no-rpcbind", Fail, "It does not answer, and the share is NFSv3's.",
 				"Start it on the server and open port 111, or use nfsvers=4.2. With proto=tcp, port=, mountport= and nolock among the options NFSv3 does without.", "@systemctl enable --now rpcbind"},
 		}},
-		{"exported", "path is exported", "the server's list, as showmount -e has it", "A server lets nobody mount what it does not export to them.", []Trouble{
+		{"exported", "path is exported", "the server's list, as showmount -e has it", "A server lets nobody mount what it does not export to them.", []Problem{
 			{"not-exported", Fail, "The server exports other paths.",
 				"Export the path on the server, or correct the share's path.", "@echo {path} '{client}(rw,sync,no_subtree_check,no_root_squash)' >>/etc/exports && exportfs -ra"},
 			{"not-to-us", Fail, "It is exported, and this machine is refused.",
 				"Add this machine, and all nodes, to the export's clients on the server. An export without insecure refuses ports above 1023.", "@exportfs -v"},
 		}},
-		{"path", "path is there", "what the mount says", "The directory has to be there before it can be mounted.", []Trouble{
+		{"path", "path is there", "what the mount says", "The directory has to be there before it can be mounted.", []Problem{
 			{"no-path", Fail, "There is no such directory on the server, or none beneath an export.",
 				"Make it on the server, or correct the share's path. With an export that says fsid=0, NFS 4's paths begin below that.", "@mkdir -p {path}"},
 			{"other-root", Fail, "NFS 4 has it by another path: the server's NFSv4 root is another directory than that of its file system (an export with fsid=0). Without nfsvers nodes mount by NFS 3, and the controller is refused.",
@@ -123,10 +123,10 @@ func serverChecks() []Check {
 			{"not-directory", Fail, "It is a file.", "Correct the share's path.", "@ls -ld {path}"},
 		}},
 		{"mounts", "mounts", "a mount with the share's options, and those that the controller adds", "What the driver mounts, it mounts so.", append(mountTroubles(),
-			Trouble{"not-given", Fail, "The share is not mounted beneath --shares-dir.",
+			Problem{"not-given", Fail, "The share is not mounted beneath --shares-dir.",
 				"Have it mounted there under its name before the program starts: {share}.", "findmnt -t nfs,nfs4"},
 		)},
-		{"versions", "NFS versions", "a mount by each", "Only NFS 4.2 has CLONE, COPY, extended attributes and holes.", []Trouble{
+		{"versions", "NFS versions", "a mount by each", "Only NFS 4.2 has CLONE, COPY, extended attributes and holes.", []Problem{
 			{"no-4.2", Warn, "The server does not speak 4.2. Snapshots are copied through the controller.",
 				"Turn 4.2 on, if the server has it: vers4.2=y in the section nfsd of /etc/nfs.conf.", "@cat /proc/fs/nfsd/versions"},
 			{"only-3", Warn, "The server speaks 3 alone. Snapshots are copied through the controller, and locks need rpc.statd on every node.",
@@ -136,8 +136,8 @@ func serverChecks() []Check {
 }
 
 // mountTroubles are those that mount(8) tells, under the names of mount.Cause.
-func mountTroubles() []Trouble {
-	return []Trouble{
+func mountTroubles() []Problem {
+	return []Problem{
 		{"denied", Fail, "The server refuses, and does not tell its exports.",
 			"Export the path to this machine on the server.", "@exportfs -v"},
 		{"no-version", Fail, "The server does not speak the version that the options ask for.",
@@ -183,7 +183,7 @@ func shareChecks() []Check {
 // identityChecks are about which share it is.
 func identityChecks() []Check {
 	return []Check{
-		{"identity", "the right share", "the id in .mooring/format.json, and that in the configuration", "An export whose disk is not mounted on the server is an empty directory, that of another disk another share.", []Trouble{
+		{"identity", "the right share", "the id in .mooring/format.json, and that in the configuration", "An export whose disk is not mounted on the server is an empty directory, that of another disk another share.", []Problem{
 			{"not-laid-out", Fail, "Nothing of Mooring's is there, and the configuration says which share it should be.",
 				"Mount the right disk on the server. If the share was emptied on purpose, lay it out anew, and set its new id in the configuration.", "mooringctl share forget {share}"},
 			{"another-share", Fail, "It is another share than the configuration says.",
@@ -199,7 +199,7 @@ func identityChecks() []Check {
 // placeChecks are about where the share lies.
 func placeChecks() []Check {
 	return []Check{
-		{"apart", "lies apart", "its server and path are compared with those of the registered shares", "A volume of one share would hold those of another that lies inside it.", []Trouble{
+		{"apart", "lies apart", "its server and path are compared with those of the registered shares", "A volume of one share would hold those of another that lies inside it.", []Problem{
 			{"nested", Warn, "It is not registered, and lies inside a registered share, or holds one. Its volumes go on, and there are no new ones.",
 				"Move the data of its volumes to volumes of the registered share.", "mooringctl volumes --share {share}"},
 		}},
@@ -209,7 +209,7 @@ func placeChecks() []Check {
 // writingChecks are about who may write what.
 func writingChecks() []Check {
 	return []Check{
-		{"writable", "can be written", "a probe file is made, written and synced", "Mooring keeps its records on the share, and makes directories there.", []Trouble{
+		{"writable", "can be written", "a probe file is made, written and synced", "Mooring keeps its records on the share, and makes directories there.", []Problem{
 			{"read-only", Fail, "The share is read-only on the server: its file system went read-only after an error of its disk, or it is exported so.",
 				"Look for errors of the disk on the server first. If there are none, export it rw.", "@dmesg | tail -30; exportfs -v | grep -A1 {path}"},
 			{"not-allowed", Fail, "The server does not let us: it maps root to nobody (root_squash), and the directory is another's.",
@@ -221,7 +221,7 @@ func writingChecks() []Check {
 			{"quota", Fail, "A quota on the server is used up.",
 				"Raise it on the server.", "@repquota -a"},
 		}},
-		{"root", "root stays root", "the owner of the probe file", "Only root gives volumes an owner (uid, gid, fsGroup) and keeps owners in snapshots.", []Trouble{
+		{"root", "root stays root", "the owner of the probe file", "Only root gives volumes an owner (uid, gid, fsGroup) and keeps owners in snapshots.", []Problem{
 			{"squashed", Warn, "The server maps root to another user (root_squash).",
 				"If classes say uid or gid, or pods fsGroup: export with no_root_squash, to the nodes alone. docs/nas.md says where a NAS has this.", "@exportfs -v | grep -A1 {path}"},
 			{"all-squashed", Warn, "The server maps everybody to one user (all_squash), whether it says no_root_squash or not.",
@@ -229,7 +229,7 @@ func writingChecks() []Check {
 			{"not-root-by-name", Warn, "With Kerberos root is this machine's principal, and the server takes that for another user.",
 				"If classes say uid or gid, or pods fsGroup: have the server map nfs/HOST@REALM of each node and the controller's machine to root, in the section Static of /etc/idmapd.conf, with Method = static,nsswitch in Translation; and export with no_root_squash. With gssproxy it is auth_to_local in krb5.conf.", "@grep -A2 -E 'Static|Translation' /etc/idmapd.conf"},
 		}},
-		{"owners", "owners are kept", "the probe file is given to 1234:5678 and looked at", "Pods see who their files belong to by these numbers.", []Trouble{
+		{"owners", "owners are kept", "the probe file is given to 1234:5678 and looked at", "Pods see who their files belong to by these numbers.", []Problem{
 			{"mapped", Warn, "Another owner comes back: server and client do not agree on names (idmapping).",
 				"Have the server take numbers, or give both the same Domain in /etc/idmapd.conf.", "echo Y >/sys/module/nfs/parameters/nfs4_disable_idmapping"},
 			{"unnamed", Warn, "With Kerberos server and client go by names, and a user and group that have one on both sides are not the same there.",
@@ -245,33 +245,33 @@ func writingChecks() []Check {
 // featureChecks are about what not every server has.
 func featureChecks() []Check {
 	return []Check{
-		{"clone", "CLONE", "the probe file is cloned", "With it a snapshot shares its blocks and takes a moment.", []Trouble{
+		{"clone", "CLONE", "the probe file is cloned", "With it a snapshot shares its blocks and takes a moment.", []Problem{
 			{"no-clone", Warn, "The server does not share blocks. Snapshots are copies, and take their size.",
 				"Export XFS (with reflink) or Btrfs, or a filer that clones.", "@xfs_info {path} | grep reflink"},
 		}},
-		{"copy", "COPY", "the probe file is copied", "With it the server copies by itself what it does not clone.", []Trouble{
+		{"copy", "COPY", "the probe file is copied", "With it the server copies by itself what it does not clone.", []Problem{
 			{"no-copy", Warn, "It does not: the data of snapshots goes through the network twice.",
 				"A newer server does (Linux from 5.6 on).", ""},
 		}},
-		{"xattr", "extended attributes", "one is set and read", "Some programs keep something there; snapshots keep them.", []Trouble{
+		{"xattr", "extended attributes", "one is set and read", "Some programs keep something there; snapshots keep them.", []Problem{
 			{"no-xattr", Warn, "The server takes none.",
 				"A newer server does (Linux from 5.9 on), on a file system that has them.", ""},
 		}},
-		{"acl", "access control lists", "the probe file's is read", "Where they are used, snapshots keep them.", []Trouble{
+		{"acl", "access control lists", "the probe file's is read", "Where they are used, snapshots keep them.", []Problem{
 			{"no-acl", Warn, "The server has none.", "Nothing needs to be done unless programs need them.", ""},
 		}},
-		{"links", "hard links", "the probe file is given a second name", "Records are published by a link: the second of two that come at once is refused.", []Trouble{
+		{"links", "hard links", "the probe file is given a second name", "Records are published by a link: the second of two that come at once is refused.", []Problem{
 			{"no-links", Warn, "The server has none. Mooring does with O_EXCL, and snapshots hold each name as a file of its own.",
 				"Export another file system.", ""},
 		}},
-		{"renames", "renames", "the share is mounted twice; by one mount files and directories are renamed, made and removed where the other has made something of that name, or has removed the directory", "Two controllers at a time do no harm because the server refuses what comes late.", []Trouble{
+		{"renames", "renames", "the share is mounted twice; by one mount files and directories are renamed, made and removed where the other has made something of that name, or has removed the directory", "Two controllers at a time do no harm because the server refuses what comes late.", []Problem{
 			{"wrong", Fail, "The server does what it has to refuse, or loses a directory that is open.",
 				"Use another server, or another file system on it. Nothing else helps: a late request may take what is another volume's.", ""},
 		}},
-		{"holes", "holes", "SEEK_HOLE in the probe file", "Files with holes, as disk images are, are copied without reading these.", []Trouble{
+		{"holes", "holes", "SEEK_HOLE in the probe file", "Files with holes, as disk images are, are copied without reading these.", []Problem{
 			{"no-holes", Warn, "The server does not tell where they are.", "Nothing needs to be done: zeros are read, and not written.", ""},
 		}},
-		{"locks", "locks", "a lock is taken on the probe file", "Databases, and whoever shares a volume among pods, rely on them.", []Trouble{
+		{"locks", "locks", "a lock is taken on the probe file", "Databases, and whoever shares a volume among pods, rely on them.", []Problem{
 			{"no-locks", Fail, "The server does not give one.",
 				"NFSv3 needs rpc.statd on both sides, and an open port of the server's lock service. NFS 4.2 needs neither: nfsvers=4.2.", "rpcinfo -p {server}"},
 			{"grace", Warn, "The server holds locks back. After a restart it does so for its grace period, in which clients take back the locks that they had: 90 seconds for Linux, if nobody has changed it.",
@@ -285,29 +285,29 @@ func featureChecks() []Check {
 // measureChecks are about numbers.
 func measureChecks() []Check {
 	return []Check{
-		{"clock", "clock", "the time that the server gives the directory of the probe file", "File times are the server's, and programs compare them with their own.", []Trouble{
+		{"clock", "clock", "the time that the server gives the directory of the probe file", "File times are the server's, and programs compare them with their own.", []Problem{
 			{"off", Warn, "Server and client are more than 30 seconds apart.",
 				"Have both follow a time server.", "timedatectl set-ntp true; chronyc tracking"},
 			{"far-off", Fail, "They are more than five minutes apart. What an interrupted controller has left may not be recognised, and Kerberos fails.",
 				"Have both follow a time server.", "timedatectl set-ntp true; chronyc tracking"},
 		}},
-		{"times", "times are kept", "the probe file is made ten minutes older; by NFS 4.2 another file, too, at which another NFS client looks", "cp -p, tar and rsync set the times of files, and make and backups go by them.", []Trouble{
+		{"times", "times are kept", "the probe file is made ten minutes older; by NFS 4.2 another file, too, at which another NFS client looks", "cp -p, tar and rsync set the times of files, and make and backups go by them.", []Problem{
 			{"not-kept", Warn, "The server has another time than the one that was set.",
 				"Look for a setting of the server's, or of its file system, that has times be its own.", "@dmesg | tail"},
 			{"delegated", Warn, "The server loses a time that a program sets, while the client has the file delegated to it: Linux 7.2's does, by NFS 4.2, and others see the time at which the delegation ended. What Mooring copies keeps its times.",
 				"Where programs need them: set nfsvers=4.1 in the share's mountOptions, which has no CLONE and no COPY; or have the server delegate nothing.", "@sysctl fs.leases-enable=0"},
 		}},
-		{"latency", "latency", "the median of 20 GETATTRs", "Making a volume takes some sixteen round trips, a snapshot eight for each file.", []Trouble{
+		{"latency", "latency", "the median of 20 GETATTRs", "Making a volume takes some sixteen round trips, a snapshot eight for each file.", []Problem{
 			{"slow", Warn, "A round trip takes more than 20 ms.",
 				"Look for the way to the server, and at its load.", "nfsiostat 1 3; ping -c 5 {server}"},
 		}},
-		{"space", "space", "what statfs says", "Volumes have no size of their own: all of them share it.", []Trouble{
+		{"space", "space", "what statfs says", "Volumes have no size of their own: all of them share it.", []Problem{
 			{"low", Warn, "Less than 10 % is free.",
 				"Free some, or enlarge the file system. Deleted volumes wait in the trash for trashRetention.", "@df -h {path}"},
 			{"full", Fail, "Less than 1 % is free.",
 				"Free some, or enlarge the file system. Deleted volumes wait in the trash for trashRetention.", "@df -h {path}"},
 		}},
-		{"inodes", "inodes", "what statfs says", "Each file needs one, whatever its size.", []Trouble{
+		{"inodes", "inodes", "what statfs says", "Each file needs one, whatever its size.", []Problem{
 			{"low", Warn, "Less than 10 % is free.", "Remove files, or move to a file system with more inodes.", "@df -i {path}"},
 			{"none", Fail, "Less than 1 % is free.", "Remove files, or move to a file system with more inodes.", "@df -i {path}"},
 		}},

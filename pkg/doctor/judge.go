@@ -121,7 +121,7 @@ func (c *serverCheck) judgeMount(a answer) {
 	default:
 		c.judgeExport()
 		id := string(cause)
-		if !slices.ContainsFunc(mountTroubles(), func(t Trouble) bool { return t.Cause == id }) {
+		if !slices.ContainsFunc(mountTroubles(), func(t Problem) bool { return t.Cause == id }) {
 			id = "failed"
 		}
 		c.trouble("mounts", id, "%s", c.mount.Error)
