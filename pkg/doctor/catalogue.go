@@ -20,7 +20,7 @@ type Check struct {
 type Problem struct {
 	Cause   string
 	Status  Status
-	Is      string
+	Summary string
 	Remedy  string
 	Command string
 }

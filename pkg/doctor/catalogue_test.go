@@ -30,7 +30,7 @@ func TestCatalogue(t *testing.T) {
 		seen[c.ID] = true
 		causes := map[string]bool{}
 		for _, trouble := range slices.Concat(c.Troubles, anywhere()) {
-			if causes[trouble.Cause] || trouble.Is == "" || trouble.Remedy == "" || trouble.Status != Warn && trouble.Status != Fail {
+			if causes[trouble.Cause] || trouble.Summary == "" || trouble.Remedy == "" || trouble.Status != Warn && trouble.Status != Fail {
 				t.Errorf("of %s, the trouble %+v is there twice, or not whole", c.ID, trouble)
 			}
 			causes[trouble.Cause] = true
@@ -149,7 +149,7 @@ func tables() string {
 				fmt.Fprintf(&b, "| **%s** (`%s`) | | %s. %s | |\n", c.Title, c.ID, upper(c.How), c.Why)
 			}
 			for _, trouble := range c.Troubles {
-				fmt.Fprintf(&b, "| | %s `%s` | %s | %s%s |\n", mark(trouble.Status), trouble.Cause, trouble.Is, trouble.Remedy, code(trouble.Command))
+				fmt.Fprintf(&b, "| | %s `%s` | %s | %s%s |\n", mark(trouble.Status), trouble.Cause, trouble.Summary, trouble.Remedy, code(trouble.Command))
 			}
 		}
 	}
