@@ -202,7 +202,7 @@ func list(words []string) string {
 func (s *reportBuilder) judge(f *Facts, m mounted) {
 	if _, failed := f.Failures[stepOpen]; failed {
 		s.failure("writable", stepOpen, f)
-		s.rest(shareChecks(), "the share's directory cannot be opened")
+		s.skipRemaining(shareChecks(), "the share's directory cannot be opened")
 		return
 	}
 	s.judgeIdentity(f)
@@ -219,7 +219,7 @@ func (s *reportBuilder) judge(f *Facts, m mounted) {
 	}
 	if !f.did(stepWrite) {
 		s.judgeRefusal(f)
-		s.rest(shareChecks(), "nothing can be written")
+		s.skipRemaining(shareChecks(), "nothing can be written")
 		return
 	}
 	detail := "a file was made, written, synced and removed"
@@ -235,7 +235,7 @@ func (s *reportBuilder) judge(f *Facts, m mounted) {
 	s.judgeClock(f.Skew)
 	judgeTimes(s, f, m)
 	s.judgeFeatures(f, m)
-	s.rest(shareChecks(), "the server took too long before")
+	s.skipRemaining(shareChecks(), "the server took too long before")
 }
 
 // failure reports a step that did not end well in a way that is no answer.

@@ -47,7 +47,7 @@ func (d *Doctor) node(ctx context.Context, visits []*shareCheck) []Finding {
 		return probe.Statd(ctx, "127.0.0.1")
 	})
 	d.mounted(ctx, &s, visits)
-	s.rest(nodeChecks(), "")
+	s.skipRemaining(nodeChecks(), "")
 	return s.all
 }
 

@@ -46,8 +46,8 @@ func (s *reportBuilder) has(id string) bool {
 	return slices.ContainsFunc(s.all, func(f Finding) bool { return f.Check == id })
 }
 
-// rest skips what has no outcome yet, and puts the findings into the catalogue's order.
-func (s *reportBuilder) rest(checks []Check, reason string) {
+// skipRemaining skips what has no outcome yet, and puts the findings into the catalogue's order.
+func (s *reportBuilder) skipRemaining(checks []Check, reason string) {
 	for _, c := range checks {
 		if !s.has(c.ID) {
 			s.skip(c.ID, "%s", reason)

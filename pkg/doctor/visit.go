@@ -64,7 +64,7 @@ func (v *shareCheck) examine(ctx context.Context) {
 			if why == "" {
 				why = c.byMount(ctx)
 			}
-			c.rest(serverChecks(), why)
+			c.skipRemaining(serverChecks(), why)
 		})
 	}
 	all.Wait()
@@ -107,7 +107,7 @@ func (v *shareCheck) trial(calls []*serverCheck) {
 		v.id = first.facts.ID
 		s.judge(first.facts, first.mount)
 	}
-	s.rest(shareChecks(), "the share is not mounted")
+	s.skipRemaining(shareChecks(), "the share is not mounted")
 	v.findings = append(v.findings, s.all...)
 }
 
@@ -312,6 +312,6 @@ func (v *shareCheck) given(ctx context.Context, calls []*serverCheck) {
 		if !c.has("exported") {
 			c.judgeExport()
 		}
-		c.rest(serverChecks(), noVersions)
+		c.skipRemaining(serverChecks(), noVersions)
 	}
 }
