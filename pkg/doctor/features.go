@@ -24,7 +24,7 @@ func (s *reportBuilder) judgeFeatures(f *Facts, m mounted) {
 		case f.Failures[step].Late || !refuses(f.Failures[step]):
 			s.failure(id, step, f)
 		default:
-			s.trouble(id, trouble, "%s", no)
+			s.problem(id, trouble, "%s", no)
 		}
 	}
 	if newest {
@@ -44,7 +44,7 @@ func (s *reportBuilder) judgeFeatures(f *Facts, m mounted) {
 	feature("acl", stepACL, "no-acl", f.ACL, "the server has none")
 	if f.did(stepOwn) && slices.Contains([]unix.Errno{unix.EIO, unix.EREMOTEIO}, f.Failures[stepLink].Errno) {
 		// The file could be changed afterwards: it is the link that the server does not know.
-		s.trouble("links", "no-links", "a file cannot have two names, which the server does not say: %s", f.Failures[stepLink].Message)
+		s.problem("links", "no-links", "a file cannot have two names, which the server does not say: %s", f.Failures[stepLink].Message)
 	} else {
 		feature("links", stepLink, "no-links", "a file can have two names", "a file cannot have two names")
 	}
@@ -53,7 +53,7 @@ func (s *reportBuilder) judgeFeatures(f *Facts, m mounted) {
 	case !newest:
 		s.skip("holes", "%s", older)
 	case f.did(stepHole) && !f.Hole:
-		s.trouble("holes", "no-holes", "the probe file has one, and the server does not tell")
+		s.problem("holes", "no-holes", "the probe file has one, and the server does not tell")
 	default:
 		feature("holes", stepHole, "no-holes", "the server tells where they are", "the server does not tell where they are")
 	}
@@ -63,7 +63,7 @@ func (s *reportBuilder) judgeFeatures(f *Facts, m mounted) {
 func judgeRenames(s *reportBuilder, f *Facts) {
 	switch {
 	case len(f.Wrong) > 0:
-		s.trouble("renames", "wrong", "%s", strings.Join(f.Wrong, "; "))
+		s.problem("renames", "wrong", "%s", strings.Join(f.Wrong, "; "))
 	case f.Once != "":
 		s.skip("renames", "%s", f.Once)
 	case f.did(stepRenames):
@@ -77,15 +77,15 @@ func (s *reportBuilder) judgeLocks(f *Facts, m mounted) {
 	local := mount.ValueOf(m.Super, "local_lock")
 	switch {
 	case f.Failures[stepLock].Late && f.NoLockd != "":
-		s.trouble("locks", "no-locks", "none was given within %s, and the lock service does not answer: %s", stepPatience, f.NoLockd)
+		s.problem("locks", "no-locks", "none was given within %s, and the lock service does not answer: %s", stepPatience, f.NoLockd)
 	case f.Failures[stepLock].Late:
-		s.trouble("locks", "grace", "none was given within %s, and the server answers all else", stepPatience)
+		s.problem("locks", "grace", "none was given within %s, and the server answers all else", stepPatience)
 	case f.Failures[stepLock].Message != "":
-		s.trouble("locks", "no-locks", "%s", f.Failures[stepLock].Message)
+		s.problem("locks", "no-locks", "%s", f.Failures[stepLock].Message)
 	case !f.did(stepLock):
 		s.failure("locks", stepLock, f)
 	case local == "all" || local == "posix":
-		s.trouble("locks", "local", "the server is not asked for them (nolock)")
+		s.problem("locks", "local", "the server is not asked for them (nolock)")
 	default:
 		s.ok("locks", "one was taken and given back")
 	}

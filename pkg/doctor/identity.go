@@ -44,13 +44,13 @@ func (s *reportBuilder) judgeIdentity(f *Facts) {
 	case !f.did(stepFormat):
 		s.failure("identity", stepFormat, f)
 	case !f.LaidOut && f.Expected != "":
-		s.trouble("identity", "not-laid-out", "there is no %s, and the configuration says that the share has the id %s", path.Join(volume.StateDir, volume.FormatName), f.Expected)
+		s.problem("identity", "not-laid-out", "there is no %s, and the configuration says that the share has the id %s", path.Join(volume.StateDir, volume.FormatName), f.Expected)
 	case !f.LaidOut:
 		s.ok("identity", "nothing of Mooring's is there yet")
 	case f.Expected != "" && f.ID != f.Expected:
-		s.trouble("identity", "another-share", "its id is %q, and the configuration says %s", f.ID, f.Expected)
+		s.problem("identity", "another-share", "its id is %q, and the configuration says %s", f.ID, f.Expected)
 	case f.ID == "":
-		s.trouble("identity", "no-id", "it was laid out before there were ids")
+		s.problem("identity", "no-id", "it was laid out before there were ids")
 	case f.Expected == "":
 		s.ok("identity", "%s, of which the configuration says nothing", f.ID)
 	default:
@@ -73,7 +73,7 @@ func tellTwins(visits []*shareCheck) {
 			continue
 		}
 		s := reportBuilder{fill: []string{"{share}", v.def.Name}}
-		s.trouble("identity", "same-share", "%s, which %s has, too", v.id, strings.Join(same, " and "))
+		s.problem("identity", "same-share", "%s, which %s has, too", v.id, strings.Join(same, " and "))
 		v.findings[i] = s.all[0]
 	}
 }

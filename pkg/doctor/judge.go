@@ -82,7 +82,7 @@ func (c *serverCheck) judgeExport() {
 	case c.mount.Super != nil: // fsid=0, or a list that the server keeps to itself
 		c.ok("exported", "the server's list does not have it, and yet it can be mounted")
 	default:
-		c.trouble("exported", "not-exported", "%s is not exported: %s", c.v.def.Path, exported(c.exports))
+		c.problem("exported", "not-exported", "%s is not exported: %s", c.v.def.Path, exported(c.exports))
 	}
 }
 
@@ -107,24 +107,24 @@ func (c *serverCheck) judgeMount(a answer) {
 		c.judgeExport()
 		c.skip("path", "%s", notExported)
 	case c.listed && covered && cause == mount.Denied:
-		c.trouble("exported", "not-to-us", "%s is exported to %s, and refused to us: %s", e.Path, clients(e), c.mount.Error)
+		c.problem("exported", "not-to-us", "%s is exported to %s, and refused to us: %s", e.Path, clients(e), c.mount.Error)
 		c.skip("path", "%s", notExported)
 	case cause == mount.NoPath:
 		c.judgeExport()
 		if c.judgeRoot(a) {
 			break
 		}
-		c.trouble("path", "no-path", "the server has no %s: %s", c.v.def.Path, c.mount.Error)
+		c.problem("path", "no-path", "the server has no %s: %s", c.v.def.Path, c.mount.Error)
 	case cause == mount.NotDirectory:
 		c.judgeExport()
-		c.trouble("path", "not-directory", "%s is no directory: %s", c.v.def.Path, c.mount.Error)
+		c.problem("path", "not-directory", "%s is no directory: %s", c.v.def.Path, c.mount.Error)
 	default:
 		c.judgeExport()
 		id := string(cause)
 		if !slices.ContainsFunc(mountTroubles(), func(t Problem) bool { return t.Cause == id }) {
 			id = "failed"
 		}
-		c.trouble("mounts", id, "%s", c.mount.Error)
+		c.problem("mounts", id, "%s", c.mount.Error)
 		c.skip("path", "not known before it is mounted")
 		return
 	}
@@ -138,7 +138,7 @@ func (s *reportBuilder) judgePlace(def volume.Share, nested func(volume.Share) e
 		return
 	}
 	if err := nested(def); err != nil {
-		s.trouble("apart", "nested", "%v", err)
+		s.problem("apart", "nested", "%v", err)
 		return
 	}
 	s.ok("apart", "no registered share lies in it, or around it")
@@ -185,9 +185,9 @@ func (c *serverCheck) judgeVersions(a answer) {
 		}
 		c.ok("versions", "%s", detail)
 	case len(works) == 1 && works[0] == "3":
-		c.trouble("versions", "only-3", "%s", detail)
+		c.problem("versions", "only-3", "%s", detail)
 	default:
-		c.trouble("versions", "no-4.2", "%s", detail)
+		c.problem("versions", "no-4.2", "%s", detail)
 	}
 }
 
@@ -210,7 +210,7 @@ func (s *reportBuilder) judge(f *Facts, m mounted) {
 	if f.did(stepLatency) {
 		detail := fmt.Sprintf("%s for a round trip", short(f.Latency))
 		if f.Latency > latencyWarn {
-			s.trouble("latency", "slow", "%s", detail)
+			s.problem("latency", "slow", "%s", detail)
 		} else {
 			s.ok("latency", "%s", detail)
 		}
@@ -227,7 +227,7 @@ func (s *reportBuilder) judge(f *Facts, m mounted) {
 		detail += fmt.Sprintf(", and %d that an earlier doctor had left", f.Swept)
 	}
 	if failure, failed := f.Failures[stepClose]; failed {
-		s.trouble("writable", "failed", "the probe file could not be removed: %s", failure.Message)
+		s.problem("writable", "failed", "the probe file could not be removed: %s", failure.Message)
 	} else {
 		s.ok("writable", "%s", detail)
 	}
@@ -245,13 +245,13 @@ func (s *reportBuilder) failure(id, step string, f *Facts) {
 	case !failed:
 		s.skip(id, "the server took too long before")
 	case failure.Late:
-		s.trouble(id, "late", "%s", failure.Message)
+		s.problem(id, "late", "%s", failure.Message)
 	case failure.Errno == unix.EIO:
-		s.trouble(id, "disk-failed", "%s", failure.Message)
+		s.problem(id, "disk-failed", "%s", failure.Message)
 	case failure.Errno == unix.EREMOTEIO:
-		s.trouble(id, "unknown-error", "%s", failure.Message)
+		s.problem(id, "unknown-error", "%s", failure.Message)
 	default:
-		s.trouble(id, "failed", "%s", failure.Message)
+		s.problem(id, "failed", "%s", failure.Message)
 	}
 }
 
@@ -276,7 +276,7 @@ func (s *reportBuilder) judgeRefusal(f *Facts) {
 		s.failure("writable", stepWrite, f)
 		return
 	}
-	s.trouble("writable", cause, "%s cannot write a file: %v", who(f.Self), failure.Errno)
+	s.problem("writable", cause, "%s cannot write a file: %v", who(f.Self), failure.Errno)
 }
 
 func (s *reportBuilder) judgeRoom(f *Facts) {
@@ -288,9 +288,9 @@ func (s *reportBuilder) judgeRoom(f *Facts) {
 	share := func(id, worst string, free, total int64, detail string) {
 		switch part := float64(free) / float64(max(total, 1)); {
 		case part < freeFail:
-			s.trouble(id, worst, "%s", detail)
+			s.problem(id, worst, "%s", detail)
 		case part < freeWarn:
-			s.trouble(id, "low", "%s", detail)
+			s.problem(id, "low", "%s", detail)
 		default:
 			s.ok(id, "%s", detail)
 		}
@@ -315,18 +315,18 @@ func (s *reportBuilder) judgeOwners(f *Facts, m mounted) {
 		return
 	case f.Owner[0] == unmappedID && f.names():
 		s.skip("root", "not known: owners have no names here")
-		s.trouble("owners", "no-idmapper", "what %s makes is shown as %d's", who(f.Self), f.Owner[0])
+		s.problem("owners", "no-idmapper", "what %s makes is shown as %d's", who(f.Self), f.Owner[0])
 		return
 	case f.Owner[0] != f.Self && kerberos:
-		s.trouble("root", "not-root-by-name", "what %s makes belongs to user %d", who(f.Self), f.Owner[0])
+		s.problem("root", "not-root-by-name", "what %s makes belongs to user %d", who(f.Self), f.Owner[0])
 		s.skip("owners", "root is mapped to another user")
 		return
 	case f.Owner[0] != f.Self && f.Squashed:
-		s.trouble("root", "all-squashed", "what anybody makes belongs to user %d", f.Owner[0])
+		s.problem("root", "all-squashed", "what anybody makes belongs to user %d", f.Owner[0])
 		s.skip("owners", "everybody is mapped to that user")
 		return
 	case f.Owner[0] != f.Self && !f.names():
-		s.trouble("root", "squashed", "what %s makes belongs to user %d", who(f.Self), f.Owner[0])
+		s.problem("root", "squashed", "what %s makes belongs to user %d", who(f.Self), f.Owner[0])
 		s.skip("owners", "root is mapped to another user")
 		return
 	case f.Owner[0] != f.Self:
@@ -340,7 +340,7 @@ func (s *reportBuilder) judgeOwners(f *Facts, m mounted) {
 	case f.did(stepOwn):
 		s.ok("owners", "a file given to %d:%d belongs to %d:%d", strangeUID, strangeGID, f.Given[0], f.Given[1])
 	case f.Failures[stepOwn].Errno == unix.EPERM || f.Failures[stepOwn].Errno == unix.EACCES:
-		s.trouble("owners", "refused", "%s", f.Failures[stepOwn].Message)
+		s.problem("owners", "refused", "%s", f.Failures[stepOwn].Message)
 	default:
 		s.failure("owners", stepOwn, f)
 	}
@@ -355,11 +355,11 @@ func judgeNames(s *reportBuilder, f *Facts, kerberos bool) {
 	named := f.did(stepNamed) && f.Named == [2]uint32{namedID, namedID}
 	switch {
 	case !kerberos:
-		s.trouble("owners", "mapped", "%s", detail)
+		s.problem("owners", "mapped", "%s", detail)
 	case named:
 		s.ok("owners", "by name, as with Kerberos: %s, and %d:%[2]d, which has a name, for itself", detail, namedID)
 	default:
-		s.trouble("owners", "unnamed", "%s, nor %d:%[2]d for itself, which has a name", detail, namedID)
+		s.problem("owners", "unnamed", "%s, nor %d:%[2]d for itself, which has a name", detail, namedID)
 	}
 }
 
@@ -379,9 +379,9 @@ func (s *reportBuilder) judgeClock(skew time.Duration) {
 	detail := fmt.Sprintf("the server's is %s %s this machine's", short(skew.Abs()), direction)
 	switch {
 	case skew.Abs() > skewFail:
-		s.trouble("clock", "far-off", "%s", detail)
+		s.problem("clock", "far-off", "%s", detail)
 	case skew.Abs() > skewWarn:
-		s.trouble("clock", "off", "%s", detail)
+		s.problem("clock", "off", "%s", detail)
 	case skew.Abs() < time.Second:
 		s.ok("clock", "as this machine's")
 	default:

@@ -88,11 +88,11 @@ func (c *serverCheck) judgeRoot(a answer) bool {
 	}
 	c.fill = append(c.fill, "{v4path}", quoted(a.V4Path))
 	if a.V4Path == "" {
-		c.trouble("path", "other-path", "NFS 3 finds %s, and NFS 4 does not", c.v.def.Path)
+		c.problem("path", "other-path", "NFS 3 finds %s, and NFS 4 does not", c.v.def.Path)
 		return true
 	}
 	root := path.Clean("/" + strings.TrimSuffix(c.v.def.Path, strings.TrimSuffix(a.V4Path, "/")))
-	c.trouble("path", "other-root", "NFS 3 finds %s, and by NFS 4 it is %s: the server's NFSv4 root is its %s", c.v.def.Path, a.V4Path, root)
+	c.problem("path", "other-root", "NFS 3 finds %s, and by NFS 4 it is %s: the server's NFSv4 root is its %s", c.v.def.Path, a.V4Path, root)
 	return true
 }
 

@@ -56,7 +56,7 @@ func (s *reportBuilder) privilege() {
 		s.ok("privilege", "CAP_SYS_ADMIN")
 		return
 	}
-	s.trouble("privilege", "no-privilege", "user %d has no CAP_SYS_ADMIN", os.Geteuid())
+	s.problem("privilege", "no-privilege", "user %d has no CAP_SYS_ADMIN", os.Geteuid())
 }
 
 // programs returns where mount(8) looks for mount.nfs, and where else it may be.
@@ -72,7 +72,7 @@ func (s *reportBuilder) client(dirs []string) {
 			return
 		}
 	}
-	s.trouble("client", "no-program", "it is not in %s", strings.Join(slices.Compact(dirs), ":"))
+	s.problem("client", "no-program", "it is not in %s", strings.Join(slices.Compact(dirs), ":"))
 }
 
 // kernel judges what /proc/filesystems says.
@@ -89,9 +89,9 @@ func (s *reportBuilder) kernel(filesystems string, mounted bool, causes []mount.
 	case mounted:
 		s.ok("kernel", "it mounts NFS")
 	case slices.Contains(causes, mount.NoKernel):
-		s.trouble("kernel", "no-kernel", "/proc/filesystems has no nfs, and a mount failed for that")
+		s.problem("kernel", "no-kernel", "/proc/filesystems has no nfs, and a mount failed for that")
 	default:
-		s.trouble("kernel", "not-loaded", "/proc/filesystems has no nfs")
+		s.problem("kernel", "not-loaded", "/proc/filesystems has no nfs")
 	}
 }
 
@@ -137,8 +137,8 @@ func (s *reportBuilder) statd(wanted bool, ask func() error) {
 	case err == nil:
 		s.ok("statd", "it answers")
 	case errors.Is(err, probe.ErrNotRegistered):
-		s.trouble("statd", "no-statd", "rpcbind here does not know of it")
+		s.problem("statd", "no-statd", "rpcbind here does not know of it")
 	default:
-		s.trouble("statd", "no-statd", "%s", fmt.Sprint(err))
+		s.problem("statd", "no-statd", "%s", fmt.Sprint(err))
 	}
 }

@@ -41,7 +41,7 @@ func encryption(s *reportBuilder, table mount.Table, shares []volume.Share, look
 		if len(plain) > 5 {
 			plain, more = plain[:5], " and more"
 		}
-		s.trouble("tls", "plain", "without it are mounted %s%s", strings.Join(plain, ", "), more)
+		s.problem("tls", "plain", "without it are mounted %s%s", strings.Join(plain, ", "), more)
 	default:
 		s.ok("tls", "no mount of such a share is without it")
 	}

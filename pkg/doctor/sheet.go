@@ -29,8 +29,8 @@ func (s *reportBuilder) skip(id, format string, args ...any) {
 	s.add(checkOf(id), Finding{Status: Skip, Detail: fmt.Sprintf(format, args...)})
 }
 
-// trouble adds what the catalogue has of a trouble; the detail is what was seen.
-func (s *reportBuilder) trouble(id, cause, format string, args ...any) {
+// problem adds what the catalogue has of a problem; the detail is what was seen.
+func (s *reportBuilder) problem(id, cause, format string, args ...any) {
 	check := checkOf(id)
 	t := check.trouble(cause)
 	fill := strings.NewReplacer(s.fill...)

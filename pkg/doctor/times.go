@@ -107,9 +107,9 @@ func judgeTimes(s *reportBuilder, f *Facts, m mounted) {
 	case !f.did(stepTimes):
 		s.failure("times", stepTimes, f)
 	case f.Times.Off != 0:
-		s.trouble("times", "not-kept", "what came back for the time that was set is %s off", off(f.Times.Off))
+		s.problem("times", "not-kept", "what came back for the time that was set is %s off", off(f.Times.Off))
 	case f.Times.Delegated != 0:
-		s.trouble("times", "delegated", "to another client the time that was set is %s off", off(f.Times.Delegated))
+		s.problem("times", "delegated", "to another client the time that was set is %s off", off(f.Times.Delegated))
 	case f.Times.Seen:
 		s.ok("times", "another client sees the time that was set")
 	case m.version() == "4.2":

@@ -130,7 +130,7 @@ func (c *serverCheck) resolve(ctx context.Context) (why string) {
 	defer cancel()
 	found, err := net.DefaultResolver.LookupHost(ctx, c.host)
 	if err != nil {
-		c.trouble("resolves", "unresolved", "%v", err)
+		c.problem("resolves", "unresolved", "%v", err)
 		return "the server's name does not resolve"
 	}
 	c.fill = append(c.fill, "{client}", cmp.Or(probe.LocalAddress(found[0]), "CLIENT"))
@@ -166,7 +166,7 @@ func (c *serverCheck) answer(ctx context.Context) (why string) {
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &netError) && netError.Timeout():
 		cause, detail = "silent", fmt.Sprintf("no answer from %s within %s", c.endpoint.Address, short(time.Since(start)))
 	}
-	c.trouble("answers", cause, "%s", detail)
+	c.problem("answers", cause, "%s", detail)
 	return "the server does not answer"
 }
 
@@ -185,7 +185,7 @@ func (c *serverCheck) ports(ctx context.Context) {
 	case c.rpcbind:
 		c.ok("rpcbind", "on port 111")
 	case c.v.wantsV3():
-		c.trouble("rpcbind", "no-rpcbind", "%v", err)
+		c.problem("rpcbind", "no-rpcbind", "%v", err)
 	default:
 		c.skip("rpcbind", "it does not answer, and NFS 4 does without")
 	}
@@ -227,7 +227,7 @@ func (c *serverCheck) byMount(ctx context.Context) (why string) {
 	}
 	byVersion, err := c.v.d.ask(ctx, c.host, r)
 	if err != nil {
-		c.trouble("versions", "late", "%v", err)
+		c.problem("versions", "late", "%v", err)
 	}
 	c.judgeMount(byVersion)
 	if err == nil {
@@ -261,14 +261,14 @@ func (c *serverCheck) noChild(err error) {
 	c.mount = mounted{Error: err.Error()}
 	if volume.Kind(err) == volume.ErrUnavailable || errors.Is(err, context.DeadlineExceeded) {
 		c.mount.Cause = mount.Silent
-		c.trouble("mounts", "late", "%v", err)
+		c.problem("mounts", "late", "%v", err)
 		return
 	}
 	if errors.Is(err, syscall.EPERM) { // no namespace for the child
-		c.trouble("mounts", "not-permitted", "%v", err)
+		c.problem("mounts", "not-permitted", "%v", err)
 		return
 	}
-	c.trouble("mounts", "failed", "%v", err)
+	c.problem("mounts", "failed", "%v", err)
 }
 
 // given examines a share that is mounted already, from one of its servers.
@@ -306,7 +306,7 @@ func (v *shareCheck) given(ctx context.Context, calls []*serverCheck) {
 		case done:
 			c.skip("mounts", "the share is mounted from another of its servers")
 		case first != nil:
-			c.trouble("mounts", "not-given", "%v", first)
+			c.problem("mounts", "not-given", "%v", first)
 			first = nil
 		}
 		if !c.has("exported") {
