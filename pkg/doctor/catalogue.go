@@ -25,8 +25,8 @@ type Problem struct {
 	Command string
 }
 
-// trouble returns one of the check's troubles. The catalogue has all that the code speaks of.
-func (c Check) trouble(cause string) Problem {
+// problem returns one of the check's troubles. The catalogue has all that the code speaks of.
+func (c Check) problem(cause string) Problem {
 	for _, t := range slices.Concat(c.Troubles, anywhere()) {
 		if t.Cause == cause {
 			return t

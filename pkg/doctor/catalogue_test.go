@@ -90,7 +90,7 @@ func spoken(t *testing.T) map[string]bool {
 			if id := text(call.Args[0]); id != "" {
 				check := checkOf(id) // or panics
 				if cause := text(call.Args[1]); method.Sel.Name == "trouble" && cause != "" {
-					check.trouble(cause)
+					check.problem(cause)
 				}
 			}
 			return true

@@ -32,7 +32,7 @@ func (s *reportBuilder) skip(id, format string, args ...any) {
 // problem adds what the catalogue has of a problem; the detail is what was seen.
 func (s *reportBuilder) problem(id, cause, format string, args ...any) {
 	check := checkOf(id)
-	t := check.trouble(cause)
+	t := check.problem(cause)
 	fill := strings.NewReplacer(s.fill...)
 	command, onServer := strings.CutPrefix(t.Command, "@")
 	s.add(check, Finding{
