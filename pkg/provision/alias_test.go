@@ -19,7 +19,7 @@ import (
 type told map[string][]share.TrashEntry
 
 func (p told) Add(name string, e share.TrashEntry) { p[name] = append(p[name], e) }
-func (p told) Look(string)                         {}
+func (p told) Rescan(string)                       {}
 
 // registered returns a Service on a share that keeps what is deleted for a day, and what its purger
 // is told.

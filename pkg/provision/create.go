@@ -179,7 +179,7 @@ func (v *Volumes) settle(ctx context.Context, sh *share.Share, w volume.CreateRe
 	}
 	err := sh.Volumes.AbortAbandoned(ctx, found)
 	if found.Source != nil { // half a copy may have gone into the trash
-		v.purger.Look(def.Name)
+		v.purger.Rescan(def.Name)
 	}
 	return nil, err
 }

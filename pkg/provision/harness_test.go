@@ -62,8 +62,8 @@ func (o *one) Answers(context.Context, string) error {
 // Add implements Purger.
 func (o *one) Add(string, share.TrashEntry) {}
 
-// Look implements Purger and jobs.Trashed.
-func (o *one) Look(string) {}
+// Rescan implements Purger and jobs.Trashed.
+func (o *one) Rescan(string) {}
 
 // purge empties the trash. What it does not see at once, it does a moment later, as the
 // purger would.

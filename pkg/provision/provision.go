@@ -32,7 +32,7 @@ type Shares interface {
 // Purger is told what is new in a share's trash, or that something may be.
 type Purger interface {
 	Add(share string, e share.TrashEntry)
-	Look(share string)
+	Rescan(share string)
 }
 
 // Copier makes copies that outlive the call which asks for them: see jobs.Copier.

@@ -21,7 +21,7 @@ type looker struct {
 	found []string
 }
 
-func (l *looker) Look(name string) {
+func (l *looker) Rescan(name string) {
 	entries, err := l.share.Trash.List(context.Background())
 	if err != nil || name != "nas1" {
 		l.t.Errorf("the trash of %s: %v", name, err)
