@@ -84,7 +84,7 @@ type running struct {
 	waiters  int // guarded by the Copier's mu
 }
 
-// Rescanner is told when there is something in a share's trash that can go: see Purger.Look.
+// Rescanner is told when there is something in a share's trash that can go: see Purger.Rescan.
 type Rescanner interface{ Look(share string) }
 
 // NewCopier returns a Copier to the shares in pool.
