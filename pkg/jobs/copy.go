@@ -85,7 +85,7 @@ type running struct {
 }
 
 // Rescanner is told when there is something in a share's trash that can go: see Purger.Rescan.
-type Rescanner interface{ Look(share string) }
+type Rescanner interface{ Rescan(share string) }
 
 // NewCopier returns a Copier to the shares in pool.
 func NewCopier(pool Shares, trash Rescanner, opt CopyOptions) *Copier {
@@ -283,7 +283,7 @@ func (c *Copier) run(share string, copy volume.Copy, p *share.Pending, options [
 		r.err = a.run(ctx, share)
 		<-slot
 		if r.err != nil || p == nil { // half a copy may have gone there
-			c.trash.Look(share)
+			c.trash.Rescan(share)
 		}
 	case <-ctx.Done():
 		r.err = volume.Errorf(volume.ErrUnavailable, "the controller is stopping: the copy goes on when one runs again")

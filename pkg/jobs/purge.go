@@ -148,7 +148,7 @@ func (p *Purger) Add(name string, e share.TrashEntry) {
 }
 
 // Look has a share's trash be looked at now. It does not wait.
-func (p *Purger) Look(name string) {
+func (p *Purger) Rescan(name string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	w := p.worker(name)

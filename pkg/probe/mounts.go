@@ -99,7 +99,7 @@ func (u *Mounts) Watch(ctx context.Context, e Endpoint) (context.Context, contex
 // Ask returns what the file system says, or has said within fresh. That its server does not
 // answer is ErrUnavailable, and so is an error of the file system, as unix.ESTALE; that it could
 // not be asked for all the other questions is ErrBusy.
-func (u *Mounts) Ask(ctx context.Context, m Mount, fresh time.Duration) (MountStatus, error) {
+func (u *Mounts) Query(ctx context.Context, m Mount, fresh time.Duration) (MountStatus, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	e := u.entry(m.Path)
@@ -157,7 +157,7 @@ func (u *Mounts) Usage(ctx context.Context, m Mount) (volume.Space, error) {
 	space, known, err := u.asked(ctx, m)
 	if !known {
 		var a MountStatus
-		a, err = u.Ask(ctx, m, 0)
+		a, err = u.Query(ctx, m, 0)
 		space = a.Space
 	}
 	if err == nil {
@@ -192,7 +192,7 @@ func (u *Mounts) asked(ctx context.Context, m Mount) (space volume.Space, known 
 }
 
 // Good notes that the file system has just answered somebody else.
-func (u *Mounts) Good(path string) {
+func (u *Mounts) MarkHealthy(path string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.entry(path).good = time.Now()

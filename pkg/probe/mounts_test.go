@@ -192,12 +192,12 @@ func TestFresh(t *testing.T) {
 		u := newMounts(s)
 		ask := func(want int) {
 			t.Helper()
-			_, _ = u.Ask(context.Background(), Mount{Path: "/v"}, time.Minute)
+			_, _ = u.Query(context.Background(), Mount{Path: "/v"}, time.Minute)
 			if n := s.questions("/v"); n != want {
 				t.Errorf("there were %d questions, want %d", n, want)
 			}
 		}
-		u.Good("/v")
+		u.MarkHealthy("/v")
 		ask(0)
 		time.Sleep(time.Minute)
 		s.now(0, errors.New("no"))
@@ -212,7 +212,7 @@ func TestFresh(t *testing.T) {
 // TestErrno has the file system say what is wrong by a number.
 func TestErrno(t *testing.T) {
 	u := NewMounts(NewServers(nil), func(context.Context, Mount, func()) (MountStatus, error) { return MountStatus{Errno: unix.ESTALE}, nil })
-	_, err := u.Ask(context.Background(), Mount{Path: "/v"}, 0)
+	_, err := u.Query(context.Background(), Mount{Path: "/v"}, 0)
 	if !errors.Is(err, unix.ESTALE) || volume.Kind(err) != volume.ErrUnavailable {
 		t.Errorf("the error is %v (of kind %v)", err, volume.Kind(err))
 	}
@@ -223,7 +223,7 @@ func TestDeadServer(t *testing.T) {
 	dead := volume.Errorf(volume.ErrUnavailable, "dead")
 	s := &fileSystem{}
 	u := NewMounts(NewServers(func(context.Context, Endpoint) error { return dead }), s.ask)
-	_, err := u.Ask(context.Background(), Mount{Path: "/v", Endpoint: EndpointOf("nas", nil)}, 0)
+	_, err := u.Query(context.Background(), Mount{Path: "/v", Endpoint: EndpointOf("nas", nil)}, 0)
 	if !errors.Is(err, dead) || s.questions("/v") > 0 {
 		t.Errorf("the error is %v, and it was asked %d times", err, s.questions("/v"))
 	}
@@ -240,7 +240,7 @@ func TestBusy(t *testing.T) {
 			ctx, cancel := context.WithTimeout(context.Background(), patience)
 			defer cancel()
 			start := time.Now()
-			_, err := u.Ask(ctx, Mount{Path: "/v"}, 0)
+			_, err := u.Query(ctx, Mount{Path: "/v"}, 0)
 			if d := time.Since(start); d != took || volume.Kind(err) != kind {
 				t.Errorf("after %v, not %v, the error is %v", d, took, err)
 			}
@@ -269,7 +269,7 @@ func TestWhetherOneCanWrite(t *testing.T) {
 		synctest.Wait()
 		for range 5 {
 			all.Go(func() {
-				if a, err := u.Ask(context.Background(), Mount{Path: "/v"}, 0); err != nil || !a.ReadOnly || a.Space.Total != 2 {
+				if a, err := u.Query(context.Background(), Mount{Path: "/v"}, 0); err != nil || !a.ReadOnly || a.Space.Total != 2 {
 					t.Errorf("the answer is %+v, %v", a, err)
 				}
 			})
@@ -277,7 +277,7 @@ func TestWhetherOneCanWrite(t *testing.T) {
 		all.Go(func() {
 			ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 			defer cancel()
-			if _, err := u.Ask(ctx, Mount{Path: "/v"}, 0); volume.Kind(err) != volume.ErrUnavailable {
+			if _, err := u.Query(ctx, Mount{Path: "/v"}, 0); volume.Kind(err) != volume.ErrUnavailable {
 				t.Errorf("too late the error is %v", err)
 			}
 		})

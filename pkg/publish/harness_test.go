@@ -49,7 +49,7 @@ func (p *prober) Watch(ctx context.Context, _ probe.Endpoint) (context.Context, 
 	return ctx, func() {}
 }
 
-func (p *prober) Ask(_ context.Context, m probe.Mount, _ time.Duration) (probe.MountStatus, error) {
+func (p *prober) Query(_ context.Context, m probe.Mount, _ time.Duration) (probe.MountStatus, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.asked = append(p.asked, m.Path)
@@ -63,7 +63,7 @@ func (p *prober) Usage(_ context.Context, m probe.Mount) (volume.Space, error) {
 	return volume.Space{Total: 7}, nil
 }
 
-func (p *prober) Good(path string) {
+func (p *prober) MarkHealthy(path string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.mounts, path)

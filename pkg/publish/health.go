@@ -76,7 +76,7 @@ func (h *Health) askView(ctx context.Context, v view, e mount.Entry, mounted boo
 // ask asks one mount of a volume.
 func (h *Health) ask(ctx context.Context, e mount.Entry) []volume.Condition {
 	m := probeOf(e)
-	answer, err := h.probes.Ask(ctx, m, 0)
+	answer, err := h.probes.Query(ctx, m, 0)
 	switch {
 	case err == nil:
 		return fine(answer, e)

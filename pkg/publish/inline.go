@@ -85,7 +85,7 @@ func (i *InlineVolumes) publish(ctx context.Context, r volume.PublishRequest) er
 		}
 		return fmt.Errorf("publish inline volume %s of pod %s: %w", r.ID, r.Inline.Pod, err)
 	}
-	i.probes.Good(r.Target)
+	i.probes.MarkHealthy(r.Target)
 	return nil
 }
 

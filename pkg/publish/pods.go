@@ -189,7 +189,7 @@ func (p *Pods) showFrom(ctx context.Context, v view, t target, try func(context.
 	if err != nil {
 		return err
 	}
-	p.probes.Good(v.Target)
+	p.probes.MarkHealthy(v.Target)
 	return p.compare(ctx, v, t)
 }
 
@@ -275,7 +275,7 @@ func (p *Pods) shared(ctx context.Context, v view, t target, table mount.Table) 
 		if !known || errors.Is(err, unix.ESTALE) { // of which one mount is stale, and another is not
 			m := probeOf(e)
 			m.ReadOnly = true // whether one can write there is not the question
-			_, err = p.probes.Ask(ctx, m, fresh)
+			_, err = p.probes.Query(ctx, m, fresh)
 			asked[e.Device] = err
 		}
 		switch {

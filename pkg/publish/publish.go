@@ -41,9 +41,9 @@ type Mounter interface {
 type Prober interface {
 	Server(ctx context.Context, e probe.Endpoint) (took time.Duration, err error)
 	Watch(ctx context.Context, e probe.Endpoint) (watched context.Context, stop context.CancelFunc)
-	Ask(ctx context.Context, m probe.Mount, fresh time.Duration) (probe.MountStatus, error)
+	Query(ctx context.Context, m probe.Mount, fresh time.Duration) (probe.MountStatus, error)
 	Usage(ctx context.Context, m probe.Mount) (volume.Space, error)
-	Good(path string)
+	MarkHealthy(path string)
 	Forget(path string)
 }
 
