@@ -15,9 +15,9 @@ import (
 // another case, ones that are composed otherwise. volume.CheckDirectory and the claims compare
 // spellings. What counts is which directory a name has opened.
 
-// notOwn refuses a directory that is .mooring, by whatever name it was opened. It asks the server
+// checkNotStateDir refuses a directory that is .mooring, by whatever name it was opened. It asks the server
 // nothing, unless the nodes are equal: another directory may have that node too, and has no format.
-func notOwn(d *disk, found beneath.Dir, directory string) error {
+func checkNotStateDir(d *disk, found beneath.Dir, directory string) error {
 	if d.state == beneath.None {
 		return nil
 	}
@@ -35,11 +35,11 @@ func notOwn(d *disk, found beneath.Dir, directory string) error {
 	return volume.Errorf(volume.ErrInvalid, "the directory %q is another name of %s on the server, which is Mooring's own: choose another", directory, volume.StateDir)
 }
 
-// asListed refuses the name by which found was opened in at, where at does not list that name but lists
+// checkListed refuses the name by which found was opened in at, where at does not list that name but lists
 // found by another one: the claims know the directory by that, if a volume has it. Before it is refused
 // at is listed as the server has it now: another controller on this machine may just have made the
 // directory. Where at does not list found at all, another controller has just moved it away, or tidied.
-func asListed(d *disk, at, found beneath.Dir, name, directory string) error {
+func checkListed(d *disk, at, found beneath.Dir, name, directory string) error {
 	for _, list := range []func(beneath.Dir, func(string) error) error{beneath.Names, d.list} {
 		err := list(at, func(listed string) error {
 			if listed == name {
@@ -54,7 +54,7 @@ func asListed(d *disk, at, found beneath.Dir, name, directory string) error {
 			return err
 		}
 	}
-	other, err := nameOf(at, found)
+	other, err := listedName(at, found)
 	if err != nil {
 		return err
 	}
@@ -90,8 +90,8 @@ func stillOpens(at beneath.Dir, name string, found beneath.Dir) (bool, error) {
 	return other == node, err
 }
 
-// nameOf returns the name by which at lists the directory found. "": by none.
-func nameOf(at, found beneath.Dir) (name string, err error) {
+// listedName returns the name by which at lists the directory found. "": by none.
+func listedName(at, found beneath.Dir) (name string, err error) {
 	node, err := beneath.NodeOf(found)
 	if err != nil {
 		return "", err
@@ -138,26 +138,26 @@ func openLevel(d *disk, at beneath.Dir, p string) (beneath.Dir, error) {
 	if err != nil {
 		return beneath.None, err
 	}
-	if err := checkName(d, at, found, p); err != nil {
+	if err := checkDirectoryName(d, at, found, p); err != nil {
 		found.Close()
 		return beneath.None, err
 	}
 	return found, nil
 }
 
-// checkName refuses what was opened in at as the directory p if it is .mooring, or is known by
+// checkDirectoryName refuses what was opened in at as the directory p if it is .mooring, or is known by
 // another name.
-func checkName(d *disk, at, found beneath.Dir, p string) error {
-	if err := notOwn(d, found, p); err != nil {
+func checkDirectoryName(d *disk, at, found beneath.Dir, p string) error {
+	if err := checkNotStateDir(d, found, p); err != nil {
 		return err
 	}
 	_, name := volume.SplitDirectory(p)
-	return asListed(d, at, found, name, p)
+	return checkListed(d, at, found, name, p)
 }
 
-// adoptable refuses a directory that a volume is to adopt if it is known by another name, or is a
+// checkAdoptable refuses a directory that a volume is to adopt if it is known by another name, or is a
 // share.
-func adoptable(d *disk, at beneath.Dir, directory string) error {
+func checkAdoptable(d *disk, at beneath.Dir, directory string) error {
 	found, err := openLevel(d, at, directory)
 	if err != nil {
 		return err

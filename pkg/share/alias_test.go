@@ -20,12 +20,12 @@ func TestAliases(t *testing.T) {
 	team, err := root.Resolve("team")
 	g.must(err)
 	defer team.Close()
-	g.refused("Mooring's own", g.WrapError("open it", notOwn(g.disk, g.disk.state, "MOORIN~1")), volume.ErrInvalid, "MOORIN~1", volume.StateDir)
-	g.must(notOwn(g.disk, team, "team"))
-	g.refused("a name that is not listed", g.WrapError("open it", asListed(g.disk, root, team, "TEAM", "a/TEAM")), volume.ErrBusy, "a/TEAM", "try again") // one more spelling would open it
-	g.must(asListed(g.disk, root, team, "team", "team"))
+	g.refused("Mooring's own", g.WrapError("open it", checkNotStateDir(g.disk, g.disk.state, "MOORIN~1")), volume.ErrInvalid, "MOORIN~1", volume.StateDir)
+	g.must(checkNotStateDir(g.disk, team, "team"))
+	g.refused("a name that is not listed", g.WrapError("open it", checkListed(g.disk, root, team, "TEAM", "a/TEAM")), volume.ErrBusy, "a/TEAM", "try again") // one more spelling would open it
+	g.must(checkListed(g.disk, root, team, "team", "team"))
 	g.must(os.Rename(g.at("team"), g.at(".mooring/away")))
-	g.refused("a directory that was moved away meanwhile", g.WrapError("open it", asListed(g.disk, root, team, "team", "a/team")), volume.ErrBusy, "a/team", "try again")
+	g.refused("a directory that was moved away meanwhile", g.WrapError("open it", checkListed(g.disk, root, team, "team", "a/team")), volume.ErrBusy, "a/team", "try again")
 	g.must(os.Rename(g.at(".mooring/away"), g.at("team")))
 	d, err := openListed(g.disk, "team")
 	g.must(err)
@@ -34,7 +34,7 @@ func TestAliases(t *testing.T) {
 		t.Errorf("what is not there: %v", err)
 	}
 	g.must(os.Remove(g.at(".mooring/" + formatFile)))
-	g.must(notOwn(g.disk, g.disk.state, "team")) // another one with the same number
+	g.must(checkNotStateDir(g.disk, g.disk.state, "team")) // another one with the same number
 }
 
 // TestAliasOfParent has parents of volumes that were opened by other names than their own.

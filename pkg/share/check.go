@@ -82,12 +82,12 @@ func newCheck(s *Share) *check {
 }
 
 func (c *check) run(ctx context.Context) (all []Problem, err error) {
-	defer c.explain(&err, "check it")
+	defer c.wrapError(&err, "check it")
 	if err := ctx.Err(); err != nil || c.state == beneath.None {
 		return nil, err
 	}
 	for _, part := range []func(context.Context) error{
-		layoutCheck{c}.layout, c.entries, claimsCheck{c}.claimsAndStrays, indexCheck{c}.indexes, c.trashed,
+		layoutCheck{c}.checkAll, c.checkEntries, claimsCheck{c}.checkAll, indexCheck{c}.checkAll, c.checkTrash,
 	} {
 		if err := part(ctx); err != nil {
 			return nil, err
@@ -98,47 +98,47 @@ func (c *check) run(ctx context.Context) (all []Problem, err error) {
 
 // finding is what one look at something has found.
 type finding struct {
-	where    string
-	mark     string // of what was looked at: with another one it is another thing, or has gone on
+	path     string
+	version  string // of what was looked at: with another one it is another thing, or has gone on
 	problems []Problem
 }
 
 func (f *finding) add(severity, remedy, format string, args ...any) {
-	f.problems = append(f.problems, Problem{severity, f.where, fmt.Sprintf(format, args...), remedy})
+	f.problems = append(f.problems, Problem{severity, f.path, fmt.Sprintf(format, args...), remedy})
 }
 
-func (f *finding) broken(remedy, format string, args ...any) {
+func (f *finding) reportError(remedy, format string, args ...any) {
 	f.add(SeverityError, remedy, format, args...)
 }
 
-func (f *finding) warn(remedy, format string, args ...any) {
+func (f *finding) reportWarning(remedy, format string, args ...any) {
 	f.add(SeverityWarning, remedy, format, args...)
 }
 
-func (f *finding) note(remedy, format string, args ...any) {
+func (f *finding) reportNote(remedy, format string, args ...any) {
 	f.add(SeverityNote, remedy, format, args...)
 }
 
-// leaveToNewer is what to do about what is not known.
-const leaveToNewer = "if a newer Mooring has worked on the share, leave it to that; else find out who has put it there, and move it away"
+// unknownRemedy is what to do about what is not known.
+const unknownRemedy = "if a newer Mooring has worked on the share, leave it to that; else find out who has put it there, and move it away"
 
-// unexpected says that something does not belong where it is.
-func (f *finding) unexpected() {
-	f.warn(leaveToNewer, "nothing of that name belongs there")
+// reportUnexpected says that something does not belong where it is.
+func (f *finding) reportUnexpected() {
+	f.reportWarning(unknownRemedy, "nothing of that name belongs there")
 }
 
-// look looks at one thing.
-type look func(f *finding) error
+// checkFunc looks at one thing.
+type checkFunc func(f *finding) error
 
 // suspect is what looked wrong.
 type suspect struct {
-	where string
-	look  look
-	found *finding
+	path    string
+	check   checkFunc
+	finding *finding
 }
 
-// lookersAtOnce is how many things are looked at at once: it is a matter of round trips.
-const lookersAtOnce = 16
+// maxParallelChecks is how many things are looked at at once: it is a matter of round trips.
+const maxParallelChecks = 16
 
 // inParallel calls do for 0 to n-1, several at once, until one fails.
 func inParallel(ctx context.Context, n int, do func(i int) error) error {
@@ -146,7 +146,7 @@ func inParallel(ctx context.Context, n int, do func(i int) error) error {
 	defer cancel(nil)
 	var next atomic.Int64
 	var workers sync.WaitGroup
-	for range min(n, lookersAtOnce) {
+	for range min(n, maxParallelChecks) {
 		workers.Go(func() {
 			for ctx.Err() == nil {
 				i := int(next.Add(1)) - 1
@@ -163,16 +163,16 @@ func inParallel(ctx context.Context, n int, do func(i int) error) error {
 	return context.Cause(ctx)
 }
 
-// each looks at what has these names in a directory of .mooring, and remembers what looks wrong.
-func (c *check) each(ctx context.Context, in string, names []string, look func(name string, f *finding) error) error {
+// runAll looks at what has these names in a directory of .mooring, and remembers what looks wrong.
+func (c *check) runAll(ctx context.Context, in string, names []string, look func(name string, f *finding) error) error {
 	return inParallel(ctx, len(names), func(i int) error {
-		return c.at(ctx, stateName(in, names[i]), func(f *finding) error { return look(names[i], f) })
+		return c.runOne(ctx, stateName(in, names[i]), func(f *finding) error { return look(names[i], f) })
 	})
 }
 
-// at looks at one thing, and remembers it if it looks wrong.
-func (c *check) at(ctx context.Context, where string, look look) error {
-	found, err := c.judge(ctx, where, look)
+// runOne looks at one thing, and remembers it if it looks wrong.
+func (c *check) runOne(ctx context.Context, where string, look checkFunc) error {
+	found, err := c.inspect(ctx, where, look)
 	if err != nil || len(found.problems) == 0 {
 		return err
 	}
@@ -182,10 +182,10 @@ func (c *check) at(ctx context.Context, where string, look look) error {
 	return nil
 }
 
-// judge looks once. What goes away meanwhile is not wrong, and what cannot be read is, unless
+// inspect looks once. What goes away meanwhile is not wrong, and what cannot be read is, unless
 // it is the server that is not there.
-func (c *check) judge(ctx context.Context, where string, look look) (*finding, error) {
-	f := &finding{where: where}
+func (c *check) inspect(ctx context.Context, where string, look checkFunc) (*finding, error) {
+	f := &finding{path: where}
 	err := look(f)
 	if err == nil {
 		return f, nil
@@ -193,17 +193,17 @@ func (c *check) judge(ctx context.Context, where string, look look) (*finding, e
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
-	if missing(err) && !c.gone() || volume.Kind(err) == volume.ErrBusy {
-		return &finding{where: where}, nil
+	if isMissing(err) && !c.isStale() || volume.Kind(err) == volume.ErrBusy {
+		return &finding{path: where}, nil
 	}
 	var errno unix.Errno
-	if !errors.As(err, &errno) || missing(err) || c.root.Refresh() != nil {
+	if !errors.As(err, &errno) || isMissing(err) || c.root.Refresh() != nil {
 		return nil, err
 	}
 	if _, kind := classify(errno); kind == volume.ErrUnavailable && errno != unix.EIO {
 		return nil, err
 	}
-	f.broken("look at the server: at its log, and at the disk", "it cannot be read: %v", errno)
+	f.reportError("look at the server: at its log, and at the disk", "it cannot be read: %v", errno)
 	return f, nil
 }
 
@@ -221,14 +221,14 @@ func (c *check) confirm(ctx context.Context) ([]Problem, error) {
 	var all []Problem
 	err := inParallel(ctx, len(c.suspects), func(i int) error {
 		s := c.suspects[i]
-		again, err := c.judge(ctx, s.where, s.look)
-		if err != nil || again.mark != s.found.mark {
+		again, err := c.inspect(ctx, s.path, s.check)
+		if err != nil || again.version != s.finding.version {
 			return err
 		}
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		for _, p := range again.problems {
-			if slices.Contains(s.found.problems, p) {
+			if slices.Contains(s.finding.problems, p) {
 				all = append(all, p)
 			}
 		}
@@ -240,44 +240,44 @@ func (c *check) confirm(ctx context.Context) ([]Problem, error) {
 	return all, err
 }
 
-// old reports whether what was last done at a time is older than a lease.
-func (c *check) old(at time.Time) bool { return c.now.Sub(at) > c.opt.Lease }
+// isOld reports whether what was last done at a time is older than a lease.
+func (c *check) isOld(at time.Time) bool { return c.now.Sub(at) > c.opt.Lease }
 
-// standing returns how far an incarnation of a volume or snapshot is. alive is false where it
+// stateOf returns how far an incarnation of a volume or snapshot is. alive is false where it
 // does not exist any more. One whose record cannot be read may be it.
-func (c *check) standing(o volume.Object, nonce string) (state State, alive bool, err error) {
+func (c *check) stateOf(o volume.Object, nonce string) (state State, alive bool, err error) {
 	t := c.Volumes.table
 	if o.Kind == volume.OfSnapshot {
 		t = c.Snapshots.table
 	}
-	r, there, err := c.other(t, o.Key)
+	r, there, err := c.readReferenced(t, o.Key)
 	if err != nil || !there {
 		return Empty, false, err
 	}
-	_, has := identityOf(r.data)
+	_, has := decodeIdentity(r.data)
 	return r.state, has == nonce || has == "", nil
 }
 
-// other reads the record of something that what is looked at refers to. there is false where it
+// readReferenced reads the record of something that what is looked at refers to. there is false where it
 // does not exist. One that cannot be read is told where it is itself looked at, and may here be
 // anything: it has no data.
-func (c *check) other(t *table, key string) (s stored, there bool, err error) {
+func (c *check) readReferenced(t *table, key string) (s rawRecord, there bool, err error) {
 	e, s, err := t.read(key)
 	switch {
 	case is(err, unix.ENOENT, unix.ENOTDIR):
-		return stored{}, false, nil
+		return rawRecord{}, false, nil
 	case is(err, unix.ELOOP, unix.EIO, unix.EACCES):
-		return stored{state: Making}, true, nil
+		return rawRecord{state: Making}, true, nil
 	case err != nil:
-		return stored{}, false, err
+		return rawRecord{}, false, err
 	}
 	e.close()
 	return s, true, nil
 }
 
-// names lists a directory, without the names that an NFS client gives to files which were removed
+// listNames lists a directory, without the names that an NFS client gives to files which were removed
 // while it had them open.
-func names(ctx context.Context, d beneath.Dir) (all []string, err error) {
+func listNames(ctx context.Context, d beneath.Dir) (all []string, err error) {
 	err = beneath.Names(d, func(name string) error {
 		if !strings.HasPrefix(name, ".nfs") {
 			all = append(all, name)
@@ -292,7 +292,7 @@ func stateName(elements ...string) string {
 	return path.Join(append([]string{volume.StateDir}, elements...)...)
 }
 
-// timeOf writes a time of the server's.
-func timeOf(t unix.Timespec) time.Time { return time.Unix(t.Unix()) }
+// toTime writes a time of the server's.
+func toTime(t unix.Timespec) time.Time { return time.Unix(t.Unix()) }
 
-func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+func formatTime(t time.Time) string { return t.UTC().Format(time.RFC3339) }

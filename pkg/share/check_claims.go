@@ -16,13 +16,13 @@ import (
 // claimsCheck is the part of a check that is about claims, and directories without one.
 type claimsCheck struct{ *check }
 
-// claimsAndStrays checks the claims, level by level, and finds empty directories that nobody has
+// checkAll checks the claims, level by level, and finds empty directories that nobody has
 // claimed: beside volumes, and no deeper.
-func (c claimsCheck) claimsAndStrays(ctx context.Context) error {
+func (c claimsCheck) checkAll(ctx context.Context) error {
 	for parents := []string{""}; len(parents) > 0; {
 		var claimed, strays, below []string
 		err := inParallel(ctx, len(parents), func(i int) error {
-			here, others, err := c.children(ctx, parents[i])
+			here, others, err := c.listDirectories(ctx, parents[i])
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			claimed, strays = append(claimed, here...), append(strays, others...)
@@ -32,9 +32,9 @@ func (c claimsCheck) claimsAndStrays(ctx context.Context) error {
 			return err
 		}
 		err = inParallel(ctx, len(claimed), func(i int) error {
-			l := claimLook{check: c.check, directory: claimed[i]}
-			err := c.at(ctx, claimOf(claimed[i]), l.look)
-			if l.parent {
+			l := claimCheck{check: c.check, directory: claimed[i]}
+			err := c.runOne(ctx, claimLocation(claimed[i]), l.run)
+			if l.isParent {
 				c.mu.Lock()
 				defer c.mu.Unlock()
 				below = append(below, claimed[i])
@@ -45,7 +45,7 @@ func (c claimsCheck) claimsAndStrays(ctx context.Context) error {
 			return err
 		}
 		err = inParallel(ctx, len(strays), func(i int) error {
-			return c.at(ctx, strays[i], func(f *finding) error { return c.lookStray(strays[i], f) })
+			return c.runOne(ctx, strays[i], func(f *finding) error { return c.checkUnclaimed(strays[i], f) })
 		})
 		if err != nil {
 			return err
@@ -55,21 +55,21 @@ func (c claimsCheck) claimsAndStrays(ctx context.Context) error {
 	return nil
 }
 
-// claimOf returns where the claim on a directory is, beneath the share.
-func claimOf(directory string) string {
+// claimLocation returns where the claim on a directory is, beneath the share.
+func claimLocation(directory string) string {
 	parent, name := volume.SplitDirectory(directory)
 	return stateName("claims", path.Join(claimPath(parent), name))
 }
 
-// children lists the directories in a parent of volumes for which there is something among the
+// listDirectories lists the directories in a parent of volumes for which there is something among the
 // claims, and those for which there is nothing.
-func (c claimsCheck) children(ctx context.Context, parent string) (claimed, others []string, err error) {
+func (c claimsCheck) listDirectories(ctx context.Context, parent string) (claimed, others []string, err error) {
 	at, err := c.claims.dir.Resolve(claimPath(parent))
 	if err != nil {
 		return nil, nil, ignore(err, unix.ENOENT, unix.ENOTDIR, unix.ESTALE)
 	}
 	defer at.Close()
-	all, err := names(ctx, at)
+	all, err := listNames(ctx, at)
 	if err != nil {
 		return nil, nil, ignore(err, unix.ESTALE)
 	}
@@ -93,15 +93,15 @@ func (c claimsCheck) children(ctx context.Context, parent string) (claimed, othe
 	return claimed, others, err
 }
 
-// lookStray looks at a directory for which there was nothing among the claims.
-func (c claimsCheck) lookStray(directory string, f *finding) error {
+// checkUnclaimed looks at a directory for which there was nothing among the claims.
+func (c claimsCheck) checkUnclaimed(directory string, f *finding) error {
 	if volume.CheckDirectory(directory) != nil {
 		return nil // no volume can have been there
 	}
 	found, err := c.claims.find(directory, inode{})
-	claimed := found.x != beneath.None
+	claimed := found.dir != beneath.None
 	found.close()
-	if claimed || !missing(err) {
+	if claimed || !isMissing(err) {
 		return nil // by now
 	}
 	if ours, err := c.claims.parents.noted(directoryNote, directory); err != nil || ours {
@@ -116,18 +116,18 @@ func (c claimsCheck) lookStray(directory string, f *finding) error {
 	if err != nil || !empty {
 		return err
 	}
-	f.note("remove it if nobody needs it", "the directory is empty and no volume's: somebody's own, or that of a volume that was retained, or left by a creation that was interrupted")
+	f.reportNote("remove it if nobody needs it", "the directory is empty and no volume's: somebody's own, or that of a volume that was retained, or left by a creation that was interrupted")
 	return nil
 }
 
-// claimLook is one look at what there is among the claims for a directory.
-type claimLook struct {
+// claimCheck is one look at what there is among the claims for a directory.
+type claimCheck struct {
 	*check
 	directory string
-	parent    bool // it is a parent of volumes
+	isParent  bool // it is a parent of volumes
 }
 
-func (l *claimLook) look(f *finding) error {
+func (l *claimCheck) run(f *finding) error {
 	up, name := volume.SplitDirectory(l.directory)
 	at, err := l.claims.dir.Resolve(claimPath(up))
 	if err != nil {
@@ -136,7 +136,7 @@ func (l *claimLook) look(f *finding) error {
 	defer at.Close()
 	x, err := at.Resolve(name)
 	if is(err, unix.ENOTDIR, unix.ELOOP) {
-		f.unexpected()
+		f.reportUnexpected()
 		return nil
 	}
 	if err != nil {
@@ -150,63 +150,63 @@ func (l *claimLook) look(f *finding) error {
 	if err != nil {
 		return err
 	}
-	f.mark = fmt.Sprint(st.Ino, st.Mtim)
+	f.version = fmt.Sprint(st.Ino, st.Mtim)
 	in := map[string]bool{}
 	if err := beneath.Entries(x, func(name string, isDir bool) error { in[name] = isDir; return nil }); err != nil {
 		return err
 	}
-	recent := !l.old(timeOf(st.Mtim))
-	l.names(in, recent, f)
+	recent := !l.isOld(toTime(st.Mtim))
+	l.checkNames(in, recent, f)
 	isParent, taken := in[takenName]
 	switch {
 	case taken && isParent:
-		return l.ofParent(x, f)
-	case taken && len(in) == 1 && l.inOrder():
+		return l.checkParent(x, f)
+	case taken && len(in) == 1 && l.isConfirmed():
 		return nil
 	case taken:
-		return l.taken(x, recent, f)
+		return l.checkVolumeClaim(x, recent, f)
 	case len(in) == 0 && up != "": // at the top it may be that of a volume in the trash
-		f.note("nothing has to be done: the next volume that is to have the directory removes it; or remove it", "nobody has a claim there")
+		f.reportNote("nothing has to be done: the next volume that is to have the directory removes it; or remove it", "nobody has a claim there")
 	}
 	return nil
 }
 
-// inOrder reports whether the claim was found to be as a volume says.
-func (l *claimLook) inOrder() bool {
+// isConfirmed reports whether the claim was found to be as a volume says.
+func (l *claimCheck) isConfirmed() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.claimed[l.directory]
 }
 
-// names judges what is in a directory of claims besides a claim.
-func (l *claimLook) names(in map[string]bool, recent bool, f *finding) {
-	where := f.where
-	defer func() { f.where = where }()
+// checkNames judges what is in a directory of claims besides a claim.
+func (l *claimCheck) checkNames(in map[string]bool, recent bool, f *finding) {
+	where := f.path
+	defer func() { f.path = where }()
 	isParent, taken := in[takenName]
 	for name, isDir := range in {
-		f.where = where + "/" + name
+		f.path = where + "/" + name
 		_, _, owner := cutNonce(name)
 		switch {
 		case name == takenName, strings.HasPrefix(name, ".nfs"):
 		case name == deadName && isDir && taken && !isParent: // under a bar, of which that is told
 		case name == deadName && isDir:
 			if !recent {
-				f.broken("look whether anything is in it that is needed: it was the directory "+fmt.Sprintf("%q", l.directory)+"; move it back there, or remove it", "the parent directory %q was being tidied away, which was not finished", l.directory)
+				f.reportError("look whether anything is in it that is needed: it was the directory "+fmt.Sprintf("%q", l.directory)+"; move it back there, or remove it", "the parent directory %q was being tidied away, which was not finished", l.directory)
 			}
 		case owner && !isDir && taken: // whose the claim is, where there are no links
 		case owner && !isDir:
 			if !recent {
-				f.warn("remove it: no volume can have the directory as long as it is there", "it says whose a claim was that was released")
+				f.reportWarning("remove it: no volume can have the directory as long as it is there", "it says whose a claim was that was released")
 			}
 		default:
-			f.unexpected()
+			f.reportUnexpected()
 		}
 	}
 }
 
-// ofParent judges the claims of a parent of volumes.
-func (l *claimLook) ofParent(x beneath.Dir, f *finding) error {
-	l.parent = true
+// checkParent judges the claims of a parent of volumes.
+func (l *claimCheck) checkParent(x beneath.Dir, f *finding) error {
+	l.isParent = true
 	d, err := x.Resolve(takenName)
 	if err != nil {
 		return err
@@ -221,25 +221,25 @@ func (l *claimLook) ofParent(x beneath.Dir, f *finding) error {
 			return err // it is tidied away
 		}
 	}
-	f.note("nothing has to be done: it is in nobody's way; or remove it", "it is for volumes in %q, of which there are none, and is not noted in %s", l.directory, stateName("parents"))
+	f.reportNote("nothing has to be done: it is in nobody's way; or remove it", "it is for volumes in %q, of which there are none, and is not noted in %s", l.directory, stateName("parents"))
 	return nil
 }
 
-// taken judges the claim of a volume.
-func (l *claimLook) taken(x beneath.Dir, recent bool, f *finding) error {
-	has, err := l.claims.owner(x)
+// checkVolumeClaim judges the claim of a volume.
+func (l *claimCheck) checkVolumeClaim(x beneath.Dir, recent bool, f *finding) error {
+	has, err := l.claims.readOwner(x)
 	if kind := volume.Kind(err); kind == volume.ErrDamaged || kind == volume.ErrBusy {
-		return l.ownerless(x, recent, f)
+		return l.checkOwnerless(x, recent, f)
 	}
 	if err != nil {
 		return err
 	}
-	s, there, err := l.other(l.Volumes.table, has.key)
+	s, there, err := l.readReferenced(l.Volumes.table, has.key)
 	if err != nil {
 		return err
 	}
 	if !there {
-		l.left(has, f)
+		l.reportDeadClaim(has, f)
 		return nil
 	}
 	r, err := volume.DecodeRecord(has.key, s.data)
@@ -249,21 +249,21 @@ func (l *claimLook) taken(x beneath.Dir, recent bool, f *finding) error {
 	switch {
 	case r.Nonce != has.nonce && s.state == Ready && r.Directory == l.directory:
 	case r.Nonce != has.nonce:
-		l.left(has, f)
+		l.reportDeadClaim(has, f)
 	case s.state == Deleting: // that may be the name of an archive
 	case r.Directory != l.directory || r.Shallow:
-		f.broken("once it is clear that nobody needs the directory "+fmt.Sprintf("%q", l.directory)+", remove "+f.where+" on the server", "it is that of volume %s, whose directory is %q", has.key, r.Directory)
+		f.reportError("once it is clear that nobody needs the directory "+fmt.Sprintf("%q", l.directory)+", remove "+f.path+" on the server", "it is that of volume %s, whose directory is %q", has.key, r.Directory)
 	}
 	return nil
 }
 
-func (l *claimLook) left(of owner, f *finding) {
-	f.note("nothing has to be done: the next volume that is to have the directory takes it over", "it was left by a volume %s, with the nonce %s, that does not exist any more", of.key, of.nonce)
+func (l *claimCheck) reportDeadClaim(of owner, f *finding) {
+	f.reportNote("nothing has to be done: the next volume that is to have the directory takes it over", "it was left by a volume %s, with the nonce %s, that does not exist any more", of.key, of.nonce)
 }
 
-// ownerless judges a claim that does not say whose it is: a bar that was left while a parent was
+// checkOwnerless judges a claim that does not say whose it is: a bar that was left while a parent was
 // tidied away, or a damaged one.
-func (l *claimLook) ownerless(x beneath.Dir, recent bool, f *finding) error {
+func (l *claimCheck) checkOwnerless(x beneath.Dir, recent bool, f *finding) error {
 	st, err := x.Stat(takenName)
 	if err != nil || recent {
 		return err
@@ -272,9 +272,9 @@ func (l *claimLook) ownerless(x beneath.Dir, recent bool, f *finding) error {
 		return nil
 	}
 	if st.Size == 0 {
-		f.warn("nothing has to be done: a controller removes the bar, in a quarter of an hour or for the next volume that is to have the directory", "the directory %q is barred: it was being tidied away, which was not finished", l.directory)
+		f.reportWarning("nothing has to be done: a controller removes the bar, in a quarter of an hour or for the next volume that is to have the directory", "the directory %q is barred: it was being tidied away, which was not finished", l.directory)
 		return nil
 	}
-	f.broken("once it is clear whose the directory is, remove "+f.where+"/"+takenName+" on the server", "the claim on the directory %q does not say whose it is", l.directory)
+	f.reportError("once it is clear whose the directory is, remove "+f.path+"/"+takenName+" on the server", "the claim on the directory %q does not say whose it is", l.directory)
 	return nil
 }

@@ -24,20 +24,20 @@ var recordFiles = map[string]State{
 // entryDirs are the directories that an entry can have, besides that of holds.
 var entryDirs = []string{treeName, stageName, unstagedName, claimName, dataName, emptyName, copyName}
 
-// entries checks the volumes, snapshots and groups.
-func (c *check) entries(ctx context.Context) error {
+// checkEntries checks the volumes, snapshots and groups.
+func (c *check) checkEntries(ctx context.Context) error {
 	for _, part := range []struct {
 		in string
 		*table
 	}{
 		{"volumes", c.Volumes.table}, {"snapshots", c.Snapshots.table}, {"groups", c.Groups.table},
 	} {
-		keys, err := names(ctx, part.dir)
+		keys, err := listNames(ctx, part.dir)
 		if err != nil {
 			return err
 		}
-		err = c.each(ctx, part.in, keys, func(key string, f *finding) error {
-			l := entryLook{check: c, finding: f, t: part.table, key: key, what: string(part.kind) + " " + key}
+		err = c.runAll(ctx, part.in, keys, func(key string, f *finding) error {
+			l := entryCheck{check: c, finding: f, table: part.table, key: key, name: string(part.kind) + " " + key}
 			return l.run()
 		})
 		if err != nil {
@@ -47,26 +47,26 @@ func (c *check) entries(ctx context.Context) error {
 	return nil
 }
 
-// entryLook is one look at one entry.
-type entryLook struct {
+// entryCheck is one look at one entry.
+type entryCheck struct {
 	*check
 	*finding
-	t     *table
-	key   string
-	what  string // "volume pvc-1"
-	e     *entry
-	names map[string]bool // what is in it, and whether that is a directory
-	moved time.Time       // when it last went on
+	table      *table
+	key        string
+	name       string // "volume pvc-1"
+	e          *entry
+	names      map[string]bool // what is in it, and whether that is a directory
+	lastChange time.Time       // when it last went on
 
 	volume   *volume.Record
 	snapshot *volume.SnapshotRecord
 	group    *volume.GroupRecord
 }
 
-func (l *entryLook) run() (err error) {
-	l.e, err = l.t.resolve(l.key)
+func (l *entryCheck) run() (err error) {
+	l.e, err = l.table.resolve(l.key)
 	if is(err, unix.ENOTDIR, unix.ELOOP) {
-		l.unexpected()
+		l.reportUnexpected()
 		return nil
 	}
 	if err != nil {
@@ -79,17 +79,17 @@ func (l *entryLook) run() (err error) {
 	}
 	switch len(records) {
 	case 0:
-		return l.empty()
+		return l.checkRecordless()
 	case 1:
-		return l.recorded(records[0])
+		return l.checkRecorded(records[0])
 	}
-	l.mark = strings.Join(records, " ")
-	l.broken("compare them: one of them says how far it is; move the others away", "%s has several records: %s", l.what, strings.Join(records, ", "))
+	l.version = strings.Join(records, " ")
+	l.reportError("compare them: one of them says how far it is; move the others away", "%s has several records: %s", l.name, strings.Join(records, ", "))
 	return nil
 }
 
 // list reads what is in the entry, and returns the names of its records.
-func (l *entryLook) list() (records []string, err error) {
+func (l *entryCheck) list() (records []string, err error) {
 	if err := l.e.dir.Refresh(); err != nil {
 		return nil, err
 	}
@@ -97,7 +97,7 @@ func (l *entryLook) list() (records []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	l.moved = timeOf(st.Mtim)
+	l.lastChange = toTime(st.Mtim)
 	l.names = map[string]bool{}
 	err = beneath.Entries(l.e.dir, func(name string, isDir bool) error {
 		if strings.HasPrefix(name, ".nfs") {
@@ -112,7 +112,7 @@ func (l *entryLook) list() (records []string, err error) {
 	if err == nil && l.names[deletionName] && len(records) == 0 {
 		if _, _, sealed := l.e.marking().readSealed(); sealed == nil {
 			records = append(records, deletionName)
-		} else if !missing(sealed) {
+		} else if !isMissing(sealed) {
 			return nil, sealed
 		}
 	}
@@ -120,30 +120,30 @@ func (l *entryLook) list() (records []string, err error) {
 	return records, err
 }
 
-// empty judges an entry without a record.
-func (l *entryLook) empty() error {
-	if !l.old(l.moved) {
+// checkRecordless judges an entry without a record.
+func (l *entryCheck) checkRecordless() error {
+	if !l.isOld(l.lastChange) {
 		return nil // just going
 	}
 	all := slices.Sorted(maps.Keys(l.names)) // the second look has to tell of the same
 	for _, name := range all {
-		if !entryName(name) {
-			l.warn(leaveToNewer, "%s has no record that this Mooring knows, but %q", l.what, name)
+		if !isKnownEntryName(name) {
+			l.reportWarning(unknownRemedy, "%s has no record that this Mooring knows, but %q", l.name, name)
 			return nil
 		}
 	}
 	for _, name := range all {
 		if l.names[name] && name != deletionName && name != claimName {
-			l.broken("look what is in "+l.where+"/"+name+", and move that to where it is needed; then remove "+l.where, "%s has no record, but a directory %q", l.what, name)
+			l.reportError("look what is in "+l.path+"/"+name+", and move that to where it is needed; then remove "+l.path, "%s has no record, but a directory %q", l.name, name)
 			return nil
 		}
 	}
-	l.note("nothing has to be done: what next has this name removes it; or remove it", "of %s nothing is left but its entry", l.what)
+	l.reportNote("nothing has to be done: what next has this name removes it; or remove it", "of %s nothing is left but its entry", l.name)
 	return nil
 }
 
-// recorded judges an entry that has one record.
-func (l *entryLook) recorded(name string) error {
+// checkRecorded judges an entry that has one record.
+func (l *entryCheck) checkRecorded(name string) error {
 	var data []byte
 	var st unix.Stat_t
 	err := l.e.marking().at(name, func(in beneath.Dir, record string) (err error) {
@@ -154,27 +154,27 @@ func (l *entryLook) recorded(name string) error {
 		return err
 	}
 	state := recordFiles[name]
-	l.mark = fmt.Sprint(name, st.Ino, st.Mtim)
+	l.version = fmt.Sprint(name, st.Ino, st.Mtim)
 	limit := l.opt.Lease
 	if state == Making {
-		l.moved = timeOf(st.Mtim)
-		if l.t.kind == ofGroup {
-			limit = max(limit, abandonedGroup)
+		l.lastChange = toTime(st.Mtim)
+		if l.table.kind == ofGroup {
+			limit = max(limit, groupTimeout)
 		}
 	}
-	if state != Ready && l.now.Sub(l.moved) <= limit {
+	if state != Ready && l.now.Sub(l.lastChange) <= limit {
 		return nil // under way
 	}
 	unsupported, err := l.decode(data)
-	if err != nil && l.t.kind == volume.OfSnapshot && state == Making {
+	if err != nil && l.table.kind == volume.OfSnapshot && state == Making {
 		err = nil // its maker died while it wrote the last of it
 	}
 	if err != nil {
-		l.undecodable(err, "restore it from a backup")
+		l.reportUndecodable(err, "restore it from a backup")
 		return nil
 	}
 	if len(unsupported) > 0 {
-		l.requires(unsupported)
+		l.reportUnsupported(unsupported)
 		return nil
 	}
 	if state == Deleting && l.volume != nil {
@@ -183,19 +183,19 @@ func (l *entryLook) recorded(name string) error {
 		}
 	}
 	if state != Ready {
-		l.stalled(state)
+		l.reportStalled(state)
 		return nil
 	}
-	l.leftovers()
-	if err := l.ready(); err != nil {
+	l.checkLeftovers()
+	if err := l.checkReady(); err != nil {
 		return err
 	}
-	return l.holds()
+	return l.checkHolds()
 }
 
 // decode reads the record as what it is, and returns what it requires that we do not know.
-func (l *entryLook) decode(data []byte) (unsupported []string, err error) {
-	switch l.t.kind {
+func (l *entryCheck) decode(data []byte) (unsupported []string, err error) {
+	switch l.table.kind {
 	case volume.OfVolume:
 		if l.volume, err = volume.DecodeRecord(l.key, data); err == nil {
 			unsupported = l.volume.Unsupported()
@@ -212,57 +212,57 @@ func (l *entryLook) decode(data []byte) (unsupported []string, err error) {
 	return unsupported, err
 }
 
-// stalled says that something was begun, and its maker is gone.
-func (l *entryLook) stalled(state State) {
+// reportStalled says that something was begun, and its maker is gone.
+func (l *entryCheck) reportStalled(state State) {
 	next := "the next attempt to create it undoes this first"
 	if l.volume != nil && l.volume.Restored != nil {
 		next = "mooringctl trash restore " + l.def.Name + "/" + l.key + " undoes it, and begins anew"
 	}
-	undo := next + "; where nobody will try, look whether there are data in its stage or tree, move those to where they are needed, and remove " + l.where + " on the server"
+	undo := next + "; where nobody will try, look whether there are data in its stage or tree, move those to where they are needed, and remove " + l.path + " on the server"
 	switch state {
 	case Making:
-		l.warn(undo, "the creation of %s was begun, went on until %s, and was neither finished nor undone: whoever made it is gone", l.what, stamp(l.moved))
+		l.reportWarning(undo, "the creation of %s was begun, went on until %s, and was neither finished nor undone: whoever made it is gone", l.name, formatTime(l.lastChange))
 	case Aborting:
-		l.warn(undo, "the creation of %s was to be undone, which went on until %s and was not finished", l.what, stamp(l.moved))
+		l.reportWarning(undo, "the creation of %s was to be undone, which went on until %s and was not finished", l.name, formatTime(l.lastChange))
 	case Deleting:
-		l.warn("the next attempt finishes it, and the cluster makes one as long as it has the PersistentVolume or VolumeSnapshotContent, whose events say what is in the way; where it has none, see docs/check.md",
-			"the deletion of %s was begun, went on until %s, and was not finished", l.what, stamp(l.moved))
+		l.reportWarning("the next attempt finishes it, and the cluster makes one as long as it has the PersistentVolume or VolumeSnapshotContent, whose events say what is in the way; where it has none, see docs/check.md",
+			"the deletion of %s was begun, went on until %s, and was not finished", l.name, formatTime(l.lastChange))
 	}
 }
 
-// leftovers finds what does not belong into the entry of what exists.
-func (l *entryLook) leftovers() {
+// checkLeftovers finds what does not belong into the entry of what exists.
+func (l *entryCheck) checkLeftovers() {
 	for name, isDir := range l.names {
 		switch {
-		case name == recordFile, name == deletionName && isDir, name == dataName && isDir && l.t.kind == volume.OfSnapshot:
-		case name == treeName && isDir && l.t.kind == volume.OfVolume:
-			l.broken("look what is in it, and move it away: the volume's deletion would take it for the volume's directory", "%s exists, and its entry has a directory %q", l.what, name)
+		case name == recordFile, name == deletionName && isDir, name == dataName && isDir && l.table.kind == volume.OfSnapshot:
+		case name == treeName && isDir && l.table.kind == volume.OfVolume:
+			l.reportError("look what is in it, and move it away: the volume's deletion would take it for the volume's directory", "%s exists, and its entry has a directory %q", l.name, name)
 		case isDir && slices.Contains(entryDirs, name):
-			l.warn("nothing has to be done: it goes when "+l.what+" is deleted", "%s exists, and its entry still has a directory %q", l.what, name)
+			l.reportWarning("nothing has to be done: it goes when "+l.name+" is deleted", "%s exists, and its entry still has a directory %q", l.name, name)
 		default:
-			l.warn(leaveToNewer, "the entry of %s has %q, which does not belong there", l.what, name)
+			l.reportWarning(unknownRemedy, "the entry of %s has %q, which does not belong there", l.name, name)
 		}
 	}
 }
 
-// ready checks what exists.
-func (l *entryLook) ready() error {
-	switch l.t.kind {
+// checkReady checks what exists.
+func (l *entryCheck) checkReady() error {
+	switch l.table.kind {
 	case volume.OfVolume:
-		return l.readyVolume()
+		return l.checkVolume()
 	case volume.OfSnapshot:
-		return l.readySnapshot()
+		return l.checkSnapshot()
 	}
-	return l.readyGroup()
+	return l.checkGroup()
 }
 
-func (l *entryLook) readySnapshot() error {
+func (l *entryCheck) checkSnapshot() error {
 	d, err := l.e.dir.Resolve(dataName)
 	if err == nil {
 		d.Close()
 	}
 	if is(err, unix.ENOENT, unix.ENOTDIR, unix.ELOOP) {
-		l.broken("restore "+l.where+"/"+dataName+" from a backup, or delete the VolumeSnapshot", "%s has no tree: there is no directory %q in its entry", l.what, dataName)
+		l.reportError("restore "+l.path+"/"+dataName+" from a backup, or delete the VolumeSnapshot", "%s has no tree: there is no directory %q in its entry", l.name, dataName)
 	} else if err != nil {
 		return err
 	}
@@ -270,41 +270,41 @@ func (l *entryLook) readySnapshot() error {
 	if r.Group == "" {
 		return nil
 	}
-	s, there, err := l.other(l.Groups.table, r.Group)
+	s, there, err := l.readReferenced(l.Groups.table, r.Group)
 	if err != nil {
 		return err
 	}
-	if _, nonce := identityOf(s.data); !there || nonce != "" && nonce != r.GroupNonce {
-		l.broken("delete the VolumeSnapshot; where the cluster has none, move "+l.where+" away on the server once nobody needs it",
-			"%s was made for the group %s, which does not exist any more", l.what, r.Group)
+	if _, nonce := decodeIdentity(s.data); !there || nonce != "" && nonce != r.GroupNonce {
+		l.reportError("delete the VolumeSnapshot; where the cluster has none, move "+l.path+" away on the server once nobody needs it",
+			"%s was made for the group %s, which does not exist any more", l.name, r.Group)
 	}
 	return nil
 }
 
-func (l *entryLook) readyGroup() error {
+func (l *entryCheck) checkGroup() error {
 	for _, m := range l.group.Members {
 		key := volume.KeyFor(m.Snapshot)
-		s, there, err := l.other(l.Snapshots.table, key)
+		s, there, err := l.readReferenced(l.Snapshots.table, key)
 		if err != nil {
 			return err
 		}
 		const remedy = "restore the snapshot from a backup, or delete the VolumeGroupSnapshot: it is not whole"
 		if !there || s.state == Empty {
-			l.broken(remedy, "%s has the snapshot %s, which does not exist", l.what, key)
+			l.reportError(remedy, "%s has the snapshot %s, which does not exist", l.name, key)
 			continue
 		}
 		r, err := volume.DecodeSnapshotRecord(key, s.data)
 		if err == nil && r.GroupNonce != l.group.Nonce {
-			l.broken(remedy, "%s has the snapshot %s, which is another that was not made for it", l.what, key)
+			l.reportError(remedy, "%s has the snapshot %s, which is another that was not made for it", l.name, key)
 		} else if err == nil && s.state != Ready {
-			l.broken(remedy, "%s has the snapshot %s, which is not whole, or is being deleted", l.what, key)
+			l.reportError(remedy, "%s has the snapshot %s, which is not whole, or is being deleted", l.name, key)
 		}
 	}
 	return nil
 }
 
-// holds checks who keeps a volume or snapshot from being deleted.
-func (l *entryLook) holds() error {
+// checkHolds checks who keeps a volume or snapshot from being deleted.
+func (l *entryCheck) checkHolds() error {
 	if !l.names[deletionName] {
 		return nil
 	}
@@ -313,59 +313,59 @@ func (l *entryLook) holds() error {
 		return err
 	}
 	defer d.Close()
-	where := l.where
+	where := l.path
 	return beneath.Names(d, func(name string) error {
 		st, err := d.Stat(name)
 		if err != nil {
 			return ignore(err, unix.ENOENT)
 		}
-		l.where = where + "/" + deletionName + "/" + name
-		defer func() { l.where = where }()
-		return l.lookHold(name, timeOf(st.Mtim))
+		l.path = where + "/" + deletionName + "/" + name
+		defer func() { l.path = where }()
+		return l.checkHold(name, toTime(st.Mtim))
 	})
 }
 
-func (l *entryLook) lookHold(name string, shown time.Time) error {
+func (l *entryCheck) checkHold(name string, shown time.Time) error {
 	if strings.HasPrefix(name, ".nfs") {
 		return nil
 	}
 	if name == sealName {
-		if l.old(shown) {
-			l.moved = shown
-			l.stalled(Deleting)
+		if l.isOld(shown) {
+			l.lastChange = shown
+			l.reportStalled(Deleting)
 		}
 		return nil
 	}
 	if name == changeName {
-		if l.old(shown) {
-			l.warn("nothing has to be done: the next change, or the deletion, removes it", "a change of %s was begun at %s and not finished", l.what, stamp(shown))
+		if l.isOld(shown) {
+			l.reportWarning("nothing has to be done: the next change, or the deletion, removes it", "a change of %s was begun at %s and not finished", l.name, formatTime(shown))
 		}
 		return nil
 	}
 	if id, ok := strings.CutPrefix(name, userHold); ok {
 		key, nonce, ok := cutNonce(id)
 		if !ok {
-			l.warn("remove it: "+l.what+" cannot be deleted as long as it is there", "no volume can have this hold")
+			l.reportWarning("remove it: "+l.name+" cannot be deleted as long as it is there", "no volume can have this hold")
 			return nil
 		}
-		_, alive, err := l.standing(volume.Object{Kind: volume.OfVolume, Key: key}, nonce)
+		_, alive, err := l.stateOf(volume.Object{Kind: volume.OfVolume, Key: key}, nonce)
 		if err == nil && !alive {
-			l.note("nothing has to be done: the deletion of "+l.what+" removes it", "volume %s, which was this snapshot itself, does not exist any more", key)
+			l.reportNote("nothing has to be done: the deletion of "+l.name+" removes it", "volume %s, which was this snapshot itself, does not exist any more", key)
 		}
 		return err
 	}
 	id, nonce, ok := cutNonce(strings.TrimPrefix(name, copyHold))
 	target, known := volume.ParseObject(id)
 	if !ok || !known || !strings.HasPrefix(name, copyHold) {
-		l.unexpected()
+		l.reportUnexpected()
 		return nil
 	}
-	if !l.old(shown) {
+	if !l.isOld(shown) {
 		return nil
 	}
-	state, alive, err := l.standing(target, nonce)
+	state, alive, err := l.stateOf(target, nonce)
 	if err == nil && (!alive || state != Making) { // else that is told where it is made
-		l.warn("nothing has to be done: the deletion of "+l.what+" removes it", "%s was held until %s for a copy as %s, which is not being made", l.what, stamp(shown), target)
+		l.reportWarning("nothing has to be done: the deletion of "+l.name+" removes it", "%s was held until %s for a copy as %s, which is not being made", l.name, formatTime(shown), target)
 	}
 	return err
 }

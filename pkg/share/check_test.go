@@ -120,7 +120,7 @@ func TestCheckRecent(t *testing.T) {
 	g.made(".mooring/volumes/v1/deletion/change")
 	g.put(".mooring/volumes/v2/deletion/copy.volume.v9."+someNonce, "")
 	g.moved(".mooring/groups/g1/record.json", ".mooring/groups/g1/making.json")
-	g.age(".mooring/groups/g1/making.json", abandonedGroup/2)
+	g.age(".mooring/groups/g1/making.json", groupTimeout/2)
 	g.put(".mooring/claims/barred/taken", "")
 	g.made(".mooring/claims/noted/taken")
 	g.put(".mooring/parents/c.noted", "")

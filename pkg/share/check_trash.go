@@ -10,20 +10,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// trashSeen is what a list has seen of an entry of the trash.
-type trashSeen struct {
+// trashNames is what a list has seen of an entry of the trash.
+type trashNames struct {
 	kind       volume.TrashKind
 	key, nonce string
 	records    []string
 }
 
-// trashed checks the trash.
-func (c *check) trashed(ctx context.Context) error {
-	all, err := names(ctx, c.Trash.dir)
+// checkTrash checks the trash.
+func (c *check) checkTrash(ctx context.Context) error {
+	all, err := listNames(ctx, c.Trash.dir)
 	if err != nil {
 		return err
 	}
-	seen := map[string]*trashSeen{}
+	seen := map[string]*trashNames{}
 	var ids, strange []string
 	for _, name := range all {
 		n, ok := volume.ParseTrashName(name)
@@ -33,7 +33,7 @@ func (c *check) trashed(ctx context.Context) error {
 		}
 		t := seen[n.ID]
 		if t == nil {
-			t = &trashSeen{kind: n.Kind, key: n.Key, nonce: n.Nonce}
+			t = &trashNames{kind: n.Kind, key: n.Key, nonce: n.Nonce}
 			seen[n.ID] = t
 			ids = append(ids, n.ID)
 		}
@@ -41,31 +41,31 @@ func (c *check) trashed(ctx context.Context) error {
 			t.records = append(t.records, name)
 		}
 	}
-	err = c.each(ctx, "trash", strange, func(name string, f *finding) error {
+	err = c.runAll(ctx, "trash", strange, func(name string, f *finding) error {
 		if _, err := c.Trash.dir.Stat(name); err != nil {
 			return err
 		}
-		f.unexpected()
+		f.reportUnexpected()
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	return c.each(ctx, "trash", ids, func(id string, f *finding) error {
-		l := trashLook{check: c, finding: f, trashSeen: *seen[id], id: id}
+	return c.runAll(ctx, "trash", ids, func(id string, f *finding) error {
+		l := trashCheck{check: c, finding: f, trashNames: *seen[id], id: id}
 		return l.run()
 	})
 }
 
-// trashLook is one look at an entry of the trash.
-type trashLook struct {
+// trashCheck is one look at an entry of the trash.
+type trashCheck struct {
 	*check
 	*finding
-	trashSeen // and then what of it is still there
-	id        string
+	trashNames // and then what of it is still there
+	id         string
 }
 
-func (l *trashLook) run() error {
+func (l *trashCheck) run() error {
 	if l.kind == volume.TrashLeftover {
 		return nil // purged at once
 	}
@@ -78,27 +78,27 @@ func (l *trashLook) run() error {
 	if err != nil {
 		return err
 	}
-	if err := l.list(); err != nil {
+	if err := l.listRecords(); err != nil {
 		return err
 	}
-	l.mark = fmt.Sprint(tree, purging, l.records)
+	l.version = fmt.Sprint(tree, purging, l.records)
 	if tree && st.Mode&unix.S_IFMT != unix.S_IFDIR {
-		l.broken("find out who has put it there, and move it away", "it is no directory")
+		l.reportError("find out who has put it there, and move it away", "it is no directory")
 	}
 	if len(l.records) > 0 {
-		return l.recorded(tree || purging)
+		return l.checkRecorded(tree || purging)
 	}
 	if tree {
-		return l.unrecorded()
+		return l.checkUnrecorded()
 	}
 	if purging {
-		l.note("nothing has to be done: the next purge goes on with it", "it is being purged, or was when its purger died")
+		l.reportNote("nothing has to be done: the next purge goes on with it", "it is being purged, or was when its purger died")
 	}
 	return nil
 }
 
-// list finds which records of the entry are still there, or have come.
-func (l *trashLook) list() (err error) {
+// listRecords finds which records of the entry are still there, or have come.
+func (l *trashCheck) listRecords() (err error) {
 	var there []string
 	for _, name := range l.records {
 		_, err := l.Trash.dir.Stat(name)
@@ -117,56 +117,56 @@ func (l *trashLook) list() (err error) {
 	return err
 }
 
-// unrecorded judges a tree whose record has not followed it.
-func (l *trashLook) unrecorded() error {
+// checkUnrecorded judges a tree whose record has not followed it.
+func (l *trashCheck) checkUnrecorded() error {
 	o := volume.Object{Kind: volume.OfVolume, Key: l.key}
 	if l.kind == volume.TrashSnapshot {
 		o.Kind = volume.OfSnapshot
 	}
-	state, alive, err := l.standing(o, l.nonce)
+	state, alive, err := l.stateOf(o, l.nonce)
 	switch {
 	case err != nil:
 		return err
 	case alive && state == Ready:
-		l.broken("compare the two, and move one of them away", "it is the tree of %s, which exists and is not deleted", o)
+		l.reportError("compare the two, and move one of them away", "it is the tree of %s, which exists and is not deleted", o)
 	case !alive:
-		l.broken("nobody purges it: look what is in it, move that to where it is needed, or remove it on the server",
+		l.reportError("nobody purges it: look what is in it, move that to where it is needed, or remove it on the server",
 			"it has no record, and %s, whose deletion would bring that, does not exist any more", o)
 	}
 	return nil // else it is being deleted
 }
 
-// recorded judges an entry that has records, with its tree or without.
-func (l *trashLook) recorded(tree bool) error {
+// checkRecorded judges an entry that has records, with its tree or without.
+func (l *trashCheck) checkRecorded(tree bool) error {
 	restoring := false
 	var err error
 	if !tree && l.kind == volume.TrashVolume {
-		if restoring, err = l.restoring(); err != nil {
+		if restoring, err = l.isRestoring(); err != nil {
 			return err
 		}
 		var state State
-		state, tree, err = l.standing(volume.Object{Kind: volume.OfVolume, Key: l.key}, l.nonce)
+		state, tree, err = l.stateOf(volume.Object{Kind: volume.OfVolume, Key: l.key}, l.nonce)
 		if err != nil {
 			return err
 		}
 		tree = tree && state == Deleting // it is kept in its place
 	}
 	if !tree && !restoring {
-		l.note("nothing has to be done: the next purge after it is due does them", "of what was deleted only the record is left: the last steps of its deletion, its purge or its restoration were not done")
+		l.reportNote("nothing has to be done: the next purge after it is due does them", "of what was deleted only the record is left: the last steps of its deletion, its purge or its restoration were not done")
 	}
 	for _, name := range l.records {
-		l.where = stateName("trash", name)
-		if err := l.record(name); err != nil {
+		l.path = stateName("trash", name)
+		if err := l.checkRecord(name); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (l *trashLook) record(name string) error {
+func (l *trashCheck) checkRecord(name string) error {
 	data, _, err := l.Trash.dir.Read(name, maxRecord)
 	if is(err, unix.EISDIR) {
-		l.warn("move it away: what it belongs to is not purged as long as it is there", "it is a directory, and should be a record")
+		l.reportWarning("move it away: what it belongs to is not purged as long as it is there", "it is a directory, and should be a record")
 		return nil
 	}
 	if err != nil {
@@ -186,23 +186,23 @@ func (l *trashLook) record(name string) error {
 	}
 	if volume.Kind(err) == volume.ErrDamaged {
 		what, _, _ := cutRemedy(err)
-		l.warn("restore it from a backup; without it nobody purges what it belongs to: look what that is, and remove both on the server", "%s", what)
+		l.reportWarning("restore it from a backup; without it nobody purges what it belongs to: look what that is, and remove both on the server", "%s", what)
 		return nil
 	}
 	if err != nil {
-		l.undecodable(err, "")
+		l.reportUndecodable(err, "")
 		return nil
 	}
-	l.requires(unsupported)
-	if _, nonce := identityOf(data); nonce != l.nonce {
-		l.warn("compare it with the tree beside it, and move the one that is wrong away", "it is the record of another one that had this key: its nonce is %s", nonce)
+	l.reportUnsupported(unsupported)
+	if _, nonce := decodeIdentity(data); nonce != l.nonce {
+		l.reportWarning("compare it with the tree beside it, and move the one that is wrong away", "it is the record of another one that had this key: its nonce is %s", nonce)
 	}
 	return nil
 }
 
-// restoring reports whether the entry is just being brought back.
-func (l *trashLook) restoring() (bool, error) {
-	s, there, err := l.other(l.Volumes.table, l.key)
+// isRestoring reports whether the entry is just being brought back.
+func (l *trashCheck) isRestoring() (bool, error) {
+	s, there, err := l.readReferenced(l.Volumes.table, l.key)
 	if err != nil || !there {
 		return false, err
 	}

@@ -11,23 +11,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// readyVolume checks that a volume has its claim and its directory.
-func (l *entryLook) readyVolume() error {
+// checkVolume checks that a volume has its claim and its directory.
+func (l *entryCheck) checkVolume() error {
 	if l.volume.Shallow {
-		return l.shallow()
+		return l.checkShallow()
 	}
-	if err := l.claim(); err != nil {
+	if err := l.checkClaim(); err != nil {
 		return err
 	}
-	return l.directory()
+	return l.checkDirectory()
 }
 
-// shallow checks a volume that is a snapshot itself.
-func (l *entryLook) shallow() error {
+// checkShallow checks a volume that is a snapshot itself.
+func (l *entryCheck) checkShallow() error {
 	key := l.volume.Source.Key
 	e, _, err := l.Snapshots.lookup(key)
 	if errors.Is(err, volume.ErrNotFound) {
-		l.broken("restore the snapshot from a backup, or delete the PersistentVolumeClaim", "%s is the snapshot %s itself, which does not exist", l.what, key)
+		l.reportError("restore the snapshot from a backup, or delete the PersistentVolumeClaim", "%s is the snapshot %s itself, which does not exist", l.name, key)
 		return nil
 	}
 	if volume.Kind(err) != nil || is(err, unix.ENOTDIR) {
@@ -39,74 +39,74 @@ func (l *entryLook) shallow() error {
 	defer e.close()
 	d, err := e.dir.Resolve(deletionName)
 	if err == nil {
-		_, err = d.Stat(userName(l.volume))
+		_, err = d.Stat(userHoldName(l.volume))
 		_, sealed := d.Stat(sealName)
 		d.Close()
 		if sealed == nil {
-			l.broken("copy its data to a new volume while they are there", "%s is the snapshot %s itself, which is being deleted", l.what, key)
+			l.reportError("copy its data to a new volume while they are there", "%s is the snapshot %s itself, which is being deleted", l.name, key)
 			return nil
 		}
 	}
 	if is(err, unix.ENOENT, unix.ENOTDIR) {
 		holds := stateName("snapshots", key, deletionName)
-		l.broken(fmt.Sprintf("on the server: mkdir -p %s; touch %s/%s", holds, holds, userName(l.volume)),
-			"%s is the snapshot %s itself, and does not hold it: that could be deleted", l.what, key)
+		l.reportError(fmt.Sprintf("on the server: mkdir -p %s; touch %s/%s", holds, holds, userHoldName(l.volume)),
+			"%s is the snapshot %s itself, and does not hold it: that could be deleted", l.name, key)
 		return nil
 	}
 	return err
 }
 
-// claim checks that the volume has the claim on its directory.
-func (l *entryLook) claim() error {
+// checkClaim checks that the volume has the claim on its directory.
+func (l *entryCheck) checkClaim() error {
 	r := l.volume
 	found, err := l.claims.find(r.Directory, inode{})
 	found.close()
 	me := owner{r.Key, r.Nonce}
-	if err == nil && found.has == me {
+	if err == nil && found.owner == me {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.claimed[r.Directory] = true
 		return nil
 	}
-	mend := "once it is clear whose the directory is, " + l.linkAgain()
+	mend := "once it is clear whose the directory is, " + l.claimCommand()
 	const apart = "move the data of one of them to a new volume, and delete it"
 	switch {
-	case err == nil && found.has.key == r.Key:
-		l.broken(mend, "the claim on its directory %q is that of an earlier %s, with the nonce %s", r.Directory, l.what, found.has.nonce)
+	case err == nil && found.owner.key == r.Key:
+		l.reportError(mend, "the claim on its directory %q is that of an earlier %s, with the nonce %s", r.Directory, l.name, found.owner.nonce)
 	case err == nil:
-		same, err := l.sameDirectory(found.has)
+		same, err := l.hasSameDirectory(found.owner)
 		if err != nil {
 			return err
 		}
 		if same {
-			l.broken(apart, "its directory %q is that of volume %s too, which has the claim on it", r.Directory, found.has.key)
+			l.reportError(apart, "its directory %q is that of volume %s too, which has the claim on it", r.Directory, found.owner.key)
 		} else {
-			l.broken(mend, "volume %s has the claim on its directory %q", found.has.key, r.Directory)
+			l.reportError(mend, "volume %s has the claim on its directory %q", found.owner.key, r.Directory)
 		}
 	case volume.Kind(err) == volume.ErrDamaged, volume.Kind(err) == volume.ErrBusy:
-		l.broken(mend, "the claim on its directory %q does not say whose it is", r.Directory)
+		l.reportError(mend, "the claim on its directory %q does not say whose it is", r.Directory)
 	case is(err, unix.EISDIR):
-		l.broken(apart, "volumes have claims inside its directory %q, and it has none", r.Directory)
+		l.reportError(apart, "volumes have claims inside its directory %q, and it has none", r.Directory)
 	case is(err, unix.ENOTDIR):
-		return l.inside(apart, mend)
-	case missing(err) && !l.gone():
-		l.broken("nobody may take the directory meanwhile: "+l.linkAgain(), "nobody has the claim on its directory %q: the volume cannot be deleted, and another could take the directory", r.Directory)
+		return l.checkEnclosing(apart, mend)
+	case isMissing(err) && !l.isStale():
+		l.reportError("nobody may take the directory meanwhile: "+l.claimCommand(), "nobody has the claim on its directory %q: the volume cannot be deleted, and another could take the directory", r.Directory)
 	default:
 		return err
 	}
 	return nil
 }
 
-// linkAgain says how a claim is made by hand.
-func (l *entryLook) linkAgain() string {
+// claimCommand says how a claim is made by hand.
+func (l *entryCheck) claimCommand() string {
 	x := stateName("claims", claimPath(l.volume.Directory))
 	dir, _ := volume.SplitDirectory(x)
-	return fmt.Sprintf("on the server: mkdir -p %q; ln -f %s/%s %q", dir, l.where, recordFile, x)
+	return fmt.Sprintf("on the server: mkdir -p %q; ln -f %s/%s %q", dir, l.path, recordFile, x)
 }
 
-// sameDirectory reports whether a volume exists that has the same directory.
-func (l *entryLook) sameDirectory(of owner) (bool, error) {
-	s, there, err := l.other(l.t, of.key)
+// hasSameDirectory reports whether a volume exists that has the same directory.
+func (l *entryCheck) hasSameDirectory(of owner) (bool, error) {
+	s, there, err := l.readReferenced(l.table, of.key)
 	if err != nil || !there {
 		return false, err
 	}
@@ -114,25 +114,25 @@ func (l *entryLook) sameDirectory(of owner) (bool, error) {
 	return err == nil && s.state == Ready && r.Nonce == of.nonce && r.Directory == l.volume.Directory, nil
 }
 
-// inside finds the volume in whose directory this one's is.
-func (l *entryLook) inside(apart, mend string) error {
+// checkEnclosing finds the volume in whose directory this one's is.
+func (l *entryCheck) checkEnclosing(apart, mend string) error {
 	parent, _ := volume.SplitDirectory(l.volume.Directory)
 	for _, p := range prefixes(parent) {
-		has, err := l.claims.of(p)
+		has, err := l.claims.ownerOf(p)
 		if err != nil && volume.Kind(err) == nil {
 			return err
 		}
 		if has.key != "" {
-			l.broken(apart, "its directory %q is inside that of volume %s, %q, and nobody has the claim on it", l.volume.Directory, has.key, p)
+			l.reportError(apart, "its directory %q is inside that of volume %s, %q, and nobody has the claim on it", l.volume.Directory, has.key, p)
 			return nil
 		}
 	}
-	l.broken(mend, "nobody has the claim on its directory %q, and there is something else in its place", l.volume.Directory)
+	l.reportError(mend, "nobody has the claim on its directory %q, and there is something else in its place", l.volume.Directory)
 	return nil
 }
 
-// directory checks that the volume's directory is one.
-func (l *entryLook) directory() error {
+// checkDirectory checks that the volume's directory is one.
+func (l *entryCheck) checkDirectory() error {
 	const restore = "restore the directory from a backup, or delete the PersistentVolumeClaim, which forgets the volume"
 	dir := l.volume.Directory
 	parent, name := volume.SplitDirectory(dir)
@@ -140,15 +140,15 @@ func (l *entryLook) directory() error {
 	if err == nil {
 		defer at.Close()
 		if err = at.Refresh(); err == nil {
-			err = opens(at, name)
+			err = checkOpens(at, name)
 		}
 	}
 	switch {
 	case err == nil:
 	case is(err, unix.ENOENT):
-		l.broken(restore, "its directory %q does not exist", dir)
+		l.reportError(restore, "its directory %q does not exist", dir)
 	case is(err, unix.EXDEV):
-		l.broken("unmount it there, or register that file system as a share of its own", "at its directory %q, or above, another file system is mounted on the server", dir)
+		l.reportError("unmount it there, or register that file system as a share of its own", "at its directory %q, or above, another file system is mounted on the server", dir)
 	case is(err, unix.ENOTDIR, unix.ELOOP):
 		what := "a file, or a symbolic link, is in the place of its directory %q, or above"
 		if at >= 0 {
@@ -156,15 +156,15 @@ func (l *entryLook) directory() error {
 				what = "a symbolic link is in the place of its directory %q"
 			}
 		}
-		l.broken("move it away on the server, and put the directory in its place again", what, dir)
+		l.reportError("move it away on the server, and put the directory in its place again", what, dir)
 	default:
 		return err
 	}
 	return nil
 }
 
-// opens returns why a name is no directory, if it is none.
-func opens(at beneath.Dir, name string) error {
+// checkOpens returns why a name is no directory, if it is none.
+func checkOpens(at beneath.Dir, name string) error {
 	d, err := at.Resolve(name)
 	if err == nil {
 		d.Close()

@@ -188,7 +188,7 @@ func wrongHolds() []wrong {
 // nonceIn returns that of an entry.
 func nonceIn(g *ground, entry string) string {
 	g.Helper()
-	_, nonce := identityOf([]byte(g.text(".mooring/" + entry + "/record.json")))
+	_, nonce := decodeIdentity([]byte(g.text(".mooring/" + entry + "/record.json")))
 	return nonce
 }
 

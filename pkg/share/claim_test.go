@@ -153,7 +153,7 @@ func removeLinks(g *ground) {
 		}
 		data, err := os.ReadFile(p)
 		g.must(err)
-		key, nonce := identityOf(data)
+		key, nonce := decodeIdentity(data)
 		if key == "" {
 			return nil
 		}

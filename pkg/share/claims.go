@@ -34,21 +34,21 @@ type owner struct{ key, nonce string }
 
 // claim is the claim on one directory, opened.
 type claim struct {
-	at, x  beneath.Dir // the directory of the claim's, and the claim's
-	name   string      // of x in at
-	has    owner
-	linked bool          // it is a link to the record whose inode was asked about
-	ctime  unix.Timespec // of that link
+	parent, dir beneath.Dir // the directory of the claim's, and the claim's
+	name        string      // of x in at
+	owner       owner
+	linked      bool          // it is a link to the record whose inode was asked about
+	ctime       unix.Timespec // of that link
 }
 
 func (c *claim) close() {
-	if c.x != beneath.None {
-		c.x.Close()
+	if c.dir != beneath.None {
+		c.dir.Close()
 	}
-	if c.at != beneath.None {
-		c.at.Close()
+	if c.parent != beneath.None {
+		c.parent.Close()
 	}
-	c.at, c.x = beneath.None, beneath.None
+	c.parent, c.dir = beneath.None, beneath.None
 }
 
 // inode tells files apart within one call. It is no identity: see package comment.
@@ -56,46 +56,46 @@ type inode struct{ dev, ino uint64 }
 
 func inodeOf(st unix.Stat_t) inode { return inode{st.Dev, st.Ino} }
 
-// releaseDead releases a claim whose volume does not exist any more: the process that deleted
+// releaseIfDead releases a claim whose volume does not exist any more: the process that deleted
 // it stopped before it came to that. ErrBusy: the volume is just being deleted.
-func (c *claims) releaseDead(found *claim) (bool, error) {
-	dead, leaving, err := c.volumes.fate(found.has.key, found.has.nonce)
+func (c *claims) releaseIfDead(found *claim) (bool, error) {
+	dead, leaving, err := c.volumes.fate(found.owner.key, found.owner.nonce)
 	if err != nil {
 		return false, err
 	}
 	if leaving {
-		return false, busy("volume %s, which has that directory, is being deleted (mooringctl trash list shows whether the directory stays until it is purged)", found.has.key)
+		return false, busy("volume %s, which has that directory, is being deleted (mooringctl trash list shows whether the directory stays until it is purged)", found.owner.key)
 	}
 	if !dead {
 		return false, nil
 	}
-	return true, c.drop(found)
+	return true, c.removeClaim(found)
 }
 
-// empty removes a claim by the handle of its directory, in which there never was another.
-func (c *claims) empty(found *claim) error {
+// unlinkClaim removes a claim by the handle of its directory, in which there never was another.
+func (c *claims) unlinkClaim(found *claim) error {
 	c.step("release the claim")
-	return ignore(found.x.Unlink(takenName), unix.ENOENT, unix.ESTALE)
+	return ignore(found.dir.Unlink(takenName), unix.ENOENT, unix.ESTALE)
 }
 
-// drop removes a claim and its directory.
-func (c *claims) drop(found *claim) error {
-	if err := c.empty(found); err != nil {
+// removeClaim removes a claim and its directory.
+func (c *claims) removeClaim(found *claim) error {
+	if err := c.unlinkClaim(found); err != nil {
 		return err
 	}
 	c.step("remove the directory of the claim")
-	err := found.at.Rmdir(found.name)
+	err := found.parent.Rmdir(found.name)
 	if is(err, unix.ENOTEMPTY, unix.EEXIST) {
 		// The name of the owner, where there are no links; or a successor's claim.
-		_ = found.x.Unlink(found.has.key + "." + found.has.nonce)
-		err = found.at.Rmdir(found.name)
+		_ = found.dir.Unlink(found.owner.key + "." + found.owner.nonce)
+		err = found.parent.Rmdir(found.name)
 	}
 	return ignore(err, unix.ENOENT, unix.ENOTEMPTY, unix.EEXIST)
 }
 
-// dropOwners removes what tells whose a claim was that is not there any more, on a server
+// removeOwnerFiles removes what tells whose a claim was that is not there any more, on a server
 // without hard links.
-func dropOwners(x beneath.Dir) {
+func removeOwnerFiles(x beneath.Dir) {
 	var owners []string
 	_ = beneath.Names(x, func(name string) error {
 		if _, _, ok := cutNonce(name); ok {
@@ -114,26 +114,26 @@ func (c *claims) release(directory string, of owner) error {
 	defer c.parents.leave(parent)
 	found, err := c.find(directory, inode{})
 	defer found.close()
-	if unclaimed(err) {
-		if is(err, unix.ESTALE) && c.gone() {
+	if isUnclaimed(err) {
+		if is(err, unix.ESTALE) && c.isStale() {
 			return err
 		}
-		if found.x != beneath.None && missing(err) {
+		if found.dir != beneath.None && isMissing(err) {
 			c.step("remove the directory of the claim")
-			_ = found.at.Rmdir(found.name) // if nothing is in it
+			_ = found.parent.Rmdir(found.name) // if nothing is in it
 		}
 		return nil
 	}
-	if err != nil || found.has != of {
+	if err != nil || found.owner != of {
 		return err
 	}
-	return c.drop(found)
+	return c.removeClaim(found)
 }
 
-// unclaimed reports whether an error of find says that a directory is nobody's: there is no
+// isUnclaimed reports whether an error of find says that a directory is nobody's: there is no
 // claim, or a volume above, or volumes below, or there just were.
-func unclaimed(err error) bool {
-	return missing(err) || is(err, unix.ENOTDIR, unix.EISDIR) || errors.Is(err, errBarred)
+func isUnclaimed(err error) bool {
+	return isMissing(err) || is(err, unix.ENOTDIR, unix.EISDIR) || errors.Is(err, errBarred)
 }
 
 // find opens the claim on a directory and reads whose it is, unless it is a link to the record
@@ -142,37 +142,37 @@ func unclaimed(err error) bool {
 // What this client remembers is believed only where it says that the claim is that link.
 func (c *claims) find(directory string, record inode) (*claim, error) {
 	if record != (inode{}) {
-		found, err := c.look(directory, record, false)
+		found, err := c.findOnce(directory, record, false)
 		if err == nil && found.linked {
 			return found, nil
 		}
 		found.close()
 	}
-	return c.look(directory, record, true)
+	return c.findOnce(directory, record, true)
 }
 
-// look is find, once. fresh: the server is asked for every name on the way.
-func (c *claims) look(directory string, record inode, fresh bool) (*claim, error) {
+// findOnce is find, once. fresh: the server is asked for every name on the way.
+func (c *claims) findOnce(directory string, record inode, fresh bool) (*claim, error) {
 	parent, name := volume.SplitDirectory(directory)
-	found := &claim{at: beneath.None, x: beneath.None, name: name}
+	found := &claim{parent: beneath.None, dir: beneath.None, name: name}
 	open := beneath.Dir.Resolve
 	if fresh {
 		open = beneath.Current
 	}
 	var err error
-	if found.at, err = open(c.dir, claimPath(parent)); err != nil {
+	if found.parent, err = open(c.dir, claimPath(parent)); err != nil {
 		return found, err
 	}
-	if found.x, err = open(found.at, name); err != nil {
+	if found.dir, err = open(found.parent, name); err != nil {
 		return found, err
 	}
 	if record != (inode{}) {
 		if fresh {
-			if err := found.x.Refresh(); err != nil {
+			if err := found.dir.Refresh(); err != nil {
 				return found, err
 			}
 		}
-		st, err := found.x.Stat(takenName)
+		st, err := found.dir.Stat(takenName)
 		if err != nil {
 			return found, err
 		}
@@ -181,28 +181,28 @@ func (c *claims) look(directory string, record inode, fresh bool) (*claim, error
 			return found, nil
 		}
 	}
-	found.has, err = c.owner(found.x)
+	found.owner, err = c.readOwner(found.dir)
 	return found, err
 }
 
-// of returns whose a directory is; none where it is nobody's.
-func (c *claims) of(directory string) (owner, error) {
+// ownerOf returns whose a directory is; none where it is nobody's.
+func (c *claims) ownerOf(directory string) (owner, error) {
 	found, err := c.find(directory, inode{})
 	defer found.close()
-	if unclaimed(err) && (!is(err, unix.ESTALE) || !c.gone()) {
+	if isUnclaimed(err) && (!is(err, unix.ESTALE) || !c.isStale()) {
 		return owner{}, nil
 	}
-	return found.has, err
+	return found.owner, err
 }
 
-// owner reads whose the claim in x is. EISDIR: x is a parent's. errBarred: it was a parent's, and
+// readOwner reads whose the claim in x is. EISDIR: x is a parent's. errBarred: it was a parent's, and
 // is just being tidied away. ENOENT: nobody's yet, or any more.
-func (c *claims) owner(x beneath.Dir) (owner, error) {
+func (c *claims) readOwner(x beneath.Dir) (owner, error) {
 	data, _, err := x.Read(takenName, maxRecord)
 	if err != nil {
 		return owner{}, err
 	}
-	if key, nonce := identityOf(data); nonce != "" {
+	if key, nonce := decodeIdentity(data); nonce != "" {
 		return owner{key, nonce}, nil
 	}
 	// Where there are no links a file beside it says whose it is.
@@ -272,20 +272,20 @@ func (c *claims) openLevel(at beneath.Dir, p string) (beneath.Dir, error) {
 	defer x.Close()
 	below, err := x.Resolve(takenName)
 	if is(err, unix.ENOENT) { // of one who has ended
-		return beneath.None, cmpErr(level{c.parents, at, x, p}.removeUnclaimed(), err)
+		return beneath.None, firstError(level{c.parents, at, x, p}.removeUnclaimed(), err)
 	}
 	if !is(err, unix.ENOTDIR) {
 		return below, err
 	}
-	has, err := c.owner(x)
+	has, err := c.readOwner(x)
 	if errors.Is(err, errBarred) {
-		return beneath.None, cmpErr(level{c.parents, at, x, p}.unbar(), unix.ENOENT) // again
+		return beneath.None, firstError(level{c.parents, at, x, p}.unbar(), unix.ENOENT) // again
 	}
 	if err != nil {
 		return beneath.None, err
 	}
-	if released, err := c.releaseDead(&claim{at: at, x: x, name: name, has: has}); released || err != nil {
-		return beneath.None, cmpErr(err, unix.ENOENT) // again
+	if released, err := c.releaseIfDead(&claim{parent: at, dir: x, name: name, owner: has}); released || err != nil {
+		return beneath.None, firstError(err, unix.ENOENT) // again
 	}
 	return beneath.None, volume.Errorf(volume.ErrPrecondition, "the directory %q is that of volume %s, and no volume can be inside another; choose another subDir", p, has.key)
 }
@@ -304,10 +304,10 @@ func prefixes(directory string) []string {
 	return all
 }
 
-// owned refuses a directory that is a volume's, or lies in one's, or holds one's.
-func (c *claims) owned(directory string) error {
+// checkUnowned refuses a directory that is a volume's, or lies in one's, or holds one's.
+func (c *claims) checkUnowned(directory string) error {
 	for _, p := range prefixes(directory) {
-		has, err := c.of(p)
+		has, err := c.ownerOf(p)
 		if err != nil {
 			return err
 		}

@@ -10,65 +10,69 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// copying is what a copy needs of its source: the source is held while it lasts.
-type copying struct {
-	from     *Share
-	target   *entry
-	hold     *hold
-	source   beneath.Dir // the tree that is copied
-	into     beneath.Dir // the directory that is to become its copy
-	volume   *volume.Record
-	snapshot *volume.SnapshotRecord
-	placed   bool // what is copied is the copy, into the volume's directory
-}
-
-// CopyJob is a copy that is being made, of a volume or a snapshot.
+// CopyJob is a copy that is being made, of a volume or a snapshot. It holds its source.
 type CopyJob struct {
-	c   *copying
-	job volume.Copy
+	job         volume.Copy
+	sourceShare *Share
+	target      *entry
+	hold        *hold
+	sourceDir   beneath.Dir // the tree to copy
+	targetDir   beneath.Dir // the directory that becomes the copy
+	volume      *volume.Record
+	snapshot    *volume.SnapshotRecord
+	inPlace     bool // it copies the staged copy into the volume's directory
 }
 
-// Volume returns the record of the volume that is copied, nil where that is a snapshot.
-func (c *CopyJob) Volume() *volume.Record { return c.c.volume }
+func newCopyJob(job volume.Copy, source *Share, target *entry) *CopyJob {
+	return &CopyJob{job: job, sourceShare: source, target: target, sourceDir: beneath.None, targetDir: beneath.None}
+}
 
-// Snapshot returns the record of the snapshot that is copied, nil where that is a volume.
-func (c *CopyJob) Snapshot() *volume.SnapshotRecord { return c.c.snapshot }
+// Volume returns the record of the source volume, or nil if the source is a snapshot.
+func (c *CopyJob) Volume() *volume.Record { return c.volume }
 
-// Trees returns the descriptors of the source's directory and of the empty one that is to
-// become its copy. They are good until the creation ends.
-func (c *CopyJob) Trees() (source, target int) { return int(c.c.source), int(c.c.into) }
+// Snapshot returns the record of the source snapshot, or nil if the source is a volume.
+func (c *CopyJob) Snapshot() *volume.SnapshotRecord { return c.snapshot }
 
-// Renew shows other controllers that this one is at it, and has to be called several times
-// within the share's Lease. ErrBusy: another has undone the creation, and the copy has to stop.
+// Trees returns the descriptors of the source's directory and of the empty directory that becomes its
+// copy. They are valid until the creation ends.
+func (c *CopyJob) Trees() (source, target int) { return int(c.sourceDir), int(c.targetDir) }
+
+// Renew shows other controllers that this one still works on the copy. Call it several times within the
+// share's Lease. It returns ErrBusy if another process has undone the creation: the copy must stop then.
 func (c *CopyJob) Renew() (err error) {
-	t := c.c.target
-	defer t.explain(&err, "renew the creation of %s", c.job.Target)
-	if c.c.placed {
+	t := c.target
+	defer t.wrapError(&err, "renew the creation of %s", c.job.Target)
+	if c.inPlace {
 		err = utimes(t.dir, placingFile)
-	} else if err = t.renew(); err == nil {
-		err = c.c.hold.renew()
+	} else if err = t.renewRecord(); err == nil {
+		err = c.hold.renew()
 	}
-	if missing(err) {
+	if isMissing(err) {
 		return busy("the creation of %s was undone by another", c.job.Target)
 	}
 	return err
 }
 
-// holdName is the name of the hold that a copy has on its source.
-func holdName(target volume.Object, nonce string) string {
+// copyHoldName is the name of the hold that a copy has on its source.
+func copyHoldName(target volume.Object, nonce string) string {
 	return copyHold + target.FileName() + "." + nonce
 }
 
-// open holds and opens the source, which is on from. The hold comes first, and the record is
-// read after it: from then on the source cannot be deleted.
-func (c *copying) open(job volume.Copy, nonce string) error {
-	if job.Source.Kind == volume.OfSnapshot {
-		return c.openSnapshot(job, nonce)
+// openSource holds the source and opens it. It takes the hold before it reads the record: from then on
+// nobody can delete the source.
+func (c *CopyJob) openSource(nonce string) error {
+	if c.job.Source.Kind == volume.OfSnapshot {
+		return c.openSnapshot(nonce)
 	}
-	if err := c.from.Volumes.ask(job.Source.Key); err != nil {
+	return c.openVolume(nonce)
+}
+
+func (c *CopyJob) openVolume(nonce string) error {
+	volumes := c.sourceShare.Volumes
+	if err := volumes.ask(c.job.Source.Key); err != nil {
 		return err
 	}
-	e, r, err := c.from.Volumes.lookup(job.Source.Key)
+	e, r, err := volumes.lookup(c.job.Source.Key)
 	if err != nil {
 		return err
 	}
@@ -80,31 +84,24 @@ func (c *copying) open(job volume.Copy, nonce string) error {
 		e.close()
 		return err
 	}
-	if c.hold, err = e.holds().take(holdName(job.Target, nonce), c.target); err != nil {
-		e.close()
-		return err
-	}
-	if err := e.holds().stands(); err != nil {
+	if err := c.holdEntry(e, nonce); err != nil {
 		return err
 	}
 	c.volume = &r.Record
-	// What this client remembers may be the directory of a volume that another controller has deleted.
-	c.source, err = beneath.Current(c.from.root, r.Directory)
-	return c.noDirectory(err, r)
-}
-
-func (c *copying) noDirectory(err error, r *StoredRecord) error {
+	// This client may still have cached the directory of a volume that another controller has deleted.
+	c.sourceDir, err = beneath.Current(c.sourceShare.root, r.Directory)
 	if is(err, unix.ENOENT) {
 		return volume.Errorf(volume.ErrPrecondition, "the directory %q of volume %s does not exist: somebody removed it: put it back, or delete the volume", r.Directory, r.Key)
 	}
 	return err
 }
 
-func (c *copying) openSnapshot(job volume.Copy, nonce string) error {
-	if err := c.from.Snapshots.ask(job.Source.Key); err != nil {
+func (c *CopyJob) openSnapshot(nonce string) error {
+	snapshots := c.sourceShare.Snapshots
+	if err := snapshots.ask(c.job.Source.Key); err != nil {
 		return err
 	}
-	e, r, err := c.from.Snapshots.lookup(job.Source.Key)
+	e, r, err := snapshots.lookup(c.job.Source.Key)
 	if err != nil {
 		return err
 	}
@@ -112,39 +109,44 @@ func (c *copying) openSnapshot(job volume.Copy, nonce string) error {
 		e.close()
 		return err
 	}
-	if c.hold, err = e.holds().take(holdName(job.Target, nonce), c.target); err != nil {
-		e.close()
-		return err
-	}
-	if err := e.holds().stands(); err != nil {
+	if err := c.holdEntry(e, nonce); err != nil {
 		return err
 	}
 	c.snapshot = r
-	c.source, err = e.dir.Resolve(dataName)
+	c.sourceDir, err = e.dir.Resolve(dataName)
 	return err
 }
 
-// end gives the hold up, if there is one. An error says that it may have been lost.
-func (c *copying) end() error {
+// holdEntry takes the hold on the source's entry. It closes the entry if it does not get the hold.
+func (c *CopyJob) holdEntry(e *entry, nonce string) (err error) {
+	if c.hold, err = e.holds().take(copyHoldName(c.job.Target, nonce), c.target); err != nil {
+		e.close()
+		return err
+	}
+	return e.holds().checkExists()
+}
+
+// releaseHold releases the hold, if there is one. An error says that the hold may have been lost.
+func (c *CopyJob) releaseHold() error {
 	if c.hold == nil {
 		return nil
 	}
 	h := c.hold
 	c.hold = nil
 	err := h.release()
-	h.of.close()
+	h.entry.close()
 	return err
 }
 
-// close lets go of the directories, and leaves the hold to be found abandoned.
-func (c *copying) close() {
+// close closes the directories. It does not release the hold, which is then found abandoned.
+func (c *CopyJob) close() {
 	if c.hold != nil {
 		c.hold.close()
-		c.hold.of.close()
+		c.hold.entry.close()
 		c.hold = nil
 	}
-	closeAll(c.source, c.into)
-	c.source, c.into = beneath.None, beneath.None
+	closeAll(c.sourceDir, c.targetDir)
+	c.sourceDir, c.targetDir = beneath.None, beneath.None
 }
 
 func closeAll(dirs ...beneath.Dir) {
@@ -155,18 +157,18 @@ func closeAll(dirs ...beneath.Dir) {
 	}
 }
 
-// stage makes the directory in which the tree grows, unseen. It has the source's mode from the
-// start, if that lets us in.
-func (c *copying) stage(in beneath.Dir, name string) error {
-	st, err := c.source.Self()
+// makeTargetDir makes the directory for the copy, where nobody sees it yet. It has the source's mode from
+// the start, plus the owner's rights that Mooring itself needs.
+func (c *CopyJob) makeTargetDir(in beneath.Dir, name string) error {
+	st, err := c.sourceDir.Self()
 	if err != nil {
 		return err
 	}
 	c.target.step("make the staging directory")
 	if err := in.Mkdir(name, st.Mode&0o777|0o700); err != nil {
-		return c.target.undone(err)
+		return c.target.explainUndone(err)
 	}
-	c.into, err = in.Resolve(name)
+	c.targetDir, err = in.Resolve(name)
 	return err
 }
 
@@ -174,31 +176,31 @@ func (c *copying) stage(in beneath.Dir, name string) error {
 // its record names, which is on from. ErrNotFound: there is no such source.
 func (p *Pending) BeginCopy(ctx context.Context, from *Share) (c *CopyJob, err error) {
 	job := volume.Copy{Target: volume.Object{Kind: volume.OfVolume, Key: p.rec.Key}, Source: *p.rec.Source}
-	defer p.v.explain(&err, "begin to copy %s", job.Source.String())
+	defer p.v.wrapError(&err, "begin to copy %s", job.Source.String())
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if err := p.note(job); err != nil {
+	if err := p.addJob(job); err != nil {
 		return nil, err
 	}
-	p.copy = &copying{from: from, target: p.e, source: beneath.None, into: beneath.None}
-	if err := p.copy.open(job, p.rec.Nonce); err != nil {
-		from.explain(&err, "open %s", job.Source.String())
+	p.copy = newCopyJob(job, from, p.e)
+	if err := p.copy.openSource(p.rec.Nonce); err != nil {
+		from.wrapError(&err, "open %s", job.Source.String())
 		return nil, err
 	}
 	stage, err := p.e.dir.Resolve(stageName)
 	if err != nil {
-		return nil, p.e.undone(err)
+		return nil, p.e.explainUndone(err)
 	}
 	defer stage.Close()
-	if err := p.copy.stage(stage, treeName); err != nil {
+	if err := p.copy.makeTargetDir(stage, treeName); err != nil {
 		return nil, err
 	}
-	return &CopyJob{p.copy, job}, nil
+	return p.copy, nil
 }
 
-// note puts the copy into the index, from which it is begun again where this process dies.
-func (p *Pending) note(job volume.Copy) error {
+// addJob puts the copy into the index, from which it is begun again where this process dies.
+func (p *Pending) addJob(job volume.Copy) error {
 	p.job = jobName(job.Target, p.rec.Nonce)
 	return p.v.jobs.add(p.e, p.job)
 }
@@ -207,18 +209,18 @@ func (p *Pending) note(job volume.Copy) error {
 // volume exist. Where a project forbids that it returns a second copy to be made, after which it is
 // called again: of the first, into the volume's directory itself.
 func (p *Pending) CommitCopy(ctx context.Context) (r *volume.Record, again *CopyJob, err error) {
-	defer p.v.explain(&err, "put the copy in its place as volume %s", p.rec.Key)
+	defer p.v.wrapError(&err, "put the copy in its place as volume %s", p.rec.Key)
 	if err := ctx.Err(); err != nil {
 		return nil, nil, err
 	}
-	if p.copy.placed {
+	if p.copy.inPlace {
 		r, err = p.commitInPlace(ctx)
 		return r, nil, err
 	}
-	if err := p.ownCopy(); err != nil {
+	if err := p.setCopyOwner(); err != nil {
 		return nil, nil, err
 	}
-	if err := p.copy.end(); err != nil {
+	if err := p.copy.releaseHold(); err != nil {
 		return nil, nil, err
 	}
 	err = p.place()
@@ -233,13 +235,13 @@ func (p *Pending) CommitCopy(ctx context.Context) (r *volume.Record, again *Copy
 	return r, nil, err
 }
 
-// ownCopy gives the copy the owner and mode that the class asks for, where it asks; else they
+// setCopyOwner gives the copy the owner and mode that the class asks for, where it asks; else they
 // are the source's.
-func (p *Pending) ownCopy() error {
+func (p *Pending) setCopyOwner() error {
 	if p.rec.Mode == nil && p.rec.UID == nil && p.rec.GID == nil {
 		return nil
 	}
-	st, err := p.copy.into.Self()
+	st, err := p.copy.targetDir.Self()
 	if err != nil {
 		return err
 	}
@@ -247,5 +249,5 @@ func (p *Pending) ownCopy() error {
 	if p.rec.Mode != nil {
 		mode = *p.rec.Mode
 	}
-	return p.own(p.copy.into, mode)
+	return p.setOwnerAndMode(p.copy.targetDir, mode)
 }

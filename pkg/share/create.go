@@ -16,13 +16,13 @@ import (
 // undo it; then every step fails from there on, and nothing that comes after is touched.
 // Commit or Abort ends it. Where neither does, a retry undoes it and begins anew.
 type Pending struct {
-	v       *Volumes
-	e       *entry
-	rec     volume.Record
-	job     string
-	made    bool // the directory, by us
-	placing bool // what was staged is in its place, or about to be
-	copy    *copying
+	v             *Volumes
+	e             *entry
+	rec           volume.Record
+	job           string
+	madeDirectory bool // the directory, by us
+	placing       bool // what was staged is in its place, or about to be
+	copy          *CopyJob
 }
 
 // Begin begins the creation of a volume: it makes the entry of the key, create-once, and
@@ -31,8 +31,8 @@ type Pending struct {
 //
 // It does not look first: mkdir(2) says both whether there is one and who was first.
 func (v *Volumes) Begin(ctx context.Context, r volume.Record) (p *Pending, found *StoredRecord, err error) {
-	defer v.explain(&err, "begin to create volume %s", r.Key)
-	if err := v.present(ctx); err != nil {
+	defer v.wrapError(&err, "begin to create volume %s", r.Key)
+	if err := v.checkUsable(ctx); err != nil {
 		return nil, nil, err
 	}
 	r.Maker, r.Run, r.Nonce = v.opt.Maker, v.opt.Run, volume.NewNonce()
@@ -52,7 +52,7 @@ func (v *Volumes) Begin(ctx context.Context, r volume.Record) (p *Pending, found
 		return v.claims.prepare(e, makingFile, owner{r.Key, r.Nonce})
 	}
 	for range retries {
-		e, err := v.make(r.Key, data, prepare)
+		e, err := v.createEntry(r.Key, data, prepare)
 		if err == nil {
 			return &Pending{v: v, e: e, rec: r}, nil, nil
 		}
@@ -81,7 +81,7 @@ func (v *Volumes) existing(key string) (*StoredRecord, error) {
 	}
 	defer e.close()
 	if s.state == Empty {
-		return nil, e.vacate(nil)
+		return nil, e.removeRecordlessEntry(nil)
 	}
 	r, err := volume.DecodeRecord(key, s.data)
 	if err != nil {
@@ -93,7 +93,7 @@ func (v *Volumes) existing(key string) (*StoredRecord, error) {
 // AbortAbandoned undoes a creation that was found (see Begin), unless its maker may still be
 // at it: that is ErrBusy.
 func (v *Volumes) AbortAbandoned(ctx context.Context, r *StoredRecord) (err error) {
-	defer v.explain(&err, "undo the creation of volume %s", r.Key)
+	defer v.wrapError(&err, "undo the creation of volume %s", r.Key)
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -105,7 +105,7 @@ func (v *Volumes) AbortAbandoned(ctx context.Context, r *StoredRecord) (err erro
 		return err
 	}
 	defer e.close()
-	if _, nonce := identityOf(s.data); nonce != r.Nonce {
+	if _, nonce := decodeIdentity(s.data); nonce != r.Nonce {
 		return nil
 	}
 	// What this very process has begun it has given up: a key is worked on by one call at a time.
@@ -121,7 +121,7 @@ func (p *Pending) Record() volume.Record { return p.rec }
 // record asks for. ErrPrecondition: it is another volume's, or exists already, unless the record
 // says that it is adopted: then it is left exactly as it is.
 func (p *Pending) MakeDirectory(ctx context.Context) (err error) {
-	defer p.v.explain(&err, "make the directory %q of volume %s", p.rec.Directory, p.rec.Key)
+	defer p.v.wrapError(&err, "make the directory %q of volume %s", p.rec.Directory, p.rec.Key)
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -135,23 +135,23 @@ func (p *Pending) MakeDirectory(ctx context.Context) (err error) {
 		}
 		at, err := p.v.claims.parents.directory(parent, turn > 0)
 		if err == nil {
-			err = p.makeIn(at, name)
+			err = p.makeDirectoryIn(at, name)
 			at.Close()
 		}
 		if p.adopts() && is(err, unix.ENOENT) {
 			return volume.Errorf(volume.ErrPrecondition, "the directory %q, which volume %s was to adopt, does not exist any more: try again", p.rec.Directory, p.rec.Key)
 		}
 		// The parent may just have been tidied away.
-		if !missing(err) || parent == "" {
+		if !isMissing(err) || parent == "" {
 			return err
 		}
 	}
 	return busy("make the directory %q: its parent is removed again and again", p.rec.Directory)
 }
 
-func (p *Pending) makeIn(at beneath.Dir, name string) error {
+func (p *Pending) makeDirectoryIn(at beneath.Dir, name string) error {
 	if p.adopts() {
-		return adoptable(p.v.disk, at, p.rec.Directory)
+		return checkAdoptable(p.v.disk, at, p.rec.Directory)
 	}
 	mode := uint32(volume.DefaultMode)
 	if p.rec.Mode != nil {
@@ -161,7 +161,7 @@ func (p *Pending) makeIn(at beneath.Dir, name string) error {
 	err := at.Mkdir(name, mode)
 	if is(err, unix.EEXIST) {
 		// That may be this client's memory of a directory which another controller has removed.
-		if err := ignore(askFor(at, name), unix.ENOENT, unix.ENOTDIR, unix.ELOOP); err != nil {
+		if err := ignore(refreshPath(at, name), unix.ENOENT, unix.ENOTDIR, unix.ELOOP); err != nil {
 			return err
 		}
 		err = at.Mkdir(name, mode)
@@ -175,44 +175,44 @@ func (p *Pending) makeIn(at beneath.Dir, name string) error {
 	}
 	defer d.Close()
 	if err != nil {
-		ours, err := p.v.claims.unused(d, p.rec.Directory, owner{p.rec.Key, p.rec.Nonce})
+		ours, err := p.v.claims.isUnused(d, p.rec.Directory, owner{p.rec.Key, p.rec.Nonce})
 		if err != nil {
 			return err
 		}
 		if !ours {
-			p.v.doubt()
+			p.v.requestRemount()
 			if p.rec.Restored != nil {
 				return volume.Errorf(volume.ErrPrecondition, "the directory %q, where volume %s was, exists again and is no volume's: move it away, or bring the volume back to another directory", p.rec.Directory, p.rec.Key)
 			}
 			return volume.Errorf(volume.ErrPrecondition, "the directory %q exists already and is no volume's: remove or rename it, choose another subDir, or say existingDirectory: adopt in the class to use it as it is", p.rec.Directory)
 		}
 	}
-	p.made = true
+	p.madeDirectory = true
 	if err == nil {
-		return p.own(d, mode)
+		return p.setOwnerAndMode(d, mode)
 	}
-	fresh, err := replaceFound(p, at, name, mode)
+	fresh, err := replaceLateDirectory(p, at, name, mode)
 	if err != nil {
 		return err
 	}
 	defer fresh.Close()
-	return p.own(fresh, mode)
+	return p.setOwnerAndMode(fresh, mode)
 }
 
-// replaceFound replaces the empty directory that a late process has made in the volume's place, and
+// replaceLateDirectory replaces the empty directory that a late process has made in the volume's place, and
 // returns the new one. The late one may still have a handle of its own, and would give it its owner.
-func replaceFound(p *Pending, at beneath.Dir, name string, mode uint32) (beneath.Dir, error) {
+func replaceLateDirectory(p *Pending, at beneath.Dir, name string, mode uint32) (beneath.Dir, error) {
 	p.v.step("prepare an empty directory")
 	if err := ignore(p.e.dir.Mkdir(emptyName, mode), unix.EEXIST); err != nil {
-		return beneath.None, p.e.undone(err)
+		return beneath.None, p.e.explainUndone(err)
 	}
 	p.v.step("replace the directory by the empty one")
 	err := rename(p.v.disk, p.e.dir, emptyName, at, name)
-	if taken(err) {
+	if isNameTaken(err) {
 		return beneath.None, occupied(&p.rec)
 	}
 	if err != nil && !is(err, unix.EXDEV) { // a project forbids it: the directory that was found serves
-		return beneath.None, p.e.undone(err)
+		return beneath.None, p.e.explainUndone(err)
 	}
 	return at.Resolve(name)
 }
@@ -221,19 +221,19 @@ func replaceFound(p *Pending, at beneath.Dir, name string, mode uint32) (beneath
 // gets a new one, whatever it once was.
 func (p *Pending) adopts() bool { return p.rec.Adopted && p.rec.Restored == nil }
 
-// unused reports whether a directory that exists is empty and was made after its claim was: by
+// isUnused reports whether a directory that exists is empty and was made after its claim was: by
 // the one who has the claim, or by a late process that once had it. Both times are the
 // server's: they are of directories, whose times no client keeps.
-func (c *claims) unused(d beneath.Dir, directory string, of owner) (bool, error) {
+func (c *claims) isUnused(d beneath.Dir, directory string, of owner) (bool, error) {
 	found, err := c.find(directory, inode{})
 	defer found.close()
 	if err != nil {
 		return false, ignore(err, unix.ENOENT, unix.ENOTDIR, unix.EISDIR)
 	}
-	if found.has != of {
+	if found.owner != of {
 		return false, nil
 	}
-	claimed, err := found.x.Self()
+	claimed, err := found.dir.Self()
 	if err != nil {
 		return false, err
 	}
@@ -250,11 +250,11 @@ func (c *claims) unused(d beneath.Dir, directory string, of owner) (bool, error)
 	return beneath.Empty(d)
 }
 
-// own gives the directory its owner, and its mode where mkdir did not: the umask, a setgid
+// setOwnerAndMode gives the directory its owner, and its mode where mkdir did not: the umask, a setgid
 // parent and the special bits all have a say there. The attributes came with mkdir's answer.
 //
 // d was opened by its name. That the entry stands after that proves that the name was ours then.
-func (p *Pending) own(d beneath.Dir, mode uint32) error {
+func (p *Pending) setOwnerAndMode(d beneath.Dir, mode uint32) error {
 	st, err := d.Self()
 	if err != nil {
 		return err
@@ -269,7 +269,7 @@ func (p *Pending) own(d beneath.Dir, mode uint32) error {
 	if uid < 0 && gid < 0 && p.hasMode(st.Mode, mode) {
 		return nil
 	}
-	if !p.e.alive() {
+	if !p.e.exists() {
 		return busy("the creation of volume %s was undone by another", p.rec.Key)
 	}
 	if uid >= 0 || gid >= 0 {
@@ -299,7 +299,7 @@ func (p *Pending) hasMode(has, mode uint32) bool {
 // UseSnapshot makes the volume the snapshot itself, which cannot be deleted from then on.
 func (p *Pending) UseSnapshot(ctx context.Context) (err error) {
 	key := p.rec.Source.Key
-	defer p.v.explain(&err, "make volume %s of snapshot %s itself", p.rec.Key, key)
+	defer p.v.wrapError(&err, "make volume %s of snapshot %s itself", p.rec.Key, key)
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -314,21 +314,21 @@ func (p *Pending) UseSnapshot(ctx context.Context) (err error) {
 	if err := r.CheckRequires(); err != nil {
 		return err
 	}
-	h, err := e.holds().take(userName(&p.rec), p.e)
+	h, err := e.holds().take(userHoldName(&p.rec), p.e)
 	if err != nil {
 		return err
 	}
 	h.close()
-	return e.holds().stands()
+	return e.holds().checkExists()
 }
 
-// userName is the name of the hold that a volume has on the snapshot that it is.
-func userName(r *volume.Record) string { return userHold + r.Key + "." + r.Nonce }
+// userHoldName is the name of the hold that a volume has on the snapshot that it is.
+func userHoldName(r *volume.Record) string { return userHold + r.Key + "." + r.Nonce }
 
 // Commit makes the volume exist. If it succeeds nobody has undone the creation, and the
 // directory is in its place.
 func (p *Pending) Commit(ctx context.Context) (r *volume.Record, err error) {
-	defer p.v.explain(&err, "commit volume %s", p.rec.Key)
+	defer p.v.wrapError(&err, "commit volume %s", p.rec.Key)
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -339,7 +339,7 @@ func (p *Pending) Commit(ctx context.Context) (r *volume.Record, err error) {
 	if err := p.e.commit(from); err != nil {
 		return nil, err
 	}
-	p.endJob()
+	p.removeJob()
 	p.Close()
 	return &p.rec, nil
 }
@@ -360,12 +360,12 @@ func (p *Pending) Fail(ctx context.Context, err error) error {
 // Abort takes away what was made of the volume. A creation that was committed, or undone by
 // another, is left alone.
 func (p *Pending) Abort() (err error) {
-	defer p.v.explain(&err, "undo the creation of volume %s", p.rec.Key)
+	defer p.v.wrapError(&err, "undo the creation of volume %s", p.rec.Key)
 	defer p.Close()
 	if p.copy != nil {
-		_ = p.copy.end()
+		_ = p.copy.releaseHold()
 	}
-	_, err = undo{p.v, p.e, &p.rec, p.made}.run()
+	_, err = undo{p.v, p.e, &p.rec, p.madeDirectory}.run()
 	return err
 }
 
@@ -380,8 +380,8 @@ func (p *Pending) Close() {
 	}
 }
 
-// endJob removes the creation from the index of copies.
-func (p *Pending) endJob() {
+// removeJob removes the creation from the index of copies.
+func (p *Pending) removeJob() {
 	if p.job != "" {
 		p.v.jobs.remove(p.job)
 	}

@@ -25,7 +25,7 @@ type deletion struct {
 	*Volumes
 	e        *entry
 	rec      *StoredRecord
-	has      *claim
+	claim    *claim
 	archived bool // under a name that is claimed, too
 }
 
@@ -35,18 +35,18 @@ func (d *deletion) run(ctx context.Context) (*TrashEntry, error) {
 	}
 	if moves := !d.rec.Shallow && d.rec.OnDelete != volume.Retain; moves {
 		if err := d.checkClaim(); err != nil {
-			return nil, d.overtaken(err)
+			return nil, d.explainGone(err)
 		}
 	}
 	at, err := d.deletedAt()
 	if err != nil {
-		return nil, d.overtaken(err)
+		return nil, d.explainGone(err)
 	}
 	var t *TrashEntry
 	switch {
 	case d.rec.Shallow, d.rec.OnDelete == volume.Retain:
 	case d.rec.OnDelete == volume.Archive:
-		err = d.moveOut(d.archive)
+		err = d.moveToEntry(d.archive)
 		if is(err, unix.EXDEV) {
 			err = d.notArchived(err)
 		}
@@ -54,7 +54,7 @@ func (d *deletion) run(ctx context.Context) (*TrashEntry, error) {
 		t, err = d.toTrash(at)
 	}
 	if err != nil {
-		return nil, d.overtaken(err)
+		return nil, d.explainGone(err)
 	}
 	if t != nil && !t.data {
 		return t, nil // the directory is kept in its place until it is purged
@@ -64,7 +64,7 @@ func (d *deletion) run(ctx context.Context) (*TrashEntry, error) {
 	}
 	// Nothing is to be brought back. The record is kept until the claim is released: who purges
 	// the trash finishes that, should this process stop.
-	t, err = d.trash.moveRecord(d.e, deletionName, d.id(), at, 0)
+	t, err = d.trash.moveRecord(d.e, deletionName, d.trashID(), at, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +76,7 @@ func (d *deletion) run(ctx context.Context) (*TrashEntry, error) {
 
 // release removes the entry, and then what the volume has the name of: its claim, or its hold.
 func (d *deletion) release() error {
-	if err := d.e.finish(d.remains(&d.rec.Record).rescue(d.e)); err != nil {
+	if err := d.e.removeEntry(d.remains(&d.rec.Record).rescue(d.e)); err != nil {
 		return err
 	}
 	if d.archived {
@@ -84,40 +84,40 @@ func (d *deletion) release() error {
 			return err
 		}
 	}
-	if d.has == nil {
+	if d.claim == nil {
 		return d.remains(&d.rec.Record).forget()
 	}
 	parent, _ := volume.SplitDirectory(d.rec.Directory)
 	d.claims.parents.leave(parent)
-	return d.claims.drop(d.has)
+	return d.claims.removeClaim(d.claim)
 }
 
 // releaseTrashed is release for a volume that is in the trash. The empty directory of the claim
 // is in nobody's way, and is left to the purge. In a parent it would be: of the parent's removal.
 func (d *deletion) releaseTrashed() error {
 	parent, _ := volume.SplitDirectory(d.rec.Directory)
-	if d.has == nil || !d.has.linked || parent != "" {
+	if d.claim == nil || !d.claim.linked || parent != "" {
 		return d.release()
 	}
-	if err := d.e.finish(d.remains(&d.rec.Record).rescue(d.e)); err != nil {
+	if err := d.e.removeEntry(d.remains(&d.rec.Record).rescue(d.e)); err != nil {
 		return err
 	}
-	return d.claims.empty(d.has)
+	return d.claims.unlinkClaim(d.claim)
 }
 
-func (d *deletion) id() string {
+func (d *deletion) trashID() string {
 	return volume.TrashID(volume.TrashVolume, d.rec.Key, d.rec.Nonce)
 }
 
 func (d *deletion) close() {
-	if d.has != nil {
-		d.has.close()
+	if d.claim != nil {
+		d.claim.close()
 	}
 }
 
-// overtaken explains a step that failed because another process has finished the deletion.
-func (d *deletion) overtaken(err error) error {
-	if missing(err) && d.e.gone() {
+// explainGone explains a step that failed because another process has finished the deletion.
+func (d *deletion) explainGone(err error) error {
+	if isMissing(err) && d.e.isGone() {
 		return busy("volume %s was just deleted by another", d.rec.Key)
 	}
 	return err
@@ -137,15 +137,15 @@ func (e *entry) deletedAt() (time.Time, error) {
 // the mark, is a link to the record: most servers change its ctime when the record is renamed. If
 // it differs from what it was before the mark, the server need not be asked again.
 func (d *deletion) deletedAt() (time.Time, error) {
-	if d.rec.State == Ready && d.has != nil && d.has.linked && d.has.ctime.Nano() > d.rec.ctime.Nano() {
-		return time.Unix(d.has.ctime.Unix()), nil
+	if d.rec.State == Ready && d.claim != nil && d.claim.linked && d.claim.ctime.Nano() > d.rec.ctime.Nano() {
+		return time.Unix(d.claim.ctime.Unix()), nil
 	}
 	return d.e.deletedAt()
 }
 
-// moveOut takes the directory into the entry, and calls move if there is something to be moved
+// moveToEntry takes the directory into the entry, and calls move if there is something to be moved
 // on. That the directory is the volume's was proved by checkClaim.
-func (d *deletion) moveOut(move func(parent beneath.Dir, name string) error) error {
+func (d *deletion) moveToEntry(move func(parent beneath.Dir, name string) error) error {
 	parent, name := volume.SplitDirectory(d.rec.Directory)
 	at, err := d.root.Resolve(parent)
 	if is(err, unix.ENOENT) {
@@ -155,7 +155,7 @@ func (d *deletion) moveOut(move func(parent beneath.Dir, name string) error) err
 		return err // a link to elsewhere, for example
 	}
 	defer at.Close()
-	if err := takeTree(d.e, at, name); err != nil {
+	if err := moveTreeToEntry(d.e, at, name); err != nil {
 		return err
 	}
 	return move(at, name)
@@ -164,22 +164,22 @@ func (d *deletion) moveOut(move func(parent beneath.Dir, name string) error) err
 // checkClaim refuses to touch a directory that is not claimed for the volume.
 func (d *deletion) checkClaim() error {
 	c, err := d.claims.find(d.rec.Directory, d.rec.ino)
-	if err == nil && (c.linked || c.has == (owner{d.rec.Key, d.rec.Nonce})) {
-		d.has = c
+	if err == nil && (c.linked || c.owner == (owner{d.rec.Key, d.rec.Nonce})) {
+		d.claim = c
 		return nil
 	}
 	whose := "no volume"
-	if err == nil && c.has.key != "" {
-		whose = "volume " + c.has.key
+	if err == nil && c.owner.key != "" {
+		whose = "volume " + c.owner.key
 	}
 	c.close()
-	if err != nil && !unclaimed(err) {
+	if err != nil && !isUnclaimed(err) {
 		return err
 	}
-	if d.e.gone() {
+	if d.e.isGone() {
 		return busy("volume %s was just deleted by another", d.rec.Key)
 	}
-	d.doubt()
+	d.requestRemount()
 	return volume.Errorf(volume.ErrDamaged, "volume %s is not deleted: its record says that its directory is %q, but %s has the claim on that; the directory was not touched: run mooringctl check, compare %s/volumes/%s and %s/claims on the share, and mend the one that is wrong",
 		d.rec.Key, d.rec.Directory, whose, volume.StateDir, d.rec.Key, volume.StateDir)
 }
@@ -187,7 +187,7 @@ func (d *deletion) checkClaim() error {
 // toTrash moves the directory and then its record into the trash. A volume whose directory had
 // vanished leaves nothing there.
 func (d *deletion) toTrash(at time.Time) (*TrashEntry, error) {
-	id := d.id()
+	id := d.trashID()
 	if d.rec.State == Deleting { // a retry: what is in its place by now may be somebody else's
 		there, err := d.trash.has(id)
 		if err != nil {
@@ -198,7 +198,7 @@ func (d *deletion) toTrash(at time.Time) (*TrashEntry, error) {
 		}
 	}
 	there := false
-	err := d.moveOut(func(beneath.Dir, string) (err error) {
+	err := d.moveToEntry(func(beneath.Dir, string) (err error) {
 		there, err = d.trash.moveIn(d.e, treeName, id)
 		return err
 	})
@@ -222,8 +222,8 @@ func (d *deletion) retention() time.Duration {
 	return d.def.TrashRetention
 }
 
-// archives is how many names are tried for an archived directory.
-const archives = 5
+// maxArchiveNames is how many names are tried for an archived directory.
+const maxArchiveNames = 5
 
 // archive renames the directory to archived-<name>, beside where it was, with a suffix where
 // that is taken. The new name is made first, as an empty directory, create-once, and is claimed
@@ -235,7 +235,7 @@ func (d *deletion) archive(at beneath.Dir, name string) error {
 		return ignore(err, unix.ENOENT) // done, or the directory had vanished
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
-		return d.e.leftovers().stray(treeName) // a link, say, which somebody has put in its place
+		return d.e.leftovers().moveToTrashAsStray(treeName) // a link, say, which somebody has put in its place
 	}
 	for _, as := range archiveNames(&d.rec.Record) {
 		done, err := d.archiveAs(at, as)
@@ -254,21 +254,21 @@ func archiveNames(r *volume.Record) []string {
 	_, name := volume.SplitDirectory(r.Directory)
 	unique := "-" + r.Nonce[:8]
 	names := []string{volume.ArchiveName(name, ""), volume.ArchiveName(name, unique)}
-	for i := 2; i < archives; i++ {
+	for i := 2; i < maxArchiveNames; i++ {
 		names = append(names, volume.ArchiveName(name, fmt.Sprintf("%s-%d", unique, i)))
 	}
 	return names
 }
 
-// beside returns the path of a name beside a volume's directory.
-func beside(r *volume.Record, name string) string {
+// siblingPath returns the path of a name beside a volume's directory.
+func siblingPath(r *volume.Record, name string) string {
 	parent, _ := volume.SplitDirectory(r.Directory)
 	return path.Join(parent, name)
 }
 
 // archiveAs archives under one name. done is false where that is taken.
 func (d *deletion) archiveAs(at beneath.Dir, as string) (done bool, err error) {
-	directory := beside(&d.rec.Record, as)
+	directory := siblingPath(&d.rec.Record, as)
 	me := owner{d.rec.Key, d.rec.Nonce}
 	if err := d.claims.prepare(d.e, deletionName, me); err != nil {
 		return false, err
@@ -280,14 +280,14 @@ func (d *deletion) archiveAs(at beneath.Dir, as string) (done bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	return d.renameTo(at, as, me)
+	return d.renameToArchive(at, as, me)
 }
 
-func (d *deletion) renameTo(at beneath.Dir, as string, me owner) (done bool, err error) {
+func (d *deletion) renameToArchive(at beneath.Dir, as string, me owner) (done bool, err error) {
 	d.step("make the archived name")
 	err = at.Mkdir(as, 0o700)
 	if is(err, unix.EEXIST) {
-		ours, err := d.madeBefore(at, as, me)
+		ours, err := d.ownsArchiveName(at, as, me)
 		if err != nil || !ours {
 			return false, err
 		}
@@ -299,18 +299,18 @@ func (d *deletion) renameTo(at beneath.Dir, as string, me owner) (done bool, err
 	if err == nil {
 		return true, nil
 	}
-	if is(err, unix.ENOENT) && !d.e.gone() {
+	if is(err, unix.ENOENT) && !d.e.isGone() {
 		return true, nil // another has archived it, perhaps under this very name
 	}
 	return false, err
 }
 
-// madeBefore reports whether an interrupted archiving has made the archived name.
-func (d *deletion) madeBefore(at beneath.Dir, as string, me owner) (bool, error) {
+// ownsArchiveName reports whether an interrupted archiving has made the archived name.
+func (d *deletion) ownsArchiveName(at beneath.Dir, as string, me owner) (bool, error) {
 	found, err := at.Resolve(as)
 	if err != nil {
 		return false, ignore(err, unix.ENOENT, unix.ENOTDIR, unix.ELOOP)
 	}
 	defer found.Close()
-	return d.claims.unused(found, beside(&d.rec.Record, as), me)
+	return d.claims.isUnused(found, siblingPath(&d.rec.Record, as), me)
 }

@@ -25,11 +25,11 @@ const retries = 5
 // disk is what all parts of an open share have in common: where it is, how it was opened, and
 // how its errors are told.
 type disk struct {
-	def    volume.Share
-	opt    Options
-	opened time.Time
-	lost   atomic.Bool // what is mounted is not the share any more
-	counts bool        // a directory's number of links tells how many others are in it
+	def           volume.Share
+	opt           Options
+	opened        time.Time
+	lost          atomic.Bool // what is mounted is not the share any more
+	countsSubdirs bool        // a directory's number of links tells how many others are in it
 	// noLinks: the server was found to have no hard links.
 	noLinks atomic.Bool
 
@@ -48,19 +48,19 @@ func (d *disk) step(what string) {
 	}
 }
 
-// earlierRun reports whether a record was written by an earlier run of this instance: nobody
+// isEarlierRun reports whether a record was written by an earlier run of this instance: nobody
 // works on what it began.
-func (d *disk) earlierRun(maker, run string) bool {
+func (d *disk) isEarlierRun(maker, run string) bool {
 	return maker == d.opt.Maker && run != d.opt.Run
 }
 
-// aside returns a name in staging that nobody else uses. It tells whose it is.
-func (d *disk) aside() string {
+// stagingName returns a name in staging that nobody else uses. It tells whose it is.
+func (d *disk) stagingName() string {
 	return strings.Join([]string{d.opt.Maker, d.opt.Run, volume.NewNonce()}, ".")
 }
 
-// ofEarlierRun reports whether a name in staging is an aside of an earlier run of this instance.
-func (d *disk) ofEarlierRun(name string) bool {
+// isFromEarlierRun reports whether a name in staging is an aside of an earlier run of this instance.
+func (d *disk) isFromEarlierRun(name string) bool {
 	ours := strings.HasPrefix(name, d.opt.Maker+".")
 	return ours && !strings.HasPrefix(name, d.opt.Maker+"."+d.opt.Run+".")
 }
@@ -71,7 +71,7 @@ func (d *disk) now() (time.Time, error) {
 	if d.opt.ReadOnly {
 		return time.Now(), nil
 	}
-	aside := d.aside()
+	aside := d.stagingName()
 	f, err := beneath.Write(d.staging, aside, unix.O_EXCL, nil)
 	if err != nil {
 		return time.Time{}, err
@@ -83,9 +83,9 @@ func (d *disk) now() (time.Time, error) {
 	return time.Unix(st.Ctim.Unix()), err
 }
 
-// link gives the file name in from another name, create-once. Where the server has no hard
+// linkOrCreate gives the file name in from another name, create-once. Where the server has no hard
 // links an empty file is made, and before it one beside it that tells whose it is.
-func (d *disk) link(from beneath.Dir, name string, to beneath.Dir, as, owner string) error {
+func (d *disk) linkOrCreate(from beneath.Dir, name string, to beneath.Dir, as, owner string) error {
 	err := hardLink(d, from, name, to, as)
 	if !errors.Is(err, errNoLinks) {
 		return err
@@ -107,8 +107,8 @@ func touch(d beneath.Dir, name string, flags int) error {
 	return f.Close()
 }
 
-// create writes a new file, synced. EEXIST: it exists.
-func create(d beneath.Dir, name string, data []byte) error {
+// createFile writes a new file, synced. EEXIST: it exists.
+func createFile(d beneath.Dir, name string, data []byte) error {
 	f, err := beneath.Write(d, name, unix.O_EXCL, data)
 	if err != nil {
 		return err
@@ -116,9 +116,9 @@ func create(d beneath.Dir, name string, data []byte) error {
 	return f.Close()
 }
 
-// writeOwn writes a new file under a name, or in a directory, that nobody else uses: without
+// writeFile writes a new file under a name, or in a directory, that nobody else uses: without
 // O_EXCL, which costs a round trip more (RFC 8881, section 18.16.3).
-func writeOwn(d beneath.Dir, name string, data []byte) error {
+func writeFile(d beneath.Dir, name string, data []byte) error {
 	f, err := beneath.Write(d, name, 0, data)
 	if err != nil {
 		return err
@@ -126,15 +126,15 @@ func writeOwn(d beneath.Dir, name string, data []byte) error {
 	return f.Close()
 }
 
-// doubtInterval is how often a share is mounted anew only because of a doubt.
-const doubtInterval = 5 * time.Second
+// remountInterval is how often a share is mounted anew only because of a doubt.
+const remountInterval = 5 * time.Second
 
-// doubt has the share mounted anew, because what it shows may be no more than what this
+// requestRemount has the share mounted anew, because what it shows may be no more than what this
 // client remembers: a new mount remembers nothing. Linux 7 goes on showing a directory that
 // another client has renamed for as long as it has a delegation of it (RFC 8881, section
 // 10.9), whatever it is asked.
-func (d *disk) doubt() {
-	if time.Since(d.opened) > doubtInterval {
+func (d *disk) requestRemount() {
+	if time.Since(d.opened) > remountInterval {
 		d.lost.Store(true)
 	}
 }
@@ -156,8 +156,8 @@ func (d *disk) undelegate(dir beneath.Dir) error {
 	return beneath.Undelegate(dir)
 }
 
-// askFor has the client ask the server for each name of a path, of which it may remember another directory.
-func askFor(dir beneath.Dir, path string) error {
+// refreshPath has the client ask the server for each name of a path, of which it may remember another directory.
+func refreshPath(dir beneath.Dir, path string) error {
 	d, err := beneath.Current(dir, path)
 	if err == nil {
 		d.Close()
@@ -165,23 +165,23 @@ func askFor(dir beneath.Dir, path string) error {
 	return err
 }
 
-// gone reports whether it is the share itself that is stale, and not one file on it that
+// isStale reports whether it is the share itself that is stale, and not one file on it that
 // another controller has removed.
-func (d *disk) gone() bool { return is(d.state.Refresh(), unix.ESTALE) }
+func (d *disk) isStale() bool { return is(d.state.Refresh(), unix.ESTALE) }
 
-// refused reports whether the server does not even tell us what the share's own directory is, as it
+// isAccessRefused reports whether the server does not even tell us what the share's own directory is, as it
 // does to everybody whom it believes.
-func (d *disk) refused() bool { return IsRefused(d.state.Refresh()) }
+func (d *disk) isAccessRefused() bool { return IsRefused(d.state.Refresh()) }
 
 // shareError is an error that names its share already.
 type shareError struct{ error }
 
 func (e shareError) Unwrap() error { return e.error }
 
-// explain says of *err on which share it happened and what was being done, and gives what the
+// wrapError says of *err on which share it happened and what was being done, and gives what the
 // system said its kind and, where there is one, its remedy. An error that has a kind keeps it
 // and its words. It is deferred at the top of each exported step.
-func (d *disk) explain(err *error, format string, args ...any) {
+func (d *disk) wrapError(err *error, format string, args ...any) {
 	var told shareError
 	if *err == nil || errors.As(*err, &told) {
 		return
@@ -192,15 +192,15 @@ func (d *disk) explain(err *error, format string, args ...any) {
 	}
 	what := fmt.Sprintf(format, args...)
 	advice, kind := classify(*err)
-	if is(*err, unix.EACCES, unix.EPERM) && d.refused() {
+	if is(*err, unix.EACCES, unix.EPERM) && d.isAccessRefused() {
 		advice = ": " + volume.AccessDeniedReason(d.def.MountOptions)
 	}
 	if is(*err, unix.ELOOP, unix.ENOTDIR) {
-		d.doubt() // what stands in the way may have been replaced since
+		d.requestRemount() // what stands in the way may have been replaced since
 	}
-	if missing(*err) {
-		if !d.gone() {
-			d.doubt()
+	if isMissing(*err) {
+		if !d.isStale() {
+			d.requestRemount()
 			*err = shareError{volume.Errorf(volume.ErrBusy, "share %s: %s: %w: it was changed from elsewhere at the same time: try again", d.def, what, *err)}
 			return
 		}
@@ -281,14 +281,14 @@ func ignore(err error, numbers ...unix.Errno) error {
 	return err
 }
 
-// missing reports whether a name, or the directory that it was looked for in, does not exist
+// isMissing reports whether a name, or the directory that it was looked for in, does not exist
 // (any more): a directory that another client removed is stale here.
-func missing(err error) bool { return is(err, unix.ENOENT, unix.ESTALE) }
+func isMissing(err error) bool { return is(err, unix.ENOENT, unix.ESTALE) }
 
-// taken reports whether a rename or link failed because something else has the name. Which
+// isNameTaken reports whether a rename or link failed because something else has the name. Which
 // number says so differs between a file and a directory, and between servers (RFC 8881,
 // section 18.26.3 has NFS4ERR_EXIST for all).
-func taken(err error) bool {
+func isNameTaken(err error) bool {
 	return is(err, unix.EEXIST, unix.ENOTEMPTY, unix.EISDIR, unix.ENOTDIR)
 }
 
@@ -297,8 +297,8 @@ func busy(format string, args ...any) error {
 	return volume.Errorf(volume.ErrBusy, format+": try again", args...)
 }
 
-// cmpErr returns the first of two errors that there is.
-func cmpErr(first, second error) error {
+// firstError returns the first of two errors that there is.
+func firstError(first, second error) error {
 	if first != nil {
 		return first
 	}

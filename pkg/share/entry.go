@@ -68,10 +68,10 @@ type entry struct {
 	sealed bool // it is being deleted, and its record is among the holds: see marking
 }
 
-// make makes the entry of a key with its record, create-once. prepare, if set, puts more into it
+// createEntry makes the entry of a key with its record, create-once. prepare, if set, puts more into it
 // before it comes into its place. EEXIST: there is one.
-func (t *table) make(key string, record []byte, prepare func(e *entry) error) (*entry, error) {
-	aside := t.aside()
+func (t *table) createEntry(key string, record []byte, prepare func(e *entry) error) (*entry, error) {
+	aside := t.stagingName()
 	t.step("prepare the entry")
 	if err := t.staging.Mkdir(aside, 0o700); err != nil {
 		return nil, err
@@ -81,7 +81,7 @@ func (t *table) make(key string, record []byte, prepare func(e *entry) error) (*
 		return nil, err
 	}
 	e := &entry{table: t, dir: d, key: key}
-	err = e.fill(record, prepare)
+	err = e.writeContent(record, prepare)
 	if err == nil {
 		t.step("rename the entry into place")
 		err = t.staging.Rename(aside, t.dir, key)
@@ -89,27 +89,27 @@ func (t *table) make(key string, record []byte, prepare func(e *entry) error) (*
 	if err == nil {
 		return e, nil
 	}
-	e.leftovers().dropClaim()
+	e.leftovers().removeUnplacedClaim()
 	_ = d.Rmdir(stageName)
 	_ = d.Unlink(makingFile)
 	d.Close()
 	_ = t.staging.Rmdir(aside)
-	if taken(err) {
+	if isNameTaken(err) {
 		return nil, unix.EEXIST
 	}
 	return nil, err
 }
 
-func (e *entry) fill(record []byte, prepare func(e *entry) error) error {
+func (e *entry) writeContent(record []byte, prepare func(e *entry) error) error {
 	e.step("write the record")
-	if err := writeOwn(e.dir, makingFile, record); err != nil || prepare == nil {
+	if err := writeFile(e.dir, makingFile, record); err != nil || prepare == nil {
 		return err
 	}
 	return prepare(e)
 }
 
-// identityOf reads the key and the nonce of a record, and no more: "" where it is damaged.
-func identityOf(data []byte) (key, nonce string) {
+// decodeIdentity reads the key and the nonce of a record, and no more: "" where it is damaged.
+func decodeIdentity(data []byte) (key, nonce string) {
 	var r struct{ Key, Nonce string }
 	if json.Unmarshal(data, &r) != nil || !volume.ValidNonce(r.Nonce) {
 		return "", ""
@@ -119,16 +119,16 @@ func identityOf(data []byte) (key, nonce string) {
 
 func (e *entry) close() { e.dir.Close() }
 
-// alive asks the server whether the entry still exists, and is sure of it. As long as it does, the
+// exists asks the server whether the entry still exists, and is sure of it. As long as it does, the
 // claim of its volume stands.
-func (e *entry) alive() bool { return e.dir.Refresh() == nil }
+func (e *entry) exists() bool { return e.dir.Refresh() == nil }
 
-// gone asks the server whether the entry does not exist any more, and is sure of it: a server that
+// isGone asks the server whether the entry does not exist any more, and is sure of it: a server that
 // does not answer has not said so.
-func (e *entry) gone() bool { return missing(e.dir.Refresh()) }
+func (e *entry) isGone() bool { return isMissing(e.dir.Refresh()) }
 
-// stored is a record as it was read.
-type stored struct {
+// rawRecord is a record as it was read.
+type rawRecord struct {
 	data  []byte
 	state State
 	name  string        // of its file
@@ -139,7 +139,7 @@ type stored struct {
 
 // read reads the record, and finds out by its name how far the entry is. ESTALE: the entry
 // does not exist any more.
-func (e *entry) read() (stored, error) {
+func (e *entry) read() (rawRecord, error) {
 	// A record moves on from name to name: looked for in this order, one that exists is found.
 	for _, at := range []struct {
 		name  string
@@ -150,28 +150,28 @@ func (e *entry) read() (stored, error) {
 	} {
 		data, st, err := e.dir.Read(at.name, maxRecord)
 		if err == nil {
-			return stored{data, at.state, at.name, st.Mtim, st.Ctim, inodeOf(st)}, nil
+			return rawRecord{data, at.state, at.name, st.Mtim, st.Ctim, inodeOf(st)}, nil
 		}
 		if is(err, unix.EISDIR) { // holds
 			if data, st, err = e.marking().readSealed(); err == nil {
-				return stored{data, Deleting, at.name, st.Mtim, st.Ctim, inodeOf(st)}, nil
+				return rawRecord{data, Deleting, at.name, st.Mtim, st.Ctim, inodeOf(st)}, nil
 			}
-			if missing(err) || is(err, unix.ENOTDIR) {
+			if isMissing(err) || is(err, unix.ENOTDIR) {
 				continue
 			}
-			return stored{}, err
+			return rawRecord{}, err
 		}
-		if !missing(err) {
-			return stored{}, err
+		if !isMissing(err) {
+			return rawRecord{}, err
 		}
-		if is(err, unix.ESTALE) && e.gone() {
-			return stored{}, unix.ESTALE
+		if is(err, unix.ESTALE) && e.isGone() {
+			return rawRecord{}, unix.ESTALE
 		}
 	}
 	if err := e.dir.Refresh(); err != nil {
-		return stored{}, err
+		return rawRecord{}, err
 	}
-	return stored{state: Empty}, nil
+	return rawRecord{state: Empty}, nil
 }
 
 // has reports whether there is something of a name in the entry.
@@ -187,20 +187,20 @@ func (e *entry) has(name string) (bool, error) {
 // begun to undo the creation.
 func (e *entry) commit(from string) error {
 	e.step("commit")
-	return e.undone(e.dir.Rename(from, e.dir, recordFile))
+	return e.explainUndone(e.dir.Rename(from, e.dir, recordFile))
 }
 
-// undone explains a step of a creation that failed because another has undone it.
-func (e *entry) undone(err error) error {
-	if missing(err) {
+// explainUndone explains a step of a creation that failed because another has undone it.
+func (e *entry) explainUndone(err error) error {
+	if isMissing(err) {
 		return busy("the creation of %s %s was undone by another", e.kind, e.key)
 	}
 	return err
 }
 
-// over says ENOENT where an entry does not exist any more.
-func (e *entry) over(err error) error {
-	if missing(err) {
+// asNotExist says ENOENT where an entry does not exist any more.
+func (e *entry) asNotExist(err error) error {
+	if isMissing(err) {
 		return unix.ENOENT
 	}
 	return err
@@ -214,7 +214,7 @@ func (e *entry) markAborted() (done bool, err error) {
 	} {
 		e.step("mark as being undone")
 		err := e.dir.Rename(name.from, e.dir, name.to)
-		if !missing(err) {
+		if !isMissing(err) {
 			return err == nil, err
 		}
 	}
@@ -227,12 +227,12 @@ func (e *entry) markAborted() (done bool, err error) {
 	return s.state == Aborting || s.state == Empty, err
 }
 
-// rewrite replaces the record of what is being created, in place: nobody else writes it, and it is
+// rewriteRecord replaces the record of what is being created, in place: nobody else writes it, and it is
 // not believed before it is committed.
-func (e *entry) rewrite(data []byte) error {
+func (e *entry) rewriteRecord(data []byte) error {
 	f, err := e.dir.Open(makingFile, unix.O_WRONLY)
 	if err != nil {
-		return e.undone(err)
+		return e.explainUndone(err)
 	}
 	_, err = f.Write(data) // not truncated first: a crash leaves the old record, or the new one
 	if info, e := f.Stat(); err == nil && e == nil && info.Size() > int64(len(data)) {
@@ -247,8 +247,8 @@ func (e *entry) rewrite(data []byte) error {
 	return err
 }
 
-// renew shows that a creation is being worked on. mtimes are the server's.
-func (e *entry) renew() error { return e.undone(utimes(e.dir, makingFile)) }
+// renewRecord shows that a creation is being worked on. mtimes are the server's.
+func (e *entry) renewRecord() error { return e.explainUndone(utimes(e.dir, makingFile)) }
 
 // utimes sets a file's times to the server's now.
 func utimes(d beneath.Dir, name string) error {
@@ -272,10 +272,10 @@ func (d *disk) age(mtime unix.Timespec) (time.Duration, error) {
 	return now.Sub(time.Unix(mtime.Unix())), err
 }
 
-// abandoned reports whether nobody works any more on what a process has begun: that is an
+// isAbandoned reports whether nobody works any more on what a process has begun: that is an
 // earlier run of this instance, or has not shown itself within the lease.
-func (d *disk) abandoned(maker, run string, mtime unix.Timespec) (bool, error) {
-	if d.earlierRun(maker, run) {
+func (d *disk) isAbandoned(maker, run string, mtime unix.Timespec) (bool, error) {
+	if d.isEarlierRun(maker, run) {
 		return true, nil
 	}
 	age, err := d.age(mtime)

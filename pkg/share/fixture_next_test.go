@@ -236,7 +236,7 @@ func TestNextCopy(t *testing.T) {
 		}
 		g := reopen(unpack(t, kept, scratch(t)))
 		path := ".mooring/volumes/clone-2/making.json"
-		_, nonce := identityOf([]byte(g.text(path)))
+		_, nonce := decodeIdentity([]byte(g.text(path)))
 		g.wrote(path, strings.Replace(text, "NONCE", nonce, 1))
 		copies, err := g.Jobs.Abandoned(t.Context())
 		if err == nil || len(copies) != len(copiesLeft)-1 {

@@ -36,7 +36,7 @@ func stateOf(g *ground, kind volume.ObjectKind, key string) State {
 	g.Helper()
 	t := map[volume.ObjectKind]*table{volume.OfVolume: g.Volumes.table, volume.OfSnapshot: g.Snapshots.table, ofGroup: g.Groups.table}[kind]
 	e, s, err := t.read(key)
-	if missing(err) {
+	if isMissing(err) {
 		return Empty
 	}
 	g.must(err)

@@ -115,7 +115,7 @@ func unlink(g *ground) {
 		if name != takenName && !hold && in != ".mooring/jobs/" {
 			continue
 		}
-		key, nonce := identityOf([]byte(g.text(p)))
+		key, nonce := decodeIdentity([]byte(g.text(p)))
 		g.must(os.Remove(g.at(p)))
 		g.put(p, "")
 		g.must(os.Chtimes(g.at(p), info.ModTime(), info.ModTime()))

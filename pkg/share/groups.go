@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// abandonedGroup is how long a group that is not whole waits for the one who asks for it.
-const abandonedGroup = time.Hour
+// groupTimeout is how long a group that is not whole waits for the one who asks for it.
+const groupTimeout = time.Hour
 
 // Groups say which snapshots were made together. The record of a snapshot names the nonce of
 // its group: so nothing is deleted with a group but what was made for it.
@@ -30,7 +30,7 @@ type Group struct {
 
 // Lookup reads the record of a group. It is ErrNotFound where there is none.
 func (g *Groups) Lookup(ctx context.Context, key string) (r *Group, err error) {
-	defer g.explain(&err, "read the record of the snapshot group %s", key)
+	defer g.wrapError(&err, "read the record of the snapshot group %s", key)
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -42,9 +42,9 @@ func (g *Groups) Lookup(ctx context.Context, key string) (r *Group, err error) {
 	return r, nil
 }
 
-func (g *Groups) lookup(key string) (*entry, *Group, stored, error) {
+func (g *Groups) lookup(key string) (*entry, *Group, rawRecord, error) {
 	e, s, err := g.read(key)
-	if is(err, unix.ENOENT) || is(err, unix.ESTALE) && !g.gone() {
+	if is(err, unix.ENOENT) || is(err, unix.ESTALE) && !g.isStale() {
 		return nil, nil, s, g.notFound(key)
 	}
 	if err != nil {
@@ -69,8 +69,8 @@ func (g *Groups) notFound(key string) error {
 // Begin writes the record of a group whose snapshots are then made, create-once. Where there is
 // a group of the key already, that is returned; one that is not whole has been asked for anew.
 func (g *Groups) Begin(ctx context.Context, r volume.GroupRecord) (found *Group, err error) {
-	defer g.explain(&err, "begin to make the snapshot group %s", r.Key)
-	if err := g.present(ctx); err != nil {
+	defer g.wrapError(&err, "begin to make the snapshot group %s", r.Key)
+	if err := g.checkUsable(ctx); err != nil {
 		return nil, err
 	}
 	r.Maker, r.Run, r.Nonce = g.opt.Maker, g.opt.Run, volume.NewNonce()
@@ -79,7 +79,7 @@ func (g *Groups) Begin(ctx context.Context, r volume.GroupRecord) (found *Group,
 		return nil, err
 	}
 	for range retries {
-		e, err := g.make(r.Key, data, nil)
+		e, err := g.createEntry(r.Key, data, nil)
 		if err == nil {
 			e.close()
 			return &Group{r, Making}, nil
@@ -108,7 +108,7 @@ func (g *Groups) existing(key string) (*Group, error) {
 	}
 	defer e.close()
 	if s.state == Empty {
-		return nil, e.vacate(nil)
+		return nil, e.removeRecordlessEntry(nil)
 	}
 	r, err := volume.DecodeGroupRecord(key, s.data)
 	if err != nil {
@@ -117,7 +117,7 @@ func (g *Groups) existing(key string) (*Group, error) {
 	switch s.state {
 	case Making:
 		if err = r.CheckRequires(); err == nil {
-			err = e.renew()
+			err = e.renewRecord()
 		}
 	case Deleting, Aborting:
 		err = busy("the snapshot group %s is being deleted", key)
@@ -130,7 +130,7 @@ func (g *Groups) existing(key string) (*Group, error) {
 
 // Commit makes a group exist, if all its snapshots do.
 func (g *Groups) Commit(ctx context.Context, r *Group) (err error) {
-	defer g.explain(&err, "commit the snapshot group %s", r.Key)
+	defer g.wrapError(&err, "commit the snapshot group %s", r.Key)
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -147,7 +147,7 @@ func (g *Groups) Commit(ctx context.Context, r *Group) (err error) {
 	}
 	// They cannot go any more without the group's being marked, and then the commit fails.
 	for _, m := range r.Members {
-		if err := g.member(r, m); err != nil {
+		if err := g.checkMember(r, m); err != nil {
 			return err
 		}
 	}
@@ -157,8 +157,8 @@ func (g *Groups) Commit(ctx context.Context, r *Group) (err error) {
 	return e.commit(makingFile)
 }
 
-// member checks that a snapshot of a group exists.
-func (g *Groups) member(r *Group, m volume.Member) error {
+// checkMember checks that a snapshot of a group exists.
+func (g *Groups) checkMember(r *Group, m volume.Member) error {
 	key := volume.KeyFor(m.Snapshot)
 	e, s, err := g.snapshots.lookup(key)
 	if err != nil {
@@ -175,8 +175,8 @@ func (g *Groups) member(r *Group, m volume.Member) error {
 // deleted. check may refuse the group as it is; nil: it does not. It returns the snapshots'
 // entries in the trash.
 func (g *Groups) Delete(ctx context.Context, key string, check func(*Group) error) (trashed []TrashEntry, err error) {
-	defer g.explain(&err, "delete the snapshot group %s", key)
-	if err := g.present(ctx); err != nil {
+	defer g.wrapError(&err, "delete the snapshot group %s", key)
+	if err := g.checkUsable(ctx); err != nil {
 		return nil, err
 	}
 	e, s, err := g.read(key)
@@ -188,7 +188,7 @@ func (g *Groups) Delete(ctx context.Context, key string, check func(*Group) erro
 	}
 	defer e.close()
 	if s.state == Empty {
-		return nil, e.vacate(nil)
+		return nil, e.removeRecordlessEntry(nil)
 	}
 	rec, err := volume.DecodeGroupRecord(key, s.data)
 	if err != nil {
@@ -226,7 +226,7 @@ func (g *Groups) markDeleted(ctx context.Context, e *entry, r *Group) error {
 		return err
 	}
 	done, err := e.markAborted()
-	if err == nil && !done && !e.gone() {
+	if err == nil && !done && !e.isGone() {
 		err = busy("the snapshot group %s was just finished", r.Key)
 	}
 	return err
@@ -237,11 +237,11 @@ func (g *Groups) remove(ctx context.Context, e *entry, r *Group) (trashed []Tras
 	for _, m := range r.Members {
 		t, err := g.snapshots.Delete(ctx, volume.KeyFor(m.Snapshot), func(s *volume.SnapshotRecord) error {
 			if s.GroupNonce != r.Nonce {
-				return errOther
+				return errNotMember
 			}
 			return nil
 		})
-		if err != nil && !errors.Is(err, errOther) {
+		if err != nil && !errors.Is(err, errNotMember) {
 			return trashed, err
 		}
 		if t != nil {
@@ -256,16 +256,16 @@ func (g *Groups) remove(ctx context.Context, e *entry, r *Group) (trashed []Tras
 	if err := ignore(e.dir.Unlink(abortFile), unix.ENOENT, unix.ESTALE); err != nil {
 		return trashed, err
 	}
-	return trashed, e.finish(nil)
+	return trashed, e.removeEntry(nil)
 }
 
 // errOther: a snapshot has the name of a group's, and is another's.
-var errOther = errors.New("another's snapshot")
+var errNotMember = errors.New("another's snapshot")
 
 // Abandoned returns the groups that are not whole, and that nobody has asked for in a long
 // time, by the server's clock.
 func (g *Groups) Abandoned(ctx context.Context) (keys []string, err error) {
-	defer g.explain(&err, "list the snapshot groups")
+	defer g.wrapError(&err, "list the snapshot groups")
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -283,7 +283,7 @@ func (g *Groups) Abandoned(ctx context.Context) (keys []string, err error) {
 			continue // told by others
 		}
 		e.close()
-		if r.State != Ready && now.Sub(time.Unix(s.mtime.Unix())) > abandonedGroup {
+		if r.State != Ready && now.Sub(time.Unix(s.mtime.Unix())) > groupTimeout {
 			keys = append(keys, key)
 		}
 	}
@@ -292,7 +292,7 @@ func (g *Groups) Abandoned(ctx context.Context) (keys []string, err error) {
 
 // Keys returns the keys of all groups, sorted.
 func (g *Groups) Keys(ctx context.Context) (keys []string, err error) {
-	defer g.explain(&err, "list the snapshot groups")
+	defer g.wrapError(&err, "list the snapshot groups")
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}

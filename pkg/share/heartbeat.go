@@ -13,8 +13,8 @@ import (
 // heartbeatFile is a file that is rewritten now and then, to see whether the server takes it.
 const heartbeatFile = "heartbeat"
 
-// heartbeat is what is in it: always the same, so that of two who write it at once no half is wrong.
-const heartbeat = "Mooring rewrites this file now and then, to see whether the disk takes it. Nothing depends on it.\n"
+// heartbeatText is what is in it: always the same, so that of two who write it at once no half is wrong.
+const heartbeatText = "Mooring rewrites this file now and then, to see whether the disk takes it. Nothing depends on it.\n"
 
 // Heartbeat rewrites the heartbeat, and returns when the server says that it is on its disk. On a share
 // that has not been laid out, or is open for reading only, it does nothing. [FaultReason] says what an error means.
@@ -25,12 +25,12 @@ func (s *Share) Heartbeat(ctx context.Context) (err error) {
 	if !s.Initialized() || s.opt.ReadOnly {
 		return nil
 	}
-	defer s.explain(&err, "write .mooring/%s", heartbeatFile)
+	defer s.wrapError(&err, "write .mooring/%s", heartbeatFile)
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	s.step("write the heartbeat")
-	f, err := beneath.Write(s.state, heartbeatFile, unix.O_TRUNC, []byte(heartbeat))
+	f, err := beneath.Write(s.state, heartbeatFile, unix.O_TRUNC, []byte(heartbeatText))
 	if err != nil {
 		return err
 	}

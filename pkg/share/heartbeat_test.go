@@ -18,12 +18,12 @@ import (
 func TestBeat(t *testing.T) {
 	g := newGround(t)
 	before := g.picture()
-	for _, there := range []string{"", "longer than what is to be there" + heartbeat, heartbeat} {
+	for _, there := range []string{"", "longer than what is to be there" + heartbeatText, heartbeatText} {
 		if there != "" {
 			g.put(".mooring/heartbeat", there)
 		}
 		g.must(g.Heartbeat(t.Context()))
-		if got := g.text(".mooring/heartbeat"); got != heartbeat {
+		if got := g.text(".mooring/heartbeat"); got != heartbeatText {
 			t.Errorf("it is %q", got)
 		}
 	}

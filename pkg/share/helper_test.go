@@ -192,7 +192,7 @@ func (g *ground) copy(c *CopyJob) error {
 	from, to := c.Trees()
 	g.step("copy")
 	name := "data"
-	if c.c.placed || c.Snapshot() != nil || c.Volume() != nil && c.Volume().Shallow {
+	if c.inPlace || c.Snapshot() != nil || c.Volume() != nil && c.Volume().Shallow {
 		name = "copy"
 	}
 	data, err := os.ReadFile(fmt.Sprintf("/proc/self/fd/%d/%s", from, name))
@@ -200,7 +200,7 @@ func (g *ground) copy(c *CopyJob) error {
 		g.step("write the copy")
 		err = os.WriteFile(fmt.Sprintf("/proc/self/fd/%d/copy", to), data, 0o644)
 	}
-	if missing(err) { // the source, or the target, is gone
+	if isMissing(err) { // the source, or the target, is gone
 		err = volume.Errorf(volume.ErrBusy, "share %s: %w", g.def, err)
 	}
 	return err
@@ -298,7 +298,7 @@ func (g *ground) remove(dir int, name string) error {
 		g.step("remove a file")
 		err = errors.Join(err, os.RemoveAll(at+"/"+e.Name()))
 	}
-	if missing(err) { // another was first
+	if isMissing(err) { // another was first
 		err = nil
 	}
 	return err

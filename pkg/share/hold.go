@@ -25,15 +25,15 @@ const (
 )
 
 // holds are the holds on an entry, of this process and of others.
-type holds struct{ of *entry }
+type holds struct{ entry *entry }
 
 func (e *entry) holds() holds { return holds{e} }
 
 // hold is one that this process has.
 type hold struct {
-	dir  beneath.Dir // the directory of holds
-	of   *entry
-	name string
+	dir   beneath.Dir // the directory of holds
+	entry *entry
+	name  string
 }
 
 // take takes a hold on a source. from is the entry whose record the hold is a link to, if
@@ -44,74 +44,74 @@ func (h holds) take(name string, from *entry) (*hold, error) {
 		if err != nil {
 			return nil, err
 		}
-		h.of.step("hold the source")
-		if from != nil && from.disk == h.of.disk {
-			err = h.of.link(from.dir, makingFile, d, name, "")
+		h.entry.step("hold the source")
+		if from != nil && from.disk == h.entry.disk {
+			err = h.entry.linkOrCreate(from.dir, makingFile, d, name, "")
 		} else {
 			err = touch(d, name, unix.O_EXCL)
 		}
 		if err == nil || is(err, unix.EEXIST) && strings.HasPrefix(name, userHold) { // our own, whose answer got lost
-			err = h.unsealed(d, func() { _ = d.Unlink(name) })
+			err = h.checkUnsealed(d, func() { _ = d.Unlink(name) })
 		}
 		if err == nil {
-			return &hold{dir: d, of: h.of, name: name}, nil
+			return &hold{dir: d, entry: h.entry, name: name}, nil
 		}
 		d.Close()
-		if !missing(err) {
+		if !isMissing(err) {
 			return nil, err
 		}
-		if from != nil && from.gone() {
+		if from != nil && from.isGone() {
 			return nil, busy("the creation of %s %s was undone by another", from.kind, from.key)
 		}
 		if err := h.ask(); err != nil { // that there are holds may be this client's memory
-			return nil, h.unheld(err)
+			return nil, h.explainDeleting(err)
 		}
 	}
-	return nil, busy("%s %s is used and let go again and again", h.of.kind, h.of.key)
+	return nil, busy("%s %s is used and let go again and again", h.entry.kind, h.entry.key)
 }
 
 // open opens the directory of holds and makes it where it does not exist.
 func (h holds) open() (beneath.Dir, error) {
-	d, err := h.of.dir.Resolve(deletionName)
+	d, err := h.entry.dir.Resolve(deletionName)
 	if is(err, unix.ENOENT) {
-		h.of.step("make the directory of holds")
-		if err := ignore(h.of.dir.Mkdir(deletionName, 0o700), unix.EEXIST); err != nil {
-			return beneath.None, h.unheld(err)
+		h.entry.step("make the directory of holds")
+		if err := ignore(h.entry.dir.Mkdir(deletionName, 0o700), unix.EEXIST); err != nil {
+			return beneath.None, h.explainDeleting(err)
 		}
-		d, err = h.of.dir.Resolve(deletionName)
+		d, err = h.entry.dir.Resolve(deletionName)
 	}
-	return d, h.unheld(err)
+	return d, h.explainDeleting(err)
 }
 
-// unsealed asks, once there is something among the holds, whether that came too late; else they will not be
+// checkUnsealed asks, once there is something among the holds, whether that came too late; else they will not be
 // sealed as long as it is there. undo removes it.
-func (h holds) unsealed(d beneath.Dir, undo func()) error {
+func (h holds) checkUnsealed(d beneath.Dir, undo func()) error {
 	_, err := d.Stat(sealName)
 	if is(err, unix.ENOENT) {
 		return nil
 	}
 	undo()
 	if err == nil {
-		return h.unheld(unix.ENOTDIR)
+		return h.explainDeleting(unix.ENOTDIR)
 	}
-	return h.unheld(err)
+	return h.explainDeleting(err)
 }
 
-func (h holds) unheld(err error) error {
+func (h holds) explainDeleting(err error) error {
 	if is(err, unix.ENOTDIR, unix.ESTALE) {
-		return volume.Errorf(volume.ErrNotFound, "%s %s is being deleted", h.of.kind, h.of.key)
+		return volume.Errorf(volume.ErrNotFound, "%s %s is being deleted", h.entry.kind, h.entry.key)
 	}
 	return err
 }
 
-// stands asks, once a hold is taken, whether the record still says that the entry exists.
-func (h holds) stands() error {
-	if err := h.of.dir.Refresh(); err != nil {
-		return h.unheld(err)
+// checkExists asks, once a hold is taken, whether the record still says that the entry exists.
+func (h holds) checkExists() error {
+	if err := h.entry.dir.Refresh(); err != nil {
+		return h.explainDeleting(err)
 	}
-	_, err := h.of.dir.Stat(recordFile)
-	if missing(err) {
-		return volume.Errorf(volume.ErrNotFound, "%s %s is being deleted", h.of.kind, h.of.key)
+	_, err := h.entry.dir.Stat(recordFile)
+	if isMissing(err) {
+		return volume.Errorf(volume.ErrNotFound, "%s %s is being deleted", h.entry.kind, h.entry.key)
 	}
 	return err
 }
@@ -122,18 +122,18 @@ func (h *hold) renew() error { return utimes(h.dir, h.name) }
 // release gives the hold up. An error means that it may not have stood all the while: what was
 // read under it is not to be believed.
 func (h *hold) release() error {
-	h.of.step("release the hold")
+	h.entry.step("release the hold")
 	err := h.dir.Unlink(h.name)
 	h.dir.Close()
 	h.dir = beneath.None
-	if missing(err) {
-		return busy("the hold on %s %s was lost: it may have been deleted meanwhile", h.of.kind, h.of.key)
+	if isMissing(err) {
+		return busy("the hold on %s %s was lost: it may have been deleted meanwhile", h.entry.kind, h.entry.key)
 	}
 	return err
 }
 
-// dropHold removes a hold that is not needed any more: its owner is no more.
-func (t *table) dropHold(key, name string) error {
+// removeHold removes a hold that is not needed any more: its owner is no more.
+func (t *table) removeHold(key, name string) error {
 	e, err := t.current(key)
 	if err != nil {
 		return ignore(err, unix.ENOENT)
@@ -158,13 +158,13 @@ func (h *hold) close() {
 
 // holders returns who holds the entry, and removes the holds of those that are no more.
 func (h holds) holders() ([]string, error) {
-	holders, _, err := h.look()
+	holders, _, err := h.list()
 	return holders, err
 }
 
-// look is holders. sealed: there are none, and will be none: see marking.
-func (h holds) look() (holders []string, sealed bool, err error) {
-	d, err := h.of.dir.Resolve(deletionName)
+// list is holders. sealed: there are none, and will be none: see marking.
+func (h holds) list() (holders []string, sealed bool, err error) {
+	d, err := h.entry.dir.Resolve(deletionName)
 	if is(err, unix.ENOENT, unix.ENOTDIR) {
 		return nil, false, nil
 	}
@@ -190,15 +190,15 @@ func (h holds) look() (holders []string, sealed bool, err error) {
 			}
 			continue
 		}
-		dead, err := h.abandoned(d, name)
+		dead, err := h.isAbandoned(d, name)
 		if err != nil {
 			return nil, false, err
 		}
 		if !dead {
-			holders = append(holders, holderOf(name))
+			holders = append(holders, describeHolder(name))
 			continue
 		}
-		h.of.step("remove an abandoned hold")
+		h.entry.step("remove an abandoned hold")
 		if err := ignore(d.Unlink(name), unix.ENOENT); err != nil {
 			return nil, false, err
 		}
@@ -207,35 +207,35 @@ func (h holds) look() (holders []string, sealed bool, err error) {
 	return holders, false, nil
 }
 
-// abandoned reports whether the one who holds is no more.
-func (h holds) abandoned(d beneath.Dir, name string) (bool, error) {
+// isAbandoned reports whether the one who holds is no more.
+func (h holds) isAbandoned(d beneath.Dir, name string) (bool, error) {
 	if id, ok := strings.CutPrefix(name, userHold); ok {
 		key, nonce, ok := cutNonce(id)
 		if !ok {
 			return false, nil
 		}
-		return h.of.volumes.dead(key, nonce)
+		return h.entry.volumes.dead(key, nonce)
 	}
 	if !strings.HasPrefix(name, copyHold) && !strings.HasPrefix(name, ".nfs") {
 		return false, nil // a later Mooring's, which knows how long it stands
 	}
 	_, st, err := d.Read(name, 1) // opening asks the server for its time
-	if missing(err) {
+	if isMissing(err) {
 		return true, nil
 	}
 	if err != nil {
 		return false, err
 	}
 	// The link of a maker that was undone counts only itself.
-	age, err := h.of.age(st.Mtim)
-	return age > h.of.opt.Lease, err
+	age, err := h.entry.age(st.Mtim)
+	return age > h.entry.opt.Lease, err
 }
 
-// unknownHolder begins what is said of a hold that this program does not know.
-const unknownHolder = "the hold "
+// unknownHolderPrefix begins what is said of a hold that this program does not know.
+const unknownHolderPrefix = "the hold "
 
-// holderOf says in words what the name of a hold stands for.
-func holderOf(name string) string {
+// describeHolder says in words what the name of a hold stands for.
+func describeHolder(name string) string {
 	if id, ok := strings.CutPrefix(name, userHold); ok {
 		key, _, _ := cutNonce(id)
 		return "volume " + key
@@ -244,7 +244,7 @@ func holderOf(name string) string {
 	if o, ok := volume.ParseObject(id); ok {
 		return "the copy " + o.String()
 	}
-	return unknownHolder + name
+	return unknownHolderPrefix + name
 }
 
 // cutNonce takes "<key>.<nonce>" apart.

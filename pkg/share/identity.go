@@ -27,14 +27,14 @@ func (i *Identity) ID() string {
 
 // Check returns ErrPrecondition where the share has not been laid out.
 func (i *Identity) Check() (err error) {
-	defer i.explain(&err, "look whether it is laid out")
-	return i.laidOut()
+	defer i.wrapError(&err, "look whether it is laid out")
+	return i.checkInitialized()
 }
 
 // LayOut lays the share out, if nobody has, and gives it an id, if it has none. What is open here stays
 // as it is: the share is lost then, and has to be opened anew. It returns the id that the share has now.
 func (i *Identity) LayOut(ctx context.Context) (id string, err error) {
-	defer i.explain(&err, "lay out %s", volume.StateDir)
+	defer i.wrapError(&err, "lay out %s", volume.StateDir)
 	if err := ctx.Err(); err != nil {
 		return "", err
 	}
@@ -53,8 +53,8 @@ func (i *Identity) LayOut(ctx context.Context) (id string, err error) {
 // a minute, in the course of Tidy. It is called by hand, and not while something else changes the
 // format: of two changes at once one would be lost.
 func (i *Identity) Renew(ctx context.Context) (before, now string, err error) {
-	defer i.explain(&err, "give it a new id")
-	if err := i.present(ctx); err != nil {
+	defer i.wrapError(&err, "give it a new id")
+	if err := i.checkUsable(ctx); err != nil {
 		return "", "", err
 	}
 	format, err := i.readFormat()
@@ -69,22 +69,22 @@ func (i *Identity) Renew(ctx context.Context) (before, now string, err error) {
 	}
 	before, now = format.ID, volume.NewShareID()
 	format.ID = now
-	if err := i.replace(format); err != nil {
+	if err := i.replaceFormat(format); err != nil {
 		return "", "", err
 	}
-	i.becomes(now)
+	i.setID(now)
 	return before, now, nil
 }
 
-// replace puts a format in the place of that of the share.
-func (i *Identity) replace(format *volume.Format) error {
+// replaceFormat puts a format in the place of that of the share.
+func (i *Identity) replaceFormat(format *volume.Format) error {
 	data, err := format.Encode()
 	if err != nil {
 		return err
 	}
-	aside := formatAside + i.aside()
+	aside := formatAside + i.stagingName()
 	i.step("write the format")
-	if err := writeOwn(i.state, aside, data); err != nil {
+	if err := writeFile(i.state, aside, data); err != nil {
 		return err
 	}
 	i.step("rename the format with the new id into place")
@@ -95,32 +95,32 @@ func (i *Identity) replace(format *volume.Format) error {
 	return nil
 }
 
-// becomes notes that the share, as it is mounted, has got another id: whoever opens it next is to
+// setID notes that the share, as it is mounted, has got another id: whoever opens it next is to
 // know.
-func (i *Identity) becomes(id string) {
+func (i *Identity) setID(id string) {
 	i.id.Store(&id)
 	i.lost.Store(true)
 }
 
-// laidOut refuses what can only be done on a share that has been laid out. Another process may
+// checkInitialized refuses what can only be done on a share that has been laid out. Another process may
 // have done that since.
-func (d *disk) laidOut() error {
+func (d *disk) checkInitialized() error {
 	if d.formatted || d.opt.ReadOnly {
 		return nil
 	}
-	d.doubt()
+	d.requestRemount()
 	return volume.NotInitializedError(d.def.Name)
 }
 
-// unlaidInterval is how long a share that is not laid out is believed not to be.
-const unlaidInterval = time.Minute
+// layoutRecheckInterval is how long a share that is not laid out is believed not to be.
+const layoutRecheckInterval = time.Minute
 
 // mayBeLaidOut reports whether a share was not laid out when it was opened, and that is a while ago.
 func (i *Identity) mayBeLaidOut() bool {
-	return !i.formatted && !i.opt.ReadOnly && time.Since(i.opened) > unlaidInterval
+	return !i.formatted && !i.opt.ReadOnly && time.Since(i.opened) > layoutRecheckInterval
 }
 
-// present returns ErrPrecondition for a change on a share that has not been laid out, and what ctx says.
-func (d *disk) present(ctx context.Context) error {
-	return cmpErr(ctx.Err(), d.laidOut())
+// checkUsable returns ErrPrecondition for a change on a share that has not been laid out, and what ctx says.
+func (d *disk) checkUsable(ctx context.Context) error {
+	return firstError(ctx.Err(), d.checkInitialized())
 }

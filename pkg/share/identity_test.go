@@ -140,7 +140,7 @@ func TestLaidOutSince(t *testing.T) {
 	if s.Lost() {
 		t.Error("it is lost at once")
 	}
-	s.opened = s.opened.Add(-doubtInterval - time.Second)
+	s.opened = s.opened.Add(-remountInterval - time.Second)
 	if s.Lost() {
 		t.Error("it is lost, and nobody has asked for anything")
 	}
@@ -149,7 +149,7 @@ func TestLaidOutSince(t *testing.T) {
 		t.Error("what was refused is refused for ever")
 	}
 	s.lost.Store(false)
-	if s.opened = s.opened.Add(-unlaidInterval); !s.Lost() {
+	if s.opened = s.opened.Add(-layoutRecheckInterval); !s.Lost() {
 		t.Error("it is not opened anew")
 	}
 }

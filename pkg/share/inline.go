@@ -19,7 +19,7 @@ type Inline struct {
 // a directory is to be made, for which the share is laid out, if it is not.
 func OpenInline(path string, def volume.Share, layOut bool) (v *Inline, err error) {
 	d := &disk{def: def, opt: Options{Run: volume.NewNonce()[:8], LayOut: layOut}, root: beneath.None, state: beneath.None, staging: beneath.None}
-	defer d.explain(&err, "lay out %s", volume.StateDir)
+	defer d.wrapError(&err, "lay out %s", volume.StateDir)
 	v = &Inline{s: newShare(d), dirs: beneath.None}
 	defer func() {
 		if err != nil {
@@ -46,7 +46,7 @@ func (v *Inline) Close() {
 // Make makes the directory of a pod's volume, for everybody to write in as an emptyDir is, and
 // opens it. One that exists is the same volume's: a retry.
 func (v *Inline) Make(key string) (dir beneath.Dir, err error) {
-	defer v.s.explain(&err, "make the directory of inline volume %s", key)
+	defer v.s.wrapError(&err, "make the directory of inline volume %s", key)
 	if err := ignore(v.dirs.Mkdir(key, 0o777), unix.EEXIST); err != nil {
 		return beneath.None, err
 	}
@@ -56,8 +56,8 @@ func (v *Inline) Make(key string) (dir beneath.Dir, err error) {
 // Trash moves the directory of a pod's volume into the trash, where it is purged at once. One
 // that does not exist is gone already. Keys are not used twice: they have the pod's UID.
 func (v *Inline) Trash(key string) (err error) {
-	defer v.s.explain(&err, "delete inline volume %s", key)
-	if err := v.s.laidOut(); err != nil {
+	defer v.s.wrapError(&err, "delete inline volume %s", key)
+	if err := v.s.checkInitialized(); err != nil {
 		return err
 	}
 	id := volume.TrashID(volume.TrashLeftover, key, volume.NewNonce())
@@ -67,8 +67,8 @@ func (v *Inline) Trash(key string) (err error) {
 // Open opens a directory that exists and in which no volume has a part.
 func (v *Inline) Open(directory string) (dir beneath.Dir, err error) {
 	s := v.s
-	defer s.explain(&err, "open the directory %q", directory)
-	if err := s.claims.owned(directory); err != nil {
+	defer s.wrapError(&err, "open the directory %q", directory)
+	if err := s.claims.checkUnowned(directory); err != nil {
 		return beneath.None, err
 	}
 	dir, err = openListed(s.disk, directory)

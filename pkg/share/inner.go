@@ -16,48 +16,48 @@ import (
 // Its deletion looks whether that is so, as it is to be told then. The look may be a minute behind.
 // What counts is the purge, which has the server decide: see closeInner.
 
-// inner is what of a share there is at the root of a volume's directory.
-type inner int
+// innerState is what of a share there is at the root of a volume's directory.
+type innerState int
 
 const (
-	noShare  inner = iota // a tenant's own .mooring is none: it has no format
-	anyShare              // nothing is left in it
+	noShare     innerState = iota // a tenant's own .mooring is none: it has no format
+	unusedShare                   // nothing is left in it
 	usedShare
 )
 
-// holdings returns the names of the directories of a share in which there is what only that has:
+// contentDirs returns the names of the directories of a share in which there is what only that has:
 // also what was deleted, for as long as it was promised to be kept.
-func holdings() []string { return []string{"volumes", "snapshots", "trash", volume.InlineDir} }
+func contentDirs() []string { return []string{"volumes", "snapshots", "trash", volume.InlineDir} }
 
 // innerShare looks whether a directory is the root of a share. What cannot be looked at is a
 // tenant's: a controller can read what another has laid out there.
-func innerShare(d beneath.Dir) (inner, error) {
+func innerShare(d beneath.Dir) (innerState, error) {
 	state, err := d.Resolve(volume.StateDir)
 	if err != nil {
-		return noShare, foreign(err)
+		return noShare, ignoreForeign(err)
 	}
 	defer state.Close()
 	st, err := state.Stat(formatFile)
 	if err != nil {
-		return noShare, foreign(err)
+		return noShare, ignoreForeign(err)
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size == 0 {
 		return noShare, nil
 	}
-	for _, name := range holdings() {
-		empty, err := emptyAt(state, name)
-		if foreign(err) != nil {
-			return anyShare, err
+	for _, name := range contentDirs() {
+		empty, err := isEmptyDir(state, name)
+		if ignoreForeign(err) != nil {
+			return unusedShare, err
 		}
 		if err == nil && !empty {
 			return usedShare, nil
 		}
 	}
-	return anyShare, nil
+	return unusedShare, nil
 }
 
-// emptyAt reports whether there is nothing in a directory in at, or no such directory.
-func emptyAt(at beneath.Dir, name string) (bool, error) {
+// isEmptyDir reports whether there is nothing in a directory in at, or no such directory.
+func isEmptyDir(at beneath.Dir, name string) (bool, error) {
 	d, err := at.Resolve(name)
 	if is(err, unix.ENOENT) {
 		return true, nil
@@ -69,14 +69,14 @@ func emptyAt(at beneath.Dir, name string) (bool, error) {
 	return beneath.Empty(d)
 }
 
-// foreign ignores errors that say that something is not there, or is nothing of Mooring's.
-func foreign(err error) error {
+// ignoreForeign ignores errors that say that something is not there, or is nothing of Mooring's.
+func ignoreForeign(err error) error {
 	return ignore(err, unix.ENOENT, unix.ESTALE, unix.ENOTDIR, unix.ELOOP, unix.EXDEV, unix.EACCES, unix.EPERM)
 }
 
-// leaf reports whether a directory of those attributes has no directory in it. Not every server
+// hasNoSubdirs reports whether a directory of those attributes has no directory in it. Not every server
 // counts them, and one that does has counted those in .mooring.
-func (d *disk) leaf(st unix.Stat_t) bool { return d.counts && st.Nlink == 2 }
+func (d *disk) hasNoSubdirs(st unix.Stat_t) bool { return d.countsSubdirs && st.Nlink == 2 }
 
 // checkInner refuses to delete a volume in whose directory a share lies that is in use. Of a
 // directory without others in it nothing is asked but what the client has to look up anyhow in order
@@ -88,16 +88,16 @@ func checkInner(d *disk, r *volume.Record) error {
 	parent, name := volume.SplitDirectory(r.Directory)
 	at, err := d.root.Resolve(parent)
 	if err != nil {
-		return foreign(err)
+		return ignoreForeign(err)
 	}
 	defer at.Close()
 	st, err := at.Stat(name)
-	if err != nil || d.leaf(st) {
-		return foreign(err)
+	if err != nil || d.hasNoSubdirs(st) {
+		return ignoreForeign(err)
 	}
 	found, err := at.Resolve(name)
 	if err != nil {
-		return foreign(err)
+		return ignoreForeign(err)
 	}
 	defer found.Close()
 	in, err := innerShare(found)
@@ -112,7 +112,7 @@ func checkInner(d *disk, r *volume.Record) error {
 func checkInnerTree(d *disk, at beneath.Dir, directory string) error {
 	found, err := at.Resolve(directory)
 	if err != nil {
-		return foreign(err)
+		return ignoreForeign(err)
 	}
 	defer found.Close()
 	return closeInner(d, found, directory)
@@ -123,37 +123,37 @@ func checkInnerTree(d *disk, at beneath.Dir, directory string) error {
 // removed only if it is empty, by the server.
 func closeInner(d *disk, found beneath.Dir, directory string) error {
 	if err := found.Refresh(); err != nil {
-		return foreign(err)
+		return ignoreForeign(err)
 	}
 	st, err := found.Self()
-	if err != nil || d.leaf(st) {
-		return foreign(err)
+	if err != nil || d.hasNoSubdirs(st) {
+		return ignoreForeign(err)
 	}
 	in, err := innerShare(found)
 	if err != nil || in == noShare {
 		return err
 	}
 	if in == usedShare {
-		return inUse(directory)
+		return errInnerInUse(directory)
 	}
 	state, err := found.Resolve(volume.StateDir)
 	if err != nil {
-		return foreign(err)
+		return ignoreForeign(err)
 	}
 	defer state.Close()
-	for _, holding := range holdings() {
+	for _, holding := range contentDirs() {
 		d.step("close a share that lies in it")
 		err := state.Rmdir(holding)
 		if is(err, unix.ENOTEMPTY, unix.EEXIST) {
-			return inUse(directory)
+			return errInnerInUse(directory)
 		}
-		if err := foreign(err); err != nil {
+		if err := ignoreForeign(err); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func inUse(directory string) error {
+func errInnerInUse(directory string) error {
 	return volume.Errorf(volume.ErrPrecondition, "the deleted volume in %q is not purged: it is another share, with volumes, snapshots or a trash of its own: bring it back (mooringctl trash restore) and delete and purge those first, or remove %s from it if it is no share any more", directory, volume.StateDir)
 }

@@ -64,12 +64,12 @@ func TestShareInVolumeIsSeen(t *testing.T) {
 				return openAt(t, lab.ThisMachine().Mount(t, version, server), Options{Maker: maker, Lease: time.Hour})
 			}
 			g := mount()
-			if !g.counts {
+			if !g.countsSubdirs {
 				t.Error("the directories of a new share are not counted")
 			}
 			g.create("v1", "team/media")
 			openAt(t, lab.ThisMachine().Mount(t, version, server+"/team/media"), Options{Maker: stranger}).create("b1", "b1")
-			if g = mount(); !g.counts {
+			if g = mount(); !g.countsSubdirs {
 				t.Error("the directories of a share are not counted")
 			}
 			_, err := g.Volumes.Delete(t.Context(), "v1")

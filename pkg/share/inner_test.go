@@ -85,11 +85,11 @@ func TestLeaf(t *testing.T) {
 		links  int
 		want   bool
 	}{{true, 2, true}, {true, 3, false}, {true, 1, false}, {false, 2, false}} {
-		if got := (&disk{counts: c.counts}).leaf(links(c.links)); got != c.want {
+		if got := (&disk{countsSubdirs: c.counts}).hasNoSubdirs(links(c.links)); got != c.want {
 			t.Errorf("%+v: it is %v", c, got)
 		}
 	}
-	if g := newGround(t); !g.counts { // the tests' own disk
+	if g := newGround(t); !g.countsSubdirs { // the tests' own disk
 		t.Error("the directories of a share are not counted")
 	}
 }
@@ -99,7 +99,7 @@ func TestUncounted(t *testing.T) {
 	g := newGround(t)
 	g.create("v1", "media")
 	inside(g, "media").create("b1", "b1")
-	g.counts = false
+	g.countsSubdirs = false
 	_, err := g.Volumes.Delete(t.Context(), "v1")
 	g.refused("where they are not counted", err, volume.ErrPrecondition, "another share")
 }

@@ -32,9 +32,9 @@ func purgeInPlace(t *Trash, e *entry, r *volume.Record, remove func(dir int, nam
 	if err := ignore(t.dir.Mkdir(volume.PurgingName(id), 0o700), unix.EEXIST); err != nil {
 		return err
 	}
-	taken, err := wasTaken(t, e, id)
+	taken, err := wasMoved(t, e, id)
 	if err == nil && !taken {
-		err = removeKept(t, e, r, remove)
+		err = removeKeptDirectory(t, e, r, remove)
 	}
 	if err != nil {
 		return err
@@ -43,12 +43,12 @@ func purgeInPlace(t *Trash, e *entry, r *volume.Record, remove func(dir int, nam
 	return e.marking().remove()
 }
 
-// wasTaken reports whether the directory was taken away after all, as the server lets us since
+// wasMoved reports whether the directory was taken away after all, as the server lets us since
 // somebody has changed its projects. What is in its place then is not the volume's. A tree in the entry
 // is thrown away: its time is over.
-func wasTaken(t *Trash, e *entry, id string) (bool, error) {
+func wasMoved(t *Trash, e *entry, id string) (bool, error) {
 	if err := e.dir.Refresh(); err != nil {
-		return false, gone(e, err)
+		return false, explainGone(e, err)
 	}
 	err := e.marking().at(deletionName, func(in beneath.Dir, record string) error {
 		if err := in.Refresh(); err != nil {
@@ -58,7 +58,7 @@ func wasTaken(t *Trash, e *entry, id string) (bool, error) {
 		return err
 	})
 	if err != nil { // that was this client's memory
-		return false, cmpErr(ignore(err, unix.ENOENT, unix.ESTALE, unix.ENOTDIR), busy("%s %s is being deleted by another", e.kind, e.key))
+		return false, firstError(ignore(err, unix.ENOENT, unix.ESTALE, unix.ENOTDIR), busy("%s %s is being deleted by another", e.kind, e.key))
 	}
 	there, err := e.has(treeName) // first, as it goes on from here to the trash
 	if err != nil {
@@ -70,8 +70,8 @@ func wasTaken(t *Trash, e *entry, id string) (bool, error) {
 	return t.has(id)
 }
 
-// removeKept removes the directory of a volume, which has the claim on it, from its place.
-func removeKept(t *Trash, e *entry, r *volume.Record, remove func(dir int, name string) error) error {
+// removeKeptDirectory removes the directory of a volume, which has the claim on it, from its place.
+func removeKeptDirectory(t *Trash, e *entry, r *volume.Record, remove func(dir int, name string) error) error {
 	d := deletion{Volumes: t.volumes, e: e, rec: &StoredRecord{Record: *r, State: Deleting}}
 	defer d.close()
 	if err := d.checkClaim(); err != nil {
@@ -100,31 +100,31 @@ func removeInPlace(e *entry, at beneath.Dir, name string, remove func(dir int, n
 		if err != nil {
 			return ignore(err, unix.ENOENT, unix.ENOTDIR, unix.ELOOP)
 		}
-		err = takeTree(e, at, name)
+		err = moveTreeToEntry(e, at, name)
 		if err == nil {
 			err = e.leftovers().discard(treeName)
 		} else if forbidden(at, name, err) {
-			if err = emptyOut(e, found, remove); err == nil {
+			if err = purgeContents(e, found, remove); err == nil {
 				err = replaceEmpty(e, at, name)
 			}
 		}
 		found.Close()
-		if !taken(err) {
+		if !isNameTaken(err) {
 			return err
 		}
 	}
 	return busy("something is written into the directory of volume %s while it is purged", e.key)
 }
 
-// emptyOut removes what is in a directory that was found in the place of an entry's volume. One that
+// purgeContents removes what is in a directory that was found in the place of an entry's volume. One that
 // is empty is let alone: it may be one that has replaced the volume's, which nobody may hold a handle of
 // in order to purge it.
-func emptyOut(e *entry, found beneath.Dir, remove func(dir int, name string) error) error {
+func purgeContents(e *entry, found beneath.Dir, remove func(dir int, name string) error) error {
 	empty, err := beneath.Empty(found)
 	if err != nil {
 		return err
 	}
-	if !e.alive() { // it was found by its name, and that may be another's since
+	if !e.exists() { // it was found by its name, and that may be another's since
 		return busy("%s %s was deleted by another", e.kind, e.key)
 	}
 	if empty {
@@ -139,31 +139,31 @@ func emptyOut(e *entry, found beneath.Dir, remove func(dir int, name string) err
 func replaceEmpty(e *entry, at beneath.Dir, name string) error {
 	e.step("prepare an empty directory")
 	if err := ignore(e.dir.Mkdir(emptyName, 0o700), unix.EEXIST); err != nil {
-		return gone(e, err)
+		return explainGone(e, err)
 	}
 	e.step("replace the directory by the empty one")
 	err := rename(e.disk, e.dir, emptyName, at, name)
 	if is(err, unix.EXDEV) {
 		return volume.Errorf(volume.ErrPrecondition, "the directory of volume %s, which is empty, cannot be removed: the directory that it is in has a project quota, which it hands down, and %s has another: take that from %s on the server (docs/operate.md)", e.key, volume.StateDir, volume.StateDir)
 	}
-	if missing(err) {
-		if e.gone() {
-			return gone(e, err)
+	if isMissing(err) {
+		if e.isGone() {
+			return explainGone(e, err)
 		}
 		return unix.EEXIST // another has taken the empty one: look again
 	}
 	if err != nil {
 		return err
 	}
-	if err := takeTree(e, at, name); err != nil {
+	if err := moveTreeToEntry(e, at, name); err != nil {
 		return err
 	}
-	return dropTree(e, at, name)
+	return removeEmptyTree(e, at, name)
 }
 
-// gone explains a step that failed because another has removed the entry.
-func gone(e *entry, err error) error {
-	if missing(err) && e.gone() {
+// explainGone explains a step that failed because another has removed the entry.
+func explainGone(e *entry, err error) error {
+	if isMissing(err) && e.isGone() {
 		return busy("%s %s was deleted by another", e.kind, e.key)
 	}
 	return err

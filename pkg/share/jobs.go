@@ -33,7 +33,7 @@ func jobName(target volume.Object, nonce string) string { return target.FileName
 
 func (j *Jobs) add(e *entry, name string) error {
 	j.step("note the copy")
-	return ignore(j.link(e.dir, makingFile, j.dir, name, ""), unix.EEXIST)
+	return ignore(j.linkOrCreate(e.dir, makingFile, j.dir, name, ""), unix.EEXIST)
 }
 
 // remove removes a copy from the index. That it stays harms nobody.
@@ -47,7 +47,7 @@ func (j *Jobs) remove(name string) {
 
 // List lists the copies that are under way on the share, or were when their makers died.
 func (j *Jobs) List(ctx context.Context) (jobs []Job, err error) {
-	defer j.explain(&err, "list the copies")
+	defer j.wrapError(&err, "list the copies")
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -73,7 +73,7 @@ func (j *Jobs) tableOf(target volume.Object) *table {
 // Abandoned returns the copies whose makers are gone, with what is to be copied, and forgets
 // those that are not under way any more. With an error it returns those that it could read.
 func (j *Jobs) Abandoned(ctx context.Context) (copies []volume.Copy, err error) {
-	defer j.explain(&err, "list the copies")
+	defer j.wrapError(&err, "list the copies")
 	jobs, err := j.List(ctx)
 	for _, job := range jobs {
 		copy, over, e := j.abandonedJob(job)
@@ -94,7 +94,7 @@ func (j *Jobs) abandonedJob(job Job) (copy *volume.Copy, over bool, err error) {
 	if err == nil {
 		e.close()
 	}
-	if _, nonce := identityOf(r.data); err != nil || r.state == Ready || nonce != "" && nonce != job.nonce {
+	if _, nonce := decodeIdentity(r.data); err != nil || r.state == Ready || nonce != "" && nonce != job.nonce {
 		j.remove(job.name)
 		return nil, false, nil
 	}
@@ -108,7 +108,7 @@ func (j *Jobs) abandonedJob(job Job) (copy *volume.Copy, over bool, err error) {
 	if err != nil || copy == nil {
 		return nil, false, err
 	}
-	over, err = j.abandoned(maker, run, r.mtime)
+	over, err = j.isAbandoned(maker, run, r.mtime)
 	return copy, over, err
 }
 
@@ -149,7 +149,7 @@ type Status struct {
 
 // Status returns how a job stands; nil where it has ended.
 func (j *Jobs) Status(job Job) (st *Status, err error) {
-	defer j.explain(&err, "look at the copy for %s", job.Target)
+	defer j.wrapError(&err, "look at the copy for %s", job.Target)
 	e, r, err := j.tableOf(job.Target).read(job.Target.Key)
 	if err != nil {
 		return nil, ignore(err, unix.ENOENT)
@@ -162,7 +162,7 @@ func (j *Jobs) Status(job Job) (st *Status, err error) {
 	if err != nil || copy == nil {
 		return nil, err
 	}
-	over, err := j.abandoned(maker, run, r.mtime)
+	over, err := j.isAbandoned(maker, run, r.mtime)
 	return &Status{job, *copy, maker, time.Since(time.Unix(r.mtime.Unix())), over}, err
 }
 
@@ -170,7 +170,7 @@ func (j *Jobs) Status(job Job) (st *Status, err error) {
 // the server's clock: when its copy was begun, when it was marked as being deleted or undone. It
 // is zero where there is none. Of one that exists it says nothing.
 func (j *Jobs) Changed(o volume.Object) (at time.Time, err error) {
-	defer j.explain(&err, "look how far %s is", o)
+	defer j.wrapError(&err, "look how far %s is", o)
 	e, err := j.tableOf(o).open(o.Key)
 	if err != nil {
 		return time.Time{}, ignore(err, unix.ENOENT, unix.ESTALE)

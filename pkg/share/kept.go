@@ -67,15 +67,15 @@ func (d *deletion) keep(at time.Time, cause error) (*TrashEntry, error) {
 	if !d.forbidden(cause) {
 		return nil, cause
 	}
-	if kept, err := d.trash.promised(d.id()); kept != nil || err != nil {
+	if kept, err := d.trash.promised(d.trashID()); kept != nil || err != nil {
 		return kept, err
 	}
 	deleted, due := trashTimes(at, d.retention())
-	err := d.trash.promise(d.e, volume.TrashRecordName(d.id(), deleted, due))
+	err := d.trash.promise(d.e, volume.TrashRecordName(d.trashID(), deleted, due))
 	if err != nil {
 		return nil, err // ENOENT: another has finished the deletion
 	}
-	return d.trash.promised(d.id())
+	return d.trash.promised(d.trashID())
 }
 
 // promise gives the record of a marked entry a name in the trash. It cannot come too late: without
@@ -94,8 +94,8 @@ func (t *Trash) promise(e *entry, name string) error {
 	if err != nil {
 		return err
 	}
-	aside := t.aside()
-	if err := writeOwn(t.staging, aside, data); err != nil {
+	aside := t.stagingName()
+	if err := writeFile(t.staging, aside, data); err != nil {
 		return err
 	}
 	return t.staging.Rename(aside, t.dir, name)
@@ -120,7 +120,7 @@ func (t *Trash) promised(id string) (*TrashEntry, error) {
 // Kept returns the entry of the trash of a volume that is being deleted and whose directory stays
 // in its place until it is purged; nil where the volume is none such.
 func (t *Trash) Kept(ctx context.Context, r *StoredRecord) (kept *TrashEntry, err error) {
-	defer t.explain(&err, "look whether the directory of volume %s is kept", r.Key)
+	defer t.wrapError(&err, "look whether the directory of volume %s is kept", r.Key)
 	if err := ctx.Err(); err != nil || r.State != Deleting {
 		return nil, err
 	}
@@ -130,7 +130,7 @@ func (t *Trash) Kept(ctx context.Context, r *StoredRecord) (kept *TrashEntry, er
 // InPlace reports whether what an entry of the trash is of still is in its place: its directory
 // could not be moved into the trash.
 func (t *Trash) InPlace(ctx context.Context, e TrashEntry) (in bool, err error) {
-	defer t.explain(&err, "look where volume %s is", e.Key)
+	defer t.wrapError(&err, "look where volume %s is", e.Key)
 	if err := ctx.Err(); err != nil || e.data || !e.recorded || e.kind != volume.TrashVolume {
 		return false, err
 	}
@@ -139,7 +139,7 @@ func (t *Trash) InPlace(ctx context.Context, e TrashEntry) (in bool, err error) 
 		return false, ignore(err, unix.ENOENT)
 	}
 	entry.close()
-	_, nonce := identityOf(r.data)
+	_, nonce := decodeIdentity(r.data)
 	return r.state == Deleting && nonce == e.nonce, nil
 }
 
@@ -165,7 +165,7 @@ func (v *Volumes) fetch(ctx context.Context, t TrashEntry) (TrashEntry, error) {
 // directory was kept in its place, and could be taken away after all.
 func (d *deletion) follow(at time.Time) (*TrashEntry, error) {
 	if d.rec.State == Deleting { // not where this process has just marked it
-		kept, err := d.trash.promised(d.id())
+		kept, err := d.trash.promised(d.trashID())
 		if err != nil {
 			return nil, err
 		}
@@ -175,7 +175,7 @@ func (d *deletion) follow(at time.Time) (*TrashEntry, error) {
 			return kept, d.e.marking().remove()
 		}
 	}
-	return d.trash.moveRecord(d.e, deletionName, d.id(), at, d.retention())
+	return d.trash.moveRecord(d.e, deletionName, d.trashID(), at, d.retention())
 }
 
 // trashTimes returns the times that the name of a record in the trash tells, in whole seconds: not

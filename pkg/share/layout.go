@@ -53,7 +53,7 @@ func (l layout) open() (err error) {
 // learnCounts looks whether the directories that are in .mooring are counted.
 func (l layout) learnCounts() error {
 	st, err := l.state.Self()
-	l.counts = err == nil && int(st.Nlink) >= 2+len(holdings())
+	l.countsSubdirs = err == nil && int(st.Nlink) >= 2+len(contentDirs())
 	return err
 }
 
@@ -136,8 +136,8 @@ func (l layout) openFormat() error {
 // checkHandles refuses a server on which the handle of a directory ends when that is renamed. By such a
 // handle nothing can be told of the directory that was opened, and no creation could ever be finished.
 func (l layout) checkHandles() error {
-	aside := formatAside + l.aside()
-	renamed := formatAside + l.aside()
+	aside := formatAside + l.stagingName()
+	renamed := formatAside + l.stagingName()
 	l.step("try the server")
 	if err := l.state.Mkdir(aside, 0o700); err != nil {
 		return err
@@ -199,7 +199,7 @@ func (d *disk) readFormat() (*volume.Format, error) {
 // any of the other directories ever since.
 func (l layout) checkUnformatted() error {
 	for _, name := range []string{"volumes", "snapshots", "groups", "trash"} {
-		empty, err := emptyAt(l.state, name)
+		empty, err := isEmptyDir(l.state, name)
 		if err != nil {
 			return err
 		}
@@ -217,15 +217,15 @@ func (l layout) write(name, id string) error {
 	if err != nil {
 		return err
 	}
-	aside := formatAside + l.aside()
+	aside := formatAside + l.stagingName()
 	l.step("write the format")
-	if err := writeOwn(l.state, aside, data); err != nil {
+	if err := writeFile(l.state, aside, data); err != nil {
 		return err
 	}
 	l.step("link the format")
 	err = hardLink(l.disk, l.state, aside, l.state, name)
 	if errors.Is(err, errNoLinks) {
-		err = create(l.state, name, data)
+		err = createFile(l.state, name, data)
 	}
 	if is(err, unix.EEXIST) { // another's, which may be newer, or an empty one
 		err = l.replaceEmpty(aside, name)

@@ -44,11 +44,11 @@ func doubtful(err error) bool { return is(err, unix.EIO, unix.EREMOTEIO, unix.EI
 
 // linksFail tries whether the server makes a new file, and fails to link it.
 func linksFail(d *disk) bool {
-	dir, aside := d.staging, d.aside()
+	dir, aside := d.staging, d.stagingName()
 	if dir == beneath.None { // not laid out yet
 		dir, aside = d.state, formatAside+aside
 	}
-	if create(dir, aside, []byte{'\n'}) != nil {
+	if createFile(dir, aside, []byte{'\n'}) != nil {
 		return false
 	}
 	linked := aside + ".link"

@@ -33,16 +33,16 @@ func (m marking) mark() error {
 	for range retries {
 		e.step("mark as being deleted")
 		err := e.dir.Rename(recordFile, e.dir, deletionName)
-		if missing(err) {
+		if isMissing(err) {
 			_ = e.dir.Refresh() // this client may remember the record under its old name
 			return unix.ENOENT
 		}
-		if !taken(err) {
+		if !isNameTaken(err) {
 			return err
 		}
 		// The holds are a directory of that name, unless that is this client's memory.
 		if err := e.holds().ask(); err != nil {
-			return e.over(err)
+			return e.asNotExist(err)
 		}
 		sealed, err := m.seal()
 		if err == nil && sealed {
@@ -59,14 +59,14 @@ func (m marking) mark() error {
 // directory of holds any more, or there is something in it again.
 func (m marking) seal() (sealed bool, err error) {
 	e := m.e
-	holders, sealed, err := e.holds().look()
+	holders, sealed, err := e.holds().list()
 	if err != nil || sealed {
 		return sealed, err
 	}
 	if len(holders) > 0 {
 		return false, errHeld{holders}
 	}
-	aside := e.aside()
+	aside := e.stagingName()
 	e.step("prepare the seal")
 	if err := e.staging.Mkdir(aside, 0o700); err != nil {
 		return false, err
@@ -75,7 +75,7 @@ func (m marking) seal() (sealed bool, err error) {
 	if err != nil {
 		_ = e.sweepAside(aside)
 	}
-	if taken(err) || missing(err) { // or the entry is gone, or the aside was swept: look again
+	if isNameTaken(err) || isMissing(err) { // or the entry is gone, or the aside was swept: look again
 		return false, nil
 	}
 	return err == nil, err
@@ -110,15 +110,15 @@ func (m marking) markSealed() (sealed bool, err error) {
 	e.sealed = true
 	e.step("mark as being deleted, under the seal")
 	err = e.dir.Rename(recordFile, d, recordFile)
-	if missing(err) {
+	if isMissing(err) {
 		_ = e.dir.Refresh()
 	}
-	return true, e.over(err)
+	return true, e.asNotExist(err)
 }
 
 // ask has the client ask the server what has the name of the holds.
 func (h holds) ask() error {
-	return ignore(askFor(h.of.dir, deletionName), unix.ENOENT, unix.ENOTDIR)
+	return ignore(refreshPath(h.entry.dir, deletionName), unix.ENOENT, unix.ENOTDIR)
 }
 
 // at calls f with the directory in which the record of an entry has a name, and what it is called there:

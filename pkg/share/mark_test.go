@@ -75,7 +75,7 @@ func TestHoldUnderSeal(t *testing.T) {
 		sealed = true
 		a := &actor{ground: g}
 		a.killed(4, func(b *actor) error { return second(b.Snapshots.Delete(b.Context(), "s1", nil)) })
-		_, nonce := identityOf([]byte(g.text(".mooring/volumes/v3/making.json")))
+		_, nonce := decodeIdentity([]byte(g.text(".mooring/volumes/v3/making.json")))
 		g.put(".mooring/snapshots/s1/deletion/user.v3."+nonce, "")
 	}})
 	_, err := late.make(shallow("v3", "s1"))

@@ -130,7 +130,7 @@ func (p *parents) makeLevel(at beneath.Dir, parent string) (beneath.Dir, error) 
 func (p *parents) checked(at, found beneath.Dir, parent string, made bool) (beneath.Dir, error) {
 	node, err := beneath.NodeOf(found)
 	if err == nil && !made && !p.isListed(parent, node) {
-		err = checkName(p.disk, at, found, parent)
+		err = checkDirectoryName(p.disk, at, found, parent)
 	}
 	if err != nil {
 		found.Close()
@@ -188,7 +188,7 @@ func (p *parents) make(at beneath.Dir, name, parent string) error {
 	if err := p.note(claimsNote, parent); err != nil {
 		return err
 	}
-	aside := p.aside()
+	aside := p.stagingName()
 	p.step("prepare the claims of a parent")
 	if err := p.staging.Mkdir(aside, 0o700); err != nil {
 		return err
@@ -210,7 +210,7 @@ func (p *parents) make(at beneath.Dir, name, parent string) error {
 	}
 	_ = x.Rmdir(takenName)
 	_ = p.staging.Rmdir(aside)
-	if taken(err) {
+	if isNameTaken(err) {
 		return nil // somebody else's
 	}
 	return err

@@ -20,12 +20,12 @@ type Directories struct {
 
 // Exists reports whether there is a directory of that path, whoever owns it.
 func (d *Directories) Exists(ctx context.Context, directory string) (there bool, err error) {
-	defer d.explain(&err, "look at the directory %q", directory)
+	defer d.wrapError(&err, "look at the directory %q", directory)
 	if err := ctx.Err(); err != nil {
 		return false, err
 	}
 	found, err := d.find(directory)
-	if missing(err) {
+	if isMissing(err) {
 		// That may be this client's memory of what another has made since.
 		found, err = beneath.Current(d.root, directory)
 	}
@@ -52,7 +52,7 @@ func (d *Directories) find(directory string) (beneath.Dir, error) {
 
 // Open opens a volume's directory for reading what is in it. The caller closes it.
 func (d *Directories) Open(ctx context.Context, directory string) (f *os.File, err error) {
-	defer d.explain(&err, "open the directory %q", directory)
+	defer d.wrapError(&err, "open the directory %q", directory)
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -68,11 +68,11 @@ func (d *Directories) Open(ctx context.Context, directory string) (f *os.File, e
 
 // Owner returns the key of the volume that has the claim on a directory, or "".
 func (d *Directories) Owner(ctx context.Context, directory string) (key string, err error) {
-	defer d.explain(&err, "read the claim on %q", directory)
+	defer d.wrapError(&err, "read the claim on %q", directory)
 	if err := ctx.Err(); err != nil {
 		return "", err
 	}
-	has, err := d.claims.of(directory)
+	has, err := d.claims.ownerOf(directory)
 	return has.key, err
 }
 
@@ -86,7 +86,7 @@ type PathState struct {
 // Each calls each for every directory beneath the share that is claimed, and for those that
 // are not but could be a volume: they are neither Mooring's own nor a parent of volumes.
 func (d *Directories) Each(ctx context.Context, each func(PathState) error) (err error) {
-	defer d.explain(&err, "look through the directories")
+	defer d.wrapError(&err, "look through the directories")
 	return d.each(ctx, d.root, d.claims.dir, "", each)
 }
 

@@ -12,7 +12,7 @@ import (
 // Restore renames too: one of them wins. What has no record, or one that cannot be read, is
 // not purged: nobody can say whether it may.
 func (t *Trash) Purge(e TrashEntry, remove func(dir int, name string) error) (err error) {
-	defer t.explain(&err, "purge %s from the trash", e.Name)
+	defer t.wrapError(&err, "purge %s from the trash", e.Name)
 	inPlace, err := t.purgeable(e, remove)
 	if err != nil {
 		return err
@@ -75,11 +75,11 @@ func (t *Trash) purgeTree(e TrashEntry, remove func(dir int, name string) error)
 	for range retries {
 		t.step("take the tree for its purge")
 		err := t.dir.Rename(e.Name, t.dir, name)
-		if err != nil && !missing(err) && !taken(err) {
+		if err != nil && !isMissing(err) && !isNameTaken(err) {
 			return err
 		}
 		t.step("purge")
-		if e := remove(int(t.dir), name); e != nil || !taken(err) {
+		if e := remove(int(t.dir), name); e != nil || !isNameTaken(err) {
 			return e
 		}
 	}
@@ -133,7 +133,7 @@ func (t *Trash) finishDeletion(r *volume.Record, remove func(dir int, name strin
 				return false, err
 			}
 		}
-		if err := e.vacate(v.remains(r).rescue(e)); err != nil {
+		if err := e.removeRecordlessEntry(v.remains(r).rescue(e)); err != nil {
 			return false, err
 		}
 	}

@@ -28,36 +28,36 @@ func (p *Pending) copyInPlace(cause error) (*CopyJob, error) {
 		return nil, cause
 	}
 	// What cannot be taken away could not be undone. As long as it is empty that can be tried.
-	if err := takeTree(p.e, at, name); err != nil {
+	if err := moveTreeToEntry(p.e, at, name); err != nil {
 		return nil, unmovable(&p.rec, err)
 	}
 	p.v.step("put the directory back")
 	if err := rename(p.v.disk, p.e.dir, treeName, at, name); err != nil {
-		return nil, p.e.undone(err)
+		return nil, p.e.explainUndone(err)
 	}
 	into, err := at.Resolve(name)
 	if err != nil {
 		return nil, err
 	}
-	old := p.copy.source
-	p.copy.source, p.copy.into = p.copy.into, into
+	old := p.copy.sourceDir
+	p.copy.sourceDir, p.copy.targetDir = p.copy.targetDir, into
 	closeAll(old)
 	if empty, err := beneath.Empty(into); err != nil || !empty {
-		return nil, cmpErr(err, occupied(&p.rec))
+		return nil, firstError(err, occupied(&p.rec))
 	}
 	stage, err := p.e.dir.Resolve(stageName)
 	if err != nil {
-		return nil, p.e.undone(err)
+		return nil, p.e.explainUndone(err)
 	}
 	defer stage.Close()
 	p.v.step("set the copy aside")
 	if err := stage.Rename(treeName, p.e.dir, copyName); err != nil {
-		return nil, p.e.undone(err)
+		return nil, p.e.explainUndone(err)
 	}
 	// That went into the entry, which proves that the directory found before it is the volume's.
-	p.copy.placed = true
+	p.copy.inPlace = true
 	_ = p.e.dir.Rmdir(stageName)
-	return &CopyJob{p.copy, volume.Copy{Target: volume.Object{Kind: volume.OfVolume, Key: p.rec.Key}, Source: *p.rec.Source}}, nil
+	return p.copy, nil
 }
 
 // commitInPlace makes a volume exist whose directory was filled in its place.

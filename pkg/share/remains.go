@@ -19,7 +19,7 @@ func (m remains) rescue(e *entry) func(name string) error {
 	return func(name string) error {
 		switch {
 		case name == treeName: // somebody's who made one in the volume's place
-			return e.leftovers().strayTree(name)
+			return e.leftovers().removeTree(name)
 		case m.r.Restored != nil:
 			_, err := m.trash.moveIn(e, name, volume.TrashID(volume.TrashVolume, m.r.Key, m.r.Nonce))
 			return err
@@ -32,7 +32,7 @@ func (m remains) rescue(e *entry) func(name string) error {
 // hold on the snapshot that it was, its job.
 func (m remains) forget() error {
 	if m.r.Shallow {
-		return m.snapshots.dropHold(m.r.Source.Key, userName(m.r))
+		return m.snapshots.removeHold(m.r.Source.Key, userHoldName(m.r))
 	}
 	if m.r.Source != nil {
 		if err := m.forgetCopy(); err != nil {
@@ -53,13 +53,13 @@ func (m remains) forgetCopy() error {
 	if m.r.Source.Kind == volume.OfSnapshot {
 		from = m.snapshots.table
 	}
-	return from.dropHold(m.r.Source.Key, holdName(target, m.r.Nonce))
+	return from.removeHold(m.r.Source.Key, copyHoldName(target, m.r.Nonce))
 }
 
 // releaseArchives releases the claims on archived names, when the entry is dead.
 func (m remains) releaseArchives() error {
 	for _, as := range archiveNames(m.r) {
-		if err := m.claims.release(beside(m.r, as), owner{m.r.Key, m.r.Nonce}); err != nil {
+		if err := m.claims.release(siblingPath(m.r, as), owner{m.r.Key, m.r.Nonce}); err != nil {
 			return err
 		}
 	}

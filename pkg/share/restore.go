@@ -21,8 +21,8 @@ import (
 //	remove the old record from the trash
 //	commit                            entry/placing.json   -> entry/record.json
 func (v *Volumes) Restore(ctx context.Context, t TrashEntry, directory string) (r *volume.Record, err error) {
-	defer v.explain(&err, "bring volume %s back", t.Key)
-	if err := v.present(ctx); err != nil {
+	defer v.wrapError(&err, "bring volume %s back", t.Key)
+	if err := v.checkUsable(ctx); err != nil {
 		return nil, err
 	}
 	if directory != "" {
@@ -60,7 +60,7 @@ func (v *Volumes) Restore(ctx context.Context, t TrashEntry, directory string) (
 // the trash any more. ErrNotFound: there is none. What an interrupted Restore has left is
 // undone; then the tree is in the trash again, and it is ErrBusy.
 func (v *Volumes) Restored(ctx context.Context, key string) (r *volume.Record, err error) {
-	defer v.explain(&err, "bring volume %s back", key)
+	defer v.wrapError(&err, "bring volume %s back", key)
 	return v.restored(ctx, key, "", volume.Errorf(volume.ErrNotFound, "volume %s exists, and nothing of it is in the trash", key))
 }
 
@@ -109,7 +109,7 @@ func (v *Volumes) beginRestore(ctx context.Context, r volume.Record) (p *Pending
 			return nil, &found.Record, nil
 		}
 		if there, err := v.trash.has(r.Restored.Entry); err != nil || !there {
-			return nil, nil, cmpErr(err, busy("volume %s was just brought back by another", r.Key))
+			return nil, nil, firstError(err, busy("volume %s was just brought back by another", r.Key))
 		}
 		return nil, nil, volume.Errorf(volume.ErrPrecondition, "there is a volume %s, and it is not the one in the trash as %s", r.Key, r.Restored.Entry)
 	}
@@ -159,24 +159,24 @@ func (p *Pending) place() error {
 	defer at.Close()
 	stage, err := p.e.dir.Resolve(stageName)
 	if err != nil {
-		return p.e.undone(err)
+		return p.e.explainUndone(err)
 	}
 	defer stage.Close()
 	p.v.step("begin to place the tree")
-	if err := p.e.undone(p.e.dir.Rename(makingFile, p.e.dir, placingFile)); err != nil {
+	if err := p.e.explainUndone(p.e.dir.Rename(makingFile, p.e.dir, placingFile)); err != nil {
 		return err
 	}
 	p.placing = true
 	p.v.step("rename the tree into its place")
 	err = rename(p.v.disk, stage, treeName, at, name)
-	if taken(err) {
+	if isNameTaken(err) {
 		return occupied(&p.rec)
 	}
 	if p.rec.Restored != nil && forbidden(at, name, err) {
 		return volume.Errorf(volume.ErrPrecondition, "volume %s cannot be brought back to %q: that has another project quota than the volume, and the server moves nothing from one to the other; choose another directory, or give the volume's tree in the trash itself the project of that place, on the server (docs/operate.md)", p.rec.Key, p.rec.Directory)
 	}
-	if missing(err) && missing(stage.Refresh()) {
-		return p.e.undone(err)
+	if isMissing(err) && isMissing(stage.Refresh()) {
+		return p.e.explainUndone(err)
 	}
 	if err == nil {
 		_ = p.e.dir.Rmdir(stageName)

@@ -69,7 +69,7 @@ func Open(path string, def volume.Share, opt Options) (s *Share, err error) {
 		opt.Run = volume.NewNonce()[:8]
 	}
 	d := &disk{def: def, opt: opt, opened: time.Now(), root: beneath.None, state: beneath.None, staging: beneath.None}
-	defer d.explain(&err, "lay out %s", volume.StateDir)
+	defer d.wrapError(&err, "lay out %s", volume.StateDir)
 	s = newShare(d)
 	defer func() {
 		if err != nil {
@@ -157,7 +157,7 @@ func staleIn(d *disk, dir beneath.Dir, prefix string, now time.Time) (names []st
 		if err != nil {
 			return ignore(err, unix.ENOENT)
 		}
-		if now.Sub(time.Unix(st.Mtim.Unix())) > staleAside || d.ofEarlierRun(aside) {
+		if now.Sub(time.Unix(st.Mtim.Unix())) > staleAside || d.isFromEarlierRun(aside) {
 			names = append(names, name)
 		}
 		return nil
@@ -169,7 +169,7 @@ func staleIn(d *disk, dir beneath.Dir, prefix string, now time.Time) (names []st
 // may rename it into its place at any moment, and may have done so when the answer to that was lost. What is
 // in its place is not to be touched.
 func (d *disk) sweepAside(name string) error {
-	mine := d.aside()
+	mine := d.stagingName()
 	if err := d.staging.Rename(name, d.staging, mine); err != nil {
 		return ignore(err, unix.ENOENT)
 	}
@@ -252,13 +252,13 @@ func (s *Share) Initialized() bool { return s.Volumes.dir != beneath.None }
 
 // WrapError gives an error of work on the share that was done elsewhere its kind and advice.
 func (s *Share) WrapError(what string, err error) error {
-	s.explain(&err, "%s", what)
+	s.wrapError(&err, "%s", what)
 	return err
 }
 
 // Space asks the server how much there is and how much of it is free, in bytes and inodes.
 func (s *Share) Space(ctx context.Context) (space volume.Space, err error) {
-	defer s.explain(&err, "ask for its space")
+	defer s.wrapError(&err, "ask for its space")
 	if err := ctx.Err(); err != nil {
 		return volume.Space{}, err
 	}
@@ -271,8 +271,8 @@ func (s *Share) Space(ctx context.Context) (space volume.Space, err error) {
 
 // Now returns the time by the server's clock, by which alone it is told what is due.
 func (s *Share) Now(ctx context.Context) (now time.Time, err error) {
-	defer s.explain(&err, "ask for the time")
-	if err := s.present(ctx); err != nil {
+	defer s.wrapError(&err, "ask for the time")
+	if err := s.checkUsable(ctx); err != nil {
 		return time.Time{}, err
 	}
 	return s.now()

@@ -16,8 +16,8 @@ import (
 // none. ErrBusy: it is being made or restored. ErrPrecondition: a volume is the snapshot itself.
 // where: the record has to be as that says; nil: any.
 func (s *Snapshots) Delete(ctx context.Context, key string, where func(*volume.SnapshotRecord) error) (t *TrashEntry, err error) {
-	defer s.explain(&err, "delete snapshot %s", key)
-	if err := s.present(ctx); err != nil {
+	defer s.wrapError(&err, "delete snapshot %s", key)
+	if err := s.checkUsable(ctx); err != nil {
 		return nil, err
 	}
 	which := ""
@@ -76,7 +76,7 @@ func (h errHeld) names() string { return strings.Join(h.holders, ", ") }
 // of explains that something cannot be deleted.
 func (h errHeld) of(what string) error {
 	for _, name := range h.holders {
-		if strings.HasPrefix(name, unknownHolder) {
+		if strings.HasPrefix(name, unknownHolderPrefix) {
 			return volume.Errorf(volume.ErrPrecondition, "%s cannot be deleted: it is kept by %s, which this Mooring does not know: upgrade Mooring, or let mooringctl check tell what it is", what, name)
 		}
 		if strings.HasPrefix(name, "volume ") {
@@ -87,7 +87,7 @@ func (h errHeld) of(what string) error {
 }
 
 // finishDeletion finishes the deletion of a marked snapshot.
-func (s *Snapshots) finishDeletion(e *entry, r stored) error {
+func (s *Snapshots) finishDeletion(e *entry, r rawRecord) error {
 	rec, err := volume.DecodeSnapshotRecord(e.key, r.data)
 	if err == nil {
 		err = rec.CheckRequires()
@@ -114,13 +114,13 @@ func (s *Snapshots) toTrash(e *entry, r *volume.SnapshotRecord) (*TrashEntry, er
 	if err != nil {
 		return nil, err
 	}
-	return t, e.finish(e.leftovers().discard)
+	return t, e.removeEntry(e.leftovers().discard)
 }
 
 // CheckUnused returns ErrPrecondition where a volume is the snapshot itself, or it requires what this
 // program does not know, and ErrBusy where it is being copied.
 func (s *Snapshots) CheckUnused(ctx context.Context, key string) (err error) {
-	defer s.explain(&err, "look whether snapshot %s is used", key)
+	defer s.wrapError(&err, "look whether snapshot %s is used", key)
 	if err := ctx.Err(); err != nil {
 		return err
 	}

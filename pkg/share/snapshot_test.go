@@ -164,7 +164,7 @@ func TestHoldOfNobody(t *testing.T) {
 	g.put(".mooring/volumes/odd/record.json", "{")
 	_, err = g.Snapshots.Delete(ctx, "s1", nil)
 	g.refused("a volume of which nobody knows", err, volume.ErrPrecondition, "volume odd")
-	if !g.has(holds + userName(r)) {
+	if !g.has(holds + userHoldName(r)) {
 		t.Error("its hold is gone")
 	}
 	g.must(os.RemoveAll(g.at(".mooring/volumes/odd")))
@@ -394,11 +394,11 @@ func TestAbandonedGroups(t *testing.T) {
 		g.must(err)
 	}
 	for _, key := range []string{"old", "wanted"} {
-		g.age(".mooring/groups/"+key+"/making.json", abandonedGroup+time.Minute)
+		g.age(".mooring/groups/"+key+"/making.json", groupTimeout+time.Minute)
 	}
 	_, err = g.Groups.Begin(ctx, group("wanted"))
 	g.must(err)
-	g.age(".mooring/groups/whole/record.json", abandonedGroup+time.Minute)
+	g.age(".mooring/groups/whole/record.json", groupTimeout+time.Minute)
 	g.put(".mooring/groups/damaged/record.json", "{")
 	if got, err := g.Groups.Abandoned(ctx); err != nil || !slices.Equal(got, []string{"old"}) {
 		t.Errorf("abandoned are %q, %v", got, err)

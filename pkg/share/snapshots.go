@@ -22,7 +22,7 @@ type Snapshots struct {
 // Lookup reads the record of a snapshot. It is ErrNotFound where there is none that is whole,
 // and ErrDamaged where its record cannot be believed.
 func (s *Snapshots) Lookup(ctx context.Context, key string) (r *volume.SnapshotRecord, err error) {
-	defer s.explain(&err, "read the record of snapshot %s", key)
+	defer s.wrapError(&err, "read the record of snapshot %s", key)
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -37,7 +37,7 @@ func (s *Snapshots) Lookup(ctx context.Context, key string) (r *volume.SnapshotR
 // lookup opens the entry of a snapshot that exists and reads its record.
 func (s *Snapshots) lookup(key string) (*entry, *volume.SnapshotRecord, error) {
 	e, r, err := s.read(key)
-	if is(err, unix.ENOENT) || is(err, unix.ESTALE) && !s.gone() {
+	if is(err, unix.ENOENT) || is(err, unix.ESTALE) && !s.isStale() {
 		return nil, nil, s.notFound(key)
 	}
 	if err != nil {
@@ -61,7 +61,7 @@ func (s *Snapshots) notFound(key string) error {
 
 // Keys returns the keys of all snapshots, and of those that are being made or deleted, sorted.
 func (s *Snapshots) Keys(ctx context.Context) (keys []string, err error) {
-	defer s.explain(&err, "list the snapshots")
+	defer s.wrapError(&err, "list the snapshots")
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -73,15 +73,15 @@ type PendingSnapshot struct {
 	s    *Snapshots
 	e    *entry
 	rec  volume.SnapshotRecord
-	copy *copying
+	copy *CopyJob
 	job  string
 }
 
 // Begin begins to make a snapshot. Where one of the key exists its record is returned instead.
 // What another has begun is undone if that is gone, and else ErrBusy.
 func (s *Snapshots) Begin(ctx context.Context, r volume.SnapshotRecord) (p *PendingSnapshot, found *volume.SnapshotRecord, err error) {
-	defer s.explain(&err, "begin to make snapshot %s", r.Key)
-	if err := s.present(ctx); err != nil {
+	defer s.wrapError(&err, "begin to make snapshot %s", r.Key)
+	if err := s.checkUsable(ctx); err != nil {
 		return nil, nil, err
 	}
 	r.Maker, r.Run, r.Nonce = s.opt.Maker, s.opt.Run, volume.NewNonce()
@@ -90,7 +90,7 @@ func (s *Snapshots) Begin(ctx context.Context, r volume.SnapshotRecord) (p *Pend
 		return nil, nil, err
 	}
 	for range retries {
-		e, err := s.make(r.Key, data, nil)
+		e, err := s.createEntry(r.Key, data, nil)
 		if err == nil {
 			return &PendingSnapshot{s: s, e: e, rec: r}, nil, nil
 		}
@@ -142,11 +142,11 @@ func (s *Snapshots) undo(key string, mine bool, where func(*volume.SnapshotRecor
 	case Deleting:
 		return false, s.finishDeletion(e, r)
 	}
-	return false, e.vacate(e.leftovers().discard)
+	return false, e.removeRecordlessEntry(e.leftovers().discard)
 }
 
 // abortAbandoned undoes a snapshot whose maker is gone.
-func (s *Snapshots) abortAbandoned(e *entry, r stored, mine bool, where func(*volume.SnapshotRecord) error) (committed bool, err error) {
+func (s *Snapshots) abortAbandoned(e *entry, r rawRecord, mine bool, where func(*volume.SnapshotRecord) error) (committed bool, err error) {
 	rec, err := volume.DecodeSnapshotRecord(e.key, r.data)
 	if errors.Is(err, volume.ErrDamaged) {
 		rec, err = &volume.SnapshotRecord{Key: e.key}, nil // its maker died while it wrote the last of it
@@ -164,7 +164,7 @@ func (s *Snapshots) abortAbandoned(e *entry, r stored, mine bool, where func(*vo
 	}
 	mine = mine && rec.Maker == s.opt.Maker && rec.Run == s.opt.Run
 	if r.state == Making && !mine {
-		over, err := s.abandoned(rec.Maker, rec.Run, r.mtime)
+		over, err := s.isAbandoned(rec.Maker, rec.Run, r.mtime)
 		if err != nil {
 			return false, err
 		}
@@ -182,7 +182,7 @@ func (s *Snapshots) abort(e *entry, r *volume.SnapshotRecord) (committed bool, e
 		return false, err
 	}
 	if !done {
-		return !e.gone(), nil
+		return !e.isGone(), nil
 	}
 	return false, s.rollback(e, r)
 }
@@ -198,7 +198,7 @@ func (s *Snapshots) rollback(e *entry, r *volume.SnapshotRecord) error {
 	if err := ignore(e.dir.Unlink(abortFile), unix.ENOENT, unix.ESTALE); err != nil {
 		return err
 	}
-	if err := e.finish(e.leftovers().discard); err != nil {
+	if err := e.removeEntry(e.leftovers().discard); err != nil {
 		return err
 	}
 	if r.Nonce == "" {
@@ -206,7 +206,7 @@ func (s *Snapshots) rollback(e *entry, r *volume.SnapshotRecord) error {
 	}
 	target := volume.Object{Kind: volume.OfSnapshot, Key: e.key}
 	s.jobs.remove(jobName(target, r.Nonce))
-	return s.volumes.dropHold(r.Volume, holdName(target, r.Nonce))
+	return s.volumes.removeHold(r.Volume, copyHoldName(target, r.Nonce))
 }
 
 // BeginCopy begins to copy a volume, which is on the same share.
@@ -215,7 +215,7 @@ func (p *PendingSnapshot) BeginCopy(ctx context.Context, on *Share) (c *CopyJob,
 		Target: volume.Object{Kind: volume.OfSnapshot, Key: p.rec.Key},
 		Source: volume.Source{Object: volume.Object{Kind: volume.OfVolume, Key: p.rec.Volume}, Share: p.s.def.Name},
 	}
-	defer p.s.explain(&err, "begin to copy %s", job.Source.String())
+	defer p.s.wrapError(&err, "begin to copy %s", job.Source.String())
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -223,21 +223,21 @@ func (p *PendingSnapshot) BeginCopy(ctx context.Context, on *Share) (c *CopyJob,
 	if err := p.s.jobs.add(p.e, p.job); err != nil {
 		return nil, err
 	}
-	p.copy = &copying{from: on, target: p.e, source: beneath.None, into: beneath.None}
-	if err := p.copy.open(job, p.rec.Nonce); err != nil {
+	p.copy = newCopyJob(job, on, p.e)
+	if err := p.copy.openSource(p.rec.Nonce); err != nil {
 		return nil, err
 	}
-	if err := p.copy.stage(p.e.dir, dataName); err != nil {
+	if err := p.copy.makeTargetDir(p.e.dir, dataName); err != nil {
 		return nil, err
 	}
 	p.rec.Capacity = p.copy.volume.Capacity
-	return &CopyJob{p.copy, job}, nil
+	return p.copy, nil
 }
 
 // Commit writes down what the copy was like and makes the snapshot exist. size is in bytes;
 // plain: see volume.SnapshotRecord.
 func (p *PendingSnapshot) Commit(ctx context.Context, created time.Time, size int64, plain bool) (r *volume.SnapshotRecord, err error) {
-	defer p.s.explain(&err, "commit snapshot %s", p.rec.Key)
+	defer p.s.wrapError(&err, "commit snapshot %s", p.rec.Key)
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -246,12 +246,12 @@ func (p *PendingSnapshot) Commit(ctx context.Context, created time.Time, size in
 	if err != nil {
 		return nil, err
 	}
-	if err := p.copy.end(); err != nil {
+	if err := p.copy.releaseHold(); err != nil {
 		return nil, err
 	}
 	// In place: nobody else writes this file, and it is not believed before it is committed.
 	p.s.step("write the snapshot's record")
-	if err := p.e.rewrite(data); err != nil {
+	if err := p.e.rewriteRecord(data); err != nil {
 		return nil, err
 	}
 	if err := p.e.commit(makingFile); err != nil {
@@ -264,10 +264,10 @@ func (p *PendingSnapshot) Commit(ctx context.Context, created time.Time, size in
 
 // Abort takes away what was made of the snapshot.
 func (p *PendingSnapshot) Abort() (err error) {
-	defer p.s.explain(&err, "undo snapshot %s", p.rec.Key)
+	defer p.s.wrapError(&err, "undo snapshot %s", p.rec.Key)
 	defer p.Close()
 	if p.copy != nil {
-		_ = p.copy.end()
+		_ = p.copy.releaseHold()
 	}
 	_, err = p.s.abort(p.e, &p.rec)
 	return err

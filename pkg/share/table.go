@@ -21,7 +21,7 @@ func (t *table) resolve(key string) (*entry, error) {
 // open opens the entry of a key. ENOENT: the server says that there is none.
 func (t *table) open(key string) (*entry, error) {
 	e, err := t.resolve(key)
-	if !missing(err) {
+	if !isMissing(err) {
 		return e, err
 	}
 	// That may be this client's memory.
@@ -33,7 +33,7 @@ func (t *table) open(key string) (*entry, error) {
 
 // ask has the client ask the server for the entry of a key, of which it may remember another one.
 func (t *table) ask(key string) error {
-	return ignore(askFor(t.dir, key), unix.ENOENT)
+	return ignore(refreshPath(t.dir, key), unix.ENOENT)
 }
 
 // current opens the entry that the server has of a key now. What is to be changed, or held, is opened
@@ -49,12 +49,12 @@ func (t *table) current(key string) (*entry, error) {
 // read opens an entry and reads its record. An entry that was removed and made anew between
 // two steps is opened again. One that is not ready may be what this client remembers of one that was
 // deleted, and made anew by another.
-func (t *table) read(key string) (*entry, stored, error) {
+func (t *table) read(key string) (*entry, rawRecord, error) {
 	asked := false
 	for range retries {
 		e, err := t.open(key)
 		if err != nil {
-			return nil, stored{}, err
+			return nil, rawRecord{}, err
 		}
 		r, err := e.read()
 		if err == nil && (asked || r.state == Ready) {
@@ -62,16 +62,16 @@ func (t *table) read(key string) (*entry, stored, error) {
 		}
 		e.close()
 		if err != nil && !is(err, unix.ESTALE) {
-			return nil, stored{}, err
+			return nil, rawRecord{}, err
 		}
 		asked = err == nil
 		// The name may have led to what does not exist any more: with ESTALE it has.
 		if err := t.ask(key); err != nil {
-			return nil, stored{}, err
+			return nil, rawRecord{}, err
 		}
 	}
-	t.doubt()
-	return nil, stored{}, busy("%s %s is made and deleted again and again", t.kind, key)
+	t.requestRemount()
+	return nil, rawRecord{}, busy("%s %s is made and deleted again and again", t.kind, key)
 }
 
 // keys returns the keys of all entries, sorted. What no key can be is no entry.
@@ -108,7 +108,7 @@ func (t *table) fate(key, nonce string) (dead, leaving bool, err error) {
 		return false, false, err
 	}
 	e.close()
-	_, has := identityOf(r.data)
+	_, has := decodeIdentity(r.data)
 	if has != "" && has != nonce {
 		return true, false, nil
 	}

@@ -16,15 +16,15 @@ import (
 func (c *claims) take(e *entry, record string, me owner, directory string) error {
 	parent, name := volume.SplitDirectory(directory)
 	for turn := range retries {
-		if turn > 0 && e.gone() {
+		if turn > 0 && e.isGone() {
 			return busy("the creation of volume %s was undone by another", e.key)
 		}
 		if turn > 0 && parent != "" { // this client may remember directories that were tidied away
-			_ = askFor(c.dir, claimPath(parent))
+			_ = refreshPath(c.dir, claimPath(parent))
 		}
 		at, err := c.openParent(parent)
 		if err != nil {
-			if missing(err) {
+			if isMissing(err) {
 				continue // tidied away meanwhile
 			}
 			return err
@@ -32,7 +32,7 @@ func (c *claims) take(e *entry, record string, me owner, directory string) error
 		t := &taking{claims: c, e: e, record: record, me: me, directory: directory, at: at, name: name}
 		done, err := t.make()
 		at.Close()
-		if done || err != nil && !missing(err) {
+		if done || err != nil && !isMissing(err) {
 			return err
 		}
 	}
@@ -55,16 +55,16 @@ type taking struct {
 func (c *claims) prepare(e *entry, record string, me owner) error {
 	c.step("prepare the claim")
 	if err := ignore(e.dir.Mkdir(claimName, 0o700), unix.EEXIST); err != nil {
-		return e.undone(err)
+		return e.explainUndone(err)
 	}
 	x, err := e.dir.Resolve(claimName)
 	if err != nil {
-		return e.undone(err)
+		return e.explainUndone(err)
 	}
 	defer x.Close()
 	c.step("claim the directory")
 	err = e.marking().at(record, func(in beneath.Dir, name string) error {
-		return c.link(in, name, x, takenName, me.key+"."+me.nonce)
+		return c.linkOrCreate(in, name, x, takenName, me.key+"."+me.nonce)
 	})
 	return ignore(err, unix.EEXIST)
 }
@@ -74,10 +74,10 @@ func (c *claims) prepare(e *entry, record string, me owner) error {
 func (t *taking) make() (done bool, err error) {
 	t.step("rename the claim into place")
 	err = t.e.dir.Rename(claimName, t.at, t.name)
-	if taken(err) {
+	if isNameTaken(err) {
 		return t.contend()
 	}
-	if missing(err) {
+	if isMissing(err) {
 		return t.missed(err)
 	}
 	return err == nil, err
@@ -86,14 +86,14 @@ func (t *taking) make() (done bool, err error) {
 // missed decides about a rename that did not find the claim, or where to put it: it may have been
 // carried out before, and the answer got lost.
 func (t *taking) missed(err error) (done bool, _ error) {
-	if t.e.gone() {
-		return false, t.e.undone(err)
+	if t.e.isGone() {
+		return false, t.e.explainUndone(err)
 	}
 	prepared, e := t.e.has(claimName)
 	if e != nil || prepared {
 		return false, e
 	}
-	has, e := t.of(t.directory)
+	has, e := t.ownerOf(t.directory)
 	if e != nil || has == t.me {
 		return has == t.me, e
 	}
@@ -106,9 +106,9 @@ func (t *taking) contend() (done bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	found := &claim{at: t.at, x: x, name: t.name}
+	found := &claim{parent: t.at, dir: x, name: t.name}
 	defer x.Close()
-	found.has, err = t.owner(x)
+	found.owner, err = t.readOwner(x)
 	switch {
 	case is(err, unix.EISDIR):
 		if t.parents.free(t.directory) {
@@ -117,17 +117,17 @@ func (t *taking) contend() (done bool, err error) {
 		return false, volume.Errorf(volume.ErrPrecondition, "the directory %q cannot be a volume: there are volumes inside it; choose another subDir", t.directory)
 	case errors.Is(err, errBarred):
 		return false, level{t.parents, t.at, x, t.directory}.unbar()
-	case missing(err): // of one who has ended
-		dropOwners(x)
+	case isMissing(err): // of one who has ended
+		removeOwnerFiles(x)
 		return false, level{t.parents, t.at, x, t.directory}.removeUnclaimed()
 	case err != nil:
 		return false, err
-	case found.has == t.me:
+	case found.owner == t.me:
 		return true, nil
 	}
-	released, err := t.releaseDead(found)
+	released, err := t.releaseIfDead(found)
 	if released || err != nil {
 		return false, err
 	}
-	return false, volume.Errorf(volume.ErrPrecondition, "the directory %q is that of volume %s: two volumes cannot share a directory; choose a subDir that differs for each PVC", t.directory, found.has.key)
+	return false, volume.Errorf(volume.ErrPrecondition, "the directory %q is that of volume %s: two volumes cannot share a directory; choose a subDir that differs for each PVC", t.directory, found.owner.key)
 }

@@ -28,7 +28,7 @@ func (s *Share) Tidy(ctx context.Context, idle time.Duration) error {
 
 // formatStands looks whether a later Mooring has changed the format since the share was opened.
 func (s *Share) formatStands(ctx context.Context) (err error) {
-	defer s.explain(&err, "read the format")
+	defer s.wrapError(&err, "read the format")
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -41,14 +41,14 @@ func (s *Share) formatStands(ctx context.Context) (err error) {
 		return err
 	}
 	if format.ID != s.Identity.ID() {
-		s.Identity.becomes(format.ID)
+		s.Identity.setID(format.ID)
 	}
 	return nil
 }
 
 func (p *parents) tidy(ctx context.Context, idle time.Duration) (err error) {
 	parent := ""
-	defer func() { p.explain(&err, "remove the empty directory %q", parent) }()
+	defer func() { p.wrapError(&err, "remove the empty directory %q", parent) }()
 	due, err := p.idle(ctx, idle)
 	if err != nil {
 		return err
@@ -239,7 +239,7 @@ func (p *parents) removeEmpty(directory string) {
 
 // tidyBarred removes the bar that a process has left which died while it tidied.
 func (l level) tidyBarred() error {
-	_, err := l.claims.owner(l.x)
+	_, err := l.claims.readOwner(l.x)
 	if err == nil {
 		return l.forgetNote(l.parent, nil) // it is a volume's
 	}
@@ -344,7 +344,7 @@ func (p *parents) forgetNote(parent string, err error) error {
 	if err != nil {
 		return err
 	}
-	return cmpErr(p.unnote(directoryNote, parent), p.unnote(claimsNote, parent))
+	return firstError(p.unnote(directoryNote, parent), p.unnote(claimsNote, parent))
 }
 
 func (p *parents) unnote(kind, parent string) error {

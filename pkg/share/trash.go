@@ -62,7 +62,7 @@ func (t TrashEntry) HasRecord() bool {
 
 // List lists the trash, the oldest first.
 func (t *Trash) List(ctx context.Context) (entries []TrashEntry, err error) {
-	defer t.explain(&err, "list the trash")
+	defer t.wrapError(&err, "list the trash")
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -129,10 +129,10 @@ func (t *Trash) moveIn(e *entry, name, id string) (moved bool, err error) {
 	if err == nil {
 		return true, nil
 	}
-	if taken(err) { // a second one, which somebody has made in the place of the first
-		return false, e.leftovers().stray(name)
+	if isNameTaken(err) { // a second one, which somebody has made in the place of the first
+		return false, e.leftovers().moveToTrashAsStray(name)
 	}
-	if missing(err) && e.gone() {
+	if isMissing(err) && e.isGone() {
 		return false, busy("%s %s was deleted by another", e.kind, e.key)
 	}
 	return false, ignore(err, unix.ENOENT)
@@ -158,7 +158,7 @@ func (t *Trash) moveRecord(e *entry, from, id string, deleted time.Time, keep ti
 // Record reads the record of an entry, a volume's or a snapshot's, of which only one is
 // returned. Both are nil where there is none.
 func (t *Trash) Record(e TrashEntry) (v *volume.Record, s *volume.SnapshotRecord, err error) {
-	defer t.explain(&err, "read the record of %s in the trash", e.Name)
+	defer t.wrapError(&err, "read the record of %s in the trash", e.Name)
 	return t.record(e)
 }
 
@@ -187,7 +187,7 @@ func inTrash(e TrashEntry, err error) error {
 func (t *Trash) readRecord(e TrashEntry) ([]byte, error) {
 	if !e.Due.IsZero() {
 		data, _, err := t.dir.Read(volume.TrashRecordName(e.Name, e.Deleted, e.Due), maxRecord)
-		if err == nil || !missing(err) && !is(err, unix.EISDIR) {
+		if err == nil || !isMissing(err) && !is(err, unix.EISDIR) {
 			return data, err
 		}
 	}
@@ -197,7 +197,7 @@ func (t *Trash) readRecord(e TrashEntry) ([]byte, error) {
 	}
 	for _, name := range names {
 		data, _, err := t.dir.Read(name, maxRecord)
-		if err == nil || !missing(err) && !is(err, unix.EISDIR) {
+		if err == nil || !isMissing(err) && !is(err, unix.EISDIR) {
 			return data, err
 		}
 	}
@@ -271,18 +271,18 @@ func (t *Trash) nothingLeft(name string) error {
 func (t *Trash) takeOut(id string, e *entry) error {
 	stage, err := e.dir.Resolve(stageName)
 	if err != nil {
-		return e.undone(err)
+		return e.explainUndone(err)
 	}
 	defer stage.Close()
 	t.step("take the tree out of the trash")
 	err = t.dir.Rename(id, stage, treeName)
-	if missing(err) && missing(stage.Refresh()) {
-		return e.undone(err)
+	if isMissing(err) && isMissing(stage.Refresh()) {
+		return e.explainUndone(err)
 	}
-	if !missing(err) {
+	if !isMissing(err) {
 		return err
 	}
-	if e.gone() {
+	if e.isGone() {
 		return busy("bringing volume %s back was undone by another", e.key)
 	}
 	return t.nothingLeft(id)

@@ -33,15 +33,15 @@ func (h holds) lock() (*updateLock, error) {
 			return nil, err
 		}
 		if err := h.ask(); err != nil { // that there are holds may be this client's memory
-			return nil, h.unheld(err)
+			return nil, h.explainDeleting(err)
 		}
 	}
-	return nil, busy("the record of %s %s is just being changed", h.of.kind, h.of.key)
+	return nil, busy("the record of %s %s is just being changed", h.entry.kind, h.entry.key)
 }
 
 // lockIn takes the lock in an open directory of holds; nil where that has just gone.
 func (h holds) lockIn(holds beneath.Dir) (*updateLock, error) {
-	h.of.step("lock the record")
+	h.entry.step("lock the record")
 	err := holds.Mkdir(changeName, 0o700)
 	if is(err, unix.EEXIST) {
 		return nil, h.breakLock(holds)
@@ -53,8 +53,8 @@ func (h holds) lockIn(holds beneath.Dir) (*updateLock, error) {
 	if err != nil {
 		return nil, ignore(err, unix.ENOENT, unix.ESTALE)
 	}
-	u := &updateLock{h.of, holds, d}
-	if err := h.unsealed(holds, u.drop); err != nil {
+	u := &updateLock{h.entry, holds, d}
+	if err := h.checkUnsealed(holds, u.drop); err != nil {
 		d.Close()
 		return nil, err
 	}
@@ -72,14 +72,14 @@ func (h holds) breakLock(holds beneath.Dir) error {
 	if err != nil {
 		return ignore(err, unix.ESTALE)
 	}
-	age, err := h.of.age(st.Mtim)
+	age, err := h.entry.age(st.Mtim)
 	if err != nil {
 		return err
 	}
-	if age <= h.of.opt.Lease {
-		return busy("the record of %s %s is just being changed", h.of.kind, h.of.key)
+	if age <= h.entry.opt.Lease {
+		return busy("the record of %s %s is just being changed", h.entry.kind, h.entry.key)
 	}
-	h.of.step("break the lock of the record")
+	h.entry.step("break the lock of the record")
 	if err := ignore(d.Unlink(recordFile), unix.ENOENT); err != nil {
 		return err
 	}
@@ -89,7 +89,7 @@ func (h holds) breakLock(holds beneath.Dir) error {
 // changeable reads the record of an entry that may be changed.
 func (e *entry) changeable() (*volume.Record, error) {
 	data, _, err := e.dir.Read(recordFile, maxRecord)
-	if missing(err) {
+	if isMissing(err) {
 		return nil, volume.Errorf(volume.ErrNotFound, "volume %s does not exist, or not yet", e.key)
 	}
 	if err != nil {
@@ -121,7 +121,7 @@ func (u *updateLock) update(change func(*volume.Record) error) (*volume.Record, 
 		return nil, err
 	}
 	e.step("write the changed record aside")
-	if err := create(u.d, recordFile, data); err != nil {
+	if err := createFile(u.d, recordFile, data); err != nil {
 		return nil, u.lost(err)
 	}
 	e.step("rename the changed record into place")
@@ -132,7 +132,7 @@ func (u *updateLock) update(change func(*volume.Record) error) (*volume.Record, 
 }
 
 func (u *updateLock) lost(err error) error {
-	if missing(err) {
+	if isMissing(err) {
 		return busy("changing the record of volume %s took too long, and another process has the lock", u.e.key)
 	}
 	return err

@@ -37,7 +37,7 @@ func (r *StoredRecord) Age() time.Duration { return time.Since(time.Unix(r.mtime
 // Lookup reads the record of a volume. It is ErrNotFound where there is none, and ErrDamaged
 // where it cannot be believed. A volume that is being created, or deleted, has a record too.
 func (v *Volumes) Lookup(ctx context.Context, key string) (r *StoredRecord, err error) {
-	defer v.explain(&err, "read the record of volume %s", key)
+	defer v.wrapError(&err, "read the record of volume %s", key)
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -52,7 +52,7 @@ func (v *Volumes) Lookup(ctx context.Context, key string) (r *StoredRecord, err 
 // lookup opens the entry of a volume and reads its record. The caller closes the entry.
 func (v *Volumes) lookup(key string) (*entry, *StoredRecord, error) {
 	e, s, err := v.read(key)
-	if is(err, unix.ENOENT) || is(err, unix.ESTALE) && !v.gone() {
+	if is(err, unix.ENOENT) || is(err, unix.ESTALE) && !v.isStale() {
 		return nil, nil, v.notFound(key)
 	}
 	if err != nil {
@@ -76,7 +76,7 @@ func (v *Volumes) notFound(key string) error {
 
 // Keys returns the keys of all volumes, and of those that are being created or deleted, sorted.
 func (v *Volumes) Keys(ctx context.Context) (keys []string, err error) {
-	defer v.explain(&err, "list the volumes")
+	defer v.wrapError(&err, "list the volumes")
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -86,8 +86,8 @@ func (v *Volumes) Keys(ctx context.Context) (keys []string, err error) {
 // Update changes the record of a volume. change gets it as it is by then, under a lock that
 // keeps other changes away. It returns the record as it is now.
 func (v *Volumes) Update(ctx context.Context, key string, change func(*volume.Record) error) (r *volume.Record, err error) {
-	defer v.explain(&err, "change the record of volume %s", key)
-	if err := v.present(ctx); err != nil {
+	defer v.wrapError(&err, "change the record of volume %s", key)
+	if err := v.checkUsable(ctx); err != nil {
 		return nil, err
 	}
 	e, err := v.current(key)
@@ -114,8 +114,8 @@ func (v *Volumes) Update(ctx context.Context, key string, change func(*volume.Re
 // if its maker is gone: else it is ErrBusy. A retry of an interrupted deletion finishes it. It
 // returns the entry in the trash; nil where there is none.
 func (v *Volumes) Delete(ctx context.Context, key string) (t *TrashEntry, err error) {
-	defer v.explain(&err, "delete volume %s", key)
-	if err := v.present(ctx); err != nil {
+	defer v.wrapError(&err, "delete volume %s", key)
+	if err := v.checkUsable(ctx); err != nil {
 		return nil, err
 	}
 	var which string
@@ -139,14 +139,14 @@ func (v *Volumes) delete(ctx context.Context, key string, which *string) (t *Tra
 		return nil, false, err
 	}
 	defer e.close()
-	_, nonce := identityOf(s.data)
+	_, nonce := decodeIdentity(s.data)
 	if *which != "" && nonce != "" && nonce != *which {
 		return nil, false, nil
 	}
 	*which = cmp.Or(*which, nonce)
 	switch s.state {
 	case Empty:
-		return nil, false, e.vacate(nil)
+		return nil, false, e.removeRecordlessEntry(nil)
 	case Making, Aborting:
 		again, err := v.abortAbandoned(e, s, false)
 		return nil, again, err
@@ -191,7 +191,7 @@ func (v *Volumes) markDeleted(e *entry) error {
 
 // abortAbandoned undoes a creation whose maker is gone, or has given it up (mine), and helps with
 // one that is being undone. again is true where it was committed in the meantime.
-func (v *Volumes) abortAbandoned(e *entry, s stored, mine bool) (again bool, err error) {
+func (v *Volumes) abortAbandoned(e *entry, s rawRecord, mine bool) (again bool, err error) {
 	r, err := volume.DecodeRecord(e.key, s.data)
 	if err == nil {
 		err = r.CheckRequires()
@@ -200,7 +200,7 @@ func (v *Volumes) abortAbandoned(e *entry, s stored, mine bool) (again bool, err
 		return false, err
 	}
 	if s.state == Making && !mine {
-		over, err := v.abandoned(r.Maker, r.Run, s.mtime)
+		over, err := v.isAbandoned(r.Maker, r.Run, s.mtime)
 		if err != nil {
 			return false, err
 		}

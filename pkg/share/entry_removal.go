@@ -11,42 +11,42 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ending is the removal of an entry. rescue is told of each directory in it; nil: stray. other is
+// entryRemoval is the removal of an entry. rescue is told of each directory in it; nil: stray. other is
 // asked about each name that is not known, before anything is changed.
-type ending struct {
-	e             *entry
-	rescue, other func(name string) error
+type entryRemoval struct {
+	e                    *entry
+	rescue, checkUnknown func(name string) error
 }
 
-// finish removes an entry whose record is in the trash, or is not needed any more: what a late
+// removeEntry removes an entry whose record is in the trash, or is not needed any more: what a late
 // process may have left in it, and then the entry itself. It returns nil when the entry is
 // dead, which the server has said. rescue is told of each directory in it; nil: stray.
-func (e *entry) finish(rescue func(name string) error) error {
-	return ending{e, rescue, func(string) error { return nil }}.run()
+func (e *entry) removeEntry(rescue func(name string) error) error {
+	return entryRemoval{e, rescue, func(string) error { return nil }}.run()
 }
 
-// vacate removes an entry that was found without a record. Of a name that this program does not
+// removeRecordlessEntry removes an entry that was found without a record. Of a name that this program does not
 // know it cannot say that it is none: a later Mooring may have a state more. So that stays.
-func (e *entry) vacate(rescue func(name string) error) error {
-	return ending{e, rescue, func(name string) error {
+func (e *entry) removeRecordlessEntry(rescue func(name string) error) error {
+	return entryRemoval{e, rescue, func(name string) error {
 		return volume.Errorf(volume.ErrPrecondition, "the entry of %s %s has %q, which this Mooring does not know: upgrade Mooring, or let mooringctl check tell what it is", e.kind, e.key, name)
 	}}.run()
 }
 
-// entryName reports whether a name in an entry is one that this program, or an NFS client, gives.
-func entryName(name string) bool {
+// isKnownEntryName reports whether a name in an entry is one that this program, or an NFS client, gives.
+func isKnownEntryName(name string) bool {
 	_, record := recordFiles[name]
 	return record || slices.Contains(entryDirs, name) || strings.HasPrefix(name, ".nfs")
 }
 
-func (n ending) run() error {
+func (n entryRemoval) run() error {
 	if n.rescue == nil {
-		n.rescue = n.e.leftovers().stray
+		n.rescue = n.e.leftovers().moveToTrashAsStray
 	}
 	for range retries {
 		n.e.step("remove the entry")
 		err := n.e.table.dir.Rmdir(n.e.key)
-		if err == nil || n.e.gone() {
+		if err == nil || n.e.isGone() {
 			return nil
 		}
 		if is(err, unix.ENOENT) { // that was this client's memory
@@ -63,7 +63,7 @@ func (n ending) run() error {
 
 // clear takes out of an entry what late processes have left in it. An entry that has a record is
 // another's business, and is left alone.
-func (n ending) clear() error {
+func (n entryRemoval) clear() error {
 	var dirs, files, strange []string
 	if err := n.e.undelegate(n.e.dir); err != nil { // another may be at work on this machine, too
 		return ignore(err, unix.ENOENT, unix.ESTALE)
@@ -74,7 +74,7 @@ func (n ending) clear() error {
 		} else {
 			files = append(files, name)
 		}
-		if !entryName(name) {
+		if !isKnownEntryName(name) {
 			strange = append(strange, name)
 		}
 		return nil
@@ -89,7 +89,7 @@ func (n ending) clear() error {
 		}
 	}
 	for _, name := range strange {
-		if err := n.other(name); err != nil {
+		if err := n.checkUnknown(name); err != nil {
 			return err
 		}
 	}
@@ -116,12 +116,12 @@ func (e *entry) leftovers() leftovers { return leftovers{e} }
 func (l leftovers) clearDir(name string, rescue func(name string) error) error {
 	switch name {
 	case claimName:
-		l.dropClaim()
+		l.removeUnplacedClaim()
 		return nil
 	case emptyName:
 		return ignore(l.e.dir.Rmdir(name), unix.ENOENT, unix.ESTALE)
 	case deletionName: // the holds of those who came too late
-		return l.unseal()
+		return l.removeHolds()
 	case copyName: // of what was in the stage
 		return l.discard(name)
 	}
@@ -129,14 +129,14 @@ func (l leftovers) clearDir(name string, rescue func(name string) error) error {
 	if err != nil || !there {
 		return ignore(err, unix.ESTALE)
 	}
-	if !entryName(name) {
-		return l.stray(name)
+	if !isKnownEntryName(name) {
+		return l.moveToTrashAsStray(name)
 	}
 	return rescue(name) // an empty tree too: it may be a volume's
 }
 
-// unseal gets rid of the directory of holds, which ends. A record in it is another's business.
-func (l leftovers) unseal() error {
+// removeHolds gets rid of the directory of holds, which ends. A record in it is another's business.
+func (l leftovers) removeHolds() error {
 	d, err := beneath.Current(l.e.dir, deletionName)
 	if err != nil {
 		return ignore(err, unix.ENOENT, unix.ENOTDIR, unix.ESTALE)
@@ -155,20 +155,20 @@ func (l leftovers) unseal() error {
 	return l.discard(deletionName)
 }
 
-// stray moves a directory, of which nobody can say whose it is, to the trash, where it stays until
+// moveToTrashAsStray moves a directory, of which nobody can say whose it is, to the trash, where it stays until
 // somebody decides: it has no record, by which it would be due.
-func (l leftovers) stray(name string) error {
+func (l leftovers) moveToTrashAsStray(name string) error {
 	return l.toTrash(name, volume.TrashID(volume.TrashVolume, l.e.key, volume.NewNonce()))
 }
 
-// strayTree gets rid of a directory that was taken from its place, and was never used: it is
+// removeTree gets rid of a directory that was taken from its place, and was never used: it is
 // empty, unless somebody has put something into it, or something else in its place.
-func (l leftovers) strayTree(name string) error {
+func (l leftovers) removeTree(name string) error {
 	err := beneath.RmdirCurrent(l.e.dir, name)
 	if !is(err, unix.ENOTEMPTY, unix.EEXIST, unix.ENOTDIR, unix.ELOOP) {
 		return ignore(err, unix.ENOENT)
 	}
-	return l.stray(name)
+	return l.moveToTrashAsStray(name)
 }
 
 // discard moves a directory of the entry to the trash, from where it is purged at once.
@@ -194,12 +194,12 @@ func (l leftovers) toTrash(name, id string) error {
 	return ignore(l.e.dir.Rename(name, trash, id), unix.ENOENT, unix.ESTALE)
 }
 
-// dropClaim removes a claim that did not come into its place.
+// removeUnplacedClaim removes a claim that did not come into its place.
 //
 // It is renamed first: the claim's maker may just be about to put it in its place, and then it is not to
 // be touched.
-func (l leftovers) dropClaim() {
-	aside := l.e.aside()
+func (l leftovers) removeUnplacedClaim() {
+	aside := l.e.stagingName()
 	l.e.step("remove a claim that was refused")
 	if l.e.dir.Rename(claimName, l.e.staging, aside) == nil {
 		_ = removeAside(l.e.disk, aside)
