@@ -265,9 +265,9 @@ func newNode(ctx context.Context, background *sync.WaitGroup, o options, source 
 	}
 	asker, children := probe.NewWorker(), &publish.ChildRunner{}
 	m.Children("ask", asker)
-	m.Asks(asker.Held)
+	m.Asks(asker.QueueStats)
 	m.Children("show", &children.Runner)
-	node, err := publish.New(source.Current, mounter, probe.NewMounts(servers, asker.Ask), dir, children.Do)
+	node, err := publish.New(source.Current, mounter, probe.NewMounts(servers, asker.Query), dir, children.Do)
 	if err != nil {
 		return nil, err
 	}

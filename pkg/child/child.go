@@ -25,10 +25,10 @@ import (
 )
 
 const (
-	// killPatience is how long a killed child may take to be gone before it is left to itself.
-	killPatience = 2 * time.Second
-	// perServer bounds the children of one server, those that are left to themselves included.
-	perServer = 8
+	// killTimeout is how long a killed child may take to be gone before it is left to itself.
+	killTimeout = 2 * time.Second
+	// maxPerServer bounds the children of one server, those that are left to themselves included.
+	maxPerServer = 8
 )
 
 // ErrStuck is why a child was not started: there are as many as there may be for its server,
@@ -38,7 +38,7 @@ var ErrStuck = errors.New("its earlier children are stuck in the kernel")
 // Runner are child processes. The zero value is ready for use.
 type Runner struct {
 	alive     atomic.Int64
-	began     atomic.Int64
+	started   atomic.Int64
 	abandoned atomic.Int64
 
 	mu      sync.Mutex
@@ -64,8 +64,8 @@ type Command struct {
 	Files []*os.File
 	// Hostname, if set, is the host name that the program sees, in a UTS namespace of its own.
 	Hostname string
-	// Mounts, if set, is the mount namespace of the caller's thread, where that is not this process's.
-	Mounts *os.File
+	// MountNamespace, if set, is the mount namespace of the caller's thread, where that is not this process's.
+	MountNamespace *os.File
 	// Unprivileged takes all capabilities from the program, and what could give it some.
 	Unprivileged bool
 	// SameProcessGroup leaves the program in this process's group, so that what kills this kills it too.
@@ -76,25 +76,25 @@ type Command struct {
 func (c *Runner) Alive() int { return int(c.alive.Load()) }
 
 // Started returns how many have been started so far.
-func (c *Runner) Started() int { return int(c.began.Load()) }
+func (c *Runner) Started() int { return int(c.started.Load()) }
 
 // Abandoned returns how many outlived their SIGKILL and are still there.
 func (c *Runner) Abandoned() int { return int(c.abandoned.Load()) }
 
-// enter waits for a slot among the children of a server. It is ErrStuck where there is no hope of one.
-func (c *Runner) enter(ctx context.Context, name string) (*server, error) {
+// acquire waits for a slot among the children of a server. It is ErrStuck where there is no hope of one.
+func (c *Runner) acquire(ctx context.Context, name string) (*server, error) {
 	c.mu.Lock()
 	s := c.servers[name]
 	if s == nil {
 		if c.servers == nil {
 			c.servers = map[string]*server{}
 		}
-		s = &server{slots: make(chan struct{}, perServer)}
+		s = &server{slots: make(chan struct{}, maxPerServer)}
 		c.servers[name] = s
 	}
-	if s.stuck == perServer {
+	if s.stuck == maxPerServer {
 		c.mu.Unlock()
-		return nil, fmt.Errorf("%w: %d of them, for %s", ErrStuck, perServer, name)
+		return nil, fmt.Errorf("%w: %d of them, for %s", ErrStuck, maxPerServer, name)
 	}
 	s.users++
 	c.mu.Unlock()
@@ -102,13 +102,13 @@ func (c *Runner) enter(ctx context.Context, name string) (*server, error) {
 	case s.slots <- struct{}{}:
 		return s, nil
 	case <-ctx.Done():
-		c.leave(name, s)
+		c.release(name, s)
 		return nil, ctx.Err()
 	}
 }
 
-// leave ends the use of a server's entry, which goes with its last user.
-func (c *Runner) leave(name string, s *server) {
+// release ends the use of a server's entry, which goes with its last user.
+func (c *Runner) release(name string, s *server) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if s.users--; s.users == 0 {
@@ -116,16 +116,16 @@ func (c *Runner) leave(name string, s *server) {
 	}
 }
 
-// left counts a child that does not go (1), or that went at last (-1).
-func (c *Runner) left(s *server, n int) {
+// addStuck counts a child that does not go (1), or that went at last (-1).
+func (c *Runner) addStuck(s *server, n int) {
 	c.abandoned.Add(int64(n))
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s.stuck += n
 }
 
-// prepare returns what os/exec is to run.
-func (command Command) prepare(out, errs io.Writer) *exec.Cmd {
+// newCmd returns what os/exec is to run.
+func (command Command) newCmd(out, errs io.Writer) *exec.Cmd {
 	cmd := exec.Command(command.Name, command.Args...)
 	cmd.Env = append(os.Environ(), "LC_ALL=C") // what programs say is read
 	cmd.Stdout, cmd.Stderr = out, errs
@@ -142,7 +142,7 @@ func (command Command) prepare(out, errs io.Writer) *exec.Cmd {
 // and ends here.
 func (command Command) start(cmd *exec.Cmd) error {
 	if command.Hostname == "" && !command.Unprivileged {
-		return launch(cmd)
+		return startChild(cmd)
 	}
 	done := make(chan error, 1)
 	go func() {
@@ -155,19 +155,19 @@ func (command Command) start(cmd *exec.Cmd) error {
 			return
 		}
 		// Never unlocked: the thread ends with the goroutine.
-		err := command.change()
+		err := command.setUpThread()
 		if err == nil {
-			err = launch(cmd)
+			err = startChild(cmd)
 		}
 		done <- err
 	}()
 	return <-done
 }
 
-// change makes this thread what the program is to be.
-func (command Command) change() error {
-	if command.Mounts != nil {
-		if err := EnterMounts(command.Mounts); err != nil {
+// setUpThread makes this thread what the program is to be.
+func (command Command) setUpThread() error {
+	if command.MountNamespace != nil {
+		if err := EnterMountNamespace(command.MountNamespace); err != nil {
 			return err
 		}
 	}
@@ -205,25 +205,25 @@ func (c *Runner) Run(ctx context.Context, command Command) (stdout, stderr strin
 	if err := ctx.Err(); err != nil {
 		return "", "", err
 	}
-	s, err := c.enter(ctx, command.Server)
+	s, err := c.acquire(ctx, command.Server)
 	if err != nil {
 		return "", "", err
 	}
-	gone := func() { <-s.slots; c.leave(command.Server, s) }
+	gone := func() { <-s.slots; c.release(command.Server, s) }
 	var out, errs bytes.Buffer
-	cmd := command.prepare(&out, &errs)
+	cmd := command.newCmd(&out, &errs)
 	if err := command.start(cmd); err != nil {
 		gone()
 		return "", "", fmt.Errorf("start %s: %w", command.Name, err)
 	}
-	c.began.Add(1)
+	c.started.Add(1)
 	c.alive.Add(1)
 	done := make(chan error, 1)
 	var killed atomic.Bool
 	go func() {
-		err := land(cmd)
+		err := waitForChild(cmd)
 		if killed.Load() && !command.SameProcessGroup {
-			groupEnds(cmd.Process.Pid)
+			waitForGroup(cmd.Process.Pid)
 		}
 		if errors.Is(err, exec.ErrWaitDelay) && cmd.ProcessState.Success() {
 			err = nil // it is done; what it has started, rpc.statd say, keeps the pipe
@@ -245,15 +245,15 @@ func (c *Runner) Run(ctx context.Context, command Command) (stdout, stderr strin
 	_ = syscall.Kill(victim, syscall.SIGKILL)
 	select {
 	case <-done:
-	case <-time.After(killPatience):
-		c.left(s, 1)
-		go func() { <-done; c.left(s, -1) }()
+	case <-time.After(killTimeout):
+		c.addStuck(s, 1)
+		go func() { <-done; c.addStuck(s, -1) }()
 	}
 	return "", "", ctx.Err()
 }
 
-// EnterMounts has this thread be in another mount namespace, with its root as working directory.
-func EnterMounts(namespace *os.File) error {
+// EnterMountNamespace has this thread be in another mount namespace, with its root as working directory.
+func EnterMountNamespace(namespace *os.File) error {
 	// Threads share their working directory, and none that does changes its namespace (setns(2)).
 	err := unix.Unshare(unix.CLONE_FS)
 	if err == nil {
@@ -291,8 +291,8 @@ func (c *Runner) Do(ctx context.Context, command Command, call, answer any) erro
 	return json.Unmarshal(m.Answer, answer)
 }
 
-// groupEnds waits until those of a process group that was killed are gone who are our children.
-func groupEnds(group int) {
+// waitForGroup waits until those of a process group that was killed are gone who are our children.
+func waitForGroup(group int) {
 	for pause := time.Millisecond; ; {
 		switch pid, err := unix.Wait4(-group, nil, unix.WNOHANG, nil); {
 		case errors.Is(err, unix.ECHILD):

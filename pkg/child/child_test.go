@@ -112,12 +112,12 @@ func TestBound(t *testing.T) {
 	var c Runner
 	ctx, cancel := context.WithCancel(context.Background())
 	var all sync.WaitGroup
-	for range perServer {
+	for range maxPerServer {
 		all.Go(func() {
 			_, _, _ = c.Run(ctx, Command{Name: "sleep", Args: []string{"60"}, Server: "dead"})
 		})
 	}
-	for c.Alive() < perServer {
+	for c.Alive() < maxPerServer {
 		time.Sleep(time.Millisecond)
 	}
 	if _, _, err := c.Run(context.Background(), Command{Name: "true", Server: "healthy"}); err != nil {
@@ -128,7 +128,7 @@ func TestBound(t *testing.T) {
 	if _, _, err := c.Run(short, Command{Name: "true", Server: "dead"}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("one child too many: %v", err)
 	}
-	if c.Started() != perServer+1 {
+	if c.Started() != maxPerServer+1 {
 		t.Errorf("%d were started", c.Started())
 	}
 	cancel()
@@ -144,17 +144,17 @@ func TestBound(t *testing.T) {
 // TestStuck refuses a child at once where all there may be are stuck for good.
 func TestStuck(t *testing.T) {
 	var c Runner
-	for range perServer {
-		s, err := c.enter(context.Background(), "dead")
+	for range maxPerServer {
+		s, err := c.acquire(context.Background(), "dead")
 		if err != nil {
 			t.Fatal(err)
 		}
-		c.left(s, 1)
+		c.addStuck(s, 1)
 	}
 	if _, _, err := c.Run(context.Background(), Command{Name: "true", Server: "dead"}); !errors.Is(err, ErrStuck) {
 		t.Errorf("the error is %v", err)
 	}
-	if c.Abandoned() != perServer || c.Started() != 0 {
+	if c.Abandoned() != maxPerServer || c.Started() != 0 {
 		t.Errorf("%d are abandoned, %d were started", c.Abandoned(), c.Started())
 	}
 }

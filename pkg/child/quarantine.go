@@ -9,25 +9,25 @@ import (
 	"slices"
 )
 
-// late has a look at a call that has not come back for a while, and again. The worker is asked
+// checkOverdue has a look at a call that has not come back for a while, and again. The worker is asked
 // whether it has begun it, and is replaced if it does not say so; and then, whether it runs. A
 // call that began when nobody waited for it any more is given up.
-func (w *Workers) late(v *worker, t *task) {
+func (w *Workers) checkOverdue(v *worker, t *task) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch {
 	case v.calls[t.id] != t || t.stuck:
 	case !t.begun && t.asked:
-		w.hung(v)
+		w.retireHung(v)
 	case !t.begun:
 		t.asked = true
-		patience := w.stall
-		if v.heard.IsZero() {
-			patience = w.firstStall
+		patience := w.beginTimeout
+		if v.lastHeard.IsZero() {
+			patience = w.firstBeginTimeout
 		}
 		t.timer.Reset(patience)
 		_ = v.send(request{ID: t.id})
-	case t.left:
+	case t.abandoned:
 		w.quarantine(v, t)
 	default:
 		v.ping()
@@ -45,13 +45,13 @@ func (w *Workers) giveUp(ctx context.Context, t *task) (json.RawMessage, error) 
 	default:
 	}
 	v := t.worker
-	t.left = true
+	t.abandoned = true
 	switch {
 	case v == nil:
 		w.queue = slices.DeleteFunc(w.queue, func(other *task) bool { return other == t })
-	case v.hangs():
+	case v.isHung():
 		delete(v.calls, t.id) // it says nothing about the superblock
-		w.hung(v)
+		w.retireHung(v)
 		return nil, ErrHung
 	case t.begun:
 		w.quarantine(v, t)
@@ -73,11 +73,11 @@ func (w *Workers) quarantine(v *worker, t *task) {
 		return same
 	})
 	w.retire(v)
-	_ = w.start() // so that the next call need not wait for it
+	_ = w.ensureWorker() // so that the next call need not wait for it
 }
 
-// hung retires a worker that does not run. What it has not begun another one does.
-func (w *Workers) hung(v *worker) {
+// retireHung retires a worker that does not run. What it has not begun another one does.
+func (w *Workers) retireHung(v *worker) {
 	w.retire(v)
 	w.requeue(v, ErrHung)
 	v.killIfDrained()
@@ -93,11 +93,11 @@ func (w *Workers) requeue(v *worker, err error) {
 		t.timer.Stop()
 		delete(v.calls, id)
 		t.worker = nil
-		if t.again || t.left {
+		if t.requeued || t.abandoned {
 			t.done <- result{err: err}
 			continue
 		}
-		t.again, t.asked = true, false
+		t.requeued, t.asked = true, false
 		back = append(back, t)
 	}
 	w.queue = append(back, w.queue...)
@@ -119,8 +119,8 @@ func (w *Workers) retire(v *worker) {
 	w.dispatch()
 }
 
-// gone forgets a worker that has ended, and with it what was stuck in it.
-func (w *Workers) gone(v *worker, err error) {
+// removeWorker forgets a worker that has ended, and with it what was stuck in it.
+func (w *Workers) removeWorker(v *worker, err error) {
 	delete(w.all, v)
 	if w.current == v {
 		w.current = nil

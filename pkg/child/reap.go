@@ -16,34 +16,34 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// reapAgain is how soon is looked again for orphans behind a child of our own that has ended and
+// reapRetry is how soon is looked again for orphans behind a child of our own that has ended and
 // is not waited for yet: the kernel shows one zombie at a time.
-const reapAgain = 10 * time.Millisecond
+const reapRetry = 10 * time.Millisecond
 
-// own are the children that somebody here waits for. All others that this process has are
+// ownChildren are the children that somebody here waits for. All others that this process has are
 // orphans. The lock is held from before a child is there until it is known.
-var own = struct {
+var ownChildren = struct {
 	sync.Mutex
 	pids map[int]bool
 }{pids: map[int]bool{}}
 
-// launch starts a program that land waits for.
-func launch(cmd *exec.Cmd) error {
-	own.Lock()
-	defer own.Unlock()
+// startChild starts a program that land waits for.
+func startChild(cmd *exec.Cmd) error {
+	ownChildren.Lock()
+	defer ownChildren.Unlock()
 	err := cmd.Start()
 	if err == nil {
-		own.pids[cmd.Process.Pid] = true
+		ownChildren.pids[cmd.Process.Pid] = true
 	}
 	return err
 }
 
-// land waits for a program that launch has started.
-func land(cmd *exec.Cmd) error {
+// waitForChild waits for a program that launch has started.
+func waitForChild(cmd *exec.Cmd) error {
 	err := cmd.Wait()
-	own.Lock()
-	defer own.Unlock()
-	delete(own.pids, cmd.Process.Pid)
+	ownChildren.Lock()
+	defer ownChildren.Unlock()
+	delete(ownChildren.pids, cmd.Process.Pid)
 	return err
 }
 
@@ -63,7 +63,7 @@ func ReapOrphans(ctx context.Context) error {
 		for {
 			var again <-chan time.Time
 			if reap() {
-				again = time.After(reapAgain)
+				again = time.After(reapRetry)
 			}
 			select {
 			case <-ctx.Done():
@@ -79,8 +79,8 @@ func ReapOrphans(ctx context.Context) error {
 // reap waits for orphans that have ended, and reports whether there may be more, behind a child
 // that is not ours to wait for.
 func reap() (more bool) {
-	own.Lock()
-	defer own.Unlock()
+	ownChildren.Lock()
+	defer ownChildren.Unlock()
 	for {
 		var info unix.Siginfo
 		err := unix.Waitid(unix.P_ALL, 0, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
@@ -90,7 +90,7 @@ func reap() (more bool) {
 			continue
 		case err != nil || pid == 0:
 			return false
-		case own.pids[pid]:
+		case ownChildren.pids[pid]:
 			return true
 		}
 		_, _ = unix.Wait4(pid, nil, unix.WNOHANG, nil)

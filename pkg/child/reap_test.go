@@ -53,7 +53,7 @@ func TestReap(t *testing.T) {
 // TestReapLeaves has a child end for which somebody is about to wait: its status is theirs.
 func TestReapLeaves(t *testing.T) {
 	cmd := exec.Command("sh", "-c", "exit 7")
-	if err := launch(cmd); err != nil {
+	if err := startChild(cmd); err != nil {
 		t.Fatal(err)
 	}
 	if err := unix.Waitid(unix.P_PID, cmd.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil); err != nil {
@@ -62,10 +62,10 @@ func TestReapLeaves(t *testing.T) {
 	if !reap() {
 		t.Error("behind the child that has ended there is nothing to look for")
 	}
-	if err := land(cmd); err == nil || err.Error() != "exit status 7" {
+	if err := waitForChild(cmd); err == nil || err.Error() != "exit status 7" {
 		t.Errorf("it ends with %v", err)
 	}
-	if reap() || len(own.pids) > 0 {
-		t.Errorf("left are %v", own.pids)
+	if reap() || len(ownChildren.pids) > 0 {
+		t.Errorf("left are %v", ownChildren.pids)
 	}
 }

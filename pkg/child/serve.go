@@ -38,7 +38,7 @@ type message struct {
 // in ends, and then returns without those that have not come back. out is told what do has
 // returned of each.
 func Serve[C any](in io.Reader, out io.Writer, do func(call C) (answer any, err error)) error {
-	in, err := polled(in)
+	in, err := setNonblocking(in)
 	if err != nil {
 		return err
 	}
@@ -65,21 +65,21 @@ func Serve[C any](in io.Reader, out io.Writer, do func(call C) (answer any, err 
 			say(message{ID: r.ID, Began: true}) // what came before is under way
 			continue
 		}
-		go func() { say(made(r, do)) }()
+		go func() { say(makeCall(r, do)) }()
 	}
 }
 
-// ServeOne is what a child of our own does that makes one call, for Children.Do.
+// ServeOne is what a child of our own does that makes one call, for Runner.Do.
 func ServeOne[C any](in io.Reader, out io.Writer, do func(call C) (answer any, err error)) error {
 	var r request
 	if err := json.NewDecoder(in).Decode(&r); err != nil {
 		return fmt.Errorf("read a request: %w", err)
 	}
-	return json.NewEncoder(out).Encode(made(r, do))
+	return json.NewEncoder(out).Encode(makeCall(r, do))
 }
 
-// made makes a call, and returns what is to be said of that.
-func made[C any](r request, do func(call C) (answer any, err error)) message {
+// makeCall makes a call, and returns what is to be said of that.
+func makeCall[C any](r request, do func(call C) (answer any, err error)) message {
 	m := message{ID: r.ID}
 	var call C
 	var answer any
@@ -96,8 +96,8 @@ func made[C any](r request, do func(call C) (answer any, err error)) message {
 	return m
 }
 
-// polled returns a pipe as a file that no thread waits for in read(2), which would keep its place.
-func polled(in io.Reader) (io.Reader, error) {
+// setNonblocking returns a pipe as a file that no thread waits for in read(2), which would keep its place.
+func setNonblocking(in io.Reader) (io.Reader, error) {
 	f, ok := in.(*os.File)
 	if !ok {
 		return in, nil

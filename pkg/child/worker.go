@@ -16,11 +16,11 @@ type worker struct {
 	in  *os.File // its standard input
 	out *os.File // its standard output
 
-	calls   map[uint64]*task // what it has been sent and has not answered
-	retired bool             // it gets no more
-	killed  time.Time        // zero: not yet
-	heard   time.Time        // when it said something last; zero: never
-	pinged  time.Time        // when it was asked last whether it runs
+	calls     map[uint64]*task // what it has been sent and has not answered
+	retired   bool             // it gets no more
+	killed    time.Time        // zero: not yet
+	lastHeard time.Time        // when it said something last; zero: never
+	lastPing  time.Time        // when it was asked last whether it runs
 }
 
 // startWorker runs the program. Its pipes are files of ours and no goroutines of os/exec's: a
@@ -38,7 +38,7 @@ func startWorker(c Command) (*worker, error) {
 		return nil, err
 	}
 	defer stdout.Close()
-	cmd := c.prepare(stdout, os.Stderr)
+	cmd := c.newCmd(stdout, os.Stderr)
 	cmd.Stdin = stdin
 	// A directory of its own would keep that one's file system busy.
 	cmd.Dir = "/"
@@ -68,23 +68,23 @@ func (w *worker) send(r request) error {
 	if err != nil {
 		return err
 	}
-	_ = w.in.SetWriteDeadline(time.Now().Add(sendPatience))
+	_ = w.in.SetWriteDeadline(time.Now().Add(sendTimeout))
 	_, err = w.in.Write(append(data, '\n'))
 	return err
 }
 
 // ping asks whether the worker runs, unless it has been asked and has not answered.
 func (w *worker) ping() {
-	if w.pinged.After(w.heard) || !w.killed.IsZero() {
+	if w.lastPing.After(w.lastHeard) || !w.killed.IsZero() {
 		return
 	}
-	w.pinged = time.Now()
+	w.lastPing = time.Now()
 	_ = w.send(request{})
 }
 
-// hangs reports whether the worker owes an answer that no server has a part in.
-func (w *worker) hangs() bool {
-	return w.pinged.After(w.heard) && time.Since(w.pinged) > pongPatience
+// isHung reports whether the worker owes an answer that no server has a part in.
+func (w *worker) isHung() bool {
+	return w.lastPing.After(w.lastHeard) && time.Since(w.lastPing) > pongTimeout
 }
 
 // kill ends the process, as far as it can be ended, and our use of its files.
@@ -101,15 +101,15 @@ func (w *worker) kill() {
 // killIfDrained kills the process when nobody waits for it any more.
 func (w *worker) killIfDrained() {
 	for _, t := range w.calls {
-		if !t.left {
+		if !t.abandoned {
 			return
 		}
 	}
 	w.kill()
 }
 
-// takes reports whether the worker may have one more call of this server and superblock.
-func (w *worker) takes(c Call) bool {
+// hasSlot reports whether the worker may have one more call of this server and superblock.
+func (w *worker) hasSlot(c Call) bool {
 	host, superblock := 0, 0
 	for _, t := range w.calls {
 		if t.Server == c.Server {
@@ -119,12 +119,12 @@ func (w *worker) takes(c Call) bool {
 			superblock++
 		}
 	}
-	return host < perHost && superblock < perSuperblock
+	return host < maxCallsPerServer && superblock < maxCallsPerSuperblock
 }
 
 // wait waits until the last of the process's threads is gone.
 func (w *worker) wait() error {
-	if err := land(w.cmd); err != nil {
+	if err := waitForChild(w.cmd); err != nil {
 		return err
 	}
 	return errors.New("exit status 0")

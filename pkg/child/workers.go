@@ -14,27 +14,27 @@ import (
 )
 
 const (
-	// threads bounds the calls that a worker makes at once; perHost and perSuperblock those
+	// maxCalls bounds the calls that a worker makes at once; perHost and perSuperblock those
 	// that ask one server, and one of its file systems, so that what does not come back
-	// leaves threads to others until it is given up.
-	threads       = 8
-	perHost       = 5
-	perSuperblock = 3
+	// leaves maxCalls to others until it is given up.
+	maxCalls              = 8
+	maxCallsPerServer     = 5
+	maxCallsPerSuperblock = 3
 	// maxRetired and maxRetiredPerHost bound the workers that are not gone yet because of a
 	// call that has not come back.
-	maxRetired        = 16
-	maxRetiredPerHost = 2
-	// beganAfter is when a worker is asked whether it has begun what it was sent. stall is how long
+	maxRetired          = 16
+	maxRetiredPerServer = 2
+	// askBegunAfter is when a worker is asked whether it has begun what it was sent. stall is how long
 	// one that runs may take to say so, and firstStall one that has just been started.
-	beganAfter = 10 * time.Millisecond
-	stall      = 2 * time.Second
-	firstStall = 10 * time.Second
+	askBegunAfter     = 10 * time.Millisecond
+	beginTimeout      = 2 * time.Second
+	firstBeginTimeout = 10 * time.Second
 	// pingAfter is how long a call may take before the worker is asked whether it runs.
 	pingAfter = time.Second
-	// pongPatience is how long the answer to that may take.
-	pongPatience = 200 * time.Millisecond
-	// sendPatience bounds writing to a worker.
-	sendPatience = time.Second
+	// pongTimeout is how long the answer to that may take.
+	pongTimeout = 200 * time.Millisecond
+	// sendTimeout bounds writing to a worker.
+	sendTimeout = time.Second
 )
 
 // ErrHung is why a call has no answer: the worker itself does not run, whatever the server does.
@@ -57,7 +57,7 @@ type Call struct {
 type Workers struct {
 	command Command
 	// The fields' names are those of the constants.
-	stall, firstStall, pingAfter time.Duration
+	beginTimeout, firstBeginTimeout, pingAfter time.Duration
 
 	mu      sync.Mutex
 	id      uint64
@@ -76,13 +76,13 @@ type task struct {
 	began   func()
 	done    chan result // has room for one
 
-	worker *worker // nil: it waits
-	asked  bool    // whether it has begun
-	begun  bool
-	left   bool // nobody waits for it any more
-	stuck  bool // it was given up after it had begun: its superblock is in quarantine
-	again  bool // it was sent to a worker that did not begin it
-	timer  *time.Timer
+	worker    *worker // nil: it waits
+	asked     bool    // whether it has begun
+	begun     bool
+	abandoned bool // nobody waits for it any more
+	stuck     bool // it was given up after it had begun: its superblock is in quarantine
+	requeued  bool // it was sent to a worker that did not begin it
+	timer     *time.Timer
 }
 
 type result struct {
@@ -90,7 +90,7 @@ type result struct {
 	err    error
 }
 
-func fail(all []*task, err error) {
+func failAll(all []*task, err error) {
 	for _, t := range all {
 		t.done <- result{err: err}
 	}
@@ -98,14 +98,14 @@ func fail(all []*task, err error) {
 
 // NewWorkers returns Workers that run a program which does what Serve does.
 func NewWorkers(command Command) *Workers {
-	return &Workers{command: command, stall: stall, firstStall: firstStall, pingAfter: pingAfter, all: map[*worker]bool{}}
+	return &Workers{command: command, beginTimeout: beginTimeout, firstBeginTimeout: firstBeginTimeout, pingAfter: pingAfter, all: map[*worker]bool{}}
 }
 
 // Start starts a worker, so that the first call need not wait for it.
 func (w *Workers) Start() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.start()
+	return w.ensureWorker()
 }
 
 // Close kills all workers. Calls that are under way fail.
@@ -116,7 +116,7 @@ func (w *Workers) Close() {
 	for v := range w.all {
 		v.kill()
 	}
-	fail(w.queue, errClosed)
+	failAll(w.queue, errClosed)
 	w.queue = nil
 }
 
@@ -130,7 +130,7 @@ func (w *Workers) Do(ctx context.Context, c Call, began func()) (json.RawMessage
 		return nil, err
 	}
 	t := &task{Call: c, request: data, began: began, done: make(chan result, 1)}
-	if err := w.enter(t); err != nil {
+	if err := w.enqueue(t); err != nil {
 		return nil, err
 	}
 	select {
@@ -141,7 +141,7 @@ func (w *Workers) Do(ctx context.Context, c Call, began func()) (json.RawMessage
 	return w.giveUp(ctx, t)
 }
 
-func (w *Workers) enter(t *task) error {
+func (w *Workers) enqueue(t *task) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err := w.refusal(t.Call); err != nil {
@@ -167,7 +167,7 @@ func (w *Workers) refusal(c Call) error {
 			retired++
 		}
 	}
-	if retired >= maxRetiredPerHost {
+	if retired >= maxRetiredPerServer {
 		return fmt.Errorf("%w: %d of them, for %s", ErrStuck, retired, c.Server)
 	}
 	return nil
@@ -178,21 +178,21 @@ func (w *Workers) dispatch() {
 	if len(w.queue) == 0 {
 		return
 	}
-	if err := w.start(); err != nil {
-		fail(w.queue, err)
+	if err := w.ensureWorker(); err != nil {
+		failAll(w.queue, err)
 		w.queue = nil
 		return
 	}
 	v := w.current
-	for i := 0; i < len(w.queue) && len(v.calls) < threads; {
+	for i := 0; i < len(w.queue) && len(v.calls) < maxCalls; {
 		t := w.queue[i]
-		if !v.takes(t.Call) {
+		if !v.hasSlot(t.Call) {
 			i++
 			continue
 		}
 		w.queue = slices.Delete(w.queue, i, i+1)
 		if !w.send(v, t) {
-			w.hung(v)
+			w.retireHung(v)
 			return
 		}
 	}
@@ -203,13 +203,13 @@ func (w *Workers) send(v *worker, t *task) bool {
 	w.id++
 	t.id, t.worker = w.id, v
 	v.calls[t.id] = t
-	t.timer = time.AfterFunc(beganAfter, func() { w.late(v, t) })
+	t.timer = time.AfterFunc(askBegunAfter, func() { w.checkOverdue(v, t) })
 	err := v.send(request{ID: t.id, Call: t.request})
 	return err == nil || errors.Is(err, syscall.EPIPE) // then it ends
 }
 
-// start has a current worker.
-func (w *Workers) start() error {
+// ensureWorker has a current worker.
+func (w *Workers) ensureWorker() error {
 	switch {
 	case w.closed:
 		return errClosed
@@ -225,7 +225,7 @@ func (w *Workers) start() error {
 	w.all[v] = true
 	go func() {
 		v.listen(func(m message) {
-			if t := w.heard(v, m); t != nil && t.began != nil {
+			if t := w.handleMessage(v, m); t != nil && t.began != nil {
 				t.began()
 			}
 		})
@@ -238,16 +238,16 @@ func (w *Workers) start() error {
 		err := v.wait()
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		w.gone(v, err)
+		w.removeWorker(v, err)
 	}()
 	return nil
 }
 
-// heard takes what a worker says, and returns the call that has begun by that, if one has.
-func (w *Workers) heard(v *worker, m message) *task {
+// handleMessage takes what a worker says, and returns the call that has begun by that, if one has.
+func (w *Workers) handleMessage(v *worker, m message) *task {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	v.heard = time.Now()
+	v.lastHeard = time.Now()
 	t := v.calls[m.ID]
 	if t == nil {
 		return nil
@@ -290,16 +290,16 @@ func (w *Workers) Abandoned() (n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for v := range w.all {
-		if !v.killed.IsZero() && time.Since(v.killed) > killPatience {
+		if !v.killed.IsZero() && time.Since(v.killed) > killTimeout {
 			n++
 		}
 	}
 	return n
 }
 
-// Held returns how many calls wait here because of others, and how many superblocks are in
+// QueueStats returns how many calls wait here because of others, and how many superblocks are in
 // quarantine.
-func (w *Workers) Held() (waiting, quarantined int) {
+func (w *Workers) QueueStats() (waiting, quarantined int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	stuck := map[string]bool{}

@@ -218,7 +218,7 @@ func TestWorkers(t *testing.T) {
 		t.Errorf("the error of a call is %v", err)
 	}
 	b.count(1, 1)
-	if waiting, stuck := b.Held(); waiting > 0 || stuck > 0 {
+	if waiting, stuck := b.QueueStats(); waiting > 0 || stuck > 0 {
 		t.Errorf("%d calls wait, %d superblocks are in quarantine", waiting, stuck)
 	}
 }
@@ -250,7 +250,7 @@ func TestFrozenSuperblock(t *testing.T) {
 	b.answers("nas", "0:2")
 	r := b.answers("nas", "0:3")
 	b.count(2, 2)
-	if _, stuck := b.Held(); stuck != 1 {
+	if _, stuck := b.QueueStats(); stuck != 1 {
 		t.Errorf("%d superblocks are in quarantine", stuck)
 	}
 	other.release()
@@ -270,7 +270,7 @@ func TestLateAnswer(t *testing.T) {
 	late.abandons(errGivenUp)
 	b.refuses("nas", "0:1")
 	late.release()
-	b.soon("the quarantine is over", func() bool { _, stuck := b.Held(); return stuck == 0 })
+	b.soon("the quarantine is over", func() bool { _, stuck := b.QueueStats(); return stuck == 0 })
 	b.answers("nas", "0:1")
 	b.count(2, 2)
 	other.release()
@@ -302,7 +302,7 @@ func (b *bench) stop(pid int) {
 // TestStopped stops a worker that has nothing to do: another makes the calls.
 func TestStopped(t *testing.T) {
 	b := newBench(t)
-	b.stall = 100 * time.Millisecond // at worst, the new one is replaced too
+	b.beginTimeout = 100 * time.Millisecond // at worst, the new one is replaced too
 	pid := b.answers("nas", "0:1").PID
 	b.stop(pid)
 	var all sync.WaitGroup
@@ -320,21 +320,21 @@ func TestStopped(t *testing.T) {
 // TestStoppedMeanwhile stops a worker that has begun a call: that is not the server's fault.
 func TestStoppedMeanwhile(t *testing.T) {
 	b := newBench(t)
-	b.stall, b.pingAfter = 100*time.Millisecond, time.Hour
+	b.beginTimeout, b.pingAfter = 100*time.Millisecond, time.Hour
 	pid := b.answers("nas", "0:1").PID
 	call := b.hold("nas", "0:1")
 	b.stop(pid)
 	w, begun := b.current, (*task)(nil) // nothing else is under way
 	for _, begun = range w.calls {
 	}
-	b.late(w, begun)
+	b.checkOverdue(w, begun)
 	b.soon("it owes an answer", func() bool {
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		return b.current.hangs()
+		return b.current.isHung()
 	})
 	call.abandons(ErrHung)
-	b.late(w, begun)
+	b.checkOverdue(w, begun)
 	b.answers("nas", "0:1")
 	b.soon("the stopped worker is gone", func() bool { return b.Alive() == 1 })
 }
@@ -382,24 +382,24 @@ func TestDoesNotStart(t *testing.T) {
 func TestBounds(t *testing.T) {
 	b := newBench(t)
 	waiting := func(want int) func() bool {
-		return func() bool { n, _ := b.Held(); return n == want }
+		return func() bool { n, _ := b.QueueStats(); return n == want }
 	}
 	var all []*held
-	for range perSuperblock {
+	for range maxCallsPerSuperblock {
 		all = append(all, b.hold("nas", "0:1"))
 	}
 	first := b.begin("nas", "0:1", waiting(1))
-	for range perHost - perSuperblock {
+	for range maxCallsPerServer - maxCallsPerSuperblock {
 		all = append(all, b.hold("nas", "0:2"))
 	}
 	second := b.begin("nas", "0:3", waiting(2))
 	b.answers("other", "0:4")
-	for range threads - perHost {
+	for range maxCalls - maxCallsPerServer {
 		all = append(all, b.hold("other", "0:5"))
 	}
 	third := b.begin("third", "0:6", waiting(3))
 	second.abandons(errGivenUp)
-	if n, stuck := b.Held(); n != 2 || stuck != 0 {
+	if n, stuck := b.QueueStats(); n != 2 || stuck != 0 {
 		t.Errorf("%d calls wait, %d superblocks are in quarantine", n, stuck)
 	}
 	for _, h := range append(all, first, third) {
@@ -413,10 +413,10 @@ func TestBounds(t *testing.T) {
 func TestFrozenBeforeOthers(t *testing.T) {
 	b := newBench(t)
 	var all []*held
-	for range perSuperblock {
+	for range maxCallsPerSuperblock {
 		all = append(all, b.hold("nas", "0:1"))
 	}
-	waits := b.begin("nas", "0:1", func() bool { n, _ := b.Held(); return n == 1 })
+	waits := b.begin("nas", "0:1", func() bool { n, _ := b.QueueStats(); return n == 1 })
 	all[0].abandons(errGivenUp)
 	if err := <-waits.outcome; !errors.Is(err, ErrStuck) {
 		t.Errorf("the call that has waited returned %v", err)
@@ -430,7 +430,7 @@ func TestFrozenBeforeOthers(t *testing.T) {
 func TestAbandonedForOne(t *testing.T) {
 	b := newBench(t)
 	var busy []*held // so that the workers stay
-	for i := range maxRetiredPerHost {
+	for i := range maxRetiredPerServer {
 		busy = append(busy, b.hold("other", "0:9"))
 		b.hold("nas", fmt.Sprint(i)).abandons(errGivenUp)
 	}

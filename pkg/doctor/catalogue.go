@@ -10,8 +10,8 @@ type Check struct {
 	Title string
 	How   string // it is found out
 	Why   string // it matters
-	// Troubles are what can be wrong, the likeliest first.
-	Troubles []Problem
+	// Problems are what can be wrong, the likeliest first.
+	Problems []Problem
 }
 
 // Problem is one thing that can be wrong. In Remedy and Command {server}, {path}, {share} and
@@ -27,7 +27,7 @@ type Problem struct {
 
 // problem returns one of the check's troubles. The catalogue has all that the code speaks of.
 func (c Check) problem(cause string) Problem {
-	for _, t := range slices.Concat(c.Troubles, anywhere()) {
+	for _, t := range slices.Concat(c.Problems, commonProblems()) {
 		if t.Cause == cause {
 			return t
 		}
@@ -35,7 +35,7 @@ func (c Check) problem(cause string) Problem {
 	panic("doctor: the check " + c.ID + " knows no trouble " + cause)
 }
 
-func checkOf(id string) Check {
+func checkByID(id string) Check {
 	for _, c := range slices.Concat(nodeChecks(), serverChecks(), shareChecks()) {
 		if c.ID == id {
 			return c
@@ -44,8 +44,8 @@ func checkOf(id string) Check {
 	panic("doctor: there is no check " + id)
 }
 
-// anywhere are the troubles that every check can have.
-func anywhere() []Problem {
+// commonProblems are the troubles that every check can have.
+func commonProblems() []Problem {
 	return []Problem{
 		{"late", Fail, "No answer came in time, from a server that answers otherwise.",
 			"The server may be in the grace period after a restart (up to 90 seconds), or its disk hangs. Try again; look at the server's log.", "@dmesg | tail"},
@@ -122,7 +122,7 @@ func serverChecks() []Check {
 				"Register the path as NFS 4 has it: as it is below the export with fsid=0 (Linux), or as the export's Pseudo says (NFS-Ganesha). To use NFS 3 on purpose, without CLONE and COPY, set nfsvers=3 in the share's mountOptions.", "@exportfs -v"},
 			{"not-directory", Fail, "It is a file.", "Correct the share's path.", "@ls -ld {path}"},
 		}},
-		{"mounts", "mounts", "a mount with the share's options, and those that the controller adds", "What the driver mounts, it mounts so.", append(mountTroubles(),
+		{"mounts", "mounts", "a mount with the share's options, and those that the controller adds", "What the driver mounts, it mounts so.", append(mountProblems(),
 			Problem{"not-given", Fail, "The share is not mounted beneath --shares-dir.",
 				"Have it mounted there under its name before the program starts: {share}.", "findmnt -t nfs,nfs4"},
 		)},
@@ -135,8 +135,8 @@ func serverChecks() []Check {
 	}
 }
 
-// mountTroubles are those that mount(8) tells, under the names of mount.Cause.
-func mountTroubles() []Problem {
+// mountProblems are those that mount(8) tells, under the names of mount.Cause.
+func mountProblems() []Problem {
 	return []Problem{
 		{"denied", Fail, "The server refuses, and does not tell its exports.",
 			"Export the path to this machine on the server.", "@exportfs -v"},
@@ -177,7 +177,7 @@ func mountTroubles() []Problem {
 
 // shareChecks are about what a share can do, once it is mounted.
 func shareChecks() []Check {
-	return slices.Concat(placeChecks(), identityChecks(), writingChecks(), featureChecks(), measureChecks())
+	return slices.Concat(overlapChecks(), identityChecks(), writingChecks(), featureChecks(), measureChecks())
 }
 
 // identityChecks are about which share it is.
@@ -196,8 +196,8 @@ func identityChecks() []Check {
 	}
 }
 
-// placeChecks are about where the share lies.
-func placeChecks() []Check {
+// overlapChecks are about where the share lies.
+func overlapChecks() []Check {
 	return []Check{
 		{"apart", "lies apart", "its server and path are compared with those of the registered shares", "A volume of one share would hold those of another that lies inside it.", []Problem{
 			{"nested", Warn, "It is not registered, and lies inside a registered share, or holds one. Its volumes go on, and there are no new ones.",

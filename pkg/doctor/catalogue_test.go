@@ -24,12 +24,12 @@ var update = flag.Bool("update", false, "write the tables of docs/doctor.md")
 func TestCatalogue(t *testing.T) {
 	seen := map[string]bool{}
 	for _, c := range slices.Concat(nodeChecks(), serverChecks(), shareChecks()) {
-		if seen[c.ID] || c.Title == "" || c.How == "" || c.Why == "" || len(c.Troubles) == 0 {
+		if seen[c.ID] || c.Title == "" || c.How == "" || c.Why == "" || len(c.Problems) == 0 {
 			t.Errorf("the check %+v is there twice, or not whole", c)
 		}
 		seen[c.ID] = true
 		causes := map[string]bool{}
-		for _, trouble := range slices.Concat(c.Troubles, anywhere()) {
+		for _, trouble := range slices.Concat(c.Problems, commonProblems()) {
 			if causes[trouble.Cause] || trouble.Summary == "" || trouble.Remedy == "" || trouble.Status != Warn && trouble.Status != Fail {
 				t.Errorf("of %s, the trouble %+v is there twice, or not whole", c.ID, trouble)
 			}
@@ -38,13 +38,13 @@ func TestCatalogue(t *testing.T) {
 	}
 	used := spoken(t)
 	for _, c := range slices.Concat(nodeChecks(), serverChecks(), shareChecks()) {
-		for _, trouble := range c.Troubles {
+		for _, trouble := range c.Problems {
 			if !used[trouble.Cause] && !slices.Contains(mountCauses(), trouble.Cause) {
 				t.Errorf("%s, %s: nothing finds that", c.ID, trouble.Cause)
 			}
 		}
 	}
-	for _, trouble := range mountTroubles() {
+	for _, trouble := range mountProblems() {
 		if !slices.Contains(mountCauses(), trouble.Cause) {
 			t.Errorf("package mount does not tell the cause %q", trouble.Cause)
 		}
@@ -53,7 +53,7 @@ func TestCatalogue(t *testing.T) {
 
 func mountCauses() []string {
 	var all []string
-	for _, c := range []mount.Cause{mount.Denied, mount.NoVersion, mount.NoStatd, mount.BadOption, mount.NoKernel, mount.NoProgram, mount.NotPermitted, mount.NotEncrypted, mount.NoTLSHandler, mount.NoHandshake, mount.NoGSSHandler, mount.NoContext, mount.AsksMore, mount.NoLabel, mount.Less, mount.DiskFailed, mount.Stale, mount.Silent} {
+	for _, c := range []mount.Cause{mount.Denied, mount.NoVersion, mount.NoStatd, mount.BadOption, mount.NoKernel, mount.NoProgram, mount.NotPermitted, mount.NotEncrypted, mount.NoTLSHandler, mount.NoHandshake, mount.NoGSSHandler, mount.NoContext, mount.AsksMore, mount.NoLabel, mount.MissingOptions, mount.DiskFailed, mount.Stale, mount.Silent} {
 		all = append(all, string(c))
 	}
 	return all
@@ -84,12 +84,12 @@ func spoken(t *testing.T) map[string]bool {
 				return true
 			}
 			method, ok := call.Fun.(*ast.SelectorExpr)
-			if !ok || len(call.Args) < 2 || !slices.Contains([]string{"ok", "skip", "trouble", "failure"}, method.Sel.Name) {
+			if !ok || len(call.Args) < 2 || !slices.Contains([]string{"ok", "skip", "problem", "failure"}, method.Sel.Name) {
 				return true
 			}
 			if id := text(call.Args[0]); id != "" {
-				check := checkOf(id) // or panics
-				if cause := text(call.Args[1]); method.Sel.Name == "trouble" && cause != "" {
+				check := checkByID(id) // or panics
+				if cause := text(call.Args[1]); method.Sel.Name == "problem" && cause != "" {
 					check.problem(cause)
 				}
 			}
@@ -141,14 +141,14 @@ func tables() string {
 		{"This machine", nodeChecks()},
 		{"The server, and the way to it", serverChecks()},
 		{"The share", shareChecks()},
-		{"Any of these", []Check{{Troubles: anywhere()}}},
+		{"Any of these", []Check{{Problems: commonProblems()}}},
 	} {
 		fmt.Fprintf(&b, "\n### %s\n\n| Check | Finding | What it is | What to do |\n|---|---|---|---|\n", part.title)
 		for _, c := range part.checks {
 			if c.ID != "" {
 				fmt.Fprintf(&b, "| **%s** (`%s`) | | %s. %s | |\n", c.Title, c.ID, upper(c.How), c.Why)
 			}
-			for _, trouble := range c.Troubles {
+			for _, trouble := range c.Problems {
 				fmt.Fprintf(&b, "| | %s `%s` | %s | %s%s |\n", mark(trouble.Status), trouble.Cause, trouble.Summary, trouble.Remedy, code(trouble.Command))
 			}
 		}

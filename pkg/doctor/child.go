@@ -25,10 +25,10 @@ import (
 const ChildCommand = "try"
 
 const (
-	// mountPatience bounds one mount(8).
-	mountPatience = 10 * time.Second
-	// childPatience bounds a child, which keeps within it by itself.
-	childPatience = 45 * time.Second
+	// mountTimeout bounds one mount(8).
+	mountTimeout = 10 * time.Second
+	// childTimeout bounds a child, which keeps within it by itself.
+	childTimeout = 45 * time.Second
 )
 
 // versions are those that a share is mounted by.
@@ -40,25 +40,25 @@ type request struct {
 	Source  string   `json:"source"`
 	Options []string `json:"options"`
 	At      string   `json:"at"` // where to mount, or where it is mounted
-	// Several: the server is one of several.
-	Several bool `json:"several,omitempty"`
+	// MultipleAddresses: the server is one of several.
+	MultipleAddresses bool `json:"several,omitempty"`
 	// Given: it is mounted already.
-	Given bool `json:"given,omitempty"`
+	Premounted bool `json:"given,omitempty"`
 	// Versions asks for a mount by each of them, and no trial.
 	Versions []string `json:"versions,omitempty"`
 }
 
 // answer is what it found.
 type answer struct {
-	Mount    mounted            `json:"mount"`
-	Facts    *Facts             `json:"facts,omitempty"`
-	Versions map[string]mounted `json:"versions,omitempty"`
+	Mount    mountResult            `json:"mount"`
+	Facts    *Facts                 `json:"facts,omitempty"`
+	Versions map[string]mountResult `json:"versions,omitempty"`
 	// V4Path is by which path NFS 4 has what NFS 3 has by the share's, where that is another.
 	V4Path string `json:"v4path,omitempty"`
 }
 
-// mounted is how a mount ended.
-type mounted struct {
+// mountResult is how a mount ended.
+type mountResult struct {
 	Took  time.Duration `json:"took"`
 	Super []string      `json:"super,omitempty"` // the superblock's options
 	Cause mount.Cause   `json:"cause,omitempty"`
@@ -66,11 +66,11 @@ type mounted struct {
 }
 
 // version is that of NFS.
-func (m mounted) version() string { return mount.ValueOf(m.Super, "vers") }
+func (m mountResult) version() string { return mount.ValueOf(m.Super, "vers") }
 
-// ask has a child do what r says.
-func (d *Doctor) ask(ctx context.Context, server string, r request) (a answer, err error) {
-	ctx, cancel := context.WithTimeout(ctx, childPatience)
+// runChild has a child do what r says.
+func (d *Doctor) runChild(ctx context.Context, server string, r request) (a answer, err error) {
+	ctx, cancel := context.WithTimeout(ctx, childTimeout)
 	defer cancel()
 	err = d.children.Do(ctx, child.Command{Name: "/proc/self/exe", Args: []string{ChildCommand}, Server: server}, r, &a)
 	if ctx.Err() != nil {
@@ -85,13 +85,13 @@ func (d *Doctor) ask(ctx context.Context, server string, r request) (a answer, e
 // Child is what the child does: it does what a request says, and tells what it found. now is the
 // clock that the server's is compared with. It is not to do anything else afterwards.
 func Child(in io.Reader, out io.Writer, now func() time.Time) error {
-	return child.ServeOne(in, out, func(r request) (any, error) { return r.do(now) })
+	return child.ServeOne(in, out, func(r request) (any, error) { return r.run(now) })
 }
 
-func (r request) do(now func() time.Time) (a answer, err error) {
-	if r.Given {
-		if a.Mount = r.given(); a.Mount.Error == "" {
-			a.Facts = tried(r.At, others{mount: beneath.None, client: beneath.None, once: "it takes a second mount, and nothing can be mounted here"}, now)
+func (r request) run(now func() time.Time) (a answer, err error) {
+	if r.Premounted {
+		if a.Mount = r.checkPremounted(); a.Mount.Error == "" {
+			a.Facts = runTrial(r.At, extraMounts{root: beneath.None, client: beneath.None, noRoot: "it takes a second mount, and nothing can be mounted here"}, now)
 		}
 		return a, nil
 	}
@@ -100,10 +100,10 @@ func (r request) do(now func() time.Time) (a answer, err error) {
 		return a, err
 	}
 	if r.Versions != nil {
-		r.byVersion(kernel, &a)
+		r.tryVersions(kernel, &a)
 		return a, nil
 	}
-	if a.Mount = mountAt(kernel, r.spec()); a.Mount.Error != "" {
+	if a.Mount = tryMount(kernel, r.spec()); a.Mount.Error != "" {
 		return a, nil
 	}
 	root, err := beneath.OpenRoot(r.At)
@@ -111,50 +111,50 @@ func (r request) do(now func() time.Time) (a answer, err error) {
 		return a, err
 	}
 	defer root.Close()
-	others := r.others(kernel, a.Mount.version())
+	others := r.mountAgain(kernel, a.Mount.version())
 	// The trial's goroutines run elsewhere than this one, where r.At is something else.
-	a.Facts = tried(fmt.Sprintf("/proc/self/fd/%d", root), others, now)
+	a.Facts = runTrial(fmt.Sprintf("/proc/self/fd/%d", root), others, now)
 	return a, nil
 }
 
-// others are the share's root as it is mounted once more; beneath.None where it is not.
-type others struct {
-	// mount has a superblock of its own, and has seen nothing of what is made by the first mount; once is why
+// extraMounts are the share's root as it is mounted once more; beneath.None where it is not.
+type extraMounts struct {
+	// root has a superblock of its own, and has seen nothing of what is made by the first mount; once is why
 	// there is none.
-	mount beneath.Dir
-	once  string
+	root   beneath.Dir
+	noRoot string
 	// client is another client's, to the server.
 	client beneath.Dir
 }
 
-// others mounts the share once more, on the first mount.
-func (r request) others(kernel *mount.Kernel, version string) others {
-	if client := r.otherClient(kernel, version); client != beneath.None {
-		return others{mount: client, client: client}
+// mountAgain mounts the share once more, on the first mount.
+func (r request) mountAgain(kernel *mount.Kernel, version string) extraMounts {
+	if client := r.mountAsOtherClient(kernel, version); client != beneath.None {
+		return extraMounts{root: client, client: client}
 	}
 	s := r.spec()
 	s.Options = volume.MergeMountOptions(s.Options, []string{"nosharecache"})
-	o := others{mount: beneath.None, client: beneath.None}
-	if m := mountAt(kernel, s); m.Error != "" {
-		o.once = "it could not be mounted a second time: " + m.Error
+	o := extraMounts{root: beneath.None, client: beneath.None}
+	if m := tryMount(kernel, s); m.Error != "" {
+		o.noRoot = "it could not be mounted a second time: " + m.Error
 		return o
 	}
 	root, err := beneath.OpenRoot(r.At)
 	if err != nil {
-		o.once = fmt.Sprintf("its second mount cannot be opened: %v", err)
+		o.noRoot = fmt.Sprintf("its second mount cannot be opened: %v", err)
 		return o
 	}
-	o.mount = root
+	o.root = root
 	return o
 }
 
 func (r request) spec() mount.Spec {
-	return mount.Spec{Source: r.Source, Target: r.At, Options: pool.ControllerOptions(r.Options), Several: r.Several}
+	return mount.Spec{Source: r.Source, Target: r.At, Options: pool.ControllerOptions(r.Options), MultipleAddresses: r.MultipleAddresses}
 }
 
-// specBy is for a mount by a version, without locks: whether the lock services are there is another
+// specForVersion is for a mount by a version, without locks: whether the lock services are there is another
 // question. NFS 4 refuses what options say of mountd (nfs(5)).
-func (r request) specBy(version string) mount.Spec {
+func (r request) specForVersion(version string) mount.Spec {
 	s := r.spec()
 	s.Options = volume.MergeMountOptions(s.Options, []string{"nfsvers=" + version})
 	if version == "3" {
@@ -165,15 +165,15 @@ func (r request) specBy(version string) mount.Spec {
 	return s
 }
 
-// mountAt mounts, and tells what is there then.
-func mountAt(kernel *mount.Kernel, s mount.Spec) mounted {
-	ctx, cancel := context.WithTimeout(context.Background(), mountPatience)
+// tryMount mounts, and tells what is there then.
+func tryMount(kernel *mount.Kernel, s mount.Spec) mountResult {
+	ctx, cancel := context.WithTimeout(context.Background(), mountTimeout)
 	defer cancel()
 	start := time.Now()
 	err := kernel.Mount(ctx, s)
-	m := mounted{Took: time.Since(start)}
+	m := mountResult{Took: time.Since(start)}
 	if err == nil {
-		err = m.look(kernel, s.Target)
+		err = m.readTable(kernel, s.Target)
 	}
 	if err != nil {
 		m.Cause, m.Error = mount.CauseOf(err)
@@ -181,7 +181,7 @@ func mountAt(kernel *mount.Kernel, s mount.Spec) mounted {
 	return m
 }
 
-func (m *mounted) look(kernel *mount.Kernel, target string) error {
+func (m *mountResult) readTable(kernel *mount.Kernel, target string) error {
 	table, err := kernel.Table()
 	if err != nil {
 		return err
@@ -194,14 +194,14 @@ func (m *mounted) look(kernel *mount.Kernel, target string) error {
 	return nil
 }
 
-// given makes sure of what somebody else has mounted.
-func (r request) given() mounted {
-	var m mounted
+// checkPremounted makes sure of what somebody else has mounted.
+func (r request) checkPremounted() mountResult {
+	var m mountResult
 	kernel := mount.Kernel{}
 	given := mount.Premounted{Table: kernel.Table}
 	err := given.Mount(context.Background(), r.spec())
 	if err == nil {
-		err = m.look(&kernel, r.At)
+		err = m.readTable(&kernel, r.At)
 	}
 	if err != nil {
 		m.Error = err.Error()
@@ -209,24 +209,24 @@ func (r request) given() mounted {
 	return m
 }
 
-// byVersion mounts by each version, and looks for the path by NFS 4 where NFS 3 alone has it.
-func (r request) byVersion(kernel *mount.Kernel, a *answer) {
-	a.Versions = map[string]mounted{}
-	var old directory // as NFS 3 has it
+// tryVersions mounts by each version, and looks for the path by NFS 4 where NFS 3 alone has it.
+func (r request) tryVersions(kernel *mount.Kernel, a *answer) {
+	a.Versions = map[string]mountResult{}
+	var old dirIdentity // as NFS 3 has it
 	var seen bool
 	for _, version := range r.Versions {
-		s := r.specBy(version)
-		m := mountAt(kernel, s)
+		s := r.specForVersion(version)
+		m := tryMount(kernel, s)
 		if m.Error == "" {
 			if version == "3" {
-				old, seen = directoryAt(s.Target)
+				old, seen = statDir(s.Target)
 			}
 			_ = mount.Detach(s.Target)
 		}
 		a.Versions[version] = m
 	}
-	if seen && otherRoot(a.Versions) {
-		a.V4Path = r.pathByV4(kernel, old)
+	if seen && onlyV3HasPath(a.Versions) {
+		a.V4Path = r.findV4Path(kernel, old)
 	}
 }
 

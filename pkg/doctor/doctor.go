@@ -21,10 +21,10 @@ import (
 )
 
 const (
-	// atOnce is how many shares are examined at the same time.
-	atOnce = 8
-	// patience bounds the examination of one share.
-	patience = 90 * time.Second
+	// maxConcurrentShares is how many shares are examined at the same time.
+	maxConcurrentShares = 8
+	// shareTimeout bounds the examination of one share.
+	shareTimeout = 90 * time.Second
 )
 
 // Status is how a check ended.
@@ -98,21 +98,21 @@ type Doctor struct {
 // Examine examines this machine, and the shares, all at the same time.
 func (d *Doctor) Examine(ctx context.Context, shares []volume.Share) Report {
 	visits := make([]*shareCheck, len(shares))
-	slots := make(chan struct{}, atOnce)
+	slots := make(chan struct{}, maxConcurrentShares)
 	var all sync.WaitGroup
 	for i, def := range shares {
 		visits[i] = &shareCheck{d: d, def: def}
 		all.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
-			ctx, cancel := context.WithTimeout(ctx, patience)
+			ctx, cancel := context.WithTimeout(ctx, shareTimeout)
 			defer cancel()
 			visits[i].examine(ctx)
 		})
 	}
 	all.Wait()
-	tellTwins(visits)
-	report := Report{Node: d.node(ctx, visits), Shares: []ShareReport{}}
+	reportDuplicateIDs(visits)
+	report := Report{Node: d.checkNode(ctx, visits), Shares: []ShareReport{}}
 	for _, v := range visits {
 		report.Shares = append(report.Shares, ShareReport{
 			Share: v.def.Name, At: v.def.Source(v.def.Servers[0], ""), Findings: v.findings,

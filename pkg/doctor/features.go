@@ -14,23 +14,23 @@ import (
 
 // judgeFeatures says what the share has of that which not every server has. What takes NFS 4.2
 // is no finding of its own where the share is mounted by less: the check of versions tells.
-func (s *reportBuilder) judgeFeatures(f *Facts, m mounted) {
+func (s *reportBuilder) judgeFeatures(f *Facts, m mountResult) {
 	newest := m.version() == "4.2"
 	older := fmt.Sprintf("it takes NFS 4.2, and the share is mounted by %s", m.version())
 	feature := func(id, step, trouble, yes, no string) {
 		switch {
-		case f.did(step):
+		case f.succeeded(step):
 			s.ok(id, "%s", yes)
-		case f.Failures[step].Late || !refuses(f.Failures[step]):
+		case f.Failures[step].TimedOut || !isUnsupported(f.Failures[step]):
 			s.failure(id, step, f)
 		default:
 			s.problem(id, trouble, "%s", no)
 		}
 	}
 	if newest {
-		f.answered(stepCopies, stepClone, stepCopy)
+		f.copyOutcome(stepCopies, stepClone, stepCopy)
 		feature("clone", stepClone, "no-clone", "files can share their blocks", "the server does not clone")
-		if f.did(stepClone) && !f.did(stepCopy) {
+		if f.succeeded(stepClone) && !f.succeeded(stepCopy) {
 			s.ok("copy", "not there, and not needed beside CLONE")
 		} else {
 			feature("copy", stepCopy, "no-copy", "the server copies by itself", "the server does not copy by itself")
@@ -42,7 +42,7 @@ func (s *reportBuilder) judgeFeatures(f *Facts, m mounted) {
 		}
 	}
 	feature("acl", stepACL, "no-acl", f.ACL, "the server has none")
-	if f.did(stepOwn) && slices.Contains([]unix.Errno{unix.EIO, unix.EREMOTEIO}, f.Failures[stepLink].Errno) {
+	if f.succeeded(stepOwn) && slices.Contains([]unix.Errno{unix.EIO, unix.EREMOTEIO}, f.Failures[stepLink].Errno) {
 		// The file could be changed afterwards: it is the link that the server does not know.
 		s.problem("links", "no-links", "a file cannot have two names, which the server does not say: %s", f.Failures[stepLink].Message)
 	} else {
@@ -52,7 +52,7 @@ func (s *reportBuilder) judgeFeatures(f *Facts, m mounted) {
 	switch {
 	case !newest:
 		s.skip("holes", "%s", older)
-	case f.did(stepHole) && !f.Hole:
+	case f.succeeded(stepHole) && !f.HoleFound:
 		s.problem("holes", "no-holes", "the probe file has one, and the server does not tell")
 	default:
 		feature("holes", stepHole, "no-holes", "the server tells where they are", "the server does not tell where they are")
@@ -62,27 +62,27 @@ func (s *reportBuilder) judgeFeatures(f *Facts, m mounted) {
 
 func judgeRenames(s *reportBuilder, f *Facts) {
 	switch {
-	case len(f.Wrong) > 0:
-		s.problem("renames", "wrong", "%s", strings.Join(f.Wrong, "; "))
-	case f.Once != "":
-		s.skip("renames", "%s", f.Once)
-	case f.did(stepRenames):
+	case len(f.Violations) > 0:
+		s.problem("renames", "wrong", "%s", strings.Join(f.Violations, "; "))
+	case f.NoRenames != "":
+		s.skip("renames", "%s", f.NoRenames)
+	case f.succeeded(stepRenames):
 		s.ok("renames", "none of them takes what is another's")
 	default:
 		s.failure("renames", stepRenames, f)
 	}
 }
 
-func (s *reportBuilder) judgeLocks(f *Facts, m mounted) {
+func (s *reportBuilder) judgeLocks(f *Facts, m mountResult) {
 	local := mount.ValueOf(m.Super, "local_lock")
 	switch {
-	case f.Failures[stepLock].Late && f.NoLockd != "":
-		s.problem("locks", "no-locks", "none was given within %s, and the lock service does not answer: %s", stepPatience, f.NoLockd)
-	case f.Failures[stepLock].Late:
-		s.problem("locks", "grace", "none was given within %s, and the server answers all else", stepPatience)
+	case f.Failures[stepLock].TimedOut && f.LockdError != "":
+		s.problem("locks", "no-locks", "none was given within %s, and the lock service does not answer: %s", stepTimeout, f.LockdError)
+	case f.Failures[stepLock].TimedOut:
+		s.problem("locks", "grace", "none was given within %s, and the server answers all else", stepTimeout)
 	case f.Failures[stepLock].Message != "":
 		s.problem("locks", "no-locks", "%s", f.Failures[stepLock].Message)
-	case !f.did(stepLock):
+	case !f.succeeded(stepLock):
 		s.failure("locks", stepLock, f)
 	case local == "all" || local == "posix":
 		s.problem("locks", "local", "the server is not asked for them (nolock)")
@@ -91,10 +91,10 @@ func (s *reportBuilder) judgeLocks(f *Facts, m mounted) {
 	}
 }
 
-// answered says of two answers of one step that they are there when it is.
-func (f *Facts) answered(step string, answers ...string) {
+// copyOutcome says of two answers of one step that they are there when it is.
+func (f *Facts) copyOutcome(step string, answers ...string) {
 	for _, a := range answers {
-		if f.did(step) {
+		if f.succeeded(step) {
 			f.Done = append(f.Done, a)
 		} else if failure, failed := f.Failures[step]; failed {
 			f.Failures[a] = failure
@@ -102,8 +102,8 @@ func (f *Facts) answered(step string, answers ...string) {
 	}
 }
 
-// refuses reports whether a failure says that something cannot be had, and nothing else.
-func refuses(f Failure) bool {
+// isUnsupported reports whether a failure says that something cannot be had, and nothing else.
+func isUnsupported(f Failure) bool {
 	switch f.Errno {
 	case unix.EOPNOTSUPP, unix.ENOTTY, unix.EXDEV, unix.ENOSYS, unix.EINVAL, unix.EBADF, unix.EPERM, unix.EACCES, unix.ENODATA:
 		return true
@@ -111,8 +111,8 @@ func refuses(f Failure) bool {
 	return false
 }
 
-// short writes a duration in three digits or so.
-func short(d time.Duration) string {
+// formatDuration writes a duration in three digits or so.
+func formatDuration(d time.Duration) string {
 	switch {
 	case d >= time.Minute:
 		return d.Round(time.Second).String()
@@ -126,8 +126,8 @@ func short(d time.Duration) string {
 	return d.Round(10 * time.Microsecond).String()
 }
 
-// size writes bytes as df -h does.
-func size(n int64) string {
+// formatSize writes bytes as df -h does.
+func formatSize(n int64) string {
 	units := []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"}
 	v, i := float64(n), 0
 	for v >= 1024 && i < len(units)-1 {

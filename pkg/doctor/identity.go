@@ -12,11 +12,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxFormat is more than the format of a share has, in bytes.
-const maxFormat = 64 << 10
+// maxFormatSize is more than the format of a share has, in bytes.
+const maxFormatSize = 64 << 10
 
-// format reads the id of the share, if it has been laid out.
-func (t *probeFile) format() (id string, laidOut bool, err error) {
+// readFormat reads the id of the share, if it has been laid out.
+func (t *probeFile) readFormat() (id string, laidOut bool, err error) {
 	in, err := t.root.Resolve(volume.StateDir)
 	if errors.Is(err, unix.ENOENT) {
 		return "", false, nil
@@ -26,7 +26,7 @@ func (t *probeFile) format() (id string, laidOut bool, err error) {
 	}
 	defer in.Close()
 	format, err := volume.ReadFormat(func(name string) ([]byte, error) {
-		data, _, err := in.Read(name, maxFormat)
+		data, _, err := in.Read(name, maxFormatSize)
 		if errors.Is(err, unix.ENOENT) {
 			return nil, nil
 		}
@@ -41,7 +41,7 @@ func (t *probeFile) format() (id string, laidOut bool, err error) {
 // judgeIdentity says which share it is.
 func (s *reportBuilder) judgeIdentity(f *Facts) {
 	switch {
-	case !f.did(stepFormat):
+	case !f.succeeded(stepFormat):
 		s.failure("identity", stepFormat, f)
 	case !f.LaidOut && f.Expected != "":
 		s.problem("identity", "not-laid-out", "there is no %s, and the configuration says that the share has the id %s", path.Join(volume.StateDir, volume.FormatName), f.Expected)
@@ -58,8 +58,8 @@ func (s *reportBuilder) judgeIdentity(f *Facts) {
 	}
 }
 
-// tellTwins says of which shares the ids are the same, of those that are as they should be otherwise.
-func tellTwins(visits []*shareCheck) {
+// reportDuplicateIDs says of which shares the ids are the same, of those that are as they should be otherwise.
+func reportDuplicateIDs(visits []*shareCheck) {
 	names := map[string][]string{} // by id
 	for _, v := range visits {
 		if v.id != "" {

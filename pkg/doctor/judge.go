@@ -30,8 +30,8 @@ const (
 	notMounted  = "the path cannot be mounted"
 )
 
-// covering returns the export that holds a path, the innermost.
-func covering(exports []probe.Export, p string) (probe.Export, bool) {
+// findExport returns the export that holds a path, the innermost.
+func findExport(exports []probe.Export, p string) (probe.Export, bool) {
 	var best probe.Export
 	for _, e := range exports {
 		root := path.Clean(e.Path)
@@ -43,8 +43,8 @@ func covering(exports []probe.Export, p string) (probe.Export, bool) {
 	return best, best.Path != ""
 }
 
-// exported lists what a server exports, in a line.
-func exported(exports []probe.Export) string {
+// describeExports lists what a server exports, in a line.
+func describeExports(exports []probe.Export) string {
 	if len(exports) == 0 {
 		return "the server exports nothing"
 	}
@@ -60,7 +60,7 @@ func exported(exports []probe.Export) string {
 	return "the server exports " + strings.Join(paths, ", ") + more
 }
 
-func clients(e probe.Export) string {
+func describeClients(e probe.Export) string {
 	if len(e.Clients) == 0 {
 		return "everybody"
 	}
@@ -70,19 +70,19 @@ func clients(e probe.Export) string {
 // judgeExport says what the list of exports has of the path, where it is known and the mount
 // has not shown better.
 func (c *serverCheck) judgeExport() {
-	if !c.listed || c.has("exported") {
+	if !c.exportsKnown || c.has("exported") {
 		return
 	}
-	e, covered := covering(c.exports, c.v.def.Path)
+	e, covered := findExport(c.exports, c.share.def.Path)
 	switch {
-	case covered && e.Path == c.v.def.Path:
-		c.ok("exported", "to %s", clients(e))
+	case covered && e.Path == c.share.def.Path:
+		c.ok("exported", "to %s", describeClients(e))
 	case covered:
-		c.ok("exported", "it lies in %s, which is exported to %s", e.Path, clients(e))
+		c.ok("exported", "it lies in %s, which is exported to %s", e.Path, describeClients(e))
 	case c.mount.Super != nil: // fsid=0, or a list that the server keeps to itself
 		c.ok("exported", "the server's list does not have it, and yet it can be mounted")
 	default:
-		c.problem("exported", "not-exported", "%s is not exported: %s", c.v.def.Path, exported(c.exports))
+		c.problem("exported", "not-exported", "%s is not exported: %s", c.share.def.Path, describeExports(c.exports))
 	}
 }
 
@@ -91,37 +91,37 @@ func (c *serverCheck) judgeMount(a answer) {
 	if c.mount.Error == "" {
 		c.judgeExport()
 		if !c.judgeRoot(a) {
-			c.ok("path", "%s is a directory", c.v.def.Path)
+			c.ok("path", "%s is a directory", c.share.def.Path)
 		}
-		c.ok("mounts", "by NFS %s, in %s", c.mount.version(), short(c.mount.Took))
+		c.ok("mounts", "by NFS %s, in %s", c.mount.version(), formatDuration(c.mount.Took))
 		return
 	}
 	cause := c.mount.Cause
 	// Without a version in the options, mount.nfs goes down to NFSv3, and tells how that failed.
-	if newest := a.Versions["4.2"]; cause == mount.NoStatd && !c.v.wantsV3() && newest.Error != "" {
+	if newest := a.Versions["4.2"]; cause == mount.NoStatd && !c.share.wantsV3() && newest.Error != "" {
 		cause = newest.Cause
 	}
-	e, covered := covering(c.exports, c.v.def.Path)
+	e, covered := findExport(c.exports, c.share.def.Path)
 	switch {
-	case c.listed && !covered && slices.Contains([]mount.Cause{mount.Denied, mount.NoPath, mount.NoContext, mount.NoHandshake}, cause):
+	case c.exportsKnown && !covered && slices.Contains([]mount.Cause{mount.Denied, mount.NoPath, mount.NoContext, mount.NoHandshake}, cause):
 		c.judgeExport()
 		c.skip("path", "%s", notExported)
-	case c.listed && covered && cause == mount.Denied:
-		c.problem("exported", "not-to-us", "%s is exported to %s, and refused to us: %s", e.Path, clients(e), c.mount.Error)
+	case c.exportsKnown && covered && cause == mount.Denied:
+		c.problem("exported", "not-to-us", "%s is exported to %s, and refused to us: %s", e.Path, describeClients(e), c.mount.Error)
 		c.skip("path", "%s", notExported)
 	case cause == mount.NoPath:
 		c.judgeExport()
 		if c.judgeRoot(a) {
 			break
 		}
-		c.problem("path", "no-path", "the server has no %s: %s", c.v.def.Path, c.mount.Error)
+		c.problem("path", "no-path", "the server has no %s: %s", c.share.def.Path, c.mount.Error)
 	case cause == mount.NotDirectory:
 		c.judgeExport()
-		c.problem("path", "not-directory", "%s is no directory: %s", c.v.def.Path, c.mount.Error)
+		c.problem("path", "not-directory", "%s is no directory: %s", c.share.def.Path, c.mount.Error)
 	default:
 		c.judgeExport()
 		id := string(cause)
-		if !slices.ContainsFunc(mountTroubles(), func(t Problem) bool { return t.Cause == id }) {
+		if !slices.ContainsFunc(mountProblems(), func(t Problem) bool { return t.Cause == id }) {
 			id = "failed"
 		}
 		c.problem("mounts", id, "%s", c.mount.Error)
@@ -131,8 +131,8 @@ func (c *serverCheck) judgeMount(a answer) {
 	c.skip("mounts", "%s", notMounted)
 }
 
-// judgePlace says whether a share lies apart from all others.
-func (s *reportBuilder) judgePlace(def volume.Share, nested func(volume.Share) error) {
+// judgeOverlap says whether a share lies apart from all others.
+func (s *reportBuilder) judgeOverlap(def volume.Share, nested func(volume.Share) error) {
 	if nested == nil {
 		s.skip("apart", "without a configuration no other shares are known")
 		return
@@ -165,18 +165,18 @@ func (c *serverCheck) judgeVersions(a answer) {
 		c.skip("versions", "%s", notMounted)
 		return
 	}
-	detail := "by " + list(works)
+	detail := "by " + joinWords(works)
 	if not != nil {
-		detail += ", not by " + list(not)
+		detail += ", not by " + joinWords(not)
 	}
 	if untried != nil {
-		detail += "; " + list(untried) + " was not tried"
+		detail += "; " + joinWords(untried) + " was not tried"
 	}
 	switch {
-	case otherRoot(a.Versions):
-		detail := fmt.Sprintf("by 3; by %s the server speaks, and has no such path", list(notFoundBy(a.Versions)))
+	case onlyV3HasPath(a.Versions):
+		detail := fmt.Sprintf("by 3; by %s the server speaks, and has no such path", joinWords(versionsWithoutPath(a.Versions)))
 		if a.V4Path != "" {
-			detail = fmt.Sprintf("by 3, and by %s as %s", list(notFoundBy(a.Versions)), a.V4Path)
+			detail = fmt.Sprintf("by 3, and by %s as %s", joinWords(versionsWithoutPath(a.Versions)), a.V4Path)
 		}
 		c.ok("versions", "%s", detail)
 	case slices.Contains(works, "4.2"):
@@ -191,24 +191,24 @@ func (c *serverCheck) judgeVersions(a answer) {
 	}
 }
 
-func list(words []string) string {
+func joinWords(words []string) string {
 	if len(words) == 1 {
 		return words[0]
 	}
 	return strings.Join(words[:len(words)-1], ", ") + " and " + words[len(words)-1]
 }
 
-// judge says what a trial has shown of a share that is mounted so.
-func (s *reportBuilder) judge(f *Facts, m mounted) {
+// judgeFacts says what a trial has shown of a share that is mounted so.
+func (s *reportBuilder) judgeFacts(f *Facts, m mountResult) {
 	if _, failed := f.Failures[stepOpen]; failed {
 		s.failure("writable", stepOpen, f)
 		s.skipRemaining(shareChecks(), "the share's directory cannot be opened")
 		return
 	}
 	s.judgeIdentity(f)
-	s.judgeRoom(f)
-	if f.did(stepLatency) {
-		detail := fmt.Sprintf("%s for a round trip", short(f.Latency))
+	s.judgeSpace(f)
+	if f.succeeded(stepLatency) {
+		detail := fmt.Sprintf("%s for a round trip", formatDuration(f.Latency))
 		if f.Latency > latencyWarn {
 			s.problem("latency", "slow", "%s", detail)
 		} else {
@@ -217,7 +217,7 @@ func (s *reportBuilder) judge(f *Facts, m mounted) {
 	} else {
 		s.failure("latency", stepLatency, f)
 	}
-	if !f.did(stepWrite) {
+	if !f.succeeded(stepWrite) {
 		s.judgeRefusal(f)
 		s.skipRemaining(shareChecks(), "nothing can be written")
 		return
@@ -244,7 +244,7 @@ func (s *reportBuilder) failure(id, step string, f *Facts) {
 	switch {
 	case !failed:
 		s.skip(id, "the server took too long before")
-	case failure.Late:
+	case failure.TimedOut:
 		s.problem(id, "late", "%s", failure.Message)
 	case failure.Errno == unix.EIO:
 		s.problem(id, "disk-failed", "%s", failure.Message)
@@ -266,7 +266,7 @@ func (s *reportBuilder) judgeRefusal(f *Facts) {
 		cause = "not-allowed"
 	case unix.ENOSPC:
 		cause = "full"
-		if f.did(stepSpace) && f.Space.InodesKnown() && f.Space.InodesFree == 0 {
+		if f.succeeded(stepSpace) && f.Space.InodesKnown() && f.Space.InodesFree == 0 {
 			cause = "no-inodes"
 		}
 	case unix.EDQUOT:
@@ -276,11 +276,11 @@ func (s *reportBuilder) judgeRefusal(f *Facts) {
 		s.failure("writable", stepWrite, f)
 		return
 	}
-	s.problem("writable", cause, "%s cannot write a file: %v", who(f.Self), failure.Errno)
+	s.problem("writable", cause, "%s cannot write a file: %v", userName(f.UID), failure.Errno)
 }
 
-func (s *reportBuilder) judgeRoom(f *Facts) {
-	if !f.did(stepSpace) {
+func (s *reportBuilder) judgeSpace(f *Facts) {
+	if !f.succeeded(stepSpace) {
 		s.failure("space", stepSpace, f)
 		s.skip("inodes", "not known")
 		return
@@ -296,7 +296,7 @@ func (s *reportBuilder) judgeRoom(f *Facts) {
 		}
 	}
 	if f.Space.Known() {
-		share("space", "full", f.Space.Free, f.Space.Total, fmt.Sprintf("%s of %s are free", size(f.Space.Free), size(f.Space.Total)))
+		share("space", "full", f.Space.Free, f.Space.Total, fmt.Sprintf("%s of %s are free", formatSize(f.Space.Free), formatSize(f.Space.Total)))
 	} else {
 		s.skip("space", "the server does not say how much there is")
 	}
@@ -307,38 +307,38 @@ func (s *reportBuilder) judgeRoom(f *Facts) {
 	share("inodes", "none", f.Space.InodesFree, f.Space.Inodes, fmt.Sprintf("%d of %d are free", f.Space.InodesFree, f.Space.Inodes))
 }
 
-func (s *reportBuilder) judgeOwners(f *Facts, m mounted) {
+func (s *reportBuilder) judgeOwners(f *Facts, m mountResult) {
 	kerberos := mount.UsesKerberos(m.Super)
 	switch {
-	case !f.did(stepOwner):
+	case !f.succeeded(stepOwner):
 		s.failure("root", stepOwner, f)
 		return
-	case f.Owner[0] == unmappedID && f.names():
+	case f.Owner[0] == unmappedID && f.usesNames():
 		s.skip("root", "not known: owners have no names here")
-		s.problem("owners", "no-idmapper", "what %s makes is shown as %d's", who(f.Self), f.Owner[0])
+		s.problem("owners", "no-idmapper", "what %s makes is shown as %d's", userName(f.UID), f.Owner[0])
 		return
-	case f.Owner[0] != f.Self && kerberos:
-		s.problem("root", "not-root-by-name", "what %s makes belongs to user %d", who(f.Self), f.Owner[0])
+	case f.Owner[0] != f.UID && kerberos:
+		s.problem("root", "not-root-by-name", "what %s makes belongs to user %d", userName(f.UID), f.Owner[0])
 		s.skip("owners", "root is mapped to another user")
 		return
-	case f.Owner[0] != f.Self && f.Squashed:
+	case f.Owner[0] != f.UID && f.Squashed:
 		s.problem("root", "all-squashed", "what anybody makes belongs to user %d", f.Owner[0])
 		s.skip("owners", "everybody is mapped to that user")
 		return
-	case f.Owner[0] != f.Self && !f.names():
-		s.problem("root", "squashed", "what %s makes belongs to user %d", who(f.Self), f.Owner[0])
+	case f.Owner[0] != f.UID && !f.usesNames():
+		s.problem("root", "squashed", "what %s makes belongs to user %d", userName(f.UID), f.Owner[0])
 		s.skip("owners", "root is mapped to another user")
 		return
-	case f.Owner[0] != f.Self:
+	case f.Owner[0] != f.UID:
 		s.skip("root", "not known: owners are not kept")
 	default:
-		s.ok("root", "what %s makes belongs to %[1]s", who(f.Self))
+		s.ok("root", "what %s makes belongs to %[1]s", userName(f.UID))
 	}
 	switch {
-	case f.names():
+	case f.usesNames():
 		judgeNames(s, f, kerberos)
-	case f.did(stepOwn):
-		s.ok("owners", "a file given to %d:%d belongs to %d:%d", strangeUID, strangeGID, f.Given[0], f.Given[1])
+	case f.succeeded(stepOwn):
+		s.ok("owners", "a file given to %d:%d belongs to %d:%d", testUID, testGID, f.NewOwner[0], f.NewOwner[1])
 	case f.Failures[stepOwn].Errno == unix.EPERM || f.Failures[stepOwn].Errno == unix.EACCES:
 		s.problem("owners", "refused", "%s", f.Failures[stepOwn].Message)
 	default:
@@ -348,11 +348,11 @@ func (s *reportBuilder) judgeOwners(f *Facts, m mounted) {
 
 // judgeNames says whether who has a name on both sides is the same.
 func judgeNames(s *reportBuilder, f *Facts, kerberos bool) {
-	detail := fmt.Sprintf("the server does not take %d:%d for an owner", strangeUID, strangeGID)
-	if f.did(stepOwn) {
-		detail = fmt.Sprintf("a file given to %d:%d belongs to %d:%d", strangeUID, strangeGID, f.Given[0], f.Given[1])
+	detail := fmt.Sprintf("the server does not take %d:%d for an owner", testUID, testGID)
+	if f.succeeded(stepOwn) {
+		detail = fmt.Sprintf("a file given to %d:%d belongs to %d:%d", testUID, testGID, f.NewOwner[0], f.NewOwner[1])
 	}
-	named := f.did(stepNamed) && f.Named == [2]uint32{namedID, namedID}
+	named := f.succeeded(stepNamed) && f.NamedOwner == [2]uint32{namedID, namedID}
 	switch {
 	case !kerberos:
 		s.problem("owners", "mapped", "%s", detail)
@@ -363,8 +363,8 @@ func judgeNames(s *reportBuilder, f *Facts, kerberos bool) {
 	}
 }
 
-// who names a user.
-func who(uid uint32) string {
+// userName names a user.
+func userName(uid uint32) string {
 	if uid == 0 {
 		return "root"
 	}
@@ -376,7 +376,7 @@ func (s *reportBuilder) judgeClock(skew time.Duration) {
 	if skew < 0 {
 		direction = "behind"
 	}
-	detail := fmt.Sprintf("the server's is %s %s this machine's", short(skew.Abs()), direction)
+	detail := fmt.Sprintf("the server's is %s %s this machine's", formatDuration(skew.Abs()), direction)
 	switch {
 	case skew.Abs() > skewFail:
 		s.problem("clock", "far-off", "%s", detail)

@@ -23,15 +23,15 @@ func wellFacts() *Facts {
 		Failures: map[string]Failure{},
 		ID:       "an-id", LaidOut: true,
 		Space:   volume.Space{Total: 1000, Free: 500, Inodes: 1000, InodesFree: 500},
-		Latency: time.Millisecond, Given: [2]uint32{strangeUID, strangeGID}, ACL: "system.nfs4_acl", Hole: true,
+		Latency: time.Millisecond, NewOwner: [2]uint32{testUID, testGID}, ACL: "system.nfs4_acl", HoleFound: true,
 	}
 }
 
-func by(version string) mounted {
-	return mounted{Super: []string{"rw", "vers=" + version, "local_lock=none"}}
+func by(version string) mountResult {
+	return mountResult{Super: []string{"rw", "vers=" + version, "local_lock=none"}}
 }
 
-func withKerberos() mounted { return mounted{Super: []string{"rw", "vers=4.2", "sec=krb5p"}} }
+func withKerberos() mountResult { return mountResult{Super: []string{"rw", "vers=4.2", "sec=krb5p"}} }
 
 // outcome is what a test compares: "check status cause" of all that is not ok.
 func outcome(all []Finding) map[string]string {
@@ -45,11 +45,11 @@ func outcome(all []Finding) map[string]string {
 }
 
 func fails(step string, err error) func(*Facts) {
-	return func(f *Facts) { f.failed(step, err) }
+	return func(f *Facts) { f.addFailure(step, err) }
 }
 
 func late(step string) func(*Facts) {
-	return func(f *Facts) { f.Failures[step] = Failure{Message: "no answer", Late: true} }
+	return func(f *Facts) { f.Failures[step] = Failure{Message: "no answer", TimedOut: true} }
 }
 
 func TestJudge(t *testing.T) {
@@ -67,11 +67,11 @@ func TestJudge(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		change func(*Facts)
-		mount  mounted
+		mount  mountResult
 		want   map[string]string
 	}{
 		{"well", func(*Facts) {}, by("4.2"), nil},
-		{"well by 4.1", func(f *Facts) { f.failed(stepAttribute, unix.EOPNOTSUPP); f.Hole = false }, by("4.1"), old},
+		{"well by 4.1", func(f *Facts) { f.addFailure(stepAttribute, unix.EOPNOTSUPP); f.HoleFound = false }, by("4.1"), old},
 		{"the right one", func(f *Facts) { f.Expected = f.ID }, by("4.2"), nil},
 		{"not laid out", func(f *Facts) { f.ID, f.LaidOut = "", false }, by("4.2"), nil},
 		{"not laid out any more", func(f *Facts) { f.ID, f.LaidOut, f.Expected = "", false, "id" }, by("4.2"), map[string]string{"identity": "fail not-laid-out"}},
@@ -82,8 +82,8 @@ func TestJudge(t *testing.T) {
 		{"read-only", fails(stepWrite, unix.EROFS), by("4.2"), skips("fail read-only")},
 		{"closed", fails(stepWrite, unix.EACCES), by("4.2"), skips("fail not-allowed")},
 		{"stale at once", fails(stepOpen, unix.ESTALE), by("4.2"), skips("fail failed", "identity", "skip", "latency", "skip", "space", "skip", "inodes", "skip")},
-		{"full", func(f *Facts) { f.failed(stepWrite, unix.ENOSPC); f.Space.Free = 0 }, by("4.2"), skips("fail full", "space", "fail full")},
-		{"no inodes", func(f *Facts) { f.failed(stepWrite, unix.ENOSPC); f.Space.InodesFree = 0 }, by("4.2"), skips("fail no-inodes", "inodes", "fail none")},
+		{"full", func(f *Facts) { f.addFailure(stepWrite, unix.ENOSPC); f.Space.Free = 0 }, by("4.2"), skips("fail full", "space", "fail full")},
+		{"no inodes", func(f *Facts) { f.addFailure(stepWrite, unix.ENOSPC); f.Space.InodesFree = 0 }, by("4.2"), skips("fail no-inodes", "inodes", "fail none")},
 		{"quota", fails(stepWrite, unix.EDQUOT), by("4.2"), skips("fail quota")},
 		{"no disk", fails(stepWrite, unix.EIO), by("4.2"), skips("fail disk-failed")},
 		{"no disk to ask", fails(stepSpace, unix.EIO), by("4.2"), map[string]string{"space": "fail disk-failed", "inodes": "skip"}},
@@ -91,48 +91,48 @@ func TestJudge(t *testing.T) {
 		{"the same at once", fails(stepOpen, unix.EREMOTEIO), by("4.2"), skips("fail unknown-error", "identity", "skip", "latency", "skip", "space", "skip", "inodes", "skip")},
 		{"grace", late(stepWrite), by("4.2"), skips("fail late")},
 		{"not removed", fails(stepClose, unix.EACCES), by("4.2"), map[string]string{"writable": "fail failed"}},
-		{"squashed", func(f *Facts) { f.Owner = [2]uint32{65534, 65534}; f.failed(stepOwn, unix.EPERM) }, by("4.2"), map[string]string{"root": "warn squashed", "owners": "skip"}},
+		{"squashed", func(f *Facts) { f.Owner = [2]uint32{65534, 65534}; f.addFailure(stepOwn, unix.EPERM) }, by("4.2"), map[string]string{"root": "warn squashed", "owners": "skip"}},
 		{"everybody squashed", func(f *Facts) {
 			f.Owner, f.Squashed = [2]uint32{1000, 1000}, true
-			f.failed(stepOwn, unix.EPERM)
+			f.addFailure(stepOwn, unix.EPERM)
 		}, by("4.2"), map[string]string{"root": "warn all-squashed", "owners": "skip"}},
-		{"as another user", func(f *Facts) { f.Self, f.Owner[0] = 1000, 1000; f.failed(stepOwn, unix.EPERM) }, by("4.2"), map[string]string{"owners": "warn refused"}},
-		{"other domain", func(f *Facts) { f.Given = [2]uint32{65534, 65534} }, by("4.2"), map[string]string{"owners": "warn mapped"}},
-		{"other domain, for root too", func(f *Facts) { f.Owner, f.Given = [2]uint32{65534, 65534}, [2]uint32{65534, 65534} }, by("4.2"), map[string]string{"root": "skip", "owners": "warn mapped"}},
+		{"as another user", func(f *Facts) { f.UID, f.Owner[0] = 1000, 1000; f.addFailure(stepOwn, unix.EPERM) }, by("4.2"), map[string]string{"owners": "warn refused"}},
+		{"other domain", func(f *Facts) { f.NewOwner = [2]uint32{65534, 65534} }, by("4.2"), map[string]string{"owners": "warn mapped"}},
+		{"other domain, for root too", func(f *Facts) { f.Owner, f.NewOwner = [2]uint32{65534, 65534}, [2]uint32{65534, 65534} }, by("4.2"), map[string]string{"root": "skip", "owners": "warn mapped"}},
 		{"bad owner", fails(stepOwn, unix.EINVAL), by("4.2"), map[string]string{"owners": "warn mapped"}},
 		{"by name", func(f *Facts) {
-			f.failed(stepOwn, unix.EINVAL)
-			f.Done, f.Named = append(f.Done, stepNamed), [2]uint32{namedID, namedID}
+			f.addFailure(stepOwn, unix.EINVAL)
+			f.Done, f.NamedOwner = append(f.Done, stepNamed), [2]uint32{namedID, namedID}
 		}, withKerberos(), nil},
-		{"other domain, with Kerberos", func(f *Facts) { f.failed(stepOwn, unix.EINVAL); f.failed(stepNamed, unix.EINVAL) }, withKerberos(), map[string]string{"owners": "warn unnamed"}},
-		{"nobody, with Kerberos", func(f *Facts) { f.Owner = [2]uint32{65534, 65534}; f.failed(stepOwn, unix.EINVAL) }, withKerberos(), map[string]string{"root": "warn not-root-by-name", "owners": "skip"}},
-		{"no idmapper", func(f *Facts) { f.Owner = [2]uint32{unmappedID, unmappedID}; f.failed(stepOwn, unix.EINVAL) }, withKerberos(), map[string]string{"root": "skip", "owners": "warn no-idmapper"}},
+		{"other domain, with Kerberos", func(f *Facts) { f.addFailure(stepOwn, unix.EINVAL); f.addFailure(stepNamed, unix.EINVAL) }, withKerberos(), map[string]string{"owners": "warn unnamed"}},
+		{"nobody, with Kerberos", func(f *Facts) { f.Owner = [2]uint32{65534, 65534}; f.addFailure(stepOwn, unix.EINVAL) }, withKerberos(), map[string]string{"root": "warn not-root-by-name", "owners": "skip"}},
+		{"no idmapper", func(f *Facts) { f.Owner = [2]uint32{unmappedID, unmappedID}; f.addFailure(stepOwn, unix.EINVAL) }, withKerberos(), map[string]string{"root": "skip", "owners": "warn no-idmapper"}},
 		{"no clone", fails(stepClone, unix.EOPNOTSUPP), by("4.2"), map[string]string{"clone": "warn no-clone"}},
 		{"clone, and no copy", fails(stepCopy, unix.EOPNOTSUPP), by("4.2"), nil},
-		{"neither", func(f *Facts) { f.failed(stepClone, unix.ENOTTY); f.failed(stepCopy, unix.EXDEV) }, by("4.2"), map[string]string{"clone": "warn no-clone", "copy": "warn no-copy"}},
+		{"neither", func(f *Facts) { f.addFailure(stepClone, unix.ENOTTY); f.addFailure(stepCopy, unix.EXDEV) }, by("4.2"), map[string]string{"clone": "warn no-clone", "copy": "warn no-copy"}},
 		{"no file to copy to", fails(stepCopies, unix.ENOSPC), by("4.2"), map[string]string{"clone": "fail failed", "copy": "fail failed"}},
 		{"bare", func(f *Facts) {
 			for _, step := range []string{stepAttribute, stepACL, stepLink} {
-				f.failed(step, unix.EOPNOTSUPP)
+				f.addFailure(step, unix.EOPNOTSUPP)
 			}
-			f.Hole = false
+			f.HoleFound = false
 		}, by("4.2"), map[string]string{"xattr": "warn no-xattr", "acl": "warn no-acl", "links": "warn no-links", "holes": "warn no-holes"}},
 		{"links fail, and nothing else", fails(stepLink, unix.EIO), by("4.2"), map[string]string{"links": "warn no-links"}},
-		{"links fail, and all else", func(f *Facts) { f.failed(stepLink, unix.EIO); f.failed(stepOwn, unix.EIO) }, by("4.2"), map[string]string{"links": "fail disk-failed", "owners": "fail disk-failed"}},
-		{"a late rename", func(f *Facts) { f.Wrong = []string{"a directory was renamed over a file"} }, by("4.2"), map[string]string{"renames": "fail wrong"}},
-		{"mounted once", func(f *Facts) { f.Once = "it is mounted already" }, by("4.2"), map[string]string{"renames": "skip"}},
+		{"links fail, and all else", func(f *Facts) { f.addFailure(stepLink, unix.EIO); f.addFailure(stepOwn, unix.EIO) }, by("4.2"), map[string]string{"links": "fail disk-failed", "owners": "fail disk-failed"}},
+		{"a late rename", func(f *Facts) { f.Violations = []string{"a directory was renamed over a file"} }, by("4.2"), map[string]string{"renames": "fail wrong"}},
+		{"mounted once", func(f *Facts) { f.NoRenames = "it is mounted already" }, by("4.2"), map[string]string{"renames": "skip"}},
 		{"renames late", late(stepRenames), by("4.2"), map[string]string{"renames": "fail late"}},
 		{"odd attributes", fails(stepAttribute, errors.New(`"x" came back`)), by("4.2"), map[string]string{"xattr": "fail failed"}},
 		{"no locks", fails(stepLock, unix.ENOLCK), by("3"), with(old, "locks", "fail no-locks")},
 		{"locks late", late(stepLock), by("3"), with(old, "locks", "warn grace")},
-		{"no lock service", func(f *Facts) { late(stepLock)(f); f.NoLockd = "connection refused" }, by("3"), with(old, "locks", "fail no-locks")},
-		{"local locks", func(*Facts) {}, mounted{Super: []string{"vers=3", "local_lock=all"}}, with(old, "locks", "warn local")},
+		{"no lock service", func(f *Facts) { late(stepLock)(f); f.LockdError = "connection refused" }, by("3"), with(old, "locks", "fail no-locks")},
+		{"local locks", func(*Facts) {}, mountResult{Super: []string{"vers=3", "local_lock=all"}}, with(old, "locks", "warn local")},
 		{"ahead", func(f *Facts) { f.Skew = 29 * time.Second }, by("4.2"), nil},
 		{"more ahead", func(f *Facts) { f.Skew = 31 * time.Second }, by("4.2"), map[string]string{"clock": "warn off"}},
 		{"behind", func(f *Facts) { f.Skew = -31 * time.Second }, by("4.2"), map[string]string{"clock": "warn off"}},
 		{"far behind", func(f *Facts) { f.Skew = -time.Hour }, by("4.2"), map[string]string{"clock": "fail far-off"}},
-		{"times of the server's own", func(f *Facts) { f.Times.Off = 600 }, by("3"), with(old, "times", "warn not-kept")},
-		{"times that are lost with a delegation", func(f *Facts) { f.Times = Times{Delegated: 601, Seen: true} }, by("4.2"), map[string]string{"times": "warn delegated"}},
+		{"times of the server's own", func(f *Facts) { f.Times.Offset = 600 }, by("3"), with(old, "times", "warn not-kept")},
+		{"times that are lost with a delegation", func(f *Facts) { f.Times = Times{DelegatedOffset: 601, OtherClient: true} }, by("4.2"), map[string]string{"times": "warn delegated"}},
 		{"times that may not be set", fails(stepTimes, unix.EPERM), by("4.2"), map[string]string{"times": "fail failed"}},
 		{"slow", func(f *Facts) { f.Latency = 21 * time.Millisecond }, by("4.2"), map[string]string{"latency": "warn slow"}},
 		{"filling", func(f *Facts) { f.Space.Free, f.Space.InodesFree = 99, 99 }, by("4.2"), map[string]string{"space": "warn low", "inodes": "warn low"}},
@@ -147,8 +147,8 @@ func TestJudge(t *testing.T) {
 			f := wellFacts()
 			c.change(f)
 			var s reportBuilder
-			s.judgePlace(volume.Share{}, func(volume.Share) error { return nil })
-			s.judge(f, c.mount)
+			s.judgeOverlap(volume.Share{}, func(volume.Share) error { return nil })
+			s.judgeFacts(f, c.mount)
 			if got, want := outcome(s.all), with(c.want); !maps.Equal(got, want) {
 				t.Errorf("it finds\n%v, and not\n%v", got, want)
 			}
@@ -178,16 +178,16 @@ func TestJudgeMount(t *testing.T) {
 	all := []probe.Export{{Path: "/", Clients: nil}}
 	ours := []probe.Export{{Path: "/export", Clients: []string{"10.0.0.0/24"}}, {Path: "/other"}}
 	theirs := []probe.Export{{Path: "/exports"}, {Path: "/other"}}
-	failed := func(cause mount.Cause) mounted { return mounted{Cause: cause, Error: "as mount says"} }
-	works := map[string]mounted{"3": by("3"), "4.0": by("4.0"), "4.1": by("4.1"), "4.2": by("4.2")}
-	pathBy3 := map[string]mounted{"3": by("3"), "4.0": failed(mount.NoVersion), "4.1": failed(mount.NoPath), "4.2": failed(mount.NoPath)}
+	failed := func(cause mount.Cause) mountResult { return mountResult{Cause: cause, Error: "as mount says"} }
+	works := map[string]mountResult{"3": by("3"), "4.0": by("4.0"), "4.1": by("4.1"), "4.2": by("4.2")}
+	pathBy3 := map[string]mountResult{"3": by("3"), "4.0": failed(mount.NoVersion), "4.1": failed(mount.NoPath), "4.2": failed(mount.NoPath)}
 	for _, c := range []struct {
 		name      string
 		exports   []probe.Export
 		unlisted  bool
 		options   []string
-		mount     mounted
-		byVersion map[string]mounted
+		mount     mountResult
+		byVersion map[string]mountResult
 		want      map[string]string
 		says      string
 		v4path    string
@@ -196,13 +196,13 @@ func TestJudgeMount(t *testing.T) {
 		{"beneath an export", all, false, nil, by("4.2"), works, nil, "it lies in /, which is exported to everybody", ""},
 		{"beneath a root of fsid=0", theirs, false, nil, by("4.2"), works, nil, "and yet it can be mounted", ""},
 		{"by less", ours, false, []string{"nfsvers=3"}, by("3"), works, nil, "it is mounted by 3", ""},
-		{"only 3", ours, false, nil, by("3"), map[string]mounted{"3": by("3"), "4.0": failed(mount.NoVersion), "4.1": failed(mount.NoVersion), "4.2": failed(mount.NoVersion)}, map[string]string{"versions": "warn only-3"}, "not by 4.0, 4.1 and 4.2", ""},
+		{"only 3", ours, false, nil, by("3"), map[string]mountResult{"3": by("3"), "4.0": failed(mount.NoVersion), "4.1": failed(mount.NoVersion), "4.2": failed(mount.NoVersion)}, map[string]string{"versions": "warn only-3"}, "not by 4.0, 4.1 and 4.2", ""},
 		{"another root for NFS 4", ours, false, nil, by("3"), pathBy3, map[string]string{"path": "fail other-root"}, "by NFS 4 it is /kubernetes: the server's NFSv4 root is its /export", "/kubernetes"},
 		{"the path is the root for NFS 4", ours, false, nil, by("3"), pathBy3, map[string]string{"path": "fail other-root"}, "by NFS 4 it is /: the server's NFSv4 root is its /export/kubernetes", "/"},
 		{"another root, and asked for 4.2", ours, false, []string{"nfsvers=4.2"}, failed(mount.NoPath), pathBy3, map[string]string{"path": "fail other-root", "mounts": "skip"}, "by NFS 4 it is /:", "/"},
 		{"another root, and asked for 3", ours, false, []string{"nfsvers=3"}, by("3"), pathBy3, nil, "by 3, and by 4.1 and 4.2 as /kubernetes", "/kubernetes"},
 		{"another path for NFS 4", ours, false, nil, by("3"), pathBy3, map[string]string{"path": "fail other-path"}, "NFS 3 finds /export/kubernetes, and NFS 4 does not", ""},
-		{"no 4.2", ours, false, nil, by("4.1"), map[string]mounted{"4.0": by("4.0"), "4.1": by("4.1"), "4.2": failed(mount.NoVersion)}, map[string]string{"versions": "warn no-4.2"}, "not by 4.2; 3 was not tried", ""},
+		{"no 4.2", ours, false, nil, by("4.1"), map[string]mountResult{"4.0": by("4.0"), "4.1": by("4.1"), "4.2": failed(mount.NoVersion)}, map[string]string{"versions": "warn no-4.2"}, "not by 4.2; 3 was not tried", ""},
 		{"not exported", theirs, false, nil, failed(mount.NoPath), nil, map[string]string{"exported": "fail not-exported", "path": "skip", "mounts": "skip", "versions": "skip"}, "/exports, /other", ""},
 		{"not exported, by 3", theirs, false, nil, failed(mount.Denied), nil, map[string]string{"exported": "fail not-exported", "path": "skip", "mounts": "skip", "versions": "skip"}, "/exports, /other", ""},
 		{"nothing exported", nil, false, nil, failed(mount.Denied), nil, map[string]string{"exported": "fail not-exported", "path": "skip", "mounts": "skip", "versions": "skip"}, "exports nothing", ""},
@@ -212,14 +212,14 @@ func TestJudgeMount(t *testing.T) {
 		{"no list, wrong path", nil, true, nil, failed(mount.NoPath), nil, map[string]string{"exported": "skip", "path": "fail no-path", "mounts": "skip", "versions": "skip"}, "", ""},
 		{"no list, denied", nil, true, nil, failed(mount.Denied), nil, map[string]string{"exported": "skip", "path": "skip", "mounts": "fail denied", "versions": "skip"}, "", ""},
 		{"no statd", ours, false, []string{"nfsvers=3"}, failed(mount.NoStatd), works, map[string]string{"path": "skip", "mounts": "fail no-statd"}, "", ""},
-		{"no statd, for a path that is wrong by 4.2", ours, false, nil, failed(mount.NoStatd), map[string]mounted{"4.2": failed(mount.NoPath)}, map[string]string{"path": "fail no-path", "mounts": "skip", "versions": "skip"}, "", ""},
-		{"asked for 4.2", ours, false, []string{"vers=4.2"}, failed(mount.NoVersion), map[string]mounted{"3": by("3")}, map[string]string{"path": "skip", "mounts": "fail no-version", "versions": "warn only-3"}, "", ""},
+		{"no statd, for a path that is wrong by 4.2", ours, false, nil, failed(mount.NoStatd), map[string]mountResult{"4.2": failed(mount.NoPath)}, map[string]string{"path": "fail no-path", "mounts": "skip", "versions": "skip"}, "", ""},
+		{"asked for 4.2", ours, false, []string{"vers=4.2"}, failed(mount.NoVersion), map[string]mountResult{"3": by("3")}, map[string]string{"path": "skip", "mounts": "fail no-version", "versions": "warn only-3"}, "", ""},
 		{"odd", ours, false, nil, failed(""), works, map[string]string{"path": "skip", "mounts": "fail failed"}, "as mount says", ""},
 		{"died just now", ours, false, nil, failed(mount.Refused), works, map[string]string{"path": "skip", "mounts": "fail failed"}, "as mount says", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			v := &shareCheck{d: &Doctor{}, def: volume.Share{Name: "nas1", Servers: []string{"nas"}, Path: "/export/kubernetes", MountOptions: c.options}}
-			call := &serverCheck{v: v, host: "nas", exports: c.exports, listed: !c.unlisted, mount: c.mount}
+			call := &serverCheck{share: v, host: "nas", exports: c.exports, exportsKnown: !c.unlisted, mount: c.mount}
 			for _, id := range []string{"resolves", "answers", "rpcbind"} {
 				call.ok(id, "well")
 			}
@@ -260,14 +260,14 @@ func TestNode(t *testing.T) {
 		{"no statd", "nodev\tnfs\n", true, nil, true, probe.ErrNotRegistered, map[string]string{"statd": "fail no-statd"}},
 	} {
 		var s reportBuilder
-		s.kernel(c.filesystems, c.mounted, c.causes)
-		s.statd(c.locks, func() error { return c.statd })
+		s.judgeKernel(c.filesystems, c.mounted, c.causes)
+		s.judgeStatd(c.locks, func() error { return c.statd })
 		if got := outcome(s.all); !maps.Equal(got, with(c.want)) {
 			t.Errorf("%s: it finds %v, and not %v", c.name, got, c.want)
 		}
 	}
 	var s reportBuilder
-	s.client([]string{"/nowhere", t.TempDir()})
+	s.judgeClient([]string{"/nowhere", t.TempDir()})
 	if got := outcome(s.all); !maps.Equal(got, map[string]string{"client": "fail no-program"}) {
 		t.Errorf("where there is no mount.nfs it finds %v", got)
 	}
@@ -276,19 +276,19 @@ func TestNode(t *testing.T) {
 func TestWantsStatd(t *testing.T) {
 	for _, c := range []struct {
 		options []string
-		mounts  []mounted
+		mounts  []mountResult
 		causes  []mount.Cause
 		want    bool
 	}{
-		{nil, []mounted{by("4.2")}, nil, false},
-		{nil, []mounted{by("3")}, nil, true},
-		{[]string{"nolock"}, []mounted{by("3")}, nil, false},
+		{nil, []mountResult{by("4.2")}, nil, false},
+		{nil, []mountResult{by("3")}, nil, true},
+		{[]string{"nolock"}, []mountResult{by("3")}, nil, false},
 		{[]string{"vers=3"}, nil, nil, true},
 		{nil, nil, []mount.Cause{mount.NoStatd}, true},
 		{nil, nil, []mount.Cause{mount.Denied}, false},
 	} {
 		v := &shareCheck{def: volume.Share{MountOptions: c.options}, mounts: c.mounts, causes: c.causes}
-		if got := v.wantsStatd(); got != c.want {
+		if got := v.needsStatd(); got != c.want {
 			t.Errorf("%+v: %v", c, got)
 		}
 	}
@@ -300,7 +300,7 @@ func TestStepLate(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it waits as long as a step may take")
 	}
-	r := &run{until: time.Now().Add(time.Hour), facts: &Facts{Failures: map[string]Failure{}}}
+	r := &trial{until: time.Now().Add(time.Hour), facts: &Facts{Failures: map[string]Failure{}}}
 	release, done := make(chan struct{}), make(chan struct{})
 	r.step("first", func(f *Facts) error { f.Swept = 1; return unix.EIO })
 	r.step("second", func(f *Facts) error { defer close(done); <-release; f.Swept = 2; return nil })
@@ -308,14 +308,14 @@ func TestStepLate(t *testing.T) {
 	close(release)
 	<-done
 	f := r.facts
-	if f.Swept != 1 || !f.Failures["second"].Late || f.did("third") || f.Failures["first"].Errno != unix.EIO {
+	if f.Swept != 1 || !f.Failures["second"].TimedOut || f.succeeded("third") || f.Failures["first"].Errno != unix.EIO {
 		t.Errorf("the facts are %+v", f)
 	}
 }
 
 func TestQuoted(t *testing.T) {
 	for path, want := range map[string]string{"/a/b-1_2.x": "/a/b-1_2.x", "/a b": "'/a b'", "/it's": `'/it'\''s'`, "/$(x)": "'/$(x)'", "/ä": "'/ä'"} {
-		if got := quoted(path); got != want {
+		if got := shellQuote(path); got != want {
 			t.Errorf("%s is %s for a shell, and not %s", path, got, want)
 		}
 	}
@@ -323,12 +323,12 @@ func TestQuoted(t *testing.T) {
 
 func TestSizes(t *testing.T) {
 	for n, want := range map[int64]string{0: "0 B", 1023: "1023 B", 1 << 30: "1.0 GiB", 16 << 30: "16 GiB", 1 << 62: "4.0 EiB"} {
-		if got := size(n); got != want {
+		if got := formatSize(n); got != want {
 			t.Errorf("%d is %q, and not %q", n, got, want)
 		}
 	}
 	for d, want := range map[time.Duration]string{31234 * time.Nanosecond: "30µs", 1234567 * time.Nanosecond: "1.2ms", 3049 * time.Millisecond: "3.05s", time.Hour: "1h0m0s"} {
-		if got := short(d); got != want {
+		if got := formatDuration(d); got != want {
 			t.Errorf("%v is %q, and not %q", d, got, want)
 		}
 	}
@@ -346,7 +346,7 @@ func TestJudgePlace(t *testing.T) {
 		{r.Shares[0], r.Nested, "ok "}, {inner, r.Nested, "warn nested"}, {inner, nil, "skip "},
 	} {
 		var s reportBuilder
-		s.judgePlace(c.def, c.nested)
+		s.judgeOverlap(c.def, c.nested)
 		if got := string(s.all[0].Status) + " " + s.all[0].Cause; len(s.all) != 1 || got != c.want {
 			t.Errorf("%s: it is %+v, and not %q", c.def, s.all, c.want)
 		}
@@ -361,7 +361,7 @@ func TestTellTwins(t *testing.T) {
 		v.findings = []Finding{{Check: "root", Status: OK}, {Check: "identity", Status: OK}}
 		visits = append(visits, v)
 	}
-	tellTwins(visits)
+	reportDuplicateIDs(visits)
 	for _, v := range visits {
 		got, want := v.findings[1], map[string]string{"a": "1, which b has, too", "b": "1, which a has, too"}[v.def.Name]
 		if got.Check != "identity" || (got.Status == Warn) != (want != "") || got.Detail != want {

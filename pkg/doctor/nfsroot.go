@@ -17,21 +17,21 @@ import (
 // Pseudo path for each export. mount.nfs does not find the path of the server's file system there, and
 // goes on to NFSv3, where that is right: it says nothing, and the mount has no CLONE and no COPY.
 
-// directory is what a directory is known by, whatever version it is mounted by.
-type directory struct {
+// dirIdentity is what a directory is known by, whatever version it is mounted by.
+type dirIdentity struct {
 	ino          uint64
 	mtime, ctime unix.StatxTimestamp
 }
 
-// directoryAt asks for the directory that is mounted at a path.
-func directoryAt(path string) (d directory, ok bool) {
+// statDir asks for the directory that is mounted at a path.
+func statDir(path string) (d dirIdentity, ok bool) {
 	var st unix.Statx_t
 	err := unix.Statx(unix.AT_FDCWD, path, unix.AT_STATX_FORCE_SYNC, unix.STATX_INO|unix.STATX_MTIME|unix.STATX_CTIME, &st)
-	return directory{st.Ino, st.Mtime, st.Ctime}, err == nil
+	return dirIdentity{st.Ino, st.Mtime, st.Ctime}, err == nil
 }
 
-// otherRoot reports whether by NFS 3 the path is there, and by no newer version.
-func otherRoot(byVersion map[string]mounted) bool {
+// onlyV3HasPath reports whether by NFS 3 the path is there, and by no newer version.
+func onlyV3HasPath(byVersion map[string]mountResult) bool {
 	m, tried := byVersion["3"]
 	if !tried || m.Error != "" {
 		return false
@@ -49,8 +49,8 @@ func otherRoot(byVersion map[string]mounted) bool {
 	return newer
 }
 
-// endings are what is left of a path if its first parts are taken away, one after the other; "/" at last.
-func endings(p string) (all []string) {
+// pathSuffixes are what is left of a path if its first parts are taken away, one after the other; "/" at last.
+func pathSuffixes(p string) (all []string) {
 	for p = path.Clean(p); p != "/"; {
 		_, rest, _ := strings.Cut(p[1:], "/")
 		p = "/" + rest
@@ -59,19 +59,19 @@ func endings(p string) (all []string) {
 	return all
 }
 
-// pathByV4 finds by which path NFS 4 has a directory: the end of the path that NFS 3 has. "": by none.
-func (r request) pathByV4(kernel *mount.Kernel, want directory) string {
+// findV4Path finds by which path NFS 4 has a directory: the end of the path that NFS 3 has. "": by none.
+func (r request) findV4Path(kernel *mount.Kernel, want dirIdentity) string {
 	server, p, ok := volume.SplitExport(r.Source)
 	if !ok {
 		return ""
 	}
-	for _, end := range endings(p) {
-		s := r.specBy("4")
+	for _, end := range pathSuffixes(p) {
+		s := r.specForVersion("4")
 		s.Source = volume.ExportName(server, end)
-		if mountAt(kernel, s).Error != "" {
+		if tryMount(kernel, s).Error != "" {
 			continue
 		}
-		got, ok := directoryAt(s.Target)
+		got, ok := statDir(s.Target)
 		_ = mount.Detach(s.Target)
 		if ok && got == want {
 			return end
@@ -83,20 +83,20 @@ func (r request) pathByV4(kernel *mount.Kernel, want directory) string {
 // judgeRoot says what to register where NFS 4 does not have the path, and NFS 3 does. It reports
 // whether that is so.
 func (c *serverCheck) judgeRoot(a answer) bool {
-	if !otherRoot(a.Versions) || c.v.wantsV3() { // on purpose
+	if !onlyV3HasPath(a.Versions) || c.share.wantsV3() { // on purpose
 		return false
 	}
-	c.fill = append(c.fill, "{v4path}", quoted(a.V4Path))
+	c.fill = append(c.fill, "{v4path}", shellQuote(a.V4Path))
 	if a.V4Path == "" {
-		c.problem("path", "other-path", "NFS 3 finds %s, and NFS 4 does not", c.v.def.Path)
+		c.problem("path", "other-path", "NFS 3 finds %s, and NFS 4 does not", c.share.def.Path)
 		return true
 	}
-	root := path.Clean("/" + strings.TrimSuffix(c.v.def.Path, strings.TrimSuffix(a.V4Path, "/")))
-	c.problem("path", "other-root", "NFS 3 finds %s, and by NFS 4 it is %s: the server's NFSv4 root is its %s", c.v.def.Path, a.V4Path, root)
+	root := path.Clean("/" + strings.TrimSuffix(c.share.def.Path, strings.TrimSuffix(a.V4Path, "/")))
+	c.problem("path", "other-root", "NFS 3 finds %s, and by NFS 4 it is %s: the server's NFSv4 root is its %s", c.share.def.Path, a.V4Path, root)
 	return true
 }
 
-// notFoundBy lists the versions by which the path is not there.
-func notFoundBy(byVersion map[string]mounted) []string {
+// versionsWithoutPath lists the versions by which the path is not there.
+func versionsWithoutPath(byVersion map[string]mountResult) []string {
 	return slices.DeleteFunc(versions(), func(v string) bool { return byVersion[v].Cause != mount.NoPath })
 }

@@ -15,9 +15,9 @@ import (
 	"github.com/mooring-csi/mooring/pkg/probe"
 )
 
-// node examines this machine. It comes last: the first mount loads the kernel's modules, and
+// checkNode examines this machine. It comes last: the first mount loads the kernel's modules, and
 // starts rpc.statd.
-func (d *Doctor) node(ctx context.Context, visits []*shareCheck) []Finding {
+func (d *Doctor) checkNode(ctx context.Context, visits []*shareCheck) []Finding {
 	var s reportBuilder
 	given := ""
 	if d.SharesDir != "" {
@@ -28,30 +28,30 @@ func (d *Doctor) node(ctx context.Context, visits []*shareCheck) []Finding {
 		s.skip("privilege", "%s", given)
 		s.skip("client", "%s", given)
 	default:
-		s.privilege()
-		s.client(programs())
+		s.judgePrivilege()
+		s.judgeClient(programDirs())
 	}
 	filesystems, _ := os.ReadFile("/proc/filesystems")
 	var causes []mount.Cause
-	var mounts []mounted
+	var mounts []mountResult
 	locks := false
 	for _, v := range visits {
 		causes = append(causes, v.causes...)
 		mounts = append(mounts, v.mounts...)
-		locks = locks || v.wantsStatd()
+		locks = locks || v.needsStatd()
 	}
-	s.kernel(string(filesystems), len(mounts) > 0, causes)
-	s.statd(locks, func() error {
-		ctx, cancel := context.WithTimeout(ctx, askPatience)
+	s.judgeKernel(string(filesystems), len(mounts) > 0, causes)
+	s.judgeStatd(locks, func() error {
+		ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 		defer cancel()
-		return probe.Statd(ctx, "127.0.0.1")
+		return probe.PingStatd(ctx, "127.0.0.1")
 	})
-	d.mounted(ctx, &s, visits)
+	d.checkEncryption(ctx, &s, visits)
 	s.skipRemaining(nodeChecks(), "")
 	return s.all
 }
 
-func (s *reportBuilder) privilege() {
+func (s *reportBuilder) judgePrivilege() {
 	if mount.Privileged() {
 		s.ok("privilege", "CAP_SYS_ADMIN")
 		return
@@ -59,12 +59,12 @@ func (s *reportBuilder) privilege() {
 	s.problem("privilege", "no-privilege", "user %d has no CAP_SYS_ADMIN", os.Geteuid())
 }
 
-// programs returns where mount(8) looks for mount.nfs, and where else it may be.
-func programs() []string {
+// programDirs returns where mount(8) looks for mount.nfs, and where else it may be.
+func programDirs() []string {
 	return append([]string{"/sbin", "/usr/sbin"}, filepath.SplitList(os.Getenv("PATH"))...)
 }
 
-func (s *reportBuilder) client(dirs []string) {
+func (s *reportBuilder) judgeClient(dirs []string) {
 	for _, dir := range dirs {
 		path := filepath.Join(dir, "mount.nfs")
 		if st, err := os.Stat(path); err == nil && st.Mode().IsRegular() && st.Mode()&0o111 != 0 {
@@ -75,8 +75,8 @@ func (s *reportBuilder) client(dirs []string) {
 	s.problem("client", "no-program", "it is not in %s", strings.Join(slices.Compact(dirs), ":"))
 }
 
-// kernel judges what /proc/filesystems says.
-func (s *reportBuilder) kernel(filesystems string, mounted bool, causes []mount.Cause) {
+// judgeKernel judges what /proc/filesystems says.
+func (s *reportBuilder) judgeKernel(filesystems string, mounted bool, causes []mount.Cause) {
 	var known []string
 	for line := range strings.Lines(filesystems) {
 		if name := strings.TrimSpace(strings.TrimPrefix(line, "nodev")); name == "nfs" || name == "nfs4" {
@@ -102,9 +102,9 @@ func (v *shareCheck) wantsV3() bool {
 	})
 }
 
-// foundByOptions reports whether the options of an NFSv3 share say where the server's NFS and mountd are, so
+// hasFixedPorts reports whether the options of an NFSv3 share say where the server's NFS and mountd are, so
 // that mount.nfs does not ask rpcbind. It needs each of these (nfs-utils: nfs_probe_bothports).
-func (v *shareCheck) foundByOptions() bool {
+func (v *shareCheck) hasFixedPorts() bool {
 	given := func(name string) bool {
 		value := mount.ValueOf(v.def.MountOptions, name)
 		return value != "" && value != "0"
@@ -113,21 +113,21 @@ func (v *shareCheck) foundByOptions() bool {
 	return v.wantsV3() && transport && given("port") && given("mountport")
 }
 
-// withoutRpcbind reports whether nothing about an NFSv3 share needs the server's rpcbind. Locks do.
-func (v *shareCheck) withoutRpcbind() bool {
-	return v.foundByOptions() && slices.Contains(v.def.MountOptions, "nolock")
+// needsNoRpcbind reports whether nothing about an NFSv3 share needs the server's rpcbind. Locks do.
+func (v *shareCheck) needsNoRpcbind() bool {
+	return v.hasFixedPorts() && slices.Contains(v.def.MountOptions, "nolock")
 }
 
-// wantsStatd reports whether the share is, or was to be, mounted by NFSv3 with locks.
-func (v *shareCheck) wantsStatd() bool {
+// needsStatd reports whether the share is, or was to be, mounted by NFSv3 with locks.
+func (v *shareCheck) needsStatd() bool {
 	if slices.Contains(v.def.MountOptions, "nolock") {
 		return false
 	}
 	return v.wantsV3() || slices.Contains(v.causes, mount.NoStatd) ||
-		slices.ContainsFunc(v.mounts, func(m mounted) bool { return m.version() == "3" })
+		slices.ContainsFunc(v.mounts, func(m mountResult) bool { return m.version() == "3" })
 }
 
-func (s *reportBuilder) statd(wanted bool, ask func() error) {
+func (s *reportBuilder) judgeStatd(wanted bool, ask func() error) {
 	if !wanted {
 		s.skip("statd", "not needed: no share is NFSv3's")
 		return

@@ -29,33 +29,33 @@ import (
 //	.mooring-doctor-<random>.renames where renames are tried
 //	.mooring-doctor-<random>.times   one that is given another time
 type probeFile struct {
-	root, in     beneath.Dir
+	root, dir    beneath.Dir
 	name         string
-	dir          string // that in is, beneath root
-	begun        bool   // the probe file was asked for, and not refused
+	dirPath      string // that in is, beneath root
+	mayExist     bool   // the probe file was asked for, and not refused
 	source, copy *os.File
 }
 
 const (
-	trialPrefix = ".mooring-doctor-"
-	trialCopy   = ".copy"
-	trialLink   = ".link"
-	// trialMark begins a probe file.
-	trialMark = "A probe file of mooringctl doctor, which removes it.\n"
-	// staleTrial is the age past which a probe file is nobody's any more.
-	staleTrial = time.Hour
-	// trialHole is where a hole ends in the probe file, and trialData how much data is around it.
-	trialHole = 1 << 20
-	trialData = 64 << 10
+	probePrefix = ".mooring-doctor-"
+	copySuffix  = ".copy"
+	linkSuffix  = ".link"
+	// probeMark begins a probe file.
+	probeMark = "A probe file of mooringctl doctor, which removes it.\n"
+	// staleAfter is the age past which a probe file is nobody's any more.
+	staleAfter = time.Hour
+	// holeEnd is where a hole ends in the probe file, and trialData how much data is around it.
+	holeEnd  = 1 << 20
+	dataSize = 64 << 10
 )
 
-var trialName = regexp.MustCompile(`^` + regexp.QuoteMeta(trialPrefix) + `[0-9a-f]{16}(\.copy|\.link|\.renames|\.times)?$`)
+var probeName = regexp.MustCompile(`^` + regexp.QuoteMeta(probePrefix) + `[0-9a-f]{16}(\.copy|\.link|\.renames|\.times)?$`)
 
 // openProbeFile opens the share that is mounted at path, and changes nothing there.
 func openProbeFile(path string) (*probeFile, error) {
 	random := make([]byte, 8)
 	_, _ = rand.Read(random) // never fails (crypto/rand)
-	t := &probeFile{root: beneath.None, in: beneath.None, name: trialPrefix + hex.EncodeToString(random)}
+	t := &probeFile{root: beneath.None, dir: beneath.None, name: probePrefix + hex.EncodeToString(random)}
 	var err error
 	t.root, err = beneath.OpenRoot(path)
 	return t, err
@@ -92,41 +92,41 @@ func (t *probeFile) latency(times int, while time.Duration) (time.Duration, erro
 // The server's clock is what the directory has for its mtime. That of the file may be this
 // client's, which keeps it to itself as long as the file is delegated to it (RFC 9754).
 func (t *probeFile) write(now func() time.Time) (skew time.Duration, err error) {
-	t.dir = volume.StateDir
-	if t.in, err = t.root.Resolve(t.dir); errors.Is(err, unix.ENOENT) {
-		t.dir = ""
-		t.in, err = t.root.Resolve(t.dir)
+	t.dirPath = volume.StateDir
+	if t.dir, err = t.root.Resolve(t.dirPath); errors.Is(err, unix.ENOENT) {
+		t.dirPath = ""
+		t.dir, err = t.root.Resolve(t.dirPath)
 	}
 	if err != nil {
 		return 0, err
 	}
 	before := now()
-	t.begun = true
-	if t.source, err = t.in.Open(t.name, unix.O_CREAT|unix.O_EXCL|unix.O_RDWR); err != nil {
+	t.mayExist = true
+	if t.source, err = t.dir.Open(t.name, unix.O_CREAT|unix.O_EXCL|unix.O_RDWR); err != nil {
 		if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) {
 			if readOnly, _ := beneath.ReadOnly(t.root); readOnly {
 				err = unix.EROFS
 			}
 		}
-		t.begun = errors.Is(err, unix.EIO) || errors.Is(err, unix.ETIMEDOUT) // else it was refused
+		t.mayExist = errors.Is(err, unix.EIO) || errors.Is(err, unix.ETIMEDOUT) // else it was refused
 		return 0, err
 	}
 	var st unix.Statx_t
-	if err := unix.Statx(int(t.in), "", unix.AT_EMPTY_PATH|unix.AT_STATX_FORCE_SYNC, unix.STATX_MTIME, &st); err != nil {
+	if err := unix.Statx(int(t.dir), "", unix.AT_EMPTY_PATH|unix.AT_STATX_FORCE_SYNC, unix.STATX_MTIME, &st); err != nil {
 		return 0, err
 	}
 	after := now()
-	data := bytes.Repeat([]byte(trialMark), trialData/len(trialMark)+1)[:trialData]
-	for _, at := range []int64{0, trialHole} {
+	data := bytes.Repeat([]byte(probeMark), dataSize/len(probeMark)+1)[:dataSize]
+	for _, at := range []int64{0, holeEnd} {
 		if _, err := t.source.WriteAt(data, at); err != nil {
 			return 0, err
 		}
 	}
-	return clockOff(time.Unix(st.Mtime.Sec, int64(st.Mtime.Nsec)), before, after), t.source.Sync()
+	return clockSkew(time.Unix(st.Mtime.Sec, int64(st.Mtime.Nsec)), before, after), t.source.Sync()
 }
 
-// clockOff returns how far a clock that said at was off, at some moment between the two.
-func clockOff(at, before, after time.Time) time.Duration {
+// clockSkew returns how far a clock that said at was off, at some moment between the two.
+func clockSkew(at, before, after time.Time) time.Duration {
 	switch {
 	case at.Before(before):
 		return at.Sub(before)
@@ -143,21 +143,21 @@ func (t *probeFile) owner() (uid, gid uint32, err error) {
 	return st.Uid, st.Gid, err
 }
 
-// own gives the probe file another owner.
-func (t *probeFile) own(uid, gid int) error { return unix.Fchown(int(t.source.Fd()), uid, gid) }
+// chown gives the probe file another owner.
+func (t *probeFile) chown(uid, gid int) error { return unix.Fchown(int(t.source.Fd()), uid, gid) }
 
-// copies returns the probe file, and an empty one that its data may be copied to.
-func (t *probeFile) copies() (source, copy int, err error) {
+// openCopy returns the probe file, and an empty one that its data may be copied to.
+func (t *probeFile) openCopy() (source, copy int, err error) {
 	if t.copy == nil {
-		if t.copy, err = t.in.Open(t.name+trialCopy, unix.O_CREAT|unix.O_EXCL|unix.O_RDWR); err != nil {
+		if t.copy, err = t.dir.Open(t.name+copySuffix, unix.O_CREAT|unix.O_EXCL|unix.O_RDWR); err != nil {
 			return -1, -1, err
 		}
 	}
 	return int(t.source.Fd()), int(t.copy.Fd()), nil
 }
 
-// attribute gives the probe file an extended attribute and reads it back.
-func (t *probeFile) attribute() error {
+// xattr gives the probe file an extended attribute and reads it back.
+func (t *probeFile) xattr() error {
 	const name, value = "user.mooring.doctor", "probe"
 	fd := int(t.source.Fd())
 	if err := unix.Fsetxattr(fd, name, []byte(value), 0); err != nil {
@@ -184,7 +184,7 @@ func (t *probeFile) acl() (name string, err error) {
 
 // link gives the probe file a second name, and takes that away again.
 func (t *probeFile) link() error {
-	if err := t.in.Link(t.name, t.in, t.name+trialLink); err != nil {
+	if err := t.dir.Link(t.name, t.dir, t.name+linkSuffix); err != nil {
 		return err
 	}
 	var st unix.Statx_t
@@ -192,13 +192,13 @@ func (t *probeFile) link() error {
 	if err == nil && st.Nlink != 2 {
 		err = fmt.Errorf("the file has %d names, and not 2", st.Nlink)
 	}
-	return errors.Join(err, t.in.Unlink(t.name+trialLink))
+	return errors.Join(err, t.dir.Unlink(t.name+linkSuffix))
 }
 
 // hole reports whether the server tells where the probe file has its hole.
 func (t *probeFile) hole() (bool, error) {
 	at, err := unix.Seek(int(t.source.Fd()), 0, unix.SEEK_HOLE)
-	return err == nil && at < trialHole, err
+	return err == nil && at < holeEnd, err
 }
 
 // lock takes an open file description's lock on the probe file, and gives it back.
@@ -215,28 +215,28 @@ func (t *probeFile) lock() error {
 // and that are old. The age is told by the server's clock, by which the probe file has just set
 // its directory's time.
 func (t *probeFile) sweep() (removed int, err error) {
-	if err := t.in.Refresh(); err != nil {
+	if err := t.dir.Refresh(); err != nil {
 		return 0, err
 	}
-	now, err := t.in.Self()
+	now, err := t.dir.Self()
 	if err != nil {
 		return 0, err
 	}
-	dirs := []beneath.Dir{t.in}
+	dirs := []beneath.Dir{t.dir}
 	if root, err := t.root.Self(); err == nil && root.Ino != now.Ino {
 		dirs = append(dirs, t.root) // from before there was a .mooring
 	}
 	for _, d := range dirs {
 		var stale []string
 		err := beneath.Names(d, func(name string) error {
-			if trialName.MatchString(name) && leftTrial(d, name, now) {
+			if probeName.MatchString(name) && isLeftover(d, name, now) {
 				stale = append(stale, name)
 			}
 			return nil
 		})
 		for _, name := range stale {
 			if err == nil {
-				err = removeTrial(d, name)
+				err = removeLeftover(d, name)
 				removed++
 			}
 		}
@@ -247,14 +247,14 @@ func (t *probeFile) sweep() (removed int, err error) {
 	return removed, nil
 }
 
-// leftTrial reports whether a file, or the directory of renames, is an old one of a trial's.
-func leftTrial(d beneath.Dir, name string, now unix.Stat_t) bool {
+// isLeftover reports whether a file, or the directory of renames, is an old one of a trial's.
+func isLeftover(d beneath.Dir, name string, now unix.Stat_t) bool {
 	st, err := d.Stat(name)
-	if err != nil || time.Duration(now.Mtim.Nano()-st.Mtim.Nano()) < staleTrial {
+	if err != nil || time.Duration(now.Mtim.Nano()-st.Mtim.Nano()) < staleAfter {
 		return false
 	}
-	if strings.HasSuffix(name, trialRenames) {
-		return leftRenames(d, name)
+	if strings.HasSuffix(name, renamesSuffix) {
+		return isRenamesDir(d, name)
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return false
@@ -267,14 +267,14 @@ func leftTrial(d beneath.Dir, name string, now unix.Stat_t) bool {
 		return false
 	}
 	defer f.Close()
-	mark := make([]byte, len(trialMark))
+	mark := make([]byte, len(probeMark))
 	n, _ := f.ReadAt(mark, 0)
-	return string(mark[:n]) == trialMark
+	return string(mark[:n]) == probeMark
 }
 
-// removeTrial removes what leftTrial has found.
-func removeTrial(d beneath.Dir, name string) error {
-	if !strings.HasSuffix(name, trialRenames) {
+// removeLeftover removes what leftTrial has found.
+func removeLeftover(d beneath.Dir, name string) error {
+	if !strings.HasSuffix(name, renamesSuffix) {
 		return unlink(d, name)
 	}
 	in, err := d.Resolve(name)
@@ -297,13 +297,13 @@ func (t *probeFile) close() error {
 			_ = f.Close()
 		}
 	}
-	if t.begun {
-		for _, suffix := range []string{trialLink, trialCopy, trialTimes, ""} {
-			errs = append(errs, unlink(t.in, t.name+suffix))
+	if t.mayExist {
+		for _, suffix := range []string{linkSuffix, copySuffix, timesSuffix, ""} {
+			errs = append(errs, unlink(t.dir, t.name+suffix))
 		}
 	}
-	if t.in >= 0 {
-		t.in.Close()
+	if t.dir >= 0 {
+		t.dir.Close()
 	}
 	t.root.Close()
 	return errors.Join(errs...)

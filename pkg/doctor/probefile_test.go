@@ -45,11 +45,11 @@ func TestProbeFile(t *testing.T) {
 		if skew, err := trial.write(time.Now); err != nil || skew.Abs() > time.Second {
 			t.Errorf("the clock is %v off, %v", skew, err)
 		}
-		if _, _, err := trial.copies(); err != nil {
+		if _, _, err := trial.openCopy(); err != nil {
 			t.Error(err)
 		}
 		made := listing(t, in)
-		if len(made) != 2 || !trialName.MatchString(made[0]) || !trialName.MatchString(made[1]) {
+		if len(made) != 2 || !probeName.MatchString(made[0]) || !probeName.MatchString(made[1]) {
 			t.Errorf("it has made %q", made)
 		}
 		if laidOut && !slices.Equal(listing(t, root), want) {
@@ -104,12 +104,12 @@ func TestProbeFileRenames(t *testing.T) {
 	}
 	r := &renamesTrial{}
 	for _, answer := range []error{nil, unix.EEXIST, unix.EIO, unix.ETIMEDOUT} {
-		if err := r.refused(lateStep{"a late rename", func() error { return answer }}); (err == nil) == (answer == unix.ETIMEDOUT) {
+		if err := r.expectRefusal(forbiddenStep{"a late rename", func() error { return answer }}); (err == nil) == (answer == unix.ETIMEDOUT) {
 			t.Errorf("of %v it makes %v", answer, err)
 		}
 	}
-	if !slices.Equal(r.wrong, []string{"a late rename"}) {
-		t.Errorf("wrong is %q", r.wrong)
+	if !slices.Equal(r.violations, []string{"a late rename"}) {
+		t.Errorf("wrong is %q", r.violations)
 	}
 }
 
@@ -146,21 +146,21 @@ func TestProbeFileSweep(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	const n = trialPrefix + "0123456789abcde"
-	write(".mooring/"+n+"0", trialMark+"more", old)
+	const n = probePrefix + "0123456789abcde"
+	write(".mooring/"+n+"0", probeMark+"more", old)
 	write(".mooring/"+n+"1.copy", "", old)
-	write(n+"2", trialMark, old)
+	write(n+"2", probeMark, old)
 	stays := map[string]string{
 		n + "3":               "somebody's, who likes the name", // another content
-		trialPrefix + "x":     trialMark,                        // another name
-		n + "4.bak":           trialMark,
+		probePrefix + "x":     probeMark,                        // another name
+		n + "4.bak":           probeMark,
 		".mooring/" + n + "5": "short",
 	}
 	for name, content := range stays {
 		write(name, content, old)
 	}
-	write(n+"6", trialMark, time.Now()) // one that is at work
-	stays[n+"6"] = trialMark
+	write(n+"6", probeMark, time.Now()) // one that is at work
+	stays[n+"6"] = probeMark
 	for _, name := range []string{n + "7", n + "8"} {
 		stays[name] = ""
 	}
@@ -175,12 +175,12 @@ func TestProbeFileSweep(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, inside := range map[string]string{"9": "full/file", "a": "somebody's"} { // directories of renames
-		write(n+name+trialRenames+"/"+inside, "", old)
-		if err := os.Chtimes(filepath.Join(root, n+name+trialRenames), old, old); err != nil {
+		write(n+name+renamesSuffix+"/"+inside, "", old)
+		if err := os.Chtimes(filepath.Join(root, n+name+renamesSuffix), old, old); err != nil {
 			t.Fatal(err)
 		}
 	}
-	stays[n+"a"+trialRenames+"/somebody's"] = ""
+	stays[n+"a"+renamesSuffix+"/somebody's"] = ""
 	trial, err := openProbeFile(root)
 	if err != nil {
 		t.Fatal(err)
@@ -199,7 +199,7 @@ func TestProbeFileSweep(t *testing.T) {
 			t.Errorf("%s is gone: %v", name, err)
 		}
 	}
-	for _, name := range []string{".mooring/" + n + "0", ".mooring/" + n + "1.copy", n + "2", n + "9" + trialRenames} {
+	for _, name := range []string{".mooring/" + n + "0", ".mooring/" + n + "1.copy", n + "2", n + "9" + renamesSuffix} {
 		if _, err := os.Lstat(filepath.Join(root, name)); !os.IsNotExist(err) {
 			t.Errorf("%s is still there: %v", name, err)
 		}

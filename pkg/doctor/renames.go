@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// trialRenames ends the name of the directory in which renames are tried.
-const trialRenames = ".renames"
+// renamesSuffix ends the name of the directory in which renames are tried.
+const renamesSuffix = ".renames"
 
 // renamesNames are all names that are ever made there.
 var renamesNames = []string{"file", "directory", "full", "empty", "removed", "moved", "moved-on", "other-file", "other-directory"}
@@ -22,36 +22,36 @@ var renamesNames = []string{"file", "directory", "full", "empty", "removed", "mo
 // server does otherwise. other is the share's root by another mount, with a superblock of its own: it has
 // not seen what is there, so that the server decides and not what this machine remembers.
 func (t *probeFile) renames(other beneath.Dir, links bool) (wrong []string, err error) {
-	name := t.name + trialRenames
-	if err := t.in.Mkdir(name, 0o700); err != nil {
+	name := t.name + renamesSuffix
+	if err := t.dir.Mkdir(name, 0o700); err != nil {
 		return nil, err
 	}
-	here, err := t.in.Resolve(name)
+	here, err := t.dir.Resolve(name)
 	if err != nil {
-		return nil, errors.Join(err, t.in.Rmdir(name))
+		return nil, errors.Join(err, t.dir.Rmdir(name))
 	}
 	r := &renamesTrial{here: here, there: beneath.None, links: links}
 	defer func() {
 		r.clear()
-		err = errors.Join(err, t.in.Rmdir(name))
+		err = errors.Join(err, t.dir.Rmdir(name))
 	}()
 	if err := r.prepare(); err != nil {
 		return nil, err
 	}
-	if r.there, err = other.Resolve(path.Join(t.dir, name)); err != nil {
+	if r.there, err = other.Resolve(path.Join(t.dirPath, name)); err != nil {
 		return nil, err
 	}
-	if err := r.taken(); err != nil {
-		return r.wrong, err
+	if err := r.tryTakenNames(); err != nil {
+		return r.violations, err
 	}
-	return r.wrong, r.handles()
+	return r.violations, r.tryOpenHandles()
 }
 
 // renamesTrial is the directory, by two mounts.
 type renamesTrial struct {
 	here, there beneath.Dir
 	links       bool // the server has hard links
-	wrong       []string
+	violations  []string
 }
 
 // prepare makes what is renamed and what is there already.
@@ -77,10 +77,10 @@ func makeFile(d beneath.Dir, name string) error {
 	return f.Close()
 }
 
-// taken tries names that something else has.
-func (r *renamesTrial) taken() error {
+// tryTakenNames tries names that something else has.
+func (r *renamesTrial) tryTakenNames() error {
 	there := r.there
-	late := []lateStep{
+	late := []forbiddenStep{
 		{"a directory was renamed over a file", func() error { return there.Rename("other-directory", there, "file") }},
 		{"a file was renamed over a directory", func() error { return there.Rename("other-file", there, "directory") }},
 		{"a directory was renamed over one that is not empty", func() error { return there.Rename("other-directory", there, "full") }},
@@ -90,19 +90,19 @@ func (r *renamesTrial) taken() error {
 		{"a directory was removed that is not empty", func() error { return there.Rmdir("full") }},
 	}
 	if r.links {
-		late = append(late, lateStep{"a file got a second name that another file has", func() error { return there.Link("other-file", there, "file") }})
+		late = append(late, forbiddenStep{"a file got a second name that another file has", func() error { return there.Link("other-file", there, "file") }})
 	}
-	if err := r.refused(late...); err != nil {
+	if err := r.expectRefusal(late...); err != nil {
 		return err
 	}
 	if err := there.Rename("other-directory", there, "empty"); err != nil {
-		r.wrong = append(r.wrong, fmt.Sprintf("a directory could not be renamed over an empty one (%v)", err))
+		r.violations = append(r.violations, fmt.Sprintf("a directory could not be renamed over an empty one (%v)", err))
 	}
 	return nil
 }
 
-// handles tries what is open while another mount renames or removes it.
-func (r *renamesTrial) handles() error {
+// tryOpenHandles tries what is open while another mount renames or removes it.
+func (r *renamesTrial) tryOpenHandles() error {
 	moved, err := r.here.Resolve("moved")
 	if err != nil {
 		return err
@@ -117,41 +117,41 @@ func (r *renamesTrial) handles() error {
 		return err
 	}
 	if err := moved.Refresh(); err != nil {
-		r.wrong = append(r.wrong, fmt.Sprintf("the handle of a directory ended when that was renamed (%v)", err))
+		r.violations = append(r.violations, fmt.Sprintf("the handle of a directory ended when that was renamed (%v)", err))
 	}
 	if err := r.there.Rmdir("removed"); err != nil {
 		return err
 	}
-	return r.refused(
-		lateStep{"a file was renamed into a directory that was removed", func() error { return r.here.Rename("other-file", removed, "late") }},
-		lateStep{"a directory was made in one that was removed", func() error { return removed.Mkdir("late", 0o700) }},
-		lateStep{"a file was made in a directory that was removed", func() error { return makeFile(removed, "late") }},
+	return r.expectRefusal(
+		forbiddenStep{"a file was renamed into a directory that was removed", func() error { return r.here.Rename("other-file", removed, "late") }},
+		forbiddenStep{"a directory was made in one that was removed", func() error { return removed.Mkdir("late", 0o700) }},
+		forbiddenStep{"a file was made in a directory that was removed", func() error { return makeFile(removed, "late") }},
 	)
 }
 
-// lateStep is what the server has to refuse, and what is said of one that does not.
-type lateStep struct {
+// forbiddenStep is what the server has to refuse, and what is said of one that does not.
+type forbiddenStep struct {
 	what string
 	do   func() error
 }
 
-// refused does what the server has to refuse, and notes what it has done. A server that refuses by an
+// expectRefusal does what the server has to refuse, and notes what it has done. A server that refuses by an
 // unusual error does no harm; an error that is no answer is returned.
-func (r *renamesTrial) refused(steps ...lateStep) error {
+func (r *renamesTrial) expectRefusal(steps ...forbiddenStep) error {
 	for _, step := range steps {
 		err := step.do()
 		if errors.Is(err, unix.ETIMEDOUT) {
 			return err
 		}
 		if err == nil {
-			r.wrong = append(r.wrong, step.what)
+			r.violations = append(r.violations, step.what)
 		}
 	}
 	return nil
 }
 
-// leftRenames reports whether a directory has nothing but what a trial makes there.
-func leftRenames(d beneath.Dir, name string) bool {
+// isRenamesDir reports whether a directory has nothing but what a trial makes there.
+func isRenamesDir(d beneath.Dir, name string) bool {
 	in, err := d.Resolve(name)
 	if err != nil {
 		return false

@@ -17,7 +17,7 @@ func (t *probeFile) readableBy(uid, gid int) (bool, error) {
 	if err := errors.Join(unix.Setfsgid(gid), unix.Setfsuid(uid)); err != nil {
 		return false, err
 	}
-	fd, failed := unix.Openat(int(t.in), t.name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	fd, failed := unix.Openat(int(t.dir), t.name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if failed == nil {
 		_ = unix.Close(fd)
 	}

@@ -19,30 +19,30 @@ import (
 // (RFC 8881, section 2.4), to which the server has to say what it has.
 
 const (
-	trialTimes = ".times"
-	// trialAge is by how much a probe file is made older: less than staleTrial, or another trial
+	timesSuffix = ".times"
+	// olderBy is by how much a probe file is made older: less than staleTrial, or another trial
 	// would sweep it.
-	trialAge = 10 * time.Minute
+	olderBy = 10 * time.Minute
 )
 
 // Times are what a trial of times found. Each is what came back for the time that was set, in seconds: 0
 // where it is the same.
 type Times struct {
-	Off int64 `json:"off"`
-	// Delegated is of a file that is opened as programs do, as another client has it, which Seen says
+	Offset int64 `json:"off"`
+	// DelegatedOffset is of a file that is opened as programs do, as another client has it, which Seen says
 	// that there was.
-	Delegated int64 `json:"delegated"`
-	Seen      bool  `json:"seen"`
+	DelegatedOffset int64 `json:"delegated"`
+	OtherClient     bool  `json:"seen"`
 }
 
-// otherClient mounts the share once more where it is mounted already, as another client of the server, and
+// mountAsOtherClient mounts the share once more where it is mounted already, as another client of the server, and
 // returns its root. None where there is no other client, or none that is needed.
-func (r request) otherClient(kernel *mount.Kernel, version string) beneath.Dir {
+func (r request) mountAsOtherClient(kernel *mount.Kernel, version string) beneath.Dir {
 	if version != "4.2" { // none has the times delegated
 		return beneath.None
 	}
 	for _, other := range []string{"4.1", "4.0"} {
-		if mountAt(kernel, r.specBy(other)).Error != "" {
+		if tryMount(kernel, r.specForVersion(other)).Error != "" {
 			continue
 		}
 		if root, err := beneath.OpenRoot(r.At); err == nil {
@@ -56,33 +56,33 @@ func (r request) otherClient(kernel *mount.Kernel, version string) beneath.Dir {
 // client has it.
 func (t *probeFile) times(other beneath.Dir) (found Times, err error) {
 	// The probe file is not delegated: see beneath.Dir.Open.
-	if found.Off, err = age(t.source, func() (int64, error) { return mtime(int(t.source.Fd()), "") }); err != nil || other == beneath.None {
+	if found.Offset, err = makeOlder(t.source, func() (int64, error) { return mtime(int(t.source.Fd()), "") }); err != nil || other == beneath.None {
 		return found, err
 	}
-	name := t.name + trialTimes
-	fd, err := unix.Openat(int(t.in), name, unix.O_CREAT|unix.O_EXCL|unix.O_RDWR|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	name := t.name + timesSuffix
+	fd, err := unix.Openat(int(t.dir), name, unix.O_CREAT|unix.O_EXCL|unix.O_RDWR|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return found, os.NewSyscallError("openat", err)
 	}
 	f := os.NewFile(uintptr(fd), name)
 	defer f.Close()
-	in, err := other.Resolve(t.dir)
+	in, err := other.Resolve(t.dirPath)
 	if err != nil {
 		return found, err
 	}
 	defer in.Close()
-	found.Delegated, err = age(f, func() (int64, error) { return mtime(int(in), name) })
-	found.Seen = err == nil
+	found.DelegatedOffset, err = makeOlder(f, func() (int64, error) { return mtime(int(in), name) })
+	found.OtherClient = err == nil
 	return found, err
 }
 
-// age makes a file older, and returns by how many seconds what comes back is off.
-func age(f *os.File, look func() (int64, error)) (off int64, err error) {
+// makeOlder makes a file older, and returns by how many seconds what comes back is off.
+func makeOlder(f *os.File, look func() (int64, error)) (off int64, err error) {
 	now, err := mtime(int(f.Fd()), "")
 	if err != nil {
 		return 0, err
 	}
-	want := now - int64(trialAge/time.Second)
+	want := now - int64(olderBy/time.Second)
 	set := []unix.Timespec{{Sec: want}, {Sec: want}}
 	if err := unix.UtimesNanoAt(int(f.Fd()), "", set, unix.AT_EMPTY_PATH); err != nil {
 		return 0, os.NewSyscallError("utimensat", err)
@@ -99,18 +99,18 @@ func mtime(at int, name string) (seconds int64, err error) {
 }
 
 // judgeTimes says whether times are kept.
-func judgeTimes(s *reportBuilder, f *Facts, m mounted) {
+func judgeTimes(s *reportBuilder, f *Facts, m mountResult) {
 	off := func(seconds int64) string {
-		return strings.TrimPrefix(short(time.Duration(seconds)*time.Second), "-")
+		return strings.TrimPrefix(formatDuration(time.Duration(seconds)*time.Second), "-")
 	}
 	switch {
-	case !f.did(stepTimes):
+	case !f.succeeded(stepTimes):
 		s.failure("times", stepTimes, f)
-	case f.Times.Off != 0:
-		s.problem("times", "not-kept", "what came back for the time that was set is %s off", off(f.Times.Off))
-	case f.Times.Delegated != 0:
-		s.problem("times", "delegated", "to another client the time that was set is %s off", off(f.Times.Delegated))
-	case f.Times.Seen:
+	case f.Times.Offset != 0:
+		s.problem("times", "not-kept", "what came back for the time that was set is %s off", off(f.Times.Offset))
+	case f.Times.DelegatedOffset != 0:
+		s.problem("times", "delegated", "to another client the time that was set is %s off", off(f.Times.DelegatedOffset))
+	case f.Times.OtherClient:
 		s.ok("times", "another client sees the time that was set")
 	case m.version() == "4.2":
 		s.ok("times", "the time that was set comes back; no other client could look")

@@ -19,26 +19,26 @@ import (
 // (-i), by NFSv4, which needs nothing else of mount.nfs. NFSv3 with Kerberos or TLS keeps to
 // mount.nfs and the order of the name's addresses.
 
-// found has an attempt go to the address that answers, where the server has a name with several.
-func (k *Kernel) found(ctx context.Context, a attempt) attempt {
+// withAddress has an attempt go to the address that answers, where the server has a name with several.
+func (k *Kernel) withAddress(ctx context.Context, a attempt) attempt {
 	server, path, ok := volume.SplitExport(a.source)
 	if !ok || k.Answers == nil || a.address != "" {
 		return a
 	}
-	addresses := ofFamily(a.options, k.lookUp(ctx, "ip", server))
+	addresses := filterByFamily(a.options, k.lookUpAddresses(ctx, "ip", server))
 	if len(addresses) < 2 {
 		return a
 	}
-	table, err := k.read()
+	table, err := k.readTable()
 	if err != nil {
 		return a // the check after the mount will tell why
 	}
-	answers, ok := k.firstOf(ctx, usedFirst(table, addresses), a.options)
+	answers, ok := k.firstAnswering(ctx, sortUsedFirst(table, addresses), a.options)
 	if !ok {
 		return a // mount(8) will tell why
 	}
 	source := volume.ExportName(answers.String(), path)
-	if host, err := (Spec{Source: source, Several: true}).hostname(a.options); err == nil {
+	if host, err := (Spec{Source: source, MultipleAddresses: true}).hostname(a.options); err == nil {
 		a.host = host
 	}
 	switch {
@@ -50,9 +50,9 @@ func (k *Kernel) found(ctx context.Context, a attempt) attempt {
 	return a
 }
 
-// lookUp returns the addresses of a server, in the order in which they are to be tried. None where
+// lookUpAddresses returns the addresses of a server, in the order in which they are to be tried. None where
 // it has none: mount(8) will tell why.
-func (k *Kernel) lookUp(ctx context.Context, network, server string) []netip.Addr {
+func (k *Kernel) lookUpAddresses(ctx context.Context, network, server string) []netip.Addr {
 	if a, err := netip.ParseAddr(server); err == nil {
 		return []netip.Addr{a.Unmap()}
 	}
@@ -67,8 +67,8 @@ func (k *Kernel) lookUp(ctx context.Context, network, server string) []netip.Add
 	return found
 }
 
-// ofFamily leaves out what proto= does (nfs(5)).
-func ofFamily(options []string, addresses []netip.Addr) []netip.Addr {
+// filterByFamily leaves out what proto= does (nfs(5)).
+func filterByFamily(options []string, addresses []netip.Addr) []netip.Addr {
 	return slices.DeleteFunc(addresses, func(a netip.Addr) bool {
 		for _, o := range options {
 			switch o {
@@ -82,9 +82,9 @@ func ofFamily(options []string, addresses []netip.Addr) []netip.Addr {
 	})
 }
 
-// usedFirst puts the addresses first by which the server is mounted here already: by one address
+// sortUsedFirst puts the addresses first by which the server is mounted here already: by one address
 // all mounts of a file system share a superblock, with its cache and its locks.
-func usedFirst(table Table, addresses []netip.Addr) []netip.Addr {
+func sortUsedFirst(table Table, addresses []netip.Addr) []netip.Addr {
 	used := map[string]bool{}
 	for _, e := range table {
 		if strings.HasPrefix(e.Type, "nfs") {
@@ -104,8 +104,8 @@ func usedFirst(table Table, addresses []netip.Addr) []netip.Addr {
 	return sorted
 }
 
-// firstOf asks several addresses, one after the other, and returns the first that answers.
-func (k *Kernel) firstOf(ctx context.Context, addresses []netip.Addr, options []string) (netip.Addr, bool) {
+// firstAnswering asks several addresses, one after the other, and returns the first that answers.
+func (k *Kernel) firstAnswering(ctx context.Context, addresses []netip.Addr, options []string) (netip.Addr, bool) {
 	if k.Answers == nil || len(addresses) < 2 {
 		return netip.Addr{}, false // there is nothing to choose
 	}
@@ -117,9 +117,9 @@ func (k *Kernel) firstOf(ctx context.Context, addresses []netip.Addr, options []
 	return netip.Addr{}, false
 }
 
-// byName has the kernel mount by name and address, without mount.nfs, and so without what
+// mountByName has the kernel mount by name and address, without mount.nfs, and so without what
 // mount.nfs would do: try one version after the other.
-func (k *Kernel) byName(ctx context.Context, s Spec, a attempt) (err error) {
+func (k *Kernel) mountByName(ctx context.Context, s Spec, a attempt) (err error) {
 	versions := []string{versionOf(a.options)}
 	if versions[0] == "" {
 		versions = []string{"4.2", "4.1", "4.0"}
@@ -135,9 +135,9 @@ func (k *Kernel) byName(ctx context.Context, s Spec, a attempt) (err error) {
 	return err
 }
 
-// asMountNFS has mount(8) say what mount.nfs would have said, where its words are those of another
+// mountNFSWording has mount(8) say what mount.nfs would have said, where its words are those of another
 // trouble.
-var asMountNFS = strings.NewReplacer(
+var mountNFSWording = strings.NewReplacer(
 	"bad option; for several filesystems (e.g. nfs, cifs) you might need a /sbin/mount.<type> helper program", "an incorrect mount option was specified",
 	"permission denied", "access denied by server",
 	"read-only", "read-only: access denied by server", // EACCES; mount(8) has tried that, too

@@ -67,12 +67,12 @@ func TestFound(t *testing.T) {
 		{addresses: "10.0.0.1 10.0.0.2", source: "nas:/x", options: "sec=krb5", table: []Entry{used}, want: "nas:/x", address: "10.0.0.2"},
 	} {
 		k := named(c.addresses, c.silent, c.table...)
-		a := k.found(context.Background(), attempt{source: c.source, options: strings.Split(c.options, ",")})
+		a := k.withAddress(context.Background(), attempt{source: c.source, options: strings.Split(c.options, ",")})
 		if a.source != c.want || a.address != c.address {
 			t.Errorf("%s (%s silent), %s of %s, is %q at %q, want %q at %q", c.addresses, c.silent, c.options, c.source, a.source, a.address, c.want, c.address)
 		}
 	}
-	if a := new(Kernel).found(context.Background(), attempt{source: "nas:/x"}); a.source != "nas:/x" {
+	if a := new(Kernel).withAddress(context.Background(), attempt{source: "nas:/x"}); a.source != "nas:/x" {
 		t.Errorf("with nobody to ask it is %q", a.source)
 	}
 }

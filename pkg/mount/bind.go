@@ -96,7 +96,7 @@ func (t *Tree) Close() { _ = unix.Close(t.fd) }
 // working directory. The goroutine must not end before the process does.
 func Enter(namespace *os.File) error {
 	runtime.LockOSThread()
-	return child.EnterMounts(namespace)
+	return child.EnterMountNamespace(namespace)
 }
 
 // Detach takes the topmost mount at target away at once, whoever uses it.

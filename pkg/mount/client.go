@@ -75,19 +75,19 @@ func clientName(whose string) (string, error) {
 // hostname is the host name for mounts with TLS, and by one of several addresses. "" for others, and for
 // NFSv3, which has no clients, and whose locks a server knows by the host name.
 func (s Spec) hostname(options []string) (string, error) {
-	whose := s.whose(options)
+	whose := s.clientPrefix(options)
 	if whose == "" || !strings.HasPrefix(volume.NFSVersion(options), "4") {
 		return "", nil
 	}
 	return clientName(whose + "mooring")
 }
 
-// whose tells clients of one machine apart: "", or what ends in a dot.
-func (s Spec) whose(options []string) (whose string) {
-	if policy := ValueOf(options, "xprtsec"); encrypts(policy) >= 0 {
+// clientPrefix tells clients of one machine apart: "", or what ends in a dot.
+func (s Spec) clientPrefix(options []string) (whose string) {
+	if policy := ValueOf(options, "xprtsec"); encryptionLevel(policy) >= 0 {
 		whose = policy + "."
 	}
-	if s.Several {
+	if s.MultipleAddresses {
 		whose += s.server() + "."
 	}
 	return whose
@@ -95,14 +95,14 @@ func (s Spec) whose(options []string) (whose string) {
 
 // mountShared mounts as all others on this machine do.
 func (k *Kernel) mountShared(ctx context.Context, s Spec) error {
-	if s.whose(s.Options) != "" && volume.NFSVersion(s.Options) == "" {
+	if s.clientPrefix(s.Options) != "" && volume.NFSVersion(s.Options) == "" {
 		// mount.nfs would go down to NFSv3 under that host name.
-		err := k.mountAs(ctx, s, attempt{source: s.Source, options: volume.MergeMountOptions(s.Options, []string{"nfsvers=4"})})
+		err := k.mountAttempt(ctx, s, attempt{source: s.Source, options: volume.MergeMountOptions(s.Options, []string{"nfsvers=4"})})
 		if cause, _ := CauseOf(err); cause != NoVersion {
 			return err
 		}
 	}
-	return k.mountAs(ctx, s, attempt{source: s.Source, options: s.Options})
+	return k.mountAttempt(ctx, s, attempt{source: s.Source, options: s.Options})
 }
 
 // attempt is one way to mount what a Spec says.
@@ -113,31 +113,31 @@ type attempt struct {
 	address string // of the server that the source names, to be mounted without mount.nfs; "": it finds that
 }
 
-// mountOwn mounts by a client of Mooring's own.
-func (k *Kernel) mountOwn(ctx context.Context, s Spec) error {
+// mountOwnClient mounts by a client of Mooring's own.
+func (k *Kernel) mountOwnClient(ctx context.Context, s Spec) error {
 	asked := versionOf(s.Options)
 	if asked == "3" { // it has no delegations, and closing a file writes it
-		return k.mountAs(ctx, s, attempt{source: s.Source, options: s.Options})
+		return k.mountAttempt(ctx, s, attempt{source: s.Source, options: s.Options})
 	}
-	mapped, why := k.mapped(ctx, s)
+	mapped, why := k.mappedAttempts(ctx, s)
 	if len(mapped) == 0 {
-		return k.mountOther(ctx, s, asked, why)
+		return k.mountOtherVersion(ctx, s, asked, why)
 	}
 	err := k.mountFirst(ctx, s, mapped)
 	cause, _ := CauseOf(err)
-	table, _ := k.read()
+	table, _ := k.readTable()
 	switch {
-	case err == nil && isMapped(table, inTable(s.Target)):
+	case err == nil && isMapped(table, targetInTable(s.Target)):
 		return nil
 	case err == nil: // the kernel has found a client that it had
 		if err := k.Unmount(ctx, s.Target); err != nil {
 			return err
 		}
-		return k.mountOther(ctx, s, asked, "this kernel takes an IPv4 address in its IPv6 form for the same")
+		return k.mountOtherVersion(ctx, s, asked, "this kernel takes an IPv4 address in its IPv6 form for the same")
 	case cause == NoVersion && asked == "":
-		return k.mountAs(ctx, s, attempt{source: s.Source, options: s.Options}) // NFSv3 is left
+		return k.mountAttempt(ctx, s, attempt{source: s.Source, options: s.Options}) // NFSv3 is left
 	case strings.Contains(err.Error(), "Address family not supported"):
-		return k.mountOther(ctx, s, asked, "this kernel has no IPv6")
+		return k.mountOtherVersion(ctx, s, asked, "this kernel has no IPv6")
 	}
 	return err
 }
@@ -146,7 +146,7 @@ func (k *Kernel) mountOwn(ctx context.Context, s Spec) error {
 // addresses the next is tried, as mount.nfs does.
 func (k *Kernel) mountFirst(ctx context.Context, s Spec, attempts []attempt) (err error) {
 	for _, a := range attempts {
-		err = k.mountAs(ctx, s, a)
+		err = k.mountAttempt(ctx, s, a)
 		if cause, _ := CauseOf(err); cause != Refused && cause != Unreachable && cause != Silent {
 			return err
 		}
@@ -154,11 +154,11 @@ func (k *Kernel) mountFirst(ctx context.Context, s Spec, attempts []attempt) (er
 	return err
 }
 
-// mountOther mounts by another minor version than pods do.
-func (k *Kernel) mountOther(ctx context.Context, s Spec, asked, why string) error {
+// mountOtherVersion mounts by another minor version than pods do.
+func (k *Kernel) mountOtherVersion(ctx context.Context, s Spec, asked, why string) error {
 	var err error
 	for _, version := range otherVersions(asked) {
-		err = k.mountAs(ctx, s, attempt{source: s.Source, options: volume.MergeMountOptions(s.Options, []string{"nfsvers=" + version})})
+		err = k.mountAttempt(ctx, s, attempt{source: s.Source, options: volume.MergeMountOptions(s.Options, []string{"nfsvers=" + version})})
 		if cause, _ := CauseOf(err); cause != NoVersion && cause != NotEncrypted {
 			if err == nil {
 				klog.FromContext(ctx).Info("The share is mounted by another NFS version than pods use, because the controller cannot have an NFS client of its own otherwise; below 4.2 the data of copies pass through the controller", "source", s.Source, "version", version, "because", why)
@@ -183,9 +183,9 @@ func otherVersions(asked string) []string {
 	return []string{"4.0", "4.1"}
 }
 
-// mapped returns the attempts by the IPv4 addresses of a server in their IPv6 form, or why
+// mappedAttempts returns the attempts by the IPv4 addresses of a server in their IPv6 form, or why
 // there are none.
-func (k *Kernel) mapped(ctx context.Context, s Spec) (attempts []attempt, why string) {
+func (k *Kernel) mappedAttempts(ctx context.Context, s Spec) (attempts []attempt, why string) {
 	server, path, ok := volume.SplitExport(s.Source)
 	if !ok {
 		return nil, "the source is not server:/path"
@@ -200,11 +200,11 @@ func (k *Kernel) mapped(ctx context.Context, s Spec) (attempts []attempt, why st
 	if versionOf(options) == "" {
 		options = volume.MergeMountOptions(options, []string{"nfsvers=4"})
 	}
-	addresses := slices.DeleteFunc(k.lookUp(ctx, "ip4", server), func(a netip.Addr) bool { return !a.Is4() })
-	if a, ok := k.firstOf(ctx, addresses, s.Options); ok {
+	addresses := slices.DeleteFunc(k.lookUpAddresses(ctx, "ip4", server), func(a netip.Addr) bool { return !a.Is4() })
+	if a, ok := k.firstAnswering(ctx, addresses, s.Options); ok {
 		addresses = []netip.Addr{a}
 	}
-	host, err := clientName(strings.TrimSuffix("mooring."+s.whose(options), "."))
+	host, err := clientName(strings.TrimSuffix("mooring."+s.clientPrefix(options), "."))
 	if err != nil {
 		return nil, err.Error()
 	}
@@ -230,7 +230,7 @@ func versionOf(options []string) string {
 
 // needsName reports whether options ask for something that identifies the server by its name.
 func needsName(options []string) bool {
-	return UsesKerberos(options) || encrypts(ValueOf(options, "xprtsec")) >= 0
+	return UsesKerberos(options) || encryptionLevel(ValueOf(options, "xprtsec")) >= 0
 }
 
 // UsesKerberos reports whether options ask for it (nfs(5), sec=).

@@ -41,7 +41,7 @@ func TestMapped(t *testing.T) {
 		{"10.0.0.9:/a", "proto=rdma", "", ""},
 		{"10.0.0.9:/a", "udp", "", ""},
 	} {
-		attempts, why := k.mapped(context.Background(), Spec{Source: c.source, Options: strings.Fields(c.options)})
+		attempts, why := k.mappedAttempts(context.Background(), Spec{Source: c.source, Options: strings.Fields(c.options)})
 		if c.want == "" {
 			if len(attempts) > 0 || why == "" {
 				t.Errorf("%s %s: %v, because %q", c.source, c.options, attempts, why)
@@ -62,7 +62,7 @@ func TestMapped(t *testing.T) {
 func TestMappedHosts(t *testing.T) {
 	hosts := map[string]string{}
 	for _, policy := range []string{"none", "tls", "mtls"} {
-		attempts, why := new(Kernel).mapped(context.Background(), Spec{Source: "localhost:/a", Options: []string{"xprtsec=" + policy}})
+		attempts, why := new(Kernel).mappedAttempts(context.Background(), Spec{Source: "localhost:/a", Options: []string{"xprtsec=" + policy}})
 		if len(attempts) == 0 {
 			t.Fatal(why)
 		}
@@ -88,7 +88,7 @@ func TestClientName(t *testing.T) {
 }
 
 // TestSecureName has mounts with TLS be clients of their own: otherwise they get what a mount
-// without TLS has (asked_lab_test.go).
+// without TLS has (tls_lab_test.go).
 func TestSecureName(t *testing.T) {
 	names := map[string]string{}
 	for _, c := range []struct {
@@ -114,9 +114,9 @@ func TestSeveralAddresses(t *testing.T) {
 	hosts := map[string]bool{}
 	for _, server := range []string{"10.0.0.1", "10.0.0.2"} {
 		for _, options := range []string{"nfsvers=4.2", "nfsvers=4.2 xprtsec=tls"} {
-			s := Spec{Source: server + ":/x", Options: strings.Fields(options), Several: true}
+			s := Spec{Source: server + ":/x", Options: strings.Fields(options), MultipleAddresses: true}
 			host, err := s.hostname(s.Options)
-			attempts, why := new(Kernel).mapped(context.Background(), s)
+			attempts, why := new(Kernel).mappedAttempts(context.Background(), s)
 			if err != nil || len(attempts) == 0 {
 				t.Fatal(err, why)
 			}
@@ -126,18 +126,18 @@ func TestSeveralAddresses(t *testing.T) {
 	if len(hosts) != 8 || hosts[""] {
 		t.Errorf("the host names are %v", hosts)
 	}
-	if host, _ := (Spec{Source: "10.0.0.1:/x", Several: true}).hostname([]string{"nfsvers=3"}); host != "" {
+	if host, _ := (Spec{Source: "10.0.0.1:/x", MultipleAddresses: true}).hostname([]string{"nfsvers=3"}); host != "" {
 		t.Errorf("by NFSv3 the host name is %q", host)
 	}
 }
 
 // TestMappedAnswers has the controller go to the address that answers.
 func TestMappedAnswers(t *testing.T) {
-	attempts, why := named("10.0.0.1 10.0.0.2 10.0.0.3", "10.0.0.1").mapped(context.Background(), Spec{Source: "nas:/x"})
+	attempts, why := named("10.0.0.1 10.0.0.2 10.0.0.3", "10.0.0.1").mappedAttempts(context.Background(), Spec{Source: "nas:/x"})
 	if len(attempts) != 1 || attempts[0].source != "[::ffff:10.0.0.2]:/x" {
 		t.Errorf("%v (%s)", attempts, why)
 	}
-	attempts, why = named("10.0.0.1 10.0.0.2", "10.0.0.1 10.0.0.2").mapped(context.Background(), Spec{Source: "nas:/x"})
+	attempts, why = named("10.0.0.1 10.0.0.2", "10.0.0.1 10.0.0.2").mappedAttempts(context.Background(), Spec{Source: "nas:/x"})
 	if len(attempts) != 2 {
 		t.Errorf("where none answers: %v (%s)", attempts, why)
 	}

@@ -16,30 +16,30 @@ type Cause string
 
 // The causes that are told apart.
 const (
-	Denied       Cause = "denied"        // by the export's list of clients, or there is no such export
-	NoPath       Cause = "no-path"       // or it is not beneath an export
-	NotDirectory Cause = "not-directory" // on the server
-	Stale        Cause = "stale"
-	Refused      Cause = "refused" // nothing listens
-	Unreachable  Cause = "unreachable"
-	Silent       Cause = "silent"
-	Unresolved   Cause = "unresolved"
-	NoStatd      Cause = "no-statd" // here
-	NoVersion    Cause = "no-version"
-	BadOption    Cause = "bad-option"
-	NoKernel     Cause = "no-kernel"  // that knows NFS, here
-	NoProgram    Cause = "no-program" // mount.nfs, here
-	NotPermitted Cause = "not-permitted"
-	DiskFailed   Cause = "disk-failed" // the server's
-	NotEncrypted Cause = "not-encrypted"
-	NoLabel      Cause = "no-label"
-	Less         Cause = "less"     // than was asked for
-	NoTLSHandler Cause = "no-tlshd" // here
-	NoHandshake  Cause = "no-handshake"
-	NoGSSHandler Cause = "no-gssd" // here
-	NoContext    Cause = "no-context"
-	AsksMore     Cause = "asks-more"
-	UnknownError Cause = "unknown-error" // EREMOTEIO: the server's error is none of NFS's, or not of this version
+	Denied         Cause = "denied"        // by the export's list of clients, or there is no such export
+	NoPath         Cause = "no-path"       // or it is not beneath an export
+	NotDirectory   Cause = "not-directory" // on the server
+	Stale          Cause = "stale"
+	Refused        Cause = "refused" // nothing listens
+	Unreachable    Cause = "unreachable"
+	Silent         Cause = "silent"
+	Unresolved     Cause = "unresolved"
+	NoStatd        Cause = "no-statd" // here
+	NoVersion      Cause = "no-version"
+	BadOption      Cause = "bad-option"
+	NoKernel       Cause = "no-kernel"  // that knows NFS, here
+	NoProgram      Cause = "no-program" // mount.nfs, here
+	NotPermitted   Cause = "not-permitted"
+	DiskFailed     Cause = "disk-failed" // the server's
+	NotEncrypted   Cause = "not-encrypted"
+	NoLabel        Cause = "no-label"
+	MissingOptions Cause = "less"     // than was asked for
+	NoTLSHandler   Cause = "no-tlshd" // here
+	NoHandshake    Cause = "no-handshake"
+	NoGSSHandler   Cause = "no-gssd" // here
+	NoContext      Cause = "no-context"
+	AsksMore       Cause = "asks-more"
+	UnknownError   Cause = "unknown-error" // EREMOTEIO: the server's error is none of NFS's, or not of this version
 )
 
 // causes are what mount(8) and mount.nfs (nfs-utils) say, what it means and what to do,
@@ -52,7 +52,7 @@ var causes = []struct {
 }{
 	{"was asked for, and the mount has no TLS", NotEncrypted, volume.ErrPrecondition, "the kernel went on by a connection without TLS that another mount of that server has on this node, so nothing is left mounted: use another minor version (nfsvers=4.1) for all shares of that server that have TLS, or TLS for all its shares"},
 	{"was asked for, and the mount has no SELinux label", NoLabel, volume.ErrPrecondition, "without the host's /sys/fs/selinux and /etc/selinux in its container mount(8) leaves labels out, so nothing is left mounted: have the chart mount them (selinux.enabled), or take the option away where nodes have no SELinux"},
-	{"was asked for, and the mount has", Less, volume.ErrPrecondition, "it is less than the options ask for, so nothing is left mounted: ask for what server and node have, or have them offer more"},
+	{"was asked for, and the mount has", MissingOptions, volume.ErrPrecondition, "it is less than the options ask for, so nothing is left mounted: ask for what server and node have, or have them offer more"},
 	{"(with xprtsec=", NoHandshake, volume.ErrRefused, "the TLS handshake has failed, or the export is not for this client: the journal of tlshd here and on the server tells which, and exportfs -v there. Most likely, in this order, the name of the server in the share is not in its certificate, its CA is not in x509.truststore of /etc/tlshd.conf here, this node has no certificate there (for mtls) or one that the server does not believe, or a certificate has expired (docs/tls.md)"},
 	{"(with sec=krb5", NoContext, volume.ErrRefused, "Kerberos has failed, or the export is not for this client: the journal of rpc-gssd here tells which, and exportfs -v on the server. Most likely, in this order, this node has no key in /etc/krb5.keytab (klist -k) or no rpc.gssd that runs, its KDC does not answer (kinit -k), the name of the server in the share is not that of its principal nfs/NAME, clocks differ by more than five minutes, or on the server rpc.svcgssd or gssproxy does not run, which takes 30 s (docs/kerberos.md)"},
 	{"access denied by server", Denied, volume.ErrRefused, "the export does not allow this client, or the path is not exported, or by NFSv3 the export asks for TLS (xprtsec) or Kerberos (sec): check /etc/exports on the server (exportfs -v)"},
@@ -88,10 +88,10 @@ var causes = []struct {
 	{"must be superuser", NotPermitted, volume.ErrRefused, "only root may mount: the driver needs CAP_SYS_ADMIN"},
 }
 
-// remark adds to what mount(8) said what it means for these options, and this process.
-func remark(stderr string, options []string, privileged bool) string {
+// annotate adds to what mount(8) said what it means for these options, and this process.
+func annotate(stderr string, options []string, privileged bool) string {
 	switch tls := ValueOf(options, "xprtsec"); {
-	case strings.Contains(stderr, "access denied by server") && encrypts(tls) >= 0:
+	case strings.Contains(stderr, "access denied by server") && encryptionLevel(tls) >= 0:
 		return stderr + " (with xprtsec=" + tls + ")"
 	case strings.Contains(stderr, "access denied by server") && UsesKerberos(options):
 		return stderr + " (with sec=krb5)"

@@ -87,7 +87,7 @@ func TestRemark(t *testing.T) {
 		{noStatd, "nfsvers=3", true, NoStatd},
 		{"mount.nfs: Connection refused", "sec=krb5p,xprtsec=tls", true, Refused},
 	} {
-		err := explain("nas:/x", remark(c.said, strings.Split(c.options, ","), c.privileged), errors.New("exit status 32"))
+		err := explain("nas:/x", annotate(c.said, strings.Split(c.options, ","), c.privileged), errors.New("exit status 32"))
 		if cause, _ := CauseOf(err); cause != c.cause {
 			t.Errorf("%s, of %s: the cause is %q: %v", c.said, c.options, cause, err)
 		}

@@ -43,7 +43,7 @@ func (f *Fake) do(call, target string, change func() error) error {
 func (f *Fake) Mount(_ context.Context, s Spec) error {
 	return f.do("mount", s.Target, func() error {
 		_, path, _ := strings.Cut(s.Source, ":/")
-		if err := f.show(filepath.Join(f.Root, path), s.Target); err != nil {
+		if err := f.link(filepath.Join(f.Root, path), s.Target); err != nil {
 			return err
 		}
 		f.Mounts++
@@ -71,7 +71,7 @@ func (f *Fake) Bind(_ context.Context, source Entry, target string, readOnly boo
 		if err != nil {
 			return err
 		}
-		if err := f.show(shown, target); err != nil {
+		if err := f.link(shown, target); err != nil {
 			return err
 		}
 		f.Binds++
@@ -118,8 +118,8 @@ func (f *Fake) Table() (Table, error) {
 	return slices.Clone(f.table), nil
 }
 
-// show makes the empty directory at target a link to what is shown there.
-func (f *Fake) show(shown, target string) error {
+// link makes the empty directory at target a link to what is shown there.
+func (f *Fake) link(shown, target string) error {
 	if info, err := os.Stat(shown); err != nil || !info.IsDir() {
 		return volume.Errorf(volume.ErrPrecondition, "mount %s: no such directory on the server", shown)
 	}

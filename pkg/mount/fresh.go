@@ -36,7 +36,7 @@ type Views struct {
 
 // MountFresh mounts the spec beneath its target, and a second time, with a superblock of its own, where
 // the first mount may show what the kernel remembers. It is for a process that is in a mount namespace
-// of its own and ends soon (Apart).
+// of its own and ends soon (NewIsolated).
 func MountFresh(ctx context.Context, k *Kernel, s Spec) (v Views, err error) {
 	v = Views{Shared: -1, Fresh: -1}
 	within := s.Target
@@ -93,15 +93,15 @@ func SameDirectory(a, b int) (bool, error) {
 	// (nfs_fill_super). Of two that the server finds now no number is that of one which is gone.
 	if errors.Is(err, unix.EOVERFLOW) || errors.Is(err, unix.EOPNOTSUPP) {
 		var first, second unix.Statx_t
-		if err = errors.Join(ask(a, &first), ask(b, &second)); err == nil {
+		if err = errors.Join(statServer(a, &first), statServer(b, &second)); err == nil {
 			return first.Ino == second.Ino, nil
 		}
 	}
 	return false, fmt.Errorf("compare two mounts of a directory: %w", err)
 }
 
-// ask asks the server for what is open, whatever the kernel remembers.
-func ask(fd int, st *unix.Statx_t) error {
+// statServer asks the server for what is open, whatever the kernel remembers.
+func statServer(fd int, st *unix.Statx_t) error {
 	err := unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_FORCE_SYNC, unix.STATX_INO, st)
 	return os.NewSyscallError("statx", err)
 }

@@ -33,8 +33,8 @@ type Spec struct {
 	Options []string // mount(8)'s -o, in order
 	// OwnClient has the mount be one of an NFSv4 client that the machine's other mounts have no part in.
 	OwnClient bool
-	// Several says that the server has other addresses by which it may be mounted, too.
-	Several bool
+	// MultipleAddresses says that the server has other addresses by which it may be mounted, too.
+	MultipleAddresses bool
 }
 
 // server is whose mount it is.
@@ -43,12 +43,12 @@ func (s Spec) server() string {
 	return server
 }
 
-// unmountPatience is how long a plain unmount may take before the mount is detached: it
+// unmountTimeout is how long a plain unmount may take before the mount is detached: it
 // can wait for the server where dirty pages are to be written.
-const unmountPatience = 5 * time.Second
+const unmountTimeout = 5 * time.Second
 
-// unmountLook is how often the mount table is looked at meanwhile.
-const unmountLook = 100 * time.Millisecond
+// unmountPoll is how often the mount table is looked at meanwhile.
+const unmountPoll = 100 * time.Millisecond
 
 // Kernel mounts on this machine. Its zero value is ready for use.
 type Kernel struct {
@@ -60,8 +60,8 @@ type Kernel struct {
 	table   func() (Table, error)
 	resolve func(ctx context.Context, network, host string) ([]netip.Addr, error)
 
-	tables tables
-	apart  *os.File // the mount namespace, where it is one of its own: see Apart
+	tables    tables
+	namespace *os.File // the mount namespace, where it is one of its own: see NewIsolated
 }
 
 // Mount runs mount(8) for the spec and waits for it until ctx ends, when the child is
@@ -69,18 +69,18 @@ type Kernel struct {
 // kind that the server's answer means, and says what to do.
 func (k *Kernel) Mount(ctx context.Context, s Spec) error {
 	if s.OwnClient {
-		return k.mountOwn(ctx, s)
+		return k.mountOwnClient(ctx, s)
 	}
 	err := k.mountShared(ctx, s)
-	if cause, _ := CauseOf(err); cause == NoStatd && k.apart != nil && runStatd(ctx, &k.children) == nil {
+	if cause, _ := CauseOf(err); cause == NoStatd && k.namespace != nil && startStatdOutside(ctx, &k.children) == nil {
 		err = k.mountShared(ctx, s)
 	}
 	return err
 }
 
-func (k *Kernel) mountAs(ctx context.Context, s Spec, a attempt) error {
-	if a = k.found(ctx, a); a.address != "" {
-		return k.byName(ctx, s, a)
+func (k *Kernel) mountAttempt(ctx context.Context, s Spec, a attempt) error {
+	if a = k.withAddress(ctx, a); a.address != "" {
+		return k.mountByName(ctx, s, a)
 	}
 	return k.run(ctx, s, a)
 }
@@ -92,20 +92,20 @@ func (k *Kernel) run(ctx context.Context, s Spec, a attempt) (err error) {
 			return fmt.Errorf("mount %s: %w", s.Source, err)
 		}
 	}
-	target := inTable(s.Target)
-	before := topmost(target)
+	target := targetInTable(s.Target)
+	before := mountID(target)
 	args := mountutils.MakeMountArgs(a.source, s.Target, "nfs", a.options)
 	if a.address != "" {
 		args = append([]string{"-i"}, mountutils.MakeMountArgs(a.source, s.Target, "nfs4", a.options)...)
 	}
-	_, stderr, err := k.children.Run(ctx, child.Command{Name: "mount", Args: args, Server: s.server(), SameProcessGroup: k.apart != nil, Mounts: k.apart, Hostname: a.host})
+	_, stderr, err := k.children.Run(ctx, child.Command{Name: "mount", Args: args, Server: s.server(), SameProcessGroup: k.namespace != nil, MountNamespace: k.namespace, Hostname: a.host})
 	stderr = strings.ReplaceAll(stderr, a.source, s.Source)
 	if a.address != "" {
-		stderr = asMountNFS.Replace(stderr)
+		stderr = mountNFSWording.Replace(stderr)
 	}
 	switch {
 	case err == nil:
-		return k.check(s, target, before, a.options)
+		return k.verify(s, target, before, a.options)
 	case errors.Is(err, child.ErrStuck):
 		return volume.Errorf(volume.ErrUnavailable, "mount %s: not tried: %w: they go when the server answers, or with a restart of this node", s.Source, err)
 	case ctx.Err() != nil:
@@ -113,7 +113,7 @@ func (k *Kernel) run(ctx context.Context, s Spec, a attempt) (err error) {
 		_ = unix.Unmount(s.Target, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
 		return TimeoutError("mount "+s.Source, a.options, ctx.Err())
 	}
-	return blame(s.Source, a.options, explain(s.Source, remark(stderr, a.options, Privileged()), err), openContext)
+	return nameWrongOptions(s.Source, a.options, explain(s.Source, annotate(stderr, a.options, Privileged()), err), openContext)
 }
 
 // Children counts the mount(8)s that are under way or stuck, and all there have been.
@@ -157,9 +157,9 @@ func (k *Kernel) umount(ctx context.Context, target string, flags, before int) e
 		}
 		done <- os.NewSyscallError("umount2", err)
 	}()
-	ctx, cancel := context.WithTimeout(ctx, unmountPatience)
+	ctx, cancel := context.WithTimeout(ctx, unmountTimeout)
 	defer cancel()
-	look := time.NewTicker(unmountLook)
+	look := time.NewTicker(unmountPoll)
 	defer look.Stop()
 	for {
 		select {

@@ -60,7 +60,7 @@ func TestMountAsAsked(t *testing.T) {
 // TestMountLessInKernel has mount(8) drop a label, as it does where it does not see SELinux, take
 // the first of two versions, and forget ro.
 func TestMountLessInKernel(t *testing.T) {
-	for options, want := range map[string]Cause{label: NoLabel, "vers=4.2 minorversion=1": Less, "ro": Less} {
+	for options, want := range map[string]Cause{label: NoLabel, "vers=4.2 minorversion=1": MissingOptions, "ro": MissingOptions} {
 		if options == "ro" {
 			real, err := exec.LookPath("mount")
 			if err != nil {
@@ -202,7 +202,7 @@ func TestSilentAddress(t *testing.T) {
 		if version != "" {
 			a.options, want = append(a.options, "nfsvers="+version), "vers="+version
 		}
-		if err := k.byName(context.Background(), Spec{Source: a.source, Target: target}, a); err != nil {
+		if err := k.mountByName(context.Background(), Spec{Source: a.source, Target: target}, a); err != nil {
 			t.Errorf("by name, %s: %v", version, err)
 		} else if e, _ := entry(t, target); !slices.Contains(e.Super, want) || !slices.Contains(e.Super, "addr="+good) {
 			t.Errorf("by name, %s: it is mounted as %+v", version, e)
@@ -226,7 +226,7 @@ func TestByNameFails(t *testing.T) {
 		target, mount := mounts(t, k)
 		options := append([]string{"nfsvers=4.2"}, strings.Fields(c.options)...)
 		with := mount(c.source, options...)
-		without := k.byName(context.Background(), Spec{Source: c.source, Target: target}, attempt{source: c.source, address: "127.0.0.1", options: options})
+		without := k.mountByName(context.Background(), Spec{Source: c.source, Target: target}, attempt{source: c.source, address: "127.0.0.1", options: options})
 		a, said := CauseOf(with)
 		b, says := CauseOf(without)
 		t.Logf("%v: %s\n%s\n%s", c, a, said, says)

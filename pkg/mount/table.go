@@ -36,9 +36,9 @@ type Table []Entry
 // tables is the mount table, which is read anew only when the kernel says that it has changed.
 // With a thousand mounts that takes milliseconds, and asking whether it has, microseconds.
 type tables struct {
-	mu   sync.Mutex
-	file *os.File
-	last Table
+	mu     sync.Mutex
+	file   *os.File
+	cached Table
 }
 
 // Table reads /proc/thread-self/mountinfo, which no server has a part in.
@@ -56,7 +56,7 @@ func (t *tables) read() (Table, error) {
 	if t.file == nil {
 		// Not os.Open: Go's runtime would wait for the file's events, and the kernel tells one
 		// who asks of each change once.
-		// And not /proc/self: a thread may have a mount namespace of its own (Apart).
+		// And not /proc/self: a thread may have a mount namespace of its own (NewIsolated).
 		fd, err := unix.Open("/proc/thread-self/mountinfo", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 		if err != nil {
 			return nil, os.NewSyscallError("open /proc/thread-self/mountinfo", err)
@@ -64,10 +64,10 @@ func (t *tables) read() (Table, error) {
 		t.file = os.NewFile(uintptr(fd), "mountinfo")
 	}
 	// Asked first: what changes while it is read shows the next time.
-	if !t.changed() && t.last != nil {
-		return t.last, nil
+	if !t.changed() && t.cached != nil {
+		return t.cached, nil
 	}
-	t.last = nil
+	t.cached = nil
 	if _, err := t.file.Seek(0, io.SeekStart); err != nil {
 		return nil, err
 	}
@@ -82,7 +82,7 @@ func (t *tables) read() (Table, error) {
 			Options: splitOptions(m.Options), Super: splitOptions(m.VFSOptions), Device: fmt.Sprintf("%d:%d", m.Major, m.Minor), Root: m.Root,
 		}
 	}
-	t.last = table
+	t.cached = table
 	return table, nil
 }
 

@@ -162,7 +162,7 @@ func TestTLSName(t *testing.T) {
 		}
 		_ = Detach(target)
 		a := attempt{source: server + ":/exports", options: []string{"xprtsec=tls"}, address: "127.0.0.2"}
-		err = k.byName(context.Background(), Spec{Source: a.source, Target: target}, a)
+		err = k.mountByName(context.Background(), Spec{Source: a.source, Target: target}, a)
 		if cause, _ := CauseOf(err); cause != want || (err == nil) != (want == "") {
 			t.Errorf("%s, by its address: %v", server, err)
 		}

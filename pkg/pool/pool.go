@@ -240,7 +240,7 @@ func (p *Pool) mountOne(ctx context.Context, e *pooled, options []string) (*shar
 		each, cancel := context.WithTimeout(ctx, mountPatience/time.Duration(len(e.def.Servers)))
 		err := p.check(each, e.def, server)
 		if err == nil {
-			err = p.mounter.Mount(each, mount.Spec{Source: e.def.Source(server, ""), Target: e.target, Options: options, OwnClient: p.opt.OwnClient, Several: len(e.def.Servers) > 1})
+			err = p.mounter.Mount(each, mount.Spec{Source: e.def.Source(server, ""), Target: e.target, Options: options, OwnClient: p.opt.OwnClient, MultipleAddresses: len(e.def.Servers) > 1})
 		}
 		cancel()
 		if err == nil {

@@ -15,15 +15,15 @@ import (
 )
 
 const (
-	// patience bounds a question that is worked on.
-	patience = 4 * time.Second
-	// turnPatience bounds the wait for its turn before. Who asks has a deadline of their own.
-	turnPatience = 30 * time.Second
-	// doubtAfter is when a server is asked again whose file system has not answered: what it
+	// queryTimeout bounds a question that is worked on.
+	queryTimeout = 4 * time.Second
+	// slotTimeout bounds the wait for its turn before. Who asks has a deadline of their own.
+	slotTimeout = 30 * time.Second
+	// recheckAfter is when a server is asked again whose file system has not answered: what it
 	// said before may be from before an outage.
-	doubtAfter = patience - serverPatience
-	// memory is how long an answer serves for usage when there is no newer one to be had.
-	memory = 10 * time.Minute
+	recheckAfter = queryTimeout - serverTimeout
+	// usageTTL is how long an answer serves for usage when there is no newer one to be had.
+	usageTTL = 10 * time.Minute
 )
 
 // Mount is what is asked about.
@@ -33,9 +33,9 @@ type Mount struct {
 	Endpoint Endpoint
 	// Superblock is the mount's device: where it does not answer, none of its mounts does.
 	Superblock string
-	// Shows tells which directory is mounted: all mounts of one are as full. "": of no other.
-	Shows    string
-	ReadOnly bool // nobody is to write there: whether one could is not asked
+	// DirectoryID tells which directory is mounted: all mounts of one are as full. "": of no other.
+	DirectoryID string
+	ReadOnly    bool // nobody is to write there: whether one could is not asked
 }
 
 // MountStatus is what a mounted file system says.
@@ -56,34 +56,34 @@ type QueryFunc func(ctx context.Context, m Mount, began func()) (MountStatus, er
 // meanwhile waits for its answer.
 type Mounts struct {
 	servers *Servers
-	ask     QueryFunc
+	query   QueryFunc
 
-	mu     sync.Mutex
-	mounts map[string]*mounted
-	shown  map[string]*question // by what the mounts show
+	mu          sync.Mutex
+	mounts      map[string]*mountEntry
+	byDirectory map[string]*query // by what the mounts show
 }
 
-type mounted struct {
-	under *question   // nil: there is none
-	last  MountStatus // the last good one
-	at    time.Time   // when it came; zero: never
-	err   error       // of the last question
-	good  time.Time   // when the file system answered last, us or another
+type mountEntry struct {
+	inFlight   *query      // nil: there is none
+	last       MountStatus // the last good one
+	answeredAt time.Time   // when it came; zero: never
+	err        error       // of the last question
+	healthyAt  time.Time   // when the file system answered last, us or another
 }
 
-// question is one that is under way.
-type question struct {
+// query is one that is under way.
+type query struct {
 	Mount
-	done   chan struct{} // closed with the answer
-	turns  bool          // it waits for its turn, which no server has a part in
-	answer MountStatus
-	err    error
+	done         chan struct{} // closed with the answer
+	waitsForSlot bool          // it waits for its turn, which no server has a part in
+	answer       MountStatus
+	err          error
 }
 
 // NewMounts returns a Mounts that asks with the given function: Worker's in production. Servers
 // that do not answer are not asked.
 func NewMounts(servers *Servers, ask QueryFunc) *Mounts {
-	return &Mounts{servers: servers, ask: ask, mounts: map[string]*mounted{}, shown: map[string]*question{}}
+	return &Mounts{servers: servers, query: ask, mounts: map[string]*mountEntry{}, byDirectory: map[string]*query{}}
 }
 
 // Server returns how long a server took to answer: see Servers.Check.
@@ -96,27 +96,27 @@ func (u *Mounts) Watch(ctx context.Context, e Endpoint) (context.Context, contex
 	return u.servers.Watch(ctx, e)
 }
 
-// Ask returns what the file system says, or has said within fresh. That its server does not
+// Query returns what the file system says, or has said within fresh. That its server does not
 // answer is ErrUnavailable, and so is an error of the file system, as unix.ESTALE; that it could
 // not be asked for all the other questions is ErrBusy.
 func (u *Mounts) Query(ctx context.Context, m Mount, fresh time.Duration) (MountStatus, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	e := u.entry(m.Path)
-	if time.Since(e.good) < fresh {
+	if time.Since(e.healthyAt) < fresh {
 		return e.last, nil
 	}
 	for {
-		q := e.under
+		q := e.inFlight
 		enough := q == nil || m.ReadOnly || !q.ReadOnly // else it does not ask whether one can write
 		if q == nil {
-			q = &question{Mount: m, done: make(chan struct{})}
-			e.under = q
-			u.shown[m.Shows] = q
-			go u.question(q, e)
+			q = &query{Mount: m, done: make(chan struct{})}
+			e.inFlight = q
+			u.byDirectory[m.DirectoryID] = q
+			go u.runQuery(q, e)
 		}
 		switch err := u.wait(ctx, q); {
-		case err != nil && (e.under == q || !enough):
+		case err != nil && (e.inFlight == q || !enough):
 			return MountStatus{}, err
 		case enough:
 			return e.last, e.err
@@ -125,7 +125,7 @@ func (u *Mounts) Query(ctx context.Context, m Mount, fresh time.Duration) (Mount
 }
 
 // wait waits for the answer, without the lock. The error says why there is none when ctx ends.
-func (u *Mounts) wait(ctx context.Context, q *question) error {
+func (u *Mounts) wait(ctx context.Context, q *query) error {
 	u.mu.Unlock()
 	defer u.mu.Lock()
 	select {
@@ -135,16 +135,16 @@ func (u *Mounts) wait(ctx context.Context, q *question) error {
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if q.turns {
-		return busy(q.Path, ctx.Err())
+	if q.waitsForSlot {
+		return busyError(q.Path, ctx.Err())
 	}
-	return silent(q.Path, ctx.Err())
+	return silentError(q.Path, ctx.Err())
 }
 
-func (u *Mounts) entry(path string) *mounted {
+func (u *Mounts) entry(path string) *mountEntry {
 	e := u.mounts[path]
 	if e == nil {
-		e = &mounted{}
+		e = &mountEntry{}
 		u.mounts[path] = e
 	}
 	return e
@@ -154,7 +154,7 @@ func (u *Mounts) entry(path string) *mounted {
 // answer serves for ten minutes; then it is ErrUnavailable.
 func (u *Mounts) Usage(ctx context.Context, m Mount) (volume.Space, error) {
 	m.ReadOnly = true // whether one can write there is not the question
-	space, known, err := u.asked(ctx, m)
+	space, known, err := u.sharedUsage(ctx, m)
 	if !known {
 		var a MountStatus
 		a, err = u.Query(ctx, m, 0)
@@ -165,19 +165,19 @@ func (u *Mounts) Usage(ctx context.Context, m Mount) (volume.Space, error) {
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if e := u.mounts[m.Path]; e != nil && !e.at.IsZero() && time.Since(e.at) < memory {
+	if e := u.mounts[m.Path]; e != nil && !e.answeredAt.IsZero() && time.Since(e.answeredAt) < usageTTL {
 		return e.last.Space, nil
 	}
 	return volume.Space{}, err
 }
 
-// asked waits for the answer of another mount that shows the same directory, where one is under
+// sharedUsage waits for the answer of another mount that shows the same directory, where one is under
 // way. An error is not this one's, which may be of before the directory was made anew.
-func (u *Mounts) asked(ctx context.Context, m Mount) (space volume.Space, known bool, err error) {
+func (u *Mounts) sharedUsage(ctx context.Context, m Mount) (space volume.Space, known bool, err error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	q := u.shown[m.Shows]
-	if m.Shows == "" || q == nil || q.Path == m.Path {
+	q := u.byDirectory[m.DirectoryID]
+	if m.DirectoryID == "" || q == nil || q.Path == m.Path {
 		return space, false, nil
 	}
 	if err := u.wait(ctx, q); err != nil {
@@ -187,7 +187,7 @@ func (u *Mounts) asked(ctx context.Context, m Mount) (space volume.Space, known 
 		return space, false, nil
 	}
 	e := u.entry(m.Path)
-	e.last, e.at = q.answer, time.Now()
+	e.last, e.answeredAt = q.answer, time.Now()
 	return q.answer.Space, true, nil
 }
 
@@ -195,7 +195,7 @@ func (u *Mounts) asked(ctx context.Context, m Mount) (space volume.Space, known 
 func (u *Mounts) MarkHealthy(path string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.entry(path).good = time.Now()
+	u.entry(path).healthyAt = time.Now()
 }
 
 // Forget drops what is known of a mount that is gone.
@@ -205,13 +205,13 @@ func (u *Mounts) Forget(path string) {
 	delete(u.mounts, path)
 }
 
-func (u *Mounts) question(q *question, e *mounted) {
+func (u *Mounts) runQuery(q *query, e *mountEntry) {
 	_, err := u.servers.Check(context.Background(), q.Endpoint)
 	var a MountStatus
 	if err != nil {
 		err = fmt.Errorf("%s: %w", q.Path, err)
 	} else {
-		a, err = u.answer(q)
+		a, err = u.queryFileSystem(q)
 	}
 	if err == nil && a.Errno != 0 {
 		err = volume.Errorf(volume.ErrUnavailable, "%s: %w", q.Path, a.Errno)
@@ -219,44 +219,44 @@ func (u *Mounts) question(q *question, e *mounted) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	q.answer, q.err = a, err
-	if u.shown[q.Shows] == q {
-		delete(u.shown, q.Shows)
+	if u.byDirectory[q.DirectoryID] == q {
+		delete(u.byDirectory, q.DirectoryID)
 	}
 	if e.err = err; err == nil {
-		e.last, e.at = a, time.Now()
-		e.good = e.at
+		e.last, e.answeredAt = a, time.Now()
+		e.healthyAt = e.answeredAt
 	} else {
-		e.good = time.Time{}
+		e.healthyAt = time.Time{}
 	}
 	close(q.done)
-	e.under = nil
+	e.inFlight = nil
 }
 
-// answer asks the file system. The time in which it has to answer begins with its turn.
-func (u *Mounts) answer(q *question) (MountStatus, error) {
+// queryFileSystem asks the file system. The time in which it has to answer begins with its turn.
+func (u *Mounts) queryFileSystem(q *query) (MountStatus, error) {
 	ctx, end := context.WithCancelCause(context.Background())
 	defer end(nil)
 	turns := func(yes bool) {
 		u.mu.Lock()
 		defer u.mu.Unlock()
-		q.turns = yes
+		q.waitsForSlot = yes
 	}
 	turns(true)
-	late := time.AfterFunc(turnPatience, func() { end(busy(q.Path, context.DeadlineExceeded)) })
+	late := time.AfterFunc(slotTimeout, func() { end(busyError(q.Path, context.DeadlineExceeded)) })
 	defer late.Stop()
-	return u.ask(ctx, q.Mount, func() {
+	return u.query(ctx, q.Mount, func() {
 		turns(false)
 		late.Stop()
-		doubt := time.AfterFunc(doubtAfter, func() { u.servers.Invalidate(q.Endpoint) })
-		late := time.AfterFunc(patience, func() { end(silent(q.Path, context.DeadlineExceeded)) })
+		doubt := time.AfterFunc(recheckAfter, func() { u.servers.Invalidate(q.Endpoint) })
+		late := time.AfterFunc(queryTimeout, func() { end(silentError(q.Path, context.DeadlineExceeded)) })
 		context.AfterFunc(ctx, func() { doubt.Stop(); late.Stop() })
 	})
 }
 
-func silent(path string, err error) error {
+func silentError(path string, err error) error {
 	return volume.Errorf(volume.ErrUnavailable, "%s: its server does not answer (%w)", path, err)
 }
 
-func busy(path string, err error) error {
+func busyError(path string, err error) error {
 	return volume.Errorf(volume.ErrBusy, "%s: not asked yet, other mounts are asked first (%w): try again", path, err)
 }

@@ -127,12 +127,12 @@ func TestLastAnswerServes(t *testing.T) {
 		if s.questions("/v") != 2 {
 			t.Errorf("a server that does not answer has %d questions", s.questions("/v")-1)
 		}
-		time.Sleep(patience)
-		within(t, u, time.Minute, patience, 1) // the question ends by itself
-		time.Sleep(memory)
-		within(t, u, time.Minute, patience, 0)
+		time.Sleep(queryTimeout)
+		within(t, u, time.Minute, queryTimeout, 1) // the question ends by itself
+		time.Sleep(usageTTL)
+		within(t, u, time.Minute, queryTimeout, 0)
 		within(t, u, time.Second, time.Second, 0)
-		time.Sleep(patience)
+		time.Sleep(queryTimeout)
 		s.now(time.Millisecond, nil)
 		within(t, u, time.Minute, time.Millisecond, int64(s.questions("/v"))+1)
 	})
@@ -144,7 +144,7 @@ func TestNoAnswer(t *testing.T) {
 		s := &fileSystem{takes: time.Hour}
 		u := newMounts(s)
 		within(t, u, time.Second, time.Second, 0)
-		within(t, u, time.Minute, patience-time.Second, 0)
+		within(t, u, time.Minute, queryTimeout-time.Second, 0)
 		if s.questions("/v") != 1 {
 			t.Errorf("there were %d questions", s.questions("/v"))
 		}
@@ -179,7 +179,7 @@ func TestForget(t *testing.T) {
 			t.Errorf("known is still %v", u.mounts)
 		}
 		within(t, u, time.Second, time.Second, 0)
-		time.Sleep(patience)
+		time.Sleep(queryTimeout)
 		s.now(0, nil)
 		within(t, u, time.Second, 0, 4)
 	})
@@ -246,15 +246,15 @@ func TestBusy(t *testing.T) {
 			}
 		}
 		ask(time.Second, time.Second, volume.ErrBusy)
-		ask(time.Minute, turnPatience-time.Second, volume.ErrBusy)
+		ask(time.Minute, slotTimeout-time.Second, volume.ErrBusy)
 		s.mu.Lock()
-		s.waits, s.takes = turnPatience-1, patience-1
+		s.waits, s.takes = slotTimeout-1, queryTimeout-1
 		s.mu.Unlock()
-		ask(time.Minute, turnPatience+patience-2, nil)
-		ask(turnPatience, turnPatience, volume.ErrUnavailable) // it has begun
-		time.Sleep(patience)
+		ask(time.Minute, slotTimeout+queryTimeout-2, nil)
+		ask(slotTimeout, slotTimeout, volume.ErrUnavailable) // it has begun
+		time.Sleep(queryTimeout)
 		s.now(time.Hour, nil)
-		ask(time.Minute, turnPatience-1+patience, volume.ErrUnavailable)
+		ask(time.Minute, slotTimeout-1+queryTimeout, volume.ErrUnavailable)
 	})
 }
 
@@ -300,7 +300,7 @@ func TestSharedUsage(t *testing.T) {
 			t.Helper()
 			ctx, cancel := context.WithTimeout(context.Background(), patience)
 			defer cancel()
-			if space, err := u.Usage(ctx, Mount{Path: path, Shows: "0:1 /v"}); space.Total != total || volume.Kind(err) != kind {
+			if space, err := u.Usage(ctx, Mount{Path: path, DirectoryID: "0:1 /v"}); space.Total != total || volume.Kind(err) != kind {
 				t.Errorf("%s has %d, %v", path, space.Total, err)
 			}
 		}
@@ -313,13 +313,13 @@ func TestSharedUsage(t *testing.T) {
 		at("/b", time.Minute, 1, nil)
 		at("/c", time.Millisecond, 0, volume.ErrUnavailable)
 		all.Wait()
-		if s.questions("/a") != 1 || s.questions("/b")+s.questions("/c") != 0 || len(u.shown) > 0 {
-			t.Errorf("asked was %v, and %v is remembered", s.asked, u.shown)
+		if s.questions("/a") != 1 || s.questions("/b")+s.questions("/c") != 0 || len(u.byDirectory) > 0 {
+			t.Errorf("asked was %v, and %v is remembered", s.asked, u.byDirectory)
 		}
 		s.now(time.Hour, nil)
 		at("/b", time.Second, 1, nil) // what it was
 		all.Wait()
-		time.Sleep(patience)
+		time.Sleep(queryTimeout)
 		s.now(time.Second, volume.Errorf(volume.ErrUnavailable, "stale"))
 		at("/d", time.Minute, 0, volume.ErrUnavailable)
 		s.now(time.Second, nil)

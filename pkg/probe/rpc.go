@@ -27,15 +27,15 @@ const (
 const (
 	// maxReply is far more than the export list of a server that has thousands.
 	maxReply = 4 << 20
-	// maxText is what a path or a host may be long in such a list (RFC 1813, section 5.1.3).
-	maxText = 1024
+	// maxString is what a path or a host may be long in such a list (RFC 1813, section 5.1.3).
+	maxString = 1024
 )
 
 // ErrNotRegistered: rpcbind answers, and knows of no such program.
 var ErrNotRegistered = errors.New("rpcbind does not know of it")
 
-// null connects, and has the answer be one in RPC's terms, whatever it is.
-func null(ctx context.Context, address string, program, version uint32) error {
+// callNull connects, and has the answer be one in RPC's terms, whatever it is.
+func callNull(ctx context.Context, address string, program, version uint32) error {
 	_, _, err := exchange(ctx, address, call{program: program, version: version})
 	return err
 }
@@ -74,8 +74,8 @@ func exchange(ctx context.Context, address string, c call) (*reader, net.Addr, e
 	if _, err := conn.Write(c.encode(xid)); err != nil {
 		return nil, nil, err
 	}
-	stranger := fmt.Errorf("what listens on %s is no %s", address, name(c.program))
-	reply, err := record(conn)
+	stranger := fmt.Errorf("what listens on %s is no %s", address, programName(c.program))
+	reply, err := readRecord(conn)
 	switch {
 	case errors.Is(err, io.EOF):
 		return nil, nil, errors.New("it closed the connection")
@@ -85,13 +85,13 @@ func exchange(ctx context.Context, address string, c call) (*reader, net.Addr, e
 		return nil, nil, err
 	}
 	r := &reader{rest: reply}
-	if r.number() != xid || r.number() != 1 || r.err != nil {
+	if r.uint32() != xid || r.uint32() != 1 || r.err != nil {
 		return nil, nil, stranger
 	}
 	return r, conn.RemoteAddr(), nil
 }
 
-func name(program uint32) string {
+func programName(program uint32) string {
 	switch program {
 	case nfsProgram:
 		return "NFS server"
@@ -105,34 +105,34 @@ func name(program uint32) string {
 
 // encode returns the call as one record of one fragment (RFC 5531, sections 9 and 11).
 func (c call) encode(xid uint32) []byte {
-	b := numbers(nil, 0, xid, 0, 2, c.program, c.version, c.procedure)
+	b := appendUint32s(nil, 0, xid, 0, 2, c.program, c.version, c.procedure)
 	if c.asRoot {
-		b = numbers(b, 1, 20, 0, 0, 0, 0, 0) // AUTH_SYS: stamp, no machine's name, uid 0, gid 0, no groups
+		b = appendUint32s(b, 1, 20, 0, 0, 0, 0, 0) // AUTH_SYS: stamp, no machine's name, uid 0, gid 0, no groups
 	} else {
-		b = numbers(b, 0, 0)
+		b = appendUint32s(b, 0, 0)
 	}
-	b = append(numbers(b, 0, 0), c.args...) // no verifier
+	b = append(appendUint32s(b, 0, 0), c.args...) // no verifier
 	binary.BigEndian.PutUint32(b, 1<<31|uint32(len(b)-4))
 	return b
 }
 
-func numbers(b []byte, all ...uint32) []byte {
+func appendUint32s(b []byte, all ...uint32) []byte {
 	for _, n := range all {
 		b = binary.BigEndian.AppendUint32(b, n)
 	}
 	return b
 }
 
-// text appends a string as XDR has it (RFC 4506, section 4.11).
-func text(b []byte, s string) []byte {
-	b = append(numbers(b, uint32(len(s))), s...)
+// appendString appends a string as XDR has it (RFC 4506, section 4.11).
+func appendString(b []byte, s string) []byte {
+	b = append(appendUint32s(b, uint32(len(s))), s...)
 	return append(b, make([]byte, -len(s)&3)...)
 }
 
 var errTooLong = errors.New("a reply that is longer than any can be")
 
-// record reads one record, of any number of fragments.
-func record(from io.Reader) ([]byte, error) {
+// readRecord reads one record, of any number of fragments.
+func readRecord(from io.Reader) ([]byte, error) {
 	var all []byte
 	for {
 		var head uint32
@@ -162,27 +162,27 @@ type reader struct {
 
 func (r *reader) take(n int) []byte {
 	if n > len(r.rest) {
-		r.end(io.ErrUnexpectedEOF)
-		return make([]byte, min(n, maxText))
+		r.fail(io.ErrUnexpectedEOF)
+		return make([]byte, min(n, maxString))
 	}
 	taken := r.rest[:n]
 	r.rest = r.rest[n:]
 	return taken
 }
 
-// end has nothing more be read; the first reason for that is kept.
-func (r *reader) end(err error) {
+// fail has nothing more be read; the first reason for that is kept.
+func (r *reader) fail(err error) {
 	if r.rest = nil; r.err == nil {
 		r.err = err
 	}
 }
 
-func (r *reader) number() uint32 { return binary.BigEndian.Uint32(r.take(4)) }
+func (r *reader) uint32() uint32 { return binary.BigEndian.Uint32(r.take(4)) }
 
-func (r *reader) text() string {
-	n := int(r.number())
-	if n > maxText {
-		r.end(errTooLong)
+func (r *reader) string() string {
+	n := int(r.uint32())
+	if n > maxString {
+		r.fail(errTooLong)
 		return ""
 	}
 	s := string(r.take(n))
@@ -192,47 +192,47 @@ func (r *reader) text() string {
 
 // accepted reads on to the result, and says why there is none.
 func (r *reader) accepted(c call) error {
-	if denied := r.number() == 1; denied {
-		return fmt.Errorf("the %s refuses our credentials", name(c.program))
+	if denied := r.uint32() == 1; denied {
+		return fmt.Errorf("the %s refuses our credentials", programName(c.program))
 	}
-	r.number() // the verifier's flavor
-	r.take(int(min(r.number(), maxText)))
-	switch status := r.number(); {
+	r.uint32() // the verifier's flavor
+	r.take(int(min(r.uint32(), maxString)))
+	switch status := r.uint32(); {
 	case r.err != nil:
 		return r.err
 	case status == 1:
-		return fmt.Errorf("it has no %s: %w", name(c.program), ErrNotRegistered)
+		return fmt.Errorf("it has no %s: %w", programName(c.program), ErrNotRegistered)
 	case status == 2:
-		return fmt.Errorf("its %s speaks versions %d to %d, and not %d", name(c.program), r.number(), r.number(), c.version)
+		return fmt.Errorf("its %s speaks versions %d to %d, and not %d", programName(c.program), r.uint32(), r.uint32(), c.version)
 	case status != 0:
-		return fmt.Errorf("the %s does not understand the question (%d)", name(c.program), status)
+		return fmt.Errorf("the %s does not understand the question (%d)", programName(c.program), status)
 	}
 	return nil
 }
 
-// Rpcbind asks a server's rpcbind whether it is there.
-func Rpcbind(ctx context.Context, server string) error {
-	return null(ctx, net.JoinHostPort(server, "111"), rpcbindProgram, 2)
+// PingRpcbind asks a server's rpcbind whether it is there.
+func PingRpcbind(ctx context.Context, server string) error {
+	return callNull(ctx, net.JoinHostPort(server, "111"), rpcbindProgram, 2)
 }
 
-// Statd asks whether rpc.statd runs on a server: rpcbind where it is, and it itself.
-func Statd(ctx context.Context, server string) error {
-	return registered(ctx, server, "111", statdProgram, 1)
+// PingStatd asks whether rpc.statd runs on a server: rpcbind where it is, and it itself.
+func PingStatd(ctx context.Context, server string) error {
+	return pingProgram(ctx, server, "111", statdProgram, 1)
 }
 
-// Lockd asks whether the lock service that NFSv3 has beside it (NLM version 4) runs on a server: rpcbind
+// PingLockd asks whether the lock service that NFSv3 has beside it (NLM version 4) runs on a server: rpcbind
 // where it is, and it itself. That it runs does not say that it gives locks.
-func Lockd(ctx context.Context, server string) error {
-	return registered(ctx, server, "111", lockdProgram, 4)
+func PingLockd(ctx context.Context, server string) error {
+	return pingProgram(ctx, server, "111", lockdProgram, 4)
 }
 
-// registered asks whether a program answers where rpcbind says that it is.
-func registered(ctx context.Context, server, rpcbind string, program, version uint32) error {
+// pingProgram asks whether a program answers where rpcbind says that it is.
+func pingProgram(ctx context.Context, server, rpcbind string, program, version uint32) error {
 	port, err := portOf(ctx, server, rpcbind, program, version)
 	if err != nil {
 		return err
 	}
-	return null(ctx, net.JoinHostPort(server, port), program, version)
+	return callNull(ctx, net.JoinHostPort(server, port), program, version)
 }
 
 // portOf asks rpcbind on which TCP port a program listens: by version 2 of its protocol, and
@@ -241,7 +241,7 @@ func portOf(ctx context.Context, server, rpcbind string, program, version uint32
 	const tcp = 6
 	address := net.JoinHostPort(server, rpcbind)
 	r, who, err := invoke(ctx, address, call{
-		program: rpcbindProgram, version: 2, procedure: 3, args: numbers(nil, program, version, tcp, 0),
+		program: rpcbindProgram, version: 2, procedure: 3, args: appendUint32s(nil, program, version, tcp, 0),
 	})
 	if a, ok := who.(*net.TCPAddr); ok && a.IP.To4() == nil {
 		return universalPort(ctx, address, program, version)
@@ -249,7 +249,7 @@ func portOf(ctx context.Context, server, rpcbind string, program, version uint32
 	if err != nil {
 		return "", err
 	}
-	port := r.number()
+	port := r.uint32()
 	switch {
 	case r.err != nil:
 		return "", r.err
@@ -262,15 +262,15 @@ func portOf(ctx context.Context, server, rpcbind string, program, version uint32
 // universalPort is portOf over IPv6. The answer is an address, with the port's two bytes at
 // its end: "::1.8.1" (RFC 5665, section 5.2.3.4).
 func universalPort(ctx context.Context, address string, program, version uint32) (string, error) {
-	args := numbers(nil, program, version)
+	args := appendUint32s(nil, program, version)
 	for _, s := range []string{"tcp6", "", ""} {
-		args = text(args, s)
+		args = appendString(args, s)
 	}
 	r, _, err := invoke(ctx, address, call{program: rpcbindProgram, version: 4, procedure: 3, args: args})
 	if err != nil {
 		return "", err
 	}
-	parts := strings.Split(r.text(), ".")
+	parts := strings.Split(r.string(), ".")
 	if r.err != nil || len(parts) < 3 {
 		return "", errors.Join(ErrNotRegistered, r.err)
 	}
@@ -302,10 +302,10 @@ func exports(ctx context.Context, server, rpcbind string) ([]Export, error) {
 		return nil, err
 	}
 	var all []Export
-	for r.number() == 1 {
-		e := Export{Path: r.text()}
-		for r.number() == 1 {
-			e.Clients = append(e.Clients, r.text())
+	for r.uint32() == 1 {
+		e := Export{Path: r.string()}
+		for r.uint32() == 1 {
+			e.Clients = append(e.Clients, r.string())
 		}
 		all = append(all, e)
 	}

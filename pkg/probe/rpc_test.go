@@ -47,15 +47,15 @@ func newAnswerer(t *testing.T, address string) *answerer {
 
 func (a *answerer) serve(conn net.Conn) {
 	defer conn.Close()
-	call, err := record(conn)
+	call, err := readRecord(conn)
 	if err != nil {
 		a.t.Errorf("the call is no record: %v", err)
 		return
 	}
 	r := &reader{rest: call}
-	xid, kind, rpc := r.number(), r.number(), r.number()
-	what := [3]uint32{r.number(), r.number(), r.number()}
-	a.creds = append(a.creds, r.number())
+	xid, kind, rpc := r.uint32(), r.uint32(), r.uint32()
+	what := [3]uint32{r.uint32(), r.uint32(), r.uint32()}
+	a.creds = append(a.creds, r.uint32())
 	if kind != 0 || rpc != 2 || r.err != nil {
 		a.t.Errorf("the call is %x", call)
 	}
@@ -63,7 +63,7 @@ func (a *answerer) serve(conn net.Conn) {
 	if !ok {
 		return // hang up
 	}
-	reply := append(numbers(nil, xid, 1), result...)
+	reply := append(appendUint32s(nil, xid, 1), result...)
 	for piece := range slices.Chunk(reply, (len(reply)+a.cuts-1)/a.cuts) {
 		head := uint32(len(piece))
 		reply = reply[len(piece):]
@@ -78,7 +78,7 @@ func (a *answerer) serve(conn net.Conn) {
 
 // accepted begins a reply that was accepted, with no verifier, and a status.
 func accepted(status uint32, more ...uint32) []byte {
-	return numbers(nil, slices.Concat([]uint32{0, 0, 0, status}, more)...)
+	return appendUint32s(nil, slices.Concat([]uint32{0, 0, 0, status}, more)...)
 }
 
 func soon(t *testing.T) context.Context {
@@ -102,12 +102,12 @@ func number(port string) (n uint32) {
 
 func TestExports(t *testing.T) {
 	list := accepted(0, 1)
-	list = text(list, "/export/kubernetes")
-	list = text(numbers(list, 1), "10.0.0.0/24")
-	list = text(numbers(list, 1), "nas.example.com")
-	list = numbers(list, 0)
-	list = numbers(text(numbers(list, 1), "/all"), 0)
-	list = numbers(list, 0)
+	list = appendString(list, "/export/kubernetes")
+	list = appendString(appendUint32s(list, 1), "10.0.0.0/24")
+	list = appendString(appendUint32s(list, 1), "nas.example.com")
+	list = appendUint32s(list, 0)
+	list = appendUint32s(appendString(appendUint32s(list, 1), "/all"), 0)
+	list = appendUint32s(list, 0)
 	want := []Export{{"/export/kubernetes", []string{"10.0.0.0/24", "nas.example.com"}}, {"/all", nil}}
 
 	for _, c := range []struct {
@@ -125,7 +125,7 @@ func TestExports(t *testing.T) {
 		{"another version", accepted(2, 1, 2), 1, nil, "speaks versions 1 to 2, and not 3"},
 		{"no such program", accepted(1), 1, nil, "it has no mountd"},
 		{"no such procedure", accepted(3), 1, nil, "does not understand the question (3)"},
-		{"denied", numbers(nil, 1, 1, 5), 1, nil, "refuses our credentials"},
+		{"denied", appendUint32s(nil, 1, 1, 5), 1, nil, "refuses our credentials"},
 		{"nothing", nil, 1, nil, "unexpected EOF"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -150,12 +150,12 @@ func TestNotRegistered(t *testing.T) {
 		if _, err := exports(soon(t), "127.0.0.1", rpcbind.port); !errors.Is(err, ErrNotRegistered) {
 			t.Errorf("where there is no mountd the error is %v", err)
 		}
-		if err := registered(soon(t), "127.0.0.1", rpcbind.port, statdProgram, 1); !errors.Is(err, ErrNotRegistered) {
+		if err := pingProgram(soon(t), "127.0.0.1", rpcbind.port, statdProgram, 1); !errors.Is(err, ErrNotRegistered) {
 			t.Errorf("where there is no statd the error is %v", err)
 		}
 	}
 	delete(rpcbind.answers, getPort)
-	if err := registered(soon(t), "127.0.0.1", rpcbind.port, statdProgram, 1); err == nil || errors.Is(err, ErrNotRegistered) {
+	if err := pingProgram(soon(t), "127.0.0.1", rpcbind.port, statdProgram, 1); err == nil || errors.Is(err, ErrNotRegistered) {
 		t.Errorf("of an rpcbind that hangs up the error is %v", err)
 	}
 }
@@ -165,11 +165,11 @@ func TestStatd(t *testing.T) {
 	rpcbind, daemon := newAnswerer(t, "127.0.0.1:0"), newAnswerer(t, "127.0.0.1:0")
 	rpcbind.answers[getPort] = accepted(0, number(daemon.port))
 	daemon.answers[[3]uint32{100024, 1, 0}] = accepted(0)
-	if err := registered(soon(t), "127.0.0.1", rpcbind.port, statdProgram, 1); err != nil {
+	if err := pingProgram(soon(t), "127.0.0.1", rpcbind.port, statdProgram, 1); err != nil {
 		t.Error(err)
 	}
 	delete(daemon.answers, [3]uint32{100024, 1, 0})
-	if err := registered(soon(t), "127.0.0.1", rpcbind.port, statdProgram, 1); err == nil || !strings.Contains(err.Error(), "closed the connection") {
+	if err := pingProgram(soon(t), "127.0.0.1", rpcbind.port, statdProgram, 1); err == nil || !strings.Contains(err.Error(), "closed the connection") {
 		t.Errorf("of one that hangs up the error is %v", err)
 	}
 }
@@ -179,7 +179,7 @@ func TestUniversalAddress(t *testing.T) {
 	rpcbind := newAnswerer(t, "[::1]:0")
 	rpcbind.answers[getPort] = accepted(2, 3, 4)
 	for address, want := range map[string]string{"::.8.1": "2049", "fe80::1.0.111": "111", "": ""} {
-		rpcbind.answers[getAddr] = text(accepted(0), address)
+		rpcbind.answers[getAddr] = appendString(accepted(0), address)
 		got, err := portOf(soon(t), "::1", rpcbind.port, 100003, 3)
 		if got != want || (want == "") != errors.Is(err, ErrNotRegistered) {
 			t.Errorf("%q is port %q, %v", address, got, err)
@@ -221,14 +221,14 @@ func TestRPCEnds(t *testing.T) {
 func FuzzReply(f *testing.F) {
 	f.Add(accepted(0, 1, 4, 0, 0, 0))
 	f.Add(accepted(2, 1, 2))
-	f.Add(numbers(nil, 0, 1, 1<<31))
+	f.Add(appendUint32s(nil, 0, 1, 1<<31))
 	f.Fuzz(func(t *testing.T, reply []byte) {
 		r := &reader{rest: reply}
 		err := r.accepted(call{program: mountProgram, version: 3})
 		if err == nil && len(reply) < 16 {
 			t.Errorf("%x is accepted", reply)
 		}
-		if s := r.text(); len(s) > maxText {
+		if s := r.string(); len(s) > maxString {
 			t.Errorf("%x has a text of %d bytes", reply, len(s))
 		}
 	})

@@ -16,47 +16,47 @@ import (
 )
 
 const (
-	// serverPatience is how long a caller waits for a server that is asked whether it is there.
-	serverPatience = 3 * time.Second
-	// probePatience is how long the question itself goes on: an answer that comes so late
+	// serverTimeout is how long a caller waits for a server that is asked whether it is there.
+	serverTimeout = 3 * time.Second
+	// pingTimeout is how long the question itself goes on: an answer that comes so late
 	// tells a slow server from a dead one.
-	probePatience = 20 * time.Second
-	// upMemory and downMemory are for how long an answer, or its absence, holds.
-	upMemory   = 5 * time.Second
-	downMemory = 2 * time.Second
-	// slowMemory is for how long a server counts as slow, which then needs no wait.
-	slowMemory = time.Minute
+	pingTimeout = 20 * time.Second
+	// upTTL and downMemory are for how long an answer, or its absence, holds.
+	upTTL   = 5 * time.Second
+	downTTL = 2 * time.Second
+	// slowTTL is for how long a server counts as slow, which then needs no wait.
+	slowTTL = time.Minute
 	// watchInterval is how often a server is asked while somebody waits for something else of it.
 	watchInterval = 2 * time.Second
-	// idleMemory is for how long a server is known of that nobody asks for.
-	idleMemory = 10 * time.Minute
+	// idleTTL is for how long a server is known of that nobody asks for.
+	idleTTL = 10 * time.Minute
 )
 
 // Servers finds out which NFS servers answer, so that nothing is begun on one that does not.
 // Whoever asks costs the server one connection and one NULL call in a few seconds, and waits
 // for a dead one once.
 type Servers struct {
-	ask func(ctx context.Context, e Endpoint) error
+	ping func(ctx context.Context, e Endpoint) error
 
 	mu      sync.Mutex
 	servers map[Endpoint]*server
 }
 
 type server struct {
-	asked time.Time     // when it was asked last
-	done  chan struct{} // closed with the answer to that
-	under bool          // there is none yet
+	startedAt time.Time     // when it was asked last
+	done      chan struct{} // closed with the answer to that
+	inFlight  bool          // there is none yet
 
-	at   time.Time // of the last answer, or of giving up; zero: never
-	took time.Duration
-	err  error
-	used time.Time
+	finishedAt time.Time // of the last answer, or of giving up; zero: never
+	latency    time.Duration
+	err        error
+	usedAt     time.Time
 }
 
 // NewServers returns Servers that asks with the given function, which has to end when its
 // context does: Null in production.
 func NewServers(ask func(ctx context.Context, e Endpoint) error) *Servers {
-	return &Servers{ask: ask, servers: map[Endpoint]*server{}}
+	return &Servers{ping: ask, servers: map[Endpoint]*server{}}
 }
 
 // Check returns how long the server took to answer, now or a moment ago. One that does not
@@ -70,16 +70,16 @@ func (s *Servers) Check(ctx context.Context, e Endpoint) (took time.Duration, er
 	now := time.Now()
 	v := s.servers[e]
 	if v == nil {
-		s.forget(now)
+		s.dropIdle(now)
 		v = &server{}
 		s.servers[e] = v
 	}
-	v.used = now
-	if now.Sub(v.at) > v.memory() {
-		s.begin(e, v)
+	v.usedAt = now
+	if now.Sub(v.finishedAt) > v.ttl() {
+		s.startPing(e, v)
 	}
-	if v.under && !v.slow(now) {
-		done, wait := v.done, time.NewTimer(serverPatience-now.Sub(v.asked))
+	if v.inFlight && !v.isSlow(now) {
+		done, wait := v.done, time.NewTimer(serverTimeout-now.Sub(v.startedAt))
 		s.mu.Unlock()
 		select {
 		case <-done:
@@ -90,12 +90,12 @@ func (s *Servers) Check(ctx context.Context, e Endpoint) (took time.Duration, er
 		s.mu.Lock()
 	}
 	switch {
-	case v.under && !v.slow(time.Now()):
-		return 0, volume.Errorf(volume.ErrUnavailable, "the server %s does not answer (for %v so far): check that it runs and that the port is reachable from here", e.Address, time.Since(v.asked).Round(100*time.Millisecond))
-	case v.under:
-		return v.took, nil
+	case v.inFlight && !v.isSlow(time.Now()):
+		return 0, volume.Errorf(volume.ErrUnavailable, "the server %s does not answer (for %v so far): check that it runs and that the port is reachable from here", e.Address, time.Since(v.startedAt).Round(100*time.Millisecond))
+	case v.inFlight:
+		return v.latency, nil
 	}
-	return v.took, v.err
+	return v.latency, v.err
 }
 
 // Answers is Check for a server that is mounted with these options.
@@ -109,7 +109,7 @@ func (s *Servers) Invalidate(e Endpoint) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if v := s.servers[e]; v != nil {
-		s.begin(e, v)
+		s.startPing(e, v)
 	}
 }
 
@@ -134,42 +134,42 @@ func (s *Servers) Watch(ctx context.Context, e Endpoint) (watched context.Contex
 	return watched, func() { end(nil) }
 }
 
-// begin asks, unless a question is under way.
-func (s *Servers) begin(e Endpoint, v *server) {
-	if v.under {
+// startPing asks, unless a question is under way.
+func (s *Servers) startPing(e Endpoint, v *server) {
+	if v.inFlight {
 		return
 	}
-	v.asked, v.done, v.under = time.Now(), make(chan struct{}), true
-	go s.question(e, v)
+	v.startedAt, v.done, v.inFlight = time.Now(), make(chan struct{}), true
+	go s.runPing(e, v)
 }
 
-func (v *server) memory() time.Duration {
+func (v *server) ttl() time.Duration {
 	if v.err != nil {
-		return downMemory
+		return downTTL
 	}
-	return upMemory
+	return upTTL
 }
 
-// slow reports whether the server is known to answer, and to take longer than anybody waits.
-func (v *server) slow(now time.Time) bool {
-	return v.err == nil && v.took > serverPatience && now.Sub(v.at) < slowMemory
+// isSlow reports whether the server is known to answer, and to take longer than anybody waits.
+func (v *server) isSlow(now time.Time) bool {
+	return v.err == nil && v.latency > serverTimeout && now.Sub(v.finishedAt) < slowTTL
 }
 
-func (s *Servers) question(e Endpoint, v *server) {
-	ctx, cancel := context.WithTimeout(context.Background(), probePatience)
+func (s *Servers) runPing(e Endpoint, v *server) {
+	ctx, cancel := context.WithTimeout(context.Background(), pingTimeout)
 	defer cancel()
 	start := time.Now()
-	err := s.ask(ctx, e)
+	err := s.ping(ctx, e)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	v.at, v.took, v.err, v.under = time.Now(), time.Since(start), err, false
+	v.finishedAt, v.latency, v.err, v.inFlight = time.Now(), time.Since(start), err, false
 	close(v.done)
 }
 
-// forget drops servers that nobody has asked for in a while.
-func (s *Servers) forget(now time.Time) {
+// dropIdle drops servers that nobody has asked for in a while.
+func (s *Servers) dropIdle(now time.Time) {
 	for e, v := range s.servers {
-		if !v.under && now.Sub(v.used) > idleMemory {
+		if !v.inFlight && now.Sub(v.usedAt) > idleTTL {
 			delete(s.servers, e)
 		}
 	}
@@ -188,9 +188,9 @@ func (s *Servers) Status() []ServerStatus {
 	defer s.mu.Unlock()
 	var all []ServerStatus
 	for e, v := range s.servers {
-		overdue := v.under && time.Since(v.asked) >= serverPatience && !v.slow(time.Now())
-		if overdue || !v.at.IsZero() {
-			all = append(all, ServerStatus{e.Address, v.err == nil && !overdue, v.took})
+		overdue := v.inFlight && time.Since(v.startedAt) >= serverTimeout && !v.isSlow(time.Now())
+		if overdue || !v.finishedAt.IsZero() {
+			all = append(all, ServerStatus{e.Address, v.err == nil && !overdue, v.latency})
 		}
 	}
 	slices.SortFunc(all, func(a, b ServerStatus) int { return strings.Compare(a.Address, b.Address) })
@@ -250,7 +250,7 @@ func Ping(ctx context.Context, e Endpoint) error {
 		}
 	}
 	return anyOf(ctx, addresses, func(ctx context.Context, address string) error {
-		return nullAt(ctx, Endpoint{Address: address, version: e.version})
+		return pingAddress(ctx, Endpoint{Address: address, version: e.version})
 	})
 }
 
@@ -277,12 +277,12 @@ func anyOf(ctx context.Context, addresses []string, ask func(ctx context.Context
 	return errs[0]
 }
 
-func nullAt(ctx context.Context, e Endpoint) error {
-	err := null(ctx, e.Address, nfsProgram, e.version)
+func pingAddress(ctx context.Context, e Endpoint) error {
+	err := callNull(ctx, e.Address, nfsProgram, e.version)
 	if e.version == 3 && errors.Is(err, syscall.ECONNREFUSED) {
 		host, _, _ := net.SplitHostPort(e.Address)
 		if port, e := portOf(ctx, host, "111", nfsProgram, 3); e == nil { // as mount(8) would ask
-			err = null(ctx, net.JoinHostPort(host, port), nfsProgram, 3)
+			err = callNull(ctx, net.JoinHostPort(host, port), nfsProgram, 3)
 		}
 	}
 	if err == nil {

@@ -61,7 +61,7 @@ func TestServerUp(t *testing.T) {
 		if took := check(t, s, 0, true); took != time.Second || n.asked.Load() != 1 {
 			t.Errorf("it took %v, and there were %d questions", took, n.asked.Load())
 		}
-		time.Sleep(upMemory + 1)
+		time.Sleep(upTTL + 1)
 		check(t, s, time.Second, true)
 		if got := s.Status(); len(got) != 1 || got[0] != (ServerStatus{"nas:2049", true, time.Second}) {
 			t.Errorf("its status is %+v", got)
@@ -75,23 +75,23 @@ func TestServerSilent(t *testing.T) {
 		n := &nas{}
 		n.takes.Store(int64(time.Hour))
 		s := NewServers(n.ask)
-		check(t, s, serverPatience, false)
+		check(t, s, serverTimeout, false)
 		check(t, s, 0, false)
-		time.Sleep(probePatience - serverPatience + 1)
+		time.Sleep(pingTimeout - serverTimeout + 1)
 		check(t, s, 0, false) // for the time being nobody asks
 		if n.asked.Load() != 1 || s.Status()[0].Up {
 			t.Errorf("there were %d questions; %+v", n.asked.Load(), s.Status())
 		}
 		n.takes.Store(0)
-		time.Sleep(downMemory + 1)
+		time.Sleep(downTTL + 1)
 		check(t, s, 0, true)
 		n.takes.Store(int64(time.Hour)) // and away again
-		time.Sleep(upMemory + 1)
-		check(t, s, serverPatience, false)
+		time.Sleep(upTTL + 1)
+		check(t, s, serverTimeout, false)
 		if s.Status()[0].Up {
 			t.Errorf("it is up: %+v", s.Status())
 		}
-		time.Sleep(probePatience)
+		time.Sleep(pingTimeout)
 	})
 }
 
@@ -114,18 +114,18 @@ func TestServerSlow(t *testing.T) {
 		n := &nas{}
 		n.takes.Store(int64(10 * time.Second))
 		s := NewServers(n.ask)
-		check(t, s, serverPatience, false)
+		check(t, s, serverTimeout, false)
 		time.Sleep(10 * time.Second)
 		for range 4 {
 			if took := check(t, s, 0, true); took != 10*time.Second {
 				t.Errorf("it took %v", took)
 			}
-			time.Sleep(upMemory + 1)
+			time.Sleep(upTTL + 1)
 		}
 		n.takes.Store(int64(time.Hour))
-		time.Sleep(slowMemory)
-		check(t, s, serverPatience, false)
-		time.Sleep(probePatience)
+		time.Sleep(slowTTL)
+		check(t, s, serverTimeout, false)
+		time.Sleep(pingTimeout)
 	})
 }
 
@@ -135,7 +135,7 @@ func TestServerForgotten(t *testing.T) {
 		n := &nas{}
 		s := NewServers(n.ask)
 		check(t, s, 0, true)
-		time.Sleep(idleMemory + 1)
+		time.Sleep(idleTTL + 1)
 		n.takes.Store(int64(time.Hour))
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
@@ -148,7 +148,7 @@ func TestServerForgotten(t *testing.T) {
 		if _, err := s.Check(ctx, Endpoint{}); err != nil {
 			t.Errorf("one that cannot be asked: %v", err)
 		}
-		time.Sleep(probePatience)
+		time.Sleep(pingTimeout)
 	})
 }
 
@@ -244,11 +244,11 @@ func TestDoubt(t *testing.T) {
 		check(t, s, 0, true)
 		s.Invalidate(EndpointOf("nas", nil))
 		s.Invalidate(EndpointOf("nas", nil))
-		check(t, s, serverPatience, false)
+		check(t, s, serverTimeout, false)
 		if n.asked.Load() != 2 {
 			t.Errorf("it was asked %d times", n.asked.Load())
 		}
-		time.Sleep(probePatience)
+		time.Sleep(pingTimeout)
 	})
 }
 
@@ -266,11 +266,11 @@ func TestWatch(t *testing.T) {
 		n.takes.Store(int64(time.Hour))
 		start := time.Now()
 		<-watched.Done()
-		if took := time.Since(start); took > upMemory+watchInterval+serverPatience || volume.Kind(context.Cause(watched)) != volume.ErrUnavailable {
+		if took := time.Since(start); took > upTTL+watchInterval+serverTimeout || volume.Kind(context.Cause(watched)) != volume.ErrUnavailable {
 			t.Errorf("it ended after %v with %v", took, context.Cause(watched))
 		}
 		stop()
-		time.Sleep(probePatience)
+		time.Sleep(pingTimeout)
 		n.takes.Store(0)
 		asked := n.asked.Load()
 		watched, stop = s.Watch(context.Background(), e)

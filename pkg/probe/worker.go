@@ -31,16 +31,16 @@ func NewWorker() Worker {
 	return Worker{child.NewWorkers(child.Command{Name: "/proc/self/exe", Args: []string{ChildCommand}, Unprivileged: true})}
 }
 
-// look is what the process is to look at.
-type look struct {
+// statRequest is what the process is to look at.
+type statRequest struct {
 	Path  string `json:"path"`
 	Write bool   `json:"write,omitempty"` // and whether one can write there
 }
 
-// Ask is an Asker.
-func (w Worker) Ask(ctx context.Context, m Mount, began func()) (MountStatus, error) {
+// Query is an Asker.
+func (w Worker) Query(ctx context.Context, m Mount, began func()) (MountStatus, error) {
 	var a MountStatus
-	answer, err := w.Do(ctx, child.Call{Server: m.Server, Superblock: m.Superblock, Request: look{m.Path, !m.ReadOnly}}, began)
+	answer, err := w.Do(ctx, child.Call{Server: m.Server, Superblock: m.Superblock, Request: statRequest{m.Path, !m.ReadOnly}}, began)
 	switch {
 	case ctx.Err() != nil && errors.Is(err, context.Cause(ctx)):
 		return a, err
@@ -57,10 +57,10 @@ func (w Worker) Ask(ctx context.Context, m Mount, began func()) (MountStatus, er
 
 // Child is what the process does.
 func Child(in io.Reader, out io.Writer) error {
-	return child.Serve(in, out, func(l look) (any, error) {
+	return child.Serve(in, out, func(l statRequest) (any, error) {
 		var a MountStatus
 		start := time.Now()
-		err := l.at(&a)
+		err := l.stat(&a)
 		a.Latency = time.Since(start)
 		if err != nil {
 			var ok bool
@@ -72,7 +72,7 @@ func Child(in io.Reader, out io.Writer) error {
 	})
 }
 
-func (l look) at(a *MountStatus) error {
+func (l statRequest) stat(a *MountStatus) error {
 	path := l.Path
 	var st unix.Statfs_t
 	if err := unix.Statfs(path, &st); err != nil {

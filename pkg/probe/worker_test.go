@@ -15,13 +15,13 @@ func TestWorker(t *testing.T) {
 	w := NewWorker()
 	defer w.Close()
 	for range 2 {
-		a, err := w.Ask(context.Background(), Mount{Path: t.TempDir()}, nil)
+		a, err := w.Query(context.Background(), Mount{Path: t.TempDir()}, nil)
 		if err != nil || a.Space.Total <= 0 || a.Space.Free > a.Space.Total || a.ReadOnly || a.Latency <= 0 {
 			t.Errorf("the answer is %+v, %v", a, err)
 		}
 	}
 	none := filepath.Join(t.TempDir(), "none")
-	if a, err := w.Ask(context.Background(), Mount{Path: none}, nil); err != nil || a.Errno != unix.ENOENT {
+	if a, err := w.Query(context.Background(), Mount{Path: none}, nil); err != nil || a.Errno != unix.ENOENT {
 		t.Errorf("of a path that is not there the answer is %+v, %v", a, err)
 	}
 	if w.Started() != 1 {
@@ -33,7 +33,7 @@ func TestWorker(t *testing.T) {
 func TestWorkerEnded(t *testing.T) {
 	w := NewWorker()
 	w.Close()
-	if _, err := w.Ask(context.Background(), Mount{Path: "/"}, nil); volume.Kind(err) != volume.ErrBusy {
+	if _, err := w.Query(context.Background(), Mount{Path: "/"}, nil); volume.Kind(err) != volume.ErrBusy {
 		t.Errorf("without a process the error is %v", err)
 	}
 }

@@ -131,7 +131,7 @@ func (r ChildRequest) do() (apart bool, err error) {
 // mount mounts a volume's directory, or the share. A directory that is made for one pod is nobody
 // else's, so that nothing is remembered of its name.
 func (r ChildRequest) mount(kernel *mount.Kernel) (mount.Views, error) {
-	spec := mount.Spec{Source: r.Share.Source(r.Server, ""), Target: r.At, Options: r.Options, Several: len(r.Share.Servers) > 1}
+	spec := mount.Spec{Source: r.Share.Source(r.Server, ""), Target: r.At, Options: r.Options, MultipleAddresses: len(r.Share.Servers) > 1}
 	if r.Volume {
 		spec.Source = r.Share.Source(r.Server, r.Directory)
 	}

@@ -210,7 +210,7 @@ func (p *Pods) share(ctx context.Context, v view, t target, table mount.Table) (
 
 // mount mounts a directory that the kernel remembers nothing of.
 func (p *Pods) mount(ctx context.Context, v view, t target) error {
-	err := p.mounter.Mount(ctx, mount.Spec{Source: t.share.Source(v.Server, t.dir), Target: v.Target, Options: t.options, Several: len(t.servers) > 1})
+	err := p.mounter.Mount(ctx, mount.Spec{Source: t.share.Source(v.Server, t.dir), Target: v.Target, Options: t.options, MultipleAddresses: len(t.servers) > 1})
 	if err != nil || !v.ReadOnly {
 		return err
 	}

@@ -110,6 +110,6 @@ func probeOf(e mount.Entry) probe.Mount {
 	server, _, _ := volume.SplitExport(e.Source)
 	return probe.Mount{
 		Path: e.Target, Server: server, Endpoint: probe.EndpointOf(server, e.Super), ReadOnly: e.ReadOnly(),
-		Superblock: e.Device, Shows: e.Device + " " + e.Source + " " + e.Root,
+		Superblock: e.Device, DirectoryID: e.Device + " " + e.Source + " " + e.Root,
 	}
 }

@@ -123,7 +123,7 @@ func TestUnkillable(t *testing.T) {
 	w := probe.NewWorker()
 	defer w.Close()
 	ask := func(ctx context.Context, path string, began func()) error {
-		_, err := w.Ask(ctx, probe.Mount{Path: path, Server: "nas", Superblock: path, ReadOnly: true}, began)
+		_, err := w.Query(ctx, probe.Mount{Path: path, Server: "nas", Superblock: path, ReadOnly: true}, began)
 		return err
 	}
 	ctx, giveUp := context.WithCancelCause(context.Background())
@@ -143,7 +143,7 @@ func TestUnkillable(t *testing.T) {
 	if err := ask(soon(t), "/", nil); err != nil {
 		t.Error(err)
 	}
-	if _, n := w.Held(); n != 1 || w.Started() != 2 {
+	if _, n := w.QueueStats(); n != 1 || w.Started() != 2 {
 		t.Errorf("%d superblocks are in quarantine, %d processes were started", n, w.Started())
 	}
 	thaw()

@@ -13,9 +13,9 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// encryption looks for mounts of shares with TLS that have none. The driver makes no such mount; it
+// judgeEncryption looks for mounts of shares with TLS that have none. The driver makes no such mount; it
 // has, before it compared what it got with what was asked for, and others do.
-func encryption(s *reportBuilder, table mount.Table, shares []volume.Share, lookUp func(server string) []string) {
+func judgeEncryption(s *reportBuilder, table mount.Table, shares []volume.Share, lookUp func(server string) []string) {
 	asked, plain := false, []string{}
 	for _, def := range shares {
 		options := slices.DeleteFunc(volume.MergeMountOptions(def.MountOptions), func(o string) bool { return !strings.HasPrefix(o, "xprtsec=") })
@@ -28,7 +28,7 @@ func encryption(s *reportBuilder, table mount.Table, shares []volume.Share, look
 			servers = append(servers, lookUp(server)...)
 		}
 		for _, e := range table {
-			if strings.HasPrefix(e.Type, "nfs") && within(e, servers, def.Path) && mount.VerifyOptions(e, options) != nil {
+			if strings.HasPrefix(e.Type, "nfs") && isMountOf(e, servers, def.Path) && mount.VerifyOptions(e, options) != nil {
 				plain = append(plain, e.Target)
 			}
 		}
@@ -47,17 +47,17 @@ func encryption(s *reportBuilder, table mount.Table, shares []volume.Share, look
 	}
 }
 
-// within reports whether a mount is of a directory of one of the servers, or of what is in that. The
+// isMountOf reports whether a mount is of a directory of one of the servers, or of what is in that. The
 // kernel can have another of the server's names than whoever has mounted.
-func within(e mount.Entry, servers []string, path string) bool {
+func isMountOf(e mount.Entry, servers []string, path string) bool {
 	server, p, ok := volume.SplitExport(e.Source)
 	address := strings.TrimPrefix(mount.ValueOf(e.Super, "addr"), "::ffff:")
 	known := slices.Contains(servers, server) || slices.Contains(servers, cmp.Or(address, server))
 	return ok && known && strings.HasPrefix(strings.TrimSuffix(p, "/")+"/", strings.TrimSuffix(path, "/")+"/")
 }
 
-// mounted examines the mounts of this machine.
-func (d *Doctor) mounted(ctx context.Context, s *reportBuilder, visits []*shareCheck) {
+// checkEncryption examines the mounts of this machine.
+func (d *Doctor) checkEncryption(ctx context.Context, s *reportBuilder, visits []*shareCheck) {
 	table, err := new(mount.Kernel).Table()
 	if err != nil {
 		s.skip("tls", "%v", err)
@@ -67,9 +67,9 @@ func (d *Doctor) mounted(ctx context.Context, s *reportBuilder, visits []*shareC
 	for _, v := range visits {
 		shares = append(shares, v.def)
 	}
-	ctx, cancel := context.WithTimeout(ctx, askPatience)
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
-	encryption(s, table, shares, func(server string) []string {
+	judgeEncryption(s, table, shares, func(server string) []string {
 		found, _ := net.DefaultResolver.LookupHost(ctx, server)
 		return found
 	})

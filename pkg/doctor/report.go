@@ -22,16 +22,16 @@ func (s *reportBuilder) add(check Check, f Finding) {
 }
 
 func (s *reportBuilder) ok(id, format string, args ...any) {
-	s.add(checkOf(id), Finding{Status: OK, Detail: fmt.Sprintf(format, args...)})
+	s.add(checkByID(id), Finding{Status: OK, Detail: fmt.Sprintf(format, args...)})
 }
 
 func (s *reportBuilder) skip(id, format string, args ...any) {
-	s.add(checkOf(id), Finding{Status: Skip, Detail: fmt.Sprintf(format, args...)})
+	s.add(checkByID(id), Finding{Status: Skip, Detail: fmt.Sprintf(format, args...)})
 }
 
 // problem adds what the catalogue has of a problem; the detail is what was seen.
 func (s *reportBuilder) problem(id, cause, format string, args ...any) {
-	check := checkOf(id)
+	check := checkByID(id)
 	t := check.problem(cause)
 	fill := strings.NewReplacer(s.fill...)
 	command, onServer := strings.CutPrefix(t.Command, "@")

@@ -33,7 +33,7 @@ func TestEncryption(t *testing.T) {
 		share.MountOptions = []string{c.options}
 		table := mount.Table{{Source: c.source, Target: "/pod", Type: c.kind, Super: strings.Split(c.super, ",")}}
 		var s reportBuilder
-		encryption(&s, table, []volume.Share{share}, func(string) []string { return []string{"10.0.0.1"} })
+		judgeEncryption(&s, table, []volume.Share{share}, func(string) []string { return []string{"10.0.0.1"} })
 		if len(s.all) != 1 || s.all[0].Status != c.status || c.status == Fail && !strings.Contains(s.all[0].Detail, "/pod") {
 			t.Errorf("%s with %q, of a share with %s: %+v, want %s", c.source, c.super, c.options, s.all, c.status)
 		}

@@ -80,7 +80,7 @@ func TestMountLess(t *testing.T) {
 	plain := Entry{Source: "10.0.0.1:/x", Target: target, Options: []string{"rw"}, Super: []string{"vers=4.2", "sec=sys"}}
 	for options, want := range map[string]Cause{
 		"nfsvers=4.2": "", "sec=sys,rw": "",
-		"ro": Less, "sec=krb5p": Less, "vers=4.1": Less, "context=a:b:c:s0": NoLabel,
+		"ro": MissingOptions, "sec=krb5p": MissingOptions, "vers=4.1": MissingOptions, "context=a:b:c:s0": NoLabel,
 	} {
 		k := Kernel{table: tableOf(Entry{Target: target, Options: []string{"ro"}}, plain)} // one on the other
 		err := k.Mount(context.Background(), Spec{Source: "nas:/x", Target: target, Options: strings.Split(options, ",")})

@@ -25,7 +25,7 @@ func (g *Premounted) Mount(ctx context.Context, s Spec) error {
 		return err
 	}
 	e, ok := table.At(s.Target)
-	less := VerifyOptions(e, security(s.Options))
+	less := VerifyOptions(e, securityOptions(s.Options))
 	switch {
 	case !ok:
 		return volume.Errorf(volume.ErrPrecondition, "nothing is mounted at %s: %s was to be mounted there before the driver started", s.Target, s.Source)
@@ -35,23 +35,23 @@ func (g *Premounted) Mount(ctx context.Context, s Spec) error {
 		return less
 	case !slices.Contains(e.Super, "softerr") && !slices.Contains(e.Super, "soft"):
 		klog.FromContext(ctx).Info("This mount waits for a dead server for ever: mount it with softerr,timeo=50,retrans=2", "source", s.Source, "target", s.Target)
-	case sameClient(s.Options, e):
+	case isSameClient(s.Options, e):
 		klog.FromContext(ctx).Info("This mount and those of pods on this node are one NFS client: a snapshot or clone may lack what a pod has just written: mount it with nfsvers=4.1, or another version that pods do not use", "source", s.Source, "target", s.Target)
 	}
 	return nil
 }
 
-// security is what the shares' options say that whoever has mounted them has to have heeded. The
+// securityOptions is what the shares' options say that whoever has mounted them has to have heeded. The
 // version is another than that of pods.
-func security(options []string) []string {
+func securityOptions(options []string) []string {
 	return slices.DeleteFunc(slices.Clone(options), func(o string) bool {
 		return !strings.HasPrefix(o, "sec=") && !strings.HasPrefix(o, "xprtsec=")
 	})
 }
 
-// sameClient reports whether a mount has the NFSv4 minor version that pods' mounts of the share
+// isSameClient reports whether a mount has the NFSv4 minor version that pods' mounts of the share
 // have, whose options are asked. A version that they leave open is most likely 4.2.
-func sameClient(asked []string, e Entry) bool {
+func isSameClient(asked []string, e Entry) bool {
 	return slices.Contains(e.Super, "vers="+cmp.Or(versionOf(asked), "4.2")) && !slices.Contains(e.Super, "vers=3")
 }
 

@@ -13,13 +13,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// privateEnv says in which mount namespace the program has started itself anew. A namespace of
+// namespaceEnv says in which mount namespace the program has started itself anew. A namespace of
 // that name is what it says, whoever has set the variable.
-const privateEnv = "MOORING_MOUNT_NAMESPACE"
+const namespaceEnv = "MOORING_MOUNT_NAMESPACE"
 
-// places are directories that are there on every machine, and that nobody misses who runs in a
+// mountDirs are directories that are there on every machine, and that nobody misses who runs in a
 // namespace of his own. mount.nfs needs most others.
-var places = [...]string{"/mnt", "/media", "/opt", "/srv"}
+var mountDirs = [...]string{"/mnt", "/media", "/opt", "/srv"}
 
 // ReexecInMountNS has the whole program run in a mount namespace of its own, so that whatever it mounts
 // is gone with it, also by SIGKILL: it starts itself anew there, and so has to be called before
@@ -30,11 +30,11 @@ func ReexecInMountNS(files ...string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("read the name of the mount namespace: %w", err)
 	}
-	at, err := placeBeside(files)
+	at, err := findMountDir(files)
 	if err != nil {
 		return "", err
 	}
-	if os.Getenv(privateEnv) == now {
+	if os.Getenv(namespaceEnv) == now {
 		return at, nil
 	}
 	runtime.LockOSThread() // exec(2) ends all other threads, and goes on with this one
@@ -53,13 +53,13 @@ func ReexecInMountNS(files ...string) (string, error) {
 	if now, err = os.Readlink("/proc/thread-self/ns/mnt"); err != nil {
 		return "", fmt.Errorf("read the name of the mount namespace: %w", err)
 	}
-	env := append(os.Environ(), privateEnv+"="+now)
+	env := append(os.Environ(), namespaceEnv+"="+now)
 	return "", os.NewSyscallError("execve", unix.Exec("/proc/self/exe", os.Args, env))
 }
 
-// placeBeside finds one of the places that none of the files is in.
-func placeBeside(files []string) (string, error) {
-	for _, at := range places {
+// findMountDir finds one of the places that none of the files is in.
+func findMountDir(files []string) (string, error) {
+	for _, at := range mountDirs {
 		in := false
 		for _, f := range files {
 			in = in || strings.HasPrefix(f, at+"/")
@@ -68,5 +68,5 @@ func placeBeside(files []string) (string, error) {
 			return at, nil
 		}
 	}
-	return "", fmt.Errorf("none of %s is a directory to mount in", strings.Join(places[:], ", "))
+	return "", fmt.Errorf("none of %s is a directory to mount in", strings.Join(mountDirs[:], ", "))
 }

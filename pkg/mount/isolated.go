@@ -37,11 +37,11 @@ func NewIsolated(answers func(ctx context.Context, server string, options []stri
 	if err != nil {
 		return nil, err
 	}
-	return &Kernel{Answers: answers, apart: namespace}, nil
+	return &Kernel{Answers: answers, namespace: namespace}, nil
 }
 
-// runStatd starts rpc.statd in the namespace that Apart has left.
-func runStatd(ctx context.Context, children *child.Runner) error {
+// startStatdOutside starts rpc.statd in the namespace that NewIsolated has left.
+func startStatdOutside(ctx context.Context, children *child.Runner) error {
 	started := make(chan error, 1)
 	go func() { // no other thread has left it
 		_, _, err := children.Run(ctx, child.Command{Name: startStatd, SameProcessGroup: true})

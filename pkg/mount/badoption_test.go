@@ -37,7 +37,7 @@ func TestBlame(t *testing.T) {
 		{"nfsvers=4.2 nconnect=4", volume.ErrInvalid, BadOption, "not all of nfsvers=4.2,nconnect=4: take out"},
 	} {
 		open := 0
-		err := blame("nas:/x", strings.Fields(c.options), bad, func() (optionContext, error) { open++; return fakeContext{&open}, nil })
+		err := nameWrongOptions("nas:/x", strings.Fields(c.options), bad, func() (optionContext, error) { open++; return fakeContext{&open}, nil })
 		if volume.Kind(err) != c.kind || !strings.HasPrefix(err.Error(), "mount nas:/x: "+said) || !strings.Contains(err.Error(), "the kernel takes each option") && !strings.Contains(err.Error(), "the kernel does not take ") || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: the error is %v", c.options, err)
 		}
@@ -45,11 +45,11 @@ func TestBlame(t *testing.T) {
 			t.Errorf("%s: the cause is %q, and %d contexts are left", c.options, cause, open)
 		}
 	}
-	if err := blame("nas:/x", []string{"debug"}, bad, func() (optionContext, error) { return nil, errors.ErrUnsupported }); err != bad {
+	if err := nameWrongOptions("nas:/x", []string{"debug"}, bad, func() (optionContext, error) { return nil, errors.ErrUnsupported }); err != bad {
 		t.Errorf("of a kernel that cannot be asked: %v", err)
 	}
 	for _, other := range []error{nil, explain("nas:/x", "mount.nfs: Connection refused", errors.New("exit status 32"))} {
-		if err := blame("nas:/x", []string{"debug"}, other, nil); err != other {
+		if err := nameWrongOptions("nas:/x", []string{"debug"}, other, nil); err != other {
 			t.Errorf("of another error: %v", err)
 		}
 	}

@@ -23,19 +23,19 @@ import (
 // others out: security, encryption, labels, read-only; and with the version. Only what the options
 // say is compared, and more than they say is good. The error says what to do.
 func VerifyOptions(e Entry, options []string) error {
-	lacking := lacks(e, options)
+	lacking := missingOptions(e, options)
 	if lacking == nil {
 		return nil
 	}
-	return explain(e.Source, strings.Join(lacking, "; "), errNotAsAsked)
+	return explain(e.Source, strings.Join(lacking, "; "), errMissingOptions)
 }
 
-var errNotAsAsked = errors.New("it is not as it was asked for")
+var errMissingOptions = errors.New("it is not as it was asked for")
 
-// lacks says of each option that a mount does not have what it has in its place.
-func lacks(e Entry, options []string) (lacking []string) {
+// missingOptions says of each option that a mount does not have what it has in its place.
+func missingOptions(e Entry, options []string) (lacking []string) {
 	super := func(name string) string { return ValueOf(e.Super, name) }
-	lack := func(option, has string) { lacking = append(lacking, option+" "+wasAsked+" "+has) }
+	lack := func(option, has string) { lacking = append(lacking, option+" "+askedButHas+" "+has) }
 	options = volume.MergeMountOptions(options)
 	for _, o := range options {
 		name, value, _ := strings.Cut(o, "=")
@@ -45,16 +45,16 @@ func lacks(e Entry, options []string) (lacking []string) {
 				lack(o, "rw")
 			}
 		case "sec":
-			if !slices.Contains(flavours(value), got) {
+			if !slices.Contains(secFlavors(value), got) {
 				lack(o, "sec="+got)
 			}
 		case "xprtsec":
-			if encrypts(value) > encrypts(got) {
-				lack(o, instead(name, got, noTLS))
+			if encryptionLevel(value) > encryptionLevel(got) {
+				lack(o, valueOrNone(name, got, noTLS))
 			}
 		case "context", "fscontext", "defcontext", "rootcontext":
 			if !sameContext(value, got) {
-				lack(o, instead(name, got, noLabel))
+				lack(o, valueOrNone(name, got, noLabel))
 			}
 		}
 	}
@@ -74,12 +74,12 @@ func DowngradedTo3(version string, options []string) bool {
 
 // What is said of an option that a mount lacks: see causes.
 const (
-	wasAsked = "was asked for, and the mount has"
-	noTLS    = "no TLS"
-	noLabel  = "no SELinux label"
+	askedButHas = "was asked for, and the mount has"
+	noTLS       = "no TLS"
+	noLabel     = "no SELinux label"
 )
 
-func instead(name, got, none string) string {
+func valueOrNone(name, got, none string) string {
 	if got == "" {
 		return none
 	}
@@ -96,8 +96,8 @@ func ValueOf(options []string, name string) string {
 	return ""
 }
 
-// flavours are the names that the kernel has for what sec= allows.
-func flavours(sec string) []string {
+// secFlavors are the names that the kernel has for what sec= allows.
+func secFlavors(sec string) []string {
 	all := strings.Split(sec, ":")
 	if slices.Contains(all, "none") {
 		all = append(all, "null")
@@ -105,17 +105,17 @@ func flavours(sec string) []string {
 	return all
 }
 
-// encrypts puts what xprtsec= can be in an order.
-func encrypts(xprtsec string) int { return slices.Index([]string{"tls", "mtls"}, xprtsec) }
+// encryptionLevel puts what xprtsec= can be in an order.
+func encryptionLevel(xprtsec string) int { return slices.Index([]string{"tls", "mtls"}, xprtsec) }
 
 // sameContext reports whether two SELinux contexts are one. The kernel writes categories in its
 // own way, c1,c2,c3 as c1.c3.
 func sameContext(a, b string) bool {
 	a, b = strings.Trim(a, `"`), strings.Trim(b, `"`)
-	return a == b || a != "" && b != "" && plainContext(a) == plainContext(b)
+	return a == b || a != "" && b != "" && normalizeContext(a) == normalizeContext(b)
 }
 
-func plainContext(context string) string {
+func normalizeContext(context string) string {
 	const beforeLevel = 4 // user, role and type
 	fields := strings.SplitN(context, ":", beforeLevel)
 	if len(fields) < beforeLevel {
@@ -124,14 +124,14 @@ func plainContext(context string) string {
 	var levels []string
 	for level := range strings.SplitSeq(fields[beforeLevel-1], "-") {
 		sensitivity, categories, _ := strings.Cut(level, ":")
-		levels = append(levels, fmt.Sprint(sensitivity, categoriesOf(categories)))
+		levels = append(levels, fmt.Sprint(sensitivity, expandCategories(categories)))
 	}
 	fields[beforeLevel-1] = strings.Join(slices.Compact(levels), "-") // s0-s0 is s0
 	return strings.Join(fields, ":")
 }
 
-// categoriesOf lists categories, ranges of which are written c1.c3. What is none of that stays itself.
-func categoriesOf(text string) (all []string) {
+// expandCategories lists categories, ranges of which are written c1.c3. What is none of that stays itself.
+func expandCategories(text string) (all []string) {
 	const most = 1024 // in any policy
 	for part := range strings.SplitSeq(text, ",") {
 		first, last, ranged := strings.Cut(part, ".")
@@ -149,10 +149,10 @@ func categoriesOf(text string) (all []string) {
 	return all
 }
 
-// check has what is mounted at target be as was asked for, or unmounts it. before is what was
+// verify has what is mounted at target be as was asked for, or unmounts it. before is what was
 // mounted there before mount(8), which calls it success if the file system is there already.
-func (k *Kernel) check(s Spec, target string, before uint64, options []string) error {
-	table, err := k.read()
+func (k *Kernel) verify(s Spec, target string, before uint64, options []string) error {
+	table, err := k.readTable()
 	e, ok := table.At(target)
 	switch {
 	case err != nil:
@@ -163,15 +163,15 @@ func (k *Kernel) check(s Spec, target string, before uint64, options []string) e
 		e.Source = s.Source // as the caller knows it
 		err = VerifyOptions(e, options)
 	}
-	if now := topmost(target); err != nil && (now != before || now == 0) {
+	if now := mountID(target); err != nil && (now != before || now == 0) {
 		_ = Detach(target) // nobody uses it yet
 	}
 	return err
 }
 
-// topmost is the number of the mount that path leads to. 0: the kernel does not tell (before Linux
+// mountID is the number of the mount that path leads to. 0: the kernel does not tell (before Linux
 // 5.8). No server is asked.
-func topmost(path string) uint64 {
+func mountID(path string) uint64 {
 	var st unix.Statx_t
 	const flags = unix.AT_STATX_DONT_SYNC | unix.AT_SYMLINK_NOFOLLOW | unix.AT_NO_AUTOMOUNT
 	if unix.Statx(unix.AT_FDCWD, path, flags, unix.STATX_MNT_ID, &st) != nil || st.Mask&unix.STATX_MNT_ID == 0 {
@@ -180,15 +180,15 @@ func topmost(path string) uint64 {
 	return st.Mnt_id
 }
 
-func (k *Kernel) read() (Table, error) {
+func (k *Kernel) readTable() (Table, error) {
 	if k.table != nil {
 		return k.table()
 	}
 	return k.Table()
 }
 
-// inTable is PathInTable, for a target of which mount(8) will tell what is wrong with it.
-func inTable(target string) string {
+// targetInTable is PathInTable, for a target of which mount(8) will tell what is wrong with it.
+func targetInTable(target string) string {
 	path, err := PathInTable(target)
 	if err != nil {
 		return target

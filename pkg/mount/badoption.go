@@ -16,8 +16,8 @@ import (
 // So the kernel is asked about each by itself: a file system context (fsopen(2)) takes options and
 // tells what is wrong with them, and no server has a part in that.
 
-// notKernels are options that mount(8) or mount.nfs keep to themselves.
-var notKernels = []string{
+// userspaceOptions are options that mount(8) or mount.nfs keep to themselves.
+var userspaceOptions = []string{
 	"retry", "bg", "fg", "ro", "rw", "dev", "nodev", "suid", "nosuid", "exec", "noexec", "atime", "noatime", "diratime", "nodiratime",
 	"relatime", "norelatime", "strictatime", "nostrictatime", "lazytime", "nolazytime", "sync", "async", "dirsync", "mand", "nomand",
 	"silent", "loud", "iversion", "noiversion", "symfollow", "nosymfollow", "defaults", "_netdev",
@@ -27,7 +27,7 @@ var notKernels = []string{
 // error where the kernel cannot be asked.
 func wrongOptions(options []string, open func() (optionContext, error)) (wrong []string, err error) {
 	for _, o := range options {
-		if name, _, _ := strings.Cut(o, "="); slices.Contains(notKernels, name) {
+		if name, _, _ := strings.Cut(o, "="); slices.Contains(userspaceOptions, name) {
 			continue
 		}
 		c, err := open() // a new one for each: options can depend on others
@@ -74,14 +74,14 @@ func (c kernelContext) take(option string) (says string, taken bool) {
 	if err == nil || errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) {
 		return "", true
 	}
-	if said := c.said(); said != "" {
+	if said := c.readMessage(); said != "" {
 		return "(" + said + ")", false
 	}
 	return "(" + err.Error() + ")", false
 }
 
-// said reads what the kernel has to say: "e nfs: Unknown parameter 'debug'", say.
-func (c kernelContext) said() string {
+// readMessage reads what the kernel has to say: "e nfs: Unknown parameter 'debug'", say.
+func (c kernelContext) readMessage() string {
 	var line [256]byte
 	n, err := unix.Read(int(c), line[:])
 	if err != nil {
@@ -94,8 +94,8 @@ func (c kernelContext) said() string {
 	return said
 }
 
-// blame says which option is wrong, where mount(8) or mount.nfs have said that one is.
-func blame(source string, options []string, failed error, open func() (optionContext, error)) error {
+// nameWrongOptions says which option is wrong, where mount(8) or mount.nfs have said that one is.
+func nameWrongOptions(source string, options []string, failed error, open func() (optionContext, error)) error {
 	cause, said := CauseOf(failed)
 	if cause != BadOption {
 		return failed
