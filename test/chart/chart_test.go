@@ -52,7 +52,7 @@ func tryRender(t *testing.T, release, values string) (map[string]string, error) 
 	capabilities.KubeVersion = chartutil.KubeVersion{Version: "v1.37.0", Major: "1", Minor: "37"}
 	capabilities.APIVersions = append(capabilities.APIVersions, "snapshot.storage.k8s.io/v1")
 	c := load(t)
-	all, err := chartutil.ToRenderValues(c, given, chartutil.ReleaseOptions{Name: release, Namespace: "storage", IsInstall: true, Revision: 1}, capabilities)
+	all, err := chartutil.ToRenderValues(c, given, chartutil.ReleaseOptions{Name: release, Namespace: "mooring", IsInstall: true, Revision: 1}, capabilities)
 	if err != nil {
 		return nil, err
 	}
@@ -135,7 +135,7 @@ func TestLint(t *testing.T) {
 		if err := yaml.Unmarshal([]byte(values), &given); err != nil {
 			t.Fatal(err)
 		}
-		for _, m := range lint.AllWithKubeVersion(where, given, "storage", &chartutil.KubeVersion{Version: "v1.37.0", Major: "1", Minor: "37"}).Messages {
+		for _, m := range lint.AllWithKubeVersion(where, given, "mooring", &chartutil.KubeVersion{Version: "v1.37.0", Major: "1", Minor: "37"}).Messages {
 			if m.Severity > support.InfoSev {
 				t.Errorf("%s: %s", name, m)
 			}
@@ -154,10 +154,11 @@ var checksum = regexp.MustCompile(`(?m)^ +annotations:\n +#.*\n +checksum/config
 
 // TestManifests compares deploy/kubernetes.yaml with the chart.
 func TestManifests(t *testing.T) {
-	head := `# Mooring without Helm, made from the chart by "make manifests": put your server and its path into
-# the ConfigMap, and apply:
+	head := `# Mooring without Helm, made from the chart by "make manifests". Change two things before you apply it:
+# the image of the containers called mooring (none is published yet: build and push your own), and
+# the server and its path in the ConfigMap.
 #
-#   kubectl create namespace storage
+#   kubectl create namespace mooring
 #   kubectl apply -f kubernetes.yaml
 #
 # The cluster needs the snapshot custom resources (external-snapshotter).
