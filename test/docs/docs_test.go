@@ -301,7 +301,7 @@ func TestExamples(t *testing.T) {
 			}
 		}
 	}
-	for _, kind := range []string{"", "StorageClass", "VolumeAttributesClass", "CSIDriver", "PersistentVolume", "PersistentVolumeClaim", "VolumeSnapshotClass", "VolumeSnapshot", "Pod"} {
+	for _, kind := range []string{"", "StorageClass", "VolumeAttributesClass", "CSIDriver", "PersistentVolume", "PersistentVolumeClaim", "VolumeSnapshotClass", "VolumeSnapshot", "Pod", "ResourceQuota"} {
 		if seen[kind] == 0 {
 			t.Errorf("no example was found of kind %q", kind)
 		}

@@ -42,7 +42,7 @@ func packageComment(t *testing.T) string {
 	return strings.ReplaceAll(f.Doc.Text(), "\n\t", "\n")
 }
 
-// TestLayout compares what README.md, docs/design.md and package share say of what is on a
+// TestLayout compares what docs/architecture.md, docs/design.md and package share say of what is on a
 // share, and that with the code.
 func TestLayout(t *testing.T) {
 	layout := between(t, designPage, text(t, designPage), layoutHead, "```")
@@ -54,9 +54,9 @@ func TestLayout(t *testing.T) {
 	if !ok {
 		t.Fatalf("the layout in %s has no %s", designPage, volume.StateDir)
 	}
-	_, tree, ok := strings.Cut(text(t, "README.md"), "└── "+volume.StateDir+"/")
+	_, tree, ok := strings.Cut(text(t, "docs/architecture.md"), "└── "+volume.StateDir+"/")
 	if !ok {
-		t.Fatalf("README.md does not show %s", volume.StateDir)
+		t.Fatalf("docs/architecture.md does not show %s", volume.StateDir)
 	}
 	tree, _, _ = strings.Cut(tree, "```")
 	told, shown, known := map[string]bool{}, map[string]bool{}, map[string]bool{volume.FormatName: true, "heartbeat": true, volume.InlineDir: true}
@@ -84,7 +84,7 @@ func TestLayout(t *testing.T) {
 	if len(known) < 8 {
 		t.Fatalf("pkg/share/share.go says that there are %v: its function own has another form", known)
 	}
-	lists(t, "README.md", shown, known)
+	lists(t, "docs/architecture.md", shown, known)
 	known[volume.AddedIDName] = true // of a share from before there were ids
 	lists(t, "the layout in "+designPage, told, known)
 }
