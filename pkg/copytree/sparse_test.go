@@ -100,7 +100,7 @@ func TestGivenUpHalfWay(t *testing.T) {
 	defer made.Close()
 	var st unix.Stat_t
 	must(t, unix.Fstat(int(source.Fd()), &st))
-	c := dataCopier{&Methods{wantNone: unix.O_DIRECT}, &Ways{}}
+	c := dataCopier{&Methods{wantNone: unix.O_DIRECT}, &MethodCounts{}}
 	moved, err := c.serverCopy(t.Context(), int(source.Fd()), int(made.Fd()), &st)
 	if err == nil && moved == st.Size {
 		t.Skip("this file system copies by itself")
@@ -146,7 +146,7 @@ func BenchmarkReadAndWrite(b *testing.B) {
 			if err := unix.Fstat(int(from.Fd()), &st); err != nil {
 				b.Fatal(err)
 			}
-			c := dataCopier{&Methods{}, &Ways{}}
+			c := dataCopier{&Methods{}, &MethodCounts{}}
 			b.SetBytes(int64(len(data)))
 			for b.Loop() {
 				to, err := os.Create(target)
