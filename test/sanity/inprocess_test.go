@@ -94,11 +94,11 @@ func serve(t *testing.T, dir, endpoint string) {
 // answers is for servers that are not there.
 func answers(context.Context, probe.Endpoint) error { return nil }
 
-func statfs(_ context.Context, m probe.Mount, began func()) (probe.Answer, error) {
+func statfs(_ context.Context, m probe.Mount, began func()) (probe.MountStatus, error) {
 	began()
 	var st unix.Statfs_t
 	err := unix.Statfs(m.Path, &st)
-	return probe.Answer{Space: volume.NewSpace(st.Frsize, st.Blocks, st.Bfree, st.Bavail, st.Files, st.Ffree)}, err
+	return probe.MountStatus{Space: volume.NewSpace(st.Frsize, st.Blocks, st.Bfree, st.Bavail, st.Files, st.Ffree)}, err
 }
 
 // writeConfig registers one share, nas1, and returns the path of the file.
