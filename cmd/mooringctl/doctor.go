@@ -132,7 +132,7 @@ func (o *options) nested() func(volume.Share) error {
 	if err != nil {
 		return nil
 	}
-	return source.Current().Nested
+	return source.Current().CheckNested
 }
 
 func (o *options) examine(ctx context.Context, shares []volume.Share, out io.Writer) error {

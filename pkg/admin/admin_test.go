@@ -353,7 +353,7 @@ func TestJobs(t *testing.T) {
 	p.create("a", "pvc-1", "one", "")
 	copyInto := func(s *share.Share, key string) error {
 		r := record(key, key, "")
-		r.Source = &volume.Source{Object: volume.Object{Kind: volume.OfVolume, Key: "pvc-1"}, Share: "a"}
+		r.Source = &volume.Source{Object: volume.Object{Kind: volume.ObjectVolume, Key: "pvc-1"}, Share: "a"}
 		m, err := begin(ctx, s, r)
 		if err != nil {
 			return err

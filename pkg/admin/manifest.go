@@ -117,7 +117,7 @@ func classOf(classes []kube.StorageClass, share volume.Share) kube.StorageClass 
 		}
 		if slices.ContainsFunc(names, func(name string) bool {
 			name = strings.TrimSpace(name)
-			return name == "*" || share.Is(name)
+			return name == "*" || share.Matches(name)
 		}) {
 			found = append(found, c)
 		}

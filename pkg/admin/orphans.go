@@ -92,7 +92,7 @@ type named struct{ name, handle string }
 func onShare(def volume.Share, all map[string]string) map[string]named {
 	found := map[string]named{}
 	for handle, name := range all {
-		if h, err := volume.ParseHandle(handle); err == nil && def.Is(h.Share) { // a static one has any handle
+		if h, err := volume.ParseHandle(handle); err == nil && def.Matches(h.Share) { // a static one has any handle
 			found[h.Key] = named{name, handle}
 		}
 	}
@@ -202,7 +202,7 @@ func (o *orphans) unfinished(ctx context.Context, r *share.StoredRecord) (*Orpha
 	since := time.Now().Add(-r.Age()) // a copy says all the time that it goes on
 	if r.State != share.Making {
 		var err error
-		since, err = o.sh.Jobs.Changed(volume.Object{Kind: volume.OfVolume, Key: r.Key})
+		since, err = o.sh.Jobs.Changed(volume.Object{Kind: volume.ObjectVolume, Key: r.Key})
 		if err != nil || since.IsZero() {
 			return nil, err
 		}

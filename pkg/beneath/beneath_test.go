@@ -122,7 +122,7 @@ func TestFiles(t *testing.T) {
 	}
 	check(t, "unlink", d.Unlink("second"), "", 0)
 	check(t, "rmdir", d.Rmdir("a"), "a", unix.ENOTEMPTY)
-	if readOnly, err := ReadOnly(d); readOnly || err != nil {
+	if readOnly, err := IsReadOnly(d); readOnly || err != nil {
 		t.Errorf("it is read-only: %v, %v", readOnly, err)
 	}
 }
@@ -146,7 +146,7 @@ func TestLists(t *testing.T) {
 	}
 	var now []string
 	before, err1 := d.Stat(".")
-	err = errors.Join(Undelegate(d), Names(d, func(name string) error { now = append(now, name); return nil }))
+	err = errors.Join(ReturnDelegation(d), Names(d, func(name string) error { now = append(now, name); return nil }))
 	after, err2 := d.Stat(".")
 	slices.Sort(now)
 	if err := errors.Join(err, err1, err2); err != nil || !slices.Equal(now, names) || before.Mode != after.Mode {
@@ -165,7 +165,7 @@ func TestLists(t *testing.T) {
 	}
 	defer b.Close()
 	for dir, want := range map[Dir]bool{d: false, b: true, None: true} {
-		if empty, err := Empty(dir); empty != want || err != nil {
+		if empty, err := IsEmpty(dir); empty != want || err != nil {
 			t.Errorf("empty: %v, %v", empty, err)
 		}
 	}

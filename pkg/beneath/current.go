@@ -9,15 +9,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Undelegate has the client give back what the server has delegated of d. A server recalls nothing from
+// ReturnDelegation has the client give back what the server has delegated of d. A server recalls nothing from
 // an NFSv4 client for what that client does itself, and all mounts of a machine are one client (RFC 8881,
 // section 10.2); and Linux goes on believing in what was delegated before its lease expired. That hides
 // what is changed in d, whatever is asked. A change of d's attributes has the client give it back; so the
 // time of d's last access is set to what it is, as far as the client knows, which does no harm where the
 // client knows an old one. That costs one round trip. Where it is not permitted, all is given back the
 // same; on a file system that is mounted read-only it is not.
-func Undelegate(d Dir) error {
-	st, err := d.Self()
+func ReturnDelegation(d Dir) error {
+	st, err := d.StatSelf()
 	if err != nil {
 		return err
 	}
@@ -29,18 +29,18 @@ func Undelegate(d Dir) error {
 	return pathError("set the time of", ".", err)
 }
 
-// Current opens the directory at path beneath d, as [Dir.Resolve] does, and each directory on the way is
+// ResolveCurrent opens the directory at path beneath d, as [Dir.Resolve] does, and each directory on the way is
 // the one that the server has by that name now. That costs a GETATTR, a SETATTR and a LOOKUP for each.
 //
 // Resolve may open another one, for as long as the client has a delegation of that: to rename a directory
 // has a server recall those of the directories it is renamed from and to, and not its own (Linux:
 // vfs_rename), and Linux looks up no name of what it has a delegation of (nfs_do_lookup_revalidate).
-func Current(d Dir, path string) (Dir, error) {
+func ResolveCurrent(d Dir, path string) (Dir, error) {
 	at, err := d.Resolve("")
 	if err != nil || path == "" {
 		return at, err
 	}
-	err = Undelegate(at)
+	err = ReturnDelegation(at)
 	for name := range strings.SplitSeq(path, "/") {
 		if err != nil {
 			break
@@ -57,7 +57,7 @@ func Current(d Dir, path string) (Dir, error) {
 	return at, err
 }
 
-// current is Current for one name, in a directory of which nothing is delegated.
+// current is ResolveCurrent for one name, in a directory of which nothing is delegated.
 func current(at Dir, name string) (Dir, error) {
 	if err := at.Refresh(); err != nil {
 		return None, err
@@ -66,7 +66,7 @@ func current(at Dir, name string) (Dir, error) {
 	switch {
 	case err == nil:
 		defer remembered.Close()
-		if err := Undelegate(remembered); err != nil && !errors.Is(err, unix.ESTALE) && !errors.Is(err, unix.ENOENT) {
+		if err := ReturnDelegation(remembered); err != nil && !errors.Is(err, unix.ESTALE) && !errors.Is(err, unix.ENOENT) {
 			return None, err
 		}
 	case !errors.Is(err, unix.ENOTDIR) && !errors.Is(err, unix.ELOOP):
@@ -87,7 +87,7 @@ func current(at Dir, name string) (Dir, error) {
 // have become a file's, it is asked for. Nobody else may be about to give it to a file: it would be removed
 // between the question and the call.
 func RmdirCurrent(at Dir, name string) error {
-	if err := Undelegate(at); err != nil {
+	if err := ReturnDelegation(at); err != nil {
 		return err
 	}
 	d, err := current(at, name)

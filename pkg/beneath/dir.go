@@ -225,20 +225,20 @@ func (d Dir) Stat(name string) (unix.Stat_t, error) {
 	return s, pathError("stat", name, err)
 }
 
-// Self returns the attributes of d itself.
-func (d Dir) Self() (unix.Stat_t, error) {
+// StatSelf returns the attributes of d itself.
+func (d Dir) StatSelf() (unix.Stat_t, error) {
 	var s unix.Stat_t
 	err := unix.Fstatat(int(d), "", &s, unix.AT_EMPTY_PATH)
 	return s, pathError("stat", ".", err)
 }
 
-// ReadOnly reports whether the file system of d is read-only on the server, or mounted
+// IsReadOnly reports whether the file system of d is read-only on the server, or mounted
 // read-only here. It is not where this process merely lacks the permission to write.
 //
-// The client does not know how the server exports. Where access(2) is denied, ReadOnly asks by
+// The client does not know how the server exports. Where access(2) is denied, IsReadOnly asks by
 // setting the time of the last access to what it is, which fails with EROFS or with something else. To
 // set the mode would do, too, but a server may take the set-group-ID bit away then (chmod(2)).
-func ReadOnly(d Dir) (bool, error) {
+func IsReadOnly(d Dir) (bool, error) {
 	if unix.Faccessat(int(d), ".", unix.W_OK, unix.AT_EACCESS) == nil {
 		return false, nil
 	}

@@ -92,8 +92,8 @@ func readable(err error, path string) error {
 	return pathError(e.Op, cmp.Or(name, "."), e.Err)
 }
 
-// Empty reports whether d has no entries, by the server's word (see [Names]).
-func Empty(d Dir) (bool, error) {
+// IsEmpty reports whether d has no entries, by the server's word (see [Names]).
+func IsEmpty(d Dir) (bool, error) {
 	err := Names(d, func(string) error { return fs.ErrExist })
 	if errors.Is(err, fs.ErrExist) {
 		return false, nil

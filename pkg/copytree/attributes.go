@@ -27,7 +27,7 @@ type attributeCopier struct {
 	owners        *owners
 	sourceIsPlain bool
 	source        source
-	marked        *atomic.Bool  // see Plain
+	marked        *atomic.Bool  // see IsPlain
 	lost          *atomic.Int64 // see Copy.Lost
 }
 

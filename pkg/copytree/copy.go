@@ -50,9 +50,9 @@ type Copy struct {
 	stop context.CancelFunc
 }
 
-// Plain reports whether nothing that was copied had extended attributes, or an access control
+// IsPlain reports whether nothing that was copied had extended attributes, or an access control
 // list that says more than its mode.
-func (c *Copy) Plain() bool { return !c.marked.Load() }
+func (c *Copy) IsPlain() bool { return !c.marked.Load() }
 
 // Run copies what is in the directory source into the empty directory target, which nobody
 // else uses, and gives that the source's owner, mode, times and attributes in the end. Both

@@ -53,8 +53,8 @@ func TestTargetThatTakesLess(t *testing.T) {
 	}
 	c := &Copy{Workers: 1}
 	must(t, copyInto(t, context.Background(), source, filepath.Join(client, "copy"), c))
-	if c.Lost.Load() != 3 || c.Plain() {
-		t.Errorf("%d attributes are called lost, and there are 3; plain: %v", c.Lost.Load(), c.Plain())
+	if c.Lost.Load() != 3 || c.IsPlain() {
+		t.Errorf("%d attributes are called lost, and there are 3; plain: %v", c.Lost.Load(), c.IsPlain())
 	}
 	for i := range 3 {
 		if got := extras(t, filepath.Join(server, "copy", fmt.Sprint(i))); !strings.HasPrefix(got, " system.posix_acl_access=") {

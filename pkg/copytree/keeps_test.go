@@ -79,7 +79,7 @@ func TestCopyOfSpecialFiles(t *testing.T) {
 				t.Errorf("%s has%s, and should have%s", name, got, want)
 			}
 		}
-		if lists := extrasOf(t, filepath.Join(g.Server, "tree/fifo")); lists != "" && c.Plain() {
+		if lists := extrasOf(t, filepath.Join(g.Server, "tree/fifo")); lists != "" && c.IsPlain() {
 			t.Error("a tree with a list in it is called plain")
 		}
 	})

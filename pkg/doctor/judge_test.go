@@ -343,7 +343,7 @@ func TestJudgePlace(t *testing.T) {
 		nested func(volume.Share) error
 		want   string
 	}{
-		{r.Shares[0], r.Nested, "ok "}, {inner, r.Nested, "warn nested"}, {inner, nil, "skip "},
+		{r.Shares[0], r.CheckNested, "ok "}, {inner, r.CheckNested, "warn nested"}, {inner, nil, "skip "},
 	} {
 		var s reportBuilder
 		s.judgeOverlap(c.def, c.nested)

@@ -104,7 +104,7 @@ func (t *probeFile) write(now func() time.Time) (skew time.Duration, err error) 
 	t.mayExist = true
 	if t.source, err = t.dir.Open(t.name, unix.O_CREAT|unix.O_EXCL|unix.O_RDWR); err != nil {
 		if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) {
-			if readOnly, _ := beneath.ReadOnly(t.root); readOnly {
+			if readOnly, _ := beneath.IsReadOnly(t.root); readOnly {
 				err = unix.EROFS
 			}
 		}
@@ -218,12 +218,12 @@ func (t *probeFile) sweep() (removed int, err error) {
 	if err := t.dir.Refresh(); err != nil {
 		return 0, err
 	}
-	now, err := t.dir.Self()
+	now, err := t.dir.StatSelf()
 	if err != nil {
 		return 0, err
 	}
 	dirs := []beneath.Dir{t.dir}
-	if root, err := t.root.Self(); err == nil && root.Ino != now.Ino {
+	if root, err := t.root.StatSelf(); err == nil && root.Ino != now.Ino {
 		dirs = append(dirs, t.root) // from before there was a .mooring
 	}
 	for _, d := range dirs {

@@ -219,10 +219,10 @@ func decodeSource(s *csi.VolumeContentSource) (*volume.Source, error) {
 	if s == nil {
 		return nil, nil
 	}
-	id, kind := s.GetVolume().GetVolumeId(), volume.OfVolume
+	id, kind := s.GetVolume().GetVolumeId(), volume.ObjectVolume
 	switch s.GetType().(type) {
 	case *csi.VolumeContentSource_Snapshot:
-		id, kind = s.GetSnapshot().GetSnapshotId(), volume.OfSnapshot
+		id, kind = s.GetSnapshot().GetSnapshotId(), volume.ObjectSnapshot
 	case *csi.VolumeContentSource_Volume:
 	default:
 		return nil, invalid("the volume's content source is neither a snapshot nor a volume")
@@ -235,7 +235,7 @@ func encodeSource(s *volume.Source) *csi.VolumeContentSource {
 	switch {
 	case s == nil:
 		return nil
-	case s.Kind == volume.OfSnapshot:
+	case s.Kind == volume.ObjectSnapshot:
 		return &csi.VolumeContentSource{Type: &csi.VolumeContentSource_Snapshot{
 			Snapshot: &csi.VolumeContentSource_SnapshotSource{SnapshotId: s.Handle().String()},
 		}}

@@ -194,8 +194,8 @@ func TestSnapshotRefusals(t *testing.T) {
 // TestSources has a volume's source go in and come out the same.
 func TestSources(t *testing.T) {
 	for kind, source := range map[volume.ObjectKind]*csi.VolumeContentSource{
-		volume.OfSnapshot: {Type: &csi.VolumeContentSource_Snapshot{Snapshot: &csi.VolumeContentSource_SnapshotSource{SnapshotId: "nas1/x"}}},
-		volume.OfVolume:   {Type: &csi.VolumeContentSource_Volume{Volume: &csi.VolumeContentSource_VolumeSource{VolumeId: "nas1/x"}}},
+		volume.ObjectSnapshot: {Type: &csi.VolumeContentSource_Snapshot{Snapshot: &csi.VolumeContentSource_SnapshotSource{SnapshotId: "nas1/x"}}},
+		volume.ObjectVolume:   {Type: &csi.VolumeContentSource_Volume{Volume: &csi.VolumeContentSource_VolumeSource{VolumeId: "nas1/x"}}},
 	} {
 		got, err := decodeSource(source)
 		if want := (&volume.Source{Object: volume.Object{Kind: kind, Key: "x"}, Share: "nas1"}); err != nil || *got != *want {

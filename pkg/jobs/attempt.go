@@ -40,7 +40,7 @@ func (a *attempt) run(ctx context.Context, name string) (err error) {
 	}
 	defer release()
 	a.to, a.from = to, to // one mount, so that the server can share blocks
-	if !to.Definition().Is(a.copy.Source.Share) {
+	if !to.Definition().Matches(a.copy.Source.Share) {
 		var releaseFrom func()
 		if a.from, releaseFrom, err = a.c.pool.Open(ctx, a.copy.Source.Share, a.options); err != nil {
 			return a.giveUp(ctx, err)
@@ -48,7 +48,7 @@ func (a *attempt) run(ctx context.Context, name string) (err error) {
 		defer releaseFrom()
 	}
 	a.running.tree.Methods = a.c.learned(a.from, a.to)
-	if a.copy.Target.Kind == volume.OfSnapshot {
+	if a.copy.Target.Kind == volume.ObjectSnapshot {
 		return a.snapshot(ctx)
 	}
 	return a.volume(ctx)
@@ -96,7 +96,7 @@ func (a *attempt) snapshot(ctx context.Context) error {
 	if err := a.fill(ctx, tree); err != nil {
 		return a.end(ctx, p, err)
 	}
-	if a.running.snapshot, err = p.Commit(ctx, created, tree.Bytes.Load(), tree.Plain()); err != nil {
+	if a.running.snapshot, err = p.Commit(ctx, created, tree.Bytes.Load(), tree.IsPlain()); err != nil {
 		return a.end(ctx, p, err)
 	}
 	return nil

@@ -122,12 +122,12 @@ func (c *copies) status() CopyTotals {
 
 // snapshotOf is a copy of a volume.
 func snapshotOf(key, of string) volume.Copy {
-	return volume.Copy{Target: volume.Object{Kind: volume.OfSnapshot, Key: key}, Source: volume.Source{Object: volume.Object{Kind: volume.OfVolume, Key: of}, Share: "nas1"}, Name: key}
+	return volume.Copy{Target: volume.Object{Kind: volume.ObjectSnapshot, Key: key}, Source: volume.Source{Object: volume.Object{Kind: volume.ObjectVolume, Key: of}, Share: "nas1"}, Name: key}
 }
 
 // restore is a copy of a snapshot.
 func restore(key, of string) volume.Copy {
-	return volume.Copy{Target: volume.Object{Kind: volume.OfVolume, Key: key}, Source: volume.Source{Object: volume.Object{Kind: volume.OfSnapshot, Key: of}, Share: "nas1"}}
+	return volume.Copy{Target: volume.Object{Kind: volume.ObjectVolume, Key: key}, Source: volume.Source{Object: volume.Object{Kind: volume.ObjectSnapshot, Key: of}, Share: "nas1"}}
 }
 
 // TestCopyJoins has a call that ran out of time leave its copy, and a retry join it.
@@ -377,8 +377,8 @@ func TestCopyOfASourceThatGoes(t *testing.T) {
 			}
 		}
 		write()
-		source := volume.Source{Object: volume.Object{Kind: volume.OfVolume, Key: "v1"}, Share: "nas2"}
-		clone := volume.Copy{Target: volume.Object{Kind: volume.OfVolume, Key: "v2"}, Source: source}
+		source := volume.Source{Object: volume.Object{Kind: volume.ObjectVolume, Key: "v1"}, Share: "nas2"}
+		clone := volume.Copy{Target: volume.Object{Kind: volume.ObjectVolume, Key: "v2"}, Source: source}
 		resume := c.pause()
 		failed := make(chan error)
 		go func() {

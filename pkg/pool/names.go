@@ -49,7 +49,7 @@ func (p *Pool) Known() []string {
 // since. It is called with the pool locked.
 func (p *Pool) renamed(def volume.Share) {
 	for name, e := range p.open {
-		if name != def.Name && def.Is(name) {
+		if name != def.Name && def.Matches(name) {
 			e.old = true
 			delete(p.open, name)
 			p.reap(e)

@@ -110,13 +110,13 @@ func TestSnapshotByExport(t *testing.T) {
 		}
 	}
 	w := wish(t, "pvc-shallow", map[string]string{"restore": "shallow"})
-	w.ReadOnly, w.Source = true, &volume.Source{Object: volume.Object{Kind: volume.OfSnapshot, Key: "snap-1"}, Share: a.Share}
+	w.ReadOnly, w.Source = true, &volume.Source{Object: volume.Object{Kind: volume.ObjectSnapshot, Key: "snap-1"}, Share: a.Share}
 	shallow, err := s.Volumes.Create(ctx, w)
 	if err != nil || !shallow.Shallow || *shallow.Source != *w.Source {
 		t.Errorf("the snapshot itself is %+v, %v", shallow, err)
 	}
 	w = wish(t, "pvc-clone", nil)
-	w.Source = &volume.Source{Object: volume.Object{Kind: volume.OfVolume, Key: "pvc-b"}, Share: "[::ffff:10.0.0.1]:/a"}
+	w.Source = &volume.Source{Object: volume.Object{Kind: volume.ObjectVolume, Key: "pvc-b"}, Share: "[::ffff:10.0.0.1]:/a"}
 	for range 2 {
 		if clone, err := s.Volumes.Create(ctx, w); err != nil || clone.Handle.Share != "nas1" || *clone.Source != *w.Source {
 			t.Errorf("the clone is %+v, %v", clone, err)

@@ -32,8 +32,8 @@ func init() { // they refer to one another through the victim
 			return err
 		}
 	}
-	snapshot := volume.Source{Object: volume.Object{Kind: volume.OfSnapshot, Key: "snap-1"}, Share: "nas1"}
-	origin := volume.Source{Object: volume.Object{Kind: volume.OfVolume, Key: "pvc-1"}, Share: "nas1"}
+	snapshot := volume.Source{Object: volume.Object{Kind: volume.ObjectSnapshot, Key: "snap-1"}, Share: "nas1"}
+	origin := volume.Source{Object: volume.Object{Kind: volume.ObjectVolume, Key: "pvc-1"}, Share: "nas1"}
 	at := func(key string) volume.Handle { return volume.Handle{Share: "nas1", Key: key} }
 	copies = map[string]func(*Service) error{
 		"snapshot": func(s *Service) error {

@@ -57,7 +57,7 @@ func TestTwoControllersCopy(t *testing.T) {
 			if len(created) != 2 {
 				t.Errorf("two snapshots were created at %v: not each answer has the same time", created)
 			}
-			for name, from := range map[string]*volume.Source{"pvc-2": source(volume.OfSnapshot, "snap-1"), "pvc-3": source(volume.OfVolume, "pvc-1")} {
+			for name, from := range map[string]*volume.Source{"pvc-2": source(volume.ObjectSnapshot, "snap-1"), "pvc-3": source(volume.ObjectVolume, "pvc-1")} {
 				both(t, services, []string{name}, func(s *Service, name string) error {
 					w := wish(t, name, in)
 					w.Source = from
@@ -90,12 +90,12 @@ func TestCopyAgainstDeletion(t *testing.T) {
 			}
 			fillDirectory(t, g, "data-"+name, 10)
 			want := tree(t, filepath.Join(g.Server, "data-"+name))
-			from := volume.Source{Object: volume.Object{Kind: volume.OfVolume, Key: name}, Share: "nas1"}
+			from := volume.Source{Object: volume.Object{Kind: volume.ObjectVolume, Key: name}, Share: "nas1"}
 			if round%2 == 1 {
 				if _, err := services[0].Snapshots.Create(ctx, "snap-"+name, at(name)); err != nil {
 					t.Fatal(err)
 				}
-				from.Object = volume.Object{Kind: volume.OfSnapshot, Key: "snap-" + name}
+				from.Object = volume.Object{Kind: volume.ObjectSnapshot, Key: "snap-" + name}
 			}
 			copied := false
 			var wg sync.WaitGroup
@@ -113,7 +113,7 @@ func TestCopyAgainstDeletion(t *testing.T) {
 			wg.Go(func() {
 				time.Sleep(time.Duration(round/2) * 10 * time.Millisecond)
 				err := eventually(func() error {
-					if from.Kind == volume.OfSnapshot {
+					if from.Kind == volume.ObjectSnapshot {
 						return services[1].Snapshots.Delete(ctx, from.Handle())
 					}
 					return services[1].Volumes.Delete(ctx, from.Handle(), nil)

@@ -89,7 +89,7 @@ func record(w volume.CreateRequest, key, directory string) volume.Record {
 	r := volume.Record{
 		Key: key, Name: w.Name, Directory: directory, Capacity: w.Capacity.Size(),
 		Mode: w.Params.Mode, UID: w.Params.UID, GID: w.Params.GID,
-		Adopt: w.Params.Adopt, Asked: w.Params.OnDelete,
+		Adopt: w.Params.Adopt, RequestedOnDelete: w.Params.OnDelete,
 		OnDelete:  cmp.Or(w.Mutable.OnDelete, w.Params.OnDelete, volume.Delete),
 		Retention: cmp.Or(w.Mutable.Retention, w.Params.Retention),
 		Created:   time.Now().UTC().Truncate(time.Second),
@@ -103,7 +103,7 @@ func record(w volume.CreateRequest, key, directory string) volume.Record {
 
 // makeShallow makes a record that of the snapshot itself, where that is wanted and can be.
 func makeShallow(r *volume.Record, w volume.CreateRequest, def volume.Share) {
-	if w.Source == nil || w.Source.Kind != volume.OfSnapshot || !def.Is(w.Source.Share) || !w.ReadOnly || !w.Params.Shallow {
+	if w.Source == nil || w.Source.Kind != volume.ObjectSnapshot || !def.Matches(w.Source.Share) || !w.ReadOnly || !w.Params.Shallow {
 		return
 	}
 	r.Shallow, r.Directory = true, volume.SnapshotDirectory(w.Source.Key)
@@ -113,7 +113,7 @@ func makeShallow(r *volume.Record, w volume.CreateRequest, def volume.Share) {
 func (v *Volumes) create(ctx context.Context, sh *share.Share, w volume.CreateRequest, r volume.Record) (*volume.Record, error) {
 	def := sh.Definition()
 	makeShallow(&r, w, def)
-	if w.Params.Checked || def.MaxVolumes > 0 {
+	if w.Params.CheckCapacity || def.MaxVolumes > 0 {
 		if err := admit(ctx, sh, w, r.Key); err != nil {
 			return nil, err
 		}
@@ -152,7 +152,7 @@ func adopt(ctx context.Context, sh *share.Share, w volume.CreateRequest, r *volu
 		return err
 	}
 	r.Adopted = exists
-	if exists && w.Mutable.OnDelete == "" && r.Asked == "" {
+	if exists && w.Mutable.OnDelete == "" && r.RequestedOnDelete == "" {
 		r.OnDelete = volume.Retain
 	}
 	return nil
@@ -172,7 +172,7 @@ func (v *Volumes) settle(ctx context.Context, sh *share.Share, w volume.CreateRe
 		return standing(ctx, sh, found)
 	}
 	if r.Source != nil && !r.Shallow {
-		done, ok, err := v.copier.Join(ctx, def.Name, volume.Object{Kind: volume.OfVolume, Key: r.Key})
+		done, ok, err := v.copier.Join(ctx, def.Name, volume.Object{Kind: volume.ObjectVolume, Key: r.Key})
 		if ok {
 			return done, err
 		}
@@ -225,7 +225,7 @@ func (v *Volumes) finish(ctx context.Context, sh *share.Share, w volume.CreateRe
 	if r.Source == nil {
 		return commit(ctx, p)
 	}
-	copy := volume.Copy{Target: volume.Object{Kind: volume.OfVolume, Key: r.Key}, Source: *r.Source}
+	copy := volume.Copy{Target: volume.Object{Kind: volume.ObjectVolume, Key: r.Key}, Source: *r.Source}
 	return v.copier.Volume(ctx, sh.Definition().Name, copy, p, w.MountOptions)
 }
 
@@ -253,7 +253,7 @@ func admit(ctx context.Context, sh *share.Share, w volume.CreateRequest, key str
 			return volume.Errorf(volume.ErrFull, "share %s has %d volumes, and maxVolumes is %d: delete some, or raise it in Mooring's configuration", def, len(keys), def.MaxVolumes)
 		}
 	}
-	if !w.Params.Checked {
+	if !w.Params.CheckCapacity {
 		return nil
 	}
 	space, err := sh.Space(ctx)
@@ -283,7 +283,7 @@ func (v *Volumes) sizeOf(ctx context.Context, source volume.Source, options []st
 		return 0, err
 	}
 	defer release()
-	if source.Kind == volume.OfVolume {
+	if source.Kind == volume.ObjectVolume {
 		r, err := ready(ctx, sh, source.Key)
 		if err != nil {
 			return 0, err

@@ -94,7 +94,7 @@ func (g *Groups) sameShare(a, b string) bool {
 		return true
 	}
 	def, err := g.shares.Registry().Resolve(a)
-	return err == nil && def.Is(b)
+	return err == nil && def.Matches(b)
 }
 
 // begin finds a group, or begins to make it, if all its volumes exist. One whose deletion has begun is

@@ -45,7 +45,7 @@ func (a *access) candidates(w volume.CreateRequest) ([]string, error) {
 // only those around it. The error is ErrPrecondition.
 func (a *access) nested(def volume.Share) error {
 	registry := a.shares.Registry()
-	if err := registry.Nested(def); err != nil {
+	if err := registry.CheckNested(def); err != nil {
 		return err
 	}
 	if _, _, export := volume.SplitExport(def.Name); !export {
@@ -53,7 +53,7 @@ func (a *access) nested(def volume.Share) error {
 	}
 	for _, name := range a.shares.Known() {
 		o, err := registry.Resolve(name)
-		if err != nil || !def.Inside(o) {
+		if err != nil || !def.IsInside(o) {
 			continue
 		}
 		return volume.Errorf(volume.ErrPrecondition, "export %s lies inside export %s, which has volumes too, and one of those could hold it: name that one in the class, with a subDir, or register this one as a share", def.Name, o.Name)
@@ -104,7 +104,7 @@ func (a *access) place(ctx context.Context, names []string, key string) (string,
 				return l.name, nil
 			case l.err != nil:
 				errs = append(errs, l.err)
-			case best.name == "" || cmp.Or(l.space.HasMoreFree(best.space), strings.Compare(best.name, l.name)) > 0:
+			case best.name == "" || cmp.Or(l.space.CompareFree(best.space), strings.Compare(best.name, l.name)) > 0:
 				best = l
 			}
 			continue

@@ -19,7 +19,7 @@ type Snapshots struct {
 
 // snapshotLock is the key under which a snapshot is locked: one that no volume has.
 func snapshotLock(key string) string {
-	return volume.Object{Kind: volume.OfSnapshot, Key: key}.String()
+	return volume.Object{Kind: volume.ObjectSnapshot, Key: key}.String()
 }
 
 // Create makes a snapshot of a volume, or finds it made. It is answered when the copy
@@ -47,8 +47,8 @@ func (s *Snapshots) make(ctx context.Context, name string, group *share.Group, s
 	defer release()
 	on := sh.Definition().Name
 	copy := volume.Copy{
-		Target: volume.Object{Kind: volume.OfSnapshot, Key: volume.KeyFor(name)}, Name: name,
-		Source: volume.Source{Object: volume.Object{Kind: volume.OfVolume, Key: source.Key}, Share: on},
+		Target: volume.Object{Kind: volume.ObjectSnapshot, Key: volume.KeyFor(name)}, Name: name,
+		Source: volume.Source{Object: volume.Object{Kind: volume.ObjectVolume, Key: source.Key}, Share: on},
 	}
 	if group != nil {
 		copy.Group, copy.GroupNonce = group.Key, group.Nonce
@@ -147,7 +147,7 @@ func (s *Snapshots) List(ctx context.Context, p volume.Page, of *volume.Handle) 
 				return nil, err
 			}
 			if of != nil {
-				if of.Key != r.Volume || !sh.Definition().Is(of.Share) {
+				if of.Key != r.Volume || !sh.Definition().Matches(of.Share) {
 					return nil, nil
 				}
 				name = of.Share // as its caller spells it

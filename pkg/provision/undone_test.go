@@ -39,7 +39,7 @@ func TestPurgesUndone(t *testing.T) {
 		dir := prepareCopies(t, g)
 		s, o := controller(t, dir, share.Options{})
 		w := wish(t, "pvc-2", nil)
-		w.Source = &volume.Source{Object: volume.Object{Kind: volume.OfVolume, Key: "pvc-1"}, Share: "nas1"}
+		w.Source = &volume.Source{Object: volume.Object{Kind: volume.ObjectVolume, Key: "pvc-1"}, Share: "nas1"}
 		directory, err := s.Volumes.directory(w)
 		if err != nil {
 			t.Fatal(err)

@@ -139,7 +139,7 @@ func (h *Health) compare(v view) []volume.Condition {
 		return []volume.Condition{{Severity: volume.Degraded, Reason: volume.ServerMoved,
 			Message: fmt.Sprintf("volume %s is mounted from %s, and share %s is elsewhere by now: restart its pods to have it mounted from there", v.ID, v.Server, def)}}
 	}
-	if err := h.registry().Nested(def); err != nil {
+	if err := h.registry().CheckNested(def); err != nil {
 		return []volume.Condition{{Severity: volume.Degraded, Reason: volume.SharesOverlap, Message: fmt.Sprintf("volume %s: %v", v.ID, err)}}
 	}
 	return nil

@@ -75,7 +75,7 @@ func nameOf(option string) string {
 }
 
 // at reports whether t is at a location, which may name an export that has been registered since.
-func (t target) at(l volume.Location) bool { return t.share.Is(l.Share) && t.dir == l.Directory }
+func (t target) at(l volume.Location) bool { return t.share.Matches(l.Share) && t.dir == l.Directory }
 
 // is reports whether a mount of source is one of t. The server's name does not count: the
 // kernel shows that by which it came to know the server first, and the share may have got

@@ -138,7 +138,7 @@ func (u undo) removeEmptyDirectory(at beneath.Dir, name string) error {
 		return ignore(err, unix.ENOENT, unix.ENOTDIR, unix.ELOOP)
 	}
 	defer d.Close()
-	ours, err := beneath.Empty(d)
+	ours, err := beneath.IsEmpty(d)
 	if !u.madeDirectory && err == nil {
 		ours, err = u.claims.isUnused(d, u.rec.Directory, owner{u.rec.Key, u.rec.Nonce})
 	}

@@ -77,7 +77,7 @@ func checkListed(d *disk, at, found beneath.Dir, name, directory string) error {
 
 // stillOpens reports whether a name still opens the directory found, as the server has it now.
 func stillOpens(at beneath.Dir, name string, found beneath.Dir) (bool, error) {
-	now, err := beneath.Current(at, name)
+	now, err := beneath.ResolveCurrent(at, name)
 	if err != nil {
 		return false, ignore(err, unix.ENOENT, unix.ENOTDIR, unix.ELOOP)
 	}

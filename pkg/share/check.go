@@ -247,7 +247,7 @@ func (c *check) isOld(at time.Time) bool { return c.now.Sub(at) > c.opt.Lease }
 // does not exist any more. One whose record cannot be read may be it.
 func (c *check) stateOf(o volume.Object, nonce string) (state State, alive bool, err error) {
 	t := c.Volumes.table
-	if o.Kind == volume.OfSnapshot {
+	if o.Kind == volume.ObjectSnapshot {
 		t = c.Snapshots.table
 	}
 	r, there, err := c.readReferenced(t, o.Key)

@@ -112,7 +112,7 @@ func (c claimsCheck) checkUnclaimed(directory string, f *finding) error {
 		return ignore(err, unix.ENOTDIR, unix.ELOOP, unix.EXDEV)
 	}
 	defer d.Close()
-	empty, err := beneath.Empty(d)
+	empty, err := beneath.IsEmpty(d)
 	if err != nil || !empty {
 		return err
 	}
@@ -146,7 +146,7 @@ func (l *claimCheck) run(f *finding) error {
 	if err := x.Refresh(); err != nil {
 		return err
 	}
-	st, err := x.Self()
+	st, err := x.StatSelf()
 	if err != nil {
 		return err
 	}
@@ -212,7 +212,7 @@ func (l *claimCheck) checkParent(x beneath.Dir, f *finding) error {
 		return err
 	}
 	defer d.Close()
-	empty, err := beneath.Empty(d)
+	empty, err := beneath.IsEmpty(d)
 	if err != nil || !empty {
 		return err
 	}

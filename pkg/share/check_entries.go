@@ -93,7 +93,7 @@ func (l *entryCheck) list() (records []string, err error) {
 	if err := l.e.dir.Refresh(); err != nil {
 		return nil, err
 	}
-	st, err := l.e.dir.Self()
+	st, err := l.e.dir.StatSelf()
 	if err != nil {
 		return nil, err
 	}
@@ -166,7 +166,7 @@ func (l *entryCheck) checkRecorded(name string) error {
 		return nil // under way
 	}
 	unsupported, err := l.decode(data)
-	if err != nil && l.table.kind == volume.OfSnapshot && state == Making {
+	if err != nil && l.table.kind == volume.ObjectSnapshot && state == Making {
 		err = nil // its maker died while it wrote the last of it
 	}
 	if err != nil {
@@ -196,11 +196,11 @@ func (l *entryCheck) checkRecorded(name string) error {
 // decode reads the record as what it is, and returns what it requires that we do not know.
 func (l *entryCheck) decode(data []byte) (unsupported []string, err error) {
 	switch l.table.kind {
-	case volume.OfVolume:
+	case volume.ObjectVolume:
 		if l.volume, err = volume.DecodeRecord(l.key, data); err == nil {
 			unsupported = l.volume.Unsupported()
 		}
-	case volume.OfSnapshot:
+	case volume.ObjectSnapshot:
 		if l.snapshot, err = volume.DecodeSnapshotRecord(l.key, data); err == nil {
 			unsupported = l.snapshot.Unsupported()
 		}
@@ -234,8 +234,8 @@ func (l *entryCheck) reportStalled(state State) {
 func (l *entryCheck) checkLeftovers() {
 	for name, isDir := range l.names {
 		switch {
-		case name == recordFile, name == deletionName && isDir, name == dataName && isDir && l.table.kind == volume.OfSnapshot:
-		case name == treeName && isDir && l.table.kind == volume.OfVolume:
+		case name == recordFile, name == deletionName && isDir, name == dataName && isDir && l.table.kind == volume.ObjectSnapshot:
+		case name == treeName && isDir && l.table.kind == volume.ObjectVolume:
 			l.reportError("look what is in it, and move it away: the volume's deletion would take it for the volume's directory", "%s exists, and its entry has a directory %q", l.name, name)
 		case isDir && slices.Contains(entryDirs, name):
 			l.reportWarning("nothing has to be done: it goes when "+l.name+" is deleted", "%s exists, and its entry still has a directory %q", l.name, name)
@@ -248,9 +248,9 @@ func (l *entryCheck) checkLeftovers() {
 // checkReady checks what exists.
 func (l *entryCheck) checkReady() error {
 	switch l.table.kind {
-	case volume.OfVolume:
+	case volume.ObjectVolume:
 		return l.checkVolume()
-	case volume.OfSnapshot:
+	case volume.ObjectSnapshot:
 		return l.checkSnapshot()
 	}
 	return l.checkGroup()
@@ -348,7 +348,7 @@ func (l *entryCheck) checkHold(name string, shown time.Time) error {
 			l.reportWarning("remove it: "+l.name+" cannot be deleted as long as it is there", "no volume can have this hold")
 			return nil
 		}
-		_, alive, err := l.stateOf(volume.Object{Kind: volume.OfVolume, Key: key}, nonce)
+		_, alive, err := l.stateOf(volume.Object{Kind: volume.ObjectVolume, Key: key}, nonce)
 		if err == nil && !alive {
 			l.reportNote("nothing has to be done: the deletion of "+l.name+" removes it", "volume %s, which was this snapshot itself, does not exist any more", key)
 		}

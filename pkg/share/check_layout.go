@@ -41,7 +41,7 @@ func (c layoutCheck) checkMode(f *finding) error {
 	if err := c.state.Refresh(); err != nil {
 		return err
 	}
-	st, err := c.state.Self()
+	st, err := c.state.StatSelf()
 	if err != nil {
 		return err
 	}

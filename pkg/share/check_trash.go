@@ -119,9 +119,9 @@ func (l *trashCheck) listRecords() (err error) {
 
 // checkUnrecorded judges a tree whose record has not followed it.
 func (l *trashCheck) checkUnrecorded() error {
-	o := volume.Object{Kind: volume.OfVolume, Key: l.key}
+	o := volume.Object{Kind: volume.ObjectVolume, Key: l.key}
 	if l.kind == volume.TrashSnapshot {
-		o.Kind = volume.OfSnapshot
+		o.Kind = volume.ObjectSnapshot
 	}
 	state, alive, err := l.stateOf(o, l.nonce)
 	switch {
@@ -145,7 +145,7 @@ func (l *trashCheck) checkRecorded(tree bool) error {
 			return err
 		}
 		var state State
-		state, tree, err = l.stateOf(volume.Object{Kind: volume.OfVolume, Key: l.key}, l.nonce)
+		state, tree, err = l.stateOf(volume.Object{Kind: volume.ObjectVolume, Key: l.key}, l.nonce)
 		if err != nil {
 			return err
 		}

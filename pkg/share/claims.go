@@ -157,7 +157,7 @@ func (c *claims) findOnce(directory string, record inode, fresh bool) (*claim, e
 	found := &claim{parent: beneath.None, dir: beneath.None, name: name}
 	open := beneath.Dir.Resolve
 	if fresh {
-		open = beneath.Current
+		open = beneath.ResolveCurrent
 	}
 	var err error
 	if found.parent, err = open(c.dir, claimPath(parent)); err != nil {

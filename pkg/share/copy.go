@@ -61,7 +61,7 @@ func copyHoldName(target volume.Object, nonce string) string {
 // openSource holds the source and opens it. It takes the hold before it reads the record: from then on
 // nobody can delete the source.
 func (c *CopyJob) openSource(nonce string) error {
-	if c.job.Source.Kind == volume.OfSnapshot {
+	if c.job.Source.Kind == volume.ObjectSnapshot {
 		return c.openSnapshot(nonce)
 	}
 	return c.openVolume(nonce)
@@ -89,7 +89,7 @@ func (c *CopyJob) openVolume(nonce string) error {
 	}
 	c.volume = &r.Record
 	// This client may still have cached the directory of a volume that another controller has deleted.
-	c.sourceDir, err = beneath.Current(c.sourceShare.root, r.Directory)
+	c.sourceDir, err = beneath.ResolveCurrent(c.sourceShare.root, r.Directory)
 	if is(err, unix.ENOENT) {
 		return volume.Errorf(volume.ErrPrecondition, "the directory %q of volume %s does not exist: somebody removed it: put it back, or delete the volume", r.Directory, r.Key)
 	}
@@ -160,7 +160,7 @@ func closeAll(dirs ...beneath.Dir) {
 // makeTargetDir makes the directory for the copy, where nobody sees it yet. It has the source's mode from
 // the start, plus the owner's rights that Mooring itself needs.
 func (c *CopyJob) makeTargetDir(in beneath.Dir, name string) error {
-	st, err := c.sourceDir.Self()
+	st, err := c.sourceDir.StatSelf()
 	if err != nil {
 		return err
 	}
@@ -175,7 +175,7 @@ func (c *CopyJob) makeTargetDir(in beneath.Dir, name string) error {
 // BeginCopy begins to fill the volume, whose directory is made and empty, from the source that
 // its record names, which is on from. ErrNotFound: there is no such source.
 func (p *Pending) BeginCopy(ctx context.Context, from *Share) (c *CopyJob, err error) {
-	job := volume.Copy{Target: volume.Object{Kind: volume.OfVolume, Key: p.rec.Key}, Source: *p.rec.Source}
+	job := volume.Copy{Target: volume.Object{Kind: volume.ObjectVolume, Key: p.rec.Key}, Source: *p.rec.Source}
 	defer p.v.wrapError(&err, "begin to copy %s", job.Source.String())
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -241,7 +241,7 @@ func (p *Pending) setCopyOwner() error {
 	if p.rec.Mode == nil && p.rec.UID == nil && p.rec.GID == nil {
 		return nil
 	}
-	st, err := p.copy.targetDir.Self()
+	st, err := p.copy.targetDir.StatSelf()
 	if err != nil {
 		return err
 	}

@@ -233,21 +233,21 @@ func (c *claims) isUnused(d beneath.Dir, directory string, of owner) (bool, erro
 	if found.owner != of {
 		return false, nil
 	}
-	claimed, err := found.dir.Self()
+	claimed, err := found.dir.StatSelf()
 	if err != nil {
 		return false, err
 	}
 	if err := d.Refresh(); err != nil {
 		return false, err
 	}
-	st, err := d.Self()
+	st, err := d.StatSelf()
 	if err != nil {
 		return false, err
 	}
 	if st.Mtim.Nano() < claimed.Mtim.Nano() {
 		return false, nil
 	}
-	return beneath.Empty(d)
+	return beneath.IsEmpty(d)
 }
 
 // setOwnerAndMode gives the directory its owner, and its mode where mkdir did not: the umask, a setgid
@@ -255,7 +255,7 @@ func (c *claims) isUnused(d beneath.Dir, directory string, of owner) (bool, erro
 //
 // d was opened by its name. That the entry stands after that proves that the name was ours then.
 func (p *Pending) setOwnerAndMode(d beneath.Dir, mode uint32) error {
-	st, err := d.Self()
+	st, err := d.StatSelf()
 	if err != nil {
 		return err
 	}

@@ -129,7 +129,7 @@ func (e *entry) deletedAt() (time.Time, error) {
 	if err := e.dir.Refresh(); err != nil {
 		return time.Time{}, err
 	}
-	st, err := e.dir.Self()
+	st, err := e.dir.StatSelf()
 	return time.Unix(st.Mtim.Unix()), err
 }
 

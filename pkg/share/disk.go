@@ -148,17 +148,17 @@ func (d *disk) list(dir beneath.Dir, each func(name string) error) error {
 	return beneath.Names(dir, each)
 }
 
-// undelegate is [beneath.Undelegate], unless the share is open for reading only.
+// undelegate is [beneath.ReturnDelegation], unless the share is open for reading only.
 func (d *disk) undelegate(dir beneath.Dir) error {
 	if d.opt.ReadOnly || dir == beneath.None {
 		return nil
 	}
-	return beneath.Undelegate(dir)
+	return beneath.ReturnDelegation(dir)
 }
 
 // refreshPath has the client ask the server for each name of a path, of which it may remember another directory.
 func refreshPath(dir beneath.Dir, path string) error {
-	d, err := beneath.Current(dir, path)
+	d, err := beneath.ResolveCurrent(dir, path)
 	if err == nil {
 		d.Close()
 	}

@@ -137,7 +137,7 @@ func (l leftovers) clearDir(name string, rescue func(name string) error) error {
 
 // removeHolds gets rid of the directory of holds, which ends. A record in it is another's business.
 func (l leftovers) removeHolds() error {
-	d, err := beneath.Current(l.e.dir, deletionName)
+	d, err := beneath.ResolveCurrent(l.e.dir, deletionName)
 	if err != nil {
 		return ignore(err, unix.ENOENT, unix.ENOTDIR, unix.ESTALE)
 	}

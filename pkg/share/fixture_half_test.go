@@ -66,7 +66,7 @@ func trashedAs(g *ground, key string) (found TrashEntry) {
 
 // creation is the creation of a volume. what changes the record.
 func creation(what func(r *volume.Record)) operation {
-	return operation{of: volume.OfVolume, ends: Ready, run: func(g *ground, key string) error {
+	return operation{of: volume.ObjectVolume, ends: Ready, run: func(g *ground, key string) error {
 		r := record(key, key)
 		if what != nil {
 			what(&r)
@@ -84,7 +84,7 @@ func copies(of volume.Object) operation {
 // removal is the deletion of a volume with something in it, in a parent ("": none).
 func removal(on volume.OnDelete, parent string) operation {
 	return operation{
-		of: volume.OfVolume, run: deleteVolume,
+		of: volume.ObjectVolume, run: deleteVolume,
 		prepare: func(g *ground, key string) {
 			r := record(key, parent+key)
 			r.OnDelete = on
@@ -106,7 +106,7 @@ func deleteSnapshot(g *ground, key string) error {
 // undoing deletes what is being made, and dies over that, too.
 func undoing(of operation, from string) (operation, *half) {
 	undo := operation{prepare: of.prepare, of: of.of, run: deleteVolume}
-	if of.of == volume.OfSnapshot {
+	if of.of == volume.ObjectSnapshot {
 		undo.run = deleteSnapshot
 	}
 	return undo, &half{operation: of, at: from}
@@ -122,15 +122,15 @@ var (
 	retainOp      = removal(volume.Retain, "")
 	archiveOp     = removal(volume.Archive, "")
 	shareOp       = operation{
-		of: volume.OfVolume, ends: Ready,
+		of: volume.ObjectVolume, ends: Ready,
 		run: func(g *ground, key string) error { return second(g.make(shallow(key, "snap"))) },
 	}
 	unshareOp = operation{
-		of: volume.OfVolume, run: deleteVolume,
+		of: volume.ObjectVolume, run: deleteVolume,
 		prepare: func(g *ground, key string) { g.must(second(g.make(shallow(key, "snap")))) },
 	}
 	adoptOp = operation{
-		of: volume.OfVolume, ends: Ready,
+		of: volume.ObjectVolume, ends: Ready,
 		prepare: func(g *ground, key string) { g.put(key+"/data", "of "+key+"\n") },
 		run: func(g *ground, key string) error {
 			r := record(key, key)
@@ -139,16 +139,16 @@ var (
 		},
 	}
 	updateOp = operation{
-		of: volume.OfVolume, ends: Ready,
+		of: volume.ObjectVolume, ends: Ready,
 		prepare: func(g *ground, key string) { makeFilled(g, key, key) },
 		run:     func(g *ground, key string) error { return second(g.setCapacity(key, 7)) },
 	}
 	snapOp = operation{
-		of: volume.OfSnapshot, ends: Ready,
+		of: volume.ObjectSnapshot, ends: Ready,
 		run: func(g *ground, key string) error { return second(g.snap(key, "plain", nil)) },
 	}
 	unsnapOp = operation{
-		of: volume.OfSnapshot, run: deleteSnapshot,
+		of: volume.ObjectSnapshot, run: deleteSnapshot,
 		prepare: func(g *ground, key string) { g.snapshot(key, "plain") },
 	}
 	groupOp = operation{
@@ -160,7 +160,7 @@ var (
 		run: func(g *ground, key string) error { return second(g.Groups.Delete(g.Context(), key, nil)) },
 	}
 	restoreOp = operation{
-		of: volume.OfVolume, ends: Ready,
+		of: volume.ObjectVolume, ends: Ready,
 		prepare: func(g *ground, key string) { makeFilled(g, key, key); g.must(deleteVolume(g, key)) },
 		run: func(g *ground, key string) error {
 			_, err := (&actor{ground: g}).restore(key)
@@ -171,14 +171,14 @@ var (
 		},
 	}
 	// Of a volume whose project keeps it in its place: see projects_test.go.
-	keepOp   = operation{of: volume.OfVolume, ends: Deleting, prepare: keep, run: deleteVolume}
+	keepOp   = operation{of: volume.ObjectVolume, ends: Deleting, prepare: keep, run: deleteVolume}
 	unkeepOp = operation{
-		of:      volume.OfVolume,
+		of:      volume.ObjectVolume,
 		prepare: func(g *ground, key string) { keep(g, key); g.must(deleteVolume(g, key)) },
 		run:     purgeOf,
 	}
 	refillOp = operation{
-		of: volume.OfVolume, ends: Ready,
+		of: volume.ObjectVolume, ends: Ready,
 		prepare: func(g *ground, _ string) { withProject(g.T, g.dir, handed, "quota") },
 		run: func(g *ground, key string) error {
 			r := record(key, "quota/"+key)
@@ -187,11 +187,11 @@ var (
 		},
 	}
 	purgeOp = operation{
-		of: volume.OfVolume, prepare: restoreOp.prepare,
+		of: volume.ObjectVolume, prepare: restoreOp.prepare,
 		run: purgeOf,
 	}
 	tidyOp = operation{
-		of: volume.OfVolume,
+		of: volume.ObjectVolume,
 		prepare: func(g *ground, key string) {
 			makeFilled(g, key, key+"/x")
 			g.must(deleteVolume(g, key))

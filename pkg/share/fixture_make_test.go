@@ -53,7 +53,7 @@ func makeVolumes(g *ground) {
 	odd := record(volume.KeyFor("odd/name"), "shop/<db> & ä")
 	odd.Name, odd.Capacity = "odd/name", 5<<30
 	odd.Mode, odd.UID, odd.Retention = &mode, &id, &day
-	odd.Asked, odd.OnDelete = volume.Archive, volume.Archive
+	odd.RequestedOnDelete, odd.OnDelete = volume.Archive, volume.Archive
 	odd.PVC = &volume.PVC{Namespace: "shop", Name: "db"}
 	makeFull(g, odd)
 	g.put("old/before", "of somebody\n")

@@ -29,12 +29,12 @@ func fixtureVolumes() map[string]string {
 }
 
 // names of what there is of a kind.
-var inState = map[volume.ObjectKind]string{volume.OfVolume: "volumes", volume.OfSnapshot: "snapshots", ofGroup: "groups"}
+var inState = map[volume.ObjectKind]string{volume.ObjectVolume: "volumes", volume.ObjectSnapshot: "snapshots", ofGroup: "groups"}
 
 // stateOf returns how far something is.
 func stateOf(g *ground, kind volume.ObjectKind, key string) State {
 	g.Helper()
-	t := map[volume.ObjectKind]*table{volume.OfVolume: g.Volumes.table, volume.OfSnapshot: g.Snapshots.table, ofGroup: g.Groups.table}[kind]
+	t := map[volume.ObjectKind]*table{volume.ObjectVolume: g.Volumes.table, volume.ObjectSnapshot: g.Snapshots.table, ofGroup: g.Groups.table}[kind]
 	e, s, err := t.read(key)
 	if isMissing(err) {
 		return Empty
@@ -73,7 +73,7 @@ func TestFixtureVolumes(t *testing.T) {
 		r, err := g.Volumes.Lookup(ctx, volume.KeyFor("odd/name"))
 		g.must(err)
 		if r.Name != "odd/name" || r.Directory != "shop/<db> & ä" || r.Capacity != 5<<30 || *r.Mode != 0o2770 || r.UID == nil || r.GID != nil ||
-			*r.Retention != 24*time.Hour || r.Asked != volume.Archive || r.OnDelete != volume.Archive || *r.PVC != (volume.PVC{Namespace: "shop", Name: "db"}) || r.Maker != "controller-0" {
+			*r.Retention != 24*time.Hour || r.RequestedOnDelete != volume.Archive || r.OnDelete != volume.Archive || *r.PVC != (volume.PVC{Namespace: "shop", Name: "db"}) || r.Maker != "controller-0" {
 			t.Errorf("the odd one is %+v", r)
 		}
 		for key, good := range map[string]func(r *StoredRecord) bool{
@@ -197,7 +197,7 @@ func runAgain(g *ground, h half) {
 	if e := trashedAs(g, h.key); kind == "unrestore" && (!e.Complete() || contentOf(g, ".mooring/trash/"+e.Name) != "data of "+h.key) {
 		g.Errorf("%s%s, stopped before %q, is in the trash as %+v", g.label, h.key, h.at, e)
 	}
-	if h.of != volume.OfVolume || h.ends != Ready {
+	if h.of != volume.ObjectVolume || h.ends != Ready {
 		return
 	}
 	r, err := g.Volumes.Lookup(g.Context(), h.key)

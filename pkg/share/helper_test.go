@@ -106,8 +106,10 @@ func shallow(key, snapshot string) volume.Record {
 	return r
 }
 
-func ofVolume(key string) volume.Object   { return volume.Object{Kind: volume.OfVolume, Key: key} }
-func ofSnapshot(key string) volume.Object { return volume.Object{Kind: volume.OfSnapshot, Key: key} }
+func ofVolume(key string) volume.Object { return volume.Object{Kind: volume.ObjectVolume, Key: key} }
+func ofSnapshot(key string) volume.Object {
+	return volume.Object{Kind: volume.ObjectSnapshot, Key: key}
+}
 func sourceOf(of volume.Object) *volume.Source {
 	return &volume.Source{Object: of, Share: nas1.Name}
 }

@@ -66,7 +66,7 @@ func isEmptyDir(at beneath.Dir, name string) (bool, error) {
 		return false, err
 	}
 	defer d.Close()
-	return beneath.Empty(d)
+	return beneath.IsEmpty(d)
 }
 
 // ignoreForeign ignores errors that say that something is not there, or is nothing of Mooring's.
@@ -125,7 +125,7 @@ func closeInner(d *disk, found beneath.Dir, directory string) error {
 	if err := found.Refresh(); err != nil {
 		return ignoreForeign(err)
 	}
-	st, err := found.Self()
+	st, err := found.StatSelf()
 	if err != nil || d.hasNoSubdirs(st) {
 		return ignoreForeign(err)
 	}

@@ -78,7 +78,7 @@ func removeKeptDirectory(t *Trash, e *entry, r *volume.Record, remove func(dir i
 		return err
 	}
 	parent, name := volume.SplitDirectory(r.Directory)
-	at, err := beneath.Current(t.root, parent)
+	at, err := beneath.ResolveCurrent(t.root, parent)
 	if ignore(err, unix.ENOENT) != nil {
 		return err
 	}
@@ -96,7 +96,7 @@ func removeKeptDirectory(t *Trash, e *entry, r *volume.Record, remove func(dir i
 // file or a link in its place is not the volume's, and stays.
 func removeInPlace(e *entry, at beneath.Dir, name string, remove func(dir int, name string) error) error {
 	for range retries {
-		found, err := beneath.Current(at, name)
+		found, err := beneath.ResolveCurrent(at, name)
 		if err != nil {
 			return ignore(err, unix.ENOENT, unix.ENOTDIR, unix.ELOOP)
 		}
@@ -120,7 +120,7 @@ func removeInPlace(e *entry, at beneath.Dir, name string, remove func(dir int, n
 // is empty is let alone: it may be one that has replaced the volume's, which nobody may hold a handle of
 // in order to purge it.
 func purgeContents(e *entry, found beneath.Dir, remove func(dir int, name string) error) error {
-	empty, err := beneath.Empty(found)
+	empty, err := beneath.IsEmpty(found)
 	if err != nil {
 		return err
 	}

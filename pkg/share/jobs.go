@@ -64,7 +64,7 @@ func (j *Jobs) List(ctx context.Context) (jobs []Job, err error) {
 
 // tableOf returns where the entry of a copy's target is.
 func (j *Jobs) tableOf(target volume.Object) *table {
-	if target.Kind == volume.OfSnapshot {
+	if target.Kind == volume.ObjectSnapshot {
 		return j.snapshots.table
 	}
 	return j.volumes
@@ -102,7 +102,7 @@ func (j *Jobs) abandonedJob(job Job) (copy *volume.Copy, over bool, err error) {
 		return nil, false, nil
 	}
 	copy, maker, run, err := copyOf(job.Target, j.def.Name, r.data)
-	if errors.Is(err, volume.ErrDamaged) && job.Target.Kind == volume.OfSnapshot {
+	if errors.Is(err, volume.ErrDamaged) && job.Target.Kind == volume.ObjectSnapshot {
 		return nil, false, j.undoDamaged(job.Target.Key)
 	}
 	if err != nil || copy == nil {
@@ -123,12 +123,12 @@ func (j *Jobs) undoDamaged(key string) error {
 
 // copyOf reads from the record of what is being made what is copied for it.
 func copyOf(target volume.Object, on string, data []byte) (copy *volume.Copy, maker, run string, err error) {
-	if target.Kind == volume.OfSnapshot {
+	if target.Kind == volume.ObjectSnapshot {
 		r, err := volume.DecodeSnapshotRecord(target.Key, data)
 		if err != nil {
 			return nil, "", "", err
 		}
-		source := volume.Source{Object: volume.Object{Kind: volume.OfVolume, Key: r.Volume}, Share: on}
+		source := volume.Source{Object: volume.Object{Kind: volume.ObjectVolume, Key: r.Volume}, Share: on}
 		return &volume.Copy{Target: target, Source: source, Name: r.Name, Group: r.Group, GroupNonce: r.GroupNonce}, r.Maker, r.Run, nil
 	}
 	r, err := volume.DecodeRecord(target.Key, data)

@@ -41,11 +41,11 @@ func forbidden(at beneath.Dir, name string, err error) bool {
 		return false
 	}
 	defer d.Close()
-	parent, err := at.Self()
+	parent, err := at.StatSelf()
 	if err != nil {
 		return false
 	}
-	st, err := d.Self()
+	st, err := d.StatSelf()
 	return err == nil && st.Dev == parent.Dev
 }
 

@@ -52,7 +52,7 @@ func (l layout) open() (err error) {
 
 // learnCounts looks whether the directories that are in .mooring are counted.
 func (l layout) learnCounts() error {
-	st, err := l.state.Self()
+	st, err := l.state.StatSelf()
 	l.countsSubdirs = err == nil && int(st.Nlink) >= 2+len(contentDirs())
 	return err
 }
@@ -73,7 +73,7 @@ func (l layout) checkID() error {
 
 // checkMode keeps everybody but root out of .mooring, whoever has made it.
 func (l layout) checkMode() error {
-	st, err := l.state.Self()
+	st, err := l.state.StatSelf()
 	if err != nil || st.Mode&0o077 == 0 || l.opt.ReadOnly {
 		return err
 	}

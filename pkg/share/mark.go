@@ -143,7 +143,7 @@ func (m marking) inHolds(f func(in beneath.Dir) error, memory ...unix.Errno) err
 	}
 	err := call(m.e.dir.Resolve(deletionName))
 	if is(err, memory...) {
-		err = call(beneath.Current(m.e.dir, deletionName))
+		err = call(beneath.ResolveCurrent(m.e.dir, deletionName))
 	}
 	return err
 }

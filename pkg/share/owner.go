@@ -24,7 +24,7 @@ func give(d beneath.Dir, uid, gid int) (st unix.Stat_t, err error) {
 	if err != nil {
 		return st, fmt.Errorf("give it the owner %s:%s: %w", orSame(uid), orSame(gid), err)
 	}
-	if st, err = d.Self(); err != nil {
+	if st, err = d.StatSelf(); err != nil {
 		return st, err
 	}
 	if uid >= 0 && st.Uid != uint32(uid) || gid >= 0 && st.Gid != uint32(gid) {

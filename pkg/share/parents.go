@@ -94,7 +94,7 @@ func (p *parents) directoryLevel(at beneath.Dir, parent string, again bool) (ben
 	_, name := volume.SplitDirectory(parent)
 	open := beneath.Dir.Resolve
 	if again { // this client may remember a directory that was tidied away
-		open = beneath.Current
+		open = beneath.ResolveCurrent
 	}
 	found, err := open(at, name)
 	if is(err, unix.ENOENT) {

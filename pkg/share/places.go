@@ -27,7 +27,7 @@ func (d *Directories) Exists(ctx context.Context, directory string) (there bool,
 	found, err := d.find(directory)
 	if isMissing(err) {
 		// That may be this client's memory of what another has made since.
-		found, err = beneath.Current(d.root, directory)
+		found, err = beneath.ResolveCurrent(d.root, directory)
 	}
 	if err != nil {
 		return false, ignore(err, unix.ENOENT)

@@ -30,7 +30,7 @@ func projects(from beneath.Dir, name string, to beneath.Dir, as string) error {
 	if err != nil {
 		return nil // that is for rename(2) to say
 	}
-	into, err := to.Self()
+	into, err := to.StatSelf()
 	if err != nil {
 		return nil
 	}

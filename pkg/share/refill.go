@@ -42,7 +42,7 @@ func (p *Pending) copyInPlace(cause error) (*CopyJob, error) {
 	old := p.copy.sourceDir
 	p.copy.sourceDir, p.copy.targetDir = p.copy.targetDir, into
 	closeAll(old)
-	if empty, err := beneath.Empty(into); err != nil || !empty {
+	if empty, err := beneath.IsEmpty(into); err != nil || !empty {
 		return nil, firstError(err, occupied(&p.rec))
 	}
 	stage, err := p.e.dir.Resolve(stageName)

@@ -44,13 +44,13 @@ func (m remains) forget() error {
 
 // forgetCopy removes what a copy that was not finished has left elsewhere.
 func (m remains) forgetCopy() error {
-	target := volume.Object{Kind: volume.OfVolume, Key: m.r.Key}
+	target := volume.Object{Kind: volume.ObjectVolume, Key: m.r.Key}
 	m.jobs.remove(jobName(target, m.r.Nonce))
-	if !m.def.Is(m.r.Source.Share) {
+	if !m.def.Matches(m.r.Source.Share) {
 		return nil // it is abandoned there, and found so
 	}
 	from := m.table
-	if m.r.Source.Kind == volume.OfSnapshot {
+	if m.r.Source.Kind == volume.ObjectSnapshot {
 		from = m.snapshots.table
 	}
 	return from.removeHold(m.r.Source.Key, copyHoldName(target, m.r.Nonce))

@@ -202,7 +202,7 @@ func creating(name string, r volume.Record, prepare func(g *ground)) scenario {
 			if err != nil {
 				return "", err
 			}
-			if r.Source != nil && r.Source.Kind == volume.OfVolume {
+			if r.Source != nil && r.Source.Kind == volume.ObjectVolume {
 				return "volume " + r.Key + " " + made.Nonce + " has copy of v1", nil
 			}
 			if r.Source != nil { // of a snapshot that may be another's by then

@@ -92,10 +92,10 @@ func newShare(d *disk) *Share {
 	s.claims.parents = &parents{disk: d, dir: beneath.None, claims: s.claims, left: map[string]time.Time{}, listed: map[string]beneath.Node{}}
 	s.Trash = &Trash{disk: d, dir: beneath.None}
 	s.Jobs = &Jobs{disk: d, dir: beneath.None}
-	volumes := newTable(d, volume.OfVolume, nil)
+	volumes := newTable(d, volume.ObjectVolume, nil)
 	volumes.volumes = volumes
 	s.Volumes = &Volumes{table: volumes, claims: s.claims, trash: s.Trash, jobs: s.Jobs}
-	s.Snapshots = &Snapshots{table: newTable(d, volume.OfSnapshot, volumes), trash: s.Trash, jobs: s.Jobs}
+	s.Snapshots = &Snapshots{table: newTable(d, volume.ObjectSnapshot, volumes), trash: s.Trash, jobs: s.Jobs}
 	s.Volumes.snapshots = s.Snapshots
 	s.Groups = &Groups{table: newTable(d, ofGroup, nil), snapshots: s.Snapshots}
 	s.Directories = &Directories{disk: d, claims: s.claims}

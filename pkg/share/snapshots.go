@@ -204,7 +204,7 @@ func (s *Snapshots) rollback(e *entry, r *volume.SnapshotRecord) error {
 	if r.Nonce == "" {
 		return nil
 	}
-	target := volume.Object{Kind: volume.OfSnapshot, Key: e.key}
+	target := volume.Object{Kind: volume.ObjectSnapshot, Key: e.key}
 	s.jobs.remove(jobName(target, r.Nonce))
 	return s.volumes.removeHold(r.Volume, copyHoldName(target, r.Nonce))
 }
@@ -212,8 +212,8 @@ func (s *Snapshots) rollback(e *entry, r *volume.SnapshotRecord) error {
 // BeginCopy begins to copy a volume, which is on the same share.
 func (p *PendingSnapshot) BeginCopy(ctx context.Context, on *Share) (c *CopyJob, err error) {
 	job := volume.Copy{
-		Target: volume.Object{Kind: volume.OfSnapshot, Key: p.rec.Key},
-		Source: volume.Source{Object: volume.Object{Kind: volume.OfVolume, Key: p.rec.Volume}, Share: p.s.def.Name},
+		Target: volume.Object{Kind: volume.ObjectSnapshot, Key: p.rec.Key},
+		Source: volume.Source{Object: volume.Object{Kind: volume.ObjectVolume, Key: p.rec.Volume}, Share: p.s.def.Name},
 	}
 	defer p.s.wrapError(&err, "begin to copy %s", job.Source.String())
 	if err := ctx.Err(); err != nil {

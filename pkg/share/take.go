@@ -102,7 +102,7 @@ func (t *taking) missed(err error) (done bool, _ error) {
 
 // contend decides about a directory of claims that exists.
 func (t *taking) contend() (done bool, err error) {
-	x, err := beneath.Current(t.at, t.name)
+	x, err := beneath.ResolveCurrent(t.at, t.name)
 	if err != nil {
 		return false, err
 	}

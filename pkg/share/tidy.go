@@ -289,7 +289,7 @@ func (l level) takeAway() (kept bool, err error) {
 	if err != nil {
 		return is(err, unix.ESTALE), ignore(err, unix.ENOENT, unix.ESTALE)
 	}
-	empty, err := beneath.Empty(d) // of most that are not it is seen here
+	empty, err := beneath.IsEmpty(d) // of most that are not it is seen here
 	d.Close()
 	if err != nil || !empty {
 		return true, ignore(err, unix.ESTALE)

@@ -43,9 +43,9 @@ func (t TrashEntry) Kind() string {
 	case volume.TrashLeftover:
 		return "leftover"
 	case volume.TrashSnapshot:
-		return string(volume.OfSnapshot)
+		return string(volume.ObjectSnapshot)
 	}
-	return string(volume.OfVolume)
+	return string(volume.ObjectVolume)
 }
 
 // Complete reports whether the entry is a volume, or a snapshot, with all that it had.

@@ -68,7 +68,7 @@ func (h holds) breakLock(holds beneath.Dir) error {
 		return ignore(err, unix.ENOENT)
 	}
 	defer d.Close()
-	st, err := d.Self()
+	st, err := d.StatSelf()
 	if err != nil {
 		return ignore(err, unix.ESTALE)
 	}

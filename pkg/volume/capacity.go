@@ -35,8 +35,8 @@ func (c Capacity) Size() int64 {
 	return c.Limit
 }
 
-// Holds reports whether a volume of size satisfies the range.
-func (c Capacity) Holds(size int64) bool {
+// Contains reports whether a volume of size satisfies the range.
+func (c Capacity) Contains(size int64) bool {
 	return size >= c.Required && (c.Limit == 0 || size <= c.Limit)
 }
 
@@ -60,14 +60,14 @@ func (s Space) Known() bool { return s.Total > 0 }
 // InodesKnown reports whether the server counts inodes.
 func (s Space) InodesKnown() bool { return s.Inodes > 0 }
 
-// HasMoreFree compares what is free in s and in o: +1 if there is more in s. What is not known is less than
+// CompareFree compares what is free in s and in o: +1 if there is more in s. What is not known is less than
 // something, and more than nothing.
-func (s Space) HasMoreFree(o Space) int {
+func (s Space) CompareFree(o Space) int {
 	switch {
 	case s.Known() == o.Known():
 		return cmp.Compare(s.Free, o.Free)
 	case !s.Known():
-		return -o.HasMoreFree(s)
+		return -o.CompareFree(s)
 	case s.Free > 0:
 		return +1
 	}

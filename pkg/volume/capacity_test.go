@@ -28,12 +28,12 @@ func TestCapacity(t *testing.T) {
 			t.Errorf("the text is %q, want %q", got, c.text)
 		}
 		for _, size := range c.holds {
-			if !c.Holds(size) {
+			if !c.Contains(size) {
 				t.Errorf("%v does not hold %d", c.Capacity, size)
 			}
 		}
 		for _, size := range c.fails {
-			if c.Holds(size) {
+			if c.Contains(size) {
 				t.Errorf("%v holds %d", c.Capacity, size)
 			}
 		}
@@ -82,7 +82,7 @@ func TestRoomier(t *testing.T) {
 			if i != j {
 				want = 2*min(1, max(0, i-j)) - 1
 			}
-			if got := s.HasMoreFree(o); got != want {
+			if got := s.CompareFree(o); got != want {
 				t.Errorf("%+v to %+v is %d, want %d", s, o, got, want)
 			}
 		}

@@ -59,17 +59,17 @@ func golden() map[string]any {
 		},
 		"volume-full.json": &Record{
 			Header: v1, Key: KeyFor("odd/name"), Name: "odd/name", Directory: "shop/<db> & ä", Capacity: 5 << 30,
-			Mode: new(uint32(0o2770)), UID: new(uint32(0)), GID: new(uint32(1000)), Adopt: true, Adopted: true, Asked: Retain,
+			Mode: new(uint32(0o2770)), UID: new(uint32(0)), GID: new(uint32(1000)), Adopt: true, Adopted: true, RequestedOnDelete: Retain,
 			OnDelete: Archive, Retention: new(24 * time.Hour), PVC: &PVC{"shop", "db"},
 			Maker: "controller-0", Run: "1785585600-42", Nonce: aNonce, Created: at.Add(42),
 		},
 		"volume-clone.json": &Record{
 			Header: v1, Key: "pvc-2", Name: "pvc-2", Directory: "pvc-2", Capacity: 1 << 30, OnDelete: Retain, Retention: new(time.Duration),
-			Source: &Source{Object{OfVolume, "pvc-1"}, "nas1"}, Maker: "controller-0", Run: "r", Nonce: aNonce, Created: at,
+			Source: &Source{Object{ObjectVolume, "pvc-1"}, "nas1"}, Maker: "controller-0", Run: "r", Nonce: aNonce, Created: at,
 		},
 		"volume-shallow.json": &Record{
 			Header: v1, Key: "pvc-3", Name: "pvc-3", Directory: ".mooring/snapshots/snap-1/data", Capacity: 1 << 30, OnDelete: Delete,
-			Source: &Source{Object{OfSnapshot, "snap-1"}, "nas1"}, Shallow: true, Maker: "controller-0", Run: "r", Nonce: aNonce, Created: at,
+			Source: &Source{Object{ObjectSnapshot, "snap-1"}, "nas1"}, Shallow: true, Maker: "controller-0", Run: "r", Nonce: aNonce, Created: at,
 		},
 		"volume-restored.json": &Record{
 			Header: v1, Key: "pvc-4", Name: "pvc-4", Directory: "pvc-4", Capacity: 1 << 30, OnDelete: Delete,
@@ -81,7 +81,7 @@ func golden() map[string]any {
 				"source": {is: []byte(`{"kind":"snapshot","key":"snap-1","share":"nas1","export":"/b"}`), plain: []byte(`{"kind":"snapshot","key":"snap-1","share":"nas1"}`)},
 			}},
 			Key: "pvc-5", Name: "pvc-5", Directory: "pvc-5", Capacity: 1 << 30, OnDelete: Delete, PVC: &PVC{"shop", "db"},
-			Source: &Source{Object{OfSnapshot, "snap-1"}, "nas1"}, Maker: "controller-0", Run: "r", Nonce: aNonce, Created: at,
+			Source: &Source{Object{ObjectSnapshot, "snap-1"}, "nas1"}, Maker: "controller-0", Run: "r", Nonce: aNonce, Created: at,
 		},
 		"volume-unknown-requirement.json": &Record{
 			Header: Header{Version: 7, Requires: []string{"test-feature", "test-other"}, unknown: raw("pool", `"b"`)},

@@ -31,13 +31,13 @@ type Params struct {
 	SubDir Template // zero: the configuration's
 	Names  Names
 
-	OnDelete  OnDelete // "": not given
-	Mode      *uint32  // permission bits with setuid, setgid and sticky; nil: not given
-	UID, GID  *uint32
-	Adopt     bool // existingDirectory: adopt
-	Checked   bool // capacity: checked
-	Retention *time.Duration
-	Shallow   bool // restore: shallow
+	OnDelete      OnDelete // "": not given
+	Mode          *uint32  // permission bits with setuid, setgid and sticky; nil: not given
+	UID, GID      *uint32
+	Adopt         bool // existingDirectory: adopt
+	CheckCapacity bool // capacity: checked
+	Retention     *time.Duration
+	Shallow       bool // restore: shallow
 }
 
 // reserved begins the keys by which external-provisioner passes metadata on.
@@ -75,15 +75,15 @@ func ParseParams(parameters map[string]string) (Params, error) {
 			Namespace: parameters[reserved+"pvc/namespace"],
 			PV:        parameters[reserved+"pv/name"],
 		},
-		Shares:   p.shares(),
-		SubDir:   p.template("subDir"),
-		OnDelete: p.onDelete(),
-		Mode:     p.mode(),
-		UID:      p.id("uid"),
-		GID:      p.id("gid"),
-		Adopt:    p.oneOf("existingDirectory", "refuse", "adopt") == "adopt",
-		Checked:  p.oneOf("capacity", "unchecked", "checked") == "checked",
-		Shallow:  p.oneOf("restore", "copy", "shallow") == "shallow",
+		Shares:        p.shares(),
+		SubDir:        p.template("subDir"),
+		OnDelete:      p.onDelete(),
+		Mode:          p.mode(),
+		UID:           p.id("uid"),
+		GID:           p.id("gid"),
+		Adopt:         p.oneOf("existingDirectory", "refuse", "adopt") == "adopt",
+		CheckCapacity: p.oneOf("capacity", "unchecked", "checked") == "checked",
+		Shallow:       p.oneOf("restore", "copy", "shallow") == "shallow",
 	}
 	params.Retention = p.retention()
 	return params, p.err("the class's parameters cannot be used")

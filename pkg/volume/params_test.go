@@ -25,7 +25,7 @@ func TestParseParams(t *testing.T) {
 			},
 			Params{
 				Shares: []string{"nas1"}, SubDir: MustTemplate("${.PVC.namespace}/${.PVC.name}"), OnDelete: Archive, Mode: new(uint32(0o2770)),
-				UID: new(uint32(1000)), GID: new(uint32(0)), Adopt: true, Checked: true, Retention: &day,
+				UID: new(uint32(1000)), GID: new(uint32(0)), Adopt: true, CheckCapacity: true, Retention: &day,
 			},
 		},
 		"the same in any case": {

@@ -17,12 +17,12 @@ type Record struct {
 	Directory string `json:"directory"`
 	Capacity  int64  `json:"capacityBytes"`
 
-	Mode    *uint32  `json:"mode,omitempty"` // as asked for; absent: DefaultMode
-	UID     *uint32  `json:"uid,omitempty"`
-	GID     *uint32  `json:"gid,omitempty"`
-	Adopt   bool     `json:"adopt,omitempty"`   // the class allowed an existing directory
-	Adopted bool     `json:"adopted,omitempty"` // and there was one
-	Asked   OnDelete `json:"askedOnDelete,omitempty"`
+	Mode              *uint32  `json:"mode,omitempty"` // as asked for; absent: DefaultMode
+	UID               *uint32  `json:"uid,omitempty"`
+	GID               *uint32  `json:"gid,omitempty"`
+	Adopt             bool     `json:"adopt,omitempty"`   // the class allowed an existing directory
+	Adopted           bool     `json:"adopted,omitempty"` // and there was one
+	RequestedOnDelete OnDelete `json:"askedOnDelete,omitempty"`
 
 	// OnDelete and Retention hold now; ControllerModifyVolume changes them.
 	OnDelete  OnDelete       `json:"onDelete"`
@@ -104,8 +104,8 @@ func (r *Record) check(key string) error {
 		return fmt.Errorf("its capacity is %d", r.Capacity)
 	case r.OnDelete != Delete && r.OnDelete != Retain && r.OnDelete != Archive:
 		return fmt.Errorf("onDelete is %q", r.OnDelete)
-	case r.Asked != "" && r.Asked != Delete && r.Asked != Retain && r.Asked != Archive:
-		return fmt.Errorf("the onDelete that was asked for is %q", r.Asked)
+	case r.RequestedOnDelete != "" && r.RequestedOnDelete != Delete && r.RequestedOnDelete != Retain && r.RequestedOnDelete != Archive:
+		return fmt.Errorf("the onDelete that was asked for is %q", r.RequestedOnDelete)
 	case r.Mode != nil && *r.Mode > 0o7777:
 		return fmt.Errorf("its mode is %o", *r.Mode)
 	case noID(r.UID) || noID(r.GID):
@@ -116,11 +116,11 @@ func (r *Record) check(key string) error {
 		return fmt.Errorf("its claim is %q", r.PVC)
 	case r.Restored != nil && !r.Restored.valid():
 		return fmt.Errorf("it was brought back from %q, deleted at %v and due at %v", r.Restored.Entry, r.Restored.Deleted, r.Restored.Due)
-	case r.Source != nil && (r.Source.Kind != OfVolume && r.Source.Kind != OfSnapshot || !ValidKey(r.Source.Key) || r.Source.Share == ""):
+	case r.Source != nil && (r.Source.Kind != ObjectVolume && r.Source.Kind != ObjectSnapshot || !ValidKey(r.Source.Key) || r.Source.Share == ""):
 		return fmt.Errorf("its source is %q", r.Source)
 	case !ValidNonce(r.Nonce):
 		return fmt.Errorf("its nonce is %q", r.Nonce)
-	case r.Shallow && (r.Source == nil || r.Source.Kind != OfSnapshot || r.Directory != SnapshotDirectory(r.Source.Key)):
+	case r.Shallow && (r.Source == nil || r.Source.Kind != ObjectSnapshot || r.Directory != SnapshotDirectory(r.Source.Key)):
 		return fmt.Errorf("it has no directory of its own, and its source is %v", r.Source)
 	case r.Shallow:
 		return nil
@@ -138,7 +138,7 @@ func (r *Record) Differences(w *Record, c Capacity) string {
 	add := func(what string, has, wants any) {
 		d = append(d, fmt.Sprintf("%s is %v, not %v", what, has, wants))
 	}
-	if !c.Holds(r.Capacity) {
+	if !c.Contains(r.Capacity) {
 		d = append(d, fmt.Sprintf("its capacity is %d bytes, not %s", r.Capacity, c))
 	}
 	if r.Directory != w.Directory {
@@ -153,8 +153,8 @@ func (r *Record) Differences(w *Record, c Capacity) string {
 	if has, wants := optional("%d", r.GID), optional("%d", w.GID); has != wants {
 		add("gid", has, wants)
 	}
-	if r.Asked != w.Asked {
-		add("onDelete", quote(string(r.Asked)), quote(string(w.Asked)))
+	if r.RequestedOnDelete != w.RequestedOnDelete {
+		add("onDelete", quote(string(r.RequestedOnDelete)), quote(string(w.RequestedOnDelete)))
 	}
 	if r.Adopt != w.Adopt {
 		add("existingDirectory: adopt", r.Adopt, w.Adopt)

@@ -19,7 +19,7 @@ func record(t testing.TB) (Record, []byte) {
 	t.Helper()
 	r := Record{
 		Header: Header{Version: RecordVersion}, Key: "pvc-1", Name: "pvc-1", Directory: `shop/"key": 0 <ä>`, Capacity: 1 << 40,
-		Mode: new(uint32(0o2770)), UID: new(uint32(0)), GID: new(uint32(1000)), Adopt: true, Adopted: true, Asked: Retain,
+		Mode: new(uint32(0o2770)), UID: new(uint32(0)), GID: new(uint32(1000)), Adopt: true, Adopted: true, RequestedOnDelete: Retain,
 		OnDelete: Archive, Retention: new(24 * time.Hour), PVC: &PVC{"shop", "db"},
 		Restored: &Restored{"pvc-1." + otherNonce, time.Unix(1785585600, 0).UTC(), time.Unix(1785672000, 0).UTC()},
 		Maker:    "controller-0", Run: "7f3a", Nonce: aNonce, Created: time.Date(2026, 8, 1, 12, 0, 0, 42, time.UTC),
@@ -66,7 +66,7 @@ func TestDecodeRecordDamaged(t *testing.T) {
 	for what, lie := range map[string]func(*Record){
 		"another's key": func(r *Record) { r.Key = "pvc-2" }, "no name": func(r *Record) { r.Name = "" }, "another's name": func(r *Record) { r.Name = "pvc-2" },
 		"capacity": func(r *Record) { r.Capacity = -1 }, "no onDelete": func(r *Record) { r.OnDelete = "" }, "onDelete": func(r *Record) { r.OnDelete = "burn" },
-		"asked onDelete": func(r *Record) { r.Asked = "burn" }, "retention": func(r *Record) { r.Retention = new(-time.Second) },
+		"asked onDelete": func(r *Record) { r.RequestedOnDelete = "burn" }, "retention": func(r *Record) { r.Retention = new(-time.Second) },
 		"mode": func(r *Record) { r.Mode = new(uint32(0o10000)) }, "uid": func(r *Record) { r.UID = new(uint32(1<<32 - 1)) }, "gid": func(r *Record) { r.GID = new(uint32(1<<32 - 1)) },
 		"..": func(r *Record) { r.Directory = ".." }, "/etc": func(r *Record) { r.Directory = "/etc" }, ".mooring": func(r *Record) { r.Directory = ".mooring" },
 		"no directory": func(r *Record) { r.Directory = "" }, "the trash": func(r *Record) { r.Directory = ".mooring/trash" }, "a detour": func(r *Record) { r.Directory = "a/../../b" },
@@ -113,7 +113,7 @@ func TestDifferences(t *testing.T) {
 		"another uid":          {func(r *Record) { r.UID = new(uint32(1)) }, Capacity{}, "uid is 0, not 1"},
 		"the default uid":      {func(r *Record) { r.UID = nil }, Capacity{}, "uid is 0, not the default"},
 		"another gid":          {func(r *Record) { r.GID = new(uint32(1)) }, Capacity{}, "gid is 1000, not 1"},
-		"another onDelete":     {func(r *Record) { r.Asked = Delete }, Capacity{}, `onDelete is "retain", not "delete"`},
+		"another onDelete":     {func(r *Record) { r.RequestedOnDelete = Delete }, Capacity{}, `onDelete is "retain", not "delete"`},
 		"another adoption":     {func(r *Record) { r.Adopt = false }, Capacity{}, "existingDirectory: adopt is true, not false"},
 		"several at one place": {func(r *Record) { r.GID, r.UID = nil, nil }, Capacity{}, "uid is 0, not the default; gid is 1000, not the default"},
 	} {

@@ -65,7 +65,7 @@ type Registry struct {
 // none, or that is spelled as ExportName does not, it is ErrInvalid.
 func (r *Registry) Resolve(name string) (Share, error) {
 	for _, s := range r.Shares {
-		if s.Is(name) {
+		if s.Matches(name) {
 			return s, nil
 		}
 	}
@@ -85,11 +85,11 @@ func (r *Registry) Resolve(name string) (Share, error) {
 	return Share{Name: CanonicalExport(name), Servers: []string{server}, Path: exported, MountOptions: r.MountOptions}, nil
 }
 
-// Nested says whether a share that is not registered lies inside a registered one, or holds one. It may
+// CheckNested says whether a share that is not registered lies inside a registered one, or holds one. It may
 // have volumes from before, and gets no new ones. The error is ErrPrecondition.
-func (r *Registry) Nested(s Share) error {
+func (r *Registry) CheckNested(s Share) error {
 	for _, o := range r.Shares {
-		if !o.Is(s.Name) && s.Overlaps(o) {
+		if !o.Matches(s.Name) && s.Overlaps(o) {
 			return Errorf(ErrPrecondition, "export %s and the registered share %s lie one inside the other, and a volume of one would hold the other's: use share %q", s.Name, o, o.Name)
 		}
 	}

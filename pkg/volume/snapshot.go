@@ -12,8 +12,8 @@ import (
 type ObjectKind string
 
 const (
-	OfVolume   ObjectKind = "volume"
-	OfSnapshot ObjectKind = "snapshot"
+	ObjectVolume   ObjectKind = "volume"
+	ObjectSnapshot ObjectKind = "snapshot"
 )
 
 // Object names what can be copied, or is the copy: a volume or a snapshot, on one share.
@@ -32,7 +32,7 @@ func (o Object) FileName() string { return string(o.Kind) + "." + o.Key }
 func ParseObject(s string) (Object, bool) {
 	kind, key, ok := strings.Cut(s, ".")
 	o := Object{Kind: ObjectKind(kind), Key: key}
-	return o, ok && (o.Kind == OfVolume || o.Kind == OfSnapshot) && ValidKey(key)
+	return o, ok && (o.Kind == ObjectVolume || o.Kind == ObjectSnapshot) && ValidKey(key)
 }
 
 // Source is what a volume is made from, and where that is.

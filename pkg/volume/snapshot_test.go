@@ -78,7 +78,7 @@ func TestDecodeSnapshotRecordDamaged(t *testing.T) {
 
 // TestObject has names of files come back as what they were made from, and no others.
 func TestObject(t *testing.T) {
-	for _, o := range []Object{{OfVolume, "pvc-1"}, {OfSnapshot, "snap-1"}, {OfSnapshot, KeyFor("odd/name")}} {
+	for _, o := range []Object{{ObjectVolume, "pvc-1"}, {ObjectSnapshot, "snap-1"}, {ObjectSnapshot, KeyFor("odd/name")}} {
 		if got, ok := ParseObject(o.FileName()); !ok || got != o {
 			t.Errorf("%s comes back as %+v, %v", o, got, ok)
 		}
@@ -88,7 +88,7 @@ func TestObject(t *testing.T) {
 			t.Errorf("%q is %+v", name, got)
 		}
 	}
-	s := Source{Object{OfSnapshot, "snap-1"}, "nas1"}
+	s := Source{Object{ObjectSnapshot, "snap-1"}, "nas1"}
 	if s.String() != "snapshot nas1/snap-1" || s.Handle() != (Handle{Share: "nas1", Key: "snap-1"}) {
 		t.Errorf("a source is %s, with the handle %v", s, s.Handle())
 	}
@@ -134,18 +134,18 @@ func TestRecordOfCopy(t *testing.T) {
 		directory string
 		kind      error
 	}{
-		"a restore":                       {of(OfSnapshot, "snap-1", "nas1"), false, "a", nil},
-		"a clone from elsewhere":          {of(OfVolume, "pvc-0", "nas2"), false, "a", nil},
-		"a snapshot itself":               {of(OfSnapshot, "snap-1", "nas1"), true, tree, nil},
+		"a restore":                       {of(ObjectSnapshot, "snap-1", "nas1"), false, "a", nil},
+		"a clone from elsewhere":          {of(ObjectVolume, "pvc-0", "nas2"), false, "a", nil},
+		"a snapshot itself":               {of(ObjectSnapshot, "snap-1", "nas1"), true, tree, nil},
 		"of another kind":                 {of("group", "g", "nas1"), false, "a", ErrDamaged},
-		"without a key":                   {of(OfVolume, "", "nas1"), false, "a", ErrDamaged},
-		"of a path":                       {of(OfVolume, "../a", "nas1"), false, "a", ErrDamaged},
-		"without a share":                 {of(OfVolume, "pvc-0", ""), false, "a", ErrDamaged},
+		"without a key":                   {of(ObjectVolume, "", "nas1"), false, "a", ErrDamaged},
+		"of a path":                       {of(ObjectVolume, "../a", "nas1"), false, "a", ErrDamaged},
+		"without a share":                 {of(ObjectVolume, "pvc-0", ""), false, "a", ErrDamaged},
 		"itself, of nothing":              {nil, true, tree, ErrDamaged},
-		"itself, of a volume":             {of(OfVolume, "snap-1", "nas1"), true, tree, ErrDamaged},
-		"itself, elsewhere":               {of(OfSnapshot, "snap-1", "nas1"), true, "a", ErrDamaged},
-		"another snapshot itself":         {of(OfSnapshot, "snap-2", "nas1"), true, tree, ErrDamaged},
-		"in a snapshot, but a copy of it": {of(OfSnapshot, "snap-1", "nas1"), false, tree, ErrDamaged},
+		"itself, of a volume":             {of(ObjectVolume, "snap-1", "nas1"), true, tree, ErrDamaged},
+		"itself, elsewhere":               {of(ObjectSnapshot, "snap-1", "nas1"), true, "a", ErrDamaged},
+		"another snapshot itself":         {of(ObjectSnapshot, "snap-2", "nas1"), true, tree, ErrDamaged},
+		"in a snapshot, but a copy of it": {of(ObjectSnapshot, "snap-1", "nas1"), false, tree, ErrDamaged},
 	} {
 		r, _ := record(t)
 		r.Source, r.Shallow, r.Directory = c.source, c.shallow, c.directory
@@ -162,13 +162,13 @@ func TestRecordOfCopy(t *testing.T) {
 // TestDifferentSource tells volumes of one name apart by what they are made from.
 func TestDifferentSource(t *testing.T) {
 	has, _ := record(t)
-	has.Source = &Source{Object{OfSnapshot, "snap-1"}, "nas1"}
+	has.Source = &Source{Object{ObjectSnapshot, "snap-1"}, "nas1"}
 	for want, source := range map[string]*Source{
-		"":          {Object{OfSnapshot, "snap-1"}, "nas1"},
+		"":          {Object{ObjectSnapshot, "snap-1"}, "nas1"},
 		"not new":   nil,
-		"nas1/s-2":  {Object{OfSnapshot, "s-2"}, "nas1"},
-		"nas2/snap": {Object{OfSnapshot, "snap-1"}, "nas2"},
-		"volume":    {Object{OfVolume, "snap-1"}, "nas1"},
+		"nas1/s-2":  {Object{ObjectSnapshot, "s-2"}, "nas1"},
+		"nas2/snap": {Object{ObjectSnapshot, "snap-1"}, "nas2"},
+		"volume":    {Object{ObjectVolume, "snap-1"}, "nas1"},
 	} {
 		wish := has
 		wish.Source = source

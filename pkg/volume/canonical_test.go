@@ -35,7 +35,7 @@ var spellings = []struct {
 func TestIs(t *testing.T) {
 	for _, c := range spellings {
 		for _, name := range c.same {
-			if !c.share.Is(name) {
+			if !c.share.Matches(name) {
 				t.Errorf("%s is not %v", name, c.share)
 			}
 			r := &Registry{Shares: []Share{{Name: "other", Servers: []string{"other"}, Path: "/a"}, c.share}}
@@ -46,7 +46,7 @@ func TestIs(t *testing.T) {
 			}
 		}
 		for _, name := range c.others {
-			if c.share.Is(name) {
+			if c.share.Matches(name) {
 				t.Errorf("%s is %v", name, c.share)
 			}
 		}
@@ -92,7 +92,7 @@ func TestOverlaps(t *testing.T) {
 		if c.a.Overlaps(c.b) != c.want || c.b.Overlaps(c.a) != c.want {
 			t.Errorf("%v and %v overlap: not %v", c.a, c.b, c.want)
 		}
-		if inside := c.want && len(c.a.Path) < len(c.b.Path); c.b.Inside(c.a) != inside || c.a.Inside(c.b) {
+		if inside := c.want && len(c.a.Path) < len(c.b.Path); c.b.IsInside(c.a) != inside || c.a.IsInside(c.b) {
 			t.Errorf("%v lies inside %v: not %v", c.b, c.a, inside)
 		}
 	}
@@ -105,14 +105,14 @@ func TestNested(t *testing.T) {
 	for _, export := range []string{"nas:/a/b", "NAS:/a/b", "nas.:/"} {
 		s, err := r.Resolve(export)
 		wantKind(t, export, err, nil)
-		err = r.Nested(s)
+		err = r.CheckNested(s)
 		wantKind(t, export, err, ErrPrecondition)
 		wantText(t, err, strings.ToLower(export[:3]), `use share "nas1"`)
 	}
 	for _, export := range []string{"nas:/ab", "other:/a", "nas:/a", "nas1"} {
 		s, err := r.Resolve(export)
 		wantKind(t, export, err, nil)
-		wantKind(t, export, r.Nested(s), nil)
+		wantKind(t, export, r.CheckNested(s), nil)
 	}
-	wantKind(t, "a registered share, by its export", r.Nested(Share{Name: "NAS:/a", Servers: []string{"NAS"}, Path: "/a"}), nil)
+	wantKind(t, "a registered share, by its export", r.CheckNested(Share{Name: "NAS:/a", Servers: []string{"NAS"}, Path: "/a"}), nil)
 }

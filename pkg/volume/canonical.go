@@ -44,9 +44,9 @@ func (s Share) HasServer(server string) bool {
 	return slices.ContainsFunc(s.Servers, func(own string) bool { return sameServer(own, server) })
 }
 
-// Is reports whether name is this share: its name, or its export on one of its servers, however
+// Matches reports whether name is this share: its name, or its export on one of its servers, however
 // that is spelled.
-func (s Share) Is(name string) bool {
+func (s Share) Matches(name string) bool {
 	if s.Name == name {
 		return true
 	}
@@ -70,5 +70,5 @@ func (s Share) holds(o Share) bool {
 // Overlaps reports whether two shares are on one server, the same or one inside the other.
 func (s Share) Overlaps(o Share) bool { return s.holds(o) || o.holds(s) }
 
-// Inside reports whether a share lies in another.
-func (s Share) Inside(o Share) bool { return o.holds(s) && !s.holds(o) }
+// IsInside reports whether a share lies in another.
+func (s Share) IsInside(o Share) bool { return o.holds(s) && !s.holds(o) }
