@@ -186,7 +186,7 @@ func openPool(o options, source *config.Source, mounter metrics.Mounter, servers
 		poolMounter = &mount.Premounted{Table: mounter.Table}
 	}
 	shares := pool.New(source.Current, poolMounter, dir, pool.Options{
-		Share: share.Options{Maker: maker, LaidOut: laidOut}, Premounted: o.sharesDir, OwnClient: o.hostNetwork,
+		Share: share.Options{Maker: maker, OnInitialized: laidOut}, Premounted: o.sharesDir, OwnClient: o.hostNetwork,
 		Check: servers.Answers, Table: mounter.Table,
 	})
 	table, err := mounter.Table()

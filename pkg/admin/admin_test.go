@@ -47,7 +47,7 @@ const maker = "0a1b2c3d"
 
 func (p *pool) open(name string, opt share.Options) *share.Share {
 	p.t.Helper()
-	opt.Maker, opt.LayOut = cmp.Or(opt.Maker, maker), !p.asIs
+	opt.Maker, opt.Initialize = cmp.Or(opt.Maker, maker), !p.asIs
 	s, err := share.Open(filepath.Join(p.dir, name), volume.Share{Name: name, Servers: []string{"10.0.0.1"}, Path: "/" + name, ID: p.ids[name], TrashRetention: time.Hour}, opt)
 	if err != nil {
 		p.t.Fatal(err)

@@ -140,7 +140,7 @@ func (o *orphans) find(ctx context.Context) error {
 
 // directories finds those that nobody has claimed, and notes the others.
 func (o *orphans) directories(ctx context.Context) error {
-	return o.sh.Directories.Each(ctx, func(p share.PathState) error {
+	return o.sh.Directories.Walk(ctx, func(p share.PathState) error {
 		if p.Claimed {
 			o.there[p.Directory] = p.Exists
 			return nil
@@ -202,7 +202,7 @@ func (o *orphans) unfinished(ctx context.Context, r *share.StoredRecord) (*Orpha
 	since := time.Now().Add(-r.Age()) // a copy says all the time that it goes on
 	if r.State != share.Making {
 		var err error
-		since, err = o.sh.Jobs.Changed(volume.Object{Kind: volume.ObjectVolume, Key: r.Key})
+		since, err = o.sh.Jobs.ChangedAt(volume.Object{Kind: volume.ObjectVolume, Key: r.Key})
 		if err != nil || since.IsZero() {
 			return nil, err
 		}
@@ -212,7 +212,7 @@ func (o *orphans) unfinished(ctx context.Context, r *share.StoredRecord) (*Orpha
 	}
 	at := since.UTC().Format(time.RFC3339)
 	found := &Orphan{Share: o.name, Kind: "unfinished", Name: o.name + "/" + r.Key}
-	if kept, err := o.sh.Trash.Kept(ctx, r); kept != nil || err != nil {
+	if kept, err := o.sh.Trash.InPlaceEntry(ctx, r); kept != nil || err != nil {
 		return nil, err // it is deleted, and waits in its place until it is purged
 	}
 	switch r.State {

@@ -56,7 +56,7 @@ func restorable(ctx context.Context, sh *share.Share, ref string) (*share.TrashE
 // inPlace reports whether the directory of an entry stays in its place. Whoever works on the entry
 // learns why that cannot be told.
 func inPlace(ctx context.Context, sh *share.Share, e share.TrashEntry) bool {
-	in, err := sh.Trash.InPlace(ctx, e)
+	in, err := sh.Trash.IsInPlace(ctx, e)
 	return err == nil && in
 }
 
@@ -151,7 +151,7 @@ func restore(ctx context.Context, sh *share.Share, ref, directory string) (r *vo
 	if err != nil {
 		return nil, "", err
 	}
-	r, err = sh.Volumes.Restored(ctx, r.Key)
+	r, err = sh.Volumes.LookupRestored(ctx, r.Key)
 	if errors.Is(err, volume.ErrNotFound) {
 		err = absent(sh, ref)
 	}

@@ -112,7 +112,7 @@ func deleted(ctx context.Context, sh *share.Share, e share.TrashEntry) (*Deleted
 		return nil, nil
 	}
 	if d.State == stateEmpty {
-		in, err := sh.Trash.InPlace(ctx, e)
+		in, err := sh.Trash.IsInPlace(ctx, e)
 		if err != nil {
 			return nil, err
 		}

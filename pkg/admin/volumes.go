@@ -199,10 +199,10 @@ func (s *Service) job(sh *share.Share, j share.Job) (*Job, error) {
 	}
 	row.State, row.Source, row.Maker = "copying", st.Copy.Source.String(), st.Maker
 	row.Alive = time.Now().Add(-max(st.Idle, 0)).UTC()
-	if st.Finished {
+	if st.Abandoned {
 		row.State = "waiting"
 	}
-	began, err := sh.Jobs.Changed(j.Target)
+	began, err := sh.Jobs.ChangedAt(j.Target)
 	row.Began = began.UTC()
 	return row, err
 }

@@ -290,7 +290,7 @@ func TestCopyResumes(t *testing.T) {
 		}
 
 		next := &site{T: t, purger: c.purger, mounter: c.mounter, root: c.root, stop: func() {}}
-		next.pool = pool.New(c.registry.Load, c.mounter, t.TempDir(), pool.Options{Share: share.Options{Maker: "0a1b2c3d", LayOut: true}})
+		next.pool = pool.New(c.registry.Load, c.mounter, t.TempDir(), pool.Options{Share: share.Options{Maker: "0a1b2c3d", Initialize: true}})
 		after := &copies{site: next, copier: NewCopier(next.pool, c.purger, CopyOptions{})}
 		defer after.close()
 		if err := after.copier.Resume(quiet, "nas1"); err != nil {

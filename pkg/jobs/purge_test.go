@@ -44,7 +44,7 @@ func newSite(t *testing.T, shares ...volume.Share) *site {
 	s.mounter = &mount.Fake{Root: s.root}
 	s.export("nas1")
 	s.pool = pool.New(s.registry.Load, s.mounter, t.TempDir(), pool.Options{Share: share.Options{
-		Maker: "0a1b2c3d", LayOut: true, Step: func(what string) { s.step(what) },
+		Maker: "0a1b2c3d", Initialize: true, Step: func(what string) { s.step(what) },
 	}})
 	s.purger = NewPurger(s.pool)
 	began := time.Now()

@@ -18,7 +18,7 @@ import (
 // laidOut lays an export out, and returns the id that it has.
 func (r *rig) laidOut(export string) string {
 	r.Helper()
-	s, err := share.Open(filepath.Join(r.mounter.Root, export), volume.Share{Name: export}, share.Options{Maker: maker, LayOut: true})
+	s, err := share.Open(filepath.Join(r.mounter.Root, export), volume.Share{Name: export}, share.Options{Maker: maker, Initialize: true})
 	if err != nil {
 		r.Fatal(err)
 	}

@@ -27,7 +27,7 @@ func registered(t *testing.T) (*Service, told, string) {
 	t.Helper()
 	dir := t.TempDir()
 	def := volume.Share{Name: "nas1", Servers: []string{"nas.example", "10.0.0.1", "fd00::1"}, Path: "/a", TrashRetention: 24 * time.Hour}
-	sh, err := share.Open(dir, def, share.Options{Maker: "0a1b2c3d", LayOut: true})
+	sh, err := share.Open(dir, def, share.Options{Maker: "0a1b2c3d", Initialize: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,7 +163,7 @@ func TestNested(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		sh, err := share.Open(t.TempDir(), def, share.Options{Maker: "0a1b2c3d", LayOut: true})
+		sh, err := share.Open(t.TempDir(), def, share.Options{Maker: "0a1b2c3d", Initialize: true})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -186,7 +186,7 @@ func (v *Volumes) settle(ctx context.Context, sh *share.Share, w volume.CreateRe
 
 // leaving is why a volume that is being deleted cannot be created again, yet.
 func leaving(ctx context.Context, sh *share.Share, w volume.CreateRequest, found *share.StoredRecord) error {
-	kept, err := sh.Trash.Kept(ctx, found)
+	kept, err := sh.Trash.InPlaceEntry(ctx, found)
 	if err != nil {
 		return err
 	}

@@ -36,7 +36,7 @@ func open(dir string, opt share.Options) (*one, error) {
 	if opt.Maker == "" {
 		opt.Maker = "0a1b2c3d"
 	}
-	opt.LayOut = true
+	opt.Initialize = true
 	def := volume.Share{Name: "nas1", Servers: []string{"127.0.0.1"}, Path: "/export"}
 	s, err := share.Open(dir, def, opt)
 	return &one{share: s, def: def}, err

@@ -48,7 +48,7 @@ func bringBack(sh *share.Share, directory string) error {
 	if err != nil {
 		return err
 	}
-	_, err = sh.Volumes.Restored(ctx, "pvc-1")
+	_, err = sh.Volumes.LookupRestored(ctx, "pvc-1")
 	for _, e := range entries {
 		if e.Key == "pvc-1" && e.Kind() == "volume" {
 			_, err = sh.Volumes.Restore(ctx, e, directory)

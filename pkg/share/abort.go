@@ -52,13 +52,13 @@ func (u undo) rollback() error {
 			return err
 		}
 	}
-	if err := u.e.removeEntry(u.remains(u.rec).rescue(u.e)); err != nil {
+	if err := u.e.removeEntry(u.cleanup(u.rec).treeHandler(u.e)); err != nil {
 		return err
 	}
-	if err := u.remains(u.rec).forget(); err != nil {
+	if err := u.cleanup(u.rec).releaseReferences(); err != nil {
 		return err
 	}
-	if there, err := u.trash.has(id); err != nil || there {
+	if there, err := u.trash.hasTree(id); err != nil || there {
 		return err // it was not brought back after all
 	}
 	return u.trash.removeRecord(volume.TrashRecordName(id, deleted, due))
@@ -78,7 +78,7 @@ func (u undo) trashTimes() (deleted, due time.Time, err error) {
 // put in its place, the directory that was made there first, and what is staged. A directory
 // that somebody else has made, or has put something into, stays.
 func (u undo) undoTree() error {
-	placed, err := u.e.staged().settle()
+	placed, err := u.e.stagedTree().preventPlacing()
 	if err != nil {
 		return err
 	}
@@ -87,7 +87,7 @@ func (u undo) undoTree() error {
 			return err
 		}
 	}
-	if err := u.e.staged().close(u.remains(u.rec).rescue(u.e)); err != nil {
+	if err := u.e.stagedTree().close(u.cleanup(u.rec).treeHandler(u.e)); err != nil {
 		return err
 	}
 	return u.e.leftovers().clearDir(treeName, u.e.leftovers().removeTree)
@@ -146,7 +146,7 @@ func (u undo) removeEmptyDirectory(at beneath.Dir, name string) error {
 		return err
 	}
 	err = moveTreeToEntry(u.e, at, name)
-	if forbidden(at, name, err) {
+	if refusedByProject(at, name, err) {
 		err = replaceEmpty(u.e, at, name)
 		if isNameTaken(err) {
 			return nil // somebody has put something into it
@@ -164,13 +164,13 @@ func (u undo) removeEmptyDirectory(at beneath.Dir, name string) error {
 // nothing is.
 func moveTreeToEntry(e *entry, at beneath.Dir, name string) error {
 	e.step("take the directory away")
-	err := rename(e.disk, at, name, e.dir, treeName)
+	err := renameDir(e.disk, at, name, e.dir, treeName)
 	if is(err, unix.ENOENT) {
 		// That may be this client's memory, of the directory or of the entry.
 		if err := at.Refresh(); err != nil {
 			return err
 		}
-		err = rename(e.disk, at, name, e.dir, treeName)
+		err = renameDir(e.disk, at, name, e.dir, treeName)
 	}
 	if err == nil {
 		return nil
@@ -189,7 +189,7 @@ func removeEmptyTree(e *entry, at beneath.Dir, name string) error {
 	err := beneath.RmdirCurrent(e.dir, treeName)
 	if is(err, unix.ENOTEMPTY, unix.EEXIST, unix.ENOTDIR, unix.ELOOP) {
 		e.step("put the directory back")
-		err = rename(e.disk, e.dir, treeName, at, name)
+		err = renameDir(e.disk, e.dir, treeName, at, name)
 	}
 	return ignore(err, unix.ENOENT)
 }

@@ -48,7 +48,7 @@ func TestAliasOfParent(t *testing.T) {
 	open := func(name, as string) error {
 		found, err := root.Resolve(name)
 		g.must(err)
-		found, err = p.checked(root, found, as, false)
+		found, err = p.checkOpened(root, found, as, false)
 		closeAll(found)
 		return g.WrapError("open it", err)
 	}

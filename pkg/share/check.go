@@ -215,7 +215,7 @@ func (c *check) confirm(ctx context.Context) ([]Problem, error) {
 	if err := c.wait(ctx); err != nil {
 		return nil, err
 	}
-	for _, d := range c.own() {
+	for _, d := range c.directories() {
 		_ = d.Refresh() // the looks below find out what is wrong with it
 	}
 	var all []Problem

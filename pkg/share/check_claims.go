@@ -104,7 +104,7 @@ func (c claimsCheck) checkUnclaimed(directory string, f *finding) error {
 	if claimed || !isMissing(err) {
 		return nil // by now
 	}
-	if ours, err := c.claims.parents.noted(directoryNote, directory); err != nil || ours {
+	if ours, err := c.claims.parents.hasNote(directoryNote, directory); err != nil || ours {
 		return err // it is tidied away
 	}
 	d, err := c.root.Resolve(directory)
@@ -217,7 +217,7 @@ func (l *claimCheck) checkParent(x beneath.Dir, f *finding) error {
 		return err
 	}
 	for _, kind := range []string{claimsNote, directoryNote} {
-		if noted, err := l.claims.parents.noted(kind, l.directory); err != nil || noted {
+		if noted, err := l.claims.parents.hasNote(kind, l.directory); err != nil || noted {
 			return err // it is tidied away
 		}
 	}

@@ -110,7 +110,7 @@ func (l *entryCheck) list() (records []string, err error) {
 		return nil
 	})
 	if err == nil && l.names[deletionName] && len(records) == 0 {
-		if _, _, sealed := l.e.marking().readSealed(); sealed == nil {
+		if _, _, sealed := l.e.deletionMark().readSealed(); sealed == nil {
 			records = append(records, deletionName)
 		} else if !isMissing(sealed) {
 			return nil, sealed
@@ -146,7 +146,7 @@ func (l *entryCheck) checkRecordless() error {
 func (l *entryCheck) checkRecorded(name string) error {
 	var data []byte
 	var st unix.Stat_t
-	err := l.e.marking().at(name, func(in beneath.Dir, record string) (err error) {
+	err := l.e.deletionMark().withRecord(name, func(in beneath.Dir, record string) (err error) {
 		data, st, err = in.Read(record, maxRecord)
 		return err
 	})
@@ -178,7 +178,7 @@ func (l *entryCheck) checkRecorded(name string) error {
 		return nil
 	}
 	if state == Deleting && l.volume != nil {
-		if kept, err := l.Trash.promised(volume.TrashID(volume.TrashVolume, l.key, l.volume.Nonce)); kept != nil || err != nil {
+		if kept, err := l.Trash.findRecord(volume.TrashID(volume.TrashVolume, l.key, l.volume.Nonce)); kept != nil || err != nil {
 			return err // it waits in its place until it is purged
 		}
 	}

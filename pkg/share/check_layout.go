@@ -28,7 +28,7 @@ func (c layoutCheck) checkAll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for name := range c.own() {
+	for name := range c.directories() {
 		err := c.runOne(ctx, stateName(name), func(f *finding) error { return c.checkOwnDirectory(name, f) })
 		if err != nil {
 			return err
@@ -58,7 +58,7 @@ func (c layoutCheck) checkFormat(f *finding) error {
 	backup := "restore it from a backup"
 	data, _, err := c.state.Read(formatFile, maxRecord)
 	if isMissing(err) {
-		if err := (layout{c.Share}).checkUnformatted(); err != nil {
+		if err := (layout{c.Share}).checkOldLayout(); err != nil {
 			what, remedy, _ := cutRemedy(err)
 			f.reportError(remedy, "it is missing: %s", what)
 			return nil
@@ -136,7 +136,7 @@ func (c layoutCheck) checkOwnDirectory(name string, f *finding) error {
 // checkName looks whether something belongs in .mooring.
 func (c layoutCheck) checkName(name string, f *finding) error {
 	f.path = stateName(name)
-	if name == formatFile || name == heartbeatFile || name == volume.InlineDir || c.own()[name] != nil {
+	if name == formatFile || name == heartbeatFile || name == volume.InlineDir || c.directories()[name] != nil {
 		return nil
 	}
 	if name == idFile {
@@ -145,7 +145,7 @@ func (c layoutCheck) checkName(name string, f *finding) error {
 	if strings.HasPrefix(name, "mooring-doctor") || strings.HasPrefix(name, ".mooring-doctor-") { // of one that runs
 		return nil
 	}
-	if strings.HasPrefix(name, formatAside) {
+	if strings.HasPrefix(name, formatTempPrefix) {
 		f.reportNote("remove it", "it was left by a controller that died while it wrote the format")
 		return nil
 	}
@@ -179,7 +179,7 @@ func (c indexCheck) checkAll(ctx context.Context) error {
 }
 
 func checkParentNote(name string, f *finding) error {
-	if _, ok := parentOf(name); !ok {
+	if _, ok := parseNote(name); !ok {
 		f.reportUnexpected()
 	}
 	return nil
@@ -209,7 +209,7 @@ func (c indexCheck) checkStaged(name string, f *finding) error {
 		f.reportUnexpected()
 		return nil
 	}
-	if at := toTime(st.Mtim); c.now.Sub(at) > staleAside {
+	if at := toTime(st.Mtim); c.now.Sub(at) > staleTempAge {
 		f.reportWarning("nothing has to be done: the next start of a controller removes it", "it was left by a process that died at %s", formatTime(at))
 	}
 	return nil

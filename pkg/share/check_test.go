@@ -140,7 +140,7 @@ func TestCheckRecent(t *testing.T) {
 	restored.Restored = &volume.Restored{Entry: back.Name, Deleted: back.Deleted, Due: back.Due}
 	p = g.begin(restored)
 	g.must(p.MakeDirectory(t.Context()))
-	g.must(g.Trash.takeOut(back.Name, p.e))
+	g.must(g.Trash.stageTree(back.Name, p.e))
 	if got := checked(g, 0, nil); len(got) > 0 {
 		t.Errorf("found is\n\t%s", strings.Join(got, "\n\t"))
 	}

@@ -74,7 +74,7 @@ func (l *trashCheck) run() error {
 	if ignore(err, unix.ENOENT) != nil {
 		return err
 	}
-	purging, err := l.Trash.has(volume.PurgingName(l.id))
+	purging, err := l.Trash.hasTree(volume.PurgingName(l.id))
 	if err != nil {
 		return err
 	}

@@ -202,7 +202,7 @@ func TestWithoutLinks(t *testing.T) {
 func TestServerWithoutLinks(t *testing.T) {
 	for _, errno := range []unix.Errno{unix.EOPNOTSUPP, unix.EPERM, unix.EIO, unix.EREMOTEIO, unix.EINVAL} {
 		t.Run(errno.Error(), func(t *testing.T) {
-			g := openAt(t, scratch(t), Options{Maker: maker, links: errno})
+			g := openAt(t, scratch(t), Options{Maker: maker, linkErr: errno})
 			g.create("v1", "team/a")
 			g.put("team/a/data", "of v1")
 			p := g.begin(record("v2", "team/a"))
@@ -220,7 +220,7 @@ func TestServerWithoutLinks(t *testing.T) {
 func TestDiskFailsToLink(t *testing.T) {
 	g := openAt(t, scratch(t), Options{Maker: maker})
 	g.create("v1", "a")
-	g.opt.links = unix.EIO
+	g.opt.linkErr = unix.EIO
 	g.removed(".mooring/staging") // as if nothing could be written there
 	err := hardLink(g.disk, g.Volumes.dir, "v1", g.root, "b")
 	if !errors.Is(err, unix.EIO) || g.noLinks.Load() {

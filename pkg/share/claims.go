@@ -59,7 +59,7 @@ func inodeOf(st unix.Stat_t) inode { return inode{st.Dev, st.Ino} }
 // releaseIfDead releases a claim whose volume does not exist any more: the process that deleted
 // it stopped before it came to that. ErrBusy: the volume is just being deleted.
 func (c *claims) releaseIfDead(found *claim) (bool, error) {
-	dead, leaving, err := c.volumes.fate(found.owner.key, found.owner.nonce)
+	dead, leaving, err := c.volumes.incarnationState(found.owner.key, found.owner.nonce)
 	if err != nil {
 		return false, err
 	}
@@ -111,7 +111,7 @@ func removeOwnerFiles(x beneath.Dir) {
 // release releases the claim of a volume whose entry is dead, if it has it.
 func (c *claims) release(directory string, of owner) error {
 	parent, _ := volume.SplitDirectory(directory)
-	defer c.parents.leave(parent)
+	defer c.parents.recordUse(parent)
 	found, err := c.find(directory, inode{})
 	defer found.close()
 	if isUnclaimed(err) {
@@ -261,7 +261,7 @@ func (c *claims) openLevel(at beneath.Dir, p string) (beneath.Dir, error) {
 	}
 	x, err := at.Resolve(name)
 	if is(err, unix.ENOENT) {
-		err = c.parents.make(at, name, p)
+		err = c.parents.makeClaims(at, name, p)
 		if err == nil {
 			x, err = at.Resolve(name)
 		}
@@ -272,14 +272,14 @@ func (c *claims) openLevel(at beneath.Dir, p string) (beneath.Dir, error) {
 	defer x.Close()
 	below, err := x.Resolve(takenName)
 	if is(err, unix.ENOENT) { // of one who has ended
-		return beneath.None, firstError(level{c.parents, at, x, p}.removeUnclaimed(), err)
+		return beneath.None, firstError(parentClaims{c.parents, at, x, p}.removeUnclaimed(), err)
 	}
 	if !is(err, unix.ENOTDIR) {
 		return below, err
 	}
 	has, err := c.readOwner(x)
 	if errors.Is(err, errBarred) {
-		return beneath.None, firstError(level{c.parents, at, x, p}.unbar(), unix.ENOENT) // again
+		return beneath.None, firstError(parentClaims{c.parents, at, x, p}.removeBar(), unix.ENOENT) // again
 	}
 	if err != nil {
 		return beneath.None, err

@@ -69,7 +69,7 @@ func (c *CopyJob) openSource(nonce string) error {
 
 func (c *CopyJob) openVolume(nonce string) error {
 	volumes := c.sourceShare.Volumes
-	if err := volumes.ask(c.job.Source.Key); err != nil {
+	if err := volumes.revalidate(c.job.Source.Key); err != nil {
 		return err
 	}
 	e, r, err := volumes.lookup(c.job.Source.Key)
@@ -98,7 +98,7 @@ func (c *CopyJob) openVolume(nonce string) error {
 
 func (c *CopyJob) openSnapshot(nonce string) error {
 	snapshots := c.sourceShare.Snapshots
-	if err := snapshots.ask(c.job.Source.Key); err != nil {
+	if err := snapshots.revalidate(c.job.Source.Key); err != nil {
 		return err
 	}
 	e, r, err := snapshots.lookup(c.job.Source.Key)
@@ -223,7 +223,7 @@ func (p *Pending) CommitCopy(ctx context.Context) (r *volume.Record, again *Copy
 	if err := p.copy.releaseHold(); err != nil {
 		return nil, nil, err
 	}
-	err = p.place()
+	err = p.placeTree()
 	if is(err, unix.EXDEV) {
 		again, err = p.copyInPlace(err)
 		return nil, again, err

@@ -45,7 +45,7 @@ func (v *Volumes) Begin(ctx context.Context, r volume.Record) (p *Pending, found
 			return nil
 		}
 		if r.Source != nil || r.Restored != nil {
-			if err := e.staged().prepare(); err != nil {
+			if err := e.stagedTree().prepare(); err != nil {
 				return err
 			}
 		}
@@ -69,7 +69,7 @@ func (v *Volumes) Begin(ctx context.Context, r volume.Record) (p *Pending, found
 
 // existing reads the record of a key that is taken. It returns nil where it was only just.
 func (v *Volumes) existing(key string) (*StoredRecord, error) {
-	if err := v.ask(key); err != nil { // that it is taken may be this client's memory
+	if err := v.revalidate(key); err != nil { // that it is taken may be this client's memory
 		return nil, err
 	}
 	e, s, err := v.read(key)
@@ -133,7 +133,7 @@ func (p *Pending) MakeDirectory(ctx context.Context) (err error) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		at, err := p.v.claims.parents.directory(parent, turn > 0)
+		at, err := p.v.claims.parents.openDirectory(parent, turn > 0)
 		if err == nil {
 			err = p.makeDirectoryIn(at, name)
 			at.Close()
@@ -207,9 +207,9 @@ func replaceLateDirectory(p *Pending, at beneath.Dir, name string, mode uint32) 
 		return beneath.None, p.e.explainUndone(err)
 	}
 	p.v.step("replace the directory by the empty one")
-	err := rename(p.v.disk, p.e.dir, emptyName, at, name)
+	err := renameDir(p.v.disk, p.e.dir, emptyName, at, name)
 	if isNameTaken(err) {
-		return beneath.None, occupied(&p.rec)
+		return beneath.None, occupiedError(&p.rec)
 	}
 	if err != nil && !is(err, unix.EXDEV) { // a project forbids it: the directory that was found serves
 		return beneath.None, p.e.explainUndone(err)
@@ -274,7 +274,7 @@ func (p *Pending) setOwnerAndMode(d beneath.Dir, mode uint32) error {
 	}
 	if uid >= 0 || gid >= 0 {
 		p.v.step("set the owner")
-		st, err = give(d, uid, gid)
+		st, err = setOwner(d, uid, gid)
 		if volume.Kind(err) != nil { // what is being done is not said of it any more
 			return fmt.Errorf("volume %s: %w", p.rec.Key, err)
 		}
@@ -303,7 +303,7 @@ func (p *Pending) UseSnapshot(ctx context.Context) (err error) {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := p.v.snapshots.ask(key); err != nil {
+	if err := p.v.snapshots.revalidate(key); err != nil {
 		return err
 	}
 	e, r, err := p.v.snapshots.lookup(key)

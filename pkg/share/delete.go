@@ -48,7 +48,7 @@ func (d *deletion) run(ctx context.Context) (*TrashEntry, error) {
 	case d.rec.OnDelete == volume.Archive:
 		err = d.moveToEntry(d.archive)
 		if is(err, unix.EXDEV) {
-			err = d.notArchived(err)
+			err = d.explainArchive(err)
 		}
 	default:
 		t, err = d.toTrash(at)
@@ -56,7 +56,7 @@ func (d *deletion) run(ctx context.Context) (*TrashEntry, error) {
 	if err != nil {
 		return nil, d.explainGone(err)
 	}
-	if t != nil && !t.data {
+	if t != nil && !t.hasTree {
 		return t, nil // the directory is kept in its place until it is purged
 	}
 	if t != nil {
@@ -76,19 +76,19 @@ func (d *deletion) run(ctx context.Context) (*TrashEntry, error) {
 
 // release removes the entry, and then what the volume has the name of: its claim, or its hold.
 func (d *deletion) release() error {
-	if err := d.e.removeEntry(d.remains(&d.rec.Record).rescue(d.e)); err != nil {
+	if err := d.e.removeEntry(d.cleanup(&d.rec.Record).treeHandler(d.e)); err != nil {
 		return err
 	}
 	if d.archived {
-		if err := d.remains(&d.rec.Record).releaseArchives(); err != nil {
+		if err := d.cleanup(&d.rec.Record).releaseArchiveClaims(); err != nil {
 			return err
 		}
 	}
 	if d.claim == nil {
-		return d.remains(&d.rec.Record).forget()
+		return d.cleanup(&d.rec.Record).releaseReferences()
 	}
 	parent, _ := volume.SplitDirectory(d.rec.Directory)
-	d.claims.parents.leave(parent)
+	d.claims.parents.recordUse(parent)
 	return d.claims.removeClaim(d.claim)
 }
 
@@ -99,7 +99,7 @@ func (d *deletion) releaseTrashed() error {
 	if d.claim == nil || !d.claim.linked || parent != "" {
 		return d.release()
 	}
-	if err := d.e.removeEntry(d.remains(&d.rec.Record).rescue(d.e)); err != nil {
+	if err := d.e.removeEntry(d.cleanup(&d.rec.Record).treeHandler(d.e)); err != nil {
 		return err
 	}
 	return d.claims.unlinkClaim(d.claim)
@@ -189,29 +189,29 @@ func (d *deletion) checkClaim() error {
 func (d *deletion) toTrash(at time.Time) (*TrashEntry, error) {
 	id := d.trashID()
 	if d.rec.State == Deleting { // a retry: what is in its place by now may be somebody else's
-		there, err := d.trash.has(id)
+		there, err := d.trash.hasTree(id)
 		if err != nil {
 			return nil, err
 		}
 		if there {
-			return d.follow(at)
+			return d.moveRecord(at)
 		}
 	}
 	there := false
 	err := d.moveToEntry(func(beneath.Dir, string) (err error) {
-		there, err = d.trash.moveIn(d.e, treeName, id)
+		there, err = d.trash.moveTree(d.e, treeName, id)
 		return err
 	})
 	if is(err, unix.EXDEV) {
-		return d.keep(at, err)
+		return d.keepInPlace(at, err)
 	}
 	if err == nil && !there { // another has moved it, or the directory had vanished
-		there, err = d.trash.has(id)
+		there, err = d.trash.hasTree(id)
 	}
 	if err != nil || !there {
 		return nil, err
 	}
-	return d.follow(at)
+	return d.moveRecord(at)
 }
 
 // retention returns for how long the volume is kept in the trash.
@@ -243,7 +243,7 @@ func (d *deletion) archive(at beneath.Dir, name string) error {
 			return err
 		}
 	}
-	if err := rename(d.disk, d.e.dir, treeName, at, name); err != nil {
+	if err := renameDir(d.disk, d.e.dir, treeName, at, name); err != nil {
 		return err
 	}
 	return volume.Errorf(volume.ErrPrecondition, "volume %s cannot be archived: %q and its like are taken beside it: move the older archives away", d.rec.Key, volume.ArchiveName(name, ""))
@@ -295,7 +295,7 @@ func (d *deletion) renameToArchive(at beneath.Dir, as string, me owner) (done bo
 		return false, err
 	}
 	d.step("rename the directory to its archived name")
-	err = rename(d.disk, d.e.dir, treeName, at, as)
+	err = renameDir(d.disk, d.e.dir, treeName, at, as)
 	if err == nil {
 		return true, nil
 	}

@@ -65,7 +65,7 @@ type entry struct {
 	*table
 	dir    beneath.Dir
 	key    string
-	sealed bool // it is being deleted, and its record is among the holds: see marking
+	sealed bool // it is being deleted, and its record is among the holds: see deletionMark
 }
 
 // createEntry makes the entry of a key with its record, create-once. prepare, if set, puts more into it
@@ -153,7 +153,7 @@ func (e *entry) read() (rawRecord, error) {
 			return rawRecord{data, at.state, at.name, st.Mtim, st.Ctim, inodeOf(st)}, nil
 		}
 		if is(err, unix.EISDIR) { // holds
-			if data, st, err = e.marking().readSealed(); err == nil {
+			if data, st, err = e.deletionMark().readSealed(); err == nil {
 				return rawRecord{data, Deleting, at.name, st.Mtim, st.Ctim, inodeOf(st)}, nil
 			}
 			if isMissing(err) || is(err, unix.ENOTDIR) {

@@ -202,6 +202,6 @@ func (l leftovers) removeUnplacedClaim() {
 	aside := l.e.stagingName()
 	l.e.step("remove a claim that was refused")
 	if l.e.dir.Rename(claimName, l.e.staging, aside) == nil {
-		_ = removeAside(l.e.disk, aside)
+		_ = removeTemp(l.e.disk, aside)
 	}
 }

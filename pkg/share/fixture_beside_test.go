@@ -98,7 +98,7 @@ func TestNextBeside(t *testing.T) {
 		stays(g, "when all was done again", strange)
 		for _, p := range clearShare(g) {
 			at, _, _ := strings.Cut(strings.TrimPrefix(p, ".mooring/"), "/")
-			if strings.HasPrefix(p, ".mooring/") && !slices.Contains([]string{"quotas", "index.json", "inline"}, at) && g.own()[at] == nil {
+			if strings.HasPrefix(p, ".mooring/") && !slices.Contains([]string{"quotas", "index.json", "inline"}, at) && g.directories()[at] == nil {
 				t.Errorf("there is still %s", p)
 			}
 		}

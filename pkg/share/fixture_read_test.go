@@ -15,7 +15,7 @@ import (
 // reopen opens a share that was unpacked, as a controller that has come since.
 func reopen(g *ground) *ground {
 	g.Helper()
-	return openAt(g.T, g.dir, Options{Maker: stranger, forbids: projects})
+	return openAt(g.T, g.dir, Options{Maker: stranger, beforeRename: projects})
 }
 
 // fixtureVolumes are the volumes of the fixture with which all is well, and what is in them.
@@ -283,7 +283,7 @@ func TestFixtureTrash(t *testing.T) {
 			switch {
 			case !e.HasRecord():
 				kind = "?"
-			case !e.data:
+			case !e.hasTree:
 				kind = "-"
 			}
 			got = append(got, kind+" "+e.Key)
@@ -305,7 +305,7 @@ func TestFixtureTrash(t *testing.T) {
 			t.Errorf("the stray: %v", err)
 		}
 		kept, place := trashedAs(g, "kept"), trashedAs(g, "in-place")
-		if in, err := g.Trash.InPlace(ctx, place); err != nil || !in || contentOf(g, "in-place") != "data of in-place" {
+		if in, err := g.Trash.IsInPlace(ctx, place); err != nil || !in || contentOf(g, "in-place") != "data of in-place" {
 			t.Errorf("what is kept in its place is %+v: %v, %v", place, in, err)
 		}
 		g.must(place.purge(g))

@@ -96,7 +96,7 @@ func (g *Groups) Begin(ctx context.Context, r volume.GroupRecord) (found *Group,
 }
 
 func (g *Groups) existing(key string) (*Group, error) {
-	if err := g.ask(key); err != nil {
+	if err := g.revalidate(key); err != nil {
 		return nil, err
 	}
 	e, s, err := g.read(key)
@@ -219,7 +219,7 @@ func (g *Groups) markDeleted(ctx context.Context, e *entry, r *Group) error {
 		}
 	}
 	if r.State == Ready {
-		err := e.marking().mark()
+		err := e.deletionMark().mark()
 		if is(err, unix.ENOENT) {
 			return busy("the snapshot group %s is being deleted", r.Key)
 		}
@@ -249,7 +249,7 @@ func (g *Groups) remove(ctx context.Context, e *entry, r *Group) (trashed []Tras
 		}
 	}
 	g.step("remove the group's record")
-	if err := e.marking().remove(); err != nil {
+	if err := e.deletionMark().removeRecord(); err != nil {
 		return trashed, err
 	}
 	g.step("remove the group's record")

@@ -42,7 +42,7 @@ func TestNoBeat(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := scratch(t)
 			if opt.ReadOnly {
-				openAt(t, dir, Options{Maker: stranger, LayOut: true})
+				openAt(t, dir, Options{Maker: stranger, Initialize: true})
 			}
 			s, err := Open(dir, nas1, opt)
 			if err != nil {

@@ -35,7 +35,7 @@ type ground struct {
 // openAt opens the share at dir, as one who is about to create something.
 func openAt(t *testing.T, dir string, opt Options) *ground {
 	t.Helper()
-	opt.LayOut = true
+	opt.Initialize = true
 	s, err := Open(dir, nas1, opt)
 	if err != nil {
 		t.Fatal(err)
@@ -348,14 +348,14 @@ func clearShare(g *ground) (left []string) {
 		left = append(left, err.Error())
 	}
 	for _, name := range g.names(".mooring/staging") {
-		g.age(".mooring/staging/"+name, staleAside+time.Minute)
+		g.age(".mooring/staging/"+name, staleTempAge+time.Minute)
 	}
 	g.must(g.sweepStaging())
 	for _, p := range g.tree() {
 		if p == ".mooring/" || p == ".mooring/"+formatFile || p == ".mooring/"+idFile || p == ".mooring/"+heartbeatFile || p == ".mooring/inline/" {
 			continue
 		}
-		if own, ok := strings.CutPrefix(strings.TrimSuffix(p, "/"), ".mooring/"); ok && g.own()[own] != nil {
+		if own, ok := strings.CutPrefix(strings.TrimSuffix(p, "/"), ".mooring/"); ok && g.directories()[own] != nil {
 			continue
 		}
 		left = append(left, p)

@@ -63,7 +63,7 @@ func (h holds) take(name string, from *entry) (*hold, error) {
 		if from != nil && from.isGone() {
 			return nil, busy("the creation of %s %s was undone by another", from.kind, from.key)
 		}
-		if err := h.ask(); err != nil { // that there are holds may be this client's memory
+		if err := h.revalidate(); err != nil { // that there are holds may be this client's memory
 			return nil, h.explainDeleting(err)
 		}
 	}
@@ -134,7 +134,7 @@ func (h *hold) release() error {
 
 // removeHold removes a hold that is not needed any more: its owner is no more.
 func (t *table) removeHold(key, name string) error {
-	e, err := t.current(key)
+	e, err := t.openCurrent(key)
 	if err != nil {
 		return ignore(err, unix.ENOENT)
 	}
@@ -162,7 +162,7 @@ func (h holds) holders() ([]string, error) {
 	return holders, err
 }
 
-// list is holders. sealed: there are none, and will be none: see marking.
+// list is holders. sealed: there are none, and will be none: see deletionMark.
 func (h holds) list() (holders []string, sealed bool, err error) {
 	d, err := h.entry.dir.Resolve(deletionName)
 	if is(err, unix.ENOENT, unix.ENOTDIR) {
@@ -214,7 +214,7 @@ func (h holds) isAbandoned(d beneath.Dir, name string) (bool, error) {
 		if !ok {
 			return false, nil
 		}
-		return h.entry.volumes.dead(key, nonce)
+		return h.entry.volumes.isDead(key, nonce)
 	}
 	if !strings.HasPrefix(name, copyHold) && !strings.HasPrefix(name, ".nfs") {
 		return false, nil // a later Mooring's, which knows how long it stands

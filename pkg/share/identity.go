@@ -39,7 +39,7 @@ func (i *Identity) LayOut(ctx context.Context) (id string, err error) {
 		return "", err
 	}
 	opt := i.opt
-	opt.LayOut = true
+	opt.Initialize = true
 	s, err := Open(fmt.Sprintf("/proc/self/fd/%d", int(i.root)), i.def, opt)
 	if err != nil {
 		return "", err
@@ -82,7 +82,7 @@ func (i *Identity) replaceFormat(format *volume.Format) error {
 	if err != nil {
 		return err
 	}
-	aside := formatAside + i.stagingName()
+	aside := formatTempPrefix + i.stagingName()
 	i.step("write the format")
 	if err := writeFile(i.state, aside, data); err != nil {
 		return err

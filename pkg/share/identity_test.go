@@ -94,7 +94,7 @@ func TestLayOut(t *testing.T) {
 	g := unopened(t)
 	var mu sync.Mutex
 	var told []string
-	opt := Options{Maker: maker, LaidOut: func(def volume.Share, id string) {
+	opt := Options{Maker: maker, OnInitialized: func(def volume.Share, id string) {
 		mu.Lock()
 		defer mu.Unlock()
 		told = append(told, def.Name+" "+id)
@@ -173,7 +173,7 @@ func TestPinned(t *testing.T) {
 			g.put(".mooring/format.json", c.format)
 		}
 		before := g.picture()
-		for _, opt := range []Options{{Maker: maker}, {Maker: maker, LayOut: true}, {ReadOnly: true}} {
+		for _, opt := range []Options{{Maker: maker}, {Maker: maker, Initialize: true}, {ReadOnly: true}} {
 			s, err := Open(g.dir, pinned, opt)
 			switch {
 			case c.says == nil && err == nil:
@@ -191,7 +191,7 @@ func TestPinned(t *testing.T) {
 				t.Errorf("%s: it has changed\n%s", what, d)
 			}
 		}
-		s, err := Open(g.dir, pinned, Options{Maker: maker, LayOut: true, AnyID: true})
+		s, err := Open(g.dir, pinned, Options{Maker: maker, Initialize: true, AnyID: true})
 		g.must(err)
 		s.Close()
 	}
@@ -252,7 +252,7 @@ func TestWithoutID(t *testing.T) {
 	g.create("v1", "v1")
 	withoutID(g)
 	before := g.names(".mooring")
-	for _, opt := range []Options{{Maker: maker}, {Maker: maker, ReadOnly: true, LayOut: true}} {
+	for _, opt := range []Options{{Maker: maker}, {Maker: maker, ReadOnly: true, Initialize: true}} {
 		s, err := Open(g.dir, nas1, opt)
 		g.must(err)
 		defer s.Close()
@@ -267,9 +267,9 @@ func TestWithoutID(t *testing.T) {
 	}
 	pinned := nas1
 	pinned.ID = volume.NewShareID()
-	_, err := Open(g.dir, pinned, Options{Maker: maker, LayOut: true})
+	_, err := Open(g.dir, pinned, Options{Maker: maker, Initialize: true})
 	g.refused("another is expected", err, volume.ErrPrecondition, "has none")
-	other, err := Open(g.dir, nas1, Options{Maker: maker, LaidOut: func(volume.Share, string) { t.Error("it is laid out anew") }})
+	other, err := Open(g.dir, nas1, Options{Maker: maker, OnInitialized: func(volume.Share, string) { t.Error("it is laid out anew") }})
 	g.must(err)
 	defer other.Close()
 
@@ -332,7 +332,7 @@ func TestIDIsFirst(t *testing.T) {
 				first = other()
 			}
 		}
-		s, err := Open(g.dir, nas1, Options{Maker: maker, LayOut: true, Step: step})
+		s, err := Open(g.dir, nas1, Options{Maker: maker, Initialize: true, Step: step})
 		g.must(err)
 		defer s.Close()
 		if last := other(); first == "" || s.Identity.ID() != first || last != first {

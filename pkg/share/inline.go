@@ -18,7 +18,7 @@ type Inline struct {
 // OpenInline opens the share that is mounted at path for inline volumes. Nothing is swept. layOut:
 // a directory is to be made, for which the share is laid out, if it is not.
 func OpenInline(path string, def volume.Share, layOut bool) (v *Inline, err error) {
-	d := &disk{def: def, opt: Options{Run: volume.NewNonce()[:8], LayOut: layOut}, root: beneath.None, state: beneath.None, staging: beneath.None}
+	d := &disk{def: def, opt: Options{Run: volume.NewNonce()[:8], Initialize: layOut}, root: beneath.None, state: beneath.None, staging: beneath.None}
 	defer d.wrapError(&err, "lay out %s", volume.StateDir)
 	v = &Inline{s: newShare(d), dirs: beneath.None}
 	defer func() {
@@ -33,7 +33,7 @@ func OpenInline(path string, def volume.Share, layOut bool) (v *Inline, err erro
 	if err := (layout{v.s}).open(); err != nil || !v.s.formatted {
 		return v, err
 	}
-	v.dirs, err = layout{v.s}.ensure(d.state, volume.InlineDir)
+	v.dirs, err = layout{v.s}.ensureDir(d.state, volume.InlineDir)
 	return v, err
 }
 

@@ -40,7 +40,7 @@ func purgeInPlace(t *Trash, e *entry, r *volume.Record, remove func(dir int, nam
 		return err
 	}
 	t.step("remove the record")
-	return e.marking().remove()
+	return e.deletionMark().removeRecord()
 }
 
 // wasMoved reports whether the directory was taken away after all, as the server lets us since
@@ -50,7 +50,7 @@ func wasMoved(t *Trash, e *entry, id string) (bool, error) {
 	if err := e.dir.Refresh(); err != nil {
 		return false, explainGone(e, err)
 	}
-	err := e.marking().at(deletionName, func(in beneath.Dir, record string) error {
+	err := e.deletionMark().withRecord(deletionName, func(in beneath.Dir, record string) error {
 		if err := in.Refresh(); err != nil {
 			return err
 		}
@@ -67,7 +67,7 @@ func wasMoved(t *Trash, e *entry, id string) (bool, error) {
 	if there {
 		return true, e.leftovers().discard(treeName)
 	}
-	return t.has(id)
+	return t.hasTree(id)
 }
 
 // removeKeptDirectory removes the directory of a volume, which has the claim on it, from its place.
@@ -103,7 +103,7 @@ func removeInPlace(e *entry, at beneath.Dir, name string, remove func(dir int, n
 		err = moveTreeToEntry(e, at, name)
 		if err == nil {
 			err = e.leftovers().discard(treeName)
-		} else if forbidden(at, name, err) {
+		} else if refusedByProject(at, name, err) {
 			if err = purgeContents(e, found, remove); err == nil {
 				err = replaceEmpty(e, at, name)
 			}
@@ -142,7 +142,7 @@ func replaceEmpty(e *entry, at beneath.Dir, name string) error {
 		return explainGone(e, err)
 	}
 	e.step("replace the directory by the empty one")
-	err := rename(e.disk, e.dir, emptyName, at, name)
+	err := renameDir(e.disk, e.dir, emptyName, at, name)
 	if is(err, unix.EXDEV) {
 		return volume.Errorf(volume.ErrPrecondition, "the directory of volume %s, which is empty, cannot be removed: the directory that it is in has a project quota, which it hands down, and %s has another: take that from %s on the server (docs/operate.md)", e.key, volume.StateDir, volume.StateDir)
 	}

@@ -76,7 +76,7 @@ func (j *Jobs) Abandoned(ctx context.Context) (copies []volume.Copy, err error) 
 	defer j.wrapError(&err, "list the copies")
 	jobs, err := j.List(ctx)
 	for _, job := range jobs {
-		copy, over, e := j.abandonedJob(job)
+		copy, over, e := j.readAbandoned(job)
 		err = errors.Join(err, e) // the others go on
 		if over {
 			copies = append(copies, *copy)
@@ -85,8 +85,8 @@ func (j *Jobs) Abandoned(ctx context.Context) (copies []volume.Copy, err error) 
 	return copies, err
 }
 
-// abandonedJob reads what a job makes. over: its maker is gone.
-func (j *Jobs) abandonedJob(job Job) (copy *volume.Copy, over bool, err error) {
+// readAbandoned reads what a job makes. over: its maker is gone.
+func (j *Jobs) readAbandoned(job Job) (copy *volume.Copy, over bool, err error) {
 	e, r, err := j.tableOf(job.Target).read(job.Target.Key)
 	if err != nil && !is(err, unix.ENOENT) {
 		return nil, false, err
@@ -101,7 +101,7 @@ func (j *Jobs) abandonedJob(job Job) (copy *volume.Copy, over bool, err error) {
 	if r.state != Making {
 		return nil, false, nil
 	}
-	copy, maker, run, err := copyOf(job.Target, j.def.Name, r.data)
+	copy, maker, run, err := copyFromRecord(job.Target, j.def.Name, r.data)
 	if errors.Is(err, volume.ErrDamaged) && job.Target.Kind == volume.ObjectSnapshot {
 		return nil, false, j.undoDamaged(job.Target.Key)
 	}
@@ -121,8 +121,8 @@ func (j *Jobs) undoDamaged(key string) error {
 	return err
 }
 
-// copyOf reads from the record of what is being made what is copied for it.
-func copyOf(target volume.Object, on string, data []byte) (copy *volume.Copy, maker, run string, err error) {
+// copyFromRecord reads from the record of what is being made what is copied for it.
+func copyFromRecord(target volume.Object, on string, data []byte) (copy *volume.Copy, maker, run string, err error) {
 	if target.Kind == volume.ObjectSnapshot {
 		r, err := volume.DecodeSnapshotRecord(target.Key, data)
 		if err != nil {
@@ -141,10 +141,10 @@ func copyOf(target volume.Object, on string, data []byte) (copy *volume.Copy, ma
 // Status says how a job is, for those who look.
 type Status struct {
 	Job
-	Copy     volume.Copy
-	Maker    string
-	Idle     time.Duration // since it was last shown to go on, by the clock here
-	Finished bool
+	Copy      volume.Copy
+	Maker     string
+	Idle      time.Duration // since it was last shown to go on, by the clock here
+	Abandoned bool
 }
 
 // Status returns how a job stands; nil where it has ended.
@@ -158,7 +158,7 @@ func (j *Jobs) Status(job Job) (st *Status, err error) {
 	if r.state != Making || !strings.Contains(string(r.data), job.nonce) {
 		return nil, nil
 	}
-	copy, maker, run, err := copyOf(job.Target, j.def.Name, r.data)
+	copy, maker, run, err := copyFromRecord(job.Target, j.def.Name, r.data)
 	if err != nil || copy == nil {
 		return nil, err
 	}
@@ -166,10 +166,10 @@ func (j *Jobs) Status(job Job) (st *Status, err error) {
 	return &Status{job, *copy, maker, time.Since(time.Unix(r.mtime.Unix())), over}, err
 }
 
-// Changed returns when a volume or snapshot that is not finished last came a step further, by
+// ChangedAt returns when a volume or snapshot that is not finished last came a step further, by
 // the server's clock: when its copy was begun, when it was marked as being deleted or undone. It
 // is zero where there is none. Of one that exists it says nothing.
-func (j *Jobs) Changed(o volume.Object) (at time.Time, err error) {
+func (j *Jobs) ChangedAt(o volume.Object) (at time.Time, err error) {
 	defer j.wrapError(&err, "look how far %s is", o)
 	e, err := j.tableOf(o).open(o.Key)
 	if err != nil {

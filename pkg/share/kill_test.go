@@ -38,9 +38,9 @@ func inMemory(t *testing.T) views {
 func (s stage) open(v view, label string, opt Options, do func(a *actor)) {
 	s.Helper()
 	if s.lay != nil {
-		opt.forbids = projects
+		opt.beforeRename = projects
 	}
-	opt.LayOut = true
+	opt.Initialize = true
 	sh, err := Open(v.dir, nas1, opt)
 	if err != nil {
 		s.Fatal(err)
@@ -169,7 +169,7 @@ func (s stage) after(v view, label string, opt Options, do func(a *actor) error)
 		trash, err := a.Trash.List(s.Context())
 		a.must(err)
 		for _, t := range trash { // what nobody wants to keep
-			if !t.data || t.kind == volume.TrashLeftover {
+			if !t.hasTree || t.kind == volume.TrashLeftover {
 				a.must(a.Trash.Purge(t, a.remove))
 			}
 		}
@@ -178,7 +178,7 @@ func (s stage) after(v view, label string, opt Options, do func(a *actor) error)
 				picture = append(picture, p)
 			}
 		}
-		a.must(a.Directories.Each(s.Context(), func(p PathState) error {
+		a.must(a.Directories.Walk(s.Context(), func(p PathState) error {
 			key, err := a.Directories.Owner(s.Context(), p.Directory)
 			if a.state(key) >= Making {
 				picture = append(picture, p.Directory+" is that of "+key)

@@ -13,8 +13,8 @@ import (
 const (
 	// formatFile says which format the share has.
 	formatFile = volume.FormatName
-	// formatAside begins the name of a format that is being written.
-	formatAside = "format."
+	// formatTempPrefix begins the name of a format that is being written.
+	formatTempPrefix = "format."
 	// idFile says the id of a share whose formatFile says none.
 	idFile = volume.AddedIDName
 )
@@ -25,7 +25,7 @@ type layout struct{ *Share }
 // open opens .mooring and what is in it, and makes what is missing. The format comes first:
 // what this program does not know is not touched, nor is an export that is not the right one.
 func (l layout) open() (err error) {
-	if l.state, err = l.ensure(l.root, volume.StateDir); err != nil {
+	if l.state, err = l.ensureDir(l.root, volume.StateDir); err != nil {
 		return err
 	}
 	if l.state != beneath.None {
@@ -42,25 +42,25 @@ func (l layout) open() (err error) {
 	if err := l.checkMode(); err != nil {
 		return err
 	}
-	for name, d := range l.own() {
-		if *d, err = l.ensure(l.state, name); err != nil {
+	for name, d := range l.directories() {
+		if *d, err = l.ensureDir(l.state, name); err != nil {
 			return err
 		}
 	}
-	return l.learnCounts()
+	return l.detectLinkCounts()
 }
 
-// learnCounts looks whether the directories that are in .mooring are counted.
-func (l layout) learnCounts() error {
+// detectLinkCounts looks whether the directories that are in .mooring are counted.
+func (l layout) detectLinkCounts() error {
 	st, err := l.state.StatSelf()
 	l.countsSubdirs = err == nil && int(st.Nlink) >= 2+len(contentDirs())
 	return err
 }
 
-// lays reports whether the share may be laid out. With an id that it has to have it may not:
+// mayInitialize reports whether the share may be laid out. With an id that it has to have it may not:
 // it would get another.
-func (l layout) lays() bool {
-	return l.opt.LayOut && !l.opt.ReadOnly && (l.def.ID == "" || l.opt.AnyID)
+func (l layout) mayInitialize() bool {
+	return l.opt.Initialize && !l.opt.ReadOnly && (l.def.ID == "" || l.opt.AnyID)
 }
 
 // checkID refuses an export that does not have the id which the registry says.
@@ -81,13 +81,13 @@ func (l layout) checkMode() error {
 	return ignore(chmod(l.state, 0o700), unix.EROFS) // who only looks, looks
 }
 
-// ensure opens the directory name in parent, and makes it where it does not exist.
-func (l layout) ensure(parent beneath.Dir, name string) (beneath.Dir, error) {
+// ensureDir opens the directory name in parent, and makes it where it does not exist.
+func (l layout) ensureDir(parent beneath.Dir, name string) (beneath.Dir, error) {
 	found, err := parent.Resolve(name)
 	if !is(err, unix.ENOENT) {
 		return found, err
 	}
-	if l.opt.ReadOnly || !l.formatted && !l.lays() {
+	if l.opt.ReadOnly || !l.formatted && !l.mayInitialize() {
 		return beneath.None, nil
 	}
 	l.step("lay out " + name)
@@ -100,21 +100,21 @@ func (l layout) ensure(parent beneath.Dir, name string) (beneath.Dir, error) {
 // openFormat reads the format of the share. Where something is to be created, it writes one if there
 // is none, and an id if that says none.
 func (l layout) openFormat() error {
-	found, err := l.useFormat()
+	found, err := l.loadFormat()
 	if err != nil || l.opt.ReadOnly {
 		return err
 	}
 	if found {
 		return l.addID()
 	}
-	if err := l.checkUnformatted(); err != nil {
+	if err := l.checkOldLayout(); err != nil {
 		// Unless another has just written the format, and gone on.
-		if found, again := l.useFormat(); found || again != nil {
+		if found, again := l.loadFormat(); found || again != nil {
 			return again
 		}
 		return err
 	}
-	if !l.lays() {
+	if !l.mayInitialize() {
 		return nil
 	}
 	if err := l.checkMode(); err != nil { // before anything is believed of what is in it
@@ -124,11 +124,11 @@ func (l layout) openFormat() error {
 		return err
 	}
 	id := volume.NewShareID()
-	if err := l.write(formatFile, id); err != nil {
+	if err := l.writeFormat(formatFile, id); err != nil {
 		return err
 	}
-	if l.Identity.ID() == id && l.opt.LaidOut != nil {
-		l.opt.LaidOut(l.def, id)
+	if l.Identity.ID() == id && l.opt.OnInitialized != nil {
+		l.opt.OnInitialized(l.def, id)
 	}
 	return nil
 }
@@ -136,8 +136,8 @@ func (l layout) openFormat() error {
 // checkHandles refuses a server on which the handle of a directory ends when that is renamed. By such a
 // handle nothing can be told of the directory that was opened, and no creation could ever be finished.
 func (l layout) checkHandles() error {
-	aside := formatAside + l.stagingName()
-	renamed := formatAside + l.stagingName()
+	aside := formatTempPrefix + l.stagingName()
+	renamed := formatTempPrefix + l.stagingName()
 	l.step("try the server")
 	if err := l.state.Mkdir(aside, 0o700); err != nil {
 		return err
@@ -164,15 +164,15 @@ func (l layout) checkHandles() error {
 // addID gives an id to a share that was laid out before there were ids. It has a file of its own:
 // the format is not written anew here, as that could undo what a later Mooring requires in it.
 func (l layout) addID() error {
-	if l.Identity.ID() != "" || !l.lays() {
+	if l.Identity.ID() != "" || !l.mayInitialize() {
 		return nil
 	}
-	return l.write(idFile, volume.NewShareID())
+	return l.writeFormat(idFile, volume.NewShareID())
 }
 
-// useFormat takes over what the format of the share says, and refuses one that this program does
+// loadFormat takes over what the format of the share says, and refuses one that this program does
 // not know. found: there is one.
-func (l layout) useFormat() (found bool, err error) {
+func (l layout) loadFormat() (found bool, err error) {
 	format, err := l.readFormat()
 	if format == nil || err != nil {
 		return false, err
@@ -195,9 +195,9 @@ func (d *disk) readFormat() (*volume.Format, error) {
 	})
 }
 
-// checkUnformatted refuses what was laid out before there was a format: that was made before
+// checkOldLayout refuses what was laid out before there was a format: that was made before
 // any of the other directories ever since.
-func (l layout) checkUnformatted() error {
+func (l layout) checkOldLayout() error {
 	for _, name := range []string{"volumes", "snapshots", "groups", "trash"} {
 		empty, err := isEmptyDir(l.state, name)
 		if err != nil {
@@ -210,14 +210,14 @@ func (l layout) checkUnformatted() error {
 	return nil
 }
 
-// write writes a format with an id, create-once, and uses what is there then: another process may have
+// writeFormat writes a format with an id, create-once, and uses what is there then: another process may have
 // been first.
-func (l layout) write(name, id string) error {
+func (l layout) writeFormat(name, id string) error {
 	data, err := volume.Format{ID: id}.Encode()
 	if err != nil {
 		return err
 	}
-	aside := formatAside + l.stagingName()
+	aside := formatTempPrefix + l.stagingName()
 	l.step("write the format")
 	if err := writeFile(l.state, aside, data); err != nil {
 		return err
@@ -228,18 +228,18 @@ func (l layout) write(name, id string) error {
 		err = createFile(l.state, name, data)
 	}
 	if is(err, unix.EEXIST) { // another's, which may be newer, or an empty one
-		err = l.replaceEmpty(aside, name)
+		err = l.replaceEmptyFormat(aside, name)
 	}
 	_ = l.state.Unlink(aside)
 	if err != nil {
 		return err
 	}
-	_, err = l.useFormat()
+	_, err = l.loadFormat()
 	return err
 }
 
-// replaceEmpty replaces a format that a crash has left empty.
-func (l layout) replaceEmpty(aside, name string) error {
+// replaceEmptyFormat replaces a format that a crash has left empty.
+func (l layout) replaceEmptyFormat(aside, name string) error {
 	data, _, err := l.state.Read(name, maxRecord)
 	if err != nil || len(data) > 0 {
 		return err

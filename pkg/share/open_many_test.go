@@ -77,7 +77,7 @@ func watching(g *ground) *watch {
 	g.must(err)
 	g.Cleanup(func() { _ = unix.Close(fd) })
 	w := &watch{g, fd, map[int32]string{}}
-	for _, dir := range append(slices.Sorted(maps.Keys(g.own())), "", "..") {
+	for _, dir := range append(slices.Sorted(maps.Keys(g.directories())), "", "..") {
 		path := filepath.Join(volume.StateDir, dir)
 		wd, err := unix.InotifyAddWatch(fd, g.at(path), unix.IN_ALL_EVENTS)
 		g.must(err)

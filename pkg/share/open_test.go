@@ -41,7 +41,7 @@ func TestOpenRefuses(t *testing.T) {
 		g := unopened(t)
 		c.prepare(g)
 		before := g.picture()
-		_, err := Open(g.dir, nas1, Options{Maker: maker, LayOut: true})
+		_, err := Open(g.dir, nas1, Options{Maker: maker, Initialize: true})
 		g.refused(what, err, c.kind, c.say)
 		if left := differ(g.picture(), before); strings.Contains(what, "format") && strings.Contains(left, "claims") {
 			t.Errorf("%s: laid out is\n%s", what, left)
@@ -112,9 +112,9 @@ func TestSweepStaging(t *testing.T) {
 	}
 	var kept []string
 	for _, dir := range []bool{false, true} {
-		kept = append(kept, put(stranger, "run1", dir, 0), put(stranger, "run1", dir, staleAside-time.Minute))
-		put(stranger, "run1", dir, staleAside+time.Minute)
-		put("", "", dir, staleAside+time.Minute)
+		kept = append(kept, put(stranger, "run1", dir, 0), put(stranger, "run1", dir, staleTempAge-time.Minute))
+		put(stranger, "run1", dir, staleTempAge+time.Minute)
+		put("", "", dir, staleTempAge+time.Minute)
 	}
 	slices.Sort(kept)
 	writing := "format." + stranger + ".run1." + volume.NewNonce()
@@ -123,7 +123,7 @@ func TestSweepStaging(t *testing.T) {
 		left := "format." + maker + ".run0." + volume.NewNonce()
 		g.put(".mooring/"+left, "")
 		if maker == stranger {
-			g.age(".mooring/"+left, staleAside+time.Minute)
+			g.age(".mooring/"+left, staleTempAge+time.Minute)
 		}
 	}
 	for range 2 {
@@ -223,7 +223,7 @@ func TestSpaceAndCancelled(t *testing.T) {
 		"Update":            func() error { _, err := g.Volumes.Update(ctx, "v1", nil); return err },
 		"Delete":            func() error { _, err := g.Volumes.Delete(ctx, "v1"); return err },
 		"Restore":           func() error { _, err := g.Volumes.Restore(ctx, TrashEntry{}, ""); return err },
-		"Restored":          func() error { _, err := g.Volumes.Restored(ctx, "v1"); return err },
+		"Restored":          func() error { _, err := g.Volumes.LookupRestored(ctx, "v1"); return err },
 		"Exists":            func() error { _, err := g.Directories.Exists(ctx, "v1"); return err },
 		"Owner":             func() error { _, err := g.Directories.Owner(ctx, "v1"); return err },
 		"List":              func() error { _, err := g.Trash.List(ctx); return err },
@@ -269,7 +269,7 @@ func TestLook(t *testing.T) {
 		jobs, err := s.Jobs.List(ctx)
 		g.must(err)
 		places := 0
-		g.must(s.Directories.Each(ctx, func(PathState) error { places++; return nil }))
+		g.must(s.Directories.Walk(ctx, func(PathState) error { places++; return nil }))
 		if len(keys) != volumes || len(entries) != trashed || len(snapshots)+len(groups)+len(jobs) > 0 || places != volumes || s.Initialized() != (volumes > 0) {
 			t.Errorf("it sees %q, %v, %q, %v and %d places", keys, entries, snapshots, jobs, places)
 		}
@@ -307,7 +307,7 @@ func TestPlaces(t *testing.T) {
 	}
 	g.must(os.Symlink("/etc", g.at("link")))
 	var got []string
-	g.must(g.Directories.Each(ctx, func(p PathState) error {
+	g.must(g.Directories.Walk(ctx, func(p PathState) error {
 		text := p.Directory
 		if p.Exists {
 			text += " there"
@@ -335,7 +335,7 @@ func TestPlaces(t *testing.T) {
 		t.Errorf("in it is %v, %v", names, err)
 	}
 	stop := errors.New("stop")
-	if err := g.Directories.Each(ctx, func(PathState) error { return stop }); !errors.Is(err, stop) {
+	if err := g.Directories.Walk(ctx, func(PathState) error { return stop }); !errors.Is(err, stop) {
 		t.Errorf("it goes on: %v", err)
 	}
 }

@@ -11,29 +11,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// give gives a directory an owner and a group; -1 leaves one as it is. A server that goes by names, as
+// setOwner gives a directory an owner and a group; -1 leaves one as it is. A server that goes by names, as
 // with Kerberos, may have none for a number, and refuses it, or takes another for it.
-func give(d beneath.Dir, uid, gid int) (st unix.Stat_t, err error) {
+func setOwner(d beneath.Dir, uid, gid int) (st unix.Stat_t, err error) {
 	err = unix.Fchownat(int(d), "", uid, gid, unix.AT_EMPTY_PATH)
 	if is(err, unix.EINVAL) {
-		return st, volume.Errorf(volume.ErrInvalid, "give it the owner %s:%s: the server does not take the numbers, as it goes by names (Kerberos): name a uid and gid that have a name on the server, and the same on each node and the controller's (docs/kerberos.md)", orSame(uid), orSame(gid))
+		return st, volume.Errorf(volume.ErrInvalid, "give it the owner %s:%s: the server does not take the numbers, as it goes by names (Kerberos): name a uid and gid that have a name on the server, and the same on each node and the controller's (docs/kerberos.md)", formatID(uid), formatID(gid))
 	}
 	if is(err, unix.EPERM) { // EACCES: the server lets nobody in, which is explained elsewhere
-		return st, volume.Errorf(volume.ErrRefused, "give it the owner %s:%s: %w: the server maps root to another user (root_squash), or everybody to one (all_squash): leave uid and gid out of the class, and choose that user on the server (anonuid, anongid of the export), or export with no_root_squash and without all_squash", orSame(uid), orSame(gid), err)
+		return st, volume.Errorf(volume.ErrRefused, "give it the owner %s:%s: %w: the server maps root to another user (root_squash), or everybody to one (all_squash): leave uid and gid out of the class, and choose that user on the server (anonuid, anongid of the export), or export with no_root_squash and without all_squash", formatID(uid), formatID(gid), err)
 	}
 	if err != nil {
-		return st, fmt.Errorf("give it the owner %s:%s: %w", orSame(uid), orSame(gid), err)
+		return st, fmt.Errorf("give it the owner %s:%s: %w", formatID(uid), formatID(gid), err)
 	}
 	if st, err = d.StatSelf(); err != nil {
 		return st, err
 	}
 	if uid >= 0 && st.Uid != uint32(uid) || gid >= 0 && st.Gid != uint32(gid) {
-		return st, volume.Errorf(volume.ErrPrecondition, "it was given the owner %s:%s, and belongs to %d:%d: users have other names on the server than here: run mooringctl doctor (docs/kerberos.md)", orSame(uid), orSame(gid), st.Uid, st.Gid)
+		return st, volume.Errorf(volume.ErrPrecondition, "it was given the owner %s:%s, and belongs to %d:%d: users have other names on the server than here: run mooringctl doctor (docs/kerberos.md)", formatID(uid), formatID(gid), st.Uid, st.Gid)
 	}
 	return st, nil
 }
 
-func orSame(id int) string {
+func formatID(id int) string {
 	if id < 0 {
 		return "(unchanged)"
 	}

@@ -36,14 +36,14 @@ type parents struct {
 	dir    beneath.Dir // the index
 	claims *claims
 
-	mu     sync.Mutex
-	left   map[string]time.Time    // those that a volume has left, and when: see tidy
-	listed map[string]beneath.Node // those that go by the name which the server lists: see checked
+	mu      sync.Mutex
+	lastUse map[string]time.Time    // those that a volume has left, and when: see tidy
+	listed  map[string]beneath.Node // those that go by the name which the server lists: see checked
 }
 
-// note writes a note about a parent into the index. A path that is too long for a name gets
+// addNote writes a note about a parent into the index. A path that is too long for a name gets
 // none: such a parent stays.
-func (p *parents) note(kind, parent string) error {
+func (p *parents) addNote(kind, parent string) error {
 	name := kind + url.PathEscape(parent)
 	if len(name) > unix.NAME_MAX {
 		return nil
@@ -52,8 +52,8 @@ func (p *parents) note(kind, parent string) error {
 	return touch(p.dir, name, 0)
 }
 
-// noted reports whether there is a note of a kind about a parent.
-func (p *parents) noted(kind, parent string) (bool, error) {
+// hasNote reports whether there is a note of a kind about a parent.
+func (p *parents) hasNote(kind, parent string) (bool, error) {
 	_, err := p.dir.Stat(kind + url.PathEscape(parent))
 	if err != nil {
 		return false, ignore(err, unix.ENOENT, unix.ENAMETOOLONG)
@@ -61,8 +61,8 @@ func (p *parents) noted(kind, parent string) (bool, error) {
 	return true, nil
 }
 
-// parentOf returns which parent a note is about.
-func parentOf(name string) (parent string, ok bool) {
+// parseNote returns which parent a note is about.
+func parseNote(name string) (parent string, ok bool) {
 	escaped, ok := strings.CutPrefix(name, claimsNote)
 	if !ok {
 		if escaped, ok = strings.CutPrefix(name, directoryNote); !ok {
@@ -73,24 +73,24 @@ func parentOf(name string) (parent string, ok bool) {
 	return parent, err == nil && volume.CheckDirectory(parent) == nil
 }
 
-// directory opens the directory in which a volume's is to be, beneath the share's root, and
+// openDirectory opens the directory in which a volume's is to be, beneath the share's root, and
 // makes what is missing of it. What we make is noted in the index first: one that is too many
 // there lets an empty directory go, at worst. again: what this client remembers was not there.
-func (p *parents) directory(parent string, again bool) (beneath.Dir, error) {
+func (p *parents) openDirectory(parent string, again bool) (beneath.Dir, error) {
 	at, err := p.root.Resolve("")
 	for _, prefix := range prefixes(parent) {
 		if err != nil {
 			return beneath.None, err
 		}
 		var next beneath.Dir
-		next, err = p.directoryLevel(at, prefix, again)
+		next, err = p.openLevel(at, prefix, again)
 		at.Close()
 		at = next
 	}
 	return at, err
 }
 
-func (p *parents) directoryLevel(at beneath.Dir, parent string, again bool) (beneath.Dir, error) {
+func (p *parents) openLevel(at beneath.Dir, parent string, again bool) (beneath.Dir, error) {
 	_, name := volume.SplitDirectory(parent)
 	open := beneath.Dir.Resolve
 	if again { // this client may remember a directory that was tidied away
@@ -103,12 +103,12 @@ func (p *parents) directoryLevel(at beneath.Dir, parent string, again bool) (ben
 	if err != nil {
 		return beneath.None, err
 	}
-	return p.checked(at, found, parent, false)
+	return p.checkOpened(at, found, parent, false)
 }
 
 // makeLevel makes a parent that does not exist, and opens it.
 func (p *parents) makeLevel(at beneath.Dir, parent string) (beneath.Dir, error) {
-	if err := p.note(directoryNote, parent); err != nil {
+	if err := p.addNote(directoryNote, parent); err != nil {
 		return beneath.None, err
 	}
 	_, name := volume.SplitDirectory(parent)
@@ -121,13 +121,13 @@ func (p *parents) makeLevel(at beneath.Dir, parent string) (beneath.Dir, error) 
 	if err != nil {
 		return beneath.None, err
 	}
-	return p.checked(at, found, parent, made == nil)
+	return p.checkOpened(at, found, parent, made == nil)
 }
 
-// checked returns what was opened in at as a parent of volumes, unless it is .mooring, or is known by
+// checkOpened returns what was opened in at as a parent of volumes, unless it is .mooring, or is known by
 // another name. To see that, at has to be listed, which is done once for each directory. made: it was
 // just made under this name.
-func (p *parents) checked(at, found beneath.Dir, parent string, made bool) (beneath.Dir, error) {
+func (p *parents) checkOpened(at, found beneath.Dir, parent string, made bool) (beneath.Dir, error) {
 	node, err := beneath.NodeOf(found)
 	if err == nil && !made && !p.isListed(parent, node) {
 		err = checkDirectoryName(p.disk, at, found, parent)
@@ -148,12 +148,12 @@ func (p *parents) isListed(parent string, node beneath.Node) bool {
 	return p.listed[parent] == node
 }
 
-// free removes a parent of volumes, and the parents in it, now, because it is itself to be a
+// tryRemove removes a parent of volumes, and the parents in it, now, because it is itself to be a
 // volume. It reports false where there is a volume beneath, or anything else.
-func (p *parents) free(parent string) bool {
+func (p *parents) tryRemove(parent string) bool {
 	at, err := p.claims.dir.Resolve(claimPath(parent))
 	if is(err, unix.ENOENT) {
-		p.removeEmpty(parent)
+		p.removeEmptyClaims(parent)
 		return true
 	}
 	if err != nil {
@@ -169,7 +169,7 @@ func (p *parents) free(parent string) bool {
 		return false
 	}
 	for _, in := range below {
-		if !p.free(in) {
+		if !p.tryRemove(in) {
 			return false
 		}
 	}
@@ -183,9 +183,9 @@ func (p *parents) free(parent string) bool {
 	return is(err, unix.ENOENT, unix.ENOTDIR)
 }
 
-// make makes the directory of claims of a parent, which is never empty in its place.
-func (p *parents) make(at beneath.Dir, name, parent string) error {
-	if err := p.note(claimsNote, parent); err != nil {
+// makeClaims makes the directory of claims of a parent, which is never empty in its place.
+func (p *parents) makeClaims(at beneath.Dir, name, parent string) error {
+	if err := p.addNote(claimsNote, parent); err != nil {
 		return err
 	}
 	aside := p.stagingName()
@@ -216,11 +216,11 @@ func (p *parents) make(at beneath.Dir, name, parent string) error {
 	return err
 }
 
-// leave notes that a volume has left the directories above it.
-func (p *parents) leave(parent string) {
+// recordUse notes that a volume has left the directories above it.
+func (p *parents) recordUse(parent string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, prefix := range prefixes(parent) {
-		p.left[prefix] = time.Now()
+		p.lastUse[prefix] = time.Now()
 	}
 }

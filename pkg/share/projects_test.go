@@ -73,7 +73,7 @@ func newProjects(t *testing.T, lay func(t *testing.T, dir string)) *ground {
 	t.Helper()
 	dir := scratch(t)
 	lay(t, dir)
-	return openAt(t, dir, Options{Maker: maker, Lease: over, forbids: projects})
+	return openAt(t, dir, Options{Maker: maker, Lease: over, beforeRename: projects})
 }
 
 // makeKept makes a volume with data in it whose directory cannot be moved, and deletes it.

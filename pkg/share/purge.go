@@ -13,11 +13,11 @@ import (
 // not purged: nobody can say whether it may.
 func (t *Trash) Purge(e TrashEntry, remove func(dir int, name string) error) (err error) {
 	defer t.wrapError(&err, "purge %s from the trash", e.Name)
-	inPlace, err := t.purgeable(e, remove)
+	inPlace, err := t.preparePurge(e, remove)
 	if err != nil {
 		return err
 	}
-	if e.data || inPlace {
+	if e.hasTree || inPlace {
 		if err := t.purgeTree(e, remove); err != nil {
 			return err
 		}
@@ -86,9 +86,9 @@ func (t *Trash) purgeTree(e TrashEntry, remove func(dir int, name string) error)
 	return busy("%s is moved into the trash again and again", e.Name)
 }
 
-// purgeable refuses to purge what may still be needed, and releases a claim that was left. inPlace:
+// preparePurge refuses to purge what may still be needed, and releases a claim that was left. inPlace:
 // it was purged where it was.
-func (t *Trash) purgeable(e TrashEntry, remove func(dir int, name string) error) (inPlace bool, err error) {
+func (t *Trash) preparePurge(e TrashEntry, remove func(dir int, name string) error) (inPlace bool, err error) {
 	if e.kind == volume.TrashLeftover || e.purging && !e.recorded {
 		return false, nil
 	}
@@ -115,7 +115,7 @@ func (t *Trash) purgeable(e TrashEntry, remove func(dir int, name string) error)
 // that has kept the directory in its place: then that is purged.
 func (t *Trash) finishDeletion(r *volume.Record, remove func(dir int, name string) error) (inPlace bool, err error) {
 	v := t.volumes
-	dead, err := v.dead(r.Key, r.Nonce)
+	dead, err := v.isDead(r.Key, r.Nonce)
 	if err != nil {
 		return false, err
 	}
@@ -133,14 +133,14 @@ func (t *Trash) finishDeletion(r *volume.Record, remove func(dir int, name strin
 				return false, err
 			}
 		}
-		if err := e.removeRecordlessEntry(v.remains(r).rescue(e)); err != nil {
+		if err := e.removeRecordlessEntry(v.cleanup(r).treeHandler(e)); err != nil {
 			return false, err
 		}
 	}
 	if r.OnDelete == volume.Archive {
-		if err := v.remains(r).releaseArchives(); err != nil {
+		if err := v.cleanup(r).releaseArchiveClaims(); err != nil {
 			return false, err
 		}
 	}
-	return inPlace, v.remains(r).forget()
+	return inPlace, v.cleanup(r).releaseReferences()
 }

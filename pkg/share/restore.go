@@ -30,12 +30,12 @@ func (v *Volumes) Restore(ctx context.Context, t TrashEntry, directory string) (
 			return nil, err
 		}
 	}
-	if t, err = v.fetch(ctx, t); err != nil {
+	if t, err = v.moveToTrash(ctx, t); err != nil {
 		return nil, err
 	}
-	r, err = v.trash.restorable(t)
+	r, err = v.trash.readRestorable(t)
 	if errors.Is(err, volume.ErrNotFound) {
-		return v.restored(ctx, t.Key, t.Name, err)
+		return v.lookupRestored(ctx, t.Key, t.Name, err)
 	}
 	if err != nil {
 		return nil, err
@@ -56,17 +56,17 @@ func (v *Volumes) Restore(ctx context.Context, t TrashEntry, directory string) (
 	return r, nil
 }
 
-// Restored returns the record of a volume that was brought back, though nothing of it is in
+// LookupRestored returns the record of a volume that was brought back, though nothing of it is in
 // the trash any more. ErrNotFound: there is none. What an interrupted Restore has left is
 // undone; then the tree is in the trash again, and it is ErrBusy.
-func (v *Volumes) Restored(ctx context.Context, key string) (r *volume.Record, err error) {
+func (v *Volumes) LookupRestored(ctx context.Context, key string) (r *volume.Record, err error) {
 	defer v.wrapError(&err, "bring volume %s back", key)
-	return v.restored(ctx, key, "", volume.Errorf(volume.ErrNotFound, "volume %s exists, and nothing of it is in the trash", key))
+	return v.lookupRestored(ctx, key, "", volume.Errorf(volume.ErrNotFound, "volume %s exists, and nothing of it is in the trash", key))
 }
 
-// restored finds out what became of a volume whose tree is not in the trash under this name
+// lookupRestored finds out what became of a volume whose tree is not in the trash under this name
 // ("": any). none is the error where it was not brought back.
-func (v *Volumes) restored(ctx context.Context, key, name string, none error) (*volume.Record, error) {
+func (v *Volumes) lookupRestored(ctx context.Context, key, name string, none error) (*volume.Record, error) {
 	found, err := v.Lookup(ctx, key)
 	if errors.Is(err, volume.ErrNotFound) {
 		return nil, none
@@ -108,7 +108,7 @@ func (v *Volumes) beginRestore(ctx context.Context, r volume.Record) (p *Pending
 		if found.State == Ready && from != nil && from.Entry == r.Restored.Entry {
 			return nil, &found.Record, nil
 		}
-		if there, err := v.trash.has(r.Restored.Entry); err != nil || !there {
+		if there, err := v.trash.hasTree(r.Restored.Entry); err != nil || !there {
 			return nil, nil, firstError(err, busy("volume %s was just brought back by another", r.Key))
 		}
 		return nil, nil, volume.Errorf(volume.ErrPrecondition, "there is a volume %s, and it is not the one in the trash as %s", r.Key, r.Restored.Entry)
@@ -122,10 +122,10 @@ func (p *Pending) restore(ctx context.Context, from string, was owner) (*volume.
 	if err := p.MakeDirectory(ctx); err != nil {
 		return nil, err
 	}
-	if err := p.v.trash.takeOut(r.Restored.Entry, p.e); err != nil {
+	if err := p.v.trash.stageTree(r.Restored.Entry, p.e); err != nil {
 		return nil, err
 	}
-	if err := p.place(); err != nil {
+	if err := p.placeTree(); err != nil {
 		return nil, err
 	}
 	// The deletion has left the directory of the claim to the purge, which does not come now.
@@ -147,10 +147,10 @@ func (p *Pending) restore(ctx context.Context, from string, was owner) (*volume.
 	return p.Commit(ctx)
 }
 
-// place puts the staged tree in the place of the volume's empty directory. That it begins to is a
+// placeTree puts the staged tree in the place of the volume's empty directory. That it begins to is a
 // rename of the record, which fails if the creation is being undone: from then on nothing is
 // put in its place. After it, whoever undoes the creation knows that what is there may be ours.
-func (p *Pending) place() error {
+func (p *Pending) placeTree() error {
 	parent, name := volume.SplitDirectory(p.rec.Directory)
 	at, err := p.v.root.Resolve(parent)
 	if err != nil {
@@ -168,11 +168,11 @@ func (p *Pending) place() error {
 	}
 	p.placing = true
 	p.v.step("rename the tree into its place")
-	err = rename(p.v.disk, stage, treeName, at, name)
+	err = renameDir(p.v.disk, stage, treeName, at, name)
 	if isNameTaken(err) {
-		return occupied(&p.rec)
+		return occupiedError(&p.rec)
 	}
-	if p.rec.Restored != nil && forbidden(at, name, err) {
+	if p.rec.Restored != nil && refusedByProject(at, name, err) {
 		return volume.Errorf(volume.ErrPrecondition, "volume %s cannot be brought back to %q: that has another project quota than the volume, and the server moves nothing from one to the other; choose another directory, or give the volume's tree in the trash itself the project of that place, on the server (docs/operate.md)", p.rec.Key, p.rec.Directory)
 	}
 	if isMissing(err) && isMissing(stage.Refresh()) {

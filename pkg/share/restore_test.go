@@ -42,17 +42,17 @@ func TestRestore(t *testing.T) {
 			if err != nil || again.Nonce != r.Nonce {
 				t.Errorf("again: %+v, %v", again, err)
 			}
-			if again, err = g.Volumes.Restored(ctx, "v1"); err != nil || again.Nonce != r.Nonce {
+			if again, err = g.Volumes.LookupRestored(ctx, "v1"); err != nil || again.Nonce != r.Nonce {
 				t.Errorf("again: %+v, %v", again, err)
 			}
 		}
 		e = *g.delete("v1")
-		_, err = g.Volumes.Restored(ctx, "v1")
+		_, err = g.Volumes.LookupRestored(ctx, "v1")
 		g.refused("deleted again", err, volume.ErrNotFound)
 		g.create("v1", "c")
 		_, err = g.Volumes.Restore(ctx, e, "")
 		g.refused("while another has its name", err, volume.ErrPrecondition, "v1")
-		_, err = g.Volumes.Restored(ctx, "v1")
+		_, err = g.Volumes.LookupRestored(ctx, "v1")
 		g.refused("another", err, volume.ErrNotFound)
 		g.delete("v1")
 		g.create("v2", at)
@@ -142,8 +142,8 @@ func TestRestorable(t *testing.T) {
 	}{
 		"half a deletion":  {half, volume.ErrPrecondition, "no record yet"},
 		"half a purge":     {purging, volume.ErrNotFound, "is just being purged"},
-		"a snapshot":       {TrashEntry{Name: "s", Key: "s", kind: volume.TrashSnapshot, data: true}, volume.ErrPrecondition, "is a snapshot"},
-		"a copy's remains": {TrashEntry{Name: "s", Key: "s", kind: volume.TrashLeftover, data: true}, volume.ErrPrecondition, "never was a volume"},
+		"a snapshot":       {TrashEntry{Name: "s", Key: "s", kind: volume.TrashSnapshot, hasTree: true}, volume.ErrPrecondition, "is a snapshot"},
+		"a copy's remains": {TrashEntry{Name: "s", Key: "s", kind: volume.TrashLeftover, hasTree: true}, volume.ErrPrecondition, "never was a volume"},
 	} {
 		_, err := g.Volumes.Restore(t.Context(), c.e, "")
 		g.refused(what, err, c.kind, c.say)

@@ -56,7 +56,7 @@ func (a *actor) killed(n int, do func(b *actor) error) {
 			runtime.Goexit()
 		}
 	}
-	s, err := Open(a.dir, nas1, Options{Maker: "44444444", Lease: over, forbids: a.opt.forbids})
+	s, err := Open(a.dir, nas1, Options{Maker: "44444444", Lease: over, beforeRename: a.opt.beforeRename})
 	a.must(err)
 	defer s.Close()
 	s.opt.Step = step
@@ -157,7 +157,7 @@ func (a *actor) restore(key string) (*volume.Record, error) {
 			return a.Volumes.Restore(a.Context(), t, "")
 		}
 	}
-	return a.Volumes.Restored(a.Context(), key)
+	return a.Volumes.LookupRestored(a.Context(), key)
 }
 
 // clean purges the trash. What has no record waits for its deletion, which is not an error.

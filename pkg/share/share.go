@@ -26,21 +26,21 @@ type Options struct {
 	Lease time.Duration
 	// ReadOnly opens shares only to look: nothing is laid out or swept.
 	ReadOnly bool
-	// LayOut has shares laid out that are not, because something is to be created there. Without
+	// Initialize has shares laid out that are not, because something is to be created there. Without
 	// it such a share is open with nothing on it.
-	LayOut bool
+	Initialize bool
 	// AnyID opens shares whatever id the registry says they have: to show it, or to change it.
 	AnyID bool
-	// LaidOut, if set, is told when this process has laid a share out.
-	LaidOut func(def volume.Share, id string)
+	// OnInitialized, if set, is called when this process has laid a share out.
+	OnInitialized func(def volume.Share, id string)
 	// Step, if set, is called before each change on the share, with what it is. Tests stop
 	// the process there.
 	Step func(what string)
 
 	// forbids, if set, is asked before a directory is renamed: in tests some have projects.
-	forbids func(from beneath.Dir, name string, to beneath.Dir, as string) error
+	beforeRename func(from beneath.Dir, name string, to beneath.Dir, as string) error
 	// links, if set, is what link(2) fails with: in tests some servers have no hard links.
-	links error
+	linkErr error
 }
 
 // Share is an open share: the door to what Mooring keeps there. The parts may be used at the
@@ -89,7 +89,7 @@ func Open(path string, def volume.Share, opt Options) (s *Share, err error) {
 func newShare(d *disk) *Share {
 	s := &Share{disk: d}
 	s.claims = &claims{disk: d, dir: beneath.None}
-	s.claims.parents = &parents{disk: d, dir: beneath.None, claims: s.claims, left: map[string]time.Time{}, listed: map[string]beneath.Node{}}
+	s.claims.parents = &parents{disk: d, dir: beneath.None, claims: s.claims, lastUse: map[string]time.Time{}, listed: map[string]beneath.Node{}}
 	s.Trash = &Trash{disk: d, dir: beneath.None}
 	s.Jobs = &Jobs{disk: d, dir: beneath.None}
 	volumes := newTable(d, volume.ObjectVolume, nil)
@@ -105,8 +105,8 @@ func newShare(d *disk) *Share {
 	return s
 }
 
-// own names Mooring's own directories, in .mooring.
-func (s *Share) own() map[string]*beneath.Dir {
+// directories names Mooring's own directories, in .mooring.
+func (s *Share) directories() map[string]*beneath.Dir {
 	return map[string]*beneath.Dir{
 		"volumes": &s.Volumes.dir, "claims": &s.claims.dir, "parents": &s.claims.parents.dir,
 		"snapshots": &s.Snapshots.dir, "groups": &s.Groups.dir, "staging": &s.staging,
@@ -115,7 +115,7 @@ func (s *Share) own() map[string]*beneath.Dir {
 }
 
 // staleAside is the age past which something in staging is nobody's any more.
-const staleAside = time.Hour
+const staleTempAge = time.Hour
 
 // sweepStaging removes what interrupted processes have left in staging, and formats that they were
 // writing, by the server's clock. What a late one wanted to rename from there is gone then, and its step
@@ -125,17 +125,17 @@ func (d *disk) sweepStaging() error {
 	if err != nil {
 		return err
 	}
-	stale, err := staleIn(d, d.staging, "", now)
+	stale, err := listStale(d, d.staging, "", now)
 	if err != nil {
 		return err
 	}
 	for _, name := range stale {
 		d.step("sweep staging")
-		if err := d.sweepAside(name); err != nil {
+		if err := d.removeSharedTemp(name); err != nil {
 			return err
 		}
 	}
-	formats, err := staleIn(d, d.state, formatAside, now)
+	formats, err := listStale(d, d.state, formatTempPrefix, now)
 	for _, name := range formats {
 		d.step("sweep staging")
 		if err := d.state.Unlink(name); is(err, unix.EISDIR) { // it is in nobody's way
@@ -145,9 +145,9 @@ func (d *disk) sweepStaging() error {
 	return err
 }
 
-// staleIn returns the asides with a prefix in a directory that are nobody's any more. What has another name
+// listStale returns the asides with a prefix in a directory that are nobody's any more. What has another name
 // may be a later Mooring's.
-func staleIn(d *disk, dir beneath.Dir, prefix string, now time.Time) (names []string, err error) {
+func listStale(d *disk, dir beneath.Dir, prefix string, now time.Time) (names []string, err error) {
 	err = beneath.Names(dir, func(name string) error {
 		aside, ok := strings.CutPrefix(name, prefix)
 		if _, _, ours := cutNonce(aside); !ok || !ours {
@@ -157,7 +157,7 @@ func staleIn(d *disk, dir beneath.Dir, prefix string, now time.Time) (names []st
 		if err != nil {
 			return ignore(err, unix.ENOENT)
 		}
-		if now.Sub(time.Unix(st.Mtim.Unix())) > staleAside || d.isFromEarlierRun(aside) {
+		if now.Sub(time.Unix(st.Mtim.Unix())) > staleTempAge || d.isFromEarlierRun(aside) {
 			names = append(names, name)
 		}
 		return nil
@@ -165,19 +165,19 @@ func staleIn(d *disk, dir beneath.Dir, prefix string, now time.Time) (names []st
 	return names, err
 }
 
-// sweepAside removes one file, or a directory with little in it. It is renamed first: whoever prepares it
+// removeSharedTemp removes one file, or a directory with little in it. It is renamed first: whoever prepares it
 // may rename it into its place at any moment, and may have done so when the answer to that was lost. What is
 // in its place is not to be touched.
-func (d *disk) sweepAside(name string) error {
+func (d *disk) removeSharedTemp(name string) error {
 	mine := d.stagingName()
 	if err := d.staging.Rename(name, d.staging, mine); err != nil {
 		return ignore(err, unix.ENOENT)
 	}
-	return removeAside(d, mine)
+	return removeTemp(d, mine)
 }
 
-// removeAside is sweepAside of what nobody else knows the name of.
-func removeAside(d *disk, name string) error {
+// removeTemp is sweepAside of what nobody else knows the name of.
+func removeTemp(d *disk, name string) error {
 	aside, err := d.staging.Resolve(name)
 	if is(err, unix.ENOTDIR) {
 		return ignore(d.staging.Unlink(name), unix.ENOENT)
@@ -221,7 +221,7 @@ func removeAll(d beneath.Dir, depth int) error {
 
 // Close closes the share. It does not unmount it.
 func (s *Share) Close() {
-	for _, d := range s.own() {
+	for _, d := range s.directories() {
 		if *d >= 0 {
 			d.Close()
 		}

@@ -56,34 +56,34 @@ func (s *Snapshots) delete(e *entry, r *volume.SnapshotRecord, where func(*volum
 	if err := r.CheckRequires(); err != nil {
 		return nil, false, err
 	}
-	err = e.marking().mark()
-	var held errHeld
+	err = e.deletionMark().mark()
+	var held heldError
 	switch {
 	case is(err, unix.ENOENT):
 		return nil, true, nil
 	case errors.As(err, &held):
-		return nil, false, held.of("snapshot " + e.key)
+		return nil, false, held.explain("snapshot " + e.key)
 	case err != nil:
 		return nil, false, err
 	}
-	t, err = s.toTrash(e, r)
+	t, err = s.moveToTrash(e, r)
 	return t, false, err
 }
 
-// names returns who holds, in words.
-func (h errHeld) names() string { return strings.Join(h.holders, ", ") }
+// holderNames returns who holds, in words.
+func (h heldError) holderNames() string { return strings.Join(h.holders, ", ") }
 
-// of explains that something cannot be deleted.
-func (h errHeld) of(what string) error {
+// explain explains that something cannot be deleted.
+func (h heldError) explain(what string) error {
 	for _, name := range h.holders {
 		if strings.HasPrefix(name, unknownHolderPrefix) {
 			return volume.Errorf(volume.ErrPrecondition, "%s cannot be deleted: it is kept by %s, which this Mooring does not know: upgrade Mooring, or let mooringctl check tell what it is", what, name)
 		}
 		if strings.HasPrefix(name, "volume ") {
-			return volume.Errorf(volume.ErrPrecondition, "%s cannot be deleted: the read-only %s is the snapshot itself (restore: shallow): delete that first", what, h.names())
+			return volume.Errorf(volume.ErrPrecondition, "%s cannot be deleted: the read-only %s is the snapshot itself (restore: shallow): delete that first", what, h.holderNames())
 		}
 	}
-	return volume.Errorf(volume.ErrBusy, "%s is just being copied, for %s: try again when that is done", what, h.names())
+	return volume.Errorf(volume.ErrBusy, "%s is just being copied, for %s: try again when that is done", what, h.holderNames())
 }
 
 // finishDeletion finishes the deletion of a marked snapshot.
@@ -95,19 +95,19 @@ func (s *Snapshots) finishDeletion(e *entry, r rawRecord) error {
 	if err != nil {
 		return err
 	}
-	_, err = s.toTrash(e, rec)
+	_, err = s.moveToTrash(e, rec)
 	return err
 }
 
-// toTrash moves the tree and then the record of a marked snapshot into the trash, and removes
+// moveToTrash moves the tree and then the record of a marked snapshot into the trash, and removes
 // the entry.
-func (s *Snapshots) toTrash(e *entry, r *volume.SnapshotRecord) (*TrashEntry, error) {
+func (s *Snapshots) moveToTrash(e *entry, r *volume.SnapshotRecord) (*TrashEntry, error) {
 	at, err := e.deletedAt()
 	if err != nil {
 		return nil, ignore(err, unix.ESTALE)
 	}
 	id := volume.TrashID(volume.TrashSnapshot, r.Key, r.Nonce)
-	if _, err := s.trash.moveIn(e, dataName, id); err != nil {
+	if _, err := s.trash.moveTree(e, dataName, id); err != nil {
 		return nil, err
 	}
 	t, err := s.trash.moveRecord(e, deletionName, id, at, s.def.TrashRetention)
@@ -139,5 +139,5 @@ func (s *Snapshots) CheckUnused(ctx context.Context, key string) (err error) {
 	if err != nil || len(holders) == 0 {
 		return err
 	}
-	return errHeld{holders}.of("snapshot " + key)
+	return heldError{holders}.explain("snapshot " + key)
 }

@@ -248,7 +248,7 @@ func TestCopyElsewhere(t *testing.T) {
 	withData(g)
 	def := nas1
 	def.Name = "nas2"
-	s, err := Open(scratch(t), def, Options{Maker: maker, LayOut: true})
+	s, err := Open(scratch(t), def, Options{Maker: maker, Initialize: true})
 	g.must(err)
 	defer s.Close()
 	r := record("v2", "v2")
@@ -308,7 +308,7 @@ func TestJobs(t *testing.T) {
 	}
 	for _, j := range jobs {
 		st, err := g.Jobs.Status(j)
-		if err != nil || st == nil || st.Target != j.Target || st.Copy.Target != j.Target || st.Maker != maker || st.Finished || st.Idle > time.Minute {
+		if err != nil || st == nil || st.Target != j.Target || st.Copy.Target != j.Target || st.Maker != maker || st.Abandoned || st.Idle > time.Minute {
 			t.Errorf("%s is %+v, %v", j.Target, st, err)
 		}
 	}

@@ -97,7 +97,7 @@ func (s *Snapshots) Begin(ctx context.Context, r volume.SnapshotRecord) (p *Pend
 		if !is(err, unix.EEXIST) {
 			return nil, nil, err
 		}
-		found, err := s.existing(r.Key)
+		found, err := s.findOrUndo(r.Key)
 		if found != nil || err != nil {
 			return nil, found, err
 		}
@@ -105,10 +105,10 @@ func (s *Snapshots) Begin(ctx context.Context, r volume.SnapshotRecord) (p *Pend
 	return nil, nil, busy("snapshot %s is made and deleted again and again", r.Key)
 }
 
-// existing returns the record of a snapshot that exists, and makes room where that of one is
+// findOrUndo returns the record of a snapshot that exists, and makes room where that of one is
 // left which was not finished.
-func (s *Snapshots) existing(key string) (*volume.SnapshotRecord, error) {
-	if err := s.ask(key); err != nil {
+func (s *Snapshots) findOrUndo(key string) (*volume.SnapshotRecord, error) {
+	if err := s.revalidate(key); err != nil {
 		return nil, err
 	}
 	e, r, err := s.lookup(key)

@@ -4,14 +4,14 @@ package share
 
 import "golang.org/x/sys/unix"
 
-// staged is what comes into the entry of a volume in order to be put in its place: a copy, or a
+// stagedTree is what comes into the entry of a volume in order to be put in its place: a copy, or a
 // tree from the trash.
-type staged struct{ e *entry }
+type stagedTree struct{ e *entry }
 
-func (e *entry) staged() staged { return staged{e} }
+func (e *entry) stagedTree() stagedTree { return stagedTree{e} }
 
 // prepare makes the directory into which the tree of a volume comes from elsewhere.
-func (s staged) prepare() error {
+func (s stagedTree) prepare() error {
 	s.e.step("prepare the stage")
 	return s.e.dir.Mkdir(stageName, 0o700)
 }
@@ -19,7 +19,7 @@ func (s staged) prepare() error {
 // close takes out what is staged, and removes the stage: from then on nothing can come into
 // it any more, nor be taken out of it by another who undoes the same. Only then is it known that
 // nothing else will be found there.
-func (s staged) close(rescue func(name string) error) error {
+func (s stagedTree) close(rescue func(name string) error) error {
 	for range retries {
 		_, err := s.takeOut()
 		if ignore(err, unix.ENOTEMPTY, unix.EEXIST) != nil { // another has taken something out
@@ -41,7 +41,7 @@ func (s staged) close(rescue func(name string) error) error {
 }
 
 // takeOut takes what is staged out of the stage, into the entry. done: there was something.
-func (s staged) takeOut() (done bool, err error) {
+func (s stagedTree) takeOut() (done bool, err error) {
 	stage, err := s.e.dir.Resolve(stageName)
 	if err != nil {
 		return false, ignore(err, unix.ENOENT)
@@ -54,12 +54,12 @@ func (s staged) takeOut() (done bool, err error) {
 	return true, nil
 }
 
-// settle finds out whether what was staged was put in its place, and lets it not be from now on.
+// preventPlacing finds out whether what was staged was put in its place, and lets it not be from now on.
 // The answer is kept in the name of the record, for whoever goes on after this process.
 //
 // What is staged is renamed, and so is it by the one who puts it in its place: one of them
 // wins. The new name stays until the record says so too.
-func (s staged) settle() (placed bool, err error) {
+func (s stagedTree) preventPlacing() (placed bool, err error) {
 	if err := s.e.dir.Refresh(); err != nil {
 		return false, err
 	}

@@ -31,16 +31,16 @@ func (t *table) open(key string) (*entry, error) {
 	return t.resolve(key)
 }
 
-// ask has the client ask the server for the entry of a key, of which it may remember another one.
-func (t *table) ask(key string) error {
+// revalidate has the client ask the server for the entry of a key, of which it may remember another one.
+func (t *table) revalidate(key string) error {
 	return ignore(refreshPath(t.dir, key), unix.ENOENT)
 }
 
-// current opens the entry that the server has of a key now. What is to be changed, or held, is opened
+// openCurrent opens the entry that the server has of a key now. What is to be changed, or held, is opened
 // so: of one that this client remembers, and that was deleted and made anew by another, it would be told
 // that it is being deleted.
-func (t *table) current(key string) (*entry, error) {
-	if err := t.ask(key); err != nil {
+func (t *table) openCurrent(key string) (*entry, error) {
+	if err := t.revalidate(key); err != nil {
 		return nil, err
 	}
 	return t.open(key)
@@ -66,7 +66,7 @@ func (t *table) read(key string) (*entry, rawRecord, error) {
 		}
 		asked = err == nil
 		// The name may have led to what does not exist any more: with ESTALE it has.
-		if err := t.ask(key); err != nil {
+		if err := t.revalidate(key); err != nil {
 			return nil, rawRecord{}, err
 		}
 	}
@@ -87,17 +87,17 @@ func (t *table) keys(ctx context.Context) ([]string, error) {
 	return keys, err
 }
 
-// dead reports whether the entry of this incarnation of a key does not exist any more: see fate.
-func (t *table) dead(key, nonce string) (bool, error) {
-	dead, _, err := t.fate(key, nonce)
+// isDead reports whether the entry of this incarnation of a key does not exist any more: see fate.
+func (t *table) isDead(key, nonce string) (bool, error) {
+	dead, _, err := t.incarnationState(key, nonce)
 	return dead, err
 }
 
-// fate finds out what became of an incarnation of a key. dead: its entry does not exist any more,
+// incarnationState finds out what became of an incarnation of a key. dead: its entry does not exist any more,
 // and never will again. leaving: it is being deleted or undone, or its entry has no record by
 // which to tell.
-func (t *table) fate(key, nonce string) (dead, leaving bool, err error) {
-	if err := t.ask(key); err != nil { // not from memory
+func (t *table) incarnationState(key, nonce string) (dead, leaving bool, err error) {
+	if err := t.revalidate(key); err != nil { // not from memory
 		return false, false, err
 	}
 	e, r, err := t.read(key)

@@ -20,14 +20,14 @@ import (
 // Where the format of the share requires by now what this program does not know, it is ErrPrecondition,
 // and the share is lost: nobody works on it until that program is upgraded.
 func (s *Share) Tidy(ctx context.Context, idle time.Duration) error {
-	if err := s.formatStands(ctx); err != nil {
+	if err := s.checkFormat(ctx); err != nil {
 		return err
 	}
 	return s.claims.parents.tidy(ctx, idle)
 }
 
-// formatStands looks whether a later Mooring has changed the format since the share was opened.
-func (s *Share) formatStands(ctx context.Context) (err error) {
+// checkFormat looks whether a later Mooring has changed the format since the share was opened.
+func (s *Share) checkFormat(ctx context.Context) (err error) {
 	defer s.wrapError(&err, "read the format")
 	if err := ctx.Err(); err != nil {
 		return err
@@ -49,7 +49,7 @@ func (s *Share) formatStands(ctx context.Context) (err error) {
 func (p *parents) tidy(ctx context.Context, idle time.Duration) (err error) {
 	parent := ""
 	defer func() { p.wrapError(&err, "remove the empty directory %q", parent) }()
-	due, err := p.idle(ctx, idle)
+	due, err := p.listIdle(ctx, idle)
 	if err != nil {
 		return err
 	}
@@ -64,12 +64,12 @@ func (p *parents) tidy(ctx context.Context, idle time.Duration) (err error) {
 	return nil
 }
 
-// idle returns the parents that nobody has used for so long, as far as this process
+// listIdle returns the parents that nobody has used for so long, as far as this process
 // knows: one that it sees for the first time has just been used.
-func (p *parents) idle(ctx context.Context, idle time.Duration) ([]string, error) {
+func (p *parents) listIdle(ctx context.Context, idle time.Duration) ([]string, error) {
 	all := map[string]bool{}
 	err := p.list(p.dir, func(name string) error {
-		if parent, ok := parentOf(name); ok {
+		if parent, ok := parseNote(name); ok {
 			all[parent] = true
 		}
 		return ctx.Err()
@@ -81,10 +81,10 @@ func (p *parents) idle(ctx context.Context, idle time.Duration) ([]string, error
 	defer p.mu.Unlock()
 	var due []string
 	for parent := range all {
-		left, known := p.left[parent]
+		left, known := p.lastUse[parent]
 		if !known {
 			left = time.Now()
-			p.left[parent] = left
+			p.lastUse[parent] = left
 		}
 		if time.Since(left) >= idle {
 			due = append(due, parent)
@@ -98,7 +98,7 @@ func (p *parents) idle(ctx context.Context, idle time.Duration) ([]string, error
 func (p *parents) forget(parent string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	delete(p.left, parent)
+	delete(p.lastUse, parent)
 	delete(p.listed, parent)
 }
 
@@ -109,7 +109,7 @@ func (p *parents) tidyParent(parent string) error {
 	up, name := volume.SplitDirectory(parent)
 	at, err := p.claims.openParent(up)
 	if volume.Kind(err) == volume.ErrPrecondition { // what it is in is a volume's
-		return p.forgetNote(parent, nil)
+		return p.removeNotes(parent, nil)
 	}
 	if err != nil {
 		return ignore(err, unix.ENOENT, unix.ESTALE) // tidied away at the same time: later
@@ -123,14 +123,14 @@ func (p *parents) tidyParent(parent string) error {
 		return err
 	}
 	defer x.Close()
-	return level{p, at, x, parent}.tidyAway()
+	return parentClaims{p, at, x, parent}.removeUnused()
 }
 
 // tidyUnclaimed makes the directory of claims of a parent that has none, so that it can be
 // removed like any other.
 func (p *parents) tidyUnclaimed(at beneath.Dir, parent string) error {
 	_, name := volume.SplitDirectory(parent)
-	if err := p.make(at, name, parent); err != nil {
+	if err := p.makeClaims(at, name, parent); err != nil {
 		return err
 	}
 	x, err := at.Resolve(name)
@@ -138,26 +138,26 @@ func (p *parents) tidyUnclaimed(at beneath.Dir, parent string) error {
 		return ignore(err, unix.ENOENT)
 	}
 	defer x.Close()
-	return level{p, at, x, parent}.tidyAway()
+	return parentClaims{p, at, x, parent}.removeUnused()
 }
 
-// level is a directory of claims, opened, that is a parent's, or may have been.
-type level struct {
+// parentClaims is a directory of claims, opened, that is a parent's, or may have been.
+type parentClaims struct {
 	*parents
 	at, x  beneath.Dir // the directory of claims that it is in, and it itself
 	parent string
 }
 
-// tidyAway does the steps of tidyParent.
-func (l level) tidyAway() error {
+// removeUnused does the steps of tidyParent.
+func (l parentClaims) removeUnused() error {
 	l.step("remove the claims of an empty parent")
 	err := beneath.RmdirCurrent(l.x, takenName)
 	if is(err, unix.ENOTEMPTY, unix.EEXIST) {
-		l.leave(l.parent) // in use: later
-		return l.sweepEmpty()
+		l.recordUse(l.parent) // in use: later
+		return l.removeEmptyChildren()
 	}
 	if is(err, unix.ENOTDIR) {
-		return l.tidyBarred() // a volume, or a bar that was left
+		return l.removeStaleBar() // a volume, or a bar that was left
 	}
 	if err := ignore(err, unix.ENOENT, unix.ESTALE); err != nil {
 		return err
@@ -166,19 +166,19 @@ func (l level) tidyAway() error {
 	if err := touch(l.x, takenName, unix.O_EXCL); err != nil {
 		return ignore(err, unix.EEXIST, unix.EISDIR, unix.ENOENT, unix.ESTALE)
 	}
-	ours, err := l.noted(directoryNote, l.parent)
+	ours, err := l.hasNote(directoryNote, l.parent)
 	if err != nil {
 		return err
 	}
 	kept := false
 	if ours {
-		if kept, err = l.takeAway(); err != nil {
+		if kept, err = l.removeDirectory(); err != nil {
 			return err
 		}
 	}
 	if ours && !kept && l.x.Refresh() == nil {
 		// Under the bar, as the next who makes the directory notes it anew.
-		if err := l.unnote(directoryNote, l.parent); err != nil {
+		if err := l.removeNote(directoryNote, l.parent); err != nil {
 			return err
 		}
 	}
@@ -196,15 +196,15 @@ func (l level) tidyAway() error {
 		return ignore(err, unix.ENOENT)
 	}
 	l.forget(l.parent) // if it was kept, later perhaps
-	return l.unnote(claimsNote, l.parent)
+	return l.removeNote(claimsNote, l.parent)
 }
 
 // maxSweep is how many directories of claims are looked at to find empty ones among them.
-const maxSweep = 64
+const maxEmptyScan = 64
 
-// sweepEmpty removes the empty directories of claims that interrupted processes have left in a
+// removeEmptyChildren removes the empty directories of claims that interrupted processes have left in a
 // parent of few.
-func (l level) sweepEmpty() error {
+func (l parentClaims) removeEmptyChildren() error {
 	at, err := l.x.Resolve(takenName)
 	if err != nil {
 		return ignore(err, unix.ENOENT, unix.ENOTDIR)
@@ -215,7 +215,7 @@ func (l level) sweepEmpty() error {
 		below = append(below, name)
 		return nil
 	})
-	if err != nil || len(below) > maxSweep {
+	if err != nil || len(below) > maxEmptyScan {
 		return err
 	}
 	for _, name := range below {
@@ -225,8 +225,8 @@ func (l level) sweepEmpty() error {
 	return nil
 }
 
-// removeEmpty removes a directory of claims if nothing is in it.
-func (p *parents) removeEmpty(directory string) {
+// removeEmptyClaims removes a directory of claims if nothing is in it.
+func (p *parents) removeEmptyClaims(directory string) {
 	up, name := volume.SplitDirectory(directory)
 	at, err := p.claims.dir.Resolve(claimPath(up))
 	if err != nil {
@@ -237,14 +237,14 @@ func (p *parents) removeEmpty(directory string) {
 	_ = at.Rmdir(name)
 }
 
-// tidyBarred removes the bar that a process has left which died while it tidied.
-func (l level) tidyBarred() error {
+// removeStaleBar removes the bar that a process has left which died while it tidied.
+func (l parentClaims) removeStaleBar() error {
 	_, err := l.claims.readOwner(l.x)
 	if err == nil {
-		return l.forgetNote(l.parent, nil) // it is a volume's
+		return l.removeNotes(l.parent, nil) // it is a volume's
 	}
 	if errors.Is(err, errBarred) {
-		err = l.unbar()
+		err = l.removeBar()
 		if volume.Kind(err) == volume.ErrBusy {
 			return nil
 		}
@@ -255,9 +255,9 @@ func (l level) tidyBarred() error {
 // errBarred: a directory of claims is that of a parent that is just being tidied away.
 var errBarred = busy("no volume is in the parent directory, which is just being removed")
 
-// unbar removes the bar of a parent, and puts the parent back if there is something in it. ErrBusy:
+// removeBar removes the bar of a parent, and puts the parent back if there is something in it. ErrBusy:
 // whoever tidies may still be at it.
-func (l level) unbar() error {
+func (l parentClaims) removeBar() error {
 	st, err := l.x.Stat(takenName)
 	if err != nil {
 		return ignore(err, unix.ENOENT, unix.ESTALE)
@@ -276,9 +276,9 @@ func (l level) unbar() error {
 	return ignore(l.x.Unlink(takenName), unix.ENOENT, unix.ESTALE)
 }
 
-// takeAway moves a parent directory into its directory of claims and removes it there. kept:
+// removeDirectory moves a parent directory into its directory of claims and removes it there. kept:
 // something is in it, and it is in its place again, or what is there cannot be seen for now.
-func (l level) takeAway() (kept bool, err error) {
+func (l parentClaims) removeDirectory() (kept bool, err error) {
 	up, name := volume.SplitDirectory(l.parent)
 	at, err := l.root.Resolve(up)
 	if err != nil { // ESTALE: what this client remembers above it is gone
@@ -301,7 +301,7 @@ func (l level) takeAway() (kept bool, err error) {
 	return l.removeDead(at, name)
 }
 
-func (l level) removeDead(at beneath.Dir, name string) (kept bool, err error) {
+func (l parentClaims) removeDead(at beneath.Dir, name string) (kept bool, err error) {
 	l.step("remove an empty parent")
 	err = beneath.RmdirCurrent(l.x, deadName)
 	if !is(err, unix.ENOTEMPTY, unix.EEXIST, unix.ENOTDIR, unix.ELOOP) {
@@ -313,7 +313,7 @@ func (l level) removeDead(at beneath.Dir, name string) (kept bool, err error) {
 
 // removeUnclaimed removes a directory of claims in which there is no claim. If it is not empty, a
 // late process that tidied has moved the directory itself into it: that goes first.
-func (l level) removeUnclaimed() error {
+func (l parentClaims) removeUnclaimed() error {
 	_, name := volume.SplitDirectory(l.parent)
 	l.step("remove an empty directory of claims")
 	err := l.at.Rmdir(name)
@@ -327,7 +327,7 @@ func (l level) removeUnclaimed() error {
 }
 
 // putBack undoes what takeAway has left.
-func (l level) putBack() error {
+func (l parentClaims) putBack() error {
 	up, name := volume.SplitDirectory(l.parent)
 	at, err := l.root.Resolve(up)
 	if err != nil {
@@ -338,16 +338,16 @@ func (l level) putBack() error {
 	return err
 }
 
-// forgetNote removes a parent from the index, after work on it has ended with err.
-func (p *parents) forgetNote(parent string, err error) error {
+// removeNotes removes a parent from the index, after work on it has ended with err.
+func (p *parents) removeNotes(parent string, err error) error {
 	p.forget(parent)
 	if err != nil {
 		return err
 	}
-	return firstError(p.unnote(directoryNote, parent), p.unnote(claimsNote, parent))
+	return firstError(p.removeNote(directoryNote, parent), p.removeNote(claimsNote, parent))
 }
 
-func (p *parents) unnote(kind, parent string) error {
+func (p *parents) removeNote(kind, parent string) error {
 	p.step("remove the note of the parent")
 	return ignore(p.dir.Unlink(kind+url.PathEscape(parent)), unix.ENOENT, unix.ENAMETOOLONG)
 }

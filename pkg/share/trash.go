@@ -31,10 +31,10 @@ type TrashEntry struct {
 	// server's clock. They are zero where it has no record.
 	Deleted, Due time.Time
 
-	nonce          string
-	kind           volume.TrashKind
-	data, recorded bool
-	purging        bool // a purger has taken the tree, and nobody brings it back any more
+	nonce             string
+	kind              volume.TrashKind
+	hasTree, recorded bool
+	purging           bool // a purger has taken the tree, and nobody brings it back any more
 }
 
 // Kind says what an entry of the trash was: "volume", "snapshot", or "leftover" of a copy or a pod.
@@ -49,7 +49,7 @@ func (t TrashEntry) Kind() string {
 }
 
 // Complete reports whether the entry is a volume, or a snapshot, with all that it had.
-func (t TrashEntry) Complete() bool { return t.data && t.recorded && !t.purging }
+func (t TrashEntry) Complete() bool { return t.hasTree && t.recorded && !t.purging }
 
 // Purging reports whether a purger has begun with it.
 func (t TrashEntry) Purging() bool { return t.purging }
@@ -95,7 +95,7 @@ func (t *Trash) List(ctx context.Context) (entries []TrashEntry, err error) {
 // add adds what one name in the trash says of an entry. Of two records the later date counts.
 func (t *TrashEntry) add(n volume.TrashName) {
 	if !n.Record {
-		t.data = true
+		t.hasTree = true
 		t.purging = t.purging || n.Purging
 		return
 	}
@@ -105,8 +105,8 @@ func (t *TrashEntry) add(n volume.TrashName) {
 	}
 }
 
-// has reports whether a tree is in the trash under this name.
-func (t *Trash) has(id string) (bool, error) {
+// hasTree reports whether a tree is in the trash under this name.
+func (t *Trash) hasTree(id string) (bool, error) {
 	_, err := t.dir.Stat(id)
 	if is(err, unix.ENOENT) {
 		// That may be this client's memory.
@@ -121,9 +121,9 @@ func (t *Trash) has(id string) (bool, error) {
 	return true, nil
 }
 
-// moveIn moves a tree from an entry into the trash. moved is false where there is none: another
+// moveTree moves a tree from an entry into the trash. moved is false where there is none: another
 // has moved it, or there never was one.
-func (t *Trash) moveIn(e *entry, name, id string) (moved bool, err error) {
+func (t *Trash) moveTree(e *entry, name, id string) (moved bool, err error) {
 	e.step("move the tree into the trash")
 	err = e.dir.Rename(name, t.dir, id)
 	if err == nil {
@@ -143,7 +143,7 @@ func (t *Trash) moveRecord(e *entry, from, id string, deleted time.Time, keep ti
 	n, _ := volume.ParseTrashName(id)
 	deleted, due := trashTimes(deleted, keep)
 	e.step("move the record into the trash")
-	err := e.marking().at(from, func(in beneath.Dir, name string) error {
+	err := e.deletionMark().withRecord(from, func(in beneath.Dir, name string) error {
 		return in.Rename(name, t.dir, volume.TrashRecordName(id, deleted, due))
 	})
 	if err := ignore(err, unix.ENOENT, unix.ESTALE); err != nil {
@@ -151,7 +151,7 @@ func (t *Trash) moveRecord(e *entry, from, id string, deleted time.Time, keep ti
 	}
 	return &TrashEntry{
 		Name: id, Key: n.Key, Deleted: deleted, Due: due,
-		nonce: n.Nonce, kind: n.Kind, data: true, recorded: true,
+		nonce: n.Nonce, kind: n.Kind, hasTree: true, recorded: true,
 	}, nil
 }
 
@@ -169,14 +169,14 @@ func (t *Trash) record(e TrashEntry) (*volume.Record, *volume.SnapshotRecord, er
 	}
 	if e.kind == volume.TrashSnapshot {
 		r, err := volume.DecodeSnapshotRecord(e.Key, data)
-		return nil, r, inTrash(e, err)
+		return nil, r, explainDamaged(e, err)
 	}
 	r, err := volume.DecodeRecord(e.Key, data)
-	return r, nil, inTrash(e, err)
+	return r, nil, explainDamaged(e, err)
 }
 
-// inTrash tells where a record is that cannot be read.
-func inTrash(e TrashEntry, err error) error {
+// explainDamaged tells where a record is that cannot be read.
+func explainDamaged(e TrashEntry, err error) error {
 	if volume.Kind(err) != volume.ErrDamaged {
 		return err
 	}
@@ -227,8 +227,8 @@ func (t *Trash) records(id string) ([]string, error) {
 	return all, err
 }
 
-// restorable reads the record of an entry that is a whole volume.
-func (t *Trash) restorable(e TrashEntry) (*volume.Record, error) {
+// readRestorable reads the record of an entry that is a whole volume.
+func (t *Trash) readRestorable(e TrashEntry) (*volume.Record, error) {
 	switch {
 	case e.kind == volume.TrashSnapshot:
 		return nil, volume.Errorf(volume.ErrPrecondition, "%s is a snapshot, and only volumes can be brought back", e.Name)
@@ -244,7 +244,7 @@ func (t *Trash) restorable(e TrashEntry) (*volume.Record, error) {
 	}
 	st, err := t.dir.Stat(e.Name)
 	if is(err, unix.ENOENT) {
-		return nil, t.nothingLeft(e.Name)
+		return nil, t.notFoundError(e.Name)
 	}
 	if err != nil {
 		return nil, err
@@ -254,7 +254,7 @@ func (t *Trash) restorable(e TrashEntry) (*volume.Record, error) {
 	}
 	r, _, err := t.record(e)
 	if err == nil && r == nil {
-		err = t.nothingLeft(e.Name)
+		err = t.notFoundError(e.Name)
 	}
 	if err == nil {
 		err = r.CheckRequires()
@@ -262,13 +262,13 @@ func (t *Trash) restorable(e TrashEntry) (*volume.Record, error) {
 	return r, err
 }
 
-func (t *Trash) nothingLeft(name string) error {
+func (t *Trash) notFoundError(name string) error {
 	return volume.Errorf(volume.ErrNotFound, "nothing is left of %s in the trash: it was purged, or brought back", name)
 }
 
-// takeOut moves the tree of an entry into the entry of the volume that it is to be again.
+// stageTree moves the tree of an entry into the entry of the volume that it is to be again.
 // ErrNotFound: a purger was first.
-func (t *Trash) takeOut(id string, e *entry) error {
+func (t *Trash) stageTree(id string, e *entry) error {
 	stage, err := e.dir.Resolve(stageName)
 	if err != nil {
 		return e.explainUndone(err)
@@ -285,5 +285,5 @@ func (t *Trash) takeOut(id string, e *entry) error {
 	if e.isGone() {
 		return busy("bringing volume %s back was undone by another", e.key)
 	}
-	return t.nothingLeft(id)
+	return t.notFoundError(id)
 }

@@ -32,7 +32,7 @@ func (h holds) lock() (*updateLock, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := h.ask(); err != nil { // that there are holds may be this client's memory
+		if err := h.revalidate(); err != nil { // that there are holds may be this client's memory
 			return nil, h.explainDeleting(err)
 		}
 	}
@@ -86,8 +86,8 @@ func (h holds) breakLock(holds beneath.Dir) error {
 	return ignore(holds.Rmdir(changeName), unix.ENOENT, unix.ENOTEMPTY, unix.EEXIST)
 }
 
-// changeable reads the record of an entry that may be changed.
-func (e *entry) changeable() (*volume.Record, error) {
+// readChangeable reads the record of an entry that may be changed.
+func (e *entry) readChangeable() (*volume.Record, error) {
 	data, _, err := e.dir.Read(recordFile, maxRecord)
 	if isMissing(err) {
 		return nil, volume.Errorf(volume.ErrNotFound, "volume %s does not exist, or not yet", e.key)
@@ -105,7 +105,7 @@ func (e *entry) changeable() (*volume.Record, error) {
 // update writes the changed record and renames it into place.
 func (u *updateLock) update(change func(*volume.Record) error) (*volume.Record, error) {
 	e := u.e
-	r, err := e.changeable()
+	r, err := e.readChangeable()
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +113,7 @@ func (u *updateLock) update(change func(*volume.Record) error) (*volume.Record, 
 	if err := change(r); err != nil {
 		return nil, err
 	}
-	if same(r, &before) {
+	if sameSettings(r, &before) {
 		return r, nil
 	}
 	data, err := r.Encode()
@@ -122,16 +122,16 @@ func (u *updateLock) update(change func(*volume.Record) error) (*volume.Record, 
 	}
 	e.step("write the changed record aside")
 	if err := createFile(u.d, recordFile, data); err != nil {
-		return nil, u.lost(err)
+		return nil, u.explainLost(err)
 	}
 	e.step("rename the changed record into place")
 	if err := u.d.Rename(recordFile, e.dir, recordFile); err != nil {
-		return nil, u.lost(err)
+		return nil, u.explainLost(err)
 	}
 	return r, nil
 }
 
-func (u *updateLock) lost(err error) error {
+func (u *updateLock) explainLost(err error) error {
 	if isMissing(err) {
 		return busy("changing the record of volume %s took too long, and another process has the lock", u.e.key)
 	}
@@ -151,8 +151,8 @@ func (u *updateLock) unlock() {
 	u.holds.Close()
 }
 
-// same reports whether a change has changed nothing.
-func same(a, b *volume.Record) bool {
+// sameSettings reports whether a change has changed nothing.
+func sameSettings(a, b *volume.Record) bool {
 	return a.Capacity == b.Capacity && a.OnDelete == b.OnDelete &&
 		(a.Retention == b.Retention || a.Retention != nil && b.Retention != nil && *a.Retention == *b.Retention)
 }

@@ -90,7 +90,7 @@ func (v *Volumes) Update(ctx context.Context, key string, change func(*volume.Re
 	if err := v.checkUsable(ctx); err != nil {
 		return nil, err
 	}
-	e, err := v.current(key)
+	e, err := v.openCurrent(key)
 	if is(err, unix.ENOENT) {
 		return nil, v.notFound(key)
 	}
@@ -98,7 +98,7 @@ func (v *Volumes) Update(ctx context.Context, key string, change func(*volume.Re
 		return nil, err
 	}
 	defer e.close()
-	if _, err := e.changeable(); err != nil { // before anything is made
+	if _, err := e.readChangeable(); err != nil { // before anything is made
 		return nil, err
 	}
 	lock, err := e.holds().lock()
@@ -181,10 +181,10 @@ func (v *Volumes) delete(ctx context.Context, key string, which *string) (t *Tra
 
 // markDeleted begins the deletion of a volume, unless somebody needs it.
 func (v *Volumes) markDeleted(e *entry) error {
-	err := e.marking().mark()
-	var held errHeld
+	err := e.deletionMark().mark()
+	var held heldError
 	if errors.As(err, &held) {
-		return held.of("volume " + e.key)
+		return held.explain("volume " + e.key)
 	}
 	return err
 }

@@ -68,7 +68,7 @@ func TestLayout(t *testing.T) {
 	}
 	ast.Inspect(source(t, "pkg/share/share.go"), func(n ast.Node) bool {
 		f, ok := n.(*ast.FuncDecl)
-		if !ok || f.Name.Name != "own" {
+		if !ok || f.Name.Name != "directories" {
 			return true
 		}
 		ast.Inspect(f, func(n ast.Node) bool {
@@ -82,7 +82,7 @@ func TestLayout(t *testing.T) {
 		return false
 	})
 	if len(known) < 8 {
-		t.Fatalf("pkg/share/share.go says that there are %v: its function own has another form", known)
+		t.Fatalf("pkg/share/share.go says that there are %v: its function directories has another form", known)
 	}
 	lists(t, "docs/architecture.md", shown, known)
 	known[volume.AddedIDName] = true // of a share from before there were ids

@@ -2,7 +2,7 @@
 
 package model
 
-// The creation of a volume up to its claim: pkg/share/create.go, entry.go and take.go. A snapshot is a
+// The creation of a volume up to its claim: pkg/share/create.go, entry.go and claim_take.go. A snapshot is a
 // volume without a directory.
 
 func init() {

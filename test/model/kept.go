@@ -2,7 +2,7 @@
 
 package model
 
-// A directory that has a project of its own, and so cannot be moved: pkg/share/kept.go and inplace.go.
+// A directory that has a project of its own, and so cannot be moved: pkg/share/project_quota.go and inplace.go.
 
 func init() {
 	// removeKeep leaves the directory, which could not be taken away, in its place.

@@ -57,7 +57,7 @@ func TestOpenMany(t *testing.T) {
 		if err := os.Mkdir(path, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		laid, err := onshare.Open(path, definition(s), onshare.Options{Maker: "0a1b2c3d", LayOut: true})
+		laid, err := onshare.Open(path, definition(s), onshare.Options{Maker: "0a1b2c3d", Initialize: true})
 		if err != nil {
 			t.Fatal(err)
 		}

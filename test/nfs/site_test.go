@@ -158,7 +158,7 @@ func (s *site) restart() {
 // open lays the share out, as the first volume does, and has the controller mount it.
 func (s *site) open() csi.ControllerClient {
 	s.t.Helper()
-	sh, err := onshare.Open(s.export, volume.Share{Name: "nas1", Path: s.path}, onshare.Options{Maker: "test", LayOut: true})
+	sh, err := onshare.Open(s.export, volume.Share{Name: "nas1", Path: s.path}, onshare.Options{Maker: "test", Initialize: true})
 	if err != nil {
 		s.t.Fatal(err)
 	}

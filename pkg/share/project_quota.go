@@ -20,19 +20,19 @@ import (
 //
 //	entry/deletion   and   trash/<key>.<nonce>.<deleted>.<due>.json
 
-// rename renames a directory between the share and .mooring, where a project may forbid it.
-func rename(d *disk, from beneath.Dir, name string, to beneath.Dir, as string) error {
-	if d.opt.forbids != nil {
-		if err := d.opt.forbids(from, name, to, as); err != nil {
+// renameDir renames a directory between the share and .mooring, where a project may forbid it.
+func renameDir(d *disk, from beneath.Dir, name string, to beneath.Dir, as string) error {
+	if d.opt.beforeRename != nil {
+		if err := d.opt.beforeRename(from, name, to, as); err != nil {
 			return err
 		}
 	}
 	return from.Rename(name, to, as)
 }
 
-// forbidden reports whether the directory name in at could not be renamed because of a project.
+// refusedByProject reports whether the directory name in at could not be renamed because of a project.
 // Another file system that is mounted there, or above, is not such a case.
-func forbidden(at beneath.Dir, name string, err error) bool {
+func refusedByProject(at beneath.Dir, name string, err error) bool {
 	if !is(err, unix.EXDEV) {
 		return false
 	}
@@ -49,45 +49,45 @@ func forbidden(at beneath.Dir, name string, err error) bool {
 	return err == nil && st.Dev == parent.Dev
 }
 
-// forbidden reports whether the volume's directory could not be taken away because of a project.
-func (d *deletion) forbidden(err error) bool {
+// refusedByProject reports whether the volume's directory could not be taken away because of a project.
+func (d *deletion) refusedByProject(err error) bool {
 	parent, name := volume.SplitDirectory(d.rec.Directory)
 	at, e := d.root.Resolve(parent)
 	if e != nil {
 		return false
 	}
 	defer at.Close()
-	return forbidden(at, name, err)
+	return refusedByProject(at, name, err)
 }
 
-// keep leaves the directory, which could not be taken away, in its place, and promises when it is
+// keepInPlace leaves the directory, which could not be taken away, in its place, and promises when it is
 // purged there. cause is the error. The entry and the claim stay, too: the name is the volume's for
 // as long as its directory is there.
-func (d *deletion) keep(at time.Time, cause error) (*TrashEntry, error) {
-	if !d.forbidden(cause) {
+func (d *deletion) keepInPlace(at time.Time, cause error) (*TrashEntry, error) {
+	if !d.refusedByProject(cause) {
 		return nil, cause
 	}
-	if kept, err := d.trash.promised(d.trashID()); kept != nil || err != nil {
+	if kept, err := d.trash.findRecord(d.trashID()); kept != nil || err != nil {
 		return kept, err
 	}
 	deleted, due := trashTimes(at, d.retention())
-	err := d.trash.promise(d.e, volume.TrashRecordName(d.trashID(), deleted, due))
+	err := d.trash.linkRecord(d.e, volume.TrashRecordName(d.trashID(), deleted, due))
 	if err != nil {
 		return nil, err // ENOENT: another has finished the deletion
 	}
-	return d.trash.promised(d.trashID())
+	return d.trash.findRecord(d.trashID())
 }
 
-// promise gives the record of a marked entry a name in the trash. It cannot come too late: without
+// linkRecord gives the record of a marked entry a name in the trash. It cannot come too late: without
 // the record in the entry it fails.
-func (t *Trash) promise(e *entry, name string) error {
+func (t *Trash) linkRecord(e *entry, name string) error {
 	e.step("promise when the directory is purged")
-	err := e.marking().at(deletionName, func(in beneath.Dir, record string) error { return hardLink(t.disk, in, record, t.dir, name) })
+	err := e.deletionMark().withRecord(deletionName, func(in beneath.Dir, record string) error { return hardLink(t.disk, in, record, t.dir, name) })
 	if !errors.Is(err, errNoLinks) {
 		return ignore(err, unix.EEXIST)
 	}
 	var data []byte
-	err = e.marking().at(deletionName, func(in beneath.Dir, record string) (err error) {
+	err = e.deletionMark().withRecord(deletionName, func(in beneath.Dir, record string) (err error) {
 		data, _, err = in.Read(record, maxRecord)
 		return err
 	})
@@ -101,8 +101,8 @@ func (t *Trash) promise(e *entry, name string) error {
 	return t.staging.Rename(aside, t.dir, name)
 }
 
-// promised returns the entry of the trash that a record there promises; nil where there is none.
-func (t *Trash) promised(id string) (*TrashEntry, error) {
+// findRecord returns the entry of the trash that a record there promises; nil where there is none.
+func (t *Trash) findRecord(id string) (*TrashEntry, error) {
 	if err := t.dir.Refresh(); err != nil {
 		return nil, err
 	}
@@ -117,21 +117,21 @@ func (t *Trash) promised(id string) (*TrashEntry, error) {
 	}, nil
 }
 
-// Kept returns the entry of the trash of a volume that is being deleted and whose directory stays
+// InPlaceEntry returns the entry of the trash of a volume that is being deleted and whose directory stays
 // in its place until it is purged; nil where the volume is none such.
-func (t *Trash) Kept(ctx context.Context, r *StoredRecord) (kept *TrashEntry, err error) {
+func (t *Trash) InPlaceEntry(ctx context.Context, r *StoredRecord) (kept *TrashEntry, err error) {
 	defer t.wrapError(&err, "look whether the directory of volume %s is kept", r.Key)
 	if err := ctx.Err(); err != nil || r.State != Deleting {
 		return nil, err
 	}
-	return t.promised(volume.TrashID(volume.TrashVolume, r.Key, r.Nonce))
+	return t.findRecord(volume.TrashID(volume.TrashVolume, r.Key, r.Nonce))
 }
 
-// InPlace reports whether what an entry of the trash is of still is in its place: its directory
+// IsInPlace reports whether what an entry of the trash is of still is in its place: its directory
 // could not be moved into the trash.
-func (t *Trash) InPlace(ctx context.Context, e TrashEntry) (in bool, err error) {
+func (t *Trash) IsInPlace(ctx context.Context, e TrashEntry) (in bool, err error) {
 	defer t.wrapError(&err, "look where volume %s is", e.Key)
-	if err := ctx.Err(); err != nil || e.data || !e.recorded || e.kind != volume.TrashVolume {
+	if err := ctx.Err(); err != nil || e.hasTree || !e.recorded || e.kind != volume.TrashVolume {
 		return false, err
 	}
 	entry, r, err := t.volumes.read(e.Key)
@@ -143,36 +143,36 @@ func (t *Trash) InPlace(ctx context.Context, e TrashEntry) (in bool, err error) 
 	return r.state == Deleting && nonce == e.nonce, nil
 }
 
-// fetch moves a volume that is kept in its place into the trash, from where it can be brought
+// moveToTrash moves a volume that is kept in its place into the trash, from where it can be brought
 // back, if the server lets us by now. Anything else is returned as it is.
-func (v *Volumes) fetch(ctx context.Context, t TrashEntry) (TrashEntry, error) {
-	if kept, err := v.trash.InPlace(ctx, t); err != nil || !kept || t.purging {
+func (v *Volumes) moveToTrash(ctx context.Context, t TrashEntry) (TrashEntry, error) {
+	if kept, err := v.trash.IsInPlace(ctx, t); err != nil || !kept || t.purging {
 		return t, err
 	}
 	moved, err := v.Delete(ctx, t.Key)
 	if err != nil || moved == nil {
 		return t, err
 	}
-	if !moved.data {
+	if !moved.hasTree {
 		return t, volume.Errorf(volume.ErrPrecondition, "volume %s cannot be brought back: its directory has a project quota of its own, with which the server lets nobody move it; it stays in its place until %s: copy from there what is needed, or give the directory itself the project of the one above it, on the server, and try again (docs/operate.md)", t.Key, moved.Due.Format(time.RFC3339))
 	}
 	// Whoever purges it in its place has said so before it looked there.
-	moved.purging, err = v.trash.has(volume.PurgingName(t.Name))
+	moved.purging, err = v.trash.hasTree(volume.PurgingName(t.Name))
 	return *moved, err
 }
 
-// follow moves the record into the trash, after the tree. It may have a name there already: the
+// moveRecord moves the record into the trash, after the tree. It may have a name there already: the
 // directory was kept in its place, and could be taken away after all.
-func (d *deletion) follow(at time.Time) (*TrashEntry, error) {
+func (d *deletion) moveRecord(at time.Time) (*TrashEntry, error) {
 	if d.rec.State == Deleting { // not where this process has just marked it
-		kept, err := d.trash.promised(d.trashID())
+		kept, err := d.trash.findRecord(d.trashID())
 		if err != nil {
 			return nil, err
 		}
 		if kept != nil {
 			d.step("remove the record")
-			kept.data = true
-			return kept, d.e.marking().remove()
+			kept.hasTree = true
+			return kept, d.e.deletionMark().removeRecord()
 		}
 	}
 	return d.trash.moveRecord(d.e, deletionName, d.trashID(), at, d.retention())
@@ -189,10 +189,10 @@ func trashTimes(at time.Time, keep time.Duration) (deleted, due time.Time) {
 	return deleted, deleted.Add(keep).Truncate(time.Second)
 }
 
-// notArchived explains that a volume cannot be archived because of a project.
-func (d *deletion) notArchived(err error) error {
+// explainArchive explains that a volume cannot be archived because of a project.
+func (d *deletion) explainArchive(err error) error {
 	const remedy = "give the directory itself the project of the one above, on the server (docs/operate.md): the deletion goes on then"
-	if d.forbidden(err) {
+	if d.refusedByProject(err) {
 		return volume.Errorf(volume.ErrPrecondition, "volume %s cannot be archived: its directory %q has a project quota of its own, with which the server lets nobody rename it; it was not touched: %s", d.rec.Key, d.rec.Directory, remedy)
 	}
 	if there, e := d.e.has(treeName); is(err, unix.EXDEV) && e == nil && there {

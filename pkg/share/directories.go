@@ -83,14 +83,14 @@ type PathState struct {
 	Claimed   bool
 }
 
-// Each calls each for every directory beneath the share that is claimed, and for those that
+// Walk calls each for every directory beneath the share that is claimed, and for those that
 // are not but could be a volume: they are neither Mooring's own nor a parent of volumes.
-func (d *Directories) Each(ctx context.Context, each func(PathState) error) (err error) {
+func (d *Directories) Walk(ctx context.Context, each func(PathState) error) (err error) {
 	defer d.wrapError(&err, "look through the directories")
-	return d.each(ctx, d.root, d.claims.dir, "", each)
+	return d.walk(ctx, d.root, d.claims.dir, "", each)
 }
 
-func (d *Directories) each(ctx context.Context, root, claims beneath.Dir, at string, each func(PathState) error) error {
+func (d *Directories) walk(ctx context.Context, root, claims beneath.Dir, at string, each func(PathState) error) error {
 	claimed := map[string]bool{}
 	err := beneath.Entries(claims, func(name string, _ bool) error {
 		claimed[name] = true
@@ -112,22 +112,22 @@ func (d *Directories) each(ctx context.Context, root, claims beneath.Dir, at str
 		if !known {
 			return each(PathState{where, true, false})
 		}
-		return d.below(ctx, root, claims, name, where, each)
+		return d.walkClaimed(ctx, root, claims, name, where, each)
 	})
 	if err != nil {
 		return err
 	}
 	for name := range claimed {
-		if err := d.below(ctx, beneath.None, claims, name, path.Join(at, name), each); err != nil {
+		if err := d.walkClaimed(ctx, beneath.None, claims, name, path.Join(at, name), each); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// below looks at a directory that is claimed, or is a parent of those that are. root is None
+// walkClaimed looks at a directory that is claimed, or is a parent of those that are. root is None
 // where it does not exist.
-func (d *Directories) below(ctx context.Context, root, claims beneath.Dir, name, at string, each func(PathState) error) error {
+func (d *Directories) walkClaimed(ctx context.Context, root, claims beneath.Dir, name, at string, each func(PathState) error) error {
 	x, err := claims.Resolve(name)
 	if err != nil {
 		return ignore(err, unix.ENOENT) // released meanwhile
@@ -154,5 +154,5 @@ func (d *Directories) below(ctx context.Context, root, claims beneath.Dir, name,
 		}
 		defer closeAll(in)
 	}
-	return d.each(ctx, in, taken, at, each)
+	return d.walk(ctx, in, taken, at, each)
 }

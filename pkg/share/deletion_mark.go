@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// marking marks an entry as being deleted, by the name of its record. From there on there is no way back,
+// deletionMark marks an entry as being deleted, by the name of its record. From there on there is no way back,
 // and any process may finish the deletion.
 //
 // Where nothing has the name "deletion" the record is renamed to it. A directory of holds keeps it from
@@ -17,18 +17,18 @@ import (
 // which has the name by then (see beneath.RmdirCurrent). It is replaced by a directory with a seal in it,
 // which rename(2) does if it is empty, and then the record is renamed into that. Who takes a hold looks for
 // the seal afterwards.
-type marking struct{ e *entry }
+type deletionMark struct{ e *entry }
 
-func (e *entry) marking() marking { return marking{e} }
+func (e *entry) deletionMark() deletionMark { return deletionMark{e} }
 
-// errHeld is why an entry cannot be marked: somebody needs it.
-type errHeld struct{ holders []string }
+// heldError is why an entry cannot be marked: somebody needs it.
+type heldError struct{ holders []string }
 
-func (e errHeld) Error() string { return fmt.Sprintf("held by %v", e.holders) }
+func (e heldError) Error() string { return fmt.Sprintf("held by %v", e.holders) }
 
 // mark begins a deletion. ENOENT: there is no such record; another was first. An errHeld says who needs
 // what is to be deleted.
-func (m marking) mark() error {
+func (m deletionMark) mark() error {
 	e := m.e
 	for range retries {
 		e.step("mark as being deleted")
@@ -41,12 +41,12 @@ func (m marking) mark() error {
 			return err
 		}
 		// The holds are a directory of that name, unless that is this client's memory.
-		if err := e.holds().ask(); err != nil {
+		if err := e.holds().revalidate(); err != nil {
 			return e.asNotExist(err)
 		}
 		sealed, err := m.seal()
 		if err == nil && sealed {
-			sealed, err = m.markSealed()
+			sealed, err = m.markUnderSeal()
 		}
 		if err != nil || sealed {
 			return err
@@ -57,23 +57,23 @@ func (m marking) mark() error {
 
 // seal keeps holds from being taken, if nobody holds the entry. sealed is false where there is no
 // directory of holds any more, or there is something in it again.
-func (m marking) seal() (sealed bool, err error) {
+func (m deletionMark) seal() (sealed bool, err error) {
 	e := m.e
 	holders, sealed, err := e.holds().list()
 	if err != nil || sealed {
 		return sealed, err
 	}
 	if len(holders) > 0 {
-		return false, errHeld{holders}
+		return false, heldError{holders}
 	}
 	aside := e.stagingName()
 	e.step("prepare the seal")
 	if err := e.staging.Mkdir(aside, 0o700); err != nil {
 		return false, err
 	}
-	err = m.sealBy(aside)
+	err = m.sealWith(aside)
 	if err != nil {
-		_ = e.sweepAside(aside)
+		_ = e.removeSharedTemp(aside)
 	}
 	if isNameTaken(err) || isMissing(err) { // or the entry is gone, or the aside was swept: look again
 		return false, nil
@@ -81,7 +81,7 @@ func (m marking) seal() (sealed bool, err error) {
 	return err == nil, err
 }
 
-func (m marking) sealBy(aside string) error {
+func (m deletionMark) sealWith(aside string) error {
 	e := m.e
 	d, err := e.staging.Resolve(aside)
 	if err != nil {
@@ -95,9 +95,9 @@ func (m marking) sealBy(aside string) error {
 	return e.staging.Rename(aside, e.dir, deletionName)
 }
 
-// markSealed renames the record into the sealed directory. ENOENT: there is no such record; another was
+// markUnderSeal renames the record into the sealed directory. ENOENT: there is no such record; another was
 // first. sealed is false where the directory is another one, without a seal.
-func (m marking) markSealed() (sealed bool, err error) {
+func (m deletionMark) markUnderSeal() (sealed bool, err error) {
 	e := m.e
 	d, err := e.dir.Resolve(deletionName)
 	if err == nil {
@@ -116,24 +116,24 @@ func (m marking) markSealed() (sealed bool, err error) {
 	return true, e.asNotExist(err)
 }
 
-// ask has the client ask the server what has the name of the holds.
-func (h holds) ask() error {
+// revalidate has the client ask the server what has the name of the holds.
+func (h holds) revalidate() error {
 	return ignore(refreshPath(h.entry.dir, deletionName), unix.ENOENT, unix.ENOTDIR)
 }
 
-// at calls f with the directory in which the record of an entry has a name, and what it is called there:
+// withRecord calls f with the directory in which the record of an entry has a name, and what it is called there:
 // the record of what was marked under the seal is among the holds.
-func (m marking) at(record string, f func(in beneath.Dir, name string) error) error {
+func (m deletionMark) withRecord(record string, f func(in beneath.Dir, name string) error) error {
 	e := m.e
 	if record != deletionName || !e.sealed {
 		return f(e.dir, record)
 	}
-	return m.inHolds(func(in beneath.Dir) error { return f(in, recordFile) }, unix.ENOENT, unix.ESTALE)
+	return m.withHolds(func(in beneath.Dir) error { return f(in, recordFile) }, unix.ENOENT, unix.ESTALE)
 }
 
-// inHolds calls f with the directory of holds. Where f ends with one of the errors in memory this client may
+// withHolds calls f with the directory of holds. Where f ends with one of the errors in memory this client may
 // remember holds that were replaced: f is called once more, with those that the server has.
-func (m marking) inHolds(f func(in beneath.Dir) error, memory ...unix.Errno) error {
+func (m deletionMark) withHolds(f func(in beneath.Dir) error, memory ...unix.Errno) error {
 	call := func(d beneath.Dir, err error) error {
 		if err != nil {
 			return err
@@ -149,8 +149,8 @@ func (m marking) inHolds(f func(in beneath.Dir) error, memory ...unix.Errno) err
 }
 
 // readSealed reads the record of an entry that was marked under the seal. ENOENT: there is none.
-func (m marking) readSealed() (data []byte, st unix.Stat_t, err error) {
-	err = m.inHolds(func(in beneath.Dir) (err error) {
+func (m deletionMark) readSealed() (data []byte, st unix.Stat_t, err error) {
+	err = m.withHolds(func(in beneath.Dir) (err error) {
 		data, st, err = in.Read(recordFile, maxRecord)
 		return err
 	}, unix.ESTALE)
@@ -158,8 +158,8 @@ func (m marking) readSealed() (data []byte, st unix.Stat_t, err error) {
 	return data, st, err
 }
 
-// remove removes the record of an entry that was marked.
-func (m marking) remove() error {
-	err := m.at(deletionName, func(in beneath.Dir, name string) error { return in.Unlink(name) })
+// removeRecord removes the record of an entry that was marked.
+func (m deletionMark) removeRecord() error {
+	err := m.withRecord(deletionName, func(in beneath.Dir, name string) error { return in.Unlink(name) })
 	return ignore(err, unix.ENOENT, unix.ESTALE)
 }

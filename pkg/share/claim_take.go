@@ -29,8 +29,8 @@ func (c *claims) take(e *entry, record string, me owner, directory string) error
 			}
 			return err
 		}
-		t := &taking{claims: c, e: e, record: record, me: me, directory: directory, at: at, name: name}
-		done, err := t.make()
+		t := &claimAttempt{claims: c, e: e, record: record, me: me, directory: directory, at: at, name: name}
+		done, err := t.renameIntoPlace()
 		at.Close()
 		if done || err != nil && !isMissing(err) {
 			return err
@@ -39,8 +39,8 @@ func (c *claims) take(e *entry, record string, me owner, directory string) error
 	return busy("the claim on the directory %q changes hands again and again", directory)
 }
 
-// taking is an attempt to take a claim.
-type taking struct {
+// claimAttempt is an attempt to take a claim.
+type claimAttempt struct {
 	*claims
 	e         *entry
 	record    string
@@ -63,29 +63,29 @@ func (c *claims) prepare(e *entry, record string, me owner) error {
 	}
 	defer x.Close()
 	c.step("claim the directory")
-	err = e.marking().at(record, func(in beneath.Dir, name string) error {
+	err = e.deletionMark().withRecord(record, func(in beneath.Dir, name string) error {
 		return c.linkOrCreate(in, name, x, takenName, me.key+"."+me.nonce)
 	})
 	return ignore(err, unix.EEXIST)
 }
 
-// make renames the claim into its place. done is false where somebody has just released or
+// renameIntoPlace renames the claim into its place. done is false where somebody has just released or
 // removed one there, and it has to be tried again.
-func (t *taking) make() (done bool, err error) {
+func (t *claimAttempt) renameIntoPlace() (done bool, err error) {
 	t.step("rename the claim into place")
 	err = t.e.dir.Rename(claimName, t.at, t.name)
 	if isNameTaken(err) {
-		return t.contend()
+		return t.resolveConflict()
 	}
 	if isMissing(err) {
-		return t.missed(err)
+		return t.recoverMissing(err)
 	}
 	return err == nil, err
 }
 
-// missed decides about a rename that did not find the claim, or where to put it: it may have been
+// recoverMissing decides about a rename that did not find the claim, or where to put it: it may have been
 // carried out before, and the answer got lost.
-func (t *taking) missed(err error) (done bool, _ error) {
+func (t *claimAttempt) recoverMissing(err error) (done bool, _ error) {
 	if t.e.isGone() {
 		return false, t.e.explainUndone(err)
 	}
@@ -100,8 +100,8 @@ func (t *taking) missed(err error) (done bool, _ error) {
 	return false, t.prepare(t.e, t.record, t.me)
 }
 
-// contend decides about a directory of claims that exists.
-func (t *taking) contend() (done bool, err error) {
+// resolveConflict decides about a directory of claims that exists.
+func (t *claimAttempt) resolveConflict() (done bool, err error) {
 	x, err := beneath.ResolveCurrent(t.at, t.name)
 	if err != nil {
 		return false, err
@@ -111,15 +111,15 @@ func (t *taking) contend() (done bool, err error) {
 	found.owner, err = t.readOwner(x)
 	switch {
 	case is(err, unix.EISDIR):
-		if t.parents.free(t.directory) {
+		if t.parents.tryRemove(t.directory) {
 			return false, nil
 		}
 		return false, volume.Errorf(volume.ErrPrecondition, "the directory %q cannot be a volume: there are volumes inside it; choose another subDir", t.directory)
 	case errors.Is(err, errBarred):
-		return false, level{t.parents, t.at, x, t.directory}.unbar()
+		return false, parentClaims{t.parents, t.at, x, t.directory}.removeBar()
 	case isMissing(err): // of one who has ended
 		removeOwnerFiles(x)
-		return false, level{t.parents, t.at, x, t.directory}.removeUnclaimed()
+		return false, parentClaims{t.parents, t.at, x, t.directory}.removeUnclaimed()
 	case err != nil:
 		return false, err
 	case found.owner == t.me:

@@ -24,15 +24,15 @@ func (p *Pending) copyInPlace(cause error) (*CopyJob, error) {
 		return nil, err
 	}
 	defer at.Close()
-	if !forbidden(at, name, cause) {
+	if !refusedByProject(at, name, cause) {
 		return nil, cause
 	}
 	// What cannot be taken away could not be undone. As long as it is empty that can be tried.
 	if err := moveTreeToEntry(p.e, at, name); err != nil {
-		return nil, unmovable(&p.rec, err)
+		return nil, explainUnmovable(&p.rec, err)
 	}
 	p.v.step("put the directory back")
-	if err := rename(p.v.disk, p.e.dir, treeName, at, name); err != nil {
+	if err := renameDir(p.v.disk, p.e.dir, treeName, at, name); err != nil {
 		return nil, p.e.explainUndone(err)
 	}
 	into, err := at.Resolve(name)
@@ -43,7 +43,7 @@ func (p *Pending) copyInPlace(cause error) (*CopyJob, error) {
 	p.copy.sourceDir, p.copy.targetDir = p.copy.targetDir, into
 	closeAll(old)
 	if empty, err := beneath.IsEmpty(into); err != nil || !empty {
-		return nil, firstError(err, occupied(&p.rec))
+		return nil, firstError(err, occupiedError(&p.rec))
 	}
 	stage, err := p.e.dir.Resolve(stageName)
 	if err != nil {
@@ -68,13 +68,13 @@ func (p *Pending) commitInPlace(ctx context.Context) (*volume.Record, error) {
 	return p.Commit(ctx)
 }
 
-// occupied says that the directory of a volume that is being created is not empty any more.
-func occupied(r *volume.Record) error {
+// occupiedError says that the directory of a volume that is being created is not empty any more.
+func occupiedError(r *volume.Record) error {
 	return volume.Errorf(volume.ErrPrecondition, "something was put into the directory %q while volume %s was being created in it: remove it there, and try again", r.Directory, r.Key)
 }
 
-// unmovable explains that a copy cannot be made because of two projects.
-func unmovable(r *volume.Record, err error) error {
+// explainUnmovable explains that a copy cannot be made because of two projects.
+func explainUnmovable(r *volume.Record, err error) error {
 	if !is(err, unix.EXDEV) {
 		return err
 	}

@@ -23,7 +23,7 @@ func hardLink(d *disk, from beneath.Dir, name string, to beneath.Dir, as string)
 		return errNoLinks
 	}
 	err := link(d, from, name, to, as)
-	if !refusesLinks(err) && !(doubtful(err) && linksFail(d)) {
+	if !isNoLinks(err) && !(mayBeNoLinks(err) && probeNoLinks(d)) {
 		return err
 	}
 	if !d.noLinks.Swap(true) {
@@ -32,21 +32,21 @@ func hardLink(d *disk, from beneath.Dir, name string, to beneath.Dir, as string)
 	return errNoLinks
 }
 
-// refusesLinks reports whether an error says that there are no hard links. EPERM is what some servers
+// isNoLinks reports whether an error says that there are no hard links. EPERM is what some servers
 // say; a client with fs.protected_hardlinks says it too, to one who is not the owner.
-func refusesLinks(err error) bool {
+func isNoLinks(err error) bool {
 	return is(err, unix.EOPNOTSUPP, unix.ENOTSUP, unix.EPERM, unix.ENOSYS, unix.EMLINK)
 }
 
-// doubtful reports whether an error may be that of a server which knows no links, and does not say so, or
+// mayBeNoLinks reports whether an error may be that of a server which knows no links, and does not say so, or
 // that of a disk. EREMOTEIO is what Linux makes of NFS3ERR_SERVERFAULT and NFS4ERR_SERVERFAULT.
-func doubtful(err error) bool { return is(err, unix.EIO, unix.EREMOTEIO, unix.EINVAL) }
+func mayBeNoLinks(err error) bool { return is(err, unix.EIO, unix.EREMOTEIO, unix.EINVAL) }
 
-// linksFail tries whether the server makes a new file, and fails to link it.
-func linksFail(d *disk) bool {
+// probeNoLinks tries whether the server makes a new file, and fails to link it.
+func probeNoLinks(d *disk) bool {
 	dir, aside := d.staging, d.stagingName()
 	if dir == beneath.None { // not laid out yet
-		dir, aside = d.state, formatAside+aside
+		dir, aside = d.state, formatTempPrefix+aside
 	}
 	if createFile(dir, aside, []byte{'\n'}) != nil {
 		return false
@@ -57,12 +57,12 @@ func linksFail(d *disk) bool {
 		_ = dir.Unlink(linked)
 	}
 	_ = dir.Unlink(aside)
-	return doubtful(err)
+	return mayBeNoLinks(err)
 }
 
 func link(d *disk, from beneath.Dir, name string, to beneath.Dir, as string) error {
-	if d.opt.links != nil {
-		return d.opt.links
+	if d.opt.linkErr != nil {
+		return d.opt.linkErr
 	}
 	return from.Link(name, to, as)
 }

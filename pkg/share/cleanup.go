@@ -4,46 +4,46 @@ package share
 
 import "github.com/mooring-csi/mooring/pkg/volume"
 
-// remains are what is left of an incarnation of a volume whose entry ends: trees in the entry, and
+// cleanup are what is left of an incarnation of a volume whose entry ends: trees in the entry, and
 // what names it elsewhere.
-type remains struct {
+type cleanup struct {
 	*Volumes
 	r *volume.Record
 }
 
-func (v *Volumes) remains(r *volume.Record) remains { return remains{v, r} }
+func (v *Volumes) cleanup(r *volume.Record) cleanup { return cleanup{v, r} }
 
-// rescue returns what is done with the trees in the entry of a volume that is no more: what was
+// treeHandler returns what is done with the trees in the entry of a volume that is no more: what was
 // to be brought back goes into the trash again, a copy that was not finished is purged.
-func (m remains) rescue(e *entry) func(name string) error {
+func (m cleanup) treeHandler(e *entry) func(name string) error {
 	return func(name string) error {
 		switch {
 		case name == treeName: // somebody's who made one in the volume's place
 			return e.leftovers().removeTree(name)
 		case m.r.Restored != nil:
-			_, err := m.trash.moveIn(e, name, volume.TrashID(volume.TrashVolume, m.r.Key, m.r.Nonce))
+			_, err := m.trash.moveTree(e, name, volume.TrashID(volume.TrashVolume, m.r.Key, m.r.Nonce))
 			return err
 		}
 		return e.leftovers().discard(name)
 	}
 }
 
-// forget removes what names an incarnation of a volume whose entry is dead: its claim, its
+// releaseReferences removes what names an incarnation of a volume whose entry is dead: its claim, its
 // hold on the snapshot that it was, its job.
-func (m remains) forget() error {
+func (m cleanup) releaseReferences() error {
 	if m.r.Shallow {
 		return m.snapshots.removeHold(m.r.Source.Key, userHoldName(m.r))
 	}
 	if m.r.Source != nil {
-		if err := m.forgetCopy(); err != nil {
+		if err := m.releaseCopy(); err != nil {
 			return err
 		}
 	}
 	return m.claims.release(m.r.Directory, owner{m.r.Key, m.r.Nonce})
 }
 
-// forgetCopy removes what a copy that was not finished has left elsewhere.
-func (m remains) forgetCopy() error {
+// releaseCopy removes what a copy that was not finished has left elsewhere.
+func (m cleanup) releaseCopy() error {
 	target := volume.Object{Kind: volume.ObjectVolume, Key: m.r.Key}
 	m.jobs.remove(jobName(target, m.r.Nonce))
 	if !m.def.Matches(m.r.Source.Share) {
@@ -56,8 +56,8 @@ func (m remains) forgetCopy() error {
 	return from.removeHold(m.r.Source.Key, copyHoldName(target, m.r.Nonce))
 }
 
-// releaseArchives releases the claims on archived names, when the entry is dead.
-func (m remains) releaseArchives() error {
+// releaseArchiveClaims releases the claims on archived names, when the entry is dead.
+func (m cleanup) releaseArchiveClaims() error {
 	for _, as := range archiveNames(m.r) {
 		if err := m.claims.release(siblingPath(m.r, as), owner{m.r.Key, m.r.Nonce}); err != nil {
 			return err

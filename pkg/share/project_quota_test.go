@@ -36,7 +36,7 @@ func TestKeptInPlace(t *testing.T) {
 	if len(all) != 1 || all[0] != *kept {
 		t.Errorf("the trash has %+v, not %+v", all, kept)
 	}
-	if in, err := g.Trash.InPlace(ctx, *kept); err != nil || !in {
+	if in, err := g.Trash.IsInPlace(ctx, *kept); err != nil || !in {
 		t.Errorf("in its place: %v, %v", in, err)
 	}
 	if found := foundNow(g); found != nil {
@@ -206,7 +206,7 @@ func TestRenewInPlace(t *testing.T) {
 	}
 	g.age(".mooring/volumes/v2/placing.json", time.Hour)
 	g.must(again.Renew())
-	patient := openAt(t, g.dir, Options{Maker: stranger, forbids: projects})
+	patient := openAt(t, g.dir, Options{Maker: stranger, beforeRename: projects})
 	_, err = patient.Volumes.Delete(t.Context(), "v2")
 	patient.refused("to undo what is being made", err, volume.ErrBusy, "still being created")
 	g.age(".mooring/volumes/v2/placing.json", time.Hour)
