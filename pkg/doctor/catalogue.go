@@ -91,7 +91,7 @@ func serverChecks() []Check {
 	return []Check{
 		{"resolves", "name resolves", "the server's name is looked up", "Without an address there is no server.", []Problem{
 			{"unresolved", Fail, "The name does not resolve here.",
-				"Correct the name in the share's servers, mend DNS on this machine, or use the address. Nodes ask the DNS of the host, not the cluster's.", "getent hosts {server}"},
+				"Correct the name in the share's servers, repair DNS, or use the address. The chart's pods ask the cluster's DNS, which usually forwards to the host's; with mountShares: kubelet, kubelet asks the host's.", "getent hosts {server}"},
 		}},
 		{"answers", "server answers", "TCP, and a NULL call to NFS", "A share whose server does not answer can be used by nobody.", []Problem{
 			{"refused", Fail, "The machine is there, and no NFS service listens.",
