@@ -187,7 +187,7 @@ func openPool(o options, source *config.Source, mounter metrics.Mounter, servers
 	}
 	shares := pool.New(source.Current, poolMounter, dir, pool.Options{
 		Share: share.Options{Maker: maker, OnInitialized: laidOut}, Premounted: o.sharesDir, OwnClient: o.hostNetwork,
-		Check: servers.Answers, Table: mounter.Table,
+		Servers: servers, Table: mounter.Table,
 	})
 	table, err := mounter.Table()
 	if err != nil {

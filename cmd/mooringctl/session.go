@@ -69,7 +69,7 @@ func (o *options) openWith(c *cobra.Command, opt share.Options) (*session, func(
 	opt.Maker = maker()
 	shares := pool.New(registry, mounter, dir, pool.Options{
 		Share: opt, Premounted: given,
-		Check: servers.Answers,
+		Servers: servers,
 	})
 	s := &session{stderr: c.ErrOrStderr()}
 	s.Service = admin.New(shares, s.report)

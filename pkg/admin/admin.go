@@ -14,8 +14,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
+	"sync"
 
+	"github.com/mooring-csi/mooring/pkg/bounded"
 	"github.com/mooring-csi/mooring/pkg/share"
 	"github.com/mooring-csi/mooring/pkg/volume"
 	"golang.org/x/sys/unix"
@@ -26,15 +27,14 @@ const (
 	readersAtOnce = 16
 	// keysInRow is how many of them each reads before it hands them on.
 	keysInRow = 32
-	// watchInterval is how often a server is asked whether it is there, while it is at work.
-	watchInterval = time.Second
 )
 
 // Pool is what is needed of the pool of shares.
 type Pool interface {
 	Registry() *volume.Registry
+	// Open returns an open share. Until release, the work that ctx is of ([bounded.Call]) is abandoned when
+	// the share's server stops answering.
 	Open(ctx context.Context, name string, options []string) (s *share.Share, release func(), err error)
-	Answers(ctx context.Context, name string) error
 }
 
 // Service does the work. Its methods hand rows to a function of the caller, one at a time.
@@ -121,9 +121,8 @@ func onShares[T any](ctx context.Context, s *Service, f Filter, each func(T) err
 	return nil
 }
 
-// opened is what opening a share has come to.
+// opened is the result of opening a share.
 type opened struct {
-	share   *share.Share
 	release func()
 	err     error
 }
@@ -131,88 +130,50 @@ type opened struct {
 func (s *Service) open(ctx context.Context, name string) chan opened {
 	c := make(chan opened, 1)
 	go func() {
-		sh, release, err := s.pool.Open(ctx, name, nil)
-		c <- opened{sh, release, err}
+		_, release, err := s.pool.Open(ctx, name, nil)
+		c <- opened{release, err}
 	}()
 	return c
 }
 
-// stopped is why the caller wants no more rows: nothing that is to be reported of a share.
+// stopped is why the caller wants no more rows: no error of a share.
 type stopped struct{ error }
 
-// on does work on an open share until it is done, or the server does not answer any more. Then
-// the work, which is inside a call that comes back much later, is left to itself: its rows have
-// nowhere to go.
+// on does work on a share that is open already, until it is done or the share's server stops
+// answering. Then the work, which is inside a call that returns much later, is abandoned, and its
+// rows with it.
 func on[T any](ctx context.Context, s *Service, o opened, name string, each func(T) error, do work[T]) error {
 	if o.err != nil {
 		return o.err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	rows, done := make(chan []T, 1), make(chan error, 1)
-	go func() {
+	var emitting sync.Mutex
+	_, err := bounded.Call(ctx, func(ctx context.Context) (struct{}, error) {
 		defer o.release()
-		done <- do(ctx, o.share, func(some ...T) error {
-			select {
-			case rows <- some:
-				return nil
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		})
-	}()
-	take := func(some []T) error {
-		for _, row := range some {
-			if err := each(row); err != nil {
-				return stopped{err}
-			}
-		}
-		return nil
-	}
-	lost := make(chan error, 1)
-	go s.watch(ctx, name, lost)
-	for {
-		select {
-		case some := <-rows:
-			if err := take(some); err != nil {
-				return err
-			}
-		case err := <-done:
-			select {
-			case some := <-rows:
-				if err := take(some); err != nil {
-					return err
-				}
-			default:
-			}
-			return err
-		case err := <-lost:
-			return fmt.Errorf("given up: %w", err) // it says which share
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}
-
-// watch tells when the share's server does not answer any more.
-func (s *Service) watch(ctx context.Context, name string, lost chan<- error) {
-	tick := time.NewTicker(watchInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		err := s.pool.Answers(ctx, name)
-		if ctx.Err() != nil {
-			return
-		}
+		sh, release, err := s.pool.Open(ctx, name, nil)
 		if err != nil {
-			lost <- err
-			return
+			return struct{}{}, err
 		}
+		defer release()
+		return struct{}{}, do(ctx, sh, func(rows ...T) error {
+			emitting.Lock()
+			defer emitting.Unlock()
+			for _, row := range rows {
+				if ctx.Err() != nil {
+					return ctx.Err()
+				}
+				if err := each(row); err != nil {
+					return stopped{err}
+				}
+			}
+			return nil
+		})
+	}, nil)
+	emitting.Lock() // each does not run any more when on has returned
+	defer emitting.Unlock()
+	if abandoned, ok := errors.AsType[bounded.Abandoned](err); ok {
+		return fmt.Errorf("given up: %w", abandoned.Cause) // it names the share
 	}
+	return err
 }
 
 // unreadable reports whether an error says that one record cannot be read, and nothing of the

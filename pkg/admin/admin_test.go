@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mooring-csi/mooring/pkg/bounded"
 	"github.com/mooring-csi/mooring/pkg/share"
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
@@ -25,7 +26,7 @@ type pool struct {
 	dir    string
 	shares []volume.Share
 	silent map[string]error // what is said instead of opening a share
-	lost   map[string]error // and when it is asked later
+	lost   map[string]error // of work on a share, soon after that is opened
 	opt    share.Options
 	asIs   bool              // nothing is laid out
 	ids    map[string]string // that the registry says
@@ -33,14 +34,15 @@ type pool struct {
 
 func (p *pool) Registry() *volume.Registry { return &volume.Registry{Shares: p.shares} }
 
-func (p *pool) Open(_ context.Context, name string, _ []string) (*share.Share, func(), error) {
+func (p *pool) Open(ctx context.Context, name string, _ []string) (*share.Share, func(), error) {
 	if err := p.silent[name]; err != nil {
 		return nil, nil, err
 	}
+	if lost, abandon := p.lost[name], bounded.AbandonFunc(ctx); lost != nil && abandon != nil {
+		time.AfterFunc(100*time.Millisecond, func() { abandon(lost) })
+	}
 	return p.open(name, p.opt), func() {}, nil
 }
-
-func (p *pool) Answers(_ context.Context, name string) error { return p.lost[name] }
 
 // maker is the instance of the driver that does what is done on the shares, in runs of its own.
 const maker = "0a1b2c3d"

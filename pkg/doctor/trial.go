@@ -5,10 +5,12 @@ package doctor
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
 	"github.com/mooring-csi/mooring/pkg/beneath"
+	"github.com/mooring-csi/mooring/pkg/bounded"
 	"github.com/mooring-csi/mooring/pkg/copytree"
 	"github.com/mooring-csi/mooring/pkg/volume"
 	"golang.org/x/sys/unix"
@@ -202,22 +204,21 @@ func (r *trial) step(name string, do func(*Facts) error) {
 	if r.timedOut || time.Now().After(r.until) {
 		return
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), stepTimeout)
+	defer cancel()
 	own := *r.facts
 	own.Failures = map[string]Failure{}
-	done := make(chan error, 1)
-	go func() { done <- do(&own) }()
-	select {
-	case err := <-done:
-		failures := r.facts.Failures
-		for step, failure := range own.Failures {
-			failures[step] = failure
-		}
-		own.Failures = failures
-		own.Done = append(own.Done, name)
-		*r.facts = own
-		r.facts.addFailure(name, err)
-	case <-time.After(stepTimeout):
+	_, err := bounded.Call(ctx, func(context.Context) (struct{}, error) {
+		return struct{}{}, do(&own)
+	}, nil)
+	if _, late := errors.AsType[bounded.Abandoned](err); late {
 		r.timedOut = true
 		r.facts.Failures[name] = Failure{Message: "no answer within " + stepTimeout.String(), TimedOut: true}
+		return
 	}
+	maps.Copy(r.facts.Failures, own.Failures)
+	own.Failures = r.facts.Failures
+	own.Done = append(own.Done, name)
+	*r.facts = own
+	r.facts.addFailure(name, err)
 }

@@ -4,11 +4,13 @@ package jobs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/mooring-csi/mooring/pkg/bounded"
 	"github.com/mooring-csi/mooring/pkg/pool"
 	"github.com/mooring-csi/mooring/pkg/share"
 	"github.com/mooring-csi/mooring/pkg/volume"
@@ -130,29 +132,24 @@ func (w *Watcher) due() []string {
 	return names
 }
 
-// look looks at a share, and returns within watchPatience. What it began may still be under
-// way then: the share is not looked at again before that has ended.
+// look checks a share, and returns soon after watchPatience at the latest. What it began may still be
+// under way then: the share is not checked again before that has ended.
 func (w *Watcher) look(ctx context.Context, name string) {
 	before := w.before(name)
 	within, cancel := context.WithTimeout(ctx, watchPatience)
-	done := make(chan ShareStatus, 1)
-	go func() {
-		defer cancel()
+	defer cancel()
+	seen, err := bounded.Call(within, func(within context.Context) (ShareStatus, error) {
+		defer w.free(w.busy, name)
 		seen := w.ask(within, before)
-		done <- seen
-		w.free(w.busy, name)
 		if seen.Up { // whether it is does not depend on how long it takes to write
-			w.write(ctx, seen)
+			go w.write(ctx, seen)
 		}
-	}()
-	var seen ShareStatus
-	select {
-	case seen = <-done:
-	case <-within.Done():
-		select {
-		case seen = <-done: // its end has ended the context, too
-		default:
-			seen = before.down()
+		return seen, nil
+	}, nil)
+	if err != nil {
+		seen = before.down()
+		if _, late := errors.AsType[bounded.Abandoned](err); !late {
+			klog.FromContext(ctx).Error(err, "Share cannot be checked", "share", name)
 		}
 	}
 	w.note(ctx, seen)

@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/mooring-csi/mooring/pkg/bounded"
 	"github.com/mooring-csi/mooring/pkg/share"
 	"github.com/mooring-csi/mooring/pkg/volume"
 	"golang.org/x/sys/unix"
@@ -114,7 +115,7 @@ func TestWatchHangs(t *testing.T) {
 		if got := seen(w); got != "nas1 up" {
 			t.Errorf("at first seen is %q", got)
 		}
-		time.Sleep(watchPatience)
+		time.Sleep(watchPatience + bounded.Grace)
 		synctest.Wait()
 		if got := seen(w); got != "nas1 up; nas2 down" {
 			t.Errorf("after %v seen is %q", watchPatience, got)

@@ -3,70 +3,105 @@
 package pool
 
 import (
+	"cmp"
 	"context"
 	"os"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
+	"github.com/mooring-csi/mooring/pkg/bounded"
 	"github.com/mooring-csi/mooring/pkg/mount"
 	"github.com/mooring-csi/mooring/pkg/share"
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// TestCheck asks nothing of a server that is not there, and has nothing mounted of it.
-func TestCheck(t *testing.T) {
-	r := newRig(t)
-	var down atomic.Value
-	down.Store("")
-	r.Pool = New(r.registry.Load, r.mounter, r.local, Options{Share: share.Options{Maker: maker}, Check: func(_ context.Context, server string, _ []string) error {
-		if strings.Contains(down.Load().(string), server) {
-			return volume.Errorf(volume.ErrUnavailable, "%s does not answer", server)
+// TestSilentServer has servers of a share fall silent: the next is mounted instead, and nothing is asked of
+// one that does not answer.
+func TestSilentServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		defer r.Close()
+		r.register("10.0.0.1,10.0.0.2", "/a")
+		mounted := func() (sources []string, err error) {
+			_, release, err := r.Open(quiet, "nas1", nil)
+			if err == nil {
+				release()
+			}
+			for _, spec := range r.mounter.asked() {
+				sources = append(sources, spec.Source)
+			}
+			return sources, err
 		}
-		return nil
-	}})
-	defer r.Close()
-	def := *r.registry.Load()
-	def.Shares = slices.Clone(def.Shares)
-	def.Shares[0].Servers = []string{"10.0.0.1", "10.0.0.2"}
-	r.registry.Store(&def)
-	open := func() (string, error) {
-		_, release, err := r.Open(quiet, "nas1", nil)
-		if err != nil {
-			return "", err
+		r.silence("10.0.0.1")
+		if got, err := mounted(); err != nil || !slices.Equal(got, []string{"10.0.0.2:/a"}) {
+			t.Errorf("without the first, mounted was %q, %v", got, err)
 		}
-		release()
-		var sources []string
-		for _, spec := range r.mounter.asked() {
-			sources = append(sources, spec.Source)
+		r.silence("10.0.0.2")
+		if got, err := mounted(); volume.Kind(err) != volume.ErrUnavailable || !strings.Contains(err.Error(), "share nas1") {
+			t.Errorf("when the mounted one has fallen silent, mounted was %q, %v", got, err)
 		}
-		return strings.Join(sources, " "), nil
-	}
-	if err := r.Answers(quiet, "nas1"); err != nil {
-		t.Errorf("of a share that is not open: %v", err)
-	}
-	down.Store("10.0.0.1")
-	if got, err := open(); err != nil || got != "10.0.0.2:/a" {
-		t.Errorf("mounted was %q, %v", got, err)
-	}
-	down.Store("10.0.0.2")
-	err := r.Answers(quiet, "nas1")
-	if volume.Kind(err) != volume.ErrUnavailable || !strings.Contains(err.Error(), "share nas1") {
-		t.Errorf("the answer is %v", err)
-	}
-	if got, err := open(); err != nil || got != "10.0.0.1:/a" {
-		t.Errorf("with the other server back, mounted was %q, %v", got, err)
-	}
-	down.Store("10.0.0.1 10.0.0.2")
-	for range 2 {
-		got, err := open()
-		if volume.Kind(err) != volume.ErrUnavailable || got != "" {
-			t.Errorf("with both away, mounted was %q, %v", got, err)
+		if got, err := mounted(); err != nil || !slices.Equal(got, []string{"10.0.0.1:/a"}) {
+			t.Errorf("without the second, mounted was %q, %v", got, err)
 		}
-	}
-	if specs := r.mounter.asked(); len(specs) > 0 {
-		t.Errorf("of servers that do not answer was mounted %v", specs)
+		r.silence("10.0.0.1,10.0.0.2")
+		for range 2 {
+			if got, err := mounted(); volume.Kind(err) != volume.ErrUnavailable || len(got) > 0 {
+				t.Errorf("while both are silent, mounted was %q, %v", got, err)
+			}
+		}
+	})
+}
+
+// TestAbandonsWork has the server of an open share fall silent while there is work on it.
+func TestAbandonsWork(t *testing.T) {
+	for _, servers := range []string{"10.0.0.1", "10.0.0.1,10.0.0.2"} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t)
+			defer r.Close()
+			r.register(servers, "/a")
+			var opened *share.Share
+			work := func(before func()) error {
+				_, err := bounded.Call(quiet, func(ctx context.Context) (int, error) {
+					s, release, err := r.Open(ctx, "nas1", nil)
+					if err != nil {
+						return 0, err
+					}
+					defer release()
+					opened = s
+					before()
+					time.Sleep(20 * time.Second)
+					return 0, ctx.Err()
+				}, nil)
+				return err
+			}
+			if err := work(func() {}); err != nil || opened.Lost() {
+				t.Errorf("while the server answers: %v; lost: %v", err, opened.Lost())
+			}
+			_, err := bounded.Call(quiet, func(ctx context.Context) (int, error) {
+				_, release, err := r.Open(ctx, "nas1", nil)
+				if err == nil {
+					release()
+				}
+				r.silence("10.0.0.1")
+				return 0, cmp.Or(err, ctx.Err())
+			}, nil)
+			if err != nil {
+				t.Errorf("after its release the share still ends the work: %v", err)
+			}
+			r.silence("")
+			start := time.Now()
+			err = work(func() { r.silent.Store("10.0.0.1") })
+			if volume.Kind(err) != volume.ErrUnavailable || strings.Count(err.Error(), "share nas1 (10.0.0.1") != 1 || time.Since(start) > 10*time.Second {
+				t.Errorf("after %v the error is %v", time.Since(start), err)
+			}
+			if lost := opened.Lost(); lost != strings.Contains(servers, ",") { // then the next caller gets another
+				t.Errorf("the share of %s is lost: %v", servers, lost)
+			}
+			time.Sleep(time.Minute) // for the abandoned work
+		})
 	}
 }
 

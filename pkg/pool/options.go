@@ -3,9 +3,8 @@
 package pool
 
 import (
-	"context"
-
 	"github.com/mooring-csi/mooring/pkg/mount"
+	"github.com/mooring-csi/mooring/pkg/probe"
 	"github.com/mooring-csi/mooring/pkg/share"
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
@@ -15,8 +14,8 @@ type Options struct {
 	// Share is what each share is opened with. The pool sets its Run. With its ReadOnly the
 	// shares are also mounted read-only.
 	Share share.Options
-	// Check, if set, says whether a server answers; it is asked before the server is asked for more.
-	Check func(ctx context.Context, server string, options []string) error
+	// Servers, if set, says which servers answer: others are not asked for more.
+	Servers *probe.Servers
 	// OwnClient has shares be mounted by NFS clients that no other mount of the machine has a part
 	// in: see mount.Spec.
 	OwnClient bool

@@ -22,7 +22,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mooring-csi/mooring/pkg/bounded"
 	"github.com/mooring-csi/mooring/pkg/mount"
+	"github.com/mooring-csi/mooring/pkg/probe"
 	"github.com/mooring-csi/mooring/pkg/share"
 	"github.com/mooring-csi/mooring/pkg/volume"
 	"k8s.io/klog/v2"
@@ -88,7 +90,8 @@ func New(registry func() *volume.Registry, mounter Mounter, dir string, opt Opti
 func (p *Pool) Registry() *volume.Registry { return p.registry() }
 
 // Open returns the share of that name, mounted. The caller calls release when it is done
-// with it. Of callers that come while it is being mounted, each waits until its own ctx ends.
+// with it. Until then the work that ctx is of ([bounded.Call]) is abandoned when the share's server
+// stops answering. Of callers that come while it is being mounted, each waits until its own ctx ends.
 // options are for a share that is not registered, where the first mount of it needs some.
 func (p *Pool) Open(ctx context.Context, name string, options []string) (s *share.Share, release func(), err error) {
 	def, err := p.registry().Resolve(name)
@@ -96,58 +99,57 @@ func (p *Pool) Open(ctx context.Context, name string, options []string) (s *shar
 		return nil, nil, err
 	}
 	e := p.take(ctx, def, options)
-	release = sync.OnceFunc(func() { p.release(e) })
 	select {
 	case <-e.done:
 	case <-ctx.Done():
-		release()
+		p.release(e)
 		return nil, nil, volume.Errorf(volume.ErrUnavailable, "share %s: it is still being mounted (%w): its server does not answer so far: check that it runs and that port 2049 is reachable from here", def, ctx.Err())
 	}
-	err = e.err
-	if err == nil {
-		err = p.answers(ctx, e)
-	}
-	if err != nil {
-		release()
+	if err := p.answers(ctx, e); err != nil {
+		p.release(e)
 		return nil, nil, err
 	}
-	return e.share, release, nil
+	stop := p.watch(ctx, e)
+	return e.share, sync.OnceFunc(func() { stop(); p.release(e) }), nil
 }
 
-// answers keeps what is asked of a share from a server that is not there: a call on it would
-// not come back for half a minute. Where the share has other servers the next is taken then.
+// answers returns an error if the share could not be opened, or its server does not answer now: a
+// call on it would not come back for half a minute.
 func (p *Pool) answers(ctx context.Context, e *pooled) error {
-	err := p.check(ctx, e.def, e.server)
-	if err == nil {
-		return nil
+	if e.err != nil || p.opt.Servers == nil {
+		return e.err
 	}
-	if len(e.def.Servers) > 1 {
-		e.share.MarkLost()
+	err := p.opt.Servers.Answers(ctx, e.server, e.def.MountOptions)
+	if err != nil {
+		return unavailable(e.share, err)
 	}
-	return fmt.Errorf("share %s: %w", e.def, err)
+	return nil
 }
 
-// check asks a server of a share. The caller says of which share its error is.
-func (p *Pool) check(ctx context.Context, def volume.Share, server string) error {
-	if p.opt.Check == nil {
-		return nil
+// watch abandons the work that ctx is of when the server of an open share stops answering, until
+// stop is called. Without such work it does nothing.
+func (p *Pool) watch(ctx context.Context, e *pooled) (stop func()) {
+	abandon := bounded.AbandonFunc(ctx)
+	if p.opt.Servers == nil || abandon == nil {
+		return func() {}
 	}
-	return p.opt.Check(ctx, server, def.MountOptions)
+	s := e.share // it may be closed when stop is called
+	watched, stop := p.opt.Servers.Watch(ctx, probe.EndpointOf(e.server, e.def.MountOptions))
+	context.AfterFunc(watched, func() {
+		if err := context.Cause(watched); ctx.Err() == nil && volume.Kind(err) == volume.ErrUnavailable {
+			abandon(unavailable(s, err))
+		}
+	})
+	return stop
 }
 
-// Answers returns an error where the server of an open share does not answer now.
-func (p *Pool) Answers(ctx context.Context, name string) error {
-	name = p.Name(name)
-	p.mu.Lock()
-	e := p.open[name]
-	if e == nil || !e.ready() || e.err != nil {
-		p.mu.Unlock()
-		return nil
+// unavailable returns the error of a share whose server does not answer. If the share has other
+// servers, the next caller gets it by one of those.
+func unavailable(s *share.Share, err error) error {
+	if len(s.Definition().Servers) > 1 {
+		s.MarkLost()
 	}
-	e.users++
-	p.mu.Unlock()
-	defer p.release(e)
-	return p.answers(ctx, e)
+	return fmt.Errorf("share %s: %w", s.Definition(), err)
 }
 
 func (e *pooled) ready() bool {
@@ -238,10 +240,7 @@ func (p *Pool) mountOne(ctx context.Context, e *pooled, options []string) (*shar
 	var errs []error
 	for _, server := range e.def.Servers {
 		each, cancel := context.WithTimeout(ctx, mountPatience/time.Duration(len(e.def.Servers)))
-		err := p.check(each, e.def, server)
-		if err == nil {
-			err = p.mounter.Mount(each, mount.Spec{Source: e.def.Source(server, ""), Target: e.target, Options: options, OwnClient: p.opt.OwnClient, MultipleAddresses: len(e.def.Servers) > 1})
-		}
+		err := p.mountFrom(each, e, server, options)
 		cancel()
 		if err == nil {
 			e.server, e.version = server, p.opt.version(e.target)
@@ -253,37 +252,25 @@ func (p *Pool) mountOne(ctx context.Context, e *pooled, options []string) (*shar
 	return nil, fmt.Errorf("share %s: %w", e.def, errors.Join(errs...))
 }
 
-// openMounted opens what is mounted now. The server may die at any moment, also this one.
-func (p *Pool) openMounted(ctx context.Context, e *pooled) (*share.Share, error) {
-	type result struct {
-		share *share.Share
-		err   error
-	}
-	done := make(chan result, 1)
-	begun := ctx.Err() == nil
-	if begun {
-		go func() {
-			s, err := openKnown(p, e)
-			done <- result{s, err}
-		}()
-	}
-	var r result
-	select {
-	case r = <-done:
-	case <-ctx.Done():
-		r.err = volume.Errorf(volume.ErrUnavailable, "share %s: mounted, but the server does not answer (%w): check that it runs and that port 2049 is reachable from here", e.def, ctx.Err())
-		if begun {
-			go func() {
-				if late := <-done; late.err == nil {
-					late.share.Close()
-				}
-			}()
+func (p *Pool) mountFrom(ctx context.Context, e *pooled, server string, options []string) error {
+	if p.opt.Servers != nil {
+		if err := p.opt.Servers.Answers(ctx, server, e.def.MountOptions); err != nil {
+			return err
 		}
 	}
-	if r.err != nil {
+	return p.mounter.Mount(ctx, mount.Spec{Source: e.def.Source(server, ""), Target: e.target, Options: options, OwnClient: p.opt.OwnClient, MultipleAddresses: len(e.def.Servers) > 1})
+}
+
+// openMounted opens what is mounted now. The server may die at any moment, also this one.
+func (p *Pool) openMounted(ctx context.Context, e *pooled) (*share.Share, error) {
+	s, err := bounded.Call(ctx, func(context.Context) (*share.Share, error) { return openKnown(p, e) }, (*share.Share).Close)
+	if abandoned, ok := errors.AsType[bounded.Abandoned](err); ok {
+		err = volume.Errorf(volume.ErrUnavailable, "share %s: mounted, but the server does not answer (%w): check that it runs and that port 2049 is reachable from here", e.def, abandoned.Cause)
+	}
+	if err != nil {
 		_ = p.mounter.Unmount(context.WithoutCancel(ctx), e.target)
 	}
-	return r.share, r.err
+	return s, err
 }
 
 func (p *Pool) release(e *pooled) {

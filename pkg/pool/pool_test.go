@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/mooring-csi/mooring/pkg/mount"
+	"github.com/mooring-csi/mooring/pkg/probe"
 	"github.com/mooring-csi/mooring/pkg/share"
 	"github.com/mooring-csi/mooring/pkg/volume"
 	"k8s.io/klog/v2"
@@ -33,7 +34,8 @@ type rig struct {
 	*Pool
 	mounter  *mounter
 	registry atomic.Pointer[volume.Registry]
-	local    string // the pool's directory
+	local    string       // the pool's directory
+	silent   atomic.Value // a list of servers that do not answer
 }
 
 // mounter is a mount.Fake that notes what it is asked for. before, if set, is called first
@@ -76,8 +78,20 @@ func newRig(t *testing.T) *rig {
 		}
 	}
 	r.register("10.0.0.1", "/a")
-	r.Pool = New(r.registry.Load, r.mounter, r.local, Options{Share: share.Options{Maker: maker}})
+	r.silent.Store("")
+	r.Pool = New(r.registry.Load, r.mounter, r.local, Options{Share: share.Options{Maker: maker}, Servers: probe.NewServers(func(_ context.Context, e probe.Endpoint) error {
+		if slices.Contains(strings.Split(r.silent.Load().(string), ","), strings.TrimSuffix(e.Address, ":2049")) {
+			return volume.Errorf(volume.ErrUnavailable, "no answer")
+		}
+		return nil
+	})})
 	return r
+}
+
+// silence makes these servers, a list, not answer, and waits until that is known. All others answer.
+func (r *rig) silence(servers string) {
+	r.silent.Store(servers)
+	time.Sleep(10 * time.Second)
 }
 
 // register makes nas1 be at that place.

@@ -165,7 +165,7 @@ func groupOf(ctx context.Context, sh *share.Share, on string, r *share.Group) (*
 // Get returns a group. It is ErrNotFound where there is none that is whole, and
 // ErrInvalid where it is of other snapshots than those given.
 func (g *Groups) Get(ctx context.Context, h volume.Handle, snapshots []volume.Handle) (*volume.Group, error) {
-	return bounded(ctx, "snapshot group "+h.Key, h.Share, func() {}, func(ctx context.Context) (*volume.Group, error) {
+	return call(ctx, "snapshot group "+h.Key, h.Share, func(ctx context.Context) (*volume.Group, error) {
 		sh, release, err := g.open(ctx, h.Share, nil)
 		if err != nil {
 			return nil, err
@@ -257,7 +257,7 @@ func (g *Groups) Sweep(ctx context.Context) {
 }
 
 func (g *Groups) sweep(ctx context.Context, on string) error {
-	sh, release, err := g.openAny(ctx, on, nil)
+	sh, release, err := g.shares.Open(ctx, on, nil)
 	if err != nil {
 		return err
 	}

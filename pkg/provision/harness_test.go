@@ -14,10 +14,10 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/mooring-csi/mooring/pkg/bounded"
 	"github.com/mooring-csi/mooring/pkg/copytree"
 	"github.com/mooring-csi/mooring/pkg/jobs"
 	"github.com/mooring-csi/mooring/pkg/share"
@@ -29,7 +29,7 @@ type one struct {
 	share  *share.Share
 	def    volume.Share
 	copier *jobs.Copier
-	away   atomic.Pointer[error] // what Answers says
+	dies   error // of the server, ten seconds after it is opened; nil: it lives
 }
 
 func open(dir string, opt share.Options) (*one, error) {
@@ -46,18 +46,14 @@ func (o *one) Registry() *volume.Registry {
 	return &volume.Registry{Shares: []volume.Share{o.def}, SubDir: volume.MustTemplate(volume.DefaultSubDir)}
 }
 
-func (o *one) Open(context.Context, string, []string) (*share.Share, func(), error) {
+func (o *one) Open(ctx context.Context, _ string, _ []string) (*share.Share, func(), error) {
+	if dies := o.dies; dies != nil {
+		time.AfterFunc(10*time.Second, func() { bounded.AbandonFunc(ctx)(dies) })
+	}
 	return o.share, func() {}, nil
 }
 
 func (o *one) Known() []string { return []string{"nas1"} }
-
-func (o *one) Answers(context.Context, string) error {
-	if away := o.away.Load(); away != nil {
-		return *away
-	}
-	return nil
-}
 
 // Add implements Purger.
 func (o *one) Add(string, share.TrashEntry) {}

@@ -31,7 +31,7 @@ type Health struct {
 // Volume says what is wrong with a volume as the controller sees it: with its share, its record
 // and its directory. It is ErrNotFound where there is no such volume.
 func (w *Health) Volume(ctx context.Context, h volume.Handle) ([]volume.Condition, error) {
-	conditions, err := bounded(ctx, "look at volume "+h.Key, h.Share, func() {}, func(ctx context.Context) ([]volume.Condition, error) {
+	conditions, err := call(ctx, "look at volume "+h.Key, h.Share, func(ctx context.Context) ([]volume.Condition, error) {
 		sh, release, err := w.open(ctx, h.Share, nil)
 		if err != nil {
 			return nil, err

@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/mooring-csi/mooring/pkg/bounded"
 	"github.com/mooring-csi/mooring/pkg/share"
 	"github.com/mooring-csi/mooring/pkg/volume"
 	"golang.org/x/sys/unix"
@@ -34,20 +35,17 @@ func TestServerDies(t *testing.T) {
 			defer close(ended)
 			return 1, nil
 		}
-		time.AfterFunc(10*time.Second, func() {
-			away := volume.Errorf(volume.ErrUnavailable, "share nas1 (10.0.0.1:/export): the server 10.0.0.1 does not answer")
-			o.away.Store(&away)
-		})
+		o.dies = volume.Errorf(volume.ErrUnavailable, "share nas1 (10.0.0.1:/export): the server 10.0.0.1 does not answer")
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		start := time.Now()
 		_, err := on(ctx, s.Volumes.access, h, nil, hang)
 		took := time.Since(start)
-		if volume.Kind(err) != volume.ErrUnavailable || took < 10*time.Second || took > 10*time.Second+watchInterval+lastWords ||
+		if volume.Kind(err) != volume.ErrUnavailable || took != 10*time.Second+bounded.Grace ||
 			!strings.Contains(err.Error(), "pvc-1") || !strings.Contains(err.Error(), "10.0.0.1 does not answer") || strings.Count(err.Error(), "nas1") != 1 {
 			t.Errorf("after %v the error is %v", took, err)
 		}
-		o.away.Store(nil)
+		o.dies = nil
 		if _, err := on(ctx, s.Volumes.access, h, nil, hang); volume.Kind(err) != volume.ErrBusy {
 			t.Errorf("a retry overtakes what is under way: %v", err)
 		}

@@ -65,7 +65,7 @@ func list[T any](ctx context.Context, a *access, p volume.Page, of listing[T]) (
 		found []T
 		next  string
 	}
-	got, err := bounded(ctx, of.what, "", func() {}, func(ctx context.Context) (page, error) {
+	got, err := call(ctx, of.what, "", func(ctx context.Context) (page, error) {
 		var result page
 		last := p.Token
 		for _, name := range a.shares.Known() {

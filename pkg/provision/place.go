@@ -6,9 +6,11 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
+	"github.com/mooring-csi/mooring/pkg/bounded"
 	"github.com/mooring-csi/mooring/pkg/share"
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
@@ -61,62 +63,64 @@ func (a *access) nested(def volume.Share) error {
 	return nil
 }
 
-// place chooses the share: the one where the volume's record is already, or else the one
-// with the most free space of those that answer. One that does not say how much it has is taken if all
-// others are full.
+// place chooses the share: the one that has the volume's record already, or else the one with the most
+// free space of those that answer within placeTimeout. One that does not say how much it has is taken
+// if all others are full.
 func (a *access) place(ctx context.Context, names []string, key string) (string, error) {
 	if len(names) == 1 {
 		return names[0], nil
 	}
-	type seen struct {
-		name  string
-		has   bool
-		space volume.Space
-		err   error
-	}
-	looks := make(chan seen, len(names))
+	ctx, cancel := context.WithTimeout(ctx, placeTimeout)
+	defer cancel()
+	answers := make(chan candidate, len(names))
 	for _, name := range names {
 		go func() {
-			l := seen{name: name}
-			defer func() { looks <- l }()
-			sh, release, err := a.shares.Open(ctx, name, nil)
-			if err != nil {
-				l.err = err
-				return
-			}
-			defer release()
-			l.has, l.err = has(ctx, sh, key)
-			if !l.has && l.err == nil {
-				l.space, l.err = sh.Space(ctx)
-			}
+			c, err := bounded.Call(ctx, func(ctx context.Context) (candidate, error) { return a.candidate(ctx, name, key) }, nil)
+			c.name, c.err = name, err
+			answers <- c
 		}()
 	}
-	var best seen
+	var best candidate
 	var errs []error
-	// A share that is silent holds the choice up no longer than a moment beyond the others.
-	patience := time.NewTimer(placePatience)
-	defer patience.Stop()
 	for range names {
-		select {
-		case l := <-looks:
-			switch {
-			case l.has:
-				return l.name, nil
-			case l.err != nil:
-				errs = append(errs, l.err)
-			case best.name == "" || cmp.Or(l.space.CompareFree(best.space), strings.Compare(best.name, l.name)) > 0:
-				best = l
-			}
-			continue
-		case <-patience.C:
-		case <-ctx.Done():
+		c := <-answers
+		abandoned, silent := errors.AsType[bounded.Abandoned](c.err)
+		switch {
+		case silent:
+			errs = append(errs, fmt.Errorf("share %s: %w", c.name, abandoned.Cause))
+		case c.err != nil:
+			errs = append(errs, c.err)
+		case c.hasRecord:
+			return c.name, nil
+		case best.name == "" || cmp.Or(c.space.CompareFree(best.space), strings.Compare(best.name, c.name)) > 0:
+			best = c
 		}
-		break
 	}
 	if best.name == "" {
 		return "", volume.Errorf(volume.ErrUnavailable, "none of the shares %s can be used: %w", strings.Join(names, ", "), errors.Join(errs...))
 	}
 	return best.name, nil
+}
+
+// candidate is a share on which a volume may be placed.
+type candidate struct {
+	name      string
+	hasRecord bool // of the volume
+	space     volume.Space
+	err       error
+}
+
+func (a *access) candidate(ctx context.Context, name, key string) (c candidate, err error) {
+	sh, release, err := a.shares.Open(ctx, name, nil)
+	if err != nil {
+		return c, err
+	}
+	defer release()
+	if c.hasRecord, err = has(ctx, sh, key); err != nil || c.hasRecord {
+		return c, err
+	}
+	c.space, err = sh.Space(ctx)
+	return c, err
 }
 
 // has reports whether there is a record of key on the share, good or not.
@@ -134,8 +138,8 @@ func has(ctx context.Context, sh *share.Share, key string) (bool, error) {
 	return false, err
 }
 
-// placePatience is how long the choice among several shares waits for those that do not answer.
-const placePatience = 5 * time.Second
+// placeTimeout bounds the wait for shares that do not answer, when there are several to choose from.
+const placeTimeout = 5 * time.Second
 
 // Capacity returns the space of the share where a volume of a class with these parameters
 // can be largest, or of the roomiest of all where the class names none. It need not be known.
@@ -147,12 +151,12 @@ func (v *Volumes) Capacity(ctx context.Context, shares []string) (volume.Space, 
 	if err != nil {
 		return volume.Space{}, err
 	}
-	return bounded(ctx, "find the capacity of "+strings.Join(names, ", "), "", func() {}, func(ctx context.Context) (volume.Space, error) {
+	return call(ctx, "find the capacity of "+strings.Join(names, ", "), "", func(ctx context.Context) (volume.Space, error) {
 		name, err := v.place(ctx, names, "")
 		if err != nil {
 			return volume.Space{}, err
 		}
-		sh, release, err := v.openAny(ctx, name, nil)
+		sh, release, err := v.shares.Open(ctx, name, nil)
 		if err != nil {
 			return volume.Space{}, err
 		}

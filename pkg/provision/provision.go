@@ -9,10 +9,10 @@ package provision
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"runtime/debug"
-	"time"
 
+	"github.com/mooring-csi/mooring/pkg/bounded"
 	"github.com/mooring-csi/mooring/pkg/keylock"
 	"github.com/mooring-csi/mooring/pkg/share"
 	"github.com/mooring-csi/mooring/pkg/volume"
@@ -21,12 +21,12 @@ import (
 // Shares is what is needed of the pool of shares.
 type Shares interface {
 	Registry() *volume.Registry
+	// Open returns an open share. Until release, the work that ctx is of ([bounded.Call]) is abandoned when
+	// the share's server stops answering: a call on it would only return half a minute later.
 	Open(ctx context.Context, name string, options []string) (s *share.Share, release func(), err error)
 	// Known are the shares whose volumes are listed: those registered, and those of classes that
 	// name server and path, as far as this process has come to know them.
 	Known() []string
-	// Answers is an error where the server of an open share does not answer now.
-	Answers(ctx context.Context, name string) error
 }
 
 // Purger is told what is new in a share's trash, or that something may be.
@@ -70,102 +70,38 @@ type access struct {
 	locks  keylock.Set
 }
 
-// run does work under the lock of what, "volume pvc-1", say, and waits for it until ctx ends. Work that
-// is still inside a call on a dead server then keeps the lock until the call gives up, which
-// the controller's mounts do by themselves: a retry must not overtake a rename that may
-// still happen. Until then it is told that the operation is pending. where names the share,
-// or the shares, for errors.
+// run does work under the lock of what, for example "volume pvc-1", and waits for it until ctx ends. Work
+// that is still inside a call on a dead server then keeps the lock until that call fails, which the
+// controller's mounts ensure: a retry must not overtake a rename that may still happen. Until then
+// a retry is answered ErrBusy. where names the share, or the shares, for errors.
 func run[T any](ctx context.Context, a *access, what, where string, work func(context.Context) (T, error)) (T, error) {
-	var none T
 	unlock, ok := a.locks.TryLock(what)
 	if !ok {
+		var none T
 		return none, volume.Errorf(volume.ErrBusy, "an operation on %s is still under way: try again", what)
 	}
-	return bounded(ctx, what, where, unlock, work)
+	return call(ctx, what, where, func(ctx context.Context) (T, error) {
+		defer unlock()
+		return work(ctx)
+	})
 }
 
-const (
-	// lastWords is how long work may take to say why it stopped when its time was up.
-	lastWords = 200 * time.Millisecond
-	// watchInterval is how often a server is asked while an operation on it is under way.
-	watchInterval = 2 * time.Second
-)
-
-// giveUp is the key by which a context has the function that ends the operation under way.
-type giveUp struct{}
-
-// openAny opens a share for an operation, which ends when the share's server stops answering: a
-// call on it would only come back half a minute later. The share may not have been laid out.
-func (a *access) openAny(ctx context.Context, name string, options []string) (*share.Share, func(), error) {
-	sh, release, err := a.shares.Open(ctx, name, options)
-	end, ok := ctx.Value(giveUp{}).(context.CancelCauseFunc)
-	if err != nil || !ok {
-		return sh, release, err
+// call does work on the file systems of shares and waits for it until ctx ends, or the server of a
+// share that the work has open stops answering. where names the share, or the shares, for an error
+// that does not name them; it is "" if what does.
+func call[T any](ctx context.Context, what, where string, work func(context.Context) (T, error)) (T, error) {
+	value, err := bounded.Call(ctx, work, nil)
+	abandoned, ok := errors.AsType[bounded.Abandoned](err)
+	if !ok {
+		return value, err
 	}
-	watching, stop := context.WithCancel(ctx)
-	go func() {
-		tick := time.NewTicker(watchInterval)
-		defer tick.Stop()
-		for {
-			select {
-			case <-watching.Done():
-				return
-			case <-tick.C:
-			}
-			if err := a.shares.Answers(watching, name); err != nil && watching.Err() == nil {
-				end(err)
-			}
-		}
-	}()
-	return sh, func() { stop(); release() }, nil
-}
-
-// bounded does work on the file systems of shares and waits for it until ctx ends, or a server
-// does not answer any more. after is called when the work has really ended, and before the
-// result is returned. where names the share, or the shares, for an error that does not: "" where
-// what does.
-func bounded[T any](ctx context.Context, what, where string, after func(), work func(context.Context) (T, error)) (T, error) {
-	type result struct {
-		value T
-		err   error
-	}
-	ctx, end := context.WithCancelCause(ctx)
-	defer end(nil)
-	ctx = context.WithValue(ctx, giveUp{}, end)
-	done := make(chan result, 1)
-	go func() {
-		var r result
-		defer func() {
-			if p := recover(); p != nil {
-				r.err = fmt.Errorf("panic: %v: this is a bug, please report it: %s", p, debug.Stack())
-			}
-			after()
-			done <- r
-		}()
-		r.value, r.err = work(ctx)
-	}()
-	select {
-	case r := <-done:
-		return r.value, r.err
-	case <-ctx.Done():
-	}
-	var none T
-	cause := context.Cause(ctx)
-	lost := volume.Kind(cause) == volume.ErrUnavailable
-	select {
-	case r := <-done:
-		if !lost || r.err == nil {
-			return r.value, r.err
-		}
-	case <-time.After(lastWords):
-	}
-	if lost { // it says which share it was
-		return none, fmt.Errorf("%s: %w", what, cause)
+	if volume.Kind(abandoned.Cause) == volume.ErrUnavailable { // it names the share
+		return value, fmt.Errorf("%s: %w", what, abandoned.Cause)
 	}
 	if where != "" {
 		what += " on share " + where
 	}
-	return none, volume.Errorf(volume.ErrTimeout, "%s: not done in time (%w): the server does not answer, or is slow; it is safe to try again", what, cause)
+	return value, volume.Errorf(volume.ErrTimeout, "%s: not done in time (%w): the server does not answer, or is slow; it is safe to try again", what, abandoned.Cause)
 }
 
 // on opens the share of a handle and calls work with it, under the volume's lock.

@@ -79,7 +79,7 @@ func answerSnapshot(share string, r *volume.SnapshotRecord) *volume.Snapshot {
 
 // Get returns a snapshot. It is ErrNotFound where there is none.
 func (s *Snapshots) Get(ctx context.Context, h volume.Handle) (*volume.Snapshot, error) {
-	return bounded(ctx, "snapshot "+h.Key, h.Share, func() {}, func(ctx context.Context) (*volume.Snapshot, error) {
+	return call(ctx, "snapshot "+h.Key, h.Share, func(ctx context.Context) (*volume.Snapshot, error) {
 		sh, release, err := s.open(ctx, h.Share, nil)
 		if err != nil {
 			return nil, err

@@ -45,7 +45,7 @@ func ready(ctx context.Context, sh *share.Share, key string) (*share.StoredRecor
 
 // Get returns a volume. It is ErrNotFound where there is none.
 func (v *Volumes) Get(ctx context.Context, h volume.Handle) (*volume.Volume, error) {
-	return bounded(ctx, "volume "+h.Key, h.Share, func() {}, func(ctx context.Context) (*volume.Volume, error) {
+	return call(ctx, "volume "+h.Key, h.Share, func(ctx context.Context) (*volume.Volume, error) {
 		sh, release, err := v.open(ctx, h.Share, nil)
 		if err != nil {
 			return nil, err

@@ -28,7 +28,7 @@ const module = "github.com/mooring-csi/mooring"
 
 // floors says on which floor each package lives. An import runs downwards.
 var floors = map[string]int{
-	"volume": 0, "config": 0, "keylock": 0, "child": 0, "beneath": 0,
+	"volume": 0, "config": 0, "keylock": 0, "bounded": 0, "child": 0, "beneath": 0,
 	"mount": 1, "share": 1, "copytree": 1, "probe": 1, "kube": 1,
 	"pool":      2,
 	"provision": 3, "publish": 3, "jobs": 3,
@@ -37,20 +37,20 @@ var floors = map[string]int{
 
 // edges are the imports between packages that are allowed. cmd joins what it likes.
 var edges = map[string][]string{
-	"volume": {}, "keylock": {}, "child": {}, "beneath": {}, "kube": {},
+	"volume": {}, "keylock": {}, "bounded": {}, "child": {}, "beneath": {}, "kube": {},
 	"config":    {"volume"},
 	"mount":     {"child", "volume"},
 	"probe":     {"child", "volume"},
 	"copytree":  {"beneath"},
 	"share":     {"beneath", "volume"},
-	"pool":      {"mount", "share", "volume"},
-	"jobs":      {"copytree", "pool", "share", "volume"},
-	"provision": {"jobs", "keylock", "share", "volume"},
+	"pool":      {"bounded", "mount", "probe", "share", "volume"},
+	"jobs":      {"bounded", "copytree", "pool", "share", "volume"},
+	"provision": {"bounded", "jobs", "keylock", "share", "volume"},
 	"publish":   {"beneath", "child", "keylock", "mount", "probe", "share", "volume"},
 	"driver":    {"volume"},
-	"admin":     {"copytree", "kube", "share", "volume"},
+	"admin":     {"bounded", "copytree", "kube", "share", "volume"},
 	"metrics":   {"child", "jobs", "mount", "probe"},
-	"doctor":    {"beneath", "child", "copytree", "mount", "pool", "probe", "volume"},
+	"doctor":    {"beneath", "bounded", "child", "copytree", "mount", "pool", "probe", "volume"},
 }
 
 // sideways are the edges within a floor.
