@@ -22,7 +22,7 @@ func sample() doctor.Report {
 			{Check: "answers", Title: "server answers", Status: doctor.OK, Detail: "in 1ms", Server: "10.0.0.200"},
 			{Check: "root", Title: "root stays root", Status: doctor.Warn, Cause: "squashed", Detail: "it belongs to 65534",
 				Why: "Because.", Remedy: "Export it otherwise.", Command: "exportfs -v", OnServer: true},
-			{Check: "path", Title: "path is there", Status: doctor.Skip, Detail: "of that"},
+			{Check: "path", Title: "path exists", Status: doctor.Skip, Detail: "of that"},
 			{Check: "mounts", Title: "mounts", Status: doctor.Skip, Detail: "of this"},
 			{Check: "versions", Title: "NFS versions", Status: doctor.Skip, Detail: "of this"},
 			{Check: "clone", Title: "CLONE", Status: doctor.Skip, Detail: "of these"},
@@ -44,7 +44,7 @@ nas1  10.0.0.200:/export
       why Because.
       do  Export it otherwise.
           server# exportfs -v
-  - path is there         of that
+  - path exists           of that
   - mounts, NFS versions  of this
   - 3 more checks         of these
   ✗ clock                 much much much much much much much much much

@@ -4,19 +4,19 @@ package doctor
 
 import "slices"
 
-// Check is something that is examined. docs/doctor.md is made from these.
+// Check is one thing that the doctor examines. docs/doctor.md is generated from the checks.
 type Check struct {
 	ID    string
 	Title string
-	How   string // it is found out
-	Why   string // it matters
-	// Problems are what can be wrong, the likeliest first.
+	How   string // the method
+	Why   string // why it matters
+	// Problems are the possible problems, the most likely first.
 	Problems []Problem
 }
 
 // Problem is one thing that can be wrong. In Remedy and Command {server}, {path}, {share} and
 // {client} stand for the share's address, its path, its name, and the address of this machine.
-// A Command that begins with @ is for the server.
+// A Command that begins with @ runs on the server.
 type Problem struct {
 	Cause   string
 	Status  Status
@@ -25,14 +25,14 @@ type Problem struct {
 	Command string
 }
 
-// problem returns one of the check's troubles. The catalogue has all that the code speaks of.
+// problem returns the check's problem with this cause. The catalogue has every cause that the code uses.
 func (c Check) problem(cause string) Problem {
 	for _, t := range slices.Concat(c.Problems, commonProblems()) {
 		if t.Cause == cause {
 			return t
 		}
 	}
-	panic("doctor: the check " + c.ID + " knows no trouble " + cause)
+	panic("doctor: the check " + c.ID + " has no problem " + cause)
 }
 
 func checkByID(id string) Check {
@@ -44,270 +44,270 @@ func checkByID(id string) Check {
 	panic("doctor: there is no check " + id)
 }
 
-// commonProblems are the troubles that every check can have.
+// commonProblems returns the problems that every check can have.
 func commonProblems() []Problem {
 	return []Problem{
-		{"late", Fail, "No answer came in time, from a server that answers otherwise.",
-			"The server may be in the grace period after a restart (up to 90 seconds), or its disk hangs. Try again; look at the server's log.", "@dmesg | tail"},
-		{"disk-failed", Fail, "The server reports an error of its file system, or of the disk.",
-			"Look for errors of the disk on the server; the file system may have been shut down. Know what the disk has before you restart anything.", "@dmesg | tail"},
-		{"unknown-error", Fail, "The server answers with an error that this NFS client does not know. NFS-Ganesha before 9.11 does, by NFS 4.1 and 4.2, where the client is Linux 6.19 or newer (nfs-ganesha#1385).",
-			"If the server is NFS-Ganesha before 9.11 (nfs-ganesha#1385): set nfsvers=4.0 in the share's mountOptions; or turn delegations of directories off on all nodes and the controller's machine, in /etc/modprobe.d too (options nfsv4 directory_delegations=N); or run a newer Ganesha. Else look at the server's log.", "echo N >/sys/module/nfsv4/parameters/directory_delegations"},
-		{"failed", Fail, "It failed in another way, as the finding says.",
-			"Look at this machine's log and the server's at that time.", "@dmesg | tail"},
+		{"late", Fail, "The server did not answer this in time, although it answers other calls.",
+			"The server may be in the grace period after a restart (up to 90 seconds), or its disk hangs. Try again, and check the server's log.", "@dmesg | tail"},
+		{"disk-failed", Fail, "The server reports an error of its file system or of the disk.",
+			"Check the server's log for disk errors; the file system may be shut down. Find out what is wrong with the disk before you restart anything.", "@dmesg | tail"},
+		{"unknown-error", Fail, "The server answers with an error that this NFS client does not know. NFS-Ganesha before 9.11 does this with NFS 4.1 and 4.2, if the client runs Linux 6.19 or newer (nfs-ganesha#1385).",
+			"If the server is NFS-Ganesha before 9.11 (nfs-ganesha#1385): set nfsvers=4.0 in the share's mountOptions; or turn off directory delegations on all nodes and on the controller's machine, and in /etc/modprobe.d (options nfsv4 directory_delegations=N); or run a newer Ganesha. Otherwise check the server's log.", "echo N >/sys/module/nfsv4/parameters/directory_delegations"},
+		{"failed", Fail, "The check failed for another reason; the finding has the error.",
+			"Check the logs of this machine and of the server at that time.", "@dmesg | tail"},
 	}
 }
 
-// nodeChecks are about this machine.
+// nodeChecks returns the checks of this machine.
 func nodeChecks() []Check {
 	return []Check{
-		{"privilege", "may mount", "whether this process has CAP_SYS_ADMIN", "Nobody else mounts: without it nothing can be tried on a share.", []Problem{
+		{"privilege", "may mount", "whether this process has CAP_SYS_ADMIN", "Mounting needs it, and without a mount the doctor cannot test a share.", []Problem{
 			{"no-privilege", Fail, "This process may not mount.",
-				"Run it as root, or where the shares are mounted already say where.", "sudo mooringctl doctor"},
+				"Run it as root, or name the directory of shares that are already mounted (--shares-dir).", "sudo mooringctl doctor"},
 		}},
-		{"client", "mount.nfs", "the program is looked for where mount(8) does", "mount(8) needs it for every NFS mount.", []Problem{
+		{"client", "mount.nfs", "the directories in which mount(8) looks for the program", "mount(8) needs it for every NFS mount.", []Problem{
 			{"no-program", Fail, "It is not installed.",
 				"Install nfs-common (Debian, Ubuntu), or nfs-utils (others).", "apt install nfs-common || dnf install nfs-utils"},
 		}},
-		{"kernel", "NFS in the kernel", "/proc/filesystems, after the mounts were tried", "The kernel's NFS client does all the work.", []Problem{
-			{"no-kernel", Fail, "It has no NFS client, and could not load one.",
-				"Load its modules; minimal kernels have them in a package of their own (linux-modules-extra).", "modprobe -a nfs nfsv4"},
-			{"not-loaded", Warn, "Nothing was mounted, and its modules are not loaded.",
-				"The first mount loads them, if they are there.", "modprobe -a nfs nfsv4"},
+		{"kernel", "NFS in the kernel", "/proc/filesystems, after the test mounts", "The kernel's NFS client does all the work.", []Problem{
+			{"no-kernel", Fail, "The kernel has no NFS client and could not load one.",
+				"Load its modules; minimal kernels have them in a separate package (linux-modules-extra).", "modprobe -a nfs nfsv4"},
+			{"not-loaded", Warn, "No share was mounted, and the NFS modules are not loaded.",
+				"The first mount loads them if they are installed.", "modprobe -a nfs nfsv4"},
 		}},
-		{"statd", "rpc.statd here", "a NULL call to it, where a share is NFSv3's", "NFSv3 locks need it on each node: without it the mount, or each lock, fails.", []Problem{
-			{"no-statd", Fail, "It does not run, and a share needs it.",
-				"Start it, use NFS 4 for the share (nfsvers=4.2), or keep locks within each node (nolock).", "systemctl enable --now rpcbind rpc-statd"},
+		{"statd", "rpc.statd here", "a NULL call to it, if a share uses NFSv3", "NFSv3 locks need it on each node: without it the mount, or each lock, fails.", []Problem{
+			{"no-statd", Fail, "rpc.statd does not run, and a share needs it.",
+				"Start it, use NFS 4 for the share (nfsvers=4.2), or keep locks local to each node (nolock).", "systemctl enable --now rpcbind rpc-statd"},
 		}},
-		{"tls", "TLS here", "the mounts of this machine, where a share has xprtsec", "Without it everybody on the way can read and change what goes over the network.", []Problem{
-			{"plain", Fail, "A share with xprtsec is mounted here without: before the driver compared the two, say, or by somebody else.",
-				"End the pods that have it, and start them again: they get TLS, or an error that says why not.", "findmnt -t nfs,nfs4 -o SOURCE,TARGET,OPTIONS"},
+		{"tls", "TLS here", "the mounts of this machine, if a share has xprtsec", "Without TLS anyone on the network path can read and change the data.", []Problem{
+			{"plain", Fail, "A share with xprtsec is mounted here without TLS: by an older driver that did not verify its mounts, or by someone else.",
+				"Stop the pods that use it and start them again: they get TLS, or an error with the reason.", "findmnt -t nfs,nfs4 -o SOURCE,TARGET,OPTIONS"},
 		}},
 	}
 }
 
-// serverChecks are about a share by one of its servers.
+// serverChecks returns the checks of one of a share's servers.
 func serverChecks() []Check {
 	return []Check{
-		{"resolves", "name resolves", "the server's name is looked up", "Without an address there is no server.", []Problem{
+		{"resolves", "name resolves", "a lookup of the server's name", "A mount needs the server's address.", []Problem{
 			{"unresolved", Fail, "The name does not resolve here.",
 				"Correct the name in the share's servers, repair DNS, or use the address. The chart's pods ask the cluster's DNS, which usually forwards to the host's; with mountShares: kubelet, kubelet asks the host's.", "getent hosts {server}"},
 		}},
-		{"answers", "server answers", "TCP, and a NULL call to NFS", "A share whose server does not answer can be used by nobody.", []Problem{
-			{"refused", Fail, "The machine is there, and no NFS service listens.",
+		{"answers", "server answers", "a TCP connection and a NULL call to NFS", "No client can use a share whose server does not answer.", []Problem{
+			{"refused", Fail, "The machine is up, but no NFS service listens.",
 				"Start the service on the server, or open its port.", "@systemctl enable --now nfs-server"},
-			{"silent", Fail, "Nothing comes back.",
-				"Check that the server runs, and that a firewall lets TCP port 2049 through.", "nc -vz -w 3 {server} 2049"},
-			{"unreachable", Fail, "No way leads there.",
+			{"silent", Fail, "The server sends no answer.",
+				"Check that the server runs and that firewalls allow TCP port 2049.", "nc -vz -w 3 {server} 2049"},
+			{"unreachable", Fail, "There is no route to the server.",
 				"Check address, route and firewall.", "ip route get {server}"},
-			{"no-nfs", Fail, "Something else listens there.",
+			{"no-nfs", Fail, "Another service listens on the port.",
 				"Check the address, and the option port if the share has one.", "rpcinfo -p {server}"},
 		}},
-		{"rpcbind", "rpcbind answers", "a NULL call to its port 111", "NFSv3 is found through it. NFS 4 does without.", []Problem{
-			{"no-rpcbind", Fail, "It does not answer, and the share is NFSv3's.",
-				"Start it on the server and open port 111, or use nfsvers=4.2. With proto=tcp, port=, mountport= and nolock among the options NFSv3 does without.", "@systemctl enable --now rpcbind"},
+		{"rpcbind", "rpcbind answers", "a NULL call to port 111", "NFSv3 clients find its services through rpcbind. NFS 4 does not need it.", []Problem{
+			{"no-rpcbind", Fail, "rpcbind does not answer, and the share uses NFSv3.",
+				"Start it on the server and open port 111, or use nfsvers=4.2. NFSv3 does not need it if the mount options contain proto=tcp, port=, mountport= and nolock.", "@systemctl enable --now rpcbind"},
 		}},
-		{"exported", "path is exported", "the server's list, as showmount -e has it", "A server lets nobody mount what it does not export to them.", []Problem{
+		{"exported", "path is exported", "the server's export list, as showmount -e shows it", "A client can mount only what the server exports to it.", []Problem{
 			{"not-exported", Fail, "The server exports other paths.",
 				"Export the path on the server, or correct the share's path.", "@echo {path} '{client}(rw,sync,no_subtree_check,no_root_squash)' >>/etc/exports && exportfs -ra"},
-			{"not-to-us", Fail, "It is exported, and this machine is refused.",
-				"Add this machine, and all nodes, to the export's clients on the server. An export without insecure refuses ports above 1023.", "@exportfs -v"},
+			{"not-to-us", Fail, "The server exports the path, but refuses this machine.",
+				"Add this machine and all nodes to the export's clients on the server. An export without the option insecure refuses ports above 1023.", "@exportfs -v"},
 		}},
-		{"path", "path is there", "what the mount says", "The directory has to be there before it can be mounted.", []Problem{
-			{"no-path", Fail, "There is no such directory on the server, or none beneath an export.",
-				"Make it on the server, or correct the share's path. With an export that says fsid=0, NFS 4's paths begin below that.", "@mkdir -p {path}"},
-			{"other-root", Fail, "NFS 4 has it by another path: the server's NFSv4 root is another directory than that of its file system (an export with fsid=0). Without nfsvers nodes mount by NFS 3, and the controller is refused.",
+		{"path", "path exists", "the result of the mount", "The directory must exist before it can be mounted.", []Problem{
+			{"no-path", Fail, "The directory does not exist on the server, or is not inside an export.",
+				"Create it on the server, or correct the share's path. If an export has fsid=0, NFS 4 paths are relative to it.", "@mkdir -p {path}"},
+			{"other-root", Fail, "With NFS 4 the directory has another path: the server's NFSv4 root is not the root of its file system (an export with fsid=0). Without nfsvers nodes mount with NFS 3, and the controller's mount fails.",
 				"Register the path {v4path}. To use NFS 3 on purpose, without CLONE and COPY, set nfsvers=3 in the share's mountOptions.", "@exportfs -v"},
-			{"other-path", Fail, "NFS 3 finds it, and NFS 4 does not. Without nfsvers nodes mount by NFS 3, and the controller is refused.",
-				"Register the path as NFS 4 has it: as it is below the export with fsid=0 (Linux), or as the export's Pseudo says (NFS-Ganesha). To use NFS 3 on purpose, without CLONE and COPY, set nfsvers=3 in the share's mountOptions.", "@exportfs -v"},
-			{"not-directory", Fail, "It is a file.", "Correct the share's path.", "@ls -ld {path}"},
+			{"other-path", Fail, "NFS 3 finds the path, and NFS 4 does not. Without nfsvers nodes mount with NFS 3, and the controller's mount fails.",
+				"Register the NFS 4 path: relative to the export with fsid=0 (Linux), or the export's Pseudo path (NFS-Ganesha). To use NFS 3 on purpose, without CLONE and COPY, set nfsvers=3 in the share's mountOptions.", "@exportfs -v"},
+			{"not-directory", Fail, "The path is a file.", "Correct the share's path.", "@ls -ld {path}"},
 		}},
-		{"mounts", "mounts", "a mount with the share's options, and those that the controller adds", "What the driver mounts, it mounts so.", append(mountProblems(),
-			Problem{"not-given", Fail, "The share is not mounted beneath --shares-dir.",
-				"Have it mounted there under its name before the program starts: {share}.", "findmnt -t nfs,nfs4"},
+		{"mounts", "mounts", "a mount with the share's options and those that the controller adds", "The driver mounts the share in the same way.", append(mountProblems(),
+			Problem{"not-given", Fail, "The share is not mounted under --shares-dir.",
+				"Mount it there under its name, {share}, before the program starts.", "findmnt -t nfs,nfs4"},
 		)},
-		{"versions", "NFS versions", "a mount by each", "Only NFS 4.2 has CLONE, COPY, extended attributes and holes.", []Problem{
-			{"no-4.2", Warn, "The server does not speak 4.2. Snapshots are copied through the controller.",
-				"Turn 4.2 on, if the server has it: vers4.2=y in the section nfsd of /etc/nfs.conf.", "@cat /proc/fs/nfsd/versions"},
-			{"only-3", Warn, "The server speaks 3 alone. Snapshots are copied through the controller, and locks need rpc.statd on every node.",
-				"Turn 4.2 on, if the server has it: vers4=y and vers4.2=y in the section nfsd of /etc/nfs.conf.", "@cat /proc/fs/nfsd/versions"},
+		{"versions", "NFS versions", "a mount with each version", "Only NFS 4.2 has CLONE, COPY, extended attributes and holes.", []Problem{
+			{"no-4.2", Warn, "The server does not support NFS 4.2. Snapshots are copied through the controller.",
+				"Enable 4.2 if the server supports it: vers4.2=y in the section nfsd of /etc/nfs.conf.", "@cat /proc/fs/nfsd/versions"},
+			{"only-3", Warn, "The server supports only NFS 3. Snapshots are copied through the controller, and locks need rpc.statd on every node.",
+				"Enable 4.2 if the server supports it: vers4=y and vers4.2=y in the section nfsd of /etc/nfs.conf.", "@cat /proc/fs/nfsd/versions"},
 		}},
 	}
 }
 
-// mountProblems are those that mount(8) tells, under the names of mount.Cause.
+// mountProblems returns the problems that mount(8) reports, with the names of mount.Cause.
 func mountProblems() []Problem {
 	return []Problem{
-		{"denied", Fail, "The server refuses, and does not tell its exports.",
+		{"denied", Fail, "The server refuses the mount and does not list its exports.",
 			"Export the path to this machine on the server.", "@exportfs -v"},
-		{"no-version", Fail, "The server does not speak the version that the options ask for.",
-			"Ask for one that it speaks, or for none: nfsvers in the share's mountOptions. See NFS versions below.", ""},
-		{"no-statd", Fail, "NFSv3's locks need rpc.statd, which does not run here.",
+		{"no-version", Fail, "The server does not support the NFS version that the options request.",
+			"Set nfsvers in the share's mountOptions to a version that the server supports, or remove it. See NFS versions below.", ""},
+		{"no-statd", Fail, "NFSv3 locks need rpc.statd, which does not run here.",
 			"Start it on this machine, or use nfsvers=4.2, or nolock.", "systemctl enable --now rpcbind rpc-statd"},
-		{"bad-option", Fail, "A mount option is not known.",
+		{"bad-option", Fail, "A mount option is unknown.",
 			"Correct the share's mountOptions: see nfs(5).", "man 5 nfs"},
 		{"no-kernel", Fail, "The kernel here has no NFS client.",
 			"Load its modules.", "modprobe -a nfs nfsv4"},
 		{"no-program", Fail, "mount.nfs is not installed here.",
 			"Install nfs-common (Debian, Ubuntu), or nfs-utils (others).", "apt install nfs-common || dnf install nfs-utils"},
-		{"not-permitted", Fail, "It is not permitted.",
+		{"not-permitted", Fail, "The kernel does not permit the mount.",
 			"Run this with CAP_SYS_ADMIN.", "sudo mooringctl doctor"},
-		{"asks-more", Fail, "The export asks for more than the mount options: for TLS (tls or mtls), or for Kerberos, or for a port below 1024.",
-			"Look at the export on the server, and set xprtsec= or sec= to the same in the share's mountOptions. A port below 1024 needs hostNetwork in a pod.", "@exportfs -v | grep -A1 {path}"},
-		{"not-encrypted", Fail, "xprtsec is among the options, and the kernel mounts without TLS: another mount of the server on this machine has none, and the kernel takes the two for one.",
+		{"asks-more", Fail, "The export requires more than the mount options offer: TLS (tls or mtls), Kerberos, or a source port below 1024.",
+			"Check the export on the server, and set xprtsec= or sec= in the share's mountOptions to the same value. In a pod, a port below 1024 needs hostNetwork.", "@exportfs -v | grep -A1 {path}"},
+		{"not-encrypted", Fail, "The options contain xprtsec, but the kernel mounts without TLS: it reuses the connection of another mount of this server on this machine, which has no TLS.",
 			"Use another minor version (nfsvers=4.1) for all shares of that server that have TLS, or TLS for all its shares.", "findmnt -t nfs4 -o SOURCE,TARGET,OPTIONS"},
-		{"no-tlshd", Fail, "xprtsec is among the options, and tlshd does not run on this machine.",
-			"Install ktls-utils here, and start it. Where it runs in a container, that needs hostNetwork.", "systemctl enable --now tlshd"},
-		{"no-handshake", Fail, "xprtsec is among the options, and the TLS handshake fails: the server's name is not in its certificate, its CA is unknown here, or with mtls this machine has no certificate, or one that the server does not believe; or one has expired. Or the export is not for this machine.",
-			"The journal of tlshd, here and on the server, says which. If both say nothing, look at the export.", "journalctl -u tlshd -n 20"},
-		{"no-gssd", Fail, "sec=krb5 is among the options, and rpc.gssd does not run on this machine.",
-			"Start it. systemd starts it only where there is /etc/krb5.keytab. Where it runs in a container, that needs hostNetwork.", "modprobe rpcsec_gss_krb5; systemctl start rpc-gssd; systemctl status rpc-gssd"},
-		{"no-context", Fail, "sec=krb5 is among the options, and Kerberos fails: this machine has no key or no rpc.gssd, the KDC does not answer, the server's name is not that of its principal, or clocks differ; or the server has no key, or rpc.svcgssd or gssproxy does not run there, which takes 30 seconds. Or the export is not for this machine.",
-			"Get a ticket with the machine's key: the error says which of the first. Otherwise the journal of rpc.gssd does, and on the server that of rpc.svcgssd or gssproxy.", "klist -k; kinit -k nfs/$(hostname -f); journalctl -u rpc-gssd -n 20"},
-		{"no-label", Fail, "An SELinux context is among the options, and the mount has none.",
-			"Have mount(8) see the host's /sys/fs/selinux and /etc/selinux, or take the option away where SELinux is off.", "getenforce"},
-		{"less", Fail, "The mount has less than the options ask for.",
-			"Ask for what server and machine have, or have them offer more.", "findmnt -t nfs,nfs4 -o SOURCE,TARGET,OPTIONS"},
-		{"stale", Fail, "The export was made anew, or its disk is not mounted on the server.",
-			"Look at the disk on the server, and export again.", "@exportfs -ra"},
-		{"silent", Fail, "The server answers, and not to a mount.",
-			"The server may be in the grace period after a restart, or a firewall lets 2049 through and not what NFSv3 needs (rpcbind, mountd). Try again, or use nfsvers=4.2. With sec=krb5, rpc.svcgssd or gssproxy may not run there.", "rpcinfo -p {server}"},
+		{"no-tlshd", Fail, "The options contain xprtsec, but tlshd does not run on this machine.",
+			"Install ktls-utils here, and start it. If tlshd runs in a container, the container needs hostNetwork.", "systemctl enable --now tlshd"},
+		{"no-handshake", Fail, "The options contain xprtsec, but the TLS handshake fails: the server's name is not in its certificate; its CA is unknown here; with mtls, this machine has no certificate, or one that the server does not trust; or a certificate has expired. Or the server does not export the path to this machine.",
+			"The journal of tlshd, here and on the server, has the reason. If neither has an entry, check the export.", "journalctl -u tlshd -n 20"},
+		{"no-gssd", Fail, "The options contain sec=krb5, but rpc.gssd does not run on this machine.",
+			"Start it. systemd starts it only if /etc/krb5.keytab exists. If rpc.gssd runs in a container, the container needs hostNetwork.", "modprobe rpcsec_gss_krb5; systemctl start rpc-gssd; systemctl status rpc-gssd"},
+		{"no-context", Fail, "The options contain sec=krb5, but Kerberos fails: this machine has no key or no rpc.gssd; the KDC does not answer; the server's name does not match its principal; the clocks differ; the server has no key; or rpc.svcgssd or gssproxy does not run on the server, which takes 30 seconds. Or the server does not export the path to this machine.",
+			"Get a ticket with the machine's key: if the cause is on this side, the error names it. Otherwise check the journal of rpc.gssd, and on the server that of rpc.svcgssd or gssproxy.", "klist -k; kinit -k nfs/$(hostname -f); journalctl -u rpc-gssd -n 20"},
+		{"no-label", Fail, "The options contain an SELinux context, but the mount has none.",
+			"Make the host's /sys/fs/selinux and /etc/selinux visible to mount(8), or remove the option if SELinux is off.", "getenforce"},
+		{"less", Fail, "The mount lacks something that the options request.",
+			"Request only what the server and this machine support, or enable it there.", "findmnt -t nfs,nfs4 -o SOURCE,TARGET,OPTIONS"},
+		{"stale", Fail, "The file system of the export was recreated, or its disk is not mounted on the server.",
+			"Check the disk on the server, and export again.", "@exportfs -ra"},
+		{"silent", Fail, "The server answers, but not to a mount.",
+			"The server may be in the grace period after a restart, or a firewall allows port 2049 but not what NFSv3 needs (rpcbind, mountd). Try again, or use nfsvers=4.2. With sec=krb5, rpc.svcgssd or gssproxy may not run on the server.", "rpcinfo -p {server}"},
 	}
 }
 
-// shareChecks are about what a share can do, once it is mounted.
+// shareChecks returns the checks of a mounted share.
 func shareChecks() []Check {
 	return slices.Concat(overlapChecks(), identityChecks(), writingChecks(), featureChecks(), measureChecks())
 }
 
-// identityChecks are about which share it is.
+// identityChecks returns the checks of the share's identity.
 func identityChecks() []Check {
 	return []Check{
-		{"identity", "the right share", "the id in .mooring/format.json, and that in the configuration", "An export whose disk is not mounted on the server is an empty directory, that of another disk another share.", []Problem{
-			{"not-laid-out", Fail, "Nothing of Mooring's is there, and the configuration says which share it should be.",
-				"Mount the right disk on the server. If the share was emptied on purpose, lay it out anew, and set its new id in the configuration.", "mooringctl share forget {share}"},
-			{"another-share", Fail, "It is another share than the configuration says.",
+		{"identity", "share identity", "the id in .mooring/format.json, compared with the configuration", "If the disk of an export is not mounted on the server, clients see an empty directory; with another disk they see another share.", []Problem{
+			{"not-laid-out", Fail, "The share has no data of Mooring, but the configuration has its id.",
+				"Mount the right disk on the server. If the share was emptied on purpose, lay it out again, and set its new id in the configuration.", "mooringctl share forget {share}"},
+			{"another-share", Fail, "The id differs from that in the configuration: this is another share.",
 				"Mount the right disk on the server, or correct the share's id in the configuration.", "mooringctl shares"},
-			{"no-id", Warn, "It has no id: another disk in its place would not be noticed.",
-				"Create a volume, with which it gets one; or give it one by hand.", "mooringctl share reidentify {share}"},
-			{"same-share", Warn, "Another share has its id: one is a copy of the other, or both names are those of one directory.",
-				"Give a copy an id of its own. Of two names of one directory keep one: its volumes are listed under both.", "mooringctl share reidentify {share}"},
+			{"no-id", Warn, "The share has no id: Mooring would not notice another disk in its place.",
+				"Create a volume, which sets an id, or set one by hand.", "mooringctl share reidentify {share}"},
+			{"same-share", Warn, "Another share has the same id: one is a copy of the other, or both names refer to one directory.",
+				"Give a copy its own id. If both names refer to one directory, keep one of them: its volumes are listed under both.", "mooringctl share reidentify {share}"},
 		}},
 	}
 }
 
-// overlapChecks are about where the share lies.
+// overlapChecks returns the checks of the share's place among the other shares.
 func overlapChecks() []Check {
 	return []Check{
-		{"apart", "lies apart", "its server and path are compared with those of the registered shares", "A volume of one share would hold those of another that lies inside it.", []Problem{
-			{"nested", Warn, "It is not registered, and lies inside a registered share, or holds one. Its volumes go on, and there are no new ones.",
+		{"apart", "no overlap", "its server and path, compared with those of the registered shares", "If one share is inside another, a volume of the outer share can contain volumes of the inner one.", []Problem{
+			{"nested", Warn, "The share is not registered, and is inside a registered share or contains one. Its volumes work, but no new ones can be created.",
 				"Move the data of its volumes to volumes of the registered share.", "mooringctl volumes --share {share}"},
 		}},
 	}
 }
 
-// writingChecks are about who may write what.
+// writingChecks returns the checks of permissions and owners.
 func writingChecks() []Check {
 	return []Check{
-		{"writable", "can be written", "a probe file is made, written and synced", "Mooring keeps its records on the share, and makes directories there.", []Problem{
-			{"read-only", Fail, "The share is read-only on the server: its file system went read-only after an error of its disk, or it is exported so.",
-				"Look for errors of the disk on the server first. If there are none, export it rw.", "@dmesg | tail -30; exportfs -v | grep -A1 {path}"},
-			{"not-allowed", Fail, "The server does not let us: it maps root to nobody (root_squash), and the directory is another's.",
-				"Export with no_root_squash, or give the directory to the user that root is mapped to.", "@chown nobody {path}"},
+		{"writable", "can be written", "a probe file that is created, written and synced", "Mooring stores its records on the share and creates directories there.", []Problem{
+			{"read-only", Fail, "The share is read-only on the server: its file system became read-only after a disk error, or it is exported read-only.",
+				"Check the server for disk errors first. If there are none, export the share rw.", "@dmesg | tail -30; exportfs -v | grep -A1 {path}"},
+			{"not-allowed", Fail, "The server denies access: it maps root to nobody (root_squash), and another user owns the directory.",
+				"Export with no_root_squash, or make the user that root is mapped to the owner of the directory.", "@chown nobody {path}"},
 			{"full", Fail, "No space is left.",
-				"Free some on the server. Deleted volumes wait in the trash for trashRetention.", "@df -h {path}"},
+				"Free some on the server. Deleted volumes stay in the trash for trashRetention.", "@df -h {path}"},
 			{"no-inodes", Fail, "No inodes are left.",
 				"Remove files on the server, or move to a file system with more inodes.", "@df -i {path}"},
 			{"quota", Fail, "A quota on the server is used up.",
 				"Raise it on the server.", "@repquota -a"},
 		}},
-		{"root", "root stays root", "the owner of the probe file", "Only root gives volumes an owner (uid, gid, fsGroup) and keeps owners in snapshots.", []Problem{
+		{"root", "root stays root", "the owner of the probe file", "Only root can set the owner of a volume (uid, gid, fsGroup) and preserve owners in snapshots.", []Problem{
 			{"squashed", Warn, "The server maps root to another user (root_squash).",
-				"If classes say uid or gid, or pods fsGroup: export with no_root_squash, to the nodes alone. docs/nas.md says where a NAS has this.", "@exportfs -v | grep -A1 {path}"},
-			{"all-squashed", Warn, "The server maps everybody to one user (all_squash), whether it says no_root_squash or not.",
-				"Leave uid and gid out of classes, and fsGroup out of pods: all is that user's, who is chosen by anonuid and anongid of the export. If volumes are to have owners: export with no_root_squash and without all_squash, to the nodes alone. docs/nas.md says where a NAS has this.", "@exportfs -v | grep -A1 {path}"},
-			{"not-root-by-name", Warn, "With Kerberos root is this machine's principal, and the server takes that for another user.",
-				"If classes say uid or gid, or pods fsGroup: have the server map nfs/HOST@REALM of each node and the controller's machine to root, in the section Static of /etc/idmapd.conf, with Method = static,nsswitch in Translation; and export with no_root_squash. With gssproxy it is auth_to_local in krb5.conf.", "@grep -A2 -E 'Static|Translation' /etc/idmapd.conf"},
+				"If classes set uid or gid, or pods set fsGroup: export with no_root_squash, and only to the nodes. docs/nas.md shows where a NAS has this setting.", "@exportfs -v | grep -A1 {path}"},
+			{"all-squashed", Warn, "The server maps all users to one user (all_squash), with or without no_root_squash.",
+				"Do not set uid or gid in classes, or fsGroup in pods: one user owns all files; anonuid and anongid of the export set it. If volumes need owners: export with no_root_squash and without all_squash, and only to the nodes. docs/nas.md shows where a NAS has this setting.", "@exportfs -v | grep -A1 {path}"},
+			{"not-root-by-name", Warn, "With Kerberos, root is this machine's principal, and the server maps that to another user.",
+				"If classes set uid or gid, or pods set fsGroup: on the server, map nfs/HOST@REALM of each node and of the controller's machine to root, in the section Static of /etc/idmapd.conf, with Method = static,nsswitch in Translation; and export with no_root_squash. With gssproxy, use auth_to_local in krb5.conf.", "@grep -A2 -E 'Static|Translation' /etc/idmapd.conf"},
 		}},
-		{"owners", "owners are kept", "the probe file is given to 1234:5678 and looked at", "Pods see who their files belong to by these numbers.", []Problem{
-			{"mapped", Warn, "Another owner comes back: server and client do not agree on names (idmapping).",
-				"Have the server take numbers, or give both the same Domain in /etc/idmapd.conf.", "echo Y >/sys/module/nfs/parameters/nfs4_disable_idmapping"},
-			{"unnamed", Warn, "With Kerberos server and client go by names, and a user and group that have one on both sides are not the same there.",
-				"Give both the same Domain in /etc/idmapd.conf, and see that rpc.idmapd runs on the server. Without that, all that is not root's is nobody's.", "nfsidmap -d; nfsidmap -c"},
-			{"no-idmapper", Warn, "Server and client go by names, and this machine cannot ask who they are.",
-				"Install keyutils here, which has request-key, and nfsidmap, of nfs-common.", "apt install keyutils nfs-common || dnf install keyutils nfs-utils"},
-			{"refused", Warn, "The server does not let root give files away.",
-				"Export with no_root_squash; some filers restrict chown by a setting of its own.", "@exportfs -v | grep -A1 {path}"},
+		{"owners", "owners are kept", "the owner of the probe file after a chown to 1234:5678", "Pods identify the owners of their files by these numbers.", []Problem{
+			{"mapped", Warn, "The server returns another owner: server and client do not agree on names (idmapping).",
+				"Configure the server to use numeric ids, or set the same Domain in /etc/idmapd.conf on both sides.", "echo Y >/sys/module/nfs/parameters/nfs4_disable_idmapping"},
+			{"unnamed", Warn, "With Kerberos, server and client exchange names, and a user and group with a name on both sides does not keep its numbers.",
+				"Set the same Domain in /etc/idmapd.conf on both sides, and check that rpc.idmapd runs on the server. Without this, all files that root does not own belong to nobody.", "nfsidmap -d; nfsidmap -c"},
+			{"no-idmapper", Warn, "Server and client exchange names, and this machine cannot translate them.",
+				"Install keyutils (for request-key) and nfs-common (for nfsidmap) here.", "apt install keyutils nfs-common || dnf install keyutils nfs-utils"},
+			{"refused", Warn, "The server does not allow root to change the owner of a file.",
+				"Export with no_root_squash; some filers have a separate setting that restricts chown.", "@exportfs -v | grep -A1 {path}"},
 		}},
 	}
 }
 
-// featureChecks are about what not every server has.
+// featureChecks returns the checks of features that not every server has.
 func featureChecks() []Check {
 	return []Check{
-		{"clone", "CLONE", "the probe file is cloned", "With it a snapshot shares its blocks and takes a moment.", []Problem{
-			{"no-clone", Warn, "The server does not share blocks. Snapshots are copies, and take their size.",
-				"Export XFS (with reflink) or Btrfs, or a filer that clones.", "@xfs_info {path} | grep reflink"},
+		{"clone", "CLONE", "a clone of the probe file", "With CLONE a snapshot shares its blocks and takes a moment.", []Problem{
+			{"no-clone", Warn, "The server does not share blocks. Snapshots are full copies and use as much space as the volume.",
+				"Export XFS (with reflink) or Btrfs, or use a filer that clones.", "@xfs_info {path} | grep reflink"},
 		}},
-		{"copy", "COPY", "the probe file is copied", "With it the server copies by itself what it does not clone.", []Problem{
-			{"no-copy", Warn, "It does not: the data of snapshots goes through the network twice.",
-				"A newer server does (Linux from 5.6 on).", ""},
+		{"copy", "COPY", "a copy of the probe file", "With COPY the server itself copies what it cannot clone.", []Problem{
+			{"no-copy", Warn, "The server does not support COPY: the data of snapshots crosses the network twice.",
+				"Use a newer server (Linux 5.6 or later).", ""},
 		}},
-		{"xattr", "extended attributes", "one is set and read", "Some programs keep something there; snapshots keep them.", []Problem{
-			{"no-xattr", Warn, "The server takes none.",
-				"A newer server does (Linux from 5.9 on), on a file system that has them.", ""},
+		{"xattr", "extended attributes", "an attribute that is set and read", "Some programs store data in them, and snapshots preserve them.", []Problem{
+			{"no-xattr", Warn, "The server does not support them.",
+				"Use a newer server (Linux 5.9 or later), on a file system that supports them.", ""},
 		}},
-		{"acl", "access control lists", "the probe file's is read", "Where they are used, snapshots keep them.", []Problem{
-			{"no-acl", Warn, "The server has none.", "Nothing needs to be done unless programs need them.", ""},
+		{"acl", "access control lists", "the ACL of the probe file", "If files have ACLs, snapshots preserve them.", []Problem{
+			{"no-acl", Warn, "The server does not support them.", "No action is needed unless programs use them.", ""},
 		}},
-		{"links", "hard links", "the probe file is given a second name", "Records are published by a link: the second of two that come at once is refused.", []Problem{
-			{"no-links", Warn, "The server has none. Mooring does with O_EXCL, and snapshots hold each name as a file of its own.",
+		{"links", "hard links", "a second name for the probe file", "Mooring publishes records with a hard link: of two at the same time, the second fails.", []Problem{
+			{"no-links", Warn, "The server does not support hard links. Mooring uses O_EXCL instead, and snapshots store each name as a separate file.",
 				"Export another file system.", ""},
 		}},
-		{"renames", "renames", "the share is mounted twice; by one mount files and directories are renamed, made and removed where the other has made something of that name, or has removed the directory", "Two controllers at a time do no harm because the server refuses what comes late.", []Problem{
-			{"wrong", Fail, "The server does what it has to refuse, or loses a directory that is open.",
-				"Use another server, or another file system on it. Nothing else helps: a late request may take what is another volume's.", ""},
+		{"renames", "renames", "two mounts of the share: through one of them files and directories are renamed, created and removed after the other has created something with that name or removed the directory", "Two controllers at the same time do no harm, because the server refuses operations that come too late.", []Problem{
+			{"wrong", Fail, "The server performs an operation that it must refuse, or loses an open directory.",
+				"Use another server, or another file system on it. There is no workaround: a delayed request can affect another volume.", ""},
 		}},
-		{"holes", "holes", "SEEK_HOLE in the probe file", "Files with holes, as disk images are, are copied without reading these.", []Problem{
-			{"no-holes", Warn, "The server does not tell where they are.", "Nothing needs to be done: zeros are read, and not written.", ""},
+		{"holes", "holes", "SEEK_HOLE in the probe file", "Mooring copies sparse files, such as disk images, without reading their holes.", []Problem{
+			{"no-holes", Warn, "The server does not report holes.", "No action is needed: copies read the zeros, and do not write them.", ""},
 		}},
-		{"locks", "locks", "a lock is taken on the probe file", "Databases, and whoever shares a volume among pods, rely on them.", []Problem{
-			{"no-locks", Fail, "The server does not give one.",
+		{"locks", "locks", "a lock on the probe file", "Databases rely on locks, and so do pods that share a volume.", []Problem{
+			{"no-locks", Fail, "The server does not grant a lock.",
 				"NFSv3 needs rpc.statd on both sides, and an open port of the server's lock service. NFS 4.2 needs neither: nfsvers=4.2.", "rpcinfo -p {server}"},
-			{"grace", Warn, "The server holds locks back. After a restart it does so for its grace period, in which clients take back the locks that they had: 90 seconds for Linux, if nobody has changed it.",
-				"Wait for two minutes, and try again. If it stays so, look at the server's log.", "@cat /proc/fs/nfsd/nfsv4gracetime; dmesg | tail"},
-			{"local", Warn, "The share is mounted with nolock: each node has locks of its own, and another node's pod does not see them.",
-				"Leave out nolock; NFS 4.2 needs no lock service.", ""},
+			{"grace", Warn, "The server does not grant locks yet. This is its grace period after a restart, in which clients reclaim the locks that they had: 90 seconds on Linux by default.",
+				"Wait two minutes and try again. If the warning persists, check the server's log.", "@cat /proc/fs/nfsd/nfsv4gracetime; dmesg | tail"},
+			{"local", Warn, "The share is mounted with nolock: locks are local to each node, and pods on other nodes do not see them.",
+				"Remove nolock; NFS 4.2 needs no lock service.", ""},
 		}},
 	}
 }
 
-// measureChecks are about numbers.
+// measureChecks returns the checks that measure something.
 func measureChecks() []Check {
 	return []Check{
-		{"clock", "clock", "the time that the server gives the directory of the probe file", "File times are the server's, and programs compare them with their own.", []Problem{
-			{"off", Warn, "Server and client are more than 30 seconds apart.",
-				"Have both follow a time server.", "timedatectl set-ntp true; chronyc tracking"},
-			{"far-off", Fail, "They are more than five minutes apart. What an interrupted controller has left may not be recognised, and Kerberos fails.",
-				"Have both follow a time server.", "timedatectl set-ntp true; chronyc tracking"},
+		{"clock", "clock", "the time that the server sets on the directory of the probe file", "The server sets the times of files, and programs compare them with the local clock.", []Problem{
+			{"off", Warn, "The clocks of server and client differ by more than 30 seconds.",
+				"Use a time server on both.", "timedatectl set-ntp true; chronyc tracking"},
+			{"far-off", Fail, "The clocks differ by more than five minutes. Mooring may not recognise what an interrupted controller left, and Kerberos fails.",
+				"Use a time server on both.", "timedatectl set-ntp true; chronyc tracking"},
 		}},
-		{"times", "times are kept", "the probe file is made ten minutes older; by NFS 4.2 another file, too, at which another NFS client looks", "cp -p, tar and rsync set the times of files, and make and backups go by them.", []Problem{
-			{"not-kept", Warn, "The server has another time than the one that was set.",
-				"Look for a setting of the server's, or of its file system, that has times be its own.", "@dmesg | tail"},
-			{"delegated", Warn, "The server loses a time that a program sets, while the client has the file delegated to it: Linux 7.2's does, by NFS 4.2, and others see the time at which the delegation ended. What Mooring copies keeps its times.",
-				"Where programs need them: set nfsvers=4.1 in the share's mountOptions, which has no CLONE and no COPY; or have the server delegate nothing.", "@sysctl fs.leases-enable=0"},
+		{"times", "times are kept", "the time of the probe file after it is set to ten minutes ago; with NFS 4.2 also the time of another file, as another NFS client sees it", "cp -p, tar and rsync set the times of files, and make and backup programs rely on them.", []Problem{
+			{"not-kept", Warn, "The server returns another time than the one that was set.",
+				"Look for a setting of the server or its file system that overrides file times.", "@dmesg | tail"},
+			{"delegated", Warn, "The server loses the time that a program sets while the client holds a delegation of the file. The server of Linux 7.2 does this with NFS 4.2: other clients see the time at which the delegation ended. Copies that Mooring makes keep their times.",
+				"If programs need the times: set nfsvers=4.1 in the share's mountOptions, which has no CLONE and no COPY; or turn off delegations on the server.", "@sysctl fs.leases-enable=0"},
 		}},
-		{"latency", "latency", "the median of 20 GETATTRs", "Making a volume takes some sixteen round trips, a snapshot eight for each file.", []Problem{
+		{"latency", "latency", "the median of 20 GETATTRs", "Creating a volume takes about sixteen round trips, a snapshot eight for each file.", []Problem{
 			{"slow", Warn, "A round trip takes more than 20 ms.",
-				"Look for the way to the server, and at its load.", "nfsiostat 1 3; ping -c 5 {server}"},
+				"Check the network path to the server and the server's load.", "nfsiostat 1 3; ping -c 5 {server}"},
 		}},
-		{"space", "space", "what statfs says", "Volumes have no size of their own: all of them share it.", []Problem{
+		{"space", "space", "the result of statfs", "All volumes share the space of the file system.", []Problem{
 			{"low", Warn, "Less than 10 % is free.",
-				"Free some, or enlarge the file system. Deleted volumes wait in the trash for trashRetention.", "@df -h {path}"},
+				"Free some, or enlarge the file system. Deleted volumes stay in the trash for trashRetention.", "@df -h {path}"},
 			{"full", Fail, "Less than 1 % is free.",
-				"Free some, or enlarge the file system. Deleted volumes wait in the trash for trashRetention.", "@df -h {path}"},
+				"Free some, or enlarge the file system. Deleted volumes stay in the trash for trashRetention.", "@df -h {path}"},
 		}},
-		{"inodes", "inodes", "what statfs says", "Each file needs one, whatever its size.", []Problem{
+		{"inodes", "inodes", "the result of statfs", "Each file needs one, whatever its size.", []Problem{
 			{"low", Warn, "Less than 10 % is free.", "Remove files, or move to a file system with more inodes.", "@df -i {path}"},
 			{"none", Fail, "Less than 1 % is free.", "Remove files, or move to a file system with more inodes.", "@df -i {path}"},
 		}},

@@ -20,44 +20,44 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// ChildCommand is the hidden subcommand by which the program runs itself to mount a share where
-// nobody else sees it, and to try things out there.
+// ChildCommand is the hidden subcommand with which the program runs itself to mount a share in a
+// private mount namespace and to test it there.
 const ChildCommand = "try"
 
 const (
 	// mountTimeout bounds one mount(8).
 	mountTimeout = 10 * time.Second
-	// childTimeout bounds a child, which keeps within it by itself.
+	// childTimeout bounds a child. The steps of a child have their own, shorter timeouts.
 	childTimeout = 45 * time.Second
 )
 
-// versions are those that a share is mounted by.
+// versions returns the NFS versions that the doctor tries.
 func versions() []string { return []string{"3", "4.0", "4.1", "4.2"} }
 
-// request is what a child is to do.
+// request tells a child what to do.
 type request struct {
 	Share   string   `json:"share"`
 	Source  string   `json:"source"`
 	Options []string `json:"options"`
-	At      string   `json:"at"` // where to mount, or where it is mounted
+	At      string   `json:"at"` // the mount point
 	// MultipleAddresses: the server is one of several.
 	MultipleAddresses bool `json:"several,omitempty"`
-	// Given: it is mounted already.
+	// Premounted: the share is already mounted there.
 	Premounted bool `json:"given,omitempty"`
-	// Versions asks for a mount by each of them, and no trial.
+	// Versions asks for a mount with each of them, and no trial.
 	Versions []string `json:"versions,omitempty"`
 }
 
-// answer is what it found.
+// answer is the result of a request.
 type answer struct {
 	Mount    mountResult            `json:"mount"`
 	Facts    *Facts                 `json:"facts,omitempty"`
 	Versions map[string]mountResult `json:"versions,omitempty"`
-	// V4Path is by which path NFS 4 has what NFS 3 has by the share's, where that is another.
+	// V4Path is the NFS 4 path of the directory, if it differs from the NFS 3 path.
 	V4Path string `json:"v4path,omitempty"`
 }
 
-// mountResult is how a mount ended.
+// mountResult is the result of a mount.
 type mountResult struct {
 	Took  time.Duration `json:"took"`
 	Super []string      `json:"super,omitempty"` // the superblock's options
@@ -65,10 +65,10 @@ type mountResult struct {
 	Error string        `json:"error,omitempty"`
 }
 
-// version is that of NFS.
+// version returns the NFS version of the mount.
 func (m mountResult) version() string { return mount.ValueOf(m.Super, "vers") }
 
-// runChild has a child do what r says.
+// runChild runs a child for a request.
 func (d *Doctor) runChild(ctx context.Context, server string, r request) (a answer, err error) {
 	ctx, cancel := context.WithTimeout(ctx, childTimeout)
 	defer cancel()
@@ -82,8 +82,8 @@ func (d *Doctor) runChild(ctx context.Context, server string, r request) (a answ
 	return a, nil
 }
 
-// Child is what the child does: it does what a request says, and tells what it found. now is the
-// clock that the server's is compared with. It is not to do anything else afterwards.
+// Child is the main function of the child: it reads a request, and writes the answer. now is the
+// clock to compare with the server's. The process must exit afterwards.
 func Child(in io.Reader, out io.Writer, now func() time.Time) error {
 	return child.ServeOne(in, out, func(r request) (any, error) { return r.run(now) })
 }
@@ -91,7 +91,7 @@ func Child(in io.Reader, out io.Writer, now func() time.Time) error {
 func (r request) run(now func() time.Time) (a answer, err error) {
 	if r.Premounted {
 		if a.Mount = r.checkPremounted(); a.Mount.Error == "" {
-			a.Facts = runTrial(r.At, extraMounts{root: beneath.None, client: beneath.None, noRoot: "it takes a second mount, and nothing can be mounted here"}, now)
+			a.Facts = runTrial(r.At, extraMounts{root: beneath.None, client: beneath.None, noRoot: "this needs a second mount, and this machine cannot mount"}, now)
 		}
 		return a, nil
 	}
@@ -111,49 +111,49 @@ func (r request) run(now func() time.Time) (a answer, err error) {
 		return a, err
 	}
 	defer root.Close()
-	others := r.mountAgain(kernel, a.Mount.version())
-	// The trial's goroutines run elsewhere than this one, where r.At is something else.
-	a.Facts = runTrial(fmt.Sprintf("/proc/self/fd/%d", root), others, now)
+	extra := r.mountAgain(kernel, a.Mount.version())
+	// The trial's goroutines run in another mount namespace than this one, in which r.At is another directory.
+	a.Facts = runTrial(fmt.Sprintf("/proc/self/fd/%d", root), extra, now)
 	return a, nil
 }
 
-// extraMounts are the share's root as it is mounted once more; beneath.None where it is not.
+// extraMounts has the roots of further mounts of the share; beneath.None if there is no such mount.
 type extraMounts struct {
-	// root has a superblock of its own, and has seen nothing of what is made by the first mount; once is why
-	// there is none.
+	// root belongs to a mount with its own superblock, which caches nothing of what the first mount
+	// creates. noRoot says why there is none.
 	root   beneath.Dir
 	noRoot string
-	// client is another client's, to the server.
+	// client belongs to a mount that is another client to the server.
 	client beneath.Dir
 }
 
-// mountAgain mounts the share once more, on the first mount.
+// mountAgain mounts the share again, on top of the first mount.
 func (r request) mountAgain(kernel *mount.Kernel, version string) extraMounts {
 	if client := r.mountAsOtherClient(kernel, version); client != beneath.None {
 		return extraMounts{root: client, client: client}
 	}
 	s := r.spec()
 	s.Options = volume.MergeMountOptions(s.Options, []string{"nosharecache"})
-	o := extraMounts{root: beneath.None, client: beneath.None}
+	extra := extraMounts{root: beneath.None, client: beneath.None}
 	if m := tryMount(kernel, s); m.Error != "" {
-		o.noRoot = "it could not be mounted a second time: " + m.Error
-		return o
+		extra.noRoot = "the second mount failed: " + m.Error
+		return extra
 	}
 	root, err := beneath.OpenRoot(r.At)
 	if err != nil {
-		o.noRoot = fmt.Sprintf("its second mount cannot be opened: %v", err)
-		return o
+		extra.noRoot = fmt.Sprintf("the second mount cannot be opened: %v", err)
+		return extra
 	}
-	o.root = root
-	return o
+	extra.root = root
+	return extra
 }
 
 func (r request) spec() mount.Spec {
 	return mount.Spec{Source: r.Source, Target: r.At, Options: pool.ControllerOptions(r.Options), MultipleAddresses: r.MultipleAddresses}
 }
 
-// specForVersion is for a mount by a version, without locks: whether the lock services are there is another
-// question. NFS 4 refuses what options say of mountd (nfs(5)).
+// specForVersion returns the spec for a mount with a version, without locks: other checks cover the
+// lock services. NFS 4 rejects options about mountd (nfs(5)).
 func (r request) specForVersion(version string) mount.Spec {
 	s := r.spec()
 	s.Options = volume.MergeMountOptions(s.Options, []string{"nfsvers=" + version})
@@ -165,78 +165,80 @@ func (r request) specForVersion(version string) mount.Spec {
 	return s
 }
 
-// tryMount mounts, and tells what is there then.
-func tryMount(kernel *mount.Kernel, s mount.Spec) mountResult {
+// tryMount mounts, and returns the superblock's options or the error.
+func tryMount(kernel *mount.Kernel, s mount.Spec) (m mountResult) {
 	ctx, cancel := context.WithTimeout(context.Background(), mountTimeout)
 	defer cancel()
 	start := time.Now()
 	err := kernel.Mount(ctx, s)
-	m := mountResult{Took: time.Since(start)}
-	if err == nil {
-		err = m.readTable(kernel, s.Target)
-	}
+	m.Took = time.Since(start)
 	if err != nil {
+		m.Cause, m.Error = mount.CauseOf(err)
+		return m
+	}
+	if m.Super, err = superOptions(kernel, s.Target); err != nil {
 		m.Cause, m.Error = mount.CauseOf(err)
 	}
 	return m
 }
 
-func (m *mountResult) readTable(kernel *mount.Kernel, target string) error {
+func superOptions(kernel *mount.Kernel, target string) ([]string, error) {
 	table, err := kernel.Table()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	e, ok := table.At(target)
 	if !ok {
-		return errors.New("mount(8) is content, and nothing is mounted")
+		return nil, errors.New("mount(8) succeeded, but nothing is mounted")
 	}
-	m.Super = e.Super
-	return nil
+	return e.Super, nil
 }
 
-// checkPremounted makes sure of what somebody else has mounted.
-func (r request) checkPremounted() mountResult {
-	var m mountResult
+// checkPremounted verifies a mount that the doctor has not made.
+func (r request) checkPremounted() (m mountResult) {
 	kernel := mount.Kernel{}
-	given := mount.Premounted{Table: kernel.Table}
-	err := given.Mount(context.Background(), r.spec())
-	if err == nil {
-		err = m.readTable(&kernel, r.At)
+	premounted := mount.Premounted{Table: kernel.Table}
+	if err := premounted.Mount(context.Background(), r.spec()); err != nil {
+		return mountResult{Error: err.Error()}
 	}
-	if err != nil {
+	var err error
+	if m.Super, err = superOptions(&kernel, r.At); err != nil {
 		m.Error = err.Error()
 	}
 	return m
 }
 
-// tryVersions mounts by each version, and looks for the path by NFS 4 where NFS 3 alone has it.
+// tryVersions mounts with each version, and looks for the NFS 4 path if only NFS 3 has the path.
 func (r request) tryVersions(kernel *mount.Kernel, a *answer) {
 	a.Versions = map[string]mountResult{}
-	var old dirIdentity // as NFS 3 has it
-	var seen bool
+	var v3Dir dirIdentity
+	var v3Found bool
 	for _, version := range r.Versions {
 		s := r.specForVersion(version)
 		m := tryMount(kernel, s)
 		if m.Error == "" {
 			if version == "3" {
-				old, seen = statDir(s.Target)
+				v3Dir, v3Found = statDir(s.Target)
 			}
 			_ = mount.Detach(s.Target)
 		}
 		a.Versions[version] = m
 	}
-	if seen && onlyV3HasPath(a.Versions) {
-		a.V4Path = r.findV4Path(kernel, old)
+	if v3Found && onlyV3HasPath(a.Versions) {
+		a.V4Path = r.findV4Path(kernel, v3Dir)
 	}
 }
 
-// mountPoint returns a directory for a child to mount at, where nobody else sees it. Nothing is
-// made, so nothing can be left behind.
+// mountPoint returns an existing directory for a child to mount at, in its private namespace. The
+// child creates nothing and so leaves nothing behind.
 func mountPoint() string {
 	dirs := []string{"/mnt", "/media", "/srv", os.TempDir()}
-	i := slices.IndexFunc(dirs, func(dir string) bool {
+	for _, dir := range dirs {
 		st, err := os.Lstat(dir)
-		return err == nil && st.IsDir()
-	})
-	return dirs[max(i, 0)]
+		if err != nil || !st.IsDir() {
+			continue
+		}
+		return dir
+	}
+	return dirs[0]
 }

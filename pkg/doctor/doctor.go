@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package doctor finds out what is wrong with shares, and with this machine as their client,
-// and says so: what was found, why it matters and what to do.
+// Package doctor diagnoses shares, and this machine as their NFS client, and reports what it
+// found, why it matters and what to do.
 //
-// It asks in the order in which one thing rests on another, and what rests on something that
-// failed is skipped, so that one cause is one finding. Each question has an end: what speaks to
-// a server over a connection has a deadline, and whatever NFS itself has a part in is done by
-// a child process, in a mount namespace of its own. On a share, nothing changes but probe files
-// that are removed (probeFile).
+// It runs the checks in the order of their dependencies, and skips those that depend on a failed
+// check, so that one cause is one finding. No check can hang: a connection to a server has a
+// deadline, and a child process in its own mount namespace does everything that uses NFS. The
+// doctor changes nothing on a share except probe files, which it removes (probeFile).
 package doctor
 
 import (
@@ -21,17 +20,17 @@ import (
 )
 
 const (
-	// maxConcurrentShares is how many shares are examined at the same time.
+	// maxConcurrentShares bounds the shares that are examined at the same time.
 	maxConcurrentShares = 8
 	// shareTimeout bounds the examination of one share.
 	shareTimeout = 90 * time.Second
 )
 
-// Status is how a check ended.
+// Status is the result of a check.
 type Status string
 
-// OK: as it should be. Warn: it works, and something should be known. Fail: something is
-// broken. Skip: it was not tried.
+// OK: no problem. Warn: the share works, with a restriction. Fail: something is broken.
+// Skip: the check did not run.
 const (
 	OK   Status = "ok"
 	Warn Status = "warn"
@@ -43,28 +42,28 @@ const (
 type Finding struct {
 	Check  string `json:"check"`
 	Title  string `json:"title"`
-	Server string `json:"server,omitempty"` // by which of the share's addresses
+	Server string `json:"server,omitempty"` // if the share has several
 	Status Status `json:"status"`
-	// Cause names what is wrong, for programs: see docs/doctor.md.
+	// Cause names the problem, for programs: see docs/doctor.md.
 	Cause  string `json:"cause,omitempty"`
 	Detail string `json:"detail"`
-	Why    string `json:"why,omitempty"`    // it matters
+	Why    string `json:"why,omitempty"`    // why it matters
 	Remedy string `json:"remedy,omitempty"` // what to do
-	// Command does it, or is where to begin: here, or on the server.
+	// Command applies the remedy or is its first step, here or on the server.
 	Command  string `json:"command,omitempty"`
 	OnServer bool   `json:"onServer,omitempty"`
 }
 
-// ShareReport is what was found of a share.
+// ShareReport has the findings about one share.
 type ShareReport struct {
 	Share    string    `json:"share"`
 	At       string    `json:"at"` // "server:/path"
 	Findings []Finding `json:"findings"`
 }
 
-// Report is what was found of all.
+// Report has all findings.
 type Report struct {
-	Node   []Finding     `json:"node"` // of this machine
+	Node   []Finding     `json:"node"` // about this machine
 	Shares []ShareReport `json:"shares"`
 }
 
@@ -84,38 +83,38 @@ func (r Report) Count(status Status) (n int) {
 
 // Doctor examines shares.
 type Doctor struct {
-	// SharesDir is where each share is mounted already, under its name. "": nowhere; they are
-	// mounted for the examination.
+	// SharesDir is the directory in which each share is already mounted under its name. "": the
+	// doctor mounts the shares itself.
 	SharesDir string
-	// Nested says whether a share lies inside another one, or holds one. nil: that is not known.
+	// Nested returns an error if a share is inside another one or contains one. nil: unknown.
 	Nested func(volume.Share) error
-	// Progress, if set, is told what is being done. Several shares are examined at a time.
+	// Progress, if set, is called before each step. Calls for several shares run concurrently.
 	Progress func(share, what string)
 
 	children child.Runner
 }
 
-// Examine examines this machine, and the shares, all at the same time.
+// Examine examines the shares, several at the same time, and then this machine.
 func (d *Doctor) Examine(ctx context.Context, shares []volume.Share) Report {
-	visits := make([]*shareCheck, len(shares))
+	checks := make([]*shareCheck, len(shares))
 	slots := make(chan struct{}, maxConcurrentShares)
 	var all sync.WaitGroup
 	for i, def := range shares {
-		visits[i] = &shareCheck{d: d, def: def}
+		checks[i] = &shareCheck{d: d, def: def}
 		all.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
 			ctx, cancel := context.WithTimeout(ctx, shareTimeout)
 			defer cancel()
-			visits[i].examine(ctx)
+			checks[i].examine(ctx)
 		})
 	}
 	all.Wait()
-	reportDuplicateIDs(visits)
-	report := Report{Node: d.checkNode(ctx, visits), Shares: []ShareReport{}}
-	for _, v := range visits {
+	reportDuplicateIDs(checks)
+	report := Report{Node: d.checkNode(ctx, checks), Shares: []ShareReport{}}
+	for _, sc := range checks {
 		report.Shares = append(report.Shares, ShareReport{
-			Share: v.def.Name, At: v.def.Source(v.def.Servers[0], ""), Findings: v.findings,
+			Share: sc.def.Name, At: sc.def.Source(sc.def.Servers[0], ""), Findings: sc.findings,
 		})
 	}
 	return report

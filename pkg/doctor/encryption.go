@@ -13,8 +13,8 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// judgeEncryption looks for mounts of shares with TLS that have none. The driver makes no such mount; it
-// has, before it compared what it got with what was asked for, and others do.
+// judgeEncryption looks for mounts without TLS of shares that have xprtsec. The driver makes no such
+// mount; older versions, which did not verify their mounts, and other programs can.
 func judgeEncryption(s *reportBuilder, table mount.Table, shares []volume.Share, lookUp func(server string) []string) {
 	asked, plain := false, []string{}
 	for _, def := range shares {
@@ -35,20 +35,20 @@ func judgeEncryption(s *reportBuilder, table mount.Table, shares []volume.Share,
 	}
 	switch {
 	case !asked:
-		s.skip("tls", "no share has xprtsec among its options")
+		s.skip("tls", "no share has the option xprtsec")
 	case len(plain) > 0:
 		more := ""
 		if len(plain) > 5 {
 			plain, more = plain[:5], " and more"
 		}
-		s.problem("tls", "plain", "without it are mounted %s%s", strings.Join(plain, ", "), more)
+		s.problem("tls", "plain", "mounts without TLS: %s%s", strings.Join(plain, ", "), more)
 	default:
-		s.ok("tls", "no mount of such a share is without it")
+		s.ok("tls", "all mounts of such shares have it")
 	}
 }
 
-// isMountOf reports whether a mount is of a directory of one of the servers, or of what is in that. The
-// kernel can have another of the server's names than whoever has mounted.
+// isMountOf reports whether a mount shows a path of one of the servers, or a directory inside it. The
+// kernel may have recorded another name or address of the server than the share has.
 func isMountOf(e mount.Entry, servers []string, path string) bool {
 	server, p, ok := volume.SplitExport(e.Source)
 	address := strings.TrimPrefix(mount.ValueOf(e.Super, "addr"), "::ffff:")
@@ -56,16 +56,16 @@ func isMountOf(e mount.Entry, servers []string, path string) bool {
 	return ok && known && strings.HasPrefix(strings.TrimSuffix(p, "/")+"/", strings.TrimSuffix(path, "/")+"/")
 }
 
-// checkEncryption examines the mounts of this machine.
-func (d *Doctor) checkEncryption(ctx context.Context, s *reportBuilder, visits []*shareCheck) {
+// checkEncryption checks the mounts of this machine.
+func (d *Doctor) checkEncryption(ctx context.Context, s *reportBuilder, checks []*shareCheck) {
 	table, err := new(mount.Kernel).Table()
 	if err != nil {
 		s.skip("tls", "%v", err)
 		return
 	}
 	var shares []volume.Share
-	for _, v := range visits {
-		shares = append(shares, v.def)
+	for _, sc := range checks {
+		shares = append(shares, sc.def)
 	}
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()

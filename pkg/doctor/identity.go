@@ -12,10 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxFormatSize is more than the format of a share has, in bytes.
+// maxFormatSize bounds the size of a share's format file, in bytes.
 const maxFormatSize = 64 << 10
 
-// readFormat reads the id of the share, if it has been laid out.
+// readFormat reads the id of the share, if it is laid out.
 func (t *probeFile) readFormat() (id string, laidOut bool, err error) {
 	in, err := t.root.Resolve(volume.StateDir)
 	if errors.Is(err, unix.ENOENT) {
@@ -38,42 +38,42 @@ func (t *probeFile) readFormat() (id string, laidOut bool, err error) {
 	return format.ID, true, nil
 }
 
-// judgeIdentity says which share it is.
+// judgeIdentity compares the id on the share with the configuration.
 func (s *reportBuilder) judgeIdentity(f *Facts) {
 	switch {
 	case !f.succeeded(stepFormat):
 		s.failure("identity", stepFormat, f)
 	case !f.LaidOut && f.Expected != "":
-		s.problem("identity", "not-laid-out", "there is no %s, and the configuration says that the share has the id %s", path.Join(volume.StateDir, volume.FormatName), f.Expected)
+		s.problem("identity", "not-laid-out", "%s does not exist, but in the configuration the share has the id %s", path.Join(volume.StateDir, volume.FormatName), f.Expected)
 	case !f.LaidOut:
-		s.ok("identity", "nothing of Mooring's is there yet")
+		s.ok("identity", "Mooring has not used the share yet")
 	case f.Expected != "" && f.ID != f.Expected:
-		s.problem("identity", "another-share", "its id is %q, and the configuration says %s", f.ID, f.Expected)
+		s.problem("identity", "another-share", "the id is %q, and in the configuration it is %s", f.ID, f.Expected)
 	case f.ID == "":
-		s.problem("identity", "no-id", "it was laid out before there were ids")
+		s.problem("identity", "no-id", "the share was laid out by a version of Mooring without ids")
 	case f.Expected == "":
-		s.ok("identity", "%s, of which the configuration says nothing", f.ID)
+		s.ok("identity", "%s; the configuration has no id", f.ID)
 	default:
-		s.ok("identity", "%s, as the configuration says", f.ID)
+		s.ok("identity", "%s, as in the configuration", f.ID)
 	}
 }
 
-// reportDuplicateIDs says of which shares the ids are the same, of those that are as they should be otherwise.
-func reportDuplicateIDs(visits []*shareCheck) {
+// reportDuplicateIDs reports shares that have the same id and no other problem with it.
+func reportDuplicateIDs(checks []*shareCheck) {
 	names := map[string][]string{} // by id
-	for _, v := range visits {
-		if v.id != "" {
-			names[v.id] = append(names[v.id], v.def.Name)
+	for _, sc := range checks {
+		if sc.id != "" {
+			names[sc.id] = append(names[sc.id], sc.def.Name)
 		}
 	}
-	for _, v := range visits {
-		same := slices.DeleteFunc(slices.Clone(names[v.id]), func(name string) bool { return name == v.def.Name })
-		i := slices.IndexFunc(v.findings, func(f Finding) bool { return f.Check == "identity" && f.Status == OK })
+	for _, sc := range checks {
+		same := slices.DeleteFunc(slices.Clone(names[sc.id]), func(name string) bool { return name == sc.def.Name })
+		i := slices.IndexFunc(sc.findings, func(f Finding) bool { return f.Check == "identity" && f.Status == OK })
 		if len(same) == 0 || i < 0 {
 			continue
 		}
-		s := reportBuilder{fill: []string{"{share}", v.def.Name}}
-		s.problem("identity", "same-share", "%s, which %s has, too", v.id, strings.Join(same, " and "))
-		v.findings[i] = s.all[0]
+		s := reportBuilder{fill: []string{"{share}", sc.def.Name}}
+		s.problem("identity", "same-share", "the id %s, which %s also has", sc.id, strings.Join(same, " and "))
+		sc.findings[i] = s.all[0]
 	}
 }

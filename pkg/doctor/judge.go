@@ -15,22 +15,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The rules: what is found, from what was seen.
+// Thresholds of the findings.
 const (
 	skewWarn    = 30 * time.Second
-	skewFail    = 5 * time.Minute // what the driver allows for (package share)
+	skewFail    = 5 * time.Minute // the skew that package share tolerates
 	latencyWarn = 20 * time.Millisecond
 	freeWarn    = 0.10
 	freeFail    = 0.01
 )
 
-// Why something was skipped.
+// Reasons to skip a check.
 const (
-	notExported = "it is not exported to us"
+	notExported = "it is not exported to this machine"
 	notMounted  = "the path cannot be mounted"
 )
 
-// findExport returns the export that holds a path, the innermost.
+// findExport returns the innermost export that contains a path.
 func findExport(exports []probe.Export, p string) (probe.Export, bool) {
 	var best probe.Export
 	for _, e := range exports {
@@ -43,7 +43,7 @@ func findExport(exports []probe.Export, p string) (probe.Export, bool) {
 	return best, best.Path != ""
 }
 
-// describeExports lists what a server exports, in a line.
+// describeExports lists a server's exports in one line.
 func describeExports(exports []probe.Export) string {
 	if len(exports) == 0 {
 		return "the server exports nothing"
@@ -67,8 +67,8 @@ func describeClients(e probe.Export) string {
 	return strings.Join(e.Clients, ", ")
 }
 
-// judgeExport says what the list of exports has of the path, where it is known and the mount
-// has not shown better.
+// judgeExport looks the path up in the server's list of exports, if the list is known. A
+// successful mount overrules the list.
 func (c *serverCheck) judgeExport() {
 	if !c.exportsKnown || c.has("exported") {
 		return
@@ -78,26 +78,26 @@ func (c *serverCheck) judgeExport() {
 	case covered && e.Path == c.share.def.Path:
 		c.ok("exported", "to %s", describeClients(e))
 	case covered:
-		c.ok("exported", "it lies in %s, which is exported to %s", e.Path, describeClients(e))
-	case c.mount.Super != nil: // fsid=0, or a list that the server keeps to itself
-		c.ok("exported", "the server's list does not have it, and yet it can be mounted")
+		c.ok("exported", "it is inside %s, which is exported to %s", e.Path, describeClients(e))
+	case c.mount.Super != nil: // fsid=0, or a server that does not list all exports
+		c.ok("exported", "it is not in the server's list, but it can be mounted")
 	default:
 		c.problem("exported", "not-exported", "%s is not exported: %s", c.share.def.Path, describeExports(c.exports))
 	}
 }
 
-// judgeMount says how the mount ended, under the check that its cause belongs to.
+// judgeMount reports the result of the mount, under the check that its cause belongs to.
 func (c *serverCheck) judgeMount(a answer) {
 	if c.mount.Error == "" {
 		c.judgeExport()
 		if !c.judgeRoot(a) {
 			c.ok("path", "%s is a directory", c.share.def.Path)
 		}
-		c.ok("mounts", "by NFS %s, in %s", c.mount.version(), formatDuration(c.mount.Took))
+		c.ok("mounts", "with NFS %s, in %s", c.mount.version(), formatDuration(c.mount.Took))
 		return
 	}
 	cause := c.mount.Cause
-	// Without a version in the options, mount.nfs goes down to NFSv3, and tells how that failed.
+	// Without a version in the options, mount.nfs falls back to NFSv3 and reports the error of that.
 	if newest := a.Versions["4.2"]; cause == mount.NoStatd && !c.share.wantsV3() && newest.Error != "" {
 		cause = newest.Cause
 	}
@@ -107,7 +107,7 @@ func (c *serverCheck) judgeMount(a answer) {
 		c.judgeExport()
 		c.skip("path", "%s", notExported)
 	case c.exportsKnown && covered && cause == mount.Denied:
-		c.problem("exported", "not-to-us", "%s is exported to %s, and refused to us: %s", e.Path, describeClients(e), c.mount.Error)
+		c.problem("exported", "not-to-us", "%s is exported to %s, but the server refuses this machine: %s", e.Path, describeClients(e), c.mount.Error)
 		c.skip("path", "%s", notExported)
 	case cause == mount.NoPath:
 		c.judgeExport()
@@ -117,7 +117,7 @@ func (c *serverCheck) judgeMount(a answer) {
 		c.problem("path", "no-path", "the server has no %s: %s", c.share.def.Path, c.mount.Error)
 	case cause == mount.NotDirectory:
 		c.judgeExport()
-		c.problem("path", "not-directory", "%s is no directory: %s", c.share.def.Path, c.mount.Error)
+		c.problem("path", "not-directory", "%s is not a directory: %s", c.share.def.Path, c.mount.Error)
 	default:
 		c.judgeExport()
 		id := string(cause)
@@ -125,26 +125,26 @@ func (c *serverCheck) judgeMount(a answer) {
 			id = "failed"
 		}
 		c.problem("mounts", id, "%s", c.mount.Error)
-		c.skip("path", "not known before it is mounted")
+		c.skip("path", "unknown until it can be mounted")
 		return
 	}
 	c.skip("mounts", "%s", notMounted)
 }
 
-// judgeOverlap says whether a share lies apart from all others.
+// judgeOverlap reports whether a share overlaps with a registered one.
 func (s *reportBuilder) judgeOverlap(def volume.Share, nested func(volume.Share) error) {
 	if nested == nil {
-		s.skip("apart", "without a configuration no other shares are known")
+		s.skip("apart", "there is no configuration with other shares")
 		return
 	}
 	if err := nested(def); err != nil {
 		s.problem("apart", "nested", "%v", err)
 		return
 	}
-	s.ok("apart", "no registered share lies in it, or around it")
+	s.ok("apart", "no registered share is inside it or contains it")
 }
 
-// judgeVersions says by which versions the share can be mounted.
+// judgeVersions reports the versions with which the share can be mounted.
 func (c *serverCheck) judgeVersions(a answer) {
 	var works, not, untried []string
 	for _, v := range versions() {
@@ -159,29 +159,29 @@ func (c *serverCheck) judgeVersions(a answer) {
 	}
 	switch {
 	case works == nil && c.mount.Super != nil:
-		c.skip("versions", "none was mounted in time again")
+		c.skip("versions", "the server did not answer a second mount in time")
 		return
 	case works == nil:
 		c.skip("versions", "%s", notMounted)
 		return
 	}
-	detail := "by " + joinWords(works)
+	detail := joinWords(works)
 	if not != nil {
-		detail += ", not by " + joinWords(not)
+		detail += ", not " + joinWords(not)
 	}
 	if untried != nil {
 		detail += "; " + joinWords(untried) + " was not tried"
 	}
 	switch {
 	case onlyV3HasPath(a.Versions):
-		detail := fmt.Sprintf("by 3; by %s the server speaks, and has no such path", joinWords(versionsWithoutPath(a.Versions)))
+		detail := fmt.Sprintf("3; with %s the path does not exist", joinWords(versionsWithoutPath(a.Versions)))
 		if a.V4Path != "" {
-			detail = fmt.Sprintf("by 3, and by %s as %s", joinWords(versionsWithoutPath(a.Versions)), a.V4Path)
+			detail = fmt.Sprintf("3; with %s the path is %s", joinWords(versionsWithoutPath(a.Versions)), a.V4Path)
 		}
 		c.ok("versions", "%s", detail)
 	case slices.Contains(works, "4.2"):
 		if now := c.mount.version(); now != "" && now != "4.2" {
-			detail += fmt.Sprintf("; it is mounted by %s, so CLONE, COPY, attributes and holes are not used", now)
+			detail += fmt.Sprintf("; it is mounted with %s, so CLONE, COPY, attributes and holes are not used", now)
 		}
 		c.ok("versions", "%s", detail)
 	case len(works) == 1 && works[0] == "3":
@@ -198,11 +198,11 @@ func joinWords(words []string) string {
 	return strings.Join(words[:len(words)-1], ", ") + " and " + words[len(words)-1]
 }
 
-// judgeFacts says what a trial has shown of a share that is mounted so.
+// judgeFacts reports the results of a trial of a share with this mount.
 func (s *reportBuilder) judgeFacts(f *Facts, m mountResult) {
 	if _, failed := f.Failures[stepOpen]; failed {
 		s.failure("writable", stepOpen, f)
-		s.skipRemaining(shareChecks(), "the share's directory cannot be opened")
+		s.skipRemaining(shareChecks(), "the root directory of the share cannot be opened")
 		return
 	}
 	s.judgeIdentity(f)
@@ -222,9 +222,9 @@ func (s *reportBuilder) judgeFacts(f *Facts, m mountResult) {
 		s.skipRemaining(shareChecks(), "nothing can be written")
 		return
 	}
-	detail := "a file was made, written, synced and removed"
+	detail := "a file was created, written, synced and removed"
 	if f.Swept > 0 {
-		detail += fmt.Sprintf(", and %d that an earlier doctor had left", f.Swept)
+		detail += fmt.Sprintf("; %d files of an earlier doctor were removed", f.Swept)
 	}
 	if failure, failed := f.Failures[stepClose]; failed {
 		s.problem("writable", "failed", "the probe file could not be removed: %s", failure.Message)
@@ -235,15 +235,15 @@ func (s *reportBuilder) judgeFacts(f *Facts, m mountResult) {
 	s.judgeClock(f.Skew)
 	judgeTimes(s, f, m)
 	s.judgeFeatures(f, m)
-	s.skipRemaining(shareChecks(), "the server took too long before")
+	s.skipRemaining(shareChecks(), "no time was left: the server is too slow")
 }
 
-// failure reports a step that did not end well in a way that is no answer.
+// failure reports a step that failed with an error that does not answer the check's question.
 func (s *reportBuilder) failure(id, step string, f *Facts) {
 	failure, failed := f.Failures[step]
 	switch {
 	case !failed:
-		s.skip(id, "the server took too long before")
+		s.skip(id, "no time was left: the server is too slow")
 	case failure.TimedOut:
 		s.problem(id, "late", "%s", failure.Message)
 	case failure.Errno == unix.EIO:
@@ -255,7 +255,7 @@ func (s *reportBuilder) failure(id, step string, f *Facts) {
 	}
 }
 
-// judgeRefusal says why nothing could be written.
+// judgeRefusal reports why the probe file could not be written.
 func (s *reportBuilder) judgeRefusal(f *Facts) {
 	failure := f.Failures[stepWrite]
 	cause := ""
@@ -282,10 +282,10 @@ func (s *reportBuilder) judgeRefusal(f *Facts) {
 func (s *reportBuilder) judgeSpace(f *Facts) {
 	if !f.succeeded(stepSpace) {
 		s.failure("space", stepSpace, f)
-		s.skip("inodes", "not known")
+		s.skip("inodes", "unknown")
 		return
 	}
-	share := func(id, worst string, free, total int64, detail string) {
+	check := func(id, worst string, free, total int64, detail string) {
 		switch part := float64(free) / float64(max(total, 1)); {
 		case part < freeFail:
 			s.problem(id, worst, "%s", detail)
@@ -296,15 +296,15 @@ func (s *reportBuilder) judgeSpace(f *Facts) {
 		}
 	}
 	if f.Space.Known() {
-		share("space", "full", f.Space.Free, f.Space.Total, fmt.Sprintf("%s of %s are free", formatSize(f.Space.Free), formatSize(f.Space.Total)))
+		check("space", "full", f.Space.Free, f.Space.Total, fmt.Sprintf("%s of %s are free", formatSize(f.Space.Free), formatSize(f.Space.Total)))
 	} else {
-		s.skip("space", "the server does not say how much there is")
+		s.skip("space", "the server does not report it")
 	}
 	if !f.Space.InodesKnown() {
-		s.ok("inodes", "the server does not count them")
+		s.ok("inodes", "the server does not report them")
 		return
 	}
-	share("inodes", "none", f.Space.InodesFree, f.Space.Inodes, fmt.Sprintf("%d of %d are free", f.Space.InodesFree, f.Space.Inodes))
+	check("inodes", "none", f.Space.InodesFree, f.Space.Inodes, fmt.Sprintf("%d of %d are free", f.Space.InodesFree, f.Space.Inodes))
 }
 
 func (s *reportBuilder) judgeOwners(f *Facts, m mountResult) {
@@ -314,31 +314,31 @@ func (s *reportBuilder) judgeOwners(f *Facts, m mountResult) {
 		s.failure("root", stepOwner, f)
 		return
 	case f.Owner[0] == unmappedID && f.usesNames():
-		s.skip("root", "not known: owners have no names here")
-		s.problem("owners", "no-idmapper", "what %s makes is shown as %d's", userName(f.UID), f.Owner[0])
+		s.skip("root", "unknown: this machine cannot translate the names of owners")
+		s.problem("owners", "no-idmapper", "files that %s creates appear as owned by user %d", userName(f.UID), f.Owner[0])
 		return
 	case f.Owner[0] != f.UID && kerberos:
-		s.problem("root", "not-root-by-name", "what %s makes belongs to user %d", userName(f.UID), f.Owner[0])
+		s.problem("root", "not-root-by-name", "files that %s creates belong to user %d", userName(f.UID), f.Owner[0])
 		s.skip("owners", "root is mapped to another user")
 		return
 	case f.Owner[0] != f.UID && f.Squashed:
-		s.problem("root", "all-squashed", "what anybody makes belongs to user %d", f.Owner[0])
-		s.skip("owners", "everybody is mapped to that user")
+		s.problem("root", "all-squashed", "files that any user creates belong to user %d", f.Owner[0])
+		s.skip("owners", "all users are mapped to that user")
 		return
 	case f.Owner[0] != f.UID && !f.usesNames():
-		s.problem("root", "squashed", "what %s makes belongs to user %d", userName(f.UID), f.Owner[0])
+		s.problem("root", "squashed", "files that %s creates belong to user %d", userName(f.UID), f.Owner[0])
 		s.skip("owners", "root is mapped to another user")
 		return
 	case f.Owner[0] != f.UID:
-		s.skip("root", "not known: owners are not kept")
+		s.skip("root", "unknown: owners are not kept")
 	default:
-		s.ok("root", "what %s makes belongs to %[1]s", userName(f.UID))
+		s.ok("root", "files that %s creates belong to %[1]s", userName(f.UID))
 	}
 	switch {
 	case f.usesNames():
 		judgeNames(s, f, kerberos)
 	case f.succeeded(stepOwn):
-		s.ok("owners", "a file given to %d:%d belongs to %d:%d", testUID, testGID, f.NewOwner[0], f.NewOwner[1])
+		s.ok("owners", "after a chown to %d:%d the owner is %d:%d", testUID, testGID, f.NewOwner[0], f.NewOwner[1])
 	case f.Failures[stepOwn].Errno == unix.EPERM || f.Failures[stepOwn].Errno == unix.EACCES:
 		s.problem("owners", "refused", "%s", f.Failures[stepOwn].Message)
 	default:
@@ -346,24 +346,24 @@ func (s *reportBuilder) judgeOwners(f *Facts, m mountResult) {
 	}
 }
 
-// judgeNames says whether who has a name on both sides is the same.
+// judgeNames reports whether a user with a name on both sides keeps its number.
 func judgeNames(s *reportBuilder, f *Facts, kerberos bool) {
-	detail := fmt.Sprintf("the server does not take %d:%d for an owner", testUID, testGID)
+	detail := fmt.Sprintf("the server rejects the owner %d:%d", testUID, testGID)
 	if f.succeeded(stepOwn) {
-		detail = fmt.Sprintf("a file given to %d:%d belongs to %d:%d", testUID, testGID, f.NewOwner[0], f.NewOwner[1])
+		detail = fmt.Sprintf("after a chown to %d:%d the owner is %d:%d", testUID, testGID, f.NewOwner[0], f.NewOwner[1])
 	}
 	named := f.succeeded(stepNamed) && f.NamedOwner == [2]uint32{namedID, namedID}
 	switch {
 	case !kerberos:
 		s.problem("owners", "mapped", "%s", detail)
 	case named:
-		s.ok("owners", "by name, as with Kerberos: %s, and %d:%[2]d, which has a name, for itself", detail, namedID)
+		s.ok("owners", "by name, because of Kerberos: %s, but %d:%[2]d, which has a name, is kept", detail, namedID)
 	default:
-		s.problem("owners", "unnamed", "%s, nor %d:%[2]d for itself, which has a name", detail, namedID)
+		s.problem("owners", "unnamed", "%s, and %d:%[2]d, which has a name, is not kept", detail, namedID)
 	}
 }
 
-// userName names a user.
+// userName returns "root" or "user N".
 func userName(uid uint32) string {
 	if uid == 0 {
 		return "root"
@@ -376,14 +376,14 @@ func (s *reportBuilder) judgeClock(skew time.Duration) {
 	if skew < 0 {
 		direction = "behind"
 	}
-	detail := fmt.Sprintf("the server's is %s %s this machine's", formatDuration(skew.Abs()), direction)
+	detail := fmt.Sprintf("the server's clock is %s %s this machine's", formatDuration(skew.Abs()), direction)
 	switch {
 	case skew.Abs() > skewFail:
 		s.problem("clock", "far-off", "%s", detail)
 	case skew.Abs() > skewWarn:
 		s.problem("clock", "off", "%s", detail)
 	case skew.Abs() < time.Second:
-		s.ok("clock", "as this machine's")
+		s.ok("clock", "the same as this machine's")
 	default:
 		s.ok("clock", "%s", detail)
 	}

@@ -192,23 +192,23 @@ func TestJudgeMount(t *testing.T) {
 		says      string
 		v4path    string
 	}{
-		{"well", ours, false, nil, by("4.2"), works, nil, "by 3, 4.0, 4.1 and 4.2", ""},
-		{"beneath an export", all, false, nil, by("4.2"), works, nil, "it lies in /, which is exported to everybody", ""},
-		{"beneath a root of fsid=0", theirs, false, nil, by("4.2"), works, nil, "and yet it can be mounted", ""},
-		{"by less", ours, false, []string{"nfsvers=3"}, by("3"), works, nil, "it is mounted by 3", ""},
-		{"only 3", ours, false, nil, by("3"), map[string]mountResult{"3": by("3"), "4.0": failed(mount.NoVersion), "4.1": failed(mount.NoVersion), "4.2": failed(mount.NoVersion)}, map[string]string{"versions": "warn only-3"}, "not by 4.0, 4.1 and 4.2", ""},
-		{"another root for NFS 4", ours, false, nil, by("3"), pathBy3, map[string]string{"path": "fail other-root"}, "by NFS 4 it is /kubernetes: the server's NFSv4 root is its /export", "/kubernetes"},
-		{"the path is the root for NFS 4", ours, false, nil, by("3"), pathBy3, map[string]string{"path": "fail other-root"}, "by NFS 4 it is /: the server's NFSv4 root is its /export/kubernetes", "/"},
-		{"another root, and asked for 4.2", ours, false, []string{"nfsvers=4.2"}, failed(mount.NoPath), pathBy3, map[string]string{"path": "fail other-root", "mounts": "skip"}, "by NFS 4 it is /:", "/"},
-		{"another root, and asked for 3", ours, false, []string{"nfsvers=3"}, by("3"), pathBy3, nil, "by 3, and by 4.1 and 4.2 as /kubernetes", "/kubernetes"},
-		{"another path for NFS 4", ours, false, nil, by("3"), pathBy3, map[string]string{"path": "fail other-path"}, "NFS 3 finds /export/kubernetes, and NFS 4 does not", ""},
-		{"no 4.2", ours, false, nil, by("4.1"), map[string]mountResult{"4.0": by("4.0"), "4.1": by("4.1"), "4.2": failed(mount.NoVersion)}, map[string]string{"versions": "warn no-4.2"}, "not by 4.2; 3 was not tried", ""},
+		{"well", ours, false, nil, by("4.2"), works, nil, "3, 4.0, 4.1 and 4.2", ""},
+		{"beneath an export", all, false, nil, by("4.2"), works, nil, "it is inside /, which is exported to everybody", ""},
+		{"beneath a root of fsid=0", theirs, false, nil, by("4.2"), works, nil, "but it can be mounted", ""},
+		{"by less", ours, false, []string{"nfsvers=3"}, by("3"), works, nil, "it is mounted with 3", ""},
+		{"only 3", ours, false, nil, by("3"), map[string]mountResult{"3": by("3"), "4.0": failed(mount.NoVersion), "4.1": failed(mount.NoVersion), "4.2": failed(mount.NoVersion)}, map[string]string{"versions": "warn only-3"}, "3, not 4.0, 4.1 and 4.2", ""},
+		{"another root for NFS 4", ours, false, nil, by("3"), pathBy3, map[string]string{"path": "fail other-root"}, "with NFS 4 it is /kubernetes: the server's NFSv4 root is /export", "/kubernetes"},
+		{"the path is the root for NFS 4", ours, false, nil, by("3"), pathBy3, map[string]string{"path": "fail other-root"}, "with NFS 4 it is /: the server's NFSv4 root is /export/kubernetes", "/"},
+		{"another root, and asked for 4.2", ours, false, []string{"nfsvers=4.2"}, failed(mount.NoPath), pathBy3, map[string]string{"path": "fail other-root", "mounts": "skip"}, "with NFS 4 it is /:", "/"},
+		{"another root, and asked for 3", ours, false, []string{"nfsvers=3"}, by("3"), pathBy3, nil, "3; with 4.1 and 4.2 the path is /kubernetes", "/kubernetes"},
+		{"another path for NFS 4", ours, false, nil, by("3"), pathBy3, map[string]string{"path": "fail other-path"}, "NFS 3 finds /export/kubernetes, NFS 4 does not", ""},
+		{"no 4.2", ours, false, nil, by("4.1"), map[string]mountResult{"4.0": by("4.0"), "4.1": by("4.1"), "4.2": failed(mount.NoVersion)}, map[string]string{"versions": "warn no-4.2"}, "not 4.2; 3 was not tried", ""},
 		{"not exported", theirs, false, nil, failed(mount.NoPath), nil, map[string]string{"exported": "fail not-exported", "path": "skip", "mounts": "skip", "versions": "skip"}, "/exports, /other", ""},
 		{"not exported, by 3", theirs, false, nil, failed(mount.Denied), nil, map[string]string{"exported": "fail not-exported", "path": "skip", "mounts": "skip", "versions": "skip"}, "/exports, /other", ""},
 		{"nothing exported", nil, false, nil, failed(mount.Denied), nil, map[string]string{"exported": "fail not-exported", "path": "skip", "mounts": "skip", "versions": "skip"}, "exports nothing", ""},
 		{"to others", ours, false, nil, failed(mount.Denied), nil, map[string]string{"exported": "fail not-to-us", "path": "skip", "mounts": "skip", "versions": "skip"}, "10.0.0.0/24", ""},
 		{"wrong path", ours, false, nil, failed(mount.NoPath), nil, map[string]string{"path": "fail no-path", "mounts": "skip", "versions": "skip"}, "no /export/kubernetes", ""},
-		{"a file", ours, false, nil, failed(mount.NotDirectory), nil, map[string]string{"path": "fail not-directory", "mounts": "skip", "versions": "skip"}, "is no directory", ""},
+		{"a file", ours, false, nil, failed(mount.NotDirectory), nil, map[string]string{"path": "fail not-directory", "mounts": "skip", "versions": "skip"}, "is not a directory", ""},
 		{"no list, wrong path", nil, true, nil, failed(mount.NoPath), nil, map[string]string{"exported": "skip", "path": "fail no-path", "mounts": "skip", "versions": "skip"}, "", ""},
 		{"no list, denied", nil, true, nil, failed(mount.Denied), nil, map[string]string{"exported": "skip", "path": "skip", "mounts": "fail denied", "versions": "skip"}, "", ""},
 		{"no statd", ours, false, []string{"nfsvers=3"}, failed(mount.NoStatd), works, map[string]string{"path": "skip", "mounts": "fail no-statd"}, "", ""},
@@ -355,15 +355,15 @@ func TestJudgePlace(t *testing.T) {
 
 // TestTellTwins has three shares, of which two have one id, and two others that have none.
 func TestTellTwins(t *testing.T) {
-	var visits []*shareCheck
+	var checks []*shareCheck
 	for name, id := range map[string]string{"a": "1", "b": "1", "c": "2", "d": "", "e": ""} {
 		v := &shareCheck{def: volume.Share{Name: name}, id: id}
 		v.findings = []Finding{{Check: "root", Status: OK}, {Check: "identity", Status: OK}}
-		visits = append(visits, v)
+		checks = append(checks, v)
 	}
-	reportDuplicateIDs(visits)
-	for _, v := range visits {
-		got, want := v.findings[1], map[string]string{"a": "1, which b has, too", "b": "1, which a has, too"}[v.def.Name]
+	reportDuplicateIDs(checks)
+	for _, v := range checks {
+		got, want := v.findings[1], map[string]string{"a": "the id 1, which b also has", "b": "the id 1, which a also has"}[v.def.Name]
 		if got.Check != "identity" || (got.Status == Warn) != (want != "") || got.Detail != want {
 			t.Errorf("share %s: %+v", v.def.Name, got)
 		}

@@ -15,19 +15,15 @@ import (
 	"github.com/mooring-csi/mooring/pkg/probe"
 )
 
-// checkNode examines this machine. It comes last: the first mount loads the kernel's modules, and
-// starts rpc.statd.
-func (d *Doctor) checkNode(ctx context.Context, visits []*shareCheck) []Finding {
+// checkNode examines this machine. It runs after the shares, because their first mount loads the
+// kernel's modules and starts rpc.statd.
+func (d *Doctor) checkNode(ctx context.Context, checks []*shareCheck) []Finding {
 	var s reportBuilder
-	given := ""
 	if d.SharesDir != "" {
-		given = "not needed: the shares are mounted already"
-	}
-	switch {
-	case given != "":
-		s.skip("privilege", "%s", given)
-		s.skip("client", "%s", given)
-	default:
+		const premounted = "not needed: the shares are already mounted"
+		s.skip("privilege", premounted)
+		s.skip("client", premounted)
+	} else {
 		s.judgePrivilege()
 		s.judgeClient(programDirs())
 	}
@@ -35,10 +31,10 @@ func (d *Doctor) checkNode(ctx context.Context, visits []*shareCheck) []Finding 
 	var causes []mount.Cause
 	var mounts []mountResult
 	locks := false
-	for _, v := range visits {
-		causes = append(causes, v.causes...)
-		mounts = append(mounts, v.mounts...)
-		locks = locks || v.needsStatd()
+	for _, sc := range checks {
+		causes = append(causes, sc.causes...)
+		mounts = append(mounts, sc.mounts...)
+		locks = locks || sc.needsStatd()
 	}
 	s.judgeKernel(string(filesystems), len(mounts) > 0, causes)
 	s.judgeStatd(locks, func() error {
@@ -46,7 +42,7 @@ func (d *Doctor) checkNode(ctx context.Context, visits []*shareCheck) []Finding 
 		defer cancel()
 		return probe.PingStatd(ctx, "127.0.0.1")
 	})
-	d.checkEncryption(ctx, &s, visits)
+	d.checkEncryption(ctx, &s, checks)
 	s.skipRemaining(nodeChecks(), "")
 	return s.all
 }
@@ -59,7 +55,7 @@ func (s *reportBuilder) judgePrivilege() {
 	s.problem("privilege", "no-privilege", "user %d has no CAP_SYS_ADMIN", os.Geteuid())
 }
 
-// programDirs returns where mount(8) looks for mount.nfs, and where else it may be.
+// programDirs returns the directories in which mount(8) looks for mount.nfs, and those of PATH.
 func programDirs() []string {
 	return append([]string{"/sbin", "/usr/sbin"}, filepath.SplitList(os.Getenv("PATH"))...)
 }
@@ -67,15 +63,17 @@ func programDirs() []string {
 func (s *reportBuilder) judgeClient(dirs []string) {
 	for _, dir := range dirs {
 		path := filepath.Join(dir, "mount.nfs")
-		if st, err := os.Stat(path); err == nil && st.Mode().IsRegular() && st.Mode()&0o111 != 0 {
-			s.ok("client", "%s", path)
-			return
+		st, err := os.Stat(path)
+		if err != nil || !st.Mode().IsRegular() || st.Mode()&0o111 == 0 {
+			continue
 		}
+		s.ok("client", "%s", path)
+		return
 	}
 	s.problem("client", "no-program", "it is not in %s", strings.Join(slices.Compact(dirs), ":"))
 }
 
-// judgeKernel judges what /proc/filesystems says.
+// judgeKernel judges the contents of /proc/filesystems.
 func (s *reportBuilder) judgeKernel(filesystems string, mounted bool, causes []mount.Cause) {
 	var known []string
 	for line := range strings.Lines(filesystems) {
@@ -85,59 +83,58 @@ func (s *reportBuilder) judgeKernel(filesystems string, mounted bool, causes []m
 	}
 	switch {
 	case known != nil:
-		s.ok("kernel", "it knows %s", strings.Join(known, " and "))
+		s.ok("kernel", "it supports %s", strings.Join(known, " and "))
 	case mounted:
-		s.ok("kernel", "it mounts NFS")
+		s.ok("kernel", "a mount succeeded")
 	case slices.Contains(causes, mount.NoKernel):
-		s.problem("kernel", "no-kernel", "/proc/filesystems has no nfs, and a mount failed for that")
+		s.problem("kernel", "no-kernel", "/proc/filesystems has no nfs, and a mount failed for this reason")
 	default:
 		s.problem("kernel", "not-loaded", "/proc/filesystems has no nfs")
 	}
 }
 
-// wantsV3 reports whether the share's options ask for NFSv3.
-func (v *shareCheck) wantsV3() bool {
-	return slices.ContainsFunc(v.def.MountOptions, func(o string) bool {
+// wantsV3 reports whether the share's options request NFSv3.
+func (sc *shareCheck) wantsV3() bool {
+	return slices.ContainsFunc(sc.def.MountOptions, func(o string) bool {
 		return o == "v3" || o == "vers=3" || o == "nfsvers=3"
 	})
 }
 
-// hasFixedPorts reports whether the options of an NFSv3 share say where the server's NFS and mountd are, so
-// that mount.nfs does not ask rpcbind. It needs each of these (nfs-utils: nfs_probe_bothports).
-func (v *shareCheck) hasFixedPorts() bool {
-	given := func(name string) bool {
-		value := mount.ValueOf(v.def.MountOptions, name)
+// hasFixedPorts reports whether the options of an NFSv3 share set the ports of NFS and mountd, so that
+// mount.nfs does not query rpcbind. It needs all of these options (nfs-utils: nfs_probe_bothports).
+func (sc *shareCheck) hasFixedPorts() bool {
+	isSet := func(name string) bool {
+		value := mount.ValueOf(sc.def.MountOptions, name)
 		return value != "" && value != "0"
 	}
-	transport := given("proto") || slices.Contains(v.def.MountOptions, "tcp") || slices.Contains(v.def.MountOptions, "udp")
-	return v.wantsV3() && transport && given("port") && given("mountport")
+	transport := isSet("proto") || slices.Contains(sc.def.MountOptions, "tcp") || slices.Contains(sc.def.MountOptions, "udp")
+	return sc.wantsV3() && transport && isSet("port") && isSet("mountport")
 }
 
-// needsNoRpcbind reports whether nothing about an NFSv3 share needs the server's rpcbind. Locks do.
-func (v *shareCheck) needsNoRpcbind() bool {
-	return v.hasFixedPorts() && slices.Contains(v.def.MountOptions, "nolock")
+// needsNoRpcbind reports whether nothing about an NFSv3 share needs rpcbind on the server; locks need it.
+func (sc *shareCheck) needsNoRpcbind() bool {
+	return sc.hasFixedPorts() && slices.Contains(sc.def.MountOptions, "nolock")
 }
 
-// needsStatd reports whether the share is, or was to be, mounted by NFSv3 with locks.
-func (v *shareCheck) needsStatd() bool {
-	if slices.Contains(v.def.MountOptions, "nolock") {
+// needsStatd reports whether the share uses, or tried to use, NFSv3 with locks.
+func (sc *shareCheck) needsStatd() bool {
+	if slices.Contains(sc.def.MountOptions, "nolock") {
 		return false
 	}
-	return v.wantsV3() || slices.Contains(v.causes, mount.NoStatd) ||
-		slices.ContainsFunc(v.mounts, func(m mountResult) bool { return m.version() == "3" })
+	return sc.wantsV3() || slices.Contains(sc.causes, mount.NoStatd) ||
+		slices.ContainsFunc(sc.mounts, func(m mountResult) bool { return m.version() == "3" })
 }
 
-func (s *reportBuilder) judgeStatd(wanted bool, ask func() error) {
+func (s *reportBuilder) judgeStatd(wanted bool, ping func() error) {
 	if !wanted {
-		s.skip("statd", "not needed: no share is NFSv3's")
+		s.skip("statd", "not needed: no share uses NFSv3")
 		return
 	}
-	err := ask()
-	switch {
+	switch err := ping(); {
 	case err == nil:
 		s.ok("statd", "it answers")
 	case errors.Is(err, probe.ErrNotRegistered):
-		s.problem("statd", "no-statd", "rpcbind here does not know of it")
+		s.problem("statd", "no-statd", "it is not registered with rpcbind here")
 	default:
 		s.problem("statd", "no-statd", "%s", fmt.Sprint(err))
 	}

@@ -19,15 +19,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A probeFile tries out what a mounted share can do, on files of its own in .mooring, or in the
-// share's root where there is no .mooring: nothing is laid out. Their names, and what is in
-// them, tell whose they are. They are removed at the end, or by a later trial.
+// A probeFile tests the features of a mounted share with its own files, in .mooring or, if .mooring
+// does not exist, in the share's root: it does not lay the share out. The names and the contents of
+// the files identify them. The trial removes them at its end; a later one removes leftovers.
 //
 //	.mooring-doctor-<random>         the probe file
-//	.mooring-doctor-<random>.copy    what its data is copied to
-//	.mooring-doctor-<random>.link    its second name, for a moment
-//	.mooring-doctor-<random>.renames where renames are tried
-//	.mooring-doctor-<random>.times   one that is given another time
+//	.mooring-doctor-<random>.copy    the target of CLONE and COPY
+//	.mooring-doctor-<random>.link    a second name, removed at once
+//	.mooring-doctor-<random>.renames the directory for renames
+//	.mooring-doctor-<random>.times   a file whose time is set
 type probeFile struct {
 	root, dir    beneath.Dir
 	name         string
@@ -40,9 +40,9 @@ const (
 	probePrefix = ".mooring-doctor-"
 	copySuffix  = ".copy"
 	linkSuffix  = ".link"
-	// probeMark begins a probe file.
+	// probeMark is how a probe file begins.
 	probeMark = "A probe file of mooringctl doctor, which removes it.\n"
-	// staleAfter is the age past which a probe file is nobody's any more.
+	// staleAfter is the age after which a probe file is a leftover.
 	staleAfter = time.Hour
 	// holeEnd is where a hole ends in the probe file, and trialData how much data is around it.
 	holeEnd  = 1 << 20
@@ -51,7 +51,7 @@ const (
 
 var probeName = regexp.MustCompile(`^` + regexp.QuoteMeta(probePrefix) + `[0-9a-f]{16}(\.copy|\.link|\.renames|\.times)?$`)
 
-// openProbeFile opens the share that is mounted at path, and changes nothing there.
+// openProbeFile opens the share that is mounted at path. It changes nothing on the share.
 func openProbeFile(path string) (*probeFile, error) {
 	random := make([]byte, 8)
 	_, _ = rand.Read(random) // never fails (crypto/rand)
@@ -61,7 +61,7 @@ func openProbeFile(path string) (*probeFile, error) {
 	return t, err
 }
 
-// space asks how much there is and how much of it is free.
+// space returns the total and the free space of the share.
 func (t *probeFile) space() (volume.Space, error) {
 	var st unix.Statfs_t
 	if err := unix.Fstatfs(int(t.root), &st); err != nil {
@@ -70,12 +70,12 @@ func (t *probeFile) space() (volume.Space, error) {
 	return volume.NewSpace(st.Frsize, st.Blocks, st.Bfree, st.Bavail, st.Files, st.Ffree), nil
 }
 
-// latency asks for the attributes of the share's root so many times, or as often as can be in a
-// while, and returns the median of what the answers took. Each question goes to the server: what
-// the client remembers, or was delegated, does not count for AT_STATX_FORCE_SYNC.
-func (t *probeFile) latency(times int, while time.Duration) (time.Duration, error) {
+// latency returns the median time of several queries for the attributes of the share's root. It makes
+// the given number of them, or fewer if the timeout expires. AT_STATX_FORCE_SYNC bypasses the client's
+// cache and its delegations.
+func (t *probeFile) latency(times int, timeout time.Duration) (time.Duration, error) {
 	var took []time.Duration
-	for begin := time.Now(); len(took) < times && time.Since(begin) < while; {
+	for begin := time.Now(); len(took) < times && time.Since(begin) < timeout; {
 		start := time.Now()
 		if err := t.root.Refresh(); err != nil {
 			return 0, err
@@ -86,11 +86,11 @@ func (t *probeFile) latency(times int, while time.Duration) (time.Duration, erro
 	return took[len(took)/2], nil
 }
 
-// write makes the probe file, with data, a hole, and data. skew is how far the server's clock
-// is from now, which is called before and after: 0 for one between the two.
+// write creates the probe file, with data, a hole, and data. skew is the offset of the server's clock
+// from now, which write calls before and after; it is 0 for a time between the two.
 //
-// The server's clock is what the directory has for its mtime. That of the file may be this
-// client's, which keeps it to itself as long as the file is delegated to it (RFC 9754).
+// The mtime of the directory shows the server's clock. The mtime of the file may come from this
+// client, which need not send it to the server while it holds a delegation of the file (RFC 9754).
 func (t *probeFile) write(now func() time.Time) (skew time.Duration, err error) {
 	t.dirPath = volume.StateDir
 	if t.dir, err = t.root.Resolve(t.dirPath); errors.Is(err, unix.ENOENT) {
@@ -108,7 +108,7 @@ func (t *probeFile) write(now func() time.Time) (skew time.Duration, err error) 
 				err = unix.EROFS
 			}
 		}
-		t.mayExist = errors.Is(err, unix.EIO) || errors.Is(err, unix.ETIMEDOUT) // else it was refused
+		t.mayExist = errors.Is(err, unix.EIO) || errors.Is(err, unix.ETIMEDOUT) // other errors are a refusal
 		return 0, err
 	}
 	var st unix.Statx_t
@@ -125,7 +125,7 @@ func (t *probeFile) write(now func() time.Time) (skew time.Duration, err error) 
 	return clockSkew(time.Unix(st.Mtime.Sec, int64(st.Mtime.Nsec)), before, after), t.source.Sync()
 }
 
-// clockSkew returns how far a clock that said at was off, at some moment between the two.
+// clockSkew returns the offset of a clock that showed at, at some moment between before and after.
 func clockSkew(at, before, after time.Time) time.Duration {
 	switch {
 	case at.Before(before):
@@ -136,7 +136,7 @@ func clockSkew(at, before, after time.Time) time.Duration {
 	return 0
 }
 
-// owner returns who the server says the probe file belongs to.
+// owner returns the owner of the probe file as the server reports it.
 func (t *probeFile) owner() (uid, gid uint32, err error) {
 	var st unix.Statx_t
 	err = unix.Statx(int(t.source.Fd()), "", unix.AT_EMPTY_PATH|unix.AT_STATX_FORCE_SYNC, unix.STATX_UID|unix.STATX_GID, &st)
@@ -146,7 +146,7 @@ func (t *probeFile) owner() (uid, gid uint32, err error) {
 // chown gives the probe file another owner.
 func (t *probeFile) chown(uid, gid int) error { return unix.Fchown(int(t.source.Fd()), uid, gid) }
 
-// openCopy returns the probe file, and an empty one that its data may be copied to.
+// openCopy returns the descriptors of the probe file and of an empty file to copy its data to.
 func (t *probeFile) openCopy() (source, copy int, err error) {
 	if t.copy == nil {
 		if t.copy, err = t.dir.Open(t.name+copySuffix, unix.O_CREAT|unix.O_EXCL|unix.O_RDWR); err != nil {
@@ -163,45 +163,57 @@ func (t *probeFile) xattr() error {
 	if err := unix.Fsetxattr(fd, name, []byte(value), 0); err != nil {
 		return err
 	}
-	back := make([]byte, 2*len(value))
-	n, err := unix.Fgetxattr(fd, name, back)
-	if err == nil && string(back[:n]) != value {
-		err = fmt.Errorf("%q came back for %q", back[:n], value)
+	got := make([]byte, 2*len(value))
+	n, err := unix.Fgetxattr(fd, name, got)
+	if err != nil {
+		return err
 	}
-	return err
+	if string(got[:n]) != value {
+		return fmt.Errorf("the server returned %q for %q", got[:n], value)
+	}
+	return nil
 }
 
-// acl returns by which name the probe file's access control list is to be had.
+// acl returns the name of the attribute that has the probe file's access control list.
 func (t *probeFile) acl() (name string, err error) {
 	for _, name = range []string{"system.nfs4_acl", "system.posix_acl_access"} {
 		_, err = unix.Fgetxattr(int(t.source.Fd()), name, nil)
-		if err == nil || errors.Is(err, unix.ENODATA) { // there could be one
+		if err == nil || errors.Is(err, unix.ENODATA) { // ENODATA: supported, but not set
 			return name, nil
 		}
 	}
 	return "", err
 }
 
-// link gives the probe file a second name, and takes that away again.
+// link gives the probe file a second name, and removes that again.
 func (t *probeFile) link() error {
 	if err := t.dir.Link(t.name, t.dir, t.name+linkSuffix); err != nil {
 		return err
 	}
+	return errors.Join(t.hasTwoNames(), t.dir.Unlink(t.name+linkSuffix))
+}
+
+func (t *probeFile) hasTwoNames() error {
 	var st unix.Statx_t
-	err := unix.Statx(int(t.source.Fd()), "", unix.AT_EMPTY_PATH|unix.AT_STATX_FORCE_SYNC, unix.STATX_NLINK, &st)
-	if err == nil && st.Nlink != 2 {
-		err = fmt.Errorf("the file has %d names, and not 2", st.Nlink)
+	if err := unix.Statx(int(t.source.Fd()), "", unix.AT_EMPTY_PATH|unix.AT_STATX_FORCE_SYNC, unix.STATX_NLINK, &st); err != nil {
+		return err
 	}
-	return errors.Join(err, t.dir.Unlink(t.name+linkSuffix))
+	if st.Nlink != 2 {
+		return fmt.Errorf("the file has %d names, want 2", st.Nlink)
+	}
+	return nil
 }
 
-// hole reports whether the server tells where the probe file has its hole.
+// hole reports whether the server reports the hole in the probe file.
 func (t *probeFile) hole() (bool, error) {
-	at, err := unix.Seek(int(t.source.Fd()), 0, unix.SEEK_HOLE)
-	return err == nil && at < holeEnd, err
+	offset, err := unix.Seek(int(t.source.Fd()), 0, unix.SEEK_HOLE)
+	if err != nil {
+		return false, err
+	}
+	return offset < holeEnd, nil
 }
 
-// lock takes an open file description's lock on the probe file, and gives it back.
+// lock takes an open file description lock on the probe file, and releases it.
 func (t *probeFile) lock() error {
 	for _, kind := range []int16{unix.F_WRLCK, unix.F_UNLCK} {
 		if err := unix.FcntlFlock(t.source.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: kind}); err != nil {
@@ -211,9 +223,9 @@ func (t *probeFile) lock() error {
 	return nil
 }
 
-// sweep removes what trials that were killed have left: files whose name and content say so,
-// and that are old. The age is told by the server's clock, by which the probe file has just set
-// its directory's time.
+// sweep removes the leftovers of killed trials: old files that their names and contents identify.
+// It computes the age with the server's clock: the creation of the probe file has just set the
+// directory's time.
 func (t *probeFile) sweep() (removed int, err error) {
 	if err := t.dir.Refresh(); err != nil {
 		return 0, err
@@ -223,31 +235,32 @@ func (t *probeFile) sweep() (removed int, err error) {
 		return 0, err
 	}
 	dirs := []beneath.Dir{t.dir}
-	if root, err := t.root.StatSelf(); err == nil && root.Ino != now.Ino {
-		dirs = append(dirs, t.root) // from before there was a .mooring
+	switch root, err := t.root.StatSelf(); {
+	case err != nil, root.Ino == now.Ino:
+	default:
+		dirs = append(dirs, t.root) // leftovers from the time before .mooring existed
 	}
 	for _, d := range dirs {
 		var stale []string
-		err := beneath.Names(d, func(name string) error {
+		if err := beneath.Names(d, func(name string) error {
 			if probeName.MatchString(name) && isLeftover(d, name, now) {
 				stale = append(stale, name)
 			}
 			return nil
-		})
-		for _, name := range stale {
-			if err == nil {
-				err = removeLeftover(d, name)
-				removed++
-			}
-		}
-		if err != nil {
+		}); err != nil {
 			return removed, err
+		}
+		for _, name := range stale {
+			removed++
+			if err := removeLeftover(d, name); err != nil {
+				return removed, err
+			}
 		}
 	}
 	return removed, nil
 }
 
-// isLeftover reports whether a file, or the directory of renames, is an old one of a trial's.
+// isLeftover reports whether a file, or a directory of renames, is a leftover of a trial.
 func isLeftover(d beneath.Dir, name string, now unix.Stat_t) bool {
 	st, err := d.Stat(name)
 	if err != nil || time.Duration(now.Mtim.Nano()-st.Mtim.Nano()) < staleAfter {
@@ -259,7 +272,7 @@ func isLeftover(d beneath.Dir, name string, now unix.Stat_t) bool {
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return false
 	}
-	if st.Size == 0 { // one that was killed before it could write
+	if st.Size == 0 { // its trial was killed before it wrote
 		return true
 	}
 	f, err := d.Open(name, unix.O_RDONLY|unix.O_NONBLOCK)
@@ -272,7 +285,7 @@ func isLeftover(d beneath.Dir, name string, now unix.Stat_t) bool {
 	return string(mark[:n]) == probeMark
 }
 
-// removeLeftover removes what leftTrial has found.
+// removeLeftover removes a leftover.
 func removeLeftover(d beneath.Dir, name string) error {
 	if !strings.HasSuffix(name, renamesSuffix) {
 		return unlink(d, name)
@@ -286,14 +299,14 @@ func removeLeftover(d beneath.Dir, name string) error {
 	return d.Rmdir(name)
 }
 
-// close removes the probe files, also those of which it is not known whether they were made, and
-// lets go of the share. It does not unmount it.
+// close removes the probe files, including those that may exist, and closes the share's root. It does
+// not unmount the share.
 func (t *probeFile) close() error {
 	var errs []error
 	for _, f := range []*os.File{t.copy, t.source} {
 		if f != nil {
-			// Before it is removed: NFS renames an open file. What closing says, full disks say,
-			// and is known.
+			// Close before the removal, because NFS renames an open file that is removed. An error
+			// of close means a full disk, which another step reports.
 			_ = f.Close()
 		}
 	}
@@ -309,7 +322,7 @@ func (t *probeFile) close() error {
 	return errors.Join(errs...)
 }
 
-// unlink removes a file, or finds that it is not there.
+// unlink removes a file if it exists.
 func unlink(d beneath.Dir, name string) error {
 	if err := d.Unlink(name); !errors.Is(err, unix.ENOENT) {
 		return err

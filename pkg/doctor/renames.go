@@ -12,15 +12,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// renamesSuffix ends the name of the directory in which renames are tried.
+// renamesSuffix is the suffix of the directory in which renames are tested.
 const renamesSuffix = ".renames"
 
-// renamesNames are all names that are ever made there.
+// renamesNames are the names of all entries that a trial creates there.
 var renamesNames = []string{"file", "directory", "full", "empty", "removed", "moved", "moved-on", "other-file", "other-directory"}
 
-// renames tries what Mooring's safety rests on (docs/design.md, "What it rests on"), and returns what the
-// server does otherwise. other is the share's root by another mount, with a superblock of its own: it has
-// not seen what is there, so that the server decides and not what this machine remembers.
+// renames tests the operations on which Mooring's safety depends (docs/design.md, "What it rests on"), and
+// returns the violations of the server. other is the share's root in another mount with its own superblock:
+// it has nothing cached, so that the server decides and not this machine.
 func (t *probeFile) renames(other beneath.Dir, links bool) (wrong []string, err error) {
 	name := t.name + renamesSuffix
 	if err := t.dir.Mkdir(name, 0o700); err != nil {
@@ -47,14 +47,14 @@ func (t *probeFile) renames(other beneath.Dir, links bool) (wrong []string, err 
 	return r.violations, r.tryOpenHandles()
 }
 
-// renamesTrial is the directory, by two mounts.
+// renamesTrial has the directory for renames, as two mounts show it.
 type renamesTrial struct {
 	here, there beneath.Dir
 	links       bool // the server has hard links
 	violations  []string
 }
 
-// prepare makes what is renamed and what is there already.
+// prepare creates the entries to rename and those that already exist at the targets.
 func (r *renamesTrial) prepare() error {
 	for _, name := range []string{"directory", "full", "empty", "removed", "moved", "other-directory"} {
 		if err := r.here.Mkdir(name, 0o700); err != nil {
@@ -77,22 +77,22 @@ func makeFile(d beneath.Dir, name string) error {
 	return f.Close()
 }
 
-// tryTakenNames tries names that something else has.
+// tryTakenNames tests operations on names that are taken.
 func (r *renamesTrial) tryTakenNames() error {
 	there := r.there
-	late := []forbiddenStep{
+	steps := []forbiddenStep{
 		{"a directory was renamed over a file", func() error { return there.Rename("other-directory", there, "file") }},
 		{"a file was renamed over a directory", func() error { return there.Rename("other-file", there, "directory") }},
 		{"a directory was renamed over one that is not empty", func() error { return there.Rename("other-directory", there, "full") }},
-		{"a directory was made where there is a file", func() error { return there.Mkdir("file", 0o700) }},
-		{"a directory was made where there is one", func() error { return there.Mkdir("full", 0o700) }},
-		{"a file was made anew where there is one", func() error { return makeFile(there, "file") }},
+		{"a directory was created over a file", func() error { return there.Mkdir("file", 0o700) }},
+		{"a directory was created over a directory", func() error { return there.Mkdir("full", 0o700) }},
+		{"a file was created over a file", func() error { return makeFile(there, "file") }},
 		{"a directory was removed that is not empty", func() error { return there.Rmdir("full") }},
 	}
 	if r.links {
-		late = append(late, forbiddenStep{"a file got a second name that another file has", func() error { return there.Link("other-file", there, "file") }})
+		steps = append(steps, forbiddenStep{"a file was linked to the name of another file", func() error { return there.Link("other-file", there, "file") }})
 	}
-	if err := r.expectRefusal(late...); err != nil {
+	if err := r.expectRefusal(steps...); err != nil {
 		return err
 	}
 	if err := there.Rename("other-directory", there, "empty"); err != nil {
@@ -101,7 +101,7 @@ func (r *renamesTrial) tryTakenNames() error {
 	return nil
 }
 
-// tryOpenHandles tries what is open while another mount renames or removes it.
+// tryOpenHandles tests open directories that another mount renames or removes.
 func (r *renamesTrial) tryOpenHandles() error {
 	moved, err := r.here.Resolve("moved")
 	if err != nil {
@@ -117,40 +117,39 @@ func (r *renamesTrial) tryOpenHandles() error {
 		return err
 	}
 	if err := moved.Refresh(); err != nil {
-		r.violations = append(r.violations, fmt.Sprintf("the handle of a directory ended when that was renamed (%v)", err))
+		r.violations = append(r.violations, fmt.Sprintf("the handle of a directory became invalid when it was renamed (%v)", err))
 	}
 	if err := r.there.Rmdir("removed"); err != nil {
 		return err
 	}
 	return r.expectRefusal(
 		forbiddenStep{"a file was renamed into a directory that was removed", func() error { return r.here.Rename("other-file", removed, "late") }},
-		forbiddenStep{"a directory was made in one that was removed", func() error { return removed.Mkdir("late", 0o700) }},
-		forbiddenStep{"a file was made in a directory that was removed", func() error { return makeFile(removed, "late") }},
+		forbiddenStep{"a directory was created in a directory that was removed", func() error { return removed.Mkdir("late", 0o700) }},
+		forbiddenStep{"a file was created in a directory that was removed", func() error { return makeFile(removed, "late") }},
 	)
 }
 
-// forbiddenStep is what the server has to refuse, and what is said of one that does not.
+// forbiddenStep is an operation that the server must refuse, and the violation if it does not.
 type forbiddenStep struct {
 	what string
 	do   func() error
 }
 
-// expectRefusal does what the server has to refuse, and notes what it has done. A server that refuses by an
-// unusual error does no harm; an error that is no answer is returned.
+// expectRefusal performs operations that the server must refuse, and records those that succeed. Any error
+// of the server is a refusal; expectRefusal returns a timeout.
 func (r *renamesTrial) expectRefusal(steps ...forbiddenStep) error {
 	for _, step := range steps {
-		err := step.do()
-		if errors.Is(err, unix.ETIMEDOUT) {
-			return err
-		}
-		if err == nil {
+		switch err := step.do(); {
+		case err == nil:
 			r.violations = append(r.violations, step.what)
+		case errors.Is(err, unix.ETIMEDOUT):
+			return err
 		}
 	}
 	return nil
 }
 
-// isRenamesDir reports whether a directory has nothing but what a trial makes there.
+// isRenamesDir reports whether a directory contains only entries that a trial creates there.
 func isRenamesDir(d beneath.Dir, name string) bool {
 	in, err := d.Resolve(name)
 	if err != nil {
@@ -165,7 +164,7 @@ func isRenamesDir(d beneath.Dir, name string) bool {
 	}) == nil
 }
 
-// clear removes what is left there. Each mount may remember what the other has removed.
+// clear empties the directory. It uses both mounts, because each may cache what the other has removed.
 func (r *renamesTrial) clear() {
 	for _, d := range []beneath.Dir{r.there, r.here} {
 		clearRenames(d)

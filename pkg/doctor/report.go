@@ -8,11 +8,11 @@ import (
 	"strings"
 )
 
-// reportBuilder collects the findings about one subject: a machine, a share, or a share by one of its
+// reportBuilder collects the findings about one subject: this machine, a share, or one of a share's
 // servers.
 type reportBuilder struct {
-	server string   // "": it does not matter which
-	fill   []string // placeholders of the remedies, and what they stand for, in turn
+	server string   // "": the share has only one, or the subject is not a server
+	fill   []string // pairs of a placeholder in remedies and its value
 	all    []Finding
 }
 
@@ -29,7 +29,7 @@ func (s *reportBuilder) skip(id, format string, args ...any) {
 	s.add(checkByID(id), Finding{Status: Skip, Detail: fmt.Sprintf(format, args...)})
 }
 
-// problem adds what the catalogue has of a problem; the detail is what was seen.
+// problem adds a problem from the catalogue; the detail is what was observed.
 func (s *reportBuilder) problem(id, cause, format string, args ...any) {
 	check := checkByID(id)
 	t := check.problem(cause)
@@ -41,12 +41,12 @@ func (s *reportBuilder) problem(id, cause, format string, args ...any) {
 	})
 }
 
-// has reports whether a check has its outcome.
+// has reports whether a check has a finding.
 func (s *reportBuilder) has(id string) bool {
 	return slices.ContainsFunc(s.all, func(f Finding) bool { return f.Check == id })
 }
 
-// skipRemaining skips what has no outcome yet, and puts the findings into the catalogue's order.
+// skipRemaining skips the checks that have no finding yet, and sorts the findings in the catalogue's order.
 func (s *reportBuilder) skipRemaining(checks []Check, reason string) {
 	for _, c := range checks {
 		if !s.has(c.ID) {

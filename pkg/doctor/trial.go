@@ -17,23 +17,23 @@ import (
 )
 
 const (
-	// stepTimeout bounds one step of a trial. Past it none is tried that comes after.
+	// stepTimeout bounds one step of a trial. After a timeout the trial skips all later steps.
 	stepTimeout = 5 * time.Second
-	// trialTimeout is how long steps are begun for.
+	// trialTimeout is the time after which no step begins.
 	trialTimeout = 20 * time.Second
-	// latencySamples is how many GETATTRs are measured, and sampling for how long, where they take longer.
+	// latencySamples is the number of GETATTRs to measure, and latencyTimeout bounds the measurement.
 	latencySamples = 20
 	latencyTimeout = 2 * time.Second
-	// testUID and strangeGID are who the probe file is given to: nobody's own.
+	// testUID and testGID are the owner that the probe file gets: numbers that no user has.
 	testUID, testGID = 1234, 5678
-	// namedID is a user, and a group, that has a name on every Linux: daemon or bin. Which makes no
-	// difference: server and client that go by names have to have one.
+	// namedID is a user and a group that have a name on every Linux: daemon or bin. The name itself
+	// does not matter; servers and clients that exchange names need one.
 	namedID = 1
-	// unmappedID is what Linux shows where it cannot ask who a name is (nfsidmap(8)).
+	// unmappedID is the owner that Linux shows if it cannot translate a name (nfsidmap(8)).
 	unmappedID = 1<<32 - 2
 )
 
-// The steps of a trial, in their order.
+// The steps of a trial, in order.
 const (
 	stepOpen      = "open"
 	stepFormat    = "format"
@@ -42,8 +42,8 @@ const (
 	stepWrite     = "write"
 	stepOwner     = "owner"
 	stepCopies    = "copies"
-	stepClone     = "clone" // one of two answers of stepCopies
-	stepCopy      = "copy"  // the other
+	stepClone     = "clone" // included in stepCopies
+	stepCopy      = "copy"  // included in stepCopies
 	stepAttribute = "attribute"
 	stepACL       = "acl"
 	stepLink      = "link"
@@ -58,12 +58,12 @@ const (
 	stepClose     = "close"
 )
 
-// Facts are what a trial of a share found.
+// Facts are the results of a trial of a share.
 type Facts struct {
-	Done     []string           `json:"done"` // the steps that ended, well or not
+	Done     []string           `json:"done"` // the steps that ended, with or without an error
 	Failures map[string]Failure `json:"failures,omitempty"`
 
-	// ID is that of the share, if it is LaidOut; Expected is what the registry says.
+	// ID is the id of the share, if it is LaidOut; Expected is the id in the registry.
 	ID       string `json:"id,omitempty"`
 	LaidOut  bool   `json:"laidOut,omitempty"`
 	Expected string `json:"-"`
@@ -71,56 +71,55 @@ type Facts struct {
 	Space   volume.Space  `json:"space"`
 	Latency time.Duration `json:"latency"`
 	Skew    time.Duration `json:"skew"` // of the server's clock
-	// Owner is who the probe file belongs to, and Given who it belongs to after it was given
-	// to testUID and testGID.
+	// Owner is the owner of the probe file, and NewOwner its owner after a chown to testUID and
+	// testGID.
 	Owner    [2]uint32 `json:"owner"`
 	NewOwner [2]uint32 `json:"given"`
-	// Squashed: another user than root has the probe file, too, which belongs to neither.
+	// Squashed: the server maps other users than root to the owner of the probe file, too.
 	Squashed bool `json:"squashed,omitempty"`
-	// NamedOwner is who it belongs to after it was given to namedID, which is tried where numbers are not taken.
+	// NamedOwner is the owner after a chown to namedID, if the server does not accept numbers.
 	NamedOwner [2]uint32 `json:"named"`
-	// LockdError is how the server's lock service did not answer, where NFSv3 has a lock wait. "": it answers.
+	// LockdError is the error of the server's lock service if an NFSv3 lock was not granted in time.
 	LockdError string `json:"-"`
-	ACL        string `json:"acl,omitempty"` // the name by which it is to be had
+	ACL        string `json:"acl,omitempty"` // the name of the attribute
 	HoleFound  bool   `json:"hole"`
 	Times      Times  `json:"times"`
-	// Violations is what the server does otherwise than Mooring's safety needs it: see probeFile.renames.
+	// Violations are operations of the server that break Mooring's safety: see probeFile.renames.
 	Violations []string `json:"wrong,omitempty"`
-	// NoRenames is why the share was mounted only once, so that renames could not be tried.
+	// NoRenames is why renames were not tested: there was no second mount.
 	NoRenames string `json:"once,omitempty"`
 	Swept     int    `json:"swept,omitempty"` // files of doctors that were killed
-	UID       uint32 `json:"self"`            // who the trial was made as
+	UID       uint32 `json:"self"`            // of the process
 }
 
-// Failure is how a step failed.
+// Failure is the error of a step.
 type Failure struct {
 	Errno    unix.Errno `json:"errno,omitempty"`
 	Message  string     `json:"message"`
-	TimedOut bool       `json:"late,omitempty"` // it has not ended
+	TimedOut bool       `json:"late,omitempty"` // the step has not ended
 }
 
-// succeeded reports whether a step ended well.
+// succeeded reports whether a step ended without an error.
 func (f *Facts) succeeded(step string) bool {
 	_, failed := f.Failures[step]
 	return slices.Contains(f.Done, step) && !failed
 }
 
-// usesNames reports whether client and server do not go by the numbers of owners, but by their names.
+// usesNames reports whether client and server exchange the names of owners instead of their numbers.
 func (f *Facts) usesNames() bool {
 	return f.succeeded(stepOwn) && f.NewOwner != [2]uint32{testUID, testGID} || f.Failures[stepOwn].Errno == unix.EINVAL
 }
 
 func (f *Facts) addFailure(step string, err error) {
-	if err == nil {
-		return
+	if err != nil {
+		failure := Failure{Message: err.Error()}
+		errors.As(err, &failure.Errno)
+		f.Failures[step] = failure
 	}
-	failure := Failure{Message: err.Error()}
-	errors.As(err, &failure.Errno)
-	f.Failures[step] = failure
 }
 
-// runTrial tries out what the share mounted at path can do. Each step ends in time, or the process has to: it
-// holds a thread that waits for the server.
+// runTrial tests the share that is mounted at path. After a step that does not end in time the process
+// must exit, because a thread of it waits for the server.
 func runTrial(path string, o extraMounts, now func() time.Time) *Facts {
 	r := &trial{until: time.Now().Add(trialTimeout), facts: &Facts{Failures: map[string]Failure{}, UID: uint32(unix.Geteuid())}}
 	var t *probeFile
@@ -138,12 +137,12 @@ func runTrial(path string, o extraMounts, now func() time.Time) *Facts {
 	if r.facts.succeeded(stepWrite) {
 		r.runFileSteps(t, o)
 	}
-	r.timedOut, r.until = false, time.Now().Add(trialTimeout) // what can be removed is
+	r.timedOut, r.until = false, time.Now().Add(trialTimeout) // clean up in any case
 	r.step(stepClose, func(*Facts) error { return t.close() })
 	return r.facts
 }
 
-// runFileSteps tries what takes the probe file.
+// runFileSteps runs the steps that need the probe file.
 func (r *trial) runFileSteps(t *probeFile, o extraMounts) {
 	r.step(stepOwner, func(f *Facts) (err error) { f.Owner[0], f.Owner[1], err = t.owner(); return err })
 	r.step(stepCopies, func(f *Facts) error {
@@ -166,19 +165,19 @@ func (r *trial) runFileSteps(t *probeFile, o extraMounts) {
 		r.step(stepSquash, func(f *Facts) (err error) { f.Squashed, err = t.readableBy(testUID, testGID); return err })
 	}
 	r.step(stepTimes, func(f *Facts) (err error) { f.Times, err = t.times(o.client); return err })
-	r.step(stepOwn, func(f *Facts) error {
-		err := t.chown(testUID, testGID)
-		if err == nil {
-			f.NewOwner[0], f.NewOwner[1], err = t.owner()
+	r.step(stepOwn, func(f *Facts) (err error) {
+		if err := t.chown(testUID, testGID); err != nil {
+			return err
 		}
+		f.NewOwner[0], f.NewOwner[1], err = t.owner()
 		return err
 	})
 	if r.facts.usesNames() {
-		r.step(stepNamed, func(f *Facts) error {
-			err := t.chown(namedID, namedID)
-			if err == nil {
-				f.NamedOwner[0], f.NamedOwner[1], err = t.owner()
+		r.step(stepNamed, func(f *Facts) (err error) {
+			if err := t.chown(namedID, namedID); err != nil {
+				return err
 			}
+			f.NamedOwner[0], f.NamedOwner[1], err = t.owner()
 			return err
 		})
 	}
@@ -188,18 +187,18 @@ func (r *trial) runFileSteps(t *probeFile, o extraMounts) {
 		r.step(stepRenames, func(f *Facts) (err error) { f.Violations, err = t.renames(o.root, links); return err })
 	}
 	r.step(stepSweep, func(f *Facts) (err error) { f.Swept, err = t.sweep(); return err })
-	// Last: in the grace period after a restart it waits, and nothing is tried that comes after.
+	// Last, because it waits in the grace period after a server's restart, and a timeout skips all later steps.
 	r.step(stepLock, func(*Facts) error { return t.lock() })
 }
 
-// trial is a trial under way.
+// trial is a running trial.
 type trial struct {
 	facts    *Facts
-	until    time.Time // no step begins later
+	until    time.Time // no step begins after it
 	timedOut bool      // a step has not ended
 }
 
-// step does one step, on facts of its own: one that comes too late has nothing to write to.
+// step runs one step on a copy of the facts, so that a step that ends too late changes nothing.
 func (r *trial) step(name string, do func(*Facts) error) {
 	if r.timedOut || time.Now().After(r.until) {
 		return

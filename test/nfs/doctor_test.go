@@ -74,10 +74,10 @@ const withoutProgram = `mkdir -p /run/sbin; mount -t tmpfs lab /run/sbin; mkdir 
 func sicknesses() []sick {
 	return []sick{
 		{name: "good"},
-		{name: "times", begin: delegates, want: map[string]string{"times": "delegated"}, says: "the time that was set is 10m", exit: 1},
+		{name: "times", begin: delegates, want: map[string]string{"times": "delegated"}, says: "another client sees a time that differs by 10m", exit: 1},
 		{name: "times by 4.1", begin: delegates, lines: []string{"mountOptions: [nfsvers=4.1]"}},
 		{name: "good by 3", lines: []string{"mountOptions: [nfsvers=3]"}},
-		{name: "good by 4.1", lines: []string{"mountOptions: [nfsvers=4.1]"}, says: "it is mounted by 4.1"},
+		{name: "good by 4.1", lines: []string{"mountOptions: [nfsvers=4.1]"}, says: "it is mounted with 4.1"},
 		{name: "stopped", begin: func(t *testing.T) { outage(t, "stop", "start") }, want: map[string]string{"answers": "refused"}, exit: 2},
 		{name: "stopped, by 3", begin: func(t *testing.T) { outage(t, "stop", "start") }, lines: []string{"mountOptions: [nfsvers=3]"}, want: map[string]string{"answers": "refused"}, exit: 2},
 		{name: "rpcbind silent", begin: cutRpcbind, server: "10.77.0.2", path: "/second", says: "3 was not tried"},
@@ -92,20 +92,20 @@ func sicknesses() []sick {
 		{name: "exported to others", begin: exportToOthers, path: "/others", want: map[string]string{"exported": "not-to-us"}, says: "10.9.9.9", exit: 2},
 		{name: "wrong path", path: lab.Exports + "/no/such/path", want: map[string]string{"path": "no-path"}, says: "/no/such/path", exit: 2},
 		{name: "wrong path by 3", path: lab.Exports + "/no/such/path", lines: []string{"mountOptions: [nfsvers=3]"}, want: map[string]string{"path": "no-path"}, exit: 2},
-		{name: "root of NFS 4", begin: otherRoot, path: lab.Exports + "/root", want: map[string]string{"path": "other-root"}, says: "NFS 3 finds /exports/root, and by NFS 4 it is /: the server's NFSv4 root is its /exports/root", exit: 2},
-		{name: "beneath the root of NFS 4", begin: otherRoot, path: lab.Exports + "/root/sub", want: map[string]string{"path": "other-root"}, says: "by 3, and by 4.0, 4.1 and 4.2 as /sub", exit: 2},
-		{name: "beneath the root of NFS 4, by 4.2", begin: otherRoot, path: lab.Exports + "/root/sub", lines: []string{"mountOptions: [nfsvers=4.2]"}, want: map[string]string{"path": "other-root"}, says: "by NFS 4 it is /sub", exit: 2},
-		{name: "beneath the root of NFS 4, by 3", begin: otherRoot, path: lab.Exports + "/root/sub", lines: []string{"mountOptions: [nfsvers=3]"}, says: "as /sub"},
+		{name: "root of NFS 4", begin: otherRoot, path: lab.Exports + "/root", want: map[string]string{"path": "other-root"}, says: "with NFS 3 the path is /exports/root, with NFS 4 it is /: the server's NFSv4 root is /exports/root", exit: 2},
+		{name: "beneath the root of NFS 4", begin: otherRoot, path: lab.Exports + "/root/sub", want: map[string]string{"path": "other-root"}, says: "3; with 4.0, 4.1 and 4.2 the path is /sub", exit: 2},
+		{name: "beneath the root of NFS 4, by 4.2", begin: otherRoot, path: lab.Exports + "/root/sub", lines: []string{"mountOptions: [nfsvers=4.2]"}, want: map[string]string{"path": "other-root"}, says: "with NFS 4 it is /sub", exit: 2},
+		{name: "beneath the root of NFS 4, by 3", begin: otherRoot, path: lab.Exports + "/root/sub", lines: []string{"mountOptions: [nfsvers=3]"}, says: "the path is /sub"},
 		{name: "bad option", lines: []string{"mountOptions: [bananas]"}, want: map[string]string{"mounts": "bad-option"}, exit: 2},
 		{name: "read-only", export: "readonly", want: map[string]string{"writable": "read-only"}, exit: 2},
 		{name: "gone read-only", begin: disk("readonly"), server: secondServer, path: "/disk-ext4", want: map[string]string{"writable": "read-only"}, exit: 2},
 		{name: "disk failing", begin: disk("error_writes"), server: secondServer, path: "/disk-ext4", want: map[string]string{"writable": "disk-failed"}, exit: 2},
-		{name: "squashed", export: "squash", want: map[string]string{"root": "squashed"}, says: "what root makes belongs to user 65534", exit: 1},
-		{name: "everybody squashed", begin: squashAll, path: "/one", want: map[string]string{"root": "all-squashed"}, says: "what anybody makes belongs to user 1000", exit: 1},
+		{name: "squashed", export: "squash", want: map[string]string{"root": "squashed"}, says: "files that root creates belong to user 65534", exit: 1},
+		{name: "everybody squashed", begin: squashAll, path: "/one", want: map[string]string{"root": "all-squashed"}, says: "files that any user creates belong to user 1000", exit: 1},
 		{name: "everybody squashed, by 3", begin: squashAll, path: "/one", lines: []string{"mountOptions: [nfsvers=3]"}, want: map[string]string{"root": "all-squashed"}, exit: 1},
 		{name: "closed", export: "closed", want: map[string]string{"writable": "not-allowed"}, exit: 2},
 		{name: "no clones", export: "ext4", want: map[string]string{"clone": "no-clone"}, exit: 1},
-		{name: "v3 only", begin: onlyV3, want: map[string]string{"versions": "only-3"}, says: "by 3, not by 4.0, 4.1 and 4.2", exit: 1},
+		{name: "v3 only", begin: onlyV3, want: map[string]string{"versions": "only-3"}, says: "3, not 4.0, 4.1 and 4.2", exit: 1},
 		{name: "v3 only, and asked for 4.2", begin: onlyV3, lines: []string{"mountOptions: [nfsvers=4.2]"}, want: map[string]string{"mounts": "no-version", "versions": "only-3"}, exit: 2},
 		{name: "nolock", lines: []string{"mountOptions: [nfsvers=3, nolock]"}, want: map[string]string{"locks": "local"}, exit: 1},
 		{name: "full", export: "small", begin: func(t *testing.T) { fill(t) }, want: map[string]string{"writable": "full", "space": "full"}, exit: 2},
@@ -466,7 +466,7 @@ func TestDoctorGiven(t *testing.T) {
 // to be tried by each version: it ends in seconds, with that as what it says.
 func TestDoctorCut(t *testing.T) {
 	leases(t, "0")
-	for _, when := range []string{"and try it out", "by each version"} {
+	for _, when := range []string{"and test it", "with each NFS version"} {
 		t.Run(when, func(t *testing.T) {
 			dir := exportDir(t, "share")
 			def := volume.Share{Name: "nas1", Servers: []string{lab.Server}, Path: dir}

@@ -60,7 +60,7 @@ func TestKerberosOwners(t *testing.T) {
 	_, err = r.create("owners-uid", nil, "uid", "7777", "gid", "2000")
 	r.refuses(err, codes.InvalidArgument, "give it the owner 7777:2000", "goes by names (Kerberos)")
 	must(r.create("owners-named", nil, "uid", "2000", "gid", "2000"))
-	r.doctorSays("by name, as with Kerberos", "what root makes belongs to root")
+	r.doctorSays("by name, because of Kerberos", "files that root creates belong to root")
 	r.unpublish(v, at)
 }
 
@@ -88,7 +88,7 @@ func TestKerberosNobody(t *testing.T) {
 	}
 	_, err := r.snapshot("nobody-other", v.GetVolumeId())
 	r.refuses(err, codes.PermissionDenied, `"of-alice"`, "operation not permitted")
-	r.doctorSays("what root makes belongs to user 65534", "Method = static,nsswitch in Translation")
+	r.doctorSays("files that root creates belong to user 65534", "Method = static,nsswitch in Translation")
 	r.unpublish(v, at)
 }
 
@@ -109,7 +109,7 @@ func TestKerberosFails(t *testing.T) {
 		{"no KDC", secure.Server, "sec=krb5i", func() { realm.Stop(secure.KDC) }, func() { realm.Start(secure.KDC) }, codes.PermissionDenied, failed, "kinit -k nfs/"},
 		{"another name", secure.Other, "sec=krb5", func() {}, func() {}, codes.PermissionDenied, append(failed, "is not that of its principal"), "kinit -k nfs/"},
 		{"without Kerberos", secure.Server, "sec=sys", func() {}, func() {}, codes.PermissionDenied,
-			[]string{"the export asks for more than the mount options", "sec=krb5"}, "set xprtsec= or sec= to the same"},
+			[]string{"the export asks for more than the mount options", "sec=krb5"}, "set xprtsec= or sec= in the share's mountOptions"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			realm.ForgetTickets()

@@ -50,7 +50,7 @@ func TestTLSFails(t *testing.T) {
 		{"expired", secure.Server, secure.TLSExport, "xprtsec=tls", secure.Peers{Client: "client", Server: "expired"}, handshake, "The journal of tlshd"},
 		{"no certificate", secure.Server, secure.MTLSExport, "xprtsec=mtls", secure.Peers{Server: "server"}, handshake, "The journal of tlshd"},
 		{"strange certificate", secure.Server, secure.MTLSExport, "xprtsec=mtls", secure.Peers{Client: "strange", Server: "server"}, handshake, "The journal of tlshd"},
-		{"in clear text", secure.Server, secure.TLSExport, "xprtsec=none", well, more, "Look at the export on the server, and set xprtsec="},
+		{"in clear text", secure.Server, secure.TLSExport, "xprtsec=none", well, more, "Check the export on the server, and set xprtsec="},
 		{"no tlshd", secure.Server, secure.TLSExport, "xprtsec=tls", secure.Peers{}, []string{"TLS (xprtsec) needs tlshd on this node, which does not run"}, "Install ktls-utils here"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
