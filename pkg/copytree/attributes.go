@@ -15,40 +15,40 @@ import (
 // target is what attributes are set on: an open file or directory, which also has a path of
 // its own, or a name in an open directory.
 type target struct {
-	fd   int
-	path string // "/proc/self/fd/N" of fd; "" where it is name in fd
-	name string
-	link bool // name is a symbolic link
+	fd        int
+	path      string // "/proc/self/fd/N" of fd; "" where it is name in fd
+	name      string
+	isSymlink bool // name is a symbolic link
 }
 
 // attributeCopier copies what belongs to a file besides its data.
 type attributeCopier struct {
-	methods       *Methods
-	owners        *owners
-	sourceIsPlain bool
-	source        source
-	marked        *atomic.Bool  // see IsPlain
-	lost          *atomic.Int64 // see Copy.Lost
+	methods         *Methods
+	owners          *owners
+	sourceIsPlain   bool
+	source          source
+	foundAttributes *atomic.Bool  // see IsPlain
+	lost            *atomic.Int64 // see Copy.Lost
 }
 
 // copy gives a copy the owner, mode, extended attributes and access control lists of its
 // source. made is what the copy was when it was new.
 func (c attributeCopier) copy(source int, t target, st, made *unix.Stat_t) error {
-	if err := c.ownerAndMode(t, st, made); err != nil {
+	if err := c.copyOwnerAndMode(t, st, made); err != nil {
 		return err
 	}
-	if !c.asks() {
+	if !c.mayHaveAttributes() {
 		return nil
 	}
-	return c.extended(source, t, st)
+	return c.copyExtended(source, t, st)
 }
 
 // ownerAndMode sets what differs.
-func (c attributeCopier) ownerAndMode(t target, st, made *unix.Stat_t) error {
-	if err := c.owners.give(t, st, made); err != nil {
+func (c attributeCopier) copyOwnerAndMode(t target, st, made *unix.Stat_t) error {
+	if err := c.owners.copyOwner(t, st, made); err != nil {
 		return err
 	}
-	if t.link {
+	if t.isSymlink {
 		return nil
 	}
 	if st.Mode&0o7777 == made.Mode&0o7777 {
@@ -82,49 +82,51 @@ const (
 )
 
 // asks reports whether the source has to be asked for extended attributes.
-func (c attributeCopier) asks() bool { return !c.sourceIsPlain && !c.methods.noAttributes.Load() }
+func (c attributeCopier) mayHaveAttributes() bool {
+	return !c.sourceIsPlain && !c.methods.noAttributes.Load()
+}
 
 // refuses is where it is remembered that the target does not take an extended attribute of
 // that name; nil for one that is not copied.
-func (m *Methods) refuses(name string) *atomic.Bool {
+func (m *Methods) refusalFlag(name string) *atomic.Bool {
 	switch {
 	case strings.HasPrefix(name, "user."):
-		return &m.noUser
+		return &m.noUserAttributes
 	case strings.HasPrefix(name, posixACL):
-		return &m.noPosix
+		return &m.noPOSIXACL
 	case name == nfs4ACL:
-		return &m.noNFSList
+		return &m.noNFS4ACL
 	}
 	return nil
 }
 
 // extended copies extended attributes and access control lists.
-func (c attributeCopier) extended(source int, t target, st *unix.Stat_t) error {
+func (c attributeCopier) copyExtended(source int, t target, st *unix.Stat_t) error {
 	err := c.source.check(callAttributes, "")
 	if err != nil {
 		return &SourceError{err}
 	}
-	listed, err := list(source)
-	if unsupported(err) {
+	listed, err := listAttributes(source)
+	if isUnsupported(err) {
 		c.methods.noAttributes.Store(true)
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("list extended attributes: %w", &SourceError{err})
 	}
-	for _, name := range asked(listed, st) {
-		no := c.methods.refuses(name)
+	for _, name := range attributeNames(listed, st) {
+		no := c.methods.refusalFlag(name)
 		if no == nil {
 			continue
 		}
-		value, err := get(source, name)
-		if errors.Is(err, unix.ENODATA) || unsupported(err) {
+		value, err := getAttribute(source, name)
+		if errors.Is(err, unix.ENODATA) || isUnsupported(err) {
 			continue
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, &SourceError{err})
 		}
-		if err := c.give(t, st, name, value, no); err != nil {
+		if err := c.setAttribute(t, st, name, value, no); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
@@ -134,7 +136,7 @@ func (c attributeCopier) extended(source int, t target, st *unix.Stat_t) error {
 // asked returns the names of the attributes that a file is asked for: those that were listed, and those of
 // access control lists. By NFSv3 Linux lists what the server says that there is, and nothing if the
 // server answers with an error (nfs3_list_one_acl). What it was told it remembers: that is no round trip.
-func asked(listed string, st *unix.Stat_t) []string {
+func attributeNames(listed string, st *unix.Stat_t) []string {
 	names := append(strings.Split(listed, "\x00"), posixACL+"access")
 	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
 		names = append(names, defaultACL)
@@ -144,29 +146,29 @@ func asked(listed string, st *unix.Stat_t) []string {
 }
 
 // give sets an extended attribute, unless it is a list that the target has already.
-func (c attributeCopier) give(t target, st *unix.Stat_t, name, value string, no *atomic.Bool) error {
+func (c attributeCopier) setAttribute(t target, st *unix.Stat_t, name, value string, no *atomic.Bool) error {
 	if name == nfs4ACL {
-		if plain, err := c.plainACL(t, st, value); err != nil || plain {
+		if plain, err := c.isPlainACL(t, st, value); err != nil || plain {
 			return err
 		}
 	}
-	c.marked.Store(true)
+	c.foundAttributes.Store(true)
 	if !no.Load() {
-		err := c.methods.system.setxattr(t.path, name, value)
+		err := c.methods.calls.setxattr(t.path, name, value)
 		switch {
-		case unsupported(err):
+		case isUnsupported(err):
 			no.Store(true)
-		case declined(err):
+		case isDeclined(err):
 		case err != nil:
 			return err
-		case !mayForget(name, st):
+		case !needsCheck(name, st):
 			return nil
 		default:
-			now, err := getAt(t.path, name)
+			now, err := getAttributeAt(t.path, name)
 			if err == nil && now == value {
 				return nil
 			}
-			if err != nil && !errors.Is(err, unix.ENODATA) && !unsupported(err) {
+			if err != nil && !errors.Is(err, unix.ENODATA) && !isUnsupported(err) {
 				return err
 			}
 		}
@@ -178,14 +180,14 @@ func (c attributeCopier) give(t target, st *unix.Stat_t, name, value string, no 
 // mayForget reports whether a server may say that it has taken an attribute, and have another, or none.
 // Linux keeps what an NFSv4 list does not speak of: what a directory has for new files. Of POSIX lists
 // NFS-Ganesha 4.3 takes those for new files, and keeps none (NFSv3).
-func mayForget(name string, st *unix.Stat_t) bool {
+func needsCheck(name string, st *unix.Stat_t) bool {
 	return strings.HasPrefix(name, posixACL) || name == nfs4ACL && st.Mode&unix.S_IFMT == unix.S_IFDIR
 }
 
 // declined reports whether an error of setting an attribute says that the target does not take this one. It
 // does so with EIO, too: NFS-Ganesha 4.3 has that for POSIX lists (NFSv3). A disk that fails, or a server
 // that is gone, lets us change nothing else, and the file's times are set after this.
-func declined(err error) bool {
+func isDeclined(err error) bool {
 	for _, errno := range []unix.Errno{unix.EIO, unix.EINVAL, unix.E2BIG, unix.ERANGE, unix.ENODATA} {
 		if errors.Is(err, errno) {
 			return true
@@ -199,16 +201,16 @@ func declined(err error) bool {
 // compared with what a new file has: see plainACL. What is not there is not removed, which NFS-Ganesha 4.3
 // answers with EIO (NFSv3). Where nothing can be learned of it, there are no lists; a disk that fails shows
 // as soon as something is made in the directory.
-func (m *Methods) forgetDefault(fd int) error {
-	path := byDescriptor(fd)
-	if _, err := getAt(path, defaultACL); err != nil {
-		if declined(err) || unsupported(err) {
+func (m *Methods) removeDefaultACL(fd int) error {
+	path := fdPath(fd)
+	if _, err := getAttributeAt(path, defaultACL); err != nil {
+		if isDeclined(err) || isUnsupported(err) {
 			return nil
 		}
 		return err
 	}
-	err := m.system.removexattr(path, defaultACL)
-	if errors.Is(err, unix.ENODATA) || unsupported(err) {
+	err := m.calls.removexattr(path, defaultACL)
+	if errors.Is(err, unix.ENODATA) || isUnsupported(err) {
 		return nil
 	}
 	return err
@@ -216,53 +218,53 @@ func (m *Methods) forgetDefault(fd int) error {
 
 // plainACL reports whether an access control list says no more than the mode: it is that
 // which the server gives a new file of the same mode. That is asked for once for each mode.
-func (c attributeCopier) plainACL(t target, st *unix.Stat_t, value string) (bool, error) {
+func (c attributeCopier) isPlainACL(t target, st *unix.Stat_t, value string) (bool, error) {
 	key := st.Mode
-	known, ok := c.methods.lists.Load(key)
+	known, ok := c.methods.plainACLs.Load(key)
 	if !ok {
-		fresh, err := getAt(t.path, nfs4ACL)
-		if declined(err) || unsupported(err) {
+		fresh, err := getAttributeAt(t.path, nfs4ACL)
+		if isDeclined(err) || isUnsupported(err) {
 			return false, nil
 		}
 		if err != nil {
 			return false, err
 		}
-		known, _ = c.methods.lists.LoadOrStore(key, fresh)
+		known, _ = c.methods.plainACLs.LoadOrStore(key, fresh)
 	}
 	return known.(string) == value, nil
 }
 
-func unsupported(err error) bool {
+func isUnsupported(err error) bool {
 	return errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS)
 }
 
 // byDescriptor is a path to what a descriptor is open on, for calls that take no descriptor, or
 // none that was opened with O_PATH.
-func byDescriptor(fd int) string { return fmt.Sprintf("/proc/self/fd/%d", fd) }
+func fdPath(fd int) string { return fmt.Sprintf("/proc/self/fd/%d", fd) }
 
 // list returns the names of a file's extended attributes, each ended by a zero byte.
-func list(fd int) (string, error) {
-	names, err := sized(func(b []byte) (int, error) { return unix.Flistxattr(fd, b) })
+func listAttributes(fd int) (string, error) {
+	names, err := readSized(func(b []byte) (int, error) { return unix.Flistxattr(fd, b) })
 	if errors.Is(err, unix.EBADF) { // O_PATH
-		return sized(func(b []byte) (int, error) { return unix.Listxattr(byDescriptor(fd), b) })
+		return readSized(func(b []byte) (int, error) { return unix.Listxattr(fdPath(fd), b) })
 	}
 	return names, err
 }
 
-func get(fd int, name string) (string, error) {
-	value, err := sized(func(b []byte) (int, error) { return unix.Fgetxattr(fd, name, b) })
+func getAttribute(fd int, name string) (string, error) {
+	value, err := readSized(func(b []byte) (int, error) { return unix.Fgetxattr(fd, name, b) })
 	if errors.Is(err, unix.EBADF) {
-		return getAt(byDescriptor(fd), name)
+		return getAttributeAt(fdPath(fd), name)
 	}
 	return value, err
 }
 
-func getAt(path, name string) (string, error) {
-	return sized(func(b []byte) (int, error) { return unix.Getxattr(path, name, b) })
+func getAttributeAt(path, name string) (string, error) {
+	return readSized(func(b []byte) (int, error) { return unix.Getxattr(path, name, b) })
 }
 
 // sized calls a function that fills a buffer with a larger one, as long as it says that is too small.
-func sized(fill func([]byte) (int, error)) (string, error) {
+func readSized(fill func([]byte) (int, error)) (string, error) {
 	for size := 1 << 10; ; size *= 8 {
 		b := make([]byte, size)
 		n, err := fill(b)

@@ -36,14 +36,14 @@ type Copy struct {
 	Bytes atomic.Int64
 	MethodCounts
 
-	away    atomic.Bool // the server was, for a while
-	group   errgroup.Group
-	source  source
-	links   links
-	owners  owners
-	root    int // descriptor of the target
-	marked  atomic.Bool
-	failure struct {
+	serverStalled   atomic.Bool // the server was, for a while
+	group           errgroup.Group
+	source          source
+	links           links
+	owners          owners
+	root            int // descriptor of the target
+	foundAttributes atomic.Bool
+	failure         struct {
 		sync.Mutex
 		first error
 	}
@@ -52,7 +52,7 @@ type Copy struct {
 
 // IsPlain reports whether nothing that was copied had extended attributes, or an access control
 // list that says more than its mode.
-func (c *Copy) IsPlain() bool { return !c.marked.Load() }
+func (c *Copy) IsPlain() bool { return !c.foundAttributes.Load() }
 
 // Run copies what is in the directory source into the empty directory target, which nobody
 // else uses, and gives that the source's owner, mode, times and attributes in the end. Both
@@ -76,27 +76,27 @@ func (c *Copy) Run(ctx context.Context, source, target int) error {
 	}
 	defer f.Close()
 	d := &directory{source: f, target: target}
-	if err := c.source.stat(d.fd(), ".", &d.stat); err != nil {
+	if err := c.source.stat(d.fd(), ".", &d.sourceStat); err != nil {
 		return fmt.Errorf("look at the tree: %w", &SourceError{err})
 	}
-	if err := unix.Fstatat(target, "", &d.made, unix.AT_EMPTY_PATH); err != nil {
+	if err := unix.Fstatat(target, "", &d.targetStat, unix.AT_EMPTY_PATH); err != nil {
 		return fmt.Errorf("look at the target: %w", err)
 	}
-	c.Methods.learn(d.fd(), target, d.stat.Dev == d.made.Dev)
-	if err := c.Methods.forgetDefault(target); err != nil {
+	c.Methods.detect(d.fd(), target, d.sourceStat.Dev == d.targetStat.Dev)
+	if err := c.Methods.removeDefaultACL(target); err != nil {
 		return fmt.Errorf("take the access control list for new files from the target: %w", err)
 	}
-	if err := c.fill(ctx, d); err != nil {
+	if err := c.copyEntries(ctx, d); err != nil {
 		c.fail(d, ".", "copy", err)
 	}
 	_ = c.group.Wait()
-	if err := c.failed(); err != nil {
+	if err := c.firstFailure(); err != nil {
 		return err
 	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if c.away.Load() {
+	if c.serverStalled.Load() {
 		return fmt.Errorf("the server was away for a while, and may have forgotten what it was told just before: it has to be begun again: %w", unix.ETIMEDOUT)
 	}
 	// A tree that was removed while it was copied is no source.
@@ -110,10 +110,10 @@ func (c *Copy) Run(ctx context.Context, source, target int) error {
 func (c *Copy) data() dataCopier { return dataCopier{c.Methods, &c.MethodCounts} }
 
 func (c *Copy) attributes() attributeCopier {
-	return attributeCopier{c.Methods, &c.owners, c.SourceIsPlain, c.source, &c.marked, &c.Lost}
+	return attributeCopier{c.Methods, &c.owners, c.SourceIsPlain, c.source, &c.foundAttributes, &c.Lost}
 }
 
-func (c *Copy) step(what string) {
+func (c *Copy) announce(what string) {
 	if c.Step != nil {
 		c.Step(what)
 	}
@@ -124,19 +124,19 @@ func (c *Copy) fail(d *directory, name, what string, err error) {
 	c.failure.Lock()
 	defer c.failure.Unlock()
 	if c.failure.first == nil {
-		c.failure.first = fmt.Errorf("%s %q: %w", what, short(d.place.path(name)), err)
+		c.failure.first = fmt.Errorf("%s %q: %w", what, shorten(d.location.path(name)), err)
 		c.stop()
 	}
 }
 
-func (c *Copy) failed() error {
+func (c *Copy) firstFailure() error {
 	c.failure.Lock()
 	defer c.failure.Unlock()
 	return c.failure.first
 }
 
 // short is a path that a message has room for.
-func short(path string) string {
+func shorten(path string) string {
 	const head, tail = 100, 300
 	if len(path) <= head+tail {
 		return path
@@ -147,7 +147,7 @@ func short(path string) string {
 // fill copies what is in a directory, in parallel, and then the directory's own attributes,
 // which what happens in it would change. It returns an error of the directory itself, those of
 // what is in it are noted.
-func (c *Copy) fill(ctx context.Context, d *directory) error {
+func (c *Copy) copyEntries(ctx context.Context, d *directory) error {
 	var wg sync.WaitGroup
 	err := c.source.list(d, func(name string, kind uint8) bool {
 		if ctx.Err() != nil {
@@ -156,7 +156,7 @@ func (c *Copy) fill(ctx context.Context, d *directory) error {
 		wg.Add(1)
 		work := func() error {
 			defer wg.Done()
-			(&entry{c: c, d: d, name: name}).copy(ctx, kind)
+			(&entry{copy: c, dir: d, name: name}).run(ctx, kind)
 			return nil
 		}
 		if c.Workers <= 1 || !c.group.TryGo(work) {
@@ -168,7 +168,7 @@ func (c *Copy) fill(ctx context.Context, d *directory) error {
 	if err != nil {
 		return fmt.Errorf("read the directory: %w", &SourceError{err})
 	}
-	if ctx.Err() != nil || c.failed() != nil {
+	if ctx.Err() != nil || c.firstFailure() != nil {
 		return nil
 	}
 	if err := c.finishDirectory(d); err != nil {
@@ -179,10 +179,10 @@ func (c *Copy) fill(ctx context.Context, d *directory) error {
 
 // finishDirectory gives a directory the attributes of its source.
 func (c *Copy) finishDirectory(d *directory) error {
-	t := target{fd: d.target, path: byDescriptor(d.target)}
-	c.step("set a directory's attributes")
-	if err := c.attributes().copy(d.fd(), t, &d.stat, &d.made); err != nil {
+	t := target{fd: d.target, path: fdPath(d.target)}
+	c.announce("set a directory's attributes")
+	if err := c.attributes().copy(d.fd(), t, &d.sourceStat, &d.targetStat); err != nil {
 		return err
 	}
-	return c.attributes().times(t, &d.stat)
+	return c.attributes().copyTimes(t, &d.sourceStat)
 }

@@ -22,23 +22,23 @@ import (
 )
 
 // without returns Methods that leave only some ways to copy data.
-func without(clone, copy bool) *Methods {
+func methodsWithout(clone, copy bool) *Methods {
 	m := &Methods{}
-	m.clone.never.Store(clone)
-	m.copy.never.Store(copy)
+	m.clone.unusable.Store(clone)
+	m.copy.unusable.Store(copy)
 	return m
 }
 
 // ways are all that a ground can have. Where one is not there the next takes its place.
-func ways(t *testing.T, test func(t *testing.T, m *Methods)) {
+func forEachMethod(t *testing.T, test func(t *testing.T, m *Methods)) {
 	t.Helper()
 	t.Run("clone", func(t *testing.T) { test(t, &Methods{}) })
-	t.Run("copy", func(t *testing.T) { test(t, without(true, false)) })
-	t.Run("write", func(t *testing.T) { test(t, without(true, true)) })
+	t.Run("copy", func(t *testing.T) { test(t, methodsWithout(true, false)) })
+	t.Run("write", func(t *testing.T) { test(t, methodsWithout(true, true)) })
 }
 
 // pair opens the directories "tree" and "copy" in dir for calls of a Copy's insides.
-func pair(t *testing.T, dir string) *directory {
+func openPair(t *testing.T, dir string) *directory {
 	t.Helper()
 	d := &directory{}
 	var err error
@@ -66,14 +66,14 @@ func TestKindsThatChange(t *testing.T) {
 	ground.Each(t, func(t *testing.T, g ground.Ground) {
 		must(t, os.Mkdir(filepath.Join(g.Dir, "tree"), 0o755))
 		must(t, os.Mkdir(filepath.Join(g.Dir, "copy"), 0o755))
-		d := pair(t, g.Dir)
+		d := openPair(t, g.Dir)
 		for said := range kinds {
 			for is, make := range kinds {
 				name := fmt.Sprint(said, " is ", is)
 				must(t, make(filepath.Join(g.Dir, "tree", name)))
 				c := &Copy{Workers: 1, Methods: &Methods{}, root: d.target}
-				(&entry{c: c, d: d, name: name}).copy(t.Context(), said)
-				must(t, c.failed())
+				(&entry{copy: c, dir: d, name: name}).run(t.Context(), said)
+				must(t, c.firstFailure())
 				var st unix.Stat_t
 				must(t, unix.Lstat(filepath.Join(g.Dir, "copy", name), &st))
 				if uint8(st.Mode&unix.S_IFMT>>12) != is || c.Vanished.Load() != 0 {
@@ -83,9 +83,9 @@ func TestKindsThatChange(t *testing.T) {
 		}
 		c := &Copy{Workers: 1, Methods: &Methods{}, root: d.target}
 		for said := range kinds {
-			(&entry{c: c, d: d, name: "not there"}).copy(t.Context(), said)
+			(&entry{copy: c, dir: d, name: "not there"}).run(t.Context(), said)
 		}
-		must(t, c.failed())
+		must(t, c.firstFailure())
 		if int(c.Vanished.Load()) != len(kinds) {
 			t.Errorf("%d vanished", c.Vanished.Load())
 		}
@@ -98,21 +98,21 @@ func TestNamesToldTwice(t *testing.T) {
 	ground.Each(t, func(t *testing.T, g ground.Ground) {
 		must(t, os.Mkdir(filepath.Join(g.Dir, "tree"), 0o755))
 		must(t, os.Mkdir(filepath.Join(g.Dir, "copy"), 0o755))
-		d := pair(t, g.Dir)
+		d := openPair(t, g.Dir)
 		c := &Copy{Workers: 1, Methods: &Methods{}, root: d.target}
 		for first, make := range kinds {
 			for second, again := range kinds {
 				name := fmt.Sprint(first, " then ", second)
 				path := filepath.Join(g.Dir, "tree", name)
 				must(t, make(path))
-				(&entry{c: c, d: d, name: name}).copy(t.Context(), first)
+				(&entry{copy: c, dir: d, name: name}).run(t.Context(), first)
 				must(t, os.Remove(path))
 				must(t, again(path))
 				if second == unix.DT_REG {
 					must(t, os.WriteFile(path, []byte("other"), 0o600))
 				}
-				(&entry{c: c, d: d, name: name}).copy(t.Context(), second)
-				must(t, c.failed())
+				(&entry{copy: c, dir: d, name: name}).run(t.Context(), second)
+				must(t, c.firstFailure())
 				var st unix.Stat_t
 				copied := filepath.Join(g.Dir, "copy", name)
 				must(t, unix.Lstat(copied, &st))
@@ -132,9 +132,9 @@ func TestNamesToldTwice(t *testing.T) {
 			must(t, os.Link(filepath.Join(g.Dir, "tree/hard"), filepath.Join(g.Dir, "tree", name)))
 		}
 		for _, name := range []string{"hard", "too", "too", "hard"} {
-			(&entry{c: c, d: d, name: name}).copy(t.Context(), unix.DT_REG)
+			(&entry{copy: c, dir: d, name: name}).run(t.Context(), unix.DT_REG)
 		}
-		must(t, c.failed())
+		must(t, c.firstFailure())
 		if c.Links.Load() != 1 {
 			t.Errorf("%d links were made", c.Links.Load())
 		}
@@ -155,7 +155,7 @@ func TestOneNameAtATime(t *testing.T) {
 // TestCopyOfWhatShrinks cuts a file after it was opened: the copy ends where the file does.
 func TestCopyOfWhatShrinks(t *testing.T) {
 	ground.Each(t, func(t *testing.T, g ground.Ground) {
-		ways(t, func(t *testing.T, m *Methods) {
+		forEachMethod(t, func(t *testing.T, m *Methods) {
 			dir, err := os.MkdirTemp(g.Dir, "cut")
 			must(t, err)
 			must(t, os.Mkdir(filepath.Join(dir, "tree"), 0o755))
@@ -174,7 +174,7 @@ func TestCopyOfWhatShrinks(t *testing.T) {
 					}
 				}
 			}}
-			must(t, copyOf(t, context.Background(), dir, c))
+			must(t, copyTree(t, context.Background(), dir, c))
 			for _, name := range []string{"full", "with holes"} {
 				if data, err := os.ReadFile(filepath.Join(dir, "copy", name)); err != nil || !bytes.Equal(data, content[:1<<20]) {
 					t.Errorf("%s: %d bytes, %v", name, len(data), err)
@@ -198,7 +198,7 @@ func TestCopyOfWhatIsRemoved(t *testing.T) {
 				_ = os.Remove(filepath.Join(g.Server, "tree/gone too"))
 			}
 		}}
-		must(t, copyOf(t, context.Background(), g.Dir, c))
+		must(t, copyTree(t, context.Background(), g.Dir, c))
 		copied, err := os.ReadDir(filepath.Join(g.Dir, "copy"))
 		must(t, err)
 		for _, e := range copied { // whole, or not there
@@ -225,16 +225,16 @@ func TestWhatIsRemembered(t *testing.T) {
 		{many(unix.EOPNOTSUPP, 1), false},
 		{many(unix.EXDEV, 1), false},
 		{many(unix.ENOTTY, 1), false},
-		{many(unix.EINVAL, trials-1), true},
-		{many(unix.EINVAL, trials), false},
-		{append([]error{nil}, many(unix.EINVAL, 10*trials)...), true},
-		{many(unix.ENOSPC, 10*trials), true},
-		{many(unix.EDQUOT, 10*trials), true},
-		{many(unix.EIO, 10*trials), true},
+		{many(unix.EINVAL, maxInvalid-1), true},
+		{many(unix.EINVAL, maxInvalid), false},
+		{append([]error{nil}, many(unix.EINVAL, 10*maxInvalid)...), true},
+		{many(unix.ENOSPC, 10*maxInvalid), true},
+		{many(unix.EDQUOT, 10*maxInvalid), true},
+		{many(unix.EIO, 10*maxInvalid), true},
 	} {
 		var m method
 		for _, err := range c.errs {
-			if got := m.note(err); got != err {
+			if got := m.record(err); got != err {
 				t.Errorf("%v has become %v", err, got)
 			}
 		}
@@ -243,7 +243,7 @@ func TestWhatIsRemembered(t *testing.T) {
 		}
 	}
 	for _, err := range []error{unix.ENOSPC, unix.EDQUOT, unix.EIO, context.Canceled} {
-		if refused(err) {
+		if isRefused(err) {
 			t.Errorf("after %v another way is tried", err)
 		}
 	}
@@ -255,14 +255,14 @@ func TestHowDeepACopyGoes(t *testing.T) {
 	for _, c := range []struct {
 		levels int
 		fine   bool
-	}{{2000, true}, {deepest + 1, false}} {
+	}{{2000, true}, {maxTreeDepth + 1, false}} {
 		dir, err := os.MkdirTemp("/dev/shm", "deep")
 		must(t, err)
 		for _, name := range []string{"tree", "copy"} {
 			must(t, os.Mkdir(filepath.Join(dir, name), 0o700))
 			defer remove(t, context.Background(), "/dev/shm", filepath.Base(dir))
 		}
-		chain(t, filepath.Join(dir, "tree"), c.levels, "d")
+		makeDeepDirs(t, filepath.Join(dir, "tree"), c.levels, "d")
 		cp := &Copy{Workers: 2}
 		err = copyInto(t, context.Background(), filepath.Join(dir, "tree"), filepath.Join(dir, "copy"), cp)
 		switch {
@@ -308,7 +308,7 @@ func TestMemoryDoesNotGrow(t *testing.T) {
 				}
 			}
 		}()
-		must(t, copyOf(t, context.Background(), dir, c))
+		must(t, copyTree(t, context.Background(), dir, c))
 		close(stop)
 		<-done
 		f, err := os.Open(filepath.Join(dir, "copy"))

@@ -21,7 +21,7 @@ import (
 )
 
 // mounted makes a directory on one of the lab's exports and mounts it.
-func mounted(t *testing.T, export, version string) (client, server string) {
+func mountExport(t *testing.T, export, version string) (client, server string) {
 	t.Helper()
 	if export != "exports" {
 		must(t, lab.Do("export", export))
@@ -40,19 +40,19 @@ func mounted(t *testing.T, export, version string) (client, server string) {
 }
 
 // withoutLeases has the server grant no delegations, which would make counts vary.
-func withoutLeases(t *testing.T) {
+func disableDelegations(t *testing.T) {
 	t.Helper()
 	must(t, leases("0"))
 	t.Cleanup(func() { _ = leases("1") })
 }
 
 // counted copies the tree and returns what that asked of the server.
-func counted(t *testing.T, client string, c *Copy) lab.Counts {
+func countCopy(t *testing.T, client string, c *Copy) lab.Counts {
 	t.Helper()
 	mine := func(_, target string) bool { return target == client }
 	before, err := lab.Count(os.Getpid(), mine)
 	must(t, err)
-	must(t, copyOf(t, context.Background(), client, c))
+	must(t, copyTree(t, context.Background(), client, c))
 	// CLOSE is not waited for: all is counted when the count has stopped growing.
 	var after lab.Counts
 	for counted := int64(-1); after.Total() != counted; {
@@ -67,7 +67,7 @@ func counted(t *testing.T, client string, c *Copy) lab.Counts {
 // TestWays has the data go the way that server and protocol allow, and the rest not be tried
 // for each file.
 func TestWays(t *testing.T) {
-	withoutLeases(t)
+	disableDelegations(t)
 	const files, size = 50, 64 << 10
 	for _, c := range []struct {
 		export, version, way string
@@ -80,7 +80,7 @@ func TestWays(t *testing.T) {
 		{"exports", "3", "written", 13},
 	} {
 		t.Run(c.export+" "+c.version, func(t *testing.T) {
-			client, server := mounted(t, c.export, c.version)
+			client, server := mountExport(t, c.export, c.version)
 			must(t, os.Mkdir(filepath.Join(server, "tree"), 0o755))
 			for i := range files {
 				must(t, os.WriteFile(filepath.Join(server, "tree", fmt.Sprint(i)), bytes.Repeat([]byte("mooring!"), size/8), 0o644))
@@ -88,7 +88,7 @@ func TestWays(t *testing.T) {
 			describe(t, filepath.Join(server, "tree")) // which reads it
 			want := describe(t, filepath.Join(server, "tree"))
 			cp := &Copy{Workers: 8}
-			asked := counted(t, client, cp)
+			asked := countCopy(t, client, cp)
 			for way, m := range map[string]*Counter{"cloned": &cp.Cloned, "copied": &cp.Copied, "written": &cp.Written} {
 				want := int64(0)
 				if way == c.way {
@@ -113,13 +113,13 @@ func TestWays(t *testing.T) {
 
 // TestPlainIsCheaper does not ask for attributes where there are known to be none.
 func TestPlainIsCheaper(t *testing.T) {
-	withoutLeases(t)
-	client, server := mounted(t, "exports", "4.2")
+	disableDelegations(t)
+	client, server := mountExport(t, "exports", "4.2")
 	must(t, os.Mkdir(filepath.Join(server, "tree"), 0o755))
 	for i := range 100 {
 		must(t, os.WriteFile(filepath.Join(server, "tree", fmt.Sprint(i)), []byte("some"), 0o644))
 	}
-	asked := counted(t, client, &Copy{Workers: 8, SourceIsPlain: true})
+	asked := countCopy(t, client, &Copy{Workers: 8, SourceIsPlain: true})
 	if each := float64(asked.Total()) / 100; each > 6.3 {
 		t.Errorf("%.2f round trips for each file: %s", each, asked)
 	}
@@ -127,9 +127,9 @@ func TestPlainIsCheaper(t *testing.T) {
 
 // TestSparseIsQuick copies 64 GiB with 4 MiB of data, by sharing blocks and by copying.
 func TestSparseIsQuick(t *testing.T) {
-	withoutLeases(t)
+	disableDelegations(t)
 	for _, export := range []string{"exports", "ext4"} {
-		client, server := mounted(t, export, "4.2")
+		client, server := mountExport(t, export, "4.2")
 		must(t, os.Mkdir(filepath.Join(server, "tree"), 0o755))
 		f, err := os.Create(filepath.Join(server, "tree", "sparse"))
 		must(t, err)
@@ -141,7 +141,7 @@ func TestSparseIsQuick(t *testing.T) {
 		must(t, f.Sync())
 		must(t, f.Close())
 		c := &Copy{Workers: 8}
-		asked := counted(t, client, c)
+		asked := countCopy(t, client, c)
 		if asked.Total() > 41 || asked.Bytes != 0 { // with a small COPY that shows who copies
 			t.Errorf("%s: %d bytes through the client: %s", export, asked.Bytes, asked)
 		}
@@ -159,10 +159,10 @@ func TestSparseIsQuick(t *testing.T) {
 // TestFullDisk has a copy fail where the server has no room, by each method.
 func TestFullDisk(t *testing.T) {
 	for _, version := range []string{"3", "4.2"} {
-		client, server := mounted(t, "small", version) // 64 MiB
+		client, server := mountExport(t, "small", version) // 64 MiB
 		must(t, os.Mkdir(filepath.Join(server, "tree"), 0o755))
 		must(t, os.WriteFile(filepath.Join(server, "tree", "big"), bytes.Repeat([]byte("mooring!"), 5<<20), 0o644))
-		if err := copyOf(t, context.Background(), client, &Copy{Workers: 4}); !errors.Is(err, unix.ENOSPC) {
+		if err := copyTree(t, context.Background(), client, &Copy{Workers: 4}); !errors.Is(err, unix.ENOSPC) {
 			t.Errorf("%s: the copy to a full disk ended with %v", version, err)
 		}
 		must(t, os.RemoveAll(filepath.Join(server, "tree")))
@@ -172,7 +172,7 @@ func TestFullDisk(t *testing.T) {
 
 // TestMemoryDoesNotGrow copies a directory ten times as large as another.
 func TestMemoryDoesNotGrow(t *testing.T) {
-	client, server := mounted(t, "exports", "4.2")
+	client, server := mountExport(t, "exports", "4.2")
 	var peak [2]uint64
 	for i, entries := range []int{1_000, 10_000} {
 		dir := filepath.Join(server, fmt.Sprint(entries))
@@ -195,7 +195,7 @@ func TestMemoryDoesNotGrow(t *testing.T) {
 				}
 			}
 		}()
-		must(t, copyOf(t, context.Background(), filepath.Join(client, fmt.Sprint(entries)), &Copy{Workers: 16}))
+		must(t, copyTree(t, context.Background(), filepath.Join(client, fmt.Sprint(entries)), &Copy{Workers: 16}))
 		close(stop)
 		<-done
 	}

@@ -21,7 +21,7 @@ func TestWhereAFileEnds(t *testing.T) {
 	f, err := os.CreateTemp(t.TempDir(), "")
 	must(t, err)
 	defer f.Close()
-	_, err = f.Write(bytes.Repeat([]byte("mooring!"), large/4))
+	_, err = f.Write(bytes.Repeat([]byte("mooring!"), largeFile/4))
 	must(t, err)
 	var st unix.Stat_t
 	must(t, unix.Fstat(int(f.Fd()), &st))
@@ -52,7 +52,7 @@ func (u until) Err() error {
 // TestCopyStopsWithinAFile ends a copy after the first part of a file, by each way.
 func TestCopyStopsWithinAFile(t *testing.T) {
 	ground.Each(t, func(t *testing.T, g ground.Ground) {
-		const part = buffer
+		const part = bufferSize
 		source, err := os.Create(filepath.Join(g.Dir, "source"))
 		must(t, err)
 		defer source.Close()
@@ -62,7 +62,7 @@ func TestCopyStopsWithinAFile(t *testing.T) {
 		}
 		var st unix.Stat_t
 		must(t, unix.Fstat(int(source.Fd()), &st))
-		for way, m := range map[string]*Methods{"copy": without(true, false), "write": without(true, true)} {
+		for way, m := range map[string]*Methods{"copy": methodsWithout(true, false), "write": methodsWithout(true, true)} {
 			made, err := os.Create(filepath.Join(g.Dir, "made"))
 			must(t, err)
 			c := &Copy{Methods: m}

@@ -22,7 +22,7 @@ import (
 )
 
 // copyOf copies the directory "tree" in dir to "copy" there, with c.
-func copyOf(t *testing.T, ctx context.Context, dir string, c *Copy) error {
+func copyTree(t *testing.T, ctx context.Context, dir string, c *Copy) error {
 	t.Helper()
 	must(t, os.Mkdir(filepath.Join(dir, "copy"), 0o700))
 	return copyInto(t, ctx, filepath.Join(dir, "tree"), filepath.Join(dir, "copy"), c)
@@ -83,7 +83,7 @@ func describe(t *testing.T, root string) map[string]string {
 			text += fmt.Sprintf(" content %x", sha256.Sum256(data))
 		}
 		if kind == unix.S_IFREG || kind == unix.S_IFDIR {
-			text += extras(t, path)
+			text += attributesOf(t, path)
 		}
 		all[name] = text
 		return nil
@@ -92,19 +92,19 @@ func describe(t *testing.T, root string) map[string]string {
 }
 
 // extras tells of extended attributes and access control lists.
-func extras(t *testing.T, path string) (text string) {
+func attributesOf(t *testing.T, path string) (text string) {
 	t.Helper()
 	f, err := os.Open(path)
 	must(t, err)
 	defer f.Close()
-	names, err := list(int(f.Fd()))
-	if unsupported(err) {
+	names, err := listAttributes(int(f.Fd()))
+	if isUnsupported(err) {
 		return ""
 	}
 	must(t, err)
 	for _, name := range slices.Sorted(strings.SplitSeq(names, "\x00")) {
 		if strings.HasPrefix(name, "user.") || strings.HasPrefix(name, "system.") {
-			value, err := get(int(f.Fd()), name)
+			value, err := getAttribute(int(f.Fd()), name)
 			must(t, err)
 			text += fmt.Sprintf(" %s=%x", name, value)
 		}
@@ -128,7 +128,7 @@ func compare(t *testing.T, want, got map[string]string) {
 }
 
 // everything makes a tree that has all a tree can have.
-func everything(t *testing.T, root string) {
+func makeFullTree(t *testing.T, root string) {
 	t.Helper()
 	must(t, os.Mkdir(root, 0o755))
 	at := func(name string) string { return filepath.Join(root, name) }
@@ -147,7 +147,7 @@ func everything(t *testing.T, root string) {
 		}
 		must(t, unix.Chmod(at(name), mode))
 	}
-	chain(t, at("dir"), 300, "level")
+	makeDeepDirs(t, at("dir"), 300, "level")
 
 	must(t, os.Link(at("plain"), at("setgid/hard")))
 	must(t, os.Link(at("plain"), at("open/hard too")))
@@ -177,7 +177,7 @@ func everything(t *testing.T, root string) {
 
 	must(t, os.WriteFile(at("attributes"), []byte("x"), 0o644))
 	for _, name := range []string{"attributes", "dir"} {
-		if err := unix.Setxattr(at(name), "user.mooring", []byte("kept \x00 whole"), 0); err != nil && !unsupported(err) {
+		if err := unix.Setxattr(at(name), "user.mooring", []byte("kept \x00 whole"), 0); err != nil && !isUnsupported(err) {
 			t.Fatal(err)
 		}
 	}
@@ -189,7 +189,7 @@ func everything(t *testing.T, root string) {
 		must(t, unix.Chmod(at("setgid"), 0o2775))
 		must(t, os.Lchown(at("suid"), 7, 8))
 		must(t, unix.Chmod(at("suid"), 0o6755))
-		accessList(t, at("attributes"))
+		setACL(t, at("attributes"))
 	}
 	old := []unix.Timespec{{Sec: 1_000_000_000, Nsec: 123_456_789}, {Sec: 1_100_000_000, Nsec: 987_654_321}}
 	for _, name := range []string{"plain", "dangling", "fifo", "sparse", "setgid", "closed", "empty dir", "."} {
@@ -199,7 +199,7 @@ func everything(t *testing.T, root string) {
 
 // chain makes directories one in the other, and at the bottom a file with two names. By
 // descriptors: their path may be longer than any call takes.
-func chain(t *testing.T, dir string, levels int, name string) {
+func makeDeepDirs(t *testing.T, dir string, levels int, name string) {
 	t.Helper()
 	at, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY, 0)
 	must(t, err)
@@ -226,9 +226,9 @@ func TestCopyOfWhatIsDeep(t *testing.T) {
 		const levels = 300
 		name := "a directory with a long name "
 		must(t, os.Mkdir(filepath.Join(g.Dir, "tree"), 0o755))
-		chain(t, filepath.Join(g.Dir, "tree"), levels, name)
+		makeDeepDirs(t, filepath.Join(g.Dir, "tree"), levels, name)
 		c := &Copy{Workers: 4}
-		must(t, copyOf(t, context.Background(), g.Dir, c))
+		must(t, copyTree(t, context.Background(), g.Dir, c))
 		at, err := unix.Open(filepath.Join(g.Dir, "copy"), unix.O_PATH|unix.O_DIRECTORY, 0)
 		must(t, err)
 		for i := range levels {
@@ -254,21 +254,21 @@ func TestCopyOfWhatIsDeep(t *testing.T) {
 }
 
 // accessList lets user 4321 read a file, where the file system has such lists.
-func accessList(t *testing.T, path string) {
+func setACL(t *testing.T, path string) {
 	t.Helper()
 	// struct posix_acl_xattr: version 2; entries of tag, permissions, id (acl(5)).
 	posix := []byte{2, 0, 0, 0}
 	for _, e := range [][3]uint32{{1, 6, ^uint32(0)}, {2, 4, 4321}, {4, 4, ^uint32(0)}, {16, 4, ^uint32(0)}, {32, 4, ^uint32(0)}} {
 		posix = append(posix, byte(e[0]), 0, byte(e[1]), 0, byte(e[2]), byte(e[2]>>8), byte(e[2]>>16), byte(e[2]>>24))
 	}
-	if err := unix.Setxattr(path, "system.posix_acl_access", posix, 0); err != nil && !unsupported(err) {
+	if err := unix.Setxattr(path, "system.posix_acl_access", posix, 0); err != nil && !isUnsupported(err) {
 		t.Fatal(err)
 	}
 }
 
 // undelegated has the lab's server delegate nothing meanwhile. By NFS 4.2 Linux 7.2's server gives a file whose
 // times were set under a delegation those of the moment at which that ends, seconds later.
-func undelegated(t *testing.T, do func()) {
+func withoutDelegations(t *testing.T, do func()) {
 	t.Helper()
 	must(t, leases("0"))
 	defer func() { must(t, leases("1")) }()
@@ -289,18 +289,18 @@ func TestCopyIsTheSame(t *testing.T) {
 				must(t, err)
 				defer os.Chdir("/")
 				if g.Server == g.Dir {
-					everything(t, filepath.Join(dir, "tree"))
+					makeFullTree(t, filepath.Join(dir, "tree"))
 				} else {
-					undelegated(t, func() { everything(t, filepath.Join(dir, "tree")) })
+					withoutDelegations(t, func() { makeFullTree(t, filepath.Join(dir, "tree")) })
 				}
 				if os.Getuid() == 0 && g.Server != g.Dir { // NFSv4 shows it as a list of its own kind
-					accessList(t, filepath.Join(g.Server, filepath.Base(dir), "tree/attributes"))
+					setACL(t, filepath.Join(g.Server, filepath.Base(dir), "tree/attributes"))
 				}
 				describe(t, filepath.Join(dir, "tree")) // which reads it, once
 				must(t, os.Chtimes(filepath.Join(dir, "tree"), time.Unix(1_000_000_000, 5), time.Unix(1_100_000_000, 6)))
 				want := describe(t, filepath.Join(dir, "tree"))
 				c := &Copy{Workers: workers}
-				must(t, copyOf(t, context.Background(), dir, c))
+				must(t, copyTree(t, context.Background(), dir, c))
 				compare(t, want, describe(t, filepath.Join(dir, "copy")))
 				if n := c.Skipped.Load(); n != 1 {
 					t.Errorf("%d were skipped, and there is one socket", n)
@@ -400,7 +400,7 @@ func TestCopyStops(t *testing.T) {
 				cancel()
 			}
 		}}
-		if err := copyOf(t, ctx, g.Dir, c); !errors.Is(err, context.Canceled) {
+		if err := copyTree(t, ctx, g.Dir, c); !errors.Is(err, context.Canceled) {
 			t.Errorf("the copy ended with %v", err)
 		}
 		if got := c.Files.Load(); got == 0 || got > 100 {

@@ -13,18 +13,18 @@ import (
 
 // deepest is how many directories may be one in the other. Each takes two descriptors, and
 // some KiB; a path that fits a system call has 2,048 at most.
-const deepest = 8192
+const maxTreeDepth = 8192
 
 // directory is one that is being copied. It is done when all in it is.
 type directory struct {
-	above  *directory // nil: it is the tree itself
-	place  *place     // nil likewise
-	depth  int
-	source *os.File
-	target int         // descriptor, O_PATH
-	stat   unix.Stat_t // of the source
-	made   unix.Stat_t // of the target when it was new
-	names  *names      // of files with several; guarded by links
+	parent     *directory // nil: it is the tree itself
+	location   *location  // nil likewise
+	depth      int
+	source     *os.File
+	target     int         // descriptor, O_PATH
+	sourceStat unix.Stat_t // of the source
+	targetStat unix.Stat_t // of the target when it was new
+	names      *nameTable  // of files with several; guarded by links
 
 	mu   sync.Mutex
 	busy map[string]bool // what is being copied in it right now
@@ -33,10 +33,10 @@ type directory struct {
 func (d *directory) fd() int { return int(d.source.Fd()) }
 
 func (d *directory) name() string {
-	if d.place == nil {
+	if d.location == nil {
 		return "."
 	}
-	return d.place.name
+	return d.location.name
 }
 
 // begin and end enclose the copying of an entry. A directory that is changed while it is read
@@ -62,15 +62,15 @@ func (d *directory) end(name string) {
 
 // place is where a directory is in the tree. It is all that is kept of a directory when that
 // is done, for hard links.
-type place struct {
-	above *place // nil: the tree itself
-	name  string
+type location struct {
+	parent *location // nil: the tree itself
+	name   string
 }
 
 // path is the way from the tree to name in a directory, for errors and for hard links.
-func (p *place) path(name string) string {
+func (p *location) path(name string) string {
 	names := []string{name}
-	for ; p != nil; p = p.above {
+	for ; p != nil; p = p.parent {
 		names = append(names, p.name)
 	}
 	slices.Reverse(names)

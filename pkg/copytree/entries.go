@@ -13,18 +13,18 @@ import (
 // is far down: there may be thousands, one in the other. It is no less for the server, since
 // the client has its own.
 const (
-	dirBuffer  = 32 << 10
-	deepBuffer = 2 << 10
-	deep       = 16
+	dirBuffer     = 32 << 10
+	deepDirBuffer = 2 << 10
+	deepLevel     = 16
 )
 
 // entries calls each for what is in an open directory, with what the directory says that it
 // is: DT_UNKNOWN where the server did not send that along. It ends when each returns false.
 // depth is how many directories this one is in.
-func entries(dir, depth int, each func(name string, kind uint8) bool) error {
+func readEntries(dir, depth int, each func(name string, kind uint8) bool) error {
 	size := dirBuffer
-	if depth > deep {
-		size = deepBuffer
+	if depth > deepLevel {
+		size = deepDirBuffer
 	}
 	b := make([]byte, size)
 	for {

@@ -12,21 +12,21 @@ import (
 
 // entry is an entry of a directory that is being copied.
 type entry struct {
-	c    *Copy
-	d    *directory
+	copy *Copy
+	dir  *directory
 	name string
 
-	what  string       // was tried when the entry was gone, or something else
-	err   error        // that said so
-	begun *unix.Stat_t // of the directory of which a part is copied; nil: there is none
+	what    string       // was tried when the entry was gone, or something else
+	err     error        // that said so
+	partial *unix.Stat_t // of the directory of which a part is copied; nil: there is none
 }
 
-func (e *entry) fail(what string, err error) { e.c.fail(e.d, e.name, what, err) }
+func (e *entry) fail(what string, err error) { e.copy.fail(e.dir, e.name, what, err) }
 
 // failed reports whether the entry has to be looked at anew after an error of reading it. Other
 // errors end the copy.
-func (e *entry) failed(what string, err error) (again bool) {
-	if changed(err) {
+func (e *entry) canRetry(what string, err error) (again bool) {
+	if isChanged(err) {
 		e.what, e.err = what, err
 		return true
 	}
@@ -35,75 +35,75 @@ func (e *entry) failed(what string, err error) (again bool) {
 }
 
 // copy copies the entry. kind is what the directory said it is (readdir(3)).
-func (e *entry) copy(ctx context.Context, kind uint8) {
-	if !e.d.begin(e.name) {
+func (e *entry) run(ctx context.Context, kind uint8) {
+	if !e.dir.begin(e.name) {
 		return
 	}
-	defer e.d.end(e.name)
-	defer e.settle()
-	for range turns {
+	defer e.dir.end(e.name)
+	defer e.finishPartial()
+	for range maxAttempts {
 		if ctx.Err() != nil {
 			return
 		}
-		if !e.turn(ctx, kind) {
+		if !e.try(ctx, kind) {
 			return
 		}
-		is, err := e.c.source.ask(e.d, e.name)
+		is, err := e.copy.source.recheck(e.dir, e.name)
 		switch {
-		case gone(err): // the directory, which is there: perhaps the next turn finds it
+		case isGone(err): // the directory, which is there: perhaps the next turn finds it
 		case err != nil:
 			e.fail("look at", err)
 			return
 		case is == nil:
-			e.c.Vanished.Add(1)
+			e.copy.Vanished.Add(1)
 			return
 		default:
 			kind = kindOf(uint32(is.Mode))
 		}
 	}
-	e.fail(e.what, persistent(e.err))
+	e.fail(e.what, persistentError(e.err))
 }
 
 // kindOf is what readdir(3) calls the kind of a file.
 func kindOf(mode uint32) uint8 { return uint8(mode & unix.S_IFMT >> 12) }
 
 // turn tries to copy the entry. again: it is something else, or gone.
-func (e *entry) turn(ctx context.Context, kind uint8) (again bool) {
+func (e *entry) try(ctx context.Context, kind uint8) (again bool) {
 	if kind == unix.DT_UNKNOWN {
 		var st unix.Stat_t
-		if err := e.c.source.look(e.d, e.name, &st); err != nil {
-			return e.failed("look at", err)
+		if err := e.copy.source.lstat(e.dir, e.name, &st); err != nil {
+			return e.canRetry("look at", err)
 		}
 		kind = kindOf(st.Mode)
 	}
 	switch kind {
 	case unix.DT_REG:
-		return e.file(ctx)
+		return e.copyFile(ctx)
 	case unix.DT_DIR:
-		return e.directory(ctx)
+		return e.copyDirectory(ctx)
 	case unix.DT_LNK, unix.DT_FIFO, unix.DT_CHR, unix.DT_BLK:
-		return e.other()
+		return e.copySpecial()
 	case unix.DT_SOCK:
-		e.c.Skipped.Add(1)
+		e.copy.Skipped.Add(1)
 		return false
 	}
-	return e.failed("look at", errKind)
+	return e.canRetry("look at", errKindChanged)
 }
 
 // directory copies a directory. again: it is no directory, or gone.
-func (e *entry) directory(ctx context.Context) (again bool) {
-	f, err := e.c.source.openDir(e.d, e.name)
+func (e *entry) copyDirectory(ctx context.Context) (again bool) {
+	f, err := e.copy.source.openDir(e.dir, e.name)
 	if err != nil {
-		return e.failed("open the directory", err)
+		return e.canRetry("open the directory", err)
 	}
 	defer f.Close()
-	sub := &directory{above: e.d, place: &place{e.d.place, e.name}, depth: e.d.depth + 1, source: f}
-	if sub.depth > deepest {
-		e.fail("open the directory", fmt.Errorf("it is more than %d directories down: %w", deepest, unix.ENAMETOOLONG))
+	sub := &directory{parent: e.dir, location: &location{e.dir.location, e.name}, depth: e.dir.depth + 1, source: f}
+	if sub.depth > maxTreeDepth {
+		e.fail("open the directory", fmt.Errorf("it is more than %d directories down: %w", maxTreeDepth, unix.ENAMETOOLONG))
 		return false
 	}
-	if err := e.c.source.stat(sub.fd(), e.name, &sub.stat); err != nil {
-		return e.failed("look at the directory", err)
+	if err := e.copy.source.stat(sub.fd(), e.name, &sub.sourceStat); err != nil {
+		return e.canRetry("look at the directory", err)
 	}
 	err = e.makeDirectory(sub)
 	if errors.Is(err, unix.EEXIST) {
@@ -114,33 +114,33 @@ func (e *entry) directory(ctx context.Context) (again bool) {
 		return false
 	}
 	defer unix.Close(sub.target)
-	e.begun = &sub.stat
-	if err := e.c.fill(ctx, sub); err != nil {
-		return e.failed("copy the directory", err)
+	e.partial = &sub.sourceStat
+	if err := e.copy.copyEntries(ctx, sub); err != nil {
+		return e.canRetry("copy the directory", err)
 	}
-	e.begun = nil
+	e.partial = nil
 	return false
 }
 
 // makeDirectory makes the copy of a directory, or opens what an earlier turn has made. What that
 // has copied stays.
 func (e *entry) makeDirectory(sub *directory) error {
-	if e.begun == nil {
-		e.c.step("make a directory")
+	if e.partial == nil {
+		e.copy.announce("make a directory")
 		// We have to get in, whatever its mode is to be.
-		if err := unix.Mkdirat(e.d.target, e.name, sub.stat.Mode&0o777|0o700); err != nil {
+		if err := unix.Mkdirat(e.dir.target, e.name, sub.sourceStat.Mode&0o777|0o700); err != nil {
 			return err
 		}
-		e.c.Dirs.Add(1)
+		e.copy.Dirs.Add(1)
 	}
 	var err error
 	// fstat(2) at once, while the attributes are those that came with the answer.
-	sub.target, sub.made, err = openMade(e.d.target, e.name)
+	sub.target, sub.targetStat, err = openCopied(e.dir.target, e.name)
 	return err
 }
 
 // openMade opens a directory in the target.
-func openMade(dir int, name string) (fd int, made unix.Stat_t, err error) {
+func openCopied(dir int, name string) (fd int, made unix.Stat_t, err error) {
 	fd, err = unix.Openat(dir, name, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return -1, made, err
@@ -154,22 +154,22 @@ func openMade(dir int, name string) (fd int, made unix.Stat_t, err error) {
 
 // settle gives owner, mode and times to the copy of a directory that was removed when a part of
 // it was copied.
-func (e *entry) settle() {
-	if e.begun == nil || e.c.failed() != nil {
+func (e *entry) finishPartial() {
+	if e.partial == nil || e.copy.firstFailure() != nil {
 		return
 	}
-	fd, made, err := openMade(e.d.target, e.name)
+	fd, made, err := openCopied(e.dir.target, e.name)
 	if err != nil {
 		e.fail("look at the new directory", err)
 		return
 	}
 	defer unix.Close(fd)
-	t := target{fd: fd, path: byDescriptor(fd)}
-	if err := e.c.attributes().ownerAndMode(t, e.begun, &made); err != nil {
+	t := target{fd: fd, path: fdPath(fd)}
+	if err := e.copy.attributes().copyOwnerAndMode(t, e.partial, &made); err != nil {
 		e.fail("set the attributes of", err)
 		return
 	}
-	if err := e.c.attributes().times(t, e.begun); err != nil {
+	if err := e.copy.attributes().copyTimes(t, e.partial); err != nil {
 		e.fail("set the attributes of", err)
 	}
 }

@@ -21,14 +21,14 @@ import (
 // reads and writes, as by 4.2 with a server that cannot copy: that is noticed.
 func TestKernelThatCopiesItself(t *testing.T) {
 	for version, want := range map[string][2]int64{"4.1": {0, 2}, "4.2": {2, 0}} {
-		client, server := mounted(t, "ext4", version)
+		client, server := mountExport(t, "ext4", version)
 		must(t, os.Mkdir(filepath.Join(server, "tree"), 0o755))
 		for _, name := range []string{"one", "two"} {
 			must(t, os.WriteFile(filepath.Join(server, "tree", name), bytes.Repeat([]byte("mooring!"), 64<<10), 0o644))
 		}
 		c := &Copy{Workers: 1, Methods: &Methods{}}
-		c.Methods.once.Do(func() { c.Methods.wantNone = unix.O_DIRECT }) // nothing is known of the version
-		must(t, copyOf(t, context.Background(), client, c))
+		c.Methods.once.Do(func() { c.Methods.noDelegationFlag = unix.O_DIRECT }) // nothing is known of the version
+		must(t, copyTree(t, context.Background(), client, c))
 		if got := [2]int64{c.Copied.Files.Load(), c.Written.Files.Load()}; got != want {
 			t.Errorf("%s: %d were copied by the server, %d written, want %v", version, got[0], got[1], want)
 		}
@@ -41,7 +41,7 @@ func TestKernelThatCopiesItself(t *testing.T) {
 // TestTargetThatTakesLess copies from a file system with extended attributes to one without:
 // NFS 3, which has access control lists.
 func TestTargetThatTakesLess(t *testing.T) {
-	client, server := mounted(t, "exports", "3")
+	client, server := mountExport(t, "exports", "3")
 	source := filepath.Join(server, "tree")
 	must(t, os.MkdirAll(filepath.Join(server, "copy"), 0o700))
 	must(t, os.Mkdir(source, 0o755))
@@ -49,7 +49,7 @@ func TestTargetThatTakesLess(t *testing.T) {
 		at := filepath.Join(source, fmt.Sprint(i))
 		must(t, os.WriteFile(at, []byte("some"), 0o644))
 		must(t, unix.Setxattr(at, "user.mooring", []byte("x"), 0))
-		accessList(t, at)
+		setACL(t, at)
 	}
 	c := &Copy{Workers: 1}
 	must(t, copyInto(t, context.Background(), source, filepath.Join(client, "copy"), c))
@@ -57,7 +57,7 @@ func TestTargetThatTakesLess(t *testing.T) {
 		t.Errorf("%d attributes are called lost, and there are 3; plain: %v", c.Lost.Load(), c.IsPlain())
 	}
 	for i := range 3 {
-		if got := extras(t, filepath.Join(server, "copy", fmt.Sprint(i))); !strings.HasPrefix(got, " system.posix_acl_access=") {
+		if got := attributesOf(t, filepath.Join(server, "copy", fmt.Sprint(i))); !strings.HasPrefix(got, " system.posix_acl_access=") {
 			t.Errorf("the copy has: %s", got)
 		}
 	}
@@ -67,12 +67,12 @@ func TestTargetThatTakesLess(t *testing.T) {
 // files do not have. By NFS 4 that cannot be taken from a directory, but it is said.
 func TestListForNewFiles(t *testing.T) {
 	for _, version := range []string{"3", "4.2"} {
-		client, server := mounted(t, "exports", version)
+		client, server := mountExport(t, "exports", version)
 		must(t, os.MkdirAll(filepath.Join(server, "tree/dir"), 0o755))
 		must(t, os.WriteFile(filepath.Join(server, "tree/dir/file"), []byte("some"), 0o640))
 		must(t, os.Mkdir(filepath.Join(server, "copy"), 0o700))
-		accessList(t, filepath.Join(server, "copy"))
-		list, err := getAt(filepath.Join(server, "copy"), posixACL+"access")
+		setACL(t, filepath.Join(server, "copy"))
+		list, err := getAttributeAt(filepath.Join(server, "copy"), posixACL+"access")
 		must(t, err)
 		must(t, unix.Setxattr(filepath.Join(server, "copy"), defaultACL, []byte(list), 0))
 		want := describe(t, filepath.Join(server, "tree"))
@@ -93,12 +93,12 @@ func TestListForNewFiles(t *testing.T) {
 
 // TestCopyStaysOnItsFileSystem has another file system mounted in the tree.
 func TestCopyStaysOnItsFileSystem(t *testing.T) {
-	client, _ := mounted(t, "exports", "4.2")
+	client, _ := mountExport(t, "exports", "4.2")
 	at := filepath.Join(client, "tree/mounted")
 	must(t, os.MkdirAll(at, 0o755))
 	must(t, unix.Mount("none", at, "tmpfs", 0, ""))
 	defer unix.Unmount(at, unix.MNT_DETACH)
-	err := copyOf(t, context.Background(), client, &Copy{Workers: 2})
+	err := copyTree(t, context.Background(), client, &Copy{Workers: 2})
 	if !errors.Is(err, unix.EXDEV) || !strings.Contains(err.Error(), `"mounted"`) {
 		t.Errorf("the error is %v", err)
 	}
@@ -108,8 +108,8 @@ func TestCopyStaysOnItsFileSystem(t *testing.T) {
 // gets. Only the server can set that, and only before the copy: then all of the copy has it.
 func TestCopyIntoAProject(t *testing.T) {
 	for _, version := range []string{"3", "4.1", "4.2"} {
-		client, server := mounted(t, "exports", version)
-		small(t, filepath.Join(server, "tree"))
+		client, server := mountExport(t, "exports", version)
+		makeSmallTree(t, filepath.Join(server, "tree"))
 		want := describe(t, filepath.Join(server, "tree"))
 		must(t, os.Mkdir(filepath.Join(server, "copy"), 0o700))
 		setProject(t, filepath.Join(server, "copy"), 42)

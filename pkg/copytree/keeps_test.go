@@ -16,19 +16,19 @@ import (
 )
 
 // extrasOf is extras for what is not to be opened.
-func extrasOf(t *testing.T, path string) (text string) {
+func aclsOf(t *testing.T, path string) (text string) {
 	t.Helper()
 	fd, err := unix.Open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	must(t, err)
 	defer unix.Close(fd)
-	names, err := list(fd)
-	if unsupported(err) {
+	names, err := listAttributes(fd)
+	if isUnsupported(err) {
 		return ""
 	}
 	must(t, err)
 	for name := range strings.SplitSeq(names, "\x00") {
 		if strings.HasPrefix(name, "system.") {
-			value, err := get(fd, name)
+			value, err := getAttribute(fd, name)
 			must(t, err)
 			text += fmt.Sprintf(" %s=%x", name, value)
 		}
@@ -53,10 +53,10 @@ func TestCopyOfSpecialFiles(t *testing.T) {
 			listed = append(listed, "device")
 		}
 		for _, name := range listed {
-			accessList(t, filepath.Join(g.Server, "tree", name))
+			setACL(t, filepath.Join(g.Server, "tree", name))
 		}
 		c := &Copy{Workers: 4}
-		must(t, copyOf(t, context.Background(), g.Dir, c))
+		must(t, copyTree(t, context.Background(), g.Dir, c))
 		if c.Links.Load() != 2 || c.Symlinks.Load() != 1 || int(c.Special.Load()) != len(listed) {
 			t.Errorf("%d links, %d symbolic links, %d special files", c.Links.Load(), c.Symlinks.Load(), c.Special.Load())
 		}
@@ -75,11 +75,11 @@ func TestCopyOfSpecialFiles(t *testing.T) {
 			}
 		}
 		for _, name := range listed {
-			if want, got := extrasOf(t, filepath.Join(g.Server, "tree", name)), extrasOf(t, filepath.Join(g.Server, "copy", name)); got != want {
+			if want, got := aclsOf(t, filepath.Join(g.Server, "tree", name)), aclsOf(t, filepath.Join(g.Server, "copy", name)); got != want {
 				t.Errorf("%s has%s, and should have%s", name, got, want)
 			}
 		}
-		if lists := extrasOf(t, filepath.Join(g.Server, "tree/fifo")); lists != "" && c.IsPlain() {
+		if lists := aclsOf(t, filepath.Join(g.Server, "tree/fifo")); lists != "" && c.IsPlain() {
 			t.Error("a tree with a list in it is called plain")
 		}
 	})
@@ -103,13 +103,13 @@ func TestServerThatTakesNoLists(t *testing.T) {
 		at := filepath.Join(dir, "tree", "file")
 		must(t, os.Mkdir(filepath.Join(dir, "tree"), 0o755))
 		must(t, os.WriteFile(at, []byte("some"), 0o644))
-		if accessList(t, at); extrasOf(t, at) == "" {
+		if setACL(t, at); aclsOf(t, at) == "" {
 			t.Skip("no access control lists here")
 		}
 		m := &Methods{}
-		m.system = attributeCalls{c.set, func(string, string) error { return unix.EIO }}
+		m.calls = attributeCalls{c.set, func(string, string) error { return unix.EIO }}
 		cp := &Copy{Workers: 1, Methods: m}
-		err := copyOf(t, t.Context(), dir, cp)
+		err := copyTree(t, t.Context(), dir, cp)
 		if !errors.Is(err, c.err) || err == nil && (cp.Lost.Load() != 1 || cp.Files.Load() != 1) {
 			t.Errorf("%s: %d lists are called lost of %d files: %v", name, cp.Lost.Load(), cp.Files.Load(), err)
 		}
@@ -125,16 +125,16 @@ func TestListIsRemoved(t *testing.T) {
 		must(t, os.WriteFile(filepath.Join(dir, "tree/file"), []byte("some"), 0o644))
 		target := filepath.Join(dir, "copy")
 		must(t, os.Mkdir(target, 0o755))
-		if accessList(t, target); extrasOf(t, target) == "" {
+		if setACL(t, target); aclsOf(t, target) == "" {
 			t.Skip("no access control lists here")
 		}
-		list, err := getAt(target, posixACL+"access")
+		list, err := getAttributeAt(target, posixACL+"access")
 		must(t, err)
 		must(t, unix.Setxattr(target, defaultACL, []byte(list), 0))
 		must(t, unix.Removexattr(target, posixACL+"access"))
 		m := &Methods{}
 		if want != nil {
-			m.system.remove = func(string, string) error { return want }
+			m.calls.remove = func(string, string) error { return want }
 		}
 		err = copyInto(t, t.Context(), filepath.Join(dir, "tree"), target, &Copy{Workers: 1, Methods: m})
 		if !errors.Is(err, want) {
@@ -143,7 +143,7 @@ func TestListIsRemoved(t *testing.T) {
 		if want != nil {
 			continue
 		}
-		if got := extrasOf(t, filepath.Join(target, "file")); got != "" {
+		if got := aclsOf(t, filepath.Join(target, "file")); got != "" {
 			t.Errorf("a copied file has%s", got)
 		}
 	}
@@ -154,7 +154,7 @@ func TestModeIsNotSetAgain(t *testing.T) {
 	dir := t.TempDir()
 	must(t, unix.Chmod(dir, 0o2755))
 	must(t, unix.Mkdir(filepath.Join(dir, "sub"), 0o755))
-	fd, made, err := openMade(unix.AT_FDCWD, filepath.Join(dir, "sub"))
+	fd, made, err := openCopied(unix.AT_FDCWD, filepath.Join(dir, "sub"))
 	must(t, err)
 	defer unix.Close(fd)
 	st := made
@@ -162,7 +162,7 @@ func TestModeIsNotSetAgain(t *testing.T) {
 		t.Skip("a new directory gets no setgid bit here")
 	}
 	c := &Copy{Methods: &Methods{}}
-	if err := c.attributes().ownerAndMode(target{fd: fd, path: "/nowhere"}, &st, &made); err != nil {
+	if err := c.attributes().copyOwnerAndMode(target{fd: fd, path: "/nowhere"}, &st, &made); err != nil {
 		t.Errorf("its mode was set, and was so already: %v", err)
 	}
 }

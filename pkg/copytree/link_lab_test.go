@@ -16,7 +16,7 @@ import (
 // file of its own.
 func TestServerMakesNoLink(t *testing.T) {
 	for _, version := range []string{"3", "4.2"} {
-		client, server := mounted(t, "exports", version)
+		client, server := mountExport(t, "exports", version)
 		must(t, os.Mkdir(filepath.Join(server, "tree"), 0o755))
 		must(t, os.WriteFile(filepath.Join(server, "tree", "a"), []byte("of both"), 0o600))
 		must(t, os.Link(filepath.Join(server, "tree", "a"), filepath.Join(server, "tree", "b")))
@@ -28,7 +28,7 @@ func TestServerMakesNoLink(t *testing.T) {
 				}
 			}
 		}}
-		err := copyOf(t, t.Context(), client, c)
+		err := copyTree(t, t.Context(), client, c)
 		for _, name := range names {
 			_ = immutable(name, false)
 		}

@@ -17,7 +17,7 @@ import (
 )
 
 // heap is how much memory is in use.
-func heap() int64 {
+func heapInUse() int64 {
 	var m runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&m)
@@ -53,10 +53,10 @@ func TestMemoryOfHardLinks(t *testing.T) {
 		most   int64
 	}{{false, 100 + 10}, {true, 2}} {
 		dir := linkedTree(t, files, c.inside)
-		before := heap()
+		before := heapInUse()
 		cp := &Copy{Workers: 1}
-		must(t, copyOf(t, context.Background(), dir, cp))
-		each := (heap() - before) / files
+		must(t, copyTree(t, context.Background(), dir, cp))
+		each := (heapInUse() - before) / files
 		t.Logf("other names in the tree: %v: %d bytes for each file", c.inside, each)
 		if each > c.most {
 			t.Errorf("other names in the tree: %v: %d bytes for each file", c.inside, each)
@@ -81,23 +81,23 @@ func TestLinksForget(t *testing.T) {
 	if first == nil {
 		t.Fatal("the first name is called another")
 	}
-	if first.end(d, "a", true); len(l.copying) != 0 {
+	if first.finish(d, "a", true); len(l.copying) != 0 {
 		t.Error("a copy that is made is still being made")
 	}
 	if path, first := enter(a, 0); first != nil || path != "a" {
 		t.Errorf("the second name is called the first, or the first is %q", path)
 	}
-	if l.meet(a); len(l.copied) != 0 {
+	if l.countName(a); len(l.copied) != 0 {
 		t.Error("all names were met, and still it is remembered")
 	}
 	_, first = enter(a, 100)
-	first.end(d, "old", true)
+	first.finish(d, "old", true)
 	old, _, _ := l.enter(a, 100)
 	// That one is removed, with its other name, and a new file gets its number.
 	if _, first = enter(a, 200); first == nil {
 		t.Fatal("a new file is taken for the one that had its number")
 	}
-	first.end(d, "new", true)
+	first.finish(d, "new", true)
 	if l.forget(a, old); len(l.copied) != 1 {
 		t.Error("the wrong one was forgotten")
 	}
@@ -105,7 +105,7 @@ func TestLinksForget(t *testing.T) {
 		t.Errorf("the first name is %q", path)
 	}
 	_, first = enter(&unix.Stat_t{Ino: 6, Nlink: 2}, 100)
-	first.end(d, "six", false)
+	first.finish(d, "six", false)
 	if _, first = enter(&unix.Stat_t{Ino: 6, Nlink: 2}, 100); first == nil {
 		t.Error("a name is a link to a copy that was not made")
 	}
@@ -125,7 +125,7 @@ func TestLinksCount(t *testing.T) {
 	} {
 		var l links
 		for i, n := range c.nlinks {
-			if again := l.another(&unix.Stat_t{Ino: 5, Nlink: n}); again != (i > 0) {
+			if again := l.seenBefore(&unix.Stat_t{Ino: 5, Nlink: n}); again != (i > 0) {
 				t.Errorf("%v: name %d is another: %v", c.nlinks, i, again)
 			}
 			if known := len(l.copied) != 0; known != c.known[i] {
@@ -138,12 +138,12 @@ func TestLinksCount(t *testing.T) {
 // TestNamesOfLinks has more names in a directory than are kept in one place, and long ones.
 func TestNamesOfLinks(t *testing.T) {
 	var l links
-	d := &directory{place: &place{&place{name: "a"}, "b"}}
+	d := &directory{location: &location{&location{name: "a"}, "b"}}
 	name := func(i uint64) string { return fmt.Sprint(strings.Repeat("x", int(i)%256), i) }
 	const files = 3000
 	for i := range uint64(files) {
 		_, _, first := l.enter(&unix.Stat_t{Ino: i, Nlink: 2}, 1)
-		first.end(d, name(i), true)
+		first.finish(d, name(i), true)
 	}
 	for i := range uint64(files) {
 		if _, path, _ := l.enter(&unix.Stat_t{Ino: i, Nlink: 2}, 1); path != "a/b/"+name(i) {

@@ -22,12 +22,12 @@ type Measurement struct {
 	// with several names is counted once.
 	Bytes, Allocated atomic.Int64
 
-	source source
-	group  errgroup.Group
-	links  links
-	first  error
-	once   sync.Once
-	stop   context.CancelFunc
+	source   source
+	group    errgroup.Group
+	links    links
+	firstErr error
+	once     sync.Once
+	stop     context.CancelFunc
 }
 
 // Run measures the tree of the directory that dirfd is open on. What is removed meanwhile is
@@ -40,27 +40,27 @@ func (m *Measurement) Run(ctx context.Context, dirfd int) error {
 	if err != nil {
 		return fmt.Errorf("open the tree: %w", err)
 	}
-	if err := m.dir(ctx, &directory{source: f}); err != nil {
+	if err := m.measureDir(ctx, &directory{source: f}); err != nil {
 		m.fail("read the directory", ".", err)
 	}
 	_ = m.group.Wait()
-	if m.first != nil {
-		return m.first
+	if m.firstErr != nil {
+		return m.firstErr
 	}
 	return ctx.Err()
 }
 
 func (m *Measurement) fail(what, name string, err error) {
 	m.once.Do(func() {
-		m.first = fmt.Errorf("%s %q: %w", what, name, err)
+		m.firstErr = fmt.Errorf("%s %q: %w", what, name, err)
 		m.stop()
 	})
 }
 
 // dir measures an open directory, and closes it.
-func (m *Measurement) dir(ctx context.Context, d *directory) error {
+func (m *Measurement) measureDir(ctx context.Context, d *directory) error {
 	defer d.source.Close()
-	if err := m.source.stat(d.fd(), d.name(), &d.stat); err != nil {
+	if err := m.source.stat(d.fd(), d.name(), &d.sourceStat); err != nil {
 		return err
 	}
 	m.Dirs.Add(1)
@@ -70,7 +70,7 @@ func (m *Measurement) dir(ctx context.Context, d *directory) error {
 		wg.Add(1)
 		work := func() error {
 			defer wg.Done()
-			m.entry(ctx, d, name)
+			m.measureEntry(ctx, d, name)
 			return nil
 		}
 		if m.Workers <= 1 || !m.group.TryGo(work) {
@@ -82,22 +82,22 @@ func (m *Measurement) dir(ctx context.Context, d *directory) error {
 
 // entry measures what has a name in d. If that is removed meanwhile it is not counted; a
 // directory is as far as it was read.
-func (m *Measurement) entry(ctx context.Context, d *directory, name string) {
+func (m *Measurement) measureEntry(ctx context.Context, d *directory, name string) {
 	var err error
-	for range turns {
+	for range maxAttempts {
 		if ctx.Err() != nil {
 			return
 		}
 		var counted bool
 		counted, err = m.count(ctx, d, name)
-		if !changed(err) {
+		if !isChanged(err) {
 			if err != nil {
 				m.fail("look at", name, err)
 			}
 			return
 		}
-		is, asked := m.source.ask(d, name)
-		if asked != nil && !gone(asked) {
+		is, asked := m.source.recheck(d, name)
+		if asked != nil && !isGone(asked) {
 			m.fail("look at", name, asked)
 			return
 		}
@@ -108,13 +108,13 @@ func (m *Measurement) entry(ctx context.Context, d *directory, name string) {
 			break
 		}
 	}
-	m.fail("look at", name, persistent(err))
+	m.fail("look at", name, persistentError(err))
 }
 
 // count counts what has a name in d. counted: a part of it was, when an error came.
 func (m *Measurement) count(ctx context.Context, d *directory, name string) (counted bool, err error) {
 	var st unix.Stat_t
-	if err := m.source.look(d, name, &st); err != nil {
+	if err := m.source.lstat(d, name, &st); err != nil {
 		return false, err
 	}
 	switch st.Mode & unix.S_IFMT {
@@ -123,13 +123,13 @@ func (m *Measurement) count(ctx context.Context, d *directory, name string) (cou
 		if err != nil {
 			return false, err
 		}
-		return true, m.dir(ctx, &directory{above: d, place: &place{d.place, name}, depth: d.depth + 1, source: f})
+		return true, m.measureDir(ctx, &directory{parent: d, location: &location{d.location, name}, depth: d.depth + 1, source: f})
 	case unix.S_IFREG:
 		m.Files.Add(1)
 	default:
 		m.Others.Add(1)
 	}
-	if st.Nlink > 1 && m.links.another(&st) {
+	if st.Nlink > 1 && m.links.seenBefore(&st) {
 		return true, nil
 	}
 	m.Bytes.Add(st.Size)

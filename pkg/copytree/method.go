@@ -19,19 +19,19 @@ import (
 type Methods struct {
 	clone, copy method
 	// noAttributes: the source has none to ask for. The others are what the target does not take.
-	noAttributes               atomic.Bool
-	noUser, noPosix, noNFSList atomic.Bool
-	once                       sync.Once
+	noAttributes                            atomic.Bool
+	noUserAttributes, noPOSIXACL, noNFS4ACL atomic.Bool
+	once                                    sync.Once
 	// wantNone is the flag by which an NFS client asks for no delegation of a file that it
 	// opens. With one, Linux keeps the times that are set to itself, until it gives the
 	// delegation back (RFC 9754), minutes later, or never, if it dies: but the copy is called
 	// whole before. And tenants would wait for each to be given back.
-	wantNone int
+	noDelegationFlag int
 	// from3: the source is on NFSv3: see wrapped.
-	from3   bool
-	buffers sync.Pool
-	lists   sync.Map // of what a new file has: see plainACL
-	system  attributeCalls
+	sourceIsNFSv3 bool
+	buffers       sync.Pool
+	plainACLs     sync.Map // of what a new file has: see plainACL
+	calls         attributeCalls
 }
 
 // attributeCalls are the system's, where tests have nothing that stands in for them.
@@ -56,33 +56,33 @@ func (a attributeCalls) removexattr(path, name string) error {
 
 // method is what is known of a way to copy data.
 type method struct {
-	works, never atomic.Bool
-	invalid      atomic.Int32
+	works, unusable atomic.Bool
+	invalid         atomic.Int32
 }
 
 // trials is how many files may be refused for what they are (EINVAL), and none ever copied,
 // before a way is given up.
-const trials = 8
+const maxInvalid = 8
 
-func (m *method) usable() bool { return !m.never.Load() }
+func (m *method) usable() bool { return !m.unusable.Load() }
 
 // note remembers how a trial ended, and returns its error.
-func (m *method) note(err error) error {
+func (m *method) record(err error) error {
 	switch {
 	case err == nil:
 		if !m.works.Load() {
 			m.works.Store(true)
 		}
-	case !refused(err):
-	case !errors.Is(err, unix.EINVAL), !m.works.Load() && m.invalid.Add(1) >= trials:
-		m.never.Store(true)
+	case !isRefused(err):
+	case !errors.Is(err, unix.EINVAL), !m.works.Load() && m.invalid.Add(1) >= maxInvalid:
+		m.unusable.Store(true)
 	}
 	return err
 }
 
 // refused reports whether an error says that a way to copy cannot be had, and nothing else is
 // wrong.
-func refused(err error) bool {
+func isRefused(err error) bool {
 	for _, errno := range []unix.Errno{unix.EOPNOTSUPP, unix.ENOTTY, unix.EXDEV, unix.ENOSYS, unix.EINVAL, unix.EBADF} {
 		if errors.Is(err, errno) {
 			return true
@@ -93,28 +93,28 @@ func refused(err error) bool {
 
 // learn finds out whether copy_file_range(2) would have the server copy, and how the source shows times.
 // By NFS before 4.2, or from another mount, the call reads and writes as we do, but fills the holes.
-func (m *Methods) learn(source, target int, sameDevice bool) {
+func (m *Methods) detect(source, target int, sameDevice bool) {
 	m.once.Do(func() {
-		_, options := mountOf(source)
-		m.from3 = optionOf(options, "vers=3")
-		fsType, options := mountOf(target)
+		_, options := findMount(source)
+		m.sourceIsNFSv3 = hasOption(options, "vers=3")
+		fsType, options := findMount(target)
 		if !strings.HasPrefix(fsType, "nfs") {
 			return
 		}
-		m.wantNone = unix.O_DIRECT
-		m.copy.never.Store(!sameDevice || !optionOf(options, "vers=4.2"))
+		m.noDelegationFlag = unix.O_DIRECT
+		m.copy.unusable.Store(!sameDevice || !hasOption(options, "vers=4.2"))
 	})
 }
 
-func optionOf(options, option string) bool {
+func hasOption(options, option string) bool {
 	return strings.Contains(","+options+",", ","+option+",")
 }
 
 // nfs reports whether the target is on NFS.
-func (m *Methods) nfs() bool { return m.wantNone != 0 }
+func (m *Methods) targetIsNFS() bool { return m.noDelegationFlag != 0 }
 
 // pagesFilled is how many bytes the calling thread has put into the page cache to be written.
-func pagesFilled() (n int64) {
+func bytesWrittenByThread() (n int64) {
 	data, err := os.ReadFile("/proc/thread-self/io")
 	if err != nil {
 		return 0
@@ -127,7 +127,7 @@ func pagesFilled() (n int64) {
 
 // mountOf returns type and options of the mount that fd is open on, as the kernel's table has them, which
 // asks no server (proc_pid_mountinfo(5)).
-func mountOf(fd int) (fsType, options string) {
+func findMount(fd int) (fsType, options string) {
 	var st unix.Statx_t
 	if unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_MNT_ID, &st) != nil {
 		return "", ""
@@ -152,12 +152,12 @@ func mountOf(fd int) (fsType, options string) {
 	return "", ""
 }
 
-func (m *Methods) buffer() *[]byte {
+func (m *Methods) getBuffer() *[]byte {
 	if b, ok := m.buffers.Get().(*[]byte); ok {
 		return b
 	}
-	b := make([]byte, buffer)
+	b := make([]byte, bufferSize)
 	return &b
 }
 
-func (m *Methods) release(b *[]byte) { m.buffers.Put(b) }
+func (m *Methods) putBuffer(b *[]byte) { m.buffers.Put(b) }

@@ -20,31 +20,31 @@ const (
 	// could not even ask (nfsidmap(8)).
 	nobody, unmapped = 65534, 1<<32 - 2
 	// nameless is a number that is nobody's: systemd, for one, keeps it unused.
-	nameless = 1<<31 - 3
+	unusedID = 1<<31 - 3
 )
 
 // An OwnerError says that a copy cannot have the owner of its source.
-type OwnerError struct{ says string }
+type OwnerError struct{ message string }
 
-func (e *OwnerError) Error() string { return e.says }
+func (e *OwnerError) Error() string { return e.message }
 
 // owners gives copies their owners.
 type owners struct {
 	mu sync.Mutex
 	// numbers: the server keeps numbers, or lets us give nothing away.
-	numbers bool
+	keepsNumbers bool
 	// chown stands in for the system's, in tests.
 	chown func(t target, ids [2]uint32) (got [2]uint32, err error)
 }
 
 // give gives a copy the owner of its source. made is what it was before.
-func (o *owners) give(t target, st, made *unix.Stat_t) error {
+func (o *owners) copyOwner(t target, st, made *unix.Stat_t) error {
 	now := [2]uint32{made.Uid, made.Gid}
 	for _, id := range []uint32{st.Uid, st.Gid} {
 		if id != nobody && id != unmapped {
 			continue
 		}
-		if err := o.sure(t, &now); err != nil {
+		if err := o.checkNobody(t, &now); err != nil {
 			return fmt.Errorf("its owner is shown as %d:%d: %w", st.Uid, st.Gid, err)
 		}
 		break
@@ -64,27 +64,27 @@ func (o *owners) give(t target, st, made *unix.Stat_t) error {
 }
 
 // sure finds out whether nobody is nobody. now is who the copy belongs to, which this changes.
-func (o *owners) sure(t target, now *[2]uint32) error {
+func (o *owners) checkNobody(t target, now *[2]uint32) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.numbers {
+	if o.keepsNumbers {
 		return nil
 	}
-	number := [2]uint32{nameless, nameless}
+	number := [2]uint32{unusedID, unusedID}
 	got, err := o.set(t, number)
 	switch {
 	case err == nil && got == number:
-		*now, o.numbers = number, true
+		*now, o.keepsNumbers = number, true
 		return nil
 	case err != nil && !errors.Is(err, unix.EINVAL):
-		o.numbers = forbidden(err)
-		return allowed(err)
+		o.keepsNumbers = isForbidden(err)
+		return ignoreForbidden(err)
 	}
 	// Who is nobody to the server, as root is by root_squash, could read the source only as all others
 	// can, and makes nothing but what is nobody's.
 	if _, err := o.set(t, [2]uint32{}); err != nil && !errors.Is(err, unix.EINVAL) {
-		o.numbers = forbidden(err)
-		return allowed(err)
+		o.keepsNumbers = isForbidden(err)
+		return ignoreForbidden(err)
 	}
 	return &OwnerError{"that is nobody, or an owner without a name: the server goes by names, and who cannot read the file could read the copy"}
 }
@@ -96,10 +96,10 @@ func (o *owners) set(t target, ids [2]uint32) (got [2]uint32, err error) {
 	return t.chown(ids)
 }
 
-func forbidden(err error) bool { return errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) }
+func isForbidden(err error) bool { return errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) }
 
-func allowed(err error) error {
-	if forbidden(err) {
+func ignoreForbidden(err error) error {
+	if isForbidden(err) {
 		return nil
 	}
 	return err

@@ -16,7 +16,7 @@ import (
 type ids = [2]uint32
 
 // byName takes the numbers that it has a name for, as a server does with Kerberos.
-func byName(_ target, want ids) (ids, error) {
+func chownByName(_ target, want ids) (ids, error) {
 	for _, id := range want {
 		if id != 0 && id != 2000 && id != nobody {
 			return ids{}, unix.EINVAL
@@ -37,7 +37,7 @@ func TestOwners(t *testing.T) {
 	}
 	servers := map[string]func(target, ids) (ids, error){
 		"numbers":                func(_ target, want ids) (ids, error) { return want, nil },
-		"names":                  byName,
+		"names":                  chownByName,
 		"squashed":               squashed(unix.EPERM),
 		"names, squashed":        squashed(unix.EINVAL), // the name is looked for before the right
 		"no names":               func(target, ids) (ids, error) { return ids{unmapped, unmapped}, nil },
@@ -66,7 +66,7 @@ func TestOwners(t *testing.T) {
 	} {
 		o := &owners{chown: servers[c.server]}
 		for range 2 { // the second time it is known
-			err := o.give(target{}, &unix.Stat_t{Uid: c.want[0], Gid: c.want[1]}, &unix.Stat_t{Uid: c.made[0], Gid: c.made[1]})
+			err := o.copyOwner(target{}, &unix.Stat_t{Uid: c.want[0], Gid: c.want[1]}, &unix.Stat_t{Uid: c.made[0], Gid: c.made[1]})
 			var refused *OwnerError
 			if errors.As(err, &refused) != c.refused || !errors.Is(err, c.err) && !c.refused {
 				t.Errorf("%s: what belongs to %d was given to %d: %v", c.server, c.made, c.want, err)

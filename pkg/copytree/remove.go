@@ -24,12 +24,12 @@ import (
 
 const (
 	// batch is how many names of a directory are in memory at once, per directory being removed.
-	batch = 512
+	batchSize = 512
 	// maxDepth is how deep removal descends: each level holds a descriptor. What is deeper is
 	// moved up first, where that is possible.
-	maxDepth = 64
+	maxOpenDepth = 64
 	// passes is how often a directory is read again because something new has appeared in it.
-	passes = 8
+	maxIdleReads = 8
 )
 
 // Removal removes trees. Its counters may be read while it runs.
@@ -43,7 +43,7 @@ type Removal struct {
 	source  source
 	removed atomic.Bool // the tree itself was
 	group   errgroup.Group
-	top     int    // descriptor of the directory that holds the tree
+	parent  int    // descriptor of the directory that holds the tree
 	name    string // of the tree in it
 	serial  atomic.Int64
 	failure struct {
@@ -57,21 +57,21 @@ type Removal struct {
 // that directory, which stays itself. It goes on past what it cannot remove, and then returns the first such error and their number. That
 // name is not there is success, when the server says so. It stops soon after ctx ends.
 func (r *Removal) Remove(ctx context.Context, dirfd int, name string) error {
-	r.top, r.name = dirfd, name
+	r.parent, r.name = dirfd, name
 	r.group.SetLimit(max(r.Workers-1, 1)) // the caller works too
-	for range turns {
+	for range maxAttempts {
 		r.removeEntry(ctx, dirfd, name, -1)
 		_ = r.group.Wait()
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := r.failures(); err != nil {
+		if err := r.failureError(); err != nil {
 			return err
 		}
 		if r.removed.Load() {
 			return nil
 		}
-		gone, err := r.gone()
+		gone, err := r.isTreeGone()
 		if err != nil {
 			return fmt.Errorf("look for %q: %w", name, err)
 		}
@@ -84,11 +84,11 @@ func (r *Removal) Remove(ctx context.Context, dirfd int, name string) error {
 
 // gone asks the server whether the tree is gone, since unlink(2) may know no more than that the
 // client remembers no such name. A tree that is called removed loses its record.
-func (r *Removal) gone() (bool, error) {
-	if err := r.source.refresh(r.top, "."); err != nil {
+func (r *Removal) isTreeGone() (bool, error) {
+	if err := r.source.refresh(r.parent, "."); err != nil {
 		return false, err
 	}
-	is, err := r.source.lookUp(r.top, r.name)
+	is, err := r.source.statCurrent(r.parent, r.name)
 	if err != nil {
 		return false, err
 	}
@@ -96,7 +96,7 @@ func (r *Removal) gone() (bool, error) {
 }
 
 // failures returns the first failure, with the number of the others.
-func (r *Removal) failures() error {
+func (r *Removal) failureError() error {
 	r.failure.Lock()
 	defer r.failure.Unlock()
 	if r.failure.count > 1 {
@@ -105,7 +105,7 @@ func (r *Removal) failures() error {
 	return r.failure.first
 }
 
-func (r *Removal) failed(what, name string, err error) {
+func (r *Removal) addFailure(what, name string, err error) {
 	r.failure.Lock()
 	defer r.failure.Unlock()
 	if r.failure.count++; r.failure.first == nil {
@@ -115,21 +115,21 @@ func (r *Removal) failed(what, name string, err error) {
 
 // removeDir empties the directory name in parent and removes it.
 func (r *Removal) removeDir(ctx context.Context, parent int, name string, depth int) {
-	if depth >= maxDepth && r.moveUp(parent, name, depth) {
+	if depth >= maxOpenDepth && r.moveUp(parent, name, depth) {
 		return
 	}
 	f, err := openDir(parent, name)
-	if vanished(err, depth) {
+	if hasVanished(err, depth) {
 		return
 	}
 	if err != nil {
-		r.failed("open", name, err)
+		r.addFailure("open", name, err)
 		return
 	}
 	defer f.Close()
-	for idle := 0; idle < passes; {
+	for idle := 0; idle < maxIdleReads; {
 		before := r.Entries.Load()
-		if !r.empty(ctx, f, depth) {
+		if !r.removeEntries(ctx, f, depth) {
 			return
 		}
 		if depth == 0 && name == "." { // it stays; a last look has found nothing in it
@@ -140,10 +140,10 @@ func (r *Removal) removeDir(ctx context.Context, parent int, name string, depth 
 		} else {
 			err = unix.Unlinkat(parent, name, unix.AT_REMOVEDIR)
 			if err == nil {
-				r.done(depth)
+				r.countRemoved(depth)
 				return
 			}
-			if vanished(err, depth) {
+			if hasVanished(err, depth) {
 				return
 			}
 			if !errors.Is(err, unix.ENOTEMPTY) && !errors.Is(err, unix.EEXIST) {
@@ -154,11 +154,11 @@ func (r *Removal) removeDir(ctx context.Context, parent int, name string, depth 
 			idle++
 		}
 		if _, err := f.Seek(0, io.SeekStart); err != nil {
-			r.failed("read again", name, err)
+			r.addFailure("read again", name, err)
 			return
 		}
 	}
-	r.failed("remove the directory", name, err)
+	r.addFailure("remove the directory", name, err)
 }
 
 // moveUp moves a directory up beside the tree's own entries, where the descent begins anew. It
@@ -166,23 +166,23 @@ func (r *Removal) removeDir(ctx context.Context, parent int, name string, depth 
 // the tree is not moved there if what is new there gets its project (EXDEV; FS_XFLAG_PROJINHERIT,
 // ioctl_fsgetxattr(2)).
 func (r *Removal) moveUp(parent int, name string, depth int) bool {
-	if depth >= deepest {
-		r.failed("open", name, fmt.Errorf("it is more than %d directories down: %w", deepest, unix.ENAMETOOLONG))
+	if depth >= maxTreeDepth {
+		r.addFailure("open", name, fmt.Errorf("it is more than %d directories down: %w", maxTreeDepth, unix.ENAMETOOLONG))
 		return true
 	}
 	up := fmt.Sprintf("%s/.mooring.deep.%d", r.name, r.serial.Add(1))
-	err := r.source.rename(parent, name, r.top, up)
+	err := r.source.rename(parent, name, r.parent, up)
 	if errors.Is(err, unix.EXDEV) {
 		return false
 	}
-	if err != nil && !vanished(err, depth) {
-		r.failed("move up", name, err)
+	if err != nil && !hasVanished(err, depth) {
+		r.addFailure("move up", name, err)
 	}
 	return true
 }
 
 // done counts what was removed.
-func (r *Removal) done(depth int) {
+func (r *Removal) countRemoved(depth int) {
 	r.Entries.Add(1)
 	if depth == 0 {
 		r.removed.Store(true)
@@ -193,20 +193,20 @@ func (r *Removal) done(depth int) {
 // is where depth is over 0, tenants can have something else take its place, or have it removed
 // by another worker to which it has another name. If anything stays, removing what it is in
 // fails, and that is read again.
-func vanished(err error, depth int) bool {
+func hasVanished(err error, depth int) bool {
 	within := errors.Is(err, unix.ESTALE) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP)
 	return errors.Is(err, unix.ENOENT) || depth > 0 && within
 }
 
 // empty removes what is in an open directory. It reports false where something stayed, here
 // or anywhere: then there is no use in trying the directory itself.
-func (r *Removal) empty(ctx context.Context, f *os.File, depth int) bool {
+func (r *Removal) removeEntries(ctx context.Context, f *os.File, depth int) bool {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	for ctx.Err() == nil {
 		// Names only: where the server did not send types along, asking for them would be a
 		// look-up by path, and unlink(2) tells a directory as well.
-		names, err := f.Readdirnames(batch)
+		names, err := f.Readdirnames(batchSize)
 		for _, name := range names {
 			wg.Add(1)
 			work := func() error {
@@ -225,7 +225,7 @@ func (r *Removal) empty(ctx context.Context, f *os.File, depth int) bool {
 			return ctx.Err() == nil && !r.hasFailed()
 		}
 		if err != nil {
-			r.failed("read", f.Name(), err)
+			r.addFailure("read", f.Name(), err)
 			return false
 		}
 	}
@@ -245,13 +245,13 @@ func (r *Removal) removeEntry(ctx context.Context, parent int, name string, dept
 	err := r.source.unlink(parent, name)
 	switch {
 	case err == nil:
-		r.done(depth + 1)
+		r.countRemoved(depth + 1)
 	case errors.Is(err, unix.EISDIR), errors.Is(err, unix.ENOTEMPTY), errors.Is(err, unix.EEXIST):
 		// The last two are a server's that was asked to remove what we took for a link: NFSv4
 		// has one REMOVE for all.
 		r.removeDir(ctx, parent, name, depth+1)
-	case !vanished(err, depth+1):
-		r.failed("remove", name, err)
+	case !hasVanished(err, depth+1):
+		r.addFailure("remove", name, err)
 	}
 }
 

@@ -40,10 +40,10 @@ func TestRemoveStaysOnItsFileSystem(t *testing.T) {
 // and what is deep in the tree be older: that cannot be moved up.
 func TestRemoveAcrossProjects(t *testing.T) {
 	for _, version := range []string{"3", "4.2"} {
-		client, server := mounted(t, "exports", version)
+		client, server := mountExport(t, "exports", version)
 		tree := filepath.Join(server, "tree")
 		must(t, os.Mkdir(tree, 0o755))
-		chain(t, tree, 3*maxDepth, "level")
+		makeDeepDirs(t, tree, 3*maxOpenDepth, "level")
 		setProject(t, tree, 42)
 		if _, err := remove(t, context.Background(), client, "tree"); err != nil {
 			t.Errorf("%s: %v", version, err)

@@ -34,19 +34,19 @@ func must(t *testing.T, err error) {
 }
 
 func TestRemoveTakesTheTreeAndNothingElse(t *testing.T) {
-	ground.Each(t, func(t *testing.T, g ground.Ground) { takesTheTree(t, g.Dir) })
+	ground.Each(t, func(t *testing.T, g ground.Ground) { testRemoveTree(t, g.Dir) })
 }
 
 // TestRemoveWhatIsInIt empties a directory, which is deep, and leaves it where it is.
 func TestRemoveWhatIsInIt(t *testing.T) {
 	dir := t.TempDir()
-	deep := filepath.Join(append([]string{dir, "tree"}, strings.Split(strings.Repeat("d", 3*maxDepth), "")...)...)
+	deep := filepath.Join(append([]string{dir, "tree"}, strings.Split(strings.Repeat("d", 3*maxOpenDepth), "")...)...)
 	must(t, os.MkdirAll(deep, 0o755))
 	for _, name := range []string{"tree/file", "tree/d/file", "beside"} {
 		must(t, os.WriteFile(filepath.Join(dir, name), nil, 0o644))
 	}
 	must(t, os.WriteFile(filepath.Join(deep, "file"), nil, 0o644))
-	for _, want := range []int64{3 + 3*maxDepth, 0} {
+	for _, want := range []int64{3 + 3*maxOpenDepth, 0} {
 		r, err := remove(t, context.Background(), filepath.Join(dir, "tree"), ".")
 		must(t, err)
 		if got := r.Entries.Load(); got != want {
@@ -62,7 +62,7 @@ func TestRemoveWhatIsInIt(t *testing.T) {
 	}
 }
 
-func takesTheTree(t *testing.T, dir string) {
+func testRemoveTree(t *testing.T, dir string) {
 	keep := filepath.Join(dir, "keep")
 	must(t, os.MkdirAll(filepath.Join(keep, "inside"), 0o755))
 	must(t, os.WriteFile(filepath.Join(keep, "file"), []byte("precious"), 0o644))
@@ -118,14 +118,14 @@ func TestRemoveWhateverItIs(t *testing.T) {
 }
 
 func TestRemoveDeepTree(t *testing.T) {
-	ground.Each(t, func(t *testing.T, g ground.Ground) { deepTree(t, g.Dir) })
+	ground.Each(t, func(t *testing.T, g ground.Ground) { testRemoveDeepTree(t, g.Dir) })
 }
 
-func deepTree(t *testing.T, dir string) {
+func testRemoveDeepTree(t *testing.T, dir string) {
 	at, err := unix.Open(dir, unix.O_DIRECTORY, 0)
 	must(t, err)
 	name := "tree"
-	for range 20 * maxDepth { // far more than a path can name
+	for range 20 * maxOpenDepth { // far more than a path can name
 		must(t, unix.Mkdirat(at, name, 0o755))
 		down, err := unix.Openat(at, name, unix.O_DIRECTORY, 0)
 		must(t, err)
@@ -193,7 +193,7 @@ func TestRemoveAsks(t *testing.T) {
 			return nil
 		}
 		noAnswer := func(call, name string) error {
-			if call == callAsk {
+			if call == callRecheck {
 				return unix.EIO
 			}
 			return never(call, name)
@@ -211,7 +211,7 @@ func TestRemoveAsks(t *testing.T) {
 func TestRemoveDeepTreeInPlace(t *testing.T) {
 	dir := t.TempDir()
 	must(t, os.Mkdir(filepath.Join(dir, "tree"), 0o755))
-	chain(t, filepath.Join(dir, "tree"), 5*maxDepth, "d")
+	makeDeepDirs(t, filepath.Join(dir, "tree"), 5*maxOpenDepth, "d")
 	f, err := os.Open(dir)
 	must(t, err)
 	defer f.Close()

@@ -26,12 +26,12 @@ type source struct {
 const (
 	callOpen       = "open"
 	callStat       = "stat"       // of what is open
-	callLook       = "look"       // at a name
+	callLstat      = "look"       // at a name
 	callList       = "list"       // a directory
-	callListOn     = "list on"    // the same, when a part of it is known
+	callListRest   = "list on"    // the same, when a part of it is known
 	callRead       = "read"       // a file's data
 	callAttributes = "attributes" // extended ones
-	callAsk        = "ask"        // the server, about a name
+	callRecheck    = "ask"        // the server, about a name
 	callRemove     = "remove"     // a name
 	callMove       = "move"       // a directory up
 )
@@ -52,23 +52,23 @@ func (e *SourceError) Unwrap() error { return e.Err }
 
 // turns is how often an entry is begun anew because it is there, and cannot be found, or is
 // something else.
-const turns = 5
+const maxAttempts = 5
 
 // errKind: an entry is of another kind than it was just before.
-var errKind = fmt.Errorf("it becomes something else: %w", unix.ESTALE)
+var errKindChanged = fmt.Errorf("it becomes something else: %w", unix.ESTALE)
 
 // gone reports whether an error says that a name, or what is open, is not there any more.
-func gone(err error) bool { return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESTALE) }
+func isGone(err error) bool { return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESTALE) }
 
 // changed reports whether an error of opening says that an entry is gone, or something else by now.
-func changed(err error) bool {
-	return gone(err) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENXIO) || errors.Is(err, unix.EISDIR)
+func isChanged(err error) bool {
+	return isGone(err) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENXIO) || errors.Is(err, unix.EISDIR)
 }
 
 // persistent is the error of an entry that is there, and could not be read in any turn.
-func persistent(err error) error {
-	if !gone(err) {
-		err = fmt.Errorf("%w: %w", errKind, err)
+func persistentError(err error) error {
+	if !isGone(err) {
+		err = fmt.Errorf("%w: %w", errKindChanged, err)
 	}
 	return &SourceError{err}
 }
@@ -95,8 +95,8 @@ func (s source) stat(fd int, name string, st *unix.Stat_t) error {
 }
 
 // look looks at a name itself, not through it.
-func (s source) look(d *directory, name string, st *unix.Stat_t) error {
-	if err := s.check(callLook, name); err != nil {
+func (s source) lstat(d *directory, name string, st *unix.Stat_t) error {
+	if err := s.check(callLstat, name); err != nil {
 		return err
 	}
 	return unix.Fstatat(d.fd(), name, st, unix.AT_SYMLINK_NOFOLLOW)
@@ -107,30 +107,30 @@ func (s source) list(d *directory, each func(name string, kind uint8) bool) erro
 	if err := s.check(callList, d.name()); err != nil {
 		return err
 	}
-	if err := entries(d.fd(), d.depth, each); err != nil {
+	if err := readEntries(d.fd(), d.depth, each); err != nil {
 		return err
 	}
-	return s.check(callListOn, d.name())
+	return s.check(callListRest, d.name())
 }
 
 // ask asks the server about a name that seems to be gone. nil: it is. The tree itself never is,
 // that is an error.
-func (s source) ask(d *directory, name string) (*unix.Statx_t, error) {
+func (s source) recheck(d *directory, name string) (*unix.Statx_t, error) {
 	err := s.refresh(d.fd(), d.name())
-	if gone(err) && d.above != nil {
+	if isGone(err) && d.parent != nil {
 		// Then so is all in it, unless the directory is there by its name.
-		is, err := s.ask(d.above, d.name())
+		is, err := s.recheck(d.parent, d.name())
 		if err != nil {
 			return nil, err
 		}
-		if is == nil || is.Ino != d.stat.Ino {
+		if is == nil || is.Ino != d.sourceStat.Ino {
 			return nil, nil
 		}
 	}
 	if err != nil {
 		return nil, err
 	}
-	return s.lookUp(d.fd(), name)
+	return s.statCurrent(d.fd(), name)
 }
 
 // refresh has the client ask the server for a directory's attributes. If these have changed, the
@@ -138,7 +138,7 @@ func (s source) ask(d *directory, name string) (*unix.Statx_t, error) {
 // "Directory entry caching"). The mount needs lookupcache=positive: while it has a delegation of
 // the directory (RFC 8881, section 10.9), Linux 7 otherwise believes that a name is not there.
 func (s source) refresh(dir int, name string) error {
-	if err := s.check(callAsk, name); err != nil {
+	if err := s.check(callRecheck, name); err != nil {
 		return err
 	}
 	var st unix.Statx_t
@@ -154,8 +154,8 @@ func (s source) refresh(dir int, name string) error {
 
 // lookUp looks at a name after refresh. nil: it is not there. For a file handle that is stale the
 // kernel looks the name up anew itself.
-func (s source) lookUp(dir int, name string) (*unix.Statx_t, error) {
-	if err := s.check(callAsk, name); err != nil {
+func (s source) statCurrent(dir int, name string) (*unix.Statx_t, error) {
+	if err := s.check(callRecheck, name); err != nil {
 		return nil, err
 	}
 	st := &unix.Statx_t{}

@@ -26,19 +26,19 @@ import (
 // client asks nobody about a name that is not there, unless lookupcache says that it must.
 func TestAskReachesTheServer(t *testing.T) {
 	for _, version := range []string{"3", "4.0", "4.1", "4.2"} {
-		t.Run(version, func(t *testing.T) { asksTheServer(t, version, "positive") })
+		t.Run(version, func(t *testing.T) { testRecheck(t, version, "positive") })
 		t.Run(version+" without delegations", func(t *testing.T) {
 			const file = "/sys/module/nfsv4/parameters/directory_delegations"
 			if err := os.WriteFile(file, []byte("N"), 0); err == nil { // older kernels have none
 				t.Cleanup(func() { _ = os.WriteFile(file, []byte("Y"), 0) })
 			}
-			asksTheServer(t, version, "all")
+			testRecheck(t, version, "all")
 		})
 	}
 }
 
-func asksTheServer(t *testing.T, version, lookupCache string) {
-	_, server := mounted(t, "exports", version)
+func testRecheck(t *testing.T, version, lookupCache string) {
+	_, server := mountExport(t, "exports", version)
 	must(t, os.WriteFile(filepath.Join(server, "removed"), nil, 0o644))
 	client := t.TempDir()
 	options := "nosharecache,softerr,timeo=50,retrans=2,actimeo=600,lookupcache=" + lookupCache + ",nfsvers=" + version
@@ -53,16 +53,16 @@ func asksTheServer(t *testing.T, version, lookupCache string) {
 	d := &directory{source: f}
 	var s source
 	var st unix.Stat_t
-	must(t, s.look(d, "removed", &st))
-	if err := s.look(d, "new", &st); !errors.Is(err, unix.ENOENT) {
+	must(t, s.lstat(d, "removed", &st))
+	if err := s.lstat(d, "new", &st); !errors.Is(err, unix.ENOENT) {
 		t.Fatalf("what is not there yet: %v", err)
 	}
 	must(t, os.Remove(filepath.Join(server, "removed")))
 	must(t, os.WriteFile(filepath.Join(server, "new"), nil, 0o644))
-	if is, err := s.ask(d, "removed"); is != nil || err != nil {
+	if is, err := s.recheck(d, "removed"); is != nil || err != nil {
 		t.Errorf("what was removed is there: %v, %v", is, err)
 	}
-	if is, err := s.ask(d, "new"); is == nil || err != nil {
+	if is, err := s.recheck(d, "new"); is == nil || err != nil {
 		t.Errorf("what is new is not there: %v, %v", is, err)
 	}
 }
@@ -74,7 +74,7 @@ func asksTheServer(t *testing.T, version, lookupCache string) {
 func TestListsWhatIsThere(t *testing.T) {
 	for _, version := range []string{"3", "4.0", "4.1", "4.2"} {
 		t.Run(version, func(t *testing.T) {
-			here, server := mounted(t, "exports", version)
+			here, server := mountExport(t, "exports", version)
 			there := ground.NewMachine(t).Mount(t, version, "/exports/"+filepath.Base(server))
 			rng := rand.New(rand.NewPCG(0, 0))
 			for parent := range 20 {
@@ -95,8 +95,8 @@ func TestListsWhatIsThere(t *testing.T) {
 						must(t, os.WriteFile(filepath.Join(there, dir, fmt.Sprint(i)), nil, 0o644))
 						continue
 					}
-					list := [...]func(*testing.T, string, string) []string{listed, entered}[rng.IntN(2)]
-					if got, want := list(t, here, dir), listed(t, server, dir); !slices.Equal(got, want) {
+					list := [...]func(*testing.T, string, string) []string{listAsCopy, listAsShare}[rng.IntN(2)]
+					if got, want := list(t, here, dir), listAsCopy(t, server, dir); !slices.Equal(got, want) {
 						t.Fatalf("step %d: %s is listed as %q, not as %q", i, dir, got, want)
 					}
 				}
@@ -106,7 +106,7 @@ func TestListsWhatIsThere(t *testing.T) {
 }
 
 // listed is what a copy of root finds in dir.
-func listed(t *testing.T, root, dir string) (names []string) {
+func listAsCopy(t *testing.T, root, dir string) (names []string) {
 	t.Helper()
 	f, err := os.Open(root)
 	must(t, err)
@@ -116,7 +116,7 @@ func listed(t *testing.T, root, dir string) (names []string) {
 		f, err := source{}.openDir(d, name)
 		must(t, err)
 		defer f.Close()
-		d = &directory{above: d, source: f}
+		d = &directory{parent: d, source: f}
 	}
 	must(t, source{}.list(d, func(name string, _ uint8) bool { names = append(names, name); return true }))
 	slices.Sort(names)
@@ -124,7 +124,7 @@ func listed(t *testing.T, root, dir string) (names []string) {
 }
 
 // entered is what package share finds in dir.
-func entered(t *testing.T, root, dir string) (names []string) {
+func listAsShare(t *testing.T, root, dir string) (names []string) {
 	t.Helper()
 	r, err := beneath.OpenRoot(root)
 	must(t, err)

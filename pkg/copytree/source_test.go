@@ -29,7 +29,7 @@ func failing(call, name string, times int64, err error) func(call, name string) 
 }
 
 // small makes a tree with something of each kind.
-func small(t *testing.T, root string) {
+func makeSmallTree(t *testing.T, root string) {
 	t.Helper()
 	must(t, os.MkdirAll(filepath.Join(root, "dir/sub"), 0o755))
 	must(t, unix.Chmod(filepath.Join(root, "dir"), 0o2750))
@@ -44,16 +44,16 @@ func small(t *testing.T, root string) {
 
 // faults are the calls that fail, and on what.
 var faults = []struct{ call, name string }{
-	{callOpen, "dir"}, {callStat, "dir"}, {callList, "dir"}, {callList, "sub"}, {callListOn, "dir"}, {callListOn, "sub"},
+	{callOpen, "dir"}, {callStat, "dir"}, {callList, "dir"}, {callList, "sub"}, {callListRest, "dir"}, {callListRest, "sub"},
 	{callOpen, "file"}, {callStat, "file"}, {callRead, "file"}, {callRead, "hard"}, {callOpen, "c"},
-	{callLook, "link"}, {callLook, "fifo"}, {callOpen, "fifo"}, {callAttributes, ""},
+	{callLstat, "link"}, {callLstat, "fifo"}, {callOpen, "fifo"}, {callAttributes, ""},
 }
 
 // TestCopyAsksBeforeItBelieves has a call say that what it is about is gone, once: that is there
 // by its name, and has to be in the copy.
 func TestCopyAsksBeforeItBelieves(t *testing.T) {
 	ground.Each(t, func(t *testing.T, g ground.Ground) {
-		small(t, filepath.Join(g.Dir, "tree"))
+		makeSmallTree(t, filepath.Join(g.Dir, "tree"))
 		describe(t, filepath.Join(g.Dir, "tree")) // which reads it
 		want := describe(t, filepath.Join(g.Dir, "tree"))
 		for i, f := range faults {
@@ -80,8 +80,8 @@ func TestCopyAsksBeforeItBelieves(t *testing.T) {
 // error, and a copy without it is none. So it is at once with the tree itself.
 func TestCopyOfWhatStaysStale(t *testing.T) {
 	ground.Each(t, func(t *testing.T, g ground.Ground) {
-		small(t, filepath.Join(g.Dir, "tree"))
-		for i, f := range append(slices.Clone(faults), struct{ call, name string }{callList, "."}, struct{ call, name string }{callListOn, "."}, struct{ call, name string }{callStat, "."}) {
+		makeSmallTree(t, filepath.Join(g.Dir, "tree"))
+		for i, f := range append(slices.Clone(faults), struct{ call, name string }{callList, "."}, struct{ call, name string }{callListRest, "."}, struct{ call, name string }{callStat, "."}) {
 			if f.name == "hard" { // of which another name may be copied, and this become a link to it
 				continue
 			}
@@ -115,16 +115,16 @@ func TestCopyOfWhatTheServerRemoved(t *testing.T) {
 		}{
 			{callOpen, "file", "file", unix.ESTALE},
 			{callRead, "file", "file", unix.ESTALE},
-			{callLook, "link", "link", unix.ENOENT},
+			{callLstat, "link", "link", unix.ENOENT},
 			{callList, "dir", "dir", unix.ESTALE},
-			{callListOn, "dir", "dir", unix.ESTALE},
+			{callListRest, "dir", "dir", unix.ESTALE},
 			{callOpen, "dir", "dir", unix.ESTALE},
 			{callOpen, "c", "dir", unix.ESTALE}, // and the directories that it is in
 			{callOpen, "c", "dir/sub", unix.ENOENT},
 		} {
 			dir := fmt.Sprint("case-", i)
 			must(t, os.Mkdir(filepath.Join(g.Dir, dir), 0o755))
-			small(t, filepath.Join(g.Dir, dir, "tree"))
+			makeSmallTree(t, filepath.Join(g.Dir, dir, "tree"))
 			server := filepath.Join(g.Server, dir, "tree", f.removed)
 			fail := failing(f.call, f.name, 1, f.err)
 			c := &Copy{Workers: 1, source: source{func(call, name string) error {
@@ -134,7 +134,7 @@ func TestCopyOfWhatTheServerRemoved(t *testing.T) {
 				}
 				return err
 			}}}
-			if err := copyOf(t, context.Background(), filepath.Join(g.Dir, dir), c); err != nil {
+			if err := copyTree(t, context.Background(), filepath.Join(g.Dir, dir), c); err != nil {
 				t.Errorf("%s %q: %v", f.call, f.name, err)
 			}
 			if c.Vanished.Load() == 0 {
@@ -153,19 +153,19 @@ func TestCopyOfWhatTheServerRemoved(t *testing.T) {
 // TestCopyOfATreeThatGoes removes the tree itself: that is an error, whatever the calls say.
 func TestCopyOfATreeThatGoes(t *testing.T) {
 	ground.Each(t, func(t *testing.T, g ground.Ground) {
-		for when, name := range map[string]string{callList: ".", callListOn: ".", callRead: "file"} {
+		for when, name := range map[string]string{callList: ".", callListRest: ".", callRead: "file"} {
 			dir := filepath.Join(g.Dir, when)
 			must(t, os.Mkdir(dir, 0o755))
-			small(t, filepath.Join(dir, "tree"))
+			makeSmallTree(t, filepath.Join(dir, "tree"))
 			c := &Copy{Workers: 1, source: source{func(call, at string) error {
 				if call == when && at == name {
 					must(t, os.RemoveAll(filepath.Join(g.Server, when, "tree")))
 				}
 				return nil
 			}}}
-			err := copyOf(t, context.Background(), dir, c)
+			err := copyTree(t, context.Background(), dir, c)
 			var e *SourceError
-			if !gone(err) || !errors.As(err, &e) {
+			if !isGone(err) || !errors.As(err, &e) {
 				t.Errorf("the tree was removed at %s: the error is %v", when, err)
 			}
 		}
@@ -185,13 +185,13 @@ func measure(t *testing.T, dir string, m *Measurement) error {
 // error, but never left out.
 func TestMeasureAsks(t *testing.T) {
 	ground.Each(t, func(t *testing.T, g ground.Ground) {
-		small(t, filepath.Join(g.Dir, "tree"))
+		makeSmallTree(t, filepath.Join(g.Dir, "tree"))
 		for _, f := range []struct {
 			call, name string
 			again      bool // it can be begun anew
 		}{
-			{callOpen, "dir", true}, {callLook, "file", true}, {callLook, "dir", true},
-			{callStat, "sub", false}, {callList, "dir", false}, {callListOn, "sub", false},
+			{callOpen, "dir", true}, {callLstat, "file", true}, {callLstat, "dir", true},
+			{callStat, "sub", false}, {callList, "dir", false}, {callListRest, "sub", false},
 			{callStat, ".", false}, {callList, ".", false},
 		} {
 			m := &Measurement{Workers: 4, source: source{failing(f.call, f.name, 1, unix.ESTALE)}}

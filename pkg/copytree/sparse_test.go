@@ -25,11 +25,11 @@ func TestWriteLeavesHoles(t *testing.T) {
 		for _, x := range pattern {
 			switch x {
 			case '0':
-				data = append(data, make([]byte, block)...)
+				data = append(data, make([]byte, blockSize)...)
 			case 'z': // a part of a block
 				data = append(data, make([]byte, 3)...)
 			case '1':
-				data, want = append(data, strings.Repeat("1", block)...), want+block
+				data, want = append(data, strings.Repeat("1", blockSize)...), want+blockSize
 				last = int64(len(data))
 			default:
 				data, want = append(data, "end"...), want+3
@@ -38,7 +38,7 @@ func TestWriteLeavesHoles(t *testing.T) {
 		}
 		f, err := os.CreateTemp(t.TempDir(), "")
 		must(t, err)
-		written, end, err := write(int(f.Fd()), data, 0)
+		written, end, err := writeNonZero(int(f.Fd()), data, 0)
 		must(t, err)
 		must(t, f.Truncate(int64(len(data))))
 		got, err := io.ReadAll(f)
@@ -73,9 +73,9 @@ func TestZerosBecomeHoles(t *testing.T) {
 		}
 		must(t, os.WriteFile(filepath.Join(dir, "tree/file"), data, 0o644))
 		c := &Copy{Workers: 1, Methods: &Methods{}}
-		c.Methods.clone.never.Store(true)
-		c.Methods.copy.never.Store(true)
-		must(t, copyOf(t, t.Context(), dir, c))
+		c.Methods.clone.unusable.Store(true)
+		c.Methods.copy.unusable.Store(true)
+		must(t, copyTree(t, t.Context(), dir, c))
 		got, err := os.ReadFile(filepath.Join(dir, "copy/file"))
 		must(t, err)
 		var st unix.Stat_t
@@ -100,7 +100,7 @@ func TestGivenUpHalfWay(t *testing.T) {
 	defer made.Close()
 	var st unix.Stat_t
 	must(t, unix.Fstat(int(source.Fd()), &st))
-	c := dataCopier{&Methods{wantNone: unix.O_DIRECT}, &MethodCounts{}}
+	c := dataCopier{&Methods{noDelegationFlag: unix.O_DIRECT}, &MethodCounts{}}
 	moved, err := c.serverCopy(t.Context(), int(source.Fd()), int(made.Fd()), &st)
 	if err == nil && moved == st.Size {
 		t.Skip("this file system copies by itself")
@@ -110,8 +110,8 @@ func TestGivenUpHalfWay(t *testing.T) {
 	}
 	info, err := made.Stat()
 	must(t, err)
-	if info.Size() != 0 || c.ways.Copied.Bytes.Load() != 0 {
-		t.Errorf("%d bytes are left, and %d are called copied", info.Size(), c.ways.Copied.Bytes.Load())
+	if info.Size() != 0 || c.counts.Copied.Bytes.Load() != 0 {
+		t.Errorf("%d bytes are left, and %d are called copied", info.Size(), c.counts.Copied.Bytes.Load())
 	}
 }
 
@@ -122,7 +122,7 @@ func BenchmarkReadAndWrite(b *testing.B) {
 	_, _ = rand.NewChaCha8([32]byte{}).Read(dense)
 	worst := bytes.Clone(dense) // zeros until the last byte of each block
 	for i := range worst {
-		if i%block != block-1 {
+		if i%blockSize != blockSize-1 {
 			worst[i] = 0
 		}
 	}
@@ -164,13 +164,13 @@ func BenchmarkReadAndWrite(b *testing.B) {
 
 // BenchmarkZero looks at one block.
 func BenchmarkZero(b *testing.B) {
-	zeros, late := make([]byte, block), make([]byte, block)
-	late[block-1] = 1
-	for name, data := range map[string][]byte{"dense": bytes.Repeat([]byte{1}, block), "zeros": zeros, "late": late} {
+	zeros, late := make([]byte, blockSize), make([]byte, blockSize)
+	late[blockSize-1] = 1
+	for name, data := range map[string][]byte{"dense": bytes.Repeat([]byte{1}, blockSize), "zeros": zeros, "late": late} {
 		b.Run(name, func(b *testing.B) {
-			b.SetBytes(block)
+			b.SetBytes(blockSize)
 			for b.Loop() {
-				zero(data)
+				isZero(data)
 			}
 		})
 	}

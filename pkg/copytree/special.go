@@ -11,50 +11,50 @@ import (
 )
 
 // other copies a symbolic link, a FIFO or a device. again: it is something else, or gone.
-func (e *entry) other() (again bool) {
+func (e *entry) copySpecial() (again bool) {
 	var st unix.Stat_t
-	if err := e.c.source.look(e.d, e.name, &st); err != nil {
-		return e.failed("look at", err)
+	if err := e.copy.source.lstat(e.dir, e.name, &st); err != nil {
+		return e.canRetry("look at", err)
 	}
 	kind := st.Mode & unix.S_IFMT
 	if kind != unix.S_IFLNK && kind != unix.S_IFIFO && kind != unix.S_IFCHR && kind != unix.S_IFBLK {
-		return e.failed("look at", errKind)
+		return e.canRetry("look at", errKindChanged)
 	}
 	if st.Nlink <= 1 {
-		_, again = e.makeOther(&st)
+		_, again = e.makeSpecial(&st)
 		return again
 	}
-	first := e.firstName(&st, born(e.d.fd(), e.name))
+	first := e.linkOrStart(&st, birthHash(e.dir.fd(), e.name))
 	if first == nil {
 		return false
 	}
-	made, again := e.makeOther(&st)
-	first.end(e.d, e.name, made)
+	made, again := e.makeSpecial(&st)
+	first.finish(e.dir, e.name, made)
 	return again
 }
 
 // makeOther makes what other copies.
-func (e *entry) makeOther(st *unix.Stat_t) (made, again bool) {
-	what, count := "make a special file", &e.c.Special
+func (e *entry) makeSpecial(st *unix.Stat_t) (made, again bool) {
+	what, count := "make a special file", &e.copy.Special
 	var err error
 	if st.Mode&unix.S_IFMT == unix.S_IFLNK {
-		what, count = "make a symbolic link", &e.c.Symlinks
+		what, count = "make a symbolic link", &e.copy.Symlinks
 		var text string
-		text, err = readLink(e.d.fd(), e.name)
+		text, err = readLink(e.dir.fd(), e.name)
 		if errors.Is(err, unix.EINVAL) { // no link any more (readlink(2))
-			err = errKind
+			err = errKindChanged
 		}
 		if err != nil {
-			return false, e.failed("read the link", err)
+			return false, e.canRetry("read the link", err)
 		}
-		e.c.step(what)
-		err = unix.Symlinkat(text, e.d.target, e.name)
+		e.copy.announce(what)
+		err = unix.Symlinkat(text, e.dir.target, e.name)
 	} else {
-		e.c.step(what)
-		err = unix.Mknodat(e.d.target, e.name, st.Mode&^0o7000, int(st.Rdev))
+		e.copy.announce(what)
+		err = unix.Mknodat(e.dir.target, e.name, st.Mode&^0o7000, int(st.Rdev))
 		for _, no := range []unix.Errno{unix.EPERM, unix.EACCES, unix.EOPNOTSUPP, unix.EINVAL} {
 			if err == no {
-				e.c.Skipped.Add(1)
+				e.copy.Skipped.Add(1)
 				return false, false
 			}
 		}
@@ -66,9 +66,9 @@ func (e *entry) makeOther(st *unix.Stat_t) (made, again bool) {
 		e.fail(what, err)
 		return false, false
 	}
-	err = e.finishOther(st)
-	if gone(err) && unix.Unlinkat(e.d.target, e.name, 0) == nil {
-		return false, e.failed("copy", err)
+	err = e.finishSpecial(st)
+	if isGone(err) && unix.Unlinkat(e.dir.target, e.name, 0) == nil {
+		return false, e.canRetry("copy", err)
 	}
 	if err != nil {
 		e.fail(what, err)
@@ -79,46 +79,46 @@ func (e *entry) makeOther(st *unix.Stat_t) (made, again bool) {
 }
 
 // finishOther gives what makeOther made the attributes of its source.
-func (e *entry) finishOther(st *unix.Stat_t) error {
+func (e *entry) finishSpecial(st *unix.Stat_t) error {
 	var made unix.Stat_t
-	if err := unix.Fstatat(e.d.target, e.name, &made, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+	if err := unix.Fstatat(e.dir.target, e.name, &made, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return err
 	}
-	t := target{fd: e.d.target, name: e.name, link: st.Mode&unix.S_IFMT == unix.S_IFLNK}
-	if err := e.c.attributes().ownerAndMode(t, st, &made); err != nil {
+	t := target{fd: e.dir.target, name: e.name, isSymlink: st.Mode&unix.S_IFMT == unix.S_IFLNK}
+	if err := e.copy.attributes().copyOwnerAndMode(t, st, &made); err != nil {
 		return err
 	}
-	if !t.link && e.c.attributes().asks() { // a symbolic link has none (xattr(7), acl(5))
-		if err := e.otherExtended(st); err != nil {
+	if !t.isSymlink && e.copy.attributes().mayHaveAttributes() { // a symbolic link has none (xattr(7), acl(5))
+		if err := e.copySpecialACL(st); err != nil {
 			return err
 		}
 	}
-	return e.c.attributes().times(t, st)
+	return e.copy.attributes().copyTimes(t, st)
 }
 
 // otherExtended copies a special file's access control lists. It is not opened for that.
-func (e *entry) otherExtended(st *unix.Stat_t) error {
-	source, err := e.c.source.open(e.d, e.name, unix.O_PATH)
-	if changed(err) {
-		return fmt.Errorf("%w: %w", errKind, err)
+func (e *entry) copySpecialACL(st *unix.Stat_t) error {
+	source, err := e.copy.source.open(e.dir, e.name, unix.O_PATH)
+	if isChanged(err) {
+		return fmt.Errorf("%w: %w", errKindChanged, err)
 	}
 	if err != nil {
 		return err
 	}
 	defer unix.Close(source)
 	var now unix.Stat_t
-	if err := e.c.source.stat(source, e.name, &now); err != nil {
+	if err := e.copy.source.stat(source, e.name, &now); err != nil {
 		return err
 	}
 	if now.Ino != st.Ino || now.Mode&unix.S_IFMT != st.Mode&unix.S_IFMT {
-		return errKind
+		return errKindChanged
 	}
-	made, err := beneath.Openat(e.d.target, e.name, unix.O_PATH)
+	made, err := beneath.Openat(e.dir.target, e.name, unix.O_PATH)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(made)
-	return e.c.attributes().extended(source, target{fd: made, path: byDescriptor(made)}, st)
+	return e.copy.attributes().copyExtended(source, target{fd: made, path: fdPath(made)}, st)
 }
 
 func readLink(dir int, name string) (string, error) {

@@ -10,7 +10,7 @@ import "golang.org/x/sys/unix"
 // after 2038. A copy gets what is shown.
 
 // times gives a copy the times of its source, and counts it as lost if it does not have them then.
-func (c attributeCopier) times(t target, st *unix.Stat_t) error {
+func (c attributeCopier) copyTimes(t target, st *unix.Stat_t) error {
 	times := []unix.Timespec{st.Atim, st.Mtim}
 	path, dir, flags := t.path, unix.AT_FDCWD, 0
 	if path == "" {
@@ -23,7 +23,7 @@ func (c attributeCopier) times(t target, st *unix.Stat_t) error {
 	if err != nil {
 		return err
 	}
-	if !kept || c.methods.from3 && (wrapped(st.Atim) || wrapped(st.Mtim)) {
+	if !kept || c.methods.sourceIsNFSv3 && (mayBeWrapped(st.Atim) || mayBeWrapped(st.Mtim)) {
 		c.lost.Add(1)
 	}
 	return nil
@@ -40,4 +40,4 @@ func (t target) hasTimes(st *unix.Stat_t) (bool, error) {
 
 // wrapped reports whether a time that NFSv3 shows may be one from before 1970: 1902 to 1969 are shown as
 // 2038 to 2105. One from after 2106 is shown as from after 1970, which nobody can tell.
-func wrapped(t unix.Timespec) bool { return t.Sec >= 1<<31 }
+func mayBeWrapped(t unix.Timespec) bool { return t.Sec >= 1<<31 }

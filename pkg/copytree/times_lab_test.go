@@ -23,26 +23,26 @@ func TestTimesOfNFS3(t *testing.T) {
 		"regular": {1_700_000_000, 1_700_000_000, 1_700_000_000},
 	}
 	for _, version := range []string{"3", "4.1"} {
-		client, server := mounted(t, "exports", version)
+		client, server := mountExport(t, "exports", version)
 		tree := filepath.Join(server, "tree")
 		must(t, os.Mkdir(tree, 0o755))
 		for name, f := range files {
-			dated(t, filepath.Join(tree, name), f.is)
+			writeDated(t, filepath.Join(tree, name), f.is)
 		}
 		lost := int64(3)
 		if version != "3" {
 			lost = 0
 		}
 		c := &Copy{Workers: 1}
-		must(t, copyOf(t, t.Context(), client, c))
+		must(t, copyTree(t, t.Context(), client, c))
 		for name, f := range files {
 			if version != "3" {
 				f.shown, f.copied = f.is, f.is
 			}
-			if got := modified(t, filepath.Join(client, "tree", name)); got != f.shown {
+			if got := modifiedAt(t, filepath.Join(client, "tree", name)); got != f.shown {
 				t.Errorf("%s: %s is shown as %d, want %d", version, name, got, f.shown)
 			}
-			if got := modified(t, filepath.Join(server, "copy", name)); got != f.copied {
+			if got := modifiedAt(t, filepath.Join(server, "copy", name)); got != f.copied {
 				t.Errorf("%s: the copy of %s is of %d, want %d", version, name, got, f.copied)
 			}
 		}
@@ -54,18 +54,18 @@ func TestTimesOfNFS3(t *testing.T) {
 
 // TestTimesToNFS3 copies from where there are such times to where there are none: Linux sets the nearest.
 func TestTimesToNFS3(t *testing.T) {
-	client, server := mounted(t, "exports", "3")
+	client, server := mountExport(t, "exports", "3")
 	tree := filepath.Join(server, "tree")
 	must(t, os.Mkdir(tree, 0o755))
 	must(t, os.Mkdir(filepath.Join(client, "copy"), 0o755))
 	want := map[string][2]int64{"1902": {-1 << 31, 0}, "1969": {-1, 0}, "2105": {1<<32 - 2, 1<<32 - 2}, "2106": {1<<32 + 5, 1<<32 - 1}}
 	for name, sec := range want {
-		dated(t, filepath.Join(tree, name), sec[0])
+		writeDated(t, filepath.Join(tree, name), sec[0])
 	}
 	c := &Copy{Workers: 1}
 	must(t, copyInto(t, t.Context(), tree, filepath.Join(client, "copy"), c))
 	for name, sec := range want {
-		if got := modified(t, filepath.Join(server, "copy", name)); got != sec[1] {
+		if got := modifiedAt(t, filepath.Join(server, "copy", name)); got != sec[1] {
 			t.Errorf("the copy of %s is of %d, want %d", name, got, sec[1])
 		}
 	}

@@ -11,13 +11,13 @@ import (
 )
 
 // dated makes a file of that time, in seconds.
-func dated(t *testing.T, path string, sec int64) {
+func writeDated(t *testing.T, path string, sec int64) {
 	t.Helper()
 	must(t, os.WriteFile(path, []byte("some"), 0o644))
 	must(t, unix.UtimesNanoAt(unix.AT_FDCWD, path, []unix.Timespec{{Sec: sec}, {Sec: sec}}, 0))
 }
 
-func modified(t *testing.T, path string) int64 {
+func modifiedAt(t *testing.T, path string) int64 {
 	t.Helper()
 	var st unix.Stat_t
 	must(t, unix.Stat(path, &st))
@@ -31,15 +31,15 @@ func TestTimesThatDoNotFit(t *testing.T) {
 	defer os.RemoveAll(source)
 	const far = 1 << 40
 	for name, sec := range map[string]int64{"far": far, "too": far, "near": 1_000_000_000} {
-		dated(t, filepath.Join(source, name), sec)
+		writeDated(t, filepath.Join(source, name), sec)
 	}
 	target := t.TempDir()
 	c := &Copy{Workers: 1}
 	must(t, copyInto(t, t.Context(), source, target, c))
-	if modified(t, filepath.Join(target, "far")) == far {
+	if modifiedAt(t, filepath.Join(target, "far")) == far {
 		t.Skip("this file system has the times of tmpfs")
 	}
-	if c.Lost.Load() != 2 || modified(t, filepath.Join(target, "near")) != 1_000_000_000 {
+	if c.Lost.Load() != 2 || modifiedAt(t, filepath.Join(target, "near")) != 1_000_000_000 {
 		t.Errorf("%d files are called lost, and the times of 2 are", c.Lost.Load())
 	}
 }

@@ -17,7 +17,7 @@ func TryMethods(ctx context.Context, source, target int) (clone, copy error) {
 		return err, err
 	}
 	c := dataCopier{&Methods{}, &MethodCounts{}}
-	c.methods.learn(source, target, true)
+	c.methods.detect(source, target, true)
 	clone = retry(func() error { return unix.IoctlFileClone(target, source) })
 	if clone == nil {
 		if err := unix.Ftruncate(target, 0); err != nil {

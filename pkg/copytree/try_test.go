@@ -28,7 +28,7 @@ func TestTry(t *testing.T) {
 	}
 	defer target.Close()
 	clone, copied := TryMethods(t.Context(), int(source.Fd()), int(target.Fd()))
-	if clone != nil && !refused(clone) || copied != nil && !refused(copied) {
+	if clone != nil && !isRefused(clone) || copied != nil && !isRefused(copied) {
 		t.Fatalf("clone: %v, copy: %v", clone, copied)
 	}
 	got, err := os.ReadFile(target.Name())
