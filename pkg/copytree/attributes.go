@@ -12,16 +12,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// target is what attributes are set on: an open file or directory, which also has a path of
-// its own, or a name in an open directory.
+// target is the file or directory whose attributes are set: an open one, which also has a path
+// of its own, or a name in an open directory.
 type target struct {
 	fd        int
-	path      string // "/proc/self/fd/N" of fd; "" where it is name in fd
+	path      string // "/proc/self/fd/N" of fd; "" if the target is name in fd
 	name      string
 	isSymlink bool // name is a symbolic link
 }
 
-// attributeCopier copies what belongs to a file besides its data.
+// attributeCopier copies the metadata of a file.
 type attributeCopier struct {
 	methods         *Methods
 	owners          *owners
@@ -32,7 +32,7 @@ type attributeCopier struct {
 }
 
 // copy gives a copy the owner, mode, extended attributes and access control lists of its
-// source. made is what the copy was when it was new.
+// source. st are the attributes of the source, made those of the new copy.
 func (c attributeCopier) copy(source int, t target, st, made *unix.Stat_t) error {
 	if err := c.copyOwnerAndMode(t, st, made); err != nil {
 		return err
@@ -43,7 +43,7 @@ func (c attributeCopier) copy(source int, t target, st, made *unix.Stat_t) error
 	return c.copyExtended(source, t, st)
 }
 
-// ownerAndMode sets what differs.
+// copyOwnerAndMode sets the owner and the mode if they differ.
 func (c attributeCopier) copyOwnerAndMode(t target, st, made *unix.Stat_t) error {
 	if err := c.owners.copyOwner(t, st, made); err != nil {
 		return err
@@ -55,8 +55,8 @@ func (c attributeCopier) copyOwnerAndMode(t target, st, made *unix.Stat_t) error
 		if st.Mode&0o7000 == 0 {
 			return nil
 		}
-		has, err := t.mode() // a new owner may have taken the special bits away
-		if err != nil || has&0o7777 == st.Mode&0o7777 {
+		mode, err := t.mode() // a change of the owner may clear the special bits
+		if err != nil || mode&0o7777 == st.Mode&0o7777 {
 			return err
 		}
 	}
@@ -66,7 +66,7 @@ func (c attributeCopier) copyOwnerAndMode(t target, st, made *unix.Stat_t) error
 	return unix.Fchmodat(t.fd, t.name, st.Mode&0o7777, 0)
 }
 
-// mode asks for the mode that the copy has by now.
+// mode returns the current mode of the copy.
 func (t target) mode() (uint32, error) {
 	var st unix.Stat_t
 	err := unix.Fstatat(t.fd, t.name, &st, unix.AT_EMPTY_PATH|unix.AT_SYMLINK_NOFOLLOW)
@@ -74,20 +74,20 @@ func (t target) mode() (uint32, error) {
 }
 
 const (
-	// nfs4ACL is the name by which the NFSv4 client shows access control lists (nfs4_acl(5)).
+	// nfs4ACL is the attribute in which the NFSv4 client shows an access control list (nfs4_acl(5)).
 	nfs4ACL = "system.nfs4_acl"
-	// posixACL begins the names of those of local file systems and of NFSv3 (acl(5)).
+	// posixACL is the prefix of those attributes on local file systems and NFSv3 (acl(5)).
 	posixACL   = "system.posix_acl_"
 	defaultACL = posixACL + "default"
 )
 
-// asks reports whether the source has to be asked for extended attributes.
+// mayHaveAttributes reports whether the source may have extended attributes.
 func (c attributeCopier) mayHaveAttributes() bool {
 	return !c.sourceIsPlain && !c.methods.noAttributes.Load()
 }
 
-// refuses is where it is remembered that the target does not take an extended attribute of
-// that name; nil for one that is not copied.
+// refusalFlag returns the flag that is set if the target does not accept the extended attribute
+// name. It is nil for an attribute that is not copied.
 func (m *Methods) refusalFlag(name string) *atomic.Bool {
 	switch {
 	case strings.HasPrefix(name, "user."):
@@ -100,7 +100,7 @@ func (m *Methods) refusalFlag(name string) *atomic.Bool {
 	return nil
 }
 
-// extended copies extended attributes and access control lists.
+// copyExtended copies extended attributes and access control lists.
 func (c attributeCopier) copyExtended(source int, t target, st *unix.Stat_t) error {
 	err := c.source.check(callAttributes, "")
 	if err != nil {
@@ -115,8 +115,8 @@ func (c attributeCopier) copyExtended(source int, t target, st *unix.Stat_t) err
 		return fmt.Errorf("list extended attributes: %w", &SourceError{err})
 	}
 	for _, name := range attributeNames(listed, st) {
-		no := c.methods.refusalFlag(name)
-		if no == nil {
+		refused := c.methods.refusalFlag(name)
+		if refused == nil {
 			continue
 		}
 		value, err := getAttribute(source, name)
@@ -126,16 +126,16 @@ func (c attributeCopier) copyExtended(source int, t target, st *unix.Stat_t) err
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, &SourceError{err})
 		}
-		if err := c.setAttribute(t, st, name, value, no); err != nil {
+		if err := c.setAttribute(t, st, name, value, refused); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
 	return nil
 }
 
-// asked returns the names of the attributes that a file is asked for: those that were listed, and those of
-// access control lists. By NFSv3 Linux lists what the server says that there is, and nothing if the
-// server answers with an error (nfs3_list_one_acl). What it was told it remembers: that is no round trip.
+// attributeNames returns the names of the attributes to read: the listed ones and those of access control
+// lists. Over NFSv3 Linux lists the access control lists that the server reports, and none if the server
+// answers with an error (nfs3_list_one_acl). It caches them, so reading them costs no round trip.
 func attributeNames(listed string, st *unix.Stat_t) []string {
 	names := append(strings.Split(listed, "\x00"), posixACL+"access")
 	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
@@ -145,31 +145,31 @@ func attributeNames(listed string, st *unix.Stat_t) []string {
 	return slices.Compact(names)
 }
 
-// give sets an extended attribute, unless it is a list that the target has already.
-func (c attributeCopier) setAttribute(t target, st *unix.Stat_t, name, value string, no *atomic.Bool) error {
+// setAttribute sets an extended attribute, unless it is an access control list that says no more than the mode.
+func (c attributeCopier) setAttribute(t target, st *unix.Stat_t, name, value string, refused *atomic.Bool) error {
 	if name == nfs4ACL {
 		if plain, err := c.isPlainACL(t, st, value); err != nil || plain {
 			return err
 		}
 	}
 	c.foundAttributes.Store(true)
-	if !no.Load() {
+	if !refused.Load() {
 		err := c.methods.calls.setxattr(t.path, name, value)
 		switch {
 		case isUnsupported(err):
-			no.Store(true)
+			refused.Store(true)
 		case isDeclined(err):
 		case err != nil:
 			return err
 		case !needsCheck(name, st):
 			return nil
 		default:
-			now, err := getAttributeAt(t.path, name)
-			if err == nil && now == value {
-				return nil
-			}
+			current, err := getAttributeAt(t.path, name)
 			if err != nil && !errors.Is(err, unix.ENODATA) && !isUnsupported(err) {
 				return err
+			}
+			if current == value {
+				return nil
 			}
 		}
 	}
@@ -177,16 +177,16 @@ func (c attributeCopier) setAttribute(t target, st *unix.Stat_t, name, value str
 	return nil
 }
 
-// mayForget reports whether a server may say that it has taken an attribute, and have another, or none.
-// Linux keeps what an NFSv4 list does not speak of: what a directory has for new files. Of POSIX lists
-// NFS-Ganesha 4.3 takes those for new files, and keeps none (NFSv3).
+// needsCheck reports whether a server may report success for an attribute and store another one, or none.
+// A Linux server keeps the part of a list that an NFSv4 list does not contain: the default list of a
+// directory. NFS-Ganesha 4.3 accepts a POSIX default list and does not store it (NFSv3).
 func needsCheck(name string, st *unix.Stat_t) bool {
 	return strings.HasPrefix(name, posixACL) || name == nfs4ACL && st.Mode&unix.S_IFMT == unix.S_IFDIR
 }
 
-// declined reports whether an error of setting an attribute says that the target does not take this one. It
-// does so with EIO, too: NFS-Ganesha 4.3 has that for POSIX lists (NFSv3). A disk that fails, or a server
-// that is gone, lets us change nothing else, and the file's times are set after this.
+// isDeclined reports whether an error of setting an attribute means that the target does not accept this one.
+// EIO means that, too: NFS-Ganesha 4.3 returns it for POSIX lists (NFSv3). After a failed disk or a lost
+// server no other change succeeds either, and the times of the file are set after this.
 func isDeclined(err error) bool {
 	for _, errno := range []unix.Errno{unix.EIO, unix.EINVAL, unix.E2BIG, unix.ERANGE, unix.ENODATA} {
 		if errors.Is(err, errno) {
@@ -196,11 +196,11 @@ func isDeclined(err error) bool {
 	return false
 }
 
-// forgetDefault has the directory that fd is open on give new files no access control list: what the target
-// has for new files is not what the source's files have. NFSv4 does not show it so, and there each list is
-// compared with what a new file has: see plainACL. What is not there is not removed, which NFS-Ganesha 4.3
-// answers with EIO (NFSv3). Where nothing can be learned of it, there are no lists; a disk that fails shows
-// as soon as something is made in the directory.
+// removeDefaultACL removes the default access control list of the directory fd, so that new files do not
+// inherit one: the files of the source do not have it. NFSv4 does not show it as a list of its own; there
+// each list is compared with that of a new file: see isPlainACL. A list that does not exist is not removed,
+// because NFS-Ganesha 4.3 answers that with EIO (NFSv3). If the list cannot be read, there are no lists; a
+// failed disk causes an error as soon as something is created in the directory.
 func (m *Methods) removeDefaultACL(fd int) error {
 	path := fdPath(fd)
 	if _, err := getAttributeAt(path, defaultACL); err != nil {
@@ -216,8 +216,8 @@ func (m *Methods) removeDefaultACL(fd int) error {
 	return err
 }
 
-// plainACL reports whether an access control list says no more than the mode: it is that
-// which the server gives a new file of the same mode. That is asked for once for each mode.
+// isPlainACL reports whether an access control list says no more than the mode: it equals the one
+// that the server gives a new file of the same mode. That one is read once for each mode.
 func (c attributeCopier) isPlainACL(t target, st *unix.Stat_t, value string) (bool, error) {
 	key := st.Mode
 	known, ok := c.methods.plainACLs.Load(key)
@@ -238,11 +238,11 @@ func isUnsupported(err error) bool {
 	return errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS)
 }
 
-// byDescriptor is a path to what a descriptor is open on, for calls that take no descriptor, or
-// none that was opened with O_PATH.
+// fdPath returns a path to the file of a descriptor, for calls that take no descriptor, or none that
+// was opened with O_PATH.
 func fdPath(fd int) string { return fmt.Sprintf("/proc/self/fd/%d", fd) }
 
-// list returns the names of a file's extended attributes, each ended by a zero byte.
+// listAttributes returns the names of a file's extended attributes, each followed by a zero byte.
 func listAttributes(fd int) (string, error) {
 	names, err := readSized(func(b []byte) (int, error) { return unix.Flistxattr(fd, b) })
 	if errors.Is(err, unix.EBADF) { // O_PATH
@@ -263,7 +263,7 @@ func getAttributeAt(path, name string) (string, error) {
 	return readSized(func(b []byte) (int, error) { return unix.Getxattr(path, name, b) })
 }
 
-// sized calls a function that fills a buffer with a larger one, as long as it says that is too small.
+// readSized calls fill with a larger buffer for as long as it returns ERANGE: the buffer is too small.
 func readSized(fill func([]byte) (int, error)) (string, error) {
 	for size := 1 << 10; ; size *= 8 {
 		b := make([]byte, size)

@@ -16,27 +16,28 @@ import (
 type Copy struct {
 	// Workers is how many calls to the server are under way at once.
 	Workers int
-	// Methods is shared by copies between the same two mounts; nil: this copy's own.
+	// Methods is shared by copies between the same two mounts; nil: this copy has its own.
 	Methods *Methods
 	// SourceIsPlain: nothing in the source has extended attributes, or an access control list
-	// that says more than its mode. Nobody is asked then.
+	// that says more than its mode. The copy does not read them then.
 	SourceIsPlain bool
-	// Step, if set, is called before each change in the target, with what it is. Tests end the
-	// process there.
+	// Step, if set, is called before each change in the target, with the name of the change.
+	// Tests end the process there.
 	Step func(what string)
 
-	// What was copied: regular files, directories, further names of a file, symbolic links,
-	// FIFOs and devices.
+	// The copied entries: regular files, directories, further hard links of a file, symbolic
+	// links, FIFOs and devices.
 	Files, Dirs, Links, Symlinks, Special atomic.Int64
-	// Skipped are sockets, and what the server does not let us make; Vanished is what was not
-	// there any more when it was its turn; Lost are extended attributes and access control
-	// lists that the target does not take, times that it does not have, and hard links that it does not make.
+	// Skipped counts sockets, and special files that the server does not let us create. Vanished
+	// counts entries that were removed before they were copied. Lost counts extended attributes
+	// and access control lists that the target does not accept, times that it does not keep, and
+	// hard links that it does not create.
 	Skipped, Vanished, Lost atomic.Int64
-	// Bytes is what the data of all files takes, without holes: what a copy needs.
+	// Bytes is the size of the data of all files without holes: the space that a copy needs.
 	Bytes atomic.Int64
 	MethodCounts
 
-	serverStalled   atomic.Bool // the server was, for a while
+	serverStalled   atomic.Bool // a file took longer than fileTimeout
 	group           errgroup.Group
 	source          source
 	links           links
@@ -54,11 +55,11 @@ type Copy struct {
 // list that says more than its mode.
 func (c *Copy) IsPlain() bool { return !c.foundAttributes.Load() }
 
-// Run copies what is in the directory source into the empty directory target, which nobody
-// else uses, and gives that the source's owner, mode, times and attributes in the end. Both
-// are open descriptors. The first failure ends it. Whatever others do in the source meanwhile,
-// nothing outside it is read: what is gone when it is its turn is counted, and what has become
-// something else is copied as that. Another file system inside is an error (EXDEV).
+// Run copies the content of the directory source into the empty directory target, which nobody
+// else uses. At the end it gives target the owner, mode, times and attributes of source. Both
+// are open descriptors. The first failure ends the copy. Whatever others change in the source
+// meanwhile, Run reads nothing outside it. It counts an entry that was removed, and copies one
+// that was replaced as what it is now. Another file system inside is an error (EXDEV).
 func (c *Copy) Run(ctx context.Context, source, target int) error {
 	if c.Methods == nil {
 		c.Methods = &Methods{}
@@ -77,14 +78,14 @@ func (c *Copy) Run(ctx context.Context, source, target int) error {
 	defer f.Close()
 	d := &directory{source: f, target: target}
 	if err := c.source.stat(d.fd(), ".", &d.sourceStat); err != nil {
-		return fmt.Errorf("look at the tree: %w", &SourceError{err})
+		return fmt.Errorf("stat the tree: %w", &SourceError{err})
 	}
 	if err := unix.Fstatat(target, "", &d.targetStat, unix.AT_EMPTY_PATH); err != nil {
-		return fmt.Errorf("look at the target: %w", err)
+		return fmt.Errorf("stat the target: %w", err)
 	}
 	c.Methods.detect(d.fd(), target, d.sourceStat.Dev == d.targetStat.Dev)
 	if err := c.Methods.removeDefaultACL(target); err != nil {
-		return fmt.Errorf("take the access control list for new files from the target: %w", err)
+		return fmt.Errorf("remove the default access control list of the target: %w", err)
 	}
 	if err := c.copyEntries(ctx, d); err != nil {
 		c.fail(d, ".", "copy", err)
@@ -97,16 +98,16 @@ func (c *Copy) Run(ctx context.Context, source, target int) error {
 		return err
 	}
 	if c.serverStalled.Load() {
-		return fmt.Errorf("the server was away for a while, and may have forgotten what it was told just before: it has to be begun again: %w", unix.ETIMEDOUT)
+		return fmt.Errorf("the server did not answer for a while, and may have lost its last changes: the copy must start again: %w", unix.ETIMEDOUT)
 	}
-	// A tree that was removed while it was copied is no source.
+	// A tree that was removed during the copy is not a source.
 	if err := c.source.refresh(d.fd(), d.name()); err != nil {
-		return fmt.Errorf("look at the tree again: %w", &SourceError{err})
+		return fmt.Errorf("stat the tree again: %w", &SourceError{err})
 	}
 	return nil
 }
 
-// data and attributes are what copies the parts of an entry.
+// data and attributes return the copiers of the parts of an entry.
 func (c *Copy) data() dataCopier { return dataCopier{c.Methods, &c.MethodCounts} }
 
 func (c *Copy) attributes() attributeCopier {
@@ -119,7 +120,7 @@ func (c *Copy) announce(what string) {
 	}
 }
 
-// fail notes the first failure and ends the copy: half of one is of no use.
+// fail records the first failure and ends the copy: a part of a copy is useless.
 func (c *Copy) fail(d *directory, name, what string, err error) {
 	c.failure.Lock()
 	defer c.failure.Unlock()
@@ -135,7 +136,7 @@ func (c *Copy) firstFailure() error {
 	return c.failure.first
 }
 
-// short is a path that a message has room for.
+// shorten shortens a path so that it fits in a message.
 func shorten(path string) string {
 	const head, tail = 100, 300
 	if len(path) <= head+tail {
@@ -144,9 +145,9 @@ func shorten(path string) string {
 	return path[:head] + "..." + path[len(path)-tail:]
 }
 
-// fill copies what is in a directory, in parallel, and then the directory's own attributes,
-// which what happens in it would change. It returns an error of the directory itself, those of
-// what is in it are noted.
+// copyEntries copies the entries of a directory in parallel, and then the attributes of the
+// directory itself, because creating entries changes them. It returns an error of the directory
+// itself; fail records those of its entries.
 func (c *Copy) copyEntries(ctx context.Context, d *directory) error {
 	var wg sync.WaitGroup
 	err := c.source.list(d, func(name string, kind uint8) bool {

@@ -13,46 +13,46 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// MethodCounts counts by how data was copied: by shared blocks, by the server (or within the kernel),
-// and through this process.
+// MethodCounts counts the copied data for each method: by shared blocks, by the server (or within the
+// kernel), and through this process.
 type MethodCounts struct{ Cloned, Copied, Written Counter }
 
 // Counter counts regular files and the bytes of their data.
 type Counter struct{ Files, Bytes atomic.Int64 }
 
-// dataCopier copies what is in files.
+// dataCopier copies the data of files.
 type dataCopier struct {
 	methods *Methods
 	counts  *MethodCounts
 }
 
-// copy copies what is in a file by the best way that is there.
-func (c dataCopier) copy(ctx context.Context, source, made int, st *unix.Stat_t) error {
+// copy copies the data of a file by the best method that is available.
+func (c dataCopier) copy(ctx context.Context, source, target int, st *unix.Stat_t) error {
 	m := c.methods
 	if m.clone.usable() {
-		if err := m.clone.record(c.clone(source, made, st)); !isRefused(err) {
+		if err := m.clone.record(c.clone(source, target, st)); !isRefused(err) {
 			return err
 		}
 	}
 	if m.copy.usable() {
-		moved, err := c.serverCopy(ctx, source, made, st)
-		if moved > 0 || err != nil { // of a file without data it is not known who would have copied it
+		moved, err := c.serverCopy(ctx, source, target, st)
+		if moved > 0 || err != nil { // for a file without data it is unknown who would have copied it
 			err = m.copy.record(err)
 		}
 		if !isRefused(err) {
 			return err
 		}
 	}
-	if err := c.readAndWrite(ctx, source, made, st); err != nil {
+	if err := c.readAndWrite(ctx, source, target, st); err != nil {
 		return err
 	}
 	c.counts.Written.Files.Add(1)
 	return nil
 }
 
-// clone has the copy share the blocks of the source.
-func (c dataCopier) clone(source, made int, st *unix.Stat_t) error {
-	if err := retry(func() error { return unix.IoctlFileClone(made, source) }); err != nil {
+// clone makes the copy share the blocks of the source.
+func (c dataCopier) clone(source, target int, st *unix.Stat_t) error {
+	if err := retry(func() error { return unix.IoctlFileClone(target, source) }); err != nil {
 		return err
 	}
 	c.counts.Cloned.Files.Add(1)
@@ -68,11 +68,11 @@ func retry(do func() error) error {
 	}
 }
 
-// serverCopy copies a file by copy_file_range(2), and returns how much data that was.
-func (c dataCopier) serverCopy(ctx context.Context, source, made int, st *unix.Stat_t) (moved int64, err error) {
-	length := int64(0) // up to which something was written
+// serverCopy copies a file by copy_file_range(2), and returns the number of copied bytes.
+func (c dataCopier) serverCopy(ctx context.Context, source, target int, st *unix.Stat_t) (moved int64, err error) {
+	length := int64(0) // the end of the last write
 	end, err := segments(ctx, source, st, func(from, to int64) (int, error) {
-		n, err := c.copyRange(source, made, from, to)
+		n, err := c.copyRange(source, target, from, to)
 		if n > 0 {
 			length = max(length, from+int64(n))
 		}
@@ -80,7 +80,7 @@ func (c dataCopier) serverCopy(ctx context.Context, source, made int, st *unix.S
 			return 0, err
 		}
 		if n == 0 {
-			// So it ends for a file that has become shorter, but on some file systems for any.
+			// That is the end of a file that was truncated. Some file systems return 0 for any file.
 			if size, err := unix.Seek(source, 0, unix.SEEK_END); err != nil || size > from {
 				return 0, unix.EINVAL
 			}
@@ -89,16 +89,16 @@ func (c dataCopier) serverCopy(ctx context.Context, source, made int, st *unix.S
 		c.counts.Copied.Bytes.Add(int64(n))
 		return n, nil
 	})
-	if isRefused(err) && length > 0 { // what is written instead may have holes where there was data when this was copied
+	if isRefused(err) && length > 0 { // readAndWrite may leave holes where this has written data
 		c.counts.Copied.Bytes.Add(-moved)
-		if e := retry(func() error { return unix.Ftruncate(made, 0) }); e != nil {
+		if e := retry(func() error { return unix.Ftruncate(target, 0) }); e != nil {
 			return moved, e
 		}
 	}
 	if err != nil {
 		return moved, err
 	}
-	if err := finishFile(made, length, end); err != nil {
+	if err := finishFile(target, length, end); err != nil {
 		return moved, err
 	}
 	c.counts.Copied.Files.Add(1)
@@ -106,23 +106,23 @@ func (c dataCopier) serverCopy(ctx context.Context, source, made int, st *unix.S
 }
 
 const (
-	// copyStep bounds one copy_file_range(2), so that a copy can be ended. A smaller one costs: the
-	// client may ask only every three seconds whether the server has done a large one.
+	// maxCopyRange limits one copy_file_range(2), so that a copy can be cancelled. A smaller limit has a
+	// cost: the client may poll only every three seconds whether the server has finished a large one.
 	maxCopyRange = 1 << 30
-	// firstStep bounds those by which it is found out who copies. If it is the kernel, it does so in small
-	// pieces, each of which waits for the server, as the files are open by O_DIRECT: with CephFS behind
-	// NFS-Ganesha 4.3 it took more than 45 s for 1.6 MiB.
+	// firstCopyRange limits the calls that find out who copies. The kernel would copy in small pieces and
+	// wait for the server after each, because the files are open with O_DIRECT: with CephFS behind
+	// NFS-Ganesha 4.3, 1.6 MiB took more than 45 s.
 	firstCopyRange = 64 << 10
 )
 
-// copyRange is copy_file_range(2), once. A server of NFS 4.2 need not know how to copy. The kernel then
-// reads and writes itself, and does not tell; but the pages that it fills are put down to the thread
-// (proc_pid_io(5)), while a server's work is not. That is called what it is, EOPNOTSUPP, and left to
-// readAndWrite, which leaves holes.
-func (c dataCopier) copyRange(source, made int, from, to int64) (n int, err error) {
-	do := func(step int64) (err error) {
+// copyRange calls copy_file_range(2) once. COPY is optional for a server of NFS 4.2. Without it the kernel
+// reads and writes itself, and does not report that. But it counts the pages that it fills for the thread
+// (proc_pid_io(5)), which it does not do for the work of a server. copyRange then returns EOPNOTSUPP, so
+// that readAndWrite copies the file and leaves holes.
+func (c dataCopier) copyRange(source, target int, from, to int64) (n int, err error) {
+	do := func(limit int64) (err error) {
 		in, out := from, from
-		n, err = unix.CopyFileRange(source, &in, made, &out, int(min(to-from, step)), 0)
+		n, err = unix.CopyFileRange(source, &in, target, &out, int(min(to-from, limit)), 0)
 		return err
 	}
 	if !c.methods.targetIsNFS() || c.methods.copy.works.Load() {
@@ -140,29 +140,30 @@ func (c dataCopier) copyRange(source, made int, from, to int64) (n int, err erro
 	case n > 0:
 		c.methods.copy.works.Store(true)
 	}
-	return n, err // n also of what is to be called refused
+	return n, err // n also with EOPNOTSUPP: these bytes were written
 }
 
-// finishData gives a copied file that was written up to length its size, which a hole at the end does not,
-// and has the server confirm that all of it is on its disk.
-func finishFile(made int, length, size int64) error {
+// finishFile sets the size of a copied file whose last write ended at length, because a hole at the end is
+// not written. Then it makes the server confirm that all data is on its disk.
+func finishFile(target int, length, size int64) error {
 	if length != size {
-		if err := retry(func() error { return unix.Ftruncate(made, size) }); err != nil {
+		if err := retry(func() error { return unix.Ftruncate(target, size) }); err != nil {
 			return err
 		}
 	}
-	return retry(func() error { return unix.Fsync(made) })
+	return retry(func() error { return unix.Fsync(target) })
 }
 
-// holes reports whether a file may have holes. What takes all of its size may, too: XFS adds
-// room for more to a file that is being written. That is worth a question for a large one.
+// mayHaveHoles reports whether a file may have holes. A file that occupies its whole size may have
+// some, too: XFS preallocates space for a file that is being written. For a large file it is worth
+// the request to the server.
 func mayHaveHoles(st *unix.Stat_t) bool { return st.Blocks*512 < st.Size || st.Size >= largeFile }
 
 const largeFile = 4 << 20
 
-// segments calls move for every part of the file that holds data, as far as that is known,
-// until it has moved all of that. A file system that does not say takes all for data. end is
-// what the size has become: less than it was for a file that was cut meanwhile.
+// segments calls move for every part of the file that holds data, until move has moved all of it. If
+// the file system does not report holes, the whole file is data. end is the current size, which is
+// smaller than st.Size if the file was truncated meanwhile.
 func segments(ctx context.Context, source int, st *unix.Stat_t, move func(from, to int64) (int, error)) (end int64, err error) {
 	for at := int64(0); at < st.Size; {
 		data, hole, err := nextData(source, at, st)
@@ -190,7 +191,7 @@ func segments(ctx context.Context, source int, st *unix.Stat_t, move func(from, 
 	return st.Size, nil
 }
 
-// nextData returns where the next data of a file begins and ends. io.EOF: there is none.
+// nextData returns the start and end of the next data of a file. io.EOF: there is none.
 func nextData(source int, at int64, st *unix.Stat_t) (data, hole int64, err error) {
 	if !mayHaveHoles(st) {
 		return at, st.Size, nil
@@ -209,29 +210,29 @@ func nextData(source int, at int64, st *unix.Stat_t) (data, hole int64, err erro
 	return data, min(hole, st.Size), nil
 }
 
-// noSeek is what nextData returns after an error of lseek(2).
+// seekError returns the result of nextData after an error of lseek(2).
 func seekError(at int64, st *unix.Stat_t, err error) (data, hole int64, _ error) {
 	switch {
-	case errors.Is(err, unix.ENXIO): // no data from there on; or the file was cut just now
+	case errors.Is(err, unix.ENXIO): // no more data, or the file was truncated
 		return 0, 0, io.EOF
-	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.EOPNOTSUPP): // it does not tell
+	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.EOPNOTSUPP): // holes are not reported
 		return at, st.Size, nil
 	}
 	return 0, 0, err
 }
 
 const (
-	blockSize  = 4096     // what is looked at for zeros
-	bufferSize = 1 << 20  // what is read at once
-	flushSize  = 64 << 20 // what is written before the server confirms it: all that close(2) may have to wait for
+	blockSize  = 4096     // the unit that is checked for zeros
+	bufferSize = 1 << 20  // the size of one read
+	flushSize  = 64 << 20 // written bytes before a sync: close(2) waits for no more than these
 )
 
-// readAndWrite copies a file through this process. Blocks of zeros become holes, whatever the source says
-// of itself: by NFS before 4.2 there is no question for holes, and some servers report that a file takes
-// all of its size (CephFS).
-func (c dataCopier) readAndWrite(ctx context.Context, source, made int, st *unix.Stat_t) error {
-	if c.methods.targetIsNFS() { // O_DIRECT: that was for the open; reading ahead, and writing behind, is quicker
-		for _, fd := range []int{source, made} {
+// readAndWrite copies a file through this process. Blocks of zeros become holes, whatever the source
+// reports: NFS before 4.2 cannot report holes, and some servers report that a file occupies its whole
+// size (CephFS).
+func (c dataCopier) readAndWrite(ctx context.Context, source, target int, st *unix.Stat_t) error {
+	if c.methods.targetIsNFS() { // O_DIRECT was only for the open; readahead and writeback are faster
+		for _, fd := range []int{source, target} {
 			if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFL, 0); err != nil {
 				return err
 			}
@@ -249,7 +250,7 @@ func (c dataCopier) readAndWrite(ctx context.Context, source, made int, st *unix
 		if err != nil {
 			return 0, err
 		}
-		w, last, err := writeNonZero(made, (*b)[:n], from)
+		w, last, err := writeNonZero(target, (*b)[:n], from)
 		c.counts.Written.Bytes.Add(w)
 		if err != nil {
 			return n, err
@@ -259,17 +260,17 @@ func (c dataCopier) readAndWrite(ctx context.Context, source, made int, st *unix
 			return n, nil
 		}
 		pending = 0
-		return n, retry(func() error { return unix.Fdatasync(made) })
+		return n, retry(func() error { return unix.Fdatasync(target) })
 	})
 	if err != nil {
 		return err
 	}
-	return finishFile(made, length, end)
+	return finishFile(target, length, end)
 }
 
-// write writes b at an offset, without the blocks that hold nothing. It returns how many bytes that were,
-// and where the last of them ends; 0: there was none.
-func writeNonZero(made int, b []byte, at int64) (written, last int64, err error) {
+// writeNonZero writes b at an offset, without the blocks of zeros. It returns the number of written bytes
+// and the end of the last write; 0: nothing was written.
+func writeNonZero(target int, b []byte, at int64) (written, last int64, err error) {
 	for len(b) > 0 {
 		skip := 0
 		for skip < len(b) && isZero(b[skip:min(skip+blockSize, len(b))]) {
@@ -283,7 +284,7 @@ func writeNonZero(made int, b []byte, at int64) (written, last int64, err error)
 		for n > 0 {
 			w := 0
 			err := retry(func() (err error) {
-				w, err = unix.Pwrite(made, b[:n], at)
+				w, err = unix.Pwrite(target, b[:n], at)
 				return err
 			})
 			if err != nil {
@@ -296,5 +297,5 @@ func writeNonZero(made int, b []byte, at int64) (written, last int64, err error)
 	return written, last, nil
 }
 
-// zero reports whether all bytes are 0: the first is, and each is like the one before.
+// isZero reports whether all bytes are 0: the first is, and each equals the one before.
 func isZero(b []byte) bool { return b[0] == 0 && bytes.Equal(b[1:], b[:len(b)-1]) }

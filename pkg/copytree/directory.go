@@ -11,23 +11,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// deepest is how many directories may be one in the other. Each takes two descriptors, and
-// some KiB; a path that fits a system call has 2,048 at most.
+// maxTreeDepth is the largest number of nested directories. Each takes two descriptors and some
+// KiB; a path that fits a system call has at most 2,048.
 const maxTreeDepth = 8192
 
-// directory is one that is being copied. It is done when all in it is.
+// directory is a directory that is being copied. It is finished after all of its entries.
 type directory struct {
-	parent     *directory // nil: it is the tree itself
-	location   *location  // nil likewise
+	parent     *directory // nil for the tree itself
+	location   *location  // nil for the tree itself
 	depth      int
 	source     *os.File
 	target     int         // descriptor, O_PATH
 	sourceStat unix.Stat_t // of the source
-	targetStat unix.Stat_t // of the target when it was new
-	names      *nameTable  // of files with several; guarded by links
+	targetStat unix.Stat_t // of the new target
+	names      *nameTable  // of files with several hard links; guarded by links
 
 	mu   sync.Mutex
-	busy map[string]bool // what is being copied in it right now
+	busy map[string]bool // names of the entries that are being copied
 }
 
 func (d *directory) fd() int { return int(d.source.Fd()) }
@@ -39,8 +39,8 @@ func (d *directory) name() string {
 	return d.location.name
 }
 
-// begin and end enclose the copying of an entry. A directory that is changed while it is read
-// may tell of a name twice: what is there of it first stays.
+// begin and end enclose the copying of an entry. A directory that changes while it is read may
+// return a name twice: the first copy is kept.
 func (d *directory) begin(name string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -60,14 +60,14 @@ func (d *directory) end(name string) {
 	delete(d.busy, name)
 }
 
-// place is where a directory is in the tree. It is all that is kept of a directory when that
-// is done, for hard links.
+// location is the position of a directory in the tree. For hard links it is kept after the
+// directory is finished.
 type location struct {
-	parent *location // nil: the tree itself
+	parent *location // nil for the tree itself
 	name   string
 }
 
-// path is the way from the tree to name in a directory, for errors and for hard links.
+// path returns the path of name in the directory, relative to the tree.
 func (p *location) path(name string) string {
 	names := []string{name}
 	for ; p != nil; p = p.parent {

@@ -9,18 +9,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dirBuffer is how much of a directory is in memory at once, and deepBuffer how much of one that
-// is far down: there may be thousands, one in the other. It is no less for the server, since
-// the client has its own.
+// dirBuffer is the size of the buffer for the entries of a directory, and deepDirBuffer for one that
+// is more than deepLevel levels down: thousands of directories may be nested. A small buffer costs
+// no further requests, because the client has a buffer of its own.
 const (
 	dirBuffer     = 32 << 10
 	deepDirBuffer = 2 << 10
 	deepLevel     = 16
 )
 
-// entries calls each for what is in an open directory, with what the directory says that it
-// is: DT_UNKNOWN where the server did not send that along. It ends when each returns false.
-// depth is how many directories this one is in.
+// readEntries calls each for every entry of an open directory, with the kind that the directory
+// reports: DT_UNKNOWN if the server did not send it. It stops when each returns false. depth is
+// the number of directories above this one in the tree.
 func readEntries(dir, depth int, each func(name string, kind uint8) bool) error {
 	size := dirBuffer
 	if depth > deepLevel {

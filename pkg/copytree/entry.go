@@ -16,16 +16,16 @@ type entry struct {
 	dir  *directory
 	name string
 
-	what    string       // was tried when the entry was gone, or something else
-	err     error        // that said so
-	partial *unix.Stat_t // of the directory of which a part is copied; nil: there is none
+	what    string       // the step that found the entry removed or replaced
+	err     error        // the error of that step
+	partial *unix.Stat_t // attributes of the directory if it is copied in part; nil: it is not
 }
 
 func (e *entry) fail(what string, err error) { e.copy.fail(e.dir, e.name, what, err) }
 
-// failed reports whether the entry has to be looked at anew after an error of reading it. Other
-// errors end the copy.
-func (e *entry) canRetry(what string, err error) (again bool) {
+// canRetry reports whether the entry must be copied again after an error of reading it. Any other
+// error ends the copy.
+func (e *entry) canRetry(what string, err error) bool {
 	if isChanged(err) {
 		e.what, e.err = what, err
 		return true
@@ -34,7 +34,7 @@ func (e *entry) canRetry(what string, err error) (again bool) {
 	return false
 }
 
-// copy copies the entry. kind is what the directory said it is (readdir(3)).
+// run copies the entry. kind is the kind that the directory reports (readdir(3)).
 func (e *entry) run(ctx context.Context, kind uint8) {
 	if !e.dir.begin(e.name) {
 		return
@@ -48,31 +48,31 @@ func (e *entry) run(ctx context.Context, kind uint8) {
 		if !e.try(ctx, kind) {
 			return
 		}
-		is, err := e.copy.source.recheck(e.dir, e.name)
+		st, err := e.copy.source.recheck(e.dir, e.name)
 		switch {
-		case isGone(err): // the directory, which is there: perhaps the next turn finds it
+		case isGone(err): // the parent, which exists: the next attempt may find it
 		case err != nil:
-			e.fail("look at", err)
+			e.fail("stat", err)
 			return
-		case is == nil:
+		case st == nil:
 			e.copy.Vanished.Add(1)
 			return
 		default:
-			kind = kindOf(uint32(is.Mode))
+			kind = kindOf(uint32(st.Mode))
 		}
 	}
 	e.fail(e.what, persistentError(e.err))
 }
 
-// kindOf is what readdir(3) calls the kind of a file.
+// kindOf returns the kind of a file as readdir(3) reports it.
 func kindOf(mode uint32) uint8 { return uint8(mode & unix.S_IFMT >> 12) }
 
-// turn tries to copy the entry. again: it is something else, or gone.
+// try tries to copy the entry. again: it was replaced or removed.
 func (e *entry) try(ctx context.Context, kind uint8) (again bool) {
 	if kind == unix.DT_UNKNOWN {
 		var st unix.Stat_t
 		if err := e.copy.source.lstat(e.dir, e.name, &st); err != nil {
-			return e.canRetry("look at", err)
+			return e.canRetry("stat", err)
 		}
 		kind = kindOf(st.Mode)
 	}
@@ -87,10 +87,10 @@ func (e *entry) try(ctx context.Context, kind uint8) (again bool) {
 		e.copy.Skipped.Add(1)
 		return false
 	}
-	return e.canRetry("look at", errKindChanged)
+	return e.canRetry("stat", errKindChanged)
 }
 
-// directory copies a directory. again: it is no directory, or gone.
+// copyDirectory copies a directory. again: it was replaced or removed.
 func (e *entry) copyDirectory(ctx context.Context) (again bool) {
 	f, err := e.copy.source.openDir(e.dir, e.name)
 	if err != nil {
@@ -103,7 +103,7 @@ func (e *entry) copyDirectory(ctx context.Context) (again bool) {
 		return false
 	}
 	if err := e.copy.source.stat(sub.fd(), e.name, &sub.sourceStat); err != nil {
-		return e.canRetry("look at the directory", err)
+		return e.canRetry("stat the directory", err)
 	}
 	err = e.makeDirectory(sub)
 	if errors.Is(err, unix.EEXIST) {
@@ -122,45 +122,45 @@ func (e *entry) copyDirectory(ctx context.Context) (again bool) {
 	return false
 }
 
-// makeDirectory makes the copy of a directory, or opens what an earlier turn has made. What that
-// has copied stays.
+// makeDirectory makes the copy of a directory, or opens the one of an earlier attempt, whose entries
+// are kept.
 func (e *entry) makeDirectory(sub *directory) error {
 	if e.partial == nil {
 		e.copy.announce("make a directory")
-		// We have to get in, whatever its mode is to be.
+		// This process needs access, whatever the final mode is.
 		if err := unix.Mkdirat(e.dir.target, e.name, sub.sourceStat.Mode&0o777|0o700); err != nil {
 			return err
 		}
 		e.copy.Dirs.Add(1)
 	}
 	var err error
-	// fstat(2) at once, while the attributes are those that came with the answer.
+	// stat(2) at once, while the attributes of the server's answer are cached.
 	sub.target, sub.targetStat, err = openCopied(e.dir.target, e.name)
 	return err
 }
 
-// openMade opens a directory in the target.
-func openCopied(dir int, name string) (fd int, made unix.Stat_t, err error) {
+// openCopied opens a directory in the target, and returns its attributes.
+func openCopied(dir int, name string) (fd int, st unix.Stat_t, err error) {
 	fd, err = unix.Openat(dir, name, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return -1, made, err
+		return -1, st, err
 	}
-	if err = unix.Fstatat(fd, "", &made, unix.AT_EMPTY_PATH); err != nil {
+	if err = unix.Fstatat(fd, "", &st, unix.AT_EMPTY_PATH); err != nil {
 		_ = unix.Close(fd)
-		return -1, made, err
+		return -1, st, err
 	}
-	return fd, made, nil
+	return fd, st, nil
 }
 
-// settle gives owner, mode and times to the copy of a directory that was removed when a part of
-// it was copied.
+// finishPartial sets owner, mode and times of the copy of a directory that was removed after a part
+// of it was copied.
 func (e *entry) finishPartial() {
 	if e.partial == nil || e.copy.firstFailure() != nil {
 		return
 	}
 	fd, made, err := openCopied(e.dir.target, e.name)
 	if err != nil {
-		e.fail("look at the new directory", err)
+		e.fail("stat the new directory", err)
 		return
 	}
 	defer unix.Close(fd)

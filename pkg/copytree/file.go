@@ -3,6 +3,7 @@
 package copytree
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -10,11 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// file copies a regular file. again: it is something else, or gone.
+// copyFile copies a regular file. again: it was replaced or removed.
 func (e *entry) copyFile(ctx context.Context) (again bool) {
 	const flags = unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY
 	source, err := e.copy.source.open(e.dir, e.name, flags|uint64(e.copy.Methods.noDelegationFlag))
-	if errors.Is(err, unix.EINVAL) { // a FIFO by now, which takes no O_DIRECT: the look below tells
+	if errors.Is(err, unix.EINVAL) { // a FIFO by now, which does not support O_DIRECT: see the mode below
 		source, err = e.copy.source.open(e.dir, e.name, flags)
 	}
 	if err != nil {
@@ -23,10 +24,10 @@ func (e *entry) copyFile(ctx context.Context) (again bool) {
 	defer unix.Close(source)
 	var st unix.Stat_t
 	if err := e.copy.source.stat(source, e.name, &st); err != nil {
-		return e.canRetry("look at", err)
+		return e.canRetry("stat", err)
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return e.canRetry("look at", errKindChanged)
+		return e.canRetry("stat", errKindChanged)
 	}
 	if st.Nlink <= 1 {
 		_, again = e.copyOpenFile(ctx, source, &st)
@@ -41,7 +42,7 @@ func (e *entry) copyFile(ctx context.Context) (again bool) {
 	return again
 }
 
-// oneFile copies an open file, and counts it.
+// copyOpenFile copies an open file, and counts it.
 func (e *entry) copyOpenFile(ctx context.Context, source int, st *unix.Stat_t) (made, again bool) {
 	began := time.Now()
 	moving, err := e.writeCopy(ctx, source, st)
@@ -56,23 +57,23 @@ func (e *entry) copyOpenFile(ctx context.Context, source int, st *unix.Stat_t) (
 	case errors.Is(err, errDuplicate):
 		return false, false
 	case isGone(err) && unix.Unlinkat(e.dir.target, e.name, 0) == nil:
-		// Removed, perhaps, while it was read: half of it is none.
+		// It may have been removed while it was read: a part of it is not a copy.
 		return false, e.canRetry("copy", err)
 	}
 	e.fail("copy", err)
 	return false, false
 }
 
-// patience is how long a server takes at most for one file without its data. Is it longer, it
-// was away, and a knfsd that was started again meanwhile may not have the times of the file
-// that it was asked to change at that moment: seen, not understood.
+// fileTimeout is the longest time that a server needs for one file without its data. After a longer
+// time it did not answer for a while, and a knfsd that restarted meanwhile may have lost the times of
+// the file that was being changed then. This was observed; the cause is unknown.
 const fileTimeout = 2500 * time.Millisecond
 
-// errTwice: a directory that was changed while it was read has told of a name twice.
-var errDuplicate = errors.New("the copy is there already")
+// errDuplicate: a directory that changed while it was read has returned a name twice.
+var errDuplicate = errors.New("the copy exists already")
 
-// copyFile makes the copy of an open file. Its mode goes with its creation, where that can
-// be, and its times come last: everything else changes them.
+// writeCopy makes the copy of an open file. It creates the file with its mode if possible, and sets
+// the times last, because every other step changes them. moving is the time for the data.
 func (e *entry) writeCopy(ctx context.Context, source int, st *unix.Stat_t) (moving time.Duration, err error) {
 	e.copy.announce("make a file")
 	made, fresh, err := e.createFile(st)
@@ -80,9 +81,7 @@ func (e *entry) writeCopy(ctx context.Context, source int, st *unix.Stat_t) (mov
 		return 0, err
 	}
 	defer func() {
-		if e := unix.Close(made); err == nil { // where NFS says that the disk is full
-			err = e
-		}
+		err = cmp.Or(err, unix.Close(made)) // close(2) reports a full disk on NFS
 	}()
 	if st.Size > 0 {
 		e.copy.announce("copy a file's data")
@@ -91,7 +90,7 @@ func (e *entry) writeCopy(ctx context.Context, source int, st *unix.Stat_t) (mov
 			return 0, err
 		}
 		err = e.copy.data().copy(ctx, source, made, st)
-		if !e.copy.Methods.clone.usable() || st.Size >= largeFile { // else it takes no time
+		if !e.copy.Methods.clone.usable() || st.Size >= largeFile { // a clone takes no time
 			moving = time.Since(began)
 		}
 		if err != nil {
@@ -105,9 +104,9 @@ func (e *entry) writeCopy(ctx context.Context, source int, st *unix.Stat_t) (mov
 	return moving, e.copy.attributes().copyTimes(t, st)
 }
 
-// create makes a file, with the mode of its source. Not by O_EXCL, for which NFS sets times to
-// keep its verifier there, and then sets them right: nobody else is here. What may be there is
-// our own, of another kind even, so that nothing is waited for (O_NONBLOCK).
+// createFile creates a file with the mode of its source. It does not use O_EXCL, for which NFS keeps a
+// verifier in the times and sets them again: nobody else writes here. An existing file is from this
+// copy, but may be of another kind: O_NONBLOCK avoids waiting for a FIFO.
 func (e *entry) createFile(st *unix.Stat_t) (fd int, fresh *unix.Stat_t, err error) {
 	flags := unix.O_CREAT | unix.O_WRONLY | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC | e.copy.Methods.noDelegationFlag
 	err = retry(func() error {

@@ -11,9 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// links knows which files with several names have been copied, until all names of each were
-// met. A tree may have millions of them: an entry of copied takes 33 bytes, and a name its
-// length and one.
+// links records the copied files with several hard links, until all names of a file were seen. A
+// tree may have millions of them: an entry of copied takes 33 bytes, and a name its length and one.
 type links struct {
 	mu      sync.Mutex
 	copying map[inode]*firstCopy
@@ -22,45 +21,45 @@ type links struct {
 
 type inode struct{ dev, ino uint64 }
 
-// linked is a file with several names. Its fields are as small as they can be.
+// linkedFile is a file with several names. Its fields are as small as possible.
 type linkedFile struct {
 	names    *nameTable
-	offset   uint32 // where its first name is in that
-	seen     uint32 // names that were met
-	maxNames uint32 // names that it has had at once
-	birth    uint32 // see born
+	offset   uint32 // of its first name in names
+	seen     uint32 // number of names that were seen
+	maxNames uint32 // largest link count that was seen
+	birth    uint32 // see birthHash
 }
 
-// names are those of files in one directory, one after the other, each behind its length
-// (binary.PutUvarint). The garbage collector removes them when no file refers to them.
+// nameTable holds names of files in one directory, each after its length (binary.PutUvarint). The
+// garbage collector frees it when no file refers to it.
 type nameTable struct {
 	dir  *location
 	text []byte
 }
 
-// namesSize is when a directory gets new names: the names of files that are forgotten stay
-// for as long as one file is remembered that has its name beside theirs.
+// nameTableSize is the size after which a directory gets a new table: a table keeps the names of
+// finished files for as long as one file refers to it.
 const nameTableSize = 2 << 10
 
-// note keeps a name in a directory. It is called with links locked.
-func (d *directory) addName(name string) (in *nameTable, at uint32) {
+// addName adds a name to the table of the directory. The caller holds the lock of links.
+func (d *directory) addName(name string) (table *nameTable, offset uint32) {
 	if d.names == nil || len(d.names.text) >= nameTableSize {
 		d.names = &nameTable{dir: d.location}
 	}
-	at = uint32(len(d.names.text))
+	offset = uint32(len(d.names.text))
 	d.names.text = binary.AppendUvarint(d.names.text, uint64(len(name)))
 	d.names.text = append(d.names.text, name...)
-	return d.names, at
+	return d.names, offset
 }
 
-// path is the way from the tree to the name at an offset.
-func (n *nameTable) path(at uint32) string {
-	length, size := binary.Uvarint(n.text[at:])
-	name := n.text[int(at)+size:][:length]
+// path returns the path of the name at an offset, relative to the tree.
+func (n *nameTable) path(offset uint32) string {
+	length, size := binary.Uvarint(n.text[offset:])
+	name := n.text[int(offset)+size:][:length]
 	return n.dir.path(string(name))
 }
 
-// firstCopy is a file with several names while it is copied by the first that is met.
+// firstCopy is a file with several names that is being copied under the first name that was seen.
 type firstCopy struct {
 	links *links
 	key   inode
@@ -69,10 +68,9 @@ type firstCopy struct {
 	done  chan struct{}
 }
 
-// enter looks for the copy of a file with several names, one of which is met. If another
-// worker is making it, enter waits. If there is none, the caller copies the file and calls
-// end of what is returned.
-func (l *links) enter(st *unix.Stat_t, born uint32) (file linkedFile, path string, first *firstCopy) {
+// enter finds the copy of a file with several names. If another worker is making the copy, enter
+// waits. If there is none, the caller copies the file and calls first.finish.
+func (l *links) enter(st *unix.Stat_t, birth uint32) (file linkedFile, path string, first *firstCopy) {
 	key := inode{st.Dev, st.Ino}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -82,19 +80,19 @@ func (l *links) enter(st *unix.Stat_t, born uint32) (file linkedFile, path strin
 		l.mu.Lock()
 	}
 	file, ok := l.copied[key.dev][key.ino]
-	// With another time of birth, that file was removed, and this one has got its number.
-	if ok && (file.birth == born || file.birth == 0 || born == 0) {
+	// With another birth time, that file was removed, and this one has its inode number now.
+	if ok && (file.birth == birth || file.birth == 0 || birth == 0) {
 		return file, file.names.path(file.offset), nil
 	}
 	if l.copying == nil {
 		l.copying = map[inode]*firstCopy{}
 	}
-	first = &firstCopy{links: l, key: key, nlink: uint32(st.Nlink), birth: born, done: make(chan struct{})}
+	first = &firstCopy{links: l, key: key, nlink: uint32(st.Nlink), birth: birth, done: make(chan struct{})}
 	l.copying[key] = first
 	return linkedFile{}, "", first
 }
 
-// end says whether the copy was made, as name in d.
+// finish records whether the copy was made, as name in d.
 func (f *firstCopy) finish(d *directory, name string, made bool) {
 	l := f.links
 	l.mu.Lock()
@@ -109,8 +107,8 @@ func (f *firstCopy) finish(d *directory, name string, made bool) {
 	l.set(f.key, file)
 }
 
-// another reports whether a name of a file is not the first that is met. It is for those who
-// only count.
+// seenBefore reports whether another name of the file was seen before. It is for callers that only
+// count files.
 func (l *links) seenBefore(st *unix.Stat_t) bool {
 	if l.countName(st) {
 		return true
@@ -121,8 +119,8 @@ func (l *links) seenBefore(st *unix.Stat_t) bool {
 	return false
 }
 
-// meet counts a further name of a file, and forgets the file after the last. It reports false
-// for a file of which nothing is known.
+// countName counts a further name of a file, and removes the file after its last name. It returns
+// false for an unknown file.
 func (l *links) countName(st *unix.Stat_t) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -141,12 +139,12 @@ func (l *links) countName(st *unix.Stat_t) bool {
 	return true
 }
 
-// forget lets the next name of a file be the first again.
+// forget removes a file, so that its next name is the first again.
 func (l *links) forget(st *unix.Stat_t, file linkedFile) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	now, ok := l.copied[st.Dev][st.Ino]
-	if ok && now.names == file.names && now.offset == file.offset {
+	current, ok := l.copied[st.Dev][st.Ino]
+	if ok && current.names == file.names && current.offset == file.offset {
 		l.remove(inode{st.Dev, st.Ino})
 	}
 }
@@ -161,7 +159,7 @@ func (l *links) set(key inode, file linkedFile) {
 	l.copied[key.dev][key.ino] = file
 }
 
-// remove also drops an empty map, which keeps the size that it once had.
+// remove also drops an empty map, because a map does not shrink.
 func (l *links) remove(key inode) {
 	delete(l.copied[key.dev], key.ino)
 	if len(l.copied[key.dev]) == 0 {
@@ -169,11 +167,11 @@ func (l *links) remove(key inode) {
 	}
 }
 
-// firstName returns nil if a name of a file with several has become a link to the file's copy.
-// Else the caller has to copy the file.
-func (e *entry) linkOrStart(st *unix.Stat_t, born uint32) *firstCopy {
+// linkOrStart links the entry to the copy of its file, and returns nil. If there is no copy to link
+// to, it returns the firstCopy that the caller must make.
+func (e *entry) linkOrStart(st *unix.Stat_t, birth uint32) *firstCopy {
 	for {
-		file, path, first := e.copy.links.enter(st, born)
+		file, path, first := e.copy.links.enter(st, birth)
 		if first != nil {
 			return first
 		}
@@ -184,9 +182,9 @@ func (e *entry) linkOrStart(st *unix.Stat_t, born uint32) *firstCopy {
 	}
 }
 
-// link makes a further name of a file that was copied to path. It reports false where the copy
-// has all the names that it may have, or the server makes no hard links: the name gets a file of its own, and
-// that is counted as lost.
+// link makes a hard link to the copy at path. It returns false if the copy has the maximum number of
+// links, or the server does not support hard links: the name gets a file of its own. The latter is
+// counted as lost.
 func (e *entry) link(st *unix.Stat_t, path string) bool {
 	e.copy.announce("make a hard link")
 	err := unix.Linkat(e.copy.root, path, e.dir.target, e.name, 0)
@@ -202,13 +200,13 @@ func (e *entry) link(st *unix.Stat_t, path string) bool {
 	case isUnsupported(err), errors.Is(err, unix.EPERM):
 		e.copy.Lost.Add(1)
 		return false
-	case !errors.Is(err, unix.EEXIST): // else the directory told of the name twice
+	case !errors.Is(err, unix.EEXIST): // EEXIST: the directory returned the name twice
 		e.fail("link", err)
 	}
 	return true
 }
 
-// linkFar is linkat(2) for a path that is longer than one call takes: it goes there by stages.
+// linkLongPath is linkat(2) for a path that is too long for one call: it opens the path in parts.
 func linkLongPath(root int, path string, dir int, name string) error {
 	const flags = unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
 	at, err := unix.Openat(root, ".", flags, 0)
@@ -228,11 +226,11 @@ func linkLongPath(root int, path string, dir int, name string) error {
 	return unix.Linkat(at, path, dir, name, 0)
 }
 
-// stage is a path that any call takes (PATH_MAX, 4096), and longer than any one name.
+// maxPathPart is short enough for any call (PATH_MAX, 4096), and longer than any name.
 const maxPathPart = 2048
 
-// born is a number made of the time when a file was made, as far as that is known without
-// asking the server: of name in a directory, or of what fd is open on if name is "". 0: it is not known.
+// birthHash returns a hash of the birth time of the file name in the directory fd, or of fd itself if
+// name is "". It does not ask the server. 0: the time is unknown.
 func birthHash(fd int, name string) uint32 {
 	var st unix.Statx_t
 	flags := unix.AT_STATX_DONT_SYNC | unix.AT_SYMLINK_NOFOLLOW | unix.AT_EMPTY_PATH

@@ -12,13 +12,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Measurement counts what is in a tree. Its counters may be read while it runs.
+// Measurement counts the entries of a tree. Its counters may be read while it runs.
 type Measurement struct {
 	// Workers is how many calls to the server are under way at once.
 	Workers int
 
 	Files, Dirs, Others atomic.Int64 // Others: links, FIFOs, sockets, devices
-	// Bytes is the sum of the files' sizes, and Allocated of what they take on the disk. A file
+	// Bytes is the sum of the files' sizes, and Allocated of the space that they occupy. A file
 	// with several names is counted once.
 	Bytes, Allocated atomic.Int64
 
@@ -30,8 +30,8 @@ type Measurement struct {
 	stop     context.CancelFunc
 }
 
-// Run measures the tree of the directory that dirfd is open on. What is removed meanwhile is
-// not counted. The first failure ends it.
+// Run measures the tree of the open directory dirfd. It does not count entries that are removed
+// meanwhile. The first failure ends it.
 func (m *Measurement) Run(ctx context.Context, dirfd int) error {
 	ctx, m.stop = context.WithCancel(ctx)
 	defer m.stop()
@@ -57,7 +57,7 @@ func (m *Measurement) fail(what, name string, err error) {
 	})
 }
 
-// dir measures an open directory, and closes it.
+// measureDir measures an open directory, and closes it.
 func (m *Measurement) measureDir(ctx context.Context, d *directory) error {
 	defer d.source.Close()
 	if err := m.source.stat(d.fd(), d.name(), &d.sourceStat); err != nil {
@@ -80,8 +80,8 @@ func (m *Measurement) measureDir(ctx context.Context, d *directory) error {
 	})
 }
 
-// entry measures what has a name in d. If that is removed meanwhile it is not counted; a
-// directory is as far as it was read.
+// measureEntry measures the entry name of d. An entry that is removed meanwhile is not counted; of a
+// removed directory, the part that was read is.
 func (m *Measurement) measureEntry(ctx context.Context, d *directory, name string) {
 	var err error
 	for range maxAttempts {
@@ -92,26 +92,26 @@ func (m *Measurement) measureEntry(ctx context.Context, d *directory, name strin
 		counted, err = m.count(ctx, d, name)
 		if !isChanged(err) {
 			if err != nil {
-				m.fail("look at", name, err)
+				m.fail("stat", name, err)
 			}
 			return
 		}
-		is, asked := m.source.recheck(d, name)
-		if asked != nil && !isGone(asked) {
-			m.fail("look at", name, asked)
+		st, recheckErr := m.source.recheck(d, name)
+		if recheckErr != nil && !isGone(recheckErr) {
+			m.fail("stat", name, recheckErr)
 			return
 		}
-		if is == nil && asked == nil {
+		if st == nil && recheckErr == nil {
 			return
 		}
-		if counted { // a part of it: it cannot be begun anew
+		if counted { // a part of it, which must not be counted twice
 			break
 		}
 	}
-	m.fail("look at", name, persistentError(err))
+	m.fail("stat", name, persistentError(err))
 }
 
-// count counts what has a name in d. counted: a part of it was, when an error came.
+// count counts the entry name of d. counted: at least a part of it was counted, even with an error.
 func (m *Measurement) count(ctx context.Context, d *directory, name string) (counted bool, err error) {
 	var st unix.Stat_t
 	if err := m.source.lstat(d, name, &st); err != nil {
