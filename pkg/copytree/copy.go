@@ -14,7 +14,7 @@ import (
 
 // Copy copies a tree. Its counters may be read while it runs.
 type Copy struct {
-	// Workers is how many calls to the server are under way at once.
+	// Workers is the number of concurrent calls to the server.
 	Workers int
 	// Methods is shared by copies between the same two mounts; nil: this copy has its own.
 	Methods *Methods

@@ -14,7 +14,7 @@ import (
 
 // Measurement counts the entries of a tree. Its counters may be read while it runs.
 type Measurement struct {
-	// Workers is how many calls to the server are under way at once.
+	// Workers is the number of concurrent calls to the server.
 	Workers int
 
 	Files, Dirs, Others atomic.Int64 // Others: links, FIFOs, sockets, devices

@@ -3,7 +3,6 @@
 package copytree
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"os"
@@ -11,30 +10,32 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 )
 
-// Methods remembers what a pair of file systems refuses, so that it is not tried again for
-// every file. Its zero value is ready for use, by several copies at a time.
+// Methods records the operations that a pair of file systems does not support, so that a copy does
+// not try them for every file. Its zero value is ready for use. Copies may use it concurrently.
 type Methods struct {
 	clone, copy method
-	// noAttributes: the source has none to ask for. The others are what the target does not take.
+	// noAttributes: the source does not support extended attributes. The others are those that the
+	// target does not accept.
 	noAttributes                            atomic.Bool
 	noUserAttributes, noPOSIXACL, noNFS4ACL atomic.Bool
 	once                                    sync.Once
-	// wantNone is the flag by which an NFS client asks for no delegation of a file that it
-	// opens. With one, Linux keeps the times that are set to itself, until it gives the
-	// delegation back (RFC 9754), minutes later, or never, if it dies: but the copy is called
-	// whole before. And tenants would wait for each to be given back.
+	// noDelegationFlag is the open(2) flag with which an NFS client asks for no delegation of the file.
+	// With a delegation Linux caches the times that are set, until it returns the delegation (RFC 9754):
+	// minutes later, or never if the client crashes. But the copy is reported complete before that.
+	// And tenants would have to wait until each delegation is returned.
 	noDelegationFlag int
-	// from3: the source is on NFSv3: see wrapped.
+	// sourceIsNFSv3: see mayBeWrapped.
 	sourceIsNFSv3 bool
 	buffers       sync.Pool
-	plainACLs     sync.Map // of what a new file has: see plainACL
+	plainACLs     sync.Map // by mode, those of new files: see isPlainACL
 	calls         attributeCalls
 }
 
-// attributeCalls are the system's, where tests have nothing that stands in for them.
+// attributeCalls are the system calls for extended attributes. Tests may replace them.
 type attributeCalls struct {
 	set    func(path, name, value string) error
 	remove func(path, name string) error
@@ -54,19 +55,19 @@ func (a attributeCalls) removexattr(path, name string) error {
 	return unix.Removexattr(path, name)
 }
 
-// method is what is known of a way to copy data.
+// method records whether a method to copy data works.
 type method struct {
 	works, unusable atomic.Bool
 	invalid         atomic.Int32
 }
 
-// trials is how many files may be refused for what they are (EINVAL), and none ever copied,
-// before a way is given up.
+// maxInvalid is the number of files that may fail with EINVAL, which may depend on the file, before a
+// method is given up that never copied one.
 const maxInvalid = 8
 
 func (m *method) usable() bool { return !m.unusable.Load() }
 
-// note remembers how a trial ended, and returns its error.
+// record records the result of a trial, and returns its error.
 func (m *method) record(err error) error {
 	switch {
 	case err == nil:
@@ -80,8 +81,7 @@ func (m *method) record(err error) error {
 	return err
 }
 
-// refused reports whether an error says that a way to copy cannot be had, and nothing else is
-// wrong.
+// isRefused reports whether an error means only that a method to copy is not available.
 func isRefused(err error) bool {
 	for _, errno := range []unix.Errno{unix.EOPNOTSUPP, unix.ENOTTY, unix.EXDEV, unix.ENOSYS, unix.EINVAL, unix.EBADF} {
 		if errors.Is(err, errno) {
@@ -91,8 +91,8 @@ func isRefused(err error) bool {
 	return false
 }
 
-// learn finds out whether copy_file_range(2) would have the server copy, and how the source shows times.
-// By NFS before 4.2, or from another mount, the call reads and writes as we do, but fills the holes.
+// detect finds out whether copy_file_range(2) makes the server copy, and whether the source is on NFSv3.
+// On NFS before 4.2, or from another mount, the call reads and writes as readAndWrite does, but fills holes.
 func (m *Methods) detect(source, target int, sameDevice bool) {
 	m.once.Do(func() {
 		_, options := findMount(source)
@@ -110,10 +110,10 @@ func hasOption(options, option string) bool {
 	return strings.Contains(","+options+",", ","+option+",")
 }
 
-// nfs reports whether the target is on NFS.
+// targetIsNFS reports whether the target is on NFS.
 func (m *Methods) targetIsNFS() bool { return m.noDelegationFlag != 0 }
 
-// pagesFilled is how many bytes the calling thread has put into the page cache to be written.
+// bytesWrittenByThread returns the number of bytes that the calling thread has written to the page cache.
 func bytesWrittenByThread() (n int64) {
 	data, err := os.ReadFile("/proc/thread-self/io")
 	if err != nil {
@@ -125,31 +125,21 @@ func bytesWrittenByThread() (n int64) {
 	return n
 }
 
-// mountOf returns type and options of the mount that fd is open on, as the kernel's table has them, which
-// asks no server (proc_pid_mountinfo(5)).
+// findMount returns the file system type and the superblock options of the mount of fd. It reads them from
+// the kernel's mount table, which needs no request to the server (proc_pid_mountinfo(5)).
 func findMount(fd int) (fsType, options string) {
 	var st unix.Statx_t
 	if unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_MNT_ID, &st) != nil {
 		return "", ""
 	}
-	f, err := os.Open("/proc/self/mountinfo")
-	if err != nil {
+	mounts, err := mountinfo.GetMounts(func(m *mountinfo.Info) (skip, stop bool) {
+		found := uint64(m.ID) == st.Mnt_id
+		return !found, found
+	})
+	if err != nil || len(mounts) == 0 {
 		return "", ""
 	}
-	defer f.Close()
-	lines := bufio.NewScanner(f)
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		if !strings.HasPrefix(lines.Text(), fmt.Sprintf("%d ", st.Mnt_id)) {
-			continue
-		}
-		if _, after, ok := strings.Cut(lines.Text(), " - "); ok {
-			if fields := strings.Fields(after); len(fields) >= 3 {
-				return fields[0], fields[2]
-			}
-		}
-	}
-	return "", ""
+	return mounts[0].FSType, mounts[0].VFSOptions
 }
 
 func (m *Methods) getBuffer() *[]byte {

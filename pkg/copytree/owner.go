@@ -10,61 +10,65 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// NFSv4 has names for owners, and with Kerberos nothing else. An owner that has no name, on the server
-// or here, is shown as nobody. A copy that is given to nobody for that can be read by all who are
-// nobody to the server: they could not read the source. So of what is nobody's is found out whether it
-// is, by trying; and what a copy was given is compared with what it has then.
+// NFSv4 identifies owners by name, and with Kerberos only by name. An owner without a name, on the server
+// or here, is shown as nobody. If a copy belongs to nobody for that reason, every user that the server maps
+// to nobody can read it, although it cannot read the source. So if a file belongs to nobody, a trial finds
+// out whether that is its real owner; and after a change the owner of the copy is compared with the wanted one.
 
 const (
-	// nobody is whom Linux shows where it has no better (idmapd.conf(5)), and unmapped whom where it
-	// could not even ask (nfsidmap(8)).
+	// nobody is the ID that Linux shows for an unknown name (idmapd.conf(5)), and unmapped the one if
+	// the mapping failed (nfsidmap(8)).
 	nobody, unmapped = 65534, 1<<32 - 2
-	// nameless is a number that is nobody's: systemd, for one, keeps it unused.
+	// unusedID is an ID without a name: systemd, for example, keeps it unused.
 	unusedID = 1<<31 - 3
 )
 
-// An OwnerError says that a copy cannot have the owner of its source.
+// OwnerError reports that a copy cannot have the owner of its source.
 type OwnerError struct{ message string }
 
 func (e *OwnerError) Error() string { return e.message }
 
-// owners gives copies their owners.
+// owners sets the owners of copies.
 type owners struct {
 	mu sync.Mutex
-	// numbers: the server keeps numbers, or lets us give nothing away.
+	// keepsNumbers: the server keeps numeric IDs, or does not allow a change of owner.
 	keepsNumbers bool
-	// chown stands in for the system's, in tests.
+	// chown replaces the system call in tests.
 	chown func(t target, ids [2]uint32) (got [2]uint32, err error)
 }
 
-// give gives a copy the owner of its source. made is what it was before.
+// copyOwner gives a copy the owner of its source. made are the attributes of the new copy.
 func (o *owners) copyOwner(t target, st, made *unix.Stat_t) error {
-	now := [2]uint32{made.Uid, made.Gid}
+	current := [2]uint32{made.Uid, made.Gid}
 	for _, id := range []uint32{st.Uid, st.Gid} {
 		if id != nobody && id != unmapped {
 			continue
 		}
-		if err := o.checkNobody(t, &now); err != nil {
+		if err := o.checkNobody(t, &current); err != nil {
 			return fmt.Errorf("its owner is shown as %d:%d: %w", st.Uid, st.Gid, err)
 		}
 		break
 	}
 	want := [2]uint32{st.Uid, st.Gid}
-	if now == want {
+	if current == want {
 		return nil
 	}
 	got, err := o.set(t, want)
 	if errors.Is(err, unix.EINVAL) {
-		return &OwnerError{fmt.Sprintf("its owner %d:%d is not taken by the server, which goes by names, and so by the name of a user and a group alone", want[0], want[1])}
+		return &OwnerError{fmt.Sprintf("the server does not accept its owner %d:%d: it identifies owners by name, and accepts only users and groups that have one", want[0], want[1])}
 	}
-	if err == nil && got != want {
-		return &OwnerError{fmt.Sprintf("it was given its owner %d:%d, and belongs to %d:%d", want[0], want[1], got[0], got[1])}
+	if err != nil {
+		return err
 	}
-	return err
+	if got != want {
+		return &OwnerError{fmt.Sprintf("its owner was set to %d:%d, and is %d:%d", want[0], want[1], got[0], got[1])}
+	}
+	return nil
 }
 
-// sure finds out whether nobody is nobody. now is who the copy belongs to, which this changes.
-func (o *owners) checkNobody(t target, now *[2]uint32) error {
+// checkNobody finds out whether nobody is the real owner. current is the owner of the copy, which the
+// trial may change.
+func (o *owners) checkNobody(t target, current *[2]uint32) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.keepsNumbers {
@@ -74,19 +78,19 @@ func (o *owners) checkNobody(t target, now *[2]uint32) error {
 	got, err := o.set(t, number)
 	switch {
 	case err == nil && got == number:
-		*now, o.keepsNumbers = number, true
+		*current, o.keepsNumbers = number, true
 		return nil
 	case err != nil && !errors.Is(err, unix.EINVAL):
 		o.keepsNumbers = isForbidden(err)
 		return ignoreForbidden(err)
 	}
-	// Who is nobody to the server, as root is by root_squash, could read the source only as all others
-	// can, and makes nothing but what is nobody's.
+	// If the server maps this process to nobody (root_squash), it can read only what every other user can
+	// read, and every file that it creates belongs to nobody.
 	if _, err := o.set(t, [2]uint32{}); err != nil && !errors.Is(err, unix.EINVAL) {
 		o.keepsNumbers = isForbidden(err)
 		return ignoreForbidden(err)
 	}
-	return &OwnerError{"that is nobody, or an owner without a name: the server goes by names, and who cannot read the file could read the copy"}
+	return &OwnerError{"that is nobody, or an owner without a name: the server identifies owners by name, and users that cannot read the file could read the copy"}
 }
 
 func (o *owners) set(t target, ids [2]uint32) (got [2]uint32, err error) {
@@ -105,8 +109,8 @@ func ignoreForbidden(err error) error {
 	return err
 }
 
-// chown gives a copy to a user and group, and returns whom it belongs to then. The answer came with
-// that of the server: it is not asked again.
+// chown sets user and group of a copy, and returns the resulting ones. The server sent them with its
+// answer: there is no further request.
 func (t target) chown(ids [2]uint32) (got [2]uint32, err error) {
 	if err := unix.Fchownat(t.fd, t.name, int(ids[0]), int(ids[1]), unix.AT_EMPTY_PATH|unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return got, err

@@ -1,11 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package copytree works on whole directory trees beneath a share: it copies, measures and
-// removes them.
-//
-// Tenants may still be changing a tree while it is worked on. Nothing here follows a
-// symbolic link or crosses into another file system; every step is by a descriptor of the
-// directory it is in.
 package copytree
 
 import (
@@ -23,25 +17,26 @@ import (
 )
 
 const (
-	// batch is how many names of a directory are in memory at once, per directory being removed.
+	// batchSize is the number of names in memory for each directory that is being removed.
 	batchSize = 512
-	// maxDepth is how deep removal descends: each level holds a descriptor. What is deeper is
-	// moved up first, where that is possible.
+	// maxOpenDepth is the depth to which removal descends: each level holds a descriptor. A deeper
+	// directory is moved up first, if that is possible.
 	maxOpenDepth = 64
-	// passes is how often a directory is read again because something new has appeared in it.
+	// maxIdleReads is the number of times that a directory is read again without any progress,
+	// because it still has entries.
 	maxIdleReads = 8
 )
 
 // Removal removes trees. Its counters may be read while it runs.
 type Removal struct {
-	// Workers is how many calls to the server are under way at once. Removing is a matter of
-	// round trips, so this divides the time for as long as the server keeps up.
+	// Workers is the number of concurrent calls to the server. The time for a removal is the sum of
+	// its round trips, so this divides it for as long as the server keeps up.
 	Workers int
 
 	Entries atomic.Int64 // removed so far, directories included
 
 	source  source
-	removed atomic.Bool // the tree itself was
+	removed atomic.Bool // the tree itself is removed
 	group   errgroup.Group
 	parent  int    // descriptor of the directory that holds the tree
 	name    string // of the tree in it
@@ -53,9 +48,10 @@ type Removal struct {
 	}
 }
 
-// Remove removes name, whatever it is, from the directory that dirfd is open on; "." is what is in
-// that directory, which stays itself. It goes on past what it cannot remove, and then returns the first such error and their number. That
-// name is not there is success, when the server says so. It stops soon after ctx ends.
+// Remove removes name, whatever it is, from the open directory dirfd. "." removes the content of that
+// directory, and keeps the directory itself. Remove continues after an error, and returns the first
+// error with the number of the others. A name that does not exist on the server is a success. Remove
+// stops soon after ctx ends.
 func (r *Removal) Remove(ctx context.Context, dirfd int, name string) error {
 	r.parent, r.name = dirfd, name
 	r.group.SetLimit(max(r.Workers-1, 1)) // the caller works too
@@ -73,17 +69,17 @@ func (r *Removal) Remove(ctx context.Context, dirfd int, name string) error {
 		}
 		gone, err := r.isTreeGone()
 		if err != nil {
-			return fmt.Errorf("look for %q: %w", name, err)
+			return fmt.Errorf("stat %q: %w", name, err)
 		}
 		if gone {
 			return nil
 		}
 	}
-	return fmt.Errorf("remove %q: it is called gone, and is there: %w", name, unix.ESTALE)
+	return fmt.Errorf("remove %q: it is reported as gone, and exists: %w", name, unix.ESTALE)
 }
 
-// gone asks the server whether the tree is gone, since unlink(2) may know no more than that the
-// client remembers no such name. A tree that is called removed loses its record.
+// isTreeGone asks the server whether the tree is gone, because unlink(2) may answer from the client's
+// cache. The record of a removed tree is deleted, so a false answer would leave the tree without one.
 func (r *Removal) isTreeGone() (bool, error) {
 	if err := r.source.refresh(r.parent, "."); err != nil {
 		return false, err
@@ -95,7 +91,7 @@ func (r *Removal) isTreeGone() (bool, error) {
 	return is == nil, nil
 }
 
-// failures returns the first failure, with the number of the others.
+// failureError returns the first failure, with the number of the others.
 func (r *Removal) failureError() error {
 	r.failure.Lock()
 	defer r.failure.Unlock()
@@ -132,7 +128,7 @@ func (r *Removal) removeDir(ctx context.Context, parent int, name string, depth 
 		if !r.removeEntries(ctx, f, depth) {
 			return
 		}
-		if depth == 0 && name == "." { // it stays; a last look has found nothing in it
+		if depth == 0 && name == "." { // it is kept; the last read found it empty
 			if r.Entries.Load() == before {
 				r.removed.Store(true)
 				return
@@ -161,9 +157,9 @@ func (r *Removal) removeDir(ctx context.Context, parent int, name string, depth 
 	r.addFailure("remove the directory", name, err)
 }
 
-// moveUp moves a directory up beside the tree's own entries, where the descent begins anew. It
-// reports false where that cannot be: a directory with another project (quota) than the root of
-// the tree is not moved there if what is new there gets its project (EXDEV; FS_XFLAG_PROJINHERIT,
+// moveUp moves a directory up into the root of the tree, where removal descends again. It returns
+// false if that is impossible: a directory with another project (quota) than the root of the tree
+// cannot be moved there if new entries inherit the project (EXDEV; FS_XFLAG_PROJINHERIT,
 // ioctl_fsgetxattr(2)).
 func (r *Removal) moveUp(parent int, name string, depth int) bool {
 	if depth >= maxTreeDepth {
@@ -181,7 +177,7 @@ func (r *Removal) moveUp(parent int, name string, depth int) bool {
 	return true
 }
 
-// done counts what was removed.
+// countRemoved counts a removed entry.
 func (r *Removal) countRemoved(depth int) {
 	r.Entries.Add(1)
 	if depth == 0 {
@@ -189,23 +185,22 @@ func (r *Removal) countRemoved(depth int) {
 	}
 }
 
-// vanished reports whether err says that a name is not there any more. Within the tree, which
-// is where depth is over 0, tenants can have something else take its place, or have it removed
-// by another worker to which it has another name. If anything stays, removing what it is in
-// fails, and that is read again.
+// hasVanished reports whether err means that a name does not exist any more. Inside the tree (depth
+// over 0) tenants can also replace it, or rename it so that another worker removes it. If anything is
+// left, the removal of its parent fails, and the parent is read again.
 func hasVanished(err error, depth int) bool {
 	within := errors.Is(err, unix.ESTALE) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP)
 	return errors.Is(err, unix.ENOENT) || depth > 0 && within
 }
 
-// empty removes what is in an open directory. It reports false where something stayed, here
-// or anywhere: then there is no use in trying the directory itself.
+// removeEntries removes the entries of an open directory. It returns false after a failure here or
+// anywhere: then it is useless to remove the directory itself.
 func (r *Removal) removeEntries(ctx context.Context, f *os.File, depth int) bool {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	for ctx.Err() == nil {
-		// Names only: where the server did not send types along, asking for them would be a
-		// look-up by path, and unlink(2) tells a directory as well.
+		// Names only: if the server did not send types, each would cost a lookup by path, and
+		// unlink(2) detects a directory as well.
 		names, err := f.Readdirnames(batchSize)
 		for _, name := range names {
 			wg.Add(1)
@@ -218,8 +213,8 @@ func (r *Removal) removeEntries(ctx context.Context, f *os.File, depth int) bool
 				_ = work()
 			}
 		}
-		// ENOENT, ESTALE: it was removed meanwhile, under another name that a tenant gave it. If not,
-		// it has entries still, and cannot be removed: then it is read again.
+		// ENOENT, ESTALE: another worker removed it under a name that a tenant gave it. If not, it still
+		// has entries and cannot be removed: then it is read again.
 		if errors.Is(err, io.EOF) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESTALE) {
 			wg.Wait()
 			return ctx.Err() == nil && !r.hasFailed()
@@ -247,18 +242,18 @@ func (r *Removal) removeEntry(ctx context.Context, parent int, name string, dept
 	case err == nil:
 		r.countRemoved(depth + 1)
 	case errors.Is(err, unix.EISDIR), errors.Is(err, unix.ENOTEMPTY), errors.Is(err, unix.EEXIST):
-		// The last two are a server's that was asked to remove what we took for a link: NFSv4
-		// has one REMOVE for all.
+		// The last two are the server's answer if the client sends REMOVE for a directory that it
+		// takes for a link: NFSv4 has one REMOVE for both.
 		r.removeDir(ctx, parent, name, depth+1)
 	case !hasVanished(err, depth+1):
 		r.addFailure("remove", name, err)
 	}
 }
 
-// openDir opens a directory for reading, and nothing else: no link, no other file system. The client
-// is made to ask the server whether the directory has changed. To open it by name need not do that: while
-// the client has a delegation of the parent, Linux 7.2 lists the directory as it remembers it, for up to
-// acdirmax seconds (nfs_lookup_revalidate_delegated). To open "." does.
+// openDir opens a directory for reading. It opens no link and no other file system. It makes the client
+// ask the server whether the directory has changed. An open by name may not do that: while the client has
+// a delegation of the parent, Linux 7.2 lists the directory from its cache, for up to acdirmax seconds
+// (nfs_lookup_revalidate_delegated). An open of "." does.
 func openDir(parent int, name string) (*os.File, error) {
 	fd, err := beneath.Openat(parent, name, unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {

@@ -11,29 +11,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// source is how a tree is read.
+// source reads a tree.
 //
-// That something is not there any more is believed only when the server says so about its
-// name. ESTALE, and ENOENT for a directory that is open, say no more than that the server does
-// not know a file handle: as when the export is withdrawn for a moment, or its disk is not
-// mounted yet (RFC 1813, NFS3ERR_STALE). A copy that took this for a removal would be empty.
+// An entry counts as removed only if the server says so for its name. ESTALE, and ENOENT for an
+// open directory, only mean that the server does not know a file handle: for example if the export
+// is withdrawn for a moment, or its disk is not mounted yet (RFC 1813, NFS3ERR_STALE). If a copy
+// took that for a removal it would be empty.
 type source struct {
-	// fault, if set, is asked before each call, which fails with what it returns. Tests set it.
+	// fault, if set, is called before each call. Its error is the result of that call. Tests set it.
 	fault func(call, name string) error
 }
 
-// The calls that fault is asked about.
+// The calls that fault gets.
 const (
 	callOpen       = "open"
-	callStat       = "stat"       // of what is open
-	callLstat      = "look"       // at a name
+	callStat       = "stat"       // an open file
+	callLstat      = "look"       // a name
 	callList       = "list"       // a directory
-	callListRest   = "list on"    // the same, when a part of it is known
+	callListRest   = "list on"    // the same, after a part was read
 	callRead       = "read"       // a file's data
-	callAttributes = "attributes" // extended ones
-	callRecheck    = "ask"        // the server, about a name
+	callAttributes = "attributes" // extended attributes
+	callRecheck    = "ask"        // a name on the server
 	callRemove     = "remove"     // a name
-	callMove       = "move"       // a directory up
+	callMove       = "move"       // a directory to the root of the tree
 )
 
 func (s source) check(call, name string) error {
@@ -43,29 +43,29 @@ func (s source) check(call, name string) error {
 	return s.fault(call, name)
 }
 
-// SourceError says that the source is not as its server says that it is: it may be only for a
-// moment that it cannot be read.
+// SourceError reports that the source cannot be read as the server describes it. That may be only
+// for a moment.
 type SourceError struct{ Err error }
 
 func (e *SourceError) Error() string { return e.Err.Error() }
 func (e *SourceError) Unwrap() error { return e.Err }
 
-// turns is how often an entry is begun anew because it is there, and cannot be found, or is
-// something else.
+// maxAttempts is the number of attempts for an entry that exists, but cannot be found or changes its
+// kind.
 const maxAttempts = 5
 
-// errKind: an entry is of another kind than it was just before.
-var errKindChanged = fmt.Errorf("it becomes something else: %w", unix.ESTALE)
+// errKindChanged: an entry is of another kind than just before.
+var errKindChanged = fmt.Errorf("its kind has changed: %w", unix.ESTALE)
 
-// gone reports whether an error says that a name, or what is open, is not there any more.
+// isGone reports whether an error means that a name or an open file does not exist any more.
 func isGone(err error) bool { return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESTALE) }
 
-// changed reports whether an error of opening says that an entry is gone, or something else by now.
+// isChanged reports whether an error of open(2) means that an entry was removed or replaced.
 func isChanged(err error) bool {
 	return isGone(err) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENXIO) || errors.Is(err, unix.EISDIR)
 }
 
-// persistent is the error of an entry that is there, and could not be read in any turn.
+// persistentError returns the error for an entry that exists, but could not be read in any attempt.
 func persistentError(err error) error {
 	if !isGone(err) {
 		err = fmt.Errorf("%w: %w", errKindChanged, err)
@@ -94,7 +94,7 @@ func (s source) stat(fd int, name string, st *unix.Stat_t) error {
 	return unix.Fstat(fd, st)
 }
 
-// look looks at a name itself, not through it.
+// lstat returns the attributes of a name. It does not follow a symbolic link.
 func (s source) lstat(d *directory, name string, st *unix.Stat_t) error {
 	if err := s.check(callLstat, name); err != nil {
 		return err
@@ -102,7 +102,7 @@ func (s source) lstat(d *directory, name string, st *unix.Stat_t) error {
 	return unix.Fstatat(d.fd(), name, st, unix.AT_SYMLINK_NOFOLLOW)
 }
 
-// list calls each for what is in a directory: see entries.
+// list calls each for every entry of a directory: see readEntries.
 func (s source) list(d *directory, each func(name string, kind uint8) bool) error {
 	if err := s.check(callList, d.name()); err != nil {
 		return err
@@ -113,17 +113,17 @@ func (s source) list(d *directory, each func(name string, kind uint8) bool) erro
 	return s.check(callListRest, d.name())
 }
 
-// ask asks the server about a name that seems to be gone. nil: it is. The tree itself never is,
-// that is an error.
+// recheck asks the server for a name that seems to be gone. nil: it is gone. For the tree itself that
+// is an error.
 func (s source) recheck(d *directory, name string) (*unix.Statx_t, error) {
 	err := s.refresh(d.fd(), d.name())
 	if isGone(err) && d.parent != nil {
-		// Then so is all in it, unless the directory is there by its name.
-		is, err := s.recheck(d.parent, d.name())
+		// Then its entries are gone, too, unless the directory still exists under its name.
+		st, err := s.recheck(d.parent, d.name())
 		if err != nil {
 			return nil, err
 		}
-		if is == nil || is.Ino != d.sourceStat.Ino {
+		if st == nil || st.Ino != d.sourceStat.Ino {
 			return nil, nil
 		}
 	}
@@ -133,10 +133,10 @@ func (s source) recheck(d *directory, name string) (*unix.Statx_t, error) {
 	return s.statCurrent(d.fd(), name)
 }
 
-// refresh has the client ask the server for a directory's attributes. If these have changed, the
-// client looks up anew the names that it remembers to be there, or not to be there (nfs(5),
-// "Directory entry caching"). The mount needs lookupcache=positive: while it has a delegation of
-// the directory (RFC 8881, section 10.9), Linux 7 otherwise believes that a name is not there.
+// refresh makes the client ask the server for the attributes of a directory. If they have changed,
+// the client looks up its cached names again, both existing and missing ones (nfs(5), "Directory
+// entry caching"). The mount needs lookupcache=positive: otherwise Linux 7 caches that a name is
+// missing while it has a delegation of the directory (RFC 8881, section 10.9).
 func (s source) refresh(dir int, name string) error {
 	if err := s.check(callRecheck, name); err != nil {
 		return err
@@ -152,8 +152,8 @@ func (s source) refresh(dir int, name string) error {
 	return nil
 }
 
-// lookUp looks at a name after refresh. nil: it is not there. For a file handle that is stale the
-// kernel looks the name up anew itself.
+// statCurrent returns the attributes of a name after refresh. nil: it does not exist. If the file
+// handle is stale, the kernel itself looks the name up again.
 func (s source) statCurrent(dir int, name string) (*unix.Statx_t, error) {
 	if err := s.check(callRecheck, name); err != nil {
 		return nil, err

@@ -10,15 +10,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// other copies a symbolic link, a FIFO or a device. again: it is something else, or gone.
+// copySpecial copies a symbolic link, a FIFO or a device. again: it was replaced or removed.
 func (e *entry) copySpecial() (again bool) {
 	var st unix.Stat_t
 	if err := e.copy.source.lstat(e.dir, e.name, &st); err != nil {
-		return e.canRetry("look at", err)
+		return e.canRetry("stat", err)
 	}
 	kind := st.Mode & unix.S_IFMT
 	if kind != unix.S_IFLNK && kind != unix.S_IFIFO && kind != unix.S_IFCHR && kind != unix.S_IFBLK {
-		return e.canRetry("look at", errKindChanged)
+		return e.canRetry("stat", errKindChanged)
 	}
 	if st.Nlink <= 1 {
 		_, again = e.makeSpecial(&st)
@@ -33,7 +33,7 @@ func (e *entry) copySpecial() (again bool) {
 	return again
 }
 
-// makeOther makes what other copies.
+// makeSpecial makes the copy for copySpecial.
 func (e *entry) makeSpecial(st *unix.Stat_t) (made, again bool) {
 	what, count := "make a special file", &e.copy.Special
 	var err error
@@ -41,7 +41,7 @@ func (e *entry) makeSpecial(st *unix.Stat_t) (made, again bool) {
 		what, count = "make a symbolic link", &e.copy.Symlinks
 		var text string
 		text, err = readLink(e.dir.fd(), e.name)
-		if errors.Is(err, unix.EINVAL) { // no link any more (readlink(2))
+		if errors.Is(err, unix.EINVAL) { // not a link any more (readlink(2))
 			err = errKindChanged
 		}
 		if err != nil {
@@ -52,8 +52,8 @@ func (e *entry) makeSpecial(st *unix.Stat_t) (made, again bool) {
 	} else {
 		e.copy.announce(what)
 		err = unix.Mknodat(e.dir.target, e.name, st.Mode&^0o7000, int(st.Rdev))
-		for _, no := range []unix.Errno{unix.EPERM, unix.EACCES, unix.EOPNOTSUPP, unix.EINVAL} {
-			if err == no {
+		for _, errno := range []unix.Errno{unix.EPERM, unix.EACCES, unix.EOPNOTSUPP, unix.EINVAL} {
+			if err == errno {
 				e.copy.Skipped.Add(1)
 				return false, false
 			}
@@ -78,7 +78,7 @@ func (e *entry) makeSpecial(st *unix.Stat_t) (made, again bool) {
 	return true, false
 }
 
-// finishOther gives what makeOther made the attributes of its source.
+// finishSpecial gives the copy of a special file the attributes of its source.
 func (e *entry) finishSpecial(st *unix.Stat_t) error {
 	var made unix.Stat_t
 	if err := unix.Fstatat(e.dir.target, e.name, &made, unix.AT_SYMLINK_NOFOLLOW); err != nil {
@@ -96,7 +96,7 @@ func (e *entry) finishSpecial(st *unix.Stat_t) error {
 	return e.copy.attributes().copyTimes(t, st)
 }
 
-// otherExtended copies a special file's access control lists. It is not opened for that.
+// copySpecialACL copies the access control lists of a special file, without opening it for reading.
 func (e *entry) copySpecialACL(st *unix.Stat_t) error {
 	source, err := e.copy.source.open(e.dir, e.name, unix.O_PATH)
 	if isChanged(err) {
@@ -106,11 +106,11 @@ func (e *entry) copySpecialACL(st *unix.Stat_t) error {
 		return err
 	}
 	defer unix.Close(source)
-	var now unix.Stat_t
-	if err := e.copy.source.stat(source, e.name, &now); err != nil {
+	var current unix.Stat_t
+	if err := e.copy.source.stat(source, e.name, &current); err != nil {
 		return err
 	}
-	if now.Ino != st.Ino || now.Mode&unix.S_IFMT != st.Mode&unix.S_IFMT {
+	if current.Ino != st.Ino || current.Mode&unix.S_IFMT != st.Mode&unix.S_IFMT {
 		return errKindChanged
 	}
 	made, err := beneath.Openat(e.dir.target, e.name, unix.O_PATH)

@@ -68,7 +68,7 @@ var doors = map[string][]string{
 	"github.com/kubernetes-csi/":              {"pkg/driver", "pkg/metrics"},
 	"github.com/prometheus/":                  {"pkg/metrics"},
 	"k8s.io/mount-utils":                      {"pkg/mount"},
-	"github.com/moby/sys/mountinfo":           {"pkg/mount"},
+	"github.com/moby/sys/mountinfo":           {"pkg/mount", "pkg/copytree"},
 	"k8s.io/client-go":                        {"pkg/kube"},
 	"os/exec":                                 {"pkg/child"},
 	"flag":                                    {"cmd/mooring"},

@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TryMethods finds out by which ways the server would copy, by copying the open file source to the
-// open and empty file target: by sharing blocks (CLONE), and by itself (COPY). nil: it does;
-// EOPNOTSUPP and its like: it does not. Both files are on one mount.
+// TryMethods finds out how the server can copy: by sharing blocks (CLONE), and by copying itself (COPY).
+// It copies the open file source to the open and empty file target, both on one mount. nil: the server
+// can; EOPNOTSUPP and similar errors: it cannot.
 func TryMethods(ctx context.Context, source, target int) (clone, copy error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(source, &st); err != nil {
@@ -27,7 +27,7 @@ func TryMethods(ctx context.Context, source, target int) (clone, copy error) {
 	if c.methods.copy.usable() {
 		_, copy = c.serverCopy(ctx, source, target, &st)
 	} else {
-		copy = unix.EOPNOTSUPP // the kernel here would read and write
+		copy = unix.EOPNOTSUPP // the local kernel would read and write
 	}
 	return clone, copy
 }
