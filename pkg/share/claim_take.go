@@ -10,22 +10,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// take claims a directory for the volume of an entry, create-once: the claim is a link to the
-// record, of that name. It fails with ErrPrecondition where the directory, one above it or one
-// inside it is another volume's.
+// take claims a directory for the volume of an entry, create-once: the claim is a link to the file
+// record of that entry. It fails with ErrPrecondition if another volume has the directory, one
+// above it or one inside it.
 func (c *claims) take(e *entry, record string, me owner, directory string) error {
 	parent, name := volume.SplitDirectory(directory)
 	for turn := range retries {
 		if turn > 0 && e.isGone() {
 			return busy("the creation of volume %s was undone by another", e.key)
 		}
-		if turn > 0 && parent != "" { // this client may remember directories that were tidied away
+		if turn > 0 && parent != "" { // this client may have directories cached that were removed
 			_ = refreshPath(c.dir, claimPath(parent))
 		}
 		at, err := c.openParent(parent)
 		if err != nil {
 			if isMissing(err) {
-				continue // tidied away meanwhile
+				continue // a parent was removed in the meantime
 			}
 			return err
 		}
@@ -39,7 +39,7 @@ func (c *claims) take(e *entry, record string, me owner, directory string) error
 	return busy("the claim on the directory %q changes hands again and again", directory)
 }
 
-// claimAttempt is an attempt to take a claim.
+// claimAttempt is one attempt to rename a prepared claim into its place.
 type claimAttempt struct {
 	*claims
 	e         *entry
@@ -50,8 +50,8 @@ type claimAttempt struct {
 	name      string
 }
 
-// prepare makes the directory of a claim, with the claim in it, in the entry. From there it is
-// renamed into its place: once the entry is removed that cannot be any more.
+// prepare makes the directory of a claim, with the claim in it, inside the entry. It is later
+// renamed into its place, which fails once the entry is removed.
 func (c *claims) prepare(e *entry, record string, me owner) error {
 	c.step("prepare the claim")
 	if err := ignore(e.dir.Mkdir(claimName, 0o700), unix.EEXIST); err != nil {
@@ -69,8 +69,8 @@ func (c *claims) prepare(e *entry, record string, me owner) error {
 	return ignore(err, unix.EEXIST)
 }
 
-// renameIntoPlace renames the claim into its place. done is false where somebody has just released or
-// removed one there, and it has to be tried again.
+// renameIntoPlace renames the claim into its place. done is false if the caller must try again:
+// another process has just released or removed a claim there.
 func (t *claimAttempt) renameIntoPlace() (done bool, err error) {
 	t.step("rename the claim into place")
 	err = t.e.dir.Rename(claimName, t.at, t.name)
@@ -83,8 +83,8 @@ func (t *claimAttempt) renameIntoPlace() (done bool, err error) {
 	return err == nil, err
 }
 
-// recoverMissing decides about a rename that did not find the claim, or where to put it: it may have been
-// carried out before, and the answer got lost.
+// recoverMissing handles a rename that did not find the claim or its destination. The rename may
+// have succeeded before, with its answer lost.
 func (t *claimAttempt) recoverMissing(err error) (done bool, _ error) {
 	if t.e.isGone() {
 		return false, t.e.explainUndone(err)
@@ -100,7 +100,7 @@ func (t *claimAttempt) recoverMissing(err error) (done bool, _ error) {
 	return false, t.prepare(t.e, t.record, t.me)
 }
 
-// resolveConflict decides about a directory of claims that exists.
+// resolveConflict handles a rename that failed because the claim's directory exists already.
 func (t *claimAttempt) resolveConflict() (done bool, err error) {
 	x, err := beneath.ResolveCurrent(t.at, t.name)
 	if err != nil {
@@ -117,7 +117,7 @@ func (t *claimAttempt) resolveConflict() (done bool, err error) {
 		return false, volume.Errorf(volume.ErrPrecondition, "the directory %q cannot be a volume: there are volumes inside it; choose another subDir", t.directory)
 	case errors.Is(err, errBarred):
 		return false, parentClaims{t.parents, t.at, x, t.directory}.removeBar()
-	case isMissing(err): // of one who has ended
+	case isMissing(err): // left over from a claim that was released
 		removeOwnerFiles(x)
 		return false, parentClaims{t.parents, t.at, x, t.directory}.removeUnclaimed()
 	case err != nil:

@@ -4,8 +4,8 @@ package share
 
 import "github.com/mooring-csi/mooring/pkg/volume"
 
-// cleanup are what is left of an incarnation of a volume whose entry ends: trees in the entry, and
-// what names it elsewhere.
+// cleanup removes what is left of an incarnation of a volume whose entry ends: trees in the entry,
+// and references to it elsewhere.
 type cleanup struct {
 	*Volumes
 	r *volume.Record
@@ -13,12 +13,12 @@ type cleanup struct {
 
 func (v *Volumes) cleanup(r *volume.Record) cleanup { return cleanup{v, r} }
 
-// treeHandler returns what is done with the trees in the entry of a volume that is no more: what was
-// to be brought back goes into the trash again, a copy that was not finished is purged.
+// treeHandler returns what is done with a tree in the entry of a volume that ends: one that came
+// from the trash goes back there, an unfinished copy is purged.
 func (m cleanup) treeHandler(e *entry) func(name string) error {
 	return func(name string) error {
 		switch {
-		case name == treeName: // somebody's who made one in the volume's place
+		case name == treeName: // another process or user made it in the volume's place
 			return e.leftovers().removeTree(name)
 		case m.r.Restored != nil:
 			_, err := m.trash.moveTree(e, name, volume.TrashID(volume.TrashVolume, m.r.Key, m.r.Nonce))
@@ -28,7 +28,7 @@ func (m cleanup) treeHandler(e *entry) func(name string) error {
 	}
 }
 
-// releaseReferences removes what names an incarnation of a volume whose entry is dead: its claim, its
+// releaseReferences removes the references to an incarnation whose entry is dead: its claim, its
 // hold on the snapshot that it was, its job.
 func (m cleanup) releaseReferences() error {
 	if m.r.Shallow {
@@ -42,12 +42,12 @@ func (m cleanup) releaseReferences() error {
 	return m.claims.release(m.r.Directory, owner{m.r.Key, m.r.Nonce})
 }
 
-// releaseCopy removes what a copy that was not finished has left elsewhere.
+// releaseCopy removes the job and the hold of an unfinished copy.
 func (m cleanup) releaseCopy() error {
 	target := volume.Object{Kind: volume.ObjectVolume, Key: m.r.Key}
 	m.jobs.remove(jobName(target, m.r.Nonce))
 	if !m.def.Matches(m.r.Source.Share) {
-		return nil // it is abandoned there, and found so
+		return nil // the hold is on another share, where it expires
 	}
 	from := m.table
 	if m.r.Source.Kind == volume.ObjectSnapshot {
@@ -56,7 +56,7 @@ func (m cleanup) releaseCopy() error {
 	return from.removeHold(m.r.Source.Key, copyHoldName(target, m.r.Nonce))
 }
 
-// releaseArchiveClaims releases the claims on archived names, when the entry is dead.
+// releaseArchiveClaims releases the claims on archived names. The entry must be dead.
 func (m cleanup) releaseArchiveClaims() error {
 	for _, as := range archiveNames(m.r) {
 		if err := m.claims.release(siblingPath(m.r, as), owner{m.r.Key, m.r.Nonce}); err != nil {

@@ -69,7 +69,7 @@ func (c *CopyJob) openSource(nonce string) error {
 
 func (c *CopyJob) openVolume(nonce string) error {
 	volumes := c.sourceShare.Volumes
-	if err := volumes.revalidate(c.job.Source.Key); err != nil {
+	if err := volumes.refresh(c.job.Source.Key); err != nil {
 		return err
 	}
 	e, r, err := volumes.lookup(c.job.Source.Key)
@@ -98,7 +98,7 @@ func (c *CopyJob) openVolume(nonce string) error {
 
 func (c *CopyJob) openSnapshot(nonce string) error {
 	snapshots := c.sourceShare.Snapshots
-	if err := snapshots.revalidate(c.job.Source.Key); err != nil {
+	if err := snapshots.refresh(c.job.Source.Key); err != nil {
 		return err
 	}
 	e, r, err := snapshots.lookup(c.job.Source.Key)

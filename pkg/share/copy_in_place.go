@@ -10,13 +10,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// copyName is a whole copy in an entry that a project keeps from being renamed into its place.
+// copyName is the name in an entry of a complete copy that cannot be renamed into its place because
+// of a project quota.
 const copyName = "copy"
 
 // copyInPlace begins to copy a staged copy, which cannot be renamed into its place, once more: into
-// the volume's directory, which has the project of its parent. The stage is renamed first, by which
-// the creator and an undo exclude each other: a record that is "placing", with nothing in the
-// stage, says that what is in the volume's place is to be undone as a whole.
+// the volume's directory, which has the project of its parent. The stage is renamed first: that
+// rename excludes an undo. A record named placing.json with nothing in the stage says that an undo
+// has to remove the whole directory in the volume's place.
 func (p *Pending) copyInPlace(cause error) (*CopyJob, error) {
 	parent, name := volume.SplitDirectory(p.rec.Directory)
 	at, err := p.v.root.Resolve(parent)
@@ -27,7 +28,7 @@ func (p *Pending) copyInPlace(cause error) (*CopyJob, error) {
 	if !refusedByProject(at, name, cause) {
 		return nil, cause
 	}
-	// What cannot be taken away could not be undone. As long as it is empty that can be tried.
+	// An undo has to be able to move the directory. While it is empty that can be tested.
 	if err := moveTreeToEntry(p.e, at, name); err != nil {
 		return nil, explainUnmovable(&p.rec, err)
 	}
@@ -54,13 +55,13 @@ func (p *Pending) copyInPlace(cause error) (*CopyJob, error) {
 	if err := stage.Rename(treeName, p.e.dir, copyName); err != nil {
 		return nil, p.e.explainUndone(err)
 	}
-	// That went into the entry, which proves that the directory found before it is the volume's.
+	// The rename into the entry succeeded: so the directory found before it is the volume's.
 	p.copy.inPlace = true
 	_ = p.e.dir.Rmdir(stageName)
 	return p.copy, nil
 }
 
-// commitInPlace makes a volume exist whose directory was filled in its place.
+// commitInPlace commits a volume whose directory was filled in its place.
 func (p *Pending) commitInPlace(ctx context.Context) (*volume.Record, error) {
 	if err := p.e.leftovers().discard(copyName); err != nil {
 		return nil, err
@@ -68,12 +69,12 @@ func (p *Pending) commitInPlace(ctx context.Context) (*volume.Record, error) {
 	return p.Commit(ctx)
 }
 
-// occupiedError says that the directory of a volume that is being created is not empty any more.
+// occupiedError is the error for a new volume whose directory is not empty any more.
 func occupiedError(r *volume.Record) error {
 	return volume.Errorf(volume.ErrPrecondition, "something was put into the directory %q while volume %s was being created in it: remove it there, and try again", r.Directory, r.Key)
 }
 
-// explainUnmovable explains that a copy cannot be made because of two projects.
+// explainUnmovable explains an EXDEV: two project quotas prevent the copy.
 func explainUnmovable(r *volume.Record, err error) error {
 	if !is(err, unix.EXDEV) {
 		return err

@@ -69,7 +69,7 @@ func (v *Volumes) Begin(ctx context.Context, r volume.Record) (p *Pending, found
 
 // existing reads the record of a key that is taken. It returns nil where it was only just.
 func (v *Volumes) existing(key string) (*StoredRecord, error) {
-	if err := v.revalidate(key); err != nil { // that it is taken may be this client's memory
+	if err := v.refresh(key); err != nil { // that it is taken may be this client's memory
 		return nil, err
 	}
 	e, s, err := v.read(key)
@@ -303,7 +303,7 @@ func (p *Pending) UseSnapshot(ctx context.Context) (err error) {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := p.v.snapshots.revalidate(key); err != nil {
+	if err := p.v.snapshots.refresh(key); err != nil {
 		return err
 	}
 	e, r, err := p.v.snapshots.lookup(key)

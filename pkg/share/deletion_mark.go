@@ -9,39 +9,39 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// deletionMark marks an entry as being deleted, by the name of its record. From there on there is no way back,
-// and any process may finish the deletion.
+// deletionMark marks an entry as being deleted, by the name of its record. The mark cannot be
+// undone, and any process may finish the deletion.
 //
-// Where nothing has the name "deletion" the record is renamed to it. A directory of holds keeps it from
-// that. It is not removed first: over NFSv4 a second process that removes it, late, would remove the record
-// which has the name by then (see beneath.RmdirCurrent). It is replaced by a directory with a seal in it,
-// which rename(2) does if it is empty, and then the record is renamed into that. Who takes a hold looks for
-// the seal afterwards.
+// If nothing has the name "deletion", the record is renamed to it. A directory of holds prevents
+// that. It is not removed first: over NFSv4 a second process that removes it late would remove the
+// record, which has that name by then (see beneath.RmdirCurrent). Instead a directory with a seal
+// in it replaces it, which rename(2) does only if it is empty, and then the record is renamed into
+// that directory. A process that takes a hold checks for the seal afterwards.
 type deletionMark struct{ e *entry }
 
 func (e *entry) deletionMark() deletionMark { return deletionMark{e} }
 
-// heldError is why an entry cannot be marked: somebody needs it.
+// heldError is the reason why an entry cannot be marked: others hold it.
 type heldError struct{ holders []string }
 
 func (e heldError) Error() string { return fmt.Sprintf("held by %v", e.holders) }
 
-// mark begins a deletion. ENOENT: there is no such record; another was first. An errHeld says who needs
-// what is to be deleted.
+// mark begins a deletion. ENOENT: there is no such record, as another process was first. A
+// heldError names the holders.
 func (m deletionMark) mark() error {
 	e := m.e
 	for range retries {
 		e.step("mark as being deleted")
 		err := e.dir.Rename(recordFile, e.dir, deletionName)
 		if isMissing(err) {
-			_ = e.dir.Refresh() // this client may remember the record under its old name
+			_ = e.dir.Refresh() // this client may have the record cached under its old name
 			return unix.ENOENT
 		}
 		if !isNameTaken(err) {
 			return err
 		}
-		// The holds are a directory of that name, unless that is this client's memory.
-		if err := e.holds().revalidate(); err != nil {
+		// The directory of holds has that name, unless the client's cache is outdated.
+		if err := e.holds().refresh(); err != nil {
 			return e.asNotExist(err)
 		}
 		sealed, err := m.seal()
@@ -55,8 +55,8 @@ func (m deletionMark) mark() error {
 	return busy("%s %s is held again and again", e.kind, e.key)
 }
 
-// seal keeps holds from being taken, if nobody holds the entry. sealed is false where there is no
-// directory of holds any more, or there is something in it again.
+// seal prevents new holds if there are none. sealed is false if the directory of holds was removed
+// or is not empty any more.
 func (m deletionMark) seal() (sealed bool, err error) {
 	e := m.e
 	holders, sealed, err := e.holds().list()
@@ -75,7 +75,7 @@ func (m deletionMark) seal() (sealed bool, err error) {
 	if err != nil {
 		_ = e.removeSharedTemp(aside)
 	}
-	if isNameTaken(err) || isMissing(err) { // or the entry is gone, or the aside was swept: look again
+	if isNameTaken(err) || isMissing(err) { // or the entry or the temporary directory was removed: again
 		return false, nil
 	}
 	return err == nil, err
@@ -95,8 +95,8 @@ func (m deletionMark) sealWith(aside string) error {
 	return e.staging.Rename(aside, e.dir, deletionName)
 }
 
-// markUnderSeal renames the record into the sealed directory. ENOENT: there is no such record; another was
-// first. sealed is false where the directory is another one, without a seal.
+// markUnderSeal renames the record into the sealed directory. ENOENT: there is no such record, as
+// another process was first. sealed is false if the directory has no seal.
 func (m deletionMark) markUnderSeal() (sealed bool, err error) {
 	e := m.e
 	d, err := e.dir.Resolve(deletionName)
@@ -116,13 +116,13 @@ func (m deletionMark) markUnderSeal() (sealed bool, err error) {
 	return true, e.asNotExist(err)
 }
 
-// revalidate has the client ask the server what has the name of the holds.
-func (h holds) revalidate() error {
+// refresh makes the client ask the server what has the name of the holds.
+func (h holds) refresh() error {
 	return ignore(refreshPath(h.entry.dir, deletionName), unix.ENOENT, unix.ENOTDIR)
 }
 
-// withRecord calls f with the directory in which the record of an entry has a name, and what it is called there:
-// the record of what was marked under the seal is among the holds.
+// withRecord calls f with the directory that has the record of an entry, and the record's name
+// there. The record of an entry that was marked under the seal is in the directory of holds.
 func (m deletionMark) withRecord(record string, f func(in beneath.Dir, name string) error) error {
 	e := m.e
 	if record != deletionName || !e.sealed {
@@ -131,9 +131,9 @@ func (m deletionMark) withRecord(record string, f func(in beneath.Dir, name stri
 	return m.withHolds(func(in beneath.Dir) error { return f(in, recordFile) }, unix.ENOENT, unix.ESTALE)
 }
 
-// withHolds calls f with the directory of holds. Where f ends with one of the errors in memory this client may
-// remember holds that were replaced: f is called once more, with those that the server has.
-func (m deletionMark) withHolds(f func(in beneath.Dir) error, memory ...unix.Errno) error {
+// withHolds calls f with the directory of holds. If f returns an error in stale, this client may
+// have a directory cached that was replaced: withHolds calls f once more, with the server's.
+func (m deletionMark) withHolds(f func(in beneath.Dir) error, stale ...unix.Errno) error {
 	call := func(d beneath.Dir, err error) error {
 		if err != nil {
 			return err
@@ -142,7 +142,7 @@ func (m deletionMark) withHolds(f func(in beneath.Dir) error, memory ...unix.Err
 		return f(d)
 	}
 	err := call(m.e.dir.Resolve(deletionName))
-	if is(err, memory...) {
+	if is(err, stale...) {
 		err = call(beneath.ResolveCurrent(m.e.dir, deletionName))
 	}
 	return err
@@ -158,7 +158,7 @@ func (m deletionMark) readSealed() (data []byte, st unix.Stat_t, err error) {
 	return data, st, err
 }
 
-// removeRecord removes the record of an entry that was marked.
+// removeRecord removes the record of a marked entry.
 func (m deletionMark) removeRecord() error {
 	err := m.withRecord(deletionName, func(in beneath.Dir, name string) error { return in.Unlink(name) })
 	return ignore(err, unix.ENOENT, unix.ESTALE)

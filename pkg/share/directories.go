@@ -12,21 +12,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Directories are the directories on a share that are, or can be, volumes.
+// Directories are the directories on a share that are volumes, or can become volumes.
 type Directories struct {
 	*disk
 	claims *claims
 }
 
-// Exists reports whether there is a directory of that path, whoever owns it.
+// Exists reports whether the directory exists, whoever owns it.
 func (d *Directories) Exists(ctx context.Context, directory string) (there bool, err error) {
-	defer d.wrapError(&err, "look at the directory %q", directory)
+	defer d.wrapError(&err, "check whether the directory %q exists", directory)
 	if err := ctx.Err(); err != nil {
 		return false, err
 	}
 	found, err := d.find(directory)
 	if isMissing(err) {
-		// That may be this client's memory of what another has made since.
+		// The answer may come from this client's cache: another client may have created it since.
 		found, err = beneath.ResolveCurrent(d.root, directory)
 	}
 	if err != nil {
@@ -36,7 +36,7 @@ func (d *Directories) Exists(ctx context.Context, directory string) (there bool,
 	return true, nil
 }
 
-// find opens a directory by its name, and asks the server whether its parent has changed.
+// find opens a directory by its name, after a refresh of its parent.
 func (d *Directories) find(directory string) (beneath.Dir, error) {
 	parent, name := volume.SplitDirectory(directory)
 	at, err := d.root.Resolve(parent)
@@ -50,7 +50,8 @@ func (d *Directories) find(directory string) (beneath.Dir, error) {
 	return at.Resolve(name)
 }
 
-// Open opens a volume's directory for reading what is in it. The caller closes it.
+// Open opens a volume's directory for reading. The caller closes it. It fails with ErrPrecondition
+// if the directory does not exist.
 func (d *Directories) Open(ctx context.Context, directory string) (f *os.File, err error) {
 	defer d.wrapError(&err, "open the directory %q", directory)
 	if err := ctx.Err(); err != nil {
@@ -76,17 +77,17 @@ func (d *Directories) Owner(ctx context.Context, directory string) (key string, 
 	return has.key, err
 }
 
-// PathState is what is at one path beneath the share: a directory, or a claim on one, or both.
+// PathState is the state of one path on the share: it is a directory, or claimed, or both.
 type PathState struct {
 	Directory string
-	Exists    bool // the directory is
+	Exists    bool // the directory exists
 	Claimed   bool
 }
 
-// Walk calls each for every directory beneath the share that is claimed, and for those that
-// are not but could be a volume: they are neither Mooring's own nor a parent of volumes.
+// Walk calls each for every claimed directory on the share, and for every other directory that
+// could become a volume: it is neither Mooring's own nor a parent of volumes.
 func (d *Directories) Walk(ctx context.Context, each func(PathState) error) (err error) {
-	defer d.wrapError(&err, "look through the directories")
+	defer d.wrapError(&err, "walk the directories")
 	return d.walk(ctx, d.root, d.claims.dir, "", each)
 }
 
@@ -125,12 +126,12 @@ func (d *Directories) walk(ctx context.Context, root, claims beneath.Dir, at str
 	return nil
 }
 
-// walkClaimed looks at a directory that is claimed, or is a parent of those that are. root is None
-// where it does not exist.
+// walkClaimed calls each for a claimed directory, or walks a parent of claimed directories. root is
+// None if the directory that should have it does not exist.
 func (d *Directories) walkClaimed(ctx context.Context, root, claims beneath.Dir, name, at string, each func(PathState) error) error {
 	x, err := claims.Resolve(name)
 	if err != nil {
-		return ignore(err, unix.ENOENT) // released meanwhile
+		return ignore(err, unix.ENOENT) // released in the meantime
 	}
 	defer x.Close()
 	taken, err := x.Resolve(takenName)

@@ -96,7 +96,7 @@ func (g *Groups) Begin(ctx context.Context, r volume.GroupRecord) (found *Group,
 }
 
 func (g *Groups) existing(key string) (*Group, error) {
-	if err := g.revalidate(key); err != nil {
+	if err := g.refresh(key); err != nil {
 		return nil, err
 	}
 	e, s, err := g.read(key)

@@ -10,14 +10,14 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// errNoLinks is the error of hardLink where the server has no hard links.
+// errNoLinks is the error of hardLink if the server has no hard links.
 var errNoLinks = errors.New("the server has no hard links")
 
-// hardLink gives the file name in from another name, create-once (EEXIST), or returns errNoLinks. Once a
-// server was found to have none, it is not asked any more.
+// hardLink gives the file name in from another name, create-once (EEXIST), or returns errNoLinks.
+// It does not ask a server again that was found to have none.
 //
-// Two processes may find different things. That is safe: what each makes in place of a link has the
-// link's name, which only one of them gets, and is read whichever made it.
+// Two processes may come to different results. That is safe: the file that replaces a link has the
+// link's name, only one of them can create it, and both kinds are read alike.
 func hardLink(d *disk, from beneath.Dir, name string, to beneath.Dir, as string) error {
 	if d.noLinks.Load() {
 		return errNoLinks
@@ -32,20 +32,21 @@ func hardLink(d *disk, from beneath.Dir, name string, to beneath.Dir, as string)
 	return errNoLinks
 }
 
-// isNoLinks reports whether an error says that there are no hard links. EPERM is what some servers
-// say; a client with fs.protected_hardlinks says it too, to one who is not the owner.
+// isNoLinks reports whether an error says that the server has no hard links. Some servers return
+// EPERM; so does a client with fs.protected_hardlinks to a user that is not the owner.
 func isNoLinks(err error) bool {
 	return is(err, unix.EOPNOTSUPP, unix.ENOTSUP, unix.EPERM, unix.ENOSYS, unix.EMLINK)
 }
 
-// mayBeNoLinks reports whether an error may be that of a server which knows no links, and does not say so, or
-// that of a disk. EREMOTEIO is what Linux makes of NFS3ERR_SERVERFAULT and NFS4ERR_SERVERFAULT.
+// mayBeNoLinks reports whether an error has two possible causes: a server without hard links that
+// does not say so, or a failing disk. Linux returns EREMOTEIO for NFS3ERR_SERVERFAULT and
+// NFS4ERR_SERVERFAULT.
 func mayBeNoLinks(err error) bool { return is(err, unix.EIO, unix.EREMOTEIO, unix.EINVAL) }
 
-// probeNoLinks tries whether the server makes a new file, and fails to link it.
+// probeNoLinks reports whether the server creates a new file but fails to link it.
 func probeNoLinks(d *disk) bool {
 	dir, aside := d.staging, d.stagingName()
-	if dir == beneath.None { // not laid out yet
+	if dir == beneath.None { // the share is not initialized yet
 		dir, aside = d.state, formatTempPrefix+aside
 	}
 	if createFile(dir, aside, []byte{'\n'}) != nil {

@@ -63,7 +63,7 @@ func (h holds) take(name string, from *entry) (*hold, error) {
 		if from != nil && from.isGone() {
 			return nil, busy("the creation of %s %s was undone by another", from.kind, from.key)
 		}
-		if err := h.revalidate(); err != nil { // that there are holds may be this client's memory
+		if err := h.refresh(); err != nil { // that there are holds may be this client's memory
 			return nil, h.explainDeleting(err)
 		}
 	}

@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Jobs is the index of the copies that are under way. It is there to be found by the next
-// process, and nothing hangs on it: what counts is the record of what is being made.
+// Jobs is the index of the copies in progress. A process that starts finds there what an earlier
+// one has left. The index decides nothing: the record of the target does.
 type Jobs struct {
 	*disk
 	dir       beneath.Dir
@@ -22,7 +22,7 @@ type Jobs struct {
 	snapshots *Snapshots
 }
 
-// Job is a copy under way, or that was when its maker died.
+// Job is a copy that is in progress, or was when its maker stopped.
 type Job struct {
 	Target volume.Object
 	nonce  string
@@ -36,7 +36,7 @@ func (j *Jobs) add(e *entry, name string) error {
 	return ignore(j.linkOrCreate(e.dir, makingFile, j.dir, name, ""), unix.EEXIST)
 }
 
-// remove removes a copy from the index. That it stays harms nobody.
+// remove removes a copy from the index. An entry that stays there is harmless.
 func (j *Jobs) remove(name string) {
 	if name == "" {
 		return
@@ -45,7 +45,7 @@ func (j *Jobs) remove(name string) {
 	_ = j.dir.Unlink(name)
 }
 
-// List lists the copies that are under way on the share, or were when their makers died.
+// List lists the jobs in the index: the copies that are in progress, and those whose maker stopped.
 func (j *Jobs) List(ctx context.Context) (jobs []Job, err error) {
 	defer j.wrapError(&err, "list the copies")
 	if err := ctx.Err(); err != nil {
@@ -62,7 +62,7 @@ func (j *Jobs) List(ctx context.Context) (jobs []Job, err error) {
 	return jobs, err
 }
 
-// tableOf returns where the entry of a copy's target is.
+// tableOf returns the table that has the entry of a copy's target.
 func (j *Jobs) tableOf(target volume.Object) *table {
 	if target.Kind == volume.ObjectSnapshot {
 		return j.snapshots.table
@@ -70,14 +70,14 @@ func (j *Jobs) tableOf(target volume.Object) *table {
 	return j.volumes
 }
 
-// Abandoned returns the copies whose makers are gone, with what is to be copied, and forgets
-// those that are not under way any more. With an error it returns those that it could read.
+// Abandoned returns the copies whose makers have stopped. It removes those from the index that have
+// ended. With an error it returns the copies that it could read.
 func (j *Jobs) Abandoned(ctx context.Context) (copies []volume.Copy, err error) {
 	defer j.wrapError(&err, "list the copies")
 	jobs, err := j.List(ctx)
 	for _, job := range jobs {
 		copy, over, e := j.readAbandoned(job)
-		err = errors.Join(err, e) // the others go on
+		err = errors.Join(err, e) // the other copies are independent
 		if over {
 			copies = append(copies, *copy)
 		}
@@ -85,7 +85,8 @@ func (j *Jobs) Abandoned(ctx context.Context) (copies []volume.Copy, err error) 
 	return copies, err
 }
 
-// readAbandoned reads what a job makes. over: its maker is gone.
+// readAbandoned reads what a job copies. It returns nil if the copy has ended or is being undone.
+// abandoned: its maker has stopped.
 func (j *Jobs) readAbandoned(job Job) (copy *volume.Copy, over bool, err error) {
 	e, r, err := j.tableOf(job.Target).read(job.Target.Key)
 	if err != nil && !is(err, unix.ENOENT) {
@@ -112,16 +113,18 @@ func (j *Jobs) readAbandoned(job Job) (copy *volume.Copy, over bool, err error) 
 	return copy, over, err
 }
 
-// undoDamaged undoes a snapshot whose maker died while it wrote the last of its record.
+// undoDamaged undoes a snapshot with a damaged record: its maker stopped while it wrote the final
+// one.
 func (j *Jobs) undoDamaged(key string) error {
 	_, err := j.snapshots.undo(key, false, nil)
 	if errors.Is(err, volume.ErrBusy) {
-		return nil // it may only be writing it
+		return nil // its maker may still be writing it
 	}
 	return err
 }
 
-// copyFromRecord reads from the record of what is being made what is copied for it.
+// copyFromRecord reads from the record of an unfinished volume or snapshot what is copied for it.
+// copy is nil if nothing is.
 func copyFromRecord(target volume.Object, on string, data []byte) (copy *volume.Copy, maker, run string, err error) {
 	if target.Kind == volume.ObjectSnapshot {
 		r, err := volume.DecodeSnapshotRecord(target.Key, data)
@@ -138,18 +141,18 @@ func copyFromRecord(target volume.Object, on string, data []byte) (copy *volume.
 	return &volume.Copy{Target: target, Source: *r.Source}, r.Maker, r.Run, nil
 }
 
-// Status says how a job is, for those who look.
+// Status is the state of a job.
 type Status struct {
 	Job
 	Copy      volume.Copy
 	Maker     string
-	Idle      time.Duration // since it was last shown to go on, by the clock here
+	Idle      time.Duration // since the maker's last heartbeat, by the local clock
 	Abandoned bool
 }
 
-// Status returns how a job stands; nil where it has ended.
+// Status returns the state of a job; nil if it has ended.
 func (j *Jobs) Status(job Job) (st *Status, err error) {
-	defer j.wrapError(&err, "look at the copy for %s", job.Target)
+	defer j.wrapError(&err, "read the state of the copy for %s", job.Target)
 	e, r, err := j.tableOf(job.Target).read(job.Target.Key)
 	if err != nil {
 		return nil, ignore(err, unix.ENOENT)
@@ -166,11 +169,11 @@ func (j *Jobs) Status(job Job) (st *Status, err error) {
 	return &Status{job, *copy, maker, time.Since(time.Unix(r.mtime.Unix())), over}, err
 }
 
-// ChangedAt returns when a volume or snapshot that is not finished last came a step further, by
-// the server's clock: when its copy was begun, when it was marked as being deleted or undone. It
-// is zero where there is none. Of one that exists it says nothing.
+// ChangedAt returns the server's time of the last step of a volume or snapshot that is not
+// finished: when its copy began, or when it was marked as being deleted or undone. It is zero if
+// there is no entry. For one that exists it means nothing.
 func (j *Jobs) ChangedAt(o volume.Object) (at time.Time, err error) {
-	defer j.wrapError(&err, "look how far %s is", o)
+	defer j.wrapError(&err, "read when %s last changed", o)
 	e, err := j.tableOf(o).open(o.Key)
 	if err != nil {
 		return time.Time{}, ignore(err, unix.ENOENT, unix.ESTALE)

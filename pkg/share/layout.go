@@ -11,19 +11,20 @@ import (
 )
 
 const (
-	// formatFile says which format the share has.
+	// formatFile is the format of the share.
 	formatFile = volume.FormatName
-	// formatTempPrefix begins the name of a format that is being written.
+	// formatTempPrefix begins the temporary name of a format that is being written.
 	formatTempPrefix = "format."
-	// idFile says the id of a share whose formatFile says none.
+	// idFile has the id of a share whose formatFile has none.
 	idFile = volume.AddedIDName
 )
 
-// layout is what Mooring has on a share: .mooring, the format in it, and its directories.
+// layout opens and initializes what Mooring has on a share: .mooring, its format and its
+// directories.
 type layout struct{ *Share }
 
-// open opens .mooring and what is in it, and makes what is missing. The format comes first:
-// what this program does not know is not touched, nor is an export that is not the right one.
+// open opens .mooring and its directories, and creates the missing ones. It reads the format first:
+// it changes nothing in a format that this program does not know, or on an export with a wrong id.
 func (l layout) open() (err error) {
 	if l.state, err = l.ensureDir(l.root, volume.StateDir); err != nil {
 		return err
@@ -50,20 +51,20 @@ func (l layout) open() (err error) {
 	return l.detectLinkCounts()
 }
 
-// detectLinkCounts looks whether the directories that are in .mooring are counted.
+// detectLinkCounts finds out whether the server counts subdirectories in a directory's link count.
 func (l layout) detectLinkCounts() error {
 	st, err := l.state.StatSelf()
 	l.countsSubdirs = err == nil && int(st.Nlink) >= 2+len(contentDirs())
 	return err
 }
 
-// mayInitialize reports whether the share may be laid out. With an id that it has to have it may not:
-// it would get another.
+// mayInitialize reports whether the share may be initialized. If the registry requires an id it may
+// not: the share would get another one.
 func (l layout) mayInitialize() bool {
 	return l.opt.Initialize && !l.opt.ReadOnly && (l.def.ID == "" || l.opt.AnyID)
 }
 
-// checkID refuses an export that does not have the id which the registry says.
+// checkID refuses an export that does not have the id in the registry.
 func (l layout) checkID() error {
 	if id := l.Identity.ID(); l.def.ID != "" && l.def.ID != id && !l.opt.AnyID {
 		return volume.WrongShareError(l.def.Name, l.def.ID, id, l.formatted)
@@ -71,17 +72,18 @@ func (l layout) checkID() error {
 	return nil
 }
 
-// checkMode keeps everybody but root out of .mooring, whoever has made it.
+// checkMode denies everybody but root access to .mooring, whoever made it.
 func (l layout) checkMode() error {
 	st, err := l.state.StatSelf()
 	if err != nil || st.Mode&0o077 == 0 || l.opt.ReadOnly {
 		return err
 	}
 	l.step("close " + volume.StateDir)
-	return ignore(chmod(l.state, 0o700), unix.EROFS) // who only looks, looks
+	return ignore(chmod(l.state, 0o700), unix.EROFS) // a read-only share can still be read
 }
 
-// ensureDir opens the directory name in parent, and makes it where it does not exist.
+// ensureDir opens the directory name in parent, and creates it if it does not exist. It returns
+// None if it may not.
 func (l layout) ensureDir(parent beneath.Dir, name string) (beneath.Dir, error) {
 	found, err := parent.Resolve(name)
 	if !is(err, unix.ENOENT) {
@@ -97,8 +99,8 @@ func (l layout) ensureDir(parent beneath.Dir, name string) (beneath.Dir, error) 
 	return parent.Resolve(name)
 }
 
-// openFormat reads the format of the share. Where something is to be created, it writes one if there
-// is none, and an id if that says none.
+// openFormat reads the format of the share. If the share may be initialized, it writes a format if
+// there is none, and an id if the format has none.
 func (l layout) openFormat() error {
 	found, err := l.loadFormat()
 	if err != nil || l.opt.ReadOnly {
@@ -108,7 +110,7 @@ func (l layout) openFormat() error {
 		return l.addID()
 	}
 	if err := l.checkOldLayout(); err != nil {
-		// Unless another has just written the format, and gone on.
+		// Another process may have written the format since, and gone on.
 		if found, again := l.loadFormat(); found || again != nil {
 			return again
 		}
@@ -117,7 +119,7 @@ func (l layout) openFormat() error {
 	if !l.mayInitialize() {
 		return nil
 	}
-	if err := l.checkMode(); err != nil { // before anything is believed of what is in it
+	if err := l.checkMode(); err != nil { // before anything in it is trusted
 		return err
 	}
 	if err := l.checkHandles(); err != nil {
@@ -133,8 +135,9 @@ func (l layout) openFormat() error {
 	return nil
 }
 
-// checkHandles refuses a server on which the handle of a directory ends when that is renamed. By such a
-// handle nothing can be told of the directory that was opened, and no creation could ever be finished.
+// checkHandles refuses a server on which a directory's file handle becomes invalid when the
+// directory is renamed. Such a handle says nothing about the directory that was opened, and no
+// creation could ever finish.
 func (l layout) checkHandles() error {
 	aside := formatTempPrefix + l.stagingName()
 	renamed := formatTempPrefix + l.stagingName()
@@ -161,8 +164,8 @@ func (l layout) checkHandles() error {
 	return err
 }
 
-// addID gives an id to a share that was laid out before there were ids. It has a file of its own:
-// the format is not written anew here, as that could undo what a later Mooring requires in it.
+// addID gives an id to a share that was initialized before there were ids. The id has a file of its
+// own: rewriting the format here could remove a requirement that a later Mooring has added to it.
 func (l layout) addID() error {
 	if l.Identity.ID() != "" || !l.mayInitialize() {
 		return nil
@@ -170,14 +173,14 @@ func (l layout) addID() error {
 	return l.writeFormat(idFile, volume.NewShareID())
 }
 
-// loadFormat takes over what the format of the share says, and refuses one that this program does
-// not know. found: there is one.
+// loadFormat reads and applies the format of the share. It refuses one that this program does not
+// know. found: there is one.
 func (l layout) loadFormat() (found bool, err error) {
 	format, err := l.readFormat()
 	if format == nil || err != nil {
 		return false, err
 	}
-	if !l.opt.ReadOnly { // who only looks may
+	if !l.opt.ReadOnly { // reading is always allowed
 		if err := format.CheckRequires(); err != nil {
 			return true, err
 		}
@@ -187,7 +190,7 @@ func (l layout) loadFormat() (found bool, err error) {
 	return true, nil
 }
 
-// readFormat reads the format of the share; nil where there is none.
+// readFormat reads the format of the share; nil if there is none.
 func (d *disk) readFormat() (*volume.Format, error) {
 	return volume.ReadFormat(func(name string) ([]byte, error) {
 		data, _, err := d.state.Read(name, maxRecord)
@@ -195,8 +198,8 @@ func (d *disk) readFormat() (*volume.Format, error) {
 	})
 }
 
-// checkOldLayout refuses what was laid out before there was a format: that was made before
-// any of the other directories ever since.
+// checkOldLayout refuses a share that was initialized before there was a format. Since then the
+// format is made before any of the other directories.
 func (l layout) checkOldLayout() error {
 	for _, name := range []string{"volumes", "snapshots", "groups", "trash"} {
 		empty, err := isEmptyDir(l.state, name)
@@ -210,8 +213,8 @@ func (l layout) checkOldLayout() error {
 	return nil
 }
 
-// writeFormat writes a format with an id, create-once, and uses what is there then: another process may have
-// been first.
+// writeFormat writes a format with an id, create-once, and applies the one that is there then:
+// another process may have been first.
 func (l layout) writeFormat(name, id string) error {
 	data, err := volume.Format{ID: id}.Encode()
 	if err != nil {
@@ -227,7 +230,7 @@ func (l layout) writeFormat(name, id string) error {
 	if errors.Is(err, errNoLinks) {
 		err = createFile(l.state, name, data)
 	}
-	if is(err, unix.EEXIST) { // another's, which may be newer, or an empty one
+	if is(err, unix.EEXIST) { // of another process, which may be newer, or an empty one
 		err = l.replaceEmptyFormat(aside, name)
 	}
 	_ = l.state.Unlink(aside)
@@ -238,7 +241,7 @@ func (l layout) writeFormat(name, id string) error {
 	return err
 }
 
-// replaceEmptyFormat replaces a format that a crash has left empty.
+// replaceEmptyFormat replaces a format file that a crash has left empty.
 func (l layout) replaceEmptyFormat(aside, name string) error {
 	data, _, err := l.state.Read(name, maxRecord)
 	if err != nil || len(data) > 0 {

@@ -11,14 +11,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// setOwner gives a directory an owner and a group; -1 leaves one as it is. A server that goes by names, as
-// with Kerberos, may have none for a number, and refuses it, or takes another for it.
+// setOwner sets the owner and group of a directory; -1 leaves one unchanged. A server that maps
+// owners by name, as with Kerberos, may have no name for a number: it refuses it, or sets another
+// owner.
 func setOwner(d beneath.Dir, uid, gid int) (st unix.Stat_t, err error) {
 	err = unix.Fchownat(int(d), "", uid, gid, unix.AT_EMPTY_PATH)
 	if is(err, unix.EINVAL) {
 		return st, volume.Errorf(volume.ErrInvalid, "give it the owner %s:%s: the server does not take the numbers, as it goes by names (Kerberos): name a uid and gid that have a name on the server, and the same on each node and the controller's (docs/kerberos.md)", formatID(uid), formatID(gid))
 	}
-	if is(err, unix.EPERM) { // EACCES: the server lets nobody in, which is explained elsewhere
+	if is(err, unix.EPERM) { // EACCES means that the server denies all access: see wrapError
 		return st, volume.Errorf(volume.ErrRefused, "give it the owner %s:%s: %w: the server maps root to another user (root_squash), or everybody to one (all_squash): leave uid and gid out of the class, and choose that user on the server (anonuid, anongid of the export), or export with no_root_squash and without all_squash", formatID(uid), formatID(gid), err)
 	}
 	if err != nil {

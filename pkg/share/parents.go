@@ -14,35 +14,35 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ParentIdle is how long nobody must have used a parent that was made for volumes before it
-// is removed. It is far longer than an NFS client remembers a directory (nfs(5), acdirmax:
-// 60 s): another controller that still believed in one would make and delete volumes in a
-// directory that is no more.
+// ParentIdle is how long a parent that was made for volumes must be unused before it is removed. It
+// is far longer than an NFS client caches a directory (nfs(5), acdirmax: 60 s): another controller
+// that still had one cached would create and delete volumes in a directory that does not exist any
+// more.
 const ParentIdle = 10 * time.Minute
 
-// deadName is where a parent directory goes that is being removed, in its directory of claims.
+// deadName is the name in its directory of claims of a parent directory that is being removed.
 const deadName = "dead"
 
-// The index of parents has two kinds of notes: of claims that we made for a parent, and of the
-// parent's directory, where we made that too. Only the latter may be removed.
+// The index of parents has two kinds of notes: of the claims that Mooring made for a parent, and of the
+// parent's directory, if Mooring made it. Mooring removes only such a directory.
 const (
 	claimsNote    = "c."
 	directoryNote = "d."
 )
 
-// parents are the directories above those of volumes, as far as Mooring has made something for them.
+// parents are the directories above those of volumes, if Mooring has made something for them.
 type parents struct {
 	*disk
 	dir    beneath.Dir // the index
 	claims *claims
 
 	mu      sync.Mutex
-	lastUse map[string]time.Time    // those that a volume has left, and when: see tidy
-	listed  map[string]beneath.Node // those that go by the name which the server lists: see checked
+	lastUse map[string]time.Time    // when a volume in the parent was last removed: see tidy
+	listed  map[string]beneath.Node // directories that the server lists under the name used: see checkOpened
 }
 
-// addNote writes a note about a parent into the index. A path that is too long for a name gets
-// none: such a parent stays.
+// addNote writes a note about a parent into the index. A path that is too long for a file name gets
+// none: Mooring never removes such a parent.
 func (p *parents) addNote(kind, parent string) error {
 	name := kind + url.PathEscape(parent)
 	if len(name) > unix.NAME_MAX {
@@ -61,7 +61,7 @@ func (p *parents) hasNote(kind, parent string) (bool, error) {
 	return true, nil
 }
 
-// parseNote returns which parent a note is about.
+// parseNote returns the parent that a note is about.
 func parseNote(name string) (parent string, ok bool) {
 	escaped, ok := strings.CutPrefix(name, claimsNote)
 	if !ok {
@@ -73,9 +73,10 @@ func parseNote(name string) (parent string, ok bool) {
 	return parent, err == nil && volume.CheckDirectory(parent) == nil
 }
 
-// openDirectory opens the directory in which a volume's is to be, beneath the share's root, and
-// makes what is missing of it. What we make is noted in the index first: one that is too many
-// there lets an empty directory go, at worst. again: what this client remembers was not there.
+// openDirectory opens the directory, beneath the share's root, that a volume's directory is to be
+// in, and creates what is missing of it. The index has a note of each directory before Mooring
+// creates it: a surplus note can at worst remove an empty directory. again: what the client's cache
+// had before was missing on the server.
 func (p *parents) openDirectory(parent string, again bool) (beneath.Dir, error) {
 	at, err := p.root.Resolve("")
 	for _, prefix := range prefixes(parent) {
@@ -93,7 +94,7 @@ func (p *parents) openDirectory(parent string, again bool) (beneath.Dir, error) 
 func (p *parents) openLevel(at beneath.Dir, parent string, again bool) (beneath.Dir, error) {
 	_, name := volume.SplitDirectory(parent)
 	open := beneath.Dir.Resolve
-	if again { // this client may remember a directory that was tidied away
+	if again { // this client may have a directory cached that was removed
 		open = beneath.ResolveCurrent
 	}
 	found, err := open(at, name)
@@ -106,7 +107,7 @@ func (p *parents) openLevel(at beneath.Dir, parent string, again bool) (beneath.
 	return p.checkOpened(at, found, parent, false)
 }
 
-// makeLevel makes a parent that does not exist, and opens it.
+// makeLevel creates a parent that does not exist, and opens it.
 func (p *parents) makeLevel(at beneath.Dir, parent string) (beneath.Dir, error) {
 	if err := p.addNote(directoryNote, parent); err != nil {
 		return beneath.None, err
@@ -124,9 +125,9 @@ func (p *parents) makeLevel(at beneath.Dir, parent string) (beneath.Dir, error) 
 	return p.checkOpened(at, found, parent, made == nil)
 }
 
-// checkOpened returns what was opened in at as a parent of volumes, unless it is .mooring, or is known by
-// another name. To see that, at has to be listed, which is done once for each directory. made: it was
-// just made under this name.
+// checkOpened returns found, which was opened in at as a parent of volumes, unless it is .mooring
+// or the server lists it under another name. Listing at shows that: once for each directory. made:
+// it was just created under this name.
 func (p *parents) checkOpened(at, found beneath.Dir, parent string, made bool) (beneath.Dir, error) {
 	node, err := beneath.NodeOf(found)
 	if err == nil && !made && !p.isListed(parent, node) {
@@ -148,8 +149,8 @@ func (p *parents) isListed(parent string, node beneath.Node) bool {
 	return p.listed[parent] == node
 }
 
-// tryRemove removes a parent of volumes, and the parents in it, now, because it is itself to be a
-// volume. It reports false where there is a volume beneath, or anything else.
+// tryRemove removes an unused parent of volumes, and the parents in it, because it is to become a
+// volume itself. It reports false if there is a volume or anything else in it.
 func (p *parents) tryRemove(parent string) bool {
 	at, err := p.claims.dir.Resolve(claimPath(parent))
 	if is(err, unix.ENOENT) {
@@ -183,7 +184,7 @@ func (p *parents) tryRemove(parent string) bool {
 	return is(err, unix.ENOENT, unix.ENOTDIR)
 }
 
-// makeClaims makes the directory of claims of a parent, which is never empty in its place.
+// makeClaims creates the directory of claims of a parent. It is never empty in its place.
 func (p *parents) makeClaims(at beneath.Dir, name, parent string) error {
 	if err := p.addNote(claimsNote, parent); err != nil {
 		return err
@@ -211,12 +212,12 @@ func (p *parents) makeClaims(at beneath.Dir, name, parent string) error {
 	_ = x.Rmdir(takenName)
 	_ = p.staging.Rmdir(aside)
 	if isNameTaken(err) {
-		return nil // somebody else's
+		return nil // another process was first
 	}
 	return err
 }
 
-// recordUse notes that a volume has left the directories above it.
+// recordUse records that a parent, and those above it, were just used.
 func (p *parents) recordUse(parent string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -13,14 +13,14 @@ import (
 )
 
 // A server with project quotas (directory quotas) refuses some renames, with EXDEV: a directory
-// cannot be moved into one that hands its project down, unless it has that project itself. Where a
-// deleted volume's directory cannot be taken away for that reason it is kept: the entry, the claim
-// and the directory stay until the purge is due. The promise of when that is is the record's second
-// name, in the trash, as for every deleted volume; it is a link to the record in the entry.
+// cannot be moved into one that hands its project down, unless it has that project itself. If a
+// deleted volume's directory cannot be moved for that reason, it is kept in its place: the entry, the
+// claim and the directory stay until the purge is due. As for every deleted volume, the name of a
+// record in the trash says when that is. Here it is a second name of the record in the entry:
 //
 //	entry/deletion   and   trash/<key>.<nonce>.<deleted>.<due>.json
 
-// renameDir renames a directory between the share and .mooring, where a project may forbid it.
+// renameDir renames a directory between the share and .mooring, which a project quota may forbid.
 func renameDir(d *disk, from beneath.Dir, name string, to beneath.Dir, as string) error {
 	if d.opt.beforeRename != nil {
 		if err := d.opt.beforeRename(from, name, to, as); err != nil {
@@ -30,8 +30,8 @@ func renameDir(d *disk, from beneath.Dir, name string, to beneath.Dir, as string
 	return from.Rename(name, to, as)
 }
 
-// refusedByProject reports whether the directory name in at could not be renamed because of a project.
-// Another file system that is mounted there, or above, is not such a case.
+// refusedByProject reports whether the directory name in at could not be renamed because of a
+// project quota. It reports false if another file system is mounted there or above.
 func refusedByProject(at beneath.Dir, name string, err error) bool {
 	if !is(err, unix.EXDEV) {
 		return false
@@ -49,7 +49,7 @@ func refusedByProject(at beneath.Dir, name string, err error) bool {
 	return err == nil && st.Dev == parent.Dev
 }
 
-// refusedByProject reports whether the volume's directory could not be taken away because of a project.
+// refusedByProject reports whether a project quota prevented that the volume's directory was moved.
 func (d *deletion) refusedByProject(err error) bool {
 	parent, name := volume.SplitDirectory(d.rec.Directory)
 	at, e := d.root.Resolve(parent)
@@ -60,9 +60,9 @@ func (d *deletion) refusedByProject(err error) bool {
 	return refusedByProject(at, name, err)
 }
 
-// keepInPlace leaves the directory, which could not be taken away, in its place, and promises when it is
-// purged there. cause is the error. The entry and the claim stay, too: the name is the volume's for
-// as long as its directory is there.
+// keepInPlace leaves the directory, which could not be moved, in its place, and records in the
+// trash when it will be purged. cause is the error of the move. The entry and the claim stay too:
+// no other volume can have the name while the directory exists.
 func (d *deletion) keepInPlace(at time.Time, cause error) (*TrashEntry, error) {
 	if !d.refusedByProject(cause) {
 		return nil, cause
@@ -73,13 +73,13 @@ func (d *deletion) keepInPlace(at time.Time, cause error) (*TrashEntry, error) {
 	deleted, due := trashTimes(at, d.retention())
 	err := d.trash.linkRecord(d.e, volume.TrashRecordName(d.trashID(), deleted, due))
 	if err != nil {
-		return nil, err // ENOENT: another has finished the deletion
+		return nil, err // ENOENT: another process has finished the deletion
 	}
 	return d.trash.findRecord(d.trashID())
 }
 
-// linkRecord gives the record of a marked entry a name in the trash. It cannot come too late: without
-// the record in the entry it fails.
+// linkRecord gives the record of a marked entry a second name, in the trash. A late call fails: the
+// record is not in the entry any more.
 func (t *Trash) linkRecord(e *entry, name string) error {
 	e.step("promise when the directory is purged")
 	err := e.deletionMark().withRecord(deletionName, func(in beneath.Dir, record string) error { return hardLink(t.disk, in, record, t.dir, name) })
@@ -101,7 +101,7 @@ func (t *Trash) linkRecord(e *entry, name string) error {
 	return t.staging.Rename(aside, t.dir, name)
 }
 
-// findRecord returns the entry of the trash that a record there promises; nil where there is none.
+// findRecord returns the entry of the trash that has a record with this id; nil if there is none.
 func (t *Trash) findRecord(id string) (*TrashEntry, error) {
 	if err := t.dir.Refresh(); err != nil {
 		return nil, err
@@ -117,20 +117,20 @@ func (t *Trash) findRecord(id string) (*TrashEntry, error) {
 	}, nil
 }
 
-// InPlaceEntry returns the entry of the trash of a volume that is being deleted and whose directory stays
-// in its place until it is purged; nil where the volume is none such.
+// InPlaceEntry returns the entry of the trash of a volume that is being deleted and whose directory
+// stays in its place until it is purged; nil if the volume is not such a one.
 func (t *Trash) InPlaceEntry(ctx context.Context, r *StoredRecord) (kept *TrashEntry, err error) {
-	defer t.wrapError(&err, "look whether the directory of volume %s is kept", r.Key)
+	defer t.wrapError(&err, "check whether the directory of volume %s is kept", r.Key)
 	if err := ctx.Err(); err != nil || r.State != Deleting {
 		return nil, err
 	}
 	return t.findRecord(volume.TrashID(volume.TrashVolume, r.Key, r.Nonce))
 }
 
-// IsInPlace reports whether what an entry of the trash is of still is in its place: its directory
-// could not be moved into the trash.
+// IsInPlace reports whether the directory of a deleted volume is still in its place, as it could
+// not be moved into the trash.
 func (t *Trash) IsInPlace(ctx context.Context, e TrashEntry) (in bool, err error) {
-	defer t.wrapError(&err, "look where volume %s is", e.Key)
+	defer t.wrapError(&err, "check whether volume %s is in its place", e.Key)
 	if err := ctx.Err(); err != nil || e.hasTree || !e.recorded || e.kind != volume.TrashVolume {
 		return false, err
 	}
@@ -143,8 +143,8 @@ func (t *Trash) IsInPlace(ctx context.Context, e TrashEntry) (in bool, err error
 	return r.state == Deleting && nonce == e.nonce, nil
 }
 
-// moveToTrash moves a volume that is kept in its place into the trash, from where it can be brought
-// back, if the server lets us by now. Anything else is returned as it is.
+// moveToTrash moves a volume that was kept in its place into the trash, from which it can be
+// restored, if the server allows it by now. It returns any other entry unchanged.
 func (v *Volumes) moveToTrash(ctx context.Context, t TrashEntry) (TrashEntry, error) {
 	if kept, err := v.trash.IsInPlace(ctx, t); err != nil || !kept || t.purging {
 		return t, err
@@ -156,15 +156,15 @@ func (v *Volumes) moveToTrash(ctx context.Context, t TrashEntry) (TrashEntry, er
 	if !moved.hasTree {
 		return t, volume.Errorf(volume.ErrPrecondition, "volume %s cannot be brought back: its directory has a project quota of its own, with which the server lets nobody move it; it stays in its place until %s: copy from there what is needed, or give the directory itself the project of the one above it, on the server, and try again (docs/operate.md)", t.Key, moved.Due.Format(time.RFC3339))
 	}
-	// Whoever purges it in its place has said so before it looked there.
+	// A purger in its place makes the purging mark before it checks for the directory.
 	moved.purging, err = v.trash.hasTree(volume.PurgingName(t.Name))
 	return *moved, err
 }
 
-// moveRecord moves the record into the trash, after the tree. It may have a name there already: the
-// directory was kept in its place, and could be taken away after all.
+// moveRecord moves the record into the trash, after the tree. It may have a name there already, if
+// the directory was kept in its place before and could now be moved.
 func (d *deletion) moveRecord(at time.Time) (*TrashEntry, error) {
-	if d.rec.State == Deleting { // not where this process has just marked it
+	if d.rec.State == Deleting { // not if this process has just marked it
 		kept, err := d.trash.findRecord(d.trashID())
 		if err != nil {
 			return nil, err
@@ -178,8 +178,8 @@ func (d *deletion) moveRecord(at time.Time) (*TrashEntry, error) {
 	return d.trash.moveRecord(d.e, deletionName, d.trashID(), at, d.retention())
 }
 
-// trashTimes returns the times that the name of a record in the trash tells, in whole seconds: not
-// a moment too early.
+// trashTimes returns the times for the name of a record in the trash, in whole seconds. They are
+// rounded up, so that no tree is purged too early.
 func trashTimes(at time.Time, keep time.Duration) (deleted, due time.Time) {
 	deleted = at.UTC()
 	if keep > 0 {
@@ -189,7 +189,7 @@ func trashTimes(at time.Time, keep time.Duration) (deleted, due time.Time) {
 	return deleted, deleted.Add(keep).Truncate(time.Second)
 }
 
-// explainArchive explains that a volume cannot be archived because of a project.
+// explainArchive explains that a project quota prevents the archiving of a volume.
 func (d *deletion) explainArchive(err error) error {
 	const remedy = "give the directory itself the project of the one above, on the server (docs/operate.md): the deletion goes on then"
 	if d.refusedByProject(err) {

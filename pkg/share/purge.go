@@ -7,10 +7,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Purge removes an entry for good: remove is called with the descriptor of a directory and the
-// name to remove there, or "." for all that is in it, and the record goes last. The tree is renamed first, from the name that
-// Restore renames too: one of them wins. What has no record, or one that cannot be read, is
-// not purged: nobody can say whether it may.
+// Purge removes an entry of the trash permanently. It calls remove with the descriptor of a
+// directory and the name to remove there, or "." for everything in it. It renames the tree first,
+// from the name that Restore renames too: only one of them succeeds. The record goes last. An entry
+// without a record, or with an unreadable one, is not purged: nothing says whether it may be.
 func (t *Trash) Purge(e TrashEntry, remove func(dir int, name string) error) (err error) {
 	defer t.wrapError(&err, "purge %s from the trash", e.Name)
 	inPlace, err := t.preparePurge(e, remove)
@@ -38,8 +38,8 @@ func (t *Trash) Purge(e TrashEntry, remove func(dir int, name string) error) (er
 	return nil
 }
 
-// removeRecord removes a record from the trash. In its place may be the directory of holds that
-// a late copy has made in an entry, where a second process that deleted it found that.
+// removeRecord removes a record from the trash. A directory of holds may have the record's name: a
+// late copy made it in the entry, and a second process that deleted the volume moved it here.
 func (t *Trash) removeRecord(name string) error {
 	err := t.dir.Unlink(name)
 	if !is(err, unix.EISDIR, unix.EPERM) {
@@ -56,16 +56,16 @@ func (t *Trash) removeRecord(name string) error {
 	return ignore(t.dir.Rmdir(name), unix.ENOENT)
 }
 
-// purgeTree removes the tree of an entry. It is renamed first, so that nobody brings it back. ENOENT:
-// another purger was first, or it was brought back. There are two trees where one that was to be
-// purged in its place could be moved into the trash after all: the second is next.
+// purgeTree removes the tree of an entry. It renames the tree first, so that it cannot be restored.
+// ENOENT: another purger was first, or the tree was restored. There may be two trees, if one that
+// was to be purged in its place could be moved into the trash after all: the second is purged next.
 func (t *Trash) purgeTree(e TrashEntry, remove func(dir int, name string) error) error {
 	if e.kind == volume.TrashLeftover {
 		t.step("purge")
 		return remove(int(t.dir), e.Name)
 	}
 	name := volume.PurgingName(e.Name)
-	if e.kind == volume.TrashVolume { // a snapshot may hold a copy of a share, which is none
+	if e.kind == volume.TrashVolume { // in a snapshot it is only the copy of a share
 		for _, tree := range []string{e.Name, name} {
 			if err := checkInnerTree(t.disk, t.dir, tree); err != nil {
 				return err
@@ -86,8 +86,8 @@ func (t *Trash) purgeTree(e TrashEntry, remove func(dir int, name string) error)
 	return busy("%s is moved into the trash again and again", e.Name)
 }
 
-// preparePurge refuses to purge what may still be needed, and releases a claim that was left. inPlace:
-// it was purged where it was.
+// preparePurge refuses to purge an entry that may still be needed, and releases a claim that was
+// left. inPlace: the volume was purged in its place.
 func (t *Trash) preparePurge(e TrashEntry, remove func(dir int, name string) error) (inPlace bool, err error) {
 	if e.kind == volume.TrashLeftover || e.purging && !e.recorded {
 		return false, nil
@@ -111,8 +111,8 @@ func (t *Trash) preparePurge(e TrashEntry, remove func(dir int, name string) err
 	return t.finishDeletion(v, remove)
 }
 
-// finishDeletion ends a deletion that was interrupted after the record had come into the trash, or
-// that has kept the directory in its place: then that is purged.
+// finishDeletion finishes a deletion that stopped after it had moved the record into the trash, or
+// that has kept the directory in its place: then it purges the directory there. inPlace: it did.
 func (t *Trash) finishDeletion(r *volume.Record, remove func(dir int, name string) error) (inPlace bool, err error) {
 	v := t.volumes
 	dead, err := v.isDead(r.Key, r.Nonce)

@@ -9,10 +9,10 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// Restore brings a deleted volume back: as the directory that it was, or another where one is
-// named. It is a creation whose directory comes from the trash. A retry of an interrupted one
-// undoes that first, which puts the tree into the trash again. A volume that was brought back
-// from the entry before is returned.
+// Restore brings a deleted volume back, as the directory that it was, or as directory if that is
+// not "". It is a creation whose tree comes from the trash. A retry of an interrupted Restore
+// undoes that first, which moves the tree into the trash again. If the volume has already been
+// restored from this entry, Restore returns its record.
 //
 //	make the entry, claim the directory, make it, empty
 //	take the tree out of the trash    trash/<key>.<nonce>  -> entry/stage
@@ -56,16 +56,16 @@ func (v *Volumes) Restore(ctx context.Context, t TrashEntry, directory string) (
 	return r, nil
 }
 
-// LookupRestored returns the record of a volume that was brought back, though nothing of it is in
-// the trash any more. ErrNotFound: there is none. What an interrupted Restore has left is
-// undone; then the tree is in the trash again, and it is ErrBusy.
+// LookupRestored returns the record of a volume that was restored, when nothing of it is in the
+// trash any more. ErrNotFound: there is none. It undoes an interrupted Restore: then the tree is in
+// the trash again, and the error is ErrBusy.
 func (v *Volumes) LookupRestored(ctx context.Context, key string) (r *volume.Record, err error) {
 	defer v.wrapError(&err, "bring volume %s back", key)
 	return v.lookupRestored(ctx, key, "", volume.Errorf(volume.ErrNotFound, "volume %s exists, and nothing of it is in the trash", key))
 }
 
-// lookupRestored finds out what became of a volume whose tree is not in the trash under this name
-// ("": any). none is the error where it was not brought back.
+// lookupRestored returns the volume that was restored from the trash entry with this name ("":
+// any). none is the error to return if there is no such volume.
 func (v *Volumes) lookupRestored(ctx context.Context, key, name string, none error) (*volume.Record, error) {
 	found, err := v.Lookup(ctx, key)
 	if errors.Is(err, volume.ErrNotFound) {
@@ -90,8 +90,8 @@ func (v *Volumes) lookupRestored(ctx context.Context, key, name string, none err
 	return nil, none
 }
 
-// beginRestore begins the creation of a volume that is brought back, after it has undone an
-// interrupted one. done is the volume where another has just brought it back.
+// beginRestore begins the creation of a volume that is restored, after it has undone an interrupted
+// one. done is the volume if another process has just restored it.
 func (v *Volumes) beginRestore(ctx context.Context, r volume.Record) (p *Pending, done *volume.Record, err error) {
 	for range retries {
 		p, found, err := v.Begin(ctx, r)
@@ -116,7 +116,7 @@ func (v *Volumes) beginRestore(ctx context.Context, r volume.Record) (p *Pending
 	return nil, nil, busy("volume %s is created and deleted again and again", r.Key)
 }
 
-// restore does the steps after the first. from is the directory that the volume had, as was.
+// restore does the steps after the first. from is the directory that the volume had, was its owner.
 func (p *Pending) restore(ctx context.Context, from string, was owner) (*volume.Record, error) {
 	r := &p.rec
 	if err := p.MakeDirectory(ctx); err != nil {
@@ -128,7 +128,7 @@ func (p *Pending) restore(ctx context.Context, from string, was owner) (*volume.
 	if err := p.placeTree(); err != nil {
 		return nil, err
 	}
-	// The deletion has left the directory of the claim to the purge, which does not come now.
+	// The deletion has left the directory of the claim to the purge, which will not happen now.
 	if from != r.Directory {
 		if err := p.v.claims.release(from, was); err != nil {
 			return nil, err
@@ -147,9 +147,9 @@ func (p *Pending) restore(ctx context.Context, from string, was owner) (*volume.
 	return p.Commit(ctx)
 }
 
-// placeTree puts the staged tree in the place of the volume's empty directory. That it begins to is a
-// rename of the record, which fails if the creation is being undone: from then on nothing is
-// put in its place. After it, whoever undoes the creation knows that what is there may be ours.
+// placeTree renames the staged tree over the volume's empty directory. Before that it renames the
+// record, which fails if the creation is being undone: then nothing is placed any more. The new
+// name of the record tells an undo that the tree in the place may be the staged one.
 func (p *Pending) placeTree() error {
 	parent, name := volume.SplitDirectory(p.rec.Directory)
 	at, err := p.v.root.Resolve(parent)

@@ -12,39 +12,42 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// DefaultLease is how long a creation that another controller has begun is left to it.
+// DefaultLease is how long other controllers leave an unfinished creation to its maker.
 const DefaultLease = 20 * time.Second
 
-// Options are what all shares of one process have in common.
+// Options are common to all shares of one process.
 type Options struct {
-	// Maker names this instance of the driver across its restarts. No two run under one name.
+	// Maker identifies this instance of the driver across restarts. No two instances may have the
+	// same.
 	Maker string
-	// Run names this process among the runs of the Maker. "": each opened share is a run.
+	// Run identifies this process among the runs of the Maker. "": each opened share is a run.
 	Run string
-	// Lease is how long what another instance began is left alone. 0: DefaultLease. Nothing
-	// is unsafe without it: it keeps two controllers from undoing each other's work.
+	// Lease is how long an unfinished operation of another instance is left alone. 0: DefaultLease.
+	// Safety does not depend on it: it keeps two controllers from undoing each other's work.
 	Lease time.Duration
-	// ReadOnly opens shares only to look: nothing is laid out or swept.
+	// ReadOnly opens shares only for reading: nothing is initialized or removed.
 	ReadOnly bool
-	// Initialize has shares laid out that are not, because something is to be created there. Without
-	// it such a share is open with nothing on it.
+	// Initialize allows to initialize a share, because something is to be created there. Without it
+	// an uninitialized share is open, with nothing on it.
 	Initialize bool
-	// AnyID opens shares whatever id the registry says they have: to show it, or to change it.
+	// AnyID opens shares whatever id the registry requires: to show the id, or to change it.
 	AnyID bool
-	// OnInitialized, if set, is called when this process has laid a share out.
+	// OnInitialized, if set, is called when this process has initialized a share.
 	OnInitialized func(def volume.Share, id string)
-	// Step, if set, is called before each change on the share, with what it is. Tests stop
-	// the process there.
+	// Step, if set, is called before each change on the share, with the name of the step. Tests
+	// stop the process there.
 	Step func(what string)
 
-	// forbids, if set, is asked before a directory is renamed: in tests some have projects.
+	// beforeRename, if set, is called before a directory is renamed, and may refuse it: tests
+	// simulate project quotas with it.
 	beforeRename func(from beneath.Dir, name string, to beneath.Dir, as string) error
-	// links, if set, is what link(2) fails with: in tests some servers have no hard links.
+	// linkErr, if set, is the error of each link(2): tests simulate servers without hard links with
+	// it.
 	linkErr error
 }
 
-// Share is an open share: the door to what Mooring keeps there. The parts may be used at the
-// same time. All of them touch the file system, and return no sooner than it answers.
+// Share is an open share. Its parts give access to what Mooring keeps there, and may be used
+// concurrently. All of them access the file system, and block until it answers.
 type Share struct {
 	*disk
 
@@ -59,8 +62,8 @@ type Share struct {
 	claims *claims
 }
 
-// Open opens the share that is mounted at path. Where it has been laid out, directories of
-// Mooring's that are missing are made, unless it is for reading only.
+// Open opens the share that is mounted at path. If it is initialized, Open creates those of
+// Mooring's directories that are missing, unless opt.ReadOnly is set.
 func Open(path string, def volume.Share, opt Options) (s *Share, err error) {
 	if opt.Lease == 0 {
 		opt.Lease = DefaultLease
@@ -105,7 +108,7 @@ func newShare(d *disk) *Share {
 	return s
 }
 
-// directories names Mooring's own directories, in .mooring.
+// directories returns the names of Mooring's own directories in .mooring.
 func (s *Share) directories() map[string]*beneath.Dir {
 	return map[string]*beneath.Dir{
 		"volumes": &s.Volumes.dir, "claims": &s.claims.dir, "parents": &s.claims.parents.dir,
@@ -114,12 +117,11 @@ func (s *Share) directories() map[string]*beneath.Dir {
 	}
 }
 
-// staleAside is the age past which something in staging is nobody's any more.
+// staleTempAge is the age after which a temporary file in staging is considered abandoned.
 const staleTempAge = time.Hour
 
-// sweepStaging removes what interrupted processes have left in staging, and formats that they were
-// writing, by the server's clock. What a late one wanted to rename from there is gone then, and its step
-// fails.
+// sweepStaging removes what interrupted processes have left in staging, and unfinished formats, by
+// the server's clock. If the process still runs, its rename from there fails.
 func (d *disk) sweepStaging() error {
 	now, err := d.now()
 	if err != nil {
@@ -138,15 +140,15 @@ func (d *disk) sweepStaging() error {
 	formats, err := listStale(d, d.state, formatTempPrefix, now)
 	for _, name := range formats {
 		d.step("sweep staging")
-		if err := d.state.Unlink(name); is(err, unix.EISDIR) { // it is in nobody's way
+		if err := d.state.Unlink(name); is(err, unix.EISDIR) { // other errors are harmless
 			_ = d.state.Rmdir(name)
 		}
 	}
 	return err
 }
 
-// listStale returns the asides with a prefix in a directory that are nobody's any more. What has another name
-// may be a later Mooring's.
+// listStale returns the abandoned temporary names with a prefix in a directory. It skips other
+// names: a later Mooring may have made them.
 func listStale(d *disk, dir beneath.Dir, prefix string, now time.Time) (names []string, err error) {
 	err = beneath.Names(dir, func(name string) error {
 		aside, ok := strings.CutPrefix(name, prefix)
@@ -165,9 +167,9 @@ func listStale(d *disk, dir beneath.Dir, prefix string, now time.Time) (names []
 	return names, err
 }
 
-// removeSharedTemp removes one file, or a directory with little in it. It is renamed first: whoever prepares it
-// may rename it into its place at any moment, and may have done so when the answer to that was lost. What is
-// in its place is not to be touched.
+// removeSharedTemp removes one temporary file, or a small directory, of another process. It renames
+// it first: its maker may rename it into its place at any moment, or may have done so with the
+// answer lost. What is in its place must not be changed.
 func (d *disk) removeSharedTemp(name string) error {
 	mine := d.stagingName()
 	if err := d.staging.Rename(name, d.staging, mine); err != nil {
@@ -176,7 +178,7 @@ func (d *disk) removeSharedTemp(name string) error {
 	return removeTemp(d, mine)
 }
 
-// removeTemp is sweepAside of what nobody else knows the name of.
+// removeTemp removes a temporary file or a small directory whose name no other process knows.
 func removeTemp(d *disk, name string) error {
 	aside, err := d.staging.Resolve(name)
 	if is(err, unix.ENOTDIR) {
@@ -192,7 +194,7 @@ func removeTemp(d *disk, name string) error {
 	return ignore(d.staging.Rmdir(name), unix.ENOENT, unix.ENOTEMPTY, unix.EEXIST)
 }
 
-// removeAll removes what is in a directory of ours, to a depth: there is little in it.
+// removeAll removes the content of a small directory of Mooring's, down to a depth.
 func removeAll(d beneath.Dir, depth int) error {
 	dirs := map[string]bool{}
 	err := beneath.Entries(d, func(name string, isDir bool) error {
@@ -234,31 +236,32 @@ func (s *Share) Close() {
 	}
 }
 
-// Definition returns what the registry said of the share when it was opened.
+// Definition returns the registry's definition of the share at the time when it was opened.
 func (s *Share) Definition() volume.Share { return s.def }
 
-// Lease returns how long what another controller has begun is left to it.
+// Lease returns how long an unfinished operation of another controller is left alone.
 func (s *Share) Lease() time.Duration { return s.opt.Lease }
 
-// Lost reports whether an operation found that what is mounted is not the share any more, or it
-// may have been laid out since: it has to be mounted anew.
+// Lost reports whether the share has to be mounted again: an operation found that something else is
+// mounted, or another process may have initialized the share since.
 func (s *Share) Lost() bool { return s.lost.Load() || s.Identity.mayBeLaidOut() }
 
-// MarkLost has the share mounted anew.
+// MarkLost makes Lost return true.
 func (s *Share) MarkLost() { s.lost.Store(true) }
 
-// Initialized reports whether the share has been laid out.
+// Initialized reports whether the share is initialized.
 func (s *Share) Initialized() bool { return s.Volumes.dir != beneath.None }
 
-// WrapError gives an error of work on the share that was done elsewhere its kind and advice.
+// WrapError adds the share, the operation, the kind and the remedy to an error of work on the share
+// that another package has done.
 func (s *Share) WrapError(what string, err error) error {
 	s.wrapError(&err, "%s", what)
 	return err
 }
 
-// Space asks the server how much there is and how much of it is free, in bytes and inodes.
+// Space returns the total and the free space of the share, in bytes and inodes, as the server says.
 func (s *Share) Space(ctx context.Context) (space volume.Space, err error) {
-	defer s.wrapError(&err, "ask for its space")
+	defer s.wrapError(&err, "read its free space")
 	if err := ctx.Err(); err != nil {
 		return volume.Space{}, err
 	}
@@ -269,9 +272,9 @@ func (s *Share) Space(ctx context.Context) (space volume.Space, err error) {
 	return volume.NewSpace(st.Frsize, st.Blocks, st.Bfree, st.Bavail, st.Files, st.Ffree), nil
 }
 
-// Now returns the time by the server's clock, by which alone it is told what is due.
+// Now returns the time by the server's clock. Only that clock decides what is due.
 func (s *Share) Now(ctx context.Context) (now time.Time, err error) {
-	defer s.wrapError(&err, "ask for the time")
+	defer s.wrapError(&err, "read the server's time")
 	if err := s.checkUsable(ctx); err != nil {
 		return time.Time{}, err
 	}

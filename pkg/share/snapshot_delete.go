@@ -11,10 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Delete moves a snapshot to the trash. One that does not exist is deleted; one that is not
-// whole is undone, if its maker is gone. It returns the entry in the trash; nil where there is
-// none. ErrBusy: it is being made or restored. ErrPrecondition: a volume is the snapshot itself.
-// where: the record has to be as that says; nil: any.
+// Delete moves a snapshot to the trash, and returns the entry there; nil if there is none. A
+// snapshot that does not exist counts as deleted. One that is not complete is undone, if its maker
+// has stopped. where, if not nil, may refuse the snapshot with an error. ErrBusy: the snapshot is
+// being made or copied. ErrPrecondition: a volume is the snapshot itself.
 func (s *Snapshots) Delete(ctx context.Context, key string, where func(*volume.SnapshotRecord) error) (t *TrashEntry, err error) {
 	defer s.wrapError(&err, "delete snapshot %s", key)
 	if err := s.checkUsable(ctx); err != nil {
@@ -33,7 +33,7 @@ func (s *Snapshots) Delete(ctx context.Context, key string, where func(*volume.S
 		if err != nil {
 			return nil, err
 		}
-		if which != "" && r.Nonce != which { // it came after the one that was to be deleted
+		if which != "" && r.Nonce != which { // a new one: the one to delete is gone
 			e.close()
 			return nil, nil
 		}
@@ -70,20 +70,20 @@ func (s *Snapshots) delete(e *entry, r *volume.SnapshotRecord, where func(*volum
 	return t, false, err
 }
 
-// holderNames returns who holds, in words.
+// holderNames returns the holders as a list in words.
 func (h heldError) holderNames() string { return strings.Join(h.holders, ", ") }
 
-// explain explains that something cannot be deleted.
-func (h heldError) explain(what string) error {
+// explain returns the error that object, a volume or snapshot, cannot be deleted.
+func (h heldError) explain(object string) error {
 	for _, name := range h.holders {
 		if strings.HasPrefix(name, unknownHolderPrefix) {
-			return volume.Errorf(volume.ErrPrecondition, "%s cannot be deleted: it is kept by %s, which this Mooring does not know: upgrade Mooring, or let mooringctl check tell what it is", what, name)
+			return volume.Errorf(volume.ErrPrecondition, "%s cannot be deleted: it is kept by %s, which this Mooring does not know: upgrade Mooring, or let mooringctl check tell what it is", object, name)
 		}
 		if strings.HasPrefix(name, "volume ") {
-			return volume.Errorf(volume.ErrPrecondition, "%s cannot be deleted: the read-only %s is the snapshot itself (restore: shallow): delete that first", what, h.holderNames())
+			return volume.Errorf(volume.ErrPrecondition, "%s cannot be deleted: the read-only %s is the snapshot itself (restore: shallow): delete that first", object, h.holderNames())
 		}
 	}
-	return volume.Errorf(volume.ErrBusy, "%s is just being copied, for %s: try again when that is done", what, h.holderNames())
+	return volume.Errorf(volume.ErrBusy, "%s is just being copied, for %s: try again when that is done", object, h.holderNames())
 }
 
 // finishDeletion finishes the deletion of a marked snapshot.
@@ -117,10 +117,10 @@ func (s *Snapshots) moveToTrash(e *entry, r *volume.SnapshotRecord) (*TrashEntry
 	return t, e.removeEntry(e.leftovers().discard)
 }
 
-// CheckUnused returns ErrPrecondition where a volume is the snapshot itself, or it requires what this
-// program does not know, and ErrBusy where it is being copied.
+// CheckUnused returns ErrPrecondition if a volume is the snapshot itself, or if the snapshot
+// requires what this program does not know, and ErrBusy if the snapshot is being copied.
 func (s *Snapshots) CheckUnused(ctx context.Context, key string) (err error) {
-	defer s.wrapError(&err, "look whether snapshot %s is used", key)
+	defer s.wrapError(&err, "check whether snapshot %s is used", key)
 	if err := ctx.Err(); err != nil {
 		return err
 	}

@@ -19,8 +19,8 @@ type Snapshots struct {
 	jobs  *Jobs
 }
 
-// Lookup reads the record of a snapshot. It is ErrNotFound where there is none that is whole,
-// and ErrDamaged where its record cannot be believed.
+// Lookup reads the record of a snapshot. ErrNotFound: there is no complete one. ErrDamaged: its
+// record cannot be read.
 func (s *Snapshots) Lookup(ctx context.Context, key string) (r *volume.SnapshotRecord, err error) {
 	defer s.wrapError(&err, "read the record of snapshot %s", key)
 	if err := ctx.Err(); err != nil {
@@ -34,7 +34,7 @@ func (s *Snapshots) Lookup(ctx context.Context, key string) (r *volume.SnapshotR
 	return r, nil
 }
 
-// lookup opens the entry of a snapshot that exists and reads its record.
+// lookup opens the entry of a complete snapshot and reads its record. The caller closes the entry.
 func (s *Snapshots) lookup(key string) (*entry, *volume.SnapshotRecord, error) {
 	e, r, err := s.read(key)
 	if is(err, unix.ENOENT) || is(err, unix.ESTALE) && !s.isStale() {
@@ -77,8 +77,8 @@ type PendingSnapshot struct {
 	job  string
 }
 
-// Begin begins to make a snapshot. Where one of the key exists its record is returned instead.
-// What another has begun is undone if that is gone, and else ErrBusy.
+// Begin begins to make a snapshot. If one with the key exists, it returns that record as found. It
+// undoes an unfinished one if its maker has stopped; else it returns ErrBusy.
 func (s *Snapshots) Begin(ctx context.Context, r volume.SnapshotRecord) (p *PendingSnapshot, found *volume.SnapshotRecord, err error) {
 	defer s.wrapError(&err, "begin to make snapshot %s", r.Key)
 	if err := s.checkUsable(ctx); err != nil {
@@ -105,10 +105,9 @@ func (s *Snapshots) Begin(ctx context.Context, r volume.SnapshotRecord) (p *Pend
 	return nil, nil, busy("snapshot %s is made and deleted again and again", r.Key)
 }
 
-// findOrUndo returns the record of a snapshot that exists, and makes room where that of one is
-// left which was not finished.
+// findOrUndo returns the record of a snapshot that exists, and undoes one that was not finished.
 func (s *Snapshots) findOrUndo(key string) (*volume.SnapshotRecord, error) {
-	if err := s.revalidate(key); err != nil {
+	if err := s.refresh(key); err != nil {
 		return nil, err
 	}
 	e, r, err := s.lookup(key)
@@ -123,8 +122,8 @@ func (s *Snapshots) findOrUndo(key string) (*volume.SnapshotRecord, error) {
 	return nil, err
 }
 
-// undo takes away what there is of a snapshot that is not whole. mine: what this process has begun
-// it has given up. where: see Delete. ready: it is whole by now.
+// undo removes an unfinished snapshot. mine: this process has given up what it began itself. where:
+// see Delete. ready: the snapshot is complete by now.
 func (s *Snapshots) undo(key string, mine bool, where func(*volume.SnapshotRecord) error) (ready bool, err error) {
 	e, r, err := s.read(key)
 	if is(err, unix.ENOENT) {
@@ -145,11 +144,11 @@ func (s *Snapshots) undo(key string, mine bool, where func(*volume.SnapshotRecor
 	return false, e.removeRecordlessEntry(e.leftovers().discard)
 }
 
-// abortAbandoned undoes a snapshot whose maker is gone.
+// abortAbandoned undoes a snapshot whose maker has stopped.
 func (s *Snapshots) abortAbandoned(e *entry, r rawRecord, mine bool, where func(*volume.SnapshotRecord) error) (committed bool, err error) {
 	rec, err := volume.DecodeSnapshotRecord(e.key, r.data)
 	if errors.Is(err, volume.ErrDamaged) {
-		rec, err = &volume.SnapshotRecord{Key: e.key}, nil // its maker died while it wrote the last of it
+		rec, err = &volume.SnapshotRecord{Key: e.key}, nil // its maker stopped while it wrote the final record
 	}
 	if err == nil {
 		err = rec.CheckRequires()
@@ -175,7 +174,7 @@ func (s *Snapshots) abortAbandoned(e *entry, r rawRecord, mine bool, where func(
 	return s.abort(e, rec)
 }
 
-// abort undoes a snapshot that is being made: see undo.
+// abort undoes a snapshot that is being made. committed: it was too late.
 func (s *Snapshots) abort(e *entry, r *volume.SnapshotRecord) (committed bool, err error) {
 	done, err := e.markAborted()
 	if err != nil {
@@ -187,7 +186,7 @@ func (s *Snapshots) abort(e *entry, r *volume.SnapshotRecord) (committed bool, e
 	return false, s.rollback(e, r)
 }
 
-// rollback removes a marked entry with all that is in it.
+// rollback removes a marked entry with everything in it.
 func (s *Snapshots) rollback(e *entry, r *volume.SnapshotRecord) error {
 	for _, name := range []string{dataName, deletionName} {
 		if err := e.leftovers().clearDir(name, e.leftovers().discard); err != nil {
@@ -209,7 +208,7 @@ func (s *Snapshots) rollback(e *entry, r *volume.SnapshotRecord) error {
 	return s.volumes.removeHold(r.Volume, copyHoldName(target, r.Nonce))
 }
 
-// BeginCopy begins to copy a volume, which is on the same share.
+// BeginCopy begins to copy a volume of the same share, which is opened as on.
 func (p *PendingSnapshot) BeginCopy(ctx context.Context, on *Share) (c *CopyJob, err error) {
 	job := volume.Copy{
 		Target: volume.Object{Kind: volume.ObjectSnapshot, Key: p.rec.Key},
@@ -234,8 +233,8 @@ func (p *PendingSnapshot) BeginCopy(ctx context.Context, on *Share) (c *CopyJob,
 	return p.copy, nil
 }
 
-// Commit writes down what the copy was like and makes the snapshot exist. size is in bytes;
-// plain: see volume.SnapshotRecord.
+// Commit writes the properties of the copy into the record and makes the snapshot exist. size is in
+// bytes; plain: see volume.SnapshotRecord.
 func (p *PendingSnapshot) Commit(ctx context.Context, created time.Time, size int64, plain bool) (r *volume.SnapshotRecord, err error) {
 	defer p.s.wrapError(&err, "commit snapshot %s", p.rec.Key)
 	if err := ctx.Err(); err != nil {
@@ -249,7 +248,7 @@ func (p *PendingSnapshot) Commit(ctx context.Context, created time.Time, size in
 	if err := p.copy.releaseHold(); err != nil {
 		return nil, err
 	}
-	// In place: nobody else writes this file, and it is not believed before it is committed.
+	// In place: no other process writes this file, and nobody trusts it before the commit.
 	p.s.step("write the snapshot's record")
 	if err := p.e.rewriteRecord(data); err != nil {
 		return nil, err
@@ -262,7 +261,7 @@ func (p *PendingSnapshot) Commit(ctx context.Context, created time.Time, size in
 	return &p.rec, nil
 }
 
-// Abort takes away what was made of the snapshot.
+// Abort removes what was made of the snapshot.
 func (p *PendingSnapshot) Abort() (err error) {
 	defer p.s.wrapError(&err, "undo snapshot %s", p.rec.Key)
 	defer p.Close()
@@ -273,7 +272,7 @@ func (p *PendingSnapshot) Abort() (err error) {
 	return err
 }
 
-// Close lets go of the snapshot and leaves what there is for a retry, which undoes it.
+// Close closes the descriptors. A retry undoes what is left on the share.
 func (p *PendingSnapshot) Close() {
 	if p.copy != nil {
 		p.copy.close()

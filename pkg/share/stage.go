@@ -4,25 +4,24 @@ package share
 
 import "golang.org/x/sys/unix"
 
-// stagedTree is what comes into the entry of a volume in order to be put in its place: a copy, or a
+// stagedTree is a tree that comes into the entry of a volume in order to be placed: a copy, or a
 // tree from the trash.
 type stagedTree struct{ e *entry }
 
 func (e *entry) stagedTree() stagedTree { return stagedTree{e} }
 
-// prepare makes the directory into which the tree of a volume comes from elsewhere.
+// prepare makes the stage: the directory that the tree comes into.
 func (s stagedTree) prepare() error {
 	s.e.step("prepare the stage")
 	return s.e.dir.Mkdir(stageName, 0o700)
 }
 
-// close takes out what is staged, and removes the stage: from then on nothing can come into
-// it any more, nor be taken out of it by another who undoes the same. Only then is it known that
-// nothing else will be found there.
+// close removes what is staged, and then the stage. From then on no late process can move a tree
+// into it, and no other undo can move one out of it.
 func (s stagedTree) close(rescue func(name string) error) error {
 	for range retries {
 		_, err := s.takeOut()
-		if ignore(err, unix.ENOTEMPTY, unix.EEXIST) != nil { // another has taken something out
+		if ignore(err, unix.ENOTEMPTY, unix.EEXIST) != nil { // another process has moved a tree out
 			return err
 		}
 		s.e.step("close the stage")
@@ -40,7 +39,7 @@ func (s stagedTree) close(rescue func(name string) error) error {
 	return busy("%s %s is staged again and again", s.e.kind, s.e.key)
 }
 
-// takeOut takes what is staged out of the stage, into the entry. done: there was something.
+// takeOut moves the staged tree from the stage into the entry. done: there was one.
 func (s stagedTree) takeOut() (done bool, err error) {
 	stage, err := s.e.dir.Resolve(stageName)
 	if err != nil {
@@ -54,17 +53,17 @@ func (s stagedTree) takeOut() (done bool, err error) {
 	return true, nil
 }
 
-// preventPlacing finds out whether what was staged was put in its place, and lets it not be from now on.
-// The answer is kept in the name of the record, for whoever goes on after this process.
+// preventPlacing finds out whether the staged tree was placed, and prevents that it is placed from
+// now on. The name of the record keeps the answer for the next process.
 //
-// What is staged is renamed, and so is it by the one who puts it in its place: one of them
-// wins. The new name stays until the record says so too.
+// The process that places the tree renames it, and so does takeOut: only one of them succeeds. The
+// new name of the tree stays until the record has the answer too.
 func (s stagedTree) preventPlacing() (placed bool, err error) {
 	if err := s.e.dir.Refresh(); err != nil {
 		return false, err
 	}
 	if there, err := s.e.has(unplaceFile); err != nil || !there {
-		return false, err // it never was about to be
+		return false, err // placing has not begun
 	}
 	done, err := s.takeOut()
 	if err != nil {
@@ -78,7 +77,7 @@ func (s stagedTree) preventPlacing() (placed bool, err error) {
 		if err != nil {
 			return false, err
 		}
-		if !there { // then the record still has its name, unless another has settled it
+		if !there { // the tree was placed, unless another process has recorded that it was not
 			return s.e.has(unplaceFile)
 		}
 	}

@@ -24,31 +24,31 @@ func (t *table) open(key string) (*entry, error) {
 	if !isMissing(err) {
 		return e, err
 	}
-	// That may be this client's memory.
+	// The answer may come from this client's cache.
 	if err := t.dir.Refresh(); err != nil {
 		return nil, err
 	}
 	return t.resolve(key)
 }
 
-// revalidate has the client ask the server for the entry of a key, of which it may remember another one.
-func (t *table) revalidate(key string) error {
+// refresh makes the client ask the server for the entry of a key: its cache may have a former one.
+func (t *table) refresh(key string) error {
 	return ignore(refreshPath(t.dir, key), unix.ENOENT)
 }
 
-// openCurrent opens the entry that the server has of a key now. What is to be changed, or held, is opened
-// so: of one that this client remembers, and that was deleted and made anew by another, it would be told
-// that it is being deleted.
+// openCurrent opens the entry that the server has for a key now. Callers that change or hold an
+// entry need it: the cached one may have been deleted and recreated by another client, and would
+// look as if it were being deleted.
 func (t *table) openCurrent(key string) (*entry, error) {
-	if err := t.revalidate(key); err != nil {
+	if err := t.refresh(key); err != nil {
 		return nil, err
 	}
 	return t.open(key)
 }
 
-// read opens an entry and reads its record. An entry that was removed and made anew between
-// two steps is opened again. One that is not ready may be what this client remembers of one that was
-// deleted, and made anew by another.
+// read opens an entry and reads its record. It retries if the entry was replaced between two steps.
+// An entry that is not Ready is read again after a refresh: the cache may show one that another
+// client has deleted and recreated.
 func (t *table) read(key string) (*entry, rawRecord, error) {
 	asked := false
 	for range retries {
@@ -65,8 +65,8 @@ func (t *table) read(key string) (*entry, rawRecord, error) {
 			return nil, rawRecord{}, err
 		}
 		asked = err == nil
-		// The name may have led to what does not exist any more: with ESTALE it has.
-		if err := t.revalidate(key); err != nil {
+		// The cached name may lead to an entry that was removed: with ESTALE it does.
+		if err := t.refresh(key); err != nil {
 			return nil, rawRecord{}, err
 		}
 	}
@@ -74,7 +74,7 @@ func (t *table) read(key string) (*entry, rawRecord, error) {
 	return nil, rawRecord{}, busy("%s %s is made and deleted again and again", t.kind, key)
 }
 
-// keys returns the keys of all entries, sorted. What no key can be is no entry.
+// keys returns the keys of all entries, sorted. Names that are not valid keys are skipped.
 func (t *table) keys(ctx context.Context) ([]string, error) {
 	var keys []string
 	err := t.list(t.dir, func(name string) error {
@@ -87,17 +87,18 @@ func (t *table) keys(ctx context.Context) ([]string, error) {
 	return keys, err
 }
 
-// isDead reports whether the entry of this incarnation of a key does not exist any more: see fate.
+// isDead reports whether the entry of this incarnation of a key has been removed: see
+// incarnationState.
 func (t *table) isDead(key, nonce string) (bool, error) {
 	dead, _, err := t.incarnationState(key, nonce)
 	return dead, err
 }
 
-// incarnationState finds out what became of an incarnation of a key. dead: its entry does not exist any more,
-// and never will again. leaving: it is being deleted or undone, or its entry has no record by
-// which to tell.
+// incarnationState returns what became of the incarnation of a key with this nonce. dead: its entry
+// was removed and never comes back. ending: it is being deleted or undone, or its entry has no
+// record that identifies it.
 func (t *table) incarnationState(key, nonce string) (dead, leaving bool, err error) {
-	if err := t.revalidate(key); err != nil { // not from memory
+	if err := t.refresh(key); err != nil {
 		return false, false, err
 	}
 	e, r, err := t.read(key)

@@ -14,11 +14,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Tidy removes the parents that were made for volumes and that no volume has been in for so
-// long, the innermost first. One that holds anything else stays.
+// Tidy removes the parents that Mooring made for volumes and that have been unused for idle, the
+// innermost first. It keeps a parent that has anything in it.
 //
-// Where the format of the share requires by now what this program does not know, it is ErrPrecondition,
-// and the share is lost: nobody works on it until that program is upgraded.
+// If the format of the share now requires what this program does not know, Tidy returns
+// ErrPrecondition and the share is lost: the process does not work on it until it is upgraded.
 func (s *Share) Tidy(ctx context.Context, idle time.Duration) error {
 	if err := s.checkFormat(ctx); err != nil {
 		return err
@@ -26,7 +26,7 @@ func (s *Share) Tidy(ctx context.Context, idle time.Duration) error {
 	return s.claims.parents.tidy(ctx, idle)
 }
 
-// checkFormat looks whether a later Mooring has changed the format since the share was opened.
+// checkFormat checks whether a later Mooring has changed the format since the share was opened.
 func (s *Share) checkFormat(ctx context.Context) (err error) {
 	defer s.wrapError(&err, "read the format")
 	if err := ctx.Err(); err != nil {
@@ -34,7 +34,7 @@ func (s *Share) checkFormat(ctx context.Context) (err error) {
 	}
 	format, err := s.readFormat()
 	if format == nil || err != nil {
-		return err // where there is none a check tells of that
+		return err // mooringctl check reports a missing format
 	}
 	if err := format.CheckRequires(); err != nil {
 		s.lost.Store(true)
@@ -64,8 +64,8 @@ func (p *parents) tidy(ctx context.Context, idle time.Duration) (err error) {
 	return nil
 }
 
-// listIdle returns the parents that nobody has used for so long, as far as this process
-// knows: one that it sees for the first time has just been used.
+// listIdle returns the parents that have been unused for idle, the innermost first. A parent that
+// this process sees for the first time counts as just used.
 func (p *parents) listIdle(ctx context.Context, idle time.Duration) ([]string, error) {
 	all := map[string]bool{}
 	err := p.list(p.dir, func(name string) error {
@@ -94,7 +94,7 @@ func (p *parents) listIdle(ctx context.Context, idle time.Duration) ([]string, e
 	return due, nil
 }
 
-// forget has a parent be one that is seen for the first time.
+// forget removes what this process knows about a parent: it will count as seen for the first time.
 func (p *parents) forget(parent string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -102,21 +102,21 @@ func (p *parents) forget(parent string) {
 	delete(p.listed, parent)
 }
 
-// tidyParent removes a parent directory, its claims and its note, if it is empty. It first
-// bars the way for claims beneath it. Then it takes the directory away into the directory of
-// claims, by a handle that is dead before the name can be a volume's.
+// tidyParent removes a parent directory, its claims and its notes, if it is empty. It first bars
+// new claims in it. Then it moves the directory into the directory of claims, by a handle that is
+// dead before the name can become a volume's.
 func (p *parents) tidyParent(parent string) error {
 	up, name := volume.SplitDirectory(parent)
 	at, err := p.claims.openParent(up)
-	if volume.Kind(err) == volume.ErrPrecondition { // what it is in is a volume's
-		return p.removeNotes(parent, nil)
+	if volume.Kind(err) == volume.ErrPrecondition { // a directory above it is a volume's
+		return p.removeNotes(parent)
 	}
 	if err != nil {
-		return ignore(err, unix.ENOENT, unix.ESTALE) // tidied away at the same time: later
+		return ignore(err, unix.ENOENT, unix.ESTALE) // removed at the same time: the next run continues
 	}
 	defer at.Close()
 	x, err := at.Resolve(name)
-	if is(err, unix.ENOENT) { // no volume ever came to be in it
+	if is(err, unix.ENOENT) { // no volume ever was in it
 		return p.tidyUnclaimed(at, parent)
 	}
 	if err != nil {
@@ -126,8 +126,8 @@ func (p *parents) tidyParent(parent string) error {
 	return parentClaims{p, at, x, parent}.removeUnused()
 }
 
-// tidyUnclaimed makes the directory of claims of a parent that has none, so that it can be
-// removed like any other.
+// tidyUnclaimed creates the directory of claims of a parent that has none, so that the parent can
+// be removed like any other.
 func (p *parents) tidyUnclaimed(at beneath.Dir, parent string) error {
 	_, name := volume.SplitDirectory(parent)
 	if err := p.makeClaims(at, name, parent); err != nil {
@@ -141,23 +141,23 @@ func (p *parents) tidyUnclaimed(at beneath.Dir, parent string) error {
 	return parentClaims{p, at, x, parent}.removeUnused()
 }
 
-// parentClaims is a directory of claims, opened, that is a parent's, or may have been.
+// parentClaims is an open directory of claims that is a parent's, or may have been.
 type parentClaims struct {
 	*parents
-	at, x  beneath.Dir // the directory of claims that it is in, and it itself
+	at, x  beneath.Dir // the directory of claims that x is in, and x itself
 	parent string
 }
 
-// removeUnused does the steps of tidyParent.
+// removeUnused removes the parent and its claims: see tidyParent.
 func (l parentClaims) removeUnused() error {
 	l.step("remove the claims of an empty parent")
 	err := beneath.RmdirCurrent(l.x, takenName)
 	if is(err, unix.ENOTEMPTY, unix.EEXIST) {
-		l.recordUse(l.parent) // in use: later
+		l.recordUse(l.parent) // in use
 		return l.removeEmptyChildren()
 	}
 	if is(err, unix.ENOTDIR) {
-		return l.removeStaleBar() // a volume, or a bar that was left
+		return l.removeStaleBar() // it is a volume's claim, or a bar that was left
 	}
 	if err := ignore(err, unix.ENOENT, unix.ESTALE); err != nil {
 		return err
@@ -177,14 +177,14 @@ func (l parentClaims) removeUnused() error {
 		}
 	}
 	if ours && !kept && l.x.Refresh() == nil {
-		// Under the bar, as the next who makes the directory notes it anew.
+		// Before the bar is removed: then the next maker of the directory adds a new note.
 		if err := l.removeNote(directoryNote, l.parent); err != nil {
 			return err
 		}
 	}
 	l.step("remove the bar")
 	if err := l.x.Unlink(takenName); err != nil {
-		return ignore(err, unix.ENOENT, unix.ESTALE) // of another by now, who has broken the bar
+		return ignore(err, unix.ENOENT, unix.ESTALE) // another process has removed it
 	}
 	l.step("remove the directory of the claim")
 	_, name := volume.SplitDirectory(l.parent)
@@ -195,15 +195,16 @@ func (l parentClaims) removeUnused() error {
 	if err != nil {
 		return ignore(err, unix.ENOENT)
 	}
-	l.forget(l.parent) // if it was kept, later perhaps
+	l.forget(l.parent)
 	return l.removeNote(claimsNote, l.parent)
 }
 
-// maxSweep is how many directories of claims are looked at to find empty ones among them.
+// maxEmptyScan is the number of directories of claims up to which empty ones are removed among
+// them.
 const maxEmptyScan = 64
 
-// removeEmptyChildren removes the empty directories of claims that interrupted processes have left in a
-// parent of few.
+// removeEmptyChildren removes the empty directories of claims that interrupted processes have left
+// in a small parent.
 func (l parentClaims) removeEmptyChildren() error {
 	at, err := l.x.Resolve(takenName)
 	if err != nil {
@@ -225,7 +226,7 @@ func (l parentClaims) removeEmptyChildren() error {
 	return nil
 }
 
-// removeEmptyClaims removes a directory of claims if nothing is in it.
+// removeEmptyClaims removes a directory of claims if it is empty.
 func (p *parents) removeEmptyClaims(directory string) {
 	up, name := volume.SplitDirectory(directory)
 	at, err := p.claims.dir.Resolve(claimPath(up))
@@ -237,11 +238,11 @@ func (p *parents) removeEmptyClaims(directory string) {
 	_ = at.Rmdir(name)
 }
 
-// removeStaleBar removes the bar that a process has left which died while it tidied.
+// removeStaleBar removes the bar of a process that stopped while it tidied.
 func (l parentClaims) removeStaleBar() error {
 	_, err := l.claims.readOwner(l.x)
 	if err == nil {
-		return l.removeNotes(l.parent, nil) // it is a volume's
+		return l.removeNotes(l.parent) // it is a volume's
 	}
 	if errors.Is(err, errBarred) {
 		err = l.removeBar()
@@ -252,11 +253,11 @@ func (l parentClaims) removeStaleBar() error {
 	return ignore(err, unix.ENOENT, unix.ESTALE, unix.EISDIR)
 }
 
-// errBarred: a directory of claims is that of a parent that is just being tidied away.
+// errBarred: a directory of claims belongs to a parent that is being removed.
 var errBarred = busy("no volume is in the parent directory, which is just being removed")
 
-// removeBar removes the bar of a parent, and puts the parent back if there is something in it. ErrBusy:
-// whoever tidies may still be at it.
+// removeBar removes the bar of a parent. It first puts the parent back if there is something in it.
+// ErrBusy: the process that made the bar may still be working.
 func (l parentClaims) removeBar() error {
 	st, err := l.x.Stat(takenName)
 	if err != nil {
@@ -276,12 +277,12 @@ func (l parentClaims) removeBar() error {
 	return ignore(l.x.Unlink(takenName), unix.ENOENT, unix.ESTALE)
 }
 
-// removeDirectory moves a parent directory into its directory of claims and removes it there. kept:
-// something is in it, and it is in its place again, or what is there cannot be seen for now.
+// removeDirectory moves the parent directory into its directory of claims and removes it there.
+// kept: it is not empty, and is in its place again; or this client cannot see it for now.
 func (l parentClaims) removeDirectory() (kept bool, err error) {
 	up, name := volume.SplitDirectory(l.parent)
 	at, err := l.root.Resolve(up)
-	if err != nil { // ESTALE: what this client remembers above it is gone
+	if err != nil { // ESTALE: a directory above it that this client has cached is gone
 		return is(err, unix.ESTALE), ignore(err, unix.ENOENT, unix.ESTALE)
 	}
 	defer at.Close()
@@ -289,7 +290,7 @@ func (l parentClaims) removeDirectory() (kept bool, err error) {
 	if err != nil {
 		return is(err, unix.ESTALE), ignore(err, unix.ENOENT, unix.ESTALE)
 	}
-	empty, err := beneath.IsEmpty(d) // of most that are not it is seen here
+	empty, err := beneath.IsEmpty(d) // most non-empty ones are found here
 	d.Close()
 	if err != nil || !empty {
 		return true, ignore(err, unix.ESTALE)
@@ -311,8 +312,9 @@ func (l parentClaims) removeDead(at beneath.Dir, name string) (kept bool, err er
 	return true, l.x.Rename(deadName, at, name)
 }
 
-// removeUnclaimed removes a directory of claims in which there is no claim. If it is not empty, a
-// late process that tidied has moved the directory itself into it: that goes first.
+// removeUnclaimed removes a directory of claims without a claim in it. If it is not empty, a late
+// tidying process has moved the parent directory into it: removeUnclaimed puts that back first, or
+// removes it.
 func (l parentClaims) removeUnclaimed() error {
 	_, name := volume.SplitDirectory(l.parent)
 	l.step("remove an empty directory of claims")
@@ -326,7 +328,7 @@ func (l parentClaims) removeUnclaimed() error {
 	return ignore(err, unix.ENOENT, unix.ENOTEMPTY, unix.EEXIST)
 }
 
-// putBack undoes what takeAway has left.
+// putBack undoes the first step of removeDirectory.
 func (l parentClaims) putBack() error {
 	up, name := volume.SplitDirectory(l.parent)
 	at, err := l.root.Resolve(up)
@@ -338,12 +340,9 @@ func (l parentClaims) putBack() error {
 	return err
 }
 
-// removeNotes removes a parent from the index, after work on it has ended with err.
-func (p *parents) removeNotes(parent string, err error) error {
+// removeNotes removes a parent from the index.
+func (p *parents) removeNotes(parent string) error {
 	p.forget(parent)
-	if err != nil {
-		return err
-	}
 	return firstError(p.removeNote(directoryNote, parent), p.removeNote(claimsNote, parent))
 }
 

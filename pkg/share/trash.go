@@ -14,9 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Trash is what was deleted and waits to be purged, or to be brought back. An entry is a tree
-// and a record. When it may go is said by the record's name, by the server's clock, since the
-// deletion; nothing changes that.
+// Trash keeps the trees of deleted volumes and snapshots until they are purged or restored. An
+// entry of the trash is a tree and a record. The name of the record has the time from which the
+// entry may be purged, by the server's clock. That time is fixed at the deletion.
 type Trash struct {
 	*disk
 	dir     beneath.Dir
@@ -25,19 +25,20 @@ type Trash struct {
 
 // TrashEntry is an entry of the trash.
 type TrashEntry struct {
-	Name string // that identifies it
-	Key  string // of the volume or snapshot that it was
-	// Deleted and Due are when it was deleted, and from when on it may be purged, by the
-	// server's clock. They are zero where it has no record.
+	Name string // identifies the entry
+	Key  string // of the deleted volume or snapshot
+	// Deleted is when it was deleted, and Due when it may be purged, by the server's clock. They
+	// are zero if it has no record.
 	Deleted, Due time.Time
 
 	nonce             string
 	kind              volume.TrashKind
 	hasTree, recorded bool
-	purging           bool // a purger has taken the tree, and nobody brings it back any more
+	purging           bool // a purger has begun with the tree, which cannot be restored any more
 }
 
-// Kind says what an entry of the trash was: "volume", "snapshot", or "leftover" of a copy or a pod.
+// Kind returns what an entry of the trash was: "volume", "snapshot", or "leftover" of a copy or a
+// pod.
 func (t TrashEntry) Kind() string {
 	switch t.kind {
 	case volume.TrashLeftover:
@@ -48,19 +49,19 @@ func (t TrashEntry) Kind() string {
 	return string(volume.ObjectVolume)
 }
 
-// Complete reports whether the entry is a volume, or a snapshot, with all that it had.
+// Complete reports whether the entry has both its tree and its record, and is not being purged.
 func (t TrashEntry) Complete() bool { return t.hasTree && t.recorded && !t.purging }
 
-// Purging reports whether a purger has begun with it.
+// Purging reports whether a purger has begun with the entry.
 func (t TrashEntry) Purging() bool { return t.purging }
 
-// HasRecord reports whether the record has followed the tree into the trash. Where it has not,
-// the deletion was interrupted: the entry waits for its retry, and is not purged.
+// HasRecord reports whether the entry has its record, or needs none. One without a record is from
+// an interrupted deletion: it waits for a retry, and is not purged.
 func (t TrashEntry) HasRecord() bool {
 	return t.recorded || t.kind == volume.TrashLeftover || t.purging
 }
 
-// List lists the trash, the oldest first.
+// List lists the trash, the oldest entry first.
 func (t *Trash) List(ctx context.Context) (entries []TrashEntry, err error) {
 	defer t.wrapError(&err, "list the trash")
 	if err := ctx.Err(); err != nil {
@@ -92,7 +93,8 @@ func (t *Trash) List(ctx context.Context) (entries []TrashEntry, err error) {
 	return entries, nil
 }
 
-// add adds what one name in the trash says of an entry. Of two records the later date counts.
+// add adds what one name in the trash says about the entry. Of two records the one due later
+// counts.
 func (t *TrashEntry) add(n volume.TrashName) {
 	if !n.Record {
 		t.hasTree = true
@@ -109,7 +111,7 @@ func (t *TrashEntry) add(n volume.TrashName) {
 func (t *Trash) hasTree(id string) (bool, error) {
 	_, err := t.dir.Stat(id)
 	if is(err, unix.ENOENT) {
-		// That may be this client's memory.
+		// The answer may come from this client's cache.
 		if err := t.dir.Refresh(); err != nil {
 			return false, err
 		}
@@ -121,15 +123,15 @@ func (t *Trash) hasTree(id string) (bool, error) {
 	return true, nil
 }
 
-// moveTree moves a tree from an entry into the trash. moved is false where there is none: another
-// has moved it, or there never was one.
+// moveTree moves a tree from an entry into the trash. moved is false if there is none: another
+// process has moved it, or there never was one.
 func (t *Trash) moveTree(e *entry, name, id string) (moved bool, err error) {
 	e.step("move the tree into the trash")
 	err = e.dir.Rename(name, t.dir, id)
 	if err == nil {
 		return true, nil
 	}
-	if isNameTaken(err) { // a second one, which somebody has made in the place of the first
+	if isNameTaken(err) { // a second tree, which was made in the place of the first
 		return false, e.leftovers().moveToTrashAsStray(name)
 	}
 	if isMissing(err) && e.isGone() {
@@ -138,7 +140,8 @@ func (t *Trash) moveTree(e *entry, name, id string) (moved bool, err error) {
 	return false, ignore(err, unix.ENOENT)
 }
 
-// moveRecord moves a marked record after its tree. It returns the entry of the trash.
+// moveRecord moves the record of a marked entry into the trash, after its tree. It returns the
+// entry of the trash.
 func (t *Trash) moveRecord(e *entry, from, id string, deleted time.Time, keep time.Duration) (*TrashEntry, error) {
 	n, _ := volume.ParseTrashName(id)
 	deleted, due := trashTimes(deleted, keep)
@@ -155,8 +158,8 @@ func (t *Trash) moveRecord(e *entry, from, id string, deleted time.Time, keep ti
 	}, nil
 }
 
-// Record reads the record of an entry, a volume's or a snapshot's, of which only one is
-// returned. Both are nil where there is none.
+// Record reads the record of an entry, of a volume or a snapshot: one of the two results is nil.
+// Both are nil if there is none. It fails with ErrDamaged if the record cannot be read.
 func (t *Trash) Record(e TrashEntry) (v *volume.Record, s *volume.SnapshotRecord, err error) {
 	defer t.wrapError(&err, "read the record of %s in the trash", e.Name)
 	return t.record(e)
@@ -175,7 +178,7 @@ func (t *Trash) record(e TrashEntry) (*volume.Record, *volume.SnapshotRecord, er
 	return r, nil, explainDamaged(e, err)
 }
 
-// explainDamaged tells where a record is that cannot be read.
+// explainDamaged adds to an ErrDamaged which record in the trash it is.
 func explainDamaged(e TrashEntry, err error) error {
 	if volume.Kind(err) != volume.ErrDamaged {
 		return err
@@ -183,7 +186,7 @@ func explainDamaged(e TrashEntry, err error) error {
 	return volume.Errorf(volume.ErrDamaged, "%s in the trash is kept, as its record there, %s, cannot be read: %w", e.Name, volume.TrashRecordName(e.Name, e.Deleted, e.Due), err)
 }
 
-// readRecord reads the record of an entry; nil where there is none.
+// readRecord reads the record of an entry; nil if there is none.
 func (t *Trash) readRecord(e TrashEntry) ([]byte, error) {
 	if !e.Due.IsZero() {
 		data, _, err := t.dir.Read(volume.TrashRecordName(e.Name, e.Deleted, e.Due), maxRecord)
@@ -207,7 +210,7 @@ func (t *Trash) readRecord(e TrashEntry) ([]byte, error) {
 	return nil, nil
 }
 
-// records returns the names of the records of an entry, the one that counts first.
+// records returns the names of the records of an entry, the current one first.
 func (t *Trash) records(id string) ([]string, error) {
 	var names []volume.TrashName
 	err := beneath.Names(t.dir, func(name string) error {
@@ -227,7 +230,7 @@ func (t *Trash) records(id string) ([]string, error) {
 	return all, err
 }
 
-// readRestorable reads the record of an entry that is a whole volume.
+// readRestorable reads the record of an entry that is a complete volume.
 func (t *Trash) readRestorable(e TrashEntry) (*volume.Record, error) {
 	switch {
 	case e.kind == volume.TrashSnapshot:
@@ -266,8 +269,8 @@ func (t *Trash) notFoundError(name string) error {
 	return volume.Errorf(volume.ErrNotFound, "nothing is left of %s in the trash: it was purged, or brought back", name)
 }
 
-// stageTree moves the tree of an entry into the entry of the volume that it is to be again.
-// ErrNotFound: a purger was first.
+// stageTree moves the tree of an entry of the trash into the stage of the volume that it becomes
+// again. ErrNotFound: a purger was first.
 func (t *Trash) stageTree(id string, e *entry) error {
 	stage, err := e.dir.Resolve(stageName)
 	if err != nil {

@@ -8,16 +8,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// updateLock keeps other changes of a record away, and deletions, as every hold does. It is a
-// directory among the holds, in which the new record is written. Who takes the lock from a
-// dead process removes that directory, and the late rename of the dead one fails, as its source
-// is gone.
+// updateLock excludes other changes of a record, and deletions, as every hold does. It is a
+// directory among the holds, in which the new record is written. A process that takes the lock from
+// a dead one removes that directory: a late rename of the dead process then fails, as its source is
+// gone.
 type updateLock struct {
 	e        *entry
 	holds, d beneath.Dir
 }
 
-// lock takes the lock of an entry.
+// lock takes the lock of an entry. ErrBusy: another process has it.
 func (h holds) lock() (*updateLock, error) {
 	for range retries {
 		d, err := h.open()
@@ -32,14 +32,15 @@ func (h holds) lock() (*updateLock, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := h.revalidate(); err != nil { // that there are holds may be this client's memory
+		if err := h.refresh(); err != nil { // this client may have a former directory of holds cached
 			return nil, h.explainDeleting(err)
 		}
 	}
 	return nil, busy("the record of %s %s is just being changed", h.entry.kind, h.entry.key)
 }
 
-// lockIn takes the lock in an open directory of holds; nil where that has just gone.
+// lockIn takes the lock in an open directory of holds; nil if that was just removed, or if it has
+// just removed the lock of a dead process.
 func (h holds) lockIn(holds beneath.Dir) (*updateLock, error) {
 	h.entry.step("lock the record")
 	err := holds.Mkdir(changeName, 0o700)
@@ -61,7 +62,7 @@ func (h holds) lockIn(holds beneath.Dir) (*updateLock, error) {
 	return u, nil
 }
 
-// breakLock removes the lock of a process that is dead.
+// breakLock removes the lock of a dead process. ErrBusy: its process may still be alive.
 func (h holds) breakLock(holds beneath.Dir) error {
 	d, err := holds.Resolve(changeName)
 	if err != nil {
@@ -86,7 +87,7 @@ func (h holds) breakLock(holds beneath.Dir) error {
 	return ignore(holds.Rmdir(changeName), unix.ENOENT, unix.ENOTEMPTY, unix.EEXIST)
 }
 
-// readChangeable reads the record of an entry that may be changed.
+// readChangeable reads the record of an entry if it may be changed.
 func (e *entry) readChangeable() (*volume.Record, error) {
 	data, _, err := e.dir.Read(recordFile, maxRecord)
 	if isMissing(err) {
@@ -138,7 +139,7 @@ func (u *updateLock) explainLost(err error) error {
 	return err
 }
 
-// drop removes the lock, and what is in it.
+// drop removes the lock and its content.
 func (u *updateLock) drop() {
 	_ = u.d.Unlink(recordFile)
 	_ = u.holds.Rmdir(changeName)
@@ -151,7 +152,7 @@ func (u *updateLock) unlock() {
 	u.holds.Close()
 }
 
-// sameSettings reports whether a change has changed nothing.
+// sameSettings reports whether a change has left the settings as they were.
 func sameSettings(a, b *volume.Record) bool {
 	return a.Capacity == b.Capacity && a.OnDelete == b.OnDelete &&
 		(a.Retention == b.Retention || a.Retention != nil && b.Retention != nil && *a.Retention == *b.Retention)

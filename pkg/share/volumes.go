@@ -30,12 +30,12 @@ type StoredRecord struct {
 	ino   inode
 }
 
-// Age returns how long ago the record was written, or its creation last shown to go on, as far
-// as the clocks here and there agree.
+// Age returns the time since the record was written, or since the last heartbeat of the volume's
+// creation, if the clocks of server and client agree.
 func (r *StoredRecord) Age() time.Duration { return time.Since(time.Unix(r.mtime.Unix())) }
 
-// Lookup reads the record of a volume. It is ErrNotFound where there is none, and ErrDamaged
-// where it cannot be believed. A volume that is being created, or deleted, has a record too.
+// Lookup reads the record of a volume. A volume that is being created or deleted has a record too.
+// ErrNotFound: there is none. ErrDamaged: it cannot be read.
 func (v *Volumes) Lookup(ctx context.Context, key string) (r *StoredRecord, err error) {
 	defer v.wrapError(&err, "read the record of volume %s", key)
 	if err := ctx.Err(); err != nil {
@@ -83,8 +83,8 @@ func (v *Volumes) Keys(ctx context.Context) (keys []string, err error) {
 	return v.keys(ctx)
 }
 
-// Update changes the record of a volume. change gets it as it is by then, under a lock that
-// keeps other changes away. It returns the record as it is now.
+// Update changes the record of a volume and returns the new one. It calls change with the current
+// record, under a lock that excludes other changes.
 func (v *Volumes) Update(ctx context.Context, key string, change func(*volume.Record) error) (r *volume.Record, err error) {
 	defer v.wrapError(&err, "change the record of volume %s", key)
 	if err := v.checkUsable(ctx); err != nil {
@@ -98,7 +98,7 @@ func (v *Volumes) Update(ctx context.Context, key string, change func(*volume.Re
 		return nil, err
 	}
 	defer e.close()
-	if _, err := e.readChangeable(); err != nil { // before anything is made
+	if _, err := e.readChangeable(); err != nil { // before anything is changed
 		return nil, err
 	}
 	lock, err := e.holds().lock()
@@ -109,10 +109,10 @@ func (v *Volumes) Update(ctx context.Context, key string, change func(*volume.Re
 	return lock.update(change)
 }
 
-// Delete deletes a volume in the way that its record says: its directory goes to the trash,
-// stays, or is renamed. One that does not exist is deleted. What is being created is undone,
-// if its maker is gone: else it is ErrBusy. A retry of an interrupted deletion finishes it. It
-// returns the entry in the trash; nil where there is none.
+// Delete deletes a volume as its record says: its directory goes to the trash, stays, or is
+// archived. A volume that does not exist counts as deleted. An unfinished creation is undone if its
+// maker has stopped, and else ErrBusy. A retry finishes an interrupted deletion. Delete returns the
+// entry in the trash; nil if there is none.
 func (v *Volumes) Delete(ctx context.Context, key string) (t *TrashEntry, err error) {
 	defer v.wrapError(&err, "delete volume %s", key)
 	if err := v.checkUsable(ctx); err != nil {
@@ -128,8 +128,8 @@ func (v *Volumes) Delete(ctx context.Context, key string) (t *TrashEntry, err er
 	return nil, busy("volume %s is created and deleted again and again", key)
 }
 
-// delete deletes the incarnation of a key whose nonce is which; "": any, which is then told. One
-// that came after it is another, and stays: there was an instant at which there was none.
+// delete deletes the incarnation of a key with the nonce in which; if that is "", it takes any, and
+// sets which. It keeps a later incarnation: there was a moment at which the volume did not exist.
 func (v *Volumes) delete(ctx context.Context, key string, which *string) (t *TrashEntry, again bool, err error) {
 	e, s, err := v.read(key)
 	if is(err, unix.ENOENT) {
@@ -164,7 +164,7 @@ func (v *Volumes) delete(ctx context.Context, key string, which *string) (t *Tra
 		}
 		err := v.markDeleted(e)
 		if is(err, unix.ENOENT) {
-			return nil, true, nil // another was first
+			return nil, true, nil // another process was first
 		}
 		if err != nil {
 			return nil, false, err
@@ -179,7 +179,7 @@ func (v *Volumes) delete(ctx context.Context, key string, which *string) (t *Tra
 	return t, false, err
 }
 
-// markDeleted begins the deletion of a volume, unless somebody needs it.
+// markDeleted begins the deletion of a volume, unless another object needs it.
 func (v *Volumes) markDeleted(e *entry) error {
 	err := e.deletionMark().mark()
 	var held heldError
@@ -189,8 +189,8 @@ func (v *Volumes) markDeleted(e *entry) error {
 	return err
 }
 
-// abortAbandoned undoes a creation whose maker is gone, or has given it up (mine), and helps with
-// one that is being undone. again is true where it was committed in the meantime.
+// abortAbandoned undoes a creation whose maker has stopped or has given up (mine), and continues
+// with one that is already being undone. again: it was committed in the meantime.
 func (v *Volumes) abortAbandoned(e *entry, s rawRecord, mine bool) (again bool, err error) {
 	r, err := volume.DecodeRecord(e.key, s.data)
 	if err == nil {
