@@ -20,10 +20,10 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// ChildCommand is the hidden subcommand by which the driver runs itself for a ChildRequest.
+// ChildCommand is the hidden subcommand with which the driver runs itself for a ChildRequest.
 const ChildCommand = "show"
 
-// namespaceFD is where the child has the mount namespace of the driver.
+// namespaceFD is the child's file descriptor of the driver's mount namespace.
 const namespaceFD = 3
 
 // ChildRunner runs ChildRequests, each as a child in a mount namespace of its own.
@@ -31,33 +31,33 @@ type ChildRunner struct {
 	child.Runner
 }
 
-// ChildRequest is work with a server that a process of its own does, in a mount namespace of its own:
-// what it mounts nobody else sees, and it goes with the process. One directory is shown to a pod, or
-// one that was made for a pod is removed.
+// ChildRequest is work on a server that a child process does in a mount namespace of its own: no other
+// process sees its mounts, and they end with it. The child mounts one directory for a pod, or removes
+// a directory that was made for a pod.
 type ChildRequest struct {
-	Share   volume.Share `json:"share"`
-	Server  string       `json:"server"` // one of the share's
-	Options []string     `json:"options"`
-	At      string       `json:"at"` // a local directory to mount at
-	// Volume: the directory is a PersistentVolume's, and not an inline volume's.
+	Share      volume.Share `json:"share"`
+	Server     string       `json:"server"` // one of the share's servers
+	Options    []string     `json:"options"`
+	MountPoint string       `json:"at"` // a local directory to mount at
+	// Volume is true for the directory of a PersistentVolume, false for that of an inline volume.
 	Volume bool `json:"volume,omitempty"`
-	// Key is that of a directory to be made, or removed; "": Directory is there.
+	// Key is the key of a directory to make or to remove; "": Directory exists.
 	Key       string `json:"key,omitempty"`
 	Directory string `json:"directory,omitempty"`
 	Target    string `json:"target,omitempty"` // "": remove
 	ReadOnly  bool   `json:"readOnly,omitempty"`
 }
 
-// outcome is what a child says.
+// outcome is the answer of a child.
 type outcome struct {
 	Failed  bool   `json:"failed,omitempty"`
 	Kind    int    `json:"kind,omitempty"` // of the failure: index in volume.Kinds, or -1
 	Message string `json:"message,omitempty"`
-	// Apart: the directory is shown by a superblock of its own.
-	Apart bool `json:"apart,omitempty"`
+	// OwnSuperblock reports that the directory has a superblock of its own.
+	OwnSuperblock bool `json:"apart,omitempty"`
 }
 
-// Do does what r says. A server that does not answer is ErrUnavailable when ctx ends.
+// Do executes r in a child. It returns ErrUnavailable if the server does not answer before ctx ends.
 func (c *ChildRunner) Do(ctx context.Context, r ChildRequest) error {
 	namespace, err := os.Open("/proc/self/ns/mnt")
 	if err != nil {
@@ -75,8 +75,8 @@ func (c *ChildRunner) Do(ctx context.Context, r ChildRequest) error {
 		return volume.Errorf(volume.ErrUnavailable, "share %s: not tried: %w", r.Share, err)
 	case err != nil:
 		return fmt.Errorf("share %s: %w", r.Share, err)
-	case o.Apart:
-		klog.FromContext(ctx).Info("The kernel remembers another directory of that name, and the pod gets what the server has there now, by a superblock of its own", "share", r.Share, "directory", r.Directory, "path", r.Target)
+	case o.OwnSuperblock:
+		klog.FromContext(ctx).Info("The kernel has cached another directory of that name: the pod gets the server's current directory, with a superblock of its own", "share", r.Share, "directory", r.Directory, "path", r.Target)
 	}
 	kinds := volume.Kinds()
 	switch {
@@ -88,20 +88,20 @@ func (c *ChildRunner) Do(ctx context.Context, r ChildRequest) error {
 	return volume.Errorf(kinds[o.Kind], "%s", o.Message)
 }
 
-// Child is what the child does: it does what a ChildRequest says, and tells how that went. It is not to
-// do anything else afterwards.
+// Child is the main function of the child: it reads a ChildRequest from in, executes it, and writes the
+// outcome to out. The process must do nothing else afterwards.
 func Child(in io.Reader, out io.Writer) error {
 	return child.ServeOne(in, out, func(r ChildRequest) (any, error) {
-		apart, err := r.do()
+		ownSuperblock, err := r.do()
 		if err != nil {
 			return outcome{Failed: true, Kind: slices.Index(volume.Kinds(), volume.Kind(err)), Message: err.Error()}, nil
 		}
-		return outcome{Apart: apart}, nil
+		return outcome{OwnSuperblock: ownSuperblock}, nil
 	})
 }
 
-// do returns whether the directory is shown by a superblock of its own.
-func (r ChildRequest) do() (apart bool, err error) {
+// do executes the request. ownSuperblock reports whether the directory has a superblock of its own.
+func (r ChildRequest) do() (ownSuperblock bool, err error) {
 	unix.Umask(0)
 	kernel, err := mount.NewIsolated(probe.NewServers(probe.Ping).Answers)
 	if err != nil {
@@ -111,12 +111,12 @@ func (r ChildRequest) do() (apart bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("share %s: %w", r.Share, err)
 	}
-	dir, err := r.find(views)
+	dir, err := r.directory(views)
 	if err != nil || r.Target == "" {
 		return false, err
 	}
 	if views.Fresh != views.Shared {
-		dir, apart = r.shared(views, dir)
+		dir, ownSuperblock = r.preferShared(views, dir)
 	}
 	tree, err := mount.Clone(int(dir), r.ReadOnly)
 	if err != nil {
@@ -125,47 +125,47 @@ func (r ChildRequest) do() (apart bool, err error) {
 	if err := mount.Enter(os.NewFile(namespaceFD, "the driver's mount namespace")); err != nil {
 		return false, err
 	}
-	return apart, tree.Attach(r.Target)
+	return ownSuperblock, tree.Attach(r.Target)
 }
 
-// mount mounts a volume's directory, or the share. A directory that is made for one pod is nobody
-// else's, so that nothing is remembered of its name.
+// mount mounts a volume's directory, or the share. A directory that is made for one pod is used by no
+// other, so the kernel has no cached entry for its name.
 func (r ChildRequest) mount(kernel *mount.Kernel) (mount.Views, error) {
-	spec := mount.Spec{Source: r.Share.Source(r.Server, ""), Target: r.At, Options: r.Options, MultipleAddresses: len(r.Share.Servers) > 1}
+	spec := mount.Spec{Source: r.Share.Source(r.Server, ""), Target: r.MountPoint, Options: r.Options, MultipleAddresses: len(r.Share.Servers) > 1}
 	if r.Volume {
 		spec.Source = r.Share.Source(r.Server, r.Directory)
 	}
 	if r.Key == "" {
 		return mount.MountFresh(context.Background(), kernel, spec)
 	}
-	return mount.Views{Shared: -1, Fresh: -1, Path: r.At}, kernel.Mount(context.Background(), spec)
+	return mount.Views{Shared: -1, Fresh: -1, Path: r.MountPoint}, kernel.Mount(context.Background(), spec)
 }
 
-// find does what is to be done on the share, and returns the directory that is to be shown, as the
-// server has it.
-func (r ChildRequest) find(views mount.Views) (beneath.Dir, error) {
+// directory makes, opens or removes the directory on the share. It returns the directory to mount, as
+// the server has it now.
+func (r ChildRequest) directory(views mount.Views) (beneath.Dir, error) {
 	if r.Volume {
-		// Not opened by ".", which asks the server whether root may look into it: where root is squashed it
-		// may not, and the volume's pods may.
+		// Not opened as ".", which makes the server check whether root can read it: with root_squash
+		// root cannot, and the volume's pods can.
 		return beneath.Dir(views.Fresh), nil
 	}
-	on, err := share.OpenInline(views.Path, r.Share, r.Target != "" && r.Key != "")
+	inline, err := share.OpenInline(views.Path, r.Share, r.Target != "" && r.Key != "")
 	if err != nil {
 		return beneath.None, err
 	}
-	defer on.Close()
+	defer inline.Close()
 	switch {
 	case r.Target == "":
-		return beneath.None, on.Trash(r.Key)
+		return beneath.None, inline.Trash(r.Key)
 	case r.Key != "":
-		return on.Make(r.Key)
+		return inline.Make(r.Key)
 	}
-	return on.Open(r.Directory)
+	return inline.Open(r.Directory)
 }
 
-// shared returns the directory by the superblock that other mounts share, if the kernel has the one
-// that the server has; else fresh, and apart.
-func (r ChildRequest) shared(views mount.Views, fresh beneath.Dir) (dir beneath.Dir, apart bool) {
+// preferShared returns the directory in the superblock that other mounts share, if the kernel resolves
+// it to the same directory as the server; else it returns fresh, which has a superblock of its own.
+func (r ChildRequest) preferShared(views mount.Views, fresh beneath.Dir) (dir beneath.Dir, ownSuperblock bool) {
 	if views.Shared < 0 {
 		return fresh, true
 	}

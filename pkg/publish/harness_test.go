@@ -16,20 +16,20 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// node is a Service on a fake mounter, with directories for volumes to be shown at.
+// node is a Service with a fake mounter and directories for targets.
 type node struct {
 	*Service
 	*testing.T
 	mounter  *mount.Fake
 	probes   *prober
 	inlines  []ChildRequest
-	fresh    int   // how many volumes were mounted as the server has them now
-	inlineDo error // what the next inline request ends with
+	fresh    int   // number of fresh mounts
+	inlineDo error // error of the next inline requests
 	registry *volume.Registry
 	dir      string
 }
 
-// prober answers for any path, and notes which are asked for and which are forgotten.
+// prober answers for any path, and records which paths are queried and which are forgotten.
 type prober struct {
 	mu                      sync.Mutex
 	usage, asked, forgotten []string
@@ -91,7 +91,7 @@ func newNode(t *testing.T) *node {
 	return n
 }
 
-// service returns a Service with the node's state on another mounter, as after a restart.
+// service returns a new Service with the node's state, as after a restart.
 func (n *node) service(mounter Mounter) *Service {
 	n.Helper()
 	s, err := New(func() *volume.Registry { return n.registry }, mounter, n.probes, n.at("state"), n.do)
@@ -99,7 +99,7 @@ func (n *node) service(mounter Mounter) *Service {
 	return s
 }
 
-// do notes a request for an inline volume, and has the fake mount what it would show.
+// do records a request for an inline volume, and lets the fake mount what the child would.
 func (n *node) do(ctx context.Context, r ChildRequest) error {
 	if r.Volume {
 		n.fresh++
@@ -126,7 +126,7 @@ func (n *node) do(ctx context.Context, r ChildRequest) error {
 
 func (n *node) at(name string) string { return filepath.Join(n.dir, name) }
 
-// publish shows v1 at a target beneath pods.
+// publish publishes v1 at a target in the directory pods.
 func (n *node) publish(target string, change func(*volume.PublishRequest)) error {
 	r := volume.PublishRequest{ID: "nas1/v1", Location: volume.Location{Share: "nas1", Directory: "v1"}, Target: n.at("pods/" + target)}
 	if change != nil {
@@ -135,13 +135,13 @@ func (n *node) publish(target string, change func(*volume.PublishRequest)) error
 	return n.Pods.Publish(context.Background(), r)
 }
 
-// v2 has a publication be of another volume.
+// v2 changes a request to another volume.
 func v2(r *volume.PublishRequest) { r.ID, r.Location.Directory = "nas1/v2", "v2" }
 
-// named is the directory of a volume of external-provisioner's.
+// named is the directory of a volume of external-provisioner.
 const named = "team-data-pvc-4f9e6a7e-1f0e-4bd7-9d8b-0c6b9fb3a1d2"
 
-// own has a publication be of a volume that has a name of its own.
+// own changes a request to a volume with a unique name.
 func own(r *volume.PublishRequest) { r.ID, r.Location.Directory = "nas1/"+named[10:], named }
 
 func readOnly(r *volume.PublishRequest) { r.ReadOnly = true }
@@ -159,15 +159,15 @@ func (n *node) must(err error) {
 	}
 }
 
-// refused fails the test unless err is of that kind.
+// refused fails the test unless err has this kind.
 func (n *node) refused(what string, err, kind error) {
 	n.Helper()
 	if err == nil || volume.Kind(err) != kind {
-		n.Errorf("%s: the error is %v (of kind %v), want kind %v", what, err, volume.Kind(err), kind)
+		n.Errorf("%s: error = %v (kind %v), want kind %v", what, err, volume.Kind(err), kind)
 	}
 }
 
-// mounted returns what is mounted at a path, and whether there is anything.
+// mounted returns the mount at a path, if there is one.
 func (n *node) mounted(name string) (mount.Entry, bool) {
 	n.Helper()
 	table, err := n.mounter.Table()
@@ -175,18 +175,18 @@ func (n *node) mounted(name string) (mount.Entry, bool) {
 	return table.At(n.at(name))
 }
 
-// did fails the test unless there have been so many mounts and binds.
-func (n *node) did(mounts, binds int) {
+// wantMounts fails the test unless there were this many mounts and binds.
+func (n *node) wantMounts(mounts, binds int) {
 	n.Helper()
 	if n.mounter.Mounts != mounts || n.mounter.Binds != binds {
-		n.Errorf("there were %d mounts and %d binds, want %d and %d", n.mounter.Mounts, n.mounter.Binds, mounts, binds)
+		n.Errorf("%d mounts and %d binds, want %d and %d", n.mounter.Mounts, n.mounter.Binds, mounts, binds)
 	}
 }
 
-// absent fails the test if there is anything at a path.
+// absent fails the test if a path exists.
 func (n *node) absent(name string) {
 	n.Helper()
 	if _, err := os.Lstat(n.at(name)); !errors.Is(err, os.ErrNotExist) {
-		n.Errorf("%s is still there (%v)", name, err)
+		n.Errorf("%s exists (%v)", name, err)
 	}
 }

@@ -18,95 +18,92 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// slowAfter is how long a single answer may take before that is worth a word.
-const slowAfter = time.Second
+// slowThreshold is the latency of a single answer above which it is reported as slow.
+const slowThreshold = time.Second
 
-// Health says how the mounts of this node are, and the servers.
+// Health reports the health of this node's mounts and of the servers.
 type Health struct {
-	*local
+	*nodeServices
 }
 
-// Volume says what is wrong with a volume on this node: with what is mounted at the path where a
-// pod sees it, or, where that is "", at all paths where pods do. ErrNotFound: it is at none.
+// Volume returns what is wrong with a volume on this node: with its mount at path or, if path is "",
+// with all its mounts. It returns ErrNotFound if the volume is not mounted there.
 func (h *Health) Volume(ctx context.Context, id, path string) ([]volume.Condition, error) {
-	all := h.views.of(id)
+	views := h.views.byVolume(id)
 	if path != "" {
 		path, _, err := h.locate(path)
 		if err != nil {
 			return nil, err
 		}
-		one, noted := h.views.at(path)
-		if all = []view{one}; !noted || one.ID != id {
-			all = []view{{ID: id, Target: path}}
+		one, recorded := h.views.byTarget(path)
+		if views = []view{one}; !recorded || one.ID != id {
+			views = []view{{ID: id, Target: path}}
 		}
 	}
 	table, err := h.mounter.Table()
 	if err != nil {
 		return nil, err
 	}
-	each := make([][]volume.Condition, len(all))
-	var asking sync.WaitGroup
-	there := false
-	for i, v := range all {
+	conditions := make([][]volume.Condition, len(views))
+	var checks sync.WaitGroup
+	found := false
+	for i, v := range views {
 		e, mounted := table.At(v.Target)
-		there = there || mounted || v.Server != ""
-		asking.Go(func() { each[i] = h.askView(ctx, v, e, mounted) })
+		found = found || mounted || v.Server != ""
+		checks.Go(func() { conditions[i] = h.checkView(ctx, v, e, mounted) })
 	}
-	asking.Wait()
-	if !there {
+	checks.Wait()
+	if !found {
 		return nil, volume.Errorf(volume.ErrNotFound, "volume %s is not mounted on this node", id)
 	}
-	return distinct(slices.Concat(each...)), nil
+	return distinct(slices.Concat(conditions...)), nil
 }
 
-// askView asks how a pod's view is. One without a server is of a mount that nothing is known of.
-func (h *Health) askView(ctx context.Context, v view, e mount.Entry, mounted bool) []volume.Condition {
+// checkView checks the view of one pod. A view without a server has no record.
+func (h *Health) checkView(ctx context.Context, v view, e mount.Entry, mounted bool) []volume.Condition {
 	switch {
 	case v.Server == "" && !mounted:
 		return nil
 	case v.Server == "":
-		return h.ask(ctx, e)
+		return h.checkMount(ctx, e)
 	case !mounted:
-		return []volume.Condition{{Severity: volume.Inaccessible, Reason: volume.NotMounted,
-			Message: fmt.Sprintf("volume %s was mounted at %s, and nothing is mounted there any more: restart the pod", v.ID, v.Target)}}
+		return []volume.Condition{condition(volume.Inaccessible, volume.NotMounted, "volume %s was mounted at %s, but nothing is mounted there now: restart the pod", v.ID, v.Target)}
 	}
-	return append(h.ask(ctx, e), h.compare(v)...)
+	return append(h.checkMount(ctx, e), h.checkRegistry(v)...)
 }
 
-// ask asks one mount of a volume.
-func (h *Health) ask(ctx context.Context, e mount.Entry) []volume.Condition {
-	m := probeOf(e)
+// checkMount checks one mount of a volume.
+func (h *Health) checkMount(ctx context.Context, e mount.Entry) []volume.Condition {
+	m := probeMount(e)
 	answer, err := h.probes.Query(ctx, m, 0)
 	switch {
 	case err == nil:
-		return fine(answer, e)
-	case volume.Kind(err) == volume.ErrBusy: // it was not asked
+		return checkAnswer(answer, e)
+	case volume.Kind(err) == volume.ErrBusy: // there was no check
 		return nil
 	case errors.Is(err, unix.ESTALE):
-		return []volume.Condition{{Severity: volume.Inaccessible, Reason: volume.StaleFileHandle,
-			Message: fmt.Sprintf("%s was exported anew, or its directory made anew, or its file system has failed (dmesg on the server): the pod has a stale mount: restart it when the server is well, and it gets a new one", e.Source)}}
+		return []volume.Condition{condition(volume.Inaccessible, volume.StaleFileHandle, "%s: the mount is stale: the export or the directory was made again, or its file system has failed (dmesg on the server): restart the pod when the server is healthy, and it gets a new mount", e.Source)}
 	case share.IsRefused(err):
-		return []volume.Condition{{Severity: volume.Inaccessible, Reason: volume.AccessDenied,
-			Message: fmt.Sprintf("%s: %s", e.Source, volume.AccessDeniedReason(e.Super))}}
+		return []volume.Condition{condition(volume.Inaccessible, volume.AccessDenied, "%s: %s", e.Source, volume.AccessDeniedReason(e.Super))}
 	}
 	took, down := h.probes.Server(ctx, m.Endpoint)
 	if down != nil {
-		return []volume.Condition{{Severity: volume.Inaccessible, Reason: volume.ServerUnreachable, Message: fmt.Sprintf("%s: %v", e.Source, down)}}
+		return []volume.Condition{condition(volume.Inaccessible, volume.ServerUnreachable, "%s: %v", e.Source, down)}
 	}
 	if errors.Is(err, unix.EIO) {
-		return []volume.Condition{{Severity: volume.Inaccessible, Reason: volume.DiskFailing,
-			Message: fmt.Sprintf("%s: the server reports an input/output error: its disk has failed, or its file system has shut down after an error: look there with dmesg, and mend the disk before anything is restarted", e.Source)}}
+		return []volume.Condition{condition(volume.Inaccessible, volume.DiskFailing, "%s: the server reports an input/output error: its disk has failed, or its file system has shut down after an error: check dmesg there, and repair the disk before you restart anything", e.Source)}
 	}
 	if errors.Is(err, unix.EREMOTEIO) {
-		return []volume.Condition{{Severity: volume.Inaccessible, Reason: volume.FileSystemError,
-			Message: fmt.Sprintf("%s: the server answers with an error that this NFS client does not know: most likely it is NFS-Ganesha before 9.11, mounted by NFS 4.1 or 4.2 from Linux 6.19 or newer (nfs-ganesha#1385): set nfsvers=4.0 for the share, or the kernel's nfsv4.directory_delegations=N on the nodes, or run a newer Ganesha", e.Source)}}
+		return []volume.Condition{condition(volume.Inaccessible, volume.FileSystemError, "%s: the server answers with an error that this NFS client does not know: most likely it is NFS-Ganesha before 9.11, mounted by NFS 4.1 or 4.2 from Linux 6.19 or newer (nfs-ganesha#1385): set nfsvers=4.0 for the share, or the kernel's nfsv4.directory_delegations=N on the nodes, or run a newer Ganesha", e.Source)}
 	}
 	if isErrno(err) {
-		return []volume.Condition{{Severity: volume.Inaccessible, Reason: volume.FileSystemError,
-			Message: fmt.Sprintf("%s: %v: look at the server's log", e.Source, err)}}
+		return []volume.Condition{condition(volume.Inaccessible, volume.FileSystemError, "%s: %v: check the server's log", e.Source, err)}
 	}
-	return []volume.Condition{{Severity: volume.Inaccessible, Reason: volume.SlowResponses,
-		Message: fmt.Sprintf("%s: the server is there (it answered in %v), and its file system does not answer in time: look at its disks and its load", e.Source, took.Round(time.Millisecond))}}
+	return []volume.Condition{condition(volume.Inaccessible, volume.SlowResponses, "%s: the server answers (in %v), but its file system does not answer in time: check its disks and its load", e.Source, took.Round(time.Millisecond))}
+}
+
+func condition(severity volume.Severity, reason volume.Reason, format string, args ...any) volume.Condition {
+	return volume.Condition{Severity: severity, Reason: reason, Message: fmt.Sprintf(format, args...)}
 }
 
 func isErrno(err error) bool {
@@ -114,38 +111,34 @@ func isErrno(err error) bool {
 	return errors.As(err, &errno)
 }
 
-// fine says what can be wrong with a mount that answers.
-func fine(a probe.MountStatus, e mount.Entry) []volume.Condition {
+// checkAnswer returns what is wrong with a mount that answers.
+func checkAnswer(a probe.MountStatus, e mount.Entry) []volume.Condition {
 	var found []volume.Condition
-	if a.Latency > slowAfter {
-		found = append(found, volume.Condition{Severity: volume.Degraded, Reason: volume.SlowResponses,
-			Message: fmt.Sprintf("%s: the server took %v to answer: look at its load and at the network", e.Source, a.Latency.Round(time.Millisecond))})
+	if a.Latency > slowThreshold {
+		found = append(found, condition(volume.Degraded, volume.SlowResponses, "%s: the server took %v to answer: check its load and the network", e.Source, a.Latency.Round(time.Millisecond)))
 	}
 	if a.ReadOnly {
-		found = append(found, volume.Condition{Severity: volume.Degraded, Reason: volume.ReadOnlyServer,
-			Message: fmt.Sprintf("%s: it is mounted read-write, and the server lets nobody write: look there with dmesg whether its file system went read-only after an error of its disk, else export it rw", e.Source)})
+		found = append(found, condition(volume.Degraded, volume.ReadOnlyServer, "%s: it is mounted read-write, but the server refuses writes: check dmesg there: its file system may be read-only after a disk error; if not, export it rw", e.Source))
 	}
 	return found
 }
 
-// compare compares where a volume is mounted from with what the registry says now.
-func (h *Health) compare(v view) []volume.Condition {
+// checkRegistry compares the server and the share of a view with the current registry.
+func (h *Health) checkRegistry(v view) []volume.Condition {
 	def, err := h.registry().Resolve(v.Location.Share)
 	switch {
 	case err != nil:
-		return []volume.Condition{{Severity: volume.Degraded, Reason: volume.ShareNotRegistered,
-			Message: fmt.Sprintf("volume %s goes on, and cannot be mounted again: %v", v.ID, err)}}
+		return []volume.Condition{condition(volume.Degraded, volume.ShareNotRegistered, "volume %s still works, but cannot be mounted again: %v", v.ID, err)}
 	case !def.HasServer(v.Server):
-		return []volume.Condition{{Severity: volume.Degraded, Reason: volume.ServerMoved,
-			Message: fmt.Sprintf("volume %s is mounted from %s, and share %s is elsewhere by now: restart its pods to have it mounted from there", v.ID, v.Server, def)}}
+		return []volume.Condition{condition(volume.Degraded, volume.ServerMoved, "volume %s is mounted from %s, but share %s has another address now: restart the volume's pods to mount it from there", v.ID, v.Server, def)}
 	}
 	if err := h.registry().CheckNested(def); err != nil {
-		return []volume.Condition{{Severity: volume.Degraded, Reason: volume.SharesOverlap, Message: fmt.Sprintf("volume %s: %v", v.ID, err)}}
+		return []volume.Condition{condition(volume.Degraded, volume.SharesOverlap, "volume %s: %v", v.ID, err)}
 	}
 	return nil
 }
 
-// distinct keeps one of several conditions with the same severity and reason, as CSI wants.
+// distinct keeps one of several conditions with the same severity and reason, as CSI requires.
 func distinct(all []volume.Condition) []volume.Condition {
 	var kept []volume.Condition
 	for _, c := range all {
@@ -156,16 +149,16 @@ func distinct(all []volume.Condition) []volume.Condition {
 	return kept
 }
 
-// Shares says which shares cannot be reached from this node, or only with trouble. All of one
-// kind are in one condition.
+// Shares returns which shares this node cannot reach, or reaches slowly or only in part. Shares with
+// the same severity and reason are in one condition.
 func (h *Health) Shares(ctx context.Context) []volume.Condition {
 	shares := h.registry().Shares
 	found := make([]volume.Condition, len(shares))
-	var asking sync.WaitGroup
+	var checks sync.WaitGroup
 	for i, def := range shares {
-		asking.Go(func() { found[i] = h.askShare(ctx, def) })
+		checks.Go(func() { found[i] = h.checkShare(ctx, def) })
 	}
-	asking.Wait()
+	checks.Wait()
 	var joined []volume.Condition
 	for _, c := range found {
 		i := slices.IndexFunc(joined, func(j volume.Condition) bool { return j.Severity == c.Severity && j.Reason == c.Reason })
@@ -180,15 +173,15 @@ func (h *Health) Shares(ctx context.Context) []volume.Condition {
 	return joined
 }
 
-// askShare asks the servers of a share. A condition without a reason is none.
-func (h *Health) askShare(ctx context.Context, def volume.Share) volume.Condition {
+// checkShare checks the servers of a share. It returns a condition without a reason if nothing is wrong.
+func (h *Health) checkShare(ctx context.Context, def volume.Share) volume.Condition {
 	took := make([]time.Duration, len(def.Servers))
 	errs := make([]error, len(def.Servers))
-	var asking sync.WaitGroup
+	var checks sync.WaitGroup
 	for i, server := range def.Servers {
-		asking.Go(func() { took[i], errs[i] = h.probes.Server(ctx, probe.EndpointOf(server, def.MountOptions)) })
+		checks.Go(func() { took[i], errs[i] = h.probes.Server(ctx, probe.EndpointOf(server, def.MountOptions)) })
 	}
-	asking.Wait()
+	checks.Wait()
 	up := slices.Index(errs, nil)
 	var down []string
 	for _, err := range errs {
@@ -198,19 +191,17 @@ func (h *Health) askShare(ctx context.Context, def volume.Share) volume.Conditio
 	}
 	switch {
 	case up < 0:
-		return volume.Condition{Severity: volume.Inaccessible, Reason: volume.ServerUnreachable,
-			Message: fmt.Sprintf("share %s: %s", def, strings.Join(down, "; "))}
-	case took[up] > slowAfter:
-		return volume.Condition{Severity: volume.Degraded, Reason: volume.SlowResponses,
-			Message: fmt.Sprintf("share %s: the server took %v to answer: look at its load and at the network", def, took[up].Round(time.Millisecond))}
+		return condition(volume.Inaccessible, volume.ServerUnreachable, "share %s: %s", def, strings.Join(down, "; "))
+	case took[up] > slowThreshold:
+		return condition(volume.Degraded, volume.SlowResponses, "share %s: the server took %v to answer: check its load and the network", def, took[up].Round(time.Millisecond))
 	case down != nil:
-		return volume.Condition{Severity: volume.Degraded, Reason: volume.ServerUnreachable,
-			Message: fmt.Sprintf("share %s is mounted from %s: %s", def, def.Servers[up], strings.Join(down, "; "))}
+		return condition(volume.Degraded, volume.ServerUnreachable, "share %s is mounted from %s: %s", def, def.Servers[up], strings.Join(down, "; "))
 	}
 	return volume.Condition{}
 }
 
-// Usage tells how full a volume is that is mounted at path.
+// Usage returns the usage of the volume that is mounted at path. It returns ErrNotFound if it is not
+// mounted there, and ErrRefused if the server denies access.
 func (h *Health) Usage(ctx context.Context, id, path string) (volume.Space, error) {
 	notMounted := volume.Errorf(volume.ErrNotFound, "volume %s is not mounted at %s", id, path)
 	path, table, err := h.locate(path)
@@ -224,7 +215,7 @@ func (h *Health) Usage(ctx context.Context, id, path string) (volume.Space, erro
 	if !mounted {
 		return volume.Space{}, notMounted
 	}
-	space, err := h.probes.Usage(ctx, probeOf(e))
+	space, err := h.probes.Usage(ctx, probeMount(e))
 	if share.IsRefused(err) {
 		err = volume.Errorf(volume.ErrRefused, "%w: %s", err, volume.AccessDeniedReason(e.Super))
 	}

@@ -20,7 +20,7 @@ func newInlineNode(t *testing.T) *node {
 	return n
 }
 
-// inlineAt has a pod want a directory of its own, or one that is there.
+// inlineAt publishes an inline volume: a new directory, or an existing one.
 func (n *node) inlineAt(target, directory string, change func(*volume.PublishRequest)) error {
 	return n.publish(target, func(r *volume.PublishRequest) {
 		r.ID, r.Location = "csi-"+target, volume.Location{}
@@ -31,14 +31,14 @@ func (n *node) inlineAt(target, directory string, change func(*volume.PublishReq
 	})
 }
 
-func (n *node) inlineGone(target string) error {
+func (n *node) unpublishInline(target string) error {
 	return n.Pods.Unpublish(context.Background(), "csi-"+target, n.at("pods/"+target))
 }
 
-// notes are what is noted of inline volumes.
-func (n *node) notes() []inline {
+// notes returns the records of inline volumes.
+func (n *node) notes() []inlineNote {
 	n.Helper()
-	notes, err := all[inline](n.Inlines.state, inlinePrefix)
+	notes, err := readAll[inlineNote](n.Inlines.state, inlinePrefix)
 	n.must(err)
 	return notes
 }
@@ -52,115 +52,115 @@ func TestInlineLife(t *testing.T) {
 		n.must(n.inlineAt("a", "", func(r *volume.PublishRequest) { r.Inline.Context = context }))
 	}
 	if len(n.inlines) != 1 {
-		t.Fatalf("there were %d requests", len(n.inlines))
+		t.Fatalf("%d requests", len(n.inlines))
 	}
 	r := n.inlines[0]
 	if r.Key != "csi-a" || r.Server != "10.0.0.1" || r.ReadOnly || r.Target != n.at("pods/a") || !slices.Contains(r.Options, context[0]) || !slices.Contains(r.Options, "nfsvers=4.2") {
-		t.Errorf("the request is %+v", r)
+		t.Errorf("request = %+v", r)
 	}
-	if notes := n.notes(); len(notes) != 1 || notes[0] != (inline{ID: "csi-a", Target: n.at("pods/a"), Share: "nas1", Key: "csi-a"}) {
-		t.Errorf("noted is %+v", notes)
+	if notes := n.notes(); len(notes) != 1 || notes[0] != (inlineNote{ID: "csi-a", Target: n.at("pods/a"), Share: "nas1", Key: "csi-a"}) {
+		t.Errorf("records = %+v", notes)
 	}
-	n.must(n.inlineGone("a"))
+	n.must(n.unpublishInline("a"))
 	if r := n.inlines[len(n.inlines)-1]; r.Target != "" || r.Key != "csi-a" || !slices.Contains(r.Options, "nosharecache") {
-		t.Errorf("to remove it, the request is %+v", r)
+		t.Errorf("request to remove = %+v", r)
 	}
 	if notes := n.notes(); len(notes) > 0 {
-		t.Errorf("still noted is %+v", notes)
+		t.Errorf("records after the removal = %+v", notes)
 	}
 	n.absent("pods/a")
-	n.must(n.inlineGone("a"))
+	n.must(n.unpublishInline("a"))
 	if len(n.inlines) != 2 {
-		t.Errorf("there were %d requests", len(n.inlines))
+		t.Errorf("%d requests", len(n.inlines))
 	}
 }
 
-// TestInlineThere shows a directory that is there, of which nothing is noted.
-func TestInlineThere(t *testing.T) {
+// TestInlineExisting mounts an existing directory, which has no record.
+func TestInlineExisting(t *testing.T) {
 	n := newInlineNode(t)
 	n.must(n.inlineAt("a", "v1", func(r *volume.PublishRequest) { r.ReadOnly = true }))
 	if r := n.inlines[0]; r.Key != "" || r.Directory != "v1" || !r.ReadOnly {
-		t.Errorf("the request is %+v", r)
+		t.Errorf("request = %+v", r)
 	}
 	if notes := n.notes(); len(notes) > 0 {
-		t.Errorf("noted is %+v", notes)
+		t.Errorf("records = %+v", notes)
 	}
 	n.refused("read-write now", n.inlineAt("a", "v1", nil), volume.ErrExists)
 	n.refused("another directory now", n.inlineAt("a", "v2", func(r *volume.PublishRequest) { r.ReadOnly = true }), volume.ErrExists)
-	n.must(n.inlineGone("a"))
+	n.must(n.unpublishInline("a"))
 	if len(n.inlines) != 1 {
-		t.Errorf("somebody's directory is touched: %+v", n.inlines)
+		t.Errorf("request for a directory that is not ours: %+v", n.inlines)
 	}
 }
 
-// TestInlineShareAway has the share away: pods do not begin, and those that end can go.
-func TestInlineShareAway(t *testing.T) {
+// TestInlineShareDown stops the share: pods do not start, and pods that run can end.
+func TestInlineShareDown(t *testing.T) {
 	n := newInlineNode(t)
 	n.must(n.inlineAt("a", "", nil))
-	n.inlineDo = volume.Errorf(volume.ErrUnavailable, "it is away")
+	n.inlineDo = volume.Errorf(volume.ErrUnavailable, "it is down")
 	n.refused("publish", n.inlineAt("b", "", nil), volume.ErrUnavailable)
-	n.must(n.inlineGone("a"))
-	n.must(n.inlineGone("b"))
-	n.probes.servers["10.0.0.1:2049"] = volume.Errorf(volume.ErrUnavailable, "nobody is asked")
-	n.refused("publish", n.inlineAt("c", "", nil), volume.ErrUnavailable) // of which nothing is noted
+	n.must(n.unpublishInline("a"))
+	n.must(n.unpublishInline("b"))
+	n.probes.servers["10.0.0.1:2049"] = volume.Errorf(volume.ErrUnavailable, "the server is down")
+	n.refused("publish", n.inlineAt("c", "", nil), volume.ErrUnavailable) // without a record
 	delete(n.probes.servers, "10.0.0.1:2049")
 	for _, note := range n.notes() {
 		if !note.Left {
-			t.Errorf("this is not to be removed later: %+v", note)
+			t.Errorf("not marked for removal: %+v", note)
 		}
 	}
 	n.absent("pods/a")
 	n.Inlines.tidyOnce(context.Background())
 	if got := n.notes(); len(got) != 2 {
-		t.Fatalf("noted is %+v", got)
+		t.Fatalf("records = %+v", got)
 	}
 	n.inlineDo = nil
-	s := n.service(n.mounter) // the program was started again meanwhile
+	s := n.service(n.mounter) // after a restart
 	s.Inlines.tidyOnce(context.Background())
 	if notes := n.notes(); len(notes) > 0 {
-		t.Errorf("still noted is %+v", notes)
+		t.Errorf("records after the removal = %+v", notes)
 	}
 }
 
-// TestInlineStateDamaged has the state directory be full, damaged or gone when a pod goes: it can go.
+// TestInlineStateDamaged ends pods while the state directory is full, damaged or gone.
 func TestInlineStateDamaged(t *testing.T) {
 	n := newInlineNode(t)
 	for _, pod := range []string{"a", "b", "c"} {
 		n.must(n.inlineAt(pod, "", nil))
 	}
 	n.must(n.mounter.Unmount(context.Background(), n.at("pods/a")))
-	n.Inlines.unnoted.Store(n.at("pods/a"), true) // as when the disk is full
+	n.Inlines.unsaved.Store(n.at("pods/a"), true) // as when the disk is full
 	n.Inlines.tidyOnce(context.Background())
 	if r := n.inlines[len(n.inlines)-1]; r.Target != "" || r.Key != "csi-a" || len(n.notes()) != 2 {
-		t.Errorf("the last request is %+v, noted is %+v", r, n.notes())
+		t.Errorf("last request = %+v, records = %+v", r, n.notes())
 	}
 	n.must(os.WriteFile(n.at("state/"+fileName(inlinePrefix, n.at("pods/b"))), nil, 0o600))
-	n.must(n.inlineGone("b"))
+	n.must(n.unpublishInline("b"))
 	n.absent("pods/b")
 	n.must(os.RemoveAll(n.at("state")))
-	n.must(n.inlineGone("c"))
+	n.must(n.unpublishInline("c"))
 	n.absent("pods/c")
 }
 
-// TestAnswerIsLost has an attempt mount the directory and fail for all that, so that the pod is noted to
-// be gone: with the retry it is there.
-func TestAnswerIsLost(t *testing.T) {
+// TestAnswerLost makes an attempt mount the directory and fail, so that the record says that the pod is
+// gone: the retry corrects that.
+func TestAnswerLost(t *testing.T) {
 	n := newInlineNode(t)
 	n.inlineDo = volume.Errorf(volume.ErrUnavailable, "the answer is lost")
 	n.refused("publish", n.inlineAt("a", "", nil), volume.ErrUnavailable)
 	n.inlineDo = nil
 	n.must(n.do(context.Background(), n.inlines[0]))
 	n.must(n.inlineAt("a", "", nil))
-	n.must(n.mounter.Unmount(context.Background(), n.at("pods/a"))) // the machine is started again
+	n.must(n.mounter.Unmount(context.Background(), n.at("pods/a"))) // the machine restarts
 	before := len(n.inlines)
 	n.Inlines.tidyOnce(context.Background())
 	if len(n.inlines) != before {
-		t.Errorf("the directory of a pod that is there is removed: %+v", n.inlines[before:])
+		t.Errorf("request to remove the directory of a running pod: %+v", n.inlines[before:])
 	}
 }
 
-// TestTidyLeaves has tidying leave alone what a pod has, and what somebody is at.
-func TestTidyLeaves(t *testing.T) {
+// TestTidySkips checks that Tidy skips the directories of running pods, and locked ones.
+func TestTidySkips(t *testing.T) {
 	n := newInlineNode(t)
 	for _, pod := range []string{"runs", "locked", "back"} {
 		n.must(n.inlineAt(pod, "", nil))
@@ -176,12 +176,12 @@ func TestTidyLeaves(t *testing.T) {
 	before := len(n.inlines)
 	n.Inlines.tidyOnce(context.Background())
 	if len(n.inlines) != before || len(n.notes()) != 3 {
-		t.Errorf("requested was %+v, noted is %+v", n.inlines[before:], n.notes())
+		t.Errorf("requests = %+v, records = %+v", n.inlines[before:], n.notes())
 	}
 	unlock()
 	n.Inlines.tidyOnce(context.Background())
 	if got := n.inlines[before:]; len(got) != 1 || got[0].Key != "csi-locked" || len(n.notes()) != 2 {
-		t.Errorf("requested was %+v, noted is %+v", got, n.notes())
+		t.Errorf("requests = %+v, records = %+v", got, n.notes())
 	}
 }
 
@@ -198,34 +198,34 @@ func TestInlineRefuses(t *testing.T) {
 		"an export":           {func(r *volume.PublishRequest) { r.Inline.Share = "10.0.0.1:/export" }, volume.ErrInvalid},
 		"a directory above":   {func(r *volume.PublishRequest) { r.Inline.Directory = "../x" }, volume.ErrInvalid},
 		"Mooring's own":       {func(r *volume.PublishRequest) { r.Inline.Directory = ".mooring/volumes" }, volume.ErrInvalid},
-		"a file in the way":   {func(r *volume.PublishRequest) { r.Target = n.at("pods/file") }, volume.ErrPrecondition},
+		"a file as target":    {func(r *volume.PublishRequest) { r.Target = n.at("pods/file") }, volume.ErrPrecondition},
 		"a relative target":   {func(r *volume.PublishRequest) { r.Target = "pods/x" }, volume.ErrInvalid},
 		"no parent directory": {func(r *volume.PublishRequest) { r.Target = n.at("none/x") }, volume.ErrPrecondition},
 	} {
 		n.refused(what, n.inlineAt("x", "", c.change), c.kind)
 	}
 	if len(n.inlines) > 0 || len(n.notes()) > 0 {
-		t.Errorf("requested was %+v, noted is %+v", n.inlines, n.notes())
+		t.Errorf("requests = %+v, records = %+v", n.inlines, n.notes())
 	}
 }
 
-// TestStateDamaged has a note be no JSON: it is named, and the others are used.
+// TestStateDamaged damages one record: the error names it, and the others are used.
 func TestStateDamaged(t *testing.T) {
 	n := newInlineNode(t)
 	n.must(n.inlineAt("a", "", nil))
 	n.must(os.WriteFile(n.at("state/"+inlinePrefix+"00.json"), []byte("{"), 0o600))
-	notes, err := all[inline](n.Inlines.state, inlinePrefix)
+	notes, err := readAll[inlineNote](n.Inlines.state, inlinePrefix)
 	if len(notes) != 1 || err == nil || !strings.Contains(err.Error(), inlinePrefix+"00.json") {
-		t.Errorf("the notes are %+v, the error %v", notes, err)
+		t.Errorf("records = %+v, error = %v", notes, err)
 	}
 	n.must(os.WriteFile(n.at("state/.new-half"), []byte("{"), 0o600))
 	n.service(n.mounter)
 	n.absent("state/.new-half")
 	n.must(os.RemoveAll(n.at("state")))
 	if err := n.Inlines.state.put(inlinePrefix, "/x", notes[0]); err == nil || !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("a note that cannot be written: %v", err)
+		t.Errorf("put without a directory: %v", err)
 	}
 	if files, _ := filepath.Glob(n.at("state/*")); len(files) > 0 {
-		t.Errorf("there are %q", files)
+		t.Errorf("files = %q, want none", files)
 	}
 }

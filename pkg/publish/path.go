@@ -16,8 +16,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// clean returns a path as the mount table has it (mount.PathInTable). Only absolute paths will do.
-func clean(path string) (string, error) {
+// cleanPath returns a path as the mount table has it (mount.PathInTable). It returns ErrInvalid if the
+// path is not absolute or too long, and ErrPrecondition if a file is in the place of a parent.
+func cleanPath(path string) (string, error) {
 	switch {
 	case !filepath.IsAbs(path):
 		return "", volume.Errorf(volume.ErrInvalid, "the path %q is not absolute", path)
@@ -30,15 +31,15 @@ func clean(path string) (string, error) {
 		return "", volume.Errorf(volume.ErrInvalid, "the path %.100q is %d bytes long, or has a name that is too long", path, len(path))
 	}
 	found, err := mount.PathInTable(path)
-	if errors.Is(err, fs.ErrNotExist) { // the parent is not there, and so there is nothing at path either
+	if errors.Is(err, fs.ErrNotExist) { // without the parent, nothing is mounted at path either
 		return path, nil
 	}
-	return found, inTheWay(err)
+	return found, asPrecondition(err)
 }
 
-// locate returns a path as the mount table has it, and that table. A path inside a volume is refused: to
-// look at it would ask the server.
-func (l *local) locate(path string) (string, mount.Table, error) {
+// locate returns a path as the mount table has it, and that table. It returns ErrInvalid for a path
+// inside a volume: any access to it would wait for the server.
+func (l *nodeServices) locate(path string) (string, mount.Table, error) {
 	table, err := l.mounter.Table()
 	if err != nil {
 		return "", nil, err
@@ -48,22 +49,22 @@ func (l *local) locate(path string) (string, mount.Table, error) {
 			return "", nil, volume.Errorf(volume.ErrInvalid, "the path %q is inside the volume that is mounted at %s", path, e.Target)
 		}
 	}
-	path, err = clean(path)
+	path, err = cleanPath(path)
 	if err == nil && path == "/" {
 		err = volume.Errorf(volume.ErrInvalid, "no volume is at /")
 	}
 	return path, table, err
 }
 
-// makeDirectory makes the directory at which something is to be mounted. Nothing is mounted
-// there, so that looking at it is safe. A file or a link in its place is ErrPrecondition.
+// makeDirectory makes a mount point. Nothing is mounted there, so it is safe to access it. It returns
+// ErrPrecondition if there is a file or a link in its place.
 func makeDirectory(path string) error {
 	err := os.Mkdir(path, 0o750)
 	if errors.Is(err, fs.ErrNotExist) {
-		return volume.Errorf(volume.ErrPrecondition, "the parent of %s is not there: the orchestrator has to make it", path)
+		return volume.Errorf(volume.ErrPrecondition, "the parent directory of %s does not exist: the orchestrator must create it", path)
 	}
 	if !errors.Is(err, fs.ErrExist) {
-		return inTheWay(err)
+		return asPrecondition(err)
 	}
 	info, err := os.Lstat(path)
 	if err != nil {
@@ -75,10 +76,10 @@ func makeDirectory(path string) error {
 	return nil
 }
 
-// inTheWay gives its kind to an error about a file that stands where a parent is to be.
-func inTheWay(err error) error {
+// asPrecondition makes ENOTDIR, a file in the place of a parent directory, an ErrPrecondition.
+func asPrecondition(err error) error {
 	if errors.Is(err, syscall.ENOTDIR) {
-		return volume.Errorf(volume.ErrPrecondition, "%w: a file stands where a directory is to be: remove it", err)
+		return volume.Errorf(volume.ErrPrecondition, "%w: a file is in the place of a directory: remove it", err)
 	}
 	return err
 }

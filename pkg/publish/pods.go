@@ -18,16 +18,16 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// Pods shows volumes to pods.
+// Pods mounts volumes for pods.
 type Pods struct {
-	*local
+	*nodeServices
 	inlines *InlineVolumes
 	visited visited
 }
 
-// Publish shows a volume at a pod's target. Published there already in the same way is
-// success; in another way it is ErrExists. A volume whose server does not answer is
-// ErrUnavailable, so that neither pod nor kubelet begins to wait for it.
+// Publish mounts a volume at a pod's target path. It succeeds if the volume is mounted there with the
+// same options, and returns ErrExists if something else is. It returns ErrUnavailable if the server does
+// not answer, so that neither the pod nor kubelet waits for it.
 func (p *Pods) Publish(ctx context.Context, r volume.PublishRequest) error {
 	path, _, err := p.locate(r.Target)
 	if err != nil {
@@ -37,10 +37,10 @@ func (p *Pods) Publish(ctx context.Context, r volume.PublishRequest) error {
 	if r.Inline != nil {
 		return p.inlines.publish(ctx, r)
 	}
-	v := view{ID: r.ID, Target: r.Target, Asked: r.Location, Options: r.Options, AskedReadOnly: r.ReadOnly}
-	t, err := p.find(r.Location, r.Options)
+	v := view{ID: r.ID, Target: r.Target, Requested: r.Location, Options: r.Options, RequestedReadOnly: r.ReadOnly}
+	t, err := p.resolve(r.Location, r.Options)
 	if err != nil {
-		return p.orGoesOn(v, err)
+		return p.allowPublished(v, err)
 	}
 	v.Location, v.ReadOnly = volume.Location{Share: t.share.Name, Directory: t.dir}, t.readOnly || r.ReadOnly
 	unlock, err := p.lock(r.ID, t.share.Name+"/"+t.dir, r.Target, r.SingleWriter)
@@ -53,48 +53,48 @@ func (p *Pods) Publish(ctx context.Context, r volume.PublishRequest) error {
 		return err
 	}
 	if e, mounted := table.At(r.Target); mounted {
-		return p.published(ctx, v, t, e)
+		return p.adopt(ctx, v, t, e)
 	}
-	if err := p.alone(r, t, table); err != nil {
+	if err := p.checkExclusive(r, t, table); err != nil {
 		return err
 	}
 	if err := makeDirectory(r.Target); err != nil {
 		return fmt.Errorf("publish volume %s: %w", r.ID, err)
 	}
-	if err := p.show(ctx, v, t, table); err != nil {
-		_ = syscall.Rmdir(r.Target) // empty, or it stays
+	if err := p.mountView(ctx, v, t, table); err != nil {
+		_ = syscall.Rmdir(r.Target) // fails if it is not empty
 		return fmt.Errorf("publish volume %s, directory %q: %w", r.ID, t.dir, err)
 	}
 	return nil
 }
 
-// orGoesOn is err, unless v was published as it is asked for now: kubelet asks again when it was started
-// anew, and what the registry says by now is for the next pod.
-func (p *Pods) orGoesOn(v view, err error) error {
+// allowPublished returns err, unless v is published as requested: kubelet repeats its requests after a
+// restart, and a change of the registry affects only the next pod.
+func (p *Pods) allowPublished(v view, err error) error {
 	table, e := p.mounter.Table()
 	if e != nil {
 		return errors.Join(err, e)
 	}
-	if found, mounted := table.At(v.Target); mounted && p.goesOn(v, found) {
+	if found, mounted := table.At(v.Target); mounted && p.isPublished(v, found) {
 		return nil
 	}
 	return err
 }
 
-// goesOn reports whether e is there because of the same request.
-func (p *Pods) goesOn(v view, e mount.Entry) bool {
-	before, noted := p.views.at(v.Target)
-	return noted && before.same(v) && before.Shown == pathOf(e.Source) && before.ReadOnly == e.ReadOnly()
+// isPublished reports whether e is the result of the same request.
+func (p *Pods) isPublished(v view, e mount.Entry) bool {
+	before, recorded := p.views.byTarget(v.Target)
+	return recorded && before.sameRequest(v) && before.ExportPath == exportPath(e.Source) && before.ReadOnly == e.ReadOnly()
 }
 
-// published says whether e, at the target already, is what is asked for. A run of the driver may have
-// ended before it had made sure of that.
-func (p *Pods) published(ctx context.Context, v view, t target, e mount.Entry) error {
-	if p.goesOn(v, e) {
+// adopt records e, which is mounted at the target, as the view v. It returns ErrExists if e is not what
+// is requested. An earlier process may have ended before it verified and recorded the mount.
+func (p *Pods) adopt(ctx context.Context, v view, t target, e mount.Entry) error {
+	if p.isPublished(v, e) {
 		return nil
 	}
-	_, another := p.views.at(v.Target) // another was asked for before
-	if another || !t.mayBe(e.Source) || e.ReadOnly() && !v.ReadOnly {
+	_, differs := p.views.byTarget(v.Target) // the recorded request is another one
+	if differs || !t.mayMatch(e.Source) || e.ReadOnly() && !v.ReadOnly {
 		return volume.Errorf(volume.ErrExists, "volume %s cannot be published at %s: %s is mounted there, in another way", v.ID, v.Target, e.Source)
 	}
 	if err := mount.VerifyOptions(e, t.options); err != nil {
@@ -106,22 +106,22 @@ func (p *Pods) published(ctx context.Context, v view, t target, e mount.Entry) e
 		}
 	}
 	v.Server, _, _ = volume.SplitExport(e.Source)
-	v.Shown = pathOf(e.Source)
+	v.ExportPath = exportPath(e.Source)
 	p.views.put(ctx, v)
 	return nil
 }
 
-// alone refuses a volume that may have one pod, and has one, and two volumes with one id. What counts
-// is what is mounted, whoever did that, and not what is known of it.
-func (p *Pods) alone(r volume.PublishRequest, t target, table mount.Table) error {
+// checkExclusive returns ErrPrecondition for a second pod of a volume that can have one, and for two
+// volumes with one id. The mount table decides, not the records: others may have mounted the volume.
+func (p *Pods) checkExclusive(r volume.PublishRequest, t target, table mount.Table) error {
 	own := map[string]bool{}
-	for _, v := range p.views.of(r.ID) {
+	for _, v := range p.views.byVolume(r.ID) {
 		if _, mounted := table.At(v.Target); !mounted {
 			continue
 		}
 		own[v.Target] = true
-		if !t.at(v.Location) {
-			return volume.Errorf(volume.ErrPrecondition, "volume %s: directory %q of share %s is asked for, and at %s the volume of that id is directory %q of share %s: two PersistentVolumes have one volumeHandle: give each its own",
+		if !t.hasLocation(v.Location) {
+			return volume.Errorf(volume.ErrPrecondition, "volume %s: the request is for directory %q of share %s, but at %s the volume with that id is directory %q of share %s: two PersistentVolumes have one volumeHandle: give each its own",
 				r.ID, t.dir, t.share.Name, v.Target, v.Location.Directory, v.Location.Share)
 		}
 	}
@@ -129,19 +129,19 @@ func (p *Pods) alone(r volume.PublishRequest, t target, table mount.Table) error
 		return nil
 	}
 	for _, e := range table {
-		if own[e.Target] || p.shows(t, e) {
+		if own[e.Target] || p.mayShow(t, e) {
 			return volume.Errorf(volume.ErrPrecondition, "volume %s is for a single pod, and is published at %s already", r.ID, e.Target)
 		}
 	}
 	return nil
 }
 
-// shows reports whether e may be of t. The table can have a name of the server that nobody has
-// registered; only what is another share's is not of this one. A whole export is mounted by others
-// too: by kubelet for the controller, say.
-func (p *Pods) shows(t target, e mount.Entry) bool {
+// mayShow reports whether e may be a mount of t. The table can have a server name that is not
+// registered; a mount is not of this share only if it is of another one. Others mount a whole export
+// too, for example kubelet for the controller.
+func (p *Pods) mayShow(t target, e mount.Entry) bool {
 	server, path, ok := volume.SplitExport(e.Source)
-	if !ok || t.dir == "" || !t.is(e.Source) {
+	if !ok || t.dir == "" || !t.matches(e.Source) {
 		return false
 	}
 	return t.share.HasServer(server) || !slices.ContainsFunc(p.registry().Shares, func(s volume.Share) bool {
@@ -149,22 +149,22 @@ func (p *Pods) shows(t target, e mount.Entry) bool {
 	})
 }
 
-// show has a volume be seen at its target: by a second mount of what another pod has or, where none
-// has it, by a mount from the server. The note comes last: what is mounted without one is compared when it
-// is asked for again.
-func (p *Pods) show(ctx context.Context, v view, t target, table mount.Table) error {
-	if shown, err := p.share(ctx, v, t, table); shown || err != nil {
+// mountView mounts a volume at its target: a bind mount of another pod's mount or, if there is none, a
+// mount from the server. The record comes last: adopt verifies a mount without one at the next request.
+func (p *Pods) mountView(ctx context.Context, v view, t target, table mount.Table) error {
+	if bound, err := p.bindShared(ctx, v, t, table); bound || err != nil {
 		return err
 	}
-	if p.visited.mayRemember(t) {
-		return p.showFresh(ctx, v, t)
+	if p.visited.mayBeCached(t) {
+		return p.mountViewFresh(ctx, v, t)
 	}
-	return p.showFrom(ctx, v, t, p.mount)
+	return p.mountFromServer(ctx, v, t, p.mount)
 }
 
-// showFresh is show for a directory of which the kernel may remember another one. It does that for one pod
-// at a time: each of two could get a superblock of its own, and not see the other's locks.
-func (p *Pods) showFresh(ctx context.Context, v view, t target) error {
+// mountViewFresh is mountView for a directory whose name the kernel may have cached for another one. It
+// works for one pod at a time: each of two could get a superblock of its own, and not see the other's
+// locks.
+func (p *Pods) mountViewFresh(ctx context.Context, v view, t target) error {
 	release, ok := p.locks.TryLock("fresh " + t.share.Name + "/" + t.dir)
 	if !ok {
 		return volume.Errorf(volume.ErrBusy, "the directory is just being mounted on this node for another pod: try again")
@@ -174,15 +174,15 @@ func (p *Pods) showFresh(ctx context.Context, v view, t target) error {
 	if err != nil {
 		return err
 	}
-	if shown, err := p.share(ctx, v, t, table); shown || err != nil { // another pod may just have got it
+	if bound, err := p.bindShared(ctx, v, t, table); bound || err != nil { // another pod may just have mounted it
 		return err
 	}
-	return p.showFrom(ctx, v, t, p.mountFresh)
+	return p.mountFromServer(ctx, v, t, p.mountFresh)
 }
 
-// showFrom mounts a volume from the first server that answers.
-func (p *Pods) showFrom(ctx context.Context, v view, t target, try func(context.Context, view, target) error) error {
-	err := p.eachServer(ctx, t, func(ctx context.Context, server string) error {
+// mountFromServer mounts a volume from the first server that answers.
+func (p *Pods) mountFromServer(ctx context.Context, v view, t target, try func(context.Context, view, target) error) error {
+	err := p.tryServers(ctx, t, func(ctx context.Context, server string) error {
 		v.Server = server
 		return try(ctx, v, t)
 	})
@@ -190,25 +190,25 @@ func (p *Pods) showFrom(ctx context.Context, v view, t target, try func(context.
 		return err
 	}
 	p.probes.MarkHealthy(v.Target)
-	return p.compare(ctx, v, t)
+	return p.verify(ctx, v, t)
 }
 
-// share has a volume be seen by a second mount of what another pod has. It is false where none has it.
-func (p *Pods) share(ctx context.Context, v view, t target, table mount.Table) (shown bool, err error) {
-	shared, err := p.shared(ctx, v, t, table)
+// bindShared bind-mounts another pod's mount of the volume. bound is false if there is none to share.
+func (p *Pods) bindShared(ctx context.Context, v view, t target, table mount.Table) (bound bool, err error) {
+	shared, err := p.findShared(ctx, v, t, table)
 	if err != nil || shared.Target == "" {
 		return false, err
 	}
 	v.Server = shared.Server
 	e, _ := table.At(shared.Target)
 	if err := p.mounter.Bind(ctx, e, v.Target, v.ReadOnly); err != nil {
-		klog.FromContext(ctx).Info("A pod's mount cannot be shared: it has just gone, most likely", "volume", v.ID, "path", shared.Target, "reason", err.Error())
+		klog.FromContext(ctx).Info("A pod's mount cannot be shared: most likely it is gone", "volume", v.ID, "path", shared.Target, "reason", err.Error())
 		return false, nil
 	}
-	return true, p.compare(ctx, v, t)
+	return true, p.verify(ctx, v, t)
 }
 
-// mount mounts a directory that the kernel remembers nothing of.
+// mount mounts a directory whose name the kernel has not cached.
 func (p *Pods) mount(ctx context.Context, v view, t target) error {
 	err := p.mounter.Mount(ctx, mount.Spec{Source: t.share.Source(v.Server, t.dir), Target: v.Target, Options: t.options, MultipleAddresses: len(t.servers) > 1})
 	if err != nil || !v.ReadOnly {
@@ -220,21 +220,21 @@ func (p *Pods) mount(ctx context.Context, v view, t target) error {
 	return nil
 }
 
-// mountFresh mounts a directory as the server has it now, whatever the kernel remembers.
+// mountFresh mounts a directory as the server has it now, whatever the kernel has cached.
 func (p *Pods) mountFresh(ctx context.Context, v view, t target) error {
-	// Else the directory is no condition for a pod to come: see views.
+	// Everything else works without the state directory: see views.
 	if err := os.MkdirAll(p.state.dir, 0o700); err != nil {
-		return volume.Errorf(volume.ErrPrecondition, "the state directory is not there any more, and cannot be made (%w): start the plugin of this node anew", err)
+		return volume.Errorf(volume.ErrPrecondition, "the state directory is gone, and cannot be created (%w): restart the plugin on this node", err)
 	}
-	return p.do(ctx, ChildRequest{
-		Share: t.share, Server: v.Server, Options: t.options, At: p.state.dir,
+	return p.runChild(ctx, ChildRequest{
+		Share: t.share, Server: v.Server, Options: t.options, MountPoint: p.state.dir,
 		Volume: true, Directory: t.dir, Target: v.Target, ReadOnly: v.ReadOnly,
 	})
 }
 
-// compare has what is mounted at the target be what was to be, or nothing be. A server may lead
-// elsewhere: where the directory is a symbolic link, mount(8) follows it, which NFSv4 shows in the table.
-func (p *Pods) compare(ctx context.Context, v view, t target) error {
+// verify records the mount at the target if it is the requested one, and unmounts it if it is not. A
+// server may lead elsewhere: mount(8) follows a symbolic link, which NFSv4 shows in the table.
+func (p *Pods) verify(ctx context.Context, v view, t target) error {
 	table, err := p.mounter.Table()
 	if err != nil {
 		return err
@@ -243,40 +243,41 @@ func (p *Pods) compare(ctx context.Context, v view, t target) error {
 	switch {
 	case !mounted:
 		return volume.Errorf(volume.ErrUnavailable, "nothing is mounted at %s any more: try again", v.Target)
-	case !t.mayBe(e.Source):
+	case !t.mayMatch(e.Source):
 		err = volume.Errorf(volume.ErrPrecondition, "share %s: the server leads to %s: a name in the directory is a symbolic link: name the directory itself", t.share, e.Source)
 	case e.ReadOnly() != v.ReadOnly:
 		err = volume.Errorf(volume.ErrBusy, "share %s: what was mounted at %s was changed meanwhile: try again", t.share, v.Target)
 	default:
 		if mount.DowngradedTo3(mount.ValueOf(e.Super, "vers"), t.options) {
-			klog.FromContext(ctx).Info("The volume is mounted by NFS 3: its server speaks nothing newer, or has no such path by NFS 4 (fsid=0): mooringctl doctor tells which; set nfsvers=3 for the share if it is meant", "volume", v.ID, "source", e.Source, "path", v.Target)
+			klog.FromContext(ctx).Info("The volume is mounted with NFS 3: its server supports nothing newer, or has no such path in NFS 4 (fsid=0): mooringctl doctor reports which; set nfsvers=3 for the share if this is intended", "volume", v.ID, "source", e.Source, "path", v.Target)
 		}
-		v.Shown = pathOf(e.Source)
+		v.ExportPath = exportPath(e.Source)
 		p.views.put(ctx, v)
 		return nil
 	}
 	return errors.Join(err, p.mounter.Unmount(ctx, v.Target))
 }
 
-// shared returns a view of the same volume, mounted in the same way, that works; one without a target
-// where there is none. What the PV says counts, and of what the registry says by now that which keeps
-// others out: with other options for the rest the pods would have two superblocks, and not see each
-// other's locks. One that is to be read-only may not be so yet: its clone would be by then.
-func (p *Pods) shared(ctx context.Context, v view, t target, table mount.Table) (view, error) {
-	asked := map[string]error{} // by superblock
-	for _, other := range p.views.of(v.ID) {
+// findShared returns a working view of the same volume with the same mount options, or a view without a
+// target if there is none. The options of the PV count, and those of the current registry that restrict
+// access: if other changes of the registry counted, the pods would have two superblocks, and not see
+// each other's locks. A mount that will become read-only may still be writable, and its clone would
+// become read-only too late.
+func (p *Pods) findShared(ctx context.Context, v view, t target, table mount.Table) (view, error) {
+	checked := map[string]error{} // by superblock
+	for _, other := range p.views.byVolume(v.ID) {
 		e, mounted := table.At(other.Target)
-		usable := mounted && t.at(other.Location) && other.Shown == pathOf(e.Source) && t.share.HasServer(other.Server) &&
-			other.mountsAs(v) && (v.ReadOnly || !other.ReadOnly && !e.ReadOnly()) && mount.VerifyOptions(e, t.options) == nil
+		usable := mounted && t.hasLocation(other.Location) && other.ExportPath == exportPath(e.Source) && t.share.HasServer(other.Server) &&
+			other.sameOptions(v) && (v.ReadOnly || !other.ReadOnly && !e.ReadOnly()) && mount.VerifyOptions(e, t.options) == nil
 		if !usable {
 			continue
 		}
-		err, known := asked[e.Device]
-		if !known || errors.Is(err, unix.ESTALE) { // of which one mount is stale, and another is not
-			m := probeOf(e)
-			m.ReadOnly = true // whether one can write there is not the question
-			_, err = p.probes.Query(ctx, m, fresh)
-			asked[e.Device] = err
+		err, known := checked[e.Device]
+		if !known || errors.Is(err, unix.ESTALE) { // one mount of a superblock can be stale, another not
+			m := probeMount(e)
+			m.ReadOnly = true // do not check for write access
+			_, err = p.probes.Query(ctx, m, healthyTTL)
+			checked[e.Device] = err
 		}
 		switch {
 		case err == nil:
@@ -292,8 +293,8 @@ func (p *Pods) shared(ctx context.Context, v view, t target, table mount.Table) 
 	return view{}, nil
 }
 
-// Unpublish takes a pod's view of a volume away, and the directory where it was. Nothing
-// there is success.
+// Unpublish unmounts a volume from a pod's target path, and removes the directory. It succeeds if there
+// is neither. It returns ErrPrecondition if the directory is not empty.
 func (p *Pods) Unpublish(ctx context.Context, id, target string) error {
 	path, _, err := p.locate(target)
 	if err != nil {
@@ -309,11 +310,11 @@ func (p *Pods) Unpublish(ctx context.Context, id, target string) error {
 	}
 	p.probes.Forget(path)
 	p.views.drop(ctx, path)
-	p.inlines.leave(ctx, path)
-	// No mount is there any more: it is a local directory, and has to be empty. Not os.Remove,
-	// which would take a file away that is not ours.
+	p.inlines.unpublish(ctx, path)
+	// After the unmount this is a local directory, which must be empty. Not os.Remove, which would
+	// remove a file that is not ours.
 	if err := os.NewSyscallError("rmdir "+path, syscall.Rmdir(path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return volume.Errorf(volume.ErrPrecondition, "unpublish volume %s: the mount is gone, but its directory stays (%w): remove what somebody has put into it", id, err)
+		return volume.Errorf(volume.ErrPrecondition, "unpublish volume %s: the mount is gone, but its directory cannot be removed (%w): remove what is in it", id, err)
 	}
 	return nil
 }

@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package publish has the node's use cases: it shows volumes to pods, and takes them away.
+// Package publish implements the use cases of a node: it mounts volumes for pods and unmounts them.
 //
-// A pod's view of a volume is a mount of its own, at the pod's target: mounted from the server, or,
-// where another pod of this node has the volume in the same way, a second mount of what that one
-// has, which costs the server nothing. There is no stage. The kernel gives mounts of one export with
-// the same options one superblock: what one pod writes, locks or removes the others see at once.
+// A pod's view of a volume is a mount of its own, at the pod's target path. It is mounted from the
+// server or, if another pod of this node has the volume with the same options, it is a bind mount of
+// that pod's mount, which costs the server nothing. There is no staging. The kernel gives mounts of
+// one export with the same options one superblock: what one pod writes, locks or removes, the others
+// see at once.
 //
-// What is mounted is known from the mount table alone, which also survives a restart of the
-// driver. A path that may be on a dead server is never looked at: an entry of the table says
-// that there is a mount, and only where there is none is the plain local directory touched.
-// Whether a mount still works is asked by a child (package probe), and a server that does not
-// answer is not mounted from: who has to wait would be the one who asks for another server.
+// The mount table is the only source for what is mounted, and it survives a restart of the driver.
+// The driver never accesses a path that may be on a dead server: an entry of the table says that
+// there is a mount, and the driver touches the local directory only if there is none. A child process
+// checks whether a mount still works (package probe). The driver does not mount from a server that
+// does not answer: callers that need other servers would have to wait.
 package publish
 
 import (
@@ -25,10 +26,10 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// fresh is how recently a mount must have worked for another pod to get it unasked.
-const fresh = 5 * time.Second
+// healthyTTL is how long a mount that has worked can be shared with another pod without a new check.
+const healthyTTL = 5 * time.Second
 
-// Mounter is what is needed of package mount.
+// Mounter is the part of package mount that a node needs.
 type Mounter interface {
 	Mount(ctx context.Context, s mount.Spec) error
 	Bind(ctx context.Context, source mount.Entry, target string, readOnly bool) error
@@ -37,7 +38,7 @@ type Mounter interface {
 	Table() (mount.Table, error)
 }
 
-// Prober tells how servers and mounts are: see probe.Mounts.
+// Prober checks servers and mounts: see probe.Mounts.
 type Prober interface {
 	Server(ctx context.Context, e probe.Endpoint) (took time.Duration, err error)
 	Watch(ctx context.Context, e probe.Endpoint) (watched context.Context, stop context.CancelFunc)
@@ -47,16 +48,16 @@ type Prober interface {
 	Forget(path string)
 }
 
-// Service does a node's work.
+// Service has the use cases of a node.
 type Service struct {
 	Pods    *Pods
 	Inlines *InlineVolumes
 	Health  *Health
 }
 
-// New returns a Service that finds shares in the registry in force, and keeps its notes in
-// the local directory dir. do does what a ChildRequest says: Children in production.
-func New(registry func() *volume.Registry, mounter Mounter, probes Prober, dir string, do func(ctx context.Context, r ChildRequest) error) (*Service, error) {
+// New returns a Service that finds shares in the current registry, and keeps its records in
+// the local directory dir. runChild executes a ChildRequest: ChildRunner.Do in production.
+func New(registry func() *volume.Registry, mounter Mounter, probes Prober, dir string, runChild func(ctx context.Context, r ChildRequest) error) (*Service, error) {
 	state, err := openState(dir)
 	if err != nil {
 		return nil, fmt.Errorf("open the node's state: %w", err)
@@ -65,35 +66,35 @@ func New(registry func() *volume.Registry, mounter Mounter, probes Prober, dir s
 	if err != nil {
 		return nil, err
 	}
-	l := &local{registry: registry, mounter: mounter, probes: probes, state: state, views: loadViews(state, table), do: do}
-	inlines := &InlineVolumes{local: l}
+	l := &nodeServices{registry: registry, mounter: mounter, probes: probes, state: state, views: loadViews(state, table), runChild: runChild}
+	inlines := &InlineVolumes{nodeServices: l}
 	return &Service{
-		Pods:    &Pods{local: l, inlines: inlines},
+		Pods:    &Pods{nodeServices: l, inlines: inlines},
 		Inlines: inlines,
-		Health:  &Health{local: l},
+		Health:  &Health{nodeServices: l},
 	}, nil
 }
 
-// local is what there is on a node for all that is done with its mounts.
-type local struct {
+// nodeServices has what all use cases of a node share.
+type nodeServices struct {
 	registry func() *volume.Registry
 	mounter  Mounter
 	probes   Prober
 	state    state
 	views    *views
 	locks    keylock.Set
-	do       func(ctx context.Context, r ChildRequest) error
+	runChild func(ctx context.Context, r ChildRequest) error
 }
 
-// lock takes a volume for one who is to be its only pod, or for one of several, and the path for
-// one. of is what the volume is, by whatever id.
-func (l *local) lock(id, of, path string, exclusive bool) (func(), error) {
+// lock locks a volume, exclusively or for one of several pods, and the path, always exclusively.
+// name identifies the volume whatever its id is.
+func (l *nodeServices) lock(id, name, path string, exclusive bool) (func(), error) {
 	try := l.locks.TryRLock
 	if exclusive {
 		try = l.locks.TryLock
 	}
 	busy := volume.Errorf(volume.ErrBusy, "an operation on volume %s is still under way on this node: try again", id)
-	release, ok := try("volume " + of)
+	release, ok := try("volume " + name)
 	if !ok {
 		return nil, busy
 	}
@@ -105,8 +106,8 @@ func (l *local) lock(id, of, path string, exclusive bool) (func(), error) {
 	return func() { releasePath(); release() }, nil
 }
 
-// probeOf returns how to ask about an entry of the mount table.
-func probeOf(e mount.Entry) probe.Mount {
+// probeMount returns the probe for an entry of the mount table.
+func probeMount(e mount.Entry) probe.Mount {
 	server, _, _ := volume.SplitExport(e.Source)
 	return probe.Mount{
 		Path: e.Target, Server: server, Endpoint: probe.EndpointOf(server, e.Super), ReadOnly: e.ReadOnly(),

@@ -13,7 +13,7 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// TestLife does everything twice, as kubelet may.
+// TestLife repeats every call, as kubelet may.
 func TestLife(t *testing.T) {
 	n := newNode(t)
 	for range 2 {
@@ -21,20 +21,20 @@ func TestLife(t *testing.T) {
 		n.must(n.publish("b", readOnly))
 		n.must(n.publish("c", v2))
 	}
-	n.did(2, 1)
+	n.wantMounts(2, 1)
 	for name, readOnly := range map[string]bool{"pods/a": false, "pods/b": true} {
 		if e, ok := n.mounted(name); !ok || e.Source != "10.0.0.1:/export/v1" || e.ReadOnly() != readOnly {
-			t.Errorf("at %s there is %+v, %v", name, e, ok)
+			t.Errorf("mount at %s = %+v, %v", name, e, ok)
 		}
 	}
 	if space, err := n.Health.Usage(context.Background(), "nas1/v1", n.at("pods")+"//a/"); err != nil || space.Total != 7 || n.probes.usage[0] != n.at("pods/a") {
-		t.Errorf("the usage is %+v, %v, of %q", space, err, n.probes.usage)
+		t.Errorf("usage = %+v, %v, of %q", space, err, n.probes.usage)
 	}
 	for range 2 {
 		n.must(n.unpublish("a"))
 	}
 	n.must(n.publish("d", readOnly))
-	n.did(2, 2) // of b's
+	n.wantMounts(2, 2) // bound to b
 	for range 2 {
 		n.must(n.unpublish("b"))
 		n.must(n.unpublish("d"))
@@ -42,25 +42,25 @@ func TestLife(t *testing.T) {
 	for _, path := range []string{"pods/a", "pods/b", "pods/d"} {
 		n.absent(path)
 		if !slices.Contains(n.probes.forgotten, n.at(path)) {
-			t.Errorf("what was known of %s is kept: forgotten are only %q", path, n.probes.forgotten)
+			t.Errorf("probes of %s are kept: only %q are forgotten", path, n.probes.forgotten)
 		}
 	}
 	n.must(n.publish("a", nil))
-	n.did(3, 2)
-	n.noted(2)
+	n.wantMounts(3, 2)
+	n.wantRecords(2)
 }
 
-// noted fails the test unless so many views are noted, in memory and on disk.
-func (n *node) noted(want int) {
+// wantRecords fails the test unless there are this many records of views, in memory and on disk.
+func (n *node) wantRecords(want int) {
 	n.Helper()
-	notes, err := all[view](n.Pods.state, viewPrefix)
+	notes, err := readAll[view](n.Pods.state, viewPrefix)
 	n.must(err)
 	if len(notes) != want || len(n.Pods.views.all) != want {
-		n.Errorf("noted are %+v and %+v, and not %d", notes, n.Pods.views.all, want)
+		n.Errorf("records = %+v and %+v, want %d", notes, n.Pods.views.all, want)
 	}
 }
 
-// TestShares has pods of one volume share a mount where that is mounted as they want it, and no other.
+// TestShares checks which requests share the mount of another pod.
 func TestShares(t *testing.T) {
 	for what, c := range map[string]struct {
 		change func(n *node, r *volume.PublishRequest)
@@ -71,12 +71,12 @@ func TestShares(t *testing.T) {
 		"with the option ro":     {func(_ *node, r *volume.PublishRequest) { r.Options = []string{"ro"} }, true},
 		"with other options":     {func(_ *node, r *volume.PublishRequest) { r.Options = []string{"nfsvers=3"} }, false},
 		"a share that has moved": {func(n *node, _ *volume.PublishRequest) { n.registry.Shares[0].Servers = []string{"10.0.0.2"} }, false},
-		"the address, otherwise": {func(n *node, _ *volume.PublishRequest) { n.registry.Shares[0].Servers = []string{"::ffff:10.0.0.1"} }, true},
+		"the address as IPv6":    {func(n *node, _ *volume.PublishRequest) { n.registry.Shares[0].Servers = []string{"::ffff:10.0.0.1"} }, true},
 		"the share's options":    {func(n *node, _ *volume.PublishRequest) { n.registry.Shares[0].MountOptions = []string{"noatime"} }, true},
 		"the share's version":    {func(n *node, _ *volume.PublishRequest) { n.registry.Shares[0].MountOptions = []string{"nfsvers=4.1"} }, false},
 		"with the option ro=vfs": {func(_ *node, r *volume.PublishRequest) { r.Options = []string{"ro=vfs"} }, true},
 		"after a restart":        {func(n *node, _ *volume.PublishRequest) { n.Service = n.service(n.mounter) }, true},
-		"with no notes": {func(n *node, _ *volume.PublishRequest) {
+		"with no records": {func(n *node, _ *volume.PublishRequest) {
 			n.must(os.RemoveAll(n.at("state")))
 			n.Service = n.service(n.mounter)
 		}, false},
@@ -85,32 +85,32 @@ func TestShares(t *testing.T) {
 		n.must(n.publish("a", nil))
 		n.must(n.publish("b", func(r *volume.PublishRequest) { c.change(n, r) }))
 		if want := 1; c.shared != (n.mounter.Mounts == want) || c.shared != (n.mounter.Binds == 1) {
-			t.Errorf("%s: there were %d mounts and %d binds", what, n.mounter.Mounts, n.mounter.Binds)
+			t.Errorf("%s: %d mounts and %d binds", what, n.mounter.Mounts, n.mounter.Binds)
 		}
 	}
 }
 
-// TestOneIsAsked has several pods come one after the other: the first one's mount is asked how it is.
-func TestOneIsAsked(t *testing.T) {
+// TestOneIsQueried publishes for several pods in turn: only the mount of the first is queried.
+func TestOneIsQueried(t *testing.T) {
 	n := newNode(t)
 	for _, pod := range []string{"z", "a", "m", "b"} {
 		n.must(n.publish(pod, nil))
 	}
 	if first := n.at("pods/z"); !slices.Equal(n.probes.asked, []string{first, first, first}) {
-		t.Errorf("asked were %q", n.probes.asked)
+		t.Errorf("queried = %q", n.probes.asked)
 	}
 }
 
-// TestReadOnlyFirst has the first pod be one that only reads: one that writes gets a mount of its own.
+// TestReadOnlyFirst publishes read-only first: a pod that writes gets a mount of its own.
 func TestReadOnlyFirst(t *testing.T) {
 	n := newNode(t)
 	n.must(n.publish("a", readOnly))
 	n.must(n.publish("b", nil))
 	n.must(n.publish("c", nil))
-	n.did(2, 1)
+	n.wantMounts(2, 1)
 	for name, readOnly := range map[string]bool{"pods/a": true, "pods/b": false, "pods/c": false} {
 		if e, _ := n.mounted(name); e.ReadOnly() != readOnly {
-			t.Errorf("at %s there is %+v", name, e)
+			t.Errorf("mount at %s = %+v", name, e)
 		}
 	}
 }
@@ -118,17 +118,17 @@ func TestReadOnlyFirst(t *testing.T) {
 // slowRestrict is a Mounter that waits before it makes a mount read-only.
 type slowRestrict struct {
 	Mounter
-	reached, goOn chan struct{}
+	reached, resume chan struct{}
 }
 
 func (s *slowRestrict) Restrict(target string) error {
 	close(s.reached)
-	<-s.goOn
+	<-s.resume
 	return s.Mounter.Restrict(target)
 }
 
-// TestReaderNotYetReadOnly has a pod that writes come while the mount of one that only reads is there, and
-// is about to be made read-only: it gets a mount of its own.
+// TestReaderNotYetReadOnly publishes for a pod that writes while the mount of a read-only pod is still
+// writable: it gets a mount of its own.
 func TestReaderNotYetReadOnly(t *testing.T) {
 	n := newNode(t)
 	slow := &slowRestrict{n.mounter, make(chan struct{}), make(chan struct{})}
@@ -137,12 +137,12 @@ func TestReaderNotYetReadOnly(t *testing.T) {
 	go func() { reader <- n.publish("reader", func(r *volume.PublishRequest) { own(r); readOnly(r) }) }()
 	<-slow.reached
 	n.must(n.publish("writer", own))
-	close(slow.goOn)
+	close(slow.resume)
 	n.must(<-reader)
-	n.did(2, 0)
+	n.wantMounts(2, 0)
 }
 
-// TestEndsBeforeReadOnly has a run of the driver end between the mount and its being read-only.
+// TestEndsBeforeReadOnly restarts the driver after a mount, before that is read-only.
 func TestEndsBeforeReadOnly(t *testing.T) {
 	n := newNode(t)
 	wrong := errors.New("no")
@@ -154,18 +154,18 @@ func TestEndsBeforeReadOnly(t *testing.T) {
 	}
 	reader := func(r *volume.PublishRequest) { own(r); readOnly(r) }
 	if err := n.publish("a", reader); !errors.Is(err, wrong) {
-		t.Errorf("the error is %v", err)
+		t.Errorf("error = %v", err)
 	}
 	n.mounter.Fail = nil
 	n.Service = n.service(n.mounter)
 	n.must(n.publish("a", reader))
 	if e, _ := n.mounted("pods/a"); !e.ReadOnly() {
-		t.Errorf("mounted is %+v", e)
+		t.Errorf("mount = %+v", e)
 	}
-	n.did(1, 0)
+	n.wantMounts(1, 0)
 }
 
-// TestUsageElsewhere has only what is mounted asked.
+// TestUsageElsewhere checks that only mounts are queried.
 func TestUsageElsewhere(t *testing.T) {
 	n := newNode(t)
 	n.must(n.publish("a", nil))
@@ -175,7 +175,7 @@ func TestUsageElsewhere(t *testing.T) {
 	}
 }
 
-// TestMountOptions has the share's options after ours and the volume's after the share's.
+// TestMountOptions checks the order of options: ours, the share's, the volume's.
 func TestMountOptions(t *testing.T) {
 	n := newNode(t)
 	var got mount.Spec
@@ -184,15 +184,15 @@ func TestMountOptions(t *testing.T) {
 	n.must(n.publish("a/", func(r *volume.PublishRequest) { r.Options = []string{"nfsvers=3,nolock,ro"} }))
 	want := mount.Spec{Source: "10.0.0.1:/export/v1", Target: n.at("pods/a"), Options: []string{"retry=0", "nodev", "nfsvers=3", "nolock"}}
 	if got.Source != want.Source || got.Target != want.Target || !slices.Equal(got.Options, want.Options) {
-		t.Errorf("what is mounted is %+v, want %+v", got, want)
+		t.Errorf("mount = %+v, want %+v", got, want)
 	}
 	if e, _ := n.mounted("pods/a"); !e.ReadOnly() {
-		t.Error("it can be written to")
+		t.Error("the mount is writable")
 	}
 }
 
-// TestSnapshotDirectory has a volume that is a snapshot itself be read-only for every pod, whatever
-// the options say; and nothing else beneath Mooring's directory be shown.
+// TestSnapshotDirectory checks that a volume that is a snapshot is read-only for every pod, whatever
+// the options say, and that nothing else in Mooring's directory can be published.
 func TestSnapshotDirectory(t *testing.T) {
 	for what, options := range map[string][]string{"nothing": nil, "rw": {"rw"}, "both": {"ro", "rw"}, "with others": {"nodev,rw,noatime"}} {
 		n := newNode(t)
@@ -208,13 +208,13 @@ func TestSnapshotDirectory(t *testing.T) {
 		for _, pod := range []string{"a", "b"} {
 			n.must(publish(pod, dir))
 			if e, ok := n.mounted("pods/" + pod); !ok || !e.ReadOnly() || e.Source != "10.0.0.1:/export/"+dir {
-				t.Errorf("%s: at %s there is %+v, %v", what, pod, e, ok)
+				t.Errorf("%s: mount at %s = %+v, %v", what, pod, e, ok)
 			}
 		}
 	}
 }
 
-// spy is a Mounter whose mounts are looked at first.
+// spy is a Mounter that passes each mount to a function first.
 type spy struct {
 	Mounter
 	mount func(s mount.Spec) error
@@ -227,7 +227,7 @@ func (s *spy) Mount(ctx context.Context, spec mount.Spec) error {
 	return s.Mounter.Mount(ctx, spec)
 }
 
-// TestServers has a share of two servers, of which the first that can be mounted is taken.
+// TestServers checks that a share with two servers is mounted from the first that works.
 func TestServers(t *testing.T) {
 	n := newNode(t)
 	n.registry.Shares[0].Servers = []string{"10.0.0.1", "fe80::2"}
@@ -237,10 +237,10 @@ func TestServers(t *testing.T) {
 
 	n.must(n.publish("a", nil))
 	if e, _ := n.mounted("pods/a"); e.Source != "[fe80::2]:/export/v1" {
-		t.Errorf("mounted is %+v", e)
+		t.Errorf("mount = %+v", e)
 	}
-	n.must(n.publish("b", nil)) // a mount of the other server is as good
-	n.did(1, 1)
+	n.must(n.publish("b", nil)) // shares the mount of the other server
+	n.wantMounts(1, 1)
 
 	down["10.0.0.1:/export/v2"] = volume.Errorf(volume.ErrUnavailable, "first is down")
 	down["[fe80::2]:/export/v2"] = volume.Errorf(volume.ErrRefused, "second refuses")
@@ -250,24 +250,24 @@ func TestServers(t *testing.T) {
 		t.Errorf("%v is not in %v", second, err)
 	}
 	n.absent("pods/c")
-	n.noted(2)
+	n.wantRecords(2)
 }
 
-// TestMovedShare has a share get another address while a pod has a volume: that pod's mount stays, and
-// the next one gets one from there.
+// TestMovedShare changes the address of a share while a pod has a volume: that pod's mount stays, and
+// the next pod gets a mount from the new address.
 func TestMovedShare(t *testing.T) {
 	n := newNode(t)
 	n.must(n.publish("a", nil))
 	n.registry = &volume.Registry{Shares: []volume.Share{{Name: "nas1", Servers: []string{"nas.example"}, Path: "/export"}}}
 	n.must(n.publish("a", nil))
-	n.did(1, 0)
+	n.wantMounts(1, 0)
 	n.must(n.publish("b", nil))
 	if e, _ := n.mounted("pods/b"); e.Source != "nas.example:/export/v1" {
-		t.Errorf("mounted is %+v", e)
+		t.Errorf("mount = %+v", e)
 	}
 }
 
-// TestPodGoes has the pod whose mount was to be shared go at that moment.
+// TestPodGoes ends the pod whose mount is about to be shared.
 func TestPodGoes(t *testing.T) {
 	n := newNode(t)
 	n.must(n.publish("a", nil))
@@ -278,10 +278,10 @@ func TestPodGoes(t *testing.T) {
 		return nil
 	}
 	n.must(n.publish("b", nil))
-	n.did(2, 0)
+	n.wantMounts(2, 0)
 }
 
-// TestFailedMount leaves no directory that kubelet would take for the volume.
+// TestFailedMount checks that a failed mount leaves no directory, which kubelet would take for the volume.
 func TestFailedMount(t *testing.T) {
 	n := newNode(t)
 	wrong := errors.New("no")
@@ -292,16 +292,16 @@ func TestFailedMount(t *testing.T) {
 		return nil
 	}
 	if err := n.publish("a", nil); !errors.Is(err, wrong) {
-		t.Errorf("the error of a mount that failed is %v", err)
+		t.Errorf("error of a failed mount = %v", err)
 	}
 	n.absent("pods/a")
-	n.noted(0)
+	n.wantRecords(0)
 	n.mounter.Fail = nil
-	n.must(os.Mkdir(n.at("pods/a"), 0o755)) // some have made it already
+	n.must(os.Mkdir(n.at("pods/a"), 0o755)) // kubelet may have made it
 	n.must(n.publish("a", nil))
 }
 
-// TestLinkedDirectory has kubelet's directory be reached by a symbolic link.
+// TestLinkedDirectory publishes at a target whose parent is a symbolic link.
 func TestLinkedDirectory(t *testing.T) {
 	n := newNode(t)
 	n.must(os.Symlink("pods", n.at("linked")))
@@ -309,24 +309,24 @@ func TestLinkedDirectory(t *testing.T) {
 	for range 2 {
 		n.must(n.publish("", linked))
 	}
-	n.did(1, 0)
+	n.wantMounts(1, 0)
 	if _, err := n.Health.Usage(context.Background(), "nas1/v1", n.at("linked/a")); err != nil {
-		t.Errorf("its usage: %v", err)
+		t.Errorf("usage: %v", err)
 	}
 	n.must(n.Pods.Unpublish(context.Background(), "nas1/v1", n.at("linked/a")))
 	n.absent("pods/a")
 	if table, err := n.mounter.Table(); err != nil || len(table) > 0 {
-		t.Errorf("mounted is still %+v, %v", table, err)
+		t.Errorf("table = %+v, %v, want none", table, err)
 	}
 }
 
-// TestStateIsLost has the state directory be full, or gone: pods come and go.
-func TestStateIsLost(t *testing.T) {
+// TestStateLost removes and damages the state directory: pods still start and end.
+func TestStateLost(t *testing.T) {
 	n := newNode(t)
 	n.must(n.publish("a", nil))
 	n.must(os.RemoveAll(n.at("state")))
 	n.must(n.publish("b", nil))
-	n.did(1, 1)
+	n.wantMounts(1, 1)
 	n.must(n.unpublish("a"))
 	n.must(n.unpublish("b"))
 	n.must(os.Mkdir(n.at("state"), 0o700))

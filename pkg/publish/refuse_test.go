@@ -41,9 +41,9 @@ func TestPublishRefuses(t *testing.T) {
 		"a path that is too long":   {strings.Repeat("x/", 2100), nil, volume.ErrInvalid},
 		"a NUL":                     {"ne\x00w", nil, volume.ErrInvalid},
 		"no parent":                 {"none/new", nil, volume.ErrPrecondition},
-		"a file in the way":         {"file", nil, volume.ErrPrecondition},
+		"a file as target":          {"file", nil, volume.ErrPrecondition},
 		"a file as a parent":        {"file/new", nil, volume.ErrPrecondition},
-		"a link in the way":         {"link", nil, volume.ErrPrecondition},
+		"a link as target":          {"link", nil, volume.ErrPrecondition},
 		"another volume's target":   {"other", nil, volume.ErrExists},
 		"read-only now":             {"a", readOnly, volume.ErrExists},
 		"writable now":              {"ro", nil, volume.ErrExists},
@@ -51,19 +51,19 @@ func TestPublishRefuses(t *testing.T) {
 	} {
 		n.refused(what, n.publish(c.target, c.change), c.kind)
 	}
-	n.did(2, 1)
+	n.wantMounts(2, 1)
 	n.absent("pods/new")
 	n.absent("pods/none")
-	n.noted(3)
+	n.wantRecords(3)
 	if data, err := os.ReadFile(n.at("pods/file")); string(data) != "kept" {
-		t.Errorf("the file in the way holds %q, %v", data, err)
+		t.Errorf("the file holds %q, %v", data, err)
 	}
 
 	n.registry.Unregistered = true
 	n.registry.MountOptions = []string{"nosuid"}
 	n.must(n.publish("u", func(r *volume.PublishRequest) { r.ID, r.Location.Share = "10.0.0.2:/export/v1", "10.0.0.2:/export" }))
 	if e, _ := n.mounted("pods/u"); e.Source != "10.0.0.2:/export/v1" {
-		t.Errorf("of an unregistered export, mounted is %+v", e)
+		t.Errorf("mount of an unregistered export = %+v", e)
 	}
 }
 
@@ -73,10 +73,10 @@ func TestSingleWriter(t *testing.T) {
 		n.must(n.publish("a", single))
 	}
 	for what, meanwhile := range map[string]func(){
-		"at once":          func() {},
-		"after a restart":  func() { n.Service = n.service(n.mounter) },
-		"without the note": func() { n.must(os.RemoveAll(n.at("state"))); n.Service = n.service(n.mounter) },
-		"moved, without the note": func() {
+		"at once":            func() {},
+		"after a restart":    func() { n.Service = n.service(n.mounter) },
+		"without the record": func() { n.must(os.RemoveAll(n.at("state"))); n.Service = n.service(n.mounter) },
+		"moved, without the record": func() {
 			n.must(os.RemoveAll(n.at("state")))
 			n.Service = n.service(n.mounter)
 			n.registry.Shares[0].Servers = []string{"nas.example"}
@@ -86,7 +86,7 @@ func TestSingleWriter(t *testing.T) {
 		err := n.publish("b", single)
 		n.refused("a second pod, "+what, err, volume.ErrPrecondition)
 		if err != nil && !strings.Contains(err.Error(), n.at("pods/a")) {
-			t.Errorf("%v does not say which pod has the volume", err)
+			t.Errorf("%v does not name the pod that has the volume", err)
 		}
 	}
 	n.absent("pods/b")
@@ -108,7 +108,7 @@ func TestUnpublishRefuses(t *testing.T) {
 	for _, target := range []string{"full", "file", "link"} {
 		n.refused(target, n.unpublish(target), volume.ErrPrecondition)
 		if _, err := os.Lstat(n.at("pods/" + target)); err != nil {
-			t.Errorf("what is not ours was removed: %v", err)
+			t.Errorf("removed what is not ours: %v", err)
 		}
 	}
 	n.must(n.unpublish("none/a"))
@@ -118,14 +118,14 @@ func TestUnpublishRefuses(t *testing.T) {
 	n.mounter.Fail = func(string, string) error { return wrong }
 	n.probes.forgotten = nil
 	if err := n.unpublish("a"); !errors.Is(err, wrong) {
-		t.Errorf("an unmount that failed is %v", err)
+		t.Errorf("error of a failed unmount = %v", err)
 	}
 	if len(n.probes.forgotten) > 0 {
-		t.Errorf("what is still mounted is forgotten: %q", n.probes.forgotten)
+		t.Errorf("forgotten while mounted: %q", n.probes.forgotten)
 	}
 }
 
-// TestBusy has a mount hang: that path is busy, and nothing else is.
+// TestBusy makes a mount hang: its path is busy, and nothing else is.
 func TestBusy(t *testing.T) {
 	n := newNode(t)
 	ownSingle := func(r *volume.PublishRequest) { own(r); single(r) }
@@ -146,8 +146,7 @@ func TestBusy(t *testing.T) {
 	n.must(n.publish("b", ownSingle))
 }
 
-// hanging is a Mounter of which mounts at a target that is named slow say on a channel that they hang,
-// and do until another is closed.
+// hanging is a Mounter whose mounts at a target named "slow" send on hangs and wait until end is closed.
 type hanging struct {
 	Mounter
 	hangs chan<- string
@@ -162,24 +161,24 @@ func (h *hanging) Mount(ctx context.Context, s mount.Spec) error {
 	return h.Mounter.Mount(ctx, s)
 }
 
-// TestNotAsAsked has what is mounted be less than what is asked for: it is neither shared nor, at the
-// target, taken over by a run of the driver that does not know it.
-func TestNotAsAsked(t *testing.T) {
+// TestOtherOptions requests other mount options than those of an existing mount: it is not shared, and a
+// process without a record does not adopt it at the target.
+func TestOtherOptions(t *testing.T) {
 	n := newNode(t)
 	n.must(n.publish("a", nil))
 	n.registry.Shares[0].MountOptions = []string{"nodev", "nfsvers=4.1"}
-	n.must(n.publish("a", nil)) // what the registry says by now is for the next pod
+	n.must(n.publish("a", nil)) // a change of the registry affects only the next pod
 	n.must(n.publish("b", nil))
-	n.did(2, 0)
+	n.wantMounts(2, 0)
 	n.must(os.RemoveAll(n.at("state")))
 	n.Service = n.service(n.mounter)
 	n.refused("by another version", n.publish("a", nil), volume.ErrPrecondition)
 	n.must(n.publish("b", nil))
 }
 
-// TestGoesOn has the registry say something else of a share while a pod has a volume of it: kubelet may
-// publish that again, after its own restart.
-func TestGoesOn(t *testing.T) {
+// TestRegistryChanges changes a share while a pod has a volume of it: kubelet can repeat its request,
+// as it does after a restart.
+func TestRegistryChanges(t *testing.T) {
 	for what, change := range map[string]func(s *volume.Registry){
 		"another path":   func(r *volume.Registry) { r.Shares[0].Path = "/elsewhere" },
 		"another server": func(r *volume.Registry) { r.Shares[0].Servers = []string{"10.0.0.9"} },
@@ -195,12 +194,12 @@ func TestGoesOn(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 		if err := n.publish("a", nil); err == nil {
-			t.Errorf("%s: it is read-only, and one who writes is told OK", what)
+			t.Errorf("%s: a request to write succeeds on a read-only mount", what)
 		}
 	}
 }
 
-// TestLinkOnServer has a directory be a symbolic link on the server, which shows in the table.
+// TestLinkOnServer publishes a directory that is a symbolic link on the server, which the table shows.
 func TestLinkOnServer(t *testing.T) {
 	n := newNode(t)
 	follow := &following{Fake: n.mounter, from: "/export/v1", to: "/export/v2"}
@@ -208,7 +207,7 @@ func TestLinkOnServer(t *testing.T) {
 	err := n.publish("a", nil)
 	n.refused("a link", err, volume.ErrPrecondition)
 	n.absent("pods/a")
-	n.noted(0)
+	n.wantRecords(0)
 	follow.from, follow.to = "/export", "/volume1/export" // the share's own path may lead elsewhere
 	for range 2 {
 		n.must(n.publish("a", nil))
@@ -219,7 +218,7 @@ func TestLinkOnServer(t *testing.T) {
 	}
 }
 
-// following is a mounter whose table shows another path than mount(8) was given.
+// following is a mounter whose table has another path than the request to mount.
 type following struct {
 	*mount.Fake
 	from, to string
@@ -233,7 +232,7 @@ func (f *following) Table() (mount.Table, error) {
 	return table, err
 }
 
-// TestInsideVolume is asked of paths inside a volume that is mounted, and of /.
+// TestInsideVolume uses paths inside a mounted volume, and /.
 func TestInsideVolume(t *testing.T) {
 	n := newNode(t)
 	n.must(n.publish("a", nil))
@@ -245,7 +244,7 @@ func TestInsideVolume(t *testing.T) {
 	n.refused("unpublish /", n.Pods.Unpublish(context.Background(), "nas1/v1", "/"), volume.ErrInvalid)
 }
 
-// TestTwoIDs has two volumes be one directory, by two ids, of which each is to have a single pod.
+// TestTwoIDs publishes one directory as two volumes with two ids, each for a single pod.
 func TestTwoIDs(t *testing.T) {
 	n := newNode(t)
 	hangs, end := make(chan string), make(chan struct{})

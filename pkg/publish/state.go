@@ -14,13 +14,13 @@ import (
 	"strings"
 )
 
-// state keeps on local disk what the mount table cannot tell, one small file per volume of a pod,
-// by the path where it is mounted.
+// state keeps what the mount table does not have on local disk: one small file per volume of a pod,
+// named by the path where it is mounted.
 type state struct{ dir string }
 
-// inline is a directory that was made for a pod, or was about to be. While it is there the
-// directory has to be removed.
-type inline struct {
+// inlineNote records a directory that was made for a pod, or was about to be made. While the record
+// exists, the directory must be removed.
+type inlineNote struct {
 	ID     string `json:"id"`
 	Target string `json:"target"`
 	Share  string `json:"share"`
@@ -38,7 +38,7 @@ func fileName(prefix, path string) string {
 	return prefix + hex.EncodeToString(sum[:12]) + ".json"
 }
 
-// put writes v so that after a crash there is all of it or what was there before.
+// put writes v atomically: after a crash there is all of it or the previous content.
 func (s state) put(prefix, path string, v any) (err error) {
 	data, err := json.Marshal(v)
 	if err != nil {
@@ -46,7 +46,7 @@ func (s state) put(prefix, path string, v any) (err error) {
 	}
 	f, err := os.CreateTemp(s.dir, ".new-*")
 	if err != nil {
-		return fmt.Errorf("note the mount at %s: %w", path, err)
+		return fmt.Errorf("record the mount at %s: %w", path, err)
 	}
 	_, err = f.Write(data)
 	err = errors.Join(err, f.Sync(), f.Close())
@@ -55,12 +55,12 @@ func (s state) put(prefix, path string, v any) (err error) {
 	}
 	if err != nil {
 		_ = os.Remove(f.Name())
-		return fmt.Errorf("note the mount at %s: %w", path, err)
+		return fmt.Errorf("record the mount at %s: %w", path, err)
 	}
 	return s.sync()
 }
 
-// sync makes renames last (open(2), fsync(2)).
+// sync makes renames durable (open(2), fsync(2)).
 func (s state) sync() error {
 	d, err := os.Open(s.dir)
 	if err != nil {
@@ -69,7 +69,7 @@ func (s state) sync() error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// get reads what was noted of a path into v. It is false where nothing was.
+// get reads the record of a path into v. It returns false if there is none.
 func (s state) get(prefix, path string, v any) (bool, error) {
 	return s.read(fileName(prefix, path), v)
 }
@@ -88,7 +88,7 @@ func (s state) read(name string, v any) (bool, error) {
 	return true, nil
 }
 
-// drop removes what was noted of a path.
+// drop removes the record of a path.
 func (s state) drop(prefix, path string) error {
 	err := os.Remove(filepath.Join(s.dir, fileName(prefix, path)))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -97,8 +97,8 @@ func (s state) drop(prefix, path string) error {
 	return err
 }
 
-// all reads every note of a kind.
-func all[T any](s state, prefix string) ([]T, error) {
+// readAll reads all records of a kind.
+func readAll[T any](s state, prefix string) ([]T, error) {
 	entries, err := os.ReadDir(s.dir)
 	var notes []T
 	for _, e := range entries {
@@ -115,13 +115,13 @@ func all[T any](s state, prefix string) ([]T, error) {
 	return notes, err
 }
 
-// openState makes the directory and removes what a crash has left half-written in it.
+// openState makes the directory, and removes incomplete files that a crash has left in it.
 func openState(dir string) (state, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return state{}, err
 	}
-	half, err := filepath.Glob(filepath.Join(dir, ".new-*"))
-	for _, file := range half {
+	incomplete, err := filepath.Glob(filepath.Join(dir, ".new-*"))
+	for _, file := range incomplete {
 		err = errors.Join(err, os.Remove(file))
 	}
 	return state{dir}, err

@@ -14,50 +14,50 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// view is how a pod sees a volume.
+// view is the mount of a volume for one pod.
 type view struct {
 	ID     string `json:"id"`
 	Target string `json:"target"`
-	// Asked, Options and AskedReadOnly are as the request had them, Location is what Asked was then.
-	Asked         volume.Location `json:"asked"`
-	Options       []string        `json:"options,omitempty"`
-	AskedReadOnly bool            `json:"askedReadOnly,omitempty"`
-	Location      volume.Location `json:"location"`
-	ReadOnly      bool            `json:"readOnly,omitempty"`
-	Server        string          `json:"server"` // from which it is mounted
-	// Shown is the path on the server that the mount table has.
-	Shown string `json:"shown"`
+	// Requested, Options and RequestedReadOnly come from the request, Location is the resolved Requested.
+	Requested         volume.Location `json:"asked"`
+	Options           []string        `json:"options,omitempty"`
+	RequestedReadOnly bool            `json:"askedReadOnly,omitempty"`
+	Location          volume.Location `json:"location"`
+	ReadOnly          bool            `json:"readOnly,omitempty"`
+	Server            string          `json:"server"` // from which it is mounted
+	// ExportPath is the path on the server in the mount table.
+	ExportPath string `json:"shown"`
 
-	age int // among those of this run: the oldest has the least
+	seq int // increases with each view of this process
 }
 
-// same reports whether two are of one pod's request. The mount options are not looked at: who changes
-// them, in a PersistentVolume say, changes them for the next pod.
-func (v view) same(w view) bool {
-	return v.ID == w.ID && v.Asked == w.Asked && v.AskedReadOnly == w.AskedReadOnly
+// sameRequest reports whether two views are of one pod's request. It ignores the mount options: a change
+// of them, for example in a PersistentVolume, affects only the next pod.
+func (v view) sameRequest(w view) bool {
+	return v.ID == w.ID && v.Requested == w.Requested && v.RequestedReadOnly == w.RequestedReadOnly
 }
 
-// mountsAs reports whether two PVs ask for the same mount, but for its being read-only.
-func (v view) mountsAs(w view) bool {
-	return slices.Equal(writable(volume.MergeMountOptions(v.Options)), writable(volume.MergeMountOptions(w.Options)))
+// sameOptions reports whether two PVs have the same mount options, except ro and rw.
+func (v view) sameOptions(w view) bool {
+	return slices.Equal(withoutAccess(volume.MergeMountOptions(v.Options)), withoutAccess(volume.MergeMountOptions(w.Options)))
 }
 
-// views are all of a node, by target. They are on local disk, too, for the next run of the driver.
-// Without one nothing is lost but a mount that another pod could have shared, and a word about the
-// volume's health: so a disk that is full keeps no pod from coming or going.
+// views are all views of a node, by target. They are also on local disk, for the next process of the
+// driver. If one is lost, another pod cannot share its mount, and the volume's health is less complete:
+// so a full disk keeps no pod from starting or ending.
 type views struct {
-	state state
-	mu    sync.Mutex
-	all   map[string]view
-	count int // of those that there have been
+	state   state
+	mu      sync.Mutex
+	all     map[string]view
+	lastSeq int
 }
 
-// loadViews reads the views of an earlier run, and removes the notes of those that are not mounted.
+// loadViews reads the views of an earlier process, and removes the records of those that are not mounted.
 func loadViews(s state, table mount.Table) *views {
 	v := &views{state: s, all: map[string]view{}}
-	notes, err := all[view](s, viewPrefix)
+	notes, err := readAll[view](s, viewPrefix)
 	if err != nil {
-		klog.Background().Error(err, "Not all notes of mounts can be read, and the volumes' health is not compared with them")
+		klog.Background().Error(err, "Cannot read all records of mounts: the health of their volumes is incomplete")
 	}
 	for _, note := range notes {
 		v.all[note.Target] = note
@@ -72,14 +72,14 @@ func (v *views) put(ctx context.Context, one view) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if before, known := v.all[one.Target]; known {
-		one.age = before.age
+		one.seq = before.seq
 	} else {
-		v.count++
-		one.age = v.count
+		v.lastSeq++
+		one.seq = v.lastSeq
 	}
 	v.all[one.Target] = one
 	if err := v.state.put(viewPrefix, one.Target, one); err != nil {
-		klog.FromContext(ctx).Error(err, "A mount is not noted: the next run of the driver will not know of it", "volume", one.ID)
+		klog.FromContext(ctx).Error(err, "Cannot record a mount: after a restart of the driver no other pod shares it", "volume", one.ID)
 	}
 }
 
@@ -88,23 +88,23 @@ func (v *views) drop(ctx context.Context, target string) {
 	defer v.mu.Unlock()
 	delete(v.all, target)
 	if err := v.state.drop(viewPrefix, target); err != nil {
-		klog.FromContext(ctx).Error(err, "The note of a mount stays: the next run of the driver removes it", "path", target)
+		klog.FromContext(ctx).Error(err, "Cannot remove the record of a mount: the driver removes it at its next start", "path", target)
 	}
 }
 
-func (v *views) at(target string) (view, bool) {
+func (v *views) byTarget(target string) (view, bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	one, ok := v.all[target]
 	return one, ok
 }
 
-// of returns those of a volume, the oldest first: so that of several that could be shared one is asked
-// how it is, and what it has said is fresh for the next.
-func (v *views) of(id string) []view {
+// byVolume returns the views of a volume, the oldest first: so of several that could be shared, the same
+// one is checked each time, and the result is reused for the next pod.
+func (v *views) byVolume(id string) []view {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	own := slices.DeleteFunc(slices.Collect(maps.Values(v.all)), func(one view) bool { return one.ID != id })
-	slices.SortFunc(own, func(a, b view) int { return cmp.Or(cmp.Compare(a.age, b.age), cmp.Compare(a.Target, b.Target)) })
+	slices.SortFunc(own, func(a, b view) int { return cmp.Or(cmp.Compare(a.seq, b.seq), cmp.Compare(a.Target, b.Target)) })
 	return own
 }

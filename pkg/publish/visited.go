@@ -9,28 +9,29 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// withUUID is a name that nobody gives twice (RFC 9562): those of the volumes that
-// external-provisioner asks for end like that. It is no path: a parent may have been replaced, and the
-// kernel remembers that one's name.
-var withUUID = regexp.MustCompile(`^[^/]*[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
+// uuidName matches a name that is never used twice (RFC 9562): the names of external-provisioner's
+// volumes end in a UUID. A path does not match: a parent may have been replaced, and the kernel may have
+// cached that parent's name.
+var uuidName = regexp.MustCompile(`^[^/]*[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
 
-// maxVisited bounds the memory for directories: of more, all may be remembered.
+// maxVisited bounds the number of directories in memory. Any further one may be cached.
 const maxVisited = 20_000
 
-// visited are the directories with a UUID to which this run of the driver has had the kernel walk.
+// visited has the directories with a UUID that this process has let the kernel resolve.
 type visited struct {
 	mu   sync.Mutex
 	dirs map[string]bool
 }
 
-// mayRemember reports whether the kernel may know the name of a directory from before, when it led to
-// another one: see mount.MountFresh. It notes the directory: after the mount the kernel does. To find out costs a process, and a second mount where the server
-// is mounted already. NFSv3 need not remember: its mount asks the server for the directory.
-func (v *visited) mayRemember(t target) bool {
+// mayBeCached reports whether the kernel may have cached the name of a directory when it led to another
+// one: see mount.MountFresh, which costs a process and, if the server is mounted already, a second mount.
+// It adds the directory to visited, because the kernel caches it with the mount. It returns false for
+// NFSv3, whose mount asks the server for the directory.
+func (v *visited) mayBeCached(t target) bool {
 	if volume.NFSVersion(t.options) == "3" {
 		return false
 	}
-	if !withUUID.MatchString(t.dir) {
+	if !uuidName.MatchString(t.dir) {
 		return true
 	}
 	v.mu.Lock()
