@@ -11,9 +11,9 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// codeOf is the one table from the domain's kinds of error to gRPC's codes (CSI spec, "Error
-// Scheme"). What is not in it is Internal, and a bug.
-var codeOf = map[error]codes.Code{
+// codeByKind maps the domain's kinds of error to gRPC codes (CSI spec, "Error Scheme"). An error of
+// no kind becomes Internal, and is a bug.
+var codeByKind = map[error]codes.Code{
 	volume.ErrInvalid:      codes.InvalidArgument,
 	volume.ErrNotFound:     codes.NotFound,
 	volume.ErrExists:       codes.AlreadyExists,
@@ -27,7 +27,7 @@ var codeOf = map[error]codes.Code{
 	volume.ErrDamaged:      codes.DataLoss,
 }
 
-// Codes returns the names of all that an RPC can end with.
+// Codes returns the names of all gRPC codes.
 func Codes() []string {
 	var all []string
 	for code := codes.OK; code <= codes.Unauthenticated; code++ {
@@ -36,7 +36,7 @@ func Codes() []string {
 	return all
 }
 
-// toStatus gives an error its code. Errors that have one already keep it.
+// toStatus converts an error to a gRPC status. An error that is a status already stays as it is.
 func toStatus(err error) error {
 	if err == nil {
 		return nil
@@ -45,7 +45,7 @@ func toStatus(err error) error {
 		return err
 	}
 	kind := volume.Kind(err)
-	code, known := codeOf[kind]
+	code, known := codeByKind[kind]
 	switch {
 	case known:
 	case errors.Is(err, context.DeadlineExceeded):

@@ -13,7 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// TestCodes walks every kind of error that the domain has.
+// TestCodes checks the code of every kind of error that the domain has.
 func TestCodes(t *testing.T) {
 	want := map[error]codes.Code{ // CSI spec, "Error Scheme"
 		volume.ErrInvalid: codes.InvalidArgument, volume.ErrNotFound: codes.NotFound, volume.ErrExists: codes.AlreadyExists,
@@ -22,8 +22,8 @@ func TestCodes(t *testing.T) {
 		volume.ErrRefused: codes.PermissionDenied, volume.ErrDamaged: codes.DataLoss,
 	}
 	for _, kind := range volume.Kinds() {
-		if codeOf[kind] != want[kind] || codeOf[kind] == codes.OK {
-			t.Errorf("%v has the code %v, want %v", kind, codeOf[kind], want[kind])
+		if codeByKind[kind] != want[kind] || codeByKind[kind] == codes.OK {
+			t.Errorf("code of %v = %v, want %v", kind, codeByKind[kind], want[kind])
 		}
 		for _, err := range []error{
 			kind, volume.Errorf(kind, "do %d: %w", 1, context.DeadlineExceeded), fmt.Errorf("outside: %w", volume.Errorf(kind, "inside")),
@@ -34,8 +34,8 @@ func TestCodes(t *testing.T) {
 			}
 		}
 	}
-	if len(codeOf) != len(volume.Kinds()) {
-		t.Errorf("%d kinds have codes, and there are %d", len(codeOf), len(volume.Kinds()))
+	if len(codeByKind) != len(volume.Kinds()) {
+		t.Errorf("%d kinds have codes, want %d", len(codeByKind), len(volume.Kinds()))
 	}
 	for err, want := range map[error]codes.Code{
 		nil:                                     codes.OK,
@@ -45,7 +45,7 @@ func TestCodes(t *testing.T) {
 		status.Error(codes.Unimplemented, "no"): codes.Unimplemented,
 	} {
 		if got := status.Code(toStatus(err)); got != want {
-			t.Errorf("%v has the code %v, want %v", err, got, want)
+			t.Errorf("code of %v = %v, want %v", err, got, want)
 		}
 	}
 }

@@ -23,8 +23,8 @@ type Volumes interface {
 	Capacity(ctx context.Context, shares []string) (volume.Space, error)
 }
 
-// Controller is the CSI controller service: it checks requests, calls the domain and
-// translates what comes back.
+// Controller is the CSI controller service: it checks requests, calls the domain, and encodes the
+// results.
 type Controller struct {
 	SnapshotController
 	Volumes Volumes
@@ -32,7 +32,7 @@ type Controller struct {
 	Health  Health
 }
 
-// ControllerGetCapabilities says what of the service is here.
+// ControllerGetCapabilities returns the implemented parts of the service.
 func (c *Controller) ControllerGetCapabilities(context.Context, *csi.ControllerGetCapabilitiesRequest) (*csi.ControllerGetCapabilitiesResponse, error) {
 	r := &csi.ControllerGetCapabilitiesResponse{}
 	for _, t := range []csi.ControllerServiceCapability_RPC_Type{
@@ -57,7 +57,7 @@ func (c *Controller) ControllerGetCapabilities(context.Context, *csi.ControllerG
 	return r, nil
 }
 
-// CreateVolume makes a directory on a share a volume.
+// CreateVolume creates a volume: a directory on a share.
 func (c *Controller) CreateVolume(ctx context.Context, r *csi.CreateVolumeRequest) (*csi.CreateVolumeResponse, error) {
 	if r.GetName() == "" {
 		return nil, invalid("no volume name is given")
@@ -78,13 +78,13 @@ func (c *Controller) CreateVolume(ctx context.Context, r *csi.CreateVolumeReques
 	if err != nil {
 		return nil, err
 	}
-	options, err = withSecret(options, r.GetSecrets())
+	options, err = addSecretOptions(options, r.GetSecrets())
 	if err != nil {
 		return nil, err
 	}
 	v, err := c.Volumes.Create(ctx, volume.CreateRequest{
 		Name: r.GetName(), Params: params, Mutable: mutable,
-		Capacity: capacity(r.GetCapacityRange()), MountOptions: options,
+		Capacity: decodeCapacity(r.GetCapacityRange()), MountOptions: options,
 		Source: source, ReadOnly: !slices.ContainsFunc(r.GetVolumeCapabilities(), func(c *csi.VolumeCapability) bool { return !readOnly(c) }),
 	})
 	if err != nil {
@@ -93,30 +93,30 @@ func (c *Controller) CreateVolume(ctx context.Context, r *csi.CreateVolumeReques
 	return &csi.CreateVolumeResponse{Volume: encodeVolume(v)}, nil
 }
 
-// DeleteVolume deletes a volume in the way that its class chose.
+// DeleteVolume deletes a volume, according to its class's onDelete.
 func (c *Controller) DeleteVolume(ctx context.Context, r *csi.DeleteVolumeRequest) (*csi.DeleteVolumeResponse, error) {
 	id := r.GetVolumeId()
-	if err := volumeID(id); err != nil {
+	if err := checkVolumeID(id); err != nil {
 		return nil, err
 	}
 	if !strings.ContainsAny(id, "/#") {
-		// No volume of anybody has such a handle here: it is gone, or never was.
+		// No volume of this driver has such a handle.
 		return &csi.DeleteVolumeResponse{}, nil
 	}
 	h, err := volume.ParseHandle(id)
 	if err != nil {
 		return nil, err
 	}
-	options, err := withSecret(nil, r.GetSecrets())
+	options, err := addSecretOptions(nil, r.GetSecrets())
 	if err != nil {
 		return nil, err
 	}
 	return &csi.DeleteVolumeResponse{}, c.Volumes.Delete(ctx, h, options)
 }
 
-// ValidateVolumeCapabilities confirms what every volume here can do.
+// ValidateVolumeCapabilities confirms the capabilities that every volume of this driver has.
 func (c *Controller) ValidateVolumeCapabilities(ctx context.Context, r *csi.ValidateVolumeCapabilitiesRequest) (*csi.ValidateVolumeCapabilitiesResponse, error) {
-	h, err := handle(r.GetVolumeId())
+	h, err := parseVolumeHandle(r.GetVolumeId())
 	if err != nil {
 		return nil, err
 	}
@@ -154,7 +154,7 @@ func (c *Controller) ListVolumes(ctx context.Context, r *csi.ListVolumesRequest)
 
 // ControllerGetVolume returns one volume.
 func (c *Controller) ControllerGetVolume(ctx context.Context, r *csi.ControllerGetVolumeRequest) (*csi.ControllerGetVolumeResponse, error) {
-	h, err := handle(r.GetVolumeId())
+	h, err := parseVolumeHandle(r.GetVolumeId())
 	if err != nil {
 		return nil, err
 	}
@@ -165,8 +165,8 @@ func (c *Controller) ControllerGetVolume(ctx context.Context, r *csi.ControllerG
 	return &csi.ControllerGetVolumeResponse{Volume: encodeVolume(v), Status: &csi.ControllerGetVolumeResponse_VolumeStatus{}}, nil
 }
 
-// GetCapacity returns the free space of the roomiest share that a class can use. CSI has no word for space
-// that is not known: both numbers are left out then, and a scheduler takes that for none
+// GetCapacity returns the free space of the emptiest share that a class can use. CSI cannot express
+// unknown space: then both numbers are absent, which a scheduler takes for no space
 // (csiDriver.storageCapacity).
 func (c *Controller) GetCapacity(ctx context.Context, r *csi.GetCapacityRequest) (*csi.GetCapacityResponse, error) {
 	for _, capability := range r.GetVolumeCapabilities() {
@@ -192,9 +192,9 @@ func (c *Controller) GetCapacity(ctx context.Context, r *csi.GetCapacityRequest)
 	return &csi.GetCapacityResponse{AvailableCapacity: space.Free, MaximumVolumeSize: wrapperspb.Int64(space.Total)}, nil
 }
 
-// ControllerExpandVolume makes a volume larger. The node has nothing to do for it.
+// ControllerExpandVolume expands a volume. No node expansion is required.
 func (c *Controller) ControllerExpandVolume(ctx context.Context, r *csi.ControllerExpandVolumeRequest) (*csi.ControllerExpandVolumeResponse, error) {
-	h, err := handle(r.GetVolumeId())
+	h, err := parseVolumeHandle(r.GetVolumeId())
 	if err != nil {
 		return nil, err
 	}
@@ -206,16 +206,16 @@ func (c *Controller) ControllerExpandVolume(ctx context.Context, r *csi.Controll
 			return nil, err
 		}
 	}
-	size, err := c.Volumes.Expand(ctx, h, capacity(r.GetCapacityRange()))
+	size, err := c.Volumes.Expand(ctx, h, decodeCapacity(r.GetCapacityRange()))
 	if err != nil {
 		return nil, err
 	}
 	return &csi.ControllerExpandVolumeResponse{CapacityBytes: size}, nil
 }
 
-// ControllerModifyVolume changes what a VolumeAttributesClass can change of a live volume.
+// ControllerModifyVolume changes the mutable parameters of a volume (VolumeAttributesClass).
 func (c *Controller) ControllerModifyVolume(ctx context.Context, r *csi.ControllerModifyVolumeRequest) (*csi.ControllerModifyVolumeResponse, error) {
-	h, err := handle(r.GetVolumeId())
+	h, err := parseVolumeHandle(r.GetVolumeId())
 	if err != nil {
 		return nil, err
 	}
@@ -236,15 +236,15 @@ func encodeVolume(v *volume.Volume) *csi.Volume {
 	}
 }
 
-// withSecret adds the mount options of csi-driver-nfs's secret, where there is one.
-func withSecret(options []string, secrets map[string]string) ([]string, error) {
+// addSecretOptions adds the mount options of a secret for csi-driver-nfs, if there is one.
+func addSecretOptions(options []string, secrets map[string]string) ([]string, error) {
 	secret := secrets[secretMountOptions]
 	if secret == "" {
 		return options, nil
 	}
 	more := volume.SplitMountOptions([]string{secret})
-	if volume.CheckMountOptions(more) != nil { // which says what they are
-		return nil, invalid("the secret's %s cannot be used: compare what the driver takes of a class's mountOptions", secretMountOptions)
+	if volume.CheckMountOptions(more) != nil { // its error would reveal the secret
+		return nil, invalid("the secret's %s cannot be used: it has an option that the driver does not allow in a class's mountOptions either", secretMountOptions)
 	}
 	return append(options, more...), nil
 }

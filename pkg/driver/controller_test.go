@@ -15,14 +15,14 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// double is what a stand-in for the domain has been called with, and the error it answers with.
+// double records the calls of a stand-in for the domain, and has the values that it returns.
 type double struct {
 	calls []any // name and arguments
 	space volume.Space
 	err   error
 }
 
-// volumes is a Volumes that notes what it is called with and answers with what it is told to.
+// volumes is a Volumes that records its calls and returns the values of its double.
 type volumes struct{ *double }
 
 var v1 = volume.Volume{
@@ -64,12 +64,12 @@ func (v volumes) Capacity(_ context.Context, shares []string) (volume.Space, err
 	return v.space, v.err
 }
 
-// newDouble returns a Controller on a double.
+// newDouble returns a Controller whose domain is a double.
 func newDouble(d *double) *Controller {
 	return &Controller{Volumes: volumes{d}, SnapshotController: SnapshotController{Snapshots: snapshots{d}}}
 }
 
-// call makes a call of a new Controller.
+// call calls a method of a new Controller.
 func call[Q, R proto.Message](t *testing.T, err error, method func(*Controller, context.Context, Q) (R, error), request Q) (R, []any, error) {
 	t.Helper()
 	d := &double{err: err}
@@ -81,7 +81,7 @@ func call[Q, R proto.Message](t *testing.T, err error, method func(*Controller, 
 func want(t *testing.T, got proto.Message, calls []any, err error, answer proto.Message, wanted ...any) {
 	t.Helper()
 	if err != nil || !proto.Equal(got, answer) || !reflect.DeepEqual(calls, wanted) {
-		t.Errorf("the answer is %v, %v, after the calls %v,\nwant %v after %v", got, err, calls, answer, wanted)
+		t.Errorf("answer = %v, %v, after calls %v,\nwant %v after %v", got, err, calls, answer, wanted)
 	}
 }
 
@@ -117,7 +117,7 @@ func TestCreateVolume(t *testing.T) {
 		_, calls, err := call(t, nil, (*Controller).CreateVolume, request(change))
 		refused(t, part, err, volume.ErrInvalid, part)
 		if calls != nil {
-			t.Errorf("%s: called was %v", part, calls)
+			t.Errorf("%s: calls = %v", part, calls)
 		}
 	}
 }
@@ -127,16 +127,16 @@ func TestDeleteVolume(t *testing.T) {
 	got, calls, err := call(t, nil, (*Controller).DeleteVolume, request)
 	want(t, got, calls, err, &csi.DeleteVolumeResponse{}, "Delete", v1.Handle, []string{"vers=3"})
 
-	// What nobody can have made is gone already.
+	// An id that this driver cannot have created is deleted already.
 	got, calls, err = call(t, nil, (*Controller).DeleteVolume, &csi.DeleteVolumeRequest{VolumeId: "no-such-thing"})
 	want(t, got, calls, err, &csi.DeleteVolumeResponse{})
 
-	// What another driver has made is not: its data would be lost without a word.
+	// An id of another driver is not: its data would be lost silently.
 	for _, id := range []string{"10.0.0.1#share#pvc-1##", "NAS/pvc-1", "nas1/", strings.Repeat("x", volume.MaxHandle+1), ""} {
 		_, calls, err := call(t, nil, (*Controller).DeleteVolume, &csi.DeleteVolumeRequest{VolumeId: id})
 		refused(t, id, err, volume.ErrInvalid, "")
 		if calls != nil {
-			t.Errorf("%s: called was %v", id, calls)
+			t.Errorf("%s: calls = %v", id, calls)
 		}
 	}
 }
@@ -152,7 +152,7 @@ func TestValidate(t *testing.T) {
 	}}, "Get", v1.Handle)
 	request.VolumeCapabilities = []*csi.VolumeCapability{block}
 	if got, _, err := call(t, nil, method, request); err != nil || got.Confirmed != nil || !strings.Contains(got.Message, "block") {
-		t.Errorf("a block volume is answered by %v, %v", got, err)
+		t.Errorf("a block volume: %v, %v", got, err)
 	}
 	request.VolumeCapabilities = nil
 	_, _, err = call(t, nil, method, request)
@@ -195,7 +195,7 @@ func TestOtherCalls(t *testing.T) {
 			d := &double{space: known}
 			space, err := newDouble(d).GetCapacity(t.Context(), r)
 			if err != nil || space.AvailableCapacity != known.Free || space.MaximumVolumeSize.GetValue() != known.Total || (space.MaximumVolumeSize != nil) != known.Known() || !reflect.DeepEqual(d.calls, []any{"Capacity", shares}) {
-				t.Errorf("the capacity of %q is %v, %v after %v", class, space, err, d.calls)
+				t.Errorf("capacity of %q = %v, %v after %v", class, space, err, d.calls)
 			}
 		}
 	}
@@ -203,7 +203,7 @@ func TestOtherCalls(t *testing.T) {
 	refused(t, "block", err, volume.ErrInvalid, "block")
 }
 
-// TestErrorsPass has the domain's error come out of each call as it is.
+// TestErrorsPass checks that each call returns the domain's error unchanged.
 func TestErrorsPass(t *testing.T) {
 	wrong := errors.New("no")
 	id, all := "nas1/v1", []*csi.VolumeCapability{capable(modeRWX)}
@@ -232,7 +232,7 @@ func TestErrorsPass(t *testing.T) {
 		"Capacity": func() (proto.Message, error) { return c.GetCapacity(ctx, &csi.GetCapacityRequest{}) },
 	} {
 		if _, err := call(); !errors.Is(err, wrong) {
-			t.Errorf("%s: the error is %v", what, err)
+			t.Errorf("%s: error = %v", what, err)
 		}
 	}
 }

@@ -18,13 +18,13 @@ type Groups interface {
 	Get(ctx context.Context, h volume.Handle, snapshots []volume.Handle) (*volume.Group, error)
 }
 
-// GroupController is the CSI group controller service: snapshots that are made together.
+// GroupController is the CSI group controller service: it creates snapshots of several volumes together.
 type GroupController struct {
 	csi.UnimplementedGroupControllerServer
 	Groups Groups
 }
 
-// GroupControllerGetCapabilities says what of the service is here: all.
+// GroupControllerGetCapabilities returns the implemented parts of the service: all.
 func (g *GroupController) GroupControllerGetCapabilities(context.Context, *csi.GroupControllerGetCapabilitiesRequest) (*csi.GroupControllerGetCapabilitiesResponse, error) {
 	return &csi.GroupControllerGetCapabilitiesResponse{Capabilities: []*csi.GroupControllerServiceCapability{{
 		Type: &csi.GroupControllerServiceCapability_Rpc{Rpc: &csi.GroupControllerServiceCapability_RPC{
@@ -33,15 +33,15 @@ func (g *GroupController) GroupControllerGetCapabilities(context.Context, *csi.G
 	}}}, nil
 }
 
-// CreateVolumeGroupSnapshot makes snapshots of several volumes, or none.
+// CreateVolumeGroupSnapshot creates snapshots of all source volumes, or none.
 func (g *GroupController) CreateVolumeGroupSnapshot(ctx context.Context, r *csi.CreateVolumeGroupSnapshotRequest) (*csi.CreateVolumeGroupSnapshotResponse, error) {
 	if r.GetName() == "" {
-		return nil, invalid("no name of a group is given")
+		return nil, invalid("no group name is given")
 	}
 	if len(r.GetSourceVolumeIds()) == 0 {
 		return nil, invalid("group %s: no volume is given", r.GetName())
 	}
-	sources, err := handles("source volume", r.GetSourceVolumeIds())
+	sources, err := parseHandles("source volume", r.GetSourceVolumeIds())
 	if err != nil {
 		return nil, err
 	}
@@ -57,14 +57,14 @@ func (g *GroupController) CreateVolumeGroupSnapshot(ctx context.Context, r *csi.
 
 // DeleteVolumeGroupSnapshot deletes a group and its snapshots.
 func (g *GroupController) DeleteVolumeGroupSnapshot(ctx context.Context, r *csi.DeleteVolumeGroupSnapshotRequest) (*csi.DeleteVolumeGroupSnapshotResponse, error) {
-	h, err := handleOf("group snapshot", r.GetGroupSnapshotId())
+	h, err := parseHandle("group snapshot", r.GetGroupSnapshotId())
 	if errors.Is(err, volume.ErrNotFound) {
-		return &csi.DeleteVolumeGroupSnapshotResponse{}, nil // nobody's group has such a handle here
+		return &csi.DeleteVolumeGroupSnapshotResponse{}, nil // no group of this driver has such a handle
 	}
 	if err != nil {
 		return nil, err
 	}
-	snapshots, err := members(r.GetSnapshotIds())
+	snapshots, err := parseMembers(r.GetSnapshotIds())
 	if err != nil {
 		return nil, err
 	}
@@ -73,11 +73,11 @@ func (g *GroupController) DeleteVolumeGroupSnapshot(ctx context.Context, r *csi.
 
 // GetVolumeGroupSnapshot returns a group and its snapshots.
 func (g *GroupController) GetVolumeGroupSnapshot(ctx context.Context, r *csi.GetVolumeGroupSnapshotRequest) (*csi.GetVolumeGroupSnapshotResponse, error) {
-	h, err := handleOf("group snapshot", r.GetGroupSnapshotId())
+	h, err := parseHandle("group snapshot", r.GetGroupSnapshotId())
 	if err != nil {
 		return nil, err
 	}
-	snapshots, err := members(r.GetSnapshotIds())
+	snapshots, err := parseMembers(r.GetSnapshotIds())
 	if err != nil {
 		return nil, err
 	}
@@ -88,9 +88,9 @@ func (g *GroupController) GetVolumeGroupSnapshot(ctx context.Context, r *csi.Get
 	return &csi.GetVolumeGroupSnapshotResponse{GroupSnapshot: encodeGroup(group)}, nil
 }
 
-func handles(what string, ids []string) (all []volume.Handle, err error) {
+func parseHandles(what string, ids []string) (all []volume.Handle, err error) {
 	for _, id := range ids {
-		h, err := handleOf(what, id)
+		h, err := parseHandle(what, id)
 		if err != nil {
 			return nil, err
 		}
@@ -99,10 +99,10 @@ func handles(what string, ids []string) (all []volume.Handle, err error) {
 	return all, nil
 }
 
-// members parses the ids of a group's snapshots. One that cannot be ours is a mismatch (CSI
-// spec, DeleteVolumeGroupSnapshot Errors).
-func members(ids []string) ([]volume.Handle, error) {
-	all, err := handles("snapshot", ids)
+// parseMembers parses the ids of a group's snapshots. It returns ErrInvalid if one is not of this
+// driver, which is a mismatch (CSI spec, DeleteVolumeGroupSnapshot Errors).
+func parseMembers(ids []string) ([]volume.Handle, error) {
+	all, err := parseHandles("snapshot", ids)
 	if err != nil {
 		return nil, invalid("the group's snapshots: %w", err)
 	}

@@ -9,15 +9,15 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// Health is what the controller service needs of the domain to say how volumes are.
+// Health is what the controller service needs of the domain for the health of volumes.
 type Health interface {
 	Volume(ctx context.Context, h volume.Handle) ([]volume.Condition, error)
 	List(ctx context.Context, p volume.Page) ([]volume.Health, string, error)
 }
 
-// ControllerGetVolumeHealth says what is wrong with one volume's share, record and directory.
+// ControllerGetVolumeHealth returns what is wrong with one volume's share, record and directory.
 func (c *Controller) ControllerGetVolumeHealth(ctx context.Context, r *csi.ControllerGetVolumeHealthRequest) (*csi.ControllerGetVolumeHealthResponse, error) {
-	h, err := handle(r.GetVolumeId())
+	h, err := parseVolumeHandle(r.GetVolumeId())
 	if err != nil {
 		return nil, err
 	}
@@ -28,22 +28,22 @@ func (c *Controller) ControllerGetVolumeHealth(ctx context.Context, r *csi.Contr
 	return &csi.ControllerGetVolumeHealthResponse{VolumeHealth: encodeHealth(r.GetVolumeId(), conditions)}, nil
 }
 
-// ControllerListVolumeHealth lists the volumes with which something is wrong.
+// ControllerListVolumeHealth lists the unhealthy volumes.
 func (c *Controller) ControllerListVolumeHealth(ctx context.Context, r *csi.ControllerListVolumeHealthRequest) (*csi.ControllerListVolumeHealthResponse, error) {
-	unwell, next, err := c.Health.List(ctx, volume.Page{Token: r.GetStartingToken(), Max: int(r.GetMaxEntries())})
+	unhealthy, next, err := c.Health.List(ctx, volume.Page{Token: r.GetStartingToken(), Max: int(r.GetMaxEntries())})
 	if err != nil {
 		return nil, err
 	}
 	response := &csi.ControllerListVolumeHealthResponse{NextToken: next}
-	for _, v := range unwell {
+	for _, v := range unhealthy {
 		response.Entries = append(response.Entries, encodeHealth(v.Handle.String(), v.Conditions))
 	}
 	return response, nil
 }
 
-// NodeGetVolumeHealth says what is wrong with a volume as this node sees it.
+// NodeGetVolumeHealth returns what is wrong with a volume on this node.
 func (n *Node) NodeGetVolumeHealth(ctx context.Context, r *csi.NodeGetVolumeHealthRequest) (*csi.NodeGetVolumeHealthResponse, error) {
-	if err := volumeID(r.GetVolumeId()); err != nil {
+	if err := checkVolumeID(r.GetVolumeId()); err != nil {
 		return nil, err
 	}
 	conditions, err := n.Health.Volume(ctx, r.GetVolumeId(), r.GetVolumePublishPath())
@@ -53,7 +53,7 @@ func (n *Node) NodeGetVolumeHealth(ctx context.Context, r *csi.NodeGetVolumeHeal
 	return &csi.NodeGetVolumeHealthResponse{VolumeHealth: encodeHealth(r.GetVolumeId(), conditions)}, nil
 }
 
-// NodeGetStorageHealth says which shares this node cannot reach.
+// NodeGetStorageHealth returns which shares this node cannot reach.
 func (n *Node) NodeGetStorageHealth(ctx context.Context, _ *csi.NodeGetStorageHealthRequest) (*csi.NodeGetStorageHealthResponse, error) {
 	response := &csi.NodeGetStorageHealthResponse{}
 	for _, c := range n.Health.Shares(ctx) {

@@ -14,39 +14,39 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// unwell is one condition of each severity.
-var unwell = []volume.Condition{
+// unhealthy has one condition of each severity.
+var unhealthy = []volume.Condition{
 	{Severity: volume.Degraded, Reason: volume.SlowResponses, Message: "slow"},
 	{Severity: volume.Inaccessible, Reason: volume.StaleFileHandle, Message: "stale"},
 	{Severity: volume.DataLost, Reason: volume.DirectoryMissing, Message: "gone"},
 }
 
-// wantUnwell fails the test unless h is of unwell.
-func wantUnwell(t *testing.T, h *csi.VolumeHealth, id string) {
+// wantUnhealthy fails the test unless h is of unhealthy.
+func wantUnhealthy(t *testing.T, h *csi.VolumeHealth, id string) {
 	t.Helper()
 	want := []csi.VolumeHealthErrorType{csi.VolumeHealthErrorType_DEGRADED, csi.VolumeHealthErrorType_INACCESSIBLE, csi.VolumeHealthErrorType_DATA_LOSS}
 	if h.GetVolumeId() != id || len(h.GetHealthStatuses()) != len(want) {
-		t.Fatalf("the health is %v", h)
+		t.Fatalf("health = %v", h)
 	}
 	for i, s := range h.GetHealthStatuses() {
-		if s.GetStatus() != want[i] || s.GetReason() != string(unwell[i].Reason) || s.GetMessage() != unwell[i].Message {
+		if s.GetStatus() != want[i] || s.GetReason() != string(unhealthy[i].Reason) || s.GetMessage() != unhealthy[i].Message {
 			t.Errorf("condition %d is %v", i, s)
 		}
 	}
 }
 
 func TestNodeHealth(t *testing.T) {
-	p, ctx := &publisher{conditions: unwell}, context.Background()
+	p, ctx := &publisher{conditions: unhealthy}, context.Background()
 	n := newNode(p)
 	r, err := n.NodeGetVolumeHealth(ctx, &csi.NodeGetVolumeHealthRequest{VolumeId: id, VolumePublishPath: "/pod"})
 	if err != nil || !reflect.DeepEqual(p.calls, []any{"Health", id, "/pod"}) {
-		t.Fatalf("%v; called was %v", err, p.calls)
+		t.Fatalf("%v; calls = %v", err, p.calls)
 	}
-	wantUnwell(t, r.GetVolumeHealth(), id)
+	wantUnhealthy(t, r.GetVolumeHealth(), id)
 	if _, err := n.NodeGetVolumeHealth(ctx, &csi.NodeGetVolumeHealthRequest{}); volume.Kind(err) != volume.ErrInvalid {
 		t.Errorf("without an id: %v", err)
 	}
-	p.conditions = unwell[:2]
+	p.conditions = unhealthy[:2]
 	storage, err := n.NodeGetStorageHealth(ctx, &csi.NodeGetStorageHealthRequest{})
 	if err != nil {
 		t.Fatal(err)
@@ -56,24 +56,24 @@ func TestNodeHealth(t *testing.T) {
 		got = append(got, h.GetStatus())
 	}
 	if !slices.Equal(got, []csi.StorageHealthErrorType{csi.StorageHealthErrorType_STORAGE_DEGRADED, csi.StorageHealthErrorType_STORAGE_UNREACHABLE}) {
-		t.Errorf("the storage is %v", storage)
+		t.Errorf("storage = %v", storage)
 	}
 	p.conditions = nil
 	if r, err := n.NodeGetVolumeHealth(ctx, &csi.NodeGetVolumeHealthRequest{VolumeId: id}); err != nil || r.GetVolumeHealth().GetVolumeId() != id || len(r.GetVolumeHealth().GetHealthStatuses()) > 0 {
-		t.Errorf("of a volume that is well: %v, %v", r, err)
+		t.Errorf("a healthy volume: %v, %v", r, err)
 	}
 }
 
-// controllerHealth has one volume, which is unwell.
+// controllerHealth has one unhealthy volume.
 type controllerHealth struct{ page volume.Page }
 
 func (c *controllerHealth) Volume(context.Context, volume.Handle) ([]volume.Condition, error) {
-	return unwell, nil
+	return unhealthy, nil
 }
 
 func (c *controllerHealth) List(_ context.Context, p volume.Page) ([]volume.Health, string, error) {
 	c.page = p
-	return []volume.Health{{Handle: volume.Handle{Share: "nas1", Key: "pvc-1"}, Conditions: unwell}}, "next", nil
+	return []volume.Health{{Handle: volume.Handle{Share: "nas1", Key: "pvc-1"}, Conditions: unhealthy}}, "next", nil
 }
 
 func TestControllerHealth(t *testing.T) {
@@ -83,20 +83,20 @@ func TestControllerHealth(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantUnwell(t, r.GetVolumeHealth(), "nas1/pvc-1")
+	wantUnhealthy(t, r.GetVolumeHealth(), "nas1/pvc-1")
 	for _, id := range []string{"", "nobody's"} {
 		if _, err := c.ControllerGetVolumeHealth(ctx, &csi.ControllerGetVolumeHealthRequest{VolumeId: id}); err == nil {
-			t.Errorf("there is a volume %q", id)
+			t.Errorf("volume = %q", id)
 		}
 	}
 	list, err := c.ControllerListVolumeHealth(ctx, &csi.ControllerListVolumeHealthRequest{MaxEntries: 3, StartingToken: "from"})
 	if err != nil || h.page != (volume.Page{Token: "from", Max: 3}) || list.GetNextToken() != "next" || len(list.GetEntries()) != 1 {
-		t.Fatalf("%v, %v; asked for was %+v", list, err, h.page)
+		t.Fatalf("%v, %v after a request for %+v", list, err, h.page)
 	}
-	wantUnwell(t, list.GetEntries()[0], "nas1/pvc-1")
+	wantUnhealthy(t, list.GetEntries()[0], "nas1/pvc-1")
 }
 
-// TestInline decodes what kubelet says of a pod's own volume.
+// TestInline decodes kubelet's request for an inline volume.
 func TestInline(t *testing.T) {
 	label := `context="system_u:object_r:container_file_t:s0:c1,c2"`
 	pod := map[string]string{
@@ -116,7 +116,7 @@ func TestInline(t *testing.T) {
 	got, err := publish([]string{label}, map[string]string{"share": "nas1", "subDir": "models/one"})
 	want := &volume.Inline{Share: "nas1", Directory: "models/one", Pod: "shop/web", Context: []string{label}}
 	if err != nil || !reflect.DeepEqual(got, want) {
-		t.Errorf("it is %+v, %v, want %+v", got, err, want)
+		t.Errorf("request = %+v, %v, want %+v", got, err, want)
 	}
 	for says, c := range map[string]struct {
 		flags      []string
@@ -131,7 +131,7 @@ func TestInline(t *testing.T) {
 	} {
 		_, err := publish(c.flags, c.attributes)
 		if volume.Kind(err) != c.kind || !strings.Contains(err.Error(), says) || !strings.Contains(err.Error(), id) {
-			t.Errorf("the error does not say %q of the volume: %v", says, err)
+			t.Errorf("%q is not in the error: %v", says, err)
 		}
 	}
 }
@@ -146,6 +146,6 @@ func TestStaticOptions(t *testing.T) {
 	}
 	want := volume.PublishRequest{ID: id, Location: volume.Location{Share: "nas:/x", Directory: "a"}, Target: "/pod", Options: []string{"noatime,vers=4.1", "hard", "vers=3"}}
 	if !reflect.DeepEqual(p.calls, []any{want}) {
-		t.Errorf("called was %+v, want %+v", p.calls, want)
+		t.Errorf("calls = %+v, want %+v", p.calls, want)
 	}
 }

@@ -10,23 +10,23 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-// Identity says who the plugin is and whether it can work.
+// Identity is the CSI identity service: the plugin's name, its services, and whether it is ready.
 type Identity struct {
 	csi.UnimplementedIdentityServer
 	Name, Version string
-	// Controller: the controller service is here too.
+	// Controller is true if the plugin has the controller services.
 	Controller bool
-	// Ready is kept up to date by whoever knows. Probe reads it and asks no server, so that
-	// no dead one has the plugin restarted.
+	// Ready is set by the owner of the server. Probe reads it and calls no NFS server, so that a dead
+	// one does not make the orchestrator restart the plugin.
 	Ready *atomic.Bool
 }
 
-// GetPluginInfo names the driver.
+// GetPluginInfo returns the driver's name and version.
 func (i *Identity) GetPluginInfo(context.Context, *csi.GetPluginInfoRequest) (*csi.GetPluginInfoResponse, error) {
 	return &csi.GetPluginInfoResponse{Name: i.Name, VendorVersion: i.Version}, nil
 }
 
-// GetPluginCapabilities says which services there are.
+// GetPluginCapabilities returns the services of the plugin.
 func (i *Identity) GetPluginCapabilities(context.Context, *csi.GetPluginCapabilitiesRequest) (*csi.GetPluginCapabilitiesResponse, error) {
 	r := &csi.GetPluginCapabilitiesResponse{}
 	if i.Controller {
@@ -39,7 +39,7 @@ func (i *Identity) GetPluginCapabilities(context.Context, *csi.GetPluginCapabili
 	return r, nil
 }
 
-// Probe says whether the plugin is ready.
+// Probe returns whether the plugin is ready.
 func (i *Identity) Probe(context.Context, *csi.ProbeRequest) (*csi.ProbeResponse, error) {
 	return &csi.ProbeResponse{Ready: wrapperspb.Bool(i.Ready.Load())}, nil
 }

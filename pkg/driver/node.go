@@ -10,13 +10,13 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// Pods is what the node service needs of the domain to show volumes to pods.
+// Pods is what the node service needs of the domain to mount volumes for pods.
 type Pods interface {
 	Publish(ctx context.Context, r volume.PublishRequest) error
 	Unpublish(ctx context.Context, id, target string) error
 }
 
-// NodeHealth is what the node service needs of the domain to say how volumes and shares are.
+// NodeHealth is what the node service needs of the domain for the health of volumes and shares.
 type NodeHealth interface {
 	Usage(ctx context.Context, id, path string) (volume.Space, error)
 	Volume(ctx context.Context, id, path string) ([]volume.Condition, error)
@@ -30,12 +30,12 @@ type Node struct {
 	Health     NodeHealth
 	ID         string
 	MaxVolumes int64 // per node; 0: no limit
-	// Topology becomes labels of the node. Volumes are bound to none: every node reaches all.
+	// Topology becomes labels of the node. No volume is bound to a topology: every node reaches all.
 	Topology map[string]string
 }
 
-// NodeGetCapabilities says what of the service is here. STAGE_UNSTAGE_VOLUME is not: for a volume that
-// was staged kubelet wants a device number of its own, and mounts of one export that do not share a
+// NodeGetCapabilities returns the implemented parts of the service. STAGE_UNSTAGE_VOLUME is not: kubelet
+// needs a separate device number for each staged volume, and mounts of one export that do not share a
 // superblock do not see each other's locks and changes (kubernetes/kubernetes#105323).
 func (n *Node) NodeGetCapabilities(context.Context, *csi.NodeGetCapabilitiesRequest) (*csi.NodeGetCapabilitiesResponse, error) {
 	r := &csi.NodeGetCapabilitiesResponse{}
@@ -52,7 +52,7 @@ func (n *Node) NodeGetCapabilities(context.Context, *csi.NodeGetCapabilitiesRequ
 	return r, nil
 }
 
-// NodeGetInfo names the node and says how many volumes it takes, and where it is.
+// NodeGetInfo returns the node's name, its maximum number of volumes, and its topology.
 func (n *Node) NodeGetInfo(context.Context, *csi.NodeGetInfoRequest) (*csi.NodeGetInfoResponse, error) {
 	r := &csi.NodeGetInfoResponse{NodeId: n.ID, MaxVolumesPerNode: n.MaxVolumes}
 	if len(n.Topology) > 0 {
@@ -61,9 +61,9 @@ func (n *Node) NodeGetInfo(context.Context, *csi.NodeGetInfoRequest) (*csi.NodeG
 	return r, nil
 }
 
-// NodePublishVolume shows a volume to a pod.
+// NodePublishVolume mounts a volume for a pod.
 func (n *Node) NodePublishVolume(ctx context.Context, r *csi.NodePublishVolumeRequest) (*csi.NodePublishVolumeResponse, error) {
-	if err := volumeID(r.GetVolumeId()); err != nil {
+	if err := checkVolumeID(r.GetVolumeId()); err != nil {
 		return nil, err
 	}
 	if r.GetTargetPath() == "" {
@@ -84,7 +84,7 @@ func (n *Node) NodePublishVolume(ctx context.Context, r *csi.NodePublishVolumeRe
 		SingleWriter: mode == csi.VolumeCapability_AccessMode_SINGLE_NODE_SINGLE_WRITER,
 	}
 	if inline == nil && inlineID.MatchString(r.GetVolumeId()) {
-		return nil, volume.Errorf(volume.ErrRefused, "volume %s is a pod's own, and kubelet does not say so: set podInfoOnMount in the CSIDriver", r.GetVolumeId())
+		return nil, volume.Errorf(volume.ErrRefused, "volume %s is an inline volume, but kubelet sends no pod information: set podInfoOnMount in the CSIDriver", r.GetVolumeId())
 	}
 	if inline == nil {
 		l, err := decodeLocation(r.GetVolumeContext())
@@ -96,9 +96,9 @@ func (n *Node) NodePublishVolume(ctx context.Context, r *csi.NodePublishVolumeRe
 	return &csi.NodePublishVolumeResponse{}, n.Pods.Publish(ctx, publish)
 }
 
-// NodeUnpublishVolume takes a volume from a pod.
+// NodeUnpublishVolume unmounts a volume of a pod.
 func (n *Node) NodeUnpublishVolume(ctx context.Context, r *csi.NodeUnpublishVolumeRequest) (*csi.NodeUnpublishVolumeResponse, error) {
-	if err := volumeID(r.GetVolumeId()); err != nil {
+	if err := checkVolumeID(r.GetVolumeId()); err != nil {
 		return nil, err
 	}
 	if r.GetTargetPath() == "" {
@@ -107,12 +107,12 @@ func (n *Node) NodeUnpublishVolume(ctx context.Context, r *csi.NodeUnpublishVolu
 	return &csi.NodeUnpublishVolumeResponse{}, n.Pods.Unpublish(ctx, r.GetVolumeId(), r.GetTargetPath())
 }
 
-// NodeGetVolumeStats says how full a volume is, in bytes and inodes: of its quota where the
-// server has one on the directory, else of the whole share. What the server does not say is left out, as CSI
-// lets us do for inodes; of bytes the unit stays, without a number, since an answer without anything is an
+// NodeGetVolumeStats returns the usage of a volume in bytes and inodes: of its quota if the server has
+// one on the directory, else of the whole share. Inodes that the server does not report are absent, as
+// CSI allows. Bytes that it does not report are an entry without numbers, because an empty answer is an
 // error for kubelet (and for csi-sanity).
 func (n *Node) NodeGetVolumeStats(ctx context.Context, r *csi.NodeGetVolumeStatsRequest) (*csi.NodeGetVolumeStatsResponse, error) {
-	if err := volumeID(r.GetVolumeId()); err != nil {
+	if err := checkVolumeID(r.GetVolumeId()); err != nil {
 		return nil, err
 	}
 	if r.GetVolumePath() == "" {

@@ -15,7 +15,7 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// publisher is the domain of a node. It notes what it is called with and answers with one error.
+// publisher is the domain of a node. It records its calls and returns one error.
 type publisher struct {
 	calls      []any
 	conditions []volume.Condition
@@ -45,7 +45,7 @@ func (p *publisher) Volume(_ context.Context, id, path string) ([]volume.Conditi
 
 func (p *publisher) Shares(context.Context) []volume.Condition { return p.conditions }
 
-// newNode returns a Node on p.
+// newNode returns a Node whose domain is p.
 func newNode(p *publisher) *Node {
 	return &Node{Pods: p, Health: p, ID: "node-1", MaxVolumes: 7}
 }
@@ -59,7 +59,7 @@ func publishRequest() *csi.NodePublishVolumeRequest {
 	}
 }
 
-// TestPublishModes has every access mode, with and without the pod's readOnly.
+// TestPublishModes publishes with every access mode, with and without the pod's readOnly.
 func TestPublishModes(t *testing.T) {
 	for name, mode := range csi.VolumeCapability_AccessMode_Mode_value {
 		mode := csi.VolumeCapability_AccessMode_Mode(mode)
@@ -78,7 +78,7 @@ func TestPublishModes(t *testing.T) {
 				ReadOnly: readonly || strings.HasSuffix(name, "_READER_ONLY"), SingleWriter: name == "SINGLE_NODE_SINGLE_WRITER",
 			}
 			if !reflect.DeepEqual(p.calls, []any{want}) {
-				t.Errorf("%s, readonly %v: called was %+v, want %+v", name, readonly, p.calls, want)
+				t.Errorf("%s, readonly %v: calls = %+v, want %+v", name, readonly, p.calls, want)
 			}
 		}
 	}
@@ -104,7 +104,7 @@ func TestPublishRefuses(t *testing.T) {
 	_, err := newNode(p).NodePublishVolume(context.Background(), r)
 	refused(t, "a pod's own", err, volume.ErrRefused, "podInfoOnMount")
 	if p.calls != nil {
-		t.Errorf("called was %v", p.calls)
+		t.Errorf("calls = %v", p.calls)
 	}
 }
 
@@ -113,7 +113,7 @@ func TestUndo(t *testing.T) {
 	n := newNode(p)
 	_, err := n.NodeUnpublishVolume(ctx, &csi.NodeUnpublishVolumeRequest{VolumeId: id, TargetPath: "/pod"})
 	if want := []any{"Unpublish", id, "/pod"}; err != nil || !reflect.DeepEqual(p.calls, want) {
-		t.Errorf("called was %v, %v", p.calls, err)
+		t.Errorf("calls = %v, %v", p.calls, err)
 	}
 	for _, id := range []string{"", id} {
 		_, err := n.NodeUnpublishVolume(ctx, &csi.NodeUnpublishVolumeRequest{VolumeId: id})
@@ -123,7 +123,7 @@ func TestUndo(t *testing.T) {
 	}
 }
 
-// TestStats has servers that say how much they have, and such that do not.
+// TestStats uses servers that report their usage, and others that do not.
 func TestStats(t *testing.T) {
 	bytes := func(total, free, used int64) *csi.VolumeUsage {
 		return &csi.VolumeUsage{Unit: csi.VolumeUsage_BYTES, Total: total, Available: free, Used: used}
@@ -143,7 +143,7 @@ func TestStats(t *testing.T) {
 	} {
 		r, err := newNode(&publisher{space: c.space}).NodeGetVolumeStats(context.Background(), &csi.NodeGetVolumeStatsRequest{VolumeId: id, VolumePath: "/pod"})
 		if err != nil || !proto.Equal(r, &csi.NodeGetVolumeStatsResponse{Usage: c.want}) {
-			t.Errorf("%s: the usage is %v, %v", name, r, err)
+			t.Errorf("%s: usage = %v, %v", name, r, err)
 		}
 	}
 }
@@ -156,14 +156,14 @@ func TestNodeErrorsPass(t *testing.T) {
 	_, stats := n.NodeGetVolumeStats(ctx, &csi.NodeGetVolumeStatsRequest{VolumeId: id, VolumePath: "/pod"})
 	for what, err := range map[string]error{"publish": publish, "unpublish": unpublish, "stats": stats} {
 		if !errors.Is(err, wrong) {
-			t.Errorf("%s: the error is %v", what, err)
+			t.Errorf("%s: error = %v", what, err)
 		}
 	}
 	if info, err := n.NodeGetInfo(ctx, nil); err != nil || info.NodeId != "node-1" || info.MaxVolumesPerNode != 7 || info.AccessibleTopology != nil {
-		t.Errorf("the node is %v, %v", info, err)
+		t.Errorf("node = %v, %v", info, err)
 	}
 	n.Topology = map[string]string{"zone": "a"}
 	if info, err := n.NodeGetInfo(ctx, nil); err != nil || !maps.Equal(info.AccessibleTopology.GetSegments(), n.Topology) {
-		t.Errorf("the node with a topology is %v, %v", info, err)
+		t.Errorf("node with a topology = %v, %v", info, err)
 	}
 }

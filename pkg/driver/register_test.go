@@ -18,7 +18,7 @@ import (
 	registerapi "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
 )
 
-// TestRegistration asks as kubelet does.
+// TestRegistration makes the calls that kubelet makes.
 func TestRegistration(t *testing.T) {
 	dir := t.TempDir()
 	unmasked := unix.Umask(0) // as in the driver
@@ -31,7 +31,7 @@ func TestRegistration(t *testing.T) {
 	go func() { _ = server.Serve(listener) }()
 	socket := filepath.Join(dir, "nfs.csi.mooring.dev-reg.sock")
 	if info, err := os.Lstat(socket); err != nil || info.Mode().Perm() != 0o700 {
-		t.Errorf("the socket is %v, %v", info.Mode(), err)
+		t.Errorf("socket = %v, %v", info.Mode(), err)
 	}
 	conn, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
@@ -47,35 +47,35 @@ func TestRegistration(t *testing.T) {
 	}
 	if info.GetType() != "CSIPlugin" || info.GetName() != "nfs.csi.mooring.dev" || info.GetEndpoint() != "/var/lib/kubelet/plugins/mooring/csi.sock" ||
 		!slices.Equal(info.GetSupportedVersions(), []string{"1.0.0"}) {
-		t.Errorf("the plugin is %v", info)
+		t.Errorf("plugin = %v", info)
 	}
 	for _, taken := range []bool{true, false} {
 		if _, err := client.NotifyRegistrationStatus(ctx, &registerapi.RegistrationStatus{PluginRegistered: taken, Error: "no"}); err != nil {
 			t.Error(err)
 		}
 		if ready.Load() != taken {
-			t.Errorf("kubelet has taken it: %v; it is ready: %v", taken, ready.Load())
+			t.Errorf("registered: %v; ready: %v", taken, ready.Load())
 		}
 	}
 	server.GracefulStop()
 	if _, err := os.Lstat(socket); !os.IsNotExist(err) {
-		t.Errorf("the socket stays, and kubelet goes on calling: %v", err)
+		t.Errorf("the socket stays, so that kubelet would still call it: %v", err)
 	}
 	for _, endpoint := range []string{"tcp://127.0.0.1:1", "csi.sock", "unix:"} {
 		if _, _, err := NewRegistration("d", endpoint, dir, ready.Store); err == nil {
-			t.Errorf("kubelet is told of %q", endpoint)
+			t.Errorf("endpoint %q is accepted", endpoint)
 		}
 	}
 	if _, _, err := NewRegistration("d", "unix:///csi.sock", filepath.Join(dir, "none"), ready.Store); err == nil || !strings.Contains(err.Error(), "register with kubelet") {
-		t.Errorf("the error is %v", err)
+		t.Errorf("error = %v", err)
 	}
 }
 
-// TestAlive asks drivers that are there, are not ready, and are not there.
+// TestAlive calls drivers that are ready, are not ready, and do not exist.
 func TestAlive(t *testing.T) {
 	endpoint := "unix://" + filepath.Join(t.TempDir(), "csi.sock")
 	if err := Alive(context.Background(), endpoint, false); err == nil || !strings.Contains(err.Error(), "does not answer") {
-		t.Errorf("of a driver that is not there: %v", err)
+		t.Errorf("without a driver: %v", err)
 	}
 	listener, err := Listen(endpoint)
 	if err != nil {
@@ -86,16 +86,16 @@ func TestAlive(t *testing.T) {
 	defer server.Stop()
 	go func() { _ = server.Serve(listener) }()
 	if err := Alive(context.Background(), endpoint, true); err == nil || !strings.Contains(err.Error(), "not ready") {
-		t.Errorf("of a driver that is not ready: %v", err)
+		t.Errorf("a driver that is not ready: %v", err)
 	}
 	if err := Alive(context.Background(), endpoint, false); err != nil {
-		t.Errorf("of a driver that is there: %v", err)
+		t.Errorf("a driver that is ready: %v", err)
 	}
 	identity.Ready.Store(true)
 	if err := Alive(context.Background(), endpoint, true); err != nil {
 		t.Error(err)
 	}
 	if err := Alive(context.Background(), "unix:", false); err == nil {
-		t.Error("an endpoint that is none is alive")
+		t.Error("an invalid endpoint is alive")
 	}
 }

@@ -13,17 +13,17 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// Keys of the volume context (a PV's volumeAttributes), which the controller writes and the
-// node reads. They are csi-driver-nfs's, so that its PVs read the same.
+// Keys of the volume context (a PV's volumeAttributes), which the controller writes and the node
+// reads. They are those of csi-driver-nfs, so that its PVs work unchanged.
 const (
 	contextShare  = "share"  // a registered share's name; with a server, the path of its export
 	contextServer = "server" // only of an export that is not registered
-	contextSubDir = "subDir" // the volume's directory beneath it
+	contextSubDir = "subDir" // the volume's directory in the share
 
 	contextMountOptions = "mountOptions" // of a static PV, joined by commas
 )
 
-// Keys that kubelet adds where the CSIDriver has podInfoOnMount.
+// Keys that kubelet adds if the CSIDriver has podInfoOnMount.
 const (
 	contextEphemeral    = "csi.storage.k8s.io/ephemeral"
 	contextPodName      = "csi.storage.k8s.io/pod.name"
@@ -31,12 +31,12 @@ const (
 	contextKubernetes   = "csi.storage.k8s.io/"
 )
 
-// inlineID is what kubelet makes up for a volume that is part of a pod's definition. It cannot be a PV's:
-// a pod's attributes are not to be read as an administrator's.
+// inlineID matches the id that kubelet generates for an inline volume. A PV cannot have such an id: the
+// driver must not trust a pod's attributes like an administrator's.
 var inlineID = regexp.MustCompile(`^csi-[0-9a-f]{64}$`)
 
-// secretMountOptions is the key of csi-driver-nfs's secret by which DeleteVolume, whose
-// request has no capability, gets mount options.
+// secretMountOptions is the key of mount options in a secret, as csi-driver-nfs has it: the request
+// of DeleteVolume has no capability with mount options.
 const secretMountOptions = "mountOptions"
 
 func encodeLocation(l volume.Location) map[string]string {
@@ -46,21 +46,21 @@ func encodeLocation(l volume.Location) map[string]string {
 	return map[string]string{contextShare: l.Share, contextSubDir: l.Directory}
 }
 
-// located is what a PV's attributes say.
-type located struct {
+// pvLocation is the content of a PV's attributes.
+type pvLocation struct {
 	volume.Location
 	options []string // before those of the PV itself
 }
 
 // decodeLocation reads a PV's attributes as csi-driver-nfs does: keys in any case, and templates in
-// subDir. One that is not known is refused: it could be one of those, misspelt, without which the pod
-// would get all of an export.
-func decodeLocation(context map[string]string) (located, error) {
-	attributes, err := lowered(context)
+// subDir. It returns ErrInvalid for an unknown key: it could be a misspelled subDir, without which the
+// pod would get a whole export.
+func decodeLocation(context map[string]string) (pvLocation, error) {
+	attributes, err := lowerKeys(context)
 	if err != nil {
-		return located{}, err
+		return pvLocation{}, err
 	}
-	l := located{Location: volume.Location{Share: attributes["share"], Directory: attributes["subdir"]}}
+	l := pvLocation{Location: volume.Location{Share: attributes["share"], Directory: attributes["subdir"]}}
 	if l.Share == "" {
 		return l, invalid("the volume's attributes name no share")
 	}
@@ -84,15 +84,16 @@ func decodeLocation(context map[string]string) (located, error) {
 	return l, nil
 }
 
-// lowered returns a PV's attributes by their keys in lower case, if all are known. Those by which a class
-// of csi-driver-nfs has a directory made are of no interest on a node; to a directory that nobody has
-// provisioned, that driver does at each mount what they say, and Mooring does not.
-func lowered(context map[string]string) (map[string]string, error) {
+// lowerKeys returns a PV's attributes with keys in lower case. It returns ErrInvalid for an unknown key.
+// A node ignores the keys with which a class of csi-driver-nfs creates a directory (mountPermissions,
+// uid, gid). To a directory that was not provisioned, that driver applies them at each mount; Mooring
+// does not, and refuses them.
+func lowerKeys(context map[string]string) (map[string]string, error) {
 	all := map[string]string{}
 	for _, key := range slices.Sorted(maps.Keys(context)) {
 		lower := strings.ToLower(key)
-		if _, twice := all[lower]; twice {
-			return nil, invalid("the attribute %q is given twice, in upper and lower case", key)
+		if _, exists := all[lower]; exists {
+			return nil, invalid("the attribute %q is given twice, in different case", key)
 		}
 		all[lower] = context[key]
 	}
@@ -105,14 +106,14 @@ func lowered(context map[string]string) (map[string]string, error) {
 		case !slices.Contains([]string{"mountpermissions", "uid", "gid"}, key):
 			return nil, invalid("the attribute %q is not known: a volume takes share, server, subDir and mountOptions", key)
 		case !provisioned && strings.Trim(all[key], "0") != "":
-			return nil, invalid("the attribute %q cannot be had of a directory that is there: set its owner and mode on the server, and leave the attribute out", key)
+			return nil, invalid("the attribute %q does not apply to an existing directory: set its owner and mode on the server, and remove the attribute", key)
 		}
 	}
 	return all, nil
 }
 
-// decodeInline returns what a pod says of a volume of its own, nil where the volume is none.
-// A pod chooses among the shares that allow it, and a directory; nothing else.
+// decodeInline returns a pod's definition of an inline volume, or nil for other volumes. A pod chooses
+// one of the shares that allow inline volumes, and a directory; nothing else.
 func decodeInline(context map[string]string, flags []string) (*volume.Inline, error) {
 	if context[contextEphemeral] != "true" {
 		return nil, nil
@@ -127,9 +128,9 @@ func decodeInline(context map[string]string, flags []string) (*volume.Inline, er
 		}
 	}
 	for _, o := range volume.SplitMountOptions(flags) {
-		// kubelet gives this one, for the pod's label (CSIDriver's seLinuxMount).
+		// kubelet adds this option, for the pod's label (CSIDriver's seLinuxMount).
 		if !strings.HasPrefix(o, "context=") {
-			return nil, volume.Errorf(volume.ErrRefused, "a pod cannot choose mount options (%s): those of the share are taken", o)
+			return nil, volume.Errorf(volume.ErrRefused, "a pod cannot choose mount options (%s): the options of the share apply", o)
 		}
 	}
 	v := &volume.Inline{Share: context[contextShare], Directory: context[contextSubDir], Pod: context[contextPodNamespace] + "/" + context[contextPodName], Context: flags}
@@ -139,8 +140,8 @@ func decodeInline(context map[string]string, flags []string) (*volume.Inline, er
 	return v, nil
 }
 
-// checkCapabilities says what of the capabilities cannot be had of a directory on NFS, and
-// returns the mount options that they ask for.
+// checkCapabilities returns ErrInvalid for capabilities that a directory on NFS does not have. It
+// returns the mount options of all capabilities.
 func checkCapabilities(capabilities []*csi.VolumeCapability) ([]string, error) {
 	if len(capabilities) == 0 {
 		return nil, invalid("no volume capability is given")
@@ -159,14 +160,14 @@ func checkCapabilities(capabilities []*csi.VolumeCapability) ([]string, error) {
 	return options, volume.CheckMountOptions(options)
 }
 
-// checkCapability says what of a capability cannot be had. The type of file system is not looked at: some
-// provisioners have written ext4 into each PersistentVolume that did not say it.
+// checkCapability returns ErrInvalid for a capability that a directory on NFS does not have. It ignores
+// the type of the file system: some provisioners have written ext4 as a default into PersistentVolumes.
 func checkCapability(c *csi.VolumeCapability) (*csi.VolumeCapability_MountVolume, error) {
 	switch {
 	case c == nil:
 		return nil, invalid("no volume capability is given")
 	case c.GetBlock() != nil:
-		return nil, invalid("a block volume cannot be had on NFS: set volumeMode: Filesystem")
+		return nil, invalid("NFS has no block volumes: set volumeMode: Filesystem")
 	case c.GetMount() == nil:
 		return nil, invalid("the volume capability has no access type")
 	case c.GetAccessMode().GetMode() == csi.VolumeCapability_AccessMode_UNKNOWN:
@@ -184,12 +185,12 @@ func readOnly(c *csi.VolumeCapability) bool {
 	return false
 }
 
-func capacity(r *csi.CapacityRange) volume.Capacity {
+func decodeCapacity(r *csi.CapacityRange) volume.Capacity {
 	return volume.Capacity{Required: r.GetRequiredBytes(), Limit: r.GetLimitBytes()}
 }
 
-// volumeID checks an id that the orchestrator has from elsewhere, a static PV for one.
-func volumeID(id string) error {
+// checkVolumeID checks an id that can come from elsewhere, for example from a static PV.
+func checkVolumeID(id string) error {
 	switch {
 	case id == "":
 		return invalid("no volume id is given")
@@ -199,11 +200,11 @@ func volumeID(id string) error {
 	return nil
 }
 
-// handle parses the id of a volume that has to be one of ours: another is not found.
-func handle(id string) (volume.Handle, error) { return handleOf("volume", id) }
+// parseVolumeHandle parses the id of a volume of this driver. It returns ErrNotFound for any other id.
+func parseVolumeHandle(id string) (volume.Handle, error) { return parseHandle("volume", id) }
 
-// handleOf does that for any kind of thing.
-func handleOf(what, id string) (volume.Handle, error) {
+// parseHandle is parseVolumeHandle for any kind of object.
+func parseHandle(what, id string) (volume.Handle, error) {
 	if id == "" {
 		return volume.Handle{}, invalid("no %s id is given", what)
 	}
@@ -214,7 +215,7 @@ func handleOf(what, id string) (volume.Handle, error) {
 	return h, nil
 }
 
-// decodeSource returns what a volume is to be made from, nil for nothing.
+// decodeSource returns the source of a new volume, or nil if there is none.
 func decodeSource(s *csi.VolumeContentSource) (*volume.Source, error) {
 	if s == nil {
 		return nil, nil
@@ -227,7 +228,7 @@ func decodeSource(s *csi.VolumeContentSource) (*volume.Source, error) {
 	default:
 		return nil, invalid("the volume's content source is neither a snapshot nor a volume")
 	}
-	h, err := handleOf(string(kind), id)
+	h, err := parseHandle(string(kind), id)
 	return &volume.Source{Object: volume.Object{Kind: kind, Key: h.Key}, Share: h.Share}, err
 }
 

@@ -21,7 +21,7 @@ const (
 	modeRO      = csi.VolumeCapability_AccessMode_SINGLE_NODE_READER_ONLY
 )
 
-// capable asks for a mounted volume.
+// capable returns a capability of a mounted volume.
 func capable(mode csi.VolumeCapability_AccessMode_Mode, flags ...string) *csi.VolumeCapability {
 	return &csi.VolumeCapability{
 		AccessType: &csi.VolumeCapability_Mount{Mount: &csi.VolumeCapability_MountVolume{MountFlags: flags}},
@@ -40,11 +40,11 @@ var block = &csi.VolumeCapability{
 	AccessMode: &csi.VolumeCapability_AccessMode{Mode: modeRWX},
 }
 
-// refused fails the test unless err is of that kind and has the part.
+// refused fails the test unless err has this kind and contains part.
 func refused(t *testing.T, what string, err, kind error, part string) {
 	t.Helper()
 	if err == nil || volume.Kind(err) != kind || !strings.Contains(err.Error(), part) {
-		t.Errorf("%s: the error is %v (of kind %v), want kind %v and %q", what, err, volume.Kind(err), kind, part)
+		t.Errorf("%s: error = %v (kind %v), want kind %v and %q", what, err, volume.Kind(err), kind, part)
 	}
 }
 
@@ -74,7 +74,7 @@ func TestCheckCapabilities(t *testing.T) {
 	}
 	options, err := checkCapabilities([]*csi.VolumeCapability{capable(modeRWX, "hard"), capable(modeRWO, "vers=3")})
 	if err != nil || !slices.Equal(options, []string{"hard", "vers=3"}) {
-		t.Errorf("the options are %q, %v", options, err)
+		t.Errorf("options = %q, %v", options, err)
 	}
 }
 
@@ -90,10 +90,10 @@ func TestLocation(t *testing.T) {
 	} {
 		l := volume.Location{Share: c.share, Directory: "a/b"}
 		if got := encodeLocation(l); !maps.Equal(got, c.context) {
-			t.Errorf("%s is told as %v, want %v", c.share, got, c.context)
+			t.Errorf("%s is encoded as %v, want %v", c.share, got, c.context)
 		}
 		if got, err := decodeLocation(c.context); err != nil || got.Location != l {
-			t.Errorf("%v is read as %v, %v, want %v", c.context, got, err, l)
+			t.Errorf("%v is decoded as %v, %v, want %v", c.context, got, err, l)
 		}
 	}
 	for what, c := range map[string]struct {
@@ -113,14 +113,14 @@ func TestLocation(t *testing.T) {
 		}, volume.Location{Share: "nas:/x", Directory: "team/claim"}},
 	} {
 		if got, err := decodeLocation(c.context); err != nil || got.Location != c.want {
-			t.Errorf("%s is read as %v, %v", what, got, err)
+			t.Errorf("%s is decoded as %v, %v", what, got, err)
 		}
 	}
 	for says, context := range map[string]map[string]string{
 		"no share":                         {"server": "10.0.0.1", "subDir": "a"},
 		`"sub_dir" is not known`:           {"server": "10.0.0.1", "share": "/x", "sub_dir": "a"},
 		`"subdir" is given twice`:          {"server": "10.0.0.1", "share": "/x", "subdir": "a", "subDir": "a"},
-		`"mountpermissions" cannot be had`: {"server": "10.0.0.1", "share": "/x", "subDir": "a", "mountPermissions": "0777"},
+		`"mountpermissions" does not apply`: {"server": "10.0.0.1", "share": "/x", "subDir": "a", "mountPermissions": "0777"},
 		"needs the names":                  {"server": "10.0.0.1", "share": "/x", "subDir": "${pvc.metadata.name}"},
 		"${nonsense}":                      {"server": "10.0.0.1", "share": "/x", "subDir": "${nonsense}"},
 	} {
@@ -132,38 +132,38 @@ func TestLocation(t *testing.T) {
 func TestIDs(t *testing.T) {
 	long := "nas1/" + strings.Repeat("x", volume.MaxHandle-5)
 	for _, id := range []string{"nas1/v", "anything#at all", long} {
-		if err := volumeID(id); err != nil {
+		if err := checkVolumeID(id); err != nil {
 			t.Errorf("%.20q: %v", id, err)
 		}
 	}
-	refused(t, "empty", volumeID(""), volume.ErrInvalid, "no volume id")
-	refused(t, "long", volumeID(long+"x"), volume.ErrInvalid, "129 bytes")
+	refused(t, "empty", checkVolumeID(""), volume.ErrInvalid, "no volume id")
+	refused(t, "long", checkVolumeID(long+"x"), volume.ErrInvalid, "129 bytes")
 
-	if h, err := handle("10.0.0.1:/x/pvc-1"); err != nil || h != (volume.Handle{Share: "10.0.0.1:/x", Key: "pvc-1"}) {
-		t.Errorf("the handle is %v, %v", h, err)
+	if h, err := parseVolumeHandle("10.0.0.1:/x/pvc-1"); err != nil || h != (volume.Handle{Share: "10.0.0.1:/x", Key: "pvc-1"}) {
+		t.Errorf("handle = %v, %v", h, err)
 	}
-	_, err := handle("")
+	_, err := parseVolumeHandle("")
 	refused(t, "no handle", err, volume.ErrInvalid, "no volume id")
 	for _, id := range []string{"v", "nas#share#dir##", "NAS/v", long + "x"} {
-		_, err := handle(id)
+		_, err := parseVolumeHandle(id)
 		refused(t, id, err, volume.ErrNotFound, "")
 	}
 }
 
 func TestSecret(t *testing.T) {
 	const key = secretMountOptions
-	options, err := withSecret([]string{"hard"}, map[string]string{key: "nfsvers=3,nolock", "password": "x"})
+	options, err := addSecretOptions([]string{"hard"}, map[string]string{key: "nfsvers=3,nolock", "password": "x"})
 	if err != nil || !slices.Equal(options, []string{"hard", "nfsvers=3", "nolock"}) {
-		t.Errorf("the options are %q, %v", options, err)
+		t.Errorf("options = %q, %v", options, err)
 	}
 	for _, secrets := range []map[string]string{nil, {"password": "x"}, {key: ""}} {
-		if options, err := withSecret([]string{"hard"}, secrets); err != nil || !slices.Equal(options, []string{"hard"}) {
-			t.Errorf("%v makes the options %q, %v", secrets, options, err)
+		if options, err := addSecretOptions([]string{"hard"}, secrets); err != nil || !slices.Equal(options, []string{"hard"}) {
+			t.Errorf("options with %v = %q, %v", secrets, options, err)
 		}
 	}
-	_, err = withSecret(nil, map[string]string{key: "bind,pass word=hunter2"})
+	_, err = addSecretOptions(nil, map[string]string{key: "bind,pass word=hunter2"})
 	refused(t, "a bad secret", err, volume.ErrInvalid, key)
 	if err != nil && (strings.Contains(err.Error(), "hunter2") || strings.Contains(err.Error(), "pass")) {
-		t.Errorf("the secret is told: %v", err)
+		t.Errorf("the secret is in the error: %v", err)
 	}
 }

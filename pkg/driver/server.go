@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package driver is the CSI plugin: it turns RPCs into calls of the domain and errors into
-// codes, and nothing else. The interfaces it needs of the domain are declared here.
+// Package driver is the CSI plugin: it translates RPCs to calls of the domain, and errors to gRPC
+// codes. It declares the interfaces that it needs of the domain.
 package driver
 
 import (
@@ -25,29 +25,29 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// Deadlines by which RPCs have answered, which hold where the caller's own is not earlier.
+// Deadlines of RPCs, unless the caller's own is earlier.
 const (
-	rpcPatience   = 60 * time.Second // kubelet waits two minutes
-	unmountWithin = 30 * time.Second
-	statsWithin   = 5 * time.Second
+	rpcTimeout     = 60 * time.Second // kubelet waits two minutes
+	unmountTimeout = 30 * time.Second
+	statsTimeout   = 5 * time.Second
 )
 
 var deadlines = map[string]time.Duration{
-	"NodeUnstageVolume":   unmountWithin,
-	"NodeUnpublishVolume": unmountWithin,
-	"NodeGetVolumeStats":  statsWithin,
+	"NodeUnstageVolume":   unmountTimeout,
+	"NodeUnpublishVolume": unmountTimeout,
+	"NodeGetVolumeStats":  statsTimeout,
 
-	"NodeGetVolumeHealth":  statsWithin,
-	"NodeGetStorageHealth": statsWithin,
+	"NodeGetVolumeHealth":  statsTimeout,
+	"NodeGetStorageHealth": statsTimeout,
 }
 
-// Observer is told of each RPC when it has ended. method and code are of those that Methods
-// and Codes return.
+// Observer is called at the end of each RPC. method and code are among those that Methods and Codes
+// return.
 type Observer func(method, code string, err error, took time.Duration)
 
 // NewServer returns a gRPC server of the services that are not nil.
 func NewServer(identity *Identity, controller *Controller, node *Node, observe Observer) *grpc.Server {
-	s := grpc.NewServer(grpc.ChainUnaryInterceptor(logged(observe), bounded, recovered, coded))
+	s := grpc.NewServer(grpc.ChainUnaryInterceptor(logRPC(observe), limitTime, recoverPanic, encodeError))
 	csi.RegisterIdentityServer(s, identity)
 	if controller != nil {
 		csi.RegisterControllerServer(s, controller)
@@ -59,7 +59,7 @@ func NewServer(identity *Identity, controller *Controller, node *Node, observe O
 	return s
 }
 
-// Methods returns the full names of the RPCs that a server has.
+// Methods returns the full names of a server's RPCs.
 func Methods(s *grpc.Server) []string {
 	var all []string
 	for service, info := range s.GetServiceInfo() {
@@ -71,12 +71,12 @@ func Methods(s *grpc.Server) []string {
 }
 
 // Listen opens the socket of a CSI endpoint: "unix:///path", "unix:path", a plain path, or
-// "tcp://host:port". A socket that a dead process has left is replaced.
+// "tcp://host:port". It replaces the socket of a process that has ended.
 func Listen(endpoint string) (net.Listener, error) {
 	if address, ok := strings.CutPrefix(endpoint, "tcp://"); ok {
 		return net.Listen("tcp", address)
 	}
-	file, err := socketOf(endpoint)
+	file, err := socketPath(endpoint)
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +86,7 @@ func Listen(endpoint string) (net.Listener, error) {
 	case err != nil:
 		return nil, err
 	case info.Mode().Type() != fs.ModeSocket:
-		return nil, fmt.Errorf("endpoint %s: there is a file that is no socket", file)
+		return nil, fmt.Errorf("endpoint %s: the file exists and is not a socket", file)
 	default:
 		if err := os.Remove(file); err != nil {
 			return nil, err
@@ -95,8 +95,8 @@ func Listen(endpoint string) (net.Listener, error) {
 	return net.Listen("unix", file)
 }
 
-// socketOf returns the path of an endpoint that is a socket.
-func socketOf(endpoint string) (string, error) {
+// socketPath returns the path of a Unix socket endpoint.
+func socketPath(endpoint string) (string, error) {
 	file := strings.TrimPrefix(strings.TrimPrefix(endpoint, "unix:"), "//")
 	if file == "" || strings.Contains(file, "://") {
 		return "", volume.Errorf(volume.ErrInvalid, "endpoint %q is neither unix:///path nor tcp://host:port", endpoint)
@@ -104,8 +104,8 @@ func socketOf(endpoint string) (string, error) {
 	return file, nil
 }
 
-// logged writes one line per RPC, without secrets, and tells the observer.
-func logged(observe Observer) grpc.UnaryServerInterceptor {
+// logRPC writes one log line per RPC, without secrets, and calls the observer.
+func logRPC(observe Observer) grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 		method := path.Base(info.FullMethod)
 		log := klog.FromContext(ctx).WithValues("rpc", method)
@@ -128,7 +128,7 @@ func logged(observe Observer) grpc.UnaryServerInterceptor {
 		switch {
 		case err != nil:
 			log.Error(err, "RPC failed")
-		case quiet[method]:
+		case quietMethods[method]:
 			log.V(4).Info("RPC done")
 		default:
 			log.Info("RPC done")
@@ -137,31 +137,31 @@ func logged(observe Observer) grpc.UnaryServerInterceptor {
 	}
 }
 
-// quiet are the RPCs that sidecars and kubelet make again and again.
-var quiet = map[string]bool{
+// quietMethods are the RPCs that sidecars and kubelet repeat often: their success is not logged.
+var quietMethods = map[string]bool{
 	"Probe": true, "GetPluginInfo": true, "GetPluginCapabilities": true, "ControllerGetCapabilities": true,
 	"NodeGetCapabilities": true, "NodeGetVolumeStats": true, "GetCapacity": true,
 	"NodeGetVolumeHealth": true, "NodeGetStorageHealth": true, "ControllerGetVolumeHealth": true, "ControllerListVolumeHealth": true,
 }
 
-// bounded gives each RPC a deadline, a little before the caller's own, or before what is promised: who
-// has given up does not hear the reason, and an answer is to be there by then.
-func bounded(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	within, ok := deadlines[path.Base(info.FullMethod)]
+// limitTime gives each RPC a deadline a little before the caller's own, or before the documented one: a
+// caller whose deadline has passed does not get the reason of the failure.
+func limitTime(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	timeout, ok := deadlines[path.Base(info.FullMethod)]
 	if !ok {
-		within = rpcPatience
+		timeout = rpcTimeout
 	}
-	if until, ok := ctx.Deadline(); ok {
-		within = min(within, time.Until(until))
+	if deadline, ok := ctx.Deadline(); ok {
+		timeout = min(timeout, time.Until(deadline))
 	}
-	within -= min(within/10, time.Second)
-	ctx, cancel := context.WithTimeout(ctx, within)
+	timeout -= min(timeout/10, time.Second)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	return handler(ctx, request)
 }
 
-// recovered makes a panic one RPC's failure.
-func recovered(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (response any, err error) {
+// recoverPanic turns a panic into the failure of one RPC.
+func recoverPanic(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (response any, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			klog.FromContext(ctx).Error(nil, "Panic", "panic", p, "stack", string(debug.Stack()))
@@ -171,8 +171,8 @@ func recovered(ctx context.Context, request any, info *grpc.UnaryServerInfo, han
 	return handler(ctx, request)
 }
 
-// coded gives the domain's errors their codes.
-func coded(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+// encodeError converts the domain's errors to gRPC statuses.
+func encodeError(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	response, err := handler(ctx, request)
 	if err != nil {
 		return nil, toStatus(err)

@@ -47,7 +47,7 @@ func dial(t *testing.T, v Volumes, observe Observer) *grpc.ClientConn {
 	return conn
 }
 
-// socketDir is a directory of a short name: a socket's is at most 107 bytes (unix(7)).
+// socketDir returns a directory with a short path: a socket's path has at most 107 bytes (unix(7)).
 func socketDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "csi")
@@ -58,7 +58,7 @@ func socketDir(t *testing.T) string {
 	return dir
 }
 
-// logTo has what is logged at that verbosity written to a buffer.
+// logTo writes the log of a verbosity to a buffer.
 func logTo(t *testing.T, verbosity string) *buffer {
 	t.Helper()
 	state := klog.CaptureState()
@@ -93,7 +93,7 @@ func (b *buffer) String() string {
 	return b.b.String()
 }
 
-// TestLog has one RPC in the log, with all that helps and nothing that is secret.
+// TestLog checks that the log has the useful parts of an RPC, and no secret.
 func TestLog(t *testing.T) {
 	log := logTo(t, "5")
 	var seen []string
@@ -117,11 +117,11 @@ func TestLog(t *testing.T) {
 	}
 	request.Secrets["mountOptions"] = "hun ter2"
 	if _, err := c.CreateVolume(context.Background(), request); status.Code(err) != codes.InvalidArgument {
-		t.Errorf("a bad secret is %v", err)
+		t.Errorf("error of a bad secret = %v", err)
 	}
 	v.err = volume.Errorf(volume.ErrFull, "no space is left")
 	if _, err := c.DeleteVolume(context.Background(), &csi.DeleteVolumeRequest{VolumeId: "nas1/v1"}); status.Code(err) != codes.ResourceExhausted {
-		t.Errorf("a full share is %v", err)
+		t.Errorf("error of a full share = %v", err)
 	}
 	text := log.String()
 	for _, part := range []string{"RPC begins", "***stripped***", `rpc="CreateVolume"`, `name="v1"`, `rpc="DeleteVolume"`, `volume="nas1/v1"`, "RPC done", "RPC failed", "no space is left", `code="ResourceExhausted"`} {
@@ -140,23 +140,23 @@ func TestLog(t *testing.T) {
 	const prefix = "/csi.v1.Controller/"
 	want := prefix + "CreateVolume OK, " + prefix + "CreateVolume InvalidArgument, " + prefix + "DeleteVolume ResourceExhausted"
 	if got := strings.Join(seen, ", "); got != want {
-		t.Errorf("observed is %s", got)
+		t.Errorf("observed = %s", got)
 	}
 }
 
-// TestMethods has what metrics begin with: every method that the server has, and no other, and
-// every code. How many series that is, docs/metrics.md says.
+// TestMethods checks the initial series of metrics: every method of the server and no other, and every
+// code. docs/metrics.md has the number of series.
 func TestMethods(t *testing.T) {
 	identity, observe := &Identity{Name: "d", Ready: &atomic.Bool{}}, func(string, string, error, time.Duration) {}
 	controller := Methods(NewServer(identity, &Controller{}, nil, observe))
 	node := Methods(NewServer(identity, nil, &Node{}, observe))
 	for _, method := range []string{"/csi.v1.Identity/Probe", "/csi.v1.Controller/CreateVolume", "/csi.v1.GroupController/CreateVolumeGroupSnapshot"} {
 		if !slices.Contains(controller, method) {
-			t.Errorf("the controller has no %s, but %q", method, controller)
+			t.Errorf("%s is not among the controller's methods %q", method, controller)
 		}
 	}
 	if !slices.Contains(node, "/csi.v1.Node/NodePublishVolume") || slices.Contains(node, "/csi.v1.Controller/CreateVolume") {
-		t.Errorf("a node has %q", node)
+		t.Errorf("a node's methods = %q", node)
 	}
 	for _, code := range []codes.Code{codes.OK, codes.Internal, codes.Unknown} {
 		if !slices.Contains(Codes(), code.String()) {
@@ -168,13 +168,13 @@ func TestMethods(t *testing.T) {
 		t.Fatal(err)
 	}
 	c, n, k := len(controller), len(node), len(Codes())
-	said := fmt.Sprintf("A controller has %d methods, a node has %d, and there are %d codes: %d and %d series.", c, n, k, c*k, n*k)
-	if !strings.Contains(strings.Join(strings.Fields(string(page)), " "), said) {
-		t.Errorf("docs/metrics.md does not say: %s", said)
+	sentence := fmt.Sprintf("A controller has %d methods, a node has %d, and there are %d codes: %d and %d series.", c, n, k, c*k, n*k)
+	if !strings.Contains(strings.Join(strings.Fields(string(page)), " "), sentence) {
+		t.Errorf("docs/metrics.md does not have the sentence: %s", sentence)
 	}
 }
 
-// TestQuiet keeps what is asked every few seconds out of the log, but for failures.
+// TestQuiet checks that frequent RPCs are not in the log, except failures.
 func TestQuiet(t *testing.T) {
 	log := logTo(t, "2")
 	conn := dial(t, volumes{&double{err: errors.New("no")}}, func(string, string, error, time.Duration) {})
@@ -182,17 +182,17 @@ func TestQuiet(t *testing.T) {
 		t.Fatal(err)
 	}
 	if text := log.String(); text != "" {
-		t.Errorf("logged is %s", text)
+		t.Errorf("log = %s", text)
 	}
 	if _, err := csi.NewControllerClient(conn).GetCapacity(context.Background(), &csi.GetCapacityRequest{}); status.Code(err) != codes.Internal {
-		t.Errorf("an error of no kind is %v", err)
+		t.Errorf("code of an error of no kind: %v", err)
 	}
 	if text := log.String(); !strings.Contains(text, "RPC failed") {
-		t.Errorf("logged is %s", text)
+		t.Errorf("log = %s", text)
 	}
 }
 
-// panics is a Volumes of which nothing works.
+// panics is a Volumes that panics.
 type panics struct{ Volumes }
 
 func (panics) Get(context.Context, volume.Handle) (*volume.Volume, error) { panic("oops") }
@@ -201,23 +201,23 @@ func TestPanic(t *testing.T) {
 	log := logTo(t, "0")
 	var seen atomic.Int64
 	c := csi.NewControllerClient(dial(t, panics{}, func(_, _ string, err error, _ time.Duration) { seen.Store(int64(status.Code(err))) }))
-	for range 2 { // the process lives on
+	for range 2 { // the process survives
 		_, err := c.ControllerGetVolume(context.Background(), &csi.ControllerGetVolumeRequest{VolumeId: "nas1/v1"})
 		if status.Code(err) != codes.Internal || !strings.Contains(err.Error(), "oops") || codes.Code(seen.Load()) != codes.Internal {
-			t.Errorf("the error is %v, observed as %v", err, codes.Code(seen.Load()))
+			t.Errorf("error = %v, observed as %v", err, codes.Code(seen.Load()))
 		}
 	}
 	if text := log.String(); !strings.Contains(text, "server_test.go") {
-		t.Errorf("the log does not say where it was: %s", text)
+		t.Errorf("the log has no stack: %s", text)
 	}
 }
 
-// TestDeadlines has callers with much time, little, and none in particular.
+// TestDeadlines makes calls with late, early, and no deadlines.
 func TestDeadlines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, c := range []struct {
-			method          string
-			patience, wants time.Duration // patience 0: the caller sets no deadline
+			method        string
+			timeout, want time.Duration // timeout 0: the caller sets no deadline
 		}{
 			{"CreateVolume", 0, 59 * time.Second}, {"CreateVolume", 10 * time.Minute, 59 * time.Second},
 			{"CreateVolume", 20 * time.Second, 19 * time.Second}, {"CreateVolume", time.Second, 900 * time.Millisecond},
@@ -225,17 +225,17 @@ func TestDeadlines(t *testing.T) {
 			{"NodeGetVolumeStats", time.Minute, 4500 * time.Millisecond}, {"NodeGetVolumeHealth", 0, 4500 * time.Millisecond}, {"NodeGetVolumeStats", 2 * time.Second, 1800 * time.Millisecond},
 		} {
 			ctx, cancel := context.Background(), func() {}
-			if c.patience > 0 {
-				ctx, cancel = context.WithTimeout(ctx, c.patience)
+			if c.timeout > 0 {
+				ctx, cancel = context.WithTimeout(ctx, c.timeout)
 			}
 			handler := func(ctx context.Context, _ any) (any, error) {
-				until, ok := ctx.Deadline()
-				if left := time.Until(until); !ok || left != c.wants {
-					t.Errorf("%s within %v has %v, want %v", c.method, c.patience, left, c.wants)
+				deadline, ok := ctx.Deadline()
+				if left := time.Until(deadline); !ok || left != c.want {
+					t.Errorf("%s with timeout %v has %v left, want %v", c.method, c.timeout, left, c.want)
 				}
 				return nil, nil
 			}
-			_, _ = bounded(ctx, nil, &grpc.UnaryServerInfo{FullMethod: "/csi.v1.X/" + c.method}, handler)
+			_, _ = limitTime(ctx, nil, &grpc.UnaryServerInfo{FullMethod: "/csi.v1.X/" + c.method}, handler)
 			cancel()
 		}
 	})
@@ -263,7 +263,7 @@ func TestListen(t *testing.T) {
 	}
 	_ = l.Close()
 	if _, err := os.Lstat(socket); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("after a proper end the socket is still there (%v)", err)
+		t.Errorf("the socket exists after Close (%v)", err)
 	}
 
 	other, err := Listen(filepath.Join(socketDir(t), "other.sock"))
@@ -282,7 +282,7 @@ func TestListen(t *testing.T) {
 		}
 		if l, err := Listen("unix://" + socket); err == nil {
 			_ = l.Close()
-			t.Error("something else was replaced by a socket")
+			t.Error("Listen replaced a file that is not a socket")
 		}
 		if err := os.Remove(socket); err != nil {
 			t.Error(err)
@@ -293,7 +293,7 @@ func TestListen(t *testing.T) {
 		refused(t, endpoint, err, volume.ErrInvalid, "neither")
 	}
 	if _, err := Listen("unix:///no/such/directory/csi.sock"); err == nil {
-		t.Error("a socket in a directory that is not there")
+		t.Error("Listen succeeds in a directory that does not exist")
 	}
 	tcp, err := Listen("tcp://127.0.0.1:0")
 	if err != nil {
@@ -301,7 +301,7 @@ func TestListen(t *testing.T) {
 	}
 	defer tcp.Close()
 	if _, ok := tcp.Addr().(*net.TCPAddr); !ok {
-		t.Errorf("tcp is %v", tcp.Addr())
+		t.Errorf("address = %v, want TCP", tcp.Addr())
 	}
 }
 
@@ -309,7 +309,7 @@ func TestIdentity(t *testing.T) {
 	ctx, ready := context.Background(), &atomic.Bool{}
 	i := &Identity{Name: "nfs.csi.example", Version: "v1", Ready: ready}
 	if info, err := i.GetPluginInfo(ctx, nil); err != nil || info.Name != i.Name || info.VendorVersion != "v1" {
-		t.Errorf("the plugin is %v, %v", info, err)
+		t.Errorf("plugin = %v, %v", info, err)
 	}
 	for _, want := range []bool{false, true} {
 		ready.Store(want)
@@ -318,11 +318,11 @@ func TestIdentity(t *testing.T) {
 		}
 	}
 	if r, err := i.GetPluginCapabilities(ctx, nil); err != nil || len(r.Capabilities) != 0 {
-		t.Errorf("a node has %v, %v", r, err)
+		t.Errorf("capabilities of a node = %v, %v", r, err)
 	}
 	i.Controller = true
 	r, err := i.GetPluginCapabilities(ctx, nil)
 	if err != nil || len(r.Capabilities) != 3 || r.Capabilities[0].GetService().GetType() != csi.PluginCapability_Service_CONTROLLER_SERVICE {
-		t.Errorf("a controller has %v, %v", r, err)
+		t.Errorf("capabilities of a controller = %v, %v", r, err)
 	}
 }

@@ -16,21 +16,21 @@ type Snapshots interface {
 	Create(ctx context.Context, name string, source volume.Handle) (*volume.Snapshot, error)
 	Delete(ctx context.Context, h volume.Handle) error
 	Get(ctx context.Context, h volume.Handle) (*volume.Snapshot, error)
-	List(ctx context.Context, p volume.Page, of *volume.Handle) ([]volume.Snapshot, string, error)
+	List(ctx context.Context, p volume.Page, source *volume.Handle) ([]volume.Snapshot, string, error)
 }
 
-// SnapshotController is the part of the CSI controller service that snapshots have.
+// SnapshotController is the snapshot part of the CSI controller service.
 type SnapshotController struct {
 	csi.UnimplementedControllerServer
 	Snapshots Snapshots
 }
 
-// CreateSnapshot makes a copy of a volume that stays as it is.
+// CreateSnapshot creates a snapshot: a copy of a volume that does not change.
 func (c *SnapshotController) CreateSnapshot(ctx context.Context, r *csi.CreateSnapshotRequest) (*csi.CreateSnapshotResponse, error) {
 	if r.GetName() == "" {
 		return nil, invalid("no snapshot name is given")
 	}
-	h, err := handleOf("source volume", r.GetSourceVolumeId())
+	h, err := parseHandle("source volume", r.GetSourceVolumeId())
 	if err != nil {
 		return nil, err
 	}
@@ -46,9 +46,9 @@ func (c *SnapshotController) CreateSnapshot(ctx context.Context, r *csi.CreateSn
 
 // DeleteSnapshot deletes a snapshot.
 func (c *SnapshotController) DeleteSnapshot(ctx context.Context, r *csi.DeleteSnapshotRequest) (*csi.DeleteSnapshotResponse, error) {
-	h, err := handleOf("snapshot", r.GetSnapshotId())
+	h, err := parseHandle("snapshot", r.GetSnapshotId())
 	if errors.Is(err, volume.ErrNotFound) {
-		return &csi.DeleteSnapshotResponse{}, nil // nobody's snapshot has such a handle here
+		return &csi.DeleteSnapshotResponse{}, nil // no snapshot of this driver has such a handle
 	}
 	if err != nil {
 		return nil, err
@@ -58,46 +58,49 @@ func (c *SnapshotController) DeleteSnapshot(ctx context.Context, r *csi.DeleteSn
 
 // GetSnapshot returns one snapshot.
 func (c *SnapshotController) GetSnapshot(ctx context.Context, r *csi.GetSnapshotRequest) (*csi.GetSnapshotResponse, error) {
-	h, err := handleOf("snapshot", r.GetSnapshotId())
-	if err != nil {
-		return nil, err
-	}
-	s, err := c.Snapshots.Get(ctx, h)
+	s, err := c.getSnapshot(ctx, r.GetSnapshotId())
 	if err != nil {
 		return nil, err
 	}
 	return &csi.GetSnapshotResponse{Snapshot: encodeSnapshot(s)}, nil
 }
 
-// ListSnapshots lists snapshots: all, those of a volume, or one.
+func (c *SnapshotController) getSnapshot(ctx context.Context, id string) (*volume.Snapshot, error) {
+	h, err := parseHandle("snapshot", id)
+	if err != nil {
+		return nil, err
+	}
+	return c.Snapshots.Get(ctx, h)
+}
+
+// ListSnapshots lists all snapshots, those of a volume, or one.
 func (c *SnapshotController) ListSnapshots(ctx context.Context, r *csi.ListSnapshotsRequest) (*csi.ListSnapshotsResponse, error) {
 	response := &csi.ListSnapshotsResponse{}
 	add := func(s *volume.Snapshot) {
 		response.Entries = append(response.Entries, &csi.ListSnapshotsResponse_Entry{Snapshot: encodeSnapshot(s)})
 	}
-	var of *volume.Handle
+	var source *volume.Handle
 	if id := r.GetSourceVolumeId(); id != "" {
-		h, err := handle(id)
+		h, err := parseVolumeHandle(id)
 		if errors.Is(err, volume.ErrNotFound) {
 			return response, nil
 		}
-		of = &h
+		source = &h
 	}
-	if id := r.GetSnapshotId(); id != "" {
-		h, err := handleOf("snapshot", id)
-		var s *volume.Snapshot
-		if err == nil {
-			s, err = c.Snapshots.Get(ctx, h)
-		}
+	if r.GetSnapshotId() != "" {
+		s, err := c.getSnapshot(ctx, r.GetSnapshotId())
 		if errors.Is(err, volume.ErrNotFound) {
 			return response, nil
 		}
-		if err == nil && (of == nil || *of == s.Volume) {
+		if err != nil {
+			return nil, err
+		}
+		if source == nil || *source == s.Volume {
 			add(s)
 		}
-		return response, err
+		return response, nil
 	}
-	all, next, err := c.Snapshots.List(ctx, volume.Page{Token: r.GetStartingToken(), Max: int(r.GetMaxEntries())}, of)
+	all, next, err := c.Snapshots.List(ctx, volume.Page{Token: r.GetStartingToken(), Max: int(r.GetMaxEntries())}, source)
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +111,7 @@ func (c *SnapshotController) ListSnapshots(ctx context.Context, r *csi.ListSnaps
 	return response, nil
 }
 
-// encodeSnapshot: what there is of a snapshot is whole.
+// encodeSnapshot encodes a snapshot. It is always ready to use: an incomplete snapshot does not exist.
 func encodeSnapshot(s *volume.Snapshot) *csi.Snapshot {
 	return &csi.Snapshot{
 		SnapshotId: s.Handle.String(), SourceVolumeId: s.Volume.String(), GroupSnapshotId: s.Group,

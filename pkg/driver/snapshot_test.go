@@ -32,7 +32,7 @@ var toldGroup = &csi.VolumeGroupSnapshot{
 	CreationTime: &timestamppb.Timestamp{Seconds: 1000, Nanos: 5}, ReadyToUse: true,
 }
 
-// snapshots is a Snapshots that does as volumes does.
+// snapshots is a Snapshots that records its calls, like volumes.
 type snapshots struct{ *double }
 
 func (s snapshots) Create(_ context.Context, name string, source volume.Handle) (*volume.Snapshot, error) {
@@ -58,7 +58,7 @@ func (s snapshots) List(_ context.Context, p volume.Page, of *volume.Handle) ([]
 	return []volume.Snapshot{s1, s1}, "next", s.err
 }
 
-// groups is a Groups that does as volumes does.
+// groups is a Groups that records its calls, like volumes.
 type groups struct{ *double }
 
 func (g groups) Create(_ context.Context, name string, sources []volume.Handle) (*volume.Group, error) {
@@ -76,7 +76,7 @@ func (g groups) Get(_ context.Context, h volume.Handle, snapshots []volume.Handl
 	return &g1, g.err
 }
 
-// grouped makes a call of a new GroupController.
+// grouped calls a method of a new GroupController.
 func grouped[Q, R proto.Message](t *testing.T, err error, method func(*GroupController, context.Context, Q) (R, error), request Q) (R, []any, error) {
 	t.Helper()
 	d := &double{err: err}
@@ -92,7 +92,7 @@ func TestSnapshots(t *testing.T) {
 
 	deleted, calls, err := call(t, nil, (*Controller).DeleteSnapshot, &csi.DeleteSnapshotRequest{SnapshotId: "nas1/s1"})
 	want(t, deleted, calls, err, &csi.DeleteSnapshotResponse{}, "DeleteSnapshot", s1.Handle)
-	// What nobody can have made is gone already.
+	// An id that this driver cannot have created is deleted already.
 	deleted, calls, err = call(t, nil, (*Controller).DeleteSnapshot, &csi.DeleteSnapshotRequest{SnapshotId: "no such"})
 	want(t, deleted, calls, err, &csi.DeleteSnapshotResponse{})
 
@@ -123,7 +123,7 @@ func TestListSnapshots(t *testing.T) {
 			t.Errorf("%v: %v, %v, after %v", c.request, got, err, calls)
 		}
 	}
-	// What is gone is an empty list, and what cannot be reached is an error.
+	// A snapshot that does not exist is an empty list; an unreachable share is an error.
 	got, _, err := call(t, volume.Errorf(volume.ErrNotFound, "gone"), (*Controller).ListSnapshots, &csi.ListSnapshotsRequest{SnapshotId: "nas1/s1"})
 	if err != nil || len(got.Entries) != 0 {
 		t.Errorf("a snapshot that is gone: %v, %v", got, err)
@@ -146,7 +146,7 @@ func TestGroups(t *testing.T) {
 	want(t, one, calls, err, &csi.GetVolumeGroupSnapshotResponse{GroupSnapshot: toldGroup}, "GetGroup", g1.Handle, []volume.Handle(nil))
 }
 
-// TestSnapshotRefusals has each request that cannot be right refused before anything is called.
+// TestSnapshotRefusals checks that invalid requests are refused before any call.
 func TestSnapshotRefusals(t *testing.T) {
 	extra := map[string]string{"speed": "high"}
 	for part, request := range map[string]proto.Message{
@@ -155,7 +155,7 @@ func TestSnapshotRefusals(t *testing.T) {
 		`"speed" is not a`:         &csi.CreateSnapshotRequest{Name: "s1", SourceVolumeId: "nas1/v1", Parameters: extra},
 		"no snapshot id":           &csi.DeleteSnapshotRequest{},
 		"no snapshot id is given":  &csi.GetSnapshotRequest{},
-		"no name of a group":       &csi.CreateVolumeGroupSnapshotRequest{SourceVolumeIds: []string{"nas1/v1"}},
+		"no group name is given":   &csi.CreateVolumeGroupSnapshotRequest{SourceVolumeIds: []string{"nas1/v1"}},
 		"no volume is given":       &csi.CreateVolumeGroupSnapshotRequest{Name: "g1"},
 		"takes no parameters":      &csi.CreateVolumeGroupSnapshotRequest{Name: "g1", SourceVolumeIds: []string{"nas1/v1"}, Parameters: extra},
 		"no group snapshot id":     &csi.DeleteVolumeGroupSnapshotRequest{},
@@ -183,15 +183,15 @@ func TestSnapshotRefusals(t *testing.T) {
 		}
 		refused(t, part, err, volume.ErrInvalid, strings.TrimSpace(part))
 		if d.calls != nil {
-			t.Errorf("%s: called was %v", part, d.calls)
+			t.Errorf("%s: calls = %v", part, d.calls)
 		}
 	}
-	// A source that nobody can have made here is not found.
+	// A source that this driver cannot have created is not found.
 	_, err := newDouble(&double{}).CreateSnapshot(context.Background(), &csi.CreateSnapshotRequest{Name: "s1", SourceVolumeId: "nobody's"})
 	refused(t, "a foreign source", err, volume.ErrNotFound, "not Mooring's")
 }
 
-// TestSources has a volume's source go in and come out the same.
+// TestSources decodes and encodes a volume's source.
 func TestSources(t *testing.T) {
 	for kind, source := range map[volume.ObjectKind]*csi.VolumeContentSource{
 		volume.ObjectSnapshot: {Type: &csi.VolumeContentSource_Snapshot{Snapshot: &csi.VolumeContentSource_SnapshotSource{SnapshotId: "nas1/x"}}},
@@ -202,15 +202,15 @@ func TestSources(t *testing.T) {
 			t.Errorf("%s: %v, %v", kind, got, err)
 		}
 		if !proto.Equal(encodeSource(got), source) {
-			t.Errorf("%s: out comes %v", kind, encodeSource(got))
+			t.Errorf("%s: encoded as %v", kind, encodeSource(got))
 		}
 	}
 	if got, err := decodeSource(nil); got != nil || err != nil || encodeSource(nil) != nil {
-		t.Errorf("no source is %v, %v", got, err)
+		t.Errorf("without a source: %v, %v", got, err)
 	}
 }
 
-// TestReadersOnly tells the domain that nobody is to write only where that is so.
+// TestReadersOnly checks which access modes make a volume read-only.
 func TestReadersOnly(t *testing.T) {
 	for _, c := range []struct {
 		modes []csi.VolumeCapability_AccessMode_Mode
