@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package kube reads from Kubernetes what the command line compares with the shares, and tells it
-// what the controller has events for. It asks for little, and takes of each object the few fields
-// that it needs, so that neither the types of all of Kubernetes nor all of a large cluster's volumes
-// have to be in the program.
+// Package kube reads the Kubernetes objects that mooringctl compares with the shares, and records the
+// controller's events. It decodes only the few fields of an object that it needs, page by page, so that
+// the program contains neither the types of all of Kubernetes nor, in memory, all volumes of a large
+// cluster.
 package kube
 
 import (
@@ -23,26 +23,26 @@ import (
 )
 
 const (
-	// page is how many objects one answer has.
-	page = 500
-	// patience bounds one question.
-	patience = 20 * time.Second
+	// pageSize is the maximum number of objects in one response.
+	pageSize = 500
+	// requestTimeout bounds one request.
+	requestTimeout = 20 * time.Second
 )
 
-// ErrNoCluster: nothing says where a cluster would be.
+// ErrNoCluster is returned by Open if there is no configuration of a cluster.
 var ErrNoCluster = errors.New("no cluster is known: this does not run in a pod, and neither --kubeconfig nor KUBECONFIG names a file")
 
-// errAbsent: the API server does not know such objects.
+// errAbsent is a 404 of the API server: the object or the resource does not exist.
 var errAbsent = errors.New("the API server has no such resource")
 
-// Client asks an API server.
+// Client calls an API server.
 type Client struct {
 	http *http.Client
 	base *url.URL
 }
 
-// Open returns a Client of the cluster that the kubeconfig file tells of; of the one that
-// KUBECONFIG or the pod's service account tells of where that is "". ErrNoCluster: none does.
+// Open returns a Client for the cluster in the file kubeconfig or, if that is "", in the files of env
+// (KUBECONFIG), or of the pod's service account. It returns ErrNoCluster if there is none of these.
 func Open(kubeconfig, env string) (*Client, error) {
 	config, err := load(kubeconfig, env)
 	if err != nil {
@@ -66,7 +66,7 @@ func load(kubeconfig, env string) (*rest.Config, error) {
 		if env == "" {
 			config, err := rest.InClusterConfig()
 			if errors.Is(err, rest.ErrNotInCluster) {
-				err = ErrNoCluster
+				return nil, ErrNoCluster
 			}
 			return config, err
 		}
@@ -79,61 +79,62 @@ func load(kubeconfig, env string) (*rest.Config, error) {
 	return config, nil
 }
 
-// get asks for one object, or one page of many.
-func (c *Client) get(ctx context.Context, path string, query url.Values, into any) error {
+// get reads one object, or one page of a list, into object.
+func (c *Client) get(ctx context.Context, path string, query url.Values, object any) error {
 	what := "ask the API server for " + path
-	answer, err := c.do(ctx, what, http.MethodGet, path, query, nil)
+	body, err := c.do(ctx, what, http.MethodGet, path, query, nil)
 	if err != nil {
 		return err
 	}
-	if err := json.Unmarshal(answer, into); err != nil {
-		return fmt.Errorf("read what the API server says of %s: %w", path, err)
+	if err := json.Unmarshal(body, object); err != nil {
+		return fmt.Errorf("read the API server's answer for %s: %w", path, err)
 	}
 	return nil
 }
 
-// create makes an object among those at path.
+// create creates an object in the collection at path.
 func (c *Client) create(ctx context.Context, path string, object any) error {
 	body, err := json.Marshal(object)
 	if err != nil {
 		return err
 	}
-	_, err = c.do(ctx, "have the API server create one of "+path, http.MethodPost, path, nil, body)
+	_, err = c.do(ctx, "create an object in "+path, http.MethodPost, path, nil, body)
 	return err
 }
 
-// do sends one request, and returns what is answered. what it does is for errors.
+// do sends one request, and returns the body of the response. what is the context of its errors. It
+// returns errAbsent for a 404.
 func (c *Client) do(ctx context.Context, what, method, path string, query url.Values, body []byte) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	at := c.base.JoinPath(path)
-	at.RawQuery = query.Encode()
-	r, err := http.NewRequestWithContext(ctx, method, at.String(), bytes.NewReader(body))
+	u := c.base.JoinPath(path)
+	u.RawQuery = query.Encode()
+	r, err := http.NewRequestWithContext(ctx, method, u.String(), bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
 	r.Header.Set("Accept", "application/json")
 	r.Header.Set("Content-Type", "application/json")
-	answer, err := c.http.Do(r)
+	response, err := c.http.Do(r)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
-	defer answer.Body.Close()
-	switch answer.StatusCode {
+	defer response.Body.Close()
+	switch response.StatusCode {
 	case http.StatusOK, http.StatusCreated:
 	case http.StatusNotFound:
 		return nil, fmt.Errorf("%s: %w", path, errAbsent)
 	default:
-		var said struct {
+		var status struct {
 			Message string `json:"message"`
 		}
-		text, _ := io.ReadAll(io.LimitReader(answer.Body, 4<<10))
-		if json.Unmarshal(text, &said) != nil || said.Message == "" {
-			said.Message = answer.Status
+		text, _ := io.ReadAll(io.LimitReader(response.Body, 4<<10))
+		if json.Unmarshal(text, &status) != nil || status.Message == "" {
+			status.Message = response.Status
 		}
-		return nil, fmt.Errorf("%s: %s", what, said.Message)
+		return nil, fmt.Errorf("%s: %s", what, status.Message)
 	}
-	text, err := io.ReadAll(answer.Body)
+	text, err := io.ReadAll(response.Body)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
@@ -142,25 +143,25 @@ func (c *Client) do(ctx context.Context, what, method, path string, query url.Va
 
 // list calls each for all objects at path, page by page.
 func list[T any](ctx context.Context, c *Client, path string, each func(T) error) error {
-	query := url.Values{"limit": {fmt.Sprint(page)}}
+	query := url.Values{"limit": {fmt.Sprint(pageSize)}}
 	for {
-		var answer struct {
+		var page struct {
 			Metadata struct {
 				Continue string `json:"continue"`
 			} `json:"metadata"`
 			Items []T `json:"items"`
 		}
-		if err := c.get(ctx, path, query, &answer); err != nil {
+		if err := c.get(ctx, path, query, &page); err != nil {
 			return err
 		}
-		for _, item := range answer.Items {
+		for _, item := range page.Items {
 			if err := each(item); err != nil {
 				return err
 			}
 		}
-		if answer.Metadata.Continue == "" {
+		if page.Metadata.Continue == "" {
 			return nil
 		}
-		query.Set("continue", answer.Metadata.Continue)
+		query.Set("continue", page.Metadata.Continue)
 	}
 }

@@ -15,7 +15,7 @@ import (
 	"testing"
 )
 
-// cluster is a Client of an API server that answers with these texts, by path and query.
+// cluster returns a Client of an API server with these answers, by path and query.
 func cluster(t *testing.T, answers map[string]string) *Client {
 	t.Helper()
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -33,11 +33,11 @@ func cluster(t *testing.T, answers map[string]string) *Client {
 		}
 	}))
 	t.Cleanup(server.Close)
-	return clientOf(t, server)
+	return newClient(t, server)
 }
 
-// clientOf is a Client of an API server, by a kubeconfig.
-func clientOf(t *testing.T, server *httptest.Server) *Client {
+// newClient returns a Client of an API server, by a kubeconfig.
+func newClient(t *testing.T, server *httptest.Server) *Client {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "kubeconfig")
 	text := fmt.Sprintf(`{"apiVersion": "v1", "kind": "Config", "current-context": "c",
@@ -76,19 +76,19 @@ func TestObjects(t *testing.T) {
 	err := c.PersistentVolumes(ctx, driver, func(v PersistentVolume) error { volumes = append(volumes, v); return nil })
 	want := []PersistentVolume{{"pvc-1", "nas1/pvc-1", "shop", "db", "Bound"}, {Name: "pvc-2", Handle: "nas1/pvc-2"}}
 	if err != nil || !slices.Equal(volumes, want) {
-		t.Errorf("the PersistentVolumes are %+v, %v", volumes, err)
+		t.Errorf("PersistentVolumes = %+v, %v", volumes, err)
 	}
 	classes, err := c.StorageClasses(ctx, driver)
 	if err != nil || len(classes) != 1 || classes[0].Name != "a" || classes[0].Parameters["share"] != "nas1" || classes[0].MountOptions[0] != "nfsvers=4.1" {
-		t.Errorf("the classes are %+v, %v", classes, err)
+		t.Errorf("classes = %+v, %v", classes, err)
 	}
 	for name, want := range map[string]bool{"db": true, "none": false} {
 		if has, err := c.HasClaim(ctx, "shop", name); err != nil || has != want {
-			t.Errorf("that there is a claim %s is %v, %v", name, has, err)
+			t.Errorf("HasClaim(%s) = %v, %v", name, has, err)
 		}
 	}
 	// A cluster without snapshots.
-	if err := c.SnapshotContents(ctx, driver, func(SnapshotContent) error { t.Error("there is one"); return nil }); err != nil {
+	if err := c.SnapshotContents(ctx, driver, func(SnapshotContent) error { t.Error("there is a content"); return nil }); err != nil {
 		t.Error(err)
 	}
 }
@@ -101,7 +101,7 @@ func TestSnapshotContents(t *testing.T) {
 	var got []SnapshotContent
 	err := c.SnapshotContents(t.Context(), driver, func(s SnapshotContent) error { got = append(got, s); return nil })
 	if want := []SnapshotContent{{"made", "nas1/snap-1"}, {"static", "nas1/snap-2"}}; err != nil || !slices.Equal(got, want) {
-		t.Errorf("the contents are %+v, %v", got, err)
+		t.Errorf("contents = %+v, %v", got, err)
 	}
 }
 
@@ -111,24 +111,24 @@ func TestFails(t *testing.T) {
 		t.Errorf("without a cluster: %v", err)
 	}
 	if _, err := Open("/nowhere", ""); err == nil || errors.Is(err, ErrNoCluster) {
-		t.Errorf("with a file that is not there: %v", err)
+		t.Errorf("with a file that does not exist: %v", err)
 	}
 	c := cluster(t, map[string]string{"/api/v1/persistentvolumes?": "forbidden: mooring cannot list persistentvolumes", "/apis/storage.k8s.io/v1/storageclasses?": "nonsense"})
 	err := c.PersistentVolumes(t.Context(), driver, func(PersistentVolume) error { return nil })
 	if err == nil || !strings.Contains(err.Error(), "persistentvolumes: forbidden: mooring cannot list") {
-		t.Errorf("who may not list is told %v", err)
+		t.Errorf("error without the right to list = %v", err)
 	}
 	if _, err := c.StorageClasses(t.Context(), driver); err == nil || !strings.Contains(err.Error(), "storageclasses") {
-		t.Errorf("nonsense is %v", err)
+		t.Errorf("error of an invalid answer = %v", err)
 	}
 }
 
-// TestEvent has the controller tell an event of its pod.
+// TestEvent records an event of a pod.
 func TestEvent(t *testing.T) {
 	var got map[string]any
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodPost || r.URL.Path != "/api/v1/namespaces/mooring/events" {
-			t.Errorf("it is asked to %s %s", r.Method, r.URL)
+			t.Errorf("request = %s %s", r.Method, r.URL)
 		}
 		if got != nil {
 			w.WriteHeader(http.StatusForbidden)
@@ -142,7 +142,7 @@ func TestEvent(t *testing.T) {
 		fmt.Fprint(w, "{}")
 	}))
 	defer server.Close()
-	c := clientOf(t, server)
+	c := newClient(t, server)
 	pod, err := ParsePod("mooring/controller-1/uid-1")
 	if err != nil {
 		t.Fatal(err)
@@ -152,14 +152,14 @@ func TestEvent(t *testing.T) {
 	}
 	object, _ := got["involvedObject"].(map[string]any)
 	if got["reason"] != "ShareLaidOut" || got["message"] != "it is" || object["name"] != "controller-1" || object["uid"] != "uid-1" || object["kind"] != "Pod" {
-		t.Errorf("it is told %v", got)
+		t.Errorf("event = %v", got)
 	}
 	if err := c.Event(t.Context(), pod, driver, "ShareLaidOut", "it is"); err == nil || !strings.Contains(err.Error(), "/api/v1/namespaces/mooring/events: no") {
-		t.Errorf("who is refused is told %v", err)
+		t.Errorf("error of a forbidden request = %v", err)
 	}
 	for _, text := range []string{"", "a", "a/b", "a//c", "/b/c", "a/b/", "a/b/c/d"} {
 		if _, err := ParsePod(text); err == nil {
-			t.Errorf("%q is a pod", text)
+			t.Errorf("%q is parsed as a pod", text)
 		}
 	}
 }

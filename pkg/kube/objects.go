@@ -8,7 +8,7 @@ import (
 	"fmt"
 )
 
-// PersistentVolume is one of a driver's.
+// PersistentVolume is a PersistentVolume of a driver.
 type PersistentVolume struct {
 	Name      string
 	Handle    string // the CSI volume_id
@@ -17,7 +17,7 @@ type PersistentVolume struct {
 	Phase     string
 }
 
-// PersistentVolumes calls each for those of the driver.
+// PersistentVolumes calls each for every PersistentVolume of the driver.
 func (c *Client) PersistentVolumes(ctx context.Context, driver string, each func(PersistentVolume) error) error {
 	type object struct {
 		Metadata struct {
@@ -52,20 +52,23 @@ func (c *Client) PersistentVolumes(ctx context.Context, driver string, each func
 func (c *Client) HasClaim(ctx context.Context, namespace, name string) (bool, error) {
 	var o struct{}
 	err := c.get(ctx, fmt.Sprintf("/api/v1/namespaces/%s/persistentvolumeclaims/%s", namespace, name), nil, &o)
-	if errors.Is(err, errAbsent) {
+	switch {
+	case errors.Is(err, errAbsent):
 		return false, nil
+	case err != nil:
+		return false, err
 	}
-	return err == nil, err
+	return true, nil
 }
 
-// StorageClass is one of a driver's.
+// StorageClass is a StorageClass of a driver.
 type StorageClass struct {
 	Name         string
 	Parameters   map[string]string
 	MountOptions []string
 }
 
-// StorageClasses returns those of the driver.
+// StorageClasses returns the StorageClasses of the driver.
 func (c *Client) StorageClasses(ctx context.Context, driver string) ([]StorageClass, error) {
 	type object struct {
 		Metadata struct {
@@ -85,14 +88,14 @@ func (c *Client) StorageClasses(ctx context.Context, driver string) ([]StorageCl
 	return classes, err
 }
 
-// SnapshotContent is a VolumeSnapshotContent of a driver's.
+// SnapshotContent is a VolumeSnapshotContent of a driver.
 type SnapshotContent struct {
 	Name   string
-	Handle string // the CSI snapshot_id, "" where there is none yet
+	Handle string // the CSI snapshot_id; "": there is none yet
 }
 
-// SnapshotContents calls each for those of the driver. Where the cluster has no such objects
-// there are none.
+// SnapshotContents calls each for every VolumeSnapshotContent of the driver. A cluster without that
+// resource has none.
 func (c *Client) SnapshotContents(ctx context.Context, driver string, each func(SnapshotContent) error) error {
 	type object struct {
 		Metadata struct {
