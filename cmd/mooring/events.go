@@ -10,11 +10,11 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// event has Kubernetes know of what an administrator should see.
-type event func(ctx context.Context, reason, message string)
+// recordEvent has Kubernetes know of what an administrator should see.
+type recordEvent func(ctx context.Context, reason, message string)
 
-// events returns what tells events of the pod that this runs in. Without one there are none.
-func events(o options) (event, error) {
+// newEventRecorder returns what tells newEventRecorder of the pod that this runs in. Without one there are none.
+func newEventRecorder(o options) (recordEvent, error) {
 	if o.pod == "" {
 		return func(context.Context, string, string) {}, nil
 	}

@@ -17,11 +17,11 @@ import (
 
 var instanceName = regexp.MustCompile(`^[0-9a-f]{8}$`)
 
-// instance returns the name of the driver's instance that the state directory belongs to,
+// lockInstance returns the name of the driver's lockInstance that the state directory belongs to,
 // and makes one up where it has none. The directory is this process's until unlock is
 // called or the process ends; that it is another's is an error.
-func instance(stateDir string) (name string, unlock func(), err error) {
-	f, err := lock(stateDir, "instance", "controller")
+func lockInstance(stateDir string) (name string, unlock func(), err error) {
+	f, err := lockFile(stateDir, "instance", "controller")
 	if err != nil {
 		return "", nil, err
 	}
@@ -45,8 +45,8 @@ func instance(stateDir string) (name string, unlock func(), err error) {
 	return string(data), func() { _ = f.Close() }, nil
 }
 
-// lock opens a file of the state directory that one process of a role has at a time, until it is closed.
-func lock(stateDir, name, role string) (*os.File, error) {
+// lockFile opens a file of the state directory that one process of a role has at a time, until it is closed.
+func lockFile(stateDir, name, role string) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(stateDir, name), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err

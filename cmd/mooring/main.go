@@ -22,7 +22,7 @@ import (
 var version = "dev"
 
 func main() {
-	if done, err := asChild(os.Args[1:]); done {
+	if done, err := runAsChild(os.Args[1:]); done {
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
@@ -39,8 +39,8 @@ func main() {
 	}
 }
 
-// asChild is for the driver's own children, which need nothing else of the program.
-func asChild(args []string) (done bool, err error) {
+// runAsChild is for the driver's own children, which need nothing else of the program.
+func runAsChild(args []string) (done bool, err error) {
 	switch {
 	case len(args) == 1 && args[0] == probe.ChildCommand:
 		return true, probe.Child(os.Stdin, os.Stdout)

@@ -32,12 +32,12 @@ import (
 )
 
 const (
-	// reload is how often the configuration is looked at.
-	reload = 10 * time.Second
-	// drain is how long RPCs under way may take to end when the process is to.
-	drain = 5 * time.Second
-	// metricsAgain is how soon an address for metrics is tried again that is taken.
-	metricsAgain = 30 * time.Second
+	// reloadInterval is how often the configuration is looked at.
+	reloadInterval = 10 * time.Second
+	// drainTimeout is how long RPCs under way may take to end when the process is to.
+	drainTimeout = 5 * time.Second
+	// metricsRetryInterval is how soon an address for metrics is tried again that is taken.
+	metricsRetryInterval = 30 * time.Second
 )
 
 type options struct {
@@ -77,8 +77,8 @@ func endpointFlag(f *pflag.FlagSet, endpoint *string, usage string) {
 	f.StringVar(endpoint, "endpoint", "unix:///run/mooring/csi.sock", usage)
 }
 
-// check says what is wrong with the flags.
-func (o *options) check() error {
+// validate says what is wrong with the flags.
+func (o *options) validate() error {
 	switch {
 	case o.node && (o.nodeID == "" || o.maxVolumes < 0):
 		return errors.New("a node needs --node-id, and --max-volumes-per-node cannot be negative")
@@ -92,7 +92,7 @@ func (o *options) check() error {
 func run(ctx context.Context, o options) error {
 	log := klog.FromContext(ctx)
 	log.Info("Mooring starts", "version", version, "controller", o.controller, "node", o.node, "driver", o.driverName, "nodeID", o.nodeID)
-	if err := o.check(); err != nil {
+	if err := o.validate(); err != nil {
 		return err
 	}
 	source, err := config.Open(o.config)
@@ -111,23 +111,23 @@ func run(ctx context.Context, o options) error {
 	var background sync.WaitGroup
 	defer background.Wait()
 	defer cancel()
-	background.Go(func() { source.Watch(ctx, reload) })
+	background.Go(func() { source.Watch(ctx, reloadInterval) })
 
 	m := metrics.New(metrics.Build{Driver: o.driverName, Version: version, Role: o.role})
 	servers := probe.NewServers(probe.Ping)
 	kernel := &mount.Kernel{Answers: servers.Answers}
-	m.Children("mount", kernel.Children())
+	m.Processes("mount", kernel.Children())
 	mounter := m.Timed(kernel)
 	m.Servers(servers.Status)
 
 	identity := &driver.Identity{Name: o.driverName, Version: version, Controller: o.controller, Ready: &atomic.Bool{}}
 	var controller *driver.Controller
 	if o.controller {
-		tell, err := events(o)
+		tell, err := newEventRecorder(o)
 		if err != nil {
 			return err
 		}
-		shares, close, err := openPool(o, source, mounter, servers, laidOut(ctx, m.LaidOut(), tell))
+		shares, close, err := openPool(o, source, mounter, servers, reportLaidOut(ctx, m.LaidOut(), tell))
 		if err != nil {
 			return err
 		}
@@ -156,7 +156,7 @@ func serve(ctx context.Context, background *sync.WaitGroup, o options, server *g
 	// From here on, the mode of a new directory is what its class says, at once. The socket
 	// has its own already.
 	unix.Umask(0)
-	background.Go(func() { stopWith(ctx, server) })
+	background.Go(func() { stopOnDone(ctx, server) })
 	ready(o.registrationDir == "")
 	klog.FromContext(ctx).Info("Listening", "endpoint", o.endpoint)
 	if o.registrationDir != "" {
@@ -164,7 +164,7 @@ func serve(ctx context.Context, background *sync.WaitGroup, o options, server *g
 		if err != nil {
 			return err
 		}
-		background.Go(func() { stopWith(ctx, registration) })
+		background.Go(func() { stopOnDone(ctx, registration) })
 		background.Go(func() { _ = registration.Serve(socket) })
 	}
 	return server.Serve(listener)
@@ -173,7 +173,7 @@ func serve(ctx context.Context, background *sync.WaitGroup, o options, server *g
 // openPool makes the controller's pool of shares under the state directory, which it holds
 // for this process alone: two processes under one name could take each other's work for their own.
 func openPool(o options, source *config.Source, mounter metrics.Mounter, servers *probe.Servers, laidOut func(volume.Share, string)) (*pool.Pool, func(), error) {
-	maker, unlock, err := instance(o.stateDir)
+	maker, unlock, err := lockInstance(o.stateDir)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -203,9 +203,9 @@ func openPool(o options, source *config.Source, mounter metrics.Mounter, servers
 	}, nil
 }
 
-// laidOut returns what is told of a share that this process has laid out: that there was nothing of
+// reportLaidOut returns what is told of a share that this process has laid out: that there was nothing of
 // Mooring's is as it should be once.
-func laidOut(ctx context.Context, count func(), tell event) func(volume.Share, string) {
+func reportLaidOut(ctx context.Context, count func(), tell recordEvent) func(volume.Share, string) {
 	return func(def volume.Share, id string) {
 		count()
 		klog.FromContext(ctx).Info("Share laid out: nothing of Mooring's was there", "share", def.String(), "id", id)
@@ -213,8 +213,8 @@ func laidOut(ctx context.Context, count func(), tell event) func(volume.Share, s
 	}
 }
 
-// sweepEvery is how often is looked for snapshot groups that nobody finished.
-const sweepEvery = time.Hour
+// sweepInterval is how often is looked for snapshot groups that nobody finished.
+const sweepInterval = time.Hour
 
 // newController returns the controller service, and starts what it does in the background.
 func newController(ctx context.Context, background *sync.WaitGroup, o options, shares *pool.Pool, m *metrics.Metrics) *driver.Controller {
@@ -229,7 +229,7 @@ func newController(ctx context.Context, background *sync.WaitGroup, o options, s
 	background.Go(func() { purger.Run(ctx) })
 	background.Go(func() { copier.Run(ctx) })
 	background.Go(func() {
-		tick := time.NewTicker(sweepEvery)
+		tick := time.NewTicker(sweepInterval)
 		defer tick.Stop()
 		for ctx.Err() == nil {
 			service.Groups.Sweep(ctx)
@@ -251,7 +251,7 @@ func newNode(ctx context.Context, background *sync.WaitGroup, o options, source 
 		return nil, nil
 	}
 	// Before it listens: of two, the end of one would take the other's sockets away.
-	locked, err := lock(o.stateDir, "node.lock", "node")
+	locked, err := lockFile(o.stateDir, "node.lock", "node")
 	if err != nil {
 		return nil, err
 	}
@@ -264,9 +264,9 @@ func newNode(ctx context.Context, background *sync.WaitGroup, o options, source 
 		return nil, err
 	}
 	asker, children := probe.NewWorker(), &publish.ChildRunner{}
-	m.Children("ask", asker)
-	m.Asks(asker.QueueStats)
-	m.Children("show", &children.Runner)
+	m.Processes("ask", asker)
+	m.Queries(asker.QueueStats)
+	m.Processes("show", &children.Runner)
 	node, err := publish.New(source.Current, mounter, probe.NewMounts(servers, asker.Query), dir, children.Do)
 	if err != nil {
 		return nil, err
@@ -299,7 +299,7 @@ func serveMetrics(ctx context.Context, background *sync.WaitGroup, address strin
 			select {
 			case <-ctx.Done():
 				return
-			case <-time.After(metricsAgain):
+			case <-time.After(metricsRetryInterval):
 			}
 		}
 	})
@@ -309,10 +309,10 @@ func serveMetrics(ctx context.Context, background *sync.WaitGroup, address strin
 	})
 }
 
-// stopWith stops the server when ctx ends: gently first, and then whatever is under way.
-func stopWith(ctx context.Context, server *grpc.Server) {
+// stopOnDone stops the server when ctx ends: gently first, and then whatever is under way.
+func stopOnDone(ctx context.Context, server *grpc.Server) {
 	<-ctx.Done()
-	timer := time.AfterFunc(drain, server.Stop)
+	timer := time.AfterFunc(drainTimeout, server.Stop)
 	defer timer.Stop()
 	server.GracefulStop()
 }

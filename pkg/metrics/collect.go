@@ -14,12 +14,12 @@ type trash func() []jobs.Trash
 
 var (
 	trashVolumes = prometheus.NewDesc("mooring_trash_volumes", "Deleted volumes and snapshots that wait in the trash.", []string{"share"}, nil)
-	trashOldest  = prometheus.NewDesc("mooring_trash_oldest_timestamp_seconds", "Unix time at which the longest waiting volume was deleted; 0 where none waits.", []string{"share"}, nil)
+	trashOldest  = prometheus.NewDesc("mooring_trash_oldest_timestamp_seconds", "Unix time at which the longest waiting volume was deleted; 0 if none waits.", []string{"share"}, nil)
 	trashPurged  = prometheus.NewDesc("mooring_trash_purged_volumes_total", "Volumes that were purged.", []string{"share"}, nil)
 	trashEntries = prometheus.NewDesc("mooring_trash_purged_entries_total", "Files and directories that were purged.", []string{"share"}, nil)
 	trashFailed  = prometheus.NewDesc("mooring_trash_failures_total", "Attempts to purge a volume that failed.", []string{"share"}, nil)
-	trashOverdue = prometheus.NewDesc("mooring_trash_overdue_volumes", "Of those waiting, the ones whose time in the trash is over and that are not purged yet.", []string{"share"}, nil)
-	trashSince   = prometheus.NewDesc("mooring_trash_overdue_timestamp_seconds", "Unix time at which the longest overdue should have been purged; not there where none is overdue.", []string{"share"}, nil)
+	trashOverdue = prometheus.NewDesc("mooring_trash_overdue_volumes", "Volumes and snapshots in the trash whose retention is over and that are not purged yet.", []string{"share"}, nil)
+	trashSince   = prometheus.NewDesc("mooring_trash_overdue_timestamp_seconds", "Unix time at which the longest overdue should have been purged; absent if none is overdue.", []string{"share"}, nil)
 )
 
 // Describe implements prometheus.Collector.
@@ -47,12 +47,12 @@ func (t trash) Collect(ch chan<- prometheus.Metric) {
 type copies func() []jobs.CopyTotals
 
 var (
-	copiesRunning  = prometheus.NewDesc("mooring_copies_running", "Copies for snapshots, restores and clones that are under way or wait for their turn.", []string{"share"}, nil)
+	copiesRunning  = prometheus.NewDesc("mooring_copies_running", "Copies for snapshots, restores and clones that run or wait for a slot.", []string{"share"}, nil)
 	copiesDone     = prometheus.NewDesc("mooring_copies_total", "Copies that have ended, by result.", []string{"share", "result"}, nil)
-	copiesFiles    = prometheus.NewDesc("mooring_copied_files_total", "Regular files whose data was copied, by how: clone (shared blocks), copy (by the server), readwrite (through the controller).", []string{"share", "method"}, nil)
-	copiesBytes    = prometheus.NewDesc("mooring_copied_bytes_total", "Bytes of data that were copied, by how.", []string{"share", "method"}, nil)
-	copiesEntries  = prometheus.NewDesc("mooring_copied_entries_total", "Files, directories and all else that was copied.", []string{"share"}, nil)
-	copiesSkipped  = prometheus.NewDesc("mooring_copy_skipped_total", "Sockets, and devices that the server does not let us make, which are not in the copies.", []string{"share"}, nil)
+	copiesFiles    = prometheus.NewDesc("mooring_copied_files_total", "Regular files whose data was copied, by method: clone (shared blocks), copy (by the server), readwrite (through the controller).", []string{"share", "method"}, nil)
+	copiesBytes    = prometheus.NewDesc("mooring_copied_bytes_total", "Bytes of data that were copied, by method.", []string{"share", "method"}, nil)
+	copiesEntries  = prometheus.NewDesc("mooring_copied_entries_total", "Files, directories and other entries that were copied.", []string{"share"}, nil)
+	copiesSkipped  = prometheus.NewDesc("mooring_copy_skipped_total", "Entries that are not in the copies: sockets, and devices that the server does not allow.", []string{"share"}, nil)
 	copiesVanished = prometheus.NewDesc("mooring_copy_vanished_total", "Files that were removed while they were copied.", []string{"share"}, nil)
 )
 
@@ -78,28 +78,28 @@ func (c copies) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-type asks func() (waiting, quarantined int)
+type queryLoad func() (waiting, quarantined int)
 
 var (
-	asksWaiting     = prometheus.NewDesc("mooring_asks_waiting", "Questions about mounts of this node that wait for their turn.", nil, nil)
-	asksQuarantined = prometheus.NewDesc("mooring_file_systems_quarantined", "Mounted file systems that are asked nothing, because an earlier question has not come back.", nil, nil)
+	queriesWaiting         = prometheus.NewDesc("mooring_asks_waiting", "Queries of mounts on this node that wait for a slot.", nil, nil)
+	fileSystemsQuarantined = prometheus.NewDesc("mooring_file_systems_quarantined", "Mounted file systems that are not queried because an earlier query has not returned.", nil, nil)
 )
 
 // Describe implements prometheus.Collector.
-func (a asks) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(a, ch) }
+func (a queryLoad) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(a, ch) }
 
 // Collect implements prometheus.Collector.
-func (a asks) Collect(ch chan<- prometheus.Metric) {
+func (a queryLoad) Collect(ch chan<- prometheus.Metric) {
 	waiting, quarantined := a()
-	ch <- prometheus.MustNewConstMetric(asksWaiting, prometheus.GaugeValue, float64(waiting))
-	ch <- prometheus.MustNewConstMetric(asksQuarantined, prometheus.GaugeValue, float64(quarantined))
+	ch <- prometheus.MustNewConstMetric(queriesWaiting, prometheus.GaugeValue, float64(waiting))
+	ch <- prometheus.MustNewConstMetric(fileSystemsQuarantined, prometheus.GaugeValue, float64(quarantined))
 }
 
 type servers func() []probe.ServerStatus
 
 var (
-	serverUp   = prometheus.NewDesc("mooring_server_up", "1 for each NFS server that answered when it was asked last, 0 for one that did not.", []string{"server"}, nil)
-	serverTook = prometheus.NewDesc("mooring_server_response_seconds", "Time until the server answered when it was asked last.", []string{"server"}, nil)
+	serverUp   = prometheus.NewDesc("mooring_server_up", "1 for each NFS server that answered the last probe, 0 for one that did not.", []string{"server"}, nil)
+	serverTook = prometheus.NewDesc("mooring_server_response_seconds", "Time in which the server answered the last probe.", []string{"server"}, nil)
 )
 
 // Describe implements prometheus.Collector.
@@ -119,27 +119,27 @@ func (s servers) Collect(ch chan<- prometheus.Metric) {
 
 type shares struct {
 	opened   func() []string
-	versions func() map[string]string // of NFS, "4.2" say
+	versions func() map[string]string // of NFS, for example "4.2"
 	seen     func() []jobs.ShareStatus
 }
 
 var (
 	shareOpen       = prometheus.NewDesc("mooring_share_mounted", "1 for each share that the controller has mounted.", []string{"share"}, nil)
-	shareVersion    = prometheus.NewDesc("mooring_share_nfs_version", "NFS version by which the controller has the share mounted: 3, 4, 4.1 or 4.2; 4 is 4.0.", []string{"share"}, nil)
-	shareUp         = prometheus.NewDesc("mooring_share_up", "1 for each share that could be used when the controller looked at it last, 0 for one that could not.", []string{"share"}, nil)
-	shareFault      = prometheus.NewDesc("mooring_share_fault", "1 for the reason for which the controller could not write to the share when it tried last (DiskFailing, ReadOnlyServer, ShareFull, AccessDenied, SlowResponses), 0 for each other; not there where it has not tried.", []string{"share", "reason"}, nil)
-	shareTook       = prometheus.NewDesc("mooring_share_response_seconds", "Time until the share said how full it is when the controller looked at it last.", []string{"share"}, nil)
-	shareCapacity   = prometheus.NewDesc("mooring_share_capacity_bytes", "Size of the share's file system, or of the quota on it; not there where the server does not say.", []string{"share"}, nil)
-	shareFree       = prometheus.NewDesc("mooring_share_free_bytes", "What of that is free for everybody; not there where the server does not say.", []string{"share"}, nil)
-	shareInodes     = prometheus.NewDesc("mooring_share_inodes", "How many files and directories the file system can have; not there where the server does not count them.", []string{"share"}, nil)
-	shareInodesFree = prometheus.NewDesc("mooring_share_inodes_free", "How many more of them it can take.", []string{"share"}, nil)
+	shareVersion    = prometheus.NewDesc("mooring_share_nfs_version", "NFS version with which the controller has mounted the share: 3, 4, 4.1 or 4.2; 4 is 4.0.", []string{"share"}, nil)
+	shareUp         = prometheus.NewDesc("mooring_share_up", "1 for each share that was usable at the controller's last check, 0 for one that was not.", []string{"share"}, nil)
+	shareFault      = prometheus.NewDesc("mooring_share_fault", "1 for the reason why the controller's last write to the share failed (DiskFailing, ReadOnlyServer, ShareFull, AccessDenied, SlowResponses), 0 for each other; absent before the first write.", []string{"share", "reason"}, nil)
+	shareTook       = prometheus.NewDesc("mooring_share_response_seconds", "Time in which the share answered the controller's last query of its space.", []string{"share"}, nil)
+	shareCapacity   = prometheus.NewDesc("mooring_share_capacity_bytes", "Size of the share's file system, or of the quota on it; absent if the server does not report it.", []string{"share"}, nil)
+	shareFree       = prometheus.NewDesc("mooring_share_free_bytes", "Free space of the share's file system, or of the quota on it, for unprivileged users; absent if the server does not report it.", []string{"share"}, nil)
+	shareInodes     = prometheus.NewDesc("mooring_share_inodes", "Maximum number of files and directories of the file system; absent if the server does not report it.", []string{"share"}, nil)
+	shareInodesFree = prometheus.NewDesc("mooring_share_inodes_free", "Free inodes of the share's file system; absent if the server does not report them.", []string{"share"}, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (s shares) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(s, ch) }
 
-// Collect implements prometheus.Collector. Of a share that is down nothing else is told, but for why it
-// could not be written to: what was is not what is.
+// Collect implements prometheus.Collector. A share that is down has no values but its fault: the earlier
+// ones no longer hold.
 func (s shares) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, value float64, share string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, share)
@@ -148,9 +148,11 @@ func (s shares) Collect(ch chan<- prometheus.Metric) {
 		gauge(shareOpen, 1, name)
 	}
 	for name, version := range s.versions() {
-		if number, err := strconv.ParseFloat(version, 64); err == nil {
-			gauge(shareVersion, number, name)
+		number, err := strconv.ParseFloat(version, 64)
+		if err != nil {
+			continue
 		}
+		gauge(shareVersion, number, name)
 	}
 	for _, v := range s.seen() {
 		for reason, is := range v.Faults() {

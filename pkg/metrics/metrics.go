@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package metrics has what Prometheus is told: how RPCs, mounts, child processes and the
-// trash fare. Nothing here asks a server when it is scraped.
+// Package metrics has the Prometheus metrics of RPCs, mounts, child processes, shares and the trash.
+// A scrape calls no NFS server.
 package metrics
 
 import (
@@ -14,7 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Metrics collects. Its zero value is of no use: see New.
+// Metrics has all metrics of a process. Use New: the zero value is not usable.
 type Metrics struct {
 	rpc      csimetrics.CSIMetricsManager
 	registry *prometheus.Registry
@@ -23,40 +23,40 @@ type Metrics struct {
 	laidOut  prometheus.Counter
 }
 
-// Build is what the program is, for mooring_build_info.
+// Build describes the process, for mooring_build_info.
 type Build struct {
 	Driver, Version string
 	Role            string // controller, node, or all
 }
 
-// New returns the metrics of a driver.
+// New returns the metrics of a process.
 func New(b Build) *Metrics {
 	m := &Metrics{
 		rpc:      csimetrics.NewCSIMetricsManagerForPlugin(b.Driver),
 		registry: prometheus.NewRegistry(),
 		rpcs: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "mooring_rpcs_total", Help: "CSI calls that have ended, by method and gRPC code; all of both are there from the start, at 0.",
+			Name: "mooring_rpcs_total", Help: "CSI calls that have ended, by method and gRPC code; all combinations exist from the start, at 0.",
 			ConstLabels: prometheus.Labels{"driver_name": b.Driver},
 		}, []string{"method_name", "grpc_status_code"}),
 		mounts: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "mooring_mount_duration_seconds", Help: "Time that mount operations took.",
+			Name: "mooring_mount_duration_seconds", Help: "Duration of mount operations.",
 			Buckets: []float64{.001, .01, .03, .1, .3, 1, 3, 10, 30, 60},
 		}, []string{"operation", "result"}),
 		laidOut: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "mooring_shares_laid_out_total", Help: "Shares on which there was nothing of Mooring's, and that this controller has laid out for a first volume: one that is none of yours may be a disk that is not mounted on its server.",
+			Name: "mooring_shares_laid_out_total", Help: "Shares without Mooring data that this controller has laid out for a first volume: an unexpected one may be a disk that is not mounted on its server.",
 		}),
 	}
 	m.registry.MustRegister(m.rpcs, m.mounts, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "mooring_build_info", Help: "1, with labels that say which driver this is, in which version, and whether it is controller, node or all.",
+		Name: "mooring_build_info", Help: "1, with the driver's name, its version, and its role (controller, node or all) as labels.",
 		ConstLabels: prometheus.Labels{"driver_name": b.Driver, "version": b.Version, "role": b.Role},
 	}, func() float64 { return 1 }))
 	return m
 }
 
-// RPCs has a counter begin at 0 for each of these methods and codes. It is called before
-// anything is served: a counter that Prometheus first sees at 1 has not grown, and the first
-// error, often the only one, would not be seen by rate() and increase(). A histogram for each
-// would be sixteen series, so that of the CSI library has those alone that there were.
+// RPCs initializes the counters of these methods and codes to 0. It must be called before the server
+// starts: rate() and increase() do not see the step of a counter that Prometheus first scrapes at 1, and
+// the first error is often the only one. The histogram of the CSI library is not initialized, because
+// each of its combinations has sixteen series.
 func (m *Metrics) RPCs(methods, codes []string) {
 	for _, method := range methods {
 		for _, code := range codes {
@@ -71,15 +71,15 @@ func (m *Metrics) ObserveRPC(method, code string, err error, took time.Duration)
 	m.rpc.RecordMetrics(method, err, took)
 }
 
-// ProcessCounter are child processes that are counted: child.ProcessCounter, child.Workers.
+// ProcessCounter counts child processes: child.Runner, child.Workers.
 type ProcessCounter interface {
 	Alive() int
 	Started() int
 	Abandoned() int
 }
 
-// Children adds the child processes of a kind: how many there are, and have been.
-func (m *Metrics) Children(kind string, c ProcessCounter) {
+// Processes adds the numbers of child processes of a kind: running, started, and abandoned.
+func (m *Metrics) Processes(kind string, c ProcessCounter) {
 	labels := prometheus.Labels{"kind": kind}
 	m.registry.MustRegister(
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
@@ -89,39 +89,41 @@ func (m *Metrics) Children(kind string, c ProcessCounter) {
 			Name: "mooring_children_started_total", Help: "Child processes that were started.", ConstLabels: labels,
 		}, func() float64 { return float64(c.Started()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "mooring_children_abandoned", Help: "Child processes that not even SIGKILL has ended so far.", ConstLabels: labels,
+			Name: "mooring_children_abandoned", Help: "Child processes that have not ended in spite of SIGKILL.", ConstLabels: labels,
 		}, func() float64 { return float64(c.Abandoned()) }),
 	)
 }
 
-// Asks adds what is asked of mounted file systems: how many questions wait for others, and how
-// many file systems are in quarantine, because one has not come back.
-func (m *Metrics) Asks(held func() (waiting, quarantined int)) { m.registry.MustRegister(asks(held)) }
+// Queries adds the queries of mounted file systems: how many wait for a slot, and how many file systems
+// are in quarantine because a query has not returned.
+func (m *Metrics) Queries(held func() (waiting, quarantined int)) {
+	m.registry.MustRegister(queryLoad(held))
+}
 
-// Trash adds what the purger says of the shares' trash.
+// Trash adds the purger's status of the shares' trash.
 func (m *Metrics) Trash(status func() []jobs.Trash) { m.registry.MustRegister(trash(status)) }
 
-// Copies adds what the copier says of the copies to each share.
+// Copies adds the copier's totals of each share.
 func (m *Metrics) Copies(status func() []jobs.CopyTotals) { m.registry.MustRegister(copies(status)) }
 
-// Shares adds which shares are mounted in the controller's pool, by which NFS version, and what was
-// seen of them.
+// Shares adds the shares that are mounted in the controller's pool, their NFS versions, and the status
+// of their last checks.
 func (m *Metrics) Shares(opened func() []string, versions func() map[string]string, seen func() []jobs.ShareStatus) {
 	m.registry.MustRegister(shares{opened, versions, seen})
 }
 
-// LaidOut adds how many shares the controller has laid out, and returns what counts one.
+// LaidOut adds the number of shares that the controller has laid out, and returns a function that counts one.
 func (m *Metrics) LaidOut() (count func()) {
 	m.registry.MustRegister(m.laidOut)
 	return m.laidOut.Inc
 }
 
-// Servers adds what is known of the NFS servers that are asked whether they answer.
+// Servers adds the status of the NFS servers.
 func (m *Metrics) Servers(status func() []probe.ServerStatus) {
 	m.registry.MustRegister(servers(status))
 }
 
-// Handler serves the metrics at /metrics, and at /healthz that the process is alive.
+// Handler serves the metrics at /metrics, and a liveness check at /healthz.
 func (m *Metrics) Handler() http.Handler {
 	mux := http.NewServeMux()
 	m.rpc.WithAdditionalRegistry(m.registry).RegisterToServer(mux, "/metrics")

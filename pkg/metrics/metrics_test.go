@@ -23,19 +23,19 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 )
 
-// get returns what is served at a path.
+// get returns the response for a path.
 func get(t *testing.T, h http.Handler, path string) string {
 	t.Helper()
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
 	body, err := io.ReadAll(w.Result().Body)
 	if err != nil || w.Code != http.StatusOK {
-		t.Fatalf("%s is served as %d, %v", path, w.Code, err)
+		t.Fatalf("GET %s = %d, %v", path, w.Code, err)
 	}
 	return string(body)
 }
 
-// TestMetrics has one of everything happen, and reads what is told of it.
+// TestMetrics makes one of everything happen, and reads the metrics.
 func TestMetrics(t *testing.T) {
 	m, ctx := New(Build{Driver: "nfs.csi.example", Version: "v1.2.3", Role: "all"}), context.Background()
 	dir := t.TempDir()
@@ -54,18 +54,18 @@ func TestMetrics(t *testing.T) {
 	wrong := errors.New("no")
 	fake.Fail = func(string, string) error { return wrong }
 	if err := timed.Mount(ctx, mount.Spec{Source: "nas:/x", Target: pod}); !errors.Is(err, wrong) {
-		t.Errorf("the error that is timed becomes %v", err)
+		t.Errorf("error = %v, want that of the mounter", err)
 	}
 	if table, err := timed.Table(); err != nil || len(table) != 1 {
-		t.Errorf("the table is %v, %v", table, err)
+		t.Errorf("table = %v, %v", table, err)
 	}
 	var children child.Runner
 	if _, _, err := children.Run(ctx, child.Command{Name: "true"}); err != nil {
 		t.Fatal(err)
 	}
-	m.Children("mount", &children)
-	m.Children("statfs", child.NewWorkers(child.Command{}))
-	m.Asks(func() (waiting, quarantined int) { return 7, 2 })
+	m.Processes("mount", &children)
+	m.Processes("statfs", child.NewWorkers(child.Command{}))
+	m.Queries(func() (waiting, quarantined int) { return 7, 2 })
 	m.Trash(func() []jobs.Trash {
 		return []jobs.Trash{
 			{Share: "nas1", Volumes: 2, Oldest: time.Unix(1000, 0), Overdue: 1, Since: time.Unix(2000, 0), Purged: 3, Entries: 40, Failed: 5},
@@ -135,7 +135,7 @@ func TestMetrics(t *testing.T) {
 		`csi_plugin_operations_seconds_count{driver_name="nfs.csi.example",grpc_status_code="OK",method_name="/csi.v1.Controller/CreateVolume"} 1`,
 	} {
 		if !strings.Contains(text, "\n"+line+"\n") {
-			t.Errorf("what is served has no line %s", line)
+			t.Errorf("no line %s", line)
 		}
 	}
 	for _, line := range []string{
@@ -145,7 +145,7 @@ func TestMetrics(t *testing.T) {
 		`mooring_share_fault{reason="DiskFailing",share="nas2"}`, `mooring_share_fault{reason="DiskFailing",share="nas3"}`,
 	} {
 		if strings.Contains(text, line) {
-			t.Errorf("what is not known is told: %s", line)
+			t.Errorf("a line for an unknown value: %s", line)
 		}
 	}
 	if t.Failed() {
@@ -154,14 +154,14 @@ func TestMetrics(t *testing.T) {
 	lint(t, text)
 }
 
-// TestCopies reads what is told of copies, and nothing where there were none.
+// TestCopies reads the metrics of copies: there are none before the first copy.
 func TestCopies(t *testing.T) {
 	m := New(Build{Driver: "nfs.csi.example"})
 	var status []jobs.CopyTotals
 	m.Copies(func() []jobs.CopyTotals { return status })
 	handler := m.Handler()
 	if text := get(t, handler, "/metrics"); strings.Contains(text, "mooring_cop") {
-		t.Errorf("without copies there is %s", text)
+		t.Errorf("metrics without copies = %s", text)
 	}
 	status = []jobs.CopyTotals{
 		{
@@ -190,7 +190,7 @@ func TestCopies(t *testing.T) {
 		"# TYPE mooring_copies_total counter",
 	} {
 		if !strings.Contains(text, "\n"+line+"\n") {
-			t.Errorf("what is served has no line %s", line)
+			t.Errorf("no line %s", line)
 		}
 	}
 	if t.Failed() {
@@ -199,7 +199,7 @@ func TestCopies(t *testing.T) {
 	lint(t, text)
 }
 
-// lint checks the names and help texts that are ours by Prometheus's own rules.
+// lint checks our names and help texts by Prometheus's rules.
 func lint(t *testing.T, text string) {
 	t.Helper()
 	var ours bytes.Buffer

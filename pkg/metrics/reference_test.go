@@ -21,7 +21,7 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-var update = flag.Bool("update", false, "write the table of docs/metrics.md anew")
+var update = flag.Bool("update", false, "update the table in docs/metrics.md")
 
 const (
 	page  = "../../docs/metrics.md"
@@ -29,19 +29,19 @@ const (
 	end   = "<!-- end -->\n"
 )
 
-// role returns what a process of that role serves when one of everything has happened to it.
+// role returns the metrics handler of a process of that role after one of everything has happened.
 func role(t *testing.T, name string) http.Handler {
 	t.Helper()
 	m, now := New(Build{Driver: "nfs.csi.mooring.dev", Version: "v1", Role: name}), time.Now()
-	m.Children("mount", &child.Runner{})
+	m.Processes("mount", &child.Runner{})
 	m.Servers(func() []probe.ServerStatus { return []probe.ServerStatus{{Address: "10.0.0.1:2049", Up: true}} })
 	m.ObserveRPC("/csi.v1.Identity/Probe", "OK", nil, time.Second)
 	if err := m.Timed(&mount.Fake{}).Unmount(t.Context(), t.TempDir()); err != nil {
 		t.Fatal(err)
 	}
 	if name == "node" {
-		m.Children("ask", &child.Runner{})
-		m.Asks(func() (waiting, quarantined int) { return 0, 0 })
+		m.Processes("ask", &child.Runner{})
+		m.Queries(func() (waiting, quarantined int) { return 0, 0 })
 		return m.Handler()
 	}
 	m.LaidOut()
@@ -55,8 +55,8 @@ func role(t *testing.T, name string) http.Handler {
 	return m.Handler()
 }
 
-// told is what is said of one metric.
-type told struct {
+// metric is the description of one metric.
+type metric struct {
 	kind, help string
 	labels     []string
 }
@@ -67,13 +67,13 @@ var (
 	label  = regexp.MustCompile(`([a-z_]+)="[^"]*"`)
 )
 
-// read takes the metrics out of what is served. Those of a histogram are one.
-func read(text string) map[string]*told {
-	all := map[string]*told{}
+// parse reads the metrics from an exposition. Those of a histogram are one.
+func parse(text string) map[string]*metric {
+	all := map[string]*metric{}
 	for line := range strings.Lines(text) {
 		if m := about.FindStringSubmatch(strings.TrimSpace(line)); m != nil {
 			if all[m[2]] == nil {
-				all[m[2]] = &told{}
+				all[m[2]] = &metric{}
 			}
 			if m[1] == "HELP" {
 				all[m[2]].help = m[3]
@@ -86,22 +86,22 @@ func read(text string) map[string]*told {
 		if m == nil {
 			continue
 		}
-		of := all[m[1]]
-		if of == nil {
-			of = all[regexp.MustCompile(`_(bucket|sum|count)$`).ReplaceAllString(m[1], "")]
+		found := all[m[1]]
+		if found == nil {
+			found = all[regexp.MustCompile(`_(bucket|sum|count)$`).ReplaceAllString(m[1], "")]
 		}
 		for _, l := range label.FindAllStringSubmatch(m[2], -1) {
-			if l[1] != "le" && !slices.Contains(of.labels, l[1]) {
-				of.labels = append(of.labels, l[1])
+			if l[1] != "le" && !slices.Contains(found.labels, l[1]) {
+				found.labels = append(found.labels, l[1])
 			}
 		}
 	}
 	return all
 }
 
-// TestReference compares the table in docs/metrics.md with what the two roles serve.
+// TestReference compares the table in docs/metrics.md with the metrics of the two roles.
 func TestReference(t *testing.T) {
-	controller, node := read(get(t, role(t, "controller"), "/metrics")), read(get(t, role(t, "node"), "/metrics"))
+	controller, node := parse(get(t, role(t, "controller"), "/metrics")), parse(get(t, role(t, "node"), "/metrics"))
 	all := maps.Clone(controller)
 	maps.Copy(all, node)
 	var table strings.Builder
@@ -129,14 +129,14 @@ func TestReference(t *testing.T) {
 	before, rest, ok := strings.Cut(string(data), begin)
 	was, after, ended := strings.Cut(rest, end)
 	if !ok || !ended {
-		t.Fatalf("%s has no place for the table: between %q and %q", page, begin, end)
+		t.Fatalf("%s has no marks %q and %q for the table", page, begin, end)
 	}
 	want := "\n" + table.String() + "\n"
 	if was == want {
 		return
 	}
 	if !*update {
-		t.Fatalf("the table in docs/metrics.md is not what the program serves: go test ./pkg/metrics -update. It should be\n%s", want)
+		t.Fatalf("the table in docs/metrics.md is out of date: run go test ./pkg/metrics -update. It should be\n%s", want)
 	}
 	if err := os.WriteFile(page, []byte(before+begin+want+end+after), 0o644); err != nil {
 		t.Fatal(err)

@@ -10,7 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Mounter is what is timed.
+// Mounter is a mounter whose operations are measured.
 type Mounter interface {
 	Mount(ctx context.Context, s mount.Spec) error
 	Bind(ctx context.Context, source mount.Entry, target string, readOnly bool) error
@@ -19,7 +19,7 @@ type Mounter interface {
 	Table() (mount.Table, error)
 }
 
-// Timed returns a Mounter that does what next does and times it.
+// Timed returns a Mounter that calls next and measures the duration.
 func (m *Metrics) Timed(next Mounter) Mounter { return &timed{next, m.mounts} }
 
 type timed struct {
@@ -36,19 +36,19 @@ func (t *timed) observe(operation string, start time.Time, err error) error {
 	return err
 }
 
-// Mount times the next Mounter's.
+// Mount measures the next Mounter's Mount.
 func (t *timed) Mount(ctx context.Context, s mount.Spec) error {
 	start := time.Now()
 	return t.observe("mount", start, t.Mounter.Mount(ctx, s))
 }
 
-// Bind times the next Mounter's.
+// Bind measures the next Mounter's Bind.
 func (t *timed) Bind(ctx context.Context, source mount.Entry, target string, readOnly bool) error {
 	start := time.Now()
 	return t.observe("bind", start, t.Mounter.Bind(ctx, source, target, readOnly))
 }
 
-// Unmount times the next Mounter's.
+// Unmount measures the next Mounter's Unmount.
 func (t *timed) Unmount(ctx context.Context, target string) error {
 	start := time.Now()
 	return t.observe("unmount", start, t.Mounter.Unmount(ctx, target))
