@@ -10,10 +10,10 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// recordEvent has Kubernetes know of what an administrator should see.
+// recordEvent records a Kubernetes event for the administrator.
 type recordEvent func(ctx context.Context, reason, message string)
 
-// newEventRecorder returns what tells newEventRecorder of the pod that this runs in. Without one there are none.
+// newEventRecorder returns a function that records events of the driver's pod. Without --pod it records none.
 func newEventRecorder(o options) (recordEvent, error) {
 	if o.pod == "" {
 		return func(context.Context, string, string) {}, nil
@@ -28,7 +28,7 @@ func newEventRecorder(o options) (recordEvent, error) {
 	}
 	return func(ctx context.Context, reason, message string) {
 		if err := client.Event(ctx, pod, o.driverName, reason, message); err != nil {
-			klog.FromContext(ctx).Error(err, "Event is lost", "reason", reason, "message", message)
+			klog.FromContext(ctx).Error(err, "Cannot record an event", "reason", reason, "message", message)
 		}
 	}, nil
 }

@@ -17,9 +17,9 @@ import (
 
 var instanceName = regexp.MustCompile(`^[0-9a-f]{8}$`)
 
-// lockInstance returns the name of the driver's lockInstance that the state directory belongs to,
-// and makes one up where it has none. The directory is this process's until unlock is
-// called or the process ends; that it is another's is an error.
+// lockInstance returns the name of the driver's instance that the state directory belongs to, and
+// generates one if it has none. It locks the directory until unlock is called or the process ends, and
+// returns an error if another process has locked it.
 func lockInstance(stateDir string) (name string, unlock func(), err error) {
 	f, err := lockFile(stateDir, "instance", "controller")
 	if err != nil {
@@ -45,7 +45,7 @@ func lockInstance(stateDir string) (name string, unlock func(), err error) {
 	return string(data), func() { _ = f.Close() }, nil
 }
 
-// lockFile opens a file of the state directory that one process of a role has at a time, until it is closed.
+// lockFile opens a file of the state directory, and locks it for one process of a role until it is closed.
 func lockFile(stateDir, name, role string) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(stateDir, name), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {

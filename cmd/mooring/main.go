@@ -39,7 +39,7 @@ func main() {
 	}
 }
 
-// runAsChild is for the driver's own children, which need nothing else of the program.
+// runAsChild runs the process as a child of the driver, if its arguments say so.
 func runAsChild(args []string) (done bool, err error) {
 	switch {
 	case len(args) == 1 && args[0] == probe.ChildCommand:
@@ -66,8 +66,8 @@ func command() *cobra.Command {
 		controller, node bool
 	}{
 		{"controller", "Create, delete, resize and list volumes", true, false},
-		{"node", "Mount volumes on this node and show them to pods", false, true},
-		{"all", "Be controller and node in one process", true, true},
+		{"node", "Mount volumes for the pods of this node", false, true},
+		{"all", "Run controller and node in one process", true, true},
 	} {
 		o := options{role: role.use, controller: role.controller, node: role.node}
 		c := &cobra.Command{
@@ -78,11 +78,11 @@ func command() *cobra.Command {
 		root.AddCommand(c)
 	}
 	alive := &cobra.Command{
-		Use: "alive", Short: "Ask the driver at an endpoint whether it is there: for an orchestrator's probes", Args: cobra.NoArgs,
+		Use: "alive", Short: "Check whether the driver at an endpoint answers, for an orchestrator's probes", Args: cobra.NoArgs,
 	}
 	var endpoint string
-	endpointFlag(alive.Flags(), &endpoint, "where it listens for CSI")
-	ready := alive.Flags().Bool("ready", false, "and whether it is ready: on a node, whether kubelet has taken it")
+	endpointFlag(alive.Flags(), &endpoint, "CSI endpoint of the driver")
+	ready := alive.Flags().Bool("ready", false, "also check whether it is ready: on a node, whether kubelet has registered it")
 	alive.RunE = func(c *cobra.Command, _ []string) error { return driver.Alive(c.Context(), endpoint, *ready) }
 	root.AddCommand(alive)
 	logging := flag.NewFlagSet("klog", flag.ContinueOnError)

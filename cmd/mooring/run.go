@@ -32,16 +32,16 @@ import (
 )
 
 const (
-	// reloadInterval is how often the configuration is looked at.
+	// reloadInterval is how often the configuration is checked for changes.
 	reloadInterval = 10 * time.Second
-	// drainTimeout is how long RPCs under way may take to end when the process is to.
+	// drainTimeout bounds the running RPCs when the process ends.
 	drainTimeout = 5 * time.Second
-	// metricsRetryInterval is how soon an address for metrics is tried again that is taken.
+	// metricsRetryInterval is how often the process tries to listen on an occupied metrics address.
 	metricsRetryInterval = 30 * time.Second
 )
 
 type options struct {
-	role             string // as the command has it
+	role             string // controller, node, or all
 	controller, node bool
 
 	endpoint, nodeID, config, driverName, metricsAddress, stateDir, registrationDir, sharesDir, pod string
@@ -52,24 +52,24 @@ type options struct {
 }
 
 func (o *options) flags(f *pflag.FlagSet) {
-	endpointFlag(f, &o.endpoint, "where to listen for CSI: unix:///path or tcp://host:port")
-	f.StringVar(&o.config, "config", "", "the registry of shares, a YAML file, read again when it changes (none: only classes that name server and share)")
+	endpointFlag(f, &o.endpoint, "CSI endpoint to listen on: unix:///path or tcp://host:port")
+	f.StringVar(&o.config, "config", "", "the registry of shares, a YAML file that is reloaded when it changes (none: only classes with server and share work)")
 	f.StringVar(&o.driverName, "driver-name", "nfs.csi.mooring.dev", "the driver's name in StorageClasses and CSIDriver")
-	f.StringVar(&o.metricsAddress, "metrics-address", "", "where to serve /metrics and /healthz, host:port (none: not at all)")
-	f.StringVar(&o.stateDir, "state-dir", "/var/lib/mooring", "a local directory of this instance's own: mount points, and its name")
+	f.StringVar(&o.metricsAddress, "metrics-address", "", "address for /metrics and /healthz, host:port (none: they are not served)")
+	f.StringVar(&o.stateDir, "state-dir", "/var/lib/mooring", "a local directory for this instance alone: mount points, and its name")
 	hostname, _ := os.Hostname()
 	f.StringVar(&o.nodeID, "node-id", hostname, "this node's name for the orchestrator")
 	if o.controller {
-		f.StringVar(&o.sharesDir, "shares-dir", "", "a directory in which every share is mounted already, under its name, by kubelet say: nothing is mounted then, and no CAP_SYS_ADMIN is needed")
-		f.BoolVar(&o.hostNetwork, "host-network", true, "whether the controller shares a network namespace with pods' NFS mounts: its own mounts then get an NFSv4 client of their own, for which mount(8) is given the server's IPv4 address in IPv6 form")
-		f.StringVar(&o.pod, "pod", "", "the pod that this runs in, NAMESPACE/NAME/UID: it has an event when a share is laid out (none: only the log and a metric tell)")
-		f.IntVar(&o.copies.PerShare, "copies-per-share", jobs.DefaultCopiesPerShare, "how many snapshots, restores and clones are copied at once on a share; more wait for their turn")
-		f.IntVar(&o.copies.Workers, "copy-workers", jobs.DefaultCopyWorkers, "how many calls to the server each of them has under way at once")
+		f.StringVar(&o.sharesDir, "shares-dir", "", "a directory in which every share is mounted already, under its name, for example by kubelet: the controller mounts nothing then, and needs no CAP_SYS_ADMIN")
+		f.BoolVar(&o.hostNetwork, "host-network", true, "whether the controller shares a network namespace with pods' NFS mounts: then its own mounts get a separate NFSv4 client, by the server's IPv4 address in IPv6 form")
+		f.StringVar(&o.pod, "pod", "", "the controller's pod, NAMESPACE/NAME/UID: it gets an event when a share is laid out (none: there are only a log message and a metric)")
+		f.IntVar(&o.copies.PerShare, "copies-per-share", jobs.DefaultCopiesPerShare, "how many snapshots, restores and clones are copied at once on a share; others wait")
+		f.IntVar(&o.copies.Workers, "copy-workers", jobs.DefaultCopyWorkers, "how many concurrent calls to the server each copy makes")
 	}
 	if o.node {
-		f.StringVar(&o.registrationDir, "kubelet-registration-dir", "", "kubelet's directory for plugins' sockets, /var/lib/kubelet/plugins_registry: register there (none: node-driver-registrar does that)")
+		f.StringVar(&o.registrationDir, "kubelet-registration-dir", "", "kubelet's directory for plugins' sockets, /var/lib/kubelet/plugins_registry, in which to register (none: node-driver-registrar registers)")
 		f.Int64Var(&o.maxVolumes, "max-volumes-per-node", 0, "how many volumes the node takes (0: no limit)")
-		f.StringToStringVar(&o.topology, "topology", nil, "key=value,...: labels that kubelet gives the node for the driver; external-provisioner tells the scheduler of space only where there is one")
+		f.StringToStringVar(&o.topology, "topology", nil, "key=value,...: labels that kubelet gives the node for the driver; external-provisioner reports free space to the scheduler only if there is one")
 	}
 }
 
@@ -77,18 +77,18 @@ func endpointFlag(f *pflag.FlagSet, endpoint *string, usage string) {
 	f.StringVar(endpoint, "endpoint", "unix:///run/mooring/csi.sock", usage)
 }
 
-// validate says what is wrong with the flags.
+// validate returns an error if the flags are invalid.
 func (o *options) validate() error {
 	switch {
 	case o.node && (o.nodeID == "" || o.maxVolumes < 0):
 		return errors.New("a node needs --node-id, and --max-volumes-per-node cannot be negative")
 	case o.controller && (o.copies.PerShare < 1 || o.copies.Workers < 1):
-		return errors.New("--copies-per-share and --copy-workers have to be 1 at least")
+		return errors.New("--copies-per-share and --copy-workers must be at least 1")
 	}
 	return nil
 }
 
-// run is the process: it joins the parts and serves until ctx ends.
+// run connects the parts of the process, and serves until ctx ends.
 func run(ctx context.Context, o options) error {
 	log := klog.FromContext(ctx)
 	log.Info("Mooring starts", "version", version, "controller", o.controller, "node", o.node, "driver", o.driverName, "nodeID", o.nodeID)
@@ -123,15 +123,15 @@ func run(ctx context.Context, o options) error {
 	identity := &driver.Identity{Name: o.driverName, Version: version, Controller: o.controller, Ready: &atomic.Bool{}}
 	var controller *driver.Controller
 	if o.controller {
-		tell, err := newEventRecorder(o)
+		record, err := newEventRecorder(o)
 		if err != nil {
 			return err
 		}
-		shares, close, err := openPool(o, source, mounter, servers, reportLaidOut(ctx, m.LaidOut(), tell))
+		shares, closePool, err := openPool(o, source, mounter, servers, reportLaidOut(ctx, m.LaidOut(), record))
 		if err != nil {
 			return err
 		}
-		defer close()
+		defer closePool()
 		controller = newController(ctx, &background, o, shares, m)
 		defer background.Wait() // before the pool closes
 		defer cancel()
@@ -146,15 +146,15 @@ func run(ctx context.Context, o options) error {
 	return serve(ctx, &background, o, server, identity.Ready.Store)
 }
 
-// serve serves CSI until ctx ends, and has kubelet know of it. It is ready when it listens or, where it
-// registers with kubelet, when that has taken it: a rollout that kubelet refuses is to stop.
+// serve serves CSI until ctx ends, and registers with kubelet if configured. The process is ready when it
+// listens or, if it registers, when kubelet has accepted it: a rollout that kubelet rejects must stop.
 func serve(ctx context.Context, background *sync.WaitGroup, o options, server *grpc.Server, ready func(bool)) error {
 	listener, err := driver.Listen(o.endpoint)
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", o.endpoint, err)
 	}
-	// From here on, the mode of a new directory is what its class says, at once. The socket
-	// has its own already.
+	// From here on, new directories have exactly the mode of their class. The socket was made with
+	// the process's umask.
 	unix.Umask(0)
 	background.Go(func() { stopOnDone(ctx, server) })
 	ready(o.registrationDir == "")
@@ -170,8 +170,8 @@ func serve(ctx context.Context, background *sync.WaitGroup, o options, server *g
 	return server.Serve(listener)
 }
 
-// openPool makes the controller's pool of shares under the state directory, which it holds
-// for this process alone: two processes under one name could take each other's work for their own.
+// openPool opens the controller's pool of shares in the state directory, and locks that: two processes
+// with one name could take each other's work for their own.
 func openPool(o options, source *config.Source, mounter metrics.Mounter, servers *probe.Servers, laidOut func(volume.Share, string)) (*pool.Pool, func(), error) {
 	maker, unlock, err := lockInstance(o.stateDir)
 	if err != nil {
@@ -196,27 +196,29 @@ func openPool(o options, source *config.Source, mounter metrics.Mounter, servers
 	shares.Clean(table)
 	return shares, func() {
 		shares.Close()
-		if table, err := mounter.Table(); err == nil {
-			shares.Clean(table) // what was replaced and still in use
+		defer unlock()
+		table, err := mounter.Table()
+		if err != nil {
+			return
 		}
-		unlock()
+		shares.Clean(table) // mounts that were replaced while in use
 	}, nil
 }
 
-// reportLaidOut returns what is told of a share that this process has laid out: that there was nothing of
-// Mooring's is as it should be once.
-func reportLaidOut(ctx context.Context, count func(), tell recordEvent) func(volume.Share, string) {
+// reportLaidOut returns a function that reports a share that this process has laid out: that it had no
+// Mooring data is normal only the first time.
+func reportLaidOut(ctx context.Context, count func(), record recordEvent) func(volume.Share, string) {
 	return func(def volume.Share, id string) {
 		count()
-		klog.FromContext(ctx).Info("Share laid out: nothing of Mooring's was there", "share", def.String(), "id", id)
-		go tell(ctx, "ShareLaidOut", fmt.Sprintf("share %s is laid out, with the id %s: nothing of Mooring's was there before; if there should have been, its disk is not mounted on the server", def, id))
+		klog.FromContext(ctx).Info("Share laid out: it had no Mooring data", "share", def.String(), "id", id)
+		go record(ctx, "ShareLaidOut", fmt.Sprintf("share %s is laid out, with the id %s: it had no Mooring data; if you expected some, its disk is not mounted on the server", def, id))
 	}
 }
 
-// sweepInterval is how often is looked for snapshot groups that nobody finished.
+// sweepInterval is how often abandoned snapshot groups are removed.
 const sweepInterval = time.Hour
 
-// newController returns the controller service, and starts what it does in the background.
+// newController returns the controller service, and starts its background work.
 func newController(ctx context.Context, background *sync.WaitGroup, o options, shares *pool.Pool, m *metrics.Metrics) *driver.Controller {
 	purger := jobs.NewPurger(shares)
 	copier := jobs.NewCopier(shares, purger, o.copies)
@@ -245,12 +247,12 @@ func newController(ctx context.Context, background *sync.WaitGroup, o options, s
 	}
 }
 
-// newNode returns the node service, or nil where this process has none.
+// newNode returns the node service, or nil if this process has none.
 func newNode(ctx context.Context, background *sync.WaitGroup, o options, source *config.Source, mounter metrics.Mounter, servers *probe.Servers, m *metrics.Metrics) (*driver.Node, error) {
 	if !o.node {
 		return nil, nil
 	}
-	// Before it listens: of two, the end of one would take the other's sockets away.
+	// Before it listens: of two processes, the first to end would remove the sockets of the other.
 	locked, err := lockFile(o.stateDir, "node.lock", "node")
 	if err != nil {
 		return nil, err
@@ -263,15 +265,15 @@ func newNode(ctx context.Context, background *sync.WaitGroup, o options, source 
 	if err != nil {
 		return nil, err
 	}
-	asker, children := probe.NewWorker(), &publish.ChildRunner{}
-	m.Processes("ask", asker)
-	m.Queries(asker.QueueStats)
+	worker, children := probe.NewWorker(), &publish.ChildRunner{}
+	m.Processes("ask", worker)
+	m.Queries(worker.QueueStats)
 	m.Processes("show", &children.Runner)
-	node, err := publish.New(source.Current, mounter, probe.NewMounts(servers, asker.Query), dir, children.Do)
+	node, err := publish.New(source.Current, mounter, probe.NewMounts(servers, worker.Query), dir, children.Do)
 	if err != nil {
 		return nil, err
 	}
-	if err := asker.Start(); err != nil {
+	if err := worker.Start(); err != nil {
 		return nil, err
 	}
 	background.Go(func() { node.Inlines.Tidy(ctx) })
@@ -281,9 +283,9 @@ func newNode(ctx context.Context, background *sync.WaitGroup, o options, source 
 	}, nil
 }
 
-// serveMetrics serves them in the background, if there is an address to do it at. Where that is
-// taken, as by another replica on the same host network, it is tried again: metrics are no
-// reason not to serve volumes.
+// serveMetrics serves metrics in the background, if address is not "". If the address is in use, for
+// example by another replica on the same host network, it tries again: that must not keep the process
+// from serving volumes.
 func serveMetrics(ctx context.Context, background *sync.WaitGroup, address string, handler http.Handler) {
 	if address == "" {
 		return
@@ -295,7 +297,7 @@ func serveMetrics(ctx context.Context, background *sync.WaitGroup, address strin
 			if errors.Is(err, http.ErrServerClosed) {
 				return
 			}
-			klog.FromContext(ctx).Error(err, "Metrics are not served so far", "address", address)
+			klog.FromContext(ctx).Error(err, "Cannot serve metrics yet", "address", address)
 			select {
 			case <-ctx.Done():
 				return
@@ -309,7 +311,7 @@ func serveMetrics(ctx context.Context, background *sync.WaitGroup, address strin
 	})
 }
 
-// stopOnDone stops the server when ctx ends: gently first, and then whatever is under way.
+// stopOnDone stops the server when ctx ends: gracefully first, then by force.
 func stopOnDone(ctx context.Context, server *grpc.Server) {
 	<-ctx.Done()
 	timer := time.AfterFunc(drainTimeout, server.Stop)

@@ -85,7 +85,7 @@ func want(t *testing.T, got proto.Message, calls []any, err error, answer proto.
 	}
 }
 
-var told = &csi.Volume{VolumeId: "nas1/v1", CapacityBytes: 7, VolumeContext: map[string]string{"share": "nas1", "subDir": "a"}}
+var v1Encoded = &csi.Volume{VolumeId: "nas1/v1", CapacityBytes: 7, VolumeContext: map[string]string{"share": "nas1", "subDir": "a"}}
 
 func TestCreateVolume(t *testing.T) {
 	request := func(change func(*csi.CreateVolumeRequest)) *csi.CreateVolumeRequest {
@@ -100,7 +100,7 @@ func TestCreateVolume(t *testing.T) {
 		return r
 	}
 	got, calls, err := call(t, nil, (*Controller).CreateVolume, request(nil))
-	want(t, got, calls, err, &csi.CreateVolumeResponse{Volume: told}, "Create", volume.CreateRequest{
+	want(t, got, calls, err, &csi.CreateVolumeResponse{Volume: v1Encoded}, "Create", volume.CreateRequest{
 		Name: "v1", Params: volume.Params{Shares: []string{"nas1"}}, Mutable: volume.Mutable{OnDelete: volume.Retain},
 		Capacity: volume.Capacity{Required: 5, Limit: 8}, MountOptions: []string{"hard", "vers=3"},
 	})
@@ -162,10 +162,10 @@ func TestValidate(t *testing.T) {
 func TestOtherCalls(t *testing.T) {
 	ctl := &csi.ControllerGetVolumeRequest{VolumeId: "nas1/v1"}
 	one, calls, err := call(t, nil, (*Controller).ControllerGetVolume, ctl)
-	want(t, one, calls, err, &csi.ControllerGetVolumeResponse{Volume: told, Status: &csi.ControllerGetVolumeResponse_VolumeStatus{}}, "Get", v1.Handle)
+	want(t, one, calls, err, &csi.ControllerGetVolumeResponse{Volume: v1Encoded, Status: &csi.ControllerGetVolumeResponse_VolumeStatus{}}, "Get", v1.Handle)
 
 	list, calls, err := call(t, nil, (*Controller).ListVolumes, &csi.ListVolumesRequest{MaxEntries: 2, StartingToken: "t"})
-	entry := &csi.ListVolumesResponse_Entry{Volume: told}
+	entry := &csi.ListVolumesResponse_Entry{Volume: v1Encoded}
 	want(t, list, calls, err, &csi.ListVolumesResponse{Entries: []*csi.ListVolumesResponse_Entry{entry, entry}, NextToken: "next"}, "List", volume.Page{Token: "t", Max: 2})
 
 	expand := &csi.ControllerExpandVolumeRequest{VolumeId: "nas1/v1", CapacityRange: &csi.CapacityRange{RequiredBytes: 8}, VolumeCapability: capable(modeRWX)}

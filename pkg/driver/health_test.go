@@ -84,7 +84,7 @@ func TestControllerHealth(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantUnhealthy(t, r.GetVolumeHealth(), "nas1/pvc-1")
-	for _, id := range []string{"", "nobody's"} {
+	for _, id := range []string{"", "other"} {
 		if _, err := c.ControllerGetVolumeHealth(ctx, &csi.ControllerGetVolumeHealthRequest{VolumeId: id}); err == nil {
 			t.Errorf("volume = %q", id)
 		}
@@ -118,7 +118,7 @@ func TestInline(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("request = %+v, %v, want %+v", got, err, want)
 	}
-	for says, c := range map[string]struct {
+	for part, c := range map[string]struct {
 		flags      []string
 		attributes map[string]string
 		kind       error
@@ -130,8 +130,8 @@ func TestInline(t *testing.T) {
 		"name no share":                  {nil, nil, volume.ErrInvalid},
 	} {
 		_, err := publish(c.flags, c.attributes)
-		if volume.Kind(err) != c.kind || !strings.Contains(err.Error(), says) || !strings.Contains(err.Error(), id) {
-			t.Errorf("%q is not in the error: %v", says, err)
+		if volume.Kind(err) != c.kind || !strings.Contains(err.Error(), part) || !strings.Contains(err.Error(), id) {
+			t.Errorf("%q is not in the error: %v", part, err)
 		}
 	}
 }

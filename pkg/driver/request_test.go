@@ -116,16 +116,16 @@ func TestLocation(t *testing.T) {
 			t.Errorf("%s is decoded as %v, %v", what, got, err)
 		}
 	}
-	for says, context := range map[string]map[string]string{
-		"no share":                         {"server": "10.0.0.1", "subDir": "a"},
-		`"sub_dir" is not known`:           {"server": "10.0.0.1", "share": "/x", "sub_dir": "a"},
-		`"subdir" is given twice`:          {"server": "10.0.0.1", "share": "/x", "subdir": "a", "subDir": "a"},
+	for part, context := range map[string]map[string]string{
+		"no share":                          {"server": "10.0.0.1", "subDir": "a"},
+		`"sub_dir" is not known`:            {"server": "10.0.0.1", "share": "/x", "sub_dir": "a"},
+		`"subdir" is given twice`:           {"server": "10.0.0.1", "share": "/x", "subdir": "a", "subDir": "a"},
 		`"mountpermissions" does not apply`: {"server": "10.0.0.1", "share": "/x", "subDir": "a", "mountPermissions": "0777"},
-		"needs the names":                  {"server": "10.0.0.1", "share": "/x", "subDir": "${pvc.metadata.name}"},
-		"${nonsense}":                      {"server": "10.0.0.1", "share": "/x", "subDir": "${nonsense}"},
+		"needs the names":                   {"server": "10.0.0.1", "share": "/x", "subDir": "${pvc.metadata.name}"},
+		"${nonsense}":                       {"server": "10.0.0.1", "share": "/x", "subDir": "${nonsense}"},
 	} {
 		_, err := decodeLocation(context)
-		refused(t, says, err, volume.ErrInvalid, says)
+		refused(t, part, err, volume.ErrInvalid, part)
 	}
 }
 

@@ -112,11 +112,11 @@ func TestListSnapshots(t *testing.T) {
 	}{
 		{&csi.ListSnapshotsRequest{StartingToken: "x", MaxEntries: 2}, two, []any{"ListSnapshots", page}},
 		{&csi.ListSnapshotsRequest{StartingToken: "x", MaxEntries: 2, SourceVolumeId: "nas1/v1"}, two, []any{"ListSnapshots", page, v1.Handle}},
-		{&csi.ListSnapshotsRequest{SourceVolumeId: "nobody's"}, &csi.ListSnapshotsResponse{}, nil},
+		{&csi.ListSnapshotsRequest{SourceVolumeId: "other"}, &csi.ListSnapshotsResponse{}, nil},
 		{&csi.ListSnapshotsRequest{SnapshotId: "nas1/s1"}, single, []any{"GetSnapshot", s1.Handle}},
 		{&csi.ListSnapshotsRequest{SnapshotId: "nas1/s1", SourceVolumeId: "nas1/v1"}, single, []any{"GetSnapshot", s1.Handle}},
 		{&csi.ListSnapshotsRequest{SnapshotId: "nas1/s1", SourceVolumeId: "nas1/other"}, &csi.ListSnapshotsResponse{}, []any{"GetSnapshot", s1.Handle}},
-		{&csi.ListSnapshotsRequest{SnapshotId: "nobody's"}, &csi.ListSnapshotsResponse{}, nil},
+		{&csi.ListSnapshotsRequest{SnapshotId: "other"}, &csi.ListSnapshotsResponse{}, nil},
 	} {
 		got, calls, err := call(t, nil, (*Controller).ListSnapshots, c.request)
 		if err != nil || !proto.Equal(got, c.answer) || !reflect.DeepEqual(calls, c.calls) {
@@ -139,7 +139,7 @@ func TestGroups(t *testing.T) {
 
 	deleted, calls, err := grouped(t, nil, (*GroupController).DeleteVolumeGroupSnapshot, &csi.DeleteVolumeGroupSnapshotRequest{GroupSnapshotId: "nas1/g1", SnapshotIds: []string{"nas1/s1"}})
 	want(t, deleted, calls, err, &csi.DeleteVolumeGroupSnapshotResponse{}, "DeleteGroup", g1.Handle, []volume.Handle{s1.Handle})
-	deleted, calls, err = grouped(t, nil, (*GroupController).DeleteVolumeGroupSnapshot, &csi.DeleteVolumeGroupSnapshotRequest{GroupSnapshotId: "nobody's"})
+	deleted, calls, err = grouped(t, nil, (*GroupController).DeleteVolumeGroupSnapshot, &csi.DeleteVolumeGroupSnapshotRequest{GroupSnapshotId: "other"})
 	want(t, deleted, calls, err, &csi.DeleteVolumeGroupSnapshotResponse{})
 
 	one, calls, err := grouped(t, nil, (*GroupController).GetVolumeGroupSnapshot, &csi.GetVolumeGroupSnapshotRequest{GroupSnapshotId: "nas1/g1"})
@@ -159,7 +159,7 @@ func TestSnapshotRefusals(t *testing.T) {
 		"no volume is given":       &csi.CreateVolumeGroupSnapshotRequest{Name: "g1"},
 		"takes no parameters":      &csi.CreateVolumeGroupSnapshotRequest{Name: "g1", SourceVolumeIds: []string{"nas1/v1"}, Parameters: extra},
 		"no group snapshot id":     &csi.DeleteVolumeGroupSnapshotRequest{},
-		"the group's snapshots":    &csi.DeleteVolumeGroupSnapshotRequest{GroupSnapshotId: "nas1/g1", SnapshotIds: []string{"nobody's"}},
+		"the group's snapshots":    &csi.DeleteVolumeGroupSnapshotRequest{GroupSnapshotId: "nas1/g1", SnapshotIds: []string{"other"}},
 		"no group snapshot id is":  &csi.GetVolumeGroupSnapshotRequest{},
 		"the group's snapshots: ":  &csi.GetVolumeGroupSnapshotRequest{GroupSnapshotId: "nas1/g1", SnapshotIds: []string{"x"}},
 		"no source volume id is g": &csi.CreateVolumeGroupSnapshotRequest{Name: "g1", SourceVolumeIds: []string{""}},
@@ -187,7 +187,7 @@ func TestSnapshotRefusals(t *testing.T) {
 		}
 	}
 	// A source that this driver cannot have created is not found.
-	_, err := newDouble(&double{}).CreateSnapshot(context.Background(), &csi.CreateSnapshotRequest{Name: "s1", SourceVolumeId: "nobody's"})
+	_, err := newDouble(&double{}).CreateSnapshot(context.Background(), &csi.CreateSnapshotRequest{Name: "s1", SourceVolumeId: "other"})
 	refused(t, "a foreign source", err, volume.ErrNotFound, "not Mooring's")
 }
 

@@ -30,7 +30,7 @@ const (
 )
 
 // ErrNoCluster is returned by Open if there is no configuration of a cluster.
-var ErrNoCluster = errors.New("no cluster is known: this does not run in a pod, and neither --kubeconfig nor KUBECONFIG names a file")
+var ErrNoCluster = errors.New("no cluster is configured: this does not run in a pod, and neither --kubeconfig nor KUBECONFIG names a file")
 
 // errAbsent is a 404 of the API server: the object or the resource does not exist.
 var errAbsent = errors.New("the API server has no such resource")

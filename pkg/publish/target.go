@@ -25,7 +25,7 @@ var nodeOptions = []string{"retry=0"}
 type target struct {
 	share    volume.Share
 	servers  []string // the share's, in the order in which they are tried
-	dir      string   // beneath the share
+	dir      string   // in the share
 	options  []string // without ro
 	readOnly bool
 }
