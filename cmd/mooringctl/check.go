@@ -8,21 +8,22 @@ import (
 )
 
 func checkCommand(o *options) *cobra.Command {
-	l := &listing{}
+	l := &listOptions{}
 	c := &cobra.Command{
 		Use: "check", Args: cobra.NoArgs,
 		Short: "Check what Mooring keeps on the shares, and find what is broken",
-		Long: `Check all that Mooring keeps on the shares, and find what is broken: after a crash of a server,
-say, or after a share was restored from a backup. Nothing is changed, and controllers may be at
-work: what looks wrong is looked at again some seconds later. What to do is said of each (-o wide).
+		Long: `Check everything that Mooring keeps on the shares, and find what is broken, for example after a
+crash of a server, or after a share was restored from a backup. The check changes nothing, and can
+run beside controllers: it checks each problem again some seconds later. With -o wide, it prints
+the remedy of each problem.
 
-It ends with 0 if there is nothing but notes, and with 1 if there are warnings or errors, or if a
+The exit status is 0 if there are at most notes, and 1 if there are warnings or errors, or if a
 share could not be checked.`,
 		Example: `  mooringctl check
   mooringctl check --share nas1 -o json | jq -r '.[] | select(.severity == "error") | .path'`,
 	}
 	l.flags(c, false, false)
-	c.RunE = o.lists(l, func(c *cobra.Command, s *session) error {
+	c.RunE = o.runList(l, func(c *cobra.Command, s *session) error {
 		return check(c, l, s, func(each func(admin.Problem) error) error {
 			return s.Check(c.Context(), o.filter(""), each)
 		})
@@ -30,17 +31,17 @@ share could not be checked.`,
 	return c
 }
 
-// check prints the problems that find finds, and fails if there are any but notes.
-func check(c *cobra.Command, l *listing, s *session, find func(each func(admin.Problem) error) error) error {
+// check prints the problems that find reports, and fails if there are warnings or errors.
+func check(c *cobra.Command, l *listOptions, s *session, find func(each func(admin.Problem) error) error) error {
 	wrong := false
-	err := list(c, l, s.unless("Nothing is wrong."), checkColumns(), func(each func(admin.Problem) error) error {
+	err := list(c, l, s.emptyMessage("Nothing is wrong."), checkColumns(), func(each func(admin.Problem) error) error {
 		return find(func(p admin.Problem) error {
 			wrong = wrong || p.Wrong()
 			return each(p)
 		})
 	})
 	if err == nil && wrong {
-		return exit(failed)
+		return exit(exitFailed)
 	}
 	return err
 }

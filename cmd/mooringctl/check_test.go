@@ -16,15 +16,15 @@ const goldenCheck = `[
     "share": "nas1",
     "severity": "note",
     "path": ".mooring/claims/x",
-    "what": "nobody has a claim there",
+    "what": "no volume has this claim",
     "remedy": "remove it"
   }
 ]
 `
 
-// TestCheck has the exit status follow from what is found.
+// TestCheck checks the output and the exit status.
 func TestCheck(t *testing.T) {
-	note := admin.Problem{Share: "nas1", Severity: "note", Path: ".mooring/claims/x", What: "nobody has a claim there", Remedy: "remove it"}
+	note := admin.Problem{Share: "nas1", Severity: "note", Path: ".mooring/claims/x", What: "no volume has this claim", Remedy: "remove it"}
 	warning, broken := note, note
 	warning.Severity, broken.Severity = "warning", "error"
 	lost := errors.New("lost")
@@ -38,15 +38,15 @@ func TestCheck(t *testing.T) {
 		want   error
 	}{
 		{name: "nothing", format: "table", out: "Nothing is wrong.\n"},
-		{name: "nothing, of what could be checked", format: "table", report: lost, out: "mooringctl: lost\n", want: exit(failed)},
+		{name: "nothing, but a share failed", format: "table", report: lost, out: "mooringctl: lost\n", want: exit(exitFailed)},
 		{name: "notes", found: []admin.Problem{note}, format: "json", out: goldenCheck},
 		{name: "a warning", found: []admin.Problem{note, warning}, format: "table", out: `SHARE   SEVERITY   PATH                WHAT
-nas1    note       .mooring/claims/x   nobody has a claim there
-nas1    warning    .mooring/claims/x   nobody has a claim there
-`, want: exit(failed)},
+nas1    note       .mooring/claims/x   no volume has this claim
+nas1    warning    .mooring/claims/x   no volume has this claim
+`, want: exit(exitFailed)},
 		{name: "an error", found: []admin.Problem{broken}, format: "wide", out: `SHARE   SEVERITY   PATH                WHAT                       REMEDY
-nas1    error      .mooring/claims/x   nobody has a claim there   remove it
-`, want: exit(failed)},
+nas1    error      .mooring/claims/x   no volume has this claim   remove it
+`, want: exit(exitFailed)},
 		{name: "a failure", format: "json", err: lost, out: "[]\n", want: lost},
 	} {
 		var b bytes.Buffer
@@ -54,7 +54,7 @@ nas1    error      .mooring/claims/x   nobody has a claim there   remove it
 		cmd.SetOut(&b)
 		cmd.SetErr(&b)
 		s := &session{stderr: &b}
-		err := s.end(check(cmd, &listing{format: c.format}, s, func(each func(admin.Problem) error) error {
+		err := s.finish(check(cmd, &listOptions{format: c.format}, s, func(each func(admin.Problem) error) error {
 			if c.report != nil {
 				s.report(c.report)
 			}
@@ -66,7 +66,7 @@ nas1    error      .mooring/claims/x   nobody has a claim there   remove it
 			return c.err
 		}))
 		if err != c.want || b.String() != c.out {
-			t.Errorf("%s: it ends with %v, and\n%s", c.name, err, b.String())
+			t.Errorf("%s: error = %v, output\n%s", c.name, err, b.String())
 		}
 	}
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-var update = flag.Bool("update", false, "write docs/mooringctl.md anew")
+var update = flag.Bool("update", false, "update docs/mooringctl.md")
 
 const (
 	docsPage  = "../../docs/mooringctl.md"
@@ -28,9 +28,9 @@ func TestDocs(t *testing.T) {
 		t.Fatal(err)
 	}
 	before, rest, ok := strings.Cut(string(data), generated)
-	_, after, there := strings.Cut(rest, end)
-	if !ok || !there {
-		t.Fatalf("%s has not the marks between which the commands are", docsPage)
+	_, after, ended := strings.Cut(rest, end)
+	if !ok || !ended {
+		t.Fatalf("%s has no marks for the list of commands", docsPage)
 	}
 	var b strings.Builder
 	b.WriteString(before + generated + "\n")
@@ -43,7 +43,7 @@ func TestDocs(t *testing.T) {
 	b.WriteString(end + after)
 	if want := b.String(); want != string(data) {
 		if !*update {
-			t.Fatalf("%s is not what the commands are: run go test ./cmd/mooringctl -update", docsPage)
+			t.Fatalf("%s is out of date: run go test ./cmd/mooringctl -update", docsPage)
 		}
 		if err := os.WriteFile(docsPage, []byte(want), 0o644); err != nil {
 			t.Fatal(err)

@@ -23,15 +23,15 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// asChild is for the doctor's own children, which need nothing else of the program.
-func asChild(args []string) (done bool, err error) {
+// runAsChild runs the process as a child of the doctor, if its arguments say so.
+func runAsChild(args []string) (done bool, err error) {
 	if len(args) == 1 && args[0] == doctor.ChildCommand {
 		return true, doctor.Child(os.Stdin, os.Stdout, time.Now)
 	}
 	return false, nil
 }
 
-// export is one that need not be registered.
+// export is an export that need not be registered.
 type export struct {
 	server, path string
 	options      []string
@@ -41,24 +41,24 @@ func doctorCommand(o *options) *cobra.Command {
 	var e export
 	c := &cobra.Command{
 		Use:   "doctor [share...]",
-		Short: "Find out what is wrong with shares, why it matters and what to do",
-		Long: `Examine shares, and this machine as their NFS client: whether the server resolves and answers,
-what it exports, by which versions of NFS it can be mounted, whether it can be written, what it
-does with owners, which of CLONE, COPY, attributes, locks and so on it has, its clock, latency
-and space. Nothing on a share is changed but probe files, which are removed.
+		Short: "Find what is wrong with shares, why it matters, and what to do",
+		Long: `Examine shares, and this machine as their NFS client: whether the server's name resolves and the
+server answers, what it exports, which versions of NFS work, whether the share is writable, what the
+server does with owners, whether it supports CLONE, COPY, attributes, locks and so on, its clock,
+latency and free space. The doctor writes only probe files, which it removes.
 
-It ends with 0 if all is well, with 1 if there are warnings, and with 2 if something is broken.`,
+The exit status is 0 if everything is healthy, 1 if there are warnings, and 2 if something is broken.`,
 		Example: `  mooringctl doctor
   mooringctl doctor nas1 -o json
   mooringctl doctor --server 10.0.0.200 --path /export/kubernetes`,
 		RunE: func(c *cobra.Command, args []string) error {
 			if o.output != "table" && o.output != "json" {
-				return fmt.Errorf("--output is table or json, and not %q", o.output)
+				return fmt.Errorf("--output is %q, want table or json", o.output)
 			}
-			shares, err := o.toExamine(args, e)
+			shares, err := o.selectShares(args, e)
 			if err != nil {
 				fmt.Fprintln(c.ErrOrStderr(), "mooringctl:", err)
-				return exit(diagnosed)
+				return exit(exitBroken)
 			}
 			return o.examine(c.Context(), shares, c.OutOrStdout())
 		},
@@ -73,24 +73,24 @@ It ends with 0 if all is well, with 1 if there are warnings, and with 2 if somet
 	return c
 }
 
-// toExamine returns the shares that are meant.
-func (o *options) toExamine(names []string, e export) ([]volume.Share, error) {
+// selectShares returns the shares to examine.
+func (o *options) selectShares(names []string, e export) ([]volume.Share, error) {
 	names = append(slices.Clone(o.shares), names...)
 	if e.server != "" {
 		if len(names) > 0 {
-			return nil, errors.New("either shares are named, or --server and --path")
+			return nil, errors.New("use either names of shares, or --server and --path")
 		}
 		return e.share()
 	}
 	if e.options != nil {
-		return nil, errors.New("--mount-options go with --server: those of a share are in its configuration")
+		return nil, errors.New("--mount-options needs --server: those of a share are in its configuration")
 	}
 	source, err := config.Open(o.config)
 	if err != nil {
 		return nil, fmt.Errorf(`%w
-  Say where the configuration is (--config), or run this where it is, in the controller:
+  Name the configuration with --config, or run this in the controller, which has it:
     kubectl -n mooring exec deploy/mooring-controller -c mooring -- mooringctl doctor
-  Without one an export can be examined: mooringctl doctor --server HOST --path /export`, err)
+  An export can be examined without a configuration: mooringctl doctor --server HOST --path /export`, err)
 	}
 	registry := source.Current()
 	if len(names) == 0 {
@@ -112,7 +112,7 @@ func (o *options) toExamine(names []string, e export) ([]volume.Share, error) {
 	return shares, nil
 }
 
-// share returns what an unregistered export is for the driver.
+// share returns the share that an unregistered export is for the driver.
 func (e export) share() ([]volume.Share, error) {
 	if err := cmp.Or(volume.CheckServer(e.server), volume.CheckExportPath(e.path), volume.CheckMountOptions(e.options)); err != nil {
 		return nil, err
@@ -125,9 +125,9 @@ func (e export) share() ([]volume.Share, error) {
 	return []volume.Share{s}, nil
 }
 
-// nested returns what says whether a share lies inside a registered one, or holds one; nil without a
-// configuration, as an export can be examined without one, too.
-func (o *options) nested() func(volume.Share) error {
+// nestedCheck returns a function that checks whether a share is inside a registered one, or contains
+// one. It returns nil without a configuration, which examining an export does not need.
+func (o *options) nestedCheck() func(volume.Share) error {
 	source, err := config.Open(o.config)
 	if err != nil {
 		return nil
@@ -139,10 +139,10 @@ func (o *options) examine(ctx context.Context, shares []volume.Share, out io.Wri
 	if err := child.ReapOrphans(ctx); err != nil {
 		return err
 	}
-	progress := newProgress(os.Stderr, shares)
-	d := doctor.Doctor{SharesDir: o.given(&mount.Kernel{}, shares), Progress: progress.tell, Nested: o.nested()}
+	line := newProgressLine(os.Stderr)
+	d := doctor.Doctor{SharesDir: o.mountedShares(&mount.Kernel{}, shares), Progress: stepsOfShares(line, shares), Nested: o.nestedCheck()}
 	report := d.Examine(ctx, shares)
-	progress.clear()
+	line.clear()
 	if ctx.Err() != nil {
 		return errors.New("interrupted")
 	}
@@ -157,57 +157,27 @@ func (o *options) examine(ctx context.Context, shares []volume.Share, out io.Wri
 	}
 	switch {
 	case report.Count(doctor.Fail) > 0:
-		return exit(diagnosed)
+		return exit(exitBroken)
 	case report.Count(doctor.Warn) > 0:
-		return exit(noticed)
+		return exit(exitWarnings)
 	}
 	return nil
 }
 
-// progress is a line on a terminal that says what is being done for each share; elsewhere
-// nothing.
-type progress struct {
-	out   io.Writer // nil: it is no terminal
-	width int
-
-	mu     sync.Mutex
-	shares []string
-	what   map[string]string
-}
-
-func newProgress(f *os.File, shares []volume.Share) *progress {
-	p := &progress{what: map[string]string{}}
-	if width, terminal := terminalWidth(f); terminal {
-		p.out, p.width = f, width
-	}
-	for _, s := range shares {
-		p.shares = append(p.shares, s.Name)
-	}
-	return p
-}
-
-func (p *progress) tell(share, what string) {
-	if p.out == nil {
-		return
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.what[share] = what
-	var parts []string
-	for _, name := range p.shares {
-		if what := p.what[name]; what != "" {
-			parts = append(parts, name+": "+what)
+// stepsOfShares returns a function that shows the current step of each share in the line.
+func stepsOfShares(line *progressLine, shares []volume.Share) func(share, step string) {
+	var mu sync.Mutex
+	steps := map[string]string{}
+	return func(share, step string) {
+		mu.Lock()
+		defer mu.Unlock()
+		steps[share] = step
+		var parts []string
+		for _, s := range shares {
+			if step := steps[s.Name]; step != "" {
+				parts = append(parts, s.Name+": "+step)
+			}
 		}
-	}
-	line := []rune(strings.Join(parts, "   "))
-	if len(line) >= p.width {
-		line = append(line[:max(p.width-2, 0)], '…')
-	}
-	fmt.Fprintf(p.out, "\r\x1b[K%s", string(line))
-}
-
-func (p *progress) clear() {
-	if p.out != nil {
-		fmt.Fprint(p.out, "\r\x1b[K")
+		line.show(strings.Join(parts, "   "))
 	}
 }

@@ -10,13 +10,12 @@ import (
 	"unicode/utf8"
 
 	"github.com/mooring-csi/mooring/pkg/doctor"
-	"golang.org/x/sys/unix"
 )
 
 const (
-	// wrapAt is the width of what is written to something that is no terminal.
-	wrapAt = 100
-	// titleWidth is the longest title's.
+	// defaultWidth is the width of a report that is not written to a terminal.
+	defaultWidth = 100
+	// titleWidth is the width of the longest title.
 	titleWidth = 20
 )
 
@@ -29,7 +28,7 @@ const (
 	yellow = "33"
 )
 
-// table writes a doctor's report for people.
+// table formats a doctor's report as text.
 type table struct {
 	colour bool
 	width  int
@@ -37,26 +36,12 @@ type table struct {
 
 // newTable returns a table for out: in colour on a terminal, unless NO_COLOR is set.
 func newTable(out io.Writer) table {
-	t := table{width: wrapAt}
-	if f, ok := out.(*os.File); ok {
-		width, terminal := terminalWidth(f)
-		if terminal {
-			t.width = max(width, 60)
-		}
-		t.colour = terminal && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+	t := table{width: defaultWidth}
+	if width, terminal := terminalWidth(out); terminal {
+		t.width = max(width, 60)
+		t.colour = os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 	}
 	return t
-}
-
-func terminalWidth(f *os.File) (width int, terminal bool) {
-	if _, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS); err != nil {
-		return 0, false
-	}
-	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
-	if err != nil || size.Col == 0 {
-		return 80, true
-	}
-	return int(size.Col), true
 }
 
 func (t table) paint(style, text string) string {
@@ -99,10 +84,11 @@ func (t table) summary(r doctor.Report) string {
 	case warnings > 0:
 		return t.paint(yellow, count(warnings, "warning", "warnings")) + ", " + checks + "."
 	}
-	return t.paint(green, "All is well") + ": " + checks + "."
+	return t.paint(green, "No problems") + ": " + checks + "."
 }
 
-// findings writes one line for each; those that were skipped for one reason share one.
+// findings writes one line for each finding; consecutive ones that were skipped for one reason share a
+// line.
 func (t table) findings(b *strings.Builder, all []doctor.Finding) {
 	for i := 0; i < len(all); i++ {
 		f := all[i]
@@ -180,7 +166,7 @@ func (t table) advice(b *strings.Builder, f doctor.Finding) {
 	}
 }
 
-// wrap breaks text at its spaces, so that no line is longer than width if that can be.
+// wrap breaks text at spaces into lines of at most width, unless a word is longer.
 func wrap(text string, width int) []string {
 	var lines []string
 	line := ""

@@ -60,45 +60,45 @@ nas1  10.0.0.200:/export
 1 thing is broken, 1 warning, 2 checks passed.
 `
 	if got := (table{width: 72}).report(sample()); got != want {
-		t.Errorf("the table is\n%s\nand not\n%s", got, want)
+		t.Errorf("report =\n%s\nwant\n%s", got, want)
 	}
 	coloured := table{colour: true, width: 72}.report(sample())
 	if strings.Count(coloured, "\x1b[31m") != 2 || strings.Count(coloured, "\x1b[33m") != 2 || strings.Count(coloured, "\x1b[0m")*2 != strings.Count(coloured, "\x1b[") {
-		t.Errorf("in colour it is %q", coloured)
+		t.Errorf("report in colour = %q", coloured)
 	}
 	plain := coloured
 	for _, code := range []string{"0", bold, dim, red, green, yellow} {
 		plain = strings.ReplaceAll(plain, "\x1b["+code+"m", "")
 	}
 	if plain != want {
-		t.Errorf("colour changes more than colour:\n%s", plain)
+		t.Errorf("the report without colour codes differs:\n%s", plain)
 	}
 }
 
 func TestSummary(t *testing.T) {
 	ok, warn := doctor.Finding{Status: doctor.OK}, doctor.Finding{Status: doctor.Warn}
 	for want, all := range map[string][]doctor.Finding{
-		"All is well: 2 checks passed.":         {ok, ok, {Status: doctor.Skip}},
+		"No problems: 2 checks passed.":         {ok, ok, {Status: doctor.Skip}},
 		"2 warnings, 1 check passed.":           {warn, ok, warn},
 		"2 things are broken, 0 checks passed.": {{Status: doctor.Fail}, {Status: doctor.Fail}},
 	} {
 		if got := (table{}).summary(doctor.Report{Node: all}); got != want {
-			t.Errorf("it is %q, and not %q", got, want)
+			t.Errorf("summary = %q, want %q", got, want)
 		}
 	}
 }
 
 func TestNoColour(t *testing.T) {
 	if newTable(&bytes.Buffer{}).colour {
-		t.Error("what is no file has colours")
+		t.Error("a buffer has colours")
 	}
 	file, err := os.Create(filepath.Join(t.TempDir(), "out"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	if got := newTable(file); got.colour || got.width != wrapAt {
-		t.Errorf("a file is written as %+v", got)
+	if got := newTable(file); got.colour || got.width != defaultWidth {
+		t.Errorf("table of a file = %+v", got)
 	}
 }
 
@@ -107,20 +107,20 @@ func TestWrap(t *testing.T) {
 		const text = "ein  längerer\ntext, Überlänge eingeschlossen"
 		lines := wrap(text, width)
 		if strings.Join(lines, " ") != strings.Join(strings.Fields(text), " ") {
-			t.Errorf("in %d columns it is %q", width, lines)
+			t.Errorf("in %d columns: %q", width, lines)
 		}
 		for _, line := range lines {
 			if utf8.RuneCountInString(line) > width && strings.Contains(line, " ") {
-				t.Errorf("in %d columns there is %q", width, line)
+				t.Errorf("a line in %d columns: %q", width, line)
 			}
 		}
 	}
 	if got := wrap("", 10); !slices.Equal(got, []string{""}) {
-		t.Errorf("nothing is %q", got)
+		t.Errorf("wrap of nothing = %q", got)
 	}
 }
 
-func TestToExamine(t *testing.T) {
+func TestSelectShares(t *testing.T) {
 	config := filepath.Join(t.TempDir(), "config.yaml")
 	const text = "shares:\n- {name: nas1, servers: [10.0.0.1], path: /a}\n- {name: nas2, servers: [10.0.0.2], path: /b, mountOptions: [hard]}\n"
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
@@ -144,13 +144,13 @@ func TestToExamine(t *testing.T) {
 		{options{config: empty}, nil, export{}, "registers no share"},
 		{options{config: "/nowhere/config.yaml"}, nil, export{}, "mooringctl doctor --server"},
 		{options{config: "/nowhere/config.yaml"}, nil, export{server: "fe80::1", path: "/x"}, "[fe80::1]:/x"},
-		{options{config: config}, []string{"nas1"}, export{server: "h", path: "/x"}, "either"},
-		{options{config: config}, nil, export{options: []string{"ro"}}, "go with --server"},
+		{options{config: config}, []string{"nas1"}, export{server: "h", path: "/x"}, "use either"},
+		{options{config: config}, nil, export{options: []string{"ro"}}, "needs --server"},
 		{options{}, nil, export{server: "h", path: "x"}, "does not begin with /"},
 		{options{}, nil, export{server: "h h", path: "/x"}, "neither a host name"},
 		{options{}, nil, export{server: "h", path: "/x", options: []string{"bind"}}, "not bound"},
 	} {
-		shares, err := c.o.toExamine(c.names, c.e)
+		shares, err := c.o.selectShares(c.names, c.e)
 		var names []string
 		for _, s := range shares {
 			names = append(names, s.Name)
@@ -160,26 +160,26 @@ func TestToExamine(t *testing.T) {
 			got = err.Error()
 		}
 		if err == nil && got != c.want || !strings.Contains(got, c.want) {
-			t.Errorf("%+v %q %+v: %q, and not %q", c.o, c.names, c.e, got, c.want)
+			t.Errorf("%+v %q %+v: %q, want %q", c.o, c.names, c.e, got, c.want)
 		}
 	}
 	if got, _ := (&options{config: config}).completeShares(nil, nil, ""); !slices.Equal(got, []string{"nas1", "nas2"}) {
-		t.Errorf("the shares that can be named are %q", got)
+		t.Errorf("completions = %q", got)
 	}
 	inner := volume.Share{Name: "10.0.0.1:/a/b", Servers: []string{"10.0.0.1"}, Path: "/a/b"}
-	if nested := (&options{config: config}).nested(); nested == nil || nested(inner) == nil {
-		t.Error("an export inside a registered share lies apart")
+	if nested := (&options{config: config}).nestedCheck(); nested == nil || nested(inner) == nil {
+		t.Error("an export inside a registered share is not nested")
 	}
-	if (&options{config: "/nowhere/config.yaml"}).nested() != nil {
-		t.Error("shares are known without a configuration")
+	if (&options{config: "/nowhere/config.yaml"}).nestedCheck() != nil {
+		t.Error("there is a check without a configuration")
 	}
-	shares, err := (&options{}).toExamine(nil, export{server: "h", path: "/x", options: []string{"nfsvers=3,nolock"}})
+	shares, err := (&options{}).selectShares(nil, export{server: "h", path: "/x", options: []string{"nfsvers=3,nolock"}})
 	if err != nil || !slices.Equal(shares[0].MountOptions, []string{"nodev", "nosuid", "nfsvers=3", "nolock"}) {
-		t.Errorf("an export has the options %q, %v", shares[0].MountOptions, err)
+		t.Errorf("options of an export = %q, %v", shares[0].MountOptions, err)
 	}
 }
 
-// TestDoctorRefuses has the program be run in ways that it cannot be.
+// TestDoctorRefuses runs the program with invalid arguments.
 func TestDoctorRefuses(t *testing.T) {
 	for _, args := range [][]string{{"doctor", "-o", "yaml"}, {"doctor", "--server", "h"}, {"doctor", "--config", "/nowhere"}} {
 		c := command()
@@ -187,8 +187,8 @@ func TestDoctorRefuses(t *testing.T) {
 		c.SetErr(&errs)
 		c.SetArgs(args)
 		if err := c.ExecuteContext(t.Context()); err == nil {
-			t.Errorf("%q is done", args)
-		} else if args[1] == "--config" && (err != exit(diagnosed) || !strings.Contains(errs.String(), "Say where the configuration is")) {
+			t.Errorf("%q succeeds", args)
+		} else if args[1] == "--config" && (err != exit(exitBroken) || !strings.Contains(errs.String(), "Name the configuration")) {
 			t.Errorf("%q: %v: %s", args, err, &errs)
 		}
 	}

@@ -8,17 +8,17 @@ import (
 )
 
 func jobsCommand(o *options) *cobra.Command {
-	l := &listing{}
+	l := &listOptions{}
 	c := &cobra.Command{
 		Use: "jobs", Aliases: []string{"job"}, Args: cobra.NoArgs,
 		Short: "List the snapshots, restores and clones that are being copied",
-		Long: `List the snapshots, restores and clones that are being copied. A controller gives a sign of life
-every 5 seconds for each. One without is waiting for a controller to take it over, which the
-next try of the request does.`,
+		Long: `List the snapshots, restores and clones that are being copied. A controller writes a heartbeat
+for each every 5 seconds. A job without a recent one waits until a controller takes it over, at
+the next retry of the request.`,
 	}
 	l.flags(c, false, true)
-	c.RunE = o.lists(l, func(c *cobra.Command, s *session) error {
-		return list(c, l, s.unless("Nothing is being copied."), jobColumns(), func(each func(admin.Job) error) error {
+	c.RunE = o.runList(l, func(c *cobra.Command, s *session) error {
+		return list(c, l, s.emptyMessage("Nothing is being copied."), jobColumns(), func(each func(admin.Job) error) error {
 			return s.Jobs(c.Context(), o.filter(""), each)
 		})
 	})
@@ -31,8 +31,8 @@ func jobColumns() []column[admin.Job] {
 		{head: "TARGET", cell: func(j admin.Job) string { return j.Target }},
 		{head: "SOURCE", cell: func(j admin.Job) string { return j.Source }},
 		{head: "STATE", cell: func(j admin.Job) string { return j.State }},
-		{head: "AGE", cell: func(j admin.Job) string { return age(j.Began) }},
-		{head: "ALIVE", cell: func(j admin.Job) string { return ago(j.Alive) }},
+		{head: "AGE", cell: func(j admin.Job) string { return formatAge(j.Began) }},
+		{head: "ALIVE", cell: func(j admin.Job) string { return formatAgo(j.Alive) }},
 		{head: "MAKER", wide: true, cell: func(j admin.Job) string { return j.Maker }},
 	}
 }

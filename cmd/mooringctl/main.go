@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command mooringctl is for those who run Mooring: it shows what is on the shares, says what is
-// wrong with them, and brings back what was deleted.
+// Command mooringctl is the tool for administrators: it lists what is on the shares, finds what is wrong
+// with them, and restores deleted volumes.
 package main
 
 import (
@@ -18,14 +18,14 @@ import (
 // version is set by the linker.
 var version = "dev"
 
-// Exit statuses. What else fails is failed.
+// Exit statuses. Any other failure is exitFailed.
 const (
-	failed    = 1
-	noticed   = 1 // doctor: there are warnings
-	diagnosed = 2 // doctor: something is broken
+	exitFailed   = 1
+	exitWarnings = 1 // doctor: there are warnings
+	exitBroken   = 2 // doctor: something is broken
 )
 
-// options are those of all commands.
+// options are the options of all commands.
 type options struct {
 	config    string   // the registry's file
 	sharesDir string   // where the shares are mounted already, each under its name; "": nowhere
@@ -33,16 +33,16 @@ type options struct {
 	output    string   // doctor's format
 }
 
-// exit is an error that only says with which status the program is to end: all else was said.
+// exit is an error that sets the exit status: everything else is printed already.
 type exit int
 
 func (e exit) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
 
 func main() {
-	if done, err := asChild(os.Args[1:]); done {
+	if done, err := runAsChild(os.Args[1:]); done {
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
-			os.Exit(failed)
+			os.Exit(exitFailed)
 		}
 		return
 	}
@@ -54,8 +54,8 @@ func main() {
 	case errors.As(err, &status):
 		os.Exit(int(status))
 	case err != nil:
-		fmt.Fprintln(os.Stderr, "mooringctl:", harmless(err.Error()))
-		os.Exit(failed)
+		fmt.Fprintln(os.Stderr, "mooringctl:", sanitize(err.Error()))
+		os.Exit(exitFailed)
 	}
 }
 
@@ -63,15 +63,15 @@ func command() *cobra.Command {
 	o := &options{}
 	root := &cobra.Command{
 		Use:           "mooringctl",
-		Short:         "See what is on Mooring's shares, what is wrong with them, and bring back what was deleted",
+		Short:         "List what is on Mooring's shares, find what is wrong with them, and restore deleted volumes",
 		Version:       version,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
 	f := root.PersistentFlags()
 	f.StringVar(&o.config, "config", "/etc/mooring/config.yaml", "the file that registers the shares")
-	f.StringVar(&o.sharesDir, "shares-dir", "", "a directory in which the shares are mounted already, each under its name (none: they are mounted for as long as this runs)")
-	f.StringSliceVar(&o.shares, "share", nil, "only these of the shares")
+	f.StringVar(&o.sharesDir, "shares-dir", "", "a directory in which the shares are mounted already, each under its name (none: the command mounts them while it runs)")
+	f.StringSliceVar(&o.shares, "share", nil, "only these shares")
 	_ = root.RegisterFlagCompletionFunc("share", o.completeShares)
 	for _, make := range []func(*options) *cobra.Command{
 		doctorCommand,

@@ -10,28 +10,28 @@ import (
 )
 
 func orphansCommand(o *options) *cobra.Command {
-	l, k := &listing{}, &cluster{}
+	l, k := &listOptions{}, &clusterOptions{}
 	c := &cobra.Command{
 		Use: "orphans", Aliases: []string{"orphan"}, Args: cobra.NoArgs,
-		Short: "Find what belongs to nothing: directories, records, PersistentVolumes",
-		Long: `Find what belongs to nothing: directories that are no volume's, volumes whose directory is not
-there, or that nobody has gone on making or deleting, claims on directories without a volume. In
-a cluster also PersistentVolumes without a volume and volumes without a PersistentVolume, and the
-same of snapshots. Nothing is changed: what to do is said of each (-o wide).`,
+		Short: "Find orphaned directories, records and PersistentVolumes",
+		Long: `Find orphans: directories without a volume, volumes without a directory, volumes whose creation
+or deletion was abandoned, claims on directories without a volume. In a cluster also PersistentVolumes
+without a volume and volumes without a PersistentVolume, and the same for snapshots. The command
+changes nothing. With -o wide, it prints the remedy for each orphan.`,
 	}
 	l.flags(c, false, false)
 	k.flags(c)
-	c.RunE = o.lists(l, func(c *cobra.Command, s *session) error {
+	c.RunE = o.runList(l, func(c *cobra.Command, s *session) error {
 		var in admin.Cluster
 		switch client, err := k.open(); {
 		case err != nil:
 			s.report(err)
 		case client == nil:
-			fmt.Fprintln(c.ErrOrStderr(), "No cluster is known here: PersistentVolumes are not looked at (--kubeconfig).")
+			fmt.Fprintln(c.ErrOrStderr(), "No cluster is configured: PersistentVolumes are not checked (--kubeconfig).")
 		default:
 			in = client
 		}
-		return list(c, l, s.unless("Everything belongs to something."), orphanColumns(), func(each func(admin.Orphan) error) error {
+		return list(c, l, s.emptyMessage("There are no orphans."), orphanColumns(), func(each func(admin.Orphan) error) error {
 			return s.Orphans(c.Context(), o.filter(""), in, k.driver, each)
 		})
 	})

@@ -18,35 +18,35 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// formats are what -o takes.
+// formats are the values of -o.
 var formats = []string{"table", "wide", "json", "yaml"}
 
-// column is one of a table.
+// column is a column of a table.
 type column[T any] struct {
 	head string
 	cell func(T) string
-	wide bool // only of a wide table
+	wide bool // only in a wide table
 }
 
-// printer prints rows as they come.
+// printer prints rows as they arrive.
 type printer[T any] struct {
-	to      *bufio.Writer
-	format  string
-	columns []column[T]
-	nothing func() string // is said on stderr of an empty table
-	stderr  io.Writer
+	out          *bufio.Writer
+	format       string
+	columns      []column[T]
+	emptyMessage func() string // is printed to stderr instead of an empty table
+	stderr       io.Writer
 
 	rows    int
 	widths  []int
-	waiting [][]string // rows of a table of which the widths are not known yet
+	pending [][]string // rows of a table whose widths are not computed yet
 }
 
-// page is how many rows of a table are waited for before its columns get their widths: more
-// would be kept in memory, and fewer would have them change too often.
-const page = 500
+// pageSize is the number of rows for which the widths of columns are computed together. A larger page
+// needs more memory; with a smaller one the widths change more often.
+const pageSize = 500
 
 func newPrinter[T any](to, stderr io.Writer, format string, nothing func() string, columns []column[T]) *printer[T] {
-	p := &printer[T]{to: bufio.NewWriter(to), format: format, nothing: nothing, stderr: stderr}
+	p := &printer[T]{out: bufio.NewWriter(to), format: format, emptyMessage: nothing, stderr: stderr}
 	for _, c := range columns {
 		if !c.wide || format == "wide" {
 			p.columns = append(p.columns, c)
@@ -68,46 +68,46 @@ func (p *printer[T]) row(r T) error {
 		if p.rows == 1 {
 			before = "[\n  "
 		}
-		_, err = p.to.WriteString(before + string(text))
+		_, err = p.out.WriteString(before + string(text))
 		return err
 	case "yaml":
 		text, err := admin.YAML([]T{r})
 		if err != nil {
 			return err
 		}
-		_, err = p.to.Write(text)
+		_, err = p.out.Write(text)
 		return err
 	}
 	if p.rows == 1 {
-		p.waiting = append(p.waiting, p.cells(func(c column[T]) string { return c.head }))
+		p.pending = append(p.pending, p.cells(func(c column[T]) string { return c.head }))
 	}
-	p.waiting = append(p.waiting, p.cells(func(c column[T]) string { return c.cell(r) }))
-	if len(p.waiting) > page {
+	p.pending = append(p.pending, p.cells(func(c column[T]) string { return c.cell(r) }))
+	if len(p.pending) > pageSize {
 		return p.flush()
 	}
 	return nil
 }
 
-func (p *printer[T]) cells(of func(column[T]) string) []string {
+func (p *printer[T]) cells(text func(column[T]) string) []string {
 	cells := make([]string, len(p.columns))
 	for i, c := range p.columns {
-		cells[i] = printable(of(c))
+		cells[i] = formatCell(text(c))
 		p.widths[i] = max(p.widths[i], utf8.RuneCountInString(cells[i]))
 	}
 	return cells
 }
 
-// printable is a cell of a table. What somebody called a directory neither steers the terminal
-// nor breaks the table.
-func printable(s string) string {
+// formatCell returns a cell of a table. A directory's name can neither control the terminal nor break
+// the table.
+func formatCell(s string) string {
 	if s == "" {
 		return "-"
 	}
-	return strings.ReplaceAll(harmless(s), "\n", "?")
+	return strings.ReplaceAll(sanitize(s), "\n", "?")
 }
 
-// harmless keeps names in a text for people from steering the terminal.
-func harmless(s string) string {
+// sanitize replaces characters that could control the terminal.
+func sanitize(s string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) || r == '\n' {
 			return r
@@ -117,7 +117,7 @@ func harmless(s string) string {
 }
 
 func (p *printer[T]) flush() error {
-	for _, cells := range p.waiting {
+	for _, cells := range p.pending {
 		var line strings.Builder
 		for i, cell := range cells {
 			line.WriteString(cell)
@@ -125,71 +125,71 @@ func (p *printer[T]) flush() error {
 				line.WriteString(strings.Repeat(" ", p.widths[i]-utf8.RuneCountInString(cell)+3))
 			}
 		}
-		if _, err := fmt.Fprintln(p.to, line.String()); err != nil {
+		if _, err := fmt.Fprintln(p.out, line.String()); err != nil {
 			return err
 		}
 	}
-	p.waiting = p.waiting[:0]
-	return p.to.Flush()
+	p.pending = p.pending[:0]
+	return p.out.Flush()
 }
 
-// end prints what is left.
-func (p *printer[T]) end() error {
+// finish prints the remaining rows.
+func (p *printer[T]) finish() error {
 	switch {
 	case p.format == "json" && p.rows == 0, p.format == "yaml" && p.rows == 0:
-		fmt.Fprintln(p.to, "[]")
+		fmt.Fprintln(p.out, "[]")
 	case p.format == "json":
-		fmt.Fprintln(p.to, "\n]")
+		fmt.Fprintln(p.out, "\n]")
 	case p.rows == 0:
-		fmt.Fprint(p.stderr, p.nothing())
+		fmt.Fprint(p.stderr, p.emptyMessage())
 	}
 	return p.flush()
 }
 
-// listing are the flags of commands that list.
-type listing struct {
+// listOptions are the flags of commands that print lists.
+type listOptions struct {
 	format, namespace string
 	watch             bool
 }
 
-func (l *listing) flags(c *cobra.Command, namespaced, watched bool) {
+func (l *listOptions) flags(c *cobra.Command, namespaced, watched bool) {
 	c.Flags().StringVarP(&l.format, "output", "o", "table", "how to print: table, wide, json or yaml")
 	_ = c.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp))
 	if namespaced {
-		c.Flags().StringVarP(&l.namespace, "namespace", "n", "", "only what is of claims in this namespace")
+		c.Flags().StringVarP(&l.namespace, "namespace", "n", "", "only the objects of claims in this namespace")
 	}
 	if watched {
-		c.Flags().BoolVarP(&l.watch, "watch", "w", false, "look again every 2 seconds, until this is interrupted")
+		c.Flags().BoolVarP(&l.watch, "watch", "w", false, "repeat every 2 seconds, until the command is interrupted")
 	}
 }
 
-func (l *listing) check() error {
+func (l *listOptions) validate() error {
 	switch {
 	case !slices.Contains(formats, l.format):
-		return volume.Errorf(volume.ErrInvalid, "-o is %q, and can be %s", l.format, strings.Join(formats, ", "))
+		return volume.Errorf(volume.ErrInvalid, "-o is %q, want one of %s", l.format, strings.Join(formats, ", "))
 	case l.watch && l.format != "table" && l.format != "wide":
 		return volume.Errorf(volume.ErrInvalid, "--watch is for tables: -o %s is one document", l.format)
 	}
 	return nil
 }
 
-// printAll prints rows, and what there is of them where they end with an error.
+// printAll prints rows. If they end with an error, it prints the rows before that.
 func printAll[T any](p *printer[T], rows func(each func(T) error) error) error {
 	err := rows(p.row)
-	return cmp.Or(err, p.end())
+	return cmp.Or(err, p.finish())
 }
 
-const watchEvery = 2 * time.Second
+const watchInterval = 2 * time.Second
 
-// list prints rows once, or again and again. A screen is cleared each time; what is not one
-// gets the table only when that has changed.
-func list[T any](c *cobra.Command, l *listing, nothing func() string, columns []column[T], rows func(each func(T) error) error) error {
+// list prints rows once or, with --watch, repeatedly. It clears a terminal each time; to anything else
+// it prints the table only if that has changed.
+func list[T any](c *cobra.Command, l *listOptions, nothing func() string, columns []column[T], rows func(each func(T) error) error) error {
 	if !l.watch {
 		p := newPrinter(c.OutOrStdout(), c.ErrOrStderr(), l.format, nothing, columns)
 		return printAll(p, rows)
 	}
 	var last string
-	for tick := time.NewTicker(watchEvery); ; {
+	for tick := time.NewTicker(watchInterval); ; {
 		var b strings.Builder
 		p := newPrinter(&b, &b, l.format, nothing, columns)
 		err := printAll(p, rows)

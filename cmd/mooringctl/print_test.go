@@ -25,11 +25,11 @@ type line struct {
 
 var lineColumns = []column[line]{
 	{head: "NAME", cell: func(l line) string { return l.Name }},
-	{head: "SIZE", cell: func(l line) string { return size(l.Size) }},
+	{head: "SIZE", cell: func(l line) string { return formatBytes(l.Size) }},
 	{head: "BYTES", wide: true, cell: func(l line) string { return strconv.FormatInt(l.Size, 10) }},
 }
 
-func printed(t *testing.T, format string, lines ...line) (out, said string) {
+func printed(t *testing.T, format string, lines ...line) (out, errs string) {
 	t.Helper()
 	var to, stderr bytes.Buffer
 	p := newPrinter(&to, &stderr, format, func() string { return "none\n" }, lineColumns)
@@ -38,7 +38,7 @@ func printed(t *testing.T, format string, lines ...line) (out, said string) {
 			t.Fatal(err)
 		}
 	}
-	if err := p.end(); err != nil {
+	if err := p.finish(); err != nil {
 		t.Fatal(err)
 	}
 	return to.String(), stderr.String()
@@ -50,31 +50,30 @@ func TestPrint(t *testing.T) {
 		"table": "NAME     SIZE\na        5Gi\ngrößer   1.5Ki\n-        0\n",
 		"wide":  "NAME     SIZE    BYTES\na        5Gi     5368709120\ngrößer   1.5Ki   1536\n-        0       0\n",
 	} {
-		if got, said := printed(t, format, lines...); got != want || said != "" {
-			t.Errorf("%s: %q, %q, not %q", format, got, said, want)
+		if got, errs := printed(t, format, lines...); got != want || errs != "" {
+			t.Errorf("%s: %q, %q, want %q", format, got, errs, want)
 		}
-		if got, said := printed(t, format); got != "" || said != "none\n" {
-			t.Errorf("of nothing %s is %q, %q", format, got, said)
+		if got, errs := printed(t, format); got != "" || errs != "none\n" {
+			t.Errorf("%s without rows: %q, %q", format, got, errs)
 		}
 	}
 	for _, lines := range [][]line{lines, lines[:1], {}} {
 		var inJSON, inYAML []line
 		text, _ := printed(t, "json", lines...)
 		if err := json.Unmarshal([]byte(text), &inJSON); err != nil || !slices.Equal(inJSON, lines) {
-			t.Errorf("JSON is %q: %+v, %v", text, inJSON, err)
+			t.Errorf("JSON = %q: %+v, %v", text, inJSON, err)
 		}
 		text, _ = printed(t, "yaml", lines...)
 		if err := yaml.Unmarshal([]byte(text), &inYAML); err != nil || !slices.Equal(inYAML, lines) {
-			t.Errorf("YAML is %q: %+v, %v", text, inYAML, err)
+			t.Errorf("YAML = %q: %+v, %v", text, inYAML, err)
 		}
 	}
 	if got, _ := printed(t, "table", line{"a\x1b[2Jb\nc", 1}); !strings.Contains(got, "a?[2Jb?c") {
-		t.Errorf("a name that steers the terminal is printed as %q", got)
+		t.Errorf("a name with control characters is printed as %q", got)
 	}
 }
 
-// TestPrintNames prints names that people do not give: no row is lost, nor those after it, and
-// nothing that a terminal obeys is printed.
+// TestPrintNames prints unusual names: no row is lost, and no control characters are printed.
 func TestPrintNames(t *testing.T) {
 	names := []string{"\u009b2J", "\x1b[2J", "\x7f", "\u0085", "a\u2028b", "\ufeff", "\ufffe", "\u202e", "\U000e0001", "{", "- a: b", "# c", "a\nb\tc", "\xff\x9b", "last"}
 	var lines, want []line
@@ -83,9 +82,9 @@ func TestPrintNames(t *testing.T) {
 		want = append(want, line{strings.ToValidUTF8(strings.ReplaceAll(name, "\xff\x9b", "\ufffd\ufffd"), ""), 1})
 	}
 	for _, format := range formats {
-		text, said := printed(t, format, lines...)
-		if said != "" || strings.ContainsFunc(text, func(r rune) bool { return unicode.IsControl(r) && r != '\n' }) {
-			t.Errorf("as %s they are %q, and said is %q", format, text, said)
+		text, errs := printed(t, format, lines...)
+		if errs != "" || strings.ContainsFunc(text, func(r rune) bool { return unicode.IsControl(r) && r != '\n' }) {
+			t.Errorf("%s: %q, errors %q", format, text, errs)
 		}
 		var got []line
 		var err error
@@ -96,52 +95,52 @@ func TestPrintNames(t *testing.T) {
 			err = yaml.Unmarshal([]byte(text), &got)
 		default:
 			if n := strings.Count(text, "\n"); n != len(names)+1 || !strings.Contains(text, "last") {
-				t.Errorf("as %s they are %d lines: %q", format, n, text)
+				t.Errorf("%s: %d lines: %q", format, n, text)
 			}
 			continue
 		}
 		if err != nil || !slices.Equal(got, want) {
-			t.Errorf("as %s they are %+v, not %+v: %v", format, got, want, err)
+			t.Errorf("%s: %+v, want %+v: %v", format, got, want, err)
 		}
 	}
 }
 
-// TestPrintPages prints as it goes: what was read is not kept.
+// TestPrintPages checks that printed rows are not kept in memory.
 func TestPrintPages(t *testing.T) {
 	var to bytes.Buffer
 	p := newPrinter(&to, &to, "table", nil, lineColumns)
-	for i := range 10 * page {
-		if err := p.row(line{strings.Repeat("x", i/page), 1}); err != nil {
+	for i := range 10 * pageSize {
+		if err := p.row(line{strings.Repeat("x", i/pageSize), 1}); err != nil {
 			t.Fatal(err)
 		}
-		if len(p.waiting) > page {
-			t.Fatalf("%d rows are kept", len(p.waiting))
+		if len(p.pending) > pageSize {
+			t.Fatalf("%d rows are kept", len(p.pending))
 		}
 	}
-	if err := p.end(); err != nil || strings.Count(to.String(), "\n") != 10*page+1 {
+	if err := p.finish(); err != nil || strings.Count(to.String(), "\n") != 10*pageSize+1 {
 		t.Errorf("%d lines are printed, %v", strings.Count(to.String(), "\n"), err)
 	}
 }
 
-func TestWords(t *testing.T) {
+func TestFormat(t *testing.T) {
 	full, total := int64(0), int64(10)
 	for _, s := range []admin.Share{{}, {Free: &full, Total: &total}} {
 		text, err := json.Marshal(s)
 		if err != nil || strings.Contains(string(text), "Bytes") != (s.Total != nil) {
-			t.Errorf("a share is %s, %v", text, err)
+			t.Errorf("share = %s, %v", text, err)
 		}
-		if got := printable(sizeOf(s.Free)); got != map[bool]string{true: "0", false: "-"}[s.Free != nil] {
-			t.Errorf("what is free is %q", got)
+		if got := formatCell(optionalSize(s.Free)); got != map[bool]string{true: "0", false: "-"}[s.Free != nil] {
+			t.Errorf("free space = %q", got)
 		}
 	}
 	for bytes, want := range map[int64]string{0: "0", 1: "1", 1023: "1023", 1024: "1Ki", 1 << 30: "1Gi", 1288490189: "1.2Gi", 1<<63 - 1: "8Ei"} {
-		if got := size(bytes); got != want {
-			t.Errorf("%d bytes are %s, not %s", bytes, got, want)
+		if got := formatBytes(bytes); got != want {
+			t.Errorf("formatBytes(%d) = %s, want %s", bytes, got, want)
 		}
 	}
 	for d, want := range map[time.Duration]string{-time.Hour: "0s", 0: "0s", 90 * time.Second: "90s", 3 * time.Minute: "3m", 3 * time.Hour: "3h", 50 * time.Hour: "2d"} {
-		if got := span(d); got != want {
-			t.Errorf("%v is %s, not %s", d, got, want)
+		if got := formatDuration(d); got != want {
+			t.Errorf("formatDuration(%v) = %s, want %s", d, got, want)
 		}
 	}
 	p := &admin.Progress{}
@@ -149,11 +148,11 @@ func TestWords(t *testing.T) {
 	p.Measured.Store(1)
 	p.Bytes.Store(1 << 20)
 	if got := bar(p); got != "["+strings.Repeat("#", 7)+strings.Repeat(".", 23)+"] 1 of 4 volumes, 0 entries, 1Mi" {
-		t.Errorf("the bar is %s", got)
+		t.Errorf("bar = %s", got)
 	}
 }
 
-// run runs the program on a configuration of two shares.
+// run runs the program with a configuration of two shares.
 func run(t *testing.T, args ...string) (out string, err error) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "config.yaml")
@@ -173,20 +172,20 @@ func run(t *testing.T, args ...string) (out string, err error) {
 func TestCompletion(t *testing.T) {
 	out, err := run(t, "__complete", "volumes", "--share", "")
 	if err != nil || !strings.Contains(out, "nas1\nnas2\n") {
-		t.Errorf("shares are completed as %q, %v", out, err)
+		t.Errorf("completion of shares = %q, %v", out, err)
 	}
 	if out, err = run(t, "__complete", "trash", "list", "-o", ""); err != nil || !strings.Contains(out, "table\nwide\njson\nyaml\n") {
-		t.Errorf("formats are completed as %q, %v", out, err)
+		t.Errorf("completion of formats = %q, %v", out, err)
 	}
 }
 
 func TestMisuse(t *testing.T) {
 	for what, args := range map[string][]string{
-		"can be table, wide, json, yaml": {"volumes", "-o", "xml"},
-		"--watch is for tables":          {"jobs", "-w", "-o", "json"},
-		"or say --all":                   {"trash", "purge"},
-		"trash list shows it":            {"trash", "purge", "--all", "nas1/pvc-1"},
-		"accepts 1 arg":                  {"trash", "restore"},
+		"want one of table, wide, json, yaml": {"volumes", "-o", "xml"},
+		"--watch is for tables":               {"jobs", "-w", "-o", "json"},
+		"or use --all":                        {"trash", "purge"},
+		"trash list shows them":               {"trash", "purge", "--all", "nas1/pvc-1"},
+		"accepts 1 arg":                       {"trash", "restore"},
 	} {
 		if _, err := run(t, args...); err == nil || !strings.Contains(err.Error(), what) {
 			t.Errorf("%q: %v", args, err)

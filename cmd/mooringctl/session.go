@@ -27,48 +27,48 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// givenShares is where kubelet has mounted the shares for the controller in whose container
-// this runs, as the chart has it (controller.mountShares: kubelet).
-const givenShares = "/shares"
+// kubeletShares is where kubelet mounts the shares in the controller's container, if the chart has
+// controller.mountShares: kubelet.
+const kubeletShares = "/shares"
 
-// session is what one command works with.
+// session is the state of one command.
 type session struct {
 	*admin.Service
 	stderr io.Writer
-	failed atomic.Bool // on a share, or a volume: it was said, and the rest went on
+	failed atomic.Bool // a share or a volume has failed, which was reported
 	mu     sync.Mutex
 }
 
-// open makes ready for work on the shares, to read only unless change is set. Where they are
-// not mounted yet, the program goes on in a mount namespace of its own, from the beginning.
+// open opens the shares, read-only unless change is set. If they are not mounted yet, the program
+// executes itself again in a mount namespace of its own.
 func (o *options) open(c *cobra.Command, change bool) (*session, func(), error) {
 	return o.openWith(c, share.Options{ReadOnly: !change})
 }
 
-// openWith is open with these options for the shares.
+// openWith is open with options for the shares.
 func (o *options) openWith(c *cobra.Command, opt share.Options) (*session, func(), error) {
-	debug.SetGCPercent(400)                           // a few MiB, for a few seconds: not worth collecting often
-	klog.SetSlogLogger(slog.New(slog.DiscardHandler)) // what matters comes back as an error
+	debug.SetGCPercent(400)                           // the process is small and short-lived
+	klog.SetSlogLogger(slog.New(slog.DiscardHandler)) // relevant problems are returned as errors
 	source, err := config.Open(o.config)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%w: name the file that registers the shares by --config", err)
+		return nil, nil, fmt.Errorf("%w: name the file that registers the shares with --config", err)
 	}
 	registry := source.Current
 	servers := probe.NewServers(probe.Ping)
 	kernel := &mount.Kernel{Answers: servers.Answers}
 	var mounter pool.Mounter = kernel
-	dir, given := "", o.given(kernel, registry().Shares)
-	if given != "" {
+	dir, premounted := "", o.mountedShares(kernel, registry().Shares)
+	if premounted != "" {
 		mounter = &mount.Premounted{Table: kernel.Table}
 	} else {
-		if dir, err = mount.ReexecInMountNS(absolute(o.config), absolute(os.Getenv("KUBECONFIG"))); err != nil {
+		if dir, err = mount.ReexecInMountNS(absolutePath(o.config), absolutePath(os.Getenv("KUBECONFIG"))); err != nil {
 			return nil, nil, err
 		}
 		registry = func() *volume.Registry { return withoutLocks(source.Current()) }
 	}
 	opt.Maker = maker()
 	shares := pool.New(registry, mounter, dir, pool.Options{
-		Share: opt, Premounted: given,
+		Share: opt, Premounted: premounted,
 		Servers: servers,
 	})
 	s := &session{stderr: c.ErrOrStderr()}
@@ -76,14 +76,14 @@ func (o *options) openWith(c *cobra.Command, opt share.Options) (*session, func(
 	return s, shares.Close, nil
 }
 
-// maker is a name that no controller has, nor another run of this: those have 8 digits alone.
+// maker returns a unique name, which differs from a controller's: those are 8 hexadecimal digits.
 func maker() string {
 	b := make([]byte, 4)
 	_, _ = rand.Read(b) // never fails (crypto/rand)
 	return "ctl" + hex.EncodeToString(b)
 }
 
-func absolute(file string) string {
+func absolutePath(file string) string {
 	if file == "" {
 		return ""
 	}
@@ -94,8 +94,8 @@ func absolute(file string) string {
 	return path
 }
 
-// given returns the directory in which the shares are mounted already, "" where they are not.
-func (o *options) given(kernel *mount.Kernel, shares []volume.Share) string {
+// mountedShares returns the directory in which the shares are mounted already, or "" if they are not.
+func (o *options) mountedShares(kernel *mount.Kernel, shares []volume.Share) string {
 	if o.sharesDir != "" {
 		return o.sharesDir
 	}
@@ -104,15 +104,15 @@ func (o *options) given(kernel *mount.Kernel, shares []volume.Share) string {
 		return ""
 	}
 	for _, s := range shares {
-		if _, ok := table.At(filepath.Join(givenShares, s.Name)); ok {
-			return givenShares
+		if _, ok := table.At(filepath.Join(kubeletShares, s.Name)); ok {
+			return kubeletShares
 		}
 	}
 	return ""
 }
 
-// withoutLocks has shares mounted without NFSv3's locks, of which none is taken here: for them
-// mount(8) may start rpc.statd, which would keep the mount namespace after us.
+// withoutLocks makes shares mount without NFSv3 locks, which mooringctl does not use: for them mount(8)
+// may start rpc.statd, which would keep the mount namespace after the process has ended.
 func withoutLocks(r *volume.Registry) *volume.Registry {
 	copied := *r
 	copied.MountOptions = volume.MergeMountOptions(r.MountOptions, []string{"nolock"})
@@ -128,44 +128,44 @@ func (o *options) filter(namespace string) admin.Filter {
 	return admin.Filter{Shares: o.shares, Namespace: namespace}
 }
 
-// report says what fails while the rest goes on.
+// report prints an error of a part, while the command continues.
 func (s *session) report(err error) {
 	s.failed.Store(true)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	fmt.Fprintln(s.stderr, "mooringctl:", harmless(err.Error()))
+	fmt.Fprintln(s.stderr, "mooringctl:", sanitize(err.Error()))
 }
 
-// unless returns what to say when there is nothing, which is nothing where a share has failed.
-func (s *session) unless(nothing string) func() string {
+// emptyMessage returns the message for an empty list, which is "" if a share has failed.
+func (s *session) emptyMessage(message string) func() string {
 	return func() string {
 		if s.failed.Load() {
 			return ""
 		}
-		return nothing + "\n"
+		return message + "\n"
 	}
 }
 
-// end returns the error with which the command is to end.
-func (s *session) end(err error) error {
+// finish returns the error of the command.
+func (s *session) finish(err error) error {
 	if err != nil {
 		return err
 	}
 	if s.failed.Load() {
-		return exit(failed)
+		return exit(exitFailed)
 	}
 	return nil
 }
 
-// lists returns what a command that lists runs: do, with the shares open to be read.
-func (o *options) lists(l *listing, do func(c *cobra.Command, s *session) error) func(*cobra.Command, []string) error {
-	return o.listsWith(l, share.Options{ReadOnly: true}, do)
+// runList returns the RunE of a command that prints a list: it calls do with the shares open read-only.
+func (o *options) runList(l *listOptions, do func(c *cobra.Command, s *session) error) func(*cobra.Command, []string) error {
+	return o.runListWith(l, share.Options{ReadOnly: true}, do)
 }
 
-// listsWith is lists with these options for the shares.
-func (o *options) listsWith(l *listing, opt share.Options, do func(c *cobra.Command, s *session) error) func(*cobra.Command, []string) error {
+// runListWith is runList with options for the shares.
+func (o *options) runListWith(l *listOptions, opt share.Options, do func(c *cobra.Command, s *session) error) func(*cobra.Command, []string) error {
 	return func(c *cobra.Command, _ []string) error {
-		if err := l.check(); err != nil {
+		if err := l.validate(); err != nil {
 			return err
 		}
 		s, end, err := o.openWith(c, opt)
@@ -173,20 +173,20 @@ func (o *options) listsWith(l *listing, opt share.Options, do func(c *cobra.Comm
 			return err
 		}
 		defer end()
-		return s.end(do(c, s))
+		return s.finish(do(c, s))
 	}
 }
 
-// cluster are the flags of commands that ask a cluster.
-type cluster struct{ kubeconfig, driver string }
+// clusterOptions are the flags of commands that call the API server.
+type clusterOptions struct{ kubeconfig, driver string }
 
-func (k *cluster) flags(c *cobra.Command) {
-	c.Flags().StringVar(&k.kubeconfig, "kubeconfig", "", "a file that says how to reach the cluster (none: KUBECONFIG's, or that of the pod in which this runs)")
+func (k *clusterOptions) flags(c *cobra.Command) {
+	c.Flags().StringVar(&k.kubeconfig, "kubeconfig", "", "the kubeconfig file of the cluster (none: that of KUBECONFIG, or the pod's service account)")
 	c.Flags().StringVar(&k.driver, "driver-name", "nfs.csi.mooring.dev", "the driver's name in the cluster")
 }
 
-// open returns nil where no cluster is known.
-func (k *cluster) open() (*kube.Client, error) {
+// open returns a client of the cluster, or nil if none is configured.
+func (k *clusterOptions) open() (*kube.Client, error) {
 	client, err := kube.Open(k.kubeconfig, os.Getenv("KUBECONFIG"))
 	if errors.Is(err, kube.ErrNoCluster) {
 		return nil, nil

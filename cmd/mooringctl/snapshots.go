@@ -8,16 +8,16 @@ import (
 )
 
 func snapshotsCommand(o *options) *cobra.Command {
-	l := &listing{}
+	l := &listOptions{}
 	c := &cobra.Command{
 		Use: "snapshots", Aliases: []string{"snapshot", "snap"}, Args: cobra.NoArgs,
 		Short: "List the snapshots on the shares",
 		Long: `List the snapshots on the shares. The size is what a restore writes; with CLONE a snapshot takes
-less. The claim is that of the volume, as long as that is there.`,
+less. The claim is that of the volume, as long as the volume exists.`,
 	}
 	l.flags(c, true, false)
-	c.RunE = o.lists(l, func(c *cobra.Command, s *session) error {
-		return list(c, l, s.unless("There are no snapshots."), snapshotColumns(), func(each func(admin.Snapshot) error) error {
+	c.RunE = o.runList(l, func(c *cobra.Command, s *session) error {
+		return list(c, l, s.emptyMessage("There are no snapshots."), snapshotColumns(), func(each func(admin.Snapshot) error) error {
 			return s.Snapshots(c.Context(), o.filter(l.namespace), each)
 		})
 	})
@@ -28,10 +28,10 @@ func snapshotColumns() []column[admin.Snapshot] {
 	return []column[admin.Snapshot]{
 		{head: "HANDLE", cell: func(r admin.Snapshot) string { return r.Handle }},
 		{head: "VOLUME", cell: func(r admin.Snapshot) string { return r.Volume }},
-		{head: "CLAIM", cell: func(r admin.Snapshot) string { return claim(r.Claim) }},
-		{head: "SIZE", cell: func(r admin.Snapshot) string { return size(r.Size) }},
-		{head: "CREATED", cell: func(r admin.Snapshot) string { return at(r.Created) }},
-		{head: "CAPACITY", wide: true, cell: func(r admin.Snapshot) string { return size(r.Capacity) }},
+		{head: "CLAIM", cell: func(r admin.Snapshot) string { return formatClaim(r.Claim) }},
+		{head: "SIZE", cell: func(r admin.Snapshot) string { return formatBytes(r.Size) }},
+		{head: "CREATED", cell: func(r admin.Snapshot) string { return formatTime(r.Created) }},
+		{head: "CAPACITY", wide: true, cell: func(r admin.Snapshot) string { return formatBytes(r.Capacity) }},
 		{head: "GROUP", wide: true, cell: func(r admin.Snapshot) string { return r.Group }},
 		{head: "MAKER", wide: true, cell: func(r admin.Snapshot) string { return r.Maker }},
 	}

@@ -18,26 +18,25 @@ import (
 func trashCommand(o *options) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "trash",
-		Short: "See what was deleted, bring it back, or remove it for good",
+		Short: "List deleted volumes, restore them, or remove them for good",
 	}
 	c.AddCommand(trashListCommand(o), trashRestoreCommand(o), trashPurgeCommand(o))
 	return c
 }
 
 func trashListCommand(o *options) *cobra.Command {
-	l := &listing{}
+	l := &listOptions{}
 	c := &cobra.Command{
 		Use: "list", Aliases: []string{"ls"}, Args: cobra.NoArgs,
 		Short: "List what is in the trash",
-		Long: `List what is in the trash, the oldest first, and when it will be purged: that was fixed when it was
-deleted, by the server's clock. What is "whole" can be brought back, if it is a volume. What is
-"unfinished" waits for its deletion to go on, and is not purged before; nor is what has a record
-that is "unreadable". What is "in place" is purged there: a project quota keeps it out
-of the trash.`,
+		Long: `List what is in the trash, the oldest first, and when it will be purged. That time was fixed at the
+deletion, by the server's clock. A "whole" volume can be restored. An "unfinished" entry is not purged
+before its deletion continues, and an entry whose record is "unreadable" is not purged at all. A
+volume that is "in place" is purged in its directory: a project quota keeps it out of the trash.`,
 	}
 	l.flags(c, true, true)
-	c.RunE = o.lists(l, func(c *cobra.Command, s *session) error {
-		return list(c, l, s.unless("The trash is empty."), trashColumns(), func(each func(admin.Deleted) error) error {
+	c.RunE = o.runList(l, func(c *cobra.Command, s *session) error {
+		return list(c, l, s.emptyMessage("The trash is empty."), trashColumns(), func(each func(admin.Deleted) error) error {
 			return s.Trash(c.Context(), o.filter(l.namespace), each)
 		})
 	})
@@ -49,47 +48,47 @@ func trashColumns() []column[admin.Deleted] {
 		{head: "ENTRY", cell: func(d admin.Deleted) string { return d.Entry }},
 		{head: "KIND", cell: func(d admin.Deleted) string { return d.Kind }},
 		{head: "STATE", cell: func(d admin.Deleted) string { return d.State }},
-		{head: "CLAIM", cell: func(d admin.Deleted) string { return claim(d.Claim) }},
-		{head: "CAPACITY", cell: func(d admin.Deleted) string { return size(d.Capacity) }},
-		{head: "DELETED", cell: func(d admin.Deleted) string { return ago(d.Deleted) }},
-		{head: "PURGED", cell: purged},
+		{head: "CLAIM", cell: func(d admin.Deleted) string { return formatClaim(d.Claim) }},
+		{head: "CAPACITY", cell: func(d admin.Deleted) string { return formatBytes(d.Capacity) }},
+		{head: "DELETED", cell: func(d admin.Deleted) string { return formatAgo(d.Deleted) }},
+		{head: "PURGED", cell: formatPurge},
 		{head: "DIRECTORY", wide: true, cell: func(d admin.Deleted) string { return d.Directory }},
-		{head: "PURGED-AFTER", wide: true, cell: func(d admin.Deleted) string { return at(d.Due) }},
+		{head: "PURGED-AFTER", wide: true, cell: func(d admin.Deleted) string { return formatTime(d.Due) }},
 	}
 }
 
-// purged says when something is; "": nobody can say.
-func purged(d admin.Deleted) string {
+// formatPurge returns when an entry is purged; "": unknown.
+func formatPurge(d admin.Deleted) string {
 	if d.Kept() {
 		return ""
 	}
 	if left := time.Until(d.Due); left > 0 {
-		return "in " + span(left)
+		return "in " + formatDuration(left)
 	}
 	return "now"
 }
 
-// restoring are the flags of trash restore.
-type restoring struct {
-	cluster
+// restoreOptions are the flags of trash restore.
+type restoreOptions struct {
+	clusterOptions
 	directory, claim, class string
 }
 
 func trashRestoreCommand(o *options) *cobra.Command {
-	r := &restoring{}
+	r := &restoreOptions{}
 	c := &cobra.Command{
 		Use: "restore ENTRY|HANDLE", Args: cobra.ExactArgs(1),
-		Short: "Bring a deleted volume back",
-		Long: `Bring a deleted volume back: its directory, where it was, and its record. The manifests of the
-PersistentVolume and the PersistentVolumeClaim that the cluster needs for it are printed, to be
-applied. Nothing that is there is replaced: where the directory's place is taken, name another
-by --directory. It can be interrupted and repeated.`,
+		Short: "Restore a deleted volume",
+		Long: `Restore a deleted volume: its directory, in the original place, and its record. The command prints
+the manifests of the PersistentVolume and the PersistentVolumeClaim for kubectl apply. It replaces
+nothing: if the directory's place is taken, name another one with --directory. It can be interrupted
+and repeated.`,
 		Example: `  mooringctl trash restore nas1/pvc-51cce4ed-451a-4740-8fe7-e9604343876b >volume.yaml
   kubectl mooring trash restore nas1/pvc-51cce4ed-451a-4740-8fe7-e9604343876b | kubectl apply -f -`,
 	}
-	c.Flags().StringVar(&r.directory, "directory", "", "the directory to bring it back to, beneath the share (none: where it was)")
-	c.Flags().StringVar(&r.claim, "claim", "", "namespace/name of the claim that is to have it (none: the one it was made for)")
-	c.Flags().StringVar(&r.class, "storage-class", "", "the StorageClass in the manifests (none: the one of the cluster that names the share, if it is the only one)")
+	c.Flags().StringVar(&r.directory, "directory", "", "the directory in the share to restore to (none: the original one)")
+	c.Flags().StringVar(&r.claim, "claim", "", "namespace/name of the claim that gets it (none: the original one)")
+	c.Flags().StringVar(&r.class, "storage-class", "", "the StorageClass in the manifests (none: the cluster's class for the share, if there is exactly one)")
 	r.flags(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		s, end, err := o.open(c, true)
@@ -97,12 +96,12 @@ by --directory. It can be interrupted and repeated.`,
 			return err
 		}
 		defer end()
-		return s.end(r.restore(c, s, o, args[0]))
+		return s.finish(r.restore(c, s, o, args[0]))
 	}
 	return c
 }
 
-func (r *restoring) restore(c *cobra.Command, s *session, o *options, ref string) error {
+func (r *restoreOptions) restore(c *cobra.Command, s *session, o *options, ref string) error {
 	ctx, f := c.Context(), o.filter("")
 	_, deleted, err := s.DeletedRecord(ctx, f, ref)
 	if err != nil {
@@ -116,9 +115,9 @@ func (r *restoring) restore(c *cobra.Command, s *session, o *options, ref string
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(c.ErrOrStderr(), "Volume %s/%s is back, in the directory %s.\n", name, record.Key, harmless(record.Directory))
+	fmt.Fprintf(c.ErrOrStderr(), "Volume %s/%s is restored, in the directory %s.\n", name, record.Key, sanitize(record.Directory))
 	if r.directory != "" && r.directory != record.Directory {
-		fmt.Fprintf(c.ErrOrStderr(), "An earlier attempt had brought it back there, and not to %s.\n", r.directory)
+		fmt.Fprintf(c.ErrOrStderr(), "An earlier attempt restored it there, not to %s.\n", r.directory)
 	}
 	text, err := admin.Manifests{Driver: r.driver, Share: name, Record: record, Claim: pvc, Class: r.storageClass(ctx, s, name, pvc)}.YAML()
 	if err != nil {
@@ -127,27 +126,27 @@ func (r *restoring) restore(c *cobra.Command, s *session, o *options, ref string
 	if _, err := c.OutOrStdout().Write(text); err != nil {
 		return err
 	}
-	fmt.Fprintf(c.ErrOrStderr(), "Apply these manifests, and pods can use it as the claim %s.\n", pvc)
+	fmt.Fprintf(c.ErrOrStderr(), "Apply these manifests, so that pods can use it as the claim %s.\n", pvc)
 	return nil
 }
 
-// pvc finds whose claim it is to be.
-func (r *restoring) pvc(deleted *volume.Record) (volume.PVC, error) {
+// pvc returns the claim that gets the volume.
+func (r *restoreOptions) pvc(deleted *volume.Record) (volume.PVC, error) {
 	if r.claim != "" {
 		namespace, name, ok := strings.Cut(r.claim, "/")
 		if !ok || namespace == "" || name == "" || strings.Contains(name, "/") {
-			return volume.PVC{}, volume.Errorf(volume.ErrInvalid, "--claim is %q, and should read namespace/name", r.claim)
+			return volume.PVC{}, volume.Errorf(volume.ErrInvalid, "--claim is %q, want namespace/name", r.claim)
 		}
 		return volume.PVC{Namespace: namespace, Name: name}, nil
 	}
 	if deleted.PVC == nil {
-		return volume.PVC{}, volume.Errorf(volume.ErrPrecondition, "the record of volume %s does not say whose claim it was made for: name one by --claim namespace/name", deleted.Key)
+		return volume.PVC{}, volume.Errorf(volume.ErrPrecondition, "the record of volume %s has no claim: name one with --claim namespace/name", deleted.Key)
 	}
 	return *deleted.PVC, nil
 }
 
-// storageClass asks the cluster, if there is one. The volume is back, whatever that says.
-func (r *restoring) storageClass(ctx context.Context, s *session, share string, pvc volume.PVC) kube.StorageClass {
+// storageClass reads the class from the cluster, if there is one. A failure is only reported: the volume is restored.
+func (r *restoreOptions) storageClass(ctx context.Context, s *session, share string, pvc volume.PVC) kube.StorageClass {
 	class := kube.StorageClass{Name: r.class}
 	client, err := r.open()
 	if err != nil {
@@ -172,7 +171,7 @@ func (r *restoring) storageClass(ctx context.Context, s *session, share string, 
 	if err != nil {
 		s.report(err)
 	} else if has {
-		fmt.Fprintf(s.stderr, "There is a claim %s already: run this again with another --claim, or delete that one first.\n", pvc)
+		fmt.Fprintf(s.stderr, "A claim %s exists already: run this again with another --claim, or delete that one first.\n", pvc)
 	}
 	return class
 }
@@ -182,16 +181,16 @@ func trashPurgeCommand(o *options) *cobra.Command {
 	namespace := ""
 	c := &cobra.Command{
 		Use:   "purge ENTRY|HANDLE... | --all",
-		Short: "Remove what was deleted for good, before its time",
-		Long: `Remove what was deleted for good, before its time: its space is free then, and nothing brings it
-back. You are asked first. What is "unfinished" or "unreadable" in trash list stays.`,
+		Short: "Remove deleted volumes for good, before their time",
+		Long: `Remove deleted volumes and snapshots for good, before their time: that frees their space, and they
+cannot be restored. The command asks first. It does not remove "unfinished" and "unreadable" entries.`,
 	}
-	c.Flags().BoolVar(&all, "all", false, "all that is in the trash (of the --share, of the --namespace)")
+	c.Flags().BoolVar(&all, "all", false, "everything in the trash (of --share, of --namespace)")
 	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
-	c.Flags().StringVarP(&namespace, "namespace", "n", "", "with --all: only what was of claims in this namespace")
+	c.Flags().StringVarP(&namespace, "namespace", "n", "", "with --all: only the entries of claims in this namespace")
 	c.Args = func(_ *cobra.Command, args []string) error {
 		if all == (len(args) > 0) || namespace != "" && !all {
-			return volume.Errorf(volume.ErrInvalid, "name what is to be purged, as trash list shows it, or say --all")
+			return volume.Errorf(volume.ErrInvalid, "name the entries to purge, as trash list shows them, or use --all")
 		}
 		return nil
 	}
@@ -206,7 +205,7 @@ back. You are asked first. What is "unfinished" or "unreadable" in trash list st
 				what += ", of namespace " + namespace
 			}
 		}
-		// The question comes after the program has started itself anew, or it came twice.
+		// open may execute the program again: the question comes after that, or it would come twice.
 		s, end, err := o.open(c, true)
 		if err != nil {
 			return err
@@ -215,7 +214,7 @@ back. You are asked first. What is "unfinished" or "unreadable" in trash list st
 		if err := confirmRemoval(c, yes, what); err != nil {
 			return err
 		}
-		return s.end(s.Purge(c.Context(), o.filter(namespace), args, func(p admin.Purged) error {
+		return s.finish(s.Purge(c.Context(), o.filter(namespace), args, func(p admin.Purged) error {
 			_, err := fmt.Fprintf(c.OutOrStdout(), "%s purged, %d entries\n", p.Entry, p.Entries)
 			return err
 		}))
@@ -223,24 +222,25 @@ back. You are asked first. What is "unfinished" or "unreadable" in trash list st
 	return c
 }
 
-// confirmRemoval asks on a terminal whether what is to be removed is to be removed.
+// confirmRemoval asks on a terminal before a removal.
 func confirmRemoval(c *cobra.Command, yes bool, what string) error {
-	return confirm(c, yes, "Remove "+what+" for good? Nothing brings it back.", what+" would be removed for good", "Nothing was removed.")
+	return confirm(c, yes, "Remove "+what+" for good? It cannot be restored.", "this removes "+what+" for good", "Nothing was removed.")
 }
 
-// confirm asks on a terminal. would says what would be done where nobody is there to be asked.
-func confirm(c *cobra.Command, yes bool, question, would, not string) error {
+// confirm asks question on a terminal. Without a terminal it returns an error with the consequence; after
+// another answer than yes it prints refusal.
+func confirm(c *cobra.Command, yes bool, question, consequence, refusal string) error {
 	if yes {
 		return nil
 	}
 	if !isTerminal(c.InOrStdin()) {
-		return volume.Errorf(volume.ErrInvalid, "%s, and nobody is there to be asked: say --yes", would)
+		return volume.Errorf(volume.ErrInvalid, "%s, and there is no terminal to ask: use --yes", consequence)
 	}
 	fmt.Fprintf(c.ErrOrStderr(), "%s [y/N] ", question)
 	line, _ := bufio.NewReader(c.InOrStdin()).ReadString('\n')
 	if answer := strings.ToLower(strings.TrimSpace(line)); answer != "y" && answer != "yes" {
-		fmt.Fprintln(c.ErrOrStderr(), not)
-		return exit(failed)
+		fmt.Fprintln(c.ErrOrStderr(), refusal)
+		return exit(exitFailed)
 	}
 	return nil
 }

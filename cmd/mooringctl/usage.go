@@ -8,6 +8,7 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/mooring-csi/mooring/pkg/admin"
@@ -15,19 +16,19 @@ import (
 )
 
 func usageCommand(o *options) *cobra.Command {
-	l := &listing{}
+	l := &listOptions{}
 	top := 0
 	c := &cobra.Command{
 		Use: "usage", Aliases: []string{"du"}, Args: cobra.NoArgs,
-		Short: "Measure what the volumes take, the largest first",
-		Long: `Measure what the volumes take, the largest first: every file is looked at, as du does, in several
-volumes at a time. Files that share their blocks, as a snapshot's do where the server clones,
-count in full.`,
+		Short: "Measure the space of the volumes, the largest first",
+		Long: `Measure the space of the volumes, the largest first: the command reads the attributes of every file,
+as du does, in several volumes at a time. Files with shared blocks, for example of a snapshot on a
+server with CLONE, count in full.`,
 	}
 	l.flags(c, true, false)
-	c.Flags().IntVar(&top, "top", 0, "only so many of the largest (0: all)")
+	c.Flags().IntVar(&top, "top", 0, "only the largest ones, this many (0: all)")
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		if err := l.check(); err != nil {
+		if err := l.validate(); err != nil {
 			return err
 		}
 		s, end, err := o.open(c, false)
@@ -45,7 +46,7 @@ count in full.`,
 		if top > 0 {
 			all = all[:min(top, len(all))]
 		}
-		return s.end(list(c, l, s.unless("There are no volumes."), usageColumns(), func(each func(admin.Usage) error) error {
+		return s.finish(list(c, l, s.emptyMessage("There are no volumes."), usageColumns(), func(each func(admin.Usage) error) error {
 			for _, u := range all {
 				if err := each(u); err != nil {
 					return err
@@ -60,10 +61,10 @@ count in full.`,
 func usageColumns() []column[admin.Usage] {
 	return []column[admin.Usage]{
 		{head: "HANDLE", cell: func(u admin.Usage) string { return u.Handle }},
-		{head: "CLAIM", cell: func(u admin.Usage) string { return claim(u.Claim) }},
-		{head: "ON-DISK", cell: func(u admin.Usage) string { return size(u.Allocated) }},
-		{head: "SIZE", cell: func(u admin.Usage) string { return size(u.Bytes) }},
-		{head: "CAPACITY", cell: func(u admin.Usage) string { return size(u.Capacity) }},
+		{head: "CLAIM", cell: func(u admin.Usage) string { return formatClaim(u.Claim) }},
+		{head: "ON-DISK", cell: func(u admin.Usage) string { return formatBytes(u.Allocated) }},
+		{head: "SIZE", cell: func(u admin.Usage) string { return formatBytes(u.Bytes) }},
+		{head: "CAPACITY", cell: func(u admin.Usage) string { return formatBytes(u.Capacity) }},
 		{head: "FILES", cell: func(u admin.Usage) string { return strconv.FormatInt(u.Files, 10) }},
 		{head: "DIRECTORIES", wide: true, cell: func(u admin.Usage) string { return strconv.FormatInt(u.Dirs, 10) }},
 		{head: "DIRECTORY", wide: true, cell: func(u admin.Usage) string { return u.Directory }},
@@ -71,32 +72,29 @@ func usageColumns() []column[admin.Usage] {
 }
 
 const (
-	barEvery = 200 * time.Millisecond
-	barWidth = 30
+	progressInterval = 200 * time.Millisecond
+	barWidth         = 30
 )
 
-// showProgress draws a bar on a terminal, and nothing elsewhere, until done is called.
-func showProgress(ctx context.Context, to io.Writer, p *admin.Progress) (done func()) {
-	if !isTerminal(to) {
-		return func() {}
-	}
+// showProgress shows a bar on a terminal until done is called.
+func showProgress(ctx context.Context, out io.Writer, p *admin.Progress) (done func()) {
+	line := newProgressLine(out)
 	ctx, cancel := context.WithCancel(ctx)
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		tick := time.NewTicker(barEvery)
+	var background sync.WaitGroup
+	background.Go(func() {
+		tick := time.NewTicker(progressInterval)
 		defer tick.Stop()
 		for {
 			select {
 			case <-ctx.Done():
-				fmt.Fprint(to, "\r\x1b[K")
+				line.clear()
 				return
 			case <-tick.C:
-				fmt.Fprint(to, "\r\x1b[K"+bar(p))
+				line.show(bar(p))
 			}
 		}
-	}()
-	return func() { cancel(); <-ended }
+	})
+	return func() { cancel(); background.Wait() }
 }
 
 func bar(p *admin.Progress) string {
@@ -106,5 +104,5 @@ func bar(p *admin.Progress) string {
 		full = int(barWidth * measured / all)
 	}
 	return fmt.Sprintf("[%s%s] %d of %d volumes, %d entries, %s", strings.Repeat("#", full), strings.Repeat(".", barWidth-full),
-		measured, all, p.Entries.Load(), size(p.Bytes.Load()))
+		measured, all, p.Entries.Load(), formatBytes(p.Bytes.Load()))
 }

@@ -8,19 +8,19 @@ import (
 )
 
 func volumesCommand(o *options) *cobra.Command {
-	l := &listing{}
+	l := &listOptions{}
 	c := &cobra.Command{
 		Use: "volumes", Aliases: []string{"volume", "vol"}, Args: cobra.NoArgs,
 		Short: "List the volumes on the shares",
-		Long: `List the volumes on the shares, share by share in the order of their names, as their records
-tell of them. The claim is the one that a volume was made for. A volume whose record cannot be
-read is listed by its handle, as "unreadable".`,
+		Long: `List the volumes on the shares by their records, sorted by the names of the shares. The claim is the
+one for which the volume was created. A volume whose record cannot be read is listed by its handle, as
+"unreadable".`,
 		Example: `  mooringctl volumes --share nas1 -n shop
   mooringctl volumes -o json | jq -r '.[] | select(.capacityBytes > 1e12) | .handle'`,
 	}
 	l.flags(c, true, true)
-	c.RunE = o.lists(l, func(c *cobra.Command, s *session) error {
-		return list(c, l, s.unless("There are no volumes."), volumeColumns(), func(each func(admin.Volume) error) error {
+	c.RunE = o.runList(l, func(c *cobra.Command, s *session) error {
+		return list(c, l, s.emptyMessage("There are no volumes."), volumeColumns(), func(each func(admin.Volume) error) error {
 			return s.Volumes(c.Context(), o.filter(l.namespace), each)
 		})
 	})
@@ -30,14 +30,14 @@ read is listed by its handle, as "unreadable".`,
 func volumeColumns() []column[admin.Volume] {
 	return []column[admin.Volume]{
 		{head: "HANDLE", cell: func(v admin.Volume) string { return v.Handle }},
-		{head: "CLAIM", cell: func(v admin.Volume) string { return claim(v.Claim) }},
+		{head: "CLAIM", cell: func(v admin.Volume) string { return formatClaim(v.Claim) }},
 		{head: "DIRECTORY", cell: func(v admin.Volume) string { return v.Directory }},
-		{head: "CAPACITY", cell: func(v admin.Volume) string { return size(v.Capacity) }},
-		{head: "CREATED", cell: func(v admin.Volume) string { return at(v.Created) }},
+		{head: "CAPACITY", cell: func(v admin.Volume) string { return formatBytes(v.Capacity) }},
+		{head: "CREATED", cell: func(v admin.Volume) string { return formatTime(v.Created) }},
 		{head: "ON-DELETE", cell: func(v admin.Volume) string { return string(v.OnDelete) }},
 		{head: "STATE", cell: func(v admin.Volume) string { return v.State }},
-		{head: "UID", wide: true, cell: func(v admin.Volume) string { return id(v.UID) }},
-		{head: "GID", wide: true, cell: func(v admin.Volume) string { return id(v.GID) }},
+		{head: "UID", wide: true, cell: func(v admin.Volume) string { return formatID(v.UID) }},
+		{head: "GID", wide: true, cell: func(v admin.Volume) string { return formatID(v.GID) }},
 		{head: "MODE", wide: true, cell: func(v admin.Volume) string { return v.Mode }},
 		{head: "SOURCE", wide: true, cell: func(v admin.Volume) string { return v.Source }},
 		{head: "RETENTION", wide: true, cell: func(v admin.Volume) string { return v.Retention }},
