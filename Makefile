@@ -125,6 +125,15 @@ image: ## Build build/image-*.tar, and server-*.tar, for amd64 and arm64, and lo
 	@for arch in amd64 arm64; do test/image/build build/image-$$arch.tar $$arch; test/image/build build/server-$$arch.tar $$arch server; done
 	MOORING_IMAGES=$(CURDIR)/build $(GO) test -count=1 -tags image -v ./test/image
 
+##@ Release (docs/release.md)
+
+.PHONY: release test-release
+release: ## Make the files of a release in build/release: make release VERSION=0.2.0. COSIGN_KEY: sign them.
+	deploy/release/release $(VERSION) build/release
+
+test-release: ## Make a release of this commit twice, and compare and look at it. RELEASE_PARTS="programs images chart": images too.
+	RELEASE_PARTS="$(or $(RELEASE_PARTS),programs chart)" $(GO) test -count=1 -timeout 60m -tags image -run TestRelease -v ./test/image
+
 ##@ Kubernetes: a real cluster of two nodes, without a virtual machine (test/e2e/cluster; root)
 
 .PHONY: cluster-up cluster-down e2e
