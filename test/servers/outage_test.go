@@ -7,6 +7,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -40,7 +41,7 @@ func outage(s *site) {
 		restored := s.create(request("restored", nil, fromSnapshot(snap.SnapshotId)))
 		s.pod("compare", restored, lab.RWX(), func(dir string) error {
 			after := withoutTimes(describe(dir))
-			delete(after, "open")
+			maps.DeleteFunc(after, func(name, _ string) bool { return strings.HasPrefix(name, "open") })
 			if d := differences(before, after); len(d) > 0 {
 				return fmt.Errorf("the snapshot is not what it was: %q", d)
 			}
@@ -102,38 +103,72 @@ func (s *site) killed(v *csi.Volume, snap **csi.Snapshot, volumes []*csi.Volume)
 	return errors.Join(append(errs, err)...)
 }
 
-// goesOn has a file open, and wants it to be usable after what do does.
-func (s *site) goesOn(name string, do func() error) error {
-	f, err := os.Create(name)
-	if err != nil {
+// openFiles is how many files a pod has open while the server is killed.
+const openFiles = 20
+
+// goesOn has files open in dir, and expects each to be usable after what do does, and to hold what was
+// synced before.
+func (s *site) goesOn(dir string, do func() error) error {
+	if err := os.Mkdir(dir, 0o755); err != nil {
 		return err
 	}
-	defer f.Close()
-	if _, err := f.WriteString("before\n"); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	err = do()
-	written := make(chan error, 1)
-	go func() {
-		_, err := f.WriteString("after\n")
-		written <- errors.Join(err, f.Sync())
-	}()
-	select {
-	case e := <-written:
-		if e != nil {
-			return errors.Join(err, fmt.Errorf("the file that was open: %w", e))
+	files := make([]*os.File, openFiles)
+	for i := range files {
+		f, err := os.Create(filepath.Join(dir, fmt.Sprint(i)))
+		if err != nil {
+			return err
 		}
-	case <-time.After(patience):
-		return errors.Join(err, errors.New("writing to the file that was open does not end"))
+		defer f.Close()
+		files[i] = f
+		if err := appendLine(f, "before\n"); err != nil {
+			return err
+		}
 	}
-	data, e := os.ReadFile(name)
-	if e == nil && string(data) != "before\nafter\n" {
-		e = fmt.Errorf("the file that was open holds %q", data)
+	err := do()
+	written := make(chan error, openFiles)
+	for _, f := range files {
+		go func() { written <- appendLine(f, "after\n") }()
 	}
-	return errors.Join(err, e)
+	deadline := time.After(patience)
+	for range files {
+		select {
+		case e := <-written:
+			if e != nil {
+				return errors.Join(err, fmt.Errorf("a file that was open: %w", e))
+			}
+		case <-deadline:
+			return errors.Join(err, errors.New("writing to a file that was open does not end"))
+		}
+	}
+	for _, f := range files {
+		if data, e := os.ReadFile(f.Name()); e != nil || string(data) != "before\nafter\n" {
+			err = errors.Join(err, fmt.Errorf("the file %s, which was open, has %q (%w), and %s", f.Name(), data, e, s.onServer(filepath.Join(filepath.Base(dir), filepath.Base(f.Name())))))
+		}
+	}
+	return err
+}
+
+func appendLine(f *os.File, line string) error {
+	if _, err := f.WriteString(line); err != nil {
+		return err
+	}
+	return f.Sync()
+}
+
+// onServer says what a client that has nothing cached reads in the files of that name in all volumes.
+func (s *site) onServer(name string) (said string) {
+	err := s.look(func(dir string) error {
+		found, err := filepath.Glob(filepath.Join(dir, "*", name))
+		for _, file := range found {
+			data, err := os.ReadFile(file)
+			said += fmt.Sprintf("the server has %q (%v)", data, err)
+		}
+		return err
+	})
+	if err != nil {
+		return err.Error()
+	}
+	return said
 }
 
 // ownDirectories wants each volume to have a directory of its own.

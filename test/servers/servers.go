@@ -88,9 +88,9 @@ func linux(way string, versions ...string) (runs []try) {
 		w := want{method: readAndWrite, lost: []string{sockets}}
 		switch version {
 		case "4.2":
-			w.method, w.changed = way, []string{lateTimes}
+			w.method, w.changed, w.doctor = way, []string{lateTimes}, []string{"! times: delegated"}
 			if way != clone {
-				w.doctor = []string{"! clone: no-clone"}
+				w.doctor = []string{"! clone: no-clone", "! times: delegated"}
 			}
 		case "3":
 			w.refused = []string{after2106, before1970, noAttributes}
