@@ -12,14 +12,14 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// A server's name can have several addresses, of which some do not answer. mount.nfs takes the
-// first, and the kernel tries that for as long as the mount may take. So the address is found
-// first, and mount(8) is given that. Kerberos and TLS compare the server with its name: there the
-// kernel is given the name and the address, which mount.nfs cannot do. mount(8) can without it
-// (-i), by NFSv4, which needs nothing else of mount.nfs. NFSv3 with Kerberos or TLS keeps to
-// mount.nfs and the order of the name's addresses.
+// A server's name can have several addresses, and some of them may not answer. mount.nfs uses the
+// first, and the kernel tries it until the mount's deadline. So Kernel finds an address that answers,
+// and passes it to mount(8). Kerberos and TLS verify the server's name: the kernel then needs the name
+// and the address, which mount.nfs cannot pass. mount(8) can do so without mount.nfs (-i), for NFSv4,
+// which needs nothing else of mount.nfs. NFSv3 with Kerberos or TLS uses mount.nfs and the order of
+// the name's addresses.
 
-// withAddress has an attempt go to the address that answers, where the server has a name with several.
+// withAddress points an attempt to an address that answers, if the server's name has several.
 func (k *Kernel) withAddress(ctx context.Context, a attempt) attempt {
 	server, path, ok := volume.SplitExport(a.source)
 	if !ok || k.Answers == nil || a.address != "" {
@@ -31,16 +31,18 @@ func (k *Kernel) withAddress(ctx context.Context, a attempt) attempt {
 	}
 	table, err := k.readTable()
 	if err != nil {
-		return a // the check after the mount will tell why
+		return a // verify returns the error after the mount
 	}
 	answers, ok := k.firstAnswering(ctx, sortUsedFirst(table, addresses), a.options)
 	if !ok {
-		return a // mount(8) will tell why
+		return a // mount(8) reports the error
 	}
 	source := volume.ExportName(answers.String(), path)
-	if host, err := (Spec{Source: source, MultipleAddresses: true}).hostname(a.options); err == nil {
-		a.host = host
+	host, err := (Spec{Source: source, MultipleAddresses: true}).hostname(a.options)
+	if err != nil {
+		host = a.host
 	}
+	a.host = host
 	switch {
 	case !needsName(a.options):
 		a.source = source
@@ -50,8 +52,8 @@ func (k *Kernel) withAddress(ctx context.Context, a attempt) attempt {
 	return a
 }
 
-// lookUpAddresses returns the addresses of a server, in the order in which they are to be tried. None where
-// it has none: mount(8) will tell why.
+// lookUpAddresses returns the addresses of a server in the order in which to try them. It returns
+// none if the lookup fails: mount(8) reports the error.
 func (k *Kernel) lookUpAddresses(ctx context.Context, network, server string) []netip.Addr {
 	if a, err := netip.ParseAddr(server); err == nil {
 		return []netip.Addr{a.Unmap()}
@@ -67,7 +69,7 @@ func (k *Kernel) lookUpAddresses(ctx context.Context, network, server string) []
 	return found
 }
 
-// filterByFamily leaves out what proto= does (nfs(5)).
+// filterByFamily removes the addresses that proto= excludes (nfs(5)).
 func filterByFamily(options []string, addresses []netip.Addr) []netip.Addr {
 	return slices.DeleteFunc(addresses, func(a netip.Addr) bool {
 		for _, o := range options {
@@ -82,8 +84,8 @@ func filterByFamily(options []string, addresses []netip.Addr) []netip.Addr {
 	})
 }
 
-// sortUsedFirst puts the addresses first by which the server is mounted here already: by one address
-// all mounts of a file system share a superblock, with its cache and its locks.
+// sortUsedFirst sorts the addresses so that those with a mount on this machine come first: all
+// mounts of a file system by one address share a superblock, with its cache and its locks.
 func sortUsedFirst(table Table, addresses []netip.Addr) []netip.Addr {
 	used := map[string]bool{}
 	for _, e := range table {
@@ -104,7 +106,7 @@ func sortUsedFirst(table Table, addresses []netip.Addr) []netip.Addr {
 	return sorted
 }
 
-// firstAnswering asks several addresses, one after the other, and returns the first that answers.
+// firstAnswering probes the addresses one after the other, and returns the first that answers.
 func (k *Kernel) firstAnswering(ctx context.Context, addresses []netip.Addr, options []string) (netip.Addr, bool) {
 	if k.Answers == nil || len(addresses) < 2 {
 		return netip.Addr{}, false // there is nothing to choose
@@ -117,8 +119,8 @@ func (k *Kernel) firstAnswering(ctx context.Context, addresses []netip.Addr, opt
 	return netip.Addr{}, false
 }
 
-// mountByName has the kernel mount by name and address, without mount.nfs, and so without what
-// mount.nfs would do: try one version after the other.
+// mountByName mounts by name and address, without mount.nfs. So it does what mount.nfs would do: it
+// tries one version after the other.
 func (k *Kernel) mountByName(ctx context.Context, s Spec, a attempt) (err error) {
 	versions := []string{versionOf(a.options)}
 	if versions[0] == "" {
@@ -135,8 +137,8 @@ func (k *Kernel) mountByName(ctx context.Context, s Spec, a attempt) (err error)
 	return err
 }
 
-// mountNFSWording has mount(8) say what mount.nfs would have said, where its words are those of another
-// trouble.
+// mountNFSWording replaces messages of mount(8) with those of mount.nfs, if they differ or mean
+// another problem.
 var mountNFSWording = strings.NewReplacer(
 	"bad option; for several filesystems (e.g. nfs, cifs) you might need a /sbin/mount.<type> helper program", "an incorrect mount option was specified",
 	"permission denied", "access denied by server",

@@ -3,6 +3,7 @@
 package mount
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -12,25 +13,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Of a mount option that the kernel does not take, mount.nfs says that there is one, and not which.
-// So the kernel is asked about each by itself: a file system context (fsopen(2)) takes options and
-// tells what is wrong with them, and no server has a part in that.
+// mount.nfs reports that the kernel rejects a mount option, but not which one. So each option is
+// checked separately with a file system context (fsopen(2)), which accepts or rejects options with a
+// message. This involves no server.
 
-// userspaceOptions are options that mount(8) or mount.nfs keep to themselves.
+// userspaceOptions are options that mount(8) or mount.nfs process themselves.
 var userspaceOptions = []string{
 	"retry", "bg", "fg", "ro", "rw", "dev", "nodev", "suid", "nosuid", "exec", "noexec", "atime", "noatime", "diratime", "nodiratime",
 	"relatime", "norelatime", "strictatime", "nostrictatime", "lazytime", "nolazytime", "sync", "async", "dirsync", "mand", "nomand",
 	"silent", "loud", "iversion", "noiversion", "symfollow", "nosymfollow", "defaults", "_netdev",
 }
 
-// wrongOptions returns those that the kernel does not take, each with what it says of it. It is an
-// error where the kernel cannot be asked.
+// wrongOptions returns the options that the kernel rejects, each with the kernel's message. It
+// returns an error if the kernel cannot check options.
 func wrongOptions(options []string, open func() (optionContext, error)) (wrong []string, err error) {
 	for _, o := range options {
 		if name, _, _ := strings.Cut(o, "="); slices.Contains(userspaceOptions, name) {
 			continue
 		}
-		c, err := open() // a new one for each: options can depend on others
+		c, err := open() // a new context for each, because options can depend on others
 		if err != nil {
 			return nil, err
 		}
@@ -43,14 +44,15 @@ func wrongOptions(options []string, open func() (optionContext, error)) (wrong [
 	return wrong, nil
 }
 
-// optionContext is a file system context.
+// optionContext is a file system context that checks options.
 type optionContext interface {
-	// take returns what the kernel says of an option, in brackets, and whether it takes it.
+	// take returns the kernel's message about an option, in parentheses, and whether it accepts the
+	// option.
 	take(option string) (says string, taken bool)
 	close()
 }
 
-// kernelContext is one of the kernel's.
+// kernelContext is a file system context of the kernel.
 type kernelContext int
 
 func openContext() (optionContext, error) {
@@ -71,30 +73,29 @@ func (c kernelContext) take(option string) (says string, taken bool) {
 	} else {
 		err = unix.FsconfigSetFlag(int(c), name)
 	}
-	if err == nil || errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) {
+	switch {
+	case err == nil, errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EPERM):
 		return "", true
 	}
-	if said := c.readMessage(); said != "" {
-		return "(" + said + ")", false
-	}
-	return "(" + err.Error() + ")", false
+	return "(" + cmp.Or(c.readMessage(), err.Error()) + ")", false
 }
 
-// readMessage reads what the kernel has to say: "e nfs: Unknown parameter 'debug'", say.
+// readMessage reads the kernel's message, such as "e nfs: Unknown parameter 'debug'".
 func (c kernelContext) readMessage() string {
 	var line [256]byte
 	n, err := unix.Read(int(c), line[:])
 	if err != nil {
 		return ""
 	}
-	said := strings.TrimSpace(string(line[:n]))
-	if _, after, ok := strings.Cut(said, ": "); ok {
-		said = after
+	message := strings.TrimSpace(string(line[:n]))
+	if _, after, ok := strings.Cut(message, ": "); ok {
+		return after
 	}
-	return said
+	return message
 }
 
-// nameWrongOptions says which option is wrong, where mount(8) or mount.nfs have said that one is.
+// nameWrongOptions adds the wrong options to an error of mount(8) or mount.nfs that only says that
+// there is one.
 func nameWrongOptions(source string, options []string, failed error, open func() (optionContext, error)) error {
 	cause, said := CauseOf(failed)
 	if cause != BadOption {

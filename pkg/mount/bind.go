@@ -13,9 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Bind shows what the table has mounted at source at the existing directory target too, read-only
-// if so wished from the first moment on. It fails where nothing is at source any more, or something of
-// another superblock, and where target is a symbolic link.
+// Bind also mounts the mount at source at the existing directory target, read-only from the start
+// if readOnly is set. It fails with ErrUnavailable if source is not mounted any more or has another
+// superblock, and fails if target is a symbolic link.
 func (k *Kernel) Bind(_ context.Context, source Entry, target string, readOnly bool) error {
 	tree, err := clone(unix.AT_FDCWD, source.Target, unix.AT_SYMLINK_NOFOLLOW, readOnly)
 	if err != nil {
@@ -32,7 +32,7 @@ func (k *Kernel) Bind(_ context.Context, source Entry, target string, readOnly b
 	return tree.Attach(target)
 }
 
-// Restrict makes what is mounted at target read-only there, and nowhere else.
+// Restrict makes the mount at target read-only, and no other mount.
 func (k *Kernel) Restrict(target string) error {
 	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
 	err := unix.MountSetattr(unix.AT_FDCWD, target, unix.AT_SYMLINK_NOFOLLOW, &attr)
@@ -42,11 +42,11 @@ func (k *Kernel) Restrict(target string) error {
 	return nil
 }
 
-// Tree is a mount that is not in its place yet, and gone with its Close, or this process.
+// Tree is a mount that is not attached yet. It disappears with Close, or with this process.
 type Tree struct{ fd int }
 
-// Clone makes a second mount of what is mounted at the open directory dir, and shows nothing
-// but that directory.
+// Clone returns a second mount of the file system of the open directory dir, which shows only that
+// directory.
 func Clone(dir int, readOnly bool) (*Tree, error) {
 	return clone(dir, "", unix.AT_EMPTY_PATH, readOnly)
 }
@@ -70,8 +70,8 @@ func clone(dir int, path string, flags uint, readOnly bool) (*Tree, error) {
 	return t, nil
 }
 
-// deviceOf returns that of an open file's superblock, as the table has it, without asking its server
-// (statx(2), AT_STATX_DONT_SYNC).
+// deviceOf returns the device of an open file's superblock, in the format of the mount table. It
+// sends nothing to the server (statx(2), AT_STATX_DONT_SYNC).
 func deviceOf(fd int) (string, error) {
 	var stat unix.Statx_t
 	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, 0, &stat); err != nil {
@@ -80,7 +80,7 @@ func deviceOf(fd int) (string, error) {
 	return fmt.Sprintf("%d:%d", stat.Dev_major, stat.Dev_minor), nil
 }
 
-// Attach puts the tree in its place, which is no symbolic link.
+// Attach mounts the tree at target, which must not be a symbolic link.
 func (t *Tree) Attach(target string) error {
 	// Without MOVE_MOUNT_T_SYMLINKS the target's last name is not followed.
 	if err := unix.MoveMount(t.fd, "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
@@ -89,17 +89,17 @@ func (t *Tree) Attach(target string) error {
 	return nil
 }
 
-// Close lets go of the tree. One that is in its place stays there.
+// Close closes the tree. An attached tree stays mounted.
 func (t *Tree) Close() { _ = unix.Close(t.fd) }
 
-// Enter has the rest of this goroutine run in another mount namespace, with its root as
-// working directory. The goroutine must not end before the process does.
+// Enter moves this goroutine to another mount namespace, with its root as the working directory.
+// The goroutine must not end before the process does.
 func Enter(namespace *os.File) error {
 	runtime.LockOSThread()
 	return child.EnterMountNamespace(namespace)
 }
 
-// Detach takes the topmost mount at target away at once, whoever uses it.
+// Detach detaches the topmost mount at target at once, even if it is in use.
 func Detach(target string) error {
 	return os.NewSyscallError("umount2", unix.Unmount(target, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW))
 }

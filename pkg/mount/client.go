@@ -17,44 +17,43 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// All NFSv4 mounts that a machine has of a server are one client to that server, with
-// whichever superblocks. A server tells a client nothing of what the same client changes: it
-// recalls no delegation for that (RFC 8881, section 10.2). So a mount of the controller would
-// go on showing a directory as it was before a pod on the same machine made files in it, and
-// would not see what that pod's mount has not written back yet.
+// All NFSv4 mounts of a server on one machine are one client to that server, even with different
+// superblocks. A server does not notify a client of the client's own changes: it recalls no
+// delegation for them (RFC 8881, section 10.2). So a mount of the controller would show a directory
+// as it was before a pod on the same machine created files in it, and would not see what that pod's
+// mount has not written back yet.
 //
-// The controller therefore mounts as a client of its own. To the server a Linux client is the
-// host name of who mounts first and the minor version (RFC 8881, section 2.4; Linux:
-// nfs4_init_uniform_client_string). And Linux looks for a client that it has already by the
-// server's address, the transport and the minor version, within a network namespace
-// (nfs_match_client). So mount(8) runs in a UTS namespace with a host name of Mooring's own, and
-// is given the server's IPv4 address in its IPv6 form (RFC 4291, section 2.5.5.2), which nobody
-// else uses. The packets are those of IPv4.
+// The controller therefore mounts as a separate client. A server identifies a Linux client by the
+// host name of the first mount and by the minor version (RFC 8881, section 2.4; Linux:
+// nfs4_init_uniform_client_string). Linux reuses a client with the same server address, transport and
+// minor version in the same network namespace (nfs_match_client). So mount(8) runs in a UTS namespace
+// with a separate host name, and gets the server's IPv4 address in its IPv6 form (RFC 4291, section
+// 2.5.5.2), which nothing else uses. The packets are still IPv4.
 //
-// TLS compares the server's name, so that there the kernel is given both (attempt.address).
+// TLS verifies the server's name, so that the kernel gets both then (attempt.address).
 //
-// Where that cannot be, because the server has an IPv6 address, say, a minor version that pods
-// do not use serves the same end. Below 4.2 there is no CLONE and no COPY: file data then passes
-// through the controller.
+// If this is not possible, for example because the server has an IPv6 address, a minor version that
+// pods do not use has the same effect. Versions before 4.2 have no CLONE and no COPY: the controller
+// then copies file data itself.
 
-// A mount with TLS is a client of its own for another reason. Before it has a client, the kernel
-// connects with TLS (nfs_match_client looks at xprtsec=, too). But then the server says that it
-// knows this client, by its host name, from a mount without TLS: and the kernel drops the
-// connection that it has just made, and goes on by that other client (nfs4_discover_server_trunking).
-// The mount succeeds, and all goes over the network as it is. So mount(8) runs under a host name for
-// each kind of encryption.
+// A mount with TLS is a separate client for another reason. Before it has a client, the kernel
+// connects with TLS (nfs_match_client also compares xprtsec=). But if the server already knows a
+// client with this host name, from a mount without TLS, the kernel drops the new connection and uses
+// that client instead (nfs4_discover_server_trunking). The mount succeeds without encryption. So
+// mount(8) runs with another host name for each kind of encryption.
 
-// So does the other address of a server that has several. The kernel finds that it leads to the client
-// which it has by the first, and uses that one's connection (session trunking; RFC 8881, section 2.10.5),
-// which no address helps that answers where the first does not any more. So each address of a share that
-// has several is another client.
+// Another address of the same server is also a separate client. Otherwise the kernel detects the client
+// that it has with the first address, and uses its connection (session trunking; RFC 8881, section
+// 2.10.5). A second address is then useless when the first stops answering. So each address of a
+// share with several addresses is another client.
 
-// maxHostname is the longest host name that Linux takes (uname(2)).
+// maxHostname is the longest host name that Linux accepts (uname(2)).
 const maxHostname = 64
 
-// clientName is a host name by which a server knows some mounts of this machine: the controller's,
-// or those with TLS. It is the same after a restart, so that the server then frees what the client
-// before it had, and differs between network namespaces, of which each has clients of its own.
+// clientName returns the host name with which a server identifies some mounts of this machine:
+// those of the controller, or those with TLS. It is the same after a restart, so that the server
+// frees the state of the client from before. It differs between network namespaces, which have
+// separate NFS clients.
 func clientName(whose string) (string, error) {
 	host, err := os.Hostname()
 	if err != nil {
@@ -72,8 +71,9 @@ func clientName(whose string) (string, error) {
 	return name, nil
 }
 
-// hostname is the host name for mounts with TLS, and by one of several addresses. "" for others, and for
-// NFSv3, which has no clients, and whose locks a server knows by the host name.
+// hostname returns the host name for mounts with TLS, and for those of a share with several
+// addresses. It returns "" for other mounts, and for NFSv3, which has no clients and identifies
+// locks by the host name.
 func (s Spec) hostname(options []string) (string, error) {
 	whose := s.clientPrefix(options)
 	if whose == "" || !strings.HasPrefix(volume.NFSVersion(options), "4") {
@@ -82,7 +82,7 @@ func (s Spec) hostname(options []string) (string, error) {
 	return clientName(whose + "mooring")
 }
 
-// clientPrefix tells clients of one machine apart: "", or what ends in a dot.
+// clientPrefix distinguishes the clients of one machine. It is "" or ends with a dot.
 func (s Spec) clientPrefix(options []string) (whose string) {
 	if policy := ValueOf(options, "xprtsec"); encryptionLevel(policy) >= 0 {
 		whose = policy + "."
@@ -93,10 +93,10 @@ func (s Spec) clientPrefix(options []string) (whose string) {
 	return whose
 }
 
-// mountShared mounts as all others on this machine do.
+// mountShared mounts with the NFS client that the machine's other mounts use.
 func (k *Kernel) mountShared(ctx context.Context, s Spec) error {
 	if s.clientPrefix(s.Options) != "" && volume.NFSVersion(s.Options) == "" {
-		// mount.nfs would go down to NFSv3 under that host name.
+		// mount.nfs would fall back to NFSv3 with that host name.
 		err := k.mountAttempt(ctx, s, attempt{source: s.Source, options: volume.MergeMountOptions(s.Options, []string{"nfsvers=4"})})
 		if cause, _ := CauseOf(err); cause != NoVersion {
 			return err
@@ -105,45 +105,45 @@ func (k *Kernel) mountShared(ctx context.Context, s Spec) error {
 	return k.mountAttempt(ctx, s, attempt{source: s.Source, options: s.Options})
 }
 
-// attempt is one way to mount what a Spec says.
+// attempt is one way to mount a Spec.
 type attempt struct {
 	source  string
 	options []string
 	host    string // in a UTS namespace of its own; "": the machine's
-	address string // of the server that the source names, to be mounted without mount.nfs; "": it finds that
+	address string // of the server, to mount without mount.nfs; "": mount.nfs resolves the name in source
 }
 
-// mountOwnClient mounts by a client of Mooring's own.
+// mountOwnClient mounts with a separate NFS client.
 func (k *Kernel) mountOwnClient(ctx context.Context, s Spec) error {
 	asked := versionOf(s.Options)
-	if asked == "3" { // it has no delegations, and closing a file writes it
+	if asked == "3" { // NFSv3 has no delegations, and closing a file writes it back
 		return k.mountAttempt(ctx, s, attempt{source: s.Source, options: s.Options})
 	}
 	mapped, why := k.mappedAttempts(ctx, s)
 	if len(mapped) == 0 {
 		return k.mountOtherVersion(ctx, s, asked, why)
 	}
-	err := k.mountFirst(ctx, s, mapped)
-	cause, _ := CauseOf(err)
-	table, _ := k.readTable()
-	switch {
-	case err == nil && isMapped(table, targetInTable(s.Target)):
-		return nil
-	case err == nil: // the kernel has found a client that it had
-		if err := k.Unmount(ctx, s.Target); err != nil {
-			return err
+	if err := k.mountFirst(ctx, s, mapped); err != nil {
+		switch cause, _ := CauseOf(err); {
+		case cause == NoVersion && asked == "":
+			return k.mountAttempt(ctx, s, attempt{source: s.Source, options: s.Options}) // try NFSv3
+		case strings.Contains(err.Error(), "Address family not supported"):
+			return k.mountOtherVersion(ctx, s, asked, "this kernel has no IPv6")
 		}
-		return k.mountOtherVersion(ctx, s, asked, "this kernel takes an IPv4 address in its IPv6 form for the same")
-	case cause == NoVersion && asked == "":
-		return k.mountAttempt(ctx, s, attempt{source: s.Source, options: s.Options}) // NFSv3 is left
-	case strings.Contains(err.Error(), "Address family not supported"):
-		return k.mountOtherVersion(ctx, s, asked, "this kernel has no IPv6")
+		return err
 	}
-	return err
+	if table, _ := k.readTable(); isMapped(table, targetInTable(s.Target)) {
+		return nil
+	}
+	// The kernel has reused another client.
+	if err := k.Unmount(ctx, s.Target); err != nil {
+		return err
+	}
+	return k.mountOtherVersion(ctx, s, asked, "this kernel treats an IPv4 address and its IPv6 form as the same")
 }
 
-// mountFirst makes the first of several attempts that succeeds. Where a server is not at one of its
-// addresses the next is tried, as mount.nfs does.
+// mountFirst makes the first of several attempts that succeeds. If a server does not answer at one
+// of its addresses, it tries the next one, as mount.nfs does.
 func (k *Kernel) mountFirst(ctx context.Context, s Spec, attempts []attempt) (err error) {
 	for _, a := range attempts {
 		err = k.mountAttempt(ctx, s, a)
@@ -154,23 +154,25 @@ func (k *Kernel) mountFirst(ctx context.Context, s Spec, attempts []attempt) (er
 	return err
 }
 
-// mountOtherVersion mounts by another minor version than pods do.
+// mountOtherVersion mounts with another minor version than pods do.
 func (k *Kernel) mountOtherVersion(ctx context.Context, s Spec, asked, why string) error {
 	var err error
 	for _, version := range otherVersions(asked) {
 		err = k.mountAttempt(ctx, s, attempt{source: s.Source, options: volume.MergeMountOptions(s.Options, []string{"nfsvers=" + version})})
-		if cause, _ := CauseOf(err); cause != NoVersion && cause != NotEncrypted {
-			if err == nil {
-				klog.FromContext(ctx).Info("The share is mounted by another NFS version than pods use, because the controller cannot have an NFS client of its own otherwise; below 4.2 the data of copies pass through the controller", "source", s.Source, "version", version, "because", why)
-			}
+		if cause, _ := CauseOf(err); cause == NoVersion || cause == NotEncrypted {
+			continue
+		}
+		if err != nil {
 			return err
 		}
+		klog.FromContext(ctx).Info("The share is mounted with another NFS version than pods use, because the controller cannot have a separate NFS client otherwise; before 4.2 the controller copies file data itself", "source", s.Source, "version", version, "because", why)
+		return nil
 	}
 	return err
 }
 
-// otherVersions are the minor versions to try where pods use the one that was asked for; "" is the
-// highest that the server has.
+// otherVersions returns the minor versions to try if pods use the requested one; "" is the highest
+// that the server supports.
 func otherVersions(asked string) []string {
 	switch asked {
 	case "4.2":
@@ -183,8 +185,8 @@ func otherVersions(asked string) []string {
 	return []string{"4.0", "4.1"}
 }
 
-// mappedAttempts returns the attempts by the IPv4 addresses of a server in their IPv6 form, or why
-// there are none.
+// mappedAttempts returns attempts with the IPv4 addresses of a server in their IPv6 form, or the
+// reason why there are none.
 func (k *Kernel) mappedAttempts(ctx context.Context, s Spec) (attempts []attempt, why string) {
 	server, path, ok := volume.SplitExport(s.Source)
 	if !ok {
@@ -219,7 +221,8 @@ func (k *Kernel) mappedAttempts(ctx context.Context, s Spec) (attempts []attempt
 	return attempts, "it has no IPv4 address"
 }
 
-// versionOf returns the NFS version that options ask for, as "4.2"; "" where they leave it open.
+// versionOf returns the NFS version that the options request, such as "4.2"; "" if they leave it
+// open.
 func versionOf(options []string) string {
 	version := volume.NFSVersion(options)
 	if version == "4" {
@@ -228,15 +231,15 @@ func versionOf(options []string) string {
 	return version
 }
 
-// needsName reports whether options ask for something that identifies the server by its name.
+// needsName reports whether the options request something that verifies the server's name.
 func needsName(options []string) bool {
 	return UsesKerberos(options) || encryptionLevel(ValueOf(options, "xprtsec")) >= 0
 }
 
-// UsesKerberos reports whether options ask for it (nfs(5), sec=).
+// UsesKerberos reports whether the options request Kerberos (nfs(5), sec=).
 func UsesKerberos(options []string) bool { return strings.Contains(ValueOf(options, "sec"), "krb5") }
 
-// overTCP6 returns options with TCP over IPv6 in the place of TCP. ok is false where they ask for
+// overTCP6 returns the options with TCP over IPv6 instead of TCP. ok is false if they request
 // another transport.
 func overTCP6(options []string) (changed []string, ok bool) {
 	changed = slices.Clone(options)
@@ -251,7 +254,7 @@ func overTCP6(options []string) (changed []string, ok bool) {
 	return changed, true
 }
 
-// isMapped reports whether what is mounted at target has a client of its own.
+// isMapped reports whether the mount at target has a separate NFS client.
 func isMapped(table Table, target string) bool {
 	e, ok := table.At(target)
 	return ok && strings.HasPrefix(ValueOf(e.Super, "addr"), "::ffff:")

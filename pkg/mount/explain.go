@@ -11,13 +11,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Cause is why a mount failed, for programs. "": none of those that are known here.
+// Cause is the reason for a failed mount, for programs. "": unknown.
 type Cause string
 
-// The causes that are told apart.
+// The causes of failed mounts.
 const (
-	Denied         Cause = "denied"        // by the export's list of clients, or there is no such export
-	NoPath         Cause = "no-path"       // or it is not beneath an export
+	Denied         Cause = "denied"        // by the export's client list, or there is no such export
+	NoPath         Cause = "no-path"       // or it is not inside an export
 	NotDirectory   Cause = "not-directory" // on the server
 	Stale          Cause = "stale"
 	Refused        Cause = "refused" // nothing listens
@@ -27,23 +27,23 @@ const (
 	NoStatd        Cause = "no-statd" // here
 	NoVersion      Cause = "no-version"
 	BadOption      Cause = "bad-option"
-	NoKernel       Cause = "no-kernel"  // that knows NFS, here
+	NoKernel       Cause = "no-kernel"  // without NFS support, here
 	NoProgram      Cause = "no-program" // mount.nfs, here
 	NotPermitted   Cause = "not-permitted"
-	DiskFailed     Cause = "disk-failed" // the server's
+	DiskFailed     Cause = "disk-failed" // of the server
 	NotEncrypted   Cause = "not-encrypted"
 	NoLabel        Cause = "no-label"
-	MissingOptions Cause = "less"     // than was asked for
+	MissingOptions Cause = "less"     // such as security or version
 	NoTLSHandler   Cause = "no-tlshd" // here
 	NoHandshake    Cause = "no-handshake"
 	NoGSSHandler   Cause = "no-gssd" // here
 	NoContext      Cause = "no-context"
 	AsksMore       Cause = "asks-more"
-	UnknownError   Cause = "unknown-error" // EREMOTEIO: the server's error is none of NFS's, or not of this version
+	UnknownError   Cause = "unknown-error" // EREMOTEIO: not an error of NFS, or not of this version
 )
 
-// causes are what mount(8) and mount.nfs (nfs-utils) say, what it means and what to do,
-// in the order in which they are looked for.
+// causes has the messages of mount(8) and mount.nfs (nfs-utils), their causes and advice, in the
+// order of the search.
 var causes = []struct {
 	says   string
 	cause  Cause
@@ -88,7 +88,8 @@ var causes = []struct {
 	{"must be superuser", NotPermitted, volume.ErrRefused, "only root may mount: the driver needs CAP_SYS_ADMIN"},
 }
 
-// annotate adds to what mount(8) said what it means for these options, and this process.
+// annotate adds a note to the message of mount(8) if the options, or this process's privileges,
+// change its meaning.
 func annotate(stderr string, options []string, privileged bool) string {
 	switch tls := ValueOf(options, "xprtsec"); {
 	case strings.Contains(stderr, "access denied by server") && encryptionLevel(tls) >= 0:
@@ -105,11 +106,13 @@ func annotate(stderr string, options []string, privileged bool) string {
 func Privileged() bool {
 	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
-	err := unix.Capget(&head, &data[0])
-	return err == nil && data[0].Effective&(1<<unix.CAP_SYS_ADMIN) != 0
+	if unix.Capget(&head, &data[0]) != nil {
+		return false
+	}
+	return data[0].Effective&(1<<unix.CAP_SYS_ADMIN) != 0
 }
 
-// explain turns a failed mount(8) into an error that says in words what is wrong.
+// explain returns the error for the message of a failed mount(8), with advice.
 func explain(source, stderr string, err error) error {
 	if stderr == "" {
 		return volume.Errorf(volume.ErrUnavailable, "mount %s: %w", source, err)
@@ -127,14 +130,15 @@ func explain(source, stderr string, err error) error {
 	return volume.Errorf(volume.ErrUnavailable, "mount %s: %s (%w)", source, said, err)
 }
 
-// diskError is an error of the server's disk: mount(8) has been told EIO, or nothing better.
+// diskError is an error of the server's disk. It matches EIO, although mount(8) may have reported
+// something else.
 type diskError struct{ error }
 
 func (e diskError) Unwrap() error        { return e.error }
 func (e diskError) Is(target error) bool { return target == unix.EIO }
 
-// TimeoutError says of what was to be done with a server, by a mount with these options, that it did not answer
-// before its time was over, of which err tells.
+// TimeoutError returns the ErrUnavailable for an operation that did not end in time on a server
+// that is mounted with these options. err is the reason for its end.
 func TimeoutError(what string, options []string, err error) error {
 	also := ""
 	if UsesKerberos(options) {
@@ -143,7 +147,7 @@ func TimeoutError(what string, options []string, err error) error {
 	return volume.Errorf(volume.ErrUnavailable, "%s: the server did not answer in time (%w): check that it runs and that port 2049 is reachable from here%s", what, err, also)
 }
 
-// CauseOf finds the cause in what Mount says of a failure, and what mount(8) has said itself.
+// CauseOf returns the cause of an error of Mount, and the message of mount(8) in it.
 func CauseOf(err error) (cause Cause, said string) {
 	if err == nil {
 		return "", ""

@@ -14,17 +14,18 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// Fake keeps a mount table in memory, for tests of what is above it. Nothing is mounted: a
-// mount point becomes a symbolic link into Root while something is "mounted" there.
+// Fake keeps a mount table in memory, for tests of higher packages. It mounts nothing: a mount
+// point becomes a symbolic link into Root while something is "mounted" there.
 type Fake struct {
-	// Root is a directory that stands for the root of every server.
+	// Root is the directory with the root of every server.
 	Root string
 
 	mu    sync.Mutex
 	table Table
-	// Fail, if set, is asked before each call ("mount", "bind", "restrict", "unmount") and its error returned.
+	// Fail, if set, is called before each call ("mount", "bind", "restrict", "unmount"), which
+	// returns its error.
 	Fail func(call, target string) error
-	// Mounts and Binds count what was done.
+	// Mounts and Binds count the calls that succeeded.
 	Mounts, Binds int
 }
 
@@ -39,7 +40,7 @@ func (f *Fake) do(call, target string, change func() error) error {
 	return change()
 }
 
-// Mount enters the spec into the table. The target has to be a directory.
+// Mount adds the spec to the table. The target must be a directory.
 func (f *Fake) Mount(_ context.Context, s Spec) error {
 	return f.do("mount", s.Target, func() error {
 		_, path, _ := strings.Cut(s.Source, ":/")
@@ -51,7 +52,7 @@ func (f *Fake) Mount(_ context.Context, s Spec) error {
 		if slices.Contains(s.Options, "ro") {
 			mode = "ro"
 		}
-		super := slices.Clone(s.Options) // of which the kernel shows some
+		super := slices.Clone(s.Options) // the kernel shows only some of them
 		if version := volume.NFSVersion(s.Options); version != "" {
 			super = append(super, "vers="+version)
 		}
@@ -60,7 +61,7 @@ func (f *Fake) Mount(_ context.Context, s Spec) error {
 	})
 }
 
-// Bind enters a second view of what is mounted at source.
+// Bind adds a second view of the mount at source.
 func (f *Fake) Bind(_ context.Context, source Entry, target string, readOnly bool) error {
 	return f.do("bind", target, func() error {
 		e, ok := f.table.At(source.Target)
@@ -84,7 +85,7 @@ func (f *Fake) Bind(_ context.Context, source Entry, target string, readOnly boo
 	})
 }
 
-// Restrict has the topmost entry at target be read-only.
+// Restrict makes the topmost entry at target read-only.
 func (f *Fake) Restrict(target string) error {
 	return f.do("restrict", target, func() error {
 		for i, e := range slices.Backward(f.table) {
@@ -97,7 +98,7 @@ func (f *Fake) Restrict(target string) error {
 	})
 }
 
-// Unmount takes every entry at target out of the table.
+// Unmount removes every entry at target from the table.
 func (f *Fake) Unmount(_ context.Context, target string) error {
 	return f.do("unmount", target, func() error {
 		if _, ok := f.table.At(target); !ok {
@@ -118,7 +119,7 @@ func (f *Fake) Table() (Table, error) {
 	return slices.Clone(f.table), nil
 }
 
-// link makes the empty directory at target a link to what is shown there.
+// link replaces the empty directory at target by a link to the directory shown.
 func (f *Fake) link(shown, target string) error {
 	if info, err := os.Stat(shown); err != nil || !info.IsDir() {
 		return volume.Errorf(volume.ErrPrecondition, "mount %s: no such directory on the server", shown)

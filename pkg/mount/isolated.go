@@ -13,14 +13,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// startStatd is what mount.nfs runs where an NFSv3 mount needs rpc.statd and there is none.
+// startStatd is the program that mount.nfs runs if an NFSv3 mount needs rpc.statd and it does not
+// run.
 const startStatd = "/usr/sbin/start-statd"
 
-// NewIsolated has the rest of this goroutine, and the programs that it starts, run in a mount namespace of
-// their own, and returns a Kernel for it. What is mounted there is seen nowhere else. What is unmounted
-// elsewhere goes there too: else a disk would stay busy for as long as the namespace has a copy of its
-// mount (mount_namespaces(7), MS_SLAVE). The goroutine must not end before the process does, and who
-// kills the process's group ends mount(8) too.
+// NewIsolated moves this goroutine, and the programs that it starts, to a new mount namespace, and
+// returns a Kernel for it. Mounts that are made there are visible nowhere else. Unmounts elsewhere
+// propagate into it: otherwise its copy of a mount would keep a disk busy (mount_namespaces(7),
+// MS_SLAVE). The goroutine must not end before the process does. mount(8) stays in this process's
+// group, so that a kill of the group ends it, too.
 func NewIsolated(answers func(ctx context.Context, server string, options []string) error) (*Kernel, error) {
 	runtime.LockOSThread()
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {

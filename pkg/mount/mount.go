@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package mount mounts and unmounts, and reads the table of what is mounted. It is the one
-// place that runs mount(8) or calls mount(2)'s family.
+// Package mount mounts and unmounts, and reads the mount table. It is the only package that runs
+// mount(8) or calls mount(2) and its relatives.
 //
-// Two rules keep a dead NFS server from taking the driver with it. What talks to the
-// server, which only mount(8) does, runs in a child process that is killed at its deadline.
-// Everything else is answered by the local kernel: what is mounted is read from
-// /proc/self/mountinfo and never found out by stat(2), which would ask the server; a bind
-// mount is made by open_tree(2) and move_mount(2), which look at no attribute of the file
-// system; and an unmount is umount2(2) itself, not umount(8), whose helper asks the server.
+// Two rules protect the driver from a dead NFS server. Only mount(8) talks to the server, in a child
+// process that is killed at its deadline. The local kernel does everything else: the mount table
+// comes from /proc/self/mountinfo and never from stat(2), which would ask the server; bind mounts use
+// open_tree(2) and move_mount(2), which read no attribute of the file system; and unmounts use
+// umount2(2) itself, not umount(8), whose helper asks the server.
 package mount
 
 import (
@@ -26,47 +25,48 @@ import (
 	mountutils "k8s.io/mount-utils"
 )
 
-// Spec is one NFS mount to be made.
+// Spec describes one NFS mount.
 type Spec struct {
 	Source  string   // "server:/path"
 	Target  string   // an existing directory
 	Options []string // mount(8)'s -o, in order
-	// OwnClient has the mount be one of an NFSv4 client that the machine's other mounts have no part in.
+	// OwnClient makes the mount use a separate NFSv4 client, which no other mount of the machine
+	// uses.
 	OwnClient bool
-	// MultipleAddresses says that the server has other addresses by which it may be mounted, too.
+	// MultipleAddresses says that the share can also be mounted from other addresses.
 	MultipleAddresses bool
 }
 
-// server is whose mount it is.
+// server returns the server of the source.
 func (s Spec) server() string {
 	server, _, _ := volume.SplitExport(s.Source)
 	return server
 }
 
-// unmountTimeout is how long a plain unmount may take before the mount is detached: it
-// can wait for the server where dirty pages are to be written.
+// unmountTimeout is how long a plain unmount may take before the mount is detached: it waits for
+// the server if there are dirty pages to write.
 const unmountTimeout = 5 * time.Second
 
-// unmountPoll is how often the mount table is looked at meanwhile.
+// unmountPoll is the interval of checks of the mount table meanwhile.
 const unmountPoll = 100 * time.Millisecond
 
-// Kernel mounts on this machine. Its zero value is ready for use.
+// Kernel mounts on this machine. Its zero value is ready to use.
 type Kernel struct {
 	children child.Runner
-	// Answers, if set, says whether a server answers. It is asked where a server's name has several
-	// addresses, so that mount(8) is given one that does.
+	// Answers, if set, returns nil if a server answers. Kernel calls it for a server's name with
+	// several addresses, to pass one to mount(8) that answers.
 	Answers func(ctx context.Context, server string, options []string) error
-	// table and resolve stand in for the kernel's table and DNS, in tests.
+	// table and resolve replace the kernel's table and DNS in tests.
 	table   func() (Table, error)
 	resolve func(ctx context.Context, network, host string) ([]netip.Addr, error)
 
 	tables    tables
-	namespace *os.File // the mount namespace, where it is one of its own: see NewIsolated
+	namespace *os.File // the private mount namespace, if any: see NewIsolated
 }
 
-// Mount runs mount(8) for the spec and waits for it until ctx ends, when the child is
-// killed. What is mounted then has what the options ask for, or nothing is. The error is of the
-// kind that the server's answer means, and says what to do.
+// Mount runs mount(8) for the spec. It waits for it until ctx ends, and then kills it. Afterwards
+// the mount has what the options request, or there is no mount. The kind of the error depends on
+// the server's answer (volume.Err...), and its text says what to do.
 func (k *Kernel) Mount(ctx context.Context, s Spec) error {
 	if s.OwnClient {
 		return k.mountOwnClient(ctx, s)
@@ -109,21 +109,21 @@ func (k *Kernel) run(ctx context.Context, s Spec, a attempt) (err error) {
 	case errors.Is(err, child.ErrStuck):
 		return volume.Errorf(volume.ErrUnavailable, "mount %s: not tried: %w: they go when the server answers, or with a restart of this node", s.Source, err)
 	case ctx.Err() != nil:
-		// The kernel may have finished at the last moment, with nobody left to tell.
+		// The kernel may have finished the mount at the last moment.
 		_ = unix.Unmount(s.Target, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
 		return TimeoutError("mount "+s.Source, a.options, ctx.Err())
 	}
 	return nameWrongOptions(s.Source, a.options, explain(s.Source, annotate(stderr, a.options, Privileged()), err), openContext)
 }
 
-// Children counts the mount(8)s that are under way or stuck, and all there have been.
+// Children returns the runner of mount(8), which counts its processes.
 func (k *Kernel) Children() *child.Runner { return &k.children }
 
-// Unmount takes away every mount at target, the topmost first. A mount that is in use, or
-// whose server does not take its last pages in time, is detached: it is gone from here at
-// once, and from the kernel when its last user is. Nothing mounted there is success.
+// Unmount unmounts every mount at target, the topmost first. It detaches a mount that is in use, or
+// whose server does not accept its last pages in time: such a mount disappears from the mount table
+// at once, and from the kernel with its last user. It succeeds if nothing is mounted there.
 //
-// MNT_FORCE is never used: it fails the I/O of all who share the superblock (umount(2)).
+// It never uses MNT_FORCE, which fails the I/O of all users of the superblock (umount(2)).
 func (k *Kernel) Unmount(ctx context.Context, target string) error {
 	for range 16 { // mounts may be stacked
 		table, err := k.Table()
@@ -146,7 +146,7 @@ func (k *Kernel) Unmount(ctx context.Context, target string) error {
 }
 
 // umount waits until the topmost of so many mounts is gone from the table, or gives up after
-// unmountPatience. The call itself may take longer, as long as the server takes to hear that
+// unmountTimeout. The call itself may take longer, as long as the server takes to hear that
 // nobody uses its files any more: its thread stays, and holds no lock of ours.
 func (k *Kernel) umount(ctx context.Context, target string, flags, before int) error {
 	done := make(chan error, 1)

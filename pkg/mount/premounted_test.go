@@ -21,7 +21,7 @@ func TestGiven(t *testing.T) {
 		{"10.0.0.1:/export", "/shares/nas1", "sec=krb5p", "sec=krb5p was asked for, and the mount has sec=sys"},
 		{"10.0.0.1:/export", "/shares/nas1", "xprtsec=tls", "xprtsec=tls was asked for"},
 		{"10.0.0.1:/export", "/shares/nas2", "xprtsec=tls", "nothing is mounted at /shares/nas2"},
-		{"10.0.0.2:/export", "/shares/nas1", "", "is mounted 10.0.0.1:/export/, and not 10.0.0.2:/export"},
+		{"10.0.0.2:/export", "/shares/nas1", "", "the mount at /shares/nas1 is 10.0.0.1:/export/, not 10.0.0.2:/export"},
 	} {
 		err := g.Mount(context.Background(), Spec{Source: c.source, Target: c.target, Options: strings.Fields(c.options)})
 		if c.says == "" {

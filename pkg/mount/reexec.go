@@ -7,24 +7,24 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/mooring-csi/mooring/pkg/volume"
 	"golang.org/x/sys/unix"
 )
 
-// namespaceEnv says in which mount namespace the program has started itself anew. A namespace of
-// that name is what it says, whoever has set the variable.
+// namespaceEnv has the name of the mount namespace in which the program has restarted itself. If it
+// is the current namespace, the variable is right, whoever has set it.
 const namespaceEnv = "MOORING_MOUNT_NAMESPACE"
 
-// mountDirs are directories that are there on every machine, and that nobody misses who runs in a
-// namespace of his own. mount.nfs needs most others.
+// mountDirs are directories that exist on every machine and that the program does not need.
+// mount.nfs needs most others.
 var mountDirs = [...]string{"/mnt", "/media", "/opt", "/srv"}
 
-// ReexecInMountNS has the whole program run in a mount namespace of its own, so that whatever it mounts
-// is gone with it, also by SIGKILL: it starts itself anew there, and so has to be called before
-// anything else. It returns a directory to make mount points in, which is gone with it too.
-// files are paths that the program still has to see.
+// ReexecInMountNS restarts the program in its own mount namespace, so that its mounts end with it,
+// even after SIGKILL. Call it before anything else. It returns a directory for mount points, which
+// also disappears with the program. files are paths that the program still needs to access.
 func ReexecInMountNS(files ...string) (string, error) {
 	now, err := os.Readlink("/proc/self/ns/mnt")
 	if err != nil {
@@ -37,13 +37,13 @@ func ReexecInMountNS(files ...string) (string, error) {
 	if os.Getenv(namespaceEnv) == now {
 		return at, nil
 	}
-	runtime.LockOSThread() // exec(2) ends all other threads, and goes on with this one
+	runtime.LockOSThread() // exec(2) keeps this thread only
 	if err := unix.Unshare(unix.CLONE_NEWNS); errors.Is(err, unix.EPERM) {
-		return "", volume.Errorf(volume.ErrRefused, "a mount namespace cannot be made: run this as root with CAP_SYS_ADMIN, in the controller's container say (kubectl mooring), or name by --shares-dir a directory in which the shares are mounted already")
+		return "", volume.Errorf(volume.ErrRefused, "this process cannot create a mount namespace: run it as root with CAP_SYS_ADMIN, for example in the controller's container (kubectl mooring), or set --shares-dir to a directory in which the shares are already mounted")
 	} else if err != nil {
 		return "", fmt.Errorf("make a mount namespace: %w", err)
 	}
-	// Else what is mounted here would be seen elsewhere.
+	// Otherwise mounts would propagate to other namespaces.
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return "", fmt.Errorf("make the mounts private: %w", err)
 	}
@@ -57,16 +57,14 @@ func ReexecInMountNS(files ...string) (string, error) {
 	return "", os.NewSyscallError("execve", unix.Exec("/proc/self/exe", os.Args, env))
 }
 
-// findMountDir finds one of the places that none of the files is in.
+// findMountDir returns one of mountDirs that contains none of the files.
 func findMountDir(files []string) (string, error) {
 	for _, at := range mountDirs {
-		in := false
-		for _, f := range files {
-			in = in || strings.HasPrefix(f, at+"/")
+		st, err := os.Lstat(at)
+		if err != nil || !st.IsDir() || slices.ContainsFunc(files, func(f string) bool { return strings.HasPrefix(f, at+"/") }) {
+			continue
 		}
-		if st, err := os.Lstat(at); err == nil && st.IsDir() && !in {
-			return at, nil
-		}
+		return at, nil
 	}
 	return "", fmt.Errorf("none of %s is a directory to mount in", strings.Join(mountDirs[:], ", "))
 }

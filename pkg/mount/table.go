@@ -17,31 +17,31 @@ import (
 
 // Entry is one mount.
 type Entry struct {
-	Source  string // as mount(8) was told: "server:/path/directory"
+	Source  string // as in the call of mount(8): "server:/path/directory"
 	Target  string
 	Type    string   // "nfs", "nfs4", ...
-	Options []string // of this mount, "ro" or "rw" among them
+	Options []string // of this mount, including "ro" or "rw"
 	Super   []string // of the superblock: "vers=4.2", "addr=10.0.0.1", ...
 	Device  string   // major:minor of the superblock
-	Root    string   // the directory in it that is shown: "/", or that of a bind
+	Root    string   // the directory of the file system that the mount shows: "/", or another one for a bind
 }
 
-// ReadOnly reports whether this mount is, which its superblock need not be.
+// ReadOnly reports whether this mount is read-only; its superblock may be writable.
 func (e Entry) ReadOnly() bool { return slices.Contains(e.Options, "ro") }
 
-// Table is the mounts of this process's namespace, as of one moment, oldest first. It is not to
-// be changed: others have the same.
+// Table is a snapshot of the mounts in this process's namespace, oldest first. It is shared: do not
+// change it.
 type Table []Entry
 
-// tables is the mount table, which is read anew only when the kernel says that it has changed.
-// With a thousand mounts that takes milliseconds, and asking whether it has, microseconds.
+// tables caches the mount table, and reads it again only if the kernel reports a change. With a
+// thousand mounts, reading takes milliseconds, and the check for a change microseconds.
 type tables struct {
 	mu     sync.Mutex
 	file   *os.File
 	cached Table
 }
 
-// Table reads /proc/thread-self/mountinfo, which no server has a part in.
+// Table reads /proc/thread-self/mountinfo. This involves no server.
 func (k *Kernel) Table() (Table, error) {
 	table, err := k.tables.read()
 	if err != nil {
@@ -54,16 +54,15 @@ func (t *tables) read() (Table, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.file == nil {
-		// Not os.Open: Go's runtime would wait for the file's events, and the kernel tells one
-		// who asks of each change once.
-		// And not /proc/self: a thread may have a mount namespace of its own (NewIsolated).
+		// Not os.Open: Go's runtime would poll the file, and the kernel reports each change only to
+		// the first poll. And not /proc/self: a thread may have its own mount namespace (NewIsolated).
 		fd, err := unix.Open("/proc/thread-self/mountinfo", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 		if err != nil {
 			return nil, os.NewSyscallError("open /proc/thread-self/mountinfo", err)
 		}
 		t.file = os.NewFile(uintptr(fd), "mountinfo")
 	}
-	// Asked first: what changes while it is read shows the next time.
+	// Check before reading: the next call then sees a change during the read.
 	if !t.changed() && t.cached != nil {
 		return t.cached, nil
 	}
@@ -86,15 +85,15 @@ func (t *tables) read() (Table, error) {
 	return table, nil
 }
 
-// changed reports whether the table has changed since it was last asked, or the file opened
-// (proc_pid_mounts(5)). What cannot be asked may have.
+// changed reports whether the table has changed since the last call, or since the file was opened
+// (proc_pid_mounts(5)). After an error it returns true.
 func (t *tables) changed() bool {
 	fds := []unix.PollFd{{Fd: int32(t.file.Fd()), Events: unix.POLLPRI}}
 	n, err := unix.Poll(fds, 0)
 	return err != nil || n > 0
 }
 
-// At returns the topmost mount at target, of which only the lexical form counts.
+// At returns the topmost mount at target. It compares the cleaned path only.
 func (t Table) At(target string) (Entry, bool) {
 	target = filepath.Clean(target)
 	for _, e := range slices.Backward(t) {
@@ -116,5 +115,5 @@ func (t Table) stacked(target string) (n int) {
 	return n
 }
 
-// splitOptions leaves an SELinux context whole.
+// splitOptions splits options, but not an SELinux context.
 func splitOptions(s string) []string { return volume.SplitMountOptions([]string{s}) }

@@ -14,14 +14,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mount(8) and the kernel can mount less than they were asked for, and call that success. The
-// kernel takes a connection without TLS for a mount that asks for it (see clientName). mount(8)
-// leaves out an SELinux context where it does not see that SELinux is on. So what was mounted is
-// compared with what was asked for, in the kernel's own table.
+// mount(8) and the kernel can ignore an option and still report success. The kernel may use a
+// connection without TLS for a mount with xprtsec= (see clientName). mount(8) drops an SELinux
+// context if it does not see that SELinux is enabled. So Kernel compares each new mount with the
+// requested options, in the kernel's mount table.
 
-// VerifyOptions compares a mount with the options that it was to have, and of these with what keeps
-// others out: security, encryption, labels, read-only; and with the version. Only what the options
-// say is compared, and more than they say is good. The error says what to do.
+// VerifyOptions compares a mount with the options that were requested: those that keep others out
+// (security, encryption, labels, read-only), and the version. It ignores other options, and accepts
+// a mount that has more than was requested. The error is ErrPrecondition and says what to do.
 func VerifyOptions(e Entry, options []string) error {
 	lacking := missingOptions(e, options)
 	if lacking == nil {
@@ -30,9 +30,9 @@ func VerifyOptions(e Entry, options []string) error {
 	return explain(e.Source, strings.Join(lacking, "; "), errMissingOptions)
 }
 
-var errMissingOptions = errors.New("it is not as it was asked for")
+var errMissingOptions = errors.New("the mount lacks requested options")
 
-// missingOptions says of each option that a mount does not have what it has in its place.
+// missingOptions describes each option that a mount lacks, with what the mount has instead.
 func missingOptions(e Entry, options []string) (lacking []string) {
 	super := func(name string) string { return ValueOf(e.Super, name) }
 	lack := func(option, has string) { lacking = append(lacking, option+" "+askedButHas+" "+has) }
@@ -65,14 +65,14 @@ func missingOptions(e Entry, options []string) (lacking []string) {
 	return lacking
 }
 
-// DowngradedTo3 reports whether a mount is by NFS 3 although the options leave the version open: mount.nfs
-// takes that where a server speaks nothing newer, and also where it has the path by NFS 3 alone, and
-// says nothing of it.
+// DowngradedTo3 reports whether a mount uses NFS 3 although the options leave the version open:
+// mount.nfs silently falls back to NFS 3 if the server supports nothing newer, and also if only NFS
+// 3 has the path.
 func DowngradedTo3(version string, options []string) bool {
 	return version == "3" && volume.NFSVersion(options) == ""
 }
 
-// What is said of an option that a mount lacks: see causes.
+// Texts about an option that a mount lacks: see causes.
 const (
 	askedButHas = "was asked for, and the mount has"
 	noTLS       = "no TLS"
@@ -86,7 +86,7 @@ func valueOrNone(name, got, none string) string {
 	return name + "=" + got
 }
 
-// ValueOf returns the value of one of several options.
+// ValueOf returns the value of an option, or "".
 func ValueOf(options []string, name string) string {
 	for _, o := range options {
 		if value, ok := strings.CutPrefix(o, name+"="); ok {
@@ -96,7 +96,7 @@ func ValueOf(options []string, name string) string {
 	return ""
 }
 
-// secFlavors are the names that the kernel has for what sec= allows.
+// secFlavors returns the kernel's names of the flavors that sec= allows.
 func secFlavors(sec string) []string {
 	all := strings.Split(sec, ":")
 	if slices.Contains(all, "none") {
@@ -105,11 +105,11 @@ func secFlavors(sec string) []string {
 	return all
 }
 
-// encryptionLevel puts what xprtsec= can be in an order.
+// encryptionLevel orders the values of xprtsec=; it is negative without encryption.
 func encryptionLevel(xprtsec string) int { return slices.Index([]string{"tls", "mtls"}, xprtsec) }
 
-// sameContext reports whether two SELinux contexts are one. The kernel writes categories in its
-// own way, c1,c2,c3 as c1.c3.
+// sameContext reports whether two SELinux contexts are equal. The kernel writes the categories
+// c1,c2,c3 as c1.c3.
 func sameContext(a, b string) bool {
 	a, b = strings.Trim(a, `"`), strings.Trim(b, `"`)
 	return a == b || a != "" && b != "" && normalizeContext(a) == normalizeContext(b)
@@ -130,14 +130,15 @@ func normalizeContext(context string) string {
 	return strings.Join(fields, ":")
 }
 
-// expandCategories lists categories, ranges of which are written c1.c3. What is none of that stays itself.
+// expandCategories lists the categories in text, and expands ranges such as c1.c3. It keeps what it
+// cannot parse.
 func expandCategories(text string) (all []string) {
-	const most = 1024 // in any policy
+	const most = 1024 // categories in any policy
 	for part := range strings.SplitSeq(text, ",") {
 		first, last, ranged := strings.Cut(part, ".")
 		from, err := strconv.Atoi(strings.TrimPrefix(first, "c"))
-		to, failed := strconv.Atoi(strings.TrimPrefix(last, "c"))
-		if !ranged || err != nil || failed != nil || to-from > most {
+		to, lastErr := strconv.Atoi(strings.TrimPrefix(last, "c"))
+		if !ranged || err != nil || lastErr != nil || to-from > most {
 			all = append(all, part)
 			continue
 		}
@@ -149,8 +150,9 @@ func expandCategories(text string) (all []string) {
 	return all
 }
 
-// verify has what is mounted at target be as was asked for, or unmounts it. before is what was
-// mounted there before mount(8), which calls it success if the file system is there already.
+// verify checks that the mount at target has the requested options, and unmounts it if not. before
+// is the id of the mount at target before mount(8), which also succeeds if the file system was
+// already mounted.
 func (k *Kernel) verify(s Spec, target string, before uint64, options []string) error {
 	table, err := k.readTable()
 	e, ok := table.At(target)
@@ -158,19 +160,19 @@ func (k *Kernel) verify(s Spec, target string, before uint64, options []string) 
 	case err != nil:
 		err = fmt.Errorf("mount %s: %w", s.Source, err)
 	case !ok:
-		return volume.Errorf(volume.ErrUnavailable, "mount %s: mount(8) is content, and nothing is mounted at %s: try again", s.Source, target)
+		return volume.Errorf(volume.ErrUnavailable, "mount %s: mount(8) succeeded, but nothing is mounted at %s: try again", s.Source, target)
 	default:
 		e.Source = s.Source // as the caller knows it
 		err = VerifyOptions(e, options)
 	}
 	if now := mountID(target); err != nil && (now != before || now == 0) {
-		_ = Detach(target) // nobody uses it yet
+		_ = Detach(target) // it has no users yet
 	}
 	return err
 }
 
-// mountID is the number of the mount that path leads to. 0: the kernel does not tell (before Linux
-// 5.8). No server is asked.
+// mountID returns the id of the mount that path leads to, or 0 if the kernel does not report it
+// (before Linux 5.8). It sends nothing to a server.
 func mountID(path string) uint64 {
 	var st unix.Statx_t
 	const flags = unix.AT_STATX_DONT_SYNC | unix.AT_SYMLINK_NOFOLLOW | unix.AT_NO_AUTOMOUNT
@@ -187,7 +189,7 @@ func (k *Kernel) readTable() (Table, error) {
 	return k.Table()
 }
 
-// targetInTable is PathInTable, for a target of which mount(8) will tell what is wrong with it.
+// targetInTable is PathInTable, or target itself after an error, which mount(8) then reports.
 func targetInTable(target string) string {
 	path, err := PathInTable(target)
 	if err != nil {
@@ -196,8 +198,8 @@ func targetInTable(target string) string {
 	return path
 }
 
-// PathInTable returns a path as the mount table has it: the parent's symbolic links are followed, and
-// the last name is not looked at, where something may be mounted.
+// PathInTable returns a path in the form of the mount table. It follows symbolic links in the
+// parent, and does not access the last name, where something may be mounted.
 func PathInTable(path string) (string, error) {
 	path = filepath.Clean(path)
 	parent, err := filepath.EvalSymlinks(filepath.Dir(path))
