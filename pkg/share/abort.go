@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// undo undoes the creation of a volume: this process's own, or one that was abandoned.
+// undo undoes the creation of a volume: one of this process, or one that another process abandoned.
 type undo struct {
 	*Volumes
 	e             *entry
@@ -18,10 +18,10 @@ type undo struct {
 	madeDirectory bool // this process knows that it has made the directory
 }
 
-// run does it. committed: it was too late.
+// run undoes the creation. It returns committed if the volume exists: then it is too late to undo.
 //
-// The first step decides. Its rename and that of the commit have the same source, and one of
-// them wins. From there on nobody but those who undo works on the entry.
+// The first step decides: its rename and that of the commit have the same source, so one of them wins.
+// From then on only processes that undo the creation work on the entry.
 func (u undo) run() (committed bool, err error) {
 	done, err := u.e.markAborted()
 	if err != nil {
@@ -33,9 +33,9 @@ func (u undo) run() (committed bool, err error) {
 	return false, u.rollback()
 }
 
-// rollback takes away what was made for a creation that is marked as being undone, the claim
-// last. The record goes through the trash, and is there until the claim is released: whoever
-// purges the trash finishes that, should this process stop.
+// rollback removes what was made for a creation that is marked as being undone, the claim last. The
+// record moves through the trash and exists until the claim is released: if this process stops, a purge
+// finishes the work.
 func (u undo) rollback() error {
 	if !u.rec.Shallow {
 		if err := u.undoTree(); err != nil {
@@ -52,31 +52,31 @@ func (u undo) rollback() error {
 			return err
 		}
 	}
-	if err := u.e.removeEntry(u.cleanup(u.rec).treeHandler(u.e)); err != nil {
+	if err := u.e.remove(u.cleanup(u.rec).treeHandler(u.e)); err != nil {
 		return err
 	}
 	if err := u.cleanup(u.rec).releaseReferences(); err != nil {
 		return err
 	}
-	if there, err := u.trash.hasTree(id); err != nil || there {
-		return err // it was not brought back after all
+	if exists, err := u.trash.hasTree(id); err != nil || exists {
+		return err // not brought back after all
 	}
 	return u.trash.removeRecord(volume.TrashRecordName(id, deleted, due))
 }
 
-// trashTimes returns the times that the record of an undone creation has in the trash: those which
-// it had there, where it was to be brought back; else it is due at once.
+// trashTimes returns the times of the record of an undone creation in the trash. If the tree came from the
+// trash, they are the times that it had there. Otherwise the record is due at once.
 func (u undo) trashTimes() (deleted, due time.Time, err error) {
 	if u.rec.Restored != nil {
 		return u.rec.Restored.Deleted, u.rec.Restored.Due, nil
 	}
-	at, err := u.e.deletedAt()
-	return at, at, err
+	deletedAt, err := u.e.deletedAt()
+	return deletedAt, deletedAt, err
 }
 
-// undoTree takes away what was made of a volume's directory, which it is safe to take: what was
-// put in its place, the directory that was made there first, and what is staged. A directory
-// that somebody else has made, or has put something into, stays.
+// undoTree removes what is safe to remove of a volume's directory: the tree that was put in its place, the
+// empty directory that was made there first, and the staged tree. A directory that somebody else has made
+// or has put something into stays.
 func (u undo) undoTree() error {
 	placed, err := u.e.stagedTree().preventPlacing()
 	if err != nil {
@@ -93,33 +93,33 @@ func (u undo) undoTree() error {
 	return u.e.leftovers().clearDir(treeName, u.e.leftovers().removeTree)
 }
 
-// undoDirectory takes the directory in the volume's place away, if it is the volume's.
+// undoDirectory removes the directory from the volume's place, if it is the volume's.
 func (u undo) undoDirectory(placed bool) error {
-	has, err := u.claims.ownerOf(u.rec.Directory)
-	if err != nil || has != (owner{u.rec.Key, u.rec.Nonce}) {
-		return err // the directory is made after the claim
+	holder, err := u.claims.ownerOf(u.rec.Directory)
+	if err != nil || holder != (owner{u.rec.Key, u.rec.Nonce}) {
+		return err // without the claim, the directory was not made
 	}
 	parent, name := volume.SplitDirectory(u.rec.Directory)
-	at, err := u.root.Resolve(parent)
+	dir, err := u.root.Resolve(parent)
 	if is(err, unix.ENOTDIR, unix.ELOOP, unix.EXDEV) && !placed {
-		return nil // nothing was made there: it leads elsewhere
+		return nil // nothing was made there: the path leads elsewhere
 	}
 	if err != nil {
 		return ignore(err, unix.ENOENT)
 	}
-	defer at.Close()
-	if err := at.Refresh(); err != nil {
+	defer dir.Close()
+	if err := dir.Refresh(); err != nil {
 		return err
 	}
 	if !placed {
-		return u.removeEmptyDirectory(at, name)
+		return u.removeEmptyDirectory(dir, name)
 	}
 	taken, err := u.e.has(treeName)
 	if err != nil {
 		return err
 	}
-	if !taken { // by another, who stopped
-		if err := moveTreeToEntry(u.e, at, name); err != nil {
+	if !taken { // by another process, which stopped
+		if err := moveTreeToEntry(u.e, dir, name); err != nil {
 			return err
 		}
 	}
@@ -131,65 +131,67 @@ func (u undo) undoDirectory(placed bool) error {
 	return ignore(u.e.dir.Rename(unplaceFile, u.e.dir, abortFile), unix.ENOENT)
 }
 
-// removeEmptyDirectory takes away the directory that was made for the volume, if it is still empty.
-func (u undo) removeEmptyDirectory(at beneath.Dir, name string) error {
-	d, err := at.Resolve(name)
+// removeEmptyDirectory removes the directory that was made for the volume, if it is still empty.
+func (u undo) removeEmptyDirectory(dir beneath.Dir, name string) error {
+	d, err := dir.Resolve(name)
 	if err != nil {
 		return ignore(err, unix.ENOENT, unix.ENOTDIR, unix.ELOOP)
 	}
 	defer d.Close()
-	ours, err := beneath.IsEmpty(d)
-	if !u.madeDirectory && err == nil {
-		ours, err = u.claims.isUnused(d, u.rec.Directory, owner{u.rec.Key, u.rec.Nonce})
-	}
-	if err != nil || !ours {
+	unused, err := u.isUnused(d)
+	if err != nil || !unused {
 		return err
 	}
-	err = moveTreeToEntry(u.e, at, name)
-	if refusedByProject(at, name, err) {
-		err = replaceEmpty(u.e, at, name)
+	err = moveTreeToEntry(u.e, dir, name)
+	if refusedByProject(dir, name, err) {
+		err = replaceEmpty(u.e, dir, name)
 		if isNameTaken(err) {
-			return nil // somebody has put something into it
+			return nil // it is not empty any more
 		}
 		return err
 	}
 	if err != nil {
 		return err
 	}
-	return removeEmptyTree(u.e, at, name)
+	return removeEmptyTree(u.e, dir, name)
 }
 
-// moveTreeToEntry takes a volume's directory away from its place, into the entry. The entry is the
-// fence: it is removed before the claim is released, so what is taken is the volume's, or
-// nothing is.
-func moveTreeToEntry(e *entry, at beneath.Dir, name string) error {
+// isUnused reports whether a directory is empty and was made for the volume.
+func (u undo) isUnused(d beneath.Dir) (bool, error) {
+	empty, err := beneath.IsEmpty(d)
+	if err != nil || u.madeDirectory {
+		return empty, err
+	}
+	return u.claims.isUnused(d, u.rec.Directory, owner{u.rec.Key, u.rec.Nonce})
+}
+
+// moveTreeToEntry moves a volume's directory from its place into the entry. The entry is the fence: it is
+// removed before the claim is released. So either the volume's own directory is moved, or nothing is.
+func moveTreeToEntry(e *entry, dir beneath.Dir, name string) error {
 	e.step("take the directory away")
-	err := renameDir(e.disk, at, name, e.dir, treeName)
+	err := renameDir(e.disk, dir, name, e.dir, treeName)
 	if is(err, unix.ENOENT) {
-		// That may be this client's memory, of the directory or of the entry.
-		if err := at.Refresh(); err != nil {
+		// This client may have cached that, for the directory or for the entry.
+		if err := dir.Refresh(); err != nil {
 			return err
 		}
-		err = renameDir(e.disk, at, name, e.dir, treeName)
+		err = renameDir(e.disk, dir, name, e.dir, treeName)
 	}
-	if err == nil {
-		return nil
-	}
-	if e.isGone() {
+	if err != nil && e.isGone() {
 		return busy("%s %s was deleted by another", e.kind, e.key)
 	}
-	// Gone; or taken before, and what is there now is somebody else's, and stays.
+	// The directory is gone. Or it was moved before, and what exists now belongs to somebody else and stays.
 	return ignore(err, unix.ENOENT, unix.EEXIST, unix.ENOTEMPTY)
 }
 
-// removeEmptyTree removes a directory that was taken away empty. If something has come into it in
-// the last moment, or in its place, it is put back.
-func removeEmptyTree(e *entry, at beneath.Dir, name string) error {
+// removeEmptyTree removes an empty directory that was moved into the entry. If something was put into it
+// at the last moment, or in its place, it is moved back.
+func removeEmptyTree(e *entry, dir beneath.Dir, name string) error {
 	e.step("remove the directory")
 	err := beneath.RmdirCurrent(e.dir, treeName)
 	if is(err, unix.ENOTEMPTY, unix.EEXIST, unix.ENOTDIR, unix.ELOOP) {
 		e.step("put the directory back")
-		err = renameDir(e.disk, e.dir, treeName, at, name)
+		err = renameDir(e.disk, e.dir, treeName, dir, name)
 	}
 	return ignore(err, unix.ENOENT)
 }

@@ -11,12 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A server may open one directory by several names: short ones as of Windows (MOORIN~1), ones in
-// another case, ones that are composed otherwise. volume.CheckDirectory and the claims compare
-// spellings. What counts is which directory a name has opened.
+// A server may open one directory by several names: Windows short names (MOORIN~1), names in another case,
+// names with another Unicode composition. volume.CheckDirectory and the claims compare spellings. What
+// counts is which directory a name opens.
 
-// checkNotStateDir refuses a directory that is .mooring, by whatever name it was opened. It asks the server
-// nothing, unless the nodes are equal: another directory may have that node too, and has no format.
+// checkNotStateDir refuses a directory that is .mooring, whatever name opened it. It asks the server only
+// if the nodes are equal: another directory may have that node too, but then it has no format file.
 func checkNotStateDir(d *disk, found beneath.Dir, directory string) error {
 	if d.state == beneath.None {
 		return nil
@@ -35,13 +35,13 @@ func checkNotStateDir(d *disk, found beneath.Dir, directory string) error {
 	return volume.Errorf(volume.ErrInvalid, "the directory %q is another name of %s on the server, which is Mooring's own: choose another", directory, volume.StateDir)
 }
 
-// checkListed refuses the name by which found was opened in at, where at does not list that name but lists
-// found by another one: the claims know the directory by that, if a volume has it. Before it is refused
-// at is listed as the server has it now: another controller on this machine may just have made the
-// directory. Where at does not list found at all, another controller has just moved it away, or tidied.
-func checkListed(d *disk, at, found beneath.Dir, name, directory string) error {
+// checkListed refuses name, which opened found in dir, if dir does not list it but lists found by another
+// name: if a volume has the directory, its claim has that other name. Before it refuses, it lists dir
+// without the client's cache: another controller on this machine may just have made the directory. If dir
+// does not list found at all, another controller has just moved it away, or removed it as an idle parent.
+func checkListed(d *disk, dir, found beneath.Dir, name, directory string) error {
 	for _, list := range []func(beneath.Dir, func(string) error) error{beneath.Names, d.list} {
-		err := list(at, func(listed string) error {
+		err := list(dir, func(listed string) error {
 			if listed == name {
 				return fs.ErrExist
 			}
@@ -54,30 +54,30 @@ func checkListed(d *disk, at, found beneath.Dir, name, directory string) error {
 			return err
 		}
 	}
-	other, err := listedName(at, found)
+	other, err := listedName(dir, found)
 	if err != nil {
 		return err
 	}
-	if other == name { // it was put back
+	if other == name { // it was moved back
 		return nil
 	}
 	again := volume.Errorf(volume.ErrBusy, "the directory %q was renamed or removed meanwhile: try again", directory)
 	if other == "" {
 		return again
 	}
-	still, err := stillOpens(at, name, found)
+	still, err := stillOpens(dir, name, found)
 	if err != nil {
 		return err
 	}
-	if !still { // it was renamed in there, as an archived directory is
+	if !still { // it was renamed to here, as an archived directory is
 		return again
 	}
 	return volume.Errorf(volume.ErrInvalid, "the directory %q has another name on the server, of which this is one more spelling (another case, a short name): write it as the server lists it", directory)
 }
 
-// stillOpens reports whether a name still opens the directory found, as the server has it now.
-func stillOpens(at beneath.Dir, name string, found beneath.Dir) (bool, error) {
-	now, err := beneath.ResolveCurrent(at, name)
+// stillOpens reports whether name still opens the directory found, according to the server.
+func stillOpens(dir beneath.Dir, name string, found beneath.Dir) (bool, error) {
+	now, err := beneath.ResolveCurrent(dir, name)
 	if err != nil {
 		return false, ignore(err, unix.ENOENT, unix.ENOTDIR, unix.ELOOP)
 	}
@@ -90,16 +90,16 @@ func stillOpens(at beneath.Dir, name string, found beneath.Dir) (bool, error) {
 	return other == node, err
 }
 
-// listedName returns the name by which at lists the directory found. "": by none.
-func listedName(at, found beneath.Dir) (name string, err error) {
+// listedName returns the name by which at lists the directory found, or "" if it does not list it.
+func listedName(dir, found beneath.Dir) (name string, err error) {
 	node, err := beneath.NodeOf(found)
 	if err != nil {
 		return "", err
 	}
-	err = beneath.Names(at, func(listed string) error {
-		d, err := at.Resolve(listed)
+	err = beneath.Names(dir, func(listed string) error {
+		d, err := dir.Resolve(listed)
 		if err != nil {
-			return nil // it is no directory of this share, or none any more
+			return nil // not a directory of this share, or not any more
 		}
 		defer d.Close()
 		if other, err := beneath.NodeOf(d); err != nil || other != node {
@@ -114,51 +114,52 @@ func listedName(at, found beneath.Dir) (name string, err error) {
 	return name, err
 }
 
-// openListed opens a directory name by name, each as the server lists it, and none of them .mooring.
+// openListed opens a directory component by component. Each must have the name that the server lists, and
+// none may be .mooring.
 func openListed(d *disk, directory string) (beneath.Dir, error) {
-	at, err := d.root.Resolve("")
+	dir, err := d.root.Resolve("")
 	if err != nil {
 		return beneath.None, err
 	}
 	for _, p := range prefixes(directory) {
-		next, err := openLevel(d, at, p)
-		at.Close()
+		next, err := openLevel(d, dir, p)
+		dir.Close()
 		if err != nil {
 			return beneath.None, err
 		}
-		at = next
+		dir = next
 	}
-	return at, nil
+	return dir, nil
 }
 
-// openLevel opens the directory p, which is in at, for openListed.
-func openLevel(d *disk, at beneath.Dir, p string) (beneath.Dir, error) {
+// openLevel opens the directory p, which is in dir, for openListed.
+func openLevel(d *disk, dir beneath.Dir, p string) (beneath.Dir, error) {
 	_, name := volume.SplitDirectory(p)
-	found, err := at.Resolve(name)
+	found, err := dir.Resolve(name)
 	if err != nil {
 		return beneath.None, err
 	}
-	if err := checkDirectoryName(d, at, found, p); err != nil {
+	if err := checkDirectoryName(d, dir, found, p); err != nil {
 		found.Close()
 		return beneath.None, err
 	}
 	return found, nil
 }
 
-// checkDirectoryName refuses what was opened in at as the directory p if it is .mooring, or is known by
-// another name.
-func checkDirectoryName(d *disk, at, found beneath.Dir, p string) error {
+// checkDirectoryName refuses the directory p, opened in dir as found, if it is .mooring or if the server
+// lists it by another name.
+func checkDirectoryName(d *disk, dir, found beneath.Dir, p string) error {
 	if err := checkNotStateDir(d, found, p); err != nil {
 		return err
 	}
 	_, name := volume.SplitDirectory(p)
-	return checkListed(d, at, found, name, p)
+	return checkListed(d, dir, found, name, p)
 }
 
-// checkAdoptable refuses a directory that a volume is to adopt if it is known by another name, or is a
-// share.
-func checkAdoptable(d *disk, at beneath.Dir, directory string) error {
-	found, err := openLevel(d, at, directory)
+// checkAdoptable refuses a directory that a volume wants to adopt if the server lists it by another name
+// or if it is a share.
+func checkAdoptable(d *disk, dir beneath.Dir, directory string) error {
+	found, err := openLevel(d, dir, directory)
 	if err != nil {
 		return err
 	}

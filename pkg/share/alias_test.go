@@ -45,10 +45,10 @@ func TestAliasOfParent(t *testing.T) {
 	root, err := g.root.Resolve("")
 	g.must(err)
 	defer root.Close()
-	open := func(name, as string) error {
+	open := func(name, newName string) error {
 		found, err := root.Resolve(name)
 		g.must(err)
-		found, err = p.checkOpened(root, found, as, false)
+		found, err = p.checkOpened(root, found, newName, false)
 		closeAll(found)
 		return g.WrapError("open it", err)
 	}

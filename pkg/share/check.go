@@ -20,30 +20,29 @@ import (
 
 // The severities of a Problem.
 const (
-	// SeverityError: an invariant is broken. What is meant may be lost, or cannot be used or deleted.
+	// SeverityError: an invariant is broken. Data may be lost, or cannot be used or deleted.
 	SeverityError = "error"
-	// SeverityWarning: something stands still, or is not understood. No data is in danger.
+	// SeverityWarning: something makes no progress, or is unknown. No data is in danger.
 	SeverityWarning = "warning"
-	// SeverityNote: something was left that is in nobody's way.
+	// SeverityNote: something was left that blocks nothing.
 	SeverityNote = "note"
 )
 
-// Problem is something on a share that is not as it should be.
+// Problem is something on a share that is wrong.
 type Problem struct {
 	Severity string
-	Path     string // a path beneath the share
+	Path     string // relative to the share's root
 	Message  string
 	Remedy   string
 }
 
-// Check reads all that Mooring keeps on the share, and calls each for what is wrong there, in
-// the order of the paths. It changes nothing.
+// Check reads all that Mooring keeps on the share, and calls each for every problem, in the order of the
+// paths. It changes nothing.
 //
-// Others may be at work meanwhile. So what looks wrong is looked at again after a while in which
-// whoever works on it would have shown himself, and is told only if it has not changed. What is
-// under way within a Lease is not told either. Ages are told by the clock here, as only a write
-// would show the server's: but a clock that is fast makes no one's work look abandoned that
-// goes on between the two looks.
+// Others may work on the share meanwhile. So Check inspects a suspect again after a while in which a process
+// that works on it would have renewed it, and reports it only if it has not changed. It does not report what
+// is in progress within a Lease. It computes ages by the local clock, because only a write would show the
+// server's. With a fast clock nothing looks abandoned that makes progress between the two inspections.
 func (s *Share) Check(ctx context.Context, each func(Problem) error) error {
 	problems, err := newCheck(s).run(ctx)
 	if err != nil {
@@ -61,16 +60,16 @@ func (s *Share) Check(ctx context.Context, each func(Problem) error) error {
 type check struct {
 	*Share
 	now  time.Time
-	wait func(context.Context) error // between the two looks
+	wait func(context.Context) error // between the two inspections
 
 	mu       sync.Mutex
 	suspects []suspect
-	claimed  map[string]bool // directories that are claimed as a volume says
+	claimed  map[string]bool // directories with the claim that their volume's record says
 }
 
 func newCheck(s *Share) *check {
 	c := &check{Share: s, now: time.Now(), claimed: map[string]bool{}}
-	// A living maker shows himself more than three times within a lease.
+	// A process that works renews its record more than three times within a lease.
 	c.wait = func(ctx context.Context) error {
 		select {
 		case <-time.After(s.opt.Lease / 3):
@@ -96,10 +95,10 @@ func (c *check) run(ctx context.Context) (all []Problem, err error) {
 	return c.confirm(ctx)
 }
 
-// finding is what one look at something has found.
+// finding is the result of one inspection of one thing.
 type finding struct {
 	path     string
-	version  string // of what was looked at: with another one it is another thing, or has gone on
+	version  string // of what was inspected: if it differs, it is another thing or has made progress
 	problems []Problem
 }
 
@@ -119,28 +118,28 @@ func (f *finding) reportNote(remedy, format string, args ...any) {
 	f.add(SeverityNote, remedy, format, args...)
 }
 
-// unknownRemedy is what to do about what is not known.
+// unknownRemedy is the remedy for something unknown.
 const unknownRemedy = "if a newer Mooring has worked on the share, leave it to that; else find out who has put it there, and move it away"
 
-// reportUnexpected says that something does not belong where it is.
+// reportUnexpected reports that something does not belong where it is.
 func (f *finding) reportUnexpected() {
 	f.reportWarning(unknownRemedy, "nothing of that name belongs there")
 }
 
-// checkFunc looks at one thing.
+// checkFunc inspects one thing.
 type checkFunc func(f *finding) error
 
-// suspect is what looked wrong.
+// suspect is a thing for which the first inspection has found problems.
 type suspect struct {
 	path    string
 	check   checkFunc
 	finding *finding
 }
 
-// maxParallelChecks is how many things are looked at at once: it is a matter of round trips.
+// maxParallelChecks is how many things are inspected in parallel: the round trips dominate the time.
 const maxParallelChecks = 16
 
-// inParallel calls do for 0 to n-1, several at once, until one fails.
+// inParallel calls do for 0 to n-1, several at once, until one call fails.
 func inParallel(ctx context.Context, n int, do func(i int) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -163,38 +162,42 @@ func inParallel(ctx context.Context, n int, do func(i int) error) error {
 	return context.Cause(ctx)
 }
 
-// runAll looks at what has these names in a directory of .mooring, and remembers what looks wrong.
-func (c *check) runAll(ctx context.Context, in string, names []string, look func(name string, f *finding) error) error {
+// runAll inspects what has these names in a directory of .mooring, and records suspects.
+func (c *check) runAll(ctx context.Context, in string, names []string, do func(name string, f *finding) error) error {
 	return inParallel(ctx, len(names), func(i int) error {
-		return c.runOne(ctx, stateName(in, names[i]), func(f *finding) error { return look(names[i], f) })
+		return c.runOne(ctx, stateName(in, names[i]), func(f *finding) error { return do(names[i], f) })
 	})
 }
 
-// runOne looks at one thing, and remembers it if it looks wrong.
-func (c *check) runOne(ctx context.Context, where string, look checkFunc) error {
-	found, err := c.inspect(ctx, where, look)
+// runOne inspects one thing, and records it as a suspect if it has problems.
+func (c *check) runOne(ctx context.Context, where string, do checkFunc) error {
+	found, err := c.inspect(ctx, where, do)
 	if err != nil || len(found.problems) == 0 {
 		return err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.suspects = append(c.suspects, suspect{where, look, found})
+	c.suspects = append(c.suspects, suspect{where, do, found})
 	return nil
 }
 
-// inspect looks once. What goes away meanwhile is not wrong, and what cannot be read is, unless
-// it is the server that is not there.
-func (c *check) inspect(ctx context.Context, where string, look checkFunc) (*finding, error) {
+// inspect inspects one thing once. What disappears meanwhile is no problem. What cannot be read is one,
+// unless the server is not available.
+func (c *check) inspect(ctx context.Context, where string, do checkFunc) (*finding, error) {
 	f := &finding{path: where}
-	err := look(f)
-	if err == nil {
-		return f, nil
+	if err := do(f); err != nil {
+		return c.unreadable(ctx, f, err)
 	}
+	return f, nil
+}
+
+// unreadable returns the finding for a thing whose inspection has failed with err, or the error to report.
+func (c *check) unreadable(ctx context.Context, f *finding, err error) (*finding, error) {
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
 	if isMissing(err) && !c.isStale() || volume.Kind(err) == volume.ErrBusy {
-		return &finding{path: where}, nil
+		return &finding{path: f.path}, nil
 	}
 	var errno unix.Errno
 	if !errors.As(err, &errno) || isMissing(err) || c.root.Refresh() != nil {
@@ -207,7 +210,7 @@ func (c *check) inspect(ctx context.Context, where string, look checkFunc) (*fin
 	return f, nil
 }
 
-// confirm looks again at what looked wrong, and returns what is still so.
+// confirm inspects the suspects again, and returns the problems that remain.
 func (c *check) confirm(ctx context.Context) ([]Problem, error) {
 	if len(c.suspects) == 0 {
 		return nil, nil
@@ -216,7 +219,7 @@ func (c *check) confirm(ctx context.Context) ([]Problem, error) {
 		return nil, err
 	}
 	for _, d := range c.directories() {
-		_ = d.Refresh() // the looks below find out what is wrong with it
+		_ = d.Refresh() // the inspections below report its error
 	}
 	var all []Problem
 	err := inParallel(ctx, len(c.suspects), func(i int) error {
@@ -240,28 +243,27 @@ func (c *check) confirm(ctx context.Context) ([]Problem, error) {
 	return all, err
 }
 
-// isOld reports whether what was last done at a time is older than a lease.
-func (c *check) isOld(at time.Time) bool { return c.now.Sub(at) > c.opt.Lease }
+// isOld reports whether a time is more than a lease ago.
+func (c *check) isOld(t time.Time) bool { return c.now.Sub(t) > c.opt.Lease }
 
-// stateOf returns how far an incarnation of a volume or snapshot is. alive is false where it
-// does not exist any more. One whose record cannot be read may be it.
+// stateOf returns the state of an incarnation of a volume or snapshot. alive is false if it does not exist
+// any more. If its record cannot be read, it counts as alive.
 func (c *check) stateOf(o volume.Object, nonce string) (state State, alive bool, err error) {
 	t := c.Volumes.table
 	if o.Kind == volume.ObjectSnapshot {
 		t = c.Snapshots.table
 	}
-	r, there, err := c.readReferenced(t, o.Key)
-	if err != nil || !there {
+	r, exists, err := c.readReferenced(t, o.Key)
+	if err != nil || !exists {
 		return Empty, false, err
 	}
 	_, has := decodeIdentity(r.data)
 	return r.state, has == nonce || has == "", nil
 }
 
-// readReferenced reads the record of something that what is looked at refers to. there is false where it
-// does not exist. One that cannot be read is told where it is itself looked at, and may here be
-// anything: it has no data.
-func (c *check) readReferenced(t *table, key string) (s rawRecord, there bool, err error) {
+// readReferenced reads the record of something that the inspected thing refers to. exists is false if there
+// is none. A record that cannot be read is reported where it is itself inspected. Here it has no data.
+func (c *check) readReferenced(t *table, key string) (s rawRecord, exists bool, err error) {
 	e, s, err := t.read(key)
 	switch {
 	case is(err, unix.ENOENT, unix.ENOTDIR):
@@ -275,8 +277,8 @@ func (c *check) readReferenced(t *table, key string) (s rawRecord, there bool, e
 	return s, true, nil
 }
 
-// listNames lists a directory, without the names that an NFS client gives to files which were removed
-// while it had them open.
+// listNames lists a directory, without the names that an NFS client gives to files which were removed while
+// it had them open.
 func listNames(ctx context.Context, d beneath.Dir) (all []string, err error) {
 	err = beneath.Names(d, func(name string) error {
 		if !strings.HasPrefix(name, ".nfs") {
@@ -287,12 +289,12 @@ func listNames(ctx context.Context, d beneath.Dir) (all []string, err error) {
 	return all, err
 }
 
-// stateName returns the path beneath the share of what is in a directory of .mooring.
+// stateName returns the path, relative to the share, of what is in a directory of .mooring.
 func stateName(elements ...string) string {
 	return path.Join(append([]string{volume.StateDir}, elements...)...)
 }
 
-// toTime writes a time of the server's.
+// toTime converts a time that the server reports.
 func toTime(t unix.Timespec) time.Time { return time.Unix(t.Unix()) }
 
 func formatTime(t time.Time) string { return t.UTC().Format(time.RFC3339) }

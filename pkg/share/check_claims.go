@@ -13,19 +13,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// claimsCheck is the part of a check that is about claims, and directories without one.
+// claimsCheck is the part of a check that inspects claims, and directories without a claim.
 type claimsCheck struct{ *check }
 
-// checkAll checks the claims, level by level, and finds empty directories that nobody has
-// claimed: beside volumes, and no deeper.
+// checkAll checks the claims, level by level. It finds unclaimed empty directories beside volumes, and no
+// deeper.
 func (c claimsCheck) checkAll(ctx context.Context) error {
 	for parents := []string{""}; len(parents) > 0; {
-		var claimed, strays, below []string
+		var claimed, unclaimed, below []string
 		err := inParallel(ctx, len(parents), func(i int) error {
 			here, others, err := c.listDirectories(ctx, parents[i])
 			c.mu.Lock()
 			defer c.mu.Unlock()
-			claimed, strays = append(claimed, here...), append(strays, others...)
+			claimed, unclaimed = append(claimed, here...), append(unclaimed, others...)
 			return err
 		})
 		if err != nil {
@@ -44,8 +44,8 @@ func (c claimsCheck) checkAll(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		err = inParallel(ctx, len(strays), func(i int) error {
-			return c.runOne(ctx, strays[i], func(f *finding) error { return c.checkUnclaimed(strays[i], f) })
+		err = inParallel(ctx, len(unclaimed), func(i int) error {
+			return c.runOne(ctx, unclaimed[i], func(f *finding) error { return c.checkUnclaimed(unclaimed[i], f) })
 		})
 		if err != nil {
 			return err
@@ -55,21 +55,21 @@ func (c claimsCheck) checkAll(ctx context.Context) error {
 	return nil
 }
 
-// claimLocation returns where the claim on a directory is, beneath the share.
+// claimLocation returns the path of the claim on a directory, relative to the share.
 func claimLocation(directory string) string {
 	parent, name := volume.SplitDirectory(directory)
 	return stateName("claims", path.Join(claimPath(parent), name))
 }
 
-// listDirectories lists the directories in a parent of volumes for which there is something among the
-// claims, and those for which there is nothing.
+// listDirectories lists the directories in a parent of volumes: those with something among the claims, and
+// those without.
 func (c claimsCheck) listDirectories(ctx context.Context, parent string) (claimed, others []string, err error) {
-	at, err := c.claims.dir.Resolve(claimPath(parent))
+	claims, err := c.claims.dir.Resolve(claimPath(parent))
 	if err != nil {
 		return nil, nil, ignore(err, unix.ENOENT, unix.ENOTDIR, unix.ESTALE)
 	}
-	defer at.Close()
-	all, err := listNames(ctx, at)
+	defer claims.Close()
+	all, err := listNames(ctx, claims)
 	if err != nil {
 		return nil, nil, ignore(err, unix.ESTALE)
 	}
@@ -78,12 +78,12 @@ func (c claimsCheck) listDirectories(ctx context.Context, parent string) (claime
 		known[name] = true
 		claimed = append(claimed, path.Join(parent, name))
 	}
-	in, err := c.root.Resolve(parent)
+	dir, err := c.root.Resolve(parent)
 	if err != nil {
 		return claimed, nil, ignore(err, unix.ENOENT, unix.ENOTDIR, unix.ELOOP, unix.EXDEV, unix.ESTALE)
 	}
-	defer in.Close()
-	err = beneath.Entries(in, func(name string, isDir bool) error {
+	defer dir.Close()
+	err = beneath.Entries(dir, func(name string, isDir bool) error {
 		mayBe := isDir && !known[name] && !strings.HasPrefix(name, volume.ArchiveName("", ""))
 		if mayBe && (parent != "" || name != volume.StateDir && name != "lost+found") {
 			others = append(others, path.Join(parent, name))
@@ -93,19 +93,19 @@ func (c claimsCheck) listDirectories(ctx context.Context, parent string) (claime
 	return claimed, others, err
 }
 
-// checkUnclaimed looks at a directory for which there was nothing among the claims.
+// checkUnclaimed checks a directory for which there was nothing among the claims.
 func (c claimsCheck) checkUnclaimed(directory string, f *finding) error {
 	if volume.CheckDirectory(directory) != nil {
-		return nil // no volume can have been there
+		return nil // no volume can have had it
 	}
 	found, err := c.claims.find(directory, inode{})
 	claimed := found.dir != beneath.None
 	found.close()
 	if claimed || !isMissing(err) {
-		return nil // by now
+		return nil // it has a claim now
 	}
 	if ours, err := c.claims.parents.hasNote(directoryNote, directory); err != nil || ours {
-		return err // it is tidied away
+		return err // Tidy removes it
 	}
 	d, err := c.root.Resolve(directory)
 	if err != nil {
@@ -120,7 +120,7 @@ func (c claimsCheck) checkUnclaimed(directory string, f *finding) error {
 	return nil
 }
 
-// claimCheck is one look at what there is among the claims for a directory.
+// claimCheck is one inspection of what is among the claims for a directory.
 type claimCheck struct {
 	*check
 	directory string
@@ -129,12 +129,12 @@ type claimCheck struct {
 
 func (l *claimCheck) run(f *finding) error {
 	up, name := volume.SplitDirectory(l.directory)
-	at, err := l.claims.dir.Resolve(claimPath(up))
+	dir, err := l.claims.dir.Resolve(claimPath(up))
 	if err != nil {
 		return err
 	}
-	defer at.Close()
-	x, err := at.Resolve(name)
+	defer dir.Close()
+	claimDir, err := dir.Resolve(name)
 	if is(err, unix.ENOTDIR, unix.ELOOP) {
 		f.reportUnexpected()
 		return nil
@@ -142,17 +142,17 @@ func (l *claimCheck) run(f *finding) error {
 	if err != nil {
 		return err
 	}
-	defer x.Close()
-	if err := x.Refresh(); err != nil {
+	defer claimDir.Close()
+	if err := claimDir.Refresh(); err != nil {
 		return err
 	}
-	st, err := x.StatSelf()
+	st, err := claimDir.StatSelf()
 	if err != nil {
 		return err
 	}
 	f.version = fmt.Sprint(st.Ino, st.Mtim)
 	in := map[string]bool{}
-	if err := beneath.Entries(x, func(name string, isDir bool) error { in[name] = isDir; return nil }); err != nil {
+	if err := beneath.Entries(claimDir, func(name string, isDir bool) error { in[name] = isDir; return nil }); err != nil {
 		return err
 	}
 	recent := !l.isOld(toTime(st.Mtim))
@@ -160,25 +160,25 @@ func (l *claimCheck) run(f *finding) error {
 	isParent, taken := in[takenName]
 	switch {
 	case taken && isParent:
-		return l.checkParent(x, f)
+		return l.checkParent(claimDir, f)
 	case taken && len(in) == 1 && l.isConfirmed():
 		return nil
 	case taken:
-		return l.checkVolumeClaim(x, recent, f)
+		return l.checkVolumeClaim(claimDir, recent, f)
 	case len(in) == 0 && up != "": // at the top it may be that of a volume in the trash
 		f.reportNote("nothing has to be done: the next volume that is to have the directory removes it; or remove it", "nobody has a claim there")
 	}
 	return nil
 }
 
-// isConfirmed reports whether the claim was found to be as a volume says.
+// isConfirmed reports whether the claim is the one that a volume's record says.
 func (l *claimCheck) isConfirmed() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.claimed[l.directory]
 }
 
-// checkNames judges what is in a directory of claims besides a claim.
+// checkNames checks what is in a directory of claims besides a claim.
 func (l *claimCheck) checkNames(in map[string]bool, recent bool, f *finding) {
 	where := f.path
 	defer func() { f.path = where }()
@@ -188,12 +188,12 @@ func (l *claimCheck) checkNames(in map[string]bool, recent bool, f *finding) {
 		_, _, owner := cutNonce(name)
 		switch {
 		case name == takenName, strings.HasPrefix(name, ".nfs"):
-		case name == deadName && isDir && taken && !isParent: // under a bar, of which that is told
+		case name == deadName && isDir && taken && !isParent: // under a bar, which is reported itself
 		case name == deadName && isDir:
 			if !recent {
 				f.reportError("look whether anything is in it that is needed: it was the directory "+fmt.Sprintf("%q", l.directory)+"; move it back there, or remove it", "the parent directory %q was being tidied away, which was not finished", l.directory)
 			}
-		case owner && !isDir && taken: // whose the claim is, where there are no links
+		case owner && !isDir && taken: // names the owner, on a server without hard links
 		case owner && !isDir:
 			if !recent {
 				f.reportWarning("remove it: no volume can have the directory as long as it is there", "it says whose a claim was that was released")
@@ -204,10 +204,10 @@ func (l *claimCheck) checkNames(in map[string]bool, recent bool, f *finding) {
 	}
 }
 
-// checkParent judges the claims of a parent of volumes.
-func (l *claimCheck) checkParent(x beneath.Dir, f *finding) error {
+// checkParent checks the claims of a parent of volumes.
+func (l *claimCheck) checkParent(claimDir beneath.Dir, f *finding) error {
 	l.isParent = true
-	d, err := x.Resolve(takenName)
+	d, err := claimDir.Resolve(takenName)
 	if err != nil {
 		return err
 	}
@@ -218,57 +218,57 @@ func (l *claimCheck) checkParent(x beneath.Dir, f *finding) error {
 	}
 	for _, kind := range []string{claimsNote, directoryNote} {
 		if noted, err := l.claims.parents.hasNote(kind, l.directory); err != nil || noted {
-			return err // it is tidied away
+			return err // Tidy removes it
 		}
 	}
 	f.reportNote("nothing has to be done: it is in nobody's way; or remove it", "it is for volumes in %q, of which there are none, and is not noted in %s", l.directory, stateName("parents"))
 	return nil
 }
 
-// checkVolumeClaim judges the claim of a volume.
-func (l *claimCheck) checkVolumeClaim(x beneath.Dir, recent bool, f *finding) error {
-	has, err := l.claims.readOwner(x)
+// checkVolumeClaim checks the claim of a volume.
+func (l *claimCheck) checkVolumeClaim(claimDir beneath.Dir, recent bool, f *finding) error {
+	holder, err := l.claims.readOwner(claimDir)
 	if kind := volume.Kind(err); kind == volume.ErrDamaged || kind == volume.ErrBusy {
-		return l.checkOwnerless(x, recent, f)
+		return l.checkOwnerless(claimDir, recent, f)
 	}
 	if err != nil {
 		return err
 	}
-	s, there, err := l.readReferenced(l.Volumes.table, has.key)
+	s, exists, err := l.readReferenced(l.Volumes.table, holder.key)
 	if err != nil {
 		return err
 	}
-	if !there {
-		l.reportDeadClaim(has, f)
+	if !exists {
+		l.reportDeadClaim(holder, f)
 		return nil
 	}
-	r, err := volume.DecodeRecord(has.key, s.data)
+	r, err := volume.DecodeRecord(holder.key, s.data)
 	if err != nil {
-		return nil // that is told of the volume
+		return nil // reported with the volume
 	}
 	switch {
-	case r.Nonce != has.nonce && s.state == Ready && r.Directory == l.directory:
-	case r.Nonce != has.nonce:
-		l.reportDeadClaim(has, f)
-	case s.state == Deleting: // that may be the name of an archive
+	case r.Nonce != holder.nonce && s.state == Ready && r.Directory == l.directory:
+	case r.Nonce != holder.nonce:
+		l.reportDeadClaim(holder, f)
+	case s.state == Deleting: // the claim may be on its archived name
 	case r.Directory != l.directory || r.Shallow:
-		f.reportError("once it is clear that nobody needs the directory "+fmt.Sprintf("%q", l.directory)+", remove "+f.path+" on the server", "it is that of volume %s, whose directory is %q", has.key, r.Directory)
+		f.reportError("once it is clear that nobody needs the directory "+fmt.Sprintf("%q", l.directory)+", remove "+f.path+" on the server", "it is that of volume %s, whose directory is %q", holder.key, r.Directory)
 	}
 	return nil
 }
 
-func (l *claimCheck) reportDeadClaim(of owner, f *finding) {
-	f.reportNote("nothing has to be done: the next volume that is to have the directory takes it over", "it was left by a volume %s, with the nonce %s, that does not exist any more", of.key, of.nonce)
+func (l *claimCheck) reportDeadClaim(want owner, f *finding) {
+	f.reportNote("nothing has to be done: the next volume that is to have the directory takes it over", "it was left by a volume %s, with the nonce %s, that does not exist any more", want.key, want.nonce)
 }
 
-// checkOwnerless judges a claim that does not say whose it is: a bar that was left while a parent was
-// tidied away, or a damaged one.
-func (l *claimCheck) checkOwnerless(x beneath.Dir, recent bool, f *finding) error {
-	st, err := x.Stat(takenName)
+// checkOwnerless checks a claim without an owner: a bar that was left while a parent was removed, or a
+// damaged claim.
+func (l *claimCheck) checkOwnerless(claimDir beneath.Dir, recent bool, f *finding) error {
+	st, err := claimDir.Stat(takenName)
 	if err != nil || recent {
 		return err
 	}
-	if st.Nlink > 1 { // a link to a record, of which that is told
+	if st.Nlink > 1 { // a link to a record, which is reported itself
 		return nil
 	}
 	if st.Size == 0 {

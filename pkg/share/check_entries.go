@@ -15,13 +15,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// recordFiles are the names that the record of an entry can have, and what they say.
+// recordFiles are the names that the record of an entry can have, and the states that they mean.
 var recordFiles = map[string]State{
 	makingFile: Making, placingFile: Making, recordFile: Ready,
 	deletionName: Deleting, abortFile: Aborting, unplaceFile: Aborting,
 }
 
-// entryDirs are the directories that an entry can have, besides that of holds.
+// entryDirs are the directories that an entry can have, besides the directory of holds.
 var entryDirs = []string{treeName, stageName, unstagedName, claimName, dataName, emptyName, copyName}
 
 // checkEntries checks the volumes, snapshots and groups.
@@ -47,7 +47,7 @@ func (c *check) checkEntries(ctx context.Context) error {
 	return nil
 }
 
-// entryCheck is one look at one entry.
+// entryCheck is one inspection of one entry.
 type entryCheck struct {
 	*check
 	*finding
@@ -55,8 +55,8 @@ type entryCheck struct {
 	key        string
 	name       string // "volume pvc-1"
 	e          *entry
-	names      map[string]bool // what is in it, and whether that is a directory
-	lastChange time.Time       // when it last went on
+	names      map[string]bool // what it contains, and whether that is a directory
+	lastChange time.Time       // when it last made progress
 
 	volume   *volume.Record
 	snapshot *volume.SnapshotRecord
@@ -109,23 +109,25 @@ func (l *entryCheck) list() (records []string, err error) {
 		}
 		return nil
 	})
-	if err == nil && l.names[deletionName] && len(records) == 0 {
-		if _, _, sealed := l.e.deletionMark().readSealed(); sealed == nil {
-			records = append(records, deletionName)
-		} else if !isMissing(sealed) {
-			return nil, sealed
-		}
+	if err != nil {
+		return nil, err
 	}
-	slices.Sort(records)
-	return records, err
+	if len(records) > 0 || !l.names[deletionName] {
+		slices.Sort(records)
+		return records, nil
+	}
+	if _, _, err := l.e.deletionMark().readSealed(); err != nil {
+		return nil, ignore(err, unix.ENOENT, unix.ESTALE)
+	}
+	return []string{deletionName}, nil
 }
 
-// checkRecordless judges an entry without a record.
+// checkRecordless checks an entry without a record.
 func (l *entryCheck) checkRecordless() error {
 	if !l.isOld(l.lastChange) {
-		return nil // just going
+		return nil // just being removed
 	}
-	all := slices.Sorted(maps.Keys(l.names)) // the second look has to tell of the same
+	all := slices.Sorted(maps.Keys(l.names)) // sorted, so that the second inspection reports the same
 	for _, name := range all {
 		if !isKnownEntryName(name) {
 			l.reportWarning(unknownRemedy, "%s has no record that this Mooring knows, but %q", l.name, name)
@@ -142,12 +144,12 @@ func (l *entryCheck) checkRecordless() error {
 	return nil
 }
 
-// checkRecorded judges an entry that has one record.
+// checkRecorded checks an entry that has one record.
 func (l *entryCheck) checkRecorded(name string) error {
 	var data []byte
 	var st unix.Stat_t
-	err := l.e.deletionMark().withRecord(name, func(in beneath.Dir, record string) (err error) {
-		data, st, err = in.Read(record, maxRecord)
+	err := l.e.deletionMark().withRecord(name, func(dir beneath.Dir, record string) (err error) {
+		data, st, err = dir.Read(record, maxRecord)
 		return err
 	})
 	if err != nil {
@@ -163,11 +165,11 @@ func (l *entryCheck) checkRecorded(name string) error {
 		}
 	}
 	if state != Ready && l.now.Sub(l.lastChange) <= limit {
-		return nil // under way
+		return nil // in progress
 	}
 	unsupported, err := l.decode(data)
 	if err != nil && l.table.kind == volume.ObjectSnapshot && state == Making {
-		err = nil // its maker died while it wrote the last of it
+		err = nil // its maker died while it wrote the last part of it
 	}
 	if err != nil {
 		l.reportUndecodable(err, "restore it from a backup")
@@ -179,7 +181,7 @@ func (l *entryCheck) checkRecorded(name string) error {
 	}
 	if state == Deleting && l.volume != nil {
 		if kept, err := l.Trash.findRecord(volume.TrashID(volume.TrashVolume, l.key, l.volume.Nonce)); kept != nil || err != nil {
-			return err // it waits in its place until it is purged
+			return err // its directory waits in its place until it is purged
 		}
 	}
 	if state != Ready {
@@ -193,26 +195,27 @@ func (l *entryCheck) checkRecorded(name string) error {
 	return l.checkHolds()
 }
 
-// decode reads the record as what it is, and returns what it requires that we do not know.
+// decode reads the record as what it is, and returns what it requires that this program does not know.
 func (l *entryCheck) decode(data []byte) (unsupported []string, err error) {
 	switch l.table.kind {
 	case volume.ObjectVolume:
-		if l.volume, err = volume.DecodeRecord(l.key, data); err == nil {
-			unsupported = l.volume.Unsupported()
+		if l.volume, err = volume.DecodeRecord(l.key, data); err != nil {
+			return nil, err
 		}
+		return l.volume.Unsupported(), nil
 	case volume.ObjectSnapshot:
-		if l.snapshot, err = volume.DecodeSnapshotRecord(l.key, data); err == nil {
-			unsupported = l.snapshot.Unsupported()
+		if l.snapshot, err = volume.DecodeSnapshotRecord(l.key, data); err != nil {
+			return nil, err
 		}
-	default:
-		if l.group, err = volume.DecodeGroupRecord(l.key, data); err == nil {
-			unsupported = l.group.Unsupported()
-		}
+		return l.snapshot.Unsupported(), nil
 	}
-	return unsupported, err
+	if l.group, err = volume.DecodeGroupRecord(l.key, data); err != nil {
+		return nil, err
+	}
+	return l.group.Unsupported(), nil
 }
 
-// reportStalled says that something was begun, and its maker is gone.
+// reportStalled reports an operation that was begun and whose process does not exist any more.
 func (l *entryCheck) reportStalled(state State) {
 	next := "the next attempt to create it undoes this first"
 	if l.volume != nil && l.volume.Restored != nil {
@@ -230,7 +233,7 @@ func (l *entryCheck) reportStalled(state State) {
 	}
 }
 
-// checkLeftovers finds what does not belong into the entry of what exists.
+// checkLeftovers finds what does not belong in the entry of something that exists.
 func (l *entryCheck) checkLeftovers() {
 	for name, isDir := range l.names {
 		switch {
@@ -245,7 +248,7 @@ func (l *entryCheck) checkLeftovers() {
 	}
 }
 
-// checkReady checks what exists.
+// checkReady checks something that exists.
 func (l *entryCheck) checkReady() error {
 	switch l.table.kind {
 	case volume.ObjectVolume:
@@ -257,10 +260,7 @@ func (l *entryCheck) checkReady() error {
 }
 
 func (l *entryCheck) checkSnapshot() error {
-	d, err := l.e.dir.Resolve(dataName)
-	if err == nil {
-		d.Close()
-	}
+	err := checkOpens(l.e.dir, dataName)
 	if is(err, unix.ENOENT, unix.ENOTDIR, unix.ELOOP) {
 		l.reportError("restore "+l.path+"/"+dataName+" from a backup, or delete the VolumeSnapshot", "%s has no tree: there is no directory %q in its entry", l.name, dataName)
 	} else if err != nil {
@@ -270,11 +270,11 @@ func (l *entryCheck) checkSnapshot() error {
 	if r.Group == "" {
 		return nil
 	}
-	s, there, err := l.readReferenced(l.Groups.table, r.Group)
+	s, exists, err := l.readReferenced(l.Groups.table, r.Group)
 	if err != nil {
 		return err
 	}
-	if _, nonce := decodeIdentity(s.data); !there || nonce != "" && nonce != r.GroupNonce {
+	if _, nonce := decodeIdentity(s.data); !exists || nonce != "" && nonce != r.GroupNonce {
 		l.reportError("delete the VolumeSnapshot; where the cluster has none, move "+l.path+" away on the server once nobody needs it",
 			"%s was made for the group %s, which does not exist any more", l.name, r.Group)
 	}
@@ -284,19 +284,22 @@ func (l *entryCheck) checkSnapshot() error {
 func (l *entryCheck) checkGroup() error {
 	for _, m := range l.group.Members {
 		key := volume.KeyFor(m.Snapshot)
-		s, there, err := l.readReferenced(l.Snapshots.table, key)
+		s, exists, err := l.readReferenced(l.Snapshots.table, key)
 		if err != nil {
 			return err
 		}
 		const remedy = "restore the snapshot from a backup, or delete the VolumeGroupSnapshot: it is not whole"
-		if !there || s.state == Empty {
+		if !exists || s.state == Empty {
 			l.reportError(remedy, "%s has the snapshot %s, which does not exist", l.name, key)
 			continue
 		}
 		r, err := volume.DecodeSnapshotRecord(key, s.data)
-		if err == nil && r.GroupNonce != l.group.Nonce {
+		if err != nil {
+			continue // reported with the snapshot
+		}
+		if r.GroupNonce != l.group.Nonce {
 			l.reportError(remedy, "%s has the snapshot %s, which is another that was not made for it", l.name, key)
-		} else if err == nil && s.state != Ready {
+		} else if s.state != Ready {
 			l.reportError(remedy, "%s has the snapshot %s, which is not whole, or is being deleted", l.name, key)
 		}
 	}
@@ -349,10 +352,11 @@ func (l *entryCheck) checkHold(name string, shown time.Time) error {
 			return nil
 		}
 		_, alive, err := l.stateOf(volume.Object{Kind: volume.ObjectVolume, Key: key}, nonce)
-		if err == nil && !alive {
-			l.reportNote("nothing has to be done: the deletion of "+l.name+" removes it", "volume %s, which was this snapshot itself, does not exist any more", key)
+		if err != nil || alive {
+			return err
 		}
-		return err
+		l.reportNote("nothing has to be done: the deletion of "+l.name+" removes it", "volume %s, which was this snapshot itself, does not exist any more", key)
+		return nil
 	}
 	id, nonce, ok := cutNonce(strings.TrimPrefix(name, copyHold))
 	target, known := volume.ParseObject(id)
@@ -364,8 +368,9 @@ func (l *entryCheck) checkHold(name string, shown time.Time) error {
 		return nil
 	}
 	state, alive, err := l.stateOf(target, nonce)
-	if err == nil && (!alive || state != Making) { // else that is told where it is made
-		l.reportWarning("nothing has to be done: the deletion of "+l.name+" removes it", "%s was held until %s for a copy as %s, which is not being made", l.name, formatTime(shown), target)
+	if err != nil || alive && state == Making { // reported with the target
+		return err
 	}
-	return err
+	l.reportWarning("nothing has to be done: the deletion of "+l.name+" removes it", "%s was held until %s for a copy as %s, which is not being made", l.name, formatTime(shown), target)
+	return nil
 }

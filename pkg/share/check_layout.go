@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// layoutCheck is the part of a check that is about .mooring itself.
+// layoutCheck is the part of a check that inspects .mooring itself.
 type layoutCheck struct{ *check }
 
 // checkAll checks .mooring, the format, and what is in .mooring.
@@ -64,7 +64,7 @@ func (c layoutCheck) checkFormat(f *finding) error {
 			return nil
 		}
 	}
-	if isMissing(err) || err == nil && len(data) == 0 {
+	if ignore(err, unix.ENOENT, unix.ESTALE) == nil && len(data) == 0 {
 		f.reportWarning("nothing has to be done, if the right disk is exported: the next volume that is created writes it", "it is missing, or empty")
 		return nil
 	}
@@ -94,7 +94,7 @@ func (c layoutCheck) checkAddedID(f *finding) error {
 	return nil
 }
 
-// reportUndecodable says that a record cannot be read, in the words of the error of the decoder.
+// reportUndecodable reports that a record cannot be read, with the decoder's message.
 func (f *finding) reportUndecodable(err error, remedy string) {
 	what, advice, told := cutRemedy(err)
 	if told {
@@ -107,25 +107,21 @@ func (f *finding) reportUndecodable(err error, remedy string) {
 	f.reportError(remedy, "%s", what)
 }
 
-// cutRemedy takes what a decoder says of a record apart.
+// cutRemedy splits a decoder's error into what is wrong and its remedy.
 func cutRemedy(err error) (what, remedy string, ok bool) {
 	return strings.Cut(err.Error(), "; nothing was changed: ")
 }
 
-// reportUnsupported says that a record requires what this program does not know.
+// reportUnsupported reports that a record requires what this program does not know.
 func (f *finding) reportUnsupported(names []string) {
 	if len(names) > 0 {
 		f.reportWarning("upgrade Mooring, and check again: this one cannot judge it", "it requires %s, which this Mooring does not know", strings.Join(names, ", "))
 	}
 }
 
-// checkOwnDirectory looks whether one of Mooring's own directories is there.
+// checkOwnDirectory checks that one of Mooring's own directories exists.
 func (c layoutCheck) checkOwnDirectory(name string, f *finding) error {
-	d, err := c.state.Resolve(name)
-	if err == nil {
-		d.Close()
-		return nil
-	}
+	err := checkOpens(c.state, name)
 	if is(err, unix.ENOENT) {
 		f.reportError("restore it from a backup; if there was nothing in it, the next start of a controller makes it", "it is missing")
 		return nil
@@ -133,7 +129,7 @@ func (c layoutCheck) checkOwnDirectory(name string, f *finding) error {
 	return err
 }
 
-// checkName looks whether something belongs in .mooring.
+// checkName checks that something belongs in .mooring.
 func (c layoutCheck) checkName(name string, f *finding) error {
 	f.path = stateName(name)
 	if name == formatFile || name == heartbeatFile || name == volume.InlineDir || c.directories()[name] != nil {
@@ -142,7 +138,7 @@ func (c layoutCheck) checkName(name string, f *finding) error {
 	if name == idFile {
 		return c.checkAddedID(f)
 	}
-	if strings.HasPrefix(name, "mooring-doctor") || strings.HasPrefix(name, ".mooring-doctor-") { // of one that runs
+	if strings.HasPrefix(name, "mooring-doctor") || strings.HasPrefix(name, ".mooring-doctor-") { // of a doctor that runs now
 		return nil
 	}
 	if strings.HasPrefix(name, formatTempPrefix) {
@@ -153,7 +149,7 @@ func (c layoutCheck) checkName(name string, f *finding) error {
 	return nil
 }
 
-// indexCheck is the part of a check that is about the parents, the jobs and staging.
+// indexCheck is the part of a check that inspects the parents, the jobs and staging.
 type indexCheck struct{ *check }
 
 // checkAll checks the parents, the jobs and what is in staging.
@@ -161,7 +157,7 @@ func (c indexCheck) checkAll(ctx context.Context) error {
 	for _, part := range []struct {
 		name string
 		dir  beneath.Dir
-		look func(name string, f *finding) error
+		do   func(name string, f *finding) error
 	}{
 		{"parents", c.claims.parents.dir, checkParentNote},
 		{"jobs", c.Jobs.dir, c.checkJob},
@@ -171,7 +167,7 @@ func (c indexCheck) checkAll(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := c.runAll(ctx, part.name, all, part.look); err != nil {
+		if err := c.runAll(ctx, part.name, all, part.do); err != nil {
 			return err
 		}
 	}
@@ -192,7 +188,7 @@ func (c indexCheck) checkJob(name string, f *finding) error {
 		f.reportUnexpected()
 		return nil
 	}
-	// It goes after the record of what was made.
+	// A job is removed after its target's record.
 	if state, alive, err := c.stateOf(target, nonce); err != nil || alive && state != Ready {
 		return err
 	}
@@ -209,8 +205,8 @@ func (c indexCheck) checkStaged(name string, f *finding) error {
 		f.reportUnexpected()
 		return nil
 	}
-	if at := toTime(st.Mtim); c.now.Sub(at) > staleTempAge {
-		f.reportWarning("nothing has to be done: the next start of a controller removes it", "it was left by a process that died at %s", formatTime(at))
+	if modified := toTime(st.Mtim); c.now.Sub(modified) > staleTempAge {
+		f.reportWarning("nothing has to be done: the next start of a controller removes it", "it was left by a process that died at %s", formatTime(modified))
 	}
 	return nil
 }

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// trashNames is what a list has seen of an entry of the trash.
+// trashNames is what a list has found of an entry of the trash.
 type trashNames struct {
 	kind       volume.TrashKind
 	key, nonce string
@@ -57,11 +57,11 @@ func (c *check) checkTrash(ctx context.Context) error {
 	})
 }
 
-// trashCheck is one look at an entry of the trash.
+// trashCheck is one inspection of an entry of the trash.
 type trashCheck struct {
 	*check
 	*finding
-	trashNames // and then what of it is still there
+	trashNames // after listRecords: what still exists of it
 	id         string
 }
 
@@ -70,10 +70,10 @@ func (l *trashCheck) run() error {
 		return nil // purged at once
 	}
 	st, err := l.Trash.dir.Stat(l.id)
-	tree := err == nil
 	if ignore(err, unix.ENOENT) != nil {
 		return err
 	}
+	tree := !is(err, unix.ENOENT)
 	purging, err := l.Trash.hasTree(volume.PurgingName(l.id))
 	if err != nil {
 		return err
@@ -97,27 +97,28 @@ func (l *trashCheck) run() error {
 	return nil
 }
 
-// listRecords finds which records of the entry are still there, or have come.
+// listRecords finds which records of the entry still exist, or are new.
 func (l *trashCheck) listRecords() (err error) {
-	var there []string
+	var existing []string
 	for _, name := range l.records {
 		_, err := l.Trash.dir.Stat(name)
-		if err == nil {
-			there = append(there, name)
+		if is(err, unix.ENOENT) {
+			continue
 		}
-		if ignore(err, unix.ENOENT) != nil {
+		if err != nil {
 			return err
 		}
+		existing = append(existing, name)
 	}
-	if len(there) > 0 {
-		l.records = there
+	if len(existing) > 0 {
+		l.records = existing
 		return nil
 	}
 	l.records, err = l.Trash.records(l.id)
 	return err
 }
 
-// checkUnrecorded judges a tree whose record has not followed it.
+// checkUnrecorded checks a tree without a record.
 func (l *trashCheck) checkUnrecorded() error {
 	o := volume.Object{Kind: volume.ObjectVolume, Key: l.key}
 	if l.kind == volume.TrashSnapshot {
@@ -133,10 +134,10 @@ func (l *trashCheck) checkUnrecorded() error {
 		l.reportError("nobody purges it: look what is in it, move that to where it is needed, or remove it on the server",
 			"it has no record, and %s, whose deletion would bring that, does not exist any more", o)
 	}
-	return nil // else it is being deleted
+	return nil // otherwise it is being deleted
 }
 
-// checkRecorded judges an entry that has records, with its tree or without.
+// checkRecorded checks an entry that has records, with its tree or without.
 func (l *trashCheck) checkRecorded(tree bool) error {
 	restoring := false
 	var err error
@@ -149,7 +150,7 @@ func (l *trashCheck) checkRecorded(tree bool) error {
 		if err != nil {
 			return err
 		}
-		tree = tree && state == Deleting // it is kept in its place
+		tree = tree && state == Deleting // its directory is kept in its place
 	}
 	if !tree && !restoring {
 		l.reportNote("nothing has to be done: the next purge after it is due does them", "of what was deleted only the record is left: the last steps of its deletion, its purge or its restoration were not done")
@@ -172,18 +173,7 @@ func (l *trashCheck) checkRecord(name string) error {
 	if err != nil {
 		return err
 	}
-	var unsupported []string
-	if l.kind == volume.TrashSnapshot {
-		var r *volume.SnapshotRecord
-		if r, err = volume.DecodeSnapshotRecord(l.key, data); err == nil {
-			unsupported = r.Unsupported()
-		}
-	} else {
-		var r *volume.Record
-		if r, err = volume.DecodeRecord(l.key, data); err == nil {
-			unsupported = r.Unsupported()
-		}
-	}
+	unsupported, err := l.unsupported(data)
 	if volume.Kind(err) == volume.ErrDamaged {
 		what, _, _ := cutRemedy(err)
 		l.reportWarning("restore it from a backup; without it nobody purges what it belongs to: look what that is, and remove both on the server", "%s", what)
@@ -200,12 +190,31 @@ func (l *trashCheck) checkRecord(name string) error {
 	return nil
 }
 
-// isRestoring reports whether the entry is just being brought back.
+// unsupported decodes a record and returns what it requires that this program does not know.
+func (l *trashCheck) unsupported(data []byte) ([]string, error) {
+	if l.kind == volume.TrashSnapshot {
+		r, err := volume.DecodeSnapshotRecord(l.key, data)
+		if err != nil {
+			return nil, err
+		}
+		return r.Unsupported(), nil
+	}
+	r, err := volume.DecodeRecord(l.key, data)
+	if err != nil {
+		return nil, err
+	}
+	return r.Unsupported(), nil
+}
+
+// isRestoring reports whether the entry is just being restored.
 func (l *trashCheck) isRestoring() (bool, error) {
-	s, there, err := l.readReferenced(l.Volumes.table, l.key)
-	if err != nil || !there {
+	s, exists, err := l.readReferenced(l.Volumes.table, l.key)
+	if err != nil || !exists {
 		return false, err
 	}
 	r, err := volume.DecodeRecord(l.key, s.data)
-	return err == nil && s.state != Ready && r.Restored != nil && r.Restored.Entry == l.id, nil
+	if err != nil {
+		return false, nil
+	}
+	return s.state != Ready && r.Restored != nil && r.Restored.Entry == l.id, nil
 }

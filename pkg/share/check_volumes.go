@@ -31,29 +31,41 @@ func (l *entryCheck) checkShallow() error {
 		return nil
 	}
 	if volume.Kind(err) != nil || is(err, unix.ENOTDIR) {
-		return nil // that is told of the snapshot
+		return nil // reported with the snapshot
 	}
 	if err != nil {
 		return err
 	}
 	defer e.close()
-	d, err := e.dir.Resolve(deletionName)
-	if err == nil {
-		_, err = d.Stat(userHoldName(l.volume))
-		_, sealed := d.Stat(sealName)
-		d.Close()
-		if sealed == nil {
-			l.reportError("copy its data to a new volume while they are there", "%s is the snapshot %s itself, which is being deleted", l.name, key)
-			return nil
-		}
+	held, sealed, err := findHold(e, userHoldName(l.volume))
+	if sealed {
+		l.reportError("copy its data to a new volume while they are there", "%s is the snapshot %s itself, which is being deleted", l.name, key)
+		return nil
 	}
-	if is(err, unix.ENOENT, unix.ENOTDIR) {
+	if err != nil {
+		return err
+	}
+	if !held {
 		holds := stateName("snapshots", key, deletionName)
 		l.reportError(fmt.Sprintf("on the server: mkdir -p %s; touch %s/%s", holds, holds, userHoldName(l.volume)),
 			"%s is the snapshot %s itself, and does not hold it: that could be deleted", l.name, key)
-		return nil
 	}
-	return err
+	return nil
+}
+
+// findHold reports whether an entry has a hold of that name, and whether its holds are sealed.
+func findHold(e *entry, name string) (held, sealed bool, err error) {
+	d, err := e.dir.Resolve(deletionName)
+	if err != nil {
+		return false, false, ignore(err, unix.ENOENT, unix.ENOTDIR)
+	}
+	defer d.Close()
+	_, err = d.Stat(sealName)
+	sealed = err == nil
+	if _, err := d.Stat(name); err != nil {
+		return false, sealed, ignore(err, unix.ENOENT, unix.ENOTDIR)
+	}
+	return true, sealed, nil
 }
 
 // checkClaim checks that the volume has the claim on its directory.
@@ -61,100 +73,124 @@ func (l *entryCheck) checkClaim() error {
 	r := l.volume
 	found, err := l.claims.find(r.Directory, inode{})
 	found.close()
-	me := owner{r.Key, r.Nonce}
-	if err == nil && found.owner == me {
+	if err != nil {
+		return l.reportClaimError(err)
+	}
+	if found.owner == (owner{r.Key, r.Nonce}) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.claimed[r.Directory] = true
 		return nil
 	}
-	mend := "once it is clear whose the directory is, " + l.claimCommand()
-	const apart = "move the data of one of them to a new volume, and delete it"
+	if found.owner.key == r.Key {
+		l.reportError(claimRemedy+l.claimCommand(), "the claim on its directory %q is that of an earlier %s, with the nonce %s", r.Directory, l.name, found.owner.nonce)
+		return nil
+	}
+	same, err := l.hasSameDirectory(found.owner)
+	if err != nil {
+		return err
+	}
+	if same {
+		l.reportError(sameDirectoryRemedy, "its directory %q is that of volume %s too, which has the claim on it", r.Directory, found.owner.key)
+	} else {
+		l.reportError(claimRemedy+l.claimCommand(), "volume %s has the claim on its directory %q", found.owner.key, r.Directory)
+	}
+	return nil
+}
+
+// sameDirectoryRemedy is the remedy for two volumes with one directory, or with one inside the other.
+const sameDirectoryRemedy = "move the data of one of them to a new volume, and delete it"
+
+// claimRemedy begins the remedy for a claim that is not the volume's. The claimCommand follows.
+const claimRemedy = "once it is clear whose the directory is, "
+
+// reportClaimError reports why the volume has no claim on its directory. It returns the errors that do not
+// say so.
+func (l *entryCheck) reportClaimError(err error) error {
+	directory := l.volume.Directory
 	switch {
-	case err == nil && found.owner.key == r.Key:
-		l.reportError(mend, "the claim on its directory %q is that of an earlier %s, with the nonce %s", r.Directory, l.name, found.owner.nonce)
-	case err == nil:
-		same, err := l.hasSameDirectory(found.owner)
-		if err != nil {
-			return err
-		}
-		if same {
-			l.reportError(apart, "its directory %q is that of volume %s too, which has the claim on it", r.Directory, found.owner.key)
-		} else {
-			l.reportError(mend, "volume %s has the claim on its directory %q", found.owner.key, r.Directory)
-		}
 	case volume.Kind(err) == volume.ErrDamaged, volume.Kind(err) == volume.ErrBusy:
-		l.reportError(mend, "the claim on its directory %q does not say whose it is", r.Directory)
+		l.reportError(claimRemedy+l.claimCommand(), "the claim on its directory %q does not say whose it is", directory)
 	case is(err, unix.EISDIR):
-		l.reportError(apart, "volumes have claims inside its directory %q, and it has none", r.Directory)
+		l.reportError(sameDirectoryRemedy, "volumes have claims inside its directory %q, and it has none", directory)
 	case is(err, unix.ENOTDIR):
-		return l.checkEnclosing(apart, mend)
+		return l.checkEnclosing()
 	case isMissing(err) && !l.isStale():
-		l.reportError("nobody may take the directory meanwhile: "+l.claimCommand(), "nobody has the claim on its directory %q: the volume cannot be deleted, and another could take the directory", r.Directory)
+		l.reportError("nobody may take the directory meanwhile: "+l.claimCommand(), "nobody has the claim on its directory %q: the volume cannot be deleted, and another could take the directory", directory)
 	default:
 		return err
 	}
 	return nil
 }
 
-// claimCommand says how a claim is made by hand.
+// claimCommand returns the command that makes the claim by hand.
 func (l *entryCheck) claimCommand() string {
-	x := stateName("claims", claimPath(l.volume.Directory))
-	dir, _ := volume.SplitDirectory(x)
-	return fmt.Sprintf("on the server: mkdir -p %q; ln -f %s/%s %q", dir, l.path, recordFile, x)
+	claim := stateName("claims", claimPath(l.volume.Directory))
+	dir, _ := volume.SplitDirectory(claim)
+	return fmt.Sprintf("on the server: mkdir -p %q; ln -f %s/%s %q", dir, l.path, recordFile, claim)
 }
 
-// hasSameDirectory reports whether a volume exists that has the same directory.
-func (l *entryCheck) hasSameDirectory(of owner) (bool, error) {
-	s, there, err := l.readReferenced(l.table, of.key)
-	if err != nil || !there {
+// hasSameDirectory reports whether that other volume exists and has the same directory.
+func (l *entryCheck) hasSameDirectory(want owner) (bool, error) {
+	s, exists, err := l.readReferenced(l.table, want.key)
+	if err != nil || !exists {
 		return false, err
 	}
-	r, err := volume.DecodeRecord(of.key, s.data)
-	return err == nil && s.state == Ready && r.Nonce == of.nonce && r.Directory == l.volume.Directory, nil
+	r, err := volume.DecodeRecord(want.key, s.data)
+	if err != nil {
+		return false, nil
+	}
+	return s.state == Ready && r.Nonce == want.nonce && r.Directory == l.volume.Directory, nil
 }
 
-// checkEnclosing finds the volume in whose directory this one's is.
-func (l *entryCheck) checkEnclosing(apart, mend string) error {
+// checkEnclosing finds the volume that encloses this one's directory.
+func (l *entryCheck) checkEnclosing() error {
 	parent, _ := volume.SplitDirectory(l.volume.Directory)
 	for _, p := range prefixes(parent) {
-		has, err := l.claims.ownerOf(p)
+		holder, err := l.claims.ownerOf(p)
 		if err != nil && volume.Kind(err) == nil {
 			return err
 		}
-		if has.key != "" {
-			l.reportError(apart, "its directory %q is inside that of volume %s, %q, and nobody has the claim on it", l.volume.Directory, has.key, p)
+		if holder.key != "" {
+			l.reportError(sameDirectoryRemedy, "its directory %q is inside that of volume %s, %q, and nobody has the claim on it", l.volume.Directory, holder.key, p)
 			return nil
 		}
 	}
-	l.reportError(mend, "nobody has the claim on its directory %q, and there is something else in its place", l.volume.Directory)
+	l.reportError(claimRemedy+l.claimCommand(), "nobody has the claim on its directory %q, and there is something else in its place", l.volume.Directory)
 	return nil
 }
 
-// checkDirectory checks that the volume's directory is one.
+// checkDirectory checks that the volume's directory is a directory.
 func (l *entryCheck) checkDirectory() error {
+	parent, name := volume.SplitDirectory(l.volume.Directory)
+	dir, err := l.root.Resolve(parent)
+	if err != nil {
+		return reportNoDirectory(l, err, beneath.None, name)
+	}
+	defer dir.Close()
+	if err := dir.Refresh(); err != nil {
+		return reportNoDirectory(l, err, dir, name)
+	}
+	if err := checkOpens(dir, name); err != nil {
+		return reportNoDirectory(l, err, dir, name)
+	}
+	return nil
+}
+
+// reportNoDirectory reports why the volume's directory, name in parent, does not open. It returns the errors
+// that do not say so.
+func reportNoDirectory(l *entryCheck, err error, parent beneath.Dir, name string) error {
 	const restore = "restore the directory from a backup, or delete the PersistentVolumeClaim, which forgets the volume"
 	dir := l.volume.Directory
-	parent, name := volume.SplitDirectory(dir)
-	at, err := l.root.Resolve(parent)
-	if err == nil {
-		defer at.Close()
-		if err = at.Refresh(); err == nil {
-			err = checkOpens(at, name)
-		}
-	}
 	switch {
-	case err == nil:
 	case is(err, unix.ENOENT):
 		l.reportError(restore, "its directory %q does not exist", dir)
 	case is(err, unix.EXDEV):
 		l.reportError("unmount it there, or register that file system as a share of its own", "at its directory %q, or above, another file system is mounted on the server", dir)
 	case is(err, unix.ENOTDIR, unix.ELOOP):
 		what := "a file, or a symbolic link, is in the place of its directory %q, or above"
-		if at >= 0 {
-			if st, e := at.Stat(name); e == nil && st.Mode&unix.S_IFMT == unix.S_IFLNK {
-				what = "a symbolic link is in the place of its directory %q"
-			}
+		if st, err := parent.Stat(name); err == nil && st.Mode&unix.S_IFMT == unix.S_IFLNK {
+			what = "a symbolic link is in the place of its directory %q"
 		}
 		l.reportError("move it away on the server, and put the directory in its place again", what, dir)
 	default:
@@ -163,11 +199,12 @@ func (l *entryCheck) checkDirectory() error {
 	return nil
 }
 
-// checkOpens returns why a name is no directory, if it is none.
-func checkOpens(at beneath.Dir, name string) error {
-	d, err := at.Resolve(name)
-	if err == nil {
-		d.Close()
+// checkOpens returns why name does not open as a directory, if it does not.
+func checkOpens(dir beneath.Dir, name string) error {
+	d, err := dir.Resolve(name)
+	if err != nil {
+		return err
 	}
-	return err
+	d.Close()
+	return nil
 }

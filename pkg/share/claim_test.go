@@ -272,7 +272,7 @@ func TestLinksAreNotFollowed(t *testing.T) {
 		p := g.begin(record("v1", directory))
 		g.refused(directory, p.MakeDirectory(t.Context()), volume.ErrPrecondition)
 		g.must(p.Abort())
-		if there, _ := g.Directories.Exists(t.Context(), directory); there {
+		if exists, _ := g.Directories.Exists(t.Context(), directory); exists {
 			t.Errorf("%s exists", directory)
 		}
 	}

@@ -12,16 +12,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// takenName is the one name in a directory of claims. A file: the directory is a volume's. A
-// directory: it is a parent of volumes, whose claims are in it. No name can be both, so the
-// server's file system itself refuses a volume inside another, or around one.
+// takenName is the one name in a directory of claims. A file: the directory is a volume. A directory: it
+// is a parent of volumes and contains their claims. A name cannot be both, so the server's file system
+// itself refuses a volume inside another volume, or around one.
 const takenName = "taken"
 
-// claims says which directory on the share belongs to which volume.
+// claims records which directory on the share belongs to which volume.
 //
-// The claim on the directory a/b is the file claims/a/taken/b/taken, a hard link to the record
-// of its volume. The directory claims/a/taken/b is made by the one who claims, for this one
-// claim: once the claim is released nothing is put there again.
+// The claim on the directory a/b is the file claims/a/taken/b/taken, a hard link to the record of its
+// volume. The claiming process makes the directory claims/a/taken/b for this one claim: once the claim is
+// released, nothing is put there again.
 type claims struct {
 	*disk
 	dir     beneath.Dir
@@ -32,12 +32,12 @@ type claims struct {
 // owner is the volume that has a claim.
 type owner struct{ key, nonce string }
 
-// claim is the claim on one directory, opened.
+// claim is an open claim on one directory.
 type claim struct {
-	parent, dir beneath.Dir // the directory of the claim's, and the claim's
-	name        string      // of x in at
+	parent, dir beneath.Dir // the directory that contains the claim's directory, and the claim's directory
+	name        string      // of dir in parent
 	owner       owner
-	linked      bool          // it is a link to the record whose inode was asked about
+	linked      bool          // it is a link to the record whose inode the caller passed
 	ctime       unix.Timespec // of that link
 }
 
@@ -51,13 +51,13 @@ func (c *claim) close() {
 	c.parent, c.dir = beneath.None, beneath.None
 }
 
-// inode tells files apart within one call. It is no identity: see package comment.
+// inode tells files apart within one call. It is no identity: see the package comment.
 type inode struct{ dev, ino uint64 }
 
 func inodeOf(st unix.Stat_t) inode { return inode{st.Dev, st.Ino} }
 
-// releaseIfDead releases a claim whose volume does not exist any more: the process that deleted
-// it stopped before it came to that. ErrBusy: the volume is just being deleted.
+// releaseIfDead releases a claim whose volume does not exist any more: the process that deleted it stopped
+// before it released the claim. It returns ErrBusy while the volume is being deleted.
 func (c *claims) releaseIfDead(found *claim) (bool, error) {
 	dead, leaving, err := c.volumes.incarnationState(found.owner.key, found.owner.nonce)
 	if err != nil {
@@ -69,47 +69,47 @@ func (c *claims) releaseIfDead(found *claim) (bool, error) {
 	if !dead {
 		return false, nil
 	}
-	return true, c.removeClaim(found)
+	return true, c.remove(found)
 }
 
-// unlinkClaim removes a claim by the handle of its directory, in which there never was another.
+// unlinkClaim removes a claim by the handle of its directory, which never contained another claim.
 func (c *claims) unlinkClaim(found *claim) error {
 	c.step("release the claim")
 	return ignore(found.dir.Unlink(takenName), unix.ENOENT, unix.ESTALE)
 }
 
-// removeClaim removes a claim and its directory.
-func (c *claims) removeClaim(found *claim) error {
+// remove removes a claim and its directory.
+func (c *claims) remove(found *claim) error {
 	if err := c.unlinkClaim(found); err != nil {
 		return err
 	}
 	c.step("remove the directory of the claim")
 	err := found.parent.Rmdir(found.name)
 	if is(err, unix.ENOTEMPTY, unix.EEXIST) {
-		// The name of the owner, where there are no links; or a successor's claim.
+		// The file that names the owner, if the server has no hard links. Or a successor's claim.
 		_ = found.dir.Unlink(found.owner.key + "." + found.owner.nonce)
 		err = found.parent.Rmdir(found.name)
 	}
 	return ignore(err, unix.ENOENT, unix.ENOTEMPTY, unix.EEXIST)
 }
 
-// removeOwnerFiles removes what tells whose a claim was that is not there any more, on a server
-// without hard links.
-func removeOwnerFiles(x beneath.Dir) {
+// removeOwnerFiles removes the files that name the owner of a claim that does not exist any more, on a
+// server without hard links.
+func removeOwnerFiles(claimDir beneath.Dir) {
 	var owners []string
-	_ = beneath.Names(x, func(name string) error {
+	_ = beneath.Names(claimDir, func(name string) error {
 		if _, _, ok := cutNonce(name); ok {
 			owners = append(owners, name)
 		}
 		return nil
 	})
 	for _, name := range owners {
-		_ = x.Unlink(name)
+		_ = claimDir.Unlink(name)
 	}
 }
 
-// release releases the claim of a volume whose entry is dead, if it has it.
-func (c *claims) release(directory string, of owner) error {
+// release releases the claim of a volume whose entry is dead, if that volume has it.
+func (c *claims) release(directory string, want owner) error {
 	parent, _ := volume.SplitDirectory(directory)
 	defer c.parents.recordUse(parent)
 	found, err := c.find(directory, inode{})
@@ -120,26 +120,26 @@ func (c *claims) release(directory string, of owner) error {
 		}
 		if found.dir != beneath.None && isMissing(err) {
 			c.step("remove the directory of the claim")
-			_ = found.parent.Rmdir(found.name) // if nothing is in it
+			_ = found.parent.Rmdir(found.name) // if it is empty
 		}
 		return nil
 	}
-	if err != nil || found.owner != of {
+	if err != nil || found.owner != want {
 		return err
 	}
-	return c.removeClaim(found)
+	return c.remove(found)
 }
 
-// isUnclaimed reports whether an error of find says that a directory is nobody's: there is no
-// claim, or a volume above, or volumes below, or there just were.
+// isUnclaimed reports whether an error of find says that a directory belongs to nobody: it has no claim,
+// it is inside a volume, or volumes are inside it, or were a moment ago.
 func isUnclaimed(err error) bool {
 	return isMissing(err) || is(err, unix.ENOTDIR, unix.EISDIR) || errors.Is(err, errBarred)
 }
 
-// find opens the claim on a directory and reads whose it is, unless it is a link to the record
-// of that inode. The caller closes the claim, with an error too.
+// find opens the claim on a directory and reads its owner, unless the claim is a link to the record with
+// that inode. The caller closes the claim, also after an error.
 //
-// What this client remembers is believed only where it says that the claim is that link.
+// find believes this client's cache only if that says that the claim is this link.
 func (c *claims) find(directory string, record inode) (*claim, error) {
 	if record != (inode{}) {
 		found, err := c.findOnce(directory, record, false)
@@ -151,7 +151,7 @@ func (c *claims) find(directory string, record inode) (*claim, error) {
 	return c.findOnce(directory, record, true)
 }
 
-// findOnce is find, once. fresh: the server is asked for every name on the way.
+// findOnce does one attempt of find. With fresh it asks the server for every name on the way.
 func (c *claims) findOnce(directory string, record inode, fresh bool) (*claim, error) {
 	parent, name := volume.SplitDirectory(directory)
 	found := &claim{parent: beneath.None, dir: beneath.None, name: name}
@@ -185,7 +185,7 @@ func (c *claims) findOnce(directory string, record inode, fresh bool) (*claim, e
 	return found, err
 }
 
-// ownerOf returns whose a directory is; none where it is nobody's.
+// ownerOf returns the owner of a directory, or the zero owner if it has none.
 func (c *claims) ownerOf(directory string) (owner, error) {
 	found, err := c.find(directory, inode{})
 	defer found.close()
@@ -195,34 +195,34 @@ func (c *claims) ownerOf(directory string) (owner, error) {
 	return found.owner, err
 }
 
-// readOwner reads whose the claim in x is. EISDIR: x is a parent's. errBarred: it was a parent's, and
-// is just being tidied away. ENOENT: nobody's yet, or any more.
-func (c *claims) readOwner(x beneath.Dir) (owner, error) {
-	data, _, err := x.Read(takenName, maxRecord)
+// readOwner reads the owner of the claim in claimDir. EISDIR: it is a parent's. errBarred: it was a
+// parent's, and is just being removed as idle. ENOENT: nobody's yet, or any more.
+func (c *claims) readOwner(claimDir beneath.Dir) (owner, error) {
+	data, _, err := claimDir.Read(takenName, maxRecord)
 	if err != nil {
 		return owner{}, err
 	}
 	if key, nonce := decodeIdentity(data); nonce != "" {
 		return owner{key, nonce}, nil
 	}
-	// Where there are no links a file beside it says whose it is.
+	// If the server has no hard links, a file beside it names the owner.
 	var found owner
-	err = beneath.Names(x, func(name string) error {
+	err = beneath.Names(claimDir, func(name string) error {
 		if key, nonce, ok := cutNonce(name); ok {
 			found = owner{key, nonce}
 		}
 		return nil
 	})
-	if err == nil && found.nonce == "" && len(data) == 0 {
-		err = errBarred
+	if err != nil || found.nonce != "" {
+		return found, err
 	}
-	if err == nil && found.nonce == "" {
-		err = volume.Errorf(volume.ErrDamaged, "a claim in %s/claims on the share is damaged: it does not say which volume has it: mooringctl check tells which; remove it once it is clear whose the directory is", volume.StateDir)
+	if len(data) == 0 {
+		return owner{}, errBarred
 	}
-	return found, err
+	return owner{}, volume.Errorf(volume.ErrDamaged, "a claim in %s/claims on the share is damaged: it does not say which volume has it: mooringctl check tells which; remove it once it is clear whose the directory is", volume.StateDir)
 }
 
-// claimPath returns where the claims of the directories in parent are, beneath claims.
+// claimPath returns the path, relative to claims, of the claims on the directories in parent.
 func claimPath(parent string) string {
 	if parent == "" {
 		return ""
@@ -230,67 +230,64 @@ func claimPath(parent string) string {
 	return strings.ReplaceAll(parent, "/", "/"+takenName+"/") + "/" + takenName
 }
 
-// openParent opens the directory of claims for what is in parent, and makes what is missing.
+// openParent opens the directory of the claims on what is in parent, and makes what is missing.
 func (c *claims) openParent(parent string) (beneath.Dir, error) {
-	at, err := c.dir.Resolve(claimPath(parent))
-	if err == nil || parent == "" {
-		return at, err
+	dir, err := c.dir.Resolve(claimPath(parent))
+	if parent == "" || !is(err, unix.ENOENT, unix.ENOTDIR, unix.ESTALE) {
+		return dir, err
 	}
-	if !is(err, unix.ENOENT, unix.ENOTDIR, unix.ESTALE) {
-		return at, err
-	}
-	if at, err = c.dir.Resolve(""); err != nil {
-		return at, err
+	if dir, err = c.dir.Resolve(""); err != nil {
+		return dir, err
 	}
 	for _, p := range prefixes(parent) {
-		next, err := c.openLevel(at, p)
-		at.Close()
+		next, err := c.openLevel(dir, p)
+		dir.Close()
 		if err != nil {
 			return beneath.None, err
 		}
-		at = next
+		dir = next
 	}
-	return at, nil
+	return dir, nil
 }
 
-// openLevel opens, and makes if needed, the directory of claims for what is in the directory p.
-func (c *claims) openLevel(at beneath.Dir, p string) (beneath.Dir, error) {
+// openLevel opens the directory of the claims on what is in the directory p, and makes it if needed.
+func (c *claims) openLevel(dir beneath.Dir, p string) (beneath.Dir, error) {
 	_, name := volume.SplitDirectory(p)
-	if err := at.Refresh(); err != nil {
+	if err := dir.Refresh(); err != nil {
 		return beneath.None, err
 	}
-	x, err := at.Resolve(name)
+	claimDir, err := dir.Resolve(name)
 	if is(err, unix.ENOENT) {
-		err = c.parents.makeClaims(at, name, p)
-		if err == nil {
-			x, err = at.Resolve(name)
+		if err := c.parents.makeClaims(dir, name, p); err != nil {
+			return beneath.None, err
 		}
+		claimDir, err = dir.Resolve(name)
 	}
 	if err != nil {
 		return beneath.None, err
 	}
-	defer x.Close()
-	below, err := x.Resolve(takenName)
-	if is(err, unix.ENOENT) { // of one who has ended
-		return beneath.None, firstError(parentClaims{c.parents, at, x, p}.removeUnclaimed(), err)
+	defer claimDir.Close()
+	below, err := claimDir.Resolve(takenName)
+	if is(err, unix.ENOENT) { // of a claim that has ended
+		return beneath.None, firstError(parentClaims{c.parents, dir, claimDir, p}.removeUnclaimed(), err)
 	}
 	if !is(err, unix.ENOTDIR) {
 		return below, err
 	}
-	has, err := c.readOwner(x)
+	holder, err := c.readOwner(claimDir)
 	if errors.Is(err, errBarred) {
-		return beneath.None, firstError(parentClaims{c.parents, at, x, p}.removeBar(), unix.ENOENT) // again
+		return beneath.None, firstError(parentClaims{c.parents, dir, claimDir, p}.removeBar(), unix.ENOENT) // again
 	}
 	if err != nil {
 		return beneath.None, err
 	}
-	if released, err := c.releaseIfDead(&claim{parent: at, dir: x, name: name, owner: has}); released || err != nil {
+	if released, err := c.releaseIfDead(&claim{parent: dir, dir: claimDir, name: name, owner: holder}); released || err != nil {
 		return beneath.None, firstError(err, unix.ENOENT) // again
 	}
-	return beneath.None, volume.Errorf(volume.ErrPrecondition, "the directory %q is that of volume %s, and no volume can be inside another; choose another subDir", p, has.key)
+	return beneath.None, volume.Errorf(volume.ErrPrecondition, "the directory %q is that of volume %s, and no volume can be inside another; choose another subDir", p, holder.key)
 }
 
-// prefixes returns the parents of a directory and it itself, the outermost first: "a", "a/b".
+// prefixes returns the parents of a directory and the directory itself, the outermost first: "a", "a/b".
 func prefixes(directory string) []string {
 	var all []string
 	for i, c := range directory {
@@ -304,23 +301,23 @@ func prefixes(directory string) []string {
 	return all
 }
 
-// checkUnowned refuses a directory that is a volume's, or lies in one's, or holds one's.
+// checkUnowned refuses a directory that is a volume, is inside one, or contains one.
 func (c *claims) checkUnowned(directory string) error {
 	for _, p := range prefixes(directory) {
-		has, err := c.ownerOf(p)
+		holder, err := c.ownerOf(p)
 		if err != nil {
 			return err
 		}
-		if has.key != "" {
-			return volume.Errorf(volume.ErrRefused, "the directory %q belongs to volume %s: use that volume's claim", p, has.key)
+		if holder.key != "" {
+			return volume.Errorf(volume.ErrRefused, "the directory %q belongs to volume %s: use that volume's claim", p, holder.key)
 		}
 	}
-	at, err := c.dir.Resolve(claimPath(directory))
+	dir, err := c.dir.Resolve(claimPath(directory))
 	if err != nil {
 		return ignore(err, unix.ENOENT, unix.ENOTDIR)
 	}
-	defer at.Close()
-	return beneath.Names(at, func(name string) error {
+	defer dir.Close()
+	return beneath.Names(dir, func(name string) error {
 		return volume.Errorf(volume.ErrRefused, "the directory %q holds those of volumes, %q for one: choose one that does not", directory, path.Join(directory, name))
 	})
 }

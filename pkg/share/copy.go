@@ -159,21 +159,21 @@ func closeAll(dirs ...beneath.Dir) {
 
 // makeTargetDir makes the directory for the copy, where nobody sees it yet. It has the source's mode from
 // the start, plus the owner's rights that Mooring itself needs.
-func (c *CopyJob) makeTargetDir(in beneath.Dir, name string) error {
+func (c *CopyJob) makeTargetDir(dir beneath.Dir, name string) error {
 	st, err := c.sourceDir.StatSelf()
 	if err != nil {
 		return err
 	}
 	c.target.step("make the staging directory")
-	if err := in.Mkdir(name, st.Mode&0o777|0o700); err != nil {
+	if err := dir.Mkdir(name, st.Mode&0o777|0o700); err != nil {
 		return c.target.explainUndone(err)
 	}
-	c.targetDir, err = in.Resolve(name)
+	c.targetDir, err = dir.Resolve(name)
 	return err
 }
 
-// BeginCopy begins to fill the volume, whose directory is made and empty, from the source that
-// its record names, which is on from. ErrNotFound: there is no such source.
+// BeginCopy begins to fill the volume's directory, which exists and is empty, from the source that the
+// record names. from is the source's share. It returns ErrNotFound if there is no such source.
 func (p *Pending) BeginCopy(ctx context.Context, from *Share) (c *CopyJob, err error) {
 	job := volume.Copy{Target: volume.Object{Kind: volume.ObjectVolume, Key: p.rec.Key}, Source: *p.rec.Source}
 	defer p.v.wrapError(&err, "begin to copy %s", job.Source.String())
@@ -199,15 +199,15 @@ func (p *Pending) BeginCopy(ctx context.Context, from *Share) (c *CopyJob, err e
 	return p.copy, nil
 }
 
-// addJob puts the copy into the index, from which it is begun again where this process dies.
+// addJob adds the copy to the index. If this process dies, another begins the copy again from there.
 func (p *Pending) addJob(job volume.Copy) error {
 	p.job = jobName(job.Target, p.rec.Nonce)
 	return p.v.jobs.add(p.e, p.job)
 }
 
-// CommitCopy puts the whole copy in the place of the volume's empty directory and makes the
-// volume exist. Where a project forbids that it returns a second copy to be made, after which it is
-// called again: of the first, into the volume's directory itself.
+// CommitCopy renames the complete copy over the volume's empty directory and makes the volume exist. If a
+// project quota forbids the rename, it returns a second job, which copies the first copy into the volume's
+// directory itself. Call CommitCopy again after that.
 func (p *Pending) CommitCopy(ctx context.Context) (r *volume.Record, again *CopyJob, err error) {
 	defer p.v.wrapError(&err, "put the copy in its place as volume %s", p.rec.Key)
 	if err := ctx.Err(); err != nil {
@@ -235,8 +235,8 @@ func (p *Pending) CommitCopy(ctx context.Context) (r *volume.Record, again *Copy
 	return r, nil, err
 }
 
-// setCopyOwner gives the copy the owner and mode that the class asks for, where it asks; else they
-// are the source's.
+// setCopyOwner gives the copy the owner and mode that the class asks for. Without those it keeps the
+// source's.
 func (p *Pending) setCopyOwner() error {
 	if p.rec.Mode == nil && p.rec.UID == nil && p.rec.GID == nil {
 		return nil

@@ -12,24 +12,23 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// Pending is a volume that this process creates: no other works on the same one. Another may
-// undo it; then every step fails from there on, and nothing that comes after is touched.
-// Commit or Abort ends it. Where neither does, a retry undoes it and begins anew.
+// Pending is a volume that this process creates. No other process works on it, but another may undo it:
+// then every further step fails and changes nothing. Commit or Abort ends it. If this process calls
+// neither, a retry undoes the creation and begins again.
 type Pending struct {
 	v             *Volumes
 	e             *entry
 	rec           volume.Record
 	job           string
-	madeDirectory bool // the directory, by us
-	placing       bool // what was staged is in its place, or about to be
+	madeDirectory bool // by this process
+	placing       bool // the staged tree is in its place, or will be soon
 	copy          *CopyJob
 }
 
-// Begin begins the creation of a volume: it makes the entry of the key, create-once, and
-// writes the record there. Where there is an entry already its record is returned instead, and
-// nothing is changed.
+// Begin begins the creation of a volume: it makes the entry of the key, create-once, and writes the record
+// there. If the key has an entry already, Begin returns its record and changes nothing.
 //
-// It does not look first: mkdir(2) says both whether there is one and who was first.
+// It does not check first: mkdir(2) reports both whether there is an entry and which process was first.
 func (v *Volumes) Begin(ctx context.Context, r volume.Record) (p *Pending, found *StoredRecord, err error) {
 	defer v.wrapError(&err, "begin to create volume %s", r.Key)
 	if err := v.checkUsable(ctx); err != nil {
@@ -52,24 +51,25 @@ func (v *Volumes) Begin(ctx context.Context, r volume.Record) (p *Pending, found
 		return v.claims.prepare(e, makingFile, owner{r.Key, r.Nonce})
 	}
 	for range retries {
-		e, err := v.createEntry(r.Key, data, prepare)
-		if err == nil {
-			return &Pending{v: v, e: e, rec: r}, nil, nil
+		e, err := v.create(r.Key, data, prepare)
+		if is(err, unix.EEXIST) {
+			found, err := v.existing(r.Key)
+			if found != nil || err != nil {
+				return nil, found, err
+			}
+			continue
 		}
-		if !is(err, unix.EEXIST) {
+		if err != nil {
 			return nil, nil, err
 		}
-		found, err := v.existing(r.Key)
-		if found != nil || err != nil {
-			return nil, found, err
-		}
+		return &Pending{v: v, e: e, rec: r}, nil, nil
 	}
 	return nil, nil, busy("volume %s is created and deleted again and again", r.Key)
 }
 
-// existing reads the record of a key that is taken. It returns nil where it was only just.
+// existing reads the record of a key that is taken. It returns nil if the key is free again.
 func (v *Volumes) existing(key string) (*StoredRecord, error) {
-	if err := v.refresh(key); err != nil { // that it is taken may be this client's memory
+	if err := v.refresh(key); err != nil { // this client may have cached the entry
 		return nil, err
 	}
 	e, s, err := v.read(key)
@@ -90,8 +90,8 @@ func (v *Volumes) existing(key string) (*StoredRecord, error) {
 	return &StoredRecord{Record: *r, State: s.state, mtime: s.mtime, ino: s.ino}, nil
 }
 
-// AbortAbandoned undoes a creation that was found (see Begin), unless its maker may still be
-// at it: that is ErrBusy.
+// AbortAbandoned undoes a creation that Begin has found. It returns ErrBusy if the process that began it
+// may still work on it.
 func (v *Volumes) AbortAbandoned(ctx context.Context, r *StoredRecord) (err error) {
 	defer v.wrapError(&err, "undo the creation of volume %s", r.Key)
 	if err := ctx.Err(); err != nil {
@@ -108,7 +108,7 @@ func (v *Volumes) AbortAbandoned(ctx context.Context, r *StoredRecord) (err erro
 	if _, nonce := decodeIdentity(s.data); nonce != r.Nonce {
 		return nil
 	}
-	// What this very process has begun it has given up: a key is worked on by one call at a time.
+	// This process itself has abandoned what it began: only one call at a time works on a key.
 	mine := r.Maker == v.opt.Maker && r.Run == v.opt.Run
 	_, err = v.abortAbandoned(e, s, mine)
 	return err
@@ -117,9 +117,9 @@ func (v *Volumes) AbortAbandoned(ctx context.Context, r *StoredRecord) (err erro
 // Record returns the volume's record.
 func (p *Pending) Record() volume.Record { return p.rec }
 
-// MakeDirectory claims the volume's directory, and makes it, with the owner and mode that the
-// record asks for. ErrPrecondition: it is another volume's, or exists already, unless the record
-// says that it is adopted: then it is left exactly as it is.
+// MakeDirectory claims the volume's directory and makes it, with the owner and mode of the record. If the
+// record says that the directory is adopted, it is left exactly as it is. MakeDirectory returns
+// ErrPrecondition if another volume has the directory, or if it exists and is not adopted.
 func (p *Pending) MakeDirectory(ctx context.Context) (err error) {
 	defer p.v.wrapError(&err, "make the directory %q of volume %s", p.rec.Directory, p.rec.Key)
 	if err := ctx.Err(); err != nil {
@@ -129,19 +129,15 @@ func (p *Pending) MakeDirectory(ctx context.Context) (err error) {
 		return err
 	}
 	parent, name := volume.SplitDirectory(p.rec.Directory)
-	for turn := range retries {
+	for attempt := range retries {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		at, err := p.v.claims.parents.openDirectory(parent, turn > 0)
-		if err == nil {
-			err = p.makeDirectoryIn(at, name)
-			at.Close()
-		}
+		err := p.makeDirectoryIn(parent, name, attempt > 0)
 		if p.adopts() && is(err, unix.ENOENT) {
 			return volume.Errorf(volume.ErrPrecondition, "the directory %q, which volume %s was to adopt, does not exist any more: try again", p.rec.Directory, p.rec.Key)
 		}
-		// The parent may just have been tidied away.
+		// The parent may just have been removed as idle.
 		if !isMissing(err) || parent == "" {
 			return err
 		}
@@ -149,88 +145,94 @@ func (p *Pending) MakeDirectory(ctx context.Context) (err error) {
 	return busy("make the directory %q: its parent is removed again and again", p.rec.Directory)
 }
 
-func (p *Pending) makeDirectoryIn(at beneath.Dir, name string) error {
+// makeDirectoryIn does one attempt of MakeDirectory. again: an earlier one did not find the parent.
+func (p *Pending) makeDirectoryIn(parent, name string, again bool) error {
+	dir, err := p.v.claims.parents.openDirectory(parent, again)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
 	if p.adopts() {
-		return checkAdoptable(p.v.disk, at, p.rec.Directory)
+		return checkAdoptable(p.v.disk, dir, p.rec.Directory)
 	}
 	mode := uint32(volume.DefaultMode)
 	if p.rec.Mode != nil {
 		mode = *p.rec.Mode
 	}
 	p.v.step("make the directory")
-	err := at.Mkdir(name, mode)
+	err = dir.Mkdir(name, mode)
 	if is(err, unix.EEXIST) {
-		// That may be this client's memory of a directory which another controller has removed.
-		if err := ignore(refreshPath(at, name), unix.ENOENT, unix.ENOTDIR, unix.ELOOP); err != nil {
+		// This client may have cached a directory that another controller has removed.
+		if err := ignore(refreshPath(dir, name), unix.ENOENT, unix.ENOTDIR, unix.ELOOP); err != nil {
 			return err
 		}
-		err = at.Mkdir(name, mode)
+		err = dir.Mkdir(name, mode)
 	}
-	if err != nil && !is(err, unix.EEXIST) {
+	existed := is(err, unix.EEXIST)
+	if err != nil && !existed {
 		return err
 	}
-	d, e := at.Resolve(name)
-	if e != nil {
-		return e
-	}
-	defer d.Close()
+	made, err := dir.Resolve(name)
 	if err != nil {
-		ours, err := p.v.claims.isUnused(d, p.rec.Directory, owner{p.rec.Key, p.rec.Nonce})
+		return err
+	}
+	if existed {
+		replaced, err := replaceLateDirectory(p, dir, made, name, mode)
+		made.Close()
 		if err != nil {
 			return err
 		}
-		if !ours {
-			p.v.requestRemount()
-			if p.rec.Restored != nil {
-				return volume.Errorf(volume.ErrPrecondition, "the directory %q, where volume %s was, exists again and is no volume's: move it away, or bring the volume back to another directory", p.rec.Directory, p.rec.Key)
-			}
-			return volume.Errorf(volume.ErrPrecondition, "the directory %q exists already and is no volume's: remove or rename it, choose another subDir, or say existingDirectory: adopt in the class to use it as it is", p.rec.Directory)
-		}
+		made = replaced
 	}
+	defer made.Close()
 	p.madeDirectory = true
-	if err == nil {
-		return p.setOwnerAndMode(d, mode)
-	}
-	fresh, err := replaceLateDirectory(p, at, name, mode)
-	if err != nil {
-		return err
-	}
-	defer fresh.Close()
-	return p.setOwnerAndMode(fresh, mode)
+	return p.setOwnerAndMode(made, mode)
 }
 
-// replaceLateDirectory replaces the empty directory that a late process has made in the volume's place, and
-// returns the new one. The late one may still have a handle of its own, and would give it its owner.
-func replaceLateDirectory(p *Pending, at beneath.Dir, name string, mode uint32) (beneath.Dir, error) {
+// replaceLateDirectory replaces the directory found if a late process has made it in the volume's place,
+// and returns the new one. The late process may still have a handle of its own and would set its owner
+// there. Any other directory is refused.
+func replaceLateDirectory(p *Pending, dir, found beneath.Dir, name string, mode uint32) (beneath.Dir, error) {
+	unused, err := p.v.claims.isUnused(found, p.rec.Directory, owner{p.rec.Key, p.rec.Nonce})
+	if err != nil {
+		return beneath.None, err
+	}
+	if !unused {
+		p.v.requestRemount()
+		if p.rec.Restored != nil {
+			return beneath.None, volume.Errorf(volume.ErrPrecondition, "the directory %q, where volume %s was, exists again and is no volume's: move it away, or bring the volume back to another directory", p.rec.Directory, p.rec.Key)
+		}
+		return beneath.None, volume.Errorf(volume.ErrPrecondition, "the directory %q exists already and is no volume's: remove or rename it, choose another subDir, or say existingDirectory: adopt in the class to use it as it is", p.rec.Directory)
+	}
+	p.madeDirectory = true
 	p.v.step("prepare an empty directory")
 	if err := ignore(p.e.dir.Mkdir(emptyName, mode), unix.EEXIST); err != nil {
 		return beneath.None, p.e.explainUndone(err)
 	}
 	p.v.step("replace the directory by the empty one")
-	err := renameDir(p.v.disk, p.e.dir, emptyName, at, name)
+	err = renameDir(p.v.disk, p.e.dir, emptyName, dir, name)
 	if isNameTaken(err) {
 		return beneath.None, occupiedError(&p.rec)
 	}
-	if err != nil && !is(err, unix.EXDEV) { // a project forbids it: the directory that was found serves
+	if err != nil && !is(err, unix.EXDEV) { // a project quota forbids it: use the existing directory
 		return beneath.None, p.e.explainUndone(err)
 	}
-	return at.Resolve(name)
+	return dir.Resolve(name)
 }
 
-// adopts reports whether the volume takes a directory that exists. One that is brought back
-// gets a new one, whatever it once was.
+// adopts reports whether the volume takes an existing directory. A restored volume always gets a new one.
 func (p *Pending) adopts() bool { return p.rec.Adopted && p.rec.Restored == nil }
 
-// isUnused reports whether a directory that exists is empty and was made after its claim was: by
-// the one who has the claim, or by a late process that once had it. Both times are the
-// server's: they are of directories, whose times no client keeps.
-func (c *claims) isUnused(d beneath.Dir, directory string, of owner) (bool, error) {
+// isUnused reports whether an existing directory is empty and was made after its claim: by the claim's
+// owner, or by a late process that had the claim before. Both times are the server's: no client keeps the
+// times of directories itself.
+func (c *claims) isUnused(d beneath.Dir, directory string, want owner) (bool, error) {
 	found, err := c.find(directory, inode{})
 	defer found.close()
 	if err != nil {
 		return false, ignore(err, unix.ENOENT, unix.ENOTDIR, unix.EISDIR)
 	}
-	if found.owner != of {
+	if found.owner != want {
 		return false, nil
 	}
 	claimed, err := found.dir.StatSelf()
@@ -250,10 +252,10 @@ func (c *claims) isUnused(d beneath.Dir, directory string, of owner) (bool, erro
 	return beneath.IsEmpty(d)
 }
 
-// setOwnerAndMode gives the directory its owner, and its mode where mkdir did not: the umask, a setgid
-// parent and the special bits all have a say there. The attributes came with mkdir's answer.
+// setOwnerAndMode gives the directory its owner, and its mode if mkdir has not set it: the umask, a setgid
+// parent and the special bits can change it. The attributes came with mkdir's answer.
 //
-// d was opened by its name. That the entry stands after that proves that the name was ours then.
+// d was opened by its name. The entry still exists after that, so the name was this volume's then.
 func (p *Pending) setOwnerAndMode(d beneath.Dir, mode uint32) error {
 	st, err := d.StatSelf()
 	if err != nil {
@@ -275,7 +277,7 @@ func (p *Pending) setOwnerAndMode(d beneath.Dir, mode uint32) error {
 	if uid >= 0 || gid >= 0 {
 		p.v.step("set the owner")
 		st, err = setOwner(d, uid, gid)
-		if volume.Kind(err) != nil { // what is being done is not said of it any more
+		if volume.Kind(err) != nil { // wrapError does not add the operation to it
 			return fmt.Errorf("volume %s: %w", p.rec.Key, err)
 		}
 		if err != nil {
@@ -296,7 +298,7 @@ func (p *Pending) hasMode(has, mode uint32) bool {
 	return has&0o7777 == mode || p.rec.Mode == nil && has&0o777 == mode
 }
 
-// UseSnapshot makes the volume the snapshot itself, which cannot be deleted from then on.
+// UseSnapshot makes the volume the snapshot itself. From then on the snapshot cannot be deleted.
 func (p *Pending) UseSnapshot(ctx context.Context) (err error) {
 	key := p.rec.Source.Key
 	defer p.v.wrapError(&err, "make volume %s of snapshot %s itself", p.rec.Key, key)
@@ -322,11 +324,11 @@ func (p *Pending) UseSnapshot(ctx context.Context) (err error) {
 	return e.holds().checkExists()
 }
 
-// userHoldName is the name of the hold that a volume has on the snapshot that it is.
+// userHoldName is the name of the hold that a volume has on the snapshot that it uses.
 func userHoldName(r *volume.Record) string { return userHold + r.Key + "." + r.Nonce }
 
-// Commit makes the volume exist. If it succeeds nobody has undone the creation, and the
-// directory is in its place.
+// Commit makes the volume exist. If it succeeds, nobody has undone the creation and the directory is in its
+// place.
 func (p *Pending) Commit(ctx context.Context) (r *volume.Record, err error) {
 	defer p.v.wrapError(&err, "commit volume %s", p.rec.Key)
 	if err := ctx.Err(); err != nil {
@@ -344,21 +346,21 @@ func (p *Pending) Commit(ctx context.Context) (r *volume.Record, err error) {
 	return &p.rec, nil
 }
 
-// Fail ends a creation that has failed with err, and returns the error to report. What the
-// server refuses for good is undone, so that nothing stays behind; anything else is left for
-// a retry, which undoes it first.
+// Fail ends a creation that has failed with err, and returns the error to report. It undoes the creation
+// after a permanent error, so that nothing remains. After any other error it leaves everything for a retry,
+// which undoes it first.
 func (p *Pending) Fail(ctx context.Context, err error) error {
 	if !IsTransient(err) {
-		if undo := p.Abort(); undo != nil {
-			klog.FromContext(ctx).Error(undo, "What was begun of a volume stays for a retry to undo")
+		if abortErr := p.Abort(); abortErr != nil {
+			klog.FromContext(ctx).Error(abortErr, "What was begun of a volume stays for a retry to undo")
 		}
 	}
 	p.Close()
 	return err
 }
 
-// Abort takes away what was made of the volume. A creation that was committed, or undone by
-// another, is left alone.
+// Abort removes what was made for the volume. It does nothing to a creation that was committed, or that
+// another process has undone.
 func (p *Pending) Abort() (err error) {
 	defer p.v.wrapError(&err, "undo the creation of volume %s", p.rec.Key)
 	defer p.Close()
@@ -369,7 +371,7 @@ func (p *Pending) Abort() (err error) {
 	return err
 }
 
-// Close lets go of the creation and leaves what there is.
+// Close closes the handles of the creation and leaves everything on the share as it is.
 func (p *Pending) Close() {
 	if p.copy != nil {
 		p.copy.close()

@@ -13,20 +13,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// deletion is the deletion of a volume whose record is marked. Any number of processes may be
-// at it at once: a step that is done already is done.
+// deletion is the deletion of a volume whose record is marked. Any number of processes may work on it at
+// once: a step that is already done changes nothing.
 //
 //	take the directory away      <directory>    -> entry/tree
 //	move it into the trash       entry/tree     -> trash/<key>.<nonce>
 //	move the record after it     entry/deletion -> trash/<key>.<nonce>.<deleted>.<due>.json
 //	remove the entry             from here on every step above fails
-//	release the claim            from here on the name may be another's
+//	release the claim            from here on another volume may have the name
 type deletion struct {
 	*Volumes
 	e        *entry
 	rec      *StoredRecord
 	claim    *claim
-	archived bool // under a name that is claimed, too
+	archived bool // the directory has a second claim, on its archived name
 }
 
 func (d *deletion) run(ctx context.Context) (*TrashEntry, error) {
@@ -38,7 +38,7 @@ func (d *deletion) run(ctx context.Context) (*TrashEntry, error) {
 			return nil, d.explainGone(err)
 		}
 	}
-	at, err := d.deletedAt()
+	deletedAt, err := d.deletedAt()
 	if err != nil {
 		return nil, d.explainGone(err)
 	}
@@ -51,20 +51,20 @@ func (d *deletion) run(ctx context.Context) (*TrashEntry, error) {
 			err = d.explainArchive(err)
 		}
 	default:
-		t, err = d.toTrash(at)
+		t, err = d.toTrash(deletedAt)
 	}
 	if err != nil {
 		return nil, d.explainGone(err)
 	}
 	if t != nil && !t.hasTree {
-		return t, nil // the directory is kept in its place until it is purged
+		return t, nil // the directory stays in its place until it is purged
 	}
 	if t != nil {
 		return t, d.releaseTrashed()
 	}
-	// Nothing is to be brought back. The record is kept until the claim is released: who purges
-	// the trash finishes that, should this process stop.
-	t, err = d.trash.moveRecord(d.e, deletionName, d.trashID(), at, 0)
+	// Nothing will be restored. The record is kept until the claim is released: if this process stops, the
+	// purge of the trash releases it.
+	t, err = d.trash.moveRecord(d.e, deletionName, d.trashID(), deletedAt, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -74,9 +74,9 @@ func (d *deletion) run(ctx context.Context) (*TrashEntry, error) {
 	return nil, d.trash.removeRecord(volume.TrashRecordName(t.Name, t.Deleted, t.Due))
 }
 
-// release removes the entry, and then what the volume has the name of: its claim, or its hold.
+// release removes the entry, and then what belongs to the volume by name: its claim, or its hold.
 func (d *deletion) release() error {
-	if err := d.e.removeEntry(d.cleanup(&d.rec.Record).treeHandler(d.e)); err != nil {
+	if err := d.e.remove(d.cleanup(&d.rec.Record).treeHandler(d.e)); err != nil {
 		return err
 	}
 	if d.archived {
@@ -89,17 +89,17 @@ func (d *deletion) release() error {
 	}
 	parent, _ := volume.SplitDirectory(d.rec.Directory)
 	d.claims.parents.recordUse(parent)
-	return d.claims.removeClaim(d.claim)
+	return d.claims.remove(d.claim)
 }
 
-// releaseTrashed is release for a volume that is in the trash. The empty directory of the claim
-// is in nobody's way, and is left to the purge. In a parent it would be: of the parent's removal.
+// releaseTrashed does the same for a volume that is in the trash. It leaves the empty directory of the
+// claim to the purge, because that blocks nothing. In a parent it would block the parent's removal.
 func (d *deletion) releaseTrashed() error {
 	parent, _ := volume.SplitDirectory(d.rec.Directory)
 	if d.claim == nil || !d.claim.linked || parent != "" {
 		return d.release()
 	}
-	if err := d.e.removeEntry(d.cleanup(&d.rec.Record).treeHandler(d.e)); err != nil {
+	if err := d.e.remove(d.cleanup(&d.rec.Record).treeHandler(d.e)); err != nil {
 		return err
 	}
 	return d.claims.unlinkClaim(d.claim)
@@ -115,7 +115,7 @@ func (d *deletion) close() {
 	}
 }
 
-// explainGone explains a step that failed because another process has finished the deletion.
+// explainGone returns ErrBusy if a step failed because another process has finished the deletion.
 func (d *deletion) explainGone(err error) error {
 	if isMissing(err) && d.e.isGone() {
 		return busy("volume %s was just deleted by another", d.rec.Key)
@@ -123,8 +123,7 @@ func (d *deletion) explainGone(err error) error {
 	return err
 }
 
-// deletedAt returns the time by the server's clock: that of the entry's last change, which was
-// the mark.
+// deletedAt returns the time of the entry's last change, which was the mark, by the server's clock.
 func (e *entry) deletedAt() (time.Time, error) {
 	if err := e.dir.Refresh(); err != nil {
 		return time.Time{}, err
@@ -133,9 +132,9 @@ func (e *entry) deletedAt() (time.Time, error) {
 	return time.Unix(st.Mtim.Unix()), err
 }
 
-// deletedAt returns the time of the mark, by the server's clock. The claim, which was read after
-// the mark, is a link to the record: most servers change its ctime when the record is renamed. If
-// it differs from what it was before the mark, the server need not be asked again.
+// deletedAt returns the time of the mark, by the server's clock. The claim was read after the mark and is a
+// link to the record: most servers change its ctime when the record is renamed. If the ctime has changed
+// since before the mark, deletedAt need not ask the server again.
 func (d *deletion) deletedAt() (time.Time, error) {
 	if d.rec.State == Ready && d.claim != nil && d.claim.linked && d.claim.ctime.Nano() > d.rec.ctime.Nano() {
 		return time.Unix(d.claim.ctime.Unix()), nil
@@ -143,39 +142,40 @@ func (d *deletion) deletedAt() (time.Time, error) {
 	return d.e.deletedAt()
 }
 
-// moveToEntry takes the directory into the entry, and calls move if there is something to be moved
-// on. That the directory is the volume's was proved by checkClaim.
+// moveToEntry moves the directory into the entry, and calls move to move it on, unless it was there before.
+// checkClaim has proved that the directory is the volume's.
 func (d *deletion) moveToEntry(move func(parent beneath.Dir, name string) error) error {
 	parent, name := volume.SplitDirectory(d.rec.Directory)
-	at, err := d.root.Resolve(parent)
+	dir, err := d.root.Resolve(parent)
 	if is(err, unix.ENOENT) {
 		return nil
 	}
 	if err != nil {
-		return err // a link to elsewhere, for example
+		return err // for example a link to elsewhere
 	}
-	defer at.Close()
-	if err := moveTreeToEntry(d.e, at, name); err != nil {
+	defer dir.Close()
+	if err := moveTreeToEntry(d.e, dir, name); err != nil {
 		return err
 	}
-	return move(at, name)
+	return move(dir, name)
 }
 
 // checkClaim refuses to touch a directory that is not claimed for the volume.
 func (d *deletion) checkClaim() error {
 	c, err := d.claims.find(d.rec.Directory, d.rec.ino)
-	if err == nil && (c.linked || c.owner == (owner{d.rec.Key, d.rec.Nonce})) {
+	whose := "no volume"
+	switch {
+	case isUnclaimed(err):
+	case err != nil:
+		c.close()
+		return err
+	case c.linked || c.owner == (owner{d.rec.Key, d.rec.Nonce}):
 		d.claim = c
 		return nil
-	}
-	whose := "no volume"
-	if err == nil && c.owner.key != "" {
+	case c.owner.key != "":
 		whose = "volume " + c.owner.key
 	}
 	c.close()
-	if err != nil && !isUnclaimed(err) {
-		return err
-	}
 	if d.e.isGone() {
 		return busy("volume %s was just deleted by another", d.rec.Key)
 	}
@@ -184,37 +184,40 @@ func (d *deletion) checkClaim() error {
 		d.rec.Key, d.rec.Directory, whose, volume.StateDir, d.rec.Key, volume.StateDir)
 }
 
-// toTrash moves the directory and then its record into the trash. A volume whose directory had
-// vanished leaves nothing there.
-func (d *deletion) toTrash(at time.Time) (*TrashEntry, error) {
+// toTrash moves the directory and then its record into the trash. It puts nothing there if the directory
+// had vanished.
+func (d *deletion) toTrash(deletedAt time.Time) (*TrashEntry, error) {
 	id := d.trashID()
-	if d.rec.State == Deleting { // a retry: what is in its place by now may be somebody else's
-		there, err := d.trash.hasTree(id)
+	if d.rec.State == Deleting { // a retry: somebody else may own what is in its place now
+		exists, err := d.trash.hasTree(id)
 		if err != nil {
 			return nil, err
 		}
-		if there {
-			return d.moveRecord(at)
+		if exists {
+			return d.moveRecord(deletedAt)
 		}
 	}
-	there := false
+	moved := false
 	err := d.moveToEntry(func(beneath.Dir, string) (err error) {
-		there, err = d.trash.moveTree(d.e, treeName, id)
+		moved, err = d.trash.moveTree(d.e, treeName, id)
 		return err
 	})
 	if is(err, unix.EXDEV) {
-		return d.keepInPlace(at, err)
+		return d.keepInPlace(deletedAt, err)
 	}
-	if err == nil && !there { // another has moved it, or the directory had vanished
-		there, err = d.trash.hasTree(id)
-	}
-	if err != nil || !there {
+	if err != nil {
 		return nil, err
 	}
-	return d.moveRecord(at)
+	if !moved { // another process has moved it, or the directory had vanished
+		moved, err = d.trash.hasTree(id)
+		if err != nil || !moved {
+			return nil, err
+		}
+	}
+	return d.moveRecord(deletedAt)
 }
 
-// retention returns for how long the volume is kept in the trash.
+// retention returns how long the volume stays in the trash.
 func (d *deletion) retention() time.Duration {
 	if d.rec.Retention != nil {
 		return *d.rec.Retention
@@ -222,28 +225,28 @@ func (d *deletion) retention() time.Duration {
 	return d.def.TrashRetention
 }
 
-// maxArchiveNames is how many names are tried for an archived directory.
+// maxArchiveNames is how many names archive tries for a directory.
 const maxArchiveNames = 5
 
-// archive renames the directory to archived-<name>, beside where it was, with a suffix where
-// that is taken. The new name is made first, as an empty directory, create-once, and is claimed
-// meanwhile: rename(2) replaces an empty directory, and it has to be ours.
-func (d *deletion) archive(at beneath.Dir, name string) error {
+// archive renames the directory to archived-<name> in the same parent, with a suffix if that name is taken.
+// Before that it makes the new name as an empty directory, create-once, and claims it: rename(2) replaces
+// an empty directory, and that must be the volume's own.
+func (d *deletion) archive(dir beneath.Dir, name string) error {
 	d.archived = true
 	st, err := d.e.dir.Stat(treeName)
 	if err != nil {
 		return ignore(err, unix.ENOENT) // done, or the directory had vanished
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
-		return d.e.leftovers().moveToTrashAsStray(treeName) // a link, say, which somebody has put in its place
+		return d.e.leftovers().moveToTrashAsStray(treeName) // for example a link that somebody has put in its place
 	}
-	for _, as := range archiveNames(&d.rec.Record) {
-		done, err := d.archiveAs(at, as)
+	for _, newName := range archiveNames(&d.rec.Record) {
+		done, err := d.archiveAs(dir, newName)
 		if done || err != nil {
 			return err
 		}
 	}
-	if err := renameDir(d.disk, d.e.dir, treeName, at, name); err != nil {
+	if err := renameDir(d.disk, d.e.dir, treeName, dir, name); err != nil {
 		return err
 	}
 	return volume.Errorf(volume.ErrPrecondition, "volume %s cannot be archived: %q and its like are taken beside it: move the older archives away", d.rec.Key, volume.ArchiveName(name, ""))
@@ -260,34 +263,34 @@ func archiveNames(r *volume.Record) []string {
 	return names
 }
 
-// siblingPath returns the path of a name beside a volume's directory.
+// siblingPath returns the path of a name in the parent of a volume's directory.
 func siblingPath(r *volume.Record, name string) string {
 	parent, _ := volume.SplitDirectory(r.Directory)
 	return path.Join(parent, name)
 }
 
-// archiveAs archives under one name. done is false where that is taken.
-func (d *deletion) archiveAs(at beneath.Dir, as string) (done bool, err error) {
-	directory := siblingPath(&d.rec.Record, as)
-	me := owner{d.rec.Key, d.rec.Nonce}
-	if err := d.claims.prepare(d.e, deletionName, me); err != nil {
+// archiveAs archives the directory under one name. done is false if that name is taken.
+func (d *deletion) archiveAs(dir beneath.Dir, newName string) (done bool, err error) {
+	directory := siblingPath(&d.rec.Record, newName)
+	self := owner{d.rec.Key, d.rec.Nonce}
+	if err := d.claims.prepare(d.e, deletionName, self); err != nil {
 		return false, err
 	}
-	err = d.claims.take(d.e, deletionName, me, directory)
+	err = d.claims.take(d.e, deletionName, self, directory)
 	if volume.Kind(err) == volume.ErrPrecondition {
 		return false, nil
 	}
 	if err != nil {
 		return false, err
 	}
-	return d.renameToArchive(at, as, me)
+	return d.renameToArchive(dir, newName, self)
 }
 
-func (d *deletion) renameToArchive(at beneath.Dir, as string, me owner) (done bool, err error) {
+func (d *deletion) renameToArchive(dir beneath.Dir, newName string, self owner) (done bool, err error) {
 	d.step("make the archived name")
-	err = at.Mkdir(as, 0o700)
+	err = dir.Mkdir(newName, 0o700)
 	if is(err, unix.EEXIST) {
-		ours, err := d.ownsArchiveName(at, as, me)
+		ours, err := d.ownsArchiveName(dir, newName, self)
 		if err != nil || !ours {
 			return false, err
 		}
@@ -295,22 +298,19 @@ func (d *deletion) renameToArchive(at beneath.Dir, as string, me owner) (done bo
 		return false, err
 	}
 	d.step("rename the directory to its archived name")
-	err = renameDir(d.disk, d.e.dir, treeName, at, as)
-	if err == nil {
-		return true, nil
-	}
+	err = renameDir(d.disk, d.e.dir, treeName, dir, newName)
 	if is(err, unix.ENOENT) && !d.e.isGone() {
-		return true, nil // another has archived it, perhaps under this very name
+		return true, nil // another process has archived it, perhaps under this very name
 	}
-	return false, err
+	return err == nil, err
 }
 
 // ownsArchiveName reports whether an interrupted archiving has made the archived name.
-func (d *deletion) ownsArchiveName(at beneath.Dir, as string, me owner) (bool, error) {
-	found, err := at.Resolve(as)
+func (d *deletion) ownsArchiveName(dir beneath.Dir, newName string, self owner) (bool, error) {
+	found, err := dir.Resolve(newName)
 	if err != nil {
 		return false, ignore(err, unix.ENOENT, unix.ENOTDIR, unix.ELOOP)
 	}
 	defer found.Close()
-	return d.claims.isUnused(found, siblingPath(&d.rec.Record, as), me)
+	return d.claims.isUnused(found, siblingPath(&d.rec.Record, newName), self)
 }

@@ -15,29 +15,28 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxRecord is far more than a record can be, in bytes.
+// maxRecord is the maximum size of a record, in bytes. It is far more than a record needs.
 const maxRecord = 64 << 10
 
-// retries is how often a step is tried again that lost a race: a directory was removed
-// between opening it and working in it.
+// retries is how often a step that lost a race is tried again: for example, a directory was removed between
+// opening it and working in it.
 const retries = 5
 
-// disk is what all parts of an open share have in common: where it is, how it was opened, and
-// how its errors are told.
+// disk is what all parts of an open share have in common: its root, its options, and how it reports errors.
 type disk struct {
 	def           volume.Share
 	opt           Options
 	opened        time.Time
-	lost          atomic.Bool // what is mounted is not the share any more
-	countsSubdirs bool        // a directory's number of links tells how many others are in it
-	// noLinks: the server was found to have no hard links.
+	lost          atomic.Bool // the mount is not the share any more
+	countsSubdirs bool        // the link count of a directory includes its subdirectories
+	// noLinks: the server has no hard links, as a link has shown.
 	noLinks atomic.Bool
 
 	root    beneath.Dir // of the share
 	state   beneath.Dir // .mooring
 	staging beneath.Dir
 
-	formatted bool // it has been laid out
+	formatted bool // the share has been laid out
 	id        atomic.Pointer[string]
 }
 
@@ -48,25 +47,25 @@ func (d *disk) step(what string) {
 	}
 }
 
-// isEarlierRun reports whether a record was written by an earlier run of this instance: nobody
-// works on what it began.
+// isEarlierRun reports whether an earlier run of this instance wrote a record: nobody works any more on
+// what it began.
 func (d *disk) isEarlierRun(maker, run string) bool {
 	return maker == d.opt.Maker && run != d.opt.Run
 }
 
-// stagingName returns a name in staging that nobody else uses. It tells whose it is.
+// stagingName returns a name in staging that nobody else uses. It contains this instance and its run.
 func (d *disk) stagingName() string {
 	return strings.Join([]string{d.opt.Maker, d.opt.Run, volume.NewNonce()}, ".")
 }
 
-// isFromEarlierRun reports whether a name in staging is an aside of an earlier run of this instance.
+// isFromEarlierRun reports whether an earlier run of this instance made a name in staging.
 func (d *disk) isFromEarlierRun(name string) bool {
 	ours := strings.HasPrefix(name, d.opt.Maker+".")
 	return ours && !strings.HasPrefix(name, d.opt.Maker+"."+d.opt.Run+".")
 }
 
-// now returns the time by the server's clock. A share that is open for reading only decides
-// nothing by it, and takes the local clock.
+// now returns the time by the server's clock. On a share that is open read-only it returns the local time,
+// because nothing is decided by it there.
 func (d *disk) now() (time.Time, error) {
 	if d.opt.ReadOnly {
 		return time.Now(), nil
@@ -83,10 +82,10 @@ func (d *disk) now() (time.Time, error) {
 	return time.Unix(st.Ctim.Unix()), err
 }
 
-// linkOrCreate gives the file name in from another name, create-once. Where the server has no hard
-// links an empty file is made, and before it one beside it that tells whose it is.
-func (d *disk) linkOrCreate(from beneath.Dir, name string, to beneath.Dir, as, owner string) error {
-	err := hardLink(d, from, name, to, as)
+// linkOrCreate gives the file name in from another name, create-once. If the server has no hard links, it
+// makes an empty file, and before it a second one beside it, named owner, that identifies the owner.
+func (d *disk) linkOrCreate(from beneath.Dir, name string, to beneath.Dir, newName, owner string) error {
+	err := hardLink(d, from, name, to, newName)
 	if !errors.Is(err, errNoLinks) {
 		return err
 	}
@@ -95,10 +94,10 @@ func (d *disk) linkOrCreate(from beneath.Dir, name string, to beneath.Dir, as, o
 			return err
 		}
 	}
-	return touch(to, as, unix.O_EXCL)
+	return touch(to, newName, unix.O_EXCL)
 }
 
-// touch makes an empty file. O_EXCL in flags: it must not exist.
+// touch makes an empty file. With O_EXCL in flags the file must not exist.
 func touch(d beneath.Dir, name string, flags int) error {
 	f, err := d.Open(name, unix.O_CREAT|unix.O_WRONLY|flags)
 	if err != nil {
@@ -107,7 +106,7 @@ func touch(d beneath.Dir, name string, flags int) error {
 	return f.Close()
 }
 
-// createFile writes a new file, synced. EEXIST: it exists.
+// createFile writes a new file, synced. EEXIST: the file exists.
 func createFile(d beneath.Dir, name string, data []byte) error {
 	f, err := beneath.Write(d, name, unix.O_EXCL, data)
 	if err != nil {
@@ -116,8 +115,8 @@ func createFile(d beneath.Dir, name string, data []byte) error {
 	return f.Close()
 }
 
-// writeFile writes a new file under a name, or in a directory, that nobody else uses: without
-// O_EXCL, which costs a round trip more (RFC 8881, section 18.16.3).
+// writeFile writes a new file under a name, or in a directory, that nobody else uses. It works without
+// O_EXCL, which costs one more round trip (RFC 8881, section 18.16.3).
 func writeFile(d beneath.Dir, name string, data []byte) error {
 	f, err := beneath.Write(d, name, 0, data)
 	if err != nil {
@@ -126,21 +125,20 @@ func writeFile(d beneath.Dir, name string, data []byte) error {
 	return f.Close()
 }
 
-// remountInterval is how often a share is mounted anew only because of a doubt.
+// remountInterval is the minimum time between remounts that requestRemount asks for.
 const remountInterval = 5 * time.Second
 
-// requestRemount has the share mounted anew, because what it shows may be no more than what this
-// client remembers: a new mount remembers nothing. Linux 7 goes on showing a directory that
-// another client has renamed for as long as it has a delegation of it (RFC 8881, section
-// 10.9), whatever it is asked.
+// requestRemount lets the share be mounted again, because this client's cache may be stale: a new mount has
+// no cache. Linux 7 shows a directory that another client has renamed for as long as it has a delegation of
+// it (RFC 8881, section 10.9), whatever it is asked.
 func (d *disk) requestRemount() {
 	if time.Since(d.opened) > remountInterval {
 		d.lost.Store(true)
 	}
 }
 
-// list calls each for every name in a directory of .mooring, as the server has it now: another
-// controller may be at work on this machine, too.
+// list calls each for every name in a directory of .mooring, as the server has it now: another controller
+// may work on this machine, too.
 func (d *disk) list(dir beneath.Dir, each func(name string) error) error {
 	if err := d.undelegate(dir); err != nil {
 		return err
@@ -148,7 +146,7 @@ func (d *disk) list(dir beneath.Dir, each func(name string) error) error {
 	return beneath.Names(dir, each)
 }
 
-// undelegate is [beneath.ReturnDelegation], unless the share is open for reading only.
+// undelegate is [beneath.ReturnDelegation], unless the share is open read-only.
 func (d *disk) undelegate(dir beneath.Dir) error {
 	if d.opt.ReadOnly || dir == beneath.None {
 		return nil
@@ -156,31 +154,31 @@ func (d *disk) undelegate(dir beneath.Dir) error {
 	return beneath.ReturnDelegation(dir)
 }
 
-// refreshPath has the client ask the server for each name of a path, of which it may remember another directory.
+// refreshPath lets the client ask the server for each name of a path. Its cache may have another directory.
 func refreshPath(dir beneath.Dir, path string) error {
 	d, err := beneath.ResolveCurrent(dir, path)
-	if err == nil {
-		d.Close()
+	if err != nil {
+		return err
 	}
-	return err
+	d.Close()
+	return nil
 }
 
-// isStale reports whether it is the share itself that is stale, and not one file on it that
-// another controller has removed.
+// isStale reports whether the share itself is stale, and not only a file on it that another controller has
+// removed.
 func (d *disk) isStale() bool { return is(d.state.Refresh(), unix.ESTALE) }
 
-// isAccessRefused reports whether the server does not even tell us what the share's own directory is, as it
-// does to everybody whom it believes.
+// isAccessRefused reports whether the server refuses even the attributes of the share's own directory,
+// which it gives to every client that it accepts.
 func (d *disk) isAccessRefused() bool { return IsRefused(d.state.Refresh()) }
 
-// shareError is an error that names its share already.
+// shareError is an error that already names its share.
 type shareError struct{ error }
 
 func (e shareError) Unwrap() error { return e.error }
 
-// wrapError says of *err on which share it happened and what was being done, and gives what the
-// system said its kind and, where there is one, its remedy. An error that has a kind keeps it
-// and its words. It is deferred at the top of each exported step.
+// wrapError adds the share and the operation to *err. It gives a system call's error its kind and, if there
+// is one, its remedy. An error that has a kind keeps it and its text. Every exported method defers it.
 func (d *disk) wrapError(err *error, format string, args ...any) {
 	var told shareError
 	if *err == nil || errors.As(*err, &told) {
@@ -196,7 +194,7 @@ func (d *disk) wrapError(err *error, format string, args ...any) {
 		advice = ": " + volume.AccessDeniedReason(d.def.MountOptions)
 	}
 	if is(*err, unix.ELOOP, unix.ENOTDIR) {
-		d.requestRemount() // what stands in the way may have been replaced since
+		d.requestRemount() // that file or link may have been replaced since
 	}
 	if isMissing(*err) {
 		if !d.isStale() {
@@ -214,9 +212,9 @@ func (d *disk) wrapError(err *error, format string, args ...any) {
 	*err = shareError{volume.Errorf(kind, "share %s: %s: %w%s", d.def, what, *err, advice)}
 }
 
-// IsTransient reports whether an error may not be there at the next try: the server or the
-// network failed, time was up, another process was at it, or the cause is not known. What was
-// begun is then left for a retry.
+// IsTransient reports whether an operation that failed with err may succeed at the next try: the server or
+// the network failed, a deadline passed, another process works on the same, or the cause is not known. What
+// was begun is then left for a retry.
 func IsTransient(err error) bool {
 	switch volume.Kind(err) {
 	case volume.ErrUnavailable, volume.ErrTimeout, volume.ErrBusy, nil:
@@ -225,7 +223,7 @@ func IsTransient(err error) bool {
 	return false
 }
 
-// classify finds the kind of a system call's error on a share, and the advice that goes with it.
+// classify returns the kind of a system call's error on a share, and the advice for it.
 func classify(err error) (advice string, kind error) {
 	var errno unix.Errno
 	switch {
@@ -247,9 +245,9 @@ func classify(err error) (advice string, kind error) {
 		return ": a quota on the server is used up: raise it, or free some", volume.ErrFull
 	case unix.ESTALE:
 		return ": the export was made anew, or its disk is not mounted on the server or gives errors: look there with dmesg; the share is mounted again at the next try", volume.ErrUnavailable
-	case unix.EIO: // softerr has ETIMEDOUT for a server that is silent (nfs(5))
+	case unix.EIO: // with softerr a silent server is ETIMEDOUT (nfs(5))
 		return ": the server reports an input/output error: its disk or file system has failed: look there with dmesg", volume.ErrUnavailable
-	case unix.EREMOTEIO: // Linux has it for an NFSv4 error that it does not know (nfs4_stat_to_errno)
+	case unix.EREMOTEIO: // Linux returns it for an NFSv4 error that it does not know (nfs4_stat_to_errno)
 		return ": the server answers with an error that this NFS client does not know: most likely it is NFS-Ganesha before 9.11, mounted by NFS 4.1 or 4.2 from Linux 6.19 or newer (nfs-ganesha#1385): set nfsvers=4.0 for the share, or the kernel's nfsv4.directory_delegations=N on the nodes and the controller's machine, or run a newer Ganesha", volume.ErrUnavailable
 	case unix.ETIMEDOUT, unix.ECONNREFUSED, unix.ECONNRESET, unix.EHOSTDOWN, unix.EHOSTUNREACH, unix.ENETUNREACH:
 		return ": the server does not answer: check that it runs and that port 2049 is reachable from here", volume.ErrUnavailable
@@ -263,7 +261,7 @@ func classify(err error) (advice string, kind error) {
 	return "", nil
 }
 
-// is reports whether err is one of the numbers.
+// is reports whether err is one of the errnos.
 func is(err error, numbers ...unix.Errno) bool {
 	for _, n := range numbers {
 		if errors.Is(err, n) {
@@ -273,7 +271,7 @@ func is(err error, numbers ...unix.Errno) bool {
 	return false
 }
 
-// ignore returns nil for an error that is as good as success.
+// ignore returns nil if err is one of the errnos: the caller treats it as success.
 func ignore(err error, numbers ...unix.Errno) error {
 	if is(err, numbers...) {
 		return nil
@@ -281,23 +279,23 @@ func ignore(err error, numbers ...unix.Errno) error {
 	return err
 }
 
-// isMissing reports whether a name, or the directory that it was looked for in, does not exist
-// (any more): a directory that another client removed is stale here.
+// isMissing reports whether a name, or the directory that should contain it, does not exist, or not any
+// more: a directory that another client has removed is stale here.
 func isMissing(err error) bool { return is(err, unix.ENOENT, unix.ESTALE) }
 
-// isNameTaken reports whether a rename or link failed because something else has the name. Which
-// number says so differs between a file and a directory, and between servers (RFC 8881,
-// section 18.26.3 has NFS4ERR_EXIST for all).
+// isNameTaken reports whether a rename or link failed because something else has the name. The errno
+// differs between files and directories, and between servers (RFC 8881, section 18.26.3 has NFS4ERR_EXIST
+// for all).
 func isNameTaken(err error) bool {
 	return is(err, unix.EEXIST, unix.ENOTEMPTY, unix.EISDIR, unix.ENOTDIR)
 }
 
-// busy is the error of a step that another process has overtaken.
+// busy returns ErrBusy for a step that another process has overtaken.
 func busy(format string, args ...any) error {
 	return volume.Errorf(volume.ErrBusy, format+": try again", args...)
 }
 
-// firstError returns the first of two errors that there is.
+// firstError returns the first of two errors that is not nil.
 func firstError(first, second error) error {
 	if first != nil {
 		return first

@@ -11,29 +11,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// entryRemoval is the removal of an entry. rescue is told of each directory in it; nil: stray. other is
-// asked about each name that is not known, before anything is changed.
+// entryRemoval is the removal of an entry. rescue is called for each directory in it; nil: each becomes a
+// stray. checkUnknown is called for each unknown name before anything changes.
 type entryRemoval struct {
 	e                    *entry
 	rescue, checkUnknown func(name string) error
 }
 
-// removeEntry removes an entry whose record is in the trash, or is not needed any more: what a late
-// process may have left in it, and then the entry itself. It returns nil when the entry is
-// dead, which the server has said. rescue is told of each directory in it; nil: stray.
-func (e *entry) removeEntry(rescue func(name string) error) error {
+// remove removes an entry whose record is in the trash, or is not needed any more: first what a late
+// process may have left in it, then the entry itself. It returns nil when the server has reported that the
+// entry is dead. rescue is called for each directory in it; nil: each becomes a stray.
+func (e *entry) remove(rescue func(name string) error) error {
 	return entryRemoval{e, rescue, func(string) error { return nil }}.run()
 }
 
-// removeRecordlessEntry removes an entry that was found without a record. Of a name that this program does not
-// know it cannot say that it is none: a later Mooring may have a state more. So that stays.
+// removeRecordlessEntry removes an entry that was found without a record. It keeps an entry that contains
+// an unknown name: that may be the record, in a state that a later Mooring has added.
 func (e *entry) removeRecordlessEntry(rescue func(name string) error) error {
 	return entryRemoval{e, rescue, func(name string) error {
 		return volume.Errorf(volume.ErrPrecondition, "the entry of %s %s has %q, which this Mooring does not know: upgrade Mooring, or let mooringctl check tell what it is", e.kind, e.key, name)
 	}}.run()
 }
 
-// isKnownEntryName reports whether a name in an entry is one that this program, or an NFS client, gives.
+// isKnownEntryName reports whether this program, or an NFS client, uses that name in an entry.
 func isKnownEntryName(name string) bool {
 	_, record := recordFiles[name]
 	return record || slices.Contains(entryDirs, name) || strings.HasPrefix(name, ".nfs")
@@ -49,7 +49,7 @@ func (n entryRemoval) run() error {
 		if err == nil || n.e.isGone() {
 			return nil
 		}
-		if is(err, unix.ENOENT) { // that was this client's memory
+		if is(err, unix.ENOENT) { // this client had cached the entry
 			err = n.e.table.dir.Refresh()
 		} else if is(err, unix.ENOTEMPTY, unix.EEXIST) {
 			err = n.clear()
@@ -61,11 +61,11 @@ func (n entryRemoval) run() error {
 	return busy("%s %s: its entry is not empty", n.e.kind, n.e.key)
 }
 
-// clear takes out of an entry what late processes have left in it. An entry that has a record is
-// another's business, and is left alone.
+// clear removes from an entry what late processes have left in it. An entry that has a record belongs to
+// another process and is left alone.
 func (n entryRemoval) clear() error {
 	var dirs, files, strange []string
-	if err := n.e.undelegate(n.e.dir); err != nil { // another may be at work on this machine, too
+	if err := n.e.undelegate(n.e.dir); err != nil { // another controller may work on this machine, too
 		return ignore(err, unix.ENOENT, unix.ESTALE)
 	}
 	err := beneath.Entries(n.e.dir, func(name string, isDir bool) error {
@@ -80,7 +80,7 @@ func (n entryRemoval) clear() error {
 		return nil
 	})
 	if err != nil {
-		return ignore(err, unix.ENOENT, unix.ESTALE) // another has just removed it
+		return ignore(err, unix.ENOENT, unix.ESTALE) // another process has just removed it
 	}
 	for _, name := range files {
 		switch name {
@@ -107,12 +107,12 @@ func (n entryRemoval) clear() error {
 	return nil
 }
 
-// leftovers are the directories in an entry that end.
+// leftovers are the directories in an entry that will be removed.
 type leftovers struct{ e *entry }
 
 func (e *entry) leftovers() leftovers { return leftovers{e} }
 
-// clearDir gets rid of one of them; rescue is told of a tree.
+// clearDir removes one of them. It calls rescue for a tree.
 func (l leftovers) clearDir(name string, rescue func(name string) error) error {
 	switch name {
 	case claimName:
@@ -120,34 +120,30 @@ func (l leftovers) clearDir(name string, rescue func(name string) error) error {
 		return nil
 	case emptyName:
 		return ignore(l.e.dir.Rmdir(name), unix.ENOENT, unix.ESTALE)
-	case deletionName: // the holds of those who came too late
+	case deletionName: // the holds that were taken too late
 		return l.removeHolds()
 	case copyName: // of what was in the stage
 		return l.discard(name)
 	}
-	there, err := l.e.has(name)
-	if err != nil || !there {
+	exists, err := l.e.has(name)
+	if err != nil || !exists {
 		return ignore(err, unix.ESTALE)
 	}
 	if !isKnownEntryName(name) {
 		return l.moveToTrashAsStray(name)
 	}
-	return rescue(name) // an empty tree too: it may be a volume's
+	return rescue(name) // also for an empty tree: it may be a volume's
 }
 
-// removeHolds gets rid of the directory of holds, which ends. A record in it is another's business.
+// removeHolds removes the directory of holds. A record in it belongs to another process.
 func (l leftovers) removeHolds() error {
 	d, err := beneath.ResolveCurrent(l.e.dir, deletionName)
 	if err != nil {
 		return ignore(err, unix.ENOENT, unix.ENOTDIR, unix.ESTALE)
 	}
 	defer d.Close()
-	_, err = d.Stat(recordFile)
-	if err == nil || is(err, unix.ESTALE) {
-		return busy("%s %s is being deleted by another", l.e.kind, l.e.key)
-	}
-	if !is(err, unix.ENOENT) {
-		return err
+	if _, err := d.Stat(recordFile); !is(err, unix.ENOENT) {
+		return firstError(ignore(err, unix.ESTALE), busy("%s %s is being deleted by another", l.e.kind, l.e.key))
 	}
 	if err := ignore(d.Unlink(sealName), unix.ENOENT); err != nil {
 		return err
@@ -155,14 +151,14 @@ func (l leftovers) removeHolds() error {
 	return l.discard(deletionName)
 }
 
-// moveToTrashAsStray moves a directory, of which nobody can say whose it is, to the trash, where it stays until
-// somebody decides: it has no record, by which it would be due.
+// moveToTrashAsStray moves a directory whose owner is not known to the trash. It stays there until somebody
+// decides: without a record it never becomes due.
 func (l leftovers) moveToTrashAsStray(name string) error {
 	return l.toTrash(name, volume.TrashID(volume.TrashVolume, l.e.key, volume.NewNonce()))
 }
 
-// removeTree gets rid of a directory that was taken from its place, and was never used: it is
-// empty, unless somebody has put something into it, or something else in its place.
+// removeTree removes a directory that was moved from its place and never used. If somebody has put something
+// into it, or something else in its place, it becomes a stray.
 func (l leftovers) removeTree(name string) error {
 	err := beneath.RmdirCurrent(l.e.dir, name)
 	if !is(err, unix.ENOTEMPTY, unix.EEXIST, unix.ENOTDIR, unix.ELOOP) {
@@ -171,7 +167,7 @@ func (l leftovers) removeTree(name string) error {
 	return l.moveToTrashAsStray(name)
 }
 
-// discard moves a directory of the entry to the trash, from where it is purged at once.
+// discard moves a directory of the entry to the trash, where it is purged at once.
 func (l leftovers) discard(name string) error {
 	l.e.step("discard " + name)
 	err := beneath.RmdirCurrent(l.e.dir, name) // most are empty
@@ -194,10 +190,10 @@ func (l leftovers) toTrash(name, id string) error {
 	return ignore(l.e.dir.Rename(name, trash, id), unix.ENOENT, unix.ESTALE)
 }
 
-// removeUnplacedClaim removes a claim that did not come into its place.
+// removeUnplacedClaim removes a claim that was not renamed into its place.
 //
-// It is renamed first: the claim's maker may just be about to put it in its place, and then it is not to
-// be touched.
+// It renames the claim first: the process that made it may be about to rename it into its place, and after
+// that nobody may touch it.
 func (l leftovers) removeUnplacedClaim() {
 	aside := l.e.stagingName()
 	l.e.step("remove a claim that was refused")

@@ -82,9 +82,9 @@ func unpack(t *testing.T, data []byte, dir string) *ground {
 		}
 		mode, err := strconv.ParseUint(part[0], 8, 32)
 		g.must(err)
-		at, err := time.Parse(time.RFC3339Nano, part[1])
+		changed, err := time.Parse(time.RFC3339Nano, part[1])
 		g.must(err)
-		times[part[2]] = at.Add(-older)
+		times[part[2]] = changed.Add(-older)
 		if kind == "d" {
 			g.must(os.Mkdir(g.at(part[2]), 0o700))
 		} else {
@@ -92,8 +92,8 @@ func unpack(t *testing.T, data []byte, dir string) *ground {
 		}
 		g.must(syscall.Chmod(g.at(part[2]), uint32(mode)))
 	}
-	for path, at := range times { // when all that is in a directory is there
-		g.must(os.Chtimes(g.at(path), at, at))
+	for path, changed := range times { // when all that is in a directory is there
+		g.must(os.Chtimes(g.at(path), changed, changed))
 	}
 	return g
 }
@@ -123,8 +123,8 @@ func unlink(g *ground) {
 			g.put(in+key+"."+nonce, "")
 		}
 	}
-	for path, at := range times {
-		g.must(os.Chtimes(g.at(path), at, at))
+	for path, changed := range times {
+		g.must(os.Chtimes(g.at(path), changed, changed))
 	}
 }
 

@@ -12,23 +12,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// groupTimeout is how long a group that is not whole waits for the one who asks for it.
+// groupTimeout is how long an incomplete group waits for a request that completes it.
 const groupTimeout = time.Hour
 
-// Groups say which snapshots were made together. The record of a snapshot names the nonce of
-// its group: so nothing is deleted with a group but what was made for it.
+// Groups record which snapshots were made together. The record of a snapshot contains the nonce of its
+// group, so a group's deletion deletes only what was made for that group.
 type Groups struct {
 	*table
 	snapshots *Snapshots
 }
 
-// Group is the record of a group as it was read.
+// Group is the record of a group, as it was read.
 type Group struct {
 	volume.GroupRecord
 	State State
 }
 
-// Lookup reads the record of a group. It is ErrNotFound where there is none.
+// Lookup reads the record of a group. It returns ErrNotFound if there is none.
 func (g *Groups) Lookup(ctx context.Context, key string) (r *Group, err error) {
 	defer g.wrapError(&err, "read the record of the snapshot group %s", key)
 	if err := ctx.Err(); err != nil {
@@ -66,8 +66,8 @@ func (g *Groups) notFound(key string) error {
 	return volume.Errorf(volume.ErrNotFound, "there is no snapshot group %s", key)
 }
 
-// Begin writes the record of a group whose snapshots are then made, create-once. Where there is
-// a group of the key already, that is returned; one that is not whole has been asked for anew.
+// Begin writes the record of a group, create-once. The caller makes the group's snapshots afterwards. If the
+// key has a group already, Begin returns that. If that group is incomplete, Begin renews it.
 func (g *Groups) Begin(ctx context.Context, r volume.GroupRecord) (found *Group, err error) {
 	defer g.wrapError(&err, "begin to make the snapshot group %s", r.Key)
 	if err := g.checkUsable(ctx); err != nil {
@@ -79,18 +79,19 @@ func (g *Groups) Begin(ctx context.Context, r volume.GroupRecord) (found *Group,
 		return nil, err
 	}
 	for range retries {
-		e, err := g.createEntry(r.Key, data, nil)
-		if err == nil {
-			e.close()
-			return &Group{r, Making}, nil
+		e, err := g.create(r.Key, data, nil)
+		if is(err, unix.EEXIST) {
+			found, err := g.existing(r.Key)
+			if found != nil || err != nil {
+				return found, err
+			}
+			continue
 		}
-		if !is(err, unix.EEXIST) {
+		if err != nil {
 			return nil, err
 		}
-		found, err := g.existing(r.Key)
-		if found != nil || err != nil {
-			return found, err
-		}
+		e.close()
+		return &Group{r, Making}, nil
 	}
 	return nil, busy("the snapshot group %s is made and deleted again and again", r.Key)
 }
@@ -116,14 +117,14 @@ func (g *Groups) existing(key string) (*Group, error) {
 	}
 	switch s.state {
 	case Making:
-		if err = r.CheckRequires(); err == nil {
-			err = e.renewRecord()
+		if err := r.CheckRequires(); err != nil {
+			return nil, err
+		}
+		if err := e.renewRecord(); err != nil {
+			return nil, err
 		}
 	case Deleting, Aborting:
-		err = busy("the snapshot group %s is being deleted", key)
-	}
-	if err != nil {
-		return nil, err
+		return nil, busy("the snapshot group %s is being deleted", key)
 	}
 	return &Group{*r, s.state}, nil
 }
@@ -145,7 +146,7 @@ func (g *Groups) Commit(ctx context.Context, r *Group) (err error) {
 	if err := now.CheckRequires(); err != nil && now.State != Ready {
 		return err
 	}
-	// They cannot go any more without the group's being marked, and then the commit fails.
+	// They can be deleted now only after the group is marked, and then the commit fails.
 	for _, m := range r.Members {
 		if err := g.checkMember(r, m); err != nil {
 			return err
@@ -171,8 +172,8 @@ func (g *Groups) checkMember(r *Group, m volume.Member) error {
 	return nil
 }
 
-// Delete deletes a group and its snapshots, if all of them can be. One that does not exist is
-// deleted. check may refuse the group as it is; nil: it does not. It returns the snapshots'
+// Delete deletes a group and its snapshots, if no snapshot is in use. It succeeds if there is no such group.
+// check, if not nil, may refuse the deletion of the group that it gets. Delete returns the snapshots'
 // entries in the trash.
 func (g *Groups) Delete(ctx context.Context, key string, check func(*Group) error) (trashed []TrashEntry, err error) {
 	defer g.wrapError(&err, "delete the snapshot group %s", key)
@@ -211,7 +212,7 @@ func (g *Groups) Delete(ctx context.Context, key string, check func(*Group) erro
 	return g.remove(ctx, e, r)
 }
 
-// markDeleted marks a group none of whose snapshots is needed.
+// markDeleted marks a group if none of its snapshots is in use.
 func (g *Groups) markDeleted(ctx context.Context, e *entry, r *Group) error {
 	for _, m := range r.Members {
 		if err := g.snapshots.CheckUnused(ctx, volume.KeyFor(m.Snapshot)); err != nil {
@@ -225,14 +226,14 @@ func (g *Groups) markDeleted(ctx context.Context, e *entry, r *Group) error {
 		}
 		return err
 	}
-	done, err := e.markAborted()
-	if err == nil && !done && !e.isGone() {
-		err = busy("the snapshot group %s was just finished", r.Key)
+	aborted, err := e.markAborted()
+	if err != nil || aborted || e.isGone() {
+		return err
 	}
-	return err
+	return busy("the snapshot group %s was just finished", r.Key)
 }
 
-// remove deletes the snapshots of a marked group, and the group.
+// remove deletes the snapshots of a marked group, and then the group.
 func (g *Groups) remove(ctx context.Context, e *entry, r *Group) (trashed []TrashEntry, err error) {
 	for _, m := range r.Members {
 		t, err := g.snapshots.Delete(ctx, volume.KeyFor(m.Snapshot), func(s *volume.SnapshotRecord) error {
@@ -256,14 +257,14 @@ func (g *Groups) remove(ctx context.Context, e *entry, r *Group) (trashed []Tras
 	if err := ignore(e.dir.Unlink(abortFile), unix.ENOENT, unix.ESTALE); err != nil {
 		return trashed, err
 	}
-	return trashed, e.removeEntry(nil)
+	return trashed, e.remove(nil)
 }
 
-// errOther: a snapshot has the name of a group's, and is another's.
+// errNotMember: the snapshot has the name of a group's snapshot, but is not a member.
 var errNotMember = errors.New("another's snapshot")
 
-// Abandoned returns the groups that are not whole, and that nobody has asked for in a long
-// time, by the server's clock.
+// Abandoned returns the groups that are incomplete and that no request has renewed for groupTimeout, by the
+// server's clock.
 func (g *Groups) Abandoned(ctx context.Context) (keys []string, err error) {
 	defer g.wrapError(&err, "list the snapshot groups")
 	if err := ctx.Err(); err != nil {
@@ -280,7 +281,7 @@ func (g *Groups) Abandoned(ctx context.Context) (keys []string, err error) {
 	for _, key := range all {
 		e, r, s, err := g.lookup(key)
 		if err != nil {
-			continue // told by others
+			continue // reported elsewhere
 		}
 		e.close()
 		if r.State != Ready && now.Sub(time.Unix(s.mtime.Unix())) > groupTimeout {

@@ -10,17 +10,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// heartbeatFile is a file that is rewritten now and then, to see whether the server takes it.
+// heartbeatFile is a file that is rewritten regularly, to check that the server still accepts writes.
 const heartbeatFile = "heartbeat"
 
-// heartbeatText is what is in it: always the same, so that of two who write it at once no half is wrong.
+// heartbeatText is its content. It is always the same, so two processes can write it at once.
 const heartbeatText = "Mooring rewrites this file now and then, to see whether the disk takes it. Nothing depends on it.\n"
 
-// Heartbeat rewrites the heartbeat, and returns when the server says that it is on its disk. On a share
-// that has not been laid out, or is open for reading only, it does nothing. [FaultReason] says what an error means.
+// Heartbeat rewrites the heartbeat file, and returns when the server reports that it is on disk. It does
+// nothing on a share that has not been laid out or is open read-only. [FaultReason] classifies the error.
 //
-// A file system that an error of its disk has made read-only goes on answering who only asks: ext4,
-// since Linux 6.12, even who asks whether one could write.
+// A file system that has become read-only after a disk error still answers a client that only reads. ext4,
+// since Linux 6.12, even answers one that asks whether it can write.
 func (s *Share) Heartbeat(ctx context.Context) (err error) {
 	if !s.Initialized() || s.opt.ReadOnly {
 		return nil
@@ -37,8 +37,8 @@ func (s *Share) Heartbeat(ctx context.Context) (err error) {
 	return f.Close()
 }
 
-// FaultReason names what an error says of the share's file system: that it fails, that nobody may write
-// there, or that it is full; "" where it says nothing of it.
+// FaultReason returns what an error says about the share's file system: it fails, it is read-only, it is
+// full, or it refuses access. It returns "" for any other error.
 func FaultReason(err error) volume.Reason {
 	switch {
 	case is(err, unix.EIO):
@@ -53,6 +53,6 @@ func FaultReason(err error) volume.Reason {
 	return ""
 }
 
-// IsRefused reports whether an error says that the server does not let this machine do what was asked for: by
-// its export, the owner and mode of a file, or because a Kerberos ticket has ended.
+// IsRefused reports whether the server does not let this machine do what it asked for: because of its
+// export, the owner and mode of a file, or an expired Kerberos ticket.
 func IsRefused(err error) bool { return is(err, unix.EACCES, unix.EPERM, unix.EKEYEXPIRED) }

@@ -11,12 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A hold keeps a volume or snapshot from being deleted. It is a file in the directory
-// "deletion" of the entry. A deletion has to rename the record to that very name, which a
-// directory prevents: so the server decides which of the two was first.
+// A hold keeps a volume or snapshot from being deleted. It is a file in the directory "deletion" of the
+// entry. A deletion must rename the record to that same name, and a directory prevents this rename: so the
+// server decides which of the two was first.
 //
-// A copy gives its hold up before it is committed. That the file was still there proves that
-// the source stood all the while; so a hold that was abandoned can be removed by anybody.
+// A copy releases its hold before it is committed. If the file is still there then, the source existed all
+// the time. So any process may remove an abandoned hold.
 
 // The kinds of holds: of a copy that is being made, and of a volume that is the snapshot itself.
 const (
@@ -29,30 +29,22 @@ type holds struct{ entry *entry }
 
 func (e *entry) holds() holds { return holds{e} }
 
-// hold is one that this process has.
+// hold is a hold that this process has.
 type hold struct {
 	dir   beneath.Dir // the directory of holds
 	entry *entry
 	name  string
 }
 
-// take takes a hold on a source. from is the entry whose record the hold is a link to, if
-// that is on the same share. ErrNotFound: the source is being deleted.
+// take takes a hold on an entry. If from is an entry of the same share, the hold is a link to its record.
+// take returns ErrNotFound if the entry is being deleted.
 func (h holds) take(name string, from *entry) (*hold, error) {
 	for range retries {
 		d, err := h.open()
 		if err != nil {
 			return nil, err
 		}
-		h.entry.step("hold the source")
-		if from != nil && from.disk == h.entry.disk {
-			err = h.entry.linkOrCreate(from.dir, makingFile, d, name, "")
-		} else {
-			err = touch(d, name, unix.O_EXCL)
-		}
-		if err == nil || is(err, unix.EEXIST) && strings.HasPrefix(name, userHold) { // our own, whose answer got lost
-			err = h.checkUnsealed(d, func() { _ = d.Unlink(name) })
-		}
+		err = h.add(d, name, from)
 		if err == nil {
 			return &hold{dir: d, entry: h.entry, name: name}, nil
 		}
@@ -63,14 +55,32 @@ func (h holds) take(name string, from *entry) (*hold, error) {
 		if from != nil && from.isGone() {
 			return nil, busy("the creation of %s %s was undone by another", from.kind, from.key)
 		}
-		if err := h.refresh(); err != nil { // that there are holds may be this client's memory
+		if err := h.refresh(); err != nil { // this client may have cached the directory of holds
 			return nil, h.explainDeleting(err)
 		}
 	}
 	return nil, busy("%s %s is used and let go again and again", h.entry.kind, h.entry.key)
 }
 
-// open opens the directory of holds and makes it where it does not exist.
+// add makes the file of a hold in d, the directory of holds.
+func (h holds) add(d beneath.Dir, name string, from *entry) error {
+	h.entry.step("hold the source")
+	var err error
+	if from != nil && from.disk == h.entry.disk {
+		err = h.entry.linkOrCreate(from.dir, makingFile, d, name, "")
+	} else {
+		err = touch(d, name, unix.O_EXCL)
+	}
+	if is(err, unix.EEXIST) && strings.HasPrefix(name, userHold) { // our own: the answer got lost
+		err = nil
+	}
+	if err != nil {
+		return err
+	}
+	return h.checkUnsealed(d, func() { _ = d.Unlink(name) })
+}
+
+// open opens the directory of holds, and makes it if it does not exist.
 func (h holds) open() (beneath.Dir, error) {
 	d, err := h.entry.dir.Resolve(deletionName)
 	if is(err, unix.ENOENT) {
@@ -83,18 +93,18 @@ func (h holds) open() (beneath.Dir, error) {
 	return d, h.explainDeleting(err)
 }
 
-// checkUnsealed asks, once there is something among the holds, whether that came too late; else they will not be
-// sealed as long as it is there. undo removes it.
+// checkUnsealed checks, after something was added to the holds, that they were not sealed before. They
+// cannot be sealed while it is there. If they were sealed, undo removes it.
 func (h holds) checkUnsealed(d beneath.Dir, undo func()) error {
 	_, err := d.Stat(sealName)
 	if is(err, unix.ENOENT) {
 		return nil
 	}
 	undo()
-	if err == nil {
-		return h.explainDeleting(unix.ENOTDIR)
+	if err != nil {
+		return h.explainDeleting(err)
 	}
-	return h.explainDeleting(err)
+	return h.explainDeleting(unix.ENOTDIR)
 }
 
 func (h holds) explainDeleting(err error) error {
@@ -104,7 +114,7 @@ func (h holds) explainDeleting(err error) error {
 	return err
 }
 
-// checkExists asks, once a hold is taken, whether the record still says that the entry exists.
+// checkExists checks, after a hold was taken, that the entry still has the record of what exists.
 func (h holds) checkExists() error {
 	if err := h.entry.dir.Refresh(); err != nil {
 		return h.explainDeleting(err)
@@ -116,11 +126,11 @@ func (h holds) checkExists() error {
 	return err
 }
 
-// renew shows that the hold is needed.
+// renew shows that the hold is still needed.
 func (h *hold) renew() error { return utimes(h.dir, h.name) }
 
-// release gives the hold up. An error means that it may not have stood all the while: what was
-// read under it is not to be believed.
+// release removes the hold. An error means that the hold may have been lost in the meantime: the caller must
+// not trust what it read under it.
 func (h *hold) release() error {
 	h.entry.step("release the hold")
 	err := h.dir.Unlink(h.name)
@@ -132,7 +142,7 @@ func (h *hold) release() error {
 	return err
 }
 
-// removeHold removes a hold that is not needed any more: its owner is no more.
+// removeHold removes a hold whose owner does not exist any more.
 func (t *table) removeHold(key, name string) error {
 	e, err := t.openCurrent(key)
 	if err != nil {
@@ -148,7 +158,7 @@ func (t *table) removeHold(key, name string) error {
 	return ignore(d.Unlink(name), unix.ENOENT, unix.ESTALE)
 }
 
-// close lets go of the handle and leaves the hold.
+// close closes the handle and keeps the hold.
 func (h *hold) close() {
 	if h.dir != beneath.None {
 		h.dir.Close()
@@ -156,13 +166,13 @@ func (h *hold) close() {
 	}
 }
 
-// holders returns who holds the entry, and removes the holds of those that are no more.
+// holders returns who holds the entry. It removes the holds whose owners do not exist any more.
 func (h holds) holders() ([]string, error) {
 	holders, _, err := h.list()
 	return holders, err
 }
 
-// list is holders. sealed: there are none, and will be none: see deletionMark.
+// list does the same as holders. sealed: there are no holds, and no hold can be added: see deletionMark.
 func (h holds) list() (holders []string, sealed bool, err error) {
 	d, err := h.entry.dir.Resolve(deletionName)
 	if is(err, unix.ENOENT, unix.ENOTDIR) {
@@ -207,7 +217,7 @@ func (h holds) list() (holders []string, sealed bool, err error) {
 	return holders, false, nil
 }
 
-// isAbandoned reports whether the one who holds is no more.
+// isAbandoned reports whether the owner of a hold does not exist any more.
 func (h holds) isAbandoned(d beneath.Dir, name string) (bool, error) {
 	if id, ok := strings.CutPrefix(name, userHold); ok {
 		key, nonce, ok := cutNonce(id)
@@ -217,24 +227,24 @@ func (h holds) isAbandoned(d beneath.Dir, name string) (bool, error) {
 		return h.entry.volumes.isDead(key, nonce)
 	}
 	if !strings.HasPrefix(name, copyHold) && !strings.HasPrefix(name, ".nfs") {
-		return false, nil // a later Mooring's, which knows how long it stands
+		return false, nil // of a later Mooring, which knows how long it lasts
 	}
-	_, st, err := d.Read(name, 1) // opening asks the server for its time
+	_, st, err := d.Read(name, 1) // opening it asks the server for its mtime
 	if isMissing(err) {
 		return true, nil
 	}
 	if err != nil {
 		return false, err
 	}
-	// The link of a maker that was undone counts only itself.
+	// It may be a link to the record of a creation that was undone: then nobody renews it any more.
 	age, err := h.entry.age(st.Mtim)
 	return age > h.entry.opt.Lease, err
 }
 
-// unknownHolderPrefix begins what is said of a hold that this program does not know.
+// unknownHolderPrefix begins the description of a hold that this program does not know.
 const unknownHolderPrefix = "the hold "
 
-// describeHolder says in words what the name of a hold stands for.
+// describeHolder describes the owner of a hold by the hold's name.
 func describeHolder(name string) string {
 	if id, ok := strings.CutPrefix(name, userHold); ok {
 		key, _, _ := cutNonce(id)
@@ -247,7 +257,7 @@ func describeHolder(name string) string {
 	return unknownHolderPrefix + name
 }
 
-// cutNonce takes "<key>.<nonce>" apart.
+// cutNonce splits "<key>.<nonce>".
 func cutNonce(id string) (key, nonce string, ok bool) {
 	i := strings.LastIndexByte(id, '.')
 	if i <= 0 || !volume.ValidNonce(id[i+1:]) {

@@ -10,14 +10,13 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// Identity is which share an open one is: the id in its format. An export that is not the one it
-// was, because its disk is not mounted on the server, say, has another, or none. A share that has
-// none is laid out when something is to be created there, and never in order to look, to list or
-// to delete.
+// Identity says which share this is: the id in its format. An export whose disk is not mounted on the
+// server, for example, has another id, or none. A share without a format is laid out only to create
+// something on it, never to read, to list or to delete.
 type Identity struct{ *disk }
 
-// ID returns the id of the share; "" where it has not been laid out, or was before there were ids. It
-// changes when the share gets another while it is open.
+// ID returns the id of the share, or "" if the share has not been laid out, or was laid out before there
+// were ids. It changes if the share gets another id while it is open.
 func (i *Identity) ID() string {
 	if id := i.id.Load(); id != nil {
 		return *id
@@ -25,14 +24,15 @@ func (i *Identity) ID() string {
 	return ""
 }
 
-// Check returns ErrPrecondition where the share has not been laid out.
+// Check returns ErrPrecondition if the share has not been laid out.
 func (i *Identity) Check() (err error) {
 	defer i.wrapError(&err, "look whether it is laid out")
 	return i.checkInitialized()
 }
 
-// LayOut lays the share out, if nobody has, and gives it an id, if it has none. What is open here stays
-// as it is: the share is lost then, and has to be opened anew. It returns the id that the share has now.
+// LayOut lays the share out if nobody has, and gives it an id if it has none. It returns the id that the
+// share has now. It does not change what is open here: the share is lost then, and the caller must open it
+// again.
 func (i *Identity) LayOut(ctx context.Context) (id string, err error) {
 	defer i.wrapError(&err, "lay out %s", volume.StateDir)
 	if err := ctx.Err(); err != nil {
@@ -49,8 +49,8 @@ func (i *Identity) LayOut(ctx context.Context) (id string, err error) {
 	return s.Identity.ID(), nil
 }
 
-// Renew gives the share a new id, and returns both. Others that have the share open notice within
-// a minute, in the course of Tidy. It is called by hand, and not while something else changes the
+// Renew gives the share a new id, and returns the old and the new one. Processes that have the share open
+// notice it within a minute, in Tidy. An administrator calls it, and not while something else changes the
 // format: of two changes at once one would be lost.
 func (i *Identity) Renew(ctx context.Context) (before, now string, err error) {
 	defer i.wrapError(&err, "give it a new id")
@@ -76,7 +76,7 @@ func (i *Identity) Renew(ctx context.Context) (before, now string, err error) {
 	return before, now, nil
 }
 
-// replaceFormat puts a format in the place of that of the share.
+// replaceFormat replaces the format of the share.
 func (i *Identity) replaceFormat(format *volume.Format) error {
 	data, err := format.Encode()
 	if err != nil {
@@ -95,15 +95,14 @@ func (i *Identity) replaceFormat(format *volume.Format) error {
 	return nil
 }
 
-// setID notes that the share, as it is mounted, has got another id: whoever opens it next is to
-// know.
+// setID records that the share has got another id while it is mounted, and lets it be opened again.
 func (i *Identity) setID(id string) {
 	i.id.Store(&id)
 	i.lost.Store(true)
 }
 
-// checkInitialized refuses what can only be done on a share that has been laid out. Another process may
-// have done that since.
+// checkInitialized returns ErrPrecondition if the share has not been laid out. Another process may have laid
+// it out since it was opened: then the share is mounted again.
 func (d *disk) checkInitialized() error {
 	if d.formatted || d.opt.ReadOnly {
 		return nil
@@ -112,15 +111,16 @@ func (d *disk) checkInitialized() error {
 	return volume.NotInitializedError(d.def.Name)
 }
 
-// layoutRecheckInterval is how long a share that is not laid out is believed not to be.
+// layoutRecheckInterval is how long a share that was not laid out is assumed to be so still.
 const layoutRecheckInterval = time.Minute
 
-// mayBeLaidOut reports whether a share was not laid out when it was opened, and that is a while ago.
+// mayBeLaidOut reports whether the share was not laid out when it was opened, and that was a while ago.
 func (i *Identity) mayBeLaidOut() bool {
 	return !i.formatted && !i.opt.ReadOnly && time.Since(i.opened) > layoutRecheckInterval
 }
 
-// checkUsable returns ErrPrecondition for a change on a share that has not been laid out, and what ctx says.
+// checkUsable returns the error of ctx, or ErrPrecondition if the share has not been laid out. A method that
+// changes something calls it first.
 func (d *disk) checkUsable(ctx context.Context) error {
 	return firstError(ctx.Err(), d.checkInitialized())
 }

@@ -8,15 +8,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Inline is a share as a node uses it for pods' inline volumes. Whoever opens it is a process
-// of its own, for one operation.
+// Inline is a share as a node uses it for pods' inline volumes. Each operation opens it in a process of its
+// own.
 type Inline struct {
 	s    *Share
-	dirs beneath.Dir // of the directories that are made for pods
+	dirs beneath.Dir // contains the directories of pods
 }
 
-// OpenInline opens the share that is mounted at path for inline volumes. Nothing is swept. layOut:
-// a directory is to be made, for which the share is laid out, if it is not.
+// OpenInline opens the share that is mounted at path for inline volumes. It does not sweep staging. Set
+// layOut to make a directory: then the share is laid out if it has not been.
 func OpenInline(path string, def volume.Share, layOut bool) (v *Inline, err error) {
 	d := &disk{def: def, opt: Options{Run: volume.NewNonce()[:8], Initialize: layOut}, root: beneath.None, state: beneath.None, staging: beneath.None}
 	defer d.wrapError(&err, "lay out %s", volume.StateDir)
@@ -43,8 +43,8 @@ func (v *Inline) Close() {
 	v.s.Close()
 }
 
-// Make makes the directory of a pod's volume, for everybody to write in as an emptyDir is, and
-// opens it. One that exists is the same volume's: a retry.
+// Make makes the directory of a pod's volume and opens it. Everybody may write there, as in an emptyDir. If
+// it exists, it is the same volume's: this is a retry.
 func (v *Inline) Make(key string) (dir beneath.Dir, err error) {
 	defer v.s.wrapError(&err, "make the directory of inline volume %s", key)
 	if err := ignore(v.dirs.Mkdir(key, 0o777), unix.EEXIST); err != nil {
@@ -53,8 +53,8 @@ func (v *Inline) Make(key string) (dir beneath.Dir, err error) {
 	return v.dirs.Resolve(key)
 }
 
-// Trash moves the directory of a pod's volume into the trash, where it is purged at once. One
-// that does not exist is gone already. Keys are not used twice: they have the pod's UID.
+// Trash moves the directory of a pod's volume into the trash, where it is purged at once. It succeeds if
+// there is no such directory. Keys are not used twice: they contain the pod's UID.
 func (v *Inline) Trash(key string) (err error) {
 	defer v.s.wrapError(&err, "delete inline volume %s", key)
 	if err := v.s.checkInitialized(); err != nil {
@@ -64,7 +64,7 @@ func (v *Inline) Trash(key string) (err error) {
 	return ignore(v.dirs.Rename(key, v.s.Trash.dir, id), unix.ENOENT)
 }
 
-// Open opens a directory that exists and in which no volume has a part.
+// Open opens an existing directory that is no volume's, and is neither inside one nor contains one.
 func (v *Inline) Open(directory string) (dir beneath.Dir, err error) {
 	s := v.s
 	defer s.wrapError(&err, "open the directory %q", directory)

@@ -10,27 +10,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// An export may lie inside another, and so a share inside a volume. Whoever removes that volume
-// removes all of the share's.
+// An export may lie inside another one, and so a share may lie inside a volume. The deletion of that volume
+// deletes the whole share.
 //
-// Its deletion looks whether that is so, as it is to be told then. The look may be a minute behind.
-// What counts is the purge, which has the server decide: see closeInner.
+// The deletion checks for such a share, so that it can report it. This check may be a minute old. The check
+// that counts is that of the purge, where the server decides: see closeInner.
 
-// innerState is what of a share there is at the root of a volume's directory.
+// innerState says whether a share lies at the root of a volume's directory.
 type innerState int
 
 const (
-	noShare     innerState = iota // a tenant's own .mooring is none: it has no format
-	unusedShare                   // nothing is left in it
+	noShare     innerState = iota // a .mooring that a tenant has made is no share: it has no format
+	unusedShare                   // it contains nothing
 	usedShare
 )
 
-// contentDirs returns the names of the directories of a share in which there is what only that has:
-// also what was deleted, for as long as it was promised to be kept.
+// contentDirs returns the names of a share's directories whose content would be lost with it. That includes
+// what was deleted, as long as it must be kept.
 func contentDirs() []string { return []string{"volumes", "snapshots", "trash", volume.InlineDir} }
 
-// innerShare looks whether a directory is the root of a share. What cannot be looked at is a
-// tenant's: a controller can read what another has laid out there.
+// innerShare checks whether a directory is the root of a share. What cannot be read belongs to a tenant: a
+// controller can read what another one has laid out there.
 func innerShare(d beneath.Dir) (innerState, error) {
 	state, err := d.Resolve(volume.StateDir)
 	if err != nil {
@@ -56,9 +56,9 @@ func innerShare(d beneath.Dir) (innerState, error) {
 	return unusedShare, nil
 }
 
-// isEmptyDir reports whether there is nothing in a directory in at, or no such directory.
-func isEmptyDir(at beneath.Dir, name string) (bool, error) {
-	d, err := at.Resolve(name)
+// isEmptyDir reports whether a directory in dir is empty, or does not exist.
+func isEmptyDir(dir beneath.Dir, name string) (bool, error) {
+	d, err := dir.Resolve(name)
 	if is(err, unix.ENOENT) {
 		return true, nil
 	}
@@ -69,33 +69,32 @@ func isEmptyDir(at beneath.Dir, name string) (bool, error) {
 	return beneath.IsEmpty(d)
 }
 
-// ignoreForeign ignores errors that say that something is not there, or is nothing of Mooring's.
+// ignoreForeign ignores the errors that say that something does not exist, or is not Mooring's.
 func ignoreForeign(err error) error {
 	return ignore(err, unix.ENOENT, unix.ESTALE, unix.ENOTDIR, unix.ELOOP, unix.EXDEV, unix.EACCES, unix.EPERM)
 }
 
-// hasNoSubdirs reports whether a directory of those attributes has no directory in it. Not every server
-// counts them, and one that does has counted those in .mooring.
+// hasNoSubdirs reports whether a directory with these attributes has no subdirectories. Not every server
+// counts those as links. One that does has also counted those in .mooring.
 func (d *disk) hasNoSubdirs(st unix.Stat_t) bool { return d.countsSubdirs && st.Nlink == 2 }
 
-// checkInner refuses to delete a volume in whose directory a share lies that is in use. Of a
-// directory without others in it nothing is asked but what the client has to look up anyhow in order
-// to rename it.
+// checkInner refuses to delete a volume if a share in use lies in its directory. If the directory has no
+// subdirectories, this costs only what the client must look up anyway for the rename.
 func checkInner(d *disk, r *volume.Record) error {
 	if r.Shallow || r.OnDelete == volume.Retain {
 		return nil
 	}
 	parent, name := volume.SplitDirectory(r.Directory)
-	at, err := d.root.Resolve(parent)
+	dir, err := d.root.Resolve(parent)
 	if err != nil {
 		return ignoreForeign(err)
 	}
-	defer at.Close()
-	st, err := at.Stat(name)
+	defer dir.Close()
+	st, err := dir.Stat(name)
 	if err != nil || d.hasNoSubdirs(st) {
 		return ignoreForeign(err)
 	}
-	found, err := at.Resolve(name)
+	found, err := dir.Resolve(name)
 	if err != nil {
 		return ignoreForeign(err)
 	}
@@ -109,8 +108,8 @@ func checkInner(d *disk, r *volume.Record) error {
 }
 
 // checkInnerTree refuses to purge a deleted volume if such a share lies in its directory.
-func checkInnerTree(d *disk, at beneath.Dir, directory string) error {
-	found, err := at.Resolve(directory)
+func checkInnerTree(d *disk, dir beneath.Dir, directory string) error {
+	found, err := dir.Resolve(directory)
 	if err != nil {
 		return ignoreForeign(err)
 	}
@@ -118,9 +117,9 @@ func checkInnerTree(d *disk, at beneath.Dir, directory string) error {
 	return closeInner(d, found, directory)
 }
 
-// closeInner makes sure that no share in a directory that is about to be purged is in use, now or
-// later: its own directories are removed, into which whatever it gets is renamed or made. Each is
-// removed only if it is empty, by the server.
+// closeInner makes sure that a share in a directory that will be purged is not in use, now or later. It
+// removes the share's own directories, into which all content is renamed or made. The server removes each
+// of them only if it is empty.
 func closeInner(d *disk, found beneath.Dir, directory string) error {
 	if err := found.Refresh(); err != nil {
 		return ignoreForeign(err)

@@ -8,19 +8,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// emptyName is a directory in an entry that is to replace another one, which cannot be renamed.
+// emptyName is a directory in an entry that replaces one which cannot be renamed.
 const emptyName = "empty"
 
-// purgeInPlace purges the directory of a volume that is kept in its place, and takes its record
-// from the entry, which may be removed then.
+// purgeInPlace purges the directory of a volume that is kept in its place, and removes its record from the
+// entry, so that the entry can be removed.
 //
-// What is in the directory is removed through its handle, by which no other directory is reached,
-// whenever that happens. The directory itself has no name but the one in its place, and who removes
-// that by rmdir(2) an hour late removes a successor's. So it is replaced: an empty directory is
-// renamed from the entry over it, which fails when the entry is gone. That new one has the project
-// that .mooring has, and is taken away like any other.
+// It removes the directory's content through the directory's handle, which reaches no other directory, no
+// matter when. The directory itself has no name but the one in its place, and a process that removed that by
+// rmdir(2) an hour late would remove a successor's. So an empty directory from the entry is renamed over it,
+// which fails when the entry is gone. The new directory has the project of .mooring, and can be moved away
+// like any other.
 func purgeInPlace(t *Trash, e *entry, r *volume.Record, remove func(dir int, name string) error) error {
-	// While it can be brought back; a deletion may take it into the entry at the same time.
+	// This must come while the volume can still be restored. A deletion may move the directory into the entry at
+	// the same time.
 	if err := checkInnerTree(t.disk, t.root, r.Directory); err != nil {
 		return err
 	}
@@ -32,45 +33,47 @@ func purgeInPlace(t *Trash, e *entry, r *volume.Record, remove func(dir int, nam
 	if err := ignore(t.dir.Mkdir(volume.PurgingName(id), 0o700), unix.EEXIST); err != nil {
 		return err
 	}
-	taken, err := wasMoved(t, e, id)
-	if err == nil && !taken {
-		err = removeKeptDirectory(t, e, r, remove)
-	}
+	moved, err := wasMoved(t, e, id)
 	if err != nil {
 		return err
+	}
+	if !moved {
+		if err := removeKeptDirectory(t, e, r, remove); err != nil {
+			return err
+		}
 	}
 	t.step("remove the record")
 	return e.deletionMark().removeRecord()
 }
 
-// wasMoved reports whether the directory was taken away after all, as the server lets us since
-// somebody has changed its projects. What is in its place then is not the volume's. A tree in the entry
-// is thrown away: its time is over.
+// wasMoved reports whether the directory was moved away after all: the server allows that if somebody has
+// changed its projects. Then what is in its place is not the volume's. wasMoved discards a tree in the entry,
+// because its retention is over.
 func wasMoved(t *Trash, e *entry, id string) (bool, error) {
 	if err := e.dir.Refresh(); err != nil {
 		return false, explainGone(e, err)
 	}
-	err := e.deletionMark().withRecord(deletionName, func(in beneath.Dir, record string) error {
-		if err := in.Refresh(); err != nil {
+	err := e.deletionMark().withRecord(deletionName, func(dir beneath.Dir, record string) error {
+		if err := dir.Refresh(); err != nil {
 			return err
 		}
-		_, err := in.Stat(record)
+		_, err := dir.Stat(record)
 		return err
 	})
-	if err != nil { // that was this client's memory
+	if err != nil { // this client had cached the record
 		return false, firstError(ignore(err, unix.ENOENT, unix.ESTALE, unix.ENOTDIR), busy("%s %s is being deleted by another", e.kind, e.key))
 	}
-	there, err := e.has(treeName) // first, as it goes on from here to the trash
+	exists, err := e.has(treeName) // first, because it moves from here to the trash
 	if err != nil {
 		return false, err
 	}
-	if there {
+	if exists {
 		return true, e.leftovers().discard(treeName)
 	}
 	return t.hasTree(id)
 }
 
-// removeKeptDirectory removes the directory of a volume, which has the claim on it, from its place.
+// removeKeptDirectory removes the directory of a volume from its place. The volume must have the claim on it.
 func removeKeptDirectory(t *Trash, e *entry, r *volume.Record, remove func(dir int, name string) error) error {
 	d := deletion{Volumes: t.volumes, e: e, rec: &StoredRecord{Record: *r, State: Deleting}}
 	defer d.close()
@@ -78,36 +81,27 @@ func removeKeptDirectory(t *Trash, e *entry, r *volume.Record, remove func(dir i
 		return err
 	}
 	parent, name := volume.SplitDirectory(r.Directory)
-	at, err := beneath.ResolveCurrent(t.root, parent)
-	if ignore(err, unix.ENOENT) != nil {
+	if err := removeInPlace(t, e, parent, name, remove); err != nil {
 		return err
 	}
-	if err == nil {
-		defer at.Close()
-		if err := removeInPlace(e, at, name, remove); err != nil {
-			return err
-		}
-	}
-	// A deletion may have taken it away since this looked for it there.
+	// A deletion may have moved it into the entry in the meantime.
 	return e.leftovers().discard(treeName)
 }
 
-// removeInPlace removes a directory that could not be taken away, unless that is possible by now. A
-// file or a link in its place is not the volume's, and stays.
-func removeInPlace(e *entry, at beneath.Dir, name string, remove func(dir int, name string) error) error {
+// removeInPlace removes a directory that could not be moved away, or moves it away if that is possible now.
+// A file or a link in its place is not the volume's, and stays.
+func removeInPlace(t *Trash, e *entry, parent, name string, remove func(dir int, name string) error) error {
+	dir, err := beneath.ResolveCurrent(t.root, parent)
+	if err != nil {
+		return ignore(err, unix.ENOENT)
+	}
+	defer dir.Close()
 	for range retries {
-		found, err := beneath.ResolveCurrent(at, name)
+		found, err := beneath.ResolveCurrent(dir, name)
 		if err != nil {
 			return ignore(err, unix.ENOENT, unix.ENOTDIR, unix.ELOOP)
 		}
-		err = moveTreeToEntry(e, at, name)
-		if err == nil {
-			err = e.leftovers().discard(treeName)
-		} else if refusedByProject(at, name, err) {
-			if err = purgeContents(e, found, remove); err == nil {
-				err = replaceEmpty(e, at, name)
-			}
-		}
+		err = removeFound(e, dir, found, name, remove)
 		found.Close()
 		if !isNameTaken(err) {
 			return err
@@ -116,15 +110,30 @@ func removeInPlace(e *entry, at beneath.Dir, name string, remove func(dir int, n
 	return busy("something is written into the directory of volume %s while it is purged", e.key)
 }
 
-// purgeContents removes what is in a directory that was found in the place of an entry's volume. One that
-// is empty is let alone: it may be one that has replaced the volume's, which nobody may hold a handle of
-// in order to purge it.
+// removeFound does one attempt of removeInPlace. found is what name opens in dir.
+func removeFound(e *entry, dir, found beneath.Dir, name string, remove func(dir int, name string) error) error {
+	err := moveTreeToEntry(e, dir, name)
+	if refusedByProject(dir, name, err) {
+		if err := purgeContents(e, found, remove); err != nil {
+			return err
+		}
+		return replaceEmpty(e, dir, name)
+	}
+	if err != nil {
+		return err
+	}
+	return e.leftovers().discard(treeName)
+}
+
+// purgeContents removes what is in a directory that was found in the place of an entry's volume. It does
+// nothing to an empty directory: that may be the one that has replaced the volume's, and nobody may purge
+// through a handle of that.
 func purgeContents(e *entry, found beneath.Dir, remove func(dir int, name string) error) error {
 	empty, err := beneath.IsEmpty(found)
 	if err != nil {
 		return err
 	}
-	if !e.exists() { // it was found by its name, and that may be another's since
+	if !e.exists() { // it was opened by its name, which another volume may have now
 		return busy("%s %s was deleted by another", e.kind, e.key)
 	}
 	if empty {
@@ -134,15 +143,15 @@ func purgeContents(e *entry, found beneath.Dir, remove func(dir int, name string
 	return remove(int(found), ".")
 }
 
-// replaceEmpty removes an empty directory, which cannot be taken away, from the place of an entry's
-// volume. ENOTEMPTY or EEXIST: it is not empty.
-func replaceEmpty(e *entry, at beneath.Dir, name string) error {
+// replaceEmpty removes an empty directory, which cannot be moved away, from the place of an entry's volume.
+// ENOTEMPTY or EEXIST: it is not empty.
+func replaceEmpty(e *entry, dir beneath.Dir, name string) error {
 	e.step("prepare an empty directory")
 	if err := ignore(e.dir.Mkdir(emptyName, 0o700), unix.EEXIST); err != nil {
 		return explainGone(e, err)
 	}
 	e.step("replace the directory by the empty one")
-	err := renameDir(e.disk, e.dir, emptyName, at, name)
+	err := renameDir(e.disk, e.dir, emptyName, dir, name)
 	if is(err, unix.EXDEV) {
 		return volume.Errorf(volume.ErrPrecondition, "the directory of volume %s, which is empty, cannot be removed: the directory that it is in has a project quota, which it hands down, and %s has another: take that from %s on the server (docs/operate.md)", e.key, volume.StateDir, volume.StateDir)
 	}
@@ -150,18 +159,18 @@ func replaceEmpty(e *entry, at beneath.Dir, name string) error {
 		if e.isGone() {
 			return explainGone(e, err)
 		}
-		return unix.EEXIST // another has taken the empty one: look again
+		return unix.EEXIST // another process has used the empty one: check again
 	}
 	if err != nil {
 		return err
 	}
-	if err := moveTreeToEntry(e, at, name); err != nil {
+	if err := moveTreeToEntry(e, dir, name); err != nil {
 		return err
 	}
-	return removeEmptyTree(e, at, name)
+	return removeEmptyTree(e, dir, name)
 }
 
-// explainGone explains a step that failed because another has removed the entry.
+// explainGone returns ErrBusy if a step failed because another process has removed the entry.
 func explainGone(e *entry, err error) error {
 	if isMissing(err) && e.isGone() {
 		return busy("%s %s was deleted by another", e.kind, e.key)

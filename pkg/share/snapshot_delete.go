@@ -114,7 +114,7 @@ func (s *Snapshots) moveToTrash(e *entry, r *volume.SnapshotRecord) (*TrashEntry
 	if err != nil {
 		return nil, err
 	}
-	return t, e.removeEntry(e.leftovers().discard)
+	return t, e.remove(e.leftovers().discard)
 }
 
 // CheckUnused returns ErrPrecondition if a volume is the snapshot itself, or if the snapshot

@@ -90,7 +90,7 @@ func (s *Snapshots) Begin(ctx context.Context, r volume.SnapshotRecord) (p *Pend
 		return nil, nil, err
 	}
 	for range retries {
-		e, err := s.createEntry(r.Key, data, nil)
+		e, err := s.create(r.Key, data, nil)
 		if err == nil {
 			return &PendingSnapshot{s: s, e: e, rec: r}, nil, nil
 		}
@@ -197,7 +197,7 @@ func (s *Snapshots) rollback(e *entry, r *volume.SnapshotRecord) error {
 	if err := ignore(e.dir.Unlink(abortFile), unix.ENOENT, unix.ESTALE); err != nil {
 		return err
 	}
-	if err := e.removeEntry(e.leftovers().discard); err != nil {
+	if err := e.remove(e.leftovers().discard); err != nil {
 		return err
 	}
 	if r.Nonce == "" {
