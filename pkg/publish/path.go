@@ -49,11 +49,13 @@ func (l *nodeServices) locate(path string) (string, mount.Table, error) {
 			return "", nil, volume.Errorf(volume.ErrInvalid, "the path %q is inside the volume that is mounted at %s", path, e.Target)
 		}
 	}
-	path, err = cleanPath(path)
-	if err == nil && path == "/" {
-		err = volume.Errorf(volume.ErrInvalid, "no volume is at /")
+	if path, err = cleanPath(path); err != nil {
+		return "", nil, err
 	}
-	return path, table, err
+	if path == "/" {
+		return "", nil, volume.Errorf(volume.ErrInvalid, "no volume is at /")
+	}
+	return path, table, nil
 }
 
 // makeDirectory makes a mount point. Nothing is mounted there, so it is safe to access it. It returns

@@ -44,18 +44,22 @@ func (s state) put(prefix, path string, v any) (err error) {
 	if err != nil {
 		return err
 	}
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("record the mount at %s: %w", path, err)
+		}
+	}()
 	f, err := os.CreateTemp(s.dir, ".new-*")
 	if err != nil {
-		return fmt.Errorf("record the mount at %s: %w", path, err)
+		return err
 	}
+	defer os.Remove(f.Name()) // fails after the rename
 	_, err = f.Write(data)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), filepath.Join(s.dir, fileName(prefix, path)))
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
 	}
-	if err != nil {
-		_ = os.Remove(f.Name())
-		return fmt.Errorf("record the mount at %s: %w", path, err)
+	if err := os.Rename(f.Name(), filepath.Join(s.dir, fileName(prefix, path))); err != nil {
+		return err
 	}
 	return s.sync()
 }
@@ -79,10 +83,10 @@ func (s state) read(name string, v any) (bool, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
-	if err == nil {
-		err = json.Unmarshal(data, v)
-	}
 	if err != nil {
+		return false, err
+	}
+	if err := json.Unmarshal(data, v); err != nil {
 		return false, fmt.Errorf("read %s in the state directory: %w", name, err)
 	}
 	return true, nil
