@@ -5,33 +5,17 @@ package main
 import (
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
-
-// formatBytes formats a size: 5Gi, 1.2Gi.
-func formatBytes(bytes int64) string {
-	n, unit := float64(bytes), ""
-	for _, unit = range []string{"", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"} {
-		if n < 1024 {
-			break
-		}
-		if unit != "Ei" {
-			n /= 1024
-		}
-	}
-	text := strconv.FormatFloat(n, 'f', 1, 64)
-	return strings.TrimSuffix(text, ".0") + unit
-}
 
 // optionalSize formats a size; "": it is not known.
 func optionalSize(bytes *int64) string {
 	if bytes == nil {
 		return ""
 	}
-	return formatBytes(*bytes)
+	return volume.FormatBytes(*bytes)
 }
 
 // formatDuration formats a duration as kubectl does: 45s, 12m, 5h, 3d.

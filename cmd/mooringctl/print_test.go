@@ -15,6 +15,7 @@ import (
 	"unicode"
 
 	"github.com/mooring-csi/mooring/pkg/admin"
+	"github.com/mooring-csi/mooring/pkg/volume"
 	"sigs.k8s.io/yaml"
 )
 
@@ -25,7 +26,7 @@ type line struct {
 
 var lineColumns = []column[line]{
 	{head: "NAME", cell: func(l line) string { return l.Name }},
-	{head: "SIZE", cell: func(l line) string { return formatBytes(l.Size) }},
+	{head: "SIZE", cell: func(l line) string { return volume.FormatBytes(l.Size) }},
 	{head: "BYTES", wide: true, cell: func(l line) string { return strconv.FormatInt(l.Size, 10) }},
 }
 
@@ -131,11 +132,6 @@ func TestFormat(t *testing.T) {
 		}
 		if got := formatCell(optionalSize(s.Free)); got != map[bool]string{true: "0", false: "-"}[s.Free != nil] {
 			t.Errorf("free space = %q", got)
-		}
-	}
-	for bytes, want := range map[int64]string{0: "0", 1: "1", 1023: "1023", 1024: "1Ki", 1 << 30: "1Gi", 1288490189: "1.2Gi", 1<<63 - 1: "8Ei"} {
-		if got := formatBytes(bytes); got != want {
-			t.Errorf("formatBytes(%d) = %s, want %s", bytes, got, want)
 		}
 	}
 	for d, want := range map[time.Duration]string{-time.Hour: "0s", 0: "0s", 90 * time.Second: "90s", 3 * time.Minute: "3m", 3 * time.Hour: "3h", 50 * time.Hour: "2d"} {

@@ -4,6 +4,7 @@ package main
 
 import (
 	"github.com/mooring-csi/mooring/pkg/admin"
+	"github.com/mooring-csi/mooring/pkg/volume"
 	"github.com/spf13/cobra"
 )
 
@@ -29,9 +30,9 @@ func snapshotColumns() []column[admin.Snapshot] {
 		{head: "HANDLE", cell: func(r admin.Snapshot) string { return r.Handle }},
 		{head: "VOLUME", cell: func(r admin.Snapshot) string { return r.Volume }},
 		{head: "CLAIM", cell: func(r admin.Snapshot) string { return formatClaim(r.Claim) }},
-		{head: "SIZE", cell: func(r admin.Snapshot) string { return formatBytes(r.Size) }},
+		{head: "SIZE", cell: func(r admin.Snapshot) string { return volume.FormatBytes(r.Size) }},
 		{head: "CREATED", cell: func(r admin.Snapshot) string { return formatTime(r.Created) }},
-		{head: "CAPACITY", wide: true, cell: func(r admin.Snapshot) string { return formatBytes(r.Capacity) }},
+		{head: "CAPACITY", wide: true, cell: func(r admin.Snapshot) string { return volume.FormatBytes(r.Capacity) }},
 		{head: "GROUP", wide: true, cell: func(r admin.Snapshot) string { return r.Group }},
 		{head: "MAKER", wide: true, cell: func(r admin.Snapshot) string { return r.Maker }},
 	}

@@ -49,7 +49,7 @@ func trashColumns() []column[admin.Deleted] {
 		{head: "KIND", cell: func(d admin.Deleted) string { return d.Kind }},
 		{head: "STATE", cell: func(d admin.Deleted) string { return d.State }},
 		{head: "CLAIM", cell: func(d admin.Deleted) string { return formatClaim(d.Claim) }},
-		{head: "CAPACITY", cell: func(d admin.Deleted) string { return formatBytes(d.Capacity) }},
+		{head: "CAPACITY", cell: func(d admin.Deleted) string { return volume.FormatBytes(d.Capacity) }},
 		{head: "DELETED", cell: func(d admin.Deleted) string { return formatAgo(d.Deleted) }},
 		{head: "PURGED", cell: formatPurge},
 		{head: "DIRECTORY", wide: true, cell: func(d admin.Deleted) string { return d.Directory }},

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/mooring-csi/mooring/pkg/admin"
+	"github.com/mooring-csi/mooring/pkg/volume"
 	"github.com/spf13/cobra"
 )
 
@@ -62,9 +63,9 @@ func usageColumns() []column[admin.Usage] {
 	return []column[admin.Usage]{
 		{head: "HANDLE", cell: func(u admin.Usage) string { return u.Handle }},
 		{head: "CLAIM", cell: func(u admin.Usage) string { return formatClaim(u.Claim) }},
-		{head: "ON-DISK", cell: func(u admin.Usage) string { return formatBytes(u.Allocated) }},
-		{head: "SIZE", cell: func(u admin.Usage) string { return formatBytes(u.Bytes) }},
-		{head: "CAPACITY", cell: func(u admin.Usage) string { return formatBytes(u.Capacity) }},
+		{head: "ON-DISK", cell: func(u admin.Usage) string { return volume.FormatBytes(u.Allocated) }},
+		{head: "SIZE", cell: func(u admin.Usage) string { return volume.FormatBytes(u.Bytes) }},
+		{head: "CAPACITY", cell: func(u admin.Usage) string { return volume.FormatBytes(u.Capacity) }},
 		{head: "FILES", cell: func(u admin.Usage) string { return strconv.FormatInt(u.Files, 10) }},
 		{head: "DIRECTORIES", wide: true, cell: func(u admin.Usage) string { return strconv.FormatInt(u.Dirs, 10) }},
 		{head: "DIRECTORY", wide: true, cell: func(u admin.Usage) string { return u.Directory }},
@@ -104,5 +105,5 @@ func bar(p *admin.Progress) string {
 		full = int(barWidth * measured / all)
 	}
 	return fmt.Sprintf("[%s%s] %d of %d volumes, %d entries, %s", strings.Repeat("#", full), strings.Repeat(".", barWidth-full),
-		measured, all, p.Entries.Load(), formatBytes(p.Bytes.Load()))
+		measured, all, p.Entries.Load(), volume.FormatBytes(p.Bytes.Load()))
 }

@@ -4,6 +4,7 @@ package main
 
 import (
 	"github.com/mooring-csi/mooring/pkg/admin"
+	"github.com/mooring-csi/mooring/pkg/volume"
 	"github.com/spf13/cobra"
 )
 
@@ -32,7 +33,7 @@ func volumeColumns() []column[admin.Volume] {
 		{head: "HANDLE", cell: func(v admin.Volume) string { return v.Handle }},
 		{head: "CLAIM", cell: func(v admin.Volume) string { return formatClaim(v.Claim) }},
 		{head: "DIRECTORY", cell: func(v admin.Volume) string { return v.Directory }},
-		{head: "CAPACITY", cell: func(v admin.Volume) string { return formatBytes(v.Capacity) }},
+		{head: "CAPACITY", cell: func(v admin.Volume) string { return volume.FormatBytes(v.Capacity) }},
 		{head: "CREATED", cell: func(v admin.Volume) string { return formatTime(v.Created) }},
 		{head: "ON-DELETE", cell: func(v admin.Volume) string { return string(v.OnDelete) }},
 		{head: "STATE", cell: func(v admin.Volume) string { return v.State }},

@@ -125,16 +125,3 @@ func formatDuration(d time.Duration) string {
 	}
 	return d.Round(10 * time.Microsecond).String()
 }
-
-// formatSize formats a number of bytes as df -h does.
-func formatSize(n int64) string {
-	units := []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"}
-	v, i := float64(n), 0
-	for v >= 1024 && i < len(units)-1 {
-		v, i = v/1024, i+1
-	}
-	if v < 10 && i > 0 {
-		return fmt.Sprintf("%.1f %s", v, units[i])
-	}
-	return fmt.Sprintf("%.0f %s", v, units[i])
-}

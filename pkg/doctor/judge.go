@@ -296,7 +296,7 @@ func (s *reportBuilder) judgeSpace(f *Facts) {
 		}
 	}
 	if f.Space.Known() {
-		check("space", "full", f.Space.Free, f.Space.Total, fmt.Sprintf("%s of %s are free", formatSize(f.Space.Free), formatSize(f.Space.Total)))
+		check("space", "full", f.Space.Free, f.Space.Total, fmt.Sprintf("%s of %s are free", volume.FormatBytes(f.Space.Free), volume.FormatBytes(f.Space.Total)))
 	} else {
 		s.skip("space", "the server does not report it")
 	}

@@ -321,12 +321,7 @@ func TestQuoted(t *testing.T) {
 	}
 }
 
-func TestSizes(t *testing.T) {
-	for n, want := range map[int64]string{0: "0 B", 1023: "1023 B", 1 << 30: "1.0 GiB", 16 << 30: "16 GiB", 1 << 62: "4.0 EiB"} {
-		if got := formatSize(n); got != want {
-			t.Errorf("%d is %q, and not %q", n, got, want)
-		}
-	}
+func TestFormatDuration(t *testing.T) {
 	for d, want := range map[time.Duration]string{31234 * time.Nanosecond: "30µs", 1234567 * time.Nanosecond: "1.2ms", 3049 * time.Millisecond: "3.05s", time.Hour: "1h0m0s"} {
 		if got := formatDuration(d); got != want {
 			t.Errorf("%v is %q, and not %q", d, got, want)

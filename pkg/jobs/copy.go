@@ -311,8 +311,8 @@ func (c *Copier) run(share string, copy volume.Copy, p *share.Pending, options [
 
 // progress says in words how far a copy is.
 func progress(t *copytree.Copy) string {
-	return fmt.Sprintf("%d files and %d directories, %d MiB cloned, %d MiB copied by the server, %d MiB read and written",
-		t.Files.Load(), t.Dirs.Load(), t.Cloned.Bytes.Load()>>20, t.Copied.Bytes.Load()>>20, t.Written.Bytes.Load()>>20)
+	return fmt.Sprintf("%d files and %d directories, %s cloned, %s copied by the server, %s read and written",
+		t.Files.Load(), t.Dirs.Load(), volume.FormatBytes(t.Cloned.Bytes.Load()), volume.FormatBytes(t.Copied.Bytes.Load()), volume.FormatBytes(t.Written.Bytes.Load()))
 }
 
 // counts are the same for the log.

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/moby/sys/mountinfo"
 	"github.com/mooring-csi/mooring/test/lab"
 	"golang.org/x/sys/unix"
 )
@@ -66,19 +67,15 @@ func (h *heads) pod(share, name string) *writer {
 // mountedFrom wants a pod's volume to be mounted from a head.
 func (h *heads) mountedFrom(w *writer, head string) {
 	h.t.Helper()
-	table, err := os.ReadFile("/proc/self/mounts")
+	mounts, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter(w.dir))
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	for line := range strings.Lines(string(table)) {
-		if f := strings.Fields(line); f[1] == w.dir {
-			if !strings.Contains(f[3], "addr="+head) {
-				h.t.Errorf("the pod's volume is not mounted from %s: %s", head, line)
-			}
-			return
-		}
+	if len(mounts) == 0 {
+		h.t.Errorf("%s is not mounted", w.dir)
+	} else if !strings.Contains(mounts[0].VFSOptions, "addr="+head) {
+		h.t.Errorf("the pod's volume is not mounted from %s: %+v", head, mounts[0])
 	}
-	h.t.Errorf("%s is not mounted", w.dir)
 }
 
 // look mounts the share of a volume from the second head, by a mount that remembers nothing.

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package volume
+
+import (
+	"strconv"
+	"strings"
+)
+
+// FormatBytes formats a number of bytes with a unit of Kubernetes, rounded to one decimal place: 5Gi, 1.2Gi.
+func FormatBytes(bytes int64) string {
+	units := []string{"", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"}
+	n, i := float64(bytes), 0
+	for ; n >= 1024; i++ {
+		n /= 1024
+	}
+	return strings.TrimSuffix(strconv.FormatFloat(n, 'f', 1, 64), ".0") + units[i]
+}
