@@ -46,7 +46,7 @@ func ResolveCurrent(d Dir, path string) (Dir, error) {
 			break
 		}
 		var next Dir
-		next, err = current(at, name)
+		next, err = resolveCurrentName(at, name)
 		at.Close()
 		at = next
 	}
@@ -58,7 +58,7 @@ func ResolveCurrent(d Dir, path string) (Dir, error) {
 }
 
 // current is ResolveCurrent for one name, in a directory of which nothing is delegated.
-func current(at Dir, name string) (Dir, error) {
+func resolveCurrentName(at Dir, name string) (Dir, error) {
 	if err := at.Refresh(); err != nil {
 		return None, err
 	}
@@ -72,7 +72,7 @@ func current(at Dir, name string) (Dir, error) {
 	case !errors.Is(err, unix.ENOTDIR) && !errors.Is(err, unix.ELOOP):
 		return None, err
 	}
-	if err := askForName(at, name); err != nil {
+	if err := lookupOnServer(at, name); err != nil {
 		return None, err
 	}
 	return at.Resolve(name)
@@ -90,7 +90,7 @@ func RmdirCurrent(at Dir, name string) error {
 	if err := ReturnDelegation(at); err != nil {
 		return err
 	}
-	d, err := current(at, name)
+	d, err := resolveCurrentName(at, name)
 	if err != nil {
 		return err
 	}
@@ -101,7 +101,7 @@ func RmdirCurrent(at Dir, name string) error {
 // askForName has the client ask the server what has a name. It does so before it makes something that
 // is not to be there yet (LOOKUP_EXCL); and a hard link to a directory is never made: see link(2), EPERM.
 // Any error but those that a link has then says that the server was not asked, or has not answered.
-func askForName(at Dir, name string) error {
+func lookupOnServer(at Dir, name string) error {
 	err := at.Link(".", at, name)
 	for _, answered := range []error{unix.EEXIST, unix.EPERM, unix.EACCES, unix.EROFS} {
 		if errors.Is(err, answered) {

@@ -69,7 +69,7 @@ func (d Dir) Refresh() error {
 // added. A file that it creates has the mode 0600. A FIFO blocks it, unless O_NONBLOCK is
 // among the flags.
 func (d Dir) Open(name string, flags int) (*os.File, error) {
-	fd, err := d.openUndelegated(name, flags)
+	fd, err := d.openWithoutDelegation(name, flags)
 	if err != nil {
 		return nil, err
 	}
@@ -116,7 +116,7 @@ func Write(d Dir, name string, flags int, data []byte) (*os.File, error) {
 // another mtime when another client reads it, and the delegation is recalled. The Linux client asks
 // for none where a file is opened with O_DIRECT (RFC 8881, section 18.16,
 // OPEN4_SHARE_ACCESS_WANT_NO_DELEG); reading and writing are not to be direct.
-func (d Dir) openUndelegated(name string, flags int) (int, error) {
+func (d Dir) openWithoutDelegation(name string, flags int) (int, error) {
 	if flags&(unix.O_DIRECTORY|unix.O_PATH) != 0 {
 		return d.openFD(name, flags)
 	}
@@ -147,7 +147,7 @@ func (d Dir) Read(name string, limit int64) ([]byte, unix.Stat_t, error) {
 	// No os.File, which makes further system calls, and no second read where the first has
 	// returned everything: lists of volumes read thousands of files.
 	var stat unix.Stat_t
-	fd, err := d.openUndelegated(name, unix.O_RDONLY)
+	fd, err := d.openWithoutDelegation(name, unix.O_RDONLY)
 	if err != nil {
 		return nil, stat, err
 	}

@@ -15,7 +15,7 @@ import (
 )
 
 // batch is the number of entries of a directory that are in memory at once.
-const batch = 1024
+const batchSize = 1024
 
 // Names calls each for every name in d, in the order of the server. It refreshes d first, so
 // that the names are those that the server has now. The first error of each ends it and is
@@ -33,7 +33,7 @@ func Names(d Dir, each func(name string) error) error {
 	}
 	defer f.Close()
 	for {
-		names, err := f.Readdirnames(batch)
+		names, err := f.Readdirnames(batchSize)
 		for _, name := range names {
 			if err := each(name); err != nil {
 				return err
@@ -67,7 +67,7 @@ func Entries(d Dir, each func(name string, isDir bool) error) error {
 	f := os.NewFile(uintptr(fd), path)
 	defer f.Close()
 	for {
-		entries, err := f.ReadDir(batch)
+		entries, err := f.ReadDir(batchSize)
 		for _, e := range entries {
 			if err := each(e.Name(), e.IsDir()); err != nil {
 				return err
@@ -77,13 +77,13 @@ func Entries(d Dir, each func(name string, isDir bool) error) error {
 			return nil
 		}
 		if err != nil {
-			return readable(err, path)
+			return withoutPath(err, path)
 		}
 	}
 }
 
 // readable returns an error about the file at path, or one in it, without that path.
-func readable(err error, path string) error {
+func withoutPath(err error, path string) error {
 	e, ok := errors.AsType[*os.PathError](err)
 	if !ok {
 		return err

@@ -50,7 +50,7 @@ func Default() *volume.Registry {
 
 // moreDocuments finds a line that begins or ends a YAML document after one that is neither
 // empty nor a comment nor a directive.
-var moreDocuments = regexp.MustCompile(`(?m)^[ \t]*[^#%\s].*\n(.*\n)*(---|\.\.\.)([ \t\r]|$)`)
+var secondDocument = regexp.MustCompile(`(?m)^[ \t]*[^#%\s].*\n(.*\n)*(---|\.\.\.)([ \t\r]|$)`)
 
 // Parse reads a registry. All that is wrong is in the one error, which is volume.ErrInvalid.
 func Parse(data []byte) (*volume.Registry, error) {
@@ -62,7 +62,7 @@ func Parse(data []byte) (*volume.Registry, error) {
 	if err := yaml.UnmarshalStrict(data, &f); err != nil {
 		return nil, volume.Errorf(volume.ErrInvalid, "it is not the YAML that is expected: %w", err)
 	}
-	if moreDocuments.Match(data) {
+	if secondDocument.Match(data) {
 		return nil, volume.Errorf(volume.ErrInvalid, "it has more than one YAML document, of which only the first would be read")
 	}
 	var faults []string
@@ -94,13 +94,13 @@ func Parse(data []byte) (*volume.Registry, error) {
 	}
 	for i, e := range f.Shares {
 		where := fmt.Sprintf("shares[%d] (%s)", i, e.Name)
-		s := e.check(func(field string, err error) { wrong(where+field, err) })
+		s := e.toShare(func(field string, err error) { wrong(where+field, err) })
 		s.MountOptions = volume.MergeMountOptions(r.MountOptions, e.MountOptions)
 		for _, o := range r.Shares {
 			if o.Name == e.Name {
 				wrong(where, fmt.Errorf("the name is taken by a share above"))
 			}
-			wrong(where, apart(s, o))
+			wrong(where, checkSeparate(s, o))
 		}
 		r.Shares = append(r.Shares, s)
 	}
@@ -111,7 +111,7 @@ func Parse(data []byte) (*volume.Registry, error) {
 }
 
 // apart says what is wrong with a share beside another, if anything.
-func apart(s, o volume.Share) error {
+func checkSeparate(s, o volume.Share) error {
 	if o.Overlaps(s) {
 		return fmt.Errorf("it is, or lies inside, or holds share %s: a volume of one would hold the other's", o)
 	}
@@ -122,7 +122,7 @@ func apart(s, o volume.Share) error {
 }
 
 // check converts an entry, and says what is wrong with which of its fields.
-func (e shareEntry) check(wrong func(field string, err error)) volume.Share {
+func (e shareEntry) toShare(wrong func(field string, err error)) volume.Share {
 	wrong("", volume.CheckShareName(e.Name))
 	if len(e.Servers) == 0 {
 		wrong(".servers", fmt.Errorf("no address is given"))

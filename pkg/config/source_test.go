@@ -25,7 +25,7 @@ func registryOf(name string) string {
 }
 
 // write puts text into a file; "" removes it.
-func write(t *testing.T, path, text string) {
+func writeFile(t *testing.T, path, text string) {
 	t.Helper()
 	err := os.WriteFile(path, []byte(text), 0o644)
 	if text == "" {
@@ -37,7 +37,7 @@ func write(t *testing.T, path, text string) {
 }
 
 // knows fails the test unless the registry in force has the one share.
-func knows(t *testing.T, when string, r *volume.Registry, name string) {
+func wantShare(t *testing.T, when string, r *volume.Registry, name string) {
 	t.Helper()
 	if len(r.Shares) != 1 || r.Shares[0].Name != name {
 		t.Errorf("%s the shares are %v, want %s", when, r.Shares, name)
@@ -55,21 +55,21 @@ func TestOpen(t *testing.T) {
 	if _, err := Open(path); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a file that is not there: %v", err)
 	}
-	write(t, path, "bogus: 1")
+	writeFile(t, path, "bogus: 1")
 	if _, err := Open(path); volume.Kind(err) != volume.ErrInvalid || !strings.Contains(err.Error(), path) {
 		t.Errorf("a bad file: %v", err)
 	}
-	write(t, path, registryOf("nas1"))
+	writeFile(t, path, registryOf("nas1"))
 	if s, err = Open(path); err != nil {
 		t.Fatal(err)
 	}
-	knows(t, "at start", s.Current(), "nas1")
+	wantShare(t, "at start", s.Current(), "nas1")
 }
 
 // TestWatch changes the file step by step, with three looks at it in each.
 func TestWatch(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "config.yaml")
-	write(t, path, registryOf("nas1"))
+	writeFile(t, path, registryOf("nas1"))
 	steps := []struct {
 		what, text, share, logged string
 	}{
@@ -95,9 +95,9 @@ func TestWatch(t *testing.T) {
 		read := 0
 		time.Sleep(time.Second / 2) // between two looks
 		for _, step := range steps {
-			write(t, path, step.text)
+			writeFile(t, path, step.text)
 			time.Sleep(3 * time.Second)
-			knows(t, step.what, s.Current(), step.share)
+			wantShare(t, step.what, s.Current(), step.share)
 			logged := strings.TrimSpace(log.String()[read:])
 			read = len(log.String())
 			if (logged == "") != (step.logged == "") || !strings.HasPrefix(logged, step.logged) || strings.Contains(logged, "\n") {
@@ -117,7 +117,7 @@ func TestWatchConfigMap(t *testing.T) {
 		if err := os.Mkdir(filepath.Join(dir, ".."+name), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		write(t, filepath.Join(dir, ".."+name, "config.yaml"), registryOf(name))
+		writeFile(t, filepath.Join(dir, ".."+name, "config.yaml"), registryOf(name))
 		if err := os.Symlink(".."+name, filepath.Join(dir, "..new")); err != nil {
 			t.Fatal(err)
 		}
@@ -146,7 +146,7 @@ func TestWatchConfigMap(t *testing.T) {
 				t.Fatalf("the shares are %v", s.Current().Shares)
 			}
 		}
-		knows(t, "after a swap", s.Current(), name)
+		wantShare(t, "after a swap", s.Current(), name)
 	}
 	stop()
 	<-done

@@ -16,16 +16,16 @@ type Set struct {
 // TryLock takes key for one holder. ok is false where anyone holds it. unlock may be
 // called once.
 func (s *Set) TryLock(key string) (unlock func(), ok bool) {
-	return s.try(key, func(held int) (int, bool) { return -1, held == 0 })
+	return s.tryLock(key, func(held int) (int, bool) { return -1, held == 0 })
 }
 
 // TryRLock takes key together with others that do the same: to use something that must
 // not be taken away meanwhile. ok is false where someone has it by TryLock.
 func (s *Set) TryRLock(key string) (unlock func(), ok bool) {
-	return s.try(key, func(held int) (int, bool) { return held + 1, held >= 0 })
+	return s.tryLock(key, func(held int) (int, bool) { return held + 1, held >= 0 })
 }
 
-func (s *Set) try(key string, take func(held int) (int, bool)) (func(), bool) {
+func (s *Set) tryLock(key string, take func(held int) (int, bool)) (func(), bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	held, ok := take(s.held[key])
@@ -36,10 +36,10 @@ func (s *Set) try(key string, take func(held int) (int, bool)) (func(), bool) {
 		s.held = map[string]int{}
 	}
 	s.held[key] = held
-	return func() { s.release(key) }, true
+	return func() { s.unlock(key) }, true
 }
 
-func (s *Set) release(key string) {
+func (s *Set) unlock(key string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.held[key] > 1 {

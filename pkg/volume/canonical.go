@@ -37,11 +37,11 @@ func CanonicalExport(name string) string {
 }
 
 // sameServer reports whether two names or addresses are spellings of one.
-func sameServer(a, b string) bool { return canonicalServer(a) == canonicalServer(b) }
+func isSameServer(a, b string) bool { return canonicalServer(a) == canonicalServer(b) }
 
 // HasServer reports whether the share is on a server, however that is spelled.
 func (s Share) HasServer(server string) bool {
-	return slices.ContainsFunc(s.Servers, func(own string) bool { return sameServer(own, server) })
+	return slices.ContainsFunc(s.Servers, func(own string) bool { return isSameServer(own, server) })
 }
 
 // Matches reports whether name is this share: its name, or its export on one of its servers, however
@@ -56,19 +56,19 @@ func (s Share) Matches(name string) bool {
 
 // SameMount reports whether a mount of s serves as one of t.
 func (s Share) SameMount(t Share) bool {
-	return slices.EqualFunc(s.Servers, t.Servers, sameServer) &&
+	return slices.EqualFunc(s.Servers, t.Servers, isSameServer) &&
 		canonicalPath(s.Path) == canonicalPath(t.Path) && slices.Equal(s.MountOptions, t.MountOptions)
 }
 
 // holds reports whether o is on a server of s, and its path is that of s or beneath it.
-func (s Share) holds(o Share) bool {
+func (s Share) contains(o Share) bool {
 	outer, path := canonicalPath(s.Path), canonicalPath(o.Path)
 	beneath := path == outer || strings.HasPrefix(path, strings.TrimSuffix(outer, "/")+"/")
 	return beneath && slices.ContainsFunc(s.Servers, o.HasServer)
 }
 
 // Overlaps reports whether two shares are on one server, the same or one inside the other.
-func (s Share) Overlaps(o Share) bool { return s.holds(o) || o.holds(s) }
+func (s Share) Overlaps(o Share) bool { return s.contains(o) || o.contains(s) }
 
 // IsInside reports whether a share lies in another.
-func (s Share) IsInside(o Share) bool { return o.holds(s) && !s.holds(o) }
+func (s Share) IsInside(o Share) bool { return o.contains(s) && !s.contains(o) }

@@ -79,19 +79,19 @@ func (s Space) CompareFree(o Space) int {
 // they do not count: nothing at all, more free than there is, all bits set.
 func NewSpace(block int64, blocks, free, available, inodes, inodesFree uint64) Space {
 	var s Space
-	if total, ok := times(blocks, block); ok && total > 0 && free <= blocks && available <= blocks {
+	if total, ok := multiply(blocks, block); ok && total > 0 && free <= blocks && available <= blocks {
 		s.Total = total
-		s.Free, _ = times(available, block)
-		s.Used, _ = times(blocks-free, block)
+		s.Free, _ = multiply(available, block)
+		s.Used, _ = multiply(blocks-free, block)
 	}
-	if total, ok := times(inodes, 1); ok && inodesFree <= inodes {
+	if total, ok := multiply(inodes, 1); ok && inodesFree <= inodes {
 		s.Inodes, s.InodesFree, s.InodesUsed = total, int64(inodesFree), int64(inodes-inodesFree)
 	}
 	return s
 }
 
 // times returns n*unit, if that is a number.
-func times(n uint64, unit int64) (int64, bool) {
+func multiply(n uint64, unit int64) (int64, bool) {
 	if unit <= 0 {
 		return 0, false
 	}

@@ -30,12 +30,12 @@ type Header struct {
 	Requires []string `json:"requires,omitempty"`
 
 	unknown map[string]json.RawMessage // the fields that this program does not know
-	read    map[string]reading         // those within which it does not know something
+	altered map[string]alteredField    // those within which it does not know something
 }
 
 // reading is a field as a record has it, and as this program would have written it. For as long
 // as its value is the same, it is written again as it was.
-type reading struct{ is, plain json.RawMessage }
+type alteredField struct{ original, plain json.RawMessage }
 
 // Unsupported lists what the record requires and this program does not know. A record of which
 // there is anything must not be changed or deleted: see CheckRequires.
@@ -56,7 +56,7 @@ func (h *Header) check() error {
 		return fmt.Errorf("its version is %d", h.Version)
 	}
 	for _, name := range h.Requires {
-		if !safeName(name) {
+		if !isSafeName(name) {
 			return fmt.Errorf("it requires %q", name)
 		}
 	}
@@ -64,17 +64,17 @@ func (h *Header) check() error {
 }
 
 // file is what errors say of a record.
-type file struct {
+type recordFile struct {
 	what   string // "the record of volume pvc-1"
 	remedy string // for one that cannot be believed
 }
 
-func (f file) damaged(fault error) error {
+func (f recordFile) damagedError(fault error) error {
 	return Errorf(ErrDamaged, "%s cannot be believed: %v; nothing was changed: %s", f.what, fault, f.remedy)
 }
 
 // requires returns nil where this program knows all that the record requires.
-func (f file) requires(h *Header) error {
+func (f recordFile) checkRequires(h *Header) error {
 	names := h.Unsupported()
 	if names == nil {
 		return nil
@@ -87,14 +87,14 @@ type document interface{ header() *Header }
 
 // encode returns a record as it stands on a share: its fields in their order, then those that
 // this program does not know, by name.
-func encode(f file, v document) ([]byte, error) {
+func encode(f recordFile, v document) ([]byte, error) {
 	h := v.header()
 	if h.Version == 0 {
 		h.Version = RecordVersion
 	}
 	data, err := json.Marshal(v)
-	if err == nil && len(h.unknown)+len(h.read) > 0 {
-		data, err = h.complete(data, fieldNames(reflect.TypeOf(v).Elem()))
+	if err == nil && len(h.unknown)+len(h.altered) > 0 {
+		data, err = h.addUnknown(data, fieldNames(reflect.TypeOf(v).Elem()))
 	}
 	var out bytes.Buffer
 	if err == nil {
@@ -108,14 +108,14 @@ func encode(f file, v document) ([]byte, error) {
 }
 
 // complete adds to an encoded record what this program does not know.
-func (h *Header) complete(data []byte, names []string) ([]byte, error) {
+func (h *Header) addUnknown(data []byte, names []string) ([]byte, error) {
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(data, &fields); err != nil {
 		return nil, err
 	}
-	for name, r := range h.read {
+	for name, r := range h.altered {
 		if bytes.Equal(fields[name], r.plain) {
-			fields[name] = r.is
+			fields[name] = r.original
 		}
 	}
 	maps.Copy(fields, h.unknown)
@@ -142,10 +142,10 @@ func (h *Header) complete(data []byte, names []string) ([]byte, error) {
 func decode[T any, P interface {
 	*T
 	document
-}](f file, data []byte, check func(P) error) (P, error) {
+}](f recordFile, data []byte, check func(P) error) (P, error) {
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(data, &fields); err != nil {
-		return nil, f.damaged(fmt.Errorf("it is not whole JSON: %w", err))
+		return nil, f.damagedError(fmt.Errorf("it is not whole JSON: %w", err))
 	}
 	// Only what is spelled exactly so is a field: the decoder by itself takes any case.
 	known := map[string]json.RawMessage{}
@@ -155,45 +155,45 @@ func decode[T any, P interface {
 			delete(fields, name)
 		}
 	}
-	if v := P(new(T)); len(fields) == 0 && strictly(data, v) == nil && v.header().check() == nil && check(v) == nil {
+	if v := P(new(T)); len(fields) == 0 && decodeStrict(data, v) == nil && v.header().check() == nil && check(v) == nil {
 		return v, nil // the common case, which the rest would find too, more slowly
 	}
 	data, err := json.Marshal(known)
 	if err != nil {
-		return nil, f.damaged(err)
+		return nil, f.damagedError(err)
 	}
 	var h Header
 	if err := json.Unmarshal(data, &h); err != nil {
-		return nil, f.damaged(err)
+		return nil, f.damagedError(err)
 	}
 	if err := h.check(); err != nil {
-		return nil, f.damaged(err)
+		return nil, f.damagedError(err)
 	}
 	v := P(new(T))
 	if err = json.Unmarshal(data, v); err == nil {
 		err = check(v)
 	}
 	if err == nil {
-		err = v.header().keep(v, known, fields)
+		err = v.header().keepUnknown(v, known, fields)
 	}
 	if err == nil {
 		return v, nil
 	}
-	if err := f.requires(&h); err != nil {
+	if err := f.checkRequires(&h); err != nil {
 		return nil, err
 	}
-	return nil, f.damaged(err)
+	return nil, f.damagedError(err)
 }
 
 // strictly decodes what has no field within which v's type does not know something.
-func strictly(data []byte, v any) error {
+func decodeStrict(data []byte, v any) error {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
 	return d.Decode(v)
 }
 
 // keep remembers what of a record's fields its struct v does not say.
-func (h *Header) keep(v document, known, unknown map[string]json.RawMessage) error {
+func (h *Header) keepUnknown(v document, known, unknown map[string]json.RawMessage) error {
 	data, err := json.Marshal(v)
 	if err != nil {
 		return err
@@ -202,18 +202,18 @@ func (h *Header) keep(v document, known, unknown map[string]json.RawMessage) err
 	if err := json.Unmarshal(data, &plain); err != nil {
 		return err
 	}
-	read := map[string]reading{}
+	read := map[string]alteredField{}
 	for name, value := range known {
 		is := compact(value)
 		if p, ok := plain[name]; ok && !bytes.Equal(p, is) {
-			read[name] = reading{is: is, plain: p}
+			read[name] = alteredField{original: is, plain: p}
 		}
 	}
 	for name, value := range unknown {
 		unknown[name] = compact(value)
 	}
 	if len(read) > 0 {
-		h.read = read
+		h.altered = read
 	}
 	if len(unknown) > 0 {
 		h.unknown = unknown
@@ -230,7 +230,7 @@ func compact(value json.RawMessage) json.RawMessage {
 
 // fieldNames lists the names in JSON of a struct's fields, and of the structs embedded in it.
 func fieldNames(t reflect.Type) []string {
-	if names, ok := namesOf.Load(t); ok {
+	if names, ok := fieldNamesCache.Load(t); ok {
 		return names.([]string)
 	}
 	var names []string
@@ -239,11 +239,11 @@ func fieldNames(t reflect.Type) []string {
 			names = append(names, name)
 		}
 	}
-	namesOf.Store(t, names)
+	fieldNamesCache.Store(t, names)
 	return names
 }
 
-var namesOf sync.Map // by type: lists of many volumes are read
+var fieldNamesCache sync.Map // by type: lists of many volumes are read
 
 // nonceSize is that of a nonce in bytes. It is written as hexadecimal digits.
 const nonceSize = 8

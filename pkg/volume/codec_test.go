@@ -35,9 +35,9 @@ func samples(t testing.TB) map[string]struct {
 	data []byte
 } {
 	t.Helper()
-	_, volume := record(t)
-	_, snapshot := snapshotRecord(t)
-	_, group := groupRecord(t)
+	_, volume := sampleRecord(t)
+	_, snapshot := sampleSnapshotRecord(t)
+	_, group := sampleGroupRecord(t)
 	format, err := Format{}.Encode()
 	if err != nil {
 		t.Fatal(err)
@@ -76,9 +76,9 @@ func golden() map[string]any {
 			Restored: &Restored{"pvc-4." + otherNonce, at.Add(-2 * time.Hour), at.Add(22 * time.Hour)}, Maker: "mooringctl@host", Run: "r", Nonce: aNonce, Created: at,
 		},
 		"volume-unknown-fields.json": &Record{
-			Header: Header{Version: 7, unknown: raw("Key", `"not key"`, "a b", `[1,{"c":1.50}]`, "tier", `{"name":"<cold>","since":12345678901234567890}`), read: map[string]reading{
-				"pvc":    {is: []byte(`{"namespace":"shop","name":"db","uid":"6d0c"}`), plain: []byte(`{"namespace":"shop","name":"db"}`)},
-				"source": {is: []byte(`{"kind":"snapshot","key":"snap-1","share":"nas1","export":"/b"}`), plain: []byte(`{"kind":"snapshot","key":"snap-1","share":"nas1"}`)},
+			Header: Header{Version: 7, unknown: raw("Key", `"not key"`, "a b", `[1,{"c":1.50}]`, "tier", `{"name":"<cold>","since":12345678901234567890}`), altered: map[string]alteredField{
+				"pvc":    {original: []byte(`{"namespace":"shop","name":"db","uid":"6d0c"}`), plain: []byte(`{"namespace":"shop","name":"db"}`)},
+				"source": {original: []byte(`{"kind":"snapshot","key":"snap-1","share":"nas1","export":"/b"}`), plain: []byte(`{"kind":"snapshot","key":"snap-1","share":"nas1"}`)},
 			}},
 			Key: "pvc-5", Name: "pvc-5", Directory: "pvc-5", Capacity: 1 << 30, OnDelete: Delete, PVC: &PVC{"shop", "db"},
 			Source: &Source{Object{ObjectSnapshot, "snap-1"}, "nas1"}, Maker: "controller-0", Run: "r", Nonce: aNonce, Created: at,
@@ -104,8 +104,8 @@ func golden() map[string]any {
 			Maker: "controller-0", Run: "r", Nonce: otherNonce, Created: at,
 		},
 		"group-unknown-fields.json": &GroupRecord{
-			Header: Header{Version: 2, unknown: raw("quiesced", `true`), read: map[string]reading{
-				"members": {is: []byte(`[{"snapshot":"snap-2","volume":"pvc-1","size":1}]`), plain: []byte(`[{"snapshot":"snap-2","volume":"pvc-1"}]`)},
+			Header: Header{Version: 2, unknown: raw("quiesced", `true`), altered: map[string]alteredField{
+				"members": {original: []byte(`[{"snapshot":"snap-2","volume":"pvc-1","size":1}]`), plain: []byte(`[{"snapshot":"snap-2","volume":"pvc-1"}]`)},
 			}},
 			Key: "group-2", Name: "group-2", Members: []Member{{"snap-2", "pvc-1"}}, Maker: "controller-0", Run: "r", Nonce: otherNonce, Created: at,
 		},
@@ -339,7 +339,7 @@ func FuzzDecodeFormat(f *testing.F) {
 }
 
 func BenchmarkDecodeRecord(b *testing.B) {
-	_, data := record(b)
+	_, data := sampleRecord(b)
 	for b.Loop() {
 		if _, err := DecodeRecord("pvc-1", data); err != nil {
 			b.Fatal(err)

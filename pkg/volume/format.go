@@ -20,7 +20,7 @@ type Format struct {
 	ID string `json:"id,omitempty"`
 }
 
-var formatFile = file{
+var formatFile = recordFile{
 	what:   "the format of the share",
 	remedy: "restore " + StateDir + "/" + FormatName + " on the share from a backup",
 }
@@ -32,7 +32,7 @@ func (f Format) Encode() ([]byte, error) { return encode(formatFile, &f) }
 // requires what this program does not know is decoded: see CheckRequires.
 func DecodeFormat(data []byte) (*Format, error) { return decode(formatFile, data, checkFormat) }
 
-var addedIDFile = file{
+var addedIDFile = recordFile{
 	what:   "the id of the share",
 	remedy: "remove " + StateDir + "/" + AddedIDName + " on the share: the next volume that is created makes a new one",
 }
@@ -65,14 +65,14 @@ func ReadFormat(read func(name string) ([]byte, error)) (*Format, error) {
 }
 
 func checkFormat(f *Format) error {
-	if f.ID != "" && !validShareID(f.ID) {
+	if f.ID != "" && !isShareID(f.ID) {
 		return fmt.Errorf("its id is %q", f.ID)
 	}
 	return nil
 }
 
 // CheckRequires returns ErrPrecondition where the share requires what this program does not know.
-func (f *Format) CheckRequires() error { return formatFile.requires(&f.Header) }
+func (f *Format) CheckRequires() error { return formatFile.checkRequires(&f.Header) }
 
 // OldLayoutError is the error, ErrPrecondition, for a share that has volumes and no Format.
 func OldLayoutError() error {

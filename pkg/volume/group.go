@@ -26,8 +26,8 @@ type Member struct {
 	Volume   string `json:"volume"`   // the volume's key
 }
 
-func groupFile(key string) file {
-	return file{
+func groupFile(key string) recordFile {
+	return recordFile{
 		what:   "the record of the snapshot group " + key,
 		remedy: "restore " + StateDir + "/groups/" + key + "/record.json on the share from a backup",
 	}
@@ -43,7 +43,7 @@ func DecodeGroupRecord(key string, data []byte) (*GroupRecord, error) {
 
 // CheckRequires returns ErrPrecondition where the record requires what this program does not know.
 // Whoever changes or deletes a group asks first.
-func (r *GroupRecord) CheckRequires() error { return groupFile(r.Key).requires(&r.Header) }
+func (r *GroupRecord) CheckRequires() error { return groupFile(r.Key).checkRequires(&r.Header) }
 
 func (r *GroupRecord) check(key string) error {
 	switch {

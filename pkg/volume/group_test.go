@@ -10,7 +10,7 @@ import (
 )
 
 // groupRecord returns one with every field set and its encoding.
-func groupRecord(t testing.TB) (GroupRecord, []byte) {
+func sampleGroupRecord(t testing.TB) (GroupRecord, []byte) {
 	t.Helper()
 	r := GroupRecord{
 		Header: Header{Version: RecordVersion}, Key: "group-1", Name: "group-1", Maker: "controller-0", Run: "7f3a", Nonce: aNonce, Created: time.Date(2026, 8, 1, 12, 0, 0, 42, time.UTC),
@@ -24,7 +24,7 @@ func groupRecord(t testing.TB) (GroupRecord, []byte) {
 }
 
 func TestGroupRecordRoundTrip(t *testing.T) {
-	want, data := groupRecord(t)
+	want, data := sampleGroupRecord(t)
 	got, err := DecodeGroupRecord("group-1", data)
 	wantKind(t, "a record", err, nil)
 	if !reflect.DeepEqual(got, &want) {
@@ -33,13 +33,13 @@ func TestGroupRecordRoundTrip(t *testing.T) {
 }
 
 func TestDecodeGroupRecordDamaged(t *testing.T) {
-	r, data := groupRecord(t)
+	r, data := sampleGroupRecord(t)
 	for n := range len(data) - 1 { // without the last line feed it is whole
 		if _, err := DecodeGroupRecord("group-1", data[:n]); Kind(err) != ErrDamaged {
 			t.Fatalf("truncated to %d of %d bytes: %v", n, len(data), err)
 		}
 	}
-	_, ofSnapshot := snapshotRecord(t)
+	_, ofSnapshot := sampleSnapshotRecord(t)
 	for what, text := range map[string]string{
 		"nothing": "null", "empty": "{}", "a tail": string(data) + "}", "two": string(data) + string(data), "that of a snapshot": string(ofSnapshot),
 		"wrong type": strings.Replace(string(data), `"members": [`, `"members": [7,`, 1),
@@ -66,7 +66,7 @@ func TestDecodeGroupRecordDamaged(t *testing.T) {
 }
 
 func FuzzDecodeGroupRecord(f *testing.F) {
-	_, data := groupRecord(f)
+	_, data := sampleGroupRecord(f)
 	fuzzSeeds(f, "group-1", data)
 	f.Fuzz(func(t *testing.T, key string, data []byte) { fuzzDecode(t, key, data, DecodeGroupRecord) })
 }

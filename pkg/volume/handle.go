@@ -15,7 +15,7 @@ const (
 	maxKey = 80
 	// hashedKey begins every key that is a hash; names that begin with it are hashed too,
 	// so that nobody can name a volume by another's hash.
-	hashedKey = "h-"
+	hashPrefix = "h-"
 )
 
 // Handle names a volume: the CSI volume_id is its String. Share is a registered
@@ -70,26 +70,26 @@ func ParseHandle(s string) (Handle, error) {
 // the name itself where that is safe and at most 80 bytes, else a hash of it. The
 // same name gives the same key for ever: that is what makes a retry find its record.
 func KeyFor(name string) string {
-	if safeName(name) && len(name) <= maxKey && !strings.HasPrefix(name, hashedKey) {
+	if isSafeName(name) && len(name) <= maxKey && !strings.HasPrefix(name, hashPrefix) {
 		return name
 	}
 	sum := sha256.Sum256([]byte(name))
-	return hashedKey + hashEncoding.EncodeToString(sum[:])
+	return hashPrefix + hashEncoding.EncodeToString(sum[:])
 }
 
 var hashEncoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
 
 // ValidKey reports whether KeyFor can have made key.
 func ValidKey(key string) bool {
-	if hash, hashed := strings.CutPrefix(key, hashedKey); hashed {
+	if hash, hashed := strings.CutPrefix(key, hashPrefix); hashed {
 		sum, err := hashEncoding.DecodeString(hash)
 		return err == nil && len(sum) == sha256.Size && hashEncoding.EncodeToString(sum) == hash
 	}
-	return safeName(key) && len(key) <= maxKey
+	return isSafeName(key) && len(key) <= maxKey
 }
 
 // safeName reports whether s can be a file name anywhere, without quoting, and is not hidden.
-func safeName(s string) bool {
+func isSafeName(s string) bool {
 	for i := range len(s) {
 		c := s[i]
 		alnum := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'

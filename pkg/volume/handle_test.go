@@ -46,7 +46,7 @@ func TestKeyFor(t *testing.T) {
 	seen := map[string]string{}
 	for _, name := range odd {
 		key := KeyFor(name)
-		if !strings.HasPrefix(key, hashedKey) || len(key) > maxKey || !safeName(key) {
+		if !strings.HasPrefix(key, hashPrefix) || len(key) > maxKey || !isSafeName(key) {
 			t.Errorf("the odd name %.90q has the key %q, which is no hash", name, key)
 		}
 		if other, taken := seen[key]; taken {

@@ -9,9 +9,9 @@ import (
 	"strings"
 )
 
-var shareID = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
+var shareIDPattern = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
 
-func validShareID(id string) bool { return shareID.MatchString(id) }
+func isShareID(id string) bool { return shareIDPattern.MatchString(id) }
 
 // NewShareID makes up the id of a share that is being laid out: a random UUID (RFC 9562, section
 // 5.4). It is of the disk, and not of the registry's name: two clusters may share an export.
@@ -25,19 +25,19 @@ func NewShareID() string {
 // ParseShareID reads the id of a share as somebody has written it. The error is ErrInvalid.
 func ParseShareID(text string) (string, error) {
 	id := strings.ToLower(text)
-	if !validShareID(id) {
+	if !isShareID(id) {
 		return "", Errorf(ErrInvalid, "%q is no id of a share: those are UUIDs, as mooringctl shares shows them", text)
 	}
 	return id, nil
 }
 
 // lookThere is what to do about an export that is not the share that it should be.
-const lookThere = "is the right disk exported, and mounted on the server? Mount it there, and try again"
+const checkDiskHint = "is the right disk exported, and mounted on the server? Mount it there, and try again"
 
 // NotInitializedError is the error, ErrPrecondition, for what can only be done on a share that has been laid
 // out. What was there cannot be told from what never was.
 func NotInitializedError(name string) error {
-	return Errorf(ErrPrecondition, "nothing of Mooring's is on the export (there is no %s/%s): %s; if the share was emptied on purpose: mooringctl share forget %s", StateDir, FormatName, lookThere, name)
+	return Errorf(ErrPrecondition, "nothing of Mooring's is on the export (there is no %s/%s): %s; if the share was emptied on purpose: mooringctl share forget %s", StateDir, FormatName, checkDiskHint, name)
 }
 
 // UnstableHandlesError is the error, ErrPrecondition, for a server whose file handles end when the file is renamed.
@@ -47,12 +47,12 @@ func UnstableHandlesError() error {
 
 // EmptiedShareError is NotInitializedError for a share that was seen with an id before.
 func EmptiedShareError(name, had string) error {
-	return Errorf(ErrPrecondition, "it was the share %s when it was mounted before, and now nothing of Mooring's is on the export: %s; if the share was emptied on purpose: mooringctl share forget %s", orNone(had), lookThere, name)
+	return Errorf(ErrPrecondition, "it was the share %s when it was mounted before, and now nothing of Mooring's is on the export: %s; if the share was emptied on purpose: mooringctl share forget %s", idOrNone(had), checkDiskHint, name)
 }
 
 // AnotherShareError is the error, ErrPrecondition, for a share that was seen with another id before.
 func AnotherShareError(had, has string) error {
-	return Errorf(ErrPrecondition, "it was the share %s when it was mounted before, and what is on the export now is the share %s: %s; if that is the right one, set its id in the configuration, or restart the controller", had, orNone(has), lookThere)
+	return Errorf(ErrPrecondition, "it was the share %s when it was mounted before, and what is on the export now is the share %s: %s; if that is the right one, set its id in the configuration, or restart the controller", had, idOrNone(has), checkDiskHint)
 }
 
 // WrongShareError is the error, ErrPrecondition, for an export that does not have the id which the registry
@@ -60,14 +60,14 @@ func AnotherShareError(had, has string) error {
 func WrongShareError(name, want, found string, laidOut bool) error {
 	switch {
 	case !laidOut:
-		return Errorf(ErrPrecondition, "the configuration says that it has the id %s, and nothing of Mooring's is on the export: %s; if the share was emptied on purpose: mooringctl share forget %s, and set its new id", want, lookThere, name)
+		return Errorf(ErrPrecondition, "the configuration says that it has the id %s, and nothing of Mooring's is on the export: %s; if the share was emptied on purpose: mooringctl share forget %s, and set its new id", want, checkDiskHint, name)
 	case found == "":
-		return Errorf(ErrPrecondition, "the configuration says that it has the id %s, and what is on the export has none: %s; if it is the right one: mooringctl share reidentify %s, and set its new id", want, lookThere, name)
+		return Errorf(ErrPrecondition, "the configuration says that it has the id %s, and what is on the export has none: %s; if it is the right one: mooringctl share reidentify %s, and set its new id", want, checkDiskHint, name)
 	}
-	return Errorf(ErrPrecondition, "the configuration says that it has the id %s, and what is on the export is the share %s: %s; if that is the right one, set its id", want, found, lookThere)
+	return Errorf(ErrPrecondition, "the configuration says that it has the id %s, and what is on the export is the share %s: %s; if that is the right one, set its id", want, found, checkDiskHint)
 }
 
-func orNone(id string) string {
+func idOrNone(id string) string {
 	if id == "" {
 		return "without an id"
 	}

@@ -11,7 +11,7 @@ import (
 
 // notOptions are words that mount(8) takes among its options and that would make it do
 // something else than mount this share here (mount(8), nfs(5)), with what is wrong with each.
-var notOptions = map[string]string{
+var forbiddenOptions = map[string]string{
 	"addr":      "the address is the share's",
 	"mountaddr": "the address is the share's",
 	"mounthost": "the address is the share's",
@@ -30,15 +30,15 @@ var notOptions = map[string]string{
 	"nofail":    "a mount that failed must not be called done",
 	"sloppy":    "an option that the kernel does not know must not be left out in silence",
 
-	"private": unshared, "rprivate": unshared, "shared": unshared, "rshared": unshared,
-	"slave": unshared, "rslave": unshared, "unbindable": unshared, "runbindable": unshared,
+	"private": propagationReason, "rprivate": propagationReason, "shared": propagationReason, "rshared": propagationReason,
+	"slave": propagationReason, "rslave": propagationReason, "unbindable": propagationReason, "runbindable": propagationReason,
 }
 
 // unshared is why mount propagation (mount_namespaces(7)) is no subject of a share's options.
-const unshared = "how mounts propagate is the driver's and kubelet's"
+const propagationReason = "how mounts propagate is the driver's and kubelet's"
 
 // values are what some options can be (nfs(5)): mount.nfs says little of any other.
-var values = map[string]string{
+var allowedValues = map[string]string{
 	"vers":    "3, 4, 4.0, 4.1, 4.2",
 	"nfsvers": "3, 4, 4.0, 4.1, 4.2",
 	"sec":     "sys, none, krb5, krb5i, krb5p",
@@ -53,22 +53,22 @@ func CheckMountOptions(options []string) error {
 	var wrong []string
 	for _, o := range SplitMountOptions(options) {
 		name, value, _ := strings.Cut(o, "=")
-		reason, bad := notOptions[name]
-		allowed, limited := values[name]
+		reason, bad := forbiddenOptions[name]
+		allowed, limited := allowedValues[name]
 		switch {
 		case bad:
 			wrong = append(wrong, quote(o)+" ("+reason+")")
-		case !optionName(name):
+		case !isOptionName(name):
 			wrong = append(wrong, quote(o)+" (not of the form name or name=value)")
-		case !utf8.ValidString(o) || strings.ContainsFunc(o, isControl) || strings.Contains(unquoted(o), " "):
+		case !utf8.ValidString(o) || strings.ContainsFunc(o, isControl) || strings.Contains(withoutQuoted(o), " "):
 			wrong = append(wrong, quote(o)+" (white space or control characters)")
 		case strings.Contains(o, `\`):
 			wrong = append(wrong, quote(o)+" (a backslash, which versions of mount(8) read differently)")
-		case strings.Contains(o, `"`) && !quotedContext(o):
+		case strings.Contains(o, `"`) && !isQuotedContext(o):
 			wrong = append(wrong, quote(o)+" (quotation marks go around the whole value of an SELinux context)")
 		case strings.HasPrefix(o, "x-") || strings.HasPrefix(o, "X-") || strings.HasPrefix(o, "comment"):
 			wrong = append(wrong, quote(o)+" (it is for fstab(5))")
-		case limited && !among(name, value, strings.Split(allowed, ", ")):
+		case limited && !isAllowed(name, value, strings.Split(allowed, ", ")):
 			wrong = append(wrong, quote(o)+" (it is one of "+allowed+")")
 		case (name == "port" || name == "mountport") && !isPort(value):
 			wrong = append(wrong, quote(o)+" (a port is a number from 0 to 65535)")
@@ -81,7 +81,7 @@ func CheckMountOptions(options []string) error {
 }
 
 // among reports whether an option's value is allowed; sec's can be several, with colons.
-func among(name, value string, allowed []string) bool {
+func isAllowed(name, value string, allowed []string) bool {
 	values := []string{value}
 	if name == "sec" {
 		values = strings.Split(value, ":")
@@ -219,7 +219,7 @@ var toggles = map[string]bool{
 	"softreval": true, "trunkdiscovery": true, "symfollow": true, "posix": true,
 }
 
-func optionName(name string) bool {
+func isOptionName(name string) bool {
 	for i := range len(name) {
 		c := name[i]
 		alnum := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
@@ -233,7 +233,7 @@ func optionName(name string) bool {
 // quotedContext reports whether o is an SELinux context with its whole value in quotation
 // marks. Elsewhere mount(8) heeds them and the kernel does not: it would take what follows
 // a quoted comma for an option of its own.
-func quotedContext(o string) bool {
+func isQuotedContext(o string) bool {
 	name, value, _ := strings.Cut(o, "=")
 	switch name {
 	case "context", "fscontext", "defcontext", "rootcontext":
@@ -243,7 +243,7 @@ func quotedContext(o string) bool {
 }
 
 // unquoted returns s without what stands in quotation marks.
-func unquoted(s string) string {
+func withoutQuoted(s string) string {
 	var b strings.Builder
 	for i, piece := range strings.Split(s, `"`) {
 		if i%2 == 0 {

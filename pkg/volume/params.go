@@ -41,7 +41,7 @@ type Params struct {
 }
 
 // reserved begins the keys by which external-provisioner passes metadata on.
-const reserved = "csi.storage.k8s.io/"
+const reservedPrefix = "csi.storage.k8s.io/"
 
 // ParameterHelp says what each key of a StorageClass's parameters means; the keys are the
 // allowed ones. The README's table is checked against it.
@@ -67,13 +67,13 @@ var mutableParameters = map[string]bool{"onDelete": true, "trashRetention": true
 func ParseParams(parameters map[string]string) (Params, error) {
 	p := parser{values: map[string]string{}}
 	for _, key := range slices.Sorted(maps.Keys(parameters)) {
-		p.take(key, parameters[key])
+		p.add(key, parameters[key])
 	}
 	params := Params{
 		Names: Names{
-			PVC:       parameters[reserved+"pvc/name"],
-			Namespace: parameters[reserved+"pvc/namespace"],
-			PV:        parameters[reserved+"pv/name"],
+			PVC:       parameters[reservedPrefix+"pvc/name"],
+			Namespace: parameters[reservedPrefix+"pvc/namespace"],
+			PV:        parameters[reservedPrefix+"pv/name"],
 		},
 		Shares:        p.shares(),
 		SubDir:        p.template("subDir"),
@@ -98,8 +98,8 @@ const deletionPolicy = "deletionPolicy"
 func CheckSnapshotParams(parameters map[string]string) error {
 	p := parser{}
 	for _, key := range slices.Sorted(maps.Keys(parameters)) {
-		if !strings.HasPrefix(key, reserved) && key != deletionPolicy {
-			p.wrong("%q is not a parameter", key)
+		if !strings.HasPrefix(key, reservedPrefix) && key != deletionPolicy {
+			p.addFault("%q is not a parameter", key)
 		}
 	}
 	return p.err("a snapshot class takes no parameters")
@@ -115,11 +115,11 @@ type Mutable struct {
 func ParseMutable(parameters map[string]string) (Mutable, error) {
 	p := parser{values: map[string]string{}}
 	for _, key := range slices.Sorted(maps.Keys(parameters)) {
-		p.take(key, parameters[key])
+		p.add(key, parameters[key])
 	}
 	for _, key := range slices.Sorted(maps.Keys(p.values)) {
 		if !mutableParameters[key] {
-			p.wrong("%s cannot be changed once the volume is there", key)
+			p.addFault("%s cannot be changed once the volume is there", key)
 		}
 	}
 	m := Mutable{OnDelete: p.onDelete(), Retention: p.retention()}
@@ -132,7 +132,7 @@ type parser struct {
 	faults []string
 }
 
-func (p *parser) wrong(format string, args ...any) {
+func (p *parser) addFault(format string, args ...any) {
 	p.faults = append(p.faults, fmt.Sprintf(format, args...))
 }
 
@@ -143,20 +143,20 @@ func (p *parser) err(what string) error {
 	return Errorf(ErrInvalid, "%s: %s", what, strings.Join(p.faults, "; "))
 }
 
-func (p *parser) take(key, value string) {
-	if strings.HasPrefix(key, reserved) {
+func (p *parser) add(key, value string) {
+	if strings.HasPrefix(key, reservedPrefix) {
 		return
 	}
 	for known := range ParameterHelp {
 		if strings.EqualFold(key, known) {
 			if _, twice := p.values[known]; twice {
-				p.wrong("%s is given twice, in different spellings", known)
+				p.addFault("%s is given twice, in different spellings", known)
 			}
 			p.values[known] = value
 			return
 		}
 	}
-	p.wrong("%q is not a parameter; there are %s", key, strings.Join(slices.Sorted(maps.Keys(ParameterHelp)), ", "))
+	p.addFault("%q is not a parameter; there are %s", key, strings.Join(slices.Sorted(maps.Keys(ParameterHelp)), ", "))
 }
 
 func (p *parser) oneOf(key string, first string, more ...string) string {
@@ -166,7 +166,7 @@ func (p *parser) oneOf(key string, first string, more ...string) string {
 			return allowed
 		}
 	}
-	p.wrong("%s is %q, and can be %s", key, value, strings.Join(append([]string{first}, more...), " or "))
+	p.addFault("%s is %q, and can be %s", key, value, strings.Join(append([]string{first}, more...), " or "))
 	return first
 }
 
@@ -183,19 +183,19 @@ func (p *parser) shares() []string {
 		server = strings.TrimSuffix(strings.TrimPrefix(server, "["), "]")
 		share = canonicalPath(share) // csi-driver-nfs does not mind any spelling
 		if err := checkExport(server, share); err != nil {
-			p.wrong("%v", err)
+			p.addFault("%v", err)
 		}
 		if p.values["share"] == "" {
-			p.wrong("share is missing: with server, it is the path of the export")
+			p.addFault("share is missing: with server, it is the path of the export")
 		}
 		return []string{ExportName(server, share)}
 	}
 	switch {
 	case share == "":
-		p.wrong("share is missing: name a registered share, or give server and share for an export that is not registered")
+		p.addFault("share is missing: name a registered share, or give server and share for an export that is not registered")
 		return nil
 	case strings.HasPrefix(share, "/"):
-		p.wrong("share is the path %q, which needs a server beside it", share)
+		p.addFault("share is the path %q, which needs a server beside it", share)
 		return nil
 	case share == "*":
 		return []string{"*"}
@@ -204,10 +204,10 @@ func (p *parser) shares() []string {
 	for name := range strings.SplitSeq(share, ",") {
 		name = strings.TrimSpace(name)
 		if err := CheckShareName(name); err != nil {
-			p.wrong("share: %v", err)
+			p.addFault("share: %v", err)
 		}
 		if slices.Contains(names, name) {
-			p.wrong("share names %q twice", name)
+			p.addFault("share names %q twice", name)
 		}
 		names = append(names, name)
 	}
@@ -217,7 +217,7 @@ func (p *parser) shares() []string {
 func (p *parser) template(key string) Template {
 	t, err := ParseTemplate(p.values[key])
 	if err != nil {
-		p.wrong("%v", err)
+		p.addFault("%v", err)
 	}
 	return t
 }
@@ -230,7 +230,7 @@ func (p *parser) mode() *uint32 {
 	}
 	n, err := strconv.ParseUint(value, 8, 32)
 	if err != nil || n > 0o7777 || strings.HasPrefix(value, "+") {
-		p.wrong("mountPermissions is %q, and should be an octal mode of at most 7777, like 0770", value)
+		p.addFault("mountPermissions is %q, and should be an octal mode of at most 7777, like 0770", value)
 		return nil
 	}
 	if n == 0 {
@@ -247,7 +247,7 @@ func (p *parser) id(key string) *uint32 {
 	}
 	n, err := strconv.ParseUint(value, 10, 32)
 	if err != nil || n == 1<<32-1 || strings.HasPrefix(value, "+") { // -1 means "unchanged" to chown(2)
-		p.wrong("%s is %q, and should be a number from 0 to 4294967294", key, value)
+		p.addFault("%s is %q, and should be a number from 0 to 4294967294", key, value)
 		return nil
 	}
 	id := uint32(n)
@@ -261,7 +261,7 @@ func (p *parser) retention() *time.Duration {
 	}
 	d, err := time.ParseDuration(value)
 	if err != nil || d < 0 {
-		p.wrong("trashRetention is %q, and should be a duration like 24h or 0s", value)
+		p.addFault("trashRetention is %q, and should be a duration like 24h or 0s", value)
 		return nil
 	}
 	return &d

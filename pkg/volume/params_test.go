@@ -37,7 +37,7 @@ func TestParseParams(t *testing.T) {
 			Params{Shares: []string{"10.0.0.1:/export"}, SubDir: MustTemplate("${pvc.metadata.name}"), OnDelete: Delete},
 		},
 		"provisioner's metadata": {
-			keys{"share": "nas1", reserved + "pvc/name": "data", reserved + "pvc/namespace": "shop", reserved + "pv/name": "pvc-1", reserved + "fstype": "x", reserved + "provisioner-secret-name": "x"},
+			keys{"share": "nas1", reservedPrefix + "pvc/name": "data", reservedPrefix + "pvc/namespace": "shop", reservedPrefix + "pv/name": "pvc-1", reservedPrefix + "fstype": "x", reservedPrefix + "provisioner-secret-name": "x"},
 			Params{Shares: []string{"nas1"}, Names: Names{PVC: "data", Namespace: "shop", PV: "pvc-1"}},
 		},
 		"nothing given": {
@@ -143,7 +143,7 @@ func TestParseMutable(t *testing.T) {
 		"nothing":         {nil, Mutable{}},
 		"both":            {keys{"onDelete": "retain", "trashRetention": "1h"}, Mutable{Retain, new(time.Hour)}},
 		"in any case":     {keys{"ONDELETE": "Archive", "TrashRetention": "0"}, Mutable{Archive, new(time.Duration)}},
-		"one, and theirs": {keys{"onDelete": "delete", reserved + "x": "y"}, Mutable{Delete, nil}},
+		"one, and theirs": {keys{"onDelete": "delete", reservedPrefix + "x": "y"}, Mutable{Delete, nil}},
 	} {
 		got, err := ParseMutable(c.keys)
 		wantKind(t, what, err, nil)

@@ -66,14 +66,14 @@ type Restored struct {
 	Due     time.Time `json:"due"`
 }
 
-func (r *Restored) valid() bool {
+func (r *Restored) isValid() bool {
 	n, ok := ParseTrashName(r.Entry)
-	return ok && n.ID == r.Entry && n.Kind == TrashVolume && trashTime(r.Deleted) && trashTime(r.Due)
+	return ok && n.ID == r.Entry && n.Kind == TrashVolume && isTrashTime(r.Deleted) && isTrashTime(r.Due)
 }
 
-func volumeFile(key string) file {
+func volumeFile(key string) recordFile {
 	entry := StateDir + "/volumes/" + key
-	return file{
+	return recordFile{
 		what:   "the record of volume " + key,
 		remedy: "restore " + entry + "/record.json on the share from a backup, or remove " + entry + " once the volume's directory has been dealt with by hand",
 	}
@@ -92,7 +92,7 @@ func DecodeRecord(key string, data []byte) (*Record, error) {
 
 // CheckRequires returns ErrPrecondition where the record requires what this program does not know.
 // Whoever changes or deletes a volume asks first.
-func (r *Record) CheckRequires() error { return volumeFile(r.Key).requires(&r.Header) }
+func (r *Record) CheckRequires() error { return volumeFile(r.Key).checkRequires(&r.Header) }
 
 func (r *Record) check(key string) error {
 	switch {
@@ -108,13 +108,13 @@ func (r *Record) check(key string) error {
 		return fmt.Errorf("the onDelete that was asked for is %q", r.RequestedOnDelete)
 	case r.Mode != nil && *r.Mode > 0o7777:
 		return fmt.Errorf("its mode is %o", *r.Mode)
-	case noID(r.UID) || noID(r.GID):
+	case isMinusOne(r.UID) || isMinusOne(r.GID):
 		return fmt.Errorf("its owner or group is -1")
 	case r.Retention != nil && *r.Retention < 0:
 		return fmt.Errorf("its trash retention is %v", *r.Retention)
 	case r.PVC != nil && (r.PVC.Namespace == "" || r.PVC.Name == ""):
 		return fmt.Errorf("its claim is %q", r.PVC)
-	case r.Restored != nil && !r.Restored.valid():
+	case r.Restored != nil && !r.Restored.isValid():
 		return fmt.Errorf("it was brought back from %q, deleted at %v and due at %v", r.Restored.Entry, r.Restored.Deleted, r.Restored.Due)
 	case r.Source != nil && (r.Source.Kind != ObjectVolume && r.Source.Kind != ObjectSnapshot || !ValidKey(r.Source.Key) || r.Source.Share == ""):
 		return fmt.Errorf("its source is %q", r.Source)
@@ -129,7 +129,7 @@ func (r *Record) check(key string) error {
 }
 
 // noID reports whether id is -1, which means "unchanged" to chown(2).
-func noID(id *uint32) bool { return id != nil && *id == 1<<32-1 }
+func isMinusOne(id *uint32) bool { return id != nil && *id == 1<<32-1 }
 
 // Differences says in words how a wish differs from the volume that has its name, or returns
 // "" where that volume is what is wished for.
@@ -144,13 +144,13 @@ func (r *Record) Differences(w *Record, c Capacity) string {
 	if r.Directory != w.Directory {
 		add("its directory", quote(r.Directory), quote(w.Directory))
 	}
-	if has, wants := optional("%04o", r.Mode), optional("%04o", w.Mode); has != wants {
+	if has, wants := optionalText("%04o", r.Mode), optionalText("%04o", w.Mode); has != wants {
 		add("mountPermissions", has, wants)
 	}
-	if has, wants := optional("%d", r.UID), optional("%d", w.UID); has != wants {
+	if has, wants := optionalText("%d", r.UID), optionalText("%d", w.UID); has != wants {
 		add("uid", has, wants)
 	}
-	if has, wants := optional("%d", r.GID), optional("%d", w.GID); has != wants {
+	if has, wants := optionalText("%d", r.GID), optionalText("%d", w.GID); has != wants {
 		add("gid", has, wants)
 	}
 	if r.RequestedOnDelete != w.RequestedOnDelete {
@@ -159,20 +159,20 @@ func (r *Record) Differences(w *Record, c Capacity) string {
 	if r.Adopt != w.Adopt {
 		add("existingDirectory: adopt", r.Adopt, w.Adopt)
 	}
-	if has, wants := source(r.Source), source(w.Source); has != wants {
+	if has, wants := sourceText(r.Source), sourceText(w.Source); has != wants {
 		add("its content", has, wants)
 	}
 	return strings.Join(d, "; ")
 }
 
-func optional(format string, n *uint32) string {
+func optionalText(format string, n *uint32) string {
 	if n == nil {
 		return "the default"
 	}
 	return fmt.Sprintf(format, *n)
 }
 
-func source(s *Source) string {
+func sourceText(s *Source) string {
 	if s == nil {
 		return "new"
 	}

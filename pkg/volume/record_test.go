@@ -15,7 +15,7 @@ const (
 )
 
 // record returns one with every field set and its encoding.
-func record(t testing.TB) (Record, []byte) {
+func sampleRecord(t testing.TB) (Record, []byte) {
 	t.Helper()
 	r := Record{
 		Header: Header{Version: RecordVersion}, Key: "pvc-1", Name: "pvc-1", Directory: `shop/"key": 0 <ä>`, Capacity: 1 << 40,
@@ -32,7 +32,7 @@ func record(t testing.TB) (Record, []byte) {
 }
 
 func TestRecordRoundTrip(t *testing.T) {
-	full, data := record(t)
+	full, data := sampleRecord(t)
 	got, err := DecodeRecord("pvc-1", data)
 	wantKind(t, "a full record", err, nil)
 	if !reflect.DeepEqual(got, &full) {
@@ -49,7 +49,7 @@ func TestRecordRoundTrip(t *testing.T) {
 }
 
 func TestDecodeRecordDamaged(t *testing.T) {
-	r, data := record(t)
+	r, data := sampleRecord(t)
 	for n := range len(data) - 1 { // without the last line feed it is whole
 		if _, err := DecodeRecord("pvc-1", data[:n]); Kind(err) != ErrDamaged {
 			t.Fatalf("truncated to %d of %d bytes: %v", n, len(data), err)
@@ -95,7 +95,7 @@ func TestDecodeRecordDamaged(t *testing.T) {
 }
 
 func TestDifferences(t *testing.T) {
-	has, _ := record(t)
+	has, _ := sampleRecord(t)
 	same := has
 	same.OnDelete, same.Retention, same.Nonce, same.Run, same.Maker, same.Capacity = Delete, nil, "", "", "", 0 // none of them is asked for
 	for what, c := range map[string]struct {
@@ -127,7 +127,7 @@ func TestDifferences(t *testing.T) {
 }
 
 func FuzzDecodeRecord(f *testing.F) {
-	_, data := record(f)
+	_, data := sampleRecord(f)
 	fuzzSeeds(f, "pvc-1", data)
 	f.Add("a", []byte(`{"version":1,"key":"a","name":"a","directory":"a","onDelete":"delete","nonce":"`+aNonce+`","created":"2026-08-01T12:00:00+02:00"}`))
 	f.Fuzz(func(t *testing.T, key string, data []byte) {

@@ -110,8 +110,8 @@ func (r *SnapshotRecord) RestoreSize() int64 {
 	return r.Size
 }
 
-func snapshotFile(key string) file {
-	return file{
+func snapshotFile(key string) recordFile {
+	return recordFile{
 		what:   "the record of snapshot " + key,
 		remedy: "restore " + StateDir + "/snapshots/" + key + "/record.json on the share from a backup",
 	}
@@ -127,7 +127,7 @@ func DecodeSnapshotRecord(key string, data []byte) (*SnapshotRecord, error) {
 
 // CheckRequires returns ErrPrecondition where the record requires what this program does not know.
 // Whoever changes or deletes a snapshot, or reads its tree, asks first.
-func (r *SnapshotRecord) CheckRequires() error { return snapshotFile(r.Key).requires(&r.Header) }
+func (r *SnapshotRecord) CheckRequires() error { return snapshotFile(r.Key).checkRequires(&r.Header) }
 
 func (r *SnapshotRecord) check(key string) error {
 	switch {

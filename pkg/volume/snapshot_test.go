@@ -10,7 +10,7 @@ import (
 )
 
 // snapshotRecord returns one with every field set and its encoding.
-func snapshotRecord(t testing.TB) (SnapshotRecord, []byte) {
+func sampleSnapshotRecord(t testing.TB) (SnapshotRecord, []byte) {
 	t.Helper()
 	r := SnapshotRecord{
 		Header: Header{Version: RecordVersion}, Key: "snap-1", Name: "snap-1", Volume: "pvc-1", Group: "group-1", GroupNonce: otherNonce,
@@ -24,7 +24,7 @@ func snapshotRecord(t testing.TB) (SnapshotRecord, []byte) {
 }
 
 func TestSnapshotRecordRoundTrip(t *testing.T) {
-	full, data := snapshotRecord(t)
+	full, data := sampleSnapshotRecord(t)
 	got, err := DecodeSnapshotRecord("snap-1", data)
 	wantKind(t, "a full record", err, nil)
 	if !reflect.DeepEqual(got, &full) {
@@ -41,13 +41,13 @@ func TestSnapshotRecordRoundTrip(t *testing.T) {
 }
 
 func TestDecodeSnapshotRecordDamaged(t *testing.T) {
-	r, data := snapshotRecord(t)
+	r, data := sampleSnapshotRecord(t)
 	for n := range len(data) - 1 { // without the last line feed it is whole
 		if _, err := DecodeSnapshotRecord("snap-1", data[:n]); Kind(err) != ErrDamaged {
 			t.Fatalf("truncated to %d of %d bytes: %v", n, len(data), err)
 		}
 	}
-	_, ofVolume := record(t)
+	_, ofVolume := sampleRecord(t)
 	for what, text := range map[string]string{
 		"no JSON": "snap-1", "zeros": strings.Repeat("\x00", len(data)), "nothing": "null", "a list": "[]", "empty": "{}",
 		"a tail": string(data) + "}", "two": string(data) + string(data), "that of a volume": string(ofVolume),
@@ -116,10 +116,10 @@ func TestSnapshotDirectory(t *testing.T) {
 }
 
 func TestCheckSnapshotParams(t *testing.T) {
-	for what, parameters := range map[string]keys{"nothing": nil, "theirs": {reserved + "volumesnapshot/name": "x"}, "a field": {"deletionPolicy": "Delete"}} {
+	for what, parameters := range map[string]keys{"nothing": nil, "theirs": {reservedPrefix + "volumesnapshot/name": "x"}, "a field": {"deletionPolicy": "Delete"}} {
 		wantKind(t, what, CheckSnapshotParams(parameters), nil)
 	}
-	err := CheckSnapshotParams(keys{reserved + "volumesnapshot/name": "x", "share": "nas1", "b": ""})
+	err := CheckSnapshotParams(keys{reservedPrefix + "volumesnapshot/name": "x", "share": "nas1", "b": ""})
 	wantKind(t, "two", err, ErrInvalid)
 	wantText(t, err, `"share" is not a parameter`, `"b" is not a parameter`, "takes no parameters")
 }
@@ -147,7 +147,7 @@ func TestRecordOfCopy(t *testing.T) {
 		"another snapshot itself":         {of(ObjectSnapshot, "snap-2", "nas1"), true, tree, ErrDamaged},
 		"in a snapshot, but a copy of it": {of(ObjectSnapshot, "snap-1", "nas1"), false, tree, ErrDamaged},
 	} {
-		r, _ := record(t)
+		r, _ := sampleRecord(t)
 		r.Source, r.Shallow, r.Directory = c.source, c.shallow, c.directory
 		data, err := r.Encode()
 		wantKind(t, what, err, nil)
@@ -161,7 +161,7 @@ func TestRecordOfCopy(t *testing.T) {
 
 // TestDifferentSource tells volumes of one name apart by what they are made from.
 func TestDifferentSource(t *testing.T) {
-	has, _ := record(t)
+	has, _ := sampleRecord(t)
 	has.Source = &Source{Object{ObjectSnapshot, "snap-1"}, "nas1"}
 	for want, source := range map[string]*Source{
 		"":          {Object{ObjectSnapshot, "snap-1"}, "nas1"},
@@ -179,7 +179,7 @@ func TestDifferentSource(t *testing.T) {
 }
 
 func FuzzDecodeSnapshotRecord(f *testing.F) {
-	_, data := snapshotRecord(f)
+	_, data := sampleSnapshotRecord(f)
 	fuzzSeeds(f, "snap-1", data)
 	f.Add("a", []byte(`{"version":1,"key":"a","name":"a","volume":"b","nonce":"`+aNonce+`","created":"2026-08-01T12:00:00+02:00"}`))
 	f.Fuzz(func(t *testing.T, key string, data []byte) {

@@ -104,4 +104,4 @@ func cutLast(name string) (before, after string) {
 }
 
 // trashTime reports whether t can be part of a name in the trash.
-func trashTime(t time.Time) bool { return t.Unix() >= 0 && t.Unix() <= maxSeconds }
+func isTrashTime(t time.Time) bool { return t.Unix() >= 0 && t.Unix() <= maxSeconds }

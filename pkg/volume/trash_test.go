@@ -81,7 +81,7 @@ func FuzzTrashName(f *testing.F) {
 	f.Add("a."+aNonce+".purging."+otherNonce+".1.2.json", "h-x", uint64(0), byte(1), int64(-1), int64(maxSeconds+1))
 	f.Fuzz(func(t *testing.T, name, csiName string, nonce uint64, shape byte, deleted, due int64) {
 		if n, ok := ParseTrashName(name); ok {
-			if got := trashName(n); got != name || !trashTime(n.Deleted) && n.Record || TrashID(n.Kind, n.Key, n.Nonce) != n.ID {
+			if got := trashName(n); got != name || !isTrashTime(n.Deleted) && n.Record || TrashID(n.Kind, n.Key, n.Nonce) != n.ID {
 				t.Errorf("%q is %+v, which makes %q", name, n, got)
 			}
 			if n.Record && n.Purging || !ValidKey(n.Key) || !ValidNonce(n.Nonce) {
@@ -96,7 +96,7 @@ func FuzzTrashName(f *testing.F) {
 			want.Purging = true
 		case 2:
 			want.Record, want.Deleted, want.Due = true, time.Unix(deleted, 0).UTC(), time.Unix(due, 0).UTC()
-			times = trashTime(want.Deleted) && trashTime(want.Due)
+			times = isTrashTime(want.Deleted) && isTrashTime(want.Due)
 		}
 		if got, ok := ParseTrashName(trashName(want)); ok != times || ok && got != want {
 			t.Errorf("%+v comes back as %+v, %v", want, got, ok)
