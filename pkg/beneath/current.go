@@ -9,13 +9,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ReturnDelegation has the client give back what the server has delegated of d. A server recalls nothing from
-// an NFSv4 client for what that client does itself, and all mounts of a machine are one client (RFC 8881,
-// section 10.2); and Linux goes on believing in what was delegated before its lease expired. That hides
-// what is changed in d, whatever is asked. A change of d's attributes has the client give it back; so the
-// time of d's last access is set to what it is, as far as the client knows, which does no harm where the
-// client knows an old one. That costs one round trip. Where it is not permitted, all is given back the
-// same; on a file system that is mounted read-only it is not.
+// ReturnDelegation makes the client return its delegation of d. A server recalls no delegation from an
+// NFSv4 client for the client's own changes, and all mounts of a machine are one client (RFC 8881, section
+// 10.2). Linux also keeps using a delegation after its lease has expired. Both hide changes in d from every
+// request. A change of d's attributes makes the client return the delegation, so ReturnDelegation sets the
+// time of the last access to its cached value; an outdated value does no harm. That costs one round trip.
+// The client returns the delegation even if the change is not permitted, but not on a file system that is
+// mounted read-only.
 func ReturnDelegation(d Dir) error {
 	st, err := d.StatSelf()
 	if err != nil {
@@ -29,12 +29,13 @@ func ReturnDelegation(d Dir) error {
 	return pathError("set the time of", ".", err)
 }
 
-// ResolveCurrent opens the directory at path beneath d, as [Dir.Resolve] does, and each directory on the way is
-// the one that the server has by that name now. That costs a GETATTR, a SETATTR and a LOOKUP for each.
+// ResolveCurrent opens the directory at path under d, as [Dir.Resolve] does. Each directory on the way is
+// the one that has that name on the server now. That costs a GETATTR, a SETATTR and a LOOKUP for each.
 //
-// Resolve may open another one, for as long as the client has a delegation of that: to rename a directory
-// has a server recall those of the directories it is renamed from and to, and not its own (Linux:
-// vfs_rename), and Linux looks up no name of what it has a delegation of (nfs_do_lookup_revalidate).
+// Resolve may open another one for as long as the client has a delegation of it: for the rename of a
+// directory a server recalls the delegations of the old and the new parent, but not that of the directory
+// itself (Linux: vfs_rename), and Linux does not look up the name of a directory that is delegated to it
+// (nfs_do_lookup_revalidate).
 func ResolveCurrent(d Dir, path string) (Dir, error) {
 	at, err := d.Resolve("")
 	if err != nil || path == "" {
@@ -57,20 +58,20 @@ func ResolveCurrent(d Dir, path string) (Dir, error) {
 	return at, err
 }
 
-// current is ResolveCurrent for one name, in a directory of which nothing is delegated.
+// resolveCurrentName is ResolveCurrent for one name, in a directory that is not delegated.
 func resolveCurrentName(at Dir, name string) (Dir, error) {
 	if err := at.Refresh(); err != nil {
 		return None, err
 	}
-	remembered, err := at.Resolve(name)
-	switch {
-	case err == nil:
-		defer remembered.Close()
-		if err := ReturnDelegation(remembered); err != nil && !errors.Is(err, unix.ESTALE) && !errors.Is(err, unix.ENOENT) {
+	cached, err := at.Resolve(name)
+	if err != nil && !errors.Is(err, unix.ENOTDIR) && !errors.Is(err, unix.ELOOP) {
+		return None, err
+	}
+	if cached != None {
+		defer cached.Close()
+		if err := ReturnDelegation(cached); err != nil && !errors.Is(err, unix.ESTALE) && !errors.Is(err, unix.ENOENT) {
 			return None, err
 		}
-	case !errors.Is(err, unix.ENOTDIR) && !errors.Is(err, unix.ELOOP):
-		return None, err
 	}
 	if err := lookupOnServer(at, name); err != nil {
 		return None, err
@@ -78,14 +79,15 @@ func resolveCurrentName(at Dir, name string) (Dir, error) {
 	return at.Resolve(name)
 }
 
-// RmdirCurrent removes the empty directory name from at, if the server says that it is one. ENOTDIR: it is
-// something else, and stays.
+// RmdirCurrent removes the empty directory name from at, if it is a directory on the server. ENOTDIR: it is
+// something else, and is kept.
 //
-// Rmdir does not say so to the server. NFSv4 has one operation to remove a file and a directory, and no
-// word in it of which is meant (REMOVE: RFC 7530, section 16.26; RFC 8881, section 18.25). The client looks
-// first, and may remember a directory where there is a file by now: that is removed. So where a name may
-// have become a file's, it is asked for. Nobody else may be about to give it to a file: it would be removed
-// between the question and the call.
+// Rmdir does not tell the server which of them it means. NFSv4 has one operation to remove a file and a
+// directory, without a field for the type (REMOVE: RFC 7530, section 16.26; RFC 8881, section 18.25). The
+// client checks the type first, but its cache may show a directory although the name is a file by now: then
+// the file is removed. So for a name that may have become a file, RmdirCurrent asks the server first. No
+// other process may give the name to a file at the same time: the file could be removed between the check
+// and the call.
 func RmdirCurrent(at Dir, name string) error {
 	if err := ReturnDelegation(at); err != nil {
 		return err
@@ -98,9 +100,9 @@ func RmdirCurrent(at Dir, name string) error {
 	return at.Rmdir(name)
 }
 
-// askForName has the client ask the server what has a name. It does so before it makes something that
-// is not to be there yet (LOOKUP_EXCL); and a hard link to a directory is never made: see link(2), EPERM.
-// Any error but those that a link has then says that the server was not asked, or has not answered.
+// lookupOnServer makes the client look up a name on the server. The client does that before it creates
+// something that must not exist yet (LOOKUP_EXCL), and a hard link to a directory is never created: see
+// link(2), EPERM. Any error except those of such a link means that the server was not asked or did not answer.
 func lookupOnServer(at Dir, name string) error {
 	err := at.Link(".", at, name)
 	for _, answered := range []error{unix.EEXIST, unix.EPERM, unix.EACCES, unix.EROFS} {

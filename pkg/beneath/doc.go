@@ -15,27 +15,27 @@
 // The package withstands these attacks:
 //
 //   - Absolute paths, and ".." that leads out of the directory: [Dir.Resolve] fails with EXDEV.
-//   - Symbolic links in any component of the path, wherever they point to, planted before or
-//     during the call: Resolve fails, with ELOOP, or with ENOTDIR where it is the last
-//     component. [Dir.Open] fails with ELOOP.
+//   - Symbolic links in any component of the path, to any target, created before or during the
+//     call: Resolve fails with ELOOP, or with ENOTDIR if it is the last component. [Dir.Open]
+//     fails with ELOOP.
 //   - Magic links, such as /proc/PID/root and /proc/PID/fd/N: Resolve fails with ELOOP.
 //   - Mount points inside the tree, including bind mounts and a further export of an NFS
 //     server: Resolve fails with EXDEV.
 //   - A parent directory that is renamed, or replaced by a link, between two operations: a
-//     Dir keeps the directory it was opened on, and the operations follow the descriptor and
+//     Dir keeps the directory that it was opened on, and the operations use the descriptor and
 //     not the name.
 //   - FIFOs and devices in the place of a directory: Resolve opens only directories, and with
-//     O_PATH, which has no side effects on what it opens.
+//     O_PATH, which has no side effects on them.
 //
 // It does not withstand these:
 //
 //   - Hard links. A tenant can give a file a second name anywhere in the same file system.
-//     Check the number of links where that matters.
+//     Check the number of links if that matters.
 //   - A directory that is moved out of the tree after it was opened. The descriptor still
 //     refers to it; for the time of one call that cannot be prevented.
-//   - Names that are not single components. What takes a name, other than Resolve and
-//     [Openat], passes it to the *at system calls: the name must be one component that this
-//     program chose or that it read from the directory. Use Resolve for text from users.
+//   - Names that are not single components. All functions except Resolve and [Openat] pass a
+//     name to the *at system calls: it must be one component that this program chose or read
+//     from the directory. Use Resolve for text from users.
 //
 // # What does not work
 //
@@ -43,10 +43,10 @@
 //
 //   - os.Open(filepath.Join(root, path)). The kernel follows each link on the way, out of the
 //     root if the link says so. filepath.Clean removes "..", but not links.
-//   - Look first, open later: Lstat or filepath.EvalSymlinks, check the result, then open the
-//     path. The open resolves the path again. Whoever replaces a component by a link in
-//     between gets past the check (a race between time of check and time of use). Only what a
-//     descriptor refers to can be checked, because it stays the same.
+//   - Check first, open later: Lstat or filepath.EvalSymlinks, check the result, then open the
+//     path. The open resolves the path again. An attacker who replaces a component by a link in
+//     between bypasses the check (a race between time of check and time of use). Only the file
+//     of a descriptor can be checked, because it stays the same.
 //   - O_NOFOLLOW on the whole path. It applies to the last component only (open(2)); links in
 //     the components before it are followed.
 //   - [os.Root]. It keeps to its root, but it follows links inside it, and it crosses mount
@@ -60,18 +60,19 @@
 //
 // # NFS
 //
-// An NFS client remembers attributes and names, and answers from memory without asking the
+// An NFS client caches attributes and names, and answers from its cache without asking the
 // server (RFC 8881, sections 10.6 and 10.8). With a delegation of a directory or file it may
 // do so until the server recalls it (sections 10.4 and 10.9). Therefore:
 //
-//   - A name that is looked up may be one that another client has removed since. Call
-//     [Dir.Refresh] first where that would be harmful. [Names] does so itself.
-//   - A directory that is opened by its name to be listed may be listed as it was, while the client has
-//     a delegation of its parent (Linux 7.2, nfs_lookup_revalidate_delegated). [Entries] opens "." of
-//     what is open already, for which the client asks. Who opens it by name calls [Dir.Refresh] next.
-//   - That a name is free is only known by creating it: [Dir.Mkdir] and [Dir.Link] return
-//     EEXIST, and exactly one of several clients succeeds.
-//   - ESTALE (NFS4ERR_STALE) says that the server does not have the file or directory any
+//   - A lookup may find a name that another client has removed. Call [Dir.Refresh] first if
+//     that would be harmful. [Names] does so itself.
+//   - A directory that is opened by its name may be listed from the cache, while the client has a
+//     delegation of its parent (Linux 7.2, nfs_lookup_revalidate_delegated). [Entries] opens "." of
+//     the open directory, for which the client asks the server. After an open by name, call
+//     [Dir.Refresh].
+//   - Only creating a name shows that it is free: [Dir.Mkdir] and [Dir.Link] return EEXIST,
+//     and exactly one of several clients succeeds.
+//   - ESTALE (NFS4ERR_STALE) means that the server does not have the file or directory any
 //     more. Treat it as ENOENT, unless the root of the share itself is stale.
 //   - A write may succeed and the error, a full disk for example, come later. [Write]
 //     calls fsync(2) before it returns.
@@ -81,7 +82,7 @@
 //
 // # Errors
 //
-// Errors are of the type *[os.PathError], with the name that the caller gave; the directory
+// Errors are of the type *[os.PathError], with the name that the caller passed; the directory
 // itself is called ".". Only [Openat], which replaces a system call, returns its bare
 // [golang.org/x/sys/unix.Errno].
 package beneath

@@ -14,12 +14,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// batch is the number of entries of a directory that are in memory at once.
+// batchSize is the number of entries of a directory that are in memory at once.
 const batchSize = 1024
 
 // Names calls each for every name in d, in the order of the server. It refreshes d first, so
-// that the names are those that the server has now. The first error of each ends it and is
-// returned. [None] has no names.
+// that the names are current. It stops at the first error of each, and returns it. [None] has
+// no names.
 func Names(d Dir, each func(name string) error) error {
 	if d == None {
 		return nil
@@ -48,11 +48,11 @@ func Names(d Dir, each func(name string) error) error {
 	}
 }
 
-// Entries calls each for every entry of d, and says whether it is a directory; a symbolic
-// link is none. The first error of each ends it and is returned. [None] has no entries.
+// Entries calls each for every entry of d. isDir is false for a symbolic link. It stops at the
+// first error of each, and returns it. [None] has no entries.
 //
-// Entries does not refresh d, unlike [Names]. The type is that of the moment: by the time
-// that the name is used it may be something else, and only opening it as a directory tells.
+// Unlike [Names], Entries does not refresh d. The type may have changed before the caller uses
+// the name: only opening it as a directory proves that it is one.
 func Entries(d Dir, each func(name string, isDir bool) error) error {
 	if d == None {
 		return nil
@@ -61,8 +61,8 @@ func Entries(d Dir, each func(name string, isDir bool) error) error {
 	if err != nil {
 		return err
 	}
-	// Some servers send no types along. ReadDir then calls lstat(2) with the name of the file
-	// and that of the entry joined; with this name that is relative to the descriptor.
+	// Some servers do not send types. ReadDir then calls lstat(2) with the joined names of the
+	// file and the entry; with this name that is relative to the descriptor.
 	path := fmt.Sprintf("/proc/self/fd/%d", fd)
 	f := os.NewFile(uintptr(fd), path)
 	defer f.Close()
@@ -82,7 +82,7 @@ func Entries(d Dir, each func(name string, isDir bool) error) error {
 	}
 }
 
-// readable returns an error about the file at path, or one in it, without that path.
+// withoutPath removes path from an error about the file at path, or about an entry in it.
 func withoutPath(err error, path string) error {
 	e, ok := errors.AsType[*os.PathError](err)
 	if !ok {
@@ -92,7 +92,7 @@ func withoutPath(err error, path string) error {
 	return pathError(e.Op, cmp.Or(name, "."), e.Err)
 }
 
-// IsEmpty reports whether d has no entries, by the server's word (see [Names]).
+// IsEmpty reports whether d has no entries on the server (see [Names]).
 func IsEmpty(d Dir) (bool, error) {
 	err := Names(d, func(string) error { return fs.ErrExist })
 	if errors.Is(err, fs.ErrExist) {

@@ -8,23 +8,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// leaseWait is the time between two attempts to open a file on which somebody has a lease.
+// leaseWait is the time between two attempts to open a file on which another process has a lease.
 const leaseWait = time.Millisecond
 
-// Openat opens path beneath the directory dir, and returns a descriptor that the caller
+// Openat opens path under the directory dir, and returns a descriptor that the caller
 // closes. dir is any descriptor of a directory, flags are those of open(2); O_NOFOLLOW and
 // O_CLOEXEC are added. It cannot create files.
 //
-// It fails with ELOOP where a component of the path is a symbolic link, and with EXDEV where
-// the path leaves dir or its file system. The error is a [unix.Errno]. With O_PATH, and
-// without O_DIRECTORY, a link that is the last component is not followed either, but opened
-// itself (openat2(2)): look at what the descriptor refers to.
+// It fails with ELOOP if a component of the path is a symbolic link, and with EXDEV if the
+// path leaves dir or its file system. The error is a [unix.Errno]. With O_PATH, and without
+// O_DIRECTORY, a link that is the last component is not followed either, but opened itself
+// (openat2(2)): check the type of the descriptor's file.
 //
 // Openat calls openat2(2) again for as long as that returns EINTR or EAGAIN. EAGAIN has two
-// causes. The kernel could not rule out that ".." left the directory, because something was
-// renamed or mounted at the same time (openat2(2)): the next call will do. Or, with
-// O_NONBLOCK, another process has a lease on the file and has just been asked to give it up
-// (fcntl(2)): Openat waits for a moment before each further call.
+// causes. The kernel could not rule out that ".." left the directory, because of a concurrent
+// rename or mount (openat2(2)): the next call will succeed. Or, with O_NONBLOCK, another
+// process has a lease on the file and the kernel has just asked it to release it (fcntl(2)):
+// Openat waits for a moment before each further call.
 func Openat(dir int, path string, flags int) (int, error) {
 	how := unix.OpenHow{
 		Flags:   uint64(flags | unix.O_NOFOLLOW | unix.O_CLOEXEC),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package config reads the registry of shares from its YAML file: strictly, so that a typo
-// is an error and not a default, and again whenever the file changes.
+// Package config reads the registry of shares from its YAML file, and reads it again when the
+// file changes. It is strict, so that a typo is an error and not a default.
 package config
 
 import (
@@ -15,7 +15,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// file is the registry as it is written.
+// file is the YAML file of the registry.
 type file struct {
 	Shares       []shareEntry `json:"shares"`
 	Defaults     defaults     `json:"defaults"`
@@ -34,12 +34,12 @@ type shareEntry struct {
 }
 
 type defaults struct {
-	MountOptions *[]string `json:"mountOptions"` // nil: nodev, nosuid; an empty list lifts them
+	MountOptions *[]string `json:"mountOptions"` // nil: nodev, nosuid; an empty list: none
 	SubDir       string    `json:"subDir"`
 }
 
-// Default returns the registry of an installation without a file: no share, and
-// csi-driver-nfs's classes, which name server and path themselves, allowed.
+// Default returns the registry of an installation without a file: it has no shares, and allows
+// the classes of csi-driver-nfs, which name server and path themselves.
 func Default() *volume.Registry {
 	return &volume.Registry{
 		SubDir:       volume.MustTemplate(volume.DefaultSubDir),
@@ -48,15 +48,15 @@ func Default() *volume.Registry {
 	}
 }
 
-// moreDocuments finds a line that begins or ends a YAML document after one that is neither
-// empty nor a comment nor a directive.
+// secondDocument matches a line that starts or ends a YAML document after a line that is not
+// empty, a comment or a directive.
 var secondDocument = regexp.MustCompile(`(?m)^[ \t]*[^#%\s].*\n(.*\n)*(---|\.\.\.)([ \t\r]|$)`)
 
-// Parse reads a registry. All that is wrong is in the one error, which is volume.ErrInvalid.
+// Parse reads a registry. Its error is volume.ErrInvalid, and contains all faults.
 func Parse(data []byte) (*volume.Registry, error) {
 	var f file
 	if len(bytes.TrimSpace(data)) == 0 {
-		// A file that is just being written anew, by something other than a rename.
+		// A file that is being rewritten in place, without a rename.
 		return nil, volume.Errorf(volume.ErrInvalid, "it is empty; an installation without shares says shares: []")
 	}
 	if err := yaml.UnmarshalStrict(data, &f); err != nil {
@@ -66,7 +66,7 @@ func Parse(data []byte) (*volume.Registry, error) {
 		return nil, volume.Errorf(volume.ErrInvalid, "it has more than one YAML document, of which only the first would be read")
 	}
 	var faults []string
-	wrong := func(where string, err error) {
+	addFault := func(where string, err error) {
 		if err != nil {
 			faults = append(faults, where+": "+err.Error())
 		}
@@ -75,32 +75,29 @@ func Parse(data []byte) (*volume.Registry, error) {
 	r := Default()
 	if f.Defaults.MountOptions != nil {
 		r.MountOptions = volume.SplitMountOptions(*f.Defaults.MountOptions)
-		wrong("defaults.mountOptions", volume.CheckMountOptions(r.MountOptions))
+		addFault("defaults.mountOptions", volume.CheckMountOptions(r.MountOptions))
 	}
 	if f.Defaults.SubDir != "" {
-		template, err := volume.ParseTemplate(f.Defaults.SubDir)
-		if err == nil {
-			_, err = template.ExpandDefault(volume.Names{PVC: "pvc", Namespace: "namespace", PV: "pv"})
-		}
-		wrong("defaults.subDir", err)
-		r.SubDir = template
+		var err error
+		r.SubDir, err = parseSubDir(f.Defaults.SubDir)
+		addFault("defaults.subDir", err)
 	}
 	switch f.Unregistered {
 	case "allow":
 	case "", "refuse":
 		r.Unregistered = false
 	default:
-		wrong("unregistered", fmt.Errorf("%q is neither allow nor refuse", f.Unregistered))
+		addFault("unregistered", fmt.Errorf("%q is neither allow nor refuse", f.Unregistered))
 	}
 	for i, e := range f.Shares {
 		where := fmt.Sprintf("shares[%d] (%s)", i, e.Name)
-		s := e.toShare(func(field string, err error) { wrong(where+field, err) })
+		s := e.toShare(func(field string, err error) { addFault(where+field, err) })
 		s.MountOptions = volume.MergeMountOptions(r.MountOptions, e.MountOptions)
 		for _, o := range r.Shares {
 			if o.Name == e.Name {
-				wrong(where, fmt.Errorf("the name is taken by a share above"))
+				addFault(where, fmt.Errorf("the name is taken by a share above"))
 			}
-			wrong(where, checkSeparate(s, o))
+			addFault(where, checkSeparate(s, o))
 		}
 		r.Shares = append(r.Shares, s)
 	}
@@ -110,7 +107,16 @@ func Parse(data []byte) (*volume.Registry, error) {
 	return r, nil
 }
 
-// apart says what is wrong with a share beside another, if anything.
+func parseSubDir(text string) (volume.Template, error) {
+	t, err := volume.ParseTemplate(text)
+	if err != nil {
+		return t, err
+	}
+	_, err = t.ExpandDefault(volume.Names{PVC: "pvc", Namespace: "namespace", PV: "pv"})
+	return t, err
+}
+
+// checkSeparate returns an error if two shares cannot be in one registry.
 func checkSeparate(s, o volume.Share) error {
 	if o.Overlaps(s) {
 		return fmt.Errorf("it is, or lies inside, or holds share %s: a volume of one would hold the other's", o)
@@ -121,35 +127,43 @@ func checkSeparate(s, o volume.Share) error {
 	return nil
 }
 
-// check converts an entry, and says what is wrong with which of its fields.
-func (e shareEntry) toShare(wrong func(field string, err error)) volume.Share {
-	wrong("", volume.CheckShareName(e.Name))
+// toShare converts an entry, and calls addFault with the name of each field for its error or nil.
+func (e shareEntry) toShare(addFault func(field string, err error)) volume.Share {
+	addFault("", volume.CheckShareName(e.Name))
 	if len(e.Servers) == 0 {
-		wrong(".servers", fmt.Errorf("no address is given"))
+		addFault(".servers", fmt.Errorf("no address is given"))
 	}
 	for _, server := range e.Servers {
-		wrong(".servers", volume.CheckServer(server))
+		addFault(".servers", volume.CheckServer(server))
 	}
-	wrong(".path", volume.CheckExportPath(e.Path))
+	addFault(".path", volume.CheckExportPath(e.Path))
 	id := ""
 	if e.ID != "" {
 		var err error
 		id, err = volume.ParseShareID(e.ID)
-		wrong(".id", err)
+		addFault(".id", err)
 	}
-	wrong(".mountOptions", volume.CheckMountOptions(e.MountOptions))
+	addFault(".mountOptions", volume.CheckMountOptions(e.MountOptions))
 	if e.MaxVolumes < 0 {
-		wrong(".maxVolumes", fmt.Errorf("%d is negative", e.MaxVolumes))
+		addFault(".maxVolumes", fmt.Errorf("%d is negative", e.MaxVolumes))
 	}
-	var retention time.Duration
-	if e.TrashRetention != "" {
-		var err error
-		if retention, err = time.ParseDuration(e.TrashRetention); err == nil && retention < 0 {
-			err = fmt.Errorf("%v is negative", retention)
-		}
-		wrong(".trashRetention", err)
-	}
+	retention, err := parseRetention(e.TrashRetention)
+	addFault(".trashRetention", err)
 	return volume.Share{
 		Name: e.Name, Servers: e.Servers, Path: e.Path, ID: id, Inline: e.Inline, MaxVolumes: e.MaxVolumes, TrashRetention: retention,
 	}
+}
+
+func parseRetention(text string) (time.Duration, error) {
+	if text == "" {
+		return 0, nil
+	}
+	retention, err := time.ParseDuration(text)
+	if err != nil {
+		return 0, err
+	}
+	if retention < 0 {
+		return 0, fmt.Errorf("%v is negative", retention)
+	}
+	return retention, nil
 }

@@ -14,17 +14,17 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// Source is a registry that follows its file. A file that cannot be used is reported and
-// changes nothing: the registry before it stays in force.
+// Source is a registry that follows its file. A file that cannot be used is logged, and the
+// current registry stays.
 type Source struct {
 	path    string
-	last    []byte // what the file held when it was looked at last, good or not
+	last    []byte // content of the file at the last read, valid or not
 	current atomic.Pointer[volume.Registry]
 }
 
-// Open reads the registry from the file at path; without a path it is Default for good.
-// A file that is not there or cannot be used is an error: a driver that starts without the
-// shares that its volumes are on would only seem to work.
+// Open reads the registry from the file at path. Without a path the registry is always Default.
+// A file that does not exist or cannot be used is an error: a driver without the shares of its
+// volumes would only seem to work.
 func Open(path string) (*Source, error) {
 	s := &Source{path: path}
 	if path == "" {
@@ -37,11 +37,11 @@ func Open(path string) (*Source, error) {
 	return s, nil
 }
 
-// Current returns the registry in force.
+// Current returns the current registry.
 func (s *Source) Current() *volume.Registry { return s.current.Load() }
 
-// Watch looks at the file every interval until ctx ends. It reads and compares, because a
-// ConfigMap changes by a swapped symbolic link that no watch on the file itself notices.
+// Watch reads the file every interval until ctx ends. It compares the content, because a ConfigMap
+// changes by a replaced symbolic link, which a watch on the file itself does not notice.
 func (s *Source) Watch(ctx context.Context, interval time.Duration) {
 	if s.path == "" {
 		return
@@ -57,18 +57,18 @@ func (s *Source) Watch(ctx context.Context, interval time.Duration) {
 		}
 		switch changed, err := s.load(); {
 		case err != nil && changed:
-			log.Error(err, "The new configuration cannot be used; the one before stays in force", "file", s.path)
+			log.Error(err, "The new configuration cannot be used; the previous one stays active", "file", s.path)
 		case changed:
 			log.Info("Configuration reloaded", "file", s.path, "shares", len(s.Current().Shares))
 		}
 	}
 }
 
-// load reads the file, and reports whether it differs from what was read before.
+// load reads the file, and reports whether it has changed since the last read.
 func (s *Source) load() (changed bool, err error) {
 	data, err := os.ReadFile(s.path)
 	if err != nil {
-		// Where a file has been, its absence is news once, not at every look.
+		// A missing file is a change once, not at every read.
 		changed, s.last = s.last != nil, nil
 		return changed, fmt.Errorf("read the configuration: %w", err)
 	}

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package keylock locks keys without ever waiting: who finds a key taken is told so and
-// answers Aborted, as the CSI spec asks of concurrent calls ("Concurrency", csi spec.md),
-// so that no RPC hangs behind another that hangs.
+// Package keylock locks keys and never waits. If a key is locked, the caller answers Aborted, as
+// the CSI spec requires for concurrent calls ("Concurrency", csi spec.md), so that no RPC waits
+// for another one that hangs.
 package keylock
 
 import "sync"
@@ -13,22 +13,22 @@ type Set struct {
 	held map[string]int // exclusive: -1; shared: the number of holders
 }
 
-// TryLock takes key for one holder. ok is false where anyone holds it. unlock may be
-// called once.
+// TryLock locks key for one holder. ok is false if it has a holder. The caller calls unlock at
+// most once.
 func (s *Set) TryLock(key string) (unlock func(), ok bool) {
 	return s.tryLock(key, func(held int) (int, bool) { return -1, held == 0 })
 }
 
-// TryRLock takes key together with others that do the same: to use something that must
-// not be taken away meanwhile. ok is false where someone has it by TryLock.
+// TryRLock locks key for one of several holders: they use something that must not be removed
+// meanwhile. ok is false if the key is locked by TryLock.
 func (s *Set) TryRLock(key string) (unlock func(), ok bool) {
 	return s.tryLock(key, func(held int) (int, bool) { return held + 1, held >= 0 })
 }
 
-func (s *Set) tryLock(key string, take func(held int) (int, bool)) (func(), bool) {
+func (s *Set) tryLock(key string, next func(held int) (int, bool)) (func(), bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	held, ok := take(s.held[key])
+	held, ok := next(s.held[key])
 	if !ok {
 		return nil, false
 	}

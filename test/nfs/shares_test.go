@@ -248,7 +248,7 @@ func TestReload(t *testing.T) {
 	})
 	rewrite(s, before+"colour: red\n", s.ctl, node)
 	eventually(t, patience, "the bad file is noticed", func() bool {
-		return strings.Contains(s.ctl.Log(), "The new configuration cannot be used; the one before stays in force")
+		return strings.Contains(s.ctl.Log(), "The new configuration cannot be used; the previous one stays active")
 	})
 	s.mustCreate("pvc-2", "", "share", "nas2")
 	rewrite(s, before, s.ctl, node)
