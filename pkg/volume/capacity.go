@@ -9,13 +9,13 @@ import (
 	"math/bits"
 )
 
-// Capacity is an asked size in bytes (CSI CapacityRange). 0 stands for "not given", in both.
+// Capacity is a requested size in bytes (CSI CapacityRange). In both fields 0 means "not given".
 type Capacity struct {
 	Required int64
 	Limit    int64
 }
 
-// Check says what is wrong with the range. The error is ErrInvalid.
+// Check returns ErrInvalid if the range is not valid.
 func (c Capacity) Check() error {
 	switch {
 	case c.Required < 0 || c.Limit < 0:
@@ -26,8 +26,8 @@ func (c Capacity) Check() error {
 	return nil
 }
 
-// Size returns the size that a volume of this range gets: what is required, or else the
-// limit. 0: no size was asked for.
+// Size returns the size of a new volume for this range: the required size, or else the limit.
+// 0: no size was requested.
 func (c Capacity) Size() int64 {
 	if c.Required > 0 {
 		return c.Required
@@ -47,21 +47,21 @@ func (c Capacity) String() string {
 	return fmt.Sprintf("%d to %d bytes", c.Required, c.Limit)
 }
 
-// Space is what statfs(2) says of a file system, in bytes and inodes. Total 0: the bytes are not known.
-// Inodes 0: the inodes are not.
+// Space is the space of a file system by statfs(2), in bytes and inodes. If Total is 0, the bytes are
+// unknown. If Inodes is 0, the inodes are unknown.
 type Space struct {
-	Total, Free, Used              int64 // Free: to unprivileged users
+	Total, Free, Used              int64 // Free: for unprivileged users
 	Inodes, InodesFree, InodesUsed int64
 }
 
-// Known reports whether the server says how many bytes there are.
+// Known reports whether the server reports bytes.
 func (s Space) Known() bool { return s.Total > 0 }
 
-// InodesKnown reports whether the server counts inodes.
+// InodesKnown reports whether the server reports inodes.
 func (s Space) InodesKnown() bool { return s.Inodes > 0 }
 
-// CompareFree compares what is free in s and in o: +1 if there is more in s. What is not known is less than
-// something, and more than nothing.
+// CompareFree compares the free space of s and o: +1 if s has more. Unknown free space is more than none,
+// and less than any other.
 func (s Space) CompareFree(o Space) int {
 	switch {
 	case s.Known() == o.Known():
@@ -74,9 +74,9 @@ func (s Space) CompareFree(o Space) int {
 	return -1
 }
 
-// NewSpace converts the counts of statfs(2): blocks of so many bytes, in all, free, and free
-// to the unprivileged; inodes in all and free. It decides what is known. Servers answer nonsense for what
-// they do not count: nothing at all, more free than there is, all bits set.
+// NewSpace converts the counts of statfs(2): the size of a block; the total, free and available (to
+// unprivileged users) blocks; the total and free inodes. It decides what is known. For values that
+// they do not count, servers return nonsense: zero, more free than total, all bits set.
 func NewSpace(block int64, blocks, free, available, inodes, inodesFree uint64) Space {
 	var s Space
 	if total, ok := multiply(blocks, block); ok && total > 0 && free <= blocks && available <= blocks {
@@ -90,7 +90,7 @@ func NewSpace(block int64, blocks, free, available, inodes, inodesFree uint64) S
 	return s
 }
 
-// times returns n*unit, if that is a number.
+// multiply returns n*unit, and false if the product does not fit.
 func multiply(n uint64, unit int64) (int64, bool) {
 	if unit <= 0 {
 		return 0, false

@@ -4,6 +4,7 @@ package volume
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
@@ -18,27 +19,27 @@ import (
 // RecordVersion is the version of records that this program writes. It reads every version.
 const RecordVersion = 1
 
-// features are the names that a record may require and that this program knows: none so far.
+// features are the names of the features that this program knows: none so far.
 var features []string
 
-// Header begins every record on a share. The version says who wrote a record first and forbids
-// nothing: what a program has to know in order to change or delete a record, that record
-// requires by name. A Mooring that writes what earlier ones cannot take for anything sensible
-// has to require something.
+// Header is the start of every record on a share. The version says which program first wrote the
+// record, and forbids nothing: a record requires by name the features that a program must know to
+// change or delete it. A version of Mooring that writes something which earlier versions would
+// misunderstand must require a feature.
 type Header struct {
-	Version  int      `json:"version"` // 0 is written as RecordVersion, any other as it is
+	Version  int      `json:"version"` // 0 is written as RecordVersion, any other value unchanged
 	Requires []string `json:"requires,omitempty"`
 
 	unknown map[string]json.RawMessage // the fields that this program does not know
 	altered map[string]alteredField    // those within which it does not know something
 }
 
-// reading is a field as a record has it, and as this program would have written it. For as long
-// as its value is the same, it is written again as it was.
+// alteredField is a field as the record has it, and as this program would have written it. While
+// its value is unchanged, the original is written again.
 type alteredField struct{ original, plain json.RawMessage }
 
-// Unsupported lists what the record requires and this program does not know. A record of which
-// there is anything must not be changed or deleted: see CheckRequires.
+// Unsupported returns the features that the record requires and this program does not know. If
+// there are any, the record must not be changed or deleted: see CheckRequires.
 func (h Header) Unsupported() []string {
 	var names []string
 	for _, name := range h.Requires {
@@ -63,17 +64,17 @@ func (h *Header) check() error {
 	return nil
 }
 
-// file is what errors say of a record.
+// recordFile is the text about a record in errors.
 type recordFile struct {
 	what   string // "the record of volume pvc-1"
-	remedy string // for one that cannot be believed
+	remedy string // for a damaged record
 }
 
 func (f recordFile) damagedError(fault error) error {
 	return Errorf(ErrDamaged, "%s cannot be believed: %v; nothing was changed: %s", f.what, fault, f.remedy)
 }
 
-// requires returns nil where this program knows all that the record requires.
+// checkRequires returns ErrPrecondition if the record requires a feature that this program does not know.
 func (f recordFile) checkRequires(h *Header) error {
 	names := h.Unsupported()
 	if names == nil {
@@ -85,29 +86,32 @@ func (f recordFile) checkRequires(h *Header) error {
 // document is a pointer to a struct that begins with a Header.
 type document interface{ header() *Header }
 
-// encode returns a record as it stands on a share: its fields in their order, then those that
-// this program does not know, by name.
+// encode returns a record as it is stored on a share: its fields in their order, then the fields
+// that this program does not know, sorted by name.
 func encode(f recordFile, v document) ([]byte, error) {
 	h := v.header()
 	if h.Version == 0 {
 		h.Version = RecordVersion
 	}
 	data, err := json.Marshal(v)
-	if err == nil && len(h.unknown)+len(h.altered) > 0 {
+	if err != nil {
+		return nil, fmt.Errorf("encode %s: %w", f.what, err)
+	}
+	if len(h.unknown)+len(h.altered) > 0 {
 		data, err = h.addUnknown(data, fieldNames(reflect.TypeOf(v).Elem()))
+		if err != nil {
+			return nil, fmt.Errorf("encode %s: %w", f.what, err)
+		}
 	}
 	var out bytes.Buffer
-	if err == nil {
-		err = json.Indent(&out, data, "", "  ")
-	}
-	if err != nil {
+	if err := json.Indent(&out, data, "", "  "); err != nil {
 		return nil, fmt.Errorf("encode %s: %w", f.what, err)
 	}
 	out.WriteByte('\n')
 	return out.Bytes(), nil
 }
 
-// complete adds to an encoded record what this program does not know.
+// addUnknown adds the unknown fields to an encoded record.
 func (h *Header) addUnknown(data []byte, names []string) ([]byte, error) {
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(data, &fields); err != nil {
@@ -136,9 +140,9 @@ func (h *Header) addUnknown(data []byte, names []string) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// decode reads a record, of which check says whether it is possible. One that is not whole, or
-// not possible, is ErrDamaged. But of one that requires what this program does not know, it
-// cannot judge what it cannot read either: that is ErrPrecondition.
+// decode reads a record, and validates it with check. An incomplete or invalid record is ErrDamaged.
+// If the record requires a feature that this program does not know, the program cannot judge it, and
+// an unreadable one is ErrPrecondition.
 func decode[T any, P interface {
 	*T
 	document
@@ -147,7 +151,7 @@ func decode[T any, P interface {
 	if err := json.Unmarshal(data, &fields); err != nil {
 		return nil, f.damagedError(fmt.Errorf("it is not whole JSON: %w", err))
 	}
-	// Only what is spelled exactly so is a field: the decoder by itself takes any case.
+	// The names of fields are case-sensitive, but the decoder ignores case.
 	known := map[string]json.RawMessage{}
 	for _, name := range fieldNames(reflect.TypeFor[T]()) {
 		if value, ok := fields[name]; ok {
@@ -156,7 +160,7 @@ func decode[T any, P interface {
 		}
 	}
 	if v := P(new(T)); len(fields) == 0 && decodeStrict(data, v) == nil && v.header().check() == nil && check(v) == nil {
-		return v, nil // the common case, which the rest would find too, more slowly
+		return v, nil // the common case; the rest would return the same, more slowly
 	}
 	data, err := json.Marshal(known)
 	if err != nil {
@@ -170,29 +174,31 @@ func decode[T any, P interface {
 		return nil, f.damagedError(err)
 	}
 	v := P(new(T))
-	if err = json.Unmarshal(data, v); err == nil {
-		err = check(v)
+	if err := decodeTolerant(data, v, check, known, fields); err != nil {
+		return nil, cmp.Or(f.checkRequires(&h), f.damagedError(err))
 	}
-	if err == nil {
-		err = v.header().keepUnknown(v, known, fields)
-	}
-	if err == nil {
-		return v, nil
-	}
-	if err := f.checkRequires(&h); err != nil {
-		return nil, err
-	}
-	return nil, f.damagedError(err)
+	return v, nil
 }
 
-// strictly decodes what has no field within which v's type does not know something.
+// decodeTolerant decodes a record that may have unknown fields, and keeps them in v.
+func decodeTolerant[P document](data []byte, v P, check func(P) error, known, unknown map[string]json.RawMessage) error {
+	if err := json.Unmarshal(data, v); err != nil {
+		return err
+	}
+	if err := check(v); err != nil {
+		return err
+	}
+	return v.header().keepUnknown(v, known, unknown)
+}
+
+// decodeStrict decodes a record whose nested values have no field that v's type does not know.
 func decodeStrict(data []byte, v any) error {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
 	return d.Decode(v)
 }
 
-// keep remembers what of a record's fields its struct v does not say.
+// keepUnknown stores the unknown fields of the record v, and those whose values have unknown parts.
 func (h *Header) keepUnknown(v document, known, unknown map[string]json.RawMessage) error {
 	data, err := json.Marshal(v)
 	if err != nil {
@@ -202,18 +208,18 @@ func (h *Header) keepUnknown(v document, known, unknown map[string]json.RawMessa
 	if err := json.Unmarshal(data, &plain); err != nil {
 		return err
 	}
-	read := map[string]alteredField{}
+	altered := map[string]alteredField{}
 	for name, value := range known {
-		is := compact(value)
-		if p, ok := plain[name]; ok && !bytes.Equal(p, is) {
-			read[name] = alteredField{original: is, plain: p}
+		original := compact(value)
+		if p, ok := plain[name]; ok && !bytes.Equal(p, original) {
+			altered[name] = alteredField{original: original, plain: p}
 		}
 	}
 	for name, value := range unknown {
 		unknown[name] = compact(value)
 	}
-	if len(read) > 0 {
-		h.altered = read
+	if len(altered) > 0 {
+		h.altered = altered
 	}
 	if len(unknown) > 0 {
 		h.unknown = unknown
@@ -221,14 +227,14 @@ func (h *Header) keepUnknown(v document, known, unknown map[string]json.RawMessa
 	return nil
 }
 
-// compact returns a value, which is JSON, without white space.
+// compact returns a JSON value without white space.
 func compact(value json.RawMessage) json.RawMessage {
 	var out bytes.Buffer
 	_ = json.Compact(&out, value)
 	return out.Bytes()
 }
 
-// fieldNames lists the names in JSON of a struct's fields, and of the structs embedded in it.
+// fieldNames returns the JSON names of the fields of a struct and of its embedded structs.
 func fieldNames(t reflect.Type) []string {
 	if names, ok := fieldNamesCache.Load(t); ok {
 		return names.([]string)
@@ -243,19 +249,19 @@ func fieldNames(t reflect.Type) []string {
 	return names
 }
 
-var fieldNamesCache sync.Map // by type: lists of many volumes are read
+var fieldNamesCache sync.Map // by type: a list may read many volumes
 
-// nonceSize is that of a nonce in bytes. It is written as hexadecimal digits.
+// nonceSize is the size of a nonce in bytes. It is written as hexadecimal digits.
 const nonceSize = 8
 
-// NewNonce returns the name of one attempt to make something: no other ever has it.
+// NewNonce returns the unique identifier of one attempt to create something.
 func NewNonce() string {
 	var b [nonceSize]byte
 	_, _ = rand.Read(b[:]) // never fails
 	return hex.EncodeToString(b[:])
 }
 
-// ValidNonce reports whether NewNonce can have returned s.
+// ValidNonce reports whether s has the form of a nonce (NewNonce).
 func ValidNonce(s string) bool {
 	for i := range len(s) {
 		if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {

@@ -11,19 +11,19 @@ import (
 )
 
 const (
-	// StateDir is the one name on a share that is Mooring's.
+	// StateDir is the directory of Mooring on a share.
 	StateDir = ".mooring"
-	// InlineDir is where in it the directories of inline volumes are.
+	// InlineDir is the directory in StateDir that holds the directories of inline volumes.
 	InlineDir = "inline"
-	// maxName is the longest file name in bytes on every file system that is exported by NFS (NAME_MAX).
+	// maxName is the longest file name in bytes on every file system that NFS exports (NAME_MAX).
 	maxName = 255
-	// maxDirectory keeps export path and directory below what a mount can name (PATH_MAX, 4096).
+	// maxDirectory keeps export path and directory together under the limit of mount(2) (PATH_MAX, 4096).
 	maxDirectory = 2048
 )
 
-// CheckDirectory says what is wrong with a volume's directory: a path beneath the share, of
-// one or more names. The share itself, anything above it and anything of Mooring's is refused,
-// as are spellings of which two would mean one directory. The error is ErrInvalid.
+// CheckDirectory checks a volume's directory: a path of one or more names, relative to the share.
+// It refuses the share itself, anything outside it, anything of Mooring's, and paths that are not
+// in canonical form. The error is ErrInvalid.
 func CheckDirectory(dir string) error {
 	switch {
 	case dir == "":
@@ -43,7 +43,7 @@ func CheckDirectory(dir string) error {
 			return Errorf(ErrInvalid, "the directory %q has an empty name between slashes, or ends with a slash", dir)
 		case name == "." || name == "..":
 			return Errorf(ErrInvalid, "the directory %q has the name %q in it", dir, name)
-		case strings.EqualFold(strings.TrimRight(name, ". "), StateDir): // a server may fold case, or drop what ends a name
+		case strings.EqualFold(strings.TrimRight(name, ". "), StateDir): // a server may ignore case, or cut dots and spaces at the end
 			return Errorf(ErrInvalid, "the directory %q has the name %s in it, which is Mooring's own", dir, StateDir)
 		case len(name) > maxName:
 			return Errorf(ErrInvalid, "the directory %.40q... has a name of %d bytes in it, and file systems allow %d", dir, len(name), maxName)
@@ -58,8 +58,8 @@ func SplitDirectory(dir string) (parent, name string) {
 	return strings.TrimSuffix(parent, "/"), name
 }
 
-// Shorten cuts a file name that is too long to at most max bytes. A hash of the whole
-// replaces the end that is cut, so that two long names stay two.
+// Shorten cuts a file name that is too long to at most max bytes. A hash of the whole name
+// replaces the end, so that two long names remain different.
 func Shorten(name string, max int) string {
 	if len(name) <= max {
 		return name
@@ -67,14 +67,14 @@ func Shorten(name string, max int) string {
 	sum := sha256.Sum256([]byte(name))
 	tail := "-" + hex.EncodeToString(sum[:8])
 	cut := name[:max-len(tail)]
-	for cut != "" && !utf8.ValidString(cut) { // not within a character
+	for cut != "" && !utf8.ValidString(cut) { // not inside a character
 		cut = cut[:len(cut)-1]
 	}
 	return cut + tail
 }
 
-// ArchiveName returns the name that an archived volume's directory gets beside its old
-// place: "archived-<name>". With a suffix, it is what to try where that is taken.
+// ArchiveName returns the new name of an archived volume's directory, in the same parent:
+// "archived-<name>". A suffix makes another name if that one exists.
 func ArchiveName(name, suffix string) string {
 	return Shorten("archived-"+name, maxName-len(suffix)) + suffix
 }

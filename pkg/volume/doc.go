@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package volume has the nouns of Mooring: what a share, a volume, its handle,
-// its directory and its record are, what a StorageClass may ask for, and the
-// errors that every other package speaks in.
+// Package volume defines the data types of Mooring: shares, volumes and snapshots
+// with their handles, directories and records, the parameters of a StorageClass,
+// and the kinds of errors that every other package returns.
 //
-// It is pure: it opens nothing, mounts nothing and knows neither protobuf nor
+// It is pure: it opens nothing, mounts nothing and depends on neither protobuf nor
 // Kubernetes, so that all of it can be fuzzed.
 package volume

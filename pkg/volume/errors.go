@@ -7,34 +7,34 @@ import (
 	"fmt"
 )
 
-// The kinds of failure. Every error that leaves the domain wraps exactly one of
-// them; package driver has the one table from these to gRPC codes.
+// The kinds of failure. Every error that the domain packages return wraps exactly one of
+// them; package driver has the only table from these to gRPC codes.
 var (
-	// ErrInvalid: the request cannot be right, whatever the state of the world.
+	// ErrInvalid: the request is never valid, whatever the state of the system.
 	ErrInvalid = errors.New("invalid request")
-	// ErrNotFound: there is no such volume, or no such mount.
+	// ErrNotFound: the volume or mount does not exist.
 	ErrNotFound = errors.New("not found")
-	// ErrExists: the name is taken by a volume that was asked for differently.
+	// ErrExists: a volume with this name and other properties exists.
 	ErrExists = errors.New("exists with other properties")
 	// ErrBusy: another operation on the same volume is under way; try again.
 	ErrBusy = errors.New("operation pending")
 	// ErrUnavailable: the share's server does not answer, or refuses to serve; try again.
 	ErrUnavailable = errors.New("share unavailable")
-	// ErrTimeout: the operation did not end in time; it may still end, and a retry finds out.
+	// ErrTimeout: the operation did not finish in time; it may still finish, and a retry finds out.
 	ErrTimeout = errors.New("not done in time")
 	// ErrFull: no space, no inodes, or no more volumes allowed on the share.
 	ErrFull = errors.New("share full")
-	// ErrOutOfRange: the asked capacity can never be had.
+	// ErrOutOfRange: the requested capacity is never available.
 	ErrOutOfRange = errors.New("capacity out of range")
-	// ErrPrecondition: something stands in the way that somebody has to move first.
+	// ErrPrecondition: somebody must change the state of the system first.
 	ErrPrecondition = errors.New("precondition failed")
-	// ErrRefused: the server does not let us (root_squash, a read-only export, an export list).
+	// ErrRefused: the server denies the operation (root_squash, a read-only export, an export list).
 	ErrRefused = errors.New("refused by the server")
-	// ErrDamaged: a record cannot be believed. Nothing is destroyed on its word.
+	// ErrDamaged: a record is damaged. Nothing is deleted because of its content.
 	ErrDamaged = errors.New("record damaged")
 )
 
-// Kinds lists every sentinel, so that a test can prove that none is forgotten.
+// Kinds returns all sentinels, so that a test can prove that none is missing.
 func Kinds() []error {
 	return []error{
 		ErrInvalid, ErrNotFound, ErrExists, ErrBusy, ErrUnavailable, ErrTimeout,
@@ -42,8 +42,8 @@ func Kinds() []error {
 	}
 }
 
-// kindError carries a kind without putting the kind's own words before the
-// message: an operator reads the message, a program asks errors.Is.
+// kindError has a kind that is not part of its message: an operator reads the
+// message, a program uses errors.Is.
 type kindError struct {
 	kind error
 	err  error
@@ -53,13 +53,13 @@ func (e *kindError) Error() string   { return e.err.Error() }
 func (e *kindError) Unwrap() []error { return []error{e.kind, e.err} }
 
 // Errorf formats an error as fmt.Errorf does and gives it a kind, one of the
-// sentinels above, that errors.Is finds and that the text does not repeat.
+// sentinels above. errors.Is finds the kind; the text does not contain it.
 func Errorf(kind error, format string, args ...any) error {
 	return &kindError{kind: kind, err: fmt.Errorf(format, args...)}
 }
 
-// Kind returns the sentinel that err wraps, or nil where it wraps none. The
-// outermost wins: a caller that reclassifies an error is believed.
+// Kind returns the sentinel that err wraps, or nil. The outermost kind wins, so
+// that a caller can reclassify an error.
 func Kind(err error) error {
 	var k *kindError
 	if errors.As(err, &k) {

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// GroupRecord says which snapshots were made together. All of them are on its share.
+// GroupRecord is the record of a snapshot group. All its snapshots are on the same share.
 type GroupRecord struct {
 	Header
 	Key     string   `json:"key"`
@@ -20,7 +20,7 @@ type GroupRecord struct {
 	Created time.Time `json:"created"`
 }
 
-// Member is one snapshot of a group, and the volume that it is of.
+// Member is one snapshot of a group, with its source volume.
 type Member struct {
 	Snapshot string `json:"snapshot"` // its CSI name
 	Volume   string `json:"volume"`   // the volume's key
@@ -33,16 +33,16 @@ func groupFile(key string) recordFile {
 	}
 }
 
-// Encode returns the record as it stands on a share.
+// Encode returns the record as it is stored on a share.
 func (r GroupRecord) Encode() ([]byte, error) { return encode(groupFile(r.Key), &r) }
 
-// DecodeGroupRecord reads the record of the group key, as DecodeRecord does a volume's.
+// DecodeGroupRecord reads the record of the group key. Its errors are those of DecodeRecord.
 func DecodeGroupRecord(key string, data []byte) (*GroupRecord, error) {
 	return decode(groupFile(key), data, func(r *GroupRecord) error { return r.check(key) })
 }
 
-// CheckRequires returns ErrPrecondition where the record requires what this program does not know.
-// Whoever changes or deletes a group asks first.
+// CheckRequires returns ErrPrecondition if the record requires a feature that this program does not
+// know. Every operation that changes or deletes a group calls it first.
 func (r *GroupRecord) CheckRequires() error { return groupFile(r.Key).checkRequires(&r.Header) }
 
 func (r *GroupRecord) check(key string) error {
@@ -62,7 +62,7 @@ func (r *GroupRecord) check(key string) error {
 	return nil
 }
 
-// Group is what the controller tells of snapshots that were made together.
+// Group is a snapshot group as the controller reports it.
 type Group struct {
 	Handle    Handle
 	Snapshots []Snapshot

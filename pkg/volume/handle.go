@@ -11,15 +11,15 @@ import (
 const (
 	// MaxHandle is the longest volume_id in bytes (CSI spec, "Size Limits": 128).
 	MaxHandle = 128
-	// maxKey leaves room in a handle for a share's name.
+	// maxKey leaves space in a handle for a share's name.
 	maxKey = 80
-	// hashedKey begins every key that is a hash; names that begin with it are hashed too,
-	// so that nobody can name a volume by another's hash.
+	// hashPrefix is the prefix of every key that is a hash. Names with this prefix are hashed, too,
+	// so that no name equals the hash of another one.
 	hashPrefix = "h-"
 )
 
-// Handle names a volume: the CSI volume_id is its String. Share is a registered
-// share's name, or "server:/path" of an export that is in no registry.
+// Handle identifies a volume: the CSI volume_id is its String. Share is the name of a
+// registered share, or "server:/path" of an unregistered export.
 type Handle struct {
 	Share string
 	Key   string
@@ -37,8 +37,8 @@ func NewHandle(share, key string) (Handle, error) {
 	return h, nil
 }
 
-// ParseHandle is the inverse of String. It accepts only what NewHandle and KeyFor
-// can have made; anything else is ErrInvalid, and says whose it looks like.
+// ParseHandle is the inverse of String. It accepts only results of NewHandle and KeyFor.
+// Anything else is ErrInvalid; for a handle of csi-driver-nfs the error says so.
 func ParseHandle(s string) (Handle, error) {
 	switch {
 	case s == "":
@@ -66,9 +66,9 @@ func ParseHandle(s string) (Handle, error) {
 	return h, nil
 }
 
-// KeyFor returns the file name under which a volume of this CSI name is recorded:
-// the name itself where that is safe and at most 80 bytes, else a hash of it. The
-// same name gives the same key for ever: that is what makes a retry find its record.
+// KeyFor returns the file name of the record for a CSI name: the name itself if it is
+// safe and at most 80 bytes long, else a hash of it. The same name always gives the
+// same key, so that a retry finds its record.
 func KeyFor(name string) string {
 	if isSafeName(name) && len(name) <= maxKey && !strings.HasPrefix(name, hashPrefix) {
 		return name
@@ -79,7 +79,7 @@ func KeyFor(name string) string {
 
 var hashEncoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
 
-// ValidKey reports whether KeyFor can have made key.
+// ValidKey reports whether key is a possible result of KeyFor.
 func ValidKey(key string) bool {
 	if hash, hashed := strings.CutPrefix(key, hashPrefix); hashed {
 		sum, err := hashEncoding.DecodeString(hash)
@@ -88,7 +88,7 @@ func ValidKey(key string) bool {
 	return isSafeName(key) && len(key) <= maxKey
 }
 
-// safeName reports whether s can be a file name anywhere, without quoting, and is not hidden.
+// isSafeName reports whether s can be a file name on every system, without quoting, and is not hidden.
 func isSafeName(s string) bool {
 	for i := range len(s) {
 		c := s[i]

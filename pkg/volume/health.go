@@ -5,24 +5,24 @@ package volume
 // Severity is how bad a Condition is.
 type Severity int
 
-// Severities, as CSI 1.13 has them for volumes and, but for DataLost, for storage.
+// The severities of CSI 1.13 for volumes and, except DataLost, for storage.
 const (
-	Degraded Severity = iota + 1 // usable, and not as it should be
+	Degraded Severity = iota + 1 // usable, with a problem
 	Inaccessible
 	DataLost // known or strongly suspected
 )
 
-// Condition is something that is wrong with a volume or with storage.
+// Condition is a problem of a volume or of storage.
 type Condition struct {
 	Severity Severity
 	Reason   Reason
-	Message  string // for people: what, where, and what to do
+	Message  string // for people: the problem, its place, and the remedy
 }
 
-// Reason is a Condition's name for programs, in CamelCase (CSI spec, VolumeHealthEntry).
+// Reason is the name of a Condition for programs, in CamelCase (CSI spec, VolumeHealthEntry).
 type Reason string
 
-// All reasons there are.
+// All reasons.
 const (
 	ServerUnreachable  Reason = "ServerUnreachable"
 	SlowResponses      Reason = "SlowResponses"
@@ -41,7 +41,7 @@ const (
 	FileSystemError    Reason = "FileSystemError"
 )
 
-// Health is what is wrong with one volume. Nothing may be.
+// Health is the health of one volume. Without Conditions it is healthy.
 type Health struct {
 	Handle     Handle
 	Conditions []Condition

@@ -13,8 +13,8 @@ var shareIDPattern = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{
 
 func isShareID(id string) bool { return shareIDPattern.MatchString(id) }
 
-// NewShareID makes up the id of a share that is being laid out: a random UUID (RFC 9562, section
-// 5.4). It is of the disk, and not of the registry's name: two clusters may share an export.
+// NewShareID returns an id for a share that is being laid out: a random UUID (RFC 9562, section
+// 5.4). It identifies the disk, not the name in a registry: two clusters may share an export.
 func NewShareID() string {
 	b := make([]byte, 16)
 	_, _ = rand.Read(b) // never fails (crypto/rand)
@@ -22,7 +22,7 @@ func NewShareID() string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
-// ParseShareID reads the id of a share as somebody has written it. The error is ErrInvalid.
+// ParseShareID parses the id of a share, in any case. The error is ErrInvalid.
 func ParseShareID(text string) (string, error) {
 	id := strings.ToLower(text)
 	if !isShareID(id) {
@@ -31,32 +31,32 @@ func ParseShareID(text string) (string, error) {
 	return id, nil
 }
 
-// lookThere is what to do about an export that is not the share that it should be.
+// checkDiskHint is the remedy for an export that is not the expected share.
 const checkDiskHint = "is the right disk exported, and mounted on the server? Mount it there, and try again"
 
-// NotInitializedError is the error, ErrPrecondition, for what can only be done on a share that has been laid
-// out. What was there cannot be told from what never was.
+// NotInitializedError returns the ErrPrecondition for an operation that needs a share that is laid out. An
+// emptied share cannot be distinguished from one that was never laid out.
 func NotInitializedError(name string) error {
 	return Errorf(ErrPrecondition, "nothing of Mooring's is on the export (there is no %s/%s): %s; if the share was emptied on purpose: mooringctl share forget %s", StateDir, FormatName, checkDiskHint, name)
 }
 
-// UnstableHandlesError is the error, ErrPrecondition, for a server whose file handles end when the file is renamed.
+// UnstableHandlesError returns the ErrPrecondition for a server whose file handles become stale by a rename.
 func UnstableHandlesError() error {
-	return Errorf(ErrPrecondition, "the server gives a directory another file handle when it is renamed, so that what had opened it loses it (NFS3ERR_STALE): on such a server it cannot be told which volume a directory belongs to, and Mooring makes none there; use another NFS server: mooringctl doctor tells what a server can do")
+	return Errorf(ErrPrecondition, "the server gives a directory another file handle when it is renamed, so that programs that have it open lose it (NFS3ERR_STALE): on such a server Mooring cannot find out which volume a directory belongs to, and creates none there; use another NFS server: mooringctl doctor shows what a server can do")
 }
 
-// EmptiedShareError is NotInitializedError for a share that was seen with an id before.
+// EmptiedShareError is NotInitializedError for a share that was mounted with the id had before.
 func EmptiedShareError(name, had string) error {
 	return Errorf(ErrPrecondition, "it was the share %s when it was mounted before, and now nothing of Mooring's is on the export: %s; if the share was emptied on purpose: mooringctl share forget %s", idOrNone(had), checkDiskHint, name)
 }
 
-// AnotherShareError is the error, ErrPrecondition, for a share that was seen with another id before.
+// AnotherShareError returns the ErrPrecondition for a share that was mounted with another id before.
 func AnotherShareError(had, has string) error {
 	return Errorf(ErrPrecondition, "it was the share %s when it was mounted before, and what is on the export now is the share %s: %s; if that is the right one, set its id in the configuration, or restart the controller", had, idOrNone(has), checkDiskHint)
 }
 
-// WrongShareError is the error, ErrPrecondition, for an export that does not have the id which the registry
-// says. laidOut: it has a Format, with the id found, or without one.
+// WrongShareError returns the ErrPrecondition for an export whose id is not the one in the registry.
+// laidOut: it has a Format, with the id found or without one.
 func WrongShareError(name, want, found string, laidOut bool) error {
 	switch {
 	case !laidOut:

@@ -9,8 +9,8 @@ import (
 	"unicode/utf8"
 )
 
-// notOptions are words that mount(8) takes among its options and that would make it do
-// something else than mount this share here (mount(8), nfs(5)), with what is wrong with each.
+// forbiddenOptions are options of mount(8) that would make it do something else than mount
+// this share here (mount(8), nfs(5)), with the reason for each.
 var forbiddenOptions = map[string]string{
 	"addr":      "the address is the share's",
 	"mountaddr": "the address is the share's",
@@ -19,25 +19,25 @@ var forbiddenOptions = map[string]string{
 	"rbind":     "a share is mounted, not bound",
 	"move":      "a share is mounted, not moved",
 	"remount":   "a share is mounted, not remounted",
-	"bg":        "a mount that goes on in the background would be called done before it is",
-	"fg":        "it is the only way",
-	"loop":      "a share is no disk image",
+	"bg":        "a mount in the background would be reported as done before it is",
+	"fg":        "every mount is in the foreground",
+	"loop":      "a share is not a disk image",
 	"user":      "only the driver mounts",
 	"users":     "only the driver mounts",
 	"owner":     "only the driver mounts",
 	"group":     "only the driver mounts",
 	"noauto":    "it is for fstab(5)",
-	"nofail":    "a mount that failed must not be called done",
-	"sloppy":    "an option that the kernel does not know must not be left out in silence",
+	"nofail":    "a failed mount must not be reported as done",
+	"sloppy":    "an option that the kernel does not know must not be ignored",
 
 	"private": propagationReason, "rprivate": propagationReason, "shared": propagationReason, "rshared": propagationReason,
 	"slave": propagationReason, "rslave": propagationReason, "unbindable": propagationReason, "runbindable": propagationReason,
 }
 
-// unshared is why mount propagation (mount_namespaces(7)) is no subject of a share's options.
-const propagationReason = "how mounts propagate is the driver's and kubelet's"
+// propagationReason is the reason why a share has no options for mount propagation (mount_namespaces(7)).
+const propagationReason = "the driver and kubelet set the mount propagation"
 
-// values are what some options can be (nfs(5)): mount.nfs says little of any other.
+// allowedValues are the values of some options (nfs(5)): the errors of mount.nfs for others say little.
 var allowedValues = map[string]string{
 	"vers":    "3, 4, 4.0, 4.1, 4.2",
 	"nfsvers": "3, 4, 4.0, 4.1, 4.2",
@@ -47,8 +47,8 @@ var allowedValues = map[string]string{
 	"minorversion": "0, 1, 2",
 }
 
-// CheckMountOptions says what is wrong with mount options, each as one element or several
-// joined by commas; all that is wrong is in the one error, which is ErrInvalid.
+// CheckMountOptions checks mount options. An element may contain several options, separated by
+// commas. The error is ErrInvalid, and contains all faults.
 func CheckMountOptions(options []string) error {
 	var wrong []string
 	for _, o := range SplitMountOptions(options) {
@@ -80,7 +80,7 @@ func CheckMountOptions(options []string) error {
 	return nil
 }
 
-// among reports whether an option's value is allowed; sec's can be several, with colons.
+// isAllowed reports whether an option's value is allowed; sec takes several, separated by colons.
 func isAllowed(name, value string, allowed []string) bool {
 	values := []string{value}
 	if name == "sec" {
@@ -94,8 +94,8 @@ func isPort(value string) bool {
 	return err == nil
 }
 
-// SplitMountOptions takes elements that hold several options apart at their commas. Commas
-// within quotation marks stay: SELinux contexts have them (mount(8), context=).
+// SplitMountOptions splits elements that contain several options at their commas. It does not
+// split at commas in quotation marks: SELinux contexts have them (mount(8), context=).
 func SplitMountOptions(options []string) []string {
 	var split []string
 	for _, element := range options {
@@ -116,10 +116,10 @@ func SplitMountOptions(options []string) []string {
 	return split
 }
 
-// MergeMountOptions joins lists so that a later one wins: of options that say the same
-// thing (ro and rw, hard, soft and softerr, nodev and dev, vers=3 and nfsvers=4.2) the last
-// is kept, at its place. What one list says in two options, vers=4 and minorversion=1, is made
-// one: a later list replaces the whole of it.
+// MergeMountOptions joins lists so that a later one wins: of options for the same setting (ro
+// and rw, hard, soft and softerr, nodev and dev, vers=3 and nfsvers=4.2) it keeps the last one,
+// at its place. If a list sets the version in two options, vers=4 and minorversion=1, it makes
+// them one, so that a later list replaces both.
 func MergeMountOptions(lists ...[]string) []string {
 	var all []string
 	for _, list := range lists {
@@ -137,7 +137,7 @@ func MergeMountOptions(lists ...[]string) []string {
 	return merged
 }
 
-// joinVersion returns options with one that says the NFS version where minorversion says a part of it.
+// joinVersion replaces the options for the NFS version by one if minorversion is among them.
 func joinVersion(options []string) []string {
 	last, split, major, minor := 0, false, "", ""
 	for i, o := range options {
@@ -147,7 +147,7 @@ func joinVersion(options []string) []string {
 		last = i
 		if value, ok := strings.CutPrefix(o, "minorversion="); ok {
 			split, major, minor = true, "4", value
-		} else if major = versionIn(o); major != "4" { // it leaves no minor version open
+		} else if major = versionIn(o); major != "4" { // a full version
 			minor = ""
 		}
 	}
@@ -169,8 +169,8 @@ func joinVersion(options []string) []string {
 	return joined
 }
 
-// NFSVersion returns the NFS version that options ask for: "3", "4", which leaves the minor version
-// open, or "4.2", say. "" where they ask for none.
+// NFSVersion returns the NFS version in options: for example "3", "4.2", or "4" for any minor version.
+// "": the options set none.
 func NFSVersion(options []string) (version string) {
 	for _, o := range MergeMountOptions(options) {
 		if optionTopic(o) == "vers" {
@@ -188,7 +188,8 @@ func versionIn(option string) string {
 	return option[1:]
 }
 
-// optionTopic returns a word that two options share where the later replaces the earlier.
+// optionTopic returns the name of the setting that an option is for: a later option for the same setting
+// replaces an earlier one.
 func optionTopic(option string) string {
 	name, _, _ := strings.Cut(option, "=")
 	switch name {
@@ -211,7 +212,7 @@ func optionTopic(option string) string {
 	return name
 }
 
-// toggles are the options of mount(8) and nfs(5) that a "no" before them turns off.
+// toggles are the options of mount(8) and nfs(5) that the prefix "no" turns off.
 var toggles = map[string]bool{
 	"dev": true, "suid": true, "exec": true, "diratime": true, "lazytime": true, "ac": true, "acl": true,
 	"cto": true, "lock": true, "intr": true, "fsc": true, "resvport": true, "sharecache": true,
@@ -230,9 +231,9 @@ func isOptionName(name string) bool {
 	return name != ""
 }
 
-// quotedContext reports whether o is an SELinux context with its whole value in quotation
-// marks. Elsewhere mount(8) heeds them and the kernel does not: it would take what follows
-// a quoted comma for an option of its own.
+// isQuotedContext reports whether o is an SELinux context with its whole value in quotation
+// marks. In other options mount(8) interprets quotation marks and the kernel does not: it would
+// take the text after a quoted comma for another option.
 func isQuotedContext(o string) bool {
 	name, value, _ := strings.Cut(o, "=")
 	switch name {
@@ -242,7 +243,7 @@ func isQuotedContext(o string) bool {
 	return false
 }
 
-// unquoted returns s without what stands in quotation marks.
+// withoutQuoted returns s without the text in quotation marks.
 func withoutQuoted(s string) string {
 	var b strings.Builder
 	for i, piece := range strings.Split(s, `"`) {

@@ -12,20 +12,20 @@ import (
 	"time"
 )
 
-// OnDelete is what becomes of a volume's directory when the volume is deleted.
+// OnDelete says what happens to the directory of a deleted volume.
 type OnDelete string
 
 const (
-	Delete  OnDelete = "delete"  // to the trash, and purged
-	Retain  OnDelete = "retain"  // stays where it is
+	Delete  OnDelete = "delete"  // moved to the trash, and purged
+	Retain  OnDelete = "retain"  // kept in its place
 	Archive OnDelete = "archive" // renamed to archived-<name>
 )
 
-// DefaultMode is the mode of a new directory where the class gives none: what mkdir gives
+// DefaultMode is the mode of a new directory if the class gives none: the one that mkdir gives
 // root under the usual umask.
 const DefaultMode = 0o755
 
-// Params is what a StorageClass asks for, parsed.
+// Params are the parsed parameters of a StorageClass.
 type Params struct {
 	Shares []string // registered names; "*" alone is every one. Exactly one element "server:/path" for an unregistered export
 	SubDir Template // zero: the configuration's
@@ -40,11 +40,11 @@ type Params struct {
 	Shallow       bool // restore: shallow
 }
 
-// reserved begins the keys by which external-provisioner passes metadata on.
+// reservedPrefix is the prefix of the keys in which external-provisioner passes metadata.
 const reservedPrefix = "csi.storage.k8s.io/"
 
-// ParameterHelp says what each key of a StorageClass's parameters means; the keys are the
-// allowed ones. The README's table is checked against it.
+// ParameterHelp describes each key of a StorageClass's parameters; no other keys are allowed. A
+// test checks the README's table against it.
 var ParameterHelp = map[string]string{
 	"share":             "registered share, several with commas, or * for all; with server, the path of an export",
 	"server":            "host name or address of a server, for an export that is not registered",
@@ -59,11 +59,11 @@ var ParameterHelp = map[string]string{
 	"restore":           "copy, or shallow: a read-only volume is the snapshot itself",
 }
 
-// mutableParameters are those that a VolumeAttributesClass can change of a live volume.
+// mutableParameters are the parameters that a VolumeAttributesClass can change for an existing volume.
 var mutableParameters = map[string]bool{"onDelete": true, "trashRetention": true}
 
-// ParseParams parses the parameters of CreateVolume. Keys may be written in any case, as
-// csi-driver-nfs allows. All that is wrong is in the one error, which is ErrInvalid.
+// ParseParams parses the parameters of CreateVolume. Keys are case-insensitive, as in
+// csi-driver-nfs. The error is ErrInvalid, and contains all faults.
 func ParseParams(parameters map[string]string) (Params, error) {
 	p := parser{values: map[string]string{}}
 	for _, key := range slices.Sorted(maps.Keys(parameters)) {
@@ -89,12 +89,12 @@ func ParseParams(parameters map[string]string) (Params, error) {
 	return params, p.err("the class's parameters cannot be used")
 }
 
-// deletionPolicy is a field of snapshot classes that some write among the parameters too, as
-// Kubernetes' own tests of groups do. It says nothing to a driver.
+// deletionPolicy is a field of snapshot classes that some users also put among the parameters, as
+// Kubernetes' own tests of groups do. A driver ignores it.
 const deletionPolicy = "deletionPolicy"
 
-// CheckSnapshotParams refuses every parameter of a VolumeSnapshotClass: there are none. Those
-// that external-snapshotter passes on are let by. The error is ErrInvalid.
+// CheckSnapshotParams refuses every parameter of a VolumeSnapshotClass: there are none. It ignores
+// those that external-snapshotter adds. The error is ErrInvalid.
 func CheckSnapshotParams(parameters map[string]string) error {
 	p := parser{}
 	for _, key := range slices.Sorted(maps.Keys(parameters)) {
@@ -105,7 +105,7 @@ func CheckSnapshotParams(parameters map[string]string) error {
 	return p.err("a snapshot class takes no parameters")
 }
 
-// Mutable is what ControllerModifyVolume can change.
+// Mutable are the properties that ControllerModifyVolume can change.
 type Mutable struct {
 	OnDelete  OnDelete // "": unchanged
 	Retention *time.Duration
@@ -119,14 +119,14 @@ func ParseMutable(parameters map[string]string) (Mutable, error) {
 	}
 	for _, key := range slices.Sorted(maps.Keys(p.values)) {
 		if !mutableParameters[key] {
-			p.addFault("%s cannot be changed once the volume is there", key)
+			p.addFault("%s cannot be changed after the volume was created", key)
 		}
 	}
 	m := Mutable{OnDelete: p.onDelete(), Retention: p.retention()}
 	return m, p.err("the mutable parameters cannot be used")
 }
 
-// parser collects what is wrong, so that a user mends a class once and not key by key.
+// parser collects all faults, so that a user corrects a class once and not key by key.
 type parser struct {
 	values map[string]string
 	faults []string
@@ -181,7 +181,7 @@ func (p *parser) shares() []string {
 	share, server := p.values["share"], p.values["server"]
 	if server != "" {
 		server = strings.TrimSuffix(strings.TrimPrefix(server, "["), "]")
-		share = canonicalPath(share) // csi-driver-nfs does not mind any spelling
+		share = canonicalPath(share) // csi-driver-nfs accepts any spelling
 		if err := checkExport(server, share); err != nil {
 			p.addFault("%v", err)
 		}
@@ -222,7 +222,7 @@ func (p *parser) template(key string) Template {
 	return t
 }
 
-// mode parses mountPermissions. 0 is csi-driver-nfs's way to say "not given".
+// mode parses mountPermissions. For csi-driver-nfs 0 means "not given".
 func (p *parser) mode() *uint32 {
 	value := p.values["mountPermissions"]
 	if value == "" {

@@ -8,41 +8,41 @@ import (
 	"time"
 )
 
-// Record says that a directory is a volume, and whose. It is kept on the share as JSON. Whether
-// the volume is being made, is there, or is being deleted is not in it: its file's name says so.
+// Record is the record of a volume. It is stored on the share as JSON. It does not contain the
+// state of the volume (being created, existing, being deleted): the name of its file does.
 type Record struct {
 	Header
 	Key       string `json:"key"`
-	Name      string `json:"name"` // the CSI name, of which the key may be a hash
+	Name      string `json:"name"` // the CSI name; the key may be a hash of it
 	Directory string `json:"directory"`
 	Capacity  int64  `json:"capacityBytes"`
 
-	Mode              *uint32  `json:"mode,omitempty"` // as asked for; absent: DefaultMode
+	Mode              *uint32  `json:"mode,omitempty"` // as requested; absent: DefaultMode
 	UID               *uint32  `json:"uid,omitempty"`
 	GID               *uint32  `json:"gid,omitempty"`
 	Adopt             bool     `json:"adopt,omitempty"`   // the class allowed an existing directory
-	Adopted           bool     `json:"adopted,omitempty"` // and there was one
+	Adopted           bool     `json:"adopted,omitempty"` // and the directory existed
 	RequestedOnDelete OnDelete `json:"askedOnDelete,omitempty"`
 
-	// OnDelete and Retention hold now; ControllerModifyVolume changes them.
+	// OnDelete and Retention are the current values; ControllerModifyVolume changes them.
 	OnDelete  OnDelete       `json:"onDelete"`
 	Retention *time.Duration `json:"trashRetentionNanoseconds,omitempty"`
 
-	// PVC is the claim that the volume was made for; absent: it did not come with the request.
-	// It is told to people and compared with nothing.
+	// PVC is the claim of the volume; absent: the request did not name it. It is for people, and
+	// not used otherwise.
 	PVC *PVC `json:"pvc,omitempty"`
-	// Restored says that the volume was deleted and brought back.
+	// Restored is set if the volume was deleted and brought back.
 	Restored *Restored `json:"restored,omitempty"`
 
-	// Source is what the volume was made from; absent: nothing.
+	// Source is the volume or snapshot that was copied; absent: the volume began empty.
 	Source *Source `json:"source,omitempty"`
-	// Shallow: the volume is its source, a snapshot, itself, to be read only. It has no
-	// directory of its own.
+	// Shallow: the volume is its source itself, a snapshot, and read-only. It has no directory of
+	// its own.
 	Shallow bool `json:"shallow,omitempty"`
 
-	// Maker is the instance of the driver that makes, or made, the volume, and Run which of
-	// its runs. Nonce is that of the attempt, and no other record has it: two volumes that had
-	// one key, one after the other, are told apart by it.
+	// Maker is the instance of the driver that created the volume, and Run the run of that
+	// instance. Nonce identifies the attempt, and is unique: it distinguishes two volumes that had
+	// the same key, one after the other.
 	Maker   string    `json:"maker"`
 	Run     string    `json:"run"`
 	Nonce   string    `json:"nonce"`
@@ -58,8 +58,8 @@ type PVC struct {
 // String returns "namespace/name".
 func (p PVC) String() string { return p.Namespace + "/" + p.Name }
 
-// Restored is from which entry of the trash a volume was brought back, or is being, and what the
-// name of its record there said.
+// Restored is the entry of the trash from which a volume was brought back, or is being, with the
+// times from the name of its record there.
 type Restored struct {
 	Entry   string    `json:"entry"` // its TrashID
 	Deleted time.Time `json:"deleted"`
@@ -79,19 +79,18 @@ func volumeFile(key string) recordFile {
 	}
 }
 
-// Encode returns the record as it stands on a share.
+// Encode returns the record as it is stored on a share.
 func (r Record) Encode() ([]byte, error) { return encode(volumeFile(r.Key), &r) }
 
-// DecodeRecord reads the record that is kept under key. One that is not whole, or that says
-// something impossible, is ErrDamaged. One that requires what this program does not know is
-// decoded, for those who only look: see CheckRequires. It is ErrPrecondition where its known fields
-// say nothing that this program can make sense of.
+// DecodeRecord reads the record for key. An incomplete or invalid record is ErrDamaged. A record
+// that requires unknown features is decoded, for callers that only read: see CheckRequires. It is
+// ErrPrecondition if this program does not understand its known fields.
 func DecodeRecord(key string, data []byte) (*Record, error) {
 	return decode(volumeFile(key), data, func(r *Record) error { return r.check(key) })
 }
 
-// CheckRequires returns ErrPrecondition where the record requires what this program does not know.
-// Whoever changes or deletes a volume asks first.
+// CheckRequires returns ErrPrecondition if the record requires a feature that this program does not
+// know. Every operation that changes or deletes a volume calls it first.
 func (r *Record) CheckRequires() error { return volumeFile(r.Key).checkRequires(&r.Header) }
 
 func (r *Record) check(key string) error {
@@ -128,11 +127,11 @@ func (r *Record) check(key string) error {
 	return CheckDirectory(r.Directory)
 }
 
-// noID reports whether id is -1, which means "unchanged" to chown(2).
+// isMinusOne reports whether id is -1, which means "unchanged" for chown(2).
 func isMinusOne(id *uint32) bool { return id != nil && *id == 1<<32-1 }
 
-// Differences says in words how a wish differs from the volume that has its name, or returns
-// "" where that volume is what is wished for.
+// Differences describes how the existing volume r differs from the requested volume w of the same
+// name. "": it has all requested properties.
 func (r *Record) Differences(w *Record, c Capacity) string {
 	var d []string
 	add := func(what string, has, wants any) {

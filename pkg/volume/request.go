@@ -2,57 +2,57 @@
 
 package volume
 
-// CreateRequest is what CreateVolume asks for.
+// CreateRequest is a request to create a volume (CreateVolume).
 type CreateRequest struct {
 	Name     string // the CSI name, the key of idempotency
 	Params   Params
-	Mutable  Mutable // overrides what Params says of the same
+	Mutable  Mutable // overrides the same fields of Params
 	Capacity Capacity
 	// MountOptions are for an unregistered export only; a registered share has its own.
 	MountOptions []string
-	// Source is what the volume is to hold; nil: nothing.
+	// Source is the volume or snapshot to copy; nil: the volume begins empty.
 	Source *Source
-	// ReadOnly: nobody is to write to the volume (its access modes).
+	// ReadOnly: nobody writes to the volume (its access modes).
 	ReadOnly bool
 }
 
-// Volume is what the controller tells of a volume.
+// Volume is a volume as the controller reports it.
 type Volume struct {
 	Handle   Handle
-	Capacity int64 // bytes; 0: no size was asked for
+	Capacity int64 // bytes; 0: no size was requested
 	Location Location
-	Source   *Source // what it was made from; nil: nothing
-	Shallow  bool    // it is the snapshot itself, and can only be read
+	Source   *Source // the volume or snapshot that was copied; nil: none
+	Shallow  bool    // it is the snapshot itself, and read-only
 }
 
-// Location is where a node finds a volume: the directory beneath a share, which is
-// named as in a Handle. It travels in the PV's volumeAttributes.
+// Location is the place of a volume for a node: a directory on a share, which has its
+// name in a Handle. The PV contains it in its volumeAttributes.
 type Location struct {
 	Share     string
 	Directory string
 }
 
-// Page asks for a part of a list. Token is "" for the first page, else the Next of the one before.
+// Page selects a part of a list. Token is "" for the first page, else the Next of the previous one.
 type Page struct {
 	Token string
 	Max   int // 0: all
 }
 
-// PublishRequest asks for a pod's view of a volume.
+// PublishRequest is a request to mount a volume for a pod.
 type PublishRequest struct {
 	ID           string // the CSI volume_id, for locks and messages
 	Location     Location
-	Target       string   // where the pod is to see it
+	Target       string   // the mount point for the pod
 	Options      []string // the PV's mount options
 	ReadOnly     bool
 	SingleWriter bool    // SINGLE_NODE_SINGLE_WRITER: no second target on this node
 	Inline       *Inline // instead of Location and Options; nil: it is a PV
 }
 
-// Inline is what a pod says of a volume that it has for itself.
+// Inline describes the ephemeral inline volume of a pod.
 type Inline struct {
 	Share     string   // registered, with inline: true
-	Directory string   // that is there, beneath the share; "": a new one, which goes with the pod
+	Directory string   // an existing one on the share; "": a new one, which is removed with the pod
 	Pod       string   // namespace/name, for messages
 	Context   []string // kubelet's mount option for SELinux, if any
 }

@@ -12,20 +12,20 @@ import (
 	"unicode/utf8"
 )
 
-// Share is one NFS export under the name by which volumes know it. The name is
-// its identity; the addresses are not, and may change.
+// Share is an NFS export with the name that volumes use for it. The name is its
+// identity; the addresses are not, and may change.
 type Share struct {
 	Name           string
-	Servers        []string // tried in order; the first that answers is taken
+	Servers        []string // tried in order; the first one that answers is used
 	Path           string   // the export's absolute path
-	ID             string   // that the share has to have; "": any
+	ID             string   // the expected id of the share; "": any
 	MountOptions   []string // the registry's defaults and the share's own, in this order
 	Inline         bool     // pods may name it in an ephemeral inline volume
 	TrashRetention time.Duration
 	MaxVolumes     int // 0: no limit
 }
 
-// String names the share and where it is, for errors: "nas1 (10.0.0.200:/export)".
+// String returns the share's name and address, for errors: "nas1 (10.0.0.200:/export)".
 func (s Share) String() string {
 	at := ExportName(strings.Join(s.Servers, ","), s.Path)
 	if s.Name == at {
@@ -34,35 +34,35 @@ func (s Share) String() string {
 	return fmt.Sprintf("%s (%s)", s.Name, at)
 }
 
-// Source returns what mount(8) is given for a directory beneath the share on one
-// of its servers: "server:/path/directory". directory may be "" for the share itself.
+// Source returns the source for mount(8) of a directory on the share, on one of its
+// servers: "server:/path/directory". directory may be "" for the share itself.
 func (s Share) Source(server, directory string) string {
 	return ExportName(server, path.Join(s.Path, directory))
 }
 
-// Equal reports whether the registry says the same of s and t.
+// Equal reports whether s and t have the same configuration.
 func (s Share) Equal(t Share) bool {
 	return s.SameMount(t) && s.Name == t.Name && s.ID == t.ID && slices.Equal(s.Servers, t.Servers) && s.Inline == t.Inline && s.TrashRetention == t.TrashRetention && s.MaxVolumes == t.MaxVolumes
 }
 
-// Registry is the set of shares as one configuration file gives it. It does not change;
-// a new file makes a new one.
+// Registry is the set of shares in a configuration file. It does not change: a new file makes
+// a new Registry.
 type Registry struct {
 	Shares []Share
-	// SubDir is the template of a volume's directory where the class gives none.
+	// SubDir is the template of a volume's directory if the class gives none.
 	SubDir Template
-	// MountOptions are for exports that are in no registry; registered shares have them already.
+	// MountOptions are for unregistered exports; registered shares have them already.
 	MountOptions []string
-	// Unregistered says whether a class, or a handle, may name an export that is in no registry.
+	// Unregistered reports whether a class, or a handle, may name an unregistered export.
 	Unregistered bool
 }
 
-// Resolve finds a share by name, or by "server:/path", which is the registered share that has this
-// export, however it is spelled, or else an export that is not registered, where the registry allows
-// those. Its name is the one spelling of it.
+// Resolve finds a share by name or by "server:/path". The latter is the registered share with this export,
+// in any spelling, or else an unregistered export if the registry allows those. The name of an unregistered
+// export is its canonical spelling.
 //
-// The error is ErrPrecondition: the name may come back when the file is mended; of an export that can be
-// none, or that is spelled as ExportName does not, it is ErrInvalid.
+// The error is ErrPrecondition, because a corrected file may have the name again. It is ErrInvalid for a name
+// that cannot be an export, or is not spelled as ExportName does.
 func (r *Registry) Resolve(name string) (Share, error) {
 	for _, s := range r.Shares {
 		if s.Matches(name) {
@@ -85,8 +85,8 @@ func (r *Registry) Resolve(name string) (Share, error) {
 	return Share{Name: CanonicalExport(name), Servers: []string{server}, Path: exported, MountOptions: r.MountOptions}, nil
 }
 
-// CheckNested says whether a share that is not registered lies inside a registered one, or holds one. It may
-// have volumes from before, and gets no new ones. The error is ErrPrecondition.
+// CheckNested returns ErrPrecondition if the unregistered share s is inside a registered one, or contains one.
+// Its existing volumes can be used, but it gets no new ones.
 func (r *Registry) CheckNested(s Share) error {
 	for _, o := range r.Shares {
 		if !o.Matches(s.Name) && s.Overlaps(o) {
@@ -107,9 +107,9 @@ func (r *Registry) names() string {
 	return strings.Join(names, ", ")
 }
 
-// CheckShareName says what is wrong with a share's name, if anything: it has 1 to 40 lower-case
-// letters, digits, '-' and '.', and begins and ends with a letter or digit. 40 leave room in a
-// handle for the longest key. The error is ErrInvalid.
+// CheckShareName checks a share's name: it has 1 to 40 lower-case letters, digits, '-' and '.', and
+// begins and ends with a letter or digit. 40 leave space in a handle for the longest key. The error
+// is ErrInvalid.
 func CheckShareName(name string) error {
 	ok := len(name) >= 1 && len(name) <= 40
 	for i := 0; ok && i < len(name); i++ {
@@ -123,15 +123,15 @@ func CheckShareName(name string) error {
 	return nil
 }
 
-// ExportName returns "server:/path", with an IPv6 address in brackets, as mount.nfs wants it (nfs(5)).
+// ExportName returns "server:/path", with an IPv6 address in brackets, as mount.nfs requires (nfs(5)).
 func ExportName(server, path string) string {
-	if a, err := netip.ParseAddr(server); err == nil && a.Is6() {
+	if a, _ := netip.ParseAddr(server); a.Is6() {
 		server = "[" + server + "]"
 	}
 	return server + ":" + path
 }
 
-// SplitExport is the inverse of ExportName. ok is false where name is no export's.
+// SplitExport is the inverse of ExportName. ok is false if name is not the name of an export.
 func SplitExport(name string) (server, path string, ok bool) {
 	i := strings.Index(name, ":/")
 	if strings.HasPrefix(name, "[") {
@@ -144,11 +144,11 @@ func SplitExport(name string) (server, path string, ok bool) {
 	return server, name[i+1:], true
 }
 
-// CheckServer says what is wrong with a server's name or address. The error is ErrInvalid.
+// CheckServer checks a server's name or address. The error is ErrInvalid.
 func CheckServer(server string) error {
 	text := server
-	if a, err := netip.ParseAddr(server); err == nil {
-		if text = a.Zone(); text == "" { // netip takes any text for a zone
+	if a, _ := netip.ParseAddr(server); a.IsValid() {
+		if text = a.Zone(); text == "" { // netip accepts any text as a zone
 			return nil
 		}
 	}
@@ -163,7 +163,7 @@ func CheckServer(server string) error {
 	return nil
 }
 
-// CheckExportPath says what is wrong with the path of an export. The error is ErrInvalid.
+// CheckExportPath checks the path of an export. The error is ErrInvalid.
 func CheckExportPath(p string) error {
 	switch {
 	case !strings.HasPrefix(p, "/"):

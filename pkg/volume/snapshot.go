@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// ObjectKind says what has a record on a share.
+// ObjectKind is the kind of an Object.
 type ObjectKind string
 
 const (
@@ -16,7 +16,7 @@ const (
 	ObjectSnapshot ObjectKind = "snapshot"
 )
 
-// Object names what can be copied, or is the copy: a volume or a snapshot, on one share.
+// Object identifies the source or the target of a copy: a volume or a snapshot on one share.
 type Object struct {
 	Kind ObjectKind `json:"kind"`
 	Key  string     `json:"key"`
@@ -25,7 +25,7 @@ type Object struct {
 // String returns "volume pvc-1".
 func (o Object) String() string { return string(o.Kind) + " " + o.Key }
 
-// FileName returns the object's name as part of a file name. No key has an '@' in it.
+// FileName returns the object's name as a part of a file name. A key never contains an '@'.
 func (o Object) FileName() string { return string(o.Kind) + "." + o.Key }
 
 // ParseObject is the inverse of FileName.
@@ -35,7 +35,7 @@ func ParseObject(s string) (Object, bool) {
 	return o, ok && (o.Kind == ObjectVolume || o.Kind == ObjectSnapshot) && ValidKey(key)
 }
 
-// Source is what a volume is made from, and where that is.
+// Source is the volume or snapshot that a new volume is made from, and its share.
 type Source struct {
 	Object
 	Share string `json:"share"`
@@ -47,22 +47,22 @@ func (s Source) String() string { return string(s.Kind) + " " + s.Handle().Strin
 // Handle returns the CSI id of the source.
 func (s Source) Handle() Handle { return Handle{Share: s.Share, Key: s.Key} }
 
-// Copy is what is to be copied: a snapshot or a volume from a volume or a snapshot.
+// Copy is a copy of a volume or a snapshot to a new volume or snapshot.
 type Copy struct {
 	Target Object `json:"target"`
 	Source Source `json:"source"`
-	// Name and Group are those of the snapshot that is made.
+	// Name and Group are those of a new snapshot.
 	Name  string `json:"name,omitempty"`
 	Group string `json:"group,omitempty"`
-	// GroupNonce is that of the group's record.
+	// GroupNonce is the nonce of the group's record.
 	GroupNonce string `json:"groupNonce,omitempty"`
 }
 
-// SnapshotDirectory returns where the tree of a snapshot is, beneath the share.
+// SnapshotDirectory returns the path of a snapshot's tree, relative to the share.
 func SnapshotDirectory(key string) string { return StateDir + "/snapshots/" + key + "/data" }
 
-// IsSnapshotDirectory reports whether a directory is the tree of a snapshot. A volume may be
-// there that was restored without a copy; it can only be read.
+// IsSnapshotDirectory reports whether a directory is the tree of a snapshot. It is also the
+// directory of a volume that was restored without a copy, and is read-only.
 func IsSnapshotDirectory(dir string) bool {
 	key, ok := strings.CutPrefix(dir, StateDir+"/snapshots/")
 	if !ok {
@@ -72,19 +72,19 @@ func IsSnapshotDirectory(dir string) bool {
 	return ok && ValidKey(key)
 }
 
-// SnapshotRecord says what a snapshot is of. It lies beside the snapshot's tree, and is
-// never changed once the snapshot is there.
+// SnapshotRecord is the record of a snapshot. It is stored beside the snapshot's tree, and never
+// changes after the snapshot exists.
 type SnapshotRecord struct {
 	Header
 	Key    string `json:"key"`
-	Name   string `json:"name"`   // the CSI name, of which the key may be a hash
-	Volume string `json:"volume"` // the key of the volume, which need not be there any more
-	// Group is the key of the group that the snapshot was made for, and GroupNonce the nonce of
-	// that group's record: a later group of this key is another.
+	Name   string `json:"name"`   // the CSI name; the key may be a hash of it
+	Volume string `json:"volume"` // the key of the volume, which may be deleted
+	// Group is the key of the snapshot's group, and GroupNonce the nonce of the group's record: a
+	// later group may have the same key.
 	Group      string `json:"group,omitempty"`
 	GroupNonce string `json:"groupNonce,omitempty"`
 
-	// Capacity is that of the volume, Size the bytes that a restore writes.
+	// Capacity is the one of the volume, Size the number of bytes that a restore writes.
 	Capacity int64 `json:"capacityBytes"`
 	Size     int64 `json:"sizeBytes"`
 	// Plain: nothing in the tree has extended attributes, or an access control list that says
@@ -95,13 +95,13 @@ type SnapshotRecord struct {
 	Maker string `json:"maker"`
 	Run   string `json:"run"`
 	Nonce string `json:"nonce"`
-	// Created is when the tree began to be read: nothing in it is older than what the volume
-	// held then.
+	// Created is the time at the start of the copy: nothing in it is older than the volume's content
+	// at that time.
 	Created time.Time `json:"created"`
 }
 
-// RestoreSize returns the size in bytes that a volume made from the snapshot has to have. No size is
-// enforced on a share, so the volume may have held more than its own size; a volume of that size
+// RestoreSize returns the minimum size in bytes of a volume that is made from the snapshot. Sizes are
+// not enforced on a share, so the volume may have held more than its size; a volume of the same size
 // can hold it again.
 func (r *SnapshotRecord) RestoreSize() int64 {
 	if r.Capacity > 0 {
@@ -117,16 +117,16 @@ func snapshotFile(key string) recordFile {
 	}
 }
 
-// Encode returns the record as it stands on a share.
+// Encode returns the record as it is stored on a share.
 func (r SnapshotRecord) Encode() ([]byte, error) { return encode(snapshotFile(r.Key), &r) }
 
-// DecodeSnapshotRecord reads the record of the snapshot key, as DecodeRecord does a volume's.
+// DecodeSnapshotRecord reads the record of the snapshot key. Its errors are those of DecodeRecord.
 func DecodeSnapshotRecord(key string, data []byte) (*SnapshotRecord, error) {
 	return decode(snapshotFile(key), data, func(r *SnapshotRecord) error { return r.check(key) })
 }
 
-// CheckRequires returns ErrPrecondition where the record requires what this program does not know.
-// Whoever changes or deletes a snapshot, or reads its tree, asks first.
+// CheckRequires returns ErrPrecondition if the record requires a feature that this program does not
+// know. Every operation that changes or deletes a snapshot, or reads its tree, calls it first.
 func (r *SnapshotRecord) CheckRequires() error { return snapshotFile(r.Key).checkRequires(&r.Header) }
 
 func (r *SnapshotRecord) check(key string) error {
@@ -149,11 +149,11 @@ func (r *SnapshotRecord) check(key string) error {
 	return nil
 }
 
-// Snapshot is what the controller tells of a snapshot. One that it tells of is whole.
+// Snapshot is a snapshot as the controller reports it. It reports only complete ones.
 type Snapshot struct {
 	Handle  Handle
 	Volume  Handle
-	Group   string // the group's handle, "" without
+	Group   string // the group's handle; "": none
 	Size    int64  // bytes that a restore writes
 	Created time.Time
 }

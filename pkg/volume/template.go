@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// DefaultSubDir is the template of a volume's directory where neither class nor configuration has one.
+// DefaultSubDir is the template of a volume's directory if neither class nor configuration has one.
 const DefaultSubDir = "${pvc.metadata.namespace}-${pvc.metadata.name}-${pv.metadata.name}"
 
 // Template is a parsed subDir: text with variables.
@@ -29,7 +29,7 @@ const (
 	pvName
 )
 
-// variables has csi-driver-nfs's spelling and that of nfs-subdir-external-provisioner.
+// variables has the spellings of csi-driver-nfs and nfs-subdir-external-provisioner.
 var variables = map[string]variable{
 	"pvc.metadata.name":      pvcName,
 	"pvc.metadata.namespace": pvcNamespace,
@@ -39,7 +39,7 @@ var variables = map[string]variable{
 }
 
 // Names are the values of a template's variables. Name is the CSI volume name, which the
-// provisioner makes the PV's name too.
+// provisioner also uses as the name of the PV.
 type Names struct {
 	PVC, Namespace, PV, Name string
 }
@@ -80,7 +80,7 @@ func ParseTemplate(text string) (Template, error) {
 	return t, nil
 }
 
-// MustTemplate is ParseTemplate for a text of our own.
+// MustTemplate is ParseTemplate for a constant. It panics on an error.
 func MustTemplate(text string) Template {
 	t, err := ParseTemplate(text)
 	if err != nil {
@@ -101,11 +101,11 @@ func variableNames() string {
 // String returns the text that was parsed.
 func (t Template) String() string { return t.text }
 
-// IsZero reports whether t is the template of no text, which stands for "not given".
+// IsZero reports whether t is the empty template, which means "not given".
 func (t Template) IsZero() bool { return t.text == "" }
 
-// Expand puts the names in and checks the directory that results (CheckDirectory). A
-// variable without a value is ErrInvalid, and so is a value that would add a level.
+// Expand replaces the variables and checks the resulting directory (CheckDirectory). A
+// variable without a value is ErrInvalid, and so is a value with a slash.
 func (t Template) Expand(n Names) (string, error) {
 	levels, err := t.levels(n)
 	if err != nil {
@@ -114,10 +114,10 @@ func (t Template) Expand(n Names) (string, error) {
 	return t.join(levels)
 }
 
-// ExpandDefault is Expand for a template that the user of the class did not choose, and
-// which therefore has to give a directory for every PVC: names that are too long are
-// shortened (Shorten), and where the names of PVC and PV did not come with the request
-// the volume's key is the directory.
+// ExpandDefault is Expand for a template that the user of the class did not choose. It
+// must result in a directory for every PVC: it shortens names that are too long
+// (Shorten), and if the request does not contain the names of PVC and PV, the directory
+// is the volume's key.
 func (t Template) ExpandDefault(n Names) (string, error) {
 	if n.PVC == "" || n.Namespace == "" {
 		return KeyFor(n.Name), nil

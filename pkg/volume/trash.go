@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// TrashKind says what a tree in the trash was.
+// TrashKind is the kind of a tree in the trash.
 type TrashKind string
 
 const (
@@ -16,31 +16,31 @@ const (
 	TrashVolume TrashKind = "volume"
 	// TrashSnapshot is a deleted snapshot.
 	TrashSnapshot TrashKind = "snapshot"
-	// TrashLeftover never was whole: a copy that did not get to its end, for example.
+	// TrashLeftover never was complete: for example an unfinished copy.
 	TrashLeftover TrashKind = "leftover"
 )
 
 const (
 	purgingSuffix     = ".purging"
 	trashRecordSuffix = ".json"
-	// maxSeconds is the end of the year 9999, the last that a time in JSON can have.
+	// maxSeconds is the end of the year 9999, the last year of a time in JSON.
 	maxSeconds = 253402300799
 )
 
-// TrashName is the name of a file in the trash, taken apart.
+// TrashName is the parsed name of a file in the trash.
 type TrashName struct {
-	ID      string // what the names of a tree and of its record have in common
+	ID      string // the common part of the names of a tree and its record
 	Key     string // of the volume or snapshot
 	Nonce   string // of its record
 	Kind    TrashKind
-	Purging bool // the name of a tree that is being purged, and that nobody brings back
+	Purging bool // the name of a tree that is being purged, and cannot be brought back
 	Record  bool // the name of a record, not of a tree
-	// Deleted and Due are those of a record's name: by the server's clock, in whole seconds.
+	// Deleted and Due are the times in the name of a record: by the server's clock, in whole seconds.
 	Deleted, Due time.Time
 }
 
-// TrashID returns the name in the trash of the tree of what had this key and nonce. The nonce
-// makes it one that nothing else ever has there.
+// TrashID returns the name in the trash of the tree of a volume or snapshot. The nonce makes it
+// unique.
 func TrashID(kind TrashKind, key, nonce string) string {
 	id := key + "." + nonce
 	if kind != TrashVolume {
@@ -49,8 +49,8 @@ func TrashID(kind TrashKind, key, nonce string) string {
 	return id
 }
 
-// TrashRecordName returns the name in the trash of the record of the tree id. It says when the
-// volume was deleted and from when on it may be purged, which nothing changes afterwards.
+// TrashRecordName returns the name in the trash of the record of the tree id. It contains the time
+// of the deletion and the time after which the tree may be purged. Neither changes afterwards.
 func TrashRecordName(id string, deleted, due time.Time) string {
 	return id + "." + strconv.FormatInt(deleted.Unix(), 10) + "." + strconv.FormatInt(due.Unix(), 10) + trashRecordSuffix
 }
@@ -59,8 +59,7 @@ func TrashRecordName(id string, deleted, due time.Time) string {
 func PurgingName(id string) string { return id + purgingSuffix }
 
 // ParseTrashName is the inverse of TrashID, TrashRecordName and PurgingName. ok is false for
-// everything that they cannot have made of a volume's or snapshot's key, a nonce and times that
-// a record can tell.
+// every name that they do not return for a valid key, nonce and times.
 func ParseTrashName(name string) (n TrashName, ok bool) {
 	n.ID, n.Record = strings.CutSuffix(name, trashRecordSuffix)
 	if n.Record {
@@ -83,8 +82,8 @@ func ParseTrashName(name string) (n TrashName, ok bool) {
 	return n, true
 }
 
-// cutSeconds takes a time, in seconds since 1970, from the end of a name. Of one that does not
-// end so, nothing is left.
+// cutSeconds cuts a time, in seconds since 1970, from the end of a name. It returns "" for a name
+// without one.
 func cutSeconds(name string) (rest string, at time.Time) {
 	rest, digits := cutLast(name)
 	n, err := strconv.ParseInt(digits, 10, 64)
