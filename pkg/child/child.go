@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package child runs other programs that may get stuck in the kernel, waiting for an NFS
-// server: each in a process group of its own, with a deadline, killed past it, and not more
-// than a few at once for each server.
+// Package child runs programs that may hang in the kernel because they wait for an NFS server.
+// Each has its own process group and a deadline, after which it is killed. Only a few run at the
+// same time for each server.
 package child
 
 import (
@@ -25,17 +25,17 @@ import (
 )
 
 const (
-	// killTimeout is how long a killed child may take to be gone before it is left to itself.
+	// killTimeout is how long a child may take to end after SIGKILL before it is abandoned.
 	killTimeout = 2 * time.Second
-	// maxPerServer bounds the children of one server, those that are left to themselves included.
+	// maxPerServer bounds the children of one server, including the abandoned ones.
 	maxPerServer = 8
 )
 
-// ErrStuck is why a child was not started: there are as many as there may be for its server,
-// and not even SIGKILL has ended them.
+// ErrStuck is returned if a child is not started because its server already has the maximum of
+// children, and SIGKILL has ended none of them.
 var ErrStuck = errors.New("its earlier children are stuck in the kernel")
 
-// Runner are child processes. The zero value is ready for use.
+// Runner runs child processes. The zero value is ready to use.
 type Runner struct {
 	alive     atomic.Int64
 	started   atomic.Int64
@@ -45,43 +45,46 @@ type Runner struct {
 	servers map[string]*server
 }
 
-// server is what there is of one server's children. Its fields but slots are the Children's.
+// server has the state of one server's children. The Runner's lock guards all fields except slots.
 type server struct {
-	slots chan struct{} // one is in it for each child that is alive
-	users int           // who holds, or waits for, a slot
-	stuck int           // children that outlived their SIGKILL
+	slots chan struct{} // has one element for each live child
+	users int           // callers that hold a slot or wait for one
+	stuck int           // children that survive their SIGKILL
 }
 
-// Command is a program to be run.
+// Command describes a program to run.
 type Command struct {
 	Name string
 	Args []string
-	// Server is who the child will wait for: the name under which children are bounded.
+	// Server is the server that the child may wait for. Its children are bounded together.
 	Server string
-	// Stdin is what the program reads.
+	// Stdin is the program's input.
 	Stdin []byte
 	// Files are the program's descriptors from 3 on.
 	Files []*os.File
-	// Hostname, if set, is the host name that the program sees, in a UTS namespace of its own.
+	// Hostname, if set, is the host name that the program sees, in a separate UTS namespace.
 	Hostname string
-	// MountNamespace, if set, is the mount namespace of the caller's thread, where that is not this process's.
+	// MountNamespace, if set, is the mount namespace of the caller's thread, if it differs from the
+	// process's.
 	MountNamespace *os.File
-	// Unprivileged takes all capabilities from the program, and what could give it some.
+	// Unprivileged removes all capabilities from the program, and all ways to get them back.
 	Unprivileged bool
-	// SameProcessGroup leaves the program in this process's group, so that what kills this kills it too.
+	// SameProcessGroup keeps the program in this process's group, so that a signal to the group
+	// kills both.
 	SameProcessGroup bool
 }
 
-// Alive returns how many there are, among them those that outlived their SIGKILL.
+// Alive returns the number of children, including those that survive their SIGKILL.
 func (c *Runner) Alive() int { return int(c.alive.Load()) }
 
-// Started returns how many have been started so far.
+// Started returns the number of children started so far.
 func (c *Runner) Started() int { return int(c.started.Load()) }
 
-// Abandoned returns how many outlived their SIGKILL and are still there.
+// Abandoned returns the number of children that survive their SIGKILL.
 func (c *Runner) Abandoned() int { return int(c.abandoned.Load()) }
 
-// acquire waits for a slot among the children of a server. It is ErrStuck where there is no hope of one.
+// acquire waits for a slot among the children of a server. It returns ErrStuck if all slots are
+// stuck.
 func (c *Runner) acquire(ctx context.Context, name string) (*server, error) {
 	c.mu.Lock()
 	s := c.servers[name]
@@ -107,7 +110,7 @@ func (c *Runner) acquire(ctx context.Context, name string) (*server, error) {
 	}
 }
 
-// release ends the use of a server's entry, which goes with its last user.
+// release drops a reference to a server's entry, and removes the entry with the last one.
 func (c *Runner) release(name string, s *server) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -116,7 +119,7 @@ func (c *Runner) release(name string, s *server) {
 	}
 }
 
-// addStuck counts a child that does not go (1), or that went at last (-1).
+// addStuck counts a child that survives its SIGKILL (1), or that has ended after all (-1).
 func (c *Runner) addStuck(s *server, n int) {
 	c.abandoned.Add(int64(n))
 	c.mu.Lock()
@@ -124,22 +127,22 @@ func (c *Runner) addStuck(s *server, n int) {
 	s.stuck += n
 }
 
-// newCmd returns what os/exec is to run.
+// newCmd returns the os/exec command.
 func (command Command) newCmd(out, errs io.Writer) *exec.Cmd {
 	cmd := exec.Command(command.Name, command.Args...)
-	cmd.Env = append(os.Environ(), "LC_ALL=C") // what programs say is read
+	cmd.Env = append(os.Environ(), "LC_ALL=C") // messages are parsed
 	cmd.Stdout, cmd.Stderr = out, errs
 	cmd.ExtraFiles = command.Files
 	if command.Stdin != nil {
 		cmd.Stdin = bytes.NewReader(command.Stdin)
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: !command.SameProcessGroup}
-	cmd.WaitDelay = time.Second // for a grandchild that keeps the pipe
+	cmd.WaitDelay = time.Second // in case a grandchild keeps the pipe open
 	return cmd
 }
 
-// start starts the program. What it is to have of its own it inherits from a thread that has it,
-// and ends here.
+// start starts the program. The program inherits namespaces and capabilities from a thread that
+// gets them first and that ends here.
 func (command Command) start(cmd *exec.Cmd) error {
 	if command.Hostname == "" && !command.Unprivileged {
 		return startChild(cmd)
@@ -148,23 +151,23 @@ func (command Command) start(cmd *exec.Cmd) error {
 	go func() {
 		runtime.LockOSThread()
 		if unix.Gettid() == unix.Getpid() {
-			// The first thread does not end before the process, and is what ps(1) and /proc
-			// tell of. While it is held here, the next goroutine has another.
+			// The first thread lives as long as the process, and ps(1) and /proc show its
+			// attributes. While it is locked here, the next goroutine runs on another thread.
 			done <- command.start(cmd)
 			runtime.UnlockOSThread()
 			return
 		}
 		// Never unlocked: the thread ends with the goroutine.
-		err := command.setUpThread()
-		if err == nil {
-			err = startChild(cmd)
+		if err := command.setUpThread(); err != nil {
+			done <- err
+			return
 		}
-		done <- err
+		done <- startChild(cmd)
 	}()
 	return <-done
 }
 
-// setUpThread makes this thread what the program is to be.
+// setUpThread gives this thread the namespaces and capabilities of the program.
 func (command Command) setUpThread() error {
 	if command.MountNamespace != nil {
 		if err := EnterMountNamespace(command.MountNamespace); err != nil {
@@ -172,35 +175,38 @@ func (command Command) setUpThread() error {
 		}
 	}
 	if command.Hostname != "" {
-		err := unix.Unshare(unix.CLONE_NEWUTS)
-		if err == nil {
-			err = unix.Sethostname([]byte(command.Hostname))
+		if err := unix.Unshare(unix.CLONE_NEWUTS); err != nil {
+			return fmt.Errorf("set its host name: %w", err)
 		}
-		if err != nil {
-			return fmt.Errorf("give it a host name: %w", err)
+		if err := unix.Sethostname([]byte(command.Hostname)); err != nil {
+			return fmt.Errorf("set its host name: %w", err)
 		}
 	}
 	if !command.Unprivileged {
 		return nil
 	}
-	// Root would have all capabilities again after execve(2), but for no_new_privs.
-	err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-	if err == nil {
-		err = unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
-	}
-	if err == nil {
-		none := [2]unix.CapUserData{}
-		err = unix.Capset(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &none[0])
-	}
-	if err != nil {
-		return fmt.Errorf("take its capabilities: %w", err)
+	if err := dropCapabilities(); err != nil {
+		return fmt.Errorf("drop its capabilities: %w", err)
 	}
 	return nil
 }
 
-// Run starts a program and waits for it until ctx ends; then it is killed, with all that it
-// has started. It returns what the program wrote, trimmed. A child that not even SIGKILL
-// ends holds one goroutine and one of its server's slots, and nothing that anybody waits for.
+// dropCapabilities drops all capabilities of this thread and of the programs that it starts.
+func dropCapabilities() error {
+	// Without no_new_privs root would have all capabilities again after execve(2).
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return err
+	}
+	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
+		return err
+	}
+	none := [2]unix.CapUserData{}
+	return unix.Capset(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &none[0])
+}
+
+// Run starts a program and waits until it ends or ctx does; then it kills the program and all that
+// it has started. It returns the program's trimmed output. A child that survives SIGKILL keeps one
+// goroutine and one slot of its server, and nothing that another caller waits for.
 func (c *Runner) Run(ctx context.Context, command Command) (stdout, stderr string, err error) {
 	if err := ctx.Err(); err != nil {
 		return "", "", err
@@ -226,7 +232,7 @@ func (c *Runner) Run(ctx context.Context, command Command) (stdout, stderr strin
 			waitForGroup(cmd.Process.Pid)
 		}
 		if errors.Is(err, exec.ErrWaitDelay) && cmd.ProcessState.Success() {
-			err = nil // it is done; what it has started, rpc.statd say, keeps the pipe
+			err = nil // it has ended; a program that it started, such as rpc.statd, keeps the pipe open
 		}
 		c.alive.Add(-1)
 		gone()
@@ -252,20 +258,20 @@ func (c *Runner) Run(ctx context.Context, command Command) (stdout, stderr strin
 	return "", "", ctx.Err()
 }
 
-// EnterMountNamespace has this thread be in another mount namespace, with its root as working directory.
+// EnterMountNamespace moves this thread to another mount namespace, with its root as the working
+// directory.
 func EnterMountNamespace(namespace *os.File) error {
-	// Threads share their working directory, and none that does changes its namespace (setns(2)).
-	err := unix.Unshare(unix.CLONE_FS)
-	if err == nil {
-		err = unix.Setns(int(namespace.Fd()), unix.CLONE_NEWNS)
+	// A thread that shares its working directory cannot change its mount namespace (setns(2)).
+	if err := unix.Unshare(unix.CLONE_FS); err != nil {
+		return fmt.Errorf("enter the mount namespace: %w", err)
 	}
-	if err != nil {
+	if err := unix.Setns(int(namespace.Fd()), unix.CLONE_NEWNS); err != nil {
 		return fmt.Errorf("enter the mount namespace: %w", err)
 	}
 	return nil
 }
 
-// Do runs a program that does what ServeOne does, has it make a call, and takes its answer.
+// Do runs a program that calls ServeOne, sends it a call, and decodes its answer.
 func (c *Runner) Do(ctx context.Context, command Command, call, answer any) error {
 	data, err := json.Marshal(call)
 	if err != nil {
@@ -283,7 +289,7 @@ func (c *Runner) Do(ctx context.Context, command Command, call, answer any) erro
 	}
 	var m message
 	if err := json.Unmarshal([]byte(stdout), &m); err != nil {
-		return fmt.Errorf("what %s says is not understood: %q", command.Name, stdout)
+		return fmt.Errorf("the output of %s is not an answer: %q", command.Name, stdout)
 	}
 	if m.Error != "" {
 		return errors.New(m.Error)
@@ -291,7 +297,7 @@ func (c *Runner) Do(ctx context.Context, command Command, call, answer any) erro
 	return json.Unmarshal(m.Answer, answer)
 }
 
-// waitForGroup waits until those of a process group that was killed are gone who are our children.
+// waitForGroup waits until our children in a killed process group are gone.
 func waitForGroup(group int) {
 	for pause := time.Millisecond; ; {
 		switch pid, err := unix.Wait4(-group, nil, unix.WNOHANG, nil); {

@@ -44,7 +44,7 @@ func TestDo(t *testing.T) {
 			t.Errorf("%+v: got %v", o, err)
 		}
 	}
-	if _, err := once("echo", order{}); err == nil || !strings.Contains(err.Error(), `not understood: "once"`) {
+	if _, err := once("echo", order{}); err == nil || !strings.Contains(err.Error(), `is not an answer: "once"`) {
 		t.Errorf("of another program got %v", err)
 	}
 }

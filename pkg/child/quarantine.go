@@ -9,9 +9,10 @@ import (
 	"slices"
 )
 
-// checkOverdue has a look at a call that has not come back for a while, and again. The worker is asked
-// whether it has begun it, and is replaced if it does not say so; and then, whether it runs. A
-// call that began when nobody waited for it any more is given up.
+// checkOverdue handles a call that has not returned for a while; its timer calls it repeatedly. If
+// the worker has not confirmed the beginning of the call, checkOverdue asks it, and replaces it if
+// it does not reply. Later it pings the worker. It abandons a call that began when its caller had
+// left already.
 func (w *Workers) checkOverdue(v *worker, t *task) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -21,11 +22,11 @@ func (w *Workers) checkOverdue(v *worker, t *task) {
 		w.retireHung(v)
 	case !t.begun:
 		t.asked = true
-		patience := w.beginTimeout
+		timeout := w.beginTimeout
 		if v.lastHeard.IsZero() {
-			patience = w.firstBeginTimeout
+			timeout = w.firstBeginTimeout
 		}
-		t.timer.Reset(patience)
+		t.timer.Reset(timeout)
 		_ = v.send(request{ID: t.id})
 	case t.abandoned:
 		w.quarantine(v, t)
@@ -50,7 +51,7 @@ func (w *Workers) giveUp(ctx context.Context, t *task) (json.RawMessage, error) 
 	case v == nil:
 		w.queue = slices.DeleteFunc(w.queue, func(other *task) bool { return other == t })
 	case v.isHung():
-		delete(v.calls, t.id) // it says nothing about the superblock
+		delete(v.calls, t.id) // its delay says nothing about the superblock
 		w.retireHung(v)
 		return nil, ErrHung
 	case t.begun:
@@ -61,8 +62,8 @@ func (w *Workers) giveUp(ctx context.Context, t *task) (json.RawMessage, error) 
 	return nil, context.Cause(ctx)
 }
 
-// quarantine leaves a superblock to a worker, with the call that does not come back. Those who
-// wait for the same superblock need wait no longer.
+// quarantine leaves a superblock to a worker, with the call that does not return. Callers that wait
+// for the same superblock get an error at once.
 func (w *Workers) quarantine(v *worker, t *task) {
 	t.stuck = true
 	w.queue = slices.DeleteFunc(w.queue, func(other *task) bool {
@@ -73,17 +74,19 @@ func (w *Workers) quarantine(v *worker, t *task) {
 		return same
 	})
 	w.retire(v)
-	_ = w.ensureWorker() // so that the next call need not wait for it
+	_ = w.ensureWorker() // so that the next call does not wait for it
 }
 
-// retireHung retires a worker that does not run. What it has not begun another one does.
+// retire stops sending calls to a worker. If too many workers are retired already, it does not
+// retire another one: the free threads of that worker are better than none.
 func (w *Workers) retireHung(v *worker) {
 	w.retire(v)
 	w.requeue(v, ErrHung)
 	v.killIfDrained()
 }
 
-// requeue takes back the calls that a worker has not begun. One that was taken back before fails.
+// requeue takes back the calls that a worker has not begun. A call that was taken back before
+// fails.
 func (w *Workers) requeue(v *worker, err error) {
 	var back []*task
 	for id, t := range v.calls {
@@ -119,14 +122,14 @@ func (w *Workers) retire(v *worker) {
 	w.dispatch()
 }
 
-// removeWorker forgets a worker that has ended, and with it what was stuck in it.
+// removeWorker removes a worker that has ended, and its calls.
 func (w *Workers) removeWorker(v *worker, err error) {
 	delete(w.all, v)
 	if w.current == v {
 		w.current = nil
 	}
 	v.retired = true
-	v.kill() // closes its files
+	v.kill() // closes its pipes
 	err = fmt.Errorf("the process that makes such calls has ended: %w", err)
 	for id, t := range v.calls {
 		t.timer.Stop()

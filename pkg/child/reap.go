@@ -16,29 +16,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// reapRetry is how soon is looked again for orphans behind a child of our own that has ended and
-// is not waited for yet: the kernel shows one zombie at a time.
+// reapRetry is the interval of checks for orphans behind an ended child that the reaper must leave
+// to its own waiter: the kernel shows one zombie at a time.
 const reapRetry = 10 * time.Millisecond
 
-// ownChildren are the children that somebody here waits for. All others that this process has are
-// orphans. The lock is held from before a child is there until it is known.
+// ownChildren are the children that a caller in this process waits for. All other children of the
+// process are orphans. The lock is held while a child starts, until its pid is recorded.
 var ownChildren = struct {
 	sync.Mutex
 	pids map[int]bool
 }{pids: map[int]bool{}}
 
-// startChild starts a program that land waits for.
+// startChild starts a program; waitForChild waits for it.
 func startChild(cmd *exec.Cmd) error {
 	ownChildren.Lock()
 	defer ownChildren.Unlock()
-	err := cmd.Start()
-	if err == nil {
-		ownChildren.pids[cmd.Process.Pid] = true
+	if err := cmd.Start(); err != nil {
+		return err
 	}
-	return err
+	ownChildren.pids[cmd.Process.Pid] = true
+	return nil
 }
 
-// waitForChild waits for a program that launch has started.
+// waitForChild waits for a program that startChild has started.
 func waitForChild(cmd *exec.Cmd) error {
 	err := cmd.Wait()
 	ownChildren.Lock()
@@ -47,11 +47,10 @@ func waitForChild(cmd *exec.Cmd) error {
 	return err
 }
 
-// ReapOrphans makes this process the parent of what its children leave behind, as a container's first
-// process is anyhow, and reaps these orphans until ctx ends. mount(8) that is killed leaves a
-// mount.nfs, which may be stuck: it counts, and is waited for, with the child that has started
-// it. mount.nfs leaves an rpc.statd: as a zombie it would be taken for one that runs, and NFSv3
-// would be without locks.
+// ReapOrphans makes this process the parent of its descendants' orphans, as the first process of a
+// container is, and reaps them until ctx ends. A killed mount(8) leaves a mount.nfs, which may be
+// stuck: Run counts it and waits for it together with the child that started it. mount.nfs leaves
+// an rpc.statd: as a zombie it would look like a running one, and NFSv3 would have no locks.
 func ReapOrphans(ctx context.Context) error {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("become the parent of orphans: %w", err)
@@ -76,8 +75,8 @@ func ReapOrphans(ctx context.Context) error {
 	return nil
 }
 
-// reap waits for orphans that have ended, and reports whether there may be more, behind a child
-// that is not ours to wait for.
+// reap reaps orphans that have ended. It reports whether there may be more, behind a child that has
+// its own waiter.
 func reap() (more bool) {
 	ownChildren.Lock()
 	defer ownChildren.Unlock()
@@ -97,7 +96,7 @@ func reap() (more bool) {
 	}
 }
 
-// pidOf returns si_pid, for which package unix has no name: it is the first of a union that
+// pidOf returns si_pid, for which package unix has no name: it is the first member of a union that
 // follows three integers, aligned as a pointer.
 func pidOf(info *unix.Siginfo) int {
 	const at = 8 + unsafe.Sizeof(uintptr(0))

@@ -13,20 +13,19 @@ import (
 	"syscall"
 )
 
-// The protocol of a child of our own is one JSON object after the other, requests on its standard
-// input and messages on its standard output. A worker ends with its standard input; any other
-// child makes the one call that is there.
+// The protocol between Workers and a child is a sequence of JSON objects: requests on the child's
+// standard input, and messages on its standard output. A worker ends at the end of its input; any
+// other child makes one call.
 
-// request asks for one call, or, without one, whether the call of that ID has begun: a call that
-// ends soon costs no message more, and each is a switch of processes. ID 0 asks whether the child
-// runs.
+// request asks for one call or, without Call, whether the call with that ID has begun. Workers ask
+// only after a while, because each message costs a context switch and most calls end soon. ID 0
+// asks whether the child runs.
 type request struct {
 	ID   uint64          `json:"id"`
 	Call json.RawMessage `json:"call,omitempty"`
 }
 
-// message is what a child says of a request: that the call has begun, if that was asked, and how
-// it ended.
+// message is a child's reply to a request: that the call has begun, if requested, and its result.
 type message struct {
 	ID     uint64          `json:"id"`
 	Began  bool            `json:"began,omitempty"`
@@ -34,25 +33,25 @@ type message struct {
 	Error  string          `json:"error,omitempty"`
 }
 
-// Serve is what a child of our own does: it makes the calls that in asks for, all at once, until
-// in ends, and then returns without those that have not come back. out is told what do has
-// returned of each.
+// Serve is the main function of a worker: it makes the calls that it reads from in, all
+// concurrently, until in ends. It does not wait for calls that have not returned by then. It writes
+// the results of do to out.
 func Serve[C any](in io.Reader, out io.Writer, do func(call C) (answer any, err error)) error {
 	in, err := setNonblocking(in)
 	if err != nil {
 		return err
 	}
-	// A thread does one call after the other; the runtime gives its place to another one when it
-	// is in the kernel for long. More places would only have threads wake each other.
+	// One thread makes one call after the other; if a call stays in the kernel, the runtime continues
+	// on another thread. With a higher GOMAXPROCS threads would only wake each other.
 	runtime.GOMAXPROCS(1)
 	var mu sync.Mutex
 	encoder := json.NewEncoder(out)
 	say := func(m message) {
 		mu.Lock()
 		defer mu.Unlock()
-		_ = encoder.Encode(m) // who does not listen any more has closed in, too
+		_ = encoder.Encode(m) // a parent that does not read any more has closed in, too
 	}
-	say(message{Began: true}) // it runs
+	say(message{Began: true}) // the worker runs
 	for decoder := json.NewDecoder(in); ; {
 		var r request
 		switch err := decoder.Decode(&r); {
@@ -62,14 +61,14 @@ func Serve[C any](in io.Reader, out io.Writer, do func(call C) (answer any, err 
 			return fmt.Errorf("read a request: %w", err)
 		}
 		if r.Call == nil {
-			say(message{ID: r.ID, Began: true}) // what came before is under way
+			say(message{ID: r.ID, Began: true}) // all earlier calls have begun
 			continue
 		}
 		go func() { say(makeCall(r, do)) }()
 	}
 }
 
-// ServeOne is what a child of our own does that makes one call, for Runner.Do.
+// ServeOne is the main function of a child that makes one call, for Runner.Do.
 func ServeOne[C any](in io.Reader, out io.Writer, do func(call C) (answer any, err error)) error {
 	var r request
 	if err := json.NewDecoder(in).Decode(&r); err != nil {
@@ -78,25 +77,25 @@ func ServeOne[C any](in io.Reader, out io.Writer, do func(call C) (answer any, e
 	return json.NewEncoder(out).Encode(makeCall(r, do))
 }
 
-// makeCall makes a call, and returns what is to be said of that.
+// makeCall makes a call, and returns the message with its result.
 func makeCall[C any](r request, do func(call C) (answer any, err error)) message {
-	m := message{ID: r.ID}
 	var call C
-	var answer any
-	err := json.Unmarshal(r.Call, &call)
-	if err == nil {
-		answer, err = do(call)
+	if err := json.Unmarshal(r.Call, &call); err != nil {
+		return message{ID: r.ID, Error: err.Error()}
 	}
-	if err == nil {
-		m.Answer, err = json.Marshal(answer)
-	}
+	answer, err := do(call)
 	if err != nil {
-		m.Error = err.Error()
+		return message{ID: r.ID, Error: err.Error()}
 	}
-	return m
+	data, err := json.Marshal(answer)
+	if err != nil {
+		return message{ID: r.ID, Error: err.Error()}
+	}
+	return message{ID: r.ID, Answer: data}
 }
 
-// setNonblocking returns a pipe as a file that no thread waits for in read(2), which would keep its place.
+// setNonblocking returns a pipe as a file that the runtime polls, so that no thread blocks in
+// read(2).
 func setNonblocking(in io.Reader) (io.Reader, error) {
 	f, ok := in.(*os.File)
 	if !ok {

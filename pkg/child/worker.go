@@ -10,22 +10,22 @@ import (
 	"time"
 )
 
-// worker is one process of Workers, whose lock guards all that is not set once and for all.
+// worker is one process of Workers, whose lock guards all fields that change.
 type worker struct {
 	cmd *exec.Cmd
 	in  *os.File // its standard input
 	out *os.File // its standard output
 
-	calls     map[uint64]*task // what it has been sent and has not answered
-	retired   bool             // it gets no more
+	calls     map[uint64]*task // sent to it, and not answered yet
+	retired   bool             // it gets no more calls
 	killed    time.Time        // zero: not yet
-	lastHeard time.Time        // when it said something last; zero: never
-	lastPing  time.Time        // when it was asked last whether it runs
+	lastHeard time.Time        // time of its last message; zero: none
+	lastPing  time.Time        // time of the last ping
 }
 
-// startWorker runs the program. Its pipes are files of ours and no goroutines of os/exec's: a
-// thread that is stuck in the kernel keeps the process's files, so that there may be no end of
-// file long after it was killed.
+// startWorker runs the program. Its pipes are files of this process, and no goroutine of os/exec
+// copies them: a thread that is stuck in the kernel keeps the child's files open, so that end of
+// file may come long after the kill.
 func startWorker(c Command) (*worker, error) {
 	stdin, in, err := os.Pipe()
 	if err != nil {
@@ -40,7 +40,7 @@ func startWorker(c Command) (*worker, error) {
 	defer stdout.Close()
 	cmd := c.newCmd(stdout, os.Stderr)
 	cmd.Stdin = stdin
-	// A directory of its own would keep that one's file system busy.
+	// Another working directory would keep its file system busy.
 	cmd.Dir = "/"
 	if err := c.start(cmd); err != nil {
 		in.Close()
@@ -50,19 +50,20 @@ func startWorker(c Command) (*worker, error) {
 	return &worker{cmd: cmd, in: in, out: out, calls: map[uint64]*task{}}, nil
 }
 
-// listen calls hear with each message, and returns when there are no more: the process has ended,
-// or says what is no message, or kill has closed the pipe.
-func (w *worker) listen(hear func(message)) {
+// listen calls handle with each message. It returns if the process ends, if it writes something
+// else than a message, or after kill.
+func (w *worker) listen(handle func(message)) {
 	for decoder := json.NewDecoder(w.out); ; {
 		var m message
 		if decoder.Decode(&m) != nil {
 			return
 		}
-		hear(m)
+		handle(m)
 	}
 }
 
-// send sends a request. One that does not fit into the pipe is an error: the worker does not read.
+// send sends a request. It fails if the request does not fit into the pipe: then the worker does
+// not read.
 func (w *worker) send(r request) error {
 	data, err := json.Marshal(r)
 	if err != nil {
@@ -73,7 +74,7 @@ func (w *worker) send(r request) error {
 	return err
 }
 
-// ping asks whether the worker runs, unless it has been asked and has not answered.
+// ping asks whether the worker runs, unless an earlier ping is still unanswered.
 func (w *worker) ping() {
 	if w.lastPing.After(w.lastHeard) || !w.killed.IsZero() {
 		return
@@ -82,23 +83,23 @@ func (w *worker) ping() {
 	_ = w.send(request{})
 }
 
-// isHung reports whether the worker owes an answer that no server has a part in.
+// isHung reports whether the answer to a ping is overdue. No server can delay this answer.
 func (w *worker) isHung() bool {
 	return w.lastPing.After(w.lastHeard) && time.Since(w.lastPing) > pongTimeout
 }
 
-// kill ends the process, as far as it can be ended, and our use of its files.
+// kill kills the process if possible, and closes our ends of its pipes.
 func (w *worker) kill() {
 	if !w.killed.IsZero() {
 		return
 	}
 	w.killed = time.Now()
-	_ = w.cmd.Process.Kill() // unless it has been waited for
+	_ = w.cmd.Process.Kill() // fails if the process has been waited for
 	_ = w.in.Close()
 	_ = w.out.Close()
 }
 
-// killIfDrained kills the process when nobody waits for it any more.
+// killIfDrained kills the process if no caller waits for it any more.
 func (w *worker) killIfDrained() {
 	for _, t := range w.calls {
 		if !t.abandoned {
@@ -108,7 +109,7 @@ func (w *worker) killIfDrained() {
 	w.kill()
 }
 
-// hasSlot reports whether the worker may have one more call of this server and superblock.
+// hasSlot reports whether the worker may get one more call for this server and superblock.
 func (w *worker) hasSlot(c Call) bool {
 	host, superblock := 0, 0
 	for _, t := range w.calls {
@@ -122,7 +123,7 @@ func (w *worker) hasSlot(c Call) bool {
 	return host < maxCallsPerServer && superblock < maxCallsPerSuperblock
 }
 
-// wait waits until the last of the process's threads is gone.
+// wait waits until the last thread of the process is gone.
 func (w *worker) wait() error {
 	if err := waitForChild(w.cmd); err != nil {
 		return err

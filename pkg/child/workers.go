@@ -14,49 +14,50 @@ import (
 )
 
 const (
-	// maxCalls bounds the calls that a worker makes at once; perHost and perSuperblock those
-	// that ask one server, and one of its file systems, so that what does not come back
-	// leaves maxCalls to others until it is given up.
+	// maxCalls bounds the concurrent calls of a worker. maxCallsPerServer and maxCallsPerSuperblock
+	// bound those to one server and to one of its file systems, so that calls that hang leave
+	// threads to others until they are abandoned.
 	maxCalls              = 8
 	maxCallsPerServer     = 5
 	maxCallsPerSuperblock = 3
-	// maxRetired and maxRetiredPerHost bound the workers that are not gone yet because of a
-	// call that has not come back.
+	// maxRetired and maxRetiredPerServer bound the workers that still run because of a call that
+	// has not returned.
 	maxRetired          = 16
 	maxRetiredPerServer = 2
-	// askBegunAfter is when a worker is asked whether it has begun what it was sent. stall is how long
-	// one that runs may take to say so, and firstStall one that has just been started.
+	// askBegunAfter is when Workers asks whether a call has begun. beginTimeout bounds the reply of
+	// a running worker, firstBeginTimeout that of a worker that has just started.
 	askBegunAfter     = 10 * time.Millisecond
 	beginTimeout      = 2 * time.Second
 	firstBeginTimeout = 10 * time.Second
-	// pingAfter is how long a call may take before the worker is asked whether it runs.
+	// pingAfter is how long a call may take before Workers pings its worker.
 	pingAfter = time.Second
-	// pongTimeout is how long the answer to that may take.
+	// pongTimeout bounds the answer to a ping.
 	pongTimeout = 200 * time.Millisecond
-	// sendTimeout bounds writing to a worker.
+	// sendTimeout bounds a write to a worker.
 	sendTimeout = time.Second
 )
 
-// ErrHung is why a call has no answer: the worker itself does not run, whatever the server does.
+// ErrHung is returned if a call has no answer because the worker itself does not run, independent
+// of the server.
 var ErrHung = errors.New("the process that makes such calls does not run")
 
 var errClosed = errors.New("the workers are closed")
 
-// Call is what a worker is to do.
+// Call is a call for a worker.
 type Call struct {
-	// Server and Superblock are who the call may wait for.
+	// Server and Superblock are what the call may wait for.
 	Server, Superblock string
-	// Request is for the function that Serve has, as JSON.
+	// Request is the argument of Serve's function. It is sent as JSON.
 	Request any
 }
 
-// Workers make calls that can hang for ever, by a child of our own that stays. A call that is
-// given up while it is made quarantines its superblock, and retires its worker: that one ends
-// what else it has under way, and is killed. Another makes the calls of all others. What
-// is begun is told: a call that waits here says nothing about any server.
+// Workers makes calls that can hang forever, in a long-running child process. If a caller gives up
+// a call that has begun, the call's superblock is quarantined, and its worker is retired: it ends
+// its other calls and is killed. A new worker makes all other calls. Workers reports the beginning
+// of a call to the caller: the wait before it says nothing about the server.
 type Workers struct {
 	command Command
-	// The fields' names are those of the constants.
+	// Tests replace these timeouts.
 	beginTimeout, firstBeginTimeout, pingAfter time.Duration
 
 	mu      sync.Mutex
@@ -74,14 +75,14 @@ type task struct {
 	id      uint64
 	request json.RawMessage
 	began   func()
-	done    chan result // has room for one
+	done    chan result // has a buffer for one result
 
-	worker    *worker // nil: it waits
-	asked     bool    // whether it has begun
+	worker    *worker // nil: the call waits for a slot
+	asked     bool    // the worker was asked whether the call has begun
 	begun     bool
-	abandoned bool // nobody waits for it any more
-	stuck     bool // it was given up after it had begun: its superblock is in quarantine
-	requeued  bool // it was sent to a worker that did not begin it
+	abandoned bool // the caller has given up
+	stuck     bool // it was abandoned after it had begun: its superblock is in quarantine
+	requeued  bool // an earlier worker did not begin it
 	timer     *time.Timer
 }
 
@@ -96,19 +97,19 @@ func failAll(all []*task, err error) {
 	}
 }
 
-// NewWorkers returns Workers that run a program which does what Serve does.
+// NewWorkers returns Workers that run a program which calls Serve.
 func NewWorkers(command Command) *Workers {
 	return &Workers{command: command, beginTimeout: beginTimeout, firstBeginTimeout: firstBeginTimeout, pingAfter: pingAfter, all: map[*worker]bool{}}
 }
 
-// Start starts a worker, so that the first call need not wait for it.
+// Start starts a worker, so that the first call does not wait for it.
 func (w *Workers) Start() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.ensureWorker()
 }
 
-// Close kills all workers. Calls that are under way fail.
+// Close kills all workers. Running calls fail.
 func (w *Workers) Close() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -120,10 +121,10 @@ func (w *Workers) Close() {
 	w.queue = nil
 }
 
-// Do has a worker make the call, and returns its answer. began is called when that has begun and
-// does not end at once. When ctx ends before, the call is not made; afterwards it goes on, and its
-// superblock is in quarantine until it has come back or its worker is gone: to ask for it is
-// ErrStuck, at once.
+// Do makes the call in a worker, and returns its answer. It calls began when the call has begun,
+// unless the call ends at once. If ctx ends before that, the call is not made. If ctx ends
+// afterwards, the call goes on, and its superblock stays in quarantine until the call returns or
+// its worker ends: meanwhile Do returns ErrStuck for it at once.
 func (w *Workers) Do(ctx context.Context, c Call, began func()) (json.RawMessage, error) {
 	data, err := json.Marshal(c.Request)
 	if err != nil {
@@ -152,7 +153,7 @@ func (w *Workers) enqueue(t *task) error {
 	return nil
 }
 
-// refusal says why a call is not made now.
+// refusal returns the reason not to make a call now, or nil.
 func (w *Workers) refusal(c Call) error {
 	retired := 0
 	for v := range w.all {
@@ -173,7 +174,7 @@ func (w *Workers) refusal(c Call) error {
 	return nil
 }
 
-// dispatch sends what waits to the worker, as far as it may have more.
+// dispatch sends waiting calls to the current worker, within the bounds.
 func (w *Workers) dispatch() {
 	if len(w.queue) == 0 {
 		return
@@ -198,17 +199,17 @@ func (w *Workers) dispatch() {
 	}
 }
 
-// send gives a call to the worker, and soon asks whether it has begun.
+// send sends a call to the worker, and starts the timer for checkOverdue.
 func (w *Workers) send(v *worker, t *task) bool {
 	w.id++
 	t.id, t.worker = w.id, v
 	v.calls[t.id] = t
 	t.timer = time.AfterFunc(askBegunAfter, func() { w.checkOverdue(v, t) })
 	err := v.send(request{ID: t.id, Call: t.request})
-	return err == nil || errors.Is(err, syscall.EPIPE) // then it ends
+	return err == nil || errors.Is(err, syscall.EPIPE) // EPIPE: the worker is about to end
 }
 
-// ensureWorker has a current worker.
+// ensureWorker starts a worker if there is no current one.
 func (w *Workers) ensureWorker() error {
 	switch {
 	case w.closed:
@@ -232,7 +233,7 @@ func (w *Workers) ensureWorker() error {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.retire(v)
-		v.kill() // it may have closed its output only
+		v.kill() // in case it has only closed its output
 	}()
 	go func() {
 		err := v.wait()
@@ -243,7 +244,8 @@ func (w *Workers) ensureWorker() error {
 	return nil
 }
 
-// handleMessage takes what a worker says, and returns the call that has begun by that, if one has.
+// handleMessage handles a message of a worker. It returns the task if the message says that it has
+// begun.
 func (w *Workers) handleMessage(v *worker, m message) *task {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -271,21 +273,21 @@ func (w *Workers) handleMessage(v *worker, m message) *task {
 	return nil
 }
 
-// Alive returns how many workers there are, among them those that outlived their SIGKILL.
+// Alive returns the number of workers, including those that survive their SIGKILL.
 func (w *Workers) Alive() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return len(w.all)
 }
 
-// Started returns how many have been started so far.
+// Started returns the number of workers started so far.
 func (w *Workers) Started() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.started
 }
 
-// Abandoned returns how many outlived their SIGKILL and are still there.
+// Abandoned returns the number of workers that survive their SIGKILL.
 func (w *Workers) Abandoned() (n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -297,8 +299,7 @@ func (w *Workers) Abandoned() (n int) {
 	return n
 }
 
-// QueueStats returns how many calls wait here because of others, and how many superblocks are in
-// quarantine.
+// QueueStats returns the number of calls that wait for others, and of superblocks in quarantine.
 func (w *Workers) QueueStats() (waiting, quarantined int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

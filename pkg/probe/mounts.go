@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package probe asks NFS servers, and file systems that are mounted from them, how they are,
-// without ever waiting for one that does not answer.
+// Package probe checks NFS servers, and file systems that are mounted from them. It never waits
+// long for one that does not answer.
 package probe
 
 import (
@@ -15,75 +15,76 @@ import (
 )
 
 const (
-	// queryTimeout bounds a question that is worked on.
+	// queryTimeout bounds a query that has begun.
 	queryTimeout = 4 * time.Second
-	// slotTimeout bounds the wait for its turn before. Who asks has a deadline of their own.
+	// slotTimeout bounds the wait for a slot before that. Callers have their own deadlines.
 	slotTimeout = 30 * time.Second
-	// recheckAfter is when a server is asked again whose file system has not answered: what it
-	// said before may be from before an outage.
+	// recheckAfter is when the server of a file system that has not answered is pinged again: the
+	// last ping may be from before an outage.
 	recheckAfter = queryTimeout - serverTimeout
-	// usageTTL is how long an answer serves for usage when there is no newer one to be had.
+	// usageTTL is how long the last answer serves for usage if there is no newer one.
 	usageTTL = 10 * time.Minute
 )
 
-// Mount is what is asked about.
+// Mount identifies a mounted file system to query.
 type Mount struct {
 	Path     string
-	Server   string // by which the questions under way are bounded
+	Server   string // bounds the queries in flight
 	Endpoint Endpoint
-	// Superblock is the mount's device: where it does not answer, none of its mounts does.
+	// Superblock is the mount's device: if the superblock does not answer, none of its mounts does.
 	Superblock string
-	// DirectoryID tells which directory is mounted: all mounts of one are as full. "": of no other.
+	// DirectoryID identifies the mounted directory: all mounts of one directory have the same
+	// usage. "": no other mount shows it.
 	DirectoryID string
-	ReadOnly    bool // nobody is to write there: whether one could is not asked
+	ReadOnly    bool // do not check whether the server allows writes
 }
 
-// MountStatus is what a mounted file system says.
+// MountStatus is the state of a mounted file system.
 type MountStatus struct {
 	Space   volume.Space  `json:"space"`
 	Latency time.Duration `json:"took"`
-	// ReadOnly: the server lets nobody write where we would.
+	// ReadOnly: the server refuses writes where they are expected.
 	ReadOnly bool `json:"readOnly,omitempty"`
-	// Errno is what it said instead.
+	// Errno is the error of the file system, or 0.
 	Errno unix.Errno `json:"errno,omitempty"`
 }
 
-// QueryFunc asks about a mount. began is to be called when that has its turn. It has to end when ctx
-// does, whose cause is what it then returns.
+// QueryFunc queries a mount. It calls began when the query gets its slot. It must return when ctx
+// ends, with the cause of ctx as its error.
 type QueryFunc func(ctx context.Context, m Mount, began func()) (MountStatus, error)
 
-// Mounts asks mounted file systems. At most one question is under way per mount; who asks
-// meanwhile waits for its answer.
+// Mounts queries mounted file systems. At most one query is in flight per mount; other callers wait
+// for its answer.
 type Mounts struct {
 	servers *Servers
 	query   QueryFunc
 
 	mu          sync.Mutex
 	mounts      map[string]*mountEntry
-	byDirectory map[string]*query // by what the mounts show
+	byDirectory map[string]*query // by Mount.DirectoryID
 }
 
 type mountEntry struct {
-	inFlight   *query      // nil: there is none
-	last       MountStatus // the last good one
-	answeredAt time.Time   // when it came; zero: never
-	err        error       // of the last question
-	healthyAt  time.Time   // when the file system answered last, us or another
+	inFlight   *query      // nil: none
+	last       MountStatus // the last successful answer
+	answeredAt time.Time   // time of last; zero: none
+	err        error       // of the last query
+	healthyAt  time.Time   // time of the last answer, to this or another call
 }
 
-// query is one that is under way.
+// query is a query in flight.
 type query struct {
 	Mount
-	done         chan struct{} // closed with the answer
-	waitsForSlot bool          // it waits for its turn, which no server has a part in
+	done         chan struct{} // closed when there is an answer
+	waitsForSlot bool          // no server can delay this
 	answer       MountStatus
 	err          error
 }
 
-// NewMounts returns a Mounts that asks with the given function: Worker's in production. Servers
-// that do not answer are not asked.
-func NewMounts(servers *Servers, ask QueryFunc) *Mounts {
-	return &Mounts{servers: servers, query: ask, mounts: map[string]*mountEntry{}, byDirectory: map[string]*query{}}
+// NewMounts returns a Mounts that queries with the given function: Worker's in production. It does
+// not query file systems of a server that does not answer.
+func NewMounts(servers *Servers, f QueryFunc) *Mounts {
+	return &Mounts{servers: servers, query: f, mounts: map[string]*mountEntry{}, byDirectory: map[string]*query{}}
 }
 
 // Server returns how long a server took to answer: see Servers.Check.
@@ -96,19 +97,19 @@ func (u *Mounts) Watch(ctx context.Context, e Endpoint) (context.Context, contex
 	return u.servers.Watch(ctx, e)
 }
 
-// Query returns what the file system says, or has said within fresh. That its server does not
-// answer is ErrUnavailable, and so is an error of the file system, as unix.ESTALE; that it could
-// not be asked for all the other questions is ErrBusy.
-func (u *Mounts) Query(ctx context.Context, m Mount, fresh time.Duration) (MountStatus, error) {
+// Query returns the state of the file system, at most maxAge old. The error is ErrUnavailable if
+// the server does not answer, or if the file system returned an error, such as unix.ESTALE; it is
+// ErrBusy if the query got no slot because of other queries.
+func (u *Mounts) Query(ctx context.Context, m Mount, maxAge time.Duration) (MountStatus, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	e := u.entry(m.Path)
-	if time.Since(e.healthyAt) < fresh {
+	if time.Since(e.healthyAt) < maxAge {
 		return e.last, nil
 	}
 	for {
 		q := e.inFlight
-		enough := q == nil || m.ReadOnly || !q.ReadOnly // else it does not ask whether one can write
+		enough := q == nil || m.ReadOnly || !q.ReadOnly // or else it does not check for writes
 		if q == nil {
 			q = &query{Mount: m, done: make(chan struct{})}
 			e.inFlight = q
@@ -124,7 +125,8 @@ func (u *Mounts) Query(ctx context.Context, m Mount, fresh time.Duration) (Mount
 	}
 }
 
-// wait waits for the answer, without the lock. The error says why there is none when ctx ends.
+// wait waits for the answer, without the lock. If ctx ends before, it returns the reason why there
+// is no answer.
 func (u *Mounts) wait(ctx context.Context, q *query) error {
 	u.mu.Unlock()
 	defer u.mu.Lock()
@@ -150,19 +152,23 @@ func (u *Mounts) entry(path string) *mountEntry {
 	return e
 }
 
-// Usage returns how full the file system is. Where it does not answer in time, the last
-// answer serves for ten minutes; then it is ErrUnavailable.
+// Usage returns the space of the file system. If the file system does not answer in time, Usage
+// returns the last answer, at most ten minutes old, and after that ErrUnavailable.
 func (u *Mounts) Usage(ctx context.Context, m Mount) (volume.Space, error) {
-	m.ReadOnly = true // whether one can write there is not the question
+	m.ReadOnly = true // writes do not matter
 	space, known, err := u.sharedUsage(ctx, m)
 	if !known {
 		var a MountStatus
 		a, err = u.Query(ctx, m, 0)
 		space = a.Space
 	}
-	if err == nil {
-		return space, nil
+	if err != nil {
+		return u.lastUsage(m, err)
 	}
+	return space, nil
+}
+
+func (u *Mounts) lastUsage(m Mount, err error) (volume.Space, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if e := u.mounts[m.Path]; e != nil && !e.answeredAt.IsZero() && time.Since(e.answeredAt) < usageTTL {
@@ -171,8 +177,9 @@ func (u *Mounts) Usage(ctx context.Context, m Mount) (volume.Space, error) {
 	return volume.Space{}, err
 }
 
-// sharedUsage waits for the answer of another mount that shows the same directory, where one is under
-// way. An error is not this one's, which may be of before the directory was made anew.
+// sharedUsage waits for the answer of another mount that shows the same directory, if a query is in
+// flight. It ignores an error of that query: the other mount may show a directory that has been
+// recreated since.
 func (u *Mounts) sharedUsage(ctx context.Context, m Mount) (space volume.Space, known bool, err error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -191,14 +198,14 @@ func (u *Mounts) sharedUsage(ctx context.Context, m Mount) (space volume.Space, 
 	return q.answer.Space, true, nil
 }
 
-// Good notes that the file system has just answered somebody else.
+// MarkHealthy records that the file system has just answered another call.
 func (u *Mounts) MarkHealthy(path string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.entry(path).healthyAt = time.Now()
 }
 
-// Forget drops what is known of a mount that is gone.
+// Forget drops the state of a mount that is gone.
 func (u *Mounts) Forget(path string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -206,50 +213,56 @@ func (u *Mounts) Forget(path string) {
 }
 
 func (u *Mounts) runQuery(q *query, e *mountEntry) {
-	_, err := u.servers.Check(context.Background(), q.Endpoint)
-	var a MountStatus
-	if err != nil {
-		err = fmt.Errorf("%s: %w", q.Path, err)
-	} else {
-		a, err = u.queryFileSystem(q)
-	}
-	if err == nil && a.Errno != 0 {
-		err = volume.Errorf(volume.ErrUnavailable, "%s: %w", q.Path, a.Errno)
-	}
+	a, err := u.queryServer(q)
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	q.answer, q.err = a, err
 	if u.byDirectory[q.DirectoryID] == q {
 		delete(u.byDirectory, q.DirectoryID)
 	}
-	if e.err = err; err == nil {
-		e.last, e.answeredAt = a, time.Now()
-		e.healthyAt = e.answeredAt
-	} else {
-		e.healthyAt = time.Time{}
-	}
+	q.answer, q.err = a, err
 	close(q.done)
-	e.inFlight = nil
+	e.inFlight, e.err = nil, err
+	if err != nil {
+		e.healthyAt = time.Time{}
+		return
+	}
+	e.last, e.answeredAt = a, time.Now()
+	e.healthyAt = e.answeredAt
 }
 
-// queryFileSystem asks the file system. The time in which it has to answer begins with its turn.
+// queryServer queries the file system if its server answers. An errno is ErrUnavailable.
+func (u *Mounts) queryServer(q *query) (MountStatus, error) {
+	if _, err := u.servers.Check(context.Background(), q.Endpoint); err != nil {
+		return MountStatus{}, fmt.Errorf("%s: %w", q.Path, err)
+	}
+	a, err := u.queryFileSystem(q)
+	if err != nil {
+		return a, err
+	}
+	if a.Errno != 0 {
+		return a, volume.Errorf(volume.ErrUnavailable, "%s: %w", q.Path, a.Errno)
+	}
+	return a, nil
+}
+
+// queryFileSystem queries the file system. Its timeout begins when the query gets its slot.
 func (u *Mounts) queryFileSystem(q *query) (MountStatus, error) {
-	ctx, end := context.WithCancelCause(context.Background())
-	defer end(nil)
-	turns := func(yes bool) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	setWaiting := func(waits bool) {
 		u.mu.Lock()
 		defer u.mu.Unlock()
-		q.waitsForSlot = yes
+		q.waitsForSlot = waits
 	}
-	turns(true)
-	late := time.AfterFunc(slotTimeout, func() { end(busyError(q.Path, context.DeadlineExceeded)) })
-	defer late.Stop()
+	setWaiting(true)
+	noSlot := time.AfterFunc(slotTimeout, func() { cancel(busyError(q.Path, context.DeadlineExceeded)) })
+	defer noSlot.Stop()
 	return u.query(ctx, q.Mount, func() {
-		turns(false)
-		late.Stop()
-		doubt := time.AfterFunc(recheckAfter, func() { u.servers.Invalidate(q.Endpoint) })
-		late := time.AfterFunc(queryTimeout, func() { end(silentError(q.Path, context.DeadlineExceeded)) })
-		context.AfterFunc(ctx, func() { doubt.Stop(); late.Stop() })
+		setWaiting(false)
+		noSlot.Stop()
+		recheck := time.AfterFunc(recheckAfter, func() { u.servers.Invalidate(q.Endpoint) })
+		timeout := time.AfterFunc(queryTimeout, func() { cancel(silentError(q.Path, context.DeadlineExceeded)) })
+		context.AfterFunc(ctx, func() { recheck.Stop(); timeout.Stop() })
 	})
 }
 
@@ -258,5 +271,5 @@ func silentError(path string, err error) error {
 }
 
 func busyError(path string, err error) error {
-	return volume.Errorf(volume.ErrBusy, "%s: not asked yet, other mounts are asked first (%w): try again", path, err)
+	return volume.Errorf(volume.ErrBusy, "%s: not queried yet, because of queries of other mounts (%w): try again", path, err)
 }

@@ -3,6 +3,7 @@
 package probe
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -25,16 +26,16 @@ const (
 )
 
 const (
-	// maxReply is far more than the export list of a server that has thousands.
+	// maxReply is far larger than the export list of a server with thousands of exports.
 	maxReply = 4 << 20
-	// maxString is what a path or a host may be long in such a list (RFC 1813, section 5.1.3).
+	// maxString bounds a path or a host name in such a list (RFC 1813, section 5.1.3).
 	maxString = 1024
 )
 
-// ErrNotRegistered: rpcbind answers, and knows of no such program.
-var ErrNotRegistered = errors.New("rpcbind does not know of it")
+// ErrNotRegistered: rpcbind answers, but the program is not registered with it.
+var ErrNotRegistered = errors.New("it is not registered with rpcbind")
 
-// callNull connects, and has the answer be one in RPC's terms, whatever it is.
+// callNull connects and calls the NULL procedure. Any RPC reply counts as an answer.
 func callNull(ctx context.Context, address string, program, version uint32) error {
 	_, _, err := exchange(ctx, address, call{program: program, version: version})
 	return err
@@ -43,21 +44,20 @@ func callNull(ctx context.Context, address string, program, version uint32) erro
 // call is one remote procedure call.
 type call struct {
 	program, version, procedure uint32
-	asRoot                      bool // with AUTH_SYS, which some programs want; else with no credentials
+	asRoot                      bool // use AUTH_SYS, which some programs require, instead of no credentials
 	args                        []byte
 }
 
-// invoke makes a call over a connection of its own and returns what the procedure gave, and
-// who was asked.
+// invoke makes a call on a new connection, and returns the result and the server's address.
 func invoke(ctx context.Context, address string, c call) (*reader, net.Addr, error) {
-	reply, who, err := exchange(ctx, address, c)
+	reply, peer, err := exchange(ctx, address, c)
 	if err != nil {
-		return nil, who, err
+		return nil, peer, err
 	}
-	return reply, who, reply.accepted(c)
+	return reply, peer, reply.accepted(c)
 }
 
-// exchange sends a call and reads the reply as far as that it is one.
+// exchange sends a call, and reads a reply with the same xid.
 func exchange(ctx context.Context, address string, c call) (*reader, net.Addr, error) {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
 	if err != nil {
@@ -74,19 +74,19 @@ func exchange(ctx context.Context, address string, c call) (*reader, net.Addr, e
 	if _, err := conn.Write(c.encode(xid)); err != nil {
 		return nil, nil, err
 	}
-	stranger := fmt.Errorf("what listens on %s is no %s", address, programName(c.program))
+	notRPC := fmt.Errorf("what listens on %s is no %s", address, programName(c.program))
 	reply, err := readRecord(conn)
 	switch {
 	case errors.Is(err, io.EOF):
 		return nil, nil, errors.New("it closed the connection")
 	case errors.Is(err, errTooLong):
-		return nil, nil, stranger
+		return nil, nil, notRPC
 	case err != nil:
 		return nil, nil, err
 	}
 	r := &reader{rest: reply}
 	if r.uint32() != xid || r.uint32() != 1 || r.err != nil {
-		return nil, nil, stranger
+		return nil, nil, notRPC
 	}
 	return r, conn.RemoteAddr(), nil
 }
@@ -107,7 +107,7 @@ func programName(program uint32) string {
 func (c call) encode(xid uint32) []byte {
 	b := appendUint32s(nil, 0, xid, 0, 2, c.program, c.version, c.procedure)
 	if c.asRoot {
-		b = appendUint32s(b, 1, 20, 0, 0, 0, 0, 0) // AUTH_SYS: stamp, no machine's name, uid 0, gid 0, no groups
+		b = appendUint32s(b, 1, 20, 0, 0, 0, 0, 0) // AUTH_SYS: stamp, no machine name, uid 0, gid 0, no groups
 	} else {
 		b = appendUint32s(b, 0, 0)
 	}
@@ -123,13 +123,13 @@ func appendUint32s(b []byte, all ...uint32) []byte {
 	return b
 }
 
-// appendString appends a string as XDR has it (RFC 4506, section 4.11).
+// appendString appends a string in XDR (RFC 4506, section 4.11).
 func appendString(b []byte, s string) []byte {
 	b = append(appendUint32s(b, uint32(len(s))), s...)
 	return append(b, make([]byte, -len(s)&3)...)
 }
 
-var errTooLong = errors.New("a reply that is longer than any can be")
+var errTooLong = errors.New("the reply is too long")
 
 // readRecord reads one record, of any number of fragments.
 func readRecord(from io.Reader) ([]byte, error) {
@@ -154,7 +154,7 @@ func readRecord(from io.Reader) ([]byte, error) {
 	}
 }
 
-// reader takes a reply apart. It remembers that it was cut short, and then gives zeros.
+// reader decodes a reply. After an error it returns zeros.
 type reader struct {
 	rest []byte
 	err  error
@@ -170,11 +170,9 @@ func (r *reader) take(n int) []byte {
 	return taken
 }
 
-// fail has nothing more be read; the first reason for that is kept.
+// fail stops the decoding; the first error is kept.
 func (r *reader) fail(err error) {
-	if r.rest = nil; r.err == nil {
-		r.err = err
-	}
+	r.rest, r.err = nil, cmp.Or(r.err, err)
 }
 
 func (r *reader) uint32() uint32 { return binary.BigEndian.Uint32(r.take(4)) }
@@ -190,10 +188,10 @@ func (r *reader) string() string {
 	return s
 }
 
-// accepted reads on to the result, and says why there is none.
+// accepted decodes the reply up to the result, and returns an error if there is none.
 func (r *reader) accepted(c call) error {
 	if denied := r.uint32() == 1; denied {
-		return fmt.Errorf("the %s refuses our credentials", programName(c.program))
+		return fmt.Errorf("the %s refuses the credentials", programName(c.program))
 	}
 	r.uint32() // the verifier's flavor
 	r.take(int(min(r.uint32(), maxString)))
@@ -203,30 +201,30 @@ func (r *reader) accepted(c call) error {
 	case status == 1:
 		return fmt.Errorf("it has no %s: %w", programName(c.program), ErrNotRegistered)
 	case status == 2:
-		return fmt.Errorf("its %s speaks versions %d to %d, and not %d", programName(c.program), r.uint32(), r.uint32(), c.version)
+		return fmt.Errorf("its %s supports versions %d to %d, not %d", programName(c.program), r.uint32(), r.uint32(), c.version)
 	case status != 0:
-		return fmt.Errorf("the %s does not understand the question (%d)", programName(c.program), status)
+		return fmt.Errorf("the %s does not understand the call (%d)", programName(c.program), status)
 	}
 	return nil
 }
 
-// PingRpcbind asks a server's rpcbind whether it is there.
+// PingRpcbind checks that a server's rpcbind answers.
 func PingRpcbind(ctx context.Context, server string) error {
 	return callNull(ctx, net.JoinHostPort(server, "111"), rpcbindProgram, 2)
 }
 
-// PingStatd asks whether rpc.statd runs on a server: rpcbind where it is, and it itself.
+// PingStatd checks that rpc.statd is registered with a server's rpcbind, and answers.
 func PingStatd(ctx context.Context, server string) error {
 	return pingProgram(ctx, server, "111", statdProgram, 1)
 }
 
-// PingLockd asks whether the lock service that NFSv3 has beside it (NLM version 4) runs on a server: rpcbind
-// where it is, and it itself. That it runs does not say that it gives locks.
+// PingLockd checks that the lock service of NFSv3 (NLM version 4) is registered with a server's
+// rpcbind, and answers. It may still refuse locks.
 func PingLockd(ctx context.Context, server string) error {
 	return pingProgram(ctx, server, "111", lockdProgram, 4)
 }
 
-// pingProgram asks whether a program answers where rpcbind says that it is.
+// pingProgram checks that a program answers on the port that rpcbind returns.
 func pingProgram(ctx context.Context, server, rpcbind string, program, version uint32) error {
 	port, err := portOf(ctx, server, rpcbind, program, version)
 	if err != nil {
@@ -235,15 +233,15 @@ func pingProgram(ctx context.Context, server, rpcbind string, program, version u
 	return callNull(ctx, net.JoinHostPort(server, port), program, version)
 }
 
-// portOf asks rpcbind on which TCP port a program listens: by version 2 of its protocol, and
-// over IPv6, of which that knows nothing, by version 4 (RFC 1833).
+// portOf asks rpcbind for the TCP port of a program: with version 2 of the rpcbind protocol or,
+// over IPv6, which that does not support, with version 4 (RFC 1833).
 func portOf(ctx context.Context, server, rpcbind string, program, version uint32) (string, error) {
 	const tcp = 6
 	address := net.JoinHostPort(server, rpcbind)
-	r, who, err := invoke(ctx, address, call{
+	r, peer, err := invoke(ctx, address, call{
 		program: rpcbindProgram, version: 2, procedure: 3, args: appendUint32s(nil, program, version, tcp, 0),
 	})
-	if a, ok := who.(*net.TCPAddr); ok && a.IP.To4() == nil {
+	if a, ok := peer.(*net.TCPAddr); ok && a.IP.To4() == nil {
 		return universalPort(ctx, address, program, version)
 	}
 	if err != nil {
@@ -259,8 +257,8 @@ func portOf(ctx context.Context, server, rpcbind string, program, version uint32
 	return strconv.Itoa(int(port)), nil
 }
 
-// universalPort is portOf over IPv6. The answer is an address, with the port's two bytes at
-// its end: "::1.8.1" (RFC 5665, section 5.2.3.4).
+// universalPort is portOf over IPv6. The answer is an address that ends with the two bytes of the
+// port: "::1.8.1" (RFC 5665, section 5.2.3.4).
 func universalPort(ctx context.Context, address string, program, version uint32) (string, error) {
 	args := appendUint32s(nil, program, version)
 	for _, s := range []string{"tcp6", "", ""} {
@@ -279,14 +277,14 @@ func universalPort(ctx context.Context, address string, program, version uint32)
 	return strconv.Itoa(high<<8 | low), nil
 }
 
-// Export is a line of what a server exports.
+// Export is an export of a server.
 type Export struct {
 	Path    string
-	Clients []string // as the server names them; none: everybody
+	Clients []string // as the server lists them; none: all clients
 }
 
-// Exports asks a server's mountd what it exports, as showmount -e does (RFC 1813, section
-// 5.2.5). Servers of NFSv4 alone may have no mountd: that is ErrNotRegistered, or its rpcbind
+// Exports asks a server's mountd for its exports, as showmount -e does (RFC 1813, section 5.2.5). A
+// server with only NFSv4 may have no mountd: then the error is ErrNotRegistered, or its rpcbind
 // does not answer.
 func Exports(ctx context.Context, server string) ([]Export, error) {
 	return exports(ctx, server, "111")
@@ -315,8 +313,8 @@ func exports(ctx context.Context, server, rpcbind string) ([]Export, error) {
 	return all, nil
 }
 
-// LocalAddress returns by which of its addresses this machine would speak to another, which it
-// does not do; "" where that is not known.
+// LocalAddress returns the address of this machine that it would use to connect to another address,
+// or "". It sends nothing.
 func LocalAddress(address string) string {
 	conn, err := net.Dial("udp", net.JoinHostPort(address, "2049"))
 	if err != nil {

@@ -121,11 +121,11 @@ func TestExports(t *testing.T) {
 		{"in fragments", list, 7, want, ""},
 		{"an empty list", accepted(0, 0), 1, nil, ""},
 		{"cut short", list[:len(list)-6], 1, nil, "list of exports: unexpected EOF"},
-		{"a path without end", accepted(0, 1, 1<<30), 1, nil, "longer than any"},
-		{"another version", accepted(2, 1, 2), 1, nil, "speaks versions 1 to 2, and not 3"},
+		{"a path without end", accepted(0, 1, 1<<30), 1, nil, "the reply is too long"},
+		{"another version", accepted(2, 1, 2), 1, nil, "supports versions 1 to 2, not 3"},
 		{"no such program", accepted(1), 1, nil, "it has no mountd"},
-		{"no such procedure", accepted(3), 1, nil, "does not understand the question (3)"},
-		{"denied", appendUint32s(nil, 1, 1, 5), 1, nil, "refuses our credentials"},
+		{"no such procedure", accepted(3), 1, nil, "does not understand the call (3)"},
+		{"denied", appendUint32s(nil, 1, 1, 5), 1, nil, "refuses the credentials"},
 		{"nothing", nil, 1, nil, "unexpected EOF"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -16,25 +16,26 @@ import (
 )
 
 const (
-	// serverTimeout is how long a caller waits for a server that is asked whether it is there.
+	// serverTimeout is how long a caller waits for the answer of a server.
 	serverTimeout = 3 * time.Second
-	// pingTimeout is how long the question itself goes on: an answer that comes so late
-	// tells a slow server from a dead one.
+	// pingTimeout bounds the ping itself, which is longer, to distinguish a slow server from a dead
+	// one.
 	pingTimeout = 20 * time.Second
-	// upTTL and downMemory are for how long an answer, or its absence, holds.
+	// upTTL and downTTL are how long an answer, or its absence, is valid.
 	upTTL   = 5 * time.Second
 	downTTL = 2 * time.Second
-	// slowTTL is for how long a server counts as slow, which then needs no wait.
+	// slowTTL is how long a server counts as slow; callers do not wait for such a server.
 	slowTTL = time.Minute
-	// watchInterval is how often a server is asked while somebody waits for something else of it.
+	// watchInterval is the interval of pings while a caller waits for something else from the
+	// server.
 	watchInterval = 2 * time.Second
-	// idleTTL is for how long a server is known of that nobody asks for.
+	// idleTTL is how long Servers keeps the state of a server without callers.
 	idleTTL = 10 * time.Minute
 )
 
-// Servers finds out which NFS servers answer, so that nothing is begun on one that does not.
-// Whoever asks costs the server one connection and one NULL call in a few seconds, and waits
-// for a dead one once.
+// Servers checks which NFS servers answer, so that the driver begins nothing on one that does not.
+// All callers together cost a server one connection and one NULL call in a few seconds, and only
+// the first caller waits for a dead server.
 type Servers struct {
 	ping func(ctx context.Context, e Endpoint) error
 
@@ -43,24 +44,24 @@ type Servers struct {
 }
 
 type server struct {
-	startedAt time.Time     // when it was asked last
-	done      chan struct{} // closed with the answer to that
-	inFlight  bool          // there is none yet
+	startedAt time.Time     // of the last ping
+	done      chan struct{} // closed when that has ended
+	inFlight  bool          // it has not ended
 
-	finishedAt time.Time // of the last answer, or of giving up; zero: never
+	finishedAt time.Time // of the last ping that ended; zero: none
 	latency    time.Duration
 	err        error
 	usedAt     time.Time
 }
 
-// NewServers returns Servers that asks with the given function, which has to end when its
-// context does: Null in production.
-func NewServers(ask func(ctx context.Context, e Endpoint) error) *Servers {
-	return &Servers{ping: ask, servers: map[Endpoint]*server{}}
+// NewServers returns a Servers that pings with the given function, which must return when its
+// context ends: Ping in production.
+func NewServers(ping func(ctx context.Context, e Endpoint) error) *Servers {
+	return &Servers{ping: ping, servers: map[Endpoint]*server{}}
 }
 
-// Check returns how long the server took to answer, now or a moment ago. One that does not
-// within three seconds is ErrUnavailable; the next to ask then hears so at once.
+// Check returns how long the server took to answer, now or recently. If the server does not answer
+// within three seconds, the error is ErrUnavailable; later callers get it at once.
 func (s *Servers) Check(ctx context.Context, e Endpoint) (took time.Duration, err error) {
 	if e.Address == "" {
 		return 0, nil
@@ -104,7 +105,8 @@ func (s *Servers) Answers(ctx context.Context, server string, options []string) 
 	return err
 }
 
-// Invalidate has a server asked again that something else waits for, whatever it said a moment ago.
+// Invalidate starts a new ping of a server on which another operation hangs, even if the last
+// answer is recent.
 func (s *Servers) Invalidate(e Endpoint) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -134,7 +136,7 @@ func (s *Servers) Watch(ctx context.Context, e Endpoint) (watched context.Contex
 	return watched, func() { end(nil) }
 }
 
-// startPing asks, unless a question is under way.
+// startPing starts a ping, unless one is in flight.
 func (s *Servers) startPing(e Endpoint, v *server) {
 	if v.inFlight {
 		return
@@ -150,7 +152,7 @@ func (v *server) ttl() time.Duration {
 	return upTTL
 }
 
-// isSlow reports whether the server is known to answer, and to take longer than anybody waits.
+// isSlow reports whether the server answers, but takes longer than callers wait.
 func (v *server) isSlow(now time.Time) bool {
 	return v.err == nil && v.latency > serverTimeout && now.Sub(v.finishedAt) < slowTTL
 }
@@ -166,7 +168,7 @@ func (s *Servers) runPing(e Endpoint, v *server) {
 	close(v.done)
 }
 
-// dropIdle drops servers that nobody has asked for in a while.
+// dropIdle drops servers without recent callers.
 func (s *Servers) dropIdle(now time.Time) {
 	for e, v := range s.servers {
 		if !v.inFlight && now.Sub(v.usedAt) > idleTTL {
@@ -175,14 +177,14 @@ func (s *Servers) dropIdle(now time.Time) {
 	}
 }
 
-// ServerStatus is what is known of a server.
+// ServerStatus is the state of a server.
 type ServerStatus struct {
 	Address string
 	Up      bool
 	Took    time.Duration // of its last answer
 }
 
-// Status lists the servers that have been asked for in the last minutes.
+// Status lists the servers with recent callers.
 func (s *Servers) Status() []ServerStatus {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -197,14 +199,15 @@ func (s *Servers) Status() []ServerStatus {
 	return slices.CompactFunc(all, func(a, b ServerStatus) bool { return a.Address == b.Address })
 }
 
-// Endpoint is where a server is asked. The zero value is one that cannot be, and counts as up.
+// Endpoint is the address of a server's NFS service. The zero value cannot be pinged, and counts as
+// up.
 type Endpoint struct {
 	Address string // host:port
-	version uint32 // of NFS; 3 where it is told, as its port may be told by rpcbind alone
+	version uint32 // of NFS; 3 if the options set it, because only rpcbind may have its port
 }
 
-// EndpointOf returns where the NFS service is that a mount of server with these options
-// speaks to (nfs(5)). Over RDMA and UDP it cannot be asked.
+// EndpointOf returns the endpoint of the NFS service that a mount of server with these options uses
+// (nfs(5)). It returns the zero value for RDMA and UDP.
 func EndpointOf(server string, options []string) Endpoint {
 	port, version := "2049", uint32(4)
 	given := false
@@ -216,7 +219,7 @@ func EndpointOf(server string, options []string) Endpoint {
 				port, given = value, true
 			}
 		case "addr":
-			server = value // as mountinfo has it: what the name was resolved to
+			server = value // in mountinfo: the address of the server's name
 		case "proto":
 			if !strings.HasPrefix(value, "tcp") {
 				return Endpoint{}
@@ -237,25 +240,23 @@ func EndpointOf(server string, options []string) Endpoint {
 	return Endpoint{Address: net.JoinHostPort(server, port), version: version}
 }
 
-// Ping connects and calls the procedure that does nothing (RFC 1813, section 3.3.0), which
-// needs no privilege and no file system. That anything answers in RPC's terms is enough,
-// and of a name with several addresses that one of them does.
+// Ping connects and calls the NULL procedure (RFC 1813, section 3.3.0), which needs no privilege
+// and no file system. Any RPC reply is enough. If the name has several addresses, one that answers
+// is enough. The error is ErrUnavailable, and says what to do.
 func Ping(ctx context.Context, e Endpoint) error {
 	host, port, _ := net.SplitHostPort(e.Address)
-	addresses := []string{e.Address}
-	if found, err := net.DefaultResolver.LookupHost(ctx, host); err == nil && len(found) > 1 {
-		addresses = found
-		for i, a := range found {
-			addresses[i] = net.JoinHostPort(a, port)
-		}
+	addresses, err := net.DefaultResolver.LookupHost(ctx, host)
+	if err != nil || len(addresses) < 2 {
+		return pingAddress(ctx, e)
 	}
 	return anyOf(ctx, addresses, func(ctx context.Context, address string) error {
-		return pingAddress(ctx, Endpoint{Address: address, version: e.version})
+		return pingAddress(ctx, Endpoint{Address: net.JoinHostPort(address, port), version: e.version})
 	})
 }
 
-// anyOf asks all addresses at the same time. Where none answers the error is the first one's.
-func anyOf(ctx context.Context, addresses []string, ask func(ctx context.Context, address string) error) error {
+// anyOf pings all addresses concurrently. If none answers, it returns the error of the first
+// address.
+func anyOf(ctx context.Context, addresses []string, ping func(ctx context.Context, address string) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	type answer struct {
@@ -264,15 +265,16 @@ func anyOf(ctx context.Context, addresses []string, ask func(ctx context.Context
 	}
 	answers := make(chan answer, len(addresses))
 	for i, address := range addresses {
-		go func() { answers <- answer{i, ask(ctx, address)} }()
+		go func() { answers <- answer{i, ping(ctx, address)} }()
 	}
 	errs := make([]error, len(addresses))
 	for range addresses {
 		a := <-answers
-		if a.err == nil {
-			return nil
+		if a.err != nil {
+			errs[a.from] = a.err
+			continue
 		}
-		errs[a.from] = a.err
+		return nil
 	}
 	return errs[0]
 }
@@ -281,16 +283,15 @@ func pingAddress(ctx context.Context, e Endpoint) error {
 	err := callNull(ctx, e.Address, nfsProgram, e.version)
 	if e.version == 3 && errors.Is(err, syscall.ECONNREFUSED) {
 		host, _, _ := net.SplitHostPort(e.Address)
-		if port, e := portOf(ctx, host, "111", nfsProgram, 3); e == nil { // as mount(8) would ask
+		if port, e := portOf(ctx, host, "111", nfsProgram, 3); e == nil { // as mount(8) does
 			err = callNull(ctx, net.JoinHostPort(host, port), nfsProgram, 3)
 		}
-	}
-	if err == nil {
-		return nil
 	}
 	advice := "check that it runs and that the port is reachable from here"
 	var dns *net.DNSError
 	switch {
+	case err == nil:
+		return nil
 	case errors.Is(err, syscall.ECONNREFUSED):
 		advice = "no NFS service listens there: start it on the server, or open the port"
 	case errors.As(err, &dns):

@@ -16,28 +16,28 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ChildCommand is the hidden subcommand by which the driver runs itself to ask.
+// ChildCommand is the hidden subcommand with which the driver runs itself as the worker's process.
 const ChildCommand = "ask"
 
-// Worker asks by a process of this program that stays, so that a server which does not answer
-// costs a process that can be killed and not a thread that cannot, and one that does answer costs
-// none. The process has this one's mounts, and no capabilities.
+// Worker queries mounts in a long-running process of this program, so that a server that does not
+// answer blocks a process that can be killed, and not a thread that cannot; and a server that
+// answers costs no new process. The process has this one's mounts and no capabilities.
 type Worker struct {
 	*child.Workers
 }
 
-// NewWorker returns a Worker whose process is not there yet.
+// NewWorker returns a Worker that has not started its process.
 func NewWorker() Worker {
 	return Worker{child.NewWorkers(child.Command{Name: "/proc/self/exe", Args: []string{ChildCommand}, Unprivileged: true})}
 }
 
-// statRequest is what the process is to look at.
+// statRequest tells the process which path to query.
 type statRequest struct {
 	Path  string `json:"path"`
-	Write bool   `json:"write,omitempty"` // and whether one can write there
+	Write bool   `json:"write,omitempty"` // also check for writes
 }
 
-// Query is an Asker.
+// Query is a QueryFunc.
 func (w Worker) Query(ctx context.Context, m Mount, began func()) (MountStatus, error) {
 	var a MountStatus
 	answer, err := w.Do(ctx, child.Call{Server: m.Server, Superblock: m.Superblock, Request: statRequest{m.Path, !m.ReadOnly}}, began)
@@ -47,15 +47,15 @@ func (w Worker) Query(ctx context.Context, m Mount, began func()) (MountStatus, 
 	case errors.Is(err, child.ErrStuck):
 		return a, volume.Errorf(volume.ErrUnavailable, "%s: its server does not answer: %w", m.Path, err)
 	case err != nil:
-		return a, volume.Errorf(volume.ErrBusy, "%s: not asked: %w: try again", m.Path, err)
+		return a, volume.Errorf(volume.ErrBusy, "%s: not queried: %w: try again", m.Path, err)
 	}
 	if err := json.Unmarshal(answer, &a); err != nil {
-		return a, fmt.Errorf("ask how %s is: %w", m.Path, err)
+		return a, fmt.Errorf("query %s: %w", m.Path, err)
 	}
 	return a, nil
 }
 
-// Child is what the process does.
+// Child is the main function of the process.
 func Child(in io.Reader, out io.Writer) error {
 	return child.Serve(in, out, func(l statRequest) (any, error) {
 		var a MountStatus
@@ -78,7 +78,7 @@ func (l statRequest) stat(a *MountStatus) error {
 	if err := unix.Statfs(path, &st); err != nil {
 		return err
 	}
-	// A directory that was removed may still answer, with nothing that could be done in it.
+	// A removed directory may still answer, although no operation in it can succeed.
 	var x unix.Statx_t
 	if err := unix.Statx(unix.AT_FDCWD, path, unix.AT_STATX_FORCE_SYNC|unix.AT_SYMLINK_NOFOLLOW, unix.STATX_NLINK, &x); err != nil {
 		return err
@@ -90,10 +90,10 @@ func (l statRequest) stat(a *MountStatus) error {
 	if !l.Write {
 		return nil
 	}
-	// To take an attribute away that is not there changes nothing, not even a time, and a file system
-	// that takes no changes refuses it before it looks. Of an ext4 that an error has made read-only
-	// ACCESS does not tell: Linux 6.12 and newer do not set SB_RDONLY then (commit d3476f3dad4a). It is one
-	// round trip, and only in health.
+	// The removal of an attribute that does not exist changes nothing, not even a time, and a read-only
+	// file system refuses it before it looks the attribute up. ACCESS does not detect an ext4 that is
+	// read-only after an error: Linux 6.12 and newer do not set SB_RDONLY then (commit d3476f3dad4a).
+	// This costs one round trip, and only health checks do it.
 	switch err := unix.Removexattr(path, absentAttribute()); err {
 	case unix.EROFS:
 		a.ReadOnly = true
@@ -103,14 +103,15 @@ func (l statRequest) stat(a *MountStatus) error {
 	case unix.ENODATA:
 		return nil
 	}
-	// NFS before 4.2 has no attributes, and not every server has them.
+	// NFS before 4.2 has no extended attributes, and not every server supports them.
 	if unix.Faccessat(unix.AT_FDCWD, path, unix.W_OK, unix.AT_EACCESS) == nil {
 		return nil
 	}
-	// An export that is read-only and a root who is nobody look alike (RFC 8881, section 18.1).
-	// To set a time to what it is changes nothing in the first case, which says EROFS, nor in
-	// the second. To set the mode could take the set-group-ID bit away (chmod(2)). Nobody could
-	// be the owner, and change the ctime, only where the owner may not write either.
+	// ACCESS does not distinguish a read-only export from a squashed root (RFC 8881, section 18.1). So
+	// set a time to its current value: a read-only export returns EROFS, and a squashed root gets
+	// another error; nothing changes in both cases. Setting the mode could clear the set-group-ID bit
+	// (chmod(2)). If the squashed user is the owner, this changes the ctime; but then the mode denies the
+	// owner to write, and the next check returns.
 	var s unix.Stat_t
 	if err := unix.Stat(path, &s); err != nil || s.Mode&unix.S_IWUSR == 0 {
 		return err
