@@ -45,10 +45,13 @@ func (m deletionMark) mark() error {
 			return e.asNotExist(err)
 		}
 		sealed, err := m.seal()
-		if err == nil && sealed {
-			sealed, err = m.markUnderSeal()
+		if err != nil {
+			return err
 		}
-		if err != nil || sealed {
+		if !sealed {
+			continue
+		}
+		if sealed, err = m.markUnderSeal(); err != nil || sealed {
 			return err
 		}
 	}
@@ -66,24 +69,24 @@ func (m deletionMark) seal() (sealed bool, err error) {
 	if len(holders) > 0 {
 		return false, heldError{holders}
 	}
-	aside := e.stagingName()
+	temp := e.stagingName()
 	e.step("prepare the seal")
-	if err := e.staging.Mkdir(aside, 0o700); err != nil {
+	if err := e.staging.Mkdir(temp, 0o700); err != nil {
 		return false, err
 	}
-	err = m.sealWith(aside)
-	if err != nil {
-		_ = e.removeSharedTemp(aside)
+	if err = m.sealWith(temp); err == nil {
+		return true, nil
 	}
+	_ = e.removeSharedTemp(temp)
 	if isNameTaken(err) || isMissing(err) { // or the entry or the temporary directory was removed: again
 		return false, nil
 	}
-	return err == nil, err
+	return false, err
 }
 
-func (m deletionMark) sealWith(aside string) error {
+func (m deletionMark) sealWith(temp string) error {
 	e := m.e
-	d, err := e.staging.Resolve(aside)
+	d, err := e.staging.Resolve(temp)
 	if err != nil {
 		return err
 	}
@@ -92,7 +95,7 @@ func (m deletionMark) sealWith(aside string) error {
 		return err
 	}
 	e.step("seal the holds")
-	return e.staging.Rename(aside, e.dir, deletionName)
+	return e.staging.Rename(temp, e.dir, deletionName)
 }
 
 // markUnderSeal renames the record into the sealed directory. ENOENT: there is no such record, as
@@ -100,11 +103,11 @@ func (m deletionMark) sealWith(aside string) error {
 func (m deletionMark) markUnderSeal() (sealed bool, err error) {
 	e := m.e
 	d, err := e.dir.Resolve(deletionName)
-	if err == nil {
-		defer d.Close()
-		_, err = d.Stat(sealName)
-	}
 	if err != nil {
+		return false, ignore(err, unix.ENOENT, unix.ENOTDIR, unix.ESTALE)
+	}
+	defer d.Close()
+	if _, err := d.Stat(sealName); err != nil {
 		return false, ignore(err, unix.ENOENT, unix.ENOTDIR, unix.ESTALE)
 	}
 	e.sealed = true

@@ -45,20 +45,20 @@ func mayBeNoLinks(err error) bool { return is(err, unix.EIO, unix.EREMOTEIO, uni
 
 // probeNoLinks reports whether the server creates a new file but fails to link it.
 func probeNoLinks(d *disk) bool {
-	dir, aside := d.staging, d.stagingName()
+	dir, temp := d.staging, d.stagingName()
 	if dir == beneath.None { // the share is not initialized yet
-		dir, aside = d.state, formatTempPrefix+aside
+		dir, temp = d.state, formatTempPrefix+temp
 	}
-	if createFile(dir, aside, []byte{'\n'}) != nil {
+	if createFile(dir, temp, []byte{'\n'}) != nil {
 		return false
 	}
-	linked := aside + ".link"
-	err := link(d, dir, aside, dir, linked)
-	if err == nil {
-		_ = dir.Unlink(linked)
+	defer func() { _ = dir.Unlink(temp) }()
+	linked := temp + ".link"
+	if err := link(d, dir, temp, dir, linked); err != nil {
+		return mayBeNoLinks(err)
 	}
-	_ = dir.Unlink(aside)
-	return mayBeNoLinks(err)
+	_ = dir.Unlink(linked)
+	return false
 }
 
 func link(d *disk, from beneath.Dir, name string, to beneath.Dir, as string) error {

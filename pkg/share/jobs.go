@@ -76,9 +76,9 @@ func (j *Jobs) Abandoned(ctx context.Context) (copies []volume.Copy, err error) 
 	defer j.wrapError(&err, "list the copies")
 	jobs, err := j.List(ctx)
 	for _, job := range jobs {
-		copy, over, e := j.readAbandoned(job)
+		copy, abandoned, e := j.readAbandoned(job)
 		err = errors.Join(err, e) // the other copies are independent
-		if over {
+		if abandoned {
 			copies = append(copies, *copy)
 		}
 	}
@@ -87,15 +87,17 @@ func (j *Jobs) Abandoned(ctx context.Context) (copies []volume.Copy, err error) 
 
 // readAbandoned reads what a job copies. It returns nil if the copy has ended or is being undone.
 // abandoned: its maker has stopped.
-func (j *Jobs) readAbandoned(job Job) (copy *volume.Copy, over bool, err error) {
+func (j *Jobs) readAbandoned(job Job) (copy *volume.Copy, abandoned bool, err error) {
 	e, r, err := j.tableOf(job.Target).read(job.Target.Key)
-	if err != nil && !is(err, unix.ENOENT) {
+	if is(err, unix.ENOENT) {
+		j.remove(job.name)
+		return nil, false, nil
+	}
+	if err != nil {
 		return nil, false, err
 	}
-	if err == nil {
-		e.close()
-	}
-	if _, nonce := decodeIdentity(r.data); err != nil || r.state == Ready || nonce != "" && nonce != job.nonce {
+	e.close()
+	if _, nonce := decodeIdentity(r.data); r.state == Ready || nonce != "" && nonce != job.nonce {
 		j.remove(job.name)
 		return nil, false, nil
 	}
@@ -109,8 +111,8 @@ func (j *Jobs) readAbandoned(job Job) (copy *volume.Copy, over bool, err error) 
 	if err != nil || copy == nil {
 		return nil, false, err
 	}
-	over, err = j.isAbandoned(maker, run, r.mtime)
-	return copy, over, err
+	abandoned, err = j.isAbandoned(maker, run, r.mtime)
+	return copy, abandoned, err
 }
 
 // undoDamaged undoes a snapshot with a damaged record: its maker stopped while it wrote the final
@@ -165,8 +167,8 @@ func (j *Jobs) Status(job Job) (st *Status, err error) {
 	if err != nil || copy == nil {
 		return nil, err
 	}
-	over, err := j.isAbandoned(maker, run, r.mtime)
-	return &Status{job, *copy, maker, time.Since(time.Unix(r.mtime.Unix())), over}, err
+	abandoned, err := j.isAbandoned(maker, run, r.mtime)
+	return &Status{job, *copy, maker, time.Since(time.Unix(r.mtime.Unix())), abandoned}, err
 }
 
 // ChangedAt returns the server's time of the last step of a volume or snapshot that is not

@@ -139,22 +139,22 @@ func (l layout) openFormat() error {
 // directory is renamed. Such a handle says nothing about the directory that was opened, and no
 // creation could ever finish.
 func (l layout) checkHandles() error {
-	aside := formatTempPrefix + l.stagingName()
+	temp := formatTempPrefix + l.stagingName()
 	renamed := formatTempPrefix + l.stagingName()
 	l.step("try the server")
-	if err := l.state.Mkdir(aside, 0o700); err != nil {
+	if err := l.state.Mkdir(temp, 0o700); err != nil {
 		return err
 	}
 	defer func() {
-		_ = l.state.Rmdir(aside)
+		_ = l.state.Rmdir(temp)
 		_ = l.state.Rmdir(renamed)
 	}()
-	d, err := l.state.Resolve(aside)
+	d, err := l.state.Resolve(temp)
 	if err != nil {
 		return err
 	}
 	defer d.Close()
-	if err := l.state.Rename(aside, l.state, renamed); err != nil {
+	if err := l.state.Rename(temp, l.state, renamed); err != nil {
 		return err
 	}
 	err = d.Refresh()
@@ -220,20 +220,20 @@ func (l layout) writeFormat(name, id string) error {
 	if err != nil {
 		return err
 	}
-	aside := formatTempPrefix + l.stagingName()
+	temp := formatTempPrefix + l.stagingName()
 	l.step("write the format")
-	if err := writeFile(l.state, aside, data); err != nil {
+	if err := writeFile(l.state, temp, data); err != nil {
 		return err
 	}
 	l.step("link the format")
-	err = hardLink(l.disk, l.state, aside, l.state, name)
+	err = hardLink(l.disk, l.state, temp, l.state, name)
 	if errors.Is(err, errNoLinks) {
 		err = createFile(l.state, name, data)
 	}
 	if is(err, unix.EEXIST) { // of another process, which may be newer, or an empty one
-		err = l.replaceEmptyFormat(aside, name)
+		err = l.replaceEmptyFormat(temp, name)
 	}
-	_ = l.state.Unlink(aside)
+	_ = l.state.Unlink(temp)
 	if err != nil {
 		return err
 	}
@@ -242,11 +242,11 @@ func (l layout) writeFormat(name, id string) error {
 }
 
 // replaceEmptyFormat replaces a format file that a crash has left empty.
-func (l layout) replaceEmptyFormat(aside, name string) error {
+func (l layout) replaceEmptyFormat(temp, name string) error {
 	data, _, err := l.state.Read(name, maxRecord)
 	if err != nil || len(data) > 0 {
 		return err
 	}
 	l.step("rename the format over an empty one")
-	return l.state.Rename(aside, l.state, name)
+	return l.state.Rename(temp, l.state, name)
 }

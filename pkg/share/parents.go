@@ -79,16 +79,18 @@ func parseNote(name string) (parent string, ok bool) {
 // had before was missing on the server.
 func (p *parents) openDirectory(parent string, again bool) (beneath.Dir, error) {
 	at, err := p.root.Resolve("")
+	if err != nil {
+		return beneath.None, err
+	}
 	for _, prefix := range prefixes(parent) {
+		next, err := p.openLevel(at, prefix, again)
+		at.Close()
 		if err != nil {
 			return beneath.None, err
 		}
-		var next beneath.Dir
-		next, err = p.openLevel(at, prefix, again)
-		at.Close()
 		at = next
 	}
-	return at, err
+	return at, nil
 }
 
 func (p *parents) openLevel(at beneath.Dir, parent string, again bool) (beneath.Dir, error) {
@@ -129,10 +131,7 @@ func (p *parents) makeLevel(at beneath.Dir, parent string) (beneath.Dir, error) 
 // or the server lists it under another name. Listing at shows that: once for each directory. made:
 // it was just created under this name.
 func (p *parents) checkOpened(at, found beneath.Dir, parent string, made bool) (beneath.Dir, error) {
-	node, err := beneath.NodeOf(found)
-	if err == nil && !made && !p.isListed(parent, node) {
-		err = checkDirectoryName(p.disk, at, found, parent)
-	}
+	node, err := p.checkNode(at, found, parent, made)
 	if err != nil {
 		found.Close()
 		return beneath.None, err
@@ -141,6 +140,14 @@ func (p *parents) checkOpened(at, found beneath.Dir, parent string, made bool) (
 	defer p.mu.Unlock()
 	p.listed[parent] = node
 	return found, nil
+}
+
+func (p *parents) checkNode(at, found beneath.Dir, parent string, made bool) (beneath.Node, error) {
+	node, err := beneath.NodeOf(found)
+	if err != nil || made || p.isListed(parent, node) {
+		return node, err
+	}
+	return node, checkDirectoryName(p.disk, at, found, parent)
 }
 
 func (p *parents) isListed(parent string, node beneath.Node) bool {
@@ -178,10 +185,11 @@ func (p *parents) tryRemove(parent string) bool {
 		return false
 	}
 	at, err = p.claims.dir.Resolve(claimPath(parent))
-	if err == nil {
-		at.Close()
+	if err != nil {
+		return is(err, unix.ENOENT, unix.ENOTDIR)
 	}
-	return is(err, unix.ENOENT, unix.ENOTDIR)
+	at.Close()
+	return false
 }
 
 // makeClaims creates the directory of claims of a parent. It is never empty in its place.
@@ -189,32 +197,31 @@ func (p *parents) makeClaims(at beneath.Dir, name, parent string) error {
 	if err := p.addNote(claimsNote, parent); err != nil {
 		return err
 	}
-	aside := p.stagingName()
+	temp := p.stagingName()
 	p.step("prepare the claims of a parent")
-	if err := p.staging.Mkdir(aside, 0o700); err != nil {
+	if err := p.staging.Mkdir(temp, 0o700); err != nil {
 		return err
 	}
-	x, err := p.staging.Resolve(aside)
+	x, err := p.staging.Resolve(temp)
 	if err != nil {
 		return err
 	}
 	defer x.Close()
 	p.step("make the claims of a parent")
 	if err := x.Mkdir(takenName, 0o700); err != nil {
-		_ = p.staging.Rmdir(aside)
+		_ = p.staging.Rmdir(temp)
 		return err
 	}
 	p.step("rename the claims of a parent into place")
-	err = p.staging.Rename(aside, at, name)
-	if err == nil {
-		return nil
+	if err := p.staging.Rename(temp, at, name); err != nil {
+		_ = x.Rmdir(takenName)
+		_ = p.staging.Rmdir(temp)
+		if isNameTaken(err) {
+			return nil // another process was first
+		}
+		return err
 	}
-	_ = x.Rmdir(takenName)
-	_ = p.staging.Rmdir(aside)
-	if isNameTaken(err) {
-		return nil // another process was first
-	}
-	return err
+	return nil
 }
 
 // recordUse records that a parent, and those above it, were just used.

@@ -94,11 +94,11 @@ func (t *Trash) linkRecord(e *entry, name string) error {
 	if err != nil {
 		return err
 	}
-	aside := t.stagingName()
-	if err := writeFile(t.staging, aside, data); err != nil {
+	temp := t.stagingName()
+	if err := writeFile(t.staging, temp, data); err != nil {
 		return err
 	}
-	return t.staging.Rename(aside, t.dir, name)
+	return t.staging.Rename(temp, t.dir, name)
 }
 
 // findRecord returns the entry of the trash that has a record with this id; nil if there is none.
@@ -189,13 +189,13 @@ func trashTimes(at time.Time, keep time.Duration) (deleted, due time.Time) {
 	return deleted, deleted.Add(keep).Truncate(time.Second)
 }
 
-// explainArchive explains that a project quota prevents the archiving of a volume.
+// explainArchive explains an EXDEV: a project quota prevents the archiving of a volume.
 func (d *deletion) explainArchive(err error) error {
 	const remedy = "give the directory itself the project of the one above, on the server (docs/operate.md): the deletion goes on then"
 	if d.refusedByProject(err) {
 		return volume.Errorf(volume.ErrPrecondition, "volume %s cannot be archived: its directory %q has a project quota of its own, with which the server lets nobody rename it; it was not touched: %s", d.rec.Key, d.rec.Directory, remedy)
 	}
-	if there, e := d.e.has(treeName); is(err, unix.EXDEV) && e == nil && there {
+	if there, _ := d.e.has(treeName); there && is(err, unix.EXDEV) {
 		return volume.Errorf(volume.ErrPrecondition, "volume %s cannot be archived: its directory has a project quota of its own, with which the server lets nobody rename it to a name beside %q; it is whole, in %s/volumes/%s/%s: %s", d.rec.Key, d.rec.Directory, volume.StateDir, d.rec.Key, treeName, remedy)
 	}
 	return err

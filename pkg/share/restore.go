@@ -178,8 +178,9 @@ func (p *Pending) placeTree() error {
 	if isMissing(err) && isMissing(stage.Refresh()) {
 		return p.e.explainUndone(err)
 	}
-	if err == nil {
-		_ = p.e.dir.Rmdir(stageName)
+	if err != nil {
+		return err
 	}
-	return err
+	_ = p.e.dir.Rmdir(stageName)
+	return nil
 }

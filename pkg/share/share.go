@@ -151,15 +151,15 @@ func (d *disk) sweepStaging() error {
 // names: a later Mooring may have made them.
 func listStale(d *disk, dir beneath.Dir, prefix string, now time.Time) (names []string, err error) {
 	err = beneath.Names(dir, func(name string) error {
-		aside, ok := strings.CutPrefix(name, prefix)
-		if _, _, ours := cutNonce(aside); !ok || !ours {
+		temp, ok := strings.CutPrefix(name, prefix)
+		if _, _, ours := cutNonce(temp); !ok || !ours {
 			return nil
 		}
 		st, err := dir.Stat(name)
 		if err != nil {
 			return ignore(err, unix.ENOENT)
 		}
-		if now.Sub(time.Unix(st.Mtim.Unix())) > staleTempAge || d.isFromEarlierRun(aside) {
+		if now.Sub(time.Unix(st.Mtim.Unix())) > staleTempAge || d.isFromEarlierRun(temp) {
 			names = append(names, name)
 		}
 		return nil
@@ -180,15 +180,15 @@ func (d *disk) removeSharedTemp(name string) error {
 
 // removeTemp removes a temporary file or a small directory whose name no other process knows.
 func removeTemp(d *disk, name string) error {
-	aside, err := d.staging.Resolve(name)
+	temp, err := d.staging.Resolve(name)
 	if is(err, unix.ENOTDIR) {
 		return ignore(d.staging.Unlink(name), unix.ENOENT)
 	}
 	if err != nil {
 		return ignore(err, unix.ENOENT)
 	}
-	defer aside.Close()
-	if err := removeAll(aside, 2); err != nil {
+	defer temp.Close()
+	if err := removeAll(temp, 2); err != nil {
 		return err
 	}
 	return ignore(d.staging.Rmdir(name), unix.ENOENT, unix.ENOTEMPTY, unix.EEXIST)
@@ -209,15 +209,25 @@ func removeAll(d beneath.Dir, depth int) error {
 			_ = d.Unlink(name)
 			continue
 		}
-		if in, err := d.Resolve(name); err == nil && depth > 0 {
-			err = removeAll(in, depth-1)
-			in.Close()
-			if err != nil {
-				return err
-			}
+		if err := removeSubdirectory(d, name, depth); err != nil {
+			return err
 		}
-		_ = d.Rmdir(name)
 	}
+	return nil
+}
+
+func removeSubdirectory(parent beneath.Dir, name string, depth int) error {
+	d, err := parent.Resolve(name)
+	if err != nil || depth == 0 {
+		closeAll(d)
+		_ = parent.Rmdir(name)
+		return nil
+	}
+	defer d.Close()
+	if err := removeAll(d, depth-1); err != nil {
+		return err
+	}
+	_ = parent.Rmdir(name)
 	return nil
 }
 

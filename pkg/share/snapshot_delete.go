@@ -89,10 +89,10 @@ func (h heldError) explain(object string) error {
 // finishDeletion finishes the deletion of a marked snapshot.
 func (s *Snapshots) finishDeletion(e *entry, r rawRecord) error {
 	rec, err := volume.DecodeSnapshotRecord(e.key, r.data)
-	if err == nil {
-		err = rec.CheckRequires()
-	}
 	if err != nil {
+		return err
+	}
+	if err := rec.CheckRequires(); err != nil {
 		return err
 	}
 	_, err = s.moveToTrash(e, rec)

@@ -91,16 +91,16 @@ func (s *Snapshots) Begin(ctx context.Context, r volume.SnapshotRecord) (p *Pend
 	}
 	for range retries {
 		e, err := s.create(r.Key, data, nil)
-		if err == nil {
-			return &PendingSnapshot{s: s, e: e, rec: r}, nil, nil
+		if is(err, unix.EEXIST) {
+			if found, err := s.findOrUndo(r.Key); found != nil || err != nil {
+				return nil, found, err
+			}
+			continue
 		}
-		if !is(err, unix.EEXIST) {
+		if err != nil {
 			return nil, nil, err
 		}
-		found, err := s.findOrUndo(r.Key)
-		if found != nil || err != nil {
-			return nil, found, err
-		}
+		return &PendingSnapshot{s: s, e: e, rec: r}, nil, nil
 	}
 	return nil, nil, busy("snapshot %s is made and deleted again and again", r.Key)
 }
@@ -111,15 +111,15 @@ func (s *Snapshots) findOrUndo(key string) (*volume.SnapshotRecord, error) {
 		return nil, err
 	}
 	e, r, err := s.lookup(key)
-	if err == nil {
-		e.close()
-		return r, nil
-	}
-	if !errors.Is(err, volume.ErrNotFound) {
+	if errors.Is(err, volume.ErrNotFound) {
+		_, err = s.undo(key, true, nil)
 		return nil, err
 	}
-	_, err = s.undo(key, true, nil)
-	return nil, err
+	if err != nil {
+		return nil, err
+	}
+	e.close()
+	return r, nil
 }
 
 // undo removes an unfinished snapshot. mine: this process has given up what it began itself. where:
@@ -150,10 +150,10 @@ func (s *Snapshots) abortAbandoned(e *entry, r rawRecord, mine bool, where func(
 	if errors.Is(err, volume.ErrDamaged) {
 		rec, err = &volume.SnapshotRecord{Key: e.key}, nil // its maker stopped while it wrote the final record
 	}
-	if err == nil {
-		err = rec.CheckRequires()
-	}
 	if err != nil {
+		return false, err
+	}
+	if err := rec.CheckRequires(); err != nil {
 		return false, err
 	}
 	if where != nil {
@@ -163,11 +163,11 @@ func (s *Snapshots) abortAbandoned(e *entry, r rawRecord, mine bool, where func(
 	}
 	mine = mine && rec.Maker == s.opt.Maker && rec.Run == s.opt.Run
 	if r.state == Making && !mine {
-		over, err := s.isAbandoned(rec.Maker, rec.Run, r.mtime)
+		abandoned, err := s.isAbandoned(rec.Maker, rec.Run, r.mtime)
 		if err != nil {
 			return false, err
 		}
-		if !over {
+		if !abandoned {
 			return false, volume.Errorf(volume.ErrBusy, "snapshot %s is still being made: try again when that is done", e.key)
 		}
 	}

@@ -241,16 +241,15 @@ func (p *parents) removeEmptyClaims(directory string) {
 // removeStaleBar removes the bar of a process that stopped while it tidied.
 func (l parentClaims) removeStaleBar() error {
 	_, err := l.claims.readOwner(l.x)
-	if err == nil {
-		return l.removeNotes(l.parent) // it is a volume's
-	}
 	if errors.Is(err, errBarred) {
-		err = l.removeBar()
-		if volume.Kind(err) == volume.ErrBusy {
+		if err = l.removeBar(); err == nil || volume.Kind(err) == volume.ErrBusy {
 			return nil
 		}
 	}
-	return ignore(err, unix.ENOENT, unix.ESTALE, unix.EISDIR)
+	if err != nil {
+		return ignore(err, unix.ENOENT, unix.ESTALE, unix.EISDIR)
+	}
+	return l.removeNotes(l.parent) // it is a volume's
 }
 
 // errBarred: a directory of claims belongs to a parent that is being removed.

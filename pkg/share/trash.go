@@ -128,16 +128,13 @@ func (t *Trash) hasTree(id string) (bool, error) {
 func (t *Trash) moveTree(e *entry, name, id string) (moved bool, err error) {
 	e.step("move the tree into the trash")
 	err = e.dir.Rename(name, t.dir, id)
-	if err == nil {
-		return true, nil
-	}
 	if isNameTaken(err) { // a second tree, which was made in the place of the first
 		return false, e.leftovers().moveToTrashAsStray(name)
 	}
 	if isMissing(err) && e.isGone() {
 		return false, busy("%s %s was deleted by another", e.kind, e.key)
 	}
-	return false, ignore(err, unix.ENOENT)
+	return err == nil, ignore(err, unix.ENOENT)
 }
 
 // moveRecord moves the record of a marked entry into the trash, after its tree. It returns the
@@ -190,7 +187,7 @@ func explainDamaged(e TrashEntry, err error) error {
 func (t *Trash) readRecord(e TrashEntry) ([]byte, error) {
 	if !e.Due.IsZero() {
 		data, _, err := t.dir.Read(volume.TrashRecordName(e.Name, e.Deleted, e.Due), maxRecord)
-		if err == nil || !isMissing(err) && !is(err, unix.EISDIR) {
+		if !isMissing(err) && !is(err, unix.EISDIR) {
 			return data, err
 		}
 	}
@@ -200,7 +197,7 @@ func (t *Trash) readRecord(e TrashEntry) ([]byte, error) {
 	}
 	for _, name := range names {
 		data, _, err := t.dir.Read(name, maxRecord)
-		if err == nil || !isMissing(err) && !is(err, unix.EISDIR) {
+		if !isMissing(err) && !is(err, unix.EISDIR) {
 			return data, err
 		}
 	}
@@ -256,13 +253,13 @@ func (t *Trash) readRestorable(e TrashEntry) (*volume.Record, error) {
 		return nil, unix.ENOTDIR
 	}
 	r, _, err := t.record(e)
-	if err == nil && r == nil {
-		err = t.notFoundError(e.Name)
+	if err != nil {
+		return nil, err
 	}
-	if err == nil {
-		err = r.CheckRequires()
+	if r == nil {
+		return nil, t.notFoundError(e.Name)
 	}
-	return r, err
+	return r, r.CheckRequires()
 }
 
 func (t *Trash) notFoundError(name string) error {

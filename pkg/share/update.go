@@ -96,11 +96,7 @@ func (e *entry) readChangeable() (*volume.Record, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := volume.DecodeRecord(e.key, data)
-	if err != nil {
-		return nil, err
-	}
-	return r, r.CheckRequires()
+	return decodeSupported(e.key, data)
 }
 
 // update writes the changed record and renames it into place.

@@ -151,10 +151,7 @@ func (v *Volumes) delete(ctx context.Context, key string, which *string) (t *Tra
 		again, err := v.abortAbandoned(e, s, false)
 		return nil, again, err
 	}
-	r, err := volume.DecodeRecord(key, s.data)
-	if err == nil {
-		err = r.CheckRequires()
-	}
+	r, err := decodeSupported(key, s.data)
 	if err != nil {
 		return nil, false, err
 	}
@@ -179,6 +176,16 @@ func (v *Volumes) delete(ctx context.Context, key string, which *string) (t *Tra
 	return t, false, err
 }
 
+// decodeSupported decodes the record of a volume. It fails if the record requires what this program
+// does not know: then the volume must not be changed.
+func decodeSupported(key string, data []byte) (*volume.Record, error) {
+	r, err := volume.DecodeRecord(key, data)
+	if err != nil {
+		return nil, err
+	}
+	return r, r.CheckRequires()
+}
+
 // markDeleted begins the deletion of a volume, unless another object needs it.
 func (v *Volumes) markDeleted(e *entry) error {
 	err := e.deletionMark().mark()
@@ -192,19 +199,16 @@ func (v *Volumes) markDeleted(e *entry) error {
 // abortAbandoned undoes a creation whose maker has stopped or has given up (mine), and continues
 // with one that is already being undone. again: it was committed in the meantime.
 func (v *Volumes) abortAbandoned(e *entry, s rawRecord, mine bool) (again bool, err error) {
-	r, err := volume.DecodeRecord(e.key, s.data)
-	if err == nil {
-		err = r.CheckRequires()
-	}
+	r, err := decodeSupported(e.key, s.data)
 	if err != nil {
 		return false, err
 	}
 	if s.state == Making && !mine {
-		over, err := v.isAbandoned(r.Maker, r.Run, s.mtime)
+		abandoned, err := v.isAbandoned(r.Maker, r.Run, s.mtime)
 		if err != nil {
 			return false, err
 		}
-		if !over {
+		if !abandoned {
 			return false, volume.Errorf(volume.ErrBusy, "volume %s is still being created: try again", e.key)
 		}
 	}
