@@ -20,8 +20,7 @@ const (
 	layoutHead = "<directory>/ "
 )
 
-// between returns what stands in a text from the line that begins with head to the one before
-// the next that is end.
+// between returns the lines of a text from the one that begins with head to the one before end.
 func between(t *testing.T, where, text, head, end string) string {
 	t.Helper()
 	_, rest, ok := strings.Cut("\n"+text, "\n"+head)
@@ -42,8 +41,8 @@ func packageComment(t *testing.T) string {
 	return strings.ReplaceAll(f.Doc.Text(), "\n\t", "\n")
 }
 
-// TestLayout compares what docs/architecture.md, docs/design.md and package share say of what is on a
-// share, and that with the code.
+// TestLayout checks that docs/design.md and the comment of package share have the same layout of a
+// share, and that this layout and the one in docs/architecture.md have all directories in the code.
 func TestLayout(t *testing.T) {
 	layout := between(t, designPage, text(t, designPage), layoutHead, "```")
 	comment := between(t, "the comment of package share", packageComment(t), layoutHead, "")
@@ -85,24 +84,68 @@ func TestLayout(t *testing.T) {
 		t.Fatalf("pkg/share/share.go says that there are %v: its function directories has another form", known)
 	}
 	lists(t, "docs/architecture.md", shown, known)
-	known[volume.AddedIDName] = true // of a share from before there were ids
+	known[volume.AddedIDName] = true // on a share that is older than ids
+	known["format."] = true          // temporary
 	lists(t, "the layout in "+designPage, told, known)
+	paths := strings.Join(regexp.MustCompile(`(?m)^ *[^ ](?: ?[^ ])*`).FindAllString(in, -1), "\n")
+	for name, value := range diskNames(t) {
+		if !regexp.MustCompile(`(?m)(^|[ /])` + regexp.QuoteMeta(value) + `([,/<]|$)`).MatchString(paths) {
+			t.Errorf("the layout in %s does not have %q, the value of %s in pkg/share", designPage, value, name)
+		}
+	}
 }
 
-// steps returns the words for the steps of package share. Those that end in a name have a
-// space at the end.
-func steps(t *testing.T) []string {
+// diskNames returns the constants of package share that are names, or prefixes of names, on a share.
+func diskNames(t *testing.T) map[string]string {
 	t.Helper()
-	var all []string
-	files, err := filepath.Glob(filepath.Join(root, "pkg/share/*.go"))
+	all := map[string]string{}
+	sources(t, "pkg/share", func(_ string, file *ast.File) {
+		for _, d := range file.Decls {
+			decl, ok := d.(*ast.GenDecl)
+			if !ok || decl.Tok != token.CONST {
+				continue
+			}
+			for _, spec := range decl.Specs {
+				s := spec.(*ast.ValueSpec)
+				if !diskName.MatchString(s.Names[0].Name) || len(s.Values) != 1 {
+					continue
+				}
+				if value, ok := literal(s.Values[0]); ok {
+					all[s.Names[0].Name] = value
+				}
+			}
+		}
+	})
+	if len(all) < 20 {
+		t.Fatalf("pkg/share has only the names %v", all)
+	}
+	return all
+}
+
+// diskName matches the name of such a constant.
+var diskName = regexp.MustCompile(`^[a-z]+(File|Name|Note|Hold)$`)
+
+// sources calls each for each Go file of a package that is not a test.
+func sources(t *testing.T, dir string, each func(path string, file *ast.File)) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(root, dir, "*.go"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, file := range files {
-		if strings.HasSuffix(file, "_test.go") {
-			continue
+		if !strings.HasSuffix(file, "_test.go") {
+			each(file, source(t, strings.TrimPrefix(file, root+"/")))
 		}
-		ast.Inspect(source(t, strings.TrimPrefix(file, root+"/")), func(n ast.Node) bool {
+	}
+}
+
+// steps returns the names of the steps of package share. Those that end in a file name have a space
+// at the end.
+func steps(t *testing.T) []string {
+	t.Helper()
+	var all []string
+	sources(t, "pkg/share", func(path string, file *ast.File) {
+		ast.Inspect(file, func(n ast.Node) bool {
 			call, ok := n.(*ast.CallExpr)
 			if !ok || names(call.Fun) != "step" || len(call.Args) != 1 {
 				return true
@@ -111,14 +154,15 @@ func steps(t *testing.T) []string {
 			if sum, ok := what.(*ast.BinaryExpr); ok {
 				what = sum.X
 			}
-			if words, ok := literal(what); ok {
-				all = append(all, words)
-			} else {
-				t.Errorf("%s: a step is not told in plain words", file)
+			words, ok := literal(what)
+			if !ok {
+				t.Errorf("%s: the name of a step is not a literal", path)
+				return true
 			}
+			all = append(all, words)
 			return true
 		})
-	}
+	})
 	slices.Sort(all)
 	if all = slices.Compact(all); len(all) < 50 {
 		t.Fatalf("only %d steps were found in pkg/share: %q", len(all), all)
@@ -126,8 +170,8 @@ func steps(t *testing.T) []string {
 	return all
 }
 
-// TestSteps looks in docs/design.md for each step of package share, and in package share for
-// each step that a table there has in its first column.
+// TestSteps checks that docs/design.md has each step of package share, and that package share has each
+// step in the first column of a table there.
 func TestSteps(t *testing.T) {
 	page, all := text(t, designPage), steps(t)
 	for _, step := range all {
@@ -137,7 +181,7 @@ func TestSteps(t *testing.T) {
 		}
 		// A line may be broken within the words.
 		if !strings.Contains(strings.Join(strings.Fields(page), " "), told) {
-			t.Errorf("%s does not tell of the step %q of pkg/share", designPage, step)
+			t.Errorf("%s does not have the step %q of pkg/share", designPage, step)
 		}
 	}
 	in, lines := false, strings.Split(page, "\n")
@@ -158,7 +202,7 @@ func TestSteps(t *testing.T) {
 				return step == m[1] || strings.HasSuffix(step, " ") && strings.HasPrefix(m[1], step)
 			})
 			if !known && !strings.HasPrefix(m[1], ".") && !strings.HasSuffix(m[1], ".json") {
-				t.Errorf("%s tells of a step %q, which pkg/share does not have", designPage, m[1])
+				t.Errorf("%s has a step %q, which pkg/share does not have", designPage, m[1])
 			}
 		}
 	}
