@@ -38,6 +38,8 @@ const (
 	drainTimeout = 5 * time.Second
 	// metricsRetryInterval is how often the process tries to listen on an occupied metrics address.
 	metricsRetryInterval = 30 * time.Second
+	// metricsHeaderTimeout bounds reading the header of a request for metrics.
+	metricsHeaderTimeout = 10 * time.Second
 )
 
 type options struct {
@@ -290,7 +292,7 @@ func serveMetrics(ctx context.Context, background *sync.WaitGroup, address strin
 	if address == "" {
 		return
 	}
-	server := &http.Server{Addr: address, Handler: handler, ReadHeaderTimeout: 10 * time.Second}
+	server := &http.Server{Addr: address, Handler: handler, ReadHeaderTimeout: metricsHeaderTimeout}
 	background.Go(func() {
 		for {
 			err := server.ListenAndServe()

@@ -27,6 +27,8 @@ import (
 const (
 	// killTimeout is how long a child may take to end after SIGKILL before it is abandoned.
 	killTimeout = 2 * time.Second
+	// pipeTimeout bounds reading the output after the end of a child: a grandchild may keep the pipe open.
+	pipeTimeout = time.Second
 	// maxPerServer bounds the children of one server, including the abandoned ones.
 	maxPerServer = 8
 )
@@ -137,7 +139,7 @@ func (command Command) newCmd(out, errs io.Writer) *exec.Cmd {
 		cmd.Stdin = bytes.NewReader(command.Stdin)
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: !command.SameProcessGroup}
-	cmd.WaitDelay = time.Second // in case a grandchild keeps the pipe open
+	cmd.WaitDelay = pipeTimeout
 	return cmd
 }
 
