@@ -4,12 +4,11 @@
 package chart
 
 import (
-	"bytes"
+	"cmp"
 	"flag"
 	"maps"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -149,28 +148,35 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// checksum is by what Helm starts pods anew when the configuration changes.
-var checksum = regexp.MustCompile(`(?m)^ +annotations:\n +#.*\n +checksum/config: .*\n`)
-
 // TestManifests compares deploy/kubernetes.yaml with the chart.
 func TestManifests(t *testing.T) {
 	head := `# Mooring without Helm, made from the chart by "make manifests". Change two things before you apply it:
 # the image of the containers called mooring (none is published yet: build and push your own), and
 # the server and its path in the ConfigMap.
 #
-#   kubectl create namespace mooring
 #   kubectl apply -f kubernetes.yaml
 #
 # The cluster needs the snapshot custom resources (external-snapshotter).
 `
-	text := checksum.ReplaceAllString(render(t, "mooring", one+"snapshots: {enabled: true}\n"), "")
+	all := documents(render(t, "mooring", one+"snapshots: {enabled: true}\nnamespace: {create: true}\n"))
+	// What is in a namespace comes after it.
+	slices.SortStableFunc(all, func(a, b string) int { return cmp.Compare(rank(a), rank(b)) })
 	var kept []string
-	for line := range strings.Lines(text) {
-		if !strings.Contains(line, "helm.sh/chart") && !strings.Contains(line, "managed-by: Helm") {
+	for line := range strings.Lines("---\n" + strings.Join(all, "\n---\n")) {
+		if !strings.Contains(line, "helm.sh/") && !strings.Contains(line, "managed-by: Helm") && !strings.Contains(line, "# helm uninstall") {
 			kept = append(kept, line)
 		}
 	}
-	same(t, root+"/deploy/kubernetes.yaml", head+strings.Join(kept, ""))
+	text := strings.Replace(strings.Join(kept, ""), "  annotations:\n---\n", "---\n", 1)
+	same(t, root+"/deploy/kubernetes.yaml", head+text)
+}
+
+// rank is where a document comes in kubernetes.yaml.
+func rank(document string) int {
+	if strings.Contains(document, "\nkind: Namespace\n") {
+		return 0
+	}
+	return 1
 }
 
 func TestRefused(t *testing.T) {
@@ -199,6 +205,12 @@ func TestRefused(t *testing.T) {
 		"kubelet mounts what is not known": {"controller: {mountShares: kubelet}", "needs the shares"},
 		"labels that would be left out":    {one + "csiDriver: {seLinuxMount: true}", "selinux.enabled"},
 		"a registrar that is none":         {one + "node: {registrar: both}", "registrar"},
+		"a label that the chart sets":      {one + "commonLabels: {app.kubernetes.io/name: a}", "commonLabels"},
+		"a pod label that the chart sets":  {one + "node: {podLabels: {app.kubernetes.io/component: a}}", "podLabels"},
+		"an account without a name":        {one + "controller: {serviceAccount: {create: false}}", "controller.serviceAccount.name"},
+		"a digest that is none":            {one + "image: {digest: v1}", "digest"},
+		"names of Services on the host":    {"node: {dnsPolicy: Default}\nserver: {enabled: true}", "names of Services"},
+		"a DNS policy that is none":        {one + "node: {dnsPolicy: None}", "dnsPolicy"},
 	} {
 		if _, err := tryRender(t, "mooring", c.values); err == nil || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: the error is %v", what, err)
@@ -230,15 +242,28 @@ func TestTwoReleases(t *testing.T) {
 	}
 }
 
-// TestNotes has the notes say what is there.
+// TestNotes checks what helm prints after the installation.
 func TestNotes(t *testing.T) {
-	for values, says := range map[string]string{one: "nas1: 10.0.0.200:/export/kubernetes", "{}": "No share is registered yet"} {
+	const label = "kubectl label --overwrite namespace mooring pod-security.kubernetes.io/enforce=privileged"
+	for values, texts := range map[string][]string{
+		one:                      {"nas1: 10.0.0.200:/export/kubernetes", label, "storageClassName: managed-nfs-storage"},
+		"{}":                     {"No share is registered yet"},
+		"storageClasses: null\n": {label},
+		"storageClasses: []\n":   {label},
+	} {
 		files, err := tryRender(t, "mooring", values)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if notes := files["mooring/templates/NOTES.txt"]; !strings.Contains(notes, says) || bytes.Contains([]byte(notes), []byte("<no value>")) {
-			t.Errorf("the notes do not say %q:\n%s", says, notes)
+		notes := files["mooring/templates/NOTES.txt"]
+		for _, text := range append(texts, "") {
+			if !strings.Contains(notes, text) || strings.Contains(notes, "<no value>") {
+				t.Errorf("the notes do not say %q:\n%s", text, notes)
+			}
 		}
+	}
+	files, err := tryRender(t, "mooring", "namespace: {create: true}")
+	if err != nil || strings.Contains(files["mooring/templates/NOTES.txt"], label) {
+		t.Errorf("the notes ask for a label that the chart sets: %v", err)
 	}
 }

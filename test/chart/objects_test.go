@@ -40,7 +40,7 @@ type snapshotClass struct {
 
 // kinds are what may be rendered, and what it is decoded into, strictly.
 var kinds = map[string]any{
-	"v1 ConfigMap": corev1.ConfigMap{}, "v1 Service": corev1.Service{}, "v1 ServiceAccount": corev1.ServiceAccount{}, "v1 Pod": corev1.Pod{},
+	"v1 Namespace": corev1.Namespace{}, "v1 ConfigMap": corev1.ConfigMap{}, "v1 Service": corev1.Service{}, "v1 ServiceAccount": corev1.ServiceAccount{}, "v1 Pod": corev1.Pod{},
 	"v1 PersistentVolume": corev1.PersistentVolume{}, "v1 PersistentVolumeClaim": corev1.PersistentVolumeClaim{},
 	"apps/v1 Deployment": appsv1.Deployment{}, "apps/v1 DaemonSet": appsv1.DaemonSet{}, "apps/v1 StatefulSet": appsv1.StatefulSet{},
 	"policy/v1 PodDisruptionBudget": policyv1.PodDisruptionBudget{}, "networking.k8s.io/v1 NetworkPolicy": networkingv1.NetworkPolicy{},
@@ -162,15 +162,15 @@ func TestScaleOut(t *testing.T) {
 	}
 }
 
-// rights are what each sidecar may do: what its own documents ask for (deploy/kubernetes/rbac.yaml
-// of external-provisioner 6.3, external-resizer 2.3 and external-snapshotter 8.7), without what is
+// rights are what each sidecar may do: what its release grants (deploy/kubernetes/rbac.yaml of
+// external-provisioner 6.4, external-resizer 2.3 and external-snapshotter 8.7), without the rules
 // for options that are off.
 var rights = map[string][]string{
 	"mooring-provisioner": {
 		"persistentvolumes: create delete get list patch watch", "persistentvolumeclaims: get list update watch", "events: create list patch update watch",
 		"storage.k8s.io/csinodes: get list watch", "storage.k8s.io/storageclasses: get list watch", "storage.k8s.io/volumeattachments: get list watch",
 		"storage.k8s.io/volumeattributesclasses: get list watch", "nodes: get list watch",
-		"snapshot.storage.k8s.io/volumesnapshotcontents: get list watch", "snapshot.storage.k8s.io/volumesnapshots: get list watch",
+		"snapshot.storage.k8s.io/volumesnapshotcontents: get list", "snapshot.storage.k8s.io/volumesnapshots: get list update watch",
 	},
 	"mooring-resizer": {
 		"persistentvolumes: get list patch watch", "persistentvolumeclaims: get list watch", "persistentvolumeclaims/status: patch",

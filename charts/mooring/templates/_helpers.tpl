@@ -7,39 +7,108 @@ app.kubernetes.io/name: mooring
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
+{{- /* The labels of an object of root: those of the chart, and of component and extra, if they are given. */}}
 {{- define "mooring.labels" -}}
-{{ include "mooring.selector" . }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- $labels := include "mooring.selector" .root | fromYaml }}
+{{- $_ := set $labels "app.kubernetes.io/version" .root.Chart.AppVersion }}
+{{- $_ := set $labels "app.kubernetes.io/managed-by" .root.Release.Service }}
+{{- $_ := set $labels "helm.sh/chart" (printf "%s-%s" .root.Chart.Name .root.Chart.Version) }}
+{{- with .component }}
+{{- $_ := set $labels "app.kubernetes.io/component" . }}
+{{- end }}
+{{- merge $labels (.extra | default dict) (.root.Values.commonLabels | default dict) | toYaml }}
 {{- end }}
 
+{{- /* The annotations of a class: own, and the one of key that makes it the default. */}}
+{{- define "mooring.classAnnotations" -}}
+{{- $annotations := merge (dict) (.own | default dict) }}
+{{- if .default }}
+{{- $_ := set $annotations .key "true" }}
+{{- end }}
+{{- with $annotations }}
+{{- toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- /* An image reference, with the registry of these values in place of its own. */}}
+{{- define "mooring.imageReference" -}}
+{{- $registry := .root.Values.image.registry | default (.root.Values.global).imageRegistry }}
+{{- if $registry }}
+{{- printf "%s/%s" (trimSuffix "/" $registry) (regexReplaceAll "^([^/]*[.:][^/]*|localhost)/" .image "") }}
+{{- else }}
+{{- .image }}
+{{- end }}
+{{- end }}
+
+{{- /* An image of the project: image is its values, tag the one to take if neither tag nor digest is set. */}}
 {{- define "mooring.image" -}}
-{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- $tag := .image.tag }}
+{{- if not (or $tag .image.digest) }}
+{{- $tag = .tag }}
+{{- end }}
+{{- $reference := .image.repository }}
+{{- with $tag }}
+{{- $reference = printf "%s:%s" $reference . }}
+{{- end }}
+{{- with .image.digest }}
+{{- $reference = printf "%s@%s" $reference . }}
+{{- end }}
+{{- include "mooring.imageReference" (dict "root" .root "image" $reference) }}
 {{- end }}
 
-{{- /* All shares: those of the list, that of share, and that of the server in the cluster. */}}
+{{- /* The service account of a component. */}}
+{{- define "mooring.serviceAccount" -}}
+{{- $account := (index .root.Values .component).serviceAccount }}
+{{- if $account.create }}
+{{- $account.name | default (printf "%s-%s" (include "mooring.name" .root) .component) }}
+{{- else }}
+{{- required (printf "%s.serviceAccount.create: false needs the name of an existing service account: set %s.serviceAccount.name" .component .component) $account.name }}
+{{- end }}
+{{- end }}
+
+{{- /* The service account object of a component, if the chart makes it. */}}
+{{- define "mooring.serviceAccountObject" -}}
+{{- $account := (index .root.Values .component).serviceAccount }}
+{{- if $account.create -}}
+apiVersion: v1
+kind: ServiceAccount
+metadata:
+  name: {{ include "mooring.serviceAccount" . }}
+  namespace: {{ .root.Release.Namespace }}
+  labels: {{- include "mooring.labels" . | nindent 4 }}
+  {{- with $account.annotations }}
+  annotations: {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end }}
+{{- end }}
+
+{{- /* The node labels that a pod needs. */}}
+{{- define "mooring.nodeSelector" -}}
+{{- merge (dict) (. | default dict) (dict "kubernetes.io/os" "linux") | toYaml }}
+{{- end }}
+
+{{- /* All shares, in JSON: that of share, those of the list, and that of the server in the cluster. */}}
 {{- define "mooring.shares" -}}
-{{- $shares := .Values.shares }}
+{{- $shares := .Values.shares | default list }}
 {{- $one := .Values.share }}
 {{- if $one.server }}
-{{- $path := required "share.server needs a path: what it exports (--set share.path=/export/kubernetes)" $one.path }}
+{{- $path := required "share.server needs a path that it exports (--set share.path=/export/kubernetes)" $one.path }}
 {{- $entry := dict "name" $one.name "servers" (list $one.server) "path" $path }}
 {{- with $one.id }}
 {{- $entry = set $entry "id" . }}
 {{- end }}
 {{- $shares = prepend $shares $entry }}
 {{- else if $one.path }}
-{{- fail "share.path needs a server: who exports it (--set share.server=10.0.0.200)" }}
+{{- fail "share.path needs a server that exports it (--set share.server=10.0.0.200)" }}
 {{- end }}
 {{- if .Values.server.enabled }}
 {{- $shares = append $shares (dict "name" .Values.server.shareName "servers" (list (printf "%s-server.%s.svc" (include "mooring.name" .) .Release.Namespace)) "path" "/") }}
 {{- end }}
-{{- toYaml (dict "shares" $shares) }}
+{{- toJson (dict "shares" $shares) }}
 {{- end }}
 
 {{- define "mooring.config" -}}
-{{ include "mooring.shares" . }}
+{{ include "mooring.shares" . | fromJson | toYaml }}
 {{- with .Values.defaults }}
 defaults: {{- toYaml . | nindent 2 }}
 {{- end }}
@@ -52,7 +121,7 @@ unregistered: {{ .Values.unregistered }}
 {{- else if .Values.snapshots.enabled }}true{{ end }}
 {{- end }}
 
-{{- /* What every container of Kubernetes' own has. */}}
+{{- /* The security context of every sidecar. */}}
 {{- define "mooring.sidecarSecurity" -}}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
@@ -60,7 +129,7 @@ capabilities:
   drop: [ALL]
 {{- end }}
 
-{{- /* The controller's sidecars. They ask the API server 5 times a second unless told otherwise:
+{{- /* The controller's sidecars. By default they send 5 requests a second to the API server:
 many claims at once would wait for that alone. */}}
 {{- define "mooring.sidecarArgs" -}}
 - --csi-address=/csi/csi.sock
@@ -69,12 +138,17 @@ many claims at once would wait for that alone. */}}
 - --kube-api-burst=100
 {{- end }}
 
-{{- /* The volume of a share that kubelet mounts: another one when the share moves. */}}
+{{- /* The PersistentVolume of a share that kubelet mounts: another one when what is mounted changes. */}}
 {{- define "mooring.shareVolume" -}}
-{{ printf "%s-share-%s-%s" .name .share.name (printf "%v%s" .share.servers .share.path | sha256sum | trunc 8) }}
+{{ printf "%s-share-%s-%s" .name .share.name (printf "%v%s%s" .share.servers .share.path (include "mooring.otherOptions" .) | sha256sum | trunc 8) }}
 {{- end }}
 
-{{- /* The mount options of a share, with another NFS version than that of pods. */}}
+{{- /* Its name in the pod, which cannot have dots: the shares nas.1 and nas-1 need two. */}}
+{{- define "mooring.podVolume" -}}
+{{ printf "share-%s-%s" (replace "." "-" .) (sha256sum . | trunc 8) }}
+{{- end }}
+
+{{- /* The mount options of a share, with an NFS version that differs from that of pods. */}}
 {{- define "mooring.otherOptions" -}}
 {{- $pods := "" }}
 {{- $options := list }}
@@ -99,7 +173,7 @@ many claims at once would wait for that alone. */}}
 {{- append $options (printf "nfsvers=%s" $version) | toJson }}
 {{- end }}
 
-{{/* The host's SELinux, without which mount(8) leaves labels out: libselinux looks for both, and wants the first to be writable. */}}
+{{- /* The host's SELinux. Without it mount(8) leaves labels out: libselinux checks for both, and needs the first to be writable. */}}
 {{- define "mooring.selinuxMounts" -}}
 {{- if .Values.selinux.enabled -}}
 - {name: selinuxfs, mountPath: /sys/fs/selinux}
