@@ -211,6 +211,11 @@ func TestRefused(t *testing.T) {
 		"a digest that is none":            {one + "image: {digest: v1}", "digest"},
 		"names of Services on the host":    {"node: {dnsPolicy: Default}\nserver: {enabled: true}", "names of Services"},
 		"a DNS policy that is none":        {one + "node: {dnsPolicy: None}", "dnsPolicy"},
+		"a class with a bad mount option":  {one + "storageClasses: [{name: a, parameters: {}, mountOptions: [bg]}]", "storageClass a"},
+		"a server with a port":             {"share: {server: \"10.0.0.200:2049\", path: /x}", "share nas1: the server"},
+		"a path that ends with a slash":    {"share: {server: nas, path: /x/}", `should be written "/x"`},
+		"a share in another one":           {one + "shares: [{name: b, servers: [10.0.0.200], path: /export}]", "nas1 (10.0.0.200:/export/kubernetes) and b (10.0.0.200:/export)"},
+		"a mount in the background":        {one + "defaults: {mountOptions: [\"ro,bg\"]}", `defaults: mount options that cannot be used`},
 	} {
 		if _, err := tryRender(t, "mooring", c.values); err == nil || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: the error is %v", what, err)
