@@ -26,11 +26,11 @@ func TestRunReturnsWhatWasSaid(t *testing.T) {
 		t.Errorf("%d alive of %d, want 0 of 1", c.Alive(), c.Started())
 	}
 	if _, _, err := c.Run(context.Background(), Command{Name: "/no/such/program"}); err == nil {
-		t.Error("a program that is not there ran")
+		t.Error("a program that does not exist ran")
 	}
 }
 
-// TestDo has a child make one call.
+// TestDo runs a child that makes one call.
 func TestDo(t *testing.T) {
 	var c Runner
 	once := func(name string, o order) (r report, err error) {
@@ -45,11 +45,11 @@ func TestDo(t *testing.T) {
 		}
 	}
 	if _, err := once("echo", order{}); err == nil || !strings.Contains(err.Error(), `is not an answer: "once"`) {
-		t.Errorf("of another program got %v", err)
+		t.Errorf("another program: got %v", err)
 	}
 }
 
-// A grandchild holds a pipe open, by which it is seen to be gone.
+// TestRunKillsTheWholeGroup detects the end of a grandchild by the pipe that it keeps open.
 func TestRunKillsTheWholeGroup(t *testing.T) {
 	var c Runner
 	pipe := filepath.Join(t.TempDir(), "pipe")
@@ -63,7 +63,7 @@ func TestRunKillsTheWholeGroup(t *testing.T) {
 		_, _, err := c.Run(ctx, Command{Name: "sh", Args: []string{"-c", "sh -c 'exec >" + pipe + "; echo; sleep 600' & wait"}})
 		ended <- err
 	}()
-	grandchild, err := os.Open(pipe) // waits for who writes
+	grandchild, err := os.Open(pipe) // waits for a writer
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,19 +82,20 @@ func TestRunKillsTheWholeGroup(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := grandchild.Read(make([]byte, 1)); err != io.EOF {
-		t.Errorf("a grandchild lives on: %v", err)
+		t.Errorf("a grandchild still runs: %v", err)
 	}
 }
 
-// TestAdopt kills a child that has started another: neither stays, as a zombie or otherwise.
-func TestAdopt(t *testing.T) {
+// TestKillReapsGrandchildren kills a child that has started another one: neither stays, not even as
+// a zombie.
+func TestKillReapsGrandchildren(t *testing.T) {
 	adopt(t)
 	var c Runner
 	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
 	defer cancel()
 	_, _, err := c.Run(ctx, Command{Name: "sh", Args: []string{"-c", "sh -c 'sleep 60; true' & sh -c 'sleep 60; true'; wait"}})
 	if !errors.Is(err, context.DeadlineExceeded) || c.Abandoned() > 0 {
-		t.Errorf("the error is %v; %d are abandoned", err, c.Abandoned())
+		t.Errorf("got error %v and %d abandoned children", err, c.Abandoned())
 	}
 	tasks, err := filepath.Glob("/proc/self/task/*/children")
 	if err != nil || len(tasks) == 0 {
@@ -102,13 +103,13 @@ func TestAdopt(t *testing.T) {
 	}
 	for _, file := range tasks {
 		if left, _ := os.ReadFile(file); len(left) > 0 {
-			t.Errorf("there are children: %s", left)
+			t.Errorf("children are left: %s", left)
 		}
 	}
 }
 
-// TestBound has one server's children wait for each other, and nobody else for them.
-func TestBound(t *testing.T) {
+// TestServerLimit checks that only the children of one server wait for each other.
+func TestServerLimit(t *testing.T) {
 	var c Runner
 	ctx, cancel := context.WithCancel(context.Background())
 	var all sync.WaitGroup
@@ -126,22 +127,22 @@ func TestBound(t *testing.T) {
 	short, stop := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer stop()
 	if _, _, err := c.Run(short, Command{Name: "true", Server: "dead"}); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("one child too many: %v", err)
+		t.Errorf("one child over the limit: %v", err)
 	}
 	if c.Started() != maxPerServer+1 {
-		t.Errorf("%d were started", c.Started())
+		t.Errorf("%d children were started", c.Started())
 	}
 	cancel()
 	all.Wait()
 	if _, _, err := c.Run(context.Background(), Command{Name: "true", Server: "dead"}); err != nil {
-		t.Errorf("when they are gone: %v", err)
+		t.Errorf("after they have ended: %v", err)
 	}
 	if len(c.servers) != 0 || c.Abandoned() != 0 {
-		t.Errorf("%d servers are remembered, %d children abandoned", len(c.servers), c.Abandoned())
+		t.Errorf("%d servers and %d abandoned children are left", len(c.servers), c.Abandoned())
 	}
 }
 
-// TestStuck refuses a child at once where all there may be are stuck for good.
+// TestStuck checks that a child is refused at once if all of its server's slots are stuck.
 func TestStuck(t *testing.T) {
 	var c Runner
 	for range maxPerServer {
@@ -152,7 +153,7 @@ func TestStuck(t *testing.T) {
 		c.addStuck(s, 1)
 	}
 	if _, _, err := c.Run(context.Background(), Command{Name: "true", Server: "dead"}); !errors.Is(err, ErrStuck) {
-		t.Errorf("the error is %v", err)
+		t.Errorf("got error %v", err)
 	}
 	if c.Abandoned() != maxPerServer || c.Started() != 0 {
 		t.Errorf("%d are abandoned, %d were started", c.Abandoned(), c.Started())

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// adopt has the test's process adopt orphans until the test ends.
+// adopt makes the test process adopt orphans until the test ends.
 func adopt(t *testing.T) {
 	t.Helper()
 	if err := ReapOrphans(t.Context()); err != nil {
@@ -21,18 +21,18 @@ func adopt(t *testing.T) {
 	t.Cleanup(func() { _ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0) })
 }
 
-// soon waits for what has to happen, however busy the machine is.
+// soon waits for a condition for up to a minute, because the machine may be busy.
 func soon(t *testing.T, what string, done func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); !done(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within a minute: %s", what)
+			t.Fatalf("not true within a minute: %s", what)
 		}
 	}
 }
 
-// TestReap kills a daemon that a program has left behind, as mount.nfs leaves rpc.statd: it is
-// gone then, and no zombie that kill(2) still finds.
+// TestReap kills a daemon that a program has left behind, as mount.nfs leaves rpc.statd: the daemon
+// must disappear, and not stay as a zombie that kill(2) still finds.
 func TestReap(t *testing.T) {
 	adopt(t)
 	var c Runner
@@ -50,8 +50,8 @@ func TestReap(t *testing.T) {
 	soon(t, "the orphan is gone", func() bool { return errors.Is(unix.Kill(orphan, 0), unix.ESRCH) })
 }
 
-// TestReapLeaves has a child end for which somebody is about to wait: its status is theirs.
-func TestReapLeaves(t *testing.T) {
+// TestReapIgnoresOwnChildren ends a child that has its own waiter: the waiter must get its status.
+func TestReapIgnoresOwnChildren(t *testing.T) {
 	cmd := exec.Command("sh", "-c", "exit 7")
 	if err := startChild(cmd); err != nil {
 		t.Fatal(err)
@@ -60,12 +60,12 @@ func TestReapLeaves(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !reap() {
-		t.Error("behind the child that has ended there is nothing to look for")
+		t.Error("reap reports nothing behind the ended child")
 	}
 	if err := waitForChild(cmd); err == nil || err.Error() != "exit status 7" {
-		t.Errorf("it ends with %v", err)
+		t.Errorf("the child ended with %v", err)
 	}
 	if reap() || len(ownChildren.pids) > 0 {
-		t.Errorf("left are %v", ownChildren.pids)
+		t.Errorf("children are left: %v", ownChildren.pids)
 	}
 }

@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestMain lets this program be the worker of its tests.
+// TestMain lets the test program run as a worker.
 func TestMain(m *testing.M) {
 	if len(os.Args) == 2 && (os.Args[1] == "worker" || os.Args[1] == "once") {
 		serve := Serve[order]
@@ -33,14 +33,14 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// order is what a worker is to do in tests.
+// order is a call for a worker in tests.
 type order struct {
-	Wait string `json:"wait,omitempty"` // for somebody to open this FIFO
+	Wait string `json:"wait,omitempty"` // for a writer of this FIFO
 	Fail string `json:"fail,omitempty"`
 	Exit int    `json:"exit,omitempty"`
 }
 
-// report is what it answers.
+// report is the answer to an order.
 type report struct {
 	PID    int
 	Dir    string
@@ -69,7 +69,7 @@ func fakeCall(o order) (any, error) {
 	return report{os.Getpid(), dir, string(status)}, err
 }
 
-// bench is Workers under test.
+// bench has the Workers under test.
 type bench struct {
 	*testing.T
 	*Workers
@@ -89,16 +89,16 @@ func (b *bench) soon(what string, done func() bool) {
 	soon(b.T, what, done)
 }
 
-// held is a call that a worker makes, until release.
+// held is a call that stays in a worker until release.
 type held struct {
 	*bench
 	fifo    string
 	giveUp  context.CancelCauseFunc
 	outcome chan error
-	pid     int // who has answered
+	pid     int // of the process that has answered
 }
 
-// hold has a worker begin a call that does not come back.
+// hold makes a worker begin a call that does not return.
 func (b *bench) hold(server, superblock string) *held {
 	b.Helper()
 	return b.begin(server, superblock, nil)
@@ -106,7 +106,7 @@ func (b *bench) hold(server, superblock string) *held {
 
 var errGivenUp = errors.New("given up")
 
-// begin returns when the call has begun, or waited is true.
+// begin returns when the call has begun, or when waited returns true.
 func (b *bench) begin(server, superblock string, waited func() bool) *held {
 	b.Helper()
 	h := &held{bench: b, fifo: filepath.Join(b.TempDir(), "fifo"), outcome: make(chan error, 1)}
@@ -131,7 +131,7 @@ func (b *bench) begin(server, superblock string, waited func() bool) *held {
 		case <-began:
 			return true
 		case err := <-h.outcome:
-			b.Fatalf("a call that should not come back has: %v", err)
+			b.Fatalf("a call that must not return has returned: %v", err)
 		default:
 		}
 		return waited != nil && waited()
@@ -139,7 +139,7 @@ func (b *bench) begin(server, superblock string, waited func() bool) *held {
 	return h
 }
 
-// release has the call come back.
+// release makes the call return.
 func (h *held) release() {
 	h.Helper()
 	h.soon("the worker opens the FIFO", func() bool {
@@ -151,7 +151,7 @@ func (h *held) release() {
 	})
 }
 
-// returns waits for the call, and returns the process that has answered.
+// returns waits for the call, and returns the pid of the process that has answered.
 func (h *held) returns() int {
 	h.Helper()
 	if err := <-h.outcome; err != nil {
@@ -165,11 +165,11 @@ func (h *held) abandons(want error) {
 	h.Helper()
 	h.giveUp(errGivenUp)
 	if err := <-h.outcome; !errors.Is(err, want) {
-		h.Errorf("the call that was given up returned %v, not %v", err, want)
+		h.Errorf("the abandoned call returned %v, want %v", err, want)
 	}
 }
 
-// answers makes a call that comes back at once, and returns the process that has answered.
+// answers makes a call that returns at once, and returns its report.
 func (b *bench) answers(server, superblock string) report {
 	b.Helper()
 	var r report
@@ -197,7 +197,7 @@ func (b *bench) count(started, alive int) {
 	}
 }
 
-// TestWorkers has one process answer all.
+// TestWorkers checks that one process answers all calls.
 func TestWorkers(t *testing.T) {
 	b := newBench(t)
 	if err := b.Start(); err != nil {
@@ -208,7 +208,7 @@ func TestWorkers(t *testing.T) {
 	for i := range 200 {
 		all.Go(func() {
 			if r := b.answers("nas", fmt.Sprint(i%20)); r.PID != pid {
-				t.Errorf("process %d has answered, not %d", r.PID, pid)
+				t.Errorf("process %d has answered, want %d", r.PID, pid)
 			}
 		})
 	}
@@ -223,25 +223,25 @@ func TestWorkers(t *testing.T) {
 	}
 }
 
-// TestWorkerIsNobody looks at what a worker may do, and where it is.
-func TestWorkerIsNobody(t *testing.T) {
+// TestWorkerUnprivileged checks the capabilities and the working directory of a worker.
+func TestWorkerUnprivileged(t *testing.T) {
 	b := newBench(t)
 	r := b.answers("nas", "0:1")
 	if r.Dir != "/" {
-		t.Errorf("it is in %s", r.Dir)
+		t.Errorf("the working directory is %s", r.Dir)
 	}
 	for _, line := range []string{"CapInh:\t0000000000000000", "CapPrm:\t0000000000000000", "CapEff:\t0000000000000000", "CapAmb:\t0000000000000000", "NoNewPrivs:\t1"} {
 		if !strings.Contains(r.Status, "\n"+line+"\n") {
-			t.Errorf("its status has no %q:\n%s", line, r.Status)
+			t.Errorf("the status has no %q:\n%s", line, r.Status)
 		}
 	}
 	if status, _ := os.ReadFile("/proc/self/status"); !strings.Contains(string(status), "NoNewPrivs:\t0") {
-		t.Error("and neither may who has started it")
+		t.Error("the test process also has NoNewPrivs set")
 	}
 }
 
-// TestFrozenSuperblock gives up a call. Its superblock is left alone, with its worker, until that
-// is gone; all others, of the same server too, go on. What the old worker has under way it ends.
+// TestFrozenSuperblock gives up a call. Its superblock stays in quarantine until its worker ends;
+// all other calls, also those to the same server, go on. The old worker finishes its other calls.
 func TestFrozenSuperblock(t *testing.T) {
 	b := newBench(t)
 	frozen, other := b.hold("nas", "0:1"), b.hold("nas", "0:2")
@@ -255,15 +255,15 @@ func TestFrozenSuperblock(t *testing.T) {
 	}
 	other.release()
 	if pid := other.returns(); pid == 0 || pid == r.PID {
-		t.Errorf("what was under way is answered by process %d; the new one is %d", pid, r.PID)
+		t.Errorf("process %d has answered the old call; the new worker is %d", pid, r.PID)
 	}
 	b.soon("the old worker is gone", func() bool { return b.Alive() == 1 })
 	b.answers("nas", "0:1")
 	b.count(2, 1)
 }
 
-// TestLateAnswer has a call come back that was given up, while its worker still has something to
-// end: the superblock is asked again at once.
+// TestLateAnswer lets an abandoned call return while its worker still makes another call: the
+// quarantine of the superblock ends at once.
 func TestLateAnswer(t *testing.T) {
 	b := newBench(t)
 	late, other := b.hold("nas", "0:1"), b.hold("nas", "0:2")
@@ -277,7 +277,7 @@ func TestLateAnswer(t *testing.T) {
 	other.returns()
 }
 
-// TestTwoFrozen has a retired worker lose another call: it goes when the last one is given up.
+// TestTwoFrozen abandons another call of a retired worker: the worker ends with its last call.
 func TestTwoFrozen(t *testing.T) {
 	b := newBench(t)
 	first, second := b.hold("nas", "0:1"), b.hold("other", "0:2")
@@ -287,22 +287,22 @@ func TestTwoFrozen(t *testing.T) {
 	b.count(2, 1)
 }
 
-// stop stops a process. kill(2) returns before it has stopped.
+// stop stops a process, and waits until it has stopped: kill(2) returns earlier.
 func (b *bench) stop(pid int) {
 	b.Helper()
 	if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
 		b.Fatal(err)
 	}
-	b.soon("it has stopped", func() bool {
+	b.soon("the process has stopped", func() bool {
 		stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 		return strings.Contains(string(stat), ") T ")
 	})
 }
 
-// TestStopped stops a worker that has nothing to do: another makes the calls.
-func TestStopped(t *testing.T) {
+// TestWorkerStopped stops a worker without calls: another one makes the calls.
+func TestWorkerStopped(t *testing.T) {
 	b := newBench(t)
-	b.beginTimeout = 100 * time.Millisecond // at worst, the new one is replaced too
+	b.beginTimeout = 100 * time.Millisecond // at worst, Workers replaces the new one, too
 	pid := b.answers("nas", "0:1").PID
 	b.stop(pid)
 	var all sync.WaitGroup
@@ -317,18 +317,19 @@ func TestStopped(t *testing.T) {
 	b.soon("the stopped worker is gone", func() bool { return b.Alive() == 1 })
 }
 
-// TestStoppedMeanwhile stops a worker that has begun a call: that is not the server's fault.
-func TestStoppedMeanwhile(t *testing.T) {
+// TestWorkerStoppedInCall stops a worker that has begun a call: the error must not blame the
+// server.
+func TestWorkerStoppedInCall(t *testing.T) {
 	b := newBench(t)
 	b.beginTimeout, b.pingAfter = 100*time.Millisecond, time.Hour
 	pid := b.answers("nas", "0:1").PID
 	call := b.hold("nas", "0:1")
 	b.stop(pid)
-	w, begun := b.current, (*task)(nil) // nothing else is under way
+	w, begun := b.current, (*task)(nil) // there is no other call
 	for _, begun = range w.calls {
 	}
 	b.checkOverdue(w, begun)
-	b.soon("it owes an answer", func() bool {
+	b.soon("the ping is overdue", func() bool {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		return b.current.isHung()
@@ -339,8 +340,8 @@ func TestStoppedMeanwhile(t *testing.T) {
 	b.soon("the stopped worker is gone", func() bool { return b.Alive() == 1 })
 }
 
-// TestDies has a worker die: the call that it was making fails, and the next ones do not.
-func TestDies(t *testing.T) {
+// TestWorkerDies kills a worker: its current call fails, and later ones do not.
+func TestWorkerDies(t *testing.T) {
 	b := newBench(t)
 	other := b.hold("nas", "0:2")
 	_, err := b.Do(context.Background(), Call{"nas", "0:1", order{Exit: 3}}, nil)
@@ -351,7 +352,7 @@ func TestDies(t *testing.T) {
 		t.Errorf("the error of the other call is %v", err)
 	}
 	b.answers("nas", "0:1")
-	b.soon("the dead one is gone", func() bool { return b.Alive() == 1 })
+	b.soon("the dead worker is gone", func() bool { return b.Alive() == 1 })
 	pid := b.answers("nas", "0:1").PID
 	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
 		t.Fatal(err)
@@ -361,9 +362,9 @@ func TestDies(t *testing.T) {
 	}
 }
 
-// TestDoesNotStart has no program, and one that ends at once: there is an error, and no endless
-// row of processes.
-func TestDoesNotStart(t *testing.T) {
+// TestStartFails uses a program that does not exist, and one that ends at once: the call must fail,
+// without an endless series of processes.
+func TestStartFails(t *testing.T) {
 	for program, says := range map[string]string{"/no/such/program": "start /no/such/program", "false": "has ended: exit status 1"} {
 		w := NewWorkers(Command{Name: program})
 		_, err := w.Do(context.Background(), Call{"nas", "0:1", order{}}, nil)
@@ -377,8 +378,8 @@ func TestDoesNotStart(t *testing.T) {
 	}
 }
 
-// TestBounds has calls wait for those of the same superblock and of the same server, and nobody
-// else for them. To give up a call that waits says nothing about its superblock.
+// TestBounds checks that only calls to the same superblock and to the same server wait for each
+// other. A call that is given up while it waits says nothing about its superblock.
 func TestBounds(t *testing.T) {
 	b := newBench(t)
 	waiting := func(want int) func() bool {
@@ -409,7 +410,7 @@ func TestBounds(t *testing.T) {
 	b.count(1, 1)
 }
 
-// TestFrozenBeforeOthers has calls wait for one that does not come back: they are refused with it.
+// TestFrozenBeforeOthers checks that calls that wait for an abandoned one fail with it.
 func TestFrozenBeforeOthers(t *testing.T) {
 	b := newBench(t)
 	var all []*held
@@ -419,15 +420,15 @@ func TestFrozenBeforeOthers(t *testing.T) {
 	waits := b.begin("nas", "0:1", func() bool { n, _ := b.QueueStats(); return n == 1 })
 	all[0].abandons(errGivenUp)
 	if err := <-waits.outcome; !errors.Is(err, ErrStuck) {
-		t.Errorf("the call that has waited returned %v", err)
+		t.Errorf("the waiting call returned %v", err)
 	}
 	for _, h := range all[1:] {
 		h.abandons(errGivenUp)
 	}
 }
 
-// TestAbandonedForOne refuses a server of which two workers are stuck already, and no other.
-func TestAbandonedForOne(t *testing.T) {
+// TestTooManyStuck gets so many workers stuck that the last one goes on with its free threads.
+func TestTooManyStuckForServer(t *testing.T) {
 	b := newBench(t)
 	var busy []*held // so that the workers stay
 	for i := range maxRetiredPerServer {
@@ -444,8 +445,8 @@ func TestAbandonedForOne(t *testing.T) {
 	b.answers("nas", "0:8")
 }
 
-// TestAbandonedInAll has so many workers stuck that the last one goes on with what it has.
-func TestAbandonedInAll(t *testing.T) {
+// TestTooManyStuck has so many workers stuck that the last one goes on with what it has.
+func TestTooManyStuck(t *testing.T) {
 	b := newBench(t)
 	lose := func(i int) *held {
 		h := b.hold("busy", "0:9")
@@ -465,11 +466,11 @@ func TestAbandonedInAll(t *testing.T) {
 		h.release()
 		h.returns()
 	}
-	b.soon("the retired are gone", func() bool { return b.Alive() == 1 })
+	b.soon("the retired workers are gone", func() bool { return b.Alive() == 1 })
 	b.answers("nas0", "0")
 }
 
-// TestEndsWithItsInput closes a worker's standard input while a call is under way.
+// TestEndsWithItsInput closes a worker's standard input during a call.
 func TestEndsWithItsInput(t *testing.T) {
 	b := newBench(t)
 	call := b.hold("nas", "0:1")

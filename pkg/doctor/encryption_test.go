@@ -10,7 +10,7 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-func TestEncryption(t *testing.T) {
+func TestJudgeEncryption(t *testing.T) {
 	share := volume.Share{Servers: []string{"nas"}, Path: "/export", MountOptions: []string{"nfsvers=4.2", "xprtsec=tls"}}
 	for _, c := range []struct {
 		source, kind, super, options string

@@ -273,7 +273,7 @@ func TestNode(t *testing.T) {
 	}
 }
 
-func TestWantsStatd(t *testing.T) {
+func TestNeedsStatd(t *testing.T) {
 	for _, c := range []struct {
 		options []string
 		mounts  []mountResult
@@ -294,9 +294,9 @@ func TestWantsStatd(t *testing.T) {
 	}
 }
 
-// TestStepLate has a step that does not end: none is begun after it, and it writes to nothing
+// TestStepTimeout has a step that does not end: none is begun after it, and it writes to nothing
 // that anybody reads.
-func TestStepLate(t *testing.T) {
+func TestStepTimeout(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it waits as long as a step may take")
 	}
@@ -313,7 +313,7 @@ func TestStepLate(t *testing.T) {
 	}
 }
 
-func TestQuoted(t *testing.T) {
+func TestShellQuote(t *testing.T) {
 	for path, want := range map[string]string{"/a/b-1_2.x": "/a/b-1_2.x", "/a b": "'/a b'", "/it's": `'/it'\''s'`, "/$(x)": "'/$(x)'", "/ä": "'/ä'"} {
 		if got := shellQuote(path); got != want {
 			t.Errorf("%s is %s for a shell, and not %s", path, got, want)
@@ -329,8 +329,8 @@ func TestFormatDuration(t *testing.T) {
 	}
 }
 
-// TestJudgePlace has a share that lies apart, one that does not, and one of which that is not known.
-func TestJudgePlace(t *testing.T) {
+// TestJudgeOverlap has a share that lies apart, one that does not, and one of which that is not known.
+func TestJudgeOverlap(t *testing.T) {
 	r := &volume.Registry{Shares: []volume.Share{{Name: "nas1", Servers: []string{"nas"}, Path: "/a"}}}
 	inner := volume.Share{Name: "nas:/a/b", Servers: []string{"nas"}, Path: "/a/b"}
 	for _, c := range []struct {
@@ -348,8 +348,8 @@ func TestJudgePlace(t *testing.T) {
 	}
 }
 
-// TestTellTwins has three shares, of which two have one id, and two others that have none.
-func TestTellTwins(t *testing.T) {
+// TestReportDuplicateIDs has three shares, of which two have one id, and two others that have none.
+func TestReportDuplicateIDs(t *testing.T) {
 	var checks []*shareCheck
 	for name, id := range map[string]string{"a": "1", "b": "1", "c": "2", "d": "", "e": ""} {
 		v := &shareCheck{def: volume.Share{Name: name}, id: id}

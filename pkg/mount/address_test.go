@@ -12,8 +12,8 @@ import (
 	"testing"
 )
 
-// named is a Kernel of a machine where the name "nas" has these addresses, and those that are not
-// in silent answer.
+// named returns a Kernel on which the name "nas" has these addresses. All of them answer except
+// those in silent.
 func named(addresses, silent string, table ...Entry) *Kernel {
 	return &Kernel{
 		table: tableOf(table...),
@@ -37,7 +37,7 @@ func named(addresses, silent string, table ...Entry) *Kernel {
 	}
 }
 
-func TestFound(t *testing.T) {
+func TestWithAddress(t *testing.T) {
 	used := Entry{Type: "nfs4", Super: []string{"vers=4.2", "addr=10.0.0.2"}}
 	for _, c := range []struct {
 		addresses, silent, source, options string
@@ -55,11 +55,11 @@ func TestFound(t *testing.T) {
 		{addresses: "fd00::1 10.0.0.2 10.0.0.3", source: "nas:/x", options: "proto=tcp", want: "10.0.0.2:/x"},
 		{addresses: "10.0.0.2 fd00::1 fd00::2", silent: "fd00::1", source: "nas:/x", options: "proto=tcp6", want: "[fd00::2]:/x"},
 
-		// One that is in use is shared, if it answers.
+		// An address in use is preferred if it answers.
 		{addresses: "10.0.0.1 10.0.0.2", source: "nas:/x", table: []Entry{used}, want: "10.0.0.2:/x"},
 		{addresses: "10.0.0.1 10.0.0.2", silent: "10.0.0.2", source: "nas:/x", table: []Entry{used}, want: "10.0.0.1:/x"},
 
-		// The name stays where it counts.
+		// The name stays if Kerberos or TLS needs it.
 		{addresses: "10.0.0.1 10.0.0.2", source: "nas:/x", options: "sec=krb5p", want: "nas:/x", address: "10.0.0.1"},
 		{addresses: "10.0.0.1 10.0.0.2", silent: "10.0.0.1", source: "nas:/x", options: "sec=krb5p", want: "nas:/x", address: "10.0.0.2"},
 		{addresses: "10.0.0.1 10.0.0.2", silent: "10.0.0.1", source: "nas:/x", options: "nfsvers=4.1,xprtsec=tls", want: "nas:/x", address: "10.0.0.2"},
@@ -69,16 +69,16 @@ func TestFound(t *testing.T) {
 		k := named(c.addresses, c.silent, c.table...)
 		a := k.withAddress(context.Background(), attempt{source: c.source, options: strings.Split(c.options, ",")})
 		if a.source != c.want || a.address != c.address {
-			t.Errorf("%s (%s silent), %s of %s, is %q at %q, want %q at %q", c.addresses, c.silent, c.options, c.source, a.source, a.address, c.want, c.address)
+			t.Errorf("%s (%s silent), %s of %s: got %q at %q, want %q at %q", c.addresses, c.silent, c.options, c.source, a.source, a.address, c.want, c.address)
 		}
 	}
 	if a := new(Kernel).withAddress(context.Background(), attempt{source: "nas:/x"}); a.source != "nas:/x" {
-		t.Errorf("with nobody to ask it is %q", a.source)
+		t.Errorf("without Answers the source is %q", a.source)
 	}
 }
 
-// TestMountFound has mount(8) be given what was found.
-func TestMountFound(t *testing.T) {
+// TestMountWithAddress checks the arguments of mount(8) after an address was chosen.
+func TestMountWithAddress(t *testing.T) {
 	for options, want := range map[string]string{
 		"retry=0,nfsvers=4.2":          "-t nfs -o retry=0,nfsvers=4.2 10.0.0.2:/x",
 		"retry=0,nfsvers=4.1,sec=krb5": "-i -t nfs4 -o sec=krb5,nfsvers=4.1,addr=10.0.0.2 nas:/x",

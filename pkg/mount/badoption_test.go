@@ -11,7 +11,7 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// fakeContext is one of a kernel that knows a few options.
+// fakeContext is a context of a kernel that accepts a few options.
 type fakeContext struct{ open *int }
 
 func (c fakeContext) close() { *c.open-- }
@@ -21,7 +21,7 @@ func (c fakeContext) take(option string) (says string, taken bool) {
 	return "(Unknown parameter)", slices.Contains(known, option)
 }
 
-func TestBlame(t *testing.T) {
+func TestNameWrongOptions(t *testing.T) {
 	const said = "mount.nfs: an incorrect mount option was specified"
 	bad := explain("nas:/x", said, errors.New("exit status 32"))
 	for _, c := range []struct {
@@ -46,11 +46,11 @@ func TestBlame(t *testing.T) {
 		}
 	}
 	if err := nameWrongOptions("nas:/x", []string{"debug"}, bad, func() (optionContext, error) { return nil, errors.ErrUnsupported }); err != bad {
-		t.Errorf("of a kernel that cannot be asked: %v", err)
+		t.Errorf("a kernel that cannot check options: %v", err)
 	}
 	for _, other := range []error{nil, explain("nas:/x", "mount.nfs: Connection refused", errors.New("exit status 32"))} {
 		if err := nameWrongOptions("nas:/x", []string{"debug"}, other, nil); err != other {
-			t.Errorf("of another error: %v", err)
+			t.Errorf("another error: %v", err)
 		}
 	}
 }

@@ -20,12 +20,12 @@ func TestVersionOf(t *testing.T) {
 	}
 	for _, asked := range []string{"", "4.1", "4.2"} {
 		if others := otherVersions(asked); slices.Contains(others, asked) || slices.Contains(others, "4.2") && asked == "" {
-			t.Errorf("beside pods that use %q there is %q", asked, others)
+			t.Errorf("if pods use %q, the other versions are %q", asked, others)
 		}
 	}
 }
 
-func TestMapped(t *testing.T) {
+func TestMappedAttempts(t *testing.T) {
 	k := &Kernel{}
 	for _, c := range []struct{ source, options, want, with string }{
 		{"10.0.0.9:/a/b", "", "[::ffff:10.0.0.9]:/a/b", "nfsvers=4"},
@@ -44,7 +44,7 @@ func TestMapped(t *testing.T) {
 		attempts, why := k.mappedAttempts(context.Background(), Spec{Source: c.source, Options: strings.Fields(c.options)})
 		if c.want == "" {
 			if len(attempts) > 0 || why == "" {
-				t.Errorf("%s %s: %v, because %q", c.source, c.options, attempts, why)
+				t.Errorf("%s %s: got %v (%q), want none", c.source, c.options, attempts, why)
 			}
 			continue
 		}
@@ -58,7 +58,8 @@ func TestMapped(t *testing.T) {
 	}
 }
 
-// TestMappedHosts has the controller's mounts with TLS and without be different clients: see TestTLSController.
+// TestMappedHosts checks that the controller's mounts with and without TLS are different clients:
+// see TestTLSController.
 func TestMappedHosts(t *testing.T) {
 	hosts := map[string]string{}
 	for _, policy := range []string{"none", "tls", "mtls"} {
@@ -80,16 +81,16 @@ func TestClientName(t *testing.T) {
 		t.Errorf("%q, %v", name, err)
 	}
 	if host, _ := os.Hostname(); name == host {
-		t.Errorf("it is the machine's name")
+		t.Errorf("clientName returns the machine's name")
 	}
 	if again, _ := clientName("mooring"); again != name {
-		t.Errorf("it is %q, then %q", name, again)
+		t.Errorf("clientName returns %q, then %q", name, again)
 	}
 }
 
-// TestSecureName has mounts with TLS be clients of their own: otherwise they get what a mount
-// without TLS has (tls_lab_test.go).
-func TestSecureName(t *testing.T) {
+// TestHostnameWithTLS checks that mounts with TLS are separate clients: otherwise they share the
+// connection of a mount without TLS (tls_lab_test.go).
+func TestHostnameWithTLS(t *testing.T) {
 	names := map[string]string{}
 	for _, c := range []struct {
 		options string
@@ -109,7 +110,8 @@ func TestSecureName(t *testing.T) {
 	}
 }
 
-// TestSeveralAddresses has each address of a server be another client, for pods and for the controller.
+// TestSeveralAddresses checks that each address of a server is another client, for pods and for the
+// controller.
 func TestSeveralAddresses(t *testing.T) {
 	hosts := map[string]bool{}
 	for _, server := range []string{"10.0.0.1", "10.0.0.2"} {
@@ -127,11 +129,11 @@ func TestSeveralAddresses(t *testing.T) {
 		t.Errorf("the host names are %v", hosts)
 	}
 	if host, _ := (Spec{Source: "10.0.0.1:/x", MultipleAddresses: true}).hostname([]string{"nfsvers=3"}); host != "" {
-		t.Errorf("by NFSv3 the host name is %q", host)
+		t.Errorf("with NFSv3 the host name is %q", host)
 	}
 }
 
-// TestMappedAnswers has the controller go to the address that answers.
+// TestMappedAnswers checks that the controller uses the address that answers.
 func TestMappedAnswers(t *testing.T) {
 	attempts, why := named("10.0.0.1 10.0.0.2 10.0.0.3", "10.0.0.1").mappedAttempts(context.Background(), Spec{Source: "nas:/x"})
 	if len(attempts) != 1 || attempts[0].source != "[::ffff:10.0.0.2]:/x" {
@@ -139,6 +141,6 @@ func TestMappedAnswers(t *testing.T) {
 	}
 	attempts, why = named("10.0.0.1 10.0.0.2", "10.0.0.1 10.0.0.2").mappedAttempts(context.Background(), Spec{Source: "nas:/x"})
 	if len(attempts) != 2 {
-		t.Errorf("where none answers: %v (%s)", attempts, why)
+		t.Errorf("no address answers: %v (%s)", attempts, why)
 	}
 }

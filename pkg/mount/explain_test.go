@@ -11,7 +11,7 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// TestExplain has what mount(8) and nfs-utils 2.6's mount.nfs write, as they write it.
+// TestExplain uses messages of mount(8) and of mount.nfs of nfs-utils 2.6.
 func TestExplain(t *testing.T) {
 	const source = "10.0.0.1:/x"
 	for _, c := range []struct {
@@ -56,21 +56,21 @@ func TestExplain(t *testing.T) {
 		err := explain(source, c.said, cause)
 		said := strings.Join(strings.Fields(c.said), " ") // on one line
 		if volume.Kind(err) != c.kind || strings.Contains(err.Error(), "\n") {
-			t.Errorf("%s\nis of kind %v, want %v: %v", c.said, volume.Kind(err), c.kind, err)
+			t.Errorf("%s\nhas the kind %v, want %v: %v", c.said, volume.Kind(err), c.kind, err)
 		}
 		for _, part := range []string{"mount " + source + ": ", said, c.advice} {
 			if !strings.Contains(err.Error(), part) {
-				t.Errorf("%q is not in what is told of %s\n%v", part, c.said, err)
+				t.Errorf("%q is not in the error for %s\n%v", part, c.said, err)
 			}
 		}
 		if strings.TrimSuffix(err.Error(), said) != err.Error() {
-			t.Errorf("%s\nis told without advice: %v", c.said, err)
+			t.Errorf("%s\nhas no advice: %v", c.said, err)
 		}
 	}
 }
 
-// TestRemark has one answer of a server mean something else for other options.
-func TestRemark(t *testing.T) {
+// TestAnnotate checks messages whose meaning depends on the options.
+func TestAnnotate(t *testing.T) {
 	const denied, notPermitted, noStatd = "mount.nfs: access denied by server while mounting nas:/x", "mount.nfs: Operation not permitted", "mount.nfs: rpc.statd is not running\nmount.nfs: Operation not permitted"
 	for _, c := range []struct {
 		said, options string
@@ -89,42 +89,43 @@ func TestRemark(t *testing.T) {
 	} {
 		err := explain("nas:/x", annotate(c.said, strings.Split(c.options, ","), c.privileged), errors.New("exit status 32"))
 		if cause, _ := CauseOf(err); cause != c.cause {
-			t.Errorf("%s, of %s: the cause is %q: %v", c.said, c.options, cause, err)
+			t.Errorf("%s with %s: the cause is %q: %v", c.said, c.options, cause, err)
 		}
 	}
 }
 
-// TestCauses proves that each cause can be reached: none is hidden by one before it.
+// TestCauses checks that each cause can be reached: no earlier one hides it.
 func TestCauses(t *testing.T) {
 	for i, c := range causes {
 		err := explain("nas:/x", "mount.nfs: "+c.says, errors.New("exit status 32"))
 		if volume.Kind(err) != c.kind || !strings.HasSuffix(err.Error(), ": "+c.advice) {
-			t.Errorf("cause %d, %q, is told as %v", i, c.says, err)
+			t.Errorf("cause %d, %q: the error is %v", i, c.says, err)
 		}
 		if cause, said := CauseOf(err); cause != c.cause || said != "mount.nfs: "+c.says {
-			t.Errorf("cause %d, %q, is found as %q, and what was said as %q", i, c.says, cause, said)
+			t.Errorf("cause %d, %q: CauseOf returns %q and %q", i, c.says, cause, said)
 		}
 	}
 }
 
-func TestCauseOfOthers(t *testing.T) {
+func TestCauseOf(t *testing.T) {
 	late := volume.Errorf(volume.ErrUnavailable, "mount nas:/x: the server did not answer in time (%w)", context.DeadlineExceeded)
 	if cause, _ := CauseOf(late); cause != Silent {
-		t.Errorf("the cause of %v is %q", late, cause)
+		t.Errorf("CauseOf(%v) is %q", late, cause)
 	}
 	odd := explain("nas:/x", "mount.nfs: the moon is full", errors.New("exit status 32"))
 	if cause, said := CauseOf(odd); cause != "" || said != "mount.nfs: the moon is full (exit status 32)" {
-		t.Errorf("the cause of %v is %q, and what was said is %q", odd, cause, said)
+		t.Errorf("CauseOf(%v) is %q and %q", odd, cause, said)
 	}
 }
 
-// TestLate has a server not answer in time: with Kerberos it may be that it cannot ask who we are.
-func TestLate(t *testing.T) {
+// TestTimeoutError checks the additional advice for Kerberos, with which the server may be unable
+// to identify the client.
+func TestTimeoutError(t *testing.T) {
 	for _, options := range [][]string{{"nfsvers=4.2"}, {"sec=krb5p"}} {
 		err := TimeoutError("share nas1", options, context.DeadlineExceeded)
 		says := strings.Contains(err.Error(), "gssproxy")
 		if volume.Kind(err) != volume.ErrUnavailable || !errors.Is(err, context.DeadlineExceeded) || !strings.HasPrefix(err.Error(), "share nas1: the server did not answer") || says != UsesKerberos(options) {
-			t.Errorf("with %v it is %v", options, err)
+			t.Errorf("with %v the error is %v", options, err)
 		}
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// TestFake proves of the fake what tests elsewhere rely on.
+// TestFake checks what tests of other packages rely on.
 func TestFake(t *testing.T) {
 	ctx, dir := context.Background(), t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
@@ -29,13 +29,13 @@ func TestFake(t *testing.T) {
 		}
 	}
 	if err := f.Mount(ctx, Spec{Source: "nas:/export/none", Target: at("stage")}); volume.Kind(err) != volume.ErrPrecondition {
-		t.Errorf("a directory that is not there: %v", err)
+		t.Errorf("a directory that does not exist: %v", err)
 	}
 	if err := f.Mount(ctx, Spec{Source: "nas:/export/v", Target: at("none")}); err == nil {
-		t.Error("a mount point that is not there was mounted at")
+		t.Error("Mount succeeded at a mount point that does not exist")
 	}
 	if err := f.Bind(ctx, Entry{Target: at("stage")}, at("pod"), false); err == nil {
-		t.Error("what is not mounted was bound")
+		t.Error("Bind succeeded without a mount")
 	}
 	must(f.Mount(ctx, Spec{Source: "nas:/export/v", Target: at("stage"), Options: []string{"hard"}}))
 	table, err := f.Table()
@@ -44,12 +44,12 @@ func TestFake(t *testing.T) {
 	must(f.Bind(ctx, stage, at("pod"), true))
 	must(f.Bind(ctx, stage, at("pod2"), false))
 	if err := f.Bind(ctx, Entry{Target: stage.Target, Device: "0:7"}, at("pod3"), false); err == nil {
-		t.Error("what is not mounted there was bound")
+		t.Error("Bind succeeded with another device")
 	}
 	must(os.WriteFile(at("pod/file"), nil, 0o644))
 	for _, file := range []string{"root/export/v/file", "stage/file", "pod2/file"} {
 		if _, err := os.Stat(at(file)); err != nil {
-			t.Errorf("what is written in one place is not seen in another: %v", err)
+			t.Errorf("a file written in one place is not visible in another: %v", err)
 		}
 	}
 	table, err = f.Table()
@@ -65,7 +65,7 @@ func TestFake(t *testing.T) {
 	must(f.Unmount(ctx, at("pod")))
 	must(f.Unmount(ctx, at("pod"))) // nothing is there
 	if info, err := os.Lstat(at("pod")); err != nil || !info.IsDir() {
-		t.Errorf("what was a mount point is %v, %v", info, err)
+		t.Errorf("the former mount point is %v, %v", info, err)
 	}
 	if table, _ := f.Table(); len(table) != 2 || f.Mounts != 1 || f.Binds != 2 {
 		t.Errorf("after %d mounts and %d binds the table is %v", f.Mounts, f.Binds, table)
@@ -82,6 +82,6 @@ func TestFake(t *testing.T) {
 		t.Errorf("after %d calls the error is %v", calls, err)
 	}
 	if table, _ := f.Table(); len(table) != 2 {
-		t.Errorf("what failed was done: %v", table)
+		t.Errorf("a failed call changed the table: %v", table)
 	}
 }

@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestLabels has two mounts of one server with two SELinux labels, on a kernel that has SELinux on,
-// and mount(8) be told of it and not.
+// TestLabels mounts from one server with two SELinux labels, on a kernel with SELinux, and with a
+// mount(8) that sees SELinux or not.
 func TestLabels(t *testing.T) {
 	secilc := os.Getenv("MOORING_SECILC")
 	if secilc == "" {

@@ -21,7 +21,7 @@ import (
 
 const label = `context="system_u:object_r:container_file_t:s0:c1,c2"`
 
-// mounts returns a mount point, and a function that mounts there what the lab's server exports.
+// mounts returns a mount point, and a function that mounts an export of the lab's server there.
 func mounts(t *testing.T, k *Kernel) (target string, do func(source string, options ...string) error) {
 	t.Helper()
 	target = t.TempDir()
@@ -45,8 +45,8 @@ func entry(t *testing.T, target string) (Entry, bool) {
 	return table.At(target)
 }
 
-// TestMountAsAsked has the kernel mount what was asked for, in each version.
-func TestMountAsAsked(t *testing.T) {
+// TestMountWithOptions mounts with each version and with other options that the kernel honors.
+func TestMountWithOptions(t *testing.T) {
 	for _, options := range []string{"nfsvers=3", "vers=4.0", "v4.1", "nfsvers=4.2", "vers=4", "", "vers=4,minorversion=1", "ro", "sec=sys,rw", "sec=krb5:sys", "xprtsec=none"} {
 		target, mount := mounts(t, new(Kernel))
 		if err := mount("127.0.0.1:/exports", strings.Split(options, ",")...); err != nil {
@@ -57,9 +57,9 @@ func TestMountAsAsked(t *testing.T) {
 	}
 }
 
-// TestMountLessInKernel has mount(8) drop a label, as it does where it does not see SELinux, take
-// the first of two versions, and forget ro.
-func TestMountLessInKernel(t *testing.T) {
+// TestMountMissingOptionsInKernel makes mount(8) drop a label, as it does if it does not see
+// SELinux, use the first of two versions, and ignore ro.
+func TestMountMissingOptionsInKernel(t *testing.T) {
 	for options, want := range map[string]Cause{label: NoLabel, "vers=4.2 minorversion=1": MissingOptions, "ro": MissingOptions} {
 		if options == "ro" {
 			real, err := exec.LookPath("mount")
@@ -75,7 +75,7 @@ func TestMountLessInKernel(t *testing.T) {
 				if err := mount("127.0.0.1:/exports", "nosharecache"); err != nil {
 					t.Fatal(err)
 				}
-			case "the same file system": // which the kernel does not mount on itself
+			case "the same file system": // the kernel does not mount it on itself
 				if err := mount("127.0.0.1:/exports", "vers=4.2"); err != nil {
 					t.Fatal(err)
 				}
@@ -86,13 +86,13 @@ func TestMountLessInKernel(t *testing.T) {
 				t.Errorf("%s on %q: the error is %v", options, under, err)
 			}
 			if now, ok := entry(t, target); ok != (under != "") || now.Device != was.Device {
-				t.Errorf("%s on %q: what is mounted then is %+v, and was %+v", options, under, now, was)
+				t.Errorf("%s on %q: the mount is now %+v, and was %+v", options, under, now, was)
 			}
 		}
 	}
 }
 
-// TestWrongOption has the kernel be asked which option it is that it does not take.
+// TestWrongOption checks that the error names the option that the kernel rejects.
 func TestWrongOption(t *testing.T) {
 	_, mount := mounts(t, new(Kernel))
 	good := []string{"nodev", "nosuid", "nosharecache", "softerr", "timeo=50", "retrans=2", "lookupcache=positive", "nfsvers=4.2", "proto=tcp", "port=2049", "acregmin=1", "noresvport", "relatime"}
@@ -120,7 +120,7 @@ func run(t *testing.T, command ...string) {
 	}
 }
 
-// silent makes an address that is silent.
+// silent creates an address that does not answer.
 func silent(t *testing.T) string {
 	t.Helper()
 	run(t, "ip", "netns", "add", "silent")
@@ -133,7 +133,7 @@ func silent(t *testing.T) string {
 	return "10.79.0.2"
 }
 
-// names writes the hosts file.
+// names adds lines to the hosts file.
 func names(t *testing.T, lines ...string) {
 	t.Helper()
 	before, err := os.ReadFile("/etc/hosts")
@@ -144,7 +144,7 @@ func names(t *testing.T, lines ...string) {
 	if err := os.WriteFile("/etc/hosts", []byte(string(before)+strings.Join(lines, "\n")+"\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	// Go's resolver believes for some seconds what it has read there before.
+	// Go's resolver caches the file for some seconds.
 	name, want := strings.Fields(lines[0])[1], 0
 	for _, l := range lines {
 		if strings.Fields(l)[1] == name {
@@ -157,13 +157,13 @@ func names(t *testing.T, lines ...string) {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("%s is %q (%v), and should be %q", name, found, err, lines)
+			t.Fatalf("%s resolves to %q (%v), want %q", name, found, err, lines)
 		}
 	}
 }
 
-// TestSilentAddress has a server's name have two addresses, the first of which is silent. The other
-// is as near: getaddrinfo(3) would put one first that is nearer.
+// TestSilentAddress uses a server name with two addresses, the first of which does not answer. Both
+// are equally near: getaddrinfo(3) sorts a nearer one first.
 func TestSilentAddress(t *testing.T) {
 	const good = "10.77.0.2"
 	if err := lab.Do("second"); err != nil {
@@ -189,11 +189,11 @@ func TestSilentAddress(t *testing.T) {
 			continue
 		}
 		if e, _ := entry(t, target); e.Source != good+":/second" || !slices.Contains(e.Super, "addr="+good) {
-			t.Errorf("%s: it is mounted as %+v", version, e)
+			t.Errorf("%s: the mount is %+v", version, e)
 		}
 	}
 
-	// Where the name counts, it stays. Neither Kerberos nor TLS is needed to see that.
+	// Mount by name and address, as for Kerberos and TLS, but without them.
 	for _, version := range []string{"4.1", "4.2", ""} {
 		k := &Kernel{Answers: answers}
 		target, _ := mounts(t, k)
@@ -205,13 +205,14 @@ func TestSilentAddress(t *testing.T) {
 		if err := k.mountByName(context.Background(), Spec{Source: a.source, Target: target}, a); err != nil {
 			t.Errorf("by name, %s: %v", version, err)
 		} else if e, _ := entry(t, target); !slices.Contains(e.Super, want) || !slices.Contains(e.Super, "addr="+good) {
-			t.Errorf("by name, %s: it is mounted as %+v", version, e)
+			t.Errorf("by name, %s: the mount is %+v", version, e)
 		}
 	}
 }
 
-// TestByNameFails has what fails without mount.nfs be told as with it.
-func TestByNameFails(t *testing.T) {
+// TestMountByNameErrors checks that a mount without mount.nfs fails with the same cause as one with
+// it.
+func TestMountByNameErrors(t *testing.T) {
 	names(t, "127.0.0.1 nas")
 	file := "/exports/file"
 	if err := os.WriteFile(file, nil, 0o644); err != nil {

@@ -16,7 +16,7 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// program puts a mount(8) first in PATH that is a shell script of that body.
+// program puts a mount(8) first in PATH: a shell script with this body.
 func program(t *testing.T, body string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -35,7 +35,7 @@ func read(t *testing.T, file string) string {
 	return strings.TrimSpace(string(data))
 }
 
-// tableOf stands in for the kernel's table.
+// tableOf replaces the kernel's table.
 func tableOf(entries ...Entry) func() (Table, error) {
 	return func() (Table, error) { return entries, nil }
 }
@@ -70,7 +70,7 @@ func TestMountFails(t *testing.T) {
 	}
 }
 
-// TestMountHangs has mount(8) hang in a child of its own, as it does in mount.nfs.
+// TestMountHangs runs a mount(8) that hangs in a child process, as with mount.nfs.
 func TestMountHangs(t *testing.T) {
 	pids := filepath.Join(t.TempDir(), "pids")
 	program(t, "sleep 600 & echo $$ $! >"+pids+".new; mv "+pids+".new "+pids+"; wait")
@@ -87,7 +87,7 @@ func TestMountHangs(t *testing.T) {
 	var k Kernel
 	start := time.Now()
 	err := k.Mount(ctx, Spec{Source: "nas:/x", Target: t.TempDir()})
-	if took := time.Since(start); took > time.Minute { // it would be ten
+	if took := time.Since(start); took > time.Minute { // the program sleeps for ten
 		t.Errorf("the mount took %v to give up", took)
 	}
 	if volume.Kind(err) != volume.ErrUnavailable || !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "nas:/x: the server did not answer in time") {
@@ -103,13 +103,13 @@ func TestMountHangs(t *testing.T) {
 		}
 		for deadline := time.Now().Add(time.Minute); alive(pid); time.Sleep(time.Millisecond) {
 			if time.Now().After(deadline) {
-				t.Fatalf("process %d lives on", pid)
+				t.Fatalf("process %d still runs", pid)
 			}
 		}
 	}
 }
 
-// alive reports whether there is such a process that is not dead but for its parent's wait.
+// alive reports whether a process exists and is not a zombie.
 func alive(pid int) bool {
 	if syscall.Kill(pid, 0) != nil {
 		return false
@@ -125,18 +125,18 @@ func TestTable(t *testing.T) {
 	}
 	e, ok := table.At("/proc/")
 	if !ok || e.Type != "proc" || e.Source == "" || len(e.Options) == 0 || !strings.Contains(e.Device, ":") {
-		t.Errorf("/proc is %+v, %v", e, ok)
+		t.Errorf("the entry of /proc is %+v, %v", e, ok)
 	}
 	if e, ok := table.At(t.TempDir()); ok {
-		t.Errorf("at a plain directory there is %+v", e)
+		t.Errorf("a plain directory has the entry %+v", e)
 	}
-	// Nothing is mounted there, so that nothing has to be allowed.
+	// Nothing is mounted there, so that this needs no privilege.
 	if err := new(Kernel).Unmount(context.Background(), t.TempDir()); err != nil {
 		t.Errorf("unmount where nothing is mounted: %v", err)
 	}
 }
 
-func TestAt(t *testing.T) {
+func TestTableAt(t *testing.T) {
 	a := Entry{Source: "nas:/a", Target: "/stage", Device: "0:50", Options: []string{"rw", "relatime"}}
 	bind := Entry{Source: "nas:/a", Target: "/pod", Device: "0:50", Options: []string{"relatime", "ro"}}
 	otherMount := Entry{Source: "nas:/a", Target: "/else", Device: "0:51"}
@@ -146,10 +146,10 @@ func TestAt(t *testing.T) {
 
 	for target, want := range map[string]string{"/stage": "nas:/b", "/stage/": "nas:/b", "/x/../pod": "nas:/a", "/stag": "", "/stage/c": "", "/": ""} {
 		if e, ok := table.At(target); e.Source != want || ok != (want != "") {
-			t.Errorf("at %s there is %q, want %q", target, e.Source, want)
+			t.Errorf("the source at %s is %q, want %q", target, e.Source, want)
 		}
 	}
 	if a.ReadOnly() || !bind.ReadOnly() || (Entry{}).ReadOnly() {
-		t.Error("the wrong mounts are read-only")
+		t.Error("ReadOnly is wrong")
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-func TestGiven(t *testing.T) {
+func TestPremounted(t *testing.T) {
 	g := &Premounted{Table: func() (Table, error) {
 		return Table{{Source: "10.0.0.1:/export/", Target: "/shares/nas1", Type: "nfs4", Super: []string{"vers=4.1", "softerr", "sec=sys"}}}, nil
 	}}

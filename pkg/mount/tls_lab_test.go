@@ -18,10 +18,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// readable writes a file, and reports whether what is in it can be read on the wire.
+// readable writes a file, and reports whether its contents can be read on the wire.
 func readable(t *testing.T, dir, words string) bool {
 	t.Helper()
-	const all = unix.ETH_P_ALL<<8 | unix.ETH_P_ALL>>8 // in the order of the network
+	const all = unix.ETH_P_ALL<<8 | unix.ETH_P_ALL>>8 // in network byte order
 	wire, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, all)
 	if err != nil {
 		t.Fatal(err)
@@ -49,13 +49,13 @@ func readable(t *testing.T, dir, words string) bool {
 		}
 	}
 	if seen == 0 {
-		t.Error("nothing is seen of the wire")
+		t.Error("the capture is empty")
 	}
 	return false
 }
 
-// TestTLS has a mount with TLS beside one without, of one server, and by one version. The kernel
-// would have them be one client, and all of it go over the network as it is.
+// TestTLS mounts with and without TLS from one server with one version. Without separate clients
+// the kernel would share one connection without encryption.
 func TestTLS(t *testing.T) {
 	secure.NewTLS(t)
 	for _, version := range []string{"vers=3,nolock", "vers=4.0", "vers=4.1", "vers=4.2", "nodev"} {
@@ -76,10 +76,10 @@ func TestTLS(t *testing.T) {
 				for policy, want := range map[string]string{"none": "", "tls": "tls"} {
 					e, _ := entry(t, at[policy])
 					if got := ValueOf(e.Super, "xprtsec"); got != want {
-						t.Errorf("xprtsec=%s is mounted as %+v", policy, e)
+						t.Errorf("xprtsec=%s: the mount is %+v", policy, e)
 					}
 					if is := readable(t, at[policy], "the words of "+policy); is != (policy == "none") {
-						t.Errorf("xprtsec=%s: that the words are seen on the wire is %v", policy, is)
+						t.Errorf("xprtsec=%s: readable on the wire is %v", policy, is)
 					}
 				}
 			})
@@ -87,8 +87,8 @@ func TestTLS(t *testing.T) {
 	}
 }
 
-// TestTLSMerged has the kernel take a connection without TLS for one with it, as it does where both
-// mounts have one host name: that is refused.
+// TestTLSMerged makes the kernel reuse a connection without TLS, which it does if both mounts have
+// the same host name: the mount must fail.
 func TestTLSMerged(t *testing.T) {
 	secure.NewTLS(t)
 	host, err := os.Hostname()
@@ -108,7 +108,7 @@ func TestTLSMerged(t *testing.T) {
 			t.Errorf("%s: the error is %v", version, err)
 		}
 		if e, ok := entry(t, target); ok {
-			t.Errorf("%s: there is still %+v", version, e)
+			t.Errorf("%s: the mount is left: %+v", version, e)
 		}
 		if err := Detach(plain); err != nil {
 			t.Fatal(err)
@@ -116,8 +116,8 @@ func TestTLSMerged(t *testing.T) {
 	}
 }
 
-// TestTLSController has the controller's mount be with TLS beside all that pods have, and beside its
-// own without, and be no client of theirs.
+// TestTLSController makes the controller's mount with TLS, beside mounts of pods and another one of
+// its own without TLS, and checks that it is a separate client.
 func TestTLSController(t *testing.T) {
 	secure.NewTLS(t)
 	for _, version := range []string{"4.0", "4.1", "4.2", ""} {
@@ -145,12 +145,12 @@ func TestTLSController(t *testing.T) {
 		}
 		e, _ := entry(t, target)
 		if want := cmp.Or(version, "4.2"); ValueOf(e.Super, "xprtsec") != "tls" || ValueOf(e.Super, "vers") != want || !isMapped(Table{e}, target) {
-			t.Errorf("%s: it is mounted as %+v", version, e)
+			t.Errorf("%s: the mount is %+v", version, e)
 		}
 	}
 }
 
-// TestTLSName has the kernel compare the server's name, where it is told the address, too.
+// TestTLSName checks that the kernel verifies the server's name, also if it gets the address, too.
 func TestTLSName(t *testing.T) {
 	secure.NewTLS(t)
 	for server, want := range map[string]Cause{secure.Server: "", secure.Other: NoHandshake} {
@@ -164,7 +164,7 @@ func TestTLSName(t *testing.T) {
 		a := attempt{source: server + ":/exports", options: []string{"xprtsec=tls"}, address: "127.0.0.2"}
 		err = k.mountByName(context.Background(), Spec{Source: a.source, Target: target}, a)
 		if cause, _ := CauseOf(err); cause != want || (err == nil) != (want == "") {
-			t.Errorf("%s, by its address: %v", server, err)
+			t.Errorf("%s, by address: %v", server, err)
 		}
 		_ = Detach(target)
 	}

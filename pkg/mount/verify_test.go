@@ -13,7 +13,7 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-func TestAsAsked(t *testing.T) {
+func TestVerifyOptions(t *testing.T) {
 	const label = "context=\"system_u:object_r:container_file_t:s0:c1,c2\""
 	for _, c := range []struct{ asked, has, lacks string }{
 		{"", "rw vers=3 sec=sys", ""},
@@ -66,15 +66,15 @@ func TestAsAsked(t *testing.T) {
 		err := VerifyOptions(e, strings.Fields(c.asked))
 		switch {
 		case c.lacks == "" && err != nil:
-			t.Errorf("%q of %q: %v", c.has, c.asked, err)
+			t.Errorf("%q for %q: %v", c.has, c.asked, err)
 		case c.lacks != "" && (volume.Kind(err) != volume.ErrPrecondition || !strings.HasPrefix(err.Error(), "mount nas:/x: ") || !strings.Contains(err.Error(), c.lacks)):
-			t.Errorf("%q of %q: the error is %v, and should have %q", c.has, c.asked, err, c.lacks)
+			t.Errorf("%q for %q: the error is %v, want %q in it", c.has, c.asked, err, c.lacks)
 		}
 	}
 }
 
-// TestMountLess has mount(8) succeed with less than it was asked for.
-func TestMountLess(t *testing.T) {
+// TestMountMissingOptions runs a mount(8) that succeeds with fewer options than requested.
+func TestMountMissingOptions(t *testing.T) {
 	program(t, "exit 0")
 	target := t.TempDir()
 	plain := Entry{Source: "10.0.0.1:/x", Target: target, Options: []string{"rw"}, Super: []string{"vers=4.2", "sec=sys"}}
@@ -82,7 +82,7 @@ func TestMountLess(t *testing.T) {
 		"nfsvers=4.2": "", "sec=sys,rw": "",
 		"ro": MissingOptions, "sec=krb5p": MissingOptions, "vers=4.1": MissingOptions, "context=a:b:c:s0": NoLabel,
 	} {
-		k := Kernel{table: tableOf(Entry{Target: target, Options: []string{"ro"}}, plain)} // one on the other
+		k := Kernel{table: tableOf(Entry{Target: target, Options: []string{"ro"}}, plain)} // stacked
 		err := k.Mount(context.Background(), Spec{Source: "nas:/x", Target: target, Options: strings.Split(options, ",")})
 		cause, _ := CauseOf(err)
 		if cause != want || (err == nil) != (want == "") || want != "" && !strings.HasPrefix(err.Error(), "mount nas:/x: "+strings.Split(options, ",")[0]+" was asked for") {
@@ -91,18 +91,18 @@ func TestMountLess(t *testing.T) {
 	}
 	k := Kernel{table: tableOf()}
 	if err := k.Mount(context.Background(), Spec{Source: "nas:/x", Target: target}); volume.Kind(err) != volume.ErrUnavailable || !strings.Contains(err.Error(), "nothing is mounted") {
-		t.Errorf("where nothing is mounted the error is %v", err)
+		t.Errorf("nothing is mounted: the error is %v", err)
 	}
 	broken := errors.New("no table")
 	k.table = func() (Table, error) { return nil, broken }
 	if err := k.Mount(context.Background(), Spec{Source: "nas:/x", Target: target}); !errors.Is(err, broken) {
-		t.Errorf("without a table the error is %v", err)
+		t.Errorf("no table: the error is %v", err)
 	}
 }
 
-// TestMountByLink has the way to the mount point lead over a symbolic link, as to a kubelet's
+// TestMountThroughSymlink mounts at a path with a symbolic link in its parent, like a kubelet
 // directory on another disk.
-func TestMountByLink(t *testing.T) {
+func TestMountThroughSymlink(t *testing.T) {
 	program(t, "exit 0")
 	real, err := filepath.EvalSymlinks(t.TempDir())
 	if err != nil {
@@ -118,10 +118,10 @@ func TestMountByLink(t *testing.T) {
 	}
 }
 
-func TestFellTo3(t *testing.T) {
+func TestDowngradedTo3(t *testing.T) {
 	for options, fell := range map[string]bool{"": true, "hard,nolock": true, "nfsvers=3": false, "vers=3": false, "v3": false} {
 		if DowngradedTo3("3", strings.Split(options, ",")) != fell || DowngradedTo3("4.1", strings.Split(options, ",")) {
-			t.Errorf("with %q it is told otherwise", options)
+			t.Errorf("the result for %q is wrong", options)
 		}
 	}
 }

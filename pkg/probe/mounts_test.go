@@ -93,8 +93,8 @@ func within(t *testing.T, u *Mounts, patience, took time.Duration, want int64) {
 	}
 }
 
-// TestOneQuestion has many ask at once: the server hears one question per mount.
-func TestOneQuestion(t *testing.T) {
+// TestOneQuery has many ask at once: the server hears one question per mount.
+func TestOneQuery(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &fileSystem{takes: time.Second}
 		u := newMounts(s)
@@ -185,8 +185,8 @@ func TestForget(t *testing.T) {
 	})
 }
 
-// TestFresh asks no more where somebody has just had an answer, and asks after an error.
-func TestFresh(t *testing.T) {
+// TestMaxAge asks no more where somebody has just had an answer, and asks after an error.
+func TestMaxAge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &fileSystem{}
 		u := newMounts(s)
@@ -258,9 +258,9 @@ func TestBusy(t *testing.T) {
 	})
 }
 
-// TestWhetherOneCanWrite asks for more than the question that is under way: there is one after
+// TestWriteQuery asks for more than the question that is under way: there is one after
 // the other.
-func TestWhetherOneCanWrite(t *testing.T) {
+func TestWriteQuery(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &fileSystem{takes: time.Second}
 		u := newMounts(s)

@@ -187,8 +187,8 @@ func TestUniversalAddress(t *testing.T) {
 	}
 }
 
-// TestRPCEnds has a server that says nothing: the call ends with its context, also by force.
-func TestRPCEnds(t *testing.T) {
+// TestRPCCancel has a server that says nothing: the call ends with its context, also by force.
+func TestRPCCancel(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -233,8 +233,8 @@ func TestNull(t *testing.T) {
 	}
 }
 
-// TestDoubt has a server die that has just answered: who doubts finds out in one wait.
-func TestDoubt(t *testing.T) {
+// TestInvalidate has a server die that has just answered: who doubts finds out in one wait.
+func TestInvalidate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &nas{}
 		s := NewServers(n.ask)
