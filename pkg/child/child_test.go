@@ -156,6 +156,6 @@ func TestStuck(t *testing.T) {
 		t.Errorf("got error %v", err)
 	}
 	if c.Abandoned() != maxPerServer || c.Started() != 0 {
-		t.Errorf("%d are abandoned, %d were started", c.Abandoned(), c.Started())
+		t.Errorf("%d children are abandoned, %d were started", c.Abandoned(), c.Started())
 	}
 }

@@ -20,33 +20,34 @@ import (
 
 var update = flag.Bool("update", false, "write the tables of docs/doctor.md")
 
-// TestCatalogue has everything that the code speaks of be there, once and in full.
+// TestCatalogue checks that the catalogue has every check and cause that the code uses, once and
+// complete.
 func TestCatalogue(t *testing.T) {
 	seen := map[string]bool{}
 	for _, c := range slices.Concat(nodeChecks(), serverChecks(), shareChecks()) {
 		if seen[c.ID] || c.Title == "" || c.How == "" || c.Why == "" || len(c.Problems) == 0 {
-			t.Errorf("the check %+v is there twice, or not whole", c)
+			t.Errorf("the check %+v is a duplicate, or incomplete", c)
 		}
 		seen[c.ID] = true
 		causes := map[string]bool{}
-		for _, trouble := range slices.Concat(c.Problems, commonProblems()) {
-			if causes[trouble.Cause] || trouble.Summary == "" || trouble.Remedy == "" || trouble.Status != Warn && trouble.Status != Fail {
-				t.Errorf("of %s, the trouble %+v is there twice, or not whole", c.ID, trouble)
+		for _, problem := range slices.Concat(c.Problems, commonProblems()) {
+			if causes[problem.Cause] || problem.Summary == "" || problem.Remedy == "" || problem.Status != Warn && problem.Status != Fail {
+				t.Errorf("check %s: the problem %+v is a duplicate, or incomplete", c.ID, problem)
 			}
-			causes[trouble.Cause] = true
+			causes[problem.Cause] = true
 		}
 	}
-	used := spoken(t)
+	used := usedWords(t)
 	for _, c := range slices.Concat(nodeChecks(), serverChecks(), shareChecks()) {
-		for _, trouble := range c.Problems {
-			if !used[trouble.Cause] && !slices.Contains(mountCauses(), trouble.Cause) {
-				t.Errorf("%s, %s: nothing finds that", c.ID, trouble.Cause)
+		for _, problem := range c.Problems {
+			if !used[problem.Cause] && !slices.Contains(mountCauses(), problem.Cause) {
+				t.Errorf("check %s: the code does not use the cause %s", c.ID, problem.Cause)
 			}
 		}
 	}
-	for _, trouble := range mountProblems() {
-		if !slices.Contains(mountCauses(), trouble.Cause) {
-			t.Errorf("package mount does not tell the cause %q", trouble.Cause)
+	for _, problem := range mountProblems() {
+		if !slices.Contains(mountCauses(), problem.Cause) {
+			t.Errorf("package mount has no cause %q", problem.Cause)
 		}
 	}
 }
@@ -59,8 +60,9 @@ func mountCauses() []string {
 	return all
 }
 
-// spoken looks up every check and cause that the code names, and returns all words in it.
-func spoken(t *testing.T) map[string]bool {
+// usedWords looks up every check and cause that the code names, and returns all string literals of
+// the code.
+func usedWords(t *testing.T) map[string]bool {
 	t.Helper()
 	words := map[string]bool{}
 	files, err := filepath.Glob("*.go")
@@ -88,7 +90,7 @@ func spoken(t *testing.T) map[string]bool {
 				return true
 			}
 			if id := text(call.Args[0]); id != "" {
-				check := checkByID(id) // or panics
+				check := checkByID(id) // panics if there is none
 				if cause := text(call.Args[1]); method.Sel.Name == "problem" && cause != "" {
 					check.problem(cause)
 				}
@@ -108,7 +110,7 @@ func text(e ast.Expr) string {
 	return s
 }
 
-// TestDocs has docs/doctor.md say what the code does. With -update it is made to.
+// TestDocs checks that docs/doctor.md has the catalogue. With -update it writes it there.
 func TestDocs(t *testing.T) {
 	const path, begin, end = "../../docs/doctor.md", "<!-- go test ./pkg/doctor -update -->\n", "<!-- end -->\n"
 	data, err := os.ReadFile(path)
@@ -118,14 +120,14 @@ func TestDocs(t *testing.T) {
 	before, rest, found := strings.Cut(string(data), begin)
 	_, after, closed := strings.Cut(rest, end)
 	if !found || !closed {
-		t.Fatalf("%s has no place for the tables", path)
+		t.Fatalf("%s has no markers for the tables", path)
 	}
 	want := before + begin + tables() + end + after
 	if string(data) == want {
 		return
 	}
 	if !*update {
-		t.Fatalf("%s is not what the code says: go test ./pkg/doctor -run TestDocs -update", path)
+		t.Fatalf("%s differs from the catalogue: run go test ./pkg/doctor -run TestDocs -update", path)
 	}
 	if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
 		t.Fatal(err)
@@ -148,8 +150,8 @@ func tables() string {
 			if c.ID != "" {
 				fmt.Fprintf(&b, "| **%s** (`%s`) | | %s. %s | |\n", c.Title, c.ID, upper(c.How), c.Why)
 			}
-			for _, trouble := range c.Problems {
-				fmt.Fprintf(&b, "| | %s `%s` | %s | %s%s |\n", mark(trouble.Status), trouble.Cause, trouble.Summary, trouble.Remedy, code(trouble.Command))
+			for _, problem := range c.Problems {
+				fmt.Fprintf(&b, "| | %s `%s` | %s | %s%s |\n", mark(problem.Status), problem.Cause, problem.Summary, problem.Remedy, code(problem.Command))
 			}
 		}
 	}

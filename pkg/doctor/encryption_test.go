@@ -35,7 +35,7 @@ func TestJudgeEncryption(t *testing.T) {
 		var s reportBuilder
 		judgeEncryption(&s, table, []volume.Share{share}, func(string) []string { return []string{"10.0.0.1"} })
 		if len(s.all) != 1 || s.all[0].Status != c.status || c.status == Fail && !strings.Contains(s.all[0].Detail, "/pod") {
-			t.Errorf("%s with %q, of a share with %s: %+v, want %s", c.source, c.super, c.options, s.all, c.status)
+			t.Errorf("%s with %q, for a share with %s: got %+v, want %s", c.source, c.super, c.options, s.all, c.status)
 		}
 	}
 }

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// wellFacts are of a trial of a share that has everything, as root.
+// wellFacts returns the facts of a trial as root of a share without problems.
 func wellFacts() *Facts {
 	return &Facts{
 		Done: []string{stepOpen, stepFormat, stepSpace, stepLatency, stepWrite, stepOwner, stepCopies, stepAttribute, stepACL, stepLink,
@@ -33,7 +33,7 @@ func by(version string) mountResult {
 
 func withKerberos() mountResult { return mountResult{Super: []string{"rw", "vers=4.2", "sec=krb5p"}} }
 
-// outcome is what a test compares: "check status cause" of all that is not ok.
+// outcome returns "status cause" of all findings that are not OK, by check.
 func outcome(all []Finding) map[string]string {
 	m := map[string]string{}
 	for _, f := range all {
@@ -53,7 +53,7 @@ func late(step string) func(*Facts) {
 }
 
 func TestJudge(t *testing.T) {
-	skips := func(first string, more ...string) map[string]string { // all that takes a file
+	skips := func(first string, more ...string) map[string]string { // all checks that need the probe file
 		m := map[string]string{"writable": first}
 		for _, id := range []string{"root", "owners", "clone", "copy", "xattr", "acl", "links", "renames", "holes", "locks", "clock", "times"} {
 			m[id] = "skip"
@@ -150,10 +150,10 @@ func TestJudge(t *testing.T) {
 			s.judgeOverlap(volume.Share{}, func(volume.Share) error { return nil })
 			s.judgeFacts(f, c.mount)
 			if got, want := outcome(s.all), with(c.want); !maps.Equal(got, want) {
-				t.Errorf("it finds\n%v, and not\n%v", got, want)
+				t.Errorf("got\n%v, want\n%v", got, want)
 			}
 			if len(s.all) != len(shareChecks()) {
-				t.Errorf("it has %d findings for %d checks", len(s.all), len(shareChecks()))
+				t.Errorf("got %d findings for %d checks", len(s.all), len(shareChecks()))
 			}
 			for i, f := range s.all {
 				if f.Check != shareChecks()[i].ID || f.Detail == "" {
@@ -164,7 +164,7 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-// with returns what is wanted, and more of it.
+// with returns a copy of m with more pairs.
 func with(m map[string]string, more ...string) map[string]string {
 	all := map[string]string{}
 	maps.Copy(all, m)
@@ -227,14 +227,14 @@ func TestJudgeMount(t *testing.T) {
 			call.judgeVersions(answer{Versions: c.byVersion, V4Path: c.v4path})
 			call.skipRemaining(serverChecks(), "not known")
 			if got, want := outcome(call.all), with(c.want); !maps.Equal(got, want) {
-				t.Errorf("it finds\n%v, and not\n%v", got, want)
+				t.Errorf("got\n%v, want\n%v", got, want)
 			}
 			text := ""
 			for _, f := range call.all {
 				text += f.Detail + "\n"
 			}
 			if !strings.Contains(text, c.says) || len(call.all) != len(serverChecks()) {
-				t.Errorf("it says, without %q,\n%s", c.says, text)
+				t.Errorf("the details do not have %q:\n%s", c.says, text)
 			}
 		})
 	}
@@ -263,13 +263,13 @@ func TestNode(t *testing.T) {
 		s.judgeKernel(c.filesystems, c.mounted, c.causes)
 		s.judgeStatd(c.locks, func() error { return c.statd })
 		if got := outcome(s.all); !maps.Equal(got, with(c.want)) {
-			t.Errorf("%s: it finds %v, and not %v", c.name, got, c.want)
+			t.Errorf("%s: got %v, want %v", c.name, got, c.want)
 		}
 	}
 	var s reportBuilder
 	s.judgeClient([]string{"/nowhere", t.TempDir()})
 	if got := outcome(s.all); !maps.Equal(got, map[string]string{"client": "fail no-program"}) {
-		t.Errorf("where there is no mount.nfs it finds %v", got)
+		t.Errorf("without mount.nfs: got %v", got)
 	}
 }
 
@@ -289,13 +289,13 @@ func TestNeedsStatd(t *testing.T) {
 	} {
 		v := &shareCheck{def: volume.Share{MountOptions: c.options}, mounts: c.mounts, causes: c.causes}
 		if got := v.needsStatd(); got != c.want {
-			t.Errorf("%+v: %v", c, got)
+			t.Errorf("%+v: got %v", c, got)
 		}
 	}
 }
 
-// TestStepTimeout has a step that does not end: none is begun after it, and it writes to nothing
-// that anybody reads.
+// TestStepTimeout runs a step that does not end: later steps must not run, and the step must not
+// change the facts when it ends.
 func TestStepTimeout(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it waits as long as a step may take")
@@ -316,7 +316,7 @@ func TestStepTimeout(t *testing.T) {
 func TestShellQuote(t *testing.T) {
 	for path, want := range map[string]string{"/a/b-1_2.x": "/a/b-1_2.x", "/a b": "'/a b'", "/it's": `'/it'\''s'`, "/$(x)": "'/$(x)'", "/ä": "'/ä'"} {
 		if got := shellQuote(path); got != want {
-			t.Errorf("%s is %s for a shell, and not %s", path, got, want)
+			t.Errorf("shellQuote(%s) is %s, want %s", path, got, want)
 		}
 	}
 }
@@ -324,12 +324,13 @@ func TestShellQuote(t *testing.T) {
 func TestFormatDuration(t *testing.T) {
 	for d, want := range map[time.Duration]string{31234 * time.Nanosecond: "30µs", 1234567 * time.Nanosecond: "1.2ms", 3049 * time.Millisecond: "3.05s", time.Hour: "1h0m0s"} {
 		if got := formatDuration(d); got != want {
-			t.Errorf("%v is %q, and not %q", d, got, want)
+			t.Errorf("%v is %q, want %q", d, got, want)
 		}
 	}
 }
 
-// TestJudgeOverlap has a share that lies apart, one that does not, and one of which that is not known.
+// TestJudgeOverlap uses a share without an overlap, one with an overlap, and one without a
+// configuration.
 func TestJudgeOverlap(t *testing.T) {
 	r := &volume.Registry{Shares: []volume.Share{{Name: "nas1", Servers: []string{"nas"}, Path: "/a"}}}
 	inner := volume.Share{Name: "nas:/a/b", Servers: []string{"nas"}, Path: "/a/b"}
@@ -343,12 +344,13 @@ func TestJudgeOverlap(t *testing.T) {
 		var s reportBuilder
 		s.judgeOverlap(c.def, c.nested)
 		if got := string(s.all[0].Status) + " " + s.all[0].Cause; len(s.all) != 1 || got != c.want {
-			t.Errorf("%s: it is %+v, and not %q", c.def, s.all, c.want)
+			t.Errorf("%s: got %+v, want %q", c.def, s.all, c.want)
 		}
 	}
 }
 
-// TestReportDuplicateIDs has three shares, of which two have one id, and two others that have none.
+// TestReportDuplicateIDs uses two shares with the same id, one with another id, and two without an
+// id.
 func TestReportDuplicateIDs(t *testing.T) {
 	var checks []*shareCheck
 	for name, id := range map[string]string{"a": "1", "b": "1", "c": "2", "d": "", "e": ""} {

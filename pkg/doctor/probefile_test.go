@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// listing is the names in a directory.
+// listing returns the names in a directory.
 func listing(t *testing.T, dir string) (names []string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -26,8 +26,8 @@ func listing(t *testing.T, dir string) (names []string) {
 	return names
 }
 
-// TestProbeFile does all steps where a share is new, and where .mooring is laid out: only there is
-// something made, and nothing is left.
+// TestProbeFile runs all steps on a new share, and on one with .mooring: they must create files
+// only there, and leave none.
 func TestProbeFile(t *testing.T) {
 	for _, laidOut := range []bool{false, true} {
 		root := t.TempDir()
@@ -43,14 +43,14 @@ func TestProbeFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		if skew, err := trial.write(time.Now); err != nil || skew.Abs() > time.Second {
-			t.Errorf("the clock is %v off, %v", skew, err)
+			t.Errorf("the skew is %v, %v", skew, err)
 		}
 		if _, _, err := trial.openCopy(); err != nil {
 			t.Error(err)
 		}
 		made := listing(t, in)
 		if len(made) != 2 || !probeName.MatchString(made[0]) || !probeName.MatchString(made[1]) {
-			t.Errorf("it has made %q", made)
+			t.Errorf("the files are %q", made)
 		}
 		if laidOut && !slices.Equal(listing(t, root), want) {
 			t.Errorf("the root has %q", listing(t, root))
@@ -74,15 +74,15 @@ func TestProbeFile(t *testing.T) {
 			t.Error(err)
 		}
 		if got := listing(t, root); !slices.Equal(got, want) {
-			t.Errorf("it has left %q", got)
+			t.Errorf("files are left: %q", got)
 		}
 		if laidOut && len(listing(t, in)) != 0 {
-			t.Errorf("it has left %q", listing(t, in))
+			t.Errorf("files are left: %q", listing(t, in))
 		}
 	}
 }
 
-// TestProbeFileRenames tries renames on a local file system, and finds what is done that should not be.
+// TestProbeFileRenames tests renames on a local file system, and the violations that it records.
 func TestProbeFileRenames(t *testing.T) {
 	root := t.TempDir()
 	trial, err := openProbeFile(root)
@@ -94,10 +94,10 @@ func TestProbeFileRenames(t *testing.T) {
 	}
 	wrong, err := trial.renames(trial.root, true)
 	if err != nil || len(wrong) > 0 {
-		t.Errorf("it finds %q, %v", wrong, err)
+		t.Errorf("the violations are %q, %v", wrong, err)
 	}
 	if made := listing(t, root); len(made) != 1 {
-		t.Errorf("it has left %q", made)
+		t.Errorf("files are left: %q", made)
 	}
 	if err := trial.close(); err != nil {
 		t.Error(err)
@@ -105,15 +105,15 @@ func TestProbeFileRenames(t *testing.T) {
 	r := &renamesTrial{}
 	for _, answer := range []error{nil, unix.EEXIST, unix.EIO, unix.ETIMEDOUT} {
 		if err := r.expectRefusal(forbiddenStep{"a late rename", func() error { return answer }}); (err == nil) == (answer == unix.ETIMEDOUT) {
-			t.Errorf("of %v it makes %v", answer, err)
+			t.Errorf("for %v expectRefusal returns %v", answer, err)
 		}
 	}
 	if !slices.Equal(r.violations, []string{"a late rename"}) {
-		t.Errorf("wrong is %q", r.violations)
+		t.Errorf("the violations are %q", r.violations)
 	}
 }
 
-// TestProbeFileClock has the machine's clock be wrong by some time.
+// TestProbeFileClock uses a local clock that is wrong.
 func TestProbeFileClock(t *testing.T) {
 	for _, off := range []time.Duration{0, time.Hour, -time.Hour} {
 		trial, err := openProbeFile(t.TempDir())
@@ -122,7 +122,7 @@ func TestProbeFileClock(t *testing.T) {
 		}
 		skew, err := trial.write(func() time.Time { return time.Now().Add(-off) })
 		if err != nil || (skew-off).Abs() > time.Second {
-			t.Errorf("a server that is %v ahead is %v ahead, %v", off, skew, err)
+			t.Errorf("for a server that is %v ahead the skew is %v, %v", off, skew, err)
 		}
 		if err := trial.close(); err != nil {
 			t.Error(err)
@@ -130,7 +130,7 @@ func TestProbeFileClock(t *testing.T) {
 	}
 }
 
-// TestProbeFileSweep has files that look like a killed doctor's, and files that do not.
+// TestProbeFileSweep uses leftovers of a killed doctor, and files that only look like them.
 func TestProbeFileSweep(t *testing.T) {
 	root := t.TempDir()
 	old := time.Now().Add(-2 * time.Hour)
@@ -151,7 +151,7 @@ func TestProbeFileSweep(t *testing.T) {
 	write(".mooring/"+n+"1.copy", "", old)
 	write(n+"2", probeMark, old)
 	stays := map[string]string{
-		n + "3":               "somebody's, who likes the name", // another content
+		n + "3":               "somebody's, who likes the name", // other contents
 		probePrefix + "x":     probeMark,                        // another name
 		n + "4.bak":           probeMark,
 		".mooring/" + n + "5": "short",
@@ -159,7 +159,7 @@ func TestProbeFileSweep(t *testing.T) {
 	for name, content := range stays {
 		write(name, content, old)
 	}
-	write(n+"6", probeMark, time.Now()) // one that is at work
+	write(n+"6", probeMark, time.Now()) // of a running trial
 	stays[n+"6"] = probeMark
 	for _, name := range []string{n + "7", n + "8"} {
 		stays[name] = ""
@@ -189,7 +189,7 @@ func TestProbeFileSweep(t *testing.T) {
 		t.Fatal(err)
 	}
 	if removed, err := trial.sweep(); err != nil || removed != 4 {
-		t.Errorf("it has removed %d, %v", removed, err)
+		t.Errorf("sweep returns %d, %v", removed, err)
 	}
 	if err := trial.close(); err != nil {
 		t.Error(err)
@@ -201,7 +201,7 @@ func TestProbeFileSweep(t *testing.T) {
 	}
 	for _, name := range []string{".mooring/" + n + "0", ".mooring/" + n + "1.copy", n + "2", n + "9" + renamesSuffix} {
 		if _, err := os.Lstat(filepath.Join(root, name)); !os.IsNotExist(err) {
-			t.Errorf("%s is still there: %v", name, err)
+			t.Errorf("%s still exists: %v", name, err)
 		}
 	}
 }

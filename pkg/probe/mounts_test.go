@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestMain lets this program be the process that Worker runs.
+// TestMain lets the test program run as the process of Worker.
 func TestMain(m *testing.M) {
 	if len(os.Args) == 2 && os.Args[1] == ChildCommand {
 		if err := Child(os.Stdin, os.Stdout); err != nil {
@@ -28,11 +28,11 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// fileSystem answers questions after a while, or not at all, and counts them.
+// fileSystem is a fake: it answers queries after a while, or not at all, and counts them.
 type fileSystem struct {
 	mu    sync.Mutex
 	asked map[string]int
-	waits time.Duration // for its turn
+	waits time.Duration // for a slot
 	takes time.Duration
 	err   error
 }
@@ -60,8 +60,8 @@ func (s *fileSystem) ask(ctx context.Context, m Mount, began func()) (MountStatu
 	}
 }
 
-// questions returns how many there have been.
-func (s *fileSystem) questions(path string) int {
+// queries returns the number of queries for a path.
+func (s *fileSystem) queries(path string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.asked[path]
@@ -77,11 +77,11 @@ func newMounts(s *fileSystem) *Mounts {
 	return NewMounts(NewServers(nil), s.ask)
 }
 
-// within asks, and fails the test unless there is that answer, in that time. 0 stands for
-// ErrUnavailable.
-func within(t *testing.T, u *Mounts, patience, took time.Duration, want int64) {
+// wantUsage calls Usage with a timeout, and checks the time that it takes and its result. want 0
+// means ErrUnavailable.
+func wantUsage(t *testing.T, u *Mounts, timeout, took time.Duration, want int64) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	start := time.Now()
 	space, err := u.Usage(ctx, Mount{Path: "/v"})
@@ -93,14 +93,14 @@ func within(t *testing.T, u *Mounts, patience, took time.Duration, want int64) {
 	}
 }
 
-// TestOneQuery has many ask at once: the server hears one question per mount.
+// TestOneQuery makes many calls at once: the file system gets one query per mount.
 func TestOneQuery(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &fileSystem{takes: time.Second}
 		u := newMounts(s)
 		var wg sync.WaitGroup
 		for range 20 {
-			wg.Go(func() { within(t, u, time.Minute, time.Second, 1) })
+			wg.Go(func() { wantUsage(t, u, time.Minute, time.Second, 1) })
 			wg.Go(func() {
 				if _, err := u.Usage(context.Background(), Mount{Path: "/other"}); err != nil {
 					t.Error(err)
@@ -108,50 +108,50 @@ func TestOneQuery(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if s.questions("/v") != 1 || s.questions("/other") != 1 {
-			t.Errorf("asked was %v", s.asked)
+		if s.queries("/v") != 1 || s.queries("/other") != 1 {
+			t.Errorf("the queries are %v", s.asked)
 		}
-		within(t, u, time.Minute, time.Second, 2) // later there is another question
+		wantUsage(t, u, time.Minute, time.Second, 2) // the next call makes another query
 	})
 }
 
-// TestLastAnswerServes has a server stop to answer, and come back.
+// TestLastAnswerServes uses a server that stops answering, and comes back.
 func TestLastAnswerServes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &fileSystem{takes: time.Millisecond}
 		u := newMounts(s)
-		within(t, u, time.Minute, time.Millisecond, 1)
+		wantUsage(t, u, time.Minute, time.Millisecond, 1)
 		s.now(time.Hour, nil)
-		within(t, u, time.Second, time.Second, 1)
-		within(t, u, time.Second, time.Second, 1)
-		if s.questions("/v") != 2 {
-			t.Errorf("a server that does not answer has %d questions", s.questions("/v")-1)
+		wantUsage(t, u, time.Second, time.Second, 1)
+		wantUsage(t, u, time.Second, time.Second, 1)
+		if s.queries("/v") != 2 {
+			t.Errorf("a server that does not answer got %d queries", s.queries("/v")-1)
 		}
 		time.Sleep(queryTimeout)
-		within(t, u, time.Minute, queryTimeout, 1) // the question ends by itself
+		wantUsage(t, u, time.Minute, queryTimeout, 1) // the query ends after its timeout
 		time.Sleep(usageTTL)
-		within(t, u, time.Minute, queryTimeout, 0)
-		within(t, u, time.Second, time.Second, 0)
+		wantUsage(t, u, time.Minute, queryTimeout, 0)
+		wantUsage(t, u, time.Second, time.Second, 0)
 		time.Sleep(queryTimeout)
 		s.now(time.Millisecond, nil)
-		within(t, u, time.Minute, time.Millisecond, int64(s.questions("/v"))+1)
+		wantUsage(t, u, time.Minute, time.Millisecond, int64(s.queries("/v"))+1)
 	})
 }
 
-// TestNoAnswer has a server that never answered: each caller has its own patience.
+// TestNoAnswer uses a server that never answers: each caller has its own timeout.
 func TestNoAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &fileSystem{takes: time.Hour}
 		u := newMounts(s)
-		within(t, u, time.Second, time.Second, 0)
-		within(t, u, time.Minute, queryTimeout-time.Second, 0)
-		if s.questions("/v") != 1 {
-			t.Errorf("there were %d questions", s.questions("/v"))
+		wantUsage(t, u, time.Second, time.Second, 0)
+		wantUsage(t, u, time.Minute, queryTimeout-time.Second, 0)
+		if s.queries("/v") != 1 {
+			t.Errorf("got %d queries", s.queries("/v"))
 		}
 	})
 }
 
-// TestErrorAnswer has the kernel say no: at once, and with the reason.
+// TestErrorAnswer uses a file system that fails at once: the caller gets its error.
 func TestErrorAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stale := volume.Errorf(volume.ErrUnavailable, "stale file handle")
@@ -161,31 +161,31 @@ func TestErrorAnswer(t *testing.T) {
 			t.Errorf("the error is %v", err)
 		}
 		s.now(0, nil)
-		within(t, u, time.Second, 0, 2)
+		wantUsage(t, u, time.Second, 0, 2)
 	})
 }
 
-// TestForget drops an answer, and what still comes of an old question.
+// TestForget drops an answer, and the answer of a query in flight.
 func TestForget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &fileSystem{}
 		u := newMounts(s)
-		within(t, u, time.Second, 0, 1)
+		wantUsage(t, u, time.Second, 0, 1)
 		s.now(time.Hour, nil)
-		within(t, u, time.Second, time.Second, 1)
+		wantUsage(t, u, time.Second, time.Second, 1)
 		u.Forget("/v")
 		u.Forget("/never")
 		if len(u.mounts) != 0 {
-			t.Errorf("known is still %v", u.mounts)
+			t.Errorf("entries are left: %v", u.mounts)
 		}
-		within(t, u, time.Second, time.Second, 0)
+		wantUsage(t, u, time.Second, time.Second, 0)
 		time.Sleep(queryTimeout)
 		s.now(0, nil)
-		within(t, u, time.Second, 0, 4)
+		wantUsage(t, u, time.Second, 0, 4)
 	})
 }
 
-// TestMaxAge asks no more where somebody has just had an answer, and asks after an error.
+// TestMaxAge makes no query after a recent answer, and makes one after an error.
 func TestMaxAge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &fileSystem{}
@@ -193,8 +193,8 @@ func TestMaxAge(t *testing.T) {
 		ask := func(want int) {
 			t.Helper()
 			_, _ = u.Query(context.Background(), Mount{Path: "/v"}, time.Minute)
-			if n := s.questions("/v"); n != want {
-				t.Errorf("there were %d questions, want %d", n, want)
+			if n := s.queries("/v"); n != want {
+				t.Errorf("got %d queries, want %d", n, want)
 			}
 		}
 		u.MarkHealthy("/v")
@@ -209,7 +209,7 @@ func TestMaxAge(t *testing.T) {
 	})
 }
 
-// TestErrno has the file system say what is wrong by a number.
+// TestErrno uses a file system that returns an errno.
 func TestErrno(t *testing.T) {
 	u := NewMounts(NewServers(nil), func(context.Context, Mount, func()) (MountStatus, error) { return MountStatus{Errno: unix.ESTALE}, nil })
 	_, err := u.Query(context.Background(), Mount{Path: "/v"}, 0)
@@ -218,31 +218,31 @@ func TestErrno(t *testing.T) {
 	}
 }
 
-// TestDeadServer asks no file system of a server that does not answer.
+// TestDeadServer makes no query to a file system of a server that does not answer.
 func TestDeadServer(t *testing.T) {
 	dead := volume.Errorf(volume.ErrUnavailable, "dead")
 	s := &fileSystem{}
 	u := NewMounts(NewServers(func(context.Context, Endpoint) error { return dead }), s.ask)
 	_, err := u.Query(context.Background(), Mount{Path: "/v", Endpoint: EndpointOf("nas", nil)}, 0)
-	if !errors.Is(err, dead) || s.questions("/v") > 0 {
-		t.Errorf("the error is %v, and it was asked %d times", err, s.questions("/v"))
+	if !errors.Is(err, dead) || s.queries("/v") > 0 {
+		t.Errorf("the error is %v after %d queries", err, s.queries("/v"))
 	}
 }
 
-// TestBusy has a question wait for its turn: for that nobody blames the server, and the time in
-// which it has to answer begins afterwards.
+// TestBusy makes a query wait for its slot: the error does not blame the server, and the query's
+// timeout begins with its slot.
 func TestBusy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &fileSystem{waits: time.Hour}
 		u := newMounts(s)
-		ask := func(patience, took time.Duration, kind error) {
+		ask := func(timeout, took time.Duration, kind error) {
 			t.Helper()
-			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			ctx, cancel := context.WithTimeout(context.Background(), timeout)
 			defer cancel()
 			start := time.Now()
 			_, err := u.Query(ctx, Mount{Path: "/v"}, 0)
 			if d := time.Since(start); d != took || volume.Kind(err) != kind {
-				t.Errorf("after %v, not %v, the error is %v", d, took, err)
+				t.Errorf("after %v, want %v, the error is %v", d, took, err)
 			}
 		}
 		ask(time.Second, time.Second, volume.ErrBusy)
@@ -251,21 +251,20 @@ func TestBusy(t *testing.T) {
 		s.waits, s.takes = slotTimeout-1, queryTimeout-1
 		s.mu.Unlock()
 		ask(time.Minute, slotTimeout+queryTimeout-2, nil)
-		ask(slotTimeout, slotTimeout, volume.ErrUnavailable) // it has begun
+		ask(slotTimeout, slotTimeout, volume.ErrUnavailable) // the query has begun
 		time.Sleep(queryTimeout)
 		s.now(time.Hour, nil)
 		ask(time.Minute, slotTimeout-1+queryTimeout, volume.ErrUnavailable)
 	})
 }
 
-// TestWriteQuery asks for more than the question that is under way: there is one after
-// the other.
+// TestWriteQuery needs more than the query in flight returns: another query follows it.
 func TestWriteQuery(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &fileSystem{takes: time.Second}
 		u := newMounts(s)
 		var all sync.WaitGroup
-		all.Go(func() { within(t, u, time.Minute, time.Second, 1) })
+		all.Go(func() { wantUsage(t, u, time.Minute, time.Second, 1) })
 		synctest.Wait()
 		for range 5 {
 			all.Go(func() {
@@ -278,46 +277,46 @@ func TestWriteQuery(t *testing.T) {
 			ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 			defer cancel()
 			if _, err := u.Query(ctx, Mount{Path: "/v"}, 0); volume.Kind(err) != volume.ErrUnavailable {
-				t.Errorf("too late the error is %v", err)
+				t.Errorf("after its timeout the error is %v", err)
 			}
 		})
 		synctest.Wait()
-		all.Go(func() { within(t, u, time.Minute, time.Second, 1) }) // what is under way is enough
+		all.Go(func() { wantUsage(t, u, time.Minute, time.Second, 1) }) // the query in flight is enough
 		all.Wait()
-		if s.questions("/v") != 2 {
-			t.Errorf("there were %d questions", s.questions("/v"))
+		if s.queries("/v") != 2 {
+			t.Errorf("got %d queries", s.queries("/v"))
 		}
 	})
 }
 
-// TestSharedUsage has the pods of a volume ask at once: one question answers all. An error is for
-// the one alone who has asked.
+// TestSharedUsage calls Usage for several mounts of one volume: one query answers all. Only the
+// caller of the query gets its error.
 func TestSharedUsage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &fileSystem{takes: time.Second}
 		u := newMounts(s)
-		usage := func(path string, patience time.Duration, total int64, kind error) {
+		usage := func(path string, timeout time.Duration, total int64, kind error) {
 			t.Helper()
-			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			ctx, cancel := context.WithTimeout(context.Background(), timeout)
 			defer cancel()
 			if space, err := u.Usage(ctx, Mount{Path: path, DirectoryID: "0:1 /v"}); space.Total != total || volume.Kind(err) != kind {
 				t.Errorf("%s has %d, %v", path, space.Total, err)
 			}
 		}
 		var all sync.WaitGroup
-		at := func(path string, patience time.Duration, total int64, kind error) {
-			all.Go(func() { usage(path, patience, total, kind) })
+		at := func(path string, timeout time.Duration, total int64, kind error) {
+			all.Go(func() { usage(path, timeout, total, kind) })
 			synctest.Wait()
 		}
 		at("/a", time.Minute, 1, nil)
 		at("/b", time.Minute, 1, nil)
 		at("/c", time.Millisecond, 0, volume.ErrUnavailable)
 		all.Wait()
-		if s.questions("/a") != 1 || s.questions("/b")+s.questions("/c") != 0 || len(u.byDirectory) > 0 {
-			t.Errorf("asked was %v, and %v is remembered", s.asked, u.byDirectory)
+		if s.queries("/a") != 1 || s.queries("/b")+s.queries("/c") != 0 || len(u.byDirectory) > 0 {
+			t.Errorf("the queries are %v, and %v is left", s.asked, u.byDirectory)
 		}
 		s.now(time.Hour, nil)
-		at("/b", time.Second, 1, nil) // what it was
+		at("/b", time.Second, 1, nil) // the last answer
 		all.Wait()
 		time.Sleep(queryTimeout)
 		s.now(time.Second, volume.Errorf(volume.ErrUnavailable, "stale"))
@@ -325,8 +324,8 @@ func TestSharedUsage(t *testing.T) {
 		s.now(time.Second, nil)
 		at("/e", time.Minute, 1, nil)
 		all.Wait()
-		if s.questions("/d") != 1 || s.questions("/e") != 1 {
-			t.Errorf("asked was %v", s.asked)
+		if s.queries("/d") != 1 || s.queries("/e") != 1 {
+			t.Errorf("the queries are %v", s.asked)
 		}
 	})
 }

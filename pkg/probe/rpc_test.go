@@ -14,14 +14,13 @@ import (
 	"time"
 )
 
-// answerer is a fake RPC server: it answers each call with what it has for its program,
-// version and procedure.
+// answerer is a fake RPC server. It has one answer for each program, version and procedure.
 type answerer struct {
 	t       *testing.T
 	port    string
-	answers map[[3]uint32][]byte // the reply from the verifier on
-	cuts    int                  // into how many fragments replies are cut
-	creds   []uint32             // flavors of the credentials that came
+	answers map[[3]uint32][]byte // replies, starting with the verifier
+	cuts    int                  // the number of fragments of a reply
+	creds   []uint32             // flavors of the received credentials
 }
 
 func newAnswerer(t *testing.T, address string) *answerer {
@@ -49,7 +48,7 @@ func (a *answerer) serve(conn net.Conn) {
 	defer conn.Close()
 	call, err := readRecord(conn)
 	if err != nil {
-		a.t.Errorf("the call is no record: %v", err)
+		a.t.Errorf("the call is not a record: %v", err)
 		return
 	}
 	r := &reader{rest: call}
@@ -76,7 +75,7 @@ func (a *answerer) serve(conn net.Conn) {
 	}
 }
 
-// accepted begins a reply that was accepted, with no verifier, and a status.
+// accepted returns the beginning of an accepted reply, without a verifier.
 func accepted(status uint32, more ...uint32) []byte {
 	return appendUint32s(nil, slices.Concat([]uint32{0, 0, 0, status}, more)...)
 }
@@ -137,7 +136,7 @@ func TestExports(t *testing.T) {
 				t.Errorf("the exports are %q, %v", got, err)
 			}
 			if !slices.Equal(rpcbind.creds, []uint32{0}) || !slices.Equal(mountd.creds, []uint32{1}) {
-				t.Errorf("the credentials are %d and %d: nobody's for rpcbind, root's for mountd", rpcbind.creds, mountd.creds)
+				t.Errorf("the credentials are %d and %d, want none for rpcbind and root's for mountd", rpcbind.creds, mountd.creds)
 			}
 		})
 	}
@@ -148,19 +147,19 @@ func TestNotRegistered(t *testing.T) {
 	for _, reply := range [][]byte{accepted(0, 0), accepted(0, 65536), accepted(1)} {
 		rpcbind.answers[getPort] = reply
 		if _, err := exports(soon(t), "127.0.0.1", rpcbind.port); !errors.Is(err, ErrNotRegistered) {
-			t.Errorf("where there is no mountd the error is %v", err)
+			t.Errorf("without mountd the error is %v", err)
 		}
 		if err := pingProgram(soon(t), "127.0.0.1", rpcbind.port, statdProgram, 1); !errors.Is(err, ErrNotRegistered) {
-			t.Errorf("where there is no statd the error is %v", err)
+			t.Errorf("without statd the error is %v", err)
 		}
 	}
 	delete(rpcbind.answers, getPort)
 	if err := pingProgram(soon(t), "127.0.0.1", rpcbind.port, statdProgram, 1); err == nil || errors.Is(err, ErrNotRegistered) {
-		t.Errorf("of an rpcbind that hangs up the error is %v", err)
+		t.Errorf("if rpcbind closes the connection the error is %v", err)
 	}
 }
 
-// TestStatd has a statd that is registered, and runs or not.
+// TestStatd uses a registered statd that runs or does not run.
 func TestStatd(t *testing.T) {
 	rpcbind, daemon := newAnswerer(t, "127.0.0.1:0"), newAnswerer(t, "127.0.0.1:0")
 	rpcbind.answers[getPort] = accepted(0, number(daemon.port))
@@ -170,11 +169,11 @@ func TestStatd(t *testing.T) {
 	}
 	delete(daemon.answers, [3]uint32{100024, 1, 0})
 	if err := pingProgram(soon(t), "127.0.0.1", rpcbind.port, statdProgram, 1); err == nil || !strings.Contains(err.Error(), "closed the connection") {
-		t.Errorf("of one that hangs up the error is %v", err)
+		t.Errorf("if statd closes the connection the error is %v", err)
 	}
 }
 
-// TestUniversalAddress asks an rpcbind over IPv6, which knows nothing of version 2.
+// TestUniversalAddress calls an rpcbind over IPv6, which does not support version 2.
 func TestUniversalAddress(t *testing.T) {
 	rpcbind := newAnswerer(t, "[::1]:0")
 	rpcbind.answers[getPort] = accepted(2, 3, 4)
@@ -182,12 +181,12 @@ func TestUniversalAddress(t *testing.T) {
 		rpcbind.answers[getAddr] = appendString(accepted(0), address)
 		got, err := portOf(soon(t), "::1", rpcbind.port, 100003, 3)
 		if got != want || (want == "") != errors.Is(err, ErrNotRegistered) {
-			t.Errorf("%q is port %q, %v", address, got, err)
+			t.Errorf("the port in %q is %q, %v", address, got, err)
 		}
 	}
 }
 
-// TestRPCCancel has a server that says nothing: the call ends with its context, also by force.
+// TestRPCCancel calls a server that does not answer: the call ends with its context.
 func TestRPCCancel(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -210,14 +209,14 @@ func TestRPCCancel(t *testing.T) {
 	select {
 	case err := <-done:
 		if err == nil {
-			t.Error("it ended well")
+			t.Error("the call succeeded")
 		}
 	case <-time.After(time.Minute):
-		t.Error("it goes on after its context has ended")
+		t.Error("the call did not end with its context")
 	}
 }
 
-// FuzzReply has a server that says anything.
+// FuzzReply decodes arbitrary replies.
 func FuzzReply(f *testing.F) {
 	f.Add(accepted(0, 1, 4, 0, 0, 0))
 	f.Add(accepted(2, 1, 2))
@@ -229,13 +228,13 @@ func FuzzReply(f *testing.F) {
 			t.Errorf("%x is accepted", reply)
 		}
 		if s := r.string(); len(s) > maxString {
-			t.Errorf("%x has a text of %d bytes", reply, len(s))
+			t.Errorf("%x has a string of %d bytes", reply, len(s))
 		}
 	})
 }
 
 func TestLocalAddress(t *testing.T) {
 	if got := LocalAddress("127.0.0.1"); got != "127.0.0.1" {
-		t.Errorf("this machine speaks to itself by %q", got)
+		t.Errorf("the local address is %q", got)
 	}
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// nas answers NULL calls after a while, or not at all, and counts them.
+// nas is a fake server: it answers pings after a while, or not at all, and counts them.
 type nas struct {
 	takes atomic.Int64
 	asked atomic.Int64
@@ -34,7 +34,7 @@ func (n *nas) ask(ctx context.Context, _ Endpoint) error {
 	}
 }
 
-// check asks, and fails the test unless that takes so long and the server is up or not.
+// check calls Check, and checks the time that it takes and its result.
 func check(t *testing.T, s *Servers, wait time.Duration, up bool) time.Duration {
 	t.Helper()
 	start := time.Now()
@@ -59,7 +59,7 @@ func TestServerUp(t *testing.T) {
 		}
 		all.Wait()
 		if took := check(t, s, 0, true); took != time.Second || n.asked.Load() != 1 {
-			t.Errorf("it took %v, and there were %d questions", took, n.asked.Load())
+			t.Errorf("the latency is %v after %d pings", took, n.asked.Load())
 		}
 		time.Sleep(upTTL + 1)
 		check(t, s, time.Second, true)
@@ -69,7 +69,7 @@ func TestServerUp(t *testing.T) {
 	})
 }
 
-// TestServerSilent has callers wait once, and no more until the server is back.
+// TestServerSilent checks that only the first caller waits until the server is back.
 func TestServerSilent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &nas{}
@@ -78,18 +78,18 @@ func TestServerSilent(t *testing.T) {
 		check(t, s, serverTimeout, false)
 		check(t, s, 0, false)
 		time.Sleep(pingTimeout - serverTimeout + 1)
-		check(t, s, 0, false) // for the time being nobody asks
+		check(t, s, 0, false) // the absence is still valid
 		if n.asked.Load() != 1 || s.Status()[0].Up {
-			t.Errorf("there were %d questions; %+v", n.asked.Load(), s.Status())
+			t.Errorf("got %d pings; %+v", n.asked.Load(), s.Status())
 		}
 		n.takes.Store(0)
 		time.Sleep(downTTL + 1)
 		check(t, s, 0, true)
-		n.takes.Store(int64(time.Hour)) // and away again
+		n.takes.Store(int64(time.Hour)) // the server stops answering
 		time.Sleep(upTTL + 1)
 		check(t, s, serverTimeout, false)
 		if s.Status()[0].Up {
-			t.Errorf("it is up: %+v", s.Status())
+			t.Errorf("the server is up: %+v", s.Status())
 		}
 		time.Sleep(pingTimeout)
 	})
@@ -102,13 +102,13 @@ func TestServerRefuses(t *testing.T) {
 		check(t, s, 0, false)
 		check(t, s, 0, false)
 		if n.asked.Load() != 1 {
-			t.Errorf("there were %d questions", n.asked.Load())
+			t.Errorf("got %d pings", n.asked.Load())
 		}
 	})
 }
 
-// TestServerSlow has the server answer later than anybody waits for it: known to be slow, it
-// is no dead one.
+// TestServerSlow uses a server that answers later than callers wait: once this is known, the server
+// counts as slow and not as dead.
 func TestServerSlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &nas{}
@@ -118,7 +118,7 @@ func TestServerSlow(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		for range 4 {
 			if took := check(t, s, 0, true); took != 10*time.Second {
-				t.Errorf("it took %v", took)
+				t.Errorf("the latency is %v", took)
 			}
 			time.Sleep(upTTL + 1)
 		}
@@ -129,7 +129,8 @@ func TestServerSlow(t *testing.T) {
 	})
 }
 
-// TestServerForgotten keeps no server for ever, and has its own time for each caller.
+// TestServerForgotten checks that no server is kept forever, and that each caller has its own
+// timeout.
 func TestServerForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &nas{}
@@ -143,10 +144,10 @@ func TestServerForgotten(t *testing.T) {
 			t.Errorf("the answer is %v", err)
 		}
 		if len(s.servers) != 1 {
-			t.Errorf("known are %d servers", len(s.servers))
+			t.Errorf("got %d servers", len(s.servers))
 		}
 		if _, err := s.Check(ctx, Endpoint{}); err != nil {
-			t.Errorf("one that cannot be asked: %v", err)
+			t.Errorf("the zero Endpoint: %v", err)
 		}
 		time.Sleep(pingTimeout)
 	})
@@ -166,12 +167,12 @@ func TestEndpointOf(t *testing.T) {
 		{"nas", "udp", "", 0},
 	} {
 		if e := EndpointOf(c.server, strings.Split(c.options, ",")); e != (Endpoint{c.address, c.version}) {
-			t.Errorf("%s with %s is asked at %+v", c.server, c.options, e)
+			t.Errorf("the endpoint of %s with %s is %+v", c.server, c.options, e)
 		}
 	}
 }
 
-// TestNull calls what is an NFS server, and what is none.
+// TestNull pings an NFS server and other services.
 func TestNull(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -186,7 +187,7 @@ func TestNull(t *testing.T) {
 		}, ""},
 		{"another protocol", func(c net.Conn, _ [11]uint32) { _, _ = c.Write([]byte("220 welcome to this server\r\n")) }, "is no NFS server"},
 		{"one that hangs up", func(net.Conn, [11]uint32) {}, "closed the connection"},
-		{"one that says nothing", func(c net.Conn, _ [11]uint32) { _, _ = c.Read(make([]byte, 1)) }, "timeout"}, // until it is given up
+		{"one that says nothing", func(c net.Conn, _ [11]uint32) { _, _ = c.Read(make([]byte, 1)) }, "timeout"}, // until the caller gives up
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -205,11 +206,11 @@ func TestNull(t *testing.T) {
 					c.serve(conn, call)
 				}
 			}()
-			patience := time.Minute
+			timeout := time.Minute
 			if c.says == "timeout" {
-				patience = 100 * time.Millisecond
+				timeout = 100 * time.Millisecond
 			}
-			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			ctx, cancel := context.WithTimeout(context.Background(), timeout)
 			defer cancel()
 			err = Ping(ctx, Endpoint{l.Addr().String(), 4})
 			if c.says == "" && err != nil || c.says != "" && (volume.Kind(err) != volume.ErrUnavailable || !strings.Contains(err.Error(), c.says)) {
@@ -224,21 +225,22 @@ func TestNull(t *testing.T) {
 	l.Close()
 	err = Ping(context.Background(), Endpoint{l.Addr().String(), 4})
 	if !strings.Contains(err.Error(), "no NFS service listens there") {
-		t.Errorf("where nothing listens the error is %v", err)
+		t.Errorf("nothing listens: the error is %v", err)
 	}
 	err = Ping(context.Background(), EndpointOf("no-such-host.invalid", nil))
 	var dns *net.DNSError
 	if !errors.As(err, &dns) || !strings.Contains(err.Error(), "does not resolve") {
-		t.Errorf("of a name that does not resolve the error is %v", err)
+		t.Errorf("the name does not resolve: the error is %v", err)
 	}
 }
 
-// TestInvalidate has a server die that has just answered: who doubts finds out in one wait.
+// TestInvalidate uses a server that stops right after an answer: the caller that invalidates the
+// answer waits once.
 func TestInvalidate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &nas{}
 		s := NewServers(n.ask)
-		s.Invalidate(EndpointOf("nas", nil)) // of whom nothing is known
+		s.Invalidate(EndpointOf("nas", nil)) // an unknown server
 		check(t, s, 0, true)
 		n.takes.Store(int64(time.Hour))
 		check(t, s, 0, true)
@@ -246,13 +248,13 @@ func TestInvalidate(t *testing.T) {
 		s.Invalidate(EndpointOf("nas", nil))
 		check(t, s, serverTimeout, false)
 		if n.asked.Load() != 2 {
-			t.Errorf("it was asked %d times", n.asked.Load())
+			t.Errorf("got %d pings", n.asked.Load())
 		}
 		time.Sleep(pingTimeout)
 	})
 }
 
-// TestWatch has a server die while work waits for it: the work ends, with the reason.
+// TestWatch uses a server that dies during work: the context ends, with the reason.
 func TestWatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &nas{}
@@ -261,13 +263,13 @@ func TestWatch(t *testing.T) {
 		watched, stop := s.Watch(context.Background(), e)
 		time.Sleep(time.Minute)
 		if watched.Err() != nil {
-			t.Fatalf("it was ended with %v", context.Cause(watched))
+			t.Fatalf("the context ended with %v", context.Cause(watched))
 		}
 		n.takes.Store(int64(time.Hour))
 		start := time.Now()
 		<-watched.Done()
 		if took := time.Since(start); took > upTTL+watchInterval+serverTimeout || volume.Kind(context.Cause(watched)) != volume.ErrUnavailable {
-			t.Errorf("it ended after %v with %v", took, context.Cause(watched))
+			t.Errorf("the context ended after %v with %v", took, context.Cause(watched))
 		}
 		stop()
 		time.Sleep(pingTimeout)
@@ -278,12 +280,12 @@ func TestWatch(t *testing.T) {
 		<-watched.Done()
 		time.Sleep(time.Minute)
 		if volume.Kind(context.Cause(watched)) != nil || n.asked.Load() != asked {
-			t.Errorf("after stop it is %v, and was asked %d times", context.Cause(watched), n.asked.Load()-asked)
+			t.Errorf("after stop the cause is %v, with %d more pings", context.Cause(watched), n.asked.Load()-asked)
 		}
 	})
 }
 
-// TestAnyOf has a name with two addresses, the first of which is silent.
+// TestAnyOf uses a name with two addresses, the first of which does not answer.
 func TestAnyOf(t *testing.T) {
 	refused, silent := errors.New("refused"), errors.New("silent")
 	ask := func(ctx context.Context, address string) error {
@@ -293,7 +295,7 @@ func TestAnyOf(t *testing.T) {
 		case "refuses":
 			return refused
 		}
-		<-ctx.Done() // nobody waits for it once another has answered
+		<-ctx.Done() // anyOf returns when another address answers
 		return silent
 	}
 	for addresses, want := range map[string]error{"good": nil, "silent good": nil, "good silent": nil, "refuses good": nil, "refuses": refused, "refuses refuses": refused} {
@@ -304,6 +306,6 @@ func TestAnyOf(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	if err := anyOf(ctx, []string{"silent", "refuses"}, ask); !errors.Is(err, silent) {
-		t.Errorf("where none answers: %v", err)
+		t.Errorf("no address answers: %v", err)
 	}
 }

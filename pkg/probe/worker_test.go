@@ -22,14 +22,14 @@ func TestWorker(t *testing.T) {
 	}
 	none := filepath.Join(t.TempDir(), "none")
 	if a, err := w.Query(context.Background(), Mount{Path: none}, nil); err != nil || a.Errno != unix.ENOENT {
-		t.Errorf("of a path that is not there the answer is %+v, %v", a, err)
+		t.Errorf("for a missing path the answer is %+v, %v", a, err)
 	}
 	if w.Started() != 1 {
 		t.Errorf("%d processes were started", w.Started())
 	}
 }
 
-// TestWorkerEnded has no process: that is no server's fault.
+// TestWorkerEnded queries without a process: the error does not blame the server.
 func TestWorkerEnded(t *testing.T) {
 	w := NewWorker()
 	w.Close()
