@@ -84,7 +84,7 @@ func command() *cobra.Command {
 	endpointFlag(alive.Flags(), &endpoint, "CSI endpoint of the driver")
 	ready := alive.Flags().Bool("ready", false, "also check whether it is ready: on a node, whether kubelet has registered it")
 	alive.RunE = func(c *cobra.Command, _ []string) error { return driver.Alive(c.Context(), endpoint, *ready) }
-	root.AddCommand(alive)
+	root.AddCommand(alive, checkCommand())
 	logging := flag.NewFlagSet("klog", flag.ContinueOnError)
 	klog.InitFlags(logging)
 	root.PersistentFlags().AddGoFlagSet(logging)

@@ -54,25 +54,52 @@ var secondDocument = regexp.MustCompile(`(?m)^[ \t]*[^#%\s].*\n(.*\n)*(---|\.\.\
 
 // Parse reads a registry. Its error is volume.ErrInvalid, and contains all faults.
 func Parse(data []byte) (*volume.Registry, error) {
+	f, err := decode(data)
+	if err != nil {
+		return nil, err
+	}
+	r, faults := f.toRegistry()
+	if faults != nil {
+		return nil, volume.Errorf(volume.ErrInvalid, "%s", strings.Join(faults, "; "))
+	}
+	return r, nil
+}
+
+// Faults returns the faults for which Parse refuses data, each with its place in the file.
+func Faults(data []byte) []string {
+	f, err := decode(data)
+	if err != nil {
+		return []string{err.Error()}
+	}
+	_, faults := f.toRegistry()
+	return faults
+}
+
+// decode reads the YAML. The error is volume.ErrInvalid.
+func decode(data []byte) (file, error) {
 	var f file
 	if len(bytes.TrimSpace(data)) == 0 {
 		// A file that is being rewritten in place, without a rename.
-		return nil, volume.Errorf(volume.ErrInvalid, "it is empty; an installation without shares says shares: []")
+		return f, volume.Errorf(volume.ErrInvalid, "it is empty; an installation without shares says shares: []")
 	}
 	if err := yaml.UnmarshalStrict(data, &f); err != nil {
-		return nil, volume.Errorf(volume.ErrInvalid, "it is not the YAML that is expected: %w", err)
+		return f, volume.Errorf(volume.ErrInvalid, "it is not the YAML that is expected: %w", err)
 	}
 	if secondDocument.Match(data) {
-		return nil, volume.Errorf(volume.ErrInvalid, "it has more than one YAML document, of which only the first would be read")
+		return f, volume.Errorf(volume.ErrInvalid, "it has more than one YAML document, of which only the first would be read")
 	}
-	var faults []string
+	return f, nil
+}
+
+// toRegistry converts the file, and returns its faults.
+func (f file) toRegistry() (r *volume.Registry, faults []string) {
 	addFault := func(where string, err error) {
 		if err != nil {
 			faults = append(faults, where+": "+err.Error())
 		}
 	}
 
-	r := Default()
+	r = Default()
 	if f.Defaults.MountOptions != nil {
 		r.MountOptions = volume.SplitMountOptions(*f.Defaults.MountOptions)
 		addFault("defaults.mountOptions", volume.CheckMountOptions(r.MountOptions))
@@ -101,10 +128,7 @@ func Parse(data []byte) (*volume.Registry, error) {
 		}
 		r.Shares = append(r.Shares, s)
 	}
-	if faults != nil {
-		return nil, volume.Errorf(volume.ErrInvalid, "%s", strings.Join(faults, "; "))
-	}
-	return r, nil
+	return r, faults
 }
 
 func parseSubDir(text string) (volume.Template, error) {

@@ -143,6 +143,9 @@ func TestParseRefuses(t *testing.T) {
 		if err == nil || volume.Kind(err) != volume.ErrInvalid || !strings.Contains(err.Error(), wants) || r != nil {
 			t.Errorf("%s\nis %+v, and its error %v, want one of %q", text, r, err, wants)
 		}
+		if faults := strings.Join(Faults([]byte(text)), "; "); err != nil && faults != err.Error() {
+			t.Errorf("%s\nhas the faults %q, and the error %v", text, faults, err)
+		}
 	}
 
 	_, err := Parse([]byte("shares:\n- {name: A, path: x, maxVolumes: -1}\n- {name: b, servers: [h], path: /, trashRetention: 1d, mountOptions: [bind]}\nunregistered: x\ndefaults: {subDir: '${', mountOptions: [fg]}"))
@@ -159,6 +162,9 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		r, err := Parse(data)
+		if faults := Faults(data); (len(faults) == 0) != (err == nil) {
+			t.Errorf("%q has the faults %q, and the error %v", data, faults, err)
+		}
 		if err != nil {
 			if volume.Kind(err) != volume.ErrInvalid || r != nil {
 				t.Errorf("%q is %+v, and its error %v", data, r, err)

@@ -188,7 +188,7 @@ func (s *shell) mooringctl(words []string) {
 }
 
 func (s *shell) mooring(words []string) {
-	if len(words) == 0 || !slices.Contains([]string{"controller", "node", "all", "alive"}, words[0]) {
+	if len(words) == 0 || !slices.Contains([]string{"controller", "node", "all", "alive", "check"}, words[0]) {
 		s.t.Errorf("%s: mooring has no command %q", s.page, words)
 		return
 	}
