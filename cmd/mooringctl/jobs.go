@@ -12,8 +12,8 @@ func jobsCommand(o *options) *cobra.Command {
 	c := &cobra.Command{
 		Use: "jobs", Aliases: []string{"job"}, Args: cobra.NoArgs,
 		Short: "List the snapshots, restores and clones that are being copied",
-		Long: `List the snapshots, restores and clones that are being copied. A controller writes a heartbeat
-for each every 5 seconds. A job without a recent one waits until a controller takes it over, at
+		Long: `List the snapshots, restores and clones that are being copied. A controller renews its lease on
+each job every 5 seconds. A job without a recent renewal waits until a controller takes it over, at
 the next retry of the request.`,
 	}
 	l.flags(c, false, true)
