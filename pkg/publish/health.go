@@ -81,25 +81,30 @@ func (h *Health) checkMount(ctx context.Context, e mount.Entry) []volume.Conditi
 		return checkAnswer(answer, e)
 	case volume.Kind(err) == volume.ErrBusy: // there was no check
 		return nil
+	}
+	return []volume.Condition{h.diagnose(ctx, m.Endpoint, e, err)}
+}
+
+// diagnose returns why a mount does not work, by the error of its query and by a probe of its server.
+func (h *Health) diagnose(ctx context.Context, server probe.Endpoint, e mount.Entry, err error) volume.Condition {
+	switch {
 	case errors.Is(err, unix.ESTALE):
-		return []volume.Condition{condition(volume.Inaccessible, volume.StaleFileHandle, "%s: the mount is stale: the export or the directory was made again, or its file system has failed (dmesg on the server): restart the pod when the server is healthy, and it gets a new mount", e.Source)}
+		return condition(volume.Inaccessible, volume.StaleFileHandle, "%s: the mount is stale: the export or the directory was made again, or its file system has failed (dmesg on the server): restart the pod when the server is healthy, and it gets a new mount", e.Source)
 	case share.IsRefused(err):
-		return []volume.Condition{condition(volume.Inaccessible, volume.AccessDenied, "%s: %s", e.Source, volume.AccessDeniedReason(e.Super))}
+		return condition(volume.Inaccessible, volume.AccessDenied, "%s: %s", e.Source, volume.AccessDeniedReason(e.Super))
 	}
-	took, down := h.probes.Server(ctx, m.Endpoint)
-	if down != nil {
-		return []volume.Condition{condition(volume.Inaccessible, volume.ServerUnreachable, "%s: %v", e.Source, down)}
+	took, down := h.probes.Server(ctx, server)
+	switch {
+	case down != nil:
+		return condition(volume.Inaccessible, volume.ServerUnreachable, "%s: %v", e.Source, down)
+	case errors.Is(err, unix.EIO):
+		return condition(volume.Inaccessible, volume.DiskFailing, "%s: the server reports an input/output error: its disk has failed, or its file system has shut down after an error: check dmesg there, and repair the disk before you restart anything", e.Source)
+	case errors.Is(err, unix.EREMOTEIO):
+		return condition(volume.Inaccessible, volume.FileSystemError, "%s: the server answers with an error that this NFS client does not know: most likely it is NFS-Ganesha before 9.11, mounted by NFS 4.1 or 4.2 from Linux 6.19 or newer (nfs-ganesha#1385): set nfsvers=4.0 for the share, or the kernel's nfsv4.directory_delegations=N on the nodes, or run a newer Ganesha", e.Source)
+	case isErrno(err):
+		return condition(volume.Inaccessible, volume.FileSystemError, "%s: %v: check the server's log", e.Source, err)
 	}
-	if errors.Is(err, unix.EIO) {
-		return []volume.Condition{condition(volume.Inaccessible, volume.DiskFailing, "%s: the server reports an input/output error: its disk has failed, or its file system has shut down after an error: check dmesg there, and repair the disk before you restart anything", e.Source)}
-	}
-	if errors.Is(err, unix.EREMOTEIO) {
-		return []volume.Condition{condition(volume.Inaccessible, volume.FileSystemError, "%s: the server answers with an error that this NFS client does not know: most likely it is NFS-Ganesha before 9.11, mounted by NFS 4.1 or 4.2 from Linux 6.19 or newer (nfs-ganesha#1385): set nfsvers=4.0 for the share, or the kernel's nfsv4.directory_delegations=N on the nodes, or run a newer Ganesha", e.Source)}
-	}
-	if isErrno(err) {
-		return []volume.Condition{condition(volume.Inaccessible, volume.FileSystemError, "%s: %v: check the server's log", e.Source, err)}
-	}
-	return []volume.Condition{condition(volume.Inaccessible, volume.SlowResponses, "%s: the server answers (in %v), but its file system does not answer in time: check its disks and its load", e.Source, took.Round(time.Millisecond))}
+	return condition(volume.Inaccessible, volume.SlowResponses, "%s: the server answers (in %v), but its file system does not answer in time: check its disks and its load", e.Source, took.Round(time.Millisecond))
 }
 
 func condition(severity volume.Severity, reason volume.Reason, format string, args ...any) volume.Condition {
