@@ -261,8 +261,8 @@ func (p *Pods) verify(ctx context.Context, v view, t target) error {
 // findShared returns a working view of the same volume with the same mount options, or a view without a
 // target if there is none. The options of the PV count, and those of the current registry that restrict
 // access: if other changes of the registry counted, the pods would have two superblocks, and not see
-// each other's locks. A mount that will become read-only may still be writable, and its clone would
-// become read-only too late.
+// each other's locks. The mount of a read-only view may still be writable now, but read-only when it is
+// cloned.
 func (p *Pods) findShared(ctx context.Context, v view, t target, table mount.Table) (view, error) {
 	checked := map[string]error{} // by superblock
 	for _, other := range p.views.byVolume(v.ID) {
