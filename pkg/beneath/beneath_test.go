@@ -83,8 +83,8 @@ func TestResolve(t *testing.T) {
 	check(t, "a magic link", err, "cwd/x", unix.ELOOP)
 }
 
-// TestDirKeeps has a directory replaced by a link to another after it was opened.
-func TestDirKeeps(t *testing.T) {
+// TestDirFollowsRename has a directory replaced by a link to another after it was opened.
+func TestDirFollowsRename(t *testing.T) {
 	root, d := tree(t)
 	a, err := d.Resolve("a")
 	if err != nil {
@@ -127,7 +127,7 @@ func TestFiles(t *testing.T) {
 	}
 }
 
-func TestLists(t *testing.T) {
+func TestNamesAndEntries(t *testing.T) {
 	_, d := tree(t)
 	var names, entries []string
 	err := errors.Join(
@@ -173,8 +173,8 @@ func TestLists(t *testing.T) {
 	check(t, "readable", withoutPath(&os.PathError{Op: "readdirent", Path: "/proc/self/fd/7", Err: unix.EIO}, "/proc/self/fd/7"), ".", unix.EIO)
 }
 
-// TestGone has a directory that was removed after it was opened, and one that never was.
-func TestGone(t *testing.T) {
+// TestRemovedDirectory has a directory that was removed after it was opened, and one that never was.
+func TestRemovedDirectory(t *testing.T) {
 	_, d := tree(t)
 	b, err := d.Resolve("a/b")
 	if err != nil {

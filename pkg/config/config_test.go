@@ -189,8 +189,8 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// TestOneShareTwice has a file with one export, or one inside another, under two names.
-func TestOneShareTwice(t *testing.T) {
+// TestParseOverlap has a file with one export, or one inside another, under two names.
+func TestParseOverlap(t *testing.T) {
 	for _, pair := range [][4]string{
 		{"nas.example.com", "/export", "nas.example.com", "/export"},
 		{"nas.example.com", "/export", "NAS.example.com", "/export"},

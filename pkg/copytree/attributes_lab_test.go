@@ -17,9 +17,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestKernelThatCopiesItself has copy_file_range(2) be what it is by NFS 4.1, where the kernel
+// TestKernelCopies has copy_file_range(2) be what it is by NFS 4.1, where the kernel
 // reads and writes, as by 4.2 with a server that cannot copy: that is noticed.
-func TestKernelThatCopiesItself(t *testing.T) {
+func TestKernelCopies(t *testing.T) {
 	for version, want := range map[string][2]int64{"4.1": {0, 2}, "4.2": {2, 0}} {
 		client, server := mountExport(t, "ext4", version)
 		must(t, os.Mkdir(filepath.Join(server, "tree"), 0o755))
@@ -38,9 +38,9 @@ func TestKernelThatCopiesItself(t *testing.T) {
 	}
 }
 
-// TestTargetThatTakesLess copies from a file system with extended attributes to one without:
+// TestTargetWithoutAttributes copies from a file system with extended attributes to one without:
 // NFS 3, which has access control lists.
-func TestTargetThatTakesLess(t *testing.T) {
+func TestTargetWithoutAttributes(t *testing.T) {
 	client, server := mountExport(t, "exports", "3")
 	source := filepath.Join(server, "tree")
 	must(t, os.MkdirAll(filepath.Join(server, "copy"), 0o700))
@@ -63,9 +63,9 @@ func TestTargetThatTakesLess(t *testing.T) {
 	}
 }
 
-// TestListForNewFiles has the target give new files an access control list, which the source's
+// TestDefaultACLOfTarget has the target give new files an access control list, which the source's
 // files do not have. By NFS 4 that cannot be taken from a directory, but it is said.
-func TestListForNewFiles(t *testing.T) {
+func TestDefaultACLOfTarget(t *testing.T) {
 	for _, version := range []string{"3", "4.2"} {
 		client, server := mountExport(t, "exports", version)
 		must(t, os.MkdirAll(filepath.Join(server, "tree/dir"), 0o755))
@@ -104,9 +104,9 @@ func TestCopyStaysOnItsFileSystem(t *testing.T) {
 	}
 }
 
-// TestCopyIntoAProject has the target be of a project (directory quota) that what is made in it
+// TestCopyIntoProject has the target be of a project (directory quota) that what is made in it
 // gets. Only the server can set that, and only before the copy: then all of the copy has it.
-func TestCopyIntoAProject(t *testing.T) {
+func TestCopyIntoProject(t *testing.T) {
 	for _, version := range []string{"3", "4.1", "4.2"} {
 		client, server := mountExport(t, "exports", version)
 		makeSmallTree(t, filepath.Join(server, "tree"))

@@ -36,9 +36,9 @@ func aclsOf(t *testing.T, path string) (text string) {
 	return text
 }
 
-// TestCopyOfSpecialFiles has links and FIFOs with several names, and a FIFO and a device with
+// TestCopySpecialFiles has links and FIFOs with several names, and a FIFO and a device with
 // access control lists.
-func TestCopyOfSpecialFiles(t *testing.T) {
+func TestCopySpecialFiles(t *testing.T) {
 	ground.Each(t, func(t *testing.T, g ground.Ground) {
 		at := func(name string) string { return filepath.Join(g.Dir, "tree", name) }
 		must(t, os.MkdirAll(at("dir"), 0o755))
@@ -85,9 +85,9 @@ func TestCopyOfSpecialFiles(t *testing.T) {
 	})
 }
 
-// TestServerThatTakesNoLists has a target answer as NFS-Ganesha 4.3 does by NFSv3: with EIO to a list that is
+// TestTargetWithoutACLs has a target answer as NFS-Ganesha 4.3 does by NFSv3: with EIO to a list that is
 // set, and to one that is removed and is not there; and with success to one that it forgets.
-func TestServerThatTakesNoLists(t *testing.T) {
+func TestTargetWithoutACLs(t *testing.T) {
 	forgets := func(string, string, string) error { return nil }
 	for name, c := range map[string]struct {
 		set func(path, name, value string) error
@@ -116,9 +116,9 @@ func TestServerThatTakesNoLists(t *testing.T) {
 	}
 }
 
-// TestListIsRemoved has the target be a directory with a list for new files: that is removed, and if it
+// TestDefaultACLIsRemoved has the target be a directory with a list for new files: that is removed, and if it
 // cannot be, the copy fails.
-func TestListIsRemoved(t *testing.T) {
+func TestDefaultACLIsRemoved(t *testing.T) {
 	for _, want := range []error{nil, unix.EIO} {
 		dir := t.TempDir()
 		must(t, os.Mkdir(filepath.Join(dir, "tree"), 0o755))

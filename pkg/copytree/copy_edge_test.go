@@ -60,9 +60,9 @@ var kinds = map[uint8]func(path string) error{
 	unix.DT_FIFO: func(path string) error { return unix.Mkfifo(path, 0o644) },
 }
 
-// TestKindsThatChange has each entry be of another kind than the directory said, or be unknown,
+// TestCopyChangedKind has each entry be of another kind than the directory said, or be unknown,
 // as when it is replaced between the one look and the next: it is copied as what it is.
-func TestKindsThatChange(t *testing.T) {
+func TestCopyChangedKind(t *testing.T) {
 	ground.Each(t, func(t *testing.T, g ground.Ground) {
 		must(t, os.Mkdir(filepath.Join(g.Dir, "tree"), 0o755))
 		must(t, os.Mkdir(filepath.Join(g.Dir, "copy"), 0o755))
@@ -92,9 +92,9 @@ func TestKindsThatChange(t *testing.T) {
 	})
 }
 
-// TestNamesToldTwice has a directory tell of each name twice, of another kind the second time,
+// TestCopyDuplicateNames has a directory tell of each name twice, of another kind the second time,
 // as one may that changes while it is read. What was first stays; nothing hangs.
-func TestNamesToldTwice(t *testing.T) {
+func TestCopyDuplicateNames(t *testing.T) {
 	ground.Each(t, func(t *testing.T, g ground.Ground) {
 		must(t, os.Mkdir(filepath.Join(g.Dir, "tree"), 0o755))
 		must(t, os.Mkdir(filepath.Join(g.Dir, "copy"), 0o755))
@@ -141,8 +141,8 @@ func TestNamesToldTwice(t *testing.T) {
 	})
 }
 
-// TestOneNameAtATime has no two workers make the same name.
-func TestOneNameAtATime(t *testing.T) {
+// TestDirectoryBegin has no two workers make the same name.
+func TestDirectoryBegin(t *testing.T) {
 	d := &directory{}
 	if !d.begin("a") || d.begin("a") || !d.begin("b") {
 		t.Error("a name was begun twice, or another not at all")
@@ -152,8 +152,8 @@ func TestOneNameAtATime(t *testing.T) {
 	}
 }
 
-// TestCopyOfWhatShrinks cuts a file after it was opened: the copy ends where the file does.
-func TestCopyOfWhatShrinks(t *testing.T) {
+// TestCopyTruncatedFile cuts a file after it was opened: the copy ends where the file does.
+func TestCopyTruncatedFile(t *testing.T) {
 	ground.Each(t, func(t *testing.T, g ground.Ground) {
 		forEachMethod(t, func(t *testing.T, m *Methods) {
 			dir, err := os.MkdirTemp(g.Dir, "cut")
@@ -184,8 +184,8 @@ func TestCopyOfWhatShrinks(t *testing.T) {
 	})
 }
 
-// TestCopyOfWhatIsRemoved removes a file, on the server, after it was opened.
-func TestCopyOfWhatIsRemoved(t *testing.T) {
+// TestCopyRemovedFile removes a file, on the server, after it was opened.
+func TestCopyRemovedFile(t *testing.T) {
 	ground.Each(t, func(t *testing.T, g ground.Ground) {
 		must(t, os.Mkdir(filepath.Join(g.Dir, "tree"), 0o755))
 		for _, name := range []string{"gone", "stays"} {
@@ -215,8 +215,8 @@ func TestCopyOfWhatIsRemoved(t *testing.T) {
 	})
 }
 
-// TestWhatIsRemembered is when a way to copy is given up.
-func TestWhatIsRemembered(t *testing.T) {
+// TestMethodRecord is when a way to copy is given up.
+func TestMethodRecord(t *testing.T) {
 	many := func(err error, n int) []error { return slices.Repeat([]error{err}, n) }
 	for _, c := range []struct {
 		errs []error
@@ -249,9 +249,9 @@ func TestWhatIsRemembered(t *testing.T) {
 	}
 }
 
-// TestHowDeepACopyGoes copies as many directories, one in the other, as a path can name, and
+// TestCopyMaxDepth copies as many directories, one in the other, as a path can name, and
 // says what is wrong with more than it can.
-func TestHowDeepACopyGoes(t *testing.T) {
+func TestCopyMaxDepth(t *testing.T) {
 	for _, c := range []struct {
 		levels int
 		fine   bool

@@ -64,9 +64,9 @@ func countCopy(t *testing.T, client string, c *Copy) lab.Counts {
 	return after.Since(before)
 }
 
-// TestWays has the data go the way that server and protocol allow, and the rest not be tried
+// TestCopyMethods has the data go the way that server and protocol allow, and the rest not be tried
 // for each file.
-func TestWays(t *testing.T) {
+func TestCopyMethods(t *testing.T) {
 	disableDelegations(t)
 	const files, size = 50, 64 << 10
 	for _, c := range []struct {
@@ -111,8 +111,8 @@ func TestWays(t *testing.T) {
 	}
 }
 
-// TestPlainIsCheaper does not ask for attributes where there are known to be none.
-func TestPlainIsCheaper(t *testing.T) {
+// TestPlainSourceCost does not ask for attributes where there are known to be none.
+func TestPlainSourceCost(t *testing.T) {
 	disableDelegations(t)
 	client, server := mountExport(t, "exports", "4.2")
 	must(t, os.Mkdir(filepath.Join(server, "tree"), 0o755))
@@ -125,8 +125,8 @@ func TestPlainIsCheaper(t *testing.T) {
 	}
 }
 
-// TestSparseIsQuick copies 64 GiB with 4 MiB of data, by sharing blocks and by copying.
-func TestSparseIsQuick(t *testing.T) {
+// TestCopyLargeSparseFile copies 64 GiB with 4 MiB of data, by sharing blocks and by copying.
+func TestCopyLargeSparseFile(t *testing.T) {
 	disableDelegations(t)
 	for _, export := range []string{"exports", "ext4"} {
 		client, server := mountExport(t, export, "4.2")

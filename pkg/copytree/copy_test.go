@@ -220,8 +220,8 @@ func makeDeepDirs(t *testing.T, dir string, levels int, name string) {
 	must(t, unix.Close(at))
 }
 
-// TestCopyOfWhatIsDeep copies a tree in which paths are longer than a path can be.
-func TestCopyOfWhatIsDeep(t *testing.T) {
+// TestCopyDeepTree copies a tree in which paths are longer than a path can be.
+func TestCopyDeepTree(t *testing.T) {
 	ground.Each(t, func(t *testing.T, g ground.Ground) {
 		const levels = 300
 		name := "a directory with a long name "
@@ -280,8 +280,8 @@ func leases(enable string) error {
 	return os.WriteFile("/proc/sys/fs/leases-enable", []byte(enable), 0)
 }
 
-// TestCopyIsTheSame compares source and copy entry by entry.
-func TestCopyIsTheSame(t *testing.T) {
+// TestCopyEqualsSource compares source and copy entry by entry.
+func TestCopyEqualsSource(t *testing.T) {
 	ground.Each(t, func(t *testing.T, g ground.Ground) {
 		for _, workers := range []int{1, 16} {
 			t.Run(fmt.Sprint(workers, " workers"), func(t *testing.T) {
@@ -320,9 +320,9 @@ func TestCopyIsTheSame(t *testing.T) {
 	})
 }
 
-// TestCopyOfWhatChanges has tenants change everything while it is copied. What is stable is
+// TestCopyChangingTree has tenants change everything while it is copied. What is stable is
 // in the copy, nothing is there from outside, and nothing hangs.
-func TestCopyOfWhatChanges(t *testing.T) {
+func TestCopyChangingTree(t *testing.T) {
 	ground.Each(t, func(t *testing.T, g ground.Ground) {
 		outside := filepath.Join(g.Dir, "outside")
 		must(t, os.Mkdir(outside, 0o755))

@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestWhereAFileEnds has a file be cut while a part of it is copied.
-func TestWhereAFileEnds(t *testing.T) {
+// TestSegmentsOfTruncatedFile has a file be cut while a part of it is copied.
+func TestSegmentsOfTruncatedFile(t *testing.T) {
 	f, err := os.CreateTemp(t.TempDir(), "")
 	must(t, err)
 	defer f.Close()
@@ -76,8 +76,8 @@ func TestCopyStopsWithinAFile(t *testing.T) {
 	})
 }
 
-// TestRefusedIsNotCounted has the server's copy be refused: no bytes were copied.
-func TestRefusedIsNotCounted(t *testing.T) {
+// TestRefusedCopyIsNotCounted has the server's copy be refused: no bytes were copied.
+func TestRefusedCopyIsNotCounted(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "source")
 	must(t, os.WriteFile(path, []byte("some"), 0o600))
 	source, err := os.Open(path)

@@ -12,9 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestServerMakesNoLink has the server refuse to give the copy of a file another name: the name gets a
+// TestServerRefusesLink has the server refuse to give the copy of a file another name: the name gets a
 // file of its own.
-func TestServerMakesNoLink(t *testing.T) {
+func TestServerRefusesLink(t *testing.T) {
 	for _, version := range []string{"3", "4.2"} {
 		client, server := mountExport(t, "exports", version)
 		must(t, os.Mkdir(filepath.Join(server, "tree"), 0o755))

@@ -135,8 +135,8 @@ func TestLinksCount(t *testing.T) {
 	}
 }
 
-// TestNamesOfLinks has more names in a directory than are kept in one place, and long ones.
-func TestNamesOfLinks(t *testing.T) {
+// TestNameTable has more names in a directory than are kept in one place, and long ones.
+func TestNameTable(t *testing.T) {
 	var l links
 	d := &directory{location: &location{&location{name: "a"}, "b"}}
 	name := func(i uint64) string { return fmt.Sprint(strings.Repeat("x", int(i)%256), i) }

@@ -75,8 +75,8 @@ func TestOwners(t *testing.T) {
 	}
 }
 
-// TestOwnersHere has a copy of what is nobody's be nobody's, where the file system keeps numbers.
-func TestOwnersHere(t *testing.T) {
+// TestOwnersOnLocalFileSystem has a copy of what is nobody's be nobody's, where the file system keeps numbers.
+func TestOwnersOnLocalFileSystem(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("only root gives files away")
 	}

@@ -33,12 +33,12 @@ func must(t *testing.T, err error) {
 	}
 }
 
-func TestRemoveTakesTheTreeAndNothingElse(t *testing.T) {
+func TestRemoveTree(t *testing.T) {
 	ground.Each(t, func(t *testing.T, g ground.Ground) { testRemoveTree(t, g.Dir) })
 }
 
-// TestRemoveWhatIsInIt empties a directory, which is deep, and leaves it where it is.
-func TestRemoveWhatIsInIt(t *testing.T) {
+// TestRemoveContent empties a directory, which is deep, and leaves it where it is.
+func TestRemoveContent(t *testing.T) {
 	dir := t.TempDir()
 	deep := filepath.Join(append([]string{dir, "tree"}, strings.Split(strings.Repeat("d", 3*maxOpenDepth), "")...)...)
 	must(t, os.MkdirAll(deep, 0o755))
@@ -98,7 +98,7 @@ func testRemoveTree(t *testing.T, dir string) {
 	}
 }
 
-func TestRemoveWhateverItIs(t *testing.T) {
+func TestRemoveOtherKinds(t *testing.T) {
 	dir := t.TempDir()
 	must(t, os.Mkdir(filepath.Join(dir, "target"), 0o755))
 	must(t, os.WriteFile(filepath.Join(dir, "target", "f"), nil, 0o600))
@@ -154,7 +154,7 @@ func TestRemoveStops(t *testing.T) {
 }
 
 // Nothing can be removed from procfs, whoever tries.
-func TestRemoveSaysWhatStayed(t *testing.T) {
+func TestRemoveReportsFailure(t *testing.T) {
 	r, err := remove(t, context.Background(), "/proc/self", "fdinfo")
 	if err == nil || !strings.Contains(err.Error(), "remove") || !errors.Is(err, unix.EPERM) {
 		t.Errorf("the error is %v", err)
@@ -164,9 +164,9 @@ func TestRemoveSaysWhatStayed(t *testing.T) {
 	}
 }
 
-// TestRemoveAsks has the first look say that the tree is not there, as when the client
+// TestRemoveChecksServer has the first look say that the tree is not there, as when the client
 // remembers so, or that something in it is not: a tree that is called removed is not there.
-func TestRemoveAsks(t *testing.T) {
+func TestRemoveChecksServer(t *testing.T) {
 	ground.Each(t, func(t *testing.T, g ground.Ground) {
 		for _, name := range []string{"tree", "dir", "file"} {
 			must(t, os.MkdirAll(filepath.Join(g.Dir, "tree/dir"), 0o755))

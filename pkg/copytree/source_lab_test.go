@@ -21,10 +21,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestAskReachesTheServer asks for names that the client remembers to be there, or not to be
+// TestRecheckReachesServer asks for names that the client remembers to be there, or not to be
 // there, for minutes, when the server has changed that. With a delegation of the directory the
 // client asks nobody about a name that is not there, unless lookupcache says that it must.
-func TestAskReachesTheServer(t *testing.T) {
+func TestRecheckReachesServer(t *testing.T) {
 	for _, version := range []string{"3", "4.0", "4.1", "4.2"} {
 		t.Run(version, func(t *testing.T) { testRecheck(t, version, "positive") })
 		t.Run(version+" without delegations", func(t *testing.T) {
@@ -67,11 +67,11 @@ func testRecheck(t *testing.T, version, lookupCache string) {
 	}
 }
 
-// TestListsWhatIsThere lists directories in which another client makes a file now and then. A server
+// TestListIsCurrent lists directories in which another client makes a file now and then. A server
 // delegates a directory no more for a while once it has recalled that, and its parent still. Linux
 // 7.2 then takes the parent's delegation for a reason not to ask whether the directory itself has
 // changed when it is opened (nfs_lookup_revalidate_delegated).
-func TestListsWhatIsThere(t *testing.T) {
+func TestListIsCurrent(t *testing.T) {
 	for _, version := range []string{"3", "4.0", "4.1", "4.2"} {
 		t.Run(version, func(t *testing.T) {
 			here, server := mountExport(t, "exports", version)

@@ -42,21 +42,21 @@ func makeSmallTree(t *testing.T, root string) {
 	must(t, unix.Mkfifo(filepath.Join(root, "fifo"), 0o620))
 }
 
-// faults are the calls that fail, and on what.
-var faults = []struct{ call, name string }{
+// faultCases are the calls that fail, and on what.
+var faultCases = []struct{ call, name string }{
 	{callOpen, "dir"}, {callStat, "dir"}, {callList, "dir"}, {callList, "sub"}, {callListRest, "dir"}, {callListRest, "sub"},
 	{callOpen, "file"}, {callStat, "file"}, {callRead, "file"}, {callRead, "hard"}, {callOpen, "c"},
 	{callLstat, "link"}, {callLstat, "fifo"}, {callOpen, "fifo"}, {callAttributes, ""},
 }
 
-// TestCopyAsksBeforeItBelieves has a call say that what it is about is gone, once: that is there
+// TestCopyRechecks has a call say that what it is about is gone, once: that is there
 // by its name, and has to be in the copy.
-func TestCopyAsksBeforeItBelieves(t *testing.T) {
+func TestCopyRechecks(t *testing.T) {
 	ground.Each(t, func(t *testing.T, g ground.Ground) {
 		makeSmallTree(t, filepath.Join(g.Dir, "tree"))
 		describe(t, filepath.Join(g.Dir, "tree")) // which reads it
 		want := describe(t, filepath.Join(g.Dir, "tree"))
-		for i, f := range faults {
+		for i, f := range faultCases {
 			for _, err := range []error{unix.ESTALE, unix.ENOENT} {
 				for _, workers := range []int{1, 8} {
 					target := filepath.Join(g.Dir, fmt.Sprintf("copy-%d-%v-%d", i, err, workers))
@@ -76,12 +76,12 @@ func TestCopyAsksBeforeItBelieves(t *testing.T) {
 	})
 }
 
-// TestCopyOfWhatStaysStale has a call say each time that what is there is gone: that is an
+// TestCopyStaysStale has a call say each time that what is there is gone: that is an
 // error, and a copy without it is none. So it is at once with the tree itself.
-func TestCopyOfWhatStaysStale(t *testing.T) {
+func TestCopyStaysStale(t *testing.T) {
 	ground.Each(t, func(t *testing.T, g ground.Ground) {
 		makeSmallTree(t, filepath.Join(g.Dir, "tree"))
-		for i, f := range append(slices.Clone(faults), struct{ call, name string }{callList, "."}, struct{ call, name string }{callListRest, "."}, struct{ call, name string }{callStat, "."}) {
+		for i, f := range append(slices.Clone(faultCases), struct{ call, name string }{callList, "."}, struct{ call, name string }{callListRest, "."}, struct{ call, name string }{callStat, "."}) {
 			if f.name == "hard" { // of which another name may be copied, and this become a link to it
 				continue
 			}
@@ -105,9 +105,9 @@ func TestCopyOfWhatStaysStale(t *testing.T) {
 	})
 }
 
-// TestCopyOfWhatTheServerRemoved has what a call is about be removed before it, on the server.
+// TestCopyRemovedOnServer has what a call is about be removed before it, on the server.
 // That is no error, and what was copied of a directory has the mode that it had.
-func TestCopyOfWhatTheServerRemoved(t *testing.T) {
+func TestCopyRemovedOnServer(t *testing.T) {
 	ground.Each(t, func(t *testing.T, g ground.Ground) {
 		for i, f := range []struct {
 			call, name, removed string
@@ -150,8 +150,8 @@ func TestCopyOfWhatTheServerRemoved(t *testing.T) {
 	})
 }
 
-// TestCopyOfATreeThatGoes removes the tree itself: that is an error, whatever the calls say.
-func TestCopyOfATreeThatGoes(t *testing.T) {
+// TestCopyRemovedTree removes the tree itself: that is an error, whatever the calls say.
+func TestCopyRemovedTree(t *testing.T) {
 	ground.Each(t, func(t *testing.T, g ground.Ground) {
 		for when, name := range map[string]string{callList: ".", callListRest: ".", callRead: "file"} {
 			dir := filepath.Join(g.Dir, when)
@@ -181,9 +181,9 @@ func measure(t *testing.T, dir string, m *Measurement) error {
 	return m.Run(t.Context(), int(f.Fd()))
 }
 
-// TestMeasureAsks has a call say that what is there is gone: it is counted, or that is an
+// TestMeasureRechecks has a call say that what is there is gone: it is counted, or that is an
 // error, but never left out.
-func TestMeasureAsks(t *testing.T) {
+func TestMeasureRechecks(t *testing.T) {
 	ground.Each(t, func(t *testing.T, g ground.Ground) {
 		makeSmallTree(t, filepath.Join(g.Dir, "tree"))
 		for _, f := range []struct {

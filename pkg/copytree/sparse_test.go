@@ -86,9 +86,9 @@ func TestZerosBecomeHoles(t *testing.T) {
 	}
 }
 
-// TestGivenUpHalfWay has the kernel copy by itself, as it does where an NFS server cannot: that is given up
+// TestServerCopyRefusedLate has the kernel copy by itself, as it does where an NFS server cannot: that is given up
 // after the first part, and nothing stays of it, since what is then written may have holes there.
-func TestGivenUpHalfWay(t *testing.T) {
+func TestServerCopyRefusedLate(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "source")
 	must(t, os.WriteFile(path, bytes.Repeat([]byte("mooring!"), 1<<20), 0o644))

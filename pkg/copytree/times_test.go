@@ -24,8 +24,8 @@ func modifiedAt(t *testing.T, path string) int64 {
 	return st.Mtim.Sec
 }
 
-// TestTimesThatDoNotFit copies to a file system that has no such times: each file is told of once.
-func TestTimesThatDoNotFit(t *testing.T) {
+// TestTimesOutOfRange copies to a file system that has no such times: each file is told of once.
+func TestTimesOutOfRange(t *testing.T) {
 	source, err := os.MkdirTemp("/dev/shm", "times")
 	must(t, err)
 	defer os.RemoveAll(source)

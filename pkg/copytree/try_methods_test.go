@@ -9,9 +9,9 @@ import (
 	"testing"
 )
 
-// TestTry has a file system of this machine, which may clone or not: what is said to have
+// TestTryMethods has a file system of this machine, which may clone or not: what is said to have
 // worked has made a copy.
-func TestTry(t *testing.T) {
+func TestTryMethods(t *testing.T) {
 	dir := t.TempDir()
 	data := bytes.Repeat([]byte("data"), 64<<10)
 	if err := os.WriteFile(filepath.Join(dir, "source"), data, 0o600); err != nil {

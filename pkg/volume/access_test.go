@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestNotLetIn(t *testing.T) {
+func TestAccessDeniedReason(t *testing.T) {
 	for options, want := range map[string]string{
 		"":                        "exportfs -v",
 		"rw,sec=sys,xprtsec=none": "exportfs -v",

@@ -32,7 +32,7 @@ var spellings = []struct {
 	},
 }
 
-func TestIs(t *testing.T) {
+func TestMatches(t *testing.T) {
 	for _, c := range spellings {
 		for _, name := range c.same {
 			if !c.share.Matches(name) {
@@ -98,9 +98,9 @@ func TestOverlaps(t *testing.T) {
 	}
 }
 
-// TestNested has an export inside a registered share, and one around it: volumes that it has go on,
+// TestCheckNested has an export inside a registered share, and one around it: volumes that it has go on,
 // and there are no new ones.
-func TestNested(t *testing.T) {
+func TestCheckNested(t *testing.T) {
 	r := &Registry{Unregistered: true, Shares: []Share{{Name: "nas1", Servers: []string{"nas"}, Path: "/a"}}}
 	for _, export := range []string{"nas:/a/b", "NAS:/a/b", "nas.:/"} {
 		s, err := r.Resolve(export)

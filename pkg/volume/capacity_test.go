@@ -73,8 +73,8 @@ func TestNewSpace(t *testing.T) {
 	}
 }
 
-// TestRoomier has spaces in order.
-func TestRoomier(t *testing.T) {
+// TestCompareFree has spaces in order.
+func TestCompareFree(t *testing.T) {
 	order := []Space{{Total: 10}, {}, {Total: 10, Free: 1}, {Total: 5, Free: 2}}
 	for i, s := range order {
 		for j, o := range order {

@@ -231,9 +231,9 @@ func TestUnsupported(t *testing.T) {
 	}
 }
 
-// TestChangeKeepsUnknown changes records that have unknown fields: those stay, at the top and in
+// TestEncodeKeepsUnknown changes records that have unknown fields: those stay, at the top and in
 // whatever was not changed itself.
-func TestChangeKeepsUnknown(t *testing.T) {
+func TestEncodeKeepsUnknown(t *testing.T) {
 	data, err := os.ReadFile("testdata/v1/volume-unknown-fields.json")
 	if err != nil {
 		t.Fatal(err)

@@ -124,8 +124,8 @@ func TestCheckSnapshotParams(t *testing.T) {
 	wantText(t, err, `"share" is not a parameter`, `"b" is not a parameter`, "takes no parameters")
 }
 
-// TestRecordOfCopy has a volume's record say what it is made from, or is.
-func TestRecordOfCopy(t *testing.T) {
+// TestRecordSource has a volume's record say what it is made from, or is.
+func TestRecordSource(t *testing.T) {
 	of := func(kind ObjectKind, key, share string) *Source { return &Source{Object{kind, key}, share} }
 	tree := SnapshotDirectory("snap-1")
 	for what, c := range map[string]struct {
@@ -159,8 +159,8 @@ func TestRecordOfCopy(t *testing.T) {
 	}
 }
 
-// TestDifferentSource tells volumes of one name apart by what they are made from.
-func TestDifferentSource(t *testing.T) {
+// TestDifferencesOfSource tells volumes of one name apart by what they are made from.
+func TestDifferencesOfSource(t *testing.T) {
 	has, _ := sampleRecord(t)
 	has.Source = &Source{Object{ObjectSnapshot, "snap-1"}, "nas1"}
 	for want, source := range map[string]*Source{

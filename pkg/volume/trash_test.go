@@ -55,7 +55,7 @@ func trashName(n TrashName) string {
 	return id
 }
 
-func TestNoTrashName(t *testing.T) {
+func TestParseTrashNameRefuses(t *testing.T) {
 	for _, name := range []string{
 		"", ".", "pvc-1", "pvc-1.", "0123456789abcdef", ".0123456789abcdef", "..0123456789abcdef", "a/b.0123456789abcdef", "h-x.0123456789abcdef",
 		"a.0123456789ABCDEF", "a.0123456789abcde", "a.0123456789abcdef0", "a.0123456789abcdeg", "a.0123456789abcdef.", "a.0123456789abcdef\n",
