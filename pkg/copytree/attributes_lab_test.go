@@ -17,8 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestKernelCopies has copy_file_range(2) be what it is by NFS 4.1, where the kernel
-// reads and writes, as by 4.2 with a server that cannot copy: that is noticed.
+// TestKernelCopies copies over NFS 4.1, where the kernel implements copy_file_range(2) by reading
+// and writing, as it does over 4.2 with a server without COPY: the copy detects that.
 func TestKernelCopies(t *testing.T) {
 	for version, want := range map[string][2]int64{"4.1": {0, 2}, "4.2": {2, 0}} {
 		client, server := mountExport(t, "ext4", version)
@@ -27,10 +27,10 @@ func TestKernelCopies(t *testing.T) {
 			must(t, os.WriteFile(filepath.Join(server, "tree", name), bytes.Repeat([]byte("mooring!"), 64<<10), 0o644))
 		}
 		c := &Copy{Workers: 1, Methods: &Methods{}}
-		c.Methods.once.Do(func() { c.Methods.noDelegationFlag = unix.O_DIRECT }) // nothing is known of the version
+		c.Methods.once.Do(func() { c.Methods.noDelegationFlag = unix.O_DIRECT }) // the version is unknown
 		must(t, copyTree(t, context.Background(), client, c))
 		if got := [2]int64{c.Copied.Files.Load(), c.Written.Files.Load()}; got != want {
-			t.Errorf("%s: %d were copied by the server, %d written, want %v", version, got[0], got[1], want)
+			t.Errorf("%s: %d files were copied by the server, %d written, want %v", version, got[0], got[1], want)
 		}
 		if got, want := [2]int64{c.Copied.Bytes.Load(), c.Written.Bytes.Load()}, [2]int64{want[0] << 19, want[1] << 19}; got != want {
 			t.Errorf("%s: %d bytes were copied by the server, %d written, want %v", version, got[0], got[1], want)
@@ -39,7 +39,7 @@ func TestKernelCopies(t *testing.T) {
 }
 
 // TestTargetWithoutAttributes copies from a file system with extended attributes to one without:
-// NFS 3, which has access control lists.
+// NFS 3, which has only access control lists.
 func TestTargetWithoutAttributes(t *testing.T) {
 	client, server := mountExport(t, "exports", "3")
 	source := filepath.Join(server, "tree")
@@ -54,7 +54,7 @@ func TestTargetWithoutAttributes(t *testing.T) {
 	c := &Copy{Workers: 1}
 	must(t, copyInto(t, context.Background(), source, filepath.Join(client, "copy"), c))
 	if c.Lost.Load() != 3 || c.IsPlain() {
-		t.Errorf("%d attributes are called lost, and there are 3; plain: %v", c.Lost.Load(), c.IsPlain())
+		t.Errorf("%d attributes are counted as lost, want 3; plain: %v", c.Lost.Load(), c.IsPlain())
 	}
 	for i := range 3 {
 		if got := attributesOf(t, filepath.Join(server, "copy", fmt.Sprint(i))); !strings.HasPrefix(got, " system.posix_acl_access=") {
@@ -63,8 +63,8 @@ func TestTargetWithoutAttributes(t *testing.T) {
 	}
 }
 
-// TestDefaultACLOfTarget has the target give new files an access control list, which the source's
-// files do not have. By NFS 4 that cannot be taken from a directory, but it is said.
+// TestDefaultACLOfTarget copies to a directory with a default access control list, which the files of
+// the source do not have. Over NFS 4 it cannot be removed from a directory, but it counts as lost.
 func TestDefaultACLOfTarget(t *testing.T) {
 	for _, version := range []string{"3", "4.2"} {
 		client, server := mountExport(t, "exports", version)
@@ -86,12 +86,12 @@ func TestDefaultACLOfTarget(t *testing.T) {
 			}
 		}
 		if version == "3" && c.Lost.Load() != 0 {
-			t.Errorf("by NFS 3 %d lists were lost", c.Lost.Load())
+			t.Errorf("over NFS 3 %d lists were lost", c.Lost.Load())
 		}
 	}
 }
 
-// TestCopyStaysOnItsFileSystem has another file system mounted in the tree.
+// TestCopyStaysOnItsFileSystem mounts another file system in the tree.
 func TestCopyStaysOnItsFileSystem(t *testing.T) {
 	client, _ := mountExport(t, "exports", "4.2")
 	at := filepath.Join(client, "tree/mounted")
@@ -104,8 +104,8 @@ func TestCopyStaysOnItsFileSystem(t *testing.T) {
 	}
 }
 
-// TestCopyIntoProject has the target be of a project (directory quota) that what is made in it
-// gets. Only the server can set that, and only before the copy: then all of the copy has it.
+// TestCopyIntoProject copies to a directory with a project (directory quota) that new entries
+// inherit. Only the server can set it, and only before the copy: then the whole copy has it.
 func TestCopyIntoProject(t *testing.T) {
 	for _, version := range []string{"3", "4.1", "4.2"} {
 		client, server := mountExport(t, "exports", version)
@@ -120,11 +120,11 @@ func TestCopyIntoProject(t *testing.T) {
 			if got[name] == "" {
 				t.Errorf("%s: %s is not in the copy", version, name)
 			}
-			if name == "link" || name == "fifo" { // which cannot be asked
+			if name == "link" || name == "fifo" { // their project cannot be read
 				continue
 			}
 			if p := project(t, filepath.Join(server, "copy", name), 0, 0).project; p != 42 {
-				t.Errorf("%s: %s is of project %d", version, name, p)
+				t.Errorf("%s: %s has project %d", version, name, p)
 			}
 		}
 		if c.Links.Load() != 2 || c.Lost.Load() != 0 {

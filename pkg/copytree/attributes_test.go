@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// extrasOf is extras for what is not to be opened.
+// aclsOf describes the access control lists of a file without opening it for reading.
 func aclsOf(t *testing.T, path string) (text string) {
 	t.Helper()
 	fd, err := unix.Open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
@@ -36,7 +36,7 @@ func aclsOf(t *testing.T, path string) (text string) {
 	return text
 }
 
-// TestCopySpecialFiles has links and FIFOs with several names, and a FIFO and a device with
+// TestCopySpecialFiles copies links and FIFOs with several names, and a FIFO and a device with
 // access control lists.
 func TestCopySpecialFiles(t *testing.T) {
 	ground.Each(t, func(t *testing.T, g ground.Ground) {
@@ -70,7 +70,7 @@ func TestCopySpecialFiles(t *testing.T) {
 			if name != "device" {
 				must(t, unix.Lstat(filepath.Join(g.Dir, "copy/dir", name), &also))
 				if also.Ino != got.Ino {
-					t.Errorf("the names of %s are of two", name)
+					t.Errorf("the names of %s are two files", name)
 				}
 			}
 		}
@@ -80,13 +80,13 @@ func TestCopySpecialFiles(t *testing.T) {
 			}
 		}
 		if lists := aclsOf(t, filepath.Join(g.Server, "tree/fifo")); lists != "" && c.IsPlain() {
-			t.Error("a tree with a list in it is called plain")
+			t.Error("a tree with an access control list is reported as plain")
 		}
 	})
 }
 
-// TestTargetWithoutACLs has a target answer as NFS-Ganesha 4.3 does by NFSv3: with EIO to a list that is
-// set, and to one that is removed and is not there; and with success to one that it forgets.
+// TestTargetWithoutACLs copies to a target that answers as NFS-Ganesha 4.3 does over NFSv3: EIO if a list
+// is set or a missing one is removed; and success for a list that it does not store.
 func TestTargetWithoutACLs(t *testing.T) {
 	forgets := func(string, string, string) error { return nil }
 	for name, c := range map[string]struct {
@@ -104,20 +104,20 @@ func TestTargetWithoutACLs(t *testing.T) {
 		must(t, os.Mkdir(filepath.Join(dir, "tree"), 0o755))
 		must(t, os.WriteFile(at, []byte("some"), 0o644))
 		if setACL(t, at); aclsOf(t, at) == "" {
-			t.Skip("no access control lists here")
+			t.Skip("this file system has no access control lists")
 		}
 		m := &Methods{}
 		m.calls = attributeCalls{c.set, func(string, string) error { return unix.EIO }}
 		cp := &Copy{Workers: 1, Methods: m}
 		err := copyTree(t, t.Context(), dir, cp)
 		if !errors.Is(err, c.err) || err == nil && (cp.Lost.Load() != 1 || cp.Files.Load() != 1) {
-			t.Errorf("%s: %d lists are called lost of %d files: %v", name, cp.Lost.Load(), cp.Files.Load(), err)
+			t.Errorf("%s: %d lists are counted as lost for %d files: %v", name, cp.Lost.Load(), cp.Files.Load(), err)
 		}
 	}
 }
 
-// TestDefaultACLIsRemoved has the target be a directory with a list for new files: that is removed, and if it
-// cannot be, the copy fails.
+// TestDefaultACLIsRemoved copies to a directory with a default access control list: the list is removed, and
+// if that fails, the copy fails.
 func TestDefaultACLIsRemoved(t *testing.T) {
 	for _, want := range []error{nil, unix.EIO} {
 		dir := t.TempDir()
@@ -149,7 +149,7 @@ func TestDefaultACLIsRemoved(t *testing.T) {
 	}
 }
 
-// TestModeIsNotSetAgain has a directory get its setgid bit from the one that it is made in.
+// TestModeIsNotSetAgain makes a directory that inherits the setgid bit.
 func TestModeIsNotSetAgain(t *testing.T) {
 	dir := t.TempDir()
 	must(t, unix.Chmod(dir, 0o2755))
@@ -163,6 +163,6 @@ func TestModeIsNotSetAgain(t *testing.T) {
 	}
 	c := &Copy{Methods: &Methods{}}
 	if err := c.attributes().copyOwnerAndMode(target{fd: fd, path: "/nowhere"}, &st, &made); err != nil {
-		t.Errorf("its mode was set, and was so already: %v", err)
+		t.Errorf("the mode was set again: %v", err)
 	}
 }

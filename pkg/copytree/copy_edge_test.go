@@ -21,7 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// without returns Methods that leave only some ways to copy data.
+// methodsWithout returns Methods that leave out some methods to copy data.
 func methodsWithout(clone, copy bool) *Methods {
 	m := &Methods{}
 	m.clone.unusable.Store(clone)
@@ -29,7 +29,7 @@ func methodsWithout(clone, copy bool) *Methods {
 	return m
 }
 
-// ways are all that a ground can have. Where one is not there the next takes its place.
+// forEachMethod runs test with each method. If one is not supported, the copy uses the next.
 func forEachMethod(t *testing.T, test func(t *testing.T, m *Methods)) {
 	t.Helper()
 	t.Run("clone", func(t *testing.T) { test(t, &Methods{}) })
@@ -37,7 +37,7 @@ func forEachMethod(t *testing.T, test func(t *testing.T, m *Methods)) {
 	t.Run("write", func(t *testing.T) { test(t, methodsWithout(true, true)) })
 }
 
-// pair opens the directories "tree" and "copy" in dir for calls of a Copy's insides.
+// openPair opens the directories "tree" and "copy" in dir for calls of unexported methods.
 func openPair(t *testing.T, dir string) *directory {
 	t.Helper()
 	d := &directory{}
@@ -52,7 +52,7 @@ func openPair(t *testing.T, dir string) *directory {
 	return d
 }
 
-// kinds make a name be of each kind.
+// kinds create a file of each kind.
 var kinds = map[uint8]func(path string) error{
 	unix.DT_REG:  func(path string) error { return os.WriteFile(path, []byte("some"), 0o644) },
 	unix.DT_DIR:  func(path string) error { return os.Mkdir(path, 0o755) },
@@ -60,40 +60,40 @@ var kinds = map[uint8]func(path string) error{
 	unix.DT_FIFO: func(path string) error { return unix.Mkfifo(path, 0o644) },
 }
 
-// TestCopyChangedKind has each entry be of another kind than the directory said, or be unknown,
-// as when it is replaced between the one look and the next: it is copied as what it is.
+// TestCopyChangedKind gives each entry another kind than the directory reports, as if it were
+// replaced in between: it is copied as what it is.
 func TestCopyChangedKind(t *testing.T) {
 	ground.Each(t, func(t *testing.T, g ground.Ground) {
 		must(t, os.Mkdir(filepath.Join(g.Dir, "tree"), 0o755))
 		must(t, os.Mkdir(filepath.Join(g.Dir, "copy"), 0o755))
 		d := openPair(t, g.Dir)
-		for said := range kinds {
+		for reported := range kinds {
 			for is, make := range kinds {
-				name := fmt.Sprint(said, " is ", is)
+				name := fmt.Sprint(reported, " is ", is)
 				must(t, make(filepath.Join(g.Dir, "tree", name)))
 				c := &Copy{Workers: 1, Methods: &Methods{}, root: d.target}
-				(&entry{copy: c, dir: d, name: name}).run(t.Context(), said)
+				(&entry{copy: c, dir: d, name: name}).run(t.Context(), reported)
 				must(t, c.firstFailure())
 				var st unix.Stat_t
 				must(t, unix.Lstat(filepath.Join(g.Dir, "copy", name), &st))
 				if uint8(st.Mode&unix.S_IFMT>>12) != is || c.Vanished.Load() != 0 {
-					t.Errorf("%s: the copy has mode %o, and %d vanished", name, st.Mode, c.Vanished.Load())
+					t.Errorf("%s: the copy has mode %o, and %d entries vanished", name, st.Mode, c.Vanished.Load())
 				}
 			}
 		}
 		c := &Copy{Workers: 1, Methods: &Methods{}, root: d.target}
-		for said := range kinds {
-			(&entry{copy: c, dir: d, name: "not there"}).run(t.Context(), said)
+		for reported := range kinds {
+			(&entry{copy: c, dir: d, name: "not there"}).run(t.Context(), reported)
 		}
 		must(t, c.firstFailure())
 		if int(c.Vanished.Load()) != len(kinds) {
-			t.Errorf("%d vanished", c.Vanished.Load())
+			t.Errorf("%d entries vanished", c.Vanished.Load())
 		}
 	})
 }
 
-// TestCopyDuplicateNames has a directory tell of each name twice, of another kind the second time,
-// as one may that changes while it is read. What was first stays; nothing hangs.
+// TestCopyDuplicateNames lets a directory return each name twice, the second time of another kind,
+// which is possible if it changes while it is read. The first copy is kept; nothing hangs.
 func TestCopyDuplicateNames(t *testing.T) {
 	ground.Each(t, func(t *testing.T, g ground.Ground) {
 		must(t, os.Mkdir(filepath.Join(g.Dir, "tree"), 0o755))
@@ -119,7 +119,7 @@ func TestCopyDuplicateNames(t *testing.T) {
 				if uint8(st.Mode&unix.S_IFMT>>12) != first {
 					t.Errorf("%s: the copy has mode %o", name, st.Mode)
 				}
-				if first != unix.DT_REG { // and perhaps a FIFO, at which reading waits
+				if first != unix.DT_REG { // a read of a FIFO would wait
 					continue
 				}
 				if data, _ := os.ReadFile(copied); string(data) != "some" {
@@ -128,7 +128,7 @@ func TestCopyDuplicateNames(t *testing.T) {
 			}
 		}
 		must(t, os.WriteFile(filepath.Join(g.Dir, "tree/hard"), []byte("some"), 0o644))
-		for _, name := range []string{"too", "three"} { // the last is not met
+		for _, name := range []string{"too", "three"} { // the last one is not copied
 			must(t, os.Link(filepath.Join(g.Dir, "tree/hard"), filepath.Join(g.Dir, "tree", name)))
 		}
 		for _, name := range []string{"hard", "too", "too", "hard"} {
@@ -141,18 +141,18 @@ func TestCopyDuplicateNames(t *testing.T) {
 	})
 }
 
-// TestDirectoryBegin has no two workers make the same name.
+// TestDirectoryBegin lets only one worker make a name at a time.
 func TestDirectoryBegin(t *testing.T) {
 	d := &directory{}
 	if !d.begin("a") || d.begin("a") || !d.begin("b") {
-		t.Error("a name was begun twice, or another not at all")
+		t.Error("begin allows a name twice, or refuses another one")
 	}
 	if d.end("a"); !d.begin("a") {
-		t.Error("a name stayed busy")
+		t.Error("a name is busy after end")
 	}
 }
 
-// TestCopyTruncatedFile cuts a file after it was opened: the copy ends where the file does.
+// TestCopyTruncatedFile truncates a file after it was opened: the copy has the new size.
 func TestCopyTruncatedFile(t *testing.T) {
 	ground.Each(t, func(t *testing.T, g ground.Ground) {
 		forEachMethod(t, func(t *testing.T, m *Methods) {
@@ -201,7 +201,7 @@ func TestCopyRemovedFile(t *testing.T) {
 		must(t, copyTree(t, context.Background(), g.Dir, c))
 		copied, err := os.ReadDir(filepath.Join(g.Dir, "copy"))
 		must(t, err)
-		for _, e := range copied { // whole, or not there
+		for _, e := range copied { // complete, or missing
 			if info, err := e.Info(); err != nil || info.Size() != 8000 {
 				t.Errorf("%s: %v, %v", e.Name(), info, err)
 			}
@@ -210,12 +210,12 @@ func TestCopyRemovedFile(t *testing.T) {
 			t.Error(err)
 		}
 		if n := c.Files.Load() + c.Links.Load() + c.Vanished.Load(); n != 3 {
-			t.Errorf("%d of 3 were counted", n)
+			t.Errorf("%d of 3 files were counted", n)
 		}
 	})
 }
 
-// TestMethodRecord is when a way to copy is given up.
+// TestMethodRecord checks when a method to copy is given up.
 func TestMethodRecord(t *testing.T) {
 	many := func(err error, n int) []error { return slices.Repeat([]error{err}, n) }
 	for _, c := range []struct {
@@ -235,22 +235,22 @@ func TestMethodRecord(t *testing.T) {
 		var m method
 		for _, err := range c.errs {
 			if got := m.record(err); got != err {
-				t.Errorf("%v has become %v", err, got)
+				t.Errorf("record(%v) returns %v", err, got)
 			}
 		}
 		if m.usable() != c.want {
-			t.Errorf("after %d times, the last %v: usable %v", len(c.errs), c.errs[len(c.errs)-1], m.usable())
+			t.Errorf("after %d results, the last one %v: usable is %v", len(c.errs), c.errs[len(c.errs)-1], m.usable())
 		}
 	}
 	for _, err := range []error{unix.ENOSPC, unix.EDQUOT, unix.EIO, context.Canceled} {
 		if isRefused(err) {
-			t.Errorf("after %v another way is tried", err)
+			t.Errorf("after %v another method is tried", err)
 		}
 	}
 }
 
-// TestCopyMaxDepth copies as many directories, one in the other, as a path can name, and
-// says what is wrong with more than it can.
+// TestCopyMaxDepth copies as many nested directories as a path can have, and fails for more than
+// maxTreeDepth.
 func TestCopyMaxDepth(t *testing.T) {
 	for _, c := range []struct {
 		levels int
@@ -276,9 +276,9 @@ func TestCopyMaxDepth(t *testing.T) {
 	}
 }
 
-// TestMemoryDoesNotGrow copies a directory ten times as large as another. It compares what most
-// collections of garbage found alive: on a busy machine one can take so long that what is made
-// meanwhile, which counts as alive, is much.
+// TestMemoryDoesNotGrow copies a directory ten times as large as another. It compares the median
+// of the live heap after garbage collections: on a busy machine a single collection may take so
+// long that many new objects count as live.
 func TestMemoryDoesNotGrow(t *testing.T) {
 	var usual [2]uint64
 	for i, entries := range []int{10_000, 100_000} {

@@ -20,7 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mounted makes a directory on one of the lab's exports and mounts it.
+// mountExport makes a directory on one of the lab's exports and mounts it.
 func mountExport(t *testing.T, export, version string) (client, server string) {
 	t.Helper()
 	if export != "exports" {
@@ -39,21 +39,21 @@ func mountExport(t *testing.T, export, version string) (client, server string) {
 	return client, server
 }
 
-// withoutLeases has the server grant no delegations, which would make counts vary.
+// disableDelegations makes the server grant no delegations, because they make counts vary.
 func disableDelegations(t *testing.T) {
 	t.Helper()
 	must(t, leases("0"))
 	t.Cleanup(func() { _ = leases("1") })
 }
 
-// counted copies the tree and returns what that asked of the server.
+// countCopy copies the tree and returns the number of requests to the server.
 func countCopy(t *testing.T, client string, c *Copy) lab.Counts {
 	t.Helper()
 	mine := func(_, target string) bool { return target == client }
 	before, err := lab.Count(os.Getpid(), mine)
 	must(t, err)
 	must(t, copyTree(t, context.Background(), client, c))
-	// CLOSE is not waited for: all is counted when the count has stopped growing.
+	// The client does not wait for CLOSE: the count is complete when it has stopped growing.
 	var after lab.Counts
 	for counted := int64(-1); after.Total() != counted; {
 		counted = after.Total()
@@ -64,8 +64,8 @@ func countCopy(t *testing.T, client string, c *Copy) lab.Counts {
 	return after.Since(before)
 }
 
-// TestCopyMethods has the data go the way that server and protocol allow, and the rest not be tried
-// for each file.
+// TestCopyMethods copies by the best method that server and protocol support, and does not try the
+// others for each file.
 func TestCopyMethods(t *testing.T) {
 	disableDelegations(t)
 	const files, size = 50, 64 << 10
@@ -85,7 +85,7 @@ func TestCopyMethods(t *testing.T) {
 			for i := range files {
 				must(t, os.WriteFile(filepath.Join(server, "tree", fmt.Sprint(i)), bytes.Repeat([]byte("mooring!"), size/8), 0o644))
 			}
-			describe(t, filepath.Join(server, "tree")) // which reads it
+			describe(t, filepath.Join(server, "tree")) // reads it
 			want := describe(t, filepath.Join(server, "tree"))
 			cp := &Copy{Workers: 8}
 			asked := countCopy(t, client, cp)
@@ -111,7 +111,7 @@ func TestCopyMethods(t *testing.T) {
 	}
 }
 
-// TestPlainSourceCost does not ask for attributes where there are known to be none.
+// TestPlainSourceCost does not read attributes if it is known that there are none.
 func TestPlainSourceCost(t *testing.T) {
 	disableDelegations(t)
 	client, server := mountExport(t, "exports", "4.2")
@@ -142,21 +142,21 @@ func TestCopyLargeSparseFile(t *testing.T) {
 		must(t, f.Close())
 		c := &Copy{Workers: 8}
 		asked := countCopy(t, client, c)
-		if asked.Total() > 41 || asked.Bytes != 0 { // with a small COPY that shows who copies
+		if asked.Total() > 41 || asked.Bytes != 0 { // with the small first COPY
 			t.Errorf("%s: %d bytes through the client: %s", export, asked.Bytes, asked)
 		}
 		var st unix.Stat_t
 		must(t, unix.Stat(filepath.Join(server, "copy", "sparse"), &st))
 		if st.Size != 64<<30 || st.Blocks*512 > 5<<20 {
-			t.Errorf("%s: the copy has %d bytes and takes %d", export, st.Size, st.Blocks*512)
+			t.Errorf("%s: the copy has %d bytes and occupies %d", export, st.Size, st.Blocks*512)
 		}
 		if got := c.Bytes.Load(); got < 4<<20 || got > 5<<20 {
-			t.Errorf("%s: the copy is said to need %d bytes", export, got)
+			t.Errorf("%s: the counter of the copy is %d bytes", export, got)
 		}
 	}
 }
 
-// TestFullDisk has a copy fail where the server has no room, by each method.
+// TestFullDisk copies to a server without free space: the copy fails, by each method.
 func TestFullDisk(t *testing.T) {
 	for _, version := range []string{"3", "4.2"} {
 		client, server := mountExport(t, "small", version) // 64 MiB

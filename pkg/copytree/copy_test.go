@@ -21,7 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// copyOf copies the directory "tree" in dir to "copy" there, with c.
+// copyTree copies the directory "tree" in dir to "copy" there, with c.
 func copyTree(t *testing.T, ctx context.Context, dir string, c *Copy) error {
 	t.Helper()
 	must(t, os.Mkdir(filepath.Join(dir, "copy"), 0o700))
@@ -39,8 +39,8 @@ func copyInto(t *testing.T, ctx context.Context, source, target string, c *Copy)
 	return c.Run(ctx, int(from.Fd()), int(to.Fd()))
 }
 
-// describe tells all there is to tell of a tree, by the paths in it. Times are of before
-// anything is read.
+// describe returns a description of every entry of a tree, by its path. Times are those before the
+// entry is read.
 func describe(t *testing.T, root string) map[string]string {
 	t.Helper()
 	all := map[string]string{}
@@ -56,7 +56,7 @@ func describe(t *testing.T, root string) map[string]string {
 		name, _ := filepath.Rel(root, path)
 		kind := st.Mode & unix.S_IFMT
 		if kind == unix.S_IFSOCK {
-			return nil // never in a copy
+			return nil // never copied
 		}
 		text := fmt.Sprintf("mode %o owner %d:%d modified %d.%09d", st.Mode, st.Uid, st.Gid, st.Mtim.Sec, st.Mtim.Nsec)
 		if kind != unix.S_IFDIR {
@@ -64,7 +64,7 @@ func describe(t *testing.T, root string) map[string]string {
 				inodes[st.Ino] = name
 			}
 			text += fmt.Sprintf(" size %d links %d file %q", st.Size, st.Nlink, inodes[st.Ino])
-			if st.Nlink == 1 { // else it was read already, by its other name
+			if st.Nlink == 1 { // else it was already read by its other name
 				text += fmt.Sprintf(" accessed %d.%09d", st.Atim.Sec, st.Atim.Nsec)
 			}
 		}
@@ -91,7 +91,7 @@ func describe(t *testing.T, root string) map[string]string {
 	return all
 }
 
-// extras tells of extended attributes and access control lists.
+// attributesOf describes the extended attributes and access control lists of a file.
 func attributesOf(t *testing.T, path string) (text string) {
 	t.Helper()
 	f, err := os.Open(path)
@@ -122,12 +122,12 @@ func compare(t *testing.T, want, got map[string]string) {
 	}
 	for name := range got {
 		if want[name] == "" {
-			t.Errorf("%q should not be there", name)
+			t.Errorf("%q should not exist", name)
 		}
 	}
 }
 
-// everything makes a tree that has all a tree can have.
+// makeFullTree makes a tree with everything that a tree can contain.
 func makeFullTree(t *testing.T, root string) {
 	t.Helper()
 	must(t, os.Mkdir(root, 0o755))
@@ -158,7 +158,7 @@ func makeFullTree(t *testing.T, root string) {
 	must(t, unix.Mkfifo(at("fifo"), 0o620))
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
 	must(t, err)
-	must(t, os.Chdir(root)) // its path is short
+	must(t, os.Chdir(root)) // for a short path of the socket
 	must(t, unix.Bind(fd, &unix.SockaddrUnix{Name: "socket"}))
 	must(t, unix.Close(fd))
 
@@ -197,8 +197,8 @@ func makeFullTree(t *testing.T, root string) {
 	}
 }
 
-// chain makes directories one in the other, and at the bottom a file with two names. By
-// descriptors: their path may be longer than any call takes.
+// makeDeepDirs makes nested directories, and in the last one a file with two names. It uses
+// descriptors, because the path may be too long for any call.
 func makeDeepDirs(t *testing.T, dir string, levels int, name string) {
 	t.Helper()
 	at, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY, 0)
@@ -220,7 +220,7 @@ func makeDeepDirs(t *testing.T, dir string, levels int, name string) {
 	must(t, unix.Close(at))
 }
 
-// TestCopyDeepTree copies a tree in which paths are longer than a path can be.
+// TestCopyDeepTree copies a tree whose paths are too long for a system call.
 func TestCopyDeepTree(t *testing.T) {
 	ground.Each(t, func(t *testing.T, g ground.Ground) {
 		const levels = 300
@@ -243,9 +243,9 @@ func TestCopyDeepTree(t *testing.T) {
 		}
 		must(t, unix.Close(at))
 		if st[0].Ino != st[1].Ino || st[0].Size != 4 {
-			t.Errorf("at the bottom there are %+v", st)
+			t.Errorf("the files in the last directory are %+v", st)
 		}
-		for _, tree := range []string{"tree", "copy"} { // which os.RemoveAll takes long for
+		for _, tree := range []string{"tree", "copy"} { // os.RemoveAll is slow
 			if _, err := remove(t, context.Background(), g.Dir, tree); err != nil {
 				t.Error(err)
 			}
@@ -253,7 +253,7 @@ func TestCopyDeepTree(t *testing.T) {
 	})
 }
 
-// accessList lets user 4321 read a file, where the file system has such lists.
+// setACL lets user 4321 read a file, if the file system supports access control lists.
 func setACL(t *testing.T, path string) {
 	t.Helper()
 	// struct posix_acl_xattr: version 2; entries of tag, permissions, id (acl(5)).
@@ -266,8 +266,8 @@ func setACL(t *testing.T, path string) {
 	}
 }
 
-// undelegated has the lab's server delegate nothing meanwhile. By NFS 4.2 Linux 7.2's server gives a file whose
-// times were set under a delegation those of the moment at which that ends, seconds later.
+// withoutDelegations runs do while the lab's server grants no delegations. Over NFS 4.2 the server of Linux 7.2
+// gives a file whose times were set under a delegation the time at which that ends, seconds later.
 func withoutDelegations(t *testing.T, do func()) {
 	t.Helper()
 	must(t, leases("0"))
@@ -275,12 +275,12 @@ func withoutDelegations(t *testing.T, do func()) {
 	do()
 }
 
-// leases has the lab's server grant delegations ("1"), or none ("0"): knfsd has them as leases (fcntl(2)).
+// leases makes the lab's server grant delegations ("1") or none ("0"): in knfsd they are leases (fcntl(2)).
 func leases(enable string) error {
 	return os.WriteFile("/proc/sys/fs/leases-enable", []byte(enable), 0)
 }
 
-// TestCopyEqualsSource compares source and copy entry by entry.
+// TestCopyEqualsSource compares source and copy, entry by entry.
 func TestCopyEqualsSource(t *testing.T) {
 	ground.Each(t, func(t *testing.T, g ground.Ground) {
 		for _, workers := range []int{1, 16} {
@@ -293,26 +293,26 @@ func TestCopyEqualsSource(t *testing.T) {
 				} else {
 					withoutDelegations(t, func() { makeFullTree(t, filepath.Join(dir, "tree")) })
 				}
-				if os.Getuid() == 0 && g.Server != g.Dir { // NFSv4 shows it as a list of its own kind
+				if os.Getuid() == 0 && g.Server != g.Dir { // NFSv4 shows it as nfs4_acl
 					setACL(t, filepath.Join(g.Server, filepath.Base(dir), "tree/attributes"))
 				}
-				describe(t, filepath.Join(dir, "tree")) // which reads it, once
+				describe(t, filepath.Join(dir, "tree")) // reads it once
 				must(t, os.Chtimes(filepath.Join(dir, "tree"), time.Unix(1_000_000_000, 5), time.Unix(1_100_000_000, 6)))
 				want := describe(t, filepath.Join(dir, "tree"))
 				c := &Copy{Workers: workers}
 				must(t, copyTree(t, context.Background(), dir, c))
 				compare(t, want, describe(t, filepath.Join(dir, "copy")))
 				if n := c.Skipped.Load(); n != 1 {
-					t.Errorf("%d were skipped, and there is one socket", n)
+					t.Errorf("%d entries were skipped, want 1: the socket", n)
 				}
 				if c.Vanished.Load() != 0 {
-					t.Errorf("%d vanished", c.Vanished.Load())
+					t.Errorf("%d entries vanished", c.Vanished.Load())
 				}
-				for _, name := range []string{"sparse", "hole"} { // by the server's own word
+				for _, name := range []string{"sparse", "hole"} { // as the server sees them
 					var st unix.Stat_t
 					must(t, unix.Stat(filepath.Join(g.Server, filepath.Base(dir), "copy", name), &st))
 					if st.Blocks*512 > 4<<20 {
-						t.Errorf("the copy of the file with holes, %s, takes %d bytes", name, st.Blocks*512)
+						t.Errorf("the copy of %s, a file with holes, occupies %d bytes", name, st.Blocks*512)
 					}
 				}
 			})
@@ -320,8 +320,8 @@ func TestCopyEqualsSource(t *testing.T) {
 	})
 }
 
-// TestCopyChangingTree has tenants change everything while it is copied. What is stable is
-// in the copy, nothing is there from outside, and nothing hangs.
+// TestCopyChangingTree lets tenants change everything during the copy. The copy has all stable
+// files and nothing from outside the tree, and it does not hang.
 func TestCopyChangingTree(t *testing.T) {
 	ground.Each(t, func(t *testing.T, g ground.Ground) {
 		outside := filepath.Join(g.Dir, "outside")
@@ -375,7 +375,7 @@ func TestCopyChangingTree(t *testing.T) {
 			}
 			must(t, filepath.WalkDir(target, func(path string, e fs.DirEntry, err error) error {
 				if err == nil && e.Name() == "secret" {
-					t.Errorf("copy %d holds %s, which is from outside", i, path)
+					t.Errorf("copy %d contains %s, which is from outside the tree", i, path)
 				}
 				return err
 			}))
@@ -385,7 +385,7 @@ func TestCopyChangingTree(t *testing.T) {
 	})
 }
 
-// TestCopyStops has a copy end soon after its context does, by each method.
+// TestCopyStops ends the context of a copy: the copy ends soon after that.
 func TestCopyStops(t *testing.T) {
 	ground.Each(t, func(t *testing.T, g ground.Ground) {
 		tree := filepath.Join(g.Dir, "tree")

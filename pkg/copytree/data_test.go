@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestSegmentsOfTruncatedFile has a file be cut while a part of it is copied.
+// TestSegmentsOfTruncatedFile truncates a file during its copy.
 func TestSegmentsOfTruncatedFile(t *testing.T) {
 	f, err := os.CreateTemp(t.TempDir(), "")
 	must(t, err)
@@ -36,20 +36,20 @@ func TestSegmentsOfTruncatedFile(t *testing.T) {
 	}
 }
 
-// until is a context that ends once something is so.
-type until struct {
+// contextUntil is a context that ends when done returns true.
+type contextUntil struct {
 	context.Context
-	so func() bool
+	done func() bool
 }
 
-func (u until) Err() error {
-	if u.so() {
+func (c contextUntil) Err() error {
+	if c.done() {
 		return context.Canceled
 	}
 	return nil
 }
 
-// TestCopyStopsWithinAFile ends a copy after the first part of a file, by each way.
+// TestCopyStopsWithinAFile ends a copy after the first part of a file, by each method.
 func TestCopyStopsWithinAFile(t *testing.T) {
 	ground.Each(t, func(t *testing.T, g ground.Ground) {
 		const part = bufferSize
@@ -67,7 +67,7 @@ func TestCopyStopsWithinAFile(t *testing.T) {
 			must(t, err)
 			c := &Copy{Methods: m}
 			done := func() int64 { return c.Copied.Bytes.Load() + c.Written.Bytes.Load() }
-			err = c.data().copy(until{t.Context(), func() bool { return done() > 0 }}, int(source.Fd()), int(made.Fd()), &st)
+			err = c.data().copy(contextUntil{t.Context(), func() bool { return done() > 0 }}, int(source.Fd()), int(made.Fd()), &st)
 			if n := done(); !errors.Is(err, context.Canceled) || n != part {
 				t.Errorf("%s: it ended with %v after %d bytes", way, err, n)
 			}
@@ -76,7 +76,7 @@ func TestCopyStopsWithinAFile(t *testing.T) {
 	})
 }
 
-// TestRefusedCopyIsNotCounted has the server's copy be refused: no bytes were copied.
+// TestRefusedCopyIsNotCounted makes copy_file_range(2) fail: the counter remains 0.
 func TestRefusedCopyIsNotCounted(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "source")
 	must(t, os.WriteFile(path, []byte("some"), 0o600))
@@ -87,9 +87,9 @@ func TestRefusedCopyIsNotCounted(t *testing.T) {
 	var st unix.Stat_t
 	must(t, unix.Fstat(int(source.Fd()), &st))
 	if _, err := c.data().serverCopy(t.Context(), int(source.Fd()), int(source.Fd()), &st); !errors.Is(err, unix.EBADF) {
-		t.Errorf("a copy to what is open to be read: %v", err)
+		t.Errorf("a copy to a file that is open for reading: %v", err)
 	}
 	if n := c.Copied.Bytes.Load(); n != 0 {
-		t.Errorf("%d bytes are called copied", n)
+		t.Errorf("%d bytes are counted as copied", n)
 	}
 }

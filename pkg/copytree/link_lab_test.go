@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestServerRefusesLink has the server refuse to give the copy of a file another name: the name gets a
-// file of its own.
+// TestServerRefusesLink makes the server refuse a hard link to the copy of a file: the name gets a file
+// of its own.
 func TestServerRefusesLink(t *testing.T) {
 	for _, version := range []string{"3", "4.2"} {
 		client, server := mountExport(t, "exports", version)
@@ -24,7 +24,7 @@ func TestServerRefusesLink(t *testing.T) {
 		c := &Copy{Workers: 1, Step: func(what string) {
 			for _, name := range names {
 				if what == "make a hard link" {
-					_ = immutable(name, true) // one of them is there
+					_ = immutable(name, true) // one of them exists
 				}
 			}
 		}}
@@ -45,7 +45,7 @@ func TestServerRefusesLink(t *testing.T) {
 	}
 }
 
-// immutable has link(2) of a file fail with EPERM (FS_IOC_SETFLAGS: ioctl_iflags(2)), or succeed again.
+// immutable makes link(2) of a file fail with EPERM (FS_IOC_SETFLAGS: ioctl_iflags(2)), or succeed again.
 func immutable(path string, on bool) error {
 	f, err := os.Open(path)
 	if err != nil {

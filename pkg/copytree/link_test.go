@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// heap is how much memory is in use.
+// heapInUse returns the size of the heap.
 func heapInUse() int64 {
 	var m runtime.MemStats
 	runtime.GC()
@@ -44,10 +44,10 @@ func linkedTree(t *testing.T, files int, inside bool) (dir string) {
 	return dir
 }
 
-// TestMemoryOfHardLinks bounds what is remembered of a file with several names while not all of
-// them were met, besides the name of 8 bytes, and has nothing be remembered afterwards.
+// TestMemoryOfHardLinks limits the memory for a file with several names until all of them were seen,
+// besides the name of 8 bytes, and checks that nothing is kept afterwards.
 func TestMemoryOfHardLinks(t *testing.T) {
-	const files = 7_500 // a map of as many has just grown, and is half empty
+	const files = 7_500 // a map of this size has just grown, and is half empty
 	for _, c := range []struct {
 		inside bool
 		most   int64
@@ -68,38 +68,38 @@ func TestMemoryOfHardLinks(t *testing.T) {
 	}
 }
 
-// TestLinksForget is what is remembered of files with several names.
+// TestLinksForget checks which files with several names are kept.
 func TestLinksForget(t *testing.T) {
 	var l links
 	d := &directory{}
-	enter := func(st *unix.Stat_t, born uint32) (path string, first *firstCopy) {
-		_, path, first = l.enter(st, born)
+	enter := func(st *unix.Stat_t, birth uint32) (path string, first *firstCopy) {
+		_, path, first = l.enter(st, birth)
 		return path, first
 	}
 	a := &unix.Stat_t{Ino: 5, Nlink: 2}
 	_, first := enter(a, 100)
 	if first == nil {
-		t.Fatal("the first name is called another")
+		t.Fatal("the first name is reported as a further one")
 	}
 	if first.finish(d, "a", true); len(l.copying) != 0 {
-		t.Error("a copy that is made is still being made")
+		t.Error("a finished copy is still in progress")
 	}
 	if path, first := enter(a, 0); first != nil || path != "a" {
-		t.Errorf("the second name is called the first, or the first is %q", path)
+		t.Errorf("the second name is reported as the first, or the first is %q", path)
 	}
 	if l.countName(a); len(l.copied) != 0 {
-		t.Error("all names were met, and still it is remembered")
+		t.Error("the file is kept after all its names were seen")
 	}
 	_, first = enter(a, 100)
 	first.finish(d, "old", true)
 	old, _, _ := l.enter(a, 100)
-	// That one is removed, with its other name, and a new file gets its number.
+	// That file is removed, with its other name, and a new file gets its inode number.
 	if _, first = enter(a, 200); first == nil {
-		t.Fatal("a new file is taken for the one that had its number")
+		t.Fatal("a new file is taken for the previous one with its inode number")
 	}
 	first.finish(d, "new", true)
 	if l.forget(a, old); len(l.copied) != 1 {
-		t.Error("the wrong one was forgotten")
+		t.Error("the wrong file was removed")
 	}
 	if path, _ := enter(a, 200); path != "new" {
 		t.Errorf("the first name is %q", path)
@@ -111,12 +111,12 @@ func TestLinksForget(t *testing.T) {
 	}
 }
 
-// TestLinksCount has a file get names, and lose some, while the tree is copied: it is
-// remembered until as many were met as it has had at once.
+// TestLinksCount gives a file names, and removes some, during the copy: the file is kept until as
+// many names were seen as it had at most.
 func TestLinksCount(t *testing.T) {
 	for _, c := range []struct {
-		nlinks []uint64 // at each name that is met
-		known  []bool   // after each
+		nlinks []uint64 // link count at each name
+		known  []bool   // after each name
 	}{
 		{[]uint64{3, 3, 3}, []bool{true, true, false}},
 		{[]uint64{2, 3, 3}, []bool{true, true, false}},
@@ -126,7 +126,7 @@ func TestLinksCount(t *testing.T) {
 		var l links
 		for i, n := range c.nlinks {
 			if again := l.seenBefore(&unix.Stat_t{Ino: 5, Nlink: n}); again != (i > 0) {
-				t.Errorf("%v: name %d is another: %v", c.nlinks, i, again)
+				t.Errorf("%v: name %d is a further one: %v", c.nlinks, i, again)
 			}
 			if known := len(l.copied) != 0; known != c.known[i] {
 				t.Errorf("%v: after name %d it is known: %v", c.nlinks, i, known)
@@ -135,7 +135,7 @@ func TestLinksCount(t *testing.T) {
 	}
 }
 
-// TestNameTable has more names in a directory than are kept in one place, and long ones.
+// TestNameTable uses more names in a directory than one table holds, and long ones.
 func TestNameTable(t *testing.T) {
 	var l links
 	d := &directory{location: &location{&location{name: "a"}, "b"}}

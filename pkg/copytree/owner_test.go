@@ -15,7 +15,7 @@ import (
 // ids are a user and a group.
 type ids = [2]uint32
 
-// byName takes the numbers that it has a name for, as a server does with Kerberos.
+// chownByName accepts the IDs that have a name, as a server does with Kerberos.
 func chownByName(_ target, want ids) (ids, error) {
 	for _, id := range want {
 		if id != 0 && id != 2000 && id != nobody {
@@ -25,7 +25,7 @@ func chownByName(_ target, want ids) (ids, error) {
 	return want, nil
 }
 
-// TestOwners has copies be given owners on all kinds of servers.
+// TestOwners sets the owners of copies on all kinds of servers.
 func TestOwners(t *testing.T) {
 	squashed := func(err error) func(target, ids) (ids, error) {
 		return func(_ target, want ids) (ids, error) {
@@ -39,7 +39,7 @@ func TestOwners(t *testing.T) {
 		"numbers":                func(_ target, want ids) (ids, error) { return want, nil },
 		"names":                  chownByName,
 		"squashed":               squashed(unix.EPERM),
-		"names, squashed":        squashed(unix.EINVAL), // the name is looked for before the right
+		"names, squashed":        squashed(unix.EINVAL), // the name is checked before the permission
 		"no names":               func(target, ids) (ids, error) { return ids{unmapped, unmapped}, nil },
 		"makes nobody of others": func(target, ids) (ids, error) { return ids{nobody, nobody}, nil },
 		"gone":                   func(target, ids) (ids, error) { return ids{}, unix.ETIMEDOUT },
@@ -56,7 +56,7 @@ func TestOwners(t *testing.T) {
 		{"names", ids{}, ids{7777, 2000}, true, nil},
 		{"names", ids{}, ids{nobody, nobody}, true, nil},
 		{"names", ids{}, ids{2000, nobody}, true, nil},
-		{"names", ids{nobody, nobody}, ids{nobody, nobody}, true, nil}, // as a directory with setgid does
+		{"names", ids{nobody, nobody}, ids{nobody, nobody}, true, nil}, // as in a directory with setgid
 		{"squashed", ids{nobody, nobody}, ids{nobody, nobody}, false, nil},
 		{"squashed", ids{nobody, nobody}, ids{2000, 2000}, false, unix.EPERM},
 		{"names, squashed", ids{nobody, nobody}, ids{nobody, nobody}, false, nil},
@@ -65,20 +65,20 @@ func TestOwners(t *testing.T) {
 		{"gone", ids{}, ids{nobody, nobody}, false, unix.ETIMEDOUT},
 	} {
 		o := &owners{chown: servers[c.server]}
-		for range 2 { // the second time it is known
+		for range 2 { // the second time the result is known
 			err := o.copyOwner(target{}, &unix.Stat_t{Uid: c.want[0], Gid: c.want[1]}, &unix.Stat_t{Uid: c.made[0], Gid: c.made[1]})
 			var refused *OwnerError
 			if errors.As(err, &refused) != c.refused || !errors.Is(err, c.err) && !c.refused {
-				t.Errorf("%s: what belongs to %d was given to %d: %v", c.server, c.made, c.want, err)
+				t.Errorf("%s: change of the owner from %d to %d: %v", c.server, c.made, c.want, err)
 			}
 		}
 	}
 }
 
-// TestOwnersOnLocalFileSystem has a copy of what is nobody's be nobody's, where the file system keeps numbers.
+// TestOwnersOnLocalFileSystem copies files of nobody on a file system that keeps numeric IDs.
 func TestOwnersOnLocalFileSystem(t *testing.T) {
 	if os.Getuid() != 0 {
-		t.Skip("only root gives files away")
+		t.Skip("only root can change the owner")
 	}
 	dir := t.TempDir()
 	source, copied := filepath.Join(dir, "source"), filepath.Join(dir, "copy")

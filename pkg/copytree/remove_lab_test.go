@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestRemoveStaysOnItsFileSystem has another file system mounted in the tree.
+// TestRemoveStaysOnItsFileSystem mounts another file system in the tree.
 func TestRemoveStaysOnItsFileSystem(t *testing.T) {
 	ground.Each(t, func(t *testing.T, g ground.Ground) {
 		mounted := filepath.Join(g.Dir, "tree", "mounted")
@@ -25,19 +25,19 @@ func TestRemoveStaysOnItsFileSystem(t *testing.T) {
 		defer unix.Unmount(mounted, unix.MNT_DETACH)
 		must(t, os.WriteFile(filepath.Join(mounted, "precious"), nil, 0o600))
 		if _, err := remove(t, context.Background(), g.Dir, "tree"); err == nil {
-			t.Error("a tree with a mount in it is called removed")
+			t.Error("a tree with a mount in it is reported as removed")
 		}
 		if _, err := os.Stat(filepath.Join(mounted, "precious")); err != nil {
 			t.Errorf("another file system was entered: %v", err)
 		}
 		if _, err := os.Stat(filepath.Join(g.Dir, "tree", "file")); err == nil {
-			t.Error("what could be removed stayed")
+			t.Error("a removable file was kept")
 		}
 	})
 }
 
-// TestRemoveAcrossProjects has the tree's root be of a project that all that is new in it gets,
-// and what is deep in the tree be older: that cannot be moved up.
+// TestRemoveAcrossProjects gives the root of the tree a project that new entries inherit. The deep
+// directories are older, and cannot be moved up.
 func TestRemoveAcrossProjects(t *testing.T) {
 	for _, version := range []string{"3", "4.2"} {
 		client, server := mountExport(t, "exports", version)
@@ -60,7 +60,8 @@ type fsxattr struct {
 	_                                                  [8]byte
 }
 
-// project returns what a directory or file has, after it was given a project and flags.
+// project returns the attributes of a directory or file, after setting project and flags unless
+// project is 0.
 func project(t *testing.T, path string, project, flags uint32) (attr fsxattr) {
 	t.Helper()
 	f, err := os.Open(path)
@@ -79,7 +80,7 @@ func project(t *testing.T, path string, project, flags uint32) (attr fsxattr) {
 	return attr
 }
 
-// setProject gives a directory a project, which what is made in it gets too.
+// setProject gives a directory a project that new entries inherit.
 func setProject(t *testing.T, dir string, number uint32) {
 	t.Helper()
 	const inherit = 0x200 // FS_XFLAG_PROJINHERIT

@@ -37,7 +37,7 @@ func TestRemoveTree(t *testing.T) {
 	ground.Each(t, func(t *testing.T, g ground.Ground) { testRemoveTree(t, g.Dir) })
 }
 
-// TestRemoveContent empties a directory, which is deep, and leaves it where it is.
+// TestRemoveContent empties a deep directory, and keeps the directory itself.
 func TestRemoveContent(t *testing.T) {
 	dir := t.TempDir()
 	deep := filepath.Join(append([]string{dir, "tree"}, strings.Split(strings.Repeat("d", 3*maxOpenDepth), "")...)...)
@@ -58,7 +58,7 @@ func TestRemoveContent(t *testing.T) {
 	names, err := os.ReadDir(dir)
 	must(t, err)
 	if len(left) != 0 || len(names) != 2 {
-		t.Errorf("left are %q and %v", left, names)
+		t.Errorf("the remaining entries are %q and %v", left, names)
 	}
 }
 
@@ -78,7 +78,7 @@ func testRemoveTree(t *testing.T, dir string) {
 		must(t, os.Link(filepath.Join(keep, "file"), filepath.Join(sub, "hard link")))
 		must(t, unix.Mkfifo(filepath.Join(sub, "fifo\n\xff"), 0o600))
 	}
-	if os.Getuid() == 0 { // whom no mode stops
+	if os.Getuid() == 0 { // root ignores the mode
 		must(t, os.Chmod(filepath.Join(tree, "d0"), 0o000))
 	}
 
@@ -91,7 +91,7 @@ func testRemoveTree(t *testing.T, dir string) {
 		t.Errorf("the tree is still there: %v", err)
 	}
 	if data, err := os.ReadFile(filepath.Join(keep, "file")); err != nil || string(data) != "precious" {
-		t.Errorf("what links pointed at was touched: %q, %v", data, err)
+		t.Errorf("the target of a link was changed: %q, %v", data, err)
 	}
 	if _, err := os.Stat(filepath.Join(keep, "inside")); err != nil {
 		t.Error(err)
@@ -125,7 +125,7 @@ func testRemoveDeepTree(t *testing.T, dir string) {
 	at, err := unix.Open(dir, unix.O_DIRECTORY, 0)
 	must(t, err)
 	name := "tree"
-	for range 20 * maxOpenDepth { // far more than a path can name
+	for range 20 * maxOpenDepth { // far more than a path can have
 		must(t, unix.Mkdirat(at, name, 0o755))
 		down, err := unix.Openat(at, name, unix.O_DIRECTORY, 0)
 		must(t, err)
@@ -146,26 +146,26 @@ func TestRemoveStops(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	if _, err := remove(t, ctx, dir, "tree"); err == nil {
-		t.Error("a stopped removal called itself done")
+		t.Error("a stopped removal reports success")
 	}
 	if _, err := os.Stat(filepath.Join(dir, "tree", "a")); err != nil {
 		t.Error("a stopped removal went on")
 	}
 }
 
-// Nothing can be removed from procfs, whoever tries.
+// TestRemoveReportsFailure removes from procfs, where every removal fails.
 func TestRemoveReportsFailure(t *testing.T) {
 	r, err := remove(t, context.Background(), "/proc/self", "fdinfo")
 	if err == nil || !strings.Contains(err.Error(), "remove") || !errors.Is(err, unix.EPERM) {
 		t.Errorf("the error is %v", err)
 	}
 	if n := r.Entries.Load(); n != 0 {
-		t.Errorf("%d entries are called removed", n)
+		t.Errorf("%d entries are counted as removed", n)
 	}
 }
 
-// TestRemoveChecksServer has the first look say that the tree is not there, as when the client
-// remembers so, or that something in it is not: a tree that is called removed is not there.
+// TestRemoveChecksServer makes the first call report that the tree, or an entry in it, does not
+// exist, as from the client's cache: Remove succeeds only after the tree is gone.
 func TestRemoveChecksServer(t *testing.T) {
 	ground.Each(t, func(t *testing.T, g ground.Ground) {
 		for _, name := range []string{"tree", "dir", "file"} {
@@ -178,7 +178,7 @@ func TestRemoveChecksServer(t *testing.T) {
 				t.Errorf("%s: %v", name, err)
 			}
 			if _, err := os.Lstat(filepath.Join(g.Server, "tree")); !errors.Is(err, os.ErrNotExist) {
-				t.Errorf("%s: the tree is called removed: %v", name, err)
+				t.Errorf("%s: the tree is reported as removed: %v", name, err)
 			}
 			must(t, f.Close())
 		}
@@ -207,7 +207,7 @@ func TestRemoveChecksServer(t *testing.T) {
 	})
 }
 
-// TestRemoveDeepTreeInPlace has no directory be moved up.
+// TestRemoveDeepTreeInPlace removes a deep tree whose directories cannot be moved up.
 func TestRemoveDeepTreeInPlace(t *testing.T) {
 	dir := t.TempDir()
 	must(t, os.Mkdir(filepath.Join(dir, "tree"), 0o755))

@@ -21,9 +21,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestRecheckReachesServer asks for names that the client remembers to be there, or not to be
-// there, for minutes, when the server has changed that. With a delegation of the directory the
-// client asks nobody about a name that is not there, unless lookupcache says that it must.
+// TestRecheckReachesServer rechecks names that the client caches for minutes, as existing or
+// missing, after the server has changed them. With a delegation of the directory the client does
+// not ask the server for a missing name, unless lookupcache requires it.
 func TestRecheckReachesServer(t *testing.T) {
 	for _, version := range []string{"3", "4.0", "4.1", "4.2"} {
 		t.Run(version, func(t *testing.T) { testRecheck(t, version, "positive") })
@@ -55,22 +55,22 @@ func testRecheck(t *testing.T, version, lookupCache string) {
 	var st unix.Stat_t
 	must(t, s.lstat(d, "removed", &st))
 	if err := s.lstat(d, "new", &st); !errors.Is(err, unix.ENOENT) {
-		t.Fatalf("what is not there yet: %v", err)
+		t.Fatalf("a name that does not exist yet: %v", err)
 	}
 	must(t, os.Remove(filepath.Join(server, "removed")))
 	must(t, os.WriteFile(filepath.Join(server, "new"), nil, 0o644))
 	if is, err := s.recheck(d, "removed"); is != nil || err != nil {
-		t.Errorf("what was removed is there: %v, %v", is, err)
+		t.Errorf("a removed name exists: %v, %v", is, err)
 	}
 	if is, err := s.recheck(d, "new"); is == nil || err != nil {
-		t.Errorf("what is new is not there: %v, %v", is, err)
+		t.Errorf("a new name does not exist: %v, %v", is, err)
 	}
 }
 
-// TestListIsCurrent lists directories in which another client makes a file now and then. A server
-// delegates a directory no more for a while once it has recalled that, and its parent still. Linux
-// 7.2 then takes the parent's delegation for a reason not to ask whether the directory itself has
-// changed when it is opened (nfs_lookup_revalidate_delegated).
+// TestListIsCurrent lists directories in which another client creates files. After a recall a server
+// does not delegate the directory for a while, but still its parent. Because of the delegation of the
+// parent, Linux 7.2 then does not ask whether the directory itself has changed when it is opened
+// (nfs_lookup_revalidate_delegated).
 func TestListIsCurrent(t *testing.T) {
 	for _, version := range []string{"3", "4.0", "4.1", "4.2"} {
 		t.Run(version, func(t *testing.T) {
@@ -84,7 +84,7 @@ func TestListIsCurrent(t *testing.T) {
 					all = append(all, dir, dir+"/dir")
 					must(t, os.MkdirAll(filepath.Join(there, dir, "dir"), 0o755))
 				}
-				// What is looked up while its parent is delegated is believed for as long as that is.
+				// The client trusts a lookup for as long as it has the delegation of the parent.
 				for range 3 {
 					_, err := os.ReadDir(filepath.Join(here, all[0]))
 					must(t, err)
@@ -105,7 +105,7 @@ func TestListIsCurrent(t *testing.T) {
 	}
 }
 
-// listed is what a copy of root finds in dir.
+// listAsCopy returns the entries of dir that a copy of root finds.
 func listAsCopy(t *testing.T, root, dir string) (names []string) {
 	t.Helper()
 	f, err := os.Open(root)
@@ -123,7 +123,7 @@ func listAsCopy(t *testing.T, root, dir string) (names []string) {
 	return names
 }
 
-// entered is what package share finds in dir.
+// listAsShare returns the entries of dir that package share finds.
 func listAsShare(t *testing.T, root, dir string) (names []string) {
 	t.Helper()
 	r, err := beneath.OpenRoot(root)

@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// failing makes the first calls of a kind for a name fail.
+// failing returns a fault that makes the first calls of a kind for a name fail.
 func failing(call, name string, times int64, err error) func(call, name string) error {
 	var n atomic.Int64
 	return func(c, at string) error {
@@ -28,7 +28,7 @@ func failing(call, name string, times int64, err error) func(call, name string) 
 	}
 }
 
-// small makes a tree with something of each kind.
+// makeSmallTree makes a tree with an entry of each kind.
 func makeSmallTree(t *testing.T, root string) {
 	t.Helper()
 	must(t, os.MkdirAll(filepath.Join(root, "dir/sub"), 0o755))
@@ -42,19 +42,19 @@ func makeSmallTree(t *testing.T, root string) {
 	must(t, unix.Mkfifo(filepath.Join(root, "fifo"), 0o620))
 }
 
-// faultCases are the calls that fail, and on what.
+// faultCases are calls that fail, with their names.
 var faultCases = []struct{ call, name string }{
 	{callOpen, "dir"}, {callStat, "dir"}, {callList, "dir"}, {callList, "sub"}, {callListRest, "dir"}, {callListRest, "sub"},
 	{callOpen, "file"}, {callStat, "file"}, {callRead, "file"}, {callRead, "hard"}, {callOpen, "c"},
 	{callLstat, "link"}, {callLstat, "fifo"}, {callOpen, "fifo"}, {callAttributes, ""},
 }
 
-// TestCopyRechecks has a call say that what it is about is gone, once: that is there
-// by its name, and has to be in the copy.
+// TestCopyRechecks makes one call report that its entry is gone. The entry exists, and must be
+// in the copy.
 func TestCopyRechecks(t *testing.T) {
 	ground.Each(t, func(t *testing.T, g ground.Ground) {
 		makeSmallTree(t, filepath.Join(g.Dir, "tree"))
-		describe(t, filepath.Join(g.Dir, "tree")) // which reads it
+		describe(t, filepath.Join(g.Dir, "tree")) // reads it
 		want := describe(t, filepath.Join(g.Dir, "tree"))
 		for i, f := range faultCases {
 			for _, err := range []error{unix.ESTALE, unix.ENOENT} {
@@ -76,13 +76,13 @@ func TestCopyRechecks(t *testing.T) {
 	})
 }
 
-// TestCopyStaysStale has a call say each time that what is there is gone: that is an
-// error, and a copy without it is none. So it is at once with the tree itself.
+// TestCopyStaysStale makes every call report that an existing entry is gone: that is an error,
+// because a copy without the entry is incomplete. For the tree itself one call is enough.
 func TestCopyStaysStale(t *testing.T) {
 	ground.Each(t, func(t *testing.T, g ground.Ground) {
 		makeSmallTree(t, filepath.Join(g.Dir, "tree"))
 		for i, f := range append(slices.Clone(faultCases), struct{ call, name string }{callList, "."}, struct{ call, name string }{callListRest, "."}, struct{ call, name string }{callStat, "."}) {
-			if f.name == "hard" { // of which another name may be copied, and this become a link to it
+			if f.name == "hard" { // it may become a link to the copy of its other name
 				continue
 			}
 			for _, want := range []error{unix.ESTALE, unix.ENOENT} {
@@ -105,8 +105,8 @@ func TestCopyStaysStale(t *testing.T) {
 	})
 }
 
-// TestCopyRemovedOnServer has what a call is about be removed before it, on the server.
-// That is no error, and what was copied of a directory has the mode that it had.
+// TestCopyRemovedOnServer removes an entry on the server before a call. That is not an error, and
+// a directory that was copied in part has the mode of its source.
 func TestCopyRemovedOnServer(t *testing.T) {
 	ground.Each(t, func(t *testing.T, g ground.Ground) {
 		for i, f := range []struct {
@@ -119,7 +119,7 @@ func TestCopyRemovedOnServer(t *testing.T) {
 			{callList, "dir", "dir", unix.ESTALE},
 			{callListRest, "dir", "dir", unix.ESTALE},
 			{callOpen, "dir", "dir", unix.ESTALE},
-			{callOpen, "c", "dir", unix.ESTALE}, // and the directories that it is in
+			{callOpen, "c", "dir", unix.ESTALE}, // with its parents
 			{callOpen, "c", "dir/sub", unix.ENOENT},
 		} {
 			dir := fmt.Sprint("case-", i)
@@ -138,19 +138,19 @@ func TestCopyRemovedOnServer(t *testing.T) {
 				t.Errorf("%s %q: %v", f.call, f.name, err)
 			}
 			if c.Vanished.Load() == 0 {
-				t.Errorf("%s %q: nothing is called vanished", f.call, f.name)
+				t.Errorf("%s %q: nothing is counted as vanished", f.call, f.name)
 			}
 			if info, err := os.Stat(filepath.Join(g.Dir, dir, "copy/dir")); err == nil && info.Mode() != os.ModeDir|os.ModeSetgid|0o750 {
 				t.Errorf("%s %q: the directory has mode %v", f.call, f.name, info.Mode())
 			}
 			if data, err := os.ReadFile(filepath.Join(g.Dir, dir, "copy/hard")); err != nil || string(data) != "hard" {
-				t.Errorf("%s %q: what stays is not in the copy: %q, %v", f.call, f.name, data, err)
+				t.Errorf("%s %q: an existing file is not in the copy: %q, %v", f.call, f.name, data, err)
 			}
 		}
 	})
 }
 
-// TestCopyRemovedTree removes the tree itself: that is an error, whatever the calls say.
+// TestCopyRemovedTree removes the tree itself: that is always an error.
 func TestCopyRemovedTree(t *testing.T) {
 	ground.Each(t, func(t *testing.T, g ground.Ground) {
 		for when, name := range map[string]string{callList: ".", callListRest: ".", callRead: "file"} {
@@ -181,14 +181,14 @@ func measure(t *testing.T, dir string, m *Measurement) error {
 	return m.Run(t.Context(), int(f.Fd()))
 }
 
-// TestMeasureRechecks has a call say that what is there is gone: it is counted, or that is an
-// error, but never left out.
+// TestMeasureRechecks makes a call report that an existing entry is gone: it is counted or an
+// error, but never skipped.
 func TestMeasureRechecks(t *testing.T) {
 	ground.Each(t, func(t *testing.T, g ground.Ground) {
 		makeSmallTree(t, filepath.Join(g.Dir, "tree"))
 		for _, f := range []struct {
 			call, name string
-			again      bool // it can be begun anew
+			again      bool // a retry is possible
 		}{
 			{callOpen, "dir", true}, {callLstat, "file", true}, {callLstat, "dir", true},
 			{callStat, "sub", false}, {callList, "dir", false}, {callListRest, "sub", false},
@@ -216,7 +216,7 @@ func TestMeasureRechecks(t *testing.T) {
 			return err
 		}}}
 		if err := measure(t, g.Dir, m); err != nil {
-			t.Errorf("what is removed meanwhile: %v", err)
+			t.Errorf("a directory that is removed meanwhile: %v", err)
 		}
 	})
 }

@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestWriteLeavesHoles writes what is not zero, and nothing else.
+// TestWriteLeavesHoles writes only blocks that are not zero.
 func TestWriteLeavesHoles(t *testing.T) {
 	for _, pattern := range []string{"", "0", "1", "01", "10", "0110", "1001", "00100", "11x", "0x", "1z", "0z", "z"} {
 		var data []byte
@@ -50,8 +50,8 @@ func TestWriteLeavesHoles(t *testing.T) {
 	}
 }
 
-// TestZerosBecomeHoles reads and writes a file that takes all of its size and holds little: nothing says
-// where there would be holes.
+// TestZerosBecomeHoles copies a file of zeros that occupies its whole size: the file system reports no
+// holes.
 func TestZerosBecomeHoles(t *testing.T) {
 	for name, parts := range map[string][]string{
 		"in the middle": {"1", "0", "1"}, "at the end": {"1", "0"}, "at the beginning": {"0", "1"},
@@ -81,13 +81,13 @@ func TestZerosBecomeHoles(t *testing.T) {
 		var st unix.Stat_t
 		must(t, unix.Stat(filepath.Join(dir, "copy/file"), &st))
 		if !bytes.Equal(got, data) || c.Written.Bytes.Load() != want || st.Blocks*512 > want+64<<10 {
-			t.Errorf("%s: %d bytes of %d were written, want %d; the copy has %d and takes %d; the same: %v", name, c.Written.Bytes.Load(), len(data), want, len(got), st.Blocks*512, bytes.Equal(got, data))
+			t.Errorf("%s: %d bytes of %d were written, want %d; the copy has %d and occupies %d; the same: %v", name, c.Written.Bytes.Load(), len(data), want, len(got), st.Blocks*512, bytes.Equal(got, data))
 		}
 	}
 }
 
-// TestServerCopyRefusedLate has the kernel copy by itself, as it does where an NFS server cannot: that is given up
-// after the first part, and nothing stays of it, since what is then written may have holes there.
+// TestServerCopyRefusedLate makes the kernel copy by itself, as it does for an NFS server without COPY: the copy
+// gives up after the first part and removes it, because the next method may leave holes there.
 func TestServerCopyRefusedLate(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "source")
@@ -111,12 +111,12 @@ func TestServerCopyRefusedLate(t *testing.T) {
 	info, err := made.Stat()
 	must(t, err)
 	if info.Size() != 0 || c.counts.Copied.Bytes.Load() != 0 {
-		t.Errorf("%d bytes are left, and %d are called copied", info.Size(), c.counts.Copied.Bytes.Load())
+		t.Errorf("%d bytes are left, and %d are counted as copied", info.Size(), c.counts.Copied.Bytes.Load())
 	}
 }
 
-// BenchmarkReadAndWrite copies a file of 64 MiB. The test for zeros is what sparse, and dense, have in
-// common; MB/s are of the source.
+// BenchmarkReadAndWrite copies a file of 64 MiB. Every case includes the check for zeros; MB/s are of the
+// source.
 func BenchmarkReadAndWrite(b *testing.B) {
 	dense := make([]byte, 64<<20)
 	_, _ = rand.NewChaCha8([32]byte{}).Read(dense)
@@ -162,7 +162,7 @@ func BenchmarkReadAndWrite(b *testing.B) {
 	}
 }
 
-// BenchmarkZero looks at one block.
+// BenchmarkZero checks one block.
 func BenchmarkZero(b *testing.B) {
 	zeros, late := make([]byte, blockSize), make([]byte, blockSize)
 	late[blockSize-1] = 1

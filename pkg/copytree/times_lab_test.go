@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// TestTimesOfNFS3 has times that 32 bits without a sign do not hold, in the source as the server has it.
+// TestTimesOfNFS3 copies files whose times on the server do not fit in 32 unsigned bits.
 func TestTimesOfNFS3(t *testing.T) {
 	type times struct{ is, shown, copied int64 }
 	files := map[string]times{
@@ -18,8 +18,8 @@ func TestTimesOfNFS3(t *testing.T) {
 		"1969":    {-1, 1<<32 - 1, 1<<32 - 1},
 		"1970":    {0, 0, 0},
 		"2038":    {1<<31 - 1, 1<<31 - 1, 1<<31 - 1},
-		"unsure":  {1 << 31, 1 << 31, 1 << 31}, // it is kept, and looks like 1902
-		"2106":    {1<<32 + 5, 5, 5},           // which nobody can tell
+		"unsure":  {1 << 31, 1 << 31, 1 << 31}, // it is kept, but may be 1902
+		"2106":    {1<<32 + 5, 5, 5},           // which cannot be detected
 		"regular": {1_700_000_000, 1_700_000_000, 1_700_000_000},
 	}
 	for _, version := range []string{"3", "4.1"} {
@@ -43,16 +43,16 @@ func TestTimesOfNFS3(t *testing.T) {
 				t.Errorf("%s: %s is shown as %d, want %d", version, name, got, f.shown)
 			}
 			if got := modifiedAt(t, filepath.Join(server, "copy", name)); got != f.copied {
-				t.Errorf("%s: the copy of %s is of %d, want %d", version, name, got, f.copied)
+				t.Errorf("%s: the copy of %s has the time %d, want %d", version, name, got, f.copied)
 			}
 		}
 		if got := c.Lost.Load(); got != lost {
-			t.Errorf("%s: %d are called lost, want %d", version, got, lost)
+			t.Errorf("%s: %d are counted as lost, want %d", version, got, lost)
 		}
 	}
 }
 
-// TestTimesToNFS3 copies from where there are such times to where there are none: Linux sets the nearest.
+// TestTimesToNFS3 copies such times to NFSv3, which does not have them: Linux sets the nearest ones.
 func TestTimesToNFS3(t *testing.T) {
 	client, server := mountExport(t, "exports", "3")
 	tree := filepath.Join(server, "tree")
@@ -66,10 +66,10 @@ func TestTimesToNFS3(t *testing.T) {
 	must(t, copyInto(t, t.Context(), tree, filepath.Join(client, "copy"), c))
 	for name, sec := range want {
 		if got := modifiedAt(t, filepath.Join(server, "copy", name)); got != sec[1] {
-			t.Errorf("the copy of %s is of %d, want %d", name, got, sec[1])
+			t.Errorf("the copy of %s has the time %d, want %d", name, got, sec[1])
 		}
 	}
 	if c.Lost.Load() != 3 {
-		t.Errorf("%d are called lost, and 3 are", c.Lost.Load())
+		t.Errorf("%d are counted as lost, want 3", c.Lost.Load())
 	}
 }

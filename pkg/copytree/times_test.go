@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dated makes a file of that time, in seconds.
+// writeDated writes a file and sets its times, in seconds.
 func writeDated(t *testing.T, path string, sec int64) {
 	t.Helper()
 	must(t, os.WriteFile(path, []byte("some"), 0o644))
@@ -24,7 +24,7 @@ func modifiedAt(t *testing.T, path string) int64 {
 	return st.Mtim.Sec
 }
 
-// TestTimesOutOfRange copies to a file system that has no such times: each file is told of once.
+// TestTimesOutOfRange copies to a file system that does not support the times: each file counts once.
 func TestTimesOutOfRange(t *testing.T) {
 	source, err := os.MkdirTemp("/dev/shm", "times")
 	must(t, err)
@@ -37,9 +37,9 @@ func TestTimesOutOfRange(t *testing.T) {
 	c := &Copy{Workers: 1}
 	must(t, copyInto(t, t.Context(), source, target, c))
 	if modifiedAt(t, filepath.Join(target, "far")) == far {
-		t.Skip("this file system has the times of tmpfs")
+		t.Skip("this file system supports the times of tmpfs")
 	}
 	if c.Lost.Load() != 2 || modifiedAt(t, filepath.Join(target, "near")) != 1_000_000_000 {
-		t.Errorf("%d files are called lost, and the times of 2 are", c.Lost.Load())
+		t.Errorf("%d files are counted as lost, want 2", c.Lost.Load())
 	}
 }

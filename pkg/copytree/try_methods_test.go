@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// TestTryMethods has a file system of this machine, which may clone or not: what is said to have
-// worked has made a copy.
+// TestTryMethods uses a local file system, which may support clones or not: a method that reports
+// success has made a copy.
 func TestTryMethods(t *testing.T) {
 	dir := t.TempDir()
 	data := bytes.Repeat([]byte("data"), 64<<10)
@@ -44,6 +44,6 @@ func TestTryMethods(t *testing.T) {
 	}
 	defer readOnly.Close()
 	if clone, copied := TryMethods(t.Context(), int(source.Fd()), int(readOnly.Fd())); clone == nil || copied == nil {
-		t.Errorf("a file that cannot be written is copied to: %v, %v", clone, copied)
+		t.Errorf("a copy to a read-only file succeeds: %v, %v", clone, copied)
 	}
 }
