@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tree makes a directory with something of each kind in it, and opens it.
+// tree makes a directory with an entry of each kind, and opens it.
 func tree(t *testing.T) (string, Dir) {
 	t.Helper()
 	root := t.TempDir()
@@ -37,7 +37,7 @@ func tree(t *testing.T) (string, Dir) {
 	return root, d
 }
 
-// check fails the test unless err is about that name, and has that number.
+// check fails the test unless err is a PathError with this name and errno; 0: no error.
 func check(t *testing.T, what string, err error, name string, want unix.Errno) {
 	t.Helper()
 	if want == 0 {
@@ -48,7 +48,7 @@ func check(t *testing.T, what string, err error, name string, want unix.Errno) {
 	}
 	e, ok := errors.AsType[*os.PathError](err)
 	if !ok || e.Path != name || e.Err != want {
-		t.Errorf("%s: the error is %#v, want one about %q: %v", what, err, name, want)
+		t.Errorf("%s: the error is %#v, want one for %q: %v", what, err, name, want)
 	}
 }
 
@@ -83,7 +83,7 @@ func TestResolve(t *testing.T) {
 	check(t, "a magic link", err, "cwd/x", unix.ELOOP)
 }
 
-// TestDirFollowsRename has a directory replaced by a link to another after it was opened.
+// TestDirFollowsRename renames an open directory, and replaces it by a link to another one.
 func TestDirFollowsRename(t *testing.T) {
 	root, d := tree(t)
 	a, err := d.Resolve("a")
@@ -169,11 +169,11 @@ func TestNamesAndEntries(t *testing.T) {
 			t.Errorf("empty: %v, %v", empty, err)
 		}
 	}
-	check(t, "readable", withoutPath(&os.PathError{Op: "lstat", Path: "/proc/self/fd/7/x", Err: unix.EIO}, "/proc/self/fd/7"), "x", unix.EIO)
-	check(t, "readable", withoutPath(&os.PathError{Op: "readdirent", Path: "/proc/self/fd/7", Err: unix.EIO}, "/proc/self/fd/7"), ".", unix.EIO)
+	check(t, "without path", withoutPath(&os.PathError{Op: "lstat", Path: "/proc/self/fd/7/x", Err: unix.EIO}, "/proc/self/fd/7"), "x", unix.EIO)
+	check(t, "without path", withoutPath(&os.PathError{Op: "readdirent", Path: "/proc/self/fd/7", Err: unix.EIO}, "/proc/self/fd/7"), ".", unix.EIO)
 }
 
-// TestRemovedDirectory has a directory that was removed after it was opened, and one that never was.
+// TestRemovedDirectory uses a directory that was removed after it was opened, and None.
 func TestRemovedDirectory(t *testing.T) {
 	_, d := tree(t)
 	b, err := d.Resolve("a/b")

@@ -36,7 +36,7 @@ defaults:
 unregistered: allow
 `
 
-// anID is one that a share can have.
+// anID is a valid id of a share.
 const anID = "0b1c2d3e-4f50-4a6b-8c7d-9e0f1a2b3c4d"
 
 func TestParse(t *testing.T) {
@@ -73,7 +73,7 @@ func TestParseDefaults(t *testing.T) {
 			t.Errorf("%q has the mount options %q, and its share %q, want %q", text, r.MountOptions, r.Shares[0].MountOptions, want)
 		}
 		if r.Unregistered || r.SubDir.String() != volume.DefaultSubDir || r.Shares[0].TrashRetention != 0 {
-			t.Errorf("%q has other defaults: %+v", text, r)
+			t.Errorf("%q has the defaults %+v", text, r)
 		}
 	}
 	if r, err := Parse([]byte("unregistered: refuse" + share)); err != nil || r.Unregistered {
@@ -88,7 +88,7 @@ func TestParseDefaults(t *testing.T) {
 
 func TestParseRefuses(t *testing.T) {
 	const nas = "shares:\n- {name: nas1, servers: [10.0.0.1], path: /x}\n"
-	with := func(change string) string { // in nas, a key or a list with another value
+	with := func(change string) string { // replaces or adds a key in nas
 		key, _, _ := strings.Cut(change, ":")
 		for _, old := range []string{"name: nas1", "servers: [10.0.0.1]", "path: /x"} {
 			if strings.HasPrefix(old, key+":") {
@@ -141,7 +141,7 @@ func TestParseRefuses(t *testing.T) {
 	} {
 		r, err := Parse([]byte(text))
 		if err == nil || volume.Kind(err) != volume.ErrInvalid || !strings.Contains(err.Error(), wants) || r != nil {
-			t.Errorf("%s\nis %+v, and its error %v, want one of %q", text, r, err, wants)
+			t.Errorf("%s\nis %+v, and the error is %v, want one with %q", text, r, err, wants)
 		}
 		if faults := strings.Join(Faults([]byte(text)), "; "); err != nil && faults != err.Error() {
 			t.Errorf("%s\nhas the faults %q, and the error %v", text, faults, err)
@@ -151,7 +151,7 @@ func TestParseRefuses(t *testing.T) {
 	_, err := Parse([]byte("shares:\n- {name: A, path: x, maxVolumes: -1}\n- {name: b, servers: [h], path: /, trashRetention: 1d, mountOptions: [bind]}\nunregistered: x\ndefaults: {subDir: '${', mountOptions: [fg]}"))
 	for _, part := range []string{"shares[0] (A):", ".servers", ".path", ".maxVolumes", "shares[1] (b).trashRetention", ".mountOptions", "unregistered", "defaults.subDir", "defaults.mountOptions"} {
 		if err == nil || !strings.Contains(err.Error(), part) {
-			t.Errorf("%q is not in the error of many faults: %v", part, err)
+			t.Errorf("%q is not in the error for many faults: %v", part, err)
 		}
 	}
 }
@@ -167,7 +167,7 @@ func FuzzParse(f *testing.F) {
 		}
 		if err != nil {
 			if volume.Kind(err) != volume.ErrInvalid || r != nil {
-				t.Errorf("%q is %+v, and its error %v", data, r, err)
+				t.Errorf("%q is %+v, and the error is %v", data, r, err)
 			}
 			return
 		}
@@ -189,7 +189,7 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// TestParseOverlap has a file with one export, or one inside another, under two names.
+// TestParseOverlap parses files in which two shares are equal, or one is inside the other.
 func TestParseOverlap(t *testing.T) {
 	for _, pair := range [][4]string{
 		{"nas.example.com", "/export", "nas.example.com", "/export"},

@@ -19,12 +19,12 @@ import (
 	"k8s.io/klog/v2/ktesting"
 )
 
-// registryOf returns a file of one share.
+// registryOf returns a file with one share.
 func registryOf(name string) string {
 	return "shares: [{name: " + name + ", servers: [10.0.0.1], path: /x}]\n"
 }
 
-// write puts text into a file; "" removes it.
+// writeFile writes text to a file; "" removes the file.
 func writeFile(t *testing.T, path, text string) {
 	t.Helper()
 	err := os.WriteFile(path, []byte(text), 0o644)
@@ -36,7 +36,7 @@ func writeFile(t *testing.T, path, text string) {
 	}
 }
 
-// knows fails the test unless the registry in force has the one share.
+// wantShare fails the test unless r has exactly this share.
 func wantShare(t *testing.T, when string, r *volume.Registry, name string) {
 	t.Helper()
 	if len(r.Shares) != 1 || r.Shares[0].Name != name {
@@ -47,13 +47,13 @@ func wantShare(t *testing.T, when string, r *volume.Registry, name string) {
 func TestOpen(t *testing.T) {
 	s, err := Open("")
 	if err != nil || !s.Current().Unregistered {
-		t.Errorf("without a file there is %+v, %v", s, err)
+		t.Errorf("without a file the source is %+v, %v", s, err)
 	}
 	s.Watch(t.Context(), time.Hour) // returns
 
 	path := filepath.Join(t.TempDir(), "config.yaml")
 	if _, err := Open(path); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("a file that is not there: %v", err)
+		t.Errorf("a missing file: %v", err)
 	}
 	writeFile(t, path, "bogus: 1")
 	if _, err := Open(path); volume.Kind(err) != volume.ErrInvalid || !strings.Contains(err.Error(), path) {
@@ -66,7 +66,7 @@ func TestOpen(t *testing.T) {
 	wantShare(t, "at start", s.Current(), "nas1")
 }
 
-// TestWatch changes the file step by step, with three looks at it in each.
+// TestWatch changes the file step by step. Watch reads it three times in each step.
 func TestWatch(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "config.yaml")
 	writeFile(t, path, registryOf("nas1"))
@@ -76,7 +76,7 @@ func TestWatch(t *testing.T) {
 		{"unchanged", registryOf("nas1"), "nas1", ""},
 		{"changed", registryOf("nas2"), "nas2", "INFO Configuration reloaded"},
 		{"bad", "bogus: 1", "nas2", "ERROR The new configuration cannot be used"},
-		{"bad otherwise", "bogus: 2", "nas2", "ERROR The new configuration cannot be used"},
+		{"bad in another way", "bogus: 2", "nas2", "ERROR The new configuration cannot be used"},
 		{"as it was", registryOf("nas2"), "nas2", "INFO Configuration reloaded"},
 		{"removed", "", "nas2", "ERROR The new configuration cannot be used"},
 		{"back", registryOf("nas3"), "nas3", "INFO Configuration reloaded"},
@@ -93,7 +93,7 @@ func TestWatch(t *testing.T) {
 		go func() { defer close(done); s.Watch(ctx, time.Second) }()
 
 		read := 0
-		time.Sleep(time.Second / 2) // between two looks
+		time.Sleep(time.Second / 2) // between two reads
 		for _, step := range steps {
 			writeFile(t, path, step.text)
 			time.Sleep(3 * time.Second)
@@ -101,7 +101,7 @@ func TestWatch(t *testing.T) {
 			logged := strings.TrimSpace(log.String()[read:])
 			read = len(log.String())
 			if (logged == "") != (step.logged == "") || !strings.HasPrefix(logged, step.logged) || strings.Contains(logged, "\n") {
-				t.Errorf("%s: logged is %q, want one line of %q", step.what, logged, step.logged)
+				t.Errorf("%s: the log is %q, want one line with %q", step.what, logged, step.logged)
 			}
 		}
 		stop()
@@ -109,7 +109,7 @@ func TestWatch(t *testing.T) {
 	})
 }
 
-// TestWatchConfigMap swaps a symbolic link, as kubelet does, under readers.
+// TestWatchConfigMap replaces a symbolic link, as kubelet does, while Current is called.
 func TestWatchConfigMap(t *testing.T) {
 	dir := t.TempDir()
 	swap := func(name string) {

@@ -21,7 +21,7 @@ func TestExclusiveAndShared(t *testing.T) {
 		t.Error("a locked key was shared")
 	}
 	if other, ok := s.TryLock("b"); !ok {
-		t.Error("one key's lock holds another")
+		t.Error("the lock of one key blocks another")
 	} else {
 		other()
 	}
@@ -69,6 +69,6 @@ func TestOneHolderAtATime(t *testing.T) {
 	}
 	wg.Wait()
 	if taken.Load() == 0 {
-		t.Error("nobody got the lock")
+		t.Error("no goroutine got the lock")
 	}
 }

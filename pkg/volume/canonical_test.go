@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// spellings are exports, each in several spellings, and others that look like them and are not the same.
+// spellings are shares with several spellings of each, and with similar names of other exports.
 var spellings = []struct {
 	share  Share
 	same   []string
@@ -28,7 +28,7 @@ var spellings = []struct {
 	}, {
 		Share{Name: "nas1", Servers: []string{"fe80::1%eth0"}, Path: "/a"},
 		[]string{"[FE80:0::1%eth0]:/a"},
-		[]string{"[fe80::1]:/a", "[fe80::1%ETH0]:/a"}, // names of interfaces have case
+		[]string{"[fe80::1]:/a", "[fe80::1%ETH0]:/a"}, // names of interfaces are case-sensitive
 	},
 }
 
@@ -98,8 +98,8 @@ func TestOverlaps(t *testing.T) {
 	}
 }
 
-// TestCheckNested has an export inside a registered share, and one around it: volumes that it has go on,
-// and there are no new ones.
+// TestCheckNested checks exports inside a registered share and around it: their existing volumes can be
+// used, but they get no new ones.
 func TestCheckNested(t *testing.T) {
 	r := &Registry{Unregistered: true, Shares: []Share{{Name: "nas1", Servers: []string{"nas"}, Path: "/a"}}}
 	for _, export := range []string{"nas:/a/b", "NAS:/a/b", "nas.:/"} {

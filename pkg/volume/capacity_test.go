@@ -29,12 +29,12 @@ func TestCapacity(t *testing.T) {
 		}
 		for _, size := range c.holds {
 			if !c.Contains(size) {
-				t.Errorf("%v does not hold %d", c.Capacity, size)
+				t.Errorf("%v does not contain %d", c.Capacity, size)
 			}
 		}
 		for _, size := range c.fails {
 			if c.Contains(size) {
-				t.Errorf("%v holds %d", c.Capacity, size)
+				t.Errorf("%v contains %d", c.Capacity, size)
 			}
 		}
 	}
@@ -73,7 +73,7 @@ func TestNewSpace(t *testing.T) {
 	}
 }
 
-// TestCompareFree has spaces in order.
+// TestCompareFree compares spaces that are sorted by their free space.
 func TestCompareFree(t *testing.T) {
 	order := []Space{{Total: 10}, {}, {Total: 10, Free: 1}, {Total: 5, Free: 2}}
 	for i, s := range order {
@@ -83,7 +83,7 @@ func TestCompareFree(t *testing.T) {
 				want = 2*min(1, max(0, i-j)) - 1
 			}
 			if got := s.CompareFree(o); got != want {
-				t.Errorf("%+v to %+v is %d, want %d", s, o, got, want)
+				t.Errorf("%+v compared to %+v is %d, want %d", s, o, got, want)
 			}
 		}
 	}

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// decoders has the one codec's callers, to try each in what they have in common.
+// decoders are the users of the codec, for tests of their common behavior.
 var decoders = map[string]func(key string, data []byte) (any, error){
 	"volume":   func(key string, data []byte) (any, error) { return DecodeRecord(key, data) },
 	"snapshot": func(key string, data []byte) (any, error) { return DecodeSnapshotRecord(key, data) },
@@ -22,7 +22,7 @@ var decoders = map[string]func(key string, data []byte) (any, error){
 	"format":   func(_ string, data []byte) (any, error) { return DecodeFormat(data) },
 }
 
-// recorded is what they return.
+// recorded is the interface of their results.
 type recorded interface {
 	Encode() ([]byte, error)
 	Unsupported() []string
@@ -48,8 +48,8 @@ func samples(t testing.TB) map[string]struct {
 	}{"volume": {"pvc-1", volume}, "snapshot": {"snap-1", snapshot}, "group": {"group-1", group}, "format": {"", format}}
 }
 
-// golden are the records of testdata/v1, which are read for ever: what is there is never changed
-// or removed.
+// golden returns the records in testdata/v1. Every version of Mooring must read them: they are never
+// changed or removed.
 func golden() map[string]any {
 	at := time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC)
 	v1 := Header{Version: 1}
@@ -123,7 +123,7 @@ func raw(pairs ...string) map[string]json.RawMessage {
 	return fields
 }
 
-// TestGolden reads every record of testdata/v1 and writes it as it was.
+// TestGolden reads every record in testdata/v1 and writes it unchanged.
 func TestGolden(t *testing.T) {
 	want := golden()
 	files, err := os.ReadDir("testdata/v1")
@@ -147,12 +147,12 @@ func TestGolden(t *testing.T) {
 			continue
 		}
 		if again, err := got.(recorded).Encode(); err != nil || !bytes.Equal(again, data) {
-			t.Errorf("%s is written (%v) as\n%s, and was\n%s", name, err, again, data)
+			t.Errorf("%s is written (%v) as\n%s, want\n%s", name, err, again, data)
 		}
 	}
 }
 
-// TestHeader tries, on every kind of record, what all of them have in common.
+// TestHeader tests the header of every kind of record.
 func TestHeader(t *testing.T) {
 	for kind, sample := range samples(t) {
 		decode := func(old, new string) (recorded, error) {
@@ -181,7 +181,7 @@ func TestHeader(t *testing.T) {
 			r, err := decode(version, text)
 			wantKind(t, kind+": "+what, err, nil)
 			if r != nil && (r.Unsupported() != nil || r.CheckRequires() != nil) {
-				t.Errorf("%s: %s does not know %q: %v", kind, what, r.Unsupported(), r.CheckRequires())
+				t.Errorf("%s: %s: the unknown features are %q: %v", kind, what, r.Unsupported(), r.CheckRequires())
 			}
 		}
 		r, err := decode(version, `"version": 2, "later": {"b": [ ], "a": "<"}, "earlier": 1e3, "later": {"b": [ ], "a": "<"}`)
@@ -195,7 +195,7 @@ func TestHeader(t *testing.T) {
 	}
 }
 
-// TestUnsupported has nothing be changed that requires what this program does not know.
+// TestUnsupported decodes records that require an unknown feature.
 func TestUnsupported(t *testing.T) {
 	features = []string{"known"}
 	defer func() { features = nil }()
@@ -207,12 +207,12 @@ func TestUnsupported(t *testing.T) {
 		r, err := decoders[kind](sample.key, require(`"known"`))
 		wantKind(t, kind, err, nil)
 		if r := r.(recorded); r.Unsupported() != nil || r.CheckRequires() != nil {
-			t.Errorf("%s: what it requires is not known: %q, %v", kind, r.Unsupported(), r.CheckRequires())
+			t.Errorf("%s: a known feature is not supported: %q, %v", kind, r.Unsupported(), r.CheckRequires())
 		}
 		r, err = decoders[kind](sample.key, require(`"new", "known", "newer"`))
 		wantKind(t, kind, err, nil)
 		if got := r.(recorded).Unsupported(); !reflect.DeepEqual(got, []string{"new", "newer"}) {
-			t.Errorf("%s: it does not know %q", kind, got)
+			t.Errorf("%s: the unknown features are %q", kind, got)
 		}
 		err = r.(recorded).CheckRequires()
 		wantKind(t, kind, err, ErrPrecondition)
@@ -220,7 +220,7 @@ func TestUnsupported(t *testing.T) {
 		if kind == "format" {
 			continue
 		}
-		// What it cannot read for lack of the new it does not call damaged, but does not read either.
+		// A record that is unreadable, perhaps because of the unknown feature, is not damaged.
 		for what, change := range map[string][2]string{"another type": {`"name": "`, `"name": 1, "x": "`}, "no such nonce": {aNonce, "new"}} {
 			for names, want := range map[string]error{`"new"`: ErrPrecondition, `"known"`: ErrDamaged} {
 				data := bytes.Replace(require(names), []byte(change[0]), []byte(change[1]), 1)
@@ -231,8 +231,8 @@ func TestUnsupported(t *testing.T) {
 	}
 }
 
-// TestEncodeKeepsUnknown changes records that have unknown fields: those stay, at the top and in
-// whatever was not changed itself.
+// TestEncodeKeepsUnknown changes a record with unknown fields. They are kept at the top level and in
+// every value that was not changed.
 func TestEncodeKeepsUnknown(t *testing.T) {
 	data, err := os.ReadFile("testdata/v1/volume-unknown-fields.json")
 	if err != nil {
@@ -261,7 +261,7 @@ func TestEncodeKeepsUnknown(t *testing.T) {
 		t.Errorf("without source and claim it is\n%s", got)
 	}
 	if again, err := old.Encode(); err != nil || !bytes.Equal(again, data) {
-		t.Errorf("the record that was copied is\n%s (%v), and was\n%s", again, err, data)
+		t.Errorf("the original record is\n%s (%v), want\n%s", again, err, data)
 	}
 }
 
@@ -283,12 +283,12 @@ func TestNonce(t *testing.T) {
 		"0123456789ABCDEF": false, "0123456789abcdeg": false, "0123456789abcde/": false, "0123456789abcde:": false, "0123456789abcde`": false, "0123456789abcde\n": false,
 	} {
 		if ValidNonce(nonce) != want {
-			t.Errorf("that %q is a nonce is %v", nonce, !want)
+			t.Errorf("ValidNonce(%q) is %v", nonce, !want)
 		}
 	}
 }
 
-// fuzzSeeds adds what is like a record.
+// fuzzSeeds adds variants of a record to the corpus.
 func fuzzSeeds(f *testing.F, key string, data []byte) {
 	f.Add(key, data)
 	f.Add(key, data[:len(data)/2])
@@ -297,7 +297,8 @@ func fuzzSeeds(f *testing.F, key string, data []byte) {
 	}
 }
 
-// fuzzDecode decodes data; what does decode encodes to what decodes to the same. nil: it does not.
+// fuzzDecode decodes data, and checks that the encoding of the record decodes to the same record.
+// It returns nil if data cannot be decoded.
 func fuzzDecode[T any, P interface {
 	*T
 	recorded
@@ -312,11 +313,11 @@ func fuzzDecode[T any, P interface {
 	}
 	encoded, err := r.Encode()
 	if err != nil {
-		t.Fatalf("%q decodes and does not encode: %v", data, err)
+		t.Fatalf("%q can be decoded, but not encoded: %v", data, err)
 	}
 	again, err := decode(key, encoded)
 	if err != nil {
-		t.Fatalf("%q decodes, and its encoding %q does not: %v", data, encoded, err)
+		t.Fatalf("%q can be decoded, but its encoding %q cannot: %v", data, encoded, err)
 	}
 	if twice, err := again.Encode(); err != nil || !bytes.Equal(twice, encoded) {
 		t.Errorf("%q is encoded as\n%s, and then as\n%s (%v)", data, encoded, twice, err)

@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 )
 
-// badDirectories are refused whoever names them; the first is the share itself.
+// badDirectories are always refused; the first is the share itself.
 var badDirectories = []string{
 	"/", "/a", "//", "a/", "a//b", ".", "..", "./a", "a/.", "../a", "a/..", "a/../b", "a/../..", "a/../../b",
 	".mooring", ".mooring/x", ".Mooring", ".MOORING/volumes", "a/.mooring", "a/.mooring/b",
@@ -52,7 +52,7 @@ func TestShorten(t *testing.T) {
 			t.Errorf("%q became %q of %d bytes", long, got, len(got))
 		}
 		if got != Shorten(long, 255) || seen[got] {
-			t.Errorf("%q became %q, which is not its own", long, got)
+			t.Errorf("%q became %q, which is not unique or not stable", long, got)
 		}
 		seen[got] = true
 	}

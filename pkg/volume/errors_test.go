@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// wantKind fails the test unless err is of kind; kind nil stands for no error.
+// wantKind fails the test unless err is of kind; nil: no error.
 func wantKind(t *testing.T, what string, err, kind error) {
 	t.Helper()
 	if (err == nil) != (kind == nil) || kind != nil && Kind(err) != kind {
@@ -18,7 +18,7 @@ func wantKind(t *testing.T, what string, err, kind error) {
 	}
 }
 
-// wantText fails the test unless err's text has every one of parts.
+// wantText fails the test unless the text of err contains all parts.
 func wantText(t *testing.T, err error, parts ...string) {
 	t.Helper()
 	for _, part := range parts {

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// groupRecord returns one with every field set and its encoding.
+// sampleGroupRecord returns a record with every field set, and its encoding.
 func sampleGroupRecord(t testing.TB) (GroupRecord, []byte) {
 	t.Helper()
 	r := GroupRecord{
@@ -34,7 +34,7 @@ func TestGroupRecordRoundTrip(t *testing.T) {
 
 func TestDecodeGroupRecordDamaged(t *testing.T) {
 	r, data := sampleGroupRecord(t)
-	for n := range len(data) - 1 { // without the last line feed it is whole
+	for n := range len(data) - 1 { // it is complete without the last line feed
 		if _, err := DecodeGroupRecord("group-1", data[:n]); Kind(err) != ErrDamaged {
 			t.Fatalf("truncated to %d of %d bytes: %v", n, len(data), err)
 		}

@@ -47,16 +47,16 @@ func TestKeyFor(t *testing.T) {
 	for _, name := range odd {
 		key := KeyFor(name)
 		if !strings.HasPrefix(key, hashPrefix) || len(key) > maxKey || !isSafeName(key) {
-			t.Errorf("the odd name %.90q has the key %q, which is no hash", name, key)
+			t.Errorf("the odd name %.90q has the key %q, which is not a hash", name, key)
 		}
 		if other, taken := seen[key]; taken {
 			t.Errorf("%.90q and %.90q have one key", name, other)
 		}
 		seen[key] = name
 	}
-	// A key is a promise: this one is on somebody's share.
+	// The key of a name must never change: it is stored on shares.
 	if got, want := KeyFor("a/b"), "h-yfgn3qbt6zfz32ua5jtvz4uauak6m4srmcikkythqekt3rup5iiq"; got != want {
-		t.Errorf("the key of a/b is %q, and was %q", got, want)
+		t.Errorf("the key of a/b is %q, want %q", got, want)
 	}
 }
 
@@ -95,7 +95,7 @@ func FuzzParseHandle(f *testing.F) {
 			t.Errorf("%q parses to %+v, which is %q, %v", s, h, again, err)
 		}
 		if CheckDirectory(h.Key) != nil || strings.Contains(h.Key, "/") {
-			t.Errorf("%q has the key %q, which is no file name", s, h.Key)
+			t.Errorf("%q has the key %q, which is not a file name", s, h.Key)
 		}
 		if _, err := (&Registry{Unregistered: true, Shares: []Share{{Name: h.Share}}}).Resolve(h.Share); err != nil {
 			t.Errorf("%q has a share that cannot be: %v", s, err)

@@ -23,13 +23,13 @@ func TestShareID(t *testing.T) {
 	}
 }
 
-// TestReadFormat has the id be in the format, or in a file of its own.
+// TestReadFormat reads formats with an id, or with an id in a file of its own.
 func TestReadFormat(t *testing.T) {
 	const id, other = "0b1c2d3e-4f50-4a6b-8c7d-9e0f1a2b3c4d", "1b1c2d3e-4f50-4a6b-8c7d-9e0f1a2b3c4d"
 	says := func(id string) string { return `{"version": 1, "id": "` + id + `"}` }
 	for what, c := range map[string]struct {
 		format, added string
-		want          string // "-": there is none
+		want          string // "-": there is no format
 		wrong         string
 	}{
 		"nothing":                {"", "", "-", ""},
@@ -55,7 +55,7 @@ func TestReadFormat(t *testing.T) {
 	}
 }
 
-// TestWrongShare has each refusal say what was expected, what was found, and what to do.
+// TestWrongShare checks that each error names the expected share, the found one, and the remedy.
 func TestWrongShare(t *testing.T) {
 	for what, c := range map[string]struct {
 		err  error

@@ -32,7 +32,7 @@ func TestCheckMountOptions(t *testing.T) {
 	wantText(t, err, `"bind"`, `"-o"`, "a share is mounted, not bound")
 	for _, good := range []string{`"ro"`, "nfsvers"} {
 		if strings.Contains(err.Error(), good) {
-			t.Errorf("%v blames %s, which is good", err, good)
+			t.Errorf("%v contains %s, which is valid", err, good)
 		}
 	}
 }
@@ -123,23 +123,23 @@ func FuzzMountOptions(f *testing.F) {
 		}
 		all := SplitMountOptions([]string{a, b})
 		kept := len(merged) > 0 && merged[len(merged)-1] == all[len(all)-1]
-		if !kept && !strings.Contains(b, "minorversion") { // that becomes a part of another one
+		if !kept && !strings.Contains(b, "minorversion") { // it becomes a part of another option
 			t.Errorf("%q merges into %q, without the last", all, merged)
 		}
 		if err := CheckMountOptions([]string{a}); err != nil {
 			wantKind(t, a, err, ErrInvalid)
 			return
 		}
-		// What is good is one list to us, to mount(8), which heeds quotation marks, and, but
-		// for SELinux contexts, to the kernel, which does not.
+		// Valid options are the same list for Mooring, for mount(8), which interprets quotation
+		// marks, and (except SELinux contexts) for the kernel, which does not.
 		split := SplitMountOptions([]string{a})
 		if joined := strings.Join(split, ","); joined != a {
 			t.Errorf("%q splits into %q", a, split)
 		}
 		for _, o := range split {
 			name, _, _ := strings.Cut(o, "=")
-			if _, never := forbiddenOptions[name]; never || strings.HasPrefix(o, "-") || strings.Contains(o, ",") && !strings.Contains(o, `context="`) {
-				t.Errorf("%q passes with %q in it", a, o)
+			if _, forbidden := forbiddenOptions[name]; forbidden || strings.HasPrefix(o, "-") || strings.Contains(o, ",") && !strings.Contains(o, `context="`) {
+				t.Errorf("%q is accepted, and contains %q", a, o)
 			}
 		}
 	})

@@ -62,7 +62,7 @@ func TestParamsKnowEveryKey(t *testing.T) {
 	}
 	for key := range mutableParameters {
 		if ParameterHelp[key] == "" {
-			t.Errorf("%s is mutable, and no parameter", key)
+			t.Errorf("%s is mutable, but not a parameter", key)
 		}
 	}
 }

@@ -14,7 +14,7 @@ const (
 	otherNonce = "fedcba9876543210"
 )
 
-// record returns one with every field set and its encoding.
+// sampleRecord returns a record with every field set, and its encoding.
 func sampleRecord(t testing.TB) (Record, []byte) {
 	t.Helper()
 	r := Record{
@@ -50,7 +50,7 @@ func TestRecordRoundTrip(t *testing.T) {
 
 func TestDecodeRecordDamaged(t *testing.T) {
 	r, data := sampleRecord(t)
-	for n := range len(data) - 1 { // without the last line feed it is whole
+	for n := range len(data) - 1 { // it is complete without the last line feed
 		if _, err := DecodeRecord("pvc-1", data[:n]); Kind(err) != ErrDamaged {
 			t.Fatalf("truncated to %d of %d bytes: %v", n, len(data), err)
 		}
@@ -97,7 +97,7 @@ func TestDecodeRecordDamaged(t *testing.T) {
 func TestDifferences(t *testing.T) {
 	has, _ := sampleRecord(t)
 	same := has
-	same.OnDelete, same.Retention, same.Nonce, same.Run, same.Maker, same.Capacity = Delete, nil, "", "", "", 0 // none of them is asked for
+	same.OnDelete, same.Retention, same.Nonce, same.Run, same.Maker, same.Capacity = Delete, nil, "", "", "", 0 // the request does not contain them
 	for what, c := range map[string]struct {
 		change   func(*Record)
 		capacity Capacity

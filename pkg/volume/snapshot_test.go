@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// snapshotRecord returns one with every field set and its encoding.
+// sampleSnapshotRecord returns a record with every field set, and its encoding.
 func sampleSnapshotRecord(t testing.TB) (SnapshotRecord, []byte) {
 	t.Helper()
 	r := SnapshotRecord{
@@ -42,7 +42,7 @@ func TestSnapshotRecordRoundTrip(t *testing.T) {
 
 func TestDecodeSnapshotRecordDamaged(t *testing.T) {
 	r, data := sampleSnapshotRecord(t)
-	for n := range len(data) - 1 { // without the last line feed it is whole
+	for n := range len(data) - 1 { // it is complete without the last line feed
 		if _, err := DecodeSnapshotRecord("snap-1", data[:n]); Kind(err) != ErrDamaged {
 			t.Fatalf("truncated to %d of %d bytes: %v", n, len(data), err)
 		}
@@ -76,7 +76,7 @@ func TestDecodeSnapshotRecordDamaged(t *testing.T) {
 	wantKind(t, "under another key", err, ErrDamaged)
 }
 
-// TestObject has names of files come back as what they were made from, and no others.
+// TestObject parses the file names of objects, and refuses other names.
 func TestObject(t *testing.T) {
 	for _, o := range []Object{{ObjectVolume, "pvc-1"}, {ObjectSnapshot, "snap-1"}, {ObjectSnapshot, KeyFor("odd/name")}} {
 		if got, ok := ParseObject(o.FileName()); !ok || got != o {
@@ -94,12 +94,12 @@ func TestObject(t *testing.T) {
 	}
 }
 
-// TestSnapshotDirectory has no directory be both a snapshot's and one that a user can ask for.
+// TestSnapshotDirectory checks that no snapshot's directory is allowed as a volume's directory.
 func TestSnapshotDirectory(t *testing.T) {
 	for _, key := range []string{"snap-1", KeyFor("odd/name"), "data"} {
 		dir := SnapshotDirectory(key)
 		if !IsSnapshotDirectory(dir) {
-			t.Errorf("%q is no snapshot's directory", dir)
+			t.Errorf("%q is not a snapshot's directory", dir)
 		}
 		wantKind(t, dir, CheckDirectory(dir), ErrInvalid)
 	}
@@ -124,7 +124,7 @@ func TestCheckSnapshotParams(t *testing.T) {
 	wantText(t, err, `"share" is not a parameter`, `"b" is not a parameter`, "takes no parameters")
 }
 
-// TestRecordSource has a volume's record say what it is made from, or is.
+// TestRecordSource decodes records of copied and of shallow volumes.
 func TestRecordSource(t *testing.T) {
 	of := func(kind ObjectKind, key, share string) *Source { return &Source{Object{kind, key}, share} }
 	tree := SnapshotDirectory("snap-1")
@@ -159,7 +159,7 @@ func TestRecordSource(t *testing.T) {
 	}
 }
 
-// TestDifferencesOfSource tells volumes of one name apart by what they are made from.
+// TestDifferencesOfSource compares volumes of one name with different sources.
 func TestDifferencesOfSource(t *testing.T) {
 	has, _ := sampleRecord(t)
 	has.Source = &Source{Object{ObjectSnapshot, "snap-1"}, "nas1"}
@@ -173,7 +173,7 @@ func TestDifferencesOfSource(t *testing.T) {
 		wish := has
 		wish.Source = source
 		if got := has.Differences(&wish, Capacity{}); (got == "") != (want == "") || !strings.Contains(got, want) {
-			t.Errorf("made from %v, it differs by %q, want %q", source, got, want)
+			t.Errorf("with the source %v, the difference is %q, want %q", source, got, want)
 		}
 	}
 }
@@ -185,13 +185,13 @@ func FuzzDecodeSnapshotRecord(f *testing.F) {
 	f.Fuzz(func(t *testing.T, key string, data []byte) {
 		r := fuzzDecode(t, key, data, DecodeSnapshotRecord)
 		if r != nil && (!IsSnapshotDirectory(SnapshotDirectory(r.Key)) || !ValidKey(r.Volume)) {
-			t.Errorf("%q is of the snapshot %q of %q", data, r.Key, r.Volume)
+			t.Errorf("%q is the record of snapshot %q of volume %q", data, r.Key, r.Volume)
 		}
 	})
 }
 
-// TestRestoreSize has a volume that holds more than its size, which no share refuses: what is made of
-// its snapshot may be as large as it was.
+// TestRestoreSize takes snapshots of volumes that hold more than their size, which a share allows: a
+// restored volume may have the size of the volume.
 func TestRestoreSize(t *testing.T) {
 	for _, c := range []struct{ capacity, size, want int64 }{{1 << 20, 3 << 20, 1 << 20}, {1 << 30, 5, 5}, {0, 5, 5}} {
 		r := SnapshotRecord{Capacity: c.capacity, Size: c.size}

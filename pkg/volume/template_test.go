@@ -58,7 +58,7 @@ func TestParseTemplateRefuses(t *testing.T) {
 	}
 	defer func() {
 		if recover() == nil {
-			t.Error("MustTemplate takes what is no template")
+			t.Error("MustTemplate accepts an invalid template")
 		}
 	}()
 	MustTemplate("${")
@@ -87,7 +87,7 @@ func TestExpandRefuses(t *testing.T) {
 		wantKind(t, w.template, err, nil)
 		dir, err := template.Expand(w.names)
 		if wantKind(t, w.template, err, ErrInvalid); dir != "" {
-			t.Errorf("%q of %q gives %q beside the error", w.template, w.names, dir)
+			t.Errorf("%q of %q gives %q with the error", w.template, w.names, dir)
 		}
 	}
 	_, err := MustTemplate("${.PVC.name}").Expand(Names{PV: "pvc-1"})

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// TestTrashName takes every kind of name apart, with keys that look like names themselves.
+// TestTrashName parses every kind of name, with keys that look like such names themselves.
 func TestTrashName(t *testing.T) {
 	deleted, due := time.Unix(1785585600, 0).UTC(), time.Unix(1785672000, 0).UTC()
 	hashed := KeyFor("odd/name")
@@ -43,7 +43,7 @@ func TestTrashName(t *testing.T) {
 	}
 }
 
-// trashName makes a name from its parts.
+// trashName returns the name with these parts.
 func trashName(n TrashName) string {
 	id := TrashID(n.Kind, n.Key, n.Nonce)
 	switch {
@@ -71,7 +71,7 @@ func TestParseTrashNameRefuses(t *testing.T) {
 	}
 }
 
-// FuzzTrashName has both ways be the inverse of each other.
+// FuzzTrashName checks that formatting and parsing are inverse.
 func FuzzTrashName(f *testing.F) {
 	for _, kind := range []string{"", ".snapshot", ".leftover"} {
 		for _, end := range []string{"", ".purging", ".1785585600.1785672000.json"} {
