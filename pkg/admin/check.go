@@ -12,7 +12,7 @@ import (
 type Problem struct {
 	Share string `json:"share"`
 	// Severity is "error": an invariant is broken; "warning": something stands still, or is not
-	// understood; or "note": something was left that is in nobody's way.
+	// understood; or "note": something was left that blocks nothing.
 	Severity string `json:"severity"`
 	Path     string `json:"path"` // beneath the share
 	What     string `json:"what"`

@@ -24,13 +24,13 @@ const goldenCheck = `[
     "severity": "warning",
     "path": ".mooring/mine",
     "what": "nothing of that name belongs there",
-    "remedy": "if a newer Mooring has worked on the share, leave it to that; else find out who has put it there, and move it away"
+    "remedy": "if a newer Mooring has used the share, leave it to that one; otherwise find out who put it there, and move it away"
   },
   {
     "share": "c",
     "severity": "note",
     "path": "stray",
-    "what": "the directory is empty and no volume's: somebody's own, or that of a volume that was retained, or left by a creation that was interrupted",
+    "what": "the directory is empty and belongs to no volume: somebody made it, or it is that of a retained volume, or an interrupted creation left it",
     "remedy": "remove it if nobody needs it"
   }
 ]`

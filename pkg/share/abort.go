@@ -178,7 +178,7 @@ func moveTreeToEntry(e *entry, dir beneath.Dir, name string) error {
 		err = renameDir(e.disk, dir, name, e.dir, treeName)
 	}
 	if err != nil && e.isGone() {
-		return busy("%s %s was deleted by another", e.kind, e.key)
+		return busy("%s %s was deleted by another process", e.kind, e.key)
 	}
 	// The directory is gone. Or it was moved before, and what exists now belongs to somebody else and stays.
 	return ignore(err, unix.ENOENT, unix.EEXIST, unix.ENOTEMPTY)

@@ -72,7 +72,7 @@ func checkListed(d *disk, dir, found beneath.Dir, name, directory string) error 
 	if !still { // it was renamed to here, as an archived directory is
 		return again
 	}
-	return volume.Errorf(volume.ErrInvalid, "the directory %q has another name on the server, of which this is one more spelling (another case, a short name): write it as the server lists it", directory)
+	return volume.Errorf(volume.ErrInvalid, "the directory %q has another name on the server, and this is one more spelling of it (another case, a short name): write it as the server lists it", directory)
 }
 
 // stillOpens reports whether name still opens the directory found, according to the server.
@@ -168,5 +168,5 @@ func checkAdoptable(d *disk, dir beneath.Dir, directory string) error {
 	if err != nil || in == noShare {
 		return err
 	}
-	return volume.Errorf(volume.ErrPrecondition, "the directory %q holds %s/%s: it is a share itself, whose volumes a volume of this share would hold: register it as one, choose another directory, or remove %s from it if it is no share any more", directory, volume.StateDir, formatFile, volume.StateDir)
+	return volume.Errorf(volume.ErrPrecondition, "the directory %q contains %s/%s: it is a share itself, and a volume of this share would contain its volumes: register it as one, choose another directory, or remove %s from it if it is no share any more", directory, volume.StateDir, formatFile, volume.StateDir)
 }

@@ -119,7 +119,7 @@ func (f *finding) reportNote(remedy, format string, args ...any) {
 }
 
 // unknownRemedy is the remedy for something unknown.
-const unknownRemedy = "if a newer Mooring has worked on the share, leave it to that; else find out who has put it there, and move it away"
+const unknownRemedy = "if a newer Mooring has used the share, leave it to that one; otherwise find out who put it there, and move it away"
 
 // reportUnexpected reports that something does not belong where it is.
 func (f *finding) reportUnexpected() {
@@ -206,7 +206,7 @@ func (c *check) unreadable(ctx context.Context, f *finding, err error) (*finding
 	if _, kind := classify(errno); kind == volume.ErrUnavailable && errno != unix.EIO {
 		return nil, err
 	}
-	f.reportError("look at the server: at its log, and at the disk", "it cannot be read: %v", errno)
+	f.reportError("check the server's log and its disk", "it cannot be read: %v", errno)
 	return f, nil
 }
 

@@ -116,7 +116,7 @@ func (c claimsCheck) checkUnclaimed(directory string, f *finding) error {
 	if err != nil || !empty {
 		return err
 	}
-	f.reportNote("remove it if nobody needs it", "the directory is empty and no volume's: somebody's own, or that of a volume that was retained, or left by a creation that was interrupted")
+	f.reportNote("remove it if nobody needs it", "the directory is empty and belongs to no volume: somebody made it, or it is that of a retained volume, or an interrupted creation left it")
 	return nil
 }
 
@@ -166,7 +166,7 @@ func (l *claimCheck) run(f *finding) error {
 	case taken:
 		return l.checkVolumeClaim(claimDir, recent, f)
 	case len(in) == 0 && up != "": // at the top it may be that of a volume in the trash
-		f.reportNote("nothing has to be done: the next volume that is to have the directory removes it; or remove it", "nobody has a claim there")
+		f.reportNote("nothing has to be done: the next volume that gets the directory removes it; or remove it", "nobody has a claim there")
 	}
 	return nil
 }
@@ -191,12 +191,12 @@ func (l *claimCheck) checkNames(in map[string]bool, recent bool, f *finding) {
 		case name == deadName && isDir && taken && !isParent: // under a bar, which is reported itself
 		case name == deadName && isDir:
 			if !recent {
-				f.reportError("look whether anything is in it that is needed: it was the directory "+fmt.Sprintf("%q", l.directory)+"; move it back there, or remove it", "the parent directory %q was being tidied away, which was not finished", l.directory)
+				f.reportError("check whether it contains anything that is needed: it was the directory "+fmt.Sprintf("%q", l.directory)+"; move it back there, or remove it", "the removal of the idle parent directory %q was not finished", l.directory)
 			}
 		case owner && !isDir && taken: // names the owner, on a server without hard links
 		case owner && !isDir:
 			if !recent {
-				f.reportWarning("remove it: no volume can have the directory as long as it is there", "it says whose a claim was that was released")
+				f.reportWarning("remove it: no volume can have the directory as long as it is there", "it names the owner of a claim that was released")
 			}
 		default:
 			f.reportUnexpected()
@@ -221,7 +221,7 @@ func (l *claimCheck) checkParent(claimDir beneath.Dir, f *finding) error {
 			return err // Tidy removes it
 		}
 	}
-	f.reportNote("nothing has to be done: it is in nobody's way; or remove it", "it is for volumes in %q, of which there are none, and is not noted in %s", l.directory, stateName("parents"))
+	f.reportNote("nothing has to be done: it blocks nothing; or remove it", "it is for volumes in %q, but there are none, and %s has no note of it", l.directory, stateName("parents"))
 	return nil
 }
 
@@ -252,13 +252,13 @@ func (l *claimCheck) checkVolumeClaim(claimDir beneath.Dir, recent bool, f *find
 		l.reportDeadClaim(holder, f)
 	case s.state == Deleting: // the claim may be on its archived name
 	case r.Directory != l.directory || r.Shallow:
-		f.reportError("once it is clear that nobody needs the directory "+fmt.Sprintf("%q", l.directory)+", remove "+f.path+" on the server", "it is that of volume %s, whose directory is %q", holder.key, r.Directory)
+		f.reportError("once it is clear that nobody needs the directory "+fmt.Sprintf("%q", l.directory)+", remove "+f.path+" on the server", "it belongs to volume %s, whose directory is %q", holder.key, r.Directory)
 	}
 	return nil
 }
 
 func (l *claimCheck) reportDeadClaim(want owner, f *finding) {
-	f.reportNote("nothing has to be done: the next volume that is to have the directory takes it over", "it was left by a volume %s, with the nonce %s, that does not exist any more", want.key, want.nonce)
+	f.reportNote("nothing has to be done: the next volume that gets the directory takes it over", "it was left by a volume %s, with the nonce %s, that does not exist any more", want.key, want.nonce)
 }
 
 // checkOwnerless checks a claim without an owner: a bar that was left while a parent was removed, or a
@@ -272,9 +272,9 @@ func (l *claimCheck) checkOwnerless(claimDir beneath.Dir, recent bool, f *findin
 		return nil
 	}
 	if st.Size == 0 {
-		f.reportWarning("nothing has to be done: a controller removes the bar, in a quarter of an hour or for the next volume that is to have the directory", "the directory %q is barred: it was being tidied away, which was not finished", l.directory)
+		f.reportWarning("nothing has to be done: a controller removes the bar within a quarter of an hour, or for the next volume that gets the directory", "the directory %q is barred: its removal as an idle parent was not finished", l.directory)
 		return nil
 	}
-	f.reportError("once it is clear whose the directory is, remove "+f.path+"/"+takenName+" on the server", "the claim on the directory %q does not say whose it is", l.directory)
+	f.reportError("once it is clear which volume has the directory, remove "+f.path+"/"+takenName+" on the server", "the claim on the directory %q does not name its owner", l.directory)
 	return nil
 }

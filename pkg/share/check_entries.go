@@ -84,7 +84,7 @@ func (l *entryCheck) run() (err error) {
 		return l.checkRecorded(records[0])
 	}
 	l.version = strings.Join(records, " ")
-	l.reportError("compare them: one of them says how far it is; move the others away", "%s has several records: %s", l.name, strings.Join(records, ", "))
+	l.reportError("compare them: one of them shows the state; move the others away", "%s has several records: %s", l.name, strings.Join(records, ", "))
 	return nil
 }
 
@@ -136,11 +136,11 @@ func (l *entryCheck) checkRecordless() error {
 	}
 	for _, name := range all {
 		if l.names[name] && name != deletionName && name != claimName {
-			l.reportError("look what is in "+l.path+"/"+name+", and move that to where it is needed; then remove "+l.path, "%s has no record, but a directory %q", l.name, name)
+			l.reportError("check what is in "+l.path+"/"+name+", and move that to where it is needed; then remove "+l.path, "%s has no record, but a directory %q", l.name, name)
 			return nil
 		}
 	}
-	l.reportNote("nothing has to be done: what next has this name removes it; or remove it", "of %s nothing is left but its entry", l.name)
+	l.reportNote("nothing has to be done: the next one with this name removes it; or remove it", "only the entry of %s is left", l.name)
 	return nil
 }
 
@@ -219,16 +219,16 @@ func (l *entryCheck) decode(data []byte) (unsupported []string, err error) {
 func (l *entryCheck) reportStalled(state State) {
 	next := "the next attempt to create it undoes this first"
 	if l.volume != nil && l.volume.Restored != nil {
-		next = "mooringctl trash restore " + l.def.Name + "/" + l.key + " undoes it, and begins anew"
+		next = "mooringctl trash restore " + l.def.Name + "/" + l.key + " undoes it, and begins again"
 	}
-	undo := next + "; where nobody will try, look whether there are data in its stage or tree, move those to where they are needed, and remove " + l.path + " on the server"
+	undo := next + "; if nobody will try, check whether there are data in its stage or tree, move those to where they are needed, and remove " + l.path + " on the server"
 	switch state {
 	case Making:
-		l.reportWarning(undo, "the creation of %s was begun, went on until %s, and was neither finished nor undone: whoever made it is gone", l.name, formatTime(l.lastChange))
+		l.reportWarning(undo, "the creation of %s was begun, went on until %s, and was neither finished nor undone: the process that made it is gone", l.name, formatTime(l.lastChange))
 	case Aborting:
-		l.reportWarning(undo, "the creation of %s was to be undone, which went on until %s and was not finished", l.name, formatTime(l.lastChange))
+		l.reportWarning(undo, "undoing the creation of %s was begun, went on until %s, and was not finished", l.name, formatTime(l.lastChange))
 	case Deleting:
-		l.reportWarning("the next attempt finishes it, and the cluster makes one as long as it has the PersistentVolume or VolumeSnapshotContent, whose events say what is in the way; where it has none, see docs/check.md",
+		l.reportWarning("the next attempt finishes it, and the cluster makes one as long as it has the PersistentVolume or VolumeSnapshotContent, whose events say what blocks it; if it has none, see docs/check.md",
 			"the deletion of %s was begun, went on until %s, and was not finished", l.name, formatTime(l.lastChange))
 	}
 }
@@ -239,9 +239,9 @@ func (l *entryCheck) checkLeftovers() {
 		switch {
 		case name == recordFile, name == deletionName && isDir, name == dataName && isDir && l.table.kind == volume.ObjectSnapshot:
 		case name == treeName && isDir && l.table.kind == volume.ObjectVolume:
-			l.reportError("look what is in it, and move it away: the volume's deletion would take it for the volume's directory", "%s exists, and its entry has a directory %q", l.name, name)
+			l.reportError("check what is in it, and move it away: the volume's deletion would take it for the volume's directory", "%s exists, and its entry has a directory %q", l.name, name)
 		case isDir && slices.Contains(entryDirs, name):
-			l.reportWarning("nothing has to be done: it goes when "+l.name+" is deleted", "%s exists, and its entry still has a directory %q", l.name, name)
+			l.reportWarning("nothing has to be done: the deletion of "+l.name+" removes it", "%s exists, and its entry still has a directory %q", l.name, name)
 		default:
 			l.reportWarning(unknownRemedy, "the entry of %s has %q, which does not belong there", l.name, name)
 		}
@@ -275,7 +275,7 @@ func (l *entryCheck) checkSnapshot() error {
 		return err
 	}
 	if _, nonce := decodeIdentity(s.data); !exists || nonce != "" && nonce != r.GroupNonce {
-		l.reportError("delete the VolumeSnapshot; where the cluster has none, move "+l.path+" away on the server once nobody needs it",
+		l.reportError("delete the VolumeSnapshot; if the cluster has none, move "+l.path+" away on the server once nobody needs it",
 			"%s was made for the group %s, which does not exist any more", l.name, r.Group)
 	}
 	return nil
@@ -288,7 +288,7 @@ func (l *entryCheck) checkGroup() error {
 		if err != nil {
 			return err
 		}
-		const remedy = "restore the snapshot from a backup, or delete the VolumeGroupSnapshot: it is not whole"
+		const remedy = "restore the snapshot from a backup, or delete the VolumeGroupSnapshot: it is not complete"
 		if !exists || s.state == Empty {
 			l.reportError(remedy, "%s has the snapshot %s, which does not exist", l.name, key)
 			continue
@@ -298,9 +298,9 @@ func (l *entryCheck) checkGroup() error {
 			continue // reported with the snapshot
 		}
 		if r.GroupNonce != l.group.Nonce {
-			l.reportError(remedy, "%s has the snapshot %s, which is another that was not made for it", l.name, key)
+			l.reportError(remedy, "%s has the snapshot %s, which was not made for it", l.name, key)
 		} else if s.state != Ready {
-			l.reportError(remedy, "%s has the snapshot %s, which is not whole, or is being deleted", l.name, key)
+			l.reportError(remedy, "%s has the snapshot %s, which is not complete, or is being deleted", l.name, key)
 		}
 	}
 	return nil

@@ -46,10 +46,10 @@ func (c layoutCheck) checkMode(f *finding) error {
 		return err
 	}
 	if mode := st.Mode & 0o7777; mode&0o077 != 0 {
-		f.reportError("chmod 0700 it: the start of a controller does so too", "its mode is %04o: others than its owner can read what is in it, or change it", mode)
+		f.reportError("chmod 0700 it: a controller does so too when it starts", "its mode is %04o: users other than its owner can read or change what is in it", mode)
 	}
 	if st.Uid != 0 && int(st.Uid) != os.Geteuid() {
-		f.reportNote("export with no_root_squash, or see that nobody has that number on a client", "it belongs to the user %d, and not to root: whoever has that number can change it", st.Uid)
+		f.reportNote("export with no_root_squash, or make sure that no user on a client has that number", "it belongs to the user %d, and not to root: a user with that number can change it", st.Uid)
 	}
 	return nil
 }
@@ -78,7 +78,7 @@ func (c layoutCheck) checkFormat(f *finding) error {
 	}
 	f.reportUnsupported(format.Unsupported())
 	if format.ID == "" && c.Identity.ID() == "" {
-		f.reportNote("nothing has to be done: the next volume that is created makes one", "the share has no id: it is from before there were ids")
+		f.reportNote("nothing has to be done: the next volume that is created makes one", "the share has no id: it was laid out before there were ids")
 	}
 	return nil
 }
@@ -115,7 +115,7 @@ func cutRemedy(err error) (what, remedy string, ok bool) {
 // reportUnsupported reports that a record requires what this program does not know.
 func (f *finding) reportUnsupported(names []string) {
 	if len(names) > 0 {
-		f.reportWarning("upgrade Mooring, and check again: this one cannot judge it", "it requires %s, which this Mooring does not know", strings.Join(names, ", "))
+		f.reportWarning("upgrade Mooring, and check again: this one cannot check it", "it requires %s, which this Mooring does not know", strings.Join(names, ", "))
 	}
 }
 
@@ -123,7 +123,7 @@ func (f *finding) reportUnsupported(names []string) {
 func (c layoutCheck) checkOwnDirectory(name string, f *finding) error {
 	err := checkOpens(c.state, name)
 	if is(err, unix.ENOENT) {
-		f.reportError("restore it from a backup; if there was nothing in it, the next start of a controller makes it", "it is missing")
+		f.reportError("restore it from a backup; if it was empty, a controller makes it when it starts", "it is missing")
 		return nil
 	}
 	return err
@@ -192,7 +192,7 @@ func (c indexCheck) checkJob(name string, f *finding) error {
 	if state, alive, err := c.stateOf(target, nonce); err != nil || alive && state != Ready {
 		return err
 	}
-	f.reportNote("nothing has to be done: the next controller that looks forgets it", "it says that a copy is being made as %s, which is not being made", target)
+	f.reportNote("nothing has to be done: a controller removes it when it next lists the copies", "it says that a copy is being made as %s, which is not being made", target)
 	return nil
 }
 

@@ -131,8 +131,8 @@ func (l *trashCheck) checkUnrecorded() error {
 	case alive && state == Ready:
 		l.reportError("compare the two, and move one of them away", "it is the tree of %s, which exists and is not deleted", o)
 	case !alive:
-		l.reportError("nobody purges it: look what is in it, move that to where it is needed, or remove it on the server",
-			"it has no record, and %s, whose deletion would bring that, does not exist any more", o)
+		l.reportError("nobody purges it: check what is in it, move that to where it is needed, or remove it on the server",
+			"it has no record, and %s, whose deletion would add one, does not exist any more", o)
 	}
 	return nil // otherwise it is being deleted
 }
@@ -153,7 +153,7 @@ func (l *trashCheck) checkRecorded(tree bool) error {
 		tree = tree && state == Deleting // its directory is kept in its place
 	}
 	if !tree && !restoring {
-		l.reportNote("nothing has to be done: the next purge after it is due does them", "of what was deleted only the record is left: the last steps of its deletion, its purge or its restoration were not done")
+		l.reportNote("nothing has to be done: the next purge after it is due does them", "only the record of what was deleted is left: the last steps of its deletion, its purge or its restoration were not done")
 	}
 	for _, name := range l.records {
 		l.path = stateName("trash", name)
@@ -176,7 +176,7 @@ func (l *trashCheck) checkRecord(name string) error {
 	unsupported, err := l.unsupported(data)
 	if volume.Kind(err) == volume.ErrDamaged {
 		what, _, _ := cutRemedy(err)
-		l.reportWarning("restore it from a backup; without it nobody purges what it belongs to: look what that is, and remove both on the server", "%s", what)
+		l.reportWarning("restore it from a backup; without it nobody purges what it belongs to: check what that is, and remove both on the server", "%s", what)
 		return nil
 	}
 	if err != nil {

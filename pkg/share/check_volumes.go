@@ -39,7 +39,7 @@ func (l *entryCheck) checkShallow() error {
 	defer e.close()
 	held, sealed, err := findHold(e, userHoldName(l.volume))
 	if sealed {
-		l.reportError("copy its data to a new volume while they are there", "%s is the snapshot %s itself, which is being deleted", l.name, key)
+		l.reportError("copy its data to a new volume while they exist", "%s is the snapshot %s itself, which is being deleted", l.name, key)
 		return nil
 	}
 	if err != nil {
@@ -48,7 +48,7 @@ func (l *entryCheck) checkShallow() error {
 	if !held {
 		holds := stateName("snapshots", key, deletionName)
 		l.reportError(fmt.Sprintf("on the server: mkdir -p %s; touch %s/%s", holds, holds, userHoldName(l.volume)),
-			"%s is the snapshot %s itself, and does not hold it: that could be deleted", l.name, key)
+			"%s is the snapshot %s itself, and does not hold it: the snapshot could be deleted", l.name, key)
 	}
 	return nil
 }
@@ -91,7 +91,7 @@ func (l *entryCheck) checkClaim() error {
 		return err
 	}
 	if same {
-		l.reportError(sameDirectoryRemedy, "its directory %q is that of volume %s too, which has the claim on it", r.Directory, found.owner.key)
+		l.reportError(sameDirectoryRemedy, "its directory %q is also that of volume %s, which has the claim on it", r.Directory, found.owner.key)
 	} else {
 		l.reportError(claimRemedy+l.claimCommand(), "volume %s has the claim on its directory %q", found.owner.key, r.Directory)
 	}
@@ -102,7 +102,7 @@ func (l *entryCheck) checkClaim() error {
 const sameDirectoryRemedy = "move the data of one of them to a new volume, and delete it"
 
 // claimRemedy begins the remedy for a claim that is not the volume's. The claimCommand follows.
-const claimRemedy = "once it is clear whose the directory is, "
+const claimRemedy = "once it is clear which volume has the directory, "
 
 // reportClaimError reports why the volume has no claim on its directory. It returns the errors that do not
 // say so.
@@ -110,7 +110,7 @@ func (l *entryCheck) reportClaimError(err error) error {
 	directory := l.volume.Directory
 	switch {
 	case volume.Kind(err) == volume.ErrDamaged, volume.Kind(err) == volume.ErrBusy:
-		l.reportError(claimRemedy+l.claimCommand(), "the claim on its directory %q does not say whose it is", directory)
+		l.reportError(claimRemedy+l.claimCommand(), "the claim on its directory %q does not name its owner", directory)
 	case is(err, unix.EISDIR):
 		l.reportError(sameDirectoryRemedy, "volumes have claims inside its directory %q, and it has none", directory)
 	case is(err, unix.ENOTDIR):

@@ -72,7 +72,7 @@ func wrongEntries() []wrong {
 	return []wrong{
 		{"two records", func(g *ground) { g.put(".mooring/volumes/v1/abort.json", "") }, []string{"error volumes/v1: abort.json, record.json"}},
 		{"two records of a group", func(g *ground) { g.put(".mooring/groups/g1/making.json", "") }, []string{"error groups/g1: making.json, record.json"}},
-		{"no record", func(g *ground) { g.made(".mooring/volumes/v9") }, []string{"note volumes/v9: nothing is left but its entry"}},
+		{"no record", func(g *ground) { g.made(".mooring/volumes/v9") }, []string{"note volumes/v9: only the entry"}},
 		{"no record, data", func(g *ground) { g.put(".mooring/volumes/v9/tree/x", "") }, []string{`error volumes/v9: "tree"`}},
 		{"no record that is known", func(g *ground) { g.put(".mooring/volumes/v9/moving.json", "{}") }, []string{`warning volumes/v9: no record that this Mooring knows, but "moving.json"`}},
 		{"no entry", func(g *ground) { g.put(".mooring/volumes/v9", "") }, []string{"warning volumes/v9: nothing of that name"}},
@@ -94,7 +94,7 @@ func wrongEntries() []wrong {
 			[]string{`warning volumes/v1: "claim"`, `warning volumes/v1: "stage"`}},
 		{"making", func(g *ground) { g.moved(".mooring/volumes/v1/record.json", ".mooring/volumes/v1/making.json") }, []string{"warning volumes/v1: creation of volume v1 was begun | neither finished nor undone"}},
 		{"placing", func(g *ground) { g.moved(".mooring/volumes/v1/record.json", ".mooring/volumes/v1/placing.json") }, []string{"warning volumes/v1: creation of volume v1 was begun"}},
-		{"aborting", func(g *ground) { g.moved(".mooring/volumes/v1/record.json", ".mooring/volumes/v1/unplace.json") }, []string{"warning volumes/v1: was to be undone"}},
+		{"aborting", func(g *ground) { g.moved(".mooring/volumes/v1/record.json", ".mooring/volumes/v1/unplace.json") }, []string{"warning volumes/v1: undoing the creation"}},
 		{"deleting", func(g *ground) {
 			g.must(os.Remove(g.at(".mooring/volumes/v1/deletion")))
 			g.moved(".mooring/volumes/v1/record.json", ".mooring/volumes/v1/deletion")
@@ -120,7 +120,7 @@ func wrongVolumes() []wrong {
 		{"one directory", func(g *ground) {
 			g.edited(".mooring/volumes/v2/record.json", `"directory": "v2"`, `"directory": "old"`)
 			g.removed(".mooring/claims/v2")
-		}, []string{`error volumes/v2: "old" is that of volume v3 too`}},
+		}, []string{`error volumes/v2: "old" is also that of volume v3`}},
 		{"inside another", func(g *ground) {
 			g.edited(".mooring/volumes/v2/record.json", `"directory": "v2"`, `"directory": "old/v2"`)
 			g.removed(".mooring/claims/v2")
@@ -158,11 +158,11 @@ func wrongSnapshots() []wrong {
 		{"no group", func(g *ground) { g.removed(".mooring/groups/g1") }, []string{"error snapshots/s1: group g1", "error snapshots/s2: group g1"}},
 		{"another group", func(g *ground) {
 			g.edited(".mooring/groups/g1/record.json", `"nonce": "`, `"nonce": "`+someNonce+`", "was": "`)
-		}, []string{"error groups/g1: s1, which is another", "error groups/g1: s2, which is another", "error snapshots/s1: group g1", "error snapshots/s2: group g1"}},
+		}, []string{"error groups/g1: s1, which was not made for it", "error groups/g1: s2, which was not made for it", "error snapshots/s1: group g1", "error snapshots/s2: group g1"}},
 		{"no member", func(g *ground) { g.removed(".mooring/snapshots/s1") }, []string{"error groups/g1: s1, which does not exist"}},
 		{"a member that goes", func(g *ground) {
 			g.moved(".mooring/snapshots/s1/record.json", ".mooring/snapshots/s1/deletion")
-		}, []string{"error groups/g1: s1, which is not whole", "warning snapshots/s1: deletion of snapshot s1"}},
+		}, []string{"error groups/g1: s1, which is not complete", "warning snapshots/s1: deletion of snapshot s1"}},
 	}
 }
 
@@ -202,17 +202,17 @@ func wrongClaims() []wrong {
 			g.made(".mooring/claims/else")
 			g.must(os.Link(g.at(".mooring/volumes/v2/record.json"), g.at(".mooring/claims/else/taken")))
 		}, []string{`error claims/else: volume v2, whose directory is "v2"`}},
-		{"nobody's claim", func(g *ground) { g.put(".mooring/claims/else/taken", "{") }, []string{"error claims/else: does not say whose"}},
+		{"nobody's claim", func(g *ground) { g.put(".mooring/claims/else/taken", "{") }, []string{"error claims/else: does not name its owner"}},
 		{"a bar", func(g *ground) {
 			g.put(".mooring/claims/else/taken", "")
 			g.made(".mooring/claims/else/dead")
 		}, []string{"warning claims/else: barred"}},
 		{"a volume's claim is empty", func(g *ground) { g.wrote(".mooring/claims/v2/taken", "") },
-			[]string{"warning claims/v2: barred", "error volumes/v2: does not say whose it is"}},
-		{"a dead parent", func(g *ground) { g.made(".mooring/claims/team/dead") }, []string{`error claims/team/dead: "team" was being tidied away`}},
+			[]string{"warning claims/v2: barred", "error volumes/v2: does not name its owner"}},
+		{"a dead parent", func(g *ground) { g.made(".mooring/claims/team/dead") }, []string{`error claims/team/dead: idle parent directory "team"`}},
 		{"an empty one", func(g *ground) { g.made(".mooring/claims/else") }, nil}, // as of a volume in the trash
 		{"an empty one below", func(g *ground) { g.made(".mooring/claims/team/taken/else") }, []string{"note claims/team/taken/else: nobody has a claim"}},
-		{"a parent of none", func(g *ground) { g.made(".mooring/claims/else/taken") }, []string{`note claims/else: "else", of which there are none`}},
+		{"a parent of none", func(g *ground) { g.made(".mooring/claims/else/taken") }, []string{`note claims/else: "else", but there are none`}},
 		{"an owner without a claim", func(g *ground) { g.put(".mooring/claims/else/v9."+someNonce, "") }, []string{"warning claims/else/v9.NONCE: released"}},
 		{"a file", func(g *ground) { g.put(".mooring/claims/else", "") }, []string{"warning claims/else: nothing of that name"}},
 		{"a file beside a claim", func(g *ground) { g.put(".mooring/claims/v2/x", "") }, []string{"warning claims/v2/x: nothing of that name"}},
@@ -220,7 +220,7 @@ func wrongClaims() []wrong {
 			for _, name := range []string{"stray", "team/x/stray", "full/of", ".mooring2"} {
 				g.made(name)
 			}
-		}, []string{"note stray: no volume's", "note team/x/stray: no volume's", "note .mooring2: no volume's"}},
+		}, []string{"note stray: belongs to no volume", "note team/x/stray: belongs to no volume", "note .mooring2: belongs to no volume"}},
 	}
 }
 

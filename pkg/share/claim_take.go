@@ -17,7 +17,7 @@ func (c *claims) take(e *entry, record string, me owner, directory string) error
 	parent, name := volume.SplitDirectory(directory)
 	for turn := range retries {
 		if turn > 0 && e.isGone() {
-			return busy("the creation of volume %s was undone by another", e.key)
+			return busy("the creation of volume %s was undone by another process", e.key)
 		}
 		if turn > 0 && parent != "" { // this client may have directories cached that were removed
 			_ = refreshPath(c.dir, claimPath(parent))

@@ -219,7 +219,7 @@ func (c *claims) readOwner(claimDir beneath.Dir) (owner, error) {
 	if len(data) == 0 {
 		return owner{}, errBarred
 	}
-	return owner{}, volume.Errorf(volume.ErrDamaged, "a claim in %s/claims on the share is damaged: it does not say which volume has it: mooringctl check tells which; remove it once it is clear whose the directory is", volume.StateDir)
+	return owner{}, volume.Errorf(volume.ErrDamaged, "a claim in %s/claims on the share is damaged: it does not name its volume: run mooringctl check to find it; remove it once it is clear which volume has the directory", volume.StateDir)
 }
 
 // claimPath returns the path, relative to claims, of the claims on the directories in parent.
@@ -284,7 +284,7 @@ func (c *claims) openLevel(dir beneath.Dir, p string) (beneath.Dir, error) {
 	if released, err := c.releaseIfDead(&claim{parent: dir, dir: claimDir, name: name, owner: holder}); released || err != nil {
 		return beneath.None, firstError(err, unix.ENOENT) // again
 	}
-	return beneath.None, volume.Errorf(volume.ErrPrecondition, "the directory %q is that of volume %s, and no volume can be inside another; choose another subDir", p, holder.key)
+	return beneath.None, volume.Errorf(volume.ErrPrecondition, "the directory %q belongs to volume %s, and no volume can be inside another; choose another subDir", p, holder.key)
 }
 
 // prefixes returns the parents of a directory and the directory itself, the outermost first: "a", "a/b".
@@ -318,6 +318,6 @@ func (c *claims) checkUnowned(directory string) error {
 	}
 	defer dir.Close()
 	return beneath.Names(dir, func(name string) error {
-		return volume.Errorf(volume.ErrRefused, "the directory %q holds those of volumes, %q for one: choose one that does not", directory, path.Join(directory, name))
+		return volume.Errorf(volume.ErrRefused, "the directory %q contains volumes, for example %q: choose one that does not", directory, path.Join(directory, name))
 	})
 }

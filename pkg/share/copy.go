@@ -48,7 +48,7 @@ func (c *CopyJob) Renew() (err error) {
 		err = c.hold.renew()
 	}
 	if isMissing(err) {
-		return busy("the creation of %s was undone by another", c.job.Target)
+		return busy("the creation of %s was undone by another process", c.job.Target)
 	}
 	return err
 }

@@ -135,7 +135,7 @@ func (p *Pending) MakeDirectory(ctx context.Context) (err error) {
 		}
 		err := p.makeDirectoryIn(parent, name, attempt > 0)
 		if p.adopts() && is(err, unix.ENOENT) {
-			return volume.Errorf(volume.ErrPrecondition, "the directory %q, which volume %s was to adopt, does not exist any more: try again", p.rec.Directory, p.rec.Key)
+			return volume.Errorf(volume.ErrPrecondition, "the directory %q, which volume %s should adopt, does not exist any more: try again", p.rec.Directory, p.rec.Key)
 		}
 		// The parent may just have been removed as idle.
 		if !isMissing(err) || parent == "" {
@@ -200,9 +200,9 @@ func replaceLateDirectory(p *Pending, dir, found beneath.Dir, name string, mode 
 	if !unused {
 		p.v.requestRemount()
 		if p.rec.Restored != nil {
-			return beneath.None, volume.Errorf(volume.ErrPrecondition, "the directory %q, where volume %s was, exists again and is no volume's: move it away, or bring the volume back to another directory", p.rec.Directory, p.rec.Key)
+			return beneath.None, volume.Errorf(volume.ErrPrecondition, "the directory %q, where volume %s was, exists again and belongs to no volume: move it away, or bring the volume back to another directory", p.rec.Directory, p.rec.Key)
 		}
-		return beneath.None, volume.Errorf(volume.ErrPrecondition, "the directory %q exists already and is no volume's: remove or rename it, choose another subDir, or say existingDirectory: adopt in the class to use it as it is", p.rec.Directory)
+		return beneath.None, volume.Errorf(volume.ErrPrecondition, "the directory %q exists already and belongs to no volume: remove or rename it, choose another subDir, or set existingDirectory: adopt in the class to use it as it is", p.rec.Directory)
 	}
 	p.madeDirectory = true
 	p.v.step("prepare an empty directory")
@@ -272,7 +272,7 @@ func (p *Pending) setOwnerAndMode(d beneath.Dir, mode uint32) error {
 		return nil
 	}
 	if !p.e.exists() {
-		return busy("the creation of volume %s was undone by another", p.rec.Key)
+		return busy("the creation of volume %s was undone by another process", p.rec.Key)
 	}
 	if uid >= 0 || gid >= 0 {
 		p.v.step("set the owner")
@@ -301,7 +301,7 @@ func (p *Pending) hasMode(has, mode uint32) bool {
 // UseSnapshot makes the volume the snapshot itself. From then on the snapshot cannot be deleted.
 func (p *Pending) UseSnapshot(ctx context.Context) (err error) {
 	key := p.rec.Source.Key
-	defer p.v.wrapError(&err, "make volume %s of snapshot %s itself", p.rec.Key, key)
+	defer p.v.wrapError(&err, "let volume %s use snapshot %s itself", p.rec.Key, key)
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -352,7 +352,7 @@ func (p *Pending) Commit(ctx context.Context) (r *volume.Record, err error) {
 func (p *Pending) Fail(ctx context.Context, err error) error {
 	if !IsTransient(err) {
 		if abortErr := p.Abort(); abortErr != nil {
-			klog.FromContext(ctx).Error(abortErr, "What was begun of a volume stays for a retry to undo")
+			klog.FromContext(ctx).Error(abortErr, "An unfinished volume remains until a retry undoes it")
 		}
 	}
 	p.Close()

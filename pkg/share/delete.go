@@ -118,7 +118,7 @@ func (d *deletion) close() {
 // explainGone returns ErrBusy if a step failed because another process has finished the deletion.
 func (d *deletion) explainGone(err error) error {
 	if isMissing(err) && d.e.isGone() {
-		return busy("volume %s was just deleted by another", d.rec.Key)
+		return busy("volume %s was just deleted by another process", d.rec.Key)
 	}
 	return err
 }
@@ -177,10 +177,10 @@ func (d *deletion) checkClaim() error {
 	}
 	c.close()
 	if d.e.isGone() {
-		return busy("volume %s was just deleted by another", d.rec.Key)
+		return busy("volume %s was just deleted by another process", d.rec.Key)
 	}
 	d.requestRemount()
-	return volume.Errorf(volume.ErrDamaged, "volume %s is not deleted: its record says that its directory is %q, but %s has the claim on that; the directory was not touched: run mooringctl check, compare %s/volumes/%s and %s/claims on the share, and mend the one that is wrong",
+	return volume.Errorf(volume.ErrDamaged, "volume %s is not deleted: its record says that its directory is %q, but %s has the claim on that; the directory was not touched: run mooringctl check, compare %s/volumes/%s and %s/claims on the share, and correct the wrong one",
 		d.rec.Key, d.rec.Directory, whose, volume.StateDir, d.rec.Key, volume.StateDir)
 }
 
@@ -249,7 +249,7 @@ func (d *deletion) archive(dir beneath.Dir, name string) error {
 	if err := renameDir(d.disk, d.e.dir, treeName, dir, name); err != nil {
 		return err
 	}
-	return volume.Errorf(volume.ErrPrecondition, "volume %s cannot be archived: %q and its like are taken beside it: move the older archives away", d.rec.Key, volume.ArchiveName(name, ""))
+	return volume.Errorf(volume.ErrPrecondition, "volume %s cannot be archived: names such as %q are taken beside it: move the older archives away", d.rec.Key, volume.ArchiveName(name, ""))
 }
 
 // archiveNames returns the names to try for an archived directory.

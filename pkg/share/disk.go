@@ -199,7 +199,7 @@ func (d *disk) wrapError(err *error, format string, args ...any) {
 	if isMissing(*err) {
 		if !d.isStale() {
 			d.requestRemount()
-			*err = shareError{volume.Errorf(volume.ErrBusy, "share %s: %s: %w: it was changed from elsewhere at the same time: try again", d.def, what, *err)}
+			*err = shareError{volume.Errorf(volume.ErrBusy, "share %s: %s: %w: another client changed it at the same time: try again", d.def, what, *err)}
 			return
 		}
 		d.lost.Store(true)
@@ -234,7 +234,7 @@ func classify(err error) (advice string, kind error) {
 	}
 	switch errno {
 	case unix.EACCES, unix.EPERM:
-		return ": the server does not let us: most likely it maps root to nobody (root_squash) and the directory is not nobody's: export with no_root_squash, or make the export's directory writable for the one root is mapped to", volume.ErrRefused
+		return ": the server refuses access: most likely it maps root to nobody (root_squash) and the directory does not belong to nobody: export with no_root_squash, or make the export's directory writable for the one root is mapped to", volume.ErrRefused
 	case unix.EKEYEXPIRED:
 		return ": the Kerberos ticket has ended: get a new one; for this machine rpc.gssd does, with the key in /etc/krb5.keytab", volume.ErrRefused
 	case unix.EROFS:
@@ -244,7 +244,7 @@ func classify(err error) (advice string, kind error) {
 	case unix.EDQUOT:
 		return ": a quota on the server is used up: raise it, or free some", volume.ErrFull
 	case unix.ESTALE:
-		return ": the export was made anew, or its disk is not mounted on the server or gives errors: look there with dmesg; the share is mounted again at the next try", volume.ErrUnavailable
+		return ": the export was made again, or its disk is not mounted on the server or gives errors: look there with dmesg; the share is mounted again at the next try", volume.ErrUnavailable
 	case unix.EIO: // with softerr a silent server is ETIMEDOUT (nfs(5))
 		return ": the server reports an input/output error: its disk or file system has failed: look there with dmesg", volume.ErrUnavailable
 	case unix.EREMOTEIO: // Linux returns it for an NFSv4 error that it does not know (nfs4_stat_to_errno)
@@ -252,11 +252,11 @@ func classify(err error) (advice string, kind error) {
 	case unix.ETIMEDOUT, unix.ECONNREFUSED, unix.ECONNRESET, unix.EHOSTDOWN, unix.EHOSTUNREACH, unix.ENETUNREACH:
 		return ": the server does not answer: check that it runs and that port 2049 is reachable from here", volume.ErrUnavailable
 	case unix.ELOOP, unix.ENOTDIR:
-		return ": a symbolic link or a file stands where a directory is to be: remove it on the server", volume.ErrPrecondition
+		return ": a symbolic link or a file is where a directory must be: remove it on the server", volume.ErrPrecondition
 	case unix.EXDEV:
-		return ": another file system is mounted there on the server, or a project quota forbids to move it: register that file system as a share of its own; docs/operate.md tells of project quotas", volume.ErrPrecondition
+		return ": another file system is mounted there on the server, or a project quota forbids the move: register that file system as a share of its own; for project quotas see docs/operate.md", volume.ErrPrecondition
 	case unix.ENAMETOOLONG, unix.EINVAL:
-		return ": the server does not take that name: choose another", volume.ErrInvalid
+		return ": the server does not accept that name: choose another", volume.ErrInvalid
 	}
 	return "", nil
 }

@@ -192,7 +192,7 @@ func (e *entry) commit(from string) error {
 // explainUndone returns ErrBusy if a step of a creation failed because another process has undone that.
 func (e *entry) explainUndone(err error) error {
 	if isMissing(err) {
-		return busy("the creation of %s %s was undone by another", e.kind, e.key)
+		return busy("the creation of %s %s was undone by another process", e.kind, e.key)
 	}
 	return err
 }

@@ -29,7 +29,7 @@ func (e *entry) remove(rescue func(name string) error) error {
 // an unknown name: that may be the record, in a state that a later Mooring has added.
 func (e *entry) removeRecordlessEntry(rescue func(name string) error) error {
 	return entryRemoval{e, rescue, func(name string) error {
-		return volume.Errorf(volume.ErrPrecondition, "the entry of %s %s has %q, which this Mooring does not know: upgrade Mooring, or let mooringctl check tell what it is", e.kind, e.key, name)
+		return volume.Errorf(volume.ErrPrecondition, "the entry of %s %s has %q, which this Mooring does not know: upgrade Mooring, or run mooringctl check to see what it is", e.kind, e.key, name)
 	}}.run()
 }
 
@@ -85,7 +85,7 @@ func (n entryRemoval) clear() error {
 	for _, name := range files {
 		switch name {
 		case makingFile, placingFile, recordFile, deletionName, abortFile, unplaceFile:
-			return busy("%s %s is being created or deleted by another", n.e.kind, n.e.key)
+			return busy("%s %s is being created or deleted by another process", n.e.kind, n.e.key)
 		}
 	}
 	for _, name := range strange {
@@ -143,7 +143,7 @@ func (l leftovers) removeHolds() error {
 	}
 	defer d.Close()
 	if _, err := d.Stat(recordFile); !is(err, unix.ENOENT) {
-		return firstError(ignore(err, unix.ESTALE), busy("%s %s is being deleted by another", l.e.kind, l.e.key))
+		return firstError(ignore(err, unix.ESTALE), busy("%s %s is being deleted by another process", l.e.kind, l.e.key))
 	}
 	if err := ignore(d.Unlink(sealName), unix.ENOENT); err != nil {
 		return err

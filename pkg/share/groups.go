@@ -141,7 +141,7 @@ func (g *Groups) Commit(ctx context.Context, r *Group) (err error) {
 	}
 	defer e.close()
 	if now.Nonce != r.Nonce {
-		return busy("the snapshot group %s was deleted and begun anew", r.Key)
+		return busy("the snapshot group %s was deleted and begun again", r.Key)
 	}
 	if err := now.CheckRequires(); err != nil && now.State != Ready {
 		return err
@@ -167,7 +167,7 @@ func (g *Groups) checkMember(r *Group, m volume.Member) error {
 	}
 	e.close()
 	if s.GroupNonce != r.Nonce {
-		return volume.Errorf(volume.ErrPrecondition, "snapshot %s is not of the snapshot group %s: delete it", key, r.Key)
+		return volume.Errorf(volume.ErrPrecondition, "snapshot %s does not belong to the snapshot group %s: delete it", key, r.Key)
 	}
 	return nil
 }
@@ -261,7 +261,7 @@ func (g *Groups) remove(ctx context.Context, e *entry, r *Group) (trashed []Tras
 }
 
 // errNotMember: the snapshot has the name of a group's snapshot, but is not a member.
-var errNotMember = errors.New("another's snapshot")
+var errNotMember = errors.New("not a member of the group")
 
 // Abandoned returns the groups that are incomplete and that no request has renewed for groupTimeout, by the
 // server's clock.

@@ -53,13 +53,13 @@ func (h holds) take(name string, from *entry) (*hold, error) {
 			return nil, err
 		}
 		if from != nil && from.isGone() {
-			return nil, busy("the creation of %s %s was undone by another", from.kind, from.key)
+			return nil, busy("the creation of %s %s was undone by another process", from.kind, from.key)
 		}
 		if err := h.refresh(); err != nil { // this client may have cached the directory of holds
 			return nil, h.explainDeleting(err)
 		}
 	}
-	return nil, busy("%s %s is used and let go again and again", h.entry.kind, h.entry.key)
+	return nil, busy("%s %s is held and released again and again", h.entry.kind, h.entry.key)
 }
 
 // add makes the file of a hold in d, the directory of holds.

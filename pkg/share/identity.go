@@ -26,7 +26,7 @@ func (i *Identity) ID() string {
 
 // Check returns ErrPrecondition if the share has not been laid out.
 func (i *Identity) Check() (err error) {
-	defer i.wrapError(&err, "look whether it is laid out")
+	defer i.wrapError(&err, "check whether it is laid out")
 	return i.checkInitialized()
 }
 

@@ -61,7 +61,7 @@ func wasMoved(t *Trash, e *entry, id string) (bool, error) {
 		return err
 	})
 	if err != nil { // this client had cached the record
-		return false, firstError(ignore(err, unix.ENOENT, unix.ESTALE, unix.ENOTDIR), busy("%s %s is being deleted by another", e.kind, e.key))
+		return false, firstError(ignore(err, unix.ENOENT, unix.ESTALE, unix.ENOTDIR), busy("%s %s is being deleted by another process", e.kind, e.key))
 	}
 	exists, err := e.has(treeName) // first, because it moves from here to the trash
 	if err != nil {
@@ -134,7 +134,7 @@ func purgeContents(e *entry, found beneath.Dir, remove func(dir int, name string
 		return err
 	}
 	if !e.exists() { // it was opened by its name, which another volume may have now
-		return busy("%s %s was deleted by another", e.kind, e.key)
+		return busy("%s %s was deleted by another process", e.kind, e.key)
 	}
 	if empty {
 		return nil
@@ -173,7 +173,7 @@ func replaceEmpty(e *entry, dir beneath.Dir, name string) error {
 // explainGone returns ErrBusy if a step failed because another process has removed the entry.
 func explainGone(e *entry, err error) error {
 	if isMissing(err) && e.isGone() {
-		return busy("%s %s was deleted by another", e.kind, e.key)
+		return busy("%s %s was deleted by another process", e.kind, e.key)
 	}
 	return err
 }

@@ -77,7 +77,7 @@ func (h heldError) holderNames() string { return strings.Join(h.holders, ", ") }
 func (h heldError) explain(object string) error {
 	for _, name := range h.holders {
 		if strings.HasPrefix(name, unknownHolderPrefix) {
-			return volume.Errorf(volume.ErrPrecondition, "%s cannot be deleted: it is kept by %s, which this Mooring does not know: upgrade Mooring, or let mooringctl check tell what it is", object, name)
+			return volume.Errorf(volume.ErrPrecondition, "%s cannot be deleted: it is kept by %s, which this Mooring does not know: upgrade Mooring, or run mooringctl check to see what it is", object, name)
 		}
 		if strings.HasPrefix(name, "volume ") {
 			return volume.Errorf(volume.ErrPrecondition, "%s cannot be deleted: the read-only %s is the snapshot itself (restore: shallow): delete that first", object, h.holderNames())

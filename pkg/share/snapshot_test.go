@@ -379,7 +379,7 @@ func TestGroup(t *testing.T) {
 	g.refused("what was deleted", g.Groups.Commit(ctx, first), volume.ErrNotFound)
 	_, err = g.Groups.Begin(ctx, group("g1"))
 	g.must(err)
-	g.refused("the one before", g.Groups.Commit(ctx, first), volume.ErrBusy, "begun anew")
+	g.refused("the one before", g.Groups.Commit(ctx, first), volume.ErrBusy, "begun again")
 }
 
 // TestAbandonedGroups has only those that nobody ends any more.

@@ -132,7 +132,7 @@ func (t *Trash) moveTree(e *entry, name, id string) (moved bool, err error) {
 		return false, e.leftovers().moveToTrashAsStray(name)
 	}
 	if isMissing(err) && e.isGone() {
-		return false, busy("%s %s was deleted by another", e.kind, e.key)
+		return false, busy("%s %s was deleted by another process", e.kind, e.key)
 	}
 	return err == nil, ignore(err, unix.ENOENT)
 }
@@ -283,7 +283,7 @@ func (t *Trash) stageTree(id string, e *entry) error {
 		return err
 	}
 	if e.isGone() {
-		return busy("bringing volume %s back was undone by another", e.key)
+		return busy("bringing volume %s back was undone by another process", e.key)
 	}
 	return t.notFoundError(id)
 }

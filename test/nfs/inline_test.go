@@ -210,7 +210,7 @@ func TestInlineRefused(t *testing.T) {
 		"in a volume":     {[]string{"share", "nas1", "subDir", "volumes/one/x"}, nil, codes.PermissionDenied, []string{"belongs to volume pvc-1"}},
 		"above a volume":  {[]string{"share", "nas1", "subDir", "volumes"}, nil, codes.PermissionDenied, []string{"holds those of volumes"}},
 		"not there":       {[]string{"share", "nas1", "subDir", "none/at/all"}, nil, codes.FailedPrecondition, []string{"none/at/all", "does not exist"}},
-		"a file":          {[]string{"share", "nas1", "subDir", "file"}, nil, codes.FailedPrecondition, []string{"file", "stands where a directory is to be"}},
+		"a file":          {[]string{"share", "nas1", "subDir", "file"}, nil, codes.FailedPrecondition, []string{"file", "is where a directory must be"}},
 		"another's place": {[]string{"share", "nas1", "subDir", "data"}, nil, codes.AlreadyExists, []string{"is mounted there"}},
 	} {
 		t.Run(name, func(t *testing.T) {

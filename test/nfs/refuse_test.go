@@ -125,10 +125,10 @@ func TestTakenDirectories(t *testing.T) {
 		{"around another's, adopting", "apps", "adopt", []string{`"apps"`, "there are volumes inside it"}},
 		{"with data", "old", "", []string{`"old" exists already`, remove, "existingDirectory: adopt"}},
 		{"empty", "old/empty", "", []string{`"old/empty" exists already`, remove}},
-		{"a file", "file", "", []string{`"file"`, "a symbolic link or a file stands where", "remove it"}},
-		{"a file, adopting", "file", "adopt", []string{`"file"`, "a symbolic link or a file stands where"}},
-		{"below a file", "file/x", "", []string{`"file/x"`, "a symbolic link or a file stands where"}},
-		{"a pipe", "pipe", "", []string{`"pipe"`, "a symbolic link or a file stands where"}},
+		{"a file", "file", "", []string{`"file"`, "a symbolic link or a file is where", "remove it"}},
+		{"a file, adopting", "file", "adopt", []string{`"file"`, "a symbolic link or a file is where"}},
+		{"below a file", "file/x", "", []string{`"file/x"`, "a symbolic link or a file is where"}},
+		{"a pipe", "pipe", "", []string{`"pipe"`, "a symbolic link or a file is where"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			unchanged(t, s.export, func() {
