@@ -77,8 +77,7 @@ func (w *Workers) quarantine(v *worker, t *task) {
 	_ = w.ensureWorker() // so that the next call does not wait for it
 }
 
-// retire stops sending calls to a worker. If too many workers are retired already, it does not
-// retire another one: the free threads of that worker are better than none.
+// retireHung retires a worker that does not run. Another one makes the calls that it has not begun.
 func (w *Workers) retireHung(v *worker) {
 	w.retire(v)
 	w.requeue(v, ErrHung)
@@ -107,8 +106,8 @@ func (w *Workers) requeue(v *worker, err error) {
 	w.dispatch()
 }
 
-// retire gives a worker no more calls. It goes on where there are so many
-// already that do not go: the threads that it has left are better than none.
+// retire stops sending calls to a worker. If too many workers are retired already, it does not
+// retire another one: the free threads of that worker are better than none.
 func (w *Workers) retire(v *worker) {
 	if !v.retired && len(w.all) > maxRetired {
 		return

@@ -75,7 +75,7 @@ func clone(dir int, path string, flags uint, readOnly bool) (*Tree, error) {
 func deviceOf(fd int) (string, error) {
 	var stat unix.Statx_t
 	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, 0, &stat); err != nil {
-		return "", fmt.Errorf("look at the mount: %w", err)
+		return "", fmt.Errorf("stat the mount: %w", err)
 	}
 	return fmt.Sprintf("%d:%d", stat.Dev_major, stat.Dev_minor), nil
 }

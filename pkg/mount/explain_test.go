@@ -20,7 +20,7 @@ func TestExplain(t *testing.T) {
 		advice string
 	}{
 		{"mount.nfs: access denied by server while mounting 10.0.0.1:/x", volume.ErrRefused, "/etc/exports"},
-		{"mount.nfs: mounting 10.0.0.1:/x failed, reason given by server: No such file or directory", volume.ErrPrecondition, "beneath an export"},
+		{"mount.nfs: mounting 10.0.0.1:/x failed, reason given by server: No such file or directory", volume.ErrPrecondition, "inside an export"},
 		{"mount.nfs: mount spec 10.0.0.1:/x or point /mnt is not a directory", volume.ErrPrecondition, "not a directory on the server"},
 		{"mount.nfs: Stale file handle", volume.ErrUnavailable, "check the export"},
 		{"mount.nfs: Stale file handle for 10.0.0.1:/x on /mnt", volume.ErrUnavailable, "check the export"},
