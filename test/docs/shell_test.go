@@ -298,3 +298,19 @@ func TestSettings(t *testing.T) {
 		t.Errorf("only %d settings were found", seen)
 	}
 }
+
+var substitution = regexp.MustCompile(`-e 's\|(.*?)\|`)
+
+// TestPlaceholders looks in deploy/kubernetes.yaml for what docs/install.md replaces there.
+func TestPlaceholders(t *testing.T) {
+	manifests := text(t, "deploy/kubernetes.yaml")
+	all := substitution.FindAllStringSubmatch(text(t, "docs/install.md"), -1)
+	if len(all) != 3 {
+		t.Errorf("docs/install.md replaces %q", all)
+	}
+	for _, m := range all {
+		if !regexp.MustCompile(m[1]).MatchString(manifests) {
+			t.Errorf("deploy/kubernetes.yaml has no %s", m[1])
+		}
+	}
+}
