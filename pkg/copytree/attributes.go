@@ -32,9 +32,9 @@ type attributeCopier struct {
 }
 
 // copy gives a copy the owner, mode, extended attributes and access control lists of its
-// source. st are the attributes of the source, made those of the new copy.
-func (c attributeCopier) copy(source int, t target, st, made *unix.Stat_t) error {
-	if err := c.copyOwnerAndMode(t, st, made); err != nil {
+// source. st are the attributes of the source, created those of the new copy.
+func (c attributeCopier) copy(source int, t target, st, created *unix.Stat_t) error {
+	if err := c.copyOwnerAndMode(t, st, created); err != nil {
 		return err
 	}
 	if !c.mayHaveAttributes() {
@@ -44,14 +44,14 @@ func (c attributeCopier) copy(source int, t target, st, made *unix.Stat_t) error
 }
 
 // copyOwnerAndMode sets the owner and the mode if they differ.
-func (c attributeCopier) copyOwnerAndMode(t target, st, made *unix.Stat_t) error {
-	if err := c.owners.copyOwner(t, st, made); err != nil {
+func (c attributeCopier) copyOwnerAndMode(t target, st, created *unix.Stat_t) error {
+	if err := c.owners.copyOwner(t, st, created); err != nil {
 		return err
 	}
 	if t.isSymlink {
 		return nil
 	}
-	if st.Mode&0o7777 == made.Mode&0o7777 {
+	if st.Mode&0o7777 == created.Mode&0o7777 {
 		if st.Mode&0o7000 == 0 {
 			return nil
 		}

@@ -165,58 +165,58 @@ const largeFile = 4 << 20
 // the file system does not report holes, the whole file is data. end is the current size, which is
 // smaller than st.Size if the file was truncated meanwhile.
 func segments(ctx context.Context, source int, st *unix.Stat_t, move func(from, to int64) (int, error)) (end int64, err error) {
-	for at := int64(0); at < st.Size; {
-		data, hole, err := nextData(source, at, st)
+	for offset := int64(0); offset < st.Size; {
+		data, hole, err := nextData(source, offset, st)
 		if err == io.EOF { // nothing but a hole is left, or not even that
 			size, err := unix.Seek(source, 0, unix.SEEK_END)
-			return max(at, min(size, st.Size)), err
+			return max(offset, min(size, st.Size)), err
 		}
 		if err != nil {
 			return 0, err
 		}
-		for at = data; at < hole; {
+		for offset = data; offset < hole; {
 			if err := ctx.Err(); err != nil {
 				return 0, err
 			}
-			n, err := move(at, hole)
+			n, err := move(offset, hole)
 			if err != nil {
 				return 0, err
 			}
 			if n == 0 {
-				return at, nil
+				return offset, nil
 			}
-			at += int64(n)
+			offset += int64(n)
 		}
 	}
 	return st.Size, nil
 }
 
 // nextData returns the start and end of the next data of a file. io.EOF: there is none.
-func nextData(source int, at int64, st *unix.Stat_t) (data, hole int64, err error) {
+func nextData(source int, offset int64, st *unix.Stat_t) (data, hole int64, err error) {
 	if !mayHaveHoles(st) {
-		return at, st.Size, nil
+		return offset, st.Size, nil
 	}
-	data, err = unix.Seek(source, at, unix.SEEK_DATA)
+	data, err = unix.Seek(source, offset, unix.SEEK_DATA)
 	if err != nil {
-		return seekError(at, st, err)
+		return seekError(offset, st, err)
 	}
 	if data >= st.Size {
 		return 0, 0, io.EOF
 	}
 	hole, err = unix.Seek(source, data, unix.SEEK_HOLE)
 	if err != nil {
-		return seekError(at, st, err)
+		return seekError(offset, st, err)
 	}
 	return data, min(hole, st.Size), nil
 }
 
 // seekError returns the result of nextData after an error of lseek(2).
-func seekError(at int64, st *unix.Stat_t, err error) (data, hole int64, _ error) {
+func seekError(offset int64, st *unix.Stat_t, err error) (data, hole int64, _ error) {
 	switch {
 	case errors.Is(err, unix.ENXIO): // no more data, or the file was truncated
 		return 0, 0, io.EOF
 	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.EOPNOTSUPP): // holes are not reported
-		return at, st.Size, nil
+		return offset, st.Size, nil
 	}
 	return 0, 0, err
 }
@@ -270,13 +270,13 @@ func (c dataCopier) readAndWrite(ctx context.Context, source, target int, st *un
 
 // writeNonZero writes b at an offset, without the blocks of zeros. It returns the number of written bytes
 // and the end of the last write; 0: nothing was written.
-func writeNonZero(target int, b []byte, at int64) (written, last int64, err error) {
+func writeNonZero(target int, b []byte, offset int64) (written, last int64, err error) {
 	for len(b) > 0 {
 		skip := 0
 		for skip < len(b) && isZero(b[skip:min(skip+blockSize, len(b))]) {
 			skip = min(skip+blockSize, len(b))
 		}
-		b, at = b[skip:], at+int64(skip)
+		b, offset = b[skip:], offset+int64(skip)
 		n := 0
 		for n < len(b) && !isZero(b[n:min(n+blockSize, len(b))]) {
 			n = min(n+blockSize, len(b))
@@ -284,14 +284,14 @@ func writeNonZero(target int, b []byte, at int64) (written, last int64, err erro
 		for n > 0 {
 			w := 0
 			err := retry(func() (err error) {
-				w, err = unix.Pwrite(target, b[:n], at)
+				w, err = unix.Pwrite(target, b[:n], offset)
 				return err
 			})
 			if err != nil {
 				return written, last, err
 			}
-			b, n, at, written = b[w:], n-w, at+int64(w), written+int64(w)
-			last = at
+			b, n, offset, written = b[w:], n-w, offset+int64(w), written+int64(w)
+			last = offset
 		}
 	}
 	return written, last, nil

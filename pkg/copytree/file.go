@@ -45,8 +45,8 @@ func (e *entry) copyFile(ctx context.Context) (again bool) {
 // copyOpenFile copies an open file, and counts it.
 func (e *entry) copyOpenFile(ctx context.Context, source int, st *unix.Stat_t) (made, again bool) {
 	began := time.Now()
-	moving, err := e.writeCopy(ctx, source, st)
-	if time.Since(began)-moving >= fileTimeout {
+	dataTime, err := e.writeCopy(ctx, source, st)
+	if time.Since(began)-dataTime >= fileTimeout {
 		e.copy.serverStalled.Store(true)
 	}
 	switch {
@@ -73,15 +73,15 @@ const fileTimeout = 2500 * time.Millisecond
 var errDuplicate = errors.New("the copy exists already")
 
 // writeCopy makes the copy of an open file. It creates the file with its mode if possible, and sets
-// the times last, because every other step changes them. moving is the time for the data.
-func (e *entry) writeCopy(ctx context.Context, source int, st *unix.Stat_t) (moving time.Duration, err error) {
+// the times last, because every other step changes them. dataTime is the time for copying the data.
+func (e *entry) writeCopy(ctx context.Context, source int, st *unix.Stat_t) (dataTime time.Duration, err error) {
 	e.copy.announce("make a file")
-	made, fresh, err := e.createFile(st)
+	fd, created, err := e.createFile(st)
 	if err != nil {
 		return 0, err
 	}
 	defer func() {
-		err = cmp.Or(err, unix.Close(made)) // close(2) reports a full disk on NFS
+		err = cmp.Or(err, unix.Close(fd)) // close(2) reports a full disk on NFS
 	}()
 	if st.Size > 0 {
 		e.copy.announce("copy a file's data")
@@ -89,25 +89,25 @@ func (e *entry) writeCopy(ctx context.Context, source int, st *unix.Stat_t) (mov
 		if err = e.copy.source.check(callRead, e.name); err != nil {
 			return 0, err
 		}
-		err = e.copy.data().copy(ctx, source, made, st)
+		err = e.copy.data().copy(ctx, source, fd, st)
 		if !e.copy.Methods.clone.usable() || st.Size >= largeFile { // a clone takes no time
-			moving = time.Since(began)
+			dataTime = time.Since(began)
 		}
 		if err != nil {
-			return moving, err
+			return dataTime, err
 		}
 	}
-	t := target{fd: made, path: fdPath(made)}
-	if err = e.copy.attributes().copy(source, t, st, fresh); err != nil {
-		return moving, err
+	t := target{fd: fd, path: fdPath(fd)}
+	if err = e.copy.attributes().copy(source, t, st, created); err != nil {
+		return dataTime, err
 	}
-	return moving, e.copy.attributes().copyTimes(t, st)
+	return dataTime, e.copy.attributes().copyTimes(t, st)
 }
 
 // createFile creates a file with the mode of its source. It does not use O_EXCL, for which NFS keeps a
 // verifier in the times and sets them again: nobody else writes here. An existing file is from this
 // copy, but may be of another kind: O_NONBLOCK avoids waiting for a FIFO.
-func (e *entry) createFile(st *unix.Stat_t) (fd int, fresh *unix.Stat_t, err error) {
+func (e *entry) createFile(st *unix.Stat_t) (fd int, created *unix.Stat_t, err error) {
 	flags := unix.O_CREAT | unix.O_WRONLY | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC | e.copy.Methods.noDelegationFlag
 	err = retry(func() error {
 		fd, err = unix.Openat(e.dir.target, e.name, flags, st.Mode&0o777)
@@ -119,14 +119,14 @@ func (e *entry) createFile(st *unix.Stat_t) (fd int, fresh *unix.Stat_t, err err
 	if err != nil {
 		return -1, nil, err
 	}
-	fresh = &unix.Stat_t{}
-	if err := unix.Fstat(fd, fresh); err != nil {
+	created = &unix.Stat_t{}
+	if err := unix.Fstat(fd, created); err != nil {
 		_ = unix.Close(fd)
 		return -1, nil, err
 	}
-	if fresh.Mode&unix.S_IFMT != unix.S_IFREG || fresh.Size > 0 || fresh.Nlink > 1 {
+	if created.Mode&unix.S_IFMT != unix.S_IFREG || created.Size > 0 || created.Nlink > 1 {
 		_ = unix.Close(fd)
 		return -1, nil, errDuplicate
 	}
-	return fd, fresh, nil
+	return fd, created, nil
 }

@@ -209,21 +209,21 @@ func (e *entry) link(st *unix.Stat_t, path string) bool {
 // linkLongPath is linkat(2) for a path that is too long for one call: it opens the path in parts.
 func linkLongPath(root int, path string, dir int, name string) error {
 	const flags = unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
-	at, err := unix.Openat(root, ".", flags, 0)
+	dirFD, err := unix.Openat(root, ".", flags, 0)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = unix.Close(at) }()
+	defer func() { _ = unix.Close(dirFD) }()
 	for len(path) > maxPathPart {
 		cut := strings.LastIndexByte(path[:maxPathPart], '/')
-		next, err := unix.Openat(at, path[:cut], flags, 0)
+		next, err := unix.Openat(dirFD, path[:cut], flags, 0)
 		if err != nil {
 			return err
 		}
-		_ = unix.Close(at)
-		at, path = next, path[cut+1:]
+		_ = unix.Close(dirFD)
+		dirFD, path = next, path[cut+1:]
 	}
-	return unix.Linkat(at, path, dir, name, 0)
+	return unix.Linkat(dirFD, path, dir, name, 0)
 }
 
 // maxPathPart is short enough for any call (PATH_MAX, 4096), and longer than any name.

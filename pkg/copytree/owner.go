@@ -37,9 +37,9 @@ type owners struct {
 	chown func(t target, ids [2]uint32) (got [2]uint32, err error)
 }
 
-// copyOwner gives a copy the owner of its source. made are the attributes of the new copy.
-func (o *owners) copyOwner(t target, st, made *unix.Stat_t) error {
-	current := [2]uint32{made.Uid, made.Gid}
+// copyOwner gives a copy the owner of its source. created are the attributes of the new copy.
+func (o *owners) copyOwner(t target, st, created *unix.Stat_t) error {
+	current := [2]uint32{created.Uid, created.Gid}
 	for _, id := range []uint32{st.Uid, st.Gid} {
 		if id != nobody && id != unmapped {
 			continue

@@ -84,11 +84,11 @@ func (r *Removal) isTreeGone() (bool, error) {
 	if err := r.source.refresh(r.parent, "."); err != nil {
 		return false, err
 	}
-	is, err := r.source.statCurrent(r.parent, r.name)
+	st, err := r.source.statCurrent(r.parent, r.name)
 	if err != nil {
 		return false, err
 	}
-	return is == nil, nil
+	return st == nil, nil
 }
 
 // failureError returns the first failure, with the number of the others.

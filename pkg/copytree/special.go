@@ -80,12 +80,12 @@ func (e *entry) makeSpecial(st *unix.Stat_t) (made, again bool) {
 
 // finishSpecial gives the copy of a special file the attributes of its source.
 func (e *entry) finishSpecial(st *unix.Stat_t) error {
-	var made unix.Stat_t
-	if err := unix.Fstatat(e.dir.target, e.name, &made, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+	var created unix.Stat_t
+	if err := unix.Fstatat(e.dir.target, e.name, &created, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return err
 	}
 	t := target{fd: e.dir.target, name: e.name, isSymlink: st.Mode&unix.S_IFMT == unix.S_IFLNK}
-	if err := e.copy.attributes().copyOwnerAndMode(t, st, &made); err != nil {
+	if err := e.copy.attributes().copyOwnerAndMode(t, st, &created); err != nil {
 		return err
 	}
 	if !t.isSymlink && e.copy.attributes().mayHaveAttributes() { // a symbolic link has none (xattr(7), acl(5))
@@ -113,12 +113,12 @@ func (e *entry) copySpecialACL(st *unix.Stat_t) error {
 	if current.Ino != st.Ino || current.Mode&unix.S_IFMT != st.Mode&unix.S_IFMT {
 		return errKindChanged
 	}
-	made, err := beneath.Openat(e.dir.target, e.name, unix.O_PATH)
+	fd, err := beneath.Openat(e.dir.target, e.name, unix.O_PATH)
 	if err != nil {
 		return err
 	}
-	defer unix.Close(made)
-	return e.copy.attributes().copyExtended(source, target{fd: made, path: fdPath(made)}, st)
+	defer unix.Close(fd)
+	return e.copy.attributes().copyExtended(source, target{fd: fd, path: fdPath(fd)}, st)
 }
 
 func readLink(dir int, name string) (string, error) {

@@ -35,7 +35,7 @@ func CheckDirectory(dir string) error {
 	case strings.ContainsFunc(dir, isControl):
 		return Errorf(ErrInvalid, "the directory %q has control characters", dir)
 	case strings.HasPrefix(dir, "/"):
-		return Errorf(ErrInvalid, "the directory %q begins with /: it is taken beneath the share, and the share itself cannot be a volume", dir)
+		return Errorf(ErrInvalid, "the directory %q begins with /: it is relative to the share, and the share itself cannot be a volume", dir)
 	}
 	for _, name := range strings.Split(dir, "/") {
 		switch {

@@ -98,11 +98,11 @@ func FuzzParseHandle(f *testing.F) {
 			t.Errorf("%q has the key %q, which is not a file name", s, h.Key)
 		}
 		if _, err := (&Registry{Unregistered: true, Shares: []Share{{Name: h.Share}}}).Resolve(h.Share); err != nil {
-			t.Errorf("%q has a share that cannot be: %v", s, err)
+			t.Errorf("%q has an invalid share: %v", s, err)
 		}
 		server, path, ok := SplitExport(h.Share)
 		if ok && checkExport(server, path) != nil || !ok && CheckShareName(h.Share) != nil {
-			t.Errorf("%q has the share %q, which cannot be", s, h.Share)
+			t.Errorf("%q has the share %q, which is not valid", s, h.Share)
 		}
 	})
 }

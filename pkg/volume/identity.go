@@ -26,7 +26,7 @@ func NewShareID() string {
 func ParseShareID(text string) (string, error) {
 	id := strings.ToLower(text)
 	if !isShareID(id) {
-		return "", Errorf(ErrInvalid, "%q is no id of a share: those are UUIDs, as mooringctl shares shows them", text)
+		return "", Errorf(ErrInvalid, "%q is not the id of a share: ids are UUIDs, as mooringctl shares shows them", text)
 	}
 	return id, nil
 }

@@ -19,7 +19,7 @@ func TestShareID(t *testing.T) {
 	for _, bad := range []string{"", "nas1", "0b1c2d3e4f504a6b8c7d9e0f1a2b3c4d", "0b1c2d3e-4f50-4a6b-8c7d-9e0f1a2b3c4", "{0b1c2d3e-4f50-4a6b-8c7d-9e0f1a2b3c4d}", "0b1c2d3e-4f50-4a6b-8c7d-9e0f1a2b3c4d\n"} {
 		_, err := ParseShareID(bad)
 		wantKind(t, bad, err, ErrInvalid)
-		wantText(t, err, "no id of a share", "mooringctl shares")
+		wantText(t, err, "not the id of a share", "mooringctl shares")
 	}
 }
 

@@ -48,7 +48,7 @@ const reservedPrefix = "csi.storage.k8s.io/"
 var ParameterHelp = map[string]string{
 	"share":             "registered share, several with commas, or * for all; with server, the path of an export",
 	"server":            "host name or address of a server, for an export that is not registered",
-	"subDir":            "template of the volume's directory beneath the share",
+	"subDir":            "template of the volume's directory, relative to the share",
 	"onDelete":          "delete, retain or archive",
 	"mountPermissions":  "mode of the new directory, octal",
 	"uid":               "owner of the new directory",

@@ -102,5 +102,5 @@ func cutLast(name string) (before, after string) {
 	return name[:i], name[i+1:]
 }
 
-// trashTime reports whether t can be part of a name in the trash.
+// isTrashTime reports whether t can be part of a name in the trash.
 func isTrashTime(t time.Time) bool { return t.Unix() >= 0 && t.Unix() <= maxSeconds }
