@@ -47,15 +47,15 @@ func TestDecodeGroupRecordDamaged(t *testing.T) {
 		_, err := DecodeGroupRecord("group-1", []byte(text))
 		wantKind(t, what, err, ErrDamaged)
 	}
-	for what, lie := range map[string]func(*GroupRecord){
+	for what, change := range map[string]func(*GroupRecord){
 		"another's key": func(r *GroupRecord) { r.Key = "group-2" }, "no name": func(r *GroupRecord) { r.Name = "" },
 		"another's name": func(r *GroupRecord) { r.Name = "group-2" }, "no nonce": func(r *GroupRecord) { r.Nonce = "" }, "nonce": func(r *GroupRecord) { r.Nonce = "0" },
 		"no members": func(r *GroupRecord) { r.Members = nil }, "a nameless member": func(r *GroupRecord) { r.Members = []Member{{"", "pvc-1"}} },
 		"a path for a volume": func(r *GroupRecord) { r.Members = append(r.Members[:1:1], Member{"snap-2", "../x"}) },
 	} {
-		liar := r
-		lie(&liar)
-		data, err := liar.Encode()
+		bad := r
+		change(&bad)
+		data, err := bad.Encode()
 		wantKind(t, what, err, nil)
 		_, err = DecodeGroupRecord("group-1", data)
 		wantKind(t, what, err, ErrDamaged)

@@ -63,7 +63,7 @@ func TestDecodeRecordDamaged(t *testing.T) {
 		_, err := DecodeRecord("pvc-1", []byte(text))
 		wantKind(t, what, err, ErrDamaged)
 	}
-	for what, lie := range map[string]func(*Record){
+	for what, change := range map[string]func(*Record){
 		"another's key": func(r *Record) { r.Key = "pvc-2" }, "no name": func(r *Record) { r.Name = "" }, "another's name": func(r *Record) { r.Name = "pvc-2" },
 		"capacity": func(r *Record) { r.Capacity = -1 }, "no onDelete": func(r *Record) { r.OnDelete = "" }, "onDelete": func(r *Record) { r.OnDelete = "burn" },
 		"asked onDelete": func(r *Record) { r.RequestedOnDelete = "burn" }, "retention": func(r *Record) { r.Retention = new(-time.Second) },
@@ -82,9 +82,9 @@ func TestDecodeRecordDamaged(t *testing.T) {
 		"deleted never": func(r *Record) { r.Restored = &Restored{"a." + aNonce, time.Time{}, r.Created} },
 		"due never":     func(r *Record) { r.Restored = &Restored{"a." + aNonce, r.Created, time.Time{}} },
 	} {
-		liar := r
-		lie(&liar)
-		data, err := liar.Encode()
+		bad := r
+		change(&bad)
+		data, err := bad.Encode()
 		wantKind(t, what, err, nil)
 		_, err = DecodeRecord("pvc-1", data)
 		wantKind(t, what, err, ErrDamaged)

@@ -56,7 +56,7 @@ func TestDecodeSnapshotRecordDamaged(t *testing.T) {
 		_, err := DecodeSnapshotRecord("snap-1", []byte(text))
 		wantKind(t, what, err, ErrDamaged)
 	}
-	for what, lie := range map[string]func(*SnapshotRecord){
+	for what, change := range map[string]func(*SnapshotRecord){
 		"another's key": func(r *SnapshotRecord) { r.Key = "snap-2" }, "no name": func(r *SnapshotRecord) { r.Name = "" },
 		"another's name": func(r *SnapshotRecord) { r.Name = "snap-2" }, "no volume": func(r *SnapshotRecord) { r.Volume = "" },
 		"a path for a volume": func(r *SnapshotRecord) { r.Volume = "../x" }, "a path for a group": func(r *SnapshotRecord) { r.Group = "a/b" },
@@ -64,9 +64,9 @@ func TestDecodeSnapshotRecordDamaged(t *testing.T) {
 		"no nonce": func(r *SnapshotRecord) { r.Nonce = "" }, "nonce": func(r *SnapshotRecord) { r.Nonce = "../x" }, "the group's nonce": func(r *SnapshotRecord) { r.GroupNonce = "g" },
 		"a group without nonce": func(r *SnapshotRecord) { r.GroupNonce = "" }, "a nonce without group": func(r *SnapshotRecord) { r.Group = "" },
 	} {
-		liar := r
-		lie(&liar)
-		data, err := liar.Encode()
+		bad := r
+		change(&bad)
+		data, err := bad.Encode()
 		wantKind(t, what, err, nil)
 		_, err = DecodeSnapshotRecord("snap-1", data)
 		wantKind(t, what, err, ErrDamaged)
