@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"helm.sh/helm/v3/pkg/chart"
@@ -40,6 +41,9 @@ func load(t *testing.T) *chart.Chart {
 	return c
 }
 
+// loaded is the chart for renders, which do not change it.
+var loaded = sync.OnceValues(func() (*chart.Chart, error) { return loader.Load(where) })
+
 // tryRender renders the chart as release of a namespace, with values written in YAML.
 func tryRender(t *testing.T, release, values string) (map[string]string, error) {
 	t.Helper()
@@ -50,7 +54,10 @@ func tryRender(t *testing.T, release, values string) (map[string]string, error) 
 	capabilities := chartutil.DefaultCapabilities.Copy()
 	capabilities.KubeVersion = chartutil.KubeVersion{Version: "v1.37.0", Major: "1", Minor: "37"}
 	capabilities.APIVersions = append(capabilities.APIVersions, "snapshot.storage.k8s.io/v1")
-	c := load(t)
+	c, err := loaded()
+	if err != nil {
+		t.Fatal(err)
+	}
 	all, err := chartutil.ToRenderValues(c, given, chartutil.ReleaseOptions{Name: release, Namespace: "mooring", IsInstall: true, Revision: 1}, capabilities)
 	if err != nil {
 		return nil, err

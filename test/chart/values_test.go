@@ -139,7 +139,8 @@ func TestPods(t *testing.T) {
 					}
 					targets[m.MountPath] = true
 				}
-				if c.Resources.Limits.Memory().IsZero() || c.Resources.Requests.Memory().IsZero() {
+				writes := component == "controller" && c.Name == "mooring" // page cache of copies counts as its memory
+				if c.Resources.Limits.Memory().IsZero() && !writes || c.Resources.Requests.Memory().IsZero() {
 					t.Errorf("%s: %s of the %s has no memory request or limit", name, c.Name, component)
 				}
 			}
