@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package chart tests the Helm chart, and what is made from it, without a cluster.
+// Package chart tests the Helm chart, and the files that are generated from it, without a cluster.
 package chart
 
 import (
@@ -23,12 +23,12 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-var update = flag.Bool("update", false, "write what is compared: the golden files, deploy/kubernetes.yaml and the table of values")
+var update = flag.Bool("update", false, "write the generated files: golden files, deploy/kubernetes.yaml and the table of values")
 
 const (
 	root  = "../.."
 	where = root + "/charts/mooring"
-	// one is the one command for one server.
+	// one has the values of the quick start: one server.
 	one = "share: {server: 10.0.0.200, path: /export/kubernetes}\n"
 )
 
@@ -65,7 +65,7 @@ func tryRender(t *testing.T, release, values string) (map[string]string, error) 
 	return engine.Render(c, all)
 }
 
-// render returns the documents that are rendered, by their template's name in order.
+// render returns the rendered documents, sorted by their template's name.
 func render(t *testing.T, release, values string) string {
 	t.Helper()
 	files, err := tryRender(t, release, values)
@@ -81,7 +81,7 @@ func render(t *testing.T, release, values string) string {
 	return all.String()
 }
 
-// documents splits what is rendered.
+// documents splits rendered text.
 func documents(text string) []string {
 	var all []string
 	for _, d := range strings.Split("\n"+text, "\n---\n") {
@@ -92,7 +92,7 @@ func documents(text string) []string {
 	return all
 }
 
-// sets returns the sets of values that are looked at, by name.
+// sets returns the sets of values in testdata, by name.
 func sets(t *testing.T) map[string]string {
 	t.Helper()
 	files, err := filepath.Glob("testdata/*.values.yaml")
@@ -115,7 +115,7 @@ func read(t *testing.T, file string) string {
 	return string(data)
 }
 
-// same compares a file with what it should hold, or writes it.
+// same compares a file with its wanted content, or writes it.
 func same(t *testing.T, file, want string) {
 	t.Helper()
 	if *update {
@@ -128,10 +128,10 @@ func same(t *testing.T, file, want string) {
 		g, w := strings.Split(got, "\n"), strings.Split(want, "\n")
 		for i := range min(len(g), len(w)) {
 			if g[i] != w[i] {
-				t.Fatalf("%s is not as it is made (make manifests): line %d is %q, and would be %q", file, i+1, g[i], w[i])
+				t.Fatalf("%s is out of date (make manifests): line %d is %q, and should be %q", file, i+1, g[i], w[i])
 			}
 		}
-		t.Fatalf("%s is not as it is made (make manifests): it has %d lines, and would have %d", file, len(g), len(w))
+		t.Fatalf("%s is out of date (make manifests): it has %d lines, and should have %d", file, len(g), len(w))
 	}
 }
 
@@ -188,41 +188,41 @@ func rank(document string) int {
 
 func TestRefused(t *testing.T) {
 	for what, c := range map[string]struct{ values, says string }{
-		"a key that is not there":          {"servers: x", "servers"},
-		"a key of the controller":          {one + "controller: {replica: 1}", "replica"},
-		"a key of the node":                {one + "node: {hostNetwork: true}", "hostNetwork"},
-		"a key of a share":                 {"shares: [{name: a, server: x, path: /x}]", "server"},
-		"a share without a path":           {"shares: [{name: a, servers: [x]}]", "path"},
-		"a share without servers":          {"shares: [{name: a, servers: [], path: /x}]", "servers"},
-		"a path that is relative":          {"share: {server: x, path: export}", "path"},
-		"a server without a path":          {"share: {server: x}", "share.server needs a path"},
-		"a path without a server":          {"share: {path: /x}", "share.path needs a server"},
-		"a name that is none":              {"share: {name: NAS}", "name"},
-		"an address as the server":         {"server: 10.0.0.200", "server"},
-		"a size that is none":              {"server: {enabled: true, storage: {size: much}}", "size"},
-		"two places to store":              {"server: {enabled: true, storage: {hostPath: /x, existingClaim: claim}}", "one of them"},
-		"a directory of no node":           {"server: {enabled: true, storage: {hostPath: /x}}", "say on which"},
-		"kubelet mounts what it cannot":    {"controller: {mountShares: kubelet}\nserver: {enabled: true}", "names of Services"},
-		"a number as a parameter":          {one + "storageClasses: [{name: a, parameters: {uid: 5}}]", "uid"},
-		"replicas in words":                {one + "controller: {replicas: two}", "replicas"},
-		"a port that is none":              {one + "node: {metricsPort: 70000}", "metricsPort"},
-		"a policy that is none":            {one + "csiDriver: {fsGroupPolicy: Always}", "fsGroupPolicy"},
-		"snapshots that are perhaps":       {one + "snapshots: {enabled: perhaps}", "enabled"},
-		"who mounts":                       {one + "controller: {mountShares: nobody}", "mountShares"},
-		"kubelet mounts what is not known": {"controller: {mountShares: kubelet}", "needs the shares"},
-		"labels that would be left out":    {one + "csiDriver: {seLinuxMount: true}", "selinux.enabled"},
-		"a registrar that is none":         {one + "node: {registrar: both}", "registrar"},
-		"a label that the chart sets":      {one + "commonLabels: {app.kubernetes.io/name: a}", "commonLabels"},
-		"a pod label that the chart sets":  {one + "node: {podLabels: {app.kubernetes.io/component: a}}", "podLabels"},
-		"an account without a name":        {one + "controller: {serviceAccount: {create: false}}", "controller.serviceAccount.name"},
-		"a digest that is none":            {one + "image: {digest: v1}", "digest"},
-		"names of Services on the host":    {"node: {dnsPolicy: Default}\nserver: {enabled: true}", "names of Services"},
-		"a DNS policy that is none":        {one + "node: {dnsPolicy: None}", "dnsPolicy"},
-		"a class with a bad mount option":  {one + "storageClasses: [{name: a, parameters: {}, mountOptions: [bg]}]", "storageClass a"},
-		"a server with a port":             {"share: {server: \"10.0.0.200:2049\", path: /x}", "share nas1: the server"},
-		"a path that ends with a slash":    {"share: {server: nas, path: /x/}", `should be written "/x"`},
-		"a share in another one":           {one + "shares: [{name: b, servers: [10.0.0.200], path: /export}]", "nas1 (10.0.0.200:/export/kubernetes) and b (10.0.0.200:/export)"},
-		"a mount in the background":        {one + "defaults: {mountOptions: [\"ro,bg\"]}", `defaults: mount options that cannot be used`},
+		"an unknown key":                          {"servers: x", "servers"},
+		"an unknown key of the controller":        {one + "controller: {replica: 1}", "replica"},
+		"an unknown key of the node":              {one + "node: {hostNetwork: true}", "hostNetwork"},
+		"an unknown key of a share":               {"shares: [{name: a, server: x, path: /x}]", "server"},
+		"a share without a path":                  {"shares: [{name: a, servers: [x]}]", "path"},
+		"a share without servers":                 {"shares: [{name: a, servers: [], path: /x}]", "servers"},
+		"a relative path":                         {"share: {server: x, path: export}", "path"},
+		"a server without a path":                 {"share: {server: x}", "share.server needs a path"},
+		"a path without a server":                 {"share: {path: /x}", "share.path needs a server"},
+		"an invalid name":                         {"share: {name: NAS}", "name"},
+		"an address as the server":                {"server: 10.0.0.200", "server"},
+		"an invalid size":                         {"server: {enabled: true, storage: {size: much}}", "size"},
+		"two places for the data":                 {"server: {enabled: true, storage: {hostPath: /x, existingClaim: claim}}", "one of them"},
+		"a directory without a node":              {"server: {enabled: true, storage: {hostPath: /x}}", "say on which"},
+		"kubelet mounts a Service":                {"controller: {mountShares: kubelet}\nserver: {enabled: true}", "names of Services"},
+		"a number as a parameter":                 {one + "storageClasses: [{name: a, parameters: {uid: 5}}]", "uid"},
+		"replicas in words":                       {one + "controller: {replicas: two}", "replicas"},
+		"an invalid port":                         {one + "node: {metricsPort: 70000}", "metricsPort"},
+		"an unknown policy":                       {one + "csiDriver: {fsGroupPolicy: Always}", "fsGroupPolicy"},
+		"neither with snapshots nor without":      {one + "snapshots: {enabled: perhaps}", "enabled"},
+		"an unknown mounter":                      {one + "controller: {mountShares: nobody}", "mountShares"},
+		"kubelet mounts no share":                 {"controller: {mountShares: kubelet}", "needs the shares"},
+		"SELinux labels that mount(8) leaves out": {one + "csiDriver: {seLinuxMount: true}", "selinux.enabled"},
+		"an unknown registrar":                    {one + "node: {registrar: both}", "registrar"},
+		"a label that the chart sets":             {one + "commonLabels: {app.kubernetes.io/name: a}", "commonLabels"},
+		"a pod label that the chart sets":         {one + "node: {podLabels: {app.kubernetes.io/component: a}}", "podLabels"},
+		"an account without a name":               {one + "controller: {serviceAccount: {create: false}}", "controller.serviceAccount.name"},
+		"an invalid digest":                       {one + "image: {digest: v1}", "digest"},
+		"names of Services on the host":           {"node: {dnsPolicy: Default}\nserver: {enabled: true}", "names of Services"},
+		"an unknown DNS policy":                   {one + "node: {dnsPolicy: None}", "dnsPolicy"},
+		"a class with a bad mount option":         {one + "storageClasses: [{name: a, parameters: {}, mountOptions: [bg]}]", "storageClass a"},
+		"a server with a port":                    {"share: {server: \"10.0.0.200:2049\", path: /x}", "share nas1: the server"},
+		"a path that ends with a slash":           {"share: {server: nas, path: /x/}", `should be written "/x"`},
+		"a share in another one":                  {one + "shares: [{name: b, servers: [10.0.0.200], path: /export}]", "nas1 (10.0.0.200:/export/kubernetes) and b (10.0.0.200:/export)"},
+		"a mount in the background":               {one + "defaults: {mountOptions: [\"ro,bg\"]}", `defaults: mount options that cannot be used`},
 	} {
 		if _, err := tryRender(t, "mooring", c.values); err == nil || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: the error is %v", what, err)
@@ -230,7 +230,7 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// TestTwoReleases installs two, of which none may have an object of the other's.
+// TestTwoReleases proves that two releases have no object in common.
 func TestTwoReleases(t *testing.T) {
 	names := func(release, values string) map[string]bool {
 		all := map[string]bool{}

@@ -77,6 +77,15 @@ var checks = map[string]check{
 		[]string{"", "${pvc.metadata.namespace}/${pvc.metadata.name}", "a/${pv.metadata.name}", "${.PVC.namespace}-${.PVC.name}", "a$b", ".a", "mooring", ".mooring-a", "...", "a b"},
 		[]string{"/a", "a/", "a//b", ".", "..", "a/../b", "./a", ".mooring", ".mooring/a", "a/.Mooring. ", "${", "${a}", "${pvc.metadata.name", "${PVC.name}", "a\nb"},
 	},
+	"retention": {
+		func(s string) error {
+			_, err := config.Parse([]byte("shares: [{name: a, servers: [nas], path: /x, trashRetention: " + asYAML(s) + "}]"))
+			return err
+		},
+		func(s string) any { return withShare("trashRetention", s) },
+		[]string{"", "0", "0s", "24h", "1h30m", "1.5h", ".5h", "1.h", "90m10s", "100ms"},
+		[]string{"24", "1d", "1w", "-1h", "h", ".h", "1h 30m", " 1h", "1H", "1h-30m", "forever"},
+	},
 	"id": {
 		func(s string) error { _, err := volume.ParseShareID(s); return err },
 		func(s string) any { return withShare("id", s) },

@@ -23,7 +23,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// custom is an object of a custom resource: its form is its operator's business.
+// custom is an object of a custom resource, whose schema is not here.
 type custom struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata"`
@@ -38,7 +38,7 @@ type snapshotClass struct {
 	DeletionPolicy    string `json:"deletionPolicy"`
 }
 
-// kinds are what may be rendered, and what it is decoded into, strictly.
+// kinds are the kinds that the chart may render, each with the type for strict decoding.
 var kinds = map[string]any{
 	"v1 Namespace": corev1.Namespace{}, "v1 ConfigMap": corev1.ConfigMap{}, "v1 Service": corev1.Service{}, "v1 ServiceAccount": corev1.ServiceAccount{}, "v1 Pod": corev1.Pod{},
 	"v1 PersistentVolume": corev1.PersistentVolume{}, "v1 PersistentVolumeClaim": corev1.PersistentVolumeClaim{},
@@ -52,7 +52,7 @@ var kinds = map[string]any{
 	"monitoring.coreos.com/v1 ServiceMonitor": custom{}, "monitoring.coreos.com/v1 PrometheusRule": custom{},
 }
 
-// objects decodes documents, of which none may have a field that its kind has not.
+// objects decodes documents strictly: a field that the kind does not have is an error.
 func objects(t *testing.T, text string) []any {
 	t.Helper()
 	var all []any
@@ -66,7 +66,7 @@ func objects(t *testing.T, text string) []any {
 		}
 		zero, ok := kinds[kind.APIVersion+" "+kind.Kind]
 		if !ok {
-			t.Errorf("a %s of %s is not known here", kind.Kind, kind.APIVersion)
+			t.Errorf("unknown kind: %s of %s", kind.Kind, kind.APIVersion)
 			continue
 		}
 		o := reflect.New(reflect.TypeOf(zero)).Interface()
@@ -78,7 +78,7 @@ func objects(t *testing.T, text string) []any {
 	return all
 }
 
-// find returns the object of a kind whose name ends so.
+// find returns the object of a type whose name has a suffix.
 func find[T any](t *testing.T, all []any, name string) *T {
 	t.Helper()
 	for _, o := range all {
@@ -116,7 +116,7 @@ func TestStrict(t *testing.T) {
 	}
 }
 
-// configMap returns the one with the configuration, of whatever name.
+// configMap returns the ConfigMap with the configuration.
 func configMap(t *testing.T, all []any) *corev1.ConfigMap {
 	t.Helper()
 	for _, o := range all {
@@ -128,7 +128,7 @@ func configMap(t *testing.T, all []any) *corev1.ConfigMap {
 	return nil
 }
 
-// TestConfig has the program read the configuration that the chart makes.
+// TestConfig parses the configuration that the chart renders as the driver does.
 func TestConfig(t *testing.T) {
 	for name, values := range sets(t) {
 		m := configMap(t, objects(t, render(t, "mooring", values)))
@@ -143,8 +143,8 @@ func TestConfig(t *testing.T) {
 	}
 }
 
-// TestScaleOut has the values of docs/scale-out.md make two shares that prefer one head each, and a class
-// of each.
+// TestScaleOut proves that the values of docs/scale-out.md give two shares, each with another head first, and a
+// class for each.
 func TestScaleOut(t *testing.T) {
 	all := objects(t, render(t, "mooring", read(t, root+"/deploy/examples/scale-out/values.yaml")))
 	r, err := config.Parse([]byte(configMap(t, all).Data["config.yaml"]))
@@ -214,7 +214,7 @@ func TestRights(t *testing.T) {
 		want = slices.Clone(want)
 		slices.Sort(want)
 		if !slices.Equal(found[name], want) {
-			t.Errorf("%s may\n\t%s\nand is to be able to\n\t%s", name, strings.Join(found[name], "\n\t"), strings.Join(want, "\n\t"))
+			t.Errorf("%s may\n\t%s\nand should be able to\n\t%s", name, strings.Join(found[name], "\n\t"), strings.Join(want, "\n\t"))
 		}
 		delete(found, name)
 	}
@@ -223,7 +223,7 @@ func TestRights(t *testing.T) {
 	}
 }
 
-// privileges returns what each container may do on its node, as docs/security.md has it.
+// privileges returns the privileges of each container, as in docs/security.md.
 func privileges(all []any) map[string]string {
 	found := map[string]string{}
 	add := func(name string, pod corev1.PodSpec) {
@@ -277,7 +277,7 @@ func TestPrivileges(t *testing.T) {
 	} {
 		got := privileges(objects(t, render(t, "mooring", values)))
 		if !reflect.DeepEqual(got, want) {
-			t.Errorf("the containers may %q, and are to be able to %q", got, want)
+			t.Errorf("the containers may %q, and should be able to %q", got, want)
 		}
 		for _, may := range got {
 			for word := range strings.FieldsSeq(may) {
@@ -288,11 +288,11 @@ func TestPrivileges(t *testing.T) {
 		}
 	}
 	if node := find[appsv1.DaemonSet](t, objects(t, render(t, "mooring", one)), "-node"); *node.Spec.Template.Spec.AutomountServiceAccountToken {
-		t.Error("nodes can speak to the API server")
+		t.Error("the node plugin has a token for the API server")
 	}
 }
 
-// TestSELinux has whoever mounts see the host's SELinux where that is asked for, and nobody else.
+// TestSELinux proves that the containers that mount, and no others, see the host's SELinux if the values want it.
 func TestSELinux(t *testing.T) {
 	sees := func(spec corev1.PodSpec) (all []string) {
 		for _, c := range spec.Containers {
@@ -301,7 +301,7 @@ func TestSELinux(t *testing.T) {
 				if i < 0 {
 					t.Fatalf("there is no volume %s", m.Name)
 				}
-				// libselinux takes a selinuxfs that is read-only for none.
+				// libselinux ignores a selinuxfs that is read-only.
 				if from := spec.Volumes[i].HostPath; from != nil && from.Path == m.MountPath && m.ReadOnly == (m.MountPath == "/etc/selinux") && strings.Contains(m.MountPath, "selinux") {
 					all = append(all, c.Name+" "+m.MountPath)
 				}
@@ -318,15 +318,15 @@ func TestSELinux(t *testing.T) {
 		all := objects(t, render(t, "mooring", values))
 		node, controller := find[appsv1.DaemonSet](t, all, "-node"), find[appsv1.Deployment](t, all, "-controller")
 		if got := sees(node.Spec.Template.Spec); !slices.Equal(got, want.node) {
-			t.Errorf("%s: of the node %q", values, got)
+			t.Errorf("%s: the node has %q", values, got)
 		}
 		if got := sees(controller.Spec.Template.Spec); !slices.Equal(got, want.controller) {
-			t.Errorf("%s: of the controller %q", values, got)
+			t.Errorf("%s: the controller has %q", values, got)
 		}
 	}
 }
 
-// TestMetrics looks for every metric of dashboard and alerts among those that there are.
+// TestMetrics proves that every metric of dashboard and alerts exists.
 func TestMetrics(t *testing.T) {
 	page := read(t, root+"/docs/metrics.md")
 	text := read(t, where+"/files/dashboard.json") + read(t, where+"/templates/monitoring.yaml")
@@ -342,10 +342,10 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-// TestValues compares the chart's README with values.yaml, and has every value be told of.
+// TestValues compares the table in the chart's README with values.yaml.
 func TestValues(t *testing.T) {
 	text := read(t, where+"/values.yaml")
-	var rows, told []string
+	var rows, documented []string
 	var path []string
 	help := ""
 	key := regexp.MustCompile(`^( *)(- )?([A-Za-z]+):(.*)$`)
@@ -378,11 +378,11 @@ func TestValues(t *testing.T) {
 			value = "`" + value + "`"
 		}
 		rows = append(rows, fmt.Sprintf("| `%s` | %s | %s |", name, value, strings.ReplaceAll(help, "|", "\\|")))
-		told = append(told, name)
+		documented = append(documented, name)
 		help = ""
 	}
-	if len(told) < 60 {
-		t.Fatalf("only %d values are told of", len(told))
+	if len(documented) < 60 {
+		t.Fatalf("only %d values are documented", len(documented))
 	}
 	file := where + "/README.md"
 	before, rest, ok := strings.Cut(read(t, file), "<!-- values -->\n")
