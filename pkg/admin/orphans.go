@@ -38,9 +38,9 @@ type Cluster interface {
 	SnapshotContents(ctx context.Context, driver string, each func(kube.SnapshotContent) error) error
 }
 
-// settled is how old something has to be before it is called unfinished, or missed in the
-// cluster: until then somebody may be at it.
-const settled = 2 * time.Minute
+// settleTime is the age from which Orphans reports something as unfinished, or as missing in the
+// cluster: until then an operation may be running.
+const settleTime = 2 * time.Minute
 
 // objects are the names of a cluster's objects by their handles. nil: there is no cluster.
 type objects struct{ volumes, contents map[string]string }
@@ -207,7 +207,7 @@ func (o *orphans) unfinished(ctx context.Context, r *share.StoredRecord) (*Orpha
 			return nil, err
 		}
 	}
-	if time.Since(since) <= settled {
+	if time.Since(since) <= settleTime {
 		return nil, nil
 	}
 	at := since.UTC().Format(time.RFC3339)
@@ -317,7 +317,7 @@ func (o *orphans) persistentVolumes(ctx context.Context) error {
 			continue
 		}
 		r, err := o.sh.Volumes.Lookup(ctx, key)
-		if err != nil || r.State != share.Ready || time.Since(r.Created) < settled {
+		if err != nil || r.State != share.Ready || time.Since(r.Created) < settleTime {
 			continue
 		}
 		remedy := fmt.Sprintf("another cluster's, or its PersistentVolume was removed without it: make one for it, or move the directory away and remove %s/volumes/%s on the share", volume.StateDir, key)
@@ -343,7 +343,7 @@ func (o *orphans) snapshots(ctx context.Context) error {
 			continue
 		}
 		r, err := o.sh.Snapshots.Lookup(ctx, key)
-		if err != nil || time.Since(r.Created) < settled {
+		if err != nil || time.Since(r.Created) < settleTime {
 			continue
 		}
 		if err := o.found("snapshot", handle, "no VolumeSnapshotContent of this cluster has it", "another cluster's, or its content was removed without it: make one for it, or delete it by one"); err != nil {

@@ -112,8 +112,8 @@ func broughtBack(ctx context.Context, sh *share.Share, ref string) (*volume.Reco
 	return &r.Record, nil
 }
 
-// retryEvery is how often is tried again what another is at.
-const retryEvery = 200 * time.Millisecond
+// retryInterval is how often a restore is retried while another process works on the volume.
+const retryInterval = 200 * time.Millisecond
 
 // Restore brings a deleted volume back, to its old directory or, where one is named, another.
 // While another may be at it, as one who was killed a moment ago, it waits, and then undoes what
@@ -131,7 +131,7 @@ func (s *Service) Restore(ctx context.Context, f Filter, ref, directory string) 
 			select {
 			case <-ctx.Done():
 				return nil, err
-			case <-time.After(retryEvery):
+			case <-time.After(retryInterval):
 			}
 		}
 	})

@@ -16,8 +16,8 @@ import (
 // renewals is how often a creation is renewed within a lease.
 const renewals = 4
 
-// progressEvery is how often a long copy says how far it is.
-const progressEvery = 30 * time.Second
+// progressInterval is how often a long copy logs its progress.
+const progressInterval = 30 * time.Second
 
 // attempt is one attempt to make a copy.
 type attempt struct {
@@ -231,7 +231,7 @@ func (a *attempt) renew(ctx context.Context, lost context.CancelCauseFunc) {
 		case err != nil: // the copy itself finds out what it means
 			klog.FromContext(ctx).Error(err, "The creation could not be renewed")
 		}
-		if time.Since(told) >= progressEvery {
+		if time.Since(told) >= progressInterval {
 			told = time.Now()
 			klog.FromContext(ctx).Info("Copy under way", counts(a.running.tree)...)
 		}

@@ -30,8 +30,8 @@ const (
 	DefaultCopyWorkers    = 16
 )
 
-// untold is how long a failure that nobody waited for is kept for the one who asks again.
-const untold = 10 * time.Minute
+// failureTTL is how long a failure that no caller waited for is kept for the next retry of the request.
+const failureTTL = 10 * time.Minute
 
 // Shares is what a Copier needs of the pool of shares.
 type Shares interface {
@@ -232,7 +232,7 @@ func (c *Copier) start(share string, copy volume.Copy, p *share.Pending, options
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for at, r := range c.copies { // that nobody asked about again
-		if !r.ended.IsZero() && r.waiters == 0 && time.Since(r.ended) > untold {
+		if !r.ended.IsZero() && r.waiters == 0 && time.Since(r.ended) > failureTTL {
 			delete(c.copies, at)
 		}
 	}

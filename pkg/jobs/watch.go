@@ -18,14 +18,14 @@ import (
 )
 
 const (
-	// watchInterval is how often each share is looked at.
+	// watchInterval is how often each share is checked.
 	watchInterval = 15 * time.Second
-	// watchPatience is how long a share may take to say how full it is. One that takes longer
-	// counts as down, though its answer is still waited for, by one goroutine.
-	watchPatience = 10 * time.Second
-	// beatInterval is how often a share is written to. One that could not be written to is tried at
-	// each look.
-	beatInterval = time.Minute
+	// watchTimeout bounds the query of a share's space. After it the share counts as down, though one
+	// goroutine still waits for the answer.
+	watchTimeout = 10 * time.Second
+	// heartbeatInterval is how often a share's heartbeat is written. After a failure it is written at
+	// each check.
+	heartbeatInterval = time.Minute
 )
 
 // ShareStatus is what the last look at a share has shown.
@@ -136,7 +136,7 @@ func (w *Watcher) due() []string {
 // under way then: the share is not checked again before that has ended.
 func (w *Watcher) look(ctx context.Context, name string) {
 	before := w.before(name)
-	within, cancel := context.WithTimeout(ctx, watchPatience)
+	within, cancel := context.WithTimeout(ctx, watchTimeout)
 	defer cancel()
 	seen, err := bounded.Call(within, func(within context.Context) (ShareStatus, error) {
 		defer w.free(w.busy, name)
@@ -224,7 +224,7 @@ func (w *Watcher) write(ctx context.Context, seen ShareStatus) {
 		return
 	}
 	defer w.free(w.writing, seen.Share)
-	within, cancel := context.WithTimeout(ctx, watchPatience)
+	within, cancel := context.WithTimeout(ctx, watchTimeout)
 	defer cancel()
 	s, release, err := w.pool.Open(within, seen.Share, nil)
 	if err != nil {
@@ -234,10 +234,10 @@ func (w *Watcher) write(ctx context.Context, seen ShareStatus) {
 	if !beats(s) {
 		return
 	}
-	late := time.AfterFunc(watchPatience, func() {
+	late := time.AfterFunc(watchTimeout, func() {
 		seen := w.before(seen.Share)
 		seen.Fault, seen.LastWrite = volume.Condition{Severity: volume.Degraded, Reason: volume.SlowResponses,
-			Message: fmt.Sprintf("share %s: what is written does not get to the server's disk within %v: look at its disks and its load", s.Definition(), watchPatience)}, time.Now()
+			Message: fmt.Sprintf("share %s: what is written does not get to the server's disk within %v: look at its disks and its load", s.Definition(), watchTimeout)}, time.Now()
 		w.note(ctx, seen)
 	})
 	err = w.beat(s, within)
@@ -253,7 +253,7 @@ func (w *Watcher) write(ctx context.Context, seen ShareStatus) {
 func (w *Watcher) beginWrite(seen ShareStatus) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	soon := seen.Fault.Reason == "" && !seen.LastWrite.IsZero() && time.Since(seen.LastWrite) < beatInterval
+	soon := seen.Fault.Reason == "" && !seen.LastWrite.IsZero() && time.Since(seen.LastWrite) < heartbeatInterval
 	if soon || w.writing[seen.Share] {
 		return false
 	}

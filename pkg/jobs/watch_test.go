@@ -115,10 +115,10 @@ func TestWatchHangs(t *testing.T) {
 		if got := seen(w); got != "nas1 up" {
 			t.Errorf("at first seen is %q", got)
 		}
-		time.Sleep(watchPatience + bounded.Grace)
+		time.Sleep(watchTimeout + bounded.Grace)
 		synctest.Wait()
 		if got := seen(w); got != "nas1 up; nas2 down" {
-			t.Errorf("after %v seen is %q", watchPatience, got)
+			t.Errorf("after %v seen is %q", watchTimeout, got)
 		}
 		time.Sleep(10 * watchInterval)
 		synctest.Wait()
@@ -153,7 +153,7 @@ func TestBeats(t *testing.T) {
 			if n := int(beats.Load()); n != minute+1 {
 				t.Errorf("in the minute %d it was written to %d times", minute, n)
 			}
-			time.Sleep(beatInterval)
+			time.Sleep(heartbeatInterval)
 			synctest.Wait()
 		}
 		if _, err := os.Stat(filepath.Join(s.root, "nas1/.mooring/heartbeat")); err != nil {
@@ -212,17 +212,17 @@ func TestFaults(t *testing.T) {
 			unix.EDQUOT: volume.ShareFull, unix.EACCES: volume.AccessDenied,
 		} {
 			fail(errno)
-			want(beatInterval, "up", reason, "Share cannot be written to")
-			want(beatInterval, "up", reason, "") // told once
+			want(heartbeatInterval, "up", reason, "Share cannot be written to")
+			want(heartbeatInterval, "up", reason, "") // told once
 			fail(unix.ETIMEDOUT)
-			want(beatInterval, "up", reason, "") // which says nothing of it
+			want(heartbeatInterval, "up", reason, "") // which says nothing of it
 			fails.Store(nil)
 			want(watchInterval, "up", "", "Share can be written to again")
 		}
 		fail(unix.ETIMEDOUT)
-		want(2*beatInterval, "up", "", "")
+		want(2*heartbeatInterval, "up", "", "")
 		fail(unix.EIO)
-		want(beatInterval, "up", volume.DiskFailing, "Share cannot be written to")
+		want(heartbeatInterval, "up", volume.DiskFailing, "Share cannot be written to")
 		away := volume.Errorf(volume.ErrUnavailable, "down")
 		down.Store(&away)
 		s.register(volume.Share{Name: "nas1", Servers: []string{"10.0.0.1"}, Path: "/nas1", MountOptions: []string{"timeo=1"}}) // it is mounted anew
@@ -262,7 +262,7 @@ func TestBeatHangs(t *testing.T) {
 			}
 		}
 		want("", 1)
-		time.Sleep(watchPatience)
+		time.Sleep(watchTimeout)
 		synctest.Wait()
 		want(volume.SlowResponses, 1)
 		time.Sleep(10 * watchInterval)

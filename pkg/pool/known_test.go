@@ -29,7 +29,7 @@ func (r *rig) laidOut(export string) string {
 // again opens nas1 in a new mount.
 func (r *rig) again() (*share.Share, error) {
 	r.Helper()
-	time.Sleep(failureMemory)
+	time.Sleep(failureTTL)
 	s, release, err := r.Open(quiet, "nas1", nil)
 	if err != nil {
 		return nil, err
@@ -119,7 +119,7 @@ func TestReidentified(t *testing.T) {
 				t.Error(err)
 			}
 			release()
-			time.Sleep(failureMemory)
+			time.Sleep(failureTTL)
 			s, release = r.open("nas1")
 			if s.Identity.ID() != id {
 				t.Errorf("it is %q, and should be %q", s.Identity.ID(), id)
@@ -139,7 +139,7 @@ func TestPinned(t *testing.T) {
 			registry.Shares = []volume.Share{registry.Shares[0]}
 			registry.Shares[0].ID = id
 			r.registry.Store(&registry)
-			time.Sleep(failureMemory)
+			time.Sleep(failureTTL)
 			_, release, err := r.Open(quiet, "nas1", nil) // it is open, and is not asked for anew
 			if err == nil {
 				release()

@@ -31,13 +31,13 @@ import (
 )
 
 const (
-	// mountPatience bounds one mount(8) of the controller.
-	mountPatience = 20 * time.Second
-	// failureMemory is how long a mount that failed answers for the next caller too, so that
-	// a dead server costs each of them nothing.
-	failureMemory = 2 * time.Second
-	// closePatience bounds the wait for mounts that are given up.
-	closePatience = 5 * time.Second
+	// mountTimeout bounds the mounts of a share, from all its servers.
+	mountTimeout = 20 * time.Second
+	// failureTTL is how long a failed mount answers for the next callers, so that they do not wait for a
+	// dead server.
+	failureTTL = 2 * time.Second
+	// closeTimeout bounds the wait for running mounts in Close.
+	closeTimeout = 5 * time.Second
 )
 
 // Mounter is what the pool needs of package mount.
@@ -169,7 +169,7 @@ func (e *pooled) usable(def volume.Share) bool {
 	case !e.ready():
 		return true
 	case e.err != nil:
-		return time.Since(e.failed) < failureMemory
+		return time.Since(e.failed) < failureTTL
 	}
 	return !e.share.Lost()
 }
@@ -207,7 +207,7 @@ func (p *Pool) take(ctx context.Context, def volume.Share, options []string) *po
 
 func (p *Pool) mount(ctx context.Context, e *pooled, options []string) {
 	defer p.release(e)
-	ctx, cancel := context.WithTimeout(ctx, mountPatience)
+	ctx, cancel := context.WithTimeout(ctx, mountTimeout)
 	defer cancel()
 	defer context.AfterFunc(p.ending, cancel)()
 	log := klog.FromContext(ctx)
@@ -239,7 +239,7 @@ func (p *Pool) mountOne(ctx context.Context, e *pooled, options []string) (*shar
 	}
 	var errs []error
 	for _, server := range e.def.Servers {
-		each, cancel := context.WithTimeout(ctx, mountPatience/time.Duration(len(e.def.Servers)))
+		each, cancel := context.WithTimeout(ctx, mountTimeout/time.Duration(len(e.def.Servers)))
 		err := p.mountFrom(each, e, server, options)
 		cancel()
 		if err == nil {
@@ -294,7 +294,7 @@ func (p *Pool) reap(e *pooled) {
 }
 
 func (p *Pool) detach(target string) {
-	ctx, cancel := context.WithTimeout(context.Background(), mountPatience)
+	ctx, cancel := context.WithTimeout(context.Background(), mountTimeout)
 	defer cancel()
 	if err := p.mounter.Unmount(ctx, target); err != nil {
 		klog.Background().Error(err, "A share's old mount stays", "target", target)
@@ -319,7 +319,7 @@ func (p *Pool) Close() {
 	go func() { p.busy.Wait(); close(done) }()
 	select {
 	case <-done:
-	case <-time.After(closePatience):
+	case <-time.After(closeTimeout):
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -190,7 +190,7 @@ func TestRemembersFailure(t *testing.T) {
 			r.mounts()
 		}
 		try(1)
-		time.Sleep(failureMemory - time.Millisecond)
+		time.Sleep(failureTTL - time.Millisecond)
 		try(0)
 		time.Sleep(time.Millisecond)
 		try(1)
@@ -203,7 +203,7 @@ func TestRemembersFailure(t *testing.T) {
 			release()
 			t.Error("the failure was forgotten at once")
 		}
-		time.Sleep(failureMemory)
+		time.Sleep(failureTTL)
 		_, release = r.open("nas1")
 		release()
 
@@ -236,7 +236,7 @@ func TestServers(t *testing.T) {
 		start := time.Now()
 		_, release := r.open("nas1")
 		release()
-		if took := time.Since(start); took != mountPatience/2 {
+		if took := time.Since(start); took != mountTimeout/2 {
 			t.Errorf("the second server was tried after %v", took)
 		}
 		r.mounts("10.0.0.2:/a")

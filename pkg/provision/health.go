@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	// slowAfter is how long a look at one volume may take before that is worth a word.
-	slowAfter = time.Second
+	// slowThreshold is the duration of a volume's check from which health reports a slow share.
+	slowThreshold = time.Second
 	// healthBatch is how many volumes are looked at for a page of those that are not well.
 	healthBatch = 256
 )
@@ -42,7 +42,7 @@ func (w *Health) Volume(ctx context.Context, h volume.Handle) ([]volume.Conditio
 		if err != nil {
 			return nil, err
 		}
-		if took := time.Since(start); took > slowAfter {
+		if took := time.Since(start); took > slowThreshold {
 			conditions = append(conditions, volume.Condition{Severity: volume.Degraded, Reason: volume.SlowResponses,
 				Message: fmt.Sprintf("share %s: a look at the volume took %v: look at the server's load and at the network", sh.Definition(), took.Round(time.Millisecond))})
 		}
