@@ -15,7 +15,7 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "write the tables of docs/errors.md anew")
+var update = flag.Bool("update", false, "update the tables of docs/errors.md and docs/reliability.md")
 
 // failure is an error that the driver can return.
 type failure struct {
