@@ -248,7 +248,7 @@ func (s *Service) toPurge(ctx context.Context, sh *share.Share, f Filter, chosen
 		case e == nil:
 			s.report(absent(sh, fmt.Sprintf("%s/%s", sh.Definition().Name, name)))
 		case !e.HasRecord():
-			s.report(volume.Errorf(volume.ErrPrecondition, "%s/%s is not purged: its deletion was interrupted, and goes on when the PersistentVolume's is tried again", sh.Definition().Name, e.Name))
+			s.report(volume.Errorf(volume.ErrPrecondition, "%s/%s is not purged: its deletion was interrupted, and continues when the deletion of the PersistentVolume is retried", sh.Definition().Name, e.Name))
 		default:
 			entries = append(entries, *e)
 		}

@@ -217,17 +217,17 @@ func TestCheckFormat(t *testing.T) {
 func TestCheckInterrupted(t *testing.T) {
 	for _, sc := range scenarios() {
 		t.Run(sc.name, func(t *testing.T) {
-			s := stage{t, sc, inMemory}
+			s := scenarioRun{t, sc, sameView}
 			for n := 1; ; n++ {
-				v, _, was := s.prepared()
-				at := s.killed(v.first, was, n)
+				v, _, was := s.newShare()
+				at := s.runKilled(v.first, was, n)
 				if at == "" {
 					break
 				}
 				g := &ground{files: files{t, v.first, at + ": "}}
 				severities(g, "within the lease", checked(g, 0, nil), "note ")
 				severities(g, "past the lease", checked(g, over, nil), "note ", "warning ")
-				s.open(v.other, at+", again: ", survivors["another instance"], func(a *actor) {
+				s.open(v.other, at+", again: ", successorOptions["another instance"], func(a *actor) {
 					a.was = was
 					err := a.until(func() error { _, err := s.run(a); return err })
 					_, jobs := a.Jobs.Abandoned(t.Context())

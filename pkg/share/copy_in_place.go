@@ -79,5 +79,5 @@ func explainUnmovable(r *volume.Record, err error) error {
 	if !is(err, unix.EXDEV) {
 		return err
 	}
-	return volume.Errorf(volume.ErrPrecondition, "volume %s cannot be made from %s: the directory that %q is in has a project quota, which it hands down, and %s has another: take that from %s on the server (docs/operate.md)", r.Key, r.Source, r.Directory, volume.StateDir, volume.StateDir)
+	return volume.Errorf(volume.ErrPrecondition, "volume %s cannot be made from %s: the parent of %q has a project quota that new directories inherit, and %s has another: remove that one from %s on the server (docs/operate.md)", r.Key, r.Source, r.Directory, volume.StateDir, volume.StateDir)
 }

@@ -251,7 +251,7 @@ func TestUpdate(t *testing.T) {
 	other := openAt(t, g.dir, Options{Maker: stranger})
 	_, err = g.Volumes.Update(ctx, "v1", func(*volume.Record) error {
 		_, err := other.setCapacity("v1", 1)
-		g.refused("a change meanwhile", err, volume.ErrBusy, "just being changed")
+		g.refused("a change meanwhile", err, volume.ErrBusy, "is being changed")
 		_, err = other.Volumes.Delete(ctx, "v1")
 		g.refused("a deletion meanwhile", err, volume.ErrBusy)
 		return volume.ErrOutOfRange

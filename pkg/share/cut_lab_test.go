@@ -64,8 +64,8 @@ func cuts(t *testing.T, version string) {
 		t.Run(how.name, func(t *testing.T) {
 			t.Parallel()
 			server, machine := lab.Exported(t), lab.NewMachine(t)
-			where := seen{server, machine.Mount(t, version, server), lab.ThisMachine().Mount(t, version, server)}
-			c := &cut{stage: stage{t, deleting, where.fresh}, accident: how, machine: machine}
+			where := serverDir{server, machine.Mount(t, version, server), lab.ThisMachine().Mount(t, version, server)}
+			c := &cut{scenarioRun: scenarioRun{t, deleting, where.newViews}, accident: how, machine: machine}
 			c.during("take the directory away", "purge, another's successor")
 		})
 	}
@@ -73,7 +73,7 @@ func cuts(t *testing.T, version string) {
 
 // cut is an operation in the middle of which the connection fails.
 type cut struct {
-	stage
+	scenarioRun
 	accident
 	machine *lab.Machine
 	began   time.Time
@@ -81,14 +81,14 @@ type cut struct {
 
 // during has it fail at a step of the operation, and another do something meanwhile.
 func (c *cut) during(step, deed string) {
-	v, before, was := c.prepared()
+	v, before, was := c.newShare()
 	// The first has made the volume, and its record may be delegated to it: no more.
 	c.open(v.other, "", Options{ReadOnly: true}, func(a *actor) { a.state("v1") })
-	p := newPause(moment{step: step})
+	p := newPause(stopPoint{step: step})
 	c.open(v.first, "", Options{Maker: maker, Lease: over, Step: p.ahead}, func(a *actor) {
 		past := history{[][]string{before}, a.copies("data", "of v1")}
 		a.was = was
-		var told answer
+		var told outcome
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
@@ -103,7 +103,7 @@ func (c *cut) during(step, deed string) {
 		label := "the connection fails: "
 		c.open(v.other, label, Options{Maker: stranger, Lease: over}, func(b *actor) {
 			b.was = maps.Clone(was)
-			c.overtakes(b, c.deed(c.T, deed), past, func() answer {
+			c.runMeanwhile(b, c.action(c.T, deed), past, func() outcome {
 				c.Logf("the successor is there after %v", time.Since(c.began))
 				c.end()
 				<-done
@@ -112,7 +112,7 @@ func (c *cut) during(step, deed string) {
 				return told
 			})
 		})
-		c.open(v.other, label, Options{Maker: "33333333", Lease: over}, func(c *actor) { c.cleared() })
+		c.open(v.other, label, Options{Maker: "33333333", Lease: over}, func(c *actor) { c.deleteEverything() })
 	})
 }
 

@@ -8,8 +8,8 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// TestDeleteAfterChange has a volume be changed when its deletion has read the record: it is deleted in the
-// way that the change says.
+// TestDeleteAfterChange changes a volume after its deletion has read the record: the deletion
+// follows the changed record.
 func TestDeleteAfterChange(t *testing.T) {
 	g := newGround(t)
 	g.create("v1", "a")
@@ -28,8 +28,8 @@ func TestDeleteAfterChange(t *testing.T) {
 	}
 }
 
-// TestSealed has the holds of a volume and of a snapshot be sealed by a deletion that ends there: it is
-// told, nobody takes a hold any more, and a retry finishes it.
+// TestSealed stops a deletion after it has sealed the holds of a volume and of a snapshot: nobody
+// can take a hold any more, and a retry finishes the deletion.
 func TestSealed(t *testing.T) {
 	g := newGround(t)
 	withSnapshot(g)
@@ -60,8 +60,9 @@ func TestSealed(t *testing.T) {
 	}
 }
 
-// TestHoldUnderSeal has the holds of a snapshot be sealed just before a volume that is to be it takes its
-// hold, and the answer to that get lost: the one that is sent again finds it there, and it came too late.
+// TestHoldUnderSeal seals the holds of a snapshot just before a volume that becomes the snapshot
+// takes its hold, and loses the answer to that: the request that is sent again finds the hold,
+// which was too late.
 func TestHoldUnderSeal(t *testing.T) {
 	g := newGround(t)
 	withSnapshot(g)

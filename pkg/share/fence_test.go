@@ -152,12 +152,12 @@ func TestKilledDeletion(t *testing.T) {
 		names := steps(t, prepare, func(g *ground) { g.delete("v1") })
 		made := 0
 		for n := range names {
-			s := stage{t, scenario{
+			s := scenarioRun{t, scenario{
 				prepare: prepare,
 				run:     func(a *actor) (string, error) { a.delete("v1"); return "", nil },
-			}, inMemory}
-			v, _, was := s.prepared()
-			s.killed(v.first, was, n+1)
+			}, sameView}
+			v, _, was := s.newShare()
+			s.runKilled(v.first, was, n+1)
 			g := openAt(t, v.other.dir, Options{Maker: stranger, Lease: over})
 			g.label = fmt.Sprintf("killed before %q: ", names[n])
 			r := record("v2", "a")
@@ -433,15 +433,15 @@ func TestCopyAndDeletion(t *testing.T) {
 		delete  func(g *ground) error
 		refused string
 	}{
-		"a clone":             {func(g *ground) error { _, err := g.make(clone); return err }, volumes, "volume v1 is just being copied, for the copy volume v2"},
+		"a clone":             {func(g *ground) error { _, err := g.make(clone); return err }, volumes, "volume v1 is being copied, for the copy volume v2"},
 		"a snapshot":          {func(g *ground) error { _, err := g.snap("s2", "v1", nil); return err }, volumes, "for the copy snapshot s2"},
-		"a restored snapshot": {func(g *ground) error { _, err := g.make(restored); return err }, snapshots, "snapshot s1 is just being copied"},
+		"a restored snapshot": {func(g *ground) error { _, err := g.make(restored); return err }, snapshots, "snapshot s1 is being copied"},
 		"a clone of a shallow": {func(g *ground) error { _, err := g.make(ofShallow); return err }, func(g *ground) error {
 			if err := deleteShallow(g); err != nil {
 				return err
 			}
 			return snapshots(g)
-		}, "volume sh is just being copied"},
+		}, "volume sh is being copied"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			g := newGround(t)
@@ -484,7 +484,7 @@ func TestShallowIsHeld(t *testing.T) {
 	clone := record("v2", "v2")
 	clone.Source = sourceOf(ofVolume("sh"))
 	g.meanwhile("write the copy", func() {
-		g.refused("its deletion", deleteShallow(g), volume.ErrBusy, "volume sh is just being copied")
+		g.refused("its deletion", deleteShallow(g), volume.ErrBusy, "volume sh is being copied")
 		_, err := g.Snapshots.Delete(t.Context(), "s1", nil)
 		g.refused("that of its snapshot", err, volume.ErrPrecondition, "volume sh")
 	})

@@ -207,15 +207,15 @@ func TestNextInterleaved(t *testing.T) {
 	for _, sc := range scenarios() {
 		t.Run(sc.name, func(t *testing.T) {
 			t.Parallel()
-			s := stage{t, sc, inMemory}
-			v, _, was := s.prepared()
+			s := scenarioRun{t, sc, sameView}
+			v, _, was := s.newShare()
 			n := &nextController{ground: openAt(t, v.other.dir, Options{Maker: "next", Lease: over}), files: map[string]string{}}
 			s.open(v.first, "", Options{Maker: maker}, func(a *actor) {
 				a.was = was
 				a.opt.Step = func(string) { n.act() }
 				fact, err := s.run(a)
 				a.must(err)
-				facts, _ := factsOf(a.ground)
+				facts, _ := readFacts(a.ground)
 				if !isTrue(fact, facts) {
 					t.Errorf("%q is not so: %q", fact, facts)
 				}

@@ -179,7 +179,7 @@ var (
 	}
 	refillOp = operation{
 		of: volume.ObjectVolume, ends: Ready,
-		prepare: func(g *ground, _ string) { withProject(g.T, g.dir, handed, "quota") },
+		prepare: func(g *ground, _ string) { setProject(g.T, g.dir, inherited, "quota") },
 		run: func(g *ground, key string) error {
 			r := record(key, "quota/"+key)
 			r.Source = sourceOf(ofVolume("plain"))
@@ -213,8 +213,8 @@ func purgeOf(g *ground, key string) error {
 // keep makes a volume that cannot be moved: its entry has a project, and it has another.
 func keep(g *ground, key string) {
 	makeFilled(g, key, key)
-	withProject(g.T, g.dir, handed, ".mooring/volumes/"+key)
-	withProject(g.T, g.dir, own, key)
+	setProject(g.T, g.dir, inherited, ".mooring/volumes/"+key)
+	setProject(g.T, g.dir, own, key)
 }
 
 // undone is an undo that died before a step.

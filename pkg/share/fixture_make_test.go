@@ -18,7 +18,7 @@ const dateless = 100 * 365 * 24 * time.Hour
 // begun by others that died. All data end with a line's end: see pack.
 func made(t *testing.T) *ground {
 	t.Helper()
-	g := openAt(t, scratch(t), Options{Maker: "controller-0", Run: "run-1", beforeRename: projects})
+	g := openAt(t, scratch(t), Options{Maker: "controller-0", Run: "run-1", beforeRename: refuseByProject})
 	g.def.TrashRetention = dateless // what becomes due in an hour has done so when the tests run next
 	makeVolumes(g)
 	makeSnapshots(g)
@@ -158,7 +158,7 @@ func stopAt(g *ground, at string, nth int, do func(h *ground) error) {
 // nothing any more.
 func dieIn(g *ground, do func(h *ground, die func()) error, at string) {
 	g.Helper()
-	s, err := Open(g.dir, g.def, Options{Maker: "controller-1", Run: "run-1", Lease: over, beforeRename: projects})
+	s, err := Open(g.dir, g.def, Options{Maker: "controller-1", Run: "run-1", Lease: over, beforeRename: refuseByProject})
 	g.must(err)
 	defer s.Close()
 	done := make(chan error, 1)

@@ -15,7 +15,7 @@ import (
 // reopen opens a share that was unpacked, as a controller that has come since.
 func reopen(g *ground) *ground {
 	g.Helper()
-	return openAt(g.T, g.dir, Options{Maker: stranger, beforeRename: projects})
+	return openAt(g.T, g.dir, Options{Maker: stranger, beforeRename: refuseByProject})
 }
 
 // fixtureVolumes are the volumes of the fixture with which all is well, and what is in them.

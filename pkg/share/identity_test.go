@@ -30,7 +30,7 @@ func TestUnlaid(t *testing.T) {
 		"an export with others'":   func(g *ground) { g.put("v1/data", "x") },
 		"a half laid out .mooring": func(g *ground) { g.must(os.MkdirAll(g.at(".mooring/volumes"), 0o700)) },
 	} {
-		g := unopened(t)
+		g := emptyShare(t)
 		prepare(g)
 		g.label = what + ": "
 		before := g.picture()
@@ -91,7 +91,7 @@ func (g *ground) looks(s *Share) {
 
 // TestLayOut has a share that was opened as it is be laid out, by many at once.
 func TestLayOut(t *testing.T) {
-	g := unopened(t)
+	g := emptyShare(t)
 	var mu sync.Mutex
 	var told []string
 	opt := Options{Maker: maker, OnInitialized: func(def volume.Share, id string) {
@@ -133,7 +133,7 @@ func TestLayOut(t *testing.T) {
 
 // TestLaidOutSince has a share that is open with nothing on it not be believed for ever.
 func TestLaidOutSince(t *testing.T) {
-	g := unopened(t)
+	g := emptyShare(t)
 	s, err := Open(g.dir, nas1, Options{Maker: maker})
 	g.must(err)
 	defer s.Close()
@@ -168,7 +168,7 @@ func TestPinned(t *testing.T) {
 		"another disk":  {`{"version": 1, "id": "0b1c2d3e-0000-4000-8000-000000000000"}`, []string{want, "the share 0b1c2d3e-0000-4000-8000-000000000000", "set its id"}},
 		"an older one":  {`{"version": 1}`, []string{want, "has none", "share reidentify nas1"}},
 	} {
-		g := unopened(t)
+		g := emptyShare(t)
 		if c.format != "" {
 			g.put(".mooring/format.json", c.format)
 		}
@@ -323,7 +323,7 @@ func TestIDIsFirst(t *testing.T) {
 		openAt(t, g.dir, Options{Maker: maker})
 		withoutID(g)
 	}} {
-		g := unopened(t)
+		g := emptyShare(t)
 		prepare(g)
 		other := func() string { return openAt(t, g.dir, Options{Maker: stranger}).Identity.ID() }
 		first := ""

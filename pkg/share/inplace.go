@@ -153,7 +153,7 @@ func replaceEmpty(e *entry, dir beneath.Dir, name string) error {
 	e.step("replace the directory by the empty one")
 	err := renameDir(e.disk, e.dir, emptyName, dir, name)
 	if is(err, unix.EXDEV) {
-		return volume.Errorf(volume.ErrPrecondition, "the directory of volume %s, which is empty, cannot be removed: the directory that it is in has a project quota, which it hands down, and %s has another: take that from %s on the server (docs/operate.md)", e.key, volume.StateDir, volume.StateDir)
+		return volume.Errorf(volume.ErrPrecondition, "the directory of volume %s, which is empty, cannot be removed: its parent has a project quota that new directories inherit, and %s has another: remove that one from %s on the server (docs/operate.md)", e.key, volume.StateDir, volume.StateDir)
 	}
 	if isMissing(err) {
 		if e.isGone() {

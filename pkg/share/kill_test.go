@@ -15,30 +15,30 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// stage runs a scenario on shares of their own.
-type stage struct {
+// scenarioRun runs a scenario on new shares.
+type scenarioRun struct {
 	*testing.T
 	scenario
 	fresh func(t *testing.T) views
 }
 
-// views are of one share, which is empty at first.
+// views are the paths of one share, which is empty at first, for two processes.
 type views struct {
-	first view // of the process that is stopped
-	other view // of those that come meanwhile, or after it
+	first view // of the process that stops
+	other view // of those that run in the meantime, or after it
 }
 
-// inMemory is a share that all see in the same place.
-func inMemory(t *testing.T) views {
+// sameView returns a share that all processes see under the same path.
+func sameView(t *testing.T) views {
 	v := local(scratch(t))
 	return views{v, v}
 }
 
-// open opens a share and calls do with it; then it is closed.
-func (s stage) open(v view, label string, opt Options, do func(a *actor)) {
+// open opens a share, calls do with it, and closes it.
+func (s scenarioRun) open(v view, label string, opt Options, do func(a *actor)) {
 	s.Helper()
-	if s.lay != nil {
-		opt.beforeRename = projects
+	if s.setProjects != nil {
+		opt.beforeRename = refuseByProject
 	}
 	opt.Initialize = true
 	sh, err := Open(v.dir, nas1, opt)
@@ -49,25 +49,25 @@ func (s stage) open(v view, label string, opt Options, do func(a *actor)) {
 	do(&actor{ground: &ground{files: files{s.T, v, label}, Share: sh}})
 }
 
-// prepared returns a share with what the scenario needs, and what there is then.
-func (s stage) prepared() (v views, facts []string, was map[string]string) {
+// newShare returns a share with what the scenario needs, and its facts before the operation.
+func (s scenarioRun) newShare() (v views, facts []string, was map[string]string) {
 	s.Helper()
 	v = s.fresh(s.T)
-	if s.lay != nil {
-		s.lay(s.T, v.first.server)
+	if s.setProjects != nil {
+		s.setProjects(s.T, v.first.server)
 	}
 	s.open(v.first, "", Options{Maker: "00000000"}, func(a *actor) {
 		if s.prepare != nil {
 			s.prepare(a.ground)
 		}
-		facts, was = factsOf(a.ground)
+		facts, was = readFacts(a.ground)
 	})
 	return v, facts, was
 }
 
-// killed runs the scenario's operation and ends its process before the n-th step. It returns the
-// name of that; "": there are fewer. No step comes after it, in no deferred call either.
-func (s stage) killed(v view, was map[string]string, n int) (at string) {
+// runKilled runs the scenario's operation and ends its process before the n-th step. It returns the
+// name of that step; "": the operation has fewer. No step follows it, not even in a deferred call.
+func (s scenarioRun) runKilled(v view, was map[string]string, n int) (at string) {
 	s.Helper()
 	count := 0
 	step := func(what string) {
@@ -80,7 +80,7 @@ func (s stage) killed(v view, was map[string]string, n int) (at string) {
 	}
 	done := make(chan struct{})
 	s.open(v, "", Options{Maker: maker, Lease: over, Step: step}, func(a *actor) {
-		count = 0 // without those of the opening
+		count = 0 // without the steps of Open
 		a.was = was
 		go func() {
 			defer close(done)
@@ -94,48 +94,48 @@ func (s stage) killed(v view, was map[string]string, n int) (at string) {
 	return at
 }
 
-// survivors are the processes that come after one that was killed.
-var survivors = map[string]Options{
+// successorOptions are the options of the processes that run after one that was killed.
+var successorOptions = map[string]Options{
 	"another instance": {Maker: stranger, Lease: over},
 	"the next run":     {Maker: maker, Lease: over},
 }
 
-// TestKill ends a process before each step of each operation. Another tries the same again, and
-// has to come to where one that was not interrupted comes to; or does the opposite. When
-// everything is deleted in the end nothing must be left on the share.
+// TestKill ends a process before each step of each operation. Another process retries the
+// operation, and must reach the same state as without an interruption; or does the opposite. After
+// everything is deleted nothing may be left on the share.
 func TestKill(t *testing.T) {
 	var total atomic.Int64
 	t.Cleanup(func() { t.Logf("%d operations, %d steps", len(scenarios()), total.Load()) })
 	for _, sc := range scenarios() {
 		t.Run(sc.name, func(t *testing.T) {
 			t.Parallel()
-			s := stage{t, sc, inMemory}
-			v, _, was := s.prepared()
-			s.killed(v.first, was, 0)
-			want := s.after(v.other, "uninterrupted", survivors["the next run"], nil)
+			s := scenarioRun{t, sc, sameView}
+			v, _, was := s.newShare()
+			s.runKilled(v.first, was, 0)
+			want := s.runAfter(v.other, "uninterrupted", successorOptions["the next run"], nil)
 			n := 1
 			for ; ; n++ {
-				v, _, was := s.prepared()
-				at := s.killed(v.first, was, n)
+				v, _, was := s.newShare()
+				at := s.runKilled(v.first, was, n)
 				if at == "" {
 					break
 				}
 				t.Logf("%2d %s", n, at)
-				for who, opt := range survivors {
+				for who, opt := range successorOptions {
 					label := at + ", then " + who
-					v, _, was := s.prepared()
-					s.killed(v.first, was, n)
-					got := s.after(v.other, label+" again: ", opt, func(a *actor) error {
+					v, _, was := s.newShare()
+					s.runKilled(v.first, was, n)
+					got := s.runAfter(v.other, label+" again: ", opt, func(a *actor) error {
 						a.was = was
 						_, err := s.run(a)
 						return err
 					})
 					if d := differ(got, want); d != "" {
-						t.Errorf("%s comes to something else:\n%s", label, d)
+						t.Errorf("%s ends in another state:\n%s", label, d)
 					}
-					v, _, was = s.prepared()
-					s.killed(v.first, was, n)
-					s.after(v.other, label+" the opposite: ", opt, func(a *actor) error {
+					v, _, was = s.newShare()
+					s.runKilled(v.first, was, n)
+					s.runAfter(v.other, label+" the opposite: ", opt, func(a *actor) error {
 						a.was = was
 						return s.undo(a)
 					})
@@ -146,16 +146,15 @@ func TestKill(t *testing.T) {
 	}
 }
 
-// passing is what is looked at in another way, or goes when somebody comes across it: claims,
-// what is in staging, holds of dead copies.
-var passing = regexp.MustCompile(`^\.mooring/(claims/|staging/|.*/deletion/( |copy\.))`)
+// volatilePaths matches what differs in harmless ways: claims, staging, holds of dead copies.
+var volatilePaths = regexp.MustCompile(`^\.mooring/(claims/|staging/|.*/deletion/( |copy\.))`)
 
-// after has a process do what is to be done after another was killed, and returns what is on
-// the share then. In the end it deletes everything.
-func (s stage) after(v view, label string, opt Options, do func(a *actor) error) (picture []string) {
+// runAfter lets a process do something after another was killed, and returns the state of the share
+// then. At last it deletes everything.
+func (s scenarioRun) runAfter(v view, label string, opt Options, do func(a *actor) error) (picture []string) {
 	s.Helper()
 	s.open(v, label, opt, func(a *actor) {
-		for range 2 { // once more changes nothing
+		for range 2 { // a repetition changes nothing
 			if do == nil {
 				break
 			}
@@ -168,13 +167,13 @@ func (s stage) after(v view, label string, opt Options, do func(a *actor) error)
 		}
 		trash, err := a.Trash.List(s.Context())
 		a.must(err)
-		for _, t := range trash { // what nobody wants to keep
+		for _, t := range trash { // without what is purged at once
 			if !t.hasTree || t.kind == volume.TrashLeftover {
 				a.must(a.Trash.Purge(t, a.remove))
 			}
 		}
 		for _, p := range a.picture() {
-			if !passing.MatchString(p) {
+			if !volatilePaths.MatchString(p) {
 				picture = append(picture, p)
 			}
 		}
@@ -187,24 +186,24 @@ func (s stage) after(v view, label string, opt Options, do func(a *actor) error)
 		}))
 	})
 	s.open(v, label, Options{Maker: stranger, Lease: over}, func(a *actor) {
-		a.cleared(s.yields...)
+		a.deleteEverything(s.yields...)
 	})
 	return picture
 }
 
-// cleared deletes everything and fails the test where anything else stays than empty directories,
+// deleteEverything deletes everything. It fails the test if anything stays except empty directories
 // and the files that an operation leaves to the user.
-func (a *actor) cleared(yields ...string) (l litter) {
+func (a *actor) deleteEverything(yields ...string) (l leftEmpty) {
 	a.Helper()
 	left := clearShare(a.ground)
-	// A claim of a volume that is dead goes when another wants the directory.
+	// The claim of a dead volume is released when another volume wants the directory.
 	for _, p := range left {
 		claim, is := strings.CutSuffix(strings.TrimPrefix(p, ".mooring/claims/"), "/"+takenName)
 		if !is || !strings.HasPrefix(p, ".mooring/claims/") {
 			continue
 		}
 		l.claims++
-		if err := a.succeed("last", strings.ReplaceAll(claim, "/"+takenName+"/", "/")); err != nil {
+		if err := a.makeSuccessor("last", strings.ReplaceAll(claim, "/"+takenName+"/", "/")); err != nil {
 			a.Errorf("%s%v", a.label, err)
 		}
 	}
@@ -218,7 +217,7 @@ func (a *actor) cleared(yields ...string) (l litter) {
 			if len(a.names(p)) == 0 {
 				l.directories++
 			}
-		case strings.HasPrefix(file, "precious-"): // of one that was adopted
+		case strings.HasPrefix(file, "precious-"): // in an adopted directory
 		case !slices.Contains(yields, file):
 			a.Errorf("%sin the end there is %s", a.label, p)
 		}
@@ -242,11 +241,11 @@ func (a *actor) cleared(yields ...string) (l litter) {
 	return l
 }
 
-// litter is what may stay in the end: empty directories that a late process has made, on the
-// share and among the claims, and claims of dead volumes, which are in nobody's way.
-type litter struct{ directories, ours, claims int }
+// leftEmpty counts what may stay in the end: empty directories that a late process has made, on the
+// share and among the claims, and claims of dead volumes, which are harmless.
+type leftEmpty struct{ directories, ours, claims int }
 
-func (l *litter) add(more litter) {
+func (l *leftEmpty) add(more leftEmpty) {
 	l.directories += more.directories
 	l.ours += more.ours
 	l.claims += more.claims

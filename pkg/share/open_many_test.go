@@ -19,12 +19,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// many are the volumes of a large share.
-const many = 15000
+// manyVolumes is the number of volumes of a large share.
+const manyVolumes = 15000
 
-// crowd makes volumes as a class with subDir: ns-N/pvc has them, each with a parent of its own: not
-// by the steps of a creation, which would take a minute.
-func crowd(g *ground, n int) {
+// makeManyVolumes makes volumes as a class with subDir does: ns-N/pvc, each with a parent of its
+// own. It does not use the steps of a creation, which would take a minute.
+func makeManyVolumes(g *ground, n int) {
 	g.Helper()
 	r := record("pvc-0", "ns-0/pvc")
 	r.Maker, r.Run, r.Nonce = maker, "run", someNonce
@@ -45,10 +45,10 @@ func crowd(g *ground, n int) {
 	}
 }
 
-// TestCrowd has such volumes be as if they had been created.
+// TestCrowd checks that such volumes look as if they had been created.
 func TestCrowd(t *testing.T) {
 	g, made := newGround(t), newGround(t)
-	crowd(g, 20)
+	makeManyVolumes(g, 20)
 	if found := checked(g, over, nil); len(found) > 0 {
 		t.Errorf("found is %q", found)
 	}
@@ -63,20 +63,20 @@ func TestCrowd(t *testing.T) {
 	}
 }
 
-// watch tells what is done in the share's directory and in those of Mooring there: each directory
-// that is read, and each file that is opened, made or removed, by inotify(7).
-type watch struct {
+// dirWatch records what is done in the share's directory and in Mooring's directories, by
+// inotify(7): each directory that is read, and each file that is opened, made or removed.
+type dirWatch struct {
 	g  *ground
 	fd int
 	of map[int32]string
 }
 
-func watching(g *ground) *watch {
+func watching(g *ground) *dirWatch {
 	g.Helper()
 	fd, err := unix.InotifyInit1(unix.IN_NONBLOCK | unix.IN_CLOEXEC)
 	g.must(err)
 	g.Cleanup(func() { _ = unix.Close(fd) })
-	w := &watch{g, fd, map[int32]string{}}
+	w := &dirWatch{g, fd, map[int32]string{}}
 	for _, dir := range append(slices.Sorted(maps.Keys(g.directories())), "", "..") {
 		path := filepath.Join(volume.StateDir, dir)
 		wd, err := unix.InotifyAddWatch(fd, g.at(path), unix.IN_ALL_EVENTS)
@@ -87,7 +87,7 @@ func watching(g *ground) *watch {
 }
 
 // events returns what was done since the last call.
-func (w *watch) events() (all []string) {
+func (w *dirWatch) events() (all []string) {
 	w.g.Helper()
 	buffer := make([]byte, 1<<16)
 	for {
@@ -110,8 +110,8 @@ func (w *watch) events() (all []string) {
 	}
 }
 
-// TestOpenMany opens a share with many volumes, and more of parents: that does just what it does
-// on an empty share, whatever is there.
+// TestOpenMany opens a share with many volumes, and more parents: that does exactly what it does on
+// an empty share.
 func TestOpenMany(t *testing.T) {
 	opens := map[string]func(g *ground, step func(string)) error{
 		"for a controller": func(g *ground, step func(string)) error {
@@ -138,18 +138,18 @@ func TestOpenMany(t *testing.T) {
 	}
 	empty, full := newGround(t), newGround(t)
 	began := time.Now()
-	crowd(full, many)
-	t.Logf("%d volumes were made in %v", many, time.Since(began).Round(time.Millisecond))
+	makeManyVolumes(full, manyVolumes)
+	t.Logf("%d volumes were made in %v", manyVolumes, time.Since(began).Round(time.Millisecond))
 	for what, open := range opens {
 		var did [2][]string
 		for i, g := range []*ground{empty, full} {
-			g.must(open(g, nil)) // which makes what only the first has to
+			g.must(open(g, nil)) // which makes what only the first call has to make
 			w := watching(g)
 			began := time.Now()
 			g.must(open(g, func(step string) { did[i] = append(did[i], "step "+step) }))
 			took := time.Since(began)
 			did[i] = append(did[i], w.events()...)
-			t.Logf("%s, with %d volumes: %d steps and accesses, %v", what, i*many, len(did[i]), took.Round(time.Microsecond))
+			t.Logf("%s, with %d volumes: %d steps and accesses, %v", what, i*manyVolumes, len(did[i]), took.Round(time.Microsecond))
 		}
 		if !slices.Equal(did[0], did[1]) {
 			t.Errorf("%s: done is\n\t%s\nand on an empty share\n\t%s", what, strings.Join(did[1], "\n\t"), strings.Join(did[0], "\n\t"))

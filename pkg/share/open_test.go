@@ -17,8 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// unopened is a share that no Mooring has seen.
-func unopened(t *testing.T) *ground {
+// emptyShare returns a share without .mooring.
+func emptyShare(t *testing.T) *ground {
 	t.Helper()
 	return &ground{files: files{T: t, view: local(scratch(t))}}
 }
@@ -38,13 +38,13 @@ func TestOpenRefuses(t *testing.T) {
 		"a damaged format":             {func(g *ground) { g.put(".mooring/format.json", "{") }, volume.ErrDamaged, "format.json"},
 		"volumes without a format":     {func(g *ground) { g.put(".mooring/volumes/v1.json", "{}") }, volume.ErrPrecondition, "before the first release"},
 	} {
-		g := unopened(t)
+		g := emptyShare(t)
 		c.prepare(g)
 		before := g.picture()
 		_, err := Open(g.dir, nas1, Options{Maker: maker, Initialize: true})
 		g.refused(what, err, c.kind, c.say)
 		if left := differ(g.picture(), before); strings.Contains(what, "format") && strings.Contains(left, "claims") {
-			t.Errorf("%s: laid out is\n%s", what, left)
+			t.Errorf("%s: there is\n%s", what, left)
 		}
 	}
 	if _, err := Open(filepath.Join(t.TempDir(), "none"), nas1, Options{}); err == nil {
@@ -52,38 +52,38 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
-// TestFormat has the file that says which format a share has.
+// TestFormat checks how a format is written and read.
 func TestFormat(t *testing.T) {
 	g := newGround(t)
 	text := g.text(".mooring/" + formatFile)
 	if f, err := volume.DecodeFormat([]byte(text)); err != nil || f.Version != volume.RecordVersion || f.ID == "" || f.ID != g.Identity.ID() {
 		t.Errorf("it is %q, %v", text, err)
 	}
-	// A crash has left it empty; an aside of another crash lies about.
+	// A crash has left it empty; there is a temporary file of another crash.
 	g.put(".mooring/"+formatFile, "")
 	next := g.next()
 	got, err := volume.DecodeFormat([]byte(g.text(".mooring/" + formatFile)))
 	if err != nil || got.ID == "" || got.ID != next.Identity.ID() || got.ID == g.Identity.ID() {
 		t.Errorf("it is %+v, %v, and was %q", got, err, text)
 	}
-	// Who only looks may, whatever it says.
+	// It can be opened for reading, whatever the format says.
 	g.put(".mooring/"+formatFile, `{"version": 2, "requires": ["teleport"]}`)
 	s, err := Open(g.dir, nas1, Options{ReadOnly: true})
 	g.must(err)
 	s.Close()
 }
 
-// TestOpenKeepsOut has a share be laid out for root alone, also where somebody else has made
-// .mooring before, for everybody.
+// TestOpenKeepsOut initializes a share for root alone, even if another user has made .mooring
+// before, for everybody.
 func TestOpenKeepsOut(t *testing.T) {
-	g := unopened(t)
+	g := emptyShare(t)
 	g.must(os.Mkdir(g.at(".mooring"), 0o700))
 	g.must(os.Chmod(g.at(".mooring"), 0o777))
 	s, err := Open(g.dir, nas1, Options{ReadOnly: true})
 	g.must(err)
 	s.Close()
 	if info, err := os.Stat(g.at(".mooring")); err != nil || info.Mode().Perm() != 0o777 {
-		t.Errorf("who only looks has made it %v, %v", info.Mode(), err)
+		t.Errorf("opening it for reading has made it %v, %v", info.Mode(), err)
 	}
 	for range 2 {
 		openAt(t, g.dir, Options{Maker: maker})
@@ -95,8 +95,8 @@ func TestOpenKeepsOut(t *testing.T) {
 	}
 }
 
-// TestSweepStaging has a new process remove what is nobody's any more: old, by the server's
-// clock, or of an earlier run of the same instance.
+// TestSweepStaging lets a new process remove what is abandoned: too old, by the server's clock, or
+// of an earlier run of the same instance.
 func TestSweepStaging(t *testing.T) {
 	g := newGround(t)
 	put := func(maker, run string, dir bool, age time.Duration) string {
@@ -133,13 +133,13 @@ func TestSweepStaging(t *testing.T) {
 			t.Errorf("after a start there are the formats %q, want %q", formats, want)
 		}
 		if got := g.names(".mooring/staging"); !slices.Equal(got, kept) {
-			t.Errorf("after a start there are the asides %q, want %q", got, kept)
+			t.Errorf("after a start there are the temporary names %q, want %q", got, kept)
 		}
 	}
 }
 
-// TestErrors has what the system says of a share, with the kind and the remedy of each. The share
-// is named once.
+// TestErrors checks the kind and the remedy of each error of a system call. The share is named
+// once.
 func TestErrors(t *testing.T) {
 	g := newGround(t)
 	for errno, c := range map[unix.Errno]struct {
@@ -158,7 +158,7 @@ func TestErrors(t *testing.T) {
 	} {
 		err := g.WrapError("do a thing", &os.PathError{Op: "open", Path: "x", Err: errno})
 		if volume.Kind(err) != c.kind || !errors.Is(err, errno) {
-			t.Errorf("%v is told as %v, of kind %v", errno, err, volume.Kind(err))
+			t.Errorf("%v becomes %v, of kind %v", errno, err, volume.Kind(err))
 		}
 		for _, part := range []string{"share nas1 (10.0.0.1:/export): do a thing: ", c.advice} {
 			if !strings.Contains(err.Error(), part) {
@@ -166,7 +166,7 @@ func TestErrors(t *testing.T) {
 			}
 		}
 		if again := g.WrapError("do more", fmt.Errorf("outside: %w", err)); strings.Count(again.Error(), "share nas1") != 1 {
-			t.Errorf("told twice: %v", again)
+			t.Errorf("the share is named twice: %v", again)
 		}
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), -time.Second)
@@ -178,7 +178,7 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// TestLost has the share go away under an open one.
+// TestLost removes a share while it is open.
 func TestLost(t *testing.T) {
 	g := newGround(t)
 	g.create("v1", "v1")
@@ -248,8 +248,8 @@ func TestSpaceAndCancelled(t *testing.T) {
 	}
 }
 
-// TestLook looks at shares that are laid out, and not, and at one without some of it, and changes
-// nothing.
+// TestLook opens shares for reading, with and without .mooring or with parts of it, and checks that
+// nothing changes.
 func TestLook(t *testing.T) {
 	ctx := t.Context()
 	look := func(g *ground, volumes, trashed int) {
@@ -271,7 +271,7 @@ func TestLook(t *testing.T) {
 		places := 0
 		g.must(s.Directories.Walk(ctx, func(PathState) error { places++; return nil }))
 		if len(keys) != volumes || len(entries) != trashed || len(snapshots)+len(groups)+len(jobs) > 0 || places != volumes || s.Initialized() != (volumes > 0) {
-			t.Errorf("it sees %q, %v, %q, %v and %d places", keys, entries, snapshots, jobs, places)
+			t.Errorf("it finds %q, %v, %q, %v and %d paths", keys, entries, snapshots, jobs, places)
 		}
 		_, err = s.Volumes.Lookup(ctx, "none")
 		g.refused("no volume", err, volume.ErrNotFound, "there is no volume none")
@@ -281,7 +281,7 @@ func TestLook(t *testing.T) {
 			t.Errorf("it has changed\n%s", d)
 		}
 	}
-	look(unopened(t), 0, 0)
+	look(emptyShare(t), 0, 0)
 	g := newGround(t)
 	g.create("v1", "a/b")
 	g.deleted("v2", "c")
@@ -293,7 +293,7 @@ func TestLook(t *testing.T) {
 	look(g, 1, 1)
 }
 
-// TestPlaces tells directories of volumes, parents, and those of nobody.
+// TestPlaces checks that Walk finds volumes and unclaimed directories, but no parents.
 func TestPlaces(t *testing.T) {
 	ctx := t.Context()
 	g := newGround(t)
@@ -321,7 +321,7 @@ func TestPlaces(t *testing.T) {
 	slices.Sort(got)
 	want := []string{"gone/four claimed", "stray there", "teams/a/one there claimed", "teams/stray there", "three claimed", "two there claimed"}
 	if !slices.Equal(got, want) {
-		t.Errorf("the places are %q, not %q", got, want)
+		t.Errorf("the paths are %q, not %q", got, want)
 	}
 	for directory, want := range map[string]bool{"two": true, "teams/a": true, "three": false, "gone/four": false, "link": false, "file": false} {
 		if there, err := g.Directories.Exists(ctx, directory); there != want || err != nil && want {

@@ -16,7 +16,7 @@ import (
 
 // decisive says for each operation before which step it is stopped while another has its place
 // taken by a successor, and which of the deeds those are that make one, and that purge.
-var decisive = []struct{ operation, step, successor, purge string }{
+var decisiveSteps = []struct{ operation, step, successor, purge string }{
 	{"create", "make the directory", "another's successor", "purge, another's successor"},
 	{"create with parents", "rename the claim into place", "another's successor", "purge, another's successor"},
 	{"create with an owner", "set the owner", "another's successor", "purge, another's successor"},
@@ -41,16 +41,16 @@ var decisive = []struct{ operation, step, successor, purge string }{
 	{"tidy", "take an empty parent away", "a volume instead of a parent", "another tidy, a volume instead"},
 }
 
-// onNFS are the scenarios without those whose projects are only played.
-func onNFS() []scenario {
-	return slices.DeleteFunc(scenarios(), func(sc scenario) bool { return sc.lay != nil })
+// nfsScenarios are the scenarios without those whose projects are simulated.
+func nfsScenarios() []scenario {
+	return slices.DeleteFunc(scenarios(), func(sc scenario) bool { return sc.setProjects != nil })
 }
 
-// seen is a directory of the server, and where two processes see it.
-type seen struct{ server, first, other string }
+// serverDir is a directory of the server, and the paths where two processes see it.
+type serverDir struct{ server, first, other string }
 
-// fresh makes an empty share in the directory.
-func (s seen) fresh(t *testing.T) views {
+// newViews makes an empty share in the directory.
+func (s serverDir) newViews(t *testing.T) views {
 	t.Helper()
 	server, err := os.MkdirTemp(s.server, "share")
 	if err != nil {
@@ -60,7 +60,7 @@ func (s seen) fresh(t *testing.T) views {
 	return views{view{filepath.Join(s.first, name), server}, view{filepath.Join(s.other, name), server}}
 }
 
-// TestMain has tests run at the same time, although the lab has one CPU: some do little but wait.
+// TestMain runs tests concurrently although the lab has one CPU: some of them mostly wait.
 func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", "8"); err != nil {
 		panic(err)
@@ -68,7 +68,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// needsLab skips a test that has no NFS server.
+// needsLab skips a test if there is no NFS server.
 func needsLab(t *testing.T) {
 	t.Helper()
 	if os.Getenv("MOORING_LAB") == "" {
@@ -76,21 +76,21 @@ func needsLab(t *testing.T) {
 	}
 }
 
-// TestPauseOnNFS is TestPause on real NFS mounts, of the oldest version and of the newest: one
-// case of each operation with each kind of what others do meanwhile. The two processes are on one
-// mount, or on two machines: then the one that was stopped remembers what the other has changed.
-// So it is on two mounts of one machine, where a server of NFSv4 does not recall what it has
-// delegated: there only the decisive step is stopped at.
+// TestPauseOnNFS is TestPause on real NFS mounts, of the oldest version and of the newest: one case
+// of each operation with each kind of action of other processes. The two processes are on one
+// mount, or on two machines: then the stopped one has cached what the other has changed. They are
+// also on two mounts of one machine, where an NFSv4 server does not recall its delegations: there
+// the operation stops only at the decisive step.
 func TestPauseOnNFS(t *testing.T) {
 	needsLab(t)
 	t.Parallel()
 	counts := map[string]int{}
-	for _, sc := range onNFS() {
+	for _, sc := range nfsScenarios() {
 		counts[sc.name] = sc.count(t)
 	}
 	for place, p := range []struct {
 		version, name string
-		other         func(t *testing.T) *lab.Machine // nil: it is on the mount of the first
+		other         func(t *testing.T) *lab.Machine // nil: on the mount of the first
 	}{
 		{"3", "one mount", nil},
 		{"3", "two machines", lab.NewMachine},
@@ -105,20 +105,20 @@ func TestPauseOnNFS(t *testing.T) {
 			if p.other != nil {
 				other = p.other(t).Mount(t, p.version, server)
 			}
-			pauseOn(t, seen{server, first, other}, counts, place)
+			pauseOn(t, serverDir{server, first, other}, counts, place)
 		})
 	}
 }
 
 // count returns how many steps the operation has.
 func (sc scenario) count(t *testing.T) (n int) {
-	s := stage{t, sc, func(t *testing.T) views {
+	s := scenarioRun{t, sc, func(t *testing.T) views {
 		v := local(t.TempDir())
 		return views{v, v}
 	}}
-	v, _, was := s.prepared()
+	v, _, was := s.newShare()
 	s.open(v.first, "", Options{Maker: maker, Lease: over, Step: func(string) { n++ }}, func(a *actor) {
-		n = 0 // without those of the opening
+		n = 0 // without the steps of Open
 		a.was = was
 		if _, err := s.run(a); err != nil {
 			t.Errorf("%s: %v", sc.name, err)
@@ -128,49 +128,49 @@ func (sc scenario) count(t *testing.T) (n int) {
 }
 
 // places is on how many pauseOn stops at more than the decisive step: at others on each of them.
-const places = 4
+const maxStops = 4
 
-func pauseOn(t *testing.T, where seen, counts map[string]int, place int) {
+func pauseOn(t *testing.T, where serverDir, counts map[string]int, place int) {
 	cases := 0
-	var l litter
+	var l leftEmpty
 	t.Cleanup(func() { t.Logf("%d cases; left in the end: %+v", cases, l) })
-	for _, sc := range onNFS() {
+	for _, sc := range nfsScenarios() {
 		t.Run(sc.name, func(t *testing.T) {
-			s := stage{t, sc, where.fresh}
-			stop := func(m moment, name string) {
+			s := scenarioRun{t, sc, where.newViews}
+			stop := func(m stopPoint, name string) {
 				cases++
-				if !s.paused(m, sc.deed(t, name), &l) {
-					t.Errorf("it does not come to %+v", m)
+				if !s.runPaused(m, sc.action(t, name), &l) {
+					t.Errorf("it does not reach %+v", m)
 				}
 			}
-			i := slices.IndexFunc(decisive, func(d struct{ operation, step, successor, purge string }) bool {
+			i := slices.IndexFunc(decisiveSteps, func(d struct{ operation, step, successor, purge string }) bool {
 				return d.operation == sc.name
 			})
 			if i < 0 {
-				t.Fatal("it is not said which of its steps is decisive")
+				t.Fatal("decisiveSteps does not have it")
 			}
-			at := decisive[i]
-			stop(moment{step: at.step}, at.successor)
-			if place >= places {
+			at := decisiveSteps[i]
+			stop(stopPoint{step: at.step}, at.successor)
+			if place >= maxStops {
 				return
 			}
 			others := []string{"the same", "the opposite", at.purge}
 			for j, name := range others {
-				n := (j*places + place) * counts[sc.name] / (len(others) * places)
-				stop(moment{n: n + 1}, name)
+				n := (j*maxStops + place) * counts[sc.name] / (len(others) * maxStops)
+				stop(stopPoint{n: n + 1}, name)
 			}
 		})
 	}
 }
 
-// deed returns one by its name.
-func (sc scenario) deed(t *testing.T, name string) deed {
+// action returns an action by its name.
+func (sc scenario) action(t *testing.T, name string) action {
 	t.Helper()
-	for _, d := range sc.deeds() {
+	for _, d := range sc.actions() {
 		if d.name == name {
 			return d
 		}
 	}
-	t.Fatalf("nobody does %q", name)
-	return deed{}
+	t.Fatalf("there is no action %q", name)
+	return action{}
 }

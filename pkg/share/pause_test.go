@@ -14,22 +14,22 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// moment is that before the n-th step of an operation, or before the first that is called so.
-type moment struct {
+// stopPoint is the moment before the n-th step of an operation, or before the first step of a name.
+type stopPoint struct {
 	n    int
 	step string
 }
 
-// pause stops a process at a moment, until it is told to go on.
+// pause stops a process at a stopPoint until it is released.
 type pause struct {
-	moment
+	stopPoint
 	count        int
 	at           string // the name of the step
 	there, going chan struct{}
 }
 
-func newPause(m moment) *pause {
-	return &pause{moment: m, there: make(chan struct{}), going: make(chan struct{})}
+func newPause(m stopPoint) *pause {
+	return &pause{stopPoint: m, there: make(chan struct{}), going: make(chan struct{})}
 }
 
 func (p *pause) ahead(what string) {
@@ -40,23 +40,23 @@ func (p *pause) ahead(what string) {
 	}
 }
 
-// TestPause stops an operation before each of its steps. Meanwhile another process does the same,
-// the opposite, or more; to it every lease has run out. Then the first goes on. No file of a
-// successor may be touched by that, the answer of the first must be true of some instant, and
-// when everything is deleted in the end nothing of ours may be left.
+// TestPause stops an operation before each of its steps. In the meantime another process does the
+// same, the opposite, or more; for it every lease has expired. Then the first continues. That must
+// not change any file of a successor; the result of the first must have been true at some instant;
+// and after everything is deleted nothing of Mooring may be left.
 func TestPause(t *testing.T) {
 	var mu sync.Mutex
 	var pairs, cases int
-	var total litter
+	var total leftEmpty
 	t.Cleanup(func() { t.Logf("%d pairs, %d steps; left in the end: %+v", pairs, cases, total) })
 	for _, sc := range scenarios() {
 		t.Run(sc.name, func(t *testing.T) {
 			t.Parallel()
-			s := stage{t, sc, inMemory}
-			for _, d := range slices.Concat([]deed{{"nothing", func(*actor) error { return nil }}}, sc.deeds()) {
+			s := scenarioRun{t, sc, sameView}
+			for _, d := range slices.Concat([]action{{"nothing", func(*actor) error { return nil }}}, sc.actions()) {
 				n := 1
-				var l litter
-				for s.paused(moment{n: n}, d, &l) {
+				var l leftEmpty
+				for s.runPaused(stopPoint{n: n}, d, &l) {
 					n++
 				}
 				t.Logf("%s / %s: %d steps; left in the end: %+v", sc.name, d.name, n-1, l)
@@ -69,33 +69,33 @@ func TestPause(t *testing.T) {
 	}
 }
 
-// deeds are all that others do in a scenario.
-func (sc scenario) deeds() []deed {
+// actions are all actions of other processes in a scenario.
+func (sc scenario) actions() []action {
 	again := func(a *actor) error {
 		return a.until(func() error { _, err := sc.run(a); return err })
 	}
-	return append([]deed{
+	return append([]action{
 		{"the same", again},
 		{"the opposite", sc.undo},
 		{"the opposite, the same", func(a *actor) error { return errors.Join(sc.undo(a), again(a)) }},
 	}, sc.others...)
 }
 
-// overtaken are the kinds of error of an operation that another has come before.
-var overtaken = []error{volume.ErrBusy, volume.ErrNotFound, volume.ErrPrecondition, volume.ErrExists}
+// expectedErrors are the kinds of error of an operation that another process was faster than.
+var expectedErrors = []error{volume.ErrBusy, volume.ErrNotFound, volume.ErrPrecondition, volume.ErrExists}
 
-// paused stops the scenario's operation, and has another do something meanwhile. It reports false
-// where the operation does not come to that moment.
-func (s stage) paused(m moment, d deed, l *litter) (stopped bool) {
+// runPaused stops the scenario's operation, and lets another process act in the meantime. stopped
+// is false if the operation does not reach that moment.
+func (s scenarioRun) runPaused(m stopPoint, d action, l *leftEmpty) (stopped bool) {
 	s.Helper()
-	v, before, was := s.prepared()
-	p := newPause(moment{})
+	v, before, was := s.newShare()
+	p := newPause(stopPoint{})
 	s.open(v.first, "", Options{Maker: maker, Lease: over, Step: p.ahead}, func(a *actor) {
 		before := history{[][]string{before}, a.copies("data", "of v1")}
 		*p = *newPause(m)
 		a.was = was
 		done := make(chan struct{})
-		var told answer
+		var told outcome
 		go func() {
 			defer close(done)
 			told.fact, told.err = s.run(a)
@@ -109,7 +109,7 @@ func (s stage) paused(m moment, d deed, l *litter) (stopped bool) {
 		label := fmt.Sprintf("%s stops before step %d, %q; meanwhile %s: ", s.name, p.count, p.at, d.name)
 		s.open(v.other, label, Options{Maker: stranger, Lease: over}, func(b *actor) {
 			b.was = maps.Clone(was)
-			s.overtakes(b, d, before, func() answer {
+			s.runMeanwhile(b, d, before, func() outcome {
 				close(p.going)
 				<-done
 				told.purged = a.purged
@@ -117,39 +117,39 @@ func (s stage) paused(m moment, d deed, l *litter) (stopped bool) {
 			})
 		})
 		s.open(v.other, label, Options{Maker: "33333333", Lease: over}, func(c *actor) {
-			l.add(c.cleared(s.yields...))
+			l.add(c.deleteEverything(s.yields...))
 		})
 	})
 	return stopped
 }
 
-// answer is what comes of an operation.
-type answer struct {
+// outcome is the result of an operation.
+type outcome struct {
 	fact   string
 	err    error
-	purged bool // what there was, by the operation itself
+	purged bool // the operation itself has purged what there was
 }
 
-// history is what there was on a share, at one instant after the other.
+// history has the facts of a share, at one instant after the other.
 type history struct {
 	at  [][]string
-	had int // so many files of the volume v1
+	had int // the number of files of the volume v1
 }
 
-// overtakes has b do something while an operation is stopped, and that go on then. What has come
-// of it is looked at where the server sees it.
-func (s stage) overtakes(b *actor, d deed, before history, goOn func() answer) {
+// runMeanwhile lets b act while an operation is stopped, and then releases the operation. It checks
+// the result on the server.
+func (s scenarioRun) runMeanwhile(b *actor, d action, before history, goOn func() outcome) {
 	s.Helper()
 	s.open(local(b.server), b.label, Options{ReadOnly: true}, func(eye *actor) {
 		at, had := before.at, before.had
 		look := func() {
-			facts, nonces := factsOf(eye.ground)
+			facts, nonces := readFacts(eye.ground)
 			at = append(at, facts)
 			maps.Copy(b.was, nonces)
 		}
 		look()
 		if err := d.do(b); err != nil {
-			s.Errorf("%sthat fails: %v", b.label, err)
+			s.Errorf("%sthe other process fails: %v", b.label, err)
 		}
 		look()
 		told := goOn()
@@ -157,22 +157,22 @@ func (s stage) overtakes(b *actor, d deed, before history, goOn func() answer) {
 		if told.err == nil && !slices.ContainsFunc(at, func(facts []string) bool { return isTrue(told.fact, facts) }) {
 			s.Errorf("%sit succeeds, but %q was never true: %q", b.label, told.fact, at)
 		}
-		if told.err != nil && !slices.Contains(overtaken, volume.Kind(told.err)) {
-			s.Errorf("%sit fails: %v", b.label, told.err)
+		if told.err != nil && !slices.Contains(expectedErrors, volume.Kind(told.err)) {
+			s.Errorf("%sthe operation fails: %v", b.label, told.err)
 		}
-		for _, id := range revived(at) {
+		for _, id := range reappeared(at) {
 			s.Errorf("%s%s exists again: %q", b.label, id, at)
 		}
 		if has := eye.copies("data", "of v1"); has > had || has < had && !told.purged && !b.purged {
 			s.Errorf("%sthe volume's file is there %d times, before it was %d", b.label, has, had)
 		}
 		eye.successors, eye.empties, eye.snapshots = b.successors, b.empties, b.snapshots
-		eye.untouched()
+		eye.checkSuccessors()
 	})
 }
 
-// revived returns what was gone, or being deleted, at one instant and was there at a later one.
-func revived(at [][]string) (ids []string) {
+// reappeared returns what was gone or being deleted at one instant, and existed at a later one.
+func reappeared(at [][]string) (ids []string) {
 	over := map[string]bool{}
 	for i, facts := range at {
 		if i == 0 {
@@ -193,7 +193,7 @@ func revived(at [][]string) (ids []string) {
 	return ids
 }
 
-// copies returns how many files of a name hold a text.
+// copies returns how many files of a name have a text.
 func (a *actor) copies(name, text string) (n int) {
 	for _, p := range a.find(name) {
 		if a.text(p) == text {
@@ -203,9 +203,9 @@ func (a *actor) copies(name, text string) (n int) {
 	return n
 }
 
-// untouched fails the test unless each of the successors stands as it was made, with its file in
-// its place and nowhere else, and no directory is that of two volumes.
-func (a *actor) untouched() {
+// checkSuccessors fails the test unless each successor is as it was made, with its file in its
+// place and nowhere else, and no directory belongs to two volumes.
+func (a *actor) checkSuccessors() {
 	a.Helper()
 	for _, s := range a.successors {
 		r, err := a.Volumes.Lookup(a.Context(), s.key)

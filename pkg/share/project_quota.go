@@ -154,7 +154,7 @@ func (v *Volumes) moveToTrash(ctx context.Context, t TrashEntry) (TrashEntry, er
 		return t, err
 	}
 	if !moved.hasTree {
-		return t, volume.Errorf(volume.ErrPrecondition, "volume %s cannot be brought back: its directory has a project quota of its own, with which the server lets nobody move it; it stays in its place until %s: copy from there what is needed, or give the directory itself the project of the one above it, on the server, and try again (docs/operate.md)", t.Key, moved.Due.Format(time.RFC3339))
+		return t, volume.Errorf(volume.ErrPrecondition, "volume %s cannot be brought back: its directory has a project quota of its own, so the server refuses to move it; it stays in its place until %s: copy from there what is needed, or give the directory itself the project of the one above it, on the server, and try again (docs/operate.md)", t.Key, moved.Due.Format(time.RFC3339))
 	}
 	// A purger in its place makes the purging mark before it checks for the directory.
 	moved.purging, err = v.trash.hasTree(volume.PurgingName(t.Name))
@@ -193,10 +193,10 @@ func trashTimes(at time.Time, keep time.Duration) (deleted, due time.Time) {
 func (d *deletion) explainArchive(err error) error {
 	const remedy = "give the directory itself the project of the one above, on the server (docs/operate.md): the deletion goes on then"
 	if d.refusedByProject(err) {
-		return volume.Errorf(volume.ErrPrecondition, "volume %s cannot be archived: its directory %q has a project quota of its own, with which the server lets nobody rename it; it was not touched: %s", d.rec.Key, d.rec.Directory, remedy)
+		return volume.Errorf(volume.ErrPrecondition, "volume %s cannot be archived: its directory %q has a project quota of its own, so the server refuses to rename it; it was not changed: %s", d.rec.Key, d.rec.Directory, remedy)
 	}
 	if there, _ := d.e.has(treeName); there && is(err, unix.EXDEV) {
-		return volume.Errorf(volume.ErrPrecondition, "volume %s cannot be archived: its directory has a project quota of its own, with which the server lets nobody rename it to a name beside %q; it is whole, in %s/volumes/%s/%s: %s", d.rec.Key, d.rec.Directory, volume.StateDir, d.rec.Key, treeName, remedy)
+		return volume.Errorf(volume.ErrPrecondition, "volume %s cannot be archived: its directory has a project quota of its own, so the server refuses to rename it to a name beside %q; it is complete, in %s/volumes/%s/%s: %s", d.rec.Key, d.rec.Directory, volume.StateDir, d.rec.Key, treeName, remedy)
 	}
 	return err
 }

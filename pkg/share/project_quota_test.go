@@ -13,8 +13,8 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// TestKeptInPlace deletes a volume whose directory has a project of its own. It is deleted, as far
-// as the caller is concerned, and stays where it is until its time is over.
+// TestKeptInPlace deletes a volume whose directory has a project of its own. The caller sees a
+// deleted volume; the directory stays in its place until it is due.
 func TestKeptInPlace(t *testing.T) {
 	ctx := t.Context()
 	g := newProjects(t, quotaOfShare)
@@ -26,7 +26,7 @@ func TestKeptInPlace(t *testing.T) {
 	if left := kept.Due.Sub(before); left < time.Hour || left > time.Hour+2*time.Second {
 		t.Errorf("it is due in %v", left)
 	}
-	// A retry, and another retention, change nothing of the promise.
+	// A retry, and another retention, do not change when it is due.
 	g.def.TrashRetention = 2 * time.Hour
 	if again := g.delete("v1"); again == nil || *again != *kept {
 		t.Errorf("once more it is in the trash as %+v, not %+v", again, kept)
@@ -39,7 +39,7 @@ func TestKeptInPlace(t *testing.T) {
 	if in, err := g.Trash.IsInPlace(ctx, *kept); err != nil || !in {
 		t.Errorf("in its place: %v, %v", in, err)
 	}
-	if found := foundNow(g); found != nil {
+	if found := checkNow(g); found != nil {
 		t.Errorf("check finds %q", found)
 	}
 	_, err = g.make(record("v9", "a"))
@@ -52,8 +52,8 @@ func TestKeptInPlace(t *testing.T) {
 	}
 }
 
-// foundNow returns what Check finds.
-func foundNow(g *ground) (found []string) {
+// checkNow returns the problems that Check finds.
+func checkNow(g *ground) (found []string) {
 	g.Helper()
 	c := newCheck(g.Share)
 	c.wait = func(context.Context) error { return nil }
@@ -65,8 +65,8 @@ func foundNow(g *ground) (found []string) {
 	return found
 }
 
-// TestKeptBroughtBack has the project be taken away while the volume waits in its place: then it can
-// be brought back, as long as no purge has begun.
+// TestKeptBroughtBack removes the project while the volume waits in its place: then it can be
+// restored, if no purge has begun.
 func TestKeptBroughtBack(t *testing.T) {
 	for _, purging := range []bool{false, true} {
 		g := newProjects(t, quotaOfShare)
@@ -93,8 +93,8 @@ func TestKeptBroughtBack(t *testing.T) {
 	}
 }
 
-// TestKeptMoved has the project be taken away, and the deletion be tried again: the directory goes
-// to the trash, at the time that was promised first.
+// TestKeptMoved removes the project and retries the deletion: the directory goes to the trash, and
+// is due at the time that was recorded first.
 func TestKeptMoved(t *testing.T) {
 	g := newProjects(t, quotaOfShare)
 	kept := makeKept(g, "v1", "a")
@@ -102,14 +102,14 @@ func TestKeptMoved(t *testing.T) {
 	g.def.TrashRetention = time.Minute
 	moved := g.delete("v1")
 	if moved == nil || !moved.Complete() || moved.Due != kept.Due || g.has("a") || g.state("v1") != -1 {
-		t.Errorf("it is in the trash as %+v, and was promised %+v", moved, kept)
+		t.Errorf("it is in the trash as %+v, and was %+v before", moved, kept)
 	}
 	if left := clearShare(g); left != nil {
 		t.Errorf("left are %q", left)
 	}
 }
 
-// TestKeptIsWrittenTo has a pod go on writing into a volume that is purged in its place.
+// TestKeptIsWrittenTo lets a pod write into a volume while it is purged in its place.
 func TestKeptIsWrittenTo(t *testing.T) {
 	g := newProjects(t, quotaOfShare)
 	kept := makeKept(g, "v1", "a")
@@ -128,7 +128,7 @@ func TestKeptIsWrittenTo(t *testing.T) {
 	}
 }
 
-// TestKeptVanished has somebody remove the directory, or put another thing in its place.
+// TestKeptVanished removes the directory, or replaces it by a file or a link.
 func TestKeptVanished(t *testing.T) {
 	for _, there := range []string{"nothing", "a file", "a link"} {
 		g := newProjects(t, quotaOfShare)
@@ -149,13 +149,13 @@ func TestKeptVanished(t *testing.T) {
 	}
 }
 
-// TestTwoProjects has the parent of a volume hand down one project, and .mooring another: nothing
-// moves from one to the other. What that needs is said, and when it is given all goes on.
+// TestTwoProjects has a parent and .mooring with different projects: no rename between them works.
+// The error names the remedy, and after that everything continues.
 func TestTwoProjects(t *testing.T) {
 	lay := func(t *testing.T, dir string) {
 		t.Helper()
 		quotaOfShare(t, dir)
-		withProject(t, dir, handed|own, "team")
+		setProject(t, dir, inherited|own, "team")
 	}
 	released := func(g *ground) {
 		for _, name := range []string{".mooring/volumes", ".mooring/volumes/v1"} {
@@ -166,12 +166,12 @@ func TestTwoProjects(t *testing.T) {
 	kept := makeKept(g, "v1", "team/v1")
 	g.refused("a purge", g.Trash.Purge(*kept, g.remove), volume.ErrPrecondition, "docs/operate.md")
 	if !g.has("team/v1") || g.has("team/v1/data") {
-		t.Error("it is not purged in its place, or gone altogether")
+		t.Error("it was not purged in its place, or its directory is gone")
 	}
 	released(g)
 	g.must(g.Trash.Purge(*kept, g.remove))
 	if g.has("team/v1") || g.state("v1") != -1 {
-		t.Errorf("it is there: %v", g.state("v1"))
+		t.Errorf("it still exists: %v", g.state("v1"))
 	}
 
 	g = newProjects(t, lay)
@@ -179,16 +179,16 @@ func TestTwoProjects(t *testing.T) {
 	g.put("v1/data", "of v1")
 	r := record("v2", "team/v2")
 	r.Source = sourceOf(ofVolume("v1"))
-	g.meanwhile("copy", func() { withProject(t, g.dir, own, "team/v2") })
+	g.meanwhile("copy", func() { setProject(t, g.dir, own, "team/v2") })
 	_, err := g.make(r)
 	g.refused("a copy", err, volume.ErrPrecondition, "docs/operate.md")
 	if g.has("team/v2/copy") {
-		t.Error("there is half a copy")
+		t.Error("there is an incomplete copy")
 	}
 }
 
-// TestRenewInPlace has a copy be made in its place for longer than a lease: who makes it shows that, and
-// is told when another has undone it.
+// TestRenewInPlace copies in place for longer than a lease: Renew keeps the creation alive, and
+// fails after another process has undone it.
 func TestRenewInPlace(t *testing.T) {
 	g := newProjects(t, quotaOfParent)
 	g.create("v1", "v1")
@@ -206,29 +206,29 @@ func TestRenewInPlace(t *testing.T) {
 	}
 	g.age(".mooring/volumes/v2/placing.json", time.Hour)
 	g.must(again.Renew())
-	patient := openAt(t, g.dir, Options{Maker: stranger, beforeRename: projects})
+	patient := openAt(t, g.dir, Options{Maker: stranger, beforeRename: refuseByProject})
 	_, err = patient.Volumes.Delete(t.Context(), "v2")
 	patient.refused("to undo what is being made", err, volume.ErrBusy, "still being created")
 	g.age(".mooring/volumes/v2/placing.json", time.Hour)
 	patient.delete("v2")
-	g.refused("to renew what was undone", again.Renew(), volume.ErrBusy, "undone by another")
+	g.refused("to renew what was undone", again.Renew(), volume.ErrBusy, "undone by another process")
 	if _, _, err := p.CommitCopy(t.Context()); err == nil || g.has("team/v2") {
 		t.Errorf("it is committed: %v", err)
 	}
 }
 
-// TestNotArchived has the project of a volume keep it from being renamed: away from its place, or
-// to the archived name. Nothing is lost, and when the project is gone it is archived.
+// TestNotArchived has a volume whose project prevents its rename: out of its place, or to the
+// archived name. Nothing is lost, and without the project it is archived.
 func TestNotArchived(t *testing.T) {
 	for _, c := range []struct {
 		name, at, say string
 		lay           func(t *testing.T, dir string)
 	}{
-		{"nowhere", "a/data", "was not touched", quotaOfShare},
+		{"nowhere", "a/data", "was not changed", quotaOfShare},
 		{"not back", ".mooring/volumes/v1/tree/data", ".mooring/volumes/v1/tree", func(t *testing.T, dir string) {
 			t.Helper()
 			for _, name := range []string{"volumes", "claims", "staging", "trash"} {
-				withProject(t, dir, 0, ".mooring/"+name)
+				setProject(t, dir, 0, ".mooring/"+name)
 			}
 			quotaOfShare(t, dir)
 		}},
@@ -239,7 +239,7 @@ func TestNotArchived(t *testing.T) {
 		_, err := g.make(r)
 		g.must(err)
 		g.put("a/data", "of v1")
-		withProject(t, g.dir, own, "a")
+		setProject(t, g.dir, own, "a")
 		for range 2 {
 			_, err = g.Volumes.Delete(t.Context(), "v1")
 			g.refused(c.name, err, volume.ErrPrecondition, c.say)
@@ -258,7 +258,7 @@ func TestNotArchived(t *testing.T) {
 	}
 }
 
-// TestRestoreElsewhere brings a volume back to a directory that has another project.
+// TestRestoreElsewhere restores a volume to a directory that has another project.
 func TestRestoreElsewhere(t *testing.T) {
 	g := newProjects(t, quotaOfParent)
 	deleted := g.deleted("v1", "a")
@@ -266,7 +266,7 @@ func TestRestoreElsewhere(t *testing.T) {
 	g.refused("to bring it back", err, volume.ErrPrecondition, "choose another directory")
 	_, err = (&actor{ground: g}).restore("v1")
 	if err == nil {
-		t.Error("it is at its old place, which was not asked for")
+		t.Error("it was restored to its old place")
 	}
 	all, err := g.Trash.List(t.Context())
 	g.must(err)

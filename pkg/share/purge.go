@@ -93,7 +93,7 @@ func (t *Trash) preparePurge(e TrashEntry, remove func(dir int, name string) err
 		return false, nil
 	}
 	if !e.recorded {
-		return false, volume.Errorf(volume.ErrPrecondition, "%s has no record: its deletion was interrupted, and goes on when the PersistentVolume's is tried again", e.Name)
+		return false, volume.Errorf(volume.ErrPrecondition, "%s has no record: its deletion was interrupted, and continues when the deletion of the PersistentVolume is retried", e.Name)
 	}
 	v, s, err := t.record(e)
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// TestDamagedRecord has records that cannot be believed, as a crash of the server leaves them, for
-// example. Nothing is destroyed on their word.
+// TestDamagedRecord has unreadable records, as a crash of the server may leave them. Nothing is
+// destroyed because of them.
 func TestDamagedRecord(t *testing.T) {
 	ctx := t.Context()
 	for _, text := range []string{"", "{", "{}", "null", `{"version": 1}`, "\x00\x00"} {
@@ -29,7 +29,7 @@ func TestDamagedRecord(t *testing.T) {
 			_, _, err = g.Volumes.Begin(ctx, record("v1", "a"))
 			g.refused("to create", err, volume.ErrDamaged)
 			_, err = g.impatient().Volumes.Delete(ctx, "v1")
-			if name != recordFile { // else it is marked first
+			if name != recordFile { // which is marked first
 				g.refused("to delete", err, volume.ErrDamaged)
 			}
 			p := g.begin(record("v2", "a"))
@@ -42,8 +42,7 @@ func TestDamagedRecord(t *testing.T) {
 	}
 }
 
-// TestDamagedOthers has a snapshot and a group without a record that can be believed: they are not
-// ErrNotFound.
+// TestDamagedOthers has a snapshot and a group with an unreadable record: they are not ErrNotFound.
 func TestDamagedOthers(t *testing.T) {
 	ctx := t.Context()
 	for _, text := range []string{"", "{}", "null", `{"version": 1, "key": "s2"}`} {
@@ -70,7 +69,7 @@ func TestDamagedOthers(t *testing.T) {
 	}
 }
 
-// TestTornSnapshot has the maker of a snapshot die while it writes the last of its record.
+// TestTornSnapshot stops the maker of a snapshot while it writes the final record.
 func TestTornSnapshot(t *testing.T) {
 	for _, text := range []string{"", "{", `{"version": 1, "key`} {
 		g := newGround(t)
@@ -86,8 +85,8 @@ func TestTornSnapshot(t *testing.T) {
 	}
 }
 
-// TestNoRecord has an entry with nothing in it, of a process that has died while it removed it: it
-// is in nobody's way.
+// TestNoRecord has an entry without content, of a process that stopped while it removed it: it is
+// harmless.
 func TestNoRecord(t *testing.T) {
 	ctx := t.Context()
 	g := newGround(t)
@@ -113,8 +112,8 @@ func TestNoRecord(t *testing.T) {
 	}
 }
 
-// TestNewer has records that require what this program does not know: it looks at them, and
-// changes nothing.
+// TestNewer has records that require what this program does not know: it reads them, and changes
+// nothing.
 func TestNewer(t *testing.T) {
 	ctx := t.Context()
 	g := newGround(t)

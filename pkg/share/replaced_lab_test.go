@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestReplaced has somebody replace directories on the server by files of the same names, while the
-// client remembers the directories. NFSv4 removes either by one operation: the files stay.
+// TestReplaced replaces directories on the server by files of the same names, while the client has
+// the directories cached. NFSv4 removes either by one operation: the files must stay.
 func TestReplaced(t *testing.T) {
 	needsLab(t)
 	t.Parallel()
@@ -26,7 +26,7 @@ func TestReplaced(t *testing.T) {
 				g.must(err)
 				replace("x")
 				if err := beneath.RmdirCurrent(g.root, "x"); !is(err, unix.ENOTDIR) {
-					g.Errorf("to remove it ends with %v", err)
+					g.Errorf("removing it returns %v", err)
 				}
 				return "x"
 			},

@@ -109,9 +109,9 @@ func (v *Volumes) beginRestore(ctx context.Context, r volume.Record) (p *Pending
 			return nil, &found.Record, nil
 		}
 		if there, err := v.trash.hasTree(r.Restored.Entry); err != nil || !there {
-			return nil, nil, firstError(err, busy("volume %s was just brought back by another", r.Key))
+			return nil, nil, firstError(err, busy("volume %s was just restored by another process", r.Key))
 		}
-		return nil, nil, volume.Errorf(volume.ErrPrecondition, "there is a volume %s, and it is not the one in the trash as %s", r.Key, r.Restored.Entry)
+		return nil, nil, volume.Errorf(volume.ErrPrecondition, "there is a volume %s, which is not the one in the trash as %s", r.Key, r.Restored.Entry)
 	}
 	return nil, nil, busy("volume %s is created and deleted again and again", r.Key)
 }
@@ -173,7 +173,7 @@ func (p *Pending) placeTree() error {
 		return occupiedError(&p.rec)
 	}
 	if p.rec.Restored != nil && refusedByProject(at, name, err) {
-		return volume.Errorf(volume.ErrPrecondition, "volume %s cannot be brought back to %q: that has another project quota than the volume, and the server moves nothing from one to the other; choose another directory, or give the volume's tree in the trash itself the project of that place, on the server (docs/operate.md)", p.rec.Key, p.rec.Directory)
+		return volume.Errorf(volume.ErrPrecondition, "volume %s cannot be brought back to %q: that directory has another project quota than the volume, and the server refuses to move a tree between them; choose another directory, or give the volume's tree in the trash itself the project of that place, on the server (docs/operate.md)", p.rec.Key, p.rec.Directory)
 	}
 	if isMissing(err) && isMissing(stage.Refresh()) {
 		return p.e.explainUndone(err)

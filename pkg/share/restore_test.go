@@ -12,7 +12,7 @@ import (
 
 const intoPlace = "rename the tree into its place"
 
-// TestRestore brings volumes back: as they were, and elsewhere; and once.
+// TestRestore restores volumes: as they were, elsewhere, and only once.
 func TestRestore(t *testing.T) {
 	ctx := t.Context()
 	for _, directory := range []string{"", "x/y"} {
@@ -51,20 +51,20 @@ func TestRestore(t *testing.T) {
 		g.refused("deleted again", err, volume.ErrNotFound)
 		g.create("v1", "c")
 		_, err = g.Volumes.Restore(ctx, e, "")
-		g.refused("while another has its name", err, volume.ErrPrecondition, "v1")
+		g.refused("while another volume has its name", err, volume.ErrPrecondition, "v1")
 		_, err = g.Volumes.LookupRestored(ctx, "v1")
 		g.refused("another", err, volume.ErrNotFound)
 		g.delete("v1")
 		g.create("v2", at)
 		_, err = g.Volumes.Restore(ctx, e, "")
-		g.refused("while another has its directory", err, volume.ErrPrecondition, "v2")
+		g.refused("while another volume has its directory", err, volume.ErrPrecondition, "v2")
 		if g.text(".mooring/trash/"+e.Name+"/data") != "of v1" {
 			t.Error("a refusal has changed something")
 		}
 	}
 }
 
-// TestRestoreMeanwhile has others come in the way just before the tree is put in its place.
+// TestRestoreMeanwhile lets other processes interfere just before the tree is placed.
 func TestRestoreMeanwhile(t *testing.T) {
 	ctx := t.Context()
 	t.Run("deleted", func(t *testing.T) {
@@ -72,9 +72,9 @@ func TestRestoreMeanwhile(t *testing.T) {
 		e := g.deleted("v1", "a/b")
 		g.meanwhile(intoPlace, func() { g.impatient().delete("v1") })
 		_, err := g.Volumes.Restore(ctx, e, "")
-		g.refused("a volume that is deleted meanwhile", err, volume.ErrBusy, "undone by another")
+		g.refused("a volume that is deleted meanwhile", err, volume.ErrBusy, "undone by another process")
 		all, err := g.Trash.List(ctx)
-		// What it was there before has no tree any more, and goes when it is due.
+		// The former entry of the trash has no tree any more, and goes when it is due.
 		all = slices.DeleteFunc(all, func(t TrashEntry) bool { return t.Name == e.Name && !t.Complete() })
 		if err != nil || len(all) != 1 || !all[0].Complete() || !all[0].Due.Equal(e.Due) || !all[0].Deleted.Equal(e.Deleted) || all[0].Name == e.Name {
 			t.Errorf("in the trash is %+v (%v), and was %+v", all, err, e)
@@ -112,8 +112,8 @@ func TestRestoreMeanwhile(t *testing.T) {
 	})
 }
 
-// TestRestoreNotOurs has somebody put a directory where a volume is to be brought back: it is not
-// taken for the volume.
+// TestRestoreNotOurs puts a directory where a volume is to be restored: it is not taken for the
+// volume.
 func TestRestoreNotOurs(t *testing.T) {
 	g := newGround(t)
 	e := g.deleted("v1", "a")
@@ -129,7 +129,7 @@ func TestRestoreNotOurs(t *testing.T) {
 	g.must(err)
 }
 
-// TestRestorable has entries that are no whole volumes.
+// TestRestorable has entries of the trash that are no complete volumes.
 func TestRestorable(t *testing.T) {
 	g := newGround(t)
 	e := g.deleted("v1", "a")
@@ -141,7 +141,7 @@ func TestRestorable(t *testing.T) {
 		say  string
 	}{
 		"half a deletion":  {half, volume.ErrPrecondition, "no record yet"},
-		"half a purge":     {purging, volume.ErrNotFound, "is just being purged"},
+		"half a purge":     {purging, volume.ErrNotFound, "is being purged"},
 		"a snapshot":       {TrashEntry{Name: "s", Key: "s", kind: volume.TrashSnapshot, hasTree: true}, volume.ErrPrecondition, "is a snapshot"},
 		"a copy's remains": {TrashEntry{Name: "s", Key: "s", kind: volume.TrashLeftover, hasTree: true}, volume.ErrPrecondition, "never was a volume"},
 	} {
@@ -155,8 +155,8 @@ func TestRestorable(t *testing.T) {
 	}
 }
 
-// TestRestoreElsewhereLeaves has a volume come back to another directory: nothing is left of its
-// claim on the first, and a claim that another has there by now stays.
+// TestRestoreElsewhereLeaves restores a volume to another directory: nothing is left of its claim
+// on the first, and a claim of another volume there stays.
 func TestRestoreElsewhereLeaves(t *testing.T) {
 	for _, another := range []bool{false, true} {
 		g := newGround(t)

@@ -14,41 +14,41 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// scenario is an operation that is stopped before each of its steps: for ever in TestKill, and
-// for as long as others need in TestPause.
+// scenario is an operation that is stopped before each of its steps: forever in TestKill, and until
+// other processes have acted in TestPause.
 type scenario struct {
 	name    string
-	prepare func(g *ground) // what has to be there
+	prepare func(g *ground) // makes what the operation needs
 	// run is the operation. Where it succeeds it returns a fact (see facts), and its answer was
 	// true if that was so at some instant.
 	run func(a *actor) (fact string, err error)
 	// undo is the opposite operation.
 	undo func(a *actor) error
 	// others are what other processes do meanwhile, besides run and undo.
-	others []deed
+	others []action
 	// yields are the names of files that it leaves to the user.
 	yields []string
 	// lay, if set, gives directories projects before the share is laid out: see projects.
-	lay func(t *testing.T, dir string)
+	setProjects func(t *testing.T, dir string)
 }
 
-// deed is what a process does.
-type deed struct {
+// action is what a process does.
+type action struct {
 	name string
 	do   func(a *actor) error
 }
 
-// actor is a process that does something in a scenario.
+// actor is a process in a scenario.
 type actor struct {
 	*ground
-	was        map[string]string // the nonces of what there was at first: of "volume v1", say
+	was        map[string]string // the nonces at the beginning, for example of "volume v1"
 	successors []successor       // that the actor made
-	snapshots  []string          // nonces of s1, which the actor made anew
-	empties    []string          // directories of successors with nothing in them
+	snapshots  []string          // nonces of s1, which the actor made again
+	empties    []string          // empty directories of successors
 	purged     bool              // it has purged what there was
 }
 
-// killed does something as another process, which is ended before its n-th step.
+// killed runs do as another process, which ends before its n-th step.
 func (a *actor) killed(n int, do func(b *actor) error) {
 	a.Helper()
 	step := func(string) {
@@ -68,16 +68,16 @@ func (a *actor) killed(n int, do func(b *actor) error) {
 	<-done
 }
 
-// halves are deletions of a key that end before each of so many steps. Then a volume is made in
-// the same directory, if it can be.
-func halves(steps int, what, directory string, do func(a *actor) error) (deeds []deed) {
+// interruptedDeletions are deletions of a key that end before each of so many steps. Then a volume
+// is made in the same directory, if that is possible.
+func interruptedDeletions(steps int, what, directory string, do func(a *actor) error) (deeds []action) {
 	for n := 1; n <= steps; n++ {
-		deeds = append(deeds, deed{fmt.Sprintf("deletion of %s, killed before its step %d", what, n), func(a *actor) error {
+		deeds = append(deeds, action{fmt.Sprintf("deletion of %s, killed before its step %d", what, n), func(a *actor) error {
 			a.killed(n, do)
 			if directory == "" {
 				return nil
 			}
-			err := a.succeed("v9", directory)
+			err := a.makeSuccessor("v9", directory)
 			if k := volume.Kind(err); k == volume.ErrPrecondition || k == volume.ErrBusy {
 				return nil
 			}
@@ -87,12 +87,12 @@ func halves(steps int, what, directory string, do func(a *actor) error) (deeds [
 	return deeds
 }
 
-// successor is a volume that came after another, and has a file of its own.
+// successor is a volume that came after another, with a file of its own.
 type successor struct{ key, directory, nonce string }
 
 func (s successor) text() string { return "of " + s.key + " " + s.nonce }
 
-// until does something until nothing is in its way any more.
+// until repeats do until no other process is in its way.
 func (a *actor) until(do func() error) (err error) {
 	for range 2 * retries {
 		if err = do(); volume.Kind(err) != volume.ErrBusy {
@@ -102,8 +102,8 @@ func (a *actor) until(do func() error) (err error) {
 	return err
 }
 
-// succeed makes a volume, and a file in it. Where a directory is there it is adopted.
-func (a *actor) succeed(key, directory string) error {
+// makeSuccessor makes a volume with a file in it. It adopts an existing directory.
+func (a *actor) makeSuccessor(key, directory string) error {
 	r := record(key, directory)
 	if a.has(directory) {
 		r.Adopt, r.Adopted = true, true
@@ -113,12 +113,12 @@ func (a *actor) succeed(key, directory string) error {
 		if err != nil {
 			return err
 		}
-		return a.succeeded(key, directory, made.Nonce)
+		return a.writeSuccessorFile(key, directory, made.Nonce)
 	})
 }
 
-// succeeded has the pod of a successor write its file.
-func (a *actor) succeeded(key, directory, nonce string) error {
+// writeSuccessorFile writes the file of a successor, as its pod would.
+func (a *actor) writeSuccessorFile(key, directory, nonce string) error {
 	s := successor{key, directory, nonce}
 	a.successors = append(a.successors, s)
 	return os.WriteFile(a.at(directory+"/precious-"+nonce), []byte(s.text()), 0o644)
@@ -136,7 +136,7 @@ func (a *actor) deleteGroup(key string) error {
 	return a.until(func() error { _, err := a.Groups.Delete(a.Context(), key, nil); return err })
 }
 
-// restoreAll brings back what is in the trash of a volume, or was being brought back.
+// restoreAll restores what is in the trash of a volume, or was being restored.
 func (a *actor) restoreAll(key string) error {
 	return a.until(func() error {
 		_, err := a.restore(key)
@@ -160,7 +160,7 @@ func (a *actor) restore(key string) (*volume.Record, error) {
 	return a.Volumes.LookupRestored(a.Context(), key)
 }
 
-// clean purges the trash. What has no record waits for its deletion, which is not an error.
+// clean purges the trash. It skips what has no record, which waits for its deletion.
 func (a *actor) clean() error {
 	a.purged = true
 	return a.until(func() error {
@@ -174,27 +174,27 @@ func (a *actor) clean() error {
 	})
 }
 
-// ofVolumeAt are the deeds of others while something is done to the volume of a key.
-func ofVolumeAt(key, directory string) []deed {
-	return []deed{
+// volumeActions are the actions of other processes while something is done to the volume of a key.
+func volumeActions(key, directory string) []action {
+	return []action{
 		{"a successor", func(a *actor) error {
-			return errors.Join(a.deleteVolume(key), a.succeed(key, directory))
+			return errors.Join(a.deleteVolume(key), a.makeSuccessor(key, directory))
 		}},
 		{"another's successor", func(a *actor) error {
-			return errors.Join(a.deleteVolume(key), a.succeed("v9", directory))
+			return errors.Join(a.deleteVolume(key), a.makeSuccessor("v9", directory))
 		}},
 		{"deletion, tidy, another's successor", func(a *actor) error {
-			return errors.Join(a.deleteVolume(key), errors.Join(a.Tidy(a.Context(), 0), a.succeed("v9", directory)))
+			return errors.Join(a.deleteVolume(key), errors.Join(a.Tidy(a.Context(), 0), a.makeSuccessor("v9", directory)))
 		}},
 		{"purge", func(a *actor) error { return errors.Join(a.deleteVolume(key), a.clean()) }},
 		{"purge, another's successor", func(a *actor) error {
-			return errors.Join(a.deleteVolume(key), errors.Join(a.clean(), a.succeed("v9", directory)))
+			return errors.Join(a.deleteVolume(key), errors.Join(a.clean(), a.makeSuccessor("v9", directory)))
 		}},
 	}
 }
 
-// creating is a scenario that makes a volume.
-func creating(name string, r volume.Record, prepare func(g *ground)) scenario {
+// createScenario is a scenario that makes a volume.
+func createScenario(name string, r volume.Record, prepare func(g *ground)) scenario {
 	return scenario{
 		name: name, prepare: prepare,
 		run: func(a *actor) (string, error) {
@@ -205,18 +205,18 @@ func creating(name string, r volume.Record, prepare func(g *ground)) scenario {
 			if r.Source != nil && r.Source.Kind == volume.ObjectVolume {
 				return "volume " + r.Key + " " + made.Nonce + " has copy of v1", nil
 			}
-			if r.Source != nil { // of a snapshot that may be another's by then
+			if r.Source != nil { // its source may be another snapshot by then
 				return "volume " + r.Key + " " + made.Nonce + " has a copy", nil
 			}
 			return "volume " + r.Key + " " + made.Nonce + " is ready", nil
 		},
 		undo:   func(a *actor) error { return a.deleteVolume(r.Key) },
-		others: ofVolumeAt(r.Key, r.Directory),
+		others: volumeActions(r.Key, r.Directory),
 	}
 }
 
-// removing is a scenario that deletes a volume with data in it.
-func removing(name, directory string, onDelete volume.OnDelete) scenario {
+// deleteScenario is a scenario that deletes a volume with data in it.
+func deleteScenario(name, directory string, onDelete volume.OnDelete) scenario {
 	var yields []string
 	if onDelete != volume.Delete {
 		yields = []string{"data"}
@@ -237,11 +237,11 @@ func removing(name, directory string, onDelete volume.OnDelete) scenario {
 		undo: func(a *actor) error {
 			_, err := a.make(record("v1", directory))
 			if errors.Is(err, volume.ErrBusy) || onDelete == volume.Retain && errors.Is(err, volume.ErrPrecondition) {
-				return nil // it is just being deleted, or has left its directory
+				return nil // it is being deleted, or has left its directory
 			}
 			return err
 		},
-		others: ofVolumeAt("v1", directory),
+		others: volumeActions("v1", directory),
 	}
 }
 
@@ -265,20 +265,20 @@ func withPair(g *ground) {
 	}
 }
 
-// sourceSucceeded replaces the volume v1 by another that has data in the same place.
-var sourceSucceeded = deed{"another in the source's place", func(a *actor) error {
-	err := errors.Join(a.deleteVolume("v1"), a.succeed("v9", "team/v1"))
+// replaceSource replaces the volume v1 by another one with data in the same place.
+var replaceSource = action{"another in the source's place", func(a *actor) error {
+	err := errors.Join(a.deleteVolume("v1"), a.makeSuccessor("v9", "team/v1"))
 	return errors.Join(err, os.WriteFile(a.at("team/v1/data"), []byte("of v9"), 0o644))
 }}
 
-// snapshotSucceeded replaces the snapshot s1 by one of another volume.
-var snapshotSucceeded = deed{"another snapshot in the source's place", func(a *actor) error {
+// replaceSnapshot replaces the snapshot s1 by one of another volume.
+var replaceSnapshot = action{"another snapshot in the source's place", func(a *actor) error {
 	if err := a.deleteSnapshot("s1"); errors.Is(err, volume.ErrPrecondition) {
-		return nil // a volume is it
+		return nil // a volume is the snapshot
 	} else if err != nil {
 		return err
 	}
-	err := errors.Join(a.succeed("v9", "v9"), os.WriteFile(a.at("v9/data"), []byte("of v9"), 0o644))
+	err := errors.Join(a.makeSuccessor("v9", "v9"), os.WriteFile(a.at("v9/data"), []byte("of v9"), 0o644))
 	return errors.Join(err, a.until(func() error {
 		r, err := a.snap("s1", "v9", nil)
 		if err == nil {
@@ -288,7 +288,7 @@ var snapshotSucceeded = deed{"another snapshot in the source's place", func(a *a
 	}))
 }}
 
-var sourcePurged = deed{"a purge of the source", func(a *actor) error {
+var sourcePurged = action{"a purge of the source", func(a *actor) error {
 	err := a.deleteSnapshot("s1")
 	if errors.Is(err, volume.ErrPrecondition) {
 		err = nil
@@ -296,7 +296,7 @@ var sourcePurged = deed{"a purge of the source", func(a *actor) error {
 	return errors.Join(err, errors.Join(a.deleteVolume("v1"), a.clean()))
 }}
 
-// scenarios are all of them. uid is an owner that a directory does not have by itself.
+// scenarios are all scenarios. uid is an owner that a directory does not have by default.
 func scenarios() []scenario {
 	owned := record("v1", "a")
 	mode, uid := uint32(0o2770), uint32(os.Getuid())
@@ -309,11 +309,11 @@ func scenarios() []scenario {
 	clone, restored := record("v2", "team/v2"), record("v2", "team/v2")
 	clone.Source, restored.Source = sourceOf(ofVolume("v1")), sourceOf(ofSnapshot("s1"))
 
-	cloning := creating("clone", clone, withData)
-	cloning.others = append(cloning.others, sourceSucceeded, sourcePurged)
-	restoring := creating("restore a snapshot", restored, withSnapshot)
-	restoring.others = append(restoring.others, snapshotSucceeded, sourcePurged)
-	sharing := creating("shallow", shallow("v2", "s1"), withSnapshot)
+	cloning := createScenario("clone", clone, withData)
+	cloning.others = append(cloning.others, replaceSource, sourcePurged)
+	restoring := createScenario("restore a snapshot", restored, withSnapshot)
+	restoring.others = append(restoring.others, replaceSnapshot, sourcePurged)
+	sharing := createScenario("shallow", shallow("v2", "s1"), withSnapshot)
 	sharing.run = func(a *actor) (string, error) {
 		r, err := a.make(shallow("v2", "s1"))
 		if err != nil {
@@ -321,28 +321,28 @@ func scenarios() []scenario {
 		}
 		return "volume v2 " + r.Nonce + " has a copy", nil
 	}
-	sharing.others = []deed{snapshotSucceeded, sourcePurged, {"a successor", func(a *actor) error {
+	sharing.others = []action{replaceSnapshot, sourcePurged, {"a successor", func(a *actor) error {
 		err := a.deleteVolume("v2")
 		return errors.Join(err, a.until(func() error { _, err := a.make(shallow("v2", "s1")); return err }))
 	}}}
 
-	adopting := creating("adopt", adopted, func(g *ground) { g.put("old/data", "of v1") })
+	adopting := createScenario("adopt", adopted, func(g *ground) { g.put("old/data", "of v1") })
 	adopting.yields = []string{"data"}
 	once := func(key string) func(a *actor) error {
 		return func(a *actor) error { _, err := a.Volumes.Delete(a.Context(), key); return err }
 	}
 	unsnap := func(a *actor) error { _, err := a.Snapshots.Delete(a.Context(), "s1", nil); return err }
-	plain := creating("create", record("v1", "a"), nil)
-	plain.others = append(plain.others, halves(8, "v1", "a", once("v1"))...)
-	deleting := removing("delete", "team/x/a", volume.Delete)
-	deleting.others = append(deleting.others, halves(8, "v1", "team/x/a", once("v1"))...)
-	archiving := removing("archive", "team/a", volume.Archive)
-	archiving.others = append(archiving.others, halves(15, "v1", "team/a", once("v1"))...)
-	retaining := removing("retain", "team/a", volume.Retain)
-	retaining.others = append(retaining.others, halves(6, "v1", "team/a", once("v1"))...)
+	plain := createScenario("create", record("v1", "a"), nil)
+	plain.others = append(plain.others, interruptedDeletions(8, "v1", "a", once("v1"))...)
+	deleting := deleteScenario("delete", "team/x/a", volume.Delete)
+	deleting.others = append(deleting.others, interruptedDeletions(8, "v1", "team/x/a", once("v1"))...)
+	archiving := deleteScenario("archive", "team/a", volume.Archive)
+	archiving.others = append(archiving.others, interruptedDeletions(15, "v1", "team/a", once("v1"))...)
+	retaining := deleteScenario("retain", "team/a", volume.Retain)
+	retaining.others = append(retaining.others, interruptedDeletions(6, "v1", "team/a", once("v1"))...)
 	held := func(sc scenario) scenario {
 		sc.name += " what was changed"
-		sc.others = append(sc.others[:len(sc.others):len(sc.others)], deed{"a change", func(a *actor) error {
+		sc.others = append(sc.others[:len(sc.others):len(sc.others)], action{"a change", func(a *actor) error {
 			_, err := a.setCapacity("v1", 9)
 			if k := volume.Kind(err); k == volume.ErrNotFound || k == volume.ErrBusy {
 				return nil
@@ -356,15 +356,15 @@ func scenarios() []scenario {
 		}
 		return sc
 	}
-	cloning.others = append(cloning.others, halves(8, "its source", "team/v1", once("v1"))...)
-	cloning.others = append(cloning.others, halves(10, "v2", "team/v2", once("v2"))...)
-	restoring.others = append(restoring.others, halves(5, "its source", "", unsnap)...)
-	sharing.others = append(sharing.others, halves(5, "its source", "", unsnap)...)
+	cloning.others = append(cloning.others, interruptedDeletions(8, "its source", "team/v1", once("v1"))...)
+	cloning.others = append(cloning.others, interruptedDeletions(10, "v2", "team/v2", once("v2"))...)
+	restoring.others = append(restoring.others, interruptedDeletions(5, "its source", "", unsnap)...)
+	sharing.others = append(sharing.others, interruptedDeletions(5, "its source", "", unsnap)...)
 
-	return append(withProjects(), []scenario{
+	return append(projectScenarios(), []scenario{
 		plain,
-		creating("create with parents", record("v1", "team/x/a"), nil),
-		creating("create with an owner", owned, nil),
+		createScenario("create with parents", record("v1", "team/x/a"), nil),
+		createScenario("create with an owner", owned, nil),
 		adopting,
 		deleting,
 		archiving,
@@ -384,7 +384,7 @@ func scenarios() []scenario {
 			undo: func(a *actor) error {
 				return a.until(func() error { _, err := a.setCapacity("v1", 0); return err })
 			},
-			others: append(ofVolumeAt("v1", "team/v1"), halves(9, "v1", "team/v1", once("v1"))...),
+			others: append(volumeActions("v1", "team/v1"), interruptedDeletions(9, "v1", "team/v1", once("v1"))...),
 		},
 		{
 			name: "restore", prepare: func(g *ground) { g.deleted("v1", "team/v1") },
@@ -396,7 +396,7 @@ func scenarios() []scenario {
 				return "volume v1 " + r.Nonce + " has data of v1", nil
 			},
 			undo: func(a *actor) error { return a.deleteVolume("v1") },
-			others: slices.Concat(ofVolumeAt("v1", "team/v1"), halves(12, "v1", "team/v1", once("v1")), []deed{
+			others: slices.Concat(volumeActions("v1", "team/v1"), interruptedDeletions(12, "v1", "team/v1", once("v1")), []action{
 				{"deletion, restoration", func(a *actor) error {
 					return errors.Join(a.deleteVolume("v1"), a.restoreAll("v1"))
 				}},
@@ -409,7 +409,7 @@ func scenarios() []scenario {
 				return "no trash v1." + a.was["trash v1"], a.purge()
 			},
 			undo: func(a *actor) error { return a.restoreAll("v1") },
-			others: append(ofVolumeAt("v1", "team/v1"), deed{"restoration, deletion", func(a *actor) error {
+			others: append(volumeActions("v1", "team/v1"), action{"restoration, deletion", func(a *actor) error {
 				return errors.Join(a.restoreAll("v1"), a.deleteVolume("v1"))
 			}}),
 		},
@@ -445,7 +445,7 @@ func scenarios() []scenario {
 				return "snapshot s1 " + r.Nonce + " has copy of v1", nil
 			},
 			undo:   func(a *actor) error { return a.deleteSnapshot("s1") },
-			others: []deed{sourceSucceeded, snapshotSucceeded, sourcePurged},
+			others: []action{replaceSource, replaceSnapshot, sourcePurged},
 		},
 		{
 			name: "delete a snapshot", prepare: withSnapshot,
@@ -456,7 +456,7 @@ func scenarios() []scenario {
 			undo: func(a *actor) error {
 				return a.until(func() error { _, err := a.snap("s1", "v1", nil); return err })
 			},
-			others: []deed{snapshotSucceeded, sourcePurged, {"a volume that is it", func(a *actor) error {
+			others: []action{replaceSnapshot, sourcePurged, {"a volume that is it", func(a *actor) error {
 				_, err := a.make(shallow("v2", "s1"))
 				if k := volume.Kind(err); k == volume.ErrNotFound || k == volume.ErrBusy {
 					return nil
@@ -474,7 +474,7 @@ func scenarios() []scenario {
 				return "group g1 " + r.Nonce + " is ready with 2", nil
 			},
 			undo:   func(a *actor) error { return a.deleteGroup("g1") },
-			others: ofGroupAt("g1"),
+			others: groupActions("g1"),
 		},
 		{
 			name: "delete a group", prepare: func(g *ground) {
@@ -489,11 +489,11 @@ func scenarios() []scenario {
 			undo: func(a *actor) error {
 				_, err := a.together("g1")
 				if errors.Is(err, volume.ErrBusy) {
-					err = nil // it is just being deleted
+					err = nil // it is being deleted
 				}
 				return err
 			},
-			others: ofGroupAt("g1"),
+			others: groupActions("g1"),
 		},
 		{
 			name: "tidy", prepare: func(g *ground) {
@@ -501,11 +501,11 @@ func scenarios() []scenario {
 				g.delete("v1")
 			},
 			run:  func(a *actor) (string, error) { return "", a.Tidy(a.Context(), 0) },
-			undo: func(a *actor) error { return a.succeed("v1", "team/x/a") },
-			others: []deed{
-				{"a volume in a parent", func(a *actor) error { return a.succeed("v9", "team/y") }},
-				{"a volume instead of a parent", func(a *actor) error { return a.free("v9", "team/x") }},
-				{"a volume instead of all parents", func(a *actor) error { return a.free("v9", "team") }},
+			undo: func(a *actor) error { return a.makeSuccessor("v1", "team/x/a") },
+			others: []action{
+				{"a volume in a parent", func(a *actor) error { return a.makeSuccessor("v9", "team/y") }},
+				{"a volume instead of a parent", func(a *actor) error { return a.createOverParent("v9", "team/x") }},
+				{"a volume instead of all parents", func(a *actor) error { return a.createOverParent("v9", "team") }},
 				{"a volume, and its deletion", func(a *actor) error {
 					return a.until(func() error {
 						_, err := a.make(record("v8", "team/x/b"))
@@ -514,22 +514,22 @@ func scenarios() []scenario {
 				}},
 				{"another tidy, a volume instead", func(a *actor) error {
 					err := a.Tidy(a.Context(), 0)
-					return errors.Join(err, a.free("v9", "team/x"))
+					return errors.Join(err, a.createOverParent("v9", "team/x"))
 				}},
 			},
 		},
 	}...)
 }
 
-// free makes a volume of a directory that was a parent of volumes and is empty, if nobody is
-// just removing that, or died over it.
-func (a *actor) free(key, directory string) error {
+// createOverParent makes a volume of a directory that was a parent of volumes and is empty, unless
+// another process is removing it, or stopped while it did.
+func (a *actor) createOverParent(key, directory string) error {
 	err := a.until(func() error {
 		made, err := a.make(record(key, directory))
 		if err != nil {
 			return err
 		}
-		return a.succeeded(key, directory, made.Nonce)
+		return a.writeSuccessorFile(key, directory, made.Nonce)
 	})
 	if errors.Is(err, volume.ErrPrecondition) {
 		return nil
@@ -537,12 +537,12 @@ func (a *actor) free(key, directory string) error {
 	return err
 }
 
-// ofGroupAt are the deeds of others while something is done to a group.
-func ofGroupAt(key string) []deed {
+// groupActions are the actions of other processes while something is done to a group.
+func groupActions(key string) []action {
 	anew := func(a *actor) error {
 		return a.until(func() error { _, err := a.together(key); return err })
 	}
-	return []deed{
+	return []action{
 		{"a successor", func(a *actor) error { return errors.Join(a.deleteGroup(key), anew(a)) }},
 		{"a successor of a member", func(a *actor) error {
 			err := errors.Join(a.deleteGroup(key), a.deleteSnapshot("s1"))
@@ -562,8 +562,8 @@ func (g *ground) setCapacity(key string, n int64) (*volume.Record, error) {
 	return g.Volumes.Update(g.Context(), key, func(r *volume.Record) error { r.Capacity = n; return nil })
 }
 
-// factsOf are what there is on the share at an instant, and by it the nonces of what that is.
-func factsOf(g *ground) (facts []string, nonces map[string]string) {
+// readFacts returns the facts of the share at this instant, and the nonces of its objects.
+func readFacts(g *ground) (facts []string, nonces map[string]string) {
 	g.Helper()
 	ctx := g.Context()
 	nonces = map[string]string{}
@@ -630,7 +630,7 @@ func factsOf(g *ground) (facts []string, nonces map[string]string) {
 	return facts, nonces
 }
 
-// isTrue reports whether a fact holds among those of an instant.
+// isTrue reports whether a fact is among those of an instant.
 func isTrue(fact string, facts []string) bool {
 	if not, ok := strings.CutPrefix(fact, "no "); ok {
 		return !slices.Contains(facts, not)

@@ -83,7 +83,7 @@ func (h heldError) explain(object string) error {
 			return volume.Errorf(volume.ErrPrecondition, "%s cannot be deleted: the read-only %s is the snapshot itself (restore: shallow): delete that first", object, h.holderNames())
 		}
 	}
-	return volume.Errorf(volume.ErrBusy, "%s is just being copied, for %s: try again when that is done", object, h.holderNames())
+	return volume.Errorf(volume.ErrBusy, "%s is being copied, for %s: try again when that is done", object, h.holderNames())
 }
 
 // finishDeletion finishes the deletion of a marked snapshot.

@@ -11,7 +11,7 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// copied copies what a creation that has begun with that has to.
+// copied does the copy of a creation that has just begun it.
 func (g *ground) copied(c *CopyJob, err error) *CopyJob {
 	g.Helper()
 	g.must(err)
@@ -19,7 +19,7 @@ func (g *ground) copied(c *CopyJob, err error) *CopyJob {
 	return c
 }
 
-// beginSnapshot begins one, up to the copy.
+// beginSnapshot begins a snapshot, up to the copy.
 func beginSnapshot(g *ground, key, of string) (*PendingSnapshot, *CopyJob) {
 	g.Helper()
 	p, found, err := g.Snapshots.Begin(g.Context(), volume.SnapshotRecord{Key: key, Name: key, Volume: of})
@@ -29,7 +29,7 @@ func beginSnapshot(g *ground, key, of string) (*PendingSnapshot, *CopyJob) {
 	return p, g.copied(p.BeginCopy(g.Context(), g.Share))
 }
 
-// TestSnapshot has a snapshot appear whole, once, and only when it is committed.
+// TestSnapshot checks that a snapshot appears complete, once, and only after its commit.
 func TestSnapshot(t *testing.T) {
 	ctx := t.Context()
 	g := newGround(t)
@@ -59,7 +59,7 @@ func TestSnapshot(t *testing.T) {
 			t.Errorf("committed is %+v, %v", got, err)
 		}
 		if again, err := s.snap("s1", "v1", nil); err != nil || again.Nonce != r.Nonce {
-			t.Errorf("the second is told as %+v, %v", again, err)
+			t.Errorf("the second Begin finds %+v, %v", again, err)
 		}
 	}
 	if info, err := os.Stat(g.at(volume.SnapshotDirectory("s1"))); err != nil || info.Mode().Perm() != 0o750 {
@@ -81,7 +81,8 @@ func TestSnapshot(t *testing.T) {
 	}
 }
 
-// TestTrashSnapshot moves a snapshot to the trash, once, where it is kept for the share's time.
+// TestTrashSnapshot moves a snapshot to the trash, once, and checks that it is kept there for the
+// share's retention.
 func TestTrashSnapshot(t *testing.T) {
 	g := newGround(t)
 	withSnapshot(g)
@@ -109,7 +110,7 @@ func TestTrashSnapshot(t *testing.T) {
 	}
 }
 
-// TestUsedSnapshot has a volume be the snapshot itself, which stays for as long as the volume.
+// TestUsedSnapshot has volumes that are the snapshot itself, which stays as long as they do.
 func TestUsedSnapshot(t *testing.T) {
 	ctx := t.Context()
 	g := newGround(t)
@@ -120,7 +121,7 @@ func TestUsedSnapshot(t *testing.T) {
 		_, err := g.make(shallow(key, "s1"))
 		g.must(err)
 	}
-	other := g.impatient() // a lease is of no importance here
+	other := g.impatient() // the lease does not matter here
 	_, err := other.Snapshots.Delete(ctx, "s1", nil)
 	g.refused("a snapshot that is used", err, volume.ErrPrecondition, "s1", "volume r1, volume r2", "shallow")
 	g.refused("the same", other.Snapshots.CheckUnused(ctx, "s1"), volume.ErrPrecondition)
@@ -129,7 +130,7 @@ func TestUsedSnapshot(t *testing.T) {
 			g.delete(key)
 		}
 		if g.state(key) >= Making || g.text(".mooring/snapshots/s1/data/copy") != "of v1" || len(g.names(".mooring/trash")) > 0 {
-			t.Errorf("of %s too much or too little has gone", key)
+			t.Errorf("%s: too much or too little was removed", key)
 		}
 		if key == "r1" {
 			_, err = other.Snapshots.Delete(ctx, "s1", nil)
@@ -141,12 +142,12 @@ func TestUsedSnapshot(t *testing.T) {
 	_, err = g.make(shallow("r3", "s1"))
 	g.refused("a snapshot in the trash", err, volume.ErrNotFound, "s1")
 	if g.state("r3") >= Making {
-		t.Error("what was refused is there")
+		t.Error("a refused volume exists")
 	}
 }
 
-// TestHoldOfNobody has holds that hinder nothing: of volumes that are gone, or are others by now.
-// On the word of a record that cannot be believed none is removed.
+// TestHoldOfNobody has holds without effect: their volumes are gone, or were replaced. Holds whose
+// volume has an unreadable record stay.
 func TestHoldOfNobody(t *testing.T) {
 	ctx := t.Context()
 	g := newGround(t)
@@ -168,7 +169,7 @@ func TestHoldOfNobody(t *testing.T) {
 		t.Error("its hold is gone")
 	}
 	g.must(os.RemoveAll(g.at(".mooring/volumes/odd")))
-	g.put(holds+"what is that", "") // by a later Mooring, say
+	g.put(holds+"what is that", "") // a later Mooring may have made it
 	g.age(holds+"what is that", time.Hour)
 	_, err = g.Snapshots.Delete(ctx, "s1", nil)
 	g.refused("a hold that nobody knows", err, volume.ErrPrecondition, "what is that", "upgrade Mooring")
@@ -177,8 +178,8 @@ func TestHoldOfNobody(t *testing.T) {
 	g.must(err)
 }
 
-// TestUseWhileDeleted has a snapshot go, or be replaced, while a volume comes to be it: the volume
-// is told.
+// TestUseWhileDeleted deletes or replaces a snapshot while a volume becomes it: the volume gets an
+// error.
 func TestUseWhileDeleted(t *testing.T) {
 	for _, replaced := range []bool{false, true} {
 		for _, step := range []string{"make the directory of holds", "hold the source"} {
@@ -241,7 +242,7 @@ func TestOpenSource(t *testing.T) {
 	g.refused("shallow", err, volume.ErrPrecondition, "teleport")
 }
 
-// TestCopyElsewhere has a volume be copied to another share: it is held on its own.
+// TestCopyElsewhere copies a volume to another share: the hold is on the source's share.
 func TestCopyElsewhere(t *testing.T) {
 	ctx := t.Context()
 	g := newGround(t)
@@ -259,7 +260,7 @@ func TestCopyElsewhere(t *testing.T) {
 	c := g.copied(p.BeginCopy(ctx, g.Share))
 	g.must(c.Renew())
 	_, err = g.Volumes.Delete(ctx, "v1")
-	g.refused("the source", err, volume.ErrBusy, "just being copied, for the copy volume v2")
+	g.refused("the source", err, volume.ErrBusy, "being copied, for the copy volume v2")
 	if jobs, err := s.Jobs.List(ctx); err != nil || len(jobs) != 1 || jobs[0].Target != ofVolume("v2") {
 		t.Errorf("the copies there are %+v, %v", jobs, err)
 	}
@@ -274,7 +275,7 @@ func TestCopyElsewhere(t *testing.T) {
 	g.delete("v1")
 }
 
-// TestJobs lists copies, and finds those whose makers are gone.
+// TestJobs lists copies, and finds those whose makers have stopped.
 func TestJobs(t *testing.T) {
 	ctx := t.Context()
 	g := newGround(t)
@@ -316,7 +317,7 @@ func TestJobs(t *testing.T) {
 	g.impatient().delete("v2")
 	_, err = g.impatient().Snapshots.Delete(ctx, "s2", nil)
 	g.must(err)
-	g.refused("a sign of life", c.Renew(), volume.ErrBusy, "undone by another")
+	g.refused("a heartbeat", c.Renew(), volume.ErrBusy, "undone by another process")
 	_, err = ps.Commit(ctx, time.Now(), 1, true)
 	g.refused("the snapshot", err, volume.ErrBusy)
 	_, _, err = p.CommitCopy(ctx)
@@ -326,7 +327,7 @@ func TestJobs(t *testing.T) {
 			t.Errorf("%s is %+v, %v", j.Target, st, err)
 		}
 	}
-	// A note of a copy that is not under way any more is forgotten.
+	// The index entry of a copy that has ended is removed.
 	g.put(".mooring/jobs/"+jobName(ofVolume("gone"), volume.NewNonce()), "")
 	g.put(".mooring/jobs/"+jobName(ofVolume("v1"), volume.NewNonce()), "")
 	if got := copies(g); len(got) > 0 || len(g.names(".mooring/jobs")) > 0 {
@@ -334,7 +335,7 @@ func TestJobs(t *testing.T) {
 	}
 }
 
-// TestGroup has a group be made once, when all its snapshots are there, and go with them.
+// TestGroup makes a group once, after all its snapshots, and deletes it with them.
 func TestGroup(t *testing.T) {
 	ctx := t.Context()
 	g := newGround(t)
@@ -353,7 +354,7 @@ func TestGroup(t *testing.T) {
 		t.Errorf("the second finds %+v, %v", found, err)
 	}
 	g.refused("without its snapshots", other.Groups.Commit(ctx, first), volume.ErrNotFound)
-	g.snapshot("s1", "v1") // of nobody's group
+	g.snapshot("s1", "v1") // in no group
 	g.refused("with another's", other.Groups.Commit(ctx, first), volume.ErrPrecondition, "s1")
 	_, err = g.Snapshots.Delete(ctx, "s1", nil)
 	g.must(err)
@@ -382,7 +383,7 @@ func TestGroup(t *testing.T) {
 	g.refused("the one before", g.Groups.Commit(ctx, first), volume.ErrBusy, "begun again")
 }
 
-// TestAbandonedGroups has only those that nobody ends any more.
+// TestAbandonedGroups checks that only old unfinished groups are abandoned.
 func TestAbandonedGroups(t *testing.T) {
 	ctx := t.Context()
 	g := newGround(t)

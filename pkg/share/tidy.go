@@ -253,7 +253,7 @@ func (l parentClaims) removeStaleBar() error {
 }
 
 // errBarred: a directory of claims belongs to a parent that is being removed.
-var errBarred = busy("no volume is in the parent directory, which is just being removed")
+var errBarred = busy("no volume is in the parent directory, which is being removed")
 
 // removeBar removes the bar of a parent. It first puts the parent back if there is something in it.
 // ErrBusy: the process that made the bar may still be working.

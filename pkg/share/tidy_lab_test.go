@@ -11,8 +11,8 @@ import (
 	lab "github.com/mooring-csi/mooring/test/lab/ground"
 )
 
-// TestTidyStale has a parent be removed on the server, of which the client does not know yet. That
-// one is tidied later, and no other waits for it.
+// TestTidyStale removes a parent on the server while the client still has it cached. It is tidied
+// later, and does not delay the others.
 func TestTidyStale(t *testing.T) {
 	needsLab(t)
 	t.Parallel()

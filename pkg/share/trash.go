@@ -233,11 +233,11 @@ func (t *Trash) readRestorable(e TrashEntry) (*volume.Record, error) {
 	case e.kind == volume.TrashSnapshot:
 		return nil, volume.Errorf(volume.ErrPrecondition, "%s is a snapshot, and only volumes can be brought back", e.Name)
 	case e.kind == volume.TrashLeftover:
-		return nil, volume.Errorf(volume.ErrPrecondition, "%s never was a volume of its own", e.Name)
+		return nil, volume.Errorf(volume.ErrPrecondition, "%s is an incomplete tree, and never was a volume", e.Name)
 	case e.purging:
-		return nil, volume.Errorf(volume.ErrNotFound, "%s is just being purged: what is left of it is not whole", e.Name)
+		return nil, volume.Errorf(volume.ErrNotFound, "%s is being purged: what is left of it is incomplete", e.Name)
 	case !e.recorded:
-		return nil, volume.Errorf(volume.ErrPrecondition, "%s has no record yet: its deletion was interrupted, and goes on when the PersistentVolume's is tried again", e.Name)
+		return nil, volume.Errorf(volume.ErrPrecondition, "%s has no record yet: its deletion was interrupted, and continues when the deletion of the PersistentVolume is retried", e.Name)
 	}
 	if err := t.dir.Refresh(); err != nil {
 		return nil, err

@@ -14,7 +14,7 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// TestTrash has what is in the trash be listed, with and without a record.
+// TestTrash lists the trash, with and without records.
 func TestTrash(t *testing.T) {
 	ctx := t.Context()
 	g := newGround(t)
@@ -51,7 +51,7 @@ func TestTrash(t *testing.T) {
 		switch e.Key {
 		case "copy":
 			if e.Kind() != "leftover" || !e.HasRecord() || e.Complete() || !e.Due.IsZero() {
-				t.Errorf("the remains of a copy are %+v", e)
+				t.Errorf("the leftover of a copy is %+v", e)
 			}
 			g.must(g.Trash.Purge(e, g.remove))
 		case "half":
@@ -82,7 +82,7 @@ func TestTrash(t *testing.T) {
 	}
 }
 
-// TestPurgeOrder removes the record last, and not where the data stays.
+// TestPurgeOrder checks that the record is removed last, and stays if the data does.
 func TestPurgeOrder(t *testing.T) {
 	g := newGround(t)
 	e := g.deleted("v1", "a")
@@ -102,20 +102,20 @@ func TestPurgeOrder(t *testing.T) {
 	}
 }
 
-// TestPurgeFinishes has a deletion stop after its record came into the trash: a purge releases what
-// it has left, and nothing of a volume that came after it.
+// TestPurgeFinishes stops a deletion after its record came into the trash: a purge releases what it
+// has left, and nothing of a volume that came after it.
 func TestPurgeFinishes(t *testing.T) {
 	for _, successor := range []string{"", "v1", "v2"} {
 		for _, at := range []string{"remove the entry", "release the claim"} {
 			g := newGround(t)
 			g.create("v1", "team/a")
 			g.put("team/a/data", "of v1")
-			s := stage{t, scenario{run: func(a *actor) (string, error) {
+			s := scenarioRun{t, scenario{run: func(a *actor) (string, error) {
 				_, err := a.Volumes.Delete(a.Context(), "v1")
 				return "", err
-			}}, inMemory}
+			}}, sameView}
 			for n := 1; ; n++ {
-				if now := s.killed(g.view, nil, n); now == at || now == "" {
+				if now := s.runKilled(g.view, nil, n); now == at || now == "" {
 					break
 				}
 			}
@@ -135,7 +135,7 @@ func TestPurgeFinishes(t *testing.T) {
 	}
 }
 
-// TestArchive finds another name where the first is taken, and says so where all are.
+// TestArchive checks that another name is used if the first is taken, and the error if all are.
 func TestArchive(t *testing.T) {
 	g := newGround(t)
 	g.put("team/archived-a/file", "first")
@@ -152,7 +152,7 @@ func TestArchive(t *testing.T) {
 		}
 		owner, err := g.Directories.Owner(t.Context(), "team/a")
 		if g.has("team/a") || g.state(key) >= Making || owner != "" || err != nil {
-			t.Errorf("%s is not gone (%q, %v)", key, owner, err)
+			t.Errorf("%s still exists (%q, %v)", key, owner, err)
 		}
 	}
 	found := map[string]bool{}
@@ -190,7 +190,7 @@ func TestArchive(t *testing.T) {
 	}
 }
 
-// TestArchiveIsClaimed has somebody make a volume of the archived name just before that is renamed.
+// TestArchiveIsClaimed makes a volume of the archived name just before the rename to it.
 func TestArchiveIsClaimed(t *testing.T) {
 	g := newGround(t)
 	r := record("v1", "a")
@@ -220,7 +220,7 @@ func TestArchiveIsClaimed(t *testing.T) {
 	}
 }
 
-// TestRetain forgets a volume and leaves its directory.
+// TestRetain deletes a volume and keeps its directory.
 func TestRetain(t *testing.T) {
 	g := newGround(t)
 	r := record("v1", "a")
@@ -236,11 +236,11 @@ func TestRetain(t *testing.T) {
 	}
 	owner, err := g.Directories.Owner(t.Context(), "a")
 	if strings.Join(image, "") != strings.Join(g.image("a"), "") || owner != "" || err != nil || g.state("v1") >= Making || len(g.names(".mooring/trash")) > 0 {
-		t.Error("too much or too little has gone")
+		t.Error("too much or too little was removed")
 	}
 }
 
-// TestVanished has a volume whose directory somebody has removed.
+// TestVanished deletes volumes whose directory was removed by hand.
 func TestVanished(t *testing.T) {
 	for _, on := range []volume.OnDelete{volume.Delete, volume.Archive, volume.Retain} {
 		g := newGround(t)
@@ -259,7 +259,7 @@ func TestVanished(t *testing.T) {
 }
 
 // TestClocks has a controller whose clock is years ahead, or behind: what it deletes is due by the
-// server's clock, and what another has begun a moment ago is not abandoned.
+// server's clock, and what another process has just begun is not abandoned.
 func TestClocks(t *testing.T) {
 	g := newGround(t)
 	g.begin(record("busy", "busy")).Close()
@@ -301,8 +301,8 @@ func TestClocks(t *testing.T) {
 	}
 }
 
-// TestTidyLater finds the parents that an earlier process has left, and leaves them alone for as
-// long as another controller may still use them.
+// TestTidyLater finds the parents that an earlier process has left, and keeps them as long as
+// another controller may still use them.
 func TestTidyLater(t *testing.T) {
 	g := newGround(t)
 	g.create("v1", "a/b/c")
@@ -319,16 +319,16 @@ func TestTidyLater(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		tidy() // it sees them for the first time
+		tidy() // it finds them for the first time
 		time.Sleep(ParentIdle - time.Nanosecond)
 		tidy()
 		if !g.has("a/b") {
-			t.Fatal("a parent went before its time")
+			t.Fatal("a parent was removed too early")
 		}
 		time.Sleep(time.Nanosecond)
 		tidy()
 		if g.has("a") {
-			t.Error("a parent stays")
+			t.Error("a parent was not removed")
 		}
 	})
 }

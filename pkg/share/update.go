@@ -36,7 +36,7 @@ func (h holds) lock() (*updateLock, error) {
 			return nil, h.explainDeleting(err)
 		}
 	}
-	return nil, busy("the record of %s %s is just being changed", h.entry.kind, h.entry.key)
+	return nil, busy("the record of %s %s is being changed", h.entry.kind, h.entry.key)
 }
 
 // lockIn takes the lock in an open directory of holds; nil if that was just removed, or if it has
@@ -78,7 +78,7 @@ func (h holds) breakLock(holds beneath.Dir) error {
 		return err
 	}
 	if age <= h.entry.opt.Lease {
-		return busy("the record of %s %s is just being changed", h.entry.kind, h.entry.key)
+		return busy("the record of %s %s is being changed", h.entry.kind, h.entry.key)
 	}
 	h.entry.step("break the lock of the record")
 	if err := ignore(d.Unlink(recordFile), unix.ENOENT); err != nil {
@@ -130,7 +130,7 @@ func (u *updateLock) update(change func(*volume.Record) error) (*volume.Record, 
 
 func (u *updateLock) explainLost(err error) error {
 	if isMissing(err) {
-		return busy("changing the record of volume %s took too long, and another process has the lock", u.e.key)
+		return busy("changing the record of volume %s took too long: another process has taken the lock", u.e.key)
 	}
 	return err
 }

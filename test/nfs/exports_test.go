@@ -98,7 +98,7 @@ func TestSquashedExport(t *testing.T) {
 		t.Run(fmt.Sprint(p), func(t *testing.T) {
 			unchanged(t, s.export, func() {
 				_, err := s.create("pvc-1", p)
-				wantCode(t, err, codes.PermissionDenied, "share nas1 (127.0.0.1:"+s.path+")", "pvc-1", "give it the owner", "root_squash", "anonuid")
+				wantCode(t, err, codes.PermissionDenied, "share nas1 (127.0.0.1:"+s.path+")", "pvc-1", "set its owner to", "root_squash", "anonuid")
 			})
 		})
 	}

@@ -231,7 +231,7 @@ func TestArchiveWithAProject(t *testing.T) {
 		write(t, s.at("one/data"), "precious")
 		give(t, s.at("one"), 51)
 		for range 2 {
-			wantCode(t, s.delete(v.VolumeId), codes.FailedPrecondition, "cannot be archived", "was not touched")
+			wantCode(t, s.delete(v.VolumeId), codes.FailedPrecondition, "cannot be archived", "was not changed")
 		}
 		if claims, _ := os.ReadDir(s.at(".mooring/claims")); len(claims) != 1 {
 			t.Errorf("the claims are %v", claims)
