@@ -62,7 +62,7 @@ func describeExports(exports []probe.Export) string {
 
 func describeClients(e probe.Export) string {
 	if len(e.Clients) == 0 {
-		return "everybody"
+		return "all clients"
 	}
 	return strings.Join(e.Clients, ", ")
 }

@@ -193,7 +193,7 @@ func TestJudgeMount(t *testing.T) {
 		v4path    string
 	}{
 		{"well", ours, false, nil, by("4.2"), works, nil, "3, 4.0, 4.1 and 4.2", ""},
-		{"beneath an export", all, false, nil, by("4.2"), works, nil, "it is inside /, which is exported to everybody", ""},
+		{"beneath an export", all, false, nil, by("4.2"), works, nil, "it is inside /, which is exported to all clients", ""},
 		{"beneath a root of fsid=0", theirs, false, nil, by("4.2"), works, nil, "but it can be mounted", ""},
 		{"by less", ours, false, []string{"nfsvers=3"}, by("3"), works, nil, "it is mounted with 3", ""},
 		{"only 3", ours, false, nil, by("3"), map[string]mountResult{"3": by("3"), "4.0": failed(mount.NoVersion), "4.1": failed(mount.NoVersion), "4.2": failed(mount.NoVersion)}, map[string]string{"versions": "warn only-3"}, "3, not 4.0, 4.1 and 4.2", ""},
@@ -219,21 +219,21 @@ func TestJudgeMount(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			v := &shareCheck{d: &Doctor{}, def: volume.Share{Name: "nas1", Servers: []string{"nas"}, Path: "/export/kubernetes", MountOptions: c.options}}
-			call := &serverCheck{share: v, host: "nas", exports: c.exports, exportsKnown: !c.unlisted, mount: c.mount}
+			sc := &serverCheck{share: v, host: "nas", exports: c.exports, exportsKnown: !c.unlisted, mount: c.mount}
 			for _, id := range []string{"resolves", "answers", "rpcbind"} {
-				call.ok(id, "well")
+				sc.ok(id, "well")
 			}
-			call.judgeMount(answer{Versions: c.byVersion, V4Path: c.v4path})
-			call.judgeVersions(answer{Versions: c.byVersion, V4Path: c.v4path})
-			call.skipRemaining(serverChecks(), "not known")
-			if got, want := outcome(call.all), with(c.want); !maps.Equal(got, want) {
+			sc.judgeMount(answer{Versions: c.byVersion, V4Path: c.v4path})
+			sc.judgeVersions(answer{Versions: c.byVersion, V4Path: c.v4path})
+			sc.skipRemaining(serverChecks(), "not known")
+			if got, want := outcome(sc.all), with(c.want); !maps.Equal(got, want) {
 				t.Errorf("got\n%v, want\n%v", got, want)
 			}
 			text := ""
-			for _, f := range call.all {
+			for _, f := range sc.all {
 				text += f.Detail + "\n"
 			}
-			if !strings.Contains(text, c.says) || len(call.all) != len(serverChecks()) {
+			if !strings.Contains(text, c.says) || len(sc.all) != len(serverChecks()) {
 				t.Errorf("the details do not have %q:\n%s", c.says, text)
 			}
 		})

@@ -31,8 +31,8 @@ import (
 type probeFile struct {
 	root, dir    beneath.Dir
 	name         string
-	dirPath      string // that in is, beneath root
-	mayExist     bool   // the probe file was asked for, and not refused
+	dirPath      string // of dir, relative to root
+	mayExist     bool   // the server may have created the probe file
 	source, copy *os.File
 }
 
@@ -44,7 +44,8 @@ const (
 	probeMark = "A probe file of mooringctl doctor, which removes it.\n"
 	// staleAfter is the age after which a probe file is a leftover.
 	staleAfter = time.Hour
-	// holeEnd is where a hole ends in the probe file, and trialData how much data is around it.
+	// holeEnd is the offset of the end of the hole in the probe file, and dataSize the size of the data
+	// before and after it.
 	holeEnd  = 1 << 20
 	dataSize = 64 << 10
 )
