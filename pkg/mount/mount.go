@@ -145,9 +145,9 @@ func (k *Kernel) Unmount(ctx context.Context, target string) error {
 	return fmt.Errorf("unmount %s: something mounts it again and again", target)
 }
 
-// umount waits until the topmost of so many mounts is gone from the table, or gives up after
-// unmountTimeout. The call itself may take longer, as long as the server takes to hear that
-// nobody uses its files any more: its thread stays, and holds no lock of ours.
+// umount waits until the topmost of so many mounts is gone from the table, or until unmountTimeout.
+// The call itself may take longer, until the server knows that its files are closed: its thread
+// stays, and holds no lock.
 func (k *Kernel) umount(ctx context.Context, target string, flags, before int) error {
 	done := make(chan error, 1)
 	go func() {

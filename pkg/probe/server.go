@@ -115,8 +115,8 @@ func (s *Servers) Invalidate(e Endpoint) {
 	}
 }
 
-// Watch returns a context for work that waits for the server: it ends with ctx, or when the
-// server does not answer any more, which then is its cause. stop is to be called after the work.
+// Watch returns a context for work that waits for the server. It ends with ctx, or when the server
+// stops answering, with that error as its cause. Call stop after the work.
 func (s *Servers) Watch(ctx context.Context, e Endpoint) (watched context.Context, stop context.CancelFunc) {
 	watched, end := context.WithCancelCause(ctx)
 	go func() {
