@@ -45,8 +45,8 @@ type printer[T any] struct {
 // needs more memory; with a smaller one the widths change more often.
 const pageSize = 500
 
-func newPrinter[T any](to, stderr io.Writer, format string, nothing func() string, columns []column[T]) *printer[T] {
-	p := &printer[T]{out: bufio.NewWriter(to), format: format, emptyMessage: nothing, stderr: stderr}
+func newPrinter[T any](out, stderr io.Writer, format string, emptyMessage func() string, columns []column[T]) *printer[T] {
+	p := &printer[T]{out: bufio.NewWriter(out), format: format, emptyMessage: emptyMessage, stderr: stderr}
 	for _, c := range columns {
 		if !c.wide || format == "wide" {
 			p.columns = append(p.columns, c)
@@ -183,15 +183,15 @@ const watchInterval = 2 * time.Second
 
 // list prints rows once or, with --watch, repeatedly. It clears a terminal each time; to anything else
 // it prints the table only if that has changed.
-func list[T any](c *cobra.Command, l *listOptions, nothing func() string, columns []column[T], rows func(each func(T) error) error) error {
+func list[T any](c *cobra.Command, l *listOptions, emptyMessage func() string, columns []column[T], rows func(each func(T) error) error) error {
 	if !l.watch {
-		p := newPrinter(c.OutOrStdout(), c.ErrOrStderr(), l.format, nothing, columns)
+		p := newPrinter(c.OutOrStdout(), c.ErrOrStderr(), l.format, emptyMessage, columns)
 		return printAll(p, rows)
 	}
 	var last string
 	for tick := time.NewTicker(watchInterval); ; {
 		var b strings.Builder
-		p := newPrinter(&b, &b, l.format, nothing, columns)
+		p := newPrinter(&b, &b, l.format, emptyMessage, columns)
 		err := printAll(p, rows)
 		if c.Context().Err() != nil {
 			return nil
