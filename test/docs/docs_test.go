@@ -25,7 +25,7 @@ import (
 
 const root = "../.."
 
-// documents returns the text of README.md and of each page of docs, by its path.
+// documents returns the text of each page of docs, and of the pages at other places, by its path.
 func documents(t *testing.T) map[string]string {
 	t.Helper()
 	pages, err := filepath.Glob(filepath.Join(root, "docs/*.md"))
@@ -33,7 +33,10 @@ func documents(t *testing.T) map[string]string {
 		t.Fatal(err)
 	}
 	all := map[string]string{}
-	for _, path := range append(pages, filepath.Join(root, "README.md")) {
+	for _, page := range []string{"README.md", "CONTRIBUTING.md", "SECURITY.md", "charts/mooring/README.md"} {
+		pages = append(pages, filepath.Join(root, page))
+	}
+	for _, path := range pages {
 		name, err := filepath.Rel(root, path)
 		if err != nil {
 			t.Fatal(err)
@@ -405,6 +408,16 @@ func TestLinks(t *testing.T) {
 			if !anchors[at] {
 				t.Errorf("%s: %s has no heading for #%s", name, target, at)
 			}
+		}
+	}
+}
+
+// TestIndex looks for each page of docs in the index, docs/README.md.
+func TestIndex(t *testing.T) {
+	index := text(t, "docs/README.md")
+	for name := range documents(t) {
+		if page, ok := strings.CutPrefix(name, "docs/"); ok && page != "README.md" && !strings.Contains(index, "("+page+")") {
+			t.Errorf("docs/README.md does not link to %s", page)
 		}
 	}
 }

@@ -52,7 +52,7 @@ func commands(page string) [][]string {
 var known = map[string]struct{ commands, options string }{
 	"helm": {"install upgrade uninstall template", "-n --create-namespace --set --set-string -f --install --reset-then-reuse-values"},
 	"kubectl": {"apply create delete describe exec get label logs patch rollout scale wait",
-		"-n -f -k - -o -l -c -p --tail --timeout --replicas --for --previous -w --type"},
+		"-n -f -k - -o -l -c -p --tail --timeout --replicas --for --previous -w --type --overwrite"},
 }
 
 // TestShell checks the commands in the pages: subcommands, options, chart values, workloads and paths
