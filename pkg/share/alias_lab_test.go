@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fat is an empty FAT16 of 64 MiB: a file system on which names have short ones beside them, and no
-// case. Nothing that would make one is installed in the lab.
+// fat makes an empty FAT16 of 64 MiB: a file system where names also have short names, and where case does
+// not matter. No program in the lab can make one.
 func fat(t *testing.T, image string) {
 	t.Helper()
 	const sectors, perFAT = 131072, 128
@@ -43,9 +43,9 @@ func fat(t *testing.T, image string) {
 	}
 }
 
-// TestShortNames has a server that knows each directory by a short name too. It has a build tag of its
-// own, and runs alone (make test-fat): in one lab with other tests these then take many times as long,
-// which is not understood yet.
+// TestShortNames uses a server that has a short name for each directory, too. It has a build tag of its own,
+// and runs alone (make test-fat): in one lab with other tests these take many times as long. The reason is
+// not known yet.
 func TestShortNames(t *testing.T) {
 	image := t.TempDir() + "/fat.img"
 	fat(t, image)
@@ -77,11 +77,11 @@ exportfs -ra`
 func shortNames(t *testing.T, dir, version string) {
 	g := openAt(t, dir, Options{Maker: maker})
 	name := func(s string) string { return "v" + version + s }
-	g.must(os.Mkdir(g.at(name("team-one")), 0o755)) // has the first short name, so that the claim's is another
+	g.must(os.Mkdir(g.at(name("team-one")), 0o755)) // it has the first short name, so the claim has another
 	g.create(name("pvc"), name("team-two"))
 	g.must(os.MkdirAll(g.at(name("models/llama")), 0o755))
 	short, shout := "V"+version+"TEAM~2", "V"+version+"TEAM-TWO"
-	for _, there := range []string{"MOORIN~1/volumes", short, shout} { // or the test proves nothing
+	for _, there := range []string{"MOORIN~1/volumes", short, shout} { // otherwise the test proves nothing
 		if _, err := os.Stat(g.at(there)); err != nil {
 			t.Fatalf("the server has no other names: %v", err)
 		}
@@ -93,7 +93,7 @@ func shortNames(t *testing.T, dir, version string) {
 		_, err := v.Open(directory)
 		g.refused("inline "+directory, err, volume.ErrInvalid, directory[:4])
 	}
-	_, err = v.Open(shout) // the claims have no case there either
+	_, err = v.Open(shout) // the claims are not case-sensitive there either
 	g.refused("inline "+shout, err, volume.ErrRefused, "belongs to volume")
 	llama, err := v.Open(name("models/llama"))
 	g.must(err)

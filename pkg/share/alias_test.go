@@ -9,8 +9,8 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// TestAliases has directories that were opened by other names than their own. What a server makes of
-// such names is for the lab.
+// TestAliases opens directories by other names than their own. What a server makes of such names is tested in
+// the lab.
 func TestAliases(t *testing.T) {
 	g := newGround(t)
 	g.put("team/file", "")
@@ -22,7 +22,7 @@ func TestAliases(t *testing.T) {
 	defer team.Close()
 	g.refused("Mooring's own", g.WrapError("open it", checkNotStateDir(g.disk, g.disk.state, "MOORIN~1")), volume.ErrInvalid, "MOORIN~1", volume.StateDir)
 	g.must(checkNotStateDir(g.disk, team, "team"))
-	g.refused("a name that is not listed", g.WrapError("open it", checkListed(g.disk, root, team, "TEAM", "a/TEAM")), volume.ErrBusy, "a/TEAM", "try again") // one more spelling would open it
+	g.refused("a name that is not listed", g.WrapError("open it", checkListed(g.disk, root, team, "TEAM", "a/TEAM")), volume.ErrBusy, "a/TEAM", "try again") // another spelling would open it
 	g.must(checkListed(g.disk, root, team, "team", "team"))
 	g.must(os.Rename(g.at("team"), g.at(".mooring/away")))
 	g.refused("a directory that was moved away meanwhile", g.WrapError("open it", checkListed(g.disk, root, team, "team", "a/team")), volume.ErrBusy, "a/team", "try again")
@@ -31,13 +31,13 @@ func TestAliases(t *testing.T) {
 	g.must(err)
 	d.Close()
 	if _, err := openListed(g.disk, "team/none"); !os.IsNotExist(err) {
-		t.Errorf("what is not there: %v", err)
+		t.Errorf("a missing directory: %v", err)
 	}
 	g.must(os.Remove(g.at(".mooring/" + formatFile)))
-	g.must(checkNotStateDir(g.disk, g.disk.state, "team")) // another one with the same number
+	g.must(checkNotStateDir(g.disk, g.disk.state, "team")) // another directory with the same inode number
 }
 
-// TestAliasOfParent has parents of volumes that were opened by other names than their own.
+// TestAliasOfParent opens parents of volumes by other names than their own.
 func TestAliasOfParent(t *testing.T) {
 	g := newGround(t)
 	g.create("v1", "team/db")
@@ -54,7 +54,7 @@ func TestAliasOfParent(t *testing.T) {
 	}
 	g.refused("Mooring's own", open(volume.StateDir, "MOORIN~1"), volume.ErrInvalid, "MOORIN~1", volume.StateDir)
 	for range 2 {
-		// The lab has a server with spellings that open it: TestShortNames.
+		// The lab has a server where other spellings open it: TestShortNames.
 		g.refused("another spelling, that opens nothing", open("team", "TEAM~1"), volume.ErrBusy, "TEAM~1", "try again")
 	}
 	g.must(os.Rename(g.at("team"), g.at("away")))

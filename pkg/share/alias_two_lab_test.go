@@ -13,8 +13,8 @@ import (
 	lab "github.com/mooring-csi/mooring/test/lab/ground"
 )
 
-// TestParentOfAnother has another controller of the same machine make a parent, after this one has
-// listed the share: its name is listed.
+// TestParentOfAnother lets another controller on the same machine make a parent after this one has listed the
+// share: its name is listed.
 func TestParentOfAnother(t *testing.T) {
 	needsLab(t)
 	for _, version := range []string{"3", "4.2"} {
@@ -22,7 +22,7 @@ func TestParentOfAnother(t *testing.T) {
 			server := lab.Exported(t)
 			g := openAt(t, lab.ThisMachine().Mount(t, version, server), Options{Maker: maker})
 			other := openAt(t, lab.ThisMachine().Mount(t, version, server), Options{Maker: stranger})
-			for range 2 { // the server delegates what is asked for again
+			for range 2 { // the server delegates what is asked for twice
 				g.must(beneath.Names(g.root, func(string) error { return nil }))
 				if _, err := os.Stat(g.dir + "/none"); !os.IsNotExist(err) {
 					t.Fatal(err)
@@ -34,9 +34,9 @@ func TestParentOfAnother(t *testing.T) {
 	}
 }
 
-// TestParentThatWasArchived has another controller of the same machine archive the volume that had a
-// directory, in which this one is to make another: its client remembers the directory, which is listed by
-// another name now. That is not one more spelling.
+// TestParentThatWasArchived lets another controller on the same machine archive the volume that had a
+// directory. This controller then makes another volume there: its client has cached the directory, which has
+// another name now. That is not another spelling.
 func TestParentThatWasArchived(t *testing.T) {
 	needsLab(t)
 	for _, version := range []string{"3", "4.0", "4.2"} {

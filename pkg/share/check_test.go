@@ -14,8 +14,8 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// checked runs a check on the share, opened for reading only, with such a lease. between, if it
-// is not nil, comes between its two looks. It returns "severity path: what" of each problem.
+// checked runs a check on the share, opened read-only, with that lease. It calls between, if not nil, between
+// the two inspections. It returns "severity path: message" of each problem.
 func checked(g *ground, lease time.Duration, between func()) (all []string) {
 	g.Helper()
 	s, err := Open(g.dir, nas1, Options{Maker: "ctl", ReadOnly: true, Lease: lease})
@@ -39,7 +39,7 @@ func checked(g *ground, lease time.Duration, between func()) (all []string) {
 	return all
 }
 
-// goodShare has something of each kind, all of it in order.
+// goodShare has something of each kind, without a problem.
 func goodShare(t *testing.T) *ground {
 	t.Helper()
 	g := newGround(t)
@@ -86,7 +86,7 @@ func TestCheckGood(t *testing.T) {
 	before := g.tree()
 	for _, lease := range []time.Duration{0, over} {
 		if got := checked(g, lease, nil); got != nil {
-			t.Errorf("found is\n\t%s", strings.Join(got, "\n\t"))
+			t.Errorf("found\n\t%s", strings.Join(got, "\n\t"))
 		}
 	}
 	if d := differ(g.tree(), before); d != "" {
@@ -94,11 +94,11 @@ func TestCheckGood(t *testing.T) {
 	}
 	empty := openAt(t, scratch(t), Options{ReadOnly: true})
 	if got := checked(empty, over, nil); got != nil {
-		t.Errorf("found on an empty share is %q", got)
+		t.Errorf("found on an empty share: %q", got)
 	}
 }
 
-// TestCheck breaks one thing at a time. Within the lease nothing is told of what is under way.
+// TestCheck breaks one thing at a time. Within the lease nothing in progress is reported.
 func TestCheck(t *testing.T) {
 	for _, w := range wrongs() {
 		t.Run(w.name, func(t *testing.T) {
@@ -107,13 +107,13 @@ func TestCheck(t *testing.T) {
 			slices.Sort(w.finds)
 			got := checked(g, over, nil)
 			if !w.matches(got) {
-				t.Errorf("found is\n\t%s\nand should be\n\t%s", strings.Join(got, "\n\t"), strings.Join(w.finds, "\n\t"))
+				t.Errorf("found\n\t%s\nwant\n\t%s", strings.Join(got, "\n\t"), strings.Join(w.finds, "\n\t"))
 			}
 		})
 	}
 }
 
-// TestCheckRecent has what is under way, or is dealt with before long: it is not told.
+// TestCheckRecent has what is in progress, or will be handled soon: it is not reported.
 func TestCheckRecent(t *testing.T) {
 	g := goodShare(t)
 	g.made(".mooring/volumes/v9")
@@ -142,11 +142,11 @@ func TestCheckRecent(t *testing.T) {
 	g.must(p.MakeDirectory(t.Context()))
 	g.must(g.Trash.stageTree(back.Name, p.e))
 	if got := checked(g, 0, nil); len(got) > 0 {
-		t.Errorf("found is\n\t%s", strings.Join(got, "\n\t"))
+		t.Errorf("found\n\t%s", strings.Join(got, "\n\t"))
 	}
 }
 
-// TestCheckAnother has one thing wrong in the first look and another in the second.
+// TestCheckAnother has one problem in the first inspection and another in the second.
 func TestCheckAnother(t *testing.T) {
 	g := goodShare(t)
 	g.removed("v2")
@@ -155,11 +155,11 @@ func TestCheckAnother(t *testing.T) {
 		g.removed(".mooring/claims/v2")
 	})
 	if got != nil {
-		t.Errorf("found is %q", got)
+		t.Errorf("found %q", got)
 	}
 }
 
-// TestCheckAgain has what looks wrong change between the two looks: it is not told.
+// TestCheckAgain changes what looks wrong between the two inspections: it is not reported.
 func TestCheckAgain(t *testing.T) {
 	for what, change := range map[string]func(g *ground){
 		"gone":              func(g *ground) { g.removed(".mooring/volumes/v1"); g.removed(".mooring/claims/team/taken/x") },
@@ -177,16 +177,16 @@ func TestCheckAgain(t *testing.T) {
 			}
 		})
 		if (got == nil) != (change != nil) {
-			t.Errorf("%s: found is %q", what, got)
+			t.Errorf("%s: found %q", what, got)
 		}
 	}
 }
 
-// TestCheckWaits gives those who are at work time to show themselves, and ends when it has to.
+// TestCheckWaits waits for a third of the lease, and ends when its context does.
 func TestCheckWaits(t *testing.T) {
 	g := newGround(t)
 	if err := g.Check(t.Context(), func(Problem) error { return nil }); err != nil {
-		t.Errorf("of a good share: %v", err)
+		t.Errorf("a good share: %v", err)
 	}
 	g.must(os.Chmod(g.at(".mooring"), 0o755))
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
@@ -195,11 +195,11 @@ func TestCheckWaits(t *testing.T) {
 	s := openAt(t, g.dir, Options{ReadOnly: true, Lease: time.Millisecond})
 	enough := errors.New("enough")
 	if err := s.Check(t.Context(), func(Problem) error { return enough }); err != enough {
-		t.Errorf("who wants no more gets %v", err)
+		t.Errorf("a canceled check returns %v", err)
 	}
 }
 
-// TestCheckFormat has the format damaged after the share was opened, which would refuse it.
+// TestCheckFormat damages the format after the share was opened, because opening would refuse it.
 func TestCheckFormat(t *testing.T) {
 	g := newGround(t)
 	s := openAt(t, g.dir, Options{ReadOnly: true, Lease: over})
@@ -207,13 +207,13 @@ func TestCheckFormat(t *testing.T) {
 	var got []Problem
 	g.must(s.Check(t.Context(), func(p Problem) error { got = append(got, p); return nil }))
 	if len(got) != 1 || got[0].Severity != SeverityError || !strings.Contains(got[0].Message, "cannot be believed") {
-		t.Errorf("found is %+v", got)
+		t.Errorf("found %+v", got)
 	}
 }
 
-// TestCheckInterrupted ends a process before each step of each operation. Within the lease there
-// is nothing to be told but notes, and later no error: somebody will go on with all of it. When
-// the same has been tried again there is no warning left.
+// TestCheckInterrupted ends a process before each step of each operation. Within the lease a check reports
+// only notes, and after it no error: another process will continue all of it. After a retry there is no
+// warning left.
 func TestCheckInterrupted(t *testing.T) {
 	for _, sc := range scenarios() {
 		t.Run(sc.name, func(t *testing.T) {
@@ -239,7 +239,7 @@ func TestCheckInterrupted(t *testing.T) {
 	}
 }
 
-// severities fails the test if anything else was found.
+// severities fails the test if anything else was reported.
 func severities(g *ground, when string, got []string, want ...string) {
 	g.Helper()
 	for _, line := range got {

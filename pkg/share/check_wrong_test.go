@@ -24,7 +24,7 @@ const (
 	newer     = `"requires": ["teleport"],`
 )
 
-// wrongs are what a check finds, each by itself.
+// wrongs are the problems that a check finds, one by one.
 func wrongs() []wrong {
 	return slices.Concat(wrongLayout(), wrongEntries(), wrongVolumes(), wrongSnapshots(), wrongHolds(), wrongClaims(), wrongTrash())
 }
@@ -185,7 +185,7 @@ func wrongHolds() []wrong {
 	}
 }
 
-// nonceIn returns that of an entry.
+// nonceIn returns the nonce of an entry.
 func nonceIn(g *ground, entry string) string {
 	g.Helper()
 	_, nonce := decodeIdentity([]byte(g.text(".mooring/" + entry + "/record.json")))
@@ -256,8 +256,8 @@ func wrongTrash() []wrong {
 	}
 }
 
-// matches reports whether what was found is what should be: in "severity path: one | two" both
-// have to be in what is told.
+// matches reports whether the expected problems were found: of "severity path: one | two" both parts must be
+// in the message.
 func (w wrong) matches(got []string) bool {
 	if len(got) != len(w.finds) {
 		return false

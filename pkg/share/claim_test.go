@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestClaims has directories of which one is another's, inside it or around it.
+// TestClaims tries directories that belong to another volume, or are inside or around one.
 func TestClaims(t *testing.T) {
 	ctx := t.Context()
 	g := newGround(t)
@@ -33,20 +33,20 @@ func TestClaims(t *testing.T) {
 	g.create("v3", "team/a/b-2")
 	for directory, want := range map[string]string{"team/a/b": "v1", "team/a/c": "v2", "team/a": "", "team": "", "none/x": "", "team/a/b/c": ""} {
 		if key, err := g.Directories.Owner(ctx, directory); err != nil || key != want {
-			t.Errorf("%s is that of %q, %v", directory, key, err)
+			t.Errorf("the owner of %s is %q, %v", directory, key, err)
 		}
 	}
-	// A parent that has no volumes any more becomes one itself at once.
+	// A parent without volumes can become a volume at once.
 	for _, key := range []string{"v1", "v2", "v3"} {
 		g.delete(key)
 	}
 	g.create("v4", "team")
 	if key, err := g.Directories.Owner(ctx, "team"); err != nil || key != "v4" {
-		t.Errorf("it is that of %q, %v", key, err)
+		t.Errorf("the owner is %q, %v", key, err)
 	}
 }
 
-// TestParentWithFiles has a parent that is to become a volume, with something in it.
+// TestParentWithFiles tries a volume in the place of a parent that contains a file.
 func TestParentWithFiles(t *testing.T) {
 	g := newGround(t)
 	g.create("v1", "team/a")
@@ -60,7 +60,7 @@ func TestParentWithFiles(t *testing.T) {
 	}
 }
 
-// TestDamagedClaim has a claim of which nobody knows whose it is: nothing is destroyed.
+// TestDamagedClaim has a claim whose owner is not known: nothing is destroyed.
 func TestDamagedClaim(t *testing.T) {
 	for _, text := range []string{"{", `{"key": ""}`, `{"version": 1}`, "\x00\x00", ""} {
 		g := newGround(t)
@@ -73,7 +73,7 @@ func TestDamagedClaim(t *testing.T) {
 		g.refused("its deletion", err, volume.ErrDamaged, ".mooring/claims")
 		p := g.begin(record("v2", "a"))
 		kind := volume.ErrDamaged
-		if text == "" { // as a tidy leaves it for a moment
+		if text == "" { // as Tidy leaves it for a moment
 			kind = volume.ErrBusy
 		}
 		g.refused("another", p.MakeDirectory(t.Context()), kind)
@@ -81,7 +81,7 @@ func TestDamagedClaim(t *testing.T) {
 			g.refused("its undo", err, volume.ErrDamaged) // the claim may be its own
 		}
 		if !g.has("a/file") || !g.has(".mooring/claims/a/taken") || g.state("v1") != Deleting {
-			t.Errorf("on the word of %q something was destroyed", text)
+			t.Errorf("with the claim %q something was destroyed", text)
 		}
 	}
 }
@@ -106,8 +106,8 @@ func TestForeignClaim(t *testing.T) {
 	}
 }
 
-// TestEmptyClaims has what a process leaves that dies in an awkward moment: directories of claims
-// with nothing in them. They are in nobody's way.
+// TestEmptyClaims has the empty directories of claims that a process leaves if it dies at the wrong moment.
+// They block nothing.
 func TestEmptyClaims(t *testing.T) {
 	g := newGround(t)
 	for _, d := range []string{"a", "team/taken/b", "x", "y/taken/z/taken"} {
@@ -115,13 +115,13 @@ func TestEmptyClaims(t *testing.T) {
 	}
 	for key, directory := range map[string]string{"v1": "a", "v2": "team/b", "v3": "x/c", "v4": "y/d", "v5": "y/z/e"} {
 		if owner, err := g.Directories.Owner(t.Context(), directory); err != nil || owner != "" {
-			t.Errorf("%s is that of %q, %v", directory, owner, err)
+			t.Errorf("the owner of %s is %q, %v", directory, owner, err)
 		}
 		g.create(key, directory)
 	}
 }
 
-// TestDeadClaim has the claim of a volume whose entry is gone: it goes when it is asked for.
+// TestDeadClaim has the claim of a volume whose entry is gone: it is removed when another volume needs it.
 func TestDeadClaim(t *testing.T) {
 	g := newGround(t)
 	for key, directory := range map[string]string{"v1": "a", "v2": "b", "v3": "c/d"} {
@@ -133,18 +133,18 @@ func TestDeadClaim(t *testing.T) {
 	g.create("v5", "b/inner")
 	g.create("v1", "c/d") // the key of another
 	if owner, err := g.Directories.Owner(t.Context(), "a"); err != nil || owner != "v4" {
-		t.Errorf("it is that of %q, %v", owner, err)
+		t.Errorf("the owner is %q, %v", owner, err)
 	}
-	// The entry of a damaged record may be anybody's.
-	g.must(os.Remove(g.at(".mooring/volumes/v5/record.json"))) // of which the claim is a link
+	// The entry of a damaged record may belong to any volume.
+	g.must(os.Remove(g.at(".mooring/volumes/v5/record.json"))) // the claim is a link to it
 	g.put(".mooring/volumes/v5/record.json", "{")
 	p := g.begin(record("v6", "b/inner"))
 	g.refused("that of a damaged volume", p.MakeDirectory(t.Context()), volume.ErrPrecondition, "v5")
 	g.must(p.Abort())
 }
 
-// removeLinks makes the claims of a share be as they are where the server has no hard links: an
-// empty file, and beside it one that is named after the volume.
+// removeLinks changes the claims of a share to what they are without hard links: an empty file, and beside it
+// one that is named after the volume.
 func removeLinks(g *ground) {
 	g.Helper()
 	g.must(filepath.Walk(g.at(".mooring/claims"), func(p string, info os.FileInfo, err error) error {
@@ -158,7 +158,7 @@ func removeLinks(g *ground) {
 			return nil
 		}
 		g.must(os.WriteFile(filepath.Join(filepath.Dir(p), key+"."+nonce), nil, 0o600))
-		g.must(os.Remove(p)) // which is a link
+		g.must(os.Remove(p)) // it is a link
 		return os.WriteFile(p, nil, 0o600)
 	}))
 }
@@ -171,7 +171,7 @@ func TestWithoutLinks(t *testing.T) {
 	g.create("v2", "b")
 	removeLinks(g)
 	if owner, err := g.Directories.Owner(t.Context(), "team/a"); err != nil || owner != "v1" {
-		t.Errorf("it is that of %q, %v", owner, err)
+		t.Errorf("the owner is %q, %v", owner, err)
 	}
 	for _, directory := range []string{"team/a", "team/a/c", "b"} {
 		p := g.begin(record("v3", directory))
@@ -185,20 +185,20 @@ func TestWithoutLinks(t *testing.T) {
 	_, err := g.Volumes.Restore(t.Context(), *e, "")
 	g.must(err)
 	removeLinks(g)
-	// A note that was left says that the directory of a volume is a parent.
+	// An old note says that the directory of a volume is a parent.
 	g.put(".mooring/parents/"+directoryNote+"b", "")
 	other := g.impatient()
 	g.must(other.Tidy(t.Context(), 0))
 	if owner, err := g.Directories.Owner(t.Context(), "b"); err != nil || owner != "v2" || !g.has("b") {
-		t.Errorf("after a tidy it is that of %q, %v", owner, err)
+		t.Errorf("after Tidy the owner is %q, %v", owner, err)
 	}
 	if left := clearShare(other); len(left) > 0 {
-		t.Errorf("in the end there is %q", left)
+		t.Errorf("left in the end: %q", left)
 	}
 }
 
-// TestServerWithoutLinks has link(2) fail in the ways of servers that have no hard links: some say so, and
-// some say what a failing disk says.
+// TestServerWithoutLinks lets link(2) fail as it does on servers without hard links. Some report that, some
+// report the same as a failing disk.
 func TestServerWithoutLinks(t *testing.T) {
 	for _, errno := range []unix.Errno{unix.EOPNOTSUPP, unix.EPERM, unix.EIO, unix.EREMOTEIO, unix.EINVAL} {
 		t.Run(errno.Error(), func(t *testing.T) {
@@ -210,13 +210,13 @@ func TestServerWithoutLinks(t *testing.T) {
 			g.must(p.Abort())
 			g.snapshot("s1", "v1")
 			if left := clearShare(g); len(left) > 0 {
-				t.Errorf("in the end there is %q", left)
+				t.Errorf("left in the end: %q", left)
 			}
 		})
 	}
 }
 
-// TestDiskFailsToLink has the disk fail, and nothing be made of that.
+// TestDiskFailsToLink lets the disk fail: that is not taken for a server without hard links.
 func TestDiskFailsToLink(t *testing.T) {
 	g := openAt(t, scratch(t), Options{Maker: maker})
 	g.create("v1", "a")
@@ -228,8 +228,8 @@ func TestDiskFailsToLink(t *testing.T) {
 	}
 }
 
-// TestBar has a tidy be under way, or have died: creations in the parent wait for it, and after a
-// lease break its bar and put back what it has taken away.
+// TestBar has a Tidy in progress, or one that died: creations in the parent wait for it. After a lease they
+// remove its bar and put back what it has moved.
 func TestBar(t *testing.T) {
 	g := newGround(t)
 	g.create("v1", "team/a")
@@ -257,11 +257,11 @@ func TestBar(t *testing.T) {
 	other := g.impatient()
 	other.create("v2", "team/b")
 	if !g.has("team/file") {
-		t.Error("what was in the parent is lost")
+		t.Error("the content of the parent is lost")
 	}
 }
 
-// TestLinksAreNotFollowed has tenants' links, and ours, where a directory is to be.
+// TestLinksAreNotFollowed has symbolic links, of tenants and in .mooring, where a directory must be.
 func TestLinksAreNotFollowed(t *testing.T) {
 	g := newGround(t)
 	out := t.TempDir()
@@ -277,14 +277,14 @@ func TestLinksAreNotFollowed(t *testing.T) {
 		}
 	}
 	if entries, _ := os.ReadDir(out); len(entries) > 0 {
-		t.Errorf("outside of the share there is %v", entries)
+		t.Errorf("outside of the share: %v", entries)
 	}
 	g.create("v2", "b")
 	g.must(os.Remove(g.at("b")))
 	g.must(os.Symlink(out, g.at("b")))
-	g.delete("v2") // the link goes to the trash, and not what it shows
+	g.delete("v2") // the link is moved to the trash, not its target
 	if _, err := os.Stat(out); err != nil || g.has("b") {
-		t.Errorf("after a deletion there is %v, %v", g.has("b"), err)
+		t.Errorf("after the deletion it exists: %v, %v", g.has("b"), err)
 	}
 }
 
@@ -292,7 +292,7 @@ func TestLinksAreNotFollowed(t *testing.T) {
 func TestTidy(t *testing.T) {
 	ctx := t.Context()
 	g := newGround(t)
-	g.put("theirs/keep", "") // was there before
+	g.put("theirs/keep", "") // existed before
 	g.must(os.Mkdir(g.at("empty"), 0o755))
 	for key, directory := range map[string]string{
 		"v1": "made/deep/a", "v2": "made/b", "v3": "theirs/sub/a", "v4": "empty/a", "v5": "full/a", "v6": "used/x/a", "v7": "used/b",
@@ -303,11 +303,11 @@ func TestTidy(t *testing.T) {
 		}
 	}
 	g.put("full/file", "of somebody")
-	g.must(os.Remove(g.at("used/b"))) // v7 is there all the same
+	g.must(os.Remove(g.at("used/b"))) // v7 still exists
 	g.must(g.Tidy(ctx, time.Hour))
 	for _, parent := range []string{"made/deep", "theirs/sub", "empty", "full", "used/x"} {
 		if !g.has(parent) {
-			t.Errorf("%s went before its time", parent)
+			t.Errorf("%s was removed too early", parent)
 		}
 	}
 	g.must(g.Tidy(ctx, 0))
@@ -319,23 +319,23 @@ func TestTidy(t *testing.T) {
 		}
 	}
 	if names := g.names(".mooring/claims"); len(names) != 1 || names[0] != "used" {
-		t.Errorf("left are the claims %q", names)
+		t.Errorf("left among the claims: %q", names)
 	}
 	g.create("v8", "made/deep/a") // and again
 	g.delete("v7")
-	// Another process, which has not seen when they were left.
+	// Another process, which does not know when they were used last.
 	next := g.next()
 	g.must(next.Tidy(ctx, ParentIdle))
 	if !g.has("made") {
-		t.Error("a parent went before its time")
+		t.Error("a parent was removed too early")
 	}
 	if _, err := next.Volumes.Lookup(ctx, "v7"); !errors.Is(err, volume.ErrNotFound) {
 		t.Error(err)
 	}
 }
 
-// TestDeadParent has a parent in its directory of claims, where a process has moved it that was late to
-// tidy it away: its bar was broken. What is in it goes back to its place, and volumes can be made there.
+// TestDeadParent has a parent in its directory of claims: a late Tidy, whose bar was removed, has moved it
+// there. What is in it is put back, and volumes can be made there.
 func TestDeadParent(t *testing.T) {
 	for _, full := range []bool{false, true} {
 		g := newGround(t)
@@ -347,10 +347,10 @@ func TestDeadParent(t *testing.T) {
 		g.must(err)
 		_, err = os.Lstat(g.at("team/file"))
 		if got := err == nil; got != full {
-			t.Errorf("with a file in it (%v) that is in its place: %v", full, got)
+			t.Errorf("with a file in it (%v): restored to its place: %v", full, got)
 		}
 		if _, err := os.Lstat(g.at(".mooring/claims/team/dead")); !os.IsNotExist(err) {
-			t.Errorf("it is there still: %v", err)
+			t.Errorf("it still exists: %v", err)
 		}
 	}
 }

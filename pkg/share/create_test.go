@@ -13,7 +13,7 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// TestBeginOnce has a second volume of the name find the first, and change nothing.
+// TestBeginOnce begins a second volume of a name: it finds the first, and changes nothing.
 func TestBeginOnce(t *testing.T) {
 	ctx := t.Context()
 	g := newGround(t)
@@ -22,10 +22,10 @@ func TestBeginOnce(t *testing.T) {
 	before := g.picture()
 	p, found, err := other.Volumes.Begin(ctx, record("v1", "b"))
 	if err != nil || p != nil || found.Directory != "a" || found.Maker != maker || found.State != Making || found.Age() > time.Minute {
-		t.Fatalf("the second of a name gets %v, %+v, %v", p, found, err)
+		t.Fatalf("the second Begin returns %v, %+v, %v", p, found, err)
 	}
 	if d := differ(other.picture(), before); d != "" {
-		t.Errorf("the second of a name has changed\n%s", d)
+		t.Errorf("the second Begin has changed\n%s", d)
 	}
 	g.refused("its undo by another", other.Volumes.AbortAbandoned(ctx, found), volume.ErrBusy, "v1", "still being created")
 	_, err = other.Volumes.Delete(ctx, "v1")
@@ -34,22 +34,22 @@ func TestBeginOnce(t *testing.T) {
 	r, err := first.Commit(ctx)
 	g.must(err)
 	if _, found, err = other.Volumes.Begin(ctx, record("v1", "b")); err != nil || found.State != Ready || found.Nonce != r.Nonce {
-		t.Errorf("a volume that is there is found as %+v, %v", found, err)
+		t.Errorf("an existing volume is found as %+v, %v", found, err)
 	}
-	g.must(other.Volumes.AbortAbandoned(ctx, found)) // it is too late for that
+	g.must(other.Volumes.AbortAbandoned(ctx, found)) // it is too late to undo it
 	if g.state("v1") != Ready || !g.has("a") {
-		t.Error("a volume that is there was undone")
+		t.Error("an existing volume was undone")
 	}
 	if keys, err := g.Volumes.Keys(ctx); err != nil || !slices.Equal(keys, []string{"v1"}) {
 		t.Errorf("the volumes are %q, %v", keys, err)
 	}
 	if left := g.names(".mooring/staging"); len(left) != 0 {
-		t.Errorf("left are the asides %q", left)
+		t.Errorf("left in staging: %q", left)
 	}
 }
 
-// TestNextRun undoes at once what an earlier run of the instance has begun, and goes on with what
-// the same run has given up. Of another instance's it waits for the lease.
+// TestNextRun undoes at once what an earlier run of the instance has begun, and continues what the same run
+// has abandoned. For another instance it waits for the lease.
 func TestNextRun(t *testing.T) {
 	for who, c := range map[string]struct {
 		opt  Options
@@ -79,7 +79,7 @@ func TestNextRun(t *testing.T) {
 	}
 }
 
-// TestUndone has each step of a creation fail that another has undone.
+// TestUndone lets each step of a creation fail after another process has undone it.
 func TestUndone(t *testing.T) {
 	ctx := t.Context()
 	g := newGround(t)
@@ -97,13 +97,13 @@ func TestUndone(t *testing.T) {
 	}
 	_, err := late.Commit(ctx)
 	g.refused("to commit", err, volume.ErrBusy, "v1", "undone")
-	g.must(late.Abort()) // it is nobody's any more
+	g.must(late.Abort()) // it has no owner any more
 	if g.state("v1") >= Making || g.has("a") {
-		t.Error("something of it is there")
+		t.Error("something of it is left")
 	}
 }
 
-// TestUndo takes away what was made, and only that.
+// TestUndo removes what was made, and nothing else.
 func TestUndo(t *testing.T) {
 	ctx := t.Context()
 	g := newGround(t)
@@ -143,7 +143,7 @@ func TestUndo(t *testing.T) {
 	}
 }
 
-// TestGiveUp leaves what failed for a passing cause to a retry, and undoes the rest.
+// TestGiveUp leaves what failed temporarily to a retry, and undoes the rest.
 func TestGiveUp(t *testing.T) {
 	ctx := t.Context()
 	g := newGround(t)
@@ -160,7 +160,7 @@ func TestGiveUp(t *testing.T) {
 	}
 	for err, want := range map[error]bool{volume.ErrBusy: true, volume.ErrTimeout: true, volume.ErrUnavailable: true, volume.ErrFull: false, volume.ErrPrecondition: false} {
 		if IsTransient(err) != want {
-			t.Errorf("%v is passing: %v", err, !want)
+			t.Errorf("%v is transient: %v", err, !want)
 		}
 	}
 }
@@ -189,7 +189,7 @@ func TestAdopt(t *testing.T) {
 	g.must(p.Abort())
 }
 
-// TestMode gives a directory the mode and owner that were asked for, whatever the umask.
+// TestMode gives a directory the mode and owner of the record, whatever the umask is.
 func TestMode(t *testing.T) {
 	g := newGround(t)
 	withData(g)

@@ -16,13 +16,13 @@ import (
 	lab "github.com/mooring-csi/mooring/test/lab/ground"
 )
 
-// accident is what happens to a machine's connection. It lasts longer than the 15 s after which a
-// client gives a request up.
+// accident is a failure of a machine's connection. It lasts longer than the 15 s after which a client stops
+// waiting for a request.
 type accident struct {
 	name  string
 	lasts time.Duration
-	// late: what is sent arrives in the end, given up or not. Else it is lost, and the client
-	// sends it again or not.
+	// late: what is sent arrives in the end, whether the client still waits or not. Otherwise it is lost, and the
+	// client sends it again or not.
 	late bool
 }
 
@@ -31,14 +31,14 @@ var accidents = []accident{
 	{name: "late", lasts: 20 * time.Second, late: true},
 }
 
-// TestCut has a machine's connection fail just when it takes a volume's directory away. Meanwhile
-// another deletes the volume, purges it and makes one in its place, whose pod writes. Then the
-// connection works again. No file of the successor may be touched by what was sent, and when the
-// first tries again it has to be told that the volume is deleted.
+// TestCut lets a machine's connection fail just when it moves a volume's directory away. Meanwhile another
+// machine deletes the volume, purges it and makes one in its place, whose pod writes. Then the connection
+// works again. What was sent must not touch a file of the successor, and the retry of the first machine must
+// report that the volume is deleted.
 func TestCut(t *testing.T) {
 	needsLab(t)
-	// What is delegated to a machine that is silent would keep others waiting until its server
-	// expires it. Then all that comes late from there is refused, fence or no fence.
+	// A delegation to a silent machine would block others until the server expires it. Then everything that
+	// arrives late from there is refused, with or without a fence.
 	lab.DelegateDirectories(false)
 	t.Cleanup(func() { lab.DelegateDirectories(true) })
 	for _, version := range []string{"3", "4.2"} {
@@ -49,8 +49,8 @@ func TestCut(t *testing.T) {
 	}
 }
 
-// TestExpired is TestCut where the first has delegations, and loses them with all else that the
-// server knew of it.
+// TestExpired is TestCut with delegations to the first machine. It loses them, and its whole state on the
+// server.
 func TestExpired(t *testing.T) {
 	needsLab(t)
 	t.Parallel()
@@ -71,7 +71,7 @@ func cuts(t *testing.T, version string) {
 	}
 }
 
-// cut is an operation in the middle of which the connection fails.
+// cut is an operation during which the connection fails.
 type cut struct {
 	scenarioRun
 	accident
@@ -79,10 +79,10 @@ type cut struct {
 	began   time.Time
 }
 
-// during has it fail at a step of the operation, and another do something meanwhile.
+// during lets the connection fail at a step of the operation, while another machine does something.
 func (c *cut) during(step, deed string) {
 	v, before, was := c.newShare()
-	// The first has made the volume, and its record may be delegated to it: no more.
+	// The first machine has made the volume. It must not keep a delegation of the record.
 	c.open(v.other, "", Options{ReadOnly: true}, func(a *actor) { a.state("v1") })
 	p := newPause(stopPoint{step: step})
 	c.open(v.first, "", Options{Maker: maker, Lease: over, Step: p.ahead}, func(a *actor) {
@@ -96,7 +96,7 @@ func (c *cut) during(step, deed string) {
 		}()
 		<-p.there
 		_, err := os.Lstat(filepath.Join(a.dir, "team/x/a"))
-		a.must(err) // and nothing has to be asked any more before the rename
+		a.must(err) // and no request is necessary before the rename
 		c.begin()
 		close(p.going)
 		c.await("the rename is sent", func(sent lab.Traffic) bool { return sent.Lost > 0 || sent.Waiting > request })
@@ -116,7 +116,7 @@ func (c *cut) during(step, deed string) {
 	})
 }
 
-// request is what a request has at least, in bytes, and what only says that something came has not.
+// request is the minimum size of a request, in bytes. A bare acknowledgement is smaller.
 const request = 150
 
 func (c *cut) begin() {
@@ -128,7 +128,7 @@ func (c *cut) begin() {
 	}
 }
 
-// end has the connection work again.
+// end lets the connection work again.
 func (c *cut) end() {
 	if c.late {
 		c.await("the rename has arrived", func(sent lab.Traffic) bool { return sent.Arrived > request })
@@ -137,19 +137,19 @@ func (c *cut) end() {
 	c.machine.Heal(c.T)
 }
 
-// patience is for what has to happen, however busy the machine is.
+// patience is the timeout for what must happen, however busy the machine is.
 const patience = 2 * time.Minute
 
 func (c *cut) await(what string, done func(lab.Traffic) bool) {
 	c.Helper()
 	for deadline := time.Now().Add(patience); !done(c.machine.Traffic(c.T)); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			c.Fatalf("not after %v: %s", patience, what)
+			c.Fatalf("not within %v: %s", patience, what)
 		}
 	}
 }
 
-// retried tries the operation, which ended with err, until it succeeds, as the sidecar does.
+// retried retries the operation, which ended with err, until it succeeds, as the sidecar does.
 func (c *cut) retried(a *actor, err error) error {
 	for deadline := time.Now().Add(patience); err != nil && time.Now().Before(deadline); {
 		if k := volume.Kind(err); k != volume.ErrBusy && k != volume.ErrUnavailable {
@@ -158,7 +158,7 @@ func (c *cut) retried(a *actor, err error) error {
 		_, err = c.run(a)
 	}
 	if err != nil {
-		c.Errorf("tried again it fails: %v", err)
+		c.Errorf("the retry fails: %v", err)
 	}
 	return err
 }

@@ -16,8 +16,8 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// These tests stop a process at a step, have others do what it does not know of, and let it go
-// on. Each has a fault that an earlier Mooring had. TestPause has all steps and more others.
+// These tests stop a process at a step, let others do something that it does not know, and let it continue.
+// Each finds an error that an earlier Mooring had. TestPause has all steps and more of the others.
 
 // steps lists the changes that do makes on a share that prepare has made.
 func steps(t *testing.T, prepare func(g *ground), do func(g *ground)) (names []string) {
@@ -29,7 +29,7 @@ func steps(t *testing.T, prepare func(g *ground), do func(g *ground)) (names []s
 	return names
 }
 
-// stopped calls do with a process that is stopped before its n-th step; meanwhile is called there.
+// stopped calls do in a process that stops before its nth step, and calls meanwhile there.
 func stopped(g *ground, n int, do, meanwhile func()) {
 	g.opt.Step = func(string) {
 		if n--; n == 0 {
@@ -40,8 +40,8 @@ func stopped(g *ground, n int, do, meanwhile func()) {
 	g.opt.Step = nil
 }
 
-// eachStep stops do before each of its steps, each time on a new share. Meanwhile another process
-// does something, and in the end check looks what has come of it.
+// eachStep stops do before each of its steps, each time on a new share. Meanwhile another process does
+// something. At the end check checks the result.
 func eachStep(t *testing.T, prepare, do, meanwhile, check func(g, other *ground)) {
 	t.Helper()
 	names := steps(t, func(g *ground) { prepare(g, g) }, func(g *ground) { do(g, g) })
@@ -55,12 +55,12 @@ func eachStep(t *testing.T, prepare, do, meanwhile, check func(g, other *ground)
 		check(g, other)
 	}
 	if len(names) < 3 {
-		t.Errorf("there are only the steps %q", names)
+		t.Errorf("only these steps: %q", names)
 	}
 }
 
-// image is all that stat(2) tells of a tree, and what is in it. Whatever comes into it, moves or
-// changes in it changes its image.
+// image is all that stat(2) reports of a tree, and its contents. Whatever is added, moved or changed in the
+// tree changes its image.
 func (f *files) image(directory string) (all []string) {
 	f.Helper()
 	f.must(filepath.Walk(f.at(directory), func(p string, info os.FileInfo, err error) error {
@@ -80,7 +80,7 @@ func (f *files) image(directory string) (all []string) {
 	return all
 }
 
-// succeed makes a volume in the place of another, and files in it.
+// succeed makes a volume in the place of another, with files in it.
 func succeed(g *ground, key, directory string) (image []string) {
 	g.Helper()
 	r := record(key, directory)
@@ -93,7 +93,7 @@ func succeed(g *ground, key, directory string) (image []string) {
 	return g.image(directory)
 }
 
-// stands fails the test unless a volume exists and its directory is as it was.
+// stands fails the test unless a volume exists and its directory is unchanged.
 func stands(g *ground, key, directory string, image []string) {
 	g.Helper()
 	r, err := g.Volumes.Lookup(g.Context(), key)
@@ -105,12 +105,12 @@ func stands(g *ground, key, directory string, image []string) {
 		g.Errorf("%sthe directory of %s was %q, and is %q", g.label, key, image, now)
 	}
 	if owner, err := g.Directories.Owner(g.Context(), directory); err != nil || owner != key {
-		g.Errorf("%s%s is that of %q, %v", g.label, directory, owner, err)
+		g.Errorf("%sthe owner of %s is %q, %v", g.label, directory, owner, err)
 	}
 }
 
-// TestLateDeletion has a process stop in the deletion of a volume. Another finishes it, and makes
-// a volume in the same place. The first goes on: it must not take the new one's directory away.
+// TestLateDeletion stops a process in the deletion of a volume. Another one finishes it, and makes a volume in
+// the same place. The first continues: it must not move the new volume's directory away.
 func TestLateDeletion(t *testing.T) {
 	for _, on := range []volume.OnDelete{volume.Delete, volume.Archive, volume.Retain} {
 		for _, successor := range []string{"v1", "v2"} {
@@ -138,9 +138,9 @@ func TestLateDeletion(t *testing.T) {
 	}
 }
 
-// TestKilledDeletion has a process die in the deletion of a volume, and a volume be made in the
-// same place. If it can be, the first does not exist any more: nobody takes a snapshot of what is
-// in its place, and the retry of its deletion touches nothing.
+// TestKilledDeletion lets a process die in the deletion of a volume. Then a volume is made in the same place.
+// If that is possible, the first does not exist any more: no snapshot of it reads what is in its place, and
+// the retry of its deletion touches nothing.
 func TestKilledDeletion(t *testing.T) {
 	for _, on := range []volume.OnDelete{volume.Delete, volume.Archive, volume.Retain} {
 		prepare := func(g *ground) {
@@ -179,13 +179,13 @@ func TestKilledDeletion(t *testing.T) {
 			}
 		}
 		if made == 0 {
-			t.Errorf("%s: no successor could be made", on)
+			t.Errorf("%s: no successor was made", on)
 		}
 	}
 }
 
-// TestLateUndo has a process stop while it undoes a creation, whose directory is empty. The empty
-// directory of a successor must stay.
+// TestLateUndo stops a process that undoes a creation whose directory is empty. The empty directory of a
+// successor must stay.
 func TestLateUndo(t *testing.T) {
 	for _, successor := range []string{"v1", "v2"} {
 		var image []string
@@ -197,7 +197,7 @@ func TestLateUndo(t *testing.T) {
 			}
 		}, func(g, other *ground) {
 			image = nil
-			if !g.has("a") { // its directory is not made yet, or was taken away
+			if !g.has("a") { // its directory does not exist yet, or was moved away
 				return
 			}
 			other.delete("v1")
@@ -213,13 +213,13 @@ func TestLateUndo(t *testing.T) {
 	}
 }
 
-// TestLateOwner has a creation stop before it gives the directory its owner and mode. Those of a
-// successor's directory must not change.
+// TestLateOwner stops a creation before it sets the owner and mode of the directory. Those of a successor's
+// directory must not change.
 func TestLateOwner(t *testing.T) {
 	var image []string
 	eachStep(t, func(*ground, *ground) {}, func(g, _ *ground) {
 		r := record("v1", "a")
-		mode := uint32(0o4701) // mkdir(2) does not give that
+		mode := uint32(0o4701) // mkdir(2) cannot set that
 		r.Mode = &mode
 		_, err := g.make(r)
 		if err != nil && volume.Kind(err) != volume.ErrBusy && volume.Kind(err) != volume.ErrPrecondition {
@@ -233,8 +233,8 @@ func TestLateOwner(t *testing.T) {
 	})
 }
 
-// TestLateUpdate has a change of a record stop, and the volume be deleted. The volume must not
-// come back, and the record of a successor must not change.
+// TestLateUpdate stops an update of a record, and the volume is deleted. The volume must not exist again, and
+// the record of a successor must not change.
 func TestLateUpdate(t *testing.T) {
 	for _, again := range []bool{false, true} {
 		var image []string
@@ -253,20 +253,20 @@ func TestLateUpdate(t *testing.T) {
 			}
 			r, err := other.Volumes.Lookup(other.Context(), "v1")
 			if !again && !errors.Is(err, volume.ErrNotFound) {
-				other.Errorf("%sa volume that was deleted is %+v, %v", other.label, r, err)
+				other.Errorf("%sa deleted volume is %+v, %v", other.label, r, err)
 			}
 			if again && (err != nil || r.Capacity != 0) {
 				other.Errorf("%sthe successor is %+v, %v", other.label, r, err)
 			}
 			if left := clearShare(other); len(left) > 0 {
-				other.Errorf("%sin the end there is %q", other.label, left)
+				other.Errorf("%sleft in the end: %q", other.label, left)
 			}
 		})
 	}
 }
 
-// TestLateClaim has a creation stop before its claim comes into its place. It is undone, and the
-// directory gets and loses another volume: the late claim must not come to stand there.
+// TestLateClaim stops a creation before it places its claim. The creation is undone, and another volume gets
+// and loses the directory: the late claim must not be placed then.
 func TestLateClaim(t *testing.T) {
 	eachStep(t, func(*ground, *ground) {}, func(g, _ *ground) {
 		p := g.begin(record("v1", "team/a"))
@@ -284,15 +284,14 @@ func TestLateClaim(t *testing.T) {
 	}, func(_, other *ground) {
 		other.delete("v1")
 		if owner, err := other.Directories.Owner(other.Context(), "team/a"); err != nil || owner != "" {
-			other.Errorf("%sthe directory is that of %q, %v", other.label, owner, err)
+			other.Errorf("%sthe owner of the directory is %q, %v", other.label, owner, err)
 		}
-		_ = os.Remove(other.at("team/a")) // that it made late, and empty
+		_ = os.Remove(other.at("team/a")) // which it made late, empty
 		other.create("v3", "team/a")
 	})
 }
 
-// TestLateTidy has a tidy stop, and the parent that it was to remove become a volume, or have one
-// in it.
+// TestLateTidy stops a Tidy, and the parent that it is about to remove becomes a volume, or gets one.
 func TestLateTidy(t *testing.T) {
 	for _, directory := range []string{"team/x", "team", "team/x/b"} {
 		var image []string
@@ -303,7 +302,7 @@ func TestLateTidy(t *testing.T) {
 			image = nil
 			_, err := other.make(record("v2", directory))
 			if errors.Is(err, volume.ErrPrecondition) {
-				return // it is not quite removed yet
+				return // it is not completely removed yet
 			}
 			other.must(err)
 			image = other.image(directory) // empty
@@ -322,8 +321,8 @@ func TestLateTidy(t *testing.T) {
 	}
 }
 
-// TestRestoreAndPurge stops each of the two at each of its steps for the other. A volume is
-// brought back whole, or not at all.
+// TestRestoreAndPurge stops each of the two at each of its steps while the other runs. A volume is restored
+// completely, or not at all.
 func TestRestoreAndPurge(t *testing.T) {
 	var e TrashEntry
 	prepare := func(g, _ *ground) {
@@ -341,22 +340,22 @@ func TestRestoreAndPurge(t *testing.T) {
 		ready := g.state("v1") == Ready
 		one, two := g.text("a/1/data"), g.text("a/2/data")
 		if ready && (one != "of v1" || two != "of v1") {
-			g.Errorf("%sthe volume is there, and in it is %q", g.label, g.tree())
+			g.Errorf("%sthe volume exists with %q", g.label, g.tree())
 		}
 		if !ready && g.has("a") {
-			g.Errorf("%sthe volume is not there, and its directory is: %v", g.label, refused)
+			g.Errorf("%sthe volume does not exist, but its directory does: %v", g.label, refused)
 		}
 		if ready && g.has(".mooring/trash/"+e.Name) {
 			g.Errorf("%sit is in the trash too", g.label)
 		}
 		if left := clearShare(other); len(left) > 0 {
-			g.Errorf("%sin the end there is %q", g.label, left)
+			g.Errorf("%sleft in the end: %q", g.label, left)
 		}
 	}
 	t.Run("purge meanwhile", func(t *testing.T) {
 		eachStep(t, prepare, restore, purgeAll, func(g, other *ground) {
 			if refused == nil && (restored == nil || g.state("v1") != Ready) {
-				g.Errorf("%sit is brought back as %+v, %v", g.label, restored, refused)
+				g.Errorf("%sit is restored as %+v, %v", g.label, restored, refused)
 			}
 			check(g, other)
 		})
@@ -380,8 +379,8 @@ func TestRestoreAndPurge(t *testing.T) {
 
 func purgeAll(_, other *ground) { _ = other.purge() }
 
-// TestLateGroup has the deletion of a group stop, and a group of that key be made anew with the
-// same snapshots. None of these may be deleted.
+// TestLateGroup stops the deletion of a group. A group of that key is made again with the same snapshots. None
+// of these may be deleted.
 func TestLateGroup(t *testing.T) {
 	var nonces []string
 	members := func(g *ground) (nonces []string) {
@@ -417,8 +416,8 @@ func TestLateGroup(t *testing.T) {
 	})
 }
 
-// TestCopyAndDeletion has the source of a copy be deleted meanwhile. It cannot be within the lease;
-// after it the copy must not come to be a volume, or a snapshot.
+// TestCopyAndDeletion deletes the source of a copy meanwhile. Within the lease that is not possible. After it
+// the copy must not become a volume, or a snapshot.
 func TestCopyAndDeletion(t *testing.T) {
 	clone := record("v2", "team/v2")
 	clone.Source = sourceOf(ofVolume("v1"))
@@ -475,7 +474,7 @@ func deleteShallow(g *ground) error {
 	return err
 }
 
-// TestShallowIsHeld has a shallow volume, and its snapshot, stay while the volume is copied.
+// TestShallowIsHeld keeps a shallow volume, and its snapshot, while the volume is copied.
 func TestShallowIsHeld(t *testing.T) {
 	g := newGround(t)
 	withSnapshot(g)
@@ -495,8 +494,8 @@ func TestShallowIsHeld(t *testing.T) {
 	}
 }
 
-// TestStrangersFile has somebody put a file into the directory of a copy before that is placed.
-// The volume must not be said to be there with that in it.
+// TestStrangersFile puts a file into the directory of a copy before that is placed. The volume must not exist
+// with that file in it.
 func TestStrangersFile(t *testing.T) {
 	clone := record("v2", "v2")
 	clone.Source = sourceOf(ofVolume("v1"))
@@ -510,7 +509,7 @@ func TestStrangersFile(t *testing.T) {
 			t.Errorf("%s: the volume is %d, in its directory is %q", what, g.state("v2"), g.names("v2"))
 		}
 		if owner, err := g.Directories.Owner(t.Context(), "v2"); err != nil || owner != "" {
-			t.Errorf("%s: the directory is that of %q, %v", what, owner, err)
+			t.Errorf("%s: the owner of the directory is %q, %v", what, owner, err)
 		}
 		g.must(os.RemoveAll(g.at("v2")))
 		_, err = g.make(clone)
@@ -526,8 +525,8 @@ func TestStrangersFile(t *testing.T) {
 	}
 }
 
-// TestRetentionStays has the retention of the trash be raised or lowered after a deletion: that
-// does not change when what is in it may go.
+// TestRetentionStays raises or lowers the retention of the trash after a deletion: that does not change when
+// an entry is due.
 func TestRetentionStays(t *testing.T) {
 	g := newGround(t)
 	e := g.deleted("v1", "a")
@@ -535,7 +534,7 @@ func TestRetentionStays(t *testing.T) {
 	_, err := g.Snapshots.Delete(t.Context(), "s1", nil)
 	g.must(err)
 	if d := e.Due.Sub(e.Deleted); d != nas1.TrashRetention {
-		t.Errorf("it is due after %v, want %v", d, nas1.TrashRetention)
+		t.Errorf("due after %v, want %v", d, nas1.TrashRetention)
 	}
 	before, err := g.Trash.List(t.Context())
 	g.must(err)
@@ -550,12 +549,12 @@ func TestRetentionStays(t *testing.T) {
 			t.Errorf("with a retention of %v the trash is %+v, %v; it was %+v", retention, now, err, before)
 		}
 	}
-	// That of a volume of its own counts, and as it is at the deletion.
+	// A volume's own retention has priority, with its value at the deletion.
 	own := 5 * time.Minute
 	g.create("v2", "b")
 	_, err = g.Volumes.Update(t.Context(), "v2", func(r *volume.Record) error { r.Retention = &own; return nil })
 	g.must(err)
 	if e := g.delete("v2"); e.Due.Sub(e.Deleted) != own {
-		t.Errorf("it is due after %v, want %v", e.Due.Sub(e.Deleted), own)
+		t.Errorf("due after %v, want %v", e.Due.Sub(e.Deleted), own)
 	}
 }

@@ -12,20 +12,20 @@ import (
 	"time"
 )
 
-// view is where the directory of a share is seen.
+// view is where a test sees the directory of a share.
 type view struct {
-	dir    string // by a process
-	server string // by the server; on NFS it is another directory
+	dir    string // in a process
+	server string // on the server; with NFS it is another directory
 }
 
-// local is a directory that the process has itself.
+// local is a directory that the process and the server share.
 func local(dir string) view { return view{dir, dir} }
 
-// files are what is on a share. What tests look at, and what pods write, is at the server.
+// files are the files of a share. Tests read them, and pods write them, on the server.
 type files struct {
 	*testing.T
 	view
-	label string // of the case, in what is told
+	label string // of the test case, for messages
 }
 
 func (f *files) must(err error) {
@@ -44,13 +44,13 @@ func (f *files) put(path, text string) {
 	f.must(os.WriteFile(f.at(path), []byte(text), 0o644))
 }
 
-// has reports whether there is anything at path.
+// has reports whether path exists.
 func (f *files) has(path string) bool {
 	_, err := os.Lstat(f.at(path))
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
-// text returns what a file holds; "" where there is none.
+// text returns the content of a file, or "" if there is none.
 func (f *files) text(path string) string {
 	data, _ := os.ReadFile(f.at(path))
 	return string(data)
@@ -68,7 +68,7 @@ func (f *files) names(path string) []string {
 	return names
 }
 
-// tree lists all that is on the share, directories with a '/' at the end.
+// tree lists everything on the share. Directories end with '/'.
 func (f *files) tree() (all []string) {
 	f.Helper()
 	f.must(filepath.WalkDir(f.server, func(p string, e fs.DirEntry, err error) error {
@@ -85,7 +85,7 @@ func (f *files) tree() (all []string) {
 	return all[1:]
 }
 
-// find returns where the files of a name are.
+// find returns the paths of the files with a name.
 func (f *files) find(name string) (all []string) {
 	f.Helper()
 	for _, p := range f.tree() {
@@ -115,7 +115,7 @@ func (f *files) wrote(path, text string) {
 	f.must(os.WriteFile(f.at(path), []byte(text), 0o600))
 }
 
-// edited replaces text in a file, which is another file then.
+// edited replaces text in a file. The result is a new file.
 func (f *files) edited(path, old, new string) {
 	f.Helper()
 	text := f.text(path)
@@ -136,7 +136,7 @@ func (f *files) one(pattern string) string {
 	return path
 }
 
-// requires makes a record on the share require what this program does not know.
+// requires lets a record on the share require something that this program does not know.
 func (f *files) requires(path string) {
 	f.Helper()
 	path = ".mooring/" + path

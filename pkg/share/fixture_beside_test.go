@@ -13,8 +13,8 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// putStrange puts on a share what there is not yet, and a next version may have there, and returns
-// what each file holds. All of it is old: this version's would be abandoned.
+// putStrange puts files on a share that this version does not know and a next version may write. It returns
+// their contents. All of them are old: this version's own would be abandoned.
 func putStrange(g *ground) map[string]string {
 	g.Helper()
 	const data = "of a next version\n"
@@ -34,7 +34,7 @@ func putStrange(g *ground) map[string]string {
 		".mooring/snapshots/outlived/deletion/move.snapshot.next." + someNonce: data,
 	}
 	for _, in := range []string{"volumes", "snapshots", "groups"} {
-		// A record that is in a state which there is not yet, and a tree.
+		// A record in an unknown state, and a tree.
 		all[".mooring/"+in+"/next/moving.json"] = `{"version": 2, "key": "next", "nonce": "` + someNonce + `"}`
 		all[".mooring/"+in+"/next/parts/data"] = data
 		// A tree alone.
@@ -51,7 +51,7 @@ func putStrange(g *ground) map[string]string {
 	return all
 }
 
-// stays fails the test unless files are as they were.
+// stays fails the test if files have changed.
 func stays(g *ground, when string, files map[string]string) {
 	g.Helper()
 	for _, p := range slices.Sorted(maps.Keys(files)) {
@@ -61,8 +61,8 @@ func stays(g *ground, when string, files map[string]string) {
 	}
 }
 
-// TestNextBeside has a controller of now do everything on a share where a next version has things
-// of kinds that there are not yet: it leaves them alone.
+// TestNextBeside lets the current controller do everything on a share where a next version has things of
+// unknown kinds: it leaves them alone.
 func TestNextBeside(t *testing.T) {
 	fixtures(t, func(t *testing.T, g *ground) {
 		ctx := t.Context()
@@ -99,7 +99,7 @@ func TestNextBeside(t *testing.T) {
 		for _, p := range clearShare(g) {
 			at, _, _ := strings.Cut(strings.TrimPrefix(p, ".mooring/"), "/")
 			if strings.HasPrefix(p, ".mooring/") && !slices.Contains([]string{"quotas", "index.json", "inline"}, at) && g.directories()[at] == nil {
-				t.Errorf("there is still %s", p)
+				t.Errorf("still there: %s", p)
 			}
 		}
 		stays(g, "in the end", strange)
@@ -109,7 +109,7 @@ func TestNextBeside(t *testing.T) {
 	})
 }
 
-// What a check finds of what strange has put there: directories, and files.
+// What a check reports of the files of putStrange: directories, and files.
 var (
 	strangeDirs = []string{
 		"warning quotas", "warning staging/pool", "warning trash/next.NONCE.moved",
@@ -122,8 +122,7 @@ var (
 	}
 )
 
-// TestNextPurge has what was deleted be purged when a next version has a volume of that key, in a
-// state that there is not yet.
+// TestNextPurge purges a deleted volume while a next version has a volume with its key in an unknown state.
 func TestNextPurge(t *testing.T) {
 	g := newGround(t)
 	e := g.deleted("next", "next")
@@ -133,13 +132,13 @@ func TestNextPurge(t *testing.T) {
 	}
 	g.refused("to purge it", e.purge(g), volume.ErrPrecondition, "moving.json", "upgrade Mooring")
 	stays(g, "after a purge", files)
-	// The next version has finished, and the former is purged.
+	// The next version has finished, and the older volume is purged.
 	g.must(os.RemoveAll(g.at(".mooring/volumes/next")))
 	g.must(e.purge(g))
 }
 
-// TestNextExtras has a next version keep more in the entries of what requires nothing: it goes with
-// those, but for trees, which somebody has to look at.
+// TestNextExtras lets a next version keep more in the entries of what requires nothing: it is removed with
+// them, except for trees, which an administrator must check.
 func TestNextExtras(t *testing.T) {
 	ctx := t.Context()
 	g := newGround(t)
@@ -164,26 +163,26 @@ func TestNextExtras(t *testing.T) {
 	}
 	sameLists(g, "the trees", got, []string{"of snapshots/snap", "of volumes/plain"})
 	if all := g.find("usage.json"); len(all) > 0 || len(g.names(".mooring/volumes")) > 0 || len(g.names(".mooring/snapshots")) > 0 {
-		t.Errorf("there are still %q", g.tree())
+		t.Errorf("still there: %q", g.tree())
 	}
 }
 
-// nextController is a controller of a made-up next version, which works beside one of now.
+// nextController is a controller of an invented next version, which works on the same share.
 type nextController struct {
 	*ground
 	made  int
-	files map[string]string // that are to stay
+	files map[string]string // that must stay
 }
 
-// act does something: makes a volume, whose record then has more fields, or requires something; or
-// deletes one of those before. Each volume is to stay as it was made.
+// act creates a volume and then adds fields or requirements to its record, or deletes an earlier volume.
+// Each volume must stay as it was created.
 func (n *nextController) act() {
 	key := fmt.Sprintf("next-%d", n.made)
 	n.made++
 	makeFilled(n.ground, key, "team/"+key)
 	entry := ".mooring/volumes/" + key + "/"
 	switch n.made % 4 {
-	case 0: // in a state that there is not yet
+	case 0: // in an unknown state
 		n.moved(entry+recordFile, entry+"moving.json")
 		n.files[entry+"moving.json"] = n.text(entry + "moving.json")
 	case 1:
@@ -201,8 +200,8 @@ func (n *nextController) act() {
 	n.files["team/"+key+"/data"] = "of " + key + "\n"
 }
 
-// TestNextInterleaved has a controller of a next version act before each step of each operation of
-// one of now, on the same share. Both come to their ends, and neither touches what is the other's.
+// TestNextInterleaved lets a controller of a next version act before each step of each operation of the
+// current one, on the same share. Both finish, and neither touches what belongs to the other.
 func TestNextInterleaved(t *testing.T) {
 	for _, sc := range scenarios() {
 		t.Run(sc.name, func(t *testing.T) {
@@ -217,12 +216,12 @@ func TestNextInterleaved(t *testing.T) {
 				a.must(err)
 				facts, _ := readFacts(a.ground)
 				if !isTrue(fact, facts) {
-					t.Errorf("%q is not so: %q", fact, facts)
+					t.Errorf("%q is not true: %q", fact, facts)
 				}
 				a.must(sc.undo(a))
 				a.must(a.Tidy(t.Context(), 0))
 				a.must(second(a.Jobs.Abandoned(t.Context())))
-				if a.purged { // all that was in the trash then
+				if a.purged { // it purges everything that was in the trash then
 					maps.DeleteFunc(n.files, func(p, _ string) bool { return strings.HasPrefix(p, ".mooring/trash/") })
 				}
 				stays(n.ground, fmt.Sprintf("after %d volumes", n.made), n.files)
@@ -231,8 +230,8 @@ func TestNextInterleaved(t *testing.T) {
 	}
 }
 
-// TestNextGoesBack has a next version taken back: what it left is handled, and what it was about
-// is again when it has come back, and has finished it.
+// TestNextGoesBack downgrades from a next version: what that left is handled, and what it worked on is still
+// there when it is installed again and finishes it.
 func TestNextGoesBack(t *testing.T) {
 	ctx := t.Context()
 	g := newGround(t)
@@ -243,10 +242,10 @@ func TestNextGoesBack(t *testing.T) {
 	g.must(g.purge())
 	for key, kind := range map[string]error{"next-0": volume.ErrPrecondition, "next-1": nil, "next-2": nil, "next-3": volume.ErrPrecondition} {
 		if _, err := g.Volumes.Delete(ctx, key); volume.Kind(err) != kind {
-			t.Errorf("to delete %s: %v", key, err)
+			t.Errorf("delete %s: %v", key, err)
 		}
 	}
-	// It is there again, and makes its volumes what this version knows too.
+	// It is installed again, and makes its volumes readable for this version too.
 	for _, key := range []string{"next-0", "next-4"} {
 		g.edited(".mooring/volumes/"+key+"/record.json", nextRequires, nextFields)
 	}
@@ -254,6 +253,6 @@ func TestNextGoesBack(t *testing.T) {
 		g.moved(".mooring/volumes/"+key+"/moving.json", ".mooring/volumes/"+key+"/record.json")
 	}
 	if left := clearShare(g); len(left) > 0 {
-		t.Errorf("in the end there is %q", left)
+		t.Errorf("left in the end: %q", left)
 	}
 }

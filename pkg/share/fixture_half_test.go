@@ -8,12 +8,12 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// operation is something that can be half done.
+// operation is an operation that can be interrupted.
 type operation struct {
-	prepare func(g *ground, key string) // what has to be there
+	prepare func(g *ground, key string) // what must exist before
 	run     func(g *ground, key string) error
-	of      volume.ObjectKind // what there is of the key
-	ends    State             // how that is in the end; Empty: there is none
+	of      volume.ObjectKind // what the key names
+	ends    State             // its state in the end; Empty: it does not exist
 }
 
 // half is an operation whose process died before a step.
@@ -21,19 +21,19 @@ type half struct {
 	key string
 	operation
 	at   string
-	nth  int   // the step of that name; 0: the first
-	then *half // for an undo: what was half done before
-	was  State // how the volume, snapshot or group was left; Empty: there is none
+	nth  int   // which step of that name; 0: the first
+	then *half // for an undo: what was interrupted before
+	was  State // the state that was left; Empty: it does not exist
 }
 
-// prepare makes what has to be there.
+// prepare makes what must exist before.
 func (h half) prepare(g *ground) {
 	if h.operation.prepare != nil {
 		h.operation.prepare(g, h.key)
 	}
 }
 
-// begin does the operation, up to the step.
+// begin does the operation up to the step.
 func (h half) begin(g *ground) {
 	g.Helper()
 	if h.then != nil {
@@ -51,7 +51,7 @@ func (h half) begin(g *ground) {
 // inPurge stands for the removal of the tree itself.
 const inPurge = "in the purge"
 
-// trashedAs finds what is in the trash of a volume: what is whole, if anything is.
+// trashedAs finds a volume in the trash, preferably a complete entry.
 func trashedAs(g *ground, key string) (found TrashEntry) {
 	g.Helper()
 	all, err := g.Trash.List(g.Context())
@@ -64,7 +64,7 @@ func trashedAs(g *ground, key string) (found TrashEntry) {
 	return found
 }
 
-// creation is the creation of a volume. what changes the record.
+// creation is the creation of a volume. what changes its record.
 func creation(what func(r *volume.Record)) operation {
 	return operation{of: volume.ObjectVolume, ends: Ready, run: func(g *ground, key string) error {
 		r := record(key, key)
@@ -76,12 +76,12 @@ func creation(what func(r *volume.Record)) operation {
 	}}
 }
 
-// copies is the creation of a volume from another.
+// copies is the creation of a volume as a copy.
 func copies(of volume.Object) operation {
 	return creation(func(r *volume.Record) { r.Source = sourceOf(of) })
 }
 
-// removal is the deletion of a volume with something in it, in a parent ("": none).
+// removal is the deletion of a volume with a file in it, in a parent ("": none).
 func removal(on volume.OnDelete, parent string) operation {
 	return operation{
 		of: volume.ObjectVolume, run: deleteVolume,
@@ -103,7 +103,7 @@ func deleteSnapshot(g *ground, key string) error {
 	return err
 }
 
-// undoing deletes what is being made, and dies over that, too.
+// undoing deletes what is being created, and is interrupted, too.
 func undoing(of operation, from string) (operation, *half) {
 	undo := operation{prepare: of.prepare, of: of.of, run: deleteVolume}
 	if of.of == volume.ObjectSnapshot {
@@ -164,13 +164,13 @@ var (
 		prepare: func(g *ground, key string) { makeFilled(g, key, key); g.must(deleteVolume(g, key)) },
 		run: func(g *ground, key string) error {
 			_, err := (&actor{ground: g}).restore(key)
-			if errors.Is(err, volume.ErrBusy) { // a look at what was interrupted undoes that
+			if errors.Is(err, volume.ErrBusy) { // reading what was interrupted undoes it
 				_, err = (&actor{ground: g}).restore(key)
 			}
 			return err
 		},
 	}
-	// Of a volume whose project keeps it in its place: see projects_test.go.
+	// Of a volume that a project quota keeps in its place: see project_quota_test.go.
 	keepOp   = operation{of: volume.ObjectVolume, ends: Deleting, prepare: keep, run: deleteVolume}
 	unkeepOp = operation{
 		of:      volume.ObjectVolume,
@@ -201,7 +201,7 @@ var (
 	}
 )
 
-// purgeOf purges what is in the trash of a volume.
+// purgeOf purges the entries of a volume in the trash.
 func purgeOf(g *ground, key string) error {
 	e := trashedAs(g, key)
 	if e.Name == "" {
@@ -210,14 +210,14 @@ func purgeOf(g *ground, key string) error {
 	return e.purge(g)
 }
 
-// keep makes a volume that cannot be moved: its entry has a project, and it has another.
+// keep creates a volume that cannot be moved: its entry and its directory have different projects.
 func keep(g *ground, key string) {
 	makeFilled(g, key, key)
 	setProject(g.T, g.dir, inherited, ".mooring/volumes/"+key)
 	setProject(g.T, g.dir, own, key)
 }
 
-// undone is an undo that died before a step.
+// undone is an undo that was interrupted before a step.
 func undone(key string, of operation, from, at string, was State) half {
 	undo, first := undoing(of, from)
 	first.key = key

@@ -4,7 +4,7 @@ package share
 
 import "slices"
 
-// halfDone are the operations that are half done on the share of the fixture.
+// halfDone returns the interrupted operations on the share of the fixture.
 func halfDone() []half {
 	return slices.Concat(halfCreations(), halfCopies(), halfDeletions(), halfUndone(), halfOthers())
 }

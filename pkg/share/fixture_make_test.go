@@ -11,15 +11,15 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// dateless is a retention that is not over while there are tests.
+// dateless is a retention that never ends while there are tests.
 const dateless = 100 * 365 * 24 * time.Hour
 
-// made is a share on which everything was done that can be done, by one controller, and much was
-// begun by others that died. All data end with a line's end: see pack.
+// made makes a share on which one controller has done everything that is possible, and other controllers
+// have died in operations. All data end with a newline: see pack.
 func made(t *testing.T) *ground {
 	t.Helper()
 	g := openAt(t, scratch(t), Options{Maker: "controller-0", Run: "run-1", beforeRename: refuseByProject})
-	g.def.TrashRetention = dateless // what becomes due in an hour has done so when the tests run next
+	g.def.TrashRetention = dateless // what is due in an hour would be due when the tests run next
 	makeVolumes(g)
 	makeSnapshots(g)
 	makeTrash(g)
@@ -31,7 +31,7 @@ func made(t *testing.T) *ground {
 	return g
 }
 
-// makeFull makes a volume with something in it.
+// makeFull creates a volume with a file in it.
 func makeFull(g *ground, r volume.Record) {
 	g.Helper()
 	_, err := g.make(r)
@@ -39,10 +39,10 @@ func makeFull(g *ground, r volume.Record) {
 	g.put(r.Directory+"/data", "of "+r.Key+"\n")
 }
 
-// makeFilled makes a volume of that directory, with something in it.
+// makeFilled creates a volume in that directory, with a file in it.
 func makeFilled(g *ground, key, directory string) { g.Helper(); makeFull(g, record(key, directory)) }
 
-// makeVolumes makes a volume of each kind.
+// makeVolumes creates a volume of each kind.
 func makeVolumes(g *ground) {
 	makeFilled(g, "plain", "plain")
 	makeFilled(g, "nested", "team/app/nested")
@@ -66,7 +66,7 @@ func makeVolumes(g *ground) {
 	g.must(err)
 }
 
-// makeSnapshots makes snapshots, one of which is a volume, and a group.
+// makeSnapshots makes snapshots, one of which is also a volume, and a group.
 func makeSnapshots(g *ground) {
 	g.snapshot("snap", "plain")
 	g.snapshot("shared", "nested")
@@ -82,7 +82,7 @@ func makeSnapshots(g *ground) {
 	g.must(makeGrouped(g, "group", false))
 }
 
-// makeGrouped makes a group of two snapshots, or of its first one only.
+// makeGrouped makes a group of two snapshots, or, with half, only its first snapshot.
 func makeGrouped(g *ground, key string, half bool) error {
 	want := volume.GroupRecord{Key: key, Name: key, Created: time.Unix(1, 0).UTC()}
 	for _, of := range []string{"plain", "nested"} {
@@ -100,7 +100,7 @@ func makeGrouped(g *ground, key string, half bool) error {
 	return g.Groups.Commit(g.Context(), r)
 }
 
-// makeTrash deletes and brings back.
+// makeTrash deletes and restores volumes.
 func makeTrash(g *ground) {
 	for key, retention := range map[string]time.Duration{"due": 0, "kept": dateless} {
 		r := record(key, "team/"+key)
@@ -136,8 +136,8 @@ func makeTrash(g *ground) {
 	g.put(".mooring/trash/"+volume.TrashID(volume.TrashVolume, "stray", someNonce)+"/data", "of nobody\n")
 }
 
-// stopAt does something as another controller, which dies before the step of that name: the nth of
-// them. It fails the test if there is none.
+// stopAt does something as another controller, which dies before the nth step of that name. It fails the
+// test if there is no such step.
 func stopAt(g *ground, at string, nth int, do func(h *ground) error) {
 	g.Helper()
 	dieIn(g, func(h *ground, die func()) error {
@@ -154,8 +154,8 @@ func stopAt(g *ground, at string, nth int, do func(h *ground) error) {
 	}, at)
 }
 
-// dieIn does something as another controller, which dies when do calls die. What is deferred does
-// nothing any more.
+// dieIn does something as another controller, which dies when do calls die. Deferred calls change nothing
+// after that.
 func dieIn(g *ground, do func(h *ground, die func()) error, at string) {
 	g.Helper()
 	s, err := Open(g.dir, g.def, Options{Maker: "controller-1", Run: "run-1", Lease: over, beforeRename: refuseByProject})
@@ -167,6 +167,6 @@ func dieIn(g *ground, do func(h *ground, die func()) error, at string) {
 		done <- do(&ground{files: files{T: g.T, view: g.view}, Share: s}, runtime.Goexit)
 	}()
 	if err, ended := <-done; ended {
-		g.Fatalf("it came to its end (%v), and was to die before %q", err, at)
+		g.Fatalf("it ended with %v, and should die before %q", err, at)
 	}
 }

@@ -13,14 +13,14 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// What a made-up next version of Mooring adds to the records that it writes.
+// What an invented next version of Mooring adds to the records that it writes.
 const (
 	nextFields   = `"tier": {"name": "<cold>", "since": 12345678901234567890}`
 	nextRequires = `"requires": ["teleport", "telepathy"], ` + nextFields
 )
 
-// rewrite makes the records in a directory of .mooring ("": all, and the format) be as a next
-// version writes them: with more after the version. They stay the same files, with their times.
+// rewrite changes the records in a directory of .mooring ("": all, and the format) to what a next version
+// writes: more fields after the version. The files and their times do not change.
 func rewrite(g *ground, in, more string) (records []string) {
 	g.Helper()
 	for _, p := range g.tree() {
@@ -41,7 +41,7 @@ func rewrite(g *ground, in, more string) (records []string) {
 	return records
 }
 
-// hasFields fails the test unless a record still has what a next version has added.
+// hasFields fails the test unless a record still has the fields that a next version has added.
 func hasFields(g *ground, path string) {
 	g.Helper()
 	var r struct {
@@ -54,8 +54,8 @@ func hasFields(g *ground, path string) {
 	}
 }
 
-// TestNextFields has records with fields that are not known come through all that writes a
-// record again, and the format through each start.
+// TestNextFields keeps unknown fields of records in everything that writes a record again, and those of the
+// format at each start.
 func TestNextFields(t *testing.T) {
 	ctx := t.Context()
 	kept, err := os.ReadFile(fixtureFile)
@@ -71,17 +71,17 @@ func TestNextFields(t *testing.T) {
 	// An update.
 	g.must(second(g.setCapacity("plain", 9)))
 	hasFields(g, ".mooring/volumes/plain/record.json")
-	// A deletion, and two restorations.
+	// A deletion, and two restores.
 	for range 2 {
 		g.must(second(g.Volumes.Delete(ctx, "nested")))
 		hasFields(g, g.one(".mooring/trash/nested.*.json"))
 		g.must(second(g.Volumes.Restore(ctx, trashedAs(g, "nested"), "")))
 		hasFields(g, ".mooring/volumes/nested/record.json")
 	}
-	// What is half restored.
+	// An interrupted restore.
 	runAgain(g, half{key: "restore-4", operation: restoreOp})
 	hasFields(g, ".mooring/volumes/restore-4/record.json")
-	// A copy that was interrupted, as it is gone on with (package jobs): from its record.
+	// An interrupted copy, which package jobs continues from its record.
 	found, err := g.Volumes.Lookup(ctx, "clone-2")
 	g.must(err)
 	g.must(g.Volumes.AbortAbandoned(ctx, found))
@@ -94,7 +94,7 @@ func TestNextFields(t *testing.T) {
 	if got := g.text(".mooring/" + formatFile); got != format {
 		t.Errorf("the format was %s, and is %s", format, got)
 	}
-	for _, h := range halfDone() { // how a volume came to be does not tell what it is
+	for _, h := range halfDone() { // the origin of a volume does not say what it is
 		runAgain(g, h)
 	}
 	for _, key := range []string{"update-1", "update-3", "restore-1"} {
@@ -102,8 +102,8 @@ func TestNextFields(t *testing.T) {
 	}
 }
 
-// TestNextRequires has all records require what is not known: everything is listed as it is, and
-// nothing is changed. What requires nothing goes on beside it.
+// TestNextRequires lets all records require something unknown: everything is listed, and nothing changes.
+// What requires nothing works beside it.
 func TestNextRequires(t *testing.T) {
 	kept, err := os.ReadFile(fixtureFile)
 	if err != nil {
@@ -113,7 +113,7 @@ func TestNextRequires(t *testing.T) {
 	for _, in := range []string{"volumes/", "snapshots/", "groups/", "trash/", "claims/", "jobs/"} {
 		rewrite(g, in, nextRequires)
 	}
-	g = reopen(g) // which sweeps
+	g = reopen(g) // which sweeps staging
 	copies, err := g.Jobs.Abandoned(t.Context())
 	if err != nil || len(copies) != len(copiesLeft) {
 		t.Errorf("the copies are %+v, %v", copies, err)
@@ -130,9 +130,9 @@ func TestNextRequires(t *testing.T) {
 	}
 	g.must(g.Tidy(t.Context(), time.Hour))
 	if d := differ(g.picture(), before); d != "" {
-		t.Errorf("they have changed\n%s", d)
+		t.Errorf("the fixture has changed\n%s", d)
 	}
-	// Others go on.
+	// Other volumes work.
 	makeFilled(g, "new", "team/new")
 	g.snapshot("new", "new")
 	clone := record("newer", "newer")
@@ -145,11 +145,11 @@ func TestNextRequires(t *testing.T) {
 	g.must(second(g.Snapshots.Delete(t.Context(), "new", nil)))
 	g.must(purgeOf(g, "new"))
 	if d := differ(g.picture(), before); d != "" {
-		t.Errorf("others have changed\n%s", d)
+		t.Errorf("other volumes have changed\n%s", d)
 	}
 }
 
-// changeAll tries to change all that there is on the fixture, and returns what that said.
+// changeAll tries to change everything on the fixture, and returns the errors.
 func changeAll(g *ground) map[string]error {
 	ctx := g.Context()
 	all := map[string]error{}
@@ -188,7 +188,7 @@ func changeAll(g *ground) map[string]error {
 	return all
 }
 
-// TestNextGroup has one snapshot of a group require what is not known: nothing of the group goes.
+// TestNextGroup lets one snapshot of a group require something unknown: nothing of the group is deleted.
 func TestNextGroup(t *testing.T) {
 	g := newGround(t)
 	makeFilled(g, "plain", "plain")
@@ -198,11 +198,11 @@ func TestNextGroup(t *testing.T) {
 	before := g.picture()
 	g.refused("to delete it", second(g.Groups.Delete(t.Context(), "g1", nil)), volume.ErrPrecondition, "teleport")
 	if d := differ(g.picture(), before); d != "" {
-		t.Errorf("they have changed\n%s", d)
+		t.Errorf("the fixture has changed\n%s", d)
 	}
 }
 
-// TestNextHalfGroup has a group in the making require what is not known: nobody goes on with it.
+// TestNextHalfGroup lets an incomplete group require something unknown: nobody continues it.
 func TestNextHalfGroup(t *testing.T) {
 	ctx := t.Context()
 	g := newGround(t)
@@ -214,13 +214,13 @@ func TestNextHalfGroup(t *testing.T) {
 	g.age(making, older)
 	g.refused("to ask for it", makeGrouped(g, "g1", false), volume.ErrPrecondition, "teleport")
 	if info, err := os.Stat(g.at(making)); err != nil || time.Since(info.ModTime()) < older/2 {
-		t.Errorf("it was renewed: %v, %v", info, err)
+		t.Errorf("the group was renewed: %v, %v", info, err)
 	}
 	r, err := g.Groups.Lookup(ctx, "g1")
 	g.must(err)
 	g.refused("to commit it", g.Groups.Commit(ctx, r), volume.ErrPrecondition, "teleport")
 	if state := stateOf(g, ofGroup, "g1"); state != Making {
-		t.Errorf("it is in state %d", state)
+		t.Errorf("the group is in state %d", state)
 	}
 }
 
@@ -245,7 +245,7 @@ func TestNextCopy(t *testing.T) {
 	}
 }
 
-// TestNextFormat has a share whose format requires, or comes to require, what is not known.
+// TestNextFormat has a share whose format requires something unknown, from the start or later.
 func TestNextFormat(t *testing.T) {
 	kept, err := os.ReadFile(fixtureFile)
 	if err != nil {
@@ -259,13 +259,13 @@ func TestNextFormat(t *testing.T) {
 	g.refused("to open it", err, volume.ErrPrecondition, "teleport, telepathy", "upgrade Mooring")
 	_, err = OpenInline(g.dir, nas1, true)
 	g.refused("to open it for a pod", err, volume.ErrPrecondition, "teleport")
-	// Who has it open is told within a minute: see Purger.once.
+	// A controller that has it open notices within a minute: see Purger.once.
 	g.refused("to tidy", open.Tidy(t.Context(), 0), volume.ErrPrecondition, "teleport")
 	if !open.Lost() {
-		t.Error("who has it open goes on")
+		t.Error("a process that has it open continues")
 	}
 	if d := differ(g.picture(), before); d != "" {
-		t.Errorf("they have changed\n%s", d)
+		t.Errorf("the fixture has changed\n%s", d)
 	}
 	look := openAt(t, g.dir, Options{ReadOnly: true})
 	volumesStand(look)

@@ -12,13 +12,13 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// reopen opens a share that was unpacked, as a controller that has come since.
+// reopen opens an unpacked share as a controller that starts later.
 func reopen(g *ground) *ground {
 	g.Helper()
 	return openAt(g.T, g.dir, Options{Maker: stranger, beforeRename: refuseByProject})
 }
 
-// fixtureVolumes are the volumes of the fixture with which all is well, and what is in them.
+// fixtureVolumes returns the healthy volumes of the fixture, and their data.
 func fixtureVolumes() map[string]string {
 	return map[string]string{
 		"plain": "data of plain", "nested": "data of nested", "changed": "data of changed",
@@ -28,10 +28,10 @@ func fixtureVolumes() map[string]string {
 	}
 }
 
-// names of what there is of a kind.
+// The names of each kind.
 var inState = map[volume.ObjectKind]string{volume.ObjectVolume: "volumes", volume.ObjectSnapshot: "snapshots", ofGroup: "groups"}
 
-// stateOf returns how far something is.
+// stateOf returns the state of a volume, snapshot or group.
 func stateOf(g *ground, kind volume.ObjectKind, key string) State {
 	g.Helper()
 	t := map[volume.ObjectKind]*table{volume.ObjectVolume: g.Volumes.table, volume.ObjectSnapshot: g.Snapshots.table, ofGroup: g.Groups.table}[kind]
@@ -44,7 +44,7 @@ func stateOf(g *ground, kind volume.ObjectKind, key string) State {
 	return s.state
 }
 
-// contentOf returns "data of v1" of a volume's directory.
+// contentOf returns the data of a volume's directory, for example "data of v1".
 func contentOf(g *ground, directory string) string {
 	for _, file := range []string{"data", "copy"} {
 		if text, ok := strings.CutSuffix(g.text(directory+"/"+file), "\n"); ok {
@@ -54,7 +54,7 @@ func contentOf(g *ground, directory string) string {
 	return ""
 }
 
-// sameLists fails the test unless two lists are the same.
+// sameLists fails the test unless two lists are equal.
 func sameLists(g *ground, what string, got, want []string) {
 	g.Helper()
 	slices.Sort(got)
@@ -97,7 +97,7 @@ func TestFixtureVolumes(t *testing.T) {
 	})
 }
 
-// volumesStand fails the test unless each volume with which all was well is as it was.
+// volumesStand fails the test unless each healthy volume is unchanged.
 func volumesStand(g *ground) {
 	g.Helper()
 	for key, content := range fixtureVolumes() {
@@ -107,12 +107,12 @@ func volumesStand(g *ground) {
 			continue
 		}
 		if owner, err := g.Directories.Owner(g.Context(), r.Directory); !r.Shallow && (err != nil || owner != key) {
-			g.Errorf("%sthe directory %q is that of %q, %v", g.label, r.Directory, owner, err)
+			g.Errorf("%sthe owner of the directory %q is %q, %v", g.label, r.Directory, owner, err)
 		}
 	}
 }
 
-// TestFixtureSnapshots reads snapshots and groups, and has those that are in use stay.
+// TestFixtureSnapshots reads snapshots and groups, and cannot delete those in use.
 func TestFixtureSnapshots(t *testing.T) {
 	fixtures(t, func(t *testing.T, g *ground) {
 		ctx := t.Context()
@@ -136,14 +136,14 @@ func TestFixtureSnapshots(t *testing.T) {
 	})
 }
 
-// TestFixtureClaims has no directory of the fixture become another's.
+// TestFixtureClaims cannot create a volume in any directory of the fixture.
 func TestFixtureClaims(t *testing.T) {
 	fixtures(t, func(t *testing.T, g *ground) {
 		g = reopen(g)
 		for _, directory := range []string{"plain", "plain/x", "team", "team/app", "team/app/nested", "elsewhere", "elsewhere/moved", "shop", "old", "old/x", "create-4", "delete-1/x", "restore-4"} {
 			_, err := g.make(record("new", directory))
 			if kind := volume.Kind(err); kind != volume.ErrPrecondition && kind != volume.ErrBusy {
-				t.Errorf("to have %q: %v", directory, err)
+				t.Errorf("create a volume in %q: %v", directory, err)
 			}
 		}
 		for _, directory := range []string{"delete-5", "delete-6", "team/new", "below/new", "tidy-3/x"} {
@@ -153,13 +153,13 @@ func TestFixtureClaims(t *testing.T) {
 	})
 }
 
-// copiesLeft are the copies of the fixture that another controller goes on with.
+// copiesLeft are the copies of the fixture that another controller continues.
 var copiesLeft = []string{
 	"volume clone-1", "volume clone-2", "volume clone-3", "volume clone-4", "volume fill-1", "volume fill-2", "volume refill-1", "volume refill-2", "volume refill-3",
 	"snapshot snap-1", "snapshot snap-2", "snapshot snap-3",
 }
 
-// TestFixtureRetry does again what is half done on the fixture: all of it comes to its end.
+// TestFixtureRetry retries what was interrupted on the fixture: all of it finishes.
 func TestFixtureRetry(t *testing.T) {
 	fixtures(t, func(t *testing.T, g *ground) {
 		g = reopen(g)
@@ -177,13 +177,13 @@ func TestFixtureRetry(t *testing.T) {
 		allowed := append(slices.Clone(problemsOfNobody), "warning volumes/plain/deletion/copy.snapshot.unmake-2.NONCE", "warning volumes/plain/deletion/copy.volume.unclone-7.NONCE")
 		for _, p := range problemsOf(g) {
 			if !strings.HasPrefix(p, "note ") && !slices.Contains(allowed, p) {
-				t.Errorf("there is still: %s", p)
+				t.Errorf("still there: %s", p)
 			}
 		}
 	})
 }
 
-// runAgain does an operation anew, and fails the test unless it comes to its end.
+// runAgain retries an operation, and fails the test unless it finishes.
 func runAgain(g *ground, h half) {
 	g.Helper()
 	if err := h.run(g, h.key); err != nil {
@@ -204,11 +204,11 @@ func runAgain(g *ground, h half) {
 	g.must(err)
 	want := map[string]string{"clone": "copy of plain", "fill": "copy of plain", "refill": "copy of plain", "share": "copy of plain", "adopt": "data of " + h.key, "update": "data of " + h.key, "restore": "data of " + h.key}
 	if got := contentOf(g, r.Directory); got != want[kind] {
-		g.Errorf("%s%s, stopped before %q, holds %q again, not %q", g.label, h.key, h.at, got, want[kind])
+		g.Errorf("%s%s, stopped before %q, contains %q again, not %q", g.label, h.key, h.at, got, want[kind])
 	}
 }
 
-// problemsOf returns what a check finds, without the words and without what differs from run to run.
+// problemsOf returns what a check reports, without the messages and without what differs between runs.
 func problemsOf(g *ground) (all []string) {
 	g.Helper()
 	for _, p := range checked(g, 0, nil) {
@@ -218,10 +218,10 @@ func problemsOf(g *ground) (all []string) {
 	return all
 }
 
-// problemsOfNobody are those that go when somebody looks at them who knows more than Mooring.
+// problemsOfNobody are the problems that only an administrator can solve.
 var problemsOfNobody = []string{"error trash/stray.NONCE"}
 
-// fixtureProblems are what a check finds on the fixture, besides what halves say.
+// fixtureProblems are the problems that a check reports on the fixture, besides those of each half.
 var fixtureProblems = []string{
 	"note claims/archive-4", "note claims/archived-archive-4", "note claims/delete-5", "note claims/below/taken/delete-6",
 	"note claims/retain-2", "warning claims/tidy-2", "warning claims/tidy-3", "warning claims/tidy-4",
@@ -236,11 +236,11 @@ var fixtureProblems = []string{
 	"note trash/undo-4.NONCE", "note trash/undo-5.NONCE", "note trash/unshare-2.NONCE",
 }
 
-// TestFixtureCheck has a check of the fixture find what is half done there, and no more.
+// TestFixtureCheck lets a check report what was interrupted on the fixture, and nothing else.
 func TestFixtureCheck(t *testing.T) {
 	want := slices.Concat(fixtureProblems, problemsOfNobody)
 	for _, h := range halfDone() {
-		promised := strings.HasPrefix(h.key, "unkeep-") // that it is purged, in the trash
+		promised := strings.HasPrefix(h.key, "unkeep-") // the trash has the record of its purge
 		if h.was != Empty && h.was != Ready && !promised {
 			want = append(want, fmt.Sprintf("warning %s/%s", inState[h.of], h.key))
 		}
@@ -258,8 +258,8 @@ func TestFixtureCheck(t *testing.T) {
 	})
 }
 
-// fixtureTrash is what is in the trash of the fixture. Of "-" only the record is there, "?" has
-// none.
+// fixtureTrash is what is in the trash of the fixture. "-" marks an entry with only a record, "?" one
+// without a record.
 var fixtureTrash = []string{
 	"volume due", "volume kept", "volume deleted-since", "snapshot gone", "leftover csi-2", "? stray",
 	"volume delete-4", "volume delete-5", "volume delete-6", "? delete-3", "- retain-2", "- archive-4", "- unshare-2",
@@ -270,7 +270,7 @@ var fixtureTrash = []string{
 	"- in-place", "volume unkeep-1", "volume unkeep-2", "volume unkeep-3", "leftover refill-3",
 }
 
-// TestFixtureTrash lists the trash, brings back, and purges what is due.
+// TestFixtureTrash lists the trash, restores, and purges what is due.
 func TestFixtureTrash(t *testing.T) {
 	fixtures(t, func(t *testing.T, g *ground) {
 		ctx := t.Context()
@@ -299,7 +299,7 @@ func TestFixtureTrash(t *testing.T) {
 			}
 		}
 		if e := trashedAs(g, "due"); e.Name != "" {
-			t.Errorf("what was due is still there: %+v", e)
+			t.Errorf("still in the trash: %+v", e)
 		}
 		if err := g.Trash.Purge(trashedAs(g, "stray"), g.remove); volume.Kind(err) != volume.ErrPrecondition {
 			t.Errorf("the stray: %v", err)
@@ -310,14 +310,14 @@ func TestFixtureTrash(t *testing.T) {
 		}
 		g.must(place.purge(g))
 		if g.has("in-place") {
-			t.Error("its directory is still there")
+			t.Error("its directory still exists")
 		}
 		if !kept.Complete() || kept.Due.Sub(kept.Deleted) != dateless {
 			t.Errorf("what is kept is %+v", kept)
 		}
 		r, err := g.Volumes.Restore(ctx, kept, "")
 		if err != nil || contentOf(g, r.Directory) != "data of kept" {
-			t.Errorf("it is back as %+v, %v", r, err)
+			t.Errorf("it is restored as %+v, %v", r, err)
 		}
 		volumesStand(g)
 	})
@@ -325,14 +325,14 @@ func TestFixtureTrash(t *testing.T) {
 
 func (t TrashEntry) purge(g *ground) error { return g.Trash.Purge(t, g.remove) }
 
-// fixtureLeaves are the directories, of those that the fixture has, that nobody deletes: users'.
+// fixtureLeaves are the directories of the fixture that nobody deletes: users' own.
 var fixtureLeaves = []string{
 	"old", "adopt-1", "retained", "archived-archived", "shop", "quota", "retain-1", "retain-2",
 	"archived-archive-1", "archived-archive-2", "archived-archive-3", "archived-archive-4",
 }
 
-// TestFixtureClear deletes all that there is on the fixture, and purges the trash. When users have
-// removed what is theirs nothing of ours is left.
+// TestFixtureClear deletes everything on the fixture, and purges the trash. After users have removed their
+// own files, nothing of Mooring's remains.
 func TestFixtureClear(t *testing.T) {
 	fixtures(t, func(t *testing.T, g *ground) {
 		g = reopen(g)
@@ -343,7 +343,7 @@ func TestFixtureClear(t *testing.T) {
 		stray := volume.TrashID(volume.TrashVolume, "stray", someNonce)
 		for _, p := range clearShare(g) {
 			if strings.HasPrefix(p, ".mooring/") && !strings.HasPrefix(p, ".mooring/trash/"+stray) && p != ".mooring/parents/d.shop" {
-				t.Errorf("there is still %s", p)
+				t.Errorf("still there: %s", p)
 			}
 		}
 		sameLists(g, "what is left of the users", slices.DeleteFunc(g.names("."), func(name string) bool { return name == volume.StateDir }), slices.Clone(fixtureLeaves))
@@ -351,7 +351,7 @@ func TestFixtureClear(t *testing.T) {
 			g.removed(p)
 		}
 		if left := clearShare(g); len(left) > 0 {
-			t.Errorf("in the end there is %q", left)
+			t.Errorf("left in the end: %q", left)
 		}
 	})
 }

@@ -18,21 +18,21 @@ import (
 	"golang.org/x/tools/txtar"
 )
 
-// fixtureFile is a share as the first version of the format leaves it. It is never changed: every
-// later Mooring has to make the same of it.
+// fixtureFile is a share as the first version of the format left it. It never changes: every later Mooring
+// must read it the same way.
 const fixtureFile = "testdata/v1/share.txtar"
 
 var update = flag.Bool("update", false, "write "+fixtureFile+", if it does not exist")
 
-// A share is packed as a txtar archive, whose names say what a file is:
+// A share is packed as a txtar archive. The names in it say what each file is:
 //
 //	d MODE MTIME PATH      a directory
-//	f MODE MTIME PATH      a file, and what it holds
-//	l PATH -> FIRST        another name of a file that came before
+//	f MODE MTIME PATH      a file, and its content
+//	l PATH -> FIRST        another name of an earlier file
 //
-// Owners are not in it: what is unpacked is that of who does it.
+// It has no owners: unpacked files belong to the user who unpacks them.
 
-// pack writes down all that is on the share.
+// pack writes everything on the share to an archive.
 func pack(g *ground, comment string) []byte {
 	g.Helper()
 	a := &txtar.Archive{Comment: []byte(comment)}
@@ -61,10 +61,10 @@ func pack(g *ground, comment string) []byte {
 	return txtar.Format(a)
 }
 
-// older is how much older a share is when it is unpacked, so that no process is at work there.
+// older is how much older a share is when it is unpacked, so that no process seems to work there.
 const older = 24 * time.Hour
 
-// unpack makes a share of what pack has written.
+// unpack makes a share from such an archive.
 func unpack(t *testing.T, data []byte, dir string) *ground {
 	t.Helper()
 	g := &ground{files: files{T: t, view: local(dir)}}
@@ -78,7 +78,7 @@ func unpack(t *testing.T, data []byte, dir string) *ground {
 		}
 		part := strings.SplitN(rest, " ", 3)
 		if len(part) != 3 {
-			t.Fatalf("the name %q is none of a share", f.Name)
+			t.Fatalf("a share has no name like %q", f.Name)
 		}
 		mode, err := strconv.ParseUint(part[0], 8, 32)
 		g.must(err)
@@ -92,14 +92,13 @@ func unpack(t *testing.T, data []byte, dir string) *ground {
 		}
 		g.must(syscall.Chmod(g.at(part[2]), uint32(mode)))
 	}
-	for path, changed := range times { // when all that is in a directory is there
+	for path, changed := range times { // after all files of a directory exist
 		g.must(os.Chtimes(g.at(path), changed, changed))
 	}
 	return g
 }
 
-// unlink makes the share be as it would be on a server without hard links. The times of
-// directories stay.
+// unlink makes the share look as on a server without hard links. The times of directories do not change.
 func unlink(g *ground) {
 	g.Helper()
 	times := map[string]time.Time{}
@@ -128,9 +127,8 @@ func unlink(g *ground) {
 	}
 }
 
-// fixtures are the shares that every test of the format is done with: the one that was kept, the
-// same on a server without hard links, with fields that are not known, and without an id, and one as
-// it is made today.
+// fixtures runs a test on every share of the format: the kept one, the same on a server without hard links,
+// with unknown fields, without an id, and a share that the current program makes.
 func fixtures(t *testing.T, do func(t *testing.T, g *ground)) {
 	kept, err := os.ReadFile(fixtureFile)
 	if errors.Is(err, fs.ErrNotExist) && *update {

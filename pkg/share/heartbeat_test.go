@@ -32,11 +32,11 @@ func TestBeat(t *testing.T) {
 	}
 	g.must(os.Remove(g.at(".mooring/heartbeat")))
 	if d := differ(g.picture(), before); d != "" {
-		t.Errorf("besides, it has changed:\n%s", d)
+		t.Errorf("other files have changed:\n%s", d)
 	}
 }
 
-// TestNoBeat has shares that are not to be written to.
+// TestNoBeat has shares that must not be written to.
 func TestNoBeat(t *testing.T) {
 	for name, opt := range map[string]Options{"not laid out": {}, "only to look": {ReadOnly: true}} {
 		t.Run(name, func(t *testing.T) {
@@ -53,13 +53,13 @@ func TestNoBeat(t *testing.T) {
 				t.Error(err)
 			}
 			if _, err := os.Lstat(dir + "/.mooring/heartbeat"); !errors.Is(err, os.ErrNotExist) || s.Lost() {
-				t.Errorf("it was written (%v), or the share is lost", err)
+				t.Errorf("it was written: %v; or the share is lost", err)
 			}
 		})
 	}
 }
 
-// TestBeatFails has something else be there, and no time.
+// TestBeatFails has something else in the heartbeat's place, and an expired context.
 func TestBeatFails(t *testing.T) {
 	g := newGround(t)
 	g.must(os.Mkdir(g.at(".mooring/heartbeat"), 0o700))
@@ -71,7 +71,7 @@ func TestBeatFails(t *testing.T) {
 	g.refused("without time", g.Heartbeat(ctx), volume.ErrTimeout)
 }
 
-// TestFault names what errors say of a file system, as they come from a share.
+// TestFault classifies errors of a file system, as a share returns them.
 func TestFault(t *testing.T) {
 	g := newGround(t)
 	for errno, want := range map[unix.Errno]volume.Reason{
@@ -80,10 +80,10 @@ func TestFault(t *testing.T) {
 	} {
 		err := g.WrapError("try", fmt.Errorf("write: %w", errno))
 		if got := FaultReason(err); got != want {
-			t.Errorf("of %v it says %q", err, got)
+			t.Errorf("FaultReason(%v) is %q", err, got)
 		}
 	}
 	if got := FaultReason(nil); got != "" {
-		t.Errorf("of no error it says %q", got)
+		t.Errorf("FaultReason(nil) is %q", got)
 	}
 }

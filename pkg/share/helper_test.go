@@ -15,13 +15,13 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// The instances of the driver that there are in these tests.
+// The instances of the driver in these tests.
 const (
 	maker    = "0a1b2c3d"
 	stranger = "ffffffff"
 )
 
-// over is a lease that has always run out.
+// over is a lease that has always expired.
 const over = -time.Second
 
 var nas1 = volume.Share{Name: "nas1", Servers: []string{"10.0.0.1"}, Path: "/export", TrashRetention: time.Hour}
@@ -32,7 +32,7 @@ type ground struct {
 	*Share
 }
 
-// openAt opens the share at dir, as one who is about to create something.
+// openAt opens the share at dir, and lays it out if it is empty.
 func openAt(t *testing.T, dir string, opt Options) *ground {
 	t.Helper()
 	opt.Initialize = true
@@ -44,8 +44,8 @@ func openAt(t *testing.T, dir string, opt Options) *ground {
 	return &ground{files: files{T: t, view: local(dir)}, Share: s}
 }
 
-// scratch is a new directory, in memory where there is such: many of these tests call fsync(2)
-// thousands of times. In the lab, which is for tests on NFS, they are not run once more.
+// scratch makes a new directory, in memory if possible: many of these tests call fsync(2) thousands of
+// times. In the lab, which is for tests on NFS, these tests are skipped.
 func scratch(t *testing.T) string {
 	t.Helper()
 	if os.Getenv("MOORING_LAB") != "" {
@@ -59,25 +59,25 @@ func scratch(t *testing.T) string {
 	return dir
 }
 
-// newGround is an empty share.
+// newGround makes an empty share.
 func newGround(t *testing.T) *ground {
 	t.Helper()
 	return openAt(t, scratch(t), Options{Maker: maker})
 }
 
-// impatient is another instance, to which every lease has run out.
+// impatient opens the share as another instance, for which every lease has expired.
 func (g *ground) impatient() *ground {
 	g.Helper()
 	return openAt(g.T, g.dir, Options{Maker: stranger, Lease: over})
 }
 
-// next is the next run of the same instance.
+// next opens the share as the next run of the same instance.
 func (g *ground) next() *ground {
 	g.Helper()
 	return openAt(g.T, g.dir, Options{Maker: g.opt.Maker})
 }
 
-// refused fails the test unless err is of that kind, names the share once, and has all parts.
+// refused fails the test unless err has that kind, names the share once, and contains all parts.
 func (g *ground) refused(what string, err, kind error, parts ...string) {
 	g.Helper()
 	if err == nil || volume.Kind(err) != kind {
@@ -94,12 +94,12 @@ func (g *ground) refused(what string, err, kind error, parts ...string) {
 	}
 }
 
-// record asks for a volume.
+// record returns the record of a volume to create.
 func record(key, directory string) volume.Record {
 	return volume.Record{Key: key, Name: key, Directory: directory, OnDelete: volume.Delete, Created: time.Unix(1, 0).UTC()}
 }
 
-// shallow asks for a volume that is a snapshot itself.
+// shallow returns the record of a volume that is a snapshot itself.
 func shallow(key, snapshot string) volume.Record {
 	r := record(key, volume.SnapshotDirectory(snapshot))
 	r.Source, r.Shallow = sourceOf(ofSnapshot(snapshot)), true
@@ -114,7 +114,7 @@ func sourceOf(of volume.Object) *volume.Source {
 	return &volume.Source{Object: of, Share: nas1.Name}
 }
 
-// source tells what a volume was made of.
+// source returns the source of a volume as a string.
 func source(s *volume.Source) string {
 	if s == nil {
 		return ""
@@ -132,7 +132,7 @@ func (g *ground) begin(r volume.Record) *Pending {
 	return p
 }
 
-// make creates a volume as package provision does: what is found half made is undone first.
+// make creates a volume as package provision does: it first undoes an unfinished creation.
 func (g *ground) make(r volume.Record) (*volume.Record, error) {
 	for range retries {
 		p, found, err := g.Volumes.Begin(g.Context(), r)
@@ -159,7 +159,7 @@ func (g *ground) make(r volume.Record) (*volume.Record, error) {
 	return nil, busy("again and again")
 }
 
-// fill does the steps of a creation after the first.
+// fill does the remaining steps of a creation.
 func (g *ground) fill(p *Pending) (*volume.Record, error) {
 	ctx := g.Context()
 	if p.rec.Shallow {
@@ -189,7 +189,7 @@ func (g *ground) fill(p *Pending) (*volume.Record, error) {
 	}
 }
 
-// copy copies all that it has to: the file "data", whose copy is called "copy".
+// copy copies what a test needs: the file "data", to a file "copy".
 func (g *ground) copy(c *CopyJob) error {
 	from, to := c.Trees()
 	g.step("copy")
@@ -216,7 +216,7 @@ func (g *ground) create(key, directory string) *volume.Record {
 	return r
 }
 
-// snap makes a snapshot of a volume, for a group where that is not nil.
+// snap makes a snapshot of a volume, for a group if group is not nil.
 func (g *ground) snap(key, of string, group *Group) (*volume.SnapshotRecord, error) {
 	r := volume.SnapshotRecord{Key: key, Name: key, Volume: of}
 	if group != nil {
@@ -254,7 +254,7 @@ func (g *ground) snapshot(key, of string) *volume.SnapshotRecord {
 	return r
 }
 
-// group asks for one of two snapshots.
+// group returns the record of a group of two snapshots.
 func group(key string) volume.GroupRecord {
 	return volume.GroupRecord{Key: key, Name: key, Created: time.Unix(1, 0).UTC(), Members: []volume.Member{{Snapshot: "s1", Volume: "v1"}, {Snapshot: "s2", Volume: "v2"}}}
 }
@@ -281,7 +281,7 @@ func (g *ground) delete(key string) *TrashEntry {
 	return t
 }
 
-// deleted makes a volume with a file in it, deletes it, and returns its entry in the trash.
+// deleted creates a volume with a file in it, deletes it, and returns its entry in the trash.
 func (g *ground) deleted(key, directory string) TrashEntry {
 	g.Helper()
 	g.create(key, directory)
@@ -300,13 +300,13 @@ func (g *ground) remove(dir int, name string) error {
 		g.step("remove a file")
 		err = errors.Join(err, os.RemoveAll(at+"/"+e.Name()))
 	}
-	if isMissing(err) { // another was first
+	if isMissing(err) { // another process was first
 		err = nil
 	}
 	return err
 }
 
-// purge removes all that is in the trash.
+// purge purges everything in the trash.
 func (g *ground) purge() error {
 	all, err := g.Trash.List(g.Context())
 	for _, e := range all {
@@ -315,7 +315,7 @@ func (g *ground) purge() error {
 	return err
 }
 
-// meanwhile calls do, once, before the step that is so called.
+// meanwhile calls do once, before the step of that name.
 func (g *ground) meanwhile(what string, do func()) {
 	g.opt.Step = func(step string) {
 		if step == what {
@@ -325,7 +325,7 @@ func (g *ground) meanwhile(what string, do func()) {
 	}
 }
 
-// state is that of a volume; -1 where there is none.
+// state returns the state of a volume, or -1 if there is none.
 func (g *ground) state(key string) State {
 	r, err := g.Volumes.Lookup(g.Context(), key)
 	if err != nil {
@@ -334,8 +334,8 @@ func (g *ground) state(key string) State {
 	return r.State
 }
 
-// clearShare deletes everything on the share, purges the trash, tidies, and sweeps what processes
-// that are dead have left. It returns what stays all the same.
+// clearShare deletes everything on the share, purges the trash, tidies, and sweeps what dead processes have
+// left. It returns what remains.
 func clearShare(g *ground) (left []string) {
 	g.Helper()
 	var errs []error
@@ -391,7 +391,7 @@ func clearOnce(g *ground) (errs []error) {
 	_, err = g.Jobs.Abandoned(ctx)
 	note(err)
 	note(g.purge())
-	for range 3 { // what is in a parent goes first, and then the parent
+	for range 3 { // first the directories in a parent, then the parent
 		note(g.Tidy(ctx, 0))
 	}
 	return errs
@@ -404,8 +404,7 @@ var (
 	makers = regexp.MustCompile(`"(maker|run|created|deleted|due)": "[^"]*"`)
 )
 
-// picture lists all that is on the share, with modes and contents, and without what differs
-// from one run to the next.
+// picture lists everything on the share, with modes and contents, and without what differs between runs.
 func (f *files) picture() (all []string) {
 	f.Helper()
 	for _, p := range f.tree() {
@@ -423,7 +422,7 @@ func (f *files) picture() (all []string) {
 	return all
 }
 
-// differ says in which lines two pictures differ.
+// differ returns the lines in which two pictures differ.
 func differ(got, want []string) string {
 	var lines []string
 	for _, l := range got {

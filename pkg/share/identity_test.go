@@ -15,13 +15,13 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// noCalls is a step function of one who changes nothing.
+// noCalls returns a step function that must not be called.
 func noCalls(t *testing.T) func(string) {
-	return func(what string) { t.Errorf("it does: %s", what) }
+	return func(what string) { t.Errorf("it does the step %q", what) }
 }
 
-// TestUnlaid has an export on which nothing of Mooring's is: nothing is laid out in order to
-// delete, to look or to list, and no deletion is OK.
+// TestUnlaid has an export without .mooring: it is not laid out to delete, to read or to list, and no deletion
+// succeeds.
 func TestUnlaid(t *testing.T) {
 	for what, prepare := range map[string]func(g *ground){
 		"an empty export":          func(*ground) {},
@@ -47,7 +47,7 @@ func TestUnlaid(t *testing.T) {
 	}
 }
 
-// changes are what is refused where a share is not laid out, and the errors.
+// changes makes every change that is refused on a share that is not laid out, and returns the errors.
 func changes(t *testing.T, s *Share) map[string]error {
 	t.Helper()
 	ctx := t.Context()
@@ -65,7 +65,7 @@ func changes(t *testing.T, s *Share) map[string]error {
 	return all
 }
 
-// looks has what only looks find nothing.
+// looks checks that everything that only reads finds nothing.
 func (g *ground) looks(s *Share) {
 	g.Helper()
 	ctx := g.Context()
@@ -80,7 +80,7 @@ func (g *ground) looks(s *Share) {
 	jobs, err := s.Jobs.List(ctx)
 	g.must(err)
 	if len(keys)+len(snapshots)+len(groups)+len(entries)+len(jobs) > 0 {
-		g.Errorf("%sit sees %q, %q, %q, %v, %v", g.label, keys, snapshots, groups, entries, jobs)
+		g.Errorf("%sit lists %q, %q, %q, %v, %v", g.label, keys, snapshots, groups, entries, jobs)
 	}
 	_, err = s.Volumes.Lookup(ctx, "v1")
 	g.refused("no volume", err, volume.ErrNotFound)
@@ -89,7 +89,7 @@ func (g *ground) looks(s *Share) {
 	g.must(err)
 }
 
-// TestLayOut has a share that was opened as it is be laid out, by many at once.
+// TestLayOut lays out a share that was opened before, by many processes at once.
 func TestLayOut(t *testing.T) {
 	g := emptyShare(t)
 	var mu sync.Mutex
@@ -113,16 +113,16 @@ func TestLayOut(t *testing.T) {
 		t.Fatalf("the ids are %q", ids)
 	}
 	if !slices.Equal(told, []string{"nas1 " + ids[0]}) || !s.Lost() || s.Initialized() {
-		t.Errorf("told is %q; lost: %v", told, s.Lost())
+		t.Errorf("reported: %q; lost: %v", told, s.Lost())
 	}
 	again, err := Open(g.dir, nas1, opt)
 	g.must(err)
 	defer again.Close()
 	if again.Identity.ID() != ids[0] || !again.Initialized() || len(told) != 1 || again.Identity.Check() != nil {
-		t.Errorf("opened again it is %q, told is %q", again.Identity.ID(), told)
+		t.Errorf("opened again it is %q, reported %q", again.Identity.ID(), told)
 	}
 	if _, err := again.Volumes.Delete(t.Context(), "v1"); err != nil {
-		t.Errorf("a volume that is not there: %v", err)
+		t.Errorf("a volume that does not exist: %v", err)
 	}
 	for _, name := range g.names(".mooring") {
 		if strings.HasPrefix(name, "format.") && name != formatFile {
@@ -131,7 +131,7 @@ func TestLayOut(t *testing.T) {
 	}
 }
 
-// TestLaidOutSince has a share that is open with nothing on it not be believed for ever.
+// TestLaidOutSince has an open share that was not laid out: that is not assumed forever.
 func TestLaidOutSince(t *testing.T) {
 	g := emptyShare(t)
 	s, err := Open(g.dir, nas1, Options{Maker: maker})
@@ -142,19 +142,19 @@ func TestLaidOutSince(t *testing.T) {
 	}
 	s.opened = s.opened.Add(-remountInterval - time.Second)
 	if s.Lost() {
-		t.Error("it is lost, and nobody has asked for anything")
+		t.Error("it is lost without any request")
 	}
 	_ = s.Identity.Check()
 	if !s.Lost() {
-		t.Error("what was refused is refused for ever")
+		t.Error("it is refused forever")
 	}
 	s.lost.Store(false)
 	if s.opened = s.opened.Add(-layoutRecheckInterval); !s.Lost() {
-		t.Error("it is not opened anew")
+		t.Error("it is not opened again")
 	}
 }
 
-// TestPinned opens exports of which the registry says what their id is.
+// TestPinned opens exports whose id the registry has.
 func TestPinned(t *testing.T) {
 	want := volume.NewShareID()
 	pinned := nas1
@@ -197,7 +197,7 @@ func TestPinned(t *testing.T) {
 	}
 }
 
-// TestRenew gives a share another id: what else its format says stays, and others notice.
+// TestRenew gives a share another id: the rest of its format stays, and other processes notice.
 func TestRenew(t *testing.T) {
 	g := newGround(t)
 	g.create("v1", "v1")
@@ -218,16 +218,16 @@ func TestRenew(t *testing.T) {
 	if s := g.next(); s.Identity.ID() != now {
 		t.Errorf("it is opened as %q", s.Identity.ID())
 	}
-	// A process that died has left its aside: nobody takes it for anything.
+	// A process that died has left a temporary format: it is ignored.
 	if left, err := filepath.Glob(g.at(".mooring/format.*")); err != nil || len(left) != 1 {
-		t.Errorf("left are %q", left)
+		t.Errorf("left: %q", left)
 	}
 	g.put(".mooring/format.json", `{"version": 2, "requires": ["teleport"], "id": "`+now+`"}`)
 	_, _, err = g.Identity.Renew(t.Context())
 	g.refused("what requires something", err, volume.ErrPrecondition, "teleport")
 }
 
-// TestRenewStops has the process die before each step: the share has the old id, or the new one.
+// TestRenewStops lets the process die before each step: the share has the old id, or the new one.
 func TestRenewStops(t *testing.T) {
 	for n := 1; n <= 3; n++ {
 		g := newGround(t)
@@ -239,14 +239,14 @@ func TestRenewStops(t *testing.T) {
 	}
 }
 
-// withoutID has a share be as it was laid out before there were ids.
+// withoutID changes a share to one from before there were ids.
 func withoutID(g *ground) {
 	g.Helper()
 	g.must(os.WriteFile(g.at(".mooring/"+formatFile), []byte("{\n  \"version\": 1\n}\n"), 0o600))
 }
 
-// TestWithoutID has a share that was laid out before there were ids be used as it is, and get one when
-// something is to be created, and not before.
+// TestWithoutID uses a share from before there were ids: it gets one when something is created, and not
+// before.
 func TestWithoutID(t *testing.T) {
 	g := newGround(t)
 	g.create("v1", "v1")
@@ -269,7 +269,7 @@ func TestWithoutID(t *testing.T) {
 	pinned.ID = volume.NewShareID()
 	_, err := Open(g.dir, pinned, Options{Maker: maker, Initialize: true})
 	g.refused("another is expected", err, volume.ErrPrecondition, "has none")
-	other, err := Open(g.dir, nas1, Options{Maker: maker, OnInitialized: func(volume.Share, string) { t.Error("it is laid out anew") }})
+	other, err := Open(g.dir, nas1, Options{Maker: maker, OnInitialized: func(volume.Share, string) { t.Error("it is laid out again") }})
 	g.must(err)
 	defer other.Close()
 
@@ -291,7 +291,7 @@ func TestWithoutID(t *testing.T) {
 	}
 	g.must(other.Tidy(t.Context(), time.Hour))
 	if other.Identity.ID() != ids[0] || !other.Lost() {
-		t.Errorf("who had it open takes it for %q", other.Identity.ID())
+		t.Errorf("a process that had it open has the id %q", other.Identity.ID())
 	}
 	was, now, err := g.next().Identity.Renew(t.Context())
 	g.must(err)
@@ -300,7 +300,7 @@ func TestWithoutID(t *testing.T) {
 	}
 }
 
-// TestBadID has an id that cannot be read be refused.
+// TestBadID refuses an id that cannot be read.
 func TestBadID(t *testing.T) {
 	g := newGround(t)
 	g.put(".mooring/"+formatFile, `{"version": 1, "id": "nas1"}`)
@@ -312,12 +312,12 @@ func TestBadID(t *testing.T) {
 	g.refused("a damaged id", err, volume.ErrDamaged, "remove .mooring/id.json")
 	g.put(".mooring/"+idFile, "")
 	if s := g.next(); s.Identity.ID() == "" {
-		t.Error("what a crash left empty stays so")
+		t.Error("an empty format from a crash stays empty")
 	}
 }
 
-// TestIDIsFirst has a process stop before it links an id, and go on when another has given one: that
-// stays.
+// TestIDIsFirst stops a process before it links an id, and continues it after another process has linked one:
+// that one stays.
 func TestIDIsFirst(t *testing.T) {
 	for what, prepare := range map[string]func(g *ground){"not laid out": func(*ground) {}, "without an id": func(g *ground) {
 		openAt(t, g.dir, Options{Maker: maker})
@@ -341,7 +341,7 @@ func TestIDIsFirst(t *testing.T) {
 	}
 }
 
-// TestAddIDStops has the process die before each step: the share has no id, or one.
+// TestAddIDStops lets the process die before each step: the share has no id, or one.
 func TestAddIDStops(t *testing.T) {
 	for n := 1; n <= 3; n++ {
 		g := newGround(t)

@@ -37,7 +37,7 @@ func TestInline(t *testing.T) {
 	}
 }
 
-// TestInlineOpen opens directories that exist, and none that is somebody's.
+// TestInlineOpen opens directories that exist, unless they are a volume's.
 func TestInlineOpen(t *testing.T) {
 	g := newGround(t)
 	g.create("pvc-1", "team/one")

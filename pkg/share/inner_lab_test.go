@@ -13,8 +13,8 @@ import (
 	lab "github.com/mooring-csi/mooring/test/lab/ground"
 )
 
-// TestShareInVolumeOnNFS has a share be laid out in a volume of which the client remembers that nothing is
-// in it, on the same machine and on another. The deletion may believe that, and the purge does not.
+// TestShareInVolumeOnNFS lays out a share in a volume that is empty in this client's cache, from the same
+// machine and from another. The deletion may believe the cache, the purge does not.
 func TestShareInVolumeOnNFS(t *testing.T) {
 	needsLab(t)
 	t.Parallel()
@@ -53,7 +53,7 @@ func TestShareInVolumeOnNFS(t *testing.T) {
 	}
 }
 
-// TestShareInVolumeIsSeen deletes a volume in which a share lies of which this client knows.
+// TestShareInVolumeIsSeen deletes a volume with a share in it that this client knows.
 func TestShareInVolumeIsSeen(t *testing.T) {
 	needsLab(t)
 	t.Parallel()
@@ -65,12 +65,12 @@ func TestShareInVolumeIsSeen(t *testing.T) {
 			}
 			g := mount()
 			if !g.countsSubdirs {
-				t.Error("the directories of a new share are not counted")
+				t.Error("a new share does not count subdirectories")
 			}
 			g.create("v1", "team/media")
 			openAt(t, lab.ThisMachine().Mount(t, version, server+"/team/media"), Options{Maker: stranger}).create("b1", "b1")
 			if g = mount(); !g.countsSubdirs {
-				t.Error("the directories of a share are not counted")
+				t.Error("the share does not count subdirectories")
 			}
 			_, err := g.Volumes.Delete(t.Context(), "v1")
 			g.refused("a deletion", err, volume.ErrPrecondition, "another share")

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// inside opens a share in a directory of another, as the server would export it.
+// inside opens a share in a directory of another, as if the server exported that.
 func inside(g *ground, directory string) *ground {
 	g.Helper()
 	g.must(os.MkdirAll(g.at(directory), 0o755))
@@ -43,7 +43,7 @@ func TestShareInVolume(t *testing.T) {
 	}
 }
 
-// TestShareInUse has a share in a volume's directory that has no volume, and is in use all the same.
+// TestShareInUse has a share in a volume's directory that has no volume, and is in use nevertheless.
 func TestShareInUse(t *testing.T) {
 	for what, use := range map[string]func(in *ground){
 		"a volume": func(in *ground) { in.create("b1", "b1") },
@@ -72,11 +72,11 @@ func TestShareInUse(t *testing.T) {
 	}
 }
 
-// TestLeaf has directories of which is known that nothing is in them, and others.
+// TestLeaf has directories that are known to have no subdirectories, and others.
 func TestLeaf(t *testing.T) {
 	links := func(n int) (st unix.Stat_t) {
 		for range n {
-			st.Nlink++ // its type differs from one machine to another
+			st.Nlink++ // its type differs between machines
 		}
 		return st
 	}
@@ -90,11 +90,11 @@ func TestLeaf(t *testing.T) {
 		}
 	}
 	if g := newGround(t); !g.countsSubdirs { // the tests' own disk
-		t.Error("the directories of a share are not counted")
+		t.Error("the share does not count subdirectories")
 	}
 }
 
-// TestUncounted deletes a volume on a server that does not count a directory's directories.
+// TestUncounted deletes a volume on a server that does not count subdirectories.
 func TestUncounted(t *testing.T) {
 	g := newGround(t)
 	g.create("v1", "media")
@@ -141,8 +141,8 @@ func TestPurgeOfShare(t *testing.T) {
 	g.must(g.Trash.Purge(e, g.remove))
 }
 
-// TestUsedWhilePurged has a share in a deleted volume get a volume while that is about to be purged: one
-// of the two wins.
+// TestUsedWhilePurged lets a share in a deleted volume get a volume while that is about to be purged: one of
+// the two wins.
 func TestUsedWhilePurged(t *testing.T) {
 	g := newGround(t)
 	e := g.deleted("v1", "media")
@@ -164,7 +164,7 @@ func TestUsedWhilePurged(t *testing.T) {
 	g.must(g.Trash.Purge(e, g.remove))
 }
 
-// TestPurgeOfShareInPlace purges a volume in its place, in which a share lies.
+// TestPurgeOfShareInPlace purges a volume in its place, with a share in it.
 func TestPurgeOfShareInPlace(t *testing.T) {
 	g := newProjects(t, quotaOfShare)
 	e := makeKept(g, "v1", "media")
@@ -183,8 +183,8 @@ func TestPurgeOfShareInPlace(t *testing.T) {
 	}
 }
 
-// TestPurgeOfShareTaken purges a volume in which a share lies, and which a deletion that was stopped has
-// taken from its place after all.
+// TestPurgeOfShareTaken purges a volume with a share in it, which an interrupted deletion has moved away after
+// all.
 func TestPurgeOfShareTaken(t *testing.T) {
 	g := newProjects(t, quotaOfShare)
 	e := makeKept(g, "v1", "media")
@@ -197,7 +197,7 @@ func TestPurgeOfShareTaken(t *testing.T) {
 	}
 }
 
-// TestTenantsOwn has a tenant make what looks like a share: it blocks nothing.
+// TestTenantsOwn lets a tenant make what looks like a share: it blocks nothing.
 func TestTenantsOwn(t *testing.T) {
 	for what, make := range map[string]func(g *ground){
 		"a directory": func(g *ground) { g.must(os.MkdirAll(g.at("v/.mooring/volumes/x"), 0o755)) },
@@ -224,7 +224,7 @@ func TestTenantsOwn(t *testing.T) {
 	}
 }
 
-// TestAdoptShare has a volume adopt a directory that is a share, with volumes or without.
+// TestAdoptShare lets a volume adopt a directory that is a share, with or without volumes.
 func TestAdoptShare(t *testing.T) {
 	g := newGround(t)
 	inside(g, "media")
