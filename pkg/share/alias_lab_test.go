@@ -75,7 +75,7 @@ exportfs -ra`
 }
 
 func shortNames(t *testing.T, dir, version string) {
-	g := openAt(t, dir, Options{Maker: maker})
+	g := openTestShare(t, dir, Options{Maker: maker})
 	name := func(s string) string { return "v" + version + s }
 	g.must(os.Mkdir(g.at(name("team-one")), 0o755)) // it has the first short name, so the claim has another
 	g.create(name("pvc"), name("team-two"))
@@ -91,20 +91,20 @@ func shortNames(t *testing.T, dir, version string) {
 	defer v.Close()
 	for _, directory := range []string{"MOORIN~1", "MOORIN~1/volumes", "moorin~1/claims", short, "V" + version + "MODELS/llama", name("models/LLAMA")} {
 		_, err := v.Open(directory)
-		g.refused("inline "+directory, err, volume.ErrInvalid, directory[:4])
+		g.wantError("inline "+directory, err, volume.ErrInvalid, directory[:4])
 	}
 	_, err = v.Open(shout) // the claims are not case-sensitive there either
-	g.refused("inline "+shout, err, volume.ErrRefused, "belongs to volume")
+	g.wantError("inline "+shout, err, volume.ErrRefused, "belongs to volume")
 	llama, err := v.Open(name("models/llama"))
 	g.must(err)
 	llama.Close()
 
 	p := g.begin(record(name("in"), "MOORIN~1/x"))
-	g.refused("a volume in .mooring", p.MakeDirectory(t.Context()), volume.ErrInvalid, "MOORIN~1", "Mooring's own")
+	g.wantError("a volume in .mooring", p.MakeDirectory(t.Context()), volume.ErrInvalid, "MOORIN~1", "Mooring's own")
 	g.must(p.Abort())
 	for _, parent := range []string{short, "V" + version + "MODELS", name("models/LLAMA")} {
 		p := g.begin(record(name("inside"), parent+"/x"))
-		g.refused("a volume in "+parent, p.MakeDirectory(t.Context()), volume.ErrInvalid, parent, "as the server lists it")
+		g.wantError("a volume in "+parent, p.MakeDirectory(t.Context()), volume.ErrInvalid, parent, "as the server lists it")
 		g.must(p.Abort())
 	}
 	for _, key := range []string{"first", "second"} {
@@ -115,7 +115,7 @@ func shortNames(t *testing.T, dir, version string) {
 		r := record(key, directory)
 		r.Adopt, r.Adopted = true, true
 		p := g.begin(r)
-		g.refused("adopt "+directory, p.MakeDirectory(t.Context()), volume.ErrInvalid, directory)
+		g.wantError("adopt "+directory, p.MakeDirectory(t.Context()), volume.ErrInvalid, directory)
 		g.must(p.Abort())
 	}
 	g.delete(name("pvc"))

@@ -12,7 +12,7 @@ import (
 // TestAliases opens directories by other names than their own. What a server makes of such names is tested in
 // the lab.
 func TestAliases(t *testing.T) {
-	g := newGround(t)
+	g := newTestShare(t)
 	g.put("team/file", "")
 	root, err := g.root.Resolve("")
 	g.must(err)
@@ -20,12 +20,12 @@ func TestAliases(t *testing.T) {
 	team, err := root.Resolve("team")
 	g.must(err)
 	defer team.Close()
-	g.refused("Mooring's own", g.WrapError("open it", checkNotStateDir(g.disk, g.disk.state, "MOORIN~1")), volume.ErrInvalid, "MOORIN~1", volume.StateDir)
+	g.wantError("Mooring's own", g.WrapError("open it", checkNotStateDir(g.disk, g.disk.state, "MOORIN~1")), volume.ErrInvalid, "MOORIN~1", volume.StateDir)
 	g.must(checkNotStateDir(g.disk, team, "team"))
-	g.refused("a name that is not listed", g.WrapError("open it", checkListed(g.disk, root, team, "TEAM", "a/TEAM")), volume.ErrBusy, "a/TEAM", "try again") // another spelling would open it
+	g.wantError("a name that is not listed", g.WrapError("open it", checkListed(g.disk, root, team, "TEAM", "a/TEAM")), volume.ErrBusy, "a/TEAM", "try again") // another spelling would open it
 	g.must(checkListed(g.disk, root, team, "team", "team"))
 	g.must(os.Rename(g.at("team"), g.at(".mooring/away")))
-	g.refused("a directory that was moved away meanwhile", g.WrapError("open it", checkListed(g.disk, root, team, "team", "a/team")), volume.ErrBusy, "a/team", "try again")
+	g.wantError("a directory that was moved away meanwhile", g.WrapError("open it", checkListed(g.disk, root, team, "team", "a/team")), volume.ErrBusy, "a/team", "try again")
 	g.must(os.Rename(g.at(".mooring/away"), g.at("team")))
 	d, err := openListed(g.disk, "team")
 	g.must(err)
@@ -39,7 +39,7 @@ func TestAliases(t *testing.T) {
 
 // TestAliasOfParent opens parents of volumes by other names than their own.
 func TestAliasOfParent(t *testing.T) {
-	g := newGround(t)
+	g := newTestShare(t)
 	g.create("v1", "team/db")
 	p := g.claims.parents
 	root, err := g.root.Resolve("")
@@ -52,18 +52,18 @@ func TestAliasOfParent(t *testing.T) {
 		closeAll(found)
 		return g.WrapError("open it", err)
 	}
-	g.refused("Mooring's own", open(volume.StateDir, "MOORIN~1"), volume.ErrInvalid, "MOORIN~1", volume.StateDir)
+	g.wantError("Mooring's own", open(volume.StateDir, "MOORIN~1"), volume.ErrInvalid, "MOORIN~1", volume.StateDir)
 	for range 2 {
 		// The lab has a server where other spellings open it: TestShortNames.
-		g.refused("another spelling, that opens nothing", open("team", "TEAM~1"), volume.ErrBusy, "TEAM~1", "try again")
+		g.wantError("another spelling, that opens nothing", open("team", "TEAM~1"), volume.ErrBusy, "TEAM~1", "try again")
 	}
 	g.must(os.Rename(g.at("team"), g.at("away")))
 	g.must(open("away", "team")) // it was made under this name, and is not listed again
 	g.must(os.Mkdir(g.at("other"), 0o755))
-	g.refused("another directory", open("other", "team"), volume.ErrBusy, `"team"`, "try again")
+	g.wantError("another directory", open("other", "team"), volume.ErrBusy, `"team"`, "try again")
 	g.must(open("other", "other"))
 	g.must(os.Rename(g.at("other"), g.at("gone")))
 	g.must(open("gone", "other")) // listed before
 	p.forget("other")
-	g.refused("a parent that was tidied", open("gone", "other"), volume.ErrBusy, `"other"`)
+	g.wantError("a parent that was tidied", open("gone", "other"), volume.ErrBusy, `"other"`)
 }

@@ -20,8 +20,8 @@ func TestParentOfAnother(t *testing.T) {
 	for _, version := range []string{"3", "4.2"} {
 		t.Run("nfs"+version, func(t *testing.T) {
 			server := lab.Exported(t)
-			g := openAt(t, lab.ThisMachine().Mount(t, version, server), Options{Maker: maker})
-			other := openAt(t, lab.ThisMachine().Mount(t, version, server), Options{Maker: stranger})
+			g := openTestShare(t, lab.ThisMachine().Mount(t, version, server), Options{Maker: maker})
+			other := openTestShare(t, lab.ThisMachine().Mount(t, version, server), Options{Maker: otherMaker})
 			for range 2 { // the server delegates what is asked for twice
 				g.must(beneath.Names(g.root, func(string) error { return nil }))
 				if _, err := os.Stat(g.dir + "/none"); !os.IsNotExist(err) {
@@ -42,14 +42,14 @@ func TestParentThatWasArchived(t *testing.T) {
 	for _, version := range []string{"3", "4.0", "4.2"} {
 		t.Run("nfs"+version, func(t *testing.T) {
 			server := lab.Exported(t)
-			g := openAt(t, lab.ThisMachine().Mount(t, version, server), Options{Maker: maker})
-			other := openAt(t, lab.ThisMachine().Mount(t, version, server), Options{Maker: stranger})
+			g := openTestShare(t, lab.ThisMachine().Mount(t, version, server), Options{Maker: maker})
+			other := openTestShare(t, lab.ThisMachine().Mount(t, version, server), Options{Maker: otherMaker})
 			r := record("v1", "p")
 			r.OnDelete = volume.Archive
 			other.must(second(other.make(r)))
 			for range 2 {
 				_, err := g.make(record("v2", "p/a"))
-				g.refused("in a volume", err, volume.ErrPrecondition, "v1")
+				g.wantError("in a volume", err, volume.ErrPrecondition, "v1")
 				if _, err := os.Stat(g.dir + "/p"); err != nil {
 					t.Fatal(err)
 				}

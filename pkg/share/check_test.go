@@ -16,7 +16,7 @@ import (
 
 // checked runs a check on the share, opened read-only, with that lease. It calls between, if not nil, between
 // the two inspections. It returns "severity path: message" of each problem.
-func checked(g *ground, lease time.Duration, between func()) (all []string) {
+func checked(g *testShare, lease time.Duration, between func()) (all []string) {
 	g.Helper()
 	s, err := Open(g.dir, nas1, Options{Maker: "ctl", ReadOnly: true, Lease: lease})
 	g.must(err)
@@ -40,9 +40,9 @@ func checked(g *ground, lease time.Duration, between func()) (all []string) {
 }
 
 // goodShare has something of each kind, without a problem.
-func goodShare(t *testing.T) *ground {
+func goodShare(t *testing.T) *testShare {
 	t.Helper()
-	g := newGround(t)
+	g := newTestShare(t)
 	g.put("old/data", "of v3")
 	g.put("lost+found/x", "")
 	g.must(os.Remove(g.at("lost+found/x")))
@@ -53,18 +53,18 @@ func goodShare(t *testing.T) *ground {
 	adopted := record("v3", "old")
 	adopted.Adopt, adopted.Adopted = true, true
 	clone := record("v4", "team/v4")
-	clone.Source = sourceOf(ofVolume("v1"))
+	clone.Source = sourceOf(volumeObject("v1"))
 	for _, r := range []volume.Record{adopted, clone} {
 		_, err := g.make(r)
 		g.must(err)
 	}
-	_, err := g.together("g1") // of v1 and v2: s1 and s2
+	_, err := g.createGroup("g1") // of v1 and v2: s1 and s2
 	g.must(err)
 	g.snapshot("s3", "v1")
-	_, err = g.make(shallow("v5", "s3"))
+	_, err = g.make(shallowRecord("v5", "s3"))
 	g.must(err)
-	g.deleted("v6", "v6")
-	back := g.deleted("v7", "team/v7")
+	g.createDeleted("v6", "v6")
+	back := g.createDeleted("v7", "team/v7")
 	_, err = g.Volumes.Restore(g.Context(), back, "")
 	g.must(err)
 	g.snapshot("s4", "v1")
@@ -84,28 +84,28 @@ func goodShare(t *testing.T) *ground {
 func TestCheckGood(t *testing.T) {
 	g := goodShare(t)
 	before := g.tree()
-	for _, lease := range []time.Duration{0, over} {
+	for _, lease := range []time.Duration{0, expiredLease} {
 		if got := checked(g, lease, nil); got != nil {
 			t.Errorf("found\n\t%s", strings.Join(got, "\n\t"))
 		}
 	}
-	if d := differ(g.tree(), before); d != "" {
+	if d := diffLines(g.tree(), before); d != "" {
 		t.Errorf("a check has changed\n%s", d)
 	}
-	empty := openAt(t, scratch(t), Options{ReadOnly: true})
-	if got := checked(empty, over, nil); got != nil {
+	empty := openTestShare(t, scratchDir(t), Options{ReadOnly: true})
+	if got := checked(empty, expiredLease, nil); got != nil {
 		t.Errorf("found on an empty share: %q", got)
 	}
 }
 
 // TestCheck breaks one thing at a time. Within the lease nothing in progress is reported.
 func TestCheck(t *testing.T) {
-	for _, w := range wrongs() {
+	for _, w := range problemCases() {
 		t.Run(w.name, func(t *testing.T) {
 			g := goodShare(t)
 			w.do(g)
 			slices.Sort(w.finds)
-			got := checked(g, over, nil)
+			got := checked(g, expiredLease, nil)
 			if !w.matches(got) {
 				t.Errorf("found\n\t%s\nwant\n\t%s", strings.Join(got, "\n\t"), strings.Join(w.finds, "\n\t"))
 			}
@@ -116,19 +116,19 @@ func TestCheck(t *testing.T) {
 // TestCheckRecent has what is in progress, or will be handled soon: it is not reported.
 func TestCheckRecent(t *testing.T) {
 	g := goodShare(t)
-	g.made(".mooring/volumes/v9")
-	g.made(".mooring/volumes/v1/deletion/change")
+	g.mkdir(".mooring/volumes/v9")
+	g.mkdir(".mooring/volumes/v1/deletion/change")
 	g.put(".mooring/volumes/v2/deletion/copy.volume.v9."+someNonce, "")
-	g.moved(".mooring/groups/g1/record.json", ".mooring/groups/g1/making.json")
+	g.rename(".mooring/groups/g1/record.json", ".mooring/groups/g1/making.json")
 	g.age(".mooring/groups/g1/making.json", groupTimeout/2)
 	g.put(".mooring/claims/barred/taken", "")
-	g.made(".mooring/claims/noted/taken")
+	g.mkdir(".mooring/claims/noted/taken")
 	g.put(".mooring/parents/c.noted", "")
-	g.made("made")
+	g.mkdir("made")
 	g.put(".mooring/parents/d.made", "")
-	g.made(".mooring/claims/going/dead")
+	g.mkdir(".mooring/claims/going/dead")
 	clone := record("v10", "team/v10")
-	clone.Source = sourceOf(ofVolume("v1"))
+	clone.Source = sourceOf(volumeObject("v1"))
 	p := g.begin(clone)
 	g.must(p.MakeDirectory(t.Context()))
 	_, err := p.BeginCopy(t.Context(), g.Share)
@@ -149,10 +149,10 @@ func TestCheckRecent(t *testing.T) {
 // TestCheckAnother has one problem in the first inspection and another in the second.
 func TestCheckAnother(t *testing.T) {
 	g := goodShare(t)
-	g.removed("v2")
+	g.removeAll("v2")
 	got := checked(g, 0, func() {
-		g.made("v2")
-		g.removed(".mooring/claims/v2")
+		g.mkdir("v2")
+		g.removeAll(".mooring/claims/v2")
 	})
 	if got != nil {
 		t.Errorf("found %q", got)
@@ -161,17 +161,17 @@ func TestCheckAnother(t *testing.T) {
 
 // TestCheckAgain changes what looks wrong between the two inspections: it is not reported.
 func TestCheckAgain(t *testing.T) {
-	for what, change := range map[string]func(g *ground){
-		"gone":              func(g *ground) { g.removed(".mooring/volumes/v1"); g.removed(".mooring/claims/team/taken/x") },
-		"shown to go on":    func(g *ground) { g.age(".mooring/volumes/v1/making.json", -time.Second) },
-		"committed":         func(g *ground) { g.moved(".mooring/volumes/v1/making.json", ".mooring/volumes/v1/record.json") },
-		"begun anew":        func(g *ground) { g.edited(".mooring/volumes/v1/making.json", "capacity", "capacity") },
+	for what, change := range map[string]func(g *testShare){
+		"gone":              func(g *testShare) { g.removeAll(".mooring/volumes/v1"); g.removeAll(".mooring/claims/team/taken/x") },
+		"shown to go on":    func(g *testShare) { g.age(".mooring/volumes/v1/making.json", -time.Second) },
+		"committed":         func(g *testShare) { g.rename(".mooring/volumes/v1/making.json", ".mooring/volumes/v1/record.json") },
+		"begun anew":        func(g *testShare) { g.edit(".mooring/volumes/v1/making.json", "capacity", "capacity") },
 		"nothing, and told": nil,
 	} {
 		g := goodShare(t)
-		g.moved(".mooring/volumes/v1/record.json", ".mooring/volumes/v1/making.json")
+		g.rename(".mooring/volumes/v1/record.json", ".mooring/volumes/v1/making.json")
 		between := change
-		got := checked(g, over, func() {
+		got := checked(g, expiredLease, func() {
 			if between != nil {
 				between(g)
 			}
@@ -184,15 +184,15 @@ func TestCheckAgain(t *testing.T) {
 
 // TestCheckWaits waits for a third of the lease, and ends when its context does.
 func TestCheckWaits(t *testing.T) {
-	g := newGround(t)
+	g := newTestShare(t)
 	if err := g.Check(t.Context(), func(Problem) error { return nil }); err != nil {
 		t.Errorf("a good share: %v", err)
 	}
 	g.must(os.Chmod(g.at(".mooring"), 0o755))
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	g.refused("in too short a time", g.Check(ctx, nil), volume.ErrTimeout)
-	s := openAt(t, g.dir, Options{ReadOnly: true, Lease: time.Millisecond})
+	g.wantError("in too short a time", g.Check(ctx, nil), volume.ErrTimeout)
+	s := openTestShare(t, g.dir, Options{ReadOnly: true, Lease: time.Millisecond})
 	enough := errors.New("enough")
 	if err := s.Check(t.Context(), func(Problem) error { return enough }); err != enough {
 		t.Errorf("a canceled check returns %v", err)
@@ -201,9 +201,9 @@ func TestCheckWaits(t *testing.T) {
 
 // TestCheckFormat damages the format after the share was opened, because opening would refuse it.
 func TestCheckFormat(t *testing.T) {
-	g := newGround(t)
-	s := openAt(t, g.dir, Options{ReadOnly: true, Lease: over})
-	g.wrote(".mooring/format.json", "{")
+	g := newTestShare(t)
+	s := openTestShare(t, g.dir, Options{ReadOnly: true, Lease: expiredLease})
+	g.replace(".mooring/format.json", "{")
 	var got []Problem
 	g.must(s.Check(t.Context(), func(p Problem) error { got = append(got, p); return nil }))
 	if len(got) != 1 || got[0].Severity != SeverityError || !strings.Contains(got[0].Message, "cannot be believed") {
@@ -224,15 +224,15 @@ func TestCheckInterrupted(t *testing.T) {
 				if at == "" {
 					break
 				}
-				g := &ground{files: files{t, v.first, at + ": "}}
+				g := &testShare{files: files{t, v.first, at + ": "}}
 				severities(g, "within the lease", checked(g, 0, nil), "note ")
-				severities(g, "past the lease", checked(g, over, nil), "note ", "warning ")
+				severities(g, "past the lease", checked(g, expiredLease, nil), "note ", "warning ")
 				s.open(v.other, at+", again: ", successorOptions["another instance"], func(a *actor) {
 					a.was = was
 					err := a.until(func() error { _, err := s.run(a); return err })
 					_, jobs := a.Jobs.Abandoned(t.Context())
 					a.must(errors.Join(err, jobs))
-					severities(a.ground, "after another try", checked(a.ground, over, nil), "note ")
+					severities(a.testShare, "after another try", checked(a.testShare, expiredLease, nil), "note ")
 				})
 			}
 		})
@@ -240,7 +240,7 @@ func TestCheckInterrupted(t *testing.T) {
 }
 
 // severities fails the test if anything else was reported.
-func severities(g *ground, when string, got []string, want ...string) {
+func severities(g *testShare, when string, got []string, want ...string) {
 	g.Helper()
 	for _, line := range got {
 		if !slices.ContainsFunc(want, func(s string) bool { return strings.HasPrefix(line, s) }) {

@@ -16,7 +16,7 @@ import (
 // TestClaims tries directories that belong to another volume, or are inside or around one.
 func TestClaims(t *testing.T) {
 	ctx := t.Context()
-	g := newGround(t)
+	g := newTestShare(t)
 	g.create("v1", "team/a/b")
 	for directory, parts := range map[string][]string{
 		"team/a/b":     {"v1", "two volumes cannot share"},
@@ -26,7 +26,7 @@ func TestClaims(t *testing.T) {
 		"team":         {"there are volumes inside it"},
 	} {
 		p := g.begin(record("v2", directory))
-		g.refused(directory, p.MakeDirectory(ctx), volume.ErrPrecondition, parts...)
+		g.wantError(directory, p.MakeDirectory(ctx), volume.ErrPrecondition, parts...)
 		g.must(p.Abort())
 	}
 	g.create("v2", "team/a/c")
@@ -48,12 +48,12 @@ func TestClaims(t *testing.T) {
 
 // TestParentWithFiles tries a volume in the place of a parent that contains a file.
 func TestParentWithFiles(t *testing.T) {
-	g := newGround(t)
+	g := newTestShare(t)
 	g.create("v1", "team/a")
 	g.delete("v1")
 	g.put("team/file", "")
 	p := g.begin(record("v2", "team"))
-	g.refused("its parent", p.MakeDirectory(t.Context()), volume.ErrPrecondition, "exists already")
+	g.wantError("its parent", p.MakeDirectory(t.Context()), volume.ErrPrecondition, "exists already")
 	g.must(p.Abort())
 	if !g.has("team/file") {
 		t.Error("a file is gone")
@@ -63,22 +63,22 @@ func TestParentWithFiles(t *testing.T) {
 // TestDamagedClaim has a claim whose owner is not known: nothing is destroyed.
 func TestDamagedClaim(t *testing.T) {
 	for _, text := range []string{"{", `{"key": ""}`, `{"version": 1}`, "\x00\x00", ""} {
-		g := newGround(t)
+		g := newTestShare(t)
 		g.label = text + ": "
 		g.create("v1", "a")
 		g.must(os.Remove(g.at(".mooring/claims/a/taken")))
 		g.put(".mooring/claims/a/taken", text)
 		g.put("a/file", "")
 		_, err := g.Volumes.Delete(t.Context(), "v1")
-		g.refused("its deletion", err, volume.ErrDamaged, ".mooring/claims")
+		g.wantError("its deletion", err, volume.ErrDamaged, ".mooring/claims")
 		p := g.begin(record("v2", "a"))
 		kind := volume.ErrDamaged
 		if text == "" { // as Tidy leaves it for a moment
 			kind = volume.ErrBusy
 		}
-		g.refused("another", p.MakeDirectory(t.Context()), kind)
+		g.wantError("another", p.MakeDirectory(t.Context()), kind)
 		if err := p.Abort(); err != nil {
-			g.refused("its undo", err, volume.ErrDamaged) // the claim may be its own
+			g.wantError("its undo", err, volume.ErrDamaged) // the claim may be its own
 		}
 		if !g.has("a/file") || !g.has(".mooring/claims/a/taken") || g.state("v1") != Deleting {
 			t.Errorf("with the claim %q something was destroyed", text)
@@ -88,7 +88,7 @@ func TestDamagedClaim(t *testing.T) {
 
 // TestForeignClaim has a record whose directory is claimed for another volume, or for none.
 func TestForeignClaim(t *testing.T) {
-	g := newGround(t)
+	g := newTestShare(t)
 	g.create("v1", "a")
 	g.create("v2", "b")
 	g.put("b/file", "")
@@ -96,11 +96,11 @@ func TestForeignClaim(t *testing.T) {
 	g.must(err)
 	for range 2 {
 		_, err = g.Volumes.Delete(t.Context(), "v1")
-		g.refused("another's directory", err, volume.ErrDamaged, "v1", "v2", "the directory was not touched")
+		g.wantError("another's directory", err, volume.ErrDamaged, "v1", "v2", "the directory was not touched")
 	}
 	g.must(os.RemoveAll(g.at(".mooring/claims/b")))
 	_, err = g.Volumes.Delete(t.Context(), "v2")
-	g.refused("a directory without a claim", err, volume.ErrDamaged, "no volume")
+	g.wantError("a directory without a claim", err, volume.ErrDamaged, "no volume")
 	if !g.has("b/file") || !g.has("a") || g.state("v1") < Making || g.state("v2") < Making {
 		t.Error("something was destroyed")
 	}
@@ -109,7 +109,7 @@ func TestForeignClaim(t *testing.T) {
 // TestEmptyClaims has the empty directories of claims that a process leaves if it dies at the wrong moment.
 // They block nothing.
 func TestEmptyClaims(t *testing.T) {
-	g := newGround(t)
+	g := newTestShare(t)
 	for _, d := range []string{"a", "team/taken/b", "x", "y/taken/z/taken"} {
 		g.must(os.MkdirAll(g.at(".mooring/claims/"+d), 0o700))
 	}
@@ -123,7 +123,7 @@ func TestEmptyClaims(t *testing.T) {
 
 // TestDeadClaim has the claim of a volume whose entry is gone: it is removed when another volume needs it.
 func TestDeadClaim(t *testing.T) {
-	g := newGround(t)
+	g := newTestShare(t)
 	for key, directory := range map[string]string{"v1": "a", "v2": "b", "v3": "c/d"} {
 		g.create(key, directory)
 		g.must(os.RemoveAll(g.at(directory)))
@@ -139,13 +139,13 @@ func TestDeadClaim(t *testing.T) {
 	g.must(os.Remove(g.at(".mooring/volumes/v5/record.json"))) // the claim is a link to it
 	g.put(".mooring/volumes/v5/record.json", "{")
 	p := g.begin(record("v6", "b/inner"))
-	g.refused("that of a damaged volume", p.MakeDirectory(t.Context()), volume.ErrPrecondition, "v5")
+	g.wantError("that of a damaged volume", p.MakeDirectory(t.Context()), volume.ErrPrecondition, "v5")
 	g.must(p.Abort())
 }
 
 // removeLinks changes the claims of a share to what they are without hard links: an empty file, and beside it
 // one that is named after the volume.
-func removeLinks(g *ground) {
+func removeLinks(g *testShare) {
 	g.Helper()
 	g.must(filepath.Walk(g.at(".mooring/claims"), func(p string, info os.FileInfo, err error) error {
 		if err != nil || info.Name() != takenName || info.IsDir() {
@@ -165,7 +165,7 @@ func removeLinks(g *ground) {
 
 // TestWithoutLinks does everything with claims that are no links.
 func TestWithoutLinks(t *testing.T) {
-	g := newGround(t)
+	g := newTestShare(t)
 	g.create("v1", "team/a")
 	g.put("team/a/data", "of v1")
 	g.create("v2", "b")
@@ -175,7 +175,7 @@ func TestWithoutLinks(t *testing.T) {
 	}
 	for _, directory := range []string{"team/a", "team/a/c", "b"} {
 		p := g.begin(record("v3", directory))
-		g.refused(directory, p.MakeDirectory(t.Context()), volume.ErrPrecondition)
+		g.wantError(directory, p.MakeDirectory(t.Context()), volume.ErrPrecondition)
 		g.must(p.Abort())
 	}
 	e := g.delete("v1")
@@ -187,7 +187,7 @@ func TestWithoutLinks(t *testing.T) {
 	removeLinks(g)
 	// An old note says that the directory of a volume is a parent.
 	g.put(".mooring/parents/"+directoryNote+"b", "")
-	other := g.impatient()
+	other := g.withExpiredLease()
 	g.must(other.Tidy(t.Context(), 0))
 	if owner, err := g.Directories.Owner(t.Context(), "b"); err != nil || owner != "v2" || !g.has("b") {
 		t.Errorf("after Tidy the owner is %q, %v", owner, err)
@@ -202,11 +202,11 @@ func TestWithoutLinks(t *testing.T) {
 func TestServerWithoutLinks(t *testing.T) {
 	for _, errno := range []unix.Errno{unix.EOPNOTSUPP, unix.EPERM, unix.EIO, unix.EREMOTEIO, unix.EINVAL} {
 		t.Run(errno.Error(), func(t *testing.T) {
-			g := openAt(t, scratch(t), Options{Maker: maker, linkErr: errno})
+			g := openTestShare(t, scratchDir(t), Options{Maker: maker, linkErr: errno})
 			g.create("v1", "team/a")
 			g.put("team/a/data", "of v1")
 			p := g.begin(record("v2", "team/a"))
-			g.refused("another volume's directory", p.MakeDirectory(t.Context()), volume.ErrPrecondition, "v1")
+			g.wantError("another volume's directory", p.MakeDirectory(t.Context()), volume.ErrPrecondition, "v1")
 			g.must(p.Abort())
 			g.snapshot("s1", "v1")
 			if left := clearShare(g); len(left) > 0 {
@@ -218,10 +218,10 @@ func TestServerWithoutLinks(t *testing.T) {
 
 // TestDiskFailsToLink lets the disk fail: that is not taken for a server without hard links.
 func TestDiskFailsToLink(t *testing.T) {
-	g := openAt(t, scratch(t), Options{Maker: maker})
+	g := openTestShare(t, scratchDir(t), Options{Maker: maker})
 	g.create("v1", "a")
 	g.opt.linkErr = unix.EIO
-	g.removed(".mooring/staging") // as if nothing could be written there
+	g.removeAll(".mooring/staging") // as if nothing could be written there
 	err := hardLink(g.disk, g.Volumes.dir, "v1", g.root, "b")
 	if !errors.Is(err, unix.EIO) || g.noLinks.Load() {
 		t.Errorf("the link failed with %v; links are believed to be missing: %t", err, g.noLinks.Load())
@@ -231,20 +231,20 @@ func TestDiskFailsToLink(t *testing.T) {
 // TestBar has a Tidy in progress, or one that died: creations in the parent wait for it. After a lease they
 // remove its bar and put back what it has moved.
 func TestBar(t *testing.T) {
-	g := newGround(t)
+	g := newTestShare(t)
 	g.create("v1", "team/a")
 	g.delete("v1")
-	g.meanwhile("take an empty parent away", func() {
+	g.beforeStep("take an empty parent away", func() {
 		for _, directory := range []string{"team/b", "team"} {
-			_, err := openAt(t, g.dir, Options{Maker: stranger}).make(record("v2", directory))
-			g.refused(directory, err, volume.ErrBusy)
+			_, err := openTestShare(t, g.dir, Options{Maker: otherMaker}).make(record("v2", directory))
+			g.wantError(directory, err, volume.ErrBusy)
 		}
 	})
 	g.must(g.Tidy(t.Context(), 0))
 	if g.has("team") {
 		t.Error("the parent stays")
 	}
-	g.impatient().delete("v2")
+	g.withExpiredLease().delete("v2")
 
 	g.create("v1", "team/a")
 	g.delete("v1")
@@ -253,8 +253,8 @@ func TestBar(t *testing.T) {
 	g.must(os.Rename(g.at("team"), g.at(".mooring/claims/team/dead")))
 	g.put(".mooring/claims/team/dead/file", "that came into it meanwhile")
 	_, err := g.make(record("v2", "team/b"))
-	g.refused("within the lease", err, volume.ErrBusy)
-	other := g.impatient()
+	g.wantError("within the lease", err, volume.ErrBusy)
+	other := g.withExpiredLease()
 	other.create("v2", "team/b")
 	if !g.has("team/file") {
 		t.Error("the content of the parent is lost")
@@ -263,14 +263,14 @@ func TestBar(t *testing.T) {
 
 // TestLinksAreNotFollowed has symbolic links, of tenants and in .mooring, where a directory must be.
 func TestLinksAreNotFollowed(t *testing.T) {
-	g := newGround(t)
+	g := newTestShare(t)
 	out := t.TempDir()
 	g.must(os.Symlink(out, g.at("link")))
 	g.must(os.Symlink("real", g.at("inner")))
 	g.put("real/keep", "")
 	for _, directory := range []string{"link", "link/v", "inner", "inner/v", "real/keep/v"} {
 		p := g.begin(record("v1", directory))
-		g.refused(directory, p.MakeDirectory(t.Context()), volume.ErrPrecondition)
+		g.wantError(directory, p.MakeDirectory(t.Context()), volume.ErrPrecondition)
 		g.must(p.Abort())
 		if exists, _ := g.Directories.Exists(t.Context(), directory); exists {
 			t.Errorf("%s exists", directory)
@@ -291,7 +291,7 @@ func TestLinksAreNotFollowed(t *testing.T) {
 // TestTidy removes the parents that were made for volumes, and no others.
 func TestTidy(t *testing.T) {
 	ctx := t.Context()
-	g := newGround(t)
+	g := newTestShare(t)
 	g.put("theirs/keep", "") // existed before
 	g.must(os.Mkdir(g.at("empty"), 0o755))
 	for key, directory := range map[string]string{
@@ -324,7 +324,7 @@ func TestTidy(t *testing.T) {
 	g.create("v8", "made/deep/a") // and again
 	g.delete("v7")
 	// Another process, which does not know when they were used last.
-	next := g.next()
+	next := g.nextRun()
 	g.must(next.Tidy(ctx, ParentIdle))
 	if !g.has("made") {
 		t.Error("a parent was removed too early")
@@ -338,7 +338,7 @@ func TestTidy(t *testing.T) {
 // there. What is in it is put back, and volumes can be made there.
 func TestDeadParent(t *testing.T) {
 	for _, full := range []bool{false, true} {
-		g := newGround(t)
+		g := newTestShare(t)
 		g.must(os.MkdirAll(g.at(".mooring/claims/team/dead"), 0o700))
 		if full {
 			g.put(".mooring/claims/team/dead/file", "content")

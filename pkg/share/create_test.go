@@ -16,20 +16,20 @@ import (
 // TestBeginOnce begins a second volume of a name: it finds the first, and changes nothing.
 func TestBeginOnce(t *testing.T) {
 	ctx := t.Context()
-	g := newGround(t)
+	g := newTestShare(t)
 	first := g.begin(record("v1", "a"))
-	other := openAt(t, g.dir, Options{Maker: stranger})
-	before := g.picture()
+	other := openTestShare(t, g.dir, Options{Maker: otherMaker})
+	before := g.listing()
 	p, found, err := other.Volumes.Begin(ctx, record("v1", "b"))
 	if err != nil || p != nil || found.Directory != "a" || found.Maker != maker || found.State != Making || found.Age() > time.Minute {
 		t.Fatalf("the second Begin returns %v, %+v, %v", p, found, err)
 	}
-	if d := differ(other.picture(), before); d != "" {
+	if d := diffLines(other.listing(), before); d != "" {
 		t.Errorf("the second Begin has changed\n%s", d)
 	}
-	g.refused("its undo by another", other.Volumes.AbortAbandoned(ctx, found), volume.ErrBusy, "v1", "still being created")
+	g.wantError("its undo by another", other.Volumes.AbortAbandoned(ctx, found), volume.ErrBusy, "v1", "still being created")
 	_, err = other.Volumes.Delete(ctx, "v1")
-	g.refused("its deletion", err, volume.ErrBusy, "still being created")
+	g.wantError("its deletion", err, volume.ErrBusy, "still being created")
 	g.must(first.MakeDirectory(ctx))
 	r, err := first.Commit(ctx)
 	g.must(err)
@@ -57,20 +57,20 @@ func TestNextRun(t *testing.T) {
 	}{
 		"the same run":        {Options{Maker: maker, Run: "run1"}, nil},
 		"the next run":        {Options{Maker: maker, Run: "run2"}, nil},
-		"another instance":    {Options{Maker: stranger, Run: "run1"}, volume.ErrBusy},
-		"another, much later": {Options{Maker: stranger, Lease: over}, nil},
+		"another instance":    {Options{Maker: otherMaker, Run: "run1"}, volume.ErrBusy},
+		"another, much later": {Options{Maker: otherMaker, Lease: expiredLease}, nil},
 	} {
-		g := openAt(t, scratch(t), Options{Maker: maker, Run: "run1"})
+		g := openTestShare(t, scratchDir(t), Options{Maker: maker, Run: "run1"})
 		if g.Lease() != DefaultLease {
 			t.Errorf("the lease is %v", g.Lease())
 		}
 		p := g.begin(record("v1", "a/b"))
 		g.must(p.MakeDirectory(t.Context()))
 		p.Close()
-		next := openAt(t, g.dir, c.opt)
+		next := openTestShare(t, g.dir, c.opt)
 		r, err := next.make(record("v1", "a/b"))
 		if c.kind != nil {
-			g.refused(who, err, c.kind)
+			g.wantError(who, err, c.kind)
 			continue
 		}
 		if err != nil || r.Nonce == p.Record().Nonce || r.Maker != c.opt.Maker || !g.has("a/b") {
@@ -82,11 +82,11 @@ func TestNextRun(t *testing.T) {
 // TestUndone lets each step of a creation fail after another process has undone it.
 func TestUndone(t *testing.T) {
 	ctx := t.Context()
-	g := newGround(t)
-	other := g.impatient()
+	g := newTestShare(t)
+	other := g.withExpiredLease()
 	early := g.begin(record("v1", "a"))
 	other.delete("v1")
-	g.refused("to claim", early.MakeDirectory(ctx), volume.ErrBusy, "undone")
+	g.wantError("to claim", early.MakeDirectory(ctx), volume.ErrBusy, "undone")
 	early.Close()
 
 	late := g.begin(record("v1", "a"))
@@ -96,7 +96,7 @@ func TestUndone(t *testing.T) {
 		t.Error("the directory of what was undone stays")
 	}
 	_, err := late.Commit(ctx)
-	g.refused("to commit", err, volume.ErrBusy, "v1", "undone")
+	g.wantError("to commit", err, volume.ErrBusy, "v1", "undone")
 	g.must(late.Abort()) // it has no owner any more
 	if g.state("v1") >= Making || g.has("a") {
 		t.Error("something of it is left")
@@ -106,7 +106,7 @@ func TestUndone(t *testing.T) {
 // TestUndo removes what was made, and nothing else.
 func TestUndo(t *testing.T) {
 	ctx := t.Context()
-	g := newGround(t)
+	g := newTestShare(t)
 	p := g.begin(record("v1", "a/b"))
 	g.must(p.MakeDirectory(ctx))
 	g.must(p.Abort())
@@ -129,9 +129,9 @@ func TestUndo(t *testing.T) {
 		prepare()
 		p = g.begin(record("v2", name))
 		err := p.MakeDirectory(ctx)
-		g.refused(name, err, volume.ErrPrecondition, name)
+		g.wantError(name, err, volume.ErrPrecondition, name)
 		if name != "file" {
-			g.refused(name, err, volume.ErrPrecondition, "existingDirectory: adopt")
+			g.wantError(name, err, volume.ErrPrecondition, "existingDirectory: adopt")
 		}
 		g.must(p.Abort())
 		if owner, err := g.Directories.Owner(ctx, name); !g.has(name) || owner != "" || err != nil || g.state("v2") >= Making {
@@ -143,10 +143,10 @@ func TestUndo(t *testing.T) {
 	}
 }
 
-// TestGiveUp leaves what failed temporarily to a retry, and undoes the rest.
-func TestGiveUp(t *testing.T) {
+// TestFail leaves what failed temporarily to a retry, and undoes the rest.
+func TestFail(t *testing.T) {
 	ctx := t.Context()
-	g := newGround(t)
+	g := newTestShare(t)
 	for _, kind := range append(volume.Kinds(), errors.New("of no kind")) {
 		p := g.begin(record("v1", "a"))
 		g.must(p.MakeDirectory(ctx))
@@ -156,7 +156,7 @@ func TestGiveUp(t *testing.T) {
 		if stays := g.state("v1") == Making && g.has("a"); stays != IsTransient(kind) {
 			t.Errorf("after %v it stays: %v", kind, stays)
 		}
-		g.next().delete("v1")
+		g.nextRun().delete("v1")
 	}
 	for err, want := range map[error]bool{volume.ErrBusy: true, volume.ErrTimeout: true, volume.ErrUnavailable: true, volume.ErrFull: false, volume.ErrPrecondition: false} {
 		if IsTransient(err) != want {
@@ -168,7 +168,7 @@ func TestGiveUp(t *testing.T) {
 // TestAdopt leaves an existing directory exactly as it is.
 func TestAdopt(t *testing.T) {
 	ctx := t.Context()
-	g := newGround(t)
+	g := newTestShare(t)
 	g.put("old/file", "")
 	g.must(os.Chmod(g.at("old"), 0o751))
 	r := record("v1", "old")
@@ -183,15 +183,15 @@ func TestAdopt(t *testing.T) {
 	}
 	p = g.begin(r)
 	g.must(os.RemoveAll(g.at("old")))
-	g.refused("it went", p.MakeDirectory(ctx), volume.ErrPrecondition, "does not exist any more")
+	g.wantError("it went", p.MakeDirectory(ctx), volume.ErrPrecondition, "does not exist any more")
 	g.must(os.Symlink("/tmp", g.at("old")))
-	g.refused("a link", p.MakeDirectory(ctx), volume.ErrPrecondition)
+	g.wantError("a link", p.MakeDirectory(ctx), volume.ErrPrecondition)
 	g.must(p.Abort())
 }
 
 // TestMode gives a directory the mode and owner of the record, whatever the umask is.
 func TestMode(t *testing.T) {
-	g := newGround(t)
+	g := newTestShare(t)
 	withData(g)
 	for name, want := range map[string]os.FileMode{"a": 0o777, "b": 0o700, "c": 0o770 | os.ModeSticky, "d": 0o2 | os.ModeSetgid} {
 		for _, clone := range []bool{false, true} {
@@ -205,7 +205,7 @@ func TestMode(t *testing.T) {
 			}
 			r.Mode = &mode
 			if clone {
-				r.Source = sourceOf(ofVolume("v1"))
+				r.Source = sourceOf(volumeObject("v1"))
 			}
 			_, err := g.make(r)
 			g.must(err)
@@ -231,7 +231,7 @@ func TestMode(t *testing.T) {
 // TestUpdate changes a record, under a lock.
 func TestUpdate(t *testing.T) {
 	ctx := t.Context()
-	g := newGround(t)
+	g := newTestShare(t)
 	was := g.create("v1", "a")
 	r, err := g.Volumes.Update(ctx, "v1", func(r *volume.Record) error {
 		r.Capacity, r.OnDelete = 5<<30, volume.Retain
@@ -245,23 +245,23 @@ func TestUpdate(t *testing.T) {
 	}
 	// The claim, a link to the old record, still names the volume.
 	p := g.begin(record("v2", "a"))
-	g.refused("another in its place", p.MakeDirectory(ctx), volume.ErrPrecondition, "v1")
+	g.wantError("another in its place", p.MakeDirectory(ctx), volume.ErrPrecondition, "v1")
 	g.must(p.Abort())
 
-	other := openAt(t, g.dir, Options{Maker: stranger})
+	other := openTestShare(t, g.dir, Options{Maker: otherMaker})
 	_, err = g.Volumes.Update(ctx, "v1", func(*volume.Record) error {
 		_, err := other.setCapacity("v1", 1)
-		g.refused("a change meanwhile", err, volume.ErrBusy, "is being changed")
+		g.wantError("a change meanwhile", err, volume.ErrBusy, "is being changed")
 		_, err = other.Volumes.Delete(ctx, "v1")
-		g.refused("a deletion meanwhile", err, volume.ErrBusy)
+		g.wantError("a deletion meanwhile", err, volume.ErrBusy)
 		return volume.ErrOutOfRange
 	})
-	g.refused("what its caller refuses", err, volume.ErrOutOfRange)
+	g.wantError("what its caller refuses", err, volume.ErrOutOfRange)
 	_, err = g.setCapacity("none", 1)
-	g.refused("a volume that is not there", err, volume.ErrNotFound, "none")
+	g.wantError("a volume that is not there", err, volume.ErrNotFound, "none")
 	g.begin(record("v3", "c")).Close()
 	_, err = g.setCapacity("v3", 1)
-	g.refused("a volume that is being made", err, volume.ErrNotFound, "v3")
+	g.wantError("a volume that is being made", err, volume.ErrNotFound, "v3")
 	if g.delete("v1") != nil || !g.has("a") { // retain
 		t.Error("the directory has not stayed")
 	}

@@ -85,7 +85,7 @@ func (c *cut) during(step, deed string) {
 	// The first machine has made the volume. It must not keep a delegation of the record.
 	c.open(v.other, "", Options{ReadOnly: true}, func(a *actor) { a.state("v1") })
 	p := newPause(stopPoint{step: step})
-	c.open(v.first, "", Options{Maker: maker, Lease: over, Step: p.ahead}, func(a *actor) {
+	c.open(v.first, "", Options{Maker: maker, Lease: expiredLease, Step: p.ahead}, func(a *actor) {
 		past := history{[][]string{before}, a.copies("data", "of v1")}
 		a.was = was
 		var told outcome
@@ -101,7 +101,7 @@ func (c *cut) during(step, deed string) {
 		close(p.going)
 		c.await("the rename is sent", func(sent lab.Traffic) bool { return sent.Lost > 0 || sent.Waiting > request })
 		label := "the connection fails: "
-		c.open(v.other, label, Options{Maker: stranger, Lease: over}, func(b *actor) {
+		c.open(v.other, label, Options{Maker: otherMaker, Lease: expiredLease}, func(b *actor) {
 			b.was = maps.Clone(was)
 			c.runMeanwhile(b, c.action(c.T, deed), past, func() outcome {
 				c.Logf("the successor is there after %v", time.Since(c.began))
@@ -112,7 +112,7 @@ func (c *cut) during(step, deed string) {
 				return told
 			})
 		})
-		c.open(v.other, label, Options{Maker: "33333333", Lease: over}, func(c *actor) { c.deleteEverything() })
+		c.open(v.other, label, Options{Maker: "33333333", Lease: expiredLease}, func(c *actor) { c.deleteEverything() })
 	})
 }
 
@@ -137,21 +137,21 @@ func (c *cut) end() {
 	c.machine.Heal(c.T)
 }
 
-// patience is the timeout for what must happen, however busy the machine is.
-const patience = 2 * time.Minute
+// waitTimeout is the timeout for what must happen, however busy the machine is.
+const waitTimeout = 2 * time.Minute
 
 func (c *cut) await(what string, done func(lab.Traffic) bool) {
 	c.Helper()
-	for deadline := time.Now().Add(patience); !done(c.machine.Traffic(c.T)); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(waitTimeout); !done(c.machine.Traffic(c.T)); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			c.Fatalf("not within %v: %s", patience, what)
+			c.Fatalf("not within %v: %s", waitTimeout, what)
 		}
 	}
 }
 
 // retried retries the operation, which ended with err, until it succeeds, as the sidecar does.
 func (c *cut) retried(a *actor, err error) error {
-	for deadline := time.Now().Add(patience); err != nil && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(waitTimeout); err != nil && time.Now().Before(deadline); {
 		if k := volume.Kind(err); k != volume.ErrBusy && k != volume.ErrUnavailable {
 			break
 		}

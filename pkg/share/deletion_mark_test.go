@@ -11,11 +11,11 @@ import (
 // TestDeleteAfterChange changes a volume after its deletion has read the record: the deletion
 // follows the changed record.
 func TestDeleteAfterChange(t *testing.T) {
-	g := newGround(t)
+	g := newTestShare(t)
 	g.create("v1", "a")
 	g.put("a/data", "of v1")
 	changed := false
-	late := openAt(t, g.dir, Options{Maker: stranger, Step: func(what string) {
+	late := openTestShare(t, g.dir, Options{Maker: otherMaker, Step: func(what string) {
 		if what == "mark as being deleted" && !changed {
 			changed = true
 			_, err := g.Volumes.Update(t.Context(), "v1", func(r *volume.Record) error { r.OnDelete = volume.Retain; return nil })
@@ -31,11 +31,11 @@ func TestDeleteAfterChange(t *testing.T) {
 // TestSealed stops a deletion after it has sealed the holds of a volume and of a snapshot: nobody
 // can take a hold any more, and a retry finishes the deletion.
 func TestSealed(t *testing.T) {
-	g := newGround(t)
+	g := newTestShare(t)
 	withSnapshot(g)
-	g.must(second(g.make(shallow("v2", "s1"))))
+	g.must(second(g.make(shallowRecord("v2", "s1"))))
 	g.delete("v2")
-	a := &actor{ground: g}
+	a := &actor{testShare: g}
 	a.killed(4, func(b *actor) error { return second(b.Volumes.Delete(b.Context(), "v1")) })
 	a.killed(4, func(b *actor) error { return second(b.Snapshots.Delete(b.Context(), "s1", nil)) })
 	for _, entry := range []string{"volumes/v1", "snapshots/s1"} {
@@ -44,11 +44,11 @@ func TestSealed(t *testing.T) {
 		}
 	}
 	_, err := g.setCapacity("v1", 9)
-	g.refused("a change", err, volume.ErrNotFound, "v1 is being deleted")
-	_, err = g.snap("s2", "v1", nil)
-	g.refused("a snapshot", err, volume.ErrNotFound, "v1 is being deleted")
-	_, err = g.make(shallow("v3", "s1"))
-	g.refused("a volume that is it", err, volume.ErrNotFound, "s1 is being deleted")
+	g.wantError("a change", err, volume.ErrNotFound, "v1 is being deleted")
+	_, err = g.trySnapshot("s2", "v1", nil)
+	g.wantError("a snapshot", err, volume.ErrNotFound, "v1 is being deleted")
+	_, err = g.make(shallowRecord("v3", "s1"))
+	g.wantError("a volume that is it", err, volume.ErrNotFound, "s1 is being deleted")
 	g.delete("v1")
 	g.must(second(g.Snapshots.Delete(t.Context(), "s1", nil)))
 	entries, err := g.Trash.List(t.Context())
@@ -64,23 +64,23 @@ func TestSealed(t *testing.T) {
 // takes its hold, and loses the answer to that: the request that is sent again finds the hold,
 // which was too late.
 func TestHoldUnderSeal(t *testing.T) {
-	g := newGround(t)
+	g := newTestShare(t)
 	withSnapshot(g)
-	g.must(second(g.make(shallow("v2", "s1"))))
+	g.must(second(g.make(shallowRecord("v2", "s1"))))
 	g.delete("v2")
 	sealed := false
-	late := openAt(t, g.dir, Options{Maker: stranger, Step: func(what string) {
+	late := openTestShare(t, g.dir, Options{Maker: otherMaker, Step: func(what string) {
 		if what != "hold the source" || sealed {
 			return
 		}
 		sealed = true
-		a := &actor{ground: g}
+		a := &actor{testShare: g}
 		a.killed(4, func(b *actor) error { return second(b.Snapshots.Delete(b.Context(), "s1", nil)) })
 		_, nonce := decodeIdentity([]byte(g.text(".mooring/volumes/v3/making.json")))
 		g.put(".mooring/snapshots/s1/deletion/user.v3."+nonce, "")
 	}})
-	_, err := late.make(shallow("v3", "s1"))
-	g.refused("a volume that is it", err, volume.ErrNotFound, "s1 is being deleted")
+	_, err := late.make(shallowRecord("v3", "s1"))
+	g.wantError("a volume that is it", err, volume.ErrNotFound, "s1 is being deleted")
 	if holds := g.names(".mooring/snapshots/s1/deletion"); len(holds) != 1 || holds[0] != sealName {
 		t.Errorf("among the holds is %q", holds)
 	}

@@ -20,9 +20,9 @@ import (
 // Each finds an error that an earlier Mooring had. TestPause has all steps and more of the others.
 
 // steps lists the changes that do makes on a share that prepare has made.
-func steps(t *testing.T, prepare func(g *ground), do func(g *ground)) (names []string) {
+func steps(t *testing.T, prepare func(g *testShare), do func(g *testShare)) (names []string) {
 	t.Helper()
-	g := newGround(t)
+	g := newTestShare(t)
 	prepare(g)
 	g.opt.Step = func(what string) { names = append(names, what) }
 	do(g)
@@ -30,7 +30,7 @@ func steps(t *testing.T, prepare func(g *ground), do func(g *ground)) (names []s
 }
 
 // stopped calls do in a process that stops before its nth step, and calls meanwhile there.
-func stopped(g *ground, n int, do, meanwhile func()) {
+func stopped(g *testShare, n int, do, meanwhile func()) {
 	g.opt.Step = func(string) {
 		if n--; n == 0 {
 			meanwhile()
@@ -42,12 +42,12 @@ func stopped(g *ground, n int, do, meanwhile func()) {
 
 // eachStep stops do before each of its steps, each time on a new share. Meanwhile another process does
 // something. At the end check checks the result.
-func eachStep(t *testing.T, prepare, do, meanwhile, check func(g, other *ground)) {
+func eachStep(t *testing.T, prepare, do, meanwhile, check func(g, other *testShare)) {
 	t.Helper()
-	names := steps(t, func(g *ground) { prepare(g, g) }, func(g *ground) { do(g, g) })
+	names := steps(t, func(g *testShare) { prepare(g, g) }, func(g *testShare) { do(g, g) })
 	for i, name := range names {
-		g := newGround(t)
-		other := g.impatient()
+		g := newTestShare(t)
+		other := g.withExpiredLease()
 		g.label = fmt.Sprintf("before step %d, %q: ", i+1, name)
 		other.label = g.label
 		prepare(g, other)
@@ -80,8 +80,8 @@ func (f *files) image(directory string) (all []string) {
 	return all
 }
 
-// succeed makes a volume in the place of another, with files in it.
-func succeed(g *ground, key, directory string) (image []string) {
+// createSuccessor makes a volume in the place of another, with files in it.
+func createSuccessor(g *testShare, key, directory string) (image []string) {
 	g.Helper()
 	r := record(key, directory)
 	if g.has(directory) {
@@ -93,8 +93,8 @@ func succeed(g *ground, key, directory string) (image []string) {
 	return g.image(directory)
 }
 
-// stands fails the test unless a volume exists and its directory is unchanged.
-func stands(g *ground, key, directory string, image []string) {
+// checkVolume fails the test unless a volume exists and its directory is unchanged.
+func checkVolume(g *testShare, key, directory string, image []string) {
 	g.Helper()
 	r, err := g.Volumes.Lookup(g.Context(), key)
 	if err != nil || r.State != Ready || r.Directory != directory {
@@ -115,21 +115,21 @@ func TestLateDeletion(t *testing.T) {
 	for _, on := range []volume.OnDelete{volume.Delete, volume.Archive, volume.Retain} {
 		for _, successor := range []string{"v1", "v2"} {
 			var image []string
-			eachStep(t, func(g, _ *ground) {
+			eachStep(t, func(g, _ *testShare) {
 				r := record("v1", "team/a")
 				r.OnDelete = on
 				_, err := g.make(r)
 				g.must(err)
 				g.put("team/a/data", "of v1")
-			}, func(g, _ *ground) {
+			}, func(g, _ *testShare) {
 				if _, err := g.Volumes.Delete(g.Context(), "v1"); err != nil && volume.Kind(err) != volume.ErrBusy {
 					g.Errorf("%s%v", g.label, err)
 				}
-			}, func(_, other *ground) {
+			}, func(_, other *testShare) {
 				other.delete("v1")
-				image = succeed(other, successor, "team/a")
-			}, func(g, other *ground) {
-				stands(other, successor, "team/a", image)
+				image = createSuccessor(other, successor, "team/a")
+			}, func(g, other *testShare) {
+				checkVolume(other, successor, "team/a", image)
 				if found := g.find("data"); len(found) != 1 || g.text(found[0]) != "of v1" {
 					g.Errorf("%sthe data of the first is at %q", g.label, found)
 				}
@@ -143,13 +143,13 @@ func TestLateDeletion(t *testing.T) {
 // the retry of its deletion touches nothing.
 func TestKilledDeletion(t *testing.T) {
 	for _, on := range []volume.OnDelete{volume.Delete, volume.Archive, volume.Retain} {
-		prepare := func(g *ground) {
+		prepare := func(g *testShare) {
 			r := record("v1", "a")
 			r.OnDelete = on
 			_, err := g.make(r)
 			g.must(err)
 		}
-		names := steps(t, prepare, func(g *ground) { g.delete("v1") })
+		names := steps(t, prepare, func(g *testShare) { g.delete("v1") })
 		made := 0
 		for n := range names {
 			s := scenarioRun{t, scenario{
@@ -158,7 +158,7 @@ func TestKilledDeletion(t *testing.T) {
 			}, sameView}
 			v, _, was := s.newShare()
 			s.runKilled(v.first, was, n+1)
-			g := openAt(t, v.other.dir, Options{Maker: stranger, Lease: over})
+			g := openTestShare(t, v.other.dir, Options{Maker: otherMaker, Lease: expiredLease})
 			g.label = fmt.Sprintf("killed before %q: ", names[n])
 			r := record("v2", "a")
 			r.Adopted = g.has("a")
@@ -171,11 +171,11 @@ func TestKilledDeletion(t *testing.T) {
 			made++
 			g.put("a/new/file", "of v2")
 			image := g.image("a")
-			_, err = g.snap("s1", "v1", nil)
-			g.refused("a snapshot of the first", err, volume.ErrNotFound)
+			_, err = g.trySnapshot("s1", "v1", nil)
+			g.wantError("a snapshot of the first", err, volume.ErrNotFound)
 			for range 2 {
 				g.delete("v1")
-				stands(g, "v2", "a", image)
+				checkVolume(g, "v2", "a", image)
 			}
 		}
 		if made == 0 {
@@ -189,13 +189,13 @@ func TestKilledDeletion(t *testing.T) {
 func TestLateUndo(t *testing.T) {
 	for _, successor := range []string{"v1", "v2"} {
 		var image []string
-		eachStep(t, func(*ground, *ground) {}, func(g, _ *ground) {
+		eachStep(t, func(*testShare, *testShare) {}, func(g, _ *testShare) {
 			p := g.begin(record("v1", "a"))
 			g.must(p.MakeDirectory(g.Context()))
 			if err := p.Abort(); err != nil && volume.Kind(err) != volume.ErrBusy {
 				g.Errorf("%s%v", g.label, err)
 			}
-		}, func(g, other *ground) {
+		}, func(g, other *testShare) {
 			image = nil
 			if !g.has("a") { // its directory does not exist yet, or was moved away
 				return
@@ -205,9 +205,9 @@ func TestLateUndo(t *testing.T) {
 			_, err := other.make(record(successor, "a"))
 			other.must(err)
 			image = other.image("a")
-		}, func(_, other *ground) {
+		}, func(_, other *testShare) {
 			if image != nil {
-				stands(other, successor, "a", image)
+				checkVolume(other, successor, "a", image)
 			}
 		})
 	}
@@ -217,7 +217,7 @@ func TestLateUndo(t *testing.T) {
 // directory must not change.
 func TestLateOwner(t *testing.T) {
 	var image []string
-	eachStep(t, func(*ground, *ground) {}, func(g, _ *ground) {
+	eachStep(t, func(*testShare, *testShare) {}, func(g, _ *testShare) {
 		r := record("v1", "a")
 		mode := uint32(0o4701) // mkdir(2) cannot set that
 		r.Mode = &mode
@@ -225,11 +225,11 @@ func TestLateOwner(t *testing.T) {
 		if err != nil && volume.Kind(err) != volume.ErrBusy && volume.Kind(err) != volume.ErrPrecondition {
 			g.Errorf("%s%v", g.label, err)
 		}
-	}, func(_, other *ground) {
+	}, func(_, other *testShare) {
 		other.delete("v1")
-		image = succeed(other, "v2", "a")
-	}, func(_, other *ground) {
-		stands(other, "v2", "a", image)
+		image = createSuccessor(other, "v2", "a")
+	}, func(_, other *testShare) {
+		checkVolume(other, "v2", "a", image)
 	})
 }
 
@@ -238,18 +238,18 @@ func TestLateOwner(t *testing.T) {
 func TestLateUpdate(t *testing.T) {
 	for _, again := range []bool{false, true} {
 		var image []string
-		eachStep(t, func(g, _ *ground) { g.create("v1", "a") }, func(g, _ *ground) {
+		eachStep(t, func(g, _ *testShare) { g.create("v1", "a") }, func(g, _ *testShare) {
 			if _, err := g.setCapacity("v1", 7); err != nil && volume.Kind(err) != volume.ErrBusy && volume.Kind(err) != volume.ErrNotFound {
 				g.Errorf("%s%v", g.label, err)
 			}
-		}, func(_, other *ground) {
+		}, func(_, other *testShare) {
 			other.delete("v1")
 			if again {
-				image = succeed(other, "v1", "a")
+				image = createSuccessor(other, "v1", "a")
 			}
-		}, func(_, other *ground) {
+		}, func(_, other *testShare) {
 			if again {
-				stands(other, "v1", "a", image)
+				checkVolume(other, "v1", "a", image)
 			}
 			r, err := other.Volumes.Lookup(other.Context(), "v1")
 			if !again && !errors.Is(err, volume.ErrNotFound) {
@@ -268,20 +268,20 @@ func TestLateUpdate(t *testing.T) {
 // TestLateClaim stops a creation before it places its claim. The creation is undone, and another volume gets
 // and loses the directory: the late claim must not be placed then.
 func TestLateClaim(t *testing.T) {
-	eachStep(t, func(*ground, *ground) {}, func(g, _ *ground) {
+	eachStep(t, func(*testShare, *testShare) {}, func(g, _ *testShare) {
 		p := g.begin(record("v1", "team/a"))
 		if err := p.MakeDirectory(g.Context()); err != nil {
-			g.refused("the late one", err, volume.ErrBusy)
+			g.wantError("the late one", err, volume.ErrBusy)
 		}
 		p.Close()
-	}, func(g, other *ground) {
+	}, func(g, other *testShare) {
 		if g.state("v1") < Making {
 			return
 		}
 		other.delete("v1")
 		other.create("v2", "team/a")
 		other.delete("v2")
-	}, func(_, other *ground) {
+	}, func(_, other *testShare) {
 		other.delete("v1")
 		if owner, err := other.Directories.Owner(other.Context(), "team/a"); err != nil || owner != "" {
 			other.Errorf("%sthe owner of the directory is %q, %v", other.label, owner, err)
@@ -295,10 +295,10 @@ func TestLateClaim(t *testing.T) {
 func TestLateTidy(t *testing.T) {
 	for _, directory := range []string{"team/x", "team", "team/x/b"} {
 		var image []string
-		eachStep(t, func(g, _ *ground) {
+		eachStep(t, func(g, _ *testShare) {
 			g.create("v1", "team/x/a")
 			g.delete("v1")
-		}, func(g, _ *ground) { g.must(g.Tidy(g.Context(), 0)) }, func(_, other *ground) {
+		}, func(g, _ *testShare) { g.must(g.Tidy(g.Context(), 0)) }, func(_, other *testShare) {
 			image = nil
 			_, err := other.make(record("v2", directory))
 			if errors.Is(err, volume.ErrPrecondition) {
@@ -306,13 +306,13 @@ func TestLateTidy(t *testing.T) {
 			}
 			other.must(err)
 			image = other.image(directory) // empty
-		}, func(_, other *ground) {
+		}, func(_, other *testShare) {
 			if image != nil {
-				stands(other, "v2", directory, image)
+				checkVolume(other, "v2", directory, image)
 			}
 			other.must(other.Tidy(other.Context(), 0))
 			if image != nil {
-				stands(other, "v2", directory, image)
+				checkVolume(other, "v2", directory, image)
 				return
 			}
 			other.must(other.Tidy(other.Context(), 0))
@@ -325,8 +325,8 @@ func TestLateTidy(t *testing.T) {
 // completely, or not at all.
 func TestRestoreAndPurge(t *testing.T) {
 	var e TrashEntry
-	prepare := func(g, _ *ground) {
-		e = g.deleted("v1", "a")
+	prepare := func(g, _ *testShare) {
+		e = g.createDeleted("v1", "a")
 		g.must(os.Rename(g.at(".mooring/trash/"+e.Name+"/data"), g.at("other")))
 		g.put(".mooring/trash/"+e.Name+"/1/data", "of v1")
 		g.put(".mooring/trash/"+e.Name+"/2/data", "of v1")
@@ -334,9 +334,9 @@ func TestRestoreAndPurge(t *testing.T) {
 	}
 	var restored *volume.Record
 	var refused error
-	restore := func(g, _ *ground) { restored, refused = g.Volumes.Restore(g.Context(), e, "") }
-	purge := func(g, _ *ground) { refused = g.Trash.Purge(e, g.remove) }
-	check := func(g, other *ground) {
+	restore := func(g, _ *testShare) { restored, refused = g.Volumes.Restore(g.Context(), e, "") }
+	purge := func(g, _ *testShare) { refused = g.Trash.Purge(e, g.remove) }
+	check := func(g, other *testShare) {
 		ready := g.state("v1") == Ready
 		one, two := g.text("a/1/data"), g.text("a/2/data")
 		if ready && (one != "of v1" || two != "of v1") {
@@ -353,7 +353,7 @@ func TestRestoreAndPurge(t *testing.T) {
 		}
 	}
 	t.Run("purge meanwhile", func(t *testing.T) {
-		eachStep(t, prepare, restore, purgeAll, func(g, other *ground) {
+		eachStep(t, prepare, restore, purgeAll, func(g, other *testShare) {
 			if refused == nil && (restored == nil || g.state("v1") != Ready) {
 				g.Errorf("%sit is restored as %+v, %v", g.label, restored, refused)
 			}
@@ -364,26 +364,26 @@ func TestRestoreAndPurge(t *testing.T) {
 		eachStep(t, prepare, purge, restore, check)
 	})
 	t.Run("restore in the middle of a purge", func(t *testing.T) {
-		g := newGround(t)
+		g := newTestShare(t)
 		prepare(g, g)
 		err := g.Trash.Purge(e, func(_ int, name string) error {
 			g.must(os.RemoveAll(g.at(".mooring/trash/" + name + "/1")))
-			restore(g.impatient(), nil)
-			g.refused("what is just being purged", refused, volume.ErrNotFound)
+			restore(g.withExpiredLease(), nil)
+			g.wantError("what is just being purged", refused, volume.ErrNotFound)
 			return os.RemoveAll(g.at(".mooring/trash/" + name))
 		})
 		g.must(err)
-		check(g, g.impatient())
+		check(g, g.withExpiredLease())
 	})
 }
 
-func purgeAll(_, other *ground) { _ = other.purge() }
+func purgeAll(_, other *testShare) { _ = other.purge() }
 
 // TestLateGroup stops the deletion of a group. A group of that key is made again with the same snapshots. None
 // of these may be deleted.
 func TestLateGroup(t *testing.T) {
 	var nonces []string
-	members := func(g *ground) (nonces []string) {
+	members := func(g *testShare) (nonces []string) {
 		for _, key := range []string{"s1", "s2"} {
 			if r, err := g.Snapshots.Lookup(g.Context(), key); err == nil {
 				nonces = append(nonces, r.Nonce)
@@ -391,21 +391,21 @@ func TestLateGroup(t *testing.T) {
 		}
 		return nonces
 	}
-	eachStep(t, func(g, _ *ground) {
+	eachStep(t, func(g, _ *testShare) {
 		withPair(g)
-		_, err := g.together("g1")
+		_, err := g.createGroup("g1")
 		g.must(err)
-	}, func(g, _ *ground) {
+	}, func(g, _ *testShare) {
 		if _, err := g.Groups.Delete(g.Context(), "g1", nil); err != nil && volume.Kind(err) != volume.ErrBusy {
 			g.Errorf("%s%v", g.label, err)
 		}
-	}, func(_, other *ground) {
+	}, func(_, other *testShare) {
 		_, err := other.Groups.Delete(other.Context(), "g1", nil)
 		other.must(err)
-		_, err = other.together("g1")
+		_, err = other.createGroup("g1")
 		other.must(err)
 		nonces = members(other)
-	}, func(_, other *ground) {
+	}, func(_, other *testShare) {
 		r, err := other.Groups.Lookup(other.Context(), "g1")
 		if err != nil || r.State != Ready {
 			other.Errorf("%sthe new group is %+v, %v", other.label, r, err)
@@ -420,22 +420,22 @@ func TestLateGroup(t *testing.T) {
 // the copy must not become a volume, or a snapshot.
 func TestCopyAndDeletion(t *testing.T) {
 	clone := record("v2", "team/v2")
-	clone.Source = sourceOf(ofVolume("v1"))
+	clone.Source = sourceOf(volumeObject("v1"))
 	restored := record("v2", "team/v2")
-	restored.Source = sourceOf(ofSnapshot("s1"))
+	restored.Source = sourceOf(snapshotObject("s1"))
 	ofShallow := record("v2", "team/v2")
-	ofShallow.Source = sourceOf(ofVolume("sh"))
-	volumes := func(g *ground) error { _, err := g.Volumes.Delete(g.Context(), "v1"); return err }
-	snapshots := func(g *ground) error { _, err := g.Snapshots.Delete(g.Context(), "s1", nil); return err }
+	ofShallow.Source = sourceOf(volumeObject("sh"))
+	volumes := func(g *testShare) error { _, err := g.Volumes.Delete(g.Context(), "v1"); return err }
+	snapshots := func(g *testShare) error { _, err := g.Snapshots.Delete(g.Context(), "s1", nil); return err }
 	for what, c := range map[string]struct {
-		make    func(g *ground) error
-		delete  func(g *ground) error
+		make    func(g *testShare) error
+		delete  func(g *testShare) error
 		refused string
 	}{
-		"a clone":             {func(g *ground) error { _, err := g.make(clone); return err }, volumes, "volume v1 is being copied, for the copy volume v2"},
-		"a snapshot":          {func(g *ground) error { _, err := g.snap("s2", "v1", nil); return err }, volumes, "for the copy snapshot s2"},
-		"a restored snapshot": {func(g *ground) error { _, err := g.make(restored); return err }, snapshots, "snapshot s1 is being copied"},
-		"a clone of a shallow": {func(g *ground) error { _, err := g.make(ofShallow); return err }, func(g *ground) error {
+		"a clone":             {func(g *testShare) error { _, err := g.make(clone); return err }, volumes, "volume v1 is being copied, for the copy volume v2"},
+		"a snapshot":          {func(g *testShare) error { _, err := g.trySnapshot("s2", "v1", nil); return err }, volumes, "for the copy snapshot s2"},
+		"a restored snapshot": {func(g *testShare) error { _, err := g.make(restored); return err }, snapshots, "snapshot s1 is being copied"},
+		"a clone of a shallow": {func(g *testShare) error { _, err := g.make(ofShallow); return err }, func(g *testShare) error {
 			if err := deleteShallow(g); err != nil {
 				return err
 			}
@@ -443,22 +443,22 @@ func TestCopyAndDeletion(t *testing.T) {
 		}, "volume sh is being copied"},
 	} {
 		t.Run(what, func(t *testing.T) {
-			g := newGround(t)
+			g := newTestShare(t)
 			withSnapshot(g)
-			_, err := g.make(shallow("sh", "s1"))
+			_, err := g.make(shallowRecord("sh", "s1"))
 			g.must(err)
 			if what == "a restored snapshot" {
 				g.must(deleteShallow(g))
 			}
-			g.meanwhile("write the copy", func() {
-				patient := openAt(t, g.dir, Options{Maker: stranger})
-				g.refused("its source's deletion", c.delete(patient), volume.ErrBusy, c.refused)
-				other := g.impatient()
+			g.beforeStep("write the copy", func() {
+				patient := openTestShare(t, g.dir, Options{Maker: otherMaker})
+				g.wantError("its source's deletion", c.delete(patient), volume.ErrBusy, c.refused)
+				other := g.withExpiredLease()
 				g.must(c.delete(other))
 				g.must(other.purge())
-				succeed(other, "v9", "team/v9")
+				createSuccessor(other, "v9", "team/v9")
 			})
-			g.refused("the copy", c.make(g), volume.ErrBusy)
+			g.wantError("the copy", c.make(g), volume.ErrBusy)
 			if g.state("v2") == Ready {
 				t.Error("the copy is a volume")
 			}
@@ -469,23 +469,23 @@ func TestCopyAndDeletion(t *testing.T) {
 	}
 }
 
-func deleteShallow(g *ground) error {
+func deleteShallow(g *testShare) error {
 	_, err := g.Volumes.Delete(g.Context(), "sh")
 	return err
 }
 
 // TestShallowIsHeld keeps a shallow volume, and its snapshot, while the volume is copied.
 func TestShallowIsHeld(t *testing.T) {
-	g := newGround(t)
+	g := newTestShare(t)
 	withSnapshot(g)
-	_, err := g.make(shallow("sh", "s1"))
+	_, err := g.make(shallowRecord("sh", "s1"))
 	g.must(err)
 	clone := record("v2", "v2")
-	clone.Source = sourceOf(ofVolume("sh"))
-	g.meanwhile("write the copy", func() {
-		g.refused("its deletion", deleteShallow(g), volume.ErrBusy, "volume sh is being copied")
+	clone.Source = sourceOf(volumeObject("sh"))
+	g.beforeStep("write the copy", func() {
+		g.wantError("its deletion", deleteShallow(g), volume.ErrBusy, "volume sh is being copied")
 		_, err := g.Snapshots.Delete(t.Context(), "s1", nil)
-		g.refused("that of its snapshot", err, volume.ErrPrecondition, "volume sh")
+		g.wantError("that of its snapshot", err, volume.ErrPrecondition, "volume sh")
 	})
 	_, err = g.make(clone)
 	g.must(err)
@@ -494,17 +494,17 @@ func TestShallowIsHeld(t *testing.T) {
 	}
 }
 
-// TestStrangersFile puts a file into the directory of a copy before that is placed. The volume must not exist
+// TestForeignFile puts a file into the directory of a copy before that is placed. The volume must not exist
 // with that file in it.
-func TestStrangersFile(t *testing.T) {
+func TestForeignFile(t *testing.T) {
 	clone := record("v2", "v2")
-	clone.Source = sourceOf(ofVolume("v1"))
+	clone.Source = sourceOf(volumeObject("v1"))
 	for _, what := range []string{"make the staging directory", "copy", "begin to place the tree", "rename the tree into its place"} {
-		g := newGround(t)
+		g := newTestShare(t)
 		withData(g)
-		g.meanwhile(what, func() { g.put("v2/.DS_Store", "") })
+		g.beforeStep(what, func() { g.put("v2/.DS_Store", "") })
 		_, err := g.make(clone)
-		g.refused(what, err, volume.ErrPrecondition, `"v2"`, "something was put into the directory")
+		g.wantError(what, err, volume.ErrPrecondition, `"v2"`, "something was put into the directory")
 		if g.state("v2") >= Making || !g.has("v2/.DS_Store") || g.has("v2/copy") {
 			t.Errorf("%s: the volume is %d, in its directory is %q", what, g.state("v2"), g.names("v2"))
 		}
@@ -515,11 +515,11 @@ func TestStrangersFile(t *testing.T) {
 		_, err = g.make(clone)
 		g.must(err)
 	}
-	g := newGround(t)
-	e := g.deleted("v1", "a")
-	g.meanwhile("rename the tree into its place", func() { g.put("a/.DS_Store", "") })
+	g := newTestShare(t)
+	e := g.createDeleted("v1", "a")
+	g.beforeStep("rename the tree into its place", func() { g.put("a/.DS_Store", "") })
 	_, err := g.Volumes.Restore(t.Context(), e, "")
-	g.refused("brought back", err, volume.ErrPrecondition, `"a"`)
+	g.wantError("brought back", err, volume.ErrPrecondition, `"a"`)
 	if found := g.find("data"); len(found) != 1 || !strings.HasPrefix(found[0], ".mooring/trash/v1.") || g.state("v1") >= Making {
 		t.Errorf("the data is at %q", found)
 	}
@@ -528,8 +528,8 @@ func TestStrangersFile(t *testing.T) {
 // TestRetentionStays raises or lowers the retention of the trash after a deletion: that does not change when
 // an entry is due.
 func TestRetentionStays(t *testing.T) {
-	g := newGround(t)
-	e := g.deleted("v1", "a")
+	g := newTestShare(t)
+	e := g.createDeleted("v1", "a")
 	withSnapshot(g)
 	_, err := g.Snapshots.Delete(t.Context(), "s1", nil)
 	g.must(err)
@@ -541,7 +541,7 @@ func TestRetentionStays(t *testing.T) {
 	for _, retention := range []time.Duration{0, time.Second, 9999 * time.Hour} {
 		def := nas1
 		def.TrashRetention = retention
-		s, err := Open(g.dir, def, Options{Maker: stranger})
+		s, err := Open(g.dir, def, Options{Maker: otherMaker})
 		g.must(err)
 		now, err := s.Trash.List(t.Context())
 		s.Close()

@@ -18,8 +18,8 @@ type view struct {
 	server string // on the server; with NFS it is another directory
 }
 
-// local is a directory that the process and the server share.
-func local(dir string) view { return view{dir, dir} }
+// localView is a directory that the process and the server share.
+func localView(dir string) view { return view{dir, dir} }
 
 // files are the files of a share. Tests read them, and pods write them, on the server.
 type files struct {
@@ -103,30 +103,30 @@ func (f *files) age(path string, by time.Duration) {
 	f.must(os.Chtimes(f.at(path), then, then))
 }
 
-func (f *files) moved(from, to string) { f.Helper(); f.must(os.Rename(f.at(from), f.at(to))) }
+func (f *files) rename(from, to string) { f.Helper(); f.must(os.Rename(f.at(from), f.at(to))) }
 
-func (f *files) removed(path string) { f.Helper(); f.must(os.RemoveAll(f.at(path))) }
+func (f *files) removeAll(path string) { f.Helper(); f.must(os.RemoveAll(f.at(path))) }
 
-func (f *files) made(path string) { f.Helper(); f.must(os.MkdirAll(f.at(path), 0o700)) }
+func (f *files) mkdir(path string) { f.Helper(); f.must(os.MkdirAll(f.at(path), 0o700)) }
 
-func (f *files) wrote(path, text string) {
+func (f *files) replace(path, text string) {
 	f.Helper()
 	f.must(os.Remove(f.at(path)))
 	f.must(os.WriteFile(f.at(path), []byte(text), 0o600))
 }
 
-// edited replaces text in a file. The result is a new file.
-func (f *files) edited(path, old, new string) {
+// edit replaces text in a file. The result is a new file.
+func (f *files) edit(path, old, new string) {
 	f.Helper()
 	text := f.text(path)
 	if !strings.Contains(text, old) {
 		f.Fatalf("%s has no %q: %s", path, old, text)
 	}
-	f.wrote(path, strings.Replace(text, old, new, 1))
+	f.replace(path, strings.Replace(text, old, new, 1))
 }
 
-// one returns the only file that matches a pattern.
-func (f *files) one(pattern string) string {
+// glob returns the only file that matches a pattern.
+func (f *files) glob(pattern string) string {
 	f.Helper()
 	all, err := filepath.Glob(f.at(pattern))
 	if err != nil || len(all) != 1 {
@@ -136,8 +136,8 @@ func (f *files) one(pattern string) string {
 	return path
 }
 
-// requires lets a record on the share require something that this program does not know.
-func (f *files) requires(path string) {
+// addRequirement lets a record on the share require something that this program does not know.
+func (f *files) addRequirement(path string) {
 	f.Helper()
 	path = ".mooring/" + path
 	text := strings.Replace(f.text(path), "{", `{"requires": ["teleport"], "to": "mars",`, 1)

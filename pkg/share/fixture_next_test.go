@@ -21,7 +21,7 @@ const (
 
 // rewrite changes the records in a directory of .mooring ("": all, and the format) to what a next version
 // writes: more fields after the version. The files and their times do not change.
-func rewrite(g *ground, in, more string) (records []string) {
+func rewrite(g *testShare, in, more string) (records []string) {
 	g.Helper()
 	for _, p := range g.tree() {
 		text := g.text(p)
@@ -42,7 +42,7 @@ func rewrite(g *ground, in, more string) (records []string) {
 }
 
 // hasFields fails the test unless a record still has the fields that a next version has added.
-func hasFields(g *ground, path string) {
+func hasFields(g *testShare, path string) {
 	g.Helper()
 	var r struct {
 		Version int
@@ -62,7 +62,7 @@ func TestNextFields(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := unpack(t, kept, scratch(t))
+	g := unpack(t, kept, scratchDir(t))
 	if records := rewrite(g, "", nextFields); len(records) < 100 || !slices.Contains(records, ".mooring/"+formatFile) {
 		t.Fatalf("only %d records were written: %q", len(records), records)
 	}
@@ -74,12 +74,12 @@ func TestNextFields(t *testing.T) {
 	// A deletion, and two restores.
 	for range 2 {
 		g.must(second(g.Volumes.Delete(ctx, "nested")))
-		hasFields(g, g.one(".mooring/trash/nested.*.json"))
-		g.must(second(g.Volumes.Restore(ctx, trashedAs(g, "nested"), "")))
+		hasFields(g, g.glob(".mooring/trash/nested.*.json"))
+		g.must(second(g.Volumes.Restore(ctx, findTrashed(g, "nested"), "")))
 		hasFields(g, ".mooring/volumes/nested/record.json")
 	}
 	// An interrupted restore.
-	runAgain(g, half{key: "restore-4", operation: restoreOp})
+	runAgain(g, interruptedOp{key: "restore-4", operation: restoreOp})
 	hasFields(g, ".mooring/volumes/restore-4/record.json")
 	// An interrupted copy, which package jobs continues from its record.
 	found, err := g.Volumes.Lookup(ctx, "clone-2")
@@ -90,11 +90,11 @@ func TestNextFields(t *testing.T) {
 	hasFields(g, ".mooring/volumes/clone-2/record.json")
 	// A snapshot and its group.
 	g.must(second(g.Groups.Delete(ctx, "group", nil)))
-	hasFields(g, g.one(".mooring/trash/group.plain.*.json"))
+	hasFields(g, g.glob(".mooring/trash/group.plain.*.json"))
 	if got := g.text(".mooring/" + formatFile); got != format {
 		t.Errorf("the format was %s, and is %s", format, got)
 	}
-	for _, h := range halfDone() { // the origin of a volume does not say what it is
+	for _, h := range interruptedOps() { // the origin of a volume does not say what it is
 		runAgain(g, h)
 	}
 	for _, key := range []string{"update-1", "update-3", "restore-1"} {
@@ -109,7 +109,7 @@ func TestNextRequires(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := unpack(t, kept, scratch(t))
+	g := unpack(t, kept, scratchDir(t))
 	for _, in := range []string{"volumes/", "snapshots/", "groups/", "trash/", "claims/", "jobs/"} {
 		rewrite(g, in, nextRequires)
 	}
@@ -118,25 +118,25 @@ func TestNextRequires(t *testing.T) {
 	if err != nil || len(copies) != len(copiesLeft) {
 		t.Errorf("the copies are %+v, %v", copies, err)
 	}
-	before := g.picture()
-	volumesStand(g)
-	for _, h := range halfDone() {
-		if was := stateOf(g, h.of, h.key); was != h.was {
-			t.Errorf("%s %s is in state %d, not %d", h.of, h.key, was, h.was)
+	before := g.listing()
+	checkVolumes(g)
+	for _, h := range interruptedOps() {
+		if was := stateOf(g, h.of, h.key); was != h.left {
+			t.Errorf("%s %s is in state %d, not %d", h.of, h.key, was, h.left)
 		}
 	}
 	for what, err := range changeAll(g) {
-		g.refused(what, err, volume.ErrPrecondition, "teleport, telepathy", "upgrade Mooring")
+		g.wantError(what, err, volume.ErrPrecondition, "teleport, telepathy", "upgrade Mooring")
 	}
 	g.must(g.Tidy(t.Context(), time.Hour))
-	if d := differ(g.picture(), before); d != "" {
+	if d := diffLines(g.listing(), before); d != "" {
 		t.Errorf("the fixture has changed\n%s", d)
 	}
 	// Other volumes work.
-	makeFilled(g, "new", "team/new")
+	createFilled(g, "new", "team/new")
 	g.snapshot("new", "new")
 	clone := record("newer", "newer")
-	clone.Source = sourceOf(ofSnapshot("new"))
+	clone.Source = sourceOf(snapshotObject("new"))
 	g.must(second(g.make(clone)))
 	for _, key := range []string{"new", "newer"} {
 		g.must(second(g.Volumes.Delete(t.Context(), key)))
@@ -144,13 +144,13 @@ func TestNextRequires(t *testing.T) {
 	}
 	g.must(second(g.Snapshots.Delete(t.Context(), "new", nil)))
 	g.must(purgeOf(g, "new"))
-	if d := differ(g.picture(), before); d != "" {
+	if d := diffLines(g.listing(), before); d != "" {
 		t.Errorf("other volumes have changed\n%s", d)
 	}
 }
 
 // changeAll tries to change everything on the fixture, and returns the errors.
-func changeAll(g *ground) map[string]error {
+func changeAll(g *testShare) map[string]error {
 	ctx := g.Context()
 	all := map[string]error{}
 	for key := range fixtureVolumes() {
@@ -162,13 +162,13 @@ func changeAll(g *ground) map[string]error {
 	}
 	all["to delete the group"] = second(g.Groups.Delete(ctx, "group", nil))
 	filled := record("new", "new")
-	filled.Source = sourceOf(ofSnapshot("snap"))
+	filled.Source = sourceOf(snapshotObject("snap"))
 	clone := filled
-	clone.Source = sourceOf(ofVolume("plain"))
-	for what, r := range map[string]volume.Record{"to fill a volume": filled, "to clone": clone, "to be a snapshot": shallow("new", "snap")} {
+	clone.Source = sourceOf(volumeObject("plain"))
+	for what, r := range map[string]volume.Record{"to fill a volume": filled, "to clone": clone, "to be a snapshot": shallowRecord("new", "snap")} {
 		all[what] = second(g.make(r))
 	}
-	all["to make a snapshot"] = second(g.snap("new", "plain", nil))
+	all["to make a snapshot"] = second(g.trySnapshot("new", "plain", nil))
 	trash, err := g.Trash.List(ctx)
 	g.must(err)
 	for _, e := range trash {
@@ -180,8 +180,8 @@ func changeAll(g *ground) map[string]error {
 			all["to bring back "+e.Name] = second(g.Volumes.Restore(ctx, e, ""))
 		}
 	}
-	for _, h := range halfDone() {
-		if h.was != Empty && h.was != Ready {
+	for _, h := range interruptedOps() {
+		if h.left != Empty && h.left != Ready {
 			all["to go on with "+h.key] = h.run(g, h.key)
 		}
 	}
@@ -190,14 +190,14 @@ func changeAll(g *ground) map[string]error {
 
 // TestNextGroup lets one snapshot of a group require something unknown: nothing of the group is deleted.
 func TestNextGroup(t *testing.T) {
-	g := newGround(t)
-	makeFilled(g, "plain", "plain")
-	makeFilled(g, "nested", "nested")
+	g := newTestShare(t)
+	createFilled(g, "plain", "plain")
+	createFilled(g, "nested", "nested")
 	g.must(makeGrouped(g, "g1", false))
 	rewrite(g, "snapshots/g1.nested", nextRequires)
-	before := g.picture()
-	g.refused("to delete it", second(g.Groups.Delete(t.Context(), "g1", nil)), volume.ErrPrecondition, "teleport")
-	if d := differ(g.picture(), before); d != "" {
+	before := g.listing()
+	g.wantError("to delete it", second(g.Groups.Delete(t.Context(), "g1", nil)), volume.ErrPrecondition, "teleport")
+	if d := diffLines(g.listing(), before); d != "" {
 		t.Errorf("the fixture has changed\n%s", d)
 	}
 }
@@ -205,20 +205,20 @@ func TestNextGroup(t *testing.T) {
 // TestNextHalfGroup lets an incomplete group require something unknown: nobody continues it.
 func TestNextHalfGroup(t *testing.T) {
 	ctx := t.Context()
-	g := newGround(t)
-	makeFilled(g, "plain", "plain")
-	makeFilled(g, "nested", "nested")
-	stopAt(g, "commit", 3, func(h *ground) error { return makeGrouped(h, "g1", false) })
+	g := newTestShare(t)
+	createFilled(g, "plain", "plain")
+	createFilled(g, "nested", "nested")
+	dieBefore(g, "commit", 3, func(h *testShare) error { return makeGrouped(h, "g1", false) })
 	rewrite(g, "groups/", nextRequires)
 	making := ".mooring/groups/g1/" + makingFile
-	g.age(making, older)
-	g.refused("to ask for it", makeGrouped(g, "g1", false), volume.ErrPrecondition, "teleport")
-	if info, err := os.Stat(g.at(making)); err != nil || time.Since(info.ModTime()) < older/2 {
+	g.age(making, fixtureAge)
+	g.wantError("to ask for it", makeGrouped(g, "g1", false), volume.ErrPrecondition, "teleport")
+	if info, err := os.Stat(g.at(making)); err != nil || time.Since(info.ModTime()) < fixtureAge/2 {
 		t.Errorf("the group was renewed: %v, %v", info, err)
 	}
 	r, err := g.Groups.Lookup(ctx, "g1")
 	g.must(err)
-	g.refused("to commit it", g.Groups.Commit(ctx, r), volume.ErrPrecondition, "teleport")
+	g.wantError("to commit it", g.Groups.Commit(ctx, r), volume.ErrPrecondition, "teleport")
 	if state := stateOf(g, ofGroup, "g1"); state != Making {
 		t.Errorf("the group is in state %d", state)
 	}
@@ -234,10 +234,10 @@ func TestNextCopy(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		g := reopen(unpack(t, kept, scratch(t)))
+		g := reopen(unpack(t, kept, scratchDir(t)))
 		path := ".mooring/volumes/clone-2/making.json"
 		_, nonce := decodeIdentity([]byte(g.text(path)))
-		g.wrote(path, strings.Replace(text, "NONCE", nonce, 1))
+		g.replace(path, strings.Replace(text, "NONCE", nonce, 1))
 		copies, err := g.Jobs.Abandoned(t.Context())
 		if err == nil || len(copies) != len(copiesLeft)-1 {
 			t.Errorf("%s: the copies are %+v, %v", what, copies, err)
@@ -251,22 +251,22 @@ func TestNextFormat(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := unpack(t, kept, scratch(t))
+	g := unpack(t, kept, scratchDir(t))
 	open := reopen(g)
 	rewrite(g, formatFile, nextRequires)
-	before := g.picture()
+	before := g.listing()
 	_, err = Open(g.dir, nas1, Options{Maker: maker})
-	g.refused("to open it", err, volume.ErrPrecondition, "teleport, telepathy", "upgrade Mooring")
+	g.wantError("to open it", err, volume.ErrPrecondition, "teleport, telepathy", "upgrade Mooring")
 	_, err = OpenInline(g.dir, nas1, true)
-	g.refused("to open it for a pod", err, volume.ErrPrecondition, "teleport")
+	g.wantError("to open it for a pod", err, volume.ErrPrecondition, "teleport")
 	// A controller that has it open notices within a minute: see Purger.once.
-	g.refused("to tidy", open.Tidy(t.Context(), 0), volume.ErrPrecondition, "teleport")
+	g.wantError("to tidy", open.Tidy(t.Context(), 0), volume.ErrPrecondition, "teleport")
 	if !open.Lost() {
 		t.Error("a process that has it open continues")
 	}
-	if d := differ(g.picture(), before); d != "" {
+	if d := diffLines(g.listing(), before); d != "" {
 		t.Errorf("the fixture has changed\n%s", d)
 	}
-	look := openAt(t, g.dir, Options{ReadOnly: true})
-	volumesStand(look)
+	look := openTestShare(t, g.dir, Options{ReadOnly: true})
+	checkVolumes(look)
 }

@@ -13,9 +13,9 @@ import (
 )
 
 // reopen opens an unpacked share as a controller that starts later.
-func reopen(g *ground) *ground {
+func reopen(g *testShare) *testShare {
 	g.Helper()
-	return openAt(g.T, g.dir, Options{Maker: stranger, beforeRename: refuseByProject})
+	return openTestShare(g.T, g.dir, Options{Maker: otherMaker, beforeRename: refuseByProject})
 }
 
 // fixtureVolumes returns the healthy volumes of the fixture, and their data.
@@ -32,7 +32,7 @@ func fixtureVolumes() map[string]string {
 var inState = map[volume.ObjectKind]string{volume.ObjectVolume: "volumes", volume.ObjectSnapshot: "snapshots", ofGroup: "groups"}
 
 // stateOf returns the state of a volume, snapshot or group.
-func stateOf(g *ground, kind volume.ObjectKind, key string) State {
+func stateOf(g *testShare, kind volume.ObjectKind, key string) State {
 	g.Helper()
 	t := map[volume.ObjectKind]*table{volume.ObjectVolume: g.Volumes.table, volume.ObjectSnapshot: g.Snapshots.table, ofGroup: g.Groups.table}[kind]
 	e, s, err := t.read(key)
@@ -45,7 +45,7 @@ func stateOf(g *ground, kind volume.ObjectKind, key string) State {
 }
 
 // contentOf returns the data of a volume's directory, for example "data of v1".
-func contentOf(g *ground, directory string) string {
+func contentOf(g *testShare, directory string) string {
 	for _, file := range []string{"data", "copy"} {
 		if text, ok := strings.CutSuffix(g.text(directory+"/"+file), "\n"); ok {
 			return file + " " + text
@@ -55,21 +55,21 @@ func contentOf(g *ground, directory string) string {
 }
 
 // sameLists fails the test unless two lists are equal.
-func sameLists(g *ground, what string, got, want []string) {
+func sameLists(g *testShare, what string, got, want []string) {
 	g.Helper()
 	slices.Sort(got)
 	slices.Sort(want)
-	if d := differ(got, want); d != "" || len(got) != len(want) {
+	if d := diffLines(got, want); d != "" || len(got) != len(want) {
 		g.Errorf("%s%s: %d, not %d\n%s", g.label, what, len(got), len(want), d)
 	}
 }
 
 // TestFixtureVolumes reads every record of the fixture.
 func TestFixtureVolumes(t *testing.T) {
-	fixtures(t, func(t *testing.T, g *ground) {
+	fixtures(t, func(t *testing.T, g *testShare) {
 		ctx := t.Context()
 		g = reopen(g)
-		volumesStand(g)
+		checkVolumes(g)
 		r, err := g.Volumes.Lookup(ctx, volume.KeyFor("odd/name"))
 		g.must(err)
 		if r.Name != "odd/name" || r.Directory != "shop/<db> & ä" || r.Capacity != 5<<30 || *r.Mode != 0o2770 || r.UID == nil || r.GID != nil ||
@@ -89,16 +89,16 @@ func TestFixtureVolumes(t *testing.T) {
 				t.Errorf("%s is %+v, %v", key, r, err)
 			}
 		}
-		for _, h := range halfDone() {
-			if was := stateOf(g, h.of, h.key); was != h.was {
-				t.Errorf("%s %s is in state %d, not %d", h.of, h.key, was, h.was)
+		for _, h := range interruptedOps() {
+			if was := stateOf(g, h.of, h.key); was != h.left {
+				t.Errorf("%s %s is in state %d, not %d", h.of, h.key, was, h.left)
 			}
 		}
 	})
 }
 
-// volumesStand fails the test unless each healthy volume is unchanged.
-func volumesStand(g *ground) {
+// checkVolumes fails the test unless each healthy volume is unchanged.
+func checkVolumes(g *testShare) {
 	g.Helper()
 	for key, content := range fixtureVolumes() {
 		r, err := g.Volumes.Lookup(g.Context(), key)
@@ -114,7 +114,7 @@ func volumesStand(g *ground) {
 
 // TestFixtureSnapshots reads snapshots and groups, and cannot delete those in use.
 func TestFixtureSnapshots(t *testing.T) {
-	fixtures(t, func(t *testing.T, g *ground) {
+	fixtures(t, func(t *testing.T, g *testShare) {
 		ctx := t.Context()
 		g = reopen(g)
 		for key, content := range map[string]string{"snap": "plain", "shared": "nested", "outlived": "deleted-since", "group.plain": "plain", "group.nested": "nested"} {
@@ -128,7 +128,7 @@ func TestFixtureSnapshots(t *testing.T) {
 			t.Errorf("the group is %+v, %v", group, err)
 		}
 		_, err = g.Snapshots.Delete(ctx, "shared", nil)
-		g.refused("to delete what a volume is", err, volume.ErrPrecondition, "volume shallow")
+		g.wantError("to delete what a volume is", err, volume.ErrPrecondition, "volume shallow")
 		g.must(second(g.Volumes.Delete(ctx, "shallow")))
 		g.must(second(g.Snapshots.Delete(ctx, "shared", nil)))
 		// The copies that held it are dead.
@@ -138,7 +138,7 @@ func TestFixtureSnapshots(t *testing.T) {
 
 // TestFixtureClaims cannot create a volume in any directory of the fixture.
 func TestFixtureClaims(t *testing.T) {
-	fixtures(t, func(t *testing.T, g *ground) {
+	fixtures(t, func(t *testing.T, g *testShare) {
 		g = reopen(g)
 		for _, directory := range []string{"plain", "plain/x", "team", "team/app", "team/app/nested", "elsewhere", "elsewhere/moved", "shop", "old", "old/x", "create-4", "delete-1/x", "restore-4"} {
 			_, err := g.make(record("new", directory))
@@ -149,7 +149,7 @@ func TestFixtureClaims(t *testing.T) {
 		for _, directory := range []string{"delete-5", "delete-6", "team/new", "below/new", "tidy-3/x"} {
 			g.must(second(g.make(record(strings.ReplaceAll(directory, "/", "-"), directory))))
 		}
-		volumesStand(g)
+		checkVolumes(g)
 	})
 }
 
@@ -161,7 +161,7 @@ var copiesLeft = []string{
 
 // TestFixtureRetry retries what was interrupted on the fixture: all of it finishes.
 func TestFixtureRetry(t *testing.T) {
-	fixtures(t, func(t *testing.T, g *ground) {
+	fixtures(t, func(t *testing.T, g *testShare) {
 		g = reopen(g)
 		copies, err := g.Jobs.Abandoned(t.Context())
 		g.must(err)
@@ -170,11 +170,11 @@ func TestFixtureRetry(t *testing.T) {
 			of = append(of, c.Target.String())
 		}
 		sameLists(g, "the copies", of, slices.Clone(copiesLeft))
-		for _, h := range halfDone() {
+		for _, h := range interruptedOps() {
 			runAgain(g, h)
 		}
-		volumesStand(g)
-		allowed := append(slices.Clone(problemsOfNobody), "warning volumes/plain/deletion/copy.snapshot.unmake-2.NONCE", "warning volumes/plain/deletion/copy.volume.unclone-7.NONCE")
+		checkVolumes(g)
+		allowed := append(slices.Clone(unsolvableProblems), "warning volumes/plain/deletion/copy.snapshot.unmake-2.NONCE", "warning volumes/plain/deletion/copy.volume.unclone-7.NONCE")
 		for _, p := range problemsOf(g) {
 			if !strings.HasPrefix(p, "note ") && !slices.Contains(allowed, p) {
 				t.Errorf("still there: %s", p)
@@ -184,7 +184,7 @@ func TestFixtureRetry(t *testing.T) {
 }
 
 // runAgain retries an operation, and fails the test unless it finishes.
-func runAgain(g *ground, h half) {
+func runAgain(g *testShare, h interruptedOp) {
 	g.Helper()
 	if err := h.run(g, h.key); err != nil {
 		g.Errorf("%s%s, stopped before %q, again: %v", g.label, h.key, h.at, err)
@@ -194,7 +194,7 @@ func runAgain(g *ground, h half) {
 		g.Errorf("%s%s, stopped before %q, is in state %d again, not %d", g.label, h.key, h.at, state, h.ends)
 	}
 	kind, _, _ := strings.Cut(h.key, "-")
-	if e := trashedAs(g, h.key); kind == "unrestore" && (!e.Complete() || contentOf(g, ".mooring/trash/"+e.Name) != "data of "+h.key) {
+	if e := findTrashed(g, h.key); kind == "unrestore" && (!e.Complete() || contentOf(g, ".mooring/trash/"+e.Name) != "data of "+h.key) {
 		g.Errorf("%s%s, stopped before %q, is in the trash as %+v", g.label, h.key, h.at, e)
 	}
 	if h.of != volume.ObjectVolume || h.ends != Ready {
@@ -209,7 +209,7 @@ func runAgain(g *ground, h half) {
 }
 
 // problemsOf returns what a check reports, without the messages and without what differs between runs.
-func problemsOf(g *ground) (all []string) {
+func problemsOf(g *testShare) (all []string) {
 	g.Helper()
 	for _, p := range checked(g, 0, nil) {
 		where, _, _ := strings.Cut(p, ": ")
@@ -218,8 +218,8 @@ func problemsOf(g *ground) (all []string) {
 	return all
 }
 
-// problemsOfNobody are the problems that only an administrator can solve.
-var problemsOfNobody = []string{"error trash/stray.NONCE"}
+// unsolvableProblems are the problems that only an administrator can solve.
+var unsolvableProblems = []string{"error trash/stray.NONCE"}
 
 // fixtureProblems are the problems that a check reports on the fixture, besides those of each half.
 var fixtureProblems = []string{
@@ -238,21 +238,21 @@ var fixtureProblems = []string{
 
 // TestFixtureCheck lets a check report what was interrupted on the fixture, and nothing else.
 func TestFixtureCheck(t *testing.T) {
-	want := slices.Concat(fixtureProblems, problemsOfNobody)
-	for _, h := range halfDone() {
+	want := slices.Concat(fixtureProblems, unsolvableProblems)
+	for _, h := range interruptedOps() {
 		promised := strings.HasPrefix(h.key, "unkeep-") // the trash has the record of its purge
-		if h.was != Empty && h.was != Ready && !promised {
+		if h.left != Empty && h.left != Ready && !promised {
 			want = append(want, fmt.Sprintf("warning %s/%s", inState[h.of], h.key))
 		}
 	}
-	fixtures(t, func(t *testing.T, g *ground) {
+	fixtures(t, func(t *testing.T, g *testShare) {
 		before := g.tree()
 		want := want
 		if !strings.Contains(g.text(".mooring/"+formatFile), `"id"`) {
 			want = append(slices.Clip(want), "note format.json")
 		}
 		sameLists(g, "what is found", problemsOf(g), want)
-		if d := differ(g.tree(), before); d != "" {
+		if d := diffLines(g.tree(), before); d != "" {
 			t.Errorf("a check has changed\n%s", d)
 		}
 	})
@@ -272,7 +272,7 @@ var fixtureTrash = []string{
 
 // TestFixtureTrash lists the trash, restores, and purges what is due.
 func TestFixtureTrash(t *testing.T) {
-	fixtures(t, func(t *testing.T, g *ground) {
+	fixtures(t, func(t *testing.T, g *testShare) {
 		ctx := t.Context()
 		g = reopen(g)
 		all, err := g.Trash.List(ctx)
@@ -287,7 +287,7 @@ func TestFixtureTrash(t *testing.T) {
 				kind = "-"
 			}
 			got = append(got, kind+" "+e.Key)
-			if e.HasRecord() && e.Due != e.Deleted && time.Until(e.Due) < dateless/2 {
+			if e.HasRecord() && e.Due != e.Deleted && time.Until(e.Due) < endlessRetention/2 {
 				t.Errorf("%s is due at %v: the test would fail from then on", e.Key, e.Due)
 			}
 		}
@@ -298,13 +298,13 @@ func TestFixtureTrash(t *testing.T) {
 				g.must(e.purge(g))
 			}
 		}
-		if e := trashedAs(g, "due"); e.Name != "" {
+		if e := findTrashed(g, "due"); e.Name != "" {
 			t.Errorf("still in the trash: %+v", e)
 		}
-		if err := g.Trash.Purge(trashedAs(g, "stray"), g.remove); volume.Kind(err) != volume.ErrPrecondition {
+		if err := g.Trash.Purge(findTrashed(g, "stray"), g.remove); volume.Kind(err) != volume.ErrPrecondition {
 			t.Errorf("the stray: %v", err)
 		}
-		kept, place := trashedAs(g, "kept"), trashedAs(g, "in-place")
+		kept, place := findTrashed(g, "kept"), findTrashed(g, "in-place")
 		if in, err := g.Trash.IsInPlace(ctx, place); err != nil || !in || contentOf(g, "in-place") != "data of in-place" {
 			t.Errorf("what is kept in its place is %+v: %v, %v", place, in, err)
 		}
@@ -312,18 +312,18 @@ func TestFixtureTrash(t *testing.T) {
 		if g.has("in-place") {
 			t.Error("its directory still exists")
 		}
-		if !kept.Complete() || kept.Due.Sub(kept.Deleted) != dateless {
+		if !kept.Complete() || kept.Due.Sub(kept.Deleted) != endlessRetention {
 			t.Errorf("what is kept is %+v", kept)
 		}
 		r, err := g.Volumes.Restore(ctx, kept, "")
 		if err != nil || contentOf(g, r.Directory) != "data of kept" {
 			t.Errorf("it is restored as %+v, %v", r, err)
 		}
-		volumesStand(g)
+		checkVolumes(g)
 	})
 }
 
-func (t TrashEntry) purge(g *ground) error { return g.Trash.Purge(t, g.remove) }
+func (t TrashEntry) purge(g *testShare) error { return g.Trash.Purge(t, g.remove) }
 
 // fixtureLeaves are the directories of the fixture that nobody deletes: users' own.
 var fixtureLeaves = []string{
@@ -334,7 +334,7 @@ var fixtureLeaves = []string{
 // TestFixtureClear deletes everything on the fixture, and purges the trash. After users have removed their
 // own files, nothing of Mooring's remains.
 func TestFixtureClear(t *testing.T) {
-	fixtures(t, func(t *testing.T, g *ground) {
+	fixtures(t, func(t *testing.T, g *testShare) {
 		g = reopen(g)
 		v, err := OpenInline(g.dir, nas1, true)
 		g.must(err)
@@ -348,7 +348,7 @@ func TestFixtureClear(t *testing.T) {
 		}
 		sameLists(g, "what is left of the users", slices.DeleteFunc(g.names("."), func(name string) bool { return name == volume.StateDir }), slices.Clone(fixtureLeaves))
 		for _, p := range append(slices.Clone(fixtureLeaves), ".mooring/trash/"+stray) {
-			g.removed(p)
+			g.removeAll(p)
 		}
 		if left := clearShare(g); len(left) > 0 {
 			t.Errorf("left in the end: %q", left)

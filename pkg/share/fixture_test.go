@@ -33,7 +33,7 @@ var update = flag.Bool("update", false, "write "+fixtureFile+", if it does not e
 // It has no owners: unpacked files belong to the user who unpacks them.
 
 // pack writes everything on the share to an archive.
-func pack(g *ground, comment string) []byte {
+func pack(g *testShare, comment string) []byte {
 	g.Helper()
 	a := &txtar.Archive{Comment: []byte(comment)}
 	first := map[uint64]string{} // names of files by inode number
@@ -61,13 +61,13 @@ func pack(g *ground, comment string) []byte {
 	return txtar.Format(a)
 }
 
-// older is how much older a share is when it is unpacked, so that no process seems to work there.
-const older = 24 * time.Hour
+// fixtureAge is how much older a share is when it is unpacked, so that no process seems to work there.
+const fixtureAge = 24 * time.Hour
 
 // unpack makes a share from such an archive.
-func unpack(t *testing.T, data []byte, dir string) *ground {
+func unpack(t *testing.T, data []byte, dir string) *testShare {
 	t.Helper()
-	g := &ground{files: files{T: t, view: local(dir)}}
+	g := &testShare{files: files{T: t, view: localView(dir)}}
 	times := map[string]time.Time{}
 	for _, f := range txtar.Parse(data).Files {
 		kind, rest, _ := strings.Cut(f.Name, " ")
@@ -84,7 +84,7 @@ func unpack(t *testing.T, data []byte, dir string) *ground {
 		g.must(err)
 		changed, err := time.Parse(time.RFC3339Nano, part[1])
 		g.must(err)
-		times[part[2]] = changed.Add(-older)
+		times[part[2]] = changed.Add(-fixtureAge)
 		if kind == "d" {
 			g.must(os.Mkdir(g.at(part[2]), 0o700))
 		} else {
@@ -99,7 +99,7 @@ func unpack(t *testing.T, data []byte, dir string) *ground {
 }
 
 // unlink makes the share look as on a server without hard links. The times of directories do not change.
-func unlink(g *ground) {
+func unlink(g *testShare) {
 	g.Helper()
 	times := map[string]time.Time{}
 	for _, p := range g.tree() {
@@ -129,34 +129,34 @@ func unlink(g *ground) {
 
 // fixtures runs a test on every share of the format: the kept one, the same on a server without hard links,
 // with unknown fields, without an id, and a share that the current program makes.
-func fixtures(t *testing.T, do func(t *testing.T, g *ground)) {
+func fixtures(t *testing.T, do func(t *testing.T, g *testShare)) {
 	kept, err := os.ReadFile(fixtureFile)
 	if errors.Is(err, fs.ErrNotExist) && *update {
-		kept = pack(made(t), fixtureComment)
+		kept = pack(makeFixture(t), fixtureComment)
 		err = errors.Join(os.MkdirAll(filepath.Dir(fixtureFile), 0o755), os.WriteFile(fixtureFile, kept, 0o644))
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Run("kept", func(t *testing.T) { do(t, unpack(t, kept, scratch(t))) })
+	t.Run("kept", func(t *testing.T) { do(t, unpack(t, kept, scratchDir(t))) })
 	t.Run("kept, without hard links", func(t *testing.T) {
-		g := unpack(t, kept, scratch(t))
+		g := unpack(t, kept, scratchDir(t))
 		unlink(g)
 		do(t, g)
 	})
 	t.Run("kept, as a next version writes it", func(t *testing.T) {
-		g := unpack(t, kept, scratch(t))
+		g := unpack(t, kept, scratchDir(t))
 		rewrite(g, "", nextFields)
 		do(t, g)
 	})
 	t.Run("kept, from before there were ids", func(t *testing.T) {
-		g := unpack(t, kept, scratch(t))
+		g := unpack(t, kept, scratchDir(t))
 		withoutID(g)
 		do(t, g)
 	})
 	t.Run("made today", func(t *testing.T) {
-		g := made(t)
-		do(t, unpack(t, pack(g, ""), scratch(t)))
+		g := makeFixture(t)
+		do(t, unpack(t, pack(g, ""), scratchDir(t)))
 	})
 }
 

@@ -14,10 +14,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestBeat writes the heartbeat again and again, and nothing else.
-func TestBeat(t *testing.T) {
-	g := newGround(t)
-	before := g.picture()
+// TestHeartbeat writes the heartbeat again and again, and nothing else.
+func TestHeartbeat(t *testing.T) {
+	g := newTestShare(t)
+	before := g.listing()
 	for _, there := range []string{"", "longer than what is to be there" + heartbeatText, heartbeatText} {
 		if there != "" {
 			g.put(".mooring/heartbeat", there)
@@ -31,18 +31,18 @@ func TestBeat(t *testing.T) {
 		t.Errorf("a check finds %q", got)
 	}
 	g.must(os.Remove(g.at(".mooring/heartbeat")))
-	if d := differ(g.picture(), before); d != "" {
+	if d := diffLines(g.listing(), before); d != "" {
 		t.Errorf("other files have changed:\n%s", d)
 	}
 }
 
-// TestNoBeat has shares that must not be written to.
-func TestNoBeat(t *testing.T) {
+// TestHeartbeatNotWritten has shares that must not be written to.
+func TestHeartbeatNotWritten(t *testing.T) {
 	for name, opt := range map[string]Options{"not laid out": {}, "only to look": {ReadOnly: true}} {
 		t.Run(name, func(t *testing.T) {
-			dir := scratch(t)
+			dir := scratchDir(t)
 			if opt.ReadOnly {
-				openAt(t, dir, Options{Maker: stranger, Initialize: true})
+				openTestShare(t, dir, Options{Maker: otherMaker, Initialize: true})
 			}
 			s, err := Open(dir, nas1, opt)
 			if err != nil {
@@ -59,21 +59,21 @@ func TestNoBeat(t *testing.T) {
 	}
 }
 
-// TestBeatFails has something else in the heartbeat's place, and an expired context.
-func TestBeatFails(t *testing.T) {
-	g := newGround(t)
+// TestHeartbeatFails has something else in the heartbeat's place, and an expired context.
+func TestHeartbeatFails(t *testing.T) {
+	g := newTestShare(t)
 	g.must(os.Mkdir(g.at(".mooring/heartbeat"), 0o700))
 	if err := g.Heartbeat(t.Context()); err == nil || !strings.Contains(err.Error(), "share nas1") || !strings.Contains(err.Error(), "write .mooring/heartbeat") {
 		t.Errorf("the error is %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	g.refused("without time", g.Heartbeat(ctx), volume.ErrTimeout)
+	g.wantError("without time", g.Heartbeat(ctx), volume.ErrTimeout)
 }
 
-// TestFault classifies errors of a file system, as a share returns them.
-func TestFault(t *testing.T) {
-	g := newGround(t)
+// TestFaultReason classifies errors of a file system, as a share returns them.
+func TestFaultReason(t *testing.T) {
+	g := newTestShare(t)
 	for errno, want := range map[unix.Errno]volume.Reason{
 		unix.EIO: volume.DiskFailing, unix.EROFS: volume.ReadOnlyServer, unix.ENOSPC: volume.ShareFull, unix.EDQUOT: volume.ShareFull,
 		unix.EACCES: volume.AccessDenied, unix.EPERM: volume.AccessDenied, unix.EKEYEXPIRED: volume.AccessDenied, unix.ESTALE: "", unix.ETIMEDOUT: "", unix.EINVAL: "",

@@ -17,23 +17,23 @@ import (
 
 // The instances of the driver in these tests.
 const (
-	maker    = "0a1b2c3d"
-	stranger = "ffffffff"
+	maker      = "0a1b2c3d"
+	otherMaker = "ffffffff"
 )
 
-// over is a lease that has always expired.
-const over = -time.Second
+// expiredLease is a lease that has always expired.
+const expiredLease = -time.Second
 
 var nas1 = volume.Share{Name: "nas1", Servers: []string{"10.0.0.1"}, Path: "/export", TrashRetention: time.Hour}
 
-// ground is a share as one process has it open.
-type ground struct {
+// testShare is a share as one process has it open.
+type testShare struct {
 	files
 	*Share
 }
 
-// openAt opens the share at dir, and lays it out if it is empty.
-func openAt(t *testing.T, dir string, opt Options) *ground {
+// openTestShare opens the share at dir, and lays it out if it is empty.
+func openTestShare(t *testing.T, dir string, opt Options) *testShare {
 	t.Helper()
 	opt.Initialize = true
 	s, err := Open(dir, nas1, opt)
@@ -41,12 +41,12 @@ func openAt(t *testing.T, dir string, opt Options) *ground {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Close)
-	return &ground{files: files{T: t, view: local(dir)}, Share: s}
+	return &testShare{files: files{T: t, view: localView(dir)}, Share: s}
 }
 
-// scratch makes a new directory, in memory if possible: many of these tests call fsync(2) thousands of
+// scratchDir makes a new directory, in memory if possible: many of these tests call fsync(2) thousands of
 // times. In the lab, which is for tests on NFS, these tests are skipped.
-func scratch(t *testing.T) string {
+func scratchDir(t *testing.T) string {
 	t.Helper()
 	if os.Getenv("MOORING_LAB") != "" {
 		t.Skip("it needs no NFS server: make unit has run it")
@@ -59,26 +59,26 @@ func scratch(t *testing.T) string {
 	return dir
 }
 
-// newGround makes an empty share.
-func newGround(t *testing.T) *ground {
+// newTestShare makes an empty share.
+func newTestShare(t *testing.T) *testShare {
 	t.Helper()
-	return openAt(t, scratch(t), Options{Maker: maker})
+	return openTestShare(t, scratchDir(t), Options{Maker: maker})
 }
 
-// impatient opens the share as another instance, for which every lease has expired.
-func (g *ground) impatient() *ground {
+// withExpiredLease opens the share as another instance, for which every lease has expired.
+func (g *testShare) withExpiredLease() *testShare {
 	g.Helper()
-	return openAt(g.T, g.dir, Options{Maker: stranger, Lease: over})
+	return openTestShare(g.T, g.dir, Options{Maker: otherMaker, Lease: expiredLease})
 }
 
-// next opens the share as the next run of the same instance.
-func (g *ground) next() *ground {
+// nextRun opens the share as the next run of the same instance.
+func (g *testShare) nextRun() *testShare {
 	g.Helper()
-	return openAt(g.T, g.dir, Options{Maker: g.opt.Maker})
+	return openTestShare(g.T, g.dir, Options{Maker: g.opt.Maker})
 }
 
-// refused fails the test unless err has that kind, names the share once, and contains all parts.
-func (g *ground) refused(what string, err, kind error, parts ...string) {
+// wantError fails the test unless err has that kind, names the share once, and contains all parts.
+func (g *testShare) wantError(what string, err, kind error, parts ...string) {
 	g.Helper()
 	if err == nil || volume.Kind(err) != kind {
 		g.Errorf("%s%s: the error is %v (of kind %v), want kind %v", g.label, what, err, volume.Kind(err), kind)
@@ -99,15 +99,17 @@ func record(key, directory string) volume.Record {
 	return volume.Record{Key: key, Name: key, Directory: directory, OnDelete: volume.Delete, Created: time.Unix(1, 0).UTC()}
 }
 
-// shallow returns the record of a volume that is a snapshot itself.
-func shallow(key, snapshot string) volume.Record {
+// shallowRecord returns the record of a volume that is a snapshot itself.
+func shallowRecord(key, snapshot string) volume.Record {
 	r := record(key, volume.SnapshotDirectory(snapshot))
-	r.Source, r.Shallow = sourceOf(ofSnapshot(snapshot)), true
+	r.Source, r.Shallow = sourceOf(snapshotObject(snapshot)), true
 	return r
 }
 
-func ofVolume(key string) volume.Object { return volume.Object{Kind: volume.ObjectVolume, Key: key} }
-func ofSnapshot(key string) volume.Object {
+func volumeObject(key string) volume.Object {
+	return volume.Object{Kind: volume.ObjectVolume, Key: key}
+}
+func snapshotObject(key string) volume.Object {
 	return volume.Object{Kind: volume.ObjectSnapshot, Key: key}
 }
 func sourceOf(of volume.Object) *volume.Source {
@@ -123,7 +125,7 @@ func source(s *volume.Source) string {
 }
 
 // begin makes the entry of a volume.
-func (g *ground) begin(r volume.Record) *Pending {
+func (g *testShare) begin(r volume.Record) *Pending {
 	g.Helper()
 	p, found, err := g.Volumes.Begin(g.Context(), r)
 	if err != nil || found != nil {
@@ -133,7 +135,7 @@ func (g *ground) begin(r volume.Record) *Pending {
 }
 
 // make creates a volume as package provision does: it first undoes an unfinished creation.
-func (g *ground) make(r volume.Record) (*volume.Record, error) {
+func (g *testShare) make(r volume.Record) (*volume.Record, error) {
 	for range retries {
 		p, found, err := g.Volumes.Begin(g.Context(), r)
 		switch {
@@ -160,7 +162,7 @@ func (g *ground) make(r volume.Record) (*volume.Record, error) {
 }
 
 // fill does the remaining steps of a creation.
-func (g *ground) fill(p *Pending) (*volume.Record, error) {
+func (g *testShare) fill(p *Pending) (*volume.Record, error) {
 	ctx := g.Context()
 	if p.rec.Shallow {
 		if err := p.UseSnapshot(ctx); err != nil {
@@ -190,7 +192,7 @@ func (g *ground) fill(p *Pending) (*volume.Record, error) {
 }
 
 // copy copies what a test needs: the file "data", to a file "copy".
-func (g *ground) copy(c *CopyJob) error {
+func (g *testShare) copy(c *CopyJob) error {
 	from, to := c.Trees()
 	g.step("copy")
 	name := "data"
@@ -209,15 +211,15 @@ func (g *ground) copy(c *CopyJob) error {
 }
 
 // create makes a volume.
-func (g *ground) create(key, directory string) *volume.Record {
+func (g *testShare) create(key, directory string) *volume.Record {
 	g.Helper()
 	r, err := g.make(record(key, directory))
 	g.must(err)
 	return r
 }
 
-// snap makes a snapshot of a volume, for a group if group is not nil.
-func (g *ground) snap(key, of string, group *Group) (*volume.SnapshotRecord, error) {
+// trySnapshot makes a snapshot of a volume, for a group if group is not nil.
+func (g *testShare) trySnapshot(key, of string, group *Group) (*volume.SnapshotRecord, error) {
 	r := volume.SnapshotRecord{Key: key, Name: key, Volume: of}
 	if group != nil {
 		r.Group, r.GroupNonce = group.Key, group.Nonce
@@ -247,26 +249,26 @@ func (g *ground) snap(key, of string, group *Group) (*volume.SnapshotRecord, err
 }
 
 // snapshot makes a snapshot of a volume.
-func (g *ground) snapshot(key, of string) *volume.SnapshotRecord {
+func (g *testShare) snapshot(key, of string) *volume.SnapshotRecord {
 	g.Helper()
-	r, err := g.snap(key, of, nil)
+	r, err := g.trySnapshot(key, of, nil)
 	g.must(err)
 	return r
 }
 
-// group returns the record of a group of two snapshots.
-func group(key string) volume.GroupRecord {
+// groupRecord returns the record of a group of two snapshots.
+func groupRecord(key string) volume.GroupRecord {
 	return volume.GroupRecord{Key: key, Name: key, Created: time.Unix(1, 0).UTC(), Members: []volume.Member{{Snapshot: "s1", Volume: "v1"}, {Snapshot: "s2", Volume: "v2"}}}
 }
 
-// together makes a group and its snapshots.
-func (g *ground) together(key string) (*Group, error) {
-	r, err := g.Groups.Begin(g.Context(), group(key))
+// createGroup makes a group and its snapshots.
+func (g *testShare) createGroup(key string) (*Group, error) {
+	r, err := g.Groups.Begin(g.Context(), groupRecord(key))
 	if err != nil || r.State == Ready {
 		return r, err
 	}
 	for _, m := range r.Members {
-		if _, err := g.snap(m.Snapshot, m.Volume, r); err != nil {
+		if _, err := g.trySnapshot(m.Snapshot, m.Volume, r); err != nil {
 			return nil, err
 		}
 	}
@@ -274,15 +276,15 @@ func (g *ground) together(key string) (*Group, error) {
 }
 
 // delete deletes a volume.
-func (g *ground) delete(key string) *TrashEntry {
+func (g *testShare) delete(key string) *TrashEntry {
 	g.Helper()
 	t, err := g.Volumes.Delete(g.Context(), key)
 	g.must(err)
 	return t
 }
 
-// deleted creates a volume with a file in it, deletes it, and returns its entry in the trash.
-func (g *ground) deleted(key, directory string) TrashEntry {
+// createDeleted creates a volume with a file in it, deletes it, and returns its entry in the trash.
+func (g *testShare) createDeleted(key, directory string) TrashEntry {
 	g.Helper()
 	g.create(key, directory)
 	g.put(directory+"/data", "of "+key)
@@ -290,7 +292,7 @@ func (g *ground) deleted(key, directory string) TrashEntry {
 }
 
 // remove removes a tree as package copytree does.
-func (g *ground) remove(dir int, name string) error {
+func (g *testShare) remove(dir int, name string) error {
 	at := fmt.Sprintf("/proc/self/fd/%d/%s", dir, name)
 	if name != "." {
 		return os.RemoveAll(at)
@@ -307,7 +309,7 @@ func (g *ground) remove(dir int, name string) error {
 }
 
 // purge purges everything in the trash.
-func (g *ground) purge() error {
+func (g *testShare) purge() error {
 	all, err := g.Trash.List(g.Context())
 	for _, e := range all {
 		err = errors.Join(err, g.Trash.Purge(e, g.remove))
@@ -315,8 +317,8 @@ func (g *ground) purge() error {
 	return err
 }
 
-// meanwhile calls do once, before the step of that name.
-func (g *ground) meanwhile(what string, do func()) {
+// beforeStep calls do once, before the step of that name.
+func (g *testShare) beforeStep(what string, do func()) {
 	g.opt.Step = func(step string) {
 		if step == what {
 			g.opt.Step = nil
@@ -326,7 +328,7 @@ func (g *ground) meanwhile(what string, do func()) {
 }
 
 // state returns the state of a volume, or -1 if there is none.
-func (g *ground) state(key string) State {
+func (g *testShare) state(key string) State {
 	r, err := g.Volumes.Lookup(g.Context(), key)
 	if err != nil {
 		return -1
@@ -336,7 +338,7 @@ func (g *ground) state(key string) State {
 
 // clearShare deletes everything on the share, purges the trash, tidies, and sweeps what dead processes have
 // left. It returns what remains.
-func clearShare(g *ground) (left []string) {
+func clearShare(g *testShare) (left []string) {
 	g.Helper()
 	var errs []error
 	for range retries {
@@ -363,7 +365,7 @@ func clearShare(g *ground) (left []string) {
 	return left
 }
 
-func clearOnce(g *ground) (errs []error) {
+func clearOnce(g *testShare) (errs []error) {
 	ctx := g.Context()
 	note := func(err error) {
 		if err != nil {
@@ -404,8 +406,8 @@ var (
 	makers = regexp.MustCompile(`"(maker|run|created|deleted|due)": "[^"]*"`)
 )
 
-// picture lists everything on the share, with modes and contents, and without what differs between runs.
-func (f *files) picture() (all []string) {
+// listing lists everything on the share, with modes and contents, and without what differs between runs.
+func (f *files) listing() (all []string) {
 	f.Helper()
 	for _, p := range f.tree() {
 		info, err := os.Lstat(f.at(p))
@@ -422,8 +424,8 @@ func (f *files) picture() (all []string) {
 	return all
 }
 
-// differ returns the lines in which two pictures differ.
-func differ(got, want []string) string {
+// diffLines returns the lines in which two pictures differ.
+func diffLines(got, want []string) string {
 	var lines []string
 	for _, l := range got {
 		if !slices.Contains(want, l) {

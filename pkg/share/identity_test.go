@@ -20,35 +20,35 @@ func noCalls(t *testing.T) func(string) {
 	return func(what string) { t.Errorf("it does the step %q", what) }
 }
 
-// TestUnlaid has an export without .mooring: it is not laid out to delete, to read or to list, and no deletion
+// TestNotInitialized has an export without .mooring: it is not laid out to delete, to read or to list, and no deletion
 // succeeds.
-func TestUnlaid(t *testing.T) {
-	for what, prepare := range map[string]func(g *ground){
-		"an empty export":          func(*ground) {},
-		"an empty .mooring":        func(g *ground) { g.must(os.MkdirAll(g.at(".mooring/inline/x"), 0o755)) },
-		"an empty format":          func(g *ground) { g.put(".mooring/format.json", "") },
-		"an export with others'":   func(g *ground) { g.put("v1/data", "x") },
-		"a half laid out .mooring": func(g *ground) { g.must(os.MkdirAll(g.at(".mooring/volumes"), 0o700)) },
+func TestNotInitialized(t *testing.T) {
+	for what, prepare := range map[string]func(g *testShare){
+		"an empty export":          func(*testShare) {},
+		"an empty .mooring":        func(g *testShare) { g.must(os.MkdirAll(g.at(".mooring/inline/x"), 0o755)) },
+		"an empty format":          func(g *testShare) { g.put(".mooring/format.json", "") },
+		"an export with others'":   func(g *testShare) { g.put("v1/data", "x") },
+		"a half laid out .mooring": func(g *testShare) { g.must(os.MkdirAll(g.at(".mooring/volumes"), 0o700)) },
 	} {
 		g := emptyShare(t)
 		prepare(g)
 		g.label = what + ": "
-		before := g.picture()
+		before := g.listing()
 		s, err := Open(g.dir, nas1, Options{Maker: maker, Step: noCalls(t)})
 		g.must(err)
 		defer s.Close()
-		for call, err := range changes(t, s) {
-			g.refused(call, err, volume.ErrPrecondition, "nothing of Mooring's is on the export", "is the right disk exported", "mooringctl share forget nas1")
+		for call, err := range tryChanges(t, s) {
+			g.wantError(call, err, volume.ErrPrecondition, "nothing of Mooring's is on the export", "is the right disk exported", "mooringctl share forget nas1")
 		}
-		g.looks(s)
-		if d := differ(g.picture(), before); d != "" || s.Initialized() || s.Identity.ID() != "" {
+		g.checkEmpty(s)
+		if d := diffLines(g.listing(), before); d != "" || s.Initialized() || s.Identity.ID() != "" {
 			t.Errorf("%s: it has changed\n%s", what, d)
 		}
 	}
 }
 
-// changes makes every change that is refused on a share that is not laid out, and returns the errors.
-func changes(t *testing.T, s *Share) map[string]error {
+// tryChanges makes every change that is refused on a share that is not laid out, and returns the errors.
+func tryChanges(t *testing.T, s *Share) map[string]error {
 	t.Helper()
 	ctx := t.Context()
 	all := map[string]error{"Check": s.Identity.Check()}
@@ -59,14 +59,14 @@ func changes(t *testing.T, s *Share) map[string]error {
 	_, all["Snapshots.Delete"] = s.Snapshots.Delete(ctx, "s1", nil)
 	_, _, all["Snapshots.Begin"] = s.Snapshots.Begin(ctx, volume.SnapshotRecord{Key: "s1"})
 	_, all["Groups.Delete"] = s.Groups.Delete(ctx, "g1", nil)
-	_, all["Groups.Begin"] = s.Groups.Begin(ctx, group("g1"))
+	_, all["Groups.Begin"] = s.Groups.Begin(ctx, groupRecord("g1"))
 	_, all["Now"] = s.Now(ctx)
 	_, _, all["Renew"] = s.Identity.Renew(ctx)
 	return all
 }
 
-// looks checks that everything that only reads finds nothing.
-func (g *ground) looks(s *Share) {
+// checkEmpty checks that everything that only reads finds nothing.
+func (g *testShare) checkEmpty(s *Share) {
 	g.Helper()
 	ctx := g.Context()
 	keys, err := s.Volumes.Keys(ctx)
@@ -83,14 +83,14 @@ func (g *ground) looks(s *Share) {
 		g.Errorf("%sit lists %q, %q, %q, %v, %v", g.label, keys, snapshots, groups, entries, jobs)
 	}
 	_, err = s.Volumes.Lookup(ctx, "v1")
-	g.refused("no volume", err, volume.ErrNotFound)
+	g.wantError("no volume", err, volume.ErrNotFound)
 	g.must(s.Tidy(ctx, 0))
 	_, err = s.Space(ctx)
 	g.must(err)
 }
 
-// TestLayOut lays out a share that was opened before, by many processes at once.
-func TestLayOut(t *testing.T) {
+// TestInitialize lays out a share that was opened before, by many processes at once.
+func TestInitialize(t *testing.T) {
 	g := emptyShare(t)
 	var mu sync.Mutex
 	var told []string
@@ -131,8 +131,8 @@ func TestLayOut(t *testing.T) {
 	}
 }
 
-// TestLaidOutSince has an open share that was not laid out: that is not assumed forever.
-func TestLaidOutSince(t *testing.T) {
+// TestInitializedLater has an open share that was not laid out: that is not assumed forever.
+func TestInitializedLater(t *testing.T) {
 	g := emptyShare(t)
 	s, err := Open(g.dir, nas1, Options{Maker: maker})
 	g.must(err)
@@ -154,8 +154,8 @@ func TestLaidOutSince(t *testing.T) {
 	}
 }
 
-// TestPinned opens exports whose id the registry has.
-func TestPinned(t *testing.T) {
+// TestConfiguredID opens exports whose id the registry has.
+func TestConfiguredID(t *testing.T) {
 	want := volume.NewShareID()
 	pinned := nas1
 	pinned.ID = want
@@ -172,7 +172,7 @@ func TestPinned(t *testing.T) {
 		if c.format != "" {
 			g.put(".mooring/format.json", c.format)
 		}
-		before := g.picture()
+		before := g.listing()
 		for _, opt := range []Options{{Maker: maker}, {Maker: maker, Initialize: true}, {ReadOnly: true}} {
 			s, err := Open(g.dir, pinned, opt)
 			switch {
@@ -181,13 +181,13 @@ func TestPinned(t *testing.T) {
 			case c.says == nil:
 				t.Errorf("%s: %v", what, err)
 			default:
-				g.refused(what, err, volume.ErrPrecondition, c.says...)
+				g.wantError(what, err, volume.ErrPrecondition, c.says...)
 			}
 		}
 		_, err := OpenInline(g.dir, pinned, true)
 		if c.says != nil {
-			g.refused(what+" for a pod", err, volume.ErrPrecondition, c.says...)
-			if d := differ(g.picture(), before); d != "" {
+			g.wantError(what+" for a pod", err, volume.ErrPrecondition, c.says...)
+			if d := diffLines(g.listing(), before); d != "" {
 				t.Errorf("%s: it has changed\n%s", what, d)
 			}
 		}
@@ -199,9 +199,9 @@ func TestPinned(t *testing.T) {
 
 // TestRenew gives a share another id: the rest of its format stays, and other processes notice.
 func TestRenew(t *testing.T) {
-	g := newGround(t)
+	g := newTestShare(t)
 	g.create("v1", "v1")
-	other := g.impatient()
+	other := g.withExpiredLease()
 	text := strings.Replace(g.text(".mooring/format.json"), `"version": 1`, `"version": 1, "colour": "red"`, 1)
 	g.must(os.WriteFile(g.at(".mooring/format.json"), []byte(text), 0o600))
 	before, now, err := g.Identity.Renew(t.Context())
@@ -215,7 +215,7 @@ func TestRenew(t *testing.T) {
 	if err := other.Tidy(t.Context(), time.Hour); err != nil || !other.Lost() {
 		t.Errorf("another does not notice: %v", err)
 	}
-	if s := g.next(); s.Identity.ID() != now {
+	if s := g.nextRun(); s.Identity.ID() != now {
 		t.Errorf("it is opened as %q", s.Identity.ID())
 	}
 	// A process that died has left a temporary format: it is ignored.
@@ -224,23 +224,23 @@ func TestRenew(t *testing.T) {
 	}
 	g.put(".mooring/format.json", `{"version": 2, "requires": ["teleport"], "id": "`+now+`"}`)
 	_, _, err = g.Identity.Renew(t.Context())
-	g.refused("what requires something", err, volume.ErrPrecondition, "teleport")
+	g.wantError("what requires something", err, volume.ErrPrecondition, "teleport")
 }
 
 // TestRenewStops lets the process die before each step: the share has the old id, or the new one.
 func TestRenewStops(t *testing.T) {
 	for n := 1; n <= 3; n++ {
-		g := newGround(t)
-		a := &actor{ground: g}
+		g := newTestShare(t)
+		a := &actor{testShare: g}
 		a.killed(n, func(b *actor) error { _, _, err := b.Identity.Renew(t.Context()); return err })
-		if s := g.next(); s.Identity.ID() == "" || (s.Identity.ID() == g.Identity.ID()) != (n < 3) {
+		if s := g.nextRun(); s.Identity.ID() == "" || (s.Identity.ID() == g.Identity.ID()) != (n < 3) {
 			t.Errorf("killed before step %d it is %q", n, s.Identity.ID())
 		}
 	}
 }
 
 // withoutID changes a share to one from before there were ids.
-func withoutID(g *ground) {
+func withoutID(g *testShare) {
 	g.Helper()
 	g.must(os.WriteFile(g.at(".mooring/"+formatFile), []byte("{\n  \"version\": 1\n}\n"), 0o600))
 }
@@ -248,7 +248,7 @@ func withoutID(g *ground) {
 // TestWithoutID uses a share from before there were ids: it gets one when something is created, and not
 // before.
 func TestWithoutID(t *testing.T) {
-	g := newGround(t)
+	g := newTestShare(t)
 	g.create("v1", "v1")
 	withoutID(g)
 	before := g.names(".mooring")
@@ -268,7 +268,7 @@ func TestWithoutID(t *testing.T) {
 	pinned := nas1
 	pinned.ID = volume.NewShareID()
 	_, err := Open(g.dir, pinned, Options{Maker: maker, Initialize: true})
-	g.refused("another is expected", err, volume.ErrPrecondition, "has none")
+	g.wantError("another is expected", err, volume.ErrPrecondition, "has none")
 	other, err := Open(g.dir, nas1, Options{Maker: maker, OnInitialized: func(volume.Share, string) { t.Error("it is laid out again") }})
 	g.must(err)
 	defer other.Close()
@@ -286,32 +286,32 @@ func TestWithoutID(t *testing.T) {
 	if got := g.text(".mooring/" + formatFile); strings.Contains(got, "id") {
 		t.Errorf("the format is %s", got)
 	}
-	if s := g.next(); s.Identity.ID() != ids[0] {
+	if s := g.nextRun(); s.Identity.ID() != ids[0] {
 		t.Errorf("it is opened as %q", s.Identity.ID())
 	}
 	g.must(other.Tidy(t.Context(), time.Hour))
 	if other.Identity.ID() != ids[0] || !other.Lost() {
 		t.Errorf("a process that had it open has the id %q", other.Identity.ID())
 	}
-	was, now, err := g.next().Identity.Renew(t.Context())
+	was, now, err := g.nextRun().Identity.Renew(t.Context())
 	g.must(err)
-	if s := g.next(); was != ids[0] || now == was || s.Identity.ID() != now {
+	if s := g.nextRun(); was != ids[0] || now == was || s.Identity.ID() != now {
 		t.Errorf("it was %q, and is %q", was, s.Identity.ID())
 	}
 }
 
 // TestBadID refuses an id that cannot be read.
 func TestBadID(t *testing.T) {
-	g := newGround(t)
+	g := newTestShare(t)
 	g.put(".mooring/"+formatFile, `{"version": 1, "id": "nas1"}`)
 	_, err := Open(g.dir, nas1, Options{Maker: maker})
-	g.refused("a bad id", err, volume.ErrDamaged, `its id is "nas1"`, "restore .mooring/format.json", "backup")
+	g.wantError("a bad id", err, volume.ErrDamaged, `its id is "nas1"`, "restore .mooring/format.json", "backup")
 	withoutID(g)
 	g.put(".mooring/"+idFile, "{")
 	_, err = Open(g.dir, nas1, Options{Maker: maker})
-	g.refused("a damaged id", err, volume.ErrDamaged, "remove .mooring/id.json")
+	g.wantError("a damaged id", err, volume.ErrDamaged, "remove .mooring/id.json")
 	g.put(".mooring/"+idFile, "")
-	if s := g.next(); s.Identity.ID() == "" {
+	if s := g.nextRun(); s.Identity.ID() == "" {
 		t.Error("an empty format from a crash stays empty")
 	}
 }
@@ -319,13 +319,13 @@ func TestBadID(t *testing.T) {
 // TestIDIsFirst stops a process before it links an id, and continues it after another process has linked one:
 // that one stays.
 func TestIDIsFirst(t *testing.T) {
-	for what, prepare := range map[string]func(g *ground){"not laid out": func(*ground) {}, "without an id": func(g *ground) {
-		openAt(t, g.dir, Options{Maker: maker})
+	for what, prepare := range map[string]func(g *testShare){"not laid out": func(*testShare) {}, "without an id": func(g *testShare) {
+		openTestShare(t, g.dir, Options{Maker: maker})
 		withoutID(g)
 	}} {
 		g := emptyShare(t)
 		prepare(g)
-		other := func() string { return openAt(t, g.dir, Options{Maker: stranger}).Identity.ID() }
+		other := func() string { return openTestShare(t, g.dir, Options{Maker: otherMaker}).Identity.ID() }
 		first := ""
 		step := func(step string) {
 			if step == "link the format" {
@@ -344,9 +344,9 @@ func TestIDIsFirst(t *testing.T) {
 // TestAddIDStops lets the process die before each step: the share has no id, or one.
 func TestAddIDStops(t *testing.T) {
 	for n := 1; n <= 3; n++ {
-		g := newGround(t)
+		g := newTestShare(t)
 		withoutID(g)
-		a := &actor{ground: g}
+		a := &actor{testShare: g}
 		a.killed(n, func(b *actor) error { _, err := b.Identity.LayOut(t.Context()); return err })
 		s, err := Open(g.dir, nas1, Options{ReadOnly: true})
 		g.must(err)

@@ -10,7 +10,7 @@ import (
 )
 
 func TestInline(t *testing.T) {
-	g := newGround(t)
+	g := newTestShare(t)
 	v, err := OpenInline(g.dir, nas1, true)
 	g.must(err)
 	defer v.Close()
@@ -39,7 +39,7 @@ func TestInline(t *testing.T) {
 
 // TestInlineOpen opens directories that exist, unless they are a volume's.
 func TestInlineOpen(t *testing.T) {
-	g := newGround(t)
+	g := newTestShare(t)
 	g.create("pvc-1", "team/one")
 	for _, dir := range []string{"data/set", "outside", "gone"} {
 		g.must(os.MkdirAll(g.at(dir), 0o755))
@@ -67,7 +67,7 @@ func TestInlineOpen(t *testing.T) {
 	} {
 		dir, err := v.Open(directory)
 		if c.kind != nil {
-			g.refused(directory, err, c.kind, c.say)
+			g.wantError(directory, err, c.kind, c.say)
 			continue
 		}
 		if err != nil {

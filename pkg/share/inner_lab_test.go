@@ -22,7 +22,7 @@ func TestShareInVolumeOnNFS(t *testing.T) {
 		for _, where := range []string{"this machine", "another"} {
 			t.Run("nfs"+version+"/"+where, func(t *testing.T) {
 				server := lab.Exported(t)
-				g := openAt(t, lab.ThisMachine().Mount(t, version, server), Options{Maker: maker})
+				g := openTestShare(t, lab.ThisMachine().Mount(t, version, server), Options{Maker: maker})
 				g.server = server
 				g.create("v1", "media")
 				if left, err := os.ReadDir(g.dir + "/media"); err != nil || len(left) > 0 { // as a copy does
@@ -32,19 +32,19 @@ func TestShareInVolumeOnNFS(t *testing.T) {
 				if where == "another" {
 					machine = lab.NewMachine(t)
 				}
-				in := openAt(t, machine.Mount(t, version, server+"/media"), Options{Maker: stranger})
+				in := openTestShare(t, machine.Mount(t, version, server+"/media"), Options{Maker: otherMaker})
 				in.create("b1", "b1")
 				in.put("b1/file", "precious")
 
 				deleted, err := g.Volumes.Delete(t.Context(), "v1")
 				t.Logf("the deletion: %v", err)
 				if err != nil {
-					g.refused("a deletion", err, volume.ErrPrecondition, "another share")
+					g.wantError("a deletion", err, volume.ErrPrecondition, "another share")
 					in.delete("b1")
 					g.must(in.purge())
 					return
 				}
-				g.refused("the purge", g.Trash.Purge(*deleted, g.remove), volume.ErrPrecondition, "not purged")
+				g.wantError("the purge", g.Trash.Purge(*deleted, g.remove), volume.ErrPrecondition, "not purged")
 				if _, err := os.Stat(g.server + "/.mooring/trash/" + deleted.Name + "/b1/file"); err != nil {
 					t.Errorf("the other share's volume: %v", err)
 				}
@@ -60,20 +60,20 @@ func TestShareInVolumeIsSeen(t *testing.T) {
 	for _, version := range []string{"3", "4.0", "4.1", "4.2"} {
 		t.Run("nfs"+version, func(t *testing.T) {
 			server := lab.Exported(t)
-			mount := func() *ground {
-				return openAt(t, lab.ThisMachine().Mount(t, version, server), Options{Maker: maker, Lease: time.Hour})
+			mount := func() *testShare {
+				return openTestShare(t, lab.ThisMachine().Mount(t, version, server), Options{Maker: maker, Lease: time.Hour})
 			}
 			g := mount()
 			if !g.countsSubdirs {
 				t.Error("a new share does not count subdirectories")
 			}
 			g.create("v1", "team/media")
-			openAt(t, lab.ThisMachine().Mount(t, version, server+"/team/media"), Options{Maker: stranger}).create("b1", "b1")
+			openTestShare(t, lab.ThisMachine().Mount(t, version, server+"/team/media"), Options{Maker: otherMaker}).create("b1", "b1")
 			if g = mount(); !g.countsSubdirs {
 				t.Error("the share does not count subdirectories")
 			}
 			_, err := g.Volumes.Delete(t.Context(), "v1")
-			g.refused("a deletion", err, volume.ErrPrecondition, "another share")
+			g.wantError("a deletion", err, volume.ErrPrecondition, "another share")
 		})
 	}
 }

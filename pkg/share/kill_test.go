@@ -30,7 +30,7 @@ type views struct {
 
 // sameView returns a share that all processes see under the same path.
 func sameView(t *testing.T) views {
-	v := local(scratch(t))
+	v := localView(scratchDir(t))
 	return views{v, v}
 }
 
@@ -46,7 +46,7 @@ func (s scenarioRun) open(v view, label string, opt Options, do func(a *actor)) 
 		s.Fatal(err)
 	}
 	defer sh.Close()
-	do(&actor{ground: &ground{files: files{s.T, v, label}, Share: sh}})
+	do(&actor{testShare: &testShare{files: files{s.T, v, label}, Share: sh}})
 }
 
 // newShare returns a share with what the scenario needs, and its facts before the operation.
@@ -58,9 +58,9 @@ func (s scenarioRun) newShare() (v views, facts []string, was map[string]string)
 	}
 	s.open(v.first, "", Options{Maker: "00000000"}, func(a *actor) {
 		if s.prepare != nil {
-			s.prepare(a.ground)
+			s.prepare(a.testShare)
 		}
-		facts, was = readFacts(a.ground)
+		facts, was = readFacts(a.testShare)
 	})
 	return v, facts, was
 }
@@ -79,7 +79,7 @@ func (s scenarioRun) runKilled(v view, was map[string]string, n int) (at string)
 		}
 	}
 	done := make(chan struct{})
-	s.open(v, "", Options{Maker: maker, Lease: over, Step: step}, func(a *actor) {
+	s.open(v, "", Options{Maker: maker, Lease: expiredLease, Step: step}, func(a *actor) {
 		count = 0 // without the steps of Open
 		a.was = was
 		go func() {
@@ -96,8 +96,8 @@ func (s scenarioRun) runKilled(v view, was map[string]string, n int) (at string)
 
 // successorOptions are the options of the processes that run after one that was killed.
 var successorOptions = map[string]Options{
-	"another instance": {Maker: stranger, Lease: over},
-	"the next run":     {Maker: maker, Lease: over},
+	"another instance": {Maker: otherMaker, Lease: expiredLease},
+	"the next run":     {Maker: maker, Lease: expiredLease},
 }
 
 // TestKill ends a process before each step of each operation. Another process retries the
@@ -130,7 +130,7 @@ func TestKill(t *testing.T) {
 						_, err := s.run(a)
 						return err
 					})
-					if d := differ(got, want); d != "" {
+					if d := diffLines(got, want); d != "" {
 						t.Errorf("%s ends in another state:\n%s", label, d)
 					}
 					v, _, was = s.newShare()
@@ -172,7 +172,7 @@ func (s scenarioRun) runAfter(v view, label string, opt Options, do func(a *acto
 				a.must(a.Trash.Purge(t, a.remove))
 			}
 		}
-		for _, p := range a.picture() {
+		for _, p := range a.listing() {
 			if !volatilePaths.MatchString(p) {
 				picture = append(picture, p)
 			}
@@ -185,7 +185,7 @@ func (s scenarioRun) runAfter(v view, label string, opt Options, do func(a *acto
 			return err
 		}))
 	})
-	s.open(v, label, Options{Maker: stranger, Lease: over}, func(a *actor) {
+	s.open(v, label, Options{Maker: otherMaker, Lease: expiredLease}, func(a *actor) {
 		a.deleteEverything(s.yields...)
 	})
 	return picture
@@ -195,7 +195,7 @@ func (s scenarioRun) runAfter(v view, label string, opt Options, do func(a *acto
 // and the files that an operation leaves to the user.
 func (a *actor) deleteEverything(yields ...string) (l leftEmpty) {
 	a.Helper()
-	left := clearShare(a.ground)
+	left := clearShare(a.testShare)
 	// The claim of a dead volume is released when another volume wants the directory.
 	for _, p := range left {
 		claim, is := strings.CutSuffix(strings.TrimPrefix(p, ".mooring/claims/"), "/"+takenName)
@@ -227,7 +227,7 @@ func (a *actor) deleteEverything(yields ...string) (l leftEmpty) {
 			a.must(os.RemoveAll(filepath.Join(a.dir, name)))
 		}
 	}
-	for _, p := range clearShare(a.ground) {
+	for _, p := range clearShare(a.testShare) {
 		if strings.HasPrefix(p, ".mooring/claims/") && strings.HasSuffix(p, "/") {
 			l.ours++
 			continue

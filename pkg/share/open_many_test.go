@@ -24,7 +24,7 @@ const manyVolumes = 15000
 
 // makeManyVolumes makes volumes as a class with subDir does: ns-N/pvc, each with a parent of its
 // own. It does not use the steps of a creation, which would take a minute.
-func makeManyVolumes(g *ground, n int) {
+func makeManyVolumes(g *testShare, n int) {
 	g.Helper()
 	r := record("pvc-0", "ns-0/pvc")
 	r.Maker, r.Run, r.Nonce = maker, "run", someNonce
@@ -47,15 +47,15 @@ func makeManyVolumes(g *ground, n int) {
 
 // TestCrowd checks that such volumes look as if they had been created.
 func TestCrowd(t *testing.T) {
-	g, made := newGround(t), newGround(t)
+	g, made := newTestShare(t), newTestShare(t)
 	makeManyVolumes(g, 20)
-	if found := checked(g, over, nil); len(found) > 0 {
+	if found := checked(g, expiredLease, nil); len(found) > 0 {
 		t.Errorf("found is %q", found)
 	}
 	for i := range 20 {
 		made.create(fmt.Sprintf("pvc-%d", i), fmt.Sprintf("ns-%d/pvc", i))
 	}
-	if d := differ(g.tree(), made.tree()); d != "" {
+	if d := diffLines(g.tree(), made.tree()); d != "" {
 		t.Errorf("they differ from those that are created:\n%s", d)
 	}
 	if left := clearShare(g); len(left) > 0 {
@@ -66,12 +66,12 @@ func TestCrowd(t *testing.T) {
 // dirWatch records what is done in the share's directory and in Mooring's directories, by
 // inotify(7): each directory that is read, and each file that is opened, made or removed.
 type dirWatch struct {
-	g  *ground
+	g  *testShare
 	fd int
 	of map[int32]string
 }
 
-func watching(g *ground) *dirWatch {
+func watching(g *testShare) *dirWatch {
 	g.Helper()
 	fd, err := unix.InotifyInit1(unix.IN_NONBLOCK | unix.IN_CLOEXEC)
 	g.must(err)
@@ -113,22 +113,22 @@ func (w *dirWatch) events() (all []string) {
 // TestOpenMany opens a share with many volumes, and more parents: that does exactly what it does on
 // an empty share.
 func TestOpenMany(t *testing.T) {
-	opens := map[string]func(g *ground, step func(string)) error{
-		"for a controller": func(g *ground, step func(string)) error {
+	opens := map[string]func(g *testShare, step func(string)) error{
+		"for a controller": func(g *testShare, step func(string)) error {
 			s, err := Open(g.dir, nas1, Options{Maker: "new", Run: "run", Step: step})
 			if err == nil {
 				s.Close()
 			}
 			return err
 		},
-		"to look": func(g *ground, step func(string)) error {
+		"to look": func(g *testShare, step func(string)) error {
 			s, err := Open(g.dir, nas1, Options{ReadOnly: true, Step: step})
 			if err == nil {
 				s.Close()
 			}
 			return err
 		},
-		"for a pod": func(g *ground, _ func(string)) error {
+		"for a pod": func(g *testShare, _ func(string)) error {
 			v, err := OpenInline(g.dir, nas1, true)
 			if err == nil {
 				v.Close()
@@ -136,13 +136,13 @@ func TestOpenMany(t *testing.T) {
 			return err
 		},
 	}
-	empty, full := newGround(t), newGround(t)
+	empty, full := newTestShare(t), newTestShare(t)
 	began := time.Now()
 	makeManyVolumes(full, manyVolumes)
 	t.Logf("%d volumes were made in %v", manyVolumes, time.Since(began).Round(time.Millisecond))
 	for what, open := range opens {
 		var did [2][]string
-		for i, g := range []*ground{empty, full} {
+		for i, g := range []*testShare{empty, full} {
 			g.must(open(g, nil)) // which makes what only the first call has to make
 			w := watching(g)
 			began := time.Now()

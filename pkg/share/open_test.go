@@ -18,32 +18,32 @@ import (
 )
 
 // emptyShare returns a share without .mooring.
-func emptyShare(t *testing.T) *ground {
+func emptyShare(t *testing.T) *testShare {
 	t.Helper()
-	return &ground{files: files{T: t, view: local(scratch(t))}}
+	return &testShare{files: files{T: t, view: localView(scratchDir(t))}}
 }
 
 func TestOpenRefuses(t *testing.T) {
 	newer := `{"version": 2, "requires": ["teleport"]}`
 	for what, c := range map[string]struct {
-		prepare func(g *ground)
+		prepare func(g *testShare)
 		kind    error
 		say     string
 	}{
-		"a file in our place":          {func(g *ground) { g.put(".mooring", "") }, volume.ErrPrecondition, ""},
-		"a link in our place":          {func(g *ground) { g.must(os.Symlink("/tmp", g.at(".mooring"))) }, volume.ErrPrecondition, ""},
-		"a link in the entries' place": {func(g *ground) { g.put(".mooring/x", ""); g.must(os.Symlink("x", g.at(".mooring/volumes"))) }, volume.ErrPrecondition, ""},
-		"a file in the trash's place":  {func(g *ground) { g.put(".mooring/trash", "") }, volume.ErrPrecondition, ""},
-		"a newer format":               {func(g *ground) { g.put(".mooring/format.json", newer) }, volume.ErrPrecondition, "teleport"},
-		"a damaged format":             {func(g *ground) { g.put(".mooring/format.json", "{") }, volume.ErrDamaged, "format.json"},
-		"volumes without a format":     {func(g *ground) { g.put(".mooring/volumes/v1.json", "{}") }, volume.ErrPrecondition, "before the first release"},
+		"a file in our place":          {func(g *testShare) { g.put(".mooring", "") }, volume.ErrPrecondition, ""},
+		"a link in our place":          {func(g *testShare) { g.must(os.Symlink("/tmp", g.at(".mooring"))) }, volume.ErrPrecondition, ""},
+		"a link in the entries' place": {func(g *testShare) { g.put(".mooring/x", ""); g.must(os.Symlink("x", g.at(".mooring/volumes"))) }, volume.ErrPrecondition, ""},
+		"a file in the trash's place":  {func(g *testShare) { g.put(".mooring/trash", "") }, volume.ErrPrecondition, ""},
+		"a newer format":               {func(g *testShare) { g.put(".mooring/format.json", newer) }, volume.ErrPrecondition, "teleport"},
+		"a damaged format":             {func(g *testShare) { g.put(".mooring/format.json", "{") }, volume.ErrDamaged, "format.json"},
+		"volumes without a format":     {func(g *testShare) { g.put(".mooring/volumes/v1.json", "{}") }, volume.ErrPrecondition, "before the first release"},
 	} {
 		g := emptyShare(t)
 		c.prepare(g)
-		before := g.picture()
+		before := g.listing()
 		_, err := Open(g.dir, nas1, Options{Maker: maker, Initialize: true})
-		g.refused(what, err, c.kind, c.say)
-		if left := differ(g.picture(), before); strings.Contains(what, "format") && strings.Contains(left, "claims") {
+		g.wantError(what, err, c.kind, c.say)
+		if left := diffLines(g.listing(), before); strings.Contains(what, "format") && strings.Contains(left, "claims") {
 			t.Errorf("%s: there is\n%s", what, left)
 		}
 	}
@@ -54,14 +54,14 @@ func TestOpenRefuses(t *testing.T) {
 
 // TestFormat checks how a format is written and read.
 func TestFormat(t *testing.T) {
-	g := newGround(t)
+	g := newTestShare(t)
 	text := g.text(".mooring/" + formatFile)
 	if f, err := volume.DecodeFormat([]byte(text)); err != nil || f.Version != volume.RecordVersion || f.ID == "" || f.ID != g.Identity.ID() {
 		t.Errorf("it is %q, %v", text, err)
 	}
 	// A crash has left it empty; there is a temporary file of another crash.
 	g.put(".mooring/"+formatFile, "")
-	next := g.next()
+	next := g.nextRun()
 	got, err := volume.DecodeFormat([]byte(g.text(".mooring/" + formatFile)))
 	if err != nil || got.ID == "" || got.ID != next.Identity.ID() || got.ID == g.Identity.ID() {
 		t.Errorf("it is %+v, %v, and was %q", got, err, text)
@@ -86,7 +86,7 @@ func TestOpenKeepsOut(t *testing.T) {
 		t.Errorf("opening it for reading has made it %v, %v", info.Mode(), err)
 	}
 	for range 2 {
-		openAt(t, g.dir, Options{Maker: maker})
+		openTestShare(t, g.dir, Options{Maker: maker})
 		for _, dir := range append(g.names(".mooring"), ".") {
 			if info, err := os.Stat(g.at(".mooring/" + dir)); err != nil || info.IsDir() && info.Mode().Perm() != 0o700 || info.Mode().Perm()&0o077 != 0 {
 				t.Errorf("%s is %v, %v", dir, info.Mode(), err)
@@ -98,7 +98,7 @@ func TestOpenKeepsOut(t *testing.T) {
 // TestSweepStaging lets a new process remove what is abandoned: too old, by the server's clock, or
 // of an earlier run of the same instance.
 func TestSweepStaging(t *testing.T) {
-	g := newGround(t)
+	g := newTestShare(t)
 	put := func(maker, run string, dir bool, age time.Duration) string {
 		name := maker + "." + run + "." + volume.NewNonce()
 		at := ".mooring/staging/" + name
@@ -112,22 +112,22 @@ func TestSweepStaging(t *testing.T) {
 	}
 	var kept []string
 	for _, dir := range []bool{false, true} {
-		kept = append(kept, put(stranger, "run1", dir, 0), put(stranger, "run1", dir, staleTempAge-time.Minute))
-		put(stranger, "run1", dir, staleTempAge+time.Minute)
+		kept = append(kept, put(otherMaker, "run1", dir, 0), put(otherMaker, "run1", dir, staleTempAge-time.Minute))
+		put(otherMaker, "run1", dir, staleTempAge+time.Minute)
 		put("", "", dir, staleTempAge+time.Minute)
 	}
 	slices.Sort(kept)
-	writing := "format." + stranger + ".run1." + volume.NewNonce()
+	writing := "format." + otherMaker + ".run1." + volume.NewNonce()
 	g.put(".mooring/"+writing, "")
-	for _, maker := range []string{stranger, "00000000"} {
+	for _, maker := range []string{otherMaker, "00000000"} {
 		left := "format." + maker + ".run0." + volume.NewNonce()
 		g.put(".mooring/"+left, "")
-		if maker == stranger {
+		if maker == otherMaker {
 			g.age(".mooring/"+left, staleTempAge+time.Minute)
 		}
 	}
 	for range 2 {
-		openAt(t, g.dir, Options{Maker: "00000000"})
+		openTestShare(t, g.dir, Options{Maker: "00000000"})
 		formats := slices.DeleteFunc(g.names(".mooring"), func(name string) bool { return !strings.HasPrefix(name, "format.") })
 		if want := []string{writing, "format.json"}; !slices.Equal(formats, want) {
 			t.Errorf("after a start there are the formats %q, want %q", formats, want)
@@ -141,7 +141,7 @@ func TestSweepStaging(t *testing.T) {
 // TestErrors checks the kind and the remedy of each error of a system call. The share is named
 // once.
 func TestErrors(t *testing.T) {
-	g := newGround(t)
+	g := newTestShare(t)
 	for errno, c := range map[unix.Errno]struct {
 		kind   error
 		advice string
@@ -171,8 +171,8 @@ func TestErrors(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), -time.Second)
 	defer cancel()
-	g.refused("a deadline", g.WrapError("do it", fmt.Errorf("x: %w", ctx.Err())), volume.ErrTimeout)
-	g.refused("one that has a kind", g.WrapError("do it", volume.Errorf(volume.ErrDamaged, "as it is")), volume.ErrDamaged, "): as it is")
+	g.wantError("a deadline", g.WrapError("do it", fmt.Errorf("x: %w", ctx.Err())), volume.ErrTimeout)
+	g.wantError("one that has a kind", g.WrapError("do it", volume.Errorf(volume.ErrDamaged, "as it is")), volume.ErrDamaged, "): as it is")
 	if g.WrapError("do it", nil) != nil || g.Lost() {
 		t.Error("nothing is an error, or the share is lost")
 	}
@@ -180,15 +180,15 @@ func TestErrors(t *testing.T) {
 
 // TestLost removes a share while it is open.
 func TestLost(t *testing.T) {
-	g := newGround(t)
+	g := newTestShare(t)
 	g.create("v1", "v1")
 	g.must(os.RemoveAll(g.at(".mooring")))
 	_, err := g.Volumes.Lookup(t.Context(), "v1")
-	g.refused("a record on a share that is gone", err, volume.ErrUnavailable, "mounted again")
+	g.wantError("a record on a share that is gone", err, volume.ErrUnavailable, "mounted again")
 	if !g.Lost() {
 		t.Error("the share is not lost")
 	}
-	other := newGround(t)
+	other := newTestShare(t)
 	if other.Lost() {
 		t.Error("a share is lost from the start")
 	}
@@ -198,7 +198,7 @@ func TestLost(t *testing.T) {
 }
 
 func TestSpaceAndCancelled(t *testing.T) {
-	g := newGround(t)
+	g := newTestShare(t)
 	if space, err := g.Space(t.Context()); err != nil || space.Total <= 0 || space.Free > space.Total {
 		t.Errorf("the space is %+v, %v", space, err)
 	}
@@ -210,40 +210,44 @@ func TestSpaceAndCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	found := &StoredRecord{Record: p.Record()}
-	before := g.picture()
+	before := g.listing()
 	for what, call := range map[string]func() error{
-		"Space":             func() error { _, err := g.Space(ctx); return err },
-		"Beat":              func() error { return g.Heartbeat(ctx) },
-		"Keys":              func() error { _, err := g.Volumes.Keys(ctx); return err },
-		"Lookup":            func() error { _, err := g.Volumes.Lookup(ctx, "v1"); return err },
-		"Begin":             func() error { _, _, err := g.Volumes.Begin(ctx, record("v2", "v2")); return err },
-		"AbortAbandoned":    func() error { return g.Volumes.AbortAbandoned(ctx, found) },
-		"MakeDirectory":     func() error { return p.MakeDirectory(ctx) },
-		"Commit":            func() error { _, err := p.Commit(ctx); return err },
-		"Update":            func() error { _, err := g.Volumes.Update(ctx, "v1", nil); return err },
-		"Delete":            func() error { _, err := g.Volumes.Delete(ctx, "v1"); return err },
-		"Restore":           func() error { _, err := g.Volumes.Restore(ctx, TrashEntry{}, ""); return err },
-		"Restored":          func() error { _, err := g.Volumes.LookupRestored(ctx, "v1"); return err },
-		"Exists":            func() error { _, err := g.Directories.Exists(ctx, "v1"); return err },
-		"Owner":             func() error { _, err := g.Directories.Owner(ctx, "v1"); return err },
-		"List":              func() error { _, err := g.Trash.List(ctx); return err },
-		"Jobs":              func() error { _, err := g.Jobs.List(ctx); return err },
-		"Snapshots.Keys":    func() error { _, err := g.Snapshots.Keys(ctx); return err },
-		"Snapshots.Lookup":  func() error { _, err := g.Snapshots.Lookup(ctx, "s1"); return err },
-		"Snapshots.Delete":  func() error { _, err := g.Snapshots.Delete(ctx, "s1", nil); return err },
-		"Snapshots.Unused":  func() error { return g.Snapshots.CheckUnused(ctx, "s1") },
-		"Groups.Keys":       func() error { _, err := g.Groups.Keys(ctx); return err },
-		"Groups.Begin":      func() error { _, err := g.Groups.Begin(ctx, group("g1")); return err },
-		"Groups.Delete":     func() error { _, err := g.Groups.Delete(ctx, "g1", nil); return err },
-		"Groups.Abandoned":  func() error { _, err := g.Groups.Abandoned(ctx); return err },
-		"Directories.Open":  func() error { _, err := g.Directories.Open(ctx, "v1"); return err },
-		"Snapshots.Begin":   func() error { _, _, err := g.Snapshots.Begin(ctx, volume.SnapshotRecord{Key: "s1"}); return err },
-		"Groups.Lookup":     func() error { _, err := g.Groups.Lookup(ctx, "g1"); return err },
-		"Volumes.BeginCopy": func() error { p.rec.Source = sourceOf(ofVolume("v1")); _, err := p.BeginCopy(ctx, g.Share); return err },
+		"Space":            func() error { _, err := g.Space(ctx); return err },
+		"Beat":             func() error { return g.Heartbeat(ctx) },
+		"Keys":             func() error { _, err := g.Volumes.Keys(ctx); return err },
+		"Lookup":           func() error { _, err := g.Volumes.Lookup(ctx, "v1"); return err },
+		"Begin":            func() error { _, _, err := g.Volumes.Begin(ctx, record("v2", "v2")); return err },
+		"AbortAbandoned":   func() error { return g.Volumes.AbortAbandoned(ctx, found) },
+		"MakeDirectory":    func() error { return p.MakeDirectory(ctx) },
+		"Commit":           func() error { _, err := p.Commit(ctx); return err },
+		"Update":           func() error { _, err := g.Volumes.Update(ctx, "v1", nil); return err },
+		"Delete":           func() error { _, err := g.Volumes.Delete(ctx, "v1"); return err },
+		"Restore":          func() error { _, err := g.Volumes.Restore(ctx, TrashEntry{}, ""); return err },
+		"Restored":         func() error { _, err := g.Volumes.LookupRestored(ctx, "v1"); return err },
+		"Exists":           func() error { _, err := g.Directories.Exists(ctx, "v1"); return err },
+		"Owner":            func() error { _, err := g.Directories.Owner(ctx, "v1"); return err },
+		"List":             func() error { _, err := g.Trash.List(ctx); return err },
+		"Jobs":             func() error { _, err := g.Jobs.List(ctx); return err },
+		"Snapshots.Keys":   func() error { _, err := g.Snapshots.Keys(ctx); return err },
+		"Snapshots.Lookup": func() error { _, err := g.Snapshots.Lookup(ctx, "s1"); return err },
+		"Snapshots.Delete": func() error { _, err := g.Snapshots.Delete(ctx, "s1", nil); return err },
+		"Snapshots.Unused": func() error { return g.Snapshots.CheckUnused(ctx, "s1") },
+		"Groups.Keys":      func() error { _, err := g.Groups.Keys(ctx); return err },
+		"Groups.Begin":     func() error { _, err := g.Groups.Begin(ctx, groupRecord("g1")); return err },
+		"Groups.Delete":    func() error { _, err := g.Groups.Delete(ctx, "g1", nil); return err },
+		"Groups.Abandoned": func() error { _, err := g.Groups.Abandoned(ctx); return err },
+		"Directories.Open": func() error { _, err := g.Directories.Open(ctx, "v1"); return err },
+		"Snapshots.Begin":  func() error { _, _, err := g.Snapshots.Begin(ctx, volume.SnapshotRecord{Key: "s1"}); return err },
+		"Groups.Lookup":    func() error { _, err := g.Groups.Lookup(ctx, "g1"); return err },
+		"Volumes.BeginCopy": func() error {
+			p.rec.Source = sourceOf(volumeObject("v1"))
+			_, err := p.BeginCopy(ctx, g.Share)
+			return err
+		},
 	} {
-		g.refused(what, call(), volume.ErrTimeout)
+		g.wantError(what, call(), volume.ErrTimeout)
 	}
-	if d := differ(g.picture(), before); d != "" {
+	if d := diffLines(g.listing(), before); d != "" {
 		t.Errorf("they have changed\n%s", d)
 	}
 }
@@ -252,9 +256,9 @@ func TestSpaceAndCancelled(t *testing.T) {
 // nothing changes.
 func TestLook(t *testing.T) {
 	ctx := t.Context()
-	look := func(g *ground, volumes, trashed int) {
+	look := func(g *testShare, volumes, trashed int) {
 		t.Helper()
-		before := g.picture()
+		before := g.listing()
 		s, err := Open(g.dir, nas1, Options{Maker: maker, ReadOnly: true, Step: func(what string) { t.Errorf("it does: %s", what) }})
 		g.must(err)
 		defer s.Close()
@@ -274,17 +278,17 @@ func TestLook(t *testing.T) {
 			t.Errorf("it finds %q, %v, %q, %v and %d paths", keys, entries, snapshots, jobs, places)
 		}
 		_, err = s.Volumes.Lookup(ctx, "none")
-		g.refused("no volume", err, volume.ErrNotFound, "there is no volume none")
+		g.wantError("no volume", err, volume.ErrNotFound, "there is no volume none")
 		_, err = s.Snapshots.Lookup(ctx, "none")
-		g.refused("no snapshot", err, volume.ErrNotFound, "there is no snapshot none")
-		if d := differ(g.picture(), before); d != "" {
+		g.wantError("no snapshot", err, volume.ErrNotFound, "there is no snapshot none")
+		if d := diffLines(g.listing(), before); d != "" {
 			t.Errorf("it has changed\n%s", d)
 		}
 	}
 	look(emptyShare(t), 0, 0)
-	g := newGround(t)
+	g := newTestShare(t)
 	g.create("v1", "a/b")
-	g.deleted("v2", "c")
+	g.createDeleted("v2", "c")
 	g.put(".mooring/staging/"+maker+".run1.0123456789abcdef", "an earlier run's")
 	look(g, 1, 1)
 	for _, d := range []string{"groups", "jobs", "snapshots"} {
@@ -296,7 +300,7 @@ func TestLook(t *testing.T) {
 // TestPlaces checks that Walk finds volumes and unclaimed directories, but no parents.
 func TestPlaces(t *testing.T) {
 	ctx := t.Context()
-	g := newGround(t)
+	g := newTestShare(t)
 	for key, directory := range map[string]string{"v1": "teams/a/one", "v2": "two", "v3": "three", "v4": "gone/four"} {
 		g.create(key, directory)
 	}

@@ -113,11 +113,11 @@ func TestPauseOnNFS(t *testing.T) {
 // count returns how many steps the operation has.
 func (sc scenario) count(t *testing.T) (n int) {
 	s := scenarioRun{t, sc, func(t *testing.T) views {
-		v := local(t.TempDir())
+		v := localView(t.TempDir())
 		return views{v, v}
 	}}
 	v, _, was := s.newShare()
-	s.open(v.first, "", Options{Maker: maker, Lease: over, Step: func(string) { n++ }}, func(a *actor) {
+	s.open(v.first, "", Options{Maker: maker, Lease: expiredLease, Step: func(string) { n++ }}, func(a *actor) {
 		n = 0 // without the steps of Open
 		a.was = was
 		if _, err := s.run(a); err != nil {

@@ -90,7 +90,7 @@ func (s scenarioRun) runPaused(m stopPoint, d action, l *leftEmpty) (stopped boo
 	s.Helper()
 	v, before, was := s.newShare()
 	p := newPause(stopPoint{})
-	s.open(v.first, "", Options{Maker: maker, Lease: over, Step: p.ahead}, func(a *actor) {
+	s.open(v.first, "", Options{Maker: maker, Lease: expiredLease, Step: p.ahead}, func(a *actor) {
 		before := history{[][]string{before}, a.copies("data", "of v1")}
 		*p = *newPause(m)
 		a.was = was
@@ -107,7 +107,7 @@ func (s scenarioRun) runPaused(m stopPoint, d action, l *leftEmpty) (stopped boo
 			return
 		}
 		label := fmt.Sprintf("%s stops before step %d, %q; meanwhile %s: ", s.name, p.count, p.at, d.name)
-		s.open(v.other, label, Options{Maker: stranger, Lease: over}, func(b *actor) {
+		s.open(v.other, label, Options{Maker: otherMaker, Lease: expiredLease}, func(b *actor) {
 			b.was = maps.Clone(was)
 			s.runMeanwhile(b, d, before, func() outcome {
 				close(p.going)
@@ -116,7 +116,7 @@ func (s scenarioRun) runPaused(m stopPoint, d action, l *leftEmpty) (stopped boo
 				return told
 			})
 		})
-		s.open(v.other, label, Options{Maker: "33333333", Lease: over}, func(c *actor) {
+		s.open(v.other, label, Options{Maker: "33333333", Lease: expiredLease}, func(c *actor) {
 			l.add(c.deleteEverything(s.yields...))
 		})
 	})
@@ -140,10 +140,10 @@ type history struct {
 // the result on the server.
 func (s scenarioRun) runMeanwhile(b *actor, d action, before history, goOn func() outcome) {
 	s.Helper()
-	s.open(local(b.server), b.label, Options{ReadOnly: true}, func(eye *actor) {
+	s.open(localView(b.server), b.label, Options{ReadOnly: true}, func(eye *actor) {
 		at, had := before.at, before.had
 		look := func() {
-			facts, nonces := readFacts(eye.ground)
+			facts, nonces := readFacts(eye.testShare)
 			at = append(at, facts)
 			maps.Copy(b.was, nonces)
 		}

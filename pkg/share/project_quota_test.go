@@ -43,9 +43,9 @@ func TestKeptInPlace(t *testing.T) {
 		t.Errorf("check finds %q", found)
 	}
 	_, err = g.make(record("v9", "a"))
-	g.refused("another of its directory", err, volume.ErrBusy, "mooringctl trash list")
+	g.wantError("another of its directory", err, volume.ErrBusy, "mooringctl trash list")
 	_, err = g.Volumes.Restore(ctx, *kept, "")
-	g.refused("to bring it back", err, volume.ErrPrecondition, "copy from there")
+	g.wantError("to bring it back", err, volume.ErrPrecondition, "copy from there")
 	g.must(g.Trash.Purge(*kept, g.remove))
 	if left := clearShare(g); left != nil || g.has("a") {
 		t.Errorf("left are %q", left)
@@ -53,7 +53,7 @@ func TestKeptInPlace(t *testing.T) {
 }
 
 // checkNow returns the problems that Check finds.
-func checkNow(g *ground) (found []string) {
+func checkNow(g *testShare) (found []string) {
 	g.Helper()
 	c := newCheck(g.Share)
 	c.wait = func(context.Context) error { return nil }
@@ -72,7 +72,7 @@ func TestKeptBroughtBack(t *testing.T) {
 		g := newProjects(t, quotaOfShare)
 		kept := makeKept(g, "v1", "a")
 		if purging {
-			g.meanwhile("purge in place", func() {})
+			g.beforeStep("purge in place", func() {})
 			err := g.Trash.Purge(*kept, func(int, string) error { return errors.New("no") })
 			if err == nil || !g.has("a/data") {
 				t.Fatal(err)
@@ -83,7 +83,7 @@ func TestKeptBroughtBack(t *testing.T) {
 		g.must(err)
 		_, err = g.Volumes.Restore(t.Context(), all[0], "")
 		if purging {
-			g.refused("to bring it back", err, volume.ErrNotFound, "being purged")
+			g.wantError("to bring it back", err, volume.ErrNotFound, "being purged")
 		} else if g.must(err); g.text("a/data") != "of v1" || g.state("v1") != Ready {
 			t.Errorf("it is %v, with %q", g.state("v1"), g.text("a/data"))
 		}
@@ -118,7 +118,7 @@ func TestKeptIsWrittenTo(t *testing.T) {
 			g.put("a/more", "and more")
 		}
 	}
-	g.refused("a purge", g.Trash.Purge(*kept, g.remove), volume.ErrBusy, "is written into")
+	g.wantError("a purge", g.Trash.Purge(*kept, g.remove), volume.ErrBusy, "is written into")
 	g.opt.Step = nil
 	if g.state("v1") != Deleting {
 		t.Errorf("it is %v", g.state("v1"))
@@ -157,14 +157,14 @@ func TestTwoProjects(t *testing.T) {
 		quotaOfShare(t, dir)
 		setProject(t, dir, inherited|own, "team")
 	}
-	released := func(g *ground) {
+	released := func(g *testShare) {
 		for _, name := range []string{".mooring/volumes", ".mooring/volumes/v1"} {
 			g.must(os.Chmod(g.at(name), 0o700))
 		}
 	}
 	g := newProjects(t, lay)
 	kept := makeKept(g, "v1", "team/v1")
-	g.refused("a purge", g.Trash.Purge(*kept, g.remove), volume.ErrPrecondition, "docs/operate.md")
+	g.wantError("a purge", g.Trash.Purge(*kept, g.remove), volume.ErrPrecondition, "docs/operate.md")
 	if !g.has("team/v1") || g.has("team/v1/data") {
 		t.Error("it was not purged in its place, or its directory is gone")
 	}
@@ -178,10 +178,10 @@ func TestTwoProjects(t *testing.T) {
 	g.create("v1", "v1")
 	g.put("v1/data", "of v1")
 	r := record("v2", "team/v2")
-	r.Source = sourceOf(ofVolume("v1"))
-	g.meanwhile("copy", func() { setProject(t, g.dir, own, "team/v2") })
+	r.Source = sourceOf(volumeObject("v1"))
+	g.beforeStep("copy", func() { setProject(t, g.dir, own, "team/v2") })
 	_, err := g.make(r)
-	g.refused("a copy", err, volume.ErrPrecondition, "docs/operate.md")
+	g.wantError("a copy", err, volume.ErrPrecondition, "docs/operate.md")
 	if g.has("team/v2/copy") {
 		t.Error("there is an incomplete copy")
 	}
@@ -194,7 +194,7 @@ func TestRenewInPlace(t *testing.T) {
 	g.create("v1", "v1")
 	g.put("v1/data", "of v1")
 	r := record("v2", "team/v2")
-	r.Source = sourceOf(ofVolume("v1"))
+	r.Source = sourceOf(volumeObject("v1"))
 	p := g.begin(r)
 	g.must(p.MakeDirectory(t.Context()))
 	c, err := p.BeginCopy(t.Context(), g.Share)
@@ -206,12 +206,12 @@ func TestRenewInPlace(t *testing.T) {
 	}
 	g.age(".mooring/volumes/v2/placing.json", time.Hour)
 	g.must(again.Renew())
-	patient := openAt(t, g.dir, Options{Maker: stranger, beforeRename: refuseByProject})
+	patient := openTestShare(t, g.dir, Options{Maker: otherMaker, beforeRename: refuseByProject})
 	_, err = patient.Volumes.Delete(t.Context(), "v2")
-	patient.refused("to undo what is being made", err, volume.ErrBusy, "still being created")
+	patient.wantError("to undo what is being made", err, volume.ErrBusy, "still being created")
 	g.age(".mooring/volumes/v2/placing.json", time.Hour)
 	patient.delete("v2")
-	g.refused("to renew what was undone", again.Renew(), volume.ErrBusy, "undone by another process")
+	g.wantError("to renew what was undone", again.Renew(), volume.ErrBusy, "undone by another process")
 	if _, _, err := p.CommitCopy(t.Context()); err == nil || g.has("team/v2") {
 		t.Errorf("it is committed: %v", err)
 	}
@@ -242,7 +242,7 @@ func TestNotArchived(t *testing.T) {
 		setProject(t, g.dir, own, "a")
 		for range 2 {
 			_, err = g.Volumes.Delete(t.Context(), "v1")
-			g.refused(c.name, err, volume.ErrPrecondition, c.say)
+			g.wantError(c.name, err, volume.ErrPrecondition, c.say)
 		}
 		if g.text(c.at) != "of v1" {
 			t.Errorf("%s: the data are at %q", c.name, g.find("data"))
@@ -261,10 +261,10 @@ func TestNotArchived(t *testing.T) {
 // TestRestoreElsewhere restores a volume to a directory that has another project.
 func TestRestoreElsewhere(t *testing.T) {
 	g := newProjects(t, quotaOfParent)
-	deleted := g.deleted("v1", "a")
+	deleted := g.createDeleted("v1", "a")
 	_, err := g.Volumes.Restore(t.Context(), deleted, "team/v1")
-	g.refused("to bring it back", err, volume.ErrPrecondition, "choose another directory")
-	_, err = (&actor{ground: g}).restore("v1")
+	g.wantError("to bring it back", err, volume.ErrPrecondition, "choose another directory")
+	_, err = (&actor{testShare: g}).restore("v1")
 	if err == nil {
 		t.Error("it was restored to its old place")
 	}

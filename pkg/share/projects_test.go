@@ -69,15 +69,15 @@ var (
 )
 
 // newProjects opens a share with projects.
-func newProjects(t *testing.T, lay func(t *testing.T, dir string)) *ground {
+func newProjects(t *testing.T, lay func(t *testing.T, dir string)) *testShare {
 	t.Helper()
-	dir := scratch(t)
+	dir := scratchDir(t)
 	lay(t, dir)
-	return openAt(t, dir, Options{Maker: maker, Lease: over, beforeRename: refuseByProject})
+	return openTestShare(t, dir, Options{Maker: maker, Lease: expiredLease, beforeRename: refuseByProject})
 }
 
 // makeKept creates a volume with data whose directory cannot be moved, and deletes it.
-func makeKept(g *ground, key, directory string) *TrashEntry {
+func makeKept(g *testShare, key, directory string) *TrashEntry {
 	g.Helper()
 	g.create(key, directory)
 	g.put(directory+"/data", "of "+key)
@@ -116,7 +116,7 @@ func inPlaceActions(key, directory string) []action {
 
 // projectScenarios are the scenarios in which a server refuses renames.
 func projectScenarios() []scenario {
-	ready := func(g *ground) {
+	ready := func(g *testShare) {
 		g.create("v1", "a")
 		g.put("a/data", "of v1")
 		setProject(g.T, g.dir, own, "a")
@@ -136,7 +136,7 @@ func projectScenarios() []scenario {
 	others = append(others, kill("v1, in its place", 14, purge)...)
 
 	clone := record("v2", "team/v2")
-	clone.Source = sourceOf(ofVolume("v1"))
+	clone.Source = sourceOf(volumeObject("v1"))
 	cloning := createScenario("clone beneath a project", clone, withData)
 	cloning.setProjects = quotaOfParent
 	cloning.others = append(cloning.others, replaceSource)
@@ -168,7 +168,7 @@ func projectScenarios() []scenario {
 		},
 		{
 			name: "purge in place", setProjects: quotaOfShare, others: others,
-			prepare: func(g *ground) { makeKept(g, "v1", "a") },
+			prepare: func(g *testShare) { makeKept(g, "v1", "a") },
 			run: func(a *actor) (string, error) {
 				a.purged = true
 				return "no trash v1." + a.was["trash v1"], a.purge()

@@ -16,26 +16,26 @@ func TestDamagedRecord(t *testing.T) {
 	ctx := t.Context()
 	for _, text := range []string{"", "{", "{}", "null", `{"version": 1}`, "\x00\x00"} {
 		for _, name := range []string{recordFile, makingFile, placingFile, deletionName, abortFile, unplaceFile} {
-			g := newGround(t)
+			g := newTestShare(t)
 			g.label = name + " " + text + ": "
 			g.create("v1", "a")
 			g.put("a/data", "of v1")
 			entry := ".mooring/volumes/v1/"
 			g.must(os.Remove(g.at(entry + recordFile)))
 			g.put(entry+name, text)
-			before := g.picture()
+			before := g.listing()
 			_, err := g.Volumes.Lookup(ctx, "v1")
-			g.refused("to look", err, volume.ErrDamaged, "v1", ".mooring/volumes/v1")
+			g.wantError("to look", err, volume.ErrDamaged, "v1", ".mooring/volumes/v1")
 			_, _, err = g.Volumes.Begin(ctx, record("v1", "a"))
-			g.refused("to create", err, volume.ErrDamaged)
-			_, err = g.impatient().Volumes.Delete(ctx, "v1")
+			g.wantError("to create", err, volume.ErrDamaged)
+			_, err = g.withExpiredLease().Volumes.Delete(ctx, "v1")
 			if name != recordFile { // which is marked first
-				g.refused("to delete", err, volume.ErrDamaged)
+				g.wantError("to delete", err, volume.ErrDamaged)
 			}
 			p := g.begin(record("v2", "a"))
-			g.refused("in its place", p.MakeDirectory(ctx), volume.ErrPrecondition, "v1")
+			g.wantError("in its place", p.MakeDirectory(ctx), volume.ErrPrecondition, "v1")
 			g.must(p.Abort())
-			if d := differ(g.picture(), before); d != "" {
+			if d := diffLines(g.listing(), before); d != "" {
 				t.Errorf("%sthey have changed\n%s", g.label, d)
 			}
 		}
@@ -46,24 +46,24 @@ func TestDamagedRecord(t *testing.T) {
 func TestDamagedOthers(t *testing.T) {
 	ctx := t.Context()
 	for _, text := range []string{"", "{}", "null", `{"version": 1, "key": "s2"}`} {
-		g := newGround(t)
+		g := newTestShare(t)
 		withSnapshot(g)
 		g.put(".mooring/snapshots/s1/record.json", text)
 		g.put(".mooring/groups/g1/record.json", text)
-		before := g.picture()
+		before := g.listing()
 		_, err := g.Snapshots.Lookup(ctx, "s1")
-		g.refused(text, err, volume.ErrDamaged, "s1", "record.json")
-		_, err = g.snap("s1", "v1", nil)
-		g.refused(text, err, volume.ErrDamaged)
+		g.wantError(text, err, volume.ErrDamaged, "s1", "record.json")
+		_, err = g.trySnapshot("s1", "v1", nil)
+		g.wantError(text, err, volume.ErrDamaged)
 		_, err = g.Snapshots.Delete(ctx, "s1", nil)
-		g.refused(text, err, volume.ErrDamaged)
+		g.wantError(text, err, volume.ErrDamaged)
 		_, err = g.Groups.Lookup(ctx, "g1")
-		g.refused(text, err, volume.ErrDamaged, "g1", "record.json")
-		_, err = g.Groups.Begin(ctx, group("g1"))
-		g.refused(text, err, volume.ErrDamaged)
+		g.wantError(text, err, volume.ErrDamaged, "g1", "record.json")
+		_, err = g.Groups.Begin(ctx, groupRecord("g1"))
+		g.wantError(text, err, volume.ErrDamaged)
 		_, err = g.Groups.Delete(ctx, "g1", nil)
-		g.refused(text, err, volume.ErrDamaged)
-		if d := differ(g.picture(), before); d != "" {
+		g.wantError(text, err, volume.ErrDamaged)
+		if d := diffLines(g.listing(), before); d != "" {
 			t.Errorf("%q: they have changed\n%s", text, d)
 		}
 	}
@@ -72,12 +72,12 @@ func TestDamagedOthers(t *testing.T) {
 // TestTornSnapshot stops the maker of a snapshot while it writes the final record.
 func TestTornSnapshot(t *testing.T) {
 	for _, text := range []string{"", "{", `{"version": 1, "key`} {
-		g := newGround(t)
+		g := newTestShare(t)
 		withData(g)
 		p, _ := beginSnapshot(g, "s1", "v1")
 		p.Close()
 		g.must(os.WriteFile(g.at(".mooring/snapshots/s1/"+makingFile), []byte(text), 0o600))
-		other := g.impatient()
+		other := g.withExpiredLease()
 		other.snapshot("s1", "v1")
 		if left := clearShare(other); len(left) > 0 {
 			t.Errorf("%q: in the end there is %q", text, left)
@@ -89,13 +89,13 @@ func TestTornSnapshot(t *testing.T) {
 // harmless.
 func TestNoRecord(t *testing.T) {
 	ctx := t.Context()
-	g := newGround(t)
+	g := newTestShare(t)
 	withData(g)
 	for _, d := range []string{"volumes/v2", "volumes/v3", "snapshots/s1", "snapshots/s2", "groups/g1", "groups/g2"} {
 		g.must(os.Mkdir(g.at(".mooring/"+d), 0o700))
 	}
 	_, err := g.Volumes.Lookup(ctx, "v2")
-	g.refused("to look", err, volume.ErrNotFound, "v2")
+	g.wantError("to look", err, volume.ErrNotFound, "v2")
 	g.create("v2", "team/v2")
 	if g.delete("v3") != nil || g.has(".mooring/volumes/v3") {
 		t.Error("it stays")
@@ -103,7 +103,7 @@ func TestNoRecord(t *testing.T) {
 	g.snapshot("s1", "v1")
 	_, err = g.Snapshots.Delete(ctx, "s2", nil)
 	g.must(err)
-	_, err = g.Groups.Begin(ctx, group("g1"))
+	_, err = g.Groups.Begin(ctx, groupRecord("g1"))
 	g.must(err)
 	_, err = g.Groups.Delete(ctx, "g2", nil)
 	g.must(err)
@@ -116,10 +116,10 @@ func TestNoRecord(t *testing.T) {
 // nothing.
 func TestNewer(t *testing.T) {
 	ctx := t.Context()
-	g := newGround(t)
+	g := newTestShare(t)
 	withPair(g)
-	e := g.deleted("v3", "v3")
-	_, err := g.together("g1")
+	e := g.createDeleted("v3", "v3")
+	_, err := g.createGroup("g1")
 	g.must(err)
 	g.begin(record("v4", "v4")).Close()
 	half, _ := beginSnapshot(g, "s4", "v1")
@@ -131,10 +131,10 @@ func TestNewer(t *testing.T) {
 		}
 	}
 	for _, r := range records {
-		g.requires(r)
+		g.addRequirement(r)
 	}
-	other := g.impatient()
-	before := g.picture()
+	other := g.withExpiredLease()
+	before := g.listing()
 	v4, err := g.Volumes.Lookup(ctx, "v4")
 	g.must(err)
 	for what, err := range map[string]error{
@@ -146,13 +146,13 @@ func TestNewer(t *testing.T) {
 		"to purge one":                 other.Trash.Purge(e, g.remove),
 		"to delete a snapshot":         second(other.Snapshots.Delete(ctx, "s1", nil)),
 		"to delete one that is half":   second(other.Snapshots.Delete(ctx, "s4", nil)),
-		"to make one that was half":    second(other.snap("s4", "v1", nil)),
+		"to make one that was half":    second(other.trySnapshot("s4", "v1", nil)),
 		"to delete a group":            second(other.Groups.Delete(ctx, "g1", nil)),
 		"to delete the one in a group": second(other.Snapshots.Delete(ctx, "s1", nil)),
 	} {
-		g.refused(what, err, volume.ErrPrecondition, "teleport", "upgrade Mooring")
+		g.wantError(what, err, volume.ErrPrecondition, "teleport", "upgrade Mooring")
 	}
-	if d := differ(g.picture(), before); d != "" {
+	if d := diffLines(g.listing(), before); d != "" {
 		t.Errorf("they have changed\n%s", d)
 	}
 	if r, err := g.Volumes.Lookup(ctx, "v1"); err != nil || r.Directory != "v1" || len(r.Unsupported()) != 1 {

@@ -19,8 +19,8 @@ func TestReplaced(t *testing.T) {
 	needsLab(t)
 	t.Parallel()
 	for _, version := range []string{"3", "4.0", "4.2"} {
-		for name, replaced := range map[string]func(g *ground, replace func(name string)) (file string){
-			"a directory": func(g *ground, replace func(string)) string {
+		for name, replaced := range map[string]func(g *testShare, replace func(name string)) (file string){
+			"a directory": func(g *testShare, replace func(string)) string {
 				g.must(g.root.Mkdir("x", 0o700))
 				_, err := g.root.Stat("x")
 				g.must(err)
@@ -30,25 +30,25 @@ func TestReplaced(t *testing.T) {
 				}
 				return "x"
 			},
-			"an empty parent": func(g *ground, replace func(string)) string {
+			"an empty parent": func(g *testShare, replace func(string)) string {
 				g.create("v1", "team/a")
 				g.delete("v1")
 				replace("team")
 				g.must(g.Tidy(g.Context(), 0))
 				return "team"
 			},
-			"the directory of a creation that is undone": func(g *ground, replace func(string)) string {
+			"the directory of a creation that is undone": func(g *testShare, replace func(string)) string {
 				p := g.begin(record("v1", "a"))
 				g.must(p.MakeDirectory(g.Context()))
 				replace("a")
 				_ = p.Abort()
-				_, _ = g.impatient().Volumes.Delete(g.Context(), "v1")
+				_, _ = g.withExpiredLease().Volumes.Delete(g.Context(), "v1")
 				return "a"
 			},
 		} {
 			t.Run("nfs"+version+"/"+name, func(t *testing.T) {
 				server := lab.Exported(t)
-				g := openAt(t, lab.ThisMachine().Mount(t, version, server), Options{Maker: maker})
+				g := openTestShare(t, lab.ThisMachine().Mount(t, version, server), Options{Maker: maker})
 				g.server = server
 				file := replaced(g, func(name string) {
 					g.must(os.Rename(g.at(name), g.at("moved")))

@@ -16,8 +16,8 @@ const intoPlace = "rename the tree into its place"
 func TestRestore(t *testing.T) {
 	ctx := t.Context()
 	for _, directory := range []string{"", "x/y"} {
-		g := newGround(t)
-		e := g.deleted("v1", "a/b")
+		g := newTestShare(t)
+		e := g.createDeleted("v1", "a/b")
 		g.must(os.Chmod(g.at(".mooring/trash/"+e.Name), 0o1751))
 		was, _, err := g.Trash.Record(e)
 		g.must(err)
@@ -48,16 +48,16 @@ func TestRestore(t *testing.T) {
 		}
 		e = *g.delete("v1")
 		_, err = g.Volumes.LookupRestored(ctx, "v1")
-		g.refused("deleted again", err, volume.ErrNotFound)
+		g.wantError("deleted again", err, volume.ErrNotFound)
 		g.create("v1", "c")
 		_, err = g.Volumes.Restore(ctx, e, "")
-		g.refused("while another volume has its name", err, volume.ErrPrecondition, "v1")
+		g.wantError("while another volume has its name", err, volume.ErrPrecondition, "v1")
 		_, err = g.Volumes.LookupRestored(ctx, "v1")
-		g.refused("another", err, volume.ErrNotFound)
+		g.wantError("another", err, volume.ErrNotFound)
 		g.delete("v1")
 		g.create("v2", at)
 		_, err = g.Volumes.Restore(ctx, e, "")
-		g.refused("while another volume has its directory", err, volume.ErrPrecondition, "v2")
+		g.wantError("while another volume has its directory", err, volume.ErrPrecondition, "v2")
 		if g.text(".mooring/trash/"+e.Name+"/data") != "of v1" {
 			t.Error("a refusal has changed something")
 		}
@@ -68,11 +68,11 @@ func TestRestore(t *testing.T) {
 func TestRestoreMeanwhile(t *testing.T) {
 	ctx := t.Context()
 	t.Run("deleted", func(t *testing.T) {
-		g := newGround(t)
-		e := g.deleted("v1", "a/b")
-		g.meanwhile(intoPlace, func() { g.impatient().delete("v1") })
+		g := newTestShare(t)
+		e := g.createDeleted("v1", "a/b")
+		g.beforeStep(intoPlace, func() { g.withExpiredLease().delete("v1") })
 		_, err := g.Volumes.Restore(ctx, e, "")
-		g.refused("a volume that is deleted meanwhile", err, volume.ErrBusy, "undone by another process")
+		g.wantError("a volume that is deleted meanwhile", err, volume.ErrBusy, "undone by another process")
 		all, err := g.Trash.List(ctx)
 		// The former entry of the trash has no tree any more, and goes when it is due.
 		all = slices.DeleteFunc(all, func(t TrashEntry) bool { return t.Name == e.Name && !t.Complete() })
@@ -83,27 +83,27 @@ func TestRestoreMeanwhile(t *testing.T) {
 			t.Error("it exists again")
 		}
 		_, err = g.Volumes.Restore(ctx, e, "")
-		g.refused("under its old name", err, volume.ErrNotFound, "nothing is left of "+e.Name)
+		g.wantError("under its old name", err, volume.ErrNotFound, "nothing is left of "+e.Name)
 		_, err = g.Volumes.Restore(ctx, all[0], "")
 		g.must(err)
 	})
 	t.Run("purged", func(t *testing.T) {
-		g := newGround(t)
-		e := g.deleted("v1", "a/b")
-		g.meanwhile("take the tree out of the trash", func() { g.must(g.impatient().purge()) })
+		g := newTestShare(t)
+		e := g.createDeleted("v1", "a/b")
+		g.beforeStep("take the tree out of the trash", func() { g.must(g.withExpiredLease().purge()) })
 		_, err := g.Volumes.Restore(ctx, e, "")
-		g.refused("a volume that is purged meanwhile", err, volume.ErrNotFound, "nothing is left of "+e.Name)
+		g.wantError("a volume that is purged meanwhile", err, volume.ErrNotFound, "nothing is left of "+e.Name)
 		if owner, err := g.Directories.Owner(ctx, "a/b"); g.has("a/b") || g.state("v1") >= Making || owner != "" || err != nil {
 			t.Errorf("something of it is left (%q, %v)", owner, err)
 		}
 	})
 	t.Run("taken over", func(t *testing.T) {
-		g := newGround(t)
-		e := g.deleted("v1", "a/b")
-		g.meanwhile(intoPlace, func() {
-			patient := openAt(t, g.dir, Options{Maker: stranger})
+		g := newTestShare(t)
+		e := g.createDeleted("v1", "a/b")
+		g.beforeStep(intoPlace, func() {
+			patient := openTestShare(t, g.dir, Options{Maker: otherMaker})
 			_, err := patient.Volumes.Restore(ctx, e, "c")
-			g.refused("to bring back what another is at", err, volume.ErrBusy)
+			g.wantError("to bring back what another is at", err, volume.ErrBusy)
 		})
 		r, err := g.Volumes.Restore(ctx, e, "")
 		if err != nil || r.Directory != "a/b" {
@@ -115,12 +115,12 @@ func TestRestoreMeanwhile(t *testing.T) {
 // TestRestoreNotOurs puts a directory where a volume is to be restored: it is not taken for the
 // volume.
 func TestRestoreNotOurs(t *testing.T) {
-	g := newGround(t)
-	e := g.deleted("v1", "a")
+	g := newTestShare(t)
+	e := g.createDeleted("v1", "a")
 	g.put("a/foreign", "x")
 	for range 2 {
 		_, err := g.Volumes.Restore(t.Context(), e, "")
-		g.refused("a directory that is not the volume's", err, volume.ErrPrecondition, `"a"`)
+		g.wantError("a directory that is not the volume's", err, volume.ErrPrecondition, `"a"`)
 	}
 	if g.text("a/foreign") != "x" || g.state("v1") >= Making || g.text(".mooring/trash/"+e.Name+"/data") != "of v1" {
 		t.Error("too much has changed")
@@ -131,8 +131,8 @@ func TestRestoreNotOurs(t *testing.T) {
 
 // TestRestorable has entries of the trash that are no complete volumes.
 func TestRestorable(t *testing.T) {
-	g := newGround(t)
-	e := g.deleted("v1", "a")
+	g := newTestShare(t)
+	e := g.createDeleted("v1", "a")
 	half, purging := e, e
 	half.recorded, purging.purging = false, true
 	for what, c := range map[string]struct {
@@ -146,10 +146,10 @@ func TestRestorable(t *testing.T) {
 		"a copy's remains": {TrashEntry{Name: "s", Key: "s", kind: volume.TrashLeftover, hasTree: true}, volume.ErrPrecondition, "never was a volume"},
 	} {
 		_, err := g.Volumes.Restore(t.Context(), c.e, "")
-		g.refused(what, err, c.kind, c.say)
+		g.wantError(what, err, c.kind, c.say)
 	}
 	_, err := g.Volumes.Restore(t.Context(), e, "../b")
-	g.refused("outside the share", err, volume.ErrInvalid, `".."`)
+	g.wantError("outside the share", err, volume.ErrInvalid, `".."`)
 	if !e.Complete() || g.text(".mooring/trash/"+e.Name+"/data") != "of v1" || g.state("v1") >= Making {
 		t.Error("a refusal has changed something")
 	}
@@ -159,8 +159,8 @@ func TestRestorable(t *testing.T) {
 // on the first, and a claim of another volume there stays.
 func TestRestoreElsewhereLeaves(t *testing.T) {
 	for _, another := range []bool{false, true} {
-		g := newGround(t)
-		e := g.deleted("v1", "first")
+		g := newTestShare(t)
+		e := g.createDeleted("v1", "first")
 		if another {
 			g.create("v2", "first")
 		}

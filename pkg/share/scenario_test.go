@@ -18,7 +18,7 @@ import (
 // other processes have acted in TestPause.
 type scenario struct {
 	name    string
-	prepare func(g *ground) // makes what the operation needs
+	prepare func(g *testShare) // makes what the operation needs
 	// run is the operation. Where it succeeds it returns a fact (see facts), and its answer was
 	// true if that was so at some instant.
 	run func(a *actor) (fact string, err error)
@@ -40,7 +40,7 @@ type action struct {
 
 // actor is a process in a scenario.
 type actor struct {
-	*ground
+	*testShare
 	was        map[string]string // the nonces at the beginning, for example of "volume v1"
 	successors []successor       // that the actor made
 	snapshots  []string          // nonces of s1, which the actor made again
@@ -56,14 +56,14 @@ func (a *actor) killed(n int, do func(b *actor) error) {
 			runtime.Goexit()
 		}
 	}
-	s, err := Open(a.dir, nas1, Options{Maker: "44444444", Lease: over, beforeRename: a.opt.beforeRename})
+	s, err := Open(a.dir, nas1, Options{Maker: "44444444", Lease: expiredLease, beforeRename: a.opt.beforeRename})
 	a.must(err)
 	defer s.Close()
 	s.opt.Step = step
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = do(&actor{ground: &ground{files: a.files, Share: s}, was: a.was})
+		_ = do(&actor{testShare: &testShare{files: a.files, Share: s}, was: a.was})
 	}()
 	<-done
 }
@@ -194,7 +194,7 @@ func volumeActions(key, directory string) []action {
 }
 
 // createScenario is a scenario that makes a volume.
-func createScenario(name string, r volume.Record, prepare func(g *ground)) scenario {
+func createScenario(name string, r volume.Record, prepare func(g *testShare)) scenario {
 	return scenario{
 		name: name, prepare: prepare,
 		run: func(a *actor) (string, error) {
@@ -223,7 +223,7 @@ func deleteScenario(name, directory string, onDelete volume.OnDelete) scenario {
 	}
 	return scenario{
 		name: name, yields: yields,
-		prepare: func(g *ground) {
+		prepare: func(g *testShare) {
 			r := record("v1", directory)
 			r.OnDelete = onDelete
 			_, err := g.make(r)
@@ -246,19 +246,19 @@ func deleteScenario(name, directory string, onDelete volume.OnDelete) scenario {
 }
 
 // withData makes the volume v1.
-func withData(g *ground) {
+func withData(g *testShare) {
 	g.create("v1", "team/v1")
 	g.put("team/v1/data", "of v1")
 }
 
 // withSnapshot makes the volume v1 and its snapshot s1.
-func withSnapshot(g *ground) {
+func withSnapshot(g *testShare) {
 	withData(g)
 	g.snapshot("s1", "v1")
 }
 
 // withPair makes the volumes v1 and v2.
-func withPair(g *ground) {
+func withPair(g *testShare) {
 	for _, key := range []string{"v1", "v2"} {
 		g.create(key, key)
 		g.put(key+"/data", "of "+key)
@@ -280,7 +280,7 @@ var replaceSnapshot = action{"another snapshot in the source's place", func(a *a
 	}
 	err := errors.Join(a.makeSuccessor("v9", "v9"), os.WriteFile(a.at("v9/data"), []byte("of v9"), 0o644))
 	return errors.Join(err, a.until(func() error {
-		r, err := a.snap("s1", "v9", nil)
+		r, err := a.trySnapshot("s1", "v9", nil)
 		if err == nil {
 			a.snapshots = append(a.snapshots, r.Nonce)
 		}
@@ -307,15 +307,15 @@ func scenarios() []scenario {
 	adopted := record("v1", "old")
 	adopted.Adopt, adopted.Adopted, adopted.OnDelete = true, true, volume.Retain
 	clone, restored := record("v2", "team/v2"), record("v2", "team/v2")
-	clone.Source, restored.Source = sourceOf(ofVolume("v1")), sourceOf(ofSnapshot("s1"))
+	clone.Source, restored.Source = sourceOf(volumeObject("v1")), sourceOf(snapshotObject("s1"))
 
 	cloning := createScenario("clone", clone, withData)
 	cloning.others = append(cloning.others, replaceSource, sourcePurged)
 	restoring := createScenario("restore a snapshot", restored, withSnapshot)
 	restoring.others = append(restoring.others, replaceSnapshot, sourcePurged)
-	sharing := createScenario("shallow", shallow("v2", "s1"), withSnapshot)
+	sharing := createScenario("shallow", shallowRecord("v2", "s1"), withSnapshot)
 	sharing.run = func(a *actor) (string, error) {
-		r, err := a.make(shallow("v2", "s1"))
+		r, err := a.make(shallowRecord("v2", "s1"))
 		if err != nil {
 			return "", err
 		}
@@ -323,10 +323,10 @@ func scenarios() []scenario {
 	}
 	sharing.others = []action{replaceSnapshot, sourcePurged, {"a successor", func(a *actor) error {
 		err := a.deleteVolume("v2")
-		return errors.Join(err, a.until(func() error { _, err := a.make(shallow("v2", "s1")); return err }))
+		return errors.Join(err, a.until(func() error { _, err := a.make(shallowRecord("v2", "s1")); return err }))
 	}}}
 
-	adopting := createScenario("adopt", adopted, func(g *ground) { g.put("old/data", "of v1") })
+	adopting := createScenario("adopt", adopted, func(g *testShare) { g.put("old/data", "of v1") })
 	adopting.yields = []string{"data"}
 	once := func(key string) func(a *actor) error {
 		return func(a *actor) error { _, err := a.Volumes.Delete(a.Context(), key); return err }
@@ -350,7 +350,7 @@ func scenarios() []scenario {
 			return err
 		}})
 		prepare := sc.prepare
-		sc.prepare = func(g *ground) {
+		sc.prepare = func(g *testShare) {
 			prepare(g)
 			g.must(second(g.setCapacity("v1", 8)))
 		}
@@ -387,7 +387,7 @@ func scenarios() []scenario {
 			others: append(volumeActions("v1", "team/v1"), interruptedDeletions(9, "v1", "team/v1", once("v1"))...),
 		},
 		{
-			name: "restore", prepare: func(g *ground) { g.deleted("v1", "team/v1") },
+			name: "restore", prepare: func(g *testShare) { g.createDeleted("v1", "team/v1") },
 			run: func(a *actor) (string, error) {
 				r, err := a.restore("v1")
 				if err != nil {
@@ -403,7 +403,7 @@ func scenarios() []scenario {
 			}),
 		},
 		{
-			name: "purge", prepare: func(g *ground) { g.deleted("v1", "team/v1") },
+			name: "purge", prepare: func(g *testShare) { g.createDeleted("v1", "team/v1") },
 			run: func(a *actor) (string, error) {
 				a.purged = true
 				return "no trash v1." + a.was["trash v1"], a.purge()
@@ -417,9 +417,9 @@ func scenarios() []scenario {
 		restoring,
 		sharing,
 		{
-			name: "delete a shallow one", prepare: func(g *ground) {
+			name: "delete a shallow one", prepare: func(g *testShare) {
 				withSnapshot(g)
-				_, err := g.make(shallow("v2", "s1"))
+				_, err := g.make(shallowRecord("v2", "s1"))
 				g.must(err)
 			},
 			run: func(a *actor) (string, error) {
@@ -427,7 +427,7 @@ func scenarios() []scenario {
 				return "no volume v2 " + a.was["volume v2"], err
 			},
 			undo: func(a *actor) error {
-				_, err := a.make(shallow("v2", "s1"))
+				_, err := a.make(shallowRecord("v2", "s1"))
 				if errors.Is(err, volume.ErrBusy) {
 					err = nil
 				}
@@ -438,7 +438,7 @@ func scenarios() []scenario {
 		{
 			name: "snapshot", prepare: withData,
 			run: func(a *actor) (string, error) {
-				r, err := a.snap("s1", "v1", nil)
+				r, err := a.trySnapshot("s1", "v1", nil)
 				if err != nil {
 					return "", err
 				}
@@ -454,10 +454,10 @@ func scenarios() []scenario {
 				return "no snapshot s1 " + a.was["snapshot s1"], err
 			},
 			undo: func(a *actor) error {
-				return a.until(func() error { _, err := a.snap("s1", "v1", nil); return err })
+				return a.until(func() error { _, err := a.trySnapshot("s1", "v1", nil); return err })
 			},
 			others: []action{replaceSnapshot, sourcePurged, {"a volume that is it", func(a *actor) error {
-				_, err := a.make(shallow("v2", "s1"))
+				_, err := a.make(shallowRecord("v2", "s1"))
 				if k := volume.Kind(err); k == volume.ErrNotFound || k == volume.ErrBusy {
 					return nil
 				}
@@ -467,7 +467,7 @@ func scenarios() []scenario {
 		{
 			name: "group", prepare: withPair,
 			run: func(a *actor) (string, error) {
-				r, err := a.together("g1")
+				r, err := a.createGroup("g1")
 				if err != nil {
 					return "", err
 				}
@@ -477,9 +477,9 @@ func scenarios() []scenario {
 			others: groupActions("g1"),
 		},
 		{
-			name: "delete a group", prepare: func(g *ground) {
+			name: "delete a group", prepare: func(g *testShare) {
 				withPair(g)
-				_, err := g.together("g1")
+				_, err := g.createGroup("g1")
 				g.must(err)
 			},
 			run: func(a *actor) (string, error) {
@@ -487,7 +487,7 @@ func scenarios() []scenario {
 				return "no group g1 " + a.was["group g1"], err
 			},
 			undo: func(a *actor) error {
-				_, err := a.together("g1")
+				_, err := a.createGroup("g1")
 				if errors.Is(err, volume.ErrBusy) {
 					err = nil // it is being deleted
 				}
@@ -496,7 +496,7 @@ func scenarios() []scenario {
 			others: groupActions("g1"),
 		},
 		{
-			name: "tidy", prepare: func(g *ground) {
+			name: "tidy", prepare: func(g *testShare) {
 				g.create("v1", "team/x/a")
 				g.delete("v1")
 			},
@@ -540,13 +540,13 @@ func (a *actor) createOverParent(key, directory string) error {
 // groupActions are the actions of other processes while something is done to a group.
 func groupActions(key string) []action {
 	anew := func(a *actor) error {
-		return a.until(func() error { _, err := a.together(key); return err })
+		return a.until(func() error { _, err := a.createGroup(key); return err })
 	}
 	return []action{
 		{"a successor", func(a *actor) error { return errors.Join(a.deleteGroup(key), anew(a)) }},
 		{"a successor of a member", func(a *actor) error {
 			err := errors.Join(a.deleteGroup(key), a.deleteSnapshot("s1"))
-			return errors.Join(err, a.until(func() error { _, err := a.snap("s1", "v1", nil); return err }))
+			return errors.Join(err, a.until(func() error { _, err := a.trySnapshot("s1", "v1", nil); return err }))
 		}},
 		{"purge", func(a *actor) error {
 			err := a.deleteGroup(key)
@@ -558,12 +558,12 @@ func groupActions(key string) []action {
 	}
 }
 
-func (g *ground) setCapacity(key string, n int64) (*volume.Record, error) {
+func (g *testShare) setCapacity(key string, n int64) (*volume.Record, error) {
 	return g.Volumes.Update(g.Context(), key, func(r *volume.Record) error { r.Capacity = n; return nil })
 }
 
 // readFacts returns the facts of the share at this instant, and the nonces of its objects.
-func readFacts(g *ground) (facts []string, nonces map[string]string) {
+func readFacts(g *testShare) (facts []string, nonces map[string]string) {
 	g.Helper()
 	ctx := g.Context()
 	nonces = map[string]string{}

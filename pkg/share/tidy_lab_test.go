@@ -19,9 +19,9 @@ func TestTidyStale(t *testing.T) {
 	for _, version := range []string{"3", "4.2"} {
 		t.Run("nfs"+version, func(t *testing.T) {
 			server := lab.Exported(t)
-			g := openAt(t, lab.ThisMachine().Mount(t, version, server), Options{Maker: maker})
+			g := openTestShare(t, lab.ThisMachine().Mount(t, version, server), Options{Maker: maker})
 			g.server = server
-			other := openAt(t, lab.NewMachine(t).Mount(t, version, server), Options{Maker: stranger})
+			other := openTestShare(t, lab.NewMachine(t).Mount(t, version, server), Options{Maker: otherMaker})
 			for key, directory := range map[string]string{"v2": "team/x/a", "v4": "team/y/z/a"} {
 				other.create(key, directory)
 				other.delete(key)

@@ -17,7 +17,7 @@ import (
 // TestTrash lists the trash, with and without records.
 func TestTrash(t *testing.T) {
 	ctx := t.Context()
-	g := newGround(t)
+	g := newTestShare(t)
 	short := time.Minute
 	kept := map[string]time.Duration{"plain": nas1.TrashRetention, "short": short, "damaged": nas1.TrashRetention}
 	deleted := map[string]TrashEntry{}
@@ -58,11 +58,11 @@ func TestTrash(t *testing.T) {
 			if e.HasRecord() || e.Complete() {
 				t.Errorf("half a deletion is %+v", e)
 			}
-			g.refused("its purge", g.Trash.Purge(e, g.remove), volume.ErrPrecondition, half)
+			g.wantError("its purge", g.Trash.Purge(e, g.remove), volume.ErrPrecondition, half)
 		case "damaged":
-			g.refused("its purge", g.Trash.Purge(e, g.remove), volume.ErrDamaged, "damaged")
+			g.wantError("its purge", g.Trash.Purge(e, g.remove), volume.ErrDamaged, "damaged")
 			_, _, err := g.Trash.Record(e)
-			g.refused("its record", err, volume.ErrDamaged)
+			g.wantError("its record", err, volume.ErrDamaged)
 			if e != deleted[e.Key] {
 				t.Errorf("it is %+v, and was %+v", e, deleted[e.Key])
 			}
@@ -84,8 +84,8 @@ func TestTrash(t *testing.T) {
 
 // TestPurgeOrder checks that the record is removed last, and stays if the data does.
 func TestPurgeOrder(t *testing.T) {
-	g := newGround(t)
-	e := g.deleted("v1", "a")
+	g := newTestShare(t)
+	e := g.createDeleted("v1", "a")
 	wrong := errors.New("no")
 	if err := g.Trash.Purge(e, func(int, string) error { return wrong }); !errors.Is(err, wrong) {
 		t.Errorf("a purge that failed: %v", err)
@@ -107,7 +107,7 @@ func TestPurgeOrder(t *testing.T) {
 func TestPurgeFinishes(t *testing.T) {
 	for _, successor := range []string{"", "v1", "v2"} {
 		for _, at := range []string{"remove the entry", "release the claim"} {
-			g := newGround(t)
+			g := newTestShare(t)
 			g.create("v1", "team/a")
 			g.put("team/a/data", "of v1")
 			s := scenarioRun{t, scenario{run: func(a *actor) (string, error) {
@@ -121,11 +121,11 @@ func TestPurgeFinishes(t *testing.T) {
 			}
 			var image []string
 			if successor != "" && at == "release the claim" { // before it the entry is in the way
-				image = succeed(g, successor, "team/a")
+				image = createSuccessor(g, successor, "team/a")
 			}
 			g.must(g.purge())
 			if image != nil {
-				stands(g, successor, "team/a", image)
+				checkVolume(g, successor, "team/a", image)
 				continue
 			}
 			if owner, err := g.Directories.Owner(t.Context(), "team/a"); err != nil || owner != "" || len(g.names(".mooring/volumes")) > 0 {
@@ -137,7 +137,7 @@ func TestPurgeFinishes(t *testing.T) {
 
 // TestArchive checks that another name is used if the first is taken, and the error if all are.
 func TestArchive(t *testing.T) {
-	g := newGround(t)
+	g := newTestShare(t)
 	g.put("team/archived-a/file", "first")
 	for _, key := range []string{"v1", "v2"} {
 		r := record(key, "team/a")
@@ -178,7 +178,7 @@ func TestArchive(t *testing.T) {
 	}
 	for range 2 {
 		_, err = g.Volumes.Delete(t.Context(), "v3")
-		g.refused("where all names are taken", err, volume.ErrPrecondition, "archived-b", "move the older archives away")
+		g.wantError("where all names are taken", err, volume.ErrPrecondition, "archived-b", "move the older archives away")
 		if g.text("b/file") != "of v3" {
 			t.Error("the volume's file is not in its place")
 		}
@@ -192,17 +192,17 @@ func TestArchive(t *testing.T) {
 
 // TestArchiveIsClaimed makes a volume of the archived name just before the rename to it.
 func TestArchiveIsClaimed(t *testing.T) {
-	g := newGround(t)
+	g := newTestShare(t)
 	r := record("v1", "a")
 	r.OnDelete = volume.Archive
 	_, err := g.make(r)
 	g.must(err)
 	g.put("a/file", "of v1")
-	g.meanwhile("rename the directory to its archived name", func() {
+	g.beforeStep("rename the directory to its archived name", func() {
 		r := record("v2", "archived-a") // which exists, and is empty
 		r.Adopt, r.Adopted = true, true
-		_, err := openAt(t, g.dir, Options{Maker: stranger}).make(r)
-		g.refused("the archived name", err, volume.ErrBusy, "v1")
+		_, err := openTestShare(t, g.dir, Options{Maker: otherMaker}).make(r)
+		g.wantError("the archived name", err, volume.ErrBusy, "v1")
 	})
 	g.delete("v1")
 	if g.text("archived-a/file") != "of v1" {
@@ -222,7 +222,7 @@ func TestArchiveIsClaimed(t *testing.T) {
 
 // TestRetain deletes a volume and keeps its directory.
 func TestRetain(t *testing.T) {
-	g := newGround(t)
+	g := newTestShare(t)
 	r := record("v1", "a")
 	r.OnDelete = volume.Retain
 	_, err := g.make(r)
@@ -243,7 +243,7 @@ func TestRetain(t *testing.T) {
 // TestVanished deletes volumes whose directory was removed by hand.
 func TestVanished(t *testing.T) {
 	for _, on := range []volume.OnDelete{volume.Delete, volume.Archive, volume.Retain} {
-		g := newGround(t)
+		g := newTestShare(t)
 		r := record("v1", "team/a")
 		r.OnDelete = on
 		_, err := g.make(r)
@@ -252,7 +252,7 @@ func TestVanished(t *testing.T) {
 		if e := g.delete("v1"); e != nil || g.state("v1") >= Making || g.has("team") {
 			t.Errorf("%s: in the trash is %+v", on, e)
 		}
-		if left := clearShare(g.impatient()); len(left) > 0 {
+		if left := clearShare(g.withExpiredLease()); len(left) > 0 {
 			t.Errorf("%s: in the end there is %q", on, left)
 		}
 	}
@@ -261,7 +261,7 @@ func TestVanished(t *testing.T) {
 // TestClocks has a controller whose clock is years ahead, or behind: what it deletes is due by the
 // server's clock, and what another process has just begun is not abandoned.
 func TestClocks(t *testing.T) {
-	g := newGround(t)
+	g := newTestShare(t)
 	g.begin(record("busy", "busy")).Close()
 	for key, at := range map[string]time.Time{"behind": {}, "ahead": time.Unix(4e9, 0)} {
 		g.create(key, key)
@@ -269,7 +269,7 @@ func TestClocks(t *testing.T) {
 			if !at.IsZero() {
 				time.Sleep(time.Until(at)) // its clock does not move by itself
 			}
-			s, err := Open(g.dir, nas1, Options{Maker: stranger})
+			s, err := Open(g.dir, nas1, Options{Maker: otherMaker})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -304,7 +304,7 @@ func TestClocks(t *testing.T) {
 // TestTidyLater finds the parents that an earlier process has left, and keeps them as long as
 // another controller may still use them.
 func TestTidyLater(t *testing.T) {
-	g := newGround(t)
+	g := newTestShare(t)
 	g.create("v1", "a/b/c")
 	g.delete("v1")
 	synctest.Test(t, func(t *testing.T) {

@@ -13,9 +13,9 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// putStrange puts files on a share that this version does not know and a next version may write. It returns
+// putUnknown puts files on a share that this version does not know and a next version may write. It returns
 // their contents. All of them are old: this version's own would be abandoned.
-func putStrange(g *ground) map[string]string {
+func putUnknown(g *testShare) map[string]string {
 	g.Helper()
 	const data = "of a next version\n"
 	all := map[string]string{
@@ -45,14 +45,14 @@ func putStrange(g *ground) map[string]string {
 	}
 	for path := range all {
 		for ; !slices.Contains([]string{".mooring/volumes/nested", ".mooring/snapshots/outlived", ".mooring"}, path); path = path[:strings.LastIndexByte(path, '/')] {
-			g.age(path, older)
+			g.age(path, fixtureAge)
 		}
 	}
 	return all
 }
 
-// stays fails the test if files have changed.
-func stays(g *ground, when string, files map[string]string) {
+// checkUnchanged fails the test if files have changed.
+func checkUnchanged(g *testShare, when string, files map[string]string) {
 	g.Helper()
 	for _, p := range slices.Sorted(maps.Keys(files)) {
 		if got := g.text(p); got != files[p] {
@@ -64,9 +64,9 @@ func stays(g *ground, when string, files map[string]string) {
 // TestNextBeside lets the current controller do everything on a share where a next version has things of
 // unknown kinds: it leaves them alone.
 func TestNextBeside(t *testing.T) {
-	fixtures(t, func(t *testing.T, g *ground) {
+	fixtures(t, func(t *testing.T, g *testShare) {
 		ctx := t.Context()
-		strange := putStrange(g)
+		strange := putUnknown(g)
 		before := problemsOf(g)
 		sameLists(g, "what a check finds of them", slices.DeleteFunc(before, func(p string) bool {
 			_, where, _ := strings.Cut(p, " ")
@@ -76,7 +76,7 @@ func TestNextBeside(t *testing.T) {
 		for what, err := range map[string]error{
 			"to make its volume":           second(g.make(record("next", "new"))),
 			"to delete it":                 second(g.Volumes.Delete(ctx, "next")),
-			"to make its snapshot":         second(g.snap("next", "plain", nil)),
+			"to make its snapshot":         second(g.trySnapshot("next", "plain", nil)),
 			"to delete that":               second(g.Snapshots.Delete(ctx, "next", nil)),
 			"to make its group":            makeGrouped(g, "next", false),
 			"to delete that group":         second(g.Groups.Delete(ctx, "next", nil)),
@@ -87,22 +87,22 @@ func TestNextBeside(t *testing.T) {
 			"to delete what it holds":      second(g.Volumes.Delete(ctx, "nested")),
 			"to delete that snapshot":      second(g.Snapshots.Delete(ctx, "outlived", nil)),
 		} {
-			g.refused(what, err, volume.ErrPrecondition, "which this Mooring does not know", "upgrade Mooring")
+			g.wantError(what, err, volume.ErrPrecondition, "which this Mooring does not know", "upgrade Mooring")
 		}
 		_, err := g.make(record("other", "next"))
-		g.refused("to have its directory", err, volume.ErrBusy)
-		for _, h := range halfDone() {
+		g.wantError("to have its directory", err, volume.ErrBusy)
+		for _, h := range interruptedOps() {
 			runAgain(g, h)
 		}
-		volumesStand(g)
-		stays(g, "when all was done again", strange)
+		checkVolumes(g)
+		checkUnchanged(g, "when all was done again", strange)
 		for _, p := range clearShare(g) {
 			at, _, _ := strings.Cut(strings.TrimPrefix(p, ".mooring/"), "/")
 			if strings.HasPrefix(p, ".mooring/") && !slices.Contains([]string{"quotas", "index.json", "inline"}, at) && g.directories()[at] == nil {
 				t.Errorf("still there: %s", p)
 			}
 		}
-		stays(g, "in the end", strange)
+		checkUnchanged(g, "in the end", strange)
 		keys, err := g.Volumes.Keys(ctx)
 		g.must(err)
 		sameLists(g, "the keys", keys, []string{"index", "nested", "next", "other", "parts"})
@@ -124,14 +124,14 @@ var (
 
 // TestNextPurge purges a deleted volume while a next version has a volume with its key in an unknown state.
 func TestNextPurge(t *testing.T) {
-	g := newGround(t)
-	e := g.deleted("next", "next")
+	g := newTestShare(t)
+	e := g.createDeleted("next", "next")
 	files := map[string]string{".mooring/volumes/next/moving.json": "{}", ".mooring/volumes/next/tree/data": "new"}
 	for path, text := range files {
 		g.put(path, text)
 	}
-	g.refused("to purge it", e.purge(g), volume.ErrPrecondition, "moving.json", "upgrade Mooring")
-	stays(g, "after a purge", files)
+	g.wantError("to purge it", e.purge(g), volume.ErrPrecondition, "moving.json", "upgrade Mooring")
+	checkUnchanged(g, "after a purge", files)
 	// The next version has finished, and the older volume is purged.
 	g.must(os.RemoveAll(g.at(".mooring/volumes/next")))
 	g.must(e.purge(g))
@@ -141,8 +141,8 @@ func TestNextPurge(t *testing.T) {
 // them, except for trees, which an administrator must check.
 func TestNextExtras(t *testing.T) {
 	ctx := t.Context()
-	g := newGround(t)
-	makeFilled(g, "plain", "plain")
+	g := newTestShare(t)
+	createFilled(g, "plain", "plain")
 	g.snapshot("snap", "plain")
 	for _, entry := range []string{"volumes/plain", "snapshots/snap"} {
 		g.put(".mooring/"+entry+"/usage.json", "{}")
@@ -169,7 +169,7 @@ func TestNextExtras(t *testing.T) {
 
 // nextController is a controller of an invented next version, which works on the same share.
 type nextController struct {
-	*ground
+	*testShare
 	made  int
 	files map[string]string // that must stay
 }
@@ -179,22 +179,22 @@ type nextController struct {
 func (n *nextController) act() {
 	key := fmt.Sprintf("next-%d", n.made)
 	n.made++
-	makeFilled(n.ground, key, "team/"+key)
+	createFilled(n.testShare, key, "team/"+key)
 	entry := ".mooring/volumes/" + key + "/"
 	switch n.made % 4 {
 	case 0: // in an unknown state
-		n.moved(entry+recordFile, entry+"moving.json")
+		n.rename(entry+recordFile, entry+"moving.json")
 		n.files[entry+"moving.json"] = n.text(entry + "moving.json")
 	case 1:
-		rewrite(n.ground, "volumes/"+key+"/", nextRequires)
+		rewrite(n.testShare, "volumes/"+key+"/", nextRequires)
 		n.files[entry+recordFile] = n.text(entry + recordFile)
 	case 2:
-		rewrite(n.ground, "volumes/"+key+"/", nextFields)
+		rewrite(n.testShare, "volumes/"+key+"/", nextFields)
 		n.files[entry+recordFile] = n.text(entry + recordFile)
 	case 3:
-		rewrite(n.ground, "volumes/"+key+"/", nextFields)
+		rewrite(n.testShare, "volumes/"+key+"/", nextFields)
 		n.must(second(n.Volumes.Delete(n.Context(), key)))
-		n.files[".mooring/trash/"+trashedAs(n.ground, key).Name+"/data"] = "of " + key + "\n"
+		n.files[".mooring/trash/"+findTrashed(n.testShare, key).Name+"/data"] = "of " + key + "\n"
 		return
 	}
 	n.files["team/"+key+"/data"] = "of " + key + "\n"
@@ -208,13 +208,13 @@ func TestNextInterleaved(t *testing.T) {
 			t.Parallel()
 			s := scenarioRun{t, sc, sameView}
 			v, _, was := s.newShare()
-			n := &nextController{ground: openAt(t, v.other.dir, Options{Maker: "next", Lease: over}), files: map[string]string{}}
+			n := &nextController{testShare: openTestShare(t, v.other.dir, Options{Maker: "next", Lease: expiredLease}), files: map[string]string{}}
 			s.open(v.first, "", Options{Maker: maker}, func(a *actor) {
 				a.was = was
 				a.opt.Step = func(string) { n.act() }
 				fact, err := s.run(a)
 				a.must(err)
-				facts, _ := readFacts(a.ground)
+				facts, _ := readFacts(a.testShare)
 				if !isTrue(fact, facts) {
 					t.Errorf("%q is not true: %q", fact, facts)
 				}
@@ -224,7 +224,7 @@ func TestNextInterleaved(t *testing.T) {
 				if a.purged { // it purges everything that was in the trash then
 					maps.DeleteFunc(n.files, func(p, _ string) bool { return strings.HasPrefix(p, ".mooring/trash/") })
 				}
-				stays(n.ground, fmt.Sprintf("after %d volumes", n.made), n.files)
+				checkUnchanged(n.testShare, fmt.Sprintf("after %d volumes", n.made), n.files)
 			})
 		})
 	}
@@ -234,8 +234,8 @@ func TestNextInterleaved(t *testing.T) {
 // there when it is installed again and finishes it.
 func TestNextGoesBack(t *testing.T) {
 	ctx := t.Context()
-	g := newGround(t)
-	n := &nextController{ground: openAt(t, g.dir, Options{Maker: "next", Lease: over}), files: map[string]string{}}
+	g := newTestShare(t)
+	n := &nextController{testShare: openTestShare(t, g.dir, Options{Maker: "next", Lease: expiredLease}), files: map[string]string{}}
 	for range 8 {
 		n.act()
 	}
@@ -247,10 +247,10 @@ func TestNextGoesBack(t *testing.T) {
 	}
 	// It is installed again, and makes its volumes readable for this version too.
 	for _, key := range []string{"next-0", "next-4"} {
-		g.edited(".mooring/volumes/"+key+"/record.json", nextRequires, nextFields)
+		g.edit(".mooring/volumes/"+key+"/record.json", nextRequires, nextFields)
 	}
 	for _, key := range []string{"next-3", "next-7"} {
-		g.moved(".mooring/volumes/"+key+"/moving.json", ".mooring/volumes/"+key+"/record.json")
+		g.rename(".mooring/volumes/"+key+"/moving.json", ".mooring/volumes/"+key+"/record.json")
 	}
 	if left := clearShare(g); len(left) > 0 {
 		t.Errorf("left in the end: %q", left)
