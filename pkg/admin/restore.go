@@ -28,7 +28,7 @@ func (s *Service) DeletedRecord(ctx context.Context, f Filter, ref string) (stri
 			return nil, err
 		}
 		if r == nil {
-			return nil, volume.Errorf(volume.ErrPrecondition, "%s is no deleted volume with its record, and cannot be brought back", ref)
+			return nil, volume.Errorf(volume.ErrPrecondition, "%s is not a deleted volume with its record, and cannot be restored", ref)
 		}
 		return r, nil
 	})

@@ -59,7 +59,7 @@ func (u undo) rollback() error {
 		return err
 	}
 	if exists, err := u.trash.hasTree(id); err != nil || exists {
-		return err // not brought back after all
+		return err // the tree is in the trash again, and keeps its record
 	}
 	return u.trash.removeRecord(volume.TrashRecordName(id, deleted, due))
 }

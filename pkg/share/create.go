@@ -200,7 +200,7 @@ func replaceLateDirectory(p *Pending, dir, found beneath.Dir, name string, mode 
 	if !unused {
 		p.v.requestRemount()
 		if p.rec.Restored != nil {
-			return beneath.None, volume.Errorf(volume.ErrPrecondition, "the directory %q, where volume %s was, exists again and belongs to no volume: move it away, or bring the volume back to another directory", p.rec.Directory, p.rec.Key)
+			return beneath.None, volume.Errorf(volume.ErrPrecondition, "the directory %q, where volume %s was, exists again and belongs to no volume: move it away, or restore the volume to another directory", p.rec.Directory, p.rec.Key)
 		}
 		return beneath.None, volume.Errorf(volume.ErrPrecondition, "the directory %q exists already and belongs to no volume: remove or rename it, choose another subDir, or set existingDirectory: adopt in the class to use it as it is", p.rec.Directory)
 	}

@@ -154,5 +154,5 @@ func closeInner(d *disk, found beneath.Dir, directory string) error {
 }
 
 func errInnerInUse(directory string) error {
-	return volume.Errorf(volume.ErrPrecondition, "the deleted volume in %q is not purged: it is another share, with volumes, snapshots or a trash of its own: bring it back (mooringctl trash restore) and delete and purge those first, or remove %s from it if it is no share any more", directory, volume.StateDir)
+	return volume.Errorf(volume.ErrPrecondition, "the deleted volume in %q is not purged: it is another share, with volumes, snapshots or a trash of its own: restore it (mooringctl trash restore) and delete and purge those first, or remove %s from it if it is no share any more", directory, volume.StateDir)
 }

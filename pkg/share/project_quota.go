@@ -154,7 +154,7 @@ func (v *Volumes) moveToTrash(ctx context.Context, t TrashEntry) (TrashEntry, er
 		return t, err
 	}
 	if !moved.hasTree {
-		return t, volume.Errorf(volume.ErrPrecondition, "volume %s cannot be brought back: its directory has a project quota of its own, so the server refuses to move it; it stays in its place until %s: copy from there what is needed, or give the directory itself the project of the one above it, on the server, and try again (docs/operate.md)", t.Key, moved.Due.Format(time.RFC3339))
+		return t, volume.Errorf(volume.ErrPrecondition, "volume %s cannot be restored: its directory has a project quota of its own, so the server refuses to move it; it stays in its place until %s: copy from there what is needed, or give the directory itself the project of the one above it, on the server, and try again (docs/operate.md)", t.Key, moved.Due.Format(time.RFC3339))
 	}
 	// A purger in its place makes the purging mark before it checks for the directory.
 	moved.purging, err = v.trash.hasTree(volume.PurgingName(t.Name))

@@ -21,7 +21,7 @@ import (
 //	remove the old record from the trash
 //	commit                            entry/placing.json   -> entry/record.json
 func (v *Volumes) Restore(ctx context.Context, t TrashEntry, directory string) (r *volume.Record, err error) {
-	defer v.wrapError(&err, "bring volume %s back", t.Key)
+	defer v.wrapError(&err, "restore volume %s", t.Key)
 	if err := v.checkUsable(ctx); err != nil {
 		return nil, err
 	}
@@ -60,7 +60,7 @@ func (v *Volumes) Restore(ctx context.Context, t TrashEntry, directory string) (
 // trash any more. ErrNotFound: there is none. It undoes an interrupted Restore: then the tree is in
 // the trash again, and the error is ErrBusy.
 func (v *Volumes) LookupRestored(ctx context.Context, key string) (r *volume.Record, err error) {
-	defer v.wrapError(&err, "bring volume %s back", key)
+	defer v.wrapError(&err, "restore volume %s", key)
 	return v.lookupRestored(ctx, key, "", volume.Errorf(volume.ErrNotFound, "volume %s exists, and nothing of it is in the trash", key))
 }
 
@@ -84,7 +84,7 @@ func (v *Volumes) lookupRestored(ctx context.Context, key, name string, none err
 		if err := v.AbortAbandoned(ctx, found); err != nil {
 			return nil, err
 		}
-		return nil, busy("bringing volume %s back was interrupted, and was undone: it is in the trash as %s",
+		return nil, busy("the restore of volume %s was interrupted, and was undone: it is in the trash as %s",
 			key, volume.TrashID(volume.TrashVolume, key, found.Nonce))
 	}
 	return nil, none
@@ -173,7 +173,7 @@ func (p *Pending) placeTree() error {
 		return occupiedError(&p.rec)
 	}
 	if p.rec.Restored != nil && refusedByProject(at, name, err) {
-		return volume.Errorf(volume.ErrPrecondition, "volume %s cannot be brought back to %q: that directory has another project quota than the volume, and the server refuses to move a tree between them; choose another directory, or give the volume's tree in the trash itself the project of that place, on the server (docs/operate.md)", p.rec.Key, p.rec.Directory)
+		return volume.Errorf(volume.ErrPrecondition, "volume %s cannot be restored to %q: that directory has another project quota than the volume, and the server refuses to move a tree between them; choose another directory, or give the volume's tree in the trash itself the project of that place, on the server (docs/operate.md)", p.rec.Key, p.rec.Directory)
 	}
 	if isMissing(err) && isMissing(stage.Refresh()) {
 		return p.e.explainUndone(err)

@@ -13,9 +13,9 @@ import (
 
 // Delete moves a snapshot to the trash, and returns the entry there; nil if there is none. A
 // snapshot that does not exist counts as deleted. One that is not complete is undone, if its maker
-// has stopped. where, if not nil, may refuse the snapshot with an error. ErrBusy: the snapshot is
+// has stopped. check, if not nil, may refuse the snapshot with an error. ErrBusy: the snapshot is
 // being made or copied. ErrPrecondition: a volume is the snapshot itself.
-func (s *Snapshots) Delete(ctx context.Context, key string, where func(*volume.SnapshotRecord) error) (t *TrashEntry, err error) {
+func (s *Snapshots) Delete(ctx context.Context, key string, check func(*volume.SnapshotRecord) error) (t *TrashEntry, err error) {
 	defer s.wrapError(&err, "delete snapshot %s", key)
 	if err := s.checkUsable(ctx); err != nil {
 		return nil, err
@@ -24,7 +24,7 @@ func (s *Snapshots) Delete(ctx context.Context, key string, where func(*volume.S
 	for range retries {
 		e, r, err := s.lookup(key)
 		if errors.Is(err, volume.ErrNotFound) {
-			ready, err := s.undo(key, false, where)
+			ready, err := s.undo(key, false, check)
 			if ready {
 				continue
 			}
@@ -38,7 +38,7 @@ func (s *Snapshots) Delete(ctx context.Context, key string, where func(*volume.S
 			return nil, nil
 		}
 		which = r.Nonce
-		t, again, err := s.delete(e, r, where)
+		t, again, err := s.delete(e, r, check)
 		e.close()
 		if !again {
 			return t, err
@@ -47,9 +47,9 @@ func (s *Snapshots) Delete(ctx context.Context, key string, where func(*volume.S
 	return nil, busy("snapshot %s is made and deleted again and again", key)
 }
 
-func (s *Snapshots) delete(e *entry, r *volume.SnapshotRecord, where func(*volume.SnapshotRecord) error) (t *TrashEntry, again bool, err error) {
-	if where != nil {
-		if err := where(r); err != nil {
+func (s *Snapshots) delete(e *entry, r *volume.SnapshotRecord, check func(*volume.SnapshotRecord) error) (t *TrashEntry, again bool, err error) {
+	if check != nil {
+		if err := check(r); err != nil {
 			return nil, false, err
 		}
 	}

@@ -122,9 +122,9 @@ func (s *Snapshots) findOrUndo(key string) (*volume.SnapshotRecord, error) {
 	return r, nil
 }
 
-// undo removes an unfinished snapshot. mine: this process has given up what it began itself. where:
+// undo removes an unfinished snapshot. mine: this process has given up what it began itself. check:
 // see Delete. ready: the snapshot is complete by now.
-func (s *Snapshots) undo(key string, mine bool, where func(*volume.SnapshotRecord) error) (ready bool, err error) {
+func (s *Snapshots) undo(key string, mine bool, check func(*volume.SnapshotRecord) error) (ready bool, err error) {
 	e, r, err := s.read(key)
 	if is(err, unix.ENOENT) {
 		return false, nil
@@ -137,7 +137,7 @@ func (s *Snapshots) undo(key string, mine bool, where func(*volume.SnapshotRecor
 	case Ready:
 		return true, nil
 	case Making, Aborting:
-		return s.abortAbandoned(e, r, mine, where)
+		return s.abortAbandoned(e, r, mine, check)
 	case Deleting:
 		return false, s.finishDeletion(e, r)
 	}
@@ -145,7 +145,7 @@ func (s *Snapshots) undo(key string, mine bool, where func(*volume.SnapshotRecor
 }
 
 // abortAbandoned undoes a snapshot whose maker has stopped.
-func (s *Snapshots) abortAbandoned(e *entry, r rawRecord, mine bool, where func(*volume.SnapshotRecord) error) (committed bool, err error) {
+func (s *Snapshots) abortAbandoned(e *entry, r rawRecord, mine bool, check func(*volume.SnapshotRecord) error) (committed bool, err error) {
 	rec, err := volume.DecodeSnapshotRecord(e.key, r.data)
 	if errors.Is(err, volume.ErrDamaged) {
 		rec, err = &volume.SnapshotRecord{Key: e.key}, nil // its maker stopped while it wrote the final record
@@ -156,8 +156,8 @@ func (s *Snapshots) abortAbandoned(e *entry, r rawRecord, mine bool, where func(
 	if err := rec.CheckRequires(); err != nil {
 		return false, err
 	}
-	if where != nil {
-		if err := where(rec); err != nil {
+	if check != nil {
+		if err := check(rec); err != nil {
 			return false, err
 		}
 	}

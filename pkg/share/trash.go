@@ -231,7 +231,7 @@ func (t *Trash) records(id string) ([]string, error) {
 func (t *Trash) readRestorable(e TrashEntry) (*volume.Record, error) {
 	switch {
 	case e.kind == volume.TrashSnapshot:
-		return nil, volume.Errorf(volume.ErrPrecondition, "%s is a snapshot, and only volumes can be brought back", e.Name)
+		return nil, volume.Errorf(volume.ErrPrecondition, "%s is a snapshot, and only volumes can be restored", e.Name)
 	case e.kind == volume.TrashLeftover:
 		return nil, volume.Errorf(volume.ErrPrecondition, "%s is an incomplete tree, and never was a volume", e.Name)
 	case e.purging:
@@ -263,7 +263,7 @@ func (t *Trash) readRestorable(e TrashEntry) (*volume.Record, error) {
 }
 
 func (t *Trash) notFoundError(name string) error {
-	return volume.Errorf(volume.ErrNotFound, "nothing is left of %s in the trash: it was purged, or brought back", name)
+	return volume.Errorf(volume.ErrNotFound, "nothing is left of %s in the trash: it was purged or restored", name)
 }
 
 // stageTree moves the tree of an entry of the trash into the stage of the volume that it becomes
@@ -283,7 +283,7 @@ func (t *Trash) stageTree(id string, e *entry) error {
 		return err
 	}
 	if e.isGone() {
-		return busy("bringing volume %s back was undone by another process", e.key)
+		return busy("the restore of volume %s was undone by another process", e.key)
 	}
 	return t.notFoundError(id)
 }
