@@ -13,9 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// In these tests the bits of a directory's mode stand for its project. The one of setgid is handed
-// down by mkdir(2), as FS_XFLAG_PROJINHERIT is, and the sticky one is not: a directory that has it has a
-// project of its own.
+// In these tests the mode bits of a directory represent its project. mkdir(2) hands setgid down, as it
+// does FS_XFLAG_PROJINHERIT. It does not hand the sticky bit down: a directory with it has a project of
+// its own.
 const (
 	inherited = unix.S_ISGID
 	own       = unix.S_ISVTX
@@ -58,13 +58,13 @@ func setProject(t *testing.T, dir string, bits uint32, names ...string) {
 	}
 }
 
-// The shares that there are in these tests.
+// The shares in these tests.
 var (
-	// quotaOfShare is one with a quota for all of it: what is made there gets its project.
+	// quotaOfShare has a quota for the whole share: new directories get its project.
 	quotaOfShare = func(t *testing.T, dir string) { t.Helper(); setProject(t, dir, inherited, ".") }
-	// quotaOfParent has one for the directory "team".
+	// quotaOfParent has a quota for the directory "team".
 	quotaOfParent = func(t *testing.T, dir string) { t.Helper(); setProject(t, dir, inherited, "team") }
-	// quotaOfState has one for .mooring alone.
+	// quotaOfState has a quota for .mooring only.
 	quotaOfState = func(t *testing.T, dir string) { t.Helper(); setProject(t, dir, inherited, ".mooring") }
 )
 
