@@ -10,6 +10,7 @@ import (
 	"github.com/mooring-csi/mooring/pkg/copytree"
 	"github.com/mooring-csi/mooring/pkg/share"
 	"github.com/mooring-csi/mooring/pkg/volume"
+	"golang.org/x/sys/unix"
 	"k8s.io/klog/v2"
 )
 
@@ -175,6 +176,9 @@ func (a *attempt) fill(ctx context.Context, tree *copytree.Copy) error {
 	}()
 	source, target := a.copying.Trees()
 	err := tree.Run(ctx, source, target)
+	if err == nil && (a.from.Interrupted.Load() || a.to.Interrupted.Load()) {
+		err = unix.ETIMEDOUT // it may have taken an EIO for "no such attribute"
+	}
 	if lost := context.Cause(ctx); lost != nil && errors.Is(lost, volume.ErrBusy) {
 		err = lost
 	}

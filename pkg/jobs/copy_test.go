@@ -130,6 +130,22 @@ func restore(key, of string) volume.Copy {
 	return volume.Copy{Target: volume.Object{Kind: volume.ObjectVolume, Key: key}, Source: volume.Source{Object: volume.Object{Kind: volume.ObjectSnapshot, Key: of}, Share: "nas1"}}
 }
 
+// TestCopyInterrupted has the calls on a share be ended while a copy is under way: an attribute may be missing.
+func TestCopyInterrupted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCopies(t, CopyOptions{})
+		defer c.close()
+		c.create("pvc-1")
+		resume := c.pause()
+		time.AfterFunc(time.Second, func() {
+			c.open("nas1").Interrupted.Store(true)
+			resume()
+		})
+		_, err := c.copier.Snapshot(quiet, "nas1", snapshotOf("snap-1", "pvc-1"))
+		c.refused("an interrupted copy", err, volume.ErrUnavailable)
+	})
+}
+
 // TestCopyJoins has a call that ran out of time leave its copy, and a retry join it.
 func TestCopyJoins(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

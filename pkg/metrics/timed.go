@@ -16,6 +16,7 @@ type Mounter interface {
 	Bind(ctx context.Context, source mount.Entry, target string, readOnly bool) error
 	Restrict(target string) error
 	Unmount(ctx context.Context, target string) error
+	Interrupt(target string) error
 	Table() (mount.Table, error)
 }
 

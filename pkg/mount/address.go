@@ -29,7 +29,7 @@ func (k *Kernel) withAddress(ctx context.Context, a attempt) attempt {
 	if len(addresses) < 2 {
 		return a
 	}
-	table, err := k.readTable()
+	table, err := k.Table()
 	if err != nil {
 		return a // verify returns the error after the mount
 	}

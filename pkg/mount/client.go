@@ -132,7 +132,7 @@ func (k *Kernel) mountOwnClient(ctx context.Context, s Spec) error {
 		}
 		return err
 	}
-	if table, _ := k.readTable(); isMapped(table, targetInTable(s.Target)) {
+	if table, _ := k.Table(); isMapped(table, targetInTable(s.Target)) {
 		return nil
 	}
 	// The kernel has reused another client.

@@ -22,7 +22,7 @@ type Fake struct {
 
 	mu    sync.Mutex
 	table Table
-	// Fail, if set, is called before each call ("mount", "bind", "restrict", "unmount"), which
+	// Fail, if set, is called before each call ("mount", "bind", "restrict", "unmount", "interrupt"), which
 	// returns its error.
 	Fail func(call, target string) error
 	// Mounts and Binds count the calls that succeeded.
@@ -110,6 +110,11 @@ func (f *Fake) Unmount(_ context.Context, target string) error {
 		}
 		return os.Mkdir(target, 0o755)
 	})
+}
+
+// Interrupt changes nothing.
+func (f *Fake) Interrupt(target string) error {
+	return f.do("interrupt", target, func() error { return nil })
 }
 
 // Table returns a copy of the table.

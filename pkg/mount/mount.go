@@ -145,6 +145,18 @@ func (k *Kernel) Unmount(ctx context.Context, target string) error {
 	return fmt.Errorf("unmount %s: something mounts it again and again", target)
 }
 
+// Interrupt ends, with EIO, the calls that wait for the server of the NFS mount at target: it is
+// umount2(2) with MNT_FORCE, which in the kernel is nfs_umount_begin. It asks the server nothing.
+// A mount that is in use stays. It fails the calls of all mounts that share the superblock, so the
+// mount must have nosharecache.
+func (k *Kernel) Interrupt(target string) error {
+	err := unix.Unmount(target, unix.MNT_FORCE|unix.UMOUNT_NOFOLLOW)
+	if errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EINVAL) { // in use, or no mount there (any more)
+		return nil
+	}
+	return os.NewSyscallError("umount2", err)
+}
+
 // umount waits until the topmost of so many mounts is gone from the table, or until unmountTimeout.
 // The call itself may take longer, until the server knows that its files are closed: its thread
 // stays, and holds no lock.

@@ -58,3 +58,6 @@ func isSameClient(asked []string, e Entry) bool {
 
 // Unmount does nothing: whoever made the mount unmounts it.
 func (g *Premounted) Unmount(context.Context, string) error { return nil }
+
+// Interrupt does nothing: the mount is not the driver's.
+func (g *Premounted) Interrupt(string) error { return nil }

@@ -154,7 +154,7 @@ func expandCategories(text string) (all []string) {
 // is the id of the mount at target before mount(8), which also succeeds if the file system was
 // already mounted.
 func (k *Kernel) verify(s Spec, target string, before uint64, options []string) error {
-	table, err := k.readTable()
+	table, err := k.Table()
 	e, ok := table.At(target)
 	switch {
 	case err != nil:
@@ -180,13 +180,6 @@ func mountID(path string) uint64 {
 		return 0
 	}
 	return st.Mnt_id
-}
-
-func (k *Kernel) readTable() (Table, error) {
-	if k.table != nil {
-		return k.table()
-	}
-	return k.Table()
 }
 
 // targetInTable is PathInTable, or target itself after an error, which mount(8) then reports.

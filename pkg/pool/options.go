@@ -3,6 +3,8 @@
 package pool
 
 import (
+	"context"
+
 	"github.com/mooring-csi/mooring/pkg/mount"
 	"github.com/mooring-csi/mooring/pkg/probe"
 	"github.com/mooring-csi/mooring/pkg/share"
@@ -24,6 +26,14 @@ type Options struct {
 	// Premounted, if set, is a directory in which each share is mounted already, under its name:
 	// no mount points are made and removed then.
 	Premounted string
+}
+
+// answers returns an error if a server does not answer now.
+func (o Options) answers(ctx context.Context, server string, options []string) error {
+	if o.Servers == nil {
+		return nil
+	}
+	return o.Servers.Answers(ctx, server, options)
 }
 
 // controllerOptions make the controller's own mounts end every call on a dead server in about

@@ -44,6 +44,7 @@ const (
 type Mounter interface {
 	Mount(ctx context.Context, s mount.Spec) error
 	Unmount(ctx context.Context, target string) error
+	Interrupt(target string) error
 }
 
 // Pool keeps shares mounted and open. Its methods may be called at the same time.
@@ -64,10 +65,11 @@ type Pool struct {
 
 // pooled is one share in the pool. Its fields are the pool's, but for what comes after done.
 type pooled struct {
-	def   volume.Share
-	asked []string // options for an export that is not registered
-	users int
-	old   bool // replaced: to be closed with its last user
+	def         volume.Share
+	asked       []string // options for an export that is not registered
+	users       int
+	old         bool // replaced: to be closed with its last user
+	interrupted bool // see interrupt
 
 	done    chan struct{} // closed when the mount has succeeded or failed
 	share   *share.Share
@@ -116,12 +118,11 @@ func (p *Pool) Open(ctx context.Context, name string, options []string) (s *shar
 // answers returns an error if the share could not be opened, or its server does not answer now: a
 // call on it would not come back for half a minute.
 func (p *Pool) answers(ctx context.Context, e *pooled) error {
-	if e.err != nil || p.opt.Servers == nil {
+	if e.err != nil {
 		return e.err
 	}
-	err := p.opt.Servers.Answers(ctx, e.server, e.def.MountOptions)
-	if err != nil {
-		return unavailable(e.share, err)
+	if err := p.opt.answers(ctx, e.server, e.def.MountOptions); err != nil {
+		return p.unavailable(e, e.share, err)
 	}
 	return nil
 }
@@ -137,19 +138,10 @@ func (p *Pool) watch(ctx context.Context, e *pooled) (stop func()) {
 	watched, stop := p.opt.Servers.Watch(ctx, probe.EndpointOf(e.server, e.def.MountOptions))
 	context.AfterFunc(watched, func() {
 		if err := context.Cause(watched); ctx.Err() == nil && volume.Kind(err) == volume.ErrUnavailable {
-			abandon(unavailable(s, err))
+			abandon(p.unavailable(e, s, err))
 		}
 	})
 	return stop
-}
-
-// unavailable returns the error of a share whose server does not answer. If the share has other
-// servers, the next caller gets it by one of those.
-func unavailable(s *share.Share, err error) error {
-	if len(s.Definition().Servers) > 1 {
-		s.MarkLost()
-	}
-	return fmt.Errorf("share %s: %w", s.Definition(), err)
 }
 
 func (e *pooled) ready() bool {
@@ -240,7 +232,10 @@ func (p *Pool) mountOne(ctx context.Context, e *pooled, options []string) (*shar
 	var errs []error
 	for _, server := range e.def.Servers {
 		each, cancel := context.WithTimeout(ctx, mountTimeout/time.Duration(len(e.def.Servers)))
-		err := p.mountFrom(each, e, server, options)
+		err := p.opt.answers(each, server, e.def.MountOptions)
+		if err == nil {
+			err = p.mounter.Mount(each, mount.Spec{Source: e.def.Source(server, ""), Target: e.target, Options: options, OwnClient: p.opt.OwnClient, MultipleAddresses: len(e.def.Servers) > 1})
+		}
 		cancel()
 		if err == nil {
 			e.server, e.version = server, p.opt.version(e.target)
@@ -250,15 +245,6 @@ func (p *Pool) mountOne(ctx context.Context, e *pooled, options []string) (*shar
 		errs = append(errs, err)
 	}
 	return nil, fmt.Errorf("share %s: %w", e.def, errors.Join(errs...))
-}
-
-func (p *Pool) mountFrom(ctx context.Context, e *pooled, server string, options []string) error {
-	if p.opt.Servers != nil {
-		if err := p.opt.Servers.Answers(ctx, server, e.def.MountOptions); err != nil {
-			return err
-		}
-	}
-	return p.mounter.Mount(ctx, mount.Spec{Source: e.def.Source(server, ""), Target: e.target, Options: options, OwnClient: p.opt.OwnClient, MultipleAddresses: len(e.def.Servers) > 1})
 }
 
 // openMounted opens what is mounted now. The server may die at any moment, also this one.

@@ -29,6 +29,9 @@ type disk struct {
 	opened        time.Time
 	lost          atomic.Bool // the mount is not the share any more
 	countsSubdirs bool        // the link count of a directory includes its subdirectories
+	// Interrupted is set before calls on the share are ended with EIO: its server is away, and its disk
+	// has not failed.
+	Interrupted atomic.Bool
 	// noLinks: the server has no hard links, as a link has shown.
 	noLinks atomic.Bool
 
@@ -187,6 +190,9 @@ func (d *disk) wrapError(err *error, format string, args ...any) {
 	if volume.Kind(*err) != nil {
 		*err = shareError{fmt.Errorf("share %s: %w", d.def, *err)}
 		return
+	}
+	if d.Interrupted.Load() && is(*err, unix.EIO) {
+		*err = unix.ETIMEDOUT
 	}
 	what := fmt.Sprintf(format, args...)
 	advice, kind := classify(*err)

@@ -176,6 +176,12 @@ func TestErrors(t *testing.T) {
 	if g.WrapError("do it", nil) != nil || g.Lost() {
 		t.Error("nothing is an error, or the share is lost")
 	}
+	g.Interrupted.Store(true)
+	err := g.WrapError("do it", &os.PathError{Op: "mkdir", Path: "x", Err: unix.EIO})
+	g.refused("an EIO that the driver has made", err, volume.ErrUnavailable, "do it: connection timed out: the server does not answer")
+	if reason := FaultReason(err); reason != "" {
+		t.Errorf("an EIO that the driver has made is told as %s", reason)
+	}
 }
 
 // TestLost removes a share while it is open.

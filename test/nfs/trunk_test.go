@@ -13,6 +13,7 @@ import (
 
 	"github.com/mooring-csi/mooring/test/lab"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // first is another address of the lab's server.
@@ -79,4 +80,46 @@ func TestControllerSecondAddress(t *testing.T) {
 	eventually(t, patience, "there is another volume", func() bool { _, err := s.create("pvc-2", nil); return err == nil })
 	heal()
 	a.leave()
+}
+
+// TestControllerSecondAddressUnderWay has ten creations under way when the address by which the share is
+// mounted falls silent: all are answered by the second address, after a few retries.
+func TestControllerSecondAddressUnderWay(t *testing.T) {
+	for _, version := range versions {
+		t.Run(version, func(t *testing.T) {
+			s := newSite(t, "mountOptions: [nfsvers="+version+"]")
+			twoAddresses(s)
+			s.mustCreate("pvc-before", "")
+			silence(t, first) // the controller knows for five seconds that it answers
+			start := time.Now()
+			var all sync.WaitGroup
+			for i := range 10 {
+				all.Go(func() {
+					name := fmt.Sprint("pvc-", i)
+					for tries := 1; ; tries++ {
+						_, err := s.create(name, nil)
+						if err == nil {
+							t.Logf("%s is there after %v and %d tries", name, time.Since(start), tries)
+							return
+						}
+						if code := status.Code(err); code != codes.Unavailable && code != codes.Aborted {
+							t.Errorf("%s: %v", name, err)
+						}
+						if strings.Contains(err.Error(), "input/output error") {
+							t.Errorf("%s: the disk has not failed: %v", name, err)
+						}
+						if time.Since(start) > patience {
+							t.Errorf("%s is not there after %v and %d tries: %v", name, time.Since(start), tries, err)
+							return
+						}
+						time.Sleep(time.Second)
+					}
+				})
+			}
+			all.Wait()
+			if took := time.Since(start); took > 30*time.Second {
+				t.Errorf("it took %v", took)
+			}
+		})
+	}
 }

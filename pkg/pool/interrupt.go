@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package pool
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/mooring-csi/mooring/pkg/share"
+	"k8s.io/klog/v2"
+)
+
+const (
+	interruptInterval = 200 * time.Millisecond
+	// interruptTimeout is how long calls on a lost mount are interrupted. Each of them ends by itself
+	// after 15 seconds (softerr), those in one directory one after the other.
+	interruptTimeout = 5 * time.Minute
+)
+
+// unavailable returns the error of a share whose server does not answer. If the share has other
+// servers, the next caller gets it by one of those, and what still waits for this one is interrupted.
+func (p *Pool) unavailable(e *pooled, s *share.Share, err error) error {
+	if len(e.def.Servers) > 1 {
+		s.MarkLost()
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if !e.interrupted && p.ending.Err() == nil {
+			e.interrupted = true
+			p.busy.Go(func() { e.interrupt(p, s) })
+		}
+	}
+	return fmt.Errorf("share %s: %w", e.def, err)
+}
+
+// interrupt ends the calls on the mount of a lost share, while its server does not answer, until the
+// share has no users: they keep the locks of their volumes, for which another server is ready. An
+// operation makes several calls, so it is repeated. That the server may carry out a call late does no
+// harm ("The fence" in docs/design.md).
+func (e *pooled) interrupt(p *Pool, s *share.Share) {
+	tick := time.NewTicker(interruptInterval)
+	defer tick.Stop()
+	for until := time.Now().Add(interruptTimeout); time.Now().Before(until); {
+		select {
+		case <-tick.C:
+		case <-p.ending.Done():
+			return
+		}
+		p.mu.Lock()
+		users := e.users
+		p.mu.Unlock()
+		if users == 0 {
+			return
+		}
+		if p.opt.answers(p.ending, e.server, e.def.MountOptions) == nil || p.ending.Err() != nil {
+			continue
+		}
+		s.Interrupted.Store(true)
+		if err := p.mounter.Interrupt(e.target); err != nil {
+			klog.Background().Error(err, "The calls that wait for a share's server are not interrupted", "share", e.def.String(), "target", e.target)
+		}
+	}
+}
