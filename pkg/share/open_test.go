@@ -178,7 +178,7 @@ func TestErrors(t *testing.T) {
 	}
 	g.Interrupted.Store(true)
 	err := g.WrapError("do it", &os.PathError{Op: "mkdir", Path: "x", Err: unix.EIO})
-	g.refused("an EIO that the driver has made", err, volume.ErrUnavailable, "do it: connection timed out: the server does not answer")
+	g.wantError("an EIO that the driver has made", err, volume.ErrUnavailable, "do it: connection timed out: the server does not answer")
 	if reason := FaultReason(err); reason != "" {
 		t.Errorf("an EIO that the driver has made is told as %s", reason)
 	}
