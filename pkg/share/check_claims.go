@@ -104,7 +104,7 @@ func (c claimsCheck) checkUnclaimed(directory string, f *finding) error {
 	if claimed || !isMissing(err) {
 		return nil // it has a claim now
 	}
-	if ours, err := c.claims.parents.hasNote(directoryNote, directory); err != nil || ours {
+	if noted, err := c.claims.parents.hasNote(directoryNote, directory); err != nil || noted {
 		return err // Tidy removes it
 	}
 	d, err := c.root.Resolve(directory)

@@ -96,8 +96,8 @@ func (c layoutCheck) checkAddedID(f *finding) error {
 
 // reportUndecodable reports that a record cannot be read, with the decoder's message.
 func (f *finding) reportUndecodable(err error, remedy string) {
-	what, advice, told := cutRemedy(err)
-	if told {
+	what, advice, hasRemedy := cutRemedy(err)
+	if hasRemedy {
 		remedy = advice
 	}
 	if what, upgrade, _ := strings.Cut(what, ": upgrade "); errors.Is(err, volume.ErrPrecondition) {
@@ -201,7 +201,7 @@ func (c indexCheck) checkStaged(name string, f *finding) error {
 	if err != nil {
 		return err
 	}
-	if _, _, ours := cutNonce(name); !ours {
+	if _, _, isOwn := cutNonce(name); !isOwn {
 		f.reportUnexpected()
 		return nil
 	}

@@ -109,8 +109,8 @@ func (v *Volumes) AbortAbandoned(ctx context.Context, r *StoredRecord) (err erro
 		return nil
 	}
 	// This process itself has abandoned what it began: only one call at a time works on a key.
-	mine := r.Maker == v.opt.Maker && r.Run == v.opt.Run
-	_, err = v.abortAbandoned(e, s, mine)
+	isOwn := r.Maker == v.opt.Maker && r.Run == v.opt.Run
+	_, err = v.abortAbandoned(e, s, isOwn)
 	return err
 }
 

@@ -163,7 +163,7 @@ func (d *deletion) moveToEntry(move func(parent beneath.Dir, name string) error)
 // checkClaim refuses to touch a directory that is not claimed for the volume.
 func (d *deletion) checkClaim() error {
 	c, err := d.claims.find(d.rec.Directory, d.rec.ino)
-	whose := "no volume"
+	holder := "no volume"
 	switch {
 	case isUnclaimed(err):
 	case err != nil:
@@ -173,7 +173,7 @@ func (d *deletion) checkClaim() error {
 		d.claim = c
 		return nil
 	case c.owner.key != "":
-		whose = "volume " + c.owner.key
+		holder = "volume " + c.owner.key
 	}
 	c.close()
 	if d.e.isGone() {
@@ -181,7 +181,7 @@ func (d *deletion) checkClaim() error {
 	}
 	d.requestRemount()
 	return volume.Errorf(volume.ErrDamaged, "volume %s is not deleted: its record says that its directory is %q, but %s has the claim on that; the directory was not touched: run mooringctl check, compare %s/volumes/%s and %s/claims on the share, and correct the wrong one",
-		d.rec.Key, d.rec.Directory, whose, volume.StateDir, d.rec.Key, volume.StateDir)
+		d.rec.Key, d.rec.Directory, holder, volume.StateDir, d.rec.Key, volume.StateDir)
 }
 
 // toTrash moves the directory and then its record into the trash. It puts nothing there if the directory
@@ -290,8 +290,8 @@ func (d *deletion) renameToArchive(dir beneath.Dir, newName string, self owner) 
 	d.step("make the archived name")
 	err = dir.Mkdir(newName, 0o700)
 	if is(err, unix.EEXIST) {
-		ours, err := d.ownsArchiveName(dir, newName, self)
-		if err != nil || !ours {
+		isOwn, err := d.ownsArchiveName(dir, newName, self)
+		if err != nil || !isOwn {
 			return false, err
 		}
 	} else if err != nil {

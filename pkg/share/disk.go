@@ -63,8 +63,8 @@ func (d *disk) stagingName() string {
 
 // isFromEarlierRun reports whether an earlier run of this instance made a name in staging.
 func (d *disk) isFromEarlierRun(name string) bool {
-	ours := strings.HasPrefix(name, d.opt.Maker+".")
-	return ours && !strings.HasPrefix(name, d.opt.Maker+"."+d.opt.Run+".")
+	isOwn := strings.HasPrefix(name, d.opt.Maker+".")
+	return isOwn && !strings.HasPrefix(name, d.opt.Maker+"."+d.opt.Run+".")
 }
 
 // now returns the time by the server's clock. On a share that is open read-only it returns the local time,
@@ -183,8 +183,8 @@ func (e shareError) Unwrap() error { return e.error }
 // wrapError adds the share and the operation to *err. It gives a system call's error its kind and, if there
 // is one, its remedy. An error that has a kind keeps it and its text. Every exported method defers it.
 func (d *disk) wrapError(err *error, format string, args ...any) {
-	var told shareError
-	if *err == nil || errors.As(*err, &told) {
+	var named shareError
+	if *err == nil || errors.As(*err, &named) {
 		return
 	}
 	if volume.Kind(*err) != nil {

@@ -11,24 +11,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// entryRemoval is the removal of an entry. rescue is called for each directory in it; nil: each becomes a
+// entryRemoval is the removal of an entry. handleTree is called for each directory in it; nil: each becomes a
 // stray. checkUnknown is called for each unknown name before anything changes.
 type entryRemoval struct {
-	e                    *entry
-	rescue, checkUnknown func(name string) error
+	e                        *entry
+	handleTree, checkUnknown func(name string) error
 }
 
 // remove removes an entry whose record is in the trash, or is not needed any more: first what a late
 // process may have left in it, then the entry itself. It returns nil when the server has reported that the
-// entry is dead. rescue is called for each directory in it; nil: each becomes a stray.
-func (e *entry) remove(rescue func(name string) error) error {
-	return entryRemoval{e, rescue, func(string) error { return nil }}.run()
+// entry is dead. handleTree is called for each directory in it; nil: each becomes a stray.
+func (e *entry) remove(handleTree func(name string) error) error {
+	return entryRemoval{e, handleTree, func(string) error { return nil }}.run()
 }
 
 // removeRecordlessEntry removes an entry that was found without a record. It keeps an entry that contains
 // an unknown name: that may be the record, in a state that a later Mooring has added.
-func (e *entry) removeRecordlessEntry(rescue func(name string) error) error {
-	return entryRemoval{e, rescue, func(name string) error {
+func (e *entry) removeRecordlessEntry(handleTree func(name string) error) error {
+	return entryRemoval{e, handleTree, func(name string) error {
 		return volume.Errorf(volume.ErrPrecondition, "the entry of %s %s has %q, which this Mooring does not know: upgrade Mooring, or run mooringctl check to see what it is", e.kind, e.key, name)
 	}}.run()
 }
@@ -40,8 +40,8 @@ func isKnownEntryName(name string) bool {
 }
 
 func (n entryRemoval) run() error {
-	if n.rescue == nil {
-		n.rescue = n.e.leftovers().moveToTrashAsStray
+	if n.handleTree == nil {
+		n.handleTree = n.e.leftovers().moveToTrashAsStray
 	}
 	for range retries {
 		n.e.step("remove the entry")
@@ -94,7 +94,7 @@ func (n entryRemoval) clear() error {
 		}
 	}
 	for _, name := range dirs {
-		if err := n.e.leftovers().clearDir(name, n.rescue); err != nil {
+		if err := n.e.leftovers().clearDir(name, n.handleTree); err != nil {
 			return err
 		}
 	}
@@ -112,8 +112,8 @@ type leftovers struct{ e *entry }
 
 func (e *entry) leftovers() leftovers { return leftovers{e} }
 
-// clearDir removes one of them. It calls rescue for a tree.
-func (l leftovers) clearDir(name string, rescue func(name string) error) error {
+// clearDir removes one of them. It calls handleTree for a tree.
+func (l leftovers) clearDir(name string, handleTree func(name string) error) error {
 	switch name {
 	case claimName:
 		l.removeUnplacedClaim()
@@ -132,7 +132,7 @@ func (l leftovers) clearDir(name string, rescue func(name string) error) error {
 	if !isKnownEntryName(name) {
 		return l.moveToTrashAsStray(name)
 	}
-	return rescue(name) // also for an empty tree: it may be a volume's
+	return handleTree(name) // also for an empty tree: it may be a volume's
 }
 
 // removeHolds removes the directory of holds. A record in it belongs to another process.

@@ -221,7 +221,7 @@ func problemsOf(g *testShare) (all []string) {
 // unsolvableProblems are the problems that only an administrator can solve.
 var unsolvableProblems = []string{"error trash/stray.NONCE"}
 
-// fixtureProblems are the problems that a check reports on the fixture, besides those of each half.
+// fixtureProblems are the problems that a check reports on the fixture, besides those of each interrupted operation.
 var fixtureProblems = []string{
 	"note claims/archive-4", "note claims/archived-archive-4", "note claims/delete-5", "note claims/below/taken/delete-6",
 	"note claims/retain-2", "warning claims/tidy-2", "warning claims/tidy-3", "warning claims/tidy-4",

@@ -4,7 +4,7 @@ package model
 
 import "slices"
 
-// What an entry holds, how far it is, and how it ends: pkg/share/entry.go, finish.go and trash.go.
+// What an entry holds, how far it is, and how it ends: pkg/share/entry.go, entry_removal.go and trash.go.
 
 // A state is how far an entry is. absent: there is none, or the handle is dead.
 type state uint8

@@ -2,7 +2,8 @@
 
 package model
 
-// A directory that has a project of its own, and so cannot be moved: pkg/share/project_quota.go and inplace.go.
+// A directory that has a project of its own, and so cannot be moved: pkg/share/project_quota.go and
+// purge_in_place.go.
 
 func init() {
 	// removeKeep leaves the directory, which could not be taken away, in its place.
