@@ -208,7 +208,7 @@ func TestInlineRefused(t *testing.T) {
 		"Mooring's":       {[]string{"share", "nas1", "subDir", ".mooring/volumes"}, nil, codes.InvalidArgument, []string{"Mooring's own"}},
 		"a volume":        {[]string{"share", "nas1", "subDir", "volumes/one"}, nil, codes.PermissionDenied, []string{"volumes/one", "belongs to volume pvc-1"}},
 		"in a volume":     {[]string{"share", "nas1", "subDir", "volumes/one/x"}, nil, codes.PermissionDenied, []string{"belongs to volume pvc-1"}},
-		"above a volume":  {[]string{"share", "nas1", "subDir", "volumes"}, nil, codes.PermissionDenied, []string{"holds those of volumes"}},
+		"above a volume":  {[]string{"share", "nas1", "subDir", "volumes"}, nil, codes.PermissionDenied, []string{"contains volumes"}},
 		"not there":       {[]string{"share", "nas1", "subDir", "none/at/all"}, nil, codes.FailedPrecondition, []string{"none/at/all", "does not exist"}},
 		"a file":          {[]string{"share", "nas1", "subDir", "file"}, nil, codes.FailedPrecondition, []string{"file", "is where a directory must be"}},
 		"another's place": {[]string{"share", "nas1", "subDir", "data"}, nil, codes.AlreadyExists, []string{"is mounted there"}},
