@@ -159,7 +159,7 @@ func (c indexCheck) checkAll(ctx context.Context) error {
 		dir  beneath.Dir
 		do   func(name string, f *finding) error
 	}{
-		{"parents", c.claims.parents.dir, checkParentNote},
+		{"parents", c.claims.parents.index, checkParentNote},
 		{"jobs", c.Jobs.dir, c.checkJob},
 		{"staging", c.staging, c.checkStaged},
 	} {

@@ -29,7 +29,7 @@ func (c *claims) take(e *entry, record string, me owner, directory string) error
 			}
 			return err
 		}
-		t := &claimAttempt{claims: c, e: e, record: record, me: me, directory: directory, at: at, name: name}
+		t := &claimAttempt{claims: c, e: e, record: record, me: me, directory: directory, parentDir: at, name: name}
 		done, err := t.renameIntoPlace()
 		at.Close()
 		if done || err != nil && !isMissing(err) {
@@ -46,7 +46,7 @@ type claimAttempt struct {
 	record    string
 	me        owner
 	directory string
-	at        beneath.Dir
+	parentDir beneath.Dir
 	name      string
 }
 
@@ -57,14 +57,14 @@ func (c *claims) prepare(e *entry, record string, me owner) error {
 	if err := ignore(e.dir.Mkdir(claimName, 0o700), unix.EEXIST); err != nil {
 		return e.explainUndone(err)
 	}
-	x, err := e.dir.Resolve(claimName)
+	dir, err := e.dir.Resolve(claimName)
 	if err != nil {
 		return e.explainUndone(err)
 	}
-	defer x.Close()
+	defer dir.Close()
 	c.step("claim the directory")
 	err = e.deletionMark().withRecord(record, func(in beneath.Dir, name string) error {
-		return c.linkOrCreate(in, name, x, takenName, me.key+"."+me.nonce)
+		return c.linkOrCreate(in, name, dir, takenName, me.key+"."+me.nonce)
 	})
 	return ignore(err, unix.EEXIST)
 }
@@ -73,7 +73,7 @@ func (c *claims) prepare(e *entry, record string, me owner) error {
 // another process has just released or removed a claim there.
 func (t *claimAttempt) renameIntoPlace() (done bool, err error) {
 	t.step("rename the claim into place")
-	err = t.e.dir.Rename(claimName, t.at, t.name)
+	err = t.e.dir.Rename(claimName, t.parentDir, t.name)
 	if isNameTaken(err) {
 		return t.resolveConflict()
 	}
@@ -102,13 +102,13 @@ func (t *claimAttempt) recoverMissing(err error) (done bool, _ error) {
 
 // resolveConflict handles a rename that failed because the claim's directory exists already.
 func (t *claimAttempt) resolveConflict() (done bool, err error) {
-	x, err := beneath.ResolveCurrent(t.at, t.name)
+	dir, err := beneath.ResolveCurrent(t.parentDir, t.name)
 	if err != nil {
 		return false, err
 	}
-	found := &claim{parent: t.at, dir: x, name: t.name}
-	defer x.Close()
-	found.owner, err = t.readOwner(x)
+	found := &claim{parent: t.parentDir, dir: dir, name: t.name}
+	defer dir.Close()
+	found.owner, err = t.readOwner(dir)
 	switch {
 	case is(err, unix.EISDIR):
 		if t.parents.tryRemove(t.directory) {
@@ -116,10 +116,10 @@ func (t *claimAttempt) resolveConflict() (done bool, err error) {
 		}
 		return false, volume.Errorf(volume.ErrPrecondition, "the directory %q cannot be a volume: there are volumes inside it; choose another subDir", t.directory)
 	case errors.Is(err, errBarred):
-		return false, parentClaims{t.parents, t.at, x, t.directory}.removeBar()
+		return false, parentClaims{t.parents, t.parentDir, dir, t.directory}.removeBar()
 	case isMissing(err): // left over from a claim that was released
-		removeOwnerFiles(x)
-		return false, parentClaims{t.parents, t.at, x, t.directory}.removeUnclaimed()
+		removeOwnerFiles(dir)
+		return false, parentClaims{t.parents, t.parentDir, dir, t.directory}.removeUnclaimed()
 	case err != nil:
 		return false, err
 	case found.owner == t.me:

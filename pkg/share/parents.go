@@ -33,7 +33,7 @@ const (
 // parents are the directories above those of volumes, if Mooring has made something for them.
 type parents struct {
 	*disk
-	dir    beneath.Dir // the index
+	index  beneath.Dir
 	claims *claims
 
 	mu      sync.Mutex
@@ -49,12 +49,12 @@ func (p *parents) addNote(kind, parent string) error {
 		return nil
 	}
 	p.step("note the parent as ours")
-	return touch(p.dir, name, 0)
+	return touch(p.index, name, 0)
 }
 
 // hasNote reports whether there is a note of a kind about a parent.
 func (p *parents) hasNote(kind, parent string) (bool, error) {
-	_, err := p.dir.Stat(kind + url.PathEscape(parent))
+	_, err := p.index.Stat(kind + url.PathEscape(parent))
 	if err != nil {
 		return false, ignore(err, unix.ENOENT, unix.ENAMETOOLONG)
 	}
@@ -202,19 +202,19 @@ func (p *parents) makeClaims(at beneath.Dir, name, parent string) error {
 	if err := p.staging.Mkdir(temp, 0o700); err != nil {
 		return err
 	}
-	x, err := p.staging.Resolve(temp)
+	dir, err := p.staging.Resolve(temp)
 	if err != nil {
 		return err
 	}
-	defer x.Close()
+	defer dir.Close()
 	p.step("make the claims of a parent")
-	if err := x.Mkdir(takenName, 0o700); err != nil {
+	if err := dir.Mkdir(takenName, 0o700); err != nil {
 		_ = p.staging.Rmdir(temp)
 		return err
 	}
 	p.step("rename the claims of a parent into place")
 	if err := p.staging.Rename(temp, at, name); err != nil {
-		_ = x.Rmdir(takenName)
+		_ = dir.Rmdir(takenName)
 		_ = p.staging.Rmdir(temp)
 		if isNameTaken(err) {
 			return nil // another process was first

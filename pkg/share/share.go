@@ -92,7 +92,7 @@ func Open(path string, def volume.Share, opt Options) (s *Share, err error) {
 func newShare(d *disk) *Share {
 	s := &Share{disk: d}
 	s.claims = &claims{disk: d, dir: beneath.None}
-	s.claims.parents = &parents{disk: d, dir: beneath.None, claims: s.claims, lastUse: map[string]time.Time{}, listed: map[string]beneath.Node{}}
+	s.claims.parents = &parents{disk: d, index: beneath.None, claims: s.claims, lastUse: map[string]time.Time{}, listed: map[string]beneath.Node{}}
 	s.Trash = &Trash{disk: d, dir: beneath.None}
 	s.Jobs = &Jobs{disk: d, dir: beneath.None}
 	volumes := newTable(d, volume.ObjectVolume, nil)
@@ -111,7 +111,7 @@ func newShare(d *disk) *Share {
 // directories returns the names of Mooring's own directories in .mooring.
 func (s *Share) directories() map[string]*beneath.Dir {
 	return map[string]*beneath.Dir{
-		"volumes": &s.Volumes.dir, "claims": &s.claims.dir, "parents": &s.claims.parents.dir,
+		"volumes": &s.Volumes.dir, "claims": &s.claims.dir, "parents": &s.claims.parents.index,
 		"snapshots": &s.Snapshots.dir, "groups": &s.Groups.dir, "staging": &s.staging,
 		"jobs": &s.Jobs.dir, "trash": &s.Trash.dir,
 	}

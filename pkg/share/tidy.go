@@ -68,7 +68,7 @@ func (p *parents) tidy(ctx context.Context, idle time.Duration) (err error) {
 // this process sees for the first time counts as just used.
 func (p *parents) listIdle(ctx context.Context, idle time.Duration) ([]string, error) {
 	all := map[string]bool{}
-	err := p.list(p.dir, func(name string) error {
+	err := p.list(p.index, func(name string) error {
 		if parent, ok := parseNote(name); ok {
 			all[parent] = true
 		}
@@ -115,15 +115,15 @@ func (p *parents) tidyParent(parent string) error {
 		return ignore(err, unix.ENOENT, unix.ESTALE) // removed at the same time: the next run continues
 	}
 	defer at.Close()
-	x, err := at.Resolve(name)
+	dir, err := at.Resolve(name)
 	if is(err, unix.ENOENT) { // no volume ever was in it
 		return p.tidyUnclaimed(at, parent)
 	}
 	if err != nil {
 		return err
 	}
-	defer x.Close()
-	return parentClaims{p, at, x, parent}.removeUnused()
+	defer dir.Close()
+	return parentClaims{p, at, dir, parent}.removeUnused()
 }
 
 // tidyUnclaimed creates the directory of claims of a parent that has none, so that the parent can
@@ -133,25 +133,25 @@ func (p *parents) tidyUnclaimed(at beneath.Dir, parent string) error {
 	if err := p.makeClaims(at, name, parent); err != nil {
 		return err
 	}
-	x, err := at.Resolve(name)
+	dir, err := at.Resolve(name)
 	if err != nil {
 		return ignore(err, unix.ENOENT)
 	}
-	defer x.Close()
-	return parentClaims{p, at, x, parent}.removeUnused()
+	defer dir.Close()
+	return parentClaims{p, at, dir, parent}.removeUnused()
 }
 
 // parentClaims is an open directory of claims that is a parent's, or may have been.
 type parentClaims struct {
 	*parents
-	at, x  beneath.Dir // the directory of claims that x is in, and x itself
-	parent string
+	outerDir, dir beneath.Dir // the directory of claims that dir is in, and dir itself
+	parent        string
 }
 
 // removeUnused removes the parent and its claims: see tidyParent.
 func (l parentClaims) removeUnused() error {
 	l.step("remove the claims of an empty parent")
-	err := beneath.RmdirCurrent(l.x, takenName)
+	err := beneath.RmdirCurrent(l.dir, takenName)
 	if is(err, unix.ENOTEMPTY, unix.EEXIST) {
 		l.recordUse(l.parent) // in use
 		return l.removeEmptyChildren()
@@ -163,7 +163,7 @@ func (l parentClaims) removeUnused() error {
 		return err
 	}
 	l.step("bar the parent")
-	if err := touch(l.x, takenName, unix.O_EXCL); err != nil {
+	if err := touch(l.dir, takenName, unix.O_EXCL); err != nil {
 		return ignore(err, unix.EEXIST, unix.EISDIR, unix.ENOENT, unix.ESTALE)
 	}
 	ours, err := l.hasNote(directoryNote, l.parent)
@@ -176,19 +176,19 @@ func (l parentClaims) removeUnused() error {
 			return err
 		}
 	}
-	if ours && !kept && l.x.Refresh() == nil {
+	if ours && !kept && l.dir.Refresh() == nil {
 		// Before the bar is removed: then the next maker of the directory adds a new note.
 		if err := l.removeNote(directoryNote, l.parent); err != nil {
 			return err
 		}
 	}
 	l.step("remove the bar")
-	if err := l.x.Unlink(takenName); err != nil {
+	if err := l.dir.Unlink(takenName); err != nil {
 		return ignore(err, unix.ENOENT, unix.ESTALE) // another process has removed it
 	}
 	l.step("remove the directory of the claim")
 	_, name := volume.SplitDirectory(l.parent)
-	err = l.at.Rmdir(name)
+	err = l.outerDir.Rmdir(name)
 	if is(err, unix.ENOTEMPTY, unix.EEXIST) {
 		return l.removeUnclaimed()
 	}
@@ -206,7 +206,7 @@ const maxEmptyScan = 64
 // removeEmptyChildren removes the empty directories of claims that interrupted processes have left
 // in a small parent.
 func (l parentClaims) removeEmptyChildren() error {
-	at, err := l.x.Resolve(takenName)
+	at, err := l.dir.Resolve(takenName)
 	if err != nil {
 		return ignore(err, unix.ENOENT, unix.ENOTDIR)
 	}
@@ -240,7 +240,7 @@ func (p *parents) removeEmptyClaims(directory string) {
 
 // removeStaleBar removes the bar of a process that stopped while it tidied.
 func (l parentClaims) removeStaleBar() error {
-	_, err := l.claims.readOwner(l.x)
+	_, err := l.claims.readOwner(l.dir)
 	if errors.Is(err, errBarred) {
 		if err = l.removeBar(); err == nil || volume.Kind(err) == volume.ErrBusy {
 			return nil
@@ -258,7 +258,7 @@ var errBarred = busy("no volume is in the parent directory, which is being remov
 // removeBar removes the bar of a parent. It first puts the parent back if there is something in it.
 // ErrBusy: the process that made the bar may still be working.
 func (l parentClaims) removeBar() error {
-	st, err := l.x.Stat(takenName)
+	st, err := l.dir.Stat(takenName)
 	if err != nil {
 		return ignore(err, unix.ENOENT, unix.ESTALE)
 	}
@@ -273,7 +273,7 @@ func (l parentClaims) removeBar() error {
 		return err
 	}
 	l.step("remove the bar")
-	return ignore(l.x.Unlink(takenName), unix.ENOENT, unix.ESTALE)
+	return ignore(l.dir.Unlink(takenName), unix.ENOENT, unix.ESTALE)
 }
 
 // removeDirectory moves the parent directory into its directory of claims and removes it there.
@@ -295,7 +295,7 @@ func (l parentClaims) removeDirectory() (kept bool, err error) {
 		return true, ignore(err, unix.ESTALE)
 	}
 	l.step("take an empty parent away")
-	if err := at.Rename(name, l.x, deadName); err != nil {
+	if err := at.Rename(name, l.dir, deadName); err != nil {
 		return false, ignore(err, unix.ENOENT, unix.ESTALE)
 	}
 	return l.removeDead(at, name)
@@ -303,12 +303,12 @@ func (l parentClaims) removeDirectory() (kept bool, err error) {
 
 func (l parentClaims) removeDead(at beneath.Dir, name string) (kept bool, err error) {
 	l.step("remove an empty parent")
-	err = beneath.RmdirCurrent(l.x, deadName)
+	err = beneath.RmdirCurrent(l.dir, deadName)
 	if !is(err, unix.ENOTEMPTY, unix.EEXIST, unix.ENOTDIR, unix.ELOOP) {
 		return false, ignore(err, unix.ENOENT, unix.ESTALE)
 	}
 	l.step("put the parent back")
-	return true, l.x.Rename(deadName, at, name)
+	return true, l.dir.Rename(deadName, at, name)
 }
 
 // removeUnclaimed removes a directory of claims without a claim in it. If it is not empty, a late
@@ -317,12 +317,12 @@ func (l parentClaims) removeDead(at beneath.Dir, name string) (kept bool, err er
 func (l parentClaims) removeUnclaimed() error {
 	_, name := volume.SplitDirectory(l.parent)
 	l.step("remove an empty directory of claims")
-	err := l.at.Rmdir(name)
+	err := l.outerDir.Rmdir(name)
 	if is(err, unix.ENOTEMPTY, unix.EEXIST) {
 		if err := l.putBack(); err != nil {
 			return ignore(err, unix.ESTALE, unix.ENOTEMPTY, unix.EEXIST)
 		}
-		err = l.at.Rmdir(name)
+		err = l.outerDir.Rmdir(name)
 	}
 	return ignore(err, unix.ENOENT, unix.ENOTEMPTY, unix.EEXIST)
 }
@@ -347,5 +347,5 @@ func (p *parents) removeNotes(parent string) error {
 
 func (p *parents) removeNote(kind, parent string) error {
 	p.step("remove the note of the parent")
-	return ignore(p.dir.Unlink(kind+url.PathEscape(parent)), unix.ENOENT, unix.ENAMETOOLONG)
+	return ignore(p.index.Unlink(kind+url.PathEscape(parent)), unix.ENOENT, unix.ENAMETOOLONG)
 }
