@@ -18,25 +18,25 @@ const (
 )
 
 // unavailable returns the error of a share whose server does not answer. If the share has other
-// servers, the next caller gets it by one of those, and what still waits for this one is interrupted.
-func (p *Pool) unavailable(e *pooled, s *share.Share, err error) error {
+// servers, the next caller gets it from one of those, and the calls that wait for this one are ended.
+func (p *Pool) unavailable(e *entry, s *share.Share, err error) error {
 	if len(e.def.Servers) > 1 {
 		s.MarkLost()
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		if !e.interrupted && p.ending.Err() == nil {
 			e.interrupted = true
-			p.busy.Go(func() { e.interrupt(p, s) })
+			p.background.Go(func() { e.interrupt(p, s) })
 		}
 	}
 	return fmt.Errorf("share %s: %w", e.def, err)
 }
 
 // interrupt ends the calls on the mount of a lost share, while its server does not answer, until the
-// share has no users: they keep the locks of their volumes, for which another server is ready. An
-// operation makes several calls, so it is repeated. That the server may carry out a call late does no
+// share has no users: they keep the locks of their volumes, though another server answers. An
+// operation makes several calls, so it repeats that. The server may execute a call late, which does no
 // harm ("The fence" in docs/design.md).
-func (e *pooled) interrupt(p *Pool, s *share.Share) {
+func (e *entry) interrupt(p *Pool, s *share.Share) {
 	tick := time.NewTicker(interruptInterval)
 	defer tick.Stop()
 	for until := time.Now().Add(interruptTimeout); time.Now().Before(until); {

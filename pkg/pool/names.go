@@ -8,12 +8,13 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// Name returns the one name by which the pool has a share, of the several that an export can have.
+// Name returns the name of a share in the pool. An export can be spelled in several ways.
 func (p *Pool) Name(name string) string {
-	if def, err := p.registry().Resolve(name); err == nil {
-		return def.Name
+	def, err := p.registry().Resolve(name)
+	if err != nil {
+		return name
 	}
-	return name
+	return def.Name
 }
 
 // Opened returns the names of the shares that are mounted, registered or not.
@@ -22,15 +23,15 @@ func (p *Pool) Opened() []string {
 	defer p.mu.Unlock()
 	var names []string
 	for name, e := range p.open {
-		if e.ready() && e.err == nil {
+		if e.isOpen() {
 			names = append(names, name)
 		}
 	}
 	return names
 }
 
-// Known returns the names of the registered shares, and of the exports that are mounted without
-// being registered, sorted.
+// Known returns the names of the registered shares, and of the mounted exports that are not
+// registered, sorted.
 func (p *Pool) Known() []string {
 	var names []string
 	for _, s := range p.Registry().Shares {
@@ -45,14 +46,14 @@ func (p *Pool) Known() []string {
 	return slices.Compact(names)
 }
 
-// renamed gives up what is open of a share under another name: an export that has been registered
-// since. It is called with the pool locked.
-func (p *Pool) renamed(def volume.Share) {
+// replaceRenamed replaces the entry of a share under another name: an export that has been registered
+// since. The caller holds p.mu.
+func (p *Pool) replaceRenamed(def volume.Share) {
 	for name, e := range p.open {
 		if name != def.Name && def.Matches(name) {
-			e.old = true
+			e.replaced = true
 			delete(p.open, name)
-			p.reap(e)
+			p.closeUnused(e)
 		}
 	}
 }

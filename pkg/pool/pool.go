@@ -2,11 +2,11 @@
 
 // Package pool keeps shares mounted and open for as long as they can be used.
 //
-// A share is mounted and opened when somebody first asks for it, once for all who do, and stays
-// open: an operation on it costs no mount. It is given up, and mounted anew for the next who
-// asks, when its server does not answer and there is another, when what is mounted turns out
-// not to be the share any more, or when the registry says something else about it. Who still
-// uses the old mount keeps it; it is unmounted after its last user.
+// A share is mounted and opened for its first caller, once for all callers, and stays open: an
+// operation on it costs no mount. It is replaced, and mounted again for the next caller, when its
+// server does not answer and it has another one, when the mount is not the share any more, or when
+// its definition in the registry changes. Callers that use the old mount keep it; it is unmounted
+// after its last user.
 package pool
 
 import (
@@ -40,67 +40,66 @@ const (
 	closeTimeout = 5 * time.Second
 )
 
-// Mounter is what the pool needs of package mount.
+// Mounter is the part of package mount that the pool uses.
 type Mounter interface {
 	Mount(ctx context.Context, s mount.Spec) error
 	Unmount(ctx context.Context, target string) error
 	Interrupt(target string) error
 }
 
-// Pool keeps shares mounted and open. Its methods may be called at the same time.
+// Pool keeps shares mounted and open. Its methods may be called concurrently.
 type Pool struct {
 	registry func() *volume.Registry
 	mounter  Mounter
 	dir      string
 	opt      Options
 
-	ending context.Context // no mount outlives it
-	end    context.CancelFunc
-	busy   sync.WaitGroup // mounting, and unmounting what was replaced
+	ending     context.Context // ends all mounts
+	end        context.CancelFunc
+	background sync.WaitGroup // mounts, and unmounts of replaced entries
 
-	mu   sync.Mutex
-	open map[string]*pooled
-	seen memory
+	mu         sync.Mutex
+	open       map[string]*entry
+	identities identities
 }
 
-// pooled is one share in the pool. Its fields are the pool's, but for what comes after done.
-type pooled struct {
+// entry is one share in the pool. Pool.mu guards its fields, except those after done.
+type entry struct {
 	def         volume.Share
-	asked       []string // options for an export that is not registered
+	options     []string // for an export that is not registered
 	users       int
-	old         bool // replaced: to be closed with its last user
+	replaced    bool // to be closed after its last user
 	interrupted bool // see interrupt
 
 	done    chan struct{} // closed when the mount has succeeded or failed
 	share   *share.Share
-	server  string // by which it is mounted
-	version string // of NFS; "": not known
+	server  string // that it is mounted from
+	version string // of NFS; "": unknown
 	err     error
 	failed  time.Time
 	target  string
 }
 
-// New returns a pool that mounts shares beneath dir, a local directory, as the registry
-// in force says.
+// New returns a pool that mounts the shares of the current registry under dir, a local directory.
 func New(registry func() *volume.Registry, mounter Mounter, dir string, opt Options) *Pool {
 	opt.Share.Run = randomHex(4)
 	ending, end := context.WithCancel(context.Background())
-	return &Pool{registry: registry, mounter: mounter, dir: dir, opt: opt, ending: ending, end: end, open: map[string]*pooled{}, seen: memory{}}
+	return &Pool{registry: registry, mounter: mounter, dir: dir, opt: opt, ending: ending, end: end, open: map[string]*entry{}, identities: identities{}}
 }
 
-// Registry returns the registry in force.
+// Registry returns the current registry.
 func (p *Pool) Registry() *volume.Registry { return p.registry() }
 
-// Open returns the share of that name, mounted. The caller calls release when it is done
-// with it. Until then the work that ctx is of ([bounded.Call]) is abandoned when the share's server
-// stops answering. Of callers that come while it is being mounted, each waits until its own ctx ends.
-// options are for a share that is not registered, where the first mount of it needs some.
+// Open returns the share of that name, mounted. The caller must call release after its use. Until
+// then, the work of ctx ([bounded.Call]) is abandoned when the share's server stops answering. While
+// the share is being mounted, each caller waits until its own ctx ends. options are for the first
+// mount of a share that is not registered.
 func (p *Pool) Open(ctx context.Context, name string, options []string) (s *share.Share, release func(), err error) {
 	def, err := p.registry().Resolve(name)
 	if err != nil {
 		return nil, nil, err
 	}
-	e := p.take(ctx, def, options)
+	e := p.acquire(ctx, def, options)
 	select {
 	case <-e.done:
 	case <-ctx.Done():
@@ -116,8 +115,8 @@ func (p *Pool) Open(ctx context.Context, name string, options []string) (s *shar
 }
 
 // answers returns an error if the share could not be opened, or its server does not answer now: a
-// call on it would not come back for half a minute.
-func (p *Pool) answers(ctx context.Context, e *pooled) error {
+// call on it would not return for half a minute.
+func (p *Pool) answers(ctx context.Context, e *entry) error {
 	if e.err != nil {
 		return e.err
 	}
@@ -127,9 +126,9 @@ func (p *Pool) answers(ctx context.Context, e *pooled) error {
 	return nil
 }
 
-// watch abandons the work that ctx is of when the server of an open share stops answering, until
-// stop is called. Without such work it does nothing.
-func (p *Pool) watch(ctx context.Context, e *pooled) (stop func()) {
+// watch abandons the work of ctx when the server of an open share stops answering, until stop is
+// called. It does nothing if ctx has no such work.
+func (p *Pool) watch(ctx context.Context, e *entry) (stop func()) {
 	abandon := bounded.AbandonFunc(ctx)
 	if p.opt.Servers == nil || abandon == nil {
 		return func() {}
@@ -144,7 +143,7 @@ func (p *Pool) watch(ctx context.Context, e *pooled) (stop func()) {
 	return stop
 }
 
-func (e *pooled) ready() bool {
+func (e *entry) isReady() bool {
 	select {
 	case <-e.done:
 		return true
@@ -153,12 +152,15 @@ func (e *pooled) ready() bool {
 	}
 }
 
-// usable reports whether an entry serves one who wants def now.
-func (e *pooled) usable(def volume.Share) bool {
+// isOpen reports whether the share was mounted and opened.
+func (e *entry) isOpen() bool { return e.isReady() && e.err == nil }
+
+// isUsable reports whether an entry serves callers that want def now.
+func (e *entry) isUsable(def volume.Share) bool {
 	switch {
 	case !e.def.SameMount(def), e.def.TrashRetention != def.TrashRetention, e.def.MaxVolumes != def.MaxVolumes, e.def.ID != def.ID:
 		return false
-	case !e.ready():
+	case !e.isReady():
 		return true
 	case e.err != nil:
 		return time.Since(e.failed) < failureTTL
@@ -166,38 +168,38 @@ func (e *pooled) usable(def volume.Share) bool {
 	return !e.share.Lost()
 }
 
-// take finds or makes the entry of a share and counts the caller as its user.
-func (p *Pool) take(ctx context.Context, def volume.Share, options []string) *pooled {
+// acquire finds or adds the entry of a share and counts the caller as its user.
+func (p *Pool) acquire(ctx context.Context, def volume.Share, options []string) *entry {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.ending.Err() != nil {
-		e := &pooled{def: def, users: 1, done: make(chan struct{}), err: volume.Errorf(volume.ErrUnavailable, "share %s: the driver is being stopped", def)}
+		e := &entry{def: def, users: 1, done: make(chan struct{}), err: volume.Errorf(volume.ErrUnavailable, "share %s: the driver is being stopped", def)}
 		close(e.done)
 		return e
 	}
-	p.renamed(def)
+	p.replaceRenamed(def)
 	e := p.open[def.Name]
-	if e != nil && !e.usable(def) {
+	if e != nil && !e.isUsable(def) {
 		if options == nil {
-			options = e.asked // who comes without any wants it as it was
+			options = e.options // a caller without options gets those of the first mount
 		}
-		p.seen.leave(e)
-		e.old = true
-		p.reap(e)
+		p.identities.rememberEntry(e)
+		e.replaced = true
+		p.closeUnused(e)
 		e = nil
 	}
 	if e == nil {
-		e = &pooled{def: def, asked: options, done: make(chan struct{}), target: p.target(def.Name)}
+		e = &entry{def: def, options: options, done: make(chan struct{}), target: p.mountPoint(def.Name)}
 		p.open[def.Name] = e
-		e.users++ // the mounting's
-		// Not the caller's ctx: others wait for this mount too, and a later one will.
-		p.busy.Go(func() { p.mount(context.WithoutCancel(ctx), e, options) })
+		e.users++ // the mount itself
+		// Not the caller's ctx: other callers, and later ones, wait for this mount too.
+		p.background.Go(func() { p.mount(context.WithoutCancel(ctx), e, options) })
 	}
 	e.users++
 	return e
 }
 
-func (p *Pool) mount(ctx context.Context, e *pooled, options []string) {
+func (p *Pool) mount(ctx context.Context, e *entry, options []string) {
 	defer p.release(e)
 	ctx, cancel := context.WithTimeout(ctx, mountTimeout)
 	defer cancel()
@@ -211,19 +213,19 @@ func (p *Pool) mount(ctx context.Context, e *pooled, options []string) {
 		log.Error(e.err, "Share cannot be used", "share", e.def.Name, "duration", time.Since(start))
 	} else {
 		log.Info("Share mounted", "share", e.def.String(), "at", e.target, "nfs", e.version, "duration", time.Since(start))
-		tellTwins(log, p, e)
+		logTwins(log, p, e)
 	}
 	close(e.done)
 }
 
-func (p *Pool) mountOne(ctx context.Context, e *pooled, options []string) (*share.Share, error) {
+func (p *Pool) mountOne(ctx context.Context, e *entry, options []string) (*share.Share, error) {
 	if p.opt.Premounted == "" {
 		if err := os.MkdirAll(e.target, 0o700); err != nil {
 			return nil, fmt.Errorf("make the mount point of share %s: %w", e.def, err)
 		}
 	}
 	if _, _, unregistered := volume.SplitExport(e.def.Name); !unregistered {
-		options = nil // the registry's are for all, and a class's for its pods
+		options = nil // a registered share has its own; those of a class are for pods
 	}
 	options = ControllerOptions(e.def.MountOptions, options)
 	if p.opt.Share.ReadOnly {
@@ -232,24 +234,29 @@ func (p *Pool) mountOne(ctx context.Context, e *pooled, options []string) (*shar
 	var errs []error
 	for _, server := range e.def.Servers {
 		each, cancel := context.WithTimeout(ctx, mountTimeout/time.Duration(len(e.def.Servers)))
-		err := p.opt.answers(each, server, e.def.MountOptions)
-		if err == nil {
-			err = p.mounter.Mount(each, mount.Spec{Source: e.def.Source(server, ""), Target: e.target, Options: options, OwnClient: p.opt.OwnClient, MultipleAddresses: len(e.def.Servers) > 1})
-		}
+		err := mountFrom(each, p, e, server, options)
 		cancel()
-		if err == nil {
-			e.server, e.version = server, p.opt.version(e.target)
-			tellVersion(klog.FromContext(ctx), e, options)
-			return p.openMounted(ctx, e)
+		if err != nil {
+			errs = append(errs, err)
+			continue
 		}
-		errs = append(errs, err)
+		e.server, e.version = server, p.opt.version(e.target)
+		logVersion(klog.FromContext(ctx), e, options)
+		return p.openMounted(ctx, e)
 	}
 	return nil, fmt.Errorf("share %s: %w", e.def, errors.Join(errs...))
 }
 
-// openMounted opens what is mounted now. The server may die at any moment, also this one.
-func (p *Pool) openMounted(ctx context.Context, e *pooled) (*share.Share, error) {
-	s, err := bounded.Call(ctx, func(context.Context) (*share.Share, error) { return openKnown(p, e) }, (*share.Share).Close)
+func mountFrom(ctx context.Context, p *Pool, e *entry, server string, options []string) error {
+	if err := p.opt.answers(ctx, server, e.def.MountOptions); err != nil {
+		return err
+	}
+	return p.mounter.Mount(ctx, mount.Spec{Source: e.def.Source(server, ""), Target: e.target, Options: options, OwnClient: p.opt.OwnClient, MultipleAddresses: len(e.def.Servers) > 1})
+}
+
+// openMounted opens a share after its mount. The server may die at any moment, also now.
+func (p *Pool) openMounted(ctx context.Context, e *entry) (*share.Share, error) {
+	s, err := bounded.Call(ctx, func(context.Context) (*share.Share, error) { return openVerified(p, e) }, (*share.Share).Close)
 	if abandoned, ok := errors.AsType[bounded.Abandoned](err); ok {
 		err = volume.Errorf(volume.ErrUnavailable, "share %s: mounted, but the server does not answer (%w): check that it runs and that port 2049 is reachable from here", e.def, abandoned.Cause)
 	}
@@ -259,27 +266,27 @@ func (p *Pool) openMounted(ctx context.Context, e *pooled) (*share.Share, error)
 	return s, err
 }
 
-func (p *Pool) release(e *pooled) {
+func (p *Pool) release(e *entry) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	e.users--
-	p.reap(e)
+	p.closeUnused(e)
 }
 
-// reap closes an entry that was replaced and has no users. It is called with the pool locked.
-func (p *Pool) reap(e *pooled) {
-	if !e.old || e.users > 0 || e.share == nil || p.ending.Err() != nil {
+// closeUnused closes an entry that was replaced and has no users. The caller holds p.mu.
+func (p *Pool) closeUnused(e *entry) {
+	if !e.replaced || e.users > 0 || e.share == nil || p.ending.Err() != nil {
 		return
 	}
 	s := e.share
 	e.share = nil
-	p.busy.Go(func() {
+	p.background.Go(func() {
 		s.Close()
-		p.detach(e.target)
+		p.unmount(e.target)
 	})
 }
 
-func (p *Pool) detach(target string) {
+func (p *Pool) unmount(target string) {
 	ctx, cancel := context.WithTimeout(context.Background(), mountTimeout)
 	defer cancel()
 	if err := p.mounter.Unmount(ctx, target); err != nil {
@@ -295,14 +302,14 @@ func (o Options) removeTarget(target string) {
 	}
 }
 
-// Close unmounts every share, and gives up what is being mounted. It is for the end of the
-// process: users are not waited for, and nothing can be opened any more.
+// Close unmounts every share and cancels running mounts. It is for the end of the process: it does
+// not wait for users, and Open fails afterwards.
 func (p *Pool) Close() {
 	p.mu.Lock()
 	p.end()
 	p.mu.Unlock()
 	done := make(chan struct{})
-	go func() { p.busy.Wait(); close(done) }()
+	go func() { p.background.Wait(); close(done) }()
 	select {
 	case <-done:
 	case <-time.After(closeTimeout):
@@ -310,25 +317,26 @@ func (p *Pool) Close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for name, e := range p.open {
-		if e.ready() && e.err == nil {
-			p.detach(e.target)
+		if e.isOpen() {
+			p.unmount(e.target)
 		}
 		delete(p.open, name)
 	}
 }
 
-// Clean unmounts what an earlier process that was killed has left mounted beneath the pool's
-// directory. table says what is mounted.
+// Clean unmounts the mounts of table that an earlier, killed process has left under the pool's
+// directory.
 func (p *Pool) Clean(table mount.Table) {
 	for _, e := range table {
 		if strings.HasPrefix(e.Target, p.dir+"/") {
-			p.detach(e.Target)
+			p.unmount(e.Target)
 		}
 	}
 }
 
-// target returns where a share is mounted, or else a new mount point, named after the share as far as a name can be.
-func (p *Pool) target(name string) string {
+// mountPoint returns the mount point of a premounted share, or else a new one, with the share's name if
+// that is a valid file name.
+func (p *Pool) mountPoint(name string) string {
 	if p.opt.Premounted != "" {
 		return filepath.Join(p.opt.Premounted, name)
 	}

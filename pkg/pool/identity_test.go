@@ -195,7 +195,7 @@ func TestTwins(t *testing.T) {
 			t.Helper()
 			s, release := r.open(name)
 			defer release()
-			if got := r.seen.twins(r.Registry(), s.Definition()); !slices.Equal(got, want) {
+			if got := r.identities.twins(r.Registry(), s.Definition()); !slices.Equal(got, want) {
 				t.Errorf("the twins of %s are %q, not %q", name, got, want)
 			}
 		}
