@@ -24,7 +24,7 @@ const progressInterval = 30 * time.Second
 type attempt struct {
 	c       *Copier
 	copy    volume.Copy
-	pending *share.Pending // of the volume that is made, if it is in our hands
+	pending *share.Pending // of the volume, if this process creates it
 	options []string
 	running *running
 
@@ -32,45 +32,45 @@ type attempt struct {
 	copying  *share.CopyJob
 }
 
-// run makes the copy. Whatever it ends with, nothing is half there: the target is whole, or
-// it does not exist, or a retry undoes what there is of it.
+// run makes the copy. Afterwards the target is complete, or it does not exist, or a retry undoes the
+// incomplete target.
 func (a *attempt) run(ctx context.Context, name string) (err error) {
 	to, release, err := a.c.pool.Open(ctx, name, a.options)
 	if err != nil {
-		return a.giveUp(ctx, err)
+		return a.abortPending(ctx, err)
 	}
 	defer release()
 	a.to, a.from = to, to // one mount, so that the server can share blocks
 	if !to.Definition().Matches(a.copy.Source.Share) {
 		var releaseFrom func()
 		if a.from, releaseFrom, err = a.c.pool.Open(ctx, a.copy.Source.Share, a.options); err != nil {
-			return a.giveUp(ctx, err)
+			return a.abortPending(ctx, err)
 		}
 		defer releaseFrom()
 	}
-	a.running.tree.Methods = a.c.learned(a.from, a.to)
+	a.running.tree.Methods = a.c.methodsFor(a.from, a.to)
 	if a.copy.Target.Kind == volume.ObjectSnapshot {
 		return a.snapshot(ctx)
 	}
 	return a.volume(ctx)
 }
 
-func (a *attempt) giveUp(ctx context.Context, err error) error {
+func (a *attempt) abortPending(ctx context.Context, err error) error {
 	if a.pending == nil {
 		return err
 	}
-	return a.end(ctx, a.pending, err)
+	return a.abort(ctx, a.pending, err)
 }
 
-// creation is what is made by a copy.
-type creation interface {
+// abortable is the creation of a volume or a snapshot.
+type abortable interface {
 	Abort() error
 	Close()
 }
 
-// end ends a creation that has failed with err, and returns that. A copy that is half done is
-// of no use to a retry: it is undone, unless the process is only ending. Then the next run finds it.
-func (a *attempt) end(ctx context.Context, p creation, err error) error {
+// abort undoes a creation that has failed with err, and returns err: a retry cannot use an incomplete
+// copy. If the process is only stopping, the next run finds the copy.
+func (a *attempt) abort(ctx context.Context, p abortable, err error) error {
 	if ctx.Err() == nil {
 		if undo := p.Abort(); undo != nil {
 			klog.FromContext(ctx).Error(undo, "What was made of a copy stays for a retry to undo")
@@ -91,53 +91,53 @@ func (a *attempt) snapshot(ctx context.Context) error {
 	}
 	created := time.Now().UTC()
 	if a.copying, err = p.BeginCopy(ctx, a.to); err != nil {
-		return a.end(ctx, p, err)
+		return a.abort(ctx, p, err)
 	}
 	tree := a.running.tree
 	if err := a.fill(ctx, tree); err != nil {
-		return a.end(ctx, p, err)
+		return a.abort(ctx, p, err)
 	}
 	if a.running.snapshot, err = p.Commit(ctx, created, tree.Bytes.Load(), tree.IsPlain()); err != nil {
-		return a.end(ctx, p, err)
+		return a.abort(ctx, p, err)
 	}
 	return nil
 }
 
 func (a *attempt) volume(ctx context.Context) (err error) {
 	if a.pending == nil {
-		if a.running.volume, err = a.again(ctx); err != nil || a.pending == nil {
+		if a.running.volume, err = a.restart(ctx); err != nil || a.pending == nil {
 			return err
 		}
 	}
 	p := a.pending
 	if a.copying, err = p.BeginCopy(ctx, a.from); err != nil {
-		return a.end(ctx, p, err)
+		return a.abort(ctx, p, err)
 	}
-	if err := a.suitable(ctx); err != nil {
-		return a.end(ctx, p, err)
+	if err := a.checkSource(ctx); err != nil {
+		return a.abort(ctx, p, err)
 	}
 	tree := a.running.tree
 	for {
 		if err := a.fill(ctx, tree); err != nil {
-			return a.end(ctx, p, err)
+			return a.abort(ctx, p, err)
 		}
 		var again *share.CopyJob
 		if a.running.volume, again, err = p.CommitCopy(ctx); err != nil {
-			return a.end(ctx, p, err)
+			return a.abort(ctx, p, err)
 		}
 		if again == nil {
 			return nil
 		}
 		klog.FromContext(ctx).Info("The copy cannot be renamed into its place, because of a project quota there: it is copied again, into the volume's directory")
 		a.copying = again
-		// The counters tell of the source.
+		// The counters of the first copy are those of the source.
 		tree = &copytree.Copy{Workers: tree.Workers, Methods: tree.Methods, Step: tree.Step}
 	}
 }
 
-// again undoes the creation of a volume that was interrupted, and begins it anew. It returns
-// the volume's record where it exists by now.
-func (a *attempt) again(ctx context.Context) (*volume.Record, error) {
+// restart undoes the creation of a volume that was interrupted, and begins it again. It returns the
+// volume's record if the volume exists by now.
+func (a *attempt) restart(ctx context.Context) (*volume.Record, error) {
 	found, err := a.to.Volumes.Lookup(ctx, a.copy.Target.Key)
 	if err != nil {
 		return nil, err
@@ -156,13 +156,13 @@ func (a *attempt) again(ctx context.Context) (*volume.Record, error) {
 		return nil, volume.Errorf(volume.ErrBusy, "volume %s is being created by another controller: try again", a.copy.Target.Key)
 	}
 	if err := p.MakeDirectory(ctx); err != nil {
-		return nil, a.end(ctx, p, err)
+		return nil, a.abort(ctx, p, err)
 	}
 	a.pending = p
 	return nil, nil
 }
 
-// fill copies the tree, and renews the creation meanwhile.
+// fill copies the tree, and renews the lease of the creation meanwhile.
 func (a *attempt) fill(ctx context.Context, tree *copytree.Copy) error {
 	if s := a.copying.Snapshot(); s != nil {
 		tree.SourceIsPlain = s.Plain
@@ -193,8 +193,8 @@ func (a *attempt) fill(ctx context.Context, tree *copytree.Copy) error {
 	return a.to.WrapError("copy "+a.copy.Source.String()+" for "+a.copy.Target.String(), err)
 }
 
-// suitable refuses a source that the volume cannot be made from.
-func (a *attempt) suitable(ctx context.Context) error {
+// checkSource returns an error if the volume cannot be created from its source.
+func (a *attempt) checkSource(ctx context.Context) error {
 	r, source := a.pending.Record(), int64(0)
 	if v := a.copying.Volume(); v != nil {
 		source = v.Capacity
@@ -216,11 +216,11 @@ func (a *attempt) suitable(ctx context.Context) error {
 	return nil
 }
 
-// renew shows until ctx ends that the copy is being made, and ends ctx when another has undone it.
+// renew renews the lease of the copy until ctx ends, and ends ctx when another controller has undone the copy.
 func (a *attempt) renew(ctx context.Context, lost context.CancelCauseFunc) {
 	tick := time.NewTicker(a.to.Lease() / renewals)
 	defer tick.Stop()
-	told := time.Now()
+	logged := time.Now()
 	for {
 		select {
 		case <-ctx.Done():
@@ -232,12 +232,12 @@ func (a *attempt) renew(ctx context.Context, lost context.CancelCauseFunc) {
 		case errors.Is(err, volume.ErrBusy):
 			lost(err)
 			return
-		case err != nil: // the copy itself finds out what it means
+		case err != nil: // the copy itself fails then
 			klog.FromContext(ctx).Error(err, "The creation could not be renewed")
 		}
-		if time.Since(told) >= progressInterval {
-			told = time.Now()
-			klog.FromContext(ctx).Info("Copy under way", counts(a.running.tree)...)
+		if time.Since(logged) >= progressInterval {
+			logged = time.Now()
+			klog.FromContext(ctx).Info("Copy under way", logValues(a.running.tree)...)
 		}
 	}
 }

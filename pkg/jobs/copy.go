@@ -15,11 +15,11 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// CopyOptions bound what copies take of a server. Zero values are the defaults.
+// CopyOptions bound the load of copies on a server. Zero values are the defaults.
 type CopyOptions struct {
 	PerShare int // copies to a share at a time
-	Workers  int // calls under way at once, for each
-	// Step, if set, is called before each change in a copy, with what it is. Tests end the
+	Workers  int // concurrent calls, for each
+	// Step, if set, is called before each step of a copy that changes something. Tests end the
 	// process there.
 	Step func(what string)
 }
@@ -33,15 +33,15 @@ const (
 // failureTTL is how long a failure that no caller waited for is kept for the next retry of the request.
 const failureTTL = 10 * time.Minute
 
-// Shares is what a Copier needs of the pool of shares.
+// Shares is the part of the pool that a Copier uses.
 type Shares interface {
 	Registry() *volume.Registry
 	Open(ctx context.Context, name string, options []string) (s *share.Share, release func(), err error)
 }
 
-// Copier makes snapshots of volumes, and volumes of both. A copy goes on when the call that
-// asked for it has ended, and a later one that asks for the same joins it. Its job is on the
-// share, so that the next run of the driver, or another controller, finds it.
+// Copier copies volumes to snapshots, and volumes and snapshots to volumes. A copy outlives the call
+// that started it, and a later call for the same target joins it. Its job is on the share, so that the
+// next run of the driver, or another controller, finds it.
 type Copier struct {
 	pool  Shares
 	trash Rescanner
@@ -50,27 +50,27 @@ type Copier struct {
 	stop  context.CancelFunc
 
 	mu      sync.Mutex
-	copies  map[place]*running
-	methods map[[2]string]*known     // by the shares of source and target
-	slots   map[string]chan struct{} // by share
-	resumes map[string]bool          // shares that are just looked at
+	copies  map[targetKey]*running
+	methods map[[2]string]*pairMethods // by the shares of source and target
+	slots   map[string]chan struct{}   // by share
+	resumes map[string]bool            // shares whose abandoned copies are being listed
 	totals  map[string]*CopyTotals
 	done    sync.WaitGroup
 }
 
-// place is where the target of a copy is.
-type place struct {
+// targetKey identifies the target of a copy.
+type targetKey struct {
 	share  string
 	target volume.Object
 }
 
-// known is what was learned of copying between two shares, for as long as they stay mounted.
-type known struct {
+// pairMethods are the copy methods that work between two shares, while these stay mounted.
+type pairMethods struct {
 	from, to *share.Share
 	methods  *copytree.Methods
 }
 
-// running is a copy. What comes after done may be read when that is closed.
+// running is a copy. The fields after done may be read when done is closed.
 type running struct {
 	began  time.Time
 	source volume.Source
@@ -84,7 +84,7 @@ type running struct {
 	waiters  int // guarded by the Copier's mu
 }
 
-// Rescanner is told when there is something in a share's trash that can go: see Purger.Rescan.
+// Rescanner scans a share's trash: see [Purger.Rescan].
 type Rescanner interface{ Rescan(share string) }
 
 // NewCopier returns a Copier to the shares in pool.
@@ -98,20 +98,20 @@ func NewCopier(pool Shares, trash Rescanner, opt CopyOptions) *Copier {
 	base, stop := context.WithCancel(context.Background())
 	return &Copier{
 		pool: pool, trash: trash, opt: opt, base: base, stop: stop,
-		copies: map[place]*running{}, methods: map[[2]string]*known{}, slots: map[string]chan struct{}{},
+		copies: map[targetKey]*running{}, methods: map[[2]string]*pairMethods{}, slots: map[string]chan struct{}{},
 		resumes: map[string]bool{}, totals: map[string]*CopyTotals{},
 	}
 }
 
-// Run takes over, until ctx ends, the copies of those who died: at the start those of this
-// instance's earlier run, and each minute any. Then it stops all copies, which leaves them to
-// the next run, and returns when they have stopped.
+// Run resumes abandoned copies until ctx ends: at the start those of this instance's earlier run, and
+// every scanInterval those of any instance. Then it stops all copies, which leaves them to the next
+// run, and returns when they have stopped.
 func (c *Copier) Run(ctx context.Context) {
 	tick := time.NewTicker(scanInterval)
 	defer tick.Stop()
 	for {
 		for _, s := range c.pool.Registry().Shares {
-			c.resumeOn(ctx, s.Name)
+			c.resumeInBackground(ctx, s.Name)
 		}
 		select {
 		case <-ctx.Done():
@@ -123,8 +123,8 @@ func (c *Copier) Run(ctx context.Context) {
 	}
 }
 
-// resumeOn looks at one share. One that hangs is not looked at twice.
-func (c *Copier) resumeOn(ctx context.Context, name string) {
+// resumeInBackground resumes the copies of one share, unless a previous call still hangs.
+func (c *Copier) resumeInBackground(ctx context.Context, name string) {
 	c.mu.Lock()
 	busy := c.resumes[name]
 	c.resumes[name] = true
@@ -142,8 +142,7 @@ func (c *Copier) resumeOn(ctx context.Context, name string) {
 	})
 }
 
-// Resume begins those copies again, on one share, that others have left. It does not wait for
-// the copies.
+// Resume starts the abandoned copies of one share again. It does not wait for them.
 func (c *Copier) Resume(ctx context.Context, name string) error {
 	s, release, err := c.pool.Open(ctx, name, nil)
 	if err != nil {
@@ -158,10 +157,10 @@ func (c *Copier) Resume(ctx context.Context, name string) error {
 	return err
 }
 
-// Snapshot makes a snapshot and waits for it until ctx ends. ErrTimeout: it is not whole yet,
-// and whoever asks again joins.
+// Snapshot creates a snapshot and waits for it until ctx ends. ErrTimeout: it is not complete yet, and a
+// retry joins it.
 func (c *Copier) Snapshot(ctx context.Context, share string, copy volume.Copy) (*volume.SnapshotRecord, error) {
-	r, err := c.wait(ctx, share, copy, nil, nil)
+	r, err := c.startAndWait(ctx, share, copy, nil, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -169,44 +168,44 @@ func (c *Copier) Snapshot(ctx context.Context, share string, copy volume.Copy) (
 }
 
 // Volume fills a volume that is being created and commits it, and waits like Snapshot. p is its
-// creation, with its directory made. options are for the mount of a share that is not registered.
+// creation, with its directory. options are for the mount of a share that is not registered.
 func (c *Copier) Volume(ctx context.Context, share string, copy volume.Copy, p *share.Pending, options []string) (*volume.Record, error) {
-	r, err := c.wait(ctx, share, copy, p, options)
+	r, err := c.startAndWait(ctx, share, copy, p, options)
 	if err != nil {
 		return nil, err
 	}
 	return r.volume, nil
 }
 
-// Join waits for the copy to a target that is under way, or has just ended, like Volume. ok is
-// false where there is none.
+// Join waits, like Volume, for a copy to a target that runs or has just ended. ok is false if there is
+// none.
 func (c *Copier) Join(ctx context.Context, share string, target volume.Object) (r *volume.Record, ok bool, err error) {
 	c.mu.Lock()
-	running := c.copies[place{share, target}]
+	running := c.copies[targetKey{share, target}]
 	if running == nil {
 		c.mu.Unlock()
 		return nil, false, nil
 	}
 	running.waiters++
 	c.mu.Unlock()
-	running, err = c.await(ctx, place{share, target}, running)
+	running, err = c.wait(ctx, targetKey{share, target}, running)
 	if err != nil {
 		return nil, true, err
 	}
 	return running.volume, true, nil
 }
 
-func (c *Copier) wait(ctx context.Context, share string, copy volume.Copy, p *share.Pending, options []string) (*running, error) {
-	at := place{share, copy.Target}
+func (c *Copier) startAndWait(ctx context.Context, share string, copy volume.Copy, p *share.Pending, options []string) (*running, error) {
+	at := targetKey{share, copy.Target}
 	r := c.start(share, copy, p, options)
 	c.mu.Lock()
 	r.waiters++
 	c.mu.Unlock()
-	return c.await(ctx, at, r)
+	return c.wait(ctx, at, r)
 }
 
-// await waits for a copy until ctx ends.
-func (c *Copier) await(ctx context.Context, at place, r *running) (*running, error) {
+// wait waits for a copy until ctx ends.
+func (c *Copier) wait(ctx context.Context, at targetKey, r *running) (*running, error) {
 	select {
 	case <-r.done:
 	case <-ctx.Done():
@@ -217,21 +216,21 @@ func (c *Copier) await(ctx context.Context, at place, r *running) (*running, err
 	select {
 	case <-r.done:
 		if c.copies[at] == r {
-			delete(c.copies, at) // it has been told
+			delete(c.copies, at) // a caller has its result
 		}
 		return r, r.err
 	default:
 	}
 	return nil, volume.Errorf(volume.ErrTimeout, "share %s: %s is being made from %s, for %v so far: %s; it goes on, and who asks again waits for the same",
-		at.share, at.target, r.source, time.Since(r.began).Round(time.Second), progress(r.tree))
+		at.share, at.target, r.source, time.Since(r.began).Round(time.Second), formatProgress(r.tree))
 }
 
-// start begins a copy, or finds it under way.
+// start starts a copy, or finds it running.
 func (c *Copier) start(share string, copy volume.Copy, p *share.Pending, options []string) *running {
-	at := place{share, copy.Target}
+	at := targetKey{share, copy.Target}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for at, r := range c.copies { // that nobody asked about again
+	for at, r := range c.copies { // results without a caller
 		if !r.ended.IsZero() && r.waiters == 0 && time.Since(r.ended) > failureTTL {
 			delete(c.copies, at)
 		}
@@ -248,15 +247,15 @@ func (c *Copier) start(share string, copy volume.Copy, p *share.Pending, options
 	return r
 }
 
-// learned returns what is known of copying between two shares. Mounted anew, a server may have
-// learned more.
-func (c *Copier) learned(from, to *share.Share) *copytree.Methods {
+// methodsFor returns the copy methods between two shares. It drops them when a share is mounted again: its
+// server may support more.
+func (c *Copier) methodsFor(from, to *share.Share) *copytree.Methods {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	pair := [2]string{from.Definition().Name, to.Definition().Name}
 	k := c.methods[pair]
 	if k == nil || k.from != from || k.to != to {
-		k = &known{from, to, &copytree.Methods{}}
+		k = &pairMethods{from, to, &copytree.Methods{}}
 		c.methods[pair] = k
 	}
 	return k.methods
@@ -272,7 +271,7 @@ func (c *Copier) slot(share string) chan struct{} {
 	return c.slots[share]
 }
 
-// run makes one copy when it is its turn.
+// run makes one copy when it gets a slot.
 func (c *Copier) run(share string, copy volume.Copy, p *share.Pending, options []string, r *running) {
 	log := klog.Background().WithValues("share", share, "target", copy.Target, "source", copy.Source)
 	ctx := klog.NewContext(c.base, log)
@@ -282,7 +281,7 @@ func (c *Copier) run(share string, copy volume.Copy, p *share.Pending, options [
 		a := &attempt{c: c, copy: copy, pending: p, options: options, running: r}
 		r.err = a.run(ctx, share)
 		<-slot
-		if r.err != nil || p == nil { // half a copy may have gone there
+		if r.err != nil || p == nil { // an incomplete copy may be there
 			c.trash.Rescan(share)
 		}
 	case <-ctx.Done():
@@ -291,32 +290,32 @@ func (c *Copier) run(share string, copy volume.Copy, p *share.Pending, options [
 	log = log.WithValues("duration", time.Since(r.began).Round(time.Millisecond))
 	switch {
 	case r.err == nil:
-		log.Info("Copy made", counts(r.tree)...)
+		log.Info("Copy made", logValues(r.tree)...)
 	case c.base.Err() != nil:
 		log.Info("Copy left to the next run")
 	case errors.Is(r.err, volume.ErrBusy):
 		log.Info("Copy not begun", "reason", r.err.Error())
 	default:
-		log.Error(r.err, "Copy failed", counts(r.tree)...)
+		log.Error(r.err, "Copy failed", logValues(r.tree)...)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.total(share).add(r.tree, r.err)
+	c.totalsOf(share).add(r.tree, r.err)
 	r.ended = time.Now()
 	close(r.done)
 	if r.err == nil && r.waiters == 0 {
-		delete(c.copies, place{share, copy.Target}) // the share tells of it
+		delete(c.copies, targetKey{share, copy.Target}) // its record is on the share
 	}
 }
 
-// progress says in words how far a copy is.
-func progress(t *copytree.Copy) string {
+// formatProgress describes the progress of a copy.
+func formatProgress(t *copytree.Copy) string {
 	return fmt.Sprintf("%d files and %d directories, %s cloned, %s copied by the server, %s read and written",
 		t.Files.Load(), t.Dirs.Load(), volume.FormatBytes(t.Cloned.Bytes.Load()), volume.FormatBytes(t.Copied.Bytes.Load()), volume.FormatBytes(t.Written.Bytes.Load()))
 }
 
-// counts are the same for the log.
-func counts(t *copytree.Copy) []any {
+// logValues returns the progress of a copy as key-value pairs.
+func logValues(t *copytree.Copy) []any {
 	return []any{
 		"files", t.Files.Load(), "directories", t.Dirs.Load(),
 		"cloned", t.Cloned.Files.Load(), "copiedByServer", t.Copied.Files.Load(), "readAndWritten", t.Written.Files.Load(),

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package jobs does the work that outlives the RPC which caused it. What there is to do is
-// read from the shares and kept nowhere else, so that it survives the process: an entry of
-// the trash is the job of purging it.
+// Package jobs does the work that outlives the RPC which caused it. It reads its jobs from the shares
+// and keeps them nowhere else, so that they survive the process: an entry of the trash is the job to
+// purge it.
 //
-// Two controllers may run the same job: to remove what is removed already is no error.
+// Two controllers may run the same job: to remove a removed file is no error.
 package jobs
 
 import (
@@ -37,27 +37,27 @@ const (
 	lastBackoff  = time.Hour
 )
 
-// Trash is what is known of one share's trash.
+// Trash is the state of one share's trash.
 type Trash struct {
 	Share   string
-	Volumes int       // waiting, as of the last look
-	Oldest  time.Time // deletion of the longest waiting; zero: none waits
-	Overdue int       // of those waiting, whose time is over
-	Since   time.Time // when the longest overdue was due; zero: none is
-	// Unfinished are those of which the record is not in the trash: their deletion was
-	// interrupted, and they are not purged before it is finished.
+	Volumes int       // in the trash, at the last scan
+	Oldest  time.Time // deletion of the oldest; zero: there is none
+	Overdue int       // of those, whose retention is over
+	Since   time.Time // when the first of the overdue was due; zero: there is none
+	// Unfinished are those whose record is not in the trash: their deletion was interrupted, and
+	// they are not purged before it is finished.
 	Unfinished int
 	Purged     int64 // volumes, by this process
 	Entries    int64 // files and directories, by this process; grows during a purge
 	Failed     int64 // attempts, by this process
 }
 
-// Purger empties the shares' trash: everything that has been there for as long as it is to
-// be kept. Each share has a worker of its own, so that one that hangs holds up no other.
+// Purger purges deleted volumes from the shares' trash when their retention is over. Each share has its
+// own worker, so that a share that hangs blocks no other.
 type Purger struct {
 	pool  *pool.Pool
 	clock func() time.Time
-	// now returns the time by a share's server, by which entries are due.
+	// now returns the time of a share's server, which decides what is due.
 	now func(ctx context.Context, s *share.Share) (time.Time, error)
 
 	mu      sync.Mutex
@@ -71,20 +71,20 @@ type worker struct {
 	share  string
 	wake   chan struct{}
 	status Trash
-	waits  map[string]*waiting // what is in the trash, by name
-	// The server's clock was this far ahead of ours when it was measured.
-	ahead    time.Duration
-	measured time.Time
-	look     bool // somebody has put something there and does not say what
+	queue  map[string]*queued // the trash, by name
+	// The server's clock was this far clockAhead of ours when it was measured.
+	clockAhead time.Duration
+	measured   time.Time
+	rescan     bool // there may be new entries
 
-	removals map[*copytree.Removal]bool // under way, whose entries are not in the status yet
+	removals map[*copytree.Removal]bool // that run, and are not counted in status yet
 }
 
-// waiting is an entry of the trash that waits for its time.
-type waiting struct {
+// queued is an entry of the trash that waits for its purge.
+type queued struct {
 	entry   share.TrashEntry
-	since   time.Time // when its time is over; zero: never, as its deletion is not finished
-	due     time.Time // when it is tried: later, where that has failed
+	due     time.Time // end of its retention; zero: never, as its deletion is not finished
+	retryAt time.Time // due, or later after a failure
 	backoff time.Duration
 }
 
@@ -95,9 +95,8 @@ func NewPurger(shares *pool.Pool) *Purger {
 
 func serverTime(ctx context.Context, s *share.Share) (time.Time, error) { return s.Now(ctx) }
 
-// Run purges until ctx ends: from the start the registered shares, which resumes what an
-// earlier process left, and any other from the first Add on. It returns when all its workers
-// have.
+// Run purges until ctx ends: the registered shares from the start, which resumes the work of an earlier
+// process, and any other share from the first Add on. It returns after all its workers.
 func (p *Purger) Run(ctx context.Context) {
 	p.mu.Lock()
 	p.running = ctx
@@ -119,19 +118,18 @@ func (p *Purger) Run(ctx context.Context) {
 	}
 }
 
-// worker finds or starts the worker of a share. It is called with the Purger locked.
+// worker finds or starts the worker of a share. The caller holds p.mu.
 func (p *Purger) worker(name string) *worker {
 	w := p.workers[name]
 	if w == nil && p.running != nil && p.running.Err() == nil {
-		w = &worker{share: name, wake: make(chan struct{}, 1), status: Trash{Share: name}, waits: map[string]*waiting{}, removals: map[*copytree.Removal]bool{}}
+		w = &worker{share: name, wake: make(chan struct{}, 1), status: Trash{Share: name}, queue: map[string]*queued{}, removals: map[*copytree.Removal]bool{}}
 		p.workers[name] = w
 		p.done.Go(func() { p.work(p.running, w) })
 	}
 	return w
 }
 
-// Add tells of an entry that was just put into a share's trash: so that nobody has to look
-// there for it. It does not wait.
+// Add adds an entry that has just been moved into a share's trash, without a scan. It does not block.
 func (p *Purger) Add(name string, e share.TrashEntry) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -139,15 +137,15 @@ func (p *Purger) Add(name string, e share.TrashEntry) {
 	if w == nil {
 		return
 	}
-	w.waits[e.Name] = &waiting{entry: e, since: e.Due, due: e.Due}
-	w.count()
+	w.queue[e.Name] = &queued{entry: e, due: e.Due, retryAt: e.Due}
+	w.updateStatus()
 	select {
 	case w.wake <- struct{}{}:
 	default: // it is awake
 	}
 }
 
-// Look has a share's trash be looked at now. It does not wait.
+// Rescan starts a scan of a share's trash. It does not block.
 func (p *Purger) Rescan(name string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -155,41 +153,41 @@ func (p *Purger) Rescan(name string) {
 	if w == nil {
 		return
 	}
-	w.look = true
+	w.rescan = true
 	select {
 	case w.wake <- struct{}{}:
 	default: // it is awake
 	}
 }
 
-// Status says how each share's trash stands.
+// Status returns the state of each share's trash.
 func (p *Purger) Status() []Trash {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var all []Trash
 	for _, w := range p.workers {
-		all = append(all, w.now(p.serverNow(w)))
+		all = append(all, w.statusAt(p.serverNow(w)))
 	}
 	return all
 }
 
-// serverNow returns the time by the server of a worker's share, as of its last look at it.
-func (p *Purger) serverNow(w *worker) time.Time { return p.clock().Add(w.ahead) }
+// serverNow returns the time of the server of a worker's share, by the last measurement.
+func (p *Purger) serverNow(w *worker) time.Time { return p.clock().Add(w.clockAhead) }
 
-// now returns the status as of this moment: what is overdue, and what is just being removed.
-func (w *worker) now(at time.Time) Trash {
+// statusAt returns the status at a time, with the overdue volumes and the running removals.
+func (w *worker) statusAt(at time.Time) Trash {
 	status := w.status
-	for _, e := range w.waits {
+	for _, e := range w.queue {
 		if !e.entry.HasRecord() {
 			status.Unfinished++
 			continue
 		}
-		if e.since.After(at) {
+		if e.due.After(at) {
 			continue
 		}
 		status.Overdue++
-		if status.Since.IsZero() || e.since.Before(status.Since) {
-			status.Since = e.since
+		if status.Since.IsZero() || e.due.Before(status.Since) {
+			status.Since = e.due
 		}
 	}
 	for removal := range w.removals {
@@ -198,10 +196,10 @@ func (w *worker) now(at time.Time) Trash {
 	return status
 }
 
-// count brings the status up to date.
-func (w *worker) count() {
-	w.status.Volumes, w.status.Oldest = len(w.waits), time.Time{}
-	for _, e := range w.waits {
+// updateStatus counts the queue.
+func (w *worker) updateStatus() {
+	w.status.Volumes, w.status.Oldest = len(w.queue), time.Time{}
+	for _, e := range w.queue {
 		if e.entry.Deleted.IsZero() {
 			continue
 		}
@@ -211,7 +209,7 @@ func (w *worker) count() {
 	}
 }
 
-// work looks at the share at its start and every minute, and purges what is due in between.
+// work scans the share at the start and every scanInterval, and purges what is due in between.
 func (p *Purger) work(ctx context.Context, w *worker) {
 	var scanned time.Time
 	timer := time.NewTimer(0)
@@ -222,8 +220,8 @@ func (p *Purger) work(ctx context.Context, w *worker) {
 		case <-w.wake:
 		case <-timer.C:
 		}
-		err := p.once(ctx, w, &scanned)
-		wait := min(p.next(w), scanInterval)
+		err := p.scanAndPurge(ctx, w, &scanned)
+		wait := min(p.timeUntilDue(w), scanInterval)
 		if err != nil && ctx.Err() == nil {
 			klog.FromContext(ctx).Error(err, "The trash cannot be looked at", "share", w.share)
 			wait = max(wait, firstBackoff) // what is due stays due
@@ -232,16 +230,16 @@ func (p *Purger) work(ctx context.Context, w *worker) {
 	}
 }
 
-// once looks at the share, if it is time to, and purges what is due.
-func (p *Purger) once(ctx context.Context, w *worker, scanned *time.Time) error {
+// scanAndPurge scans the share, if a scan is due, and purges what is due.
+func (p *Purger) scanAndPurge(ctx context.Context, w *worker, scanned *time.Time) error {
 	p.mu.Lock()
-	look := w.look || time.Since(*scanned) >= scanInterval
-	w.look = false
-	measure := len(w.waits) > 0 && time.Since(w.measured) >= scanInterval
+	scan := w.rescan || time.Since(*scanned) >= scanInterval
+	w.rescan = false
+	measure := len(w.queue) > 0 && time.Since(w.measured) >= scanInterval
 	p.mu.Unlock()
-	if look {
+	if scan {
 		*scanned = time.Now()
-	} else if !measure && p.next(w) > 0 {
+	} else if !measure && p.timeUntilDue(w) > 0 {
 		return nil
 	}
 	s, release, err := p.pool.Open(ctx, w.share, nil)
@@ -250,7 +248,7 @@ func (p *Purger) once(ctx context.Context, w *worker, scanned *time.Time) error 
 	}
 	defer release()
 	if s.Definition().Name != w.share { // an export that was registered since: the share has a worker
-		p.update(w, func() { clear(w.waits) })
+		p.update(w, func() { clear(w.queue) })
 		return nil
 	}
 	if measure {
@@ -258,10 +256,8 @@ func (p *Purger) once(ctx context.Context, w *worker, scanned *time.Time) error 
 			return err
 		}
 	}
-	if look {
-		if err = p.scan(ctx, s, w); err == nil {
-			err = s.Tidy(ctx, share.ParentIdle)
-		}
+	if scan {
+		err = p.scanAndTidy(ctx, s, w)
 		if s.Lost() { // it may have become one of a later Mooring
 			return err
 		}
@@ -278,7 +274,14 @@ func (p *Purger) once(ctx context.Context, w *worker, scanned *time.Time) error 
 	return err
 }
 
-// scan brings what is known to wait in line with what is there.
+func (p *Purger) scanAndTidy(ctx context.Context, s *share.Share, w *worker) error {
+	if err := p.scan(ctx, s, w); err != nil {
+		return err
+	}
+	return s.Tidy(ctx, share.ParentIdle)
+}
+
+// scan updates the queue from the trash.
 func (p *Purger) scan(ctx context.Context, s *share.Share, w *worker) error {
 	entries, err := s.Trash.List(ctx)
 	if err != nil {
@@ -289,65 +292,65 @@ func (p *Purger) scan(ctx context.Context, s *share.Share, w *worker) error {
 			return err
 		}
 	}
-	there := map[string]bool{}
+	exists := map[string]bool{}
 	for _, e := range entries {
-		there[e.Name] = true
+		exists[e.Name] = true
 		p.mu.Lock()
-		known := w.waits[e.Name]
+		known := w.queue[e.Name]
 		p.mu.Unlock()
 		if known != nil && known.entry == e {
 			continue
 		}
-		p.update(w, func() { w.waits[e.Name] = &waiting{entry: e, since: e.Due, due: e.Due} })
+		p.update(w, func() { w.queue[e.Name] = &queued{entry: e, due: e.Due, retryAt: e.Due} })
 	}
 	p.update(w, func() {
 		started := p.serverNow(w).Add(-scanInterval)
-		maps.DeleteFunc(w.waits, func(name string, e *waiting) bool {
-			return !there[name] && e.entry.Deleted.Before(started) // by another controller; not one just added
+		maps.DeleteFunc(w.queue, func(name string, e *queued) bool {
+			return !exists[name] && e.entry.Deleted.Before(started) // another controller has purged it; not one just added
 		})
 	})
 	return nil
 }
 
-// measure finds out how far the server's clock is ahead of ours.
+// measure measures how far the server's clock is ahead of ours.
 func (p *Purger) measure(ctx context.Context, s *share.Share, w *worker) error {
 	now, err := p.now(ctx, s)
 	if err != nil {
 		return err
 	}
-	p.update(w, func() { w.ahead, w.measured = now.Sub(p.clock()), time.Now() })
+	p.update(w, func() { w.clockAhead, w.measured = now.Sub(p.clock()), time.Now() })
 	return nil
 }
 
-// next returns how long it is until something is due: not more than 0 where it is.
-func (p *Purger) next(w *worker) time.Duration {
+// timeUntilDue returns the time until the next purge, 0 or less if one is due.
+func (p *Purger) timeUntilDue(w *worker) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	wait := scanInterval
-	for _, e := range w.waits {
+	for _, e := range w.queue {
 		if e.entry.HasRecord() {
-			wait = min(wait, e.due.Sub(p.serverNow(w)))
+			wait = min(wait, e.retryAt.Sub(p.serverNow(w)))
 		}
 	}
 	return wait
 }
 
-// due returns what is to be purged now, the oldest first.
-func (p *Purger) due(w *worker) []*waiting {
+// due returns the entries to purge now, the oldest first.
+func (p *Purger) due(w *worker) []*queued {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var due []*waiting
-	for _, e := range w.waits {
-		if e.entry.HasRecord() && !e.due.After(p.serverNow(w)) {
+	var due []*queued
+	for _, e := range w.queue {
+		if e.entry.HasRecord() && !e.retryAt.After(p.serverNow(w)) {
 			due = append(due, e)
 		}
 	}
-	slices.SortFunc(due, func(a, b *waiting) int { return a.entry.Deleted.Compare(b.entry.Deleted) })
+	slices.SortFunc(due, func(a, b *queued) int { return a.entry.Deleted.Compare(b.entry.Deleted) })
 	return due
 }
 
-// purge removes one entry, or puts it off.
-func (p *Purger) purge(ctx context.Context, s *share.Share, w *worker, e *waiting) {
+// purge purges one entry, or postpones it.
+func (p *Purger) purge(ctx context.Context, s *share.Share, w *worker, e *queued) {
 	start := time.Now()
 	removal := &copytree.Removal{Workers: workersPerVolume}
 	p.update(w, func() { w.removals[removal] = true })
@@ -365,15 +368,15 @@ func (p *Purger) purge(ctx context.Context, s *share.Share, w *worker, e *waitin
 			w.status.Failed++
 			e.backoff = min(max(2*e.backoff, firstBackoff), lastBackoff)
 			if errors.Is(err, unix.EBUSY) {
-				// This client has a file open that goes when it is closed (nfs(5), silly rename):
-				// what a copy has failed to write may take it a moment.
+				// This client has a file open that disappears with its close (nfs(5), silly rename):
+				// after a failed write of a copy that may take a moment.
 				e.backoff = busyBackoff
 			}
-			e.due = p.serverNow(w).Add(e.backoff)
+			e.retryAt = p.serverNow(w).Add(e.backoff)
 			return
 		}
 		w.status.Purged++
-		delete(w.waits, e.entry.Name)
+		delete(w.queue, e.entry.Name)
 	})
 	if err != nil {
 		log.Error(err, "A deleted volume could not be purged; it will be tried again")
@@ -386,5 +389,5 @@ func (p *Purger) update(w *worker, change func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	change()
-	w.count()
+	w.updateStatus()
 }

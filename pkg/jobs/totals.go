@@ -19,19 +19,19 @@ const (
 // CopyCount counts files and their data.
 type CopyCount struct{ Files, Bytes int64 }
 
-// CopyTotals is what this process has copied to a share, and what it is copying.
+// CopyTotals counts the copies of this process to a share.
 type CopyTotals struct {
 	Share        string
-	Running      int // that are under way or wait for their turn
+	Running      int // or waiting for a slot
 	Done, Failed int64
 	ByMethod     map[string]CopyCount
-	Skipped      int64 // sockets, and devices that the server does not let us make
+	Skipped      int64 // sockets, and devices that the server refuses
 	Vanished     int64 // files that were removed while they were copied
-	Entries      int64 // files, directories and all else
+	Entries      int64 // files, directories and others
 }
 
-// total is called with the Copier locked.
-func (c *Copier) total(share string) *CopyTotals {
+// totalsOf finds or adds the totals of a share. The caller holds c.mu.
+func (c *Copier) totalsOf(share string) *CopyTotals {
 	if c.totals[share] == nil {
 		c.totals[share] = &CopyTotals{Share: share, ByMethod: map[string]CopyCount{}}
 	}
@@ -39,10 +39,10 @@ func (c *Copier) total(share string) *CopyTotals {
 }
 
 func (t *CopyTotals) add(tree *copytree.Copy, err error) {
-	if err == nil {
-		t.Done++
-	} else {
+	if err != nil {
 		t.Failed++
+	} else {
+		t.Done++
 	}
 	t.count(tree)
 }
@@ -61,7 +61,7 @@ func (t *CopyTotals) count(tree *copytree.Copy) {
 	t.Vanished += tree.Vanished.Load()
 }
 
-// Status says what was copied, and is just being copied, to each share.
+// Status returns the totals of each share, with the running copies.
 func (c *Copier) Status() []CopyTotals {
 	c.mu.Lock()
 	defer c.mu.Unlock()

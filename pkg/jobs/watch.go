@@ -28,19 +28,19 @@ const (
 	heartbeatInterval = time.Minute
 )
 
-// ShareStatus is what the last look at a share has shown.
+// ShareStatus is the result of the last check of a share.
 type ShareStatus struct {
 	Share   string
 	Up      bool
-	Latency time.Duration // until it said how full it is
+	Latency time.Duration // of the query of its space
 	Space   volume.Space  // of a share that is up
-	// Fault is why nothing can be written to the share, as far as is known. No Reason: it can be.
+	// Fault is why nothing can be written to the share. No Reason: none is known.
 	Fault     volume.Condition
-	LastWrite time.Time // when it was written to last, or could not be; zero: it was never tried
+	LastWrite time.Time // of the last write, or attempt; zero: none yet
 }
 
-// Faults tells of each reason for which a share may not be written to whether it is so now; nil
-// where that is not known.
+// Faults reports for each reason of a fault whether it is the current one. It returns nil if that is
+// not known.
 func (s ShareStatus) Faults() map[string]bool {
 	if s.LastWrite.IsZero() || !s.Up && s.Fault.Reason == "" {
 		return nil
@@ -52,57 +52,55 @@ func (s ShareStatus) Faults() map[string]bool {
 	return all
 }
 
-// Watcher knows of each share whether it can be used, and how full it is, so that whoever
-// wants to know has not to ask the server. A share that hangs costs one goroutine, and
-// nobody else anything.
+// Watcher knows the state and the space of each share, so that its callers do not query the server. A
+// share that hangs blocks one goroutine, and no other share.
 type Watcher struct {
-	pool *pool.Pool
-	ask  func(ctx context.Context, before ShareStatus) ShareStatus
-	beat func(s *share.Share, ctx context.Context) error
+	pool      *pool.Pool
+	queryFunc func(ctx context.Context, before ShareStatus) ShareStatus
+	heartbeat func(s *share.Share, ctx context.Context) error
 
-	mu   sync.Mutex
-	seen map[string]ShareStatus
-	busy map[string]bool // shares that are being looked at
-	// writing are the shares that are being written to: they are looked at meanwhile.
+	mu       sync.Mutex
+	statuses map[string]ShareStatus
+	busy     map[string]bool // shares that are being checked
+	// writing are the shares that are being written to. They are checked all the same.
 	writing map[string]bool
 }
 
 // NewWatcher returns a Watcher of the pool's shares.
 func NewWatcher(shares *pool.Pool) *Watcher {
-	w := &Watcher{pool: shares, seen: map[string]ShareStatus{}, busy: map[string]bool{}, writing: map[string]bool{}, beat: (*share.Share).Heartbeat}
-	w.ask = w.see
+	w := &Watcher{pool: shares, statuses: map[string]ShareStatus{}, busy: map[string]bool{}, writing: map[string]bool{}, heartbeat: (*share.Share).Heartbeat}
+	w.queryFunc = w.query
 	return w
 }
 
-// Status says what the last look at each share has shown. One that was never looked at is not
-// there.
+// Status returns the result of the last check of each share that has been checked.
 func (w *Watcher) Status() []ShareStatus {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var all []ShareStatus
-	for _, s := range w.seen {
+	for _, s := range w.statuses {
 		all = append(all, s)
 	}
 	return all
 }
 
-// Fault says why nothing can be written to a share, as far as is known. No Reason: it can be.
+// Fault returns why nothing can be written to a share. No Reason: none is known.
 func (w *Watcher) Fault(name string) volume.Condition {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.seen[w.pool.Name(name)].Fault
+	return w.statuses[w.pool.Name(name)].Fault
 }
 
-// Run looks at all shares again and again until ctx ends: at those that are registered, and
-// those of classes that name an export as far as they are mounted.
+// Run checks the shares every watchInterval until ctx ends: those that are registered, and the mounted
+// exports that are not.
 func (w *Watcher) Run(ctx context.Context) {
 	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()
-	var looking sync.WaitGroup
-	defer looking.Wait()
+	var checks sync.WaitGroup
+	defer checks.Wait()
 	for {
 		for _, name := range w.due() {
-			looking.Go(func() { w.look(ctx, name) })
+			checks.Go(func() { w.check(ctx, name) })
 		}
 		select {
 		case <-ctx.Done():
@@ -112,17 +110,17 @@ func (w *Watcher) Run(ctx context.Context) {
 	}
 }
 
-// due lists the shares to be looked at, marks them as busy, and forgets those that are gone.
+// due returns the shares to be checked, marks them as busy, and removes those that are gone.
 func (w *Watcher) due() []string {
 	names := w.pool.Known()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for name := range w.seen {
-		// An export that is not mounted for the moment is not forgotten: it may be down. One that
-		// was registered since is looked at under that name.
+	for name := range w.statuses {
+		// An export that is not mounted at the moment stays: it may be down. An export that has been
+		// registered since is checked under its new name.
 		_, _, export := volume.SplitExport(name)
 		if !slices.Contains(names, name) && (!export || w.pool.Name(name) != name) {
-			delete(w.seen, name)
+			delete(w.statuses, name)
 		}
 	}
 	names = slices.DeleteFunc(names, func(name string) bool { return w.busy[name] })
@@ -132,67 +130,67 @@ func (w *Watcher) due() []string {
 	return names
 }
 
-// look checks a share, and returns soon after watchPatience at the latest. What it began may still be
+// check checks a share, and returns soon after watchPatience at the latest. What it began may still be
 // under way then: the share is not checked again before that has ended.
-func (w *Watcher) look(ctx context.Context, name string) {
-	before := w.before(name)
+func (w *Watcher) check(ctx context.Context, name string) {
+	before := w.lastStatus(name)
 	within, cancel := context.WithTimeout(ctx, watchTimeout)
 	defer cancel()
 	seen, err := bounded.Call(within, func(within context.Context) (ShareStatus, error) {
-		defer w.free(w.busy, name)
-		seen := w.ask(within, before)
-		if seen.Up { // whether it is does not depend on how long it takes to write
+		defer w.unmark(w.busy, name)
+		seen := w.queryFunc(within, before)
+		if seen.Up { // a slow write does not make it down
 			go w.write(ctx, seen)
 		}
 		return seen, nil
 	}, nil)
 	if err != nil {
-		seen = before.down()
+		seen = before.asDown()
 		if _, late := errors.AsType[bounded.Abandoned](err); !late {
 			klog.FromContext(ctx).Error(err, "Share cannot be checked", "share", name)
 		}
 	}
-	w.note(ctx, seen)
+	w.record(ctx, seen)
 }
 
-// before returns what the last look at a share has shown.
-func (w *Watcher) before(name string) ShareStatus {
+// lastStatus returns the result of the last check of a share.
+func (w *Watcher) lastStatus(name string) ShareStatus {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	seen := w.seen[name]
+	seen := w.statuses[name]
 	seen.Share = name
 	return seen
 }
 
-// free has a share be looked at, or written to, again.
-func (w *Watcher) free(busy map[string]bool, name string) {
+// unmark lets a share be checked, or written to, again.
+func (w *Watcher) unmark(busy map[string]bool, name string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(busy, name)
 }
 
-// note keeps what a look has shown. What was found since of whether it can be written to stays.
-func (w *Watcher) note(ctx context.Context, seen ShareStatus) {
+// record stores the result of a check. It keeps a fault that was found after that check began.
+func (w *Watcher) record(ctx context.Context, seen ShareStatus) {
 	if ctx.Err() != nil {
-		return // that the driver ends says nothing of the share
+		return // the driver is stopping: not the share's fault
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	was := w.seen[seen.Share]
+	was := w.statuses[seen.Share]
 	if seen.LastWrite.Before(was.LastWrite) {
 		seen.Fault, seen.LastWrite = was.Fault, was.LastWrite
 	}
-	w.seen[seen.Share] = seen
-	tell(klog.FromContext(ctx), was, seen)
+	w.statuses[seen.Share] = seen
+	logFault(klog.FromContext(ctx), was, seen)
 }
 
-// down is what is seen of a share that cannot be looked at: whether it can be written to stays as it was.
-func (s ShareStatus) down() ShareStatus {
+// asDown returns the status of a share that cannot be checked. Its fault stays.
+func (s ShareStatus) asDown() ShareStatus {
 	return ShareStatus{Share: s.Share, Fault: s.Fault, LastWrite: s.LastWrite}
 }
 
-// tell logs whether a share can be written to, once when that changes.
-func tell(log klog.Logger, before, now ShareStatus) {
+// logFault logs whether a share can be written to, when that changes.
+func logFault(log klog.Logger, before, now ShareStatus) {
 	switch {
 	case before.Fault.Reason == now.Fault.Reason:
 	case now.Fault.Reason != "":
@@ -202,54 +200,56 @@ func tell(log klog.Logger, before, now ShareStatus) {
 	}
 }
 
-// see opens a share, and asks how full it is.
-func (w *Watcher) see(ctx context.Context, before ShareStatus) ShareStatus {
+// query opens a share and queries its space.
+func (w *Watcher) query(ctx context.Context, before ShareStatus) ShareStatus {
 	s, release, err := w.pool.Open(ctx, before.Share, nil)
 	if err != nil {
-		return before.down().failed(err)
+		return before.asDown().withFault(err)
 	}
 	defer release()
 	start := time.Now()
 	space, err := s.Space(ctx)
 	if err != nil {
-		return before.down().failed(err)
+		return before.asDown().withFault(err)
 	}
 	return ShareStatus{Share: before.Share, Up: true, Latency: time.Since(start), Space: space, Fault: before.Fault, LastWrite: before.LastWrite}
 }
 
-// write writes to a share that is up, where it is time for that, and notes what comes back, or that
-// nothing does.
+// write writes the heartbeat of a share, if it is due, and records the result, or that there is none
+// within watchTimeout.
 func (w *Watcher) write(ctx context.Context, seen ShareStatus) {
 	if !w.beginWrite(seen) {
 		return
 	}
-	defer w.free(w.writing, seen.Share)
+	defer w.unmark(w.writing, seen.Share)
 	within, cancel := context.WithTimeout(ctx, watchTimeout)
 	defer cancel()
 	s, release, err := w.pool.Open(within, seen.Share, nil)
 	if err != nil {
-		return // the next look says why
+		return // the next check reports why
 	}
 	defer release()
-	if !beats(s) {
+	if !isWritten(s) {
 		return
 	}
-	late := time.AfterFunc(watchTimeout, func() {
-		seen := w.before(seen.Share)
+	timeout := time.AfterFunc(watchTimeout, func() {
+		seen := w.lastStatus(seen.Share)
 		seen.Fault, seen.LastWrite = volume.Condition{Severity: volume.Degraded, Reason: volume.SlowResponses,
 			Message: fmt.Sprintf("share %s: what is written does not get to the server's disk within %v: look at its disks and its load", s.Definition(), watchTimeout)}, time.Now()
-		w.note(ctx, seen)
+		w.record(ctx, seen)
 	})
-	err = w.beat(s, within)
-	late.Stop()
-	seen = w.before(seen.Share)
-	if err == nil {
-		seen.Fault, seen.LastWrite = volume.Condition{}, time.Now()
+	err = w.heartbeat(s, within)
+	timeout.Stop()
+	seen = w.lastStatus(seen.Share)
+	if err != nil {
+		w.record(ctx, seen.withFault(err))
+		return
 	}
-	w.note(ctx, seen.failed(err))
+	seen.Fault, seen.LastWrite = volume.Condition{}, time.Now()
+	w.record(ctx, seen)
 }
 
-// beginWrite reports whether it is time to write to a share, and nobody does.
+// beginWrite reports whether a share's heartbeat is due, and marks the share as being written to.
 func (w *Watcher) beginWrite(seen ShareStatus) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -261,14 +261,13 @@ func (w *Watcher) beginWrite(seen ShareStatus) bool {
 	return true
 }
 
-// beats reports whether a share is to be written to: one that nobody has laid out is not, nor one
-// that is mounted read-only.
-func beats(s *share.Share) bool {
+// isWritten reports whether a share has a heartbeat: it is laid out, and not mounted read-only.
+func isWritten(s *share.Share) bool {
 	return s.Initialized() && !slices.Contains(volume.MergeMountOptions(s.Definition().MountOptions), "ro")
 }
 
-// failed notes what an error says of the share's file system.
-func (s ShareStatus) failed(err error) ShareStatus {
+// withFault returns the status with the fault that an error shows.
+func (s ShareStatus) withFault(err error) ShareStatus {
 	if reason := share.FaultReason(err); reason != "" {
 		s.Fault, s.LastWrite = volume.Condition{Severity: volume.Degraded, Reason: reason, Message: err.Error()}, time.Now()
 	}

@@ -102,8 +102,8 @@ func TestWatchHangs(t *testing.T) {
 		release := make(chan struct{})
 		var tries atomic.Int64
 		hang := func(w *Watcher) {
-			ask := w.ask
-			w.ask = func(ctx context.Context, before ShareStatus) ShareStatus {
+			ask := w.queryFunc
+			w.queryFunc = func(ctx context.Context, before ShareStatus) ShareStatus {
 				if before.Share == "nas2" {
 					tries.Add(1)
 					<-release // whatever ctx says, as statfs(2) does
@@ -180,7 +180,7 @@ func TestFaults(t *testing.T) {
 		logger := ktesting.NewLogger(t, ktesting.NewConfig(ktesting.BufferLogs(true)))
 		log := logger.GetSink().(ktesting.Underlier).GetBuffer()
 		w := s.watchIn(klog.NewContext(context.Background(), logger), func(w *Watcher) {
-			w.beat = func(s *share.Share, ctx context.Context) error {
+			w.heartbeat = func(s *share.Share, ctx context.Context) error {
 				if err := fails.Load(); err != nil {
 					return s.WrapError("write .mooring/heartbeat", *err)
 				}
@@ -246,8 +246,8 @@ func TestBeatHangs(t *testing.T) {
 		release := make(chan struct{})
 		var tries, looks atomic.Int64
 		w := s.watch(func(w *Watcher) {
-			w.ask = func(ctx context.Context, before ShareStatus) ShareStatus { looks.Add(1); return w.see(ctx, before) }
-			w.beat = func(sh *share.Share, _ context.Context) error {
+			w.queryFunc = func(ctx context.Context, before ShareStatus) ShareStatus { looks.Add(1); return w.query(ctx, before) }
+			w.heartbeat = func(sh *share.Share, _ context.Context) error {
 				if tries.Add(1) == 1 {
 					<-release // whatever ctx says, as write(2) does
 					return sh.WrapError("write", unix.ETIMEDOUT)
