@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
-	"github.com/kubernetes-csi/csi-lib-utils/protosanitizer"
 	"github.com/mooring-csi/mooring/pkg/volume"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -102,46 +101,6 @@ func socketPath(endpoint string) (string, error) {
 		return "", volume.Errorf(volume.ErrInvalid, "endpoint %q is neither unix:///path nor tcp://host:port", endpoint)
 	}
 	return file, nil
-}
-
-// logRPC writes one log line per RPC, without secrets, and calls the observer.
-func logRPC(observe Observer) grpc.UnaryServerInterceptor {
-	return func(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-		method := path.Base(info.FullMethod)
-		log := klog.FromContext(ctx).WithValues("rpc", method)
-		if v, ok := request.(interface{ GetVolumeId() string }); ok {
-			log = log.WithValues("volume", v.GetVolumeId())
-		} else if v, ok := request.(interface{ GetSnapshotId() string }); ok {
-			log = log.WithValues("snapshot", v.GetSnapshotId())
-		} else if v, ok := request.(interface{ GetGroupSnapshotId() string }); ok {
-			log = log.WithValues("group", v.GetGroupSnapshotId())
-		} else if v, ok := request.(interface{ GetName() string }); ok {
-			log = log.WithValues("name", v.GetName())
-		}
-		log.V(5).Info("RPC begins", "request", protosanitizer.StripSecrets(request))
-		start := time.Now()
-		response, err := handler(klog.NewContext(ctx, log), request)
-		took := time.Since(start)
-		code := status.Code(err)
-		observe(info.FullMethod, code.String(), err, took)
-		log = log.WithValues("duration", took.Round(time.Microsecond), "code", code)
-		switch {
-		case err != nil:
-			log.Error(err, "RPC failed")
-		case quietMethods[method]:
-			log.V(4).Info("RPC done")
-		default:
-			log.Info("RPC done")
-		}
-		return response, err
-	}
-}
-
-// quietMethods are the RPCs that sidecars and kubelet repeat often: their success is not logged.
-var quietMethods = map[string]bool{
-	"Probe": true, "GetPluginInfo": true, "GetPluginCapabilities": true, "ControllerGetCapabilities": true,
-	"NodeGetCapabilities": true, "NodeGetVolumeStats": true, "GetCapacity": true,
-	"NodeGetVolumeHealth": true, "NodeGetStorageHealth": true, "ControllerGetVolumeHealth": true, "ControllerListVolumeHealth": true,
 }
 
 // limitTime gives each RPC a deadline a little before the caller's own, or before the documented one: a
