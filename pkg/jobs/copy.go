@@ -134,7 +134,7 @@ func (c *Copier) resumeInBackground(ctx context.Context, name string) {
 	}
 	c.done.Go(func() {
 		if err := c.Resume(ctx, name); err != nil && ctx.Err() == nil {
-			klog.FromContext(ctx).Error(err, "The copies that were under way cannot be looked at", "share", name)
+			logScanError(klog.FromContext(ctx), err, "The interrupted copies cannot be listed", name)
 		}
 		c.mu.Lock()
 		defer c.mu.Unlock()

@@ -18,6 +18,7 @@ import (
 	"github.com/mooring-csi/mooring/pkg/copytree"
 	"github.com/mooring-csi/mooring/pkg/pool"
 	"github.com/mooring-csi/mooring/pkg/share"
+	"github.com/mooring-csi/mooring/pkg/volume"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 	"k8s.io/klog/v2"
@@ -223,7 +224,7 @@ func (p *Purger) work(ctx context.Context, w *worker) {
 		err := p.scanAndPurge(ctx, w, &scanned)
 		wait := min(p.timeUntilDue(w), scanInterval)
 		if err != nil && ctx.Err() == nil {
-			klog.FromContext(ctx).Error(err, "The trash cannot be looked at", "share", w.share)
+			logScanError(klog.FromContext(ctx), err, "The trash cannot be listed", w.share)
 			wait = max(wait, firstBackoff) // what is due stays due
 		}
 		timer.Reset(wait)
@@ -355,7 +356,7 @@ func (p *Purger) purge(ctx context.Context, s *share.Share, w *worker, e *queued
 	removal := &copytree.Removal{Workers: workersPerVolume}
 	p.update(w, func() { w.removals[removal] = true })
 	err := s.Trash.Purge(e.entry, func(trash int, name string) error { return removal.Remove(ctx, trash, name) })
-	log := klog.FromContext(ctx).WithValues("share", w.share, "volume", e.entry.Key, "entries", removal.Entries.Load(), "duration", time.Since(start))
+	log := klog.FromContext(ctx).WithValues("share", w.share, "kind", e.entry.Kind(), "key", e.entry.Key, "entries", removal.Entries.Load(), "duration", time.Since(start))
 	p.update(w, func() {
 		w.status.Entries += removal.Entries.Load()
 		delete(w.removals, removal)
@@ -379,10 +380,19 @@ func (p *Purger) purge(ctx context.Context, s *share.Share, w *worker, e *queued
 		delete(w.queue, e.entry.Name)
 	})
 	if err != nil {
-		log.Error(err, "A deleted volume could not be purged; it will be tried again")
+		log.Error(err, "An entry of the trash could not be purged; it is tried again", "after", e.backoff)
 		return
 	}
-	log.Info("A deleted volume was purged")
+	log.Info("An entry of the trash was purged")
+}
+
+// logScanError logs the error of a periodic scan. For a share that is down the Watcher writes a line.
+func logScanError(log klog.Logger, err error, message, share string) {
+	if kind := volume.Kind(err); kind == volume.ErrUnavailable || kind == volume.ErrTimeout {
+		log.V(4).Info(message, "share", share, "err", err)
+		return
+	}
+	log.Error(err, message, "share", share)
 }
 
 func (p *Purger) update(w *worker, change func()) {

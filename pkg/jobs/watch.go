@@ -34,6 +34,7 @@ type ShareStatus struct {
 	Up      bool
 	Latency time.Duration // of the query of its space
 	Space   volume.Space  // of a share that is up
+	Err     error         // why it is down
 	// Fault is why nothing can be written to the share. No Reason: none is known.
 	Fault     volume.Condition
 	LastWrite time.Time // of the last write, or attempt; zero: none yet
@@ -145,10 +146,10 @@ func (w *Watcher) check(ctx context.Context, name string) {
 		return seen, nil
 	}, nil)
 	if err != nil {
-		seen = before.asDown()
-		if _, late := errors.AsType[bounded.Abandoned](err); !late {
-			klog.FromContext(ctx).Error(err, "Share cannot be checked", "share", name)
+		if _, late := errors.AsType[bounded.Abandoned](err); late {
+			err = volume.Errorf(volume.ErrUnavailable, "share %s: no answer within %v", name, watchTimeout)
 		}
+		seen = before.asDown(err)
 	}
 	w.record(ctx, seen)
 }
@@ -176,21 +177,29 @@ func (w *Watcher) record(ctx context.Context, seen ShareStatus) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	was := w.statuses[seen.Share]
+	was, known := w.statuses[seen.Share]
 	if seen.LastWrite.Before(was.LastWrite) {
 		seen.Fault, seen.LastWrite = was.Fault, was.LastWrite
 	}
 	w.statuses[seen.Share] = seen
-	logFault(klog.FromContext(ctx), was, seen)
+	was.Up = was.Up || !known
+	logChange(klog.FromContext(ctx), was, seen)
 }
 
 // asDown returns the status of a share that cannot be checked. Its fault stays.
-func (s ShareStatus) asDown() ShareStatus {
-	return ShareStatus{Share: s.Share, Fault: s.Fault, LastWrite: s.LastWrite}
+func (s ShareStatus) asDown(err error) ShareStatus {
+	return ShareStatus{Share: s.Share, Fault: s.Fault, LastWrite: s.LastWrite, Err: err}
 }
 
-// logFault logs whether a share can be written to, when that changes.
-func logFault(log klog.Logger, before, now ShareStatus) {
+// logChange logs that a share goes down or comes back, and whether it can be written to, each when it
+// changes.
+func logChange(log klog.Logger, before, now ShareStatus) {
+	switch {
+	case before.Up && !now.Up:
+		log.Error(now.Err, "Share is down", "share", now.Share)
+	case !before.Up && now.Up:
+		log.Info("Share is up again", "share", now.Share)
+	}
 	switch {
 	case before.Fault.Reason == now.Fault.Reason:
 	case now.Fault.Reason != "":
@@ -204,13 +213,13 @@ func logFault(log klog.Logger, before, now ShareStatus) {
 func (w *Watcher) query(ctx context.Context, before ShareStatus) ShareStatus {
 	s, release, err := w.pool.Open(ctx, before.Share, nil)
 	if err != nil {
-		return before.asDown().withFault(err)
+		return before.asDown(err).withFault(err)
 	}
 	defer release()
 	start := time.Now()
 	space, err := s.Space(ctx)
 	if err != nil {
-		return before.asDown().withFault(err)
+		return before.asDown(err).withFault(err)
 	}
 	return ShareStatus{Share: before.Share, Up: true, Latency: time.Since(start), Space: space, Fault: before.Fault, LastWrite: before.LastWrite}
 }

@@ -278,3 +278,53 @@ func TestBeatHangs(t *testing.T) {
 		want("", 2)
 	})
 }
+
+// TestWatchLog checks that a share that goes down and comes back is one line of the log each, also if it
+// is down at the start, and if its server is silent.
+func TestWatchLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, nas1(0))
+		defer s.end()
+		logger := ktesting.NewLogger(t, ktesting.NewConfig(ktesting.BufferLogs(true), ktesting.Verbosity(2)))
+		log := logger.GetSink().(ktesting.Underlier).GetBuffer()
+		var down, silent atomic.Bool
+		down.Store(true)
+		s.watchIn(klog.NewContext(context.Background(), logger), func(w *Watcher) {
+			query := w.queryFunc
+			w.queryFunc = func(ctx context.Context, before ShareStatus) ShareStatus {
+				switch {
+				case silent.Load():
+					<-ctx.Done()
+					time.Sleep(time.Second) // after the timeout
+				case down.Load():
+					return before.asDown(volume.Errorf(volume.ErrUnavailable, "no route"))
+				}
+				return query(ctx, before)
+			}
+		})
+		from := 0
+		want := func(line string) {
+			t.Helper()
+			time.Sleep(4 * watchInterval)
+			synctest.Wait()
+			all := log.String()
+			var lines []string
+			for logged := range strings.Lines(all[from:]) {
+				if strings.Contains(logged, "Share is") {
+					lines = append(lines, logged)
+				}
+			}
+			from = len(all)
+			if len(lines) != 1 || !strings.Contains(lines[0], line) {
+				t.Errorf("the log has %q, want one line with %s", lines, line)
+			}
+		}
+		want("no route")
+		down.Store(false)
+		want("Share is up again")
+		silent.Store(true)
+		want("no answer within 10s")
+		silent.Store(false)
+		want("Share is up again")
+	})
+}

@@ -210,7 +210,7 @@ func (p *Pool) mount(ctx context.Context, e *entry, options []string) {
 	if e.err != nil {
 		e.failed = time.Now()
 		p.opt.removeTarget(e.target)
-		log.Error(e.err, "Share cannot be used", "share", e.def.Name, "duration", time.Since(start))
+		log.V(4).Info("Share cannot be used", "share", e.def.Name, "duration", time.Since(start), "err", e.err) // the caller reports it
 	} else {
 		log.Info("Share mounted", "share", e.def.String(), "at", e.target, "nfs", e.version, "duration", time.Since(start))
 		logTwins(log, p, e)
