@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
@@ -36,28 +35,26 @@ const (
 	reloadInterval = 10 * time.Second
 	// drainTimeout bounds the running RPCs when the process ends.
 	drainTimeout = 5 * time.Second
-	// metricsRetryInterval is how often the process tries to listen on an occupied metrics address.
-	metricsRetryInterval = 30 * time.Second
-	// metricsHeaderTimeout bounds reading the header of a request for metrics.
-	metricsHeaderTimeout = 10 * time.Second
 )
 
 type options struct {
 	role             string // controller, node, or all
 	controller, node bool
 
-	endpoint, nodeID, config, driverName, metricsAddress, stateDir, registrationDir, sharesDir, pod string
-	hostNetwork                                                                                     bool
-	maxVolumes                                                                                      int64
-	topology                                                                                        map[string]string
-	copies                                                                                          jobs.CopyOptions
+	endpoint, nodeID, config, driverName, metricsAddress, pprofAddress, logFormat, stateDir, registrationDir, sharesDir, pod string
+	hostNetwork                                                                                                              bool
+	maxVolumes                                                                                                               int64
+	topology                                                                                                                 map[string]string
+	copies                                                                                                                   jobs.CopyOptions
 }
 
 func (o *options) flags(f *pflag.FlagSet) {
 	endpointFlag(f, &o.endpoint, "CSI endpoint to listen on: unix:///path or tcp://host:port")
 	f.StringVar(&o.config, "config", "", "the registry of shares, a YAML file that is reloaded when it changes (none: only classes with server and share work)")
 	f.StringVar(&o.driverName, "driver-name", "nfs.csi.mooring.dev", "the driver's name in StorageClasses and CSIDriver")
-	f.StringVar(&o.metricsAddress, "metrics-address", "", "address for /metrics and /healthz, host:port (none: they are not served)")
+	f.StringVar(&o.metricsAddress, "metrics-address", "", "address for /metrics, /healthz and /readyz, host:port (none: they are not served)")
+	f.StringVar(&o.pprofAddress, "pprof-address", "", "address for Go's profiles at /debug/pprof/, host:port; use 127.0.0.1: anyone who reaches it can read the process's memory (none: they are not served)")
+	f.StringVar(&o.logFormat, "log-format", "text", "format of the log: text or json, which has one object a line")
 	f.StringVar(&o.stateDir, "state-dir", "/var/lib/mooring", "a local directory for this instance alone: mount points, and its name")
 	hostname, _ := os.Hostname()
 	f.StringVar(&o.nodeID, "node-id", hostname, "this node's name for the orchestrator")
@@ -92,6 +89,9 @@ func (o *options) validate() error {
 
 // run connects the parts of the process, and serves until ctx ends.
 func run(ctx context.Context, o options) error {
+	if err := setLogFormat(o.logFormat, os.Stderr); err != nil {
+		return err
+	}
 	log := klog.FromContext(ctx)
 	log.Info("Mooring starts", "version", version, "controller", o.controller, "node", o.node, "driver", o.driverName, "nodeID", o.nodeID)
 	if err := o.validate(); err != nil {
@@ -144,7 +144,8 @@ func run(ctx context.Context, o options) error {
 	}
 	server := driver.NewServer(identity, controller, node, m.ObserveRPC)
 	m.RPCs(driver.Methods(server), driver.Codes())
-	serveMetrics(ctx, &background, o.metricsAddress, m.Handler())
+	serveHTTP(ctx, &background, o.metricsAddress, m.Handler(identity.Ready.Load))
+	serveHTTP(ctx, &background, o.pprofAddress, profiles())
 	return serve(ctx, &background, o, server, identity.Ready.Store)
 }
 
@@ -283,34 +284,6 @@ func newNode(ctx context.Context, background *sync.WaitGroup, o options, source 
 		Pods: node.Pods, Health: node.Health,
 		ID: o.nodeID, MaxVolumes: o.maxVolumes, Topology: o.topology,
 	}, nil
-}
-
-// serveMetrics serves metrics in the background, if address is not "". If the address is in use, for
-// example by another replica on the same host network, it tries again: that must not keep the process
-// from serving volumes.
-func serveMetrics(ctx context.Context, background *sync.WaitGroup, address string, handler http.Handler) {
-	if address == "" {
-		return
-	}
-	server := &http.Server{Addr: address, Handler: handler, ReadHeaderTimeout: metricsHeaderTimeout}
-	background.Go(func() {
-		for {
-			err := server.ListenAndServe()
-			if errors.Is(err, http.ErrServerClosed) {
-				return
-			}
-			klog.FromContext(ctx).Error(err, "Cannot serve metrics yet", "address", address)
-			select {
-			case <-ctx.Done():
-				return
-			case <-time.After(metricsRetryInterval):
-			}
-		}
-	})
-	background.Go(func() {
-		<-ctx.Done()
-		_ = server.Close()
-	})
 }
 
 // stopOnDone stops the server when ctx ends: gracefully first, then by force.

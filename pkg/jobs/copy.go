@@ -142,6 +142,15 @@ func (c *Copier) resumeInBackground(ctx context.Context, name string) {
 	})
 }
 
+// logScanError logs the error of a periodic scan. For a share that is down the Watcher writes a line.
+func logScanError(log klog.Logger, err error, message, share string) {
+	if kind := volume.Kind(err); kind == volume.ErrUnavailable || kind == volume.ErrTimeout {
+		log.V(4).Info(message, "share", share, "err", err)
+		return
+	}
+	log.Error(err, message, "share", share)
+}
+
 // Resume starts the abandoned copies of one share again. It does not wait for them.
 func (c *Copier) Resume(ctx context.Context, name string) error {
 	s, release, err := c.pool.Open(ctx, name, nil)

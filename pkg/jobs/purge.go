@@ -18,7 +18,6 @@ import (
 	"github.com/mooring-csi/mooring/pkg/copytree"
 	"github.com/mooring-csi/mooring/pkg/pool"
 	"github.com/mooring-csi/mooring/pkg/share"
-	"github.com/mooring-csi/mooring/pkg/volume"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 	"k8s.io/klog/v2"
@@ -41,6 +40,7 @@ const (
 // Trash is the state of one share's trash.
 type Trash struct {
 	Share   string
+	Scanned bool      // whether the trash was listed: else its content is not known
 	Volumes int       // in the trash, at the last scan
 	Oldest  time.Time // deletion of the oldest; zero: there is none
 	Overdue int       // of those, whose retention is over
@@ -305,6 +305,7 @@ func (p *Purger) scan(ctx context.Context, s *share.Share, w *worker) error {
 		p.update(w, func() { w.queue[e.Name] = &queued{entry: e, due: e.Due, retryAt: e.Due} })
 	}
 	p.update(w, func() {
+		w.status.Scanned = true
 		started := p.serverNow(w).Add(-scanInterval)
 		maps.DeleteFunc(w.queue, func(name string, e *queued) bool {
 			return !exists[name] && e.entry.Deleted.Before(started) // another controller has purged it; not one just added
@@ -384,15 +385,6 @@ func (p *Purger) purge(ctx context.Context, s *share.Share, w *worker, e *queued
 		return
 	}
 	log.Info("An entry of the trash was purged")
-}
-
-// logScanError logs the error of a periodic scan. For a share that is down the Watcher writes a line.
-func logScanError(log klog.Logger, err error, message, share string) {
-	if kind := volume.Kind(err); kind == volume.ErrUnavailable || kind == volume.ErrTimeout {
-		log.V(4).Info(message, "share", share, "err", err)
-		return
-	}
-	log.Error(err, message, "share", share)
 }
 
 func (p *Purger) update(w *worker, change func()) {

@@ -176,6 +176,7 @@ func (s *site) after(d time.Duration, left string, want Trash) {
 	for _, got := range s.purger.Status() {
 		if got.Share == want.Share {
 			got.Oldest, got.Since = got.Oldest.Round(0), got.Since.Round(0)
+			want.Scanned = true
 			if got != want {
 				s.Errorf("the status is %+v, want %+v", got, want)
 			}
@@ -246,6 +247,20 @@ func TestBroughtBack(t *testing.T) {
 		s.after(5*time.Minute, "", Trash{Share: "nas1"})
 		if _, err := os.Stat(filepath.Join(s.root, "nas1/back/file")); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// TestUnknownTrash checks that nothing is said of the trash of a share that was never listed.
+func TestUnknownTrash(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, nas1(0))
+		defer s.end()
+		s.mounter.Fail = func(call, _ string) error { return volume.Errorf(volume.ErrUnavailable, "down") }
+		s.start()
+		synctest.Wait()
+		if got := s.purger.Status(); len(got) != 1 || got[0] != (Trash{Share: "nas1"}) {
+			t.Errorf("the status is %+v", got)
 		}
 	})
 }

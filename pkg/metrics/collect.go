@@ -13,12 +13,12 @@ import (
 type trash func() []jobs.Trash
 
 var (
-	trashVolumes = prometheus.NewDesc("mooring_trash_volumes", "Deleted volumes and snapshots that wait in the trash.", []string{"share"}, nil)
-	trashOldest  = prometheus.NewDesc("mooring_trash_oldest_timestamp_seconds", "Unix time at which the longest waiting volume was deleted; 0 if none waits.", []string{"share"}, nil)
+	trashVolumes = prometheus.NewDesc("mooring_trash_volumes", "Deleted volumes and snapshots that wait in the trash; absent before the controller's first scan.", []string{"share"}, nil)
+	trashOldest  = prometheus.NewDesc("mooring_trash_oldest_timestamp_seconds", "Unix time at which the longest waiting volume was deleted; absent if none waits.", []string{"share"}, nil)
 	trashPurged  = prometheus.NewDesc("mooring_trash_purged_volumes_total", "Volumes that were purged.", []string{"share"}, nil)
 	trashEntries = prometheus.NewDesc("mooring_trash_purged_entries_total", "Files and directories that were purged.", []string{"share"}, nil)
 	trashFailed  = prometheus.NewDesc("mooring_trash_failures_total", "Attempts to purge a volume that failed.", []string{"share"}, nil)
-	trashOverdue = prometheus.NewDesc("mooring_trash_overdue_volumes", "Volumes and snapshots in the trash whose retention is over and that are not purged yet.", []string{"share"}, nil)
+	trashOverdue = prometheus.NewDesc("mooring_trash_overdue_volumes", "Volumes and snapshots in the trash whose retention is over and that are not purged yet; absent before the controller's first scan.", []string{"share"}, nil)
 	trashSince   = prometheus.NewDesc("mooring_trash_overdue_timestamp_seconds", "Unix time at which the longest overdue should have been purged; absent if none is overdue.", []string{"share"}, nil)
 )
 
@@ -28,13 +28,13 @@ func (t trash) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByColle
 // Collect implements prometheus.Collector.
 func (t trash) Collect(ch chan<- prometheus.Metric) {
 	for _, s := range t() {
-		oldest := 0.0
-		if !s.Oldest.IsZero() {
-			oldest = float64(s.Oldest.Unix())
+		if s.Scanned {
+			ch <- prometheus.MustNewConstMetric(trashVolumes, prometheus.GaugeValue, float64(s.Volumes), s.Share)
+			ch <- prometheus.MustNewConstMetric(trashOverdue, prometheus.GaugeValue, float64(s.Overdue), s.Share)
 		}
-		ch <- prometheus.MustNewConstMetric(trashVolumes, prometheus.GaugeValue, float64(s.Volumes), s.Share)
-		ch <- prometheus.MustNewConstMetric(trashOldest, prometheus.GaugeValue, oldest, s.Share)
-		ch <- prometheus.MustNewConstMetric(trashOverdue, prometheus.GaugeValue, float64(s.Overdue), s.Share)
+		if !s.Oldest.IsZero() {
+			ch <- prometheus.MustNewConstMetric(trashOldest, prometheus.GaugeValue, float64(s.Oldest.Unix()), s.Share)
+		}
 		if !s.Since.IsZero() {
 			ch <- prometheus.MustNewConstMetric(trashSince, prometheus.GaugeValue, float64(s.Since.Unix()), s.Share)
 		}

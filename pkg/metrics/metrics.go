@@ -12,12 +12,14 @@ import (
 	"github.com/mooring-csi/mooring/pkg/jobs"
 	"github.com/mooring-csi/mooring/pkg/probe"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 )
 
 // Metrics has all metrics of a process. Use New: the zero value is not usable.
 type Metrics struct {
 	rpc      csimetrics.CSIMetricsManager
 	registry *prometheus.Registry
+	own      prometheus.Registerer // registers in registry, with the label driver_name
 	rpcs     *prometheus.CounterVec
 	mounts   *prometheus.HistogramVec
 	laidOut  prometheus.Counter
@@ -32,11 +34,11 @@ type Build struct {
 // New returns the metrics of a process.
 func New(b Build) *Metrics {
 	m := &Metrics{
-		rpc:      csimetrics.NewCSIMetricsManagerForPlugin(b.Driver),
+		rpc: csimetrics.NewCSIMetricsManagerWithOptions(b.Driver, csimetrics.WithSubsystem(csimetrics.SubsystemPlugin),
+			csimetrics.WithProcessStartTime(false)), // the collector of the process has it
 		registry: prometheus.NewRegistry(),
 		rpcs: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "mooring_rpcs_total", Help: "CSI calls that have ended, by method and gRPC code; all combinations exist from the start, at 0.",
-			ConstLabels: prometheus.Labels{"driver_name": b.Driver},
 		}, []string{"method_name", "grpc_status_code"}),
 		mounts: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "mooring_mount_duration_seconds", Help: "Duration of mount operations.",
@@ -46,9 +48,11 @@ func New(b Build) *Metrics {
 			Name: "mooring_shares_laid_out_total", Help: "Shares without Mooring data that this controller has laid out for a first volume: an unexpected one may be a disk that is not mounted on its server.",
 		}),
 	}
-	m.registry.MustRegister(m.rpcs, m.mounts, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+	m.own = prometheus.WrapRegistererWith(prometheus.Labels{"driver_name": b.Driver}, m.registry)
+	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.own.MustRegister(m.rpcs, m.mounts, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "mooring_build_info", Help: "1, with the driver's name, its version, and its role (controller, node or all) as labels.",
-		ConstLabels: prometheus.Labels{"driver_name": b.Driver, "version": b.Version, "role": b.Role},
+		ConstLabels: prometheus.Labels{"version": b.Version, "role": b.Role},
 	}, func() float64 { return 1 }))
 	return m
 }
@@ -81,7 +85,7 @@ type ProcessCounter interface {
 // Processes adds the numbers of child processes of a kind: running, started, and abandoned.
 func (m *Metrics) Processes(kind string, c ProcessCounter) {
 	labels := prometheus.Labels{"kind": kind}
-	m.registry.MustRegister(
+	m.own.MustRegister(
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "mooring_children", Help: "Child processes that run or are stuck.", ConstLabels: labels,
 		}, func() float64 { return float64(c.Alive()) }),
@@ -97,36 +101,42 @@ func (m *Metrics) Processes(kind string, c ProcessCounter) {
 // Queries adds the queries of mounted file systems: how many wait for a slot, and how many file systems
 // are in quarantine because a query has not returned.
 func (m *Metrics) Queries(held func() (waiting, quarantined int)) {
-	m.registry.MustRegister(queryLoad(held))
+	m.own.MustRegister(queryLoad(held))
 }
 
 // Trash adds the purger's status of the shares' trash.
-func (m *Metrics) Trash(status func() []jobs.Trash) { m.registry.MustRegister(trash(status)) }
+func (m *Metrics) Trash(status func() []jobs.Trash) { m.own.MustRegister(trash(status)) }
 
 // Copies adds the copier's totals of each share.
-func (m *Metrics) Copies(status func() []jobs.CopyTotals) { m.registry.MustRegister(copies(status)) }
+func (m *Metrics) Copies(status func() []jobs.CopyTotals) { m.own.MustRegister(copies(status)) }
 
 // Shares adds the shares that are mounted in the controller's pool, their NFS versions, and the status
 // of their last checks.
 func (m *Metrics) Shares(opened func() []string, versions func() map[string]string, seen func() []jobs.ShareStatus) {
-	m.registry.MustRegister(shares{opened, versions, seen})
+	m.own.MustRegister(shares{opened, versions, seen})
 }
 
 // LaidOut adds the number of shares that the controller has laid out, and returns a function that counts one.
 func (m *Metrics) LaidOut() (count func()) {
-	m.registry.MustRegister(m.laidOut)
+	m.own.MustRegister(m.laidOut)
 	return m.laidOut.Inc
 }
 
 // Servers adds the status of the NFS servers.
 func (m *Metrics) Servers(status func() []probe.ServerStatus) {
-	m.registry.MustRegister(servers(status))
+	m.own.MustRegister(servers(status))
 }
 
-// Handler serves the metrics at /metrics, and a liveness check at /healthz.
-func (m *Metrics) Handler() http.Handler {
+// Handler serves the metrics at /metrics, a liveness check at /healthz, and at /readyz whether the process
+// is ready, as the CSI call Probe does.
+func (m *Metrics) Handler(ready func() bool) http.Handler {
 	mux := http.NewServeMux()
 	m.rpc.WithAdditionalRegistry(m.registry).RegisterToServer(mux, "/metrics")
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
+	mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if !ready() {
+			http.Error(w, "not ready", http.StatusServiceUnavailable)
+		}
+	})
 	return mux
 }

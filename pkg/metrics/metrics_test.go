@@ -35,6 +35,16 @@ func get(t *testing.T, h http.Handler, path string) string {
 	return string(body)
 }
 
+// getOwn returns the metrics without the label that all of them have.
+func getOwn(t *testing.T, h http.Handler) string {
+	t.Helper()
+	all := strings.NewReplacer(`driver_name="nfs.csi.example",`, "", `{driver_name="nfs.csi.example"}`, "").Replace(get(t, h, "/metrics"))
+	if strings.Contains(all, "driver_name=") {
+		t.Errorf("a metric has driver_name, and another label before it:\n%s", all)
+	}
+	return all
+}
+
 // TestMetrics makes one of everything happen, and reads the metrics.
 func TestMetrics(t *testing.T) {
 	m, ctx := New(Build{Driver: "nfs.csi.example", Version: "v1.2.3", Role: "all"}), context.Background()
@@ -68,8 +78,9 @@ func TestMetrics(t *testing.T) {
 	m.Queries(func() (waiting, quarantined int) { return 7, 2 })
 	m.Trash(func() []jobs.Trash {
 		return []jobs.Trash{
-			{Share: "nas1", Volumes: 2, Oldest: time.Unix(1000, 0), Overdue: 1, Since: time.Unix(2000, 0), Purged: 3, Entries: 40, Failed: 5},
-			{Share: "10.0.0.1:/x"},
+			{Share: "nas1", Scanned: true, Volumes: 2, Oldest: time.Unix(1000, 0), Overdue: 1, Since: time.Unix(2000, 0), Purged: 3, Entries: 40, Failed: 5},
+			{Share: "10.0.0.1:/x", Scanned: true},
+			{Share: "silent"},
 		}
 	})
 	m.Shares(func() []string { return []string{"nas1"} }, func() map[string]string { return map[string]string{"nas1": "4.2"} }, func() []jobs.ShareStatus {
@@ -87,9 +98,19 @@ func TestMetrics(t *testing.T) {
 	m.RPCs([]string{"/csi.v1.Controller/CreateVolume", "/csi.v1.Identity/Probe"}, []string{"OK", "Internal"})
 	m.ObserveRPC("/csi.v1.Controller/CreateVolume", "OK", nil, time.Second)
 
-	handler := m.Handler()
+	handler := m.Handler(func() bool { return true })
 	get(t, handler, "/healthz")
-	text := get(t, handler, "/metrics")
+	get(t, handler, "/readyz")
+	w := httptest.NewRecorder()
+	if m.Handler(func() bool { return false }).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/readyz", nil)); w.Code != http.StatusServiceUnavailable {
+		t.Errorf("GET /readyz of a process that is not ready = %d", w.Code)
+	}
+	text := getOwn(t, handler)
+	for _, name := range []string{"go_goroutines ", "process_start_time_seconds ", "process_resident_memory_bytes "} {
+		if strings.Count(text, "\n"+name) != 1 {
+			t.Errorf("%s is not served once", name)
+		}
+	}
 	for _, line := range []string{
 		`mooring_mount_duration_seconds_count{operation="mount",result="ok"} 1`,
 		`mooring_mount_duration_seconds_count{operation="mount",result="error"} 1`,
@@ -100,7 +121,7 @@ func TestMetrics(t *testing.T) {
 		`mooring_children_started_total{kind="statfs"} 0`,
 		`mooring_trash_volumes{share="nas1"} 2`,
 		`mooring_trash_oldest_timestamp_seconds{share="nas1"} 1000`,
-		`mooring_trash_oldest_timestamp_seconds{share="10.0.0.1:/x"} 0`,
+		`mooring_trash_volumes{share="10.0.0.1:/x"} 0`,
 		`mooring_trash_purged_volumes_total{share="nas1"} 3`,
 		`mooring_trash_purged_entries_total{share="nas1"} 40`,
 		`mooring_trash_failures_total{share="nas1"} 5`,
@@ -121,7 +142,7 @@ func TestMetrics(t *testing.T) {
 		`mooring_share_free_bytes{share="nas1"} 40`,
 		`mooring_share_inodes{share="nas1"} 10`,
 		`mooring_share_inodes_free{share="nas1"} 3`,
-		`mooring_build_info{driver_name="nfs.csi.example",role="all",version="v1.2.3"} 1`,
+		`mooring_build_info{role="all",version="v1.2.3"} 1`,
 		`mooring_server_up{server="10.0.0.1:2049"} 1`,
 		`mooring_server_up{server="10.0.0.2:2049"} 0`,
 		`mooring_server_response_seconds{server="10.0.0.1:2049"} 0.25`,
@@ -129,17 +150,18 @@ func TestMetrics(t *testing.T) {
 		`mooring_children_abandoned{kind="statfs"} 0`,
 		"mooring_asks_waiting 7",
 		"mooring_file_systems_quarantined 2",
-		`mooring_rpcs_total{driver_name="nfs.csi.example",grpc_status_code="OK",method_name="/csi.v1.Controller/CreateVolume"} 1`,
-		`mooring_rpcs_total{driver_name="nfs.csi.example",grpc_status_code="Internal",method_name="/csi.v1.Controller/CreateVolume"} 0`,
-		`mooring_rpcs_total{driver_name="nfs.csi.example",grpc_status_code="OK",method_name="/csi.v1.Identity/Probe"} 0`,
-		`csi_plugin_operations_seconds_count{driver_name="nfs.csi.example",grpc_status_code="OK",method_name="/csi.v1.Controller/CreateVolume"} 1`,
+		`mooring_rpcs_total{grpc_status_code="OK",method_name="/csi.v1.Controller/CreateVolume"} 1`,
+		`mooring_rpcs_total{grpc_status_code="Internal",method_name="/csi.v1.Controller/CreateVolume"} 0`,
+		`mooring_rpcs_total{grpc_status_code="OK",method_name="/csi.v1.Identity/Probe"} 0`,
+		`csi_plugin_operations_seconds_count{grpc_status_code="OK",method_name="/csi.v1.Controller/CreateVolume"} 1`,
 	} {
 		if !strings.Contains(text, "\n"+line+"\n") {
 			t.Errorf("no line %s", line)
 		}
 	}
 	for _, line := range []string{
-		`mooring_trash_overdue_timestamp_seconds{share="10.0.0.1:/x"}`, `mooring_share_inodes{share="nas2"}`,
+		`mooring_trash_overdue_timestamp_seconds{share="10.0.0.1:/x"}`, `mooring_trash_oldest_timestamp_seconds{share="10.0.0.1:/x"}`,
+		`mooring_trash_volumes{share="silent"}`, `mooring_trash_overdue_volumes{share="silent"}`, `mooring_share_inodes{share="nas2"}`,
 		`mooring_share_capacity_bytes{share="silent"}`, `mooring_share_free_bytes{share="silent"}`,
 		`mooring_share_free_bytes{share="nas3"}`, `mooring_share_response_seconds{share="nas3"}`,
 		`mooring_share_fault{reason="DiskFailing",share="nas2"}`, `mooring_share_fault{reason="DiskFailing",share="nas3"}`,
@@ -159,8 +181,8 @@ func TestCopies(t *testing.T) {
 	m := New(Build{Driver: "nfs.csi.example"})
 	var status []jobs.CopyTotals
 	m.Copies(func() []jobs.CopyTotals { return status })
-	handler := m.Handler()
-	if text := get(t, handler, "/metrics"); strings.Contains(text, "mooring_cop") {
+	handler := m.Handler(func() bool { return true })
+	if text := getOwn(t, handler); strings.Contains(text, "mooring_cop") {
 		t.Errorf("metrics without copies = %s", text)
 	}
 	status = []jobs.CopyTotals{
@@ -170,7 +192,7 @@ func TestCopies(t *testing.T) {
 		},
 		{Share: "10.0.0.1:/x"},
 	}
-	text := get(t, handler, "/metrics")
+	text := getOwn(t, handler)
 	for _, line := range []string{
 		`mooring_copies_running{share="nas1"} 1`,
 		`mooring_copies_total{result="ok",share="nas1"} 2`,

@@ -42,17 +42,17 @@ func role(t *testing.T, name string) http.Handler {
 	if name == "node" {
 		m.Processes("ask", &child.Runner{})
 		m.Queries(func() (waiting, quarantined int) { return 0, 0 })
-		return m.Handler()
+		return m.Handler(func() bool { return true })
 	}
 	m.LaidOut()
-	m.Trash(func() []jobs.Trash { return []jobs.Trash{{Share: "nas1", Since: now}} })
+	m.Trash(func() []jobs.Trash { return []jobs.Trash{{Share: "nas1", Scanned: true, Oldest: now, Since: now}} })
 	m.Copies(func() []jobs.CopyTotals {
 		return []jobs.CopyTotals{{Share: "nas1", ByMethod: map[string]jobs.CopyCount{jobs.MethodCopy: {}}}}
 	})
 	m.Shares(func() []string { return []string{"nas1"} }, func() map[string]string { return map[string]string{"nas1": "4.2"} }, func() []jobs.ShareStatus {
 		return []jobs.ShareStatus{{Share: "nas1", Up: true, Space: volume.Space{Total: 1, Inodes: 1}, LastWrite: now}}
 	})
-	return m.Handler()
+	return m.Handler(func() bool { return true })
 }
 
 // metric is the description of one metric.
@@ -107,6 +107,9 @@ func TestReference(t *testing.T) {
 	var table strings.Builder
 	table.WriteString("| Metric | Type | Labels | Of | Meaning |\n|---|---|---|---|---|\n")
 	for _, name := range slices.Sorted(maps.Keys(all)) {
+		if strings.HasPrefix(name, "go_") || strings.HasPrefix(name, "process_") {
+			continue // of Prometheus' own collectors
+		}
 		of := "both"
 		switch {
 		case controller[name] == nil:
@@ -115,7 +118,7 @@ func TestReference(t *testing.T) {
 			of = "controller"
 		}
 		m := all[name]
-		slices.Sort(m.labels)
+		m.labels = slices.DeleteFunc(slices.Sorted(slices.Values(m.labels)), func(label string) bool { return label == "driver_name" })
 		labels := ""
 		if len(m.labels) > 0 {
 			labels = "`" + strings.Join(m.labels, "`, `") + "`"

@@ -78,9 +78,9 @@ func (p *process) sample() (s sample, err error) {
 	if err != nil {
 		return s, err
 	}
-	s.processes, err = sum(text, "mooring_children_started_total{")
+	s.processes, err = sum(text, "mooring_children_started_total{", "")
 	if err == nil {
-		s.mounts, err = sum(text, `mooring_mount_duration_seconds_count{operation="mount"`)
+		s.mounts, err = sum(text, "mooring_mount_duration_seconds_count{", `operation="mount"`)
 	}
 	return s, err
 }
@@ -133,10 +133,10 @@ func get(url string) (string, error) {
 	return string(text), err
 }
 
-// sum adds up the samples of a metric.
-func sum(text, prefix string) (total int64, err error) {
+// sum adds up the samples of a metric that have a label, if one is given.
+func sum(text, prefix, label string) (total int64, err error) {
 	for line := range strings.Lines(text) {
-		if !strings.HasPrefix(line, prefix) {
+		if !strings.HasPrefix(line, prefix) || !strings.Contains(line, label) {
 			continue
 		}
 		value, err := strconv.ParseFloat(strings.TrimSpace(line[strings.LastIndexByte(line, ' ')+1:]), 64)

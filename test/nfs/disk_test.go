@@ -107,7 +107,7 @@ func tells(h *csi.VolumeHealth, reason string) bool {
 	return slices.ContainsFunc(h.GetHealthStatuses(), func(c *csi.VolumeHealth_VolumeHealthEntry) bool { return c.GetReason() == reason })
 }
 
-var faultTold = regexp.MustCompile(`mooring_share_fault\{reason="(\w+)",share="nas1"\} ([01])\n`)
+var faultTold = regexp.MustCompile(`mooring_share_fault\{driver_name="[^"]+",reason="(\w+)",share="nas1"\} ([01])\n`)
 
 // fault returns which the metrics tell; "none told" where they do not even tell of those that there are not.
 func (f failing) fault() string {
