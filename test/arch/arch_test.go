@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package arch checks the layout of the program: who may import whom, who may touch what,
-// how long a file and a function may be, and how many methods a type may have.
+// Package arch checks the layout of the program: which package may import which, and may use which
+// dependency and system call, the length of files and functions, the number of methods of a type and
+// of dependencies, and the form of error checks.
 package arch
 
 import (
@@ -26,7 +27,7 @@ import (
 
 const module = "github.com/mooring-csi/mooring"
 
-// floors says on which floor each package lives. An import runs downwards.
+// floors is the layer of each package. Imports run downwards.
 var floors = map[string]int{
 	"volume": 0, "config": 0, "keylock": 0, "bounded": 0, "child": 0, "beneath": 0,
 	"mount": 1, "share": 1, "copytree": 1, "probe": 1, "kube": 1,
@@ -35,7 +36,7 @@ var floors = map[string]int{
 	"driver": 4, "metrics": 4, "doctor": 4, "admin": 4,
 }
 
-// edges are the imports between packages that are allowed. cmd joins what it likes.
+// edges are the allowed imports between packages. cmd may import each of them.
 var edges = map[string][]string{
 	"volume": {}, "keylock": {}, "bounded": {}, "child": {}, "beneath": {}, "kube": {},
 	"config":    {"volume"},
@@ -45,18 +46,18 @@ var edges = map[string][]string{
 	"share":     {"beneath", "volume"},
 	"pool":      {"bounded", "mount", "probe", "share", "volume"},
 	"jobs":      {"bounded", "copytree", "pool", "share", "volume"},
-	"provision": {"bounded", "jobs", "keylock", "share", "volume"},
+	"provision": {"bounded", "keylock", "share", "volume"},
 	"publish":   {"beneath", "child", "keylock", "mount", "probe", "share", "volume"},
 	"driver":    {"volume"},
 	"admin":     {"bounded", "copytree", "kube", "share", "volume"},
-	"metrics":   {"child", "jobs", "mount", "probe"},
+	"metrics":   {"jobs", "mount", "probe"},
 	"doctor":    {"beneath", "bounded", "child", "copytree", "mount", "pool", "probe", "volume"},
 }
 
-// sideways are the edges within a floor.
-var sideways = []string{"config->volume", "provision->jobs"}
+// sideways are the allowed edges within a floor.
+var sideways = []string{"config->volume"}
 
-// doors are what only some packages may import, and who they are.
+// doors are the dependencies that only some packages may import, with those packages.
 var doors = map[string][]string{
 	"github.com/container-storage-interface/": {"pkg/driver"},
 	"google.golang.org/grpc":                  {"pkg/driver", "cmd/mooring"},
@@ -75,7 +76,7 @@ var doors = map[string][]string{
 	"github.com/spf13/":                       {"cmd/mooring", "cmd/mooringctl"},
 }
 
-// drawers are names of packages in which anything would end up.
+// drawers are package names that invite unrelated code.
 var drawers = []string{"util", "utils", "common", "helper", "helpers", "manager", "misc", "base", "types"}
 
 type pkg struct {
@@ -84,10 +85,10 @@ type pkg struct {
 	Imports         []string
 }
 
-// name is how the house calls a package: "pkg/share", "cmd/mooring".
+// name returns the path of a package in the module: "pkg/share", "cmd/mooring".
 func (p pkg) name() string { return strings.TrimPrefix(p.ImportPath, module+"/") }
 
-// packages lists what is shipped: cmd and pkg, without their tests.
+// packages lists the packages of cmd and pkg, without their tests.
 func packages(t *testing.T) []pkg {
 	t.Helper()
 	all, err := list()
@@ -95,14 +96,14 @@ func packages(t *testing.T) []pkg {
 		t.Fatal(err)
 	}
 	if len(all) < len(floors) {
-		t.Fatalf("go list knows of %d packages only", len(all))
+		t.Fatalf("go list finds only %d packages", len(all))
 	}
 	return all
 }
 
 var list = sync.OnceValues(func() ([]pkg, error) {
 	root := filepath.Join("..", "..")
-	// That the directories are read tells go test that a new file makes its cached result old.
+	// A test that reads the directories is not cached when a file is added to them.
 	for _, dir := range []string{"cmd", "pkg"} {
 		if err := filepath.WalkDir(filepath.Join(root, dir), func(_ string, _ fs.DirEntry, err error) error { return err }); err != nil {
 			return nil, err
@@ -128,7 +129,7 @@ var list = sync.OnceValues(func() ([]pkg, error) {
 	}
 })
 
-// TestFloors checks the table itself: edges run down, or are listed as running sideways.
+// TestFloors checks the table itself: edges run downwards, or are listed in sideways.
 func TestFloors(t *testing.T) {
 	for from, tos := range edges {
 		for _, to := range tos {
@@ -138,9 +139,17 @@ func TestFloors(t *testing.T) {
 			}
 		}
 	}
+	for _, edge := range sideways {
+		from, to, _ := strings.Cut(edge, "->")
+		if !slices.Contains(edges[from], to) {
+			t.Errorf("there is no edge %s: remove it from sideways", edge)
+		}
+	}
 }
 
+// TestEdges checks that packages import each other as the table allows, and that each of its edges is used.
 func TestEdges(t *testing.T) {
+	used := map[string][]string{}
 	for _, p := range packages(t) {
 		from, inPkg := strings.CutPrefix(p.name(), "pkg/")
 		if _, known := floors[from]; inPkg && !known {
@@ -155,32 +164,50 @@ func TestEdges(t *testing.T) {
 			to, isPkg := strings.CutPrefix(to, "pkg/")
 			switch {
 			case !isPkg:
-				t.Errorf("%s imports %s: what is shipped needs nothing but pkg", p.name(), path)
+				t.Errorf("%s imports %s: cmd and pkg may import only pkg", p.name(), path)
 			case inPkg && !slices.Contains(edges[from], to):
-				t.Errorf("pkg/%s (L%d) imports pkg/%s (L%d), and may import %q only: declare the interface that it needs, or argue for the edge in test/arch",
+				t.Errorf("pkg/%s (L%d) imports pkg/%s (L%d), and may import only %q: declare the interface that it needs, or argue for the edge in test/arch",
 					from, floors[from], to, floors[to], edges[from])
+			}
+			used[from] = append(used[from], to)
+		}
+	}
+	for from, tos := range edges {
+		for _, to := range tos {
+			if !slices.Contains(used[from], to) {
+				t.Errorf("pkg/%s does not import pkg/%s: remove the edge", from, to)
 			}
 		}
 	}
 }
 
+// TestDoors checks that only the listed packages import a dependency, and that each of them does.
 func TestDoors(t *testing.T) {
+	used := map[string][]string{}
 	for _, p := range packages(t) {
 		for _, path := range p.Imports {
 			door := doorOf(path)
+			used[door] = append(used[door], p.name())
 			if door != "" && !slices.Contains(doors[door], p.name()) {
-				t.Errorf("%s imports %s: that is for %s alone", p.name(), path, strings.Join(doors[door], " and "))
+				t.Errorf("%s imports %s: only %s may", p.name(), path, strings.Join(doors[door], " and "))
 			}
 		}
 		for part := range strings.SplitSeq(p.name(), "/") {
 			if slices.Contains(drawers, part) {
-				t.Errorf("package %s: the name %q says nothing of what is in it", p.name(), part)
+				t.Errorf("package %s: the name %q does not say what the package contains", p.name(), part)
+			}
+		}
+	}
+	for door, allowed := range doors {
+		for _, name := range allowed {
+			if !slices.Contains(used[door], name) {
+				t.Errorf("%s does not import %s: remove it from the list", name, door)
 			}
 		}
 	}
 }
 
-// doorOf returns the longest door that an import goes through, or "".
+// doorOf returns the longest prefix of an import among doors, or "".
 func doorOf(path string) string {
 	best := ""
 	for door := range doors {
@@ -191,7 +218,7 @@ func doorOf(path string) string {
 	return best
 }
 
-// TestMounts finds who mounts or unmounts but for package mount: by system call or by program.
+// TestMounts checks that only package mount mounts and unmounts, by system call or by program.
 func TestMounts(t *testing.T) {
 	calls := []string{"Mount", "Unmount", "MoveMount", "OpenTree", "Fsopen", "Fsmount", "MountSetattr", "PivotRoot"}
 	each(t, func(p pkg, file string, set *token.FileSet, f *ast.File) {
@@ -244,7 +271,7 @@ const (
 func TestSizes(t *testing.T) {
 	each(t, func(p pkg, file string, set *token.FileSet, f *ast.File) {
 		if n := set.File(f.Pos()).LineCount(); n > maxFile {
-			t.Errorf("%s/%s has %d lines, and %d are allowed: it has two subjects", p.name(), file, n, maxFile)
+			t.Errorf("%s/%s has %d lines, and %d are allowed: split it by subject", p.name(), file, n, maxFile)
 		}
 		for _, d := range f.Decls {
 			fn, ok := d.(*ast.FuncDecl)
@@ -252,13 +279,13 @@ func TestSizes(t *testing.T) {
 				continue
 			}
 			if n := set.Position(fn.End()).Line - set.Position(fn.Pos()).Line + 1; n > maxFunction {
-				t.Errorf("%s: %s has %d lines, and %d are allowed: it does two things", set.Position(fn.Pos()), fn.Name.Name, n, maxFunction)
+				t.Errorf("%s: %s has %d lines, and %d are allowed: split it", set.Position(fn.Pos()), fn.Name.Name, n, maxFunction)
 			}
 		}
 	})
 }
 
-// each parses every file that is shipped.
+// each parses every file of cmd and pkg, without tests.
 func each(t *testing.T, check func(p pkg, file string, set *token.FileSet, f *ast.File)) {
 	t.Helper()
 	for _, p := range packages(t) {

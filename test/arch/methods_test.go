@@ -19,11 +19,11 @@ const (
 	maxExported = 12
 )
 
-// large are the types that may have more methods than others, each with why.
+// large are the types that may have more methods than others, each with the reason.
 var large = map[string]string{}
 
-// TestMethods counts the methods of each type, those of tests too. What is promoted from an
-// embedded type counts there.
+// TestMethods limits the methods of each type, in tests too. A promoted method counts for the
+// embedded type only.
 func TestMethods(t *testing.T) {
 	type count struct{ all, exported int }
 	counts := map[string]count{}
@@ -36,7 +36,7 @@ func TestMethods(t *testing.T) {
 		counts[of] = c
 	})
 	if len(counts) < len(floors) {
-		t.Fatalf("there are %d types only", len(counts))
+		t.Fatalf("found only %d types", len(counts))
 	}
 	for _, of := range slices.Sorted(maps.Keys(counts)) {
 		c := counts[of]
@@ -44,14 +44,14 @@ func TestMethods(t *testing.T) {
 		_, may := large[of]
 		switch {
 		case over && !may:
-			t.Errorf("%s has %d methods, %d of them exported, and %d and %d are allowed: it is several things", of, c.all, c.exported, maxMethods, maxExported)
+			t.Errorf("%s has %d methods, %d of them exported, and %d and %d are allowed: split the type", of, c.all, c.exported, maxMethods, maxExported)
 		case may && !over:
-			t.Errorf("%s has %d methods, %d of them exported: take it off the list of large types", of, c.all, c.exported)
+			t.Errorf("%s has %d methods, %d of them exported: remove it from the list of large types", of, c.all, c.exported)
 		}
 	}
 	for of := range large {
 		if counts[of].all == 0 {
-			t.Errorf("there is no %s any more: take it off the list of large types", of)
+			t.Errorf("there is no type %s any more: remove it from the list of large types", of)
 		}
 	}
 }
@@ -86,7 +86,7 @@ func eachMethod(t *testing.T, found func(of string, name *ast.Ident)) {
 	}
 }
 
-// receiver returns the name of the type that a method is of, without * and type parameters.
+// receiver returns the name of a receiver's type, without * and type parameters.
 func receiver(e ast.Expr) string {
 	switch e := e.(type) {
 	case *ast.StarExpr:
