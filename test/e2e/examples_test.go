@@ -221,7 +221,7 @@ func testSinglePod(t *testing.T) {
 		}
 		return phase(has) == "Running"
 	})
-	time.Sleep(5 * time.Second)
+	time.Sleep(5 * time.Second) // the other pod must not start; the scheduler would start it at once
 	if got := phase(waits); got != "Pending" {
 		t.Errorf("the other pod, %s, is %s", waits, got)
 	}

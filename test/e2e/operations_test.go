@@ -113,7 +113,7 @@ func TestControllerKilled(t *testing.T) {
 	claims(t, "killed", managed, 50)
 	for range 4 {
 		_, _ = run("", "k", "-n", namespace, "delete", "pod", "-l", "app.kubernetes.io/component=controller", "--grace-period=0", "--force")
-		time.Sleep(4 * time.Second)
+		time.Sleep(4 * time.Second) // the next one is killed at any point of its work
 	}
 	eventually(t, "50 claims are bound", func() bool { return phases(t, "pvc", "made=killed")["Bound"] == 50 })
 	// Not what killed ones prepared in .mooring/staging: another instance sweeps that an hour later.
@@ -133,7 +133,7 @@ func TestNodeRestarted(t *testing.T) {
 	for round := range 3 {
 		kill := make(chan error, 1)
 		go func() {
-			time.Sleep(time.Second)
+			time.Sleep(time.Second) // some of the pods are published, others are not: which ones does not matter
 			_, err := run("", "k", "-n", namespace, "delete", "pod", "-l", "app.kubernetes.io/component=node", "--grace-period=0", "--force")
 			kill <- err
 		}()

@@ -21,6 +21,10 @@ import (
 // repeats is how often a call is made of the healthy server's volumes: their median counts.
 const repeats = 5
 
+// expiry is longer than the node uses what it last heard from a server or mount: upTTL of pkg/probe,
+// healthyTTL of pkg/publish.
+const expiry = 6 * time.Second
+
 // accident is a row of the table.
 type accident struct {
 	name, begin, end string
@@ -112,7 +116,7 @@ func (n *node) accident(a accident) (row, error) {
 	if err != nil {
 		return r, err
 	}
-	time.Sleep(6 * time.Second) // nothing that was heard before counts as fresh
+	time.Sleep(expiry)
 	if a.begin != "" {
 		if err := second(a.begin); err != nil {
 			return r, err
@@ -177,7 +181,7 @@ func (n *node) column(i int, a accident, faulty, healthy set) (cell, error) {
 	done := make(chan cell, 1)
 	go func() { done <- n.ask(a, c.call, v, 2*c.within) }()
 	if a.kill {
-		time.Sleep(300 * time.Millisecond)
+		time.Sleep(300 * time.Millisecond) // the call is under way, at any point of its work
 		if err := n.again(); err != nil {
 			return cell{}, err
 		}

@@ -81,7 +81,7 @@ func (n *node) soak() (*soak, error) {
 	if err := lab.Do("second", "cut"); err != nil {
 		return nil, err
 	}
-	time.Sleep(6 * time.Second)
+	time.Sleep(expiry)
 	for range soakRounds {
 		s.round(shares)
 		if now, err := sizeOf(n.PID()); err == nil {
@@ -96,7 +96,7 @@ func (n *node) soak() (*soak, error) {
 		return nil, err
 	}
 	s.back = time.Since(start)
-	time.Sleep(2 * time.Second)
+	time.Sleep(2 * time.Second) // what the last round started ends: the size afterwards is what remains
 	if s.after, err = sizeOf(n.PID()); err != nil {
 		return nil, err
 	}

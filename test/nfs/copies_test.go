@@ -286,7 +286,7 @@ func TestCopyAndItsServer(t *testing.T) {
 			}, "it goes on")
 			over := outage(t, stop, start)
 			near()
-			time.Sleep(3 * time.Second)
+			time.Sleep(3 * time.Second) // the length of the outage; the copy has no progress to wait for
 			over()
 			mustSnapshot(t, s.ctl, v, "snap-1")
 			sameTree(t, s.at("one"), s.at(".mooring/snapshots/snap-1/data"))

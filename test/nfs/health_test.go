@@ -105,8 +105,8 @@ func TestStale(t *testing.T) {
 			a := s.seat(s.start("node", "node"), s.mustCreate("pvc-1", "dir"))
 			for i, notice := range []func(){
 				func() { wantReasons(t, a.health(a.target("old")), "StaleFileHandle") },
-				func() { time.Sleep(6 * time.Second) }, // by the next publication
-				func() { time.Sleep(6 * time.Second); s.kill(a.node); a.node = s.start("node", "node") },
+				func() { time.Sleep(expiry) }, // by the next publication
+				func() { time.Sleep(expiry); s.kill(a.node); a.node = s.start("node", "node") },
 			} {
 				a.must(a.publish("old", false))
 				write(t, a.target("old/data"), "before")

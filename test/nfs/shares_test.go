@@ -309,7 +309,7 @@ func TestDeadShareHoldsUpNoOther(t *testing.T) {
 			})
 		}
 	}
-	time.Sleep(200 * time.Millisecond) // let all of them be under way
+	time.Sleep(200 * time.Millisecond) // so that most calls have begun: nothing shows that a call waits
 	// Who waits for a dead share does so each time; who has a busy machine does not.
 	quickest := life("pvc-0")
 	for i := range 4 {

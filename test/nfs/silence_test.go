@@ -25,7 +25,7 @@ func TestNodeInSilence(t *testing.T) {
 	for _, version := range []string{"3", "4.2"} {
 		pairs[version] = newPair(t, version)
 	}
-	time.Sleep(6 * time.Second) // longer than a mount counts as one that answers
+	time.Sleep(expiry)
 	over := outage(t, "cut", "heal")
 	t.Run("cut", func(t *testing.T) {
 		for version, p := range pairs {
@@ -167,7 +167,7 @@ func (a *seat) asked(code codes.Code) {
 			})
 		})
 	}
-	time.Sleep(time.Second)
+	time.Sleep(time.Second)                                 // more children must not start
 	if now := sizeOf(a.t, a.node.PID()); now.children > 2 { // the worker that is given up, and the next
 		a.t.Errorf("%d children ask for the usage of one volume", now.children)
 	}

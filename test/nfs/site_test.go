@@ -278,12 +278,15 @@ func wantError(t *testing.T, err error, code codes.Code, words ...string) (right
 	return true
 }
 
-// patience is for what has to happen, and how soon is not the question: a machine may be slow,
-// and have other things to do.
+// patience is the timeout for what must happen, no matter how soon: the machine may be slow or busy.
 const patience = 2 * time.Minute
 
-// prompt is how long an answer may take where the question is whether somebody waits for a dead
-// server. Who does waits for minutes, or for ever.
+// expiry is longer than the node uses what it last heard from a server or mount: upTTL of pkg/probe,
+// healthyTTL of pkg/publish.
+const expiry = 6 * time.Second
+
+// prompt is the timeout of a call that must not wait for a dead server. One that does waits for minutes,
+// or forever.
 const prompt = 30 * time.Second
 
 // eventually waits for something that happens in the background.
