@@ -17,8 +17,8 @@ import (
 	"github.com/mooring-csi/mooring/test/lab"
 )
 
-// withDelegations has the client ask for delegations of directories, as it does by default (Linux
-// 6.19), until the test ends. Other tests have it not do so: see TestMain.
+// withDelegations makes the client ask for delegations of directories, as it does by default (Linux
+// 6.19), until the test ends. For other tests TestMain turns that off.
 func withDelegations(t *testing.T) {
 	t.Helper()
 	const parameter = "/sys/module/nfsv4/parameters/directory_delegations"
@@ -36,9 +36,9 @@ func withDelegations(t *testing.T) {
 	t.Cleanup(func() { _ = os.WriteFile(parameter, bytes.TrimSpace(before), 0) })
 }
 
-// TestOneMachine has controller and pod on one machine, whose mounts are one client to the server
-// unless the controller's have a client of their own. A server recalls nothing from a client for
-// what that same client does.
+// TestOneMachine runs controller and pod on one machine. Their mounts are one client to the server
+// unless the controller has a client of its own: a server does not recall a delegation because of
+// what the same client does.
 func TestOneMachine(t *testing.T) {
 	for _, version := range versions {
 		for _, lists := range []bool{false, true} {
@@ -51,15 +51,15 @@ func TestOneMachine(t *testing.T) {
 				pod := m.held(s.start("node", "node"), m.volume)
 				pod.must(pod.publish("pod", false))
 				m.pod = pod.target("pod")
-				m.sees()
+				m.compareViews()
 				pod.leave("pod")
 			})
 		}
 	}
 }
 
-// TestOneMachineGiven is TestOneMachine for a controller that does not mount: kubelet does, by
-// another minor version than that of pods, as the chart says.
+// TestOneMachineGiven is TestOneMachine for a controller that does not mount: kubelet mounts, with
+// another minor version than for pods, as the chart says.
 func TestOneMachineGiven(t *testing.T) {
 	for pods, controllers := range map[string]string{"4.0": "4.1", "4.1": "4.0", "4.2": "4.1"} {
 		t.Run(pods, func(t *testing.T) {
@@ -73,14 +73,14 @@ func TestOneMachineGiven(t *testing.T) {
 			pod := m.held(s.start("node", "node"), m.volume)
 			pod.must(pod.publish("pod", false))
 			m.pod = pod.target("pod")
-			m.sees()
+			m.compareViews()
 			pod.leave("pod")
 			s.kill(s.ctl)
 		})
 	}
 }
 
-// TestOneMachineByIPv6 is TestOneMachine with a server whose address Linux has no second form of.
+// TestOneMachineByIPv6 is TestOneMachine with a server address that has no second form in Linux.
 func TestOneMachineByIPv6(t *testing.T) {
 	withDelegations(t)
 	s := newSite(t)
@@ -90,15 +90,15 @@ func TestOneMachineByIPv6(t *testing.T) {
 	pod := m.held(s.start("node", "node"), m.volume)
 	pod.must(pod.publish("pod", false))
 	m.pod = pod.target("pod")
-	m.sees()
+	m.compareViews()
 	pod.leave("pod")
 	if log := s.ctl.Log(); !strings.Contains(log, "another NFS version than pods use") {
 		t.Errorf("nothing is said of that in\n%s", log)
 	}
 }
 
-// TestTwoControllersOnOneMachine has a controller list what another one makes and deletes: the two are
-// one client to the server.
+// TestTwoControllersOnOneMachine lists with one controller what another one makes and deletes: the two
+// are one client to the server.
 func TestTwoControllersOnOneMachine(t *testing.T) {
 	for _, version := range versions {
 		t.Run(version, func(t *testing.T) {
@@ -149,7 +149,7 @@ func TestTwoControllersOnOneMachine(t *testing.T) {
 	}
 }
 
-// machine is one on which a pod and the working controller are.
+// machine runs a pod and the active controller.
 type machine struct {
 	*site
 	version string
@@ -159,32 +159,32 @@ type machine struct {
 	copies  int
 }
 
-// sees has the pod make, rename, remove and rewrite files, and each time what is made of the volume
-// be as the server has it.
-func (m *machine) sees() {
+// compareViews makes, renames, removes and rewrites files in the pod, and compares each time what is made of
+// the volume with what the server has.
+func (m *machine) compareViews() {
 	t := m.t
 	mkdir(t, m.pod+"/q")
 	for i := range 4 {
 		m.write(fmt.Sprint("q/n", i), fmt.Sprint("content of ", i))
-		m.copied("snapshot")
+		m.compareCopies("snapshot")
 	}
 	if err := os.Rename(m.pod+"/q/n0", m.pod+"/q/renamed"); err != nil {
 		t.Fatal(err)
 	}
 	mkdir(t, m.pod+"/q/below")
 	m.write("q/below/n", "content")
-	m.copied("clone")
+	m.compareCopies("clone")
 	if err := os.Remove(m.pod + "/q/n1"); err != nil {
 		t.Fatal(err)
 	}
-	m.copied("clone")
+	m.compareCopies("clone")
 	for i := range 8 {
 		m.write("large", strings.Repeat(fmt.Sprintf("%08d", i), 1<<17))
-		m.copied([]string{"snapshot", "clone"}[i%2])
+		m.compareCopies([]string{"snapshot", "clone"}[i%2])
 	}
 }
 
-// write writes a file in place and closes it, and no more.
+// write only writes a file in place and closes it.
 func (m *machine) write(name, content string) {
 	m.t.Helper()
 	f, err := os.OpenFile(filepath.Join(m.pod, name), os.O_WRONLY|os.O_CREATE, 0o644)
@@ -204,8 +204,8 @@ func (m *machine) write(name, content string) {
 	}
 }
 
-// copied makes a snapshot or a clone of the volume, and compares that with what the pod sees.
-func (m *machine) copied(kind string) {
+// compareCopies makes a snapshot or a clone of the volume, and compares that with what the pod sees.
+func (m *machine) compareCopies(kind string) {
 	t := m.t
 	t.Helper()
 	m.copies++
@@ -214,13 +214,13 @@ func (m *machine) copied(kind string) {
 	if kind == "snapshot" {
 		mustSnapshot(t, m.ctl, m.volume, name)
 	} else {
-		r, err := m.controller().CreateVolume(soon(t), from(request(name, params{"subDir": name}), "volume", m.volume.VolumeId))
+		r, err := m.controller().CreateVolume(soon(t), withSource(request(name, params{"subDir": name}), "volume", m.volume.VolumeId))
 		if err != nil {
 			t.Fatal(err)
 		}
 		at = m.at(r.Volume.VolumeContext["subDir"])
 	}
-	// By file and content: to walk the pod's directories would have its client ask the server.
+	// By file and content: if the test walked the pod's directories, its client would ask the server.
 	for _, name := range []string{"q/n0", "q/n1", "q/n2", "q/n3", "q/renamed", "q/below/n", "large"} {
 		want, errWant := os.ReadFile(filepath.Join(m.pod, name))
 		got, errGot := os.ReadFile(filepath.Join(at, name))

@@ -15,7 +15,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 )
 
-// TestCopyRefusals has each wrong request refused with its code, and nothing changed by it.
+// TestCopyRefusals checks that each wrong request is refused with its code and changes nothing.
 func TestCopyRefusals(t *testing.T) {
 	s := newSite(t)
 	s.add("second", lab.Exports, lab.Exports)
@@ -48,11 +48,11 @@ func TestCopyRefusals(t *testing.T) {
 		_, err := s.controller().CreateSnapshot(soon(t), &csi.CreateSnapshotRequest{Name: name, SourceVolumeId: id, Parameters: p})
 		return err
 	}
-	small := from(request("pvc-2", nil), "volume", v.VolumeId)
+	small := withSource(request("pvc-2", nil), "volume", v.VolumeId)
 	small.CapacityRange = &csi.CapacityRange{RequiredBytes: 1 << 29}
-	tiny := from(request("pvc-2", nil), "snapshot", snap.SnapshotId)
+	tiny := withSource(request("pvc-2", nil), "snapshot", snap.SnapshotId)
 	tiny.CapacityRange = &csi.CapacityRange{RequiredBytes: 1}
-	limited := from(request("pvc-2", nil), "volume", v.VolumeId)
+	limited := withSource(request("pvc-2", nil), "volume", v.VolumeId)
 	limited.CapacityRange = &csi.CapacityRange{LimitBytes: 1 << 20}
 	for name, c := range map[string]struct {
 		do    func() error
@@ -64,18 +64,20 @@ func TestCopyRefusals(t *testing.T) {
 		"snapshot of what is gone":     {func() error { return snapshotOf("s", vanished.VolumeId, nil) }, codes.FailedPrecondition, []string{"vanished", "does not exist"}},
 		"the name of another's":        {func() error { return snapshotOf("snap-1", other.VolumeId, nil) }, codes.AlreadyExists, []string{"snap-1", "pvc-1"}},
 		"a parameter":                  {func() error { return snapshotOf("s", v.VolumeId, params{"speed": "high"}) }, codes.InvalidArgument, []string{"speed"}},
-		"restore of nothing":           {func() error { return create(from(request("pvc-2", nil), "snapshot", "nas1/no-such")) }, codes.NotFound, []string{"no-such"}},
-		"restore of another driver's":  {func() error { return create(from(request("pvc-2", nil), "snapshot", "snap")) }, codes.NotFound, []string{"not Mooring's"}},
-		"restore of what is damaged":   {func() error { return create(from(request("pvc-2", nil), "snapshot", damaged.SnapshotId)) }, codes.DataLoss, []string{"snap-damaged"}},
+		"restore of nothing":           {func() error { return create(withSource(request("pvc-2", nil), "snapshot", "nas1/no-such")) }, codes.NotFound, []string{"no-such"}},
+		"restore of another driver's":  {func() error { return create(withSource(request("pvc-2", nil), "snapshot", "snap")) }, codes.NotFound, []string{"not Mooring's"}},
+		"restore of what is damaged":   {func() error { return create(withSource(request("pvc-2", nil), "snapshot", damaged.SnapshotId)) }, codes.DataLoss, []string{"snap-damaged"}},
 		"restore, too small":           {func() error { return create(tiny) }, codes.OutOfRange, []string{"pvc-2", "snap-1"}},
-		"clone of nothing":             {func() error { return create(from(request("pvc-2", nil), "volume", "nas1/no-such")) }, codes.NotFound, []string{"no-such"}},
+		"clone of nothing":             {func() error { return create(withSource(request("pvc-2", nil), "volume", "nas1/no-such")) }, codes.NotFound, []string{"no-such"}},
 		"clone, too small":             {func() error { return create(small) }, codes.OutOfRange, []string{"pvc-2", "pvc-1", "536870912"}},
 		"clone, limited":               {func() error { return create(limited) }, codes.OutOfRange, []string{"pvc-1"}},
-		"clone into what is there":     {func() error { return create(from(request("pvc-2", params{"subDir": "other"}), "volume", v.VolumeId)) }, codes.FailedPrecondition, []string{"other"}},
+		"clone into what is there": {func() error {
+			return create(withSource(request("pvc-2", params{"subDir": "other"}), "volume", v.VolumeId))
+		}, codes.FailedPrecondition, []string{"other"}},
 		"clone that adopts": {func() error {
-			return create(from(request("pvc-2", params{"existingDirectory": "adopt"}), "volume", v.VolumeId))
+			return create(withSource(request("pvc-2", params{"existingDirectory": "adopt"}), "volume", v.VolumeId))
 		}, codes.InvalidArgument, []string{"adopt"}},
-		"clone of a share not known":  {func() error { return create(from(request("pvc-2", nil), "volume", "gone/pvc-1")) }, codes.FailedPrecondition, []string{"gone"}},
+		"clone of a share not known":  {func() error { return create(withSource(request("pvc-2", nil), "volume", "gone/pvc-1")) }, codes.FailedPrecondition, []string{"gone"}},
 		"deletion of what is damaged": {func() error { return deleteSnapshot(t, s.ctl, damaged.SnapshotId) }, codes.DataLoss, []string{"snap-damaged"}},
 		"a group over two shares": {func() error {
 			_, err := groups.CreateVolumeGroupSnapshot(soon(t), &csi.CreateVolumeGroupSnapshotRequest{Name: "g", SourceVolumeIds: []string{v.VolumeId, elsewhere.VolumeId}})
@@ -92,7 +94,7 @@ func TestCopyRefusals(t *testing.T) {
 	}
 }
 
-// TestGroups makes snapshots of several volumes: all, or none, and deletes them together.
+// TestGroups makes snapshots of several volumes, all or none, and deletes them together.
 func TestGroups(t *testing.T) {
 	s := newSite(t)
 	a, b := s.mustCreate("pvc-a", "a"), s.mustCreate("pvc-b", "b")
@@ -106,7 +108,7 @@ func TestGroups(t *testing.T) {
 	groups := csi.NewGroupControllerClient(conn)
 	ask := &csi.CreateVolumeGroupSnapshotRequest{Name: "group-1", SourceVolumeIds: []string{b.VolumeId, a.VolumeId}}
 
-	// One of two cannot be made: neither is there.
+	// One of two cannot be made: none remains.
 	if err := os.Rename(s.at("b"), s.at("away")); err != nil {
 		t.Fatal(err)
 	}
@@ -136,7 +138,7 @@ func TestGroups(t *testing.T) {
 		if member.GroupSnapshotId != g.GroupSnapshotId {
 			t.Errorf("%v is not of the group", member)
 		}
-		if _, err := s.controller().CreateVolume(soon(t), from(request("pvc-"+dir+"2", params{"subDir": dir + "2"}), "snapshot", member.SnapshotId)); err != nil {
+		if _, err := s.controller().CreateVolume(soon(t), withSource(request("pvc-"+dir+"2", params{"subDir": dir + "2"}), "snapshot", member.SnapshotId)); err != nil {
 			t.Fatal(err)
 		}
 		sameTree(t, s.at(dir), s.at(dir+"2"))

@@ -31,8 +31,8 @@ func snapshot(t *testing.T, d *lab.Driver, v *csi.Volume, name string, patience 
 	return r.GetSnapshot(), err
 }
 
-// mustSnapshot asks for as long as it is told that the copy is under way, or that it is
-// another's, or that the server is away.
+// mustSnapshot repeats the call while the copy is in progress or belongs to another controller, and
+// while the server is unavailable.
 func mustSnapshot(t *testing.T, d *lab.Driver, v *csi.Volume, name string) *csi.Snapshot {
 	t.Helper()
 	for deadline := time.Now().Add(2 * patience); ; time.Sleep(200 * time.Millisecond) {
@@ -49,9 +49,9 @@ func mustSnapshot(t *testing.T, d *lab.Driver, v *csi.Volume, name string) *csi.
 	}
 }
 
-// goesOn calls with little time until it is told that the copy takes longer, in these words. On a
-// busy machine the time may be over before the answer has arrived.
-func goesOn(t *testing.T, call func(patience time.Duration) error, words ...string) {
+// expectInProgress calls with a short timeout until the answer says, in these words, that the copy takes longer.
+// On a busy machine the time may be over before the answer arrives.
+func expectInProgress(t *testing.T, call func(patience time.Duration) error, words ...string) {
 	t.Helper()
 	var err error
 	eventually(t, patience, "a call hears that the copy goes on", func() bool {
@@ -79,8 +79,8 @@ func deleteSnapshot(t *testing.T, d *lab.Driver, id string) error {
 	return err
 }
 
-// from makes a request one for a volume from a snapshot or another volume.
-func from(r *csi.CreateVolumeRequest, kind, id string) *csi.CreateVolumeRequest {
+// withSource adds a snapshot or another volume as the source to a request.
+func withSource(r *csi.CreateVolumeRequest, kind, id string) *csi.CreateVolumeRequest {
 	if kind == "snapshot" {
 		r.VolumeContentSource = &csi.VolumeContentSource{Type: &csi.VolumeContentSource_Snapshot{Snapshot: &csi.VolumeContentSource_SnapshotSource{SnapshotId: id}}}
 	} else {
@@ -111,9 +111,9 @@ func manyFiles(t *testing.T, dir string, n int) {
 	}
 }
 
-// distant has the server be 10 ms away, until near is called: a copy of many files has then begun
-// within seconds, and takes 80 ms or more for each file that one worker copies. The whole is copied once more
-// when the server is near again: of too many files a slow machine has not made that within patience.
+// distant puts the server 10 ms away until near is called: a copy of many files then begins within
+// seconds, and takes 80 ms or more for each file that one worker copies. When the server is near again
+// everything is copied once more: with too many files a slow machine would not finish that in time.
 func distant(t *testing.T) (near func()) {
 	t.Helper()
 	netem := func(args ...string) {
@@ -164,8 +164,8 @@ func TestLifeOfSnapshots(t *testing.T) {
 				t.Fatal(err)
 			}
 			for name, r := range map[string]*csi.CreateVolumeRequest{
-				"two":   from(request("pvc-2", params{"subDir": "two"}), "snapshot", first.SnapshotId),
-				"three": from(request("pvc-3", params{"subDir": "three"}), "volume", v.VolumeId),
+				"two":   withSource(request("pvc-2", params{"subDir": "two"}), "snapshot", first.SnapshotId),
+				"three": withSource(request("pvc-3", params{"subDir": "three"}), "volume", v.VolumeId),
 			} {
 				got, err := s.controller().CreateVolume(soon(t), r)
 				if err != nil {
@@ -182,7 +182,7 @@ func TestLifeOfSnapshots(t *testing.T) {
 					sameTree(t, s.at("one"), s.at("three"))
 				}
 			}
-			s.mustDelete(v.VolumeId) // which the snapshot outlives
+			s.mustDelete(v.VolumeId) // the snapshot remains
 			if ids := snapshots(t, s.ctl); len(ids) != 1 || ids[0] != first.SnapshotId {
 				t.Errorf("the snapshots are %v", ids)
 			}
@@ -195,15 +195,15 @@ func TestLifeOfSnapshots(t *testing.T) {
 	}
 }
 
-// TestCopyOutlivesItsController kills a controller in the middle of a copy. Another one leaves
-// the copy alone for the lease; the same begins it again by itself.
+// TestCopyOutlivesItsController kills a controller in the middle of a copy. Another one does not touch
+// the copy during the lease; the same one starts it again by itself.
 func TestCopyOutlivesItsController(t *testing.T) {
 	s := newSite(t)
 	s.ctl = s.start("controller", "controller", "--copy-workers=1")
 	v := s.mustCreate("pvc-1", "one")
 	manyFiles(t, s.at("one"), 1200)
 	near := distant(t)
-	goesOn(t, func(patience time.Duration) error {
+	expectInProgress(t, func(patience time.Duration) error {
 		_, err := snapshot(t, s.ctl, v, "snap-1", patience)
 		return err
 	}, "snapshot snap-1", "files", "it goes on")
@@ -211,7 +211,7 @@ func TestCopyOutlivesItsController(t *testing.T) {
 	if ids := snapshots(t, s.ctl); ids != nil {
 		t.Errorf("there are %v before one is whole", ids)
 	}
-	other := s.start("controller", "other") // before, so that it asks while the lease lasts
+	other := s.start("controller", "other") // before the kill, so that it asks during the lease
 	if ids := snapshots(t, other); ids != nil {
 		t.Errorf("there are %v before one is whole", ids)
 	}
@@ -235,7 +235,7 @@ func TestCopyOutlivesItsController(t *testing.T) {
 	}
 }
 
-// TestCopyIsTakenOver has another controller go on after the lease.
+// TestCopyIsTakenOver checks that another controller continues after the lease.
 func TestCopyIsTakenOver(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -243,16 +243,16 @@ func TestCopyIsTakenOver(t *testing.T) {
 	s.ctl = first
 	v := s.mustCreate("pvc-1", "one")
 	manyFiles(t, s.at("one"), 1200)
-	r := from(request("pvc-2", params{"subDir": "two"}), "volume", v.VolumeId)
+	r := withSource(request("pvc-2", params{"subDir": "two"}), "volume", v.VolumeId)
 	near := distant(t)
-	goesOn(t, func(patience time.Duration) error {
+	expectInProgress(t, func(patience time.Duration) error {
 		_, err := first.Controller.CreateVolume(within(t, patience), r)
 		return err
 	}, "volume pvc-2")
 	start := time.Now()
 	s.kill(first)
 	near()
-	for _, m := range mountsIn(t, s.dir) { // of the dead one, which nothing else ends
+	for _, m := range mountsIn(t, s.dir) { // those of the dead one remain otherwise
 		_ = unix.Unmount(m.Mountpoint, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
 	}
 	s.ctl = s.start("controller", "second")
@@ -271,7 +271,7 @@ func TestCopyIsTakenOver(t *testing.T) {
 	s.empty()
 }
 
-// TestCopyAndItsServer stops the server, and silences it, in the middle of a copy.
+// TestCopyAndItsServer stops the server, or cuts it off, in the middle of a copy.
 func TestCopyAndItsServer(t *testing.T) {
 	for stop, start := range map[string]string{"stop": "start", "cut": "heal"} {
 		t.Run(stop, func(t *testing.T) {
@@ -280,7 +280,7 @@ func TestCopyAndItsServer(t *testing.T) {
 			v := s.mustCreate("pvc-1", "one")
 			manyFiles(t, s.at("one"), 1500)
 			near := distant(t)
-			goesOn(t, func(patience time.Duration) error {
+			expectInProgress(t, func(patience time.Duration) error {
 				_, err := snapshot(t, s.ctl, v, "snap-1", patience)
 				return err
 			}, "it goes on")
@@ -295,9 +295,9 @@ func TestCopyAndItsServer(t *testing.T) {
 	}
 }
 
-// TestCopyWithoutRoom has the server's disk, or its quota, be full in the middle of a copy. It
-// leaves nothing, and when there is room the next try succeeds.
-func TestCopyWithoutRoom(t *testing.T) {
+// TestCopyWithoutSpace fills the server's disk, or its quota, in the middle of a copy. The copy leaves
+// nothing, and the next try succeeds when there is space.
+func TestCopyWithoutSpace(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		site func(t *testing.T) *site
@@ -306,7 +306,7 @@ func TestCopyWithoutRoom(t *testing.T) {
 		{"disk", func(t *testing.T) *site {
 			s := exported(t, "small", 0o755)
 			t.Cleanup(func() { _ = os.RemoveAll(s.export) })
-			// By 4.2 nfsd copies, and keeps the space of what it has failed to copy for a while.
+			// With 4.2 nfsd copies, and keeps the space of a failed copy for a while.
 			s.config += "    mountOptions: [nfsvers=4.1]\n"
 			s.open()
 			return s
@@ -316,7 +316,7 @@ func TestCopyWithoutRoom(t *testing.T) {
 			}
 		}},
 		{"quota", func(t *testing.T) *site {
-			s := newSite(t, "mountOptions: [nfsvers=4.1]") // by reading and writing
+			s := newSite(t, "mountOptions: [nfsvers=4.1]") // copies by read and write
 			s.open()
 			quota(t, s, "project -s -p "+s.export+" 4711", "limit -p bhard=60m 4711")
 			return s
@@ -335,8 +335,8 @@ func TestCopyWithoutRoom(t *testing.T) {
 			if ids := snapshots(t, s.ctl); ids != nil {
 				t.Errorf("there is %v", ids)
 			}
-			_, err = s.controller().CreateVolume(soon(t), from(request("pvc-2", params{"subDir": "two"}), "volume", v.VolumeId))
-			wantCode(t, err, codes.ResourceExhausted, "space") // what is left of the first may take it
+			_, err = s.controller().CreateVolume(soon(t), withSource(request("pvc-2", params{"subDir": "two"}), "volume", v.VolumeId))
+			wantCode(t, err, codes.ResourceExhausted, "space") // the rest of the first may still take it
 			if left := append(unfinished(s), inState(s, "jobs")...); left != nil || holds(tree(t, s.export), "two") {
 				t.Errorf("left are %v", left)
 			}
@@ -363,7 +363,7 @@ func TestShallow(t *testing.T) {
 	v := s.mustCreate("pvc-1", "one")
 	manyFiles(t, s.at("one"), 100)
 	snap := mustSnapshot(t, s.ctl, v, "snap-1")
-	r := from(request("pvc-2", params{"restore": "shallow"}), "snapshot", snap.SnapshotId)
+	r := withSource(request("pvc-2", params{"restore": "shallow"}), "snapshot", snap.SnapshotId)
 	r.VolumeCapabilities = []*csi.VolumeCapability{lab.Mode(csi.VolumeCapability_AccessMode_MULTI_NODE_READER_ONLY)}
 	made, err := s.controller().CreateVolume(soon(t), r)
 	if err != nil {
@@ -381,7 +381,7 @@ func TestShallow(t *testing.T) {
 	if err != nil || valid.Confirmed != nil {
 		t.Errorf("that it can be written to: %v, %v", valid, err)
 	}
-	writable, err := s.controller().CreateVolume(soon(t), from(request("pvc-3", params{"restore": "shallow", "subDir": "three"}), "snapshot", snap.SnapshotId))
+	writable, err := s.controller().CreateVolume(soon(t), withSource(request("pvc-3", params{"restore": "shallow", "subDir": "three"}), "snapshot", snap.SnapshotId))
 	if err != nil || writable.Volume.VolumeContext["subDir"] != "three" {
 		t.Fatalf("for writers: %v, %v", writable, err)
 	}
@@ -403,8 +403,8 @@ func TestAcrossShares(t *testing.T) {
 	manyFiles(t, s.at("one"), 100)
 	snap := mustSnapshot(t, s.ctl, v, "snap-1")
 	for name, r := range map[string]*csi.CreateVolumeRequest{
-		"two":   from(request("pvc-2", params{"share": "second", "subDir": "two"}), "snapshot", snap.SnapshotId),
-		"three": from(request("pvc-3", params{"share": "second", "subDir": "three"}), "volume", v.VolumeId),
+		"two":   withSource(request("pvc-2", params{"share": "second", "subDir": "two"}), "snapshot", snap.SnapshotId),
+		"three": withSource(request("pvc-3", params{"share": "second", "subDir": "three"}), "volume", v.VolumeId),
 	} {
 		if _, err := s.controller().CreateVolume(soon(t), r); err != nil {
 			t.Fatal(err)

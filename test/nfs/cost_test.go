@@ -18,15 +18,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cost is what was asked of NFS servers by this machine, and how many processes and threads began.
+// cost is the number of RPCs of this machine to NFS servers, and of processes and threads that began.
 type cost struct{ trips, forks int64 }
 
-// tries is how often is tried what something costs at least.
+// tries is the number of measurements of which the smallest counts.
 const tries = 10
 
-// least does something several times, and undoes it, and returns the least that it has cost. More is
-// what else there is on a machine: leases that are renewed, threads that Go's runtime wants.
-func least(t *testing.T, do, undo func() error) cost {
+// minCost does something several times, undoes it each time, and returns the smallest cost. A higher one
+// includes other activity of the machine: renewed leases, threads of Go's runtime.
+func minCost(t *testing.T, do, undo func() error) cost {
 	t.Helper()
 	var least cost
 	for i := range tries {
@@ -47,7 +47,7 @@ func least(t *testing.T, do, undo func() error) cost {
 	return least
 }
 
-// rpcs counts what this machine's NFS client has asked.
+// rpcs counts the RPCs of this machine's NFS client.
 func rpcs(t *testing.T) (n int64) {
 	t.Helper()
 	data, err := os.ReadFile("/proc/net/rpc/nfs")
@@ -61,8 +61,8 @@ func rpcs(t *testing.T) (n int64) {
 	return n
 }
 
-// started asks a node how many processes it has started so far.
-func started(t *testing.T, metrics string) (n int) {
+// startedProcesses returns the number of processes that a node has started so far, from its metrics.
+func startedProcesses(t *testing.T, metrics string) (n int) {
 	t.Helper()
 	for _, found := range regexp.MustCompile(`(?m)^mooring_children_started_total{.*} (\d+)$`).FindAllStringSubmatch(metricsAt(t, metrics), -1) {
 		k, _ := strconv.Atoi(found[1])
@@ -71,12 +71,13 @@ func started(t *testing.T, metrics string) (n int) {
 	return n
 }
 
-// unique names a directory as that of a volume which external-provisioner asks for.
+// unique returns a directory name as for a volume of external-provisioner.
 func unique(i int) string { return fmt.Sprintf("pvc-4f9e6a7e-1f0e-4bd7-9d8b-%012d", i) }
 
-// TestCosts counts what pods cost: the first one of a volume one mount(8), and the round trips of one
-// that is run alone with the same options; nothing else a process, or more than two round trips. Where the
-// kernel may remember another directory, the first pod costs one process of the plugin, which mounts twice.
+// TestCosts counts the cost of pods. The first one of a volume costs one mount(8), with the round trips of
+// a mount(8) alone with the same options; nothing else costs a process, or more than two round trips. If
+// the kernel may have another directory in its cache, the first pod costs one process of the plugin, which
+// mounts twice.
 func TestCosts(t *testing.T) {
 	for _, version := range versions {
 		t.Run(version, func(t *testing.T) {
@@ -92,8 +93,8 @@ func TestCosts(t *testing.T) {
 			metrics := l.Addr().String()
 			_ = l.Close()
 			node := s.start("node", "node", "--metrics-address="+metrics)
-			other := s.held(node, static("other", "share", "nas1", "subDir", "other")) // as on a node with pods
-			var visited int                                                            // of the volumes that are measured
+			other := s.held(node, static("other", "share", "nas1", "subDir", "other")) // a node usually has pods
+			var visited int                                                            // number of measured volumes
 			var a *seat
 			visit := func() error {
 				a = s.seat(node, static(unique(visited), "share", "nas1", "subDir", unique(visited)))
@@ -105,29 +106,29 @@ func TestCosts(t *testing.T) {
 			asked := func() error { _, err := a.stats(a.target("pod")); return err }
 			nothing := func() error { return nil }
 			at := localDir(t)
-			alone := least(t, func() error {
+			alone := minCost(t, func() error {
 				return exec.Command("mount", "-t", "nfs", "-o", "retry=0,nfsvers="+version, lab.Server+":"+s.path+"/"+unique(0), at).Run()
 			}, func() error { return unix.Unmount(at, 0) })
-			before := started(t, metrics)
-			first := least(t, visit, unpublish)
-			if n := started(t, metrics) - before; n != tries || first.trips != alone.trips {
+			before := startedProcesses(t, metrics)
+			first := minCost(t, visit, unpublish)
+			if n := startedProcesses(t, metrics) - before; n != tries || first.trips != alone.trips {
 				t.Errorf("%d first pods had %d processes started and cost %+v each, and mount(8) %+v", tries, n, first, alone)
 			}
-			before = started(t, metrics)
-			again := least(t, publish, unpublish)
-			if n := started(t, metrics) - before; version != "3" && n != tries || again.trips > 3*alone.trips { // what is to be known of a new superblock is asked, too
+			before = startedProcesses(t, metrics)
+			again := minCost(t, publish, unpublish)
+			if n := startedProcesses(t, metrics) - before; version != "3" && n != tries || again.trips > 3*alone.trips { // a new superblock costs requests of its own
 				t.Errorf("%d times a first pod again had %d processes started and cost %+v each, and mount(8) %+v", tries, n, again, alone)
 			}
 			a.must(publish())
-			stats := least(t, asked, nothing)
+			stats := minCost(t, asked, nothing)
 			if stats.trips > 2 || stats.forks > 0 {
 				t.Errorf("a question costs %+v", stats)
 			}
-			none := map[string]cost{"the last pod's end": least(t, unpublish, visit)}
+			none := map[string]cost{"the last pod's end": minCost(t, unpublish, visit)}
 			a.must(a.hold())
-			none["another pod's end"] = least(t, unpublish, publish)
+			none["another pod's end"] = minCost(t, unpublish, publish)
 			a.must(unpublish())
-			none["another pod"] = least(t, publish, unpublish)
+			none["another pod"] = minCost(t, publish, unpublish)
 			for what, c := range none {
 				if c != (cost{}) {
 					t.Errorf("%s costs %+v", what, c)

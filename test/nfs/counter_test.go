@@ -17,13 +17,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestCounter has two pods of a node count in one file, which they reach by two volumes: each takes a
-// lock, reads the number and writes the next one. None may be lost.
+// TestCounter increments a number in one file from two pods of a node, which use two volumes: each takes a
+// lock, reads the number and writes the next one. No increment may be lost.
 func TestCounter(t *testing.T) {
 	for _, version := range versions {
 		for name, pods := range map[string]func(t *testing.T, s *site, node *lab.Driver) [2]string{
 			"two pods of a volume": func(t *testing.T, s *site, node *lab.Driver) [2]string {
-				a := s.held(node, s.mustCreate("pvc-1", "dir")).in(t)
+				a := s.held(node, s.mustCreate("pvc-1", "dir")).withT(t)
 				a.must(a.publish("pod", false))
 				t.Cleanup(func() { a.leave("pod") })
 				return [2]string{a.target(holder + "/counter"), a.target("pod/counter")}
@@ -95,7 +95,7 @@ func two(t *testing.T, a *seat, in string, b *seat, of string) [2]string {
 	return [2]string{a.target(holder + "/" + in), b.target(holder + "/" + of)}
 }
 
-// count adds to the number in a file, under a lock that is this open file's alone (fcntl(2),
+// count increments the number in a file, under a lock of this open file description (fcntl(2),
 // F_OFD_SETLKW).
 func count(path string, times int) error {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)

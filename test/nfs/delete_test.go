@@ -17,12 +17,12 @@ import (
 	"google.golang.org/grpc/codes"
 )
 
-// TestOnDelete deletes volumes in each way, twice each, as a retry would.
+// TestOnDelete deletes volumes with each onDelete, twice each, like a retry.
 func TestOnDelete(t *testing.T) {
 	for _, c := range []struct {
 		name, onDelete, dir string
-		there               []string // before: files
-		left                []string // beside those
+		there               []string // files before
+		left                []string // files afterwards, besides those
 	}{
 		{"delete", "delete", "dir", nil, nil},
 		{"the default", "", "dir", nil, nil},
@@ -78,7 +78,7 @@ func recordOf(s *site, key string) *volume.Record {
 	return r
 }
 
-// trashNames fills in what is made of a nonce.
+// trashNames replaces nonces in the names of the trash.
 func trashNames(s *site, names []string, suffix string) []string {
 	s.t.Helper()
 	var filled []string
@@ -120,8 +120,8 @@ func TestArchivesOfAVolume(t *testing.T) {
 	}
 }
 
-// TestParents has volumes share parents, which are there for as long as a volume needs them, and
-// can be used again. When they go is another matter: some time later, which package share tests.
+// TestParents checks that volumes share parents, which exist as long as a volume needs them and can be
+// used again. Package share tests when they are removed: some time later.
 func TestParents(t *testing.T) {
 	s := newSite(t)
 	mkdir(t, s.at("kept"))
@@ -141,7 +141,7 @@ func TestParents(t *testing.T) {
 		s.empty("kept")
 		s.restart()
 	}
-	for _, dir := range []string{"team", "kept/b"} { // what was a parent can be a volume
+	for _, dir := range []string{"team", "kept/b"} { // a former parent can be a volume
 		s.mustCreate("pvc-1", dir)
 		s.mustDelete("nas1/pvc-1")
 	}
@@ -152,8 +152,8 @@ func TestParents(t *testing.T) {
 
 func name(dir string) string { return "pvc-" + strings.ReplaceAll(dir, "/", "-") }
 
-// TestTrash says how long a deleted volume is kept, in each of the three places where that can
-// be said, and has the controller restart meanwhile.
+// TestTrash sets the retention of a deleted volume in each of its three places, and restarts the
+// controller meanwhile.
 func TestTrash(t *testing.T) {
 	for _, c := range []struct {
 		name           string
@@ -180,20 +180,20 @@ func TestTrash(t *testing.T) {
 				s.empty()
 				return
 			}
-			kept(t, s)
+			wantInTrash(t, s)
 			s.restart()
-			other := s.mustCreate("pvc-2", "other", "trashRetention", "0s") // when it is purged the trash has been looked at
+			other := s.mustCreate("pvc-2", "other", "trashRetention", "0s") // once it is purged, the trash was scanned
 			s.mustDelete(other.VolumeId)
 			eventually(t, patience, "the other volume is purged", func() bool { return len(inTrash(t, s)) == 2 })
-			kept(t, s)
-			again := s.mustCreate("pvc-1", "dir") // another volume by now
+			wantInTrash(t, s)
+			again := s.mustCreate("pvc-1", "dir") // now another volume
 			if entries, _ := os.ReadDir(s.at("dir")); len(entries) != 0 {
 				t.Errorf("the new volume holds %v", entries)
 			}
 			modify(s, again.VolumeId, params{"trashRetention": "0s"})
 			s.mustDelete(again.VolumeId)
 			eventually(t, patience, "the new volume is purged", func() bool { return len(inTrash(t, s)) == 2 })
-			kept(t, s)
+			wantInTrash(t, s)
 		})
 	}
 }
@@ -218,8 +218,8 @@ func inTrash(t *testing.T, s *site) []string {
 	return names
 }
 
-// kept checks that a volume and its record are in the trash, whole.
-func kept(t *testing.T, s *site) {
+// wantInTrash checks that a volume and its record are in the trash, whole.
+func wantInTrash(t *testing.T, s *site) {
 	t.Helper()
 	names := inTrash(t, s)
 	if len(names) != 2 || !strings.HasPrefix(names[0], "pvc-1.") || !strings.HasPrefix(names[1], names[0]+".") || !strings.HasSuffix(names[1], ".json") {
@@ -233,8 +233,8 @@ func kept(t *testing.T, s *site) {
 	}
 }
 
-// TestTrashInTime has a volume be purged when its time has come, and not before, by a controller
-// that was not there when it was deleted.
+// TestTrashInTime checks that a controller that started after a deletion purges the volume after its
+// retention, and not before.
 func TestTrashInTime(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -250,8 +250,8 @@ func TestTrashInTime(t *testing.T) {
 	s.empty()
 }
 
-// TestManyDeletions deletes many volumes at a time. Each is purged soon: none is overlooked
-// because the trash was looked at while it was on its way there.
+// TestManyDeletions deletes many volumes at a time. Each is purged soon: a scan of the trash during the
+// deletion must not miss one.
 func TestManyDeletions(t *testing.T) {
 	s := newSite(t)
 	s.open()

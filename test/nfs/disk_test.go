@@ -25,15 +25,14 @@ import (
 )
 
 const (
-	// diskPatience is for a controller to notice what has become of a disk: it writes to it once a
-	// minute, and every 15 seconds to one that has failed.
+	// diskPatience is the timeout for a controller to notice the state of a disk: it writes to the disk
+	// once a minute, and every 15 seconds after a failure.
 	diskPatience = 3 * time.Minute
-	// diskMetrics is where the controller serves metrics.
+	// diskMetrics is the address of the controller's metrics.
 	diskMetrics = "127.0.0.1:9876"
 )
 
-// failing is a site with two volumes on a disk of the second server, of which a pod of a node has
-// the first.
+// failing is a site with two volumes on a disk of the second server. A pod of a node has the first.
 type failing struct {
 	*site
 	kind string
@@ -61,8 +60,8 @@ func onDisk(t *testing.T, kind string) failing {
 	return f
 }
 
-// breaks has the disk have an accident, and returns what mends it.
-func (f failing) breaks(accident ...string) (mend func()) {
+// breakDisk causes an accident of the disk, and returns the function that repairs it.
+func (f failing) breakDisk(accident ...string) (mend func()) {
 	f.t.Helper()
 	broken := true
 	mend = func() {
@@ -80,9 +79,9 @@ func (f failing) breaks(accident ...string) (mend func()) {
 	return mend
 }
 
-// seen waits until the controller says of both volumes what is wrong, in both calls, and in the metrics
-// which fault the share has; "" for nothing.
-func (f failing) seen(reason, fault string) {
+// waitForReason waits until the controller reports this reason for both volumes in both calls, and the fault of
+// the share in the metrics; "" for none.
+func (f failing) waitForReason(reason, fault string) {
 	f.t.Helper()
 	var last any
 	eventually(f.t, diskPatience, "the controller says "+reason, func() bool {
@@ -92,25 +91,25 @@ func (f failing) seen(reason, fault string) {
 			last = now
 			f.t.Log(last)
 		}
-		if err != nil || err2 != nil || f.fault() != fault {
+		if err != nil || err2 != nil || f.reportedFault() != fault {
 			return false
 		}
 		if reason == "" {
 			return r.GetVolumeHealth().GetHealthStatuses() == nil && list.GetEntries() == nil
 		}
-		return len(list.GetEntries()) == 2 && tells(r.GetVolumeHealth(), reason) && tells(list.GetEntries()[0], reason) && tells(list.GetEntries()[1], reason)
+		return len(list.GetEntries()) == 2 && hasReason(r.GetVolumeHealth(), reason) && hasReason(list.GetEntries()[0], reason) && hasReason(list.GetEntries()[1], reason)
 	})
 }
 
-// tells reports whether a reason is among those that are given.
-func tells(h *csi.VolumeHealth, reason string) bool {
+// hasReason reports whether a reason is among the reported ones.
+func hasReason(h *csi.VolumeHealth, reason string) bool {
 	return slices.ContainsFunc(h.GetHealthStatuses(), func(c *csi.VolumeHealth_VolumeHealthEntry) bool { return c.GetReason() == reason })
 }
 
 var faultTold = regexp.MustCompile(`mooring_share_fault\{driver_name="[^"]+",reason="(\w+)",share="nas1"\} ([01])\n`)
 
-// fault returns which the metrics tell; "none told" where they do not even tell of those that there are not.
-func (f failing) fault() string {
+// reportedFault returns the fault in the metrics; "none told" if they have no values for faults at all.
+func (f failing) reportedFault() string {
 	f.t.Helper()
 	all, is := faultTold.FindAllStringSubmatch(metricsAt(f.t, diskMetrics), -1), ""
 	for _, m := range all {
@@ -124,7 +123,7 @@ func (f failing) fault() string {
 	return is
 }
 
-// metricsAt returns what a program serves.
+// metricsAt returns the metrics that a program serves.
 func metricsAt(t *testing.T, address string) string {
 	t.Helper()
 	r, err := http.Get("http://" + address + "/metrics")
@@ -139,15 +138,14 @@ func metricsAt(t *testing.T, address string) string {
 	return string(text)
 }
 
-// TestDisk has disks fail, and be well again: controller and node say so, in words, and all goes on
-// by itself.
+// TestDisk makes disks fail and repairs them: controller and node report it, and continue by themselves.
 func TestDisk(t *testing.T) {
 	const readOnly, fails = "read-only on the server: export it rw, or look there with dmesg whether", "look there with dmesg"
 	for name, c := range map[string]struct {
 		kind, accident          string
-		forgets                 bool // the server what it has in its memory of the disk
+		forgets                 bool // drop the server's cache of the disk
 		controller, fault, node string
-		code                    codes.Code // of what is to be created meanwhile
+		code                    codes.Code // of a creation meanwhile
 		says                    string
 	}{
 		"ext4 after an error":          {"ext4", "readonly", false, "ReadOnlyServer", "ReadOnlyServer", "ReadOnlyServer", codes.PermissionDenied, readOnly},
@@ -157,12 +155,12 @@ func TestDisk(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := onDisk(t, c.kind)
 			wantReasons(t, f.pod.health(f.pod.target("pod")))
-			mend := f.breaks(c.accident)
+			mend := f.breakDisk(c.accident)
 			if c.forgets {
-				says(t, "echo 3 >/proc/sys/vm/drop_caches")
+				output(t, "echo 3 >/proc/sys/vm/drop_caches")
 			}
-			f.pod.writes("pod", unix.EIO, unix.EROFS, unix.ESTALE)
-			f.seen(c.controller, c.fault)
+			f.pod.checkWrite("pod", unix.EIO, unix.EROFS, unix.ESTALE)
+			f.waitForReason(c.controller, c.fault)
 			wantReasons(t, f.pod.health(f.pod.target("pod")), c.node)
 			_, err := f.create("pvc-3", nil)
 			wantCode(t, err, c.code, "nas1", c.says)
@@ -172,27 +170,27 @@ func TestDisk(t *testing.T) {
 				t.Errorf("to delete ends with %v", err)
 			}
 			mend()
-			f.seen("", "")
+			f.waitForReason("", "")
 			eventually(t, patience, "the node says nothing any more", func() bool { return len(f.pod.health(f.pod.target("pod"))) == 0 })
-			f.pod.writes("pod")
+			f.pod.checkWrite("pod")
 			f.mustCreate("pvc-3", "")
 			f.pod.leave("pod")
 		})
 	}
 }
 
-// TestBadBlock has a disk of which one block cannot be read, in which a volume is recorded: that volume
-// is not well. Nobody can tell of the blocks of which nobody asks.
+// TestBadBlock makes one block of a disk unreadable, the one with the record of a volume: that volume is
+// reported as unhealthy. Blocks that nobody reads cannot be checked.
 func TestBadBlock(t *testing.T) {
 	f := onDisk(t, "ext4")
-	f.breaks("dust", f.at(".mooring/volumes/pvc-2/record.json"))
+	f.breakDisk("dust", f.at(".mooring/volumes/pvc-2/record.json"))
 	for id, want := range map[string][]string{"nas1/pvc-2": {"DiskFailing"}, "nas1/pvc-1": nil} {
 		r, err := f.ctl.Controller.ControllerGetVolumeHealth(soon(t), &csi.ControllerGetVolumeHealthRequest{VolumeId: id})
 		f.pod.must(err)
 		wantReasons(t, reasons(t, r.GetVolumeHealth()), want...)
 	}
 	list, err := f.ctl.Controller.ControllerListVolumeHealth(soon(t), &csi.ControllerListVolumeHealthRequest{})
-	if f.pod.must(err); len(list.GetEntries()) != 1 || !tells(list.GetEntries()[0], "DiskFailing") {
+	if f.pod.must(err); len(list.GetEntries()) != 1 || !hasReason(list.GetEntries()[0], "DiskFailing") {
 		t.Errorf("not well are %v", list)
 	}
 	wantReasons(t, f.pod.health(f.pod.target("pod")))
@@ -200,8 +198,8 @@ func TestBadBlock(t *testing.T) {
 	f.pod.leave("pod")
 }
 
-// writes writes a file in a pod's directory, which fails with one of the errors, if there are any.
-func (a *seat) writes(pod string, wants ...unix.Errno) {
+// checkWrite writes a file in a pod's directory, and expects one of the errors if there are any.
+func (a *seat) checkWrite(pod string, wants ...unix.Errno) {
 	a.t.Helper()
 	done := make(chan error, 1)
 	go func() {

@@ -25,10 +25,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// clockEnv says by how much the clock of a doctor's child is wrong that is this test program.
+// clockEnv is the clock error of a doctor's child that is this test program.
 const clockEnv = "MOORING_TEST_CLOCK"
 
-// doctorsChild is what the test program does as a doctor's child.
+// doctorsChild is the main function of the test program as a doctor's child.
 func doctorsChild() {
 	off, err := time.ParseDuration(os.Getenv(clockEnv))
 	if err == nil {
@@ -41,7 +41,7 @@ func doctorsChild() {
 	os.Exit(0)
 }
 
-// shell runs a script in the lab, as its root.
+// shell runs a script as root of the lab.
 func shell(t *testing.T, script string) {
 	t.Helper()
 	if out, err := exec.Command("bash", "-ec", script).CombinedOutput(); err != nil {
@@ -49,24 +49,24 @@ func shell(t *testing.T, script string) {
 	}
 }
 
-// sick is one thing that is wrong in the lab.
+// sick is one fault in the lab.
 type sick struct {
 	name string
-	// begin makes it so, until the test ends.
+	// begin causes it until the test ends.
 	begin  func(t *testing.T)
-	export string   // beneath which the share is; "": exports
+	export string   // the export of the share; "": exports
 	path   string   // instead
 	server string   // instead of the lab's
-	lines  []string // of the share's entry
+	lines  []string // in the share's entry
 	args   []string
-	wrap   []string // a program that runs the doctor
-	// want is the cause for each check that has one, with the server where there are several.
+	wrap   []string // a command that runs the doctor
+	// want is the cause for each check that has one, with the server if there are several.
 	want map[string]string
 	says string // in one of the findings
 	exit int
 }
 
-// withoutProgram runs a command where there is no mount.nfs.
+// withoutProgram runs a command in a mount namespace without mount.nfs.
 const withoutProgram = `mkdir -p /run/sbin; mount -t tmpfs lab /run/sbin; mkdir /run/sbin/{upper,work}
 	mount -t overlay -o lowerdir=/usr/sbin,upperdir=/run/sbin/upper,workdir=/run/sbin/work lab /usr/sbin
 	rm /usr/sbin/mount.nfs; exec "$@"`
@@ -120,20 +120,20 @@ func sicknesses() []sick {
 	}
 }
 
-// disk has the disk of the second server have an accident.
+// disk causes an accident of the second server's disk.
 func disk(accident string) func(t *testing.T) {
 	return func(t *testing.T) {
 		if err := errors.Join(lab.Do("second"), lab.Do("second", "disk", "ext4")); err != nil {
 			t.Fatal(err)
 		}
-		failing{site: &site{t: t}, kind: "ext4"}.breaks(accident)
+		failing{site: &site{t: t}, kind: "ext4"}.breakDisk(accident)
 	}
 }
 
-// TestDoctor has a doctor examine a share on which one thing is wrong: that, and nothing else,
-// is what it says, in seconds, and the share is as it was.
+// TestDoctor runs the doctor on a share with one fault: it reports only that one, within seconds, and
+// does not change the share.
 func TestDoctor(t *testing.T) {
-	leases(t, "0") // else this server loses times
+	leases(t, "0") // otherwise this server loses times
 	for _, s := range sicknesses() {
 		t.Run(s.name, func(t *testing.T) {
 			site := s.site(t)
@@ -175,7 +175,7 @@ func (s sick) site(t *testing.T) *site {
 	return of
 }
 
-// examine runs the doctor, and compares what it says with what is to be said.
+// examine runs the doctor and checks its findings.
 func (s sick) examine(t *testing.T, of *site) {
 	t.Helper()
 	report, took, status := runDoctor(t, of, s.wrap, s.args...)
@@ -214,7 +214,7 @@ func findings(r doctor.Report) []doctor.Finding {
 	return all
 }
 
-// ctl is where mooringctl is: beside the driver.
+// ctl returns the path of mooringctl, which is beside the driver.
 func ctl(t *testing.T) string {
 	t.Helper()
 	driver := os.Getenv("MOORING_BINARY")
@@ -256,7 +256,7 @@ func runDoctor(t *testing.T, of *site, wrap []string, args ...string) (r doctor.
 	return r, took, cmd.ProcessState.ExitCode()
 }
 
-// stranger listens on port 2222, and is no NFS server.
+// stranger listens on port 2222 and is not an NFS server.
 func stranger(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:2222")
 	if err != nil {
@@ -275,7 +275,7 @@ func stranger(t *testing.T) {
 	}()
 }
 
-// cutRpcbind drops what is sent to the second server's rpcbind, as a firewall does.
+// cutRpcbind drops packets to the second server's rpcbind, like a firewall.
 func cutRpcbind(t *testing.T) {
 	if err := lab.Do("second"); err != nil {
 		t.Fatal(err)
@@ -284,13 +284,13 @@ func cutRpcbind(t *testing.T) {
 	t.Cleanup(func() { shell(t, "tc qdisc del dev second clsact") })
 }
 
-// cutLocalRpcbind does so of the first server's.
+// cutLocalRpcbind drops packets to the first server's rpcbind.
 func cutLocalRpcbind(t *testing.T) {
 	shell(t, "tc qdisc add dev lo clsact; tc filter add dev lo egress protocol ip u32 match ip dport 111 0xffff action drop")
 	t.Cleanup(func() { shell(t, "tc qdisc del dev lo clsact") })
 }
 
-// mountdPort returns on which TCP port the first server's mountd listens. "": there is none.
+// mountdPort returns the TCP port of the first server's mountd; "" if there is none.
 func mountdPort() string {
 	out, _ := exec.Command("rpcinfo", "-p", lab.Server).Output()
 	for line := range strings.Lines(string(out)) {
@@ -301,7 +301,7 @@ func mountdPort() string {
 	return ""
 }
 
-// leases says whether the server may delegate anything.
+// leases sets whether the server may delegate anything.
 func leases(t *testing.T, enable string) {
 	const file = "/proc/sys/fs/leases-enable"
 	before, err := os.ReadFile(file)
@@ -314,7 +314,7 @@ func leases(t *testing.T, enable string) {
 	t.Cleanup(func() { _ = os.WriteFile(file, before, 0o644) })
 }
 
-// delegates has the server do what it does if nobody says otherwise: Linux 7.2 loses times then.
+// delegates restores the server's default, delegations: Linux 7.2 loses times then.
 func delegates(t *testing.T) {
 	var u unix.Utsname
 	if err := unix.Uname(&u); err != nil || !strings.HasPrefix(unix.ByteSliceToString(u.Release[:]), "7.2.") {
@@ -323,7 +323,7 @@ func delegates(t *testing.T) {
 	leases(t, "1")
 }
 
-// grace has the server be in the grace period after a restart for as long as the test takes.
+// grace keeps the server in the grace period of a restart for the whole test.
 func grace(t *testing.T) {
 	const start = "rpc.nfsd 0; rpc.nfsd --grace-time %d --lease-time 10 -V 3 -V 4 -V 4.0 -V 4.1 -V 4.2 8"
 	shell(t, fmt.Sprintf(start, 60))
@@ -340,12 +340,12 @@ func exportToOthers(t *testing.T) {
 	shell(t, `mkdir -p /exports/.others /run/export/others; mount --bind /exports/.others /run/export/others
 		cp /etc/exports /run/exports.before; echo '/others 10.9.9.9(rw,sync,no_subtree_check)' >>/etc/exports; exportfs -ra`)
 	t.Cleanup(func() {
-		// Detached: nfsd may hold on to it for a while yet.
+		// Detached, because nfsd may still use it for a while.
 		shell(t, `cat /run/exports.before >/etc/exports; exportfs -ra; exportfs -f; umount -l /run/export/others; rmdir /exports/.others`)
 	})
 }
 
-// otherRoot has NFS 4's paths begin at /exports/root.
+// otherRoot makes the paths of NFS 4 begin at /exports/root.
 func otherRoot(t *testing.T) {
 	shell(t, `mkdir -p /exports/root/sub; cp /etc/exports /run/exports.before
 		echo '/exports/root *(rw,sync,no_subtree_check,no_root_squash,insecure,fsid=0)' >>/etc/exports; exportfs -ra`)
@@ -354,7 +354,7 @@ func otherRoot(t *testing.T) {
 	})
 }
 
-// squashAll exports /one, and takes everybody there for user 1000, as a NAS does.
+// squashAll exports /one and maps every user to 1000 there, like a NAS.
 func squashAll(t *testing.T) {
 	shell(t, `mkdir -p /exports/.one /run/export/one; chown 1000:1000 /exports/.one; mount --bind /exports/.one /run/export/one; cp /etc/exports /run/exports.before
 		echo '/one *(rw,sync,no_subtree_check,no_root_squash,insecure,all_squash,anonuid=1000,anongid=1000)' >>/etc/exports; exportfs -ra`)
@@ -363,7 +363,7 @@ func squashAll(t *testing.T) {
 	})
 }
 
-// onlyV3 has the server speak nothing newer, and nobody wait for clients of before.
+// onlyV3 makes the server serve only NFS 3, without waiting for earlier clients.
 func onlyV3(t *testing.T) {
 	shell(t, "rpc.nfsd 0; rpc.nfsd --grace-time 10 --lease-time 10 -V 3 -N 4 8")
 	t.Cleanup(func() {
@@ -377,15 +377,15 @@ func onlyV3(t *testing.T) {
 	}
 }
 
-// noStatd ends rpc.statd. When the test ends there is one again.
+// noStatd ends rpc.statd until the test ends.
 func noStatd(t *testing.T) {
 	const end = "read -r pid </run/rpc.statd.pid && kill $pid && while [ -d /proc/$pid ]; do sleep 0.05; done"
 	shell(t, end)
 	t.Cleanup(func() { shell(t, "{ "+end+"; } || true; rpc.statd --no-notify") })
 }
 
-// fill takes all space of the small export. What others removed may be freed only now, and a
-// write of many blocks ends before the last one: it goes on, a block at a time, until none is left.
+// fill takes all space of the small export. Space of removed files may become free only now, and a
+// write of many blocks ends before the last one: it continues block by block until none is free.
 func fill(t *testing.T) {
 	path := "/run/export/small/ballast"
 	t.Cleanup(func() { _ = os.Remove(path) })
@@ -401,7 +401,7 @@ func fill(t *testing.T) {
 	})
 }
 
-// useInodes takes all inodes of the small export.
+// useInodes uses all inodes of the small export.
 func useInodes(t *testing.T) {
 	dir := "/run/export/small/many"
 	mkdir(t, dir)
@@ -414,8 +414,8 @@ func useInodes(t *testing.T) {
 	t.Fatal("inodes are left")
 }
 
-// TestDoctorClock has the clock of the client be wrong, for the server's is the same one: the
-// doctor is this program, and so is its child.
+// TestDoctorClock makes the clock of the client wrong, since the server has the same one: the doctor is
+// this program, and so is its child.
 func TestDoctorClock(t *testing.T) {
 	leases(t, "0")
 	dir := exportDir(t, "share")
@@ -437,7 +437,7 @@ func TestDoctorClock(t *testing.T) {
 	}
 }
 
-// TestDoctorGiven has shares that are mounted already: they are tried out there.
+// TestDoctorGiven checks shares that are already mounted: the doctor tests them in that mount.
 func TestDoctorGiven(t *testing.T) {
 	dir := exportDir(t, "share")
 	s := newSiteAt(t, dir, dir)
@@ -448,7 +448,7 @@ func TestDoctorGiven(t *testing.T) {
 	shell(t, fmt.Sprintf("mount -t nfs -o softerr,timeo=50,retrans=2 %s:%s %s", lab.Server, dir, at))
 	t.Cleanup(func() { _ = unix.Unmount(at, unix.MNT_DETACH) })
 	unchanged(t, dir, func() {
-		// Without CAP_SYS_ADMIN, as a controller for which kubelet mounts.
+		// Without CAP_SYS_ADMIN, like a controller for which kubelet mounts.
 		r, _, status := runDoctor(t, s, []string{"setpriv", "--bounding-set", "-sys_admin"}, "--shares-dir", filepath.Dir(at))
 		for _, f := range findings(r) {
 			skipped := f.Check == "privilege" || f.Check == "client" || f.Check == "versions" || f.Check == "statd" || f.Check == "tls" || f.Check == "renames"
@@ -462,8 +462,8 @@ func TestDoctorGiven(t *testing.T) {
 	})
 }
 
-// TestDoctorCut has the server fall silent just when the share is mounted, and just when it is
-// to be tried by each version: it ends in seconds, with that as what it says.
+// TestDoctorCut cuts the server off just before the doctor mounts the share, and just before it tries each
+// version: the doctor ends within seconds and reports it.
 func TestDoctorCut(t *testing.T) {
 	leases(t, "0")
 	for _, when := range []string{"and test it", "with each NFS version"} {
@@ -496,8 +496,8 @@ func TestDoctorCut(t *testing.T) {
 	}
 }
 
-// TestDoctorKilled has doctors die at any moment: what they leave is a probe file at most, which
-// the next doctor that comes an hour later removes.
+// TestDoctorKilled kills doctors at any moment: they leave at most a probe file, which the doctor removes
+// when it is an hour old.
 func TestDoctorKilled(t *testing.T) {
 	dir := exportDir(t, "share")
 	s := newSiteAt(t, dir, dir)
@@ -530,10 +530,10 @@ func TestDoctorKilled(t *testing.T) {
 			_ = unix.Kill(pid, unix.SIGKILL)
 		}
 		<-gone
-		runDoctor(t, s, nil) // after what the killed one has still asked of the server
+		runDoctor(t, s, nil) // the killed one's requests to the server end before
 		return len(left()) > 0
 	})
-	unchanged(t, dir, func() { runDoctor(t, s, nil) }) // it is too young
+	unchanged(t, dir, func() { runDoctor(t, s, nil) }) // the file is too young
 	old := time.Now().Add(-2 * time.Hour)
 	for _, path := range left() {
 		if err := os.Chtimes(path, old, old); err != nil {

@@ -20,7 +20,7 @@ import (
 	"google.golang.org/grpc/codes"
 )
 
-// exported is a site on one of the lab's other exports, in a directory of the test's own.
+// exported returns a site on one of the lab's other exports, in a directory of the test.
 func exported(t *testing.T, name string, mode os.FileMode) *site {
 	t.Helper()
 	if name != "squash" {
@@ -37,7 +37,7 @@ func exported(t *testing.T, name string, mode os.FileMode) *site {
 	return newSiteAt(t, "/"+name+"/"+dir, export)
 }
 
-// TestReadOnlyExport has a share that was writable once, or never.
+// TestReadOnlyExport uses a read-only share that was writable before, and one that never was.
 func TestReadOnlyExport(t *testing.T) {
 	s := exported(t, "readonly", 0o755)
 	says := []string{"share nas1 (127.0.0.1:" + s.path + ")", "the share is read-only on the server", "export it rw"}
@@ -53,7 +53,7 @@ func TestReadOnlyExport(t *testing.T) {
 	if err := os.CopyFS(s.at("was"), os.DirFS(writable.export)); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chmod(s.at("was/.mooring"), 0o700); err != nil { // which CopyFS does not care about
+	if err := os.Chmod(s.at("was/.mooring"), 0o700); err != nil { // CopyFS does not copy modes
 		t.Fatal(err)
 	}
 	was := newSiteAt(t, s.path+"/was", s.at("was"))
@@ -78,7 +78,7 @@ func TestReadOnlyExport(t *testing.T) {
 	a.leave("pod")
 }
 
-// TestClosedExport has a share on which the server does not let root write.
+// TestClosedExport uses a share on which root may not write.
 func TestClosedExport(t *testing.T) {
 	s := exported(t, "closed", 0o755)
 	unchanged(t, s.export, func() {
@@ -88,10 +88,10 @@ func TestClosedExport(t *testing.T) {
 	})
 }
 
-// TestSquashedExport has a share on which root is nobody, and nobody may write.
+// TestSquashedExport uses a share on which root is mapped to nobody, which may write.
 func TestSquashedExport(t *testing.T) {
 	s := exported(t, "squash", os.ModeSticky|0o777)
-	s.mustCreate("pvc-0", "") // for which the share is laid out, as nobody
+	s.mustCreate("pvc-0", "") // initializes the share, as nobody
 	s.mustDelete("nas1/pvc-0")
 	s.empty()
 	for _, p := range []params{{"uid": "1000"}, {"gid": "1000"}, {"uid": "0"}, {"uid": "1000", "gid": "1000", "mountPermissions": "0770", "subDir": "a/b/c"}} {
@@ -122,7 +122,7 @@ func TestSquashedExport(t *testing.T) {
 	}
 }
 
-// TestClosedToRoot has a directory into which root, who is squashed, may not look, and a pod may.
+// TestClosedToRoot uses a directory that a pod may read, and root, which is squashed, may not.
 func TestClosedToRoot(t *testing.T) {
 	for _, version := range versions {
 		t.Run(version, func(t *testing.T) {
@@ -133,7 +133,7 @@ func TestClosedToRoot(t *testing.T) {
 			}
 			node := s.start("node", "node")
 			var seats []*seat
-			for range 2 { // the second time the kernel may remember the directory
+			for range 2 { // the second time the kernel may have the directory in its cache
 				a := s.seat(node, static("data", "share", "nas1", "subDir", "data"), "nfsvers="+version)
 				a.volume.VolumeId += fmt.Sprint(len(seats))
 				a.must(a.hold())
@@ -155,7 +155,7 @@ func TestClosedToRoot(t *testing.T) {
 	}
 }
 
-// small is a site on the small export, which the test has to itself.
+// small returns a site on the small export, which no other test uses meanwhile.
 func small(t *testing.T) *site {
 	t.Helper()
 	s := exported(t, "small", 0o755)
@@ -164,14 +164,14 @@ func small(t *testing.T) *site {
 	return s
 }
 
-// TestFullShare takes all of one thing on the server, and gives back a little at a time until it
-// is enough for a volume with two parents: each refusal may come at another step, and leaves
-// nothing behind. What is there can be deleted, which is the remedy, when nothing is left.
+// TestFullShare uses up one resource of the server, and frees a little at a time until it is enough for a
+// volume with two parents: each refusal may come at another step, and leaves nothing behind. Existing
+// volumes can be deleted, which is the remedy, even when nothing is free.
 func TestFullShare(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		fill func(t *testing.T, dir string) (free func())
-		many int // refusals, at the least
+		many int // minimum of refusals
 	}{{"inodes", takeInodes, 5}, {"blocks", takeBlocks, 1}} {
 		t.Run(c.name, func(t *testing.T) {
 			s := small(t)

@@ -25,8 +25,8 @@ import (
 	"google.golang.org/grpc/codes"
 )
 
-// says runs a shell script, and returns what it says.
-func says(t *testing.T, script string) string {
+// output runs a shell script and returns its output.
+func output(t *testing.T, script string) string {
 	t.Helper()
 	cmd := exec.Command("sh", "-c", script)
 	cmd.Env = append(os.Environ(), "DM_DISABLE_UDEV=1")
@@ -37,22 +37,22 @@ func says(t *testing.T, script string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// connections lists the ports from which this machine is connected to the lab's NFS server.
+// connections lists the local ports of this machine's connections to the lab's NFS server.
 func connections(t *testing.T) []string {
 	t.Helper()
-	return strings.Fields(says(t, "ss -Htn state established 'dport = :2049' | sed -E 's/.*:([0-9]+) +[^ ]+ *$/\\1/'"))
+	return strings.Fields(output(t, "ss -Htn state established 'dport = :2049' | sed -E 's/.*:([0-9]+) +[^ ]+ *$/\\1/'"))
 }
 
-// TestFrozenExport has one export of a server answer no more, and another of the same server go
-// on, and the server itself answer who asks whether it is there.
+// TestFrozenExport freezes one export of a server. Another one of the same server continues, and the
+// server answers NULL calls.
 func TestFrozenExport(t *testing.T) {
 	for _, c := range []struct{ frozen, well string }{{"3", "4.2"}, {"4.2", "3"}} {
 		t.Run(c.frozen, func(t *testing.T) { frozenExport(t, c.frozen, c.well) })
 	}
 }
 
-// frozenExport cuts all connections but that of one mount: each version has its own. Those who
-// ask whether the server is there, and may connect, use no privileged port.
+// frozenExport cuts all connections except that of one mount: each version has its own. Probes of the
+// server, which may connect, do not use a privileged port.
 func frozenExport(t *testing.T, version, other string) {
 	dir, well := exportDir(t, "frozen"), exportDir(t, "well")
 	mkdir(t, filepath.Join(dir, "v"))
@@ -71,8 +71,8 @@ func frozenExport(t *testing.T, version, other string) {
 		t.Fatalf("the mount has the connections %v, before there were %v", ports, before)
 	}
 	filter := " && tc filter add dev lo egress protocol ip prio %d u32 match ip dport 2049 0xffff match ip sport %s action %s"
-	says(t, "tc qdisc add dev lo clsact"+fmt.Sprintf(filter, 1, ports[0]+" 0xffff", "ok")+fmt.Sprintf(filter, 2, "0 0xfc00", "drop"))
-	heal := sync.OnceFunc(func() { says(t, "tc qdisc del dev lo clsact") })
+	output(t, "tc qdisc add dev lo clsact"+fmt.Sprintf(filter, 1, ports[0]+" 0xffff", "ok")+fmt.Sprintf(filter, 2, "0 0xfc00", "drop"))
+	heal := sync.OnceFunc(func() { output(t, "tc qdisc del dev lo clsact") })
 	defer heal()
 	var all sync.WaitGroup
 	for _, pod := range []string{"pod", "pod-2"} {
@@ -88,7 +88,7 @@ func frozenExport(t *testing.T, version, other string) {
 		})
 	}
 	all.Wait()
-	for range 2 { // whatever process has the frozen one
+	for range 2 { // either process may have the frozen one
 		_, err := f.stats(f.target("pod"))
 		wantError(t, err, codes.Unavailable, f.target("pod"), "its server does not answer")
 		_, err = h.stats(h.target("pod"))
@@ -103,21 +103,21 @@ func frozenExport(t *testing.T, version, other string) {
 	h.leave("pod")
 }
 
-// TestUnkillable has a disk of this machine not answer: the thread that asks cannot be killed.
+// TestUnkillable suspends a disk of this machine: a thread that waits for it cannot be killed.
 func TestUnkillable(t *testing.T) {
 	dir := localDir(t)
 	image, at := filepath.Join(dir, "image"), filepath.Join(dir, "at")
 	local := filepath.Join(at, "directory")
 	mkdir(t, at)
-	says(t, "modprobe -a loop dm-mod; truncate -s 64M "+image+" && mkfs.ext4 -q "+image)
-	loop := says(t, "losetup -f --show "+image)
-	t.Cleanup(func() { says(t, "losetup -d "+loop) })
-	says(t, "dmsetup create frozen --table '0 131072 linear "+loop+" 0' && dmsetup mknodes")
-	t.Cleanup(func() { says(t, "dmsetup remove --retry frozen") })
+	output(t, "modprobe -a loop dm-mod; truncate -s 64M "+image+" && mkfs.ext4 -q "+image)
+	loop := output(t, "losetup -f --show "+image)
+	t.Cleanup(func() { output(t, "losetup -d "+loop) })
+	output(t, "dmsetup create frozen --table '0 131072 linear "+loop+" 0' && dmsetup mknodes")
+	t.Cleanup(func() { output(t, "dmsetup remove --retry frozen") })
 	mounted := "mount /dev/mapper/frozen " + at
-	says(t, mounted+" && mkdir "+local+" && umount "+at+" && "+mounted+" && dmsetup suspend --noflush --nolockfs frozen")
-	t.Cleanup(func() { says(t, "umount "+at) })
-	thaw := sync.OnceFunc(func() { says(t, "dmsetup resume frozen") })
+	output(t, mounted+" && mkdir "+local+" && umount "+at+" && "+mounted+" && dmsetup suspend --noflush --nolockfs frozen")
+	t.Cleanup(func() { output(t, "umount "+at) })
+	thaw := sync.OnceFunc(func() { output(t, "dmsetup resume frozen") })
 	t.Cleanup(thaw)
 
 	w := probe.NewWorker()
@@ -153,7 +153,7 @@ func TestUnkillable(t *testing.T) {
 	}
 }
 
-// stuck reports whether a thread of the process waits and cannot be killed.
+// stuck reports whether a thread of the process waits in a state that cannot be killed.
 func stuck(pid int) bool {
 	all, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
 	return slices.ContainsFunc(all, func(file string) bool {
@@ -162,8 +162,8 @@ func stuck(pid int) bool {
 	})
 }
 
-// TestManyStats has 200 pods' usage asked at once, five times: all are answered, and by a process
-// that was there before.
+// TestManyStats asks for the usage of 200 pods at once, five times: all calls are answered by an existing
+// process.
 func TestManyStats(t *testing.T) {
 	s := newSite(t)
 	node := s.start("node", "node")
@@ -221,14 +221,14 @@ func TestManyStats(t *testing.T) {
 	}
 }
 
-// tripsOf counts what the mounts of the site's nodes have asked the server.
+// tripsOf counts the RPCs of the mounts of the site's nodes.
 func tripsOf(s *site) lab.Counts {
 	s.t.Helper()
 	c, err := lab.Count(os.Getpid(), func(_, target string) bool { return strings.HasPrefix(target, s.dir) })
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	delete(c.ByKind, "SEQUENCE") // which come with time
+	delete(c.ByKind, "SEQUENCE") // sent periodically
 	delete(c.ByKind, "RENEW")
 	return c
 }
@@ -247,7 +247,7 @@ func forks(t *testing.T) (n int64) {
 	return n
 }
 
-// TestStoppedWorker stops the process that asks: another does.
+// TestStoppedWorker stops the process that queries mounts: another one replaces it.
 func TestStoppedWorker(t *testing.T) {
 	s := newSite(t)
 	a := s.held(s.start("node", "node"), s.mustCreate("pvc-1", ""))

@@ -15,8 +15,8 @@ import (
 	"google.golang.org/grpc/codes"
 )
 
-// TestHostileHandles gives handles that no volume has to every RPC of the controller that
-// takes one. For those but DeleteVolume such a volume is not found, as CSI has it.
+// TestHostileHandles calls every RPC of the controller that takes a handle with handles that no volume
+// has. All except DeleteVolume report that the volume is not found, as CSI requires.
 func TestHostileHandles(t *testing.T) {
 	s := newSite(t)
 	v := s.mustCreate("pvc-good", "good")
@@ -64,7 +64,7 @@ func TestHostileHandles(t *testing.T) {
 	s.empty()
 }
 
-// callEach calls all the controller's RPCs about a volume, but DeleteVolume.
+// callEach calls all RPCs of the controller about a volume, except DeleteVolume.
 func callEach(s *site, id string) map[string]error {
 	_, get := s.controller().ControllerGetVolume(soon(s.t), &csi.ControllerGetVolumeRequest{VolumeId: id})
 	_, expand := s.controller().ControllerExpandVolume(soon(s.t), &csi.ControllerExpandVolumeRequest{
@@ -79,8 +79,8 @@ func callEach(s *site, id string) map[string]error {
 	return map[string]error{"get": get, "expand": expand, "modify": modify, "validate": validate}
 }
 
-// TestHostileStages asks a node for mounts that are no volume's. The node does not read
-// records: a PV may have been written by hand.
+// TestHostileStages asks a node for mounts that belong to no volume. The node does not read records: a PV
+// may have been written by hand.
 func TestHostileStages(t *testing.T) {
 	s := newSite(t)
 	v := s.mustCreate("pvc-good", "good")
@@ -119,7 +119,7 @@ func TestHostileStages(t *testing.T) {
 	s.mustDelete(v.VolumeId)
 }
 
-// TestHostileNodeCalls gives the node's RPCs ids and paths that they cannot use.
+// TestHostileNodeCalls calls the RPCs of the node with invalid ids and paths.
 func TestHostileNodeCalls(t *testing.T) {
 	s := newSite(t)
 	v := s.mustCreate("pvc-good", "good")

@@ -20,14 +20,13 @@ import (
 	"google.golang.org/grpc/codes"
 )
 
-// Where the second server is, and what it serves.
+// The address and export of the second server.
 const (
 	secondServer = "10.77.0.2"
 	secondExport = "/second"
 )
 
-// second starts the lab's second server and makes a directory on it, of which it returns the
-// path as exported.
+// second starts the lab's second server, makes a directory on it, and returns the exported path of that.
 func second(t *testing.T) string {
 	t.Helper()
 	if err := lab.Do("second"); err != nil {
@@ -38,7 +37,7 @@ func second(t *testing.T) string {
 	return dir
 }
 
-// accident has it until the test ends, or over is called.
+// accident causes an accident of the second server until the test ends or over is called.
 func accident(t *testing.T, begin, end string) (over func()) {
 	t.Helper()
 	begun := true
@@ -57,7 +56,7 @@ func accident(t *testing.T, begin, end string) (over func()) {
 	return over
 }
 
-// health asks the node about a volume, and returns the reasons that it gives.
+// health returns the reasons that the node reports for a volume.
 func (a *seat) health(target string) []string {
 	a.t.Helper()
 	r, err := a.node.Node.NodeGetVolumeHealth(soon(a.t), &csi.NodeGetVolumeHealthRequest{
@@ -87,7 +86,7 @@ func wantReasons(t *testing.T, got []string, want ...string) {
 	}
 }
 
-// static is a volume that nobody has created.
+// static returns a static volume.
 func static(id string, attributes ...string) *csi.Volume {
 	v := &csi.Volume{VolumeId: id, VolumeContext: map[string]string{}}
 	for i := 0; i < len(attributes); i += 2 {
@@ -96,8 +95,8 @@ func static(id string, attributes ...string) *csi.Volume {
 	return v
 }
 
-// TestStale has a volume's directory made anew on the server: the next pod gets the new one,
-// found out by whom it may be, and the pod before it can go.
+// TestStale replaces a volume's directory on the server: the next pod gets the new one, no matter which
+// call notices first, and the earlier pod can be removed.
 func TestStale(t *testing.T) {
 	for _, version := range versions {
 		t.Run(version, func(t *testing.T) {
@@ -134,7 +133,7 @@ func TestStale(t *testing.T) {
 	}
 }
 
-// TestSingleWriterStale has a pod with a stale mount count as a pod.
+// TestSingleWriterStale checks that a pod with a stale mount counts as a pod.
 func TestSingleWriterStale(t *testing.T) {
 	s := newSite(t)
 	a := s.seat(s.start("node", "node"), s.mustCreate("pvc-1", "dir"))
@@ -201,8 +200,8 @@ func TestNodeHealth(t *testing.T) {
 	a.leave("pod")
 }
 
-// TestHealthChangesNothing asks for health and usage again and again: the server's directory stays as it
-// is, with its times and its set-group-ID bit, and is asked no more than it has to be.
+// TestHealthChangesNothing asks for health and usage again and again: the server's directory keeps its
+// times and its set-group-ID bit, and the server gets no more requests than necessary.
 func TestHealthChangesNothing(t *testing.T) {
 	for _, version := range versions {
 		t.Run(version, func(t *testing.T) {
@@ -236,8 +235,8 @@ func TestHealthChangesNothing(t *testing.T) {
 	}
 }
 
-// TestHealthChangesNothingSquashed asks about directories in which this machine's root, who is nobody to the
-// server, may not write: their modes, of which a chmod(2) would drop a bit, and ctimes stay.
+// TestHealthChangesNothingSquashed asks about directories in which root, which the server maps to nobody,
+// may not write: their modes, of which a chmod(2) would drop a bit, and ctimes remain.
 func TestHealthChangesNothingSquashed(t *testing.T) {
 	s := newSite(t)
 	const nobody, other, group = 65534, 1234, 5678
@@ -263,7 +262,7 @@ func TestHealthChangesNothingSquashed(t *testing.T) {
 	}
 }
 
-// TestControllerHealth provokes what the controller sees.
+// TestControllerHealth provokes each reason that the controller reports.
 func TestControllerHealth(t *testing.T) {
 	s := newSite(t)
 	far := second(t)
@@ -309,7 +308,7 @@ func TestControllerHealth(t *testing.T) {
 	}
 	write(t, s.at("b"), "a file")
 	write(t, s.at(".mooring/volumes/pvc-c/record.json"), "{")
-	s.restart() // which remembers nothing of the records
+	s.restart() // the new one has no records in its cache
 	wantReasons(t, health("nas1/pvc-a"), "DirectoryMissing")
 	wantReasons(t, health("nas1/pvc-b"), "DirectoryMissing")
 	wantReasons(t, health("nas1/pvc-c"), "RecordDamaged")

@@ -16,23 +16,23 @@ import (
 	"google.golang.org/grpc/codes"
 )
 
-// withoutDisk lets no disk be mounted where the share is: what is exported is an empty directory. back
-// mounts it again.
+// withoutDisk unmounts the share's disk on the server, which then exports an empty directory. back mounts
+// it again.
 func (s *site) withoutDisk() (back func()) {
 	s.t.Helper()
 	rename(s.t, s.export, s.export+"-away")
 	mkdir(s.t, s.export)
 	return func() {
 		s.t.Helper()
-		if err := os.Remove(s.export); err != nil { // which fails where there is anything in it
+		if err := os.Remove(s.export); err != nil { // fails if it is not empty
 			s.t.Fatal(err)
 		}
 		rename(s.t, s.export+"-away", s.export)
 	}
 }
 
-// TestDiskNotMounted has a controller start while the disk of a share is not mounted on the server.
-// Nothing is deleted, nothing is laid out; and when the disk is back, it goes on.
+// TestDiskNotMounted starts a controller while the disk of a share is not mounted on the server. The
+// controller deletes and initializes nothing, and continues when the disk is back.
 func TestDiskNotMounted(t *testing.T) {
 	s := newSite(t)
 	v := s.mustCreate("pvc-1", "dir")
@@ -61,7 +61,7 @@ func TestDiskNotMounted(t *testing.T) {
 	s.mustDelete(v.VolumeId)
 }
 
-// TestPinnedShare has the registry say which share it is.
+// TestPinnedShare uses a registry that has the share's id.
 func TestPinnedShare(t *testing.T) {
 	s := newSite(t)
 	v := s.mustCreate("pvc-1", "dir")
@@ -87,7 +87,7 @@ func TestPinnedShare(t *testing.T) {
 	s.mustDelete("nas1/pvc-2")
 }
 
-// shareOf returns what mooringctl says of the site's share.
+// shareOf returns the site's share as mooringctl lists it.
 func shareOf(s *site, state string) admin.Share {
 	s.t.Helper()
 	all := rows[admin.Share](s, "shares")
@@ -97,8 +97,8 @@ func shareOf(s *site, state string) admin.Share {
 	return all[0]
 }
 
-// TestMovedShare moves a share as docs/operate.md says, brings it back from a backup, and gives the copy
-// an id of its own.
+// TestMovedShare moves a share as docs/operate.md says, restores it from a backup, and gives the copy an
+// id of its own.
 func TestMovedShare(t *testing.T) {
 	s := newSite(t)
 	v := s.mustCreate("pvc-1", "dir")
@@ -137,7 +137,7 @@ func TestMovedShare(t *testing.T) {
 	s.mustDelete("nas1/pvc-2")
 }
 
-// TestForgottenShare gives up what was on a share that was emptied.
+// TestForgottenShare forgets the content of a share that was emptied.
 func TestForgottenShare(t *testing.T) {
 	s := newSite(t)
 	v := s.mustCreate("pvc-1", "dir")

@@ -22,10 +22,10 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// inlineID is as kubelet makes them.
+// inlineID is a volume id as kubelet makes it.
 const inlineID = "csi-2f4c1bd1f7a0b7e3f7a9f5e5a4c9f6d5f0c7e1a2b3c4d5e6f708192a3b4c5d6e"
 
-// pod is where a pod wants its inline volume, on a node.
+// pod is the target of an inline volume on a node.
 type pod struct {
 	t          *testing.T
 	node       *lab.Driver
@@ -34,7 +34,7 @@ type pod struct {
 	readOnly   bool
 }
 
-// pod has kubelet begin to start one. attributes are what the pod says of its volume.
+// pod prepares a target as kubelet does. attributes are those of the volume in the pod.
 func (s *site) pod(node *lab.Driver, name string, attributes ...string) *pod {
 	s.t.Helper()
 	p := &pod{t: s.t, node: node, id: inlineID + name, target: filepath.Join(s.dir, "pods", name, "mount"), context: map[string]string{
@@ -56,7 +56,7 @@ func (p *pod) publish(options ...string) error {
 	return err
 }
 
-// unpublish tries again, as kubelet does, while a node that has just started is at it itself.
+// unpublish tries again, as kubelet does, while a node that has just started removes the volume itself.
 func (p *pod) unpublish() error {
 	for ctx := soon(p.t); ; time.Sleep(100 * time.Millisecond) {
 		_, err := p.node.Node.NodeUnpublishVolume(ctx, &csi.NodeUnpublishVolumeRequest{VolumeId: p.id, TargetPath: p.target})
@@ -73,7 +73,7 @@ func (p *pod) must(err error) {
 	}
 }
 
-// inlines lists the directories that there are for pods.
+// inlines lists the existing directories of pods.
 func inlines(s *site) []string {
 	s.t.Helper()
 	var names []string
@@ -87,7 +87,7 @@ func inlines(s *site) []string {
 	return names
 }
 
-// TestInline gives pods directories of their own, and takes them back.
+// TestInline gives pods directories of their own, and removes them.
 func TestInline(t *testing.T) {
 	for _, version := range versions {
 		t.Run(version, func(t *testing.T) {
@@ -123,13 +123,13 @@ func TestInline(t *testing.T) {
 				a.must(a.unpublish())
 				b.must(b.unpublish())
 			}
-			noneInline(s, node)
+			noInlineLeft(s, node)
 		})
 	}
 }
 
-// noneInline checks that nothing is left of inline volumes, nor of what made them.
-func noneInline(s *site, node *lab.Driver) {
+// noInlineLeft checks that nothing is left of inline volumes and of the processes that made them.
+func noInlineLeft(s *site, node *lab.Driver) {
 	s.t.Helper()
 	if m := mountsIn(s.t, filepath.Join(s.dir, "pods")); len(m) > 0 {
 		s.t.Errorf("still mounted: %v", m)
@@ -146,7 +146,7 @@ func noneInline(s *site, node *lab.Driver) {
 	}
 }
 
-// TestInlineDirectory shows pods a directory that is there, which stays.
+// TestInlineDirectory shows pods an existing directory, which remains.
 func TestInlineDirectory(t *testing.T) {
 	s := newSite(t, "inline: true")
 	write(t, s.at("data/set/file"), "kept")
@@ -165,7 +165,7 @@ func TestInlineDirectory(t *testing.T) {
 	a.readOnly = false
 	a.must(a.publish())
 	write(t, filepath.Join(a.target, "new"), "by the pod")
-	// A tenant replaces by a link what the next pod names.
+	// A tenant replaces the directory of the next pod by a link.
 	write(t, s.at("secret/file"), "another's")
 	a.must(os.Symlink("../../secret", filepath.Join(a.target, "link")))
 	b := s.pod(node, "b", "share", "nas1", "subDir", "data/set/link")
@@ -177,10 +177,10 @@ func TestInlineDirectory(t *testing.T) {
 		}
 	}
 	a.must(b.unpublish())
-	noneInline(s, node)
+	noInlineLeft(s, node)
 }
 
-// TestInlineRefused has pods ask for what they may not have.
+// TestInlineRefused asks for inline volumes that are not allowed.
 func TestInlineRefused(t *testing.T) {
 	s := newSite(t, "inline: true")
 	s.config += strings.NewReplacer("shares:\n", "", "inline: true", "inline: false", "nas1", "closed", s.path, lab.Exports+"/closed-to-pods").Replace(s.config)
@@ -229,7 +229,7 @@ func TestInlineRefused(t *testing.T) {
 		})
 	}
 	if d := differences(before, tree(t, s.export)); d != nil {
-		// The first to look lays out the directory for pods.
+		// The first call makes the directory for pods.
 		if len(d) > 2 || len(inlines(s)) > 0 {
 			t.Errorf("changed on the share: %q", d)
 		}
@@ -257,14 +257,14 @@ func TestInlineCrash(t *testing.T) {
 		a.must(a.unpublish())
 		b.must(b.unpublish())
 	}
-	noneInline(s, node)
+	noInlineLeft(s, node)
 	eventually(t, patience, "the trash is empty", func() bool {
 		entries, err := os.ReadDir(s.at(".mooring/trash"))
 		return err == nil && len(entries) == 0
 	})
 }
 
-// TestInlineInSilence has a pod go while its server is away: its directory goes later.
+// TestInlineInSilence removes a pod while its server is silent: its directory is removed later.
 func TestInlineInSilence(t *testing.T) {
 	s := newSite(t)
 	dir := second(t)
@@ -299,13 +299,13 @@ func TestInlineInSilence(t *testing.T) {
 	})
 }
 
-// TestInlineKeepsNoDisk has a disk be unmounted while the child of an inline volume waits for its server:
-// no process has it mounted any more.
+// TestInlineKeepsNoDisk unmounts a disk while the child of an inline volume waits for its server: no
+// process has the disk mounted any more.
 func TestInlineKeepsNoDisk(t *testing.T) {
 	s := newSite(t)
 	far := second(t)
 	s.config += "  - {name: far, servers: [" + secondServer + "], path: " + far + ", inline: true, mountOptions: [nfsvers=4.2]}\n"
-	kubelet := filepath.Join(s.dir, "kubelet") // which the container has as a shared mount
+	kubelet := filepath.Join(s.dir, "kubelet") // a shared mount, as in the container
 	disk := filepath.Join(kubelet, "disk")
 	mkdir(t, kubelet)
 	if err := errors.Join(unix.Mount(kubelet, kubelet, "", unix.MS_BIND, ""), unix.Mount("", kubelet, "", unix.MS_SHARED, "")); err != nil {
@@ -318,7 +318,7 @@ func TestInlineKeepsNoDisk(t *testing.T) {
 	}
 	node := s.start("node", "node")
 	p := s.pod(node, "web", "share", "far")
-	p.must(p.publish()) // the server is believed to be there
+	p.must(p.publish()) // now the node has heard from the server
 	p.must(p.unpublish())
 	over := accident(t, "cut", "heal")
 	published := make(chan error, 1)
@@ -334,7 +334,7 @@ func TestInlineKeepsNoDisk(t *testing.T) {
 		}
 		return pids
 	}
-	waits := func() bool { // for the server, in mount(8)
+	waits := func() bool { // mount(8) waits for the server
 		return slices.ContainsFunc(lab.Descendants(node.PID()), func(pid int) bool {
 			name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
 			return strings.HasPrefix(string(name), "mount.nfs")
@@ -354,8 +354,8 @@ func TestInlineKeepsNoDisk(t *testing.T) {
 	p.must(p.unpublish())
 }
 
-// TestInlineAddresses has an inline volume on a share with two addresses, of which each is an NFS client with
-// a host name of its own: the whole share is mounted where the child is, and nowhere else.
+// TestInlineAddresses uses an inline volume on a share with two addresses, for each of which there is an NFS
+// client with a host name of its own: the whole share is mounted only in the child's namespace.
 func TestInlineAddresses(t *testing.T) {
 	s := newSite(t, "inline: true", "mountOptions: [nfsvers=4.2]")
 	twoAddresses(s)
@@ -371,11 +371,11 @@ func TestInlineAddresses(t *testing.T) {
 		t.Errorf("mounted in the node's directory: %v", m)
 	}
 	p.must(p.unpublish())
-	noneInline(s, node)
+	noInlineLeft(s, node)
 }
 
-// TestInlineStatd has an inline volume need rpc.statd where there is none: it is started where the node
-// is, and not in the mount namespace of the child, which it would keep.
+// TestInlineStatd uses an inline volume that needs rpc.statd when it does not run: it is started in the mount
+// namespace of the node, and not in that of the child, which it would keep.
 func TestInlineStatd(t *testing.T) {
 	s := newSite(t, "inline: true", "mountOptions: [nfsvers=3]")
 	s.open()
@@ -383,18 +383,18 @@ func TestInlineStatd(t *testing.T) {
 	p := s.pod(node, "web", "share", "nas1")
 	noStatd(t)
 	p.must(p.publish())
-	statd := says(t, "pid=$(cat /run/rpc.statd.pid); readlink /proc/$pid/exe /proc/$pid/ns/mnt")
+	statd := output(t, "pid=$(cat /run/rpc.statd.pid); readlink /proc/$pid/exe /proc/$pid/ns/mnt")
 	where, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/mnt", node.PID()))
 	if err != nil || statd != "/usr/sbin/rpc.statd\n"+where {
 		t.Errorf("the node is in %s (%v), and there is %q", where, err, statd)
 	}
-	if out := says(t, "flock -n "+filepath.Join(p.target, "lock")+" echo locked"); out != "locked" {
+	if out := output(t, "flock -n "+filepath.Join(p.target, "lock")+" echo locked"); out != "locked" {
 		t.Errorf("a lock says %q", out)
 	}
 	p.must(p.unpublish())
 }
 
-// TestInlineReadOnlyExport shows a pod a directory of an export that is read-only, and not laid out.
+// TestInlineReadOnlyExport shows a pod a directory of a read-only export that is not initialized.
 func TestInlineReadOnlyExport(t *testing.T) {
 	s := newSite(t)
 	if err := lab.Do("export", "readonly"); err != nil {

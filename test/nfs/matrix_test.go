@@ -19,8 +19,8 @@ import (
 
 var versions = []string{"3", "4.0", "4.1", "4.2"}
 
-// TestVersions takes volumes through their lives by each version of NFS, which the share's
-// entry in the registry asks for, or the class.
+// TestVersions takes volumes through their lives with each version of NFS, set in the share's entry in
+// the registry or in the class.
 func TestVersions(t *testing.T) {
 	for _, version := range versions {
 		t.Run("share "+version, func(t *testing.T) {
@@ -37,7 +37,7 @@ func TestVersions(t *testing.T) {
 	}
 }
 
-// life is a volume's, from creation to the end of it in the trash.
+// life is that of a volume, from its creation to its purge.
 func life(s *site, version string, options ...string) {
 	t := s.t
 	r, err := s.controller().CreateVolume(soon(t), request("pvc-1", nil, options...))
@@ -49,7 +49,7 @@ func life(s *site, version string, options ...string) {
 		t.Fatalf("the volume is %v", v)
 	}
 	a := s.held(s.start("node", "a", "--node-id", "a"), v, options...)
-	b := s.held(s.start("node", "b", "--node-id", "b"), v, append(options, "nosharecache")...) // with caches of its own, as on another machine
+	b := s.held(s.start("node", "b", "--node-id", "b"), v, append(options, "nosharecache")...) // caches of its own, as on another machine
 	if am, bm := a.mount(a.target(holder)), b.mount(b.target(holder)); !hasVersion(am.VFSOptions, version) || !hasVersion(bm.VFSOptions, version) || am.Minor == bm.Minor {
 		t.Errorf("not two mounts by version %s: %+v, %+v", version, am, bm)
 	}
@@ -63,7 +63,7 @@ func hasVersion(options, version string) bool {
 	return slices.Contains(strings.Split(options, ","), "vers="+version)
 }
 
-// share has pods on two nodes write and read a volume.
+// share writes and reads a volume in pods of two nodes.
 func share(a, b *seat) {
 	t := a.t
 	a.must(a.publish("pod", false))
@@ -134,7 +134,7 @@ func expand(s *site, v *csi.Volume) {
 	}
 }
 
-// TestIncumbentsClass uses a class of csi-driver-nfs as it is, where no share is registered.
+// TestIncumbentsClass uses an unchanged class of csi-driver-nfs, without registered shares.
 func TestIncumbentsClass(t *testing.T) {
 	for _, server := range []string{"127.0.0.1", "::1"} {
 		t.Run(server, func(t *testing.T) { incumbentsClass(t, server) })
@@ -185,8 +185,7 @@ func incumbentsClass(t *testing.T, server string) {
 	s.empty("team", "team/archived-claim-pvc-1", "team/archived-claim-pvc-1/said")
 }
 
-// TestHandles checks the forms of a volume's handle, each of which is enough to delete it by
-// after a restart.
+// TestHandles checks the forms of a volume's handle. Each is enough to delete the volume after a restart.
 func TestHandles(t *testing.T) {
 	long := strings.Repeat("n", 100)
 	for _, c := range []struct{ name, csiName, key string }{

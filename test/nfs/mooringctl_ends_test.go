@@ -43,7 +43,7 @@ func TestCtlKilled(t *testing.T) {
 	eventually(t, patience, "nothing of it is mounted", func() bool { return mountedAnywhere(s) == nil })
 }
 
-// TestCtlDead has the server be silent: from the start, and while mooringctl is at work.
+// TestCtlDead cuts the server off: before mooringctl starts, and while it works.
 func TestCtlDead(t *testing.T) {
 	s := newSite(t)
 	s.mustCreate("pvc-1", "one")
@@ -83,7 +83,7 @@ func TestCtlDead(t *testing.T) {
 	}
 }
 
-// TestCtlGiven has the shares be mounted already, for one who may not mount.
+// TestCtlGiven uses shares that are already mounted, without the right to mount.
 func TestCtlGiven(t *testing.T) {
 	s := newSite(t)
 	s.mustCreate("pvc-1", "one")

@@ -23,7 +23,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// ran is what a run of mooringctl has come to.
+// ran is the result of a run of mooringctl.
 type ran struct {
 	out, said string // stdout and stderr
 	status    int
@@ -60,7 +60,7 @@ func runCommand(s *site, cmd *exec.Cmd) ran {
 	ended := make(chan struct{})
 	var looking sync.WaitGroup
 	looking.Go(func() {
-		// Not ru_maxrss: that of a child begins with what its parent had when it forked.
+		// Not ru_maxrss: in a child it begins with the parent's value at the fork.
 		for {
 			select {
 			case <-ended:
@@ -81,7 +81,7 @@ func runCommand(s *site, cmd *exec.Cmd) ran {
 	return r
 }
 
-// highWater returns the most memory that a process has had, in KiB; 0 where it has gone.
+// highWater returns the maximum of a process's resident memory, in KiB; 0 if it has ended.
 func highWater(pid int) (kilobytes int64) {
 	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	_, rest, _ := strings.Cut(string(status), "VmHWM:")
@@ -110,7 +110,7 @@ func rows[T any](s *site, args ...string) []T {
 	return all
 }
 
-// everything is a line for each file on the site's share, that differs when the file does.
+// everything returns a line for each file on the site's share, which differs when the file does.
 func everything(s *site) []string {
 	s.t.Helper()
 	out, err := exec.Command("find", s.at(), "-printf", `%P %y %m %i %s %T@ %C@\n`).Output()
@@ -122,10 +122,10 @@ func everything(s *site) []string {
 	return all
 }
 
-// ctlMount is in the mount table of who sees what mooringctl has mounted.
+// ctlMount is in a mount table that has a mount of mooringctl.
 const ctlMount = " /mnt/nas1."
 
-// mountedAnywhere lists the processes, in any namespace, that have mounted what mooringctl has.
+// mountedAnywhere lists the processes, in any namespace, that have a mount of mooringctl.
 func mountedAnywhere(s *site) (pids []string) {
 	tables, _ := filepath.Glob("/proc/[0-9]*/mountinfo")
 	for _, table := range tables {
@@ -143,7 +143,7 @@ type ctlRow struct {
 	CapacityBytes, SizeBytes, Bytes, Files                        int64
 }
 
-// TestCtlLists has mooringctl list all that a controller has made. It changes nothing, and
+// TestCtlLists lists with mooringctl everything that a controller has made. It changes nothing and
 // leaves nothing mounted.
 func TestCtlLists(t *testing.T) {
 	s := newSite(t, "trashRetention: 1h")
@@ -226,8 +226,8 @@ func TestCtlLists(t *testing.T) {
 	}
 }
 
-// TestCtlRestore brings a deleted volume back by its handle. What is to be applied is what the
-// volume was created with, and the volume is one that can be deleted again.
+// TestCtlRestore restores a deleted volume by its handle. The manifest is equal to the PV of the creation,
+// and the volume can be deleted again.
 func TestCtlRestore(t *testing.T) {
 	s := newSite(t, "trashRetention: 1h")
 	v := s.mustCreate("pvc-1", "teams/one")
@@ -288,7 +288,7 @@ func TestCtlRestore(t *testing.T) {
 	}
 }
 
-// TestCtlPurge removes from the trash what it is told to, and asks somebody first.
+// TestCtlPurge removes the given volumes from the trash, after a confirmation.
 func TestCtlPurge(t *testing.T) {
 	s := newSite(t, "trashRetention: 1h")
 	for i := range 3 {

@@ -17,8 +17,8 @@ import (
 	"google.golang.org/grpc/codes"
 )
 
-// TestNodeIdempotent repeats each step of a volume's way to pods and back, and restarts the
-// program, killed, in between.
+// TestNodeIdempotent repeats each step of a volume's way to pods and back, and kills and restarts the
+// program in between.
 func TestNodeIdempotent(t *testing.T) {
 	s := newSite(t)
 	v := s.mustCreate("pvc-1", "")
@@ -36,7 +36,7 @@ func TestNodeIdempotent(t *testing.T) {
 	twice(func() error { return a.publish("pod", false) })
 	twice(func() error { return a.publish("reader", true) })
 	a.mounted("pod", "reader")
-	if n, _ := lab.Mounts(a.node.PID()); n != 3 { // and the controller's own
+	if n, _ := lab.Mounts(a.node.PID()); n != 3 { // with that of the controller
 		t.Errorf("there are %d NFS mounts", n)
 	}
 	a.must(os.WriteFile(a.target("pod/data"), []byte("data"), 0o600))
@@ -52,7 +52,7 @@ func TestNodeIdempotent(t *testing.T) {
 	}
 }
 
-// TestPublishConflicts publishes where something is in the way.
+// TestPublishConflicts publishes at targets that are already in use.
 func TestPublishConflicts(t *testing.T) {
 	s := newSite(t)
 	a := s.held(s.start("node", "node"), s.mustCreate("pvc-1", ""))
@@ -113,7 +113,7 @@ func bind(t *testing.T, source, target string) {
 	}
 }
 
-// localTree is tree without what is mounted.
+// localTree is tree without mounts.
 func localTree(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	all := map[string]string{}
@@ -141,7 +141,7 @@ func localTree(t *testing.T, dir string) map[string]string {
 	return all
 }
 
-// TestNotMounted asks for the usage of what is not there.
+// TestNotMounted asks for the usage of volumes that are not published.
 func TestNotMounted(t *testing.T) {
 	s := newSite(t)
 	a := s.seat(s.start("node", "node"), s.mustCreate("pvc-1", ""))
@@ -180,15 +180,15 @@ func TestSingleWriter(t *testing.T) {
 	a.leave("pod")
 }
 
-// TestPodsMountsApart has something be mounted in a pod's volume, as a container may whose mounts its node
-// sees (mountPropagation: Bidirectional): another pod does not see it.
+// TestPodsMountsApart mounts something in a pod's volume, as a container with mountPropagation:
+// Bidirectional may: another pod does not see it.
 func TestPodsMountsApart(t *testing.T) {
 	s := newSite(t)
 	a := s.seat(nil, s.mustCreate("pvc-1", "dir"))
 	mkdir(t, s.at("dir/sub"))
 	bind(t, a.dir, a.dir)
 	t.Cleanup(func() { _ = unix.Unmount(a.dir, unix.MNT_DETACH) })
-	a.must(unix.Mount("", a.dir, "", unix.MS_SHARED, "")) // as kubelet's directory is
+	a.must(unix.Mount("", a.dir, "", unix.MS_SHARED, "")) // like kubelet's directory
 	a.node = s.start("node", "node")
 	a.must(a.publish("pod-1", false))
 	a.must(a.publish("pod-2", false))
@@ -202,7 +202,7 @@ func TestPodsMountsApart(t *testing.T) {
 	a.must(a.unpublish("pod-2"))
 }
 
-// TestPublishCostsNothing counts what further pods of a volume cost the server.
+// TestPublishCostsNothing counts the RPCs of further pods of a volume.
 func TestPublishCostsNothing(t *testing.T) {
 	for _, version := range versions {
 		t.Run(version, func(t *testing.T) {
@@ -244,8 +244,8 @@ func TestPublishCostsNothing(t *testing.T) {
 	}
 }
 
-// TestMovedServer changes the address of a share of which a pod has a volume: that pod's mount stays as
-// it is, and the next pod's is from there.
+// TestMovedServer changes the address of a share while a pod has a volume of it: that pod's mount does not
+// change, and the next pod's mount uses the new address.
 func TestMovedServer(t *testing.T) {
 	s := newSite(t)
 	a := s.held(s.start("node", "node"), s.mustCreate("pvc-1", ""))
@@ -262,7 +262,7 @@ func TestMovedServer(t *testing.T) {
 	a.leave("pod")
 }
 
-// TestTwoPlugins starts a second plugin where one runs: it ends, and the first one goes on.
+// TestTwoPlugins starts a second plugin beside a running one: the second ends, the first continues.
 func TestTwoPlugins(t *testing.T) {
 	s := newSite(t)
 	a := s.seat(s.start("node", "node"), s.mustCreate("pvc-1", ""))

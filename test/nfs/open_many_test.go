@@ -17,8 +17,8 @@ import (
 	"github.com/mooring-csi/mooring/test/lab"
 )
 
-// parents makes volumes of subDir: ns-N/pvc on the server's disk, as a controller would have: each
-// has a parent of its own.
+// parents makes volumes with subDir: ns-N/pvc on the server's disk as a controller does: each has a
+// parent of its own.
 func parents(s *site, n int) {
 	s.t.Helper()
 	must := func(err error) {
@@ -46,8 +46,8 @@ func parents(s *site, n int) {
 	}
 }
 
-// TestOpenMany opens a share with two thousand volumes, each in a parent of its own: that costs the
-// server what it costs with two.
+// TestOpenMany opens a share with two thousand volumes, each in a parent of its own: this costs as many
+// RPCs as with two volumes.
 func TestOpenMany(t *testing.T) {
 	var sites [2]*site
 	for i, n := range []int{2, 2000} {
@@ -84,7 +84,7 @@ func definition(s *site) volume.Share {
 	return volume.Share{Name: "nas1", Servers: []string{lab.Server}, Path: s.path}
 }
 
-// opening counts what it costs to open a share that is mounted.
+// opening counts the RPCs of opening a mounted share.
 func opening(s *site, at string) lab.Counts {
 	s.t.Helper()
 	ours := func(_, target string) bool { return target == at }
@@ -105,7 +105,7 @@ func opening(s *site, at string) lab.Counts {
 	}
 	cost := after.Since(before)
 	s.t.Logf("%s: it takes %v: %v", at, took.Round(10*time.Microsecond), cost)
-	for _, kind := range []string{"CLOSE", "DELEGRETURN", "RENEW"} { // which the client sends when it likes
+	for _, kind := range []string{"CLOSE", "DELEGRETURN", "RENEW"} { // the client sends them at any time
 		delete(cost.ByKind, kind)
 	}
 	return cost

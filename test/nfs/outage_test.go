@@ -16,8 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// outage has the lab's server do something to all its clients, and undoes that when the test
-// ends, or before.
+// outage causes an accident of the lab's server, and ends it when the test ends or over is called.
 func outage(t *testing.T, begin, end string) (over func()) {
 	t.Helper()
 	begun := true
@@ -32,7 +31,7 @@ func outage(t *testing.T, begin, end string) (over func()) {
 	}
 	t.Cleanup(func() {
 		over()
-		if err := lab.Do("settle"); err != nil { // the next test's locks are not to wait
+		if err := lab.Do("settle"); err != nil { // so that locks of the next test do not wait
 			t.Error(err)
 		}
 	})
@@ -42,9 +41,9 @@ func outage(t *testing.T, begin, end string) (over func()) {
 	return over
 }
 
-// TestControllerInOutage asks controllers for volumes while the server refuses connections, or is
-// silent: some that have their share mounted, and one that starts just then. All answer in time,
-// and work again afterwards, without a restart.
+// TestControllerInOutage asks controllers for volumes while the server refuses connections or is
+// silent: some have their share mounted, and one starts meanwhile. All answer in time, and work
+// again afterwards without a restart.
 func TestControllerInOutage(t *testing.T) {
 	for _, c := range []struct{ begin, end string }{{"stop", "start"}, {"cut", "heal"}} {
 		t.Run(c.begin, func(t *testing.T) {
@@ -61,8 +60,8 @@ func TestControllerInOutage(t *testing.T) {
 			var all sync.WaitGroup
 			sites["fresh"] = fresh
 			for _, s := range sites {
-				all.Go(func() { refuses(s, 8*time.Second, "pvc-short") })
-				all.Go(func() { refuses(s, time.Minute, "pvc-long") })
+				all.Go(func() { wantUnavailable(s, 8*time.Second, "pvc-short") })
+				all.Go(func() { wantUnavailable(s, time.Minute, "pvc-long") })
 			}
 			all.Wait()
 			over()
@@ -73,7 +72,7 @@ func TestControllerInOutage(t *testing.T) {
 	}
 }
 
-// exportDir makes a directory of the server for one of several sites of a test.
+// exportDir makes a directory on the server for one of several sites of a test.
 func exportDir(t *testing.T, name string) string {
 	t.Helper()
 	dir := lab.Exports + "/" + strings.NewReplacer("/", "-", " ", "-").Replace(t.Name()+"-"+name)
@@ -81,13 +80,13 @@ func exportDir(t *testing.T, name string) string {
 	return dir
 }
 
-// refuses asks for a volume that cannot be made for now. A caller that waits long enough hears
-// that the server is unavailable; all hear the reason.
-func refuses(s *site, patience time.Duration, name string) {
+// wantUnavailable asks for a volume that cannot be made at present. A caller with a long timeout gets
+// Unavailable; every caller gets the reason.
+func wantUnavailable(s *site, patience time.Duration, name string) {
 	var took time.Duration
 	var err error
-	// The driver leaves some of the caller's time for its answer to arrive in. On a busy machine
-	// that may be too little: the answer is the client's own then, which knows no reason.
+	// The driver answers some time before the caller's deadline. On a busy machine the answer may still
+	// arrive too late: the error is then the client's own, without the reason.
 	for range 5 {
 		start := time.Now()
 		_, err = s.ctl.Controller.CreateVolume(within(s.t, patience), request(name, nil))

@@ -43,7 +43,7 @@ func TestModeAndOwner(t *testing.T) {
 		{params{"uid": "1000"}, 0o755, 1000, 0},
 		{params{"gid": "4294967294"}, 0o755, 0, 4294967294},
 		{params{"subDir": "a/b/c", "mountPermissions": "0750", "uid": "5"}, 0o750, 5, 0},
-		{params{"subDir": "setgid/x", "mountPermissions": "0750"}, 0o750, 0, 77}, // the server's own group, as mkdir has it
+		{params{"subDir": "setgid/x", "mountPermissions": "0750"}, 0o750, 0, 77}, // the group of the parent, as with mkdir
 		{params{"subDir": "setgid/y"}, fs.ModeSetgid | 0o755, 0, 77},
 	} {
 		t.Run(fmt.Sprint(map[string]string(c.p)), func(t *testing.T) {
@@ -65,7 +65,7 @@ func TestModeAndOwner(t *testing.T) {
 	s.empty("setgid")
 }
 
-// TestRetry asks for volumes again, in the same way and in others.
+// TestRetry asks for volumes again, with the same parameters and with others.
 func TestRetry(t *testing.T) {
 	s := newSite(t)
 	p := params{"subDir": "apps/db", "mountPermissions": "0750", "uid": "1000", "onDelete": "retain"}
@@ -116,7 +116,7 @@ func TestRetry(t *testing.T) {
 	}
 }
 
-// TestLongNames gives namespace and PVC the longest names that Kubernetes allows.
+// TestLongNames uses the longest names of namespace and PVC that Kubernetes allows.
 func TestLongNames(t *testing.T) {
 	s := newSite(t)
 	namespace, pvc := strings.Repeat("n", 63), strings.Repeat("p", 253)
@@ -147,7 +147,7 @@ func TestLongNames(t *testing.T) {
 	s.empty()
 }
 
-// TestAdopt makes volumes of directories that were there before.
+// TestAdopt makes volumes of existing directories.
 func TestAdopt(t *testing.T) {
 	for _, c := range []struct {
 		name, onDelete, modify string

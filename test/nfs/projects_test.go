@@ -24,8 +24,8 @@ type fsxattr struct {
 	_                                                  [8]byte
 }
 
-// projectOf returns the project of what is at a path on the server, and its flags. Where set is not
-// nil, that changes them first.
+// projectOf returns the project and flags of a path on the server. If set is not nil, it changes them
+// first.
 func projectOf(t *testing.T, path string, set func(*fsxattr)) (attr fsxattr) {
 	t.Helper()
 	f, err := os.Open(path)
@@ -48,13 +48,13 @@ func projectOf(t *testing.T, path string, set func(*fsxattr)) (attr fsxattr) {
 
 const handedDown = 0x200 // FS_XFLAG_PROJINHERIT
 
-// give gives a directory a project, which what is made in it gets too.
-func give(t *testing.T, path string, project uint32) {
+// setProject gives a directory a project, which new entries inherit.
+func setProject(t *testing.T, path string, project uint32) {
 	t.Helper()
 	projectOf(t, path, func(a *fsxattr) { a.project, a.flags = project, a.flags|handedDown })
 }
 
-// onQuotas runs a test on the file systems that have projects.
+// onQuotas runs a test on each file system with projects.
 func onQuotas(t *testing.T, test func(t *testing.T, s *site)) {
 	t.Run("xfs", func(t *testing.T) { test(t, newSite(t, "trashRetention: 1h")) })
 	t.Run("ext4", func(t *testing.T) {
@@ -64,16 +64,16 @@ func onQuotas(t *testing.T, test func(t *testing.T, s *site)) {
 	})
 }
 
-// TestVolumeWithAProject has the share as a whole be of one project, and a volume of another. The
-// server lets nobody move it.
+// TestVolumeWithAProject gives the whole share one project and a volume another one: the server does not
+// allow to move the volume.
 func TestVolumeWithAProject(t *testing.T) {
 	onQuotas(t, func(t *testing.T, s *site) {
-		give(t, s.export, 50)
+		setProject(t, s.export, 50)
 		s.open()
 		for _, v := range []struct{ name, retention string }{{"pvc-1", "1h"}, {"pvc-2", "1s"}} {
 			s.mustCreate(v.name, v.name, "trashRetention", v.retention)
 			write(t, s.at(v.name, "sub/data"), "precious")
-			give(t, s.at(v.name), 51)
+			setProject(t, s.at(v.name), 51)
 			s.mustDelete("nas1/"+v.name, "nas1/"+v.name)
 		}
 		list := s.mooringctl("trash", "list")
@@ -95,11 +95,11 @@ func TestVolumeWithAProject(t *testing.T) {
 		if r := s.mooringctl("trash", "restore", "nas1/pvc-1"); r.status == 0 || !strings.Contains(r.said, "copy from there") {
 			t.Errorf("brought back: %d, %s", r.status, r.said)
 		}
-		give(t, s.at("pvc-1"), 50)
+		setProject(t, s.at("pvc-1"), 50)
 		if r := s.mooringctl("trash", "restore", "nas1/pvc-1"); r.status != 0 {
 			t.Errorf("brought back: %d, %s", r.status, r.said)
 		}
-		give(t, s.at("pvc-1"), 51)
+		setProject(t, s.at("pvc-1"), 51)
 		if data, err := os.ReadFile(s.at("pvc-1/sub/data")); string(data) != "precious" {
 			t.Errorf("brought back is %q (%v)", data, err)
 		}
@@ -120,13 +120,13 @@ func TestVolumeWithAProject(t *testing.T) {
 	})
 }
 
-// TestNoProjectOfOurs does to .mooring what docs/operate.md says: then volumes leave their places. They keep
-// their projects, with which they cannot go back to where another one is handed down.
+// TestNoProjectOfOurs removes the project of .mooring as docs/operate.md says: then volumes can be moved there.
+// They keep their projects, and cannot go back to a directory that hands down another one.
 func TestNoProjectOfOurs(t *testing.T) {
 	onQuotas(t, func(t *testing.T, s *site) {
-		give(t, s.export, 50)
+		setProject(t, s.export, 50)
 		mkdir(t, s.at("team"))
-		give(t, s.at("team"), 60)
+		setProject(t, s.at("team"), 60)
 		s.open()
 		s.mustCreate("pvc-1", "team/one")
 		s.mustCreate("pvc-2", "team/two")
@@ -148,7 +148,7 @@ func TestNoProjectOfOurs(t *testing.T) {
 		if r := s.mooringctl("trash", "purge", "--yes", "nas1/pvc-1"); r.status != 0 {
 			t.Errorf("purged: %d, %s", r.status, r.said)
 		}
-		give(t, s.at("team/two"), 61)
+		setProject(t, s.at("team/two"), 61)
 		s.mustDelete("nas1/pvc-2")
 		s.mustCreate("pvc-3", "team/two") // the name is free
 		s.mustCreate("pvc-4", "new/one")
@@ -158,8 +158,8 @@ func TestNoProjectOfOurs(t *testing.T) {
 		}
 		trees, _ := filepath.Glob(s.at(".mooring/trash/pvc-2.????????????????"))
 		for _, tree := range trees {
-			ofProject(t, filepath.Join(tree, "data"), 60)
-			give(t, tree, 60)
+			wantProject(t, filepath.Join(tree, "data"), 60)
+			setProject(t, tree, 60)
 		}
 		if r := s.mooringctl("trash", "restore", "nas1/pvc-2"); r.status != 0 {
 			t.Fatalf("brought back: %d, %s", r.status, r.said)
@@ -170,12 +170,12 @@ func TestNoProjectOfOurs(t *testing.T) {
 	})
 }
 
-// TestParentWithAProject has a parent hand its project down: volumes that are restored, cloned and
-// brought back in it have it, too.
+// TestParentWithAProject gives a parent a project to hand down: volumes that are restored, cloned and
+// brought back in it have that project too.
 func TestParentWithAProject(t *testing.T) {
 	onQuotas(t, func(t *testing.T, s *site) {
 		mkdir(t, s.at("team"))
-		give(t, s.at("team"), 60)
+		setProject(t, s.at("team"), 60)
 		s.open()
 		v := s.mustCreate("pvc-1", "one")
 		manyFiles(t, s.at("one"), 40)
@@ -183,11 +183,11 @@ func TestParentWithAProject(t *testing.T) {
 		snap := mustSnapshot(t, s.ctl, v, "snap-1")
 		for name, r := range map[string][2]string{"pvc-2": {"snapshot", snap.SnapshotId}, "pvc-3": {"volume", v.VolumeId}} {
 			dir := "team/" + name
-			if _, err := s.controller().CreateVolume(within(t, time.Minute), from(request(name, params{"subDir": dir}), r[0], r[1])); err != nil {
+			if _, err := s.controller().CreateVolume(within(t, time.Minute), withSource(request(name, params{"subDir": dir}), r[0], r[1])); err != nil {
 				t.Fatal(err)
 			}
 			sameTree(t, s.at("one"), s.at(dir))
-			ofProject(t, s.at(dir), 60)
+			wantProject(t, s.at(dir), 60)
 			s.mustDelete("nas1/" + name)
 			if _, err := os.Stat(s.at(dir)); err == nil {
 				t.Errorf("%s is still there", dir)
@@ -196,7 +196,7 @@ func TestParentWithAProject(t *testing.T) {
 				t.Errorf("brought back: %d, %s", r.status, r.said)
 			}
 			sameTree(t, s.at("one"), s.at(dir))
-			ofProject(t, s.at(dir), 60)
+			wantProject(t, s.at(dir), 60)
 		}
 		if left := append(unfinished(s), inState(s, "jobs")...); left != nil {
 			t.Errorf("left are %v", left)
@@ -204,8 +204,8 @@ func TestParentWithAProject(t *testing.T) {
 	})
 }
 
-// ofProject checks that all directories and files of a tree have a project.
-func ofProject(t *testing.T, dir string, project uint32) {
+// wantProject checks that all directories and files of a tree have this project.
+func wantProject(t *testing.T, dir string, project uint32) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
 		if err != nil {
@@ -221,22 +221,22 @@ func ofProject(t *testing.T, dir string, project uint32) {
 	}
 }
 
-// TestArchiveWithAProject has a project keep a volume from being archived. Nothing is claimed, and when
-// the project is that of its parent it is archived.
+// TestArchiveWithAProject uses a project that prevents the archiving of a volume. The target is not claimed,
+// and with the project of its parent the volume is archived.
 func TestArchiveWithAProject(t *testing.T) {
 	onQuotas(t, func(t *testing.T, s *site) {
-		give(t, s.export, 50)
+		setProject(t, s.export, 50)
 		s.open()
 		v := s.mustCreate("pvc-1", "one", "onDelete", "archive")
 		write(t, s.at("one/data"), "precious")
-		give(t, s.at("one"), 51)
+		setProject(t, s.at("one"), 51)
 		for range 2 {
 			wantCode(t, s.delete(v.VolumeId), codes.FailedPrecondition, "cannot be archived", "was not changed")
 		}
 		if claims, _ := os.ReadDir(s.at(".mooring/claims")); len(claims) != 1 {
 			t.Errorf("the claims are %v", claims)
 		}
-		give(t, s.at("one"), 50)
+		setProject(t, s.at("one"), 50)
 		s.mustDelete(v.VolumeId)
 		s.empty("archived-one", "archived-one/data")
 	})

@@ -16,7 +16,7 @@ import (
 	"google.golang.org/grpc/codes"
 )
 
-// damage is what can be wrong with a record.
+// damage is a kind of damage to a record.
 type damage struct {
 	name   string
 	change func(record []byte) []byte
@@ -43,11 +43,11 @@ var damages = []damage{
 	{"of Mooring's own", field("directory", ".mooring/volumes"), codes.DataLoss, "Mooring's own"},
 }
 
-// noCache has the controller see at once what the server's other clients change. A record that
-// somebody else replaces would be seen within a minute else.
+// noCache lets the controller see changes of the server's other clients at once. Otherwise it would see
+// a replaced record within a minute.
 const noCache = "mountOptions: [noac]"
 
-// field changes one field of a record, and nothing of how it is written.
+// field changes one field of a record, and not its format.
 func field(name string, value any) func([]byte) []byte {
 	return func(record []byte) []byte {
 		text, _ := json.Marshal(value)
@@ -68,9 +68,9 @@ func field(name string, value any) func([]byte) []byte {
 	}
 }
 
-// TestDamagedRecords has every RPC meet a record that cannot be believed, where the record was
-// written in place, so that the claim, which is a link to it, is the same, and where it was
-// replaced. Nothing on the share may change.
+// TestDamagedRecords calls every RPC for a volume with a damaged record: one that was written in place, so
+// that the claim, a hard link to it, has the same content, and one that was replaced. Nothing on the share
+// may change.
 func TestDamagedRecords(t *testing.T) {
 	for _, replace := range []bool{false, true} {
 		name := map[bool]string{false: "in place", true: "replaced"}[replace]
@@ -87,19 +87,19 @@ func TestDamagedRecords(t *testing.T) {
 			}
 			for _, d := range damages {
 				t.Run(d.name, func(t *testing.T) {
-					put(t, file, d.change(bytes.Clone(whole)), replace)
-					unchanged(t, s.export, func() { meets(t, s, d) })
+					writeRecord(t, file, d.change(bytes.Clone(whole)), replace)
+					unchanged(t, s.export, func() { callAllRPCs(t, s, d) })
 				})
 			}
-			put(t, file, whole, replace)
+			writeRecord(t, file, whole, replace)
 			s.mustDelete(good.VolumeId, other.VolumeId)
 			s.empty()
 		})
 	}
 }
 
-// put changes a file of the server.
-func put(t *testing.T, file string, data []byte, replace bool) {
+// writeRecord writes a file on the server.
+func writeRecord(t *testing.T, file string, data []byte, replace bool) {
 	t.Helper()
 	to := file
 	if replace {
@@ -111,8 +111,8 @@ func put(t *testing.T, file string, data []byte, replace bool) {
 	rename(t, to, file)
 }
 
-// meets calls everything on a volume whose record is damaged.
-func meets(t *testing.T, s *site, d damage) {
+// callAllRPCs calls every RPC for a volume whose record is damaged.
+func callAllRPCs(t *testing.T, s *site, d damage) {
 	t.Helper()
 	all := callEach(s, "nas1/pvc-good")
 	all["delete"] = s.delete("nas1/pvc-good")
@@ -128,8 +128,8 @@ func meets(t *testing.T, s *site, d damage) {
 	}
 }
 
-// TestRecordsOfLaterVersions has a record require what this program does not know: who only looks
-// may, and nobody changes anything. What it does not know and is not required is kept.
+// TestRecordsOfLaterVersions uses a record that requires a feature that this program does not have: calls
+// that only read succeed, and others change nothing. Unknown fields that are not required are kept.
 func TestRecordsOfLaterVersions(t *testing.T) {
 	s := newSite(t, noCache)
 	v := s.mustCreate("pvc-good", "good")
@@ -138,7 +138,7 @@ func TestRecordsOfLaterVersions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	put(t, file, field("requires", []string{"colours"})(field("version", 2)(whole)), true)
+	writeRecord(t, file, field("requires", []string{"colours"})(field("version", 2)(whole)), true)
 	unchanged(t, s.export, func() {
 		all := callEach(s, v.VolumeId)
 		all["delete"] = s.delete(v.VolumeId)
@@ -150,7 +150,7 @@ func TestRecordsOfLaterVersions(t *testing.T) {
 			}
 		}
 	})
-	put(t, file, field("colour", "red")(field("version", 2)(whole)), true)
+	writeRecord(t, file, field("colour", "red")(field("version", 2)(whole)), true)
 	for rpc, err := range callEach(s, v.VolumeId) {
 		if err != nil {
 			t.Errorf("%s: %v", rpc, err)
@@ -165,15 +165,15 @@ func TestRecordsOfLaterVersions(t *testing.T) {
 	s.empty()
 }
 
-// goodEntry is what Mooring keeps of the volume that records tell wrong things of.
+// goodEntry is the entry of the volume whose record is wrong.
 const (
 	goodEntry  = ".mooring/volumes/pvc-good"
 	goodRecord = goodEntry + "/record.json"
 	goodMarked = goodEntry + "/deletion"
 )
 
-// TestLyingRecords has a record name a directory that is not its volume's. Nobody's data is
-// destroyed on its word.
+// TestLyingRecords uses a record that names a directory that is not its volume's. No data may be
+// destroyed because of it.
 func TestLyingRecords(t *testing.T) {
 	for _, onDelete := range []string{"delete", "archive", "retain"} {
 		t.Run(onDelete, func(t *testing.T) {
@@ -193,15 +193,15 @@ func TestLyingRecords(t *testing.T) {
 				for _, c := range lies {
 					t.Run(c.name+map[bool]string{true: ", replaced"}[replace], func(t *testing.T) {
 						lie := field("directory", c.directory)(whole)
-						put(t, s.at(goodRecord), lie, replace)
+						writeRecord(t, s.at(goodRecord), lie, replace)
 						defer mend(t, s, whole)
-						believesNot(t, s, c.directory, onDelete)
+						checkWrongRecord(t, s, c.directory, onDelete)
 						if replace {
-							put(t, s.at(goodRecord), lie, replace)
+							writeRecord(t, s.at(goodRecord), lie, replace)
 						} else {
 							mend(t, s, lie)
 						}
-						deletesNot(t, s, c.directory, onDelete, c.owner)
+						checkDeleteByWrongRecord(t, s, c.directory, onDelete, c.owner)
 					})
 				}
 			}
@@ -210,7 +210,7 @@ func TestLyingRecords(t *testing.T) {
 	}
 }
 
-// mend has the volume be there again as it was, and its claim be a link to its record.
+// mend restores the volume, with its claim as a hard link to its record.
 func mend(t *testing.T, s *site, record []byte) {
 	t.Helper()
 	claim := s.at(".mooring/claims/good/taken")
@@ -218,7 +218,7 @@ func mend(t *testing.T, s *site, record []byte) {
 	if err := os.RemoveAll(s.at(goodMarked)); err != nil {
 		t.Fatal(err)
 	}
-	put(t, s.at(goodRecord), record, true)
+	writeRecord(t, s.at(goodRecord), record, true)
 	if err := errors.Join(os.Remove(claim), os.Link(s.at(goodRecord), claim)); err != nil {
 		t.Fatal(err)
 	}
@@ -234,14 +234,14 @@ var lies = []struct{ name, directory, owner string }{
 	{"below a link", "link/sub", "no volume"},
 }
 
-// believesNot meets a record that says that its volume's directory is another than "good".
-func believesNot(t *testing.T, s *site, directory, onDelete string) {
+// checkWrongRecord calls every RPC for a record that names another directory than "good".
+func checkWrongRecord(t *testing.T, s *site, directory, onDelete string) {
 	t.Helper()
 	unchanged(t, s.export, func() {
 		_, err := s.create("pvc-good", params{"subDir": "good", "onDelete": onDelete})
 		wantCode(t, err, codes.AlreadyExists, "pvc-good", directory, `"good"`)
 	})
-	// What destroys nothing takes the record at its word, and changes nothing else.
+	// Calls that destroy nothing use the directory in the record, and change nothing else.
 	before := tree(t, s.export)
 	for rpc, err := range callEach(s, "nas1/pvc-good") {
 		if err != nil {
@@ -255,17 +255,17 @@ func believesNot(t *testing.T, s *site, directory, onDelete string) {
 	}
 }
 
-// deletesNot deletes the volume of such a record.
-func deletesNot(t *testing.T, s *site, directory, onDelete, owner string) {
+// checkDeleteByWrongRecord deletes the volume of such a record: the data of the other directory remains.
+func checkDeleteByWrongRecord(t *testing.T, s *site, directory, onDelete, owner string) {
 	t.Helper()
 	before := tree(t, s.export)
 	marked := before[goodRecord]
 	delete(before, goodRecord)
-	if onDelete == "retain" { // which destroys nothing
+	if onDelete == "retain" { // destroys nothing
 		wantCode(t, s.delete("nas1/pvc-good"), codes.OK)
 		delete(before, goodEntry)
 	} else {
-		// To be deleted, and not to be used any more.
+		// Marked as deleted, and not usable any more.
 		if _, changed := before[goodMarked]; changed {
 			before[goodMarked+"/record.json"], before[goodMarked+"/sealed"] = marked, "-rw------- of 0:0, 0 bytes e3b0c44298fc1c14"
 		} else {

@@ -68,16 +68,15 @@ func TestRefusedDirectories(t *testing.T) {
 	s.empty()
 }
 
-// bytesCodec sends what is marshalled already.
+// bytesCodec sends marshalled messages.
 type bytesCodec struct{}
 
 func (bytesCodec) Marshal(v any) ([]byte, error)   { return v.([]byte), nil }
 func (bytesCodec) Unmarshal(_ []byte, _ any) error { return nil }
 func (bytesCodec) Name() string                    { return "proto" }
 
-// TestNotUTF8 sends text that is not UTF-8, which protobuf's strings cannot hold: the client
-// refuses to send it, and the server to read it. What the volume package says of such
-// directories is therefore tested there.
+// TestNotUTF8 sends text that is not UTF-8, which protobuf's strings do not allow: the client does not
+// send it, and the server does not read it. Package volume tests what it says about such directories.
 func TestNotUTF8(t *testing.T) {
 	s := newSite(t)
 	s.open()
@@ -100,7 +99,7 @@ func TestNotUTF8(t *testing.T) {
 	})
 }
 
-// TestTakenDirectories asks for directories that are somebody's already.
+// TestTakenDirectories asks for directories that already belong to other volumes.
 func TestTakenDirectories(t *testing.T) {
 	s := newSite(t)
 	first := s.mustCreate("pvc-first", "apps/db")
@@ -221,7 +220,7 @@ var (
 	}
 )
 
-// TestRefusedMountOptions gives class and PV options that would do something else than mount.
+// TestRefusedMountOptions uses options in class and PV that would do more than mount.
 func TestRefusedMountOptions(t *testing.T) {
 	s := newSite(t)
 	v := s.mustCreate("pvc-good", "")

@@ -23,10 +23,10 @@ type seat struct {
 	dir        string // local, as kubelet makes it
 }
 
-// holder is a pod that keeps a volume on a node while others come and go.
+// holder is a pod that keeps a volume on a node while other pods come and go.
 const holder = "holder"
 
-// seat has a node take a volume, with the PV's mount options. Nothing is mounted yet.
+// seat returns the seat of a volume on a node, with the PV's mount options. Nothing is mounted yet.
 func (s *site) seat(node *lab.Driver, v *csi.Volume, options ...string) *seat {
 	s.t.Helper()
 	dir, err := os.MkdirTemp(s.dir, "kubelet")
@@ -36,7 +36,7 @@ func (s *site) seat(node *lab.Driver, v *csi.Volume, options ...string) *seat {
 	return &seat{t: s.t, node: node, volume: v, capability: lab.RWX(options...), dir: dir}
 }
 
-// held is a seat where a pod has the volume.
+// held returns a seat where a pod has the volume.
 func (s *site) held(node *lab.Driver, v *csi.Volume, options ...string) *seat {
 	s.t.Helper()
 	at := s.seat(node, v, options...)
@@ -74,7 +74,7 @@ func (a *seat) stats(path string) (*csi.NodeGetVolumeStatsResponse, error) {
 	return a.node.Node.NodeGetVolumeStats(soon(a.t), &csi.NodeGetVolumeStatsRequest{VolumeId: a.volume.VolumeId, VolumePath: path})
 }
 
-// leave takes the volume from pods and node.
+// leave unpublishes the volume from all pods.
 func (a *seat) leave(pods ...string) {
 	a.t.Helper()
 	for _, pod := range pods {
@@ -87,7 +87,7 @@ func (a *seat) leave(pods ...string) {
 	a.mounted()
 }
 
-// mounted checks that exactly these names beneath the seat's directory are mount points, each once.
+// mounted checks that exactly these names under the seat's directory are mount points, each once.
 func (a *seat) mounted(names ...string) {
 	a.t.Helper()
 	count := map[string]int{}

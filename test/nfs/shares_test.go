@@ -20,8 +20,8 @@ import (
 	"google.golang.org/grpc/codes"
 )
 
-// add registers one more share for the site's programs, in a directory of its own: of the
-// server's path base, which the server sees at seen. It returns that directory.
+// add registers one more share for the site's programs, in a directory of its own: of the server's path
+// base, whose local path on the server is seen. It returns that directory.
 func (s *site) add(name, base, seen string, lines ...string) string {
 	s.t.Helper()
 	dir := filepath.Base(s.path) + "-" + name
@@ -41,7 +41,7 @@ func addSmall(s *site) string {
 	return dir
 }
 
-// silent is the port of a server that takes connections and says nothing.
+// silent returns the port of a server that accepts connections and does not answer.
 func silent(t *testing.T) (port string) {
 	t.Helper()
 	l, err := net.Listen("tcp", lab.Server+":0")
@@ -53,12 +53,12 @@ func silent(t *testing.T) (port string) {
 	return port
 }
 
-// refused is a port on which nobody listens.
+// refused returns a port on which no process listens.
 const refused = "4"
 
 func onPort(port string) string { return "mountOptions: [nfsvers=4.2, port=" + port + "]" }
 
-// TestPlacement has the controller choose among shares: the freest of those that can be used.
+// TestPlacement lets the controller choose among shares: the one with the most free space of the usable ones.
 func TestPlacement(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -120,7 +120,7 @@ func TestPlacementSticks(t *testing.T) {
 	}
 }
 
-// TestMaxVolumes fills a share with as many volumes as it may have.
+// TestMaxVolumes creates as many volumes on a share as it may have.
 func TestMaxVolumes(t *testing.T) {
 	s := newSite(t, "maxVolumes: 2")
 	s.mustCreate("pvc-1", "")
@@ -128,7 +128,7 @@ func TestMaxVolumes(t *testing.T) {
 	unchanged(t, s.export, func() {
 		_, err := s.create("pvc-3", nil)
 		wantCode(t, err, codes.ResourceExhausted, "nas1 (127.0.0.1:"+s.path+")", "2 volumes", "maxVolumes is 2", "delete some, or raise it")
-		s.mustCreate("pvc-2", "") // a retry is no new volume
+		s.mustCreate("pvc-2", "") // a retry is not a new volume
 	})
 	s.mustDelete("nas1/pvc-1")
 	s.mustCreate("pvc-3", "")
@@ -136,7 +136,7 @@ func TestMaxVolumes(t *testing.T) {
 	s.empty()
 }
 
-// TestCheckedCapacity asks for more than there is, where the class has that checked.
+// TestCheckedCapacity asks for more than the available space, with a class that checks this.
 func TestCheckedCapacity(t *testing.T) {
 	s := newSite(t)
 	small := addSmall(s)
@@ -193,7 +193,7 @@ func TestList(t *testing.T) {
 		}
 	}
 	one, token := listVolumes(s, "", 3)
-	s.mustDelete(one[2]) // the one that the token names
+	s.mustDelete(one[2]) // the volume in the token
 	s.restart()
 	two, token := listVolumes(s, token, 3)
 	s.restart()
@@ -219,7 +219,7 @@ func listVolumes(s *site, token string, max int32) (ids []string, next string) {
 	return ids, r.NextToken
 }
 
-// TestReload changes the configuration's file under running programs.
+// TestReload changes the configuration file of running programs.
 func TestReload(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -261,7 +261,7 @@ func TestReload(t *testing.T) {
 	s.mustDelete(v.VolumeId)
 }
 
-// rewrite gives programs a new configuration, as a ConfigMap's is replaced: by a rename.
+// rewrite replaces the configuration by a rename, like the file of a ConfigMap.
 func rewrite(s *site, config string, programs ...*lab.Driver) {
 	s.t.Helper()
 	for _, d := range programs {
@@ -271,8 +271,8 @@ func rewrite(s *site, config string, programs ...*lab.Driver) {
 	}
 }
 
-// TestDeadShareHoldsUpNoOther has one share of two on a server that says nothing, and one
-// that refuses connections.
+// TestDeadShareHoldsUpNoOther uses a healthy share beside one on a silent server, and one whose server
+// wantUnavailable connections.
 func TestDeadShareHoldsUpNoOther(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -291,7 +291,7 @@ func TestDeadShareHoldsUpNoOther(t *testing.T) {
 		s.mustDelete(v.VolumeId)
 		return time.Since(start)
 	}
-	alone := life("pvc-alone") // which depends on the machine, and on what else it does
+	alone := life("pvc-alone") // depends on the machine and its load
 	var all sync.WaitGroup
 	for _, share := range []string{"silent", "refused"} {
 		for i := range 4 {
@@ -310,7 +310,7 @@ func TestDeadShareHoldsUpNoOther(t *testing.T) {
 		}
 	}
 	time.Sleep(200 * time.Millisecond) // so that most calls have begun: nothing shows that a call waits
-	// Who waits for a dead share does so each time; who has a busy machine does not.
+	// A call that waits for a dead share does so each time; on a busy machine not all calls are slow.
 	quickest := life("pvc-0")
 	for i := range 4 {
 		quickest = min(quickest, life(fmt.Sprintf("pvc-%d", i+1)))

@@ -18,8 +18,8 @@ import (
 	"google.golang.org/grpc/codes"
 )
 
-// TestNodeInSilence has the server say nothing while volumes are in use: pods must still go and
-// come, and the node must not fill up with what waits.
+// TestNodeInSilence cuts the server off while volumes are in use: pods must still come and go, and the
+// number of waiting threads and processes must not grow.
 func TestNodeInSilence(t *testing.T) {
 	pairs := map[string]*pair{}
 	for _, version := range []string{"3", "4.2"} {
@@ -41,7 +41,7 @@ func TestNodeInSilence(t *testing.T) {
 	}
 }
 
-// pair is two volumes of a node, of which one was asked for its usage and is written to.
+// pair is two volumes of a node. The usage of one was queried, and a pod writes to it.
 type pair struct {
 	*site
 	node       *lab.Driver
@@ -69,12 +69,12 @@ func newPair(t *testing.T, version string) *pair {
 }
 
 func (p *pair) inSilence(t *testing.T) {
-	used, idle := p.used.in(t), p.idle.in(t)
+	used, idle := p.used.withT(t), p.idle.withT(t)
 	p.tenant = used.writer(used.target("pod/data"))
 	used.publishesNot("pod-4")
 	idle.publishesNot("pod-4")
-	used.asked(codes.OK)
-	idle.asked(codes.Unavailable)
+	used.askConcurrently(codes.OK)
+	idle.askConcurrently(codes.Unavailable)
 	used.leaves("pod", "pod-2", "pod-3", "pod-4")
 	idle.leaves("pod", "pod-4")
 	used.publishesNot(holder)
@@ -86,8 +86,8 @@ func (p *pair) inSilence(t *testing.T) {
 	}
 }
 
-// in is the seat in another test.
-func (a *seat) in(t *testing.T) *seat {
+// withT is the seat in another test.
+func (a *seat) withT(t *testing.T) *seat {
 	b := *a
 	b.t = t
 	return &b
@@ -96,7 +96,7 @@ func (a *seat) in(t *testing.T) *seat {
 func (p *pair) afterwards() {
 	t := p.t
 	t.Helper()
-	if p.tenant != nil { // not sooner: even killed it waits until its pages are written
+	if p.tenant != nil { // not earlier: even killed it waits until its pages are written
 		_ = p.tenant.Process.Kill()
 		_ = p.tenant.Wait()
 	}
@@ -115,7 +115,7 @@ func (p *pair) afterwards() {
 	p.empty()
 }
 
-// writer is a pod's process that has a file open, and waits for the server with what it writes.
+// writer is a pod's process that waits for the server with data that it writes to an open file.
 func (a *seat) writer(file string) *exec.Cmd {
 	a.t.Helper()
 	cmd := exec.Command("sh", "-c", `exec >>"$1"; while echo more; do sleep 0.05; done`, "sh", file)
@@ -123,8 +123,8 @@ func (a *seat) writer(file string) *exec.Cmd {
 	return cmd
 }
 
-// quick fails the test where an answer takes as long as somebody would wait for it.
-func (a *seat) quick(what string, do func() error) error {
+// mustBeQuick fails the test if an answer takes as long as for a call that waits for the server.
+func (a *seat) mustBeQuick(what string, do func() error) error {
 	a.t.Helper()
 	start := time.Now()
 	err := do()
@@ -136,31 +136,31 @@ func (a *seat) quick(what string, do func() error) error {
 
 func (a *seat) publishesNot(pod string) {
 	a.t.Helper()
-	err := a.quick("publish", func() error { return a.publish(pod, false) })
+	err := a.mustBeQuick("publish", func() error { return a.publish(pod, false) })
 	wantCode(a.t, err, codes.Unavailable, a.volume.VolumeId, "does not answer")
 }
 
-// leaves takes the volume from pods and node.
+// leaves unpublishes the volume from all pods.
 func (a *seat) leaves(pods ...string) {
 	a.t.Helper()
 	for _, pod := range pods {
-		a.must(a.quick("unpublish", func() error { return a.unpublish(pod) }))
-		a.must(a.quick("unpublish again", func() error { return a.unpublish(pod) }))
+		a.must(a.mustBeQuick("unpublish", func() error { return a.unpublish(pod) }))
+		a.must(a.mustBeQuick("unpublish again", func() error { return a.unpublish(pod) }))
 		if _, err := os.Lstat(a.target(pod)); !os.IsNotExist(err) {
 			a.t.Errorf("the target of %s is still there: %v", pod, err)
 		}
 	}
-	a.must(a.quick("the last one", a.release))
+	a.must(a.mustBeQuick("the last one", a.release))
 	a.mounted()
 }
 
-// asked has many ask for a volume's usage at once.
-func (a *seat) asked(code codes.Code) {
+// askConcurrently makes many calls for a volume's usage at once.
+func (a *seat) askConcurrently(code codes.Code) {
 	a.t.Helper()
 	var all sync.WaitGroup
 	for range 20 {
 		all.Go(func() {
-			_ = a.quick("stats", func() error {
+			_ = a.mustBeQuick("stats", func() error {
 				_, err := a.stats(a.target("pod"))
 				wantError(a.t, err, code, a.target("pod"), "does not answer")
 				return nil
@@ -168,13 +168,13 @@ func (a *seat) asked(code codes.Code) {
 		})
 	}
 	time.Sleep(time.Second)                                 // more children must not start
-	if now := sizeOf(a.t, a.node.PID()); now.children > 2 { // the worker that is given up, and the next
+	if now := sizeOf(a.t, a.node.PID()); now.children > 2 { // the abandoned worker and the next one
 		a.t.Errorf("%d children ask for the usage of one volume", now.children)
 	}
 	all.Wait()
 }
 
-// size is what a process takes up.
+// size is the resources of a process.
 type size struct{ threads, children, files, kilobytes int }
 
 func sizeOf(t *testing.T, pid int) size {

@@ -29,9 +29,9 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// TestMain lets tests wait together: the lab has one CPU, after which testing goes. And it has
-// the client not keep what a server delegates of directories, which hides from it what these
-// tests do on the server itself. Older kernels have no such switch.
+// TestMain lets tests that wait run in parallel: with the lab's one CPU, package testing would not. And
+// it turns off delegations of directories in the client, since they hide changes that the tests make on
+// the server. Older kernels do not have this parameter.
 func TestMain(m *testing.M) {
 	if len(os.Args) == 2 && os.Args[1] == doctor.ChildCommand {
 		doctorsChild()
@@ -50,18 +50,18 @@ func TestMain(m *testing.M) {
 	m.Run()
 }
 
-// site is a directory on the lab's server that is a share, nas1, and the programs that use it.
+// site is a share, nas1, in a directory of the lab's server, and the programs that use it.
 type site struct {
 	t      *testing.T
-	path   string // as it is exported
-	export string // as the server sees it
+	path   string // exported path
+	export string // local path on the server
 	dir    string // local
 	config string
 	ctl    *lab.Driver
 	killed map[*lab.Driver]bool
 }
 
-// newSite makes an empty share of the test's own. lines are added to its entry in the registry.
+// newSite makes an empty share for the test. lines are added to its entry in the registry.
 func newSite(t *testing.T, lines ...string) *site {
 	t.Helper()
 	path := lab.Exports + "/" + strings.Trim(regexp.MustCompile(`[^a-zA-Z0-9.]+`).ReplaceAllString(t.Name(), "-"), "-")
@@ -71,13 +71,13 @@ func newSite(t *testing.T, lines ...string) *site {
 	return newSiteAt(t, path, path, lines...)
 }
 
-// newSiteAt is newSite for a directory that is there.
+// newSiteAt is newSite for an existing directory.
 func newSiteAt(t *testing.T, path, export string, lines ...string) *site {
 	t.Helper()
 	return &site{t: t, path: path, export: export, dir: localDir(t), config: lab.Registry("nas1", path, lines...), killed: map[*lab.Driver]bool{}}
 }
 
-// localDir is t.TempDir, kept safe from what is still mounted in it when the test ends.
+// localDir is t.TempDir that never removes what is still mounted in it when the test ends.
 func localDir(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -90,7 +90,7 @@ func localDir(t *testing.T) string {
 	return dir
 }
 
-// mountsIn lists what is mounted beneath dir, by the mount table alone.
+// mountsIn lists the mounts under dir, from the mount table only.
 func mountsIn(t *testing.T, dir string) []*mountinfo.Info {
 	t.Helper()
 	all, err := mountinfo.GetMounts(mountinfo.PrefixFilter(dir))
@@ -100,7 +100,7 @@ func mountsIn(t *testing.T, dir string) []*mountinfo.Info {
 	return all
 }
 
-// mount mounts the whole export as somebody else would, until the test ends.
+// mount mounts the whole export as another client until the test ends.
 func (s *site) mount(at, options string) {
 	s.t.Helper()
 	if out, err := exec.Command("mount", "-t", "nfs", "-o", options, lab.Server+":"+s.path, at).CombinedOutput(); err != nil {
@@ -129,7 +129,7 @@ func (s *site) start(role, name string, args ...string) *lab.Driver {
 	return d
 }
 
-// controller returns the site's controller, which is started once.
+// controller returns the site's controller, and starts it the first time.
 func (s *site) controller() csi.ControllerClient {
 	s.t.Helper()
 	if s.ctl == nil {
@@ -138,7 +138,7 @@ func (s *site) controller() csi.ControllerClient {
 	return s.ctl.Controller
 }
 
-// kill ends a program as a crash would, and what it has started.
+// kill ends a program and its children like a crash.
 func (s *site) kill(d *lab.Driver) {
 	s.t.Helper()
 	s.killed[d] = true
@@ -155,7 +155,7 @@ func (s *site) restart() {
 	s.ctl = s.start("controller", "controller")
 }
 
-// open lays the share out, as the first volume does, and has the controller mount it.
+// open initializes the share as the first volume does, and makes the controller mount it.
 func (s *site) open() csi.ControllerClient {
 	s.t.Helper()
 	sh, err := onshare.Open(s.export, volume.Share{Name: "nas1", Path: s.path}, onshare.Options{Maker: "test", Initialize: true})
@@ -169,7 +169,7 @@ func (s *site) open() csi.ControllerClient {
 	return s.ctl.Controller
 }
 
-// soon ends long after anything here should have.
+// soon returns a context that ends long after any call should.
 func soon(t *testing.T) context.Context { return within(t, time.Minute) }
 
 func within(t *testing.T, d time.Duration) context.Context {
@@ -178,7 +178,7 @@ func within(t *testing.T, d time.Duration) context.Context {
 	return ctx
 }
 
-// params are a class's parameters.
+// params are the parameters of a class.
 type params map[string]string
 
 // with returns p and more parameters: key, value, key, value.
@@ -190,8 +190,8 @@ func (p params) with(more ...string) params {
 	return q
 }
 
-// request asks for a volume as external-provisioner does for the PVC claim-NAME in the
-// namespace team, of share nas1 unless p says where.
+// request is that of external-provisioner for the PVC claim-NAME in namespace team, on share nas1 unless
+// p names another one.
 func request(name string, p params, options ...string) *csi.CreateVolumeRequest {
 	all := params{
 		"csi.storage.k8s.io/pvc/name":      "claim-" + name,
@@ -212,7 +212,7 @@ func (s *site) create(name string, p params) (*csi.Volume, error) {
 	return r.GetVolume(), err
 }
 
-// mustCreate makes a volume whose directory is dir; "" for the default.
+// mustCreate makes a volume with the directory dir; "" for the default.
 func (s *site) mustCreate(name, dir string, more ...string) *csi.Volume {
 	s.t.Helper()
 	p := params{}.with(more...)
@@ -243,12 +243,12 @@ func (s *site) mustDelete(ids ...string) {
 	}
 }
 
-// at is a path on the server, of what the site's share holds.
+// at returns the local path on the server of a name on the share.
 func (s *site) at(elements ...string) string {
 	return filepath.Join(append([]string{s.export}, elements...)...)
 }
 
-// wantCode checks an RPC's answer: its code, and that the message has all the words.
+// wantCode checks the error of an RPC: its code, and that the message has all the words.
 func wantCode(t *testing.T, err error, code codes.Code, words ...string) {
 	t.Helper()
 	if !wantError(t, err, code, words...) {
@@ -256,7 +256,7 @@ func wantCode(t *testing.T, err error, code codes.Code, words ...string) {
 	}
 }
 
-// wantError is wantCode for other goroutines than the test's own, which it cannot end.
+// wantError is wantCode for goroutines that must not end the test.
 func wantError(t *testing.T, err error, code codes.Code, words ...string) (right bool) {
 	t.Helper()
 	if status.Code(err) != code {

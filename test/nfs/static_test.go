@@ -16,20 +16,20 @@ import (
 	"google.golang.org/grpc/codes"
 )
 
-// TestStatic mounts what nobody has created, in our way and in csi-driver-nfs's, and deletes
-// none of it.
+// TestStatic mounts static volumes, with our parameters and those of csi-driver-nfs, and deletes none of
+// them.
 func TestStatic(t *testing.T) {
 	s := newSite(t)
 	s.config = "unregistered: allow\n" + s.config
 	write(t, s.at("data/set/file"), "kept")
 	node := s.start("node", "node")
-	s.open() // before a share is laid out, nothing of its name is deleted
+	s.open() // nothing is deleted on a share that is not initialized
 	before := tree(t, s.at("data"))
 	for name, c := range map[string]struct {
 		volume  *csi.Volume
 		options []string
-		file    string // where a pod finds it
-		shows   string // in the mount's options
+		file    string // its path in the pod
+		shows   string // among the mount's options
 	}{
 		"a share":              {static("a", "share", "nas1", "subDir", "data/set"), []string{"nfsvers=4.1"}, "file", "vers=4.1"},
 		"a server":             {static("b", "server", lab.Server, "share", s.path, "subDir", "data"), nil, "set/file", "vers=4.2"},
@@ -39,7 +39,7 @@ func TestStatic(t *testing.T) {
 		"an id with slashes":   {static("nas1/f", "share", "nas1", "subDir", "data"), nil, "set/file", "vers=4.2"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			a := s.seat(node, c.volume, c.options...).in(t)
+			a := s.seat(node, c.volume, c.options...).withT(t)
 			a.must(a.hold())
 			a.must(a.publish("pod", false))
 			if data, err := os.ReadFile(a.target("pod/" + c.file)); string(data) != "kept" {
@@ -59,7 +59,7 @@ func TestStatic(t *testing.T) {
 	}
 }
 
-// TestMountOptions publishes with options that cannot be had.
+// TestMountOptions publishes with options that are not available.
 func TestMountOptions(t *testing.T) {
 	s := newSite(t)
 	v := s.mustCreate("pvc-1", "")
@@ -82,10 +82,10 @@ func TestMountOptions(t *testing.T) {
 	}
 }
 
-// TestServersInOrder has a share whose first address is silent: that costs one probe, and the
-// next mount nothing.
+// TestServersInOrder uses a share whose first address is silent: the first mount costs one probe, and the
+// next one none.
 func TestServersInOrder(t *testing.T) {
-	second(t) // which has the network that 10.77.0.9 is silent in
+	second(t) // its network has no host 10.77.0.9
 	const dead = "10.77.0.9"
 	s := newSite(t)
 	v := s.mustCreate("pvc-1", "")
@@ -98,7 +98,7 @@ func TestServersInOrder(t *testing.T) {
 	start := time.Now()
 	a := s.held(node, v)
 	first := time.Since(start)
-	// A probe takes three seconds. On a busy machine a mount may do so too, but not each.
+	// A probe takes three seconds. On a busy machine a mount may take as long, but not each.
 	quickest := first
 	var others []*seat
 	for _, v := range next {

@@ -19,7 +19,7 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// crowd is many who publish and unpublish at random, on a plugin that is killed again and again.
+// crowd is many pods that come and go at random, on a plugin that is killed again and again.
 type crowd struct {
 	*site
 	mu      sync.RWMutex // held to kill the plugin
@@ -34,7 +34,7 @@ func (c *crowd) capability(volume int) *csi.VolumeCapability {
 	return lab.RWX()
 }
 
-// target is where pod has a volume, in kubelet's way: the volume's own directory is made before.
+// target returns the target of a volume in a pod. Like kubelet, it makes the volume's directory before.
 func (c *crowd) target(volume, pod int) string {
 	return filepath.Join(c.dir, "pods", fmt.Sprint("volume-", volume), fmt.Sprint("pod-", pod))
 }
@@ -56,15 +56,15 @@ func (c *crowd) unpublish(volume, pod int) error {
 	return err
 }
 
-// act is one of them. A pod's number is its own.
+// act is one of the pods, with its number.
 func (c *crowd) act(rng *rand.Rand, pod int) {
 	for range 12 {
 		volume, readOnly := rng.IntN(len(c.volumes)), rng.IntN(3) == 0
 		err := c.publish(volume, pod, readOnly)
 		switch status.Code(err) {
 		case codes.OK:
-			c.sees(volume, pod, readOnly)
-		case codes.Aborted, codes.Unavailable, codes.Canceled: // another is at it; the plugin is killed
+			c.checkPod(volume, pod, readOnly)
+		case codes.Aborted, codes.Unavailable, codes.Canceled: // another call is in progress, or the plugin is killed
 		case codes.FailedPrecondition:
 			if volume >= 3 {
 				c.t.Errorf("publish volume %d for pod %d: %v", volume, pod, err)
@@ -76,20 +76,20 @@ func (c *crowd) act(rng *rand.Rand, pod int) {
 	}
 }
 
-// sees has a pod write into its volume, or fail to, and be the only one where it is to be.
-func (c *crowd) sees(volume, pod int, readOnly bool) {
+// checkPod writes into the volume in a pod, or expects that this fails, and checks that it is the only pod if
+// it must be.
+func (c *crowd) checkPod(volume, pod int, readOnly bool) {
 	err := os.WriteFile(filepath.Join(c.target(volume, pod), fmt.Sprint("file-", pod)), nil, 0o600)
 	if (err != nil) != readOnly {
 		c.t.Errorf("pod %d writes into volume %d, which is read-only to it: %v: %v", pod, volume, readOnly, err)
 	}
-	// A mount(8) of a plugin that was killed may still come to its end, at the target of a pod that is
-	// just going.
+	// A mount(8) of a killed plugin may still mount at the target of a pod that is being removed.
 	eventually(c.t, patience, fmt.Sprintf("a single pod has volume %d", volume), func() bool {
 		return volume >= 3 || len(mountsIn(c.t, filepath.Dir(c.target(volume, pod)))) == 1
 	})
 }
 
-// leave takes the volume away, as kubelet does: until it is told OK.
+// leave unpublishes the volume until the answer is OK, like kubelet.
 func (c *crowd) leave(volume, pod int) {
 	for range 1000 {
 		err := c.unpublish(volume, pod)
@@ -109,8 +109,8 @@ func (c *crowd) leave(volume, pod int) {
 	c.t.Errorf("volume %d stays with pod %d", volume, pod)
 }
 
-// TestStress has 50 pods come and go at random, of ten volumes, of which three may have one pod at a
-// time, while the plugin is killed. No mount and no directory stay.
+// TestStress lets 50 pods of ten volumes come and go at random while the plugin is killed. Three of the
+// volumes may have only one pod at a time. No mount and no directory remains.
 func TestStress(t *testing.T) {
 	c := &crowd{site: newSite(t)}
 	for i := range 10 {
@@ -130,7 +130,7 @@ func TestStress(t *testing.T) {
 			t.Logf("the plugin was killed %d times", kills)
 		case <-time.After(500 * time.Millisecond):
 			old := c.node
-			c.site.kill(old) // calls are under way
+			c.site.kill(old) // calls are in progress
 			c.mu.Lock()
 			c.node = c.start("node", "node")
 			c.mu.Unlock()

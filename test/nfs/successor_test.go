@@ -12,9 +12,9 @@ import (
 	"github.com/mooring-csi/mooring/test/lab"
 )
 
-// TestSuccessor has a directory's name lead to another directory than when this node mounted it last.
-// A pod that comes then gets what the server has there, and not what the kernel remembers of the name:
-// that may be in the trash by now.
+// TestSuccessor replaces a directory by another one of the same name after this node has mounted it. The
+// next pod gets the directory that the server has, and not the one in the kernel's cache, which may be in
+// the trash.
 func TestSuccessor(t *testing.T) {
 	for version, each := range map[string][]bool{"3": {false}, "4.0": {false}, "4.2": {false, true}} {
 		for _, delegations := range each {
@@ -76,7 +76,7 @@ func TestSuccessor(t *testing.T) {
 					s := newSite(t, "mountOptions: [nfsvers="+version+"]", "inline: true")
 					s.config = "unregistered: allow\n" + s.config
 					node := s.start("node", "node")
-					shown(s, node, s.mustCreate("pvc-0", "p/a")) // which keeps what the kernel knows of the share
+					shown(s, node, s.mustCreate("pvc-0", "p/a")) // keeps the kernel's cache of the share
 					pod := succeed(t, s, node)
 					if err := os.WriteFile(pod+"/file", []byte("new"), 0o600); err != nil {
 						t.Fatal(err)
@@ -90,8 +90,8 @@ func TestSuccessor(t *testing.T) {
 	}
 }
 
-// TestNoSuccessor has two volumes of one directory, which stays what it is: their pods share a superblock,
-// and so each other's locks.
+// TestNoSuccessor uses two volumes of one directory that is not replaced: their pods share a superblock,
+// and therefore locks.
 func TestNoSuccessor(t *testing.T) {
 	for _, version := range versions {
 		t.Run(version, func(t *testing.T) {
@@ -109,7 +109,7 @@ func TestNoSuccessor(t *testing.T) {
 	}
 }
 
-// visited has a pod use a volume, and go.
+// visited lets a pod use a volume and removes the pod.
 func visited(s *site, node *lab.Driver, v *csi.Volume) {
 	s.t.Helper()
 	a := s.held(node, v)
@@ -119,7 +119,7 @@ func visited(s *site, node *lab.Driver, v *csi.Volume) {
 	a.leave()
 }
 
-// shown has a pod use a volume until the test ends.
+// shown lets a pod use a volume until the test ends.
 func shown(s *site, node *lab.Driver, v *csi.Volume) (target string) {
 	s.t.Helper()
 	a := s.held(node, v)
@@ -127,7 +127,7 @@ func shown(s *site, node *lab.Driver, v *csi.Volume) (target string) {
 	return a.target(holder)
 }
 
-// inlineAt has a pod use the directory p/b until the test ends.
+// inlineAt lets a pod use the directory p/b until the test ends.
 func inlineAt(s *site, node *lab.Driver, name string) (target string) {
 	s.t.Helper()
 	p := s.pod(node, name, "share", "nas1", "subDir", "p/b")

@@ -19,8 +19,8 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// prey makes what links lead to: a volume with data, and a directory beside the share.
-func prey(t *testing.T, s *site) (outside string) {
+// linkVictims makes the targets of links: a volume with data, and a directory beside the share.
+func linkVictims(t *testing.T, s *site) (outside string) {
 	t.Helper()
 	s.mustCreate("pvc-victim", "victim")
 	outside = s.path + "-outside"
@@ -35,7 +35,7 @@ func prey(t *testing.T, s *site) (outside string) {
 	return outside
 }
 
-// linkTargets are the targets that a tenant may choose, as seen from the share's root.
+// linkTargets are the targets that a tenant may choose, relative to the share's root.
 func linkTargets(s *site, outside, tenant string) map[string]string {
 	return map[string]string{
 		"another volume's":           "victim",
@@ -51,16 +51,16 @@ func linkTargets(s *site, outside, tenant string) map[string]string {
 	}
 }
 
-// TestPlantedLinks has a link in the place of a new volume's directory, or of a parent of it.
+// TestPlantedLinks puts a link in the place of a new volume's directory, or of its parent.
 func TestPlantedLinks(t *testing.T) {
 	s := newSite(t, noCache)
-	outside := prey(t, s)
+	outside := linkVictims(t, s)
 	mkdir(t, s.at("dir"))
 	n := 0
 	for name, target := range linkTargets(s, outside, "tenant") {
 		for _, pattern := range []string{"*", "*/x", "*/x/y/z", "dir/*/x", "dir/*"} {
 			for _, existing := range []string{"refuse", "adopt"} {
-				n++ // a name that was a parent a moment ago cannot be a volume's yet
+				n++ // a parent's name cannot be that of a volume immediately afterwards
 				subDir := strings.Replace(pattern, "*", fmt.Sprintf("tenant%d", n), 1)
 				where := strings.TrimSuffix(strings.TrimSuffix(subDir, "/y/z"), "/x")
 				t.Run(fmt.Sprintf("%s, %s, %s", name, pattern, existing), func(t *testing.T) {
@@ -82,30 +82,29 @@ func TestPlantedLinks(t *testing.T) {
 	s.empty("dir")
 }
 
-// TestLinksBeforeDelete has a link in the place of a volume's directory, or of its parent, when
-// the volume is deleted.
+// TestLinksBeforeDelete puts a link in the place of a volume's directory, or of its parent, before the
+// volume is deleted.
 func TestLinksBeforeDelete(t *testing.T) {
 	for _, onDelete := range []string{"delete", "archive", "retain"} {
 		t.Run(onDelete, func(t *testing.T) {
 			s := newSite(t, noCache)
-			outside := prey(t, s)
+			outside := linkVictims(t, s)
 			refused := 0
 			for name, target := range linkTargets(s, outside, "tenant") {
 				t.Run(name, func(t *testing.T) { refused += deleteBelowLink(t, s, onDelete, target, outside) })
 				t.Run(name+", own", func(t *testing.T) { deleteLink(t, s, onDelete, target, outside) })
 			}
-			if refused == 0 && onDelete != "retain" { // which leaves the directory alone, wherever it is
+			if refused == 0 && onDelete != "retain" { // does not touch the directory, wherever it is
 				t.Error("no deletion met the link")
 			}
 		})
 	}
 }
 
-// deleteBelowLink deletes a volume whose parent has been moved away, with a link in its place.
-// It returns 1 where that was refused. It is no fault if it was not: then the controller knew
-// the right directory from before.
+// deleteBelowLink deletes a volume whose parent was moved away and replaced by a link. It returns 1 if
+// that was refused. Success is correct too: the controller then had the right directory in its cache.
 func deleteBelowLink(t *testing.T, s *site, onDelete, target, outside string) (refused int) {
-	eventually(t, patience, "the volume is made", func() bool { // the parent went behind the controller's back
+	eventually(t, patience, "the volume is made", func() bool { // its cache may still have the parent of the test before
 		_, err := s.create("pvc-1", params{"subDir": "tenant/x", "onDelete": onDelete})
 		return err == nil
 	})
@@ -122,7 +121,7 @@ func deleteBelowLink(t *testing.T, s *site, onDelete, target, outside string) (r
 			}
 			refused = 1
 			wantCode(t, err, codes.FailedPrecondition, "pvc-1", "nas1 (127.0.0.1:"+s.path+")", "symbolic link", "remove it on the server")
-			// It is marked, and the retry goes on.
+			// It is marked, and the retry continues.
 			before[".mooring/volumes/pvc-1/deletion"] = before[".mooring/volumes/pvc-1/record.json"]
 			delete(before, ".mooring/volumes/pvc-1/record.json")
 			if d := differences(before, tree(t, s.export)); d != nil {
@@ -146,7 +145,7 @@ func deleteBelowLink(t *testing.T, s *site, onDelete, target, outside string) (r
 	return refused
 }
 
-// deleteLink deletes a volume that is a link by now.
+// deleteLink deletes a volume whose directory is now a link.
 func deleteLink(t *testing.T, s *site, onDelete, target, outside string) {
 	v := s.mustCreate("pvc-1", "own", "onDelete", onDelete)
 	write(t, s.at("own/data"), "of the tenant")
@@ -155,7 +154,7 @@ func deleteLink(t *testing.T, s *site, onDelete, target, outside string) {
 	unchanged(t, outside, func() {
 		unchanged(t, s.at("victim"), func() {
 			s.mustDelete(v.VolumeId)
-			if onDelete == "archive" { // which is of directories: the link waits for somebody to decide
+			if onDelete == "archive" { // only directories are archived: an administrator must decide
 				for _, name := range inTrash(t, s) {
 					if got, err := os.Readlink(s.at(".mooring/trash", name)); err != nil || got != target {
 						t.Errorf("%s in the trash is a link to %q (%v)", name, got, err)
@@ -181,11 +180,11 @@ func purged(t *testing.T, s *site) {
 	eventually(t, patience, "the trash is purged", func() bool { return len(inTrash(t, s)) == 0 })
 }
 
-// TestLinksDuringCreateAndDelete exchanges directories and links all the time, while volumes are
-// made in those directories and deleted.
+// TestLinksDuringCreateAndDelete exchanges directories and links all the time while volumes are made and
+// deleted in those directories.
 func TestLinksDuringCreateAndDelete(t *testing.T) {
 	s := newSite(t, noCache)
-	outside := prey(t, s)
+	outside := linkVictims(t, s)
 	const tenants = 12
 	targets := []string{"victim", s.path + "/victim", "../" + filepath.Base(outside), outside}
 	for i := range tenants {
@@ -206,7 +205,7 @@ func TestLinksDuringCreateAndDelete(t *testing.T) {
 				for time.Now().Before(enough) && !(tally[0].seen(20) && tally[1].seen(5)) {
 					_, err := s.create(name, params{"subDir": fmt.Sprintf("tenant%d/x", i), "uid": "1234", "mountPermissions": "0707"})
 					tally[0].count(t, "create", err)
-					// Aborted is what a creation is told as long as a refused deletion is not tried again.
+					// A creation gets Aborted until a refused deletion is tried again.
 					if err == nil || status.Code(err) == codes.Aborted {
 						tally[1].count(t, "delete", s.delete("nas1/"+name))
 					}
@@ -238,8 +237,8 @@ func TestLinksDuringCreateAndDelete(t *testing.T) {
 	s.empty(left...)
 }
 
-// createAtLast creates a volume as a provisioner does, by trying again: the client may still show
-// the link that has gone (share.doubt), but not for long.
+// createAtLast creates a volume with retries, like a provisioner: the client may still have the removed
+// link in its cache for a short time.
 func createAtLast(t *testing.T, s *site, name string, p params) {
 	t.Helper()
 	eventually(t, patience, name+" is created", func() bool {
@@ -251,7 +250,7 @@ func createAtLast(t *testing.T, s *site, name string, p params) {
 	})
 }
 
-// deleteAtLast is the same for the deletion of a volume that may be there.
+// deleteAtLast is createAtLast for the deletion of a volume that may exist.
 func deleteAtLast(t *testing.T, s *site, name string) {
 	t.Helper()
 	eventually(t, patience, name+" is deleted", func() bool {
@@ -263,8 +262,8 @@ func deleteAtLast(t *testing.T, s *site, name string) {
 	})
 }
 
-// exchange swaps the directories and links of all tenants, again and again, until it is
-// stopped; then the directories are back in their places.
+// exchange swaps the directories and links of all tenants again and again until stop, which leaves the
+// directories in their places.
 func exchange(t *testing.T, export string, tenants int) (stop func()) {
 	quit := make(chan struct{})
 	var done sync.WaitGroup
@@ -275,7 +274,7 @@ func exchange(t *testing.T, export string, tenants int) (stop func()) {
 				if err := unix.Renameat2(unix.AT_FDCWD, name, unix.AT_FDCWD, name+".link", unix.RENAME_EXCHANGE); err != nil {
 					t.Error(err)
 				}
-				time.Sleep(50 * time.Microsecond) // the one CPU is for others too
+				time.Sleep(50 * time.Microsecond) // leave the one CPU to others
 			}
 			select {
 			case <-quit:
@@ -289,7 +288,7 @@ func exchange(t *testing.T, export string, tenants int) (stop func()) {
 	return func() { close(quit); done.Wait() }
 }
 
-// tally counts what became of calls that may succeed or be refused because of a link.
+// tally counts the results of calls that may succeed or be refused because of a link.
 type tally struct{ done, refused, busy atomic.Int64 }
 
 func (c *tally) String() string {
@@ -311,11 +310,11 @@ func (c *tally) count(t *testing.T, what string, err error) {
 	}
 }
 
-// TestLinksInTrash has a tenant, whose volume is deleted while it is still open, exchange
-// directories in it by links while it is purged.
+// TestLinksInTrash replaces directories of a deleted volume by links while it is purged, like a tenant
+// that still has it open.
 func TestLinksInTrash(t *testing.T) {
 	s := newSite(t, noCache)
-	outside := prey(t, s)
+	outside := linkVictims(t, s)
 	unchanged(t, outside, func() {
 		unchanged(t, s.at("victim"), func() {
 			v := s.mustCreate("pvc-1", "dir")
@@ -334,7 +333,7 @@ func TestLinksInTrash(t *testing.T) {
 			var done sync.WaitGroup
 			done.Go(func() { exchangeIn(fd, quit) })
 			s.mustDelete(v.VolumeId)
-			eventually(t, patience, "the trash is purged", func() bool { return len(inTrash(t, s)) == 0 }) // at the second try, it may be
+			eventually(t, patience, "the trash is purged", func() bool { return len(inTrash(t, s)) == 0 }) // maybe at the second try
 			close(quit)
 			done.Wait()
 		})

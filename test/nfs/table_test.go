@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestTableKept changes the mount table in every way: what is remembered of it is what there is.
+// TestTableKept changes the mount table in every way: the kept table is equal to the current one.
 func TestTableKept(t *testing.T) {
 	s := newSite(t)
 	a, b, c := filepath.Join(s.dir, "a"), filepath.Join(s.dir, "b"), filepath.Join(s.dir, "c")

@@ -21,20 +21,20 @@ import (
 	"time"
 )
 
-// tree describes all that is in a directory of the server, by name: type, mode and owner, and
-// what it holds. Links are not followed.
+// tree describes all entries in a directory of the server, by name: type, mode, owner and content.
+// Links are not followed.
 func tree(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	all := map[string]string{}
 	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) && path != dir { // removed behind us
+		if errors.Is(err, fs.ErrNotExist) && path != dir { // removed meanwhile
 			return nil
 		}
 		if err != nil {
 			return err
 		}
 		name, _ := filepath.Rel(dir, path)
-		if strings.HasSuffix(path, "/.mooring/heartbeat") { // which a controller writes whatever else it does
+		if strings.HasSuffix(path, "/.mooring/heartbeat") { // a controller writes it all the time
 			return nil
 		}
 		text, err := describe(path)
@@ -65,7 +65,7 @@ func describe(path string) (string, error) {
 	case info.Mode().IsRegular():
 		data, err := os.ReadFile(path)
 		text = fmt.Sprintf("%s, %d bytes %.8x", text, len(data), sha256.Sum256(data))
-		if strings.Contains(path, "/.mooring/") && !strings.Contains(path, "/data/") { // a client that was delegated the times sets them late (RFC 9754)
+		if strings.Contains(path, "/.mooring/") && !strings.Contains(path, "/data/") { // a client with delegated times sets them later (RFC 9754)
 			return text, err
 		}
 		return fmt.Sprintf("%s of %v", text, info.ModTime()), err
@@ -73,8 +73,8 @@ func describe(path string) (string, error) {
 	return text, nil
 }
 
-// differences says how a directory's tree changed. Parents that were made for volumes, and have
-// none, do not count: they go some time later.
+// differences lists the changes of a tree. Parents that were made for volumes and have none do not count:
+// they are removed some time later.
 func differences(before, after map[string]string) []string {
 	var lines []string
 	before, after = withoutIdle(before), withoutIdle(after)
@@ -94,10 +94,9 @@ func differences(before, after map[string]string) []string {
 	return lines
 }
 
-// withoutIdle leaves out what Mooring keeps for a while of the parents of volumes that are gone:
-// the directories of claims in which there is no claim, what the index of parents notes of those,
-// and the parents themselves where they are noted as made by Mooring and there is nothing in them. And
-// the directories of holds in which there is none.
+// withoutIdle omits what Mooring keeps for a while of the parents of deleted volumes: directories of
+// claims without a claim, their entries in the index of parents, and the empty parents that the index
+// lists as made by Mooring. It also omits directories of holds without a hold.
 func withoutIdle(there map[string]string) map[string]string {
 	const claims, notes = ".mooring/claims/", ".mooring/parents/"
 	rest := maps.Clone(there)
@@ -124,7 +123,7 @@ func withoutIdle(there map[string]string) map[string]string {
 			delete(rest, parent)
 		}
 	}
-	for name := range there { // where there were holds: see docs/design.md, "Update"
+	for name := range there { // directories of former holds: see docs/design.md, "Update"
 		if at, is := strings.CutSuffix(name, "/deletion"); is && path.Dir(path.Dir(at)) == ".mooring" && strings.HasPrefix(there[name], "d") && !holds(rest, name) {
 			delete(rest, name)
 		}
@@ -141,7 +140,7 @@ func holds(tree map[string]string, dir string) bool {
 	return false
 }
 
-// unchanged fails the test where what is done changes anything in a directory of the server.
+// unchanged fails the test if do changes anything in a directory of the server.
 func unchanged(t *testing.T, dir string, do func()) {
 	t.Helper()
 	before := tree(t, dir)
@@ -151,11 +150,10 @@ func unchanged(t *testing.T, dir string, do func()) {
 	}
 }
 
-// layout is what Mooring keeps of its own on a share without volumes.
+// layout is Mooring's own files on a share without volumes.
 var layout = []string{".", ".mooring", ".mooring/claims", ".mooring/format.json", ".mooring/groups", ".mooring/jobs", ".mooring/parents", ".mooring/snapshots", ".mooring/staging", ".mooring/trash", ".mooring/volumes"}
 
-// empty waits until nothing is on the share but the names in left, Mooring's layout, and idle
-// parents.
+// empty waits until the share has only the names in left, Mooring's layout, and idle parents.
 func (s *site) empty(left ...string) {
 	s.t.Helper()
 	var extra []string
@@ -178,7 +176,7 @@ func (s *site) empty(left ...string) {
 	}
 }
 
-// write makes a file of the server, with its parents.
+// write makes a file on the server, with its parents.
 func write(t *testing.T, path, text string) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {

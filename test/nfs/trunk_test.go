@@ -19,23 +19,23 @@ import (
 // first is another address of the lab's server.
 const first = "127.0.0.2"
 
-// twoAddresses has the share have that one too, as the first.
+// twoAddresses adds that address to the share, as the first one.
 func twoAddresses(s *site) {
 	s.config = strings.Replace(s.config, "servers: ["+lab.Server+"]", "servers: ["+first+", "+lab.Server+"]", 1)
 }
 
-// silence has an address of the server answer nothing, until the test ends or heal is called.
+// silence cuts an address of the server off until the test ends or heal is called.
 func silence(t *testing.T, address string) (heal func()) {
-	says(t, "tc qdisc add dev lo clsact && tc filter add dev lo egress protocol ip u32 match ip dst "+address+"/32 match ip dport 2049 0xffff action drop")
-	heal = sync.OnceFunc(func() { says(t, "tc qdisc del dev lo clsact") })
+	output(t, "tc qdisc add dev lo clsact && tc filter add dev lo egress protocol ip u32 match ip dst "+address+"/32 match ip dport 2049 0xffff action drop")
+	heal = sync.OnceFunc(func() { output(t, "tc qdisc del dev lo clsact") })
 	t.Cleanup(heal)
 	return heal
 }
 
-// TestSecondAddress has a share with two addresses of one server, by the first of which pods of the node
-// have mounted it. That one falls silent: the next volume is mounted by the second. Were both of one
-// NFSv4 client, the kernel would find that the second leads to a server that it knows, and go on by the
-// connection that it has.
+// TestSecondAddress uses a share with two addresses of one server. Pods of the node use the first one, which
+// then becomes silent: the next volume is mounted from the second one. If both had the same NFSv4 client, the
+// kernel would find that the second one belongs to a server that it has, and would use the existing
+// connection.
 func TestSecondAddress(t *testing.T) {
 	for _, version := range versions {
 		t.Run(version, func(t *testing.T) {
@@ -50,7 +50,7 @@ func TestSecondAddress(t *testing.T) {
 			after := s.seat(node, static(volumes[1], "share", "nas1", "subDir", volumes[1]))
 			heal := silence(t, first)
 			var err error
-			for until := time.Now().Add(patience); time.Now().Before(until); { // the first may have answered a moment ago
+			for until := time.Now().Add(patience); time.Now().Before(until); { // the node may just have heard from the first
 				if err = after.hold(); err == nil {
 					break
 				}
@@ -70,8 +70,8 @@ func TestSecondAddress(t *testing.T) {
 	}
 }
 
-// TestControllerSecondAddress has the controller go on by the second address of a share, and with pods of
-// the node by the first.
+// TestControllerSecondAddress checks that the controller continues with the second address of a share, even
+// if pods of the node use the first.
 func TestControllerSecondAddress(t *testing.T) {
 	s := newSite(t, "mountOptions: [nfsvers=4.2]")
 	twoAddresses(s)

@@ -15,9 +15,9 @@ import (
 	"github.com/mooring-csi/mooring/test/lab/ground"
 )
 
-// TestTurns has two controllers take turns, as their leader changes: one deletes a volume and makes
-// another one in the same directory, of which the other one has the delegation. To move a directory
-// does not have a server recall the delegation of that, and Linux looks up no name of what it has one of.
+// TestTurns lets two controllers alternate, as with a change of the leader: one deletes a volume and makes
+// another one in the same directory, for which the other controller has a delegation. A server does not
+// recall the delegation of a directory that is moved, and Linux looks up no name in a delegated directory.
 func TestTurns(t *testing.T) {
 	for _, version := range []string{"3", "4.0", "4.2"} {
 		for _, c := range []struct {
@@ -35,7 +35,7 @@ func TestTurns(t *testing.T) {
 					a := s.start("controller", "a")
 					var b *lab.Driver
 					if apart {
-						b = elsewhere(t, s)
+						b = controllerElsewhere(t, s)
 					} else {
 						b = s.start("controller", "b")
 					}
@@ -48,7 +48,7 @@ func TestTurns(t *testing.T) {
 	}
 }
 
-// takeTurns has b make a snapshot of a volume of a's, and another volume from that.
+// takeTurns makes with b a snapshot of a volume of a, and another volume from it.
 func takeTurns(t *testing.T, s *site, last, a, b *lab.Driver, name, directory, file string) {
 	r, err := a.Controller.CreateVolume(soon(t), request(name, params{"subDir": directory}))
 	if err != nil {
@@ -60,7 +60,7 @@ func takeTurns(t *testing.T, s *site, last, a, b *lab.Driver, name, directory, f
 		if err != nil || again.Volume.VolumeId != r.Volume.VolumeId {
 			t.Errorf("make %s again: %v, %v", name, again, err)
 		}
-		grown := int64(2+len(name)+len(file)) << 30 // the first grows, and not the second
+		grown := int64(2+len(name)+len(file)) << 30 // the first grows, the second does not
 		if _, err := d.Controller.ControllerExpandVolume(soon(t), &csi.ControllerExpandVolumeRequest{VolumeId: r.Volume.VolumeId, CapacityRange: &csi.CapacityRange{RequiredBytes: grown}}); err != nil {
 			t.Errorf("expand %s: %v", r.Volume.VolumeId, err)
 		}
@@ -99,7 +99,7 @@ func takeTurns(t *testing.T, s *site, last, a, b *lab.Driver, name, directory, f
 	}
 }
 
-// contains compares what is in a directory on the server.
+// contains compares the content of a directory on the server.
 func contains(t *testing.T, dir, file string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -108,8 +108,8 @@ func contains(t *testing.T, dir, file string) {
 	}
 }
 
-// elsewhere starts a controller on another machine.
-func elsewhere(t *testing.T, s *site) *lab.Driver {
+// controllerElsewhere starts a controller on another machine.
+func controllerElsewhere(t *testing.T, s *site) *lab.Driver {
 	t.Helper()
 	m := ground.NewMachine(t)
 	d, err := lab.StartOn(m.In(), "controller", s.dir+"/b", strings.ReplaceAll(s.config, lab.Server, m.Server()))
