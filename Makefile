@@ -23,7 +23,8 @@ LAB_PKGS ?= ./test/nfs/... ./pkg/copytree ./pkg/mount ./pkg/share ./pkg/provisio
 LAB := $(CURDIR)/test/lab/run
 # What -race makes does not run under User-Mode Linux 6.1.
 LAB_RACE = $(if $(filter 6.%,$(shell $(LAB) --kernel)),,-race)
-LAB_TEST = MOORING_BINARY=$(CURDIR)/build/mooring MOORINGCTL_BINARY=$(CURDIR)/build/mooringctl $(GO) test -count=1 -tags lab $(LAB_RACE) -timeout 60m -exec $(LAB)
+PROGRAMS = $(CURDIR)/build
+LAB_TEST = MOORING_BINARY=$(PROGRAMS)/mooring MOORINGCTL_BINARY=$(PROGRAMS)/mooringctl $(GO) test -count=1 -tags lab $(LAB_RACE) -timeout 60m -exec $(LAB)
 
 # put MARK,FROM,PAGE puts what was measured into a page, between its marks.
 put = awk 'FNR == NR {table = table $$0 "\n"; next} \
@@ -46,7 +47,7 @@ clean: ## Remove build/.
 
 ##@ Test
 
-.PHONY: test lint unit model torture fuzz test-lab test-fat test-servers test-tls test-kerberos test-selinux sanity monitoring
+.PHONY: test lint unit model torture fuzz coverage test-lab test-fat test-servers test-tls test-kerberos test-selinux sanity monitoring
 test: lab-deps lint unit fuzz test-lab test-fat test-servers sanity monitoring demo ## Run all that follows; this is what CI runs.
 	@echo "make test: lint, unit, fuzz, test-lab, test-fat, test-servers, sanity, monitoring and demo passed"
 
@@ -81,6 +82,19 @@ fuzz: ## Fuzz each target for FUZZTIME (60000x).
 			echo "$$pkg $$name"; \
 			$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "$$pkg" </dev/null; \
 		done
+
+# The programs and tests write what they reach to COVERAGE, which the lab can write to.
+coverage: COVERAGE = $(CURDIR)/build/coverage
+coverage: COVER = -cover -coverpkg=./cmd/...,./pkg/...
+coverage: PROGRAMS = $(COVERAGE)
+coverage: LAB_RACE =
+coverage: lab-deps ## Print which part of each package unit tests and the lab's (LAB_PKGS) reach.
+	@rm -rf $(COVERAGE); mkdir -p $(COVERAGE)/{unit,lab}
+	CGO_ENABLED=0 $(GO) build $(COVER) -o $(COVERAGE) ./cmd/...
+	$(GO) test -count=1 -timeout 30m $(COVER) ./... -args -test.gocoverdir=$(COVERAGE)/unit
+	GOCOVERDIR=$(COVERAGE)/lab MOORING_LAB_WRITE=$(COVERAGE)/lab \
+		$(LAB_TEST) $(COVER) $(LAB_PKGS) -args -test.gocoverdir=$(COVERAGE)/lab
+	test/coverage $(COVERAGE)
 
 test-lab: lab-deps build ## Test LAB_PKGS against a real NFS server, in the lab.
 	$(LAB_TEST) $(LAB_PKGS)
