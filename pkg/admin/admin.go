@@ -23,10 +23,10 @@ import (
 )
 
 const (
-	// readersAtOnce is how many records are read at once: a list is a matter of round trips.
-	readersAtOnce = 16
-	// keysInRow is how many of them each reads before it hands them on.
-	keysInRow = 32
+	// maxReaders is how many records are read at once: a list is a matter of round trips.
+	maxReaders = 16
+	// maxKeysPerRead is how many of them each reads before it hands them on.
+	maxKeysPerRead = 32
 )
 
 // Pool is what is needed of the pool of shares.
@@ -55,8 +55,8 @@ type Filter struct {
 	Namespace string   // of the claim; "": any
 }
 
-// takes reports whether the claim of something is in the namespace that is asked for.
-func (f Filter) takes(pvc *volume.PVC) bool {
+// matches reports whether the claim of something is in the namespace that is asked for.
+func (f Filter) matches(pvc *volume.PVC) bool {
 	return f.Namespace == "" || pvc != nil && pvc.Namespace == f.Namespace
 }
 
@@ -176,9 +176,9 @@ func on[T any](ctx context.Context, s *Service, o opened, name string, each func
 	return err
 }
 
-// unreadable reports whether an error says that one record cannot be read, and nothing of the
+// isUnreadable reports whether an error says that one record cannot be read, and nothing of the
 // others: it is damaged, or something else stands in its place.
-func unreadable(err error) bool {
+func isUnreadable(err error) bool {
 	switch volume.Kind(err) {
 	case volume.ErrDamaged, volume.ErrPrecondition:
 		return true
@@ -199,10 +199,10 @@ func inOrder[T any](ctx context.Context, s *Service, keys []string, emit emitter
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	pending := make(chan chan []result, readersAtOnce-1) // and the one that is waited for
+	pending := make(chan chan []result, maxReaders-1) // and the one that is waited for
 	go func() {
 		defer close(pending)
-		for some := range slices.Chunk(keys, min(max(len(keys)/(4*readersAtOnce), 1), keysInRow)) {
+		for some := range slices.Chunk(keys, min(max(len(keys)/(4*maxReaders), 1), maxKeysPerRead)) {
 			c := make(chan []result, 1)
 			select {
 			case pending <- c:
@@ -229,7 +229,7 @@ func inOrder[T any](ctx context.Context, s *Service, keys []string, emit emitter
 				return ctx.Err()
 			case errors.Is(r.err, volume.ErrNotFound): // deleted meanwhile
 				continue
-			case unreadable(r.err), errors.Is(r.err, volume.ErrBusy):
+			case isUnreadable(r.err), errors.Is(r.err, volume.ErrBusy):
 				s.report(r.err)
 			case r.err != nil:
 				failed = cmp.Or(failed, r.err)

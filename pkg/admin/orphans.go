@@ -146,7 +146,7 @@ func (o *orphans) directories(ctx context.Context) error {
 			return nil
 		}
 		key, err := o.sh.Directories.Owner(ctx, p.Directory)
-		if unreadable(err) || key != "" {
+		if isUnreadable(err) || key != "" {
 			return nil // claimed just now
 		}
 		if err != nil {
@@ -253,7 +253,7 @@ func (o *orphans) directory(ctx context.Context, r *share.StoredRecord) (*Orphan
 func (o *orphans) claimed(ctx context.Context) error {
 	return inOrder(ctx, o.s, slices.Sorted(maps.Keys(o.there)), o.emit, func(directory string) (*Orphan, error) {
 		key, err := o.sh.Directories.Owner(ctx, directory)
-		if unreadable(err) {
+		if isUnreadable(err) {
 			remedy := fmt.Sprintf("find out whose the directory is, and then remove %s/claims/%s on the share", volume.StateDir, strings.ReplaceAll(directory, "/", "/taken/"))
 			return &Orphan{Share: o.name, Kind: "claim", Name: directory, Why: "it cannot be read, and nothing takes it over", Remedy: remedy}, nil
 		}
@@ -285,7 +285,7 @@ func (o *orphans) unowned(ctx context.Context, directory, key string) (why strin
 	switch {
 	case errors.Is(err, volume.ErrNotFound):
 		return fmt.Sprintf("it is claimed for volume %s, which has no record", key), nil
-	case unreadable(err): // that was reported
+	case isUnreadable(err): // that was reported
 		return "", nil
 	case err != nil:
 		return "", err

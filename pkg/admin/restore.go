@@ -78,7 +78,7 @@ func putBack(ctx context.Context, sh *share.Share, name string) (*share.TrashEnt
 			continue
 		}
 		r, _, err := sh.Trash.Record(e)
-		if unreadable(err) {
+		if isUnreadable(err) {
 			continue
 		}
 		if err != nil {

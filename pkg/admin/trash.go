@@ -79,7 +79,7 @@ func (s *Service) trash(ctx context.Context, sh *share.Share, f Filter, emit emi
 	}
 	return inOrder(ctx, s, names, emit, func(name string) (*Deleted, error) {
 		d, err := deleted(ctx, sh, byName[name])
-		if d == nil || !f.takes(d.Claim) {
+		if d == nil || !f.matches(d.Claim) {
 			return nil, err
 		}
 		return d, err
@@ -99,7 +99,7 @@ func deleted(ctx context.Context, sh *share.Share, e share.TrashEntry) (*Deleted
 	}
 	r, snapshot, err := sh.Trash.Record(e)
 	switch {
-	case unreadable(err):
+	case isUnreadable(err):
 		d.State = stateUnreadable
 		return d, err
 	case err != nil:

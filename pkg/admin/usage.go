@@ -91,7 +91,7 @@ func (s *Service) measureOne(ctx context.Context, sh *share.Share, f Filter, key
 	if errors.Is(err, volume.ErrNotFound) {
 		return nil, nil
 	}
-	if err != nil || r.State != share.Ready || !f.takes(r.PVC) {
+	if err != nil || r.State != share.Ready || !f.matches(r.PVC) {
 		return nil, err
 	}
 	u := &Usage{Handle: sh.Definition().Name + "/" + key, Claim: r.PVC, Directory: r.Directory, Capacity: r.Capacity}

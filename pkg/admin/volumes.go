@@ -71,10 +71,10 @@ func (s *Service) Volumes(ctx context.Context, f Filter, each func(Volume) error
 		name := sh.Definition().Name
 		return inOrder(ctx, s, keys, emit, func(key string) (*Volume, error) {
 			r, err := sh.Volumes.Lookup(ctx, key)
-			if unreadable(err) && f.takes(nil) {
+			if isUnreadable(err) && f.matches(nil) {
 				return &Volume{Handle: name + "/" + key, State: stateUnreadable}, err
 			}
-			if err != nil || !f.takes(r.PVC) {
+			if err != nil || !f.matches(r.PVC) {
 				return nil, err
 			}
 			v := volumeOf(name, r)
@@ -110,7 +110,7 @@ func (s *Service) Snapshots(ctx context.Context, f Filter, each func(Snapshot) e
 				return nil, err
 			}
 			pvc, err := claims.of(ctx, r.Volume)
-			if err != nil || !f.takes(pvc) {
+			if err != nil || !f.matches(pvc) {
 				return nil, err
 			}
 			row := Snapshot{
@@ -138,7 +138,7 @@ func (c *claims) of(ctx context.Context, key string) (*volume.PVC, error) {
 	var pvc *volume.PVC
 	r, err := c.sh.Volumes.Lookup(ctx, key)
 	switch {
-	case errors.Is(err, volume.ErrNotFound), unreadable(err): // then nobody knows
+	case errors.Is(err, volume.ErrNotFound), isUnreadable(err): // then nobody knows
 	case err != nil:
 		return nil, err
 	default:
@@ -190,7 +190,7 @@ func (s *Service) Jobs(ctx context.Context, f Filter, each func(Job) error) erro
 func (s *Service) job(sh *share.Share, j share.Job) (*Job, error) {
 	row := &Job{Share: sh.Definition().Name, Target: j.Target.String(), State: stateUnreadable}
 	st, err := sh.Jobs.Status(j)
-	if unreadable(err) {
+	if isUnreadable(err) {
 		s.report(err)
 		return row, nil
 	}

@@ -14,8 +14,8 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// Create makes the volume that is wished for, or finds it made. The same name with another
-// wish is ErrExists.
+// Create creates a volume, or finds it. ErrExists: there is a volume of that name with other
+// properties.
 func (v *Volumes) Create(ctx context.Context, w volume.CreateRequest) (*volume.Volume, error) {
 	if w.Name == "" {
 		return nil, volume.Errorf(volume.ErrInvalid, "the volume has no name")
@@ -44,11 +44,11 @@ func (v *Volumes) Create(ctx context.Context, w volume.CreateRequest) (*volume.V
 		}
 	}
 	if w.Source != nil && slices.Contains(shares, from.Name) {
-		shares = []string{from.Name} // where the server can share the blocks
+		shares = []string{from.Name} // there the server can share the blocks
 	}
 	return run(ctx, v.access, "volume "+key, strings.Join(shares, " or "), func(ctx context.Context) (*volume.Volume, error) {
 		if w.Source != nil && w.Capacity.Required == 0 {
-			size, err := v.sizeOf(ctx, *w.Source, w.MountOptions)
+			size, err := v.sourceSize(ctx, *w.Source, w.MountOptions)
 			if err != nil {
 				return nil, err
 			}
@@ -70,11 +70,11 @@ func (v *Volumes) Create(ctx context.Context, w volume.CreateRequest) (*volume.V
 		if err != nil {
 			return nil, err
 		}
-		return answer(name, r), nil
+		return toVolume(name, r), nil
 	})
 }
 
-// directory finds the volume's directory from the class's template or the configuration's.
+// directory returns the volume's directory from the template of the class or of the configuration.
 func (v *Volumes) directory(w volume.CreateRequest) (string, error) {
 	names := w.Params.Names
 	names.Name = w.Name
@@ -84,7 +84,7 @@ func (v *Volumes) directory(w volume.CreateRequest) (string, error) {
 	return w.Params.SubDir.Expand(names)
 }
 
-// record is the record of the volume that is wished for.
+// record returns the record of the requested volume.
 func record(w volume.CreateRequest, key, directory string) volume.Record {
 	r := volume.Record{
 		Key: key, Name: w.Name, Directory: directory, Capacity: w.Capacity.Size(),
@@ -101,7 +101,7 @@ func record(w volume.CreateRequest, key, directory string) volume.Record {
 	return r
 }
 
-// makeShallow makes a record that of the snapshot itself, where that is wanted and can be.
+// makeShallow changes a record to one of the snapshot itself, if that is requested and possible.
 func makeShallow(r *volume.Record, w volume.CreateRequest, def volume.Share) {
 	if w.Source == nil || w.Source.Kind != volume.ObjectSnapshot || !def.Matches(w.Source.Share) || !w.ReadOnly || !w.Params.Shallow {
 		return
@@ -114,7 +114,7 @@ func (v *Volumes) create(ctx context.Context, sh *share.Share, w volume.CreateRe
 	def := sh.Definition()
 	makeShallow(&r, w, def)
 	if w.Params.CheckCapacity || def.MaxVolumes > 0 {
-		if err := admit(ctx, sh, w, r.Key); err != nil {
+		if err := checkLimits(ctx, sh, w, r.Key); err != nil {
 			return nil, err
 		}
 	}
@@ -123,7 +123,7 @@ func (v *Volumes) create(ctx context.Context, sh *share.Share, w volume.CreateRe
 			return nil, err
 		}
 	}
-	for range begins {
+	for range maxBegins {
 		p, found, err := sh.Volumes.Begin(ctx, r)
 		if err != nil {
 			return nil, err
@@ -131,7 +131,7 @@ func (v *Volumes) create(ctx context.Context, sh *share.Share, w volume.CreateRe
 		if p != nil {
 			return v.finish(ctx, sh, w, p)
 		}
-		done, err := v.settle(ctx, sh, w, &r, found)
+		done, err := v.resolveExisting(ctx, sh, w, &r, found)
 		if done != nil || err != nil {
 			return done, err
 		}
@@ -139,10 +139,10 @@ func (v *Volumes) create(ctx context.Context, sh *share.Share, w volume.CreateRe
 	return nil, volume.Errorf(volume.ErrBusy, "share %s: volume %s is created and given up again and again: try again", def, r.Key)
 }
 
-// begins is how often a creation is begun anew after one was undone that stood in its way.
-const begins = 3
+// maxBegins is how often a creation begins, again after the undo of an abandoned one.
+const maxBegins = 3
 
-// adopt finds out whether there is a directory to be adopted.
+// adopt sets whether the volume adopts an existing directory.
 func adopt(ctx context.Context, sh *share.Share, w volume.CreateRequest, r *volume.Record) error {
 	if r.Source != nil {
 		return volume.Errorf(volume.ErrInvalid, "the class says existingDirectory: adopt, and a volume made from %s needs a new directory: use another class for it", r.Source)
@@ -158,18 +158,18 @@ func adopt(ctx context.Context, sh *share.Share, w volume.CreateRequest, r *volu
 	return nil
 }
 
-// settle decides about a volume that has the name already. It returns its record where it is
-// what is wished for. A creation that was given up is undone: both are nil then.
-func (v *Volumes) settle(ctx context.Context, sh *share.Share, w volume.CreateRequest, r *volume.Record, found *share.StoredRecord) (*volume.Record, error) {
+// resolveExisting handles an existing volume of that name. It returns its record if it has the requested
+// properties. It undoes an abandoned creation, and then returns nil, nil.
+func (v *Volumes) resolveExisting(ctx context.Context, sh *share.Share, w volume.CreateRequest, r *volume.Record, found *share.StoredRecord) (*volume.Record, error) {
 	def := sh.Definition()
 	if found.State == share.Deleting {
-		return nil, leaving(ctx, sh, w, found)
+		return nil, deletingError(ctx, sh, w, found)
 	}
 	if differs := found.Differences(r, w.Capacity); differs != "" {
 		return nil, volume.Errorf(volume.ErrExists, "share %s: there is a volume %s already, and it is another: %s", def, w.Name, differs)
 	}
 	if found.State == share.Ready {
-		return standing(ctx, sh, found)
+		return existingVolume(ctx, sh, found)
 	}
 	if r.Source != nil && !r.Shallow {
 		done, ok, err := v.copier.Join(ctx, def.Name, volume.Object{Kind: volume.ObjectVolume, Key: r.Key})
@@ -178,14 +178,14 @@ func (v *Volumes) settle(ctx context.Context, sh *share.Share, w volume.CreateRe
 		}
 	}
 	err := sh.Volumes.AbortAbandoned(ctx, found)
-	if found.Source != nil { // half a copy may have gone into the trash
+	if found.Source != nil { // an incomplete copy may be in the trash
 		v.purger.Rescan(def.Name)
 	}
 	return nil, err
 }
 
-// leaving is why a volume that is being deleted cannot be created again, yet.
-func leaving(ctx context.Context, sh *share.Share, w volume.CreateRequest, found *share.StoredRecord) error {
+// deletingError says why a volume that is being deleted cannot be created again yet.
+func deletingError(ctx context.Context, sh *share.Share, w volume.CreateRequest, found *share.StoredRecord) error {
 	kept, err := sh.Trash.InPlaceEntry(ctx, found)
 	if err != nil {
 		return err
@@ -196,8 +196,8 @@ func leaving(ctx context.Context, sh *share.Share, w volume.CreateRequest, found
 	return volume.Errorf(volume.ErrBusy, "share %s: volume %s was deleted, and its directory %q stays in its place until it is purged, after %s (docs/operate.md): try again then, or purge it by mooringctl", sh.Definition(), w.Name, found.Directory, kept.Due.Format(time.RFC3339))
 }
 
-// standing answers with a volume that exists already, if its directory does.
-func standing(ctx context.Context, sh *share.Share, f *share.StoredRecord) (*volume.Record, error) {
+// existingVolume returns the record of an existing volume, if its directory exists.
+func existingVolume(ctx context.Context, sh *share.Share, f *share.StoredRecord) (*volume.Record, error) {
 	r := &f.Record
 	exists, err := sh.Directories.Exists(ctx, r.Directory)
 	if err != nil {
@@ -209,8 +209,8 @@ func standing(ctx context.Context, sh *share.Share, f *share.StoredRecord) (*vol
 	return nil, volume.Errorf(volume.ErrPrecondition, "share %s: volume %s has a record, but its directory %q does not exist: somebody removed it: delete the volume before it is created again", sh.Definition(), r.Key, r.Directory)
 }
 
-// finish does the steps that make a volume of what was begun. What is made from another volume
-// or a snapshot is filled and committed by a job.
+// finish creates the volume after Begin. A job fills and commits a volume from a snapshot or another
+// volume.
 func (v *Volumes) finish(ctx context.Context, sh *share.Share, w volume.CreateRequest, p *share.Pending) (*volume.Record, error) {
 	r := p.Record()
 	if r.Shallow {
@@ -229,7 +229,7 @@ func (v *Volumes) finish(ctx context.Context, sh *share.Share, w volume.CreateRe
 	return v.copier.Volume(ctx, sh.Definition().Name, copy, p, w.MountOptions)
 }
 
-// commit makes a volume exist, or gives it up.
+// commit commits a creation, or undoes it.
 func commit(ctx context.Context, p *share.Pending) (*volume.Record, error) {
 	r, err := p.Commit(ctx)
 	if err != nil {
@@ -238,8 +238,8 @@ func commit(ctx context.Context, p *share.Pending) (*volume.Record, error) {
 	return r, nil
 }
 
-// admit refuses a new volume for which there is no room.
-func admit(ctx context.Context, sh *share.Share, w volume.CreateRequest, key string) error {
+// checkLimits returns an error if a new volume exceeds maxVolumes or the free space.
+func checkLimits(ctx context.Context, sh *share.Share, w volume.CreateRequest, key string) error {
 	def := sh.Definition()
 	if _, err := sh.Volumes.Lookup(ctx, key); !errors.Is(err, volume.ErrNotFound) {
 		return err
@@ -260,11 +260,11 @@ func admit(ctx context.Context, sh *share.Share, w volume.CreateRequest, key str
 	if err != nil {
 		return err
 	}
-	return room(def, space, w.Capacity.Required)
+	return checkSpace(def, space, w.Capacity.Required)
 }
 
-// room refuses a volume for which there is no room, or nobody knows.
-func room(def volume.Share, space volume.Space, required int64) error {
+// checkSpace returns an error if a volume exceeds the free space, or that is unknown.
+func checkSpace(def volume.Share, space volume.Space, required int64) error {
 	switch {
 	case !space.Known():
 		return volume.Errorf(volume.ErrPrecondition, "the server of share %s does not say how much space it has, and the class has capacity: checked: say capacity: unchecked in the class", def)
@@ -276,21 +276,21 @@ func room(def volume.Share, space volume.Space, required int64) error {
 	return nil
 }
 
-// sizeOf returns the size that a volume made from source has where none is asked for.
-func (v *Volumes) sizeOf(ctx context.Context, source volume.Source, options []string) (int64, error) {
+// sourceSize returns the size of a volume from source if the request has none.
+func (v *Volumes) sourceSize(ctx context.Context, source volume.Source, options []string) (int64, error) {
 	sh, release, err := v.open(ctx, source.Share, options)
 	if err != nil {
 		return 0, err
 	}
 	defer release()
 	if source.Kind == volume.ObjectVolume {
-		r, err := ready(ctx, sh, source.Key)
+		r, err := usableVolume(ctx, sh, source.Key)
 		if err != nil {
 			return 0, err
 		}
 		return r.Capacity, nil
 	}
-	r, err := visible(ctx, sh, source.Key)
+	r, err := usableSnapshot(ctx, sh, source.Key)
 	if err != nil {
 		return 0, err
 	}

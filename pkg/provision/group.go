@@ -22,12 +22,13 @@ type Groups struct {
 	snapshots *Snapshots
 }
 
-// groupLock is the key under which a group is locked: one that neither volume nor snapshot has.
+// groupLock returns the lock key of a group. No volume and no snapshot has the same.
 func groupLock(key string) string { return "snapshot group " + key }
 
-// Create makes snapshots of several volumes of one share, or finds them made: all or none. No one of them is there for use before all are.
+// Create creates snapshots of several volumes of one share, or finds them: all or none. None of them can be
+// used before all exist.
 func (g *Groups) Create(ctx context.Context, name string, sources []volume.Handle) (*volume.Group, error) {
-	want, on, err := g.group(name, sources)
+	want, on, err := g.newRecord(name, sources)
 	if err != nil {
 		return nil, err
 	}
@@ -45,21 +46,21 @@ func (g *Groups) Create(ctx context.Context, name string, sources []volume.Handl
 			return nil, volume.Errorf(volume.ErrExists, "share %s: there is a snapshot group %s already, and it is of other volumes", sh.Definition(), name)
 		}
 		if r.State != share.Ready {
-			if err := g.make(ctx, sh, on, r); err != nil {
+			if err := g.makeSnapshots(ctx, sh, on, r); err != nil {
 				return nil, err
 			}
 		}
-		made, err := groupOf(ctx, sh, on, r)
+		made, err := toGroup(ctx, sh, on, r)
 		if err != nil {
 			return nil, err
 		}
-		spellAs(made, sources)
+		useSpellings(made, sources)
 		return made, nil
 	})
 }
 
-// spellAs names the volumes of a group as those who asked for it do: one share can have two spellings.
-func spellAs(g *volume.Group, sources []volume.Handle) {
+// useSpellings gives the volumes of a group the handles of the request: one share can have two spellings.
+func useSpellings(g *volume.Group, sources []volume.Handle) {
 	for i := range g.Snapshots {
 		for _, h := range sources {
 			if h.Key == g.Snapshots[i].Volume.Key {
@@ -69,8 +70,8 @@ func spellAs(g *volume.Group, sources []volume.Handle) {
 	}
 }
 
-// group returns the record of the group that is wished for, and its share.
-func (g *Groups) group(name string, sources []volume.Handle) (r volume.GroupRecord, on string, err error) {
+// newRecord returns the record of the requested group, and its share.
+func (g *Groups) newRecord(name string, sources []volume.Handle) (r volume.GroupRecord, on string, err error) {
 	if name == "" || len(sources) == 0 {
 		return r, "", volume.Errorf(volume.ErrInvalid, "a snapshot group needs a name and volumes")
 	}
@@ -88,7 +89,7 @@ func (g *Groups) group(name string, sources []volume.Handle) (r volume.GroupReco
 	return r, on, err
 }
 
-// sameShare reports whether two names are one share's.
+// sameShare reports whether two names are of one share.
 func (g *Groups) sameShare(a, b string) bool {
 	if a == b {
 		return true
@@ -97,25 +98,25 @@ func (g *Groups) sameShare(a, b string) bool {
 	return err == nil && def.Matches(b)
 }
 
-// begin finds a group, or begins to make it, if all its volumes exist. One whose deletion has begun is
-// deleted first: who began that may never go on.
+// begin finds a group, or begins its creation, if all its volumes exist. It first deletes a group whose
+// deletion has begun: the process that began it may never continue.
 func (g *Groups) begin(ctx context.Context, sh *share.Share, want volume.GroupRecord) (*share.Group, error) {
 	found, err := sh.Groups.Lookup(ctx, want.Key)
-	if err == nil && found.State == share.Ready {
-		return found, nil
-	}
 	if err != nil && !errors.Is(err, volume.ErrNotFound) {
 		return nil, err
 	}
+	if found != nil && found.State == share.Ready {
+		return found, nil
+	}
 	if found != nil && found.State != share.Making {
-		if err := g.remove(ctx, sh, want.Key, marked); err != nil {
+		if err := g.remove(ctx, sh, want.Key, checkNotRecreated); err != nil {
 			return nil, err
 		}
 		found = nil
 	}
 	if found == nil {
 		for _, m := range want.Members {
-			if _, err := ready(ctx, sh, m.Volume); err != nil {
+			if _, err := usableVolume(ctx, sh, m.Volume); err != nil {
 				return nil, err
 			}
 		}
@@ -123,9 +124,9 @@ func (g *Groups) begin(ctx context.Context, sh *share.Share, want volume.GroupRe
 	return sh.Groups.Begin(ctx, want)
 }
 
-// make makes the snapshots of a group and then the group ready. If one cannot be made,
-// the others go again.
-func (g *Groups) make(ctx context.Context, sh *share.Share, on string, r *share.Group) error {
+// makeSnapshots creates the snapshots of a group and commits the group. If one of them fails, it removes
+// the others.
+func (g *Groups) makeSnapshots(ctx context.Context, sh *share.Share, on string, r *share.Group) error {
 	var work errgroup.Group
 	for _, m := range r.Members {
 		work.Go(func() error {
@@ -138,23 +139,23 @@ func (g *Groups) make(ctx context.Context, sh *share.Share, on string, r *share.
 		err = sh.Groups.Commit(ctx, r)
 	}
 	if err == nil || share.IsTransient(err) {
-		return err // the next try goes on
+		return err // a retry continues
 	}
-	if undo := g.remove(ctx, sh, r.Key, unfinished); undo != nil {
+	if undo := g.remove(ctx, sh, r.Key, checkUnfinished); undo != nil {
 		klog.FromContext(ctx).Error(undo, "What was made of a snapshot group stays for a retry, or for the next start after an hour")
 	}
 	return err
 }
 
-// groupOf answers with a group that is whole.
-func groupOf(ctx context.Context, sh *share.Share, on string, r *share.Group) (*volume.Group, error) {
+// toGroup returns a complete group.
+func toGroup(ctx context.Context, sh *share.Share, on string, r *share.Group) (*volume.Group, error) {
 	g := &volume.Group{Handle: volume.Handle{Share: on, Key: r.Key}, Created: r.Created}
 	for i, m := range r.Members {
 		member, err := sh.Snapshots.Lookup(ctx, volume.KeyFor(m.Snapshot))
 		if err != nil {
 			return nil, err
 		}
-		g.Snapshots = append(g.Snapshots, *answerSnapshot(on, member))
+		g.Snapshots = append(g.Snapshots, *toSnapshot(on, member))
 		if i == 0 || member.Created.Before(g.Created) {
 			g.Created = member.Created
 		}
@@ -162,8 +163,8 @@ func groupOf(ctx context.Context, sh *share.Share, on string, r *share.Group) (*
 	return g, nil
 }
 
-// Get returns a group. It is ErrNotFound where there is none that is whole, and
-// ErrInvalid where it is of other snapshots than those given.
+// Get returns a group. ErrNotFound: there is no complete group. ErrInvalid: it has other snapshots than
+// those given.
 func (g *Groups) Get(ctx context.Context, h volume.Handle, snapshots []volume.Handle) (*volume.Group, error) {
 	return call(ctx, "snapshot group "+h.Key, h.Share, func(ctx context.Context) (*volume.Group, error) {
 		sh, release, err := g.open(ctx, h.Share, nil)
@@ -181,7 +182,7 @@ func (g *Groups) Get(ctx context.Context, h volume.Handle, snapshots []volume.Ha
 		if err := matches(&r.GroupRecord, h.Share, snapshots); err != nil {
 			return nil, err
 		}
-		return groupOf(ctx, sh, h.Share, r)
+		return toGroup(ctx, sh, h.Share, r)
 	})
 }
 
@@ -190,23 +191,23 @@ func matches(r *volume.GroupRecord, on string, snapshots []volume.Handle) error 
 	if snapshots == nil {
 		return nil
 	}
-	var of []string
+	var members []string
 	for _, m := range r.Members {
-		of = append(of, volume.Handle{Share: on, Key: volume.KeyFor(m.Snapshot)}.String())
+		members = append(members, volume.Handle{Share: on, Key: volume.KeyFor(m.Snapshot)}.String())
 	}
 	var given []string
 	for _, h := range snapshots {
 		given = append(given, h.String())
 	}
-	slices.Sort(of)
+	slices.Sort(members)
 	slices.Sort(given)
-	if !slices.Equal(of, slices.Compact(given)) {
-		return volume.Errorf(volume.ErrInvalid, "the snapshots of group %s are %v, not %v", r.Key, of, given)
+	if !slices.Equal(members, slices.Compact(given)) {
+		return volume.Errorf(volume.ErrInvalid, "the snapshots of group %s are %v, not %v", r.Key, members, given)
 	}
 	return nil
 }
 
-// Delete deletes a group and its snapshots. One that is not there is deleted.
+// Delete deletes a group and its snapshots. It succeeds if there is no such group.
 func (g *Groups) Delete(ctx context.Context, h volume.Handle, snapshots []volume.Handle) error {
 	_, err := run(ctx, g.access, groupLock(h.Key), h.Share, func(ctx context.Context) (struct{}, error) {
 		sh, release, err := g.open(ctx, h.Share, nil)
@@ -221,23 +222,23 @@ func (g *Groups) Delete(ctx context.Context, h volume.Handle, snapshots []volume
 	return err
 }
 
-// marked refuses a group whose deletion has not begun: it was made anew.
-func marked(r *share.Group) error {
+// checkNotRecreated returns an error if the deletion of a group has not begun: it was created again.
+func checkNotRecreated(r *share.Group) error {
 	if r.State == share.Ready || r.State == share.Making {
 		return volume.Errorf(volume.ErrBusy, "the snapshot group %s is being made again: try again", r.Key)
 	}
 	return nil
 }
 
-// unfinished refuses a group that is whole.
-func unfinished(r *share.Group) error {
+// checkUnfinished returns an error if a group is complete.
+func checkUnfinished(r *share.Group) error {
 	if r.State == share.Ready {
 		return volume.Errorf(volume.ErrBusy, "the snapshot group %s was just finished", r.Key)
 	}
 	return nil
 }
 
-// remove deletes a group with its snapshots, if all can be.
+// remove deletes a group with its snapshots, if all of them can be deleted.
 func (g *Groups) remove(ctx context.Context, sh *share.Share, key string, check func(*share.Group) error) error {
 	trashed, err := sh.Groups.Delete(ctx, key, check)
 	for _, t := range trashed {
@@ -246,8 +247,7 @@ func (g *Groups) remove(ctx context.Context, sh *share.Share, key string, check 
 	return err
 }
 
-// Sweep deletes what is left of groups that were begun long ago and never made whole, on the
-// registered shares.
+// Sweep deletes abandoned, incomplete groups on the registered shares.
 func (g *Groups) Sweep(ctx context.Context) {
 	for _, def := range g.shares.Registry().Shares {
 		if err := g.sweep(ctx, def.Name); err != nil && ctx.Err() == nil {
@@ -268,7 +268,7 @@ func (g *Groups) sweep(ctx context.Context, on string) error {
 		if !ok {
 			continue
 		}
-		err = errors.Join(err, g.remove(ctx, sh, key, unfinished))
+		err = errors.Join(err, g.remove(ctx, sh, key, checkUnfinished))
 		unlock()
 	}
 	return err

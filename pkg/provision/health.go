@@ -16,20 +16,20 @@ import (
 const (
 	// slowThreshold is the duration of a volume's check from which health reports a slow share.
 	slowThreshold = time.Second
-	// healthBatch is how many volumes are looked at for a page of those that are not well.
+	// healthBatch is how many volumes are checked for a page of the unhealthy ones.
 	healthBatch = 256
 )
 
-// Health says how volumes are.
+// Health checks the health of volumes.
 type Health struct {
 	*access
-	// fault says why nothing can be written to a share, as far as is known. No Reason: it can be.
+	// fault returns why nothing can be written to a share. No Reason: none is known.
 	fault func(share string) volume.Condition
-	known sync.Map // keys of the volumes of each share ([]string by name), for when it is not there
+	known sync.Map // keys of the volumes of each share ([]string by name), for when it is unavailable
 }
 
-// Volume says what is wrong with a volume as the controller sees it: with its share, its record
-// and its directory. It is ErrNotFound where there is no such volume.
+// Volume returns the conditions of a volume that the controller finds: of its share, its record and its
+// directory. ErrNotFound: there is no such volume.
 func (w *Health) Volume(ctx context.Context, h volume.Handle) ([]volume.Condition, error) {
 	conditions, err := call(ctx, "look at volume "+h.Key, h.Share, func(ctx context.Context) ([]volume.Condition, error) {
 		sh, release, err := w.open(ctx, h.Share, nil)
@@ -46,7 +46,7 @@ func (w *Health) Volume(ctx context.Context, h volume.Handle) ([]volume.Conditio
 			conditions = append(conditions, volume.Condition{Severity: volume.Degraded, Reason: volume.SlowResponses,
 				Message: fmt.Sprintf("share %s: a look at the volume took %v: look at the server's load and at the network", sh.Definition(), took.Round(time.Millisecond))})
 		}
-		if err := w.nested(sh.Definition()); err != nil {
+		if err := w.checkNested(sh.Definition()); err != nil {
 			conditions = append(conditions, volume.Condition{Severity: volume.Degraded, Reason: volume.SharesOverlap, Message: err.Error()})
 		}
 		if fault := w.fault(sh.Definition().Name); fault.Reason != "" {
@@ -55,19 +55,19 @@ func (w *Health) Volume(ctx context.Context, h volume.Handle) ([]volume.Conditio
 		return conditions, nil
 	})
 	if err != nil {
-		return w.absent(h.Share, err)
+		return w.conditionsOf(h.Share, err)
 	}
 	return conditions, nil
 }
 
-// absent says what it is for a volume that its share cannot be opened.
-func (w *Health) absent(name string, err error) ([]volume.Condition, error) {
+// conditionsOf says what it is for a volume that its share cannot be opened.
+func (w *Health) conditionsOf(name string, err error) ([]volume.Condition, error) {
 	if reason := share.FaultReason(err); reason != "" {
 		return []volume.Condition{{Severity: volume.Inaccessible, Reason: reason, Message: err.Error()}}, nil
 	}
 	switch volume.Kind(err) {
 	case volume.ErrPrecondition:
-		if _, unknown := w.shares.Registry().Resolve(name); unknown == nil { // it is there, and not as it should be
+		if _, unknown := w.shares.Registry().Resolve(name); unknown == nil { // it is registered, but unusable
 			return []volume.Condition{{Severity: volume.Inaccessible, Reason: volume.ShareUnusable, Message: err.Error()}}, nil
 		}
 		return []volume.Condition{{Severity: volume.Inaccessible, Reason: volume.ShareNotRegistered, Message: err.Error()}}, nil
@@ -79,9 +79,9 @@ func (w *Health) absent(name string, err error) ([]volume.Condition, error) {
 	return nil, err
 }
 
-// volumeHealth looks at a record and at the directory that it names.
+// volumeHealth checks a record and its directory.
 func volumeHealth(ctx context.Context, sh *share.Share, key string) ([]volume.Condition, error) {
-	r, err := ready(ctx, sh, key)
+	r, err := usableVolume(ctx, sh, key)
 	if errors.Is(err, volume.ErrDamaged) {
 		return []volume.Condition{{Severity: volume.Degraded, Reason: volume.RecordDamaged, Message: err.Error()}}, nil
 	}
@@ -99,9 +99,8 @@ func volumeHealth(ctx context.Context, sh *share.Share, key string) ([]volume.Co
 		Message: fmt.Sprintf("share %s: the directory %q of volume %s is not there: somebody moved or removed it: put it back, or restore the volume from a snapshot", sh.Definition(), r.Directory, key)}}, nil
 }
 
-// List returns those volumes of all shares with which something is wrong, in the order of
-// their handles: see Volumes.List. The volumes of a share that cannot be reached are those
-// which it had when it was listed last.
+// List returns the unhealthy volumes of all shares, in the order of their handles: see Volumes.List.
+// The volumes of an unreachable share are those of its last list.
 func (w *Health) List(ctx context.Context, p volume.Page) ([]volume.Health, string, error) {
 	return list(ctx, w.access, p, listing[volume.Health]{
 		what: "look at the volumes", many: healthBatch,
@@ -114,8 +113,8 @@ func (w *Health) List(ctx context.Context, p volume.Page) ([]volume.Health, stri
 		},
 		read: func(ctx context.Context, sh *share.Share, name, key string) (*volume.Health, error) {
 			conditions, err := volumeHealth(ctx, sh, key)
-			if share.FaultReason(err) == volume.DiskFailing { // where its record is, or its directory
-				conditions, err = w.absent(name, err)
+			if share.FaultReason(err) == volume.DiskFailing { // under its record, or its directory
+				conditions, err = w.conditionsOf(name, err)
 			}
 			if fault := w.fault(name); fault.Reason != "" && err == nil {
 				conditions = append(conditions, fault)
@@ -126,7 +125,7 @@ func (w *Health) List(ctx context.Context, p volume.Page) ([]volume.Health, stri
 			return &volume.Health{Handle: volume.Handle{Share: name, Key: key}, Conditions: conditions}, nil
 		},
 		absent: func(name string, err error) ([]string, func(string) volume.Health) {
-			conditions, err := w.absent(name, err)
+			conditions, err := w.conditionsOf(name, err)
 			keys, _ := w.known.Load(name)
 			known, _ := keys.([]string)
 			if err != nil {

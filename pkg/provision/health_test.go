@@ -39,20 +39,20 @@ func TestServerDies(t *testing.T) {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		start := time.Now()
-		_, err := on(ctx, s.Volumes.access, h, nil, hang)
+		_, err := onVolume(ctx, s.Volumes.access, h, nil, hang)
 		took := time.Since(start)
 		if volume.Kind(err) != volume.ErrUnavailable || took != 10*time.Second+bounded.Grace ||
 			!strings.Contains(err.Error(), "pvc-1") || !strings.Contains(err.Error(), "10.0.0.1 does not answer") || strings.Count(err.Error(), "nas1") != 1 {
 			t.Errorf("after %v the error is %v", took, err)
 		}
 		o.dies = nil
-		if _, err := on(ctx, s.Volumes.access, h, nil, hang); volume.Kind(err) != volume.ErrBusy {
+		if _, err := onVolume(ctx, s.Volumes.access, h, nil, hang); volume.Kind(err) != volume.ErrBusy {
 			t.Errorf("a retry overtakes what is under way: %v", err)
 		}
 		close(stuck)
 		<-ended
 		synctest.Wait()
-		got, err := on(ctx, s.Volumes.access, h, nil, func(context.Context, *share.Share) (int, error) { return 2, nil })
+		got, err := onVolume(ctx, s.Volumes.access, h, nil, func(context.Context, *share.Share) (int, error) { return 2, nil })
 		if got != 2 || err != nil {
 			t.Errorf("later it is %v, %v", got, err)
 		}

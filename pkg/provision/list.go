@@ -13,42 +13,42 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// readersAtOnce is how many records are read at once: a list is a matter of round trips.
-const readersAtOnce = 16
+// maxReaders is how many records are read concurrently: the time of a list is that of its round trips.
+const maxReaders = 16
 
 // List returns the volumes of all shares in the order of their handles, from the page's
 // token on, and the token of the next page, "" after the last. A token is the handle of the
-// last volume that was looked at: it stays good across restarts, and when that volume is gone.
+// last volume that was read: it stays valid across restarts, and after that volume's deletion.
 //
-// A share that does not answer is an error: a list without its volumes would say that they
-// are gone. One volume's damaged record is logged and left out.
+// A share that does not answer is an error: a list without its volumes would say that they do not
+// exist. A damaged record is logged and omitted.
 func (v *Volumes) List(ctx context.Context, p volume.Page) ([]volume.Volume, string, error) {
 	return list(ctx, v.access, p, listing[volume.Volume]{
 		what: "list the volumes", keys: func(sh *share.Share, ctx context.Context) ([]string, error) { return sh.Volumes.Keys(ctx) },
 		read: func(ctx context.Context, sh *share.Share, name, key string) (*volume.Volume, error) {
-			r, err := ready(ctx, sh, key)
+			r, err := usableVolume(ctx, sh, key)
 			if err != nil {
 				return nil, err
 			}
-			return answer(name, &r.Record), nil
+			return toVolume(name, &r.Record), nil
 		},
 	})
 }
 
-// listing is what a list is of.
+// listing describes the elements of a list.
 type listing[T any] struct {
 	what string
 	keys func(*share.Share, context.Context) ([]string, error)
-	// read returns nil for what is not wanted.
+	// read returns nil for an element that the list omits.
 	read func(ctx context.Context, sh *share.Share, name, key string) (*T, error)
-	// many: so many are read at once at least, where few of them are wanted.
+	// many is how many are read for a page at least, if most are omitted.
 	many int
-	// absent, if set, returns what there is on a share that cannot be opened, or listed because its
-	// disk fails: the keys that are known of it, and what is said of one.
+	// absent, if set, handles a share that cannot be opened, or listed because its disk fails: it
+	// returns the known keys, and a function for the element of each.
 	absent func(name string, err error) (keys []string, say func(key string) T)
 }
 
-// list reads what has keys on the shares.
+// list lists the elements on all shares.
 func list[T any](ctx context.Context, a *access, p volume.Page, of listing[T]) ([]T, string, error) {
 	if p.Max < 0 {
 		return nil, "", volume.Errorf(volume.ErrInvalid, "max_entries is %d, and cannot be negative", p.Max)
@@ -79,7 +79,7 @@ func list[T any](ctx context.Context, a *access, p volume.Page, of listing[T]) (
 			room := 0
 			if p.Max > 0 {
 				if room = p.Max - len(result.found); room == 0 {
-					// The page is full exactly at the end of a share: there may be more.
+					// The page ends with a share: there may be more shares.
 					result.next = last
 					return result, nil
 				}
@@ -108,13 +108,13 @@ type lister[T any] struct {
 	name string
 
 	found []T
-	last  string // handle of the last that was looked at
+	last  string // handle of the last that was read
 	more  bool   // there are more
 }
 
-// list finds up to room (0: all) of the share that have keys after from.
+// list adds up to room elements (0: all) of the share with keys after from.
 func (l *lister[T]) list(ctx context.Context, a *access, from string, room int) error {
-	sh, release, err := a.openNow(ctx, l.name, nil)
+	sh, release, err := a.openCurrent(ctx, l.name, nil)
 	if err != nil {
 		return l.listAbsent(err, from, room)
 	}
@@ -126,16 +126,16 @@ func (l *lister[T]) list(ctx context.Context, a *access, from string, room int) 
 	if err != nil {
 		return err
 	}
-	return l.take(keys, from, room, func(keys []string) ([]*T, error) { return l.readAll(ctx, sh, keys) })
+	return l.collect(keys, from, room, func(keys []string) ([]*T, error) { return l.readAll(ctx, sh, keys) })
 }
 
-// listAbsent lists a share that cannot be opened, or whose disk does not let it be listed.
+// listAbsent lists a share that cannot be opened, or listed because its disk fails.
 func (l *lister[T]) listAbsent(err error, from string, room int) error {
 	if l.absent == nil {
 		return err
 	}
 	keys, say := l.absent(l.name, err)
-	return l.take(keys, from, room, func(keys []string) ([]*T, error) {
+	return l.collect(keys, from, room, func(keys []string) ([]*T, error) {
 		all := make([]*T, len(keys))
 		for i, key := range keys {
 			one := say(key)
@@ -145,8 +145,8 @@ func (l *lister[T]) listAbsent(err error, from string, room int) error {
 	})
 }
 
-// take adds up to room of those of the sorted keys that come after from.
-func (l *lister[T]) take(keys []string, from string, room int, read func(keys []string) ([]*T, error)) error {
+// collect adds up to room elements of the sorted keys after from.
+func (l *lister[T]) collect(keys []string, from string, room int, read func(keys []string) ([]*T, error)) error {
 	i, found := slices.BinarySearch(keys, from)
 	if found {
 		i++
@@ -177,11 +177,11 @@ func (l *lister[T]) take(keys []string, from string, room int, read func(keys []
 	return nil
 }
 
-// readAll reads those of the keys that are there for use, and wanted; the others are nil.
+// readAll reads the elements of keys. An element is nil if it cannot be used or the list omits it.
 func (l *lister[T]) readAll(ctx context.Context, sh *share.Share, keys []string) ([]*T, error) {
 	all := make([]*T, len(keys))
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(readersAtOnce)
+	group.SetLimit(maxReaders)
 	for i, key := range keys {
 		group.Go(func() (err error) {
 			all[i], err = l.read(ctx, sh, l.name, key)

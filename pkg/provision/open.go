@@ -8,10 +8,10 @@ import (
 	"github.com/mooring-csi/mooring/pkg/share"
 )
 
-// open opens a share for work on what is on the share. Where that has not been laid out, nobody can
-// tell what was there: it is ErrPrecondition, and not that there is no such volume.
+// open opens a share for work on its volumes. If it has not been laid out, the error is ErrPrecondition and
+// not ErrNotFound: nobody knows which volumes it had.
 func (a *access) open(ctx context.Context, name string, options []string) (*share.Share, func(), error) {
-	sh, release, err := a.openNow(ctx, name, options)
+	sh, release, err := a.openCurrent(ctx, name, options)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -22,9 +22,9 @@ func (a *access) open(ctx context.Context, name string, options []string) (*shar
 	return sh, release, nil
 }
 
-// openNow opens a share for a caller that reads what is on it. A share that has not been laid out is opened
+// openCurrent opens a share for a caller that reads from it. A share that has not been laid out is opened
 // again: another controller may have laid it out since.
-func (a *access) openNow(ctx context.Context, name string, options []string) (*share.Share, func(), error) {
+func (a *access) openCurrent(ctx context.Context, name string, options []string) (*share.Share, func(), error) {
 	sh, release, err := a.shares.Open(ctx, name, options)
 	if err != nil || sh.Initialized() {
 		return sh, release, err
@@ -34,8 +34,8 @@ func (a *access) openNow(ctx context.Context, name string, options []string) (*s
 	return a.shares.Open(ctx, name, options)
 }
 
-// openToCreate is open for who is about to create a volume, for which the share is laid out and gets an
-// id, if it has none.
+// openToCreate opens a share for the creation of a volume. It lays the share out and gives it an id, if it
+// has none.
 func (a *access) openToCreate(ctx context.Context, name string, options []string) (*share.Share, func(), error) {
 	sh, release, err := a.shares.Open(ctx, name, options)
 	if err != nil || sh.Identity.ID() != "" {

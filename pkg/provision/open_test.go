@@ -218,7 +218,7 @@ func TestRoom(t *testing.T) {
 	for space, want := range map[volume.Space]error{
 		{Total: 10, Free: 5}: nil, {Total: 10, Free: 4}: volume.ErrFull, {Total: 4, Free: 4}: volume.ErrOutOfRange, {}: volume.ErrPrecondition,
 	} {
-		if err := room(volume.Share{Name: "nas1"}, space, 5); !errors.Is(err, want) || want != nil && !strings.Contains(err.Error(), "nas1") {
+		if err := checkSpace(volume.Share{Name: "nas1"}, space, 5); !errors.Is(err, want) || want != nil && !strings.Contains(err.Error(), "nas1") {
 			t.Errorf("on %+v: %v, want %v", space, err, want)
 		}
 	}

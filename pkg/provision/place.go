@@ -15,7 +15,8 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// candidates are the names of the shares on which the volume may be. All of them have to be known.
+// candidates returns the names of the shares on which the volume may be placed. All of them must exist in
+// the registry, or be exports.
 func (a *access) candidates(w volume.CreateRequest) ([]string, error) {
 	registry := a.shares.Registry()
 	names := w.Params.Shares
@@ -34,7 +35,7 @@ func (a *access) candidates(w volume.CreateRequest) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := a.nested(def); err != nil {
+		if err := a.checkNested(def); err != nil {
 			return nil, err
 		}
 		known = append(known, def.Name)
@@ -42,10 +43,10 @@ func (a *access) candidates(w volume.CreateRequest) ([]string, error) {
 	return known, nil
 }
 
-// nested says whether an export that is not registered gets no new volumes, as it lies inside a share
-// or holds one. Of exports that are not registered either those count which this process knows, and
-// only those around it. The error is ErrPrecondition.
-func (a *access) nested(def volume.Share) error {
+// checkNested returns ErrPrecondition if an export that is not registered gets no new volumes: it lies
+// inside a share, or contains one. Of other exports that are not registered, only those count that this
+// process has mounted and that contain it.
+func (a *access) checkNested(def volume.Share) error {
 	registry := a.shares.Registry()
 	if err := registry.CheckNested(def); err != nil {
 		return err
@@ -116,15 +117,15 @@ func (a *access) candidate(ctx context.Context, name, key string) (c candidate, 
 		return c, err
 	}
 	defer release()
-	if c.hasRecord, err = has(ctx, sh, key); err != nil || c.hasRecord {
+	if c.hasRecord, err = hasRecord(ctx, sh, key); err != nil || c.hasRecord {
 		return c, err
 	}
 	c.space, err = sh.Space(ctx)
 	return c, err
 }
 
-// has reports whether there is a record of key on the share, good or not.
-func has(ctx context.Context, sh *share.Share, key string) (bool, error) {
+// hasRecord reports whether the share has a record of key, valid or not.
+func hasRecord(ctx context.Context, sh *share.Share, key string) (bool, error) {
 	if key == "" {
 		return false, nil
 	}
@@ -141,8 +142,8 @@ func has(ctx context.Context, sh *share.Share, key string) (bool, error) {
 // placeTimeout bounds the wait for shares that do not answer, when there are several to choose from.
 const placeTimeout = 5 * time.Second
 
-// Capacity returns the space of the share where a volume of a class with these parameters
-// can be largest, or of the roomiest of all where the class names none. It need not be known.
+// Capacity returns the space of the one of these shares, or of all shares if there are none, that has the
+// most free space. It may be unknown.
 func (v *Volumes) Capacity(ctx context.Context, shares []string) (volume.Space, error) {
 	if len(shares) == 0 {
 		shares = []string{"*"}

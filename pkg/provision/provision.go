@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package provision has the controller's use cases: to create, delete, resize, change, get
-// and list volumes, each idempotent, each under a lock of its volume, each bounded in time.
+// Package provision has the controller's use cases: to create, delete, resize, change, get and list
+// volumes, each idempotent, under a lock of its volume, and bounded in time.
 //
-// What keeps two controllers apart is on the share (package share); the lock here is for this
-// process alone, and for speed.
+// The share itself (package share) protects against a second controller. The lock here is for this
+// process only, and for speed.
 package provision
 
 import (
@@ -18,28 +18,28 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// Shares is what is needed of the pool of shares.
+// Shares is the part of the pool that a Service uses.
 type Shares interface {
 	Registry() *volume.Registry
 	// Open returns an open share. Until release, the work that ctx is of ([bounded.Call]) is abandoned when
 	// the share's server stops answering: a call on it would only return half a minute later.
 	Open(ctx context.Context, name string, options []string) (s *share.Share, release func(), err error)
-	// Known are the shares whose volumes are listed: those registered, and those of classes that
-	// name server and path, as far as this process has come to know them.
+	// Known returns the shares whose volumes are listed: the registered ones, and those exports of
+	// classes that this process has mounted.
 	Known() []string
 }
 
-// Purger is told what is new in a share's trash, or that something may be.
+// Purger purges entries of the shares' trash: see jobs.Purger.
 type Purger interface {
 	Add(share string, e share.TrashEntry)
 	Rescan(share string)
 }
 
-// Copier makes copies that outlive the call which asks for them: see jobs.Copier.
+// Copier makes copies that outlive the call that starts them: see jobs.Copier.
 type Copier interface {
 	Snapshot(ctx context.Context, share string, copy volume.Copy) (*volume.SnapshotRecord, error)
 	Volume(ctx context.Context, share string, copy volume.Copy, p *share.Pending, options []string) (*volume.Record, error)
-	// Join waits for the copy to a target that this process makes; ok is false where it makes none.
+	// Join waits for a running copy of this process to a target; ok is false if there is none.
 	Join(ctx context.Context, share string, target volume.Object) (r *volume.Record, ok bool, err error)
 }
 
@@ -51,8 +51,8 @@ type Service struct {
 	Health    *Health
 }
 
-// New returns a Service on these shares. fault says why nothing can be written to one, as far as is
-// known: see jobs.Watcher.
+// New returns a Service on these shares. fault returns why nothing can be written to one: see
+// jobs.Watcher.
 func New(shares Shares, purger Purger, copier Copier, fault func(share string) volume.Condition) *Service {
 	a := &access{shares: shares}
 	snapshots := &Snapshots{access: a, purger: purger, copier: copier}
@@ -64,7 +64,7 @@ func New(shares Shares, purger Purger, copier Copier, fault func(share string) v
 	}
 }
 
-// access is how an operation gets at shares, and keeps others from what it works on.
+// access opens shares for operations, and locks the objects of these.
 type access struct {
 	shares Shares
 	locks  keylock.Set
@@ -104,8 +104,8 @@ func call[T any](ctx context.Context, what, where string, work func(context.Cont
 	return value, volume.Errorf(volume.ErrTimeout, "%s: not done in time (%w): the server does not answer, or is slow; it is safe to try again", what, abandoned.Cause)
 }
 
-// on opens the share of a handle and calls work with it, under the volume's lock.
-func on[T any](ctx context.Context, a *access, h volume.Handle, options []string, work func(context.Context, *share.Share) (T, error)) (T, error) {
+// onVolume opens the share of a handle and does work on it, under the volume's lock.
+func onVolume[T any](ctx context.Context, a *access, h volume.Handle, options []string, work func(context.Context, *share.Share) (T, error)) (T, error) {
 	return run(ctx, a, "volume "+h.Key, h.Share, func(ctx context.Context) (T, error) {
 		sh, release, err := a.open(ctx, h.Share, options)
 		if err != nil {

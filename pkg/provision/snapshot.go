@@ -17,14 +17,14 @@ type Snapshots struct {
 	copier Copier
 }
 
-// snapshotLock is the key under which a snapshot is locked: one that no volume has.
+// snapshotLock returns the lock key of a snapshot. No volume has the same.
 func snapshotLock(key string) string {
 	return volume.Object{Kind: volume.ObjectSnapshot, Key: key}.String()
 }
 
-// Create makes a snapshot of a volume, or finds it made. It is answered when the copy
-// is whole, and not before: the application may write again as soon as it has an answer. The
-// same name with another source is ErrExists.
+// Create creates a snapshot of a volume, or finds it. It returns when the copy is complete, and not
+// before: the application may write again after that. ErrExists: there is a snapshot of that name of
+// another volume.
 func (s *Snapshots) Create(ctx context.Context, name string, source volume.Handle) (*volume.Snapshot, error) {
 	if name == "" {
 		return nil, volume.Errorf(volume.ErrInvalid, "the snapshot has no name")
@@ -38,7 +38,7 @@ func (s *Snapshots) Create(ctx context.Context, name string, source volume.Handl
 	})
 }
 
-// make makes or finds a snapshot, which may be one of a group.
+// make creates or finds a snapshot, which may be a member of a group.
 func (s *Snapshots) make(ctx context.Context, name string, group *share.Group, source volume.Handle) (*volume.Snapshot, error) {
 	sh, release, err := s.open(ctx, source.Share, nil)
 	if err != nil {
@@ -63,10 +63,10 @@ func (s *Snapshots) make(ctx context.Context, name string, group *share.Group, s
 	if r.Volume != source.Key || r.Group != copy.Group || r.GroupNonce != copy.GroupNonce {
 		return nil, volume.Errorf(volume.ErrExists, "share %s: there is a snapshot %s already, and it is of volume %s, not %s", sh.Definition(), name, r.Volume, source.Key)
 	}
-	return answerSnapshot(source.Share, r), nil
+	return toSnapshot(source.Share, r), nil
 }
 
-func answerSnapshot(share string, r *volume.SnapshotRecord) *volume.Snapshot {
+func toSnapshot(share string, r *volume.SnapshotRecord) *volume.Snapshot {
 	a := &volume.Snapshot{
 		Handle: volume.Handle{Share: share, Key: r.Key}, Volume: volume.Handle{Share: share, Key: r.Volume},
 		Size: r.RestoreSize(), Created: r.Created,
@@ -77,7 +77,7 @@ func answerSnapshot(share string, r *volume.SnapshotRecord) *volume.Snapshot {
 	return a
 }
 
-// Get returns a snapshot. It is ErrNotFound where there is none.
+// Get returns a snapshot. ErrNotFound: there is none.
 func (s *Snapshots) Get(ctx context.Context, h volume.Handle) (*volume.Snapshot, error) {
 	return call(ctx, "snapshot "+h.Key, h.Share, func(ctx context.Context) (*volume.Snapshot, error) {
 		sh, release, err := s.open(ctx, h.Share, nil)
@@ -85,17 +85,17 @@ func (s *Snapshots) Get(ctx context.Context, h volume.Handle) (*volume.Snapshot,
 			return nil, err
 		}
 		defer release()
-		r, err := visible(ctx, sh, h.Key)
+		r, err := usableSnapshot(ctx, sh, h.Key)
 		if err != nil {
 			return nil, err
 		}
-		return answerSnapshot(h.Share, r), nil
+		return toSnapshot(h.Share, r), nil
 	})
 }
 
-// visible returns the record of a snapshot that is there for use: one of a group is when all
-// of the group are.
-func visible(ctx context.Context, sh *share.Share, key string) (*volume.SnapshotRecord, error) {
+// usableSnapshot returns the record of a snapshot that can be used: a member of a group can be used when
+// the group is complete.
+func usableSnapshot(ctx context.Context, sh *share.Share, key string) (*volume.SnapshotRecord, error) {
 	r, err := sh.Snapshots.Lookup(ctx, key)
 	if err != nil || r.Group == "" {
 		return r, err
@@ -107,8 +107,8 @@ func visible(ctx context.Context, sh *share.Share, key string) (*volume.Snapshot
 	return r, err
 }
 
-// Delete deletes a snapshot. One that is not there is deleted. ErrBusy: it is being
-// made or restored. ErrPrecondition: a volume is the snapshot itself.
+// Delete deletes a snapshot. It succeeds if there is no such snapshot. ErrBusy: it is being created or
+// restored. ErrPrecondition: a volume is the snapshot itself.
 func (s *Snapshots) Delete(ctx context.Context, h volume.Handle) error {
 	_, err := run(ctx, s.access, snapshotLock(h.Key), h.Share, func(ctx context.Context) (struct{}, error) {
 		sh, release, err := s.open(ctx, h.Share, nil)
@@ -122,17 +122,18 @@ func (s *Snapshots) Delete(ctx context.Context, h volume.Handle) error {
 			}
 			g, err := sh.Groups.Lookup(ctx, r.Group)
 			if errors.Is(err, volume.ErrNotFound) || err == nil && g.Nonce != r.GroupNonce {
-				return nil // the group was deleted while it was made
+				return nil // the group was deleted during its creation
 			}
 			if err != nil {
 				return err
 			}
 			return volume.Errorf(volume.ErrInvalid, "snapshot %s is one of the group %s: delete the group", h.Key, r.Group)
 		})
-		if err == nil && t != nil {
-			s.purger.Add(sh.Definition().Name, *t)
+		if err != nil || t == nil {
+			return struct{}{}, err
 		}
-		return struct{}{}, err
+		s.purger.Add(sh.Definition().Name, *t)
+		return struct{}{}, nil
 	})
 	return err
 }
@@ -142,7 +143,7 @@ func (s *Snapshots) List(ctx context.Context, p volume.Page, of *volume.Handle) 
 	return list(ctx, s.access, p, listing[volume.Snapshot]{
 		what: "list the snapshots", keys: func(sh *share.Share, ctx context.Context) ([]string, error) { return sh.Snapshots.Keys(ctx) },
 		read: func(ctx context.Context, sh *share.Share, name, key string) (*volume.Snapshot, error) {
-			r, err := visible(ctx, sh, key)
+			r, err := usableSnapshot(ctx, sh, key)
 			if err != nil {
 				return nil, err
 			}
@@ -152,7 +153,7 @@ func (s *Snapshots) List(ctx context.Context, p volume.Page, of *volume.Handle) 
 				}
 				name = of.Share // as its caller spells it
 			}
-			return answerSnapshot(name, r), nil
+			return toSnapshot(name, r), nil
 		},
 	})
 }

@@ -17,8 +17,8 @@ type Volumes struct {
 	copier Copier
 }
 
-// answer is what the controller says of the volume that a record is of.
-func answer(share string, r *volume.Record) *volume.Volume {
+// toVolume returns the volume of a record.
+func toVolume(share string, r *volume.Record) *volume.Volume {
 	return &volume.Volume{
 		Handle:   volume.Handle{Share: share, Key: r.Key},
 		Capacity: r.Capacity,
@@ -28,8 +28,8 @@ func answer(share string, r *volume.Record) *volume.Volume {
 	}
 }
 
-// ready returns the record of a volume that is there for use.
-func ready(ctx context.Context, sh *share.Share, key string) (*share.StoredRecord, error) {
+// usableVolume returns the record of a volume that can be used.
+func usableVolume(ctx context.Context, sh *share.Share, key string) (*share.StoredRecord, error) {
 	r, err := sh.Volumes.Lookup(ctx, key)
 	if err != nil {
 		return nil, err
@@ -43,7 +43,7 @@ func ready(ctx context.Context, sh *share.Share, key string) (*share.StoredRecor
 	return nil, volume.Errorf(volume.ErrNotFound, "share %s: volume %s is still being created", sh.Definition(), key)
 }
 
-// Get returns a volume. It is ErrNotFound where there is none.
+// Get returns a volume. ErrNotFound: there is none.
 func (v *Volumes) Get(ctx context.Context, h volume.Handle) (*volume.Volume, error) {
 	return call(ctx, "volume "+h.Key, h.Share, func(ctx context.Context) (*volume.Volume, error) {
 		sh, release, err := v.open(ctx, h.Share, nil)
@@ -51,22 +51,21 @@ func (v *Volumes) Get(ctx context.Context, h volume.Handle) (*volume.Volume, err
 			return nil, err
 		}
 		defer release()
-		r, err := ready(ctx, sh, h.Key)
+		r, err := usableVolume(ctx, sh, h.Key)
 		if err != nil {
 			return nil, err
 		}
-		return answer(h.Share, &r.Record), nil
+		return toVolume(h.Share, &r.Record), nil
 	})
 }
 
-// Expand makes a volume hold at least what is asked for and returns its new size. A volume
-// that is large enough already stays as it is; it never shrinks. Without a quota the size is
-// a number in the record.
+// Expand gives a volume at least the requested size and returns its new size. A volume that is large
+// enough stays as it is; it never shrinks. Without a quota the size is a number in the record.
 func (v *Volumes) Expand(ctx context.Context, h volume.Handle, c volume.Capacity) (int64, error) {
 	if err := c.Check(); err != nil {
 		return 0, err
 	}
-	return on(ctx, v.access, h, nil, func(ctx context.Context, sh *share.Share) (int64, error) {
+	return onVolume(ctx, v.access, h, nil, func(ctx context.Context, sh *share.Share) (int64, error) {
 		r, err := sh.Volumes.Update(ctx, h.Key, func(r *volume.Record) error {
 			if c.Limit > 0 && r.Capacity > c.Limit {
 				return volume.Errorf(volume.ErrOutOfRange, "volume %s has %d bytes, which is over the limit of %d, and volumes do not shrink", h, r.Capacity, c.Limit)
@@ -81,9 +80,9 @@ func (v *Volumes) Expand(ctx context.Context, h volume.Handle, c volume.Capacity
 	})
 }
 
-// Modify changes what can be changed of a live volume.
+// Modify changes the mutable parameters of a volume.
 func (v *Volumes) Modify(ctx context.Context, h volume.Handle, m volume.Mutable) error {
-	_, err := on(ctx, v.access, h, nil, func(ctx context.Context, sh *share.Share) (*volume.Record, error) {
+	_, err := onVolume(ctx, v.access, h, nil, func(ctx context.Context, sh *share.Share) (*volume.Record, error) {
 		return sh.Volumes.Update(ctx, h.Key, func(r *volume.Record) error {
 			r.OnDelete = cmp.Or(m.OnDelete, r.OnDelete)
 			r.Retention = cmp.Or(m.Retention, r.Retention)
@@ -93,15 +92,16 @@ func (v *Volumes) Modify(ctx context.Context, h volume.Handle, m volume.Mutable)
 	return err
 }
 
-// Delete deletes a volume in the way that its record says. One that is not there is deleted.
+// Delete deletes a volume as its record says (onDelete). It succeeds if there is no such volume.
 // options are for the mount of a share that is not registered.
 func (v *Volumes) Delete(ctx context.Context, h volume.Handle, options []string) error {
-	_, err := on(ctx, v.access, h, options, func(ctx context.Context, sh *share.Share) (struct{}, error) {
+	_, err := onVolume(ctx, v.access, h, options, func(ctx context.Context, sh *share.Share) (struct{}, error) {
 		t, err := sh.Volumes.Delete(ctx, h.Key)
-		if err == nil && t != nil {
-			v.purger.Add(sh.Definition().Name, *t)
+		if err != nil || t == nil {
+			return struct{}{}, err
 		}
-		return struct{}{}, err
+		v.purger.Add(sh.Definition().Name, *t)
+		return struct{}{}, nil
 	})
 	return err
 }
