@@ -60,7 +60,7 @@ func (w *Health) Volume(ctx context.Context, h volume.Handle) ([]volume.Conditio
 	return conditions, nil
 }
 
-// conditionsOf says what it is for a volume that its share cannot be opened.
+// conditionsOf returns the conditions of a volume whose share cannot be opened.
 func (w *Health) conditionsOf(name string, err error) ([]volume.Condition, error) {
 	if reason := share.FaultReason(err); reason != "" {
 		return []volume.Condition{{Severity: volume.Inaccessible, Reason: reason, Message: err.Error()}}, nil
