@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package admin is what the command line does: it lists what is on the shares, brings back and
-// purges what was deleted, and finds what belongs to nothing. It knows no terminal.
+// Package admin does the work of the command line: it lists the objects on the shares, restores and
+// purges deleted ones, and finds orphans. It does not use the terminal.
 //
-// Shares are independent of one another: what fails on one is reported, and the others go on.
-// A share whose server stops answering is given up, and what is under way on it is left to
-// itself. What is listed is handed on as it is read, so that memory does not grow with it.
+// Shares are independent of one another: an error of one share is reported, and the work on the others
+// continues. If a share's server stops answering, the work on the share is abandoned. Rows are passed
+// on as they are read, so that memory does not grow with their number.
 package admin
 
 import (
@@ -23,13 +23,13 @@ import (
 )
 
 const (
-	// maxReaders is how many records are read at once: a list is a matter of round trips.
+	// maxReaders is how many records are read concurrently: the time of a list is that of its round trips.
 	maxReaders = 16
-	// maxKeysPerRead is how many of them each reads before it hands them on.
+	// maxKeysPerRead is how many records a reader reads before it passes them on.
 	maxKeysPerRead = 32
 )
 
-// Pool is what is needed of the pool of shares.
+// Pool is the part of the pool that a Service uses.
 type Pool interface {
 	Registry() *volume.Registry
 	// Open returns an open share. Until release, the work that ctx is of ([bounded.Call]) is abandoned when
@@ -37,30 +37,30 @@ type Pool interface {
 	Open(ctx context.Context, name string, options []string) (s *share.Share, release func(), err error)
 }
 
-// Service does the work. Its methods hand rows to a function of the caller, one at a time.
+// Service does the work. Its methods call a function of the caller with each row, one at a time.
 type Service struct {
 	pool   Pool
 	report func(error)
 }
 
-// New returns a Service on these shares. report is told of what fails while the rest goes on;
-// it may be called by several at once.
+// New returns a Service on these shares. It calls report, also concurrently, with errors after which
+// the work continues.
 func New(pool Pool, report func(error)) *Service {
 	return &Service{pool: pool, report: report}
 }
 
-// Filter chooses among what there is.
+// Filter selects shares, and objects on them.
 type Filter struct {
 	Shares    []string // names; nil: all that are registered
 	Namespace string   // of the claim; "": any
 }
 
-// matches reports whether the claim of something is in the namespace that is asked for.
+// matches reports whether a claim is in the selected namespace.
 func (f Filter) matches(pvc *volume.PVC) bool {
 	return f.Namespace == "" || pvc != nil && pvc.Namespace == f.Namespace
 }
 
-// shares returns the names of the shares that are chosen. All of them have to be known.
+// shares returns the names of the selected shares. All of them must resolve.
 func (s *Service) shares(f Filter) ([]string, error) {
 	registry := s.pool.Registry()
 	if f.Shares == nil {
@@ -86,14 +86,14 @@ func (s *Service) shares(f Filter) ([]string, error) {
 	return names, nil
 }
 
-// emitter hands rows to the caller, and fails when nobody wants them any more.
+// emitter passes rows to the caller. It fails when the caller wants no more of them.
 type emitter[T any] func(rows ...T) error
 
 // work is done on a share.
 type work[T any] func(ctx context.Context, sh *share.Share, emit emitter[T]) error
 
-// onShares does work on each of the shares that are chosen, one after another, and reports what
-// fails. They are opened all at once, so that those which are not there cost no time in a row.
+// onShares does work on each of the selected shares, one after another, and reports errors. It opens
+// them concurrently, so that the timeouts of unavailable shares do not add up.
 func onShares[T any](ctx context.Context, s *Service, f Filter, each func(T) error, do work[T]) error {
 	names, err := s.shares(f)
 	if err != nil {
@@ -106,7 +106,7 @@ func onShares[T any](ctx context.Context, s *Service, f Filter, each func(T) err
 		openings[name] = s.open(ctx, name)
 	}
 	for _, name := range names {
-		err := on(ctx, s, <-openings[name], name, each, do)
+		err := workOn(ctx, s, <-openings[name], name, each, do)
 		var stop stopped
 		if errors.As(err, &stop) {
 			return stop.error
@@ -139,10 +139,10 @@ func (s *Service) open(ctx context.Context, name string) chan opened {
 // stopped is why the caller wants no more rows: no error of a share.
 type stopped struct{ error }
 
-// on does work on a share that is open already, until it is done or the share's server stops
+// workOn does work on a share that is open already, until it is done or the share's server stops
 // answering. Then the work, which is inside a call that returns much later, is abandoned, and its
 // rows with it.
-func on[T any](ctx context.Context, s *Service, o opened, name string, each func(T) error, do work[T]) error {
+func workOn[T any](ctx context.Context, s *Service, o opened, name string, each func(T) error, do work[T]) error {
 	if o.err != nil {
 		return o.err
 	}
@@ -168,7 +168,7 @@ func on[T any](ctx context.Context, s *Service, o opened, name string, each func
 			return nil
 		})
 	}, nil)
-	emitting.Lock() // each does not run any more when on has returned
+	emitting.Lock() // each does not run any more after the return
 	defer emitting.Unlock()
 	if abandoned, ok := errors.AsType[bounded.Abandoned](err); ok {
 		return fmt.Errorf("given up: %w", abandoned.Cause) // it names the share
@@ -176,8 +176,8 @@ func on[T any](ctx context.Context, s *Service, o opened, name string, each func
 	return err
 }
 
-// isUnreadable reports whether an error says that one record cannot be read, and nothing of the
-// others: it is damaged, or something else stands in its place.
+// isUnreadable reports whether an error concerns one record only: it is damaged, or something else has
+// its name.
 func isUnreadable(err error) bool {
 	switch volume.Kind(err) {
 	case volume.ErrDamaged, volume.ErrPrecondition:
@@ -185,13 +185,12 @@ func isUnreadable(err error) bool {
 	case nil:
 		return err != nil
 	}
-	return errors.Is(err, unix.EIO) // of a bad sector; where the server is gone, it is watched
+	return errors.Is(err, unix.EIO) // of a bad sector: a dead server is found by the pool
 }
 
-// inOrder reads what has these keys, many at once, and emits it in their order. read returns
-// nil for what is not wanted. An error that concerns nothing but what was to be read is reported,
-// and with it there may be a row all the same. A reader takes a few keys in a row: handing each
-// on alone would cost more than reading it.
+// inOrder reads the rows of keys concurrently and emits them in the order of the keys. read returns
+// nil for a row to omit. An error of one record only is reported; there may be a row with it. A reader
+// reads several keys before it passes the rows on: to pass on each alone would cost more than to read it.
 func inOrder[T any](ctx context.Context, s *Service, keys []string, emit emitter[T], read func(key string) (*T, error)) error {
 	type result struct {
 		row *T
@@ -199,7 +198,7 @@ func inOrder[T any](ctx context.Context, s *Service, keys []string, emit emitter
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	pending := make(chan chan []result, maxReaders-1) // and the one that is waited for
+	pending := make(chan chan []result, maxReaders-1) // and the one below
 	go func() {
 		defer close(pending)
 		for some := range slices.Chunk(keys, min(max(len(keys)/(4*maxReaders), 1), maxKeysPerRead)) {

@@ -17,22 +17,22 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// Orphan is something that belongs to nothing.
+// Orphan is an object whose counterpart is missing.
 type Orphan struct {
 	Share string `json:"share"`
-	// Kind is "directory": nobody's, so far as Mooring knows; "record": of a volume whose
-	// directory is not there; "claim": on a directory, of a volume that is not there;
-	// "unfinished": a volume that nobody has gone on making or deleting; and in a cluster "PersistentVolume"
+	// Kind is "directory": of no volume that Mooring knows; "record": of a volume without its
+	// directory; "claim": on a directory, of a volume that does not exist; "unfinished": a volume whose
+	// creation or deletion does not continue; and in a cluster "PersistentVolume"
 	// without a volume, "volume" without a PersistentVolume, "VolumeSnapshotContent" without a
 	// snapshot, "snapshot" without a VolumeSnapshotContent.
 	Kind string `json:"kind"`
 	Name string `json:"name"`
-	// Why says what is missing, and Remedy what to do.
+	// Why says what is missing, and Remedy says what to do.
 	Why    string `json:"why"`
 	Remedy string `json:"remedy"`
 }
 
-// Cluster is what is asked of a cluster. *kube.Client is one.
+// Cluster lists objects of a cluster. *kube.Client implements it.
 type Cluster interface {
 	PersistentVolumes(ctx context.Context, driver string, each func(kube.PersistentVolume) error) error
 	SnapshotContents(ctx context.Context, driver string, each func(kube.SnapshotContent) error) error
@@ -42,30 +42,30 @@ type Cluster interface {
 // cluster: until then an operation may be running.
 const settleTime = 2 * time.Minute
 
-// objects are the names of a cluster's objects by their handles. nil: there is no cluster.
+// objects are the names of a cluster's objects by their handles. nil: no cluster.
 type objects struct{ volumes, contents map[string]string }
 
-// Orphans calls each for what belongs to nothing, on the shares and, unless cluster is nil,
-// between them and the cluster, in which the driver has that name.
+// Orphans calls each with each orphan on the shares and, unless cluster is nil, between the shares and
+// the cluster, in which the driver has that name.
 func (s *Service) Orphans(ctx context.Context, f Filter, cluster Cluster, driver string, each func(Orphan) error) error {
 	var known *objects
 	if cluster != nil {
 		var err error
-		if known, err = inCluster(ctx, cluster, driver); err != nil {
-			s.report(err) // what is on the shares can be told all the same
+		if known, err = listObjects(ctx, cluster, driver); err != nil {
+			s.report(err) // the orphans on the shares are found all the same
 		}
 	}
 	return onShares(ctx, s, f, each, func(ctx context.Context, sh *share.Share, emit emitter[Orphan]) error {
 		o := orphans{s: s, sh: sh, name: sh.Definition().Name, cluster: known != nil, emit: emit}
 		if known != nil {
-			o.volumes, o.contents = onShare(sh.Definition(), known.volumes), onShare(sh.Definition(), known.contents)
+			o.volumes, o.contents = objectsOf(sh.Definition(), known.volumes), objectsOf(sh.Definition(), known.contents)
 		}
 		return o.find(ctx)
 	})
 }
 
-// inCluster asks a cluster for its objects.
-func inCluster(ctx context.Context, cluster Cluster, driver string) (*objects, error) {
+// listObjects lists the objects of a cluster.
+func listObjects(ctx context.Context, cluster Cluster, driver string) (*objects, error) {
 	known := &objects{map[string]string{}, map[string]string{}}
 	err := cluster.PersistentVolumes(ctx, driver, func(v kube.PersistentVolume) error {
 		known.volumes[v.Handle] = v.Name
@@ -84,65 +84,67 @@ func inCluster(ctx context.Context, cluster Cluster, driver string) (*objects, e
 	return known, nil
 }
 
-// named is an object of a cluster, with the handle by which it names what is on a share.
+// named is an object of a cluster, with its handle of an object on a share.
 type named struct{ name, handle string }
 
-// onShare returns those objects of a cluster that are of a share, by their keys. A share that was
-// registered after it had volumes has some whose handles name its export.
-func onShare(def volume.Share, all map[string]string) map[string]named {
+// objectsOf returns those objects of a cluster that are of a share, by their keys. If a share was
+// registered after it had volumes, the handles of these name its export.
+func objectsOf(def volume.Share, all map[string]string) map[string]named {
 	found := map[string]named{}
 	for handle, name := range all {
-		if h, err := volume.ParseHandle(handle); err == nil && def.Matches(h.Share) { // a static one has any handle
-			found[h.Key] = named{name, handle}
+		h, err := volume.ParseHandle(handle)
+		if err != nil || !def.Matches(h.Share) { // a static PersistentVolume has any handle
+			continue
 		}
+		found[h.Key] = named{name, handle}
 	}
 	return found
 }
 
-// orphans finds those of one share.
+// orphans finds the orphans of one share.
 type orphans struct {
 	s       *Service
 	sh      *share.Share
 	name    string
-	cluster bool // one was asked
+	cluster bool // the cluster was listed
 	emit    emitter[Orphan]
 
 	volumes, contents map[string]named // of the cluster on this share, by key
 
-	there   map[string]bool   // claimed directories, and whether they are there
+	claims  map[string]bool   // by directory, whether it exists
 	records map[string]string // directory by key
 }
 
-func (o *orphans) found(kind, name, why, remedy string) error {
+func (o *orphans) report(kind, name, why, remedy string) error {
 	return o.emit(Orphan{Share: o.name, Kind: kind, Name: name, Why: why, Remedy: remedy})
 }
 
 func (o *orphans) find(ctx context.Context) error {
-	// Keys before and after: a volume that is made or deleted meanwhile is no orphan.
+	// A volume that is created or deleted meanwhile is no orphan: each step looks it up again.
 	keys, err := o.sh.Volumes.Keys(ctx)
 	if err != nil {
 		return err
 	}
-	o.there, o.records = map[string]bool{}, map[string]string{}
-	for _, look := range []func(context.Context) error{
-		o.directories,
-		func(ctx context.Context) error { return o.recorded(ctx, keys) },
-		o.claimed,
+	o.claims, o.records = map[string]bool{}, map[string]string{}
+	for _, step := range []func(context.Context) error{
+		o.findUnclaimed,
+		func(ctx context.Context) error { return o.checkRecords(ctx, keys) },
+		o.checkClaims,
 		o.persistentVolumes,
 		o.snapshots,
 	} {
-		if err := look(ctx); err != nil {
+		if err := step(ctx); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// directories finds those that nobody has claimed, and notes the others.
-func (o *orphans) directories(ctx context.Context) error {
+// findUnclaimed finds the directories without a claim, and stores the claims.
+func (o *orphans) findUnclaimed(ctx context.Context) error {
 	return o.sh.Directories.Walk(ctx, func(p share.PathState) error {
 		if p.Claimed {
-			o.there[p.Directory] = p.Exists
+			o.claims[p.Directory] = p.Exists
 			return nil
 		}
 		key, err := o.sh.Directories.Owner(ctx, p.Directory)
@@ -157,15 +159,15 @@ func (o *orphans) directories(ctx context.Context) error {
 			remedy = "that of an archived volume, most likely: remove it when it is not needed"
 		}
 		why := "no volume has it"
-		if !utf8.ValidString(p.Directory) { // nothing that is printed shows which one it is
+		if !utf8.ValidString(p.Directory) { // the printed name is ambiguous
 			why += fmt.Sprintf("; the bytes of its name are %q", p.Directory)
 		}
-		return o.found("directory", p.Directory, why, remedy)
+		return o.report("directory", p.Directory, why, remedy)
 	})
 }
 
-// recorded looks whether the volumes are finished, and have their directories.
-func (o *orphans) recorded(ctx context.Context, keys []string) error {
+// checkRecords checks that the volumes are finished and have their directories.
+func (o *orphans) checkRecords(ctx context.Context, keys []string) error {
 	type row struct {
 		key, directory string
 		orphan         *Orphan
@@ -185,11 +187,11 @@ func (o *orphans) recorded(ctx context.Context, keys []string) error {
 		if err != nil {
 			return nil, err
 		}
-		look := o.unfinished
+		check := o.checkUnfinished
 		if r.State == share.Ready {
-			look = o.directory
+			check = o.checkDirectory
 		}
-		orphan, err := look(ctx, r)
+		orphan, err := check(ctx, r)
 		if err != nil {
 			return nil, err
 		}
@@ -197,9 +199,9 @@ func (o *orphans) recorded(ctx context.Context, keys []string) error {
 	})
 }
 
-// unfinished looks whether somebody still makes a volume that is not made yet, or deletes it.
-func (o *orphans) unfinished(ctx context.Context, r *share.StoredRecord) (*Orphan, error) {
-	since := time.Now().Add(-r.Age()) // a copy says all the time that it goes on
+// checkUnfinished checks that the creation or deletion of a volume still continues.
+func (o *orphans) checkUnfinished(ctx context.Context, r *share.StoredRecord) (*Orphan, error) {
+	since := time.Now().Add(-r.Age()) // a running copy renews its lease
 	if r.State != share.Making {
 		var err error
 		since, err = o.sh.Jobs.ChangedAt(volume.Object{Kind: volume.ObjectVolume, Key: r.Key})
@@ -213,7 +215,7 @@ func (o *orphans) unfinished(ctx context.Context, r *share.StoredRecord) (*Orpha
 	at := since.UTC().Format(time.RFC3339)
 	found := &Orphan{Share: o.name, Kind: "unfinished", Name: o.name + "/" + r.Key}
 	if kept, err := o.sh.Trash.InPlaceEntry(ctx, r); kept != nil || err != nil {
-		return nil, err // it is deleted, and waits in its place until it is purged
+		return nil, err // it is deleted, and stays in its place until its purge
 	}
 	switch r.State {
 	case share.Deleting:
@@ -229,9 +231,9 @@ func (o *orphans) unfinished(ctx context.Context, r *share.StoredRecord) (*Orpha
 	return found, nil
 }
 
-// directory looks whether a volume has its directory.
-func (o *orphans) directory(ctx context.Context, r *share.StoredRecord) (*Orphan, error) {
-	if o.there[r.Directory] {
+// checkDirectory checks that a volume has its directory.
+func (o *orphans) checkDirectory(ctx context.Context, r *share.StoredRecord) (*Orphan, error) {
+	if o.claims[r.Directory] {
 		return nil, nil
 	}
 	there, err := o.sh.Directories.Exists(ctx, r.Directory)
@@ -249,9 +251,9 @@ func (o *orphans) directory(ctx context.Context, r *share.StoredRecord) (*Orphan
 	}, nil
 }
 
-// claimed looks whether the claims are of volumes that are there.
-func (o *orphans) claimed(ctx context.Context) error {
-	return inOrder(ctx, o.s, slices.Sorted(maps.Keys(o.there)), o.emit, func(directory string) (*Orphan, error) {
+// checkClaims checks that the claims are of volumes that exist.
+func (o *orphans) checkClaims(ctx context.Context) error {
+	return inOrder(ctx, o.s, slices.Sorted(maps.Keys(o.claims)), o.emit, func(directory string) (*Orphan, error) {
 		key, err := o.sh.Directories.Owner(ctx, directory)
 		if isUnreadable(err) {
 			remedy := fmt.Sprintf("find out whose the directory is, and then remove %s/claims/%s on the share", volume.StateDir, strings.ReplaceAll(directory, "/", "/taken/"))
@@ -260,7 +262,7 @@ func (o *orphans) claimed(ctx context.Context) error {
 		if err != nil || key == "" || o.records[key] == directory {
 			return nil, err
 		}
-		why, err := o.unowned(ctx, directory, key)
+		why, err := o.whyUnowned(ctx, directory, key)
 		if err != nil || why == "" {
 			return nil, err
 		}
@@ -270,7 +272,7 @@ func (o *orphans) claimed(ctx context.Context) error {
 			return nil, err
 		}
 		remedy := "nothing has to be done: the next volume that is to have the directory takes the claim over"
-		if o.there[directory] {
+		if o.claims[directory] {
 			why += "; the directory is there"
 			remedy = "look whether anybody needs the directory, and move it away if nobody does: the next volume that is to have it takes the claim over"
 		}
@@ -278,18 +280,17 @@ func (o *orphans) claimed(ctx context.Context) error {
 	})
 }
 
-// unowned says why a claim is not that of the volume whose key it has; "" where it is, or nobody
-// can know.
-func (o *orphans) unowned(ctx context.Context, directory, key string) (why string, err error) {
+// whyUnowned says why a claim is not of the volume whose key it has; "" if it is, or that is unknown.
+func (o *orphans) whyUnowned(ctx context.Context, directory, key string) (why string, err error) {
 	r, err := o.sh.Volumes.Lookup(ctx, key)
 	switch {
 	case errors.Is(err, volume.ErrNotFound):
 		return fmt.Sprintf("it is claimed for volume %s, which has no record", key), nil
-	case isUnreadable(err): // that was reported
+	case isUnreadable(err): // already reported
 		return "", nil
 	case err != nil:
 		return "", err
-	case r.Directory == directory, r.State != share.Ready: // just made; or the name of an archive that is being made
+	case r.Directory == directory, r.State != share.Ready: // just created; or the name of an archive that is being created
 		return "", nil
 	}
 	return fmt.Sprintf("it is claimed for volume %s, whose directory is %q", key, r.Directory), nil
@@ -306,7 +307,7 @@ func (o *orphans) persistentVolumes(ctx context.Context) error {
 		}
 		if _, err := o.sh.Volumes.Lookup(ctx, key); errors.Is(err, volume.ErrNotFound) {
 			why := "its volume " + o.volumes[key].handle + " has no record"
-			if err := o.found("PersistentVolume", o.volumes[key].name, why, "look for it with mooringctl trash list, and bring it back; or delete the PersistentVolume"); err != nil {
+			if err := o.report("PersistentVolume", o.volumes[key].name, why, "look for it with mooringctl trash list, and bring it back; or delete the PersistentVolume"); err != nil {
 				return err
 			}
 		}
@@ -321,14 +322,14 @@ func (o *orphans) persistentVolumes(ctx context.Context) error {
 			continue
 		}
 		remedy := fmt.Sprintf("another cluster's, or its PersistentVolume was removed without it: make one for it, or move the directory away and remove %s/volumes/%s on the share", volume.StateDir, key)
-		if err := o.found("volume", handle, "no PersistentVolume of this cluster has it", remedy); err != nil {
+		if err := o.report("volume", handle, "no PersistentVolume of this cluster has it", remedy); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// snapshots compares them with the VolumeSnapshotContents.
+// snapshots compares the snapshots with the VolumeSnapshotContents.
 func (o *orphans) snapshots(ctx context.Context) error {
 	if !o.cluster {
 		return nil
@@ -346,7 +347,7 @@ func (o *orphans) snapshots(ctx context.Context) error {
 		if err != nil || time.Since(r.Created) < settleTime {
 			continue
 		}
-		if err := o.found("snapshot", handle, "no VolumeSnapshotContent of this cluster has it", "another cluster's, or its content was removed without it: make one for it, or delete it by one"); err != nil {
+		if err := o.report("snapshot", handle, "no VolumeSnapshotContent of this cluster has it", "another cluster's, or its content was removed without it: make one for it, or delete it by one"); err != nil {
 			return err
 		}
 	}
@@ -356,7 +357,7 @@ func (o *orphans) snapshots(ctx context.Context) error {
 		}
 		if _, err := o.sh.Snapshots.Lookup(ctx, key); errors.Is(err, volume.ErrNotFound) {
 			c := o.contents[key]
-			if err := o.found("VolumeSnapshotContent", c.name, "its snapshot "+c.handle+" is not there", "delete it"); err != nil {
+			if err := o.report("VolumeSnapshotContent", c.name, "its snapshot "+c.handle+" is not there", "delete it"); err != nil {
 				return err
 			}
 		}

@@ -14,13 +14,13 @@ import (
 type Share struct {
 	Name   string `json:"name"`
 	Export string `json:"export"`
-	// State is "laid out"; "not laid out", where nothing of Mooring's is on the export; or
-	// "another", where the configuration says another id than it has.
+	// State is "laid out"; "not laid out" if the export has no .mooring; or "another" if the
+	// configuration has another id than the share.
 	State string `json:"state"`
 	ID    string `json:"id,omitempty"`
-	// Expected is the id that the configuration says; "": none.
+	// Expected is the id in the configuration; "": none.
 	Expected string `json:"expectedId,omitempty"`
-	// Free and Total are bytes; nil: the server does not say.
+	// Free and Total are bytes; nil: the server does not report them.
 	Free  *int64 `json:"freeBytes,omitempty"`
 	Total *int64 `json:"totalBytes,omitempty"`
 }
@@ -32,14 +32,14 @@ const (
 	stateAnother    = "another"
 )
 
-// Shares shows which share each export is, and says it anew. The pool has to open them whatever id
-// they have.
+// Shares shows the identity of each share, and changes it. The pool must open shares whatever id they
+// have.
 type Shares struct{ service *Service }
 
 // NewShares returns the Shares of a Service.
 func NewShares(s *Service) Shares { return Shares{s} }
 
-// List calls each for the shares.
+// List calls each with each share.
 func (s Shares) List(ctx context.Context, f Filter, each func(Share) error) error {
 	return onShares(ctx, s.service, f, each, func(ctx context.Context, sh *share.Share, emit emitter[Share]) error {
 		space, err := sh.Space(ctx)
@@ -67,13 +67,13 @@ func (s Shares) List(ctx context.Context, f Filter, each func(Share) error) erro
 // Identified is a share that got an id.
 type Identified struct{ Name, Before, ID, Expected string }
 
-// Forgettable refuses a share that Forget refuses, so that nobody is asked in vain.
+// Forgettable returns the error that Forget would return, before the user is asked.
 func (s Shares) Forgettable(ctx context.Context, name string) error {
 	return s.onOne(ctx, name, func(_ context.Context, sh *share.Share) error { return forgettable(sh) })
 }
 
-// Forget lays out anew a share on which nothing of Mooring's is any more. What it had is given up:
-// there are no such volumes from then on.
+// Forget lays a share out again that has no .mooring any more. Its former volumes do not exist from then
+// on.
 func (s Shares) Forget(ctx context.Context, name string) (done Identified, err error) {
 	err = s.onOne(ctx, name, func(ctx context.Context, sh *share.Share) error {
 		if err := forgettable(sh); err != nil {
@@ -103,13 +103,13 @@ func (s Shares) Reidentify(ctx context.Context, name string) (done Identified, e
 	return done, err
 }
 
-// onOne does work on one share. What fails is returned.
+// onOne does work on one share.
 func (s Shares) onOne(ctx context.Context, name string, do func(ctx context.Context, sh *share.Share) error) error {
 	f := Filter{Shares: []string{name}}
 	if _, err := s.service.shares(f); err != nil {
 		return err
 	}
-	return on(ctx, s.service, <-s.service.open(ctx, name), name, func(struct{}) error { return nil }, func(ctx context.Context, sh *share.Share, _ emitter[struct{}]) error {
+	return workOn(ctx, s.service, <-s.service.open(ctx, name), name, func(struct{}) error { return nil }, func(ctx context.Context, sh *share.Share, _ emitter[struct{}]) error {
 		return do(ctx, sh)
 	})
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// Deleted is a row of the list of what is in the trash.
+// Deleted is a row of the list of the trash.
 type Deleted struct {
 	Entry  string `json:"entry"`  // "nas1/pvc-1.6d8f3b0a9c2e4175"
 	Handle string `json:"handle"` // that it had
@@ -59,7 +59,7 @@ func stateOf(e share.TrashEntry) string {
 	return stateEmpty
 }
 
-// Trash calls each for what is in the trash, share by share, the oldest first.
+// Trash calls each with each entry of the trash, share by share, the oldest first.
 func (s *Service) Trash(ctx context.Context, f Filter, each func(Deleted) error) error {
 	return onShares(ctx, s, f, each, func(ctx context.Context, sh *share.Share, emit emitter[Deleted]) error {
 		return s.trash(ctx, sh, f, emit)
@@ -159,8 +159,8 @@ func find(ctx context.Context, sh *share.Share, name string, wanted func(share.T
 	return nil, volume.Errorf(volume.ErrPrecondition, "%s is in the trash %d times: say which one: %s", name, len(found), strings.Join(names, ", "))
 }
 
-// home finds the share of a reference: the one that it names, or the only one that is chosen.
-func (s *Service) home(f Filter, ref string) (Filter, string, error) {
+// shareOf finds the share of a reference: the one that it names, or the only selected one.
+func (s *Service) shareOf(f Filter, ref string) (Filter, string, error) {
 	name, rest := split(ref)
 	if name != "" {
 		f = Filter{Shares: []string{name}}
@@ -190,7 +190,7 @@ type Purged struct {
 func (s *Service) Purge(ctx context.Context, f Filter, refs []string, each func(Purged) error) error {
 	byShare := map[string][]string{}
 	for _, ref := range refs {
-		of, name, err := s.home(f, ref)
+		of, name, err := s.shareOf(f, ref)
 		if err != nil {
 			return err
 		}
@@ -214,7 +214,7 @@ func (s *Service) Purge(ctx context.Context, f Filter, refs []string, each func(
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			if err != nil { // the next may go well
+			if err != nil { // the next may succeed
 				s.report(err)
 				continue
 			}
@@ -246,7 +246,7 @@ func (s *Service) toPurge(ctx context.Context, sh *share.Share, f Filter, chosen
 		case err != nil:
 			return nil, err
 		case e == nil:
-			s.report(absent(sh, fmt.Sprintf("%s/%s", sh.Definition().Name, name)))
+			s.report(notInTrash(sh, fmt.Sprintf("%s/%s", sh.Definition().Name, name)))
 		case !e.HasRecord():
 			s.report(volume.Errorf(volume.ErrPrecondition, "%s/%s is not purged: its deletion was interrupted, and continues when the deletion of the PersistentVolume is retried", sh.Definition().Name, e.Name))
 		default:

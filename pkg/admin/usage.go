@@ -24,7 +24,7 @@ const (
 	workersPerMeasure = 4
 )
 
-// Usage is what a volume takes.
+// Usage is the size of a volume's files.
 type Usage struct {
 	Handle    string      `json:"handle"`
 	Claim     *volume.PVC `json:"claim,omitempty"`
@@ -36,7 +36,7 @@ type Usage struct {
 	Capacity  int64       `json:"capacityBytes"`
 }
 
-// Progress tells how far measuring has come. Its counters may be read while it runs.
+// Progress counts the progress of a measurement. Its counters may be read while it runs.
 type Progress struct {
 	Volumes, Measured, Entries, Bytes atomic.Int64
 }
@@ -68,7 +68,7 @@ func (s *Service) measure(f Filter, p *Progress) work[Usage] {
 				if ctx.Err() != nil {
 					return ctx.Err()
 				}
-				if err != nil { // the next may go well
+				if err != nil { // the next may succeed
 					s.report(err)
 				}
 				if u == nil {

@@ -33,7 +33,7 @@ type Volume struct {
 	Restored  string  `json:"restoredFrom,omitempty"` // an entry of the trash
 }
 
-// stateUnreadable is the state of what has a record that cannot be read.
+// stateUnreadable is the state of an object whose record cannot be read.
 const stateUnreadable = "unreadable"
 
 // states are the words for those of volumes.
@@ -61,7 +61,7 @@ func volumeOf(name string, r *share.StoredRecord) Volume {
 	return v
 }
 
-// Volumes calls each for all volumes, share by share in the order of their keys.
+// Volumes calls each with each volume, share by share in the order of their keys.
 func (s *Service) Volumes(ctx context.Context, f Filter, each func(Volume) error) error {
 	return onShares(ctx, s, f, each, func(ctx context.Context, sh *share.Share, emit emitter[Volume]) error {
 		keys, err := sh.Volumes.Keys(ctx)
@@ -86,8 +86,8 @@ func (s *Service) Volumes(ctx context.Context, f Filter, each func(Volume) error
 // Snapshot is a row of the list of snapshots.
 type Snapshot struct {
 	Handle   string      `json:"handle"`
-	Volume   string      `json:"volume"`          // its handle; it need not be there any more
-	Claim    *volume.PVC `json:"claim,omitempty"` // of the volume, as long as that is there
+	Volume   string      `json:"volume"`          // its handle; it may not exist any more
+	Claim    *volume.PVC `json:"claim,omitempty"` // of the volume, if that exists
 	Size     int64       `json:"sizeBytes"`
 	Capacity int64       `json:"capacityBytes"`
 	Created  time.Time   `json:"created"`
@@ -95,7 +95,7 @@ type Snapshot struct {
 	Maker    string      `json:"maker"`
 }
 
-// Snapshots calls each for all snapshots, share by share in the order of their keys.
+// Snapshots calls each with each snapshot, share by share in the order of their keys.
 func (s *Service) Snapshots(ctx context.Context, f Filter, each func(Snapshot) error) error {
 	return onShares(ctx, s, f, each, func(ctx context.Context, sh *share.Share, emit emitter[Snapshot]) error {
 		keys, err := sh.Snapshots.Keys(ctx)
@@ -125,7 +125,7 @@ func (s *Service) Snapshots(ctx context.Context, f Filter, each func(Snapshot) e
 	})
 }
 
-// claims finds whose the volumes are that snapshots are of, each once.
+// claims finds the claims of the volumes of snapshots, each once.
 type claims struct {
 	sh    *share.Share
 	known sync.Map // *volume.PVC by key
@@ -138,7 +138,7 @@ func (c *claims) of(ctx context.Context, key string) (*volume.PVC, error) {
 	var pvc *volume.PVC
 	r, err := c.sh.Volumes.Lookup(ctx, key)
 	switch {
-	case errors.Is(err, volume.ErrNotFound), isUnreadable(err): // then nobody knows
+	case errors.Is(err, volume.ErrNotFound), isUnreadable(err): // then it is unknown
 	case err != nil:
 		return nil, err
 	default:
@@ -148,22 +148,22 @@ func (c *claims) of(ctx context.Context, key string) (*volume.PVC, error) {
 	return pvc, nil
 }
 
-// Job is a row of the list of copies under way.
+// Job is a row of the list of running copies.
 type Job struct {
 	Share  string `json:"share"`
 	Target string `json:"target"`           // "snapshot snap-1"
 	Source string `json:"source,omitempty"` // "volume nas1/pvc-1"
-	// State is "copying"; "waiting" for a controller to take the job over: whoever made the
-	// copy gives no sign of life any more; or "unreadable".
+	// State is "copying"; "waiting" for a controller to take the job over, as its lease is not renewed
+	// any more; or "unreadable".
 	State string `json:"state"`
-	// Began is when this attempt did, by the server's clock, and Alive when the last sign of
-	// life was, as far as the clocks here and there agree.
+	// Began is when this attempt began, by the server's clock, and Alive when its lease was last
+	// renewed, if the clocks here and there agree.
 	Began time.Time `json:"began,omitzero"`
 	Alive time.Time `json:"lastSignOfLife,omitzero"`
 	Maker string    `json:"maker,omitempty"`
 }
 
-// Jobs calls each for all copies under way.
+// Jobs calls each with each running copy.
 func (s *Service) Jobs(ctx context.Context, f Filter, each func(Job) error) error {
 	return onShares(ctx, s, f, each, func(ctx context.Context, sh *share.Share, emit emitter[Job]) error {
 		jobs, err := sh.Jobs.List(ctx)
@@ -186,7 +186,7 @@ func (s *Service) Jobs(ctx context.Context, f Filter, each func(Job) error) erro
 	})
 }
 
-// job looks how a job stands; it is nil where it has ended.
+// job returns the state of a job; nil if it has ended.
 func (s *Service) job(sh *share.Share, j share.Job) (*Job, error) {
 	row := &Job{Share: sh.Definition().Name, Target: j.Target.String(), State: stateUnreadable}
 	st, err := sh.Jobs.Status(j)
