@@ -229,10 +229,13 @@ func newController(ctx context.Context, background *sync.WaitGroup, o options, s
 	service := provision.New(shares, purger, copier, watcher.Fault)
 	m.Trash(purger.Status)
 	m.Copies(copier.Status)
+	counter := jobs.NewVolumeCounter(shares)
+	m.Volumes(counter.Status)
 	m.Shares(shares.Opened, shares.Versions, watcher.Status)
 	background.Go(func() { watcher.Run(ctx) })
 	background.Go(func() { purger.Run(ctx) })
 	background.Go(func() { copier.Run(ctx) })
+	background.Go(func() { counter.Run(ctx) })
 	background.Go(func() {
 		tick := time.NewTicker(sweepInterval)
 		defer tick.Stop()

@@ -44,6 +44,24 @@ func (t trash) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
+type volumes func() []jobs.VolumeCount
+
+var (
+	shareVolumes     = prometheus.NewDesc("mooring_share_volumes", "Volumes of the share; absent until the controller has counted them, a minute after its start. It counts every 10 minutes.", []string{"share"}, nil)
+	shareProvisioned = prometheus.NewDesc("mooring_share_provisioned_bytes", "Sum of the capacities of the share's volumes: it can exceed the size of the file system; absent as mooring_share_volumes is.", []string{"share"}, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (v volumes) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(v, ch) }
+
+// Collect implements prometheus.Collector.
+func (v volumes) Collect(ch chan<- prometheus.Metric) {
+	for _, n := range v() {
+		ch <- prometheus.MustNewConstMetric(shareVolumes, prometheus.GaugeValue, float64(n.Volumes), n.Share)
+		ch <- prometheus.MustNewConstMetric(shareProvisioned, prometheus.GaugeValue, float64(n.Bytes), n.Share)
+	}
+}
+
 type copies func() []jobs.CopyTotals
 
 var (

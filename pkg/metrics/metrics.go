@@ -107,6 +107,9 @@ func (m *Metrics) Queries(held func() (waiting, quarantined int)) {
 // Trash adds the purger's status of the shares' trash.
 func (m *Metrics) Trash(status func() []jobs.Trash) { m.own.MustRegister(trash(status)) }
 
+// Volumes adds the number of volumes of each share, and the sum of their capacities.
+func (m *Metrics) Volumes(status func() []jobs.VolumeCount) { m.own.MustRegister(volumes(status)) }
+
 // Copies adds the copier's totals of each share.
 func (m *Metrics) Copies(status func() []jobs.CopyTotals) { m.own.MustRegister(copies(status)) }
 

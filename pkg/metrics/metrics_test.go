@@ -83,6 +83,7 @@ func TestMetrics(t *testing.T) {
 			{Share: "silent"},
 		}
 	})
+	m.Volumes(func() []jobs.VolumeCount { return []jobs.VolumeCount{{Share: "nas1", Volumes: 2, Bytes: 300}} })
 	m.Shares(func() []string { return []string{"nas1"} }, func() map[string]string { return map[string]string{"nas1": "4.2"} }, func() []jobs.ShareStatus {
 		return []jobs.ShareStatus{
 			{Share: "nas1", Up: true, Latency: 500 * time.Millisecond, Space: volume.Space{Total: 100, Free: 40, Inodes: 10, InodesFree: 3}, LastWrite: time.Now()},
@@ -128,6 +129,8 @@ func TestMetrics(t *testing.T) {
 		`mooring_trash_overdue_volumes{share="nas1"} 1`,
 		`mooring_trash_overdue_volumes{share="10.0.0.1:/x"} 0`,
 		`mooring_trash_overdue_timestamp_seconds{share="nas1"} 2000`,
+		`mooring_share_volumes{share="nas1"} 2`,
+		`mooring_share_provisioned_bytes{share="nas1"} 300`,
 		`mooring_share_mounted{share="nas1"} 1`,
 		`mooring_share_nfs_version{share="nas1"} 4.2`,
 		`mooring_share_up{share="nas1"} 1`,

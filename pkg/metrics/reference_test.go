@@ -46,6 +46,7 @@ func role(t *testing.T, name string) http.Handler {
 	}
 	m.LaidOut()
 	m.Trash(func() []jobs.Trash { return []jobs.Trash{{Share: "nas1", Scanned: true, Oldest: now, Since: now}} })
+	m.Volumes(func() []jobs.VolumeCount { return []jobs.VolumeCount{{Share: "nas1"}} })
 	m.Copies(func() []jobs.CopyTotals {
 		return []jobs.CopyTotals{{Share: "nas1", ByMethod: map[string]jobs.CopyCount{jobs.MethodCopy: {}}}}
 	})
