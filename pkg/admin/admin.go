@@ -35,6 +35,8 @@ type Pool interface {
 	// Open returns an open share. Until release, the work that ctx is of ([bounded.Call]) is abandoned when
 	// the share's server stops answering.
 	Open(ctx context.Context, name string, options []string) (s *share.Share, release func(), err error)
+	// Versions returns the versions of NFS by the names of the open shares.
+	Versions() map[string]string
 }
 
 // Service does the work. Its methods call a function of the caller with each row, one at a time.
@@ -101,10 +103,7 @@ func onShares[T any](ctx context.Context, s *Service, f Filter, each func(T) err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	openings := map[string]chan opened{}
-	for _, name := range names {
-		openings[name] = s.open(ctx, name)
-	}
+	openings := openAll(ctx, s, names)
 	for _, name := range names {
 		err := workOn(ctx, s, <-openings[name], name, each, do)
 		var stop stopped
@@ -125,6 +124,15 @@ func onShares[T any](ctx context.Context, s *Service, f Filter, each func(T) err
 type opened struct {
 	release func()
 	err     error
+}
+
+// openAll opens shares at the same time.
+func openAll(ctx context.Context, s *Service, names []string) map[string]chan opened {
+	openings := map[string]chan opened{}
+	for _, name := range names {
+		openings[name] = s.open(ctx, name)
+	}
+	return openings
 }
 
 func (s *Service) open(ctx context.Context, name string) chan opened {

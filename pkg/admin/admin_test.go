@@ -34,6 +34,8 @@ type pool struct {
 
 func (p *pool) Registry() *volume.Registry { return &volume.Registry{Shares: p.shares} }
 
+func (p *pool) Versions() map[string]string { return map[string]string{"a": "4.2"} }
+
 func (p *pool) Open(ctx context.Context, name string, _ []string) (*share.Share, func(), error) {
 	if err := p.silent[name]; err != nil {
 		return nil, nil, err

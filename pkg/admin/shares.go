@@ -4,7 +4,6 @@ package admin
 
 import (
 	"context"
-	"strings"
 
 	"github.com/mooring-csi/mooring/pkg/share"
 	"github.com/mooring-csi/mooring/pkg/volume"
@@ -48,7 +47,7 @@ func (s Shares) List(ctx context.Context, f Filter, each func(Share) error) erro
 		}
 		def := sh.Definition()
 		row := Share{
-			Name: def.Name, Export: volume.ExportName(strings.Join(def.Servers, ","), def.Path), State: stateNotLaidOut,
+			Name: def.Name, Export: exportOf(def), State: stateNotLaidOut,
 			ID: sh.Identity.ID(), Expected: def.ID,
 		}
 		if space.Known() {

@@ -38,7 +38,13 @@ type Deleted struct {
 // it may be.
 func (d Deleted) Kept() bool { return d.State == stateUnfinished || d.State == stateUnreadable }
 
+// Restorable reports whether the entry is a volume that can be restored.
+func (d Deleted) Restorable() bool {
+	return d.Kind == "volume" && (d.State == stateWhole || d.State == stateInPlace)
+}
+
 const (
+	stateWhole      = "whole"
 	stateUnfinished = "unfinished"
 	stateEmpty      = "empty"
 	stateInPlace    = "in place"
@@ -54,7 +60,7 @@ func stateOf(e share.TrashEntry) string {
 	case !e.HasRecord():
 		return stateUnfinished
 	case e.Complete():
-		return "whole"
+		return stateWhole
 	}
 	return stateEmpty
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -64,22 +65,26 @@ func volumeOf(name string, r *share.StoredRecord) Volume {
 // Volumes calls each with each volume, share by share in the order of their keys.
 func (s *Service) Volumes(ctx context.Context, f Filter, each func(Volume) error) error {
 	return onShares(ctx, s, f, each, func(ctx context.Context, sh *share.Share, emit emitter[Volume]) error {
-		keys, err := sh.Volumes.Keys(ctx)
-		if err != nil {
-			return err
+		return s.volumes(ctx, sh, f, emit)
+	})
+}
+
+func (s *Service) volumes(ctx context.Context, sh *share.Share, f Filter, emit emitter[Volume]) error {
+	keys, err := sh.Volumes.Keys(ctx)
+	if err != nil {
+		return err
+	}
+	name := sh.Definition().Name
+	return inOrder(ctx, s, keys, emit, func(key string) (*Volume, error) {
+		r, err := sh.Volumes.Lookup(ctx, key)
+		if isUnreadable(err) && f.matches(nil) {
+			return &Volume{Handle: name + "/" + key, State: stateUnreadable}, err
 		}
-		name := sh.Definition().Name
-		return inOrder(ctx, s, keys, emit, func(key string) (*Volume, error) {
-			r, err := sh.Volumes.Lookup(ctx, key)
-			if isUnreadable(err) && f.matches(nil) {
-				return &Volume{Handle: name + "/" + key, State: stateUnreadable}, err
-			}
-			if err != nil || !f.matches(r.PVC) {
-				return nil, err
-			}
-			v := volumeOf(name, r)
-			return &v, nil
-		})
+		if err != nil || !f.matches(r.PVC) {
+			return nil, err
+		}
+		v := volumeOf(name, r)
+		return &v, nil
 	})
 }
 
@@ -161,6 +166,14 @@ type Job struct {
 	Began time.Time `json:"began,omitzero"`
 	Alive time.Time `json:"lastSignOfLife,omitzero"`
 	Maker string    `json:"maker,omitempty"`
+}
+
+// Concerns reports whether the job copies from or to an object: a handle, or the key of one.
+func (j Job) Concerns(ref string) bool {
+	_, target, _ := strings.Cut(j.Target, " ")
+	_, source, _ := strings.Cut(j.Source, " ")
+	_, key := split(source)
+	return ref == target || ref == j.Share+"/"+target || ref == source || ref == key
 }
 
 // Jobs calls each with each running copy.

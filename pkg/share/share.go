@@ -282,6 +282,20 @@ func (s *Share) Space(ctx context.Context) (space volume.Space, err error) {
 	return volume.NewSpace(st.Frsize, st.Blocks, st.Bfree, st.Bavail, st.Files, st.Ffree), nil
 }
 
+// CheckWritable returns an error if nothing can be written on s, which must not be open read-only: it creates
+// an empty file and removes it. If s is not initialized, it only asks the server for the permission (access(2)).
+func CheckWritable(ctx context.Context, s *Share) (err error) {
+	defer s.wrapError(&err, "check whether it is writable")
+	if !s.Initialized() {
+		return unix.Faccessat(int(s.root), ".", unix.W_OK, 0)
+	}
+	if err := s.checkUsable(ctx); err != nil {
+		return err
+	}
+	_, err = s.now()
+	return err
+}
+
 // Now returns the time by the server's clock. Only that clock decides what is due.
 func (s *Share) Now(ctx context.Context) (now time.Time, err error) {
 	defer s.wrapError(&err, "read the server's time")
