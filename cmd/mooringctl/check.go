@@ -22,7 +22,7 @@ share could not be checked.`,
 		Example: `  mooringctl check
   mooringctl check --share nas1 -o json | jq -r '.[] | select(.severity == "error") | .path'`,
 	}
-	l.flags(c, false, false)
+	l.flags(c, false, false, heads(checkColumns()))
 	c.RunE = o.runList(l, func(c *cobra.Command, s *session) error {
 		return check(c, l, s, func(each func(admin.Problem) error) error {
 			return s.Check(c.Context(), o.filter(""), each)
@@ -40,10 +40,10 @@ func check(c *cobra.Command, l *listOptions, s *session, find func(each func(adm
 			return each(p)
 		})
 	})
-	if err == nil && wrong {
-		return exit(exitFailed)
+	if err != nil || !wrong {
+		return err
 	}
-	return err
+	return exit(exitFailed)
 }
 
 func checkColumns() []column[admin.Problem] {

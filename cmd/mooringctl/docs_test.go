@@ -34,9 +34,9 @@ func TestDocs(t *testing.T) {
 	}
 	var b strings.Builder
 	b.WriteString(before + generated + "\n")
-	root := command()
+	root := (&options{}).command()
 	for _, c := range root.Commands() {
-		describe(&b, c)
+		documentCommand(&b, c)
 	}
 	b.WriteString("### All commands\n\n")
 	flagTable(&b, root.PersistentFlags())
@@ -51,7 +51,7 @@ func TestDocs(t *testing.T) {
 	}
 }
 
-func describe(b *strings.Builder, c *cobra.Command) {
+func documentCommand(b *strings.Builder, c *cobra.Command) {
 	if c.Name() == "help" || c.Name() == "completion" {
 		return
 	}
@@ -67,7 +67,7 @@ func describe(b *strings.Builder, c *cobra.Command) {
 		flagTable(b, c.LocalNonPersistentFlags())
 	}
 	for _, sub := range c.Commands() {
-		describe(b, sub)
+		documentCommand(b, sub)
 	}
 }
 

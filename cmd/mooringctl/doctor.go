@@ -5,7 +5,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -39,6 +38,7 @@ type export struct {
 
 func doctorCommand(o *options) *cobra.Command {
 	var e export
+	format := ""
 	c := &cobra.Command{
 		Use:   "doctor [share...]",
 		Short: "Find what is wrong with shares, why it matters, and what to do",
@@ -47,25 +47,25 @@ server answers, what it exports, which versions of NFS work, whether the share i
 server does with owners, whether it supports CLONE, COPY, attributes, locks and so on, its clock,
 latency and free space. The doctor writes only probe files, which it removes.
 
-The exit status is 0 if everything is healthy, 1 if there are warnings, and 2 if something is broken.`,
+The exit status is 0 if everything is healthy, 1 if there are warnings, and 3 if something is broken or
+the doctor cannot examine the shares.`,
 		Example: `  mooringctl doctor
   mooringctl doctor nas1 -o json
   mooringctl doctor --server 10.0.0.200 --path /export/kubernetes`,
 		RunE: func(c *cobra.Command, args []string) error {
-			if o.output != "table" && o.output != "json" {
-				return fmt.Errorf("--output is %q, want table or json", o.output)
+			if err := checkFormat(format, documentFormats); err != nil {
+				return err
 			}
 			shares, err := o.selectShares(args, e)
 			if err != nil {
-				fmt.Fprintln(c.ErrOrStderr(), "mooringctl:", err)
-				return exit(exitBroken)
+				return o.broken(c, err)
 			}
-			return o.examine(c.Context(), shares, c.OutOrStdout())
+			return o.broken(c, o.examine(c.Context(), shares, c.OutOrStdout(), format))
 		},
 	}
 	c.ValidArgsFunction = o.completeShares
 	f := c.Flags()
-	f.StringVarP(&o.output, "output", "o", "table", "table or json")
+	formatFlag(c, &format, documentFormats)
 	f.StringVar(&e.server, "server", "", "examine an export of this server that need not be registered; with --path")
 	f.StringVar(&e.path, "path", "", "the export's path; with --server")
 	f.StringSliceVar(&e.options, "mount-options", nil, "mount options; with --server")
@@ -73,21 +73,31 @@ The exit status is 0 if everything is healthy, 1 if there are warnings, and 2 if
 	return c
 }
 
+// broken prints an error that kept the doctor from examining the shares, and replaces it by exitBroken.
+// It returns the other errors.
+func (o *options) broken(c *cobra.Command, err error) error {
+	if _, printed := errors.AsType[exit](err); err == nil || printed || o.status(err) == exitUsage {
+		return err
+	}
+	fmt.Fprintln(c.ErrOrStderr(), "mooringctl:", sanitize(err.Error()))
+	return exit(exitBroken)
+}
+
 // selectShares returns the shares to examine.
 func (o *options) selectShares(names []string, e export) ([]volume.Share, error) {
 	names = append(slices.Clone(o.shares), names...)
 	if e.server != "" {
 		if len(names) > 0 {
-			return nil, errors.New("use either names of shares, or --server and --path")
+			return nil, volume.Errorf(volume.ErrInvalid, "use either names of shares, or --server and --path")
 		}
 		return e.share()
 	}
 	if e.options != nil {
-		return nil, errors.New("--mount-options needs --server: those of a share are in its configuration")
+		return nil, volume.Errorf(volume.ErrInvalid, "--mount-options needs --server: those of a share are in its configuration")
 	}
 	source, err := config.Open(o.config)
 	if err != nil {
-		return nil, fmt.Errorf(`%w
+		return nil, fmt.Errorf(`%v
   Name the configuration with --config, or run this in the controller, which has it:
     kubectl -n mooring exec deploy/mooring-controller -c mooring -- mooringctl doctor
   An export can be examined without a configuration: mooringctl doctor --server HOST --path /export`, err)
@@ -99,17 +109,31 @@ func (o *options) selectShares(names []string, e export) ([]volume.Share, error)
 		}
 		return registry.Shares, nil
 	}
-	var shares []volume.Share
+	return resolveShares(registry, names)
+}
+
+// resolveShares returns the shares of these names, each once. An unknown name is an error of usage.
+func resolveShares(registry *volume.Registry, names []string) (shares []volume.Share, err error) {
 	for _, name := range names {
 		share, err := registry.Resolve(name)
+		if _, _, isExport := volume.SplitExport(name); err != nil && !isExport {
+			return nil, volume.Errorf(volume.ErrInvalid, "no share has the name %q: the configuration has %s", name, strings.Join(shareNames(registry), ", "))
+		}
 		if err != nil {
-			return nil, err
+			return nil, volume.Errorf(volume.ErrInvalid, "%w", err)
 		}
 		if !slices.ContainsFunc(shares, func(s volume.Share) bool { return s.Name == share.Name }) {
 			shares = append(shares, share)
 		}
 	}
 	return shares, nil
+}
+
+func shareNames(registry *volume.Registry) (names []string) {
+	for _, s := range registry.Shares {
+		names = append(names, s.Name)
+	}
+	return names
 }
 
 // share returns the share that an unregistered export is for the driver.
@@ -135,7 +159,7 @@ func (o *options) nestedCheck() func(volume.Share) error {
 	return source.Current().CheckNested
 }
 
-func (o *options) examine(ctx context.Context, shares []volume.Share, out io.Writer) error {
+func (o *options) examine(ctx context.Context, shares []volume.Share, out io.Writer, format string) error {
 	if err := child.ReapOrphans(ctx); err != nil {
 		return err
 	}
@@ -146,13 +170,7 @@ func (o *options) examine(ctx context.Context, shares []volume.Share, out io.Wri
 	if ctx.Err() != nil {
 		return errors.New("interrupted")
 	}
-	if o.output == "json" {
-		encoder := json.NewEncoder(out)
-		encoder.SetIndent("", "  ")
-		if err := encoder.Encode(report); err != nil {
-			return err
-		}
-	} else if _, err := io.WriteString(out, newTable(out).report(report)); err != nil {
+	if err := printDocument(out, format, report, newTable(out).report); err != nil {
 		return err
 	}
 	switch {

@@ -140,7 +140,7 @@ func TestSelectShares(t *testing.T) {
 		{options{config: config}, []string{"nas2", "nas2"}, export{}, "nas2"},
 		{options{config: config}, []string{"nas1", "10.0.0.1:/a", "[::ffff:10.0.0.1]:/a"}, export{}, "nas1"},
 		{options{config: config, shares: []string{"nas1"}}, []string{"nas2"}, export{}, "nas1 nas2"},
-		{options{config: config}, []string{"nas3"}, export{}, "it knows: nas1, nas2"},
+		{options{config: config}, []string{"nas3"}, export{}, "the configuration has nas1, nas2"},
 		{options{config: empty}, nil, export{}, "registers no share"},
 		{options{config: "/nowhere/config.yaml"}, nil, export{}, "mooringctl doctor --server"},
 		{options{config: "/nowhere/config.yaml"}, nil, export{server: "fe80::1", path: "/x"}, "[fe80::1]:/x"},
@@ -181,8 +181,8 @@ func TestSelectShares(t *testing.T) {
 
 // TestDoctorRefuses runs the program with invalid arguments.
 func TestDoctorRefuses(t *testing.T) {
-	for _, args := range [][]string{{"doctor", "-o", "yaml"}, {"doctor", "--server", "h"}, {"doctor", "--config", "/nowhere"}} {
-		c := command()
+	for _, args := range [][]string{{"doctor", "-o", "wide"}, {"doctor", "--server", "h"}, {"doctor", "--config", "/nowhere"}} {
+		c := (&options{}).command()
 		var errs bytes.Buffer
 		c.SetErr(&errs)
 		c.SetArgs(args)

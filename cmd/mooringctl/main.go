@@ -12,17 +12,19 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/mooring-csi/mooring/pkg/volume"
 	"github.com/spf13/cobra"
 )
 
 // version is set by the linker.
 var version = "dev"
 
-// Exit statuses. Any other failure is exitFailed.
+// Exit statuses.
 const (
-	exitFailed   = 1
+	exitFailed   = 1 // a failure or, of commands that search for problems, a finding
+	exitUsage    = 2 // wrong arguments
 	exitWarnings = 1 // doctor: there are warnings
-	exitBroken   = 2 // doctor: something is broken
+	exitBroken   = 3 // doctor: something is broken
 )
 
 // options are the options of all commands.
@@ -30,7 +32,7 @@ type options struct {
 	config    string   // the registry's file
 	sharesDir string   // where the shares are mounted already, each under its name; "": nowhere
 	shares    []string // only these
-	output    string   // doctor's format
+	running   bool     // the arguments are checked, and the command runs
 }
 
 // exit is an error that sets the exit status: everything else is printed already.
@@ -47,26 +49,49 @@ func main() {
 		return
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	err := command().ExecuteContext(ctx)
+	o := &options{}
+	err := o.command().ExecuteContext(ctx)
 	stop()
-	var status exit
-	switch {
-	case errors.As(err, &status):
-		os.Exit(int(status))
-	case err != nil:
+	status := o.status(err)
+	if _, printed := errors.AsType[exit](err); err != nil && !printed {
 		fmt.Fprintln(os.Stderr, "mooringctl:", sanitize(err.Error()))
-		os.Exit(exitFailed)
+		if !o.running {
+			fmt.Fprintln(os.Stderr, "mooringctl COMMAND --help shows the arguments and options.")
+		}
 	}
+	os.Exit(status)
 }
 
-func command() *cobra.Command {
-	o := &options{}
+// status returns the exit status for the error of a command. Before the command runs, all errors are
+// about its arguments.
+func (o *options) status(err error) int {
+	status, ok := errors.AsType[exit](err)
+	switch {
+	case err == nil:
+		return 0
+	case ok:
+		return int(status)
+	case !o.running, errors.Is(err, volume.ErrInvalid):
+		return exitUsage
+	}
+	return exitFailed
+}
+
+// command returns mooringctl with all its commands.
+func (o *options) command() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "mooringctl",
 		Short:         "List what is on Mooring's shares, find what is wrong with them, and restore deleted volumes",
 		Version:       version,
 		SilenceUsage:  true,
 		SilenceErrors: true,
+		PersistentPreRunE: func(c *cobra.Command, _ []string) error {
+			if err := c.ValidateFlagGroups(); err != nil { // which cobra does only after this
+				return err
+			}
+			o.running = true
+			return nil
+		},
 	}
 	f := root.PersistentFlags()
 	f.StringVar(&o.config, "config", "/etc/mooring/config.yaml", "the file that registers the shares")
@@ -75,6 +100,8 @@ func command() *cobra.Command {
 	_ = root.RegisterFlagCompletionFunc("share", o.completeShares)
 	for _, make := range []func(*options) *cobra.Command{
 		doctorCommand,
+		healthCommand,
+		describeCommand,
 		sharesCommand,
 		shareCommand,
 		volumesCommand,
@@ -84,6 +111,7 @@ func command() *cobra.Command {
 		usageCommand,
 		orphansCommand,
 		checkCommand,
+		versionCommand,
 	} {
 		root.AddCommand(make(o))
 	}

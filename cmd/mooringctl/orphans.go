@@ -19,7 +19,7 @@ or deletion was abandoned, claims on directories without a volume. In a cluster 
 without a volume and volumes without a PersistentVolume, and the same for snapshots. The command
 changes nothing. With -o wide, it prints the remedy for each orphan.`,
 	}
-	l.flags(c, false, false)
+	l.flags(c, false, false, heads(orphanColumns()))
 	k.flags(c)
 	c.RunE = o.runList(l, func(c *cobra.Command, s *session) error {
 		var in admin.Cluster

@@ -4,42 +4,33 @@ package main
 
 import (
 	"bufio"
-	"cmp"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
-	"time"
 	"unicode"
 	"unicode/utf8"
 
 	"github.com/mooring-csi/mooring/pkg/admin"
-	"github.com/mooring-csi/mooring/pkg/volume"
-	"github.com/spf13/cobra"
 )
-
-// formats are the values of -o.
-var formats = []string{"table", "wide", "json", "yaml"}
-
-// column is a column of a table.
-type column[T any] struct {
-	head string
-	cell func(T) string
-	wide bool // only in a wide table
-}
 
 // printer prints rows as they arrive.
 type printer[T any] struct {
 	out          *bufio.Writer
 	format       string
 	columns      []column[T]
-	emptyMessage func() string // is printed to stderr instead of an empty table
+	emptyMessage func() string // is printed to stderr instead of an empty table; nil: nothing
 	stderr       io.Writer
 
-	rows    int
-	widths  []int
-	pending [][]string // rows of a table whose widths are not computed yet
+	maxWidth int // of a table that is not wide; 0: any
+	rows     int
+	widths   []int
+	totals   []int64
+	pending  [][]string // rows of a table whose widths are not computed yet
 }
+
+// minShrunk is the width to which a column is shortened at most.
+const minShrunk = 20
 
 // pageSize is the number of rows for which the widths of columns are computed together. A larger page
 // needs more memory; with a smaller one the widths change more often.
@@ -52,7 +43,7 @@ func newPrinter[T any](out, stderr io.Writer, format string, emptyMessage func()
 			p.columns = append(p.columns, c)
 		}
 	}
-	p.widths = make([]int, len(p.columns))
+	p.widths, p.totals = make([]int, len(p.columns)), make([]int64, len(p.columns))
 	return p
 }
 
@@ -79,22 +70,43 @@ func (p *printer[T]) row(r T) error {
 		return err
 	}
 	if p.rows == 1 {
-		p.pending = append(p.pending, p.cells(func(c column[T]) string { return c.head }))
+		p.addLine(func(i int) string { return p.columns[i].head })
 	}
-	p.pending = append(p.pending, p.cells(func(c column[T]) string { return c.cell(r) }))
+	p.addLine(func(i int) string { return formatCell(p.columns[i].cell(r)) })
+	for i, c := range p.columns {
+		if c.total != nil {
+			p.totals[i] += c.number(r)
+		}
+	}
 	if len(p.pending) > pageSize {
 		return p.flush()
 	}
 	return nil
 }
 
-func (p *printer[T]) cells(text func(column[T]) string) []string {
+func (p *printer[T]) addLine(cell func(column int) string) {
 	cells := make([]string, len(p.columns))
-	for i, c := range p.columns {
-		cells[i] = formatCell(text(c))
+	for i := range cells {
+		cells[i] = cell(i)
 		p.widths[i] = max(p.widths[i], utf8.RuneCountInString(cells[i]))
 	}
-	return cells
+	p.pending = append(p.pending, cells)
+}
+
+// addTotals adds the line with the sums of the columns that have one.
+func (p *printer[T]) addTotals() {
+	if p.rows < 2 || !slices.ContainsFunc(p.columns, func(c column[T]) bool { return c.total != nil }) {
+		return
+	}
+	p.addLine(func(i int) string {
+		switch c := p.columns[i]; {
+		case c.total != nil:
+			return c.total(p.totals[i])
+		case i == 0:
+			return "TOTAL"
+		}
+		return ""
+	})
 }
 
 // formatCell returns a cell of a table. A directory's name can neither control the terminal nor break
@@ -116,16 +128,51 @@ func sanitize(s string) string {
 	}, s)
 }
 
+// gap is the number of spaces between two columns.
+const gap = 3
+
+// shrink makes the widest columns that may be shortened narrower, until the table fits the terminal.
+func (p *printer[T]) shrink() {
+	if p.format != "table" || p.maxWidth == 0 {
+		return
+	}
+	excess := gap*(len(p.widths)-1) - p.maxWidth
+	for _, width := range p.widths {
+		excess += width
+	}
+	for ; excess > 0; excess-- {
+		widest := -1
+		for i, c := range p.columns {
+			if c.shrink && p.widths[i] > minShrunk && (widest < 0 || p.widths[i] > p.widths[widest]) {
+				widest = i
+			}
+		}
+		if widest < 0 {
+			return
+		}
+		p.widths[widest]--
+	}
+}
+
+// shorten replaces the middle of a text that is longer than width by an ellipsis.
+func shorten(text string, width int) string {
+	runes := []rune(text)
+	if len(runes) <= width {
+		return text
+	}
+	head := width / 2
+	return string(runes[:head]) + "…" + string(runes[len(runes)-(width-head-1):])
+}
+
 func (p *printer[T]) flush() error {
+	p.shrink()
 	for _, cells := range p.pending {
 		var line strings.Builder
 		for i, cell := range cells {
-			line.WriteString(cell)
-			if i < len(cells)-1 {
-				line.WriteString(strings.Repeat(" ", p.widths[i]-utf8.RuneCountInString(cell)+3))
-			}
+			cell = shorten(cell, p.widths[i])
+			line.WriteString(cell + strings.Repeat(" ", p.widths[i]-utf8.RuneCountInString(cell)+gap))
 		}
-		if _, err := fmt.Fprintln(p.out, line.String()); err != nil {
+		if _, err := fmt.Fprintln(p.out, strings.TrimRight(line.String(), " ")); err != nil {
 			return err
 		}
 	}
@@ -140,76 +187,30 @@ func (p *printer[T]) finish() error {
 		fmt.Fprintln(p.out, "[]")
 	case p.format == "json":
 		fmt.Fprintln(p.out, "\n]")
-	case p.rows == 0:
+	case p.rows > 0:
+		p.addTotals()
+	case p.emptyMessage != nil:
 		fmt.Fprint(p.stderr, p.emptyMessage())
 	}
 	return p.flush()
 }
 
-// listOptions are the flags of commands that print lists.
-type listOptions struct {
-	format, namespace string
-	watch             bool
-}
-
-func (l *listOptions) flags(c *cobra.Command, namespaced, watched bool) {
-	c.Flags().StringVarP(&l.format, "output", "o", "table", "how to print: table, wide, json or yaml")
-	_ = c.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp))
-	if namespaced {
-		c.Flags().StringVarP(&l.namespace, "namespace", "n", "", "only the objects of claims in this namespace")
+// printDocument prints v, which text formats as text.
+func printDocument[T any](out io.Writer, format string, v T, text func(T) string) error {
+	var data []byte
+	var err error
+	switch format {
+	case "json":
+		data, err = admin.JSON(v, "", "  ")
+		data = append(data, '\n')
+	case "yaml":
+		data, err = admin.YAML(v)
+	default:
+		data = []byte(text(v))
 	}
-	if watched {
-		c.Flags().BoolVarP(&l.watch, "watch", "w", false, "repeat every 2 seconds, until the command is interrupted")
+	if err != nil {
+		return err
 	}
-}
-
-func (l *listOptions) validate() error {
-	switch {
-	case !slices.Contains(formats, l.format):
-		return volume.Errorf(volume.ErrInvalid, "-o is %q, want one of %s", l.format, strings.Join(formats, ", "))
-	case l.watch && l.format != "table" && l.format != "wide":
-		return volume.Errorf(volume.ErrInvalid, "--watch is for tables: -o %s is one document", l.format)
-	}
-	return nil
-}
-
-// printAll prints rows. If they end with an error, it prints the rows before that.
-func printAll[T any](p *printer[T], rows func(each func(T) error) error) error {
-	err := rows(p.row)
-	return cmp.Or(err, p.finish())
-}
-
-const watchInterval = 2 * time.Second
-
-// list prints rows once or, with --watch, repeatedly. It clears a terminal each time; to anything else
-// it prints the table only if that has changed.
-func list[T any](c *cobra.Command, l *listOptions, emptyMessage func() string, columns []column[T], rows func(each func(T) error) error) error {
-	if !l.watch {
-		p := newPrinter(c.OutOrStdout(), c.ErrOrStderr(), l.format, emptyMessage, columns)
-		return printAll(p, rows)
-	}
-	var last string
-	for tick := time.NewTicker(watchInterval); ; {
-		var b strings.Builder
-		p := newPrinter(&b, &b, l.format, emptyMessage, columns)
-		err := printAll(p, rows)
-		if c.Context().Err() != nil {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		switch text := b.String(); {
-		case isTerminal(c.OutOrStdout()):
-			fmt.Fprint(c.OutOrStdout(), "\x1b[H\x1b[2J"+text)
-		case text != last:
-			fmt.Fprintln(c.OutOrStdout(), text)
-			last = text
-		}
-		select {
-		case <-c.Context().Done():
-			return nil
-		case <-tick.C:
-		}
-	}
+	_, err = out.Write(data)
+	return err
 }

@@ -151,18 +151,26 @@ func TestFormat(t *testing.T) {
 // run runs the program with a configuration of two shares.
 func run(t *testing.T, args ...string) (out string, err error) {
 	t.Helper()
+	out, err, _ = runStatus(t, args...)
+	return out, err
+}
+
+// runStatus is run, with the exit status.
+func runStatus(t *testing.T, args ...string) (out string, err error, status int) {
+	t.Helper()
 	file := filepath.Join(t.TempDir(), "config.yaml")
-	text := "shares:\n  - {name: nas1, servers: [10.0.0.1], path: /a}\n  - {name: nas2, servers: [10.0.0.1], path: /b}\n"
+	text := "shares:\n  - {name: nas1, servers: [127.0.0.1], path: /a, mountOptions: [port=9]}\n  - {name: nas2, servers: [127.0.0.1], path: /b, mountOptions: [port=9]}\n"
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	var b bytes.Buffer
-	c := command()
+	o := &options{}
+	c := o.command()
 	c.SetOut(&b)
 	c.SetErr(&b)
-	c.SetArgs(slices.Concat(args[:1], []string{"--config", file}, args[1:]))
+	c.SetArgs(slices.Concat(args[:1], []string{"--config=" + file}, args[1:]))
 	err = c.ExecuteContext(t.Context())
-	return b.String(), err
+	return b.String(), err, o.status(err)
 }
 
 func TestCompletion(t *testing.T) {

@@ -51,7 +51,11 @@ func (o *options) openWith(c *cobra.Command, opt share.Options) (*session, func(
 	klog.SetSlogLogger(slog.New(slog.DiscardHandler)) // relevant problems are returned as errors
 	source, err := config.Open(o.config)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%w: name the file that registers the shares with --config", err)
+		// Not %w: an invalid file is no error of usage.
+		return nil, nil, fmt.Errorf("%v: name the file that registers the shares with --config", err)
+	}
+	if _, err := resolveShares(source.Current(), o.shares); err != nil {
+		return nil, nil, err
 	}
 	registry := source.Current
 	servers := probe.NewServers(probe.Ping)
@@ -69,7 +73,7 @@ func (o *options) openWith(c *cobra.Command, opt share.Options) (*session, func(
 	opt.Maker = maker()
 	shares := pool.New(registry, mounter, dir, pool.Options{
 		Share: opt, Premounted: premounted,
-		Servers: servers,
+		Servers: servers, Table: kernel.Table,
 	})
 	s := &session{stderr: c.ErrOrStderr()}
 	s.Service = admin.New(shares, s.report)
@@ -165,9 +169,6 @@ func (o *options) runList(l *listOptions, do func(c *cobra.Command, s *session) 
 // runListWith is runList with options for the shares.
 func (o *options) runListWith(l *listOptions, opt share.Options, do func(c *cobra.Command, s *session) error) func(*cobra.Command, []string) error {
 	return func(c *cobra.Command, _ []string) error {
-		if err := l.validate(); err != nil {
-			return err
-		}
 		s, end, err := o.openWith(c, opt)
 		if err != nil {
 			return err
@@ -192,17 +193,4 @@ func (k *clusterOptions) open() (*kube.Client, error) {
 		return nil, nil
 	}
 	return client, err
-}
-
-// completeShares completes the names of registered shares.
-func (o *options) completeShares(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-	source, err := config.Open(o.config)
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveError
-	}
-	var names []string
-	for _, s := range source.Current().Shares {
-		names = append(names, s.Name)
-	}
-	return names, cobra.ShellCompDirectiveNoFileComp
 }

@@ -21,7 +21,7 @@ no Mooring data, "not laid out". "another" means that its id is not the one in t
 		Example: `  mooringctl shares
   mooringctl shares -o json | jq -r '.[] | "\(.name) \(.id)"'`,
 	}
-	l.flags(c, false, false)
+	l.flags(c, false, false, heads(shareColumns()))
 	c.RunE = o.runListWith(l, share.Options{ReadOnly: true, AnyID: true}, func(c *cobra.Command, s *session) error {
 		return list(c, l, s.emptyMessage("There are no shares."), shareColumns(), func(each func(admin.Share) error) error {
 			return admin.NewShares(s.Service).List(c.Context(), o.filter(""), each)
@@ -33,12 +33,12 @@ no Mooring data, "not laid out". "another" means that its id is not the one in t
 func shareColumns() []column[admin.Share] {
 	return []column[admin.Share]{
 		{head: "NAME", cell: func(s admin.Share) string { return s.Name }},
-		{head: "EXPORT", cell: func(s admin.Share) string { return s.Export }},
+		{head: "EXPORT", shrink: true, cell: func(s admin.Share) string { return s.Export }},
 		{head: "STATE", cell: func(s admin.Share) string { return s.State }},
 		{head: "ID", cell: func(s admin.Share) string { return s.ID }},
 		{head: "EXPECTED", wide: true, cell: func(s admin.Share) string { return s.Expected }},
-		{head: "FREE", cell: func(s admin.Share) string { return optionalSize(s.Free) }},
-		{head: "SIZE", cell: func(s admin.Share) string { return optionalSize(s.Total) }},
+		spaceColumn("FREE", func(s admin.Share) *int64 { return s.Free }),
+		spaceColumn("SIZE", func(s admin.Share) *int64 { return s.Total }),
 	}
 }
 

@@ -34,7 +34,7 @@ deletion, by the server's clock. A "whole" volume can be restored. An "unfinishe
 before its deletion continues, and an entry whose record is "unreadable" is not purged at all. A
 volume that is "in place" is purged in its directory: a project quota keeps it out of the trash.`,
 	}
-	l.flags(c, true, true)
+	l.flags(c, true, true, heads(trashColumns()))
 	c.RunE = o.runList(l, func(c *cobra.Command, s *session) error {
 		return list(c, l, s.emptyMessage("The trash is empty."), trashColumns(), func(each func(admin.Deleted) error) error {
 			return s.Trash(c.Context(), o.filter(l.namespace), each)
@@ -48,10 +48,10 @@ func trashColumns() []column[admin.Deleted] {
 		{head: "ENTRY", cell: func(d admin.Deleted) string { return d.Entry }},
 		{head: "KIND", cell: func(d admin.Deleted) string { return d.Kind }},
 		{head: "STATE", cell: func(d admin.Deleted) string { return d.State }},
-		{head: "CLAIM", cell: func(d admin.Deleted) string { return formatClaim(d.Claim) }},
-		{head: "CAPACITY", cell: func(d admin.Deleted) string { return volume.FormatBytes(d.Capacity) }},
-		{head: "DELETED", cell: func(d admin.Deleted) string { return formatAgo(d.Deleted) }},
-		{head: "PURGED", cell: formatPurge},
+		claimColumn(func(d admin.Deleted) *volume.PVC { return d.Claim }),
+		sizeColumn("CAPACITY", func(d admin.Deleted) int64 { return d.Capacity }),
+		timeColumn("DELETED", func(d admin.Deleted) time.Time { return d.Deleted }, formatAgo),
+		{head: "PURGED", cell: formatPurge, number: func(d admin.Deleted) int64 { return d.Due.UnixMilli() }},
 		{head: "DIRECTORY", wide: true, cell: func(d admin.Deleted) string { return d.Directory }},
 		{head: "PURGED-AFTER", wide: true, cell: func(d admin.Deleted) string { return formatTime(d.Due) }},
 	}
@@ -77,7 +77,7 @@ type restoreOptions struct {
 func trashRestoreCommand(o *options) *cobra.Command {
 	r := &restoreOptions{}
 	c := &cobra.Command{
-		Use: "restore ENTRY|HANDLE", Args: cobra.ExactArgs(1),
+		Use: "restore ENTRY|HANDLE", Args: cobra.ExactArgs(1), ValidArgsFunction: o.completeRestorable(),
 		Short: "Restore a deleted volume",
 		Long: `Restore a deleted volume: its directory, in the original place, and its record. The command prints
 the manifests of the PersistentVolume and the PersistentVolumeClaim for kubectl apply. It replaces

@@ -26,12 +26,9 @@ func usageCommand(o *options) *cobra.Command {
 as du does, in several volumes at a time. Files with shared blocks, for example of a snapshot on a
 server with CLONE, count in full.`,
 	}
-	l.flags(c, true, false)
+	l.flags(c, true, false, heads(usageColumns()))
 	c.Flags().IntVar(&top, "top", 0, "only the largest ones, this many (0: all)")
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		if err := l.validate(); err != nil {
-			return err
-		}
 		s, end, err := o.open(c, false)
 		if err != nil {
 			return err
@@ -62,12 +59,12 @@ server with CLONE, count in full.`,
 func usageColumns() []column[admin.Usage] {
 	return []column[admin.Usage]{
 		{head: "HANDLE", cell: func(u admin.Usage) string { return u.Handle }},
-		{head: "CLAIM", cell: func(u admin.Usage) string { return formatClaim(u.Claim) }},
-		{head: "ON-DISK", cell: func(u admin.Usage) string { return volume.FormatBytes(u.Allocated) }},
-		{head: "SIZE", cell: func(u admin.Usage) string { return volume.FormatBytes(u.Bytes) }},
-		{head: "CAPACITY", cell: func(u admin.Usage) string { return volume.FormatBytes(u.Capacity) }},
-		{head: "FILES", cell: func(u admin.Usage) string { return strconv.FormatInt(u.Files, 10) }},
-		{head: "DIRECTORIES", wide: true, cell: func(u admin.Usage) string { return strconv.FormatInt(u.Dirs, 10) }},
+		claimColumn(func(u admin.Usage) *volume.PVC { return u.Claim }),
+		sizeColumn("ON-DISK", func(u admin.Usage) int64 { return u.Allocated }),
+		sizeColumn("SIZE", func(u admin.Usage) int64 { return u.Bytes }),
+		sizeColumn("CAPACITY", func(u admin.Usage) int64 { return u.Capacity }),
+		countColumn("FILES", func(u admin.Usage) int64 { return u.Files }),
+		{head: "DIRECTORIES", wide: true, cell: func(u admin.Usage) string { return strconv.FormatInt(u.Dirs, 10) }, number: func(u admin.Usage) int64 { return u.Dirs }},
 		{head: "DIRECTORY", wide: true, cell: func(u admin.Usage) string { return u.Directory }},
 	}
 }

@@ -3,6 +3,8 @@
 package main
 
 import (
+	"time"
+
 	"github.com/mooring-csi/mooring/pkg/admin"
 	"github.com/mooring-csi/mooring/pkg/volume"
 	"github.com/spf13/cobra"
@@ -19,7 +21,7 @@ one for which the volume was created. A volume whose record cannot be read is li
 		Example: `  mooringctl volumes --share nas1 -n shop
   mooringctl volumes -o json | jq -r '.[] | select(.capacityBytes > 1e12) | .handle'`,
 	}
-	l.flags(c, true, true)
+	l.flags(c, true, true, heads(volumeColumns()))
 	c.RunE = o.runList(l, func(c *cobra.Command, s *session) error {
 		return list(c, l, s.emptyMessage("There are no volumes."), volumeColumns(), func(each func(admin.Volume) error) error {
 			return s.Volumes(c.Context(), o.filter(l.namespace), each)
@@ -31,10 +33,10 @@ one for which the volume was created. A volume whose record cannot be read is li
 func volumeColumns() []column[admin.Volume] {
 	return []column[admin.Volume]{
 		{head: "HANDLE", cell: func(v admin.Volume) string { return v.Handle }},
-		{head: "CLAIM", cell: func(v admin.Volume) string { return formatClaim(v.Claim) }},
-		{head: "DIRECTORY", cell: func(v admin.Volume) string { return v.Directory }},
-		{head: "CAPACITY", cell: func(v admin.Volume) string { return volume.FormatBytes(v.Capacity) }},
-		{head: "CREATED", cell: func(v admin.Volume) string { return formatTime(v.Created) }},
+		claimColumn(func(v admin.Volume) *volume.PVC { return v.Claim }),
+		{head: "DIRECTORY", shrink: true, cell: func(v admin.Volume) string { return v.Directory }},
+		sizeColumn("CAPACITY", func(v admin.Volume) int64 { return v.Capacity }),
+		timeColumn("CREATED", func(v admin.Volume) time.Time { return v.Created }, formatTime),
 		{head: "ON-DELETE", cell: func(v admin.Volume) string { return string(v.OnDelete) }},
 		{head: "STATE", cell: func(v admin.Volume) string { return v.State }},
 		{head: "UID", wide: true, cell: func(v admin.Volume) string { return formatID(v.UID) }},

@@ -116,3 +116,39 @@ func TestCtlGiven(t *testing.T) {
 		t.Error("it has unmounted what is not its own")
 	}
 }
+
+// TestCtlHealth checks the health of a share, and describes a volume before and after its deletion.
+func TestCtlHealth(t *testing.T) {
+	s := newSite(t, "trashRetention: 1h")
+	type health struct {
+		Share, NFSVersion   string
+		Reachable, Writable bool
+		FreeBytes           int64
+	}
+	if all := rows[health](s, "health"); len(all) != 1 || !all[0].Reachable || !all[0].Writable || all[0].NFSVersion == "" || all[0].FreeBytes == 0 {
+		t.Errorf("the health of the share is %+v", all)
+	}
+	v := s.mustCreate("pvc-1", "one")
+	if _, err := snapshot(t, s.ctl, v, "snap-1", time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	for _, ref := range []string{"nas1/pvc-1", "pvc-1", "team/claim-pvc-1"} {
+		if r := s.mustCtl("describe", ref); !strings.Contains(r.out, "nas1/snap-1") || !strings.Contains(r.out, "exists, claimed by this volume") {
+			t.Errorf("%s is described as\n%s", ref, r.out)
+		}
+	}
+	s.mustDelete(v.VolumeId)
+	if r := s.mustCtl("describe", "team/claim-pvc-1"); !strings.Contains(r.out, "mooringctl trash restore nas1/pvc-1.") {
+		t.Errorf("the deleted volume is described as\n%s", r.out)
+	}
+	if r := s.mooringctl("describe", "team/claim-pvc-2"); r.status != 1 || !strings.Contains(r.said, "no volume has") {
+		t.Errorf("an unknown claim: status %d: %s", r.status, r.said)
+	}
+	if all := rows[health](s, "health"); len(all) != 1 || !all[0].Writable {
+		t.Errorf("the health of a share with volumes is %+v", all)
+	}
+	r := s.mooringctl("volumes", "--share", "nas9")
+	if r.status != 2 || strings.Count(r.said, "\n") != 1 || !strings.Contains(r.said, "nas1") {
+		t.Errorf("an unknown share: status %d: %s", r.status, r.said)
+	}
+}
