@@ -83,7 +83,7 @@ func TestPluginFails(t *testing.T) {
 		"none":                   {"", "0", []string{"volumes"}, 1, 1, "no controller of Mooring is running: name the namespace"},
 		"none but one that ends": {ending, "0", []string{"volumes"}, 1, 1, "no controller of Mooring is running"},
 		"none there":             {"", "0", []string{"-n", "x", "volumes"}, 1, 1, "is running in namespace x"},
-		"two of them":            {two + "other mooring-controller-c\n", "0", []string{"volumes"}, 1, 1, "several namespaces: name one by -n, before the command: mooring other"},
+		"two of them":            {two + "other mooring-controller-c\n", "0", []string{"volumes"}, 1, 1, "several namespaces: name one with -n, before the command: mooring other"},
 		"without its name":       {two, "0", []string{"-n"}, 2, 1, "-n needs a value"},
 	} {
 		calls, said, code := run(t, c.pods, c.status, c.args...)
