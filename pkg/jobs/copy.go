@@ -230,7 +230,7 @@ func (c *Copier) wait(ctx context.Context, at targetKey, r *running) (*running, 
 		return r, r.err
 	default:
 	}
-	return nil, volume.Errorf(volume.ErrTimeout, "share %s: %s is being made from %s, for %v so far: %s; it goes on, and who asks again waits for the same",
+	return nil, volume.Errorf(volume.ErrTimeout, "share %s: %s is being made from %s, for %v so far: %s; it goes on, and a retry waits for the same copy",
 		at.share, at.target, r.source, time.Since(r.began).Round(time.Second), formatProgress(r.tree))
 }
 

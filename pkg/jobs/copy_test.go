@@ -130,7 +130,7 @@ func restore(key, of string) volume.Copy {
 	return volume.Copy{Target: volume.Object{Kind: volume.ObjectVolume, Key: key}, Source: volume.Source{Object: volume.Object{Kind: volume.ObjectSnapshot, Key: of}, Share: "nas1"}}
 }
 
-// TestCopyInterrupted has the calls on a share be ended while a copy is under way: an attribute may be missing.
+// TestCopyInterrupted ends the calls on a share during a copy, which then may lack an attribute: the copy fails.
 func TestCopyInterrupted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCopies(t, CopyOptions{})
@@ -222,7 +222,7 @@ func TestCopiesPerShare(t *testing.T) {
 	})
 }
 
-// TestCopyFails has what cannot be made leave nothing, and be told to the one who asks again.
+// TestCopyFails has copies that fail: they leave nothing, and a retry gets the error.
 func TestCopyFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCopies(t, CopyOptions{})
@@ -368,7 +368,7 @@ func TestCopyRun(t *testing.T) {
 }
 
 // TestCopyOfASourceThatGoes has the source, on another share, be removed while it is copied.
-// What is half there is no volume; who asks again gets it when the source is back.
+// An incomplete copy is no volume; a retry creates it when the source is back.
 func TestCopyOfASourceThatGoes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCopies(t, CopyOptions{})

@@ -24,7 +24,7 @@ import (
 )
 
 const (
-	// scanInterval is how often a share's trash is looked at without a cause.
+	// scanInterval is how often a share's trash is scanned without a deletion.
 	scanInterval = time.Minute
 	// At most volumesAtOnce volumes of a share are purged at a time, each by workersPerVolume
 	// calls at a time: as many as knfsd has threads by default (8), twice, so that none idles.

@@ -237,9 +237,9 @@ func TestFaults(t *testing.T) {
 	})
 }
 
-// TestBeatHangs has a disk take nothing and refuse nothing: that is told, the share is looked at all the
-// same, and it is not written to a second time before the first has come back.
-func TestBeatHangs(t *testing.T) {
+// TestHeartbeatHangs has a disk on which a write hangs: the share has a fault, it is checked all the same,
+// and there is no second write before the first has ended.
+func TestHeartbeatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t, nas1(0))
 		defer s.end()

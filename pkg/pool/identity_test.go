@@ -158,8 +158,8 @@ func TestPinned(t *testing.T) {
 	})
 }
 
-// TestUnlaidIsMountedAnew has a share that is not laid out be looked at again after a while.
-func TestUnlaidIsMountedAnew(t *testing.T) {
+// TestUnlaidIsMountedAgain mounts a share that is not laid out again after a while.
+func TestUnlaidIsMountedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		defer r.Close()

@@ -251,7 +251,7 @@ func (g *Groups) remove(ctx context.Context, sh *share.Share, key string, check 
 func (g *Groups) Sweep(ctx context.Context) {
 	for _, def := range g.shares.Registry().Shares {
 		if err := g.sweep(ctx, def.Name); err != nil && ctx.Err() == nil {
-			klog.FromContext(ctx).Error(err, "Snapshot groups cannot be looked at", "share", def.Name)
+			klog.FromContext(ctx).Error(err, "Abandoned snapshot groups cannot be deleted", "share", def.Name)
 		}
 	}
 }
