@@ -20,7 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// program is a process of the driver, which is killed and started again.
+// program is a process of the driver that can be killed and started again.
 type program struct {
 	h                       *history
 	name, role, dir, config string
@@ -31,8 +31,8 @@ type program struct {
 	spoiled atomic.Int64 // when one of its system calls may have failed last, in Unix seconds
 }
 
-// failed reports whether its system calls were made to fail a moment ago. What comes of that is
-// remembered for a while, as that a share could not be opened.
+// failed reports whether its system calls were made to fail recently. The program keeps the result
+// for a while, for example that a share could not be opened.
 func (p *program) failed() bool { return time.Now().Unix()-p.spoiled.Load() < 60 }
 
 func (p *program) start() (err error) {
@@ -40,14 +40,14 @@ func (p *program) start() (err error) {
 	return err
 }
 
-// driver waits until it is there.
+// driver returns the running driver, and waits while there is none.
 func (p *program) driver() *lab.Driver {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	return p.d
 }
 
-// kill kills it, and starts it again after a while.
+// kill kills the program and starts it again after a while.
 func (p *program) kill(after time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -61,21 +61,21 @@ func (p *program) kill(after time.Duration) {
 	}
 }
 
-// victim is a program that has one accident after the other.
+// victim is a program with one accident after the other.
 type victim struct {
 	*program
 	rng     *rand.Rand
 	machine *ground.Machine // whose network can be cut; nil: none
 }
 
-// accident is something that may happen to a controller.
+// accident is an event that may happen to a controller.
 type accident struct {
 	what   string
 	weight int
 	happen func(v *victim)
 }
 
-// accidents have weights that are percentages together.
+// accidents have weights in percent.
 var accidents = []accident{
 	{"pause", 30, func(v *victim) { v.pause(between(v.rng, 10*time.Millisecond, 3*time.Second)) }},
 	{"long pause", 1, func(v *victim) { v.pause(22 * time.Second) }}, // longer than the lease
@@ -86,13 +86,13 @@ var accidents = []accident{
 	{"long cut", 1, func(v *victim) { v.cut(17 * time.Second) }}, // longer than the client tries
 }
 
-// between is a time between two, short ones being likelier.
+// between returns a random time between two; short ones are more probable.
 func between(rng *rand.Rand, from, to time.Duration) time.Duration {
 	f := rng.Float64()
 	return from + time.Duration(f*f*f*float64(to-from))
 }
 
-// suffer has accidents happen until it is told to end.
+// suffer causes accidents until ctx ends.
 func (v *victim) suffer(quit chan struct{}) {
 	for {
 		select {
@@ -107,13 +107,13 @@ func (v *victim) suffer(quit chan struct{}) {
 		n := v.rng.IntN(100)
 		i := slices.IndexFunc(accidents, func(a accident) bool { n -= a.weight; return n < 0 })
 		if strings.HasSuffix(accidents[i].what, "cut") && v.machine == nil {
-			continue // it has the network of others
+			continue // it shares its network
 		}
 		v.have(accidents[i].what, accidents[i].happen)
 	}
 }
 
-// rest is how long nothing happens.
+// rest returns the time until the next accident.
 func (v *victim) rest() time.Duration {
 	if v.role == "node" {
 		return between(v.rng, 3*time.Second, 40*time.Second)
@@ -153,10 +153,10 @@ func (v *victim) pause(length time.Duration) {
 	_ = unix.Kill(pid, unix.SIGCONT)
 }
 
-// changing are the system calls by which something on a share is changed.
+// changing are the system calls that change a share.
 const changing = "renameat,renameat2,linkat,unlinkat,mkdirat,openat2,fsync"
 
-// inject has system calls fail, or be late, for a while.
+// inject makes system calls fail or delays them for a while.
 func (v *victim) inject(how string) {
 	ctx, cancel := context.WithTimeout(context.Background(), between(v.rng, 500*time.Millisecond, 4*time.Second))
 	defer cancel()
@@ -166,8 +166,8 @@ func (v *victim) inject(how string) {
 	}
 	v.h.note("%s: %s:%s", v.name, calls, how)
 	cmd := exec.CommandContext(ctx, "strace", "-qq", "-f", "-o", "/dev/null", "-e", "trace="+calls, "-e", "inject="+calls+":"+how, "-p", fmt.Sprint(v.d.PID()))
-	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGTERM) } // it lets its tracees go on
-	cmd.WaitDelay = 20 * time.Second                                      // now and then strace does not end; it is killed then
+	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGTERM) } // so that its tracees continue
+	cmd.WaitDelay = 20 * time.Second                                      // sometimes strace does not end: then it is killed
 	out, err := cmd.CombinedOutput()
 	if ctx.Err() == nil {
 		v.h.wrong("strace: %v: %s", err, out)

@@ -23,24 +23,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// patience is for what has to happen in the end. Leases are over in 20 s, and the machine may be
-// slow and have other things to do.
+// patience is the timeout for what must happen. Leases end within 20 s, but the machine may be slow or
+// busy.
 const patience = 10 * time.Minute
 
 const owners = 3
 
-// machines are the one with a controller and a node, that of the other controller, and that of the
-// other node.
+// machines are that of a controller and a node, that of the other controller, and that of the other
+// node.
 type machines [3]*ground.Machine
 
-// history is one: a share, the programs that use it, and what is known of it.
+// history is a share, the programs that use it, and its expected content.
 type history struct {
 	*testing.T
 	seed        uint64
-	path        string // of the share, as it is exported and as the server sees it
+	path        string // of the share: exported, and local on the server
 	dir         string // local
 	version     string // of NFS
-	trash       bool   // whether what is deleted can be brought back
+	trash       bool   // deleted volumes can be restored
 	controllers [2]*program
 	nodes       [2]*program
 	remote      *ground.Machine // the second controller's
@@ -48,8 +48,8 @@ type history struct {
 
 	mu    sync.Mutex
 	lines []string        // what happened
-	taken map[string]bool // directories of volumes that there are
-	late  map[string]bool // names that a request was given up for, and those requests: they may be carried out late
+	taken map[string]bool // directories of existing volumes
+	late  map[string]bool // names with a canceled request, and those requests: they may be executed later
 }
 
 func newHistory(t *testing.T, seed uint64, on machines, total *tally) *history {
@@ -70,7 +70,7 @@ func newHistory(t *testing.T, seed uint64, on machines, total *tally) *history {
 	return h
 }
 
-// random is what follows from the seed, for one who acts.
+// random returns the generator of an actor, from the seed.
 func (h *history) random(actor uint64) *rand.Rand { return rand.New(rand.NewPCG(h.seed, actor)) }
 
 func (h *history) must(err error) {
@@ -80,7 +80,7 @@ func (h *history) must(err error) {
 	}
 }
 
-// program starts one.
+// program starts a program.
 func (h *history) program(role, name string, on *ground.Machine) *program {
 	h.Helper()
 	options := "nfsvers=" + h.version
@@ -93,7 +93,7 @@ func (h *history) program(role, name string, on *ground.Machine) *program {
 	return p
 }
 
-// live is all of it.
+// live runs the whole history.
 func (h *history) live() {
 	start := time.Now()
 	quit := make(chan struct{})
@@ -121,7 +121,7 @@ func (h *history) live() {
 		func() { each(o, (*owner).end) },
 		then.sweep,
 		func() { h.check("with nothing left", "error", "warning") },
-		then.restart, then.empty, then.anew, then.orderly,
+		then.restart, then.empty, then.recreateAll, then.stopAll,
 	} {
 		if h.Failed() {
 			break
@@ -143,7 +143,7 @@ func each(all []*owner, do func(*owner)) {
 	done.Wait()
 }
 
-// wrong says what should not be.
+// wrong reports a fault.
 func (h *history) wrong(format string, args ...any) {
 	h.Helper()
 	h.note("WRONG: "+format, args...)
@@ -158,7 +158,7 @@ func (h *history) note(format string, args ...any) {
 	h.lines = append(h.lines, fmt.Sprintf("%8.3f ", time.Since(began).Seconds())+fmt.Sprintf(format, args...))
 }
 
-// tell says what happened: at once, and not when all histories are over, hours later.
+// tell prints what happened at once, and not when all histories are over, hours later.
 func (h *history) tell() {
 	h.mu.Lock()
 	lines := slices.Clone(h.lines)
@@ -170,7 +170,7 @@ func (h *history) tell() {
 	}
 }
 
-// clean ends what is left, whatever happened.
+// clean ends the programs and mounts that are left.
 func (h *history) clean() {
 	for _, p := range append(h.controllers[:], h.nodes[:]...) {
 		if p != nil && p.d != nil {
@@ -184,7 +184,7 @@ func (h *history) clean() {
 	_ = os.RemoveAll(h.path)
 }
 
-// mooringctl runs it on the share.
+// mooringctl runs mooringctl on the share.
 func (h *history) mooringctl(args ...string) (string, error) {
 	config := filepath.Join(h.dir, "controller0", "config.yaml")
 	cmd := exec.Command(os.Getenv("MOORINGCTL_BINARY"), append([]string{"--config", config}, args...)...)
@@ -192,12 +192,12 @@ func (h *history) mooringctl(args ...string) (string, error) {
 	return string(out), err
 }
 
-// eventually waits for what has to become so, and says what it is instead.
+// eventually waits for a state, and reports the current one after the timeout.
 func (h *history) eventually(what string, done func() (instead string)) {
 	h.Helper()
 	pause := 250 * time.Millisecond
 	for deadline := time.Now().Add(patience); ; time.Sleep(pause) {
-		pause = min(2*pause, 4*time.Second) // what asks is not to be what keeps the machine busy
+		pause = min(2*pause, 4*time.Second) // the queries must not keep the machine busy
 		instead := done()
 		if instead == "" {
 			return
@@ -209,7 +209,7 @@ func (h *history) eventually(what string, done func() (instead string)) {
 	}
 }
 
-// check has mooringctl find nothing of those severities.
+// check checks that mooringctl check finds nothing of these severities.
 func (h *history) check(when string, severities ...string) {
 	h.eventually("mooringctl check is content "+when, func() string {
 		out, err := h.mooringctl("check", "-o", "json")
@@ -225,13 +225,13 @@ func (h *history) check(when string, severities ...string) {
 	})
 }
 
-// at is a path on the server.
+// at returns a local path on the server.
 func (h *history) at(elements ...string) string {
 	return filepath.Join(append([]string{h.path}, elements...)...)
 }
 
-// claimed says whose a directory is from now on. One that is, or that is in one that is, or that one
-// is in, is a fault.
+// claimed notes that a volume has a directory from now on. It is a fault if that directory, a parent of it
+// or a directory in it belongs to another volume.
 func (h *history) claimed(name, dir string) {
 	h.mu.Lock()
 	var other string
@@ -260,17 +260,17 @@ func (h *history) givenUp(what, name string) {
 	h.late[what+" "+name] = true
 }
 
-// mayBeLate is asked for a name, or for a request, "delete volume pvc-a1", say.
+// mayBeLate reports whether a request was canceled: for a name, or one such as "delete volume pvc-a1".
 func (h *history) mayBeLate(request string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.late[request]
 }
 
-// tree is what a directory holds: of each file, its content.
+// tree is the content of each file in a directory.
 type tree map[string]string
 
-// read reads one on the server.
+// read reads a tree on the server.
 func read(dir string) (tree, error) {
 	all := tree{}
 	err := filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
@@ -285,7 +285,8 @@ func read(dir string) (tree, error) {
 	return all, err
 }
 
-// differs says how a tree is not what it should be; "": it is. What may be there need not be whole.
+// differs describes the difference of a tree from the expected one; "" if there is none. Optional files
+// may be incomplete.
 func (got tree) differs(want tree, may func(name string) bool) string {
 	var lines []string
 	for _, name := range slices.Sorted(maps.Keys(want)) {
@@ -307,7 +308,7 @@ func (got tree) differs(want tree, may func(name string) bool) string {
 
 func brief(content string) string { return fmt.Sprintf("%d bytes, %.40q", len(content), content) }
 
-// tally counts what was answered OK, and what happened.
+// tally counts successful calls and accidents.
 type tally struct {
 	mu     sync.Mutex
 	counts map[string]int

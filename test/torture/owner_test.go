@@ -23,24 +23,24 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// directories are what the owners want for volumes. The first one is a parent of others, and
-// cannot be had while one of those is there, or was a moment ago.
+// directories are those that owners request for volumes. The first one is a parent of others, and is
+// not available while one of those exists or until a short time afterwards.
 var directories = []string{"p", "p/a", "p/b", "q/r/c", "q/d", "e", "f"}
 
-// volume is one that was made.
+// volume is an existing volume.
 type volume struct {
 	name, id string
 	context  map[string]string
 	dir      string
 	onDelete string
 	holds    tree
-	on       map[string]int // by which node a file was written
-	seats    [2]string      // where it is, on each node; "": it is not there
+	on       map[string]int // the node that wrote a file
+	seats    [2]string      // its path on each node; "" if not published
 	size     int64
-	shallow  *snapshot // which it is, read-only
+	shallow  *snapshot // the volume is this snapshot, read-only
 }
 
-// snapshot is one that was made.
+// snapshot is an existing snapshot.
 type snapshot struct {
 	name, id string
 	holds    tree
@@ -48,24 +48,24 @@ type snapshot struct {
 	group    string // its id; "": none
 }
 
-// requester asks the programs for things, as a sidecar does.
+// requester sends requests to the programs, like a sidecar.
 type requester struct {
 	h    *history
 	rng  *rand.Rand
 	name string
-	n    int  // of names
-	calm bool // whether it waits for an answer, and asks one at a time
+	n    int  // number of names
+	calm bool // one request at a time, with a long timeout
 }
 
-// kubelet has pods on the nodes, which write into volumes.
+// kubelet runs pods on the nodes that write into volumes.
 type kubelet struct{ *requester }
 
-// owner does one thing after the other.
+// owner does one operation after the other.
 type owner struct {
 	kubelet
 	volumes   []*volume
 	snapshots []*snapshot
-	unmade    []string // what was never made, and could not be deleted yet
+	unmade    []string // volumes that were not made, and could not be deleted yet
 }
 
 func newOwner(h *history, i int) *owner {
@@ -77,7 +77,7 @@ func (o *requester) next(what string) string {
 	return fmt.Sprintf("%s-%s%d", what, o.name, o.n)
 }
 
-// everything is what an owner does, and what happens, as it is counted.
+// everything is the operations and accidents that are counted.
 var everything = []string{
 	"create", "write", "rewrite", "rename", "remove", "snapshot", "restore", "shallow", "clone", "expand", "group",
 	"delete volume", "delete snapshot", "delete group", "trash restore", "inline", "list",
@@ -132,7 +132,7 @@ func pick[T any](rng *rand.Rand, all []*T) *T {
 	return all[rng.IntN(len(all))]
 }
 
-// again reports whether an answer invites to ask again.
+// again reports whether an error asks for a retry.
 func (o *requester) again(err error, spoiled bool) bool {
 	switch status.Code(err) {
 	case codes.Aborted, codes.Unavailable, codes.DeadlineExceeded, codes.Canceled:
@@ -143,15 +143,15 @@ func (o *requester) again(err error, spoiled bool) bool {
 	return false
 }
 
-// ask calls a controller, and another one, until it is told OK or refused. A call that is given
-// little time is given up, and may be carried out late: of what it names is so noted.
+// ask calls one controller or the other until the answer is OK or a refusal. A call with a short timeout
+// is canceled and may be executed later: the history notes that for its name.
 func (o *requester) ask(what, name string, call func(context.Context, *lab.Driver) error) error {
 	o.h.note("%s: %s %s", o.name, what, name)
 	var last error
 	for deadline := time.Now().Add(patience); ; {
 		n := 1
 		if !o.calm && o.rng.IntN(10) == 0 {
-			n = 2 // at once
+			n = 2 // both at once
 		}
 		to := o.rng.IntN(2)
 		times := []time.Duration{between(o.rng, 10*time.Millisecond, 10*time.Second), between(o.rng, 10*time.Millisecond, 10*time.Second)}
@@ -175,7 +175,7 @@ func (o *requester) ask(what, name string, call func(context.Context, *lab.Drive
 		for i := range n {
 			if err = <-answers; err == nil {
 				if i+1 < n {
-					o.h.givenUp(what, name) // the other may not have come to its end
+					o.h.givenUp(what, name) // the other may still be executed
 				}
 				break
 			}
@@ -207,7 +207,7 @@ type again struct{ error }
 
 func (a again) Unwrap() error { return a.error }
 
-// refuses reports whether err is a refusal, of one of the kinds that are known.
+// refuses reports whether err is a refusal with one of the codes.
 func (o *requester) refuses(what string, err error, kinds ...codes.Code) bool {
 	if err == nil {
 		return false
@@ -221,7 +221,7 @@ func (o *requester) refuses(what string, err error, kinds ...codes.Code) bool {
 // create makes a volume: an empty one, or from a snapshot or another volume.
 func (o *owner) create(s *snapshot, from *volume) {
 	name := o.next("pvc")
-	dir := directories[max(o.rng.IntN(len(directories)), o.rng.IntN(2))] // the first one seldom
+	dir := directories[max(o.rng.IntN(len(directories)), o.rng.IntN(2))] // rarely the first one
 	onDelete := []string{"delete", "delete", "delete", "archive", "retain"}[o.rng.IntN(5)]
 	r := &csi.CreateVolumeRequest{
 		Name: name, CapacityRange: &csi.CapacityRange{RequiredBytes: 1 << 30},
@@ -285,7 +285,7 @@ func (o *owner) create(s *snapshot, from *volume) {
 	o.settle(v.name, o.where(v), &v.holds, may)
 }
 
-// forget deletes a volume that was not made.
+// forget deletes a volume whose creation failed.
 func (o *owner) forget(name string) {
 	err := o.ask("forget", name, func(ctx context.Context, d *lab.Driver) error {
 		_, err := d.Controller.DeleteVolume(ctx, &csi.DeleteVolumeRequest{VolumeId: "nas1/" + name})
@@ -296,7 +296,7 @@ func (o *owner) forget(name string) {
 	}
 }
 
-// where is a volume's tree, on the server.
+// where returns the local path of a volume's tree on the server.
 func (o *owner) where(v *volume) string {
 	if v.shallow != nil {
 		return o.h.at(".mooring/snapshots", v.shallow.name, "data")
@@ -304,7 +304,7 @@ func (o *owner) where(v *volume) string {
 	return o.h.at(v.dir)
 }
 
-// settle compares what is at a place with what should be there, and notes what may be there and is.
+// settle compares a tree with the expected one, and notes which optional files exist.
 func (o *requester) settle(what, where string, holds *tree, may tree) {
 	got, err := read(where)
 	if err != nil {
@@ -333,7 +333,7 @@ func (o *owner) verifyAll() {
 	}
 }
 
-// node asks a node until it is told OK.
+// node calls a node until the answer is OK.
 func (o *requester) node(n int, what string, call func(context.Context, *lab.Driver) error) {
 	for deadline := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -350,7 +350,7 @@ func (o *requester) node(n int, what string, call func(context.Context, *lab.Dri
 	}
 }
 
-// seat has a volume be on a node, and returns where.
+// seat publishes a volume on a node, and returns its path.
 func (o *kubelet) seat(v *volume, n int) string {
 	if v.seats[n] != "" {
 		return v.seats[n]
@@ -367,7 +367,7 @@ func (o *kubelet) seat(v *volume, n int) string {
 	return v.seats[n]
 }
 
-// leave has a volume be on no node any more.
+// leave unpublishes a volume from all nodes.
 func (o *kubelet) leave(v *volume) {
 	for n, at := range v.seats {
 		if at == "" {
@@ -381,14 +381,14 @@ func (o *kubelet) leave(v *volume) {
 	}
 }
 
-// content is like no other.
+// content returns unique content.
 func (o *requester) content() string {
 	size := 1 << o.rng.IntN(18)
 	line := o.next("content") + fmt.Sprintf(" of history %d\n", o.h.seed)
 	return strings.Repeat(line, 1+size/len(line))
 }
 
-// put writes a file in place and closes it, and no more.
+// put only writes a file in place and closes it.
 func put(path, content string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
@@ -401,12 +401,12 @@ func put(path, content string) error {
 	return errors.Join(err, f.Close())
 }
 
-// write has a pod change something: what was changed is closed, and no more is done for it.
+// write changes something in a pod: it only closes the changed file.
 func (o *kubelet) write(v *volume) {
 	if v.shallow != nil {
 		return
 	}
-	names := slices.Sorted(maps.Keys(v.on)) // what came with a copy is nobody's
+	names := slices.Sorted(maps.Keys(v.on)) // files of a copy have no node
 	what := []string{"write", "write", "rewrite", "rename", "remove"}[o.rng.IntN(5)]
 	if len(names) == 0 {
 		what = "write"
@@ -446,8 +446,8 @@ func (o *kubelet) write(v *volume) {
 	o.h.total.add(what)
 }
 
-// during has a pod write files, now and then, until the function that it returns is called: that
-// returns what there may be in a copy.
+// during writes files in a pod, with pauses, until the returned function is called, which returns the
+// files that may be in a copy.
 func (o *kubelet) during(v *volume) func() tree {
 	if v.shallow != nil || o.rng.IntN(2) == 0 {
 		return func() tree { return nil }
@@ -544,7 +544,7 @@ func (o *owner) group() {
 	}
 }
 
-// list has a controller list what there is: all that the owner has, and nothing that is gone.
+// list checks the lists of a controller: they have everything of the owner, and nothing deleted.
 func (o *owner) list() {
 	lists := make(chan map[string]bool, 100)
 	err := o.ask("list", "of "+o.name, func(ctx context.Context, d *lab.Driver) error {
@@ -589,7 +589,7 @@ func (o *owner) list() {
 	}
 }
 
-// named reports whether a volume or a snapshot has a name that the owner has given.
+// named reports whether a volume or a snapshot has a name of this owner.
 func (o *owner) named(name string) bool {
 	return strings.HasPrefix(name, "pvc-"+o.name) || strings.HasPrefix(name, "snap-"+o.name)
 }
@@ -611,7 +611,7 @@ func (o *owner) expand(v *volume) {
 	}
 }
 
-// inline has a pod with a directory for itself alone.
+// inline publishes an inline volume in a pod.
 func (o *kubelet) inline() {
 	n := o.rng.IntN(2)
 	id := "csi-" + strings.Repeat("0", 50) + o.next("inline")
@@ -641,17 +641,17 @@ func (o *kubelet) inline() {
 	o.h.total.add("inline")
 }
 
-// delete deletes a volume, and brings it back at times. It reports whether it is gone.
+// delete deletes a volume, and sometimes restores it. It reports whether the volume is gone.
 func (o *owner) delete(v *volume) (gone bool) {
 	o.leave(v)
 	if v.shallow == nil {
-		o.h.released(v.dir) // from here on somebody else may have it
+		o.h.released(v.dir) // from now on another volume may have it
 	}
 	err := o.ask("delete volume", v.name, func(ctx context.Context, d *lab.Driver) error {
 		_, err := d.Controller.DeleteVolume(ctx, &csi.DeleteVolumeRequest{VolumeId: v.id})
 		return err
 	})
-	if o.refuses("delete "+v.name, err, codes.FailedPrecondition) { // it is being copied: an attempt that was given up goes on
+	if o.refuses("delete "+v.name, err, codes.FailedPrecondition) { // it is being copied: a canceled request continues
 		o.h.note("%s is not deleted", v.name)
 		if v.shallow == nil {
 			o.h.claimed(v.name, v.dir)
@@ -674,14 +674,14 @@ func (o *owner) delete(v *volume) (gone bool) {
 	return true
 }
 
-// discard removes a directory, as a user does.
+// discard removes a directory like a user.
 func (o *owner) discard(dir string) {
 	if err := os.RemoveAll(o.h.at(dir)); err != nil {
 		o.h.wrong("%v", err)
 	}
 }
 
-// archived finds what is archived of a volume.
+// archived finds the archive of a volume.
 func (o *owner) archived(v *volume) {
 	found, _ := filepath.Glob(o.h.at(filepath.Dir(v.dir), "archived-*"))
 	for _, at := range found {
@@ -697,7 +697,7 @@ func (o *owner) archived(v *volume) {
 	o.h.wrong("of %s nothing is archived as %s: there is %q", v.name, v.dir, found)
 }
 
-// deleted has nothing of a volume be there, and brings it back at times.
+// deleted checks that nothing of a volume is left, and sometimes restores it.
 func (o *owner) deleted(v *volume) {
 	got, err := read(o.h.at(v.dir))
 	for name, content := range v.holds {
@@ -705,13 +705,13 @@ func (o *owner) deleted(v *volume) {
 			o.h.wrong("%s is deleted, and %s/%s is still there", v.name, v.dir, name)
 		}
 	}
-	// A deletion that was given up may be carried out late, and then deletes what was brought back.
+	// A canceled deletion may be executed later, and would delete the restored volume.
 	if !o.h.trash || o.rng.IntN(3) > 0 || o.calm || o.h.mayBeLate("delete volume "+v.name) {
 		return
 	}
 	out, err := o.h.mooringctl("trash", "restore", "nas1/"+v.name)
 	o.h.note("%s: trash restore %s: %v: %s", o.name, v.name, err, out)
-	if err != nil { // its directory is another's by now, say; then it can be deleted again
+	if err != nil { // for example, another volume has its directory; then it can be deleted again
 		o.forget(v.name)
 		return
 	}
@@ -721,13 +721,12 @@ func (o *owner) deleted(v *volume) {
 	o.h.total.add("trash restore")
 }
 
-// ours reports whether there may be another volume of the owner's in a directory: a copy has the
-// same files.
+// ours reports whether another volume of the owner may be in a directory: a copy has the same files.
 func (o *owner) ours(dir string) bool {
 	return slices.ContainsFunc(o.volumes, func(v *volume) bool { return v.dir == dir }) || o.h.anyLate(o.name)
 }
 
-// deleteSnapshot deletes one, or the group that it is in. It reports whether it is gone.
+// deleteSnapshot deletes a snapshot, or its group. It reports whether the snapshot is gone.
 func (o *owner) deleteSnapshot(s *snapshot) (gone bool) {
 	o.settle(s.name, o.h.at(".mooring/snapshots", s.name, "data"), &s.holds, nil)
 	if s.group != "" {
@@ -765,7 +764,7 @@ func (o *owner) deleteGroup(id string) (gone bool) {
 	return true
 }
 
-// end deletes all.
+// end deletes everything.
 func (o *owner) end() {
 	o.calm = true
 	o.h.eventually("all that owner "+o.name+" has is deleted", func() (instead string) {

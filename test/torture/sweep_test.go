@@ -15,7 +15,7 @@ import (
 	"github.com/mooring-csi/mooring/test/lab"
 )
 
-// anyLate reports whether a request of an owner's for a volume was given up.
+// anyLate reports whether a request of an owner for a volume was canceled.
 func (h *history) anyLate(owner string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -27,11 +27,11 @@ func (h *history) anyLate(owner string) bool {
 	return false
 }
 
-// aftermath is what comes when the owners have deleted all.
+// aftermath follows when the owners have deleted everything.
 type aftermath struct{ *history }
 
-// sweep deletes what was made late, which nobody knows of; anything else that is still there is a
-// fault. And it removes what users would.
+// sweep deletes what canceled requests made later; anything else that still exists is a fault. It also
+// removes what users would remove.
 func (h aftermath) sweep() {
 	o := newOwner(h.history, owners)
 	o.calm = true
@@ -87,7 +87,7 @@ func (h aftermath) sweep() {
 	}
 }
 
-// retained returns the directory of a volume, if that is to stay where it is.
+// retained returns the directory of a volume whose onDelete is retain.
 func (h aftermath) retained(name string) string {
 	var record struct{ Directory, OnDelete string }
 	data, err := os.ReadFile(h.at(".mooring/volumes", name, "record.json"))
@@ -97,7 +97,7 @@ func (h aftermath) retained(name string) string {
 	return record.Directory
 }
 
-// sweepGroup deletes a group that was made late, and its snapshots.
+// sweepGroup deletes a group of a canceled request, and its snapshots.
 func (h aftermath) sweepGroup(o *owner, name string) {
 	r := &csi.DeleteVolumeGroupSnapshotRequest{GroupSnapshotId: "nas1/" + name}
 	members, _ := filepath.Glob(h.at(".mooring/snapshots", name+".*"))
@@ -111,13 +111,13 @@ func (h aftermath) sweepGroup(o *owner, name string) {
 	h.note("sweep %s: %v", name, err)
 }
 
-// anew makes a volume of each directory once more.
-func (h aftermath) anew() {
+// recreateAll makes a volume in each directory again.
+func (h aftermath) recreateAll() {
 	o := newOwner(h.history, owners+1)
 	o.calm = true
 	for _, dir := range directories[1:] {
 		name := o.next("pvc")
-		err := o.ask("create anew", name, func(ctx context.Context, d *lab.Driver) error {
+		err := o.ask("create again", name, func(ctx context.Context, d *lab.Driver) error {
 			_, err := d.Controller.CreateVolume(ctx, &csi.CreateVolumeRequest{
 				Name: name, CapacityRange: &csi.CapacityRange{RequiredBytes: 1 << 30}, VolumeCapabilities: []*csi.VolumeCapability{lab.RWX()},
 				Parameters: map[string]string{"share": "nas1", "subDir": dir},
@@ -125,15 +125,15 @@ func (h aftermath) anew() {
 			return err
 		})
 		if err != nil {
-			h.wrong("%s cannot be made anew: %v", dir, err)
+			h.wrong("%s cannot be made again: %v", dir, err)
 			continue
 		}
 		o.forget(name)
 	}
 }
 
-// empty has nothing be left on the share but what Mooring keeps of its own, and parents that are
-// idle: directories, and notes of them.
+// empty checks that nothing is left on the share except Mooring's own files, and idle parents with their
+// entries in the index.
 func (h aftermath) empty() {
 	h.eventually("the share is empty", func() string {
 		var left []string
@@ -152,7 +152,7 @@ func (h aftermath) empty() {
 	})
 }
 
-// restart starts the controllers anew, which clear away what was prepared by those before them.
+// restart restarts the controllers, which remove what earlier ones prepared.
 func (h aftermath) restart() {
 	for _, p := range h.controllers {
 		p.kill(0)
@@ -164,8 +164,8 @@ func (h aftermath) restart() {
 	}
 }
 
-// orderly stops all.
-func (h aftermath) orderly() {
+// stopAll stops all programs.
+func (h aftermath) stopAll() {
 	for _, p := range append(h.controllers[:], h.nodes[:]...) {
 		if err := p.d.Stop(); err != nil {
 			h.wrong("%s did not end well: %v", p.name, err)

@@ -21,17 +21,17 @@ var (
 	steps     = flag.Int("steps", 12, "how many steps each owner takes")
 )
 
-// kept are the seeds of histories that have failed once.
+// kept are the seeds of histories that failed once.
 var kept = []uint64{10, 15, 2101, 500029, 510011, 700028, 700042, 700043, 700069, 700071}
 
-// TestMain has clients ask for delegations of directories, as they do by default.
+// TestMain lets clients ask for delegations of directories, as they do by default.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	_ = os.WriteFile("/sys/module/nfsv4/parameters/directory_delegations", []byte("Y"), 0)
 	m.Run()
 }
 
-// TestHistories lives through them.
+// TestHistories runs the histories.
 func TestHistories(t *testing.T) {
 	seeds := make(chan uint64)
 	go func() {
@@ -46,7 +46,7 @@ func TestHistories(t *testing.T) {
 	total := newTally()
 	var all sync.WaitGroup
 	for range *atOnce {
-		// A machine is made once: each has a network of its own.
+		// Machines are made once: each has a network of its own.
 		machines := machines{ground.ThisMachine(), ground.NewMachine(t), ground.NewMachine(t)}
 		all.Go(func() {
 			for seed := range seeds {
@@ -56,9 +56,9 @@ func TestHistories(t *testing.T) {
 	}
 	all.Wait()
 	t.Logf("%d histories: %v", len(kept)+*histories, total)
-	for _, what := range everything { // which a few histories need not have
+	for _, what := range everything { // a few histories may not have all of it
 		if *histories >= 100 && total.of(what) == 0 {
-			t.Errorf("nobody was answered OK for: %s", what)
+			t.Errorf("no call was answered OK for: %s", what)
 		}
 	}
 }
