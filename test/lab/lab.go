@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package lab is what tests, demo and benchmarks share on a machine with a real kernel NFS
-// server: it starts the real program and counts what the client asks the server.
+// Package lab is shared by tests, demo and benchmarks on a machine with a real kernel NFS server: it
+// starts the real program and counts the client's requests to the server.
 package lab
 
 import (
@@ -29,12 +29,11 @@ const Server = "127.0.0.1"
 // Exports is the directory that the server exports to all, with root as root.
 const Exports = "/exports"
 
-// View is the directory in which the server itself sees all exports: /exports at
-// View + "/exports".
+// View is the server's local directory with all exports: /exports is at View + "/exports".
 const View = "/run/export"
 
-// Registry returns a configuration file's text with one share, of that export path. more
-// are further lines of the share's entry.
+// Registry returns the text of a configuration file with one share, of that export path. more are
+// further lines of the share's entry.
 func Registry(name, path string, more ...string) string {
 	text := fmt.Sprintf("shares:\n  - name: %s\n    servers: [%s]\n    path: %s\n", name, Server, path)
 	for _, line := range more {
@@ -43,7 +42,7 @@ func Registry(name, path string, more ...string) string {
 	return text
 }
 
-// Do asks the lab to do something to its server: stop, start, settle, cut, heal, export NAME.
+// Do runs an action on the lab's server: stop, start, settle, cut, heal, export NAME.
 func Do(action ...string) error {
 	out, err := exec.Command(os.Getenv("MOORING_LAB_SERVER_CMD"), append([]string{"server"}, action...)...).CombinedOutput()
 	if err != nil {
@@ -66,14 +65,13 @@ type Driver struct {
 	done chan error
 }
 
-// Start runs the program that MOORING_BINARY names in a role ("controller", "node", "all")
-// with its state, socket and log in dir, and waits until it answers. config is the text of
-// the registry; "" for none.
+// Start runs the program in MOORING_BINARY in a role ("controller", "node", "all"), with its state,
+// socket and log in dir, and waits until it is ready. config is the text of the registry; "" for none.
 func Start(role, dir, config string, args ...string) (*Driver, error) {
 	return StartOn(nil, role, dir, config, args...)
 }
 
-// StartOn is Start on another machine: on is the command that becomes what it is given.
+// StartOn is Start on another machine: on is a command that executes its arguments there.
 func StartOn(on []string, role, dir, config string, args ...string) (*Driver, error) {
 	binary := os.Getenv("MOORING_BINARY")
 	if binary == "" {
@@ -111,7 +109,7 @@ func StartOn(on []string, role, dir, config string, args ...string) (*Driver, er
 
 func (d *Driver) connect() error {
 	conn, err := grpc.NewClient(d.Endpoint, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		// The socket is there a moment after the process: not a second's wait for it.
+		// The process makes its socket at once: do not wait a second for it.
 		grpc.WithConnectParams(grpc.ConnectParams{
 			MinConnectTimeout: 20 * time.Second,
 			Backoff:           backoff.Config{BaseDelay: 5 * time.Millisecond, Multiplier: 1, MaxDelay: time.Second},
@@ -124,7 +122,7 @@ func (d *Driver) connect() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	for {
-		// Now and then is looked whether the process is still there.
+		// The short timeout lets the loop notice that the process has ended.
 		once, done := context.WithTimeout(ctx, time.Second)
 		r, err := d.Identity.Probe(once, &csi.ProbeRequest{}, grpc.WaitForReady(true))
 		done()
@@ -142,26 +140,26 @@ func (d *Driver) connect() error {
 	}
 }
 
-// Conn is the connection, for the other services.
+// Conn returns the connection, for the other services.
 func (d *Driver) Conn() *grpc.ClientConn { return d.conn }
 
-// PID is the process's.
+// PID returns the id of the process.
 func (d *Driver) PID() int { return d.cmd.Process.Pid }
 
-// Log returns what the process has logged.
+// Log returns the log of the process so far.
 func (d *Driver) Log() string {
 	data, _ := os.ReadFile(d.log.Name())
 	return string(bytes.TrimSpace(data))
 }
 
-// Stop ends the process as kubelet would, and waits for it.
+// Stop ends the process with SIGTERM, as kubelet does, and waits for it.
 func (d *Driver) Stop() error { return d.end(syscall.SIGTERM) }
 
-// Kill ends the process as a crash would.
+// Kill ends the process with SIGKILL, like a crash.
 func (d *Driver) Kill() error { return d.end(syscall.SIGKILL) }
 
-// Crash ends the process as Kill does, and what it has started, as the end of its container would:
-// a mount(8) that goes on alone would mount the share for nobody.
+// Crash kills the process and its descendants, like the end of its container: a mount(8) that continues
+// alone would leave a mount that no process uses.
 func (d *Driver) Crash() error {
 	if err := syscall.Kill(d.PID(), syscall.SIGSTOP); err != nil {
 		return err
@@ -182,7 +180,7 @@ func (d *Driver) Crash() error {
 	return fmt.Errorf("lab: the processes %d do not end", started)
 }
 
-// Descendants lists what a process has started.
+// Descendants lists the running descendants of a process.
 func Descendants(pid int) (all []int) {
 	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
 	for _, task := range tasks {

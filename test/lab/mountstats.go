@@ -13,7 +13,7 @@ import (
 	"github.com/moby/sys/mountinfo"
 )
 
-// Counts are what NFS mounts have asked their servers so far.
+// Counts are the requests of NFS mounts to their servers so far.
 type Counts struct {
 	ByKind map[string]int64 // round trips by NFS operation
 	Bytes  int64            // of file data, read and written through the client
@@ -27,7 +27,7 @@ func (c Counts) Total() (n int64) {
 	return n
 }
 
-// Since returns what was asked between an earlier count and this one.
+// Since returns the requests between an earlier count and this one.
 func (c Counts) Since(before Counts) Counts {
 	d := Counts{ByKind: map[string]int64{}, Bytes: c.Bytes - before.Bytes}
 	for kind, n := range c.ByKind {
@@ -48,8 +48,8 @@ func (c Counts) String() string {
 	return strings.Join(kinds, " ")
 }
 
-// Count reads /proc/PID/mountstats for the NFS mounts whose mount point is chosen. Figures
-// are per superblock: of its mounts, as of a volume's for several pods, one is counted.
+// Count reads /proc/PID/mountstats for the NFS mounts with a chosen mount point. Figures are per
+// superblock: of several mounts of one, for example a volume in several pods, it counts one.
 func Count(pid int, chosen func(source, target string) bool) (Counts, error) {
 	devices, err := devicesOf(pid)
 	if err != nil {
@@ -74,7 +74,7 @@ func Count(pid int, chosen func(source, target string) bool) (Counts, error) {
 			counted = strings.HasPrefix(fields[7], "nfs") && fields[7] != "nfsd" && chosen(fields[1], fields[4]) && !seen[device]
 			seen[device] = seen[device] || counted
 		case !counted || len(fields) == 0:
-		case fields[0] == "bytes:" && len(fields) >= 7: // ... bytes that the server was asked for: 5th and 6th
+		case fields[0] == "bytes:" && len(fields) >= 7: // ... bytes from and to the server: 5th and 6th
 			read, _ := strconv.ParseInt(fields[5], 10, 64)
 			written, _ := strconv.ParseInt(fields[6], 10, 64)
 			total.Bytes += read + written
@@ -89,7 +89,7 @@ func Count(pid int, chosen func(source, target string) bool) (Counts, error) {
 	return total, lines.Err()
 }
 
-// devicesOf tells by mount point which superblock a process sees there.
+// devicesOf maps the mount points that a process sees to their superblocks.
 func devicesOf(pid int) (map[string]string, error) {
 	f, err := os.Open(fmt.Sprintf("/proc/%d/mountinfo", pid))
 	if err != nil {
@@ -107,10 +107,10 @@ func devicesOf(pid int) (map[string]string, error) {
 	return devices, nil
 }
 
-// All is a choice of mounts for Count: every one.
+// All chooses every mount for Count.
 func All(string, string) bool { return true }
 
-// Mounts returns how many NFS mounts a process sees.
+// Mounts returns the number of NFS mounts that a process sees.
 func Mounts(pid int) (int, error) {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/mounts", pid))
 	if err != nil {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package plugin tests deploy/kubectl-mooring with a kubectl that only writes down what it is told.
+// Package plugin tests deploy/kubectl-mooring with a kubectl that only records its calls.
 package plugin
 
 import (
@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// kubectl answers "get" with the text in PODS, and writes each call down, an argument in brackets.
+// kubectl answers "get" with the text in PODS, and records each call, with its arguments in brackets.
 const kubectl = `#!/bin/sh
 for arg; do printf '[%s]' "$arg"; done >>"$LOG"
 echo >>"$LOG"
@@ -24,7 +24,7 @@ for arg; do
 done
 `
 
-// run runs the plugin and returns what it told kubectl, its standard error and its exit status.
+// run runs the plugin and returns its calls of kubectl, its standard error and its exit status.
 func run(t *testing.T, pods, status string, args ...string) (calls []string, said string, code int) {
 	t.Helper()
 	dir := t.TempDir()

@@ -3,7 +3,7 @@
 //go:build !lab
 
 // Package sanity runs the CSI conformance suite, csi-sanity, with nothing skipped: here in
-// process, on a temporary directory that a fake mounter calls an NFS server, and with the
+// process, on a temporary directory that a fake mounter mounts as an NFS share, and with the
 // build tag lab against the real program and a real server.
 package sanity
 
@@ -43,7 +43,7 @@ func TestInProcess(t *testing.T) {
 	}
 }
 
-// serve starts controller and node as "mooring all" does, but for mounter and statfs.
+// serve starts controller and node like "mooring all", with another mounter and statfs.
 func serve(t *testing.T, dir, endpoint string) {
 	t.Helper()
 	source, err := config.Open(writeConfig(t, dir, "127.0.0.1", "/export"))
@@ -91,7 +91,7 @@ func serve(t *testing.T, dir, endpoint string) {
 	})
 }
 
-// answers is for servers that are not there.
+// answers lets probes of servers succeed that do not exist.
 func answers(context.Context, probe.Endpoint) error { return nil }
 
 func statfs(_ context.Context, m probe.Mount, began func()) (probe.MountStatus, error) {

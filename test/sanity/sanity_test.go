@@ -11,7 +11,7 @@ import (
 	"github.com/kubernetes-csi/csi-test/v5/pkg/sanity"
 )
 
-// testConfig has the suite try everything that it can, repeats included.
+// testConfig makes the suite run all its tests, with repeated calls.
 func testConfig(dir, endpoint string) sanity.TestConfig {
 	c := sanity.NewTestConfig()
 	c.Address = endpoint
@@ -23,7 +23,7 @@ func testConfig(dir, endpoint string) sanity.TestConfig {
 	return c
 }
 
-// leftOn names what is on a share after all volumes are deleted, once the trash is purged.
+// leftOn lists what is left on a share after all volumes are deleted and the trash is purged.
 func leftOn(t *testing.T, export string) []string {
 	t.Helper()
 	var left []string
@@ -45,7 +45,7 @@ func leftOn(t *testing.T, export string) []string {
 	return left
 }
 
-// layout is what Mooring keeps of its own.
+// layout is Mooring's own files on an empty share.
 var layout = map[string]bool{
 	".": true, ".mooring": true, ".mooring/format.json": true, ".mooring/heartbeat": true, ".mooring/volumes": true, ".mooring/claims": true, ".mooring/parents": true,
 	".mooring/snapshots": true, ".mooring/groups": true, ".mooring/jobs": true, ".mooring/staging": true, ".mooring/trash": true,

@@ -15,12 +15,12 @@ import (
 	"google.golang.org/grpc/codes"
 )
 
-// seen is a path beneath the Kerberos export, as the server has it.
+// seen returns the local path on the server of a name under the Kerberos export.
 func seen(elements ...string) string {
 	return filepath.Join(append([]string{"/run/export", secure.KerberosExport}, elements...)...)
 }
 
-// TestKerberosVolumes has volumes live on a share with each kind of Kerberos.
+// TestKerberosVolumes takes volumes through their lives on a share with each kind of Kerberos.
 func TestKerberosVolumes(t *testing.T) {
 	secure.NewRealm(t)
 	for _, c := range [][2]string{{"4.2", "krb5"}, {"4.2", "krb5i"}, {"4.2", "krb5p"}, {"4.1", "krb5p"}, {"4.0", "krb5i"}} {
@@ -29,8 +29,8 @@ func TestKerberosVolumes(t *testing.T) {
 	}
 }
 
-// TestKerberosOwners has the copy of a file whose owner has no name be refused: it would be nobody's, and
-// carol, who is nobody to the server, could read it.
+// TestKerberosOwners checks that the copy of a file whose owner has no name is refused: nobody would own
+// it, and carol, whom the server maps to nobody, could read it.
 func TestKerberosOwners(t *testing.T) {
 	realm := secure.NewRealm(t)
 	r := newRig(t, secure.Server, secure.KerberosExport, "nfsvers=4.2", "sec=krb5p")
@@ -64,7 +64,7 @@ func TestKerberosOwners(t *testing.T) {
 	r.unpublish(v, at)
 }
 
-// TestKerberosNobody has root be nobody to the server: then copies are as with root_squash.
+// TestKerberosNobody maps root to nobody on the server: then copies are as with root_squash.
 func TestKerberosNobody(t *testing.T) {
 	realm := secure.NewRealm(t)
 	must(0, os.Chmod(seen(), 0o777))
@@ -92,7 +92,7 @@ func TestKerberosNobody(t *testing.T) {
 	r.unpublish(v, at)
 }
 
-// TestKerberosFails has each thing that can be wrong be named, by controller, node and doctor.
+// TestKerberosFails checks that controller, node and doctor name each fault.
 func TestKerberosFails(t *testing.T) {
 	realm := secure.NewRealm(t)
 	failed := []string{"Kerberos has failed", "journal of rpc-gssd", "no key in /etc/krb5.keytab", "its KDC does not answer"}
@@ -125,14 +125,14 @@ func TestKerberosFails(t *testing.T) {
 	}
 }
 
-// life is how long a ticket is good that is to end.
+// life is the lifetime of a ticket that the test lets expire.
 const life = 20 * time.Second
 
-// TestKerberosEnds has the machine's ticket end while a share is mounted, and there be no new one: every
-// call ends soon, and says why. With the key, the KDC or the daemon back all goes on.
+// TestKerberosEnds lets the machine's ticket expire while a share is mounted, without a new one: every call
+// ends soon and reports why. With the key, the KDC or the daemon back everything continues.
 func TestKerberosEnds(t *testing.T) {
-	// Linux 7.2.7 panics where a delegation is given back with a ticket that has ended, while its client
-	// goes (nfs4_delegreturn_done): the server gives none.
+	// Linux 7.2.7 panics when a delegation is returned with an expired ticket while its client is removed
+	// (nfs4_delegreturn_done): therefore the server grants none.
 	const leases = "/proc/sys/fs/leases-enable"
 	must(0, os.WriteFile(leases, []byte("0"), 0))
 	defer func() { must(0, os.WriteFile(leases, []byte("1"), 0)) }()
@@ -163,8 +163,8 @@ func TestKerberosEnds(t *testing.T) {
 	}
 }
 
-// TestKerberosUser has a user's ticket end while a file is open: what is buffered is lost to an fsync
-// that says so.
+// TestKerberosUser lets a user's ticket expire while a file is open: buffered data is lost, and fsync
+// reports it.
 func TestKerberosUser(t *testing.T) {
 	realm := secure.NewRealm(t)
 	r := newRig(t, secure.Server, secure.KerberosExport, "nfsvers=4.2", "sec=krb5p")

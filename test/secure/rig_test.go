@@ -31,7 +31,7 @@ type rig struct {
 	dir string
 }
 
-// newRig starts it, until the test ends.
+// newRig starts a rig until the test ends.
 func newRig(t *testing.T, server, path string, options ...string) *rig {
 	t.Helper()
 	dir := t.TempDir()
@@ -65,14 +65,14 @@ func mountsIn(t *testing.T, dir string) []*mountinfo.Info {
 	return all
 }
 
-// within ends long after a call should have.
+// within returns a context that ends long after a call should.
 func (r *rig) within() context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	r.t.Cleanup(cancel)
 	return ctx
 }
 
-// create asks for a volume whose directory has its name.
+// create makes a volume whose directory has its name.
 func (r *rig) create(name string, from *csi.VolumeContentSource, more ...string) (*csi.Volume, error) {
 	p := map[string]string{"share": "nas1", "subDir": name}
 	for i := 0; i+1 < len(more); i += 2 {
@@ -85,13 +85,13 @@ func (r *rig) create(name string, from *csi.VolumeContentSource, more ...string)
 	return v.GetVolume(), err
 }
 
-// snapshot makes one of a volume.
+// snapshot makes a snapshot of a volume.
 func (r *rig) snapshot(name, of string) (string, error) {
 	s, err := r.Controller.CreateSnapshot(r.within(), &csi.CreateSnapshotRequest{Name: name, SourceVolumeId: of})
 	return s.GetSnapshot().GetSnapshotId(), err
 }
 
-// publish mounts a volume for a pod, and returns where.
+// publish mounts a volume for a pod, and returns the path.
 func (r *rig) publish(v *csi.Volume, options ...string) (string, error) {
 	at := filepath.Join(r.dir, strings.ReplaceAll(v.GetVolumeId(), "/", "-"))
 	_, err := r.Node.NodePublishVolume(r.within(), &csi.NodePublishVolumeRequest{
@@ -107,7 +107,7 @@ func (r *rig) unpublish(v *csi.Volume, at string) {
 	}
 }
 
-// must is for what has to go well.
+// must panics if there is an error.
 func must[T any](v T, err error) T {
 	if err != nil {
 		panic(err)
@@ -115,7 +115,7 @@ func must[T any](v T, err error) T {
 	return v
 }
 
-// fromSnapshot and fromVolume are what a volume is made from.
+// fromSnapshot and fromVolume return the source of a volume.
 func fromSnapshot(id string) *csi.VolumeContentSource {
 	return &csi.VolumeContentSource{Type: &csi.VolumeContentSource_Snapshot{Snapshot: &csi.VolumeContentSource_SnapshotSource{SnapshotId: id}}}
 }
@@ -124,7 +124,7 @@ func fromVolume(id string) *csi.VolumeContentSource {
 	return &csi.VolumeContentSource{Type: &csi.VolumeContentSource_Volume{Volume: &csi.VolumeContentSource_VolumeSource{VolumeId: id}}}
 }
 
-// doctor returns what the doctor says, on one line.
+// doctor returns the output of mooringctl doctor, on one line.
 func (r *rig) doctor() string {
 	r.t.Helper()
 	out, _ := exec.Command(os.Getenv("MOORINGCTL_BINARY"), "doctor", "--config", filepath.Join(r.dir, "config.yaml")).CombinedOutput()
@@ -141,7 +141,7 @@ func (r *rig) has(text string, words ...string) {
 	}
 }
 
-// refuses checks that a call failed, and what it says.
+// refuses checks the error of a call: its code and words.
 func (r *rig) refuses(err error, code codes.Code, words ...string) {
 	r.t.Helper()
 	if status.Code(err) != code {
@@ -150,8 +150,8 @@ func (r *rig) refuses(err error, code codes.Code, words ...string) {
 	r.has(status.Convert(err).Message(), words...)
 }
 
-// life has a volume live: it is written, snapshotted, restored and deleted. Every mount of it has the
-// option, in the kernel's table.
+// life takes a volume through its life: it is written, snapshotted, restored and deleted. Every mount of
+// it has the option in the kernel's table.
 func (r *rig) life(name, option string) {
 	r.t.Helper()
 	v := must(r.create(name, nil))
@@ -188,12 +188,12 @@ func (r *rig) life(name, option string) {
 	}
 }
 
-// absent is a volume of which a node is told, and that nobody has made.
+// absent is a volume that does not exist.
 func absent(name string) *csi.Volume {
 	return &csi.Volume{VolumeId: "nas1/" + name, VolumeContext: map[string]string{"share": "nas1", "subDir": name}}
 }
 
-// doctorSays checks what the doctor says.
+// doctorSays checks the output of the doctor.
 func (r *rig) doctorSays(words ...string) {
 	r.t.Helper()
 	r.has(r.doctor(), words...)

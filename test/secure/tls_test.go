@@ -16,10 +16,10 @@ import (
 	"google.golang.org/grpc/codes"
 )
 
-// prompt is how soon a call has to end where something is wrong: far below the 60 s after which all end.
+// prompt is the time within which a call must report a fault: far below 60 s, after which all calls end.
 const prompt = 20 * time.Second
 
-// TestTLSVolumes has volumes live on exports that ask for TLS, and for a certificate of the node.
+// TestTLSVolumes takes volumes through their lives on exports that require TLS or a certificate of the node.
 func TestTLSVolumes(t *testing.T) {
 	x := secure.NewTLS(t)
 	x.Export()
@@ -29,7 +29,7 @@ func TestTLSVolumes(t *testing.T) {
 	}
 }
 
-// TestTLSFails has each thing that can be wrong be named, by controller, node and doctor.
+// TestTLSFails checks that controller, node and doctor name each fault.
 func TestTLSFails(t *testing.T) {
 	x := secure.NewTLS(t)
 	x.Export()
@@ -71,8 +71,8 @@ func TestTLSFails(t *testing.T) {
 	}
 }
 
-// TestTLSEnds has a certificate expire while a share is mounted with it: connections that are there go
-// on. When they break, every call ends soon and says why, and all goes on with a new certificate.
+// TestTLSEnds lets a certificate expire while a share is mounted with it: existing connections continue.
+// When they break, every call ends soon and reports why, and everything continues with a new certificate.
 func TestTLSEnds(t *testing.T) {
 	x := secure.NewTLS(t)
 	x.Export()
@@ -91,7 +91,8 @@ func TestTLSEnds(t *testing.T) {
 	r.goesOn(v, at)
 }
 
-// deniedSoon has each call about a volume say that the server does not let this machine in any more, and why.
+// deniedSoon checks that each call about a volume reports that the server does not let this machine do
+// anything any more, and why.
 func (r *rig) deniedSoon(v *csi.Volume, at string, words ...string) {
 	r.t.Helper()
 	words = append(words, "the server does not let this machine do anything any more")
@@ -107,7 +108,7 @@ func (r *rig) deniedSoon(v *csi.Volume, at string, words ...string) {
 		r.t.Errorf("CreateVolume took %v", took)
 	}
 	_, err = r.Node.NodeGetVolumeStats(r.within(), &csi.NodeGetVolumeStatsRequest{VolumeId: v.GetVolumeId(), VolumePath: at})
-	if err != nil { // or what was known before
+	if err != nil { // or the cached result
 		r.refuses(err, codes.PermissionDenied, words...)
 	}
 	h, err := r.Node.NodeGetVolumeHealth(r.within(), &csi.NodeGetVolumeHealthRequest{VolumeId: v.GetVolumeId(), VolumePublishPath: at})
@@ -120,7 +121,7 @@ func (r *rig) deniedSoon(v *csi.Volume, at string, words ...string) {
 	}
 }
 
-// goesOn waits until all works again, by itself.
+// goesOn waits until everything works again by itself.
 func (r *rig) goesOn(v *csi.Volume, at string) {
 	r.t.Helper()
 	var err error

@@ -13,9 +13,9 @@ import (
 	"github.com/mooring-csi/mooring/test/lab"
 )
 
-// fidelity clones a tree that has entries of all kinds, and compares them one by one. What the
-// server does not take, and what it takes and does not keep, is told apart from what the clone lacks:
-// the tree is looked at again after it was unmounted.
+// fidelity clones a tree with entries of all kinds, and compares them one by one. It distinguishes what the
+// server refuses and what it accepts but does not keep from what the clone lacks: the tree is read again
+// after an unmount.
 func fidelity(s *site) {
 	v := s.create(request("source", nil, nil))
 	var written, kept map[string]string
@@ -52,7 +52,7 @@ func fidelity(s *site) {
 
 var copied = regexp.MustCompile(`(cloned|copiedByServer|readAndWritten)=(\d+)`)
 
-// copyMethod says by which ways files were copied, as the program's log has it.
+// copyMethod returns the methods by which files were copied, from the program's log.
 func copyMethod(s *site) string {
 	var ways []string
 	for line := range strings.Lines(s.Log()) {
@@ -70,7 +70,7 @@ func copyMethod(s *site) string {
 	return strings.Join(ways, ", ")
 }
 
-// differences says what of one tree is otherwise in the other, by attribute: "mtime: future, old".
+// differences lists the attributes that differ between two trees: "mtime: future, old".
 func differences(before, after map[string]string) []string {
 	by := map[string][]string{}
 	note := func(what, name string) {
@@ -99,7 +99,7 @@ func differences(before, after map[string]string) []string {
 	for what, names := range by {
 		slices.Sort(names)
 		text := strings.Join(names, ", ")
-		if len(names) > 8 { // how many depends on when the client gave which delegation back
+		if len(names) > 8 { // the number depends on when the client returned which delegation
 			text = "many entries"
 		}
 		lines = append(lines, what+": "+text)
@@ -108,7 +108,7 @@ func differences(before, after map[string]string) []string {
 	return lines
 }
 
-// without are the fields that others do not have.
+// without returns the fields that are not in others.
 func without(fields, others []string) []string {
 	return slices.DeleteFunc(slices.Clone(fields), func(f string) bool { return slices.Contains(others, f) })
 }

@@ -26,7 +26,7 @@ import (
 //go:embed server
 var script []byte
 
-// guest is the lab's, with one server.
+// guest is a guest of the lab with one server.
 type guest struct {
 	t      *testing.T
 	server server
@@ -43,8 +43,8 @@ func newGuest(t *testing.T, s server) *guest {
 	return g
 }
 
-// do runs test/servers/server, and returns what it prints. Daemons that it starts keep its output
-// open: it goes to a file.
+// do runs test/servers/server, and returns its output. Daemons that it starts keep the output open, so
+// that it goes to a file.
 func (g *guest) do(action string, args ...string) (string, error) {
 	out, err := os.CreateTemp(g.t.TempDir(), action)
 	if err != nil {
@@ -76,7 +76,7 @@ func (g *guest) must(action string, args ...string) string {
 	return out
 }
 
-// killer returns what kills the server, at once.
+// killer returns a function that kills the server at once.
 func (g *guest) killer() (kill func() error, err error) {
 	cmd := exec.Command(g.script, "stop", g.server.name)
 	var said bytes.Buffer
@@ -104,25 +104,25 @@ func (g *guest) killer() (kill func() error, err error) {
 	}, nil
 }
 
-// share makes an empty directory on the server, and returns the path by which it is exported.
+// share makes an empty directory on the server, and returns its exported path.
 func (g *guest) share() string {
 	g.t.Helper()
 	g.shares++
 	return g.must("share", fmt.Sprint("share", g.shares))
 }
 
-// config is the text of a registry with that share. What is deleted is not kept.
+// config returns the text of a registry with that share, without a retention.
 func config(r try, path string) string {
 	return lab.Registry("nas1", path, "mountOptions: ["+r.all()+"]", "trashRetention: 0s")
 }
 
-// doctor asks mooringctl doctor, before anything is on the share.
+// doctor runs mooringctl doctor, before anything is on the share.
 func (g *guest) doctor(t *testing.T, r try, out *result) {
 	file := filepath.Join(t.TempDir(), "config.yaml")
 	if err := os.WriteFile(file, []byte(config(r, g.share())), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	// The server was started again a moment ago, in the run before. It does not have to be in its grace period.
+	// The run before has restarted the server: it may not be in its grace period any more.
 	if text, err := exec.Command(os.Getenv("MOORING_LAB_SERVER_CMD"), "server", "settle").CombinedOutput(); err != nil {
 		out.Broken = append(out.Broken, fmt.Sprintf("end the grace period: %v: %s", err, text))
 	}
@@ -147,7 +147,7 @@ func (g *guest) doctor(t *testing.T, r try, out *result) {
 	slices.Sort(out.Doctor)
 }
 
-// mooringctl runs that program with a configuration file.
+// mooringctl runs mooringctl with a configuration file.
 func mooringctl(config string, args ...string) (out []byte, said string, err error) {
 	binary := os.Getenv("MOORINGCTL_BINARY")
 	if binary == "" {

@@ -40,7 +40,7 @@ func (h *heads) create(share, name string) (v *csi.Volume) {
 	return v
 }
 
-// pod makes a volume, and has it published. It returns when a pod has written there.
+// pod makes a volume and publishes it. It returns when a pod has written there.
 func (h *heads) pod(share, name string) *writer {
 	h.t.Helper()
 	v := h.create(share, name)
@@ -64,7 +64,7 @@ func (h *heads) pod(share, name string) *writer {
 	return w
 }
 
-// mountedFrom wants a pod's volume to be mounted from a head.
+// mountedFrom checks that a pod's volume is mounted from a head.
 func (h *heads) mountedFrom(w *writer, head string) {
 	h.t.Helper()
 	mounts, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter(w.dir))
@@ -78,7 +78,7 @@ func (h *heads) mountedFrom(w *writer, head string) {
 	}
 }
 
-// look mounts the share of a volume from the second head, by a mount that remembers nothing.
+// look mounts the share of a volume from the second head, in a mount without caches.
 func (h *heads) look(v *csi.Volume) string {
 	h.t.Helper()
 	dir := h.t.TempDir()
@@ -91,7 +91,7 @@ func (h *heads) look(v *csi.Volume) string {
 	return dir
 }
 
-// kept wants all that was acknowledged to be there, as the second head has it. Pods have ended.
+// kept checks that the second head has everything that was acknowledged. The pods have ended.
 func (h *heads) kept(all ...*writer) {
 	h.t.Helper()
 	for _, w := range all {
@@ -124,7 +124,7 @@ func (h *heads) eachHasADirectory(volumes []*csi.Volume) {
 	}
 }
 
-// lockedOnBoth looks whether a file that a pod has locked by the first head is locked by the second, too.
+// lockedOnBoth checks whether a file that a pod has locked on the first head is locked on the second too.
 func (h *heads) lockedOnBoth(w *writer) {
 	h.t.Helper()
 	f, err := os.OpenFile(filepath.Join(h.look(w.volume), w.volume.VolumeContext["subDir"], "locked"), os.O_WRONLY, 0)
@@ -140,7 +140,7 @@ func (h *heads) lockedOnBoth(w *writer) {
 	h.note("a file that is locked by one head is locked by the other, too")
 }
 
-// wellFormed wants mooringctl check to find nothing. What is begun looks unfinished for a while.
+// wellFormed checks that mooringctl check finds nothing. Interrupted work is reported for a while.
 func (h *heads) wellFormed() {
 	h.t.Helper()
 	err := again(patience, func() error {

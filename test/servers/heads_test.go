@@ -27,7 +27,7 @@ import (
 //go:embed heads
 var headsScript []byte
 
-// headKinds are the kinds of test/servers/heads, and what the page says of each.
+// headKinds are the kinds of test/servers/heads, with their text on the page.
 var headKinds = map[string]string{
 	"ganesha": "**NFS-Ganesha 4.3** (CephFS 16.2), which is killed, so that its address refuses connections",
 	"kernel":  "**Linux's NFS server over Linux's CephFS client**, whose machine is cut off, so that nothing answers",
@@ -36,12 +36,12 @@ var headKinds = map[string]string{
 const (
 	headOne = "10.78.0.1"
 	headTwo = "10.78.0.2"
-	// provisionings is how many volumes are being made when a head fails, and atOnce how many at a time,
-	// of which external-provisioner has 10 here.
+	// provisionings is the number of volumes that are being made when a head fails, and atOnce the number
+	// at a time: that of external-provisioner is 10 here.
 	provisionings = 50
 	atOnce        = 10
-	// headPatience is how long is waited for what has to come: a CephFS client that has died keeps what it
-	// had for 30 seconds here.
+	// headPatience is the timeout for what must happen: a dead CephFS client keeps its capabilities for 30
+	// seconds here.
 	headPatience = 10 * time.Minute
 )
 
@@ -55,8 +55,8 @@ type heads struct {
 	*lab.Driver
 }
 
-// TestHeads has one of two heads fail under pods and creations, come back, and be replaced by another
-// machine that takes its address. MOORING_HEADS names their kind. "make heads" runs it.
+// TestHeads lets one of two heads fail under pods and creations, return, and be replaced by another
+// machine with its address. MOORING_HEADS is their kind. "make heads" runs it.
 func TestHeads(t *testing.T) {
 	kind := os.Getenv("MOORING_HEADS")
 	if kind == "" {
@@ -77,7 +77,7 @@ func TestHeads(t *testing.T) {
 	for _, how := range [][]string{{"1"}, {"1", "forgetful"}} {
 		h.replaced(one, how...)
 	}
-	two.went(t, "all along")
+	two.wantWriting(t, "all along")
 	h.kept(one, two)
 	h.wellFormed()
 	h.note("pods of the second head waited %.1f s at most, all along", two.longest().Seconds())
@@ -112,7 +112,7 @@ func newHeads(t *testing.T, kind string) *heads {
 	return h
 }
 
-// must runs test/servers/heads. What it starts keeps its output open: that goes to a file.
+// must runs test/servers/heads. Daemons that it starts keep the output open, so that it goes to a file.
 func (h *heads) must(action string, args ...string) string {
 	h.t.Helper()
 	out, err := os.CreateTemp(h.t.TempDir(), action)
@@ -136,14 +136,14 @@ func (h *heads) must(action string, args ...string) string {
 	return strings.TrimSpace(string(data))
 }
 
-// at runs an action, and returns when that had been done.
+// at runs an action, and returns the time of its end.
 func (h *heads) at(action string, args ...string) time.Time {
 	h.t.Helper()
 	h.must(action, args...)
 	return time.Now()
 }
 
-// fails has the first head fail, and returns when it did.
+// fails makes the first head fail, and returns the time.
 func (h *heads) fails() time.Time {
 	h.t.Helper()
 	said := h.must("fail", "1")
@@ -160,7 +160,7 @@ func (h *heads) note(format string, args ...any) {
 	h.report.WriteString("- " + line + "\n")
 }
 
-// failUnderLoad has the first head fail while volumes are made, and wants all that is new to go by the
+// failUnderLoad makes the first head fail while volumes are made, and checks that everything new uses the
 // second.
 func (h *heads) failUnderLoad(one, two *writer) {
 	h.t.Helper()
@@ -209,15 +209,15 @@ func (h *heads) failUnderLoad(one, two *writer) {
 	if last := one.last(); last.After(since.Add(time.Second)) {
 		h.t.Errorf("a pod of the first head was told that its line is on disk %v after that had failed", last.Sub(since))
 	}
-	two.went(h.t, "while the first head is gone")
+	two.wantWriting(h.t, "while the first head is gone")
 	h.eachHasADirectory(volumes)
 	h.wellFormed()
 }
 
-// creation is of a volume: when it was asked for the last time, and when it was there.
+// creation is that of a volume: the time of the last call, and that of its success.
 type creation struct{ asked, made time.Time }
 
-// provision makes the volumes as external-provisioner does, and says when each is there.
+// provision makes the volumes as external-provisioner does, and reports when each exists.
 func (h *heads) provision(volumes []*csi.Volume, made chan<- creation) error {
 	var all sync.WaitGroup
 	turns := make(chan struct{}, atOnce)
@@ -241,7 +241,7 @@ func (h *heads) provision(volumes []*csi.Volume, made chan<- creation) error {
 	return errors.Join(errs...)
 }
 
-// retried makes a call again, as a sidecar does, for as long as the answer is that this may help.
+// retried repeats a call, like a sidecar, as long as its error asks for a retry.
 func retried(do func() error) error {
 	for deadline := time.Now().Add(headPatience); ; time.Sleep(time.Second) {
 		err := do()
@@ -255,7 +255,7 @@ func retried(do func() error) error {
 	}
 }
 
-// goesOn waits until a pod's writers have written again, and notes what they have seen.
+// goesOn waits until a pod's writers have written again, and notes the errors that they got.
 func (h *heads) goesOn(what string, since time.Time, w *writer) {
 	h.t.Helper()
 	for _, f := range []*file{w.plain, w.locked} {
@@ -274,7 +274,7 @@ func (h *heads) goesOn(what string, since time.Time, w *writer) {
 	}
 }
 
-// replaced has the first head fail, and another machine take its address.
+// replaced makes the first head fail, and gives its address to another machine.
 func (h *heads) replaced(w *writer, how ...string) {
 	h.t.Helper()
 	h.fails()

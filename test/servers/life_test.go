@@ -16,12 +16,12 @@ import (
 	"github.com/mooring-csi/mooring/test/lab"
 )
 
-// kept has a volume stay in the trash when it is deleted.
+// kept keeps a deleted volume in the trash.
 var kept = map[string]string{"trashRetention": "1h"}
 
 // life takes a volume from its creation to its purge.
 func life(s *site) {
-	first := s.create(request("first", kept, nil)) // it lays the share out
+	first := s.create(request("first", kept, nil)) // initializes the share
 	if first == nil {
 		return
 	}
@@ -40,7 +40,7 @@ func life(s *site) {
 	s.pod("read", v, lab.RWX(), holds)
 	snap := s.snapshot("snap", v)
 	if snap != nil {
-		s.ofSnapshot(snap)
+		s.fromSnapshot(snap)
 	}
 	cloned := s.create(request("cloned", nil, fromVolume(v.VolumeId)))
 	s.pod("read the clone", cloned, lab.RWX(), holds)
@@ -75,7 +75,7 @@ func (s *site) trips(do func()) int64 {
 	return after.Since(before).Total()
 }
 
-// holds wants what life wrote.
+// holds checks that a volume has what life wrote.
 func holds(dir string) error {
 	data, err := os.ReadFile(filepath.Join(dir, "a/b/file"))
 	if err == nil && string(data) != "precious" {
@@ -84,8 +84,8 @@ func holds(dir string) error {
 	return err
 }
 
-// ofSnapshot has a volume from a snapshot, and one that is the snapshot itself.
-func (s *site) ofSnapshot(snap *csi.Snapshot) {
+// fromSnapshot makes a volume from a snapshot, and one that is the snapshot itself.
+func (s *site) fromSnapshot(snap *csi.Snapshot) {
 	restored := s.create(request("restored", nil, fromSnapshot(snap.SnapshotId)))
 	s.pod("read what was restored", restored, lab.RWX(), holds)
 	s.delete(restored)
@@ -103,7 +103,7 @@ func (s *site) ofSnapshot(snap *csi.Snapshot) {
 	s.delete(shallow)
 }
 
-// trash brings a volume that was deleted back, deletes it again, and purges it.
+// trash restores a deleted volume, deletes it again, and purges it.
 func (s *site) trash(v *csi.Volume) {
 	var listed []struct{ Handle, State string }
 	out, said, err := mooringctl(s.file, "trash", "list", "-o", "json")

@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Servers proves Mooring on many kinds of NFS server: make servers.
+// Servers tests Mooring on many kinds of NFS server: make servers.
 //
-// Each server is brought up in a guest of its own, one after the other, by test/servers/server, and
-// judged there by TestServer, with the real program, by several versions of NFS:
+// Each server runs in a guest of its own, one after the other, started by test/servers/server. TestServer
+// tests it there with the real program, with several versions of NFS:
 //
-//   - what mooringctl doctor says of it,
+//   - the output of mooringctl doctor,
 //   - csi-sanity,
 //   - the life of a volume with its snapshots, copies and its way through the trash,
 //   - a clone of a tree with entries of all kinds, compared entry by entry,
-//   - the server killed, and started again, in the middle of a copy and of 20 creations.
+//   - the server killed and restarted in the middle of a copy and of 20 creations.
 //
-// What a server lacks is written down in servers.go, so that a run fails when that changes. The
-// results are kept, one file a server, and the table of all of them is written.
+// servers.go lists what a server lacks, so that a run fails when that changes. The results are kept in one
+// file per server, and the table of all of them is written.
 package main
 
 import (
@@ -35,7 +35,7 @@ func main() {
 	}
 }
 
-// run judges the servers that are named, all where none is, and writes the table.
+// run tests the named servers, or all without names, and writes the table.
 func run(build, lab string, names []string) error {
 	for _, name := range names {
 		if !slices.ContainsFunc(servers, func(s server) bool { return s.name == name }) {
@@ -70,7 +70,7 @@ func run(build, lab string, names []string) error {
 	return nil
 }
 
-// judge runs TestServer in a guest of the server's own. What it prints is kept beside the results.
+// judge runs TestServer in a guest for the server. Its output is kept beside the results.
 func (s server) judge(build, results, lab string) error {
 	log, err := os.Create(filepath.Join(results, s.name+".log"))
 	if err != nil {

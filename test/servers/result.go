@@ -8,28 +8,28 @@ import (
 	"path/filepath"
 )
 
-// result is what one server came to, by one version of NFS.
+// result is that of one server with one version of NFS.
 type result struct {
 	Server  string `json:"server"`
 	Title   string `json:"title"`
 	Run     string `json:"run"` // a run's title
 	Options string `json:"options"`
-	// Broken is what went wrong, each with the step: in a life, with the server killed, or in what
-	// is left behind.
+	// Broken is the faults, each with its step: in a life, with the server killed, or in what is left
+	// behind.
 	Broken []string `json:"broken,omitempty"`
-	// Doctor is what mooringctl doctor warns of and calls broken: "! check: cause", "✗ check: cause".
-	// Said is the same in its words.
+	// Doctor is the warnings and faults of mooringctl doctor: "! check: cause", "✗ check: cause". Said is
+	// their texts.
 	Doctor []string `json:"doctor"`
 	Said   []string `json:"said"`
 	Sanity *sanity  `json:"sanity,omitempty"`
-	// Refused is what the server did not take, of a tree that has entries of all kinds; Changed is
-	// what it did not keep, without Mooring; Lost is what a clone lacks of what was kept.
+	// Refused is what the server refused of a tree with entries of all kinds; Changed is what it did not
+	// keep, without Mooring; Lost is what a clone lacks of the rest.
 	Refused []string `json:"refused"`
 	Changed []string `json:"changed"`
 	Lost    []string `json:"lost"`
-	// Method is by which way files were copied: CLONE, COPY, read and write.
+	// Method is the method by which files were copied: CLONE, COPY, read and write.
 	Method string `json:"method"`
-	// Killed says how the server was killed, in which step of what; empty: it was not.
+	// Killed is the point of the copy and the creations at which the server was killed; empty if it was not.
 	Killed string `json:"killed"`
 	// Create and Delete are the round trips of a volume without content.
 	Create int64 `json:"create"`
@@ -44,7 +44,7 @@ type sanity struct {
 	Failures []string `json:"failures,omitempty"`
 }
 
-// with is the results that were kept, with a new one, in the order of the server's runs.
+// with returns the kept results with a new one, in the order of the server's runs.
 func (s server) with(kept []*result, new *result) (all []*result) {
 	for _, r := range s.runs {
 		if r.name() == new.Run {
@@ -69,7 +69,7 @@ func write(dir, server string, all []*result) error {
 	return os.WriteFile(filepath.Join(dir, server+".json"), append(data, '\n'), 0o644)
 }
 
-// read returns what write kept; none, where nothing was.
+// read returns the results that write has kept; none if there are none.
 func read(dir, server string) ([]*result, error) {
 	data, err := os.ReadFile(filepath.Join(dir, server+".json"))
 	if os.IsNotExist(err) {

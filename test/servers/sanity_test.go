@@ -15,8 +15,7 @@ import (
 	"strings"
 )
 
-// conforms runs csi-sanity, that MOORING_SANITY names. It is a program of its own, because a suite
-// runs once in a process.
+// conforms runs csi-sanity, the program in MOORING_SANITY: a suite runs only once in a process.
 func conforms(s *site) {
 	binary := os.Getenv("MOORING_SANITY")
 	if binary == "" {
@@ -37,7 +36,7 @@ func conforms(s *site) {
 	}
 }
 
-// readReport counts what a report of Ginkgo has; nil, if there is none.
+// readReport counts the specs in a report of Ginkgo; nil if there is none.
 func readReport(file string) *sanity {
 	var suites []struct {
 		SpecReports []struct {

@@ -14,8 +14,8 @@ import (
 	"github.com/mooring-csi/mooring/test/lab/ground"
 )
 
-// TestServer brings up the server that MOORING_SERVER names, and judges it by each version, or by
-// that which MOORING_SERVER_RUN names. "make servers" runs it, once for each server, in a guest.
+// TestServer starts the server in MOORING_SERVER, and tests it with each version, or with that in
+// MOORING_SERVER_RUN. "make servers" runs it in a guest, once for each server.
 func TestServer(t *testing.T) {
 	name, only := os.Getenv("MOORING_SERVER"), os.Getenv("MOORING_SERVER_RUN")
 	if name == "" {
@@ -48,7 +48,7 @@ func TestServer(t *testing.T) {
 	}
 }
 
-// judge has a run's parts, one after the other, each on a share of its own.
+// judge runs the parts of a run, one after the other, each on a share of its own.
 func judge(t *testing.T, g *guest, r try, out *result) {
 	ground.DelegateDirectories(!r.noDelegations)
 	g.doctor(t, r, out)
@@ -73,7 +73,7 @@ func judge(t *testing.T, g *guest, r try, out *result) {
 	}
 }
 
-// compare fails the test where a result is not what is expected.
+// compare fails the test if a result is not the expected one.
 func (r *result) compare(t *testing.T, want want) {
 	t.Helper()
 	for _, c := range []struct {

@@ -25,8 +25,7 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// patience is how long is waited for what has to come. Where something is broken already, more may
-// never come.
+// patience is the timeout for what must happen. It is shorter after a failure.
 const patience, impatience = 3 * time.Minute, 20 * time.Second
 
 // site is an empty share of the server, and the program that uses it.
@@ -37,8 +36,8 @@ type site struct {
 	out   *result
 	part  string
 	dir   string
-	path  string // that the share is exported by
-	file  string // the configuration
+	path  string // exported path of the share
+	file  string // configuration file
 	*lab.Driver
 }
 
@@ -54,7 +53,7 @@ func (g *guest) site(t *testing.T, r try, out *result, part string) *site {
 	return s
 }
 
-// broken notes what went wrong in a step. It returns whether anything did.
+// broken notes the error of a step, and reports whether there was one.
 func (s *site) broken(step string, err error) bool {
 	if err != nil {
 		s.out.Broken = append(s.out.Broken, fmt.Sprintf("%s: %s: %v", s.part, step, err))
@@ -62,7 +61,7 @@ func (s *site) broken(step string, err error) bool {
 	return err != nil
 }
 
-// end wants nothing to be left on the share, nor mounted, and the program to end well.
+// end checks that nothing is left on the share or mounted, and that the program ends without an error.
 func (s *site) end() {
 	if !s.run.hopeless {
 		s.broken("the end", s.emptied())
@@ -78,22 +77,22 @@ func (s *site) end() {
 	}
 }
 
-// soon is a context for a call.
+// soon returns a context for a call.
 func (s *site) soon() context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	s.t.Cleanup(cancel)
 	return ctx
 }
 
-// again is [again] with less patience where the part has failed already.
+// again is [again] with a shorter timeout after a failure of the part.
 func (s *site) again(do func() error) error {
-	if len(s.out.of(s.part)) > 0 {
+	if len(s.out.faultsOf(s.part)) > 0 {
 		return again(impatience, do)
 	}
 	return again(patience, do)
 }
 
-// again repeats what fails, as a sidecar does, and returns the last error once the time is over.
+// again repeats a failing call, like a sidecar, and returns the last error after the timeout.
 func again(limit time.Duration, do func() error) error {
 	var err error
 	for deadline := time.Now().Add(limit); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
@@ -104,13 +103,13 @@ func again(limit time.Duration, do func() error) error {
 	return err
 }
 
-// layout is what Mooring keeps of its own.
+// layout is Mooring's own files on an empty share.
 var layout = map[string]bool{
 	".": true, ".mooring": true, ".mooring/format.json": true, ".mooring/id.json": true, ".mooring/heartbeat": true, ".mooring/volumes": true, ".mooring/claims": true,
 	".mooring/parents": true, ".mooring/snapshots": true, ".mooring/groups": true, ".mooring/jobs": true, ".mooring/staging": true, ".mooring/trash": true,
 }
 
-// emptied waits until there is nothing on the share but the layout.
+// emptied waits until the share has only the layout.
 func (s *site) emptied() error {
 	return s.again(func() error {
 		var left []string
@@ -132,7 +131,7 @@ func (s *site) emptied() error {
 	})
 }
 
-// look mounts the share, for what do has to do with it. Each time is a new mount, which remembers nothing.
+// look mounts the share for do. Each call makes a new mount, without caches.
 func (s *site) look(do func(dir string) error) error {
 	dir, err := os.MkdirTemp(s.dir, "look")
 	if err != nil {
@@ -146,8 +145,8 @@ func (s *site) look(do func(dir string) error) error {
 	return do(dir)
 }
 
-// check expects mooringctl check to find nothing, notes included. What is begun looks unfinished for a
-// while. A server that is killed may leave a part of what was made, which goes with its volume. That the
+// check checks that mooringctl check finds nothing, not even notes. Interrupted work is reported for a
+// while. A killed server may leave a part of a creation, which is removed with its volume. That the
 // share belongs to another user than root is what root_squash means.
 func (s *site) check() error {
 	return s.again(func() error {
@@ -189,7 +188,7 @@ func fromVolume(id string) *csi.VolumeContentSource {
 	return &csi.VolumeContentSource{Type: &csi.VolumeContentSource_Volume{Volume: &csi.VolumeContentSource_VolumeSource{VolumeId: id}}}
 }
 
-// create makes a volume; nil, and it is noted, where that fails.
+// create makes a volume; nil after a failure, which it notes.
 func (s *site) create(r *csi.CreateVolumeRequest) *csi.Volume {
 	made, err := repeated(func() (*csi.CreateVolumeResponse, error) { return s.Controller.CreateVolume(s.soon(), r) })
 	if s.broken("create "+r.Name, err) {
@@ -198,8 +197,8 @@ func (s *site) create(r *csi.CreateVolumeRequest) *csi.Volume {
 	return made.Volume
 }
 
-// repeated makes a call up to three times, where its answer asks for that: a lab on a busy machine has
-// a server that is late.
+// repeated makes a call up to three times if its error asks for a retry: on a busy machine the server may
+// answer late.
 func repeated[T any](call func() (T, error)) (answer T, err error) {
 	for range 3 {
 		answer, err = call()
@@ -240,7 +239,7 @@ func (s *site) deleteSnapshot(snap *csi.Snapshot) {
 	}
 }
 
-// pod has a pod with the volume, for what do has to do with its directory.
+// pod publishes the volume in a pod and calls do with its directory.
 func (s *site) pod(step string, v *csi.Volume, c *csi.VolumeCapability, do func(dir string) error) {
 	if v == nil {
 		return

@@ -8,13 +8,13 @@ import (
 	"strings"
 )
 
-// page is the table of all servers, and the notes below it. What is said of several servers is one note.
+// page is the table of all servers with its notes. A text about several servers is one note.
 type page struct {
 	rows  strings.Builder
 	notes []string
 }
 
-// markdown is the page of all servers of which there are results.
+// markdown returns the page of all servers that have results.
 func markdown(dir string) (string, error) {
 	p := &page{}
 	for _, s := range servers {
@@ -39,22 +39,22 @@ func markdown(dir string) (string, error) {
 }
 
 func (p *page) row(r *result) {
-	life := p.mark(append(r.of("life"), r.of("fidelity")...), "✗")
-	killed := p.mark(r.of("outage"), "✗")
+	life := p.mark(append(r.faultsOf("life"), r.faultsOf("fidelity")...), "✗")
+	killed := p.mark(r.faultsOf("outage"), "✗")
 	lacks := p.mark(append(prefixed("refused: ", r.Refused), prefixed("not kept: ", r.Changed)...), "")
 	method, lost, trips := r.Method, p.mark(prefixed("in no clone: ", r.Lost), ""), fmt.Sprintf("%d, %d", r.Create, r.Delete)
 	switch {
 	case r.Sanity == nil: // hopeless
 		killed, method, lacks, lost, trips = "-", "-", "-", "-", "-"
-	case r.Killed == "" && len(r.of("outage")) == 0:
+	case r.Killed == "" && len(r.faultsOf("outage")) == 0:
 		killed = "-"
 	}
 	fmt.Fprintf(&p.rows, "| %s | %s | %s | %s | %s | %s | %s | %s | %s | %s |\n",
 		r.Title, r.Run, p.sanity(r.Sanity), life, killed, method, lacks, lost, p.doctor(r), trips)
 }
 
-// of are what is broken in a part.
-func (r *result) of(part string) (all []string) {
+// faultsOf returns the faults of a part.
+func (r *result) faultsOf(part string) (all []string) {
 	for _, broken := range r.Broken {
 		if strings.HasPrefix(broken, part+": ") {
 			all = append(all, broken)
@@ -70,7 +70,7 @@ func prefixed(prefix string, all []string) (texts []string) {
 	return texts
 }
 
-// mark is ✓, or what stands for the texts, with the numbers of their notes.
+// mark returns ✓, or the symbol for the texts with the numbers of their notes.
 func (p *page) mark(texts []string, mark string) string {
 	if len(texts) == 0 {
 		return "✓"
@@ -93,7 +93,7 @@ func (p *page) note(text string) string {
 	return fmt.Sprintf("[%d]", i+1)
 }
 
-// sanity is how many specs passed, of those that did not skip themselves.
+// sanity returns the number of passed specs, and of those that did not skip themselves.
 func (p *page) sanity(s *sanity) string {
 	switch {
 	case s == nil:
@@ -121,7 +121,7 @@ func (s *sanity) failures() []string {
 	return s.Failures
 }
 
-// short is a text on one line of Markdown, without what would be taken for it.
+// short returns a text on one line with Markdown escaped.
 func short(text string) string {
 	text = strings.NewReplacer("\n", " ", "|", "\\|", "<", "&lt;", "`", "'").Replace(text)
 	if runes := []rune(text); len(runes) > 300 {

@@ -20,13 +20,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// filler makes a tree, and notes what the server does not take.
+// filler makes a tree, and notes what the server refuses.
 type filler struct {
 	root    string
 	refused []string
 }
 
-// fill makes a tree with entries of all kinds. It returns what was refused: what, and how.
+// fill makes a tree with entries of all kinds. It returns the refused operations with their errors.
 func fill(root string) []string {
 	f := &filler{root: root, refused: []string{}}
 	f.files()
@@ -43,7 +43,7 @@ func fill(root string) []string {
 
 func (f *filler) at(name string) string { return filepath.Join(f.root, name) }
 
-// try notes the refusal by what was to be done, and not by the entry.
+// try notes a refusal by the operation, and not by the entry.
 func (f *filler) try(what string, err error) {
 	if err != nil {
 		var errno unix.Errno
@@ -59,7 +59,7 @@ func (f *filler) file(name string, data []byte, mode uint32, uid, gid int) {
 	if uid != 0 || gid != 0 {
 		f.try("chown", os.Lchown(f.at(name), uid, gid))
 	}
-	f.try("chmod", unix.Chmod(f.at(name), mode)) // after it: chown(2) takes setuid and setgid away
+	f.try("chmod", unix.Chmod(f.at(name), mode)) // after it: chown(2) removes setuid and setgid
 	f.time(name, 1500000000, 123456789)
 }
 
@@ -67,7 +67,7 @@ func (f *filler) time(name string, seconds, nanoseconds int64) {
 	f.odd("a time", name, seconds, nanoseconds)
 }
 
-// odd sets a time that a server may take, and not keep.
+// odd sets a time that a server may accept but not keep.
 func (f *filler) odd(what, name string, seconds, nanoseconds int64) {
 	times := []unix.Timespec{{Sec: 1600000000, Nsec: 1}, {Sec: seconds, Nsec: nanoseconds}}
 	err := unix.UtimesNanoAt(unix.AT_FDCWD, f.at(name), times, unix.AT_SYMLINK_NOFOLLOW)
@@ -177,7 +177,7 @@ func (f *filler) attributes() {
 	f.time("attributes", 1500000000, 9)
 }
 
-// posixACL is that of 0640 with one more user, who may read: acl(5), as the kernel's xattrs have it.
+// posixACL is that of 0640 and one more user with read permission (acl(5)), as an xattr of the kernel.
 func posixACL(uid uint32) []byte {
 	const none = 0xffffffff
 	acl := binary.LittleEndian.AppendUint32(nil, 2)
@@ -224,8 +224,8 @@ func (f *filler) directories() {
 	}
 }
 
-// describe describes all that is in a tree, by name: fields with " | " between them, each of which
-// begins with what it is.
+// describe describes all entries of a tree, by name: fields with " | " between them, each of which begins
+// with its kind.
 func describe(root string) map[string]string {
 	all := map[string]string{}
 	names := map[uint64][]string{} // of files with several
@@ -277,7 +277,7 @@ func fields(path string, st unix.Stat_t, root bool) []string {
 	return append(all, attributes(path)...)
 }
 
-// attributes are those that users set, and the ACLs, which are not listed everywhere.
+// attributes returns the xattrs that users set, and the ACLs, which not every server lists.
 func attributes(path string) (all []string) {
 	list := make([]byte, 65536)
 	n, _ := unix.Listxattr(path, list)

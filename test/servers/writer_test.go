@@ -22,7 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// writer is a pod that writes to two files, one of which it has locked.
+// writer is a pod that writes to two files, one of them locked.
 type writer struct {
 	volume        *csi.Volume
 	dir           string
@@ -30,14 +30,14 @@ type writer struct {
 	end           func() // and waits for it, unless its server is gone
 }
 
-// file is one that a line is appended to, and synced, again and again.
+// file is a file to which lines are appended and synced.
 type file struct {
 	what   string
 	path   string
 	locked bool
 
 	mu     sync.Mutex
-	lines  []string // that are on disk: fsync(2) has said so
+	lines  []string // on disk after fsync(2)
 	acked  []time.Time
 	errors []failure
 }
@@ -47,7 +47,7 @@ type failure struct {
 	text string
 }
 
-// startWriter returns when both files have a line.
+// startWriter starts a writer, and returns when both files have a line.
 func startWriter(t *testing.T, v *csi.Volume, dir string) *writer {
 	t.Helper()
 	w := &writer{volume: v, dir: dir,
@@ -64,8 +64,8 @@ func startWriter(t *testing.T, v *csi.Volume, dir string) *writer {
 	return w
 }
 
-// start writes in a process of its own: a child closes the files that its parent has open when it becomes
-// another program, and so waits until what the parent wrote to them is on the server, which may be gone.
+// start writes in a process of its own: a child that executes another program closes the files of its
+// parent, and so waits until the data is on the server, which may be unavailable.
 func (f *file) start(t *testing.T) (end func()) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], "-test.run", "^TestWriter$")
@@ -101,8 +101,8 @@ func (f *file) start(t *testing.T) (end func()) {
 
 const failed = "failed: "
 
-// TestWriter is the process of a file's writer, which MOORING_WRITER names. It prints each line that is on
-// disk, and each error.
+// TestWriter is the process of a writer for the file in MOORING_WRITER. It prints each line that is on disk,
+// and each error.
 func TestWriter(t *testing.T) {
 	path, locked, ok := strings.Cut(os.Getenv("MOORING_WRITER"), ":")
 	if !ok {
@@ -116,8 +116,7 @@ func TestWriter(t *testing.T) {
 	(&file{path: path, locked: locked == "true"}).write(stop)
 }
 
-// write goes on until stop is closed. After an error the file is opened anew, as by a pod that was
-// restarted.
+// write continues until stop is closed. After an error it opens the file again, like a restarted pod.
 func (f *file) write(stop <-chan struct{}) {
 	for n := 0; ; {
 		err := f.opened(func(open *os.File) error {
@@ -164,7 +163,7 @@ func (f *file) opened(do func(*os.File) error) error {
 	return do(open)
 }
 
-// note takes what the process has printed.
+// note records a line of the process.
 func (f *file) note(printed string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -176,8 +175,8 @@ func (f *file) note(printed string) {
 	}
 }
 
-// after waits for a line to be acknowledged, and returns when that was, the zero time if none came, and
-// which errors there were since then.
+// after waits for an acknowledged line, and returns its time, or the zero time if there is none, and the
+// errors since then.
 func (f *file) after(since time.Time) (at time.Time, seen []string) {
 	for deadline := time.Now().Add(headPatience); at.IsZero() && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		f.mu.Lock()
@@ -196,7 +195,7 @@ func (f *file) after(since time.Time) (at time.Time, seen []string) {
 	return at, seen
 }
 
-// kept says which lines that were acknowledged are not in the file, or not in their order.
+// kept reports acknowledged lines that are not in the file, or not in their order.
 func (f *file) kept(dir string) error {
 	data, err := os.ReadFile(filepath.Join(dir, filepath.Base(f.path)))
 	if err != nil {
@@ -213,7 +212,7 @@ func (f *file) kept(dir string) error {
 	return nil
 }
 
-// last is when a line was acknowledged last.
+// last returns the time of the last acknowledged line.
 func (w *writer) last() (at time.Time) {
 	for _, f := range []*file{w.plain, w.locked} {
 		f.mu.Lock()
@@ -225,8 +224,8 @@ func (w *writer) last() (at time.Time) {
 	return at
 }
 
-// went wants a pod to be writing, and to have seen no error.
-func (w *writer) went(t *testing.T, when string) {
+// wantWriting checks that a pod writes and has got no error.
+func (w *writer) wantWriting(t *testing.T, when string) {
 	t.Helper()
 	now := time.Now()
 	for _, f := range []*file{w.plain, w.locked} {
@@ -241,7 +240,7 @@ func (w *writer) went(t *testing.T, when string) {
 	}
 }
 
-// longest is the longest time between two lines of a file.
+// longest returns the longest time between two lines of a file.
 func (w *writer) longest() (gap time.Duration) {
 	for _, f := range []*file{w.plain, w.locked} {
 		f.mu.Lock()

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package ground gives tests of what works on a share the file systems to work on: a
-// temporary directory everywhere, and in the lab a kernel NFS mount of each version, with
-// a second client's view of the same directory where a test asks for one.
+// Package ground gives tests that work on a share the file systems to work on: a temporary directory
+// everywhere, and in the lab a kernel NFS mount of each version, with a second client's view of the same
+// directory if a test needs one.
 package ground
 
 import (
@@ -10,17 +10,17 @@ import (
 	"testing"
 )
 
-// Ground is an empty directory to be a share.
+// Ground is an empty directory for a share.
 type Ground struct {
-	// Dir is where the share is seen.
+	// Dir is the path of the share.
 	Dir string
-	// Other is where a second client sees it: on NFS a mount with caches of its own.
+	// Other is its path for a second client: on NFS a mount with caches of its own.
 	Other string
-	// Server is where the server sees it.
+	// Server is its local path on the server.
 	Server string
 }
 
-// Each runs test once on each ground that there is here.
+// Each runs test once on each available ground.
 func Each(t *testing.T, test func(t *testing.T, g Ground)) {
 	t.Helper()
 	each(t, []string{"3", "4.0", "4.1", "4.2"}, test)
@@ -47,8 +47,7 @@ func each(t *testing.T, versions []string, test func(t *testing.T, g Ground)) {
 	}
 }
 
-// inMemory returns an empty directory, where there is one on a file system that has no disk
-// to wait for: what is tested syncs much.
+// inMemory returns an empty directory, in memory if possible: the tests call fsync often.
 func inMemory(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "mooring-test")
@@ -62,15 +61,15 @@ func inMemory(t *testing.T) string {
 // OnNFS makes an empty directory on the lab's server and mounts it twice, as the controller does.
 func OnNFS(t *testing.T, version string) Ground {
 	t.Helper()
-	// Both mounts are of one machine, so that what the one may keep delegated of directories
-	// hides from it what the other does (share.doubt).
+	// Both mounts are of one machine: delegations of directories would hide the changes of one mount
+	// from the other.
 	DelegateDirectories(false)
 	server, machine := Exported(t), ThisMachine()
 	return Ground{machine.Mount(t, version, server), machine.Mount(t, version, server), server}
 }
 
-// DelegateDirectories says whether this kernel's NFSv4 clients ask from now on that directories be
-// delegated to them, as Linux does since 6.19. Older kernels have no such switch.
+// DelegateDirectories sets whether this kernel's NFSv4 clients ask for delegations of directories from
+// now on, as Linux does since 6.19. Older kernels do not have this parameter.
 func DelegateDirectories(ask bool) {
 	yes := map[bool]string{true: "Y", false: "N"}[ask]
 	_ = os.WriteFile("/sys/module/nfsv4/parameters/directory_delegations", []byte(yes), 0)

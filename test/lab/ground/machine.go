@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// Exported returns an empty directory that the lab's server exports, as the server sees it.
+// Exported returns the local path on the server of an empty directory that it exports.
 func Exported(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/exports", "ground")
@@ -24,16 +24,16 @@ func Exported(t *testing.T) string {
 	return dir
 }
 
-// Machine is a machine with an NFS client: to a server all NFSv4 mounts of one machine are one
-// client, from which it recalls nothing because of what that client does itself.
+// Machine is a machine with an NFS client: to a server all NFSv4 mounts of one machine are one client,
+// and it recalls no delegation because of that client's own changes.
 type Machine struct {
 	name   string
-	server string   // the lab's server, as this machine reaches it
-	in     []string // the command that runs others there
-	nolock string   // a mount option, where there is no lock daemon
+	server string   // address of the lab's server for this machine
+	in     []string // a command that runs others there
+	nolock string   // a mount option if there is no lock daemon
 }
 
-// ThisMachine is the one on which the test runs, beside the server.
+// ThisMachine is that of the test, beside the server.
 func ThisMachine() *Machine { return &Machine{server: "127.0.0.1"} }
 
 var machines atomic.Int64
@@ -53,18 +53,18 @@ func NewMachine(t *testing.T) *Machine {
 	run(t, "ip", "-n", m.name, "addr", "add", fmt.Sprintf("10.78.%d.2/24", n), "dev", "eth0")
 	run(t, "ip", "-n", m.name, "link", "set", "eth0", "up")
 	run(t, "ip", "-n", m.name, "link", "set", "lo", "up")
-	// Not ip netns exec, which gives it mounts of its own too.
+	// Not ip netns exec, which also gives it a mount namespace.
 	m.in = []string{"nsenter", "--net=/run/netns/" + m.name, "unshare", "--uts", "sh", "-ec", `hostname "$0"; exec "$@"`, m.name}
 	return m
 }
 
-// In is the command that becomes another one on the machine: none for this one.
+// In returns the command that executes its arguments on the machine: none for this one.
 func (m *Machine) In() []string { return m.in }
 
-// Server is the address of the lab's server, as the machine reaches it.
+// Server returns the address of the lab's server for the machine.
 func (m *Machine) Server() string { return m.server }
 
-// Mount mounts a directory of the server as the controller does. It returns where.
+// Mount mounts a directory of the server as the controller does, and returns the path.
 func (m *Machine) Mount(t *testing.T, version, directory string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -80,26 +80,26 @@ func (m *Machine) Cut(t *testing.T) {
 	m.run(t, "tc", "qdisc", "add", "dev", "eth0", "root", "netem", "loss", "100%")
 }
 
-// Delay has each packet that the machine sends arrive so much later, until Heal is called.
+// Delay delays each packet that the machine sends until Heal is called.
 func (m *Machine) Delay(t *testing.T, by time.Duration) {
 	t.Helper()
 	m.run(t, "tc", "qdisc", "add", "dev", "eth0", "root", "netem", "delay", fmt.Sprint(by.Milliseconds(), "ms"), "limit", "10000")
 }
 
-// Heal ends what Cut or Delay has begun. What is on its way then is lost.
+// Heal ends Cut or Delay. Packets that are still delayed are lost.
 func (m *Machine) Heal(t *testing.T) {
 	t.Helper()
 	m.run(t, "tc", "qdisc", "del", "dev", "eth0", "root")
 }
 
-// Traffic is what has become of the packets that a machine has sent since Cut or Delay.
+// Traffic counts the packets that a machine has sent since Cut or Delay.
 type Traffic struct {
 	Arrived int `json:"bytes"`
 	Waiting int `json:"backlog"` // bytes, too
 	Lost    int `json:"drops"`   // packets
 }
 
-// Traffic returns it.
+// Traffic returns the machine's traffic.
 func (m *Machine) Traffic(t *testing.T) Traffic {
 	t.Helper()
 	out := m.run(t, "tc", "-s", "-j", "qdisc", "show", "dev", "eth0")

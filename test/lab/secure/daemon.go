@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package secure sets up what NFS with Kerberos and with TLS needs, in the lab's guest: a realm with
-// its KDC, an authority with its certificates, and the daemons of client and server.
+// Package secure sets up NFS with Kerberos and with TLS in the lab's guest: a realm with its KDC, an
+// authority with its certificates, and the daemons of client and server.
 package secure
 
 import (
@@ -21,10 +21,10 @@ const (
 	node   = "node1.example.com"
 )
 
-// patience is for what has to happen.
+// patience is the timeout for what must happen.
 const patience = time.Minute
 
-// guest makes sure that what is written to /etc is gone with the guest.
+// guest makes sure that changes of /etc disappear with the guest.
 func guest(t testing.TB) {
 	t.Helper()
 	if cpu, _ := os.ReadFile("/proc/cpuinfo"); !bytes.Contains(cpu, []byte("User Mode Linux")) {
@@ -32,7 +32,7 @@ func guest(t testing.TB) {
 	}
 }
 
-// run runs a command to its end, and returns what it printed.
+// run runs a command and returns its output.
 func run(t testing.TB, name string, args ...string) string {
 	t.Helper()
 	out, err := exec.Command(name, args...).CombinedOutput()
@@ -50,7 +50,7 @@ func write(t testing.TB, path string, mode os.FileMode, text string) {
 	}
 }
 
-// export adds lines to the server's exports, and the directories beneath /exports that they show.
+// export adds lines to the server's exports, and makes their directories under /exports.
 func export(t testing.TB, exportfs, options string, names ...string) {
 	t.Helper()
 	for _, name := range names {
@@ -90,7 +90,7 @@ func (d *daemon) start(t testing.TB) {
 	}
 }
 
-// stop ends the daemon, and is a no-op where it does not run.
+// stop ends the daemon, and is a no-op if it does not run.
 func (d *daemon) stop() {
 	if d.cmd != nil {
 		_ = d.cmd.Process.Kill()
@@ -99,7 +99,7 @@ func (d *daemon) stop() {
 	}
 }
 
-// until waits for something that a daemon does.
+// until waits for an effect of a daemon.
 func until(t testing.TB, what string, done func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); !done(); time.Sleep(20 * time.Millisecond) {

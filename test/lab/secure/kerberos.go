@@ -18,7 +18,7 @@ import (
 // and kinit.mit.
 const KerberosPrograms = "MOORING_KERBEROS"
 
-// KerberosExport is exported with sec=krb5, krb5i and krb5p alone.
+// KerberosExport is exported only with sec=krb5, krb5i and krb5p.
 const KerberosExport = "/krb"
 
 // The daemons of a realm.
@@ -48,8 +48,8 @@ type Realm struct {
 	daemons  map[string]*daemon
 }
 
-// NewRealm sets one up, until the test ends. The users alice and bob, 2000 and 2001, have an account
-// and a principal, and carol, 4321, has a principal alone. root of the client is root.
+// NewRealm sets a realm up until the test ends. The users alice and bob, 2000 and 2001, have an account
+// and a principal, and carol, 4321, has only a principal. root of the client is root.
 func NewRealm(t testing.TB) *Realm {
 	t.Helper()
 	programs := os.Getenv(KerberosPrograms)
@@ -96,7 +96,7 @@ func NewRealm(t testing.TB) *Realm {
 	return r
 }
 
-// files writes those of the guest's /etc.
+// files writes the realm's files in the guest's /etc.
 func (r *Realm) files() {
 	t := r.t
 	t.Helper()
@@ -114,7 +114,7 @@ func (r *Realm) files() {
 	write(t, r.dir+"/kdc.conf", 0o644, strings.NewReplacer("DIR", r.dir, "PROGRAMS", r.programs).Replace(kdcConf))
 }
 
-// Admin has kadmin do something.
+// Admin runs commands of kadmin.
 func (r *Realm) Admin(what string) {
 	r.t.Helper()
 	run(r.t, r.programs+"/kadmin.local", "-q", what)
@@ -135,7 +135,7 @@ func (r *Realm) Stop(names ...string) {
 	}
 }
 
-// Map has the client's root be root on the server, or nobody, and has the server forget who was who.
+// Map maps the client's root to root or nobody on the server, and drops the server's cached mappings.
 func (r *Realm) Map(root bool) {
 	r.t.Helper()
 	text := idmapUnnamed
@@ -148,16 +148,16 @@ func (r *Realm) Map(root bool) {
 	r.Start(Svcgssd, idmapd)
 }
 
-// Forget has the kernel forget all contexts and names.
+// Forget drops all cached contexts and names of the kernel.
 func (r *Realm) Forget() {
 	r.t.Helper()
 	for _, cache := range []string{"auth.rpcsec.context", "auth.rpcsec.init", "nfs4.idtoname", "nfs4.nametoid"} {
 		write(r.t, "/proc/net/rpc/"+cache+"/flush", 0, fmt.Sprint(time.Now().Unix()+1))
 	}
-	_ = exec.Command("nfsidmap", "-c").Run() // it has nothing, perhaps
+	_ = exec.Command("nfsidmap", "-c").Run() // fails if the cache is empty
 }
 
-// ForgetTickets has the machine ask the KDC for a new ticket at the next mount.
+// ForgetTickets makes the machine ask the KDC for a new ticket at the next mount.
 func (r *Realm) ForgetTickets() {
 	tickets, _ := filepath.Glob("/tmp/krb5ccmachine*")
 	for _, ticket := range tickets {
@@ -165,7 +165,7 @@ func (r *Realm) ForgetTickets() {
 	}
 }
 
-// Keytab gives the machine its keys, or takes them.
+// Keytab gives the machine its keys, or removes them.
 func (r *Realm) Keytab(there bool) {
 	r.t.Helper()
 	from, to := keytab, keytab+".away"
@@ -191,7 +191,7 @@ func (r *Realm) Ticket(user string, uid int, life time.Duration) {
 	}
 }
 
-// Wait waits until the file system that is mounted at a path answers the machine with an error.
+// Wait waits until the file system at a path returns an error to the machine.
 func (r *Realm) Wait(at string, errno syscall.Errno) {
 	r.t.Helper()
 	until(r.t, "the ticket ends", func() bool {
@@ -200,7 +200,7 @@ func (r *Realm) Wait(at string, errno syscall.Errno) {
 	})
 }
 
-// As runs a command as a user, by number.
+// As runs a command with a user id.
 func As(uid int, command ...string) (string, error) {
 	id := fmt.Sprint(uid)
 	args := append([]string{"--reuid", id, "--regid", id, "--clear-groups", "timeout", "-k", "1", "70"}, command...)

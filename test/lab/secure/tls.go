@@ -20,17 +20,17 @@ import (
 )
 
 // TLSPrograms is the environment variable with the directory of tlshd, and of exportfs and rpc.mountd
-// that know xprtsec=.
+// with support of xprtsec=.
 const TLSPrograms = "MOORING_TLS"
 
-// The exports that ask for TLS, and for a certificate of the client.
+// The exports that require TLS, and a certificate of the client.
 const (
 	TLSExport  = "/tls"
 	MTLSExport = "/mtls"
 )
 
-// asymmetric stands in for the key type of that name, which the lab's kernel lacks, and in which tlshd
-// keeps a peer's certificate. All that the kernel's RPC wants to know is that there is a key.
+// asymmetric replaces the key type of that name, in which tlshd keeps a peer's certificate and which the
+// lab's kernel lacks. The kernel's RPC only checks that there is a key.
 const asymmetric = `#define _GNU_SOURCE
 #include <string.h>
 #include <sys/syscall.h>
@@ -43,7 +43,7 @@ int add_key(const char *type, const char *name, const void *payload, size_t size
 }
 `
 
-// TLS is what NFS with TLS needs. The guest is client and server.
+// TLS is a setup of NFS with TLS. The guest is client and server.
 type TLS struct {
 	t           testing.TB
 	dir         string
@@ -52,16 +52,16 @@ type TLS struct {
 	tlshd       *daemon
 }
 
-// Peers say what client and server have. Certificates are named as they were issued; "": none.
+// Peers are the certificates of client and server, by their names; "" for none.
 type Peers struct {
 	Client, Server string
-	Strange        bool // the client believes another authority
+	Strange        bool // the client trusts another authority
 }
 
-// Well is how both are at first.
+// Well is the initial state of both.
 func Well() Peers { return Peers{Client: "client", Server: "server"} }
 
-// NewTLS sets it up, until the test ends: certificates "server" and "client", and tlshd with them.
+// NewTLS sets TLS up until the test ends: certificates "server" and "client", and tlshd with them.
 func NewTLS(t testing.TB) *TLS {
 	t.Helper()
 	programs := os.Getenv(TLSPrograms)
@@ -91,7 +91,7 @@ func NewTLS(t testing.TB) *TLS {
 	return x
 }
 
-// shim has tlshd do without the key type that the kernel lacks, where it does.
+// shim lets tlshd work without the key type if the kernel lacks it.
 func (x *TLS) shim() {
 	x.t.Helper()
 	if types, _ := os.ReadFile("/proc/crypto"); bytes.Contains(types, []byte("pkcs1pad")) {
@@ -102,7 +102,7 @@ func (x *TLS) shim() {
 	x.tlshd.env = []string{"LD_PRELOAD=" + x.dir + "/asymmetric.so"}
 }
 
-// Start starts tlshd anew, and waits until the kernel knows of it.
+// Start restarts tlshd, and waits until it is registered with the kernel.
 func (x *TLS) Start(p Peers) {
 	x.t.Helper()
 	x.Stop()
@@ -132,12 +132,12 @@ func (x *TLS) Start(p Peers) {
 // Stop ends tlshd.
 func (x *TLS) Stop() { x.tlshd.stop() }
 
-// Export has the server export TLSExport and MTLSExport, by programs that know how.
+// Export makes the server export TLSExport and MTLSExport, with the programs in TLSPrograms.
 func (x *TLS) Export() {
 	x.t.Helper()
 	guest(x.t)
 	if _, err := os.Stat("/run/export" + MTLSExport); err == nil {
-		return // another test has, in this guest
+		return // another test of this guest has done it
 	}
 	pid := strings.TrimSpace(run(x.t, "pidof", "rpc.mountd"))
 	run(x.t, "kill", pid)
@@ -149,8 +149,8 @@ func (x *TLS) Export() {
 	run(x.t, x.programs+"/rpc.mountd")
 }
 
-// Restart has the server drop all connections. The lab's own way would have an older exportfs withdraw
-// what it does not understand.
+// Restart makes the server drop all connections. "server stop" of the lab would use an older exportfs,
+// which withdraws exports with options that it does not support.
 func (x *TLS) Restart() {
 	x.t.Helper()
 	run(x.t, "rpc.nfsd", "0")
@@ -163,7 +163,7 @@ func (x *TLS) Issue(name string, life time.Duration, dns string) {
 	x.ca.issue(x.t, x.dir, name, life, dns)
 }
 
-// IssueStrange makes one that only who believes the other authority believes.
+// IssueStrange makes a certificate of the other authority.
 func (x *TLS) IssueStrange(name, dns string) {
 	x.t.Helper()
 	x.strange.issue(x.t, x.dir, name, time.Hour, dns)
@@ -184,7 +184,7 @@ func newKey(t testing.TB) *ecdsa.PrivateKey {
 	return key
 }
 
-// newAuthority makes one, and its certificate dir/name.pem.
+// newAuthority makes an authority and its certificate dir/name.pem.
 func newAuthority(t testing.TB, dir, name string) *authority {
 	t.Helper()
 	a := &authority{&x509.Certificate{
