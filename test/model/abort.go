@@ -120,7 +120,7 @@ func init() {
 	}
 }
 
-// mark is what a record is called whose creation is being undone, and nothing was placed.
+// mark returns the name of a record whose creation is being undone before anything was placed.
 func (r *run) mark() name {
 	if r.plan.oneMark {
 		return deletion
@@ -128,7 +128,7 @@ func (r *run) mark() name {
 	return abortFile
 }
 
-// abortEmptyDo takes away the directory that was made for the volume, if it is still empty.
+// abortEmptyDo removes the directory that was made for the volume if it is still empty.
 func abortEmptyDo(r *run) phase {
 	d := directory.of(r.vol(r.t).dir)
 	i, err := r.lookup(r.up, d)

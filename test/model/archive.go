@@ -43,7 +43,7 @@ func init() {
 			if n == r.t {
 				return archiveDirectory
 			}
-			return r.fail() // the code tries other names, with the nonce in them
+			return r.fail() // the code tries other names that contain the nonce
 		}
 		return r.fail()
 	}

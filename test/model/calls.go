@@ -2,8 +2,8 @@
 
 package model
 
-// calls are what a process asks the server. Those that it made in this phase before are answered as
-// they were, then one is carried out, and there the process parks.
+// calls are the calls of a process to the server. Earlier calls of this phase get the same replies
+// again, then one is executed, and the process parks.
 type calls struct {
 	w0 *world
 	id int
@@ -12,8 +12,8 @@ type calls struct {
 	executed bool
 	op       op
 	res      result
-	doing    string // what the code calls the next change
-	did      string // the same, of op
+	doing    string // the code's name of the next change
+	did      string // the same of op
 }
 
 func (r *calls) call(o op) result {
@@ -39,7 +39,7 @@ func (r *calls) call(o op) result {
 	return res
 }
 
-// drop lets this process know, too, that a handle of its registers is gone.
+// drop removes a dead handle from the registers of this process too.
 func (r *calls) drop(died ino) {
 	for _, h := range r.handles() {
 		if *h == died {
@@ -48,7 +48,7 @@ func (r *calls) drop(died ino) {
 	}
 }
 
-// step says what pkg/share calls the change that comes next: see Options.Step there.
+// step sets the name of the next change in pkg/share: see Options.Step there.
 func (r *calls) step(what string) { r.doing = what }
 
 func (r *calls) lookup(d ino, n name) (ino, errno) {
@@ -67,7 +67,7 @@ func (r *calls) mkdir(d ino, n name) errno    { return r.call(op{what: opMkdir, 
 func (r *calls) unlink(d ino, n name) errno   { return r.call(op{what: opUnlink, d1: d, n1: n}).err }
 func (r *calls) write(f ino, val nonce) errno { return r.call(op{what: opWrite, d1: f, val: val}).err }
 
-// rmdir asks what has the name, where it may be a file, and then removes it: NFSv4 removes either.
+// rmdir looks the name up if it may be a file, and then removes it: NFSv4 removes either.
 func (r *calls) rmdir(d ino, n name) errno {
 	switch n.kind() {
 	case deletion, taken, tree, deadDir:
@@ -82,7 +82,7 @@ func (r *calls) rmdir(d ino, n name) errno {
 
 func (r *calls) list(d ino) name { return r.call(op{what: opList, d1: d}).name }
 
-// chown is refused by nobody: it goes by the handle.
+// chown is never refused: it uses the handle.
 func (r *calls) chown(d ino, of nonce) { r.call(op{what: opChown, d1: d, val: of}) }
 
 func (r *calls) create(d ino, n name) (ino, errno) {
@@ -98,7 +98,7 @@ func (r *calls) rename(d1 ino, n1 name, d2 ino, n2 name) errno {
 	return r.call(op{what: opRename, d1: d1, n1: n1, d2: d2, n2: n2}).err
 }
 
-// plain is a step that is no call of ours: what a pod does.
+// plain is a step that is not a call of the driver, for example of a pod.
 func (r *calls) plain(f func()) {
 	p := &r.w0.procs[r.id]
 	if r.replayed < p.n {

@@ -2,10 +2,10 @@
 
 package model
 
-// Claims, and those of parents: pkg/share/claims.go.
+// Claims of volumes and of parents: pkg/share/claims.go.
 
 func init() {
-	// release gives back the claim of t, of which the caller knows that its entry is dead.
+	// release releases the claim of t, whose entry is dead.
 	phases[release] = func(r *run) phase {
 		if r.at == 0 {
 			r.at = r.vol(r.t).dir
@@ -22,7 +22,7 @@ func init() {
 		r.at = 0
 		return r.back()
 	}
-	// dropClaim removes the claim in x, whose name is at.
+	// dropClaim removes the claim in x, with the name at.
 	phases[dropClaim] = func(r *run) phase {
 		r.step("release the claim")
 		if r.plan.claimFile {
@@ -35,7 +35,7 @@ func init() {
 		r.x, r.at = gone, 0
 		return r.back()
 	}
-	// resolve finds where the directory of t and its claim are.
+	// resolve finds the directories of t's directory and claim.
 	phases[resolve] = func(r *run) phase {
 		v := r.vol(r.t)
 		if v.in == 0 {

@@ -4,9 +4,9 @@ package model
 
 import "fmt"
 
-// converges lets everybody stop for ever, and has one process alone clear away all that is there: it
-// deletes every volume, undoes what is being made, tidies, and purges. It says what is left that may
-// not be, and counts what may.
+// converges stops all processes forever, and lets one process alone remove everything: it deletes every
+// volume, undoes unfinished creations, tidies, and purges. It returns what must not be left, and counts
+// what may be.
 func converges(s *scenario, w *world, seen map[uint64]bool, rep *report) string {
 	if s.endless {
 		return ""
@@ -48,7 +48,7 @@ func converges(s *scenario, w *world, seen map[uint64]bool, rep *report) string 
 
 const expected = "what is to stay"
 
-// remains names what may be there when all is deleted; "" is what may not.
+// remains names what may be left when everything is deleted; "" for anything else.
 func remains(s *scenario, c *world, e entry) string {
 	switch {
 	case e.dir == root && mayStay(s, c, e):
@@ -65,7 +65,7 @@ func remains(s *scenario, c *world, e entry) string {
 	return ""
 }
 
-// dirty says whether something is in the place of a volume's directory.
+// dirty reports whether something is in the place of a volume's directory.
 func dirty(s *scenario, c *world, n nonce) bool {
 	v := s.volumes[n]
 	return v.dir != 0 && (s.dir(c, n) != gone || v.in == 0 && c.get(root, directory.of(v.dir)) != gone)
@@ -84,7 +84,7 @@ func clearAll(s *scenario, c *world) {
 			s.alone(c, task{phase: tidy, n: n})
 		}
 	}
-	for i := 0; i < int(c.n); i++ { // what is swept by its age, and purged at once
+	for i := 0; i < int(c.n); i++ { // entries that are swept by age, and purged at once
 		e := c.entries[i]
 		if e.dir == staging || e.dir == trash && e.name.kind() == leftover {
 			c.removeAll(e.dir, e.name)
@@ -112,7 +112,7 @@ func (f *files) raw(d ino) name {
 	return 0
 }
 
-// ownerless says whether there is nothing in a directory of claims but claims: their volumes are dead.
+// ownerless reports whether a directory of claims has only claims: their volumes are dead.
 func ownerless(s *scenario, c *world, x ino) bool {
 	for _, e := range c.entries[:c.n] {
 		if e.dir == x && c.isDir(e.ino) && !ownerless(s, c, e.ino) || e.dir == x && c.isFile(e.ino) && c.nodes[e.ino].val == 0 {
@@ -122,7 +122,7 @@ func ownerless(s *scenario, c *world, x ino) bool {
 	return true
 }
 
-// hollow says whether there is nothing in a directory but directories.
+// hollow reports whether a directory has only directories.
 func (f *files) hollow(d ino) bool {
 	if !f.isDir(d) {
 		return false
@@ -135,7 +135,7 @@ func (f *files) hollow(d ino) bool {
 	return true
 }
 
-// mayStay says whether a directory may be there when all is deleted.
+// mayStay reports whether a directory may be left when everything is deleted.
 func mayStay(s *scenario, c *world, e entry) bool {
 	for _, v := range s.each() {
 		if (v.retain || v.foreign) && e.name == directory.of(v.dir) || v.archives && e.name == directory.of(archiveDir) {

@@ -2,8 +2,8 @@
 
 package model
 
-// What a volume is made of that is not its own: a copy of another volume, or a snapshot itself:
-// pkg/share/copy.go and hold.go.
+// Volumes that use another volume's tree: a copy of it, or a snapshot itself: pkg/share/copy.go and
+// hold.go.
 
 func init() {
 	phases[takeHold] = func(r *run) phase {
@@ -85,7 +85,7 @@ func init() {
 		}
 		return placeBegin
 	}
-	// dropHold removes the hold of t on source: t is no more.
+	// dropHold removes the hold of t on source: t is gone.
 	phases[dropHold] = func(r *run) phase {
 		if e, err := r.lookup(volumes, key.of(r.vol(r.source).key)); err == ok {
 			if h, err := r.lookup(e, deletion); err == ok && r.w0.isDir(h) {
@@ -97,7 +97,7 @@ func init() {
 	}
 }
 
-// takeHoldInDo keeps the deletion of the source, whose entry is k, away.
+// takeHoldInDo prevents the deletion of the source, whose entry is k.
 func takeHoldInDo(r *run) phase {
 	h, err := holdsDir(r)
 	switch {
@@ -115,7 +115,7 @@ func takeHoldInDo(r *run) phase {
 		}
 		r.src = h
 		return takeHoldLook
-	case err == exist && r.vol(r.t).shallow != 0: // its own, whose answer got lost
+	case err == exist && r.vol(r.t).shallow != 0: // its own, after a lost reply
 		if r.plan.trustsHold {
 			return createCommit
 		}
@@ -131,8 +131,8 @@ func takeHoldInDo(r *run) phase {
 	return takeHoldIn
 }
 
-// holdsDir opens the directory of holds of k, and makes it where there is none. notdir, or stale: what
-// is to be held is being deleted.
+// holdsDir opens the directory of holds of k, and makes it if there is none. notdir or stale: the source
+// is being deleted.
 func holdsDir(r *run) (ino, errno) {
 	h, err := r.lookup(r.k, deletion)
 	if err == noent {
@@ -148,5 +148,5 @@ func holdsDir(r *run) (ino, errno) {
 	return h, err
 }
 
-// copied is a bit of what a file holds that is not its writer's.
+// copied is a bit in the content of a file that its volume did not write itself.
 const copied nonce = 8

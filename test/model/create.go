@@ -8,7 +8,7 @@ package model
 func init() {
 	phases[create] = func(r *run) phase {
 		r.t = r.task.n
-		if from := r.vol(r.t).from; r.vol(from).fixed { // it was kept in its place, and then moved
+		if from := r.vol(r.t).from; r.vol(from).fixed { // the tree was kept in its place and then moved
 			if _, err := r.lookup(trash, purging.of(from)); err == ok {
 				return r.fail()
 			}
@@ -57,7 +57,7 @@ func init() {
 		}
 		return createUnprepare
 	}
-	phases[createUnprepare] = func(r *run) phase { // if it was in its place before, it is emptied there
+	phases[createUnprepare] = func(r *run) phase { // if it was in its place before, its directory there is emptied
 		dropRefused(r, r.own)
 		r.rmdir(r.own, stage)
 		r.unlink(r.own, makingFile)
@@ -93,8 +93,7 @@ func init() {
 		}
 		return r.fail()
 	}
-	// The code prepares another entry then. Here it is the one that is prepared already, with a claim
-	// of now.
+	// The code prepares another entry then. Here it is the prepared one, with a new claim.
 	phases[createAgain] = func(r *run) phase {
 		r.t, r.k = r.task.n, gone
 		if r.again() {
@@ -215,7 +214,7 @@ func createTakeDo(r *run) phase {
 	case notempty:
 		return createContend
 	}
-	// It may have been carried out before, and the answer got lost.
+	// It may have been executed before, with a lost reply.
 	if !r.alive(r.own) {
 		return r.fail()
 	}
@@ -260,7 +259,7 @@ func createContendDo(r *run) phase {
 	case err == ok && n == 0: // of a parent that is being tidied
 		r.parent, r.x = r.vol(r.t).dir, x
 		return r.sub(unbar, createClaimAgain)
-	case err != ok: // of one who has ended
+	case err != ok: // of a process that has ended
 		r.parent, r.x = r.vol(r.t).dir, x
 		return r.sub(removeUnclaimed, createClaimAgain)
 	case n == r.t:
@@ -270,7 +269,7 @@ func createContendDo(r *run) phase {
 	return r.sub(fate, createContendFate)
 }
 
-// readClaim opens the claim on a directory, and reads whose it is. x is gone where there is none.
+// readClaim opens the claim on a directory, and reads its volume. x is gone if there is none.
 func readClaim(r *run, at ino, d name) (x ino, n nonce, err errno) {
 	if r.plan.claimFile {
 		n, err := r.read(at, d)

@@ -15,7 +15,7 @@ func init() {
 	}
 	phases[removeKnown] = func(r *run) phase {
 		if !r.plan.anyNonce && r.first != 0 && r.has != 0 && r.has != r.first {
-			return r.ok() // one that came after the one that was to be deleted
+			return r.ok() // a later volume than the one to delete
 		}
 		if r.first == 0 {
 			r.first = r.has
@@ -67,7 +67,7 @@ func init() {
 		}
 		return removeAgain
 	}
-	// A deletion that was begun before does not take the directory again.
+	// A deletion that continues does not take the directory again.
 	phases[removeRetry] = func(r *run) phase {
 		if v := r.vol(r.t); v.dir != 0 && !v.retain && !v.archives && !r.plan.takesAgain {
 			if _, err := r.lookup(trash, trashed.of(r.t)); err == ok {
@@ -113,7 +113,7 @@ func init() {
 		return removeRecord
 	}
 	phases[removeRecord] = func(r *run) phase {
-		if r.state == deleting && r.vol(r.t).fixed { // it may have been promised
+		if r.state == deleting && r.vol(r.t).fixed { // it may be kept for a retention
 			if _, err := r.lookup(trash, trashJSON.of(r.t)); err == ok {
 				r.step("remove the record")
 				r.unlink(marked(r))
@@ -143,7 +143,7 @@ func init() {
 		return removeRelease
 	}
 	phases[removeRelease] = func(r *run) phase {
-		if v := r.vol(r.t); r.x != gone { // it was seen before that this is ours
+		if v := r.vol(r.t); r.x != gone { // it was checked before that this is ours
 			if !r.vanished && v.in == 0 && !r.plan.claimFile { // the rest is left to the purge
 				r.step("release the claim")
 				r.unlink(r.x, taken)
@@ -168,7 +168,7 @@ func init() {
 	phases[removeSimpler] = removeSimplerDo
 }
 
-// simpler says whether a deletion goes another way than pkg/share's.
+// simpler reports whether a deletion differs from that of pkg/share.
 func (p plan) simpler() bool { return p.lease || p.comparesOld || p.comparesNew || p.claimFirst }
 
 // removeSimplerDo deletes without the entry as a fence, or releases the claim before the entry is

@@ -40,7 +40,7 @@ func init() {
 		case exist:
 			return createUsed
 		}
-		if r.vol(r.t).in == 0 || r.again() { // the parent was tidied away
+		if r.vol(r.t).in == 0 || r.again() { // the parent was removed by tidying
 			return r.fail()
 		}
 		return createParent
@@ -60,7 +60,7 @@ func init() {
 		}
 		return createReplace
 	}
-	// createReplace replaces the directory that a late process has made: that may have a handle of it.
+	// createReplace replaces the directory of a late process, which may have a handle of it.
 	phases[createReplace] = func(r *run) phase {
 		r.step("prepare an empty directory")
 		if err := r.mkdir(r.own, emptyDir); err != ok && err != exist {
@@ -113,7 +113,7 @@ func init() {
 	}
 }
 
-// ours says whether a directory that exists was made after its claim, which is t's, and is empty.
+// ours reports whether an existing directory was made after its claim, which is t's, and is empty.
 func ours(r *run, i, at ino, d name) bool {
 	x, n, err := readClaim(r, at, d)
 	if err != ok || n != r.t {

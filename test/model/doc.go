@@ -6,63 +6,63 @@
 //
 // # What is modelled
 //
-// A file system (fs.go) with what NFS makes sure of: mkdir, link, rename, unlink and rmdir are atomic,
-// and a file handle is dead for ever when its file was removed. What removes a directory removes a file, too,
-// as NFSv4 does; the look before it is a call of its own. A directory is named by its handle, and
-// what is in it by its name; mkdir gives no handle, and the lookup after it is a call of its own.
+// A file system (fs.go) with the guarantees of NFS: mkdir, link, rename, unlink and rmdir are atomic,
+// and a file handle is dead forever when its file was removed. A call that removes a directory removes a
+// file too, as in NFSv4; the lookup before it is a call of its own. A call names a directory by its handle,
+// and an entry in it by its name; mkdir returns no handle, and the lookup after it is a call of its own.
 //
 // Processes that create, restore, copy, change, delete, archive and purge volumes, undo creations, and
-// tidy parents. A directory may have a project of its own, with which it cannot be renamed, until somebody
-// changes that (kept.go). Each process is written after the code, file by file, and names its changes as the code does
-// (run.step). One step of the model is one call. Between any two calls a process may stop, for ever or
-// until all others have done what they want: nothing depends on time, and whether a lease is over is up
-// to the task (takes). In some scenarios the server carries out one call, or two, a second time, at any
-// later moment; or the answer to it is lost, and the process sends it again.
+// tidy parents. A directory may have a project of its own, with which it cannot be renamed until that is
+// changed (kept.go). Each process follows the code, file by file, and names its changes as the code does
+// (run.step). One step of the model is one call. Between any two calls a process may stop, forever or
+// until all others have finished: nothing depends on time, and the task determines whether a lease is
+// over (takes). In some scenarios the server executes one or two calls a second time, at any later
+// moment; or the reply is lost, and the process sends the call again.
 //
-// The search is over all interleavings, nearest first, and equal states are looked at once. What a
-// process prepares in staging/ is done at once, as nobody else knows of it. The short run (go test)
-// interrupts one process, and has a bound of states. The full one (make model) explores, to its end,
-// what comes of one interruption and one second call or two; up to a bound, two interruptions; and up to
-// another, any number of both, nearest first. A process that stops for ever is one that was interrupted.
-// It says how many states there were, and which scenarios were explored to their end.
+// The search covers all interleavings, nearest first, and visits equal states once. What a process
+// prepares in staging/ is done in one step, since no other process uses it. The short run (go test)
+// interrupts one process, and has a bound of states. The full one (make model) explores to its end
+// one interruption and one or two second calls; up to a bound, two interruptions; and up to another
+// bound, any number of both, nearest first. A process that stops forever counts as interrupted.
+// The run reports the number of states, and which scenarios were explored to their end.
 //
-// A plan makes the protocol simpler, or mends it. The tests show what each simpler form does wrong, so
-// the model would find it in pkg/share, too.
+// A plan makes the protocol simpler, or repairs it. The tests show what each simpler form does wrong,
+// so that the model would find it in pkg/share too.
 //
-// # What is judged
+// # What is checked
 //
 // After each step (judge.go):
-//   - a volume that was committed, and not marked by who was asked to delete it, is there: with its own
-//     directory in its place, its data in that, its claim, and its snapshot if it is one itself;
-//   - none that was deleted lives again, and no process changes the owner of another's directory;
-//   - what a pod has written is in a live volume, in an entry, or in the trash, until it is purged;
-//   - what a stranger has put into a directory is not taken for a volume's;
-//   - who says OK says what was so at some moment since it was asked.
+//   - a committed volume that no deletion has marked exists: with its own directory in its place, its
+//     data in that, its claim, and its snapshot if it is one itself;
+//   - no deleted volume exists again, and no process changes the owner of another volume's directory;
+//   - data of a pod is in a live volume, in an entry, or in the trash, until it is purged;
+//   - files that a user has put into a directory are not taken for those of a volume;
+//   - the answer OK was true at some moment since the request.
 //
-// In each state it is asked what is left if all processes stop there for ever (converge.go). One process
-// alone then deletes, undoes, tidies and purges all that there is. Nothing may stay but what is expected
-// to, what design.md lists as left to people (empty directories, strays), and claims of dead volumes,
-// which whoever wants the name releases. After that the volumes can be made anew.
+// For each state, the model checks what is left if all processes stop there forever (converge.go). One
+// process alone then deletes, undoes, tidies and purges everything. Only expected files may remain, those
+// that design.md leaves to administrators (empty directories, strays), and claims of dead volumes, which
+// the next user of the name releases. After that the volumes can be made again.
 //
-// # What is not
+// # What is not modelled
 //
-//   - A second CREATE of a record. Over NFSv3, one of making.json that is carried out after an undo has
+//   - A second CREATE of a record. Over NFSv3, one of making.json that is executed after an undo has
 //     marked the record leaves an empty making.json to a late maker, whose commit then succeeds: it
-//     answers OK, and there is no such volume. To look at the record after each commit would cost a
-//     round trip. NFSv4.1 carries out no call twice.
+//     answers OK, and the volume does not exist. A check of the record after each commit would cost a
+//     round trip. NFSv4.1 does not execute a call twice.
 //   - Second calls that pkg/share does not survive, unless scenario.strict is set: a late second mkdir of
 //     stage/, of stage/tree, or of taken/, the mark of a parent.
-//     limits in the tests lists them, and shows how each comes about.
-//   - What a client remembers, and the looks that are there for that reason alone. A call is judged by
-//     the server.
-//   - Of project quotas: a parent that hands down a third project, a copy that is kept from its place by one
-//     and made there once more, archives, and the undo of a creation whose directory cannot be moved. What
-//     was kept in its place and then moved is brought back by a process that first looks whether it is
-//     being purged.
-//   - Servers without hard links; adopted directories; the content of records, and so the lost update of
-//     two processes that share a lock that was broken; the times in the names of the trash: all is due,
-//     and all records of one tree have one name.
-//   - Snapshots are volumes without a directory: their trees, the groups, the notes in jobs/ and parents/,
-//     and inline volumes are not there. Parents have one level. An archive tries one name.
-//   - The code tries five times where the model does three (maxTries).
+//     limits in the tests lists them, and shows how each of them happens.
+//   - The caches of a client, and the lookups that exist only because of them. The server decides about
+//     each call.
+//   - Of project quotas: a parent that hands down a third project, a copy that cannot be moved to its place
+//     because of one and is made there again, archives, and the undo of a creation whose directory cannot be
+//     moved. A tree that was kept in its place and then moved is restored by a process that first checks
+//     whether it is being purged.
+//   - Servers without hard links; adopted directories; the content of records, and therefore the lost update
+//     of two processes that share a broken lock; the times in the names of the trash: everything is due, and
+//     all records of one tree have one name.
+//   - Snapshots are volumes without a directory: there are no trees of snapshots, groups, entries in jobs/
+//     and parents/, and inline volumes. Parents have one level. An archive tries one name.
+//   - The code tries five times, the model three times (maxTries).
 package model

@@ -4,9 +4,9 @@ package model
 
 import "slices"
 
-// What an entry holds, how far it is, and how it ends: pkg/share/entry.go, entry_removal.go and trash.go.
+// The content, state and removal of an entry: pkg/share/entry.go, entry_removal.go and trash.go.
 
-// A state is how far an entry is. absent: there is none, or the handle is dead.
+// A state is that of an entry. absent: there is none, or the handle is dead.
 type state uint8
 
 const (
@@ -115,7 +115,7 @@ func init() {
 }
 
 func init() {
-	// rescue decides what is done with a tree in the entry of a volume that is no more.
+	// rescue decides about a tree in the entry of a deleted volume.
 	phases[rescue] = func(r *run) phase {
 		switch v := r.vol(r.t); {
 		case r.plan.clearsAll && r.litter == tree:
@@ -145,8 +145,8 @@ func init() {
 	}
 }
 
-// clearEntryDo takes one thing out of a dying entry that is not empty. The code lists the entry once;
-// here it is listed anew for each.
+// clearEntryDo removes one thing from a dying entry that is not empty. The code lists the entry once;
+// the model lists it again each time.
 func clearEntryDo(r *run) phase {
 	switch r.litter = r.list(r.k); {
 	case r.litter == 0:
@@ -174,7 +174,7 @@ func clearEntryDo(r *run) phase {
 	return r.sub(rescue, clearEntry)
 }
 
-// trashID is under whose nonce a tree or a record comes into the trash.
+// trashID returns the nonce in the name of a tree or a record in the trash.
 func (r *run) trashID() nonce {
 	if from := r.vol(r.t).from; r.plan.oldName && from != 0 && r.state != deleting && r.state != ready {
 		return from
@@ -187,14 +187,14 @@ func (r *run) stray(n name) {
 	r.rename(r.k, n, trash, r.unique(stray))
 }
 
-// strayTree gets rid of a directory that was taken from its place, and should be empty.
+// strayTree removes a directory that was taken from its place and should be empty.
 func strayTree(r *run) {
 	if r.rmdir(r.k, tree) == notempty {
 		r.stray(tree)
 	}
 }
 
-// dropRefused removes a claim that did not come into its place.
+// dropRefused removes a claim that was not placed.
 func dropRefused(r *run, k ino) {
 	x, err := r.lookup(k, claim)
 	if err != ok {
@@ -213,7 +213,7 @@ func dropRefused(r *run, k ino) {
 	}
 }
 
-// unusedName returns a name in staging that there is not.
+// unusedName returns an unused name in staging.
 func unusedName(r *run) name {
 	n := claim.of(1)
 	for r.w0.get(staging, n) != gone && n.arg() < 15 {
@@ -230,7 +230,7 @@ func dropCopying(r *run, w ino) {
 	}
 }
 
-// key is the name of the entry that is worked on.
+// key returns the name of the current entry.
 func (r *run) key() name {
 	if r.t != 0 {
 		return key.of(r.vol(r.t).key)

@@ -9,59 +9,59 @@ import (
 	"sync"
 )
 
-// A volume is what a nonce stands for.
+// A volume is that of a nonce.
 type volume struct {
 	key      nonce
-	dir      nonce // 0: it has none: a snapshot, or a volume that is one
+	dir      nonce // 0: none, for a snapshot, or a volume that is one
 	in       nonce // the parent of its directory; 0: the root
-	from     nonce // restored: whose tree in the trash
-	copyOf   nonce // copied: from whom
-	shallow  nonce // is that snapshot itself
+	from     nonce // restored: the volume of the tree in the trash
+	copyOf   nonce // copied: the source
+	shallow  nonce // the snapshot that it is
 	retain   bool
 	archives bool
 	owned    bool // its directory gets an owner
-	foreign  bool // somebody's directory is in its place
+	foreign  bool // a user's directory is in its place
 	blank    bool // no pod writes into it
 	fixed    bool // its directory gets a project of its own
 }
 
-// A task is what a process is asked.
+// A task is a request to a process.
 type task struct {
 	phase phase
 	n     nonce // the volume that it makes, or deletes
 	when  func(*world) bool
-	takes bool // it takes over what another is making
+	takes bool // it takes over the unfinished volume of another process
 }
 
-// A scenario is what some processes are asked at the same time.
+// A scenario is the tasks of some processes at the same time.
 type scenario struct {
 	name    string
 	plan    plan
 	volumes []volume     // by nonce
-	made    []nonce      // there at the beginning, with what a pod wrote
+	made    []nonce      // existing at the beginning, with data of a pod
 	deleted []nonce      // in the trash at the beginning
-	setup   func(*world) // before those are made
+	setup   func(*world) // before they are made
 	litter  func(*world) // after
 	tasks   []task
-	budget  uint8 // how many calls the server may carry out a second time, late
+	budget  uint8 // number of calls that the server may execute a second time, late
 	limit   int   // of states; 0: none
-	cuts    uint8 // how often a process may be interrupted, or stop for ever; 0: at any time
-	strict  bool  // those, too, of which pkg/share does not survive a second one
+	cuts    uint8 // how often a process may be interrupted or stop forever; 0: any number
+	strict  bool  // includes second calls that pkg/share does not survive
 	inOrder bool  // each process begins after the one before it has
-	endless bool  // it is not judged what is left when all processes stop for ever
+	endless bool  // do not check what is left when all processes stop forever
 }
 
-// A report says what was found.
+// A report is the result of an exploration.
 type report struct {
 	states    int
-	ends      int // what can be left when all processes stop for ever
+	ends      int // number of states that can be left when all processes stop forever
 	violation string
 	trail     []string
-	strays    map[string]int // what stays for people, and at how many ends
-	whole     bool           // all was explored
+	strays    map[string]int // what is left to administrators, and at how many ends
+	whole     bool           // everything was explored
 }
 
-// start returns the world in which a scenario begins.
+// start returns the first world of a scenario.
 func (s *scenario) start() world {
 	var w world
 	for i := root; i < firstFree; i++ {
@@ -113,7 +113,7 @@ func (s *scenario) alone(w *world, t task) outcome {
 
 var tasks = map[phase]string{create: "create", remove: "delete", giveUp: "undo", purge: "purge", update: "update", tidy: "tidy", pod: "pod", intrude: "stranger", unfix: "project of"}
 
-// A next is a world that comes after another.
+// A next is a world after one step.
 type next struct {
 	world
 	label string
@@ -132,7 +132,7 @@ type stepper struct {
 func (s *scenario) successors(w *world, labels bool, f func(*next)) {
 	st := &stepper{s: s, w: w, labels: labels, f: f}
 	for id := range s.tasks {
-		if s.private(w, id) && !s.over(w, id) { // it commutes with all that others do
+		if s.private(w, id) && !s.over(w, id) { // it commutes with the steps of all others
 			st.process(id)
 			return
 		}
@@ -155,7 +155,7 @@ func (s *scenario) successors(w *world, labels bool, f func(*next)) {
 	}
 }
 
-// begins says whether a process may begin.
+// begins reports whether a process may begin.
 func (s *scenario) begins(w *world, id int) bool {
 	if s.inOrder && id > 0 && !w.procs[id-1].started {
 		return false
@@ -163,8 +163,8 @@ func (s *scenario) begins(w *world, id int) bool {
 	return s.tasks[id].when == nil || s.tasks[id].when(w)
 }
 
-// private says whether the next call of a process is about what only this process knows: what it
-// prepares in staging.
+// private reports whether the next call of a process is about something that no other process uses: what
+// it prepares in staging.
 func (s *scenario) private(w *world, id int) bool {
 	p := &w.procs[id]
 	if !p.started || p.end != running || s.plan.inPlace {
@@ -177,21 +177,21 @@ func (s *scenario) private(w *world, id int) bool {
 type did struct {
 	op   op
 	res  result
-	step string // as pkg/share calls it
+	step string // its name in pkg/share
 	how  string
 }
 
-// interrupts says whether another process is interrupted by a call of this one.
+// interrupts reports whether a call of this process interrupts another one.
 func (w *world) interrupts(id int) bool {
 	return w.last != 0 && int(w.last) != id+1 && w.procs[w.last-1].end == running
 }
 
-// over says whether a call of a process would be an interruption too many.
+// over reports whether a call of a process would be one interruption too many.
 func (s *scenario) over(w *world, id int) bool {
 	return s.cuts > 0 && w.cuts >= s.cuts && w.interrupts(id)
 }
 
-// again is how a call is carried out late.
+// again is the late execution of a call.
 const again = " (for the second time)"
 
 func (st *stepper) emit(who int, d did) {
@@ -212,7 +212,7 @@ func (st *stepper) emit(who int, d did) {
 	st.f(x)
 }
 
-// process carries out the next call of a process, in each way that is possible.
+// process executes the next call of a process, in each possible way.
 func (st *stepper) process(id int) {
 	s, w, x := st.s, st.w, &st.x
 	*x = next{world: *w}
@@ -231,7 +231,7 @@ func (st *stepper) process(id int) {
 	x.dups[x.nd] = dup{o, uint8(id)}
 	x.nd++
 	st.emit(id, did{o, r, step, " (and will be carried out again)"})
-	// It is carried out, and the answer is lost: the process will send it again.
+	// It is executed, and the reply is lost: the process will send it again.
 	if r.err == ok {
 		*x = next{world: *w}
 		x.budget--
@@ -258,7 +258,7 @@ func (w *world) call(o op) string {
 	return [...]string{"nothing", "lookup", "read", "is it unused", "list", "is it there", "mkdir", "create", "write", "chown", "", "", "unlink", "rmdir", ""}[o.what] + " " + at
 }
 
-// explore looks at every world that can come about, nearest first.
+// explore visits every reachable world, nearest first.
 func (s *scenario) explore() report {
 	rep := report{strays: map[string]int{}}
 	first := s.start()
@@ -308,7 +308,7 @@ type found struct {
 	bad          string
 }
 
-// below returns what comes one step after a level, and is new. All processors work on it.
+// below returns the new worlds one step after a level, in parallel.
 func (s *scenario) below(level []world, from map[uint64]uint64) [][]found {
 	n := runtime.GOMAXPROCS(0)
 	if len(level) < 100 {
@@ -336,7 +336,7 @@ func (s *scenario) below(level []world, from map[uint64]uint64) [][]found {
 	return parts
 }
 
-// trail tells how the world with hash last comes about.
+// trail describes the steps to the world with hash last.
 func (s *scenario) trail(from map[uint64]uint64, last uint64, bad string) []string {
 	var hashes []uint64
 	for h := last; h != 0; h = from[h] {

@@ -7,11 +7,11 @@ import (
 	"slices"
 )
 
-// An ino is an inode, and so what an NFS file handle names. It survives a rename. Once the inode is
-// gone the handle is gone for ever: whoever holds it holds 0.
+// An ino is an inode, which an NFS file handle identifies. It survives a rename. Once the inode is gone
+// the handle is dead forever: 0 replaces it everywhere.
 type ino uint8
 
-// What is always there.
+// The inodes that always exist.
 const (
 	gone ino = iota
 	root     // the share, as users see it
@@ -22,16 +22,16 @@ const (
 	firstFree
 )
 
-// A nonce says which attempt to make a volume something belongs to; 0 is none.
+// A nonce identifies an attempt to make a volume; 0 is none.
 type nonce uint8
 
-// A name is what stands in a directory: a kind, and the nonce, key or number that is part of it.
+// A name is that of an entry of a directory: a kind, and the nonce, key or number that is part of it.
 type name uint16
 
 const (
 	key       name = (1 + iota) << 4 // volumes/<key>
-	directory                        // <dir>, and what stands for it below claims
-	entryOf                          // what is prepared in staging: an entry
+	directory                        // <dir>, and its directory under claims
+	entryOf                          // an entry that is prepared in staging
 	parentOf                         // the claims of a parent
 	markOf                           // the mark of a parent
 	recordFile
@@ -96,7 +96,7 @@ type node struct {
 	used, dir bool
 	fixed     bool  // a directory with a project of its own: it cannot be renamed
 	val       nonce // whose record or data a file holds; 0 before it is written
-	mtime     uint8 // of a directory; a rank: what was changed later has a higher one
+	mtime     uint8 // of a directory; a rank: a later change has a higher one
 }
 
 type entry struct {
@@ -156,7 +156,7 @@ func (f *files) where(i ino) (ino, name) {
 	return gone, 0
 }
 
-// path is for people.
+// path returns a path for reports.
 func (f *files) path(d ino, n name) string {
 	switch d {
 	case gone:
@@ -170,7 +170,7 @@ func (f *files) path(d ino, n name) string {
 	return f.path(up, m) + "/" + n.String()
 }
 
-// touch gives a directory the time of now, which is later than every other.
+// touch gives a directory the current time, which is later than every other.
 func (f *files) touch(d ino) {
 	f.now++
 	f.nodes[d].mtime = f.now
@@ -213,8 +213,8 @@ func (f *files) drop(at int) ino {
 	return i
 }
 
-// An op is one call that an NFS server carries out atomically. A directory is named by its handle,
-// what is in it by its name.
+// An op is one call that an NFS server executes atomically. It names a directory by its handle, and an
+// entry in it by its name.
 type op struct {
 	what   verb
 	d1, d2 ino
@@ -239,16 +239,16 @@ const (
 	opRename
 	opUnlink
 	opRmdir
-	opPlain // what a user does
+	opPlain // an action of a user
 )
 
-// repeats says whether the server may carry out the call a second time, late. Not modelled are second
-// writes, and second CREATEs (V16); see the package comment.
+// repeats reports whether the server may execute the call a second time, late. Second writes and second
+// CREATEs (V16) are not modelled; see the package comment.
 func (o op) repeats() bool {
 	return o.what == opMkdir || o.what == opLink || o.what == opRename || o.what == opUnlink || o.what == opRmdir
 }
 
-// excused says whether the call is one whose late repetition pkg/share does not survive: see limits.
+// excused reports whether pkg/share does not survive a late repetition of the call: see limits.
 func (o op) excused() bool {
 	return o.what == opMkdir && (o.n1 == stage || o.n1 == tree || o.n1 == taken)
 }
@@ -260,7 +260,7 @@ type result struct {
 	name name
 }
 
-// do carries out a call. died is an inode that is no more.
+// do executes a call. died is a removed inode.
 func (f *files) do(o op) (r result, died ino) {
 	if o.d1 == gone || !f.nodes[o.d1].used {
 		return result{err: stale}, gone
@@ -283,7 +283,7 @@ func (f *files) do(o op) (r result, died ino) {
 	switch o.what {
 	case opUnused: // d2 is the claim's directory
 		return f.unused(o), gone
-	case opList: // the first of what is in a directory, records before all else
+	case opList: // the first entry of a directory, records first
 		return result{name: f.first(o.d1)}, gone
 	case opMkdir, opCreate:
 		if i != gone {
@@ -310,7 +310,7 @@ func (f *files) do(o op) (r result, died ino) {
 	return f.doNamed(o, at, i)
 }
 
-// doNamed carries out a call on what has a name: entry at, which is inode i.
+// doNamed executes a call on an existing name: entry at, which is inode i.
 func (f *files) doNamed(o op, at int, i ino) (r result, died ino) {
 	switch o.what {
 	case opLookup:
@@ -336,8 +336,8 @@ func (f *files) doNamed(o op, at int, i ino) (r result, died ino) {
 	panic("no such call")
 }
 
-// unused says whether a directory is empty, and not older than the directory of a claim; with no
-// such directory, whether it is empty.
+// unused reports whether a directory is empty, and not older than the directory of a claim if there is
+// one.
 func (f *files) unused(o op) result {
 	switch {
 	case o.d2 != gone && f.nodes[o.d1].mtime < f.nodes[o.d2].mtime:

@@ -2,7 +2,7 @@
 
 package model
 
-// What a deletion makes of holds: pkg/share/hold.go and entry.go.
+// Holds in a deletion: pkg/share/hold.go and entry.go.
 
 func init() {
 	phases[removeHolds] = func(r *run) phase {
@@ -92,13 +92,13 @@ func init() {
 	}
 }
 
-// came says whether what this process has just put among the holds came before they were sealed.
+// came reports whether the hold that this process has just made is older than the seal.
 func came(r *run, h ino) bool {
 	_, err := r.lookup(h, sealed)
 	return err == noent
 }
 
-// marked is where the record is of an entry that is marked.
+// marked returns the place of the record of a marked entry.
 func marked(r *run) (ino, name) {
 	if !r.sealed {
 		return r.k, deletion

@@ -29,15 +29,14 @@ func (s *scenario) vol(n nonce) volume {
 // keyDir returns the directory of a committed or dying volume's key.
 func (s *scenario) keyDir(w *world, n nonce) ino { return w.get(volumes, key.of(s.volumes[n].key)) }
 
-// live says whether the volume is there: its record is, and nobody has marked it.
+// live reports whether the volume exists: its record does, without a mark.
 func (s *scenario) live(w *world, n nonce) bool {
 	k := s.keyDir(w, n)
 	r := w.get(k, recordFile)
 	return w.isFile(r) && w.nodes[r].val == n && !w.isFile(w.get(k, deletion))
 }
 
-// place returns the directory in which a volume's directory is or will be, on the share and below
-// claims, and its name.
+// place returns the parent of a volume's directory, on the share and under claims, and its name.
 func (s *scenario) place(w *world, n nonce) (up, claimsUp ino, d name) {
 	v := s.volumes[n]
 	up, claimsUp = root, claims
@@ -53,7 +52,7 @@ func (s *scenario) dir(w *world, n nonce) ino {
 	return w.get(up, d)
 }
 
-// note keeps what the invariants need to know of the past.
+// note records the history that the invariants need.
 func (s *scenario) note(w *world) {
 	for n := range s.each() {
 		if s.live(w, n) && w.begun>>n&1 == 0 {
@@ -69,7 +68,7 @@ func (s *scenario) note(w *world) {
 	}
 }
 
-// truth says whether the OK of process i would be true now.
+// truth reports whether the OK of process i would be true now.
 func (s *scenario) truth(w *world, i int) bool {
 	t := s.tasks[i]
 	v := s.volumes[t.n]
@@ -102,12 +101,12 @@ func (s *scenario) truth(w *world, i int) bool {
 	return true
 }
 
-// promised says whether a directory of n is kept in its place until it is purged.
+// promised reports whether a directory of n is kept in its place until it is purged.
 func promised(s *scenario, w *world, n nonce) bool {
 	return s.vol(n).fixed && w.get(trash, trashJSON.of(n)) != gone
 }
 
-// judge says what is wrong with a step.
+// judge returns the violation of a step, or "".
 func (s *scenario) judge(before, after *world, who int, o op) string {
 	for i := range s.tasks {
 		if before.procs[i].end == running && after.procs[i].end == succeeded && !after.procs[i].truth {
@@ -148,8 +147,8 @@ func (s *scenario) judge(before, after *world, who int, o op) string {
 	return ""
 }
 
-// untouched says whether what a stranger has put into a directory is where it was put, or where people
-// look for it, or on its way there.
+// untouched reports whether a user's files in a directory are in their place, or where an administrator
+// searches for them, or on their way there.
 func untouched(w *world) bool {
 	for _, e := range w.entries[:w.n] {
 		if e.name == data && w.nodes[e.ino].val == stranger {
@@ -160,7 +159,7 @@ func untouched(w *world) bool {
 	return false
 }
 
-// lacks says what a live volume lacks.
+// lacks returns what a live volume lacks.
 func lacks(s *scenario, w *world, n nonce) string {
 	v := s.volumes[n]
 	if v.shallow != 0 && !s.live(w, v.shallow) {
@@ -202,7 +201,7 @@ func lacks(s *scenario, w *world, n nonce) string {
 		return fmt.Sprintf("it has the data of %d, and not of %d", has, want)
 	}
 	for _, e := range w.entries[:w.n] {
-		if e.dir == dir && e.name.kind() == directory && !w.hollow(e.ino) { // an empty one is a late mkdir's
+		if e.dir == dir && e.name.kind() == directory && !w.hollow(e.ino) { // an empty one is that of a late mkdir
 			return "another's directory lies in it"
 		}
 	}
@@ -214,7 +213,7 @@ func lacks(s *scenario, w *world, n nonce) string {
 	return ""
 }
 
-// lostData says what happened to the data of a volume that nobody would find.
+// lostData describes data of a volume that no volume or trash entry refers to.
 func lostData(s *scenario, before, w *world, n nonce) string {
 	for _, e := range w.entries[:w.n] {
 		if e.name == data && w.nodes[e.ino].val == n && answered(s, w, e.dir, n) {
@@ -232,7 +231,7 @@ func lostData(s *scenario, before, w *world, n nonce) string {
 	return "is lost, or lies where nobody looks: " + w.dump()
 }
 
-// answered says whether somebody answers for data of volume n in a directory.
+// answered reports whether a volume or an entry refers to data of volume n in a directory.
 func answered(s *scenario, w *world, d ino, n nonce) bool {
 	up, in := w.where(d)
 	switch in.kind() {
@@ -250,8 +249,8 @@ func answered(s *scenario, w *world, d ino, n nonce) bool {
 	return false
 }
 
-// kept says whether somebody answers for the data of n where volumes are: an entry of it, or of what
-// it is being restored to, or it was retained.
+// kept reports whether the data of n in the place of volumes belongs to an entry of n, or of the volume to
+// which it is restored, or was retained.
 func kept(s *scenario, w *world, n nonce) bool {
 	if s.volumes[n].retain || s.volumes[n].archives {
 		return true

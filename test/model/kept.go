@@ -2,11 +2,11 @@
 
 package model
 
-// A directory that has a project of its own, and so cannot be moved: pkg/share/project_quota.go and
-// purge_in_place.go.
+// A directory that has a project of its own and therefore cannot be moved: pkg/share/project_quota.go
+// and purge_in_place.go.
 
 func init() {
-	// removeKeep leaves the directory, which could not be taken away, in its place.
+	// removeKeep leaves the directory, which could not be moved, in its place.
 	phases[removeKeep] = func(r *run) phase {
 		if !r.alive(r.k) {
 			return r.fail()
@@ -25,7 +25,7 @@ func init() {
 		if _, err := r.lookup(trash, trashJSON.of(r.t)); err == ok {
 			return r.ok()
 		}
-		r.vanished = true // purged by now
+		r.vanished = true // already purged
 		return removeRecord
 	}
 	phases[purgeKept] = func(r *run) phase {
@@ -78,7 +78,7 @@ func init() {
 		r.litter = tree
 		return r.sub(discard, purgeKeptRecord)
 	}
-	// purgeKeptOut removes what is in the directory that was found, by its handle.
+	// purgeKeptOut removes the content of the found directory, by its handle.
 	phases[purgeKeptOut] = func(r *run) phase {
 		free := r.unused(r.w, gone)
 		if free != ok && free != notempty || !r.alive(r.k) {
@@ -103,7 +103,7 @@ func init() {
 	}
 }
 
-// replaceEmpty removes an empty directory, which cannot be taken away, from the place of a volume.
+// replaceEmpty removes an empty directory, which cannot be moved, from the place of a volume.
 func replaceEmpty(r *run) phase {
 	d := directory.of(r.vol(r.t).dir)
 	r.step("prepare an empty directory")

@@ -51,7 +51,7 @@ func violated(t *testing.T, s scenario, want string) {
 	}
 }
 
-// A pass is how far all scenarios are explored.
+// A pass is a bound of the exploration of all scenarios.
 type pass struct {
 	name  string
 	full  bool // in the full run; else in the short one
@@ -67,7 +67,7 @@ var passes = []pass{
 	{"any number of interruptions", true, func(s *scenario) { s.limit = *states }},
 }
 
-// TestCode explores what pkg/share does.
+// TestCode explores the protocol of pkg/share.
 func TestCode(t *testing.T) {
 	for _, p := range passes {
 		if p.full != *full {
@@ -90,16 +90,16 @@ func TestCode(t *testing.T) {
 	}
 }
 
-// forms are simpler protocols: which scenario each of them fails in, if processes are interrupted so
-// often, and what then happens. Most are in the table "Why not something simpler" in docs/design.md.
+// forms are simpler protocols, with the scenario in which each of them fails, the number of
+// interruptions, and the violation. Most are in the table "Why not something simpler" in docs/design.md.
 var forms = []struct {
 	name, in string
 	cuts     uint8
-	again    uint8 // how many calls are carried out a second time
+	again    uint8 // number of calls that are executed a second time
 	plan     plan
 	bad      string
-	ends     bool // what is wrong is what is left when all processes have stopped for ever
-	slow     bool // for the full run alone
+	ends     bool // the violation is what is left when all processes have stopped forever
+	slow     bool // only in the full run
 }{
 	{"a lock, or a lease", "a1", 2, 0, plan{lease: true}, "volume 2, which is live: its directory is not in its place", false, false},
 	{"compare before", "a1", 2, 0, plan{comparesOld: true}, "volume 2, which is live: its directory is not in its place", false, false},
@@ -151,13 +151,13 @@ func TestForms(t *testing.T) {
 	}
 }
 
-// limits are what pkg/share does not survive, and what would mend each. They are known, and excused in
-// TestCode. One that is mended in pkg/share moves to forms.
+// limits are the faults that pkg/share does not survive, each with a repair. They are known, and excused
+// in TestCode. One that is repaired in pkg/share moves to forms.
 var limits = []struct {
 	name, in string
 	cuts     uint8
-	slow     bool        // for the full run alone
-	mend     func(*plan) // takes the mend away
+	slow     bool        // only in the full run
+	mend     func(*plan) // removes the repair
 	bad      string
 }{
 	{"a second mkdir of the stage: a tree lies too deep in the trash, and is not listed", "d7", 2, true,

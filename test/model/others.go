@@ -2,10 +2,10 @@
 
 package model
 
-// What others do than the driver.
+// Actions of others than the driver.
 
 func init() {
-	// A pod writes into a volume that is there.
+	// A pod writes into an existing volume.
 	phases[pod] = func(r *run) phase {
 		r.plain(func() {
 			n := r.task.n
@@ -16,8 +16,8 @@ func init() {
 		})
 		return r.ok()
 	}
-	// Somebody puts a file into the directory of a volume that is not there yet, or not any more, and
-	// makes that first.
+	// A user makes the directory of a volume that does not exist yet, or not any more, and puts a file
+	// into it.
 	phases[intrude] = func(r *run) phase {
 		r.plain(func() {
 			for n, v := range r.s.each() {
@@ -36,7 +36,7 @@ func init() {
 		})
 		return r.ok()
 	}
-	// Somebody gives a directory the project of the one above it.
+	// An administrator gives a directory the project of its parent.
 	phases[unfix] = func(r *run) phase {
 		r.plain(func() {
 			if d := r.w0.home[r.task.n]; d != gone {
@@ -47,5 +47,5 @@ func init() {
 	}
 }
 
-// stranger is whose a file is that belongs to no volume.
+// stranger is the owner of files that belong to no volume.
 const stranger = 15

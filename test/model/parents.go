@@ -2,12 +2,11 @@
 
 package model
 
-// The end of parents in which no volume is any more: pkg/share/parents.go and tidy.go. There is one
-// level of them. The notes in .mooring/parents are not modelled: each parent is taken for one that
-// the driver has made.
+// The removal of parents without volumes: pkg/share/parents.go and tidy.go. There is one level of them.
+// The index in .mooring/parents is not modelled: each parent counts as made by the driver.
 
 func init() {
-	// createFreed goes on after a parent in the place of the directory was tidied, or was not.
+	// createFreed continues after a parent in the place of the directory was removed, or was not.
 	phases[createFreed] = func(r *run) phase {
 		x, err := r.lookup(claims, directory.of(r.parent))
 		if err != ok {
@@ -24,7 +23,7 @@ func init() {
 			return r.fail()
 		}
 		x, err := r.lookup(claims, directory.of(r.parent))
-		if err != ok { // no volume ever came to be in it
+		if err != ok { // it never had a volume
 			if _, err := r.lookup(root, directory.of(r.parent)); err != ok {
 				return r.ok()
 			}
@@ -97,8 +96,8 @@ func init() {
 		r.x = gone
 		return r.back()
 	}
-	// removeUnclaimed removes a directory of claims without a claim. In one that is not empty is a parent
-	// that a late process has taken away.
+	// removeUnclaimed removes a directory of claims without a claim. One that is not empty has a parent
+	// that a late process has moved there.
 	phases[removeUnclaimed] = func(r *run) phase {
 		r.step("remove an empty directory of claims")
 		if r.rmdir(r.cu, directory.of(r.parent)) == notempty && !r.plan.leavesDead {
@@ -124,8 +123,8 @@ func init() {
 	}
 }
 
-// removeDead removes a parent that was taken away, or puts it back if something is in it. It says
-// whether one of them could be done.
+// removeDead removes a parent that was moved away, or puts it back if it is not empty. It reports whether
+// one of them succeeded.
 func removeDead(r *run) bool {
 	r.step("remove an empty parent")
 	if r.rmdir(r.x, deadDir) != notempty {

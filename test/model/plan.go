@@ -2,56 +2,56 @@
 
 package model
 
-// A plan is in what a protocol differs from that of pkg/share, which is the empty plan.
+// A plan is the differences of a protocol from that of pkg/share, which is the empty plan.
 type plan struct {
-	// Simpler forms: the model finds what each of them does wrong.
+	// Simpler forms: the model finds a fault in each of them.
 
-	lease          bool // a directory is renamed into the trash by who has the lock
-	comparesOld    bool // the same, after a look at its claim
-	comparesNew    bool // the same, before a look at its claim: what is another's is put back
+	lease          bool // the holder of the lock renames a directory into the trash
+	comparesOld    bool // the same, after a check of its claim
+	comparesNew    bool // the same, before a check of its claim: another volume's directory is put back
 	claimFirst     bool // the claim is released before the entry is removed
 	unchecked      bool // the claim is released whether the entry could be removed or not
 	claimFile      bool // a claim is one file under the directory's name
 	inPlace        bool // entries and claims are made by mkdir in their place, and then opened
 	oneMark        bool // deletion and undo mark the record by the same name
-	anyNonce       bool // a deletion that begins again deletes what it finds then
-	takesAgain     bool // a deletion takes the directory away at each retry
-	clearsAll      bool // whatever is found in an entry that is to go is removed
-	lockBeside     bool // an update's lock lies beside the record, and not among the holds
-	holdsBlind     bool // who holds a source does not look whether it is there still
-	holdLost       bool // who copies does not mind that its hold was gone
-	linksPlaced    bool // that a tree is being placed is said by a link, and not by a rename of the record
-	oneName        bool // a tree has one name in the entry, on its way in and on its way out
-	dirFirst       bool // an undo looks at the directory, and then at the stage
-	unnoted        bool // an undo throws the stage away, and does not write down that it did
+	anyNonce       bool // a deletion that is retried deletes the volume that it finds then
+	takesAgain     bool // a deletion moves the directory away at each retry
+	clearsAll      bool // everything in a dying entry is removed
+	lockBeside     bool // the lock of an update is beside the record, and not among the holds
+	holdsBlind     bool // a process that holds a source does not check whether it still exists
+	holdLost       bool // a copy ignores that its hold was removed
+	linksPlaced    bool // a link, and not a rename of the record, marks that a tree is being placed
+	oneName        bool // a tree has the same name in the entry on its way in and out
+	dirFirst       bool // an undo checks the directory, and then the stage
+	unnoted        bool // an undo discards the stage without a record of that
 	oldName        bool // an undone restore puts the tree back under the name that it had
-	chownsLate     bool // a directory gets its owner without a question whether the entry is there
+	chownsLate     bool // a directory gets its owner without a check that the entry exists
 	anyParent      bool // a parent's claims are made in any directory of claims that is empty
-	looksFirst     bool // an undo looks for what is unstaged, and then closes the stage
+	looksFirst     bool // an undo searches for the unstaged tree, and then closes the stage
 	leavesDead     bool // a directory of claims without a claim is left if there is a parent in it
-	trustsHold     bool // who finds its own hold does not look whether the source is there still
+	trustsHold     bool // a process that finds its own hold does not check whether the source still exists
 	removesKept    bool // a directory that cannot be moved is removed by rmdir, and not replaced
-	purgesUnsaid   bool // who purges in place does not say so before
+	purgesUnsaid   bool // a purge in place does not mark that before
 	adoptsFound    bool // a directory that a late process has made is not replaced
-	refusesInPlace bool // a claim in an entry that is to go is removed there, and not renamed into staging first
+	refusesInPlace bool // a claim in a dying entry is removed there, and not renamed into staging first
 	unsealed       bool // a directory of holds is removed, and the record gets its name
-	overlooksTaken bool // a purge in place that finds no directory does not look for a tree in the entry
+	overlooksTaken bool // a purge in place that finds no directory does not search for a tree in the entry
 
-	// What pkg/share does not do, and what would mend it: see limits.
+	// Repairs that pkg/share does not have: see limits.
 
-	stageByHandle bool // who made the stage keeps its handle, and never looks it up by its name
+	stageByHandle bool // the maker of the stage keeps its handle, and never looks it up by its name
 	copiesAside   bool // a copy grows under another name, and gets its own by a rename
 	marksByRename bool // a directory of claims is made a parent's by a rename, and not by mkdir
 }
 
-// mended is what pkg/share would be without the limits that the model knows of.
+// mended is pkg/share without the known limits.
 var mended = plan{stageByHandle: true, copiesAside: true, marksByRename: true}
 
-// A phase is a piece of a protocol between two points at which a process knows no more than its
+// A phase is a piece of a protocol between two points at which a process has no state except its
 // registers.
 type phase uint8
 
-// phases says what is done in each phase. What it returns is the next one.
+// phases executes each phase, and returns the next one.
 var phases [lastPhase]func(*run) phase
 
 // The phases.

@@ -2,7 +2,7 @@
 
 package model
 
-// The end of what is in the trash: pkg/share/purge.go. All of it is due.
+// The purge of the trash: pkg/share/purge.go. Everything in it is due.
 
 func init() {
 	phases[purge] = func(r *run) phase {
@@ -20,7 +20,7 @@ func init() {
 			return purgeForget
 		}
 		k, err := r.lookup(volumes, r.key())
-		if err != ok { // removed just now, by one who then releases the claim
+		if err != ok { // just removed by a process that then releases the claim
 			return purgeTake
 		}
 		r.k = k
@@ -69,13 +69,13 @@ func init() {
 		if d, err := r.lookup(trash, purging.of(r.t)); err == ok {
 			r.step("purge")
 			r.unlink(d, data)
-			r.plain(func() { // and all else
+			r.plain(func() { // and everything else
 				if d != gone && r.w0.get(trash, purging.of(r.t)) == d {
 					r.w0.removeAll(trash, purging.of(r.t))
 				}
 			})
 		}
-		if r.done { // there is a second one: it was kept in its place, and then could be moved
+		if r.done { // there is a second tree: it was kept in its place, and then could be moved
 			return purgeTake
 		}
 		return purgeRecord

@@ -2,7 +2,7 @@
 
 package model
 
-// A run carries a process to its next call, through it, and up to the call after that.
+// A run takes a process to its next call, through it, and up to the call after that.
 type run struct {
 	calls
 	s    *scenario
@@ -13,7 +13,7 @@ type run struct {
 
 type parked struct{}
 
-// step carries out the next call of process id in w, and returns it.
+// step executes the next call of process id in w, and returns it.
 func (s *scenario) step(w *world, id int) (op, result, string) {
 	p := &w.procs[id]
 	if !p.started {
@@ -41,7 +41,7 @@ func (r *run) phase(p *proc) (waits bool) {
 	r.registers = p.registers
 	r.doing = ""
 	next := phases[p.phase](r)
-	// Handles may have gone since the phase began; its registers are as fresh as what it was told.
+	// Handles may be dead since the phase began; the registers are those of the earlier replies.
 	p.registers, p.phase, p.end = r.registers, next, r.end
 	for _, h := range p.handles() {
 		if !r.w0.nodes[*h].used {
@@ -52,10 +52,10 @@ func (r *run) phase(p *proc) (waits bool) {
 	return r.end != running
 }
 
-// attempt is a number that no other attempt of anybody has.
+// attempt returns a number that no other attempt of any process has.
 func (r *run) attempt() nonce { return nonce(r.id*4+int(r.tries)) & 15 }
 
-// sub goes on with a part, and comes back to then.
+// sub continues with a part, and returns to then.
 func (r *run) sub(part, then phase) phase {
 	if r.depth == maxStack {
 		panic("parts within parts")
@@ -72,7 +72,7 @@ func (r *run) back() phase {
 	return next
 }
 
-// again counts how often something was tried. It says when that is enough.
+// again counts the attempts, and reports whether there were enough.
 func (r *run) again() bool {
 	r.tries++
 	return r.tries > maxTries
@@ -80,7 +80,7 @@ func (r *run) again() bool {
 
 const maxTries = 3
 
-// unique returns a name in the trash that nothing else ever has.
+// unique returns a name in the trash that is never used again.
 func (r *run) unique(kind name) name {
 	for i := nonce(1); i < 15; i++ {
 		if r.w0.get(trash, kind.of(i)) == gone {

@@ -4,7 +4,7 @@ package model
 
 import "slices"
 
-// live says whether a volume was there at some time.
+// live reports whether a volume existed at some time.
 func live(n nonce) func(*world) bool {
 	return func(w *world) bool {
 		return w.begun>>n&1 == 1
@@ -13,8 +13,8 @@ func live(n nonce) func(*world) bool {
 
 type vols []volume
 
-// scenarios returns all that is explored. What the letters stand for is the name of the function that
-// returns them.
+// scenarios returns all scenarios. Those with the same first letter come from one function, which is named
+// after their subject.
 func scenarios() []scenario {
 	return slices.Concat(deletions(), successors(), creations(), restores(), updates(), copies(), retained(), nested(), projects())
 }
@@ -175,7 +175,7 @@ func projects() []scenario {
 	}
 }
 
-// occupied puts a directory, with something in it, where a volume's is to be.
+// occupied puts a directory with content in the place of a volume's directory.
 func occupied(w *world) {
 	d := w.add(root, directory.of(1), true)
 	w.nodes[w.add(d, data, false)].val = stranger
@@ -185,18 +185,18 @@ func occupied(w *world) {
 // littered leaves an empty directory in the entry of volume 1, as a late mkdir does.
 func littered(w *world) { w.add(w.get(volumes, key.of(1)), claim, true) }
 
-// inTrash says whether there is a tree of volume 1, or a leftover.
+// inTrash reports whether there is a tree of volume 1, or a leftover.
 func inTrash(w *world) bool {
 	return w.get(trash, trashed.of(1)) != gone || w.get(trash, leftover.of(1)) != gone
 }
 
-// dueInPlace says whether volume 1 is in the trash, and its tree is not.
+// dueInPlace reports whether volume 1 is in the trash and its tree is not.
 func dueInPlace(w *world) bool { return w.get(trash, trashJSON.of(1)) != gone && !inTrash(w) }
 
-// intruded says whether a stranger has made something.
+// intruded reports whether a user has made something.
 func intruded(w *world) bool { return w.wrote>>stranger&1 == 1 }
 
-// placing says whether a tree is being put in its place.
+// placing reports whether a tree is being moved to its place.
 func placing(w *world) bool {
 	for _, e := range w.entries[:w.n] {
 		if e.name == placingFile {

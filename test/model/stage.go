@@ -2,13 +2,13 @@
 
 package model
 
-// What comes into an entry to be put in its place, and what an undo makes of that: pkg/share/abort.go,
+// Trees that are staged in an entry before they get their place, and their undo: pkg/share/abort.go,
 // restore.go and copy.go.
 
 func init() {
 	phases[closeStage] = func(r *run) phase {
 		if v := r.vol(r.t); v.from == 0 && v.copyOf == 0 {
-			return abortStray // the code looks, and finds no stage
+			return abortStray // the code finds no stage
 		}
 		if r.again() {
 			return r.fail()
@@ -30,7 +30,7 @@ func init() {
 		r.step("close the stage")
 		then := stageClosed
 		switch r.rmdir(r.k, stage) {
-		case notempty: // there was something in the way
+		case notempty: // the place is in use
 			then = closeStage
 		case stale:
 			return r.fail()
@@ -106,7 +106,7 @@ func init() {
 	}
 }
 
-// stage returns the stage of what is being made.
+// stage returns the stage of the current volume.
 func (r *run) stage() (w ino, found bool) {
 	if r.plan.stageByHandle {
 		return r.w, r.w != gone
@@ -115,7 +115,7 @@ func (r *run) stage() (w ino, found bool) {
 	return w, err == ok
 }
 
-// staged is where a tree is that comes in, by the stage.
+// staged returns the place of an incoming tree, from the stage.
 func (r *run) staged(w ino) (ino, name) {
 	if r.plan.oneName {
 		return r.own, tree
@@ -123,7 +123,7 @@ func (r *run) staged(w ino) (ino, name) {
 	return w, tree
 }
 
-// unstage takes what is staged out of the stage, into the entry. bad: it cannot be.
+// unstage moves the staged tree out of the stage, into the entry. bad: that is not possible.
 func unstage(r *run) (done, bad bool) {
 	w, err := r.lookup(r.k, stage)
 	if err != ok {
@@ -139,7 +139,7 @@ func unstage(r *run) (done, bad bool) {
 	return err == ok, err == notempty
 }
 
-// settleDo finds out whether what was staged was put in its place, and lets it not be from now on.
+// settleDo finds out whether the staged tree was moved to its place, and prevents that from now on.
 func settleDo(r *run) phase {
 	switch _, err := r.lookup(r.k, unplaceFile); {
 	case err == stale:

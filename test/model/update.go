@@ -80,7 +80,7 @@ func init() {
 	}
 }
 
-// breakLock removes the lock of an update, whose process is taken to be dead.
+// breakLock removes the lock of an update whose process counts as dead.
 func breakLock(r *run) {
 	if c, err := r.lookup(r.src, changeDir); err == ok {
 		r.step("break the lock of the record")

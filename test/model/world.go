@@ -16,19 +16,19 @@ const (
 	maxStack  = 5
 )
 
-// registers are what a process knows.
+// registers are the state of a process.
 type registers struct {
 	t         nonce // the volume that it works on
-	first     nonce // the one that was to be deleted when it began
-	has       nonce // whose record it has read
-	source    nonce // what it holds
-	at        nonce // the directory whose claim is to be released; 0: t's
+	first     nonce // the volume to delete when it began
+	has       nonce // the volume of the record that it has read
+	source    nonce // the volume that it holds
+	at        nonce // the directory whose claim it releases; 0: t's
 	parent    nonce // the parent that it tidies
 	litter    name
 	k, saved  ino // the entry that it works on
 	own, f, w ino // the entry that it makes, the record in it, the stage
 	x         ino // a claim's directory
-	up, cu    ino // where t's directory is, and where its claim is
+	up, cu    ino // the parents of t's directory and of its claim
 	src       ino // the directory of holds
 	state     state
 	tries     uint8
@@ -36,13 +36,13 @@ type registers struct {
 	leaving   bool
 	sealed    bool // the record of the entry is, or was, among the holds
 	placing   bool // it has begun to place a tree
-	placed    bool // a tree was put in its place
+	placed    bool // a tree was moved to its place
 	committed bool
 	made      bool // it has made the directory
 	vanished  bool // nothing of t is in the trash
 	done      bool
 	depth     uint8
-	stack     [maxStack]phase // where to go on after a part that several protocols have
+	stack     [maxStack]phase // the next phases after a part that several protocols share
 }
 
 func (r *registers) handles() []*ino {
@@ -57,11 +57,10 @@ const (
 	failed
 )
 
-// A proc is a process. Its next call follows from the phase, the registers and the answers that it
-// got in this phase.
+// A proc is a process. The phase, the registers and the replies in this phase determine its next call.
 type proc struct {
 	started bool
-	truth   bool // what its OK would say was true at some moment since it began
+	truth   bool // its OK was true at some moment since it began
 	phase   phase
 	end     outcome
 	registers
@@ -69,29 +68,29 @@ type proc struct {
 	n    uint8
 }
 
-// A dup is a call that the network still holds, and that the server will carry out again.
+// A dup is a call that is still in the network, and that the server will execute again.
 type dup struct {
 	op
 	by uint8
 }
 
-// A world is all that there is at a moment.
+// A world is the complete state at a moment.
 type world struct {
 	files
 	procs  [maxProcs]proc
 	dups   [maxDups]dup
 	nd     uint8
-	budget uint8 // how many calls may still be carried out a second time
-	last   uint8 // the process that made the last call, and 1; 0: not asked for
+	budget uint8 // number of calls that may still be executed a second time
+	last   uint8 // the process of the last call, plus 1; 0: not needed
 	cuts   uint8 // how often a process was interrupted
-	// For the invariants alone:
+	// Only for the invariants:
 	home   [maxNonces]ino // the directory that a volume had when it was committed
-	wrote  uint16         // whose pod has written
-	purged uint16         // whose data was purged
-	begun  uint16         // which volumes were committed at some time
+	wrote  uint16         // volumes whose pod has written
+	purged uint16         // volumes whose data was purged
+	begun  uint16         // volumes that were committed at some time
 }
 
-// each calls f with every handle that somebody holds.
+// each calls f with every handle of a process.
 func (w *world) each(f func(*ino)) {
 	for i := range w.procs {
 		p := &w.procs[i]
@@ -121,10 +120,10 @@ func (w *world) bury(died ino) {
 	}
 }
 
-// settle gives the inodes numbers that do not depend on what happened, so that equal worlds are
-// equal in memory.
+// settle gives the inodes numbers that do not depend on the history, so that equal worlds are equal in
+// memory.
 func (w *world) settle() {
-	// What can do nothing any more is forgotten.
+	// Drop what has no effect any more.
 	w.bury(w.forget())
 	slices.SortFunc(w.entries[:w.n], func(a, b entry) int {
 		return cmp.Or(cmp.Compare(a.dir, b.dir), cmp.Compare(a.name, b.name))
@@ -175,7 +174,7 @@ func (w *world) settle() {
 	w.rank()
 }
 
-// forget drops copies of calls that have no directory any more, and the registers of who has ended.
+// forget drops copies of calls whose directory is gone, and the registers of ended processes.
 func (w *world) forget() ino {
 	kept := w.dups[:0]
 	for _, d := range w.dups[:w.nd] {
@@ -204,11 +203,11 @@ func compareDups(a, b dup) int {
 	return cmp.Or(cmp.Compare(a.what, b.what), cmp.Compare(a.d1, b.d1), cmp.Compare(a.n1, b.n1), cmp.Compare(a.d2, b.d2), cmp.Compare(a.n2, b.n2))
 }
 
-// rank keeps of the times only those that are asked for: of directories that users see, and of those of
-// volumes' claims.
+// rank keeps only the times that processes read: of directories that users see, and of those of volumes'
+// claims.
 func (w *world) rank() {
 	var asked [maxNodes]bool
-	for _, e := range w.entries[:w.n] { // a directory is before what is in it
+	for _, e := range w.entries[:w.n] { // a directory comes before its entries
 		switch {
 		case e.name == taken:
 			asked[e.dir] = !w.nodes[e.ino].dir
@@ -238,7 +237,7 @@ func (w *world) rank() {
 
 var seed = maphash.MakeSeed()
 
-// hash is of a settled world.
+// hash returns the hash of a settled world.
 func (w *world) hash() uint64 {
 	b := make([]byte, 0, 512)
 	for _, e := range w.entries[:w.n] {
