@@ -17,20 +17,19 @@ import (
 // class is the parameters of the StorageClass managed-nfs-storage.
 var class = map[string]string{"share": share}
 
-// claim is a PersistentVolumeClaim, and the volume that was made for it.
+// claim is a PersistentVolumeClaim and its volume.
 type claim struct {
 	namespace, name string
 	mode            csi.VolumeCapability_AccessMode_Mode
 	size            int64
-	source          *csi.VolumeContentSource // what it is to hold; nil: nothing
+	source          *csi.VolumeContentSource // its initial content; nil: nothing
 
-	pv      string // the PersistentVolume's name
-	id      string // the volume's, for the driver
+	pv      string // name of the PersistentVolume
+	id      string // handle of the volume
 	context map[string]string
 }
 
-// A claim's access modes, as external-provisioner has them for a driver that knows
-// SINGLE_NODE_MULTI_WRITER.
+// A claim's access modes, as external-provisioner maps them for a driver with SINGLE_NODE_MULTI_WRITER.
 const (
 	readWriteMany = csi.VolumeCapability_AccessMode_MULTI_NODE_MULTI_WRITER
 	readWriteOnce = csi.VolumeCapability_AccessMode_SINGLE_NODE_MULTI_WRITER
@@ -47,15 +46,15 @@ func uuid() string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
-// directory is the name that the volume's directory should have on the share.
+// directory returns the expected name of the volume's directory on the share.
 func (c *claim) directory() string { return c.namespace + "-" + c.name + "-" + c.pv }
 
-// onServer is where the server itself has a file of the volume.
+// onServer returns the local path on the server of a file in the volume.
 func (c *claim) onServer(file string) string { return filepath.Join(export, c.directory(), file) }
 
 func (c *claim) capability() *csi.VolumeCapability { return lab.Mode(c.mode) }
 
-// provision has a volume made for a claim, as external-provisioner does, and checks the answer.
+// provision makes the volume of a claim, as external-provisioner does, and checks the answer.
 func (d *demo) provision(ctx context.Context, c *claim) error {
 	parameters := map[string]string{
 		"csi.storage.k8s.io/pvc/name":      c.name,
@@ -85,7 +84,7 @@ func (d *demo) provision(ctx context.Context, c *claim) error {
 	return expect("the size of the volume for claim "+c.name, gib(c.size), gib(v.GetCapacityBytes()))
 }
 
-// remove has a claim's volume deleted, as external-provisioner does.
+// remove deletes a claim's volume, as external-provisioner does.
 func (d *demo) remove(ctx context.Context, c *claim) error {
 	_, err := d.controller.Controller.DeleteVolume(ctx, &csi.DeleteVolumeRequest{VolumeId: c.id})
 	if err != nil {
@@ -94,12 +93,12 @@ func (d *demo) remove(ctx context.Context, c *claim) error {
 	return nil
 }
 
-// lookIntoTrash is how the controller looks into the trash after a deletion. It answers
-// without waiting for that, and asks nothing of these kinds to delete what it has just made.
+// lookIntoTrash is the operations of the controller's scan of the trash after a deletion. The call does not
+// wait for the scan, and the deletion itself uses no operation of these kinds.
 var lookIntoTrash = []string{"ACCESS", "GETATTR", "READDIR"}
 
-// counted makes a call and returns the time it took. It also counts the call's NFS round
-// trips, without those of some kinds, and keeps the least of several calls' in cost.
+// counted makes a call and returns its time. It also counts the call's NFS round trips, without those of
+// some kinds, and keeps the minimum of several calls in cost.
 func (d *demo) counted(cost *int64, without []string, call func() error) (time.Duration, error) {
 	before, err := d.asked()
 	if err != nil {
@@ -122,8 +121,8 @@ func (d *demo) counted(cost *int64, without []string, call func() error) (time.D
 	return took, err
 }
 
-// asked returns how many round trips the controller has made so far. The nodes' mounts are
-// in the same table, and are left out.
+// asked returns the number of the controller's round trips so far. The nodes' mounts are in the same
+// table, and do not count.
 func (d *demo) asked() (lab.Counts, error) {
 	return lab.Count(d.controller.PID(), func(_, target string) bool {
 		return strings.HasPrefix(target, d.controller.Dir+"/")

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command demo shows a volume's life from beginning to end, against the real program and a
-// real NFS server, and checks all that it shows. "make demo" runs it in the lab.
+// Command demo shows a volume's life from beginning to end, with the real program and a real NFS server,
+// and checks everything that it shows. "make demo" runs it in the lab.
 package main
 
 import (
@@ -17,13 +17,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The NFS export of the demo, and the name under which it is registered.
+// The NFS export of the demo, and the name of its share.
 const (
 	export = lab.Exports + "/kubernetes"
 	share  = "nas1"
 )
 
-// patience bounds the walk's calls, and cleanupWithin what comes after one that took too long.
+// patience is the timeout of the walk's calls, and cleanupWithin that of the cleanup after one of them.
 const (
 	patience      = 90 * time.Second
 	cleanupWithin = 60 * time.Second
@@ -42,8 +42,8 @@ func main() {
 		fmt.Fprintln(os.Stderr, "demo: this makes an NFS export and mounts it, and is for the lab alone: run it by make demo")
 		os.Exit(2)
 	}
-	// In the lab standard output is a terminal, the guest's, whatever the caller's is: the
-	// Makefile looks at the caller's, and says FORCE_COLOR.
+	// In the lab standard output is always a terminal, that of the guest: the Makefile checks that of the
+	// caller, and sets FORCE_COLOR.
 	s := &screen{out: os.Stdout, colour: os.Getenv("FORCE_COLOR") != "" && os.Getenv("NO_COLOR") == ""}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	ctx, cancel := context.WithTimeout(ctx, patience)
@@ -55,10 +55,10 @@ func main() {
 	}
 }
 
-// run shows the walk and reports whether all was as it should be. No process and no mount
-// of the demo's is left when it returns.
+// run shows the walk and reports whether everything was as expected. It leaves no process and no mount of
+// the demo.
 func run(ctx context.Context, s *screen) bool {
-	// Where a server does not answer, what a pod reads does not end, nor does the walk.
+	// If a server does not answer, a pod's read does not end, and neither does the walk.
 	defer time.AfterFunc(patience+cleanupWithin, func() {
 		s.failure(fmt.Errorf("step %d does not end", s.number))
 		os.Exit(1)
@@ -91,14 +91,14 @@ func run(ctx context.Context, s *screen) bool {
 
 func seconds(start time.Time) string { return fmt.Sprintf("%.1f s", time.Since(start).Seconds()) }
 
-// process is the program in one of its roles.
+// process is the program in a role.
 type process struct {
 	*lab.Driver
 	name  string
 	ended bool
 }
 
-// launch starts the program with files in a directory of that name.
+// launch starts the program with its files in a directory of that name.
 func (d *demo) launch(role, name, registry string, args ...string) (*process, error) {
 	driver, err := lab.Start(role, filepath.Join(d.root, name), registry, args...)
 	if err != nil {
@@ -117,7 +117,7 @@ func (p *process) stop() error {
 	return nil
 }
 
-// cleanup ends what a walk that failed has left running and mounted.
+// cleanup ends the processes and mounts of a failed walk.
 func (d *demo) cleanup() {
 	for _, p := range d.processes {
 		if !p.ended {
@@ -129,7 +129,7 @@ func (d *demo) cleanup() {
 		_ = unix.Unmount(m.Mountpoint, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
 	}
 	if left, again := mountsBeneath(d.root); err != nil || again != nil || len(left) > 0 {
-		return // what is removed beneath a mount is removed on the server
+		return // a removal under a mount would remove files on the server
 	}
 	_ = os.RemoveAll(d.root)
 }

@@ -20,10 +20,10 @@ import (
 
 // driverName is the program's default name.
 
-// node is the program on a node, and the kubelet that the demo plays beside it.
+// node is the program on a node, and kubelet, whose part the demo plays.
 type node struct {
 	*process
-	kubelet string // what is /var/lib/kubelet elsewhere
+	kubelet string // instead of /var/lib/kubelet
 }
 
 // pod is a pod on a node, with one volume.
@@ -37,12 +37,12 @@ func newPod(name string, c *claim, n *node) *pod {
 	return &pod{name: name, uid: uuid(), claim: c, node: n}
 }
 
-// volume is where kubelet wants the volume.
+// volume returns kubelet's target of the volume.
 func (p *pod) volume() string {
 	return filepath.Join(p.node.kubelet, "pods", p.uid, "volumes/kubernetes.io~csi", p.claim.pv, "mount")
 }
 
-// start has the pod's volume mounted, in the calls and the order of kubelet, and checks that it is.
+// start mounts the pod's volume with the calls of kubelet, in its order, and checks the mount.
 func (p *pod) start(ctx context.Context) error {
 	if err := os.MkdirAll(filepath.Dir(p.volume()), 0o750); err != nil {
 		return err
@@ -62,7 +62,7 @@ func (p *pod) start(ctx context.Context) error {
 	return expect("what is mounted for pod "+p.name, "nfs4 "+p.source(), found)
 }
 
-// stop takes the volume away from the pod.
+// stop unpublishes the pod's volume.
 func (p *pod) stop(ctx context.Context) error {
 	_, err := p.node.Node.NodeUnpublishVolume(ctx, &csi.NodeUnpublishVolumeRequest{VolumeId: p.claim.id, TargetPath: p.volume()})
 	if err != nil {
@@ -75,10 +75,10 @@ func (p *pod) stop(ctx context.Context) error {
 	return expect("the pod's directory is gone after NodeUnpublishVolume", true, errors.Is(err, fs.ErrNotExist))
 }
 
-// source is what is to be mounted for the pod.
+// source returns the expected source of the pod's mount.
 func (p *pod) source() string { return lab.Server + ":" + export + "/" + p.claim.directory() }
 
-// mount returns what is mounted for the pod: nothing, if that is so.
+// mount returns the mount of the pod; nil if there is none.
 func (p *pod) mount() (mountinfo.Info, error) {
 	mounts, err := mountsBeneath(p.volume())
 	if err != nil || len(mounts) == 0 {
@@ -87,7 +87,7 @@ func (p *pod) mount() (mountinfo.Info, error) {
 	return *mounts[0], nil
 }
 
-// noteMount shows what is mounted for the pod, and by which version of NFS.
+// noteMount shows the mount of the pod and its version of NFS.
 func (p *pod) noteMount(n *note) (mountinfo.Info, error) {
 	m, err := p.mount()
 	for option := range strings.SplitSeq(m.VFSOptions, ",") {
@@ -98,8 +98,8 @@ func (p *pod) noteMount(n *note) (mountinfo.Info, error) {
 	return m, err
 }
 
-// write and read are the pod's own use of its volume. What is written is at the server when
-// the file is closed, and who opens it afterwards sees it (close-to-open).
+// write and read use the volume as the pod does. Written data is on the server when the file is closed, and
+// a later open sees it (close-to-open).
 func (p *pod) write(n *note, file, text string) error {
 	n.add("%s on %s writes  %s", p.name, p.node.name, strings.TrimSpace(text))
 	return os.WriteFile(filepath.Join(p.volume(), file), []byte(text), 0o644)
@@ -114,8 +114,8 @@ func (p *pod) read(n *note, file, want string) error {
 	return expect("what pod "+p.name+" reads in "+file+" on "+p.node.name, strconv.Quote(want), strconv.Quote(string(data)))
 }
 
-// mountsBeneath returns what is mounted at a path and below it, the deepest first. The
-// kernel's table says so, and no server has to be asked.
+// mountsBeneath returns the mounts at and under a path, the deepest first, from the kernel's table, without
+// a request to the server.
 func mountsBeneath(path string) ([]*mountinfo.Info, error) {
 	mounts, err := mountinfo.GetMounts(func(m *mountinfo.Info) (skip, stop bool) {
 		return m.Mountpoint != path && !strings.HasPrefix(m.Mountpoint, path+"/"), false

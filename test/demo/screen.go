@@ -15,7 +15,7 @@ import (
 // width is the column at which a step's time ends.
 const width = 80
 
-// logLines is how much of each process's log is shown where a step failed.
+// logLines is the number of lines of each process's log that are shown after a failure.
 const logLines = 12
 
 // Styles of a terminal (ECMA-48, SGR).
@@ -31,13 +31,13 @@ const (
 type screen struct {
 	out    io.Writer
 	colour bool
-	number int // of the step that was shown last
+	number int // of the last step
 }
 
-// note collects what is to be shown below a step.
+// note collects the lines under a step.
 type note struct {
 	lines []string
-	took  time.Duration // what to show as the step's time; 0: what it took
+	took  time.Duration // the time to show; 0: that of the step
 }
 
 func (n *note) add(format string, args ...any) {
@@ -59,7 +59,7 @@ func (s *screen) section(title string) {
 	fmt.Fprintf(s.out, "\n%s\n", s.styled(bold+";"+cyan, title))
 }
 
-// step does something and shows that it was done, or was not, and how long it took.
+// step does something and shows whether it succeeded, and its time.
 func (s *screen) step(title string, do func(*note) error) error {
 	s.number++
 	var n note
@@ -91,12 +91,12 @@ func millis(t time.Duration) string {
 	return fmt.Sprintf("%.0f ms", ms)
 }
 
-// mismatch is a claim of the demo's that does not hold.
+// mismatch is a failed check of the demo.
 type mismatch struct{ what, want, found string }
 
 func (m *mismatch) Error() string { return m.what }
 
-// expect is nil where what was found is what should be.
+// expect returns nil if the found value is the expected one.
 func expect[T comparable](what string, want, found T) error {
 	if want == found {
 		return nil
@@ -104,7 +104,7 @@ func expect[T comparable](what string, want, found T) error {
 	return &mismatch{what, fmt.Sprint(want), fmt.Sprint(found)}
 }
 
-// failure shows what was wrong.
+// failure shows an error.
 func (s *screen) failure(err error) {
 	var m *mismatch
 	fmt.Fprintf(s.out, "\n%s\n", s.styled(bold+";"+red, "Not as it should be: "+err.Error()))
@@ -115,7 +115,7 @@ func (s *screen) failure(err error) {
 	}
 }
 
-// logs shows the end of what processes have logged.
+// logs shows the end of the processes' logs.
 func (s *screen) logs(processes []*process) {
 	for _, p := range processes {
 		lines := strings.Split(p.Log(), "\n")

@@ -15,16 +15,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stateDir is the one name on a share that is Mooring's own.
+// stateDir is Mooring's own directory on a share.
 const stateDir = ".mooring"
 
-// slack is how far two figures of free space may be apart that are not of one moment.
+// slack is the allowed difference of two figures of free space from different moments.
 const slack = 64 << 20
 
-// purgeWithin is how long the purge may take once it is due.
+// purgeWithin is the timeout of the purge after the retention.
 const purgeWithin = 10 * time.Second
 
-// ls returns the names in a directory of the server, as "ls -A" would there.
+// ls returns the names in a directory of the server, like "ls -A".
 func ls(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	var names []string
@@ -34,7 +34,7 @@ func ls(dir string) ([]string, error) {
 	return names, err
 }
 
-// look shows the export and checks that it has the claims' directories and nothing else.
+// look shows the export and checks that it has exactly the directories of the claims.
 func look(n *note, claims ...*claim) error {
 	names, err := ls(export)
 	if err != nil {
@@ -52,7 +52,7 @@ func look(n *note, claims ...*claim) error {
 	return expect("the names in "+export+" on the server", strings.Join(want, "\n"), strings.Join(names, "\n"))
 }
 
-// onServer checks what a file of a volume holds on the server.
+// onServer checks the content of a volume's file on the server.
 func onServer(c *claim, file, want string) error {
 	data, err := os.ReadFile(c.onServer(file))
 	if err != nil {
@@ -61,8 +61,7 @@ func onServer(c *claim, file, want string) error {
 	return expect("what the server has in "+c.onServer(file), strconv.Quote(want), strconv.Quote(string(data)))
 }
 
-// serverAgrees checks a share's space against what the server's own file system says, as far
-// as that stands still.
+// serverAgrees compares a share's space with that of the server's file system, with some slack for changes.
 func serverAgrees(total, free int64) error {
 	var st unix.Statfs_t
 	if err := unix.Statfs(export, &st); err != nil {
@@ -78,14 +77,14 @@ func serverAgrees(total, free int64) error {
 	return nil
 }
 
-// trash returns how many deleted volumes wait on the server to be purged.
+// trash returns the number of deleted volumes on the server that are not purged yet.
 func trash() (int, error) {
 	names, err := ls(filepath.Join(export, stateDir, "trash"))
 	names = slices.DeleteFunc(names, func(name string) bool { return strings.HasSuffix(name, ".json") })
 	return len(names), err
 }
 
-// leftOver names everything in the export but the directories that Mooring keeps for ever.
+// leftOver lists everything in the export except the directories that Mooring always keeps.
 func leftOver() ([]string, error) {
 	own := map[string]bool{".": true, stateDir: true}
 	for _, name := range []string{"format.json", "heartbeat", "volumes", "claims", "parents", "snapshots", "groups", "staging", "jobs", "trash"} {

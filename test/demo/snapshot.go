@@ -16,20 +16,20 @@ import (
 	"github.com/container-storage-interface/spec/lib/go/csi"
 )
 
-// What a pod keeps in my-pvc: a file that is not small, of an owner and an age of its own.
+// A pod's file in my-pvc: not small, with an owner and a time of its own.
 const (
 	database     = "orders.db"
 	databaseSize = 256 << 20
 	databaseUser = 999
 )
 
-// databaseTime is when the pod last wrote it.
+// databaseTime is its modification time.
 var databaseTime = time.Date(2026, 1, 2, 3, 4, 5, 678_900_000, time.UTC)
 
-// spoilt is what is in the page when all has gone wrong.
+// spoilt is the damaged content of the page.
 const spoilt = "<h1>404</h1>\n"
 
-// fillDatabase has the pod write what a snapshot is to keep.
+// fillDatabase writes the file that the snapshot keeps.
 func fillDatabase(_ context.Context, d *demo, n *note) error {
 	path := filepath.Join(d.writer.volume(), database)
 	block := []byte(strings.Repeat("42 anchors, 7 buoys, 1 quay\n", 1<<20/28+1))[:1<<20]
@@ -74,7 +74,7 @@ func snapshotMyPVC(ctx context.Context, d *demo, n *note) error {
 	return expect("what the snapshot is of", d.myPVC.id, s.GetSourceVolumeId())
 }
 
-// spoil has the pod lose its data.
+// spoil damages the pod's data.
 func spoil(_ context.Context, d *demo, n *note) error {
 	if err := os.Remove(filepath.Join(d.writer.volume(), database)); err != nil {
 		return err
@@ -98,7 +98,7 @@ func restore(ctx context.Context, d *demo, n *note) error {
 	return nil
 }
 
-// readRestored checks content, mode, owner and time of what was restored, as a pod sees them.
+// readRestored checks content, mode, owner and time of the restored files in a pod.
 func readRestored(ctx context.Context, d *demo, n *note) error {
 	p, err := d.startPod(ctx, "rescuer", d.restored, d.nodes[1])
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/mooring-csi/mooring/test/lab"
 )
 
-// startPod has a claim's volume mounted for a new pod on one of the nodes.
+// startPod mounts a claim's volume for a new pod on one of the nodes.
 func (d *demo) startPod(ctx context.Context, name string, c *claim, n *node) (*pod, error) {
 	p := newPod(name, c, n)
 	d.pods = append(d.pods, p)
@@ -42,9 +42,8 @@ func startWriter(ctx context.Context, d *demo, n *note) (err error) {
 	return err
 }
 
-// startReader also checks that the other node's mount is not the first's once more: one kernel
-// plays both nodes, and with one cache would read what it wrote whether the server had got it or
-// not.
+// startReader also checks that the other node has a superblock of its own: one kernel plays both nodes, and
+// from a common cache it would read data that the server may not have.
 func startReader(ctx context.Context, d *demo, n *note) (err error) {
 	if d.reader, err = d.startPod(ctx, "reader", d.myPVC, d.nodes[1]); err != nil {
 		return err
@@ -71,7 +70,7 @@ func readPage(_ context.Context, d *demo, n *note) error {
 	return d.reader.read(n, "index.html", page)
 }
 
-// stats asks a node what kubelet asks each minute.
+// stats makes the call that kubelet makes every minute.
 func stats(ctx context.Context, d *demo, n *note) error {
 	r, err := d.reader.node.Node.NodeGetVolumeStats(ctx, &csi.NodeGetVolumeStatsRequest{VolumeId: d.myPVC.id, VolumePath: d.reader.volume()})
 	if err != nil {

@@ -16,27 +16,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// retention is how long the share's deleted volumes wait in the trash.
+// retention is that of the share's deleted volumes.
 const retention = 1 * time.Second
 
-// page is what the first pod writes.
+// page is the content that the first pod writes.
 const page = "<h1>Hello from NFS</h1>\n"
 
 // demo is what the walk has made so far.
 type demo struct {
 	root       string
-	boot       time.Duration // of the lab; 0: there was none
-	mounts     int           // of NFS, that were there before
-	processes  []*process    // all that were started
+	boot       time.Duration // of the lab; 0: none
+	mounts     int           // NFS mounts before the demo
+	processes  []*process    // all started ones
 	controller *process
 	nodes      [2]*node
 
 	myPVC            *claim
 	restored, cloned *claim
 	snapshot         string   // its id
-	web              []*claim // of the StatefulSet, by the pod's number
+	web              []*claim // of the StatefulSet, by number of the pod
 
-	pods           []*pod // that run
+	pods           []*pod // running ones
 	writer, reader *pod
 	webPods        []*pod // by number
 
@@ -48,7 +48,7 @@ type step struct {
 	do    func(context.Context, *demo, *note) error
 }
 
-// walk is the whole of it, in order.
+// walk is all steps in order.
 var walk = []struct {
 	title string
 	steps []step
@@ -96,7 +96,7 @@ var walk = []struct {
 	}},
 }
 
-// bootLab shows the lab, which was booted for the demo.
+// bootLab shows the boot of the lab.
 func bootLab(ctx context.Context, d *demo, n *note) error {
 	var name unix.Utsname
 	if err := unix.Uname(&name); err != nil {
@@ -119,8 +119,7 @@ func bootLab(ctx context.Context, d *demo, n *note) error {
 	return nil
 }
 
-// bootTime returns how long ago the lab's kernel began to boot; 0 where it is the machine's
-// own, which did not boot for us.
+// bootTime returns the time since the boot of the lab's kernel; 0 for the machine's own kernel.
 func bootTime() time.Duration {
 	var up unix.Timespec
 	cpu, _ := os.ReadFile("/proc/cpuinfo")
@@ -131,8 +130,8 @@ func bootTime() time.Duration {
 }
 
 func startController(_ context.Context, d *demo, n *note) error {
-	// Linux 7.2 loses times that a program has set itself ("touch -d") when it gives back a delegation
-	// of NFS 4.2, whoever else looks at the file. The demo compares such times.
+	// Linux 7.2 loses times that a program has set ("touch -d") when it returns a delegation of NFS 4.2.
+	// The demo compares such times.
 	if err := os.WriteFile("/proc/sys/fs/leases-enable", []byte("0"), 0); err != nil {
 		return err
 	}
@@ -152,7 +151,7 @@ func startController(_ context.Context, d *demo, n *note) error {
 func startNodes(ctx context.Context, d *demo, n *note) error {
 	for i := range d.nodes {
 		name := fmt.Sprintf("node-%d", i+1)
-		// Two nodes are two machines. Here they are one kernel, which would give them one cache.
+		// Two nodes are two machines. Here they are one kernel, which would use one cache for both.
 		registry := lab.Registry(share, export, "mountOptions: [nosharecache]")
 		p, err := d.launch("node", name, registry, "--node-id", name)
 		if err != nil {

@@ -2,9 +2,8 @@
 
 //go:build e2e
 
-// Package e2e tests the image, the chart and the examples on the cluster that "cluster up" has
-// started. The tests run in the order of their files and build on each other's cluster, and not
-// on each other's volumes.
+// Package e2e tests the image, the chart and the examples on the cluster of "cluster up". The tests run in
+// the order of their files, and share the cluster but no volumes.
 package e2e
 
 import (
@@ -41,7 +40,7 @@ func run(input string, args ...string) (string, error) {
 	return strings.TrimSpace(string(out)), err
 }
 
-// k runs kubectl, and fails the test where that fails.
+// k runs kubectl, and fails the test if that fails.
 func k(t *testing.T, args ...string) string {
 	t.Helper()
 	out, err := run("", append([]string{"k"}, args...)...)
@@ -70,7 +69,7 @@ func withCluster(t *testing.T) []string {
 	}
 	bin, path := t.TempDir(), os.Getenv("PATH")
 	for program, as := range map[string]string{"helm": "helm", "kubectl": "k"} {
-		// With the PATH as it was: what cluster runs is to find the real one, and not itself.
+		// With the original PATH: cluster must find the real program, and not this one.
 		script := fmt.Sprintf("#!/bin/sh\nPATH='%s' exec %s %s \"$@\"\n", path, cluster, as)
 		if err := os.WriteFile(filepath.Join(bin, program), []byte(script), 0o755); err != nil {
 			t.Fatal(err)
@@ -79,14 +78,13 @@ func withCluster(t *testing.T) []string {
 	return append(os.Environ(), "PATH="+bin+":"+path)
 }
 
-// server runs a script on the NFS server, beneath the export.
+// server runs a script on the NFS server, in the export.
 func server(t *testing.T, script string) string {
 	t.Helper()
 	return on(t, "nas", "cd /nas/export; "+script)
 }
 
-// patience is for what has to happen, and how soon is not the question: a machine may be slow,
-// and have other things to do.
+// patience is the timeout for what must happen, no matter how soon: the machine may be slow or busy.
 const patience = 5 * time.Minute
 
 func eventually(t *testing.T, what string, done func() bool) {
@@ -109,7 +107,7 @@ func apply(t *testing.T, example string) {
 	t.Cleanup(func() { remove(t, example) })
 }
 
-// remove deletes an example, but for the class that the chart has made.
+// remove deletes an example, except the class that the chart has made.
 func remove(t *testing.T, example string) {
 	t.Helper()
 	if _, err := run("", "k", "delete", "--ignore-not-found", "--timeout=5m", "-f", filepath.Join(examples, example)); err != nil {
@@ -117,7 +115,7 @@ func remove(t *testing.T, example string) {
 	}
 }
 
-// running waits until a pod is.
+// running waits until a pod runs.
 func running(t *testing.T, pod string) {
 	t.Helper()
 	eventually(t, pod+" runs", func() bool {
@@ -139,13 +137,13 @@ func directoryOf(t *testing.T, claim string) string {
 	return k(t, "get", "pv", volume, "-o", "jsonpath={.spec.csi.volumeAttributes.subDir}")
 }
 
-// gone waits until there is nothing of that name on the share.
+// gone waits until a name does not exist on the share.
 func gone(t *testing.T, path string) {
 	t.Helper()
 	eventually(t, path+" is gone from the server", func() bool { return server(t, "ls -d '"+path+"' 2>/dev/null || true") == "" })
 }
 
-// imageTag is under which tag the nodes have the image.
+// imageTag returns the tag of the image on the nodes.
 func imageTag(t *testing.T) string {
 	t.Helper()
 	archive, err := exec.Command("tar", "-xOf", os.Getenv("MOORING_IMAGE"), "manifest.json").Output()
@@ -155,7 +153,7 @@ func imageTag(t *testing.T) string {
 	return string(regexp.MustCompile(`"RepoTags":\["[^"]*:([^":]+)"`).FindSubmatch(archive)[1])
 }
 
-// uninstall has helm uninstall the chart and wait until all of it is gone.
+// uninstall uninstalls the chart and waits until everything of it is gone.
 func uninstall(t *testing.T, flags ...string) {
 	t.Helper()
 	if _, err := run("", append([]string{"helm", "uninstall", "mooring", "-n", namespace, "--wait", "--timeout=5m"}, flags...)...); err != nil {
@@ -169,7 +167,7 @@ func install(t *testing.T, values ...string) {
 	args := []string{
 		"helm", "upgrade", "--install", "mooring", "../../charts/mooring", "-n", namespace, "--create-namespace", "--wait", "--timeout=5m",
 		"--set", "image.repository=docker.io/library/mooring",
-		"--set-string", "image.tag=" + imageTag(t), // which may be of digits alone
+		"--set-string", "image.tag=" + imageTag(t), // may have only digits
 		"--set", "shares[0].name=nas1,shares[0].servers[0]=" + nas + ",shares[0].path=/export,shares[0].inline=true",
 	}
 	for _, v := range values {
@@ -188,7 +186,7 @@ func drivers(t *testing.T, node string) []string {
 	return strings.Fields(k(t, "get", "csinode", node, "-o", "jsonpath={.spec.drivers[*].name}"))
 }
 
-// TestInstall gives the nodes the image, and installs the chart.
+// TestInstall loads the image on the nodes, and installs the chart.
 func TestInstall(t *testing.T) {
 	if _, err := run("", "load", os.Getenv("MOORING_IMAGE"), os.Getenv("MOORING_SERVER")); err != nil {
 		t.Fatal(err)

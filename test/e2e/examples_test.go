@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// tested are the examples, and what each promises.
+// tested are the examples with their tests.
 var tested = map[string]func(t *testing.T){
 	"storageclass.yaml":     testClass,
 	"dynamic.yaml":          testDynamic,
@@ -44,7 +44,7 @@ func TestExamples(t *testing.T) {
 		}
 		t.Run(name, func(t *testing.T) {
 			if name == "snapshot.yaml" || name == "clone.yaml" {
-				apply(t, "dynamic.yaml") // which they begin with
+				apply(t, "dynamic.yaml") // the examples need its claim
 				running(t, "my-pod")
 				eventually(t, "it has written", func() bool { return in(t, "my-pod", "cat /data/file 2>/dev/null || true") != "" })
 			}
@@ -56,7 +56,7 @@ func TestExamples(t *testing.T) {
 	}
 }
 
-// testClass compares the class with the chart's, which makes it needless.
+// testClass compares the class with that of the chart, which replaces it.
 func testClass(t *testing.T) {
 	if got := k(t, "apply", "--dry-run=server", "-o", "jsonpath={.provisioner} {.parameters} {.reclaimPolicy} {.allowVolumeExpansion}", "-f", filepath.Join(examples, "storageclass.yaml")); got != driver+` {"share":"*"} Delete true` {
 		t.Errorf("the class is %s", got)
@@ -80,7 +80,7 @@ func testDynamic(t *testing.T) {
 	gone(t, dir)
 }
 
-// pods returns the names of those with a label, and on which nodes they are.
+// pods returns the names of the pods with a label, and their nodes.
 func pods(t *testing.T, label string) (names, nodes []string) {
 	t.Helper()
 	for line := range strings.Lines(k(t, "get", "pods", "-l", label, "-o", `jsonpath={range .items[*]}{.metadata.name} {.spec.nodeName}{"\n"}{end}`)) {
@@ -111,7 +111,7 @@ func testDeployment(t *testing.T) {
 	gone(t, dir)
 }
 
-// rolled waits until a StatefulSet has so many pods that are ready.
+// rolled waits until a StatefulSet has this number of ready pods.
 func rolled(t *testing.T, set string, ready string) {
 	t.Helper()
 	eventually(t, set+" has "+ready+" pods", func() bool {
@@ -211,7 +211,7 @@ func testClone(t *testing.T) {
 	}
 }
 
-// testSinglePod does not know which of the two is scheduled first.
+// testSinglePod works for either order of scheduling of the two pods.
 func testSinglePod(t *testing.T) {
 	phase := func(pod string) string { return k(t, "get", "pod", pod, "-o", "jsonpath={.status.phase}") }
 	has, waits := "single-first", "single-second"

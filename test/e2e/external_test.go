@@ -16,7 +16,7 @@ import (
 	"testing"
 )
 
-// report is what is read of ginkgo's.
+// report is the part of ginkgo's report that the test reads.
 type report []struct {
 	SpecReports []spec
 }
@@ -33,13 +33,13 @@ func (s spec) name() string {
 	return strings.Join(append(slices.Clone(s.ContainerHierarchyTexts[1:]), s.LeafNodeText), " ")
 }
 
-// leftOut are specs that cannot be run here, and why.
+// leftOut are specs that cannot run here, each with the reason.
 var leftOut = map[string]string{
 	"[Disruptive]":           "disruptive: kubelet is restarted by SSH, which the nodes do not have",
 	"any volume data source": "any volume data source: it tests hello-populator, of which there is no image here",
 }
 
-// left returns why a spec is left out, or "".
+// left returns the reason why a spec is left out, or "".
 func (s spec) left() string {
 	for part, why := range leftOut {
 		if strings.Contains(s.name(), part) {
@@ -49,8 +49,8 @@ func (s spec) left() string {
 	return ""
 }
 
-// TestExternal runs Kubernetes' own tests of storage drivers, with every capability that
-// external/driver.yaml claims. MOORING_EXTERNAL is a pattern for those that are to be run.
+// TestExternal runs Kubernetes' own tests of storage drivers, with every capability in
+// external/driver.yaml. MOORING_EXTERNAL is a pattern of the specs to run.
 func TestExternal(t *testing.T) {
 	install(t, "csiDriver.storageCapacity=true", "snapshots.groups=true", "node.maxVolumes=20",
 		"controller.provisioner.extraArgs[0]=--capacity-for-immediate-binding", "controller.provisioner.extraArgs[1]=--capacity-poll-interval=10s")
@@ -106,7 +106,7 @@ func TestExternal(t *testing.T) {
 
 var quoted = regexp.MustCompile(`"[^"]*"`)
 
-// reason is a skip's, as the suite gives it, without what differs from one spec to the next.
+// reason returns the suite's reason of a skip, without the parts that differ between specs.
 func reason(message string) string {
 	message, _, _ = strings.Cut(message, "\n")
 	message = strings.TrimSuffix(strings.TrimSpace(strings.ReplaceAll(message, "nfs.csi.mooring.dev", "driver")), " - skipping")
@@ -116,7 +116,7 @@ func reason(message string) string {
 	return strings.TrimSuffix(message, " -- skipping")
 }
 
-// conformance writes down what became of the suite, for docs/conformance.md.
+// conformance writes the results of the suite for docs/conformance.md.
 func conformance(count, reasons map[string]int) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "| passed | failed | skipped |\n|---|---|---|\n| %d | %d | %d |\n\n| skipped | as the suite says |\n|---|---|\n", count["passed"], count["failed"], count["skipped"])

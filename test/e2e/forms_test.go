@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// TestKubeletMounts has kubelet mount the shares for a controller that cannot.
+// TestKubeletMounts uses a controller without the right to mount: kubelet mounts the shares.
 func TestKubeletMounts(t *testing.T) {
 	install(t, "controller.mountShares=kubelet")
 	t.Cleanup(func() { install(t) })
@@ -34,7 +34,7 @@ func TestKubeletMounts(t *testing.T) {
 	t.Run("beside pods", func(t *testing.T) { oneMachine(t, "given", ":") })
 }
 
-// TestServer runs an NFS server in the cluster, and takes its pod away while others write.
+// TestServer runs an NFS server in the cluster, and deletes its pod while others write.
 func TestServer(t *testing.T) {
 	manifest(t, `---
 {apiVersion: v1, kind: PersistentVolume, metadata: {name: disk}, spec: {

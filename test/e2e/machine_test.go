@@ -13,21 +13,21 @@ import (
 	"testing"
 )
 
-// TestOneMachine has a pod on the machine of the controller that works, and wants all that the pod has
-// written in snapshots and clones. A server recalls nothing from a client for what that same client
-// does, and all NFS mounts of a machine are one client, unless they are kept apart.
+// TestOneMachine runs a pod on the machine of the active controller, and checks that snapshots and clones
+// have everything that the pod has written. A server recalls no delegation because of the same client's
+// changes, and all NFS mounts of a machine are one client unless they are separated.
 func TestOneMachine(t *testing.T) {
 	t.Run("pods never list", func(t *testing.T) { oneMachine(t, "quiet", ":") })
 	t.Run("pods list first", func(t *testing.T) { oneMachine(t, "lists", "ls /data /data/q >&2") })
 }
 
-// machines are pods, one on each node, so that one is beside the controller, wherever that is. Each has
-// a claim of its own name, which nobody else mounts. All write the same.
+// machines are pods, one on each node, so that one is beside the controller. Each has a claim with its
+// name, which no other pod mounts. All write the same.
 type machines struct {
 	t       *testing.T
 	label   string // of all that is made
 	pods    []string
-	before  string            // what pods do, each time, before they write
+	before  string            // script of the pods before each write
 	written map[string]string // contents by name
 	copies  int
 }
@@ -85,7 +85,7 @@ func (m *machines) do(script string) {
 	}
 }
 
-// write has each pod write a file in place, of so many equal lines, and close it, and no more.
+// write only writes a file of equal lines in place in each pod, and closes it.
 func (m *machines) write(name, line string, lines int) {
 	m.t.Helper()
 	m.do(fmt.Sprintf("yes '%s' | head -n %d > /tmp/new; %s; dd if=/tmp/new of=/data/%s bs=1M conv=notrunc", strings.TrimSpace(line), lines, m.before, name))
@@ -106,7 +106,7 @@ func (m *machines) make(template string, names, sources []string) {
 	manifest(m.t, all.String())
 }
 
-// names are for the next copies of what the pods have.
+// names returns names for the next copies of the pods' claims.
 func (m *machines) names() (names []string) {
 	m.copies++
 	for i := range m.pods {
@@ -115,7 +115,7 @@ func (m *machines) names() (names []string) {
 	return names
 }
 
-// snapshot makes a snapshot of each pod's claim, looks at it, and returns their names.
+// snapshot makes a snapshot of each pod's claim, compares it, and returns the names.
 func (m *machines) snapshot() []string {
 	t, names := m.t, m.names()
 	t.Helper()
@@ -132,7 +132,7 @@ func (m *machines) snapshot() []string {
 	return names
 }
 
-// claim makes a claim of each source, and looks at it.
+// claim makes a claim of each source, and compares it.
 func (m *machines) claim(source string, sources []string) {
 	t, names := m.t, m.names()
 	t.Helper()
@@ -144,7 +144,7 @@ func (m *machines) claim(source string, sources []string) {
 	}
 }
 
-// compare compares what a copy has on the server with what the pods have written.
+// compare compares a copy on the server with what the pods have written.
 func (m *machines) compare(name, dir string) {
 	m.t.Helper()
 	var want []string

@@ -24,7 +24,7 @@ func plugin(t *testing.T, args ...string) (stdout, stderr string, err error) {
 	return out.String(), errs.String(), err
 }
 
-// TestPlugin has an operator look at what there is, and bring back a claim that was deleted.
+// TestPlugin lists volumes as an operator, and restores a deleted claim.
 func TestPlugin(t *testing.T) {
 	for _, where := range []string{"controller", "kubelet"} {
 		t.Run("the shares are mounted by "+where, func(t *testing.T) {
@@ -37,7 +37,7 @@ func TestPlugin(t *testing.T) {
 
 func testPlugin(t *testing.T, where string) {
 	var exit *exec.ExitError
-	// A warning is no failure: the server of the lab loses times that are set.
+	// A warning is not a failure: the server of the lab loses times.
 	if out, errs, err := plugin(t, "doctor"); err != nil && (!errors.As(err, &exit) || exit.ExitCode() != 1) || !strings.Contains(out, "✓ can be written") || strings.Contains(out, "✗") {
 		t.Errorf("doctor: %v\n%s%s", err, out, errs)
 	}
@@ -78,7 +78,7 @@ func testPlugin(t *testing.T, where string) {
 		t.Errorf("orphans: %v\n%s%s", err, out, errs)
 	}
 	k(t, "delete", "pod", pod)
-	k(t, "delete", "pvc", claim) // the PersistentVolume is the provisioner's to delete, as before
+	k(t, "delete", "pvc", claim) // the provisioner deletes the PersistentVolume, as before
 	eventually(t, "it is deleted again", func() bool { return k(t, "get", "pv", volume, "--ignore-not-found") == "" })
 	if out, errs, err := plugin(t, "trash", "purge", "--yes", "--all"); err != nil {
 		t.Errorf("trash purge: %v\n%s%s", err, out, errs)

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// claims makes so many claims of a name and class, and deletes them when the test ends.
+// claims makes a number of claims with a name and class, and deletes them when the test ends.
 func claims(t *testing.T, name, class string, count int) {
 	t.Helper()
 	var all strings.Builder
@@ -28,18 +28,18 @@ func claims(t *testing.T, name, class string, count int) {
 	t.Cleanup(func() { _, _ = run("", "k", "delete", "pvc", "-l", "made="+name, "--timeout=5m") })
 }
 
-// manifest applies what is written.
+// manifest applies a manifest.
 func manifest(t *testing.T, text string) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "manifest.yaml")
-	// kubectl takes what begins with a brace for JSON.
+	// kubectl parses a manifest that begins with a brace as JSON.
 	if err := os.WriteFile(file, []byte("---\n"+text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	k(t, "apply", "-f", file)
 }
 
-// phases counts the objects of a label in each phase.
+// phases counts the objects with a label in each phase.
 func phases(t *testing.T, kind, label string) map[string]int {
 	t.Helper()
 	found := map[string]int{}
@@ -75,7 +75,7 @@ func writers(t *testing.T, name, class string, count int) []string {
 	return names
 }
 
-// unharmed checks that pods were never started anew, and still write.
+// unharmed checks that pods were never restarted, and still write.
 func unharmed(t *testing.T, pods []string) {
 	t.Helper()
 	for _, pod := range pods {
@@ -116,7 +116,7 @@ func TestControllerKilled(t *testing.T) {
 		time.Sleep(4 * time.Second) // the next one is killed at any point of its work
 	}
 	eventually(t, "50 claims are bound", func() bool { return phases(t, "pvc", "made=killed")["Bound"] == 50 })
-	// Not what killed ones prepared in .mooring/staging: another instance sweeps that an hour later.
+	// Without entries of killed controllers in .mooring/staging: another instance sweeps them an hour later.
 	const count = "ls -d default-killed-* 2>/dev/null | wc -l; ls -d .mooring/claims/default-killed-* 2>/dev/null | wc -l; ls .mooring/volumes | wc -l"
 	if got := server(t, count+"; ls .mooring/volumes/*/record.json | wc -l"); got != "50\n50\n50\n50" {
 		t.Errorf("directories, claims, volumes and records are %q", got)
@@ -156,7 +156,7 @@ func TestNodeRestarted(t *testing.T) {
 	}
 }
 
-// started starts a pod with a volume, waits until it runs, deletes it, and says how long it took.
+// started starts a pod with a volume, waits until it runs, deletes it, and returns the time until it ran.
 func started(t *testing.T, pod, volume string) time.Duration {
 	t.Helper()
 	start := time.Now()
@@ -169,8 +169,8 @@ func started(t *testing.T, pod, volume string) time.Duration {
 	return took
 }
 
-// TestTimes measures from the claim to Bound, and from the pod to Running: that beside a pod with a
-// volume of kubelet's own NFS type, which is what nfs-subdir-external-provisioner makes.
+// TestTimes measures from the claim to Bound, and from the pod to Running, also for a pod with a volume of
+// kubelet's own NFS type, which nfs-subdir-external-provisioner makes.
 func TestTimes(t *testing.T) {
 	server(t, "mkdir -p plain")
 	var binding, ours, kubelets []time.Duration
@@ -192,7 +192,7 @@ func TestTimes(t *testing.T) {
 	t.Logf("medians of 20: claim to Bound %v; pod to Running %v, with kubelet's own NFS volume %v; 50 claims at once Bound after %v", binding[10], ours[10], kubelets[10], time.Since(start))
 }
 
-// nfs lists what a node has mounted by NFS.
+// nfs lists the NFS mounts of a node.
 func nfs(t *testing.T, node string) string {
 	t.Helper()
 	return on(t, node, "awk '$3 ~ /^nfs/ && $2 !~ /^.proc/' /proc/self/mounts")

@@ -14,8 +14,8 @@ import (
 
 var quickStart = regexp.MustCompile("(?s)## Install it in a cluster\n.*?```sh\n(helm install .*?)```")
 
-// TestQuickStart runs the commands of README.md as they are, on a cluster without Mooring. Only the
-// address of the server and the image are those of this cluster.
+// TestQuickStart runs the commands of README.md on a cluster without Mooring. It replaces only the address
+// of the server and the image.
 func TestQuickStart(t *testing.T) {
 	uninstall(t, "--ignore-not-found")
 	readme, err := os.ReadFile("../../README.md")

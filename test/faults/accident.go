@@ -18,7 +18,7 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// repeats is how often a call is made of the healthy server's volumes: their median counts.
+// repeats is the number of calls for volumes of the healthy server: their median counts.
 const repeats = 5
 
 // expiry is longer than the node uses what it last heard from a server or mount: upTTL of pkg/probe,
@@ -28,11 +28,11 @@ const expiry = 6 * time.Second
 // accident is a row of the table.
 type accident struct {
 	name, begin, end string
-	share            string                                       // who has it; "": faulty
-	has              func(n *node) (over func() error, err error) // does what begin says, and over what end says
-	before           func(n *node) error                          // happens before each call
-	kill             bool                                         // the program is killed in the middle of each call, and asked again
-	lasts            time.Duration                                // 0: until all is asked; else calls are repeated until it is over
+	share            string                                       // the affected share; "": faulty
+	has              func(n *node) (over func() error, err error) // instead of begin; over instead of end
+	before           func(n *node) error                          // runs before each call
+	kill             bool                                         // kill the program in the middle of each call, and repeat the call
+	lasts            time.Duration                                // repeat calls until this is over; 0: until all calls were made
 }
 
 func accidents() []accident {
@@ -41,7 +41,7 @@ func accidents() []accident {
 		{name: "refuses", begin: "stop", end: "start"},
 		{name: "is silent", begin: "cut", end: "heal"},
 		{name: "takes 5 s to answer", begin: "slow", end: "brisk"},
-		{name: "has it exported anew (stale)", begin: "renew"},
+		{name: "exports it again (stale)", begin: "renew"},
 		{name: "is silent for 60 s", begin: "cut", end: "heal", lasts: time.Minute},
 		{name: "has a disk that gives errors (XFS)", begin: "disk xfs error", end: "disk xfs mend", share: "xfs"},
 		{name: "has a file system that an error made read-only (ext4)", begin: "disk ext4 readonly", end: "disk ext4 mend", share: "ext4"},
@@ -52,12 +52,11 @@ func accidents() []accident {
 	}
 }
 
-// columns are the calls, in the order in which they are made. Each has volumes that are ready
-// for it when the accident happens.
+// columns are the calls, in their order. Each has prepared volumes when the accident happens.
 var columns = []struct {
 	name   string
 	within time.Duration
-	prefer string // what the volume is: "published", or "new"
+	prefer string // kind of the volume: "published" or "new"
 	call   call
 }{
 	{"NodeGetVolumeStats", 5 * time.Second, "published", stats},
@@ -68,18 +67,18 @@ var columns = []struct {
 	{"NodeUnpublishVolume", 30 * time.Second, "published", unpublish("pod")},
 }
 
-// cell is an answer: of the faulty server's volume, and of the healthy one's meanwhile.
+// cell is the result of a call for the faulty server's volume, and of those for the healthy one's meanwhile.
 type cell struct {
 	took, healthy time.Duration
 	said          string
-	wrong         string // what the healthy server's users felt, if anything
+	wrong         string // an error of the healthy server's volumes
 	again         time.Duration
 }
 
 type row struct {
 	accident
 	cells []cell
-	back  time.Duration // from the accident's end until all volumes could be used
+	back  time.Duration // from the accident's end until all volumes were usable
 }
 
 // set is volumes of one share, ready for the columns.
@@ -105,7 +104,7 @@ func (n *node) prepare(share string, count int) (set, error) {
 	return s, nil
 }
 
-// accident makes volumes, has the accident, makes every call, and ends it.
+// accident makes volumes, causes the accident, makes every call, and ends the accident.
 func (n *node) accident(a accident) (row, error) {
 	r := row{accident: a}
 	faulty, err := n.prepare(cmp.Or(a.share, "faulty"), 1)
@@ -145,7 +144,7 @@ func (n *node) accident(a accident) (row, error) {
 		}
 		r.cells = append(r.cells, c)
 	}
-	if err := each(faulty["published"], unpublish("other")); err != nil { // which may have been published late
+	if err := each(faulty["published"], unpublish("other")); err != nil { // may have been published late
 		return r, err
 	}
 	for _, v := range faulty["published"] {
@@ -164,12 +163,12 @@ func (n *node) accident(a accident) (row, error) {
 	return r, errors.Join(leave(faulty), leave(healthy))
 }
 
-// second asks something of the second server.
+// second runs an action on the second server.
 func second(what string) error {
 	return lab.Do(append([]string{"second"}, strings.Fields(what)...)...)
 }
 
-// column makes one call of the faulty server's volume, and meanwhile those of the healthy one's.
+// column makes one call for the faulty server's volume, and meanwhile those for the healthy one's.
 func (n *node) column(i int, a accident, faulty, healthy set) (cell, error) {
 	c := columns[i]
 	if a.before != nil {
@@ -181,7 +180,7 @@ func (n *node) column(i int, a accident, faulty, healthy set) (cell, error) {
 	done := make(chan cell, 1)
 	go func() { done <- n.ask(a, c.call, v, 2*c.within) }()
 	if a.kill {
-		time.Sleep(300 * time.Millisecond) // the call is under way, at any point of its work
+		time.Sleep(300 * time.Millisecond) // the call is in progress, at any point
 		if err := n.again(); err != nil {
 			return cell{}, err
 		}
@@ -196,7 +195,7 @@ func (n *node) column(i int, a accident, faulty, healthy set) (cell, error) {
 		took = append(took, time.Since(start))
 	}
 	answer := <-done
-	if a.kill { // the first answer was that of a dead process
+	if a.kill { // the first call failed with the process
 		answer = n.ask(a, c.call, v, 2*c.within)
 	}
 	slices.Sort(took)
@@ -204,7 +203,7 @@ func (n *node) column(i int, a accident, faulty, healthy set) (cell, error) {
 	return answer, nil
 }
 
-// ask makes a call, and again where the accident does not last, as kubelet would.
+// ask makes a call, and repeats it like kubelet if the accident ends by itself.
 func (n *node) ask(a accident, do call, v *volume, patience time.Duration) cell {
 	var c cell
 	begin := time.Now()
@@ -234,7 +233,7 @@ func said(err error) string {
 	return status.Code(err).String()
 }
 
-// usable waits until every volume can be published and written to, and takes it away.
+// usable waits until every volume can be published and written, and unpublishes it.
 func usable(all []*volume) error {
 	deadline := time.Now().Add(2 * time.Minute)
 	for _, v := range all {
@@ -264,7 +263,7 @@ func use(v *volume) error {
 	return errors.Join(err, each(one, unpublish("again")))
 }
 
-// leave takes all volumes away, and looks whether anything stays mounted.
+// leave unpublishes all volumes, and checks that nothing remains mounted.
 func leave(s set) error {
 	var wrong []string
 	for _, all := range s {

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// frozenExport is one of the healthy server's, on a disk that can be frozen: who asks the server
-// for what lies there waits, and neither the server's other exports nor a NULL call do.
+// frozenExport is an export of the healthy server on a disk that can be frozen: requests for its files
+// wait, and those for the server's other exports and NULL calls do not.
 const frozenExport = "/frozen"
 
 // shell runs a script.
@@ -26,8 +26,8 @@ func shell(script string) error {
 	return nil
 }
 
-// makeFreezable makes the disk and exports it. Each request that waits for the disk holds one of the
-// server's threads, of which there have to be more than the plugin has requests under way.
+// makeFreezable makes the disk and exports it. Each request that waits for the disk blocks one thread of
+// the server, which needs more threads than the plugin has requests in progress.
 func makeFreezable() error {
 	at := lab.View + frozenExport
 	return shell("modprobe -a loop dm-mod; truncate -s 256M /run/frozen.img; mkfs.ext4 -q /run/frozen.img; " +
@@ -36,8 +36,8 @@ func makeFreezable() error {
 		"echo '" + frozenExport + " *(rw,no_root_squash,sync,no_subtree_check,insecure)' >>/etc/exports; exportfs -ra; rpc.nfsd 64")
 }
 
-// freeze has the disk answer no more. What the server had in memory of it is gone with the mount
-// before. It is asked for the export once: mountd waits for no disk then, as it would for all exports.
+// freeze suspends the disk. The new mount before that empties the server's cache of it. One mount of the
+// export makes mountd cache it: otherwise mountd would wait for the disk, and block all exports.
 func freeze(*node) (over func() error, err error) {
 	at := lab.View + frozenExport
 	err = shell("exportfs -f; umount " + at + "; mount /dev/mapper/frozen " + at + "; " +
@@ -45,11 +45,11 @@ func freeze(*node) (over func() error, err error) {
 	return func() error { return shell("dmsetup resume frozen") }, err
 }
 
-// stopWorkers stops the processes that ask how mounts are.
+// stopWorkers stops the processes that query mounts.
 func stopWorkers(n *node) error {
 	workers := lab.Descendants(n.PID())
 	if len(workers) == 0 {
-		return errors.New("there is no worker to be stopped")
+		return errors.New("there is no worker to stop")
 	}
 	for _, pid := range workers {
 		if err := unix.Kill(pid, unix.SIGSTOP); err != nil && !errors.Is(err, unix.ESRCH) {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Faults shows what a server's faults cost: those who use it, and those who use another. "make
-// faults" runs it in the lab, with the real program as the node of two real NFS servers, of
-// which one has an accident after the other. It prints a table for docs/reliability.md, and
-// ends with 1 where an answer is later than the project promises, where the healthy server's
-// users feel the other's accident, or where something is left behind.
+// Faults measures the effects of a server's faults on its users, and on those of another server. "make
+// faults" runs it in the lab, with the real program as the node of two real NFS servers. One of them has
+// one accident after the other. It prints a table for docs/reliability.md, and exits with 1 if an answer
+// takes longer than the project promises, if the accident affects the healthy server's users, or if
+// something is left behind.
 package main
 
 import (
@@ -18,15 +18,15 @@ import (
 )
 
 const (
-	// secondServer is the one that has accidents, and secondExport what it serves.
+	// secondServer is the server with the accidents, and secondExport its export.
 	secondServer, secondExport = "10.77.0.2", "/second"
-	// healthyExport is what the other serves.
+	// healthyExport is the export of the other server.
 	healthyExport = lab.Exports + "/faults"
 )
 
 func main() {
-	out := flag.String("o", "build/faults.md", "where to keep the table")
-	only := flag.String("only", "", "have only those accidents whose name matches this regular expression")
+	out := flag.String("o", "build/faults.md", "file for the table")
+	only := flag.String("only", "", "only accidents whose name matches this regular expression")
 	flag.Parse()
 	if err := run(*out, regexp.MustCompile(*only)); err != nil {
 		fmt.Fprintln(os.Stderr, "faults:", err)
@@ -72,7 +72,7 @@ func run(out string, only *regexp.Regexp) error {
 	return report.judge()
 }
 
-// all has one accident after the other, and then the long one.
+// all causes one accident after the other, and then the long one.
 func (n *node) all(r *report, only *regexp.Regexp) error {
 	for i, a := range accidents() {
 		if !only.MatchString(a.name) && i > 0 {
@@ -94,7 +94,7 @@ func (n *node) all(r *report, only *regexp.Regexp) error {
 	return err
 }
 
-// path is a local one, of the orchestrator's.
+// path returns a path in kubelet's directory.
 func (n *node) path(elements ...string) string {
 	return filepath.Join(append([]string{n.dir, "kubelet"}, elements...)...)
 }

@@ -33,7 +33,7 @@ func (n *node) start() (err error) {
 	return err
 }
 
-// again kills the program and starts it anew.
+// again kills and restarts the program.
 func (n *node) again() error {
 	if err := n.Kill(); err != nil {
 		return err
@@ -47,13 +47,13 @@ type volume struct {
 	share, name, dir string
 }
 
-// serverDir is where the server itself has a share's directories.
+// serverDir is the local directory of each share on its server.
 var serverDir = map[string]string{
 	"healthy": lab.View + healthyExport, "faulty": lab.View + secondExport,
 	"xfs": lab.View + "/disk-xfs", "ext4": lab.View + "/disk-ext4", "frozen": lab.View + frozenExport,
 }
 
-// volumes makes new ones on a share. No pod has them.
+// volumes makes new volumes on a share, without pods.
 func (n *node) volumes(share string, count int) ([]*volume, error) {
 	var all []*volume
 	for range count {
@@ -73,7 +73,7 @@ func (n *node) volumes(share string, count int) ([]*volume, error) {
 
 func (v *volume) pod(name string) string { return filepath.Join(v.dir, name) }
 
-// call is one RPC about a volume, with the deadline that kubelet has.
+// call is one RPC about a volume, with kubelet's deadline.
 type call func(ctx context.Context, v *volume) error
 
 func publish(pod string) call {
@@ -98,7 +98,7 @@ func stats(ctx context.Context, v *volume) error {
 	return err
 }
 
-// health's error is what is wrong with the volume, where the call itself succeeds.
+// health returns the reason of an unhealthy volume as an error if the call itself succeeds.
 func health(ctx context.Context, v *volume) error {
 	r, err := v.n.Node.NodeGetVolumeHealth(ctx, &csi.NodeGetVolumeHealthRequest{
 		VolumeId: v.name, VolumePublishPath: v.pod("pod"),
@@ -112,7 +112,7 @@ func health(ctx context.Context, v *volume) error {
 	return nil
 }
 
-// storage tells only of the volume's own share.
+// storage is health for the volume's share.
 func storage(ctx context.Context, v *volume) error {
 	r, err := v.n.Node.NodeGetStorageHealth(ctx, &csi.NodeGetStorageHealthRequest{})
 	if err != nil {
@@ -144,7 +144,7 @@ func each(all []*volume, do call) error {
 	return nil
 }
 
-// mounted lists what is mounted for a volume, by the mount table alone.
+// mounted lists the mounts of a volume, from the mount table only.
 func (v *volume) mounted() ([]*mountinfo.Info, error) {
 	return mountinfo.GetMounts(mountinfo.PrefixFilter(v.dir))
 }

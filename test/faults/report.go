@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// noise is how much later than usual a call on the healthy server may always be: on one CPU
-// the accident's own work is somebody's delay.
+// noise is an allowed delay of every call on the healthy server: on one CPU the work of the accident
+// itself delays others.
 const noise = 100 * time.Millisecond
 
 type report struct {
@@ -28,8 +28,8 @@ func seconds(d time.Duration) string {
 	return fmt.Sprintf("%.1f s", d.Seconds())
 }
 
-// markdown is the table: answers for the server that has the accident, and under them those
-// for the other at the same time.
+// markdown returns the table: results for the server with the accident, and under them those for the
+// other one at the same time.
 func (r *report) markdown() string {
 	var b strings.Builder
 	b.WriteString("| The server |")
@@ -56,7 +56,7 @@ func (r *report) markdown() string {
 	return b.String()
 }
 
-// judge says what breaks the project's promises.
+// judge returns the violations of the project's promises.
 func (r *report) judge() error {
 	var wrong []error
 	for _, row := range r.rows {
@@ -72,7 +72,7 @@ func (r *report) judge() error {
 				wrong = append(wrong, fmt.Errorf("%s of the healthy server: %s", what, c.wrong))
 			}
 			if leaves := strings.HasPrefix(columns[i].name, "NodeUn"); leaves && c.said != "OK" {
-				wrong = append(wrong, fmt.Errorf("%s says %s, and a pod has to be able to go", what, c.said))
+				wrong = append(wrong, fmt.Errorf("%s says %s, and it must be possible to remove a pod", what, c.said))
 			}
 		}
 	}

@@ -28,7 +28,7 @@ type soak struct {
 	back                  time.Duration
 }
 
-// size is what the process takes up.
+// size is the resources of the process.
 type size struct{ threads, children, files, kilobytes int }
 
 func (s size) String() string {
@@ -71,7 +71,7 @@ func (n *node) soak() (*soak, error) {
 		}
 		shares[share] = all
 	}
-	if s.round(shares); len(s.failed) > 0 { // which warms up
+	if s.round(shares); len(s.failed) > 0 { // a warm-up
 		return nil, fmt.Errorf("before the accident: %q", s.failed)
 	}
 	var err error
@@ -96,14 +96,14 @@ func (n *node) soak() (*soak, error) {
 		return nil, err
 	}
 	s.back = time.Since(start)
-	time.Sleep(2 * time.Second) // what the last round started ends: the size afterwards is what remains
+	time.Sleep(2 * time.Second) // so that work of the last round ends, and only permanent growth is measured
 	if s.after, err = sizeOf(n.PID()); err != nil {
 		return nil, err
 	}
 	return s, leave(set(shares))
 }
 
-// round publishes all volumes to a pod, asks how they are, and takes the pods away.
+// round publishes all volumes in a pod, queries their state, and unpublishes them.
 func (s *soak) round(shares map[string][]*volume) {
 	var mu sync.Mutex
 	var all sync.WaitGroup
@@ -142,7 +142,7 @@ func (s *soak) judge() error {
 	if len(s.failed) > 0 {
 		wrong = append(wrong, fmt.Errorf("soak: of the healthy server's calls %d failed, the first: %s", len(s.failed), s.failed[0]))
 	}
-	// The Go runtime keeps threads that it once needed; what they grow by must not depend on rounds.
+	// The Go runtime keeps threads that it once needed; their growth must not depend on the rounds.
 	if s.after.threads > s.before.threads+8 || s.after.children > s.before.children || s.after.files > s.before.files+4 || s.after.kilobytes > s.before.kilobytes*5/4+4000 {
 		wrong = append(wrong, fmt.Errorf("soak: the plugin has grown from %v to %v", s.before, s.after))
 	}

@@ -2,7 +2,7 @@
 
 //go:build image
 
-// Package image looks at the image that "make image" has made.
+// Package image checks the images that "make image" has made.
 package image
 
 import (
@@ -21,8 +21,7 @@ import (
 	"testing"
 )
 
-// made are the images: all that can be run in each, its entrypoint, and how many bytes its files
-// may have.
+// made are the images, each with its programs, its entrypoint, and the maximum size of its files in bytes.
 var made = map[string]struct {
 	programs   []string
 	entrypoint string
@@ -38,7 +37,7 @@ var made = map[string]struct {
 	}, "/usr/sbin/serve", 20 << 20},
 }
 
-// image is an archive that was unpacked.
+// image is an unpacked archive.
 type image struct {
 	*testing.T
 	root   string
@@ -127,7 +126,7 @@ func (im *image) unpack(r io.Reader) {
 	}
 }
 
-// files lists the regular files, with what they are.
+// files lists the regular files with their kinds.
 func (im *image) files() map[string]os.FileInfo {
 	all := map[string]os.FileInfo{}
 	im.must(filepath.Walk(im.root, func(p string, info os.FileInfo, err error) error {
@@ -148,7 +147,7 @@ func TestImage(t *testing.T) {
 	}
 }
 
-// look compares the image with what it is to be.
+// look compares the image with the expected one.
 func (im *image) look(name string, machine elf.Machine) {
 	want := made[name]
 	if c := im.config; c.Architecture != im.arch || !slices.Equal(c.Config.Entrypoint, []string{want.entrypoint}) || c.Config.User != "" ||
@@ -179,7 +178,7 @@ func (im *image) look(name string, machine elf.Machine) {
 	im.linked(files, libraries, machine)
 }
 
-// linked checks that every program and library is for the machine, and has what it is linked to.
+// linked checks that every program and library is for the machine, and that its libraries exist.
 func (im *image) linked(files map[string]os.FileInfo, libraries map[string]bool, machine elf.Machine) {
 	im.must(filepath.Walk(im.root, func(p string, info os.FileInfo, err error) error {
 		if err == nil && info.Mode()&os.ModeSymlink != 0 {
@@ -209,7 +208,7 @@ func (im *image) linked(files map[string]os.FileInfo, libraries map[string]bool,
 	}
 }
 
-// TestMountPoint has a directory in the image for mooringctl to mount in: its root is read-only.
+// TestMountPoint checks for a directory in which mooringctl mounts: the root of a container is read-only.
 func TestMountPoint(t *testing.T) {
 	if st, err := os.Stat(filepath.Join(open(t, "image", runtime.GOARCH).root, "mnt")); err != nil || !st.IsDir() {
 		t.Errorf("there is no /mnt: %v", err)
@@ -229,7 +228,7 @@ func TestRuns(t *testing.T) {
 			"/usr/bin/flock":      {"--version", "flock"},
 			"/usr/bin/cat":        {"--version", "coreutils"},
 		},
-		"server": { // exportfs says nothing without a server
+		"server": { // exportfs prints nothing without a server
 			"/usr/sbin/rpc.mountd": {"--version", "version"},
 			"/usr/sbin/rpc.nfsd":   {"--help", "Usage"},
 			"/usr/sbin/nfsdcld":    {"--help", "nfsdcld"},
@@ -241,7 +240,7 @@ func TestRuns(t *testing.T) {
 			cmd := exec.Command(program, c.argument)
 			cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: im.root}
 			cmd.Env = im.config.Config.Env
-			// How it ends tells nothing: that of a usage message is an error to some.
+			// The exit status does not matter: for some programs a usage message is an error.
 			if out, err := cmd.CombinedOutput(); !strings.Contains(string(out), c.says) {
 				t.Errorf("%s %s says %q (%v)", program, c.argument, out, err)
 			}

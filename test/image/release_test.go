@@ -28,7 +28,7 @@ type release struct {
 	dir, version string
 }
 
-// TestRelease makes a release of the commit that is checked out, twice. RELEASE_PARTS says of what.
+// TestRelease makes a release of the current commit twice, of the parts in RELEASE_PARTS.
 func TestRelease(t *testing.T) {
 	repo, version := clone(t)
 	first := release{t, filepath.Join(t.TempDir(), "first"), version}
@@ -54,7 +54,7 @@ func TestRelease(t *testing.T) {
 	}
 }
 
-// TestReleaseRefused asks for a release that the commit does not describe.
+// TestReleaseRefused requests releases that the commit does not describe.
 func TestReleaseRefused(t *testing.T) {
 	repo, version := clone(t)
 	for args, want := range map[[2]string]string{
@@ -149,7 +149,7 @@ func (r release) sameAs(other release) {
 	}
 }
 
-// checksums reads SHA256SUMS, which has each file but itself.
+// checksums reads SHA256SUMS, which has every file except itself.
 func (r release) checksums() {
 	r.Helper()
 	var listed []string
@@ -166,7 +166,7 @@ func (r release) checksums() {
 	}
 }
 
-// provenance reads the SLSA statement: it is about each file but itself and the checksums.
+// provenance reads the SLSA statement, which has every file except itself and the checksums.
 func (r release) provenance() {
 	r.Helper()
 	var statement struct {
@@ -213,7 +213,8 @@ func (r release) unpacked(name string) map[string][]byte {
 	}
 }
 
-// programs are static, of the architecture that the name of their archive says, and know their version.
+// programs checks that the programs are static, for the architecture in the name of their archive, and
+// print their version.
 func (r release) programs() {
 	r.Helper()
 	for arch, machine := range map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64} {
@@ -245,7 +246,7 @@ func (r release) programs() {
 	}
 }
 
-// bill reads a bill of materials, which has to name some packages.
+// bill reads a bill of materials, which must name some packages.
 func (r release) bill(name string, want ...string) {
 	r.Helper()
 	var bill struct {
@@ -277,7 +278,7 @@ func (r release) bill(name string, want ...string) {
 	}
 }
 
-// chart is the packaged chart, and the index of a repository that has it.
+// chart checks the packaged chart, and the index of a repository with it.
 func (r release) chart() {
 	r.Helper()
 	name := "mooring-" + r.version + ".tgz"
@@ -296,7 +297,7 @@ func (r release) chart() {
 	}
 }
 
-// images are OCI archives, each with a bill of what Debian's packages it has.
+// images checks the OCI archives, each with a bill of its Debian packages.
 func (r release) images() {
 	r.Helper()
 	for _, arch := range []string{"amd64", "arm64"} {
