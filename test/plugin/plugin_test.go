@@ -27,12 +27,18 @@ done
 // run runs the plugin and returns its calls of kubectl, its standard error and its exit status.
 func run(t *testing.T, pods, status string, args ...string) (calls []string, said string, code int) {
 	t.Helper()
+	return runAs(t, "../../deploy/kubectl-mooring", pods, status, args...)
+}
+
+// runAs is run with another name of the plugin.
+func runAs(t *testing.T, plugin, pods, status string, args ...string) (calls []string, said string, code int) {
+	t.Helper()
 	dir := t.TempDir()
 	log := filepath.Join(dir, "log")
 	if err := os.WriteFile(filepath.Join(dir, "kubectl"), []byte(kubectl), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("../../deploy/kubectl-mooring", args...)
+	cmd := exec.Command(plugin, args...)
 	cmd.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"), "LOG="+log, "PODS="+pods, "STATUS="+status)
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
@@ -69,6 +75,23 @@ func TestPlugin(t *testing.T) {
 		if code != 0 || said != "" || len(calls) != 2 || !strings.Contains(calls[0], c.get) || !strings.Contains(calls[1], c.exec) {
 			t.Errorf("%s: %d, %q: kubectl was told\n%s", what, code, said, strings.Join(calls, "\n"))
 		}
+	}
+}
+
+// TestPluginCompletes runs the plugin as kubectl does to complete arguments.
+func TestPluginCompletes(t *testing.T) {
+	plugin, err := filepath.Abs("../../deploy/kubectl-mooring")
+	if err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(t.TempDir(), "kubectl_complete-mooring")
+	if err := os.Symlink(plugin, link); err != nil {
+		t.Fatal(err)
+	}
+	const want = "[exec][--stdin=false][--namespace=mooring][--container=mooring][mooring-controller-a][--][mooringctl][__complete][describe][nas1/]"
+	calls, stderr, code := runAs(t, link, two, "0", "-n", "mooring", "describe", "nas1/")
+	if code != 0 || stderr != "" || len(calls) != 2 || !strings.Contains(calls[0], "[--namespace=mooring]") || calls[1] != want {
+		t.Errorf("status %d, %q: calls of kubectl\n%s", code, stderr, strings.Join(calls, "\n"))
 	}
 }
 
