@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,11 +23,16 @@ type completer = func(*cobra.Command, []string, string) ([]string, cobra.ShellCo
 
 // completeShares completes the names of registered shares.
 func (o *options) completeShares(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	return o.registered(), cobra.ShellCompDirectiveNoFileComp
+}
+
+// registered returns the names of the registered shares, or nothing if the configuration cannot be read.
+func (o *options) registered() []string {
 	source, err := config.Open(o.config)
 	if err != nil {
-		return nil, cobra.ShellCompDirectiveError
+		return nil
 	}
-	return shareNames(source.Current()), cobra.ShellCompDirectiveNoFileComp
+	return shareNames(source.Current())
 }
 
 // complete returns a function that completes up to max arguments with what search finds on the shares. It
@@ -39,7 +45,7 @@ func (o *options) complete(max int, search func(ctx context.Context, s *session,
 		ctx, cancel := context.WithTimeout(c.Context(), completionTimeout)
 		defer cancel()
 		f := o.filter("")
-		if i := strings.LastIndexByte(prefix, '/'); i > 0 {
+		if i := strings.LastIndexByte(prefix, '/'); i > 0 && slices.Contains(o.registered(), prefix[:i]) {
 			f.Shares = []string{prefix[:i]} // no other share needs to answer
 		}
 		found := make(chan []string, 1)
@@ -67,11 +73,14 @@ func (o *options) complete(max int, search func(ctx context.Context, s *session,
 	}
 }
 
-// completeVolumes completes the handles of the volumes that exist, or are in the trash.
+// completeVolumes completes the handles and claims of the volumes that exist, or are in the trash.
 func (o *options) completeVolumes() completer {
 	return o.complete(1, func(ctx context.Context, s *session, f admin.Filter, add func(name, description string)) error {
 		err := s.Volumes(ctx, f, func(v admin.Volume) error {
 			add(v.Handle, formatClaim(v.Claim))
+			if v.Claim != nil {
+				add(formatClaim(v.Claim), v.Handle)
+			}
 			return nil
 		})
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/mooring-csi/mooring/pkg/admin"
@@ -112,7 +113,7 @@ func description(d *admin.Description) string {
 		field("Directory", "%s (%s)", d.Directory.Path, directoryState(d))
 	}
 	field("Share", "%s", shareState(d.Share))
-	section(&b, "Snapshots", snapshotColumns(), d.Snapshots)
+	section(&b, "Snapshots", snapshotColumns(), d.Snapshots, "VOLUME", "CLAIM")
 	section(&b, "Copies", jobColumns(), d.Jobs)
 	section(&b, "Trash", trashColumns(), d.Trash)
 	for _, e := range d.Trash {
@@ -170,13 +171,14 @@ func shareState(h admin.Health) string {
 	return state
 }
 
-// section writes a table with a title, or that there is nothing.
-func section[T any](b *strings.Builder, title string, columns []column[T], rows []T) {
+// section writes a table with a title, without the columns hidden, or that there is nothing.
+func section[T any](b *strings.Builder, title string, columns []column[T], rows []T, hidden ...string) {
 	if len(rows) == 0 {
 		fmt.Fprintf(b, "%-12snone\n", title+":")
 		return
 	}
 	var table bytes.Buffer
+	columns = slices.DeleteFunc(columns, func(c column[T]) bool { return slices.Contains(hidden, c.head) })
 	p := newPrinter(&table, nil, "table", nil, columns)
 	for _, r := range rows {
 		_ = p.row(r) // a buffer does not fail

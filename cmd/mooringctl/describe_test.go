@@ -25,8 +25,8 @@ Maker:      0a1b2c3d
 Directory:  shop?db (missing, not claimed)
 Share:      nas1, 10.0.0.1:/a, NFS 4.2, 1Gi of 4Gi free
 Snapshots:
-  HANDLE        VOLUME       CLAIM   SIZE   CREATED
-  nas1/snap-1   nas1/pvc-1   -       2Ki    2001-09-09T01:46:40Z
+  HANDLE        SIZE   CREATED
+  nas1/snap-1   2Ki    2001-09-09T01:46:40Z
 Copies:     none
 Trash:      none
 `

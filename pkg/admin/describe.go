@@ -181,7 +181,7 @@ func choose(ref string, found []match, err error) (volume.Handle, error) {
 		return volume.Handle{}, err
 	}
 	if found == nil {
-		return volume.Handle{}, volume.Errorf(volume.ErrNotFound, "no volume has the handle, the PersistentVolume or the claim %q, and none in the trash had: mooringctl volumes lists them", ref)
+		return volume.Handle{}, volume.Errorf(volume.ErrNotFound, "there is no volume with the handle, PersistentVolume or claim %q, also not in the trash: mooringctl volumes and mooringctl trash list show what exists", ref)
 	}
 	best := slices.MinFunc(found, func(a, b match) int { return a.rank - b.rank }).rank
 	var handles []string

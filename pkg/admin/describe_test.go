@@ -34,9 +34,9 @@ func TestFind(t *testing.T) {
 		{ref: "a/pvc-2", handle: "a/pvc-2"},
 		{ref: entry, handle: "a/pvc-2"},
 		{ref: "shop/twice", err: "b/pvc-3, b/pvc-4"},
-		{ref: "shop/none", err: "no volume has"},
-		{ref: "b/pvc-1", err: "no volume has"},
-		{ref: strings.Repeat("long", 30), err: "no volume has"},
+		{ref: "shop/none", err: "there is no volume"},
+		{ref: "b/pvc-1", err: "there is no volume"},
+		{ref: strings.Repeat("long", 30), err: "there is no volume"},
 	} {
 		h, err := d.Find(t.Context(), Filter{}, c.ref)
 		if c.err == "" && (err != nil || h.String() != c.handle) || c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err)) {

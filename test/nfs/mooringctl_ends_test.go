@@ -141,7 +141,7 @@ func TestCtlHealth(t *testing.T) {
 	if r := s.mustCtl("describe", "team/claim-pvc-1"); !strings.Contains(r.out, "mooringctl trash restore nas1/pvc-1.") {
 		t.Errorf("the deleted volume is described as\n%s", r.out)
 	}
-	if r := s.mooringctl("describe", "team/claim-pvc-2"); r.status != 1 || !strings.Contains(r.said, "no volume has") {
+	if r := s.mooringctl("describe", "team/claim-pvc-2"); r.status != 1 || !strings.Contains(r.said, "there is no volume") {
 		t.Errorf("an unknown claim: status %d: %s", r.status, r.said)
 	}
 	if all := rows[health](s, "health"); len(all) != 1 || !all[0].Writable {
