@@ -32,6 +32,18 @@ func setLogFormat(format string, out io.Writer) error {
 	return nil
 }
 
+// loggedError is the error of a process that has logged it.
+type loggedError struct{ error }
+
+// logError logs why the process ends, if the log is JSON. Text goes to stderr as the error of a command.
+func logError(format string, err error) error {
+	if err == nil || format != logJSON {
+		return err
+	}
+	klog.Background().Error(err, "Mooring ends")
+	return loggedError{err}
+}
+
 // jsonHandler writes log records as JSON. It collects the attributes of a logger, because slog's own
 // handler writes a key twice that a logger and one of its records have. The verbosity is klog's: --v.
 type jsonHandler struct {

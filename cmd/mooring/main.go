@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -33,10 +34,13 @@ func main() {
 	err := command().ExecuteContext(ctx)
 	stop()
 	klog.Flush()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "mooring:", err)
-		os.Exit(1)
+	if err == nil {
+		return
 	}
+	if _, done := errors.AsType[loggedError](err); !done {
+		fmt.Fprintln(os.Stderr, "mooring:", err)
+	}
+	os.Exit(1)
 }
 
 // runAsChild runs the process as a child of the driver, if its arguments say so.
@@ -72,7 +76,7 @@ func command() *cobra.Command {
 		o := options{role: role.use, controller: role.controller, node: role.node}
 		c := &cobra.Command{
 			Use: role.use, Short: role.short, Args: cobra.NoArgs,
-			RunE: func(c *cobra.Command, _ []string) error { return run(c.Context(), o) },
+			RunE: func(c *cobra.Command, _ []string) error { return logError(o.logFormat, run(c.Context(), o)) },
 		}
 		o.flags(c.Flags())
 		root.AddCommand(c)

@@ -51,7 +51,7 @@ func commands(page string) [][]string {
 // new one against the program's own help before you add it.
 var known = map[string]struct{ commands, options string }{
 	"helm": {"install upgrade uninstall template", "-n --create-namespace --set --set-string -f --install --reset-then-reuse-values"},
-	"kubectl": {"apply create delete describe exec get label logs patch rollout scale wait",
+	"kubectl": {"apply create delete describe exec get label logs patch port-forward rollout scale wait",
 		"-n -f -k - -o -l -c -p --tail --timeout --replicas --for --previous -w --type --overwrite"},
 }
 
