@@ -4,8 +4,8 @@ package monitoring
 
 import "testing"
 
-// TestDashboard looks at what Grafana does not say when it is wrong: two panels in one place, or
-// with one number, and panels that nobody explains.
+// TestDashboard checks what Grafana does not report: two panels in one place or with one id, and panels
+// without a description.
 func TestDashboard(t *testing.T) {
 	d, err := ReadDashboard(root)
 	if err != nil {
@@ -14,7 +14,7 @@ func TestDashboard(t *testing.T) {
 	ids, taken := map[int]string{}, map[[2]int]string{}
 	for _, p := range d.Panels {
 		if other := ids[p.ID]; other != "" || p.ID == 0 {
-			t.Errorf("panels %s and %s have the number %d", p.Title, other, p.ID)
+			t.Errorf("panels %s and %s have the id %d", p.Title, other, p.ID)
 		}
 		ids[p.ID] = p.Title
 		at := p.GridPos
@@ -33,7 +33,7 @@ func TestDashboard(t *testing.T) {
 			continue
 		}
 		if p.Description == "" || len(p.Targets) == 0 || p.FieldConfig.Defaults.Unit == "" {
-			t.Errorf("panel %s has no description, question or unit", p.Title)
+			t.Errorf("panel %s has no description, query or unit", p.Title)
 		}
 		for _, target := range p.Targets {
 			if _, err := d.Expand(target.Expr, "1m"); err != nil || target.LegendFormat == "" {

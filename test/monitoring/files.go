@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package monitoring proves the chart's dashboard and alerts with a real Prometheus: it
-// scrapes the real program, which works on a real NFS server, and everything that dashboard
-// and alerts ask for has to be there.
+// Package monitoring tests the chart's dashboard and alerts with a real Prometheus, which scrapes the real
+// program on a real NFS server: each query of the dashboard and the alerts must return data.
 package monitoring
 
 import (
@@ -18,7 +17,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// Dashboard is what is used here of Grafana's model of one.
+// Dashboard is the part of Grafana's model that the tests use.
 type Dashboard struct {
 	Title      string
 	Templating struct {
@@ -27,7 +26,7 @@ type Dashboard struct {
 	Panels []Panel
 }
 
-// Panel is a panel or the head of a row.
+// Panel is a panel or the header of a row.
 type Panel struct {
 	ID          int
 	Type, Title string
@@ -50,7 +49,7 @@ type Panel struct {
 
 var placeholder = regexp.MustCompile(`{{\s*(\w+)\s*}}`)
 
-// Legend returns what Grafana calls a series of one of the panel's targets.
+// Legend returns the name that Grafana gives a series of one of the panel's targets.
 func (p *Panel) Legend(format string, s Series) (string, error) {
 	name := placeholder.ReplaceAllStringFunc(format, func(found string) string {
 		return s.Metric[placeholder.FindStringSubmatch(found)[1]]
@@ -65,7 +64,7 @@ func (p *Panel) Legend(format string, s Series) (string, error) {
 	return name, nil
 }
 
-// ReadDashboard reads the chart's dashboard. root is the repository's.
+// ReadDashboard reads the chart's dashboard. root is the repository's root.
 func ReadDashboard(root string) (*Dashboard, error) {
 	data, err := os.ReadFile(filepath.Join(root, "charts/mooring/files/dashboard.json"))
 	if err != nil {
@@ -75,14 +74,14 @@ func ReadDashboard(root string) (*Dashboard, error) {
 	return &d, json.Unmarshal(data, &d)
 }
 
-// Expand puts values in the place of the variables, as Grafana does where "All" is chosen.
+// Expand replaces the variables with values, as Grafana does if "All" is chosen.
 func (d *Dashboard) Expand(expr, interval string) (string, error) {
 	expr = strings.ReplaceAll(expr, "$__rate_interval", interval)
 	for _, v := range d.Templating.List {
 		expr = strings.ReplaceAll(expr, "$"+v.Name, ".*")
 	}
 	if strings.Contains(expr, "$") {
-		return "", fmt.Errorf("%s has a variable that the dashboard has not", expr)
+		return "", fmt.Errorf("%s has a variable that the dashboard does not define", expr)
 	}
 	return expr, nil
 }
@@ -96,7 +95,7 @@ type Alert struct {
 	Annotations map[string]string `json:"annotations"`
 }
 
-// Rules are those of a rule file.
+// Rules are the content of a rule file.
 type Rules struct {
 	Groups []struct {
 		Name  string  `json:"name"`
@@ -104,8 +103,8 @@ type Rules struct {
 	} `json:"groups"`
 }
 
-// ReadRules returns the alerts as the chart renders them: its golden file has them, and the
-// chart's own test sees to it that this is what helm makes.
+// ReadRules returns the alerts as the chart renders them. It reads the chart's golden file, which the
+// test of the chart compares with the output of helm.
 func ReadRules(root string) (*Rules, error) {
 	data, err := os.ReadFile(filepath.Join(root, "test/chart/testdata/everything.golden.yaml"))
 	if err != nil {
@@ -126,23 +125,23 @@ func ReadRules(root string) (*Rules, error) {
 	return nil, fmt.Errorf("the chart's golden file has no PrometheusRule")
 }
 
-// Driver returns the name of the driver that the alerts are rendered for.
+// Driver returns the driver's name in the alerts.
 func (r *Rules) Driver() string {
 	data, _ := yaml.Marshal(r)
 	return string(regexp.MustCompile(`driver_name=\\?"([^"\\]+)`).FindSubmatch(data)[1])
 }
 
-// Hasty returns the rules with hardly any time for which a condition has to hold.
-func (r *Rules) Hasty() *Rules {
-	hasty := *r
-	hasty.Groups = slices.Clone(r.Groups)
-	for i := range hasty.Groups {
-		hasty.Groups[i].Rules = slices.Clone(r.Groups[i].Rules)
-		for j := range hasty.Groups[i].Rules {
-			hasty.Groups[i].Rules[j].For = "1s"
+// WithoutDelay returns the rules with an alert's "for" of one second.
+func (r *Rules) WithoutDelay() *Rules {
+	rules := *r
+	rules.Groups = slices.Clone(r.Groups)
+	for i := range rules.Groups {
+		rules.Groups[i].Rules = slices.Clone(r.Groups[i].Rules)
+		for j := range rules.Groups[i].Rules {
+			rules.Groups[i].Rules[j].For = "1s"
 		}
 	}
-	return &hasty
+	return &rules
 }
 
 // Write writes the rules as a rule file of Prometheus.
@@ -159,8 +158,8 @@ var (
 	absence  = regexp.MustCompile(`^absent\((.*)\)$`)
 )
 
-// Unconditional returns what an alert compares, whatever comes of the comparison: a value for
-// each thing that it watches.
+// Unconditional returns the expression of an alert without its condition: it has a value for each object
+// that the alert watches.
 func Unconditional(expr string) string {
 	if m := absence.FindStringSubmatch(expr); m != nil {
 		return m[1]

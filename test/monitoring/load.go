@@ -15,7 +15,7 @@ import (
 	"github.com/mooring-csi/mooring/test/lab"
 )
 
-// Metrics is where the driver of a Load serves them.
+// Metrics is the address of the metrics of a Load's driver.
 const Metrics = "127.0.0.1:9810"
 
 // config has a share on each of the lab's two servers.
@@ -25,14 +25,14 @@ shares:
   - {name: nas2, servers: [10.77.0.2], path: /second}
 `
 
-// Load is a driver and what has it work.
+// Load is a driver and the client that makes calls to it.
 type Load struct {
 	Driver *lab.Driver
 	dir    string
 	number atomic.Int64
 }
 
-// StartLoad starts the driver of that name, with its state in dir, on both of the lab's servers.
+// StartLoad starts a driver with that name, with its state in dir, on both servers of the lab.
 func StartLoad(dir, driver string) (*Load, error) {
 	if err := lab.Do("second"); err != nil {
 		return nil, err
@@ -47,7 +47,7 @@ func StartLoad(dir, driver string) (*Load, error) {
 	return &Load{Driver: d, dir: dir}, nil
 }
 
-// Create makes a volume on a share.
+// Create creates a volume on a share.
 func (l *Load) Create(ctx context.Context, share string, from *csi.VolumeContentSource) (*csi.Volume, error) {
 	r, err := l.Driver.Controller.CreateVolume(ctx, &csi.CreateVolumeRequest{
 		Name: fmt.Sprintf("pvc-%d", l.number.Add(1)), VolumeCapabilities: []*csi.VolumeCapability{lab.RWX()},
@@ -65,8 +65,8 @@ func (l *Load) Delete(ctx context.Context, id string) error {
 	return err
 }
 
-// Round is the life of a volume on a share: it is made, mounted, written to, snapshot,
-// restored, and all is deleted. files have some KiB each.
+// Round creates a volume on a share, mounts it, writes files of some KiB to it, makes a snapshot, restores
+// that, and deletes all of it.
 func (l *Load) Round(ctx context.Context, share string, files int) error {
 	v, err := l.Create(ctx, share, nil)
 	if err != nil {
@@ -109,24 +109,24 @@ func (l *Load) use(ctx context.Context, v *csi.Volume, files int) error {
 	return errors.Join(err, unpublish)
 }
 
-// Mistake makes a call that fails: of a class with a share that is not registered.
+// Mistake makes a call that fails because of its request: the share is not registered.
 func (l *Load) Mistake(ctx context.Context) error {
 	if _, err := l.Create(ctx, "nas9", nil); err == nil {
-		return errors.New("a volume was made on a share that is not there")
+		return errors.New("a volume was created on a share that does not exist")
 	}
 	return nil
 }
 
-// Stuck deletes a volume of nas1 that cannot be purged before the returned function is called.
+// Stuck deletes a volume of nas1 that cannot be purged until the returned function is called.
 func (l *Load) Stuck(ctx context.Context) (release func() error, err error) {
 	v, err := l.Create(ctx, "nas1", nil)
 	if err != nil {
 		return nil, err
 	}
-	// As the server sees it. A directory with the attribute "immutable" lets nothing go.
+	// On the server: nothing can be removed from a directory with the attribute "immutable".
 	entries, err := filepath.Glob(lab.View + "/exports/nas1/pvc-*")
 	if err != nil || len(entries) == 0 {
-		return nil, fmt.Errorf("no directory of the volume is on the server: %v", err)
+		return nil, fmt.Errorf("the server has no directory of the volume: %v", err)
 	}
 	inside := filepath.Join(entries[len(entries)-1], "kept")
 	if err := errors.Join(os.Mkdir(inside, 0o755), os.WriteFile(inside+"/file", nil, 0o644), attribute("+i", inside)); err != nil {

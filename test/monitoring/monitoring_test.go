@@ -18,12 +18,12 @@ import (
 	"github.com/mooring-csi/mooring/test/lab"
 )
 
-// TestMonitoring has a driver work, fail and lose a server, and asks a Prometheus that scrapes
-// it for all that dashboard and alerts ask for.
+// TestMonitoring makes a driver work, fail and lose a server. A Prometheus that scrapes the driver must
+// have data for all queries of the dashboard and the alerts.
 func TestMonitoring(t *testing.T) {
 	r, dir := rules(t), t.TempDir()
 	file := filepath.Join(dir, "rules.yaml")
-	if err := r.Hasty().Write(file); err != nil {
+	if err := r.WithoutDelay().Write(file); err != nil {
 		t.Fatal(err)
 	}
 	load, err := StartLoad(dir, r.Driver())
@@ -51,13 +51,13 @@ func TestMonitoring(t *testing.T) {
 	w.stuck(t)
 	stop := w.work(t, "nas1", "nas2")
 	check(t)
-	w.wait(t, present(t, r))
+	w.wait(t, queries(t, r))
 	w.wait(t, map[string]string{"half of the calls fail, because of their class": `absent(` + firing("MooringRPCErrors") + `)`})
 	stop()
 	w.outage(t)
 }
 
-// watched is a driver that Prometheus watches, and what ends the waiting early.
+// watched is a driver that Prometheus scrapes. fail ends the test early.
 type watched struct {
 	load       *Load
 	prometheus *Prometheus
@@ -65,31 +65,30 @@ type watched struct {
 	fail       context.CancelCauseFunc
 }
 
-// patient returns a context for one thing, whatever was waited for before.
-func (w *watched) patient() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(w.ctx, Patience)
+// withTimeout returns a context with a new Timeout.
+func (w *watched) withTimeout() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(w.ctx, Timeout)
 }
 
-// wait waits until all of that has had a value, and ends the test if it has not.
+// wait waits until each of the expressions has had a value. If one has none, the test fails.
 func (w *watched) wait(t *testing.T, wanted map[string]string) {
 	t.Helper()
-	ctx, cancel := w.patient()
+	ctx, cancel := w.withTimeout()
 	defer cancel()
 	if err := w.prometheus.WaitAll(ctx, wanted); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// firing is of an alert that fires.
+// firing returns the expression for an alert that fires.
 func firing(alert string) string { return `ALERTS{alertname="` + alert + `", alertstate="firing"}` }
 
-// first has a call fail once. A bug may show itself no more often than that, and Prometheus has
-// to see it.
+// first makes one call that fails. Prometheus must see it: a bug may appear only once.
 func (w *watched) first(t *testing.T) {
 	t.Helper()
 	const failed = `mooring_rpcs_total{method_name="/csi.v1.Controller/CreateVolume", grpc_status_code="FailedPrecondition"}`
 	w.wait(t, map[string]string{"before the first failure": failed + ` == 0`})
-	ctx, cancel := w.patient()
+	ctx, cancel := w.withTimeout()
 	defer cancel()
 	if err := w.load.Mistake(ctx); err != nil {
 		t.Fatal(err)
@@ -97,10 +96,10 @@ func (w *watched) first(t *testing.T) {
 	w.wait(t, map[string]string{"after it": `increase(` + failed + `[1h]) > 0`})
 }
 
-// stuck leaves in the trash, until the test ends, what cannot be purged.
+// stuck puts a volume into the trash that cannot be purged until the test ends.
 func (w *watched) stuck(t *testing.T) {
 	t.Helper()
-	ctx, cancel := w.patient()
+	ctx, cancel := w.withTimeout()
 	defer cancel()
 	release, err := w.load.Stuck(ctx)
 	if err != nil {
@@ -113,9 +112,9 @@ func (w *watched) stuck(t *testing.T) {
 	})
 }
 
-// work has the driver work on shares, and half of the calls that make volumes fail, until the
-// returned function is called, which waits for the end of the round. A rate is of what grows
-// from one scrape to the next, and nobody knows how many rounds are between two of them.
+// work runs rounds on shares, in which half of the calls for volumes fail, until the returned function is
+// called. That waits for the end of the round. It needs many rounds, because rate() needs growth between two
+// scrapes.
 func (w *watched) work(t *testing.T, shares ...string) (stop func()) {
 	quit := make(chan struct{})
 	var done sync.WaitGroup
@@ -129,7 +128,7 @@ func (w *watched) work(t *testing.T, shares ...string) (stop func()) {
 				}
 				if err := w.round(share); err != nil {
 					t.Error(err)
-					w.fail(err) // no use in waiting for what comes of the work
+					w.fail(err)
 					return
 				}
 			}
@@ -140,10 +139,10 @@ func (w *watched) work(t *testing.T, shares ...string) (stop func()) {
 	return stop
 }
 
-// round makes two volumes on a share, and as many mistakes.
+// round creates two volumes on a share, and makes as many mistakes.
 func (w *watched) round(share string) error {
-	// Not the test's context, which ends before stop is called: a round is finished.
-	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	// Not the test's context, which ends before stop is called: the round must finish.
+	ctx, cancel := context.WithTimeout(context.Background(), Timeout)
 	defer cancel()
 	if err := w.load.Round(ctx, share, 3); err != nil {
 		return fmt.Errorf("a round on %s: %w", share, err)
@@ -151,7 +150,7 @@ func (w *watched) round(share string) error {
 	return errors.Join(w.load.Mistake(ctx), w.load.Mistake(ctx))
 }
 
-// check has promtool look at what is served.
+// check checks the metrics with promtool.
 func check(t *testing.T) {
 	t.Helper()
 	r, err := http.Get("http://" + Metrics + "/metrics")
@@ -180,8 +179,8 @@ func (w *watched) fails(t *testing.T, share string) (stop func()) {
 	return stop
 }
 
-// present returns all that dashboard and alerts ask for.
-func present(t *testing.T, r *Rules) map[string]string {
+// queries returns all queries of the dashboard and the alerts.
+func queries(t *testing.T, r *Rules) map[string]string {
 	t.Helper()
 	d, err := ReadDashboard(root)
 	if err != nil {
@@ -214,23 +213,23 @@ func present(t *testing.T, r *Rules) map[string]string {
 	return wanted
 }
 
-// outage has the second server fall silent, asks of it what a user would, and has it come back,
-// while the work goes on with the first.
+// outage makes the second server silent, checks what a user sees of it, and brings it back, while the work
+// on the first continues.
 func (w *watched) outage(t *testing.T) {
 	t.Helper()
 	if err := lab.Do("second", "cut"); err != nil {
 		t.Fatal(err)
 	}
 	heal := sync.OnceValue(func() error { return lab.Do("second", "heal") })
-	t.Cleanup(func() { _ = heal() }) // where the test ends early, the driver is to end all the same
+	t.Cleanup(func() { _ = heal() }) // the driver must end, also if the test ends early
 	defer w.work(t, "nas1")()
-	ctx, cancel := w.patient()
+	ctx, cancel := w.withTimeout()
 	defer cancel()
 	if _, err := w.load.Create(ctx, "nas2", nil); err == nil {
-		t.Error("a volume was made on a server that does not answer")
+		t.Error("a volume was created on a server that does not answer")
 	}
 	defer w.fails(t, "nas2")()
-	// Nobody else asks: the controller looks at the share by itself.
+	// The controller checks the share by itself.
 	w.wait(t, map[string]string{
 		"the server":           `mooring_server_up{server="10.77.0.2:2049"} == 0`,
 		"its share":            `mooring_share_up{share="nas2"} == 0`,

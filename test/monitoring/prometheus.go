@@ -20,11 +20,10 @@ import (
 	"time"
 )
 
-// Patience is for how long one thing is waited for: long enough for a slow machine that has
-// other things to do. Who waits for several in a row has as much for each.
-const Patience = 5 * time.Minute
+// Timeout bounds the wait for one event: long enough for a slow and busy machine.
+const Timeout = 5 * time.Minute
 
-// Prometheus is a server that runs.
+// Prometheus is a running server.
 type Prometheus struct {
 	address string
 	cmd     *exec.Cmd
@@ -39,7 +38,7 @@ scrape_configs:
   - {job_name: mooring, static_configs: [{targets: ["%s"]}]}
 `
 
-// StartPrometheus starts one in dir that scrapes target and watches the rules in a file.
+// StartPrometheus starts a server in dir that scrapes target and evaluates the rules in a file.
 func StartPrometheus(dir, target, rules string) (*Prometheus, error) {
 	file, log := filepath.Join(dir, "prometheus.yml"), filepath.Join(dir, "prometheus.log")
 	if err := os.WriteFile(file, fmt.Appendf(nil, settings, rules, target), 0o644); err != nil {
@@ -58,17 +57,17 @@ func StartPrometheus(dir, target, rules string) (*Prometheus, error) {
 		return nil, fmt.Errorf("start prometheus (package prometheus): %w", err)
 	}
 	go func() { p.done <- p.cmd.Wait() }()
-	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	ctx, cancel := context.WithTimeout(context.Background(), Timeout)
 	defer cancel()
 	if err := p.Wait(ctx, `mooring_build_info`); err != nil {
 		p.Stop()
-		said, _ := os.ReadFile(log)
-		return nil, fmt.Errorf("%w; it says:\n%s", err, said)
+		text, _ := os.ReadFile(log)
+		return nil, fmt.Errorf("%w; its log:\n%s", err, text)
 	}
 	return p, nil
 }
 
-// Stop ends it and waits for that.
+// Stop ends the server and waits for its end.
 func (p *Prometheus) Stop() {
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
 	select {
@@ -79,11 +78,11 @@ func (p *Prometheus) Stop() {
 	}
 }
 
-// Series is one line of an answer.
+// Series is one series of a response.
 type Series struct {
 	Metric map[string]string
-	Value  [2]any   // of a moment
-	Values [][2]any // of a stretch of time
+	Value  [2]any   // of an instant query
+	Values [][2]any // of a range query
 }
 
 // Number returns the second half of a pair of time and value.
@@ -91,17 +90,17 @@ func Number(pair [2]any) float64 {
 	text, _ := pair[1].(string)
 	n, err := strconv.ParseFloat(text, 64)
 	if err != nil {
-		panic(err) // the API says so (Prometheus, HTTP API, instant vectors)
+		panic(err) // the API always has a number (Prometheus, HTTP API, instant vectors)
 	}
 	return n
 }
 
-// Query returns what an expression is now.
+// Query returns the current value of an expression.
 func (p *Prometheus) Query(expr string) ([]Series, error) {
 	return p.get("query", url.Values{"query": {expr}})
 }
 
-// Range returns what an expression was in a stretch of time.
+// Range returns the values of an expression in a period.
 func (p *Prometheus) Range(expr string, from, to time.Time, step time.Duration) ([]Series, error) {
 	unix := func(t time.Time) string { return strconv.FormatInt(t.Unix(), 10) }
 	return p.get("query_range", url.Values{

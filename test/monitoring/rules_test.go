@@ -36,14 +36,14 @@ func promtool(t *testing.T, stdin io.Reader, args ...string) {
 	}
 }
 
-// TestRules has promtool check the alerts, and run alerts_test.yaml: each fires when it should,
-// with words that have a share or an instance in them, and does not when it should not.
+// TestRules checks the alerts with promtool, and runs alerts_test.yaml: each alert fires when it should, and
+// its text names the share or the instance, and it does not fire when it should not.
 func TestRules(t *testing.T) {
 	if os.Getenv("MOORING_LAB") != "" {
-		t.Skip("this needs no lab")
+		t.Skip("this test needs no lab")
 	}
 	if _, err := exec.LookPath("promtool"); err != nil {
-		t.Skip("there is no promtool (package prometheus): make monitoring")
+		t.Skip("promtool is not installed (package prometheus): run make monitoring")
 	}
 	r, dir := rules(t), t.TempDir()
 	file := filepath.Join(dir, "rules.yaml")
@@ -61,7 +61,7 @@ func TestRules(t *testing.T) {
 		described[a.Alert] = a.Annotations["description"]
 		fires, quiet := "alertname: "+a.Alert+", fires\n", "alertname: "+a.Alert+", quiet\n"
 		if !strings.Contains(text, "# "+fires) || !strings.Contains(text, "# "+quiet) {
-			t.Errorf("alerts_test.yaml does not have %s fire and be quiet", a.Alert)
+			t.Errorf("alerts_test.yaml does not test that %s fires, and that it is quiet", a.Alert)
 		}
 	}
 	text = regexp.MustCompile(`"@@(\w+)@@(.*)"`).ReplaceAllStringFunc(text, func(found string) string {

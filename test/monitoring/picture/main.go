@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command picture draws the chart's dashboard as it looks after ten minutes in the lab: a real
-// driver works on two real servers, of which one falls silent for a while, and a real
-// Prometheus answers what the panels ask. Grafana itself is not needed.
+// Command picture draws the chart's dashboard after ten minutes in the lab: a real driver works on two real
+// servers, one of which is silent for a while, and a real Prometheus answers the queries of the panels.
+// Grafana is not needed.
 //
 //	picture FILE.svg              in the lab; leaves the data in FILE.svg.json
 //	picture -draw FILE.svg        draws FILE.svg.json again
@@ -20,7 +20,7 @@ import (
 	"github.com/mooring-csi/mooring/test/monitoring"
 )
 
-// How long the driver is watched, and how often in that time Prometheus is asked for.
+// The length of the period, and the step and the window of the queries.
 const (
 	length = 10 * time.Minute
 	step   = 3 * time.Second
@@ -80,7 +80,7 @@ func draw(file string) error {
 	return os.WriteFile(file, []byte(picture(panels, length.Seconds())), 0o644)
 }
 
-// watch has the driver work for a while, and asks what the panels show of that.
+// watch makes the driver work for the period, and returns the data of the panels.
 func watch() ([]Drawn, error) {
 	dir, err := os.MkdirTemp("", "picture")
 	if err != nil {
@@ -108,10 +108,10 @@ func watch() ([]Drawn, error) {
 	if err := work(load, start); err != nil {
 		return nil, err
 	}
-	return ask(p, start)
+	return query(p, start)
 }
 
-// work is the story of the picture.
+// work makes the events of the picture.
 func work(load *monitoring.Load, start time.Time) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*length)
 	defer cancel()
@@ -146,13 +146,13 @@ func work(load *monitoring.Load, start time.Time) error {
 				return err
 			}
 		}
-		time.Sleep(time.Duration(300+900*(n%5)) * time.Millisecond) // what pods do meanwhile
+		time.Sleep(time.Duration(300+900*(n%5)) * time.Millisecond) // the work of pods
 	}
 	return nil
 }
 
-// ask asks Prometheus what each panel does.
-func ask(p *monitoring.Prometheus, start time.Time) ([]Drawn, error) {
+// query returns the data of each panel.
+func query(p *monitoring.Prometheus, start time.Time) ([]Drawn, error) {
 	d, err := monitoring.ReadDashboard(".")
 	if err != nil {
 		return nil, err

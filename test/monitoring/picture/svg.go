@@ -21,7 +21,7 @@ const (
 // colours are Grafana's classic palette.
 var colours = [...]string{"#73bf69", "#f2cc0c", "#5794f2", "#ff9830", "#f2495c", "#b877d9", "#37b0c9", "#ff780a", "#8ab8ff", "#c8f2c2"}
 
-// unknown stands for a value that is no number, which JSON does not have.
+// unknown represents a value that is not a number: JSON has none.
 const unknown = -1e300
 
 func finite(v float64) float64 {
@@ -154,11 +154,11 @@ func (c *canvas) graph(p Drawn, x, y, w, h float64) {
 	}
 }
 
-// wide is how wide a legend's name is about.
+// wide returns the approximate width of a name in the legend.
 func wide(name string) float64 { return 6.1 * float64(len(name)) }
 
-// legend shares the names out to two rows at most, and leaves out those of what is always zero
-// first where that is not enough.
+// legend distributes the names over at most two rows. If they do not fit, it first omits lines that are
+// always zero.
 func legend(lines []Line, width float64) [][]int {
 	order := make([]int, len(lines))
 	for i := range lines {
@@ -182,7 +182,7 @@ func legend(lines []Line, width float64) [][]int {
 	return rows
 }
 
-// line draws a series, and leaves gaps where it has none.
+// line draws a series, with gaps where it has no values.
 func (c *canvas) line(l Line, colour string, bottom float64, at func(t, v float64) (float64, float64)) {
 	var path, area strings.Builder
 	last, open := math.Inf(-1), 0.0
@@ -196,7 +196,7 @@ func (c *canvas) line(l Line, colour string, bottom float64, at func(t, v float6
 			continue
 		}
 		if t-last <= 15 && i+1 < len(l.At) && l.At[i+1]-t <= 15 && l.Values[i-1] == l.Values[i] && l.Values[i+1] == l.Values[i] {
-			last = t // on a level line: nothing to draw
+			last = t // on a horizontal line: nothing to draw
 			continue
 		}
 		px, py := at(t, max(l.Values[i], 0))
@@ -218,7 +218,7 @@ func (c *canvas) line(l Line, colour string, bottom float64, at func(t, v float6
 	c.add(`<path d="%s" fill="none" stroke="%s" stroke-width="1.4" stroke-linejoin="round"/>`, &path, colour)
 }
 
-// nice returns a distance of ticks, four or so of which make up the highest value.
+// nice returns a round distance of ticks: about four of them reach the highest value.
 func nice(unit string, highest float64) float64 {
 	if highest <= 0 {
 		return 0.5
@@ -238,7 +238,7 @@ func nice(unit string, highest float64) float64 {
 	return highest
 }
 
-// short writes a value in a unit as Grafana does, about.
+// short writes a value in a unit, nearly as Grafana does.
 func short(unit string, v float64) string {
 	number := func(v float64) string { return strings.TrimSuffix(fmt.Sprintf("%.4g", v), ".0") }
 	switch unit {
