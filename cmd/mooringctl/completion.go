@@ -95,11 +95,11 @@ func (o *options) completeVolumes() completer {
 	})
 }
 
-// completeRestorable completes the entries of the trash that can be restored.
-func (o *options) completeRestorable() completer {
-	return o.complete(1, func(ctx context.Context, s *session, f admin.Filter, add func(name, description string)) error {
+// completeTrash completes up to max wanted entries of the trash.
+func (o *options) completeTrash(max int, wanted func(admin.Deleted) bool) completer {
+	return o.complete(max, func(ctx context.Context, s *session, f admin.Filter, add func(name, description string)) error {
 		return s.Trash(ctx, f, func(d admin.Deleted) error {
-			if d.Restorable() {
+			if wanted(d) {
 				add(d.Entry, formatClaim(d.Claim))
 			}
 			return nil

@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"math"
 	"strings"
 	"time"
 
@@ -77,7 +78,7 @@ type restoreOptions struct {
 func trashRestoreCommand(o *options) *cobra.Command {
 	r := &restoreOptions{}
 	c := &cobra.Command{
-		Use: "restore ENTRY|HANDLE", Args: cobra.ExactArgs(1), ValidArgsFunction: o.completeRestorable(),
+		Use: "restore ENTRY|HANDLE", Args: cobra.ExactArgs(1), ValidArgsFunction: o.completeTrash(1, admin.Deleted.Restorable),
 		Short: "Restore a deleted volume",
 		Long: `Restore a deleted volume: its directory, in the original place, and its record. The command prints
 the manifests of the PersistentVolume and the PersistentVolumeClaim for kubectl apply. It replaces
@@ -180,8 +181,9 @@ func trashPurgeCommand(o *options) *cobra.Command {
 	var all, yes bool
 	namespace := ""
 	c := &cobra.Command{
-		Use:   "purge ENTRY|HANDLE... | --all",
-		Short: "Remove deleted volumes for good, before their time",
+		Use:               "purge ENTRY|HANDLE... | --all",
+		ValidArgsFunction: o.completeTrash(math.MaxInt, func(d admin.Deleted) bool { return !d.Kept() }),
+		Short:             "Remove deleted volumes for good, before their time",
 		Long: `Remove deleted volumes and snapshots for good, before their time: that frees their space, and they
 cannot be restored. The command asks first. It does not remove "unfinished" and "unreadable" entries.`,
 	}
