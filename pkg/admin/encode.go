@@ -30,10 +30,10 @@ func YAML(v any) ([]byte, error) {
 	return yaml.JSONToYAML(escape(text))
 }
 
-// escape writes the characters in a JSON text that nobody sees as \u009b: encoding/json does so
-// with those below U+0020 alone. A terminal takes U+009B for the start of a command. And a parser
-// of YAML, which JSONToYAML is at first, refuses it and its like, and makes a space of U+0085.
-// Those above U+FFFF are harmless, and would need two escapes, which YAML does not know.
+// escape writes the invisible characters in a JSON text as \u009b: encoding/json does so only for those
+// below U+0020. For a terminal, U+009B is the start of a command. A YAML parser, which JSONToYAML begins
+// with, refuses U+009B and similar characters, and makes U+0085 a space. Characters above U+FFFF are harmless,
+// and would need two escapes, which YAML does not have.
 func escape(text []byte) []byte {
 	escaped := make([]byte, 0, len(text))
 	for _, r := range string(text) {

@@ -14,7 +14,7 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// Manifests are what a cluster has to be told of a volume that was brought back.
+// Manifests are the manifests of a restored volume.
 type Manifests struct {
 	Driver string
 	Share  string
@@ -26,7 +26,7 @@ type Manifests struct {
 type object map[string]any
 
 // YAML returns a PersistentVolume and the PersistentVolumeClaim that is bound to it. The
-// annotation has external-provisioner delete the volume with its claim, as it was before.
+// annotation makes external-provisioner delete the volume with its claim, as before.
 func (m Manifests) YAML() ([]byte, error) {
 	size := quantity(m.Record.Capacity)
 	modes := []string{"ReadWriteMany"}
@@ -70,7 +70,7 @@ func (m Manifests) YAML() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// attributes are those that CreateVolume answers with.
+// attributes returns the volume attributes, as CreateVolume does.
 func (m Manifests) attributes() object {
 	if server, path, ok := volume.SplitExport(m.Share); ok {
 		return object{"server": server, "share": path, "subDir": m.Record.Directory}
@@ -78,7 +78,7 @@ func (m Manifests) attributes() object {
 	return object{"share": m.Share, "subDir": m.Record.Directory}
 }
 
-// name is what the PersistentVolume was called, as far as that can be one's name.
+// name returns the former name of the PersistentVolume, changed to a valid one if necessary.
 func (m Manifests) name() string {
 	return strings.ToLower(strings.ReplaceAll(strings.TrimRight(m.Record.Key, "-_."), "_", "-"))
 }
@@ -94,8 +94,7 @@ func quantity(bytes int64) string {
 	return strconv.FormatInt(bytes, 10)
 }
 
-// ClassOf finds the class that a volume on a share can have been made by, where that is
-// beyond doubt: there is one of the driver's that names the share.
+// ClassOf returns the class that created the volumes of a share, if exactly one of classes names the share.
 func ClassOf(s *Service, classes []kube.StorageClass, name string) kube.StorageClass {
 	share, err := s.pool.Registry().Resolve(name)
 	if err != nil {

@@ -154,9 +154,9 @@ func (o *orphans) findUnclaimed(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		remedy := "a volume's that was retained, or somebody's own: remove it when it is not needed"
+		remedy := "it belonged to a retained volume, or was made by a user: remove it if it is not needed"
 		if _, base := volume.SplitDirectory(p.Directory); strings.HasPrefix(base, "archived-") {
-			remedy = "that of an archived volume, most likely: remove it when it is not needed"
+			remedy = "it most likely belonged to an archived volume: remove it if it is not needed"
 		}
 		why := "no volume has it"
 		if !utf8.ValidString(p.Directory) { // the printed name is ambiguous
@@ -219,14 +219,14 @@ func (o *orphans) checkUnfinished(ctx context.Context, r *share.StoredRecord) (*
 	}
 	switch r.State {
 	case share.Deleting:
-		found.Why = "its deletion was begun and not ended; it last went on at " + at
-		found.Remedy = "delete its PersistentVolume again: that ends it, and is tried again by itself for as long as there is one"
+		found.Why = "its deletion is not complete; the last progress was at " + at
+		found.Remedy = "delete its PersistentVolume again, which completes the deletion; as long as that exists, Kubernetes retries by itself"
 	case share.Aborting:
-		found.Why = "its making was begun and is taken back; that last went on at " + at
-		found.Remedy = "create the claim again, or delete it: either ends it"
+		found.Why = "its creation failed and is not undone completely; the last progress was at " + at
+		found.Remedy = "create the PersistentVolumeClaim again, or delete it: either completes this"
 	default:
-		found.Why = "its making was begun and not ended; it last went on at " + at
-		found.Remedy = "create the claim again, or delete it: either ends it"
+		found.Why = "its creation is not complete; the last progress was at " + at
+		found.Remedy = "create the PersistentVolumeClaim again, or delete it: either completes this"
 	}
 	return found, nil
 }
@@ -246,8 +246,8 @@ func (o *orphans) checkDirectory(ctx context.Context, r *share.StoredRecord) (*O
 	}
 	return &Orphan{
 		Share: o.name, Kind: "record", Name: o.name + "/" + r.Key,
-		Why:    fmt.Sprintf("its directory %q is not there", r.Directory),
-		Remedy: "restore the directory from a backup, or delete the claim, which forgets the volume",
+		Why:    fmt.Sprintf("its directory %q does not exist", r.Directory),
+		Remedy: "restore the directory from a backup, or delete the PersistentVolumeClaim, which forgets the volume",
 	}, nil
 }
 
@@ -256,8 +256,8 @@ func (o *orphans) checkClaims(ctx context.Context) error {
 	return inOrder(ctx, o.s, slices.Sorted(maps.Keys(o.claims)), o.emit, func(directory string) (*Orphan, error) {
 		key, err := o.sh.Directories.Owner(ctx, directory)
 		if isUnreadable(err) {
-			remedy := fmt.Sprintf("find out whose the directory is, and then remove %s/claims/%s on the share", volume.StateDir, strings.ReplaceAll(directory, "/", "/taken/"))
-			return &Orphan{Share: o.name, Kind: "claim", Name: directory, Why: "it cannot be read, and nothing takes it over", Remedy: remedy}, nil
+			remedy := fmt.Sprintf("find out which volume has the directory, and then remove %s/claims/%s on the share", volume.StateDir, strings.ReplaceAll(directory, "/", "/taken/"))
+			return &Orphan{Share: o.name, Kind: "claim", Name: directory, Why: "it cannot be read, and no volume takes it over", Remedy: remedy}, nil
 		}
 		if err != nil || key == "" || o.records[key] == directory {
 			return nil, err
@@ -271,10 +271,10 @@ func (o *orphans) checkClaims(ctx context.Context) error {
 		if err != nil || again != key {
 			return nil, err
 		}
-		remedy := "nothing has to be done: the next volume that is to have the directory takes the claim over"
+		remedy := "nothing has to be done: the next volume with this directory takes the claim over"
 		if o.claims[directory] {
-			why += "; the directory is there"
-			remedy = "look whether anybody needs the directory, and move it away if nobody does: the next volume that is to have it takes the claim over"
+			why += "; the directory exists"
+			remedy = "check whether the directory is needed, and move it away if it is not: the next volume with this directory takes the claim over"
 		}
 		return &Orphan{Share: o.name, Kind: "claim", Name: directory, Why: why, Remedy: remedy}, nil
 	})
@@ -307,7 +307,7 @@ func (o *orphans) persistentVolumes(ctx context.Context) error {
 		}
 		if _, err := o.sh.Volumes.Lookup(ctx, key); errors.Is(err, volume.ErrNotFound) {
 			why := "its volume " + o.volumes[key].handle + " has no record"
-			if err := o.report("PersistentVolume", o.volumes[key].name, why, "look for it with mooringctl trash list, and bring it back; or delete the PersistentVolume"); err != nil {
+			if err := o.report("PersistentVolume", o.volumes[key].name, why, "find it with mooringctl trash list, and restore it; or delete the PersistentVolume"); err != nil {
 				return err
 			}
 		}
@@ -321,7 +321,7 @@ func (o *orphans) persistentVolumes(ctx context.Context) error {
 		if err != nil || r.State != share.Ready || time.Since(r.Created) < settleTime {
 			continue
 		}
-		remedy := fmt.Sprintf("another cluster's, or its PersistentVolume was removed without it: make one for it, or move the directory away and remove %s/volumes/%s on the share", volume.StateDir, key)
+		remedy := fmt.Sprintf("it belongs to another cluster, or only its PersistentVolume was removed: create one for it, or move the directory away and remove %s/volumes/%s on the share", volume.StateDir, key)
 		if err := o.report("volume", handle, "no PersistentVolume of this cluster has it", remedy); err != nil {
 			return err
 		}
@@ -347,7 +347,7 @@ func (o *orphans) snapshots(ctx context.Context) error {
 		if err != nil || time.Since(r.Created) < settleTime {
 			continue
 		}
-		if err := o.report("snapshot", handle, "no VolumeSnapshotContent of this cluster has it", "another cluster's, or its content was removed without it: make one for it, or delete it by one"); err != nil {
+		if err := o.report("snapshot", handle, "no VolumeSnapshotContent of this cluster has it", "it belongs to another cluster, or only its VolumeSnapshotContent was removed: create one for it, also to delete the snapshot"); err != nil {
 			return err
 		}
 	}
@@ -357,7 +357,7 @@ func (o *orphans) snapshots(ctx context.Context) error {
 		}
 		if _, err := o.sh.Snapshots.Lookup(ctx, key); errors.Is(err, volume.ErrNotFound) {
 			c := o.contents[key]
-			if err := o.report("VolumeSnapshotContent", c.name, "its snapshot "+c.handle+" is not there", "delete it"); err != nil {
+			if err := o.report("VolumeSnapshotContent", c.name, "its snapshot "+c.handle+" does not exist", "delete it"); err != nil {
 				return err
 			}
 		}

@@ -19,23 +19,22 @@ type Deleted struct {
 	Entry  string `json:"entry"`  // "nas1/pvc-1.6d8f3b0a9c2e4175"
 	Handle string `json:"handle"` // that it had
 	Kind   string `json:"kind"`   // "volume", "snapshot", "leftover"
-	// State is "whole" for what can be brought back; "purging"; "unfinished" where the deletion
-	// was interrupted; "unreadable" where the record is; "in place" where the directory could not be
-	// moved into the trash; "empty" where the tree was taken away; else "leftover". What is unfinished
-	// or unreadable is not purged.
+	// State is "whole" if it can be restored; "purging"; "unfinished" if the deletion was interrupted;
+	// "unreadable" if the record is; "in place" if the directory could not be moved into the trash;
+	// "empty" if the tree was taken out; otherwise "leftover". An unfinished or unreadable entry is not
+	// purged.
 	State     string      `json:"state"`
 	Claim     *volume.PVC `json:"claim,omitempty"`
 	Directory string      `json:"directory,omitempty"` // where it was
 	Capacity  int64       `json:"capacityBytes"`
-	// By the server's clock. What has no record has neither.
+	// The times are by the server's clock, and zero if there is no record.
 	Deleted time.Time `json:"deleted,omitzero"`
 	Due     time.Time `json:"purgedAfter,omitzero"`
 
 	trashed share.TrashEntry
 }
 
-// Kept reports whether it is not purged, however long ago it was deleted: nobody can say whether
-// it may be.
+// Kept reports whether the entry is not purged, however old it is: whether that is safe is unknown.
 func (d Deleted) Kept() bool { return d.State == stateUnfinished || d.State == stateUnreadable }
 
 // Restorable reports whether the entry is a volume that can be restored.
@@ -50,7 +49,7 @@ const (
 	stateInPlace    = "in place"
 )
 
-// stateOf returns the state of an entry, as far as its names tell.
+// stateOf returns the state of an entry according to its file names.
 func stateOf(e share.TrashEntry) string {
 	switch {
 	case e.Purging():
@@ -92,8 +91,8 @@ func (s *Service) trash(ctx context.Context, sh *share.Share, f Filter, emit emi
 	})
 }
 
-// deleted tells of an entry of the trash; nil where it has just gone. Of one whose record cannot
-// be read it tells what the names do, and returns the error as well.
+// deleted returns the row of an entry of the trash; nil if the entry was removed meanwhile. If the record
+// cannot be read, it returns the error and a row with what the file names contain.
 func deleted(ctx context.Context, sh *share.Share, e share.TrashEntry) (*Deleted, error) {
 	name := sh.Definition().Name
 	d := &Deleted{
@@ -129,15 +128,14 @@ func deleted(ctx context.Context, sh *share.Share, e share.TrashEntry) (*Deleted
 	return d, nil
 }
 
-// split takes what a user has typed for an entry or a handle apart: share is "" where he did
-// not name one.
+// split splits an entry or a handle as a user has typed it. share is "" if it has none.
 func split(ref string) (share, name string) {
 	i := strings.LastIndexByte(ref, '/')
 	return ref[:max(i, 0)], ref[i+1:]
 }
 
-// find looks a reference up on an open share: an entry of the trash, or a handle, of which
-// there has to be one.
+// find returns the entry of the trash with this name, or the only wanted one with this key; nil if there is
+// none.
 func find(ctx context.Context, sh *share.Share, name string, wanted func(share.TrashEntry) bool) (*share.TrashEntry, error) {
 	entries, err := sh.Trash.List(ctx)
 	if err != nil {
@@ -181,18 +179,17 @@ func (s *Service) shareOf(f Filter, ref string) (Filter, string, error) {
 	return Filter{Shares: names}, rest, nil
 }
 
-// purgeWorkers is how many calls remove one tree, as the controller's purger does it.
+// purgeWorkers is how many calls remove one tree concurrently, as in the controller.
 const purgeWorkers = 8
 
-// Purged is what was removed for good.
+// Purged is a purged entry.
 type Purged struct {
 	Entry   string
 	Entries int64 // files and directories
 }
 
-// Purge removes entries of the trash for good: those that the references are to, or all where
-// there are none. What is still being deleted is left to its controller, and what has a record
-// that cannot be read to somebody who knows better.
+// Purge removes entries of the trash for good: those of refs, or all if refs is nil. It leaves unfinished
+// deletions to the controller. Without refs it leaves entries with an unreadable record, too.
 func (s *Service) Purge(ctx context.Context, f Filter, refs []string, each func(Purged) error) error {
 	byShare := map[string][]string{}
 	for _, ref := range refs {
@@ -232,7 +229,7 @@ func (s *Service) Purge(ctx context.Context, f Filter, refs []string, each func(
 	})
 }
 
-// toPurge finds what is to be purged on a share.
+// toPurge returns the entries to purge on a share.
 func (s *Service) toPurge(ctx context.Context, sh *share.Share, f Filter, chosen bool, names []string) ([]share.TrashEntry, error) {
 	var entries []share.TrashEntry
 	if !chosen {

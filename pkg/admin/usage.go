@@ -17,8 +17,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// So many volumes of a share are measured at a time, each by so many calls at a time: together
-// twice as many as knfsd has threads by default (8), so that none idles, and no more.
+// measuredAtOnce volumes of a share are measured concurrently, each with workersPerMeasure calls: together
+// twice the default number of knfsd's threads (8), so that none is idle.
 const (
 	measuredAtOnce    = 4
 	workersPerMeasure = 4
@@ -83,9 +83,9 @@ func (s *Service) measure(f Filter, p *Progress) work[Usage] {
 	}
 }
 
-// measureOne measures a volume. It is nil where it is not wanted, or gone, and where it is only
-// being made or deleted: what is at its directory need not be its own. The tree of a snapshot
-// that is used as a volume is not the volume's.
+// measureOne measures a volume. It returns nil if f does not match, or if the volume is deleted, or is being
+// created or deleted: its directory may then have other content. The tree of a snapshot that is used as a
+// volume does not count for the volume.
 func (s *Service) measureOne(ctx context.Context, sh *share.Share, f Filter, key string, p *Progress) (*Usage, error) {
 	r, err := sh.Volumes.Lookup(ctx, key)
 	if errors.Is(err, volume.ErrNotFound) {

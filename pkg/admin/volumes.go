@@ -22,8 +22,8 @@ type Volume struct {
 	Capacity  int64           `json:"capacityBytes"`
 	Created   time.Time       `json:"created,omitzero"`
 	OnDelete  volume.OnDelete `json:"onDelete,omitempty"`
-	// State is "ready"; "creating", "deleting"; "undoing" where what was begun of the volume is
-	// taken away again; or "unreadable", where nothing but the handle is known.
+	// State is "ready"; "creating", "deleting"; "undoing" if a failed creation is rolled back; or
+	// "unreadable": then only the handle is known.
 	State     string  `json:"state"`
 	UID       *uint32 `json:"uid,omitempty"`
 	GID       *uint32 `json:"gid,omitempty"`
@@ -37,7 +37,7 @@ type Volume struct {
 // stateUnreadable is the state of an object whose record cannot be read.
 const stateUnreadable = "unreadable"
 
-// states are the words for those of volumes.
+// states are the names of the states of volumes.
 var states = map[share.State]string{
 	share.Making: "creating", share.Ready: "ready", share.Deleting: "deleting", share.Aborting: "undoing",
 }
