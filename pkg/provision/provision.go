@@ -71,9 +71,10 @@ type access struct {
 }
 
 // run does work under the lock of what, for example "volume pvc-1", and waits for it until ctx ends. Work
-// that is still inside a call on a dead server then keeps the lock until that call fails, which the
-// controller's mounts ensure: a retry must not overtake a rename that may still happen. Until then
-// a retry is answered ErrBusy. where names the share, or the shares, for errors.
+// that is still inside a call on a dead server then keeps the lock until that call ends: the controller's
+// mounts ensure that it does. Until then a retry is answered ErrBusy, so that it does not work beside
+// the first. The server may execute the call even later: what that cannot harm is in docs/design.md,
+// "The fence". where names the share, or the shares, for errors.
 func run[T any](ctx context.Context, a *access, what, where string, work func(context.Context) (T, error)) (T, error) {
 	unlock, ok := a.locks.TryLock(what)
 	if !ok {
