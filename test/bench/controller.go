@@ -14,12 +14,12 @@ import (
 	"github.com/mooring-csi/mooring/test/lab"
 )
 
-// place is where a controller works, and how.
+// place is the environment of a controller.
 type place struct {
 	share, protocol string
-	disk            string   // the file system that is exported: xfs, or ext4
+	disk            string   // the exported file system: xfs or ext4
 	retention       string   // of the share's trash
-	flags           []string // further ones of the program's
+	flags           []string // further flags of the program
 }
 
 // controller is a running controller with one share.
@@ -28,13 +28,13 @@ type controller struct {
 	place
 	b           *bench
 	export      string // the share's directory
-	server      string // the same, on the server itself
+	server      string // the same on the server itself
 	config, dir string
 	delays      []float64
 }
 
-// withController calls do with a controller on an export of its own that is warm: the share
-// is mounted, and a volume has come and gone.
+// withController calls do with a warm controller on an export of its own: the share is mounted, and a
+// volume was created and deleted.
 func (b *bench) withController(p place, do func(*controller) error) (err error) {
 	c := &controller{b: b, place: p, delays: []float64{0}}
 	if p.protocol == "4.2" {
@@ -67,7 +67,7 @@ func (b *bench) withController(p place, do func(*controller) error) (err error) 
 	return errors.Join(err, c.Stop())
 }
 
-// request is what external-provisioner asks for a PVC, with further parameters of its class.
+// request is that of external-provisioner for a PVC, with further parameters of its class.
 func (c *controller) request(parameters map[string]string) *csi.CreateVolumeRequest {
 	number := c.b.named.Add(1)
 	name := fmt.Sprintf("pvc-%08x-8f0e-4c57-9c1b-25dcb17f1a6e", number)
@@ -100,7 +100,7 @@ func (c *controller) remove(v *csi.Volume) error {
 	return err
 }
 
-// restart ends the controller and starts another in its place, which mounts the share.
+// restart replaces the controller by a new one, which mounts the share.
 func (c *controller) restart() error {
 	if err := c.Stop(); err != nil {
 		return err
@@ -127,7 +127,7 @@ func (c *controller) emptied() error {
 	return errors.New("the trash is not empty after two minutes")
 }
 
-// volumes creates volumes, unmeasured.
+// volumes creates volumes without measuring them.
 func (c *controller) volumes(n int, parameters map[string]string) ([]*csi.Volume, error) {
 	volumes := make([]*csi.Volume, n)
 	_, err := repeat(n, 10, func(i int) (err error) {

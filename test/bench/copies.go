@@ -15,13 +15,13 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// oneWorker ends the name of a case in which the controller makes one call at a time.
+// oneWorker is the suffix of cases in which the controller makes one call at a time.
 const oneWorker = ", one worker"
 
-// longDelay is the round trip of a network that is slow against the lab, in milliseconds.
+// longDelay is the round trip of a slow network, in milliseconds.
 const longDelay = 5
 
-// copying is a tree and what is measured with it.
+// copying is a tree with its measurements.
 type copying struct {
 	tree
 	operations []string
@@ -29,14 +29,14 @@ type copying struct {
 	n          int
 }
 
-// copies measures the copying of trees: where the server clones, where it copies, and where
-// the client has to read and write; and by one worker, which is what the others are compared
-// with. What would say nothing more is left out: 4.1 and 4.0, which are like 3; delays by 3;
-// the deep tree with a delay, on ext4 and as a clone, where its files cost what 2,000 cost.
+// copies measures the copying of trees on a server that clones, on one that copies, and on one where the
+// client must read and write; and with one worker, for comparison. It omits what adds nothing: 4.1 and
+// 4.0, which are like 3; delays with 3; the deep tree with a delay, on ext4 and as a clone, where its files
+// cost as much as the 2,000.
 //
-// How well a copy hides a network's delay shows at longDelay: at networkDelay the lab's only
-// CPU, which is the client, the server and the driver, has not the time to do so. And it
-// shows in several directories: in one, the kernel makes one file at a time.
+// longDelay shows how well a copy hides a network's delay: at networkDelay the lab's only CPU, which is
+// client, server and driver, is too slow for that. Several directories show it better: in one directory the
+// kernel makes one file at a time.
 func (b *bench) copies(protocol string) error {
 	var (
 		all      = []string{"snapshot", "restore", "clone"}
@@ -67,13 +67,13 @@ func (b *bench) copies(protocol string) error {
 	return err
 }
 
-// by returns the tree for a case of a further name.
+// by returns the tree with a suffix of its case's name.
 func (t tree) by(name string) tree {
 	t.name += name
 	return t
 }
 
-// copiesAt measures what is wanted of copying trees in one place.
+// copiesAt measures the selected copies of trees in one place.
 func (b *bench) copiesAt(p place, copyings ...copying) error {
 	sources := make([]source, len(copyings))
 	wanted := false
@@ -89,7 +89,7 @@ func (b *bench) copiesAt(p place, copyings ...copying) error {
 	})
 }
 
-// source is a volume with a tree in it, and a snapshot of that.
+// source is a volume with a tree, and a snapshot of it.
 type source struct {
 	copying
 	*controller
@@ -97,7 +97,7 @@ type source struct {
 	snapshot *csi.Snapshot
 }
 
-// specs returns those rows that are wanted.
+// specs returns the selected rows.
 func (s *source) specs(c *controller) (specs []spec) {
 	s.controller = c
 	prepare := map[string]func() (func(int) error, func() error, error){
@@ -121,7 +121,7 @@ func (s *source) specs(c *controller) (specs []spec) {
 	return specs
 }
 
-// measure measures what can be done with the tree.
+// measure measures all operations with the tree.
 func (s *source) measure(c *controller) (err error) {
 	specs := s.specs(c)
 	if specs == nil {
@@ -146,9 +146,8 @@ func (c *controller) planted(t tree) (*csi.Volume, error) {
 	return volumes[0], t.plant(c.directory(volumes[0]))
 }
 
-// cool has the next copy find things as it does in a controller that has copied before, but
-// not this tree: a new one knows nothing of the source, and learns from a file's copy how
-// files are copied here.
+// cool prepares the state of a controller that has copied before, but not this tree: a new one has nothing
+// of the source in its cache, and finds the method of copying with the first file.
 func (s *source) cool() error {
 	if err := s.restart(); err != nil {
 		return err
@@ -197,7 +196,7 @@ func fromSnapshot(snapshot *csi.Snapshot) *csi.VolumeContentSource {
 	}}
 }
 
-// toCopy creates a volume from a source, and looks at it and deletes it after that.
+// toCopy creates a volume from a source, and then checks and deletes it.
 func (s *source) toCopy(from *csi.VolumeContentSource) (do func(int) error, clean func() error, err error) {
 	request := s.request(nil)
 	request.CapacityRange.RequiredBytes = max(request.CapacityRange.RequiredBytes, s.snapshot.GetSizeBytes())
@@ -217,7 +216,7 @@ func (c *controller) snapshotName() string {
 	return fmt.Sprintf("snapshot-%08x-5e7c-4d8a-b0c4-1f8a0f6d9b11", c.b.named.Add(1))
 }
 
-// snap makes a snapshot, as external-snapshotter would: until it is ready to use.
+// snap makes a snapshot as external-snapshotter does: until it is ready to use.
 func (c *controller) snap(name string, of *csi.Volume) (s *csi.Snapshot, err error) {
 	err = again(func(ctx context.Context) (bool, error) {
 		r, err := c.Controller.CreateSnapshot(ctx, &csi.CreateSnapshotRequest{Name: name, SourceVolumeId: of.GetVolumeId()})
@@ -227,7 +226,7 @@ func (c *controller) snap(name string, of *csi.Volume) (s *csi.Snapshot, err err
 	return s, err
 }
 
-// unsnap deletes a snapshot, if there is one.
+// unsnap deletes a snapshot if there is one.
 func (c *controller) unsnap(s *csi.Snapshot) error {
 	if s == nil {
 		return nil
@@ -248,8 +247,8 @@ func (c *controller) createFrom(request *csi.CreateVolumeRequest, from *csi.Volu
 	return v, err
 }
 
-// again makes a call until it is done, as the sidecars do: one that ends with its deadline
-// has left work under way that the next one waits for.
+// again repeats a call until it succeeds, like the sidecars: after a call that ended with its deadline the
+// work continues, and the next one waits for it.
 func again(do func(context.Context) (done bool, err error)) error {
 	for deadline := time.Now().Add(10 * time.Minute); ; time.Sleep(100 * time.Millisecond) {
 		ctx, cancel := call()

@@ -16,21 +16,21 @@ import (
 	"github.com/mooring-csi/mooring/test/lab"
 )
 
-// settle is how far apart two equal readings are that count as rest: CLOSE and DELEGRETURN
-// are sent when nobody waits for them any more.
+// settle is the time between two equal readings that count as rest: the client sends CLOSE and
+// DELEGRETURN after the calls.
 const settle = 30 * time.Millisecond
 
-// process is one role of the driver, and what is counted of it.
+// process is one role of the driver with its counters.
 type process struct {
 	*lab.Driver
 	role    string
 	metrics string // URL
-	// trips counts the NFS round trips that the role's operations cost.
+	// trips counts the NFS round trips of the role's operations.
 	trips func() (lab.Counts, error)
 }
 
-// start runs the program in a role. A controller is counted at its mount of the share that is
-// named, a node by all that the machine's client asks: only what is measured may ask then.
+// start runs the program in a role. The round trips of a controller are those of its mount of the named
+// share, those of a node are all of the machine's client: nothing else may use it meanwhile.
 func start(role, dir, config, share string, flags ...string) (*process, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -49,18 +49,18 @@ func start(role, dir, config, share string, flags ...string) (*process, error) {
 	return p, nil
 }
 
-// sample is the state of all counters at one moment, or what was added to them.
+// sample is the state of all counters at one moment, or their difference.
 type sample struct {
 	trips     lab.Counts
-	mounts    int64 // NFS mounts that the process has made
-	processes int64 // that it has started
-	faults    int64 // of its children that have ended: the kernel's word on whether there were any
+	mounts    int64 // NFS mounts of the process
+	processes int64 // processes that it has started
+	faults    int64 // page faults of its ended children: 0 only if there were none
 	forks     int64 // processes and threads of the machine
 	cpu       time.Duration
 }
 
 func (p *process) sample() (s sample, err error) {
-	if s.trips, err = p.trips(); err != nil { // first: it is what does not stand still
+	if s.trips, err = p.trips(); err != nil { // first, because it changes by itself
 		return s, err
 	}
 	if s.faults, err = childFaults(p.PID()); err != nil {
@@ -85,7 +85,7 @@ func (p *process) sample() (s sample, err error) {
 	return s, err
 }
 
-// atRest waits until nothing more is asked of the server, and returns the counters then.
+// atRest waits until the client sends no more requests, and returns the counters then.
 func (p *process) atRest() (sample, error) {
 	last := int64(-1)
 	for range 200 {
@@ -102,7 +102,7 @@ func (p *process) atRest() (sample, error) {
 	return sample{}, fmt.Errorf("the %s still asks the server, and should have come to rest", p.role)
 }
 
-// since returns what was added since an earlier sample.
+// since returns the difference from an earlier sample.
 func (s sample) since(before sample) sample {
 	return sample{
 		s.trips.Since(before.trips), s.mounts - before.mounts, s.processes - before.processes, s.faults - before.faults,
@@ -110,7 +110,7 @@ func (s sample) since(before sample) sample {
 	}
 }
 
-// add counts in what was added at another time.
+// add adds another difference.
 func (s *sample) add(more sample) {
 	if s.trips.ByKind == nil {
 		s.trips.ByKind = map[string]int64{}
@@ -133,7 +133,7 @@ func get(url string) (string, error) {
 	return string(text), err
 }
 
-// sum adds up the samples of a metric that have a label, if one is given.
+// sum adds up the samples of a metric, only those with a label if one is given.
 func sum(text, prefix, label string) (total int64, err error) {
 	for line := range strings.Lines(text) {
 		if !strings.HasPrefix(line, prefix) || !strings.Contains(line, label) {
@@ -148,8 +148,8 @@ func sum(text, prefix, label string) (total int64, err error) {
 	return total, nil
 }
 
-// childFaults returns the page faults of a process's children that it has waited for. No
-// program runs without some.
+// childFaults returns the page faults of the children that a process has waited for. Every program has
+// some.
 func childFaults(pid int) (int64, error) {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -159,17 +159,16 @@ func childFaults(pid int) (int64, error) {
 	return strconv.ParseInt(fields[8], 10, 64) // cminflt, the 11th of all (proc_pid_stat(5))
 }
 
-// mountCounts returns what the mount has asked its server whose target contains mark.
+// mountCounts returns the requests of the mount whose target contains mark.
 func mountCounts(pid int, mark string) (lab.Counts, error) {
 	c, err := lab.Count(pid, func(_, target string) bool { return strings.Contains(target, mark) })
 	return withoutRenewals(c), err
 }
 
-// clientCounts returns what the machine's NFS client has asked, whichever mount it was for,
-// from /proc/net/rpc/nfs: mountstats has nothing of a mount that is not there yet, or not any
-// more, and mounting is what costs a node most. The names of the operations, and the bytes,
-// are from mountstats, so that there has to be an NFS mount. (NFSv3's mount(8) asks the
-// portmapper and mountd besides, which no kernel counts.)
+// clientCounts returns the requests of the machine's NFS client for all mounts, from /proc/net/rpc/nfs:
+// mountstats has nothing of a mount that does not exist yet or any more, and mounting costs a node most.
+// The names of the operations, and the bytes, are from mountstats, so that there must be an NFS mount.
+// (mount(8) of NFSv3 also asks the portmapper and mountd, which the kernel does not count.)
 func clientCounts() (lab.Counts, error) {
 	c, err := lab.Count(os.Getpid(), lab.All)
 	if err != nil {
@@ -203,8 +202,8 @@ func clientCounts() (lab.Counts, error) {
 	return c, fmt.Errorf("/proc/net/rpc/nfs does not count the %d operations of NFSv%s", len(names), version)
 }
 
-// operations returns the major version and the names of its operations in the kernel's
-// order, as the last NFS mount in mountstats has them.
+// operations returns the major version and the names of its operations in the kernel's order, from the
+// last NFS mount in mountstats.
 func operations() (version string, names []string, err error) {
 	f, err := os.Open("/proc/self/mountstats")
 	if err != nil {
@@ -232,8 +231,8 @@ func operations() (version string, names []string, err error) {
 	return version, names, lines.Err()
 }
 
-// withoutRenewals leaves out what keeps the client's lease: that comes with time, not with
-// operations, and is shown with every mount of the server.
+// withoutRenewals omits the operations that renew the client's lease: they depend on time, not on calls,
+// and count for every mount of the server.
 func withoutRenewals(c lab.Counts) lab.Counts {
 	for _, kind := range []string{"SEQUENCE", "RENEW"} {
 		delete(c.ByKind, kind)

@@ -9,8 +9,8 @@ import (
 	"text/tabwriter"
 )
 
-// limit is what the project promises of a row: in the lab, by NFSv4.2, with the share in the
-// pool and warm, at any delay.
+// limit is the project's promise for a row: in the lab, with NFSv4.2, with the share in the pool and warm,
+// at any delay.
 type limit struct {
 	operation, variant, disk string
 	bounds                   []bound
@@ -21,7 +21,7 @@ type bound struct {
 	of    string
 	value func(b *bench, r row) (value float64, known bool)
 	limit float64
-	least bool // the limit is the least, not the most, that the figure may be
+	least bool // the limit is a minimum, not a maximum
 }
 
 func figure(of string, limit float64, value func(row) float64) bound {
@@ -42,17 +42,17 @@ func processes(most float64) bound {
 
 func perFile(most float64) bound { return figure("trips a file", most, row.tripsPerFile) }
 
-// ownBytes is what the driver's own files, of some 500 bytes each, may add up to: the records
-// and the job, and the signs of life that a copy gives. They pass through the client as file
-// data do, and there is no more of them the more there is to copy.
+// ownBytes is the maximum size of the driver's own files, of some 500 bytes each: the records, the job,
+// and the heartbeats of a copy. They pass through the client like file data, and their number does not
+// depend on the size of the copy.
 const ownBytes = 16 << 10
 
-// noData: nothing of what is copied passes through the client.
+// noData: no copied data passes through the client.
 func noData() bound {
 	return figure("client bytes", ownBytes, func(r row) float64 { return r.ClientBytes })
 }
 
-// faster: than one worker. The row is not compared at delays at which that was not tried.
+// faster: than with one worker. Delays without a measurement with one worker are not compared.
 func faster(times float64) bound {
 	return bound{"times as fast as one worker", func(b *bench, r row) (float64, bool) {
 		for _, single := range b.rows {
@@ -65,7 +65,7 @@ func faster(times float64) bound {
 	}, times, true}
 }
 
-// asAlone: no more than so many times the round trips that another row has.
+// asAlone: at most this multiple of another row's round trips.
 func asAlone(operation string, times float64) bound {
 	return bound{"times the trips of " + operation, func(b *bench, r row) (float64, bool) {
 		for _, other := range b.rows {
@@ -77,7 +77,7 @@ func asAlone(operation string, times float64) bound {
 	}, times, false}
 }
 
-// slack is for a GETATTR that the kernel sends now and then, of what it has remembered long enough.
+// slack is for a GETATTR that the kernel sends when a cache entry expires.
 const slack = 1.05
 
 var limits = []limit{
@@ -88,7 +88,7 @@ var limits = []limit{
 	// 2 more: a share may lie in it.
 	{"delete", "controller restarted since, directories in it", "xfs", []bound{trips(17), mounts(0), processes(0)}},
 	{"publish-first", "share in use on the node", "xfs", []bound{mounts(1), processes(1), asAlone("mount(8) alone", slack)}},
-	// It is mounted twice. The second superblock's root is asked for what it can do, too.
+	// It is mounted twice. The second superblock also queries the server's capabilities.
 	{"publish-first", shownBefore, "xfs", []bound{mounts(1), processes(1), asAlone("mount(8) alone", 2.4)}},
 	{"publish-second", "", "xfs", []bound{trips(0), mounts(0), processes(0)}},
 	{"unpublish", "", "xfs", []bound{trips(0), mounts(0), processes(0)}},
@@ -104,8 +104,8 @@ var limits = []limit{
 	{"clone", sparseFile.name, "xfs", []bound{trips(80), noData()}},
 	{"snapshot", manyFiles.name, "xfs", []bound{noData()}},
 	{"restore", manyFiles.name, "xfs", []bound{perFile(8), noData()}},
-	// 8 for each file, of which 2 ask for its attributes and its ACL, and some that are once
-	// for the copy. A restore knows from the snapshot that there are none.
+	// 8 for each file, 2 of them for its attributes and its ACL, and some once for the copy. For a restore
+	// the snapshot tells that there are none.
 	{"clone", manyFiles.name, "xfs", []bound{perFile(8.1), noData()}},
 	{"restore", spreadFiles.name, "xfs", []bound{noData(), faster(8)}},
 	{"snapshot", largeFile.name, "ext4", []bound{noData()}},
@@ -118,7 +118,7 @@ var limits = []limit{
 	{"clone", sparseFile.name, "ext4", []bound{noData()}},
 }
 
-// limits says of each limit whether it holds, where its row was measured.
+// limits checks each limit whose row was measured.
 func (b *bench) limits(to io.Writer) error {
 	broken := 0
 	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
@@ -149,7 +149,7 @@ func (b *bench) limits(to io.Writer) error {
 	return nil
 }
 
-// judge tells what is measured of a row, and what is allowed: "14 of at most 16 trips".
+// judge returns the measured and the allowed figure of a row: "14 of at most 16 trips".
 func (l limit) judge(b *bench, r row) (text string, holds bool) {
 	var texts []string
 	holds = true

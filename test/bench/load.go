@@ -18,15 +18,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// loadVolumes is how many volumes a node with many pods has, loadPods how many pods, and firstLoadPod
-// the number of the first of them.
+// loadVolumes is the number of volumes of a node with many pods, loadPods that of its pods, and
+// firstLoadPod the number of the first one.
 const (
 	loadVolumes  = 200
 	loadPods     = 1000
 	firstLoadPod = keeper + 1
 )
 
-// loads returns the rows of a node with many pods. Those of one row are there for the next.
+// loads returns the rows of a node with many pods. The pods of one row exist for the next one.
 func (n *node) loads() []spec {
 	row := func(operation, variant string, parallel, count, before, after int, do func(i int) error) spec {
 		return spec{
@@ -55,7 +55,7 @@ func (n *node) loaded(pods int) error {
 		_, err = repeat(pods, 10, n.loadPublish)
 	}
 	if err == nil && n.load > pods {
-		_, err = repeat(n.load, 10, n.loadUnpublish) // those that are gone already, too
+		_, err = repeat(n.load, 10, n.loadUnpublish) // some are already unpublished
 	}
 	n.load = pods
 	return err
@@ -65,8 +65,8 @@ func (n *node) loadPublish(i int) error { return n.publish(i%loadVolumes, firstL
 
 func (n *node) loadUnpublish(i int) error { return n.unpublish(i%loadVolumes, firstLoadPod+i) }
 
-// alone returns the rows of what a mount and a look cost without the driver, and an RPC without them. The
-// volumes are unseen: who mounts a directory again has fewer round trips.
+// alone returns the rows of a mount and a directory read without the driver, and of an RPC without them. The
+// volumes are unseen: a second mount of a directory has fewer round trips.
 func (n *node) alone(row func(operation, variant string, count int, prepare func(int) (func(int) error, func() error, error)) spec) []spec {
 	source := func(i int) string {
 		return lab.Server + ":" + n.export + "/" + n.volumes[i].GetVolumeContext()["subDir"]
@@ -95,14 +95,13 @@ func (n *node) alone(row func(operation, variant string, count int, prepare func
 	}
 }
 
-// weight is what processes take up.
+// weight is the resources of processes.
 type weight struct {
 	cpu                time.Duration // so far
 	threads, kilobytes int
 }
 
-// weigh returns the weight of a process and of those that it has started. Of those that have ended
-// there is the time that they had.
+// weigh returns the weight of a process and its descendants, and the CPU time of the ended ones.
 func weigh(pid int) (w weight, err error) {
 	for i, p := range append([]int{pid}, lab.Descendants(pid)...) {
 		stat, e := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p))
@@ -132,7 +131,7 @@ func weigh(pid int) (w weight, err error) {
 	return w, err
 }
 
-// forks counts the processes and threads that were ever started on this machine.
+// forks counts all processes and threads that were started on this machine.
 func forks() (n int64, err error) {
 	data, err := os.ReadFile("/proc/stat")
 	_, after, _ := strings.Cut(string(data), "\nprocesses ")
@@ -142,7 +141,7 @@ func forks() (n int64, err error) {
 	return n, err
 }
 
-// printLoads prints the rows of many pods, with what they make of the plugin.
+// printLoads prints the rows of many pods, with the plugin's resources.
 func (b *bench) printLoads(to io.Writer) {
 	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "\nmany pods\tcase\tparallel\tn\tmedian ms\tp99 ms\ttrips\tprocesses\tforks\tCPU ms\tthreads\tMB")

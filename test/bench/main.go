@@ -1,19 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Bench measures what each operation costs: NFS round trips by kind, file data that passed
-// through the client, mounts, processes and seconds, without and with a network's delay. "make
-// bench" runs it in the lab, against the real program and a real NFS server. It prints a
-// table, keeps it as build/bench.json, and ends with 1 where a limit that the project promises
-// is broken.
+// Bench measures the cost of each operation: NFS round trips by kind, file data through the client,
+// mounts, processes and seconds, without and with a network's delay. "make bench" runs it in the lab, with
+// the real program and a real NFS server. It prints a table, keeps it as build/bench.json, and exits with 1
+// if a limit that the project promises is broken.
 //
-// The server grants no delegations meanwhile, unless asked for by -delegations. They save a
-// client opens, closes and looks at attributes, but which opens get one is the server's
-// choice, and each is returned in a round trip of its own, which comes minutes later and would
-// be counted as another operation's. Without them figures are the same in every run, and
-// those of the many servers that grant none.
+// The server grants no delegations, except with -delegations. They save a client opens, closes and
+// requests for attributes, but the server chooses which opens get one, and each return is a round trip
+// minutes later, which would count for another operation. Without them figures are the same in every run,
+// and equal to those of the many servers that grant none.
 //
-// Seconds are what a CSI call takes its caller here, in the lab, on one CPU: compare them
-// with each other only.
+// Seconds are the time of a CSI call for its caller in the lab, on one CPU: compare them only with each
+// other.
 package main
 
 import (
@@ -95,8 +93,8 @@ func (b *bench) run() (err error) {
 	return nil
 }
 
-// protocol measures all there is of one version of NFS: most of 4.2, little of the others.
-// One process runs at a time.
+// protocol measures the rows of one version of NFS: most with 4.2, few with the others. One process runs
+// at a time.
 func (b *bench) protocol(protocol string) error {
 	n := newNode(b, protocol)
 	err := b.withController(place{share: "nas", protocol: protocol, disk: "xfs", retention: "1h"}, func(c *controller) error {
@@ -133,24 +131,24 @@ func (b *bench) protocol(protocol string) error {
 	return err
 }
 
-// spec is what a row measures, or one row without and one with delay.
+// spec is the measurement of a row, or of one row without and one with delay.
 type spec struct {
 	operation, variant, protocol string
 	disk                         string // the server's file system
 	delays                       []float64
 	parallel, n                  int
-	files                        int // in the tree that is copied, where one is
+	files                        int // in the copied tree, if any
 	on                           *process
-	// prepare does what is not measured and returns what is, to be called with 0 to n-1, and
-	// what cleans up after it, or nil.
+	// prepare does what is not measured. It returns the measured function, to be called with 0 to n-1,
+	// and a cleanup or nil.
 	prepare func(n int) (do func(i int) error, clean func() error, err error)
-	// each: what a call causes after its answer is not counted with it. rest, if set, is the
-	// operation by which that has a row of its own.
+	// each: round trips after the answer of a call do not count for it. rest, if set, is the operation of
+	// their own row.
 	each bool
 	rest string
-	// load: what the process takes up is shown, too.
+	// load: show the resources of the process too.
 	load bool
-	// apart: each call is prepared, and cleaned up after, by itself.
+	// apart: each call has a preparation and a cleanup of its own.
 	apart bool
 }
 
@@ -158,10 +156,10 @@ func (s spec) String() string {
 	return s.operation + "/" + s.variant + "/" + s.protocol + "/" + s.disk
 }
 
-// wanted reports whether a row is.
+// wanted reports whether a row is selected.
 func (b *bench) wanted(s spec) bool { return b.only == nil || b.only.MatchString(s.String()) }
 
-// measure adds the rows of those specs that are wanted.
+// measure adds the rows of the selected specs.
 func (b *bench) measure(specs ...spec) error {
 	for _, s := range specs {
 		if !b.wanted(s) {
@@ -231,7 +229,7 @@ func (b *bench) measureRound(s spec, delay float64) (t tally, err error) {
 	return t, err
 }
 
-// setDelay makes every round trip take so many milliseconds longer.
+// setDelay delays every round trip by this number of milliseconds.
 func setDelay(ms float64) error {
 	return tc("add", "netem", "delay", fmt.Sprintf("%gms", ms/2))
 }
@@ -246,8 +244,8 @@ func tc(verb string, args ...string) error {
 	return nil
 }
 
-// withoutLeases keeps the server from granting delegations, which it would hold as leases
-// (fcntl(2), F_SETLEASE), until restore is called.
+// withoutLeases prevents delegations, which the server holds as leases (fcntl(2), F_SETLEASE), until
+// restore is called.
 func withoutLeases() (restore func(), err error) {
 	const enable = "/proc/sys/fs/leases-enable"
 	before, err := os.ReadFile(enable)
@@ -262,7 +260,7 @@ func call() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.Background(), time.Minute)
 }
 
-// path returns a path beneath the bench's own directory.
+// path returns a path in the bench's own directory.
 func (b *bench) path(names ...string) string {
 	return filepath.Join(append([]string{b.dir}, names...)...)
 }

@@ -13,14 +13,13 @@ import (
 	"github.com/mooring-csi/mooring/test/lab"
 )
 
-// nodeVolumes is how many volumes a node is tried with. A pod has the last one throughout:
-// as on a node with pods, the client's session and the share's superblock are there already.
-// Without it they would come and go with each volume. Those after it are shown to no pod before they
-// are counted.
+// nodeVolumes is the number of volumes on a node. A pod has the last one all the time: as on a node with
+// pods, the client's session and the share's superblock already exist. Without it they would come and go
+// with each volume. Later volumes are not published before they are measured.
 const nodeVolumes = 21
 
-// node is a running node service. There is no controller beside it, so that all that the
-// machine's NFS client asks is the node's.
+// node is a running node service. There is no controller beside it, so that all requests of the machine's
+// NFS client are those of the node.
 type node struct {
 	*process
 	b        *bench
@@ -28,15 +27,15 @@ type node struct {
 	config   string
 	export   string // the share's directory
 	volumes  []*csi.Volume
-	unseen   int // the first volume that neither the plugin nor the kernel has seen
-	load     int // how many pods it has of those that make a load
+	unseen   int // the first volume that neither the plugin nor the kernel has used
+	load     int // number of its load pods
 }
 
 func newNode(b *bench, protocol string) *node {
 	return &node{b: b, protocol: protocol, unseen: nodeVolumes}
 }
 
-// keeper is the pod that keeps a volume.
+// keeper is the pod that keeps the last volume.
 const keeper = 999
 
 // measure starts the node and measures its rows.
@@ -56,7 +55,7 @@ func (n *node) measure() (err error) {
 
 func (n *node) target(i int) string { return n.b.path("pods", fmt.Sprint(i), "mount") }
 
-// publish shows volume i to pod number pod.
+// publish publishes volume i in a pod.
 func (n *node) publish(i, pod int) error {
 	ctx, cancel := call()
 	defer cancel()
@@ -116,24 +115,24 @@ func (n *node) rows() []spec {
 	return slices.Concat(n.alone(row), all, n.loads())
 }
 
-// shownBefore is the case of volumes that the plugin has mounted before: see package publish.
+// shownBefore is the case of volumes that the plugin has already mounted: see package publish.
 const shownBefore = "a volume that the node has had before"
 
-// see returns the first of so many volumes that nobody on the node has seen.
+// see returns the first of a number of volumes that were never used on the node.
 func (n *node) see(count int) int {
 	first := n.unseen
 	n.unseen += count
 	return first
 }
 
-// firsts publishes the volumes from one on to a pod each, and undoes that.
+// firsts publishes each of the volumes from one on in a pod, and unpublishes it.
 func (n *node) firsts(from, count int) (do func(int) error, undo func() error) {
 	return func(i int) error { return n.publish(from+i, i) },
 		func() error { return each(count, func(i int) error { return n.unpublish(from+i, i) }) }
 }
 
-// shown returns the preparation of a row about pods, from 0 on, that use volume 0: another pod has it,
-// and, if so wished, they all have it already.
+// shown returns the preparation of a row about pods, from 0 on, that use volume 0: another pod has it, and
+// optionally all of them.
 func (n *node) shown(do func(pod int) error, published bool) func(int) (func(int) error, func() error, error) {
 	return func(count int) (func(int) error, func() error, error) {
 		err := n.pods(count + 1)
@@ -149,7 +148,7 @@ func (n *node) shown(do func(pod int) error, published bool) func(int) (func(int
 	}
 }
 
-// pods makes the directories that kubelet would have made.
+// pods makes the directories that kubelet makes.
 func (n *node) pods(count int) error {
 	return each(count, func(pod int) error { return os.MkdirAll(filepath.Dir(n.target(pod)), 0o750) })
 }

@@ -8,15 +8,15 @@ import (
 	"strings"
 )
 
-// note says what the round trips of some kinds are for in an operation. This is from a look
-// with strace(1), which had each system call wait, and at mountstats in between.
+// note explains the round trips of some kinds in an operation. The explanations come from strace(1) with a
+// delay at each system call, and from mountstats in between.
 type note struct {
 	operation string
 	kinds     string
 	purpose   string
 }
 
-// copied stands for snapshot, restore and clone.
+// copied means snapshot, restore and clone.
 const copied = "copying"
 
 var notes = []note{
@@ -54,7 +54,7 @@ var notes = []note{
 	{"stats", "STATFS GETATTR", "the question itself, and whether the directory is there still, in a child that can be killed"},
 }
 
-// explain prints the notes on what occurs in the rows.
+// explain prints the notes on the operations in the rows.
 func (b *bench) explain(to io.Writer) {
 	seen := map[string]bool{}
 	for _, r := range b.rows {

@@ -23,7 +23,7 @@ type row struct {
 	Operation   string             `json:"operation"`
 	Case        string             `json:"case"`
 	Protocol    string             `json:"protocol"`
-	Disk        string             `json:"disk"` // the file system that the server exports
+	Disk        string             `json:"disk"` // the exported file system
 	DelayMS     float64            `json:"delay_ms"`
 	Parallel    int                `json:"parallel"`
 	N           int                `json:"n"`
@@ -36,7 +36,7 @@ type row struct {
 	Processes   float64            `json:"processes"`
 	Forks       float64            `json:"forks"`             // of the whole machine, threads too
 	CPUMS       float64            `json:"cpu_ms"`            // of the process and its children
-	Files       int                `json:"files,omitempty"`   // in the tree that an operation copies
+	Files       int                `json:"files,omitempty"`   // in the copied tree
 	Threads     int                `json:"threads,omitempty"` // of the process and its children, afterwards
 	MemoryMB    float64            `json:"memory_mb,omitempty"`
 }
@@ -97,7 +97,7 @@ func (b *bench) print(to io.Writer) {
 	}
 }
 
-// printCopies prints the rows of what copies a tree, with what else there is to know of them.
+// printCopies prints the rows of copies of a tree, with their additional figures.
 func (b *bench) printCopies(to io.Writer) {
 	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "\ncopying\tcase\tNFS\ton\tdelay ms\tn\tmedian s\tms a file\ttrips\ta file\tclient bytes\tmounts\tprocesses\tby kind")
@@ -123,7 +123,7 @@ func (b *bench) save(path string) error {
 	return os.WriteFile(path, append(data, '\n'), 0o644)
 }
 
-// quantile returns the value that a part of all do not exceed.
+// quantile returns the value that a part of all values do not exceed.
 func quantile(took []time.Duration, part float64) float64 {
 	i := int(math.Ceil(part*float64(len(took)))) - 1
 	return slices.Sorted(slices.Values(took))[max(i, 0)].Seconds()

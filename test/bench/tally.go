@@ -12,22 +12,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tally is what a batch of calls has cost.
+// tally is the cost of a batch of calls.
 type tally struct {
 	took  []time.Duration
 	spent sample
-	after sample // round trips after the answers, where they are counted apart
+	after sample // round trips after the answers, if they count separately
 }
 
-// add counts in another batch.
+// add adds another batch.
 func (t *tally) add(more tally) {
 	t.took = append(t.took, more.took...)
 	t.spent.add(more.spent)
 	t.after.add(more.after)
 }
 
-// count runs a batch between two readings of all counters. Nothing else may ask the server
-// meanwhile.
+// count runs a batch between two readings of all counters. Nothing else may use the server meanwhile.
 func (b *bench) count(s spec, do func(int) error) (t tally, err error) {
 	before, err := s.on.atRest()
 	if err != nil {
@@ -65,10 +64,9 @@ func (t *tally) countAll(s spec, before sample, do func(int) error) (err error) 
 	return err
 }
 
-// countEach reads the counters at each answer, and again when all has come to rest after it.
-// What follows an answer may have begun, or be over, when the first is read; a call's own
-// round trips are always the same: so the call with the fewest says what each of them asked,
-// and all the rest came after.
+// countEach reads the counters at each answer, and again when everything has come to rest. Work after the
+// answer may have begun or ended at the first reading, but the round trips of the call itself are always
+// the same: the call with the fewest has the number of each, and all others came after the answers.
 func (t *tally) countEach(s spec, before sample, do func(int) error) error {
 	var fewest lab.Counts
 	for i := range s.n {
@@ -100,7 +98,7 @@ func (t *tally) countEach(s spec, before sample, do func(int) error) error {
 	return nil
 }
 
-// repeat calls do n times, some in parallel, and returns how long each took.
+// repeat calls do n times, some in parallel, and returns the time of each call.
 func repeat(n, parallel int, do func(i int) error) ([]time.Duration, error) {
 	took := make([]time.Duration, n)
 	var group errgroup.Group
@@ -116,7 +114,7 @@ func repeat(n, parallel int, do func(i int) error) ([]time.Duration, error) {
 	return took, group.Wait()
 }
 
-// table watches the mount table, so that a mount which comes and goes is seen too.
+// table watches the mount table, so that it also notices short mounts.
 type table struct{ f *os.File }
 
 func watchTable() (table, error) {
@@ -124,7 +122,7 @@ func watchTable() (table, error) {
 	return table{f}, err
 }
 
-// changed reports whether the table has since the last call (proc_pid_mounts(5)).
+// changed reports whether the table has changed since the last call (proc_pid_mounts(5)).
 func (t table) changed() (bool, error) {
 	for {
 		fds := []unix.PollFd{{Fd: int32(t.f.Fd()), Events: unix.POLLPRI}}

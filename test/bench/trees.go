@@ -15,15 +15,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tree is a kind of volume to copy. grow fills a directory with it, on the server itself, and
-// always with the same.
+// tree is a kind of volume to copy. grow fills a directory on the server with it, always in the same way.
 type tree struct {
 	name  string
 	files int
 	grow  func(directory string, content io.Reader) error
 }
 
-// The trees that are copied.
+// The copied trees.
 var (
 	largeFile = tree{"one file of 256 MiB", 1, func(directory string, content io.Reader) error {
 		return write(filepath.Join(directory, "file"), content, 256<<20)
@@ -71,7 +70,7 @@ var (
 	}}
 )
 
-// write makes a file of so many bytes, in as few system calls as there can be.
+// write makes a file of this number of bytes, in as few system calls as possible.
 func write(name string, content io.Reader, size int64) error {
 	fd, err := unix.Open(name, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY, 0o644)
 	if err != nil {
@@ -80,14 +79,13 @@ func write(name string, content io.Reader, size int64) error {
 	buffer := make([]byte, min(size, 1<<20))
 	for ; size > 0 && err == nil; size -= int64(len(buffer)) {
 		buffer = buffer[:min(size, int64(len(buffer)))]
-		_, _ = io.ReadFull(content, buffer) // random numbers do not fail
+		_, _ = io.ReadFull(content, buffer) // never fails
 		_, err = unix.Write(fd, buffer)
 	}
 	return errors.Join(err, unix.Close(fd))
 }
 
-// plant grows the tree and waits until it is on the disk: a CLONE of what was just written
-// would have to.
+// plant grows the tree and waits until it is on the disk: otherwise a CLONE would wait for that.
 func (t tree) plant(directory string) error {
 	if err := t.grow(directory, rand.NewChaCha8([32]byte{})); err != nil {
 		return err
@@ -100,8 +98,8 @@ func (t tree) plant(directory string) error {
 	return unix.Syncfs(int(d.Fd()))
 }
 
-// same tells whether a copy is whole: it has the same names, sizes, modes and times, not many
-// times the blocks, and the files that are looked into are the same.
+// same checks a copy: it has the same names, sizes, modes and times, not many times the blocks, and the
+// content of some files is the same.
 func same(original, replica string) error {
 	inspected, entries := 0, 0
 	err := filepath.WalkDir(original, func(path string, d fs.DirEntry, err error) error {
@@ -114,8 +112,8 @@ func same(original, replica string) error {
 		if err := errors.Join(unix.Lstat(path, &a), unix.Lstat(filepath.Join(replica, name), &b)); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		// A directory's size is the server's affair, and a file's blocks are nearly: XFS may have
-		// set as many aside again for what else is written.
+		// The server determines the size of a directory, and mostly the blocks of a file: XFS may have
+		// reserved as many again for further writes.
 		if a.Mode != b.Mode || a.Mtim != b.Mtim || !d.IsDir() && (a.Size != b.Size || b.Blocks > 3*a.Blocks+128) {
 			return fmt.Errorf("%s: %+v became %+v", name, a, b)
 		}

@@ -12,10 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// preparation is what a spec's prepare is where there is nothing to clean up.
+// preparation is a spec's prepare without a cleanup.
 type preparation func(n int) (func(i int) error, error)
 
-// rows are what is measured of a controller's volumes.
+// rows returns the rows of a controller's volumes.
 type rows struct{ *controller }
 
 // spec returns the spec of a row of this controller.
@@ -29,7 +29,7 @@ func (c rows) spec(operation, variant string, parallel, n int, prepare preparati
 	}
 }
 
-// creating prepares calls of CreateVolume; change, if there is one, is called with each before.
+// creating prepares calls of CreateVolume; change, if not nil, changes each request before.
 func (c rows) creating(parameters map[string]string, change func(*csi.CreateVolumeRequest) error) preparation {
 	return func(n int) (func(int) error, error) {
 		requests := make([]*csi.CreateVolumeRequest, n)
@@ -46,7 +46,7 @@ func (c rows) creating(parameters map[string]string, change func(*csi.CreateVolu
 	}
 }
 
-// nested are the parameters of a class that has a directory for each namespace.
+// nested is the parameters of a class with a directory for each namespace.
 var nested = map[string]string{"subDir": "${pvc.metadata.namespace}/${pvc.metadata.name}"}
 
 // creates returns the rows of CreateVolume.
@@ -80,9 +80,9 @@ func newNamespace(r *csi.CreateVolumeRequest) error {
 	return nil
 }
 
-// deletes returns the rows of DeleteVolume. After each answer the purger looks at the trash,
-// where nothing is due. What that costs is a row of its own, "trash-look"; it is not to be
-// told apart where volumes are deleted in parallel.
+// deletes returns the rows of DeleteVolume. After each answer the purger scans the trash, where nothing is
+// due. The cost of that is a row of its own, "trash-look"; it cannot be separated when volumes are deleted
+// in parallel.
 func (c rows) deletes() []spec {
 	row := func(variant string, n int, prepare func(n int) ([]*csi.Volume, error)) spec {
 		s := c.spec("delete", variant, 1, n, func(n int) (func(int) error, error) {
@@ -127,8 +127,8 @@ func (c rows) deletes() []spec {
 	}
 }
 
-// purge returns the row of the removal of a deleted volume's tree: from the call of
-// DeleteVolume, whose own few round trips are in it, until the trash is empty.
+// purge returns the row of the removal of a deleted volume's tree: from the call of DeleteVolume, with its
+// few round trips, until the trash is empty.
 func (c rows) purge() spec {
 	return c.spec("purge", "10,000 files in 100 directories", 1, 2, func(n int) (func(int) error, error) {
 		volumes, err := c.filled(n, treeDirectories, treeFiles)
@@ -141,7 +141,7 @@ func (c rows) purge() spec {
 	})
 }
 
-// A tree of 10,000 files, and what there is to remove of it in all.
+// A tree of 10,000 files, and the number of its entries.
 const (
 	treeDirectories = 100
 	treeFiles       = 100 // in each
@@ -153,7 +153,7 @@ func (c *controller) directory(v *csi.Volume) string {
 	return filepath.Join(c.server, v.GetVolumeContext()["subDir"])
 }
 
-// filled creates volumes with a tree in each, unmeasured.
+// filled creates volumes with a tree in each, without measuring them.
 func (c *controller) filled(n, dirs, files int) ([]*csi.Volume, error) {
 	volumes, err := c.volumes(n, nil)
 	for _, v := range volumes {
@@ -164,8 +164,8 @@ func (c *controller) filled(n, dirs, files int) ([]*csi.Volume, error) {
 	return volumes, err
 }
 
-// fill makes a tree on the server itself: dirs directories with so many files in each; files
-// of a single directory are in the volume's own.
+// fill makes a tree on the server itself: dirs directories with files files in each; the files of a single
+// directory are in that of the volume.
 func fill(directory string, dirs, files int) error {
 	for d := range dirs {
 		sub := directory
@@ -184,7 +184,7 @@ func fill(directory string, dirs, files int) error {
 	return nil
 }
 
-// others returns the rows of what asks about a volume or changes its record.
+// others returns the rows of calls that query a volume or change its record.
 func (c rows) others() []spec {
 	row := func(operation string, do func(*csi.Volume) error) spec {
 		return c.spec(operation, "", 1, 50, func(n int) (func(int) error, error) {
@@ -214,8 +214,8 @@ func (c rows) others() []spec {
 	return specs
 }
 
-// measureLists measures ListVolumes with 100 and with 1,000 volumes on the only share: the
-// first one of a process, which has nothing in its cache, and further ones.
+// measureLists measures ListVolumes with 100 and with 1,000 volumes on the only share: the first call of a
+// process, which has nothing in its cache, and further ones.
 func (c rows) measureLists() error {
 	have := 0
 	for _, want := range []int{100, 1000} {

@@ -57,11 +57,11 @@ var walk = []struct {
 		{"boot the lab: Linux with an NFS server", bootLab},
 		{"start the controller, with one NFS export registered", startController},
 		{"start the program on two nodes", startNodes},
-		{"ask how much room there is", room},
+		{"query the free space", space},
 	}},
 	{"A volume for many pods: claim my-pvc (ReadWriteMany, 5Gi)", []step{
 		{"provision my-pvc", provisionMyPVC},
-		{"look at the server", func(_ context.Context, d *demo, n *note) error { return look(n, d.myPVC) }},
+		{"check the server", func(_ context.Context, d *demo, n *note) error { return look(n, d.myPVC) }},
 		{"start pod writer on node-1, with my-pvc", startWriter},
 		{"start pod reader on node-2, with my-pvc", startReader},
 		{"writer writes index.html on one node", writePage},
@@ -78,19 +78,19 @@ var walk = []struct {
 		{"expand my-pvc from 5Gi to 8Gi", expand},
 		{"list all volumes", list},
 	}},
-	{"A snapshot, and what it is good for", []step{
+	{"A snapshot and its use", []step{
 		{"writer keeps a database in my-pvc", fillDatabase},
 		{"take a snapshot of my-pvc", snapshotMyPVC},
-		{"writer spoils everything", spoil},
+		{"writer destroys everything", spoil},
 		{"provision my-pvc-restored from the snapshot", restore},
-		{"start pod rescuer with it: all is as it was", readRestored},
+		{"start pod rescuer with it: everything is as before", readRestored},
 		{"provision my-pvc-clone, a clone of that", clone},
 		{"delete the snapshot", deleteSnapshot},
 	}},
-	{"The end: all is deleted", []step{
+	{"The end: everything is deleted", []step{
 		{"delete all pods", deletePods},
 		{"delete all claims", deleteClaims},
-		{"look at the server", func(_ context.Context, _ *demo, n *note) error { return look(n) }},
+		{"check the server", func(_ context.Context, _ *demo, n *note) error { return look(n) }},
 		{"wait until the trash is purged", purged},
 		{"stop controller and nodes", stopAll},
 	}},
@@ -170,7 +170,7 @@ func startNodes(ctx context.Context, d *demo, n *note) error {
 	return nil
 }
 
-func room(ctx context.Context, d *demo, n *note) error {
+func space(ctx context.Context, d *demo, n *note) error {
 	r, err := d.controller.Controller.GetCapacity(ctx, &csi.GetCapacityRequest{Parameters: class})
 	if err != nil {
 		return fmt.Errorf("GetCapacity: %w", err)
