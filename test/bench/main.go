@@ -60,7 +60,7 @@ const networkDelay = 0.5
 type bench struct {
 	only               *regexp.Regexp // nil for all
 	quick, delegations bool
-	dir                string // of the processes' state
+	dir                string // with the state of the processes
 	table              table
 	rows               []row
 	named              atomic.Int64 // volumes so far

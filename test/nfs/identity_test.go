@@ -159,7 +159,7 @@ func TestForgottenShare(t *testing.T) {
 		t.Errorf("nobody is asked: %d, %s", r.status, r.said)
 	}
 	shareOf(s, "not laid out")
-	if r := s.mustCtl("share", "forget", "--yes", "nas1"); !strings.Contains(r.said, "when it is restarted") {
+	if r := s.mustCtl("share", "forget", "--yes", "nas1"); !strings.Contains(r.said, "after a restart") {
 		t.Errorf("it says %q", r.said)
 	}
 	if now := shareOf(s, "laid out"); now.ID == id {

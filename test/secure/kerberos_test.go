@@ -58,7 +58,7 @@ func TestKerberosOwners(t *testing.T) {
 	must(0, os.Chown(seen("owners", "secret"), 2000, 2000)) // alice
 	must(r.snapshot("owners-bad", v.GetVolumeId()))
 	_, err = r.create("owners-uid", nil, "uid", "7777", "gid", "2000")
-	r.refuses(err, codes.InvalidArgument, "set its owner to 7777:2000", "goes by names (Kerberos)")
+	r.refuses(err, codes.InvalidArgument, "set its owner to 7777:2000", "maps owners by name (Kerberos)")
 	must(r.create("owners-named", nil, "uid", "2000", "gid", "2000"))
 	r.doctorSays("by name, because of Kerberos", "files that root creates belong to root")
 	r.unpublish(v, at)
