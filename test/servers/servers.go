@@ -164,14 +164,16 @@ var servers = []server{
 		},
 	}}},
 	{name: "ceph", title: "CephFS 16.2, by NFS-Ganesha 4.3", mem: "5G", runs: but(ganesha(), func(r *try) {
-		// It has times of symbolic links and user attributes, and does not say where holes are.
-		r.refused = slices.DeleteFunc(r.refused, func(text string) bool {
-			return text == linkTimes || text == noAttributes && r.version == "4.2"
-		})
-		if !r.hopeless {
-			r.lost, r.method = []string{sockets}, readAndWrite
+		// It has times of symbolic links and user attributes, and 32 bits without a sign for the seconds of a
+		// time. It does not say where holes are.
+		if r.hopeless {
+			r.doctor = []string{"! acl: no-acl", "! clone: no-clone", "! copy: no-copy", "! holes: no-holes", "✗ latency: unknown-error"}
+			return
 		}
-		if r.noDelegations {
+		r.refused, r.lost, r.method = []string{after2106, before1970, noLists}, []string{sockets}, readAndWrite
+		if !r.noDelegations {
+			r.refused = append(r.refused, noAttributes)
+		} else {
 			r.doctor = []string{"! acl: no-acl", "! clone: no-clone", "! copy: no-copy", "! holes: no-holes"}
 		}
 	})},
