@@ -23,9 +23,9 @@ const (
 	share  = "nas1"
 )
 
-// patience is the timeout of the walk's calls, and cleanupWithin that of the cleanup after one of them.
+// callTimeout is the timeout of the walk's calls, and cleanupWithin that of the cleanup after one of them.
 const (
-	patience      = 90 * time.Second
+	callTimeout   = 90 * time.Second
 	cleanupWithin = 60 * time.Second
 )
 
@@ -46,7 +46,7 @@ func main() {
 	// caller, and sets FORCE_COLOR.
 	s := &screen{out: os.Stdout, colour: os.Getenv("FORCE_COLOR") != "" && os.Getenv("NO_COLOR") == ""}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	ok := run(ctx, s)
 	cancel()
 	stop()
@@ -59,7 +59,7 @@ func main() {
 // the demo.
 func run(ctx context.Context, s *screen) bool {
 	// If a server does not answer, a pod's read does not end, and neither does the walk.
-	defer time.AfterFunc(patience+cleanupWithin, func() {
+	defer time.AfterFunc(callTimeout+cleanupWithin, func() {
 		s.failure(fmt.Errorf("step %d does not end", s.number))
 		os.Exit(1)
 	}).Stop()

@@ -84,15 +84,15 @@ func server(t *testing.T, script string) string {
 	return on(t, "nas", "cd /nas/export; "+script)
 }
 
-// patience is the timeout for what must happen, no matter how soon: the machine may be slow or busy.
-const patience = 5 * time.Minute
+// waitTimeout is the timeout for what must happen, no matter how soon: the machine may be slow or busy.
+const waitTimeout = 5 * time.Minute
 
 func eventually(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	for end := time.Now().Add(patience); !done(); time.Sleep(300 * time.Millisecond) {
+	for end := time.Now().Add(waitTimeout); !done(); time.Sleep(300 * time.Millisecond) {
 		if time.Now().After(end) {
 			out, _ := run("", "k", "get", "events", "--sort-by=.lastTimestamp")
-			t.Fatalf("not after %v: %s; the events are\n%s", patience, what, tail(out, 3000))
+			t.Fatalf("not after %v: %s; the events are\n%s", waitTimeout, what, tail(out, 3000))
 		}
 	}
 }

@@ -204,11 +204,11 @@ func (n *node) column(i int, a accident, faulty, healthy set) (cell, error) {
 }
 
 // ask makes a call, and repeats it like kubelet if the accident ends by itself.
-func (n *node) ask(a accident, do call, v *volume, patience time.Duration) cell {
+func (n *node) ask(a accident, do call, v *volume, timeout time.Duration) cell {
 	var c cell
 	begin := time.Now()
 	for first := true; ; first = false {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		ctx, cancel := context.WithTimeout(context.Background(), timeout)
 		start := time.Now()
 		err := do(ctx, v)
 		cancel()

@@ -25,9 +25,9 @@ import (
 )
 
 // snapshot asks a controller for a snapshot of a volume.
-func snapshot(t *testing.T, d *lab.Driver, v *csi.Volume, name string, patience time.Duration) (*csi.Snapshot, error) {
+func snapshot(t *testing.T, d *lab.Driver, v *csi.Volume, name string, timeout time.Duration) (*csi.Snapshot, error) {
 	t.Helper()
-	r, err := d.Controller.CreateSnapshot(within(t, patience), &csi.CreateSnapshotRequest{Name: name, SourceVolumeId: v.GetVolumeId()})
+	r, err := d.Controller.CreateSnapshot(within(t, timeout), &csi.CreateSnapshotRequest{Name: name, SourceVolumeId: v.GetVolumeId()})
 	return r.GetSnapshot(), err
 }
 
@@ -35,7 +35,7 @@ func snapshot(t *testing.T, d *lab.Driver, v *csi.Volume, name string, patience 
 // while the server is unavailable.
 func mustSnapshot(t *testing.T, d *lab.Driver, v *csi.Volume, name string) *csi.Snapshot {
 	t.Helper()
-	for deadline := time.Now().Add(2 * patience); ; time.Sleep(200 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * waitTimeout); ; time.Sleep(200 * time.Millisecond) {
 		s, err := snapshot(t, d, v, name, time.Minute)
 		switch status.Code(err) {
 		case codes.OK:
@@ -51,10 +51,10 @@ func mustSnapshot(t *testing.T, d *lab.Driver, v *csi.Volume, name string) *csi.
 
 // expectInProgress calls with a short timeout until the answer says, in these words, that the copy takes longer.
 // On a busy machine the time may be over before the answer arrives.
-func expectInProgress(t *testing.T, call func(patience time.Duration) error, words ...string) {
+func expectInProgress(t *testing.T, call func(timeout time.Duration) error, words ...string) {
 	t.Helper()
 	var err error
-	eventually(t, patience, "a call hears that the copy goes on", func() bool {
+	eventually(t, waitTimeout, "a call reports that the copy goes on", func() bool {
 		err = call(5 * time.Second)
 		return status.Code(err) != codes.DeadlineExceeded || strings.Contains(err.Error(), words[0])
 	})
@@ -203,8 +203,8 @@ func TestCopyOutlivesItsController(t *testing.T) {
 	v := s.mustCreate("pvc-1", "one")
 	manyFiles(t, s.at("one"), 1200)
 	near := distant(t)
-	expectInProgress(t, func(patience time.Duration) error {
-		_, err := snapshot(t, s.ctl, v, "snap-1", patience)
+	expectInProgress(t, func(timeout time.Duration) error {
+		_, err := snapshot(t, s.ctl, v, "snap-1", timeout)
 		return err
 	}, "snapshot snap-1", "files", "it goes on")
 	wantCode(t, s.delete(v.VolumeId), codes.Aborted, "pvc-1", "copied", "snap-1")
@@ -223,7 +223,7 @@ func TestCopyOutlivesItsController(t *testing.T) {
 	_, err := snapshot(t, other, v, "snap-1", time.Minute)
 	wantCode(t, err, codes.Aborted, "snapshot snap-1 is still being made")
 	s.ctl = s.start("controller", "controller")
-	eventually(t, patience, "the copy is begun again", func() bool { return len(snapshots(t, s.ctl)) == 1 })
+	eventually(t, waitTimeout, "the copy is begun again", func() bool { return len(snapshots(t, s.ctl)) == 1 })
 	sameTree(t, s.at("one"), s.at(".mooring/snapshots/snap-1/data"))
 	for _, d := range []*lab.Driver{s.ctl, other} {
 		if got := mustSnapshot(t, d, v, "snap-1"); got.SnapshotId != "nas1/snap-1" {
@@ -245,8 +245,8 @@ func TestCopyIsTakenOver(t *testing.T) {
 	manyFiles(t, s.at("one"), 1200)
 	r := withSource(request("pvc-2", params{"subDir": "two"}), "volume", v.VolumeId)
 	near := distant(t)
-	expectInProgress(t, func(patience time.Duration) error {
-		_, err := first.Controller.CreateVolume(within(t, patience), r)
+	expectInProgress(t, func(timeout time.Duration) error {
+		_, err := first.Controller.CreateVolume(within(t, timeout), r)
 		return err
 	}, "volume pvc-2")
 	start := time.Now()
@@ -256,7 +256,7 @@ func TestCopyIsTakenOver(t *testing.T) {
 		_ = unix.Unmount(m.Mountpoint, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
 	}
 	s.ctl = s.start("controller", "second")
-	eventually(t, patience, "the clone is made by the second", func() bool {
+	eventually(t, waitTimeout, "the clone is made by the second", func() bool {
 		_, err := s.ctl.Controller.CreateVolume(soon(t), r)
 		if err != nil && status.Code(err) != codes.Aborted {
 			t.Fatal(err)
@@ -280,8 +280,8 @@ func TestCopyAndItsServer(t *testing.T) {
 			v := s.mustCreate("pvc-1", "one")
 			manyFiles(t, s.at("one"), 1500)
 			near := distant(t)
-			expectInProgress(t, func(patience time.Duration) error {
-				_, err := snapshot(t, s.ctl, v, "snap-1", patience)
+			expectInProgress(t, func(timeout time.Duration) error {
+				_, err := snapshot(t, s.ctl, v, "snap-1", timeout)
 				return err
 			}, "it goes on")
 			over := outage(t, stop, start)
@@ -290,7 +290,7 @@ func TestCopyAndItsServer(t *testing.T) {
 			over()
 			mustSnapshot(t, s.ctl, v, "snap-1")
 			sameTree(t, s.at("one"), s.at(".mooring/snapshots/snap-1/data"))
-			eventually(t, patience, "nothing is left of the copy", func() bool { return inState(s, "jobs") == nil && unfinished(s) == nil })
+			eventually(t, waitTimeout, "nothing is left of the copy", func() bool { return inState(s, "jobs") == nil && unfinished(s) == nil })
 		})
 	}
 }
@@ -341,7 +341,7 @@ func TestCopyWithoutSpace(t *testing.T) {
 				t.Errorf("left are %v", left)
 			}
 			c.more(t, s)
-			eventually(t, patience, "the trash is empty", func() bool { return inState(s, "trash") == nil })
+			eventually(t, waitTimeout, "the trash is empty", func() bool { return inState(s, "trash") == nil })
 			mustSnapshot(t, s.ctl, v, "snap-1")
 			sameTree(t, s.at("one"), s.at(".mooring/snapshots/snap-1/data"))
 		})

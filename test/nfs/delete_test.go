@@ -184,7 +184,7 @@ func TestTrash(t *testing.T) {
 			s.restart()
 			other := s.mustCreate("pvc-2", "other", "trashRetention", "0s") // once it is purged, the trash was scanned
 			s.mustDelete(other.VolumeId)
-			eventually(t, patience, "the other volume is purged", func() bool { return len(inTrash(t, s)) == 2 })
+			eventually(t, waitTimeout, "the other volume is purged", func() bool { return len(inTrash(t, s)) == 2 })
 			wantInTrash(t, s)
 			again := s.mustCreate("pvc-1", "dir") // now another volume
 			if entries, _ := os.ReadDir(s.at("dir")); len(entries) != 0 {
@@ -192,7 +192,7 @@ func TestTrash(t *testing.T) {
 			}
 			modify(s, again.VolumeId, params{"trashRetention": "0s"})
 			s.mustDelete(again.VolumeId)
-			eventually(t, patience, "the new volume is purged", func() bool { return len(inTrash(t, s)) == 2 })
+			eventually(t, waitTimeout, "the new volume is purged", func() bool { return len(inTrash(t, s)) == 2 })
 			wantInTrash(t, s)
 		})
 	}
@@ -243,7 +243,7 @@ func TestTrashInTime(t *testing.T) {
 	start := time.Now()
 	s.mustDelete(v.VolumeId)
 	s.restart()
-	eventually(t, patience, "it is purged", func() bool { return len(inTrash(t, s)) == 0 })
+	eventually(t, waitTimeout, "it is purged", func() bool { return len(inTrash(t, s)) == 0 })
 	if took := time.Since(start); took < 3*time.Second {
 		t.Errorf("it was purged after %v", took)
 	}

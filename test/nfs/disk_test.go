@@ -25,9 +25,9 @@ import (
 )
 
 const (
-	// diskPatience is the timeout for a controller to notice the state of a disk: it writes to the disk
+	// diskTimeout is the timeout for a controller to notice the state of a disk: it writes to the disk
 	// once a minute, and every 15 seconds after a failure.
-	diskPatience = 3 * time.Minute
+	diskTimeout = 3 * time.Minute
 	// diskMetrics is the address of the controller's metrics.
 	diskMetrics = "127.0.0.1:9876"
 )
@@ -84,7 +84,7 @@ func (f failing) breakDisk(accident ...string) (mend func()) {
 func (f failing) waitForReason(reason, fault string) {
 	f.t.Helper()
 	var last any
-	eventually(f.t, diskPatience, "the controller says "+reason, func() bool {
+	eventually(f.t, diskTimeout, "the controller says "+reason, func() bool {
 		r, err := f.ctl.Controller.ControllerGetVolumeHealth(soon(f.t), &csi.ControllerGetVolumeHealthRequest{VolumeId: "nas1/pvc-2"})
 		list, err2 := f.ctl.Controller.ControllerListVolumeHealth(soon(f.t), &csi.ControllerListVolumeHealthRequest{})
 		if now := fmt.Sprint(r, list, err, err2); now != last {
@@ -171,7 +171,7 @@ func TestDisk(t *testing.T) {
 			}
 			mend()
 			f.waitForReason("", "")
-			eventually(t, patience, "the node says nothing any more", func() bool { return len(f.pod.health(f.pod.target("pod"))) == 0 })
+			eventually(t, waitTimeout, "the node says nothing any more", func() bool { return len(f.pod.health(f.pod.target("pod"))) == 0 })
 			f.pod.checkWrite("pod")
 			f.mustCreate("pvc-3", "")
 			f.pod.leave("pod")
@@ -213,7 +213,7 @@ func (a *seat) checkWrite(pod string, wants ...unix.Errno) {
 	var err error
 	select {
 	case err = <-done:
-	case <-time.After(patience):
+	case <-time.After(waitTimeout):
 		err = context.DeadlineExceeded
 	}
 	for _, want := range wants {

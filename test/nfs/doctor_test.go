@@ -93,9 +93,9 @@ func sicknesses() []sick {
 		{name: "wrong path", path: lab.Exports + "/no/such/path", want: map[string]string{"path": "no-path"}, says: "/no/such/path", exit: 3},
 		{name: "wrong path by 3", path: lab.Exports + "/no/such/path", lines: []string{"mountOptions: [nfsvers=3]"}, want: map[string]string{"path": "no-path"}, exit: 3},
 		{name: "root of NFS 4", begin: otherRoot, path: lab.Exports + "/root", want: map[string]string{"path": "other-root"}, says: "with NFS 3 the path is /exports/root, with NFS 4 it is /: the server's NFSv4 root is /exports/root", exit: 3},
-		{name: "beneath the root of NFS 4", begin: otherRoot, path: lab.Exports + "/root/sub", want: map[string]string{"path": "other-root"}, says: "3; with 4.0, 4.1 and 4.2 the path is /sub", exit: 3},
-		{name: "beneath the root of NFS 4, by 4.2", begin: otherRoot, path: lab.Exports + "/root/sub", lines: []string{"mountOptions: [nfsvers=4.2]"}, want: map[string]string{"path": "other-root"}, says: "with NFS 4 it is /sub", exit: 3},
-		{name: "beneath the root of NFS 4, by 3", begin: otherRoot, path: lab.Exports + "/root/sub", lines: []string{"mountOptions: [nfsvers=3]"}, says: "the path is /sub"},
+		{name: "under the root of NFS 4", begin: otherRoot, path: lab.Exports + "/root/sub", want: map[string]string{"path": "other-root"}, says: "3; with 4.0, 4.1 and 4.2 the path is /sub", exit: 3},
+		{name: "under the root of NFS 4, by 4.2", begin: otherRoot, path: lab.Exports + "/root/sub", lines: []string{"mountOptions: [nfsvers=4.2]"}, want: map[string]string{"path": "other-root"}, says: "with NFS 4 it is /sub", exit: 3},
+		{name: "under the root of NFS 4, by 3", begin: otherRoot, path: lab.Exports + "/root/sub", lines: []string{"mountOptions: [nfsvers=3]"}, says: "the path is /sub"},
 		{name: "bad option", lines: []string{"mountOptions: [bananas]"}, want: map[string]string{"mounts": "bad-option"}, exit: 3},
 		{name: "read-only", export: "readonly", want: map[string]string{"writable": "read-only"}, exit: 3},
 		{name: "gone read-only", begin: disk("readonly"), server: secondServer, path: "/disk-ext4", want: map[string]string{"writable": "read-only"}, exit: 3},
@@ -186,7 +186,7 @@ func (s sick) examine(t *testing.T, of *site) {
 		case doctor.Warn, doctor.Fail:
 			got[strings.TrimSpace(f.Server+" "+f.Check)] = f.Cause
 			if f.Why == "" || f.Remedy == "" {
-				t.Errorf("%s, %s is told without why or remedy", f.Check, f.Cause)
+				t.Errorf("%s, %s has no explanation or remedy", f.Check, f.Cause)
 			}
 		case doctor.Skip:
 			if s.name == "good" && f.Check != "statd" && f.Check != "tls" {
@@ -389,7 +389,7 @@ func noStatd(t *testing.T) {
 func fill(t *testing.T) {
 	path := "/run/export/small/ballast"
 	t.Cleanup(func() { _ = os.Remove(path) })
-	eventually(t, patience, "the small export is full", func() bool {
+	eventually(t, waitTimeout, "the small export is full", func() bool {
 		for _, size := range []string{"64K", "1K"} {
 			_ = exec.Command("dd", "if=/dev/zero", "of="+path, "bs="+size, "oflag=append", "conv=notrunc,fsync").Run() // ends when it is full
 		}

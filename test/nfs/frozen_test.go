@@ -96,9 +96,9 @@ func frozenExport(t *testing.T, version, other string) {
 	}
 	wantReasons(t, f.health(f.target("pod")), "SlowResponses")
 	wantReasons(t, h.health(h.target("pod")))
-	eventually(t, patience, "there is one process that asks", func() bool { return len(lab.Descendants(node.PID())) <= 1 })
+	eventually(t, waitTimeout, "there is one process that asks", func() bool { return len(lab.Descendants(node.PID())) <= 1 })
 	heal()
-	eventually(t, patience, "the frozen one answers again", func() bool { _, err := f.stats(f.target("pod")); return err == nil })
+	eventually(t, waitTimeout, "the frozen one answers again", func() bool { _, err := f.stats(f.target("pod")); return err == nil })
 	f.leave("pod", "pod-2")
 	h.leave("pod")
 }
@@ -131,12 +131,12 @@ func TestUnkillable(t *testing.T) {
 	began, ended := make(chan bool, 1), make(chan error, 1)
 	go func() { ended <- ask(ctx, local, func() { began <- true }) }()
 	<-began
-	eventually(t, patience, "a thread is stuck", func() bool { return slices.ContainsFunc(lab.Descendants(os.Getpid()), stuck) })
+	eventually(t, waitTimeout, "a thread is stuck", func() bool { return slices.ContainsFunc(lab.Descendants(os.Getpid()), stuck) })
 	giveUp(late)
 	if err := <-ended; !errors.Is(err, late) {
 		t.Errorf("the error is %v", err)
 	}
-	eventually(t, patience, "a process is left to itself", func() bool { return w.Abandoned() == 1 })
+	eventually(t, waitTimeout, "a process is left to itself", func() bool { return w.Abandoned() == 1 })
 	if err := ask(soon(t), local, nil); !errors.Is(err, child.ErrStuck) || volume.Kind(err) != volume.ErrUnavailable {
 		t.Errorf("asked again, the error is %v", err)
 	}
@@ -147,7 +147,7 @@ func TestUnkillable(t *testing.T) {
 		t.Errorf("%d superblocks are in quarantine, %d processes were started", n, w.Started())
 	}
 	thaw()
-	eventually(t, patience, "the process is gone", func() bool { return w.Alive() == 1 })
+	eventually(t, waitTimeout, "the process is gone", func() bool { return w.Alive() == 1 })
 	if err := ask(soon(t), local, nil); err != nil || w.Abandoned() != 0 {
 		t.Errorf("afterwards the error is %v, and %d processes are left", err, w.Abandoned())
 	}
@@ -204,7 +204,7 @@ func TestManyStats(t *testing.T) {
 		t.Errorf("there was the process %v, and is %v", workers, now)
 	}
 	one := seats[0]
-	eventually(t, patience, "20 stats that start no process and no thread", func() bool {
+	eventually(t, waitTimeout, "20 stats that start no process and no thread", func() bool {
 		f, start, before := forks(t), time.Now(), tripsOf(s)
 		for range 20 {
 			_, err := one.stats(one.target("pod-0"))
@@ -261,7 +261,7 @@ func TestStoppedWorker(t *testing.T) {
 		_, err := a.stats(a.target("pod"))
 		a.must(err)
 	}
-	eventually(t, patience, "the stopped one is replaced", func() bool {
+	eventually(t, waitTimeout, "the stopped one is replaced", func() bool {
 		now := lab.Descendants(a.node.PID())
 		return len(now) == 1 && now[0] != before[0]
 	})

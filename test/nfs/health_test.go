@@ -190,13 +190,13 @@ func TestNodeHealth(t *testing.T) {
 	}
 	wantReasons(t, a.health(a.target("pod")))
 	over()
-	eventually(t, patience, "the server is reachable", func() bool { return len(far.health("")) == 0 })
+	eventually(t, waitTimeout, "the server is reachable", func() bool { return len(far.health("")) == 0 })
 	far.leave()
 
 	rewrite(s, strings.Replace(s.config, "servers: ["+lab.Server+"]", "servers: [localhost]", 1), node)
-	eventually(t, patience, "the server has moved", func() bool { return slices.Equal(a.health(""), []string{"ServerMoved"}) })
+	eventually(t, waitTimeout, "the server has moved", func() bool { return slices.Equal(a.health(""), []string{"ServerMoved"}) })
 	rewrite(s, strings.Replace(s.config, "name: nas1", "name: nas2", 1), node)
-	eventually(t, patience, "the share is not registered", func() bool { return slices.Equal(a.health(""), []string{"ShareNotRegistered"}) })
+	eventually(t, waitTimeout, "the share is not registered", func() bool { return slices.Equal(a.health(""), []string{"ShareNotRegistered"}) })
 	a.leave("pod")
 }
 
@@ -324,6 +324,6 @@ func TestControllerHealth(t *testing.T) {
 		wantReasons(t, list(most), append([]string{"far/pvc-far: ServerUnreachable"}, unwell...)...)
 	}
 	over()
-	eventually(t, patience, "the share is well again", func() bool { return len(health("far/pvc-far")) == 0 })
+	eventually(t, waitTimeout, "the share is well again", func() bool { return len(health("far/pvc-far")) == 0 })
 	wantReasons(t, list(2), unwell...)
 }

@@ -54,7 +54,7 @@ func TestDiskNotMounted(t *testing.T) {
 		t.Errorf("on the export are %v, %v", names, err)
 	}
 	back()
-	eventually(t, patience, "the disk is noticed", func() bool { err = s.delete(v.VolumeId); return err == nil })
+	eventually(t, waitTimeout, "the disk is noticed", func() bool { err = s.delete(v.VolumeId); return err == nil })
 	if _, err := os.Stat(s.at("dir")); !os.IsNotExist(err) {
 		t.Errorf("the volume is still there: %v", err)
 	}
@@ -83,7 +83,7 @@ func TestPinnedShare(t *testing.T) {
 	wantCode(t, err, codes.FailedPrecondition, "it has the id "+id, "nothing of Mooring's")
 	wantCode(t, s.delete(v.VolumeId), codes.FailedPrecondition, "it has the id "+id)
 	back()
-	eventually(t, patience, "the disk is noticed", func() bool { return s.delete(v.VolumeId) == nil })
+	eventually(t, waitTimeout, "the disk is noticed", func() bool { return s.delete(v.VolumeId) == nil })
 	s.mustDelete("nas1/pvc-2")
 }
 
@@ -156,7 +156,7 @@ func TestForgottenShare(t *testing.T) {
 	wantCode(t, s.delete(v.VolumeId), codes.FailedPrecondition, "mooringctl share forget nas1")
 	shareOf(s, "not laid out")
 	if r := s.mooringctl("share", "forget", "nas1"); r.status == 0 || !strings.Contains(r.said, "--yes") {
-		t.Errorf("nobody is asked: %d, %s", r.status, r.said)
+		t.Errorf("no confirmation is requested: %d, %s", r.status, r.said)
 	}
 	shareOf(s, "not laid out")
 	if r := s.mustCtl("share", "forget", "--yes", "nas1"); !strings.Contains(r.said, "after a restart") {
@@ -165,7 +165,7 @@ func TestForgottenShare(t *testing.T) {
 	if now := shareOf(s, "laid out"); now.ID == id {
 		t.Errorf("it is %s again", id)
 	}
-	eventually(t, patience, "that it is laid out is noticed", func() bool { return s.delete(v.VolumeId) == nil })
+	eventually(t, waitTimeout, "that it is laid out is noticed", func() bool { return s.delete(v.VolumeId) == nil })
 	s.mustCreate("pvc-2", "dir")
 	s.mustDelete("nas1/pvc-2")
 }

@@ -258,7 +258,7 @@ func TestInlineCrash(t *testing.T) {
 		b.must(b.unpublish())
 	}
 	noInlineLeft(s, node)
-	eventually(t, patience, "the trash is empty", func() bool {
+	eventually(t, waitTimeout, "the trash is empty", func() bool {
 		entries, err := os.ReadDir(s.at(".mooring/trash"))
 		return err == nil && len(entries) == 0
 	})
@@ -292,7 +292,7 @@ func TestInlineInSilence(t *testing.T) {
 	}
 	s.kill(node)
 	node = s.start("node", "node")
-	eventually(t, patience, "nothing is left of the pods", func() bool {
+	eventually(t, waitTimeout, "nothing is left of the pods", func() bool {
 		_, err := os.Stat(own)
 		notes, _ := filepath.Glob(filepath.Join(node.Dir, "state/node/*"))
 		return os.IsNotExist(err) && len(notes) == 0
@@ -340,7 +340,7 @@ func TestInlineKeepsNoDisk(t *testing.T) {
 			return strings.HasPrefix(string(name), "mount.nfs")
 		})
 	}
-	eventually(t, patience, "the child waits", func() bool { return waits() && len(has()) > 0 })
+	eventually(t, waitTimeout, "the child waits", func() bool { return waits() && len(has()) > 0 })
 	if err := unix.Unmount(disk, 0); err != nil {
 		t.Fatal(err)
 	}
@@ -349,7 +349,7 @@ func TestInlineKeepsNoDisk(t *testing.T) {
 	}
 	over()
 	if err := <-published; err != nil {
-		eventually(t, patience, "the pod gets its volume", func() bool { return p.publish() == nil })
+		eventually(t, waitTimeout, "the pod gets its volume", func() bool { return p.publish() == nil })
 	}
 	p.must(p.unpublish())
 }

@@ -40,7 +40,7 @@ func TestCtlKilled(t *testing.T) {
 	}
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
-	eventually(t, patience, "nothing of it is mounted", func() bool { return mountedAnywhere(s) == nil })
+	eventually(t, waitTimeout, "nothing of it is mounted", func() bool { return mountedAnywhere(s) == nil })
 }
 
 // TestCtlDead cuts the server off: before mooringctl starts, and while it works.
@@ -103,7 +103,7 @@ func TestCtlGiven(t *testing.T) {
 		return runCommand(s, cmd)
 	}
 	if r := unprivileged("volumes"); r.status != 1 || !strings.Contains(r.said, "CAP_SYS_ADMIN") || !strings.Contains(r.said, "--shares-dir") {
-		t.Errorf("who may not mount is told %d, %s", r.status, r.said)
+		t.Errorf("without the right to mount it ends with %d, %s", r.status, r.said)
 	}
 	if r := unprivileged("volumes", "--shares-dir", dir); r.status != 1 || !strings.Contains(r.said, "nothing is mounted at "+at) {
 		t.Errorf("where nothing is mounted: %d, %s", r.status, r.said)

@@ -296,7 +296,7 @@ func TestCtlPurge(t *testing.T) {
 		s.mustDelete(v.VolumeId)
 	}
 	if r := s.mooringctl("trash", "purge", "--all"); r.status != 2 || !strings.Contains(r.said, "--yes") || len(inTrash(t, s)) != 6 {
-		t.Errorf("nobody was asked: %d, %s; left is %q", r.status, r.said, inTrash(t, s))
+		t.Errorf("no confirmation was requested: %d, %s; left is %q", r.status, r.said, inTrash(t, s))
 	}
 	if r := s.mooringctl("trash", "purge", "--yes", "nas1/pvc-1", "nas1/pvc-7"); r.status != 1 || !strings.Contains(r.said, "nas1/pvc-7 is not in the trash") || len(inTrash(t, s)) != 4 {
 		t.Errorf("one of two: %d, %s; left is %q", r.status, r.said, inTrash(t, s))

@@ -82,26 +82,26 @@ func exportDir(t *testing.T, name string) string {
 
 // wantUnavailable asks for a volume that cannot be made at present. A caller with a long timeout gets
 // Unavailable; every caller gets the reason.
-func wantUnavailable(s *site, patience time.Duration, name string) {
+func wantUnavailable(s *site, timeout time.Duration, name string) {
 	var took time.Duration
 	var err error
 	// The driver answers some time before the caller's deadline. On a busy machine the answer may still
 	// arrive too late: the error is then the client's own, without the reason.
 	for range 5 {
 		start := time.Now()
-		_, err = s.ctl.Controller.CreateVolume(within(s.t, patience), request(name, nil))
+		_, err = s.ctl.Controller.CreateVolume(within(s.t, timeout), request(name, nil))
 		took = time.Since(start)
 		s.t.Logf("%s, %s: after %v: %v", filepath.Base(s.path), name, took.Round(time.Millisecond), err)
 		if status.Code(err) != codes.DeadlineExceeded || strings.Contains(err.Error(), "share nas1") {
 			break
 		}
 	}
-	if status.Code(err) == codes.DeadlineExceeded && patience < time.Minute {
+	if status.Code(err) == codes.DeadlineExceeded && timeout < time.Minute {
 		wantError(s.t, err, codes.DeadlineExceeded, "volume "+name+" on share nas1", "does not answer", "safe to try again")
 	} else {
 		wantError(s.t, err, codes.Unavailable, "share nas1", "127.0.0.1:"+s.path, "answer")
 	}
-	if took >= patience {
+	if took >= timeout {
 		s.t.Errorf("the answer took %v", took)
 	}
 }
@@ -110,7 +110,7 @@ func wantUnavailable(s *site, patience time.Duration, name string) {
 func worksAgain(s *site) {
 	s.t.Helper()
 	for _, name := range []string{"pvc-short", "pvc-long", "pvc-before"} {
-		eventually(s.t, patience, "the share can be used again", func() bool {
+		eventually(s.t, waitTimeout, "the share can be used again", func() bool {
 			_, err := s.ctl.Controller.CreateVolume(within(s.t, 20*time.Second), request(name, nil))
 			return err == nil
 		})

@@ -80,7 +80,7 @@ func TestVolumeWithAProject(t *testing.T) {
 		if !strings.Contains(list.out, "in place") {
 			t.Errorf("the trash is shown as %s", list.out)
 		}
-		eventually(t, patience, "the second is purged", func() bool { _, err := os.Stat(s.at("pvc-2")); return os.IsNotExist(err) })
+		eventually(t, waitTimeout, "the second is purged", func() bool { _, err := os.Stat(s.at("pvc-2")); return os.IsNotExist(err) })
 		s.restart()
 		if data, err := os.ReadFile(s.at("pvc-1/sub/data")); string(data) != "precious" {
 			t.Errorf("the first holds %q (%v)", data, err)

@@ -234,11 +234,11 @@ func TestReload(t *testing.T) {
 	_, err := s.create("pvc-2", params{"share": "nas2"})
 	unknown(err)
 	rewrite(s, s.config, s.ctl, node)
-	eventually(t, patience, "the new share can be used", func() bool {
+	eventually(t, waitTimeout, "the new share can be used", func() bool {
 		_, err := s.create("pvc-2", params{"share": "nas2"})
 		return err == nil
 	})
-	eventually(t, patience, "the node knows it", func() bool {
+	eventually(t, waitTimeout, "the node knows it", func() bool {
 		a := s.seat(node, &csi.Volume{VolumeId: "nas2/pvc-2", VolumeContext: params{"share": "nas2", "subDir": "team-claim-pvc-2-pvc-2"}})
 		if a.hold() != nil {
 			return false
@@ -247,12 +247,12 @@ func TestReload(t *testing.T) {
 		return true
 	})
 	rewrite(s, before+"colour: red\n", s.ctl, node)
-	eventually(t, patience, "the bad file is noticed", func() bool {
+	eventually(t, waitTimeout, "the bad file is noticed", func() bool {
 		return strings.Contains(s.ctl.Log(), "The new configuration cannot be used; the previous one stays active")
 	})
 	s.mustCreate("pvc-2", "", "share", "nas2")
 	rewrite(s, before, s.ctl, node)
-	eventually(t, patience, "the share is forgotten", func() bool {
+	eventually(t, waitTimeout, "the share is forgotten", func() bool {
 		_, err = s.create("pvc-2", params{"share": "nas2"})
 		return err != nil
 	})

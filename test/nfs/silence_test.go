@@ -101,7 +101,7 @@ func (p *pair) afterwards() {
 		_ = p.tenant.Wait()
 	}
 	for _, a := range []*seat{p.used, p.idle} {
-		eventually(t, patience, "the volume can be mounted again", func() bool { return a.hold() == nil })
+		eventually(t, waitTimeout, "the volume can be mounted again", func() bool { return a.hold() == nil })
 		a.must(a.publish("pod", false))
 		_, err := a.stats(a.target("pod"))
 		a.must(err)

@@ -278,8 +278,8 @@ func wantError(t *testing.T, err error, code codes.Code, words ...string) (right
 	return true
 }
 
-// patience is the timeout for what must happen, no matter how soon: the machine may be slow or busy.
-const patience = 2 * time.Minute
+// waitTimeout is the timeout for what must happen, no matter how soon: the machine may be slow or busy.
+const waitTimeout = 2 * time.Minute
 
 // expiry is longer than the node uses what it last heard from a server or mount: upTTL of pkg/probe,
 // healthyTTL of pkg/publish.
@@ -290,11 +290,11 @@ const expiry = 6 * time.Second
 const prompt = 30 * time.Second
 
 // eventually waits for something that happens in the background.
-func eventually(t *testing.T, patience time.Duration, what string, done func() bool) {
+func eventually(t *testing.T, timeout time.Duration, what string, done func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); !done(); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(timeout); !done(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("not after %v: %s", patience, what)
+			t.Fatalf("not after %v: %s", timeout, what)
 		}
 	}
 }

@@ -84,7 +84,7 @@ func (c *crowd) checkPod(volume, pod int, readOnly bool) {
 		c.t.Errorf("pod %d writes into volume %d, which is read-only to it: %v: %v", pod, volume, readOnly, err)
 	}
 	// A mount(8) of a killed plugin may still mount at the target of a pod that is being removed.
-	eventually(c.t, patience, fmt.Sprintf("a single pod has volume %d", volume), func() bool {
+	eventually(c.t, waitTimeout, fmt.Sprintf("a single pod has volume %d", volume), func() bool {
 		return volume >= 3 || len(mountsIn(c.t, filepath.Dir(c.target(volume, pod)))) == 1
 	})
 }

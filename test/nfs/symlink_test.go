@@ -104,7 +104,7 @@ func TestLinksBeforeDelete(t *testing.T) {
 // deleteBelowLink deletes a volume whose parent was moved away and replaced by a link. It returns 1 if
 // that was refused. Success is correct too: the controller then had the right directory in its cache.
 func deleteBelowLink(t *testing.T, s *site, onDelete, target, outside string) (refused int) {
-	eventually(t, patience, "the volume is made", func() bool { // its cache may still have the parent of the test before
+	eventually(t, waitTimeout, "the volume is made", func() bool { // its cache may still have the parent of the test before
 		_, err := s.create("pvc-1", params{"subDir": "tenant/x", "onDelete": onDelete})
 		return err == nil
 	})
@@ -177,7 +177,7 @@ func deleteLink(t *testing.T, s *site, onDelete, target, outside string) {
 // purged waits until nothing is in the trash.
 func purged(t *testing.T, s *site) {
 	t.Helper()
-	eventually(t, patience, "the trash is purged", func() bool { return len(inTrash(t, s)) == 0 })
+	eventually(t, waitTimeout, "the trash is purged", func() bool { return len(inTrash(t, s)) == 0 })
 }
 
 // TestLinksDuringCreateAndDelete exchanges directories and links all the time while volumes are made and
@@ -198,7 +198,7 @@ func TestLinksDuringCreateAndDelete(t *testing.T) {
 		stop := exchange(t, s.export, tenants)
 		var tally [2]tally
 		var all sync.WaitGroup
-		enough := time.Now().Add(patience)
+		enough := time.Now().Add(waitTimeout)
 		for i := range tenants {
 			all.Go(func() {
 				name := fmt.Sprintf("pvc-%d", i)
@@ -241,7 +241,7 @@ func TestLinksDuringCreateAndDelete(t *testing.T) {
 // link in its cache for a short time.
 func createAtLast(t *testing.T, s *site, name string, p params) {
 	t.Helper()
-	eventually(t, patience, name+" is created", func() bool {
+	eventually(t, waitTimeout, name+" is created", func() bool {
 		_, err := s.create(name, p)
 		if err != nil {
 			wantCode(t, err, codes.FailedPrecondition, "symbolic link")
@@ -253,7 +253,7 @@ func createAtLast(t *testing.T, s *site, name string, p params) {
 // deleteAtLast is createAtLast for the deletion of a volume that may exist.
 func deleteAtLast(t *testing.T, s *site, name string) {
 	t.Helper()
-	eventually(t, patience, name+" is deleted", func() bool {
+	eventually(t, waitTimeout, name+" is deleted", func() bool {
 		err := s.delete("nas1/" + name)
 		if err != nil {
 			wantCode(t, err, codes.FailedPrecondition, "symbolic link")
@@ -333,7 +333,7 @@ func TestLinksInTrash(t *testing.T) {
 			var done sync.WaitGroup
 			done.Go(func() { exchangeIn(fd, quit) })
 			s.mustDelete(v.VolumeId)
-			eventually(t, patience, "the trash is purged", func() bool { return len(inTrash(t, s)) == 0 }) // maybe at the second try
+			eventually(t, waitTimeout, "the trash is purged", func() bool { return len(inTrash(t, s)) == 0 }) // maybe at the second try
 			close(quit)
 			done.Wait()
 		})

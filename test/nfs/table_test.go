@@ -28,9 +28,9 @@ func TestTableKept(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		anew, err := new(mount.Kernel).Table()
-		if err != nil || !reflect.DeepEqual(now, anew) {
-			t.Errorf("the table is remembered as\n%v\nand is\n%v (%v)", now, anew, err)
+		current, err := new(mount.Kernel).Table()
+		if err != nil || !reflect.DeepEqual(now, current) {
+			t.Errorf("the kept table is\n%v\nand the current one\n%v (%v)", now, current, err)
 		}
 		if again, _ := kept.Table(); &again[0] != &now[0] {
 			t.Error("it is read again, and has not changed")

@@ -157,7 +157,7 @@ var layout = []string{".", ".mooring", ".mooring/claims", ".mooring/format.json"
 func (s *site) empty(left ...string) {
 	s.t.Helper()
 	var extra []string
-	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(waitTimeout); ; time.Sleep(20 * time.Millisecond) {
 		there := withoutIdle(tree(s.t, s.export))
 		for _, name := range left {
 			if _, ok := there[name]; !ok {

@@ -50,7 +50,7 @@ func TestSecondAddress(t *testing.T) {
 			after := s.seat(node, static(volumes[1], "share", "nas1", "subDir", volumes[1]))
 			heal := silence(t, first)
 			var err error
-			for until := time.Now().Add(patience); time.Now().Before(until); { // the node may just have heard from the first
+			for until := time.Now().Add(waitTimeout); time.Now().Before(until); { // the node may just have heard from the first
 				if err = after.hold(); err == nil {
 					break
 				}
@@ -77,7 +77,7 @@ func TestControllerSecondAddress(t *testing.T) {
 	twoAddresses(s)
 	a := s.held(s.start("node", "node"), s.mustCreate("pvc-1", ""))
 	heal := silence(t, first)
-	eventually(t, patience, "there is another volume", func() bool { _, err := s.create("pvc-2", nil); return err == nil })
+	eventually(t, waitTimeout, "there is another volume", func() bool { _, err := s.create("pvc-2", nil); return err == nil })
 	heal()
 	a.leave()
 }
@@ -108,7 +108,7 @@ func TestControllerSecondAddressUnderWay(t *testing.T) {
 						if strings.Contains(err.Error(), "input/output error") {
 							t.Errorf("%s: the disk has not failed: %v", name, err)
 						}
-						if time.Since(start) > patience {
+						if time.Since(start) > waitTimeout {
 							t.Errorf("%s is not there after %v and %d tries: %v", name, time.Since(start), tries, err)
 							return
 						}

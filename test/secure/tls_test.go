@@ -135,7 +135,7 @@ func (r *rig) goesOn(v *csi.Volume, at string) {
 		err = os.WriteFile(filepath.Join(at, "file"), []byte("again"), 0o600)
 	}
 	if err != nil {
-		r.t.Errorf("it does not go on: %v", err)
+		r.t.Errorf("it does not work again: %v", err)
 	}
 	r.unpublish(v, at)
 }

@@ -262,8 +262,8 @@ func (h *heads) goesOn(what string, since time.Time, w *writer) {
 		at, seen := f.after(since)
 		text := fmt.Sprintf("%s: %s", what, f.what)
 		if at.IsZero() {
-			h.t.Errorf("%s does not go on, and has seen %q", text, seen)
-			h.note("%s does not go on; it has seen: %s", text, strings.Join(seen, ", "))
+			h.t.Errorf("%s does not continue, and has got %q", text, seen)
+			h.note("%s does not continue; it has got: %s", text, strings.Join(seen, ", "))
 			continue
 		}
 		text += fmt.Sprintf(" goes on after %.1f s", at.Sub(since).Seconds())

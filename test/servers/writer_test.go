@@ -235,7 +235,7 @@ func (w *writer) wantWriting(t *testing.T, when string) {
 		}
 		f.mu.Unlock()
 		if at, _ := f.after(now); at.IsZero() {
-			t.Errorf("%s: %s does not go on", when, f.what)
+			t.Errorf("%s: %s does not continue", when, f.what)
 		}
 	}
 }

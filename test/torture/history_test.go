@@ -23,9 +23,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// patience is the timeout for what must happen. Leases end within 20 s, but the machine may be slow or
+// waitTimeout is the timeout for what must happen. Leases end within 20 s, but the machine may be slow or
 // busy.
-const patience = 10 * time.Minute
+const waitTimeout = 10 * time.Minute
 
 const owners = 3
 
@@ -196,14 +196,14 @@ func (h *history) mooringctl(args ...string) (string, error) {
 func (h *history) eventually(what string, done func() (instead string)) {
 	h.Helper()
 	pause := 250 * time.Millisecond
-	for deadline := time.Now().Add(patience); ; time.Sleep(pause) {
+	for deadline := time.Now().Add(waitTimeout); ; time.Sleep(pause) {
 		pause = min(2*pause, 4*time.Second) // the queries must not keep the machine busy
 		instead := done()
 		if instead == "" {
 			return
 		}
 		if time.Now().After(deadline) {
-			h.wrong("not after %v: %s: %s", patience, what, instead)
+			h.wrong("not after %v: %s: %s", waitTimeout, what, instead)
 			return
 		}
 	}

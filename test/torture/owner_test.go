@@ -148,7 +148,7 @@ func (o *requester) again(err error, spoiled bool) bool {
 func (o *requester) ask(what, name string, call func(context.Context, *lab.Driver) error) error {
 	o.h.note("%s: %s %s", o.name, what, name)
 	var last error
-	for deadline := time.Now().Add(patience); ; {
+	for deadline := time.Now().Add(waitTimeout); ; {
 		n := 1
 		if !o.calm && o.rng.IntN(10) == 0 {
 			n = 2 // both at once
@@ -196,7 +196,7 @@ func (o *requester) ask(what, name string, call func(context.Context, *lab.Drive
 			last = err
 		}
 		if time.Now().After(deadline) {
-			o.h.wrong("%s %s is not answered within %v: %v", what, name, patience, err)
+			o.h.wrong("%s %s is not answered within %v: %v", what, name, waitTimeout, err)
 			o.h.FailNow()
 		}
 		time.Sleep(between(o.rng, 10*time.Millisecond, time.Second))
@@ -335,7 +335,7 @@ func (o *owner) verifyAll() {
 
 // node calls a node until the answer is OK.
 func (o *requester) node(n int, what string, call func(context.Context, *lab.Driver) error) {
-	for deadline := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
+	for deadline := time.Now().Add(waitTimeout); ; time.Sleep(100 * time.Millisecond) {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		err := call(ctx, o.h.nodes[n].driver())
 		cancel()

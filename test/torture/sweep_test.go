@@ -156,7 +156,7 @@ func (h aftermath) empty() {
 func (h aftermath) restart() {
 	for _, p := range h.controllers {
 		p.kill(0)
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		ctx, cancel := context.WithTimeout(context.Background(), waitTimeout)
 		if _, err := p.d.Controller.GetCapacity(ctx, &csi.GetCapacityRequest{Parameters: map[string]string{"share": "nas1"}}); err != nil {
 			h.wrong("the share cannot be opened: %v", err)
 		}

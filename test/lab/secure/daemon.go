@@ -21,8 +21,8 @@ const (
 	node   = "node1.example.com"
 )
 
-// patience is the timeout for what must happen.
-const patience = time.Minute
+// waitTimeout is the timeout for what must happen.
+const waitTimeout = time.Minute
 
 // guest makes sure that changes of /etc disappear with the guest.
 func guest(t testing.TB) {
@@ -102,9 +102,9 @@ func (d *daemon) stop() {
 // until waits for an effect of a daemon.
 func until(t testing.TB, what string, done func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); !done(); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(waitTimeout); !done(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("not after %v: %s", patience, what)
+			t.Fatalf("not after %v: %s", waitTimeout, what)
 		}
 	}
 }
