@@ -50,7 +50,7 @@ func commands(page string) [][]string {
 // known has the subcommands and options that the pages use of programs that are not ours. Check a
 // new one against the program's own help before you add it.
 var known = map[string]struct{ commands, options string }{
-	"helm": {"install upgrade uninstall template", "-n --create-namespace --set --set-string -f --install --reset-then-reuse-values"},
+	"helm": {"install upgrade uninstall template rollback", "-n --create-namespace --set --set-string -f --install --reset-then-reuse-values --kube-version"},
 	"kubectl": {"apply create delete describe exec get label logs patch port-forward rollout scale wait",
 		"-n -f -k - -o -l -c -p --tail --timeout --replicas --for --previous -w --type --overwrite"},
 }
