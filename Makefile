@@ -85,18 +85,18 @@ fuzz: ## Fuzz each target for FUZZTIME (60000x).
 		done
 
 # Tests and programs write what they reach to COVERAGE. go test sets GOCOVERDIR to a directory of its own
-# which the lab cannot write, so that EXEC sets it again.
+# which the lab cannot write, so that EXEC sets it again. Some programs do not run as root: mode 1777.
 coverage: COVERAGE = $(CURDIR)/build/coverage
 coverage: COVER = -cover -coverpkg=./cmd/...,./pkg/...
 coverage: PROGRAMS = $(COVERAGE)
 coverage: EXEC = env GOCOVERDIR=$(COVERAGE)/lab $(LAB)
 coverage: LAB_RACE =
 coverage: lab-deps ## Print which part of each package unit tests and the lab's (LAB_PKGS) reach.
-	@rm -rf $(COVERAGE); mkdir -p $(COVERAGE)/{unit,lab}
+	@rm -rf $(COVERAGE); mkdir -p $(COVERAGE)/{unit,lab}; chmod 1777 $(COVERAGE)/lab
 	CGO_ENABLED=0 $(GO) build $(COVER) -o $(COVERAGE) ./cmd/...
 	$(GO) test -count=1 -timeout 30m $(COVER) ./... -args -test.gocoverdir=$(COVERAGE)/unit
-	MOORING_LAB_WRITE=$(COVERAGE)/lab $(LAB_TEST) $(COVER) $(LAB_PKGS) -args -test.gocoverdir=$(COVERAGE)/lab
-	test/coverage $(COVERAGE)
+	status=0; MOORING_LAB_WRITE=$(COVERAGE)/lab $(LAB_TEST) $(COVER) $(LAB_PKGS) -args -test.gocoverdir=$(COVERAGE)/lab || status=$$?; \
+		test/coverage $(COVERAGE); exit $$status
 
 test-lab: lab-deps build ## Test LAB_PKGS against a real NFS server, in the lab.
 	$(LAB_TEST) $(LAB_PKGS)
