@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/netip"
 	"path"
-	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -38,11 +37,6 @@ func (s Share) String() string {
 // servers: "server:/path/directory". directory may be "" for the share itself.
 func (s Share) Source(server, directory string) string {
 	return ExportName(server, path.Join(s.Path, directory))
-}
-
-// Equal reports whether s and t have the same configuration.
-func (s Share) Equal(t Share) bool {
-	return s.SameMount(t) && s.Name == t.Name && s.ID == t.ID && slices.Equal(s.Servers, t.Servers) && s.Inline == t.Inline && s.TrashRetention == t.TrashRetention && s.MaxVolumes == t.MaxVolumes
 }
 
 // Registry is the set of shares in a configuration file. It does not change: a new file makes
