@@ -104,7 +104,7 @@ func TestHostileStages(t *testing.T) {
 		{"an unknown share", place("nas9", "good"), codes.FailedPrecondition, []string{`"nas9"`, "is not in Mooring's configuration"}},
 		{"an unregistered export", export, codes.FailedPrecondition, []string{"127.0.0.1:" + s.path + "-2 is not registered"}},
 		{"a server that is an option", params(export).with("server", "--bind"), codes.FailedPrecondition, []string{"--bind"}},
-		{"no such directory", place("nas1", "missing"), codes.FailedPrecondition, []string{"nas1/pvc-good", "127.0.0.1:" + s.path + "/missing", "not there on the server"}},
+		{"no such directory", place("nas1", "missing"), codes.FailedPrecondition, []string{"nas1/pvc-good", "127.0.0.1:" + s.path + "/missing", "does not exist on the server"}},
 		{"a link", place("nas1", "link"), codes.FailedPrecondition, []string{"nas1/pvc-good", "127.0.0.1:" + s.path + "/link"}},
 		{"below a link", place("nas1", "link/ssl"), codes.FailedPrecondition, []string{"nas1/pvc-good", "127.0.0.1:" + s.path + "/link/ssl"}},
 	} {
