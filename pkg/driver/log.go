@@ -32,7 +32,7 @@ func logRPC(observe Observer) grpc.UnaryServerInterceptor {
 		log = log.WithValues(describePlace(request, response)...).WithValues("duration", took.Round(time.Microsecond), "code", code)
 		switch {
 		case code == codes.Aborted:
-			log.Info("RPC is to be repeated", "reason", err.Error())
+			log.Info("RPC must be repeated", "reason", err.Error())
 		case err != nil:
 			log.Error(err, "RPC failed")
 		case quietMethods[method]:
