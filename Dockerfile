@@ -6,7 +6,7 @@
 # With --target server, that of the NFS server that the chart can run in the cluster.
 #
 # Nothing of the image's architecture runs while it is built: --platform linux/arm64 needs no
-# emulation.  Where these images cannot be had, any Debian 12 will do, with Go in one of them.
+# emulation.  If these images are not available, any Debian 12 works, with Go in one of them.
 
 ARG BASE=debian:bookworm-slim
 ARG GOLANG=golang:1.26-bookworm
