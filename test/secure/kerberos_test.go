@@ -7,6 +7,7 @@ package secure
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -187,7 +188,11 @@ func TestKerberosUser(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
-	r.has(out, "write ok", "Key has expired")
+	// What comes first after the expiry decides: a write into the page cache succeeds, and fsync reports
+	// that it is lost; or the write has to check the file's attributes, which is refused.
+	if !strings.Contains(out, "echo: write error: Permission denied") {
+		r.has(out, "write ok", "Key has expired")
+	}
 	realm.Ticket("bob", 2001, time.Hour)
 	if out, err := secure.As(2001, "touch", filepath.Join(at, "again")); err != nil {
 		t.Errorf("with a new ticket: %v: %s", err, out)
