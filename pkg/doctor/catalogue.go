@@ -73,7 +73,7 @@ func nodeChecks() []Check {
 			{"no-kernel", Fail, "The kernel has no NFS client and could not load one.",
 				"Load its modules; minimal kernels have them in a separate package (linux-modules-extra).", "modprobe -a nfs nfsv4"},
 			{"not-loaded", Warn, "No share was mounted, and the NFS modules are not loaded.",
-				"The first mount loads them if they are installed.", "modprobe -a nfs nfsv4"},
+				"The first mount loads the modules if they are installed.", "modprobe -a nfs nfsv4"},
 		}},
 		{"statd", "rpc.statd here", "a NULL call to it, if a share uses NFSv3", "NFSv3 locks need it on each node: without it the mount, or each lock, fails.", []Problem{
 			{"no-statd", Fail, "rpc.statd does not run, and a share needs it.",
