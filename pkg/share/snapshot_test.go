@@ -335,6 +335,24 @@ func TestJobs(t *testing.T) {
 	}
 }
 
+// TestDamagedUnfinishedSnapshot undoes a snapshot whose maker stopped while it wrote the record, and not
+// one whose maker may still be writing it.
+func TestDamagedUnfinishedSnapshot(t *testing.T) {
+	g := newTestShare(t)
+	withData(g)
+	beginSnapshot(g, "s2", "v1")
+	g.put(".mooring/snapshots/s2/making.json", "{")
+	for _, c := range []struct {
+		by   *testShare
+		left int
+	}{{g, 1}, {g.withExpiredLease(), 0}} {
+		copies, err := c.by.Jobs.Abandoned(t.Context())
+		if left := g.names(".mooring/snapshots"); err != nil || copies != nil || len(left) != c.left {
+			t.Errorf("%v, %v, left is %q, want %d", copies, err, left, c.left)
+		}
+	}
+}
+
 // TestGroup makes a group once, after all its snapshots, and deletes it with them.
 func TestGroup(t *testing.T) {
 	ctx := t.Context()
