@@ -80,7 +80,7 @@ func TestPublishConflicts(t *testing.T) {
 		{"file", false, codes.FailedPrecondition, []string{a.target("file"), "is not a directory", "remove it"}},
 		{"link", false, codes.FailedPrecondition, []string{a.target("link"), "is not a directory", "remove it"}},
 		{"dangling", false, codes.FailedPrecondition, []string{a.target("dangling"), "is not a directory", "remove it"}},
-		{"missing/pod", false, codes.FailedPrecondition, []string{a.target("missing/pod"), "the parent of", "is not there"}},
+		{"missing/pod", false, codes.FailedPrecondition, []string{a.target("missing/pod"), "the parent directory of", "does not exist"}},
 		{"file/pod", false, codes.FailedPrecondition, []string{a.target("file/pod")}},
 	} {
 		t.Run(c.pod, func(t *testing.T) {
