@@ -1,6 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command mooring is the CSI driver: the controller, the node plugin, or both.
+//
+// It connects the packages. An RPC takes this path:
+//
+//	controller  driver.Controller -> provision.Service -> pool.Pool -> share.Share
+//	  copies      jobs.Copier     -> share.CopyJob, copytree.Copy
+//	  trash       jobs.Purger     -> share.Trash, copytree.Removal
+//	  heartbeats  jobs.Watcher    -> share.Share.Heartbeat
+//	node        driver.Node       -> publish.Service -> mount.Kernel, probe.Mounts
+//	  in a child  publish.ChildRunner -> publish.Child -> package mount, share.Inline
+//
+// The state directory is a local directory of the driver. In it the directory "shares" has the
+// controller's mounts, and "node" the records of package publish.
 package main
 
 import (

@@ -12,7 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-// Volumes is what the controller service needs of the domain.
+// Volumes is what the controller service needs of the domain for volumes: see provision.Volumes.
 type Volumes interface {
 	Create(ctx context.Context, w volume.CreateRequest) (*volume.Volume, error)
 	Delete(ctx context.Context, h volume.Handle, options []string) error
@@ -57,7 +57,9 @@ func (c *Controller) ControllerGetCapabilities(context.Context, *csi.ControllerG
 	return r, nil
 }
 
-// CreateVolume creates a volume: a directory on a share.
+// CreateVolume creates a volume, a directory on a share, by Volumes.Create. It parses the class's
+// parameters (volume.ParseParams) and those of a VolumeAttributesClass (volume.ParseMutable). The
+// mount options are those of the capabilities and, if the request has a secret, its mountOptions.
 func (c *Controller) CreateVolume(ctx context.Context, r *csi.CreateVolumeRequest) (*csi.CreateVolumeResponse, error) {
 	if r.GetName() == "" {
 		return nil, invalid("no volume name is given")
@@ -93,7 +95,9 @@ func (c *Controller) CreateVolume(ctx context.Context, r *csi.CreateVolumeReques
 	return &csi.CreateVolumeResponse{Volume: encodeVolume(v)}, nil
 }
 
-// DeleteVolume deletes a volume, according to its class's onDelete.
+// DeleteVolume deletes a volume by Volumes.Delete, according to the onDelete of its record. It
+// succeeds for an id without '/' and '#': no volume of this driver has one. The mount options are
+// the mountOptions of the secret, if the request has one.
 func (c *Controller) DeleteVolume(ctx context.Context, r *csi.DeleteVolumeRequest) (*csi.DeleteVolumeResponse, error) {
 	id := r.GetVolumeId()
 	if err := checkVolumeID(id); err != nil {

@@ -9,13 +9,15 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// Health is what the controller service needs of the domain for the health of volumes.
+// Health is what the controller service needs of the domain for the health of volumes: see
+// provision.Health.
 type Health interface {
 	Volume(ctx context.Context, h volume.Handle) ([]volume.Condition, error)
 	List(ctx context.Context, p volume.Page) ([]volume.Health, string, error)
 }
 
-// ControllerGetVolumeHealth returns what is wrong with one volume's share, record and directory.
+// ControllerGetVolumeHealth returns what is wrong with one volume's share, record and directory, by
+// Health.Volume. No entry means that the volume is healthy.
 func (c *Controller) ControllerGetVolumeHealth(ctx context.Context, r *csi.ControllerGetVolumeHealthRequest) (*csi.ControllerGetVolumeHealthResponse, error) {
 	h, err := parseVolumeHandle(r.GetVolumeId())
 	if err != nil {

@@ -61,7 +61,9 @@ func (n *Node) NodeGetInfo(context.Context, *csi.NodeGetInfoRequest) (*csi.NodeG
 	return r, nil
 }
 
-// NodePublishVolume mounts a volume for a pod.
+// NodePublishVolume mounts a volume for a pod, by Pods.Publish. The volume's location is in the
+// PV's volumeAttributes. An ephemeral inline volume has the pod's attributes instead: kubelet marks
+// them as such only if the CSIDriver has podInfoOnMount; without it the error is ErrRefused.
 func (n *Node) NodePublishVolume(ctx context.Context, r *csi.NodePublishVolumeRequest) (*csi.NodePublishVolumeResponse, error) {
 	if err := checkVolumeID(r.GetVolumeId()); err != nil {
 		return nil, err

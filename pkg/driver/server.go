@@ -1,7 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package driver is the CSI plugin: it translates RPCs to calls of the domain, and errors to gRPC
-// codes. It declares the interfaces that it needs of the domain.
+// Package driver is the CSI plugin: it checks and decodes requests, calls the domain, and encodes
+// results and errors. It declares the interfaces that it needs of the domain. Package provision
+// implements those of the controller, package publish those of the node.
+//
+// The kind of an error (volume.Err...) becomes this gRPC code:
+//
+//	ErrInvalid       InvalidArgument
+//	ErrNotFound      NotFound
+//	ErrExists        AlreadyExists
+//	ErrBusy          Aborted
+//	ErrUnavailable   Unavailable
+//	ErrTimeout       DeadlineExceeded
+//	ErrFull          ResourceExhausted
+//	ErrOutOfRange    OutOfRange
+//	ErrPrecondition  FailedPrecondition
+//	ErrRefused       PermissionDenied
+//	ErrDamaged       DataLoss
+//
+// An error without a kind becomes DeadlineExceeded or Canceled if its context has ended; otherwise
+// Internal, which is a bug.
 package driver
 
 import (
@@ -44,7 +62,10 @@ var deadlines = map[string]time.Duration{
 // return.
 type Observer func(method, code string, err error, took time.Duration)
 
-// NewServer returns a gRPC server of the services that are not nil.
+// NewServer returns a gRPC server of the services that are not nil. The context of an RPC ends at
+// the caller's deadline, and after 60 seconds at the latest (30 for NodeUnpublishVolume, 5 for the
+// statistics and the health of a node), minus up to a second: so the caller gets the reason of a
+// failure. A panic fails only its own RPC.
 func NewServer(identity *Identity, controller *Controller, node *Node, observe Observer) *grpc.Server {
 	s := grpc.NewServer(grpc.ChainUnaryInterceptor(logRPC(observe), limitTime, recoverPanic, encodeError))
 	csi.RegisterIdentityServer(s, identity)

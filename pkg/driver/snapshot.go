@@ -11,7 +11,8 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-// Snapshots is what the controller service needs of the domain for snapshots.
+// Snapshots is what the controller service needs of the domain for snapshots: see
+// provision.Snapshots.
 type Snapshots interface {
 	Create(ctx context.Context, name string, source volume.Handle) (*volume.Snapshot, error)
 	Delete(ctx context.Context, h volume.Handle) error
@@ -25,7 +26,8 @@ type SnapshotController struct {
 	Snapshots Snapshots
 }
 
-// CreateSnapshot creates a snapshot: a copy of a volume that does not change.
+// CreateSnapshot creates a snapshot, a copy of a volume that does not change, by Snapshots.Create.
+// It refuses parameters of a VolumeSnapshotClass: there are none.
 func (c *SnapshotController) CreateSnapshot(ctx context.Context, r *csi.CreateSnapshotRequest) (*csi.CreateSnapshotResponse, error) {
 	if r.GetName() == "" {
 		return nil, invalid("no snapshot name is given")
@@ -44,7 +46,7 @@ func (c *SnapshotController) CreateSnapshot(ctx context.Context, r *csi.CreateSn
 	return &csi.CreateSnapshotResponse{Snapshot: encodeSnapshot(s)}, nil
 }
 
-// DeleteSnapshot deletes a snapshot.
+// DeleteSnapshot deletes a snapshot. It succeeds if no snapshot of this driver can have the id.
 func (c *SnapshotController) DeleteSnapshot(ctx context.Context, r *csi.DeleteSnapshotRequest) (*csi.DeleteSnapshotResponse, error) {
 	h, err := parseHandle("snapshot", r.GetSnapshotId())
 	if errors.Is(err, volume.ErrNotFound) {

@@ -8,13 +8,13 @@ import (
 )
 
 // The kinds of failure. Every error that the domain packages return wraps exactly one of
-// them; package driver has the only table from these to gRPC codes.
+// them; the comment of package driver has their gRPC codes.
 var (
 	// ErrInvalid: the request is never valid, whatever the state of the system.
 	ErrInvalid = errors.New("invalid request")
-	// ErrNotFound: the volume or mount does not exist.
+	// ErrNotFound: the volume, snapshot, group or mount does not exist.
 	ErrNotFound = errors.New("not found")
-	// ErrExists: a volume with this name and other properties exists.
+	// ErrExists: a volume or snapshot with this name and other properties exists.
 	ErrExists = errors.New("exists with other properties")
 	// ErrBusy: another operation on the same volume is under way; try again.
 	ErrBusy = errors.New("operation pending")
