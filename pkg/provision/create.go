@@ -14,8 +14,20 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// Create creates a volume, or finds it. ErrExists: there is a volume of that name with other
-// properties.
+// Create creates a volume, or finds it.
+//
+// It chooses the share that has a record of the volume already or, if there is none, the one with
+// the most free space among those that answer within 5 seconds. A volume with a source is created
+// on the source's share, if the class allows that share. Create lays the share out if necessary.
+// Then it creates the record (share.Volumes.Begin), the directory (share.Pending.MakeDirectory),
+// and commits. A job fills and commits a volume that has a source (Copier.Volume); a retry waits
+// for the same job. Create undoes a creation of that name that another process has abandoned.
+//
+// ErrExists: there is a volume of that name with other properties. ErrBusy: another process creates
+// or deletes it. ErrTimeout: the job is still copying. ErrNotFound: there is no such source.
+// ErrFull: the share has maxVolumes volumes, or too little free space for capacity: checked.
+// ErrOutOfRange: the source is larger than the request. ErrPrecondition: the directory belongs to
+// another volume, or exists and is not adopted, or the directory of the existing volume is missing.
 func (v *Volumes) Create(ctx context.Context, w volume.CreateRequest) (*volume.Volume, error) {
 	if w.Name == "" {
 		return nil, volume.Errorf(volume.ErrInvalid, "the volume has no name")

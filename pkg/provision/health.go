@@ -28,8 +28,14 @@ type Health struct {
 	known sync.Map // keys of the volumes of each share ([]string by name), for when it is unavailable
 }
 
-// Volume returns the conditions of a volume that the controller finds: of its share, its record and its
-// directory. ErrNotFound: there is no such volume.
+// Volume returns what the controller finds wrong with a volume. It takes no lock and changes
+// nothing.
+//
+// It reads the record (RecordDamaged) and checks that the directory exists (DirectoryMissing). It
+// adds SlowResponses if that took more than a second, SharesOverlap if an unregistered export is
+// inside a share or contains one, and the share's fault (jobs.Watcher.Fault). If the share cannot
+// be used, the one condition says why, for example ServerUnreachable, ShareUnusable,
+// ShareNotRegistered or AccessDenied. ErrNotFound: there is no such volume.
 func (w *Health) Volume(ctx context.Context, h volume.Handle) ([]volume.Condition, error) {
 	conditions, err := call(ctx, "look at volume "+h.Key, h.Share, func(ctx context.Context) ([]volume.Condition, error) {
 		sh, release, err := w.open(ctx, h.Share, nil)
@@ -99,8 +105,8 @@ func volumeHealth(ctx context.Context, sh *share.Share, key string) ([]volume.Co
 		Message: fmt.Sprintf("share %s: the directory %q of volume %s is not there: somebody moved or removed it: put it back, or restore the volume from a snapshot", sh.Definition(), r.Directory, key)}}, nil
 }
 
-// List returns the unhealthy volumes of all shares, in the order of their handles: see Volumes.List.
-// The volumes of an unreachable share are those of its last list.
+// List returns the unhealthy volumes of all shares, in the order of their handles: see
+// Volumes.List. Of an unreachable share it returns the volumes that the last list found there.
 func (w *Health) List(ctx context.Context, p volume.Page) ([]volume.Health, string, error) {
 	return list(ctx, w.access, p, listing[volume.Health]{
 		what: "look at the volumes", many: healthBatch,

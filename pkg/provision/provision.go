@@ -1,10 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package provision has the controller's use cases: to create, delete, resize, change, get and list
-// volumes, each idempotent, under a lock of its volume, and bounded in time.
+// volumes, snapshots and groups of snapshots, and to check the health of volumes.
 //
-// The share itself (package share) protects against a second controller. The lock here is for this
-// process only, and for speed.
+// Each use case opens its share in the pool and works there with package share. It is idempotent.
+// It is bounded in time (package bounded): when its context ends it returns ErrTimeout, and when
+// the share's server stops answering, ErrUnavailable; the work may still finish. A use case that
+// changes a volume, snapshot or group locks it: a second call for it returns ErrBusy at once. This
+// lock is for this process only, and for speed. The share itself (package share) protects against a
+// second controller.
+//
+// Only the creation of a volume lays a share out (share.Identity.LayOut). Until then lists of the
+// share are empty, and use cases for one volume, snapshot or group return ErrPrecondition.
 package provision
 
 import (
@@ -21,8 +28,9 @@ import (
 // Shares is the part of the pool that a Service uses.
 type Shares interface {
 	Registry() *volume.Registry
-	// Open returns an open share. Until release, the work that ctx is of ([bounded.Call]) is abandoned when
-	// the share's server stops answering: a call on it would only return half a minute later.
+	// Open returns an open share: see pool.Pool.Open. Until the caller calls release, the work that
+	// runs with ctx ([bounded.Call]) is abandoned when the share's server stops answering: a call
+	// on it would only return half a minute later.
 	Open(ctx context.Context, name string, options []string) (s *share.Share, release func(), err error)
 	// Known returns the shares whose volumes are listed: the registered ones, and those exports of
 	// classes that this process has mounted.

@@ -22,9 +22,10 @@ func snapshotLock(key string) string {
 	return volume.Object{Kind: volume.ObjectSnapshot, Key: key}.String()
 }
 
-// Create creates a snapshot of a volume, or finds it. It returns when the copy is complete, and not
-// before: the application may write again after that. ErrExists: there is a snapshot of that name of
-// another volume.
+// Create creates a snapshot of a volume, or finds it. A job makes the copy (Copier.Snapshot).
+// Create returns when the copy is complete, and not before: the application may write again after
+// that. ErrTimeout: the job is still copying; a retry waits for the same job. ErrExists: there is a
+// snapshot of that name of another volume. ErrNotFound: there is no such volume.
 func (s *Snapshots) Create(ctx context.Context, name string, source volume.Handle) (*volume.Snapshot, error) {
 	if name == "" {
 		return nil, volume.Errorf(volume.ErrInvalid, "the snapshot has no name")
@@ -138,7 +139,7 @@ func (s *Snapshots) Delete(ctx context.Context, h volume.Handle) error {
 	return err
 }
 
-// List returns snapshots, all or those of one volume, as Volumes.List does volumes.
+// List returns snapshots, all or those of one volume, in pages as Volumes.List does.
 func (s *Snapshots) List(ctx context.Context, p volume.Page, of *volume.Handle) ([]volume.Snapshot, string, error) {
 	return list(ctx, s.access, p, listing[volume.Snapshot]{
 		what: "list the snapshots", keys: func(sh *share.Share, ctx context.Context) ([]string, error) { return sh.Snapshots.Keys(ctx) },

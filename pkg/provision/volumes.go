@@ -92,8 +92,9 @@ func (v *Volumes) Modify(ctx context.Context, h volume.Handle, m volume.Mutable)
 	return err
 }
 
-// Delete deletes a volume as its record says (onDelete). It succeeds if there is no such volume.
-// options are for the mount of a share that is not registered.
+// Delete deletes a volume as its record says (onDelete), by share.Volumes.Delete, and passes what
+// is in the trash then to the purger. It succeeds if there is no such volume. options are for the
+// mount of a share that is not registered. ErrBusy: the volume is being created or copied.
 func (v *Volumes) Delete(ctx context.Context, h volume.Handle, options []string) error {
 	_, err := onVolume(ctx, v.access, h, options, func(ctx context.Context, sh *share.Share) (struct{}, error) {
 		t, err := sh.Volumes.Delete(ctx, h.Key)
