@@ -39,9 +39,13 @@ type Shares interface {
 	Open(ctx context.Context, name string, options []string) (s *share.Share, release func(), err error)
 }
 
-// Copier copies volumes to snapshots, and volumes and snapshots to volumes. A copy outlives the call
-// that started it, and a later call for the same target joins it. Its job is on the share, so that the
-// next run of the driver, or another controller, finds it.
+// Copier copies volumes to snapshots, and volumes and snapshots to volumes. A copy outlives the
+// call that started it, and a later call for the same target joins it. Its job is on the share, so
+// that the next run of the driver, or another controller, finds it.
+//
+// A copy waits until it is one of CopyOptions.PerShare copies to its share. It copies the tree
+// (copytree.Copy) and renews the creation meanwhile (share.CopyJob.Renew). If it fails, it undoes
+// the creation. If the driver stops, it leaves the creation to the next run.
 type Copier struct {
 	pool  Shares
 	trash Rescanner
@@ -103,8 +107,8 @@ func NewCopier(pool Shares, trash Rescanner, opt CopyOptions) *Copier {
 	}
 }
 
-// Run resumes abandoned copies until ctx ends: at the start those of this instance's earlier run, and
-// every scanInterval those of any instance. Then it stops all copies, which leaves them to the next
+// Run resumes abandoned copies until ctx ends: at the start those of this instance's earlier run,
+// and every minute those of any instance. Then it stops all copies, which leaves them to the next
 // run, and returns when they have stopped.
 func (c *Copier) Run(ctx context.Context) {
 	tick := time.NewTicker(scanInterval)
@@ -166,8 +170,9 @@ func (c *Copier) Resume(ctx context.Context, name string) error {
 	return err
 }
 
-// Snapshot creates a snapshot and waits for it until ctx ends. ErrTimeout: it is not complete yet, and a
-// retry joins it.
+// Snapshot creates a snapshot (share.Snapshots.Begin), copies its source, commits it, and waits for
+// that until ctx ends. It returns the existing snapshot if there is one. ErrTimeout: it is not
+// complete yet, and a retry joins the copy.
 func (c *Copier) Snapshot(ctx context.Context, share string, copy volume.Copy) (*volume.SnapshotRecord, error) {
 	r, err := c.startAndWait(ctx, share, copy, nil, nil)
 	if err != nil {
@@ -176,8 +181,9 @@ func (c *Copier) Snapshot(ctx context.Context, share string, copy volume.Copy) (
 	return r.snapshot, nil
 }
 
-// Volume fills a volume that is being created and commits it, and waits like Snapshot. p is its
-// creation, with its directory. options are for the mount of a share that is not registered.
+// Volume fills and commits a volume that is being created, and waits as Snapshot does. p is its
+// creation, after MakeDirectory; Volume commits, aborts or closes it. options are for the mount of
+// a share that is not registered.
 func (c *Copier) Volume(ctx context.Context, share string, copy volume.Copy, p *share.Pending, options []string) (*volume.Record, error) {
 	r, err := c.startAndWait(ctx, share, copy, p, options)
 	if err != nil {
@@ -186,8 +192,8 @@ func (c *Copier) Volume(ctx context.Context, share string, copy volume.Copy, p *
 	return r.volume, nil
 }
 
-// Join waits, like Volume, for a copy to a target that runs or has just ended. ok is false if there is
-// none.
+// Join waits, like Volume, for a copy to a target. ok is false if there is none: none runs, and
+// none has failed in the last 10 minutes without a caller that got the error.
 func (c *Copier) Join(ctx context.Context, share string, target volume.Object) (r *volume.Record, ok bool, err error) {
 	c.mu.Lock()
 	running := c.copies[targetKey{share, target}]

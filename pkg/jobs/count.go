@@ -31,8 +31,8 @@ type VolumeCount struct {
 	Bytes   int64 // the sum of their capacities
 }
 
-// VolumeCounter counts the volumes of each share and adds up their capacities. A count lists the records;
-// it reads those that are new, and each other one once per capacityTTL.
+// VolumeCounter counts the volumes of each share and adds up their capacities. A count lists the
+// records; it reads those that are new, and each other one once an hour.
 type VolumeCounter struct {
 	pool *pool.Pool
 

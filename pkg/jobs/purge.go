@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package jobs does the work that outlives the RPC which caused it. It reads its jobs from the shares
-// and keeps them nowhere else, so that they survive the process: an entry of the trash is the job to
-// purge it.
+// Package jobs does the work that outlives the RPC which caused it: it copies trees (Copier) and
+// purges the trash (Purger). It also checks the shares (Watcher) and counts their volumes
+// (VolumeCounter). It reads its jobs from the shares and keeps them nowhere else, so that they
+// survive the process: an entry of the trash is the job to purge it, and a file in .mooring/jobs is
+// a copy in progress.
 //
 // Two controllers may run the same job: to remove a removed file is no error.
 package jobs
@@ -53,8 +55,10 @@ type Trash struct {
 	Failed     int64 // attempts, by this process
 }
 
-// Purger purges deleted volumes from the shares' trash when their retention is over. Each share has its
-// own worker, so that a share that hangs blocks no other.
+// Purger purges deleted volumes and snapshots from the shares' trash when their retention is over
+// (share.Trash.Purge, copytree.Removal). Each share has its own worker, so that a share that hangs
+// blocks no other. A worker lists the trash every minute, and then removes unused parents of
+// volumes (share.Share.Tidy).
 type Purger struct {
 	pool  *pool.Pool
 	clock func() time.Time
@@ -130,7 +134,8 @@ func (p *Purger) worker(name string) *worker {
 	return w
 }
 
-// Add adds an entry that has just been moved into a share's trash, without a scan. It does not block.
+// Add adds an entry that has just been moved into a share's trash: it is purged when it is due,
+// without a scan. Add does not block.
 func (p *Purger) Add(name string, e share.TrashEntry) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

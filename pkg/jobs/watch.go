@@ -53,8 +53,10 @@ func (s ShareStatus) Faults() map[string]bool {
 	return all
 }
 
-// Watcher knows the state and the space of each share, so that its callers do not query the server. A
-// share that hangs blocks one goroutine, and no other share.
+// Watcher knows the state and the space of each share, so that its callers do not query the server.
+// It queries each share every 15 seconds, and once a minute writes the share's heartbeat file
+// (share.Share.Heartbeat), after a failure at each query. A share that hangs blocks one goroutine,
+// and no other share.
 type Watcher struct {
 	pool      *pool.Pool
 	queryFunc func(ctx context.Context, before ShareStatus) ShareStatus
@@ -92,8 +94,8 @@ func (w *Watcher) Fault(name string) volume.Condition {
 	return w.statuses[w.pool.Name(name)].Fault
 }
 
-// Run checks the shares every watchInterval until ctx ends: those that are registered, and the mounted
-// exports that are not.
+// Run checks the shares until ctx ends: those that are registered, and the mounted exports that are
+// not.
 func (w *Watcher) Run(ctx context.Context) {
 	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()
@@ -131,7 +133,7 @@ func (w *Watcher) due() []string {
 	return names
 }
 
-// check checks a share, and returns soon after watchPatience at the latest. What it began may still be
+// check checks a share, and returns soon after watchTimeout at the latest. What it began may still be
 // under way then: the share is not checked again before that has ended.
 func (w *Watcher) check(ctx context.Context, name string) {
 	before := w.lastStatus(name)
