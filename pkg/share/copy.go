@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// CopyJob is a copy that is being made, of a volume or a snapshot. It holds its source.
+// CopyJob is a copy that is being made, of a volume or a snapshot. It has a hold on its source.
 type CopyJob struct {
 	job         volume.Copy
 	sourceShare *Share
@@ -37,8 +37,9 @@ func (c *CopyJob) Snapshot() *volume.SnapshotRecord { return c.snapshot }
 // copy. They are valid until the creation ends.
 func (c *CopyJob) Trees() (source, target int) { return int(c.sourceDir), int(c.targetDir) }
 
-// Renew shows other controllers that this one still works on the copy. Call it several times within the
-// share's Lease. It returns ErrBusy if another process has undone the creation: the copy must stop then.
+// Renew shows other controllers that this one still works on the copy: it sets the mtime of the
+// record making.json and of the hold. Call it several times within the share's Lease. ErrBusy:
+// another process has undone the creation; the copy must stop.
 func (c *CopyJob) Renew() (err error) {
 	t := c.target
 	defer t.wrapError(&err, "renew the creation of %s", c.job.Target)
@@ -172,8 +173,14 @@ func (c *CopyJob) makeTargetDir(dir beneath.Dir, name string) error {
 	return err
 }
 
-// BeginCopy begins to fill the volume's directory, which exists and is empty, from the source that the
-// record names. from is the source's share. It returns ErrNotFound if there is no such source.
+// BeginCopy begins to copy the source that the record names. The volume's directory exists and is
+// empty. from is the source's share.
+//
+//	note the copy       jobs/volume.<key>.<nonce>, a link to the record
+//	hold the source     deletion/copy.volume.<key>.<nonce> in its entry: a link, or an empty file on another share
+//	make a directory    entry/stage/tree, for the copy
+//
+// ErrNotFound: there is no such source.
 func (p *Pending) BeginCopy(ctx context.Context, from *Share) (c *CopyJob, err error) {
 	job := volume.Copy{Target: volume.Object{Kind: volume.ObjectVolume, Key: p.rec.Key}, Source: *p.rec.Source}
 	defer p.v.wrapError(&err, "begin to copy %s", job.Source.String())
@@ -205,9 +212,16 @@ func (p *Pending) addJob(job volume.Copy) error {
 	return p.v.jobs.add(p.e, p.job)
 }
 
-// CommitCopy renames the complete copy over the volume's empty directory and makes the volume exist. If a
-// project quota forbids the rename, it returns a second job, which copies the first copy into the volume's
-// directory itself. Call CommitCopy again after that.
+// CommitCopy puts the complete copy into its place and makes the volume exist:
+//
+//	release the hold
+//	begin to place it    entry/making.json  -> placing.json
+//	place it             entry/stage/tree   -> <directory>, which is empty
+//	commit               entry/placing.json -> record.json
+//	remove the job
+//
+// If a project quota forbids the second rename, the copy becomes entry/copy, and CommitCopy returns
+// a second job, which copies that into the volume's directory. Call CommitCopy again after that.
 func (p *Pending) CommitCopy(ctx context.Context) (r *volume.Record, again *CopyJob, err error) {
 	defer p.v.wrapError(&err, "put the copy in its place as volume %s", p.rec.Key)
 	if err := ctx.Err(); err != nil {

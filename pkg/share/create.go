@@ -12,9 +12,9 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// Pending is a volume that this process creates. No other process works on it, but another may undo it:
-// then every further step fails and changes nothing. Commit or Abort ends it. If this process calls
-// neither, a retry undoes the creation and begins again.
+// Pending is a volume that this process creates. No other process works on it, but another may undo
+// it: then every further step fails and changes nothing. Commit or Abort ends it. If this process
+// calls neither, a retry undoes the creation and begins again.
 type Pending struct {
 	v             *Volumes
 	e             *entry
@@ -25,10 +25,10 @@ type Pending struct {
 	copy          *CopyJob
 }
 
-// Begin begins the creation of a volume: it makes the entry of the key, create-once, and writes the record
-// there. If the key has an entry already, Begin returns its record and changes nothing.
-//
-// It does not check first: mkdir(2) reports both whether there is an entry and which process was first.
+// Begin begins the creation of a volume, create-once. It prepares an entry in staging, with the
+// record making.json, the claim (a link to the record) and, for a copy or a restore, an empty
+// stage, and renames it to volumes/<key>. The rename decides which process is first. If the key has
+// an entry already, Begin returns its record and changes nothing.
 func (v *Volumes) Begin(ctx context.Context, r volume.Record) (p *Pending, found *StoredRecord, err error) {
 	defer v.wrapError(&err, "begin to create volume %s", r.Key)
 	if err := v.checkUsable(ctx); err != nil {
@@ -90,8 +90,15 @@ func (v *Volumes) existing(key string) (*StoredRecord, error) {
 	return &StoredRecord{Record: *r, State: s.state, mtime: s.mtime, ino: s.ino}, nil
 }
 
-// AbortAbandoned undoes a creation that Begin has found. It returns ErrBusy if the process that began it
-// may still work on it.
+// AbortAbandoned undoes a creation that Begin has found, or continues an undo:
+//
+//	mark it           entry/making.json -> abort.json, or placing.json -> unplace.json
+//	take it away      <directory>       -> entry/tree, which is removed if it is empty
+//	move the record   entry/abort.json  -> trash/<id>.<deleted>.<due>.json, due at once
+//	remove the entry, then the job, the hold and the claim, then the record
+//
+// A copy goes to the trash as a leftover, a restored tree goes back there. ErrBusy: the process
+// that began it may still work on it.
 func (v *Volumes) AbortAbandoned(ctx context.Context, r *StoredRecord) (err error) {
 	defer v.wrapError(&err, "undo the creation of volume %s", r.Key)
 	if err := ctx.Err(); err != nil {
@@ -117,9 +124,10 @@ func (v *Volumes) AbortAbandoned(ctx context.Context, r *StoredRecord) (err erro
 // Record returns the volume's record.
 func (p *Pending) Record() volume.Record { return p.rec }
 
-// MakeDirectory claims the volume's directory and makes it, with the owner and mode of the record. If the
-// record says that the directory is adopted, it is left exactly as it is. MakeDirectory returns
-// ErrPrecondition if another volume has the directory, or if it exists and is not adopted.
+// MakeDirectory claims the volume's directory: it renames entry/claim to claims/<name>. Then it
+// makes the directory, with the owner and mode of the record, and before that its missing parents,
+// each with a note in parents. An adopted directory is left exactly as it is. ErrPrecondition:
+// another volume has the directory, or it exists and is not adopted.
 func (p *Pending) MakeDirectory(ctx context.Context) (err error) {
 	defer p.v.wrapError(&err, "make the directory %q of volume %s", p.rec.Directory, p.rec.Key)
 	if err := ctx.Err(); err != nil {
@@ -298,7 +306,8 @@ func (p *Pending) hasMode(has, mode uint32) bool {
 	return has&0o7777 == mode || p.rec.Mode == nil && has&0o777 == mode
 }
 
-// UseSnapshot makes the volume the snapshot itself. From then on the snapshot cannot be deleted.
+// UseSnapshot makes the volume the snapshot itself, by a hold user.<key>.<nonce> in the entry of
+// the snapshot, which cannot be deleted from then on. The volume has no claim and no directory.
 func (p *Pending) UseSnapshot(ctx context.Context) (err error) {
 	key := p.rec.Source.Key
 	defer p.v.wrapError(&err, "let volume %s use snapshot %s itself", p.rec.Key, key)
@@ -327,8 +336,8 @@ func (p *Pending) UseSnapshot(ctx context.Context) (err error) {
 // userHoldName is the name of the hold that a volume has on the snapshot that it uses.
 func userHoldName(r *volume.Record) string { return userHold + r.Key + "." + r.Nonce }
 
-// Commit makes the volume exist. If it succeeds, nobody has undone the creation and the directory is in its
-// place.
+// Commit makes the volume exist: it renames making.json or placing.json to record.json. If that
+// succeeds, no process has undone the creation, and the directory is in its place.
 func (p *Pending) Commit(ctx context.Context) (r *volume.Record, err error) {
 	defer p.v.wrapError(&err, "commit volume %s", p.rec.Key)
 	if err := ctx.Err(); err != nil {
@@ -359,8 +368,8 @@ func (p *Pending) Fail(ctx context.Context, err error) error {
 	return err
 }
 
-// Abort removes what was made for the volume. It does nothing to a creation that was committed, or that
-// another process has undone.
+// Abort undoes the creation, as AbortAbandoned does. It does nothing to a creation that was
+// committed, or that another process has undone.
 func (p *Pending) Abort() (err error) {
 	defer p.v.wrapError(&err, "undo the creation of volume %s", p.rec.Key)
 	defer p.Close()

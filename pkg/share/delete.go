@@ -13,14 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// deletion is the deletion of a volume whose record is marked. Any number of processes may work on it at
-// once: a step that is already done changes nothing.
-//
-//	take the directory away      <directory>    -> entry/tree
-//	move it into the trash       entry/tree     -> trash/<key>.<nonce>
-//	move the record after it     entry/deletion -> trash/<key>.<nonce>.<deleted>.<due>.json
-//	remove the entry             from here on every step above fails
-//	release the claim            from here on another volume may have the name
+// deletion is the deletion of a volume whose record is marked: the steps of Volumes.Delete after
+// the first.
 type deletion struct {
 	*Volumes
 	e        *entry

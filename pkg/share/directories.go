@@ -18,7 +18,8 @@ type Directories struct {
 	claims *claims
 }
 
-// Exists reports whether the directory exists, whoever owns it.
+// Exists reports whether the directory exists, with or without a claim. ErrPrecondition: a file or
+// a symbolic link is there.
 func (d *Directories) Exists(ctx context.Context, directory string) (there bool, err error) {
 	defer d.wrapError(&err, "check whether the directory %q exists", directory)
 	if err := ctx.Err(); err != nil {

@@ -14,7 +14,7 @@
 //	    making.json                       the volume is being created
 //	    placing.json                      the same, and its tree is being renamed into its place
 //	    record.json                       it exists
-//	    deletion, deletion/record.json    it is being deleted
+//	    deletion, deletion/record.json    a file: it is being deleted
 //	    abort.json, unplace.json          its creation is being undone: from making, from placing
 //	    deletion/                       the holds: while there is one, the volume cannot be deleted
 //	      copy.<target>.<nonce>           a copy reads it
@@ -45,9 +45,33 @@
 //	  trash/<id>.<deleted>.<due>.json   the record of trash/<id>; times in seconds, by the server's clock
 //	  trash/<id>.purging                a tree that is being purged
 //
-// A key is derived from a CSI name. Each attempt to create something has a nonce. A target is
-// "volume.<key>" or "snapshot.<key>". Records are JSON (package volume), and are synced before they
-// get their name. A volume, snapshot or group exists if its entry has a record.json.
+// Records are JSON (package volume), and are synced before they get their name.
+//
+// # Terms
+//
+//   - Laid out, or initialized: the share has a format.json.
+//   - Key: the name under which an object is recorded, derived from its CSI name (volume.KeyFor).
+//   - Incarnation: one of the objects that had a key one after the other. Each attempt to create
+//     one has a nonce, which is in its record and in the names above.
+//   - Entry: the directory of one incarnation. A volume, snapshot or group exists if its entry has a
+//     record.json. The entry is dead when it has been removed.
+//   - Target: the volume or snapshot that a copy becomes: "volume.<key>" or "snapshot.<key>".
+//   - Place: the path at which a tree or directory is used. To place a tree is to rename it there.
+//   - Claim: the file that says which volume has a directory.
+//   - Parent: a directory above those of volumes. A bar is the empty file "taken" with which a
+//     process that removes an idle parent prevents claims in it.
+//   - Hold: a file in an entry that prevents its deletion.
+//   - Mark: the rename of a record after which there is no way back: to delete, or to undo.
+//   - Maker: the instance of the driver that creates an object. Run: one process of it.
+//   - Lease: how long others leave an unfinished object to its maker, since the mtime of its record.
+//     The maker renews it: it sets the mtime (CopyJob.Renew). The file heartbeat is something else.
+//   - Stray: a tree of unknown origin, which Mooring never purges.
+//   - Lost: an open share that must be mounted again (Share.Lost).
+//
+// The comments of the exported methods list the names that they change. In them "entry" is the
+// entry's directory. Volumes.Begin, Pending.MakeDirectory and Pending.Commit create a volume;
+// Pending.BeginCopy and Pending.CommitCopy fill it; Volumes.Delete deletes it, and Trash.Purge ends
+// it. Snapshots.Begin, PendingSnapshot.BeginCopy and PendingSnapshot.Commit create a snapshot.
 //
 // # Rules
 //

@@ -66,8 +66,9 @@ func (g *Groups) notFound(key string) error {
 	return volume.Errorf(volume.ErrNotFound, "there is no snapshot group %s", key)
 }
 
-// Begin writes the record of a group, create-once. The caller makes the group's snapshots afterwards. If the
-// key has a group already, Begin returns that. If that group is incomplete, Begin renews it.
+// Begin writes the record of a group, create-once, as making.json in groups/<key>. The caller makes
+// the group's snapshots afterwards. If the key has a group already, Begin returns that. If that
+// group is incomplete, Begin renews it.
 func (g *Groups) Begin(ctx context.Context, r volume.GroupRecord) (found *Group, err error) {
 	defer g.wrapError(&err, "begin to make the snapshot group %s", r.Key)
 	if err := g.checkUsable(ctx); err != nil {
@@ -129,7 +130,8 @@ func (g *Groups) existing(key string) (*Group, error) {
 	return &Group{*r, s.state}, nil
 }
 
-// Commit makes a group exist, if all its snapshots do.
+// Commit makes a group exist, if all its snapshots do: it renames making.json to record.json. It
+// returns ErrPrecondition if a snapshot of that name is not the group's.
 func (g *Groups) Commit(ctx context.Context, r *Group) (err error) {
 	defer g.wrapError(&err, "commit the snapshot group %s", r.Key)
 	if err := ctx.Err(); err != nil {
@@ -263,8 +265,8 @@ func (g *Groups) remove(ctx context.Context, e *entry, r *Group) (trashed []Tras
 // errNotMember: the snapshot has the name of a group's snapshot, but is not a member.
 var errNotMember = errors.New("not a member of the group")
 
-// Abandoned returns the groups that are incomplete and that no request has renewed for groupTimeout, by the
-// server's clock.
+// Abandoned returns the groups that are incomplete and that no request has renewed for an hour, by
+// the server's clock.
 func (g *Groups) Abandoned(ctx context.Context) (keys []string, err error) {
 	defer g.wrapError(&err, "list the snapshot groups")
 	if err := ctx.Err(); err != nil {

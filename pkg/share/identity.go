@@ -30,9 +30,11 @@ func (i *Identity) Check() (err error) {
 	return i.checkInitialized()
 }
 
-// LayOut lays the share out if nobody has, and gives it an id if it has none. It returns the id that the
-// share has now. It does not change what is open here: the share is lost then, and the caller must open it
-// again.
+// LayOut lays the share out if no process has, and gives it an id if it has none. It makes .mooring
+// and, last, Mooring's directories in it. Between them it renames a directory format.<...> to check
+// the server's file handles, and writes format.json, create-once; for a share that has only no id,
+// id.json. It returns the id that the share has now. It does not change what is open here: the
+// share is lost then, and the caller must open it again.
 func (i *Identity) LayOut(ctx context.Context) (id string, err error) {
 	defer i.wrapError(&err, "lay out %s", volume.StateDir)
 	if err := ctx.Err(); err != nil {

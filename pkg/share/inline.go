@@ -43,8 +43,8 @@ func (v *Inline) Close() {
 	v.s.Close()
 }
 
-// Make makes the directory of a pod's volume and opens it. Everybody may write there, as in an emptyDir. If
-// it exists, it is the same volume's: this is a retry.
+// Make makes and opens the directory of a pod's volume, inline/<key>, with the mode 0777, as an
+// emptyDir has. If it exists, it is the same volume's: this is a retry.
 func (v *Inline) Make(key string) (dir beneath.Dir, err error) {
 	defer v.s.wrapError(&err, "make the directory of inline volume %s", key)
 	if err := ignore(v.dirs.Mkdir(key, 0o777), unix.EEXIST); err != nil {
@@ -53,8 +53,9 @@ func (v *Inline) Make(key string) (dir beneath.Dir, err error) {
 	return v.dirs.Resolve(key)
 }
 
-// Trash moves the directory of a pod's volume into the trash, where it is purged at once. It succeeds if
-// there is no such directory. Keys are not used twice: they contain the pod's UID.
+// Trash moves the directory of a pod's volume to trash/<key>.<nonce>.leftover, where it is purged
+// at once. It succeeds if there is no such directory. Keys are not used twice: they contain the
+// pod's UID.
 func (v *Inline) Trash(key string) (err error) {
 	defer v.s.wrapError(&err, "delete inline volume %s", key)
 	if err := v.s.checkInitialized(); err != nil {

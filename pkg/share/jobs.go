@@ -148,7 +148,7 @@ type Status struct {
 	Job
 	Copy      volume.Copy
 	Maker     string
-	Idle      time.Duration // since the maker's last heartbeat, by the local clock
+	Idle      time.Duration // since the maker last renewed the record, by the local clock
 	Abandoned bool
 }
 
@@ -172,8 +172,8 @@ func (j *Jobs) Status(job Job) (st *Status, err error) {
 }
 
 // ChangedAt returns the server's time of the last step of a volume or snapshot that is not
-// finished: when its copy began, or when it was marked as being deleted or undone. It is zero if
-// there is no entry. For one that exists it means nothing.
+// complete: when its copy began, or when it was marked as being deleted or undone. It is zero if
+// there is no entry. It says nothing about a complete one.
 func (j *Jobs) ChangedAt(o volume.Object) (at time.Time, err error) {
 	defer j.wrapError(&err, "read when %s last changed", o)
 	e, err := j.tableOf(o).open(o.Key)

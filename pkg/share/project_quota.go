@@ -118,7 +118,7 @@ func (t *Trash) findRecord(id string) (*TrashEntry, error) {
 }
 
 // InPlaceEntry returns the entry of the trash of a volume that is being deleted and whose directory
-// stays in its place until it is purged; nil if the volume is not such a one.
+// stays in its place until it is purged. It returns nil for any other volume.
 func (t *Trash) InPlaceEntry(ctx context.Context, r *StoredRecord) (kept *TrashEntry, err error) {
 	defer t.wrapError(&err, "check whether the directory of volume %s is kept", r.Key)
 	if err := ctx.Err(); err != nil || r.State != Deleting {

@@ -8,8 +8,14 @@ import (
 )
 
 // Purge removes an entry of the trash permanently. It calls remove with the descriptor of a
-// directory and the name to remove there, or "." for everything in it. It renames the tree first,
-// from the name that Restore renames too: only one of them succeeds. The record goes last. An entry
+// directory and the name to remove there, or "." for everything in it.
+//
+//	finish the deletion    if it stopped after it had moved the record: remove the entry, release the claim
+//	rename the tree        trash/<id> -> trash/<id>.purging, unless it is a leftover
+//	remove the tree, then the record
+//
+// Restore renames the tree from the same name: only one of the two succeeds. If the directory was
+// kept in its place, Purge makes trash/<id>.purging and removes the directory there. An entry
 // without a record, or with an unreadable one, is not purged: nothing says whether it may be.
 func (t *Trash) Purge(e TrashEntry, remove func(dir int, name string) error) (err error) {
 	defer t.wrapError(&err, "purge %s from the trash", e.Name)

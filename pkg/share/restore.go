@@ -15,9 +15,9 @@ import (
 // restored from this entry, Restore returns its record.
 //
 //	make the entry, claim the directory, make it, empty
-//	take the tree out of the trash    trash/<key>.<nonce>  -> entry/stage
+//	take the tree out of the trash    trash/<key>.<nonce>  -> entry/stage/tree
 //	begin to place it                 entry/making.json    -> entry/placing.json
-//	put it in its place               entry/stage          -> <directory>
+//	put it in its place               entry/stage/tree     -> <directory>
 //	remove the old record from the trash
 //	commit                            entry/placing.json   -> entry/record.json
 func (v *Volumes) Restore(ctx context.Context, t TrashEntry, directory string) (r *volume.Record, err error) {

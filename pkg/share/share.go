@@ -25,14 +25,14 @@ type Options struct {
 	// Lease is how long an unfinished operation of another instance is left alone. 0: DefaultLease.
 	// Safety does not depend on it: it keeps two controllers from undoing each other's work.
 	Lease time.Duration
-	// ReadOnly opens shares only for reading: nothing is initialized or removed.
+	// ReadOnly opens shares only for reading: nothing is laid out or removed.
 	ReadOnly bool
-	// Initialize allows to initialize a share, because something is to be created there. Without it
-	// an uninitialized share is open, with nothing on it.
+	// Initialize allows Open to lay a share out (Identity.LayOut), because something will be created
+	// there. Without it a share that has not been laid out is open, with nothing on it.
 	Initialize bool
 	// AnyID opens shares whatever id the registry requires: to show the id, or to change it.
 	AnyID bool
-	// OnInitialized, if set, is called when this process has initialized a share.
+	// OnInitialized, if set, is called when this process has laid a share out.
 	OnInitialized func(def volume.Share, id string)
 	// Step, if set, is called before each change on the share, with the name of the step. Tests
 	// stop the process there.
@@ -62,8 +62,11 @@ type Share struct {
 	claims *claims
 }
 
-// Open opens the share that is mounted at path. If it is initialized, Open creates those of
-// Mooring's directories that are missing, unless opt.ReadOnly is set.
+// Open opens the share that is mounted at path. If it has been laid out, Open creates those of
+// Mooring's directories that are missing, and removes from staging, and of unfinished formats, what
+// an earlier run of this instance has left, or any process an hour ago. With opt.ReadOnly it
+// changes nothing. ErrPrecondition: the share requires a feature that this program does not know,
+// or has another id than def.
 func Open(path string, def volume.Share, opt Options) (s *Share, err error) {
 	if opt.Lease == 0 {
 		opt.Lease = DefaultLease
@@ -252,24 +255,26 @@ func (s *Share) Definition() volume.Share { return s.def }
 // Lease returns how long an unfinished operation of another controller is left alone.
 func (s *Share) Lease() time.Duration { return s.opt.Lease }
 
-// Lost reports whether the share has to be mounted again: an operation found that something else is
-// mounted, or another process may have initialized the share since.
+// Lost reports whether the share is lost: it has to be mounted again. An operation found that
+// something else is mounted, or that this client's cache is outdated, or another process may have
+// laid the share out since.
 func (s *Share) Lost() bool { return s.lost.Load() || s.Identity.mayBeLaidOut() }
 
 // MarkLost makes Lost return true.
 func (s *Share) MarkLost() { s.lost.Store(true) }
 
-// Initialized reports whether the share is initialized.
+// Initialized reports whether the share has been laid out.
 func (s *Share) Initialized() bool { return s.Volumes.dir != beneath.None }
 
-// WrapError adds the share, the operation, the kind and the remedy to an error of work on the share
-// that another package has done.
+// WrapError adds the share, the operation, the kind and the remedy to an error of another package's
+// work on the share.
 func (s *Share) WrapError(what string, err error) error {
 	s.wrapError(&err, "%s", what)
 	return err
 }
 
-// Space returns the total and the free space of the share, in bytes and inodes, as the server says.
+// Space returns the total and the free space of the share, in bytes and inodes, as the server
+// reports them (statfs(2)).
 func (s *Share) Space(ctx context.Context) (space volume.Space, err error) {
 	defer s.wrapError(&err, "read its free space")
 	if err := ctx.Err(); err != nil {
@@ -283,7 +288,7 @@ func (s *Share) Space(ctx context.Context) (space volume.Space, err error) {
 }
 
 // CheckWritable returns an error if nothing can be written on s, which must not be open read-only: it creates
-// an empty file and removes it. If s is not initialized, it only asks the server for the permission (access(2)).
+// an empty file and removes it. If s has not been laid out, it only asks the server for the permission (access(2)).
 func CheckWritable(ctx context.Context, s *Share) (err error) {
 	defer s.wrapError(&err, "check whether it is writable")
 	if !s.Initialized() {
@@ -296,7 +301,8 @@ func CheckWritable(ctx context.Context, s *Share) (err error) {
 	return err
 }
 
-// Now returns the time by the server's clock. Only that clock decides what is due.
+// Now returns the time by the server's clock, the one that decides what is due: it creates a file
+// in staging, reads its time, and removes it.
 func (s *Share) Now(ctx context.Context) (now time.Time, err error) {
 	defer s.wrapError(&err, "read the server's time")
 	if err := s.checkUsable(ctx); err != nil {

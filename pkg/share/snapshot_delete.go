@@ -11,7 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Delete moves a snapshot to the trash, and returns the entry there; nil if there is none. A
+// Delete moves a snapshot to the trash, and returns the entry there; nil if there is none. The
+// steps are those of Volumes.Delete, with data instead of the directory and without a claim. A
 // snapshot that does not exist counts as deleted. One that is not complete is undone, if its maker
 // has stopped. check, if not nil, may refuse the snapshot with an error. ErrBusy: the snapshot is
 // being made or copied. ErrPrecondition: a volume is the snapshot itself.

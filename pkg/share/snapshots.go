@@ -77,8 +77,9 @@ type PendingSnapshot struct {
 	job  string
 }
 
-// Begin begins to make a snapshot. If one with the key exists, it returns that record as found. It
-// undoes an unfinished one if its maker has stopped; else it returns ErrBusy.
+// Begin begins to make a snapshot, create-once: it prepares an entry in staging, with the record
+// making.json, and renames it to snapshots/<key>. If the snapshot exists, Begin returns its record
+// as found. It undoes an unfinished one if its maker has stopped; else it returns ErrBusy.
 func (s *Snapshots) Begin(ctx context.Context, r volume.SnapshotRecord) (p *PendingSnapshot, found *volume.SnapshotRecord, err error) {
 	defer s.wrapError(&err, "begin to make snapshot %s", r.Key)
 	if err := s.checkUsable(ctx); err != nil {
@@ -208,7 +209,13 @@ func (s *Snapshots) rollback(e *entry, r *volume.SnapshotRecord) error {
 	return s.volumes.removeHold(r.Volume, copyHoldName(target, r.Nonce))
 }
 
-// BeginCopy begins to copy a volume of the same share, which is opened as on.
+// BeginCopy begins to copy the volume that the record names. on is the share of both.
+//
+//	note the copy       jobs/snapshot.<key>.<nonce>, a link to the record
+//	hold the volume     volumes/<key>/deletion/copy.snapshot.<key>.<nonce>, a link to the record
+//	make a directory    entry/data, for the copy
+//
+// ErrNotFound: there is no such volume.
 func (p *PendingSnapshot) BeginCopy(ctx context.Context, on *Share) (c *CopyJob, err error) {
 	job := volume.Copy{
 		Target: volume.Object{Kind: volume.ObjectSnapshot, Key: p.rec.Key},
@@ -233,8 +240,10 @@ func (p *PendingSnapshot) BeginCopy(ctx context.Context, on *Share) (c *CopyJob,
 	return p.copy, nil
 }
 
-// Commit writes the properties of the copy into the record and makes the snapshot exist. size is in
-// bytes; plain: see volume.SnapshotRecord.
+// Commit makes the snapshot exist. It releases the hold, writes the properties of the copy into
+// making.json, renames that to record.json, and removes the job. created is the local time at the
+// start of the copy, size is in bytes; plain: see volume.SnapshotRecord. ErrBusy: the hold was
+// lost, or another process has undone the snapshot.
 func (p *PendingSnapshot) Commit(ctx context.Context, created time.Time, size int64, plain bool) (r *volume.SnapshotRecord, err error) {
 	defer p.s.wrapError(&err, "commit snapshot %s", p.rec.Key)
 	if err := ctx.Err(); err != nil {
@@ -261,7 +270,8 @@ func (p *PendingSnapshot) Commit(ctx context.Context, created time.Time, size in
 	return &p.rec, nil
 }
 
-// Abort removes what was made of the snapshot.
+// Abort undoes the snapshot: it renames making.json to abort.json, moves data to the trash as a
+// leftover, and removes the record, the entry, the job and the hold.
 func (p *PendingSnapshot) Abort() (err error) {
 	defer p.s.wrapError(&err, "undo snapshot %s", p.rec.Key)
 	defer p.Close()

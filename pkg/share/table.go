@@ -95,7 +95,7 @@ func (t *table) isDead(key, nonce string) (bool, error) {
 }
 
 // incarnationState returns what became of the incarnation of a key with this nonce. dead: its entry
-// was removed and never comes back. ending: it is being deleted or undone, or its entry has no
+// was removed and never comes back. leaving: it is being deleted or undone, or its entry has no
 // record that identifies it.
 func (t *table) incarnationState(key, nonce string) (dead, leaving bool, err error) {
 	if err := t.refresh(key); err != nil {

@@ -30,8 +30,8 @@ type StoredRecord struct {
 	ino   inode
 }
 
-// Age returns the time since the record was written, or since the last heartbeat of the volume's
-// creation, if the clocks of server and client agree.
+// Age returns the time since the record was written, or since the volume's creation was last
+// renewed (CopyJob.Renew), if the clocks of server and client agree.
 func (r *StoredRecord) Age() time.Duration { return time.Since(time.Unix(r.mtime.Unix())) }
 
 // Lookup reads the record of a volume. A volume that is being created or deleted has a record too.
@@ -110,9 +110,26 @@ func (v *Volumes) Update(ctx context.Context, key string, change func(*volume.Re
 }
 
 // Delete deletes a volume as its record says: its directory goes to the trash, stays, or is
-// archived. A volume that does not exist counts as deleted. An unfinished creation is undone if its
-// maker has stopped, and else ErrBusy. A retry finishes an interrupted deletion. Delete returns the
-// entry in the trash; nil if there is none.
+// archived. A retry finishes an interrupted deletion. Any number of processes may work on it at
+// once: a step that is already done changes nothing.
+//
+//	mark it                    entry/record.json -> entry/deletion, or entry/deletion/record.json
+//	take the directory away    <directory>       -> entry/tree
+//	move it into the trash     entry/tree        -> trash/<key>.<nonce>
+//	move the record after it   entry/deletion    -> trash/<key>.<nonce>.<deleted>.<due>.json
+//	remove the entry           from here on every step above fails
+//	release the claim          from here on another volume may have the name
+//
+// The record is marked in deletion/ if that directory exists: empty, it is replaced by one with a
+// file "sealed". An archived directory goes from entry/tree to archived-<name>, which is claimed
+// first. If the directory is archived or stays, or was missing, the record in the trash is removed
+// at the end. If a project quota forbids the rename of the directory, it stays in its place, with
+// its entry and claim, until Trash.Purge.
+//
+// Delete returns the entry in the trash; nil if there is none. A volume that does not exist counts
+// as deleted. An unfinished creation is undone if its maker has stopped (AbortAbandoned). ErrBusy:
+// the volume is being created or copied, or its record is being changed. ErrDamaged: the volume
+// does not have the claim on its directory, which is then not touched.
 func (v *Volumes) Delete(ctx context.Context, key string) (t *TrashEntry, err error) {
 	defer v.wrapError(&err, "delete volume %s", key)
 	if err := v.checkUsable(ctx); err != nil {
