@@ -56,7 +56,7 @@ func isSameClient(asked []string, e Entry) bool {
 	return slices.Contains(e.Super, "vers="+cmp.Or(versionOf(asked), "4.2")) && !slices.Contains(e.Super, "vers=3")
 }
 
-// Unmount does nothing: whoever made the mount unmounts it.
+// Unmount does nothing: the mount is not the driver's.
 func (g *Premounted) Unmount(context.Context, string) error { return nil }
 
 // Interrupt does nothing: the mount is not the driver's.

@@ -8,7 +8,7 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// Name returns the name of a share in the pool. An export can be spelled in several ways.
+// Name returns the name that a share has in the pool: an export can be spelled in several ways.
 func (p *Pool) Name(name string) string {
 	def, err := p.registry().Resolve(name)
 	if err != nil {

@@ -16,7 +16,7 @@ type Options struct {
 	// Share has the options of each share. The pool sets its Run. With its ReadOnly the shares are
 	// also mounted read-only.
 	Share share.Options
-	// Servers, if set, says which servers answer: others are not asked for more.
+	// Servers, if set, says which servers answer: the pool does not use the others.
 	Servers *probe.Servers
 	// OwnClient mounts shares by NFS clients that no other mount of the machine uses: see
 	// [mount.Spec].

@@ -4,9 +4,9 @@
 //
 // A share is mounted and opened for its first caller, once for all callers, and stays open: an
 // operation on it costs no mount. It is replaced, and mounted again for the next caller, when its
-// server does not answer and it has another one, when the mount is not the share any more, or when
-// its definition in the registry changes. Callers that use the old mount keep it; it is unmounted
-// after its last user.
+// server does not answer and it has another one, when it is lost (share.Share.Lost), or when its
+// definition in the registry changes. Callers that use the old mount keep it; it is unmounted after
+// its last user.
 package pool
 
 import (
@@ -90,10 +90,14 @@ func New(registry func() *volume.Registry, mounter Mounter, dir string, opt Opti
 // Registry returns the current registry.
 func (p *Pool) Registry() *volume.Registry { return p.registry() }
 
-// Open returns the share of that name, mounted. The caller must call release after its use. Until
-// then, the work of ctx ([bounded.Call]) is abandoned when the share's server stops answering. While
-// the share is being mounted, each caller waits until its own ctx ends. options are for the first
-// mount of a share that is not registered.
+// Open returns the share of that name, mounted (Mounter.Mount) and opened (share.Open). The caller
+// must call release after its use. Until then, the work that runs with ctx ([bounded.Call]) is
+// abandoned when the share's server stops answering. While the share is being mounted, each caller
+// waits until its own ctx ends. options are for the first mount of a share that is not registered.
+//
+// ErrPrecondition: the share is not registered, or is not the one that was mounted before under
+// this definition. ErrUnavailable: no server answers; later callers get the error of a mount for 2
+// seconds.
 func (p *Pool) Open(ctx context.Context, name string, options []string) (s *share.Share, release func(), err error) {
 	def, err := p.registry().Resolve(name)
 	if err != nil {

@@ -31,9 +31,9 @@ type ChildRunner struct {
 	child.Runner
 }
 
-// ChildRequest is work on a server that a child process does in a mount namespace of its own: no other
-// process sees its mounts, and they end with it. The child mounts one directory for a pod, or removes
-// a directory that was made for a pod.
+// ChildRequest is work on a server that a child process does in a mount namespace of its own: no
+// other process sees its mounts, and they end with it. The child mounts one directory for a pod, or
+// moves a directory that was made for a pod into the trash.
 type ChildRequest struct {
 	Share      volume.Share `json:"share"`
 	Server     string       `json:"server"` // one of the share's servers

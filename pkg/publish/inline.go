@@ -21,7 +21,10 @@ const (
 	tidyInterval = time.Minute
 )
 
-// InlineVolumes mounts inline volumes for pods. The directory belongs to one pod.
+// InlineVolumes mounts inline volumes for pods, all in children (ChildRequest). The directory is an
+// existing one on the share, or a new one, .mooring/inline/<key>, which belongs to one pod and goes
+// to the trash when the pod ends (share.Inline). A local record exists for as long as a new
+// directory must be removed.
 type InlineVolumes struct {
 	*nodeServices
 	unsaved sync.Map // targets of pods that are gone, if that could not be recorded

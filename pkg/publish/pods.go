@@ -25,9 +25,22 @@ type Pods struct {
 	visited visited
 }
 
-// Publish mounts a volume at a pod's target path. It succeeds if the volume is mounted there with the
-// same options, and returns ErrExists if something else is. It returns ErrUnavailable if the server does
-// not answer, so that neither the pod nor kubelet waits for it.
+// Publish mounts a volume at a pod's target path. It changes nothing on the share, except for an
+// inline volume: see InlineVolumes. It succeeds if the volume is mounted there with the same
+// options.
+//
+// It bind-mounts another pod's mount of the volume, if that has the same options and works.
+// Otherwise it mounts the directory from the share's first server that answers, within 50 seconds
+// for all servers. Mounter.Mount does that by NFSv3, and for the first mount in this process of a
+// directory at the top of the share whose name ends in a UUID. For any other directory the kernel
+// may have cached another one of that name: a child mounts it (ChildRequest). Then Publish verifies
+// the mount and records it. A read-only mount is made read-only afterwards (Mounter.Restrict); that
+// of a snapshot always is.
+//
+// ErrExists: something else is mounted there. ErrUnavailable: no server answers; neither the pod
+// nor kubelet waits for it. ErrBusy: another operation on the volume or the path is under way.
+// ErrPrecondition: the volume is for a single pod and has one, or the share is not registered.
+// ErrInvalid: the target is inside a volume, or the directory or an option is not allowed.
 func (p *Pods) Publish(ctx context.Context, r volume.PublishRequest) error {
 	path, _, err := p.locate(r.Target)
 	if err != nil {

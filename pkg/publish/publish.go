@@ -55,8 +55,10 @@ type Service struct {
 	Health  *Health
 }
 
-// New returns a Service that finds shares in the current registry, and keeps its records in
-// the local directory dir. runChild executes a ChildRequest: ChildRunner.Do in production.
+// New returns a Service that finds shares in the current registry. In the local directory dir it
+// keeps a record of each mount (view-<hash>.json) and of each directory of an inline volume
+// (inline-<hash>.json); the hash is that of the target path. runChild executes a ChildRequest:
+// ChildRunner.Do in production.
 func New(registry func() *volume.Registry, mounter Mounter, probes Prober, dir string, runChild func(ctx context.Context, r ChildRequest) error) (*Service, error) {
 	state, err := openState(dir)
 	if err != nil {

@@ -32,7 +32,7 @@ type Location struct {
 	Directory string
 }
 
-// Page selects a part of a list. Token is "" for the first page, else the Next of the previous one.
+// Page selects a part of a list. Token is "" for the first page, else what the previous page returned.
 type Page struct {
 	Token string
 	Max   int // 0: all

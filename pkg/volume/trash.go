@@ -16,7 +16,7 @@ const (
 	TrashVolume TrashKind = "volume"
 	// TrashSnapshot is a deleted snapshot.
 	TrashSnapshot TrashKind = "snapshot"
-	// TrashLeftover never was complete: for example an unfinished copy.
+	// TrashLeftover was never complete, for example an unfinished copy, or belonged to an inline volume.
 	TrashLeftover TrashKind = "leftover"
 )
 
