@@ -32,7 +32,7 @@ const (
 // Pool is the part of the pool that a Service uses.
 type Pool interface {
 	Registry() *volume.Registry
-	// Open returns an open share. Until release, the work that ctx is of ([bounded.Call]) is abandoned when
+	// Open returns an open share. Until release, the work that runs with ctx ([bounded.Call]) is abandoned when
 	// the share's server stops answering.
 	Open(ctx context.Context, name string, options []string) (s *share.Share, release func(), err error)
 	// Versions returns the versions of NFS by the names of the open shares.
