@@ -242,17 +242,17 @@ func classify(err error) (advice string, kind error) {
 	case unix.EACCES, unix.EPERM:
 		return ": the server refuses access: most likely it maps root to nobody (root_squash) and the directory does not belong to nobody: export with no_root_squash, or make the export's directory writable for the one root is mapped to", volume.ErrRefused
 	case unix.EKEYEXPIRED:
-		return ": the Kerberos ticket has ended: get a new one; for this machine rpc.gssd does, with the key in /etc/krb5.keytab", volume.ErrRefused
+		return ": the Kerberos ticket has expired: get a new one; rpc.gssd gets that of this machine, with the key in /etc/krb5.keytab", volume.ErrRefused
 	case unix.EROFS:
-		return ": the share is read-only on the server: export it rw, or look there with dmesg whether its file system went read-only after an error of its disk", volume.ErrRefused
+		return ": the share is read-only on the server: export it rw, or check with dmesg there whether its file system became read-only after a disk error", volume.ErrRefused
 	case unix.ENOSPC:
 		return ": no space or no inodes are left on the server: free some, or empty the trash", volume.ErrFull
 	case unix.EDQUOT:
 		return ": a quota on the server is used up: raise it, or free some", volume.ErrFull
 	case unix.ESTALE:
-		return ": the export was made again, or its disk is not mounted on the server or gives errors: look there with dmesg; the share is mounted again at the next try", volume.ErrUnavailable
+		return ": the export was created again, or its disk is not mounted on the server or has errors: check dmesg there; the next attempt mounts the share again", volume.ErrUnavailable
 	case unix.EIO: // with softerr a silent server is ETIMEDOUT (nfs(5))
-		return ": the server reports an input/output error: its disk or file system has failed: look there with dmesg", volume.ErrUnavailable
+		return ": the server reports an input/output error: its disk or file system has failed: check dmesg there", volume.ErrUnavailable
 	case unix.EREMOTEIO: // Linux returns it for an NFSv4 error that it does not know (nfs4_stat_to_errno)
 		return ": the server answers with an error that this NFS client does not know: most likely it is NFS-Ganesha before 9.11, mounted by NFS 4.1 or 4.2 from Linux 6.19 or newer (nfs-ganesha#1385): set nfsvers=4.0 for the share, or the kernel's nfsv4.directory_delegations=N on the nodes and the controller's machine, or run a newer Ganesha", volume.ErrUnavailable
 	case unix.ETIMEDOUT, unix.ECONNREFUSED, unix.ECONNRESET, unix.EHOSTDOWN, unix.EHOSTUNREACH, unix.ENETUNREACH:

@@ -147,7 +147,7 @@ func TestErrors(t *testing.T) {
 		advice string
 	}{
 		unix.EACCES: {volume.ErrRefused, "no_root_squash"}, unix.EPERM: {volume.ErrRefused, "no_root_squash"},
-		unix.EROFS: {volume.ErrRefused, "error of its disk"}, unix.ENOSPC: {volume.ErrFull, "empty the trash"},
+		unix.EROFS: {volume.ErrRefused, "after a disk error"}, unix.ENOSPC: {volume.ErrFull, "empty the trash"},
 		unix.EDQUOT: {volume.ErrFull, "quota"}, unix.ETIMEDOUT: {volume.ErrUnavailable, "2049"},
 		unix.EREMOTEIO: {volume.ErrUnavailable, "nfsvers=4.0"},
 		unix.EIO:       {volume.ErrUnavailable, "its disk or file system has failed"}, unix.EHOSTDOWN: {volume.ErrUnavailable, "2049"},
@@ -190,7 +190,7 @@ func TestLost(t *testing.T) {
 	g.create("v1", "v1")
 	g.must(os.RemoveAll(g.at(".mooring")))
 	_, err := g.Volumes.Lookup(t.Context(), "v1")
-	g.wantError("a record on a share that is gone", err, volume.ErrUnavailable, "mounted again")
+	g.wantError("a record on a share that is gone", err, volume.ErrUnavailable, "mounts the share again")
 	if !g.Lost() {
 		t.Error("the share is not lost")
 	}

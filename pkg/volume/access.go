@@ -16,7 +16,7 @@ func AccessDeniedReason(options []string) string {
 	const denied = "the server does not let this machine do anything any more: "
 	switch {
 	case has("sec=krb5"):
-		return denied + "its Kerberos ticket has ended, and there is no new one: check that /etc/krb5.keytab exists (klist -k), rpc.gssd runs and the KDC answers (kinit -k); see the journal of rpc-gssd (docs/kerberos.md)"
+		return denied + "its Kerberos ticket has expired, and there is no new one: check that /etc/krb5.keytab exists (klist -k), rpc.gssd runs and the KDC answers (kinit -k); see the journal of rpc-gssd (docs/kerberos.md)"
 	case has("xprtsec=tls"), has("xprtsec=mtls"):
 		return denied + "it had to connect again, and the TLS handshake has failed: most likely a certificate has expired, or tlshd does not run; see the journal of tlshd here and on the server (docs/tls.md)"
 	}

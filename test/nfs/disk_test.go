@@ -140,7 +140,7 @@ func metricsAt(t *testing.T, address string) string {
 
 // TestDisk makes disks fail and repairs them: controller and node report it, and continue by themselves.
 func TestDisk(t *testing.T) {
-	const readOnly, fails = "read-only on the server: export it rw, or look there with dmesg whether", "look there with dmesg"
+	const readOnly, fails = "read-only on the server: export it rw, or check with dmesg there whether", "check dmesg there"
 	for name, c := range map[string]struct {
 		kind, accident          string
 		forgets                 bool // drop the server's cache of the disk

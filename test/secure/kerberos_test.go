@@ -157,7 +157,7 @@ func TestKerberosEnds(t *testing.T) {
 			c.begin()
 			realm.ForgetTickets()
 			realm.Wait(at, unix.EACCES)
-			r.deniedSoon(v, at, "its Kerberos ticket has ended")
+			r.deniedSoon(v, at, "its Kerberos ticket has expired")
 			c.end()
 			r.goesOn(v, at)
 		})
