@@ -131,7 +131,7 @@ func sentence(s string) string {
 	if s == "" || s == "?" || strings.HasSuffix(s, ".") {
 		return s
 	}
-	for _, name := range []string{"mount.nfs", "nfs"} {
+	for _, name := range []string{"mount.nfs", "nfs", "rpc.gssd", "exportfs"} {
 		if strings.HasPrefix(s, name) {
 			return s + "."
 		}
@@ -195,11 +195,11 @@ func TestErrors(t *testing.T) {
 	}
 	for _, code := range slices.Sorted(maps.Keys(byCode)) {
 		fmt.Fprintf(&now, "\n### %s\n", code)
-		table("It says", byCode[code], false)
+		table("Message", byCode[code], false)
 	}
-	now.WriteString("\n### What mount(8) says\n\nThe error has its words, what they mean, and what to do.\n")
+	now.WriteString("\n### What mount(8) says\n\nThe error contains mount(8)'s message, its cause, and what to do.\n")
 	table("mount(8) says", mounts, true)
-	now.WriteString("\n### What the server, or the kernel, says\n\nIn errors of the form `share …: what was done: what the system said: what to do`.\n")
+	now.WriteString("\n### What the server, or the kernel, says\n\nThe errors have the form `share …: the operation: the system error: its cause: what to do`.\n")
 	table("System error", system, true)
 	now.WriteString("\n")
 	if was == now.String() {
