@@ -137,7 +137,7 @@ func (h *heads) lockedOnBoth(w *writer) {
 		h.t.Errorf("a lock that the first head has given is given by the second as well: %v", err)
 		return
 	}
-	h.note("a file that is locked by one head is locked by the other, too")
+	h.note("a file that is locked through one head is locked through the other, too")
 }
 
 // wellFormed checks that mooringctl check finds nothing. Interrupted work is reported for a while.

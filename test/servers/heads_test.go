@@ -36,7 +36,7 @@ var headKinds = map[string]string{
 const (
 	headOne = "10.78.0.1"
 	headTwo = "10.78.0.2"
-	// provisionings is the number of volumes that are being made when a head fails, and atOnce the number
+	// provisionings is the number of volumes that are being created when a head fails, and atOnce the number
 	// at a time: that of external-provisioner is 10 here.
 	provisionings = 50
 	atOnce        = 10
@@ -80,7 +80,7 @@ func TestHeads(t *testing.T) {
 	two.wantWriting(t, "all along")
 	h.kept(one, two)
 	h.wellFormed()
-	h.note("pods of the second head waited %.1f s at most, all along", two.longest().Seconds())
+	h.note("pods of the second head waited at most %.1f s during the run", two.longest().Seconds())
 	if err := os.WriteFile(filepath.Join(os.Getenv("MOORING_LAB_WRITE"), "heads-"+kind+".md"), []byte(headKinds[kind]+":\n\n"+h.report.String()), 0o644); err != nil {
 		t.Error(err)
 	}
@@ -172,28 +172,28 @@ func (h *heads) failUnderLoad(one, two *writer) {
 	for range atOnce {
 		<-made
 	}
-	h.note("%d volumes are being made, %d at a time. The first %d are there after %.1f s", provisionings, atOnce, atOnce, time.Since(began).Seconds())
+	h.note("%d volumes are being created, %d at a time; the first %d exist after %.1f s", provisionings, atOnce, atOnce, time.Since(began).Seconds())
 	since := h.fails()
 	before := atOnce
 	first := <-made
 	for ; first.asked.Before(since); first = <-made {
 		before++
 	}
-	h.note("the first head fails; %d have been made. The first that is made by the second head is there %.1f s after the failure", before, first.made.Sub(since).Seconds())
+	h.note("the first head fails when %d volumes exist; the first volume of the second head exists %.1f s after the failure", before, first.made.Sub(since).Seconds())
 	if err := <-finished; err != nil {
 		h.t.Error(err)
 	}
-	h.note("all are there %.1f s after the failure", time.Since(since).Seconds())
+	h.note("all volumes exist %.1f s after the failure", time.Since(since).Seconds())
 	began = time.Now()
 	next := h.pod("first", "next")
-	h.note("a new volume then takes %.1f s from CreateVolume to the first line that its pod has written", time.Since(began).Seconds())
+	h.note("a new volume then takes %.1f s from CreateVolume to the first line that its pod writes", time.Since(began).Seconds())
 	h.mountedFrom(next, headTwo)
 	for what, do := range map[string]func() error{
-		"NodeGetVolumeStats of it": func() error {
+		"NodeGetVolumeStats for the new volume": func() error {
 			_, err := h.Node.NodeGetVolumeStats(h.soon(), &csi.NodeGetVolumeStatsRequest{VolumeId: next.volume.VolumeId, VolumePath: next.dir})
 			return err
 		},
-		"DeleteVolume of one from before": func() error {
+		"DeleteVolume for an older volume": func() error {
 			_, err := h.Controller.DeleteVolume(h.soon(), &csi.DeleteVolumeRequest{VolumeId: doomed.VolumeId})
 			return err
 		},
@@ -262,13 +262,13 @@ func (h *heads) goesOn(what string, since time.Time, w *writer) {
 		at, seen := f.after(since)
 		text := fmt.Sprintf("%s: %s", what, f.what)
 		if at.IsZero() {
-			h.t.Errorf("%s does not continue, and has got %q", text, seen)
-			h.note("%s does not continue; it has got: %s", text, strings.Join(seen, ", "))
+			h.t.Errorf("%s does not continue; errors: %q", text, seen)
+			h.note("%s does not continue; errors: %s", text, strings.Join(seen, ", "))
 			continue
 		}
-		text += fmt.Sprintf(" goes on after %.1f s", at.Sub(since).Seconds())
+		text += fmt.Sprintf(" continues after %.1f s", at.Sub(since).Seconds())
 		if seen != nil {
-			text += ", and has seen: " + strings.Join(seen, ", ")
+			text += "; errors: " + strings.Join(seen, ", ")
 		}
 		h.note("%s", text)
 	}
@@ -279,9 +279,9 @@ func (h *heads) replaced(w *writer, how ...string) {
 	h.t.Helper()
 	h.fails()
 	since := h.at("replace", how...)
-	what := "another machine has the first head's address, and what that knew of its clients"
+	what := "another machine has the first head's address and its list of clients"
 	if len(how) > 1 {
-		what = "another machine has the first head's address, and knows no client"
+		what = "another machine has the first head's address, and no list of clients"
 	}
 	h.goesOn(what, since, w)
 }
