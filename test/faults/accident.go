@@ -37,18 +37,18 @@ type accident struct {
 
 func accidents() []accident {
 	return []accident{
-		{name: "is well"},
+		{name: "is healthy"},
 		{name: "refuses", begin: "stop", end: "start"},
 		{name: "is silent", begin: "cut", end: "heal"},
 		{name: "takes 5 s to answer", begin: "slow", end: "brisk"},
 		{name: "exports it again (stale)", begin: "renew"},
 		{name: "is silent for 60 s", begin: "cut", end: "heal", lasts: time.Minute},
-		{name: "has a disk that gives errors (XFS)", begin: "disk xfs error", end: "disk xfs mend", share: "xfs"},
+		{name: "has a disk with errors (XFS)", begin: "disk xfs error", end: "disk xfs mend", share: "xfs"},
 		{name: "has a file system that an error made read-only (ext4)", begin: "disk ext4 readonly", end: "disk ext4 mend", share: "ext4"},
-		{name: "is silent, plugin killed meanwhile", begin: "cut", end: "heal", kill: true},
-		{name: "is well, the plugin's worker is stopped", before: stopWorkers},
+		{name: "is silent, and the plugin is killed", begin: "cut", end: "heal", kill: true},
+		{name: "is healthy, the plugin's worker is stopped", before: stopWorkers},
 		{name: "has a frozen disk, beside a healthy export", share: "frozen", has: freeze},
-		{name: "has a frozen disk, plugin killed meanwhile", share: "frozen", has: freeze, kill: true},
+		{name: "has a frozen disk, and the plugin is killed", share: "frozen", has: freeze, kill: true},
 	}
 }
 

@@ -131,10 +131,10 @@ func (s *soak) round(shares map[string][]*volume) {
 
 func (s *soak) markdown() string {
 	return fmt.Sprintf(`%d volumes on a silent server and %d on a healthy one, %d rounds of publish, stats, health and
-unpublish, %d pods at once: of %d calls about the healthy ones %d failed. The plugin was
-at %v before, %v at most meanwhile, %v afterwards; all volumes
+unpublish, %d pods at once: %d of %d calls about the healthy ones failed. The plugin had
+%v before, at most %v during the test, and %v afterwards. All volumes
 could be used %s after the server was back.
-`, soakVolumes, soakVolumes, soakRounds, soakAtOnce, 4*soakVolumes*soakRounds, len(s.failed), s.before, s.during, s.after, seconds(s.back))
+`, soakVolumes, soakVolumes, soakRounds, soakAtOnce, len(s.failed), 4*soakVolumes*soakRounds, s.before, s.during, s.after, seconds(s.back))
 }
 
 func (s *soak) judge() error {
