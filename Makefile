@@ -108,12 +108,13 @@ test-servers: servers-programs ## Test against another server than the kernel's,
 	$(SERVERS) go-nfs
 
 .PHONY: servers-programs
-SERVERS = MOORING_OSNFS=$(CURDIR)/build/osnfs MOORING_SANITY=$(CURDIR)/build/csi-sanity \
+SERVERS = MOORING_OSNFS=$(CURDIR)/build/osnfs MOORING_SANITY=$(CURDIR)/build/csi-sanity MOORING_SHARE_TEST=$(CURDIR)/build/share.test \
 	MOORING_BINARY=$(CURDIR)/build/mooring MOORINGCTL_BINARY=$(CURDIR)/build/mooringctl build/servers-nfs
 servers-programs: lab-deps build
 	@GOBIN=$(CURDIR)/build CGO_ENABLED=0 $(GO) install github.com/willscott/go-nfs/example/osnfs@v0.0.4
 	@$(GO) build -o build/ github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity
 	@$(GO) test -c -tags lab -o build/servers.test ./test/servers
+	@$(GO) test -c -tags lab -o build/share.test ./pkg/share
 	@$(GO) build -o build/servers-nfs ./test/servers
 
 test-tls: lab-deps build ## Test TLS and mTLS, with a real tlshd, in the lab.

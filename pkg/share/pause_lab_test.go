@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	lab "github.com/mooring-csi/mooring/test/lab/ground"
@@ -108,6 +109,21 @@ func TestPauseOnNFS(t *testing.T) {
 			pauseOn(t, serverDir{server, first, other}, counts, place)
 		})
 	}
+}
+
+// TestPauseOnMounts is the part of TestPauseOnNFS with the decisive steps, on existing mounts of any
+// server. MOORING_PAUSE has three mount points of one empty directory, with colons between them: for
+// the check of the result, for the process that stops, and for the other one. test/servers sets it.
+func TestPauseOnMounts(t *testing.T) {
+	dirs := strings.Split(os.Getenv("MOORING_PAUSE"), ":")
+	if len(dirs) != 3 {
+		t.Skip("MOORING_PAUSE has no mount points: run this by make servers")
+	}
+	counts := map[string]int{}
+	for _, sc := range nfsScenarios() {
+		counts[sc.name] = sc.count(t)
+	}
+	pauseOn(t, serverDir{dirs[0], dirs[1], dirs[2]}, counts, maxStops)
 }
 
 // count returns how many steps the operation has.

@@ -31,6 +31,8 @@ type result struct {
 	Method string `json:"method"`
 	// Killed is the point of the copy and the creations at which the server was killed; empty if it was not.
 	Killed string `json:"killed"`
+	// Paused is the number of operations that were stopped while another machine took their place.
+	Paused string `json:"paused,omitempty"`
 	// Create and Delete are the round trips of a volume without content.
 	Create int64 `json:"create"`
 	Delete int64 `json:"delete"`

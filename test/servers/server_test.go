@@ -71,6 +71,10 @@ func judge(t *testing.T, g *guest, r try, out *result) {
 			return
 		}
 	}
+	// TestPauseOnNFS does it on the lab's server, whose own view of the files cannot be out of date.
+	if !r.hopeless && !strings.HasPrefix(g.server.name, "knfsd-") {
+		t.Run("paused", func(t *testing.T) { paused(t, g, r, out) })
+	}
 }
 
 // compare fails the test if a result is not the expected one.

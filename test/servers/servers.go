@@ -183,7 +183,10 @@ var servers = []server{
 			r.doctor = []string{"! acl: no-acl", "! clone: no-clone", "! holes: no-holes", "! xattr: no-xattr"}
 		}
 	})},
-	{name: "gluster", title: "GlusterFS 10.3, by NFS-Ganesha 4.3", mem: "3G", runs: ganesha()},
+	{name: "gluster", title: "GlusterFS 10.3, by NFS-Ganesha 4.3", mem: "3G", runs: but(ganesha(), func(r *try) {
+		// A name that was renamed or removed can still be listed, by every client: opening it fails then.
+		r.maybe = []string{"paused: "}
+	})},
 }
 
 // ganesha are the runs on an NFS-Ganesha that exports a file system of its machine.

@@ -27,8 +27,8 @@ func markdown(dir string) (string, error) {
 		}
 	}
 	var b strings.Builder
-	b.WriteString("| Server | NFS | csi-sanity | life | killed | copies by | the server lacks | clones lack | doctor | create, delete |\n" +
-		"|---|---|---|---|---|---|---|---|---|---|\n" + p.rows.String())
+	b.WriteString("| Server | NFS | csi-sanity | life | killed | stopped | copies by | the server lacks | clones lack | doctor | create, delete |\n" +
+		"|---|---|---|---|---|---|---|---|---|---|---|\n" + p.rows.String())
 	for i, note := range p.notes {
 		fmt.Fprintf(&b, "\n%d. %s", i+1, note)
 	}
@@ -40,17 +40,17 @@ func markdown(dir string) (string, error) {
 
 func (p *page) row(r *result) {
 	life := p.mark(append(r.faultsOf("life"), r.faultsOf("fidelity")...), "✗")
-	killed := p.mark(r.faultsOf("outage"), "✗")
+	killed, stopped := p.mark(r.faultsOf("outage"), "✗"), strings.TrimSuffix(p.mark(r.faultsOf("paused"), "✗")+" "+r.Paused, " ")
 	lacks := p.mark(append(prefixed("refused: ", r.Refused), prefixed("not kept: ", r.Changed)...), "")
 	method, lost, trips := r.Method, p.mark(prefixed("in no clone: ", r.Lost), ""), fmt.Sprintf("%d, %d", r.Create, r.Delete)
 	switch {
 	case r.Sanity == nil: // hopeless
-		killed, method, lacks, lost, trips = "-", "-", "-", "-", "-"
+		killed, stopped, method, lacks, lost, trips = "-", "-", "-", "-", "-", "-"
 	case r.Killed == "" && len(r.faultsOf("outage")) == 0:
 		killed = "-"
 	}
-	fmt.Fprintf(&p.rows, "| %s | %s | %s | %s | %s | %s | %s | %s | %s | %s |\n",
-		r.Title, r.Run, p.sanity(r.Sanity), life, killed, method, lacks, lost, p.doctor(r), trips)
+	fmt.Fprintf(&p.rows, "| %s | %s | %s | %s | %s | %s | %s | %s | %s | %s | %s |\n",
+		r.Title, r.Run, p.sanity(r.Sanity), life, killed, stopped, method, lacks, lost, p.doctor(r), trips)
 }
 
 // faultsOf returns the faults of a part.
