@@ -151,7 +151,10 @@ func (k *Kernel) Unmount(ctx context.Context, target string) error {
 // mount must have nosharecache.
 func (k *Kernel) Interrupt(target string) error {
 	err := unix.Unmount(target, unix.MNT_FORCE|unix.UMOUNT_NOFOLLOW)
-	if errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EINVAL) { // in use, or no mount there (any more)
+	switch {
+	case errors.Is(err, unix.EBUSY): // in use
+		return nil
+	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOENT): // no mount there, or no mount point (any more)
 		return nil
 	}
 	return os.NewSyscallError("umount2", err)

@@ -153,3 +153,15 @@ func TestTableAt(t *testing.T) {
 		t.Error("ReadOnly is wrong")
 	}
 }
+
+// TestInterruptWithoutMount has the mount, or also its mount point, be gone already.
+func TestInterruptWithoutMount(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root may unmount")
+	}
+	for _, target := range []string{t.TempDir(), filepath.Join(t.TempDir(), "gone")} {
+		if err := (&Kernel{}).Interrupt(target); err != nil {
+			t.Errorf("%s: %v", target, err)
+		}
+	}
+}

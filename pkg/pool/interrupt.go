@@ -32,13 +32,15 @@ func (p *Pool) unavailable(e *entry, s *share.Share, err error) error {
 	return fmt.Errorf("share %s: %w", e.def, err)
 }
 
-// interrupt ends the calls on the mount of a lost share, while its server does not answer, until the
+// interrupt ends the calls on the mount of a lost share, while its address does not answer, until the
 // share has no users: they keep the locks of their volumes, though another server answers. An
 // operation makes several calls, so it repeats that. The server may execute a call late, which does no
 // harm ("The fence" in docs/design.md).
 func (e *entry) interrupt(p *Pool, s *share.Share) {
 	tick := time.NewTicker(interruptInterval)
 	defer tick.Stop()
+	servers := p.opt.Servers.Unlisted() // the metric of a server has its name in the registry
+	endpoint := p.opt.endpointAt(e.target, e.server, e.def.MountOptions)
 	for until := time.Now().Add(interruptTimeout); time.Now().Before(until); {
 		select {
 		case <-tick.C:
@@ -51,7 +53,7 @@ func (e *entry) interrupt(p *Pool, s *share.Share) {
 		if users == 0 {
 			return
 		}
-		if p.opt.answers(p.ending, e.server, e.def.MountOptions) == nil || p.ending.Err() != nil {
+		if _, err := servers.Check(p.ending, endpoint); err == nil || p.ending.Err() != nil {
 			continue
 		}
 		s.Interrupted.Store(true)

@@ -4,12 +4,15 @@ package pool
 
 import (
 	"context"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/mooring-csi/mooring/pkg/bounded"
+	"github.com/mooring-csi/mooring/pkg/mount"
+	"github.com/mooring-csi/mooring/pkg/probe"
 	"github.com/mooring-csi/mooring/pkg/share"
 	"github.com/mooring-csi/mooring/pkg/volume"
 	"golang.org/x/sys/unix"
@@ -66,6 +69,59 @@ func TestInterrupt(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestInterruptsNoLiveAddress has the name of a server not resolve any more, while the address of the mount answers:
+// a copy without a time limit goes on.
+func TestInterruptsNoLiveAddress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		defer r.Close()
+		r.opt.Table = func() (mount.Table, error) {
+			table, err := r.mounter.Table()
+			table = slices.Clone(table)
+			for i := range table {
+				table[i].Super = append(slices.Clone(table[i].Super), "addr=10.0.0.1")
+			}
+			return table, err
+		}
+		r.register("nas.example,10.0.0.2", "/a")
+		r.mounter.Fail = func(call, _ string) error {
+			if call == "interrupt" {
+				t.Error("calls on a server that answers are interrupted")
+			}
+			return nil
+		}
+		opened, release := r.open("nas1")
+		r.silence("nas.example")
+		if _, _, err := r.Open(quiet, "nas1", nil); volume.Kind(err) != volume.ErrUnavailable {
+			t.Errorf("the error is %v", err)
+		}
+		time.Sleep(time.Minute)
+		release()
+		if opened.Interrupted.Load() {
+			t.Error("the share counts as interrupted")
+		}
+	})
+}
+
+// TestImpatientCaller has a caller leave while the server is being asked: that says nothing about the share.
+func TestImpatientCaller(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		defer r.Close()
+		r.register("10.0.0.1,10.0.0.2", "/a")
+		opened, release := r.open("nas1")
+		defer release()
+		slow := make(chan struct{})
+		r.opt.Servers = probe.NewServers(func(context.Context, probe.Endpoint) error { <-slow; return nil })
+		ctx, cancel := context.WithTimeout(quiet, time.Second)
+		defer cancel()
+		if _, _, err := r.Open(ctx, "nas1", nil); volume.Kind(err) != volume.ErrUnavailable || opened.Lost() {
+			t.Errorf("the share is lost: %v; the error is %v", opened.Lost(), err)
+		}
+		close(slow)
+	})
 }
 
 // TestInterruptsNoLiveServer has the server answer again before the work has ended.

@@ -36,6 +36,19 @@ func (o Options) answers(ctx context.Context, server string, options []string) e
 	return o.Servers.Answers(ctx, server, options)
 }
 
+// endpointAt returns the endpoint that the mount at target uses: its address, although the server's name may not
+// resolve any more. Without a mount table it is that of server with these options.
+func (o Options) endpointAt(target, server string, options []string) probe.Endpoint {
+	if o.Table != nil {
+		if table, err := o.Table(); err == nil {
+			if e, exists := table.At(target); exists {
+				options = e.Super
+			}
+		}
+	}
+	return probe.EndpointOf(server, options)
+}
+
 // controllerOptions make the controller's own mounts end every call on a dead server in about half a
 // minute (safe, because every fsync and close is checked), trust no cached negative lookup, and share
 // no cache with another mount, so that a new mount starts without one (nfs(5)). A device that a tenant

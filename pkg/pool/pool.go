@@ -124,10 +124,14 @@ func (p *Pool) answers(ctx context.Context, e *entry) error {
 	if e.err != nil {
 		return e.err
 	}
-	if err := p.opt.answers(ctx, e.server, e.def.MountOptions); err != nil {
-		return p.unavailable(e, e.share, err)
+	err := p.opt.answers(ctx, e.server, e.def.MountOptions)
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil: // the server may still answer
+		return fmt.Errorf("share %s: %w", e.def, err)
 	}
-	return nil
+	return p.unavailable(e, e.share, err)
 }
 
 // watch abandons the work of ctx when the server of an open share stops answering, until stop is

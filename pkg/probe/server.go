@@ -60,6 +60,9 @@ func NewServers(ping func(ctx context.Context, e Endpoint) error) *Servers {
 	return &Servers{ping: ping, servers: map[Endpoint]*server{}}
 }
 
+// Unlisted returns Servers that ping in the same way. Status does not list what they check.
+func (s *Servers) Unlisted() *Servers { return NewServers(s.ping) }
+
 // Check returns how long the server took to answer, now or recently. If the server does not answer
 // within three seconds, the error is ErrUnavailable; later callers get it at once.
 func (s *Servers) Check(ctx context.Context, e Endpoint) (took time.Duration, err error) {
@@ -188,6 +191,7 @@ type ServerStatus struct {
 func (s *Servers) Status() []ServerStatus {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.dropIdle(time.Now())
 	var all []ServerStatus
 	for e, v := range s.servers {
 		overdue := v.inFlight && time.Since(v.startedAt) >= serverTimeout && !v.isSlow(time.Now())

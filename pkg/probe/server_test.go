@@ -153,6 +153,31 @@ func TestServerForgotten(t *testing.T) {
 	})
 }
 
+// TestStatusForgets has the last caller of a dead server leave: the server does not stay down forever.
+func TestStatusForgets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := NewServers(func(context.Context, Endpoint) error { return errors.New("dead") })
+		_, _ = s.Check(t.Context(), EndpointOf("nas", nil))
+		if got := s.Status(); len(got) != 1 || got[0].Up {
+			t.Errorf("the status is %+v", got)
+		}
+		time.Sleep(idleTTL + 1)
+		if got := s.Status(); len(got) != 0 {
+			t.Errorf("without callers the status is %+v", got)
+		}
+	})
+}
+
+// TestUnlisted asks a server that the status does not have.
+func TestUnlisted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := NewServers(func(context.Context, Endpoint) error { return errors.New("dead") })
+		if _, err := s.Unlisted().Check(t.Context(), EndpointOf("nas", nil)); err == nil || len(s.Status()) != 0 {
+			t.Errorf("the error is %v, the status %+v", err, s.Status())
+		}
+	})
+}
+
 func TestEndpointOf(t *testing.T) {
 	for _, c := range []struct {
 		server, options, address string

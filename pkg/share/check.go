@@ -92,7 +92,11 @@ func (c *check) run(ctx context.Context) (all []Problem, err error) {
 			return nil, err
 		}
 	}
-	return c.confirm(ctx)
+	all, err = c.confirm(ctx)
+	if err == nil && c.Interrupted.Load() {
+		return nil, unix.ETIMEDOUT // it may have taken an EIO for a disk that fails
+	}
+	return all, err
 }
 
 // finding is the result of one inspection of one thing.

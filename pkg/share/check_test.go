@@ -113,6 +113,17 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+// TestCheckOfLostServer ends calls of a check with EIO: it does not say that nothing is wrong.
+func TestCheckOfLostServer(t *testing.T) {
+	g := goodShare(t)
+	g.Interrupted.Store(true)
+	problems, err := newCheck(g.Share).run(t.Context())
+	g.wantError("an interrupted check", err, volume.ErrUnavailable)
+	if problems != nil {
+		t.Errorf("it found %v", problems)
+	}
+}
+
 // TestCheckRecent has what is in progress, or will be handled soon: it is not reported.
 func TestCheckRecent(t *testing.T) {
 	g := goodShare(t)

@@ -228,6 +228,19 @@ func TestDiskFailsToLink(t *testing.T) {
 	}
 }
 
+// TestInterruptedLink ends a call with EIO because the server is silent: that is not taken for a server without hard
+// links, also if it answers again in between.
+func TestInterruptedLink(t *testing.T) {
+	g := openTestShare(t, scratchDir(t), Options{Maker: maker})
+	g.create("v1", "a")
+	g.opt.linkErr = unix.EIO
+	g.Interrupted.Store(true)
+	err := hardLink(g.disk, g.Volumes.dir, "v1", g.root, "b")
+	if !errors.Is(err, unix.EIO) || g.noLinks.Load() {
+		t.Errorf("the link failed with %v; links are believed to be missing: %t", err, g.noLinks.Load())
+	}
+}
+
 // TestBar has a Tidy in progress, or one that died: creations in the parent wait for it. After a lease they
 // remove its bar and put back what it has moved.
 func TestBar(t *testing.T) {

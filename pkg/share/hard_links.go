@@ -55,7 +55,7 @@ func probeNoLinks(d *disk) bool {
 	defer func() { _ = dir.Unlink(temp) }()
 	linked := temp + ".link"
 	if err := link(d, dir, temp, dir, linked); err != nil {
-		return mayBeNoLinks(err)
+		return mayBeNoLinks(err) && !d.Interrupted.Load() // that is EIO, too
 	}
 	_ = dir.Unlink(linked)
 	return false
