@@ -102,12 +102,12 @@ func formatAttribute(_ []string, a slog.Attr) slog.Attr {
 			return slog.String(a.Key, slog.LevelDebug.String())
 		}
 	case *slog.Source:
-		return slog.String(a.Key, fmt.Sprintf("%s:%d", filepath.Base(v.File), v.Line))
+		return slog.String("caller", fmt.Sprintf("%s:%d", filepath.Base(v.File), v.Line)) // a copy has a "source"
 	case nil: // the error of Error(nil, ...)
 		return slog.Attr{}
 	case error, json.Marshaler, encoding.TextMarshaler:
 	case fmt.Stringer:
-		return slog.String(a.Key, v.String())
+		return slog.String(a.Key, fmt.Sprint(v)) // String may panic: v may be nil
 	}
 	return a
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mooring-csi/mooring/pkg/volume"
 	"google.golang.org/grpc/codes"
 	"k8s.io/klog/v2"
 )
@@ -40,8 +41,8 @@ func TestLogJSON(t *testing.T) {
 		if err := json.Unmarshal([]byte(lines[i]), &got); err != nil {
 			t.Fatal(err)
 		}
-		source, _ := got["source"].(string)
-		if got["time"] == nil || !strings.HasPrefix(source, "logging_test.go:") || len(got) != len(want)+2 || strings.Count(lines[i], `"share"`) != 1 {
+		caller, _ := got["caller"].(string)
+		if got["time"] == nil || !strings.HasPrefix(caller, "logging_test.go:") || len(got) != len(want)+2 || strings.Count(lines[i], `"share"`) != 1 {
 			t.Errorf("the line is %s", lines[i])
 		}
 		for key, value := range want {
@@ -49,6 +50,14 @@ func TestLogJSON(t *testing.T) {
 				t.Errorf("%s is %v, want %v: %s", key, got[key], value, lines[i])
 			}
 		}
+	}
+	out.Reset()
+	var none *volume.PVC
+	log.Info("Values", "source", "nas1/v2", "claim", none, "text", "\xff\x1b\n")
+	var got map[string]any
+	line := out.String()
+	if err := json.Unmarshal([]byte(line), &got); err != nil || got["source"] != "nas1/v2" || got["claim"] != "<nil>" || strings.Count(line, `"source"`) != 1 {
+		t.Errorf("%v: the line is %s", err, line)
 	}
 	if err := setLogFormat("xml", io.Discard); err == nil {
 		t.Error("the format xml is accepted")
