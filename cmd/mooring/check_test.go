@@ -16,10 +16,16 @@ import (
 func TestCheck(t *testing.T) {
 	const good = "shares: [{name: nas1, servers: [10.0.0.1], path: /x}]\n"
 	for text, wants := range map[string][]string{
-		good:         nil,
-		"shares: []": nil,
-		"":           {"it is empty"},
-		"shares: [":  {"it is not the YAML that is expected"},
+		good:          nil,
+		"shares: []":  nil,
+		"":            {"it is empty"},
+		"# Mooring\n": {"it is empty"},
+		"null":        {"it is empty"},
+		"shares: [":   {"it is not the YAML that is expected"},
+		"shares: [" + strings.Repeat("{name: a, servers: [nas], path: /x}, ", 3) + "]": { // one line for each copy
+			"shares[1] (a): the name is taken", "shares[2] (a): the name is taken",
+		},
+		`shares: [{name: "\e[2J", servers: [nas], path: /x}]`: {"shares[0] (?[2J): "},
 		"shares: [{name: nas1, servers: ['10.0.0.1:2049'], path: /x/, mountOptions: [bg]}]\nunregistered: maybe\n": {
 			`unregistered: "maybe"`, `shares[0] (nas1).servers: "10.0.0.1:2049"`, "shares[0] (nas1).path: ", "shares[0] (nas1).mountOptions: ",
 		},

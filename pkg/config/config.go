@@ -5,11 +5,11 @@
 package config
 
 import (
-	"bytes"
 	"fmt"
 	"regexp"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/mooring-csi/mooring/pkg/volume"
 	"sigs.k8s.io/yaml"
@@ -76,17 +76,16 @@ func Faults(data []byte) []string {
 }
 
 // decode reads the YAML. The error is volume.ErrInvalid.
-func decode(data []byte) (file, error) {
-	var f file
-	if len(bytes.TrimSpace(data)) == 0 {
-		// A file that is being rewritten in place, without a rename.
-		return f, volume.Errorf(volume.ErrInvalid, "it is empty; an installation without shares says shares: []")
-	}
-	if err := yaml.UnmarshalStrict(data, &f); err != nil {
+func decode(data []byte) (f file, err error) {
+	read := &f
+	if err := yaml.UnmarshalStrict(data, &read); err != nil {
 		return f, volume.Errorf(volume.ErrInvalid, "it is not the YAML that is expected: %w", err)
 	}
-	if secondDocument.Match(data) {
+	switch {
+	case secondDocument.Match(data):
 		return f, volume.Errorf(volume.ErrInvalid, "it has more than one YAML document, of which only the first would be read")
+	case read == nil: // a file that is being rewritten in place, without a rename; it may begin with comments
+		return f, volume.Errorf(volume.ErrInvalid, "it is empty; an installation without shares says shares: []")
 	}
 	return f, nil
 }
@@ -95,7 +94,7 @@ func decode(data []byte) (file, error) {
 func (f file) toRegistry() (r *volume.Registry, faults []string) {
 	addFault := func(where string, err error) {
 		if err != nil {
-			faults = append(faults, where+": "+err.Error())
+			faults = append(faults, strings.Map(printable, where+": "+err.Error()))
 		}
 	}
 
@@ -120,15 +119,18 @@ func (f file) toRegistry() (r *volume.Registry, faults []string) {
 		where := fmt.Sprintf("shares[%d] (%s)", i, e.Name)
 		s := e.toShare(func(field string, err error) { addFault(where+field, err) })
 		s.MountOptions = volume.MergeMountOptions(r.MountOptions, e.MountOptions)
-		for _, o := range r.Shares {
-			if o.Name == e.Name {
-				addFault(where, fmt.Errorf("the name is taken by a share above"))
-			}
-			addFault(where, checkSeparate(s, o))
-		}
+		addFault(where, checkAgainst(r.Shares, s))
 		r.Shares = append(r.Shares, s)
 	}
 	return r, faults
+}
+
+// printable replaces a character of the file that could control a terminal.
+func printable(r rune) rune {
+	if unicode.IsPrint(r) {
+		return r
+	}
+	return '?'
 }
 
 func parseSubDir(text string) (volume.Template, error) {
@@ -138,6 +140,20 @@ func parseSubDir(text string) (volume.Template, error) {
 	}
 	_, err = t.ExpandDefault(volume.Names{PVC: "pvc", Namespace: "namespace", PV: "pv"})
 	return t, err
+}
+
+// checkAgainst returns an error if a share has the name of one above, or cannot be in one registry with it. It is
+// about the first of those: a list of copies has as many conflicts as pairs.
+func checkAgainst(above []volume.Share, s volume.Share) error {
+	for _, o := range above {
+		if o.Name == s.Name {
+			return fmt.Errorf("the name is taken by a share above")
+		}
+		if err := checkSeparate(s, o); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // checkSeparate returns an error if two shares cannot be in one registry.
