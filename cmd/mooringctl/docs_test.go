@@ -55,7 +55,7 @@ func documentCommand(b *strings.Builder, c *cobra.Command) {
 	if c.Name() == "help" || c.Name() == "completion" {
 		return
 	}
-	if c.Runnable() {
+	if !c.HasSubCommands() {
 		text := c.Short + "."
 		if c.Long != "" {
 			text = c.Long

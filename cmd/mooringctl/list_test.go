@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"errors"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -46,6 +47,12 @@ func TestTotals(t *testing.T) {
 		if all := lines(n, "table"); all[len(all)-1] != want {
 			t.Errorf("%d rows end with %q, want %q", n, all[len(all)-1], want)
 		}
+	}
+	var out bytes.Buffer
+	p := newPrinter(&out, &out, "table", nil, listedColumns)
+	large := listed{"pvc", "shop/db", math.MaxInt64}
+	if err := errors.Join(p.row(large), p.row(large), p.finish()); err != nil || !strings.Contains(out.String(), "TOTAL             8Ei") {
+		t.Errorf("%v: the total of two large volumes is %s", err, &out)
 	}
 	if all := lines(2, "json"); strings.Contains(strings.Join(all, ""), "TOTAL") {
 		t.Errorf("JSON has totals: %q", all)
@@ -117,6 +124,11 @@ func TestStatus(t *testing.T) {
 		{[]string{"volumes", "--share", "nosuch"}, exitUsage, "nas1, nas2"},
 		{[]string{"usage", "--share", "nosuch"}, exitUsage, "nas1, nas2"},
 		{[]string{"health", "--share", "nosuch", "-o", "json"}, exitUsage, "nas1, nas2"},
+		{[]string{"check", "--share", ""}, exitUsage, "names no share"},
+		{[]string{"usage", "--top", "-1"}, exitUsage, "negative"},
+		{[]string{"trash", "nosuch"}, exitUsage, "unknown command"},
+		{[]string{"share", "nosuch"}, exitUsage, "unknown command"},
+		{[]string{"completion", "nosuch"}, exitUsage, "unknown command"},
 		{[]string{"describe"}, exitUsage, "accepts 1 arg"},
 		{[]string{"describe", "pvc-1", "-o", "wide"}, exitUsage, "want one of table, json, yaml"},
 		{[]string{"describe", "pvc-1", "--share", "nosuch"}, exitUsage, "nas1, nas2"},

@@ -89,6 +89,9 @@ func (o *options) command() *cobra.Command {
 			if err := c.ValidateFlagGroups(); err != nil { // which cobra does only after this
 				return err
 			}
+			if c.Flags().Changed("share") && len(o.shares) == 0 { // --share "$UNSET": no share at all is not what is meant
+				return errors.New("--share names no share")
+			}
 			o.running = true
 			return nil
 		},
@@ -114,6 +117,12 @@ func (o *options) command() *cobra.Command {
 		versionCommand,
 	} {
 		root.AddCommand(make(o))
+	}
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		if c.HasSubCommands() { // else cobra shows the help for a wrong one, and succeeds
+			c.Args, c.RunE = cobra.NoArgs, func(c *cobra.Command, _ []string) error { return c.Help() }
+		}
 	}
 	return root
 }

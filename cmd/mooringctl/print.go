@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/mooring-csi/mooring/pkg/admin"
+	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
 // printer prints rows as they arrive.
@@ -75,7 +76,7 @@ func (p *printer[T]) row(r T) error {
 	p.addLine(func(i int) string { return formatCell(p.columns[i].cell(r)) })
 	for i, c := range p.columns {
 		if c.total != nil {
-			p.totals[i] += c.number(r)
+			p.totals[i] = volume.AddBytes(p.totals[i], c.number(r))
 		}
 	}
 	if len(p.pending) > pageSize {

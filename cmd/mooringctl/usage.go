@@ -29,6 +29,9 @@ server with CLONE, count in full.`,
 	l.flags(c, true, false, heads(usageColumns()))
 	c.Flags().IntVar(&top, "top", 0, "only the largest ones, this many (0: all)")
 	c.RunE = func(c *cobra.Command, _ []string) error {
+		if top < 0 {
+			return volume.Errorf(volume.ErrInvalid, "--top is %d, which is negative", top)
+		}
 		s, end, err := o.open(c, false)
 		if err != nil {
 			return err

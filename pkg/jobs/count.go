@@ -154,7 +154,7 @@ func (c *VolumeCounter) countOne(ctx context.Context, name string) error {
 		}
 		next.byKey[key] = capacity
 		count.Volumes++
-		count.Bytes += capacity
+		count.Bytes = volume.AddBytes(count.Bytes, capacity)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

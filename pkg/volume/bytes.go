@@ -3,6 +3,7 @@
 package volume
 
 import (
+	"math"
 	"strconv"
 	"strings"
 )
@@ -15,4 +16,13 @@ func FormatBytes(bytes int64) string {
 		n /= 1024
 	}
 	return strings.TrimSuffix(strconv.FormatFloat(n, 'f', 1, 64), ".0") + units[i]
+}
+
+// AddBytes returns the sum of two numbers of bytes, neither of which is negative. It does not overflow: capacities are
+// what claims request, and two can request more than an int64 holds.
+func AddBytes(a, b int64) int64 {
+	if a > math.MaxInt64-b {
+		return math.MaxInt64
+	}
+	return a + b
 }

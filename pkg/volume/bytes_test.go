@@ -16,3 +16,11 @@ func TestFormatBytes(t *testing.T) {
 		}
 	}
 }
+
+func TestAddBytes(t *testing.T) {
+	for _, c := range [][3]int64{{1, 2, 3}, {math.MaxInt64, 0, math.MaxInt64}, {math.MaxInt64, math.MaxInt64, math.MaxInt64}, {math.MaxInt64 - 1, 1, math.MaxInt64}} {
+		if got := AddBytes(c[0], c[1]); got != c[2] {
+			t.Errorf("AddBytes(%d, %d) = %d, want %d", c[0], c[1], got, c[2])
+		}
+	}
+}
