@@ -4,7 +4,7 @@
 
 {{- define "mooring.selector" -}}
 app.kubernetes.io/name: mooring
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- /* The labels of an object of root: those of the chart, and of component and extra, if they are given. */}}
@@ -73,7 +73,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 apiVersion: v1
 kind: ServiceAccount
 metadata:
-  name: {{ include "mooring.serviceAccount" . }}
+  name: {{ include "mooring.serviceAccount" . | quote }}
   namespace: {{ .root.Release.Namespace }}
   labels: {{- include "mooring.labels" . | nindent 4 }}
   {{- with $account.annotations }}
