@@ -33,9 +33,8 @@ func TestRelease(t *testing.T) {
 	repo, version := clone(t)
 	first := release{t, filepath.Join(t.TempDir(), "first"), version}
 	second := release{t, filepath.Join(t.TempDir(), "second"), version}
-	for _, r := range []release{first, second} {
-		run(t, repo, "deploy/release/release", version, r.dir)
-	}
+	run(t, repo, "deploy/release/release", version, first.dir)
+	run(t, repo, "sh", "-c", "umask 077 && chmod -R go= . && GOFLAGS=-tags=other GOAMD64=v3 exec deploy/release/release "+version+" "+second.dir)
 	first.sameAs(second)
 	first.checksums()
 	first.provenance()
@@ -49,7 +48,7 @@ func TestRelease(t *testing.T) {
 	if strings.Contains(parts, "images") {
 		first.images()
 	}
-	if notes := first.read("RELEASE-NOTES.md"); len(notes) < 500 || bytes.Contains(notes, []byte("\n## ")) {
+	if notes := first.read("RELEASE-NOTES.md"); len(notes) < 500 || bytes.Contains(notes, []byte("\n## ")) || bytes.Contains(notes, []byte("candidate")) {
 		t.Errorf("the release notes are not one section of the changelog:\n%s", notes)
 	}
 }
@@ -62,9 +61,13 @@ func TestReleaseRefused(t *testing.T) {
 		{"9.9.9", "new"}:        "Chart.yaml has another version than 9.9.9",
 		{version, "."}:          "is not empty",
 		{version + ".1", "new"}: "is no version",
+		{version, "typo"}:       `RELEASE_PARTS has "program"`,
 	} {
 		cmd := exec.Command("deploy/release/release", args[0], args[1])
 		cmd.Dir = repo
+		if args[1] == "typo" {
+			cmd.Env = append(os.Environ(), "RELEASE_PARTS=program")
+		}
 		out, err := cmd.CombinedOutput()
 		if err == nil || !strings.Contains(string(out), want) {
 			t.Errorf("release %v: %v, and not %q:\n%s", args, err, want, out)
@@ -94,6 +97,7 @@ func clone(t *testing.T) (dir, version string) {
 		return dir, version
 	}
 	text = bytes.Replace(text, []byte("\n## Unreleased\n"), []byte("\n## "+version+"\n"), 1)
+	text = append(text, "\n## "+version+"-rc.1\n\nA candidate.\n"...)
 	if err := os.WriteFile(changelog, text, 0o644); err != nil {
 		t.Fatal(err)
 	}
