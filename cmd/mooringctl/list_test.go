@@ -140,7 +140,7 @@ func TestStatus(t *testing.T) {
 		{[]string{"volumes", "--config", "/nowhere"}, exitFailed, "with --config"},
 		{[]string{"volumes", "--config", "/dev/null"}, exitFailed, "with --config"},
 	} {
-		out, err, status := runStatus(t, c.args...)
+		out, status, err := runStatus(t, c.args...)
 		if status != c.want || err != nil && !strings.Contains(err.Error(), c.text) {
 			t.Errorf("%q: status %d, %v", c.args, status, err)
 		}

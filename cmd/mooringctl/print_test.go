@@ -151,12 +151,12 @@ func TestFormat(t *testing.T) {
 // run runs the program with a configuration of two shares.
 func run(t *testing.T, args ...string) (out string, err error) {
 	t.Helper()
-	out, err, _ = runStatus(t, args...)
+	out, _, err = runStatus(t, args...)
 	return out, err
 }
 
 // runStatus is run, with the exit status.
-func runStatus(t *testing.T, args ...string) (out string, err error, status int) {
+func runStatus(t *testing.T, args ...string) (out string, status int, err error) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "config.yaml")
 	text := "shares:\n  - {name: nas1, servers: [127.0.0.1], path: /a, mountOptions: [port=9]}\n  - {name: nas2, servers: [127.0.0.1], path: /b, mountOptions: [port=9]}\n"
@@ -170,7 +170,7 @@ func runStatus(t *testing.T, args ...string) (out string, err error, status int)
 	c.SetErr(&b)
 	c.SetArgs(slices.Concat(args[:1], []string{"--config=" + file}, args[1:]))
 	err = c.ExecuteContext(t.Context())
-	return b.String(), err, o.status(err)
+	return b.String(), o.status(err), err
 }
 
 func TestCompletion(t *testing.T) {

@@ -41,12 +41,12 @@ func TestDeadline(t *testing.T) {
 		if a, ok := errors.AsType[Abandoned](err); !ok || a.Cause != context.DeadlineExceeded || got != 0 || time.Since(start) != time.Second+Grace {
 			t.Errorf("after %v the result is %v, %v", time.Since(start), got, err)
 		}
-		time.Sleep(time.Minute - time.Second - Grace - 1)
+		time.Sleep(time.Minute - time.Second - Grace - time.Nanosecond)
 		synctest.Wait()
 		if len(late) > 0 {
 			t.Error("late is called too early")
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		if len(late) != 1 || <-late != 1 {
 			t.Error("late did not get the value")
