@@ -126,6 +126,7 @@ func TestStatus(t *testing.T) {
 		{[]string{"health", "--share", "nosuch", "-o", "json"}, exitUsage, "nas1, nas2"},
 		{[]string{"check", "--share", ""}, exitUsage, "names no share"},
 		{[]string{"usage", "--top", "-1"}, exitUsage, "negative"},
+		{[]string{"trash", "purge", "--all", "--yes", "--namespace", ""}, exitUsage, "names no namespace"},
 		{[]string{"trash", "nosuch"}, exitUsage, "unknown command"},
 		{[]string{"share", "nosuch"}, exitUsage, "unknown command"},
 		{[]string{"completion", "nosuch"}, exitUsage, "unknown command"},

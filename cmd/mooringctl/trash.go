@@ -190,7 +190,10 @@ cannot be restored. The command asks first. It does not remove "unfinished" and 
 	c.Flags().BoolVar(&all, "all", false, "everything in the trash (of --share, of --namespace)")
 	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	c.Flags().StringVarP(&namespace, "namespace", "n", "", "with --all: only the entries of claims in this namespace")
-	c.Args = func(_ *cobra.Command, args []string) error {
+	c.Args = func(c *cobra.Command, args []string) error {
+		if namespace == "" && c.Flags().Changed("namespace") { // of a variable that is not set: it is not all namespaces
+			return volume.Errorf(volume.ErrInvalid, "--namespace names no namespace")
+		}
 		if all == (len(args) > 0) || namespace != "" && !all {
 			return volume.Errorf(volume.ErrInvalid, "name the entries to purge, as trash list shows them, or use --all")
 		}
