@@ -17,6 +17,7 @@ import (
 	"debug/buildinfo"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -100,6 +101,9 @@ func run(name, version, created, root string, programs []string) error {
 		}
 		parts = append(parts, packages...)
 	}
+	if parts == nil {
+		return errors.New("there is neither a program nor an image to list")
+	}
 	slices.SortFunc(parts, func(a, b component) int { return strings.Compare(a.ID, b.ID) })
 	parts = slices.CompactFunc(parts, func(a, b component) bool { return a.ID == b.ID })
 	return write(name, version, created, parts)
@@ -145,6 +149,9 @@ func installed(dir string) ([]component, error) {
 		p := part(field["Package"], field["Version"], "deb/debian", noAssertion)
 		p.Refs[0].Locator += "?arch=" + field["Architecture"]
 		found = append(found, p)
+	}
+	if found == nil {
+		return nil, fmt.Errorf("%s lists no package", dir)
 	}
 	return found, nil
 }
