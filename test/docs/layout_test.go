@@ -6,6 +6,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -204,6 +205,20 @@ func TestSteps(t *testing.T) {
 			if !known && !strings.HasPrefix(m[1], ".") && !strings.HasSuffix(m[1], ".json") {
 				t.Errorf("%s has a step %q, which pkg/share does not have", designPage, m[1])
 			}
+		}
+	}
+}
+
+// TestPackages checks that docs/architecture.md names each package.
+func TestPackages(t *testing.T) {
+	page := text(t, "docs/architecture.md")
+	entries, err := os.ReadDir(filepath.Join(root, "pkg"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if !strings.Contains(page, "`"+e.Name()+"`") {
+			t.Errorf("docs/architecture.md does not name the package %s", e.Name())
 		}
 	}
 }
