@@ -16,7 +16,8 @@ import (
 )
 
 const (
-	// countDelay is the time before the first count of volumes: after the start there is other work.
+	// countDelay is the time before the first count of volumes: after the start there is other work. A share
+	// that could not be counted, or is new, is counted after that time, too.
 	countDelay = time.Minute
 	// countInterval is how often the volumes of each share are counted.
 	countInterval = 10 * time.Minute
@@ -70,31 +71,33 @@ func (c *VolumeCounter) Run(ctx context.Context) {
 	defer timer.Stop()
 	var running sync.WaitGroup
 	defer running.Wait()
-	for {
+	for n := time.Duration(0); ; n += countDelay {
 		select {
 		case <-ctx.Done():
 			return
 		case <-timer.C:
 		}
-		for _, name := range c.due() {
+		for _, name := range c.due(n%countInterval == 0) {
 			running.Go(func() { c.count(ctx, name) })
 		}
-		timer.Reset(countInterval)
+		timer.Reset(countDelay)
 	}
 }
 
-// due returns the shares to count, marks them as busy, and removes those that are gone.
-func (c *VolumeCounter) due() []string {
+// due returns the shares to count, all or those that have no count, marks them as busy, and removes those that are
+// gone.
+func (c *VolumeCounter) due(all bool) []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	counts, known := map[string]VolumeCount{}, map[string]*capacities{}
 	var names []string
 	for _, name := range c.pool.Known() {
-		if n, exists := c.counts[name]; exists {
+		n, counted := c.counts[name]
+		if counted {
 			counts[name] = n
 		}
 		known[name] = c.known[name]
-		if !c.busy[name] {
+		if !c.busy[name] && (all || !counted) {
 			c.busy[name] = true
 			names = append(names, name)
 		}
