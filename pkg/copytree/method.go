@@ -126,13 +126,19 @@ func bytesWrittenByThread() (n int64) {
 }
 
 // findMount returns the file system type and the superblock options of the mount of fd. It reads them from
-// the kernel's mount table, which needs no request to the server (proc_pid_mountinfo(5)).
+// the kernel's mount table, which needs no request to the server (proc_pid_mountinfo(5)). The table is that
+// of the main thread: doctor's child mounts in a namespace of that thread alone, and copies in others.
 func findMount(fd int) (fsType, options string) {
 	var st unix.Statx_t
 	if unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_MNT_ID, &st) != nil {
 		return "", ""
 	}
-	mounts, err := mountinfo.GetMounts(func(m *mountinfo.Info) (skip, stop bool) {
+	table, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return "", ""
+	}
+	defer table.Close()
+	mounts, err := mountinfo.GetMountsFromReader(table, func(m *mountinfo.Info) (skip, stop bool) {
 		found := uint64(m.ID) == st.Mnt_id
 		return !found, found
 	})
