@@ -143,6 +143,7 @@ func (s scenarioRun) runMeanwhile(b *actor, d action, before history, goOn func(
 	s.open(localView(b.server), b.label, Options{ReadOnly: true}, func(eye *actor) {
 		at, had := before.at, before.had
 		look := func() {
+			dropCaches()
 			facts, nonces := readFacts(eye.testShare)
 			at = append(at, facts)
 			maps.Copy(b.was, nonces)
