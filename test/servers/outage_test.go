@@ -142,7 +142,7 @@ func (s *site) goesOn(dir string, do func() error) error {
 	}
 	for _, f := range files {
 		if data, e := os.ReadFile(f.Name()); e != nil || string(data) != "before\nafter\n" {
-			err = errors.Join(err, fmt.Errorf("the file %s, which was open, has %q (%w), and %s", f.Name(), data, e, s.onServer(filepath.Join(filepath.Base(dir), filepath.Base(f.Name())))))
+			err = errors.Join(err, fmt.Errorf("the file %s, which was open, has %q (%v), and %s", filepath.Base(f.Name()), data, e, s.onServer(filepath.Join(filepath.Base(dir), filepath.Base(f.Name())))))
 		}
 	}
 	return err

@@ -43,6 +43,9 @@ func (p *page) row(r *result) {
 	killed, stopped := p.mark(r.faultsOf("outage"), "✗"), strings.TrimSuffix(p.mark(r.faultsOf("paused"), "✗")+" "+r.Paused, " ")
 	lacks := p.mark(append(prefixed("refused: ", r.Refused), prefixed("not kept: ", r.Changed)...), "")
 	method, lost, trips := r.Method, p.mark(prefixed("in no clone: ", r.Lost), ""), fmt.Sprintf("%d, %d", r.Create, r.Delete)
+	if r.Paused == "" && len(r.faultsOf("paused")) == 0 {
+		stopped = "-"
+	}
 	switch {
 	case r.Sanity == nil: // hopeless
 		killed, stopped, method, lacks, lost, trips = "-", "-", "-", "-", "-", "-"
@@ -123,6 +126,9 @@ func (s *sanity) failures() []string {
 
 // short returns a text on one line with Markdown escaped.
 func short(text string) string {
+	if strings.Contains(text, zeros) {
+		return "outage: a file that was open has zeros in place of what was synced, a fault of NFS 4.0 of Linux 7.2: [limits](limits.md#nfs-cannot)"
+	}
 	text = strings.NewReplacer("\n", " ", "|", "\\|", "<", "&lt;", "`", "'").Replace(text)
 	if runes := []rune(text); len(runes) > 300 {
 		text = string(runes[:300]) + "..."
