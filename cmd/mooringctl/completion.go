@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/mooring-csi/mooring/pkg/admin"
+	"github.com/mooring-csi/mooring/pkg/bounded"
 	"github.com/mooring-csi/mooring/pkg/config"
 	"github.com/spf13/cobra"
 )
@@ -48,13 +49,11 @@ func (o *options) complete(max int, search func(ctx context.Context, s *session,
 		if i := strings.LastIndexByte(prefix, '/'); i > 0 && slices.Contains(o.registered(), prefix[:i]) {
 			f.Shares = []string{prefix[:i]} // no other share needs to answer
 		}
-		found := make(chan []string, 1)
-		go func() {
-			var names []string
-			defer func() { found <- names }()
+		// The mounts of abandoned work end with the process.
+		names, err := bounded.Call(ctx, func(ctx context.Context) (names []string, err error) {
 			s, end, err := o.open(c, false)
 			if err != nil {
-				return
+				return nil, err
 			}
 			defer end()
 			s.stderr = io.Discard
@@ -63,13 +62,12 @@ func (o *options) complete(max int, search func(ctx context.Context, s *session,
 					names = append(names, cobra.CompletionWithDesc(name, sanitize(description)))
 				}
 			})
-		}()
-		select {
-		case names := <-found:
-			return names, cobra.ShellCompDirectiveNoFileComp
-		case <-ctx.Done(): // the mounts end with the process
+			return names, ctx.Err()
+		}, nil)
+		if err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
+		return names, cobra.ShellCompDirectiveNoFileComp
 	}
 }
 
