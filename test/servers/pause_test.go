@@ -30,10 +30,8 @@ func paused(t *testing.T, g *guest, r try, out *result) {
 	for i, more := range []string{"lookupcache=none,noac", "lookupcache=positive", "lookupcache=positive"} {
 		dir := t.TempDir()
 		options := strings.Join([]string{"nosharecache,softerr,timeo=50,retrans=2", more, r.all()}, ",")
-		cmd := exec.Command("unshare", "--uts", "sh", "-c", `hostname "$1"; exec mount -t nfs -o "$2" "$3" "$4"`,
-			"sh", fmt.Sprint("machine-", i), options, fmt.Sprintf("127.0.0.%d:%s", i+2, path), dir)
-		if text, err := cmd.CombinedOutput(); err != nil {
-			out.Broken = append(out.Broken, fmt.Sprintf("paused: mount: %v: %s", err, text))
+		if err := mountAs(fmt.Sprint("machine-", i), fmt.Sprintf("127.0.0.%d:%s", i+2, path), dir, options); err != nil {
+			out.Broken = append(out.Broken, fmt.Sprintf("paused: %v", err))
 			return
 		}
 		t.Cleanup(func() { _ = exec.Command("umount", "-l", dir).Run() })

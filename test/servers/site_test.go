@@ -131,15 +131,24 @@ func (s *site) emptied() error {
 	})
 }
 
+// mountAs mounts as the NFS client of a host name: servers identify NFSv4 clients by it. "" is this machine's.
+func mountAs(host, source, dir, options string) error {
+	out, err := exec.Command("unshare", "--uts", "sh", "-c", `[ -z "$1" ] || hostname "$1"; exec mount -t nfs -o "$2" "$3" "$4"`,
+		"sh", host, options, source, dir).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("mount: %w: %s", err, out)
+	}
+	return nil
+}
+
 // look mounts the share for do. Each call makes a new mount, without caches.
 func (s *site) look(do func(dir string) error) error {
 	dir, err := os.MkdirTemp(s.dir, "look")
 	if err != nil {
 		return err
 	}
-	out, err := exec.Command("mount", "-t", "nfs", "-o", "nosharecache,softerr,timeo=50,retrans=2,"+s.run.all(), lab.Server+":"+s.path, dir).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("mount: %w: %s", err, out)
+	if err := mountAs("", lab.Server+":"+s.path, dir, "nosharecache,softerr,timeo=50,retrans=2,"+s.run.all()); err != nil {
+		return err
 	}
 	defer func() { _ = exec.Command("umount", "-l", dir).Run() }()
 	return do(dir)
@@ -153,11 +162,13 @@ func (s *site) check() error {
 		out, said, err := mooringctl(s.file, "check", "-o", "json")
 		var found []struct{ What, Remedy string }
 		if bad := json.Unmarshal(out, &found); bad != nil {
-			return fmt.Errorf("%w: %w: %s", err, bad, said)
+			return fmt.Errorf("%w: %v: %s", bad, err, said)
 		}
 		err = nil // the exit code says that there are findings
 		for _, f := range found {
-			if !strings.HasPrefix(f.Remedy, "nothing has to be done") && !strings.HasPrefix(f.What, "it belongs to the user") {
+			left := s.part == "outage" && strings.HasPrefix(f.Remedy, "nothing has to be done")
+			squashed := strings.HasSuffix(s.guest.server.name, "-squash") && strings.HasPrefix(f.What, "it belongs to the user")
+			if !left && !squashed {
 				err = errors.Join(err, errors.New("a problem was found"))
 				break
 			}

@@ -40,10 +40,8 @@ const zerosFiles = 200
 // zerosMount mounts the lab's export, as the client of that host name.
 func zerosMount(t *testing.T, host, server, dir, options string) {
 	t.Helper()
-	out, err := exec.Command("unshare", "--uts", "sh", "-c", `[ -z "$1" ] || hostname "$1"; exec mount -t nfs -o "$2" "$3" "$4"`,
-		"sh", host, options, server+":/exports", dir).CombinedOutput()
-	if err != nil {
-		t.Fatalf("mount: %v: %s", err, out)
+	if err := mountAs(host, server+":/exports", dir, options); err != nil {
+		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = exec.Command("umount", "-l", dir).Run() })
 }
