@@ -220,6 +220,9 @@ func TestCopyOutlivesItsController(t *testing.T) {
 	if making, jobs := unfinished(s), inState(s, "jobs"); len(making) != 1 || len(jobs) != 1 {
 		t.Fatalf("the dead one has left %v and %v", making, jobs)
 	}
+	if r := s.mustCtl("__complete", "jobs", ""); !strings.HasPrefix(r.out, "nas1/snap-1\tsnapshot from ") {
+		t.Errorf("the job is completed as %q", r.out)
+	}
 	_, err := snapshot(t, other, v, "snap-1", time.Minute)
 	wantCode(t, err, codes.Aborted, "snapshot snap-1 is still being made")
 	s.ctl = s.start("controller", "controller")

@@ -128,6 +128,9 @@ func TestCtlHealth(t *testing.T) {
 	if all := rows[health](s, "health"); len(all) != 1 || !all[0].Reachable || !all[0].Writable || all[0].NFSVersion == "" || all[0].FreeBytes == 0 {
 		t.Errorf("the health of the share is %+v", all)
 	}
+	if table := s.mustCtl("health").out; len(strings.Fields(table)) < 4 || strings.Count(table, " yes ") != 2 {
+		t.Errorf("the table of the healthy share is\n%s", table)
+	}
 	v := s.mustCreate("pvc-1", "one")
 	if _, err := snapshot(t, s.ctl, v, "snap-1", time.Minute); err != nil {
 		t.Fatal(err)
@@ -137,7 +140,16 @@ func TestCtlHealth(t *testing.T) {
 			t.Errorf("%s is described as\n%s", ref, r.out)
 		}
 	}
+	if r := s.mustCtl("__complete", "describe", "team/"); !strings.Contains(r.out, "team/claim-pvc-1\t") {
+		t.Errorf("a claim is completed as %q", r.out)
+	}
 	s.mustDelete(v.VolumeId)
+	entry := rows[ctlRow](s, "trash", "list")[0].Entry
+	for _, command := range []string{"restore", "purge"} {
+		if r := s.mustCtl("__complete", "trash", command, ""); !strings.HasPrefix(r.out, entry+"\tteam/claim-pvc-1\n") {
+			t.Errorf("trash %s completes as %q", command, r.out)
+		}
+	}
 	if r := s.mustCtl("describe", "team/claim-pvc-1"); !strings.Contains(r.out, "mooringctl trash restore nas1/pvc-1.") {
 		t.Errorf("the deleted volume is described as\n%s", r.out)
 	}
