@@ -180,7 +180,9 @@ func (c *CopyJob) makeTargetDir(dir beneath.Dir, name string) error {
 //	hold the source     deletion/copy.volume.<key>.<nonce> in its entry: a link, or an empty file on another share
 //	make a directory    entry/stage/tree, for the copy
 //
-// ErrNotFound: there is no such source.
+// ErrNotFound: there is no such source, or it is being created or deleted. ErrPrecondition: the
+// directory of the source volume is missing, or the source's record requires a feature that this
+// program does not know.
 func (p *Pending) BeginCopy(ctx context.Context, from *Share) (c *CopyJob, err error) {
 	job := volume.Copy{Target: volume.Object{Kind: volume.ObjectVolume, Key: p.rec.Key}, Source: *p.rec.Source}
 	defer p.v.wrapError(&err, "begin to copy %s", job.Source.String())

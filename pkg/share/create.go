@@ -124,10 +124,11 @@ func (v *Volumes) AbortAbandoned(ctx context.Context, r *StoredRecord) (err erro
 // Record returns the volume's record.
 func (p *Pending) Record() volume.Record { return p.rec }
 
-// MakeDirectory claims the volume's directory: it renames entry/claim to claims/<name>. Then it
-// makes the directory, with the owner and mode of the record, and before that its missing parents,
-// each with a note in parents. An adopted directory is left exactly as it is. ErrPrecondition:
-// another volume has the directory, or it exists and is not adopted.
+// MakeDirectory claims the volume's directory: it renames entry/claim to claims/<name> or, in a
+// parent, to claims/<parent>/taken/<name>. Then it makes the directory, with the owner and mode of
+// the record. Missing parents and their claims are made before, each with a note in parents. An
+// adopted directory is left as it is. ErrPrecondition: another volume has the directory, one above
+// it or one in it, or the directory exists and is not adopted.
 func (p *Pending) MakeDirectory(ctx context.Context) (err error) {
 	defer p.v.wrapError(&err, "make the directory %q of volume %s", p.rec.Directory, p.rec.Key)
 	if err := ctx.Err(); err != nil {
@@ -307,7 +308,7 @@ func (p *Pending) hasMode(has, mode uint32) bool {
 }
 
 // UseSnapshot makes the volume the snapshot itself, by a hold user.<key>.<nonce> in the entry of
-// the snapshot, which cannot be deleted from then on. The volume has no claim and no directory.
+// the snapshot. The volume has no claim and no directory. ErrNotFound: there is no such snapshot.
 func (p *Pending) UseSnapshot(ctx context.Context) (err error) {
 	key := p.rec.Source.Key
 	defer p.v.wrapError(&err, "let volume %s use snapshot %s itself", p.rec.Key, key)

@@ -70,8 +70,9 @@
 //
 // The comments of the exported methods list the names that they change. In them "entry" is the
 // entry's directory. Volumes.Begin, Pending.MakeDirectory and Pending.Commit create a volume;
-// Pending.BeginCopy and Pending.CommitCopy fill it; Volumes.Delete deletes it, and Trash.Purge ends
-// it. Snapshots.Begin, PendingSnapshot.BeginCopy and PendingSnapshot.Commit create a snapshot.
+// Pending.BeginCopy and Pending.CommitCopy fill it; Volumes.Update changes its record;
+// Volumes.Delete deletes it, and Trash.Purge ends it. Snapshots.Begin, PendingSnapshot.BeginCopy and
+// PendingSnapshot.Commit create a snapshot.
 //
 // # Rules
 //

@@ -37,7 +37,7 @@ type hold struct {
 }
 
 // take takes a hold on an entry. If from is an entry of the same share, the hold is a link to its record.
-// take returns ErrNotFound if the entry is being deleted.
+// ErrNotFound: the entry is being deleted. ErrBusy: the creation of from was undone.
 func (h holds) take(name string, from *entry) (*hold, error) {
 	for range retries {
 		d, err := h.open()
@@ -80,7 +80,8 @@ func (h holds) add(d beneath.Dir, name string, from *entry) error {
 	return h.checkUnsealed(d, func() { _ = d.Unlink(name) })
 }
 
-// open opens the directory of holds, and makes it if it does not exist.
+// open opens the directory of holds, and makes it if it does not exist. ErrNotFound: the entry is being
+// deleted.
 func (h holds) open() (beneath.Dir, error) {
 	d, err := h.entry.dir.Resolve(deletionName)
 	if is(err, unix.ENOENT) {
@@ -114,7 +115,8 @@ func (h holds) explainDeleting(err error) error {
 	return err
 }
 
-// checkExists checks, after a hold was taken, that the entry still has the record of what exists.
+// checkExists checks, after a hold was taken, that the entry still has the record of what exists. If
+// not, it returns ErrNotFound.
 func (h holds) checkExists() error {
 	if err := h.entry.dir.Refresh(); err != nil {
 		return h.explainDeleting(err)
@@ -129,8 +131,8 @@ func (h holds) checkExists() error {
 // renew shows that the hold is still needed.
 func (h *hold) renew() error { return utimes(h.dir, h.name) }
 
-// release removes the hold. An error means that the hold may have been lost in the meantime: the caller must
-// not trust what it read under it.
+// release removes the hold. An error means that the hold may have been lost in the meantime (ErrBusy: it
+// was): the caller must not trust what it read under it.
 func (h *hold) release() error {
 	h.entry.step("release the hold")
 	err := h.dir.Unlink(h.name)

@@ -30,7 +30,8 @@ func (i *Identity) Check() (err error) {
 	return i.checkInitialized()
 }
 
-// LayOut lays the share out if no process has, and gives it an id if it has none. It makes .mooring
+// LayOut lays the share out if no process has, and gives it an id if it has none. The creation of a
+// volume calls it, and mooringctl share forget; OpenInline does the same. It makes .mooring
 // and, last, Mooring's directories in it. Between them it renames a directory format.<...> to check
 // the server's file handles, and writes format.json, create-once; for a share that has only no id,
 // id.json. It returns the id that the share has now. It does not change what is open here: the

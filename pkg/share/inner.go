@@ -78,7 +78,7 @@ func ignoreForeign(err error) error {
 // counts those as links. One that does has also counted those in .mooring.
 func (d *disk) hasNoSubdirs(st unix.Stat_t) bool { return d.countsSubdirs && st.Nlink == 2 }
 
-// checkInner refuses to delete a volume if a share in use lies in its directory. If the directory has no
+// checkInner returns ErrPrecondition if the directory of a volume to delete is a share in use. If it has no
 // subdirectories, this costs only what the client must look up anyway for the rename.
 func checkInner(d *disk, r *volume.Record) error {
 	if r.Shallow || r.OnDelete == volume.Retain {
@@ -107,7 +107,7 @@ func checkInner(d *disk, r *volume.Record) error {
 		r.Key, r.Directory, path.Join(d.def.Path, r.Directory), volume.StateDir)
 }
 
-// checkInnerTree refuses to purge a deleted volume if such a share lies in its directory.
+// checkInnerTree returns ErrPrecondition if the directory of a volume to purge is such a share.
 func checkInnerTree(d *disk, dir beneath.Dir, directory string) error {
 	found, err := dir.Resolve(directory)
 	if err != nil {

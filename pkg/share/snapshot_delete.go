@@ -74,7 +74,8 @@ func (s *Snapshots) delete(e *entry, r *volume.SnapshotRecord, check func(*volum
 // holderNames returns the holders as a list in words.
 func (h heldError) holderNames() string { return strings.Join(h.holders, ", ") }
 
-// explain returns the error that object, a volume or snapshot, cannot be deleted.
+// explain returns the error that object, a volume or snapshot, cannot be deleted. ErrBusy: it is being
+// copied. ErrPrecondition: a volume is the snapshot itself, or a hold is of a kind that is not known here.
 func (h heldError) explain(object string) error {
 	for _, name := range h.holders {
 		if strings.HasPrefix(name, unknownHolderPrefix) {

@@ -215,7 +215,9 @@ func (s *Snapshots) rollback(e *entry, r *volume.SnapshotRecord) error {
 //	hold the volume     volumes/<key>/deletion/copy.snapshot.<key>.<nonce>, a link to the record
 //	make a directory    entry/data, for the copy
 //
-// ErrNotFound: there is no such volume.
+// The tree that is copied is the volume's directory; for a shallow volume, that of its snapshot.
+// ErrNotFound: there is no such volume, or it is being created or deleted. ErrPrecondition: its
+// directory is missing, or its record requires a feature that this program does not know.
 func (p *PendingSnapshot) BeginCopy(ctx context.Context, on *Share) (c *CopyJob, err error) {
 	job := volume.Copy{
 		Target: volume.Object{Kind: volume.ObjectSnapshot, Key: p.rec.Key},

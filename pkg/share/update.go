@@ -17,7 +17,8 @@ type updateLock struct {
 	holds, d beneath.Dir
 }
 
-// lock takes the lock of an entry. ErrBusy: another process has it.
+// lock takes the lock of an entry. ErrBusy: another process has it. ErrNotFound: the entry is being
+// deleted.
 func (h holds) lock() (*updateLock, error) {
 	for range retries {
 		d, err := h.open()
@@ -62,7 +63,8 @@ func (h holds) lockIn(holds beneath.Dir) (*updateLock, error) {
 	return u, nil
 }
 
-// breakLock removes the lock of a dead process. ErrBusy: its process may still be alive.
+// breakLock removes a lock that is older than Options.Lease. ErrBusy: it is younger, and its process
+// may still be alive.
 func (h holds) breakLock(holds beneath.Dir) error {
 	d, err := holds.Resolve(changeName)
 	if err != nil {
@@ -87,7 +89,8 @@ func (h holds) breakLock(holds beneath.Dir) error {
 	return ignore(holds.Rmdir(changeName), unix.ENOENT, unix.ENOTEMPTY, unix.EEXIST)
 }
 
-// readChangeable reads the record of an entry if it may be changed.
+// readChangeable reads the record of an entry if it may be changed. ErrNotFound: the volume is being
+// created or deleted. ErrPrecondition: the record requires what this program does not know.
 func (e *entry) readChangeable() (*volume.Record, error) {
 	data, _, err := e.dir.Read(recordFile, maxRecord)
 	if isMissing(err) {

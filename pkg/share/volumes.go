@@ -84,7 +84,21 @@ func (v *Volumes) Keys(ctx context.Context) (keys []string, err error) {
 }
 
 // Update changes the record of a volume and returns the new one. It calls change with the current
-// record, under a lock that excludes other changes.
+// record, under a lock that excludes other changes and the deletion.
+//
+//	lock the record          entry/deletion/change: a directory that is made there
+//	write the new record     entry/deletion/change/record.json
+//	rename it into place     entry/deletion/change/record.json -> entry/record.json
+//	unlock                   remove entry/deletion/change
+//
+// Update makes entry/deletion if it does not exist, and leaves it there. It writes no record if
+// change leaves the capacity, onDelete and the retention as they were. The lock of a process that
+// has stopped is removed by the next Update or Delete after Options.Lease.
+//
+// ErrNotFound: there is no such volume, or it is being created or deleted. ErrBusy: another process
+// has the lock, or has removed this one's. ErrPrecondition: the record requires a feature that this
+// program does not know, or the share has not been laid out. ErrDamaged: the record cannot be read.
+// If change fails, Update returns its error.
 func (v *Volumes) Update(ctx context.Context, key string, change func(*volume.Record) error) (r *volume.Record, err error) {
 	defer v.wrapError(&err, "change the record of volume %s", key)
 	if err := v.checkUsable(ctx); err != nil {
@@ -121,15 +135,21 @@ func (v *Volumes) Update(ctx context.Context, key string, change func(*volume.Re
 //	release the claim          from here on another volume may have the name
 //
 // The record is marked in deletion/ if that directory exists: empty, it is replaced by one with a
-// file "sealed". An archived directory goes from entry/tree to archived-<name>, which is claimed
+// file "sealed". <due> is <deleted> plus the retention of the volume or, if it has none of its own,
+// of the share. An archived directory goes from entry/tree to archived-<name>, which is claimed
 // first. If the directory is archived or stays, or was missing, the record in the trash is removed
-// at the end. If a project quota forbids the rename of the directory, it stays in its place, with
-// its entry and claim, until Trash.Purge.
+// at the end. So is that of a shallow volume, which has no directory: instead of the claim, Delete
+// removes its hold on the snapshot. If a project quota forbids the rename of a directory that is
+// to go to the trash, it stays in its place, with its entry and claim, until Trash.Purge.
 //
 // Delete returns the entry in the trash; nil if there is none. A volume that does not exist counts
-// as deleted. An unfinished creation is undone if its maker has stopped (AbortAbandoned). ErrBusy:
-// the volume is being created or copied, or its record is being changed. ErrDamaged: the volume
-// does not have the claim on its directory, which is then not touched.
+// as deleted. An unfinished creation is undone if its maker has stopped (AbortAbandoned).
+//
+// ErrBusy: the volume is being created or copied, or its record is being changed. ErrDamaged: the
+// volume does not have the claim on its directory, which is then not touched. ErrPrecondition: the
+// directory is another share that is in use; or the directory cannot be archived, because of a
+// project quota or because the names are taken; or the record requires, or a hold is, what this
+// program does not know; or the share has not been laid out.
 func (v *Volumes) Delete(ctx context.Context, key string) (t *TrashEntry, err error) {
 	defer v.wrapError(&err, "delete volume %s", key)
 	if err := v.checkUsable(ctx); err != nil {
