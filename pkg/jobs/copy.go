@@ -40,8 +40,9 @@ type Shares interface {
 }
 
 // Copier copies volumes to snapshots, and volumes and snapshots to volumes. A copy outlives the
-// call that started it, and a later call for the same target joins it. Its job is on the share, so
-// that the next run of the driver, or another controller, finds it.
+// call that started it, and a later call for the same target joins it. (Package provision lets one
+// call at a time wait for a target.) Its job is on the share, so that the next run of the driver, or
+// another controller, finds it and begins it again (Run).
 //
 // A copy waits until it is one of CopyOptions.PerShare copies to its share. It copies the tree
 // (copytree.Copy) and renews the creation meanwhile (share.CopyJob.Renew). If it fails, it undoes

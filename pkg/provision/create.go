@@ -16,18 +16,37 @@ import (
 
 // Create creates a volume, or finds it.
 //
-// It chooses the share that has a record of the volume already or, if there is none, the one with
-// the most free space among those that answer within 5 seconds. A volume with a source is created
-// on the source's share, if the class allows that share. Create lays the share out if necessary.
-// Then it creates the record (share.Volumes.Begin), the directory (share.Pending.MakeDirectory),
-// and commits. A job fills and commits a volume that has a source (Copier.Volume); a retry waits
-// for the same job. Create undoes a creation of that name that another process has abandoned.
+//	lock the volume       in this process
+//	size it               as its source, if the request has no size
+//	choose its share      see below
+//	open the share        and lay it out if it is not (share.Identity.LayOut)
+//	check the limits      maxVolumes and free space, unless the share has a record of the volume
+//	create the record     share.Volumes.Begin
+//	make the directory    share.Pending.MakeDirectory
+//	make it exist         share.Pending.Commit
 //
-// ErrExists: there is a volume of that name with other properties. ErrBusy: another process creates
-// or deletes it. ErrTimeout: the job is still copying. ErrNotFound: there is no such source.
+// The share is the one that has a record of the volume already or, if there is none, the one with
+// the most free space among those that answer within 5 seconds. A volume with a source is created
+// on the source's share, if the class names that one; else it is copied to another share. A job
+// fills and commits a volume that has a source (Copier.Volume); a retry waits for the same job.
+// With restore: shallow, a volume that nobody writes to, from a snapshot of its share, is the
+// snapshot itself (share.Pending.UseSnapshot, then Commit). Any other volume is copied.
+//
+// If Begin finds a record, Create returns the volume that exists, waits for the copy that this
+// process makes for it (Copier.Join), or undoes a creation that was abandoned
+// (share.Volumes.AbortAbandoned) and begins again, up to 3 times. If a later step fails, Create ends
+// with share.Pending.Fail; if a copy fails, its job undoes the creation.
+//
+// ErrInvalid: the request has no name, its range of sizes or its directory is not valid, its handle
+// would be too long, or the class adopts directories and the volume has a source. ErrExists: there
+// is a volume of that name with other properties. ErrBusy: another call or process creates or
+// deletes it, or its deleted directory stays in its place until it is purged. ErrTimeout: the job
+// is still copying. ErrNotFound: there is no such source, or it is being created or deleted.
 // ErrFull: the share has maxVolumes volumes, or too little free space for capacity: checked.
-// ErrOutOfRange: the source is larger than the request. ErrPrecondition: the directory belongs to
-// another volume, or exists and is not adopted, or the directory of the existing volume is missing.
+// ErrOutOfRange: the source is larger than the request, or the request larger than the share.
+// ErrPrecondition: a share of the class or of the source is not registered, or the directory
+// belongs to another volume, or exists and is not adopted, or the directory of the existing volume
+// is missing, or the free space is not known for capacity: checked.
 func (v *Volumes) Create(ctx context.Context, w volume.CreateRequest) (*volume.Volume, error) {
 	if w.Name == "" {
 		return nil, volume.Errorf(volume.ErrInvalid, "the volume has no name")
@@ -113,7 +132,8 @@ func record(w volume.CreateRequest, key, directory string) volume.Record {
 	return r
 }
 
-// makeShallow changes a record to one of the snapshot itself, if that is requested and possible.
+// makeShallow changes a record to one of the snapshot itself, if the class requests that, the source
+// is a snapshot on this share, and nobody writes to the volume. Any other volume is a copy.
 func makeShallow(r *volume.Record, w volume.CreateRequest, def volume.Share) {
 	if w.Source == nil || w.Source.Kind != volume.ObjectSnapshot || !def.Matches(w.Source.Share) || !w.ReadOnly || !w.Params.Shallow {
 		return
@@ -122,6 +142,7 @@ func makeShallow(r *volume.Record, w volume.CreateRequest, def volume.Share) {
 	r.Mode, r.UID, r.GID, r.Adopt = nil, nil, nil, false
 }
 
+// create does the steps of Create on the open share.
 func (v *Volumes) create(ctx context.Context, sh *share.Share, w volume.CreateRequest, r volume.Record) (*volume.Record, error) {
 	def := sh.Definition()
 	makeShallow(&r, w, def)
@@ -151,7 +172,8 @@ func (v *Volumes) create(ctx context.Context, sh *share.Share, w volume.CreateRe
 	return nil, volume.Errorf(volume.ErrBusy, "share %s: volume %s is created and given up again and again: try again", def, r.Key)
 }
 
-// maxBegins is how often a creation begins, again after the undo of an abandoned one.
+// maxBegins is how often a creation begins, again after the undo of an abandoned one. After that it
+// returns ErrBusy.
 const maxBegins = 3
 
 // adopt sets whether the volume adopts an existing directory.
@@ -221,8 +243,8 @@ func existingVolume(ctx context.Context, sh *share.Share, f *share.StoredRecord)
 	return nil, volume.Errorf(volume.ErrPrecondition, "share %s: volume %s has a record, but its directory %q does not exist: somebody removed it: delete the volume before it is created again", sh.Definition(), r.Key, r.Directory)
 }
 
-// finish creates the volume after Begin. A job fills and commits a volume from a snapshot or another
-// volume.
+// finish creates the volume after Begin: it makes the directory, or uses the snapshot itself, and commits.
+// A job fills and commits a volume from a snapshot or another volume.
 func (v *Volumes) finish(ctx context.Context, sh *share.Share, w volume.CreateRequest, p *share.Pending) (*volume.Record, error) {
 	r := p.Record()
 	if r.Shallow {
@@ -250,7 +272,8 @@ func commit(ctx context.Context, p *share.Pending) (*volume.Record, error) {
 	return r, nil
 }
 
-// checkLimits returns an error if a new volume exceeds maxVolumes or the free space.
+// checkLimits returns an error if a new volume exceeds maxVolumes (ErrFull) or the free space
+// (checkSpace). It returns nil if the share has a record of the volume.
 func checkLimits(ctx context.Context, sh *share.Share, w volume.CreateRequest, key string) error {
 	def := sh.Definition()
 	if _, err := sh.Volumes.Lookup(ctx, key); !errors.Is(err, volume.ErrNotFound) {
@@ -275,7 +298,8 @@ func checkLimits(ctx context.Context, sh *share.Share, w volume.CreateRequest, k
 	return checkSpace(def, space, w.Capacity.Required)
 }
 
-// checkSpace returns an error if a volume exceeds the free space, or that is unknown.
+// checkSpace returns an error if a volume exceeds the free space (ErrFull) or the whole share
+// (ErrOutOfRange), or if these are unknown (ErrPrecondition).
 func checkSpace(def volume.Share, space volume.Space, required int64) error {
 	switch {
 	case !space.Known():

@@ -6,12 +6,14 @@
 // Each use case opens its share in the pool and works there with package share. It is idempotent.
 // It is bounded in time (package bounded): when its context ends it returns ErrTimeout, and when
 // the share's server stops answering, ErrUnavailable; the work may still finish. A use case that
-// changes a volume, snapshot or group locks it: a second call for it returns ErrBusy at once. This
-// lock is for this process only, and for speed. The share itself (package share) protects against a
-// second controller.
+// changes a volume, snapshot or group locks it until the work ends: a second call for it meanwhile
+// returns ErrBusy at once. This lock is for this process only, and for speed. The share itself
+// (package share) protects against a second controller. A copy runs outside of the lock: the call
+// that waits for it has the lock, and after its ErrTimeout a retry joins the same copy (Copier).
 //
-// Only the creation of a volume lays a share out (share.Identity.LayOut). Until then lists of the
-// share are empty, and use cases for one volume, snapshot or group return ErrPrecondition.
+// Of the use cases here only the creation of a volume lays a share out (share.Identity.LayOut).
+// Until then lists of the share are empty, and use cases for one volume, snapshot or group return
+// ErrPrecondition.
 package provision
 
 import (

@@ -22,10 +22,15 @@ func snapshotLock(key string) string {
 	return volume.Object{Kind: volume.ObjectSnapshot, Key: key}.String()
 }
 
-// Create creates a snapshot of a volume, or finds it. A job makes the copy (Copier.Snapshot).
-// Create returns when the copy is complete, and not before: the application may write again after
-// that. ErrTimeout: the job is still copying; a retry waits for the same job. ErrExists: there is a
-// snapshot of that name of another volume. ErrNotFound: there is no such volume.
+// Create creates a snapshot of a volume, or finds it, under the key volume.KeyFor(name). If there is
+// no such snapshot, a job makes the copy (Copier.Snapshot). Create returns when the copy is
+// complete, and not before: the application may write again after that.
+//
+// ErrBusy: another call for this snapshot waits or works. ErrTimeout: the job is still copying; a
+// retry waits for the same job. ErrExists: there is a snapshot of that name of another volume.
+// ErrNotFound: there is no such volume, or it is being created or deleted. ErrInvalid: the snapshot
+// has no name. ErrPrecondition: the share is not registered or has not been laid out, or the
+// volume's directory is missing.
 func (s *Snapshots) Create(ctx context.Context, name string, source volume.Handle) (*volume.Snapshot, error) {
 	if name == "" {
 		return nil, volume.Errorf(volume.ErrInvalid, "the snapshot has no name")
@@ -39,7 +44,8 @@ func (s *Snapshots) Create(ctx context.Context, name string, source volume.Handl
 	})
 }
 
-// make creates or finds a snapshot, which may be a member of a group.
+// make creates or finds a snapshot, which may be a member of a group. The caller has the lock of the
+// snapshot or of the group.
 func (s *Snapshots) make(ctx context.Context, name string, group *share.Group, source volume.Handle) (*volume.Snapshot, error) {
 	sh, release, err := s.open(ctx, source.Share, nil)
 	if err != nil {

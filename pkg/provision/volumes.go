@@ -28,7 +28,8 @@ func toVolume(share string, r *volume.Record) *volume.Volume {
 	}
 }
 
-// usableVolume returns the record of a volume that can be used.
+// usableVolume returns the record of a volume that can be used. ErrNotFound: there is none, or it is
+// being created or deleted.
 func usableVolume(ctx context.Context, sh *share.Share, key string) (*share.StoredRecord, error) {
 	r, err := sh.Volumes.Lookup(ctx, key)
 	if err != nil {
@@ -59,8 +60,15 @@ func (v *Volumes) Get(ctx context.Context, h volume.Handle) (*volume.Volume, err
 	})
 }
 
-// Expand gives a volume at least the requested size and returns its new size. A volume that is large
-// enough stays as it is; it never shrinks. Without a quota the size is a number in the record.
+// Expand gives a volume at least the requested size and returns its new size, in bytes. A volume that
+// is large enough stays as it is; it never shrinks. The size is only a number in the record:
+// share.Volumes.Update changes it, and nothing else on the share. Expand sets no quota, and does not
+// check free space.
+//
+// ErrInvalid: the range of sizes is not valid. ErrOutOfRange: the volume is larger than the limit.
+// ErrNotFound: there is no such volume, or it is being created or deleted. ErrBusy: another call or
+// process changes it. ErrPrecondition: the share is not registered or has not been laid out, or the
+// record requires a feature that this program does not know.
 func (v *Volumes) Expand(ctx context.Context, h volume.Handle, c volume.Capacity) (int64, error) {
 	if err := c.Check(); err != nil {
 		return 0, err
@@ -80,7 +88,8 @@ func (v *Volumes) Expand(ctx context.Context, h volume.Handle, c volume.Capacity
 	})
 }
 
-// Modify changes the mutable parameters of a volume.
+// Modify changes the mutable parameters of a volume, in its record (share.Volumes.Update). Its errors
+// are those of Expand, without ErrInvalid and ErrOutOfRange.
 func (v *Volumes) Modify(ctx context.Context, h volume.Handle, m volume.Mutable) error {
 	_, err := onVolume(ctx, v.access, h, nil, func(ctx context.Context, sh *share.Share) (*volume.Record, error) {
 		return sh.Volumes.Update(ctx, h.Key, func(r *volume.Record) error {
@@ -94,7 +103,8 @@ func (v *Volumes) Modify(ctx context.Context, h volume.Handle, m volume.Mutable)
 
 // Delete deletes a volume as its record says (onDelete), by share.Volumes.Delete, and passes what
 // is in the trash then to the purger. It succeeds if there is no such volume. options are for the
-// mount of a share that is not registered. ErrBusy: the volume is being created or copied.
+// mount of a share that is not registered. ErrPrecondition: the share is not registered or has not
+// been laid out. The other errors are those of share.Volumes.Delete.
 func (v *Volumes) Delete(ctx context.Context, h volume.Handle, options []string) error {
 	_, err := onVolume(ctx, v.access, h, options, func(ctx context.Context, sh *share.Share) (struct{}, error) {
 		t, err := sh.Volumes.Delete(ctx, h.Key)
