@@ -66,7 +66,10 @@ type Kernel struct {
 
 // Mount runs mount(8) for the spec. It waits for it until ctx ends, and then kills it. Afterwards
 // the mount has what the options request, or there is no mount. The kind of the error depends on
-// the server's answer (volume.Err...), and its text says what to do.
+// the message of mount(8), and its text says what to do. ErrRefused: access is denied.
+// ErrPrecondition: for example, the path does not exist on the server, or the mount lacks a
+// requested option. ErrInvalid: an option is wrong. ErrUnavailable: the server does not answer, or
+// the reason is not known.
 func (k *Kernel) Mount(ctx context.Context, s Spec) error {
 	if s.OwnClient {
 		return k.mountOwnClient(ctx, s)

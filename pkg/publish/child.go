@@ -32,19 +32,30 @@ type ChildRunner struct {
 }
 
 // ChildRequest is work on a server that a child process does in a mount namespace of its own: no
-// other process sees its mounts, and they end with it. The child mounts one directory for a pod, or
-// moves a directory that was made for a pod into the trash.
+// other process sees its mounts, and they end with it. The child moves a directory that was made for
+// a pod into the trash (share.Inline.Trash), or mounts one directory for a pod:
+//
+//	make the mount namespace        mount.NewIsolated
+//	mount at MountPoint             the volume's directory or, for an inline volume, the share:
+//	                                mount.MountFresh, or Kernel.Mount to make a directory in it
+//	open the directory              in the share, for an inline volume: share.Inline.Make or Open
+//	clone the mount                 mount.Clone: a mount of that directory only
+//	enter the driver's namespace    mount.Enter
+//	attach the clone at Target      mount.Tree.Attach
+//
+// Of the two mounts of MountFresh it clones the one that shares the superblock of other mounts, if
+// that shows the directory that the server has now. An attached clone stays when the child ends.
 type ChildRequest struct {
 	Share      volume.Share `json:"share"`
 	Server     string       `json:"server"` // one of the share's servers
 	Options    []string     `json:"options"`
-	MountPoint string       `json:"at"` // a local directory to mount at
+	MountPoint string       `json:"at"` // a local directory to mount at in the child: the node's state directory
 	// Volume is true for the directory of a PersistentVolume, false for that of an inline volume.
 	Volume bool `json:"volume,omitempty"`
 	// Key is the key of a directory to make or to remove; "": Directory exists.
 	Key       string `json:"key,omitempty"`
 	Directory string `json:"directory,omitempty"`
-	Target    string `json:"target,omitempty"` // "": remove
+	Target    string `json:"target,omitempty"` // the pod's mount point, which exists; "": remove
 	ReadOnly  bool   `json:"readOnly,omitempty"`
 }
 

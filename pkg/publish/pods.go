@@ -26,21 +26,41 @@ type Pods struct {
 }
 
 // Publish mounts a volume at a pod's target path. It changes nothing on the share, except for an
-// inline volume: see InlineVolumes. It succeeds if the volume is mounted there with the same
-// options.
+// inline volume: see InlineVolumes.
 //
-// It bind-mounts another pod's mount of the volume, if that has the same options and works.
-// Otherwise it mounts the directory from the share's first server that answers, within 50 seconds
-// for all servers. Mounter.Mount does that by NFSv3, and for the first mount in this process of a
-// directory at the top of the share whose name ends in a UUID. For any other directory the kernel
-// may have cached another one of that name: a child mounts it (ChildRequest). Then Publish verifies
-// the mount and records it. A read-only mount is made read-only afterwards (Mounter.Restrict); that
-// of a snapshot always is.
+//	find the share and the mount options
+//	lock the volume and the path
+//	check the mount table    if something is mounted at the path, Publish ends here
+//	make the mount point     the last directory of the path, with mode 0750
+//	mount                    in one of the three ways below
+//	verify the mount         by the mount table; a wrong one is unmounted
+//	record it                view-<hash>.json: see New
+//
+// If the mount fails, Publish removes the mount point, unless that has content. Unpublish removes
+// it after its unmount.
+//
+// The mount is a bind mount of another pod's mount of the volume, if that has the same options and
+// works (Mounter.Bind). Otherwise Publish mounts the directory from the share's first server that
+// answers, within 50 seconds for all servers. Mounter.Mount does that by NFSv3, and for the first
+// mount in this process of a directory at the top of the share whose name ends in a UUID. For any
+// other directory the kernel may have cached another one of that name: a child mounts it
+// (ChildRequest). A read-only mount is read-only from the start or, by Mounter.Mount, made
+// read-only afterwards (Mounter.Restrict). That of a snapshot always is.
+//
+// The mount options are retry=0, those of the share (volume.Share.MountOptions), and those of the
+// PV; a later one wins.
+//
+// A mount that is at the path already is the requested one if its record has the same volume,
+// location and read-only flag: other options, and a share that is not registered any more, count
+// only for the next pod. Without a record it is the requested one if it shows the directory and
+// mount.VerifyOptions accepts it; then Publish records it.
 //
 // ErrExists: something else is mounted there. ErrUnavailable: no server answers; neither the pod
 // nor kubelet waits for it. ErrBusy: another operation on the volume or the path is under way.
-// ErrPrecondition: the volume is for a single pod and has one, or the share is not registered.
-// ErrInvalid: the target is inside a volume, or the directory or an option is not allowed.
+// ErrPrecondition: the volume is for a single pod and has one, or another volume has its id, or the
+// share is not registered, or the directory does not exist on the server. ErrInvalid: the target is
+// inside a volume, or the directory or an option is not allowed. The mount has the other errors of
+// mount.Kernel.Mount.
 func (p *Pods) Publish(ctx context.Context, r volume.PublishRequest) error {
 	path, _, err := p.locate(r.Target)
 	if err != nil {
@@ -162,8 +182,9 @@ func (p *Pods) mayShow(t target, e mount.Entry) bool {
 	})
 }
 
-// mountView mounts a volume at its target: a bind mount of another pod's mount or, if there is none, a
-// mount from the server. The record comes last: adopt verifies a mount without one at the next request.
+// mountView mounts a volume at its target, which exists: a bind mount of another pod's mount or, if there
+// is none, a mount from the server. The record comes last (verify): adopt verifies a mount without one at
+// the next request.
 func (p *Pods) mountView(ctx context.Context, v view, t target, table mount.Table) error {
 	if bound, err := p.bindShared(ctx, v, t, table); bound || err != nil {
 		return err

@@ -57,8 +57,8 @@ type Service struct {
 
 // New returns a Service that finds shares in the current registry. In the local directory dir it
 // keeps a record of each mount (view-<hash>.json) and of each directory of an inline volume
-// (inline-<hash>.json); the hash is that of the target path. runChild executes a ChildRequest:
-// ChildRunner.Do in production.
+// (inline-<hash>.json); the hash is the first 12 bytes of the target path's SHA-256, in hex. runChild
+// executes a ChildRequest: ChildRunner.Do in production.
 func New(registry func() *volume.Registry, mounter Mounter, probes Prober, dir string, runChild func(ctx context.Context, r ChildRequest) error) (*Service, error) {
 	state, err := openState(dir)
 	if err != nil {

@@ -30,7 +30,8 @@ type target struct {
 	readOnly bool
 }
 
-// resolve returns the target of a volume's location, by the current registry. It returns ErrPrecondition
+// resolve returns the target of a volume's location, by the current registry. Its options are nodeOptions,
+// those of the share, and options, of which a later one wins. It returns ErrPrecondition
 // if the share is unknown, and ErrInvalid if the directory or an option is not allowed.
 func (l *nodeServices) resolve(location volume.Location, options []string) (target, error) {
 	registry := l.registry()
