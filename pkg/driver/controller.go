@@ -60,6 +60,7 @@ func (c *Controller) ControllerGetCapabilities(context.Context, *csi.ControllerG
 // CreateVolume creates a volume, a directory on a share, by Volumes.Create. It parses the class's
 // parameters (volume.ParseParams) and those of a VolumeAttributesClass (volume.ParseMutable). The
 // mount options are those of the capabilities and, if the request has a secret, its mountOptions.
+// ErrNotFound: the id of the source is not one of this driver.
 func (c *Controller) CreateVolume(ctx context.Context, r *csi.CreateVolumeRequest) (*csi.CreateVolumeResponse, error) {
 	if r.GetName() == "" {
 		return nil, invalid("no volume name is given")
@@ -96,8 +97,9 @@ func (c *Controller) CreateVolume(ctx context.Context, r *csi.CreateVolumeReques
 }
 
 // DeleteVolume deletes a volume by Volumes.Delete, according to the onDelete of its record. It
-// succeeds for an id without '/' and '#': no volume of this driver has one. The mount options are
-// the mountOptions of the secret, if the request has one.
+// succeeds for an id without '/' and '#': no volume of this driver has one. Any other id that is not
+// one of this driver (volume.ParseHandle) is ErrInvalid, for example one of csi-driver-nfs. The mount
+// options are the mountOptions of the secret, if the request has one.
 func (c *Controller) DeleteVolume(ctx context.Context, r *csi.DeleteVolumeRequest) (*csi.DeleteVolumeResponse, error) {
 	id := r.GetVolumeId()
 	if err := checkVolumeID(id); err != nil {
@@ -196,7 +198,8 @@ func (c *Controller) GetCapacity(ctx context.Context, r *csi.GetCapacityRequest)
 	return &csi.GetCapacityResponse{AvailableCapacity: space.Free, MaximumVolumeSize: wrapperspb.Int64(space.Total)}, nil
 }
 
-// ControllerExpandVolume expands a volume. No node expansion is required.
+// ControllerExpandVolume expands a volume, by Volumes.Expand. No node expansion is required.
+// ErrInvalid: the request has no capacity range. ErrNotFound: the id is not one of this driver.
 func (c *Controller) ControllerExpandVolume(ctx context.Context, r *csi.ControllerExpandVolumeRequest) (*csi.ControllerExpandVolumeResponse, error) {
 	h, err := parseVolumeHandle(r.GetVolumeId())
 	if err != nil {
@@ -217,7 +220,8 @@ func (c *Controller) ControllerExpandVolume(ctx context.Context, r *csi.Controll
 	return &csi.ControllerExpandVolumeResponse{CapacityBytes: size}, nil
 }
 
-// ControllerModifyVolume changes the mutable parameters of a volume (VolumeAttributesClass).
+// ControllerModifyVolume changes the mutable parameters of a volume (VolumeAttributesClass), by
+// Volumes.Modify.
 func (c *Controller) ControllerModifyVolume(ctx context.Context, r *csi.ControllerModifyVolumeRequest) (*csi.ControllerModifyVolumeResponse, error) {
 	h, err := parseVolumeHandle(r.GetVolumeId())
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-// Groups is what the group controller service needs of the domain.
+// Groups is what the group controller service needs of the domain: see provision.Groups.
 type Groups interface {
 	Create(ctx context.Context, name string, sources []volume.Handle) (*volume.Group, error)
 	Delete(ctx context.Context, h volume.Handle, snapshots []volume.Handle) error

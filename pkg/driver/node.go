@@ -10,13 +10,14 @@ import (
 	"github.com/mooring-csi/mooring/pkg/volume"
 )
 
-// Pods is what the node service needs of the domain to mount volumes for pods.
+// Pods is what the node service needs of the domain to mount volumes for pods: see publish.Pods.
 type Pods interface {
 	Publish(ctx context.Context, r volume.PublishRequest) error
 	Unpublish(ctx context.Context, id, target string) error
 }
 
-// NodeHealth is what the node service needs of the domain for the health of volumes and shares.
+// NodeHealth is what the node service needs of the domain for the health of volumes and shares: see
+// publish.Health.
 type NodeHealth interface {
 	Usage(ctx context.Context, id, path string) (volume.Space, error)
 	Volume(ctx context.Context, id, path string) ([]volume.Condition, error)
@@ -98,7 +99,7 @@ func (n *Node) NodePublishVolume(ctx context.Context, r *csi.NodePublishVolumeRe
 	return &csi.NodePublishVolumeResponse{}, n.Pods.Publish(ctx, publish)
 }
 
-// NodeUnpublishVolume unmounts a volume of a pod.
+// NodeUnpublishVolume unmounts a volume of a pod, by Pods.Unpublish.
 func (n *Node) NodeUnpublishVolume(ctx context.Context, r *csi.NodeUnpublishVolumeRequest) (*csi.NodeUnpublishVolumeResponse, error) {
 	if err := checkVolumeID(r.GetVolumeId()); err != nil {
 		return nil, err

@@ -12,7 +12,8 @@ import (
 	"time"
 )
 
-// OnDelete says what happens to the directory of a deleted volume.
+// OnDelete says what happens to the directory of a deleted volume. If it is not given, it is Delete,
+// or Retain for a directory that was adopted.
 type OnDelete string
 
 const (
@@ -34,10 +35,10 @@ type Params struct {
 	OnDelete      OnDelete // "": not given
 	Mode          *uint32  // permission bits with setuid, setgid and sticky; nil: not given
 	UID, GID      *uint32
-	Adopt         bool // existingDirectory: adopt
-	CheckCapacity bool // capacity: checked
-	Retention     *time.Duration
-	Shallow       bool // restore: shallow
+	Adopt         bool           // existingDirectory: adopt
+	CheckCapacity bool           // capacity: checked
+	Retention     *time.Duration // in the trash; nil: the share's
+	Shallow       bool           // restore: shallow
 }
 
 // reservedPrefix is the prefix of the keys in which external-provisioner passes metadata.

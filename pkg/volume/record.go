@@ -15,7 +15,7 @@ type Record struct {
 	Key       string `json:"key"`
 	Name      string `json:"name"` // the CSI name; the key may be a hash of it
 	Directory string `json:"directory"`
-	Capacity  int64  `json:"capacityBytes"`
+	Capacity  int64  `json:"capacityBytes"` // 0: no size was requested
 
 	Mode              *uint32  `json:"mode,omitempty"` // as requested; absent: DefaultMode
 	UID               *uint32  `json:"uid,omitempty"`
@@ -24,7 +24,8 @@ type Record struct {
 	Adopted           bool     `json:"adopted,omitempty"` // and the directory existed
 	RequestedOnDelete OnDelete `json:"askedOnDelete,omitempty"`
 
-	// OnDelete and Retention are the current values; ControllerModifyVolume changes them.
+	// OnDelete and Retention are the current values; ControllerModifyVolume changes them. Without a
+	// Retention, that of the share applies.
 	OnDelete  OnDelete       `json:"onDelete"`
 	Retention *time.Duration `json:"trashRetentionNanoseconds,omitempty"`
 

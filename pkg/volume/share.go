@@ -15,13 +15,13 @@ import (
 // identity; the addresses are not, and may change.
 type Share struct {
 	Name           string
-	Servers        []string // tried in order; the first one that answers is used
-	Path           string   // the export's absolute path
-	ID             string   // the expected id of the share; "": any
-	MountOptions   []string // the registry's defaults and the share's own, in this order
-	Inline         bool     // pods may name it in an ephemeral inline volume
-	TrashRetention time.Duration
-	MaxVolumes     int // 0: no limit
+	Servers        []string      // tried in order; the first one that answers is used
+	Path           string        // the export's absolute path
+	ID             string        // the expected id of the share; "": any
+	MountOptions   []string      // the registry's defaults (config.Default: nodev, nosuid) and the share's own, in this order
+	Inline         bool          // pods may name it in an ephemeral inline volume
+	TrashRetention time.Duration // how long a deleted volume or snapshot stays in the trash; 0: it is purged at once
+	MaxVolumes     int           // 0: no limit
 }
 
 // String returns the share's name and address, for errors: "nas1 (10.0.0.200:/export)".
