@@ -154,7 +154,7 @@ test-release: ## Make a release of this commit twice, compare and check it. RELE
 ##@ Kubernetes: a real cluster of two nodes, without a virtual machine (test/e2e/cluster; root)
 
 .PHONY: cluster-up cluster-down e2e
-cluster-up: ## Build its missing programs (half an hour, once) and start it.
+cluster-up: ## Build its missing programs (half an hour, once) and start it. KUBERNETES=1.34: an older one.
 	@test/e2e/cluster up
 
 cluster-down: ## Stop it.
