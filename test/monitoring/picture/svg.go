@@ -135,6 +135,9 @@ func (c *canvas) graph(p Drawn, x, y, w, h float64) {
 	for t := 0.0; t <= c.length; t += 120 {
 		px, _ := at(t, 0)
 		c.add(`<path d="M%.1f %.1fV%.1f" stroke="#24282c"/>`, px, top, bottom)
+		if right-left < 200 && t > 0 && t < c.length { // no space for more than the first and the last
+			continue
+		}
 		anchor := "middle"
 		if t == c.length {
 			anchor, px = "end", px+8
