@@ -326,6 +326,43 @@ func TestSELinux(t *testing.T) {
 	}
 }
 
+// TestNoMountReachesTheHost checks that no volume is mounted inside one that is mounted with Bidirectional
+// propagation: the mount would appear on the host, stay there when the container ends, and each restart would
+// double it.
+func TestNoMountReachesTheHost(t *testing.T) {
+	shared := 0
+	check := func(values string, spec corev1.PodSpec) {
+		for _, c := range slices.Concat(spec.InitContainers, spec.Containers) {
+			for _, outer := range c.VolumeMounts {
+				if outer.MountPropagation == nil || *outer.MountPropagation != corev1.MountPropagationBidirectional {
+					continue
+				}
+				shared++
+				for _, inner := range c.VolumeMounts {
+					if strings.HasPrefix(inner.MountPath, strings.TrimSuffix(outer.MountPath, "/")+"/") {
+						t.Errorf("%s: container %s mounts %s inside %s, which the host shares", values, c.Name, inner.MountPath, outer.MountPath)
+					}
+				}
+			}
+		}
+	}
+	for name, values := range sets(t) {
+		for _, o := range objects(t, render(t, "mooring", values)) {
+			switch o := o.(type) {
+			case *appsv1.DaemonSet:
+				check(name, o.Spec.Template.Spec)
+			case *appsv1.Deployment:
+				check(name, o.Spec.Template.Spec)
+			case *appsv1.StatefulSet:
+				check(name, o.Spec.Template.Spec)
+			}
+		}
+	}
+	if shared == 0 {
+		t.Error("no volume has Bidirectional propagation")
+	}
+}
+
 // TestMetrics proves that every metric of dashboard and alerts exists.
 func TestMetrics(t *testing.T) {
 	page := read(t, root+"/docs/metrics.md")

@@ -148,7 +148,7 @@ func TestNodeRestarted(t *testing.T) {
 	unharmed(t, stay)
 	for _, node := range []string{"node-1", "node-2"} {
 		eventually(t, "nothing is mounted twice on "+node, func() bool {
-			return on(t, node, "awk '$3 == \"nfs4\" {print $2}' /proc/self/mounts | sort | uniq -d") == ""
+			return on(t, node, "awk '$3 == \"nfs4\" || $2 ~ /^.var.lib.kubelet./ {print $2}' /proc/self/mounts | sort | uniq -d") == ""
 		})
 		if got := on(t, node, "awk '$3 == \"nfs4\" && $2 ~ /comes/' /proc/self/mounts"); got != "" {
 			t.Errorf("still mounted on %s: %s", node, got)
@@ -217,7 +217,7 @@ func TestUninstall(t *testing.T) {
 	}
 	for _, node := range []string{"node-1", "node-2"} {
 		eventually(t, node+" has forgotten the driver", func() bool { return !slices.Contains(drivers(t, node), driver) })
-		if got := on(t, node, "ls /var/lib/kubelet/plugins_registry") + nfs(t, node); got != "" {
+		if got := on(t, node, "ls /var/lib/kubelet/plugins_registry; awk '$2 ~ /^.var.lib.kubelet.plugins/' /proc/self/mounts") + nfs(t, node); got != "" {
 			t.Errorf("on %s is left: %s", node, got)
 		}
 	}

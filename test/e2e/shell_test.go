@@ -31,7 +31,8 @@ type shell struct {
 // TestShellBlocks runs the shell blocks of README and docs as they are, where a reader would. Replaced are
 // only names that differ for each reader, see replace.
 func TestShellBlocks(t *testing.T) {
-	uninstall(t, "--ignore-not-found")
+	clean(t)
+	t.Cleanup(func() { clean(t) })
 	s := newShell(t)
 	monitoringResources(t)
 	for _, session := range sessions {
@@ -83,11 +84,20 @@ exportfs -ra`)
 	for _, node := range []string{"node-1", "node-2"} {
 		on(t, node, onPath+"for name in mooring:dev mooring:dev2 mooring-server:dev; do ctr -n k8s.io images tag --force docker.io/library/${name%:*}:"+imageTag(t)+" registry.example.com/$name; done")
 	}
-	t.Cleanup(func() {
-		uninstall(t, "--ignore-not-found")
-		_ = os.RemoveAll(clone)
-	})
+	t.Cleanup(func() { _ = os.RemoveAll(clone) })
 	return s
+}
+
+// clean removes Mooring and everything that the sessions make, after all of them or some.
+func clean(t *testing.T) {
+	t.Helper()
+	for _, example := range []string{"deployment-rwx.yaml", "snapshot.yaml", "dynamic.yaml", "attributes.yaml"} {
+		remove(t, example)
+	}
+	k(t, "delete", "--ignore-not-found", "--timeout=5m", "namespace", "shop")
+	k(t, "delete", "--ignore-not-found", "storageclass", "kept")
+	eventually(t, "all volumes are deleted", func() bool { return k(t, "get", "pv", "-o", "name") == "" })
+	uninstall(t, "--ignore-not-found")
 }
 
 // onPath makes the node's programs of Kubernetes known, as on any node.
@@ -140,7 +150,7 @@ func (s *shell) replace(script string) string {
 		"nas1/pvc-51cce4ed-451a-4740-8fe7-e9604343876b", s.handle,
 		"mooring-node-abcde", pod,
 		"volumesnapshot my-snap ", "volumesnapshot my-pvc-monday ",
-		"https://github.com/mooring-csi/mooring", here,
+		"https://github.com/mooring-csi/mooring\n", here+" mooring\n",
 		"build/image-amd64.tar", os.Getenv("MOORING_IMAGE"),
 		"mooringctl jobs --watch", "stopped mooringctl jobs --watch",
 		"trash purge ", "trash purge --yes ",
@@ -207,7 +217,7 @@ var preparations = map[string]func(s *shell){
 	"purge":                 func(s *shell) { s.deleteClaim("old") },
 	"uninstall":             (*shell).deleteAll,
 	"values":                func(s *shell) { s.withoutNamespace() },
-	"copied share":          func(s *shell) { on(s.t, "nas", "cp -a /nas/export/kubernetes/.mooring /nas/tank/volumes/") },
+	"copied share":          (*shell).copyShare,
 	"emptied share":         (*shell).empty,
 	"emptied share again":   (*shell).empty,
 	"manifests":             func(s *shell) { uninstall(s.t); s.withoutNamespace() },
@@ -271,6 +281,16 @@ func (s *shell) deleteAll() {
 	k(s.t, "delete", "storageclass", "kept")
 	remove(s.t, "deployment-rwx.yaml")
 	eventually(s.t, "all volumes are deleted", func() bool { return k(s.t, "get", "pv", "-o", "name") == "" })
+}
+
+// copyShare makes the share nas2 a copy of nas1, and waits until the controllers know both: kubelet takes a minute
+// to bring a new configuration to a pod.
+func (s *shell) copyShare() {
+	on(s.t, "nas", "cp -a /nas/export/kubernetes/.mooring /nas/tank/volumes/")
+	eventually(s.t, "nas2 is known", func() bool {
+		out, err := s.atWorkstation("mooringctl shares")
+		return err == nil && strings.Contains(out, "nas2")
+	})
 }
 
 // empty empties the share nas1.
