@@ -55,7 +55,7 @@ func NewRegistration(name, endpoint, dir string, registered func(bool)) (*grpc.S
 
 // listenPrivate listens on a socket that only root, as which kubelet runs, can use.
 func listenPrivate(socket string) (net.Listener, error) {
-	listener, err := Listen(socket)
+	listener, err := listenSocket(socket)
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ package driver
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -27,6 +28,10 @@ func TestRegistration(t *testing.T) {
 	server, listener, err := NewRegistration("nfs.csi.mooring.dev", "unix:///var/lib/kubelet/plugins/mooring/csi.sock", dir, ready.Store)
 	if err != nil {
 		t.Fatal(err)
+	}
+	// A directory that does not exist is not kubelet's: to make it would hide that.
+	if _, _, err := NewRegistration("nfs.csi.mooring.dev", "unix:///csi.sock", filepath.Join(dir, "none"), ready.Store); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("registered in a directory that does not exist: %v", err)
 	}
 	go func() { _ = server.Serve(listener) }()
 	socket := filepath.Join(dir, "nfs.csi.mooring.dev-reg.sock")

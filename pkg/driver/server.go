@@ -30,6 +30,7 @@ import (
 	"net"
 	"os"
 	"path"
+	"path/filepath"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -91,7 +92,8 @@ func Methods(s *grpc.Server) []string {
 }
 
 // Listen opens the socket of a CSI endpoint: "unix:///path", "unix:path", a plain path, or
-// "tcp://host:port". It replaces the socket of a process that has ended.
+// "tcp://host:port". It replaces the socket of a process that has ended, and makes the socket's directory
+// (mode 0750), but no parent of that: a longer path that does not exist is a mistake.
 func Listen(endpoint string) (net.Listener, error) {
 	if address, ok := strings.CutPrefix(endpoint, "tcp://"); ok {
 		return net.Listen("tcp", address)
@@ -100,6 +102,14 @@ func Listen(endpoint string) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := os.Mkdir(filepath.Dir(file), 0o750); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
+	return listenSocket(file)
+}
+
+// listenSocket listens on a Unix socket, and replaces one that a process has left.
+func listenSocket(file string) (net.Listener, error) {
 	info, err := os.Lstat(file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

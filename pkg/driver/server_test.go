@@ -266,6 +266,15 @@ func TestListen(t *testing.T) {
 		t.Errorf("the socket exists after Close (%v)", err)
 	}
 
+	inNew, err := Listen(filepath.Join(filepath.Dir(socket), "new", "csi.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = inNew.Close()
+	if _, err := Listen(filepath.Join(filepath.Dir(socket), "new", "newer", "newest", "csi.sock")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("in a directory whose parent does not exist: %v", err)
+	}
+
 	other, err := Listen(filepath.Join(socketDir(t), "other.sock"))
 	if err != nil {
 		t.Fatal(err)

@@ -95,9 +95,14 @@ func clean(t *testing.T) {
 		remove(t, example)
 	}
 	k(t, "delete", "--ignore-not-found", "--timeout=5m", "namespace", "shop")
-	k(t, "delete", "--ignore-not-found", "storageclass", "kept")
-	eventually(t, "all volumes are deleted", func() bool { return k(t, "get", "pv", "-o", "name") == "" })
+	k(t, "delete", "--ignore-not-found", "storageclass", "kept", "local")
+	k(t, "delete", "--ignore-not-found", "pv", "disk")
 	uninstall(t, "--ignore-not-found")
+	// After a failure, volumes are left whose share no longer exists.
+	for _, pv := range strings.Fields(k(t, "get", "pv", "-o", "name")) {
+		k(t, "patch", pv, "--type=merge", "-p", `{"metadata":{"finalizers":null},"spec":{"persistentVolumeReclaimPolicy":"Retain"}}`)
+		k(t, "delete", pv, "--timeout=5m", "--ignore-not-found")
+	}
 }
 
 // onPath makes the node's programs of Kubernetes known, as on any node.
@@ -132,7 +137,7 @@ func (s *shell) programs(t *testing.T) {
 			path = value
 		}
 	}
-	s.env = append(s.env, "PATH="+path+":"+bin)
+	s.env = append(s.env, "PATH="+bin+":"+path)
 }
 
 // replace fills in what differs for each reader: handles, names of pods, where the repository is, and the answer
@@ -203,6 +208,11 @@ func (s *shell) inGuest(step step, script string) (string, error) {
 	if step.at == machine {
 		guest, run = "node-1", onPath+"export PATH; "+run
 	}
+	compiler, err := exec.LookPath("go") // a part of the host's PATH, which the guests do not have
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	run = fmt.Sprintf("PATH=%s:$PATH; ", filepath.Dir(compiler)) + run
 	out := on(s.t, guest, fmt.Sprintf("export PATH=%[1]s/build:/usr/local/bin:$PATH HOME=/root\ncat >/tmp/block <<'BLOCK'\n%[2]s\nBLOCK\ncd %[1]s\n%[3]s\nstatus=$?\ncat /tmp/block.log\necho status $status\n", s.dir, script, run))
 	if !strings.HasSuffix(out, "status 0") {
 		return out, errors.New("it fails")
@@ -220,7 +230,7 @@ var preparations = map[string]func(s *shell){
 	"copied share":          (*shell).copyShare,
 	"emptied share":         (*shell).empty,
 	"emptied share again":   (*shell).empty,
-	"manifests":             func(s *shell) { uninstall(s.t); s.withoutNamespace() },
+	"manifests":             func(s *shell) { uninstall(s.t, "--ignore-not-found"); s.withoutNamespace() },
 	"chart":                 func(s *shell) { k(s.t, "delete", "-f", s.dir+"/mooring.yaml", "--timeout=5m") },
 	"server in the cluster": (*shell).disk,
 	"machine":               (*shell).program,
@@ -300,7 +310,7 @@ func (s *shell) empty() {
 
 // disk makes a disk for the server in the cluster, of the default class.
 func (s *shell) disk() {
-	uninstall(s.t)
+	uninstall(s.t, "--ignore-not-found")
 	on(s.t, "node-1", "mkdir -p /disk/served")
 	manifest(s.t, `---
 {apiVersion: storage.k8s.io/v1, kind: StorageClass, metadata: {name: local, annotations: {storageclass.kubernetes.io/is-default-class: "true"}}, provisioner: kubernetes.io/no-provisioner}
@@ -314,7 +324,7 @@ func (s *shell) disk() {
 func (s *shell) withoutServer() {
 	k(s.t, "-n", namespace, "rollout", "status", "statefulset/mooring-server", "--timeout=5m")
 	uninstall(s.t)
-	k(s.t, "-n", namespace, "delete", "pvc", "--all", "--timeout=5m")
+	k(s.t, "-n", namespace, "delete", "pvc", "--all", "--timeout=5m") // it stays by design
 	k(s.t, "delete", "pv", "disk")
 	k(s.t, "delete", "storageclass", "local")
 	on(s.t, "node-1", "rm -rf /disk/served")
@@ -322,6 +332,8 @@ func (s *shell) withoutServer() {
 
 // program builds csi-sanity once on this machine: the guests have no network to get its modules.
 func (s *shell) program() {
+	s.stopProgram()
+	on(s.t, "node-1", "rm -f /usr/local/bin/kubectl_complete-mooring")
 	cmd := exec.Command("go", "build", "-o", s.t.TempDir(), "github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity")
 	cmd.Dir = root
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -330,7 +342,7 @@ func (s *shell) program() {
 }
 
 func (s *shell) stopProgram() {
-	on(s.t, "node-1", "pkill -x mooring; for _ in $(seq 100); do pgrep -x mooring >/dev/null || break; sleep 0.1; done")
+	on(s.t, "node-1", "pkill -f '^build/mooring all'; for _ in $(seq 100); do pgrep -f '^build/mooring all' >/dev/null || break; sleep 0.1; done")
 }
 
 // exports shows the exports of the server where they are for the clients, and a volume db.
