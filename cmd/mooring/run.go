@@ -101,10 +101,7 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	if err := child.ReapOrphans(ctx); err != nil {
-		return err
-	}
-	if err := os.MkdirAll(o.stateDir, 0o750); err != nil {
+	if err := prepare(ctx, o.stateDir); err != nil {
 		return err
 	}
 
@@ -147,6 +144,17 @@ func run(ctx context.Context, o options) error {
 	serveHTTP(ctx, &background, o.metricsAddress, m.Handler(identity.Ready.Load))
 	serveHTTP(ctx, &background, o.pprofAddress, profiles())
 	return serve(ctx, &background, o, server, identity.Ready.Store)
+}
+
+// prepare takes care of what an earlier process may have left, and makes the state directory.
+func prepare(ctx context.Context, stateDir string) error {
+	if err := child.ReapOrphans(ctx); err != nil {
+		return err
+	}
+	if err := mount.RemoveStaleStatdPID(); err != nil {
+		klog.FromContext(ctx).Error(err, "NFSv3 mounts may fail: the process id of an rpc.statd that has ended cannot be removed")
+	}
+	return os.MkdirAll(stateDir, 0o750)
 }
 
 // serve serves CSI until ctx ends, and registers with kubelet if configured. The process is ready when it

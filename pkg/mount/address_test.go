@@ -80,13 +80,13 @@ func TestWithAddress(t *testing.T) {
 // TestMountWithAddress checks the arguments of mount(8) after an address was chosen.
 func TestMountWithAddress(t *testing.T) {
 	for options, want := range map[string]string{
-		"retry=0,nfsvers=4.2":          "-t nfs -o retry=0,nfsvers=4.2 10.0.0.2:/x",
-		"retry=0,nfsvers=4.1,sec=krb5": "-i -t nfs4 -o sec=krb5,nfsvers=4.1,addr=10.0.0.2 nas:/x",
-		"retry=0,sec=krb5":             "-i -t nfs4 -o sec=krb5,nfsvers=4.2,addr=10.0.0.2 nas:/x|-i -t nfs4 -o sec=krb5,nfsvers=4.1,addr=10.0.0.2 nas:/x|-i -t nfs4 -o sec=krb5,nfsvers=4.0,addr=10.0.0.2 nas:/x",
-		"retry=0,nfsvers=3,sec=krb5":   "-t nfs -o retry=0,nfsvers=3,sec=krb5 nas:/x",
+		"retry=0,nfsvers=4.2":          "-n -t nfs -o retry=0,nfsvers=4.2 10.0.0.2:/x",
+		"retry=0,nfsvers=4.1,sec=krb5": "-n -i -t nfs4 -o sec=krb5,nfsvers=4.1,addr=10.0.0.2 nas:/x",
+		"retry=0,sec=krb5":             "-n -i -t nfs4 -o sec=krb5,nfsvers=4.2,addr=10.0.0.2 nas:/x|-n -i -t nfs4 -o sec=krb5,nfsvers=4.1,addr=10.0.0.2 nas:/x|-n -i -t nfs4 -o sec=krb5,nfsvers=4.0,addr=10.0.0.2 nas:/x",
+		"retry=0,nfsvers=3,sec=krb5":   "-n -t nfs -o retry=0,nfsvers=3,sec=krb5 nas:/x",
 	} {
 		log, target := filepath.Join(t.TempDir(), "log"), t.TempDir()
-		program(t, `echo "$@" >>`+log+`; echo "mount: Protocol not supported" >&2; exit 32`)
+		program(t, `printf "%s\n" "$*" >>`+log+`; echo "mount: Protocol not supported" >&2; exit 32`)
 		k := named("10.0.0.1 10.0.0.2", "10.0.0.1")
 		err := k.Mount(context.Background(), Spec{Source: "nas:/x", Target: target, Options: strings.Split(options, ",")})
 		if cause, _ := CauseOf(err); cause != NoVersion {

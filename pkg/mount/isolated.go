@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strconv"
+	"strings"
 
 	"github.com/mooring-csi/mooring/pkg/child"
 	"golang.org/x/sys/unix"
@@ -39,6 +41,33 @@ func NewIsolated(answers func(ctx context.Context, server string, options []stri
 		return nil, err
 	}
 	return &Kernel{Answers: answers, namespace: namespace}, nil
+}
+
+// statdPID is where rpc.statd notes its process id.
+const statdPID = "/run/rpc.statd.pid"
+
+// RemoveStaleStatdPID removes the process id that an rpc.statd of an earlier container has left in /run, which
+// outlives containers. In a new PID namespace the number may be that of another process or thread. Then
+// start-statd believes that rpc.statd runs, and no NFSv3 mount with locks succeeds.
+func RemoveStaleStatdPID() error { return removeStalePID(statdPID, "rpc.statd") }
+
+// removeStalePID removes a file with a process id, unless that is the id of a process of this name.
+func removeStalePID(file, name string) error {
+	data, err := os.ReadFile(file)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(data)))
+	if err == nil {
+		comm, readErr := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+		if readErr == nil && strings.TrimSpace(string(comm)) == name {
+			return nil
+		}
+	}
+	return os.Remove(file)
 }
 
 // startStatdOutside starts rpc.statd in the namespace that NewIsolated has left.

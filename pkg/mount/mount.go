@@ -97,9 +97,11 @@ func (k *Kernel) run(ctx context.Context, s Spec, a attempt) (err error) {
 	}
 	target := targetInTable(s.Target)
 	before := mountID(target)
-	args := mountutils.MakeMountArgs(a.source, s.Target, "nfs", a.options)
+	// -n: otherwise libmount adds a line for each mount to /run/mount/utab, reads all of them at each mount, and
+	// only umount(8), which is not used here, removes one.
+	args := append([]string{"-n"}, mountutils.MakeMountArgs(a.source, s.Target, "nfs", a.options)...)
 	if a.address != "" {
-		args = append([]string{"-i"}, mountutils.MakeMountArgs(a.source, s.Target, "nfs4", a.options)...)
+		args = append([]string{"-n", "-i"}, mountutils.MakeMountArgs(a.source, s.Target, "nfs4", a.options)...)
 	}
 	_, stderr, err := k.children.Run(ctx, child.Command{Name: "mount", Args: args, Server: s.server(), SameProcessGroup: k.namespace != nil, MountNamespace: k.namespace, Hostname: a.host})
 	stderr = strings.ReplaceAll(stderr, a.source, s.Source)

@@ -6,6 +6,7 @@ package mount
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -54,6 +55,10 @@ func TestMountWithOptions(t *testing.T) {
 		} else if _, ok := entry(t, target); !ok {
 			t.Errorf("%s: nothing is mounted", options)
 		}
+		// Unmounts would leave its lines there for ever.
+		if noted, err := os.ReadFile("/run/mount/utab"); err != nil && !errors.Is(err, os.ErrNotExist) || strings.Contains(string(noted), target) {
+			t.Errorf("%s: the mount is noted outside the kernel: %s (%v)", options, noted, err)
+		}
 	}
 }
 
@@ -66,7 +71,7 @@ func TestMountMissingOptionsInKernel(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			program(t, `o=$(echo "$4" | sed 's/\<ro\>/rw/'); exec `+real+` "$1" "$2" "$3" "$o" "$5" "$6"`)
+			program(t, `o=$(echo "$5" | sed 's/\<ro\>/rw/'); exec `+real+` "$1" "$2" "$3" "$4" "$o" "$6" "$7"`)
 		}
 		for _, under := range []string{"", "a file system", "the same file system"} {
 			target, mount := mounts(t, new(Kernel))

@@ -48,7 +48,7 @@ func TestMountRunsMount(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := strings.Join([]string{"C", "-t", "nfs", "-o", "nfsvers=4.2,ro", "[fe80::1]:/x y", target}, "\n")
+	want := strings.Join([]string{"C", "-n", "-t", "nfs", "-o", "nfsvers=4.2,ro", "[fe80::1]:/x y", target}, "\n")
 	if got := read(t, log); got != want {
 		t.Errorf("mount was run with\n%s\nwant\n%s", got, want)
 	}
@@ -58,7 +58,7 @@ func TestMountRunsMount(t *testing.T) {
 }
 
 func TestMountFails(t *testing.T) {
-	program(t, `echo "mount.nfs: access denied by server while mounting $4" >&2; exit 32`)
+	program(t, `echo "mount.nfs: access denied by server while mounting $5" >&2; exit 32`)
 	err := new(Kernel).Mount(context.Background(), Spec{Source: "nas:/x", Target: t.TempDir(), Options: []string{"ro"}})
 	if volume.Kind(err) != volume.ErrRefused || !strings.Contains(err.Error(), "access denied by server") {
 		t.Errorf("the error of a refused mount is %v (of kind %v)", err, volume.Kind(err))

@@ -193,6 +193,7 @@ func TestRefused(t *testing.T) {
 		"an unknown key of the node":              {one + "node: {hostNetwork: true}", "hostNetwork"},
 		"an unknown key of a share":               {"shares: [{name: a, server: x, path: /x}]", "server"},
 		"a share without a path":                  {"shares: [{name: a, servers: [x]}]", "path"},
+		"a mount inside the directory of kubelet": {one + "node: {volumes: [{name: a, emptyDir: {}}], volumeMounts: [{name: a, mountPath: /var/lib/kubelet/a}]}", "the host shares"},
 		"a share without servers":                 {"shares: [{name: a, servers: [], path: /x}]", "servers"},
 		"a relative path":                         {"share: {server: x, path: export}", "path"},
 		"a server without a path":                 {"share: {server: x}", "share.server needs a path"},

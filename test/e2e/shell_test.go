@@ -59,12 +59,13 @@ func TestShellBlocks(t *testing.T) {
 func newShell(t *testing.T) *shell {
 	t.Helper()
 	s := &shell{t: t, env: withCluster(t), blocks: shellBlocks(t)}
-	clone, err := filepath.Abs(root + "/build/newcomer") // not in /tmp, which the guests do not share
-	if err == nil {
-		err = os.RemoveAll(clone)
-	}
+	// Not in /tmp, which the guests do not share, and new each time: they remember files.
+	clone, err := filepath.Abs(root + "/build")
 	if err == nil {
 		err = os.MkdirAll(clone, 0o755)
+	}
+	if err == nil {
+		clone, err = os.MkdirTemp(clone, "newcomer-")
 	}
 	if err != nil {
 		t.Fatal(err)

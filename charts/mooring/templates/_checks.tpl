@@ -15,6 +15,12 @@
 {{- end }}
 {{- include "mooring.checkMountOptions" (dict "where" "defaults" "options" .Values.defaults.mountOptions) }}
 {{- include "mooring.checkSubDir" (.Values.defaults.subDir | default "x") }}
+{{- $kubelet := printf "%s/" (trimSuffix "/" .Values.node.kubeletDir) }}
+{{- range .Values.node.volumeMounts }}
+{{- if hasPrefix $kubelet (toString .mountPath) }}
+{{- fail (printf "node.volumeMounts: %s is inside kubelet's directory, which the host shares: the mount would stay on the host, and each restart of the plugin would double it" .mountPath) }}
+{{- end }}
+{{- end }}
 {{- range .Values.storageClasses }}
 {{- include "mooring.checkMountOptions" (dict "where" (printf "storageClass %s" .name) "options" .mountOptions) }}
 {{- end }}
