@@ -60,12 +60,10 @@ func removeStalePID(file, name string) error {
 	if err != nil {
 		return err
 	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(data)))
-	if err == nil {
-		comm, readErr := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
-		if readErr == nil && strings.TrimSpace(string(comm)) == name {
-			return nil
-		}
+	pid, _ := strconv.Atoi(strings.TrimSpace(string(data))) // 0, which is no process, if it is not a number
+	comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+	if strings.TrimSpace(string(comm)) == name {
+		return nil
 	}
 	return os.Remove(file)
 }

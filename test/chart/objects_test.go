@@ -245,17 +245,26 @@ func privileges(all []any) map[string]string {
 			}
 		}
 	}
+	for name, pod := range podSpecs(all) {
+		add(name, pod)
+	}
+	return found
+}
+
+// podSpecs returns the pods of the chart: those of the controller, the node plugin and the server.
+func podSpecs(all []any) map[string]corev1.PodSpec {
+	pods := map[string]corev1.PodSpec{}
 	for _, o := range all {
 		switch o := o.(type) {
 		case *appsv1.Deployment:
-			add("controller", o.Spec.Template.Spec)
+			pods["controller"] = o.Spec.Template.Spec
 		case *appsv1.DaemonSet:
-			add("node", o.Spec.Template.Spec)
+			pods["node"] = o.Spec.Template.Spec
 		case *appsv1.StatefulSet:
-			add("server", o.Spec.Template.Spec)
+			pods["server"] = o.Spec.Template.Spec
 		}
 	}
-	return found
+	return pods
 }
 
 func TestPrivileges(t *testing.T) {
@@ -347,15 +356,8 @@ func TestNoMountReachesTheHost(t *testing.T) {
 		}
 	}
 	for name, values := range sets(t) {
-		for _, o := range objects(t, render(t, "mooring", values)) {
-			switch o := o.(type) {
-			case *appsv1.DaemonSet:
-				check(name, o.Spec.Template.Spec)
-			case *appsv1.Deployment:
-				check(name, o.Spec.Template.Spec)
-			case *appsv1.StatefulSet:
-				check(name, o.Spec.Template.Spec)
-			}
+		for _, pod := range podSpecs(objects(t, render(t, "mooring", values))) {
+			check(name, pod)
 		}
 	}
 	if shared == 0 {

@@ -15,6 +15,7 @@
 {{- end }}
 {{- include "mooring.checkMountOptions" (dict "where" "defaults" "options" .Values.defaults.mountOptions) }}
 {{- include "mooring.checkSubDir" (.Values.defaults.subDir | default "x") }}
+{{- /* Only the chart can refuse this: the driver does not know the volumes of its pod. */}}
 {{- $kubelet := printf "%s/" (trimSuffix "/" .Values.node.kubeletDir) }}
 {{- range .Values.node.volumeMounts }}
 {{- if hasPrefix $kubelet (toString .mountPath) }}
