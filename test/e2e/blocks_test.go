@@ -48,7 +48,7 @@ var notRun = map[block]string{
 	{"docs/benchmarks.md", "make bench"}:                                                                                                          "it takes minutes; it is a test itself",
 	{"docs/servers.md", "make servers                # all: hours"}:                                                                               "it takes hours; it is a test itself",
 	{"docs/release.md", "make release VERSION=0.2.0"}:                                                                                             "make test-release makes a release",
-	{"docs/release.md", "cosign verify-blob --key cosign.pub --bundle SHA256SUMS.sigstore.json SHA256SUMS"}:                                       "make test-release verifies the files of a release",
+	{"docs/release.md", "cosign verify-blob --key cosign.pub --bundle SHA256SUMS.sigstore.json SHA256SUMS"}:                                       "it needs a signed release; make test-release compares its files with SHA256SUMS",
 	{"docs/configuration.md", "kubectl -n mooring port-forward deploy/mooring-controller 6060"}:                                                   "two commands that wait for a person",
 	{"docs/distributions.md", "oc adm policy add-scc-to-user privileged -z mooring-node -z mooring-controller -n mooring"}:                        "it needs OpenShift",
 	{"docs/kerberos.md", "klist -k /etc/krb5.keytab"}:                                                                                             "it needs Kerberos; make test-kerberos mounts in this way",
@@ -58,6 +58,9 @@ var notRun = map[block]string{
 }
 
 const needsDocker = "it needs Docker and a registry; test/image/build makes the same image without them"
+
+// helmInstall is the block of the front page that installs the driver and starts the first pods.
+var helmInstall = block{"README.md", `helm install mooring charts/mooring -n mooring --create-namespace \`}
 
 // sessions run blocks one after the other. Each finds what the one before it has left; shell_test.go prepares
 // some of them by their name.
@@ -69,7 +72,7 @@ var sessions = []struct {
 		runAt(workstation, "README.md", "git clone https://github.com/mooring-csi/mooring"),
 		runAt(machine, "README.md", "make build"),
 		runAt(workstation, "docs/install.md", "kubectl create namespace mooring"),
-		runAt(workstation, "README.md", `helm install mooring charts/mooring -n mooring --create-namespace \`),
+		runAt(workstation, helmInstall.page, helmInstall.first),
 		runAt(workstation, "docs/install.md", "kubectl -n mooring exec deploy/mooring-controller -c mooring -- mooringctl doctor"),
 		runAt(workstation, "charts/mooring/README.md", "kubectl label --overwrite namespace mooring pod-security.kubernetes.io/enforce=privileged"),
 	)},

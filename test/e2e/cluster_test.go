@@ -69,8 +69,8 @@ func withCluster(t *testing.T) []string {
 	}
 	bin, path := t.TempDir(), os.Getenv("PATH")
 	for program, as := range map[string]string{"helm": "helm", "kubectl": "k"} {
-		// First the original PATH: cluster must find the real program, and not this one.
-		script := fmt.Sprintf("#!/bin/sh\nPATH='%s':$PATH exec %s %s \"$@\"\n", path, cluster, as)
+		// With the original PATH: cluster must find the real program, and not this one.
+		script := fmt.Sprintf("#!/bin/sh\nPATH='%s' exec %s %s \"$@\"\n", path, cluster, as)
 		if err := os.WriteFile(filepath.Join(bin, program), []byte(script), 0o755); err != nil {
 			t.Fatal(err)
 		}

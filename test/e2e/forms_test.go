@@ -34,16 +34,21 @@ func TestKubeletMounts(t *testing.T) {
 	t.Run("beside pods", func(t *testing.T) { oneMachine(t, "given", ":") })
 }
 
+// localDisk makes the PersistentVolume "disk" of the class "local", for the server: the directory /disk/served of
+// node-1.
+func localDisk(t *testing.T, size string) {
+	t.Helper()
+	on(t, "node-1", "mkdir -p /disk/served")
+	manifest(t, `{apiVersion: v1, kind: PersistentVolume, metadata: {name: disk}, spec: {
+ capacity: {storage: `+size+`}, accessModes: [ReadWriteOnce], storageClassName: local, persistentVolumeReclaimPolicy: Retain, local: {path: /disk/served},
+ nodeAffinity: {required: {nodeSelectorTerms: [{matchExpressions: [{key: kubernetes.io/hostname, operator: In, values: [node-1]}]}]}}}}
+`)
+}
+
 // TestServer runs an NFS server in the cluster, and deletes its pod while others write.
 func TestServer(t *testing.T) {
-	manifest(t, `---
-{apiVersion: v1, kind: PersistentVolume, metadata: {name: disk}, spec: {
- capacity: {storage: 6Gi}, accessModes: [ReadWriteOnce], storageClassName: local, persistentVolumeReclaimPolicy: Retain, local: {path: /disk/served},
- nodeAffinity: {required: {nodeSelectorTerms: [{matchExpressions: [{key: kubernetes.io/hostname, operator: In, values: [node-1]}]}]}}}}
----
-{apiVersion: storage.k8s.io/v1, kind: StorageClass, metadata: {name: embedded}, provisioner: `+driver+`, parameters: {share: embedded}}
-`)
-	on(t, "node-1", "mkdir -p /disk/served")
+	localDisk(t, "6Gi")
+	manifest(t, `{apiVersion: storage.k8s.io/v1, kind: StorageClass, metadata: {name: embedded}, provisioner: `+driver+`, parameters: {share: embedded}}`)
 	t.Cleanup(func() {
 		install(t)
 		for _, args := range [][]string{{"-n", namespace, "pvc", "mooring-server"}, {"pv", "disk"}, {"storageclass", "embedded"}} {

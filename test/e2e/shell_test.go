@@ -25,11 +25,12 @@ type shell struct {
 	dir    string // a clone of the repository
 	env    []string
 	blocks map[block]string
-	handle string // of a volume that was deleted
+	out    map[block]string // of the blocks that were run
+	handle string           // of a volume that was deleted
 }
 
-// TestShellBlocks runs the shell blocks of README and docs as they are, where a reader would. Replaced are
-// only names that differ for each reader, see replace.
+// TestShellBlocks runs the shell blocks of README and docs as they are, where a reader would. See replace for
+// what differs.
 func TestShellBlocks(t *testing.T) {
 	clean(t)
 	t.Cleanup(func() { clean(t) })
@@ -43,8 +44,8 @@ func TestShellBlocks(t *testing.T) {
 			}
 			for _, step := range session.steps {
 				start := time.Now()
-				out := s.run(step)
-				t.Logf("%s: %s: %v\n%s", step.page, step.first, time.Since(start).Round(time.Second), out)
+				s.out[step.block] = s.run(step)
+				t.Logf("%s: %s: %v\n%s", step.page, step.first, time.Since(start).Round(time.Second), s.out[step.block])
 			}
 			if check := checks[session.name]; check != nil {
 				check(s)
@@ -58,7 +59,8 @@ func TestShellBlocks(t *testing.T) {
 
 func newShell(t *testing.T) *shell {
 	t.Helper()
-	s := &shell{t: t, env: withCluster(t), blocks: shellBlocks(t)}
+	programs(t)
+	s := &shell{t: t, env: withCluster(t), blocks: shellBlocks(t), out: map[block]string{}}
 	// Not in /tmp, which the guests do not share, and new each time: they remember files.
 	clone, err := filepath.Abs(root + "/build")
 	if err == nil {
@@ -71,7 +73,6 @@ func newShell(t *testing.T) *shell {
 		t.Fatal(err)
 	}
 	s.dir = clone + "/mooring"
-	s.programs(t)
 	if _, err := run("", "in", "ip", "route", "replace", documented, "via", nas); err != nil {
 		t.Fatal(err)
 	}
@@ -109,8 +110,8 @@ func clean(t *testing.T) {
 // onPath makes the node's programs of Kubernetes known, as on any node.
 const onPath = `PATH=$(dirname "$(readlink "/proc/$(pidof containerd)/exe")"):$PATH; `
 
-// programs puts programs in the PATH of the workstation, which has kubectl and helm already.
-func (s *shell) programs(t *testing.T) {
+// programs puts programs in the PATH. The workstation has kubectl and helm already.
+func programs(t *testing.T) {
 	t.Helper()
 	bin := t.TempDir()
 	for name, script := range map[string]string{
@@ -118,7 +119,7 @@ func (s *shell) programs(t *testing.T) {
 		// Only in blocks that need more than Docker: the nodes have the images.
 		"docker":     `echo "docker $*"`,
 		"mooringctl": `exec kubectl -n mooring exec -i deploy/mooring-controller -c mooring -- mooringctl "$@"`,
-		// It ends by itself only if it was told when to.
+		// For a command that ends only when it is told to.
 		"stopped": `timeout 10 "$@" || [ $? = 124 ]`,
 	} {
 		if err := os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/sh\n"+script+"\n"), 0o755); err != nil {
@@ -132,17 +133,11 @@ func (s *shell) programs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := ""
-	for _, variable := range s.env {
-		if value, found := strings.CutPrefix(variable, "PATH="); found {
-			path = value
-		}
-	}
-	s.env = append(s.env, "PATH="+bin+":"+path)
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
 }
 
-// replace fills in what differs for each reader: handles, names of pods, where the repository is, and the answer
-// to a question.
+// replace fills in what differs for each reader: handles, names of objects, where the repository and the image are,
+// the answer to a question, and the end of a command that never ends.
 func (s *shell) replace(script string) string {
 	pod := "mooring-node-abcde"
 	if strings.Contains(script, pod) {
@@ -205,16 +200,24 @@ func (s *shell) inGuest(step step, script string) (string, error) {
 	if step.serves != "" {
 		run = fmt.Sprintf("setsid %s & for _ in $(seq 120); do [ ! -S %[2]s ] || break; sleep 0.5; done; [ -S %[2]s ]", run, step.serves)
 	}
-	guest := "nas"
+	guest, path := "nas", ""
 	if step.at == machine {
-		guest, run = "node-1", onPath+"export PATH; "+run
+		guest, path = "node-1", onPath
 	}
-	compiler, err := exec.LookPath("go") // a part of the host's PATH, which the guests do not have
+	compiler, err := exec.LookPath("go") // the guests do not have the host's PATH
 	if err != nil {
-		s.t.Fatal(err)
+		return "", err
 	}
-	run = fmt.Sprintf("PATH=%s:$PATH; ", filepath.Dir(compiler)) + run
-	out := on(s.t, guest, fmt.Sprintf("export PATH=%[1]s/build:/usr/local/bin:$PATH HOME=/root\ncat >/tmp/block <<'BLOCK'\n%[2]s\nBLOCK\ncd %[1]s\n%[3]s\nstatus=$?\ncat /tmp/block.log\necho status $status\n", s.dir, script, run))
+	out := on(s.t, guest, fmt.Sprintf(`%sexport PATH=%s/build:/usr/local/bin:%s:$PATH HOME=/root
+cat >/tmp/block <<'BLOCK'
+%s
+BLOCK
+cd %s
+%s
+status=$?
+cat /tmp/block.log
+echo status $status
+`, path, s.dir, filepath.Dir(compiler), script, s.dir, run))
 	if !strings.HasSuffix(out, "status 0") {
 		return out, errors.New("it fails")
 	}
@@ -243,8 +246,9 @@ var preparations = map[string]func(s *shell){
 var checks = map[string]func(s *shell){
 	"quick start": func(s *shell) {
 		names, _ := pods(s.t, "app=shared")
-		if got := k(s.t, "exec", "deploy/shared", "--", "cat", "/data/who"); len(names) != 2 || !strings.Contains(got, names[0]) || !strings.Contains(got, names[1]) {
-			s.t.Errorf("the pods %q have written %q", names, got)
+		out := s.out[helmInstall]
+		if len(names) != 2 || !strings.Contains(out, names[0]+"\n") || !strings.Contains(out, names[1]+"\n") {
+			s.t.Errorf("the last command does not show what %q have written: %s", names, out)
 		}
 	},
 	"manifests": func(s *shell) {
@@ -312,14 +316,8 @@ func (s *shell) empty() {
 // disk makes a disk for the server in the cluster, of the default class.
 func (s *shell) disk() {
 	uninstall(s.t, "--ignore-not-found")
-	on(s.t, "node-1", "mkdir -p /disk/served")
-	manifest(s.t, `---
-{apiVersion: storage.k8s.io/v1, kind: StorageClass, metadata: {name: local, annotations: {storageclass.kubernetes.io/is-default-class: "true"}}, provisioner: kubernetes.io/no-provisioner}
----
-{apiVersion: v1, kind: PersistentVolume, metadata: {name: disk}, spec: {
- capacity: {storage: 100Gi}, accessModes: [ReadWriteOnce], storageClassName: local, persistentVolumeReclaimPolicy: Retain, local: {path: /disk/served},
- nodeAffinity: {required: {nodeSelectorTerms: [{matchExpressions: [{key: kubernetes.io/hostname, operator: In, values: [node-1]}]}]}}}}
-`)
+	localDisk(s.t, "100Gi")
+	manifest(s.t, `{apiVersion: storage.k8s.io/v1, kind: StorageClass, metadata: {name: local, annotations: {storageclass.kubernetes.io/is-default-class: "true"}}, provisioner: kubernetes.io/no-provisioner}`)
 }
 
 func (s *shell) withoutServer() {
