@@ -345,6 +345,16 @@ func TestTidy(t *testing.T) {
 	if _, err := next.Volumes.Lookup(ctx, "v7"); !errors.Is(err, volume.ErrNotFound) {
 		t.Error(err)
 	}
+	// A parent that another process has removed is forgotten.
+	g.delete("v8")
+	g.must(next.Tidy(ctx, 0))
+	if parents := g.claims.parents; g.has("made") || parents.lastUse["made"].IsZero() {
+		t.Fatalf("made exists: %v; last used are %v", g.has("made"), parents.lastUse)
+	}
+	g.must(g.Tidy(ctx, 0))
+	if parents := g.claims.parents; len(parents.lastUse)+len(parents.listed) > 0 {
+		t.Errorf("of parents that are gone, these are known: %v, %v", parents.lastUse, parents.listed)
+	}
 }
 
 // TestDeadParent has a parent in its directory of claims: a late Tidy, whose bar was removed, has moved it

@@ -5,6 +5,7 @@ package share
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/url"
 	"slices"
 	"time"
@@ -65,7 +66,9 @@ func (p *parents) tidy(ctx context.Context, idle time.Duration) (err error) {
 }
 
 // listIdle returns the parents that have been unused for idle, the innermost first. A parent that
-// this process sees for the first time counts as just used.
+// this process sees for the first time counts as just used. It forgets parents that are not in the
+// index: another controller has removed them. If one exists all the same, because its note is new or
+// would be too long, it is only listed again (checkOpened), and seen for the first time again.
 func (p *parents) listIdle(ctx context.Context, idle time.Duration) ([]string, error) {
 	all := map[string]bool{}
 	err := p.list(p.index, func(name string) error {
@@ -79,6 +82,8 @@ func (p *parents) listIdle(ctx context.Context, idle time.Duration) ([]string, e
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	maps.DeleteFunc(p.lastUse, func(parent string, _ time.Time) bool { return !all[parent] })
+	maps.DeleteFunc(p.listed, func(parent string, _ beneath.Node) bool { return !all[parent] })
 	var due []string
 	for parent := range all {
 		left, known := p.lastUse[parent]
