@@ -179,8 +179,9 @@ func (i *InlineVolumes) remove(ctx context.Context, note inlineNote) error {
 func (i *InlineVolumes) Tidy(ctx context.Context) {
 	tick := time.NewTicker(tidyInterval)
 	defer tick.Stop()
+	var logged map[string]string
 	for {
-		i.tidyOnce(ctx)
+		logged = i.tidyOnce(ctx, logged)
 		select {
 		case <-ctx.Done():
 			return
@@ -189,8 +190,12 @@ func (i *InlineVolumes) Tidy(ctx context.Context) {
 	}
 }
 
-func (i *InlineVolumes) tidyOnce(ctx context.Context) {
+// tidyOnce removes what it can. It logs each reason why a directory stays once, for example that its share was
+// removed from the configuration: logged are the reasons of the last time by target, and it returns those of
+// this time.
+func (i *InlineVolumes) tidyOnce(ctx context.Context, logged map[string]string) (reasons map[string]string) {
 	log := klog.FromContext(ctx)
+	reasons = map[string]string{}
 	notes, err := readAll[inlineNote](i.state, inlinePrefix)
 	if err != nil {
 		log.Error(err, "Cannot read all records of inline volumes")
@@ -200,9 +205,12 @@ func (i *InlineVolumes) tidyOnce(ctx context.Context) {
 			continue
 		}
 		if err := i.tidy(ctx, note.ID, note.Target); err != nil {
-			log.Error(err, "Cannot remove the directory of an inline volume yet", "volume", note.ID, "share", note.Share)
+			if reasons[note.Target] = err.Error(); reasons[note.Target] != logged[note.Target] {
+				log.Error(err, "Cannot remove the directory of an inline volume yet", "volume", note.ID, "share", note.Share)
+			}
 		}
 	}
+	return reasons
 }
 
 // hasLeft reports whether a pod is gone, even if that could not be recorded.

@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/mooring-csi/mooring/pkg/volume"
+	"k8s.io/klog/v2"
+	"k8s.io/klog/v2/ktesting"
 )
 
 func newInlineNode(t *testing.T) *node {
@@ -110,15 +112,46 @@ func TestInlineShareDown(t *testing.T) {
 		}
 	}
 	n.absent("pods/a")
-	n.Inlines.tidyOnce(context.Background())
+	n.Inlines.tidyOnce(context.Background(), nil)
 	if got := n.notes(); len(got) != 2 {
 		t.Fatalf("records = %+v", got)
 	}
 	n.inlineDo = nil
 	s := n.service(n.mounter) // after a restart
-	s.Inlines.tidyOnce(context.Background())
+	s.Inlines.tidyOnce(context.Background(), nil)
 	if notes := n.notes(); len(notes) > 0 {
 		t.Errorf("records after the removal = %+v", notes)
+	}
+}
+
+// TestInlineShareRemoved removes a share from the configuration while it has the directory of a pod that is gone:
+// that is logged once, and again when the reason changes.
+func TestInlineShareRemoved(t *testing.T) {
+	n := newInlineNode(t)
+	n.must(n.inlineAt("a", "", nil))
+	registered := n.registry.Shares
+	n.registry.Shares = nil
+	n.must(n.unpublishInline("a"))
+	n.absent("pods/a")
+	log := ktesting.NewLogger(t, ktesting.NewConfig(ktesting.BufferLogs(true)))
+	said := log.GetSink().(ktesting.Underlier).GetBuffer()
+	var reasons map[string]string
+	want := func(errors int, words string) {
+		t.Helper()
+		reasons = n.Inlines.tidyOnce(klog.NewContext(t.Context(), log), reasons)
+		if text := said.String(); strings.Count(text, "Cannot remove the directory") != errors || !strings.Contains(text, words) {
+			t.Errorf("logged is\n%s", text)
+		}
+	}
+	want(1, "not in Mooring's configuration")
+	want(1, "")
+	n.registry.Shares = registered
+	n.inlineDo = volume.Errorf(volume.ErrUnavailable, "it is down")
+	want(2, "it is down")
+	n.inlineDo = nil
+	want(2, "")
+	if notes := n.notes(); len(notes)+len(reasons) > 0 {
+		t.Errorf("records after the removal = %+v, reasons = %v", notes, reasons)
 	}
 }
 
@@ -130,7 +163,7 @@ func TestInlineStateDamaged(t *testing.T) {
 	}
 	n.must(n.mounter.Unmount(context.Background(), n.at("pods/a")))
 	n.Inlines.unsaved.Store(n.at("pods/a"), true) // as when the disk is full
-	n.Inlines.tidyOnce(context.Background())
+	n.Inlines.tidyOnce(context.Background(), nil)
 	if r := n.inlines[len(n.inlines)-1]; r.Target != "" || r.Key != "csi-a" || len(n.notes()) != 2 {
 		t.Errorf("last request = %+v, records = %+v", r, n.notes())
 	}
@@ -153,7 +186,7 @@ func TestAnswerLost(t *testing.T) {
 	n.must(n.inlineAt("a", "", nil))
 	n.must(n.mounter.Unmount(context.Background(), n.at("pods/a"))) // the machine restarts
 	before := len(n.inlines)
-	n.Inlines.tidyOnce(context.Background())
+	n.Inlines.tidyOnce(context.Background(), nil)
 	if len(n.inlines) != before {
 		t.Errorf("request to remove the directory of a running pod: %+v", n.inlines[before:])
 	}
@@ -174,12 +207,12 @@ func TestTidySkips(t *testing.T) {
 	unlock, err := n.Inlines.lock("csi-locked", "csi-locked", n.at("pods/locked"), true)
 	n.must(err)
 	before := len(n.inlines)
-	n.Inlines.tidyOnce(context.Background())
+	n.Inlines.tidyOnce(context.Background(), nil)
 	if len(n.inlines) != before || len(n.notes()) != 3 {
 		t.Errorf("requests = %+v, records = %+v", n.inlines[before:], n.notes())
 	}
 	unlock()
-	n.Inlines.tidyOnce(context.Background())
+	n.Inlines.tidyOnce(context.Background(), nil)
 	if got := n.inlines[before:]; len(got) != 1 || got[0].Key != "csi-locked" || len(n.notes()) != 2 {
 		t.Errorf("requests = %+v, records = %+v", got, n.notes())
 	}
