@@ -80,7 +80,7 @@ func (m identities) twins(registry *volume.Registry, def volume.Share) (names []
 	}
 	for name, other := range m {
 		now, err := registry.Resolve(name)
-		if err != nil || name == def.Name || other.id != id || !now.SameMount(other.def) {
+		if err != nil || now.Name == def.Name || other.id != id || !now.SameMount(other.def) {
 			continue
 		}
 		names = append(names, name)

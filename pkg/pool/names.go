@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/mooring-csi/mooring/pkg/volume"
+	"k8s.io/klog/v2"
 )
 
 // Name returns the name that a share has in the pool: an export can be spelled in several ways.
@@ -21,6 +22,7 @@ func (p *Pool) Name(name string) string {
 func (p *Pool) Opened() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.follow()
 	var names []string
 	for name, e := range p.open {
 		if e.isOpen() {
@@ -39,21 +41,30 @@ func (p *Pool) Known() []string {
 	}
 	for _, name := range p.Opened() {
 		if _, _, export := volume.SplitExport(name); export {
-			names = append(names, p.Name(name)) // it may have been registered since
+			names = append(names, name)
 		}
 	}
 	slices.Sort(names)
-	return slices.Compact(names)
+	return names
 }
 
-// replaceRenamed replaces the entry of a share under another name: an export that has been registered
-// since. The caller holds p.mu.
-func (p *Pool) replaceRenamed(def volume.Share) {
+// follow returns the current registry, and replaces the entries of shares that it does not have under their
+// names: a share was removed, or an export was registered since. Each use of the pool calls it, as a share that
+// was removed has no use of its own. The caller holds p.mu.
+//
+// Their identities stay. A share may be removed by mistake, or while its server is repaired, and be registered
+// again. If its disk is not mounted then, it must be refused as if it had never been away.
+func (p *Pool) follow() *volume.Registry {
+	r := p.registry()
+	if r == p.followed {
+		return r
+	}
+	p.followed = r
 	for name, e := range p.open {
-		if name != def.Name && def.Matches(name) {
-			e.replaced = true
-			delete(p.open, name)
-			p.closeUnused(e)
+		if !r.Has(name) {
+			klog.Background().Info("Share let go: the configuration does not have it under this name any more", "share", e.def.String())
+			e.replace(p)
 		}
 	}
+	return r
 }

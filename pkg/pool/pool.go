@@ -5,8 +5,8 @@
 // A share is mounted and opened for its first caller, once for all callers, and stays open: an
 // operation on it costs no mount. It is replaced, and mounted again for the next caller, when its
 // server does not answer and it has another one, when it is lost (share.Share.Lost), or when its
-// definition in the registry changes. Callers that use the old mount keep it; it is unmounted after
-// its last user.
+// definition in the registry changes. It is let go when the registry does not have it any more. Callers that
+// use the old mount keep it; it is unmounted after its last user.
 package pool
 
 import (
@@ -60,6 +60,7 @@ type Pool struct {
 
 	mu         sync.Mutex
 	open       map[string]*entry
+	followed   *volume.Registry // that open was last compared with: see follow
 	identities identities
 }
 
@@ -99,16 +100,15 @@ func (p *Pool) Registry() *volume.Registry { return p.registry() }
 // this definition. ErrUnavailable: no server answers; later callers get the error of a mount for 2
 // seconds.
 func (p *Pool) Open(ctx context.Context, name string, options []string) (s *share.Share, release func(), err error) {
-	def, err := p.registry().Resolve(name)
+	e, err := p.acquire(ctx, name, options)
 	if err != nil {
 		return nil, nil, err
 	}
-	e := p.acquire(ctx, def, options)
 	select {
 	case <-e.done:
 	case <-ctx.Done():
 		p.release(e)
-		return nil, nil, volume.Errorf(volume.ErrUnavailable, "share %s: it is still being mounted (%w): its server does not answer so far: check that it runs and that port 2049 is reachable from here", def, ctx.Err())
+		return nil, nil, volume.Errorf(volume.ErrUnavailable, "share %s: it is still being mounted (%w): its server does not answer so far: check that it runs and that port 2049 is reachable from here", e.def, ctx.Err())
 	}
 	if err := p.answers(ctx, e); err != nil {
 		p.release(e)
@@ -177,23 +177,22 @@ func (e *entry) isUsable(def volume.Share) bool {
 }
 
 // acquire finds or adds the entry of a share and counts the caller as its user.
-func (p *Pool) acquire(ctx context.Context, def volume.Share, options []string) *entry {
+func (p *Pool) acquire(ctx context.Context, name string, options []string) (*entry, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.ending.Err() != nil {
-		e := &entry{def: def, users: 1, done: make(chan struct{}), err: volume.Errorf(volume.ErrUnavailable, "share %s: the driver is being stopped", def)}
-		close(e.done)
-		return e
+	def, err := p.follow().Resolve(name)
+	switch {
+	case err != nil:
+		return nil, err
+	case p.ending.Err() != nil:
+		return nil, volume.Errorf(volume.ErrUnavailable, "share %s: the driver is being stopped", def)
 	}
-	p.replaceRenamed(def)
 	e := p.open[def.Name]
 	if e != nil && !e.isUsable(def) {
 		if options == nil {
 			options = e.options // a caller without options gets those of the first mount
 		}
-		p.identities.rememberEntry(e)
-		e.replaced = true
-		p.closeUnused(e)
+		e.replace(p)
 		e = nil
 	}
 	if e == nil {
@@ -204,7 +203,15 @@ func (p *Pool) acquire(ctx context.Context, def volume.Share, options []string) 
 		p.background.Go(func() { p.mount(context.WithoutCancel(ctx), e, options) })
 	}
 	e.users++
-	return e
+	return e, nil
+}
+
+// replace removes an entry from the pool; it is closed after its last user. The caller holds p.mu.
+func (e *entry) replace(p *Pool) {
+	p.identities.rememberEntry(e)
+	e.replaced = true
+	delete(p.open, e.def.Name)
+	p.closeUnused(e)
 }
 
 func (p *Pool) mount(ctx context.Context, e *entry, options []string) {

@@ -79,6 +79,13 @@ func (r *Registry) Resolve(name string) (Share, error) {
 	return Share{Name: CanonicalExport(name), Servers: []string{server}, Path: exported, MountOptions: r.MountOptions}, nil
 }
 
+// Has reports whether a share has exactly this name: a registered one, or an unregistered export if the registry
+// allows those. Another spelling of an export is not its name.
+func (r *Registry) Has(name string) bool {
+	def, err := r.Resolve(name)
+	return err == nil && def.Name == name
+}
+
 // CheckNested returns ErrPrecondition if the unregistered share s is inside a registered one, or contains one.
 // Its existing volumes can be used, but it gets no new ones.
 func (r *Registry) CheckNested(s Share) error {

@@ -39,6 +39,22 @@ func TestResolve(t *testing.T) {
 	wantText(t, err, "none")
 }
 
+func TestHas(t *testing.T) {
+	r := &Registry{Shares: []Share{{Name: "nas1", Servers: []string{"10.0.0.1"}, Path: "/export"}}, Unregistered: true}
+	names := map[string]bool{
+		"nas1": true, "10.0.0.9:/a": true,
+		"nas2": false, "10.0.0.1:/export": false, "[::ffff:10.0.0.9]:/a": false, "nas:/a/": false,
+	}
+	for name, want := range names {
+		if got := r.Has(name); got != want {
+			t.Errorf("the registry has %s: %v", name, got)
+		}
+	}
+	if r.Unregistered = false; r.Has("10.0.0.9:/a") || !r.Has("nas1") {
+		t.Error("the registry has an export that it does not allow")
+	}
+}
+
 func TestExportName(t *testing.T) {
 	for name, want := range map[string][2]string{
 		"10.0.0.1:/export":  {"10.0.0.1", "/export"},
