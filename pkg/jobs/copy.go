@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -115,9 +116,11 @@ func (c *Copier) Run(ctx context.Context) {
 	tick := time.NewTicker(scanInterval)
 	defer tick.Stop()
 	for {
-		for _, s := range c.pool.Registry().Shares {
+		registry := c.pool.Registry()
+		for _, s := range registry.Shares {
 			c.resumeInBackground(ctx, s.Name)
 		}
+		c.forgetUnknown(registry)
 		select {
 		case <-ctx.Done():
 			c.stop()
@@ -126,6 +129,16 @@ func (c *Copier) Run(ctx context.Context) {
 		case <-tick.C:
 		}
 	}
+}
+
+// forgetUnknown removes what is kept for shares that the registry does not have any more. A copy that runs goes
+// on, and keeps its share open.
+func (c *Copier) forgetUnknown(registry *volume.Registry) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	maps.DeleteFunc(c.totals, func(share string, _ *CopyTotals) bool { return !registry.Has(share) })
+	maps.DeleteFunc(c.slots, func(share string, _ chan struct{}) bool { return !registry.Has(share) })
+	maps.DeleteFunc(c.methods, func(pair [2]string, _ *pairMethods) bool { return !registry.Has(pair[0]) || !registry.Has(pair[1]) })
 }
 
 // resumeInBackground resumes the copies of one share, unless a previous call still hangs.

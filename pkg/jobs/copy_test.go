@@ -367,6 +367,54 @@ func TestCopyRun(t *testing.T) {
 	})
 }
 
+// TestCopyForgets removes a share from the registry after a copy, and in the middle of one, which ends well.
+func TestCopyForgets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCopies(t, CopyOptions{})
+		c.create("v1")
+		ctx, cancel := context.WithCancel(quiet)
+		ended := make(chan struct{})
+		go func() { defer close(ended); c.copier.Run(ctx) }()
+		defer func() { cancel(); <-ended; c.close() }()
+		snapshot := func(key string) {
+			if _, err := c.copier.Snapshot(quiet, "nas1", snapshotOf(key, "v1")); err != nil {
+				t.Error(err)
+			}
+		}
+		forgotten := func(after time.Duration) {
+			t.Helper()
+			time.Sleep(after)
+			synctest.Wait()
+			if n := len(c.copier.slots) + len(c.copier.methods) + len(c.copier.totals); n > 0 {
+				t.Errorf("kept are %v, %v, %v", c.copier.slots, c.copier.methods, c.copier.totals)
+			}
+		}
+		snapshot("s1")
+		time.Sleep(scanInterval)
+		synctest.Wait()
+		if s := c.status(); s.Done != 1 {
+			t.Errorf("the status is %+v", s)
+		}
+		time.Sleep(scanInterval - time.Second) // a copy fails if it stands still for longer
+		resume := c.pause()
+		done := make(chan struct{})
+		go func() { defer close(done); snapshot("s2") }()
+		synctest.Wait()
+		c.register()
+		forgotten(time.Second)
+		if s := c.status(); s.Running != 1 || s.Done != 0 {
+			t.Errorf("during a copy the status is %+v", s)
+		}
+		resume()
+		<-done
+		c.holds(".mooring/snapshots/s2/data/file", "of v1")
+		forgotten(scanInterval)
+		if s := c.copier.Status(); len(s) > 0 {
+			t.Errorf("the status is %+v", s)
+		}
+	})
+}
+
 // TestCopyOfASourceThatGoes has the source, on another share, be removed while it is copied.
 // An incomplete copy is no volume; a retry creates it when the source is back.
 func TestCopyOfASourceThatGoes(t *testing.T) {

@@ -20,6 +20,7 @@ import (
 	"github.com/mooring-csi/mooring/pkg/copytree"
 	"github.com/mooring-csi/mooring/pkg/pool"
 	"github.com/mooring-csi/mooring/pkg/share"
+	"github.com/mooring-csi/mooring/pkg/volume"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 	"k8s.io/klog/v2"
@@ -58,6 +59,7 @@ type Purger struct {
 // worker purges one share. Its fields are guarded by the mu of its Purger.
 type worker struct {
 	share  string
+	stop   context.CancelFunc
 	wake   chan struct{}
 	status Trash
 	queue  map[string]*queued // the trash, by name
@@ -85,7 +87,8 @@ func NewPurger(shares *pool.Pool) *Purger {
 func serverTime(ctx context.Context, s *share.Share) (time.Time, error) { return s.Now(ctx) }
 
 // Run purges until ctx ends: the registered shares from the start, which resumes the work of an earlier
-// process, and any other share from the first Add on. It returns after all its workers.
+// process, and any other share from the first Add on. It ends the worker of a share that the registry does not
+// have any more, also in the middle of a purge. It returns after all its workers.
 func (p *Purger) Run(ctx context.Context) {
 	p.mu.Lock()
 	p.running = ctx
@@ -93,16 +96,27 @@ func (p *Purger) Run(ctx context.Context) {
 	tick := time.NewTicker(scanInterval)
 	defer tick.Stop()
 	for {
-		p.mu.Lock()
-		for _, s := range p.pool.Registry().Shares {
-			p.worker(s.Name)
-		}
-		p.mu.Unlock()
+		p.follow(p.pool.Registry())
 		select {
 		case <-ctx.Done():
 			p.done.Wait()
 			return
 		case <-tick.C:
+		}
+	}
+}
+
+// follow starts the workers of shares that are registered, and ends those of shares that are not known any more.
+func (p *Purger) follow(registry *volume.Registry) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range registry.Shares {
+		p.worker(s.Name)
+	}
+	for name, w := range p.workers {
+		if !registry.Has(name) {
+			w.stop()
+			delete(p.workers, name)
 		}
 	}
 }
@@ -113,7 +127,9 @@ func (p *Purger) worker(name string) *worker {
 	if w == nil && p.running != nil && p.running.Err() == nil {
 		w = &worker{share: name, wake: make(chan struct{}, 1), status: Trash{Share: name}, queue: map[string]*queued{}, removals: map[*copytree.Removal]bool{}}
 		p.workers[name] = w
-		p.done.Go(func() { p.work(p.running, w) })
+		var ctx context.Context
+		ctx, w.stop = context.WithCancel(p.running)
+		p.done.Go(func() { p.work(ctx, w) })
 	}
 	return w
 }
@@ -161,6 +177,10 @@ func (p *Purger) work(ctx context.Context, w *worker) {
 		case <-w.wake:
 		case <-timer.C:
 		}
+		if !p.pool.Registry().Has(w.share) { // follow ends it, unless the share is back before
+			timer.Reset(scanInterval)
+			continue
+		}
 		err := p.scanAndPurge(ctx, w, &scanned)
 		wait := min(p.timeUntilDue(w), scanInterval)
 		if err != nil && ctx.Err() == nil {
@@ -188,10 +208,6 @@ func (p *Purger) scanAndPurge(ctx context.Context, w *worker, scanned *time.Time
 		return err
 	}
 	defer release()
-	if s.Definition().Name != w.share { // an export that was registered since: the share has a worker
-		p.update(w, func() { clear(w.queue) })
-		return nil
-	}
 	if measure {
 		if err := p.measure(ctx, s, w); err != nil {
 			return err
@@ -207,7 +223,9 @@ func (p *Purger) scanAndPurge(ctx context.Context, w *worker, scanned *time.Time
 	group.SetLimit(volumesAtOnce)
 	for _, e := range p.due(w) {
 		group.Go(func() error {
-			p.purge(ctx, s, w, e)
+			if ctx.Err() == nil {
+				p.purge(ctx, s, w, e)
+			}
 			return nil
 		})
 	}

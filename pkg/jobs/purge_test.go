@@ -18,6 +18,7 @@ import (
 	"github.com/mooring-csi/mooring/pkg/share"
 	"github.com/mooring-csi/mooring/pkg/volume"
 	"k8s.io/klog/v2"
+	"k8s.io/klog/v2/ktesting"
 )
 
 // quiet is a context in which nothing is logged.
@@ -73,8 +74,10 @@ func (s *site) export(name string) {
 }
 
 // start runs the Purger until stop is called.
-func (s *site) start() {
-	ctx, cancel := context.WithCancel(quiet)
+func (s *site) start() { s.startIn(quiet) }
+
+func (s *site) startIn(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() { defer close(done); s.purger.Run(ctx) }()
 	s.stop = func() { cancel(); <-done }
@@ -346,6 +349,87 @@ func TestNewShare(t *testing.T) {
 		s.start()
 		s.register(nas1(0))
 		s.after(scanInterval+time.Second, "", Trash{Share: "nas1", Purged: 1, Entries: 2})
+	})
+}
+
+// TestRemovedShare removes a share from the registry while its trash waits, and while a volume is purged: its
+// worker ends, and nothing is said of it any more. When the share is back, its trash is purged.
+func TestRemovedShare(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nas2 := volume.Share{Name: "nas2", Servers: []string{"10.0.0.2"}, Path: "/nas2"}
+		s := newSite(t, nas1(10*time.Minute), nas2)
+		defer s.end()
+		s.export("nas2")
+		logger := ktesting.NewLogger(t, ktesting.NewConfig(ktesting.BufferLogs(true)))
+		log := logger.GetSink().(ktesting.Underlier).GetBuffer()
+		s.startIn(klog.NewContext(quiet, logger))
+		for _, key := range []string{"a", "b", "c"} {
+			s.add(s.trash("nas1", key, nil))
+		}
+		var begun atomic.Int64
+		goOn := make(chan struct{})
+		s.step = func(what string) {
+			if what == "purge" {
+				begun.Add(1)
+				<-goOn
+			}
+		}
+		removed := func() {
+			t.Helper()
+			s.register(nas2)
+			time.Sleep(2 * scanInterval)
+			s.pool.Known() // as the Watcher does
+			synctest.Wait()
+			if all := s.purger.Status(); len(all) != 1 || all[0] != (Trash{Share: "nas2", Scanned: true}) {
+				t.Errorf("the status is %+v", all)
+			}
+		}
+		removed()
+		s.after(time.Hour, "", Trash{Share: "nas2"})
+		if left := s.left("nas1"); left != "a b c" || strings.Contains(log.String(), "ERROR") {
+			t.Errorf("left is %q, and logged\n%s", left, log)
+		}
+
+		s.register(nas1(10*time.Minute), nas2)
+		time.Sleep(scanInterval)
+		synctest.Wait()
+		removed() // while two are purged
+		if table, err := s.mounter.Table(); err != nil || len(table) != 2 {
+			t.Errorf("mounted for a purge are %v, %v", table, err)
+		}
+		close(goOn)
+		synctest.Wait()
+		if left := s.left("nas1"); left != "a b c" || begun.Load() != volumesAtOnce {
+			t.Errorf("left is %q after the share was removed, and %d purges were begun", left, begun.Load())
+		}
+		if table, err := s.mounter.Table(); err != nil || len(table) != 1 {
+			t.Errorf("mounted are %v, %v", table, err)
+		}
+
+		s.register(nas1(10*time.Minute), nas2)
+		s.after(scanInterval, "", Trash{Share: "nas1", Purged: 3, Entries: 6})
+		if text := log.String(); strings.Contains(text, "ERROR") || strings.Count(text, "was purged") != 3 {
+			t.Errorf("logged is\n%s", text)
+		}
+	})
+}
+
+// TestRemovedBriefly removes a share from the registry for a moment in which a volume falls due.
+func TestRemovedBriefly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, nas1(90*time.Second))
+		defer s.end()
+		logger := ktesting.NewLogger(t, ktesting.NewConfig(ktesting.BufferLogs(true)))
+		s.startIn(klog.NewContext(quiet, logger))
+		s.add(s.trash("nas1", "a", nil))
+		time.Sleep(80 * time.Second)
+		s.register()
+		time.Sleep(20 * time.Second)
+		s.register(nas1(0))
+		s.after(scanInterval, "", Trash{Share: "nas1", Purged: 1, Entries: 2})
+		if text := logger.GetSink().(ktesting.Underlier).GetBuffer().String(); strings.Contains(text, "ERROR") {
+			t.Errorf("logged is\n%s", text)
+		}
 	})
 }
 

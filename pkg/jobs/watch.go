@@ -119,10 +119,8 @@ func (w *Watcher) due() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for name := range w.statuses {
-		// An export that is not mounted at the moment stays: it may be down. An export that has been
-		// registered since is checked under its new name.
-		_, _, export := volume.SplitExport(name)
-		if !slices.Contains(names, name) && (!export || w.pool.Name(name) != name) {
+		// An export that is not mounted at the moment stays: it may be down.
+		if !w.pool.Registry().Has(name) {
 			delete(w.statuses, name)
 		}
 	}

@@ -89,6 +89,8 @@ func TestWatch(t *testing.T) {
 		want("10.0.0.9:/other up; nas1 up; nas2 up")
 		s.register(nas1(0))
 		want("10.0.0.9:/other up; nas1 up")
+		s.registry.Store(&volume.Registry{Shares: []volume.Share{nas1(0)}})
+		want("nas1 up") // exports that are not registered are not allowed any more
 	})
 }
 
