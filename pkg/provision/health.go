@@ -108,6 +108,13 @@ func volumeHealth(ctx context.Context, sh *share.Share, key string) ([]volume.Co
 // List returns the unhealthy volumes of all shares, in the order of their handles: see
 // Volumes.List. Of an unreachable share it returns the volumes that the last list found there.
 func (w *Health) List(ctx context.Context, p volume.Page) ([]volume.Health, string, error) {
+	registry := w.shares.Registry()
+	w.known.Range(func(name, _ any) bool {
+		if !registry.Has(name.(string)) {
+			w.known.Delete(name)
+		}
+		return true
+	})
 	return list(ctx, w.access, p, listing[volume.Health]{
 		what: "look at the volumes", many: healthBatch,
 		keys: func(sh *share.Share, ctx context.Context) ([]string, error) {

@@ -206,4 +206,9 @@ func TestHealth(t *testing.T) {
 	if _, _, err := s.Health.List(ctx, volume.Page{Token: "no token"}); volume.Kind(err) != volume.ErrBusy {
 		t.Errorf("the error is %v", err)
 	}
+	o.def.Name = "nas2" // nas1 was removed
+	unwell(t, s, 0)
+	if keys, kept := s.Health.known.Load("nas1"); kept {
+		t.Errorf("kept of a share that was removed are %v", keys)
+	}
 }
