@@ -267,6 +267,27 @@ func (h *history) mayBeLate(request string) bool {
 	return h.late[request]
 }
 
+// lateShallow returns the shallow volumes of an owner that a canceled request may have made after their deletion.
+func (h *history) lateShallow(owner string) (names []string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for request := range h.late {
+		if name, found := strings.CutPrefix(request, "shallow "); found && strings.HasPrefix(name, "pvc-"+owner) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// entry describes the entry of a volume or a snapshot on the server, for messages.
+func (h *history) entry(kind, name string) string {
+	found, err := filepath.Glob(h.at(".mooring", kind, name, "*"))
+	for i, path := range found {
+		found[i] = filepath.Base(path)
+	}
+	return fmt.Sprintf("%q %v", found, err)
+}
+
 // tree is the content of each file in a directory.
 type tree map[string]string
 

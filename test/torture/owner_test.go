@@ -158,7 +158,7 @@ func (o *requester) ask(what, name string, call func(context.Context, *lab.Drive
 		if o.calm {
 			times[0] = time.Minute
 		}
-		answers := make(chan error, n)
+		answers := make(chan answer, n)
 		for i := range n {
 			p := o.h.controllers[(to+i)%2]
 			go func() {
@@ -168,12 +168,15 @@ func (o *requester) ask(what, name string, call func(context.Context, *lab.Drive
 				if o.again(err, p.failed()) {
 					err = again{err}
 				}
-				answers <- err
+				answers <- answer{p.name, err}
 			}()
 		}
 		var err error
+		var from string
 		for i := range n {
-			if err = <-answers; err == nil {
+			got := <-answers
+			from, err = got.from, got.err
+			if err == nil {
 				if i+1 < n {
 					o.h.givenUp(what, name) // the other may still be executed
 				}
@@ -185,14 +188,14 @@ func (o *requester) ask(what, name string, call func(context.Context, *lab.Drive
 		}
 		var retry again
 		if !errors.As(err, &retry) {
-			o.h.note("%s: %s %s: %v", o.name, what, name, err)
+			o.h.note("%s: %s %s, by %s of %d: %v", o.name, what, name, from, n, err)
 			if err == nil {
 				o.h.total.add(what)
 			}
 			return err
 		}
 		if last == nil || last.Error() != err.Error() {
-			o.h.note("%s: %s %s is tried again: %v", o.name, what, name, err)
+			o.h.note("%s: %s %s, by %s of %d, is tried again: %v", o.name, what, name, from, n, err)
 			last = err
 		}
 		if time.Now().After(deadline) {
@@ -201,6 +204,12 @@ func (o *requester) ask(what, name string, call func(context.Context, *lab.Drive
 		}
 		time.Sleep(between(o.rng, 10*time.Millisecond, time.Second))
 	}
+}
+
+// answer is that of a program.
+type answer struct {
+	from string
+	err  error
 }
 
 type again struct{ error }
@@ -572,13 +581,13 @@ func (o *owner) list() {
 	listed := <-lists
 	for _, v := range o.volumes {
 		if !listed[v.id] {
-			o.h.wrong("volume %s is not listed", v.id)
+			o.h.wrong("volume %s is not listed; on the server: %s", v.id, o.h.entry("volumes", v.name))
 		}
 		delete(listed, v.id)
 	}
 	for _, s := range o.snapshots {
 		if !listed[s.id] {
-			o.h.wrong("snapshot %s is not listed", s.id)
+			o.h.wrong("snapshot %s is not listed; on the server: %s", s.id, o.h.entry("snapshots", s.name))
 		}
 		delete(listed, s.id)
 	}
@@ -770,6 +779,9 @@ func (o *owner) end() {
 	o.h.eventually("all that owner "+o.name+" has is deleted", func() (instead string) {
 		for _, v := range slices.Clone(o.volumes) {
 			o.delete(v)
+		}
+		for _, name := range o.h.lateShallow(o.name) { // each holds its snapshot
+			o.forget(name)
 		}
 		for len(o.snapshots) > 0 && o.deleteSnapshot(o.snapshots[0]) {
 			continue
