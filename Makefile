@@ -18,7 +18,7 @@ BENCHFLAGS ?=
 # HEADS: the kinds of test/servers/heads; docs/scale-out.md changes only with both.
 HEADS ?= ganesha kernel
 # The longest first, because two run at a time.
-LAB_PKGS ?= ./test/nfs/... ./pkg/copytree ./pkg/mount ./pkg/share ./pkg/provision
+LAB_PKGS ?= ./test/nfs/... ./pkg/beneath ./pkg/copytree ./pkg/mount ./pkg/share ./pkg/provision
 
 LAB := $(CURDIR)/test/lab/run
 # Programs built with -race do not run under User-Mode Linux 6.1.

@@ -39,6 +39,9 @@ func (d Dir) Close() { _ = unix.Close(int(d)) }
 // The path may be text from a user. Resolve fails with EXDEV if the path leaves d or its file
 // system, with ELOOP if it goes through a symbolic link, and with ENOTDIR if it ends at one, or
 // at or in a file. With an error it returns [None].
+//
+// ESTALE: d does not exist any more. EAGAIN: another client has moved the directory at path, and this one
+// is too busy to find that out; it may be there.
 func (d Dir) Resolve(path string) (Dir, error) {
 	path = cmp.Or(path, ".")
 	if d == None {
@@ -188,7 +191,7 @@ func (d Dir) Mkdir(name string, mode uint32) error {
 // Rmdir removes the empty directory name from d. Over NFSv4 it may remove a file that has that name
 // now: see [RmdirCurrent].
 func (d Dir) Rmdir(name string) error {
-	return pathError("rmdir", name, unix.Unlinkat(int(d), name, unix.AT_REMOVEDIR))
+	return pathError("rmdir", name, d.lookUp(func() error { return unix.Unlinkat(int(d), name, unix.AT_REMOVEDIR) }))
 }
 
 // Unlink removes the file or symbolic link name from d.
@@ -203,15 +206,18 @@ func (d Dir) Link(name string, to Dir, newName string) error {
 }
 
 // Rename moves name from d to newName in the directory to. It replaces an existing file or an empty
-// directory.
+// directory. ESTALE: d or to does not exist any more. EAGAIN: see [Dir.Resolve].
 func (d Dir) Rename(name string, to Dir, newName string) error {
 	err := unix.Renameat(int(d), name, int(to), newName)
 	if err == unix.ESTALE {
 		// The client caches the directory at its old place, and another client has moved it here.
-		// The kernel cannot correct that under the locks of rename(2) (Linux: d_splice_alias). A
-		// lookup before it can.
-		if _, e := d.Stat(name); e == nil {
-			err = unix.Renameat(int(d), name, int(to), newName)
+		// The kernel cannot correct that under the locks of rename(2): see lookUp. A lookup before it can.
+		if _, err := d.Stat(name); err != nil {
+			return err
+		}
+		err = unix.Renameat(int(d), name, int(to), newName)
+		if err == unix.ESTALE && d.Refresh() == nil && to.Refresh() == nil {
+			err = unix.EAGAIN // it was moved once more
 		}
 	}
 	return pathError("rename", name, err)
@@ -223,7 +229,7 @@ func (d Dir) Rename(name string, to Dir, newName string) error {
 // check the descriptor.
 func (d Dir) Stat(name string) (unix.Stat_t, error) {
 	var s unix.Stat_t
-	err := unix.Fstatat(int(d), name, &s, unix.AT_SYMLINK_NOFOLLOW)
+	err := d.lookUp(func() error { return unix.Fstatat(int(d), name, &s, unix.AT_SYMLINK_NOFOLLOW) })
 	return s, pathError("stat", name, err)
 }
 

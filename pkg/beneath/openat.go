@@ -25,7 +25,17 @@ const leaseWait = time.Millisecond
 // rename or mount (openat2(2)): the next call will succeed. Or, with O_NONBLOCK, another
 // process has a lease on the file and the kernel has just asked it to release it (fcntl(2)):
 // Openat waits for a moment before each further call.
-func Openat(dir int, path string, flags int) (int, error) {
+//
+// ESTALE: dir does not exist any more. EAGAIN: see [Dir.Resolve].
+func Openat(dir int, path string, flags int) (fd int, err error) {
+	err = Dir(dir).lookUp(func() (err error) {
+		fd, err = openat(dir, path, flags)
+		return err
+	})
+	return fd, err
+}
+
+func openat(dir int, path string, flags int) (int, error) {
 	how := unix.OpenHow{
 		Flags:   uint64(flags | unix.O_NOFOLLOW | unix.O_CLOEXEC),
 		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV,

@@ -257,6 +257,8 @@ func classify(err error) (advice string, kind error) {
 		return ": the server answers with an error that this NFS client does not know: most likely it is NFS-Ganesha before 9.11, mounted by NFS 4.1 or 4.2 from Linux 6.19 or newer (nfs-ganesha#1385): set nfsvers=4.0 for the share, or the kernel's nfsv4.directory_delegations=N on the nodes and the controller's machine, or run a newer Ganesha", volume.ErrUnavailable
 	case unix.ETIMEDOUT, unix.ECONNREFUSED, unix.ECONNRESET, unix.EHOSTDOWN, unix.EHOSTUNREACH, unix.ENETUNREACH:
 		return ": the server does not answer: check that it runs and that port 2049 is reachable from here", volume.ErrUnavailable
+	case unix.EAGAIN: // see beneath.Dir.Resolve
+		return ": another client has moved it, and this one is too busy to find it: try again", volume.ErrBusy
 	case unix.ELOOP, unix.ENOTDIR:
 		return ": a symbolic link or a file is where a directory must be: remove it on the server", volume.ErrPrecondition
 	case unix.EXDEV:

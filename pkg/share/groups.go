@@ -44,7 +44,7 @@ func (g *Groups) Lookup(ctx context.Context, key string) (r *Group, err error) {
 
 func (g *Groups) lookup(key string) (*entry, *Group, rawRecord, error) {
 	e, s, err := g.read(key)
-	if is(err, unix.ENOENT) || is(err, unix.ESTALE) && !g.isStale() {
+	if is(err, unix.ENOENT) {
 		return nil, nil, s, g.notFound(key)
 	}
 	if err != nil {

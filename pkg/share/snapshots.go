@@ -37,7 +37,7 @@ func (s *Snapshots) Lookup(ctx context.Context, key string) (r *volume.SnapshotR
 // lookup opens the entry of a complete snapshot and reads its record. The caller closes the entry.
 func (s *Snapshots) lookup(key string) (*entry, *volume.SnapshotRecord, error) {
 	e, r, err := s.read(key)
-	if is(err, unix.ENOENT) || is(err, unix.ESTALE) && !s.isStale() {
+	if is(err, unix.ENOENT) {
 		return nil, nil, s.notFound(key)
 	}
 	if err != nil {

@@ -52,7 +52,7 @@ func (v *Volumes) Lookup(ctx context.Context, key string) (r *StoredRecord, err 
 // lookup opens the entry of a volume and reads its record. The caller closes the entry.
 func (v *Volumes) lookup(key string) (*entry, *StoredRecord, error) {
 	e, s, err := v.read(key)
-	if is(err, unix.ENOENT) || is(err, unix.ESTALE) && !v.isStale() {
+	if is(err, unix.ENOENT) {
 		return nil, nil, v.notFound(key)
 	}
 	if err != nil {
