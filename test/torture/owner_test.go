@@ -232,6 +232,9 @@ func (o *owner) create(s *snapshot, from *volume) {
 	name := o.next("pvc")
 	dir := directories[max(o.rng.IntN(len(directories)), o.rng.IntN(2))] // rarely the first one
 	onDelete := []string{"delete", "delete", "delete", "archive", "retain"}[o.rng.IntN(5)]
+	if dir == directories[0] && onDelete == "retain" {
+		onDelete = "delete" // another volume may be in what is retained before the owner removes that
+	}
 	r := &csi.CreateVolumeRequest{
 		Name: name, CapacityRange: &csi.CapacityRange{RequiredBytes: 1 << 30},
 		VolumeCapabilities: []*csi.VolumeCapability{lab.RWX()},
