@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -83,6 +84,21 @@ func (o *options) validate() error {
 		return errors.New("a node needs --node-id, and --max-volumes-per-node cannot be negative")
 	case o.controller && (o.copies.PerShare < 1 || o.copies.Workers < 1):
 		return errors.New("--copies-per-share and --copy-workers must be at least 1")
+	}
+	return errors.Join(checkAddress("--metrics-address", o.metricsAddress), checkAddress("--pprof-address", o.pprofAddress))
+}
+
+// checkAddress checks the form of an address to serve at. One that is in use may be free later: see serveHTTP.
+func checkAddress(flag, address string) error {
+	if address == "" {
+		return nil
+	}
+	_, port, err := net.SplitHostPort(address)
+	if err == nil {
+		_, err = net.LookupPort("tcp", port)
+	}
+	if err != nil {
+		return fmt.Errorf("%s must be host:port: %w", flag, err)
 	}
 	return nil
 }
