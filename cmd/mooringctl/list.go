@@ -50,7 +50,7 @@ func (l *listOptions) flags(c *cobra.Command, namespaced, watched bool, columns 
 		c.Flags().StringVarP(&l.namespace, "namespace", "n", "", "only the objects of claims in this namespace")
 	}
 	if watched {
-		c.Flags().BoolVarP(&l.watch, "watch", "w", false, "repeat every 2 seconds, until the command is interrupted")
+		c.Flags().BoolVarP(&l.watch, "watch", "w", false, "repeat every 2 seconds, until the command is interrupted; with kubectl exec, use -t, or it continues in the pod")
 	}
 	c.PreRunE = func(*cobra.Command, []string) error { return l.validate() }
 }
