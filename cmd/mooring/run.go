@@ -94,6 +94,9 @@ func checkAddress(flag, address string) error {
 		return nil
 	}
 	_, port, err := net.SplitHostPort(address)
+	if err == nil && port == "" {
+		err = errors.New("it has no port")
+	}
 	if err == nil {
 		_, err = net.LookupPort("tcp", port)
 	}

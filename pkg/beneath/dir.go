@@ -191,7 +191,7 @@ func (d Dir) Mkdir(name string, mode uint32) error {
 // Rmdir removes the empty directory name from d. Over NFSv4 it may remove a file that has that name
 // now: see [RmdirCurrent].
 func (d Dir) Rmdir(name string) error {
-	return pathError("rmdir", name, d.lookUp(func() error { return unix.Unlinkat(int(d), name, unix.AT_REMOVEDIR) }))
+	return pathError("rmdir", name, d.lookUp(name, func() error { return unix.Unlinkat(int(d), name, unix.AT_REMOVEDIR) }))
 }
 
 // Unlink removes the file or symbolic link name from d.
@@ -216,7 +216,7 @@ func (d Dir) Rename(name string, to Dir, newName string) error {
 			return err
 		}
 		err = unix.Renameat(int(d), name, int(to), newName)
-		if err == unix.ESTALE && d.Refresh() == nil && to.Refresh() == nil {
+		if err == unix.ESTALE && d.checkExists() == nil && to.checkExists() == nil {
 			err = unix.EAGAIN // it was moved once more
 		}
 	}
@@ -229,7 +229,7 @@ func (d Dir) Rename(name string, to Dir, newName string) error {
 // check the descriptor.
 func (d Dir) Stat(name string) (unix.Stat_t, error) {
 	var s unix.Stat_t
-	err := d.lookUp(func() error { return unix.Fstatat(int(d), name, &s, unix.AT_SYMLINK_NOFOLLOW) })
+	err := d.lookUp(name, func() error { return unix.Fstatat(int(d), name, &s, unix.AT_SYMLINK_NOFOLLOW) })
 	return s, pathError("stat", name, err)
 }
 

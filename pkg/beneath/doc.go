@@ -72,8 +72,9 @@
 //     [Dir.Refresh].
 //   - Only creating a name shows that it is free: [Dir.Mkdir] and [Dir.Link] return EEXIST,
 //     and exactly one of several clients succeeds.
-//   - ESTALE (NFS4ERR_STALE) means that the server does not have the file or directory any
-//     more. Treat it as ENOENT, unless the root of the share itself is stale.
+//   - ESTALE (NFS4ERR_STALE) means that the server does not have the open file or directory any
+//     more. Treat it as ENOENT, unless the root of the share itself is stale. EAGAIN says that
+//     the client could not find out: the name may exist.
 //   - A write may succeed and the error, a full disk for example, come later. [Write]
 //     calls fsync(2) before it returns.
 //
@@ -83,6 +84,6 @@
 // # Errors
 //
 // Errors are of the type *[os.PathError], with the name that the caller passed; the directory
-// itself is called ".". Only [Openat], which replaces a system call, returns its bare
+// itself is called ".". Only [Openat], which replaces a system call, returns in most cases the bare
 // [golang.org/x/sys/unix.Errno].
 package beneath

@@ -16,7 +16,7 @@ const leaseWait = time.Millisecond
 // O_CLOEXEC are added. It cannot create files.
 //
 // It fails with ELOOP if a component of the path is a symbolic link, and with EXDEV if the
-// path leaves dir or its file system. The error is a [unix.Errno]. With O_PATH, and without
+// path leaves dir or its file system. With O_PATH, and without
 // O_DIRECTORY, a link that is the last component is not followed either, but opened itself
 // (openat2(2)): check the type of the descriptor's file.
 //
@@ -28,7 +28,7 @@ const leaseWait = time.Millisecond
 //
 // ESTALE: dir does not exist any more. EAGAIN: see [Dir.Resolve].
 func Openat(dir int, path string, flags int) (fd int, err error) {
-	err = Dir(dir).lookUp(func() (err error) {
+	err = Dir(dir).lookUp(path, func() (err error) {
 		fd, err = openat(dir, path, flags)
 		return err
 	})

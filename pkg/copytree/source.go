@@ -62,7 +62,7 @@ func isGone(err error) bool { return errors.Is(err, unix.ENOENT) || errors.Is(er
 
 // isChanged reports whether an error of open(2) means that an entry was removed or replaced.
 func isChanged(err error) bool {
-	return isGone(err) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENXIO) || errors.Is(err, unix.EISDIR)
+	return isGone(err) || errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENXIO) || errors.Is(err, unix.EISDIR)
 }
 
 // persistentError returns the error for an entry that exists, but could not be read in any attempt.

@@ -297,18 +297,21 @@ func (p *Pool) closeUnused(e *entry) {
 	e.share = nil
 	p.background.Go(func() {
 		s.Close()
-		p.unmount(e.target)
+		if p.unmount(e.target) {
+			klog.Background().Info("Share unmounted", "share", e.def.String(), "at", e.target)
+		}
 	})
 }
 
-func (p *Pool) unmount(target string) {
+func (p *Pool) unmount(target string) (done bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), mountTimeout)
 	defer cancel()
 	if err := p.mounter.Unmount(ctx, target); err != nil {
 		klog.Background().Error(err, "A share's old mount stays", "target", target)
-		return
+		return false
 	}
 	p.opt.removeTarget(target)
+	return true
 }
 
 func (o Options) removeTarget(target string) {

@@ -200,7 +200,7 @@ func (c *check) unreadable(ctx context.Context, f *finding, err error) (*finding
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
-	if isMissing(err) && !c.isStale() || volume.Kind(err) == volume.ErrBusy {
+	if isMissing(err) && !c.isStale() || is(err, unix.EAGAIN) || volume.Kind(err) == volume.ErrBusy {
 		return &finding{path: f.path}, nil
 	}
 	var errno unix.Errno

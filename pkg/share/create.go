@@ -13,8 +13,8 @@ import (
 )
 
 // Pending is a volume that this process creates. No other process works on it, but another may undo
-// it: then every further step fails and changes nothing. Commit or Abort ends it. If this process
-// calls neither, a retry undoes the creation and begins again.
+// it: then every further step fails and changes nothing. Commit or Abort ends it, or Close, and then a
+// retry undoes the creation and begins again. Until then the share's handles stay open.
 type Pending struct {
 	v             *Volumes
 	e             *entry
@@ -62,6 +62,7 @@ func (v *Volumes) Begin(ctx context.Context, r volume.Record) (p *Pending, found
 		if err != nil {
 			return nil, nil, err
 		}
+		v.handles.retain()
 		return &Pending{v: v, e: e, rec: r}, nil, nil
 	}
 	return nil, nil, busy("volume %s is created and deleted again and again", r.Key)
@@ -357,8 +358,7 @@ func (p *Pending) Commit(ctx context.Context) (r *volume.Record, err error) {
 }
 
 // Fail ends a creation that has failed with err, and returns the error to report. It undoes the creation
-// after a permanent error, so that nothing remains. After any other error it leaves everything for a retry,
-// which undoes it first.
+// after a permanent error. After any other error it leaves everything for a retry, which undoes it first.
 func (p *Pending) Fail(ctx context.Context, err error) error {
 	if !IsTransient(err) {
 		if abortErr := p.Abort(); abortErr != nil {
@@ -369,8 +369,7 @@ func (p *Pending) Fail(ctx context.Context, err error) error {
 	return err
 }
 
-// Abort undoes the creation, as AbortAbandoned does. It does nothing to a creation that was
-// committed, or that another process has undone.
+// Abort undoes the creation, as AbortAbandoned does, unless it was committed or undone by another process.
 func (p *Pending) Abort() (err error) {
 	defer p.v.wrapError(&err, "undo the creation of volume %s", p.rec.Key)
 	defer p.Close()
@@ -389,6 +388,7 @@ func (p *Pending) Close() {
 	if p.e != nil && p.e.dir != beneath.None {
 		p.e.close()
 		p.e.dir = beneath.None
+		p.v.handles.release()
 	}
 }
 

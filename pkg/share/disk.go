@@ -39,8 +39,24 @@ type disk struct {
 	state   beneath.Dir // .mooring
 	staging beneath.Dir
 
+	handles   handles
 	formatted bool // the share has been laid out
 	id        atomic.Pointer[string]
+}
+
+// handles are the open directories of a share. Its Share uses them, and each Pending: that may outlive the mount, and
+// a closed descriptor's number may be another share's by then.
+type handles struct {
+	users atomic.Int32
+	close func() // called after the last user
+}
+
+func (h *handles) retain() { h.users.Add(1) }
+
+func (h *handles) release() {
+	if h.users.Add(-1) == 0 {
+		h.close()
+	}
 }
 
 // step is called before each change on the share.
@@ -199,8 +215,8 @@ func (d *disk) wrapError(err *error, format string, args ...any) {
 	if is(*err, unix.EACCES, unix.EPERM) && d.isAccessRefused() {
 		advice = ": " + volume.AccessDeniedReason(d.def.MountOptions)
 	}
-	if is(*err, unix.ELOOP, unix.ENOTDIR) {
-		d.requestRemount() // that file or link may have been replaced since
+	if is(*err, unix.ELOOP, unix.ENOTDIR, unix.EAGAIN) {
+		d.requestRemount() // that file or link may have been replaced since, or this client's cache is outdated
 	}
 	if isMissing(*err) {
 		if !d.isStale() {

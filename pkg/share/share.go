@@ -94,6 +94,8 @@ func Open(path string, def volume.Share, opt Options) (s *Share, err error) {
 
 func newShare(d *disk) *Share {
 	s := &Share{disk: d}
+	d.handles.close = s.closeHandles
+	d.handles.retain()
 	s.claims = &claims{disk: d, dir: beneath.None}
 	s.claims.parents = &parents{disk: d, index: beneath.None, claims: s.claims, lastUse: map[string]time.Time{}, listed: map[string]beneath.Node{}}
 	s.Trash = &Trash{disk: d, dir: beneath.None}
@@ -234,8 +236,11 @@ func removeSubdirectory(parent beneath.Dir, name string, depth int) error {
 	return nil
 }
 
-// Close closes the share. It does not unmount it.
-func (s *Share) Close() {
+// Close closes the share, as soon as no Pending needs it any more. It does not unmount it: a mount that is in use
+// can only be detached.
+func (s *Share) Close() { s.handles.release() }
+
+func (s *Share) closeHandles() {
 	for _, d := range s.directories() {
 		if *d >= 0 {
 			d.Close()
