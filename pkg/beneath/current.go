@@ -63,17 +63,7 @@ func resolveCurrentName(at Dir, name string) (Dir, error) {
 	if err := at.Refresh(); err != nil {
 		return None, err
 	}
-	cached, err := at.Resolve(name)
-	if err != nil && !errors.Is(err, unix.ENOTDIR) && !errors.Is(err, unix.ELOOP) {
-		return None, err
-	}
-	if cached != None {
-		defer cached.Close()
-		if err := ReturnDelegation(cached); err != nil && !errors.Is(err, unix.ESTALE) && !errors.Is(err, unix.ENOENT) {
-			return None, err
-		}
-	}
-	if err := lookupOnServer(at, name); err != nil {
+	if err := askForName(at, name); err != nil {
 		return None, err
 	}
 	return at.Resolve(name)
@@ -98,6 +88,23 @@ func RmdirCurrent(at Dir, name string) error {
 	}
 	d.Close()
 	return at.Rmdir(name)
+}
+
+// askForName makes the client look up a name on the server, although it may have a delegation of the directory
+// that it has cached under that name. ENOENT: there is nothing of that name.
+func askForName(at Dir, name string) error {
+	fd, err := openat(int(at), name, unix.O_PATH|unix.O_DIRECTORY)
+	switch cached := Dir(fd); err {
+	case nil:
+		defer cached.Close()
+		if err := ReturnDelegation(cached); err != nil && !errors.Is(err, unix.ESTALE) && !errors.Is(err, unix.ENOENT) {
+			return err
+		}
+	case unix.ENOTDIR, unix.ELOOP, unix.ESTALE: // for ESTALE see lookUp
+	default:
+		return pathError("open", name, err)
+	}
+	return lookupOnServer(at, name)
 }
 
 // lookupOnServer makes the client look up a name on the server. The client does that before it creates

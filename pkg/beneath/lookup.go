@@ -47,14 +47,10 @@ func (d Dir) checkExists() error {
 	return d.Refresh()
 }
 
-// askFor makes the client look up each name of a path on the server, as far as there are directories.
+// askFor does askForName for each name of a path, as far as there are directories.
 func (d Dir) askFor(path string) {
 	name, rest, _ := strings.Cut(path, "/")
-	if cached, err := openat(int(d), name, unix.O_PATH|unix.O_DIRECTORY); err == nil {
-		_ = ReturnDelegation(Dir(cached))
-		_ = unix.Close(cached)
-	}
-	_ = lookupOnServer(d, name)
+	_ = askForName(d, name)
 	if rest == "" {
 		return
 	}

@@ -41,7 +41,7 @@ func TestMovedDirectory(t *testing.T) {
 				t.Cleanup(d.Close)
 				return d
 			}
-			old, now, from, to := open("old"), open("new"), open("from"), open("to")
+			root, old, now, from, to := open(""), open("old"), open("new"), open("from"), open("to")
 			n := 0
 			moved := func() string { // returns the name of a directory that this client knows at its old place
 				n++
@@ -74,11 +74,23 @@ func TestMovedDirectory(t *testing.T) {
 				case <-time.After(10 * time.Millisecond):
 				}
 			}
+			resolve := func(open func(Dir, string) (Dir, error), d Dir, parent string) func(string) error {
+				return func(name string) error {
+					found, err := open(d, parent+name)
+					if err == nil {
+						found.Close()
+					}
+					return err
+				}
+			}
 			lookups := map[string]func(name string) error{
-				"resolve": func(name string) error { _, err := now.Resolve(name); return err },
-				"stat":    func(name string) error { _, err := now.Stat(name); return err },
-				"rmdir":   now.Rmdir,
-				"current": func(name string) error { _, err := ResolveCurrent(now, name); return err },
+				"resolve":        resolve(Dir.Resolve, now, ""),
+				"resolve a path": resolve(Dir.Resolve, root, "new/"),
+				"current":        resolve(ResolveCurrent, now, ""),
+				"current path":   resolve(ResolveCurrent, root, "new/"),
+				"stat":           func(name string) error { _, err := now.Stat(name); return err },
+				"rename":         func(name string) error { return now.Rename(name, now, "renamed "+name) },
+				"rmdir":          now.Rmdir,
 			}
 			var all sync.WaitGroup
 			for what, lookup := range lookups {

@@ -16,9 +16,9 @@ const leaseWait = time.Millisecond
 // O_CLOEXEC are added. It cannot create files.
 //
 // It fails with ELOOP if a component of the path is a symbolic link, and with EXDEV if the
-// path leaves dir or its file system. With O_PATH, and without
-// O_DIRECTORY, a link that is the last component is not followed either, but opened itself
-// (openat2(2)): check the type of the descriptor's file.
+// path leaves dir or its file system. With O_PATH, and without O_DIRECTORY, a link that is the
+// last component is not followed either, but opened itself (openat2(2)): check the type of the
+// descriptor's file.
 //
 // Openat calls openat2(2) again for as long as that returns EINTR or EAGAIN. EAGAIN has two
 // causes. The kernel could not rule out that ".." left the directory, because of a concurrent
@@ -35,6 +35,7 @@ func Openat(dir int, path string, flags int) (fd int, err error) {
 	return fd, err
 }
 
+// openat is Openat without lookUp.
 func openat(dir int, path string, flags int) (int, error) {
 	how := unix.OpenHow{
 		Flags:   uint64(flags | unix.O_NOFOLLOW | unix.O_CLOEXEC),

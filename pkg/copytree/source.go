@@ -60,7 +60,7 @@ var errKindChanged = fmt.Errorf("its kind has changed: %w", unix.ESTALE)
 // isGone reports whether an error means that a name or an open file does not exist any more.
 func isGone(err error) bool { return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESTALE) }
 
-// isChanged reports whether an error of open(2) means that an entry was removed or replaced.
+// isChanged reports whether an error of open(2) means that an entry was removed, replaced or moved.
 func isChanged(err error) bool {
 	return isGone(err) || errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENXIO) || errors.Is(err, unix.EISDIR)
 }
