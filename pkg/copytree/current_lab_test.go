@@ -68,15 +68,9 @@ func TestCopyIsCurrent(t *testing.T) {
 				copied := fmt.Sprint("copy", round)
 				must(t, os.Mkdir(filepath.Join(here, copied), 0o755))
 				must(t, copyInto(t, context.Background(), filepath.Join(here, "source"), filepath.Join(here, copied), &Copy{}))
-				want, got := contents(t, filepath.Join(server, "source")), contents(t, filepath.Join(server, copied))
-				for name, content := range want {
-					if got[name] != content {
-						t.Errorf("copy %d: %s has %q, not %q", round, name, got[name], content)
-					}
-					delete(got, name)
-				}
-				for name := range got {
-					t.Errorf("copy %d: there is no %s", round, name)
+				compare(t, contents(t, filepath.Join(server, "source")), contents(t, filepath.Join(server, copied)))
+				if t.Failed() {
+					t.Fatalf("copy %d is wrong", round)
 				}
 				must(t, os.RemoveAll(filepath.Join(server, copied)))
 			}
