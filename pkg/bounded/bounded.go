@@ -58,23 +58,24 @@ func Call[T any](ctx context.Context, work func(context.Context) (T, error), lat
 		}()
 		r.value, r.err = work(context.WithValue(inner, key{}, abandon))
 	}()
+	var r result
 	select {
-	case r := <-done:
-		return r.value, r.err
+	case r = <-done:
 	case <-inner.Done():
-	}
-	var none T
-	select {
-	case r := <-done:
-		if r.err == nil || ctx.Err() != nil {
-			return r.value, r.err
+		select {
+		case r = <-done:
+		case <-time.After(Grace):
+			go func() {
+				if r := <-done; r.err == nil && late != nil {
+					late(r.value)
+				}
+			}()
+			r.err = Abandoned{context.Cause(inner)}
 		}
-	case <-time.After(Grace):
-		go func() {
-			if r := <-done; r.err == nil && late != nil {
-				late(r.value)
-			}
-		}()
 	}
-	return none, Abandoned{context.Cause(inner)}
+	// Also when work has returned before the wait saw that it was abandoned.
+	if r.err != nil && inner.Err() != nil && ctx.Err() == nil {
+		r.err = Abandoned{context.Cause(inner)}
+	}
+	return r.value, r.err
 }

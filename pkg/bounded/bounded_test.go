@@ -80,6 +80,13 @@ func TestAbandon(t *testing.T) {
 		if got != 1 || err != nil {
 			t.Errorf("work that succeeds all the same: %v, %v", got, err)
 		}
+		// Its return and its end are there at once: a select takes either.
+		for range 5000 {
+			_, err = Call(t.Context(), func(ctx context.Context) (int, error) { AbandonFunc(ctx)(errLost); return 1, errWork }, nil)
+			if _, ok := errors.AsType[Abandoned](err); !ok || !errors.Is(err, errLost) {
+				t.Fatalf("work that fails at once: %v", err)
+			}
+		}
 		failed := false
 		_, err = Call(t.Context(), func(ctx context.Context) (int, error) {
 			AbandonFunc(ctx)(errLost)
