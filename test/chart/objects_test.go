@@ -183,6 +183,52 @@ var rights = map[string][]string{
 	"mooring-controller": {"coordination.k8s.io/leases: create delete get list patch update watch"},
 }
 
+// snapshotControllerRights are the same for the snapshot-controller (rbac-snapshot-controller.yaml of
+// external-snapshotter 8.7, in deploy/kubernetes/snapshot-controller).
+var snapshotControllerRights = []string{
+	"persistentvolumes: get list watch", "persistentvolumeclaims: get list update watch", "events: create list patch update watch",
+	"snapshot.storage.k8s.io/volumesnapshotclasses: get list watch",
+	"snapshot.storage.k8s.io/volumesnapshotcontents: create delete get list patch update watch", "snapshot.storage.k8s.io/volumesnapshotcontents/status: patch",
+	"snapshot.storage.k8s.io/volumesnapshots: create delete get list patch update watch", "snapshot.storage.k8s.io/volumesnapshots/status: patch update",
+}
+
+// snapshotControllerGroupRights are those that it also needs for groups.
+var snapshotControllerGroupRights = []string{
+	"groupsnapshot.storage.k8s.io/volumegroupsnapshotclasses: get list watch",
+	"groupsnapshot.storage.k8s.io/volumegroupsnapshotcontents: create delete get list patch update watch", "groupsnapshot.storage.k8s.io/volumegroupsnapshotcontents/status: patch",
+	"groupsnapshot.storage.k8s.io/volumegroupsnapshots: get list patch update watch", "groupsnapshot.storage.k8s.io/volumegroupsnapshots/status: patch update",
+}
+
+// TestSnapshotController has the chart install the snapshot-controller: only if the values want it, with its own
+// account and rights, and only where the custom resources are.
+func TestSnapshotController(t *testing.T) {
+	const enabled = one + "snapshotController: {enabled: true}\n"
+	if strings.Contains(render(t, "mooring", one), "snapshot-controller") {
+		t.Error("it is there by default: a cluster may have it already")
+	}
+	for values, want := range map[string][]string{
+		enabled: snapshotControllerRights, enabled + "snapshots: {groups: true}\n": slices.Concat(snapshotControllerRights, snapshotControllerGroupRights),
+	} {
+		all := objects(t, render(t, "mooring", values))
+		want = slices.Sorted(slices.Values(want))
+		if got := spell(find[rbacv1.ClusterRole](t, all, "-snapshot-controller").Rules); !slices.Equal(got, want) {
+			t.Errorf("%s: it may\n\t%s\nand should be able to\n\t%s", values, strings.Join(got, "\n\t"), strings.Join(want, "\n\t"))
+		}
+		for _, subject := range append(find[rbacv1.ClusterRoleBinding](t, all, "-snapshot-controller").Subjects, find[rbacv1.RoleBinding](t, all, "-snapshot-controller").Subjects...) {
+			if subject.Name != "mooring-snapshot-controller" {
+				t.Errorf("%s: its rights are those of %s", values, subject.Name)
+			}
+		}
+		if account := pods(all)["snapshot-controller"].Spec.ServiceAccountName; account != "mooring-snapshot-controller" {
+			t.Errorf("%s: its account is %s", values, account)
+		}
+		find[corev1.ServiceAccount](t, all, "mooring-snapshot-controller")
+	}
+	if _, err := tryRender(t, "mooring", enabled+"snapshots: {enabled: false}\n"); err == nil || !strings.Contains(err.Error(), "install them first") {
+		t.Errorf("without the custom resources: %v", err)
+	}
+}
+
 func spell(rules []rbacv1.PolicyRule) []string {
 	var all []string
 	for _, rule := range rules {
@@ -245,26 +291,10 @@ func privileges(all []any) map[string]string {
 			}
 		}
 	}
-	for name, pod := range podSpecs(all) {
-		add(name, pod)
+	for name, pod := range pods(all) {
+		add(name, pod.Spec)
 	}
 	return found
-}
-
-// podSpecs returns the pods of the chart: those of the controller, the node plugin and the server.
-func podSpecs(all []any) map[string]corev1.PodSpec {
-	pods := map[string]corev1.PodSpec{}
-	for _, o := range all {
-		switch o := o.(type) {
-		case *appsv1.Deployment:
-			pods["controller"] = o.Spec.Template.Spec
-		case *appsv1.DaemonSet:
-			pods["node"] = o.Spec.Template.Spec
-		case *appsv1.StatefulSet:
-			pods["server"] = o.Spec.Template.Spec
-		}
-	}
-	return pods
 }
 
 func TestPrivileges(t *testing.T) {
@@ -282,6 +312,10 @@ func TestPrivileges(t *testing.T) {
 		"server: {enabled: true}": {
 			"controller mooring": "SYS_ADMIN " + files, "controller csi-provisioner": "", "controller csi-resizer": "", "controller csi-snapshotter": "",
 			"node mooring": "privileged", "server server": "privileged",
+		},
+		one + "snapshotController: {enabled: true}": {
+			"controller mooring": "SYS_ADMIN " + files, "controller csi-provisioner": "", "controller csi-resizer": "", "controller csi-snapshotter": "",
+			"node mooring": "privileged", "snapshot-controller snapshot-controller": "",
 		},
 	} {
 		got := privileges(objects(t, render(t, "mooring", values)))
@@ -356,8 +390,8 @@ func TestNoMountReachesTheHost(t *testing.T) {
 		}
 	}
 	for name, values := range sets(t) {
-		for _, pod := range podSpecs(objects(t, render(t, "mooring", values))) {
-			check(name, pod)
+		for _, pod := range pods(objects(t, render(t, "mooring", values))) {
+			check(name, pod.Spec)
 		}
 	}
 	if shared == 0 {

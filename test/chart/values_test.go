@@ -97,17 +97,18 @@ func TestDeterministic(t *testing.T) {
 	}
 }
 
-// pods returns the pod templates among objects, by the kind of their workload.
+// pods returns the pod templates among objects, by their component.
 func pods(all []any) map[string]corev1.PodTemplateSpec {
 	found := map[string]corev1.PodTemplateSpec{}
+	add := func(pod corev1.PodTemplateSpec) { found[pod.Labels["app.kubernetes.io/component"]] = pod }
 	for _, o := range all {
 		switch o := o.(type) {
 		case *appsv1.Deployment:
-			found["controller"] = o.Spec.Template
+			add(o.Spec.Template)
 		case *appsv1.DaemonSet:
-			found["node"] = o.Spec.Template
+			add(o.Spec.Template)
 		case *appsv1.StatefulSet:
-			found["server"] = o.Spec.Template
+			add(o.Spec.Template)
 		}
 	}
 	return found
@@ -176,7 +177,7 @@ func TestSharesRestartNothing(t *testing.T) {
 
 // TestRegistry has all images come from one registry.
 func TestRegistry(t *testing.T) {
-	const images = "node: {registrar: sidecar}\nserver: {enabled: true}\n"
+	const images = "node: {registrar: sidecar}\nserver: {enabled: true}\nsnapshotController: {enabled: true}\n"
 	for values, want := range map[string]string{
 		"image: {registry: registry.example.com:5000/mirror/}\n":                         "registry.example.com:5000/mirror/",
 		"global: {imageRegistry: registry.example.com}\n":                                "registry.example.com/",
@@ -191,7 +192,7 @@ func TestRegistry(t *testing.T) {
 				}
 			}
 		}
-		if found != 8 {
+		if found != 9 {
 			t.Errorf("there are %d containers", found)
 		}
 	}

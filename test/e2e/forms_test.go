@@ -34,6 +34,30 @@ func TestKubeletMounts(t *testing.T) {
 	t.Run("beside pods", func(t *testing.T) { oneMachine(t, "given", ":") })
 }
 
+// TestSnapshotController has the chart bring the snapshot-controller, in place of the cluster's own.
+func TestSnapshotController(t *testing.T) {
+	if _, err := run("", "snapshots", "off"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		install(t)
+		if _, err := run("", "snapshots", "on"); err != nil {
+			t.Error(err)
+		}
+	})
+	install(t, "snapshotController.enabled=true")
+	apply(t, "dynamic.yaml")
+	running(t, "my-pod")
+	eventually(t, "it has written", func() bool { return in(t, "my-pod", "cat /data/file 2>/dev/null || true") != "" })
+	apply(t, "snapshot.yaml")
+	running(t, "restored")
+	if got := in(t, "restored", "cat /data/file"); got != "written by my-pod" {
+		t.Errorf("the restored claim has %q", got)
+	}
+	remove(t, "snapshot.yaml")
+	eventually(t, "the snapshot is deleted", func() bool { return server(t, "ls .mooring/snapshots") == "" })
+}
+
 // localDisk makes the PersistentVolume "disk" of the class "local", for the server: the directory /disk/served of
 // node-1.
 func localDisk(t *testing.T, size string) {

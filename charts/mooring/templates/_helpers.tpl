@@ -14,7 +14,7 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- $_ := set $labels "app.kubernetes.io/managed-by" .root.Release.Service }}
 {{- $_ := set $labels "helm.sh/chart" (printf "%s-%s" .root.Chart.Name .root.Chart.Version) }}
 {{- with .component }}
-{{- $_ := set $labels "app.kubernetes.io/component" . }}
+{{- $_ := set $labels "app.kubernetes.io/component" (kebabcase .) }}
 {{- end }}
 {{- merge $labels (.extra | default dict) (.root.Values.commonLabels | default dict) | toYaml }}
 {{- end }}
@@ -60,7 +60,7 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- define "mooring.serviceAccount" -}}
 {{- $account := (index .root.Values .component).serviceAccount }}
 {{- if $account.create }}
-{{- $account.name | default (printf "%s-%s" (include "mooring.name" .root) .component) }}
+{{- $account.name | default (printf "%s-%s" (include "mooring.name" .root) (kebabcase .component)) }}
 {{- else }}
 {{- required (printf "%s.serviceAccount.create: false needs the name of an existing service account: set %s.serviceAccount.name" .component .component) $account.name }}
 {{- end }}
