@@ -48,9 +48,9 @@ clean: ## Remove build/.
 
 ##@ Test
 
-.PHONY: test lint unit model torture fuzz coverage test-lab test-fat test-servers test-tls test-kerberos test-selinux sanity monitoring
-test: lab-deps lint unit fuzz test-lab test-fat test-servers sanity monitoring demo ## Run everything that CI runs: lint, unit, fuzz, lab, sanity, monitoring, demo.
-	@echo "make test: lint, unit, fuzz, test-lab, test-fat, test-servers, sanity, monitoring and demo passed"
+.PHONY: test lint unit model torture fuzz coverage test-lab test-fat test-torture test-servers test-tls test-kerberos test-selinux sanity monitoring
+test: lab-deps lint unit fuzz test-lab test-fat test-torture test-servers sanity monitoring demo ## Run everything that CI runs: lint, unit, fuzz, lab, sanity, monitoring, demo.
+	@echo "make test: lint, unit, fuzz, test-lab, test-fat, test-torture, test-servers, sanity, monitoring and demo passed"
 
 lint: ## Check Go code, modules and shell scripts.
 	@files=$$("$$($(GO) env GOROOT)/bin/gofmt" -l $(wildcard cmd pkg test)); \
@@ -103,6 +103,9 @@ test-lab: lab-deps build ## Test LAB_PKGS against a real NFS server, in the lab.
 
 test-fat: lab-deps build ## Test names on a server with short ones (FAT), in a lab of its own.
 	$(LAB_TEST) -tags lab,fat -run TestShortNames ./pkg/share
+
+test-torture: lab-deps build ## Run 8 random histories in the lab, and those that failed once.
+	$(LAB_TEST) ./test/torture -histories 8 -at-once 4
 
 test-servers: servers-programs ## Test against another server than the kernel's, which needs no packages: go-nfs.
 	$(SERVERS) go-nfs
