@@ -104,8 +104,8 @@ test-lab: lab-deps build ## Test LAB_PKGS against a real NFS server, in the lab.
 test-fat: lab-deps build ## Test names on a server with short ones (FAT), in a lab of its own.
 	$(LAB_TEST) -tags lab,fat -run TestShortNames ./pkg/share
 
-test-torture: lab-deps build ## Run 8 random histories in the lab, and those that failed once.
-	$(LAB_TEST) ./test/torture -histories 8 -at-once 4
+test-torture: lab-deps build ## Run 4 random histories in the lab, and those that failed once.
+	$(LAB_TEST) ./test/torture -histories 4 -at-once 4
 
 test-servers: servers-programs ## Test against another server than the kernel's, which needs no packages: go-nfs.
 	$(SERVERS) go-nfs

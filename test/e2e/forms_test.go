@@ -36,15 +36,15 @@ func TestKubeletMounts(t *testing.T) {
 
 // TestSnapshotController has the chart bring the snapshot-controller, in place of the cluster's own.
 func TestSnapshotController(t *testing.T) {
-	if _, err := run("", "snapshots", "off"); err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(func() {
-		install(t)
 		if _, err := run("", "snapshots", "on"); err != nil {
 			t.Error(err)
 		}
 	})
+	if _, err := run("", "snapshots", "off"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { install(t) })
 	install(t, "snapshotController.enabled=true")
 	apply(t, "dynamic.yaml")
 	running(t, "my-pod")
