@@ -70,12 +70,12 @@ func Call[T any](ctx context.Context, work func(context.Context) (T, error), lat
 					late(r.value)
 				}
 			}()
-			r.err = Abandoned{context.Cause(inner)}
+			return r.value, Abandoned{context.Cause(inner)}
 		}
 	}
 	// Also when work has returned before the wait saw that it was abandoned.
 	if r.err != nil && inner.Err() != nil && ctx.Err() == nil {
-		r.err = Abandoned{context.Cause(inner)}
+		return r.value, Abandoned{context.Cause(inner)}
 	}
 	return r.value, r.err
 }

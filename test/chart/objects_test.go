@@ -217,6 +217,10 @@ func TestSnapshotController(t *testing.T) {
 			t.Errorf("%s: its account is %s", values, account)
 		}
 		find[corev1.ServiceAccount](t, all, "mooring-snapshot-controller")
+		role := find[rbacv1.Role](t, all, "-snapshot-controller")
+		if got := spell(role.Rules); role.Namespace != "kube-system" || !slices.Equal(got, []string{"coordination.k8s.io/leases: create delete get list update watch"}) {
+			t.Errorf("%s: in %s it may %q", values, role.Namespace, got)
+		}
 	}
 	if _, err := tryRender(t, "mooring", enabled+"snapshots: {enabled: false}\n"); err == nil || !strings.Contains(err.Error(), "snapshots.enabled: false") {
 		t.Errorf("without the custom resources: %v", err)

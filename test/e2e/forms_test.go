@@ -34,7 +34,7 @@ func TestKubeletMounts(t *testing.T) {
 	t.Run("beside pods", func(t *testing.T) { oneMachine(t, "given", ":") })
 }
 
-// TestSnapshotController has the chart bring the snapshot-controller, in place of the cluster's own.
+// TestSnapshotController has the chart install the snapshot-controller, in place of the cluster's own.
 func TestSnapshotController(t *testing.T) {
 	t.Cleanup(func() {
 		if _, err := run("", "snapshots", "on"); err != nil {

@@ -129,13 +129,33 @@ capabilities:
   drop: [ALL]
 {{- end }}
 
-{{- /* The controller's sidecars. By default they send 5 requests a second to the API server:
-many claims at once would wait for that alone. */}}
-{{- define "mooring.sidecarArgs" -}}
-- --csi-address=/csi/csi.sock
+{{- /* Programs that watch the API server. By default they send it 5 requests a second: many claims at once would
+wait for that alone. */}}
+{{- define "mooring.apiArgs" -}}
 - --leader-election
 - --kube-api-qps=50
 - --kube-api-burst=100
+{{- end }}
+
+{{- define "mooring.sidecarArgs" -}}
+- --csi-address=/csi/csi.sock
+{{ include "mooring.apiArgs" . }}
+{{- end }}
+
+{{- /* The affinity of a component's pods: own, or the preference for a node for each replica. */}}
+{{- define "mooring.affinity" -}}
+{{- with .own }}
+{{- toYaml . }}
+{{- else -}}
+podAntiAffinity:
+  preferredDuringSchedulingIgnoredDuringExecution:
+    - weight: 100
+      podAffinityTerm:
+        topologyKey: kubernetes.io/hostname
+        labelSelector:
+          matchLabels: {{- include "mooring.selector" .root | nindent 12 }}
+            app.kubernetes.io/component: {{ .component }}
+{{- end }}
 {{- end }}
 
 {{- /* The PersistentVolume of a share that kubelet mounts: another one when what is mounted changes. */}}
