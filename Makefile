@@ -17,15 +17,16 @@ BENCHFLAGS ?=
 # SERVER: one server of test/servers, for example ceph; docs/servers.md then does not change.
 # HEADS: the kinds of test/servers/heads; docs/scale-out.md changes only with both.
 HEADS ?= ganesha kernel
-# The longest first, because two run at a time.
-LAB_PKGS ?= ./test/nfs/... ./pkg/beneath ./pkg/copytree ./pkg/mount ./pkg/share ./pkg/provision
+# These packages have tests for the lab, in one process with what they test.
+LAB_PKGS ?= ./pkg/beneath ./pkg/copytree ./pkg/mount ./pkg/share ./pkg/provision
 
 LAB := $(CURDIR)/test/lab/run
-# Programs built with -race do not run under User-Mode Linux 6.1.
+# For LAB_PKGS only: other tests start programs, which are built without -race. With it, tests take nearly
+# twice as long. Programs built with -race do not run under User-Mode Linux 6.1.
 LAB_RACE = $(if $(filter 6.%,$(shell $(LAB) --kernel)),,-race)
 PROGRAMS = $(CURDIR)/build
 EXEC = $(LAB)
-LAB_TEST = MOORING_BINARY=$(PROGRAMS)/mooring MOORINGCTL_BINARY=$(PROGRAMS)/mooringctl $(GO) test -count=1 -tags lab $(LAB_RACE) -timeout 60m -exec "$(EXEC)"
+LAB_TEST = MOORING_BINARY=$(PROGRAMS)/mooring MOORINGCTL_BINARY=$(PROGRAMS)/mooringctl $(GO) test -count=1 -tags lab -timeout 60m -exec "$(EXEC)"
 
 # put MARK,FROM,PAGE puts a table into a page, between its marks.
 put = awk 'FNR == NR {table = table $$0 "\n"; next} \
@@ -48,9 +49,9 @@ clean: ## Remove build/.
 
 ##@ Test
 
-.PHONY: test lint unit model torture fuzz coverage test-lab test-fat test-torture test-servers test-tls test-kerberos test-selinux sanity monitoring
-test: lab-deps lint unit fuzz test-lab test-fat test-torture test-servers sanity monitoring demo ## Run everything that CI runs: lint, unit, fuzz, lab, sanity, monitoring, demo.
-	@echo "make test: lint, unit, fuzz, test-lab, test-fat, test-torture, test-servers, sanity, monitoring and demo passed"
+.PHONY: test lint unit model torture fuzz coverage test-lab test-packages test-programs test-fat test-torture test-servers test-tls test-kerberos test-selinux sanity monitoring
+test: lab-deps lint unit fuzz test-lab test-fat test-servers sanity monitoring demo ## Run everything that CI runs: lint, unit, fuzz, lab, sanity, monitoring, demo.
+	@echo "make test: lint, unit, fuzz, test-lab, test-fat, test-servers, sanity, monitoring and demo passed"
 
 lint: ## Check Go code, modules and shell scripts.
 	@files=$$("$$($(GO) env GOROOT)/bin/gofmt" -l $(wildcard cmd pkg test)); \
@@ -90,19 +91,26 @@ coverage: COVERAGE = $(CURDIR)/build/coverage
 coverage: COVER = -cover -coverpkg=./cmd/...,./pkg/...
 coverage: PROGRAMS = $(COVERAGE)
 coverage: EXEC = env GOCOVERDIR=$(COVERAGE)/lab $(LAB)
-coverage: LAB_RACE =
 coverage: lab-deps ## Print which part of each package unit tests and the lab's (LAB_PKGS) reach.
 	@rm -rf $(COVERAGE); mkdir -p $(COVERAGE)/{unit,lab}; chmod 1777 $(COVERAGE)/lab
 	CGO_ENABLED=0 $(GO) build $(COVER) -o $(COVERAGE) ./cmd/...
 	$(GO) test -count=1 -timeout 30m $(COVER) ./... -args -test.gocoverdir=$(COVERAGE)/unit
-	status=0; MOORING_LAB_WRITE=$(COVERAGE)/lab $(LAB_TEST) $(COVER) $(LAB_PKGS) -args -test.gocoverdir=$(COVERAGE)/lab || status=$$?; \
+	status=0; MOORING_LAB_WRITE=$(COVERAGE)/lab $(LAB_TEST) $(COVER) ./test/nfs/... $(LAB_PKGS) -args -test.gocoverdir=$(COVERAGE)/lab || status=$$?; \
 		test/coverage $(COVERAGE); exit $$status
 
-test-lab: lab-deps build ## Test LAB_PKGS against a real NFS server, in the lab.
-	$(LAB_TEST) $(LAB_PKGS)
+# Two guests at a time, as each has one processor.
+test-lab: lab-deps build ## Test against a real NFS server, in the lab: test-packages beside test-programs and test-torture.
+	$(MAKE) test-packages & packages=$$!; status=0; $(MAKE) test-programs test-torture || status=$$?; \
+		wait $$packages || status=$$?; exit $$status
+
+test-packages: lab-deps build ## Test LAB_PKGS in the lab, with the race detector.
+	$(LAB_TEST) -p 1 $(LAB_RACE) $(LAB_PKGS)
+
+test-programs: lab-deps build ## Test mooring and mooringctl in the lab.
+	$(LAB_TEST) ./test/nfs/...
 
 test-fat: lab-deps build ## Test names on a server with short ones (FAT), in a lab of its own.
-	$(LAB_TEST) -tags lab,fat -run TestShortNames ./pkg/share
+	$(LAB_TEST) $(LAB_RACE) -tags lab,fat -run TestShortNames ./pkg/share
 
 test-torture: lab-deps build ## Run 4 random histories in the lab, and those that failed once.
 	$(LAB_TEST) ./test/torture -histories 4 -at-once 4
@@ -121,14 +129,14 @@ servers-programs: lab-deps build
 	@$(GO) build -o build/servers-nfs ./test/servers
 
 test-tls: lab-deps build ## Test TLS and mTLS, with a real tlshd, in the lab.
-	programs=$$(test/lab/deps --tls) && MOORING_TLS=$$programs MOORING_LAB_KERNEL=uml $(LAB_TEST) -run TestTLS ./pkg/mount ./test/secure
+	programs=$$(test/lab/deps --tls) && MOORING_TLS=$$programs MOORING_LAB_KERNEL=uml $(LAB_TEST) $(LAB_RACE) -run TestTLS ./pkg/mount ./test/secure
 
 test-kerberos: lab-deps build ## Test Kerberos, with a KDC, in the lab.
 	programs=$$(test/lab/deps --kerberos) && MOORING_KERBEROS=$$programs MOORING_LAB_KERNEL=uml $(LAB_TEST) -run TestKerberos ./test/secure
 
 test-selinux: lab-deps build ## Test SELinux labels, in a lab with SELinux.
 	secilc=$$(test/lab/deps --secilc) && MOORING_SECILC=$$secilc MOORING_LAB_KERNEL=uml NFS_UML_KERNEL="lsm=yama,selinux enforcing=0" \
-		$(LAB_TEST) -run TestLabels ./pkg/mount
+		$(LAB_TEST) $(LAB_RACE) -run TestLabels ./pkg/mount
 
 sanity: lab-deps build ## Run the CSI conformance suite, csi-sanity, in the lab.
 	$(LAB_TEST) ./test/sanity/...

@@ -117,10 +117,10 @@ func (h *history) live() {
 	then := aftermath{h}
 	for _, stage := range []func(){
 		func() { each(o, (*owner).verifyAll) },
-		func() { h.check("with all that there is", "error") },
+		h.check,
 		func() { each(o, (*owner).end) },
 		then.sweep,
-		func() { h.check("with nothing left", "error", "warning") },
+		then.checkEmpty,
 		then.restart, then.empty, then.recreateAll, then.stopAll,
 	} {
 		if h.Failed() {
@@ -209,20 +209,23 @@ func (h *history) eventually(what string, done func() (instead string)) {
 	}
 }
 
-// check checks that mooringctl check finds nothing of these severities.
-func (h *history) check(when string, severities ...string) {
-	h.eventually("mooringctl check is content "+when, func() string {
-		out, err := h.mooringctl("check", "-o", "json")
-		for _, severity := range severities {
-			if strings.Contains(out, `"severity": "`+severity+`"`) {
-				return out
-			}
-		}
-		if err != nil && !strings.Contains(out, `"severity"`) {
+// check checks that mooringctl check finds nothing broken, with everything that exists.
+func (h *history) check() {
+	h.eventually("mooringctl check is content with all that there is", func() string { return h.findings("error") })
+}
+
+// findings returns what mooringctl check prints if it finds something of these severities.
+func (h *history) findings(severities ...string) string {
+	out, err := h.mooringctl("check", "-o", "json")
+	for _, severity := range severities {
+		if strings.Contains(out, `"severity": "`+severity+`"`) {
 			return out
 		}
-		return ""
-	})
+	}
+	if err != nil && !strings.Contains(out, `"severity"`) {
+		return out
+	}
+	return ""
 }
 
 // at returns a local path on the server.

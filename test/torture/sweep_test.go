@@ -33,44 +33,47 @@ type aftermath struct{ *history }
 // sweep deletes what canceled requests made later; anything else that still exists is a fault. It also
 // removes what users would remove.
 func (h aftermath) sweep() {
+	h.eventually("nothing comes late any more", h.sweepOnce)
+}
+
+// sweepOnce deletes what exists, and returns what that was. The kernel of a machine can carry out a request of
+// a process that it has killed, minutes later, when its connection is back: after a sweep too.
+func (h aftermath) sweepOnce() (was string) {
 	o := newOwner(h.history, owners)
 	o.calm = true
-	h.eventually("nothing comes late any more", func() (instead string) {
-		groups, _ := os.ReadDir(h.at(".mooring/groups"))
-		for _, e := range groups {
-			instead += " " + e.Name()
-			if !h.mayBeLate(e.Name()) {
-				h.wrong("group %s is still there", e.Name())
-			}
-			h.sweepGroup(o, e.Name())
+	groups, _ := os.ReadDir(h.at(".mooring/groups"))
+	for _, e := range groups {
+		was += " " + e.Name()
+		if !h.mayBeLate(e.Name()) {
+			h.wrong("group %s is still there", e.Name())
 		}
-		for kind, remove := range map[string]func(context.Context, csi.ControllerClient, string) error{
-			"volumes": func(ctx context.Context, c csi.ControllerClient, id string) error {
-				_, err := c.DeleteVolume(ctx, &csi.DeleteVolumeRequest{VolumeId: id})
-				return err
-			},
-			"snapshots": func(ctx context.Context, c csi.ControllerClient, id string) error {
-				_, err := c.DeleteSnapshot(ctx, &csi.DeleteSnapshotRequest{SnapshotId: id})
-				return err
-			},
-		} {
-			entries, _ := os.ReadDir(h.at(".mooring", kind))
-			for _, e := range entries {
-				name := e.Name()
-				instead += " " + name
-				if !h.mayBeLate(name) && !strings.HasPrefix(name, "group-") {
-					h.wrong("%s is still there", name)
-				}
-				stays := h.retained(name)
-				err := o.ask("sweep", name, func(ctx context.Context, d *lab.Driver) error { return remove(ctx, d.Controller, "nas1/"+name) })
-				h.note("sweep %s: %v", name, err)
-				if err == nil && stays != "" {
-					o.discard(stays)
-				}
+		h.sweepGroup(o, e.Name())
+	}
+	for kind, remove := range map[string]func(context.Context, csi.ControllerClient, string) error{
+		"volumes": func(ctx context.Context, c csi.ControllerClient, id string) error {
+			_, err := c.DeleteVolume(ctx, &csi.DeleteVolumeRequest{VolumeId: id})
+			return err
+		},
+		"snapshots": func(ctx context.Context, c csi.ControllerClient, id string) error {
+			_, err := c.DeleteSnapshot(ctx, &csi.DeleteSnapshotRequest{SnapshotId: id})
+			return err
+		},
+	} {
+		entries, _ := os.ReadDir(h.at(".mooring", kind))
+		for _, e := range entries {
+			name := e.Name()
+			was += " " + name
+			if !h.mayBeLate(name) && !strings.HasPrefix(name, "group-") {
+				h.wrong("%s is still there", name)
+			}
+			stays := h.retained(name)
+			err := o.ask("sweep", name, func(ctx context.Context, d *lab.Driver) error { return remove(ctx, d.Controller, "nas1/"+name) })
+			h.note("sweep %s: %v", name, err)
+			if err == nil && stays != "" {
+				o.discard(stays)
 			}
 		}
-		return instead
-	})
+	}
 	for _, pattern := range []string{"archived-*", "*/archived-*", "*/*/archived-*"} {
 		found, _ := filepath.Glob(h.at(pattern))
 		for _, at := range found {
@@ -78,13 +81,21 @@ func (h aftermath) sweep() {
 		}
 	}
 	if h.trash {
-		h.eventually("the trash can be purged", func() string {
-			if out, err := h.mooringctl("trash", "purge", "--all", "--yes"); err != nil {
-				return out
-			}
-			return ""
-		})
+		if out, err := h.mooringctl("trash", "purge", "--all", "--yes"); err != nil {
+			was += " " + out
+		}
 	}
+	return was
+}
+
+// checkEmpty checks that mooringctl check finds nothing when everything is deleted.
+func (h aftermath) checkEmpty() {
+	h.eventually("mooringctl check is content with nothing left", func() string {
+		if was := h.sweepOnce(); was != "" {
+			return was
+		}
+		return h.findings("error", "warning")
+	})
 }
 
 // retained returns the directory of a volume whose onDelete is retain.
@@ -136,6 +147,9 @@ func (h aftermath) recreateAll() {
 // entries in the index.
 func (h aftermath) empty() {
 	h.eventually("the share is empty", func() string {
+		if was := h.sweepOnce(); was != "" {
+			return was
+		}
 		var left []string
 		_ = filepath.WalkDir(h.path, func(path string, e os.DirEntry, err error) error {
 			name, _ := filepath.Rel(h.path, path)
